@@ -1,0 +1,93 @@
+//! Where inflation can start again, and the rule that decides which places are kept.
+//!
+//! Source: SOCI zinfo version 2; docs/format.md, "Checkpoints".
+
+use crate::span::{CompressedOffset, UncompressedOffset};
+
+/// How far back a DEFLATE distance may reach (RFC 1951 §2).
+pub const WINDOW_LEN: usize = 32_768;
+
+/// The 32 KiB of output before a checkpoint, left-padded with zeros near the start of the layer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Window(Box<[u8; WINDOW_LEN]>);
+
+impl Window {
+    /// The window of a layer's first checkpoint: nothing came before.
+    #[must_use]
+    pub fn zeros() -> Self {
+        Self(Box::new([0; WINDOW_LEN]))
+    }
+
+    /// The last `WINDOW_LEN` bytes of `history`, zeros before it where it is shorter.
+    #[must_use]
+    pub fn ending_with(history: &[u8]) -> Self {
+        let mut window = Self::zeros();
+        let tail = &history[history.len().saturating_sub(WINDOW_LEN)..];
+        window.0[WINDOW_LEN - tail.len()..].copy_from_slice(tail);
+        window
+    }
+
+    /// The bytes, oldest first.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; WINDOW_LEN] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Window {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Window(32768 bytes)")
+    }
+}
+
+/// A place between two DEFLATE blocks at which inflation can start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The first whole byte of the block that starts here.
+    pub compressed: CompressedOffset,
+    /// The first byte that block produces.
+    pub uncompressed: UncompressedOffset,
+    /// How many high-order bits of the byte before `compressed` already belong to the block, 0 to 7.
+    pub bits: u8,
+    /// The output before `uncompressed`.
+    pub window: Window,
+}
+
+impl Checkpoint {
+    /// The first compressed byte needed to start here: one before `compressed` when bits of that
+    /// byte belong to the block.
+    #[must_use]
+    pub const fn first_byte(&self) -> CompressedOffset {
+        CompressedOffset(self.compressed.0.saturating_sub((self.bits != 0) as u64))
+    }
+}
+
+/// The reference's rule for which candidates become checkpoints.
+///
+/// A candidate is a place between blocks whose preceding block was not the last of its member: right
+/// after a member's header, and after each block that is not final.
+#[derive(Debug, Clone)]
+pub struct CheckpointRule {
+    span_size: u64,
+    last: UncompressedOffset,
+}
+
+impl CheckpointRule {
+    /// Spans will hold more than `span_size` uncompressed bytes each, except the last.
+    #[must_use]
+    pub const fn new(span_size: u64) -> Self {
+        Self { span_size, last: UncompressedOffset(0) }
+    }
+
+    /// Whether the candidate at `at` becomes a checkpoint; candidates come in stream order.
+    ///
+    /// Every candidate before the first output qualifies, so an empty first member or an early
+    /// flush gives several checkpoints with `uncompressed` 0, as the reference makes them.
+    pub fn take(&mut self, at: UncompressedOffset) -> bool {
+        let taken = at.0 == 0 || at.0 - self.last.0 > self.span_size;
+        if taken {
+            self.last = at;
+        }
+        taken
+    }
+}

@@ -1,0 +1,1 @@
+//! gzip members around DEFLATE streams.

@@ -1,0 +1,16 @@
+//! The core of tocsin: compressed layer bytes in, SOCI zTOC out, and spans back to bytes.
+//!
+//! No files, sockets, clock, environment or globals live here; callers push bytes and get values.
+//! Imports go one way: `indexer, extract → parallel, ztoc, tar → inflate, gzip, checkpoint → span,
+//! digest → error`.
+
+pub mod checkpoint;
+pub mod digest;
+pub mod error;
+pub mod gzip;
+pub mod inflate;
+pub mod span;
+pub mod tar;
+pub mod ztoc;
+
+pub use error::{Error, Result};

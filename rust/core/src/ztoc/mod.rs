@@ -1,0 +1,1 @@
+//! The zTOC: the blob that lists a layer's entries and checkpoints, both ways.
