@@ -70,8 +70,8 @@ pub enum Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum GzipError {
     /// RFC 1952 §2.3.1: ID1 and ID2.
-    #[error("member starts with {0:#04x} {1:#04x}, expected 0x1f 0x8b")]
-    Magic(u8, u8),
+    #[error("byte is {0:#04x} where a member starts with 0x1f 0x8b")]
+    Magic(u8),
     /// RFC 1952 §2.3.1: CM.
     #[error("compression method is {0}, expected 8 (deflate)")]
     Method(u8),

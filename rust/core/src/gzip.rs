@@ -1,1 +1,322 @@
-//! gzip members around DEFLATE streams.
+//! gzip (RFC 1952): members, their headers and checks, around the DEFLATE streams of a layer.
+//!
+//! [`GzipDecoder::step`] walks a layer of any number of members in pieces of any size, and stops at
+//! every candidate for a checkpoint. After the last member nothing may follow: readers of layers do
+//! not agree on what trailing bytes mean, and the reference refuses them.
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, GzipError, Result};
+use crate::inflate::{Inflater, Speed, Stop};
+use crate::span::BitOffset;
+
+/// First bytes of every member.
+pub const MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// Longest FNAME or FCOMMENT without its zero byte; Go's reader, which unpacks layers, takes no more.
+const MAX_HEADER_TEXT: u32 = 511;
+
+const FHCRC: u8 = 1 << 1;
+const FEXTRA: u8 = 1 << 2;
+const FNAME: u8 = 1 << 3;
+const FCOMMENT: u8 = 1 << 4;
+const RESERVED: u8 = 0xe0;
+
+/// Why [`GzipDecoder::step`] came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// All input was used and more is needed, if there is any.
+    NeedInput,
+    /// Output must be taken before anything else can happen.
+    Output,
+    /// A place between blocks where a checkpoint could be, at [`GzipDecoder::position`]: after a
+    /// member's header, or after a block that is not the last of its member.
+    Candidate,
+    /// A member has ended and its checks agree.
+    MemberEnd,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    Header(HeaderReader),
+    Blocks,
+    Trailer { bytes: [u8; 8], len: usize },
+    BetweenMembers,
+}
+
+/// A decoder of whole layers, or from a checkpoint on.
+#[derive(Debug, Clone)]
+pub struct GzipDecoder {
+    state: State,
+    inflater: Inflater,
+    /// `None` when the member's start was not seen.
+    check: Option<MemberCheck>,
+    /// Bytes taken from the input so far, from the start of the layer.
+    taken: u64,
+    seen_member: bool,
+}
+
+impl GzipDecoder {
+    /// Starts at the first byte of a layer.
+    #[must_use]
+    pub fn new(speed: Speed) -> Self {
+        Self {
+            state: State::Header(HeaderReader::default()),
+            inflater: Inflater::new(speed),
+            check: None,
+            taken: 0,
+            seen_member: false,
+        }
+    }
+
+    /// Starts at a checkpoint; the input is to begin at [`Checkpoint::first_byte`], and `first` is the
+    /// byte there.
+    ///
+    /// The checks of the member the checkpoint lies in cannot be made; those of later members are.
+    #[must_use]
+    pub fn resume(speed: Speed, checkpoint: &Checkpoint, first: u8) -> Self {
+        let bits = checkpoint.bits & 7;
+        let value = if bits == 0 { 0 } else { first >> (8 - bits) };
+        Self {
+            state: State::Blocks,
+            inflater: Inflater::resume(speed, &checkpoint.window, value, bits),
+            check: None,
+            taken: checkpoint.compressed.0,
+            seen_member: true,
+        }
+    }
+
+    /// The first bit not used yet.
+    #[must_use]
+    pub fn position(&self) -> BitOffset {
+        let taken = self.taken.saturating_mul(8);
+        BitOffset(taken.saturating_sub(u64::from(self.inflater.unused_bits())))
+    }
+
+    /// The state of inflation here; `uncompressed` is the output so far, taken or not.
+    #[must_use]
+    pub fn inflater(&self) -> &Inflater {
+        &self.inflater
+    }
+
+    /// Hands the output since the last call to `consume`, once.
+    pub fn take_output<T>(&mut self, consume: impl FnOnce(&[u8]) -> T) -> T {
+        let check = &mut self.check;
+        self.inflater.take_output(|bytes| {
+            if let Some(check) = check {
+                check.update(bytes);
+            }
+            consume(bytes)
+        })
+    }
+
+    /// Goes on until something happens that the caller should know of.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gzip`] with the bit position of what is wrong. The decoder must not be used further.
+    pub fn step(&mut self, input: &mut &[u8]) -> Result<Event> {
+        let len = input.len();
+        let outcome = self.advance(input);
+        self.taken = self.taken.saturating_add((len - input.len()) as u64);
+        outcome.map_err(|kind| Error::Gzip { kind, at: self.position() })
+    }
+
+    /// Whether the layer may end here.
+    ///
+    /// # Errors
+    ///
+    /// [`GzipError::Truncated`] inside a member, or before the first one.
+    pub fn finish(&self) -> Result<()> {
+        let inside = match &self.state {
+            State::Header(header) if self.seen_member && header.is_empty() => return Ok(()),
+            State::BetweenMembers => return Ok(()),
+            State::Header(_) => "a gzip header",
+            State::Blocks => "a deflate block",
+            State::Trailer { .. } => "a gzip trailer",
+        };
+        Err(Error::Gzip { kind: GzipError::Truncated(inside), at: self.position() })
+    }
+
+    fn advance(&mut self, input: &mut &[u8]) -> std::result::Result<Event, GzipError> {
+        loop {
+            match &mut self.state {
+                State::BetweenMembers => self.state = State::Header(HeaderReader::default()),
+                State::Header(header) => {
+                    let Some(byte) = self.inflater.next_byte(input) else {
+                        return Ok(Event::NeedInput);
+                    };
+                    match header.push(byte) {
+                        Ok(false) => {}
+                        Ok(true) => {
+                            self.state = State::Blocks;
+                            self.seen_member = true;
+                            self.check = Some(MemberCheck::default());
+                            self.inflater.start_stream();
+                            return Ok(Event::Candidate);
+                        }
+                        Err(GzipError::Magic(..)) if self.seen_member => {
+                            return Err(GzipError::TrailingBytes);
+                        }
+                        Err(kind) => return Err(kind),
+                    }
+                }
+                State::Blocks => match self.inflater.run(input)? {
+                    Stop::NeedInput => return Ok(Event::NeedInput),
+                    Stop::OutputFull => return Ok(Event::Output),
+                    Stop::BlockEnd { last: false } => return Ok(Event::Candidate),
+                    Stop::BlockEnd { last: true } => {
+                        self.state = State::Trailer { bytes: [0; 8], len: 0 };
+                    }
+                },
+                // The checksum covers output that has not been taken yet.
+                State::Trailer { .. } if self.inflater.pending_len() > 0 => {
+                    return Ok(Event::Output);
+                }
+                State::Trailer { bytes, len } => {
+                    while *len < bytes.len() {
+                        let Some(byte) = self.inflater.next_byte(input) else {
+                            return Ok(Event::NeedInput);
+                        };
+                        bytes[*len] = byte;
+                        *len += 1;
+                    }
+                    let [a, b, c, d, e, f, g, h] = *bytes;
+                    if let Some(check) = self.check.take() {
+                        let crc = u32::from_le_bytes([a, b, c, d]);
+                        check.compare(crc, u32::from_le_bytes([e, f, g, h]))?;
+                    }
+                    self.state = State::BetweenMembers;
+                    return Ok(Event::MemberEnd);
+                }
+            }
+        }
+    }
+}
+
+/// What a member's trailer is checked against.
+#[derive(Debug, Clone, Default)]
+struct MemberCheck {
+    crc: crc32fast::Hasher,
+    len: u32,
+}
+
+impl MemberCheck {
+    #[allow(clippy::cast_possible_truncation, reason = "ISIZE counts modulo 2^32")]
+    fn update(&mut self, bytes: &[u8]) {
+        self.crc.update(bytes);
+        self.len = self.len.wrapping_add(bytes.len() as u32);
+    }
+
+    /// RFC 1952 §2.3.1, CRC32 and ISIZE.
+    fn compare(self, crc: u32, isize: u32) -> std::result::Result<(), GzipError> {
+        let actual = self.crc.finalize();
+        if actual != crc {
+            return Err(GzipError::Crc { actual, stored: crc });
+        }
+        if self.len != isize {
+            return Err(GzipError::Isize { actual: self.len, stored: isize });
+        }
+        Ok(())
+    }
+}
+
+/// RFC 1952 §2.3, a member's header, byte by byte.
+#[derive(Debug, Clone, Default)]
+struct HeaderReader {
+    field: Field,
+    flags: u8,
+    /// Bytes seen of the current field.
+    seen: u32,
+    extra_len: u32,
+    stored_crc: u16,
+    crc: crc32fast::Hasher,
+}
+
+/// Fields in the order in which they are stored; all but the first are optional.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Field {
+    #[default]
+    Fixed,
+    ExtraLen,
+    Extra,
+    Name,
+    Comment,
+    HeaderCrc,
+    End,
+}
+
+impl HeaderReader {
+    /// ID1, ID2, CM, FLG, MTIME, XFL, OS.
+    const FIXED_LEN: u32 = 10;
+
+    fn is_empty(&self) -> bool {
+        self.field == Field::Fixed && self.seen == 0
+    }
+
+    /// Takes the next byte; whether the header is complete.
+    fn push(&mut self, byte: u8) -> std::result::Result<bool, GzipError> {
+        if self.field != Field::HeaderCrc {
+            self.crc.update(&[byte]);
+        }
+        self.seen += 1;
+        match self.field {
+            Field::Fixed => self.fixed(byte)?,
+            Field::ExtraLen => {
+                self.extra_len |= u32::from(byte) << (8 * (self.seen - 1));
+                if self.seen == 2 {
+                    self.next(if self.extra_len > 0 { Field::Extra } else { Field::Name });
+                }
+            }
+            Field::Extra if self.seen == self.extra_len => self.next(Field::Name),
+            Field::Extra => {}
+            Field::Name | Field::Comment if byte == 0 => {
+                self.next(if self.field == Field::Name {
+                    Field::Comment
+                } else {
+                    Field::HeaderCrc
+                });
+            }
+            Field::Name | Field::Comment if self.seen > MAX_HEADER_TEXT => {
+                return Err(GzipError::HeaderText(MAX_HEADER_TEXT));
+            }
+            Field::Name | Field::Comment => {}
+            Field::HeaderCrc => {
+                self.stored_crc |= u16::from(byte) << (8 * (self.seen - 1));
+                if self.seen == 2 {
+                    let actual = (self.crc.clone().finalize() & 0xffff) as u16;
+                    if actual != self.stored_crc {
+                        return Err(GzipError::HeaderCrc { actual, stored: self.stored_crc });
+                    }
+                    self.next(Field::End);
+                }
+            }
+            Field::End => {}
+        }
+        Ok(self.field == Field::End)
+    }
+
+    fn fixed(&mut self, byte: u8) -> std::result::Result<(), GzipError> {
+        match self.seen {
+            1 if byte != MAGIC[0] => return Err(GzipError::Magic(byte)),
+            2 if byte != MAGIC[1] => return Err(GzipError::Magic(byte)),
+            3 if byte != 8 => return Err(GzipError::Method(byte)),
+            4 if byte & RESERVED != 0 => return Err(GzipError::ReservedFlags(byte)),
+            4 => self.flags = byte,
+            Self::FIXED_LEN => self.next(Field::ExtraLen),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Goes to `field`, or the first field after it that the flags announce.
+    fn next(&mut self, field: Field) {
+        self.seen = 0;
+        self.field = match field {
+            Field::ExtraLen if self.flags & FEXTRA == 0 => return self.next(Field::Name),
+            Field::Name if self.flags & FNAME == 0 => return self.next(Field::Comment),
+            Field::Comment if self.flags & FCOMMENT == 0 => return self.next(Field::HeaderCrc),
+            Field::HeaderCrc if self.flags & FHCRC == 0 => Field::End,
+            field => field,
+        };
+    }
+}

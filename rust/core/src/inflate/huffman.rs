@@ -1,0 +1,268 @@
+//! From code lengths to a decode table (RFC 1951 §3.2.2).
+//!
+//! A table of 2^`TABLE_BITS` entries is indexed by the next bits of the stream; longer code words go
+//! on to a subtable. Images average one dynamic block per 20–60 KiB of output, so a table must be
+//! built in a few microseconds: symbols are sorted by length in one pass, short codes are written
+//! once and the table is then doubled by copying for each further bit of index.
+
+use crate::error::{CodeName, GzipError};
+use crate::inflate::tables::{
+    self, CODE_LENGTH_SYMBOLS, CODE_LENGTH_TEMPLATES, DISTANCE_SYMBOLS, DISTANCE_TEMPLATES,
+    EXCEPTIONAL, FIXED_DISTANCE_LENGTHS, FIXED_LITLEN_LENGTHS, LITLEN_SYMBOLS, LITLEN_TEMPLATES,
+    MAX_CODE_LEN, NO_SYMBOL, SUBTABLE,
+};
+
+/// Index width of the literal/length table; 11 bits hold most literals and still fit the L1 cache.
+pub(super) const LITLEN_BITS: u32 = 11;
+/// Index width of the distance table.
+pub(super) const DISTANCE_BITS: u32 = 9;
+/// Index width of the code length table: its longest code word.
+const CODE_LENGTH_BITS: u32 = 7;
+
+/// Entries of the literal/length table. A complete code of 288 symbols needs at most 2,342 with its
+/// subtables (zlib's `enough`); a power of two lets an index be masked instead of checked.
+pub(super) const LITLEN_LEN: usize = 4096;
+/// Entries of the distance table; at most 594 are needed.
+pub(super) const DISTANCE_LEN: usize = 1024;
+const CODE_LENGTH_LEN: usize = 1 << CODE_LENGTH_BITS;
+
+/// The tables of one block.
+#[derive(Debug, Clone)]
+pub(super) struct BlockTables {
+    pub(super) litlen: [u32; LITLEN_LEN],
+    pub(super) distance: [u32; DISTANCE_LEN],
+    /// Whether these are the tables of a fixed block, so that the next one need not build them.
+    fixed: bool,
+}
+
+impl BlockTables {
+    pub(super) fn new() -> Box<Self> {
+        Box::new(Self {
+            litlen: [NO_SYMBOL; LITLEN_LEN],
+            distance: [NO_SYMBOL; DISTANCE_LEN],
+            fixed: false,
+        })
+    }
+
+    /// Builds both tables of a dynamic block.
+    pub(super) fn build(&mut self, litlen: &[u8], distance: &[u8]) -> Result<(), GzipError> {
+        self.fixed = false;
+        if litlen.get(256).is_none_or(|&len| len == 0) {
+            return Err(GzipError::NoEndOfBlock);
+        }
+        build(&mut self.litlen, LITLEN_BITS, litlen, &LITLEN_TEMPLATES, CodeName::LitLen)?;
+        build(&mut self.distance, DISTANCE_BITS, distance, &DISTANCE_TEMPLATES, CodeName::Distance)
+    }
+
+    /// Builds the tables of a fixed block, unless they are here already.
+    pub(super) fn build_fixed(&mut self) -> Result<(), GzipError> {
+        if !self.fixed {
+            self.build(&FIXED_LITLEN_LENGTHS, &FIXED_DISTANCE_LENGTHS)?;
+            self.fixed = true;
+        }
+        Ok(())
+    }
+
+    /// The entry for the next literal/length symbol, found from the low bits of `bits`.
+    #[inline(always)]
+    pub(super) fn litlen(&self, bits: u64) -> u32 {
+        let entry = self.litlen[low_bits(bits, LITLEN_BITS)];
+        if entry & SUBTABLE == 0 { entry } else { self.litlen_subtable(entry, bits) }
+    }
+
+    /// Goes on from a subtable pointer; `bits` still starts with the whole code word.
+    #[inline(always)]
+    pub(super) fn litlen_subtable(&self, entry: u32, bits: u64) -> u32 {
+        self.litlen[subtable_index(entry, bits >> LITLEN_BITS) & (LITLEN_LEN - 1)]
+    }
+
+    /// The entry for the next distance symbol, found from the low bits of `bits`.
+    #[inline(always)]
+    pub(super) fn distance(&self, bits: u64) -> u32 {
+        let entry = self.distance[low_bits(bits, DISTANCE_BITS)];
+        if entry & SUBTABLE == 0 { entry } else { self.distance_subtable(entry, bits) }
+    }
+
+    /// Goes on from a subtable pointer; `bits` still starts with the whole code word.
+    #[inline(always)]
+    pub(super) fn distance_subtable(&self, entry: u32, bits: u64) -> u32 {
+        self.distance[subtable_index(entry, bits >> DISTANCE_BITS) & (DISTANCE_LEN - 1)]
+    }
+}
+
+/// The table of the code in which a dynamic block's code lengths are written.
+#[derive(Debug, Clone)]
+pub(super) struct CodeLengthTable([u32; CODE_LENGTH_LEN]);
+
+impl CodeLengthTable {
+    pub(super) const fn new() -> Self {
+        Self([NO_SYMBOL; CODE_LENGTH_LEN])
+    }
+
+    pub(super) fn build(&mut self, lengths: &[u8; CODE_LENGTH_SYMBOLS]) -> Result<(), GzipError> {
+        let code = CodeName::CodeLength;
+        build(&mut self.0, CODE_LENGTH_BITS, lengths, &CODE_LENGTH_TEMPLATES, code)
+    }
+
+    /// The next symbol, 0 to 18, and the bits of its code word.
+    #[inline(always)]
+    pub(super) fn symbol(&self, bits: u64) -> (u32, u32) {
+        let entry = self.0[low_bits(bits, CODE_LENGTH_BITS)];
+        (tables::payload(entry), tables::consumed(entry))
+    }
+}
+
+#[inline(always)]
+pub(super) const fn low_bits(bits: u64, count: u32) -> usize {
+    (bits & ((1 << count) - 1)) as usize
+}
+
+/// Index of the entry that `pointer` and the bits behind the main table's index lead to.
+#[inline(always)]
+const fn subtable_index(pointer: u32, bits: u64) -> usize {
+    tables::payload(pointer) as usize + low_bits(bits, tables::code_len(pointer))
+}
+
+/// Fills `table` for the code that `lengths` describe; symbol `i` gets `templates[i]`.
+///
+/// Complete codes only, with zlib's exceptions: no code at all and one code of one bit are accepted
+/// for distances, and one code of one bit for literals and lengths.
+fn build(
+    table: &mut [u32],
+    table_bits: u32,
+    lengths: &[u8],
+    templates: &[u32],
+    code: CodeName,
+) -> Result<(), GzipError> {
+    let mut counts = [0_u16; MAX_CODE_LEN + 1];
+    for &len in lengths {
+        counts[usize::from(len)] += 1;
+    }
+    counts[0] = 0;
+
+    // Kraft's sum, in units of the longest code word.
+    let mut left = 1_i32;
+    let mut starts = [0_u16; MAX_CODE_LEN + 2];
+    for len in 1..=MAX_CODE_LEN {
+        left = (left << 1) - i32::from(counts[len]);
+        if left < 0 {
+            return Err(GzipError::OverSubscribed(code));
+        }
+        starts[len + 1] = starts[len] + counts[len];
+    }
+    if left > 0 {
+        let used = starts[MAX_CODE_LEN + 1];
+        let lone = used == 1 && counts[1] == 1 && code != CodeName::CodeLength;
+        let absent = used == 0 && code == CodeName::Distance;
+        if !(lone || absent) {
+            return Err(GzipError::Incomplete(code));
+        }
+        table[..1 << table_bits].fill(NO_SYMBOL);
+        if let Some(symbol) = lengths.iter().position(|&len| len != 0) {
+            // The code word is a single 0 bit; a 1 bit has no meaning.
+            let entry = with_code_len(templates[symbol], 1);
+            table[..1 << table_bits].iter_mut().step_by(2).for_each(|slot| *slot = entry);
+        }
+        return Ok(());
+    }
+
+    // Symbols in order of code word: by length, then by value.
+    let mut sorted = [0_u16; LITLEN_SYMBOLS];
+    let mut next = starts;
+    for (symbol, &len) in (0_u16..).zip(lengths) {
+        if len != 0 {
+            let slot = &mut next[usize::from(len)];
+            sorted[usize::from(*slot)] = symbol;
+            *slot += 1;
+        }
+    }
+
+    fill(table, table_bits, &counts, &sorted, templates);
+    Ok(())
+}
+
+/// Writes a complete code's entries. Code words are kept bit-reversed, as the stream shows them.
+fn fill(
+    table: &mut [u32],
+    table_bits: u32,
+    counts: &[u16; MAX_CODE_LEN + 1],
+    sorted: &[u16; LITLEN_SYMBOLS],
+    templates: &[u32],
+) {
+    let mut symbols = sorted.iter().map(|&symbol| templates[usize::from(symbol)]);
+    let mut reversed = 0_usize;
+    // The part of the table written so far: all patterns of `len` bits.
+    let mut written = 1_usize;
+    for len in 1..=table_bits {
+        // Doubling: what is known for `len - 1` bits holds whatever the next bit is.
+        table.copy_within(0..written, written);
+        written *= 2;
+        for template in symbols.by_ref().take(usize::from(counts[len as usize])) {
+            table[reversed] = with_code_len(template, len);
+            reversed = next_reversed(reversed, len);
+        }
+    }
+
+    // Longer code words: those that share their first `table_bits` bits share a subtable.
+    let mut free = 1_usize << table_bits;
+    let mut subtable = (usize::MAX, 0_usize, 0_u32); // (index in the main table, start, width)
+    for len in table_bits + 1..=MAX_CODE_LEN as u32 {
+        let mut remaining = counts[len as usize];
+        while remaining > 0 {
+            let index = low_bits(reversed as u64, table_bits);
+            if index != subtable.0 {
+                let width = subtable_width(counts, len, remaining, table_bits);
+                subtable = (index, free, width);
+                table[index] =
+                    EXCEPTIONAL | SUBTABLE | (free as u32) << 16 | width << 8 | table_bits;
+                free += 1 << width;
+            }
+            let (_, start, width) = subtable;
+            let Some(template) = symbols.next() else { return };
+            let entry = with_code_len(template, len);
+            let first = reversed >> table_bits;
+            let step = 1 << (len - table_bits);
+            table[start..start + (1 << width)][first..]
+                .iter_mut()
+                .step_by(step)
+                .for_each(|slot| *slot = entry);
+            reversed = next_reversed(reversed, len);
+            remaining -= 1;
+        }
+    }
+}
+
+/// Adds one to a code word of `len` bits whose bits are reversed; the last one wraps to 0.
+#[inline(always)]
+const fn next_reversed(code: usize, len: u32) -> usize {
+    let ones = (1_usize << len) - 1;
+    let zeros = code ^ ones;
+    if zeros == 0 {
+        return 0;
+    }
+    let top_zero = 1_usize << (usize::BITS - 1 - zeros.leading_zeros());
+    code & (top_zero - 1) | top_zero
+}
+
+/// How many bits a subtable needs that starts with a code word of `len` bits, `remaining` of which
+/// are still to be given out: enough that the code words filling it have no longer one.
+fn subtable_width(
+    counts: &[u16; MAX_CODE_LEN + 1],
+    len: u32,
+    remaining: u16,
+    table_bits: u32,
+) -> u32 {
+    let mut width = len - table_bits;
+    let mut room = (1_i32 << width) - i32::from(remaining);
+    while room > 0 && ((width + table_bits) as usize) < MAX_CODE_LEN {
+        width += 1;
+        room = (room << 1) - i32::from(counts[(table_bits + width) as usize]);
+    }
+    width
+}
+
+const fn with_code_len(template: u32, len: u32) -> u32 {
+    template + (len << 8 | len)
+}
+
+const _: () = assert!(DISTANCE_SYMBOLS <= LITLEN_SYMBOLS && CODE_LENGTH_SYMBOLS <= LITLEN_SYMBOLS);

@@ -1,0 +1,120 @@
+//! The sliding buffer that inflation writes to: 32 KiB of history, then room for new output.
+//!
+//! Small enough to stay in the L2 cache, so that what is written there is still hot when the CRC and
+//! the tar scanner read it.
+
+use crate::checkpoint::{WINDOW_LEN, Window};
+use crate::inflate::tables::MAX_MATCH;
+
+/// New output between two slides. Larger buffers fall out of the L2 cache, smaller ones slide more.
+const OUTPUT_LEN: usize = 256 << 10;
+/// Bytes behind the last position at which a match may start: its length, and what a word-wise copy
+/// may write beyond it.
+pub(super) const SLACK_LEN: usize = MAX_MATCH + COPY_OVERRUN;
+/// What a match copy may write beyond the match: one step of four 16-byte words.
+pub(super) const COPY_OVERRUN: usize = 64;
+
+/// History and output of one stream. The last `WINDOW_LEN` bytes before `end` always exist: zeros
+/// stand for what came before the stream began.
+#[derive(Debug, Clone)]
+pub(super) struct OutputWindow {
+    buffer: Box<[u8]>,
+    /// Where the history that distances may reach begins.
+    floor: usize,
+    /// Bytes from here to `end` have not been handed out.
+    taken: usize,
+    end: usize,
+}
+
+impl OutputWindow {
+    pub(super) fn new() -> Self {
+        let buffer = vec![0; WINDOW_LEN + OUTPUT_LEN + SLACK_LEN].into_boxed_slice();
+        Self { buffer, floor: WINDOW_LEN, taken: WINDOW_LEN, end: WINDOW_LEN }
+    }
+
+    /// Starts with `window` as history that distances may reach.
+    pub(super) fn resumed(window: &Window) -> Self {
+        let mut this = Self::new();
+        this.buffer[..WINDOW_LEN].copy_from_slice(window.as_bytes());
+        this.floor = 0;
+        this
+    }
+
+    /// Forgets the history as far as distances go: a new member begins.
+    pub(super) fn start_member(&mut self) {
+        self.floor = self.end;
+    }
+
+    /// Bytes a distance may reach back, at most `WINDOW_LEN`.
+    pub(super) fn history_len(&self) -> usize {
+        (self.end - self.floor).min(WINDOW_LEN)
+    }
+
+    /// The 32 KiB before `end`.
+    pub(super) fn window(&self) -> Window {
+        Window::ending_with(&self.buffer[self.end - WINDOW_LEN..self.end])
+    }
+
+    /// Bytes written and not yet handed out.
+    pub(super) fn pending_len(&self) -> usize {
+        self.end - self.taken
+    }
+
+    /// Hands out what was written since the last call, once.
+    pub(super) fn take(&mut self) -> &[u8] {
+        let from = std::mem::replace(&mut self.taken, self.end);
+        &self.buffer[from..self.end]
+    }
+
+    /// Whether another match may be written.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        self.end + SLACK_LEN <= self.buffer.len()
+    }
+
+    /// Makes room by moving the last 32 KiB to the front; all output must have been taken.
+    pub(super) fn slide(&mut self) {
+        debug_assert_eq!(self.taken, self.end, "output was lost");
+        let shift = self.end - WINDOW_LEN;
+        self.buffer.copy_within(shift..self.end, 0);
+        self.floor = self.floor.saturating_sub(shift);
+        self.end = WINDOW_LEN;
+        self.taken = WINDOW_LEN;
+    }
+
+    /// Writes one literal; there is room.
+    #[inline]
+    pub(super) fn push(&mut self, literal: u8) {
+        self.buffer[self.end] = literal;
+        self.end += 1;
+    }
+
+    /// Writes as much of `bytes` as there is room for; says how many.
+    pub(super) fn extend(&mut self, bytes: &[u8]) -> usize {
+        let room = (self.buffer.len() - SLACK_LEN + 1).saturating_sub(self.end);
+        let len = bytes.len().min(room);
+        self.buffer[self.end..self.end + len].copy_from_slice(&bytes[..len]);
+        self.end += len;
+        len
+    }
+
+    /// Repeats `len` bytes from `distance` back, byte by byte so that they may overlap; there is room
+    /// and history.
+    pub(super) fn repeat(&mut self, distance: usize, len: usize) {
+        for at in self.end..self.end + len {
+            self.buffer[at] = self.buffer[at - distance];
+        }
+        self.end += len;
+    }
+
+    /// The buffer, the write position and the floor, for the fast decoder.
+    pub(super) fn raw_parts(&mut self) -> (&mut [u8], usize, usize) {
+        (&mut self.buffer, self.end, self.floor)
+    }
+
+    /// Takes over what the fast decoder wrote.
+    pub(super) fn advance_to(&mut self, end: usize) {
+        debug_assert!(end >= self.end && end <= self.buffer.len(), "fast decoder left the buffer");
+        self.end = end;
+    }
+}
