@@ -211,6 +211,12 @@ pub enum TarError {
     /// The archive ended where a whole block or file was due.
     #[error("archive ends inside {0}")]
     Truncated(&'static str),
+    /// More names and records than any zTOC can hold.
+    #[error("names and PAX records would make a ztoc larger than {limit} bytes")]
+    TocTooLarge {
+        /// The most a zTOC may have.
+        limit: u64,
+    },
 }
 
 /// Why a blob cannot be used as a zTOC.

@@ -1,0 +1,126 @@
+//! Entries that make a zTOC the reference indexer builds but the reference reader refuses.
+//!
+//! Source: SOCI zTOC, "Accepted by the builder but broken for readers". The reader derives where an
+//! entry's header starts from the end of the entry before, compares headers field by field, and
+//! resolves hard links in archive order; each hazard breaks one of these.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use super::entry::{EntryType, FileMetadata};
+
+/// An entry that a reader of the zTOC will stumble over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hazard {
+    /// The entry's place in `Toc::entries`.
+    pub entry_index: usize,
+    /// What is wrong with it.
+    pub reason: HazardReason,
+}
+
+/// Why a reader stumbles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HazardReason {
+    /// A PAX sparse file: the zTOC has its expanded size, so the next header is misplaced.
+    SparseFile,
+    /// A link, directory, device or pipe whose size is not 0, with the same effect.
+    SizeWithoutData,
+    /// A regular file whose user or group id does not fit in 32 bits: it fails verification.
+    WideOwner,
+    /// A regular file whose modification year is outside 0–9999: it fails verification.
+    ImpossibleYear,
+    /// A hard link to a path that no earlier entry has: the layer is not mounted.
+    LinkTargetNotEarlier,
+}
+
+impl HazardReason {
+    /// A stable word for programs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SparseFile => "sparse-file",
+            Self::SizeWithoutData => "size-without-data",
+            Self::WideOwner => "wide-owner",
+            Self::ImpossibleYear => "impossible-year",
+            Self::LinkTargetNotEarlier => "link-target-not-earlier",
+        }
+    }
+}
+
+impl fmt::Display for HazardReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SparseFile => "sparse file",
+            Self::SizeWithoutData => "entry without data has a size",
+            Self::WideOwner => "user or group id does not fit in 32 bits",
+            Self::ImpossibleYear => "modification year is outside 0–9999",
+            Self::LinkTargetNotEarlier => "hard link to a path that no earlier entry has",
+        })
+    }
+}
+
+/// Find the hard links that point to no earlier entry.
+///
+/// Costs nothing for a layer without hard links. Directories that exist only as part of another
+/// entry's path do not count: a hard link to a directory cannot be made anyway.
+pub(super) fn dangling_hard_links(entries: &[FileMetadata]) -> Vec<Hazard> {
+    let is_link = |entry: &FileMetadata| entry.entry_type == EntryType::HardLink;
+    let Some(last_link) = entries.iter().rposition(is_link) else {
+        return Vec::new();
+    };
+    let mut hazards = Vec::new();
+    // The root is always there.
+    let mut earlier = HashSet::from([Cow::Borrowed(&b""[..])]);
+    for (entry_index, entry) in entries.iter().enumerate().take(last_link + 1) {
+        if is_link(entry) && !earlier.contains(&clean_path(&entry.linkname)) {
+            let reason = HazardReason::LinkTargetNotEarlier;
+            hazards.push(Hazard { entry_index, reason });
+        }
+        earlier.insert(clean_path(&entry.name));
+    }
+    hazards
+}
+
+/// A path as readers compare it: relative to the root, without empty, `.` and `..` components.
+fn clean_path(path: &[u8]) -> Cow<'_, [u8]> {
+    let path = path.strip_prefix(b"./").unwrap_or(path);
+    let path = path.strip_suffix(b"/").unwrap_or(path);
+    let is_odd = |component: &[u8]| matches!(component, b"" | b"." | b"..");
+    if !path.split(|byte| *byte == b'/').any(is_odd) {
+        return Cow::Borrowed(path);
+    }
+    let mut components = Vec::new();
+    for component in path.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => drop(components.pop()),
+            name => components.push(name),
+        }
+    }
+    Cow::Owned(components.join(&b'/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean_path;
+
+    #[test]
+    fn clean_path_when_dotted_or_slashed_then_relative_to_root() {
+        for (path, clean) in [
+            ("a/b", "a/b"),
+            ("./a/b", "a/b"),
+            ("/a//b/", "a/b"),
+            ("a/./b/../c", "a/c"),
+            ("../../a", "a"),
+            ("./", ""),
+            (".", ""),
+            ("/", ""),
+            ("", ""),
+            ("a/..", ""),
+            ("..a/.b", "..a/.b"),
+        ] {
+            assert_eq!(clean_path(path.as_bytes()), clean.as_bytes(), "{path:?}");
+        }
+    }
+}

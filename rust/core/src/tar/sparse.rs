@@ -1,0 +1,151 @@
+//! Sparse files in PAX archives (GNU tar manual, "Storing Sparse Files"): which format, which name
+//! and size, and whether the map of data regions makes sense.
+//!
+//! The regions themselves are not kept: the zTOC has no word for them.
+
+use super::header::{BLOCK_LEN, Block};
+use super::number::{Decimal, decimal};
+use super::pax::{Attributes, PaxRecords};
+use crate::error::TarError;
+
+/// The largest map that is read from the data, as in Go: 1 MiB.
+const MAX_MAP_BLOCKS: usize = (1 << 20) / BLOCK_LEN;
+
+/// Where the map is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MapPlace {
+    /// Formats 0.0 and 0.1: in the PAX records.
+    Records,
+    /// Format 1.0: in front of the data, in whole blocks.
+    Data,
+}
+
+/// Find out whether an entry is sparse, by its records.
+pub(super) fn map_place(records: &PaxRecords) -> Option<MapPlace> {
+    if records.is_empty() {
+        return None;
+    }
+    match (records.value(b"GNU.sparse.major"), records.value(b"GNU.sparse.minor")) {
+        (b"0", b"0" | b"1") => Some(MapPlace::Records),
+        (b"1", b"0") => Some(MapPlace::Data),
+        // Early writers stored no version.
+        (b"", b"") if !records.value(b"GNU.sparse.map").is_empty() => Some(MapPlace::Records),
+        _ => None,
+    }
+}
+
+/// Give a sparse entry its real name and its expanded size.
+pub(super) fn apply(records: &PaxRecords, entry: &mut Attributes) -> Result<(), TarError> {
+    let name = records.value(b"GNU.sparse.name");
+    if !name.is_empty() {
+        entry.name = name.to_vec();
+    }
+    let size = match records.value(b"GNU.sparse.size") {
+        b"" => records.value(b"GNU.sparse.realsize"),
+        size => size,
+    };
+    if !size.is_empty() {
+        entry.size = decimal(size).ok_or(TarError::Sparse("has a size that is not a number"))?;
+    }
+    Ok(())
+}
+
+/// Check the map of formats 0.0 and 0.1 for a file of `size` bytes.
+pub(super) fn check_records(records: &PaxRecords, size: i64) -> Result<(), TarError> {
+    let announced = region_count(decimal(records.value(b"GNU.sparse.numblocks")))?;
+    let mut regions = Regions::new(size, announced)?;
+    let map = records.value(b"GNU.sparse.map");
+    if !map.is_empty() {
+        for number in map.split(|byte| *byte == b',') {
+            regions.number(decimal(number))?;
+        }
+    }
+    if regions.is_complete() { Ok(()) } else { Err(TarError::Sparse("has too few regions")) }
+}
+
+/// The map of format 1.0 as its blocks arrive: decimal numbers, each ended by a newline; first how
+/// many regions, then an offset and a length for each. The rest of the last block is padding.
+#[derive(Debug)]
+pub(super) struct MapReader {
+    size: i64,
+    blocks_left: usize,
+    number: Decimal,
+    regions: Option<Regions>,
+}
+
+impl MapReader {
+    /// A map for a file of `size` bytes.
+    pub(super) fn new(size: i64) -> Self {
+        Self { size, blocks_left: MAX_MAP_BLOCKS, number: Decimal::default(), regions: None }
+    }
+
+    /// Read one block; true when the map is complete.
+    pub(super) fn block(&mut self, block: &Block) -> Result<bool, TarError> {
+        self.blocks_left =
+            self.blocks_left.checked_sub(1).ok_or(TarError::Sparse("is larger than 1 MiB"))?;
+        for byte in block {
+            if *byte != b'\n' {
+                self.number.push(*byte).ok_or(TarError::Sparse("has a line that is no number"))?;
+                continue;
+            }
+            let number = std::mem::take(&mut self.number).finish();
+            let regions = match &mut self.regions {
+                Some(regions) => {
+                    regions.number(number)?;
+                    regions
+                }
+                None => self.regions.insert(Regions::new(self.size, region_count(number)?)?),
+            };
+            if regions.is_complete() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn region_count(number: Option<i64>) -> Result<u64, TarError> {
+    number
+        .and_then(|count| u64::try_from(count).ok())
+        .ok_or(TarError::Sparse("has no valid number of regions"))
+}
+
+/// Regions of data, checked as they come: in order, not overlapping, inside the file.
+#[derive(Debug)]
+struct Regions {
+    size: i64,
+    left: u64,
+    offset: Option<i64>,
+    previous_end: i64,
+}
+
+impl Regions {
+    fn new(size: i64, count: u64) -> Result<Self, TarError> {
+        if size < 0 {
+            return Err(TarError::NegativeSize);
+        }
+        Ok(Self { size, left: count, offset: None, previous_end: 0 })
+    }
+
+    /// Take the next offset or length.
+    fn number(&mut self, number: Option<i64>) -> Result<(), TarError> {
+        let number = number.ok_or(TarError::Sparse("has an offset or length that is no number"))?;
+        let Some(offset) = self.offset.take() else {
+            self.offset = Some(number);
+            return Ok(());
+        };
+        let end = offset.checked_add(number).filter(|end| *end <= self.size);
+        let end = end.ok_or(TarError::Sparse("has a region beyond the end of the file"))?;
+        // The previous end is never negative, so neither is the offset.
+        if number < 0 || offset < self.previous_end {
+            return Err(TarError::Sparse("has regions that overlap or are out of order"));
+        }
+        self.left = self.left.checked_sub(1).ok_or(TarError::Sparse("has too many regions"))?;
+        self.previous_end = end;
+        Ok(())
+    }
+
+    const fn is_complete(&self) -> bool {
+        self.left == 0 && self.offset.is_none()
+    }
+}

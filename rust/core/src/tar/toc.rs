@@ -1,0 +1,191 @@
+//! The table of contents as it grows, entry by entry.
+
+use super::entry::{EntryType, FileMetadata};
+use super::hazard::{Hazard, HazardReason, dangling_hard_links};
+use super::pax::{Attributes, PaxRecords};
+use crate::error::TarError;
+
+/// The reference's writer refuses zTOCs of 1 GiB and more, so there is no use in collecting one.
+const MAX_TOC_SIZE: u64 = 1 << 30;
+/// What an entry takes in a zTOC at the very least, besides its texts: offsets and lengths.
+const MIN_ENTRY_SIZE: u64 = 64;
+/// The same for a PAX record: a vector slot, a table, two lengths.
+const MIN_RECORD_SIZE: u64 = 24;
+
+/// The table of contents of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Toc {
+    /// The entries, in archive order.
+    pub entries: Vec<FileMetadata>,
+    /// How far the archive goes: behind the second zero block, or to the end of the bytes if there
+    /// are none. What follows is not counted.
+    pub uncompressed_archive_size: u64,
+    /// What readers of a zTOC made of this will refuse, ascending by entry.
+    pub reader_hazards: Vec<Hazard>,
+}
+
+impl Toc {
+    /// Whether the layer must be mounted with extended attributes: some entry has one, or marks its
+    /// directory as opaque.
+    ///
+    /// Source: SOCI index, annotation `com.amazon.soci.disable-xattrs`.
+    #[must_use]
+    pub fn needs_xattrs(&self) -> bool {
+        self.entries.iter().any(|entry| {
+            entry.name.ends_with(b".wh..wh..opq")
+                || entry.xattrs.iter().any(|(key, _)| key.starts_with(b"SCHILY.xattr."))
+        })
+    }
+}
+
+/// An entry whose data offset is not known yet.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) entry_type: EntryType,
+    pub(super) mode: i64,
+    pub(super) devmajor: i64,
+    pub(super) devminor: i64,
+    pub(super) is_sparse: bool,
+    pub(super) attributes: Attributes,
+    pub(super) records: PaxRecords,
+}
+
+/// Collects entries and hazards.
+#[derive(Debug)]
+pub(super) struct TocBuilder {
+    entries: Vec<FileMetadata>,
+    hazards: Vec<Hazard>,
+    /// Bytes the TOC will take at the very least.
+    size: u64,
+    size_limit: u64,
+}
+
+impl TocBuilder {
+    pub(super) const fn new() -> Self {
+        Self { entries: Vec::new(), hazards: Vec::new(), size: 0, size_limit: MAX_TOC_SIZE }
+    }
+
+    /// Add an entry whose data starts at `position`.
+    pub(super) fn add(&mut self, draft: Draft, position: u64) -> Result<(), TarError> {
+        self.size = self.size.saturating_add(draft.least_size());
+        if self.size > self.size_limit {
+            return Err(TarError::TocTooLarge { limit: self.size_limit });
+        }
+        let mod_time = draft.attributes.mtime.to_rfc3339();
+        let entry_index = self.entries.len();
+        let hazards = draft.hazards(mod_time.is_some());
+        self.hazards.extend(hazards.map(|reason| Hazard { entry_index, reason }));
+        let Attributes { name, linkname, uname, gname, uid, gid, size, mtime: _ } =
+            draft.attributes;
+        self.entries.push(FileMetadata {
+            name,
+            entry_type: draft.entry_type,
+            // No stream is that long.
+            uncompressed_offset: i64::try_from(position).unwrap_or(i64::MAX),
+            uncompressed_size: size,
+            linkname,
+            mode: draft.mode,
+            uid: low_32_bits(uid),
+            gid: low_32_bits(gid),
+            uname,
+            gname,
+            mod_time: mod_time.unwrap_or_default(),
+            devmajor: draft.devmajor,
+            devminor: draft.devminor,
+            xattrs: draft.records.into_vec(),
+        });
+        Ok(())
+    }
+
+    pub(super) fn finish(self, uncompressed_archive_size: u64) -> Toc {
+        let Self { entries, hazards: mut reader_hazards, .. } = self;
+        reader_hazards.extend(dangling_hard_links(&entries));
+        reader_hazards.sort_by_key(|hazard| hazard.entry_index);
+        Toc { entries, uncompressed_archive_size, reader_hazards }
+    }
+}
+
+impl Draft {
+    /// A size that its part of a zTOC cannot be below.
+    fn least_size(&self) -> u64 {
+        let Attributes { name, linkname, uname, gname, .. } = &self.attributes;
+        let texts = [name, linkname, uname, gname].map(|text| text.len() as u64);
+        let records = self.records.iter().map(|(key, value)| {
+            MIN_RECORD_SIZE.saturating_add(key.len() as u64).saturating_add(value.len() as u64)
+        });
+        texts.into_iter().chain(records).fold(MIN_ENTRY_SIZE, u64::saturating_add)
+    }
+
+    /// What is wrong with it, as far as the entry itself shows.
+    fn hazards(&self, has_time: bool) -> impl Iterator<Item = HazardReason> + use<> {
+        let is_regular = self.entry_type == EntryType::Regular;
+        let Attributes { uid, gid, size, .. } = &self.attributes;
+        let is_wide = |id: i64| u32::try_from(id).is_err();
+        [
+            (self.is_sparse, HazardReason::SparseFile),
+            (!is_regular && *size != 0, HazardReason::SizeWithoutData),
+            (is_regular && (is_wide(*uid) || is_wide(*gid)), HazardReason::WideOwner),
+            (is_regular && !has_time, HazardReason::ImpossibleYear),
+        ]
+        .into_iter()
+        .filter_map(|(applies, reason)| applies.then_some(reason))
+    }
+}
+
+/// An id as the zTOC stores it: the reference cuts what does not fit.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the reference stores ids modulo 2^32"
+)]
+const fn low_32_bits(id: i64) -> u32 {
+    id as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pax::{Attributes, PaxRecords};
+    use super::super::time::Timestamp;
+    use super::{Draft, MIN_ENTRY_SIZE, MIN_RECORD_SIZE, TocBuilder, low_32_bits};
+    use crate::error::TarError;
+    use crate::tar::EntryType;
+
+    fn draft(name: &[u8], payload: &[u8]) -> Draft {
+        Draft {
+            entry_type: EntryType::Regular,
+            mode: 0,
+            devmajor: 0,
+            devminor: 0,
+            is_sparse: false,
+            attributes: Attributes {
+                name: name.to_vec(),
+                linkname: Vec::new(),
+                uname: Vec::new(),
+                gname: Vec::new(),
+                uid: 0,
+                gid: 0,
+                size: 0,
+                mtime: Timestamp::from_seconds(0),
+            },
+            records: PaxRecords::parse(payload).unwrap(),
+        }
+    }
+
+    #[test]
+    fn add_when_the_toc_cannot_fit_in_a_ztoc_then_refused() {
+        let mut toc = TocBuilder::new();
+        // Both entries with the two bytes of their names, and one record of four bytes.
+        toc.size_limit = 2 * MIN_ENTRY_SIZE + MIN_RECORD_SIZE + 2 + 4;
+        let limit = toc.size_limit;
+        toc.add(draft(b"a", b"8 key=v\n"), 512).unwrap();
+        toc.add(draft(b"b", b""), 1024).unwrap();
+        let refusal = toc.add(draft(b"", b""), 1536);
+        assert_eq!(refusal, Err(TarError::TocTooLarge { limit }));
+    }
+
+    #[test]
+    fn low_32_bits_when_wide_or_negative_then_cut() {
+        assert_eq!(low_32_bits(4_294_967_301), 5);
+        assert_eq!(low_32_bits(-1), u32::MAX);
+    }
+}
