@@ -225,6 +225,12 @@ pub enum ZtocError {
     /// An offset, vector or table points outside the blob.
     #[error("{0} lies outside the blob")]
     OutOfBounds(&'static str),
+    /// FlatBuffers: strings end with a NUL that their length does not count.
+    #[error("{0} does not end with a NUL")]
+    Unterminated(&'static str),
+    /// A field for people to read is not text.
+    #[error("{0} is not UTF-8")]
+    NotUtf8(&'static str),
     /// A field that must be present is not.
     #[error("{0} is missing")]
     Missing(&'static str),
@@ -260,13 +266,29 @@ pub enum ZtocError {
         /// Span digests.
         digests: u64,
     },
-    /// Checkpoints do not grow on both rulers.
-    #[error("{span_id} does not start after the one before it")]
+    /// A checkpoint goes back on one of the rulers.
+    #[error("{span_id} starts before the one before it")]
     NotMonotonic {
         /// The later span.
         span_id: SpanId,
     },
-    /// The TOC's entries overlap or lie outside the archive.
+    /// An offset or the bits of a checkpoint are not those of any checkpoint.
+    #[error("checkpoint of {span_id} {what}")]
+    Checkpoint {
+        /// The span that starts there.
+        span_id: SpanId,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// An entry type that SOCI has no word for.
+    #[error("toc entry {index} has the unknown type {word:?}")]
+    EntryType {
+        /// Its number in the stored order.
+        index: u64,
+        /// The word, as far as it can be shown.
+        word: String,
+    },
+    /// A field of a TOC entry holds a value no tar entry has.
     #[error("toc entry {index} {what}")]
     TocEntry {
         /// Its number in the stored order.
@@ -280,10 +302,10 @@ pub enum ZtocError {
         /// The most allowed for a blob of this size.
         limit: u64,
     },
-    /// The writer refuses, as the reference does, to make a blob this large.
-    #[error("blob would be larger than {limit} bytes")]
+    /// The reference can make no blob this large.
+    #[error("blob does not stay below {limit} bytes")]
     TooLarge {
-        /// The most allowed.
+        /// The length that is not reached.
         limit: u64,
     },
 }

@@ -1,0 +1,130 @@
+//! From a place in the tar to the span that holds it, and from a span to its bytes.
+
+use std::ops::Range;
+
+use super::{Zinfo, Ztoc};
+use crate::error::{Error, Result};
+use crate::span::{CompressedOffset, SpanId, UncompressedOffset};
+use crate::tar::{EntryType, FileMetadata};
+
+impl Ztoc {
+    /// How many spans the layer is cut into; none for an empty plain tar.
+    #[must_use]
+    pub fn span_count(&self) -> u64 {
+        match &self.zinfo {
+            Zinfo::Gzip(zinfo) => zinfo.checkpoints.len() as u64,
+            Zinfo::Tar(zinfo) => zinfo.span_count(),
+        }
+    }
+
+    /// The number of the last span, as the zTOC stores it: −1 when there are none.
+    #[must_use]
+    pub fn max_span_id(&self) -> i64 {
+        // A count above 2^63 has no spans to number: `to_bytes` refuses it.
+        i64::try_from(self.span_count()).map_or(i64::MAX, |count| count - 1)
+    }
+
+    /// The compressed bytes that a span needs, the ones its digest covers.
+    ///
+    /// With `bits` a gzip span starts one byte before its checkpoint, and shares that byte with
+    /// the span before it. The last span reaches to the end of the layer.
+    ///
+    /// # Errors
+    /// `Error::NoSuchSpan`.
+    pub fn span_compressed_range(&self, span_id: SpanId) -> Result<Range<CompressedOffset>> {
+        match &self.zinfo {
+            Zinfo::Gzip(zinfo) => {
+                let index = span_id.0 as usize;
+                let checkpoint = zinfo.checkpoints.get(index);
+                let checkpoint = checkpoint.ok_or_else(|| self.no_such_span(span_id))?;
+                let end = match zinfo.checkpoints.get(index + 1) {
+                    Some(next) => next.compressed,
+                    None => CompressedOffset(self.compressed_archive_size),
+                };
+                Ok(checkpoint.first_byte()..end)
+            }
+            Zinfo::Tar(_) => {
+                let range = self.tar_span(span_id)?;
+                Ok(CompressedOffset(range.start)..CompressedOffset(range.end))
+            }
+        }
+    }
+
+    /// Where a span's uncompressed bytes start and end; the end is `None` for a gzip layer's last
+    /// span.
+    ///
+    /// That one goes on to the end of the stream, which nothing in a zTOC tells:
+    /// `uncompressed_archive_size` counts only as far as the tar's end-of-archive blocks, and may
+    /// even be smaller than the span's start.
+    ///
+    /// # Errors
+    /// `Error::NoSuchSpan`.
+    pub fn span_uncompressed_range(
+        &self,
+        span_id: SpanId,
+    ) -> Result<(UncompressedOffset, Option<UncompressedOffset>)> {
+        match &self.zinfo {
+            Zinfo::Gzip(zinfo) => {
+                let index = span_id.0 as usize;
+                let checkpoint = zinfo.checkpoints.get(index);
+                let start = checkpoint.ok_or_else(|| self.no_such_span(span_id))?.uncompressed;
+                Ok((start, zinfo.checkpoints.get(index + 1).map(|next| next.uncompressed)))
+            }
+            Zinfo::Tar(_) => {
+                let range = self.tar_span(span_id)?;
+                Ok((UncompressedOffset(range.start), Some(UncompressedOffset(range.end))))
+            }
+        }
+    }
+
+    /// The span that holds a byte: the last one that starts at or before it, also when the byte
+    /// lies beyond the layer. `None` when there are no spans.
+    #[must_use]
+    pub fn span_of(&self, at: UncompressedOffset) -> Option<SpanId> {
+        let last = self.span_count().checked_sub(1)?;
+        let index = match &self.zinfo {
+            Zinfo::Gzip(zinfo) => {
+                let after = zinfo.checkpoints.partition_point(|c| c.uncompressed <= at);
+                // Of a zTOC that keeps the rules the first starts at 0, so one is always before.
+                after.saturating_sub(1) as u64
+            }
+            Zinfo::Tar(zinfo) => (at.0 / zinfo.span_size).min(last),
+        };
+        u32::try_from(index).ok().map(SpanId)
+    }
+
+    /// The spans that hold an entry's data, half-open; empty for one without data, which is
+    /// everything but regular files, whatever size their header gives.
+    #[must_use]
+    pub fn spans_for(&self, entry: &FileMetadata) -> Range<SpanId> {
+        let empty = SpanId(0)..SpanId(0);
+        let (Ok(start), Ok(size @ 1..)) =
+            (u64::try_from(entry.uncompressed_offset), u64::try_from(entry.uncompressed_size))
+        else {
+            return empty;
+        };
+        if entry.entry_type != EntryType::Regular {
+            return empty;
+        }
+        let first = self.span_of(UncompressedOffset(start));
+        let last = self.span_of(UncompressedOffset(start.saturating_add(size - 1)));
+        match (first, last) {
+            (Some(first), Some(last)) => first..SpanId(last.0.saturating_add(1)),
+            _ => empty,
+        }
+    }
+
+    fn tar_span(&self, span_id: SpanId) -> Result<Range<u64>> {
+        let Zinfo::Tar(zinfo) = &self.zinfo else { return Err(self.no_such_span(span_id)) };
+        if u64::from(span_id.0) >= zinfo.span_count() {
+            return Err(self.no_such_span(span_id));
+        }
+        // Below `span_count`, so the start is below the size.
+        let start = u64::from(span_id.0) * zinfo.span_size;
+        Ok(start..start.saturating_add(zinfo.span_size).min(zinfo.size))
+    }
+
+    fn no_such_span(&self, span_id: SpanId) -> Error {
+        Error::NoSuchSpan { span_id, last: self.max_span_id() }
+    }
+}

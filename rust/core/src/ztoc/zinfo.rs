@@ -1,0 +1,254 @@
+//! The zinfo: where inflation of a layer can start, as the zTOC packs it.
+//!
+//! Source: SOCI zinfo versions 1 and 2, `TarZinfo`; docs/format.md, "zinfo".
+
+use super::flat::{Builder, Reader};
+use crate::checkpoint::{Checkpoint, WINDOW_LEN, Window};
+use crate::error::{Error, Result, ZtocError};
+use crate::span::{CompressedOffset, SpanId, UncompressedOffset};
+
+/// Checkpoint count (int32) and span size (int64).
+const HEADER_LEN: usize = 12;
+/// Compressed offset, uncompressed offset, bits, window.
+const CHECKPOINT_LEN: usize = 8 + 8 + 1 + WINDOW_LEN;
+/// The only version of a plain tar's zinfo.
+const TAR_VERSION: i32 = 2;
+/// A gzip header without optional fields: where version 1 takes the first checkpoint to be.
+const BARE_GZIP_HEADER: CompressedOffset = CompressedOffset(10);
+
+/// How a layer is cut into spans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Zinfo {
+    /// A gzip layer: spans start at checkpoints.
+    Gzip(GzipZinfo),
+    /// A plain tar: spans are slices of equal size.
+    Tar(TarZinfo),
+}
+
+/// The checkpoints of a gzip layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GzipZinfo {
+    /// How they are packed.
+    pub version: ZinfoVersion,
+    /// Uncompressed bytes between checkpoints, as asked for when they were made.
+    pub span_size: u64,
+    /// One for each span, in stream order; never none.
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// How checkpoints are packed; there is no such field, the length tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ZinfoVersion {
+    /// Without the first checkpoint, which is at compressed byte 10. No longer made, still read,
+    /// and written again as it was read.
+    V1,
+    /// With all checkpoints.
+    #[default]
+    V2,
+}
+
+/// The cutting of a plain tar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TarZinfo {
+    /// Bytes in each span but the last.
+    pub span_size: u64,
+    /// Bytes in the layer.
+    pub size: u64,
+}
+
+impl GzipZinfo {
+    /// The checkpoints of a new layer, to be packed as version 2.
+    #[must_use]
+    pub const fn new(span_size: u64, checkpoints: Vec<Checkpoint>) -> Self {
+        Self { version: ZinfoVersion::V2, span_size, checkpoints }
+    }
+
+    /// The packed checkpoints.
+    ///
+    /// # Errors
+    /// `Error::Ztoc`: a rule of [`super::Ztoc::to_bytes`] about checkpoints is broken.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        super::rules::check_gzip_zinfo(self, 0)?;
+        let mut bytes = vec![0; self.packed_len()];
+        self.pack(&mut bytes);
+        Ok(bytes)
+    }
+
+    /// Unpacks checkpoints; the length decides the version.
+    ///
+    /// # Errors
+    /// `Error::Ztoc`: the length fits no version, or a rule of [`super::Ztoc::from_bytes`] about
+    /// checkpoints is broken.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let zinfo = Self::unpack(bytes, 0)?;
+        super::rules::check_gzip_zinfo(&zinfo, 0)?;
+        Ok(zinfo)
+    }
+
+    /// The checkpoints that are stored.
+    fn stored(&self) -> &[Checkpoint] {
+        match self.version {
+            ZinfoVersion::V1 => self.checkpoints.get(1..).unwrap_or_default(),
+            ZinfoVersion::V2 => &self.checkpoints,
+        }
+    }
+
+    /// Where in the packed bytes the checkpoint of a span lies; 0 when it is not stored.
+    pub(super) fn packed_position(&self, span_id: SpanId) -> u64 {
+        let index = match self.version {
+            ZinfoVersion::V1 => u64::from(span_id.0).checked_sub(1),
+            ZinfoVersion::V2 => Some(u64::from(span_id.0)),
+        };
+        index.map_or(0, |index| HEADER_LEN as u64 + index * CHECKPOINT_LEN as u64)
+    }
+
+    pub(super) fn packed_len(&self) -> usize {
+        HEADER_LEN.saturating_add(self.stored().len().saturating_mul(CHECKPOINT_LEN))
+    }
+
+    /// Packs into `out`, which has `packed_len` bytes.
+    pub(super) fn pack(&self, out: &mut [u8]) {
+        // The reference counts in an int32; `packed_len` passes its limit, 1 GiB, long before.
+        let count = i32::try_from(self.checkpoints.len()).unwrap_or(i32::MAX);
+        let (header, rest) = out.split_at_mut(HEADER_LEN);
+        header[..4].copy_from_slice(&count.to_le_bytes());
+        header[4..].copy_from_slice(&self.span_size.to_le_bytes());
+        for (checkpoint, out) in self.stored().iter().zip(rest.chunks_exact_mut(CHECKPOINT_LEN)) {
+            out[..8].copy_from_slice(&checkpoint.compressed.0.to_le_bytes());
+            out[8..16].copy_from_slice(&checkpoint.uncompressed.0.to_le_bytes());
+            out[16] = checkpoint.bits;
+            out[17..].copy_from_slice(checkpoint.window.as_bytes());
+        }
+    }
+
+    /// Unpacks bytes that lie at `at` of the blob, without judging the checkpoints.
+    pub(super) fn unpack(bytes: &[u8], at: u64) -> Result<Self> {
+        let wrong_len = |checkpoints| {
+            let kind = ZtocError::ZinfoLength { len: bytes.len() as u64, checkpoints };
+            Error::Ztoc { kind, at }
+        };
+        let (Some(count), Some(span_size)) = (i32_at(bytes, 0), i64_at(bytes, 4)) else {
+            return Err(wrong_len(0));
+        };
+        if count <= 0 {
+            // No checkpoints pass the reference's length rule, but make its look-up run away.
+            let kind = ZtocError::Value { what: "checkpoint count", value: i64::from(count) };
+            return Err(Error::Ztoc { kind, at });
+        }
+        let packed = bytes.get(HEADER_LEN..).unwrap_or_default();
+        let (stored, rest) = packed.as_chunks::<CHECKPOINT_LEN>();
+        let version = match i64::try_from(stored.len()).map(|stored| i64::from(count) - stored) {
+            Ok(0) if rest.is_empty() => ZinfoVersion::V2,
+            Ok(1) if rest.is_empty() => ZinfoVersion::V1,
+            _ => return Err(wrong_len(i64::from(count))),
+        };
+        let span_size = natural("span size", span_size, at.saturating_add(4))?;
+        let mut checkpoints = Vec::with_capacity(stored.len() + 1);
+        if version == ZinfoVersion::V1 {
+            checkpoints.push(implied_checkpoint());
+        }
+        for (index, bytes) in stored.iter().enumerate() {
+            let at = at.saturating_add((HEADER_LEN + index * CHECKPOINT_LEN) as u64);
+            checkpoints.push(unpack_checkpoint(bytes, at)?);
+        }
+        Ok(Self { version, span_size, checkpoints })
+    }
+}
+
+/// The first checkpoint of a version 1 zinfo, which is not stored.
+pub(super) fn implied_checkpoint() -> Checkpoint {
+    Checkpoint {
+        compressed: BARE_GZIP_HEADER,
+        uncompressed: UncompressedOffset(0),
+        bits: 0,
+        window: Window::zeros(),
+    }
+}
+
+fn unpack_checkpoint(bytes: &[u8; CHECKPOINT_LEN], at: u64) -> Result<Checkpoint> {
+    let int64 = |from| i64_at(bytes, from).unwrap_or_default();
+    Ok(Checkpoint {
+        compressed: CompressedOffset(natural("checkpoint compressed offset", int64(0), at)?),
+        uncompressed: UncompressedOffset(natural("checkpoint uncompressed offset", int64(8), at)?),
+        bits: bytes[16],
+        window: Window::ending_with(&bytes[17..]),
+    })
+}
+
+impl TarZinfo {
+    const VERSION: usize = 0;
+    const SPAN_SIZE: usize = 1;
+    const SIZE: usize = 2;
+
+    /// How many spans there are.
+    ///
+    /// None when there is nothing to cut, or a span size of 0 to cut it by.
+    #[must_use]
+    pub const fn span_count(&self) -> u64 {
+        if self.span_size == 0 { 0 } else { self.size.div_ceil(self.span_size) }
+    }
+
+    /// The zinfo as its own small flatbuffer.
+    ///
+    /// # Errors
+    /// `Error::Ztoc`: a size above 2^63 − 1, or a span size of 0.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        super::rules::check_tar_zinfo(self, 0)?;
+        let mut builder = Builder::with_capacity(64);
+        let mut table = builder.table();
+        table.int32(Self::VERSION, TAR_VERSION)?;
+        table.int64(Self::SPAN_SIZE, int64("span size", self.span_size)?)?;
+        table.int64(Self::SIZE, int64("zinfo size", self.size)?)?;
+        let root = table.finish()?;
+        builder.finish(root)
+    }
+
+    /// Reads the small flatbuffer.
+    ///
+    /// # Errors
+    /// `Error::Ztoc`: it does not parse, has another version, or sizes no tar has.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let zinfo = Self::unpack(bytes, 0)?;
+        super::rules::check_tar_zinfo(&zinfo, 0)?;
+        Ok(zinfo)
+    }
+
+    /// Reads the flatbuffer that lies at `at` of the blob, without judging the span size.
+    pub(super) fn unpack(bytes: &[u8], at: u64) -> Result<Self> {
+        let reader = Reader::new(bytes, at);
+        let root = reader.root("zinfo")?;
+        let at = root.position();
+        let version = root.int32(Self::VERSION, "zinfo version")?;
+        if version != TAR_VERSION {
+            let kind = ZtocError::Value { what: "zinfo version", value: i64::from(version) };
+            return Err(Error::Ztoc { kind, at });
+        }
+        let span_size = root.int64(Self::SPAN_SIZE, "span size")?;
+        let size = root.int64(Self::SIZE, "zinfo size")?;
+        Ok(Self {
+            span_size: natural("span size", span_size, at)?,
+            size: natural("zinfo size", size, at)?,
+        })
+    }
+}
+
+/// A stored int64 that may not be negative.
+pub(super) fn natural(what: &'static str, value: i64, at: u64) -> Result<u64> {
+    u64::try_from(value).map_err(|_| Error::Ztoc { kind: ZtocError::Value { what, value }, at })
+}
+
+/// A number to be stored as an int64; above 2^63 − 1 it would read back negative.
+pub(super) fn int64(what: &'static str, value: u64) -> Result<i64> {
+    i64::try_from(value).map_err(|_| {
+        let kind = ZtocError::Value { what, value: value.cast_signed() };
+        Error::Ztoc { kind, at: 0 }
+    })
+}
+
+fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
+    bytes.get(at..)?.first_chunk().map(|chunk| i32::from_le_bytes(*chunk))
+}
+
+fn i64_at(bytes: &[u8], at: usize) -> Option<i64> {
+    bytes.get(at..)?.first_chunk().map(|chunk| i64::from_le_bytes(*chunk))
+}
