@@ -47,6 +47,20 @@ pub enum Error {
         /// What was found.
         actual: String,
     },
+    /// The layer's first bytes are not those of the format it is said to have.
+    #[error("layer is said to be {expected}, but its first bytes are {found}")]
+    LayerFormat {
+        /// What the media type says.
+        expected: &'static str,
+        /// What the bytes say.
+        found: &'static str,
+    },
+    /// Valid, but nothing that SOCI can index.
+    #[error("{what} cannot be indexed by SOCI")]
+    Unsupported {
+        /// The thing met.
+        what: &'static str,
+    },
     /// A span number beyond the last one.
     #[error("{span_id} does not exist, the last is {last}")]
     NoSuchSpan {

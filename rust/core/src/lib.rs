@@ -7,7 +7,9 @@
 pub mod checkpoint;
 pub mod digest;
 pub mod error;
+pub mod extract;
 pub mod gzip;
+pub mod indexer;
 pub mod inflate;
 pub mod span;
 pub mod tar;

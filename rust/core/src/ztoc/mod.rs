@@ -25,6 +25,9 @@ use raw::{RawEntry, RawZtoc};
 /// The only format version there is.
 pub const VERSION: &str = "0.9";
 
+/// A blob of this many bytes is refused, as the reference's writer does.
+pub const MAX_LEN: u64 = flat::MAX_LEN as u64;
+
 /// Everything a zTOC says about one layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ztoc {

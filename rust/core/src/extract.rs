@@ -1,0 +1,146 @@
+//! Using a zTOC: one span's compressed bytes, verified, to its uncompressed bytes.
+//!
+//! Nothing is inflated before the span's digest agrees. The checks inside gzip can be made only for
+//! members that begin within the span, so the digest is the guard, not the CRC.
+
+use std::ops::Range;
+
+use crate::checkpoint::Checkpoint;
+use crate::digest::Digest;
+use crate::error::{Error, GzipError, Result};
+use crate::gzip::{Event, GzipDecoder};
+use crate::inflate::{MAX_RATIO, Speed};
+use crate::span::{BitOffset, SpanId, UncompressedOffset};
+use crate::tar::{EntryType, FileMetadata};
+use crate::ztoc::{Zinfo, Ztoc};
+
+/// The most that is allocated before there is output to fill it.
+const MAX_RESERVED_LEN: u64 = 64 << 20;
+
+/// Gives all uncompressed bytes of a span; a gzip layer's last span goes to the end of the stream.
+///
+/// `compressed` is what [`Ztoc::span_compressed_range`] names.
+///
+/// # Errors
+///
+/// [`Error::NoSuchSpan`]; [`Error::Verification`] when `compressed` has another length or digest than
+/// the zTOC says; [`Error::Gzip`] when the bytes do not decode from the checkpoint, which means that
+/// the zTOC lies.
+pub fn inflate_span(ztoc: &Ztoc, span_id: SpanId, compressed: &[u8]) -> Result<Vec<u8>> {
+    let (start, end) = ztoc.span_uncompressed_range(span_id)?;
+    read_span(ztoc, span_id, compressed, start..end.unwrap_or(UncompressedOffset(u64::MAX)))
+}
+
+/// Gives the part of a span's uncompressed bytes that lies in `wanted`, and decodes no further.
+///
+/// # Errors
+///
+/// As [`inflate_span`]; bytes of `wanted` beyond the span are left out without an error.
+pub fn read_span(
+    ztoc: &Ztoc,
+    span_id: SpanId,
+    compressed: &[u8],
+    wanted: Range<UncompressedOffset>,
+) -> Result<Vec<u8>> {
+    let (start, span_end) = ztoc.span_uncompressed_range(span_id)?;
+    verify_span(ztoc, span_id, compressed)?;
+    let skip = wanted.start.0.saturating_sub(start.0);
+    let end = span_end.map_or(wanted.end.0, |span_end| wanted.end.0.min(span_end.0));
+    let until = end.saturating_sub(start.0);
+    if skip >= until {
+        return Ok(Vec::new());
+    }
+    match &ztoc.zinfo {
+        Zinfo::Tar(_) => {
+            let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(compressed.len());
+            Ok(compressed[place(skip)..place(until)].to_vec())
+        }
+        Zinfo::Gzip(zinfo) => {
+            let checkpoint = zinfo.checkpoints.get(span_id.0 as usize);
+            let checkpoint = checkpoint.ok_or_else(|| no_such_span(ztoc, span_id))?;
+            // Only the last span may have fewer bytes than asked for: its end is not known.
+            let is_open = span_end.is_none();
+            inflate_from(checkpoint, compressed, skip..until, is_open)
+        }
+    }
+}
+
+/// The uncompressed bytes of an entry, as a range on that ruler; empty for what is not a regular file.
+///
+/// # Errors
+///
+/// [`Error::NoSuchFile`] when the entry claims bytes that no layer can have.
+pub fn data_range(entry: &FileMetadata) -> Result<Range<UncompressedOffset>> {
+    let no_such_file = || Error::NoSuchFile { path: entry.name.escape_ascii().to_string() };
+    let start = u64::try_from(entry.uncompressed_offset).map_err(|_| no_such_file())?;
+    let size = match entry.entry_type {
+        EntryType::Regular => u64::try_from(entry.uncompressed_size).map_err(|_| no_such_file())?,
+        _ => 0,
+    };
+    let end = start.checked_add(size).ok_or_else(no_such_file)?;
+    Ok(UncompressedOffset(start)..UncompressedOffset(end))
+}
+
+fn verify_span(ztoc: &Ztoc, span_id: SpanId, compressed: &[u8]) -> Result<()> {
+    let range = ztoc.span_compressed_range(span_id)?;
+    let expected_len = range.end.0.saturating_sub(range.start.0);
+    if compressed.len() as u64 != expected_len {
+        return Err(Error::Verification {
+            what: format!("{span_id} size"),
+            expected: expected_len.to_string(),
+            actual: compressed.len().to_string(),
+        });
+    }
+    let expected = ztoc.span_digests.get(span_id.0 as usize);
+    let expected = expected.ok_or_else(|| no_such_span(ztoc, span_id))?;
+    let actual = Digest::of(compressed);
+    if actual != *expected {
+        return Err(Error::Verification {
+            what: format!("{span_id} digest"),
+            expected: expected.to_string(),
+            actual: actual.to_string(),
+        });
+    }
+    Ok(())
+}
+
+fn no_such_span(ztoc: &Ztoc, span_id: SpanId) -> Error {
+    Error::NoSuchSpan { span_id, last: ztoc.max_span_id() }
+}
+
+/// Inflates from a checkpoint and keeps the output in `wanted`, counted from the checkpoint.
+fn inflate_from(
+    checkpoint: &Checkpoint,
+    compressed: &[u8],
+    wanted: Range<u64>,
+    may_end_early: bool,
+) -> Result<Vec<u8>> {
+    // With bits the checkpoint's own byte comes first and has already been looked at.
+    let (first, mut input) = match compressed.split_first() {
+        Some((&first, rest)) if checkpoint.bits != 0 => (first, rest),
+        _ => (0, compressed),
+    };
+    let possible = (compressed.len() as u64).saturating_mul(MAX_RATIO);
+    let len = (wanted.end - wanted.start).min(possible).min(MAX_RESERVED_LEN);
+    let mut output = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+    let mut decoder = GzipDecoder::resume(Speed::Fast, checkpoint, first);
+    let mut done = 0_u64;
+    while done < wanted.end {
+        let event = decoder.step(&mut input)?;
+        decoder.take_output(|bytes| {
+            let place = |at: u64| {
+                usize::try_from(at.saturating_sub(done)).unwrap_or(usize::MAX).min(bytes.len())
+            };
+            output.extend_from_slice(&bytes[place(wanted.start)..place(wanted.end)]);
+            done = done.saturating_add(bytes.len() as u64);
+        });
+        if event == Event::NeedInput {
+            if done >= wanted.end || (may_end_early && decoder.finish().is_ok()) {
+                break;
+            }
+            let at = BitOffset::from(checkpoint.compressed).0 + (compressed.len() as u64) * 8;
+            return Err(Error::Gzip { kind: GzipError::Truncated("a span"), at: BitOffset(at) });
+        }
+    }
+    Ok(output)
+}

@@ -1,0 +1,452 @@
+//! Making a zTOC: push a layer's compressed bytes as they arrive, get everything known about it.
+//!
+//! One pass, and nothing kept but checkpoints and the TOC: the layer's digest, span digests, inflation,
+//! the tar scan and the diff id all happen on bytes that are still in the cache. The result is the
+//! same for pieces of any size.
+
+use crate::checkpoint::{Checkpoint, CheckpointRule, WINDOW_LEN};
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, Result, ZtocError};
+use crate::gzip::{self, Event, GzipDecoder};
+use crate::inflate::Speed;
+use crate::span::{CompressedOffset, DEFAULT_SPAN_SIZE, UncompressedOffset};
+use crate::tar::{Hazard, Toc, TocScanner};
+use crate::ztoc::{self, GzipZinfo, TarZinfo, VERSION, Zinfo, Ztoc};
+
+/// The reference's identifier, which is part of the bytes of every zTOC it makes.
+pub const BUILD_TOOL_IDENTIFIER: &str = "AWS SOCI CLI v0.2";
+
+/// Compressed bytes that go through all steps together, so that they are read from memory once.
+const CHUNK_LEN: usize = 64 << 10;
+/// The least a span of a plain tar takes in a zTOC: its digest as text, and where that is.
+const TAR_SPAN_LEN: u64 = 71 + 4 + 4;
+/// First bytes of a Zstandard frame (RFC 8878 §3.1.1).
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// How a layer is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LayerFormat {
+    /// A gzip-compressed tar.
+    Gzip,
+    /// A tar as it is.
+    Tar,
+}
+
+impl LayerFormat {
+    /// The word for people.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Tar => "an uncompressed tar",
+        }
+    }
+}
+
+/// What is wanted of an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexOptions {
+    /// What the layer's media type says; by its first bytes when `None`.
+    pub format: Option<LayerFormat>,
+    /// Least uncompressed bytes between checkpoints; for a plain tar, exactly the bytes of a span.
+    pub span_size: u64,
+    /// Written into the zTOC; no reader looks at it.
+    pub build_tool_identifier: String,
+    /// Whether to hash the uncompressed bytes too.
+    pub diff_id: bool,
+    /// Whether to keep, as the reference does, checkpoints that make its own reader refuse the layer:
+    /// all but the last of several before the first output.
+    pub reference_identical: bool,
+}
+
+impl Default for IndexOptions {
+    fn default() -> Self {
+        Self {
+            format: None,
+            span_size: DEFAULT_SPAN_SIZE,
+            build_tool_identifier: BUILD_TOOL_IDENTIFIER.to_owned(),
+            diff_id: false,
+            reference_identical: false,
+        }
+    }
+}
+
+/// Everything one pass tells about a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexedLayer {
+    /// Its zTOC.
+    pub ztoc: Ztoc,
+    /// How it was stored.
+    pub format: LayerFormat,
+    /// The digest of its bytes as stored.
+    pub digest: Digest,
+    /// Its bytes as stored.
+    pub size: u64,
+    /// The digest of its uncompressed bytes, if asked for or the same.
+    pub diff_id: Option<Digest>,
+    /// Uncompressed bytes, to the end of the stream.
+    pub uncompressed_size: u64,
+    /// Whether it must be mounted with extended attributes.
+    pub needs_xattrs: bool,
+    /// Entries whose zTOC the reference builds but its reader refuses.
+    pub hazards: Vec<Hazard>,
+    /// Checkpoints left out because that reader would refuse the layer with them.
+    pub dropped_checkpoint_count: u64,
+}
+
+/// Indexes one layer.
+#[derive(Debug)]
+pub struct LayerIndexer {
+    options: IndexOptions,
+    /// The first bytes, until they are enough to tell the format.
+    head: Vec<u8>,
+    layer_hasher: Hasher,
+    size: u64,
+    walk: Option<Walk>,
+    failed: bool,
+}
+
+impl LayerIndexer {
+    /// Starts before the first byte.
+    ///
+    /// # Errors
+    ///
+    /// A plain tar cannot have spans of 0 bytes, and no layer spans above 2^63 bytes.
+    pub fn new(options: IndexOptions) -> Result<Self> {
+        let is_tar = options.format == Some(LayerFormat::Tar);
+        check_span_size(options.span_size, is_tar)?;
+        let (head, layer_hasher) = (Vec::new(), Hasher::new());
+        Ok(Self { options, head, layer_hasher, size: 0, walk: None, failed: false })
+    }
+
+    /// Takes the next bytes of the layer as stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gzip`], [`Error::Tar`], [`Error::LayerFormat`] or [`Error::Unsupported`]: the layer
+    /// cannot be indexed, and nothing more can be pushed.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.failed {
+            return Err(Error::AlreadyFinished);
+        }
+        let outcome = self.push_bytes(bytes);
+        self.failed = outcome.is_err();
+        outcome
+    }
+
+    /// Ends the layer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::push`]; also when the layer ends too early.
+    pub fn finish(mut self) -> Result<IndexedLayer> {
+        if self.failed {
+            return Err(Error::AlreadyFinished);
+        }
+        if self.walk.is_none() {
+            self.start()?;
+        }
+        let Some(walk) = self.walk else { return Err(Error::AlreadyFinished) };
+        let (format, walked) = match walk {
+            Walk::Gzip(walk) => (LayerFormat::Gzip, walk.finish(self.options.span_size)?),
+            Walk::Tar(walk) => (LayerFormat::Tar, walk.finish(self.size)?),
+        };
+        let digest = self.layer_hasher.finish_reset();
+        let diff_id = if format == LayerFormat::Tar { Some(digest) } else { walked.diff_id };
+        let needs_xattrs = walked.toc.needs_xattrs();
+        let ztoc = Ztoc {
+            version: VERSION.to_owned(),
+            build_tool_identifier: self.options.build_tool_identifier,
+            compressed_archive_size: self.size,
+            uncompressed_archive_size: walked.toc.uncompressed_archive_size,
+            toc: walked.toc.entries,
+            zinfo: walked.zinfo,
+            span_digests: walked.span_digests,
+        };
+        Ok(IndexedLayer {
+            ztoc,
+            format,
+            digest,
+            size: self.size,
+            diff_id,
+            uncompressed_size: walked.uncompressed_size,
+            needs_xattrs,
+            hazards: walked.toc.reader_hazards,
+            dropped_checkpoint_count: walked.dropped_checkpoint_count,
+        })
+    }
+
+    fn push_bytes(&mut self, mut bytes: &[u8]) -> Result<()> {
+        if self.walk.is_none() {
+            let missing = ZSTD_MAGIC.len() - self.head.len();
+            let (head, rest) = bytes.split_at(missing.min(bytes.len()));
+            self.head.extend_from_slice(head);
+            if self.head.len() < ZSTD_MAGIC.len() {
+                return Ok(());
+            }
+            self.start()?;
+            bytes = rest;
+        }
+        bytes.chunks(CHUNK_LEN).try_for_each(|chunk| self.push_chunk(chunk))
+    }
+
+    /// Decides on the format and gives the first bytes to it.
+    fn start(&mut self) -> Result<()> {
+        let head = std::mem::take(&mut self.head);
+        let format = choose_format(self.options.format, &head)?;
+        check_span_size(self.options.span_size, format == LayerFormat::Tar)?;
+        self.walk = Some(match format {
+            LayerFormat::Gzip => Walk::Gzip(Box::new(GzipWalk::new(&self.options))),
+            LayerFormat::Tar => Walk::Tar(Box::new(TarWalk::new(self.options.span_size))),
+        });
+        self.push_chunk(&head)
+    }
+
+    fn push_chunk(&mut self, chunk: &[u8]) -> Result<()> {
+        self.layer_hasher.update(chunk);
+        self.size = self.size.saturating_add(chunk.len() as u64);
+        match &mut self.walk {
+            Some(Walk::Gzip(walk)) => walk.push(chunk),
+            Some(Walk::Tar(walk)) => walk.push(chunk),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_span_size(span_size: u64, is_tar: bool) -> Result<()> {
+    match i64::try_from(span_size) {
+        Ok(value @ 0) if is_tar => {
+            Err(Error::Ztoc { kind: ZtocError::Value { what: "span size", value }, at: 0 })
+        }
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let kind = ZtocError::Value { what: "span size", value: i64::MAX };
+            Err(Error::Ztoc { kind, at: 0 })
+        }
+    }
+}
+
+/// Whether a zTOC has room for another span of `span_len` bytes; a hostile layer, or a tiny span size,
+/// makes one every few bytes, and there is no use in collecting what cannot be written.
+fn check_room(span_count: usize, span_len: u64) -> Result<()> {
+    if span_count as u64 >= ztoc::MAX_LEN / span_len {
+        return Err(Error::Ztoc { kind: ZtocError::TooLarge { limit: ztoc::MAX_LEN }, at: 0 });
+    }
+    Ok(())
+}
+
+fn choose_format(expected: Option<LayerFormat>, head: &[u8]) -> Result<LayerFormat> {
+    let is_gzip = head.starts_with(&gzip::MAGIC);
+    let is_zstd = head.starts_with(&ZSTD_MAGIC);
+    match expected {
+        None if is_zstd => Err(Error::Unsupported { what: "a zstd layer" }),
+        None if is_gzip => Ok(LayerFormat::Gzip),
+        None => Ok(LayerFormat::Tar),
+        Some(format) if is_zstd => {
+            Err(Error::LayerFormat { expected: format.as_str(), found: "zstd" })
+        }
+        Some(LayerFormat::Tar) if is_gzip => Err(Error::LayerFormat {
+            expected: LayerFormat::Tar.as_str(),
+            found: LayerFormat::Gzip.as_str(),
+        }),
+        Some(format) => Ok(format),
+    }
+}
+
+#[derive(Debug)]
+enum Walk {
+    Gzip(Box<GzipWalk>),
+    Tar(Box<TarWalk>),
+}
+
+/// What a walk over the whole layer found.
+#[derive(Debug)]
+struct Walked {
+    toc: Toc,
+    zinfo: Zinfo,
+    span_digests: Vec<Digest>,
+    diff_id: Option<Digest>,
+    uncompressed_size: u64,
+    dropped_checkpoint_count: u64,
+}
+
+/// A gzip layer on its way.
+#[derive(Debug)]
+struct GzipWalk {
+    decoder: GzipDecoder,
+    rule: CheckpointRule,
+    drop_early_checkpoints: bool,
+    dropped_checkpoint_count: u64,
+    checkpoints: Vec<Checkpoint>,
+    span_hasher: Hasher,
+    span_digests: Vec<Digest>,
+    output: Output,
+    /// Compressed bytes before the current chunk.
+    chunk_start: u64,
+}
+
+impl GzipWalk {
+    fn new(options: &IndexOptions) -> Self {
+        Self {
+            decoder: GzipDecoder::new(Speed::Fast),
+            rule: CheckpointRule::new(options.span_size),
+            drop_early_checkpoints: !options.reference_identical,
+            dropped_checkpoint_count: 0,
+            checkpoints: Vec::new(),
+            span_hasher: Hasher::new(),
+            span_digests: Vec::new(),
+            output: Output::new(options.diff_id),
+            chunk_start: 0,
+        }
+    }
+
+    fn push(&mut self, chunk: &[u8]) -> Result<()> {
+        let mut input = chunk;
+        // Where in the chunk the bytes begin that no span digest has seen.
+        let mut unhashed = 0;
+        loop {
+            let event = self.decoder.step(&mut input)?;
+            match event {
+                Event::NeedInput => break,
+                Event::Candidate => self.candidate(chunk, &mut unhashed)?,
+                Event::Output | Event::MemberEnd => {
+                    let output = &mut self.output;
+                    self.decoder.take_output(|bytes| output.push(bytes))?;
+                }
+            }
+        }
+        if !self.checkpoints.is_empty() {
+            self.span_hasher.update(&chunk[unhashed..]);
+        }
+        self.chunk_start += chunk.len() as u64;
+        Ok(())
+    }
+
+    fn candidate(&mut self, chunk: &[u8], unhashed: &mut usize) -> Result<()> {
+        let uncompressed =
+            UncompressedOffset(self.output.len + self.decoder.inflater().pending_len() as u64);
+        if !self.rule.take(uncompressed) {
+            return Ok(());
+        }
+        check_room(self.checkpoints.len(), WINDOW_LEN as u64)?;
+        let position = self.decoder.position();
+        let compressed = CompressedOffset(position.0.div_ceil(8));
+        let checkpoint = Checkpoint {
+            compressed,
+            uncompressed,
+            bits: (8 - position.bit_in_byte()) % 8,
+            window: self.decoder.inflater().window(),
+        };
+        // The decoder reports a block's end as soon as it has its last bit, so the byte that holds
+        // it is in this chunk.
+        let place = |at: CompressedOffset| {
+            usize::try_from(at.0.saturating_sub(self.chunk_start)).unwrap_or(0).min(chunk.len())
+        };
+        let (end, start) = (place(compressed), place(checkpoint.first_byte()));
+        if !self.checkpoints.is_empty() {
+            self.span_hasher.update(&chunk[*unhashed..end]);
+            let digest = self.span_hasher.finish_reset();
+            if self.drop_early_checkpoints && uncompressed.0 == 0 {
+                // Readers want each span to have output. They look for one gzip header before the
+                // first span and do not mind what follows it there.
+                self.checkpoints.pop();
+                self.dropped_checkpoint_count += 1;
+            } else {
+                self.span_digests.push(digest);
+            }
+        }
+        self.checkpoints.push(checkpoint);
+        *unhashed = start;
+        Ok(())
+    }
+
+    fn finish(mut self, span_size: u64) -> Result<Walked> {
+        self.decoder.finish()?;
+        self.span_digests.push(self.span_hasher.finish_reset());
+        Ok(Walked {
+            zinfo: Zinfo::Gzip(GzipZinfo::new(span_size, self.checkpoints)),
+            span_digests: self.span_digests,
+            diff_id: self.output.diff_id.as_mut().map(Hasher::finish_reset),
+            uncompressed_size: self.output.len,
+            dropped_checkpoint_count: self.dropped_checkpoint_count,
+            toc: self.output.scanner.finish()?,
+        })
+    }
+}
+
+/// What uncompressed bytes go through.
+#[derive(Debug)]
+struct Output {
+    scanner: TocScanner,
+    diff_id: Option<Hasher>,
+    len: u64,
+}
+
+impl Output {
+    fn new(diff_id: bool) -> Self {
+        Self { scanner: TocScanner::new(), diff_id: diff_id.then(Hasher::new), len: 0 }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Some(hasher) = &mut self.diff_id {
+            hasher.update(bytes);
+        }
+        self.len = self.len.saturating_add(bytes.len() as u64);
+        self.scanner.push(bytes)
+    }
+}
+
+/// A plain tar on its way.
+#[derive(Debug)]
+struct TarWalk {
+    scanner: TocScanner,
+    span_size: u64,
+    /// Bytes that the current span still takes.
+    span_left: u64,
+    span_hasher: Hasher,
+    span_digests: Vec<Digest>,
+}
+
+impl TarWalk {
+    fn new(span_size: u64) -> Self {
+        Self {
+            scanner: TocScanner::new(),
+            span_size,
+            span_left: span_size,
+            span_hasher: Hasher::new(),
+            span_digests: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, chunk: &[u8]) -> Result<()> {
+        self.scanner.push(chunk)?;
+        let mut rest = chunk;
+        while !rest.is_empty() {
+            let len = usize::try_from(self.span_left).unwrap_or(usize::MAX).min(rest.len());
+            let (span, after) = rest.split_at(len);
+            self.span_hasher.update(span);
+            self.span_left -= len as u64;
+            if self.span_left == 0 {
+                check_room(self.span_digests.len(), TAR_SPAN_LEN)?;
+                self.span_digests.push(self.span_hasher.finish_reset());
+                self.span_left = self.span_size;
+            }
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, size: u64) -> Result<Walked> {
+        if self.span_left < self.span_size {
+            self.span_digests.push(self.span_hasher.finish_reset());
+        }
+        Ok(Walked {
+            toc: self.scanner.finish()?,
+            zinfo: Zinfo::Tar(TarZinfo { span_size: self.span_size, size }),
+            span_digests: self.span_digests,
+            diff_id: None,
+            uncompressed_size: size,
+            dropped_checkpoint_count: 0,
+        })
+    }
+}

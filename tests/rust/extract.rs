@@ -1,0 +1,146 @@
+//! Spans of every golden layer: verified, equal to what zlib inflates, and refused when anything
+//! differs.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test may stop at once")]
+#![allow(clippy::cast_possible_truncation, reason = "test data is small")]
+
+mod support;
+
+use serde_json::Value;
+use support::{golden, mixed_data, zlib_gunzip, zlib_gzip};
+use tocsin_core::Error;
+use tocsin_core::extract::{data_range, inflate_span, read_span};
+use tocsin_core::indexer::{IndexOptions, LayerFormat, LayerIndexer};
+use tocsin_core::span::{SpanId, UncompressedOffset};
+use tocsin_core::ztoc::{Zinfo, Ztoc};
+
+fn index(layer: &[u8], options: IndexOptions) -> Ztoc {
+    let mut indexer = LayerIndexer::new(options).unwrap();
+    indexer.push(layer).unwrap();
+    indexer.finish().unwrap().ztoc
+}
+
+fn span_bytes<'a>(ztoc: &Ztoc, layer: &'a [u8], span_id: SpanId) -> &'a [u8] {
+    let range = ztoc.span_compressed_range(span_id).unwrap();
+    &layer[range.start.0 as usize..range.end.0 as usize]
+}
+
+fn span_ids(ztoc: &Ztoc) -> impl Iterator<Item = SpanId> + use<> {
+    (0..ztoc.span_count() as u32).map(SpanId)
+}
+
+/// A tar of one file, so that the layer can be indexed.
+fn tar_of(data: &[u8]) -> Vec<u8> {
+    let mut header = [0_u8; 512];
+    header[..4].copy_from_slice(b"file");
+    header[124..136].copy_from_slice(format!("{:011o}\0", data.len()).as_bytes());
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let mut tar = header.to_vec();
+    tar.extend_from_slice(data);
+    tar.resize(tar.len().next_multiple_of(512) + 1024, 0);
+    tar
+}
+
+fn spans_of_256_kib() -> IndexOptions {
+    IndexOptions { span_size: 256 << 10, ..IndexOptions::default() }
+}
+
+#[test]
+fn inflate_span_when_any_golden_layer_then_equals_zlib() {
+    let expected: Value =
+        serde_json::from_slice(&std::fs::read(golden("expected.json")).unwrap()).unwrap();
+    for case in expected["built"].as_array().unwrap() {
+        let name = case["layer"].as_str().unwrap();
+        let layer = std::fs::read(golden("layers").join(name)).unwrap();
+        let is_gzip = name.ends_with(".gz");
+        let whole = if is_gzip { zlib_gunzip(&layer).unwrap() } else { layer.clone() };
+        let ztoc = index(
+            &layer,
+            IndexOptions {
+                format: Some(if is_gzip { LayerFormat::Gzip } else { LayerFormat::Tar }),
+                span_size: case["span_size"].as_u64().unwrap(),
+                reference_identical: true,
+                ..IndexOptions::default()
+            },
+        );
+        let mut joined = Vec::new();
+        for span_id in span_ids(&ztoc) {
+            let start = ztoc.span_uncompressed_range(span_id).unwrap().0;
+            assert_eq!(start.0, joined.len() as u64, "{name} {span_id}");
+            joined
+                .extend(inflate_span(&ztoc, span_id, span_bytes(&ztoc, &layer, span_id)).unwrap());
+        }
+        assert!(joined == whole, "{name}");
+
+        for entry in &ztoc.toc {
+            let range = data_range(entry).unwrap();
+            let spans = ztoc.spans_for(entry);
+            let mut data = Vec::new();
+            for span_id in (spans.start.0..spans.end.0).map(SpanId) {
+                let bytes = span_bytes(&ztoc, &layer, span_id);
+                data.extend(read_span(&ztoc, span_id, bytes, range.clone()).unwrap());
+            }
+            let wanted = &whole[range.start.0 as usize..range.end.0 as usize];
+            assert!(data == wanted, "{name} {}", entry.name.escape_ascii());
+        }
+    }
+}
+
+#[test]
+fn read_span_when_part_is_wanted_then_only_that() {
+    let tar = tar_of(&mixed_data(1_500_000, 1));
+    for layer in [zlib_gzip(&tar, 6), tar.clone()] {
+        let ztoc = index(&layer, spans_of_256_kib());
+        assert!(ztoc.span_count() > 3);
+        for (start, end) in [(0, 1), (1, 400_000), (399_999, 900_000), (tar.len() - 1, tar.len())] {
+            let wanted = UncompressedOffset(start as u64)..UncompressedOffset(end as u64);
+            let mut joined = Vec::new();
+            for span_id in span_ids(&ztoc) {
+                let bytes = span_bytes(&ztoc, &layer, span_id);
+                joined.extend(read_span(&ztoc, span_id, bytes, wanted.clone()).unwrap());
+            }
+            assert!(joined == tar[start..end], "{start}..{end}");
+        }
+    }
+}
+
+#[test]
+fn inflate_span_when_any_byte_differs_then_verification_error() {
+    let layer = zlib_gzip(&tar_of(&mixed_data(900_000, 2)), 6);
+    let ztoc = index(&layer, spans_of_256_kib());
+    let good = span_bytes(&ztoc, &layer, SpanId(1));
+    for at in [0, 1, good.len() / 2, good.len() - 1] {
+        let mut bad = good.to_vec();
+        bad[at] ^= 1;
+        let error = inflate_span(&ztoc, SpanId(1), &bad).unwrap_err();
+        assert!(matches!(error, Error::Verification { .. }), "{error}");
+    }
+    for bad in [&good[1..], &good[..good.len() - 1], &[]] {
+        let error = inflate_span(&ztoc, SpanId(1), bad).unwrap_err();
+        assert!(error.to_string().starts_with("span 1 size"), "{error}");
+    }
+}
+
+#[test]
+fn inflate_span_when_there_is_no_such_span_then_says_the_last() {
+    let layer = zlib_gzip(&tar_of(b"x"), 6);
+    let ztoc = index(&layer, IndexOptions::default());
+    let error = inflate_span(&ztoc, SpanId(1), &layer).unwrap_err();
+    assert_eq!(error, Error::NoSuchSpan { span_id: SpanId(1), last: 0 });
+}
+
+#[test]
+fn inflate_span_when_ztoc_lies_about_the_checkpoint_then_typed_error() {
+    let layer = zlib_gzip(&tar_of(&mixed_data(1_200_000, 3)), 6);
+    let honest = index(&layer, spans_of_256_kib());
+    for shift in [1_u64, 5, 1000] {
+        let mut lying = honest.clone();
+        let Zinfo::Gzip(zinfo) = &mut lying.zinfo else { panic!("a gzip layer") };
+        zinfo.checkpoints[2].uncompressed.0 += shift;
+        let bytes = span_bytes(&lying, &layer, SpanId(1));
+        // The digest agrees, so the lie shows only in what comes out: fewer bytes than promised.
+        let error = inflate_span(&lying, SpanId(1), bytes).unwrap_err();
+        assert!(matches!(error, Error::Gzip { .. }), "{error}");
+    }
+}
