@@ -1,1 +1,22 @@
-//! The gate.
+//! `tocsin._core`: the gate between `tocsin-core` and Python, and the only place that knows PyO3.
+//!
+//! Nothing here decides anything: arguments are taken out, the core is called through `gate`, and
+//! results are wrapped. Public docstrings live in `python/tocsin/indexing/ztoc.py`.
+
+#![allow(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
+
+mod buffer;
+mod columns;
+mod errors;
+mod gate;
+mod indexer;
+mod ztoc;
+
+/// The private module `tocsin._core`.
+#[pyo3::pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use super::indexer::{IndexedLayer, LayerIndexer};
+    #[pymodule_export]
+    use super::ztoc::Ztoc;
+}

@@ -14,6 +14,7 @@ mod hazard;
 mod header;
 mod number;
 mod pax;
+mod rfc3339;
 mod sparse;
 mod time;
 mod toc;

@@ -1,0 +1,64 @@
+//! A zTOC's entries and spans as rows of fixed width, for numpy to view without a Python object a row.
+//!
+//! The row layouts are those of `FILES_DTYPE` and `SPANS_DTYPE` in `python/tocsin/indexing/ztoc.py`.
+
+use tocsin_core::Result;
+use tocsin_core::span::SpanId;
+use tocsin_core::tar::FileMetadata;
+use tocsin_core::ztoc::{Zinfo, Ztoc};
+
+/// numpy's "not a time".
+const NOT_A_TIME: i64 = i64::MIN;
+/// Entry type words have at most this many bytes.
+const TYPE_LEN: usize = 8;
+
+/// One row for each entry, in stored order.
+pub(crate) fn files(ztoc: &Ztoc) -> Vec<u8> {
+    let mut rows = Vec::with_capacity(ztoc.toc.len() * 72);
+    for entry in &ztoc.toc {
+        let mut word = [0; TYPE_LEN];
+        let text = entry.entry_type.as_str().as_bytes();
+        word[..text.len()].copy_from_slice(text);
+        let spans = ztoc.spans_for(entry);
+        rows.extend_from_slice(&word);
+        rows.extend_from_slice(&entry.uncompressed_offset.to_le_bytes());
+        rows.extend_from_slice(&entry.uncompressed_size.to_le_bytes());
+        rows.extend_from_slice(&spans.start.0.to_le_bytes());
+        rows.extend_from_slice(&spans.end.0.to_le_bytes());
+        rows.extend_from_slice(&entry.mode.to_le_bytes());
+        rows.extend_from_slice(&entry.uid.to_le_bytes());
+        rows.extend_from_slice(&entry.gid.to_le_bytes());
+        rows.extend_from_slice(&entry.devmajor.to_le_bytes());
+        rows.extend_from_slice(&entry.devminor.to_le_bytes());
+        rows.extend_from_slice(&microseconds(entry).to_le_bytes());
+    }
+    rows
+}
+
+fn microseconds(entry: &FileMetadata) -> i64 {
+    entry.mod_time_parts().map_or(NOT_A_TIME, |(seconds, nanoseconds)| {
+        seconds.saturating_mul(1_000_000).saturating_add(i64::from(nanoseconds / 1000))
+    })
+}
+
+/// One row for each span.
+pub(crate) fn spans(ztoc: &Ztoc) -> Result<Vec<u8>> {
+    let mut rows = Vec::new();
+    for (index, digest) in (0_u32..).zip(&ztoc.span_digests) {
+        let span_id = SpanId(index);
+        let compressed = ztoc.span_compressed_range(span_id)?;
+        let (start, end) = ztoc.span_uncompressed_range(span_id)?;
+        let bits = match &ztoc.zinfo {
+            Zinfo::Gzip(zinfo) => zinfo.checkpoints.get(span_id.0 as usize).map_or(0, |c| c.bits),
+            Zinfo::Tar(_) => 0,
+        };
+        rows.extend_from_slice(&compressed.start.0.to_le_bytes());
+        rows.extend_from_slice(&compressed.end.0.to_le_bytes());
+        rows.extend_from_slice(&start.0.to_le_bytes());
+        let end = end.and_then(|end| i64::try_from(end.0).ok()).unwrap_or(-1);
+        rows.extend_from_slice(&end.to_le_bytes());
+        rows.push(bits);
+        rows.extend_from_slice(digest.as_bytes());
+    }
+    Ok(rows)
+}

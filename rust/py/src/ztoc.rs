@@ -1,0 +1,161 @@
+//! `_core.Ztoc`: a zTOC in memory.
+
+use pyo3::exceptions::PyIndexError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use tocsin_core::span::{SpanId, UncompressedOffset};
+use tocsin_core::tar::FileMetadata;
+use tocsin_core::ztoc::Zinfo;
+use tocsin_core::{extract, ztoc};
+
+use crate::buffer::Blob;
+use crate::{columns, gate};
+
+/// A zTOC in memory.
+#[pyclass(frozen, module = "tocsin._core")]
+#[derive(Debug)]
+pub(crate) struct Ztoc(pub(crate) ztoc::Ztoc);
+
+impl Ztoc {
+    fn entry_at(&self, index: usize) -> PyResult<&FileMetadata> {
+        let no_entry = || PyIndexError::new_err(format!("toc has no entry {index}"));
+        self.0.toc.get(index).ok_or_else(no_entry)
+    }
+}
+
+#[pymethods]
+impl Ztoc {
+    #[staticmethod]
+    fn from_bytes(py: Python<'_>, blob: Blob) -> PyResult<Self> {
+        gate::run(py, || ztoc::Ztoc::from_bytes(blob.as_slice())).map(Self)
+    }
+
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let blob = gate::run(py, || self.0.to_bytes())?;
+        Ok(PyBytes::new(py, &blob))
+    }
+
+    #[getter]
+    fn version(&self) -> &str {
+        &self.0.version
+    }
+
+    #[getter]
+    fn build_tool_identifier(&self) -> &str {
+        &self.0.build_tool_identifier
+    }
+
+    #[getter]
+    fn compressed_archive_size(&self) -> u64 {
+        self.0.compressed_archive_size
+    }
+
+    #[getter]
+    fn uncompressed_archive_size(&self) -> u64 {
+        self.0.uncompressed_archive_size
+    }
+
+    #[getter]
+    fn compression_algorithm(&self) -> &'static str {
+        match self.0.zinfo {
+            Zinfo::Gzip(_) => "gzip",
+            Zinfo::Tar(_) => "uncompressed",
+        }
+    }
+
+    #[getter]
+    fn span_size(&self) -> u64 {
+        match &self.0.zinfo {
+            Zinfo::Gzip(zinfo) => zinfo.span_size,
+            Zinfo::Tar(zinfo) => zinfo.span_size,
+        }
+    }
+
+    #[getter]
+    fn span_count(&self) -> u64 {
+        self.0.span_count()
+    }
+
+    #[getter]
+    fn entry_count(&self) -> usize {
+        self.0.toc.len()
+    }
+
+    fn file_rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let rows = gate::run(py, || Ok(columns::files(&self.0)))?;
+        Ok(PyBytes::new(py, &rows))
+    }
+
+    fn span_rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let rows = gate::run(py, || columns::spans(&self.0))?;
+        Ok(PyBytes::new(py, &rows))
+    }
+
+    fn names<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        self.0.toc.iter().map(|entry| PyBytes::new(py, &entry.name)).collect()
+    }
+
+    fn entry<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyDict>> {
+        let entry = self.entry_at(index)?;
+        let fields = PyDict::new(py);
+        let bytes = |text: &[u8]| PyBytes::new(py, text);
+        fields.set_item("name", bytes(&entry.name))?;
+        fields.set_item("type", entry.entry_type.as_str())?;
+        fields.set_item("uncompressed_offset", entry.uncompressed_offset)?;
+        fields.set_item("uncompressed_size", entry.uncompressed_size)?;
+        fields.set_item("linkname", bytes(&entry.linkname))?;
+        fields.set_item("mode", entry.mode)?;
+        fields.set_item("uid", entry.uid)?;
+        fields.set_item("gid", entry.gid)?;
+        fields.set_item("uname", bytes(&entry.uname))?;
+        fields.set_item("gname", bytes(&entry.gname))?;
+        fields.set_item("mod_time", bytes(&entry.mod_time))?;
+        fields.set_item("devmajor", entry.devmajor)?;
+        fields.set_item("devminor", entry.devminor)?;
+        let records = PyDict::new(py);
+        for (key, value) in &entry.xattrs {
+            records.set_item(bytes(key), bytes(value))?;
+        }
+        fields.set_item("pax_records", records)?;
+        Ok(fields)
+    }
+
+    fn span_of(&self, uncompressed_offset: u64) -> Option<u32> {
+        self.0.span_of(UncompressedOffset(uncompressed_offset)).map(|span_id| span_id.0)
+    }
+
+    fn window<'py>(&self, py: Python<'py>, span_id: u32) -> PyResult<Bound<'py, PyBytes>> {
+        let no_window = || PyIndexError::new_err(format!("span {span_id} has no window"));
+        let Zinfo::Gzip(zinfo) = &self.0.zinfo else { return Err(no_window()) };
+        let checkpoint = zinfo.checkpoints.get(span_id as usize).ok_or_else(no_window)?;
+        Ok(PyBytes::new(py, checkpoint.window.as_bytes()))
+    }
+
+    fn inflate_span<'py>(
+        &self,
+        py: Python<'py>,
+        span_id: u32,
+        compressed: Blob,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let work = || extract::inflate_span(&self.0, SpanId(span_id), compressed.as_slice());
+        Ok(PyBytes::new(py, &gate::run(py, work)?))
+    }
+
+    fn read_span<'py>(
+        &self,
+        py: Python<'py>,
+        span_id: u32,
+        compressed: Blob,
+        start: u64,
+        end: u64,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let wanted = UncompressedOffset(start)..UncompressedOffset(end);
+        let work = || extract::read_span(&self.0, SpanId(span_id), compressed.as_slice(), wanted);
+        Ok(PyBytes::new(py, &gate::run(py, work)?))
+    }
+
+    fn reader_refusals(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        gate::run(py, || Ok(self.0.reader_refusals()))
+            .map(|refusals| refusals.iter().map(ToString::to_string).collect())
+    }
+}
