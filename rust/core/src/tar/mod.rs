@@ -30,7 +30,7 @@ use time::Timestamp;
 pub use toc::Toc;
 use toc::{Draft, TocBuilder};
 
-use crate::error::{Error, Result, TarError};
+use crate::error::{self, Error, TarError};
 use crate::span::UncompressedOffset;
 
 /// The largest payload of a pseudo entry, as in Go: 1 MiB.
@@ -91,7 +91,7 @@ enum State {
 struct SparseFile {
     draft: Draft,
     map: MapReader,
-    /// Map and data.
+    /// Bytes behind the block that is due, or behind the map.
     left: u64,
     padding: u64,
 }
@@ -129,7 +129,7 @@ impl TocScanner {
     ///
     /// `Error::Tar` with the block concerned, if the archive is not one that can be indexed; the
     /// same again from every later call.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+    pub fn push(&mut self, bytes: &[u8]) -> error::Result<()> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
@@ -148,7 +148,7 @@ impl TocScanner {
     /// # Errors
     ///
     /// `Error::Tar` if it ends anywhere else, or what an earlier `push` returned.
-    pub fn finish(self) -> Result<Toc> {
+    pub fn finish(self) -> error::Result<Toc> {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
@@ -172,7 +172,7 @@ impl TocScanner {
         }
     }
 
-    fn take(&mut self, mut bytes: &[u8]) -> std::result::Result<(), TarError> {
+    fn take(&mut self, mut bytes: &[u8]) -> Result<(), TarError> {
         while !bytes.is_empty() && !matches!(self.walk.state, State::End) {
             if !self.walk.wants_block() {
                 bytes = self.walk.stream(bytes)?;
@@ -211,7 +211,7 @@ impl Walk {
     /// Skip data or collect a payload, and return the bytes not used.
     ///
     /// This is the hot path: a piece inside a file costs one subtraction.
-    fn stream<'a>(&mut self, bytes: &'a [u8]) -> std::result::Result<&'a [u8], TarError> {
+    fn stream<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], TarError> {
         let (State::Data { left, padding } | State::Payload { left, padding, .. }) =
             &mut self.state
         else {
@@ -236,7 +236,7 @@ impl Walk {
     }
 
     /// Take a whole block; `position` is already behind it.
-    fn block(&mut self, block: &Block) -> std::result::Result<(), TarError> {
+    fn block(&mut self, block: &Block) -> Result<(), TarError> {
         self.block_offset = self.position.saturating_sub(BLOCK_LEN as u64);
         if let State::SparseMap(_) = self.state {
             return self.sparse_map_block(block);
@@ -251,7 +251,7 @@ impl Walk {
         Ok(())
     }
 
-    fn header(&mut self, header: &Header<'_>) -> std::result::Result<State, TarError> {
+    fn header(&mut self, header: &Header<'_>) -> Result<State, TarError> {
         let what = match header.kind {
             Kind::Entry(entry_type) => return self.entry(header, entry_type),
             Kind::OldRegular => return self.entry(header, EntryType::Regular),
@@ -274,7 +274,7 @@ impl Walk {
     }
 
     /// Use a payload: of several pseudo entries of a kind the last one counts.
-    fn end_payload(&mut self, kind: Kind) -> std::result::Result<(), TarError> {
+    fn end_payload(&mut self, kind: Kind) -> Result<(), TarError> {
         match kind {
             Kind::PaxRecords => self.next.records = PaxRecords::parse(&self.payload)?,
             Kind::LongName => self.next.long_name = until_nul(&self.payload).to_vec(),
@@ -284,11 +284,7 @@ impl Walk {
         Ok(())
     }
 
-    fn entry(
-        &mut self,
-        header: &Header<'_>,
-        mut entry_type: EntryType,
-    ) -> std::result::Result<State, TarError> {
+    fn entry(&mut self, header: &Header<'_>, mut entry_type: EntryType) -> Result<State, TarError> {
         let Announced { records, long_name, long_link } = mem::take(&mut self.next);
         let mut attributes = Attributes {
             name: header.full_name(),
@@ -337,28 +333,34 @@ impl Walk {
         };
         if map_place == Some(MapPlace::Data) {
             let map = MapReader::new(draft.attributes.size);
-            return Ok(State::SparseMap(Box::new(SparseFile { draft, map, left, padding })));
+            return SparseFile { draft, map, left, padding }.next_block();
         }
         self.toc.add(draft, self.position)?;
         Ok(State::after_header(left, padding))
     }
 
-    fn sparse_map_block(&mut self, block: &Block) -> std::result::Result<(), TarError> {
+    fn sparse_map_block(&mut self, block: &Block) -> Result<(), TarError> {
         let State::SparseMap(mut file) = mem::replace(&mut self.state, State::Header) else {
             return Ok(());
         };
-        // The map is part of the entry's data.
-        file.left = file
-            .left
-            .checked_sub(BLOCK_LEN as u64)
-            .ok_or(TarError::Sparse("is longer than the entry's data"))?;
         self.state = if file.map.block(block)? {
             self.toc.add(file.draft, self.position)?;
             State::after_header(file.left, file.padding)
         } else {
-            State::SparseMap(file)
+            file.next_block()?
         };
         Ok(())
+    }
+}
+
+impl SparseFile {
+    /// Ask for a block of the map, which is part of the entry's data.
+    fn next_block(mut self) -> Result<State, TarError> {
+        self.left = self
+            .left
+            .checked_sub(BLOCK_LEN as u64)
+            .ok_or(TarError::Sparse("is longer than the entry's data"))?;
+        Ok(State::SparseMap(Box::new(self)))
     }
 }
 

@@ -5,7 +5,13 @@
 //! refused here, and what it lets pass (a `+`, leading zeros, negative base-256) passes.
 
 /// Read a numeric header field: base-256 if the top bit is set, octal otherwise.
+#[inline]
 pub(super) fn numeric(field: &[u8]) -> Option<i64> {
+    filled_octal(field).or_else(|| unusual_numeric(field))
+}
+
+#[cold]
+fn unusual_numeric(field: &[u8]) -> Option<i64> {
     match field.first() {
         Some(first) if first & 0x80 != 0 => base_256(field),
         _ => octal(field),
@@ -27,9 +33,6 @@ fn base_256(field: &[u8]) -> Option<i64> {
 
 /// Octal digits between spaces and NULs; whatever follows an inner NUL is ignored, nothing is 0.
 pub(super) fn octal(field: &[u8]) -> Option<i64> {
-    if let Some(value) = filled_octal(field) {
-        return Some(value);
-    }
     let is_padding = |byte: &u8| matches!(byte, b' ' | 0);
     let start = field.iter().position(|byte| !is_padding(byte)).unwrap_or(field.len());
     let digits = field.get(start..)?;
@@ -45,7 +48,9 @@ pub(super) fn octal(field: &[u8]) -> Option<i64> {
     Some(value)
 }
 
-/// The usual spelling, all digits and one terminator, without a branch per digit.
+/// The usual spelling, all digits and one terminator, without a branch per digit. Inlined, its loop
+/// unrolls for the length of the field at hand.
+#[inline]
 fn filled_octal(field: &[u8]) -> Option<i64> {
     let (terminator, digits) = field.split_last()?;
     // 11 digits are 33 bits, so the sum below cannot overflow.

@@ -48,58 +48,60 @@ impl Timestamp {
         if !(FIRST_SECOND..=LAST_SECOND).contains(&self.seconds) {
             return None;
         }
-        let (year, month, day) = civil_from_days(self.seconds.div_euclid(SECONDS_A_DAY));
-        let second = self.seconds.rem_euclid(SECONDS_A_DAY);
-        let mut text = Vec::with_capacity(if self.nanoseconds == 0 { 20 } else { 30 });
-        text.extend_from_slice(b"0000-00-00T00:00:00");
-        for (at, digits) in [
-            (0, year / 100),
-            (2, year % 100),
-            (5, month),
-            (8, day),
-            (11, second / 3600),
-            (14, second / 60 % 60),
-            (17, second % 60),
-        ] {
-            put_two_digits(&mut text, at, digits);
+        // Counted from the first second, both fit.
+        let since_first = self.seconds - FIRST_SECOND;
+        let (year, month, day) = civil_date(low_u32(since_first / SECONDS_A_DAY));
+        let second = low_u32(since_first % SECONDS_A_DAY);
+        let mut text = *b"0000-00-00T00:00:00Z";
+        [text[0], text[1]] = two_digits(year / 100);
+        [text[2], text[3]] = two_digits(year % 100);
+        [text[5], text[6]] = two_digits(month);
+        [text[8], text[9]] = two_digits(day);
+        [text[11], text[12]] = two_digits(second / 3600);
+        [text[14], text[15]] = two_digits(second / 60 % 60);
+        [text[17], text[18]] = two_digits(second % 60);
+        if self.nanoseconds == 0 {
+            return Some(text.to_vec());
         }
-        if self.nanoseconds > 0 {
-            let mut fraction = self.nanoseconds;
-            let mut width = 9;
-            while fraction.is_multiple_of(10) {
-                fraction /= 10;
-                width -= 1;
-            }
-            text.push(b'.');
-            text.extend_from_slice(format!("{fraction:0width$}").as_bytes());
+        let (mut fraction, mut width) = (self.nanoseconds, 9);
+        while fraction.is_multiple_of(10) {
+            fraction /= 10;
+            width -= 1;
         }
-        text.push(b'Z');
-        Some(text)
+        let [whole @ .., zone] = text;
+        Some([&whole[..], format!(".{fraction:0width$}").as_bytes(), &[zone]].concat())
     }
 }
 
-/// Overwrite two characters with a number below 100.
-fn put_two_digits(text: &mut [u8], at: usize, number: i64) {
-    if let Some([tens, ones]) = text.get_mut(at..at + 2) {
-        *tens = digit(number / 10);
-        *ones = digit(number);
-    }
+/// A number below 100, in decimal.
+const fn two_digits(number: u32) -> [u8; 2] {
+    [low_u8(number / 10 % 10) + b'0', low_u8(number % 10) + b'0']
 }
 
-/// The last decimal digit of a number that is not negative.
-fn digit(number: i64) -> u8 {
-    b'0' + u8::try_from(number % 10).unwrap_or_default()
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "only for days and seconds of ten thousand years"
+)]
+const fn low_u32(number: i64) -> u32 {
+    number as u32
 }
 
-/// Year, month and day of a day counted from 1970-01-01, in the proleptic Gregorian calendar.
+#[expect(clippy::cast_possible_truncation, reason = "only for decimal digits")]
+const fn low_u8(digit: u32) -> u8 {
+    digit as u8
+}
+
+/// Year, month and day of a day counted from 0000-01-01, in the proleptic Gregorian calendar.
 ///
 /// Years are counted from March, so that the leap day comes last, in eras of 400 years = 146,097
 /// days (H. Hinnant, "chrono-compatible low-level date algorithms").
-const fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    // 1970-01-01 is day 719,468 after 0000-03-01.
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
+const fn civil_date(days: u32) -> (u32, u32, u32) {
+    // An era earlier, so that the two months before the first March are not negative; 0000-03-01
+    // is day 60.
+    let days = days + 146_097 - 60;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
     let year_of_era =
         (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
@@ -107,7 +109,7 @@ const fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = era * 400 + year_of_era + if month <= 2 { 1 } else { 0 };
-    (year, month, day)
+    (year - 400, month, day)
 }
 
 #[cfg(test)]

@@ -1,0 +1,88 @@
+//! Go's `archive/tar` as a judge: builds and runs `tests/support/gotar`.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs, thread};
+
+/// The judge, built.
+pub(crate) struct GoTar {
+    go: PathBuf,
+    program: PathBuf,
+}
+
+impl GoTar {
+    /// Build it; `None` if there is no Go on this machine.
+    pub(crate) fn build() -> Option<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gotar");
+        let go = find_go()?;
+        let built = Command::new(&go)
+            .args(["build", "-buildvcs=false", "-o"])
+            .arg(&program)
+            .arg(".")
+            .current_dir(root.join("tests/support/gotar"))
+            .status()
+            .expect("go starts");
+        assert!(built.success(), "go build of tests/support/gotar failed");
+        Some(Self { go, program })
+    }
+
+    /// The archives Go tests itself with, where its sources are installed; huge ones left out.
+    pub(crate) fn own_test_archives(&self) -> Vec<(String, Vec<u8>)> {
+        let output = Command::new(&self.go).args(["env", "GOROOT"]).output().expect("go starts");
+        let root = String::from_utf8(output.stdout).expect("a path");
+        let Ok(files) = fs::read_dir(Path::new(root.trim()).join("src/archive/tar/testdata"))
+        else {
+            return Vec::new();
+        };
+        let files = files.map_while(Result::ok).map(|file| file.path());
+        let archives = files.filter(|path| path.extension().is_some_and(|kind| kind == "tar"));
+        archives
+            .filter_map(|path| Some((path.display().to_string(), fs::read(&path).ok()?)))
+            .filter(|(_, archive)| archive.len() < 4 << 20)
+            .collect()
+    }
+
+    /// What Go makes of each archive.
+    pub(crate) fn judge(&self, archives: &[Vec<u8>]) -> Vec<String> {
+        let mut child = Command::new(&self.program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("gotar starts");
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        let output = thread::scope(|scope| {
+            scope.spawn(move || {
+                for archive in archives {
+                    stdin.write_all(&(archive.len() as u64).to_le_bytes()).expect("gotar reads");
+                    stdin.write_all(archive).expect("gotar reads");
+                }
+            });
+            child.wait_with_output().expect("gotar runs")
+        });
+        assert!(output.status.success(), "gotar failed");
+        let text = String::from_utf8(output.stdout).expect("gotar writes text");
+        let mut verdicts = vec![String::new()];
+        for line in text.split_inclusive('\n') {
+            verdicts.last_mut().expect("never empty").push_str(line);
+            if line.starts_with("end ") || line == "error\n" {
+                verdicts.push(String::new());
+            }
+        }
+        verdicts.pop();
+        assert_eq!(verdicts.len(), archives.len(), "one verdict an archive");
+        // Entries before an error are not part of a verdict.
+        verdicts
+            .into_iter()
+            .map(|v| if v.ends_with("error\n") { "error\n".into() } else { v })
+            .collect()
+    }
+}
+
+fn find_go() -> Option<PathBuf> {
+    let usual = env::var_os("PATH")?;
+    let mut places: Vec<PathBuf> = env::split_paths(&usual).collect();
+    places.push("/usr/local/go/bin".into());
+    places.into_iter().map(|place| place.join("go")).find(|go| go.is_file())
+}
