@@ -1,14 +1,18 @@
 //! zTOC blobs whose bytes the reference made, and look-ups of spans and entries.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
+
+mod ztoc_values;
+
 use tocsin_core::checkpoint::{Checkpoint, Window};
 use tocsin_core::digest::Digest;
-use tocsin_core::span::{CompressedOffset, SpanId, UncompressedOffset};
+use tocsin_core::span::{SpanId, UncompressedOffset};
 use tocsin_core::tar::{EntryType, FileMetadata};
 use tocsin_core::ztoc::raw::{self, RawEntry, RawZtoc};
 use tocsin_core::ztoc::{GzipZinfo, TarZinfo, Zinfo, ZinfoVersion, Ztoc};
 use tocsin_core::{Error, error::ZtocError};
 
-const BUILD_TOOL: &str = "AWS SOCI CLI v0.2";
+use ztoc_values::{checkpoint, file, gzip_ztoc, tar_ztoc};
 
 fn hex(text: &str) -> Vec<u8> {
     let digits: String = text.split_whitespace().collect();
@@ -17,55 +21,6 @@ fn hex(text: &str) -> Vec<u8> {
         .chunks_exact(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
         .collect()
-}
-
-fn checkpoint(compressed: u64, uncompressed: u64, bits: u8) -> Checkpoint {
-    Checkpoint {
-        compressed: CompressedOffset(compressed),
-        uncompressed: UncompressedOffset(uncompressed),
-        bits,
-        window: Window::zeros(),
-    }
-}
-
-fn file(name: &str, offset: i64, size: i64) -> FileMetadata {
-    FileMetadata {
-        name: name.into(),
-        entry_type: EntryType::Regular,
-        uncompressed_offset: offset,
-        uncompressed_size: size,
-        linkname: Vec::new(),
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        uname: Vec::new(),
-        gname: Vec::new(),
-        mod_time: b"2023-11-14T22:13:20Z".to_vec(),
-        devmajor: 0,
-        devminor: 0,
-        xattrs: Vec::new(),
-    }
-}
-
-fn tar_ztoc(layer: &[u8], span_size: u64, uncompressed_archive_size: u64) -> Ztoc {
-    Ztoc {
-        version: tocsin_core::ztoc::VERSION.into(),
-        build_tool_identifier: BUILD_TOOL.into(),
-        compressed_archive_size: layer.len() as u64,
-        uncompressed_archive_size,
-        toc: Vec::new(),
-        zinfo: Zinfo::Tar(TarZinfo { span_size, size: layer.len() as u64 }),
-        span_digests: layer.chunks(span_size as usize).map(Digest::of).collect(),
-    }
-}
-
-fn gzip_ztoc(size: u64, checkpoints: Vec<Checkpoint>) -> Ztoc {
-    Ztoc {
-        span_digests: vec![Digest::of(b""); checkpoints.len()],
-        zinfo: Zinfo::Gzip(GzipZinfo::new(1000, checkpoints)),
-        compressed_archive_size: size,
-        ..tar_ztoc(b"", 1, 0)
-    }
 }
 
 /// As the reference's own test `TestWriteZtoc` makes it: checkpoints and digests that no layer has.

@@ -244,3 +244,35 @@ const fn low32(len: usize) -> u32 {
 const fn low16(len: u32) -> u16 {
     len as u16
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob(capacity: usize) -> Vec<u8> {
+        let mut builder = Builder::with_capacity(capacity);
+        let text = builder.string(&[b'x'; 100]).unwrap();
+        let bytes = builder.byte_vector(3001, |out| out.fill(7)).unwrap();
+        let mut table = builder.table();
+        table.int64(2, -1).unwrap();
+        table.reference(0, text).unwrap();
+        table.reference(1, bytes).unwrap();
+        let root = table.finish().unwrap();
+        builder.finish(root).unwrap()
+    }
+
+    #[test]
+    fn test_builder_when_it_grows_then_bytes_are_the_same() {
+        assert_eq!(blob(0), blob(1 << 20));
+    }
+
+    #[test]
+    fn test_builder_when_blob_would_reach_1_gib_then_refuses_as_go_does() {
+        let refused = Err(Error::Ztoc { kind: ZtocError::TooLarge { limit: 1 << 30 }, at: 0 });
+        // Four bytes of length and one to spare; with three more there is no padding either.
+        let mut builder = Builder::with_capacity(0);
+        assert_eq!(builder.align(4, MAX_LEN - 4), refused);
+        assert_eq!(builder.align(4, usize::MAX), refused);
+        assert_eq!(builder.align(4, MAX_LEN - 8), Ok(()));
+    }
+}
