@@ -99,6 +99,7 @@ impl Builder {
 
     /// Pads so that, once `extra` more bytes are written, `size` divides the number of bytes
     /// written, and makes room for those and `size` more.
+    #[inline]
     fn align(&mut self, size: usize, extra: usize) -> Result<()> {
         self.min_align = self.min_align.max(size);
         // A length near the top of `usize` can be no real slice; it ends as `TooLarge` below.
@@ -126,6 +127,7 @@ impl Builder {
     }
 
     /// Puts `bytes` before all others; `align` has made the room.
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         let end = self.head;
         self.head -= bytes.len();
@@ -133,6 +135,7 @@ impl Builder {
     }
 
     /// Puts a reference: the distance from its own first byte to `target`.
+    #[inline]
     fn put_reference(&mut self, target: Mark) {
         let distance = self.mark().0 + 4 - target.0;
         self.put(&distance.to_le_bytes());
@@ -184,6 +187,7 @@ impl TableBuilder<'_> {
     }
 
     /// Writes a reference to an object already written.
+    #[inline]
     pub(in crate::ztoc) fn reference(&mut self, slot: usize, target: Mark) -> Result<()> {
         self.builder.align(4, 0)?;
         self.builder.put_reference(target);
@@ -191,6 +195,7 @@ impl TableBuilder<'_> {
         Ok(())
     }
 
+    #[inline]
     fn scalar<const N: usize>(&mut self, slot: usize, bytes: [u8; N]) -> Result<()> {
         self.builder.align(N, 0)?;
         self.builder.put(&bytes);
