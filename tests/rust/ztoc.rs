@@ -1,14 +1,18 @@
 //! zTOC blobs whose bytes the reference made, and look-ups of spans and entries.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
+
+mod ztoc_values;
+
 use tocsin_core::checkpoint::{Checkpoint, Window};
 use tocsin_core::digest::Digest;
-use tocsin_core::span::{CompressedOffset, SpanId, UncompressedOffset};
+use tocsin_core::span::{SpanId, UncompressedOffset};
 use tocsin_core::tar::{EntryType, FileMetadata};
 use tocsin_core::ztoc::raw::{self, RawEntry, RawZtoc};
 use tocsin_core::ztoc::{GzipZinfo, TarZinfo, Zinfo, ZinfoVersion, Ztoc};
 use tocsin_core::{Error, error::ZtocError};
 
-const BUILD_TOOL: &str = "AWS SOCI CLI v0.2";
+use ztoc_values::{checkpoint, file, gzip_ztoc, other, tar_ztoc};
 
 fn hex(text: &str) -> Vec<u8> {
     let digits: String = text.split_whitespace().collect();
@@ -17,55 +21,6 @@ fn hex(text: &str) -> Vec<u8> {
         .chunks_exact(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
         .collect()
-}
-
-fn checkpoint(compressed: u64, uncompressed: u64, bits: u8) -> Checkpoint {
-    Checkpoint {
-        compressed: CompressedOffset(compressed),
-        uncompressed: UncompressedOffset(uncompressed),
-        bits,
-        window: Window::zeros(),
-    }
-}
-
-fn file(name: &str, offset: i64, size: i64) -> FileMetadata {
-    FileMetadata {
-        name: name.into(),
-        entry_type: EntryType::Regular,
-        uncompressed_offset: offset,
-        uncompressed_size: size,
-        linkname: Vec::new(),
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        uname: Vec::new(),
-        gname: Vec::new(),
-        mod_time: b"2023-11-14T22:13:20Z".to_vec(),
-        devmajor: 0,
-        devminor: 0,
-        xattrs: Vec::new(),
-    }
-}
-
-fn tar_ztoc(layer: &[u8], span_size: u64, uncompressed_archive_size: u64) -> Ztoc {
-    Ztoc {
-        version: tocsin_core::ztoc::VERSION.into(),
-        build_tool_identifier: BUILD_TOOL.into(),
-        compressed_archive_size: layer.len() as u64,
-        uncompressed_archive_size,
-        toc: Vec::new(),
-        zinfo: Zinfo::Tar(TarZinfo { span_size, size: layer.len() as u64 }),
-        span_digests: layer.chunks(span_size as usize).map(Digest::of).collect(),
-    }
-}
-
-fn gzip_ztoc(size: u64, checkpoints: Vec<Checkpoint>) -> Ztoc {
-    Ztoc {
-        span_digests: vec![Digest::of(b""); checkpoints.len()],
-        zinfo: Zinfo::Gzip(GzipZinfo::new(1000, checkpoints)),
-        compressed_archive_size: size,
-        ..tar_ztoc(b"", 1, 0)
-    }
 }
 
 /// As the reference's own test `TestWriteZtoc` makes it: checkpoints and digests that no layer has.
@@ -147,6 +102,91 @@ fn test_to_bytes_when_gzip_is_empty_then_has_the_references_digest() {
         "sha256:73e2aa60cbcb62f11ded7edc2132803cdc65dd146e32d37c6c0aa19ec7d51116"
     );
     assert_eq!(Ztoc::from_bytes(&blob).unwrap(), ztoc);
+}
+
+/// The TOC of the format notes' small PAX tar (10.4): most types, PAX records, a long name.
+fn small_pax_toc() -> Vec<FileMetadata> {
+    let record = |key: &str, value: &str| (key.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let root = |entry| FileMetadata { uname: b"root".to_vec(), gname: b"root".to_vec(), ..entry };
+    let long = "L".repeat(120);
+    vec![
+        root(FileMetadata { mode: 0o755, ..other(EntryType::Directory, "d/", 512, "") }),
+        FileMetadata {
+            mode: 0o4755,
+            uid: 1000,
+            gid: 1001,
+            uname: b"u".to_vec(),
+            gname: b"g".to_vec(),
+            mod_time: b"2023-11-14T22:13:20.25Z".to_vec(),
+            xattrs: vec![
+                record("SCHILY.xattr.security.capability", "c"),
+                record("SCHILY.xattr.user.k", "v"),
+                record("mtime", "1700000000.25"),
+            ],
+            ..file("d/a", 2048, 6)
+        },
+        FileMetadata { mode: 0o777, ..other(EntryType::SymLink, "s", 3072, "d/a") },
+        other(EntryType::HardLink, "h", 3584, "d/a"),
+        FileMetadata {
+            mode: 0o666,
+            devmajor: 1,
+            devminor: 3,
+            ..other(EntryType::CharDevice, "n", 4096, "")
+        },
+        FileMetadata { xattrs: vec![record("path", &long)], ..file(&long, 5632, 700) },
+    ]
+}
+
+#[test]
+fn test_to_bytes_when_layer_is_the_small_pax_tar_then_has_the_references_digests() {
+    let digest = |hex: &str| format!("sha256:{hex}").parse::<Digest>().unwrap();
+    let gzip = |span_size| Zinfo::Gzip(GzipZinfo::new(span_size, vec![checkpoint(10, 0, 0)]));
+    let tar = Zinfo::Tar(TarZinfo { span_size: 4 << 20, size: 10_240 });
+    // Layer size, zinfo, digest of the only span, digest of the zTOC.
+    let cases = [
+        (
+            362,
+            gzip(4 << 20),
+            "bd025a8653c68e8546e7c2360496ff78a794ef3f1d8bab66429583f04db0b3f2",
+            "e6bd3e3af954d2444c9911b03cb97d59522fa52c77f01bf33128871a14e5186b",
+        ),
+        (
+            362,
+            gzip(1000),
+            "bd025a8653c68e8546e7c2360496ff78a794ef3f1d8bab66429583f04db0b3f2",
+            "bae3ab0965b992c81c946f50f2d127615ef968c400c8a7d01068dce3aa398afd",
+        ),
+        (
+            494,
+            gzip(4 << 20),
+            "ba20e39249e804288f771d8479bb27853088869ac3558811dfb27409dc4855ca",
+            "c6f1b5db9e48ef027160e1123886a13712029dc309e8aaa5abd3ab44e448d985",
+        ),
+        (
+            432,
+            gzip(4 << 20),
+            "15e1c9d0b4d9e7db3a033ccf8910b0b731f227a8a93c7b3d840c916e159d64ce",
+            "a079a6f06d6714f1b8763f54338704611dafa99ed262314751f7fdfd9461281c",
+        ),
+        (
+            10_240,
+            tar,
+            "90068a05b454bc544d55f865cfe34d732f033d6d684d52f43f5102a7a841373d",
+            "73798517bc1bb6017be4193258158f056cc9af144c202ef3791cf86fb1422b4b",
+        ),
+    ];
+    for (compressed_archive_size, zinfo, span_digest, ztoc_digest) in cases {
+        let ztoc = Ztoc {
+            compressed_archive_size,
+            uncompressed_archive_size: 7680,
+            toc: small_pax_toc(),
+            zinfo,
+            span_digests: vec![digest(span_digest)],
+            ..tar_ztoc(b"", 1, 0)
+        };
+        assert_eq!(ztoc.digest().unwrap(), digest(ztoc_digest));
+        assert_eq!(ztoc.reader_refusals(), []);
+    }
 }
 
 #[test]

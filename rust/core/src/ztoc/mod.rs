@@ -87,7 +87,7 @@ impl Ztoc {
 
     /// Reads a blob; everything in it is checked before it is used.
     ///
-    /// Takes at most some ten times the blob's length of memory, whatever it claims. PAX records
+    /// Takes at most sixteen times the blob's length of memory, whatever it claims. PAX records
     /// come out in ascending order of keys, of equal keys the last: the reference reads them into
     /// a map.
     ///

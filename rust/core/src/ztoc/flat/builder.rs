@@ -99,6 +99,7 @@ impl Builder {
 
     /// Pads so that, once `extra` more bytes are written, `size` divides the number of bytes
     /// written, and makes room for those and `size` more.
+    #[inline]
     fn align(&mut self, size: usize, extra: usize) -> Result<()> {
         self.min_align = self.min_align.max(size);
         // A length near the top of `usize` can be no real slice; it ends as `TooLarge` below.
@@ -126,6 +127,7 @@ impl Builder {
     }
 
     /// Puts `bytes` before all others; `align` has made the room.
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         let end = self.head;
         self.head -= bytes.len();
@@ -133,6 +135,7 @@ impl Builder {
     }
 
     /// Puts a reference: the distance from its own first byte to `target`.
+    #[inline]
     fn put_reference(&mut self, target: Mark) {
         let distance = self.mark().0 + 4 - target.0;
         self.put(&distance.to_le_bytes());
@@ -184,6 +187,7 @@ impl TableBuilder<'_> {
     }
 
     /// Writes a reference to an object already written.
+    #[inline]
     pub(in crate::ztoc) fn reference(&mut self, slot: usize, target: Mark) -> Result<()> {
         self.builder.align(4, 0)?;
         self.builder.put_reference(target);
@@ -191,6 +195,7 @@ impl TableBuilder<'_> {
         Ok(())
     }
 
+    #[inline]
     fn scalar<const N: usize>(&mut self, slot: usize, bytes: [u8; N]) -> Result<()> {
         self.builder.align(N, 0)?;
         self.builder.put(&bytes);
@@ -243,4 +248,36 @@ const fn low32(len: usize) -> u32 {
 #[allow(clippy::cast_possible_truncation, reason = "a table of 14 fields has at most 128 bytes")]
 const fn low16(len: u32) -> u16 {
     len as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob(capacity: usize) -> Vec<u8> {
+        let mut builder = Builder::with_capacity(capacity);
+        let text = builder.string(&[b'x'; 100]).unwrap();
+        let bytes = builder.byte_vector(3001, |out| out.fill(7)).unwrap();
+        let mut table = builder.table();
+        table.int64(2, -1).unwrap();
+        table.reference(0, text).unwrap();
+        table.reference(1, bytes).unwrap();
+        let root = table.finish().unwrap();
+        builder.finish(root).unwrap()
+    }
+
+    #[test]
+    fn test_builder_when_it_grows_then_bytes_are_the_same() {
+        assert_eq!(blob(0), blob(1 << 20));
+    }
+
+    #[test]
+    fn test_builder_when_blob_would_reach_1_gib_then_refuses_as_go_does() {
+        let refused = Err(Error::Ztoc { kind: ZtocError::TooLarge { limit: 1 << 30 }, at: 0 });
+        // Four bytes of length and one to spare; with three more there is no padding either.
+        let mut builder = Builder::with_capacity(0);
+        assert_eq!(builder.align(4, MAX_LEN - 4), refused);
+        assert_eq!(builder.align(4, usize::MAX), refused);
+        assert_eq!(builder.align(4, MAX_LEN - 8), Ok(()));
+    }
 }

@@ -73,8 +73,9 @@ impl<'a> Reader<'a> {
 
     /// Where the reference at `at` points; a null reference points to itself and is refused.
     fn follow(&self, at: usize, what: &'static str) -> Result<usize> {
+        let distance = self.length(at, what)?;
         self.charge(4, at)?;
-        match self.length(at, what)? {
+        match distance {
             0 => Err(self.error(ZtocError::OutOfBounds(what), at)),
             distance => {
                 at.checked_add(distance).ok_or_else(|| self.error(ZtocError::OutOfBounds(what), at))
@@ -84,9 +85,10 @@ impl<'a> Reader<'a> {
 
     fn string(&self, at: usize, what: &'static str) -> Result<&'a [u8]> {
         let len = self.length(at, what)?;
-        self.charge(len.saturating_add(5), at)?;
         // `length` has read at + 4 bytes, so the sum is in the blob.
-        match self.slice(at + 4, len.saturating_add(1), what)? {
+        let text = self.slice(at + 4, len.saturating_add(1), what)?;
+        self.charge(len.saturating_add(5), at)?;
+        match text {
             [text @ .., 0] => Ok(text),
             _ => Err(self.error(ZtocError::Unterminated(what), at)),
         }
@@ -104,9 +106,9 @@ pub(in crate::ztoc) struct Table<'r, 'a> {
 
 impl<'r, 'a> Table<'r, 'a> {
     fn at(reader: &'r Reader<'a>, at: usize, what: &'static str) -> Result<Self> {
-        reader.charge(4, at)?;
         let outside = || reader.error(ZtocError::OutOfBounds(what), at);
         let distance = i32::from_le_bytes(reader.array(at, what)?);
+        reader.charge(4, at)?;
         let vtable = i64::try_from(at)
             .ok()
             .and_then(|table| table.checked_sub(i64::from(distance)))
@@ -138,8 +140,9 @@ impl<'r, 'a> Table<'r, 'a> {
 
     fn scalar<const N: usize>(&self, slot: usize, what: &'static str) -> Result<Option<[u8; N]>> {
         let Some(at) = self.field(slot, what)? else { return Ok(None) };
+        let bytes = self.reader.array(at, what)?;
         self.reader.charge(N, at)?;
-        self.reader.array(at, what).map(Some)
+        Ok(Some(bytes))
     }
 
     /// A field of eight bytes, 0 when absent.
@@ -187,8 +190,8 @@ impl<'r, 'a> Table<'r, 'a> {
     ) -> Result<(u64, &'a [u8])> {
         let at = self.target(slot, what)?;
         let len = self.reader.length(at, what)?;
-        self.reader.charge(len.saturating_add(4), at)?;
         let bytes = self.reader.slice(at + 4, len, what)?;
+        self.reader.charge(len.saturating_add(4), at)?;
         Ok((self.reader.base.saturating_add(at as u64 + 4), bytes))
     }
 

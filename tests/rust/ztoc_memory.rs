@@ -1,0 +1,61 @@
+//! Reading a zTOC takes memory in proportion to its bytes, whatever it claims.
+//!
+//! One test in a crate of its own: the counter is the whole process's.
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
+
+mod ztoc_patch;
+mod ztoc_values;
+
+use peak_alloc::PeakAlloc;
+use tocsin_core::error::{Error, ZtocError};
+use tocsin_core::ztoc::Ztoc;
+
+use ztoc_patch::{follow, sample_tar, set_u32, shared_entries, table_field};
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// As `Ztoc::from_bytes` promises.
+const FACTOR: usize = 16;
+/// For what is allocated once whatever the blob, such as an error's text.
+const ALLOWANCE: usize = 1024;
+
+/// Reads a blob and checks what it took.
+fn read(blob: &[u8]) -> Result<Ztoc, Error> {
+    let before = MEMORY.current_usage();
+    MEMORY.reset_peak_usage();
+    let result = Ztoc::from_bytes(blob);
+    let taken = MEMORY.peak_usage() - before;
+    assert!(taken <= FACTOR * blob.len() + ALLOWANCE, "{taken} for {}: {result:?}", blob.len());
+    result
+}
+
+#[test]
+fn test_from_bytes_when_blob_is_hostile_then_memory_stays_in_proportion() {
+    // References to one small entry are the cheapest way to ask for much.
+    for (count, name_len) in [(10_000, 0), (10_000, 100_000), (100, 1_000_000)] {
+        let blob = shared_entries(count, name_len);
+        let kind = read(&blob).map_err(|error| matches!(error, Error::Ztoc { kind, .. }
+            if matches!(kind, ZtocError::Amplified { .. } | ZtocError::Value { .. } | ZtocError::ZinfoLength { .. })));
+        assert_eq!(kind, Err(true));
+    }
+
+    let valid = sample_tar().to_bytes().unwrap();
+    let root = follow(&valid, 0);
+    let toc = follow(&valid, table_field(&valid, root, 4));
+    let lengths = [table_field(&valid, root, 0), table_field(&valid, toc, 0)];
+    for at in lengths.map(|at| follow(&valid, at)) {
+        for len in [1 << 20, 1 << 30, u32::MAX / 4, u32::MAX] {
+            let mut blob = valid.clone();
+            set_u32(&mut blob, at, len);
+            assert!(read(&blob).is_err());
+        }
+    }
+    for at in 0..valid.len() {
+        for change in 1..=u8::MAX {
+            let mut blob = valid.clone();
+            blob[at] ^= change;
+            let _ = read(&blob);
+        }
+    }
+}
