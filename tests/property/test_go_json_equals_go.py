@@ -37,7 +37,9 @@ descriptors = st.fixed_dictionaries(
         "data": st.binary(max_size=9).map(lambda b: base64.b64encode(b).decode()),
         "platform": platforms | st.none(),
         "artifactType": texts,
-        "unknown": st.recursive(texts | st.floats(allow_nan=False), st.lists, max_leaves=4),
+        "unknown": st.recursive(
+            texts | st.floats(allow_nan=False, allow_infinity=False), st.lists, max_leaves=4
+        ),
     },
 )
 rest = {
