@@ -86,7 +86,7 @@ class LayoutIndex:
         """Return the entry that `selector` names; ``None`` when it is a digest not listed here.
 
         Args:
-            selector: a tag (`REF_NAME`, else a full `IMAGE_NAME`), ``@N`` for the N-th entry, a
+            selector: a tag (`REF_NAME`, else a full `IMAGE_NAME`), ``@N`` for the N-th image, a
                 digest, or ``None`` for the only image.
             place: of the layout, for messages.
             is_image: tells entries that are images from referrers, asked only when needed.
@@ -99,9 +99,10 @@ class LayoutIndex:
         if selector is None:
             return self._only_image(place, is_image)
         if selector.startswith("@"):
-            position = int(selector[1:])
-            if position < len(self.entries):
-                return self.entries[position]
+            images = list({entry.digest: entry for entry in self.entries}.values())
+            position = selector.removeprefix("@")
+            if position.isdecimal() and int(position) < len(images):
+                return images[int(position)]
         for found in (self._by(REF_NAME, selector), self._by_full_name(selector)):
             if found:
                 return found

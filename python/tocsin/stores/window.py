@@ -65,3 +65,23 @@ class Window:
     ) -> None:
         if self.owned:
             os.close(self.fd)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryWindow(Window):
+    """A blob that is in no file, because it was made here.
+
+    Attributes:
+        data: its bytes.
+    """
+
+    data: bytes = b""
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """Return the window on all of `data`."""
+        return cls(-1, 0, len(data), data=data)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return bytes ``[start, end)``."""
+        return self.data[start:end]
