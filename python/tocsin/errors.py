@@ -24,7 +24,7 @@ from typing import Any
 class TocsinError(Exception):
     """Something tocsin was asked to do cannot be done."""
 
-    def __init__(self, message: str, **attributes: Any) -> None:
+    def __init__(self, message: str, **attributes: object) -> None:
         super().__init__(message)
         for name, value in attributes.items():
             setattr(self, name, value)

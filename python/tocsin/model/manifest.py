@@ -1,0 +1,237 @@
+"""Manifests: one platform's image, and the image index that lists several.
+
+OCI and Docker schema 2 types are read into the same two values. Writing one again gives what the
+reference writes: Go's bytes of the known fields. **Unknown fields are lost then**, so whoever does
+not change a manifest passes its original bytes on. Source: OCI image-spec 1.1.1; soci-format 5.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from tocsin.errors import FormatError, UnsupportedError
+from tocsin.model.descriptor import Descriptor
+from tocsin.model.fields import Fields
+from tocsin.model.go_json import decode_object, encode, omit_empty, sorted_map
+from tocsin.model.media_types import INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFEST, SCHEMA1_MANIFESTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tocsin.model.go_json import Json
+
+_WHAT = "manifest"
+_SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One platform's image, or an artifact in the same form.
+
+    Attributes:
+        config: the config blob.
+        layers: from the lowest up; ``None`` is Go's nil list and prints ``null``.
+        media_type: as written inside; empty in umoci's manifests.
+        artifact_type: as written at top level.
+        subject: the manifest this one refers to.
+        annotations: free text by key.
+    """
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...] | None
+    media_type: str = ""
+    artifact_type: str = ""
+    subject: Descriptor | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Return the manifest in `data`.
+
+        Raises:
+            FormatError: not a manifest; `what` is ``manifest``.
+            UnsupportedError: Docker schema 1, or a digest other than sha256.
+        """
+        return cls._from_fields(_document(data))
+
+    @classmethod
+    def _from_fields(cls, fields: Fields) -> Self:
+        if "manifests" in fields:
+            raise fields.refuse("manifests", "a manifest cannot also list manifests")
+        config = fields.child("config")
+        if config is None:
+            raise fields.refuse("config", "got nothing, wanted a descriptor")
+        return cls(
+            config=Descriptor.from_fields(config),
+            layers=_descriptors(fields, "layers"),
+            media_type=fields.text("mediaType"),
+            artifact_type=fields.text("artifactType"),
+            subject=_subject(fields),
+            annotations=fields.text_map("annotations"),
+        )
+
+    def to_json(self) -> bytes:
+        """Return the bytes Go's ``json.Marshal`` gives for this manifest."""
+        return _encode(
+            {
+                "schemaVersion": _SCHEMA_VERSION,
+                "mediaType": self.media_type,
+                "artifactType": self.artifact_type,
+                "config": self.config.to_struct(),
+                "layers": _structs(self.layers),
+                "subject": _struct(self.subject),
+                "annotations": sorted_map(self.annotations) or None,
+            }
+        )
+
+    @property
+    def kind(self) -> str:
+        """The artifact type as the referrers API tells it: top level, else the config's type."""
+        return self.artifact_type or self.config.media_type
+
+
+@dataclass(frozen=True, slots=True)
+class ImageIndex:
+    """A list of manifests, mostly one a platform.
+
+    Attributes:
+        manifests: in order; ``None`` is Go's nil list and prints ``null``.
+        media_type: as written inside.
+        artifact_type: as written at top level.
+        subject: the manifest this one refers to.
+        annotations: free text by key.
+    """
+
+    manifests: tuple[Descriptor, ...] | None
+    media_type: str = OCI_INDEX
+    artifact_type: str = ""
+    subject: Descriptor | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Return the image index in `data`.
+
+        Raises:
+            FormatError: not an image index; `what` is ``manifest``.
+            UnsupportedError: a digest other than sha256.
+        """
+        return cls._from_fields(_document(data))
+
+    @classmethod
+    def _from_fields(cls, fields: Fields) -> Self:
+        for name in ("config", "layers"):
+            if name in fields:
+                raise fields.refuse(name, "an image index cannot have it")
+        return cls(
+            manifests=_descriptors(fields, "manifests"),
+            media_type=fields.text("mediaType"),
+            artifact_type=fields.text("artifactType"),
+            subject=_subject(fields),
+            annotations=fields.text_map("annotations"),
+        )
+
+    def to_json(self) -> bytes:
+        """Return the bytes Go's ``json.Marshal`` gives for this index."""
+        return _encode(
+            {
+                "schemaVersion": _SCHEMA_VERSION,
+                "mediaType": self.media_type,
+                "artifactType": self.artifact_type,
+                "manifests": _structs(self.manifests),
+                "subject": _struct(self.subject),
+                "annotations": sorted_map(self.annotations) or None,
+            }
+        )
+
+    @property
+    def kind(self) -> str:
+        """The artifact type as the referrers API tells it."""
+        return self.artifact_type
+
+
+def parse_manifest(data: bytes, media_type: str = "") -> Manifest | ImageIndex:
+    """Return the manifest or image index in `data`.
+
+    Args:
+        data: the whole document.
+        media_type: as the descriptor that led here says; empty when none did. What the document
+            itself says must agree; where neither says, its fields decide.
+
+    Raises:
+        FormatError: neither of the two, or of another kind than `media_type`; `what` is
+            ``manifest``.
+        UnsupportedError: Docker schema 1, another media type, a digest other than sha256.
+    """
+    _refuse_foreign_type(media_type)
+    fields = _document(data)
+    inside = fields.text("mediaType")
+    if inside and media_type and (inside in INDEXES) != (media_type in INDEXES):
+        raise fields.refuse("mediaType", f"got {inside}, the descriptor says {media_type}")
+    if (inside or media_type or sniff_media_type(data)) in INDEXES:
+        return ImageIndex._from_fields(fields)
+    return Manifest._from_fields(fields)
+
+
+def sniff_media_type(data: bytes) -> str:
+    """Return the media type of the manifest in `data`: as it says, else as its fields look.
+
+    Raises:
+        FormatError: `data` looks like no manifest; `what` is ``manifest``.
+    """
+    fields = Fields(decode_object(data, what=_WHAT), what=_WHAT)
+    inside = fields.text("mediaType")
+    if inside:
+        return inside
+    if "manifests" in fields:
+        return OCI_INDEX
+    if "config" in fields:
+        return OCI_MANIFEST
+    raise FormatError(
+        "manifest: has neither mediaType nor config nor manifests, wanted an image manifest",
+        what=_WHAT,
+    )
+
+
+def _refuse_foreign_type(media_type: str) -> None:
+    if media_type in SCHEMA1_MANIFESTS:
+        raise UnsupportedError(
+            "manifest: got Docker schema 1, wanted schema 2 or OCI; copy the image with skopeo "
+            "or push it again to convert it"
+        )
+    if media_type and media_type not in MANIFESTS | INDEXES:
+        raise UnsupportedError(f"manifest: media type {media_type[:120]} is not an image's")
+
+
+def _document(data: bytes) -> Fields:
+    fields = Fields(decode_object(data, what=_WHAT), what=_WHAT)
+    _refuse_foreign_type(fields.text("mediaType"))
+    version = fields.integer("schemaVersion")
+    if version == 1:
+        _refuse_foreign_type(min(SCHEMA1_MANIFESTS))
+    if version != _SCHEMA_VERSION:
+        raise fields.refuse("schemaVersion", f"got {version}, wanted {_SCHEMA_VERSION}")
+    return fields
+
+
+def _descriptors(fields: Fields, name: str) -> tuple[Descriptor, ...] | None:
+    children = fields.children(name)
+    return None if children is None else tuple(map(Descriptor.from_fields, children))
+
+
+def _subject(fields: Fields) -> Descriptor | None:
+    child = fields.child("subject")
+    return None if child is None else Descriptor.from_fields(child)
+
+
+def _struct(descriptor: Descriptor | None) -> Json:
+    return None if descriptor is None else descriptor.to_struct()
+
+
+def _structs(descriptors: tuple[Descriptor, ...] | None) -> list[Any] | None:
+    return None if descriptors is None else [d.to_struct() for d in descriptors]
+
+
+def _encode(struct: dict[str, Json]) -> bytes:
+    return encode(omit_empty(struct, "mediaType", "artifactType", "subject", "annotations"))

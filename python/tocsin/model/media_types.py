@@ -1,0 +1,127 @@
+"""Media types of manifests, configs and layers, and what a layer's type says about its bytes.
+
+Source: OCI image-spec 1.1.1, Docker image manifest v2 schema 2, and the rules containerd applies to
+layers (its suffixes after ``+`` are sorted before the last one decides the compression).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+OCI_LAYER_FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+DOCKER_LAYER_ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd"
+DOCKER_LAYER_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar"
+DOCKER_LAYER_FOREIGN_GZIP = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+OCTET_STREAM = "application/octet-stream"
+
+MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+INDEXES = frozenset({OCI_INDEX, DOCKER_INDEX})
+SCHEMA1_MANIFESTS = frozenset(
+    {
+        "application/vnd.docker.distribution.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    }
+)
+
+_OCI_LAYER_PREFIX = "application/vnd.oci.image.layer."
+_EROFS_PREFIX = "application/vnd.erofs."
+
+
+class Compression(StrEnum):
+    """How the bytes of a layer are compressed, as far as its media type tells."""
+
+    GZIP = "gzip"
+    NONE = "uncompressed"
+    UNKNOWN = "unknown"
+    """Docker's plain tar type: mostly a plain tar, sometimes a mislabelled gzip; the bytes tell."""
+    ZSTD = "zstd"
+    OTHER = "other"
+    """Nothing that can be indexed, or a type whose compression cannot be told."""
+
+
+_DOCKER_LAYERS = {
+    DOCKER_LAYER: (Compression.UNKNOWN, False),
+    DOCKER_LAYER_FOREIGN: (Compression.UNKNOWN, True),
+    DOCKER_LAYER_GZIP: (Compression.GZIP, False),
+    DOCKER_LAYER_FOREIGN_GZIP: (Compression.GZIP, True),
+    DOCKER_LAYER_ZSTD: (Compression.ZSTD, False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LayerType:
+    """What a layer's media type says.
+
+    Attributes:
+        compression: of the bytes inside any encryption.
+        foreign: the layer is not meant to be in registries and may be absent.
+        encrypted: the bytes are ciphertext.
+    """
+
+    compression: Compression
+    foreign: bool = False
+    encrypted: bool = False
+
+    @property
+    def indexable(self) -> bool:
+        """Whether a zTOC can be tried: plain or gzip tar, not encrypted.
+
+        OCI's plain non-distributable type counts as not, since the reference skips it.
+        """
+        return not self.encrypted and self.compression in (
+            Compression.GZIP,
+            Compression.NONE,
+            Compression.UNKNOWN,
+        )
+
+
+def layer_type(media_type: str) -> LayerType | None:
+    """Return what `media_type` says about a layer, or ``None`` when it names no layer.
+
+    Source: soci-format 4.2, step 4 (containerd's rules).
+    """
+    base, *suffixes = media_type.split("+")
+    encrypted = "encrypted" in suffixes
+    if base in _DOCKER_LAYERS:
+        compression, foreign = _DOCKER_LAYERS[base]
+        return LayerType(Compression.OTHER if suffixes else compression, foreign, encrypted)
+    if media_type.startswith(_OCI_LAYER_PREFIX):
+        foreign = ".nondistributable." in base
+        return LayerType(_oci_compression(base, suffixes), foreign, encrypted)
+    return LayerType(Compression.OTHER) if media_type.startswith(_EROFS_PREFIX) else None
+
+
+def _oci_compression(base: str, suffixes: list[str]) -> Compression:
+    if base not in (OCI_LAYER, OCI_LAYER_FOREIGN):
+        return Compression.OTHER
+    if not suffixes:
+        return Compression.NONE if base == OCI_LAYER else Compression.OTHER
+    last = max(suffixes)  # containerd sorts the suffixes and lets the last decide
+    return {"gzip": Compression.GZIP, "zstd": Compression.ZSTD}.get(last, Compression.OTHER)
+
+
+def is_layer(media_type: str) -> bool:
+    """Return whether `media_type` names a layer."""
+    return layer_type(media_type) is not None
+
+
+def is_manifest(media_type: str) -> bool:
+    """Return whether `media_type` names one platform's image manifest."""
+    return media_type in MANIFESTS
+
+
+def is_index(media_type: str) -> bool:
+    """Return whether `media_type` names an image index or a Docker manifest list."""
+    return media_type in INDEXES

@@ -1,0 +1,255 @@
+"""References: where an image is, in the spelling of skopeo and podman.
+
+================================  =========================================================
+``docker://host/repo[:tag]``      a registry; also bare ``host/repo:tag``, ``repo@sha256:…``
+``oci:DIR[:tag]``                 an OCI layout directory; also ``oci:DIR@sha256:…``
+``oci-archive:FILE[:tag]``        a tar of such a layout
+``docker-archive:FILE[:name]``    what ``docker save`` writes; also ``docker-archive:FILE:@N``
+================================  =========================================================
+
+As in skopeo, the first ``:`` ends a path. Source: containers/image transports and
+distribution/reference grammar.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from tocsin.errors import FormatError, UnsupportedError
+from tocsin.model.digest import Digest
+
+DEFAULT_TAG = "latest"
+DOCKER_HUB = "docker.io"
+
+_LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?")
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_REF_NAME = re.compile(
+    r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*(?:/[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*)*"
+)
+_LAYOUT_DIGEST = re.compile(r"([^:]+)@(sha256:[^:]*)")
+_TRANSPORT = re.compile(r"(?:dir|containers-storage|docker-daemon|ostree|sif|tarball|https?):")
+_MAX_NAME_LEN = 255
+_MAX_REF_NAME_LEN = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryReference:
+    """An image in a registry.
+
+    Attributes:
+        host: with port when given; ``docker.io`` when the text names none.
+        repository: with ``library/`` where Docker Hub means it.
+        tag: ``None`` only beside a digest.
+        digest: decides when both are given.
+    """
+
+    host: str
+    repository: str
+    tag: str | None = DEFAULT_TAG
+    digest: Digest | None = None
+
+    @property
+    def selector(self) -> str | Digest | None:
+        """What `Store.resolve` is asked for."""
+        return self.digest or self.tag
+
+    @property
+    def name(self) -> str:
+        """Host, repository, tag and digest, without the transport."""
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self.host}/{self.repository}{tag}{digest}"
+
+    def __str__(self) -> str:
+        return f"docker://{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutReference:
+    """An image in an OCI layout directory.
+
+    Attributes:
+        path: the directory.
+        tag: the entry's ``org.opencontainers.image.ref.name``; may hold ``/`` and ``:``.
+        digest: instead of a tag.
+    """
+
+    path: Path
+    tag: str | None = None
+    digest: Digest | None = None
+
+    @property
+    def selector(self) -> str | Digest | None:
+        """What `Store.resolve` is asked for."""
+        return self.digest or self.tag
+
+    def __str__(self) -> str:
+        if self.digest:
+            return f"oci:{self.path}@{self.digest}"
+        return f"oci:{self.path}:{self.tag}" if self.tag else f"oci:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class OciArchiveReference:
+    """An image in a tar of an OCI layout; the attributes are those of `LayoutReference`."""
+
+    path: Path
+    tag: str | None = None
+    digest: Digest | None = None
+
+    @property
+    def selector(self) -> str | Digest | None:
+        """What `Store.resolve` is asked for."""
+        return self.digest or self.tag
+
+    def __str__(self) -> str:
+        if self.digest:
+            return f"oci-archive:{self.path}@{self.digest}"
+        return f"oci-archive:{self.path}:{self.tag}" if self.tag else f"oci-archive:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class DockerArchiveReference:
+    """An image in what ``docker save`` wrote.
+
+    Attributes:
+        path: the file.
+        name: full name such as ``docker.io/library/x:1``; ``None`` when the text names none.
+        position: instead of a name, the image's place in the archive, from 0.
+    """
+
+    path: Path
+    name: str | None = None
+    position: int | None = None
+
+    @property
+    def selector(self) -> str | None:
+        """What `Store.resolve` is asked for."""
+        return self.name if self.position is None else f"@{self.position}"
+
+    def __str__(self) -> str:
+        return f"docker-archive:{self.path}" + (f":{self.selector}" if self.selector else "")
+
+
+Reference: TypeAlias = (
+    RegistryReference | LayoutReference | OciArchiveReference | DockerArchiveReference
+)
+
+
+def parse_reference(text: str) -> Reference:
+    """Return the reference that `text` spells.
+
+    Raises:
+        FormatError: `text` spells none; `what` is ``reference``.
+        UnsupportedError: another transport of skopeo's, such as ``containers-storage:``.
+    """
+    transport, colon, rest = text.partition(":")
+    match transport if colon else "":
+        case "oci":
+            return LayoutReference(*_layout_parts(text, rest))
+        case "oci-archive":
+            return OciArchiveReference(*_layout_parts(text, rest))
+        case "docker-archive":
+            return _docker_archive(text, rest)
+        case "docker":
+            if not rest.startswith("//"):
+                raise _refuse(text, "wanted // after docker:")
+            return parse_registry_name(rest.removeprefix("//"))
+    if other := _TRANSPORT.match(text):
+        raise UnsupportedError(
+            f"reference {text[:120]!r}: transport {other[0]} is not done here, only docker://, "
+            "oci:, oci-archive: and docker-archive:"
+        )
+    if text.startswith((".", "/", "~")):
+        raise _refuse(text, "a directory is written oci:DIR, an archive oci-archive:FILE")
+    return parse_registry_name(text)
+
+
+def parse_registry_name(text: str) -> RegistryReference:
+    """Return the reference in ``[host/]repo[:tag][@digest]``, completed as Docker does.
+
+    Raises:
+        FormatError: `text` is no such name; `what` is ``reference``.
+    """
+    rest, at, digest_text = text.partition("@")
+    digest = _digest(text, digest_text) if at else None
+    host, slash, path = rest.partition("/")
+    if not slash or not (
+        any(c in host for c in ".:[") or host == "localhost" or host != host.lower()
+    ):
+        host, path = DOCKER_HUB, rest
+    if host == "index.docker.io":
+        host = DOCKER_HUB
+    repository, colon, tag = path.partition(":")
+    if host == DOCKER_HUB and "/" not in repository:
+        repository = f"library/{repository}"
+    if not _HOST.fullmatch(host):
+        raise _refuse(text, f"{host[:80]!r} is no host name")
+    if not _REPOSITORY.fullmatch(repository) or re.fullmatch(r"library/[0-9a-f]{64}", repository):
+        raise _refuse(text, f"{repository[:80]!r} is no repository, wanted lower case, digits, .-_")
+    if len(host) + 1 + len(repository) > _MAX_NAME_LEN:
+        raise _refuse(text, f"the name is longer than {_MAX_NAME_LEN} characters")
+    if colon and not _TAG.fullmatch(tag):
+        raise _refuse(text, f"{tag[:80]!r} is no tag")
+    if not colon:
+        return RegistryReference(host, repository, None if digest else DEFAULT_TAG, digest)
+    return RegistryReference(host, repository, tag, digest)
+
+
+def check_ref_name(tag: str) -> str:
+    """Return `tag` when it may name an image in an OCI layout.
+
+    Raises:
+        FormatError: it may not; `what` is ``reference``.
+    """
+    if len(tag) > _MAX_REF_NAME_LEN or not _REF_NAME.fullmatch(tag):
+        raise FormatError(
+            f"tag: got {tag[:80]!r}, wanted letters and digits joined by one of -._:@+/",
+            what="reference",
+        )
+    return tag
+
+
+def _layout_parts(text: str, rest: str) -> tuple[Path, str | None, Digest | None]:
+    if by_digest := _LAYOUT_DIGEST.fullmatch(rest):
+        return _path(text, by_digest[1]), None, _digest(text, by_digest[2])
+    path, _, tag = rest.partition(":")
+    return _path(text, path), check_ref_name(tag) if tag else None, None
+
+
+def _docker_archive(text: str, rest: str) -> DockerArchiveReference:
+    path, _, name = rest.partition(":")
+    if not name:
+        return DockerArchiveReference(_path(text, path))
+    if name.startswith("@"):
+        position = name.removeprefix("@")
+        if not re.fullmatch(r"[0-9]{1,6}", position):
+            raise _refuse(text, f"{name[:20]!r} is no position, wanted @0, @1, …")
+        return DockerArchiveReference(_path(text, path), position=int(position))
+    reference = parse_registry_name(name)
+    if reference.digest:
+        raise _refuse(text, "an image in a docker archive has no digest to name it by")
+    return DockerArchiveReference(_path(text, path), reference.name)
+
+
+def _path(text: str, path: str) -> Path:
+    if not path or "\0" in path:
+        raise _refuse(text, "wanted a path after the transport")
+    return Path(path)
+
+
+def _digest(text: str, digest: str) -> Digest:
+    try:
+        return Digest.parse(digest)
+    except FormatError as error:
+        raise _refuse(text, str(error)) from None
+
+
+def _refuse(text: str, problem: str) -> FormatError:
+    return FormatError(f"reference {text[:120]!r}: {problem}", what="reference")

@@ -1,0 +1,231 @@
+"""What Stores on this machine's disk have in common: every blob is a window of some file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
+
+from tocsin.errors import FormatError, NotFoundError, UnsupportedError
+from tocsin.model.descriptor import Descriptor
+from tocsin.model.go_json import MAX_SIZE
+from tocsin.model.manifest import ImageIndex, Manifest, parse_manifest, sniff_media_type
+from tocsin.model.media_types import INDEXES, MANIFESTS, OCTET_STREAM
+from tocsin.stores.verification import size_error, verified
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+
+    from tocsin.model.digest import Digest
+    from tocsin.stores.base import Store
+    from tocsin.stores.layout_index import LayoutIndex
+    from tocsin.stores.window import Window
+
+
+class FileStore(ABC):
+    """Reading, and refusing to write; see `Store` for what each method promises.
+
+    A subclass says where its blobs lie (`_window`) and what its index is (`_index`), and overrides
+    the writing methods if it can.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """How messages call the place."""
+        return self._name
+
+    @abstractmethod
+    def _window(self, digest: Digest) -> Window:
+        """Return where a blob lies.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+
+    @abstractmethod
+    def _index(self) -> LayoutIndex:
+        """Return the current index."""
+
+    def resolve(self, selector: str | Digest | None) -> Descriptor:
+        """Return the descriptor of the image that `selector` names."""
+        index = self._index()
+        found = index.select(selector, place=self._name, is_image=self._is_image)
+        if found is not None:
+            return found
+        assert not isinstance(selector, str | None)  # noqa: S101 (select returns None for digests only)
+        return self._descriptor_of(selector)
+
+    def tags(self) -> list[str]:
+        """Return the tags there are, sorted."""
+        return self._index().tags
+
+    def manifest(self, descriptor: Descriptor) -> bytes:
+        """Return a manifest or image index, verified."""
+        if descriptor.size > MAX_SIZE:
+            raise FormatError(
+                f"{self._place(descriptor.digest)}: got {descriptor.size} bytes, "
+                f"a manifest has at most {MAX_SIZE}",
+                what="manifest",
+            )
+        return b"".join(self.blob(descriptor))
+
+    def blob(self, descriptor: Descriptor, *, verify: bool = True) -> Iterator[bytes]:
+        """Stream a blob, verified."""
+        with self._open(descriptor.digest) as window:
+            if window.size != descriptor.size:
+                raise size_error(
+                    self._place(descriptor.digest),
+                    expected=descriptor.size,
+                    actual=str(window.size),
+                )
+            yield from verified(
+                window.pieces(),
+                place=self._place(descriptor.digest),
+                digest=descriptor.digest if verify else None,
+                size=descriptor.size,
+            )
+
+    def blob_range(self, descriptor: Descriptor, start: int, end: int) -> bytes:
+        """Return bytes ``[start, end)`` of a blob, unverified."""
+        if not 0 <= start <= end <= descriptor.size:
+            raise ValueError(
+                f"{self._place(descriptor.digest)}: range [{start}, {end}) does not lie within "
+                f"{descriptor.size} bytes"
+            )
+        with self._open(descriptor.digest) as window:
+            data = window.read(start, end)
+        if len(data) != end - start:
+            raise size_error(
+                f"{self._place(descriptor.digest)}: range [{start}, {end})",
+                expected=end - start,
+                actual=str(len(data)),
+            )
+        return data
+
+    def referrers(self, subject: Digest, artifact_type: str | None = None) -> list[Descriptor]:
+        """Return the manifests that refer to `subject`."""
+        index = self._index()
+        found: dict[Digest, Descriptor] = {}
+        for entry in index.entries:
+            document = self._document(entry)
+            if document and document.subject and document.subject.digest == subject:
+                found.setdefault(entry.digest, _as_referrer(entry, document))
+        fallback = index.fallback(subject)
+        listed = self._document(fallback) if fallback else None
+        if isinstance(listed, ImageIndex):
+            for entry in listed.manifests or ():
+                found.setdefault(entry.digest, entry)
+        return [d for d in found.values() if artifact_type in (None, d.artifact_type)]
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        """Return whether a blob of this digest and size is there."""
+        try:
+            with self._window(descriptor.digest) as window:
+                return window.size == descriptor.size
+        except FileNotFoundError:
+            return False
+
+    def put_blob(
+        self,
+        source: bytes | Iterable[bytes],
+        *,
+        digest: Digest | None = None,
+        size: int | None = None,
+        media_type: str = OCTET_STREAM,
+    ) -> Descriptor:
+        """Refuse."""
+        raise self._read_only()
+
+    def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
+        """Refuse."""
+        raise self._read_only()
+
+    def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
+        """Refuse."""
+        raise self._read_only()
+
+    def tag(self, descriptor: Descriptor, tag: str) -> None:
+        """Refuse."""
+        raise self._read_only()
+
+    def commit(self) -> None:  # noqa: B027 (most have nothing to do)
+        """Do nothing."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what is open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with closing(self):
+            if error is None:
+                self.commit()
+
+    def _open(self, digest: Digest) -> Window:
+        try:
+            return self._window(digest)
+        except FileNotFoundError:
+            raise NotFoundError(f"{self._place(digest)}: is not there") from None
+
+    def _place(self, digest: Digest) -> str:
+        return f"{self._name}: blob {digest}"
+
+    def _read_only(self) -> UnsupportedError:
+        return UnsupportedError(f"{self._name}: was not opened for writing")
+
+    def _descriptor_of(self, digest: Digest) -> Descriptor:
+        with self._open(digest) as window:
+            size = window.size
+        data = self.manifest(Descriptor("", digest, size))
+        return Descriptor(sniff_media_type(data), digest, size)
+
+    def _is_image(self, entry: Descriptor) -> bool:
+        if entry.artifact_type:
+            return False
+        document = self._document(entry)
+        return document is None or document.subject is None
+
+    def _document(self, entry: Descriptor) -> Manifest | ImageIndex | None:
+        """Return a manifest of the index; ``None`` when it is absent or of a type unknown here."""
+        if entry.media_type not in MANIFESTS | INDEXES or not self.has_blob(entry):
+            return None
+        return parse_manifest(self.manifest(entry), entry.media_type)
+
+
+def manifest_descriptor(data: bytes, media_type: str, *, place: str) -> tuple[Descriptor, bool]:
+    """Return what an index lists of a manifest that is to be stored, and whether it is a referrer.
+
+    Raises:
+        FormatError: it is no manifest, or larger than others accept.
+    """
+    if len(data) > MAX_SIZE:
+        raise FormatError(
+            f"{place}: manifest of {len(data)} bytes, at most {MAX_SIZE} allowed", what="manifest"
+        )
+    document = parse_manifest(data, media_type)
+    descriptor = Descriptor.of(data, media_type)
+    if document.subject is None:
+        return descriptor, False
+    return replace(descriptor, artifact_type=document.kind), True
+
+
+def _as_referrer(entry: Descriptor, document: Manifest | ImageIndex) -> Descriptor:
+    return Descriptor(
+        entry.media_type,
+        entry.digest,
+        entry.size,
+        annotations=document.annotations,
+        artifact_type=document.kind,
+    )

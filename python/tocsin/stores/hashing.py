@@ -1,0 +1,75 @@
+"""A stream of bytes on its way into a Store: measured, hashed and compared with its promise."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from tocsin.model.digest import Digest
+from tocsin.stores.base import PIECE_SIZE
+from tocsin.stores.verification import digest_error, size_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+class HashedStream:
+    """Pieces of one blob; `digest` and `size` are true once it has been iterated to its end."""
+
+    def __init__(
+        self, pieces: Iterable[bytes], place: str, digest: Digest | None, size: int | None
+    ) -> None:
+        self._pieces = pieces
+        self._place = place
+        self._promised_digest = digest
+        self._promised_size = size
+        self._hasher = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def digest(self) -> Digest:
+        """Of the bytes seen so far."""
+        return Digest(self._hasher.hexdigest())
+
+    def drain(self) -> None:
+        """Read to the end, for the checks alone."""
+        for _ in self:
+            pass
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self.size += len(piece)
+            if self._promised_size is not None and self.size > self._promised_size:
+                raise size_error(
+                    self._place,
+                    expected=self._promised_size,
+                    actual=f"more than {self._promised_size}",
+                )
+            self._hasher.update(piece)
+            yield piece
+        if self._promised_size is not None and self.size != self._promised_size:
+            raise size_error(self._place, expected=self._promised_size, actual=str(self.size))
+        if self._promised_digest is not None and self.digest != self._promised_digest:
+            raise digest_error(self._place, expected=self._promised_digest, actual=self.digest)
+
+
+def hashed(
+    source: bytes | Iterable[bytes],
+    *,
+    place: str,
+    digest: Digest | None = None,
+    size: int | None = None,
+) -> HashedStream:
+    """Return `source` as a stream that raises `VerificationError` when it breaks its promise.
+
+    Unlike `verification.verified` the last piece is handed on before the verdict: only for a
+    consumer that keeps nothing when the iteration raises.
+    """
+    if isinstance(source, bytes):
+        view = memoryview(source)
+        pieces: Iterable[bytes] = (
+            bytes(view[at : at + PIECE_SIZE]) for at in range(0, len(source), PIECE_SIZE)
+        )
+    else:
+        pieces = source
+    return HashedStream(pieces, place, digest, size)

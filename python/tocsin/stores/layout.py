@@ -1,0 +1,223 @@
+"""An OCI layout directory, read and written. Source: OCI image-spec 1.1.1, image-layout.md.
+
+Writing never leaves anything half-made: a blob gets its name when all its bytes are on the disk,
+and ``index.json`` is replaced last, under a lock on the file ``oci-layout``, so that two writers
+keep each other's entries. The lock binds tocsin only; other tools take none. A run that is killed
+leaves the images that were there, and maybe a file ``.tocsin-*.tmp`` which the next run removes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from tocsin.errors import FormatError, NotFoundError
+from tocsin.model.descriptor import Descriptor
+from tocsin.model.go_json import MAX_SIZE
+from tocsin.model.media_types import OCTET_STREAM
+from tocsin.stores.file_store import FileStore, manifest_descriptor
+from tocsin.stores.hashing import hashed
+from tocsin.stores.layout_index import LAYOUT_FILE, LayoutIndex, check_layout_file
+from tocsin.stores.staged_file import (
+    StagedFile,
+    place_in_errors,
+    remove_abandoned,
+    sync_directory,
+    sync_file,
+)
+from tocsin.stores.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from tocsin.model.digest import Digest
+    from tocsin.stores.base import Store
+
+_OWN_NAMES = frozenset({"blobs", "oci-layout", "index.json", "ingest"})
+
+
+class OciLayout(FileStore):
+    """An OCI layout directory; see `Store` for what each method promises.
+
+    Args:
+        path: the directory; with `write` it may be missing or empty, and is made when the first
+            blob comes.
+        write: whether anything may be put.
+
+    Raises:
+        FileNotFoundError: there is no such directory, and it is not to be written.
+        FormatError: the directory is no layout; `what` is ``layout``.
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, path: Path, *, write: bool = False) -> None:
+        super().__init__(f"oci:{path}")
+        self.path = path
+        self._write = write
+        self._prepared = False
+        if not write or self._is_layout():
+            self._check_layout()
+        else:
+            self._refuse_other_content()
+
+    def put_blob(
+        self,
+        source: bytes | Iterable[bytes],
+        *,
+        digest: Digest | None = None,
+        size: int | None = None,
+        media_type: str = OCTET_STREAM,
+    ) -> Descriptor:
+        """Store a blob; it has its name once its bytes are on the disk."""
+        self._prepare()
+        stream = hashed(source, place=f"{self._name}: new blob", digest=digest, size=size)
+        promised = None if digest is None or size is None else Descriptor(media_type, digest, size)
+        if promised is not None and self.has_blob(promised):
+            stream.drain()
+            return promised
+        with StagedFile(self.path) as staged:
+            for piece in stream:
+                staged.write(piece)
+            staged.publish(self._blob_path(stream.digest))
+        return Descriptor(media_type, stream.digest, stream.size)
+
+    def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
+        """Take a blob over from another layout of the same file system, by a hard link."""
+        self._prepare()
+        if self.has_blob(descriptor):
+            return True
+        if not isinstance(source, OciLayout) or not source.has_blob(descriptor):
+            return False
+        target = self._blob_path(descriptor.digest)
+        if target.exists():  # of another size, so broken: let put_blob replace it
+            return False
+        if not verified:
+            for _ in source.blob(descriptor):
+                pass
+        try:
+            os.link(source._blob_path(descriptor.digest), target)
+        except FileExistsError:
+            return self.has_blob(descriptor)
+        except OSError:  # another file system, or one without hard links
+            return False
+        with place_in_errors(target):
+            sync_file(target)
+            sync_directory(target.parent)
+        return True
+
+    def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
+        """Store a manifest; one with a tag or a subject is listed in ``index.json``."""
+        descriptor, refers = manifest_descriptor(data, media_type, place=self._name)
+        self.put_blob(data, digest=descriptor.digest, size=descriptor.size)
+        if tag is not None or refers:
+            self._change_index(lambda index: index.with_entry(descriptor, tag=tag))
+        return descriptor
+
+    def tag(self, descriptor: Descriptor, tag: str) -> None:
+        """Let `tag` name a stored manifest, atomically."""
+        if not self.has_blob(descriptor):
+            raise NotFoundError(f"{self._place(descriptor.digest)}: is not there, cannot tag it")
+        self._change_index(lambda index: index.with_entry(descriptor, tag=tag))
+
+    def close(self) -> None:
+        """Do nothing: no file stays open between calls."""
+
+    def _window(self, digest: Digest) -> Window:
+        return Window.open(self._blob_path(digest))
+
+    def _index(self) -> LayoutIndex:
+        try:
+            return LayoutIndex.from_json(self._read("index.json"))
+        except FileNotFoundError:
+            if self._write:
+                return LayoutIndex.empty()
+            raise
+
+    def _blob_path(self, digest: Digest) -> Path:
+        return self.path / "blobs" / digest.algorithm / digest.hex
+
+    def _read(self, name: str) -> bytes:
+        with Window.open(self.path / name) as window:
+            return window.read(0, MAX_SIZE + 1)
+
+    def _is_layout(self) -> bool:
+        return (self.path / "index.json").exists()
+
+    def _check_layout(self) -> None:
+        os.stat(self.path)  # noqa: PTH116 (says whether the directory itself is missing)
+        for name in ("oci-layout", "index.json"):
+            try:
+                data = self._read(name)
+            except (FileNotFoundError, NotADirectoryError):
+                raise FormatError(
+                    f"{self._name}: is no OCI layout, it has no file {name}", what="layout"
+                ) from None
+            if name == "oci-layout":
+                check_layout_file(data, self._name)
+
+    def _refuse_other_content(self) -> None:
+        try:
+            with os.scandir(self.path) as entries:
+                names = sorted(e.name for e in entries if not e.name.startswith("."))
+        except FileNotFoundError:
+            return
+        others = [name for name in names if name not in _OWN_NAMES]
+        if others:
+            raise FormatError(
+                f"{self._name}: is no OCI layout and not empty, it has {others[0][:80]!r}; "
+                "name an empty or a new directory",
+                what="layout",
+            )
+
+    def _prepare(self) -> None:
+        if not self._write:
+            raise self._read_only()
+        if self._prepared:
+            return
+        blobs = self.path / "blobs" / "sha256"
+        with place_in_errors(blobs):
+            blobs.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(self.path)
+        self._prepared = True
+
+    def _change_index(self, change: Callable[[LayoutIndex], LayoutIndex]) -> None:
+        self._prepare()
+        with self._locked():
+            before = self._index()
+            after = change(before)
+            if after.document == before.document and self._is_layout():
+                return
+            data = after.to_json()
+            if len(data) > MAX_SIZE:
+                raise FormatError(
+                    f"{self._name}: index.json would have {len(data)} bytes, at most {MAX_SIZE}",
+                    what="layout",
+                )
+            with StagedFile(self.path) as staged:
+                staged.write(data)
+                staged.publish(self.path / "index.json")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock on ``oci-layout``, which is made here if need be and never replaced."""
+        path = self.path / "oci-layout"
+        with place_in_errors(path):
+            fd = _open_for_lock(path)
+        try:
+            with place_in_errors(path):
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if os.fstat(fd).st_size < len(LAYOUT_FILE):  # new, or its maker died in between
+                    os.pwrite(fd, LAYOUT_FILE, 0)
+                    os.fsync(fd)
+            yield
+        finally:
+            os.close(fd)
+
+
+def _open_for_lock(path: Path) -> int:
+    with suppress(PermissionError):
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # exported layouts have it read-only

@@ -1,0 +1,158 @@
+"""A file that appears whole or not at all.
+
+It is written under a temporary name beside its place, flushed to the disk, and renamed; then the
+directory is flushed. The writer holds a lock on its temporary file, so the file of a run that died
+is the one nobody has locked: the next run removes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+_PREFIX = ".tocsin-"
+_SUFFIX = ".tmp"
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free space or write to another place",
+    errno.EDQUOT: "the disk quota is used up; free space or write to another place",
+    errno.EACCES: "not allowed to write here; change its permissions or write to another place",
+    errno.EPERM: "not allowed to write here; change its permissions or write to another place",
+    errno.EROFS: "the file system is read-only; write to another place",
+    errno.ENOTDIR: "a part of this path is a file, wanted a directory",
+    errno.EISDIR: "this is a directory, wanted a file",
+}
+
+
+@contextmanager
+def place_in_errors(path: Path) -> Iterator[None]:
+    """Let an OSError raised inside name `path` and say what to do about it.
+
+    Raises:
+        OSError: of the same errno, and so of the same class.
+    """
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0)
+        if advice is None and error.filename is not None:
+            raise
+        raise OSError(error.errno, advice or error.strerror, str(path)) from error
+
+
+class StagedFile:
+    """A file being written; leaving the ``with`` block without `publish` leaves nothing behind.
+
+    Attributes:
+        size: bytes written so far.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.size = 0
+        with place_in_errors(directory):
+            self._fd, self._path = _create_locked(directory)
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Append `piece`.
+
+        Raises:
+            OSError: the disk is full or broken; ``filename`` is the directory.
+        """
+        rest = memoryview(piece)
+        with place_in_errors(self._path.parent):
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        self.size += len(piece)
+
+    def publish(self, target: Path) -> None:
+        """Flush the file and give it its name, replacing what has it.
+
+        Raises:
+            OSError: it cannot; what was at `target` is still there.
+        """
+        with place_in_errors(target):
+            os.fsync(self._fd)
+            self._path.rename(target)
+            sync_directory(target.parent)
+        self._close()
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)  # and with it the lock
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._fd >= 0:
+            with suppress(FileNotFoundError):  # renamed, then the directory could not be flushed
+                self._path.unlink()
+            self._close()
+
+
+def remove_abandoned(directory: Path) -> None:
+    """Remove staged files in `directory` whose writer is dead; what cannot be removed stays."""
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX):
+                with suppress(OSError):
+                    _remove_unlocked(Path(entry.path))
+
+
+def sync_directory(directory: Path) -> None:
+    """Flush the names in `directory` to the disk."""
+    _sync(directory, os.O_DIRECTORY)
+
+
+def sync_file(path: Path) -> None:
+    """Flush the bytes of the file at `path` to the disk."""
+    _sync(path, 0)
+
+
+def _sync(path: Path, flags: int) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _create_locked(directory: Path) -> tuple[int, Path]:
+    while True:
+        path = directory / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(path, flags, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            # Between the two lines above another run may have taken the file for abandoned.
+            if os.fstat(fd).st_nlink:
+                return fd, path
+        except BaseException:
+            path.unlink(missing_ok=True)
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _remove_unlocked(path: Path) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    finally:
+        os.close(fd)

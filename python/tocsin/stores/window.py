@@ -1,0 +1,87 @@
+"""A blob as it lies in a file: a descriptor, an offset and a size."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from tocsin.stores.base import PIECE_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Bytes ``[offset, offset + size)`` of an open file.
+
+    Attributes:
+        fd: the open file; reads never move its position, so threads may share it.
+        offset: of the first byte.
+        size: in bytes.
+        owned: whether leaving the ``with`` block closes `fd`.
+    """
+
+    fd: int
+    offset: int
+    size: int
+    owned: bool = False
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Return the whole of the file at `path`.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # no waiting for a pipe
+        return cls(fd, 0, os.fstat(fd).st_size, owned=True)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return bytes ``[start, end)`` of the window; fewer when the file ends before."""
+        parts = []
+        end = min(end, self.size)
+        while start < end and (part := os.pread(self.fd, end - start, self.offset + start)):
+            parts.append(part)
+            start += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Stream the window; fewer bytes when the file ends before."""
+        for start in range(0, self.size, PIECE_SIZE):
+            yield self.read(start, min(start + PIECE_SIZE, self.size))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.owned:
+            os.close(self.fd)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryWindow(Window):
+    """A blob that is in no file, because it was made here.
+
+    Attributes:
+        data: its bytes.
+    """
+
+    data: bytes = b""
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """Return the window on all of `data`."""
+        return cls(-1, 0, len(data), data=data)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return bytes ``[start, end)``."""
+        return self.data[start:end]

@@ -1,0 +1,51 @@
+"""Ask a real Go program what it makes of a JSON document."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent / "gojson"
+
+
+class GoJson:
+    """A running ``gojson`` program; see its ``main.go``."""
+
+    def __init__(self, program: Path) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 (our own program)
+            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+        assert self._process.stdin
+        assert self._process.stdout
+        self._questions = self._process.stdin
+        self._answers = self._process.stdout
+
+    def ask(self, kind: str, document: bytes) -> bytes | None:
+        """Return the document as Go prints it again, or ``None`` when Go refuses it."""
+        self._questions.write(json.dumps({"kind": kind, "hex": document.hex()}).encode() + b"\n")
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            line += self._answers.read(1 << 16)
+        answer = bytes(line[:-1])
+        return None if answer == b"error" else answer
+
+    def close(self) -> None:
+        self._questions.close()
+        self._process.wait(10)
+        self._answers.close()
+
+
+def build_gojson(directory: Path) -> GoJson:
+    """Compile and start the program, or skip the test that asks for it."""
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("go is not installed: cannot compare JSON with Go's own")
+    program = directory / "gojson"
+    subprocess.run(  # noqa: S603 (our own source)
+        [go, "build", "-buildvcs=false", "-o", program, "."], cwd=SOURCE, check=True, timeout=300
+    )
+    return GoJson(program)

@@ -1,0 +1,3 @@
+module tocsin.test/gojson
+
+go 1.22

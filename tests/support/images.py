@@ -1,0 +1,99 @@
+"""Small images, made from nothing, put into any Store."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tocsin.model.descriptor import Descriptor
+from tocsin.model.digest import Digest
+from tocsin.model.manifest import ImageIndex, Manifest
+from tocsin.model.media_types import (
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_MANIFEST,
+)
+from tocsin.model.platform import Platform
+
+if TYPE_CHECKING:
+    from tocsin.stores.base import Store
+
+
+def layer_tar(files: dict[str, bytes]) -> bytes:
+    """Return a tar of `files`."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+@dataclass(frozen=True)
+class Image:
+    """One platform's image as bytes."""
+
+    layers: tuple[bytes, ...]
+    layer_descriptors: tuple[Descriptor, ...]
+    config: bytes
+    manifest: bytes
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor.of(self.manifest, OCI_MANIFEST)
+
+    def put(self, store: Store, tag: str | None = None) -> Descriptor:
+        """Put blobs, then the manifest."""
+        for layer, descriptor in zip(self.layers, self.layer_descriptors, strict=True):
+            store.put_blob(layer, digest=descriptor.digest, size=descriptor.size)
+        store.put_blob(self.config)
+        return store.put_manifest(self.manifest, OCI_MANIFEST, tag=tag)
+
+
+def make_image(
+    *contents: dict[str, bytes], platform: str = "linux/amd64", compress: bool = True
+) -> Image:
+    """Return an image with one layer for each of `contents`."""
+    parsed = Platform.parse(platform)
+    tars = [layer_tar(files) for files in contents or ({"a": b"hello"},)]
+    layers = tuple(gzip.compress(t, mtime=0) if compress else t for t in tars)
+    media_type = OCI_LAYER_GZIP if compress else OCI_LAYER
+    descriptors = tuple(Descriptor.of(layer, media_type) for layer in layers)
+    config = json.dumps(
+        {
+            **parsed.to_struct(),
+            "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(t)) for t in tars]},
+            "config": {},
+        }
+    ).encode()
+    manifest = Manifest(Descriptor.of(config, OCI_CONFIG), descriptors, media_type=OCI_MANIFEST)
+    return Image(layers, descriptors, config, manifest.to_json())
+
+
+def put_index(store: Store, images: dict[str, Image], tag: str | None = None) -> Descriptor:
+    """Put a multi-platform image: platform text → image."""
+    entries = []
+    for platform, image in images.items():
+        put = image.put(store)
+        entries.append(
+            Descriptor(put.media_type, put.digest, put.size, platform=Platform.parse(platform))
+        )
+    return store.put_manifest(ImageIndex(tuple(entries)).to_json(), OCI_INDEX, tag=tag)
+
+
+def referrer_to(subject: Descriptor, artifact_type: str) -> bytes:
+    """Return a manifest that refers to `subject`; its only blob is ``{}``."""
+    return Manifest(
+        Descriptor.of(b"{}", artifact_type),
+        (),
+        media_type=OCI_MANIFEST,
+        subject=subject,
+        annotations={"made-by": "test"},
+    ).to_json()

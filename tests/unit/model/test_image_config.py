@@ -1,0 +1,24 @@
+import pytest
+
+from tocsin.errors import FormatError
+from tocsin.model.digest import Digest
+from tocsin.model.image_config import ImageConfig
+from tocsin.model.platform import Platform
+
+
+def test_from_json_when_config_is_whole_then_platform_and_diff_ids_are_read():
+    config = ImageConfig.from_json(
+        b'{"architecture":"arm64","os":"linux","variant":"v8","config":{"Env":["A=b"]},'
+        b'"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' % (b"d" * 64)
+    )
+    assert config.platform == Platform("linux", "arm64", "v8")
+    assert config.diff_ids == (Digest("d" * 64),)
+
+
+def test_from_json_when_config_is_empty_then_all_is_empty():
+    assert ImageConfig.from_json(b"{}") == ImageConfig(Platform("", ""), ())
+
+
+def test_from_json_when_diff_ids_are_no_list_then_it_is_refused():
+    with pytest.raises(FormatError, match=r"rootfs\.diff_ids: got string"):
+        ImageConfig.from_json(b'{"rootfs":{"diff_ids":"x"}}')

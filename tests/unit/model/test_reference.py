@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import pytest
+
+from tocsin.errors import FormatError, UnsupportedError
+from tocsin.model.digest import Digest
+from tocsin.model.reference import (
+    DockerArchiveReference,
+    LayoutReference,
+    OciArchiveReference,
+    RegistryReference,
+    check_ref_name,
+    parse_reference,
+)
+
+DIGEST = Digest("a" * 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ubuntu", RegistryReference("docker.io", "library/ubuntu")),
+        ("ubuntu:22.04", RegistryReference("docker.io", "library/ubuntu", "22.04")),
+        ("docker://ubuntu", RegistryReference("docker.io", "library/ubuntu")),
+        ("foo/bar:1", RegistryReference("docker.io", "foo/bar", "1")),
+        ("docker.io/ubuntu", RegistryReference("docker.io", "library/ubuntu")),
+        ("index.docker.io/ubuntu", RegistryReference("docker.io", "library/ubuntu")),
+        ("localhost/x", RegistryReference("localhost", "x")),
+        ("localhost:5000/a/b:1", RegistryReference("localhost:5000", "a/b", "1")),
+        ("[::1]:5000/a", RegistryReference("[::1]:5000", "a")),
+        ("Host/a", RegistryReference("Host", "a")),
+        ("ghcr.io/a/b__c-d.e:v1_2", RegistryReference("ghcr.io", "a/b__c-d.e", "v1_2")),
+        (f"r.io/a@{DIGEST}", RegistryReference("r.io", "a", None, DIGEST)),
+        (f"r.io/a:t@{DIGEST}", RegistryReference("r.io", "a", "t", DIGEST)),
+        ("oci:some/dir", LayoutReference(Path("some/dir"))),
+        ("oci:/d:latest", LayoutReference(Path("/d"), "latest")),
+        ("oci:/d:docker.io/x:1", LayoutReference(Path("/d"), "docker.io/x:1")),
+        (f"oci:/d@{DIGEST}", LayoutReference(Path("/d"), None, DIGEST)),
+        ("oci:/d@x:t", LayoutReference(Path("/d@x"), "t")),
+        ("oci-archive:f.tar", OciArchiveReference(Path("f.tar"))),
+        ("oci-archive:f.tar:t", OciArchiveReference(Path("f.tar"), "t")),
+        ("docker-archive:f.tar", DockerArchiveReference(Path("f.tar"))),
+        ("docker-archive:f:x", DockerArchiveReference(Path("f"), "docker.io/library/x:latest")),
+        ("docker-archive:f:r.io/x:1", DockerArchiveReference(Path("f"), "r.io/x:1")),
+        ("docker-archive:f:@2", DockerArchiveReference(Path("f"), position=2)),
+    ],
+)
+def test_parse_reference_when_spelled_as_skopeo_does_then_it_is_read_and_round_trips(
+    text, expected
+):
+    assert parse_reference(text) == expected
+    assert parse_reference(str(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "docker:x",
+        "docker://",
+        "docker://UPPER:tag",
+        "r.io/Upper",
+        "r.io/a//b",
+        "r.io/../b",
+        "r.io/a:",
+        "r.io/a:-x",
+        "r.io/a:" + "x" * 129,
+        "r.io/" + "x" * 256,
+        "a" * 64,
+        "r.io/a@sha256:../../x",
+        "r.io/a@",
+        "-r.io/a",
+        "oci:",
+        "oci::tag",
+        "oci:/d:bad tag",
+        "oci:/d:@1",
+        "oci:/d:a..b",
+        "oci:/d\0x",
+        "oci-archive:",
+        "docker-archive:f:@x",
+        "docker-archive:f:@-1",
+        f"docker-archive:f:x@{DIGEST}",
+        "./dir",
+        "/abs/dir:tag",
+        "x\n",
+    ],
+)
+def test_parse_reference_when_text_is_no_reference_then_it_is_refused(text):
+    with pytest.raises(FormatError) as refusal:
+        parse_reference(text)
+    assert refusal.value.what == "reference"
+
+
+@pytest.mark.parametrize("text", ["dir:/x", "containers-storage:x", "https://r.io/x", "sif:x"])
+def test_parse_reference_when_transport_is_another_then_it_is_unsupported(text):
+    with pytest.raises(UnsupportedError, match="transport"):
+        parse_reference(text)
+
+
+def test_parse_reference_when_digest_is_sha512_then_it_is_unsupported():
+    with pytest.raises(UnsupportedError, match="sha512"):
+        parse_reference("r.io/a@sha512:" + "a" * 128)
+
+
+def test_selector_when_both_tag_and_digest_are_given_then_the_digest_decides():
+    assert parse_reference(f"r.io/a:t@{DIGEST}").selector == DIGEST
+    assert parse_reference("r.io/a:t").selector == "t"
+    assert parse_reference("oci:d").selector is None
+    assert parse_reference("docker-archive:f:@3").selector == "@3"
+
+
+def test_check_ref_name_when_name_is_very_long_then_it_is_refused():
+    with pytest.raises(FormatError):
+        check_ref_name("x" * 2000)
