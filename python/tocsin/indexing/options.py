@@ -1,0 +1,65 @@
+"""What may be asked of ``create`` and ``convert``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tocsin.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from tocsin.model.platform import Platform
+
+DEFAULT_SPAN_SIZE = 4 << 20
+"""Least uncompressed bytes between checkpoints (the reference's default)."""
+DEFAULT_MIN_LAYER_SIZE = 10 << 20
+"""Compressed bytes below which a layer gets no zTOC (the reference's default)."""
+OPTIMIZATIONS = frozenset({"xattr"})
+"""Names the reference knows; ``xattr`` marks layers that can be mounted without them."""
+
+_MAX_DEFAULT_JOBS = 4
+
+
+def default_jobs() -> int:
+    """Return how many layers are indexed at once unless asked otherwise: the processors, at most 4."""
+    return min(_MAX_DEFAULT_JOBS, len(os.sched_getaffinity(0)) if _HAS_AFFINITY else 2)
+
+
+_HAS_AFFINITY = hasattr(os, "sched_getaffinity")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexingOptions:
+    """How an image is indexed.
+
+    Attributes:
+        span_size: least uncompressed bytes between checkpoints, 0 or more.
+        min_layer_size: layers with fewer compressed bytes get no zTOC.
+        platforms: which of the image's platforms, as asked for; ``None`` for all.
+        jobs: how many layers are indexed at once.
+        optimizations: of `OPTIMIZATIONS`.
+        prefetch: paths of files to be fetched before a container starts.
+        reference_identical: make every byte as the reference does, even where its own reader then
+            refuses the layer.
+    """
+
+    span_size: int = DEFAULT_SPAN_SIZE
+    min_layer_size: int = DEFAULT_MIN_LAYER_SIZE
+    platforms: tuple[Platform, ...] | None = None
+    jobs: int = field(default_factory=default_jobs)
+    optimizations: frozenset[str] = frozenset()
+    prefetch: tuple[str, ...] = ()
+    reference_identical: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("span_size", "min_layer_size"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, wanted 0 or more")
+        if self.jobs < 1:
+            raise ValueError(f"jobs is {self.jobs}, wanted 1 or more")
+        if unknown := self.optimizations - OPTIMIZATIONS:
+            raise UnsupportedError(
+                f"optimization {min(unknown)!r} is not known, wanted one of: "
+                f"{', '.join(sorted(OPTIMIZATIONS))}"
+            )

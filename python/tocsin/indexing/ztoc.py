@@ -1,0 +1,441 @@
+"""The zTOC of one layer: what is in it, where its spans are, and any file out of it.
+
+The face of ``tocsin._core.Ztoc``. Nothing here fetches anything over a network: a layer is a file, a
+file object or bytes at hand. The format is explained in docs/format.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from tocsin import _core
+from tocsin.errors import NotFoundError, UnsupportedError, VerificationError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+FILES_DTYPE = np.dtype(
+    [
+        ("type", "S8"),
+        ("uncompressed_offset", "<i8"),
+        ("uncompressed_size", "<i8"),
+        ("first_span", "<u4"),
+        ("end_span", "<u4"),
+        ("mode", "<i8"),
+        ("uid", "<u4"),
+        ("gid", "<u4"),
+        ("devmajor", "<i8"),
+        ("devminor", "<i8"),
+        ("mod_time", "<M8[us]"),
+    ]
+)
+"""Columns of ``Ztoc.files``.
+
+``type``: ``reg``, ``hardlink``, ``symlink``, ``char``, ``block``, ``dir`` or ``fifo``.
+``uncompressed_offset``, ``uncompressed_size``: bytes in the uncompressed layer.
+``first_span``, ``end_span``: the spans with the entry's data, half-open; equal when it has none.
+``mode``, ``uid``, ``gid``, ``devmajor``, ``devminor``: as in the tar header.
+``mod_time``: UTC, cut to microseconds; NaT when the zTOC has none.
+"""
+
+SPANS_DTYPE = np.dtype(
+    [
+        ("compressed_start", "<u8"),
+        ("compressed_end", "<u8"),
+        ("uncompressed_start", "<u8"),
+        ("uncompressed_end", "<i8"),
+        ("bits", "u1"),
+        ("sha256", "V32"),
+    ]
+)
+"""Columns of ``Ztoc.spans``; ranges are half-open, in bytes.
+
+``compressed_start``, ``compressed_end``: what to fetch of the layer; neighbours may share one byte.
+``uncompressed_start``, ``uncompressed_end``: what it holds; -1 for the end of a gzip layer's last span,
+which goes on to the end of the stream.
+``bits``: how many high-order bits of the first fetched byte belong to the span (0: all of it).
+``sha256``: digest of the compressed bytes, raw.
+"""
+
+Layer = str | os.PathLike[str] | IO[bytes] | bytes | bytearray | memoryview
+"""A layer at hand: a path, a seekable binary file object, or its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileMetadata:
+    """One entry of a layer, as the zTOC lists it.
+
+    Names are decoded as UTF-8 with ``surrogateescape``, so that ``os.fsencode`` gives back any bytes.
+
+    Attributes:
+        name: as in the tar, uncleaned; directories end with a slash.
+        type: ``reg``, ``hardlink``, ``symlink``, ``char``, ``block``, ``dir`` or ``fifo``.
+        uncompressed_offset: first data byte in the uncompressed layer.
+        uncompressed_size: bytes of data.
+        linkname: target of a link, empty otherwise.
+        mode: the mode field, all bits.
+        uid: user id.
+        gid: group id.
+        uname: user name.
+        gname: group name.
+        mod_time: RFC 3339 text; empty when the year is outside 0-9999.
+        devmajor: device number.
+        devminor: device number.
+        pax_records: all PAX records, raw; extended attributes are those under ``SCHILY.xattr.``.
+    """
+
+    name: str
+    type: str
+    uncompressed_offset: int
+    uncompressed_size: int
+    linkname: str
+    mode: int
+    uid: int
+    gid: int
+    uname: str
+    gname: str
+    mod_time: str
+    devmajor: int
+    devminor: int
+    pax_records: Mapping[bytes, bytes]
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the layer holds only parts of the file (PAX sparse formats)."""
+        return any(key.startswith(b"GNU.sparse.") for key in self.pax_records)
+
+
+class Ztoc:
+    """The zTOC of one layer.
+
+    Made by ``tocsin.build_ztoc`` or read by ``Ztoc.from_bytes``; immutable.
+    """
+
+    def __init__(self, core: _core.Ztoc, *, identity: tuple[str, int] | None = None) -> None:
+        self._core = core
+        self._identity = identity
+
+    @classmethod
+    def from_bytes(cls, blob: Buffer) -> Ztoc:
+        """Read a zTOC blob; everything in it is checked before it is used.
+
+        Raises:
+            ZtocError: the blob is not a zTOC that can be used; ``.offset`` says where.
+        """
+        core = _core.Ztoc.from_bytes(blob)
+        view = memoryview(blob)
+        return cls(core, identity=(f"sha256:{hashlib.sha256(view).hexdigest()}", view.nbytes))
+
+    def to_bytes(self) -> bytes:
+        """Return the blob, byte for byte as the reference indexer would write it.
+
+        Raises:
+            ZtocError: the blob would reach 1 GiB, the reference's limit.
+        """
+        return self._core.to_bytes()
+
+    @cached_property
+    def _blob_identity(self) -> tuple[str, int]:
+        if self._identity is not None:
+            return self._identity
+        blob = self.to_bytes()
+        return f"sha256:{hashlib.sha256(blob).hexdigest()}", len(blob)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the blob, as its descriptor gives it: ``sha256:`` and 64 hex digits."""
+        return self._blob_identity[0]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the blob."""
+        return self._blob_identity[1]
+
+    @property
+    def version(self) -> str:
+        """Version of the format; ``0.9`` is the only one."""
+        return self._core.version
+
+    @property
+    def build_tool_identifier(self) -> str:
+        """The tool that made the zTOC."""
+        return self._core.build_tool_identifier
+
+    @property
+    def compressed_archive_size(self) -> int:
+        """Bytes of the layer as a registry stores it."""
+        return self._core.compressed_archive_size
+
+    @property
+    def uncompressed_archive_size(self) -> int:
+        """Bytes of the tar up to its end-of-archive blocks."""
+        return self._core.uncompressed_archive_size
+
+    @property
+    def compression_algorithm(self) -> str:
+        """``gzip`` or ``uncompressed``."""
+        return self._core.compression_algorithm
+
+    @property
+    def span_size(self) -> int:
+        """Least uncompressed bytes of a span, as asked for when the zTOC was made."""
+        return self._core.span_size
+
+    @property
+    def span_count(self) -> int:
+        """Number of spans; 0 only for an empty plain tar."""
+        return self._core.span_count
+
+    @cached_property
+    def files(self) -> np.ndarray[Any, np.dtype[np.void]]:
+        """All entries as a read-only structured array, one row each; see ``FILES_DTYPE``.
+
+        Row ``i`` belongs to ``paths[i]`` and ``entries[i]``.
+        """
+        return np.frombuffer(self._core.file_rows(), dtype=FILES_DTYPE)
+
+    @cached_property
+    def spans(self) -> np.ndarray[Any, np.dtype[np.void]]:
+        """All spans as a read-only structured array, row ``i`` for span ``i``; see ``SPANS_DTYPE``."""
+        return np.frombuffer(self._core.span_rows(), dtype=SPANS_DTYPE)
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """Names of all entries, uncleaned, in the order of the tar."""
+        return [os.fsdecode(name) for name in self._core.names()]
+
+    @property
+    def entries(self) -> Sequence[FileMetadata]:
+        """All entries as objects, made when looked at, in the order of the tar."""
+        return _Entries(self._core)
+
+    @cached_property
+    def _index_by_path(self) -> dict[str, int]:
+        # Of several entries with one path the last remains when the layer is unpacked.
+        return {clean_path(path): index for index, path in enumerate(self.paths)}
+
+    def entry(self, path: str) -> FileMetadata:
+        """Return the entry at `path`; ``etc/passwd``, ``/etc/passwd`` and ``./etc/passwd`` are one.
+
+        Raises:
+            NotFoundError: the layer has no such entry.
+        """
+        index = self._index_by_path.get(clean_path(path))
+        if index is None:
+            raise NotFoundError(f"{path}: no such entry in the ztoc")
+        return self.entries[index]
+
+    def span_of(self, offset: int) -> int:
+        """Return the id of the span that holds byte `offset` of the uncompressed layer.
+
+        Raises:
+            IndexError: `offset` is negative, or there are no spans.
+        """
+        span_id = self._core.span_of(offset) if offset >= 0 else None
+        if span_id is None:
+            raise IndexError(f"no span holds uncompressed byte {offset}")
+        return span_id
+
+    def span_range(self, span_id: int) -> tuple[int, int]:
+        """Return the compressed bytes that span `span_id` needs.
+
+        Returns:
+            (start, end): byte offsets into the compressed layer, end exclusive; neighbours may share
+            one byte.
+
+        Raises:
+            IndexError: there is no such span.
+        """
+        if not 0 <= span_id < self.span_count:
+            raise IndexError(f"span {span_id} does not exist, the last is {self.span_count - 1}")
+        row = self.spans[span_id]
+        return int(row["compressed_start"]), int(row["compressed_end"])
+
+    def spans_for(self, path: str) -> range:
+        """Return the ids of the spans that hold the data of the file at `path`; empty without data.
+
+        A hard link's data is that of the file it points to.
+
+        Raises:
+            NotFoundError: the layer has no such entry.
+        """
+        return self._spans_of(self._resolve(path))
+
+    def _spans_of(self, entry: FileMetadata) -> range:
+        if entry.type != "reg" or entry.uncompressed_size == 0:
+            return range(0)
+        first = self.span_of(entry.uncompressed_offset)
+        last = self.span_of(entry.uncompressed_offset + entry.uncompressed_size - 1)
+        return range(first, last + 1)
+
+    def _resolve(self, path: str) -> FileMetadata:
+        """Follow hard links, which always point into the same layer."""
+        entry = self.entry(path)
+        seen: set[str] = set()
+        while entry.type == "hardlink":
+            if entry.name in seen:
+                raise NotFoundError(f"{path}: hard links point at each other")
+            seen.add(entry.name)
+            entry = self.entry(entry.linkname)
+        return entry
+
+    def window(self, span_id: int) -> bytes:
+        """Return the 32 KiB of output before gzip span `span_id`.
+
+        Raises:
+            IndexError: there is no such span, or the layer is not compressed.
+        """
+        return self._core.window(span_id)
+
+    def inflate_span(self, span_id: int, compressed: Buffer) -> bytes:
+        """Return the uncompressed bytes of a span, whose compressed bytes are verified first.
+
+        Args:
+            span_id: which span.
+            compressed: the bytes that ``span_range(span_id)`` names.
+
+        Raises:
+            VerificationError: `compressed` has another size or digest than the zTOC says.
+            GzipError: the bytes do not decode from the checkpoint: the zTOC is wrong.
+            IndexError: there is no such span.
+        """
+        return self._core.inflate_span(span_id, compressed)
+
+    def read(self, path: str, layer: Layer) -> Iterator[bytes]:
+        """Give the data of the file at `path` span by span, verified, reading only those spans.
+
+        Args:
+            path: the file, as for ``entry``; hard links are followed.
+            layer: the layer as a registry stores it.
+
+        Yields:
+            The file's bytes, at most one span at a time.
+
+        Raises:
+            NotFoundError: no such entry, or not a regular file.
+            VerificationError: the layer's bytes are not those the zTOC was made from.
+            UnsupportedError: a sparse file, of which the layer holds only parts.
+        """
+        entry = self._resolve(path)
+        if entry.type != "reg":
+            target = f" to {entry.linkname}" if entry.linkname else ""
+            raise NotFoundError(f"{path}: is not a regular file but a {entry.type}{target}")
+        if entry.is_sparse:
+            raise UnsupportedError(f"{path}: is a sparse file, which is not expanded here")
+        return self._read(entry, layer)
+
+    def _read(self, entry: FileMetadata, layer: Layer) -> Iterator[bytes]:
+        start = entry.uncompressed_offset
+        end = start + entry.uncompressed_size
+        left = entry.uncompressed_size
+        with _open_layer(layer) as file:
+            for span_id in self._spans_of(entry):
+                first, last = self.span_range(span_id)
+                file.seek(first)
+                compressed = file.read(last - first)
+                data = self._core.read_span(span_id, compressed, start, end)
+                left -= len(data)
+                yield data
+        if left:
+            raise VerificationError(
+                f"{entry.name}: layer ends {left} bytes before the end of the file",
+                expected=str(entry.uncompressed_size),
+                actual=str(entry.uncompressed_size - left),
+            )
+
+    def extract(self, path: str, layer: Layer) -> bytes:
+        """Return the data of the file at `path`; as ``read``, in one piece."""
+        return b"".join(self.read(path, layer))
+
+    def reader_refusals(self) -> list[str]:
+        """Say what the reference's reader, soci-snapshotter, would refuse about this zTOC."""
+        return self._core.reader_refusals()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Ztoc):
+            return NotImplemented
+        return self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Ztoc {self.compression_algorithm} {self.compressed_archive_size} bytes, "
+            f"{self._core.entry_count} entries, {self.span_count} spans>"
+        )
+
+
+class _Entries(Sequence[FileMetadata]):
+    """The entries of a zTOC, each made when looked at."""
+
+    def __init__(self, core: _core.Ztoc) -> None:
+        self._core = core
+
+    def __len__(self) -> int:
+        return self._core.entry_count
+
+    @overload
+    def __getitem__(self, index: int) -> FileMetadata: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[FileMetadata]: ...
+    def __getitem__(self, index: int | slice) -> FileMetadata | list[FileMetadata]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        at = index + len(self) if index < 0 else index
+        if not 0 <= at < len(self):
+            raise IndexError(f"toc has no entry {index}")
+        fields: dict[str, Any] = {
+            name: os.fsdecode(value) if isinstance(value, bytes) else value
+            for name, value in self._core.entry(at).items()
+        }
+        return FileMetadata(**fields)
+
+
+def clean_path(path: str) -> str:
+    """Return `path` as it is compared: relative to the root, without ``.``, ``..`` and extra slashes."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in {"", "."}:
+            parts.append(part)
+    return "/".join(parts)
+
+
+@contextmanager
+def _open_layer(layer: Layer) -> Iterator[_SeekableReader]:
+    if isinstance(layer, str | os.PathLike):
+        with Path(layer).open("rb") as file:
+            yield file
+    elif isinstance(layer, bytes | bytearray | memoryview):
+        yield _BytesReader(memoryview(layer))
+    else:
+        yield layer
+
+
+class _BytesReader:
+    """Reads ranges of bytes at hand without copying them all, as ``io.BytesIO`` would."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self._offset = 0
+
+    def seek(self, offset: int, /) -> int:
+        self._offset = offset
+        return offset
+
+    def read(self, size: int, /) -> bytes:
+        return bytes(self._view[self._offset : self._offset + size])
+
+
+_SeekableReader = IO[bytes] | _BytesReader
