@@ -11,15 +11,18 @@ if TYPE_CHECKING:
 
 
 def fill_up(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    """Let ``os.write`` take `room` more bytes, then find the disk full."""
-    real = os.write
+    """Let ``os.write`` and ``os.pwrite`` take `room` more bytes, then find the disk full."""
 
-    def write(fd, data):
-        nonlocal room
-        if room <= 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written = real(fd, data[:room])
-        room -= written
-        return written
+    def limited(real):
+        def write(fd, data, *offset):
+            nonlocal room
+            if room <= 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written = real(fd, data[:room], *offset)
+            room -= written
+            return written
 
-    monkeypatch.setattr(os, "write", write)
+        return write
+
+    monkeypatch.setattr(os, "write", limited(os.write))
+    monkeypatch.setattr(os, "pwrite", limited(os.pwrite))

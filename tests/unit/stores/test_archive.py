@@ -141,6 +141,19 @@ def test_archive_when_disk_fills_up_then_it_is_as_it_was(path, image, monkeypatc
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("room", [0, SMALL, SMALL + 1000])
+def test_archive_when_disk_fills_up_in_a_large_blob_then_nothing_is_left(path, monkeypatch, room):
+    archive = OciArchive(path, write=True)
+    with monkeypatch.context() as patch:
+        fill_up(patch, room)
+        with pytest.raises(OSError, match="disk is full") as refusal:
+            archive.put_blob(iter([bytes(SMALL)] * 2))
+    assert refusal.value.filename == str(path.parent)
+    archive.commit()
+    archive.close()
+    assert list(path.parent.iterdir()) == []
+
+
 def test_archive_when_a_promise_is_broken_then_the_blob_is_not_kept(path):
     with OciArchive(path, write=True) as archive:
         for promise in ({"digest": Digest("0" * 64)}, {"size": 2}, {"size": 4}):
