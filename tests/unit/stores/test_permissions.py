@@ -34,6 +34,7 @@ def place():
     path = Path(tempfile.mkdtemp())
     path.chmod(0o755)
     yield path
+    path.chmod(0o755)
     for directory in path.rglob("*/"):
         directory.chmod(0o755)
     shutil.rmtree(path)
@@ -80,6 +81,7 @@ def test_layout_when_directory_may_not_be_written_then_the_error_says_what_to_do
 def test_layout_when_only_the_blob_directory_may_not_be_written_then_nothing_is_left(place, image):
     layout = OciLayout(place / "D", write=True)
     image.put(layout, "t")
+    (layout.path / "blobs" / "sha256").chmod(0o555)
     layout.path.chmod(0o777)
     before = sorted(layout.path.iterdir())
     with unprivileged(), pytest.raises(PermissionError, match="not allowed to write here"):
@@ -100,6 +102,7 @@ def test_layout_when_oci_layout_file_is_read_only_then_it_is_still_written(place
 def test_archive_when_directory_may_not_be_written_then_the_error_says_what_to_do(place, image):
     with OciArchive(place / "a.tar", write=True) as archive:
         image.put(archive, "t")
+    place.chmod(0o555)
     with unprivileged():
         store = OciArchive(place / "a.tar", write=True)
         with pytest.raises(PermissionError, match="not allowed to write here") as refusal:
