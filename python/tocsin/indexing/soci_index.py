@@ -355,7 +355,7 @@ def place_soci_entry(index: ImageIndex, entry: Descriptor) -> ImageIndex:
     """
     manifests = list(index.manifests or ())
     for at, other in enumerate(manifests):
-        if other.artifact_type == SOCI_INDEX_V2 and _same_platform(entry.platform, other.platform):
+        if is_soci_entry(other) and _same_platform(entry.platform, other.platform):
             manifests[at] = entry
             break
     else:
@@ -364,8 +364,12 @@ def place_soci_entry(index: ImageIndex, entry: Descriptor) -> ImageIndex:
 
 
 def is_soci_entry(entry: Descriptor) -> bool:
-    """Return whether an entry of an image index is a SOCI index, not an image."""
-    return entry.artifact_type in (SOCI_INDEX_V1, SOCI_INDEX_V2)
+    """Return whether an entry of an image index is a SOCI index, not an image.
+
+    skopeo 1.9 (Debian 12) loses the artifact type in an index it copies, so the annotation
+    counts as well; the reference looks only at the artifact type and would damage such an entry.
+    """
+    return entry.artifact_type == SOCI_INDEX_V2 or IMAGE_MANIFEST_DIGEST in entry.annotations
 
 
 def _same_platform(asked: Platform | None, there: Platform | None) -> bool:

@@ -3,7 +3,8 @@
 Writing never leaves anything half-made: a blob gets its name when all its bytes are on the disk,
 and ``index.json`` is replaced last, under a lock on the file ``oci-layout``, so that two writers
 keep each other's entries. The lock binds tocsin only; other tools take none. A run that is killed
-leaves the images that were there, and maybe a file ``.tocsin-*.tmp`` which the next run removes.
+leaves the images that were there, and maybe blobs nobody refers to, which the next run uses, and a
+file ``.tocsin-*.tmp``, which it removes.
 """
 
 from __future__ import annotations

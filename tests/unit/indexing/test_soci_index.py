@@ -127,7 +127,7 @@ def test_place_soci_entry_when_platforms_match_strictly_then_it_replaces_else_ap
     assert [d.digest.hex[0] for d in replaced.manifests] == ["3", "2"]
     appended = place_soci_entry(index, entry(3, "linux/arm/v7"))
     assert [d.digest.hex[0] for d in appended.manifests] == ["1", "2", "3"]
-    image = replace(entry(1, "linux/arm64"), artifact_type="")
+    image = replace(described(1, 1, OCI_MANIFEST), platform=Platform("linux", "arm64"))
     kept = place_soci_entry(ImageIndex((image,)), entry(3, "linux/arm64"))
     assert [d.digest.hex[0] for d in kept.manifests] == ["1", "3"]
     assert place_soci_entry(ImageIndex(None), image).manifests == (image,)
@@ -235,6 +235,20 @@ def test_convert_image_when_done_again_then_nothing_changes():
     ]
     again = convert_image(once.index, made, source.load)
     assert again.index.to_json() == once.index.to_json()
+
+
+def test_convert_image_when_an_old_skopeo_lost_the_artifact_types_then_they_are_healed():
+    source = Source()
+    once = convert_image(source.index, source.made, source.load)
+    source.blobs |= {Digest.of(data): data for data in once.manifests}
+    copied = replace(
+        once.index, manifests=tuple(replace(e, artifact_type="") for e in once.index.manifests)
+    )
+    made = [
+        replace(found, manifest=entry.digest)
+        for found, entry in zip(source.made, once.index.manifests, strict=False)
+    ]
+    assert convert_image(copied, made, source.load).index == once.index
 
 
 def test_convert_image_when_one_platform_is_made_again_then_the_others_soci_entry_is_kept():

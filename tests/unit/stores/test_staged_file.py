@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import pytest
 
+from support.disks import fill_up
 from support.images import make_image
 from tocsin.stores.layout import OciLayout
 from tocsin.stores.staged_file import StagedFile, place_in_errors, remove_abandoned
@@ -82,21 +83,6 @@ def test_staged_file_when_directory_is_missing_then_the_error_names_it(tmp_path)
     with pytest.raises(FileNotFoundError) as refusal:
         StagedFile(tmp_path / "none")
     assert str(tmp_path / "none") in str(refusal.value)
-
-
-def fill_up(monkeypatch, room):
-    """Let os.write take `room` more bytes, then find the disk full."""
-    real = os.write
-
-    def write(fd, data):
-        nonlocal room
-        if room <= 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written = real(fd, data[:room])
-        room -= written
-        return written
-
-    monkeypatch.setattr(os, "write", write)
 
 
 @pytest.mark.parametrize("room", [0, 1, 1000, 65536, 100_003])

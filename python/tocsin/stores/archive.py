@@ -1,0 +1,253 @@
+"""An OCI archive: a tar of an OCI layout, read by seeking and written whole.
+
+Reading unpacks nothing. Writing collects blobs beside the archive (`spool`) and, on `commit`,
+writes the new tar under a temporary name and renames it: the archive is the old one or the new
+one. What an existing archive holds is kept. Blobs from another archive or layout are not collected
+but copied at the end, straight from where they lie; one that came as a stream is written twice.
+
+The same content gives the same bytes: members sorted by name (``blobs/…``, ``index.json``,
+``oci-layout``), times and owners 0, modes as the reference writes them (soci-format 7.3). skopeo,
+podman and containerd read members in any order.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING
+
+from tocsin.errors import FormatError, NotFoundError, UnsupportedError
+from tocsin.model.descriptor import Descriptor
+from tocsin.model.digest import Digest
+from tocsin.model.go_json import MAX_SIZE
+from tocsin.model.media_types import OCTET_STREAM
+from tocsin.stores.file_store import FileStore, manifest_descriptor
+from tocsin.stores.hashing import hashed
+from tocsin.stores.layout_index import LAYOUT_FILE, LayoutIndex, check_layout_file
+from tocsin.stores.spool import Spool
+from tocsin.stores.staged_file import StagedFile, remove_abandoned
+from tocsin.stores.tar_members import BLOCK_SIZE, TarMembers
+from tocsin.stores.verification import verified as checked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tocsin.stores.base import Store
+    from tocsin.stores.window import Window
+
+_BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
+_BLOB_MODE = 0o444
+_INDEX_MODE = 0o644
+_DIRECTORY_MODE = 0o755
+
+
+class OciArchive(FileStore):
+    """A tar of an OCI layout; see `Store` for what each method promises.
+
+    Args:
+        path: of the file; with `write` it may be missing or empty.
+        write: whether anything may be put.
+        name: how messages call it, when it is not ``oci-archive:``.
+
+    Raises:
+        OSError: it cannot be read, or is missing and not to be written.
+        FormatError: it is no tar, or no layout is in it; `what` is ``archive`` or ``layout``.
+        UnsupportedError: it is compressed, or no regular file, or to be written and holds other
+            things than a layout.
+    """
+
+    def __init__(self, path: Path, *, write: bool = False, name: str = "") -> None:
+        super().__init__(name or f"oci-archive:{path}")
+        self.path = Path(os.path.realpath(path)) if write else path
+        self._write = write
+        self._lock = RLock()
+        self._staged: dict[Digest, Callable[[], Window]] = {}
+        self._spool = Spool(self.path.parent)
+        self._changed = False
+        self._members = self._open_members()
+        try:
+            self._layout = self._read_layout()
+        except BaseException:
+            self.close()
+            raise
+
+    def put_blob(
+        self,
+        source: bytes | Iterable[bytes],
+        *,
+        digest: Digest | None = None,
+        size: int | None = None,
+        media_type: str = OCTET_STREAM,
+    ) -> Descriptor:
+        """Keep a blob for `commit`."""
+        self._check_writable()
+        stream = hashed(source, place=f"{self._name}: new blob", digest=digest, size=size)
+        promised = None if digest is None or size is None else Descriptor(media_type, digest, size)
+        if promised is not None and self.has_blob(promised):
+            stream.drain()
+            return promised
+        window = self._spool.stage(stream)
+        stored = Descriptor(media_type, stream.digest, stream.size)
+        self._stage(stored.digest, lambda: window)
+        return stored
+
+    def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
+        """Remember where a blob lies; `commit` copies and verifies it from there."""
+        self._check_writable()
+        if self.has_blob(descriptor):
+            return True
+        if not isinstance(source, FileStore) or not source.has_blob(descriptor):
+            return False
+        digest = descriptor.digest
+        self._stage(digest, lambda: source._window(digest))
+        return True
+
+    def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
+        """Keep a manifest for `commit`; one with a tag or a subject is listed."""
+        descriptor, refers = manifest_descriptor(data, media_type, place=self._name)
+        self.put_blob(data, digest=descriptor.digest, size=descriptor.size)
+        if tag is not None or refers:
+            self._list(descriptor, tag)
+        return descriptor
+
+    def tag(self, descriptor: Descriptor, tag: str) -> None:
+        """Let `tag` name a manifest from `commit` on."""
+        self._check_writable()
+        if not self.has_blob(descriptor):
+            raise NotFoundError(f"{self._place(descriptor.digest)}: is not there, cannot tag it")
+        self._list(descriptor, tag)
+
+    def commit(self) -> None:
+        """Write the archive, if anything was put.
+
+        Raises:
+            OSError: it cannot be written; the old one is still there.
+            VerificationError: a mounted blob is not what its source said.
+        """
+        with self._lock:
+            if not self._changed:
+                return
+            remove_abandoned(self.path.parent)
+            try:
+                with StagedFile(self.path.parent) as staged:
+                    self._write_tar(staged)
+                    staged.publish(self.path)
+            except BaseException:
+                self.close()  # what was staged may be half gone: start anew
+                raise
+            self._forget()
+            self._members = self._open_members()
+
+    def close(self) -> None:
+        """Close the file and forget what was not committed; nothing can be put any more."""
+        with self._lock:
+            self._forget()
+            self._write = False
+
+    def _forget(self) -> None:
+        self._staged.clear()
+        self._spool.close()
+        self._changed = False
+        if self._members is not None:
+            self._members.close()
+            self._members = None
+
+    def _window(self, digest: Digest) -> Window:
+        with self._lock:
+            staged = self._staged.get(digest)
+            if staged is not None:
+                return staged()
+            name = f"blobs/sha256/{digest.hex}"
+            if self._members is None or name not in self._members:
+                raise FileNotFoundError(name)
+            return self._members.window(name)
+
+    def _index(self) -> LayoutIndex:
+        return self._layout
+
+    def _open_members(self) -> TarMembers | None:
+        if self.path.is_dir():
+            raise UnsupportedError(f"{self._name}: is a directory; a layout is written oci:DIR")
+        if self._write:
+            if not self.path.exists() or (self.path.is_file() and not self.path.stat().st_size):
+                return None
+            if not self.path.is_file():
+                raise UnsupportedError(f"{self._name}: is no regular file, cannot replace it")
+        return TarMembers(self.path)
+
+    def _read_layout(self) -> LayoutIndex:
+        if self._members is None:
+            return LayoutIndex.empty()
+        for name in ("oci-layout", "index.json"):
+            if name not in self._members:
+                hint = "; docker-archive: reads it" if "manifest.json" in self._members else ""
+                raise FormatError(
+                    f"{self._name}: holds no OCI layout, it has no member {name}{hint}",
+                    what="layout",
+                )
+        check_layout_file(self._members.read("oci-layout", max_size=MAX_SIZE), self._name)
+        if self._write:
+            self._refuse_other_members(self._members.names)
+        return LayoutIndex.from_json(self._members.read("index.json", max_size=MAX_SIZE))
+
+    def _refuse_other_members(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in ("oci-layout", "index.json") and not _BLOB.fullmatch(name):
+                raise UnsupportedError(
+                    f"{self._name}: holds {name[:120]!r} besides an OCI layout, which would be "
+                    "lost; write to another file"
+                )
+
+    def _check_writable(self) -> None:
+        if not self._write:
+            raise self._read_only()
+
+    def _stage(self, digest: Digest, window: Callable[[], Window]) -> None:
+        with self._lock:
+            self._staged[digest] = window
+            self._changed = True
+
+    def _list(self, descriptor: Descriptor, tag: str | None) -> None:
+        with self._lock:
+            self._layout = self._layout.with_entry(descriptor, tag=tag)
+            self._changed = True
+
+    def _write_tar(self, staged: StagedFile) -> None:
+        for name in ("blobs/", "blobs/sha256/"):
+            staged.write(_header(name, 0, _DIRECTORY_MODE))
+        kept = self._members.names if self._members is not None else []
+        digests = {Digest(found[1]) for name in kept if (found := _BLOB.fullmatch(name))}
+        for digest in sorted(digests | set(self._staged)):
+            self._write_blob(staged, digest)
+        _write_member(staged, "index.json", self._layout.to_json(), _INDEX_MODE)
+        _write_member(staged, "oci-layout", LAYOUT_FILE, _BLOB_MODE)
+        staged.write(bytes(2 * BLOCK_SIZE))
+
+    def _write_blob(self, staged: StagedFile, digest: Digest) -> None:
+        with self._open(digest) as window:
+            staged.write(_header(f"blobs/sha256/{digest.hex}", window.size, _BLOB_MODE))
+            place = self._place(digest)
+            for piece in checked(window.pieces(), place=place, digest=digest, size=window.size):
+                staged.write(piece)
+            staged.write(bytes(-window.size % BLOCK_SIZE))
+        self._spool.release(window)
+
+
+def _write_member(staged: StagedFile, name: str, data: bytes, mode: int) -> None:
+    staged.write(_header(name, len(data), mode))
+    staged.write(data)
+    staged.write(bytes(-len(data) % BLOCK_SIZE))
+
+
+def _header(name: str, size: int, mode: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mode = mode
+    if name.endswith("/"):
+        info.type = tarfile.DIRTYPE
+    # USTAR ends at 8 GiB; GNU's binary sizes are read by every tool that reads such layers.
+    large = size >= 8 << 30
+    return info.tobuf(format=tarfile.GNU_FORMAT if large else tarfile.USTAR_FORMAT)

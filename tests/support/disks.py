@@ -1,0 +1,28 @@
+"""Disks that fill up."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def fill_up(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """Let ``os.write`` and ``os.pwrite`` take `room` more bytes, then find the disk full."""
+
+    def limited(real):
+        def write(fd, data, *offset):
+            nonlocal room
+            if room <= 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written = real(fd, data[:room], *offset)
+            room -= written
+            return written
+
+        return write
+
+    monkeypatch.setattr(os, "write", limited(os.write))
+    monkeypatch.setattr(os, "pwrite", limited(os.pwrite))

@@ -1,0 +1,189 @@
+import gzip
+import io
+import json
+import tarfile
+
+import pytest
+
+from support.images import layer_tar, make_image
+from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
+from tocsin.model.digest import Digest
+from tocsin.model.image_config import ImageConfig
+from tocsin.model.manifest import Manifest
+from tocsin.model.media_types import OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_MANIFEST
+from tocsin.stores.archive import OciArchive
+from tocsin.stores.docker_archive import DockerArchive, open_docker_archive
+from tocsin.stores.layout import OciLayout
+
+LAYERS = [layer_tar({"a": b"1"}), layer_tar({"b": b"2" * 999})]
+
+
+def save(path, images, *, extra=(), links=None):
+    """Write a docker archive of the old form.
+
+    Args:
+        images: (tags, layers as bytes) each; a member of gzip bytes has the diff id of its tar.
+        extra: further (name, bytes), before manifest.json; later ones of a name count.
+        links: name → target of symlinks.
+    """
+    document = []
+    with tarfile.open(path, "w") as tar:
+
+        def add(name, data):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+        for tags, layers in images:
+            plain = [gzip.decompress(x) if x[:2] == b"\x1f\x8b" else x for x in layers]
+            config = json.dumps(
+                {
+                    "architecture": "amd64",
+                    "os": "linux",
+                    "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(x)) for x in plain]},
+                }
+            ).encode()
+            names = [f"{Digest.of(x).hex}.tar" for x in layers]
+            for name, layer in zip(names, layers, strict=True):
+                add(name, layer)
+            add(f"{Digest.of(config).hex}.json", config)
+            document.append(
+                {"Config": f"{Digest.of(config).hex}.json", "RepoTags": tags, "Layers": names}
+            )
+        for name, target in (links or {}).items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.SYMTYPE, target
+            tar.addfile(info)
+            document[0]["Layers"] = list(links)
+        add("manifest.json", json.dumps(document).encode())
+        for name, data in extra:
+            add(name, data)
+    return path
+
+
+def test_old_form_when_opened_then_it_has_a_manifest_of_plain_tar_layers(tmp_path):
+    archive = open_docker_archive(save(tmp_path / "d", [(["x:1"], LAYERS)]))
+    assert isinstance(archive, DockerArchive)
+    descriptor = archive.resolve("docker.io/library/x:1")
+    assert descriptor.digest == archive.resolve(None).digest == archive.resolve("@0").digest
+    manifest = Manifest.from_json(archive.manifest(descriptor))
+    assert [d.media_type for d in manifest.layers] == [OCI_LAYER, OCI_LAYER]
+    assert [d.digest for d in manifest.layers] == [Digest.of(x) for x in LAYERS]
+    for layer, data in zip(manifest.layers, LAYERS, strict=True):
+        assert b"".join(archive.blob(layer)) == data
+        assert archive.blob_range(layer, 5, 9) == data[5:9]
+    assert manifest.config.media_type == OCI_CONFIG
+    config = ImageConfig.from_json(b"".join(archive.blob(manifest.config)))
+    assert config.diff_ids == tuple(Digest.of(x) for x in LAYERS)
+    assert archive.tags() == ["x:1"]
+    archive.close()
+
+
+def test_old_form_when_copied_to_a_layout_then_the_image_is_whole(tmp_path):
+    archive = open_docker_archive(save(tmp_path / "d", [(["x:1"], LAYERS)]))
+    data = archive.manifest(archive.resolve(None))
+    layout = OciLayout(tmp_path / "D", write=True)
+    with OciArchive(tmp_path / "o.tar", write=True) as other:
+        for descriptor in (Manifest.from_json(data).config, *Manifest.from_json(data).layers):
+            assert not layout.mount_blob(descriptor, archive)
+            layout.put_blob(archive.blob(descriptor), digest=descriptor.digest)
+            assert other.mount_blob(descriptor, archive)
+        layout.put_manifest(data, OCI_MANIFEST, tag="t")
+        other.put_manifest(data, OCI_MANIFEST, tag="t")
+    assert layout.resolve("t").digest == archive.resolve(None).digest
+
+
+def test_old_form_when_layers_are_symlinks_then_they_are_followed(tmp_path):
+    names = [f"{Digest.of(x).hex}.tar" for x in LAYERS]
+    links = {f"{n}/layer.tar": f"../{name}" for n, name in enumerate(names)}
+    archive = open_docker_archive(save(tmp_path / "d", [(["x:1"], LAYERS)], links=links))
+    manifest = Manifest.from_json(archive.manifest(archive.resolve(None)))
+    assert [d.digest for d in manifest.layers] == [Digest.of(x) for x in LAYERS]
+
+
+def test_old_form_when_a_layer_is_gzip_then_its_own_digest_names_it(tmp_path):
+    zipped = gzip.compress(LAYERS[0], mtime=0)
+    archive = open_docker_archive(save(tmp_path / "d", [(None, [zipped, LAYERS[1]])]))
+    manifest = Manifest.from_json(archive.manifest(archive.resolve(None)))
+    assert [d.media_type for d in manifest.layers] == [OCI_LAYER_GZIP, OCI_LAYER]
+    assert b"".join(archive.blob(manifest.layers[0])) == zipped
+    assert archive.tags() == []
+
+
+def test_old_form_when_it_holds_several_images_then_name_or_position_tells(tmp_path):
+    archive = open_docker_archive(
+        save(tmp_path / "d", [(["x:1", "y:2"], LAYERS[:1]), (["z:3"], LAYERS)])
+    )
+    assert archive.resolve("y:2").digest == archive.resolve("@0").digest
+    assert archive.resolve("docker.io/library/z:3").digest == archive.resolve("@1").digest
+    with pytest.raises(NotFoundError, match=r"holds 2 images .* x:1, y:2, z:3"):
+        archive.resolve(None)
+    with pytest.raises(NotFoundError, match="'@2'"):
+        archive.resolve("@2")
+
+
+def test_old_form_when_config_is_not_what_its_name_says_then_it_is_refused(tmp_path):
+    path = save(tmp_path / "d", [(["x:1"], LAYERS)])
+    with tarfile.open(path) as tar:
+        config = next(n for n in tar.getnames() if n.endswith(".json") and n != "manifest.json")
+    path = save(tmp_path / "e", [(["x:1"], LAYERS)], extra=[(config, b"{}")])
+    with pytest.raises(VerificationError, match="config"):
+        open_docker_archive(path)
+
+
+def test_old_form_when_a_layer_is_not_what_the_config_says_then_it_is_refused(tmp_path):
+    name = f"{Digest.of(LAYERS[0]).hex}.tar"
+    path = save(tmp_path / "d", [(["x:1"], LAYERS)], extra=[(name, LAYERS[1])])
+    archive = open_docker_archive(path)
+    manifest = Manifest.from_json(archive.manifest(archive.resolve(None)))
+    with pytest.raises(VerificationError, match="digest is"):
+        list(archive.blob(manifest.layers[0]))
+
+
+@pytest.mark.parametrize(
+    ("document", "kind", "says"),
+    [
+        (b"{}", FormatError, "images: got object, wanted array"),
+        (b"[1]", FormatError, "got number, wanted object"),
+        (b"[", FormatError, "not JSON"),
+        (b'[{"Config":"none.json"}]', NotFoundError, "no member 'none.json'"),
+        (b'[{"Config":"../../etc/passwd"}]', NotFoundError, "no member 'etc/passwd'"),
+        (b'[{"Config":"manifest.json"}]', FormatError, "got a JSON array"),
+        (b'[{"Config":"c","Layers":["x"]}]', FormatError, "lists 0 diff ids"),
+    ],
+)
+def test_old_form_when_manifest_json_is_bad_then_it_is_refused(tmp_path, document, kind, says):
+    extra = [("manifest.json", document), ("c", b"{}")]
+    with pytest.raises(kind, match=says):
+        open_docker_archive(save(tmp_path / "d", [(["x:1"], LAYERS)], extra=extra))
+
+
+def test_old_form_when_empty_or_something_else_then_it_is_refused(tmp_path):
+    archive = open_docker_archive(save(tmp_path / "d", []))
+    with pytest.raises(NotFoundError, match="holds no image"):
+        archive.resolve(None)
+    with pytest.raises(UnsupportedError):
+        archive.put_blob(b"")
+    (tmp_path / "e").write_bytes(layer_tar({"a": b""}))
+    with pytest.raises(FormatError, match=r"no member manifest\.json"):
+        open_docker_archive(tmp_path / "e")
+    with pytest.raises(FormatError, match="docker-archive: reads it"):
+        OciArchive(tmp_path / "d")
+    (tmp_path / "f").write_bytes(gzip.compress((tmp_path / "d").read_bytes()))
+    with pytest.raises(UnsupportedError, match="gunzip"):
+        open_docker_archive(tmp_path / "f")
+
+
+def test_new_form_when_opened_then_the_images_own_manifest_is_read(tmp_path):
+    image = make_image({"a": b"x"})
+    with OciArchive(tmp_path / "d", write=True) as archive:
+        image.put(archive, "1")
+    with tarfile.open(tmp_path / "d", "a") as tar:
+        document = json.dumps([{"Config": "blobs/sha256/x", "RepoTags": ["x:1"]}]).encode()
+        info = tarfile.TarInfo("manifest.json")
+        info.size = len(document)
+        tar.addfile(info, io.BytesIO(document))
+    archive = open_docker_archive(tmp_path / "d")
+    assert archive.name.startswith("docker-archive:")
+    assert archive.manifest(archive.resolve(None)) == image.manifest
+    assert archive.resolve("@0").digest == image.descriptor.digest

@@ -1,0 +1,156 @@
+import io
+import random
+import tarfile
+
+import pytest
+
+from tocsin.errors import FormatError, NotFoundError, TocsinError
+from tocsin.stores.tar_members import TarMembers, clean_name
+
+LONG = "d/" + "n" * 300
+
+
+def write_tar(path, *entries, format=tarfile.PAX_FORMAT):  # noqa: A002 (tarfile's word)
+    """Write members given as (name, bytes) or (name, type, link)."""
+    with tarfile.open(path, "w", format=format) as tar:
+        for name, *rest in entries:
+            info = tarfile.TarInfo(name)
+            if isinstance(rest[0], bytes) and len(rest) == 1:
+                info.size = len(rest[0])
+                tar.addfile(info, io.BytesIO(rest[0]))
+            else:
+                info.type, info.linkname = rest
+                tar.addfile(info)
+    return path
+
+
+@pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_members_when_names_are_long_then_they_are_read(tmp_path, kind):
+    path = write_tar(
+        tmp_path / "t",
+        ("./a", b"1"),
+        (LONG, b"22"),
+        ("link", tarfile.SYMTYPE, LONG),
+        ("é" * 80, b"333"),
+        format=kind,
+    )
+    members = TarMembers(path)
+    assert members.names == ["a", LONG, "link", "é" * 80]
+    assert members.read(LONG, max_size=2) == b"22"
+    assert members.read("link", max_size=2) == b"22"
+    assert members.read("/é/../" + "é" * 80, max_size=9) == b"333"
+    members.close()
+    members.close()
+
+
+def test_members_when_ustar_splits_a_name_then_it_is_joined(tmp_path):
+    name = "p" * 90 + "/" + "n" * 90
+    path = write_tar(tmp_path / "t", (name, b"x"), format=tarfile.USTAR_FORMAT)
+    assert TarMembers(path).names == [name]
+
+
+def test_members_when_a_name_occurs_twice_then_the_last_counts(tmp_path):
+    members = TarMembers(write_tar(tmp_path / "t", ("a", b"old"), ("./a", b"new")))
+    assert members.read("a", max_size=9) == b"new"
+
+
+def test_members_when_links_point_about_then_they_stay_inside(tmp_path):
+    path = write_tar(
+        tmp_path / "t",
+        ("x.tar", b"layer"),
+        ("id/layer.tar", tarfile.SYMTYPE, "../x.tar"),
+        ("abs", tarfile.SYMTYPE, "/x.tar"),
+        ("up", tarfile.SYMTYPE, "../../../../../etc/passwd"),
+        ("hard", tarfile.LNKTYPE, "id/layer.tar"),
+        ("one", tarfile.SYMTYPE, "two"),
+        ("two", tarfile.SYMTYPE, "one"),
+    )
+    members = TarMembers(path)
+    for name in ("id/layer.tar", "abs", "hard"):
+        assert members.read(name, max_size=9) == b"layer"
+    with pytest.raises(NotFoundError, match="etc/passwd"):
+        members.window("up")
+    with pytest.raises(FormatError, match="do not lead"):
+        members.window("one")
+
+
+@pytest.mark.parametrize(
+    ("name", "cleaned"),
+    [("../../etc/passwd", "etc/passwd"), ("/a//./b/", "a/b"), ("a/../..", ""), (".", "")],
+)
+def test_clean_name_when_it_would_leave_then_it_does_not(name, cleaned):
+    assert clean_name(name) == cleaned
+
+
+def test_read_when_member_is_larger_than_allowed_then_it_is_refused(tmp_path):
+    members = TarMembers(write_tar(tmp_path / "t", ("a", b"12345")))
+    with pytest.raises(FormatError, match="at most 4"):
+        members.read("a", max_size=4)
+
+
+def header(**fields) -> bytearray:
+    info = tarfile.TarInfo("a")
+    for name, value in fields.items():
+        setattr(info, name, value)
+    return bytearray(info.tobuf(tarfile.GNU_FORMAT))
+
+
+def with_checksum(block: bytearray) -> bytes:
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def pax(records: bytes) -> bytes:
+    block = header(size=len(records), type=tarfile.XHDTYPE)
+    return bytes(block) + records + bytes(-len(records) % 512)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (bytes(header(size=5)) + b"1234", "wants 5 bytes, the file ends after 4"),
+        (bytes(header(size=1 << 62)), "wants 4611686018427387904 bytes"),
+        (bytes(header(size=10))[:300], "is no tar header|wanted 512"),
+        (with_checksum(header()[:124] + b"-0000000001\0" + header()[136:]), "no octal number"),
+        (with_checksum(header()[:124] + b"\xff" * 12 + header()[136:]), "no octal number"),
+        (bytes(header(size=2 << 20, type=tarfile.XHDTYPE)) + bytes(2 << 20), "at most"),
+        (bytes(header(size=2 << 20, type=tarfile.GNUTYPE_LONGNAME)) + bytes(2 << 20), "at most"),
+        (pax(b"0 path=x\n") + bytes(header()), "broken PAX record"),
+        (pax(b"99 path=x\n") + bytes(header()), "broken PAX record"),
+        (pax(b"x path=x\n") + bytes(header()), "no number"),
+        (pax(b"9 size=-1\n") + bytes(header()), "no number|broken"),
+        (pax(b"11 size=99\n") + bytes(header()), "wants 99 bytes"),
+        (b"\0" * 100 + b"x" * 412, "checksum"),
+    ],
+)
+def test_members_when_a_header_is_bad_then_it_is_refused(tmp_path, data, says):
+    (tmp_path / "t").write_bytes(data)
+    with pytest.raises(FormatError, match=says) as refusal:
+        TarMembers(tmp_path / "t")
+    assert refusal.value.what == "archive"
+
+
+def test_members_when_there_are_very_many_then_it_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("tocsin.stores.tar_members.MAX_MEMBERS", 10)
+    write_tar(tmp_path / "t", *((f"{n}", b"") for n in range(21)))
+    with pytest.raises(FormatError, match="more than 10 members"):
+        TarMembers(tmp_path / "t")
+
+
+def test_members_when_bytes_are_mutated_then_it_is_read_or_refused(tmp_path):
+    path = write_tar(tmp_path / "t", (LONG, b"x" * 700), ("l", tarfile.SYMTYPE, LONG), ("b", b"y"))
+    good = path.read_bytes()
+    dice = random.Random(7)  # noqa: S311 (a seed, not a secret)
+    for _ in range(2000):
+        bad = bytearray(good)
+        for _ in range(dice.randint(1, 4)):
+            bad[dice.randrange(len(bad))] = dice.randrange(256)
+        path.write_bytes(bad[: dice.choice([len(bad), dice.randrange(len(bad))])])
+        try:
+            members = TarMembers(path)
+            for name in members.names:
+                members.window(name)
+            members.close()
+        except TocsinError:
+            pass
