@@ -308,15 +308,21 @@ unsafe fn copy_match(to: *mut u8, distance: usize, len: usize) {
     // `len`, and reads only bytes that were written before.
     unsafe {
         let from = to.sub(distance).cast_const();
-        if distance >= 16 {
-            // Most matches are short: two words without asking.
-            copy_word::<16>(from, to);
-            copy_word::<16>(from.add(16), to.add(16));
-            let mut done = 32;
+        if distance >= 8 {
+            // Most matches are short: five words without asking.
+            copy_word::<8>(from, to);
+            copy_word::<8>(from.add(8), to.add(8));
+            copy_word::<8>(from.add(16), to.add(16));
+            copy_word::<8>(from.add(24), to.add(24));
+            copy_word::<8>(from.add(32), to.add(32));
+            let mut done = 40;
             while done < len {
-                copy_word::<16>(from.add(done), to.add(done));
-                copy_word::<16>(from.add(done.wrapping_add(16)), to.add(done.wrapping_add(16)));
-                done = done.wrapping_add(32);
+                copy_word::<8>(from.add(done), to.add(done));
+                copy_word::<8>(from.add(done.wrapping_add(8)), to.add(done.wrapping_add(8)));
+                copy_word::<8>(from.add(done.wrapping_add(16)), to.add(done.wrapping_add(16)));
+                copy_word::<8>(from.add(done.wrapping_add(24)), to.add(done.wrapping_add(24)));
+                copy_word::<8>(from.add(done.wrapping_add(32)), to.add(done.wrapping_add(32)));
+                done = done.wrapping_add(40);
             }
         } else if distance == 1 {
             // A run of one byte. `write_bytes` would be a call.
@@ -326,12 +332,6 @@ unsafe fn copy_match(to: *mut u8, distance: usize, len: usize) {
                 ptr::write_unaligned(to.add(done).cast::<u64>(), word);
                 ptr::write_unaligned(to.add(done.wrapping_add(8)).cast::<u64>(), word);
                 done = done.wrapping_add(16);
-            }
-        } else if distance >= 8 {
-            let mut done = 0;
-            while done < len {
-                copy_word::<8>(from.add(done), to.add(done));
-                done = done.wrapping_add(8);
             }
         } else {
             // The word written at `done` holds `distance` good bytes; the next starts behind them.
