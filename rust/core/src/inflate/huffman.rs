@@ -15,15 +15,15 @@ use crate::inflate::tables::{
 /// Index width of the literal/length table; 11 bits hold most literals and still fit the L1 cache.
 pub(super) const LITLEN_BITS: u32 = 11;
 /// Index width of the distance table.
-pub(super) const DISTANCE_BITS: u32 = 9;
+pub(super) const DISTANCE_BITS: u32 = 8;
 /// Index width of the code length table: its longest code word.
 const CODE_LENGTH_BITS: u32 = 7;
 
 /// Entries of the literal/length table. A complete code of 288 symbols needs at most 2,342 with its
 /// subtables (zlib's `enough`); a power of two lets an index be masked instead of checked.
 pub(super) const LITLEN_LEN: usize = 4096;
-/// Entries of the distance table; at most 594 are needed.
-pub(super) const DISTANCE_LEN: usize = 1024;
+/// Entries of the distance table; at most 402 are needed.
+pub(super) const DISTANCE_LEN: usize = 512;
 const CODE_LENGTH_LEN: usize = 1 << CODE_LENGTH_BITS;
 
 /// The tables of one block.
