@@ -15,6 +15,9 @@ pub const MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// Longest FNAME or FCOMMENT without its zero byte; Go's reader, which unpacks layers, takes no more.
 const MAX_HEADER_TEXT: u32 = 511;
 
+/// The only compression method, CM.
+const DEFLATE: u8 = 8;
+
 const FHCRC: u8 = 1 << 1;
 const FEXTRA: u8 = 1 << 2;
 const FNAME: u8 = 1 << 3;
@@ -255,7 +258,7 @@ impl HeaderReader {
 
     /// Takes the next byte; whether the header is complete.
     fn push(&mut self, byte: u8) -> std::result::Result<bool, GzipError> {
-        if self.field != Field::HeaderCrc {
+        if self.flags & FHCRC != 0 && self.field != Field::HeaderCrc {
             self.crc.update(&[byte]);
         }
         self.seen += 1;
@@ -299,9 +302,15 @@ impl HeaderReader {
         match self.seen {
             1 if byte != MAGIC[0] => return Err(GzipError::Magic(byte)),
             2 if byte != MAGIC[1] => return Err(GzipError::Magic(byte)),
-            3 if byte != 8 => return Err(GzipError::Method(byte)),
+            3 if byte != DEFLATE => return Err(GzipError::Method(byte)),
             4 if byte & RESERVED != 0 => return Err(GzipError::ReservedFlags(byte)),
-            4 => self.flags = byte,
+            4 => {
+                self.flags = byte;
+                // Few headers have a checksum, so it is begun only here.
+                if byte & FHCRC != 0 {
+                    self.crc.update(&[MAGIC[0], MAGIC[1], DEFLATE, byte]);
+                }
+            }
             Self::FIXED_LEN => self.next(Field::ExtraLen),
             _ => {}
         }
