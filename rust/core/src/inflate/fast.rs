@@ -134,7 +134,8 @@ impl Reader {
     }
 }
 
-/// Base and extra bits of an entry; `bits` start with its code word.
+/// Base and extra bits of an entry; `bits` start with its code word. Bits 12 to 15 of an entry that has
+/// a value are zero, so that the length of the code word needs no mask of its own.
 #[inline(always)]
 const fn value(entry: u32, bits: u64) -> usize {
     let with_extra = bits & !(!0 << (consumed(entry) & 63));
