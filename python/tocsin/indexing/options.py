@@ -22,7 +22,7 @@ _MAX_DEFAULT_JOBS = 4
 
 
 def default_jobs() -> int:
-    """Return how many layers are indexed at once unless asked otherwise: the processors, at most 4."""
+    """Return how many layers are indexed at once by default: the processors, at most 4."""
     return min(_MAX_DEFAULT_JOBS, len(os.sched_getaffinity(0)) if _HAS_AFFINITY else 2)
 
 

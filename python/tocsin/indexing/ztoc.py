@@ -1,7 +1,7 @@
 """The zTOC of one layer: what is in it, where its spans are, and any file out of it.
 
-The face of ``tocsin._core.Ztoc``. Nothing here fetches anything over a network: a layer is a file, a
-file object or bytes at hand. The format is explained in docs/format.md.
+The face of ``tocsin._core.Ztoc``. Nothing here fetches anything over a network: a layer is a
+file, a file object or bytes at hand. The format is explained in docs/format.md.
 """
 
 from __future__ import annotations
@@ -15,56 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, overload
 
-import numpy as np
-
 from tocsin import _core
 from tocsin.errors import NotFoundError, UnsupportedError, VerificationError
+from tocsin.indexing.prefetch import clean_path
 
 if TYPE_CHECKING:
+    import numpy as np
     from typing_extensions import Buffer
-
-FILES_DTYPE = np.dtype(
-    [
-        ("type", "S8"),
-        ("uncompressed_offset", "<i8"),
-        ("uncompressed_size", "<i8"),
-        ("first_span", "<u4"),
-        ("end_span", "<u4"),
-        ("mode", "<i8"),
-        ("uid", "<u4"),
-        ("gid", "<u4"),
-        ("devmajor", "<i8"),
-        ("devminor", "<i8"),
-        ("mod_time", "<M8[us]"),
-    ]
-)
-"""Columns of ``Ztoc.files``.
-
-``type``: ``reg``, ``hardlink``, ``symlink``, ``char``, ``block``, ``dir`` or ``fifo``.
-``uncompressed_offset``, ``uncompressed_size``: bytes in the uncompressed layer.
-``first_span``, ``end_span``: the spans with the entry's data, half-open; equal when it has none.
-``mode``, ``uid``, ``gid``, ``devmajor``, ``devminor``: as in the tar header.
-``mod_time``: UTC, cut to microseconds; NaT when the zTOC has none.
-"""
-
-SPANS_DTYPE = np.dtype(
-    [
-        ("compressed_start", "<u8"),
-        ("compressed_end", "<u8"),
-        ("uncompressed_start", "<u8"),
-        ("uncompressed_end", "<i8"),
-        ("bits", "u1"),
-        ("sha256", "V32"),
-    ]
-)
-"""Columns of ``Ztoc.spans``; ranges are half-open, in bytes.
-
-``compressed_start``, ``compressed_end``: what to fetch of the layer; neighbours may share one byte.
-``uncompressed_start``, ``uncompressed_end``: what it holds; -1 for the end of a gzip layer's last span,
-which goes on to the end of the stream.
-``bits``: how many high-order bits of the first fetched byte belong to the span (0: all of it).
-``sha256``: digest of the compressed bytes, raw.
-"""
 
 Layer = str | os.PathLike[str] | IO[bytes] | bytes | bytearray | memoryview
 """A layer at hand: a path, a seekable binary file object, or its bytes."""
@@ -74,7 +31,8 @@ Layer = str | os.PathLike[str] | IO[bytes] | bytes | bytearray | memoryview
 class FileMetadata:
     """One entry of a layer, as the zTOC lists it.
 
-    Names are decoded as UTF-8 with ``surrogateescape``, so that ``os.fsencode`` gives back any bytes.
+    Names are decoded as UTF-8 with ``surrogateescape``, so that ``os.fsencode`` gives any bytes
+    back.
 
     Attributes:
         name: as in the tar, uncleaned; directories end with a slash.
@@ -197,16 +155,20 @@ class Ztoc:
 
     @cached_property
     def files(self) -> np.ndarray[Any, np.dtype[np.void]]:
-        """All entries as a read-only structured array, one row each; see ``FILES_DTYPE``.
+        """All entries as a read-only structured array, one row each; see ``tocsin.FILES_DTYPE``.
 
         Row ``i`` belongs to ``paths[i]`` and ``entries[i]``.
         """
-        return np.frombuffer(self._core.file_rows(), dtype=FILES_DTYPE)
+        from tocsin.indexing import columns  # noqa: PLC0415 (numpy takes longer than a small layer)
+
+        return columns.files_array(self._core.file_rows())
 
     @cached_property
     def spans(self) -> np.ndarray[Any, np.dtype[np.void]]:
-        """All spans as a read-only structured array, row ``i`` for span ``i``; see ``SPANS_DTYPE``."""
-        return np.frombuffer(self._core.span_rows(), dtype=SPANS_DTYPE)
+        """All spans as a read-only structured array, one row each; see ``tocsin.SPANS_DTYPE``."""
+        from tocsin.indexing import columns  # noqa: PLC0415 (as above)
+
+        return columns.spans_array(self._core.span_rows())
 
     @cached_property
     def paths(self) -> list[str]:
@@ -249,16 +211,15 @@ class Ztoc:
         """Return the compressed bytes that span `span_id` needs.
 
         Returns:
-            (start, end): byte offsets into the compressed layer, end exclusive; neighbours may share
-            one byte.
+            (start, end): byte offsets into the compressed layer, end exclusive; neighbours may
+            share one byte.
 
         Raises:
             IndexError: there is no such span.
         """
         if not 0 <= span_id < self.span_count:
             raise IndexError(f"span {span_id} does not exist, the last is {self.span_count - 1}")
-        row = self.spans[span_id]
-        return int(row["compressed_start"]), int(row["compressed_end"])
+        return self._core.span_range(span_id)
 
     def spans_for(self, path: str) -> range:
         """Return the ids of the spans that hold the data of the file at `path`; empty without data.
@@ -399,17 +360,6 @@ class _Entries(Sequence[FileMetadata]):
             for name, value in self._core.entry(at).items()
         }
         return FileMetadata(**fields)
-
-
-def clean_path(path: str) -> str:
-    """Return `path` as it is compared: relative to the root, without ``.``, ``..`` and extra slashes."""
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part == "..":
-            del parts[-1:]
-        elif part not in {"", "."}:
-            parts.append(part)
-    return "/".join(parts)
 
 
 @contextmanager

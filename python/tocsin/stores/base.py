@@ -125,6 +125,10 @@ class Store(Protocol):
         """
         ...
 
+    def can_mount(self, source: Store) -> bool:
+        """Return whether `mount_blob` from `source` is worth a try; else blobs are streamed."""
+        ...
+
     def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
         """Take a blob over from `source` without streaming it through here, where that is cheap.
 

@@ -141,6 +141,10 @@ class FileStore(ABC):
         """Refuse."""
         raise self._read_only()
 
+    def can_mount(self, source: Store) -> bool:
+        """Return whether blobs of `source` can be taken over without streaming them."""
+        return False
+
     def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
         """Refuse."""
         raise self._read_only()

@@ -85,6 +85,10 @@ class OciLayout(FileStore):
             staged.publish(self._blob_path(stream.digest))
         return Descriptor(media_type, stream.digest, stream.size)
 
+    def can_mount(self, source: Store) -> bool:
+        """Return whether blobs of `source` can be taken over without streaming them."""
+        return isinstance(source, OciLayout)
+
     def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
         """Take a blob over from another layout of the same file system, by a hard link."""
         self._prepare()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tocsin.stores.archive import OciArchive
-from tocsin.stores.docker_archive import open_docker_archive
-
 from tocsin.errors import UnsupportedError
 from tocsin.model.reference import (
     DockerArchiveReference,
@@ -15,6 +12,8 @@ from tocsin.model.reference import (
     Reference,
     RegistryReference,
 )
+from tocsin.stores.archive import OciArchive
+from tocsin.stores.docker_archive import open_docker_archive
 from tocsin.stores.layout import OciLayout
 
 if TYPE_CHECKING:

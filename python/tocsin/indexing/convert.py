@@ -1,0 +1,102 @@
+"""``convert``: an image with version 2 SOCI indexes in it, bound to each manifest by annotation.
+
+The result is always an image index, with new digests, under a tag of its own. Source: SOCI
+``convert``, version 2.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tocsin.errors import NotFoundError
+from tocsin.indexing.copying import copy_entry, copy_manifest_blobs
+from tocsin.indexing.images import platform_images, resolve_image
+from tocsin.indexing.options import IndexingOptions
+from tocsin.indexing.platforms import index_platforms
+from tocsin.indexing.results import ConvertResult
+from tocsin.indexing.soci_index import PlatformIndex, convert_image, start_index
+from tocsin.indexing.targets import check_free, open_pair
+from tocsin.model.media_types import OCI_INDEX, OCI_MANIFEST, is_manifest
+from tocsin.stores.opening import open_store
+
+if TYPE_CHECKING:
+    from tocsin.indexing.results import Progress
+    from tocsin.model.descriptor import Descriptor
+    from tocsin.model.manifest import ImageIndex
+    from tocsin.model.reference import Reference
+    from tocsin.stores.base import Store
+
+
+def convert(
+    source: str | Reference,
+    destination: str | Reference,
+    *,
+    options: IndexingOptions | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> ConvertResult:
+    """Make an image with version 2 SOCI indexes from another.
+
+    Args:
+        source: the image, such as ``oci:some/dir:tag``.
+        destination: the converted image; without a tag it gets the source's tag, else ``latest``.
+        options: how; the reference's defaults if ``None``.
+        force: replace an image that `destination` names, the source itself included.
+        progress: told what happens, see `Progress`.
+
+    Raises:
+        NotFoundError: no such image, platform or blob.
+        UnsupportedError: no layer can be indexed, or a place cannot be written.
+        ConflictError: `destination` names an image already.
+        VerificationError: a blob is not what its descriptor says; nothing of it is kept.
+        OSError: a place cannot be read or written.
+    """
+    started = time.monotonic()
+    options = options or IndexingOptions()
+    pair = open_pair(source, destination)
+    with open_store(pair.source) as read, open_store(pair.sink, write=True) as sink:
+        check_free(sink, pair, force=force)
+        target = resolve_image(read, pair.source.selector)
+        images = platform_images(read, target, options.platforms)
+        indexed = index_platforms(
+            read, sink, images, version=2, options=options, carry=pair.carries, progress=progress
+        )
+        indexed.store(sink)
+        made = [
+            PlatformIndex(result.platform, result.manifest.digest, result.soci_index)
+            for result in indexed.results
+            if result.soci_index is not None
+        ]
+        start = start_index(read.manifest(target), target, images[0].platform)
+        converted = convert_image(start, made, lambda entry: _manifest_if_there(read, entry))
+        if pair.carries:
+            _copy_children(read, sink, start)
+        for manifest in converted.manifests:
+            sink.put_manifest(manifest, OCI_MANIFEST)
+        image = sink.put_manifest(converted.index.to_json(), OCI_INDEX, tag=pair.tag)
+    return ConvertResult(
+        source=str(pair.source),
+        destination=str(pair.named_sink),
+        platforms=indexed.results,
+        missing_prefetch=indexed.missing_prefetch,
+        seconds=time.monotonic() - started,
+        image=image,
+    )
+
+
+def _manifest_if_there(store: Store, entry: Descriptor) -> bytes | None:
+    try:
+        return store.manifest(entry)
+    except NotFoundError:
+        return None
+
+
+def _copy_children(source: Store, sink: Store, index: ImageIndex) -> None:
+    """Bring over what the converted manifests list, and the entries that stay as they are."""
+    for entry in index.manifests or ():
+        data = _manifest_if_there(source, entry) if is_manifest(entry.media_type) else None
+        if data is None:
+            copy_entry(source, sink, entry)
+        else:
+            copy_manifest_blobs(source, sink, data, entry.media_type)
