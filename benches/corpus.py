@@ -162,7 +162,7 @@ def make_corpus(size: str, out: Path, *, install: bool = False) -> None:
 
     if size == "pathological":
         description["layers"] = {
-            name: {"bytes": _made(out / f"{name}.gz", layer.write).stat().st_size, "why": layer.why}
+            name: {"bytes": _plain_size(_made(out / f"{name}.gz", layer.write)), "why": layer.why}
             for name, layer in pathological.LAYERS.items()
         }
     else:
@@ -175,6 +175,7 @@ def make_corpus(size: str, out: Path, *, install: bool = False) -> None:
         _build_gocompress(out / "bin" / "gocompress")
         layers = small_layers() if size == "small" else full_layers(out / "parts")
         description["tools"] = {name: tools.version(name) for name in programs}
+        description["tools"]["go"] = tools.version("go", "version")
         description["layers"] = {layer.name: make_layer(layer, out) for layer in layers}
     record.write_text(json.dumps(description, indent=2) + "\n", "utf-8")
 
@@ -280,6 +281,12 @@ def _compress(target: Path, *, tar: Path, compressor: Compressor, digest: str) -
         found = hashlib.file_digest(plain, "sha256").hexdigest()
     if found != digest:
         raise SystemExit(f"{target.name}: holds sha256:{found}, {tar.name} is sha256:{digest}")
+
+
+def _plain_size(path: Path) -> int:
+    """Return how many bytes `path` holds uncompressed, which also lets gzip check it."""
+    with tools.reading_output("gzip", "-dc", path) as plain:
+        return sum(map(len, iter(partial(plain.read, 1 << 20), b"")))
 
 
 def _digest(path: Path) -> str:

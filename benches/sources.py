@@ -116,7 +116,7 @@ def node_modules(folder: Path) -> None:
 
 def linux_source(folder: Path) -> None:
     """Parts of the Linux 6.1 source: C, headers and documents."""
-    tools.run("apt-get", "download", "linux-source-6.1", cwd=folder)
+    _apt_download(folder, "linux-source-6.1")
     (archive,) = folder.glob("*.deb")
     unpacked = folder / ".deb"
     tools.run("dpkg-deb", "-x", archive, unpacked)
@@ -126,8 +126,7 @@ def linux_source(folder: Path) -> None:
         "-xJf",
         unpacked / "usr/src/linux-source-6.1.tar.xz",
         "--strip-components=1",
-        "--wildcards",
-        *(f"*/{part}" for part in _LINUX_PARTS),
+        *(f"linux-source-6.1/{part}" for part in _LINUX_PARTS),
         cwd=folder,
     )
     _remove(unpacked)
@@ -159,7 +158,7 @@ def wheels(folder: Path) -> None:
 
 def debs(folder: Path) -> None:
     """Debian packages as they are served."""
-    tools.run("apt-get", "download", *_DEBS, cwd=folder)
+    _apt_download(folder, *_DEBS)
 
 
 def node_archives(folder: Path) -> None:
@@ -259,6 +258,11 @@ def _mirror() -> str:
     if not sites:
         raise SystemExit(f"apt knows no mirror of Debian {_SUITE}: run `apt-get update` first")
     return sites[0]
+
+
+def _apt_download(folder: Path, *packages: str) -> None:
+    # Apt's own user may not write here, and apt would say so for every file.
+    tools.run("apt-get", "-o", "APT::Sandbox::User=root", "download", *packages, cwd=folder)
 
 
 def _pip(command: str, *arguments: str) -> None:
