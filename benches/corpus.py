@@ -70,7 +70,7 @@ def compressors(out: Path) -> tuple[Compressor, ...]:
     return (
         Compressor("gzip", "gzip", ("-6", "-n", "-c")),
         Compressor("pigz", "pigz", ("-6", "-n", "-p", "1", "-c")),
-        Compressor("igzip", "igzip", ("-2", "-c")),
+        Compressor("igzip", "igzip", ("-2", "-n", "-c")),
         Compressor("bgzip", "bgzip", ("-c",)),
         Compressor("go", os.fspath(out / "bin" / "gocompress")),
     )
