@@ -191,10 +191,13 @@ class Ztoc:
         Raises:
             NotFoundError: the layer has no such entry.
         """
+        return self.entries[self._index_of(path)]
+
+    def _index_of(self, path: str) -> int:
         index = self._index_by_path.get(clean_path(path))
         if index is None:
             raise NotFoundError(f"{path}: no such entry in the ztoc")
-        return self.entries[index]
+        return index
 
     def span_of(self, offset: int) -> int:
         """Return the id of the span that holds byte `offset` of the uncompressed layer.
@@ -239,15 +242,26 @@ class Ztoc:
         return range(first, last + 1)
 
     def _resolve(self, path: str) -> FileMetadata:
-        """Follow hard links, which always point into the same layer."""
-        entry = self.entry(path)
-        seen: set[str] = set()
+        """Follow hard links, which always point to an earlier entry of the same layer."""
+        index = self._index_of(path)
+        entry = self.entries[index]
         while entry.type == "hardlink":
-            if entry.name in seen:
-                raise NotFoundError(f"{path}: hard links point at each other")
-            seen.add(entry.name)
-            entry = self.entry(entry.linkname)
+            index = self._index_before(index, entry.linkname)
+            entry = self.entries[index]
         return entry
+
+    def _index_before(self, limit: int, path: str) -> int:
+        wanted = clean_path(path)
+        last = self._index_by_path.get(wanted, limit)
+        if last < limit:
+            return last
+        # The target, if it was there, was replaced later; the link keeps what it was made of.
+        for index in reversed(range(limit)):
+            if clean_path(self.paths[index]) == wanted:
+                return index
+        raise NotFoundError(
+            f"{self.paths[limit]}: is a hard link to {path}, which no earlier entry has"
+        )
 
     def window(self, span_id: int) -> bytes:
         """Return the 32 KiB of output before gzip span `span_id`.

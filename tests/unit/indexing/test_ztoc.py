@@ -327,6 +327,41 @@ def test_extract_when_a_sparse_file_then_it_is_unsupported(tmp_path):
         ztoc.extract("sparse", layer)
 
 
+def test_extract_when_a_links_target_is_written_again_then_the_link_keeps_the_old_file():
+    plain = tarmaker.tar(
+        tarmaker.entry("a", b"old"),
+        tarmaker.entry("link", type=tarfile.LNKTYPE, linkname="a"),
+        tarmaker.entry("a", b"new"),
+    )
+    with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
+        assert archive.extractfile("link").read() == b"old"
+    ztoc = build_ztoc(plain)
+    assert ztoc.extract("link", plain) == b"old"
+    assert ztoc.extract("a", plain) == b"new"
+    assert ztoc.spans_for("link") == range(1)
+
+
+def test_extract_when_links_lead_nowhere_then_it_is_not_found():
+    link = {"type": tarfile.LNKTYPE}
+    ztoc, layer = built(
+        tarmaker.entry("a", linkname="b", **link),
+        tarmaker.entry("b", linkname="a", **link),
+        tarmaker.entry("self", linkname="self", **link),
+        tarmaker.entry("early", linkname="late", **link),
+        tarmaker.entry("late", b"x"),
+    )
+    for path in ("a", "b", "self", "early"):
+        with pytest.raises(NotFoundError, match="hard link"):
+            ztoc.extract(path, layer)
+
+
+def test_extract_when_a_path_is_a_link_to_itself_written_before_then_that_is_followed():
+    ztoc, layer = built(
+        tarmaker.entry("a", b"x"), tarmaker.entry("a", type=tarfile.LNKTYPE, linkname="a")
+    )
+    assert ztoc.extract("a", layer) == b"x"
+
+
 # Blobs
 
 
