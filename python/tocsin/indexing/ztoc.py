@@ -203,9 +203,9 @@ class Ztoc:
         """Return the id of the span that holds byte `offset` of the uncompressed layer.
 
         Raises:
-            IndexError: `offset` is negative, or there are no spans.
+            IndexError: `offset` is no int64 from 0 on, or there are no spans.
         """
-        span_id = self._core.span_of(offset) if offset >= 0 else None
+        span_id = self._core.span_of(offset) if 0 <= offset < 1 << 63 else None
         if span_id is None:
             raise IndexError(f"no span holds uncompressed byte {offset}")
         return span_id
@@ -220,9 +220,12 @@ class Ztoc:
         Raises:
             IndexError: there is no such span.
         """
+        return self._core.span_range(self._checked(span_id))
+
+    def _checked(self, span_id: int) -> int:
         if not 0 <= span_id < self.span_count:
             raise IndexError(f"span {span_id} does not exist, the last is {self.span_count - 1}")
-        return self._core.span_range(span_id)
+        return span_id
 
     def spans_for(self, path: str) -> range:
         """Return the ids of the spans that hold the data of the file at `path`; empty without data.
@@ -269,7 +272,7 @@ class Ztoc:
         Raises:
             IndexError: there is no such span, or the layer is not compressed.
         """
-        return self._core.window(span_id)
+        return self._core.window(self._checked(span_id))
 
     def inflate_span(self, span_id: int, compressed: Buffer) -> bytes:
         """Return the uncompressed bytes of a span, whose compressed bytes are verified first.
@@ -283,7 +286,7 @@ class Ztoc:
             GzipError: the bytes do not decode from the checkpoint: the zTOC is wrong.
             IndexError: there is no such span.
         """
-        return self._core.inflate_span(span_id, compressed)
+        return self._core.inflate_span(self._checked(span_id), compressed)
 
     def read(self, path: str, layer: Layer) -> Iterator[bytes]:
         """Give the data of the file at `path` span by span, verified, reading only those spans.

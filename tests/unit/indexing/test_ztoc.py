@@ -237,6 +237,28 @@ def test_entry_when_a_name_occurs_twice_then_the_last_counts():
 # Spans
 
 
+def test_span_of_when_at_an_edge_then_it_is_the_span_that_starts_there(ztoc, blob):
+    starts = blob.uncompressed_starts
+    for span_id, start in enumerate(starts):
+        assert ztoc.span_of(start) == span_id
+        if span_id:
+            assert ztoc.span_of(start - 1) == span_id - 1
+    assert ztoc.span_of(len(PLAIN) + 10**9) == len(starts) - 1
+    for offset in (-1, 1 << 64):
+        with pytest.raises(IndexError, match=str(offset)):
+            ztoc.span_of(offset)
+
+
+def test_span_when_there_is_none_then_it_is_an_index_error(ztoc):
+    for span_id in (-1, ztoc.span_count, 1 << 32, 1 << 64):
+        with pytest.raises(IndexError):
+            ztoc.span_range(span_id)
+        with pytest.raises(IndexError):
+            ztoc.window(span_id)
+        with pytest.raises(IndexError):
+            ztoc.inflate_span(span_id, b"")
+
+
 def test_spans_for_when_there_is_no_data_then_there_are_none(ztoc):
     for path in ("d", "d/empty", "there", "null", "pipe"):
         assert list(ztoc.spans_for(path)) == []
