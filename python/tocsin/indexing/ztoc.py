@@ -385,7 +385,7 @@ def _open_layer(layer: Layer) -> Iterator[_SeekableReader]:
         with Path(layer).open("rb") as file:
             yield file
     elif isinstance(layer, bytes | bytearray | memoryview):
-        yield _BytesReader(memoryview(layer))
+        yield _BytesReader(memoryview(layer).cast("B"))
     else:
         yield layer
 

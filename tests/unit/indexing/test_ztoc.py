@@ -6,6 +6,7 @@ import io
 import mmap
 import os
 import tarfile
+from array import array
 from datetime import datetime
 
 import numpy as np
@@ -295,6 +296,13 @@ def test_extract_when_a_layer_is_at_hand_then_it_may_be_anything(ztoc, tmp_path,
             assert ztoc.extract(path, layer) == TEXT
         assert not opened.closed
         mapped.close()
+
+
+def test_extract_when_a_view_has_wide_items_then_offsets_are_still_bytes():
+    layer = PLAIN + bytes(-len(PLAIN) % 8)
+    ztoc = build_ztoc(memoryview(array("Q", layer)), span_size=30_000)
+    assert ztoc == build_ztoc(layer, span_size=30_000)
+    assert ztoc.extract("last", memoryview(array("Q", layer))) == b"the end"
 
 
 def test_read_when_a_file_has_several_spans_then_it_comes_span_by_span(ztoc, blob):
