@@ -190,6 +190,20 @@ def test_index_layer_when_pieces_are_empty_then_they_do_not_end_the_layer():
     assert index_layer(pieces).ztoc == build_ztoc(LAYER)
 
 
+def test_index_layer_when_a_file_has_no_bytes_yet_then_it_is_not_taken_for_the_end():
+    class Unready(io.RawIOBase):
+        """A non-blocking source: ``None`` means that bytes may still come."""
+
+        def __init__(self):
+            self._answers = [PLAIN[:20_000], None, PLAIN[20_000:], b""]
+
+        def read(self, size=-1):
+            return self._answers.pop(0)
+
+    with pytest.raises(BlockingIOError):
+        index_layer(Unready())
+
+
 # Formats
 
 
