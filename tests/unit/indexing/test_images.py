@@ -208,6 +208,15 @@ def test_images_when_a_platform_is_not_there_then_the_error_lists_those_there_ar
 # Images that are not all here, as ``docker save`` and partial pulls leave them
 
 
+def test_images_when_a_manifest_was_never_fetched_then_the_others_are_indexed(store):
+    absent = replace(make_image({"far": b""}).descriptor, platform=Platform("linux", "s390x"))
+    target = put_index(store, images_for("linux/amd64"), more=(absent,))
+    assert found(store, target) == ["linux/amd64"]
+    assert found(store, target, "linux/amd64") == ["linux/amd64"]
+    with pytest.raises(NotFoundError, match=r"linux/s390x: not found, there are: linux/amd64"):
+        found(store, target, "linux/s390x")
+
+
 def test_images_when_the_target_itself_is_not_there_then_it_is_not_found(store):
     make_image().put(store)
     with pytest.raises(NotFoundError, match="is not there"):
