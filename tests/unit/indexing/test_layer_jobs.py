@@ -436,6 +436,42 @@ def test_jobs_when_bounded_then_so_many_run_at_once_and_no_more(tmp_path, jobs):
     assert most == jobs
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
+@pytest.mark.parametrize("kind", [Planned, LayerStarted, LayerAdvanced, LayerFinished])
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_run_when_progress_raises_then_no_event_comes_after_and_nothing_runs_on(
+    source, jobs, kind, error
+):
+    layers = put_goldens(source)
+    stopped = []
+
+    def progress(event):
+        if stopped or isinstance(event, kind):
+            stopped.append(event)
+            raise error("stop")
+
+    before = set(threading.enumerate())
+    with pytest.raises(error, match="stop"):
+        run(source, layers, jobs=jobs, progress=progress)
+    assert set(threading.enumerate()) == before
+    assert len(stopped) == 1
+    if jobs == 1:
+        assert len(source.reads) == (kind in (LayerAdvanced, LayerFinished))
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_run_when_a_layer_fails_then_its_error_is_told_and_layers_not_started_are_left(
+    source, jobs
+):
+    layers = put_goldens(source)
+    largest = max(layers, key=lambda layer: layer.size)
+    corrupt(source, largest, b"x")
+    with pytest.raises(VerificationError):
+        run(source, layers, jobs=jobs)
+    if jobs == 1:
+        assert set(source.reads) == {str(largest.digest)}
+
+
 def test_run_when_one_layer_fails_then_the_others_stop_in_the_middle(tmp_path):
     failed = threading.Event()
 
