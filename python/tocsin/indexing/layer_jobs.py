@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tocsin.errors import FormatError, UnsupportedError, VerificationError
 from tocsin.indexing.copying import copy_blob
 from tocsin.indexing.layer import IndexedLayerBytes, LayerPass
-from tocsin.indexing.prefetch import SearchableLayer, clean_path
+from tocsin.indexing.prefetch import SearchableLayer, wanted_names
 from tocsin.indexing.results import (
     LayerAdvanced,
     LayerFinished,
@@ -290,7 +290,7 @@ class LayerJobs:
 
     def _searchable(self, found: IndexedLayerBytes) -> SearchableLayer | None:
         """Keep of a zTOC only what the wanted paths need: whole zTOCs are large."""
-        names = {clean_path(path) for path in self._options.prefetch}
+        names = set(wanted_names(self._options.prefetch))
         if not names:
             return None
         places: dict[str, tuple[int, int]] = {}
