@@ -377,6 +377,17 @@ def test_convert_when_done_twice_then_the_digest_is_the_same(source, tmp_path, i
     assert len(digests) == 1
 
 
+def test_convert_when_only_one_platform_is_done_again_then_the_image_is_still_whole(
+    source, sink, tmp_path
+):
+    put_index(source, two_platforms(), tag="t")
+    first = convert(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL)
+    elsewhere = LayoutFiles(tmp_path / "elsewhere")
+    again = convert(f"oci:{sink.path}:c", f"oci:{elsewhere.path}:c", options=options("linux/amd64"))
+    assert again.image == first.image
+    assert elsewhere.whole(elsewhere.tags["c"]) == elsewhere.blobs == sink.whole(sink.tags["c"])
+
+
 def test_convert_when_done_again_with_another_span_size_then_the_old_socis_are_replaced(
     source, sink, tmp_path
 ):
@@ -385,6 +396,7 @@ def test_convert_when_done_again_with_another_span_size_then_the_old_socis_are_r
     fresh = convert(f"oci:{source.path}:t", f"oci:{tmp_path}/fresh:c", options=ALL)
     again = convert(f"oci:{sink.path}:c", f"oci:{tmp_path}/again:c", options=ALL)
     assert again.image == fresh.image
+    assert LayoutFiles(tmp_path / "again").blobs == LayoutFiles(tmp_path / "fresh").blobs
 
 
 # Places
