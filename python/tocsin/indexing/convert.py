@@ -63,7 +63,7 @@ def convert(
     with open_store(pair.source) as read, open_store(pair.sink, write=True) as sink:
         check_free(sink, pair, force=force)
         target = resolve_image(read, pair.source.selector)
-        images = platform_images(read, target, options.platforms)
+        images = platform_images(read, target, options.platforms, nested=False)
         indexed = index_platforms(
             read, sink, images, version=2, options=options, carry=pair.carries, progress=progress
         )

@@ -309,6 +309,47 @@ def test_convert_when_there_is_an_attestation_then_it_is_rewritten_as_the_refere
     assert sink.whole(sink.tags["c"]) == sink.blobs
 
 
+def test_convert_when_entries_are_unknown_absent_or_nested_then_they_are_kept(source, sink):
+    image = golden_image(USTAR)
+    odd = replace(source.put_blob(b"odd"), media_type="application/x-odd", annotations={"a": "<"})
+    inner_image = golden_image(PAX, platform="linux/s390x")
+    inner = replace(put_index(source, {"linux/s390x": inner_image}), artifact_type="x/y")
+    absent = Descriptor(OCI_MANIFEST, Digest("7" * 64), 7, platform=Platform("linux", "riscv64"))
+    entries = (odd, absent, replace(odd, digest=Digest("8" * 64)))
+    index = ImageIndex(
+        (replace(image.put(source), platform=Platform("linux", "amd64")), *entries, inner),
+        annotations={"top": "1"},
+    )
+    source.put_manifest(index.to_json(), OCI_INDEX, tag="t")
+    convert(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL)
+    before = json.loads(index.to_json())["manifests"]
+    after = sink.image("c")
+    assert after["manifests"][1:5] == before[1:5]
+    assert after["annotations"] == {"top": "1"}
+    # Byte for byte, too: Go escapes the "<".
+    assert rb'"annotations":{"a":"\u003c"}' in sink.blob(sink.tags["c"]["digest"])
+    assert {str(odd.digest), str(inner.digest)} <= sink.blobs
+    assert sink.whole(json.loads(json.dumps(inner.to_struct()))) <= sink.blobs
+
+
+def test_convert_when_an_image_is_in_a_nested_index_then_it_has_no_entry_to_be_bound_to(
+    source, sink
+):
+    image, other = golden_image(USTAR), golden_image(PAX, platform="linux/s390x")
+    inner = put_index(source, {"linux/s390x": other})
+    put_index(source, {"linux/amd64": image}, tag="t", more=(inner,))
+    result = convert(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL)
+    assert [str(platform.platform) for platform in result.platforms] == ["linux/amd64"]
+    assert sink.image("c")["manifests"][1]["digest"] == str(inner.digest)
+    assert sink.whole(sink.tags["c"]) == sink.blobs
+    with pytest.raises(NotFoundError, match="there are: linux/amd64"):
+        convert(f"oci:{source.path}:t", f"oci:{sink.path}:d", options=options("linux/s390x"))
+    only_nested = ImageIndex((inner, inner)).to_json()
+    source.put_manifest(only_nested, OCI_INDEX, tag="nested")
+    with pytest.raises(NotFoundError, match="lists no image"):
+        convert(f"oci:{source.path}:nested", f"oci:{sink.path}:d", options=ALL)
+
+
 def test_convert_when_a_platform_was_never_fetched_then_its_entry_is_kept(source, sink):
     image = golden_image(USTAR)
     far = golden_image(PAX, platform="linux/s390x")
