@@ -198,6 +198,24 @@ def test_create_when_the_destination_exists_then_only_force_replaces_it(source, 
     check_referrer(sink, image, index_of(image, USTAR))
 
 
+def test_create_when_another_tag_of_the_same_layout_is_named_then_it_names_the_image_too(
+    source, files
+):
+    image = golden_image(USTAR)
+    image.put(source, "t")
+    make_image({"other": b""}).put(source, "taken")
+    result = create(f"oci:{source.path}:t", f"oci:{source.path}:u", options=ALL)
+    assert result.destination == f"oci:{source.path}:u"
+    assert files.tags["u"]["digest"] == files.tags["t"]["digest"] == digest_of(image.manifest)
+    check_referrer(files, image, index_of(image, USTAR))
+    before = files.snapshot()
+    with pytest.raises(ConflictError, match="names an image already"):
+        create(f"oci:{source.path}:t", f"oci:{source.path}:taken", options=ALL)
+    assert files.snapshot() == before
+    create(f"oci:{source.path}:t", f"oci:{source.path}:taken", options=ALL, force=True)
+    assert files.tags["taken"]["digest"] == digest_of(image.manifest)
+
+
 def test_create_when_the_destination_is_the_source_then_it_is_in_place(source, files):
     image = golden_image(USTAR)
     image.put(source, "t")
