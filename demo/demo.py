@@ -43,18 +43,9 @@ def main() -> int:
 def take_out(original: Path) -> bool:
     """Extract `original` through its layer's zTOC and compare it with the file on this machine."""
     name = str(original).lstrip("/")
-    for ztoc, layer in blobs_of_index("oci:image:app-soci"):
-        listing = subprocess.run(  # noqa: S603 (our own program)
-            [TOCSIN, "ztoc", "ls", ztoc, "--json"],
-            cwd=PLACE,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        if any(entry["name"] == name for entry in json.loads(listing.stdout)["entries"]):
-            break
-    else:
-        sys.exit(f"demo: no indexed layer has {name}")
+    ztoc, layer = next(
+        pair for pair in blobs_of_index("oci:image:app-soci") if holds(pair[0], name)
+    )
     run("ztoc", "extract", ztoc, layer, name, "-o", "taken-out")
     taken = PLACE / "taken-out"
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (original, taken)]
@@ -65,12 +56,15 @@ def take_out(original: Path) -> bool:
     return equal
 
 
+def holds(ztoc: str, name: str) -> bool:
+    """Return whether a zTOC lists `name`."""
+    listing = json.loads(ask("ztoc", "ls", ztoc, "--json"))
+    return any(entry["name"] == name for entry in listing["entries"])
+
+
 def blobs_of_index(reference: str) -> list[tuple[str, str]]:
     """Return the paths of each zTOC and its layer in the layout, largest layer last."""
-    shown = subprocess.run(  # noqa: S603 (our own program)
-        [TOCSIN, "info", reference, "--json"], cwd=PLACE, check=True, capture_output=True, text=True
-    )
-    layers = json.loads(shown.stdout)["platforms"][0]["layers"]
+    layers = json.loads(ask("info", reference, "--json"))["platforms"][0]["layers"]
     return [
         (blob_path(layer["ztoc"]["digest"]), blob_path(layer["digest"]))
         for layer in layers
@@ -83,10 +77,15 @@ def blob_path(digest: str) -> str:
     return f"image/blobs/{digest.replace(':', '/')}"
 
 
+def ask(*arguments: str) -> bytes:
+    """Return what a command prints, without showing it."""
+    return subprocess.run([TOCSIN, *arguments], cwd=PLACE, check=True, capture_output=True).stdout
+
+
 def run(*arguments: str) -> None:
     """Show a command, then run it where the image is."""
     print(f"  $ tocsin {shlex.join(arguments)}", flush=True)
-    subprocess.run([TOCSIN, *arguments], cwd=PLACE, check=True)  # noqa: S603 (our own program)
+    subprocess.run([TOCSIN, *arguments], cwd=PLACE, check=True)
 
 
 def say(title: str) -> None:
