@@ -65,7 +65,14 @@ def convert(
         target = resolve_image(read, pair.source.selector)
         images = platform_images(read, target, options.platforms, nested=False)
         indexed = index_platforms(
-            read, sink, images, version=2, options=options, carry=pair.carries, progress=progress
+            read,
+            sink,
+            images,
+            version=2,
+            tag=pair.tag,
+            options=options,
+            carry=pair.carries,
+            progress=progress,
         )
         indexed.store(sink)
         made = [

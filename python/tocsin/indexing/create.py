@@ -57,7 +57,14 @@ def create(
         target = resolve_image(read, pair.source.selector)
         images = platform_images(read, target, options.platforms)
         indexed = index_platforms(
-            read, sink, images, version=1, options=options, carry=pair.carries, progress=progress
+            read,
+            sink,
+            images,
+            version=1,
+            tag=pair.tag,
+            options=options,
+            carry=pair.carries,
+            progress=progress,
         )
         if named:
             data = read.manifest(target)

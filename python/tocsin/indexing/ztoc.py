@@ -334,6 +334,11 @@ class Ztoc:
         """Return the data of the file at `path`; as ``read``, in one piece."""
         return b"".join(self.read(path, layer))
 
+    @property
+    def needs_xattrs(self) -> bool:
+        """Whether the layer must be mounted with extended attributes."""
+        return self._core.needs_xattrs
+
     def reader_refusals(self) -> list[str]:
         """Say what the reference's reader, soci-snapshotter, would refuse about this zTOC."""
         return self._core.reader_refusals()
