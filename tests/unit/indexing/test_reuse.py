@@ -158,6 +158,34 @@ def test_ztoc_when_what_is_there_cannot_be_used_then_it_is_made_anew(source, sin
         assert sink.whole(sink.tags["c"]) <= sink.blobs
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"layers": [{"mediaType": "x", "digest": "sha512:" + "a" * 128, "size": 5}]},
+        {"layers": [{"mediaType": "x", "digest": "sha256:x", "size": 5}]},
+        {"schemaVersion": 1},
+        {"config": {"mediaType": "x/y", "digest": "sha256:" + "a" * 64, "size": 2}},
+        {"config": None},
+        {"layers": None},
+    ],
+)
+def test_soci_index_when_it_is_odd_then_knowing_nothing_is_no_failure(source, sink, change):
+    run = COMMANDS["convert"]
+    first = run(source, sink, options=ALL)
+    digest = str(first.platforms[0].soci_index.digest)
+    odd = compact({**sink.document(digest), **change})
+    image = sink.image("c")
+    image["manifests"][1] |= descriptor_of(odd, OCI_MANIFEST)
+    listed = descriptor_of(compact(image), OCI_INDEX)
+    for data in (odd, compact(image)):
+        spoil(sink, descriptor_of(data, "")["digest"], data)
+    index = json.loads((sink.path / "index.json").read_bytes())
+    index["manifests"][0] |= listed
+    (sink.path / "index.json").write_bytes(compact(index))
+    again = run(source, sink, options=ALL)
+    assert again.image == first.image
+
+
 def test_ztoc_when_it_is_of_another_layer_then_it_is_made_anew(source, sink):
     run = COMMANDS["convert"]
     first = run(source, sink, options=ALL)
