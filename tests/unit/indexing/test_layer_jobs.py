@@ -13,6 +13,7 @@ from tocsin.errors import NotFoundError, VerificationError
 from tocsin.indexing.layer_jobs import LayerJobs, layer_key
 from tocsin.indexing.options import IndexingOptions, default_jobs
 from tocsin.indexing.results import LayerAdvanced, LayerFinished, LayerStarted, Planned
+from tocsin.indexing.reuse import KnownZtocs
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import (
     DOCKER_LAYER,
@@ -69,12 +70,13 @@ def put_goldens(store, *names):
     return [put(store, goldens.layer(name)) for name in names or NAMES]
 
 
-def run(source, layers, sink=None, *, carry=False, progress=None, **options):
+def run(source, layers, sink=None, *, carry=False, progress=None, known=None, **options):
     options = {"min_layer_size": 0, **options}
     jobs = LayerJobs(
         source,
         sink or source,
         options=IndexingOptions(**options),
+        known=known or KnownZtocs(),
         carry=carry,
         progress=progress,
     )
