@@ -80,7 +80,7 @@ class LayerJobs:
         sink: Store,
         *,
         options: IndexingOptions,
-        known: KnownZtocs,
+        known: KnownZtocs | None = None,
         carry: bool,
         progress: Progress | None,
     ) -> None:
@@ -90,7 +90,7 @@ class LayerJobs:
             source: has the layers.
             sink: gets the zTOCs.
             options: how.
-            known: zTOCs that the sink has already.
+            known: zTOCs that the sink has already, if any.
             carry: whether the sink gets the layers too.
             progress: told about each.
         """
@@ -186,8 +186,10 @@ class LayerJobs:
     def _find_fate(self, layer: Descriptor) -> LayerFate:
         started = time.monotonic()
         self._check_cancelled()
-        known = self._known.load(self._sink, layer, span_size=self._options.span_size)
-        if known is not None and (fate := self._reuse(layer, known)):
+        known = self._known and self._known.load(
+            self._sink, layer, span_size=self._options.span_size
+        )
+        if known and (fate := self._reuse(layer, known)):
             self._tell(LayerFinished(fate.result))
             return fate
         self._tell(LayerStarted(layer))
