@@ -12,7 +12,7 @@ from support.cli_inputs import endless_layer, put_endless_image
 from support.cli_process import TIMEOUT, TOCSIN, environment, start
 
 GIBIBYTES = 64
-"""Of a layer that takes far longer than `TIMEOUT`, so that a command that ends has been stopped."""
+"""Of a layer that takes many seconds; a command that came to its end would return 0."""
 
 
 @pytest.fixture(scope="module")
