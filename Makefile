@@ -79,7 +79,9 @@ bench: dev ## Measure beside the peers: CORPUS_SIZE=full for real figures, recor
 	@rm -rf target/criterion
 	@TOCSIN_CORPUS=$(abspath $(CORPUS)) cargo bench --quiet --package tocsin-core --benches
 	@$(PYTHON) benches/rooms_report.py
-	@TOCSIN_CORPUS=$(abspath $(CORPUS)) $(PYTHON) -m pytest -q benches --benchmark-only
+	@TOCSIN_CORPUS=$(abspath $(CORPUS)) $(PYTHON) -m pytest -q benches --benchmark-only \
+		--benchmark-timer=time.process_time --benchmark-json=.build/journeys.json
+	@$(PYTHON) benches/journeys_report.py .build/journeys.json
 	@$(PYTHON) benches/processes.py --corpus $(CORPUS)
 	@$(PYTHON) benches/memory.py
 
