@@ -7,14 +7,16 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
 
 
 def fill_up(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     """Let ``os.write`` and ``os.pwrite`` take `room` more bytes, then find the disk full."""
 
-    def limited(real):
-        def write(fd, data, *offset):
+    def limited(real: Callable[..., int]) -> Callable[..., int]:
+        def write(fd: int, data: bytes, *offset: int) -> int:
             nonlocal room
             if room <= 0:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

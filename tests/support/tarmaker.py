@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from typing import Any
+from typing import Any, Literal
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -15,7 +15,7 @@ def entry(
     data: bytes = b"",
     *,
     type: bytes = tarfile.REGTYPE,  # noqa: A002 (the word of the format)
-    format: int = tarfile.PAX_FORMAT,  # noqa: A002 (as above)
+    format: Literal[0, 1, 2] = tarfile.PAX_FORMAT,  # noqa: A002 (as above)
     pax: dict[str, str] | None = None,
     **fields: Any,
 ) -> bytes:

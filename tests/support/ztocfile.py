@@ -34,15 +34,14 @@ class Table:
             for number, name in enumerate(fields)
             if number < length
         }
-        self.places = {
+        self.places: dict[str, int] = {
             name: at + entries[number]
             for number, name in enumerate(fields)
             if number < length and entries[number]
         }
 
     def _number(self, code: str, at: int) -> int:
-        (value,) = struct.unpack_from(code, self._blob, at)
-        assert isinstance(value, int)
+        value: int = struct.unpack_from(code, self._blob, at)[0]
         return value
 
     def number(self, name: str, code: str, default: int = 0) -> int:
@@ -183,8 +182,7 @@ def _checkpoints(packed: bytes) -> list[Checkpoint]:
 
 def _span_size(packed: bytes, algorithm: int) -> int:
     if algorithm == 1:
-        (size,) = struct.unpack_from("<q", packed, 4)
-        assert isinstance(size, int)
+        size: int = struct.unpack_from("<q", packed, 4)[0]
         return size
     (at,) = struct.unpack_from("<I", packed)
     return Table(packed, at, ("version", "span_size", "size")).number("span_size", "<q")

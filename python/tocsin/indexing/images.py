@@ -61,8 +61,9 @@ def platform_images(
 ) -> list[PlatformImage]:
     """Return the images to be indexed: in the order asked, or in that of the image index.
 
-    Attestations, SOCI indexes and other artifacts are no images. Of several images for one platform
-    the first counts.
+    Attestations, SOCI indexes and other artifacts are no images, nor are entries whose manifest is
+    not here: ``docker save`` and partial pulls leave such. Of several images for one platform the
+    first counts.
 
     Args:
         store: where the image is.
@@ -102,7 +103,13 @@ def _all_images(store: Store, target: Descriptor) -> Iterator[PlatformImage]:
             continue
         if not is_manifest(entry.media_type) and entry.digest != target.digest:
             continue
-        document = parse_manifest(store.manifest(entry), entry.media_type)
+        try:
+            data = store.manifest(entry)
+        except NotFoundError:
+            if entry.digest == target.digest:
+                raise
+            continue
+        document = parse_manifest(data, entry.media_type)
         if isinstance(document, Manifest) and document.config.media_type in _IMAGE_CONFIGS:
             platform = entry.platform or _platform_in_config(store, document)
             yield PlatformImage(platform, entry, document)

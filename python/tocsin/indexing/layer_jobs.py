@@ -243,7 +243,7 @@ class LayerJobs:
         notes = []
         broken = _what_breaks_readers(found)
         if broken and not self._options.reference_identical:
-            reason = f"{broken}; --reference-identical makes its ztoc all the same"
+            reason = f"{broken}, --reference-identical makes its ztoc all the same"
             return LayerFate(LayerResult(layer, skipped=reason))
         if broken:
             notes.append(broken)
@@ -317,7 +317,7 @@ def _what_breaks_readers(found: IndexedLayerBytes) -> str | None:
         return None
     more = len(problems) - _MAX_PROBLEMS_SHOWN
     rest = f" and {more} more" if more > 0 else ""
-    return f"readers fail on it ({'; '.join(problems[:_MAX_PROBLEMS_SHOWN])}{rest})"
+    return f"readers fail on it ({', '.join(problems[:_MAX_PROBLEMS_SHOWN])}{rest})"
 
 
 def is_prefetch_artifact(layer: Descriptor) -> bool:

@@ -136,7 +136,7 @@ def _nothing_indexed(source: Store, results: Sequence[LayerResult]) -> str:
     if not results:
         return f"{source.name}: image has no layers, no ztoc was made"
     reasons = sorted({result.skipped or "" for result in results})
-    shown = "; ".join(reasons[:3])
+    shown = ", ".join(reasons[:3])
     return (
         f"{source.name}: no ztoc was made, all {len(results)} layers are skipped: {shown}"
         if len(results) > 1
