@@ -156,10 +156,6 @@ class Download:
                 return
             waited += now() - asked_at
             arrived += len(chunk)
-            if waited >= SLOW_WINDOW:
-                if arrived < SLOW_SIZE:
-                    raise _BrokenError(f"only {arrived} bytes came in {waited:.0f} s")
-                waited, arrived = 0.0, 0
             left -= len(chunk)
             if skip:
                 dropped = min(skip, len(chunk))
@@ -167,6 +163,10 @@ class Download:
                 chunk = chunk[dropped:]
             if chunk:
                 yield chunk
+            if waited >= SLOW_WINDOW:
+                if arrived < SLOW_SIZE:
+                    raise _BrokenError(f"only {arrived} bytes came in {waited:.0f} s")
+                waited, arrived = 0.0, 0
 
     def _check_whole(self, answer: Answer) -> None:
         length = answer.content_length
