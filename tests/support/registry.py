@@ -40,6 +40,7 @@ class Recorded:
     status: int = 0
     sent: int = 0
     """Bytes of the answer's body that were written."""
+    client_certificate: object = None
 
 
 @dataclass
@@ -238,6 +239,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.query_lists = parse_qs(parts.query)
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.record = Recorded(self.command, parts.path, query, headers, b"")
+        if isinstance(self.connection, ssl.SSLSocket):
+            self.record.client_certificate = self.connection.getpeercert() or None
         fault = self.registry.take_fault(self.command, parts.path)
         self.fault = fault or Fault("", "")
         with self.registry.lock:

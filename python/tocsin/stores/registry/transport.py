@@ -51,10 +51,7 @@ class Transport:
     def __init__(self, options: RegistryOptions, home: Origin) -> None:
         self._options = options
         self._home = home
-        self._session = _Session()
-        adapter = _Adapter(options)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        self._session = _Session(home, options)
         if options.insecure:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         silence_signed_urls()
@@ -186,10 +183,17 @@ class Transport:
 
 
 class _Session(requests.Session):
-    """A session that follows nothing, remembers nothing and knows no passwords of its own."""
+    """A session that follows nothing, remembers nothing and knows no passwords of its own.
 
-    def __init__(self) -> None:
+    The registry has a connection pool apart from all other servers: a client certificate becomes
+    part of the TLS context it is used in.
+    """
+
+    def __init__(self, home: Origin, options: RegistryOptions) -> None:
         super().__init__()
+        self._home = home
+        self._home_adapter = _Adapter(options)
+        self._other_adapter = _Adapter(options)
         self.headers = requests.structures.CaseInsensitiveDict(
             {
                 "User-Agent": f"tocsin/{version('tocsin')}",
@@ -200,6 +204,15 @@ class _Session(requests.Session):
         )
         self.auth = _leave_alone  # else requests looks into ~/.netrc
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def get_adapter(self, url: str) -> HTTPAdapter:
+        """Return the pool for `url`."""
+        return self._home_adapter if Origin.of(url) == self._home else self._other_adapter
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._home_adapter.close()
+        self._other_adapter.close()
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Return none: requests would read the body, however long, and parse the target."""

@@ -4,9 +4,14 @@ from support.registry import Registry
 
 
 @pytest.fixture(autouse=True)
-def no_credentials_of_this_machine(monkeypatch, tmp_path):
+def nothing_of_this_machine(monkeypatch, tmp_path):
     for name in ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for scheme in ("http", "https", "all", "no"):
+        monkeypatch.delenv(f"{scheme}_proxy", raising=False)
+        monkeypatch.delenv(f"{scheme}_proxy".upper(), raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
