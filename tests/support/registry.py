@@ -108,6 +108,7 @@ class Registry:
         self.identity_tokens = {"identity-secret"}
         self.token_life = 300
         self.tokens: dict[str, set[str]] = {}
+        self.tokens_issued = 0
         self.anonymous_scopes: set[str] = set()
         self.challenge: str | None = None
         self.chunks = True
@@ -166,9 +167,7 @@ class Registry:
     def asked(self, method: str, path: str = "") -> list[Recorded]:
         """Return the requests so far that match."""
         with self.lock:
-            return [
-                r for r in self.requests if r.method == method and re.search(path, r.path)
-            ]
+            return [r for r in self.requests if r.method == method and re.search(path, r.path)]
 
     def take_fault(self, method: str, path: str) -> Fault | None:
         with self.lock:
@@ -228,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._handle()
 
-    do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = do_GET
+    do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815 (http.server's names)
 
     # -- one request ---------------------------------------------------------------------------
 
@@ -303,10 +302,13 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = f"repository:{name}:{action}"
         if kind == "Bearer" and wanted in registry.tokens.get(value, set()):
             return True
-        challenge = registry.challenge or (
-            f'Bearer realm="{registry.url}/token",service="fake",'
-            f'scope="repository:{name}:{"pull" if action == "pull" else f"pull,{action}"}"'
-        )
+        actions = "pull" if action == "pull" else f"pull,{action}"
+        challenge = registry.challenge
+        if challenge is None:
+            challenge = (
+                f'Bearer realm="{registry.url}/token",service="fake",'
+                f'scope="repository:{name}:{actions}"'
+            )
         self._refuse(401, "UNAUTHORIZED", headers={"WWW-Authenticate": challenge})
         return False
 
@@ -341,7 +343,8 @@ class _Handler(BaseHTTPRequestHandler):
         if allowed is not None:
             granted &= allowed
         with registry.lock:
-            value = f"token-secret-{len(registry.tokens)}"
+            registry.tokens_issued += 1
+            value = f"token-secret-{registry.tokens_issued}"
             registry.tokens[value] = granted
         self._answer(200, json.dumps({name: value, "expires_in": registry.token_life}).encode())
 
@@ -573,9 +576,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if self.fault.short_range is not None:
             last = min(last, first + self.fault.short_range - 1)
-        headers["Content-Range"] = (
-            self.fault.content_range or f"bytes {first}-{last}/{len(data)}"
-        )
+        headers["Content-Range"] = self.fault.content_range or f"bytes {first}-{last}/{len(data)}"
         self._answer(206, data[first : last + 1], headers)
 
     def _answer(
@@ -618,9 +619,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reset(self) -> None:
         with suppress(OSError):
-            self.connection.setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-            )
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.wfile.flush()
         self.connection.close()
         self.close_connection = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,11 @@ from tocsin.stores.registry.clock import Clock
 
 if TYPE_CHECKING:
     from support.registry import Registry
+
+
+def noise(size: int, seed: int = 7) -> bytes:
+    """Return bytes that do not compress, the same each time."""
+    return random.Random(seed).randbytes(size)  # noqa: S311 (no secret)
 
 
 @dataclass

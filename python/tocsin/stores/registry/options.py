@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tocsin.errors import RegistryError
 from tocsin.stores.registry.clock import Clock
 from tocsin.stores.registry.origin import Origin, is_loopback
+from tocsin.stores.registry.redaction import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+_NO_HOST = re.compile(r"[/?#@\\\s]")
 _DOCKER_HUB = "docker.io"
 _DOCKER_HUB_API = "registry-1.docker.io"
 
@@ -55,6 +59,8 @@ class RegistryOptions:
             RegistryError: `host` is none.
         """
         server = _DOCKER_HUB_API if host == _DOCKER_HUB else host
+        if _NO_HOST.search(server):
+            raise RegistryError(f"registry {clean(server, limit=80)!r}: is no host name")
         plain = self.plain_http
         if plain is None:
             about_certificates = self.ca_cert or self.client_cert or self.insecure

@@ -77,7 +77,7 @@ class BlobPush:
                     self._put_stream(stream, promised)
             except SessionLostError as lost:
                 if not replayable or tries == MAX_TRIES:
-                    raise self._lost(stream, lost) from None
+                    raise self._lost(stream.size, lost) from None
                 self._pause(tries)
             except ChunkRefusedError as refused:
                 if not replayable or self._refuses_chunks or isinstance(source, bytes):
@@ -130,10 +130,10 @@ class BlobPush:
             except ChunkRefusedError:
                 session.cancel()
                 self._put_bytes_in_chunks(data, digest)
-            except SessionLostError:
+            except SessionLostError as lost:
                 session.cancel()
                 if tries == MAX_TRIES:
-                    raise
+                    raise self._lost(len(data), lost) from None
                 self._pause(tries)
                 continue
             except BaseException:
@@ -184,9 +184,9 @@ class BlobPush:
                 self._refuses_chunks = True
                 session.cancel()
                 return UploadSession.start(self._endpoint)
-            except SessionLostError:
+            except SessionLostError as lost:
                 if tries == MAX_TRIES:
-                    raise
+                    raise self._lost(len(chunk), lost) from None
                 self._pause(tries)
                 session = UploadSession.start(self._endpoint)
             else:
@@ -221,10 +221,9 @@ class BlobPush:
     def _refused(self, refused: Exception) -> RegistryError:
         return RegistryError(f"{self._endpoint.name}: upload in chunks refused: {refused}")
 
-    def _lost(self, stream: HashedStream, lost: Exception) -> RegistryError:
+    def _lost(self, size: int, lost: Exception) -> RegistryError:
         return RegistryError(
-            f"{self._endpoint.name}: upload lost after {stream.size} bytes were read: {lost}; "
-            "start again",
+            f"{self._endpoint.name}: upload lost after {size} bytes were read: {lost}; start again",
             code="BLOB_UPLOAD_UNKNOWN",
             temporary=True,
         )

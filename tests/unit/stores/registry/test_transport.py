@@ -91,7 +91,9 @@ def test_get_when_the_connection_is_reset_before_an_answer_then_it_is_repeated(r
 
 def test_get_when_always_reset_then_the_error_is_temporary_and_names_the_place(registry):
     registry.fault("GET", BLOBS, drop=True, times=99)
-    with pytest.raises(RegistryError, match=r"http://127.0.0.1:\d+/v2/team/app/blobs/sha") as caught:
+    with pytest.raises(
+        RegistryError, match=r"http://127.0.0.1:\d+/v2/team/app/blobs/sha"
+    ) as caught:
         read(registry)
     assert caught.value.temporary
     assert caught.value.status is None
@@ -116,7 +118,7 @@ def test_get_when_refused_then_code_and_message_of_the_registry_are_told_on_one_
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"errors":7}', b"\xff", b"[" * 100_000])
 def test_get_when_the_refusal_is_no_json_then_the_status_is_told(registry, body):
     registry.fault("GET", BLOBS, status=400, body=body)
-    with pytest.raises(RegistryError, match="HTTP 400$"):
+    with pytest.raises(RegistryError, match=r"HTTP 400$"):
         read(registry)
 
 
@@ -182,7 +184,7 @@ def test_redirect_when_the_object_store_refuses_then_it_is_no_matter_of_credenti
 )
 def test_redirect_when_malicious_then_refused(registry, location):
     registry.fault("GET", BLOBS, status=307, headers={"Location": location})
-    with pytest.raises(RegistryError, match="redirect to .* refused"):
+    with pytest.raises(RegistryError, match=r"redirect to .* refused"):
         read(registry)
     assert len(registry.asked("GET")) == 1
 
