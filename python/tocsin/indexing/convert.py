@@ -16,9 +16,8 @@ from tocsin.indexing.options import IndexingOptions
 from tocsin.indexing.platforms import index_platforms
 from tocsin.indexing.results import ConvertResult
 from tocsin.indexing.soci_index import PlatformIndex, convert_image, start_index
-from tocsin.indexing.targets import check_free, open_pair
+from tocsin.indexing.targets import check_free, open_pair, pair_of
 from tocsin.model.media_types import OCI_INDEX, OCI_MANIFEST, is_manifest
-from tocsin.stores.opening import open_store
 
 if TYPE_CHECKING:
     from tocsin.indexing.results import Progress
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from tocsin.model.manifest import ImageIndex
     from tocsin.model.reference import Reference
     from tocsin.stores.base import Store
+    from tocsin.stores.registry import RegistryOptions
 
 
 def convert(
@@ -34,6 +34,8 @@ def convert(
     *,
     options: IndexingOptions | None = None,
     force: bool = False,
+    dry_run: bool = False,
+    registry: RegistryOptions | None = None,
     progress: Progress | None = None,
 ) -> ConvertResult:
     """Make an image with version 2 SOCI indexes from another.
@@ -43,6 +45,8 @@ def convert(
         destination: the converted image; without a tag it gets the source's tag, else ``latest``.
         options: how; the reference's defaults if ``None``.
         force: replace an image that `destination` names, the source itself included.
+        dry_run: do everything but write.
+        registry: how to reach registries.
         progress: told what happens, see `Progress`.
 
     Raises:
@@ -54,8 +58,8 @@ def convert(
     """
     started = time.monotonic()
     options = options or IndexingOptions()
-    pair = open_pair(source, destination)
-    with open_store(pair.source) as read, open_store(pair.sink, write=True) as sink:
+    pair = pair_of(source, destination)
+    with open_pair(pair, registry=registry, dry_run=dry_run) as (read, sink):
         check_free(sink, pair, force=force)
         target = resolve_image(read, pair.source.selector)
         images = platform_images(read, target, options.platforms)

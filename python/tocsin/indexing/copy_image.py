@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from tocsin.indexing.copying import copy_entry, copy_manifest_blobs
 from tocsin.indexing.soci_index import SOCI_INDEX_V1
-from tocsin.indexing.targets import check_free, open_pair
-from tocsin.stores.opening import open_store
+from tocsin.indexing.targets import check_free, open_pair, pair_of
 from tocsin.stores.walk import walk_manifests
 
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.reference import Reference
+    from tocsin.stores.registry import RegistryOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,11 @@ class CopyResult:
 
 
 def copy(
-    source: str | Reference, destination: str | Reference, *, force: bool = False
+    source: str | Reference,
+    destination: str | Reference,
+    *,
+    force: bool = False,
+    registry: RegistryOptions | None = None,
 ) -> CopyResult:
     """Copy an image, every platform of it, with the SOCI indexes that refer to it.
 
@@ -45,6 +49,7 @@ def copy(
         source: the image.
         destination: its copy; without a tag it gets the source's tag, else ``latest``.
         force: replace an image that `destination` names.
+        registry: how to reach registries.
 
     Raises:
         NotFoundError: no such image or blob.
@@ -53,8 +58,8 @@ def copy(
         OSError: a place cannot be read or written.
     """
     started = time.monotonic()
-    pair = open_pair(source, destination)
-    with open_store(pair.source) as read, open_store(pair.sink, write=True) as sink:
+    pair = pair_of(source, destination)
+    with open_pair(pair, registry=registry) as (read, sink):
         check_free(sink, pair, force=force)
         target = read.resolve(pair.source.selector)
         data = read.manifest(target)

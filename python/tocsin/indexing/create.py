@@ -13,20 +13,23 @@ from tocsin.indexing.images import platform_images, resolve_image
 from tocsin.indexing.options import IndexingOptions
 from tocsin.indexing.platforms import index_platforms
 from tocsin.indexing.results import CreateResult
-from tocsin.indexing.targets import check_free, open_pair
-from tocsin.stores.opening import open_store
+from tocsin.indexing.targets import check_free, open_pair, pair_of
 
 if TYPE_CHECKING:
     from tocsin.indexing.results import Progress
     from tocsin.model.reference import Reference
+    from tocsin.stores.registry import RegistryOptions
 
 
 def create(
     source: str | Reference,
     destination: str | Reference | None = None,
     *,
+    output: str | Reference | None = None,
     options: IndexingOptions | None = None,
     force: bool = False,
+    dry_run: bool = False,
+    registry: RegistryOptions | None = None,
     progress: Progress | None = None,
 ) -> CreateResult:
     """Make a version 1 SOCI index for each platform of an image.
@@ -35,8 +38,11 @@ def create(
         source: the image, such as ``oci:some/dir:tag``.
         destination: where the image is copied with its indexes; ``None`` puts the indexes beside
             the source image.
+        output: where only the indexes and zTOCs go, without the image.
         options: how; the reference's defaults if ``None``.
         force: replace an image that `destination` names.
+        dry_run: do everything but write.
+        registry: how to reach registries.
         progress: told what happens, see `Progress`.
 
     Raises:
@@ -48,8 +54,8 @@ def create(
     """
     started = time.monotonic()
     options = options or IndexingOptions()
-    pair = open_pair(source, destination)
-    with open_store(pair.source) as read, open_store(pair.sink, write=True) as sink:
+    pair = pair_of(source, destination, output=output)
+    with open_pair(pair, registry=registry, dry_run=dry_run) as (read, sink):
         if pair.carries:
             check_free(sink, pair, force=force)
         target = resolve_image(read, pair.source.selector)

@@ -156,6 +156,14 @@ class Store(Protocol):
         """Let `tag` name a stored manifest, instead of what it named before."""
         ...
 
+    def delete_manifest(self, descriptor: Descriptor) -> None:
+        """Remove a manifest and every tag that names it; what it lists stays.
+
+        Raises:
+            NotFoundError: it is not there.
+        """
+        ...
+
     def commit(self) -> None:
         """Make what was put visible and durable, where that did not happen at once.
 

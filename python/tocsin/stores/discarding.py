@@ -101,6 +101,9 @@ class DiscardingStore:
     def tag(self, descriptor: Descriptor, tag: str) -> None:
         """Name nothing."""
 
+    def delete_manifest(self, descriptor: Descriptor) -> None:
+        """Delete nothing."""
+
     def commit(self) -> None:
         """Do nothing."""
 

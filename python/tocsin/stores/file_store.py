@@ -157,6 +157,10 @@ class FileStore(ABC):
         """Refuse."""
         raise self._read_only()
 
+    def delete_manifest(self, descriptor: Descriptor) -> None:
+        """Refuse."""
+        raise self._read_only()
+
     def commit(self) -> None:  # noqa: B027 (most have nothing to do)
         """Do nothing."""
 
