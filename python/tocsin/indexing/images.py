@@ -57,7 +57,11 @@ def resolve_image(store: Store, selector: str | Digest | None) -> Descriptor:
 
 
 def platform_images(
-    store: Store, target: Descriptor, platforms: Iterable[Platform] | None
+    store: Store,
+    target: Descriptor,
+    platforms: Iterable[Platform] | None,
+    *,
+    nested: bool = True,
 ) -> list[PlatformImage]:
     """Return the images to be indexed: in the order asked, or in that of the image index.
 
@@ -69,12 +73,13 @@ def platform_images(
         store: where the image is.
         target: its manifest or image index.
         platforms: ``None`` for all there are.
+        nested: whether images count that only an image index inside `target` lists.
 
     Raises:
         NotFoundError: there is no image for a platform asked for, or none at all.
         FormatError: a manifest is not one.
     """
-    images = list(_all_images(store, target))
+    images = list(_all_images(store, target, nested=nested))
     if platforms is None:
         chosen = _first_of_each_platform(images)
         if not chosen:
@@ -96,8 +101,11 @@ def platform_images(
     return chosen
 
 
-def _all_images(store: Store, target: Descriptor) -> Iterator[PlatformImage]:
-    for entry in walk_manifests(store, target):
+def _all_images(store: Store, target: Descriptor, *, nested: bool) -> Iterator[PlatformImage]:
+    entries: Iterable[Descriptor] = walk_manifests(store, target)
+    if not nested and is_index(target.media_type):
+        entries = ImageIndex.from_json(store.manifest(target)).manifests or ()
+    for entry in entries:
         marked = entry.platform is not None and entry.platform.unknown
         if is_soci_entry(entry) or marked:
             continue

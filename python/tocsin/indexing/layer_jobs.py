@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, UnsupportedError, VerificationError
 from tocsin.indexing.copying import copy_blob
 from tocsin.indexing.layer import IndexedLayerBytes, LayerPass
-from tocsin.indexing.prefetch import SearchableLayer, clean_path
+from tocsin.indexing.prefetch import SearchableLayer, wanted_names
 from tocsin.indexing.results import (
     LayerAdvanced,
     LayerFinished,
@@ -101,6 +102,7 @@ class LayerJobs:
         self._progress = progress
         self._progress_lock = threading.Lock()
         self._cancelled = threading.Event()
+        self._reason: BaseException | None = None
 
     def run(self, layers: Iterable[Descriptor]) -> dict[LayerKey, LayerFate]:
         """Index `layers`, each once; nothing is left running when this returns or raises.
@@ -127,6 +129,10 @@ class LayerJobs:
             try:
                 for future in as_completed(futures):
                     fates[layer_key(futures[future])] = future.result()
+            except _CancelledError:  # seen before the future with the reason
+                pool.shutdown(cancel_futures=True)
+                assert self._reason is not None  # noqa: S101 (set before anyone is cancelled)
+                raise self._reason from None
             except BaseException:
                 self._cancelled.set()
                 pool.shutdown(cancel_futures=True)
@@ -135,8 +141,21 @@ class LayerJobs:
 
     def _tell(self, event: Event) -> None:
         if self._progress is not None:
-            with self._progress_lock:
+            with self._progress_lock, self._stopping_others():
+                self._check_cancelled()
                 self._progress(event)
+
+    @contextmanager
+    def _stopping_others(self) -> Iterator[None]:
+        """Let no layer start, go on or be told of once this one has failed."""
+        try:
+            yield
+        except _CancelledError:
+            raise
+        except BaseException as error:
+            self._reason = self._reason or error
+            self._cancelled.set()
+            raise
 
     def _without_reading(self, layer: Descriptor) -> LayerFate | None:
         """Return the fate of a layer that its descriptor decides, as in the reference."""
@@ -161,6 +180,10 @@ class LayerJobs:
         return None if reason is None else LayerFate(LayerResult(layer, skipped=reason))
 
     def _index(self, layer: Descriptor) -> LayerFate:
+        with self._stopping_others():
+            return self._find_fate(layer)
+
+    def _find_fate(self, layer: Descriptor) -> LayerFate:
         started = time.monotonic()
         self._check_cancelled()
         known = self._known.load(self._sink, layer, span_size=self._options.span_size)
@@ -292,7 +315,7 @@ class LayerJobs:
 
     def _searchable(self, ztoc: Ztoc) -> SearchableLayer | None:
         """Keep of a zTOC only what the wanted paths need: whole zTOCs are large."""
-        names = {clean_path(path) for path in self._options.prefetch}
+        names = set(wanted_names(self._options.prefetch))
         if not names:
             return None
         places: dict[str, tuple[int, int]] = {}

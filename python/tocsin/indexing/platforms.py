@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import UnsupportedError
 from tocsin.indexing.layer_jobs import LayerJobs, is_prefetch_artifact, layer_key
-from tocsin.indexing.prefetch import clean_path, plan_prefetch
+from tocsin.indexing.prefetch import plan_prefetch, wanted_names
 from tocsin.indexing.results import PlatformResult
 from tocsin.indexing.reuse import KnownZtocs, find_ztocs
 from tocsin.indexing.soci_index import CONFIG_BLOB, IndexedLayer, SociIndex
@@ -96,7 +96,7 @@ def index_platforms(
                 soci_index=None if data is None else Descriptor.of(data, OCI_MANIFEST),
             )
         )
-    in_order = dict.fromkeys(clean_path(path) for path in options.prefetch)
+    in_order = wanted_names(options.prefetch)
     return IndexedPlatforms(
         tuple(results),
         tuple(indexes),

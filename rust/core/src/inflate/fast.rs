@@ -30,9 +30,7 @@ use crate::checkpoint::WINDOW_LEN;
 use crate::error::{CodeName, GzipError};
 use crate::inflate::bits::BitBuffer;
 use crate::inflate::huffman::{BlockTables, DISTANCE_BITS, LITLEN_BITS, low_bits};
-use crate::inflate::tables::{
-    END_OF_BLOCK, EXCEPTIONAL, LITERAL, MAX_MATCH, SUBTABLE, code_len, consumed,
-};
+use crate::inflate::tables::{END_OF_BLOCK, EXCEPTIONAL, LITERAL, MAX_MATCH, SUBTABLE, consumed};
 use crate::inflate::window::{COPY_OVERRUN, OutputWindow, SLACK_LEN};
 
 /// Input that must be left at the head of a round: it has two refills at most, each of which loads 8
@@ -136,7 +134,7 @@ impl Reader {
 #[inline(always)]
 const fn value(entry: u32, bits: u64) -> usize {
     let with_extra = bits & !(!0 << (consumed(entry) & 63));
-    ((entry >> 16) as usize).wrapping_add((with_extra >> (code_len(entry) & 63)) as usize)
+    ((entry >> 16) as usize).wrapping_add((with_extra >> (entry >> 8 & 63)) as usize)
 }
 
 #[inline(always)]
