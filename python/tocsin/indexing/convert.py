@@ -51,7 +51,7 @@ def convert(
         options: how; the reference's defaults if ``None``.
         force: replace an image that `destination` names, the source itself included.
         dry_run: do everything but write.
-        registry: how to reach registries.
+        registry: how to reach registries; ``jobs`` is that of `options`.
         progress: told what happens, see `Progress`.
 
     Raises:
@@ -59,12 +59,15 @@ def convert(
         UnsupportedError: no layer can be indexed, or a place cannot be written.
         ConflictError: `destination` names an image already.
         VerificationError: a blob is not what its descriptor says; nothing of it is kept.
+        RegistryError: a registry refused or could not be reached; `AuthError` if for want of a
+            credential.
         OSError: a place cannot be read or written.
     """
     started = time.monotonic()
     options = options or IndexingOptions()
     pair = pair_of(source, destination)
-    with open_pair(pair, registry=registry, dry_run=dry_run) as (read, sink):
+    opened = open_pair(pair, registry=registry, dry_run=dry_run, jobs=options.jobs)
+    with opened as (read, sink, meter):
         check_free(sink, pair, force=force)
         target = resolve_image(read, pair.source.selector)
         images = platform_images(read, target, options.platforms, nested=False)
@@ -97,6 +100,8 @@ def convert(
         platforms=indexed.results,
         missing_prefetch=indexed.missing_prefetch,
         seconds=time.monotonic() - started,
+        traffic=meter.traffic,
+        dry_run=dry_run,
         image=image,
     )
 

@@ -14,6 +14,7 @@ from tocsin.stores.walk import walk_manifests
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.reference import Reference
+    from tocsin.stores.metering import Traffic
     from tocsin.stores.registry import RegistryOptions
 
 
@@ -27,6 +28,7 @@ class CopyResult:
         image: the manifest or image index, the same in both places.
         soci_indexes: version 1 indexes that came along; those of version 2 are in the image.
         seconds: wall time.
+        traffic: bytes read and brought to the destination.
     """
 
     source: str
@@ -34,6 +36,7 @@ class CopyResult:
     image: Descriptor
     soci_indexes: tuple[Descriptor, ...]
     seconds: float
+    traffic: Traffic
 
 
 def copy(
@@ -55,11 +58,12 @@ def copy(
         NotFoundError: no such image or blob.
         ConflictError: `destination` names an image already.
         VerificationError: a blob is not what its descriptor says.
+        RegistryError: a registry refused or could not be reached.
         OSError: a place cannot be read or written.
     """
     started = time.monotonic()
     pair = pair_of(source, destination)
-    with open_pair(pair, registry=registry) as (read, sink):
+    with open_pair(pair, registry=registry) as (read, sink, meter):
         check_free(sink, pair, force=force)
         target = read.resolve(pair.source.selector)
         data = read.manifest(target)
@@ -78,4 +82,5 @@ def copy(
         image=image,
         soci_indexes=tuple(indexes.values()),
         seconds=time.monotonic() - started,
+        traffic=meter.traffic,
     )

@@ -45,7 +45,10 @@ def remove_indexes(
             for index in store.referrers(digest, SOCI_INDEX_V1)
         }
         if not found:
-            raise NotFoundError(f"{reference}: no version 1 SOCI index refers to it")
+            raise NotFoundError(
+                f"{reference}: no version 1 SOCI index refers to it; those of version 2 are part "
+                "of a converted image, delete its tag instead"
+            )
         if not dry_run:
             for index in found.values():
                 store.delete_manifest(index)

@@ -16,6 +16,7 @@ from tocsin.model.reference import (
     parse_reference,
 )
 from tocsin.stores.discarding import DiscardingStore
+from tocsin.stores.metering import Meter, MeteredStore
 from tocsin.stores.opening import open_store
 
 if TYPE_CHECKING:
@@ -115,11 +116,20 @@ def check_free(sink: Store, pair: Pair, *, force: bool) -> None:
             f"{pair.named_sink}: is the source image itself, whose digests would change; "
             "name another tag, or pass --force (force=True)"
         )
-    if pair.tag in sink.tags():
+    if _is_taken(sink, pair.tag):
         raise ConflictError(
             f"{pair.named_sink}: names an image already; name another tag, "
             "or pass --force (force=True)"
         )
+
+
+def _is_taken(store: Store, tag: str) -> bool:
+    # Not by the list of tags: it is long in a registry, and not everyone may see it.
+    try:
+        store.resolve(tag)
+    except NotFoundError:
+        return False
+    return True
 
 
 def _same_place(one: Reference, other: Reference) -> bool:
@@ -134,30 +144,48 @@ def _same_place(one: Reference, other: Reference) -> bool:
 
 @contextmanager
 def open_pair(
-    pair: Pair, *, registry: RegistryOptions | None = None, dry_run: bool = False
-) -> Iterator[tuple[Store, Store]]:
-    """Open source and sink; leaving normally commits what was put.
+    pair: Pair,
+    *,
+    registry: RegistryOptions | None = None,
+    dry_run: bool = False,
+    jobs: int = 1,
+) -> Iterator[tuple[Store, Store, Meter]]:
+    """Open source and sink, and a meter of both; leaving normally commits what was put.
 
     Args:
         pair: which.
         registry: how to reach registries.
         dry_run: open the sink only for reading, if it is there at all, and throw away what is put.
+        jobs: threads that will use them at once.
 
     Raises:
         UnsupportedError: explicit credentials, and two registries that could be meant.
     """
     _check_credentials(pair, registry)
+    registry = _with_jobs(pair, registry, jobs)
+    meter = Meter()
     with open_store(pair.source, registry=registry) as source:
         if dry_run:
             inner = _open_if_there(pair.sink, registry)
             try:
-                yield source, DiscardingStore(str(pair.sink), inner)
+                sink: Store = DiscardingStore(str(pair.sink), inner)
+                yield MeteredStore(source, meter), MeteredStore(sink, meter), meter
             finally:
                 if inner is not None:
                     inner.close()
         else:
             with open_store(pair.sink, write=True, registry=registry) as sink:
-                yield source, sink
+                yield MeteredStore(source, meter), MeteredStore(sink, meter), meter
+
+
+def _with_jobs(pair: Pair, registry: RegistryOptions | None, jobs: int) -> RegistryOptions | None:
+    """Let connections be kept for all threads; only a registry needs its module imported."""
+    if not any(isinstance(one, RegistryReference) for one in (pair.source, pair.sink)):
+        return registry
+    from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415
+
+    registry = registry or RegistryOptions()
+    return replace(registry, jobs=max(registry.jobs, jobs))
 
 
 def _open_if_there(reference: Reference, registry: RegistryOptions | None) -> Store | None:

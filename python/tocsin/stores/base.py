@@ -30,10 +30,15 @@ class Store(Protocol):
 
     Attributes:
         name: how messages call the place, such as ``oci:some/dir``.
+        mounts_unread: whether `mount_blob` neither moves nor looks at bytes, so that it can come
+            before the blob is read for another purpose.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102 (in the class docstring)
+
+    @property
+    def mounts_unread(self) -> bool: ...  # noqa: D102 (in the class docstring)
 
     def resolve(self, selector: str | Digest | None) -> Descriptor:
         """Return the descriptor of the image that `selector` names.

@@ -80,6 +80,15 @@ class DiscardingStore:
             length += len(piece)
         return Descriptor(media_type, Digest.parse(f"sha256:{sha256.hexdigest()}"), length)
 
+    @property
+    def mounts_unread(self) -> bool:
+        """Whether a mount may come first: it does not matter."""
+        return False
+
+    def would_mount(self, source: Store) -> bool:
+        """Return whether `inner` would take blobs over from `source` by itself."""
+        return self._inner is not None and self._inner.can_mount(source)
+
     def can_mount(self, source: Store) -> bool:
         """Return that nothing needs to be streamed to be thrown away."""
         return True

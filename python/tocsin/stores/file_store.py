@@ -141,6 +141,11 @@ class FileStore(ABC):
         """Refuse."""
         raise self._read_only()
 
+    @property
+    def mounts_unread(self) -> bool:
+        """Whether a mount looks at no byte: it does, unless they have just been verified."""
+        return False
+
     def can_mount(self, source: Store) -> bool:
         """Return whether blobs of `source` can be taken over without streaming them."""
         return False

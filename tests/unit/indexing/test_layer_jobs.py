@@ -13,6 +13,7 @@ from tocsin.errors import NotFoundError, VerificationError
 from tocsin.indexing.layer_jobs import LayerJobs, layer_key
 from tocsin.indexing.options import IndexingOptions, default_jobs
 from tocsin.indexing.results import LayerAdvanced, LayerFinished, LayerStarted, Planned
+from tocsin.indexing.reuse import KnownZtocs
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import (
     DOCKER_LAYER,
@@ -75,6 +76,7 @@ def run(source, layers, sink=None, *, carry=False, progress=None, **options):
         source,
         sink or source,
         options=IndexingOptions(**options),
+        known=KnownZtocs(),
         carry=carry,
         progress=progress,
     )

@@ -53,6 +53,7 @@ def index(store, images, *, version=2, **options):
         store,
         images,
         version=version,
+        tag=None,
         options=IndexingOptions(**options),
         carry=False,
         progress=None,
@@ -169,7 +170,7 @@ def test_indexes_when_one_platform_has_nothing_to_index_then_it_has_none(store):
     [
         ([], "image has no layers"),
         ([(SMALL, OCI_LAYER_GZIP)], "the only layer is skipped: size"),
-        ([(SMALL, "x/y"), (SMALL, OCI_LAYER_GZIP)], r"all 2 layers are skipped: is not .*; size"),
+        ([(SMALL, "x/y"), (SMALL, OCI_LAYER_GZIP)], r"all 2 layers are skipped: is not .*, size"),
     ],
 )
 def test_indexes_when_no_layer_can_be_indexed_then_it_is_unsupported(store, layers, message):

@@ -75,6 +75,11 @@ class RegistryStore:
         """How messages call the place."""
         return self._endpoint.name
 
+    @property
+    def mounts_unread(self) -> bool:
+        """Whether a mount looks at no byte: the registry does it by itself."""
+        return True
+
     def resolve(self, selector: str | Digest | None) -> Descriptor:
         """Return the descriptor of the image that `selector` names.
 
