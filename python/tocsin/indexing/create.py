@@ -36,8 +36,8 @@ def create(
 
     Args:
         source: the image, such as ``oci:some/dir:tag``.
-        destination: where the image is copied with its indexes; ``None`` puts the indexes beside
-            the source image.
+        destination: where the image is copied with its indexes, or another tag for it in the same
+            place; ``None`` puts the indexes beside the source image.
         output: where only the indexes and zTOCs go, without the image.
         options: how; the reference's defaults if ``None``.
         force: replace an image that `destination` names.
@@ -57,9 +57,11 @@ def create(
     started = time.monotonic()
     options = options or IndexingOptions()
     pair = pair_of(source, destination, output=output)
+    # Another name for the image, here or elsewhere; its own name can stay, it does not change.
+    named = pair.tag is not None and not pair.overwrites_source
     opened = open_pair(pair, registry=registry, dry_run=dry_run, jobs=options.jobs)
     with opened as (read, sink, meter):
-        if pair.carries:
+        if named:
             check_free(sink, pair, force=force)
         target = resolve_image(read, pair.source.selector)
         images = platform_images(read, target, options.platforms)
@@ -73,9 +75,10 @@ def create(
             carry=pair.carries,
             progress=progress,
         )
-        if pair.carries:
+        if named:
             data = read.manifest(target)
-            copy_manifest_blobs(read, sink, data, target.media_type)
+            if pair.carries:
+                copy_manifest_blobs(read, sink, data, target.media_type)
             sink.put_manifest(data, target.media_type, tag=pair.tag)
         # Last, so that an index is never there before the image it refers to.
         indexed.store(sink)

@@ -89,7 +89,7 @@ class LayerJobs:
         sink: Store,
         *,
         options: IndexingOptions,
-        known: KnownZtocs,
+        known: KnownZtocs | None = None,
         carry: bool,
         progress: Progress | None,
     ) -> None:
@@ -99,7 +99,7 @@ class LayerJobs:
             source: has the layers.
             sink: gets the zTOCs.
             options: how.
-            known: zTOCs that the sink has already.
+            known: zTOCs that the sink has already, if any.
             carry: whether the sink gets the layers too.
             progress: told about each.
         """
@@ -195,8 +195,10 @@ class LayerJobs:
     def _find_fate(self, layer: Descriptor) -> LayerFate:
         started = time.monotonic()
         self._check_cancelled()
-        known = self._known.load(self._sink, layer, span_size=self._options.span_size)
-        if known is not None and (fate := self._reuse(layer, known)):
+        known = self._known and self._known.load(
+            self._sink, layer, span_size=self._options.span_size
+        )
+        if known and (fate := self._reuse(layer, known)):
             self._tell(LayerFinished(fate.result))
             return fate
         self._tell(LayerStarted(layer))

@@ -51,7 +51,7 @@ def index_platforms(
     images: Sequence[PlatformImage],
     *,
     version: int,
-    tag: str | None,
+    tag: str | None = None,
     options: IndexingOptions,
     carry: bool,
     progress: Progress | None,

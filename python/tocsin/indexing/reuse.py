@@ -98,5 +98,5 @@ def _by_tag(store: Store, tag: str | None) -> Iterator[SociIndex]:
 def _soci_index(store: Store, descriptor: Descriptor) -> Iterator[SociIndex]:
     try:
         yield SociIndex.from_json(store.manifest(descriptor))
-    except (NotFoundError, FormatError, VerificationError):
+    except TocsinError:  # as above
         return

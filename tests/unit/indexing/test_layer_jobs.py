@@ -70,13 +70,13 @@ def put_goldens(store, *names):
     return [put(store, goldens.layer(name)) for name in names or NAMES]
 
 
-def run(source, layers, sink=None, *, carry=False, progress=None, **options):
+def run(source, layers, sink=None, *, carry=False, progress=None, known=None, **options):
     options = {"min_layer_size": 0, **options}
     jobs = LayerJobs(
         source,
         sink or source,
         options=IndexingOptions(**options),
-        known=KnownZtocs(),
+        known=known or KnownZtocs(),
         carry=carry,
         progress=progress,
     )
