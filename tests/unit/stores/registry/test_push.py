@@ -269,9 +269,9 @@ def test_put_blob_when_the_session_is_lost_and_the_source_is_gone_then_an_error_
     registry, data
 ):
     registry.fault("PATCH", UPLOADS, skip=1, before=lambda: lose_sessions(registry))
-    with store_of(registry) as store:
-        with pytest.raises(RegistryError, match=r"upload lost after .* start again") as caught:
-            store.put_blob(pieces(data))
+    lost = pytest.raises(RegistryError, match=r"upload lost after .* start again")
+    with store_of(registry) as store, lost as caught:
+        store.put_blob(pieces(data))
     assert caught.value.temporary
     assert caught.value.code == "BLOB_UPLOAD_UNKNOWN"
     assert stored(registry) == []
