@@ -15,9 +15,14 @@ from tocsin.indexing.images import platform_images, resolve_image
 from tocsin.indexing.options import IndexingOptions
 from tocsin.indexing.platforms import index_platforms
 from tocsin.indexing.results import ConvertResult
-from tocsin.indexing.soci_index import PlatformIndex, convert_image, start_index
+from tocsin.indexing.soci_index import (
+    PlatformIndex,
+    convert_image,
+    is_soci_entry,
+    start_index,
+)
 from tocsin.indexing.targets import check_free, open_pair
-from tocsin.model.media_types import OCI_INDEX, OCI_MANIFEST, is_manifest
+from tocsin.model.media_types import OCI_INDEX, OCI_MANIFEST
 from tocsin.stores.opening import open_store
 
 if TYPE_CHECKING:
@@ -58,9 +63,16 @@ def convert(
     with open_store(pair.source) as read, open_store(pair.sink, write=True) as sink:
         check_free(sink, pair, force=force)
         target = resolve_image(read, pair.source.selector)
-        images = platform_images(read, target, options.platforms)
+        images = platform_images(read, target, options.platforms, nested=False)
         indexed = index_platforms(
-            read, sink, images, version=2, options=options, carry=pair.carries, progress=progress
+            read,
+            sink,
+            images,
+            version=2,
+            tag=pair.tag,
+            options=options,
+            carry=pair.carries,
+            progress=progress,
         )
         indexed.store(sink)
         made = [
@@ -71,7 +83,7 @@ def convert(
         start = start_index(read.manifest(target), target, images[0].platform)
         converted = convert_image(start, made, lambda entry: _manifest_if_there(read, entry))
         if pair.carries:
-            _copy_children(read, sink, start)
+            _copy_children(read, sink, start, converted.index)
         for manifest in converted.manifests:
             sink.put_manifest(manifest, OCI_MANIFEST)
         image = sink.put_manifest(converted.index.to_json(), OCI_INDEX, tag=pair.tag)
@@ -92,11 +104,11 @@ def _manifest_if_there(store: Store, entry: Descriptor) -> bytes | None:
         return None
 
 
-def _copy_children(source: Store, sink: Store, index: ImageIndex) -> None:
+def _copy_children(source: Store, sink: Store, before: ImageIndex, after: ImageIndex) -> None:
     """Bring over what the converted manifests list, and the entries that stay as they are."""
-    for entry in index.manifests or ():
-        data = _manifest_if_there(source, entry) if is_manifest(entry.media_type) else None
-        if data is None:
+    kept = {entry.digest for entry in after.manifests or ()}
+    for entry in before.manifests or ():
+        if entry.digest in kept:
             copy_entry(source, sink, entry)
-        else:
-            copy_manifest_blobs(source, sink, data, entry.media_type)
+        elif not is_soci_entry(entry):  # rewritten; a SOCI index that is not kept is replaced
+            copy_manifest_blobs(source, sink, source.manifest(entry), entry.media_type)

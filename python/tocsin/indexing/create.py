@@ -33,8 +33,8 @@ def create(
 
     Args:
         source: the image, such as ``oci:some/dir:tag``.
-        destination: where the image is copied with its indexes; ``None`` puts the indexes beside
-            the source image.
+        destination: where the image is copied with its indexes, or another tag for it in the same
+            place; ``None`` puts the indexes beside the source image.
         options: how; the reference's defaults if ``None``.
         force: replace an image that `destination` names.
         progress: told what happens, see `Progress`.
@@ -50,16 +50,26 @@ def create(
     options = options or IndexingOptions()
     pair = open_pair(source, destination)
     with open_store(pair.source) as read, open_store(pair.sink, write=True) as sink:
-        if pair.carries:
+        # Another name for the image, here or elsewhere; its own name can stay, it does not change.
+        named = pair.tag is not None and not pair.overwrites_source
+        if named:
             check_free(sink, pair, force=force)
         target = resolve_image(read, pair.source.selector)
         images = platform_images(read, target, options.platforms)
         indexed = index_platforms(
-            read, sink, images, version=1, options=options, carry=pair.carries, progress=progress
+            read,
+            sink,
+            images,
+            version=1,
+            tag=pair.tag,
+            options=options,
+            carry=pair.carries,
+            progress=progress,
         )
-        if pair.carries:
+        if named:
             data = read.manifest(target)
-            copy_manifest_blobs(read, sink, data, target.media_type)
+            if pair.carries:
+                copy_manifest_blobs(read, sink, data, target.media_type)
             sink.put_manifest(data, target.media_type, tag=pair.tag)
         # Last, so that an index is never there before the image it refers to.
         indexed.store(sink)

@@ -57,23 +57,29 @@ def resolve_image(store: Store, selector: str | Digest | None) -> Descriptor:
 
 
 def platform_images(
-    store: Store, target: Descriptor, platforms: Iterable[Platform] | None
+    store: Store,
+    target: Descriptor,
+    platforms: Iterable[Platform] | None,
+    *,
+    nested: bool = True,
 ) -> list[PlatformImage]:
     """Return the images to be indexed: in the order asked, or in that of the image index.
 
-    Attestations, SOCI indexes and other artifacts are no images. Of several images for one platform
-    the first counts.
+    Attestations, SOCI indexes and other artifacts are no images, nor are entries whose manifest is
+    not here: ``docker save`` and partial pulls leave such. Of several images for one platform the
+    first counts.
 
     Args:
         store: where the image is.
         target: its manifest or image index.
         platforms: ``None`` for all there are.
+        nested: whether images count that only an image index inside `target` lists.
 
     Raises:
         NotFoundError: there is no image for a platform asked for, or none at all.
         FormatError: a manifest is not one.
     """
-    images = list(_all_images(store, target))
+    images = list(_all_images(store, target, nested=nested))
     if platforms is None:
         chosen = _first_of_each_platform(images)
         if not chosen:
@@ -95,14 +101,23 @@ def platform_images(
     return chosen
 
 
-def _all_images(store: Store, target: Descriptor) -> Iterator[PlatformImage]:
-    for entry in walk_manifests(store, target):
+def _all_images(store: Store, target: Descriptor, *, nested: bool) -> Iterator[PlatformImage]:
+    entries: Iterable[Descriptor] = walk_manifests(store, target)
+    if not nested and is_index(target.media_type):
+        entries = ImageIndex.from_json(store.manifest(target)).manifests or ()
+    for entry in entries:
         marked = entry.platform is not None and entry.platform.unknown
         if is_soci_entry(entry) or marked:
             continue
         if not is_manifest(entry.media_type) and entry.digest != target.digest:
             continue
-        document = parse_manifest(store.manifest(entry), entry.media_type)
+        try:
+            data = store.manifest(entry)
+        except NotFoundError:
+            if entry.digest == target.digest:
+                raise
+            continue
+        document = parse_manifest(data, entry.media_type)
         if isinstance(document, Manifest) and document.config.media_type in _IMAGE_CONFIGS:
             platform = entry.platform or _platform_in_config(store, document)
             yield PlatformImage(platform, entry, document)

@@ -201,7 +201,9 @@ class _Readable(Protocol):
 
 
 def _read_pieces(file: _Readable) -> Iterator[bytes]:
-    while piece := file.read(PIECE_SIZE):
+    while (piece := file.read(PIECE_SIZE)) != b"":
+        if piece is None:  # not the end: such a file may have more later
+            raise BlockingIOError("layer is a non-blocking file with no bytes yet")
         if not isinstance(piece, bytes):
             raise TypeError(
                 f"layer gave {type(piece).__name__}, wanted bytes: open it in binary mode"

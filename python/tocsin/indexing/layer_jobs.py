@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, UnsupportedError, VerificationError
 from tocsin.indexing.copying import copy_blob
 from tocsin.indexing.layer import IndexedLayerBytes, LayerPass
-from tocsin.indexing.prefetch import SearchableLayer, clean_path
+from tocsin.indexing.prefetch import SearchableLayer, wanted_names
 from tocsin.indexing.results import (
     LayerAdvanced,
     LayerFinished,
@@ -20,14 +21,17 @@ from tocsin.indexing.results import (
     Planned,
 )
 from tocsin.indexing.soci_index import PREFETCH, IndexedLayer
-from tocsin.model.media_types import Compression, layer_type
+from tocsin.model.descriptor import Descriptor
+from tocsin.model.digest import Digest
+from tocsin.model.media_types import OCTET_STREAM, Compression, layer_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from tocsin.indexing.options import IndexingOptions
     from tocsin.indexing.results import Event, Progress
-    from tocsin.model.descriptor import Descriptor
+    from tocsin.indexing.reuse import KnownZtocs
+    from tocsin.indexing.ztoc import Ztoc
     from tocsin.stores.base import Store
 
 _FORMATS = {
@@ -76,6 +80,7 @@ class LayerJobs:
         sink: Store,
         *,
         options: IndexingOptions,
+        known: KnownZtocs | None = None,
         carry: bool,
         progress: Progress | None,
     ) -> None:
@@ -85,16 +90,19 @@ class LayerJobs:
             source: has the layers.
             sink: gets the zTOCs.
             options: how.
+            known: zTOCs that the sink has already, if any.
             carry: whether the sink gets the layers too.
             progress: told about each.
         """
         self._source = source
         self._sink = sink
         self._options = options
+        self._known = known
         self._carry = carry
         self._progress = progress
         self._progress_lock = threading.Lock()
         self._cancelled = threading.Event()
+        self._reason: BaseException | None = None
 
     def run(self, layers: Iterable[Descriptor]) -> dict[LayerKey, LayerFate]:
         """Index `layers`, each once; nothing is left running when this returns or raises.
@@ -121,6 +129,10 @@ class LayerJobs:
             try:
                 for future in as_completed(futures):
                     fates[layer_key(futures[future])] = future.result()
+            except _CancelledError:  # seen before the future with the reason
+                pool.shutdown(cancel_futures=True)
+                assert self._reason is not None  # noqa: S101 (set before anyone is cancelled)
+                raise self._reason from None
             except BaseException:
                 self._cancelled.set()
                 pool.shutdown(cancel_futures=True)
@@ -129,8 +141,21 @@ class LayerJobs:
 
     def _tell(self, event: Event) -> None:
         if self._progress is not None:
-            with self._progress_lock:
+            with self._progress_lock, self._stopping_others():
+                self._check_cancelled()
                 self._progress(event)
+
+    @contextmanager
+    def _stopping_others(self) -> Iterator[None]:
+        """Let no layer start, go on or be told of once this one has failed."""
+        try:
+            yield
+        except _CancelledError:
+            raise
+        except BaseException as error:
+            self._reason = self._reason or error
+            self._cancelled.set()
+            raise
 
     def _without_reading(self, layer: Descriptor) -> LayerFate | None:
         """Return the fate of a layer that its descriptor decides, as in the reference."""
@@ -155,8 +180,18 @@ class LayerJobs:
         return None if reason is None else LayerFate(LayerResult(layer, skipped=reason))
 
     def _index(self, layer: Descriptor) -> LayerFate:
+        with self._stopping_others():
+            return self._find_fate(layer)
+
+    def _find_fate(self, layer: Descriptor) -> LayerFate:
         started = time.monotonic()
         self._check_cancelled()
+        known = self._known and self._known.load(
+            self._sink, layer, span_size=self._options.span_size
+        )
+        if known and (fate := self._reuse(layer, known)):
+            self._tell(LayerFinished(fate.result))
+            return fate
         self._tell(LayerStarted(layer))
         try:
             found = self._read(layer)
@@ -233,7 +268,7 @@ class LayerJobs:
         notes = []
         broken = _what_breaks_readers(found)
         if broken and not self._options.reference_identical:
-            reason = f"{broken}; --reference-identical makes its ztoc all the same"
+            reason = f"{broken}, --reference-identical makes its ztoc all the same"
             return LayerFate(LayerResult(layer, skipped=reason))
         if broken:
             notes.append(broken)
@@ -246,36 +281,51 @@ class LayerJobs:
             blob = found.ztoc.to_bytes()
         except FormatError as error:
             return LayerFate(LayerResult(layer, skipped=str(error)))
-        ztoc = self._sink.put_blob(blob)
+        descriptor = self._sink.put_blob(blob)
         if self._carry:
             copy_blob(self._source, self._sink, layer, verified=True)
+        fate = self._fate(layer, found.ztoc, descriptor)
+        result = replace(fate.result, notes=tuple(notes), uncompressed_size=found.uncompressed_size)
+        return replace(fate, result=result)
+
+    def _reuse(self, layer: Descriptor, ztoc: Ztoc) -> LayerFate | None:
+        """Take a zTOC that is there, unless readers refuse it: then the layer tells what to do."""
+        if ztoc.reader_refusals():
+            return None
+        if self._carry:
+            copy_blob(self._source, self._sink, layer)
+        # Read from the sink, so its descriptor is that of a blob the sink has.
+        descriptor = Descriptor(OCTET_STREAM, Digest.parse(ztoc.digest), ztoc.size)
+        fate = self._fate(layer, ztoc, descriptor)
+        return replace(fate, result=replace(fate.result, reused=True))
+
+    def _fate(self, layer: Descriptor, ztoc: Ztoc, descriptor: Descriptor) -> LayerFate:
         indexed = IndexedLayer(
             layer,
-            ztoc,
+            descriptor,
             self._options.span_size,
-            disable_xattrs="xattr" in self._options.optimizations and not found.needs_xattrs,
+            disable_xattrs="xattr" in self._options.optimizations and not ztoc.needs_xattrs,
         )
         result = LayerResult(
             layer,
             ztoc=indexed.ztoc_descriptor,
-            notes=tuple(notes),
-            entry_count=len(found.ztoc.entries),
-            span_count=found.ztoc.span_count,
-            uncompressed_size=found.uncompressed_size,
+            entry_count=len(ztoc.entries),
+            span_count=ztoc.span_count,
+            uncompressed_size=ztoc.uncompressed_archive_size,
         )
-        return LayerFate(result, indexed, self._searchable(found))
+        return LayerFate(result, indexed, self._searchable(ztoc))
 
-    def _searchable(self, found: IndexedLayerBytes) -> SearchableLayer | None:
+    def _searchable(self, ztoc: Ztoc) -> SearchableLayer | None:
         """Keep of a zTOC only what the wanted paths need: whole zTOCs are large."""
-        names = {clean_path(path) for path in self._options.prefetch}
+        names = set(wanted_names(self._options.prefetch))
         if not names:
             return None
         places: dict[str, tuple[int, int]] = {}
-        for index, name in enumerate(found.ztoc.paths):
+        for index, name in enumerate(ztoc.paths):
             if name in names and name not in places:
-                row = found.ztoc.files[index]
+                row = ztoc.files[index]
                 places[name] = int(row["uncompressed_offset"]), int(row["uncompressed_size"])
-        starts = found.ztoc.spans["uncompressed_start"].copy()
+        starts = ztoc.spans["uncompressed_start"].copy()
         # The last span that starts at or before the offset; the first starts at 0.
         return SearchableLayer(
             places.get, lambda offset: max(int(starts.searchsorted(offset, "right")) - 1, 0)
@@ -292,7 +342,7 @@ def _what_breaks_readers(found: IndexedLayerBytes) -> str | None:
         return None
     more = len(problems) - _MAX_PROBLEMS_SHOWN
     rest = f" and {more} more" if more > 0 else ""
-    return f"readers fail on it ({'; '.join(problems[:_MAX_PROBLEMS_SHOWN])}{rest})"
+    return f"readers fail on it ({', '.join(problems[:_MAX_PROBLEMS_SHOWN])}{rest})"
 
 
 def is_prefetch_artifact(layer: Descriptor) -> bool:

@@ -40,6 +40,7 @@ class IndexingOptions:
         jobs: how many layers are indexed at once.
         optimizations: of `OPTIMIZATIONS`.
         prefetch: paths of files to be fetched before a container starts.
+        rebuild: read layers again whose zTOC is at the destination already.
         reference_identical: make every byte as the reference does, even where its own reader then
             refuses the layer.
     """
@@ -50,6 +51,7 @@ class IndexingOptions:
     jobs: int = field(default_factory=default_jobs)
     optimizations: frozenset[str] = frozenset()
     prefetch: tuple[str, ...] = ()
+    rebuild: bool = False
     reference_identical: bool = False
 
     def __post_init__(self) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import UnsupportedError
 from tocsin.indexing.layer_jobs import LayerJobs, is_prefetch_artifact, layer_key
-from tocsin.indexing.prefetch import clean_path, plan_prefetch
+from tocsin.indexing.prefetch import plan_prefetch, wanted_names
 from tocsin.indexing.results import PlatformResult
+from tocsin.indexing.reuse import KnownZtocs, find_ztocs
 from tocsin.indexing.soci_index import CONFIG_BLOB, IndexedLayer, SociIndex
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_MANIFEST
@@ -50,6 +51,7 @@ def index_platforms(
     images: Sequence[PlatformImage],
     *,
     version: int,
+    tag: str | None = None,
     options: IndexingOptions,
     carry: bool,
     progress: Progress | None,
@@ -61,6 +63,7 @@ def index_platforms(
         sink: gets zTOCs and prefetch artifacts at once.
         images: one for each platform.
         version: of the SOCI indexes.
+        tag: what the result will be called at the sink.
         options: how.
         carry: whether the sink gets the indexed layers too.
         progress: told about each layer.
@@ -68,7 +71,10 @@ def index_platforms(
     Raises:
         UnsupportedError: no layer of any image got a zTOC.
     """
-    jobs = LayerJobs(source, sink, options=options, carry=carry, progress=progress)
+    # What is there may have been made to work rather than to be identical; it does not say.
+    anew = options.rebuild or options.reference_identical
+    known = KnownZtocs() if anew else find_ztocs(sink, images, tag)
+    jobs = LayerJobs(source, sink, options=options, known=known, carry=carry, progress=progress)
     fates = jobs.run(layer for image in images for layer in _layers(image))
     if not any(fate.indexed for fate in fates.values()):
         raise UnsupportedError(_nothing_indexed(source, [fate.result for fate in fates.values()]))
@@ -90,7 +96,7 @@ def index_platforms(
                 soci_index=None if data is None else Descriptor.of(data, OCI_MANIFEST),
             )
         )
-    in_order = dict.fromkeys(clean_path(path) for path in options.prefetch)
+    in_order = wanted_names(options.prefetch)
     return IndexedPlatforms(
         tuple(results),
         tuple(indexes),
@@ -130,7 +136,7 @@ def _nothing_indexed(source: Store, results: Sequence[LayerResult]) -> str:
     if not results:
         return f"{source.name}: image has no layers, no ztoc was made"
     reasons = sorted({result.skipped or "" for result in results})
-    shown = "; ".join(reasons[:3])
+    shown = ", ".join(reasons[:3])
     return (
         f"{source.name}: no ztoc was made, all {len(results)} layers are skipped: {shown}"
         if len(results) > 1

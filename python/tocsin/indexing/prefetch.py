@@ -106,14 +106,13 @@ def plan_prefetch(paths: Iterable[str], layers: Sequence[SearchableLayer]) -> Pr
     """Find the spans that hold files.
 
     Args:
-        paths: as a user writes them; surrounding blanks and empty ones do not count.
+        paths: as a user writes them, see `wanted_names`.
         layers: from the lowest up, only those with a zTOC. The uppermost that has an entry of
             **exactly** that name is taken: ``./x`` or ``x/`` never match, whiteouts are not seen.
     """
     ranges: list[list[PrefetchRange]] = [[] for _ in layers]
     missing = []
-    for path in filter(None, (path.strip(_GO_BLANKS) for path in paths)):
-        name = clean_path(path)
+    for name in wanted_names(paths):
         for layer, into in zip(reversed(layers), reversed(ranges), strict=True):
             found = layer.find(name)
             if found is not None:
@@ -123,6 +122,15 @@ def plan_prefetch(paths: Iterable[str], layers: Sequence[SearchableLayer]) -> Pr
             missing.append(name)
     artifacts = (PrefetchArtifact(merge_ranges(r)) if r else None for r in ranges)
     return PrefetchPlan(tuple(artifacts), tuple(missing))
+
+
+def wanted_names(paths: Iterable[str]) -> list[str]:
+    """Return the names of entries that `paths` mean, in order, each once.
+
+    Surrounding blanks and empty paths do not count.
+    """
+    stripped = (path.strip(_GO_BLANKS) for path in paths)
+    return list(dict.fromkeys(clean_path(path) for path in stripped if path))
 
 
 def clean_path(path: str) -> str:

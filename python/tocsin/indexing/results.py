@@ -23,6 +23,7 @@ class LayerResult:
         ztoc: as the SOCI index lists it; ``None`` when the layer has none.
         skipped: why it has none; ``None`` when it has one.
         notes: what was done differently from the reference, and why.
+        reused: whether its zTOC was there already, so that the layer was not read.
         entry_count: entries in its tar; 0 when skipped.
         span_count: spans; 0 when skipped.
         uncompressed_size: bytes of the uncompressed stream; 0 when skipped.
@@ -33,6 +34,7 @@ class LayerResult:
     ztoc: Descriptor | None = None
     skipped: str | None = None
     notes: tuple[str, ...] = ()
+    reused: bool = False
     entry_count: int = 0
     span_count: int = 0
     uncompressed_size: int = 0
@@ -110,7 +112,7 @@ class LayerAdvanced:
 
 @dataclass(frozen=True, slots=True)
 class LayerFinished:
-    """A layer is done; its fate is in `result`. Skipped without being read, it has no start."""
+    """A layer is done; its fate is in `result`. One that was not read has no start."""
 
     result: LayerResult
 

@@ -91,11 +91,12 @@ def check_free(sink: Store, pair: Pair, *, force: bool) -> None:
     if pair.overwrites_source:
         raise ConflictError(
             f"{pair.named_sink}: is the source image itself, whose digests would change; "
-            "name another tag, or force it"
+            "name another tag, or pass --force (force=True)"
         )
     if pair.tag in sink.tags():
         raise ConflictError(
-            f"{pair.named_sink}: names an image already; name another tag, or force it"
+            f"{pair.named_sink}: names an image already; name another tag, "
+            "or pass --force (force=True)"
         )
 
 

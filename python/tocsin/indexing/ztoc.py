@@ -191,18 +191,21 @@ class Ztoc:
         Raises:
             NotFoundError: the layer has no such entry.
         """
+        return self.entries[self._index_of(path)]
+
+    def _index_of(self, path: str) -> int:
         index = self._index_by_path.get(clean_path(path))
         if index is None:
             raise NotFoundError(f"{path}: no such entry in the ztoc")
-        return self.entries[index]
+        return index
 
     def span_of(self, offset: int) -> int:
         """Return the id of the span that holds byte `offset` of the uncompressed layer.
 
         Raises:
-            IndexError: `offset` is negative, or there are no spans.
+            IndexError: `offset` is no int64 from 0 on, or there are no spans.
         """
-        span_id = self._core.span_of(offset) if offset >= 0 else None
+        span_id = self._core.span_of(offset) if 0 <= offset < 1 << 63 else None
         if span_id is None:
             raise IndexError(f"no span holds uncompressed byte {offset}")
         return span_id
@@ -217,9 +220,12 @@ class Ztoc:
         Raises:
             IndexError: there is no such span.
         """
+        return self._core.span_range(self._checked(span_id))
+
+    def _checked(self, span_id: int) -> int:
         if not 0 <= span_id < self.span_count:
             raise IndexError(f"span {span_id} does not exist, the last is {self.span_count - 1}")
-        return self._core.span_range(span_id)
+        return span_id
 
     def spans_for(self, path: str) -> range:
         """Return the ids of the spans that hold the data of the file at `path`; empty without data.
@@ -239,15 +245,26 @@ class Ztoc:
         return range(first, last + 1)
 
     def _resolve(self, path: str) -> FileMetadata:
-        """Follow hard links, which always point into the same layer."""
-        entry = self.entry(path)
-        seen: set[str] = set()
+        """Follow hard links, which always point to an earlier entry of the same layer."""
+        index = self._index_of(path)
+        entry = self.entries[index]
         while entry.type == "hardlink":
-            if entry.name in seen:
-                raise NotFoundError(f"{path}: hard links point at each other")
-            seen.add(entry.name)
-            entry = self.entry(entry.linkname)
+            index = self._index_before(index, entry.linkname)
+            entry = self.entries[index]
         return entry
+
+    def _index_before(self, limit: int, path: str) -> int:
+        wanted = clean_path(path)
+        last = self._index_by_path.get(wanted, limit)
+        if last < limit:
+            return last
+        # The target, if it was there, was replaced later; the link keeps what it was made of.
+        for index in reversed(range(limit)):
+            if clean_path(self.paths[index]) == wanted:
+                return index
+        raise NotFoundError(
+            f"{self.paths[limit]}: is a hard link to {path}, which no earlier entry has"
+        )
 
     def window(self, span_id: int) -> bytes:
         """Return the 32 KiB of output before gzip span `span_id`.
@@ -255,7 +272,7 @@ class Ztoc:
         Raises:
             IndexError: there is no such span, or the layer is not compressed.
         """
-        return self._core.window(span_id)
+        return self._core.window(self._checked(span_id))
 
     def inflate_span(self, span_id: int, compressed: Buffer) -> bytes:
         """Return the uncompressed bytes of a span, whose compressed bytes are verified first.
@@ -269,7 +286,7 @@ class Ztoc:
             GzipError: the bytes do not decode from the checkpoint: the zTOC is wrong.
             IndexError: there is no such span.
         """
-        return self._core.inflate_span(span_id, compressed)
+        return self._core.inflate_span(self._checked(span_id), compressed)
 
     def read(self, path: str, layer: Layer) -> Iterator[bytes]:
         """Give the data of the file at `path` span by span, verified, reading only those spans.
@@ -316,6 +333,11 @@ class Ztoc:
     def extract(self, path: str, layer: Layer) -> bytes:
         """Return the data of the file at `path`; as ``read``, in one piece."""
         return b"".join(self.read(path, layer))
+
+    @property
+    def needs_xattrs(self) -> bool:
+        """Whether the layer must be mounted with extended attributes."""
+        return self._core.needs_xattrs
 
     def reader_refusals(self) -> list[str]:
         """Say what the reference's reader, soci-snapshotter, would refuse about this zTOC."""
@@ -368,7 +390,7 @@ def _open_layer(layer: Layer) -> Iterator[_SeekableReader]:
         with Path(layer).open("rb") as file:
             yield file
     elif isinstance(layer, bytes | bytearray | memoryview):
-        yield _BytesReader(memoryview(layer))
+        yield _BytesReader(memoryview(layer).cast("B"))
     else:
         yield layer
 

@@ -203,11 +203,10 @@ impl LayerIndexer {
     }
 
     fn push_chunk(&mut self, chunk: &[u8]) -> Result<()> {
-        self.layer_hasher.update(chunk);
         self.size = self.size.saturating_add(chunk.len() as u64);
         match &mut self.walk {
-            Some(Walk::Gzip(walk)) => walk.push(chunk),
-            Some(Walk::Tar(walk)) => walk.push(chunk),
+            Some(Walk::Gzip(walk)) => walk.push(chunk, &mut self.layer_hasher),
+            Some(Walk::Tar(walk)) => walk.push(chunk, &mut self.layer_hasher),
             None => Ok(()),
         }
     }
@@ -270,6 +269,14 @@ struct Walked {
     dropped_checkpoint_count: u64,
 }
 
+/// How far into a chunk each digest has come. Spans share a byte, and the bytes before the first one
+/// are in none, so the two differ.
+#[derive(Debug, Clone, Copy, Default)]
+struct Hashed {
+    layer: usize,
+    span: usize,
+}
+
 /// A gzip layer on its way.
 #[derive(Debug)]
 struct GzipWalk {
@@ -300,29 +307,44 @@ impl GzipWalk {
         }
     }
 
-    fn push(&mut self, chunk: &[u8]) -> Result<()> {
+    /// Takes the next bytes, for all digests too: the layer's and the span's are made together.
+    fn push(&mut self, chunk: &[u8], layer_hasher: &mut Hasher) -> Result<()> {
         let mut input = chunk;
-        // Where in the chunk the bytes begin that no span digest has seen.
-        let mut unhashed = 0;
+        let mut hashed = Hashed::default();
         loop {
             let event = self.decoder.step(&mut input)?;
             match event {
                 Event::NeedInput => break,
-                Event::Candidate => self.candidate(chunk, &mut unhashed)?,
+                Event::Candidate => self.candidate(chunk, &mut hashed, layer_hasher)?,
                 Event::Output | Event::MemberEnd => {
                     let output = &mut self.output;
                     self.decoder.take_output(|bytes| output.push(bytes))?;
                 }
             }
         }
-        if !self.checkpoints.is_empty() {
-            self.span_hasher.update(&chunk[unhashed..]);
-        }
+        self.hash(chunk, &mut hashed, chunk.len(), layer_hasher);
         self.chunk_start += chunk.len() as u64;
         Ok(())
     }
 
-    fn candidate(&mut self, chunk: &[u8], unhashed: &mut usize) -> Result<()> {
+    /// Brings the digests to `end` of `chunk`.
+    fn hash(&mut self, chunk: &[u8], hashed: &mut Hashed, end: usize, layer_hasher: &mut Hasher) {
+        let layer_bytes = &chunk[hashed.layer..end];
+        if self.checkpoints.is_empty() {
+            layer_hasher.update(layer_bytes);
+        } else {
+            let span_bytes = &chunk[hashed.span..end];
+            layer_hasher.update_with(layer_bytes, &mut self.span_hasher, span_bytes);
+        }
+        *hashed = Hashed { layer: end, span: end };
+    }
+
+    fn candidate(
+        &mut self,
+        chunk: &[u8],
+        hashed: &mut Hashed,
+        layer_hasher: &mut Hasher,
+    ) -> Result<()> {
         let uncompressed =
             UncompressedOffset(self.output.len + self.decoder.inflater().pending_len() as u64);
         if !self.rule.take(uncompressed) {
@@ -343,8 +365,8 @@ impl GzipWalk {
             usize::try_from(at.0.saturating_sub(self.chunk_start)).unwrap_or(0).min(chunk.len())
         };
         let (end, start) = (place(compressed), place(checkpoint.first_byte()));
+        self.hash(chunk, hashed, end, layer_hasher);
         if !self.checkpoints.is_empty() {
-            self.span_hasher.update(&chunk[*unhashed..end]);
             let digest = self.span_hasher.finish_reset();
             if self.drop_early_checkpoints && uncompressed.0 == 0 {
                 // Readers want each span to have output. They look for one gzip header before the
@@ -356,7 +378,7 @@ impl GzipWalk {
             }
         }
         self.checkpoints.push(checkpoint);
-        *unhashed = start;
+        hashed.span = start;
         Ok(())
     }
 
@@ -418,13 +440,13 @@ impl TarWalk {
         }
     }
 
-    fn push(&mut self, chunk: &[u8]) -> Result<()> {
+    fn push(&mut self, chunk: &[u8], layer_hasher: &mut Hasher) -> Result<()> {
         self.scanner.push(chunk)?;
         let mut rest = chunk;
         while !rest.is_empty() {
             let len = usize::try_from(self.span_left).unwrap_or(usize::MAX).min(rest.len());
             let (span, after) = rest.split_at(len);
-            self.span_hasher.update(span);
+            layer_hasher.update_with(span, &mut self.span_hasher, span);
             self.span_left -= len as u64;
             if self.span_left == 0 {
                 check_room(self.span_digests.len(), TAR_SPAN_LEN)?;

@@ -160,6 +160,11 @@ impl Ztoc {
         Ok(PyBytes::new(py, &gate::run(py, work)?))
     }
 
+    #[getter]
+    fn needs_xattrs(&self) -> bool {
+        self.0.toc.iter().any(FileMetadata::needs_xattrs)
+    }
+
     fn reader_refusals(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         gate::run(py, || Ok(self.0.reader_refusals()))
             .map(|refusals| refusals.iter().map(ToString::to_string).collect())

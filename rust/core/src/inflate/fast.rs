@@ -7,8 +7,12 @@
 //!   the count are then not zero but equal to the input bits that come next, so that OR-ing the next
 //!   word over them changes nothing;
 //! * one look-up a symbol; up to three literals between refills;
+//! * a chain of one shift, one mask and one load from symbol to symbol, which is what bounds the speed:
+//!   each entry is looked up in bits that are held already, and the refill that follows is needed
+//!   only by the look-up after that;
 //! * the next symbol's entry is loaded before a match is copied, so that the two overlap;
-//! * matches are copied in words that may run over the match's end, into slack.
+//! * matches are copied in words that may run over the match's end, into slack. No call is made in
+//!   the loop, so that all of its state stays in registers.
 //!
 //! What makes it safe: both margins are checked once a round, at the head of the loop, and every load
 //! and store below is within them. A pattern that is no literal, length or end of block leaves the loop
@@ -26,18 +30,34 @@ use crate::checkpoint::WINDOW_LEN;
 use crate::error::{CodeName, GzipError};
 use crate::inflate::bits::BitBuffer;
 use crate::inflate::huffman::{BlockTables, DISTANCE_BITS, LITLEN_BITS, low_bits};
-use crate::inflate::tables::{
-    END_OF_BLOCK, EXCEPTIONAL, LITERAL, MAX_MATCH, SUBTABLE, code_len, consumed, payload,
-};
+use crate::inflate::tables::{END_OF_BLOCK, EXCEPTIONAL, LITERAL, MAX_MATCH, SUBTABLE, consumed};
 use crate::inflate::window::{COPY_OVERRUN, OutputWindow, SLACK_LEN};
 
-/// Input that must be left when a round's margins are checked: two refills follow before the next
-/// check, each of which loads 8 bytes and moves on by at most 7.
+/// Input that must be left at the head of a round: it has two refills at most, each of which loads 8
+/// bytes and moves on by at most 7.
 const INPUT_MARGIN: usize = 2 * 8;
 /// Output that must be left at the head of a round: three literals, a match, and a copy's overrun.
 const OUTPUT_MARGIN: usize = 3 + MAX_MATCH + COPY_OVERRUN;
 
 const _: () = assert!(OUTPUT_MARGIN <= SLACK_LEN + 3);
+
+/// Most bits of a length: code word and extra bits (RFC 1951 §3.2.5).
+const LENGTH_BITS_MAX: u32 = 15 + 5;
+/// Extra bits of the largest distances.
+const DISTANCE_EXTRA_MAX: u32 = 13;
+/// Bits held after a refill.
+const REFILLED: u32 = 56;
+/// Bits a distance from the main table may need, and the look-up that follows it.
+const DISTANCE_NEEDS: u8 = (DISTANCE_BITS + DISTANCE_EXTRA_MAX + LITLEN_BITS) as u8;
+
+// Three literals, and the look-up of the next entry.
+const _: () = assert!(3 * LITLEN_BITS + LITLEN_BITS <= REFILLED);
+// Two literals, one from a subtable, and the look-up of the next entry.
+const _: () = assert!(2 * LITLEN_BITS + 15 + LITLEN_BITS <= REFILLED);
+// Two literals, a length, and the look-up of its distance.
+const _: () = assert!(2 * LITLEN_BITS + LENGTH_BITS_MAX + DISTANCE_BITS <= REFILLED);
+// A distance from a subtable, and the look-up of the next entry.
+const _: () = assert!(15 + DISTANCE_EXTRA_MAX + LITLEN_BITS <= REFILLED);
 
 /// Decodes symbols of the current block; whether its end was reached.
 ///
@@ -79,6 +99,7 @@ unsafe fn decode_bmi2(
 
 /// The bit buffer and read position of a round. Only the low 8 bits of `count` mean anything, so that
 /// a whole entry can be subtracted where only its low byte is wanted.
+#[derive(Clone, Copy)]
 struct Reader {
     value: u64,
     count: u32,
@@ -113,7 +134,7 @@ impl Reader {
 #[inline(always)]
 const fn value(entry: u32, bits: u64) -> usize {
     let with_extra = bits & !(!0 << (consumed(entry) & 63));
-    (payload(entry) as usize).wrapping_add((with_extra >> (code_len(entry) & 63)) as usize)
+    ((entry >> 16) as usize).wrapping_add((with_extra >> (entry >> 8 & 63)) as usize)
 }
 
 #[inline(always)]
@@ -124,98 +145,92 @@ fn decode_body(
     output: &mut OutputWindow,
 ) -> Result<bool, GzipError> {
     let (buffer, start, floor) = output.raw_parts();
-    let buffer_len = buffer.len();
-    let base = buffer.as_mut_ptr();
     let whole = *input;
     let Some(input_limit) = whole.len().checked_sub(INPUT_MARGIN) else { return Ok(false) };
-    let Some(output_limit) = buffer_len.checked_sub(OUTPUT_MARGIN) else { return Ok(false) };
+    let Some(output_limit) = buffer.len().checked_sub(OUTPUT_MARGIN) else { return Ok(false) };
+    if start > output_limit {
+        return Ok(false);
+    }
 
     let (value_held, count_held) = bits.parts();
     let mut reader = Reader { value: value_held, count: count_held, next: whole.as_ptr() };
-    let mut end = start;
+    let next_limit = whole.as_ptr().wrapping_add(input_limit);
+    let base = buffer.as_mut_ptr();
+    let mut out = base.wrapping_add(start);
+    let out_limit = base.wrapping_add(output_limit);
+    let floor = base.wrapping_add(floor) as usize;
     let mut block_ended = false;
     let mut failure = None;
 
-    // SAFETY (of the raw accesses in this loop): when the margins are checked `reader.next` is at most
-    // `input_limit` bytes into `whole`, so INPUT_MARGIN bytes can be read: enough for the two refills
-    // until the next check. `end` is at most `output_limit`, so OUTPUT_MARGIN bytes can be written: enough for three
-    // literals, the longest match and its copy's overrun. A match is copied from `end - distance`,
-    // which is at least `floor` because that is checked first.
-    let input_start = whole.as_ptr() as usize;
-    let mut entry;
-    if input_limit_reached(&reader, input_start, input_limit) || end > output_limit {
-        return Ok(false);
-    }
-    // SAFETY: the margins were just checked.
+    // SAFETY: `whole` has at least INPUT_MARGIN bytes.
     unsafe { reader.refill() };
-    entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
-    loop {
-        // Here: at least 56 bits are held, and `entry` is the main-table entry of the next symbol.
-        // Three literals from the main table take at most 3 x 11 bits.
+    let mut entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
+    // SAFETY (of the raw accesses in this loop): at the head of a round `reader.next` is at most
+    // `input_limit` bytes into `whole`, so INPUT_MARGIN bytes can be read: enough for two refills. `out`
+    // is at most `output_limit` bytes into `buffer`, so OUTPUT_MARGIN bytes can be written: enough for
+    // three literals, or for two, the longest match and its copy's overrun. A match is copied from
+    // `out - distance`, which is at least `floor` because that is checked first.
+    while reader.next <= next_limit && out <= out_limit {
+        // Here: at least 56 bits are held, and `entry` is the main-table entry of the next symbol. Its
+        // bits are dropped before it is looked at; `before` keeps them for a length's extra bits.
+        let mut before = reader;
+        reader.consume(entry);
         if entry & LITERAL != 0 {
-            reader.consume(entry);
-            let first = payload(entry) as u8;
+            let first = entry;
             entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
+            before = reader;
+            reader.consume(entry);
             // SAFETY: see the head of the loop.
-            unsafe { base.add(end).write(first) };
-            end = end.wrapping_add(1);
+            out = unsafe { write_literal(out, first) };
             if entry & LITERAL != 0 {
-                reader.consume(entry);
-                let second = payload(entry) as u8;
+                let second = entry;
                 entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
+                before = reader;
+                reader.consume(entry);
                 // SAFETY: see the head of the loop.
-                unsafe { base.add(end).write(second) };
-                end = end.wrapping_add(1);
+                out = unsafe { write_literal(out, second) };
                 if entry & LITERAL != 0 {
-                    reader.consume(entry);
-                    // SAFETY: see the head of the loop.
-                    unsafe { base.add(end).write(payload(entry) as u8) };
-                    end = end.wrapping_add(1);
-                    if input_limit_reached(&reader, input_start, input_limit) || end > output_limit
-                    {
-                        break;
-                    }
-                    // SAFETY: the margins were just checked.
-                    unsafe { reader.refill() };
+                    let third = entry;
                     entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
+                    // SAFETY: see the head of the loop; the round's only refill, and its third literal.
+                    out = unsafe {
+                        reader.refill();
+                        write_literal(out, third)
+                    };
                     continue;
                 }
             }
         }
-        // At least 56 - 22 = 34 bits are held: enough for a length (15 + 5).
         if entry & EXCEPTIONAL != 0 {
             if entry & SUBTABLE != 0 {
-                entry = tables.litlen_subtable(entry, reader.value);
+                entry = tables.litlen_subtable(entry, before.value);
+                reader = before;
+                reader.consume(entry);
             }
             if entry & LITERAL != 0 {
-                reader.consume(entry);
-                // SAFETY: see the head of the loop; this is the third literal at most.
-                unsafe { base.add(end).write(payload(entry) as u8) };
-                end = end.wrapping_add(1);
-                if input_limit_reached(&reader, input_start, input_limit) || end > output_limit {
-                    break;
-                }
-                // SAFETY: the margins were just checked.
-                unsafe { reader.refill() };
+                let literal = entry;
                 entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
+                // SAFETY: see the head of the loop; the round's only refill, and its third literal at most.
+                out = unsafe {
+                    reader.refill();
+                    write_literal(out, literal)
+                };
                 continue;
             }
             if entry & EXCEPTIONAL != 0 {
-                if entry & END_OF_BLOCK != 0 {
-                    reader.consume(entry);
-                    block_ended = true;
+                block_ended = entry & END_OF_BLOCK != 0;
+                if !block_ended {
+                    reader = before;
                 }
                 break;
             }
         }
-        let len = value(entry, reader.value);
-        reader.consume(entry);
+        let len = value(entry, before.value);
 
-        // A distance needs at most 15 + 13 bits, and the next entry 11: fewer than 56.
-        // SAFETY: see the head of the loop; the second refill of the round.
-        unsafe { reader.refill() };
         let mut distance_entry = tables.distance[low_bits(reader.value, DISTANCE_BITS)];
         if distance_entry & EXCEPTIONAL != 0 {
+            // SAFETY: see the head of the loop; the round's first refill.
+            unsafe { reader.refill() };
             if distance_entry & SUBTABLE != 0 {
                 distance_entry = tables.distance_subtable(distance_entry, reader.value);
             }
@@ -223,9 +238,13 @@ fn decode_body(
                 failure = Some(GzipError::InvalidSymbol(CodeName::Distance));
                 break;
             }
+        } else if (reader.count as u8) < DISTANCE_NEEDS {
+            // Mostly after two literals only, so the branch costs less than refilling always.
+            // SAFETY: see the head of the loop; the round's first refill.
+            unsafe { reader.refill() };
         }
         let distance = value(distance_entry, reader.value);
-        let available = end.wrapping_sub(floor);
+        let available = (out as usize).wrapping_sub(floor);
         if distance > available {
             failure = Some(too_far(distance, available));
             break;
@@ -233,36 +252,40 @@ fn decode_body(
         reader.consume(distance_entry);
 
         // The next symbol's entry is on its way while the match is copied.
-        let more = !input_limit_reached(&reader, input_start, input_limit)
-            && end.wrapping_add(len) <= output_limit;
-        if more {
-            // SAFETY: `next` was just checked against its margin.
-            unsafe { reader.refill() };
-        }
         entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
-        // SAFETY: `end` has room for the match and a copy's overrun (head of the loop), and
-        // `distance` bytes lie before it (checked above).
-        unsafe { copy_match(base.add(end), distance, len) };
-        end = end.wrapping_add(len);
-        if !more {
-            break;
-        }
+        // SAFETY: see the head of the loop; the round's second refill, its match after two literals at most,
+        // and `distance` bytes that lie before `out` (checked above).
+        out = unsafe {
+            reader.refill();
+            copy_match(out, distance, len);
+            out.add(len)
+        };
     }
 
     let count = reader.count & 0xff;
-    let used = (reader.next as usize).wrapping_sub(input_start);
+    let used = (reader.next as usize).wrapping_sub(whole.as_ptr() as usize);
     // The refill may have counted up to 63 bits; whatever is above the count came from bytes not yet
     // passed over and must not stay.
     let value = reader.value & !(!0_u64 << (count & 63));
     *bits = BitBuffer::from_parts(value, count & 63);
     *input = &whole[used..];
+    let end = (out as usize).wrapping_sub(base as usize);
     output.advance_to(end);
     failure.map_or(Ok(block_ended), Err)
 }
 
+/// Writes a literal's byte; the position behind it.
+///
+/// # Safety
+///
+/// One byte can be written at `to`.
 #[inline(always)]
-fn input_limit_reached(reader: &Reader, input_start: usize, input_limit: usize) -> bool {
-    (reader.next as usize).wrapping_sub(input_start) > input_limit
+unsafe fn write_literal(to: *mut u8, entry: u32) -> *mut u8 {
+    // SAFETY: by this function's contract.
+    unsafe {
+        to.write((entry >> 16) as u8);
+        to.add(1)
+    }
 }
 
 #[cold]
@@ -283,23 +306,30 @@ unsafe fn copy_match(to: *mut u8, distance: usize, len: usize) {
     // `len`, and reads only bytes that were written before.
     unsafe {
         let from = to.sub(distance).cast_const();
-        if distance >= 16 {
-            // Most matches are short: two words without asking.
-            copy_word::<16>(from, to);
-            copy_word::<16>(from.add(16), to.add(16));
-            let mut done = 32;
-            while done < len {
-                copy_word::<16>(from.add(done), to.add(done));
-                copy_word::<16>(from.add(done.wrapping_add(16)), to.add(done.wrapping_add(16)));
-                done = done.wrapping_add(32);
-            }
-        } else if distance == 1 {
-            ptr::write_bytes(to, from.read(), len);
-        } else if distance >= 8 {
-            let mut done = 0;
+        if distance >= 8 {
+            // Most matches are short: five words without asking.
+            copy_word::<8>(from, to);
+            copy_word::<8>(from.add(8), to.add(8));
+            copy_word::<8>(from.add(16), to.add(16));
+            copy_word::<8>(from.add(24), to.add(24));
+            copy_word::<8>(from.add(32), to.add(32));
+            let mut done = 40;
             while done < len {
                 copy_word::<8>(from.add(done), to.add(done));
-                done = done.wrapping_add(8);
+                copy_word::<8>(from.add(done.wrapping_add(8)), to.add(done.wrapping_add(8)));
+                copy_word::<8>(from.add(done.wrapping_add(16)), to.add(done.wrapping_add(16)));
+                copy_word::<8>(from.add(done.wrapping_add(24)), to.add(done.wrapping_add(24)));
+                copy_word::<8>(from.add(done.wrapping_add(32)), to.add(done.wrapping_add(32)));
+                done = done.wrapping_add(40);
+            }
+        } else if distance == 1 {
+            // A run of one byte. `write_bytes` would be a call.
+            let word = u64::from(from.read()).wrapping_mul(0x0101_0101_0101_0101);
+            let mut done = 0;
+            while done < len {
+                ptr::write_unaligned(to.add(done).cast::<u64>(), word);
+                ptr::write_unaligned(to.add(done.wrapping_add(8)).cast::<u64>(), word);
+                done = done.wrapping_add(16);
             }
         } else {
             // The word written at `done` holds `distance` good bytes; the next starts behind them.

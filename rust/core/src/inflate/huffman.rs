@@ -134,15 +134,13 @@ fn build(
     templates: &[u32],
     code: CodeName,
 ) -> Result<(), GzipError> {
-    let mut counts = [0_u16; MAX_CODE_LEN + 1];
-    for &len in lengths {
-        counts[usize::from(len)] += 1;
-    }
-    counts[0] = 0;
+    let counts = count_lengths(lengths);
 
     // Kraft's sum, in units of the longest code word.
     let mut left = 1_i32;
+    // Where each length's symbols begin when sorted; absent ones are first.
     let mut starts = [0_u16; MAX_CODE_LEN + 2];
+    starts[1] = counts[0];
     for len in 1..=MAX_CODE_LEN {
         left = (left << 1) - i32::from(counts[len]);
         if left < 0 {
@@ -151,7 +149,7 @@ fn build(
         starts[len + 1] = starts[len] + counts[len];
     }
     if left > 0 {
-        let used = starts[MAX_CODE_LEN + 1];
+        let used = starts[MAX_CODE_LEN + 1] - counts[0];
         let lone = used == 1 && counts[1] == 1 && code != CodeName::CodeLength;
         let absent = used == 0 && code == CodeName::Distance;
         if !(lone || absent) {
@@ -166,30 +164,44 @@ fn build(
         return Ok(());
     }
 
-    // Symbols in order of code word: by length, then by value.
-    let mut sorted = [0_u16; LITLEN_SYMBOLS];
+    // Templates in order of code word: by length, then by value. Sorting the absent ones too costs less
+    // than asking.
+    let mut sorted = [0; LITLEN_SYMBOLS];
     let mut next = starts;
-    for (symbol, &len) in (0_u16..).zip(lengths) {
-        if len != 0 {
-            let slot = &mut next[usize::from(len)];
-            sorted[usize::from(*slot)] = symbol;
-            *slot += 1;
-        }
+    for (&len, &template) in lengths.iter().zip(templates) {
+        let slot = &mut next[usize::from(len & 15)];
+        sorted[usize::from(*slot)] = template;
+        *slot = slot.wrapping_add(1);
     }
 
-    fill(table, table_bits, &counts, &sorted, templates);
+    fill(table, table_bits, &counts, &sorted[usize::from(counts[0])..]);
     Ok(())
 }
 
+/// How many symbols have each length; `[0]` are absent.
+fn count_lengths(lengths: &[u8]) -> [u16; MAX_CODE_LEN + 1] {
+    // Two counts for each, by turns: neighbours often have the same length, and one count would wait
+    // for its own last store. No more than `LITLEN_SYMBOLS` are counted.
+    let (mut counts, mut others) = ([0_u16; MAX_CODE_LEN + 1], [0_u16; MAX_CODE_LEN + 1]);
+    let (pairs, rest) = lengths.as_chunks::<2>();
+    for &[first, second] in pairs {
+        let slot = &mut counts[usize::from(first & 15)];
+        *slot = slot.wrapping_add(1);
+        let slot = &mut others[usize::from(second & 15)];
+        *slot = slot.wrapping_add(1);
+    }
+    for &len in rest {
+        counts[usize::from(len & 15)] += 1;
+    }
+    for (count, other) in counts.iter_mut().zip(others) {
+        *count += other;
+    }
+    counts
+}
+
 /// Writes a complete code's entries. Code words are kept bit-reversed, as the stream shows them.
-fn fill(
-    table: &mut [u32],
-    table_bits: u32,
-    counts: &[u16; MAX_CODE_LEN + 1],
-    sorted: &[u16; LITLEN_SYMBOLS],
-    templates: &[u32],
-) {
-    let mut symbols = sorted.iter().map(|&symbol| templates[usize::from(symbol)]);
+fn fill(table: &mut [u32], table_bits: u32, counts: &[u16; MAX_CODE_LEN + 1], sorted: &[u32]) {
+    let mut sorted = sorted.iter();
     let mut reversed = 0_usize;
     // The part of the table written so far: all patterns of `len` bits.
     let mut written = 1_usize;
@@ -197,7 +209,7 @@ fn fill(
         // Doubling: what is known for `len - 1` bits holds whatever the next bit is.
         table.copy_within(0..written, written);
         written *= 2;
-        for template in symbols.by_ref().take(usize::from(counts[len as usize])) {
+        for &template in sorted.by_ref().take(usize::from(counts[len as usize])) {
             table[reversed] = with_code_len(template, len);
             reversed = next_reversed(reversed, len);
         }
@@ -218,7 +230,7 @@ fn fill(
                 free += 1 << width;
             }
             let (_, start, width) = subtable;
-            let Some(template) = symbols.next() else { return };
+            let Some(&template) = sorted.next() else { return };
             let entry = with_code_len(template, len);
             let first = reversed >> table_bits;
             let step = 1 << (len - table_bits);

@@ -29,6 +29,11 @@ pub const MAX_RATIO: u64 = 1032;
 const MAX_LITLEN_CODES: u16 = 286;
 const MAX_DISTANCE_CODES: u16 = 30;
 
+/// The most code lengths of zero that symbol 17 stands for; 16 stands for up to 6 of any (§3.2.7).
+const SHORT_RUN: usize = 10;
+/// Code lengths of both codes, and what a short run may write beyond them.
+const CODE_LENGTHS_LEN: usize = (MAX_LITLEN_CODES + MAX_DISTANCE_CODES) as usize + SHORT_RUN;
+
 /// Why [`Inflater::run`] came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -96,7 +101,7 @@ pub struct Inflater {
     code_length_table: CodeLengthTable,
     code_length_lengths: [u8; CODE_LENGTH_SYMBOLS],
     /// Literal/length code lengths, then distance code lengths.
-    code_lengths: [u8; (MAX_LITLEN_CODES + MAX_DISTANCE_CODES) as usize],
+    code_lengths: [u8; CODE_LENGTHS_LEN],
 }
 
 impl Inflater {
@@ -123,7 +128,7 @@ impl Inflater {
             tables: BlockTables::new(),
             code_length_table: CodeLengthTable::new(),
             code_length_lengths: [0; CODE_LENGTH_SYMBOLS],
-            code_lengths: [0; (MAX_LITLEN_CODES + MAX_DISTANCE_CODES) as usize],
+            code_lengths: [0; CODE_LENGTHS_LEN],
         }
     }
 
@@ -304,12 +309,13 @@ impl Inflater {
         input: &mut &[u8],
     ) -> Result<Option<State>, GzipError> {
         let total = counts.total();
+        let mut buffer = self.bits;
         while next < total {
             // A code word and its repeat count: at most 7 + 7 bits.
-            if self.bits.count() < 14 {
-                self.bits.fill(input);
+            if buffer.count() < 14 {
+                buffer.fill(input);
             }
-            let bits = self.bits.peek();
+            let bits = buffer.peek();
             let (symbol, code_len) = self.code_length_table.symbol(bits);
             let (extra, base) = match symbol {
                 16 => (2, 3),
@@ -317,24 +323,35 @@ impl Inflater {
                 18 => (7, 11),
                 _ => (0, 1),
             };
-            if self.bits.count() < code_len + extra {
+            if buffer.count() < code_len + extra {
+                self.bits = buffer;
                 self.state = State::CodeLengths { counts, next };
                 return Ok(None);
             }
             let run = base + huffman::low_bits(bits >> code_len, extra);
-            let len = match symbol {
-                16 if next == 0 => return Err(GzipError::CodeLengthRepeat),
-                16 => self.code_lengths[next - 1],
-                17 | 18 => 0,
-                len => len as u8,
+            let repeated = match symbol {
+                16 if next == 0 => None,
+                16 => Some(self.code_lengths[next - 1]),
+                17 | 18 => Some(0),
+                len => Some(len as u8),
             };
-            if run > total - next {
+            let Some(len) = repeated.filter(|_| run <= total - next) else {
+                self.bits = buffer;
                 return Err(GzipError::CodeLengthRepeat);
+            };
+            buffer.consume(code_len + extra);
+            // Runs of up to 10 are written without asking how long they are: what is written beyond
+            // them is written again or not looked at.
+            let rest = &mut self.code_lengths[next..];
+            if let Some(start) = rest.first_chunk_mut::<SHORT_RUN>() {
+                *start = [len; SHORT_RUN];
             }
-            self.bits.consume(code_len + extra);
-            self.code_lengths[next..next + run].fill(len);
+            if run > SHORT_RUN {
+                rest[..run].fill(len);
+            }
             next += run;
         }
+        self.bits = buffer;
         let (litlen, distance) = self.code_lengths[..total].split_at(usize::from(counts.litlen));
         self.tables.build(litlen, distance)?;
         Ok(Some(State::Symbols))

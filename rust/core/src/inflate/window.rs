@@ -11,8 +11,8 @@ const OUTPUT_LEN: usize = 256 << 10;
 /// Bytes behind the last position at which a match may start: its length, and what a word-wise copy
 /// may write beyond it.
 pub(super) const SLACK_LEN: usize = MAX_MATCH + COPY_OVERRUN;
-/// What a match copy may write beyond the match: one step of four 16-byte words.
-pub(super) const COPY_OVERRUN: usize = 64;
+/// What a match copy may write beyond the match: one step of five 8-byte words.
+pub(super) const COPY_OVERRUN: usize = 5 * 8;
 
 /// History and output of one stream. The last `WINDOW_LEN` bytes before `end` always exist: zeros
 /// stand for what came before the stream began.

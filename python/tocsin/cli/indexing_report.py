@@ -1,0 +1,100 @@
+"""What ``create`` and ``convert`` made, as people read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tocsin.cli import words
+from tocsin.cli.output import Column
+from tocsin.indexing.results import ConvertResult
+
+if TYPE_CHECKING:
+    from tocsin.cli.output import Output
+    from tocsin.indexing.results import CreateResult, LayerResult, PlatformResult
+
+_COLUMNS = (
+    Column("LAYER"),
+    Column("SIZE", "right"),
+    Column("ZTOC"),
+    Column("SIZE", "right"),
+    Column("OVERHEAD", "right"),
+    Column("SPANS", "right"),
+    Column("TIME", "right"),
+)
+
+
+def tell(result: CreateResult, output: Output, *, min_layer_size: int) -> None:
+    """Write a table for each platform, then what was made of the whole."""
+    for platform in result.platforms:
+        _tell_platform(platform, output, min_layer_size)
+    if isinstance(result, ConvertResult):
+        output.line(f"image {result.image.digest}")
+    for path in result.missing_prefetch:
+        output.warn(f"no indexed layer has {path}, so it is not prefetched")
+    output.note(f"{_summary(result)} → {result.destination}")
+
+
+def skip_reason(result: LayerResult, min_layer_size: int) -> str:
+    """Return why a layer has no zTOC; a size in people's units."""
+    if result.layer.size < min_layer_size:
+        return f"smaller than {words.round_size(min_layer_size)}"
+    return result.skipped or ""
+
+
+def _summary(result: CreateResult) -> str:
+    """Return the whole in one line, each layer counted once."""
+    layers = {
+        (layer.layer.digest, layer.layer.media_type): layer
+        for platform in result.platforms
+        for layer in platform.layers
+    }.values()
+    made = [(layer.layer.size, layer.ztoc.size) for layer in layers if layer.ztoc is not None]
+    layer_size = sum(size for size, _ in made)
+    ztoc_size = sum(size for _, size in made)
+    return (
+        f"{words.count(len(made), 'zTOC')} for {words.count(len(layers), 'layer')}, "
+        f"{words.size(ztoc_size)} for {words.size(layer_size)} "
+        f"({words.percent(ztoc_size, layer_size)}), in {words.duration(result.seconds)}"
+    )
+
+
+def _tell_platform(result: PlatformResult, output: Output, min_layer_size: int) -> None:
+    name = str(result.platform) if result.platform is not None else "image"
+    output.heading(f"{name} · manifest {words.short_digest(result.manifest.digest)}")
+    output.table(_COLUMNS, [_row(layer) for layer in result.layers])
+    for remark in _remarks(result, min_layer_size):
+        output.line(words.printable(remark))
+    if result.soci_index is not None:
+        output.line(f"index {result.soci_index.digest}")
+    else:
+        output.line("no index, since no layer got a zTOC")
+    output.line()
+
+
+def _remarks(result: PlatformResult, min_layer_size: int) -> dict[str, None]:
+    """Return in order, each once, why layers were skipped and what was done differently."""
+    remarks: dict[str, None] = {}
+    for layer in result.layers:
+        name = words.short(layer.layer.digest)
+        if layer.skipped is not None:
+            # What is true of all small layers is said once.
+            which = "skipped" if layer.layer.size < min_layer_size else f"{name} skipped"
+            remarks[f"{which}: {skip_reason(layer, min_layer_size)}"] = None
+        for note in layer.notes:
+            remarks[f"{name}: {note}"] = None
+    return remarks
+
+
+def _row(result: LayerResult) -> tuple[str, ...]:
+    layer, ztoc = result.layer, result.ztoc
+    head = (words.short(layer.digest), words.size(layer.size))
+    if ztoc is None:
+        return (*head, "skipped", *[words.NOTHING] * 4)
+    return (
+        *head,
+        words.short(ztoc.digest),
+        words.size(ztoc.size),
+        words.percent(ztoc.size, layer.size),
+        f"{result.span_count:,}",
+        "reused" if result.reused else words.duration(result.seconds),
+    )
