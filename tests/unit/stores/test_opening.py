@@ -6,7 +6,6 @@ from tocsin.model.reference import parse_reference
 from tocsin.stores.archive import OciArchive
 from tocsin.stores.layout import OciLayout
 from tocsin.stores.opening import open_store
-from tocsin.stores.registry import RegistryStore
 
 
 @pytest.mark.parametrize(("transport", "kind"), [("oci", OciLayout), ("oci-archive", OciArchive)])
@@ -27,10 +26,9 @@ def test_open_store_when_written_and_opened_again_then_the_selector_finds_the_im
             assert store.resolve(docker.selector).digest == image.descriptor.digest
 
 
-def test_open_store_when_it_is_a_registry_then_nothing_is_asked_of_it_yet():
-    with open_store(parse_reference("host.invalid/ubuntu")) as store:
-        assert isinstance(store, RegistryStore)
-        assert store.name == "docker://host.invalid/ubuntu"
+def test_open_store_when_it_is_a_registry_then_it_comes_later():
+    with pytest.raises(UnsupportedError, match=r"later release.*skopeo copy --all docker://"):
+        open_store(parse_reference("ubuntu"))
 
 
 def test_open_store_when_a_docker_archive_is_to_be_written_then_it_is_unsupported(tmp_path):
