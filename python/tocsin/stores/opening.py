@@ -15,7 +15,6 @@ from tocsin.model.reference import (
 from tocsin.stores.archive import OciArchive
 from tocsin.stores.docker_archive import open_docker_archive
 from tocsin.stores.layout import OciLayout
-from tocsin.stores.registry import open_repository
 
 if TYPE_CHECKING:
     from tocsin.stores.base import Store
@@ -51,4 +50,6 @@ def open_store(
                 )
             return open_docker_archive(reference.path)
         case RegistryReference():
+            from tocsin.stores.registry import open_repository  # noqa: PLC0415 (loads requests)
+
             return open_repository(reference, registry, write=write)
