@@ -10,7 +10,7 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,7 @@ def _run(
 
 
 def start(
-    *arguments: str | Path, env: Mapping[str, str] | None = None, **streams: int
+    *arguments: str | Path, env: Mapping[str, str] | None = None, **streams: Any
 ) -> subprocess.Popen[bytes]:
     """Start ``tocsin``; `streams` as ``Popen`` takes them."""
     return subprocess.Popen(  # noqa: S603 (our own program)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 
 from tocsin import _core
-from tocsin.indexing.options import DEFAULT_SPAN_SIZE
-from tocsin.indexing.soci_index import BUILD_TOOL
+from tocsin.indexing.options import BUILD_TOOL, DEFAULT_SPAN_SIZE
 from tocsin.indexing.ztoc import Ztoc
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from tocsin.errors import UnsupportedError
+from tocsin.model.entry_path import clean_path
 from tocsin.model.fields import Fields
 from tocsin.model.go_json import decode_object, encode, omit_empty
 
@@ -131,17 +132,6 @@ def wanted_names(paths: Iterable[str]) -> list[str]:
     """
     stripped = (path.strip(_GO_BLANKS) for path in paths)
     return list(dict.fromkeys(clean_path(path) for path in stripped if path))
-
-
-def clean_path(path: str) -> str:
-    """Return the name of an entry that an absolute or relative path means: ``/a/../b/`` → ``b``."""
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part == "..":
-            del parts[-1:]
-        elif part not in ("", "."):
-            parts.append(part)
-    return "/".join(parts)
 
 
 def merge_ranges(ranges: Iterable[PrefetchRange]) -> tuple[PrefetchRange, ...]:

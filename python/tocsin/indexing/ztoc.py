@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, overload
 
 from tocsin import _core
 from tocsin.errors import NotFoundError, UnsupportedError, VerificationError
-from tocsin.indexing.prefetch import clean_path
+from tocsin.model.entry_path import clean_path
 
 if TYPE_CHECKING:
     import numpy as np

@@ -79,7 +79,7 @@ def _chosen(ztoc: Ztoc, paths: tuple[str, ...]) -> Sequence[int]:
     Raises:
         NotFoundError: there is none for one of the paths.
     """
-    from tocsin.indexing.prefetch import clean_path  # noqa: PLC0415 (not for --help)
+    from tocsin.model.entry_path import clean_path  # noqa: PLC0415 (not for --help)
 
     names = ztoc.paths
     if not paths:
