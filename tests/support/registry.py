@@ -213,6 +213,7 @@ class _DroppedError(Exception):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = _PATIENCE
+    disable_nagle_algorithm = True
     server: _Server
 
     def log_message(self, *_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
@@ -77,6 +78,7 @@ class Endpoint:
         headers: Mapping[str, str] | None = None,
         body: bytes | Iterable[bytes] | None = None,
         repeat: bool = True,
+        slow: bool = False,
         hint: str = "",
     ) -> Answer:
         """Send a request and return its answer when the status is one of `expect`.
@@ -91,6 +93,7 @@ class Endpoint:
             headers: of HTTP.
             body: of the request.
             repeat: whether doing it twice is as good as once.
+            slow: the registry may have much to do before it answers.
             hint: ends the message of a refusal.
 
         Raises:
@@ -101,12 +104,21 @@ class Endpoint:
         scopes = Scopes.repository(self.repository, *asked) | (also or Scopes())
         is_ours = Origin.of(url) == self.origin
         authorization = self.authenticator.authorization(scopes) if is_ours else None
-        answer = self._send(method, url, headers, body, authorization, repeat=repeat)
+        send = partial(
+            self.transport.send,
+            method,
+            url,
+            headers=headers,
+            body=body,
+            repeat=repeat,
+            slow=slow,
+        )
+        answer = send(authorization=authorization)
         if self._challenges(answer):
             challenges = parse_challenges(answer.header("WWW-Authenticate"))
             answer.discard()
             authorization = self.authenticator.answer(challenges, scopes, authorization)
-            answer = self._send(method, url, headers, body, authorization, repeat=repeat)
+            answer = send(authorization=authorization)
         if answer.status in expect:
             return answer
         refusal = Refusal(answer)
@@ -178,17 +190,3 @@ class Endpoint:
     def _challenges(self, answer: Answer) -> bool:
         """Return whether this registry, and not a host it redirected to, wants credentials."""
         return answer.status == UNAUTHORIZED and Origin.of(answer.url) == self.origin
-
-    def _send(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | None,
-        body: bytes | Iterable[bytes] | None,
-        authorization: str | None,
-        *,
-        repeat: bool,
-    ) -> Answer:
-        return self.transport.send(
-            method, url, headers=headers, body=body, authorization=authorization, repeat=repeat
-        )

@@ -136,7 +136,7 @@ class BlobPush:
                     raise self._lost(len(data), lost) from None
                 self._pause(tries)
                 continue
-            except BaseException:
+            except Exception:
                 session.cancel()
                 raise
             return
@@ -148,7 +148,7 @@ class BlobPush:
             for at in range(0, len(data), step):
                 session.send_chunk(data[at : at + step])
             session.close(digest, len(data))
-        except BaseException:
+        except Exception:
             session.cancel()
             raise
 
@@ -171,7 +171,7 @@ class BlobPush:
             while chunk := chunks.take(max(CHUNK_SIZE, session.least_chunk)):
                 session.send_chunk(chunk)
             session.close(stream.digest, stream.size)
-        except BaseException:
+        except Exception:
             session.cancel()
             raise
 

@@ -34,7 +34,7 @@ MAX_ROUNDS = 12
 
 SHORTEST_SETTLE = 0.1
 LONGEST_SETTLE = 2.0
-SETTLE_FACTOR = 4.0
+SETTLE_FACTOR = 8.0
 """Seconds to wait before reading again: so many times what our own read and write took."""
 
 _NO_API = frozenset({400, NOT_FOUND, 405, 501})
@@ -145,11 +145,10 @@ class Referrers:
             entries, entity_tag = self._from_tag(subject)
             if holds(entries):
                 return
-            if self._write(subject, change(entries), entity_tag):
-                took = clock.monotonic() - begun
-                settle = min(max(SHORTEST_SETTLE, SETTLE_FACTOR * took), LONGEST_SETTLE)
-                clock.sleep(settle * (1 + clock.jitter()))
-                if holds(self._from_tag(subject)[0]):
+            wanted = change(entries)
+            if self._write(subject, wanted, entity_tag):
+                settle = SETTLE_FACTOR * (clock.monotonic() - begun)
+                if self._stays(subject, wanted, holds, settle):
                     return
             clock.sleep(clock.backoff(failures))
         raise RegistryError(
@@ -157,6 +156,28 @@ class Referrers:
             f"referrers, {MAX_ROUNDS} times",
             temporary=True,
         )
+
+    def _stays(
+        self,
+        subject: Digest,
+        written: list[Descriptor],
+        holds: Callable[[list[Descriptor]], bool],
+        settle: float,
+    ) -> bool:
+        """Return whether the list is still right after others had time to write theirs.
+
+        A list that is no longer quite what we wrote shows that others are at work; then one look
+        is not enough.
+        """
+        for _ in range(MAX_ROUNDS):
+            self._endpoint.clock.sleep(min(max(SHORTEST_SETTLE, settle), LONGEST_SETTLE))
+            entries = self._from_tag(subject)[0]
+            if not holds(entries):
+                return False
+            if entries == written:
+                break
+            written = entries
+        return True
 
     def _write(self, subject: Digest, entries: list[Descriptor], entity_tag: str | None) -> bool:
         """Write the list; ``False`` when the registry saw that another writer came first."""

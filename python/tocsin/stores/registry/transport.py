@@ -26,7 +26,7 @@ from tocsin.stores.registry.redaction import redact_url, silence_signed_urls
 from tocsin.stores.registry.redirects import REDIRECTS, RedirectTrail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from tocsin.stores.registry.options import RegistryOptions
@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 MAX_TRIES = 5
 MAX_RETRY_AFTER = 120.0
 """Seconds; a server that asks for more gets its answer reported instead."""
+
+SLOW_FACTOR = 10
+"""Read time-outs that a server has to answer what takes it long."""
+
+SEND_SIZE = 64 << 10
+"""Bytes of a body given to the socket at once; each has the connect time-out to be gone."""
 
 _TOO_MANY_REQUESTS = 429
 _SPARE_CONNECTIONS = 2
@@ -65,6 +71,7 @@ class Transport:
         body: bytes | Iterable[bytes] | None = None,
         authorization: str | None = None,
         stay: bool = False,
+        slow: bool = False,
         repeat: bool,
     ) -> Answer:
         """Send a request, follow its redirects, and return the last answer, whatever its status.
@@ -76,6 +83,7 @@ class Transport:
             body: an iterable is sent once and cannot be redirected.
             authorization: sent to the origin of `url` alone.
             stay: refuse redirects to another origin, since the body is a secret.
+            slow: the server may have much to do before it answers.
             repeat: whether doing it twice is as good as once.
 
         Raises:
@@ -87,7 +95,7 @@ class Transport:
             sent = dict(headers or {})
             if authorization is not None and Origin.of(url) == first:
                 sent["Authorization"] = authorization
-            answer = self._send_hop(method, url, sent, body, repeat=repeat)
+            answer = self._send_hop(method, url, sent, body, repeat=repeat, slow=slow)
             if answer.status not in REDIRECTS or not answer.header("Location"):
                 return answer
             location = answer.header("Location")
@@ -114,6 +122,7 @@ class Transport:
         body: bytes | Iterable[bytes] | None,
         *,
         repeat: bool,
+        slow: bool,
     ) -> Answer:
         clock = self._options.clock
         replayable = body is None or isinstance(body, bytes)
@@ -121,7 +130,7 @@ class Transport:
             last = failures == MAX_TRIES or not replayable
             self._debug(f"> {method} {redact_url(url)}{_shown(headers)}")
             try:
-                answer = self._send_once(method, url, headers, body)
+                answer = self._send_once(method, url, headers, body, slow=slow)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
                 failure = network_error(error, url)
                 may_repeat = failure.temporary and (repeat or never_sent(error))
@@ -160,17 +169,23 @@ class Transport:
         url: str,
         headers: dict[str, str],
         body: bytes | Iterable[bytes] | None,
+        *,
+        slow: bool,
     ) -> Answer:
         options = self._options
         origin = Origin.of(url)
+        data: Any = body
+        if isinstance(body, bytes) and len(body) > SEND_SIZE:
+            data = InPieces(body)
+        read_timeout = options.read_timeout * (SLOW_FACTOR if slow else 1)
         response = self._session.request(
             method,
             url,
             headers=headers,
-            data=body,
+            data=data,
             stream=True,
             allow_redirects=False,
-            timeout=(options.connect_timeout, options.read_timeout),
+            timeout=(options.connect_timeout, read_timeout),
             verify=False if options.insecure else _ca_bundle(),
             cert=_client_cert(options.client_cert) if origin == self._home else None,
             proxies=dict(_NO_PROXY) if origin.is_loopback else None,
@@ -180,6 +195,25 @@ class Transport:
     def _debug(self, line: str) -> None:
         if self._options.debug is not None:
             self._options.debug(line)
+
+
+class InPieces:
+    """A long body handed to the socket bit by bit, as often as wanted.
+
+    The time-out of a socket is for one call, however many bytes that is to send: a long body given
+    at once would have to be gone within the connect time-out.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+    def __iter__(self) -> Iterator[memoryview]:
+        view = memoryview(self._body)
+        for at in range(0, len(view), SEND_SIZE):
+            yield view[at : at + SEND_SIZE]
 
 
 class _Session(requests.Session):

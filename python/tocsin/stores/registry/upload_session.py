@@ -144,6 +144,7 @@ class UploadSession:
                     headers=_OCTETS,
                     body=data,
                     repeat=False,
+                    slow=True,  # object stores copy the blob to its place now
                 )
             except RegistryError as error:
                 if not error.temporary or failures == MAX_TRIES:
@@ -255,6 +256,7 @@ class UploadSession:
                 headers={**_OCTETS, **(headers or {})},
                 body=body,
                 repeat=False,
+                slow=True,
             )
         except AuthError:
             raise

@@ -269,9 +269,9 @@ def test_put_blob_when_the_session_is_lost_and_the_source_is_gone_then_an_error_
     registry, data
 ):
     registry.fault("PATCH", UPLOADS, skip=1, before=lambda: lose_sessions(registry))
-    with store_of(registry) as store:
-        with pytest.raises(RegistryError, match=r"upload lost after .* start again") as caught:
-            store.put_blob(pieces(data))
+    lost = pytest.raises(RegistryError, match=r"upload lost after .* start again")
+    with store_of(registry) as store, lost as caught:
+        store.put_blob(pieces(data))
     assert caught.value.temporary
     assert caught.value.code == "BLOB_UPLOAD_UNKNOWN"
     assert stored(registry) == []
@@ -330,6 +330,92 @@ def test_put_blob_when_in_many_threads_then_all_are_stored(registry):
         put = list(pool.map(lambda blob: store.put_blob(pieces(blob)), blobs))
     assert [p.digest for p in put] == [Digest.of(blob) for blob in blobs]
     assert sorted(stored(registry)) == sorted(blobs)
+
+
+@pytest.mark.parametrize("fault", [{"status": 400}, {"status": 413}])
+def test_put_blob_when_a_later_chunk_is_refused_then_replayed_as_one_request_if_possible(
+    registry, data, fault
+):
+    registry.fault("PATCH", UPLOADS, skip=1, **fault)
+    registry.fault("PATCH", UPLOADS, skip=1, **fault)
+    with store_of(registry) as store, pytest.raises(RegistryError, match="in chunks refused"):
+        store.put_blob(pieces(data))
+    assert registry.uploads == {}
+    with store_of(registry) as store:
+        store.put_blob(list(pieces(data)))
+    assert stored(registry) == [data]
+    assert uploads(registry, "PATCH")[-1].body == data
+
+
+def test_put_blob_when_the_registry_takes_less_than_given_then_the_rest_is_sent(registry, data):
+    taken = 40_000
+
+    def take_part():
+        [session] = registry.uploads
+        registry.uploads[session] += data[:taken]
+        part.headers["Location"] = f"/v2/team/app/blobs/uploads/{session}"
+
+    part = registry.fault("PATCH", UPLOADS, status=202, before=take_part)
+    part.headers["Range"] = f"0-{taken - 1}"
+    with store_of(registry) as store:
+        store.put_blob(pieces(data))
+    assert stored(registry) == [data]
+    assert uploads(registry, "PATCH")[1].headers["content-range"] == "40000-99999"
+
+
+def test_put_blob_when_out_of_step_then_the_registry_is_asked_where_it_stands(registry, data):
+    registry.fault("PATCH", UPLOADS, skip=1, status=416)
+    with store_of(registry) as store:
+        store.put_blob(pieces(data))
+    assert stored(registry) == [data]
+    assert len(uploads(registry, "GET")) == 1
+
+
+@pytest.mark.parametrize(
+    "status", [{"status": 404}, {"status": 405}, {"status": 204}, {"status": 204, "range": "0-5"}]
+)
+def test_put_blob_when_the_registry_cannot_tell_where_it_stands_then_started_again(
+    registry, data, status
+):
+    headers = {"Range": status.pop("range", "nonsense")}
+    registry.fault("PATCH", UPLOADS, skip=2, keep=10)
+    registry.fault("GET", UPLOADS, headers=headers, **status)
+    with store_of(registry) as store:
+        store.put_blob(list(pieces(data)))
+    assert stored(registry) == [data]
+    assert len(uploads(registry, "POST")) == 2
+
+
+@pytest.mark.parametrize("promised", [True, False])
+@pytest.mark.parametrize("fault", [{"drop": True}, {"status": 503}, {"status": 404}])
+def test_put_blob_when_the_one_long_request_breaks_then_replayed_if_possible(
+    registry, data, promised, fault
+):
+    registry.chunk_minimum = 1 << 30
+    wanted = Descriptor.of(data, "a/b")
+    promise = {"digest": wanted.digest, "size": wanted.size} if promised else {}
+    method = "PUT" if promised else "PATCH"
+    registry.fault(method, UPLOADS, **fault)
+    with store_of(registry) as store:
+        store.put_blob(list(pieces(data)), **promise)
+        assert stored(registry) == [data]
+        registry.repository("team/app").blobs.clear()
+        registry.fault(method, UPLOADS, **fault)
+        with pytest.raises(RegistryError, match="upload lost") as caught:
+            store.put_blob(pieces(data), **promise)
+    assert caught.value.temporary
+    assert stored(registry) == []
+
+
+def test_put_blob_when_the_registry_finds_another_digest_then_refused(registry, data):
+    body = b'{"errors":[{"code":"DIGEST_INVALID","message":"no"}]}'
+    registry.fault("PUT", UPLOADS, status=400, body=body, times=2)
+    with store_of(registry) as store:
+        for source in (data, pieces(data)):
+            with pytest.raises(RegistryError) as caught:
+                store.put_blob(source)
+            assert caught.value.code == "DIGEST_INVALID"
+    assert registry.uploads == {}
 
 
 # -- malicious Locations ---------------------------------------------------------------------------

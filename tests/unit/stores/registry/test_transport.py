@@ -2,14 +2,16 @@ import logging
 import re
 import traceback
 from contextlib import ExitStack
+from http.client import HTTPConnection
 
 import pytest
 
 from support.registry import Registry
 from support.registry_certificates import Authority
-from support.registry_client import FakeTime, store_of
+from support.registry_client import FakeTime, noise, store_of
 from tocsin.errors import RegistryError
 from tocsin.model.descriptor import Descriptor
+from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCI_LAYER_GZIP
 from tocsin.stores.registry.options import RegistryOptions
 
@@ -362,3 +364,17 @@ def test_cookies_when_set_then_never_sent_back(registry):
     registry.fault("GET", BLOBS, status=503, headers={"Set-Cookie": "a=b; Path=/"})
     assert read(registry) == DATA
     assert "cookie" not in registry.requests[-1].headers
+
+
+def test_put_when_the_body_is_long_then_the_socket_gets_it_in_small_pieces(registry, monkeypatch):
+    sent = []
+    plain = HTTPConnection.send
+    monkeypatch.setattr(
+        HTTPConnection, "send", lambda self, data: (sent.append(len(data)), plain(self, data))
+    )
+    data = noise(1_000_000)
+    with store_of(registry) as store:
+        store.put_blob(data)
+    assert registry.repository("team/app").blobs[str(Digest.of(data))] == data
+    assert max(sent) <= 64 << 10
+    assert registry.asked("PUT")[-1].headers["content-length"] == "1000000"
