@@ -122,14 +122,14 @@ class MeteredStore:
         size: int | None = None,
         media_type: str = OCTET_STREAM,
     ) -> Descriptor:
-        """Store a blob in `inner`; one that was made here is asked for first, to count right."""
+        """Store a blob in `inner`; whether it has one given as bytes is asked first, to count."""
         made = isinstance(source, bytes) and digest is None
-        if isinstance(source, bytes) and made:
-            descriptor = Descriptor.of(source, media_type)
-            if self._inner.has_blob(descriptor):
-                return descriptor
+        there = isinstance(source, bytes) and self._inner.has_blob(
+            Descriptor.of(source, media_type)
+        )
         put = self._inner.put_blob(source, digest=digest, size=size, media_type=media_type)
-        self._meter.add("ztocs" if made else "blobs", put.size)
+        if not there:
+            self._meter.add("ztocs" if made else "blobs", put.size)
         return put
 
     def can_mount(self, source: Store) -> bool:
