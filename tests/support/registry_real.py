@@ -203,6 +203,12 @@ def token_server(certificate: Path, key: Path, *, tls: bool = False) -> Iterator
             self.end_headers()
             self.wfile.write(body)
 
+        def do_POST(self) -> None:  # containerd tries OAuth2 first
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            self.send_response(405)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
         def log_message(self, *_: object) -> None:
             pass
 
