@@ -112,7 +112,7 @@ def nginx(directory: Path, root: Path) -> Iterator[str]:
         }}
         """
     )
-    command = [path, "-c", config, "-e", directory / "error.log"]
+    command = [path, "-c", str(config), "-e", str(directory / "error.log")]
     # As a daemon it returns once it listens.
     subprocess.run(command, check=True, timeout=_PATIENCE, capture_output=True)  # noqa: S603
     try:
@@ -181,8 +181,9 @@ class TokenServer:
 @contextmanager
 def token_server(certificate: Path, key: Path, *, tls: bool = False) -> Iterator[TokenServer]:
     """Run a token server that signs with `key`, whose certificate the registry trusts."""
-    private = serialization.load_pem_private_key(key.read_bytes(), None)
-    assert isinstance(private, rsa.RSAPrivateKey)
+    loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+    assert isinstance(loaded, rsa.RSAPrivateKey)
+    private: rsa.RSAPrivateKey = loaded
     chain = [base64.b64encode(_der(certificate)).decode()]
 
     class Handler(BaseHTTPRequestHandler):
