@@ -26,6 +26,7 @@ class DiscardingStore:
     def __init__(self, name: str, inner: Store | None) -> None:
         self._name = name
         self._inner = inner
+        self._taken: set[Digest] = set()
 
     @property
     def name(self) -> str:
@@ -62,7 +63,9 @@ class DiscardingStore:
         return [] if self._inner is None else self._inner.referrers(subject, artifact_type)
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Return whether `inner` has a blob."""
+        """Return whether `inner` has a blob, or would have it by now."""
+        if descriptor.digest in self._taken:
+            return True
         return self._inner is not None and self._inner.has_blob(descriptor)
 
     def put_blob(
@@ -78,7 +81,9 @@ class DiscardingStore:
         for piece in [source] if isinstance(source, bytes) else source:
             sha256.update(piece)
             length += len(piece)
-        return Descriptor(media_type, Digest.parse(f"sha256:{sha256.hexdigest()}"), length)
+        put = Descriptor(media_type, Digest.parse(f"sha256:{sha256.hexdigest()}"), length)
+        self._taken.add(put.digest)
+        return put
 
     @property
     def mounts_unread(self) -> bool:
@@ -101,6 +106,7 @@ class DiscardingStore:
         verified: bool = False,
     ) -> bool:
         """Take nothing over."""
+        self._taken.add(descriptor.digest)
         return True
 
     def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
