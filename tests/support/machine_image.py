@@ -10,7 +10,7 @@ import stat
 import tarfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from support.registry_client import noise
 from support.registry_real import program
@@ -38,7 +38,8 @@ class _GzipTar:
         self._parts: list[bytes] = []
         self._diff = hashlib.sha256()
         self.size = 0
-        self.tar = tarfile.open(fileobj=self, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+        stream = cast("IO[bytes]", self)
+        self.tar = tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115
 
     def write(self, data: bytes) -> int:
         self._diff.update(data)
