@@ -76,8 +76,10 @@ fmt: $(SETUP) ## Format everything
 bench: dev ## Measure beside the peers: CORPUS_SIZE=full for real figures, recorded in benches/record
 	@$(PYTHON) benches/corpus.py --size $(CORPUS_SIZE) --out $(CORPUS)
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r benches/requirements.txt
-	@TOCSIN_CORPUS=$(abspath $(CORPUS)) cargo bench --package tocsin-core
-	@$(PYTHON) -m pytest -q benches --benchmark-only
+	@rm -rf target/criterion
+	@TOCSIN_CORPUS=$(abspath $(CORPUS)) cargo bench --quiet --package tocsin-core --benches
+	@$(PYTHON) benches/rooms_report.py
+	@TOCSIN_CORPUS=$(abspath $(CORPUS)) $(PYTHON) -m pytest -q benches --benchmark-only
 	@$(PYTHON) benches/processes.py --corpus $(CORPUS)
 	@$(PYTHON) benches/memory.py
 

@@ -5,11 +5,16 @@
 #![allow(clippy::cast_possible_truncation, reason = "benches run on 64-bit machines")]
 #![allow(clippy::unwrap_used, reason = "a corpus that does not decode is no corpus")]
 #![allow(missing_docs, reason = "criterion's macro makes a public function")]
+#![allow(unreachable_pub, reason = "as above")]
+
+mod measurement;
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use measurement::CpuTime;
 use tocsin_core::extract::inflate_span;
 use tocsin_core::indexer::{IndexOptions, LayerIndexer};
 use tocsin_core::span::SpanId;
@@ -49,7 +54,7 @@ fn tar_of(layer: &Path, name: &str) -> Option<Vec<u8>> {
     std::fs::read(layer.with_file_name(format!("{name}.tar"))).ok()
 }
 
-fn rooms(criterion: &mut Criterion) {
+fn rooms(criterion: &mut Criterion<CpuTime>) {
     for (name, path) in layers() {
         let layer = std::fs::read(&path).unwrap();
         let ztoc = index(&layer);
@@ -80,5 +85,12 @@ fn rooms(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, rooms);
+fn in_cpu_time() -> Criterion<CpuTime> {
+    Criterion::default()
+        .with_measurement(CpuTime)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_secs(2))
+}
+
+criterion_group!(name = benches; config = in_cpu_time(); targets = rooms);
 criterion_main!(benches);

@@ -193,6 +193,25 @@ def test_convert_when_one_manifest_then_the_configs_platform_is_recorded_normali
     assert sink.blob(sink.tags["c"]["digest"]) == converted_single(image, index_of(USTAR), recorded)
 
 
+def test_convert_when_no_platform_is_told_then_none_is_recorded(source, sink):
+    image = image_of((goldens.layer(USTAR), OCI_LAYER_GZIP))
+    config = b'{"rootfs":{"type":"layers","diff_ids":[]}}'
+    manifest = json.loads(image.manifest)
+    manifest["config"] |= {"digest": digest_of(config), "size": len(config)}
+    source.put_blob(image.layers[0])
+    source.put_blob(config)
+    source.put_manifest(compact(manifest), OCI_MANIFEST, tag="t")
+    soci = index_of(USTAR)
+    new = rewritten(compact(manifest), soci)
+    expected = image_index(entry_of(new), soci_entry_of(soci, new))
+    for place in (source.path, sink.path):
+        # The second conversion finds the SOCI index of the first in its place.
+        result = convert(f"oci:{place}:t", f"oci:{sink.path}:t", options=ALL, force=True)
+        assert str(result.image.digest) == digest_of(expected)
+        assert result.platforms[0].platform is None
+    assert sink.blob(sink.tags["t"]["digest"]) == expected
+
+
 def two_platforms():
     return {
         "linux/amd64": golden_image(USTAR, PAX),

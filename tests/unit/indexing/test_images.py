@@ -57,6 +57,15 @@ def test_resolve_when_an_index_is_wrapped_in_others_then_the_innermost_counts(st
     assert found(store, inner) == ["linux/amd64", "linux/arm64"]
 
 
+def test_resolve_when_an_index_is_wrapped_without_end_then_it_has_no_image(store):
+    wrapped = put_index(store, images_for("linux/amd64"))
+    for _ in range(6):
+        wrapped = store.put_manifest(ImageIndex((wrapped,)).to_json(), OCI_INDEX, tag="t")
+    target = resolve_image(store, "t")
+    with pytest.raises(NotFoundError, match="lists no image"):
+        platform_images(store, target, None, nested=False)
+
+
 def test_resolve_when_an_index_lists_one_manifest_then_it_is_kept(store):
     index = put_index(store, images_for("linux/amd64"), tag="t")
     assert resolve_image(store, "t").digest == index.digest

@@ -186,6 +186,18 @@ def test_soci_index_when_it_is_odd_then_knowing_nothing_is_no_failure(source, si
     assert again.image == first.image
 
 
+def test_listed_manifest_when_it_is_broken_then_knowing_nothing_is_no_failure(source, sink):
+    run = COMMANDS["convert"]
+    first = run(source, sink, options=ALL)
+    bad = descriptor_of(b"{}", OCI_MANIFEST)
+    index = json.loads((sink.path / "index.json").read_bytes())
+    index["manifests"].append(bad)
+    (sink.path / "index.json").write_bytes(compact(index))
+    spoil(sink, bad["digest"], b"[]")
+    again = run(source, sink, options=ALL)
+    assert again.image == first.image
+
+
 def test_ztoc_when_it_is_of_another_layer_then_it_is_made_anew(source, sink):
     run = COMMANDS["convert"]
     first = run(source, sink, options=ALL)

@@ -324,10 +324,17 @@ def test_extract_when_a_file_is_empty_then_nothing_is_read(ztoc):
     assert ztoc.extract("d/empty", b"") == b""
 
 
-def test_extract_when_there_are_only_zero_spans_left_then_the_files_end_is_missed():
-    tail = tarmaker.entry("a", b"x" * 2000)[: 512 + 1000]  # archive ends inside the data
-    with pytest.raises(Exception, match="ends inside"):
-        build_ztoc(tail)
+@pytest.mark.parametrize("layer", [LAYER, PLAIN], ids=["gzip", "plain"])
+def test_extract_when_the_ztoc_promises_more_than_the_layer_has_then_it_is_a_lie(layer):
+    good = build_ztoc(layer, span_size=SPAN_SIZE).to_bytes()
+    last = ztocfile.parse(good).tables["toc"].tables("metadata", ztocfile.ENTRY)[-1]
+    at = last.places["size"]
+    lying = Ztoc.from_bytes(good[:at] + (1 << 20).to_bytes(8, "little") + good[at + 8 :])
+    given = lying.read("last", layer)
+    with pytest.raises(VerificationError, match="before the end of the file") as refusal:
+        b"".join(given)
+    assert refusal.value.expected == str(1 << 20)
+    assert int(refusal.value.actual) < len(PLAIN)
 
 
 @pytest.mark.parametrize(
