@@ -1,17 +1,11 @@
 from __future__ import annotations
 
 import os
-import statistics
-import time
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 import pytest
 
 from support.cli_process import python, tocsin
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 COMMANDS = [
     ("create",),
@@ -132,16 +126,3 @@ def test_help_imports_nothing_heavy():
         b"tocsin._core",
         b"tocsin.model.manifest",
     }
-
-
-def test_help_takes_at_most_150_ms_more_than_an_empty_program():
-    def seconds(run: Callable[..., object], *arguments: str) -> float:
-        started = time.perf_counter()
-        run(*arguments)
-        return time.perf_counter() - started
-
-    # By turns, so that a busy machine slows both; the quickest of each is the least disturbed.
-    pairs = [(seconds(tocsin, "--help"), seconds(python, "-c", "pass")) for _ in range(9)]
-    ours, empty = (min(column) for column in zip(*pairs, strict=True))
-    median = statistics.median(one - other for one, other in pairs)
-    assert min(ours - empty, median) < 0.150
