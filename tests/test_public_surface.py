@@ -18,6 +18,7 @@ PUBLIC = [
     "AuthError",
     "ConflictError",
     "ConvertResult",
+    "CopyResult",
     "CreateResult",
     "FileMetadata",
     "FormatError",
@@ -28,16 +29,20 @@ PUBLIC = [
     "NotFoundError",
     "PlatformResult",
     "RegistryError",
+    "RegistryOptions",
     "TarError",
     "TocsinError",
+    "Traffic",
     "UnsupportedError",
     "VerificationError",
     "Ztoc",
     "ZtocError",
     "build_ztoc",
     "convert",
+    "copy",
     "create",
     "index_layer",
+    "remove_indexes",
 ]
 """A name that comes or goes here is news for the CHANGELOG."""
 

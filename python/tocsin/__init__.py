@@ -25,11 +25,15 @@ if TYPE_CHECKING:
     )
     from tocsin.indexing.columns import FILES_DTYPE, SPANS_DTYPE
     from tocsin.indexing.convert import convert
+    from tocsin.indexing.copy_image import CopyResult, copy
     from tocsin.indexing.create import create
     from tocsin.indexing.layer import IndexedLayerBytes, build_ztoc, index_layer
     from tocsin.indexing.options import IndexingOptions
+    from tocsin.indexing.remove import remove_indexes
     from tocsin.indexing.results import ConvertResult, CreateResult, LayerResult, PlatformResult
     from tocsin.indexing.ztoc import FileMetadata, Ztoc
+    from tocsin.stores.metering import Traffic
+    from tocsin.stores.registry import RegistryOptions
 
 __all__ = [
     "FILES_DTYPE",
@@ -37,6 +41,7 @@ __all__ = [
     "AuthError",
     "ConflictError",
     "ConvertResult",
+    "CopyResult",
     "CreateResult",
     "FileMetadata",
     "FormatError",
@@ -47,16 +52,20 @@ __all__ = [
     "NotFoundError",
     "PlatformResult",
     "RegistryError",
+    "RegistryOptions",
     "TarError",
     "TocsinError",
+    "Traffic",
     "UnsupportedError",
     "VerificationError",
     "Ztoc",
     "ZtocError",
     "build_ztoc",
     "convert",
+    "copy",
     "create",
     "index_layer",
+    "remove_indexes",
 ]
 
 _HOMES = {
@@ -74,17 +83,22 @@ _HOMES = {
     "FILES_DTYPE": "tocsin.indexing.columns",
     "SPANS_DTYPE": "tocsin.indexing.columns",
     "convert": "tocsin.indexing.convert",
+    "CopyResult": "tocsin.indexing.copy_image",
+    "copy": "tocsin.indexing.copy_image",
     "create": "tocsin.indexing.create",
     "IndexedLayerBytes": "tocsin.indexing.layer",
     "build_ztoc": "tocsin.indexing.layer",
     "index_layer": "tocsin.indexing.layer",
     "IndexingOptions": "tocsin.indexing.options",
+    "remove_indexes": "tocsin.indexing.remove",
     "ConvertResult": "tocsin.indexing.results",
     "CreateResult": "tocsin.indexing.results",
     "LayerResult": "tocsin.indexing.results",
     "PlatformResult": "tocsin.indexing.results",
     "FileMetadata": "tocsin.indexing.ztoc",
     "Ztoc": "tocsin.indexing.ztoc",
+    "Traffic": "tocsin.stores.metering",
+    "RegistryOptions": "tocsin.stores.registry",
 }
 
 

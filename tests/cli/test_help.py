@@ -10,13 +10,16 @@ from support.cli_process import python, tocsin
 COMMANDS = [
     ("create",),
     ("convert",),
+    ("copy",),
     ("info",),
     ("ztoc", "build"),
     ("ztoc", "info"),
     ("ztoc", "ls"),
     ("ztoc", "cat"),
     ("ztoc", "extract"),
+    ("index", "ls"),
     ("index", "info"),
+    ("index", "rm"),
 ]
 
 
@@ -24,9 +27,18 @@ def test_help_names_every_command_and_exit_code():
     done = tocsin("--help")
     text = done.stdout.decode()
     assert (done.returncode, done.stderr) == (0, b"")
-    for name in ("create", "convert", "info", "ztoc", "index", "oci-archive:FILE"):
+    for name in (
+        "create",
+        "convert",
+        "info",
+        "ztoc",
+        "index",
+        "copy",
+        "oci-archive:FILE",
+        "HOST/REPO:TAG",
+    ):
         assert name in text
-    for code in (0, 1, 2, 3, 4, 5, 130):
+    for code in (0, 1, 2, 3, 4, 5, 6, 130):
         assert f"\n    {code} " in text
 
 
@@ -74,6 +86,8 @@ def test_module_run_is_the_same_command():
         (("create", "oci:x", "--platform", "linux"), "error: invalid value for '-p'"),
         (("create", "oci:x", "--optimize", "speed"), "error: invalid value for '--optimize'"),
         (("create", "oci:"), "error: invalid value for 'SOURCE'"),
+        (("create", "r.example/x", "--username", "a"), "error: --username and --password-stdin go"),
+        (("info", "r.example/x", "--client-cert", "nope"), "error: invalid value for '--client-c"),
         (("--no-such-option",), "error: no such option '--no-such-option'"),
         (("ztoc", "build", "x", "--json", "-o", "-"), "error: --json and -o - both want stdout\n"),
     ],
@@ -98,7 +112,7 @@ def test_completion_script_is_given(shell):
 
 def test_completion_knows_commands():
     done = tocsin(_TOCSIN_COMPLETE="bash_complete", COMP_WORDS="tocsin co", COMP_CWORD="1")
-    assert done.stdout.decode().split() == ["plain,convert"]
+    assert done.stdout.decode().split() == ["plain,convert", "plain,copy"]
 
 
 def test_help_imports_nothing_heavy():

@@ -13,7 +13,16 @@ from tocsin.model.media_types import OCI_MANIFEST
 from tocsin.stores.layout import OciLayout
 
 DESCRIPTOR = {"media_type", "digest", "size"}
-RESULT = {"source", "destination", "seconds", "missing_prefetch", "platforms"}
+RESULT = {
+    "source",
+    "destination",
+    "dry_run",
+    "seconds",
+    "traffic",
+    "missing_prefetch",
+    "platforms",
+}
+TRAFFIC = {"read", "pushed", "ztocs", "manifests", "blobs", "mounted"}
 PLATFORM_RESULT = {"platform", "manifest", "soci_index", "layers"}
 LAYER_RESULT = {
     "digest",
@@ -94,6 +103,7 @@ def test_create_json_has_stable_keys(layout, image):
     (platform,) = document["platforms"]
     large, small = platform["layers"]
     assert document.keys() == RESULT
+    assert document["traffic"].keys() == TRAFFIC
     assert platform.keys() == PLATFORM_RESULT
     assert large.keys() == small.keys() == LAYER_RESULT
     assert large["ztoc"].keys() == DESCRIPTOR
@@ -326,32 +336,94 @@ def test_docker_archive_cannot_be_written(layout):
     assert b"docker archive cannot be written" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "hint"),
-    [
-        (
-            ("create", "docker://example.com/team/app:1"),
-            "copy the image into a layout first: skopeo copy --all "
-            "docker://example.com/team/app:1 oci:app:1",
-        ),
-        (
-            ("info", "example.com/team/app"),
-            "copy the image into a layout first: skopeo copy --all "
-            "docker://example.com/team/app:latest oci:app:latest",
-        ),
-        (
-            ("convert", "oci:x:y", "example.com/app:soci"),
-            "write to oci:app:soci, then: skopeo copy --all oci:app:soci "
-            "docker://example.com/app:soci",
-        ),
-    ],
-)
-def test_registries_are_refused_with_the_line_that_helps(tmp_path, arguments, hint):
-    done = tocsin(*arguments, cwd=tmp_path)
-    first, second = done.stderr.decode().splitlines()
-    assert first.startswith("error: registries come with the next release · docker://example.com/")
-    assert second == f"hint: {hint}"
-    assert (done.returncode, done.stdout) == (4, b"")
+def test_a_dry_run_writes_nothing(layout, tmp_path):
+    before = {path: path.read_bytes() for path in layout.rglob("*") if path.is_file()}
+    source = f"oci:{layout}:app"
+    for command in (
+        ("create", source),
+        ("create", source, f"oci:{tmp_path}/other"),
+        ("create", source, "--output", f"oci:{tmp_path}/other"),
+        ("convert", source, f"oci:{layout}:soci"),
+        ("convert", source, f"oci-archive:{tmp_path}/other.tar"),
+    ):
+        done = tocsin(*command, *SMALL, "--dry-run")
+        assert done.returncode == 0, done.stderr
+        assert "dry run: nothing was written" in done.stderr.decode().splitlines()
+        assert ", would push " in done.stderr.decode()
+    assert before == {path: path.read_bytes() for path in layout.rglob("*") if path.is_file()}
+    assert list(tmp_path.iterdir()) == [layout]
+    dry = json.loads(tocsin("create", source, *SMALL, "--json", "--dry-run").stdout)
+    real = json.loads(tocsin("create", source, *SMALL, "--json").stdout)
+    assert dry["dry_run"]
+    assert dry["traffic"] == real["traffic"]
+    assert dry["platforms"][0]["soci_index"] == real["platforms"][0]["soci_index"]
+
+
+def test_create_output_has_indexes_and_ztocs_but_not_the_image(layout, tmp_path):
+    other = tmp_path / "other"
+    done = tocsin("create", f"oci:{layout}:app", "--output", f"oci:{other}", *SMALL, "--json")
+    platform = json.loads(done.stdout)["platforms"][0]
+    index, ztoc = platform["soci_index"]["digest"], platform["layers"][0]["ztoc"]["digest"]
+    names = {path.name for path in other.glob("blobs/sha256/*")}
+    empty = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    assert names == {index.removeprefix("sha256:"), ztoc.removeprefix("sha256:"), empty}
+    both = tocsin("create", f"oci:{layout}:app", "oci:x", "--output", f"oci:{other}", *SMALL)
+    assert both.returncode == 2
+    assert b"DEST and --output" in both.stderr
+
+
+def test_the_summary_says_what_was_read_pushed_and_skipped(layout, tmp_path):
+    done = tocsin("convert", f"oci:{layout}:app", f"oci-archive:{tmp_path}/x.tar:c", *SMALL)
+    words = done.stderr.decode().splitlines()
+    assert "skipped 1 layer of 2: smaller than 1 KiB" in words
+    assert words[-2].startswith("read 3.0 MiB, pushed ")
+    assert "zTOCs " in words[-2]
+    assert "indexes and manifests " in words[-2]
+
+
+def test_index_ls_and_rm(layout):
+    source = f"oci:{layout}:app"
+    none = tocsin("index", "ls", source)
+    assert none.returncode == 0
+    assert none.stdout.decode().splitlines()[1].split()[:3] == ["linux/amd64", "no", "index"]
+    assert tocsin("index", "rm", source).returncode == 3
+    one = tocsin("create", source, *SMALL, "-q").stdout.decode().strip()
+    tocsin("convert", source, f"oci:{layout}:soci", *SMALL)
+    out = tocsin("index", "ls", source).stdout.decode().splitlines()
+    assert out[0].split() == ["PLATFORM", "VERSION", "INDEX", "ZTOCS", "SIZE"]
+    assert out[1].split()[:4] == ["linux/amd64", "v1", one[:19], "1/2"]
+    assert tocsin("index", "ls", source, "-q").stdout.decode() == f"{one}\n"
+    two = json.loads(tocsin("index", "ls", f"oci:{layout}:soci", "--json").stdout)
+    assert two.keys() == {"image", "manifest", "platforms"}
+    (platform,) = two["platforms"]
+    assert platform.keys() == {"platform", "manifest", "layer_count", "problem", "soci_indexes"}
+    (index,) = platform["soci_indexes"]
+    assert index.keys() == DESCRIPTOR | {"version", "problem", "ztoc_count", "ztoc_size"}
+    assert (index["version"], index["ztoc_count"], platform["layer_count"]) == (2, 1, 2)
+    dry = tocsin("index", "rm", source, "--dry-run")
+    assert dry.stdout.decode() == f"index {one}\n"
+    assert "would remove 1 index" in dry.stderr.decode()
+    removed = json.loads(tocsin("index", "rm", source, "--json").stdout)
+    assert [entry["digest"] for entry in removed["removed"]] == [one]
+    assert tocsin("index", "ls", source, "-q").stdout == b""
+    again = tocsin("index", "rm", f"oci:{layout}:soci")
+    assert again.returncode == 3
+    assert b"delete its tag instead" in again.stderr
+
+
+def test_copy_takes_v1_indexes_along(layout, tmp_path):
+    source, other = f"oci:{layout}:app", f"oci:{tmp_path}/other:copy"
+    index = tocsin("create", source, *SMALL, "-q").stdout.decode().strip()
+    done = tocsin("copy", source, other)
+    assert done.returncode == 0
+    image, line = done.stdout.decode().splitlines()
+    assert line == f"index {index}"
+    assert tocsin("index", "ls", other, "-q").stdout.decode() == f"{index}\n"
+    assert tocsin("copy", source, other).returncode == 1
+    document = json.loads(tocsin("copy", source, other, "--force", "--json").stdout)
+    keys = {"source", "destination", "image", "soci_indexes", "seconds", "traffic"}
+    assert document.keys() == keys
+    assert f"image {document['image']['digest']}" == image
 
 
 def test_a_directory_without_its_transport_is_recognised(layout):

@@ -10,11 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tocsin.indexing.coverage import ImageCoverage, LayerCoverage, PlatformCoverage
+    from tocsin.indexing.copy_image import CopyResult
+    from tocsin.indexing.coverage import (
+        FoundIndex,
+        ImageCoverage,
+        ImageIndexes,
+        LayerCoverage,
+        PlatformCoverage,
+    )
     from tocsin.indexing.results import CreateResult, LayerResult, PlatformResult
     from tocsin.indexing.ztoc import FileMetadata, Ztoc
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.platform import Platform
+    from tocsin.stores.metering import Traffic
 
 Document = dict[str, Any]
 
@@ -33,13 +41,63 @@ def _described(descriptor: Descriptor) -> Document:
 
 
 def result_document(result: CreateResult) -> Document:
-    """``source``, ``destination``, ``seconds``, ``missing_prefetch``, ``platforms``."""
+    """``source``, ``destination``, ``dry_run``, ``seconds``, ``traffic`` and so on."""
     return {
         "source": result.source,
         "destination": result.destination,
+        "dry_run": result.dry_run,
         "seconds": round(result.seconds, 3),
+        "traffic": _traffic(result.traffic),
         "missing_prefetch": list(result.missing_prefetch),
         "platforms": [_platform_result(platform) for platform in result.platforms],
+    }
+
+
+def _traffic(traffic: Traffic) -> Document:
+    return {
+        "read": traffic.read,
+        "pushed": traffic.pushed,
+        "ztocs": traffic.ztocs,
+        "manifests": traffic.manifests,
+        "blobs": traffic.blobs,
+        "mounted": traffic.mounted,
+    }
+
+
+def copy_document(result: CopyResult) -> Document:
+    """``source``, ``destination``, ``image``, ``soci_indexes``, ``seconds``, ``traffic``."""
+    return {
+        "source": result.source,
+        "destination": result.destination,
+        "image": descriptor_document(result.image),
+        "soci_indexes": [_described(index) for index in result.soci_indexes],
+        "seconds": round(result.seconds, 3),
+        "traffic": _traffic(result.traffic),
+    }
+
+
+def indexes_document(image: str, found: ImageIndexes) -> Document:
+    """``image``, ``manifest``, ``platforms``."""
+    return {
+        "image": image,
+        "manifest": descriptor_document(found.image),
+        "platforms": [
+            {
+                "platform": _platform(platform.platform),
+                "manifest": descriptor_document(platform.manifest),
+                "layer_count": platform.layer_count,
+                "problem": platform.problem,
+                "soci_indexes": [
+                    {
+                        **_found_index(index),
+                        "ztoc_count": len(index.soci_index.ztocs) if index.soci_index else 0,
+                        "ztoc_size": index.ztoc_size,
+                    }
+                    for index in platform.soci_indexes
+                ],
+            }
+            for platform in found.platforms
+        ],
     }
 
 
@@ -83,20 +141,21 @@ def _platform_coverage(coverage: PlatformCoverage) -> Document:
         "platform": _platform(coverage.platform),
         "manifest": descriptor_document(coverage.manifest),
         "problem": coverage.problem,
-        "soci_indexes": [
-            {
-                "digest": str(found.digest),
-                "media_type": None if found.descriptor is None else found.descriptor.media_type,
-                "size": None if found.descriptor is None else found.descriptor.size,
-                "version": found.version,
-                "problem": found.problem,
-            }
-            for found in coverage.soci_indexes
-        ],
+        "soci_indexes": [_found_index(found) for found in coverage.soci_indexes],
         "layer_size": coverage.layer_size,
         "covered_size": coverage.covered_size,
         "ztoc_size": coverage.ztoc_size,
         "layers": [_layer_coverage(layer) for layer in coverage.layers],
+    }
+
+
+def _found_index(found: FoundIndex) -> Document:
+    return {
+        "digest": str(found.digest),
+        "media_type": None if found.descriptor is None else found.descriptor.media_type,
+        "size": None if found.descriptor is None else found.descriptor.size,
+        "version": found.version,
+        "problem": found.problem,
     }
 
 

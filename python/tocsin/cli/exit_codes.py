@@ -11,6 +11,8 @@ UNSUPPORTED = 4
 """Valid, but not done here; or there was nothing to index."""
 IO_ERROR = 5
 """Disk full, no permission, a broken device."""
+REGISTRY = 6
+"""A registry refused, or could not be reached; a credential that is missing or wrong too."""
 SIGNAL = 128
 """And the number of the signal: 130 for Ctrl-C, 143 for SIGTERM."""
 
@@ -22,5 +24,6 @@ Exit codes:
   3    not found: no such file, image, tag or path
   4    not supported here, or nothing to index
   5    input/output error: disk full, no permission
+  6    a registry refused or was not reached; no credential, or a wrong one
   130  interrupted (Ctrl-C); 143 terminated. Nothing half-made is left.
 """

@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tocsin.cli import exit_codes
-from tocsin.errors import FormatError, NotFoundError, TocsinError, UnsupportedError
+from tocsin.errors import (
+    AuthError,
+    FormatError,
+    NotFoundError,
+    RegistryError,
+    TocsinError,
+    UnsupportedError,
+)
 
 HINT = "hint: "
 """What a note of an exception begins with when it says what to do, or that nothing can be done."""
@@ -27,6 +34,8 @@ _ADVICE = {
     errno.ENOENT: ("no such file or directory", ""),
     errno.EMFILE: ("too many open files", "try fewer --jobs, or raise the limit: ulimit -n"),
 }
+_LOG_IN = "log in with docker login or podman login, or pass --username and --password-stdin"
+_TRY_AGAIN = "try again: what has been pushed is found and used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,13 @@ def explain(error: Exception) -> Failure:
 
 def _explain(error: Exception, where: str) -> Failure:
     match error:
+        case AuthError():
+            # Where credentials were looked for belongs to what is wrong.
+            return Failure(f"{error}{where}", _LOG_IN, exit_codes.REGISTRY)
+        case RegistryError():
+            what, _, hint = str(error).partition("; ")
+            hint = hint or (_TRY_AGAIN if error.temporary else "")
+            return Failure(what + where, hint, exit_codes.REGISTRY)
         case TocsinError():
             # The library's messages read "place: what is wrong; what to do".
             what, _, hint = str(error).partition("; ")
@@ -91,8 +107,6 @@ def _code_of(error: TocsinError) -> int:
             return exit_codes.NOT_FOUND
         case UnsupportedError():
             return exit_codes.UNSUPPORTED
-        case OSError():  # a registry's
-            return exit_codes.IO_ERROR
         case _:
             return exit_codes.FAILED
 

@@ -8,12 +8,13 @@ import click
 
 from tocsin.cli import parameters, words
 from tocsin.cli.command import command
-from tocsin.cli.options import output_options
+from tocsin.cli.options import output_options, registry_options
 from tocsin.cli.output import Column, Output
 
 if TYPE_CHECKING:
     from tocsin.indexing.coverage import FoundIndex, LayerCoverage, PlatformCoverage
     from tocsin.model.reference import Reference
+    from tocsin.stores.registry import RegistryOptions
 
 _COLUMNS = (
     Column("LAYER"),
@@ -27,9 +28,10 @@ _COLUMNS = (
 
 
 @command(summary="Show an image's layers and their zTOCs.")
-@click.argument("image", metavar="IMAGE", type=parameters.source)
+@click.argument("image", metavar="IMAGE", type=parameters.reference)
+@registry_options
 @output_options
-def info(*, image: Reference, output: Output) -> None:
+def info(*, image: Reference, registry: RegistryOptions | None, output: Output) -> None:
     """Show the layers of IMAGE and which of them have a zTOC.
 
     Every zTOC that a SOCI index lists is read and verified. ZTOC says which index lists it: v2 is
@@ -37,6 +39,7 @@ def info(*, image: Reference, output: Output) -> None:
     layer's.
 
     Examples:
+      tocsin info ghcr.io/team/app:1-soci
       tocsin info oci:images:app-soci
       tocsin info oci:images:app --json | jq .covered_size
 
@@ -49,7 +52,7 @@ def info(*, image: Reference, output: Output) -> None:
     from tocsin.indexing.coverage import image_coverage  # noqa: PLC0415
     from tocsin.stores.opening import open_store  # noqa: PLC0415
 
-    with open_store(image) as store:
+    with open_store(image, registry=registry) as store:
         coverage = image_coverage(store, store.resolve(image.selector))
     if output.json:
         output.document(coverage_document(str(image), coverage))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from tocsin.cli import parameters
+from tocsin.cli import parameters, streams
 from tocsin.cli.output import Output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tocsin.indexing.options import IndexingOptions
+    from tocsin.stores.registry import RegistryOptions
 
 _Command = TypeVar("_Command", bound="Callable[..., None]")
 
@@ -131,6 +135,87 @@ def indexing_options(command: _Command) -> _Command:
 
     return cast("_Command", _decorated(with_options, _INDEXING))
 
+
+_REGISTRY = (
+    click.option(
+        "--username",
+        metavar="NAME",
+        help="Log in to the registry as; needs --password-stdin.  [default: what docker login,"
+        " podman login or a credential helper has stored]",
+    ),
+    click.option("--password-stdin", is_flag=True, help="Read the password or token from stdin."),
+    click.option(
+        "--ca-cert",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Trust the certificate authorities in this PEM file too.",
+    ),
+    click.option(
+        "--client-cert",
+        type=parameters.client_certificate,
+        metavar="FILE[,KEY]",
+        help="PEM file with certificate and key to show the registry, or the two files.",
+    ),
+    click.option("--insecure", is_flag=True, help="Accept any certificate."),
+    click.option(
+        "--plain-http/--no-plain-http",
+        default=None,
+        help="Speak http, not https.  [default: only to this machine]",
+    ),
+)
+
+
+def registry_options(command: _Command) -> _Command:
+    """Give a command the options of `RegistryOptions`, which it gets as ``registry``.
+
+    That is ``None`` when nothing was asked for: the module takes long to load.
+    """
+
+    @functools.wraps(command)
+    def with_registry(
+        *,
+        username: str | None,
+        password_stdin: bool,
+        ca_cert: Path | None,
+        client_cert: Path | tuple[Path, Path] | None,
+        insecure: bool,
+        plain_http: bool | None,
+        **others: Any,  # noqa: ANN401 (the command's own)
+    ) -> Any:  # noqa: ANN401
+        if password_stdin != (username is not None):
+            missing = "--username" if password_stdin else "--password-stdin"
+            raise click.UsageError(f"--username and --password-stdin go together, add {missing}")
+        password = _password() if password_stdin else None
+        debug = streams.say if os.environ.get("TOCSIN_DEBUG") else None
+        registry: RegistryOptions | None = None
+        asked = (username, ca_cert, client_cert, insecure or None, plain_http, debug)
+        if any(value is not None for value in asked):
+            from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415
+
+            registry = RegistryOptions(
+                username=username,
+                password=password,
+                ca_cert=ca_cert,
+                client_cert=client_cert,
+                insecure=insecure,
+                plain_http=plain_http,
+                debug=debug,
+            )
+        return command(registry=registry, **others)
+
+    return cast("_Command", _decorated(with_registry, _REGISTRY))
+
+
+def _password() -> str:
+    password = sys.stdin.buffer.readline().rstrip(b"\r\n").decode("utf-8", "replace")
+    if not password:
+        raise click.UsageError("--password-stdin: stdin is empty")
+    return password
+
+
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Read and check everything, but write nothing."
+)
 
 _OUTPUT = (
     click.option("--json", is_flag=True, help="Print one JSON document, sizes in bytes."),

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tocsin.errors import FormatError, UnsupportedError
+from tocsin.errors import FormatError
 
 if TYPE_CHECKING:
     from tocsin.model.platform import Platform
-    from tocsin.model.reference import Reference, RegistryReference
+    from tocsin.model.reference import Reference
 
 _SIZE = re.compile(r"([0-9]{1,19})\s*([kmgt]?)(b|ib|)", re.IGNORECASE)
 _UNITS = ("", "K", "M", "G", "T")
@@ -41,34 +41,28 @@ def platform(text: str) -> Platform:
         raise click.BadParameter(str(error).removeprefix("platform: ")) from None
 
 
-def source(text: str) -> Reference:
-    """Return the place of an image to be read: ``oci:DIR:TAG`` and its kin.
-
-    Raises:
-        UnsupportedError: it is in a registry; the message says what to do.
-    """
-    return _reference(text, advice="copy the image into a layout first: skopeo copy --all {0} {1}")
-
-
-def destination(text: str) -> Reference:
-    """Return the place of an image to be written; as `source`."""
-    return _reference(text, advice="write to {1}, then: skopeo copy --all {1} {0}")
-
-
-def _reference(text: str, *, advice: str) -> Reference:
+def reference(text: str) -> Reference:
+    """Return the place of an image: ``oci:DIR:TAG`` and its kin, or ``host/repo:tag``."""
     from tocsin.model.reference import RegistryReference, parse_reference  # noqa: PLC0415
 
     try:
-        reference = parse_reference(text)
+        found = parse_reference(text)
     except FormatError as error:
         raise click.BadParameter(str(error).removeprefix("reference ")) from None
-    if isinstance(reference, RegistryReference):
+    if isinstance(found, RegistryReference):
         _refuse_path(text)
-        raise UnsupportedError(
-            f"registries come with the next release · {reference}; "
-            + advice.format(reference, _layout_for(reference))
-        )
-    return reference
+    return found
+
+
+def client_certificate(text: str) -> Path | tuple[Path, Path]:
+    """Return a file with certificate and key, or the two files: ``cert.pem,key.pem``."""
+    certificate, comma, key = text.partition(",")
+    if not certificate or (comma and not key):
+        raise click.BadParameter(f"got {text!r}, wanted FILE or CERT,KEY")
+    for name in (certificate, key):
+        if name and not Path(name).is_file():
+            raise click.BadParameter(f"there is no file {name!r}")
+    return (Path(certificate), Path(key)) if comma else Path(certificate)
 
 
 def _refuse_path(text: str) -> None:
@@ -79,7 +73,3 @@ def _refuse_path(text: str) -> None:
         raise click.BadParameter(
             f"{text!r} names an image in a registry; did you mean {kind}{text}?"
         )
-
-
-def _layout_for(reference: RegistryReference) -> str:
-    return f"oci:{reference.repository.rpartition('/')[2]}:{reference.tag or 'latest'}"

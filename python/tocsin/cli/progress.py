@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, Self
@@ -43,7 +44,9 @@ def display_for(output: Output) -> Display:
     """Return the display that suits stderr."""
     if output.quiet:
         return _Silence()
-    return _Bars() if streams.is_terminal(sys.stderr) else _Lines()
+    # Lines that --debug prints would be written across the bars.
+    drawn = streams.is_terminal(sys.stderr) and not os.environ.get("TOCSIN_DEBUG")
+    return _Bars() if drawn else _Lines()
 
 
 def ztoc_line(size: int, span_count: int, seconds: float | None) -> str:

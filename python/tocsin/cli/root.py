@@ -22,13 +22,18 @@ def _print_version(context: click.Context, _parameter: click.Parameter, asked: b
     commands_in={
         "create": "tocsin.cli.create",
         "convert": "tocsin.cli.convert",
+        "copy": "tocsin.cli.copy",
         "info": "tocsin.cli.info",
         "ztoc": "tocsin.cli.ztoc",
         "index": "tocsin.cli.index",
     },
     context={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option("--debug", is_flag=True, help="Show tracebacks (also TOCSIN_DEBUG=1).")
+@click.option(
+    "--debug",
+    is_flag=True,
+    help="Show requests to registries, without secrets, and tracebacks (also TOCSIN_DEBUG=1).",
+)
 @click.option(
     "--version",
     is_flag=True,
@@ -44,14 +49,15 @@ def root(*, debug: bool) -> None:
     over each layer, without root, Docker or containerd.
 
     Images are named as skopeo and podman name them:
-      oci:DIR[:TAG]            an OCI layout directory
-      oci-archive:FILE[:TAG]   a tar of such a layout
-      docker-archive:FILE      what docker save writes (read only)
+      [docker://]HOST/REPO:TAG  an image in a registry
+      oci:DIR[:TAG]             an OCI layout directory
+      oci-archive:FILE[:TAG]    a tar of such a layout
+      docker-archive:FILE       what docker save writes (read only)
 
     Examples:
-      skopeo copy --all docker://alpine oci:alpine:latest
-      tocsin convert oci:alpine:latest oci:alpine:soci
-      tocsin info oci:alpine:soci
+      tocsin create ghcr.io/team/app:1
+      tocsin convert ghcr.io/team/app:1 ghcr.io/team/app:1-soci
+      tocsin info ghcr.io/team/app:1-soci
       tocsin ztoc build layer.tar.gz -o layer.ztoc
 
     Results go to stdout, with --json as one document; words go to stderr.

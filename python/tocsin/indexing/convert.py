@@ -21,9 +21,8 @@ from tocsin.indexing.soci_index import (
     is_soci_entry,
     start_index,
 )
-from tocsin.indexing.targets import check_free, open_pair
+from tocsin.indexing.targets import check_free, open_pair, pair_of
 from tocsin.model.media_types import OCI_INDEX, OCI_MANIFEST
-from tocsin.stores.opening import open_store
 
 if TYPE_CHECKING:
     from tocsin.indexing.results import Progress
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from tocsin.model.manifest import ImageIndex
     from tocsin.model.reference import Reference
     from tocsin.stores.base import Store
+    from tocsin.stores.registry import RegistryOptions
 
 
 def convert(
@@ -39,6 +39,8 @@ def convert(
     *,
     options: IndexingOptions | None = None,
     force: bool = False,
+    dry_run: bool = False,
+    registry: RegistryOptions | None = None,
     progress: Progress | None = None,
 ) -> ConvertResult:
     """Make an image with version 2 SOCI indexes from another.
@@ -48,6 +50,8 @@ def convert(
         destination: the converted image; without a tag it gets the source's tag, else ``latest``.
         options: how; the reference's defaults if ``None``.
         force: replace an image that `destination` names, the source itself included.
+        dry_run: do everything but write.
+        registry: how to reach registries; ``jobs`` is that of `options`.
         progress: told what happens, see `Progress`.
 
     Raises:
@@ -55,12 +59,15 @@ def convert(
         UnsupportedError: no layer can be indexed, or a place cannot be written.
         ConflictError: `destination` names an image already.
         VerificationError: a blob is not what its descriptor says; nothing of it is kept.
+        RegistryError: a registry refused or could not be reached; `AuthError` if for want of a
+            credential.
         OSError: a place cannot be read or written.
     """
     started = time.monotonic()
     options = options or IndexingOptions()
-    pair = open_pair(source, destination)
-    with open_store(pair.source) as read, open_store(pair.sink, write=True) as sink:
+    pair = pair_of(source, destination)
+    opened = open_pair(pair, registry=registry, dry_run=dry_run, jobs=options.jobs)
+    with opened as (read, sink, meter):
         check_free(sink, pair, force=force)
         target = resolve_image(read, pair.source.selector)
         images = platform_images(read, target, options.platforms, nested=False)
@@ -93,6 +100,8 @@ def convert(
         platforms=indexed.results,
         missing_prefetch=indexed.missing_prefetch,
         seconds=time.monotonic() - started,
+        traffic=meter.traffic,
+        dry_run=dry_run,
         image=image,
     )
 

@@ -50,6 +50,11 @@ class FoundIndex:
     soci_index: SociIndex | None = None
     problem: str | None = None
 
+    @property
+    def ztoc_size(self) -> int:
+        """Bytes of the zTOCs it lists."""
+        return sum(ztoc.size for ztoc in self.soci_index.ztocs) if self.soci_index else 0
+
 
 @dataclass(frozen=True, slots=True)
 class LayerCoverage:
@@ -148,6 +153,56 @@ class ImageCoverage:
         return sum(platform.ztoc_size for platform in self.platforms)
 
 
+@dataclass(frozen=True, slots=True)
+class PlatformIndexes:
+    """The SOCI indexes of one platform's image.
+
+    Attributes:
+        platform: as in `PlatformCoverage`.
+        manifest: of the image.
+        layer_count: layers it has.
+        soci_indexes: in the order a reader tries them.
+        problem: why nothing is known of it.
+    """
+
+    platform: Platform | None
+    manifest: Descriptor
+    layer_count: int = 0
+    soci_indexes: tuple[FoundIndex, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageIndexes:
+    """The SOCI indexes of an image.
+
+    Attributes:
+        image: its manifest or image index.
+        platforms: one for each image in it.
+    """
+
+    image: Descriptor
+    platforms: tuple[PlatformIndexes, ...]
+
+
+def image_indexes(store: Store, image: Descriptor) -> ImageIndexes:
+    """Return the SOCI indexes of an image; zTOCs are not read. As `image_coverage` otherwise."""
+    platforms = []
+    for entry, manifest in _images(store, image):
+        if isinstance(manifest, str):
+            platforms.append(PlatformIndexes(entry.platform, entry, problem=manifest))
+            continue
+        platforms.append(
+            PlatformIndexes(
+                entry.platform or _platform_of(store, manifest),
+                entry,
+                len(manifest.layers or ()),
+                tuple(soci_indexes_of(store, entry, manifest)),
+            )
+        )
+    return ImageIndexes(image, tuple(platforms))
+
+
 def image_coverage(store: Store, image: Descriptor) -> ImageCoverage:
     """Return which layers of an image have a zTOC.
 
@@ -162,25 +217,34 @@ def image_coverage(store: Store, image: Descriptor) -> ImageCoverage:
         FormatError: it is no image.
         VerificationError: its bytes are not what its digest says.
     """
-    manifests = [d for d in walk_manifests(store, image) if _may_be_image(d)]
-    single = len(manifests) == 1 and manifests[0].digest == image.digest
     ztocs: dict[tuple[Digest, Digest], LayerCoverage] = {}
     platforms = []
+    for entry, manifest in _images(store, image):
+        if isinstance(manifest, str):
+            platforms.append(PlatformCoverage(entry.platform, entry, problem=manifest))
+        else:
+            platforms.append(_platform_coverage(store, entry, manifest, ztocs))
+    return ImageCoverage(image, tuple(platforms))
+
+
+def _images(store: Store, image: Descriptor) -> Iterator[tuple[Descriptor, Manifest | str]]:
+    """Yield each platform's entry with its manifest, or with why that cannot be read."""
+    manifests = [d for d in walk_manifests(store, image) if _may_be_image(d)]
+    single = len(manifests) == 1 and manifests[0].digest == image.digest
     for entry in manifests:
         try:
             manifest = Manifest.from_json(store.manifest(entry))
         except _PROBLEMS as error:
             if single:
                 raise
-            platforms.append(PlatformCoverage(entry.platform, entry, problem=str(error)))
+            yield entry, str(error)
             continue
         if _is_image(manifest):
-            platforms.append(_platform_coverage(store, entry, manifest, ztocs))
+            yield entry, manifest
         elif single:
             raise UnsupportedError(
                 f"{store.name}: {entry.digest} is no image but {manifest.kind or 'an artifact'}"
             )
-    return ImageCoverage(image, tuple(platforms))
 
 
 def soci_indexes_of(store: Store, entry: Descriptor, manifest: Manifest) -> Iterator[FoundIndex]:

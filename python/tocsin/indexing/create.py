@@ -13,20 +13,23 @@ from tocsin.indexing.images import platform_images, resolve_image
 from tocsin.indexing.options import IndexingOptions
 from tocsin.indexing.platforms import index_platforms
 from tocsin.indexing.results import CreateResult
-from tocsin.indexing.targets import check_free, open_pair
-from tocsin.stores.opening import open_store
+from tocsin.indexing.targets import check_free, open_pair, pair_of
 
 if TYPE_CHECKING:
     from tocsin.indexing.results import Progress
     from tocsin.model.reference import Reference
+    from tocsin.stores.registry import RegistryOptions
 
 
 def create(
     source: str | Reference,
     destination: str | Reference | None = None,
     *,
+    output: str | Reference | None = None,
     options: IndexingOptions | None = None,
     force: bool = False,
+    dry_run: bool = False,
+    registry: RegistryOptions | None = None,
     progress: Progress | None = None,
 ) -> CreateResult:
     """Make a version 1 SOCI index for each platform of an image.
@@ -35,8 +38,11 @@ def create(
         source: the image, such as ``oci:some/dir:tag``.
         destination: where the image is copied with its indexes, or another tag for it in the same
             place; ``None`` puts the indexes beside the source image.
+        output: where only the indexes and zTOCs go, without the image.
         options: how; the reference's defaults if ``None``.
         force: replace an image that `destination` names.
+        dry_run: do everything but write.
+        registry: how to reach registries; ``jobs`` is that of `options`.
         progress: told what happens, see `Progress`.
 
     Raises:
@@ -44,14 +50,17 @@ def create(
         UnsupportedError: no layer can be indexed, or the place cannot be written.
         ConflictError: `destination` names an image already.
         VerificationError: a blob is not what its descriptor says; nothing of it is kept.
+        RegistryError: a registry refused or could not be reached; `AuthError` if for want of a
+            credential.
         OSError: a place cannot be read or written.
     """
     started = time.monotonic()
     options = options or IndexingOptions()
-    pair = open_pair(source, destination)
-    with open_store(pair.source) as read, open_store(pair.sink, write=True) as sink:
-        # Another name for the image, here or elsewhere; its own name can stay, it does not change.
-        named = pair.tag is not None and not pair.overwrites_source
+    pair = pair_of(source, destination, output=output)
+    # Another name for the image, here or elsewhere; its own name can stay, it does not change.
+    named = pair.tag is not None and not pair.overwrites_source
+    opened = open_pair(pair, registry=registry, dry_run=dry_run, jobs=options.jobs)
+    with opened as (read, sink, meter):
         if named:
             check_free(sink, pair, force=force)
         target = resolve_image(read, pair.source.selector)
@@ -79,4 +88,6 @@ def create(
         platforms=indexed.results,
         missing_prefetch=indexed.missing_prefetch,
         seconds=time.monotonic() - started,
+        traffic=meter.traffic,
+        dry_run=dry_run,
     )

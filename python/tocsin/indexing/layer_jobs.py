@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCTET_STREAM, Compression, layer_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from tocsin.indexing.options import IndexingOptions
     from tocsin.indexing.results import Event, Progress
@@ -69,6 +69,15 @@ def layer_key(layer: Descriptor) -> LayerKey:
 
 class _CancelledError(Exception):
     """Another layer failed, or the user stopped; only the first reason is told."""
+
+
+class _OddLayerError(Exception):
+    """A layer cannot be indexed; `verified` says whether its digest was right."""
+
+    def __init__(self, reason: str, *, verified: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.verified = verified
 
 
 class LayerJobs:
@@ -195,11 +204,12 @@ class LayerJobs:
         self._tell(LayerStarted(layer))
         try:
             found = self._read(layer)
-        except (FormatError, UnsupportedError) as error:
+        except _OddLayerError as odd:
             # Odd, or damaged? A layer that is what its digest says is left out with the reason; the
             # reference fails the whole image.
-            self._verify(layer)
-            fate = LayerFate(LayerResult(layer, skipped=str(error)))
+            if not odd.verified:
+                self._verify(layer)
+            fate = LayerFate(LayerResult(layer, skipped=odd.reason))
         else:
             fate = self._keep(layer, found)
         fate = replace(fate, result=replace(fate.result, seconds=time.monotonic() - started))
@@ -213,21 +223,22 @@ class LayerJobs:
             format=None if kind is None else _FORMATS[kind.compression],
             reference_identical=self._options.reference_identical,
         )
-        if (
-            self._carry
-            and not self._sink.has_blob(layer)
-            and not self._sink.can_mount(self._source)
-        ):
-            failures: list[Exception] = []
-            pieces = self._through(layer, indexer, failures)
-            # Read once, for both; what the indexer refuses is copied all the same.
-            self._sink.put_blob(pieces, digest=layer.digest, size=layer.size)
-            if failures:
-                raise failures[0]
-        else:
-            for piece in self._pieces(layer):
-                indexer.push(piece)
-        found = indexer.finish()
+        refused: list[Exception] = []
+        streamed = self._is_to_be_streamed(layer)
+        with closing(self._through(layer, indexer, refused)) as pieces:
+            if streamed:
+                # Read once, for both; what the indexer refuses is copied all the same.
+                self._sink.put_blob(pieces, digest=layer.digest, size=layer.size)
+            else:
+                for _ in pieces:
+                    if refused:
+                        break
+        try:
+            if refused:
+                raise refused[0]
+            found = indexer.finish()
+        except (FormatError, UnsupportedError) as error:
+            raise _OddLayerError(str(error), verified=streamed) from error
         if found.digest != str(layer.digest):
             raise VerificationError(
                 f"{self._source.name}: layer digest is {found.digest}, "
@@ -236,6 +247,18 @@ class LayerJobs:
                 actual=found.digest,
             )
         return found
+
+    def _is_to_be_streamed(self, layer: Descriptor) -> bool:
+        """Return whether the sink must get the layer's bytes from here, while they are indexed.
+
+        Where taking a layer over needs no byte of it, that is tried first: were it refused only
+        after the layer is indexed, the layer would have to be read again.
+        """
+        if not self._carry or self._sink.has_blob(layer):
+            return False
+        if not self._sink.can_mount(self._source):
+            return True
+        return self._sink.mounts_unread and not self._sink.mount_blob(layer, self._source)
 
     def _pieces(self, layer: Descriptor) -> Iterator[bytes]:
         done = 0
@@ -246,14 +269,14 @@ class LayerJobs:
             self._tell(LayerAdvanced(layer, done))
 
     def _through(
-        self, layer: Descriptor, indexer: LayerPass, failures: list[Exception]
-    ) -> Iterator[bytes]:
+        self, layer: Descriptor, indexer: LayerPass, refused: list[Exception]
+    ) -> Generator[bytes, None, None]:
         for piece in self._pieces(layer):
-            if not failures:
+            if not refused:
                 try:
                     indexer.push(piece)
                 except (FormatError, UnsupportedError) as error:
-                    failures.append(error)
+                    refused.append(error)
             yield piece
 
     def _verify(self, layer: Descriptor) -> None:

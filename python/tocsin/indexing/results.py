@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.platform import Platform
+    from tocsin.stores.metering import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class CreateResult:
         platforms: one for each image indexed.
         missing_prefetch: prefetch paths that no indexed layer has.
         seconds: wall time of the whole.
+        traffic: bytes read and brought to the destination.
+        dry_run: whether nothing was written.
     """
 
     source: str
@@ -75,6 +78,8 @@ class CreateResult:
     platforms: tuple[PlatformResult, ...]
     missing_prefetch: tuple[str, ...]
     seconds: float
+    traffic: Traffic
+    dry_run: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,15 @@ class OciLayout(FileStore):
             raise NotFoundError(f"{self._place(descriptor.digest)}: is not there, cannot tag it")
         self._change_index(lambda index: index.with_entry(descriptor, tag=tag))
 
+    def delete_manifest(self, descriptor: Descriptor) -> None:
+        """Take a manifest off ``index.json`` and remove its blob; what it lists stays."""
+        path = self._blob_path(descriptor.digest)
+        if not self.has_blob(descriptor):
+            raise NotFoundError(f"{self._place(descriptor.digest)}: is not there")
+        self._change_index(lambda index: index.without(descriptor.digest))
+        with place_in_errors(path):
+            path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Do nothing: no file stays open between calls."""
 

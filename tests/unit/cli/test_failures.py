@@ -18,8 +18,8 @@ CODES = {
     errors.ConflictError: exit_codes.FAILED,
     errors.UnsupportedError: exit_codes.UNSUPPORTED,
     errors.NotFoundError: exit_codes.NOT_FOUND,
-    errors.RegistryError: exit_codes.IO_ERROR,
-    errors.AuthError: exit_codes.IO_ERROR,
+    errors.RegistryError: exit_codes.REGISTRY,
+    errors.AuthError: exit_codes.REGISTRY,
 }
 
 
@@ -49,6 +49,16 @@ def test_a_wrong_reference_is_wrong_usage():
 def test_what_to_do_becomes_the_hint():
     failure = explain(errors.NotFoundError("place: is not there; look elsewhere"))
     assert (failure.message, failure.hint) == ("place: is not there", "look elsewhere")
+
+
+def test_registries_have_hints_of_their_own():
+    refused = errors.AuthError("place: refused, HTTP 401; no credential was found, looked at: x")
+    failure = explain(refused)
+    assert failure.message == str(refused)
+    assert failure.hint.startswith("log in with docker login")
+    assert explain(errors.RegistryError("p: HTTP 503", temporary=True)).hint.startswith("try again")
+    assert explain(errors.RegistryError("p: HTTP 400")).hint == ""
+    assert explain(errors.RegistryError("p: no; do so", temporary=True)).hint == "do so"
 
 
 def test_notes_say_where_and_what_to_do():

@@ -594,10 +594,6 @@ def test_convert_when_from_a_docker_archive_then_layers_get_plain_ztocs(tmp_path
 def test_convert_when_a_place_is_no_place_for_it_then_it_says_so(source, tmp_path):
     golden_image(USTAR).put(source, "t")
     here = f"oci:{source.path}:t"
-    with pytest.raises(UnsupportedError, match="registries come with a later release"):
-        convert("docker://h.example/r:1", f"oci:{tmp_path}/x:c")
-    with pytest.raises(UnsupportedError, match="registries come with a later release"):
-        convert(here, "docker://h.example/r:1")
     with pytest.raises(UnsupportedError, match="cannot be written"):
         convert(here, f"docker-archive:{tmp_path}/x:c")
     with pytest.raises(FileNotFoundError):

@@ -6,7 +6,7 @@ import pytest
 
 from support.images import make_image
 from tocsin.errors import ConflictError, FormatError, UnsupportedError
-from tocsin.indexing.targets import check_free, open_pair
+from tocsin.indexing.targets import check_free, pair_of
 from tocsin.model.reference import parse_reference
 from tocsin.stores.layout import OciLayout
 
@@ -32,10 +32,10 @@ DIGEST = "sha256:" + "1" * 64
 def test_pair_when_two_are_named_then_place_and_tag_are_clear(
     source, destination, named, tag, carries
 ):
-    pair = open_pair(source, destination)
+    pair = pair_of(source, destination)
     assert (str(pair.named_sink), pair.tag, pair.carries) == (named, tag, carries)
     assert pair.source == parse_reference(source)
-    assert open_pair(parse_reference(source), parse_reference(destination)) == pair
+    assert pair_of(parse_reference(source), parse_reference(destination)) == pair
     assert not pair.overwrites_source
 
 
@@ -43,17 +43,17 @@ def test_pair_when_two_are_named_then_place_and_tag_are_clear(
 def test_pair_when_the_destination_is_the_source_then_it_says_so(tmp_path, place):
     (tmp_path / "link").symlink_to(tmp_path / "A")
     for other in ("A", "link", "x/../A"):
-        pair = open_pair(f"{place}:{tmp_path}/A:t", f"{place}:{tmp_path}/{other}:t")
+        pair = pair_of(f"{place}:{tmp_path}/A:t", f"{place}:{tmp_path}/{other}:t")
         assert pair.overwrites_source
         assert not pair.carries
-        assert open_pair(f"{place}:{tmp_path}/A:t", f"{place}:{tmp_path}/{other}").overwrites_source
+        assert pair_of(f"{place}:{tmp_path}/A:t", f"{place}:{tmp_path}/{other}").overwrites_source
 
 
 def test_pair_when_no_destination_is_named_then_the_source_is_the_place():
-    pair = open_pair("oci:A:t", None)
+    pair = pair_of("oci:A:t", None)
     assert (pair.tag, pair.carries, pair.sink) == (None, False, parse_reference("oci:A:t"))
     assert pair.named_sink == pair.source
-    by_digest = open_pair(f"oci:A@{DIGEST}", None)
+    by_digest = pair_of(f"oci:A@{DIGEST}", None)
     assert str(by_digest.named_sink) == f"oci:A@{DIGEST}"
 
 
@@ -71,7 +71,7 @@ def test_pair_when_no_destination_is_named_then_the_source_is_the_place():
 )
 def test_pair_when_it_cannot_be_then_it_is_refused(source, destination, error, message):
     with pytest.raises(error, match=message):
-        open_pair(source, destination)
+        pair_of(source, destination)
 
 
 @pytest.fixture
@@ -84,18 +84,18 @@ def layout(tmp_path):
 def test_check_free_when_the_tag_is_taken_then_only_force_goes_on(layout):
     place = f"oci:{layout.path}"
     for destination, message in [("t", "the source image itself"), ("u", None)]:
-        pair = open_pair(f"{place}:t", f"{place}:{destination}")
+        pair = pair_of(f"{place}:t", f"{place}:{destination}")
         if message is None:
             check_free(layout, pair, force=False)
             continue
         with pytest.raises(ConflictError, match=message):
             check_free(layout, pair, force=False)
         check_free(layout, pair, force=True)
-    other = open_pair(f"oci:{Path('elsewhere')}:x", f"{place}:t")
+    other = pair_of(f"oci:{Path('elsewhere')}:x", f"{place}:t")
     with pytest.raises(ConflictError, match="names an image already"):
         check_free(layout, other, force=False)
     check_free(layout, other, force=True)
 
 
 def test_check_free_when_nothing_is_named_then_nothing_is_replaced(layout):
-    check_free(layout, open_pair(f"oci:{layout.path}:t", None), force=False)
+    check_free(layout, pair_of(f"oci:{layout.path}:t", None), force=False)

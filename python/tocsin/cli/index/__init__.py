@@ -6,8 +6,12 @@ from tocsin.cli.command import group
 
 
 @group(
-    commands_in={"info": "tocsin.cli.index.info"},
-    summary="Look into SOCI indexes.",
+    commands_in={
+        "ls": "tocsin.cli.index.ls",
+        "info": "tocsin.cli.index.info",
+        "rm": "tocsin.cli.index.rm",
+    },
+    summary="List, look into and remove SOCI indexes.",
 )
 def index() -> None:
-    """Look into SOCI indexes, the manifests that list the zTOCs of an image."""
+    """List, look into and remove SOCI indexes, the manifests that list the zTOCs of an image."""

@@ -12,7 +12,7 @@ import click
 
 from tocsin.cli import parameters, words
 from tocsin.cli.command import command
-from tocsin.cli.options import output_options
+from tocsin.cli.options import output_options, registry_options
 from tocsin.cli.output import Column, Output
 from tocsin.errors import FormatError, NotFoundError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tocsin.model.platform import Platform
     from tocsin.model.reference import Reference
     from tocsin.stores.base import Store
+    from tocsin.stores.registry import RegistryOptions
 
 _STDIN = "-"
 _COLUMNS = (
@@ -52,15 +53,24 @@ class _Found:
     metavar="OS/ARCH",
     help="Only this platform's.",
 )
+@registry_options
 @output_options
 @click.pass_context
-def info(context: click.Context, *, place: str, platform: Platform | None, output: Output) -> None:
+def info(
+    context: click.Context,
+    *,
+    place: str,
+    platform: Platform | None,
+    registry: RegistryOptions | None,
+    output: Output,
+) -> None:
     """Show what a SOCI index lists: zTOCs, their layers, prefetch artifacts, the subject.
 
     REFERENCE names an image, whose indexes are shown, or by its digest a SOCI index itself. FILE is
     a SOCI index as JSON; - for stdin.
 
     Examples:
+      tocsin index info ghcr.io/team/app:1-soci
       tocsin index info oci:images:app-soci
       tocsin index info oci:images@sha256:0123... --json
 
@@ -70,7 +80,7 @@ def info(context: click.Context, *, place: str, platform: Platform | None, outpu
         data = sys.stdin.buffer.read() if place == _STDIN else Path(place).read_bytes()
         found = [_Found(data, place)]
     else:
-        found = _indexes_at(parameters.source(place), platform)
+        found = _indexes_at(parameters.reference(place), platform, registry)
     if not output.json:
         for at, one in enumerate(found):
             if at:
@@ -87,10 +97,12 @@ def info(context: click.Context, *, place: str, platform: Platform | None, outpu
     output.document(json.loads(found[0].data))
 
 
-def _indexes_at(reference: Reference, platform: Platform | None) -> list[_Found]:
+def _indexes_at(
+    reference: Reference, platform: Platform | None, registry: RegistryOptions | None
+) -> list[_Found]:
     from tocsin.stores.opening import open_store  # noqa: PLC0415 (not for --help)
 
-    with open_store(reference) as store:
+    with open_store(reference, registry=registry) as store:
         found = list(_find(store, reference, platform))
     if not found:
         of = f" for {platform}" if platform is not None else ""
