@@ -18,8 +18,8 @@ use std::time::Duration;
 use criterion::{
     BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
-use measurement::CpuTime;
 use flate2::{Decompress, FlushDecompress};
+use measurement::CpuTime;
 use tocsin_core::gzip::{Event, GzipDecoder};
 use tocsin_core::inflate::Speed;
 
