@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from tocsin.errors import FormatError, NotFoundError, UnsupportedError
+from tocsin.errors import FormatError, NotFoundError, RegistryError, UnsupportedError
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.go_json import MAX_SIZE, decode_object
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
 MAX_TAGS = 1_000_000
 _PAGE_SIZE = "1000"
+_MAX_DOUBTS = 4
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _METHOD_NOT_ALLOWED = 405
 _NO_HEAD = frozenset({400, _METHOD_NOT_ALLOWED, 501})
@@ -335,6 +336,21 @@ class RegistryStore:
         return self._endpoint.url(kind, str(descriptor.digest))
 
     def _put_manifest(self, data: bytes, descriptor: Descriptor, tag: str | None) -> Answer:
+        """Put a manifest; repeated when the registry doubts a digest, since it is that of `data`.
+
+        docker-registry says so when another writer is just storing a blob that the manifest lists:
+        it reads the blob's link before that is written.
+        """
+        for failures in range(1, _MAX_DOUBTS + 1):
+            try:
+                return self._put_manifest_once(data, descriptor, tag)
+            except RegistryError as error:
+                if error.code != "DIGEST_INVALID":
+                    raise
+            self._endpoint.clock.sleep(self._endpoint.clock.backoff(failures))
+        return self._put_manifest_once(data, descriptor, tag)
+
+    def _put_manifest_once(self, data: bytes, descriptor: Descriptor, tag: str | None) -> Answer:
         digest = descriptor.digest
         answer = self._endpoint.send(
             "PUT",

@@ -540,6 +540,21 @@ def test_put_manifest_when_broken_then_repeated(registry, kinds):
         assert store.resolve("v1") == image.descriptor
 
 
+def test_put_manifest_when_docker_registry_races_and_doubts_the_digest_then_repeated(registry):
+    image = make_image()
+    registry.doubted_manifests = 3
+    with store_of(registry) as store:
+        image.put(store, "v1")
+        assert store.resolve("v1") == image.descriptor
+
+
+def test_put_manifest_when_the_digest_is_always_doubted_then_an_error(registry):
+    registry.doubted_manifests = 1000
+    with store_of(registry) as store, pytest.raises(RegistryError) as error:
+        make_image().put(store, "v1")
+    assert error.value.code == "DIGEST_INVALID"
+
+
 def test_put_manifest_when_the_type_is_refused_then_an_error_with_a_hint(registry):
     image = make_image()
     registry.refused_types = {OCI_MANIFEST}
