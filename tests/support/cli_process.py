@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
@@ -58,8 +59,16 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start ``tocsin``; `streams` as ``Popen`` takes them."""
     return subprocess.Popen(  # noqa: S603 (our own program)
-        [TOCSIN, *map(str, arguments)], env=dict(env or environment()), **streams
+        [TOCSIN, *map(str, arguments)],
+        env=dict(env or environment()),
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509 (the tests start no threads)
+        **streams,
     )
+
+
+def _heed_interrupts() -> None:
+    """A shell lets what it runs in the background ignore SIGINT, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def on_terminal(*arguments: str | Path, columns: int = 100, **changes: str) -> tuple[bytes, int]:
