@@ -1,4 +1,4 @@
-# Every job of this repository; `make help` lists them. CI calls the same targets.
+# Every job of this repository; `make help` lists them, and CI calls the same targets.
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -6,29 +6,90 @@ SETUP := .build/setup.stamp
 EXTENSION := .build/extension.stamp
 RUST_SOURCES := $(shell find rust/core/src rust/py/src -name '*.rs') Cargo.toml Cargo.lock \
 	rust/core/Cargo.toml rust/py/Cargo.toml
+CORPUS ?= .build/corpus
+CORPUS_SIZE ?= small
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## Say what each target does
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
-# pip alone is enough: where the venv module is missing, virtualenv from PyPI stands in.
+# pip alone is enough: where Python's own venv is missing, virtualenv from PyPI stands in.
 $(SETUP): pyproject.toml
 	@echo "==> setting up $(VENV) with the tools of pyproject.toml"
 	@mkdir -p .build
-	@test -x $(PYTHON) || python3 -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); \
-		python3 -m pip install --quiet --target .build/virtualenv virtualenv && \
-		PYTHONPATH=.build/virtualenv python3 -m virtualenv --quiet $(VENV); }
+	@test -x $(PYTHON) && $(PYTHON) -m pip --version >/dev/null 2>&1 \
+		|| python3 -m venv --clear $(VENV) 2>/dev/null \
+		|| { python3 -m pip install --quiet --target .build/virtualenv virtualenv \
+			&& PYTHONPATH=.build/virtualenv python3 -m virtualenv --quiet --clear $(VENV); }
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(PYTHON) -m pip install --quiet --group dev
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 
 $(EXTENSION): $(SETUP) $(RUST_SOURCES)
 	@echo "==> building the extension (release)"
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/maturin develop --release --quiet
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin develop --release --quiet 2>&1 \
+		| grep -v '^Requirement already satisfied' || true
+	@$(PYTHON) -c 'import tocsin._core'
 	@touch $@
 
 .PHONY: dev
 dev: $(EXTENSION) ## Set up .venv and build the extension into it
+
+.PHONY: demo
+demo: dev ## Index a real image made from this machine's files, and take a file out again
+	@$(PYTHON) demo/demo.py
+
+.PHONY: test
+test: test-rust test-python ## Run every test: Rust, Python, goldens, command line
+
+.PHONY: test-rust
+test-rust: ## Run the Rust tests
+	@echo "==> Rust tests"
+	@cargo test --quiet --package tocsin-core
+
+.PHONY: test-python
+test-python: dev ## Run the Python tests
+	@echo "==> Python tests"
+	@$(PYTHON) -m pytest -q
+
+.PHONY: lint
+lint: dev ## Check style, lints, types and stubs
+	@echo "==> rustfmt, clippy"
+	@cargo fmt --check
+	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+	@echo "==> ruff, mypy, stubtest"
+	@$(PYTHON) -m ruff check --quiet
+	@$(PYTHON) -m ruff format --check --quiet
+	@$(PYTHON) -m mypy
+	@$(PYTHON) -m mypy.stubtest tocsin._core
+
+.PHONY: fmt
+fmt: $(SETUP) ## Format everything
+	@cargo fmt
+	@$(PYTHON) -m ruff check --quiet --fix --select I
+	@$(PYTHON) -m ruff format --quiet
+
+.PHONY: bench
+bench: dev ## Measure beside the peers: CORPUS_SIZE=full for real figures, recorded in benches/record
+	@$(PYTHON) benches/corpus.py --size $(CORPUS_SIZE) --out $(CORPUS)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r benches/requirements.txt
+	@rm -rf target/criterion
+	@TOCSIN_CORPUS=$(abspath $(CORPUS)) cargo bench --quiet --package tocsin-core --benches
+	@$(PYTHON) benches/rooms_report.py
+	@TOCSIN_CORPUS=$(abspath $(CORPUS)) $(PYTHON) -m pytest -q benches --benchmark-only \
+		--benchmark-timer=time.process_time --benchmark-json=.build/journeys.json
+	@$(PYTHON) benches/journeys_report.py .build/journeys.json
+	@$(PYTHON) benches/processes.py --corpus $(CORPUS)
+	@$(PYTHON) benches/memory.py
+	@if command -v docker-registry >/dev/null; then $(PYTHON) benches/registry.py --layer-gib 3; \
+		else echo "docker-registry is not installed, so registries are left out"; fi
+
+.PHONY: fuzz
+fuzz: ## Run each fuzzer for FUZZ_SECONDS (needs a nightly toolchain and cargo-fuzz)
+	@cd rust/fuzz && for target in $$(cargo +nightly fuzz list); do \
+		echo "==> $$target for $(FUZZ_SECONDS) s"; \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done

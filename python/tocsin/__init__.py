@@ -1,18 +1,115 @@
 """tocsin: make container images start before they have arrived.
 
 Makes SOCI indexes of container images, byte for byte as the reference does, in one pass and without
-root, Docker or containerd.
+root, Docker or containerd. The names below are all there is to know; everything else may change.
 """
 
-from tocsin.errors import (
-    AuthError,
-    FormatError,
-    GzipError,
-    NotFoundError,
-    RegistryError,
-    TarError,
-    TocsinError,
-    UnsupportedError,
-    VerificationError,
-    ZtocError,
-)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tocsin.errors import (
+        AuthError,
+        ConflictError,
+        FormatError,
+        GzipError,
+        NotFoundError,
+        RegistryError,
+        TarError,
+        TocsinError,
+        UnsupportedError,
+        VerificationError,
+        ZtocError,
+    )
+    from tocsin.indexing.columns import FILES_DTYPE, SPANS_DTYPE
+    from tocsin.indexing.convert import convert
+    from tocsin.indexing.copy_image import CopyResult, copy
+    from tocsin.indexing.create import create
+    from tocsin.indexing.layer import IndexedLayerBytes, build_ztoc, index_layer
+    from tocsin.indexing.options import IndexingOptions
+    from tocsin.indexing.remove import remove_indexes
+    from tocsin.indexing.results import ConvertResult, CreateResult, LayerResult, PlatformResult
+    from tocsin.indexing.ztoc import FileMetadata, Ztoc
+    from tocsin.stores.metering import Traffic
+    from tocsin.stores.registry import RegistryOptions
+
+__all__ = [
+    "FILES_DTYPE",
+    "SPANS_DTYPE",
+    "AuthError",
+    "ConflictError",
+    "ConvertResult",
+    "CopyResult",
+    "CreateResult",
+    "FileMetadata",
+    "FormatError",
+    "GzipError",
+    "IndexedLayerBytes",
+    "IndexingOptions",
+    "LayerResult",
+    "NotFoundError",
+    "PlatformResult",
+    "RegistryError",
+    "RegistryOptions",
+    "TarError",
+    "TocsinError",
+    "Traffic",
+    "UnsupportedError",
+    "VerificationError",
+    "Ztoc",
+    "ZtocError",
+    "build_ztoc",
+    "convert",
+    "copy",
+    "create",
+    "index_layer",
+    "remove_indexes",
+]
+
+_HOMES = {
+    "AuthError": "tocsin.errors",
+    "ConflictError": "tocsin.errors",
+    "FormatError": "tocsin.errors",
+    "GzipError": "tocsin.errors",
+    "NotFoundError": "tocsin.errors",
+    "RegistryError": "tocsin.errors",
+    "TarError": "tocsin.errors",
+    "TocsinError": "tocsin.errors",
+    "UnsupportedError": "tocsin.errors",
+    "VerificationError": "tocsin.errors",
+    "ZtocError": "tocsin.errors",
+    "FILES_DTYPE": "tocsin.indexing.columns",
+    "SPANS_DTYPE": "tocsin.indexing.columns",
+    "convert": "tocsin.indexing.convert",
+    "CopyResult": "tocsin.indexing.copy_image",
+    "copy": "tocsin.indexing.copy_image",
+    "create": "tocsin.indexing.create",
+    "IndexedLayerBytes": "tocsin.indexing.layer",
+    "build_ztoc": "tocsin.indexing.layer",
+    "index_layer": "tocsin.indexing.layer",
+    "IndexingOptions": "tocsin.indexing.options",
+    "remove_indexes": "tocsin.indexing.remove",
+    "ConvertResult": "tocsin.indexing.results",
+    "CreateResult": "tocsin.indexing.results",
+    "LayerResult": "tocsin.indexing.results",
+    "PlatformResult": "tocsin.indexing.results",
+    "FileMetadata": "tocsin.indexing.ztoc",
+    "Ztoc": "tocsin.indexing.ztoc",
+    "Traffic": "tocsin.stores.metering",
+    "RegistryOptions": "tocsin.stores.registry",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 (whatever the name stands for)
+    """Import a public name when it is first used, so that ``tocsin --help`` is there at once."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

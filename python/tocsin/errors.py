@@ -10,6 +10,7 @@
     ├── VerificationError             a digest or size differs; .expected .actual
     ├── UnsupportedError              valid, but not done here
     ├── NotFoundError (LookupError)   no such path, blob, manifest or index
+    ├── ConflictError                 something is there already; forcing would replace it
     └── RegistryError (OSError)       the far side refused; .status .code .url .temporary
         └── AuthError
 
@@ -87,6 +88,10 @@ class UnsupportedError(TocsinError):
 
 class NotFoundError(TocsinError, LookupError):
     """There is no such path, blob, manifest, tag or index."""
+
+
+class ConflictError(TocsinError):
+    """Something is there already, and replacing it was not asked for."""
 
 
 class RegistryError(TocsinError, OSError):

@@ -1,13 +1,12 @@
 """Images of other tools are read, and other tools read ours."""
 
 import json
-import shutil
-import subprocess
 from dataclasses import replace
 
 import pytest
 
 from support.images import make_image, put_index, referrer_to
+from support.tools import tool
 from tocsin.indexing.soci_index import (
     SOCI_INDEX_V1,
     IndexedLayer,
@@ -28,25 +27,9 @@ from tocsin.stores.walk import walk_manifests
 pytestmark = pytest.mark.interop
 
 
-def tool(name):
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-
-    def run(*args):
-        done = subprocess.run(  # noqa: S603 (a tool of the test machine)
-            [path, *map(str, args)], capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
-
-
 @pytest.fixture
 def skopeo():
-    run = tool("skopeo")
-    return lambda *args: run("--insecure-policy", *args)
+    return tool("skopeo", "--insecure-policy")
 
 
 @pytest.fixture

@@ -8,9 +8,11 @@ mod support;
 use serde_json::Value;
 use support::{golden, mixed_data, zlib_gunzip, zlib_gzip};
 use tocsin_core::Error;
+use tocsin_core::digest::Digest;
+use tocsin_core::error::GzipError;
 use tocsin_core::extract::{data_range, inflate_span, read_span};
 use tocsin_core::indexer::{IndexOptions, LayerFormat, LayerIndexer};
-use tocsin_core::span::{SpanId, UncompressedOffset};
+use tocsin_core::span::{BitOffset, CompressedOffset, SpanId, UncompressedOffset};
 use tocsin_core::ztoc::{Zinfo, Ztoc};
 
 fn index(layer: &[u8], options: IndexOptions) -> Ztoc {
@@ -143,4 +145,21 @@ fn inflate_span_when_ztoc_lies_about_the_checkpoint_then_typed_error() {
         let error = inflate_span(&lying, SpanId(1), bytes).unwrap_err();
         assert!(matches!(error, Error::Gzip { .. }), "{error}");
     }
+}
+
+/// Found by `ztoc_never_panics`: the position of the error overflowed.
+#[test]
+fn inflate_span_when_checkpoint_is_beyond_countable_bits_then_typed_error() {
+    let size = u64::MAX >> 1;
+    // A block that goes on: the span ends before it.
+    let bytes = [0b010, 0];
+    let mut ztoc = index(&zlib_gzip(&tar_of(b"x"), 6), IndexOptions::default());
+    let Zinfo::Gzip(zinfo) = &mut ztoc.zinfo else { panic!("a gzip layer") };
+    zinfo.checkpoints[0].compressed = CompressedOffset(size - 2);
+    ztoc.compressed_archive_size = size;
+    ztoc.span_digests = vec![Digest::of(&bytes)];
+    let ztoc = Ztoc::from_bytes(&ztoc.to_bytes().unwrap()).unwrap();
+    let error = inflate_span(&ztoc, SpanId(0), &bytes).unwrap_err();
+    let kind = GzipError::Truncated("a span");
+    assert_eq!(error, Error::Gzip { kind, at: BitOffset(u64::MAX) });
 }

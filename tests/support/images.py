@@ -13,6 +13,9 @@ from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.manifest import ImageIndex, Manifest
 from tocsin.model.media_types import (
+    DOCKER_CONFIG,
+    DOCKER_INDEX,
+    DOCKER_MANIFEST,
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER,
@@ -44,17 +47,18 @@ class Image:
     layer_descriptors: tuple[Descriptor, ...]
     config: bytes
     manifest: bytes
+    media_type: str = OCI_MANIFEST
 
     @property
     def descriptor(self) -> Descriptor:
-        return Descriptor.of(self.manifest, OCI_MANIFEST)
+        return Descriptor.of(self.manifest, self.media_type)
 
     def put(self, store: Store, tag: str | None = None) -> Descriptor:
         """Put blobs, then the manifest."""
         for layer, descriptor in zip(self.layers, self.layer_descriptors, strict=True):
             store.put_blob(layer, digest=descriptor.digest, size=descriptor.size)
         store.put_blob(self.config)
-        return store.put_manifest(self.manifest, OCI_MANIFEST, tag=tag)
+        return store.put_manifest(self.manifest, self.media_type, tag=tag)
 
 
 def make_image(
@@ -77,15 +81,43 @@ def make_image(
     return Image(layers, descriptors, config, manifest.to_json())
 
 
-def put_index(store: Store, images: dict[str, Image], tag: str | None = None) -> Descriptor:
-    """Put a multi-platform image: platform text → image."""
+def image_of(
+    *layers: tuple[bytes, str], platform: str = "linux/amd64", docker: bool = False
+) -> Image:
+    """Return an image with these layers, each bytes and media type, whatever they are."""
+    parsed = Platform.parse(platform)
+    descriptors = tuple(Descriptor.of(layer, media_type) for layer, media_type in layers)
+    # Nothing here looks at diff ids; they need only be as many as the layers.
+    diff_ids = [str(descriptor.digest) for descriptor in descriptors]
+    config = json.dumps(
+        {**parsed.to_struct(), "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+    ).encode()
+    config_type, media_type = (
+        (DOCKER_CONFIG, DOCKER_MANIFEST) if docker else (OCI_CONFIG, OCI_MANIFEST)
+    )
+    manifest = Manifest(Descriptor.of(config, config_type), descriptors, media_type=media_type)
+    blobs = tuple(layer for layer, _ in layers)
+    return Image(blobs, descriptors, config, manifest.to_json(), media_type)
+
+
+def put_index(
+    store: Store,
+    images: dict[str, Image],
+    tag: str | None = None,
+    *,
+    more: tuple[Descriptor, ...] = (),
+    docker: bool = False,
+) -> Descriptor:
+    """Put a multi-platform image: platform text → image, then `more` entries."""
     entries = []
     for platform, image in images.items():
         put = image.put(store)
         entries.append(
             Descriptor(put.media_type, put.digest, put.size, platform=Platform.parse(platform))
         )
-    return store.put_manifest(ImageIndex(tuple(entries)).to_json(), OCI_INDEX, tag=tag)
+    media_type = DOCKER_INDEX if docker else OCI_INDEX
+    index = ImageIndex((*entries, *more), media_type)
+    return store.put_manifest(index.to_json(), media_type, tag=tag)
 
 
 def referrer_to(subject: Descriptor, artifact_type: str) -> bytes:

@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 
 from tocsin import _core
-from tocsin.indexing.options import DEFAULT_SPAN_SIZE
-from tocsin.indexing.soci_index import BUILD_TOOL
+from tocsin.indexing.options import BUILD_TOOL, DEFAULT_SPAN_SIZE
 from tocsin.indexing.ztoc import Ztoc
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ def index_layer(
             bytes, or an iterable of pieces.
         span_size: least uncompressed bytes between checkpoints; a plain tar's spans have exactly
             so many.
-        format: ``gzip`` or ``uncompressed``, as a media type says it; by the first bytes if ``None``.
+        format: ``gzip`` or ``uncompressed``, as a media type says it; ``None`` looks at the bytes.
         reference_identical: keep checkpoints that make the reference's own reader refuse the layer.
         diff_id: also hash the uncompressed bytes.
         progress: called with the compressed bytes read so far; may raise to stop.
@@ -189,14 +188,23 @@ def _pieces(source: LayerSource) -> Iterator[bytes | bytearray | memoryview]:
         view = memoryview(source).cast("B")
         for start in range(0, len(view), PIECE_SIZE):
             yield view[start : start + PIECE_SIZE]
-    elif hasattr(source, "read"):
+    elif isinstance(source, _Readable):
         yield from _read_pieces(source)
     else:
         yield from source
 
 
-def _read_pieces(file: IO[bytes]) -> Iterator[bytes]:
-    while piece := file.read(PIECE_SIZE):
+@runtime_checkable
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes | None: ...
+
+
+def _read_pieces(file: _Readable) -> Iterator[bytes]:
+    while (piece := file.read(PIECE_SIZE)) != b"":
+        if piece is None:  # not the end: such a file may have more later
+            raise BlockingIOError("layer is a non-blocking file with no bytes yet")
         if not isinstance(piece, bytes):
-            raise TypeError(f"layer gave {type(piece).__name__}, wanted bytes: open it in binary mode")
+            raise TypeError(
+                f"layer gave {type(piece).__name__}, wanted bytes: open it in binary mode"
+            )
         yield piece

@@ -11,6 +11,8 @@ from tocsin.errors import UnsupportedError
 if TYPE_CHECKING:
     from tocsin.model.platform import Platform
 
+BUILD_TOOL = "AWS SOCI CLI v0.2"
+"""What the reference calls itself; written by us too, since it is part of the digests."""
 DEFAULT_SPAN_SIZE = 4 << 20
 """Least uncompressed bytes between checkpoints (the reference's default)."""
 DEFAULT_MIN_LAYER_SIZE = 10 << 20
@@ -22,7 +24,7 @@ _MAX_DEFAULT_JOBS = 4
 
 
 def default_jobs() -> int:
-    """Return how many layers are indexed at once unless asked otherwise: the processors, at most 4."""
+    """Return how many layers are indexed at once by default: the processors, at most 4."""
     return min(_MAX_DEFAULT_JOBS, len(os.sched_getaffinity(0)) if _HAS_AFFINITY else 2)
 
 
@@ -40,6 +42,7 @@ class IndexingOptions:
         jobs: how many layers are indexed at once.
         optimizations: of `OPTIMIZATIONS`.
         prefetch: paths of files to be fetched before a container starts.
+        rebuild: read layers again whose zTOC is at the destination already.
         reference_identical: make every byte as the reference does, even where its own reader then
             refuses the layer.
     """
@@ -50,6 +53,7 @@ class IndexingOptions:
     jobs: int = field(default_factory=default_jobs)
     optimizations: frozenset[str] = frozenset()
     prefetch: tuple[str, ...] = ()
+    rebuild: bool = False
     reference_identical: bool = False
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from tocsin.errors import UnsupportedError
+from tocsin.model.entry_path import clean_path
 from tocsin.model.fields import Fields
 from tocsin.model.go_json import decode_object, encode, omit_empty
 
@@ -106,14 +107,13 @@ def plan_prefetch(paths: Iterable[str], layers: Sequence[SearchableLayer]) -> Pr
     """Find the spans that hold files.
 
     Args:
-        paths: as a user writes them; surrounding blanks and empty ones do not count.
+        paths: as a user writes them, see `wanted_names`.
         layers: from the lowest up, only those with a zTOC. The uppermost that has an entry of
             **exactly** that name is taken: ``./x`` or ``x/`` never match, whiteouts are not seen.
     """
     ranges: list[list[PrefetchRange]] = [[] for _ in layers]
     missing = []
-    for path in filter(None, (path.strip(_GO_BLANKS) for path in paths)):
-        name = clean_path(path)
+    for name in wanted_names(paths):
         for layer, into in zip(reversed(layers), reversed(ranges), strict=True):
             found = layer.find(name)
             if found is not None:
@@ -125,15 +125,13 @@ def plan_prefetch(paths: Iterable[str], layers: Sequence[SearchableLayer]) -> Pr
     return PrefetchPlan(tuple(artifacts), tuple(missing))
 
 
-def clean_path(path: str) -> str:
-    """Return the name of an entry that an absolute or relative path means: ``/a/../b/`` → ``b``."""
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part == "..":
-            del parts[-1:]
-        elif part not in ("", "."):
-            parts.append(part)
-    return "/".join(parts)
+def wanted_names(paths: Iterable[str]) -> list[str]:
+    """Return the names of entries that `paths` mean, in order, each once.
+
+    Surrounding blanks and empty paths do not count.
+    """
+    stripped = (path.strip(_GO_BLANKS) for path in paths)
+    return list(dict.fromkeys(clean_path(path) for path in stripped if path))
 
 
 def merge_ranges(ranges: Iterable[PrefetchRange]) -> tuple[PrefetchRange, ...]:

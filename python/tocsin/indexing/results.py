@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.platform import Platform
+    from tocsin.stores.metering import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class LayerResult:
         ztoc: as the SOCI index lists it; ``None`` when the layer has none.
         skipped: why it has none; ``None`` when it has one.
         notes: what was done differently from the reference, and why.
+        reused: whether its zTOC was there already, so that the layer was not read.
         entry_count: entries in its tar; 0 when skipped.
         span_count: spans; 0 when skipped.
         uncompressed_size: bytes of the uncompressed stream; 0 when skipped.
@@ -33,6 +35,7 @@ class LayerResult:
     ztoc: Descriptor | None = None
     skipped: str | None = None
     notes: tuple[str, ...] = ()
+    reused: bool = False
     entry_count: int = 0
     span_count: int = 0
     uncompressed_size: int = 0
@@ -66,6 +69,8 @@ class CreateResult:
         platforms: one for each image indexed.
         missing_prefetch: prefetch paths that no indexed layer has.
         seconds: wall time of the whole.
+        traffic: bytes read and brought to the destination.
+        dry_run: whether nothing was written.
     """
 
     source: str
@@ -73,6 +78,8 @@ class CreateResult:
     platforms: tuple[PlatformResult, ...]
     missing_prefetch: tuple[str, ...]
     seconds: float
+    traffic: Traffic
+    dry_run: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +117,7 @@ class LayerAdvanced:
 
 @dataclass(frozen=True, slots=True)
 class LayerFinished:
-    """A layer is done; its fate is in `result`. Skipped without being read, it has no start."""
+    """A layer is done; its fate is in `result`. One that was not read has no start."""
 
     result: LayerResult
 

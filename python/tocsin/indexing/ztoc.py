@@ -1,7 +1,7 @@
 """The zTOC of one layer: what is in it, where its spans are, and any file out of it.
 
-The face of ``tocsin._core.Ztoc``. Nothing here fetches anything over a network: a layer is a file, a
-file object or bytes at hand. The format is explained in docs/format.md.
+The face of ``tocsin._core.Ztoc``. Nothing here fetches anything over a network: a layer is a
+file, a file object or bytes at hand. The format is explained in docs/format.md.
 """
 
 from __future__ import annotations
@@ -15,56 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, overload
 
-import numpy as np
-
 from tocsin import _core
 from tocsin.errors import NotFoundError, UnsupportedError, VerificationError
+from tocsin.model.entry_path import clean_path
 
 if TYPE_CHECKING:
+    import numpy as np
     from typing_extensions import Buffer
-
-FILES_DTYPE = np.dtype(
-    [
-        ("type", "S8"),
-        ("uncompressed_offset", "<i8"),
-        ("uncompressed_size", "<i8"),
-        ("first_span", "<u4"),
-        ("end_span", "<u4"),
-        ("mode", "<i8"),
-        ("uid", "<u4"),
-        ("gid", "<u4"),
-        ("devmajor", "<i8"),
-        ("devminor", "<i8"),
-        ("mod_time", "<M8[us]"),
-    ]
-)
-"""Columns of ``Ztoc.files``.
-
-``type``: ``reg``, ``hardlink``, ``symlink``, ``char``, ``block``, ``dir`` or ``fifo``.
-``uncompressed_offset``, ``uncompressed_size``: bytes in the uncompressed layer.
-``first_span``, ``end_span``: the spans with the entry's data, half-open; equal when it has none.
-``mode``, ``uid``, ``gid``, ``devmajor``, ``devminor``: as in the tar header.
-``mod_time``: UTC, cut to microseconds; NaT when the zTOC has none.
-"""
-
-SPANS_DTYPE = np.dtype(
-    [
-        ("compressed_start", "<u8"),
-        ("compressed_end", "<u8"),
-        ("uncompressed_start", "<u8"),
-        ("uncompressed_end", "<i8"),
-        ("bits", "u1"),
-        ("sha256", "V32"),
-    ]
-)
-"""Columns of ``Ztoc.spans``; ranges are half-open, in bytes.
-
-``compressed_start``, ``compressed_end``: what to fetch of the layer; neighbours may share one byte.
-``uncompressed_start``, ``uncompressed_end``: what it holds; -1 for the end of a gzip layer's last span,
-which goes on to the end of the stream.
-``bits``: how many high-order bits of the first fetched byte belong to the span (0: all of it).
-``sha256``: digest of the compressed bytes, raw.
-"""
 
 Layer = str | os.PathLike[str] | IO[bytes] | bytes | bytearray | memoryview
 """A layer at hand: a path, a seekable binary file object, or its bytes."""
@@ -74,7 +31,8 @@ Layer = str | os.PathLike[str] | IO[bytes] | bytes | bytearray | memoryview
 class FileMetadata:
     """One entry of a layer, as the zTOC lists it.
 
-    Names are decoded as UTF-8 with ``surrogateescape``, so that ``os.fsencode`` gives back any bytes.
+    Names are decoded as UTF-8 with ``surrogateescape``, so that ``os.fsencode`` gives any bytes
+    back.
 
     Attributes:
         name: as in the tar, uncleaned; directories end with a slash.
@@ -197,16 +155,20 @@ class Ztoc:
 
     @cached_property
     def files(self) -> np.ndarray[Any, np.dtype[np.void]]:
-        """All entries as a read-only structured array, one row each; see ``FILES_DTYPE``.
+        """All entries as a read-only structured array, one row each; see ``tocsin.FILES_DTYPE``.
 
         Row ``i`` belongs to ``paths[i]`` and ``entries[i]``.
         """
-        return np.frombuffer(self._core.file_rows(), dtype=FILES_DTYPE)
+        from tocsin.indexing import columns  # noqa: PLC0415 (numpy takes longer than a small layer)
+
+        return columns.files_array(self._core.file_rows())
 
     @cached_property
     def spans(self) -> np.ndarray[Any, np.dtype[np.void]]:
-        """All spans as a read-only structured array, row ``i`` for span ``i``; see ``SPANS_DTYPE``."""
-        return np.frombuffer(self._core.span_rows(), dtype=SPANS_DTYPE)
+        """All spans as a read-only structured array, one row each; see ``tocsin.SPANS_DTYPE``."""
+        from tocsin.indexing import columns  # noqa: PLC0415 (as above)
+
+        return columns.spans_array(self._core.span_rows())
 
     @cached_property
     def paths(self) -> list[str]:
@@ -229,18 +191,21 @@ class Ztoc:
         Raises:
             NotFoundError: the layer has no such entry.
         """
+        return self.entries[self._index_of(path)]
+
+    def _index_of(self, path: str) -> int:
         index = self._index_by_path.get(clean_path(path))
         if index is None:
             raise NotFoundError(f"{path}: no such entry in the ztoc")
-        return self.entries[index]
+        return index
 
     def span_of(self, offset: int) -> int:
         """Return the id of the span that holds byte `offset` of the uncompressed layer.
 
         Raises:
-            IndexError: `offset` is negative, or there are no spans.
+            IndexError: `offset` is no int64 from 0 on, or there are no spans.
         """
-        span_id = self._core.span_of(offset) if offset >= 0 else None
+        span_id = self._core.span_of(offset) if 0 <= offset < 1 << 63 else None
         if span_id is None:
             raise IndexError(f"no span holds uncompressed byte {offset}")
         return span_id
@@ -249,16 +214,18 @@ class Ztoc:
         """Return the compressed bytes that span `span_id` needs.
 
         Returns:
-            (start, end): byte offsets into the compressed layer, end exclusive; neighbours may share
-            one byte.
+            (start, end): byte offsets into the compressed layer, end exclusive; neighbours may
+            share one byte.
 
         Raises:
             IndexError: there is no such span.
         """
+        return self._core.span_range(self._checked(span_id))
+
+    def _checked(self, span_id: int) -> int:
         if not 0 <= span_id < self.span_count:
             raise IndexError(f"span {span_id} does not exist, the last is {self.span_count - 1}")
-        row = self.spans[span_id]
-        return int(row["compressed_start"]), int(row["compressed_end"])
+        return span_id
 
     def spans_for(self, path: str) -> range:
         """Return the ids of the spans that hold the data of the file at `path`; empty without data.
@@ -278,15 +245,26 @@ class Ztoc:
         return range(first, last + 1)
 
     def _resolve(self, path: str) -> FileMetadata:
-        """Follow hard links, which always point into the same layer."""
-        entry = self.entry(path)
-        seen: set[str] = set()
+        """Follow hard links, which always point to an earlier entry of the same layer."""
+        index = self._index_of(path)
+        entry = self.entries[index]
         while entry.type == "hardlink":
-            if entry.name in seen:
-                raise NotFoundError(f"{path}: hard links point at each other")
-            seen.add(entry.name)
-            entry = self.entry(entry.linkname)
+            index = self._index_before(index, entry.linkname)
+            entry = self.entries[index]
         return entry
+
+    def _index_before(self, limit: int, path: str) -> int:
+        wanted = clean_path(path)
+        last = self._index_by_path.get(wanted, limit)
+        if last < limit:
+            return last
+        # The target, if it was there, was replaced later; the link keeps what it was made of.
+        for index in reversed(range(limit)):
+            if clean_path(self.paths[index]) == wanted:
+                return index
+        raise NotFoundError(
+            f"{self.paths[limit]}: is a hard link to {path}, which no earlier entry has"
+        )
 
     def window(self, span_id: int) -> bytes:
         """Return the 32 KiB of output before gzip span `span_id`.
@@ -294,7 +272,7 @@ class Ztoc:
         Raises:
             IndexError: there is no such span, or the layer is not compressed.
         """
-        return self._core.window(span_id)
+        return self._core.window(self._checked(span_id))
 
     def inflate_span(self, span_id: int, compressed: Buffer) -> bytes:
         """Return the uncompressed bytes of a span, whose compressed bytes are verified first.
@@ -308,7 +286,7 @@ class Ztoc:
             GzipError: the bytes do not decode from the checkpoint: the zTOC is wrong.
             IndexError: there is no such span.
         """
-        return self._core.inflate_span(span_id, compressed)
+        return self._core.inflate_span(self._checked(span_id), compressed)
 
     def read(self, path: str, layer: Layer) -> Iterator[bytes]:
         """Give the data of the file at `path` span by span, verified, reading only those spans.
@@ -356,6 +334,11 @@ class Ztoc:
         """Return the data of the file at `path`; as ``read``, in one piece."""
         return b"".join(self.read(path, layer))
 
+    @property
+    def needs_xattrs(self) -> bool:
+        """Whether the layer must be mounted with extended attributes."""
+        return self._core.needs_xattrs
+
     def reader_refusals(self) -> list[str]:
         """Say what the reference's reader, soci-snapshotter, would refuse about this zTOC."""
         return self._core.reader_refusals()
@@ -401,24 +384,13 @@ class _Entries(Sequence[FileMetadata]):
         return FileMetadata(**fields)
 
 
-def clean_path(path: str) -> str:
-    """Return `path` as it is compared: relative to the root, without ``.``, ``..`` and extra slashes."""
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part == "..":
-            del parts[-1:]
-        elif part not in {"", "."}:
-            parts.append(part)
-    return "/".join(parts)
-
-
 @contextmanager
 def _open_layer(layer: Layer) -> Iterator[_SeekableReader]:
     if isinstance(layer, str | os.PathLike):
         with Path(layer).open("rb") as file:
             yield file
     elif isinstance(layer, bytes | bytearray | memoryview):
-        yield _BytesReader(memoryview(layer))
+        yield _BytesReader(memoryview(layer).cast("B"))
     else:
         yield layer
 

@@ -94,6 +94,10 @@ class OciArchive(FileStore):
         self._stage(stored.digest, lambda: window)
         return stored
 
+    def can_mount(self, source: Store) -> bool:
+        """Return whether blobs of `source` can be taken over without streaming them."""
+        return isinstance(source, FileStore)
+
     def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
         """Remember where a blob lies; `commit` copies and verifies it from there."""
         self._check_writable()

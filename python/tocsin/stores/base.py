@@ -30,10 +30,15 @@ class Store(Protocol):
 
     Attributes:
         name: how messages call the place, such as ``oci:some/dir``.
+        mounts_unread: whether `mount_blob` neither moves nor looks at bytes, so that it can come
+            before the blob is read for another purpose.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102 (in the class docstring)
+
+    @property
+    def mounts_unread(self) -> bool: ...  # noqa: D102 (in the class docstring)
 
     def resolve(self, selector: str | Digest | None) -> Descriptor:
         """Return the descriptor of the image that `selector` names.
@@ -125,6 +130,10 @@ class Store(Protocol):
         """
         ...
 
+    def can_mount(self, source: Store) -> bool:
+        """Return whether `mount_blob` from `source` is worth a try; else blobs are streamed."""
+        ...
+
     def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
         """Take a blob over from `source` without streaming it through here, where that is cheap.
 
@@ -150,6 +159,14 @@ class Store(Protocol):
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
         """Let `tag` name a stored manifest, instead of what it named before."""
+        ...
+
+    def delete_manifest(self, descriptor: Descriptor) -> None:
+        """Remove a manifest and every tag that names it; what it lists stays.
+
+        Raises:
+            NotFoundError: it is not there.
+        """
         ...
 
     def commit(self) -> None:

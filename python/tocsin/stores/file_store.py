@@ -141,6 +141,15 @@ class FileStore(ABC):
         """Refuse."""
         raise self._read_only()
 
+    @property
+    def mounts_unread(self) -> bool:
+        """Whether a mount looks at no byte: it does, unless they have just been verified."""
+        return False
+
+    def can_mount(self, source: Store) -> bool:
+        """Return whether blobs of `source` can be taken over without streaming them."""
+        return False
+
     def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
         """Refuse."""
         raise self._read_only()
@@ -150,6 +159,10 @@ class FileStore(ABC):
         raise self._read_only()
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
+        """Refuse."""
+        raise self._read_only()
+
+    def delete_manifest(self, descriptor: Descriptor) -> None:
         """Refuse."""
         raise self._read_only()
 

@@ -85,6 +85,10 @@ class OciLayout(FileStore):
             staged.publish(self._blob_path(stream.digest))
         return Descriptor(media_type, stream.digest, stream.size)
 
+    def can_mount(self, source: Store) -> bool:
+        """Return whether blobs of `source` can be taken over without streaming them."""
+        return isinstance(source, OciLayout)
+
     def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
         """Take a blob over from another layout of the same file system, by a hard link."""
         self._prepare()
@@ -122,6 +126,15 @@ class OciLayout(FileStore):
         if not self.has_blob(descriptor):
             raise NotFoundError(f"{self._place(descriptor.digest)}: is not there, cannot tag it")
         self._change_index(lambda index: index.with_entry(descriptor, tag=tag))
+
+    def delete_manifest(self, descriptor: Descriptor) -> None:
+        """Take a manifest off ``index.json`` and remove its blob; what it lists stays."""
+        path = self._blob_path(descriptor.digest)
+        if not self.has_blob(descriptor):
+            raise NotFoundError(f"{self._place(descriptor.digest)}: is not there")
+        self._change_index(lambda index: index.without(descriptor.digest))
+        with place_in_errors(path):
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Do nothing: no file stays open between calls."""

@@ -145,6 +145,16 @@ class LayoutIndex:
         rest = {k: v for k, v in self.document.items() if k.lower() != "manifests"}
         return type(self).from_document({**rest, "manifests": manifests})
 
+    def without(self, digest: Digest) -> Self:
+        """Return the index without any entry of this digest."""
+        kept = [
+            struct
+            for struct, entry in zip(_manifests_of(self.document), self.entries, strict=True)
+            if entry.digest != digest
+        ]
+        rest = {k: v for k, v in self.document.items() if k.lower() != "manifests"}
+        return type(self).from_document({**rest, "manifests": kept})
+
     def fallback(self, subject: Digest) -> Descriptor | None:
         """Return the entry of the referrers tag of `subject`."""
         return self._by(REF_NAME, f"sha256-{subject.hex}")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tocsin.stores.archive import OciArchive
-from tocsin.stores.docker_archive import open_docker_archive
-
 from tocsin.errors import UnsupportedError
 from tocsin.model.reference import (
     DockerArchiveReference,
@@ -15,22 +12,28 @@ from tocsin.model.reference import (
     Reference,
     RegistryReference,
 )
+from tocsin.stores.archive import OciArchive
+from tocsin.stores.docker_archive import open_docker_archive
 from tocsin.stores.layout import OciLayout
 
 if TYPE_CHECKING:
     from tocsin.stores.base import Store
+    from tocsin.stores.registry import RegistryOptions
 
 
-def open_store(reference: Reference, *, write: bool = False) -> Store:
+def open_store(
+    reference: Reference, *, write: bool = False, registry: RegistryOptions | None = None
+) -> Store:
     """Return the Store that `reference` names; which image is meant is `reference.selector`.
 
     Args:
         reference: as `parse_reference` gives it.
         write: whether anything is to be put; a layout or OCI archive is then made if missing.
+        registry: how to reach a registry, if it is one; nothing is asked of it yet.
 
     Raises:
-        UnsupportedError: a registry, which comes with a later release; a docker archive to be
-            written; a compressed archive.
+        UnsupportedError: a docker archive to be written; a compressed archive.
+        AuthError: only one of user name and password is given.
         FormatError: the file or directory is not what the reference says.
         OSError: it is missing or cannot be read.
     """
@@ -47,7 +50,7 @@ def open_store(reference: Reference, *, write: bool = False) -> Store:
                 )
             return open_docker_archive(reference.path)
         case RegistryReference():
-            raise UnsupportedError(
-                f"{reference}: registries come with a later release; copy the image to a directory "
-                f"first: skopeo copy --all {reference} oci:DIR:tag"
-            )
+            # requests takes longer to import than a layout to be opened.
+            from tocsin.stores.registry import open_repository  # noqa: PLC0415
+
+            return open_repository(reference, registry, write=write)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -134,7 +133,7 @@ def _sync(path: Path, flags: int) -> None:
 
 def _create_locked(directory: Path) -> tuple[int, Path]:
     while True:
-        path = directory / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+        path = directory / f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(path, flags, 0o666)
         try:

@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::error::{Error, GzipError, Result};
 use crate::gzip::{Event, GzipDecoder};
 use crate::inflate::{MAX_RATIO, Speed};
-use crate::span::{BitOffset, SpanId, UncompressedOffset};
+use crate::span::{BitOffset, CompressedOffset, SpanId, UncompressedOffset};
 use crate::tar::{EntryType, FileMetadata};
 use crate::ztoc::{Zinfo, Ztoc};
 
@@ -138,8 +138,10 @@ fn inflate_from(
             if done >= wanted.end || (may_end_early && decoder.finish().is_ok()) {
                 break;
             }
-            let at = BitOffset::from(checkpoint.compressed).0 + (compressed.len() as u64) * 8;
-            return Err(Error::Gzip { kind: GzipError::Truncated("a span"), at: BitOffset(at) });
+            // The checkpoint is where the zTOC says, which may be beyond what bits can be counted to.
+            let len = BitOffset::from(CompressedOffset(compressed.len() as u64));
+            let at = BitOffset(BitOffset::from(checkpoint.compressed).0.saturating_add(len.0));
+            return Err(Error::Gzip { kind: GzipError::Truncated("a span"), at });
         }
     }
     Ok(output)

@@ -124,6 +124,12 @@ impl Ztoc {
         self.0.span_of(UncompressedOffset(uncompressed_offset)).map(|span_id| span_id.0)
     }
 
+    fn span_range(&self, span_id: u32) -> PyResult<(u64, u64)> {
+        let no_span = |_| PyIndexError::new_err(format!("span {span_id} does not exist"));
+        let range = self.0.span_compressed_range(SpanId(span_id)).map_err(no_span)?;
+        Ok((range.start.0, range.end.0))
+    }
+
     fn window<'py>(&self, py: Python<'py>, span_id: u32) -> PyResult<Bound<'py, PyBytes>> {
         let no_window = || PyIndexError::new_err(format!("span {span_id} has no window"));
         let Zinfo::Gzip(zinfo) = &self.0.zinfo else { return Err(no_window()) };
@@ -152,6 +158,11 @@ impl Ztoc {
         let wanted = UncompressedOffset(start)..UncompressedOffset(end);
         let work = || extract::read_span(&self.0, SpanId(span_id), compressed.as_slice(), wanted);
         Ok(PyBytes::new(py, &gate::run(py, work)?))
+    }
+
+    #[getter]
+    fn needs_xattrs(&self) -> bool {
+        self.0.toc.iter().any(FileMetadata::needs_xattrs)
     }
 
     fn reader_refusals(&self, py: Python<'_>) -> PyResult<Vec<String>> {

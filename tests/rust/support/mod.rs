@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses its own part")]
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test may stop at once")]
 
+pub mod deflate;
+
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
@@ -93,13 +95,17 @@ impl BitWriter {
 
     /// Writes the `count` low bits of `value`; `_field` names them for the reader of the test.
     pub fn put(mut self, count: u32, value: u32, _field: &str) -> Self {
-        for index in 0..count {
+        let mut done = 0;
+        while done < count {
             if self.used.is_multiple_of(8) {
                 self.bytes.push(0);
             }
-            let bit = (value >> index & 1) as u8;
-            *self.bytes.last_mut().unwrap() |= bit << (self.used % 8);
-            self.used += 1;
+            let free = 8 - self.used % 8;
+            let len = free.min(count - done);
+            let bits = value >> done & ((1 << len) - 1);
+            *self.bytes.last_mut().unwrap() |= (bits << (8 - free)) as u8;
+            self.used += len;
+            done += len;
         }
         self
     }

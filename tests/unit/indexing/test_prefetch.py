@@ -7,11 +7,11 @@ from tocsin.indexing.prefetch import (
     PrefetchArtifact,
     PrefetchRange,
     SearchableLayer,
-    clean_path,
     merge_ranges,
     plan_prefetch,
 )
 from tocsin.model.digest import Digest
+from tocsin.model.entry_path import clean_path
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "index" / "prefetch.json"
 VECTOR = PrefetchArtifact((PrefetchRange(0, 2), PrefetchRange(5, 5)))

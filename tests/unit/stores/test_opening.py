@@ -26,9 +26,9 @@ def test_open_store_when_written_and_opened_again_then_the_selector_finds_the_im
             assert store.resolve(docker.selector).digest == image.descriptor.digest
 
 
-def test_open_store_when_it_is_a_registry_then_it_comes_later():
-    with pytest.raises(UnsupportedError, match=r"later release.*skopeo copy --all docker://"):
-        open_store(parse_reference("ubuntu"))
+def test_open_store_when_it_is_a_registry_then_nothing_is_asked_of_it_yet():
+    with open_store(parse_reference("ubuntu")) as store:
+        assert store.name == "docker://docker.io/library/ubuntu"
 
 
 def test_open_store_when_a_docker_archive_is_to_be_written_then_it_is_unsupported(tmp_path):

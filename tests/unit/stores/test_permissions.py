@@ -1,43 +1,11 @@
 """Places that may not be read or written."""
 
-import os
-import shutil
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
-
 import pytest
 
+from support.disks import unprivileged
 from support.images import make_image
 from tocsin.stores.archive import OciArchive
 from tocsin.stores.layout import OciLayout
-
-NOBODY = 65534
-
-
-@contextmanager
-def unprivileged():
-    """Run as somebody who may not do everything."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-@pytest.fixture
-def place():
-    """A directory that anyone may enter, unlike pytest's own."""
-    path = Path(tempfile.mkdtemp())
-    path.chmod(0o755)
-    yield path
-    path.chmod(0o755)
-    for directory in path.rglob("*/"):
-        directory.chmod(0o755)
-    shutil.rmtree(path)
 
 
 @pytest.fixture

@@ -83,3 +83,12 @@ pub struct FileMetadata {
     /// All PAX records of the entry, keys ascending by bytes, raw. The zTOC calls them `xattrs`.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
+
+impl FileMetadata {
+    /// Whether the entry has an extended attribute, or marks its directory as opaque.
+    #[must_use]
+    pub fn needs_xattrs(&self) -> bool {
+        self.name.ends_with(b".wh..wh..opq")
+            || self.xattrs.iter().any(|(key, _)| key.starts_with(b"SCHILY.xattr."))
+    }
+}

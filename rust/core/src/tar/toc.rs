@@ -31,10 +31,7 @@ impl Toc {
     /// Source: SOCI index, annotation `com.amazon.soci.disable-xattrs`.
     #[must_use]
     pub fn needs_xattrs(&self) -> bool {
-        self.entries.iter().any(|entry| {
-            entry.name.ends_with(b".wh..wh..opq")
-                || entry.xattrs.iter().any(|(key, _)| key.starts_with(b"SCHILY.xattr."))
-        })
+        self.entries.iter().any(FileMetadata::needs_xattrs)
     }
 }
 

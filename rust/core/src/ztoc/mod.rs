@@ -87,9 +87,9 @@ impl Ztoc {
 
     /// Reads a blob; everything in it is checked before it is used.
     ///
-    /// Takes at most sixteen times the blob's length of memory, whatever it claims. PAX records
-    /// come out in ascending order of keys, of equal keys the last: the reference reads them into
-    /// a map.
+    /// Takes at most sixteen times the blob's length of memory, whatever it claims, and a window for
+    /// the checkpoint that a version 1 zinfo leaves out. PAX records come out in ascending order of
+    /// keys, of equal keys the last: the reference reads them into a map.
     ///
     /// # Errors
     /// `Error::Ztoc`, in the order of the blob's tables:

@@ -3,7 +3,7 @@
 //! Weaker than what the reference's reader asks for: it makes zTOCs that it then refuses.
 
 use super::Ztoc;
-use super::zinfo::{self, GzipZinfo, TarZinfo, Zinfo, ZinfoVersion, implied_checkpoint};
+use super::zinfo::{self, GzipZinfo, TarZinfo, Zinfo, ZinfoVersion};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result, ZtocError};
 use crate::span::SpanId;
@@ -64,7 +64,7 @@ pub(super) fn check_gzip_zinfo(zinfo: &GzipZinfo, zinfo_at: u64) -> Result<()> {
     if first.uncompressed.0 != 0 {
         return Err(wrong(SpanId(0), "is not at the start of the tar"));
     }
-    if zinfo.version == ZinfoVersion::V1 && *first != implied_checkpoint() {
+    if zinfo.version == ZinfoVersion::V1 && !zinfo::is_implied(first) {
         return Err(wrong(SpanId(0), "cannot be left out as version 1 does"));
     }
     let mut before = first;

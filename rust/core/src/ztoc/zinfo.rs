@@ -155,8 +155,16 @@ impl GzipZinfo {
     }
 }
 
+/// Whether version 1 would leave a first checkpoint out: it is the one that reading implies.
+pub(super) fn is_implied(first: &Checkpoint) -> bool {
+    first.compressed == BARE_GZIP_HEADER
+        && first.uncompressed.0 == 0
+        && first.bits == 0
+        && first.window.as_bytes().iter().all(|byte| *byte == 0)
+}
+
 /// The first checkpoint of a version 1 zinfo, which is not stored.
-pub(super) fn implied_checkpoint() -> Checkpoint {
+fn implied_checkpoint() -> Checkpoint {
     Checkpoint {
         compressed: BARE_GZIP_HEADER,
         uncompressed: UncompressedOffset(0),

@@ -1,0 +1,3 @@
+module gocompress
+
+go 1.19

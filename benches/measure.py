@@ -1,0 +1,117 @@
+"""One child process and what it cost, and where such figures are recorded."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import re
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_RECORD = Path(__file__).resolve().parent / "record"
+
+
+class CommandFailedError(Exception):
+    """A measured command did not end well; the message is the last line it wrote to stderr."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one process used, its waited-for children included.
+
+    Attributes:
+        user: CPU seconds in its own code.
+        system: CPU seconds in the kernel for it.
+        wall: seconds from just before its start to its end.
+        peak: greatest resident set, in bytes. Linux counts the launcher's own pages until exec,
+            so nothing below `floor()` can be told apart.
+    """
+
+    user: float
+    system: float
+    wall: float
+    peak: int
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds, user and system."""
+        return self.user + self.system
+
+
+def run(command: Sequence[str]) -> Cost:
+    """Run `command` with no input, its output thrown away, and return what it cost.
+
+    It runs on the CPUs that this process is pinned to (`pin`).
+
+    Raises:
+        CommandFailedError: it could not be started, or its exit status was not 0.
+    """
+    with tempfile.TemporaryFile() as stderr:
+        started = time.perf_counter()
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr
+            )
+        except OSError as error:
+            raise CommandFailedError(str(error)) from error
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            stderr.seek(0)
+            lines = stderr.read().decode("utf-8", "replace").split("\n")
+            said = next((line.strip() for line in reversed(lines) if line.strip()), "said nothing")
+            raise CommandFailedError(f"exit status {process.returncode}: {said}")
+    return Cost(usage.ru_utime, usage.ru_stime, wall, usage.ru_maxrss * 1024)
+
+
+def pin(count: int) -> None:
+    """Pin this process, and so its children, to `count` CPUs: the last ones it may use.
+
+    The first CPU is left free where it can be, since it serves most interrupts.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    if count > len(cpus):
+        raise SystemExit(f"wanted {count} CPUs, this process may use {len(cpus)}")
+    os.sched_setaffinity(0, cpus[-count:])
+
+
+def floor() -> int:
+    """Return the peak that a program of no size is charged with, in bytes (see `Cost.peak`)."""
+    return run(["true"]).peak
+
+
+def machine() -> dict[str, str]:
+    """Return what the figures depend on: CPU, kernel, Python."""
+    fields = dict(re.findall(r"^([^\t\n]+)\t+: (.*)$", Path("/proc/cpuinfo").read_text(), re.M))
+    return {
+        "cpu": fields.get("model name", platform.machine()),
+        "cpu family and model": f"{fields.get('cpu family', '?')}, {fields.get('model', '?')}",
+        "cpus": str(os.cpu_count()),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+
+
+def record(name: str, figures: dict[str, Any], report: str, *, folder: Path | None = None) -> Path:
+    """Write `name`.json and `name`.md into the record of this day and CPU, or into `folder`.
+
+    Returns:
+        The folder that was written to.
+    """
+    today = datetime.datetime.now(datetime.UTC).date()
+    cpu = re.sub(r"[^a-z0-9]+", "-", machine()["cpu"].lower()).strip("-")
+    folder = folder or _RECORD / f"{today}-{cpu}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+    (folder / f"{name}.md").write_text(report, "utf-8")
+    return folder

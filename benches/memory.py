@@ -1,0 +1,149 @@
+"""Measure how much memory a build takes when the layer is far larger than it should be.
+
+::
+
+    python benches/memory.py
+
+Two layers that never touch a disk are built from a stream by ``tocsin.build_ztoc``:
+
+- ``layer``: 4 GiB of files that compress about 3:1, with small ones between them;
+- ``bomb``: several GiB of zeros in one deflate block, 1000:1, which asks whether anything grows
+  with what comes out rather than with what goes in.
+
+One process makes the stream; another, which imports tocsin and then reads it from a pipe, is
+measured: the peak of its resident set above what it was with tocsin imported. Reported beside it
+is what the result itself must hold, 32 KiB for each checkpoint, and the peak after ``to_bytes``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import measure
+import streams
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_GIB = 1 << 30
+_PIECE = 64 << 10  # bytes read at a time, about what a socket gives
+_WINDOW = 32 << 10  # bytes of a checkpoint's window
+
+
+def main() -> int:
+    """Run the command line; return 0, or 1 when a build failed."""
+    parser = argparse.ArgumentParser(description="Measure the memory of building huge layers.")
+    parser.add_argument("--layer-gib", type=int, default=4, help="size of the layer (default: 4)")
+    parser.add_argument("--bomb-gib", type=int, default=6, help="size of the bomb (default: 6)")
+    parser.add_argument(
+        "--python", default=sys.executable, help="interpreter that has tocsin (default: this one)"
+    )
+    parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
+    parser.add_argument("--no-record", action="store_true", help="only print")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        print(json.dumps(build_from_stdin()))
+        return 0
+
+    journeys: dict[str, tuple[int, Iterable[bytes]]] = {
+        "layer": (args.layer_gib, streams.layer(args.layer_gib * _GIB)),
+        "bomb": (args.bomb_gib, streams.bomb(args.bomb_gib * _GIB)),
+    }
+    results: dict[str, dict[str, Any]] = {}
+    for name, (gib, stream) in journeys.items():
+        found = measure_build(args.python, stream)
+        if found is None:
+            print(f"memory: {name}: the build failed, see above", file=sys.stderr)
+            return 1
+        results[name] = {"GiB": gib, **found}
+    report = report_text(results)
+    print(report)
+    if not args.no_record:
+        figures = {"machine": measure.machine(), "journeys": results}
+        print(f"recorded in {measure.record('memory', figures, report, folder=args.record)}")
+    return 0
+
+
+def measure_build(python: str, stream: Iterable[bytes]) -> dict[str, Any] | None:
+    """Feed `stream` to a child that builds a zTOC of it; return what it says, None if it fails."""
+    started = time.perf_counter()
+    sent = 0
+    child = subprocess.Popen(
+        [python, __file__, "--child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        with child.stdin as stdin:
+            for piece in stream:
+                stdin.write(piece)
+                sent += len(piece)
+    except BrokenPipeError:
+        pass  # the child has said on stderr why it stopped reading
+    with child.stdout as stdout:
+        answer = stdout.read()
+    if child.wait() != 0:
+        return None
+    return {"compressed": sent, "seconds": time.perf_counter() - started, **json.loads(answer)}
+
+
+def build_from_stdin() -> dict[str, int]:
+    """Build a zTOC of the layer on stdin; return sizes and peaks in bytes."""
+    import tocsin  # noqa: PLC0415  the parent, which makes the stream, needs no tocsin
+
+    before = peak()
+    ztoc = tocsin.build_ztoc(iter(partial(sys.stdin.buffer.read, _PIECE), b""))
+    spans, files = len(ztoc.spans), len(ztoc.files)
+    built = peak()
+    size = len(ztoc.to_bytes())
+    return {
+        "before": before,
+        "peak": built - before,
+        "peak with bytes": peak() - before,
+        "spans": spans,
+        "files": files,
+        "ztoc": size,
+    }
+
+
+def peak() -> int:
+    """Return the greatest resident set of this process since it began its program, in bytes."""
+    status = Path("/proc/self/status").read_text("ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def report_text(results: dict[str, dict[str, Any]]) -> str:
+    """Return the record as Markdown."""
+    lines = [
+        "# Memory\n",
+        "Peak resident set above the interpreter with tocsin imported, in MiB; checkpoints: "
+        "32 KiB for each span, which any result must hold.\n",
+        "| layer | compressed MB | files | spans | checkpoints | build | with bytes | "
+        "build less checkpoints | seconds |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in results.items():
+        windows = row["spans"] * _WINDOW
+        lines.append(
+            f"| {name}, {row['GiB']} GiB | {row['compressed'] / 1e6:.1f} | {row['files']} "
+            f"| {row['spans']} | {_mib(windows)} | {_mib(row['peak'])} "
+            f"| {_mib(row['peak with bytes'])} | {_mib(row['peak'] - windows)} "
+            f"| {row['seconds']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

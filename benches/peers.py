@@ -1,0 +1,134 @@
+"""The programs that tocsin is measured against: their commands, versions and installation."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tools
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_REQUIREMENTS = Path(__file__).resolve().with_name("requirements.txt")
+
+# The name matters: a file that only its own method call holds is freed during it, and crashes.
+_INDEXED_GZIP = (
+    "import sys, indexed_gzip; "
+    "file = indexed_gzip.IndexedGzipFile(sys.argv[1], spacing=4 << 20); "
+    "file.build_full_index()"
+)
+_INFLATE = (
+    "import sys, collections; from {module} as gzip; "
+    "file = gzip.open(sys.argv[1]); buffer = bytearray(1 << 18); "
+    "collections.deque(iter(lambda: file.readinto(buffer), 0), maxlen=0)"
+)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One command to be measured.
+
+    Attributes:
+        name: what the tables call it.
+        work: what it does, and so what it leaves out.
+        command: its words; `{python}`, `{layer}`, `{out}` and `{cpus}` stand for the interpreter
+            of the environment measured, the layer, a file to write, and the number of CPUs.
+        version: the words that make it say its version.
+    """
+
+    name: str
+    work: str
+    command: tuple[str, ...]
+    version: tuple[str, ...]
+
+    def words(self, python: str, *, layer: str = "", out: str = "", cpus: int = 1) -> list[str]:
+        """Return the command with its gaps filled."""
+        gaps = {"{python}": python, "{layer}": layer, "{out}": out, "{cpus}": str(cpus)}
+        first, *rest = [_fill(word, gaps) for word in self.command]
+        return [_program(first, python), *rest]
+
+    def version_here(self, python: str) -> str | None:
+        """Return the version in the environment of `python`; None when the tool is not there."""
+        first, *rest = [_fill(word, {"{python}": python}) for word in self.version]
+        path = tools.find(_program(first, python))
+        if path is None:
+            return None
+        done = subprocess.run([path, *rest], check=False, capture_output=True, text=True)
+        lines = (done.stdout + done.stderr).splitlines()
+        return next((line.strip() for line in lines if line.strip()), "unknown")
+
+
+PEERS = (
+    Tool(
+        "rapidgzip",
+        "index with windows; CRC-32; no file list, no digests",
+        ("rapidgzip", "-P", "{cpus}", "-q", "-f", "--export-index", "{out}", "{layer}"),
+        ("rapidgzip", "--version"),
+    ),
+    Tool(
+        "indexed_gzip",
+        "index with windows every 4 MiB, kept in memory; CRC-32; no file list, no digests",
+        ("{python}", "-c", _INDEXED_GZIP, "{layer}"),
+        ("{python}", "-c", "import indexed_gzip; print(indexed_gzip.__version__)"),
+    ),
+    Tool(
+        "gztool",
+        "index with compressed windows every 4 MiB; no file list, no digests",
+        ("gztool", "-i", "-f", "-s", "4", "-v", "0", "-I", "{out}", "{layer}"),
+        ("gztool", "-h"),
+    ),
+    Tool(
+        "igzip -t", "inflate and CRC-32 only (ISA-L)", ("igzip", "-t", "{layer}"), ("igzip", "-V")
+    ),
+    Tool(
+        "pigz -t",
+        "inflate and CRC-32 only (zlib)",
+        ("pigz", "-t", "-p", "{cpus}", "{layer}"),
+        ("pigz", "--version"),
+    ),
+    Tool(
+        "isal",
+        "inflate and CRC-32 only, through Python: a newer ISA-L than Debian's igzip",
+        ("{python}", "-c", _INFLATE.replace("{module}", "isal import igzip"), "{layer}"),
+        ("{python}", "-c", "import isal; print(isal.ISAL_VERSION)"),
+    ),
+    Tool(
+        "zlib-ng",
+        "inflate and CRC-32 only, through Python",
+        ("{python}", "-c", _INFLATE.replace("{module}", "zlib_ng import gzip_ng"), "{layer}"),
+        ("{python}", "-c", "from zlib_ng import zlib_ng; print(zlib_ng.ZLIBNG_RUNTIME_VERSION)"),
+    ),
+    Tool(
+        "libdeflate-gunzip -t",
+        "inflate and CRC-32 only, the whole layer in memory",
+        ("libdeflate-gunzip", "-t", "{layer}"),
+        ("libdeflate-gunzip", "-V"),
+    ),
+)
+DEBIAN = ("gztool", "igzip", "pigz", "libdeflate-gunzip")
+
+
+def install(python: str) -> None:
+    """Install the peers: Python's into the environment of `python`, Debian's with apt-get."""
+    tools.run(python, "-m", "pip", "install", "--quiet", "--requirement", _REQUIREMENTS)
+    tools.install(DEBIAN)
+
+
+def as_typed(command: Sequence[str]) -> str:
+    """Return a command as a person would type it, with its gaps open."""
+    return " ".join(f"'{word}'" if " " in word else word for word in command)
+
+
+def _fill(word: str, gaps: dict[str, str]) -> str:
+    for gap, value in gaps.items():
+        word = word.replace(gap, value)
+    return word
+
+
+def _program(name: str, python: str) -> str:
+    """Prefer the program that stands beside `python`, as in a virtual environment."""
+    beside = Path(python).parent / name
+    return str(beside) if beside.exists() else tools.find(name) or name

@@ -1,0 +1,321 @@
+"""Measure tocsin and its peers as whole processes, layer by layer, in one run.
+
+::
+
+    python benches/corpus.py --size full --out DIR
+    python benches/processes.py --corpus DIR
+
+Every tool gets the same warm file, in rotation: A B C, A B C, ..., one round to warm up and
+``--rounds`` that count, all pinned to the same ``--cpus`` CPUs. What is compared is CPU time (user
+and system, start-up included), as the ratio of a peer to tocsin in the same round; the table gives
+the median of the rounds, and at its end the geometric mean over the compressible layers. CPU time
+stands still when something else uses the machine; wall time is reported beside it.
+
+The peers do less than tocsin, which also lists the tar's files and computes the digests of spans
+and layer; ``Tool.work`` in peers.py says what each does. A peer that is missing, or that fails on
+a layer, is named and left out.
+
+Last comes what starting up costs: ``tocsin --help`` against ``python -c pass``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import measure
+import peers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COMPRESSIBLE = ("rootfs", "ml", "node", "text")
+START_UPS = 20
+_BUILD = "{python} -m tocsin ztoc build {layer} -o {out}"
+
+
+@dataclass
+class Measured:
+    """All counted rounds of one tool on one layer."""
+
+    costs: list[measure.Cost] = field(default_factory=list)
+    index_size: int = 0  # bytes written; 0 for tools that only read
+
+    def median(self, figure: Callable[[measure.Cost], float]) -> float:
+        """Return the median of one figure of a round over the rounds."""
+        return statistics.median(map(figure, self.costs))
+
+    def times(self, ours: Measured) -> float:
+        """Return how many times our CPU time this tool needs: the median over the rounds."""
+        pairs = zip(self.costs, ours.costs, strict=True)
+        return statistics.median(theirs.cpu / our.cpu for theirs, our in pairs)
+
+
+@dataclass(frozen=True)
+class LayerFile:
+    """One compressed layer of a corpus."""
+
+    name: str
+    path: Path
+    size: int  # uncompressed, in bytes
+
+
+def main() -> int:
+    """Run the command line; return 0, or 1 when tocsin itself could not be measured."""
+    args = _arguments()
+    if args.install:
+        peers.install(args.python)
+    words = shlex.split(args.tocsin)
+    program = words[: words.index("ztoc")] if "ztoc" in words else words[:1]
+    tocsin = peers.Tool(
+        "tocsin",
+        "zTOC: checkpoints, CRC-32, file list, digests of spans and layer",
+        tuple(words),
+        (*program, "--version"),
+    )
+    cpus = args.cpus
+    # Before anything is measured: the launcher's children inherit its CPUs.
+    measure.pin(cpus)
+    layers = corpus_layers(args.corpus, args.compressor)
+
+    present: list[peers.Tool] = []
+    versions: dict[str, str] = {}
+    skipped: list[str] = []
+    for tool in (tocsin, *peers.PEERS):
+        version = tool.version_here(args.python)
+        if version is None:
+            skipped.append(f"{tool.name}: not on this machine")
+        else:
+            versions[tool.name] = version
+            present.append(tool)
+
+    results: dict[str, dict[str, Measured]] = {}
+    for layer in layers:
+        results[layer.name] = rotate(
+            layer, present, args.python, cpus=cpus, rounds=args.rounds, skipped=skipped
+        )
+        print("\n".join(layer_table(layer, results[layer.name])), flush=True)
+
+    start_up = start_up_cost([*program, "--help"], args.python, skipped)
+    means = geometric_means(results)
+    figures: dict[str, Any] = {
+        "machine": measure.machine(),
+        "command": f"processes.py --compressor {args.compressor} --cpus {cpus} "
+        f"--rounds {args.rounds}",
+        "peak floor": measure.floor(),
+        "commands": {tool.name: peers.as_typed(tool.command) for tool in present},
+        "versions": versions,
+        "skipped": skipped,
+        "layers": {
+            layer.name: {
+                "bytes": layer.size,
+                "compressed": layer.path.stat().st_size,
+                "tools": {
+                    name: {"index": row.index_size, "costs": [asdict(cost) for cost in row.costs]}
+                    for name, row in results[layer.name].items()
+                },
+            }
+            for layer in layers
+        },
+        "times tocsin's CPU, geometric mean": means,
+        "start-up": start_up,
+    }
+    report = report_text(figures, layers, results, present)
+    print(report[report.index("\n## Summary") :])
+    name = "processes" if cpus == 1 else f"processes-{cpus}-cpus"
+    if not args.no_record:
+        print(f"recorded in {measure.record(name, figures, report, folder=args.record)}")
+    return 0 if all("tocsin" in rows for rows in results.values()) else 1
+
+
+def corpus_layers(corpus: Path, compressor: str) -> list[LayerFile]:
+    """Return the corpus's layers that this compressor wrote, read once so that they are cached."""
+    layers = []
+    for name, description in _description(corpus)["layers"].items():
+        path = corpus / f"{name}.{compressor}.gz"
+        if "compressed" not in description:  # a pathological layer, which exists only once
+            path = corpus / f"{name}.gz"
+        if path.exists():
+            with path.open("rb") as file:
+                while file.read(1 << 20):
+                    pass
+            layers.append(LayerFile(name, path, description["bytes"]))
+    if not layers:
+        raise SystemExit(f"{corpus}: no layer compressed by {compressor}")
+    return layers
+
+
+def rotate(
+    layer: LayerFile,
+    tools: list[peers.Tool],
+    python: str,
+    *,
+    cpus: int,
+    rounds: int,
+    skipped: list[str],
+) -> dict[str, Measured]:
+    """Run every tool on `layer`, one after the other, `rounds` times after one to warm up.
+
+    A tool that fails is dropped with its rounds, and why is added to `skipped`.
+    """
+    rows = {tool.name: Measured() for tool in tools}
+    with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as folder:
+        for place in range(rounds + 1):
+            for tool in tools:
+                if tool.name not in rows:
+                    continue
+                out = Path(folder, "index")
+                out.unlink(missing_ok=True)
+                words = tool.words(python, layer=os.fspath(layer.path), out=str(out), cpus=cpus)
+                try:
+                    cost = measure.run(words)
+                except measure.CommandFailedError as error:
+                    skipped.append(f"{tool.name} on {layer.name}: {error}")
+                    del rows[tool.name]
+                    continue
+                if place > 0:
+                    rows[tool.name].costs.append(cost)
+                    rows[tool.name].index_size = out.stat().st_size if out.exists() else 0
+    return rows
+
+
+def start_up_cost(words: list[str], python: str, skipped: list[str]) -> dict[str, float]:
+    """Return medians in milliseconds of `START_UPS` alternating pairs of wall times.
+
+    The pair is the command `words` and the interpreter that does nothing; `difference` is what
+    importing and answering cost on top of it.
+    """
+    command = peers.Tool("help", "start-up", tuple(words), ()).words(python)
+    pairs = []
+    try:
+        for _ in range(START_UPS + 1):
+            ours, bare = measure.run(command), measure.run([python, "-c", "pass"])
+            pairs.append((ours.wall * 1e3, bare.wall * 1e3))
+    except measure.CommandFailedError as error:
+        skipped.append(f"start-up: {error}")
+        return {}
+    pairs = pairs[1:]  # the first one warms up
+    return {
+        "help": statistics.median(ours for ours, _ in pairs),
+        "python": statistics.median(bare for _, bare in pairs),
+        "difference": statistics.median(ours - bare for ours, bare in pairs),
+    }
+
+
+def geometric_means(results: dict[str, dict[str, Measured]]) -> dict[str, float]:
+    """Return each peer's ratio to tocsin over the compressible layers, where both ran on each."""
+    rows = [results[name] for name in COMPRESSIBLE if name in results]
+    return {
+        peer.name: statistics.geometric_mean([row[peer.name].times(row["tocsin"]) for row in rows])
+        for peer in peers.PEERS
+        if rows and all({peer.name, "tocsin"} <= row.keys() for row in rows)
+    }
+
+
+def layer_table(layer: LayerFile, rows: dict[str, Measured]) -> list[str]:
+    """Return one layer's Markdown table, a line each."""
+    compressed = layer.path.stat().st_size
+    lines = [
+        f"\n### {layer.name}: {layer.size / 1e6:.1f} MB, {compressed / 1e6:.1f} MB compressed\n",
+        "| tool | CPU s | spread | wall s | MB/s | x tocsin | peak MiB | index MB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    ours = rows.get("tocsin")
+    for name, row in rows.items():
+        cpu = row.median(lambda cost: cost.cpu)
+        spread = (max(c.cpu for c in row.costs) - min(c.cpu for c in row.costs)) / cpu
+        lines.append(
+            f"| {name} | {cpu:.3f} | {spread:.0%} | {row.median(lambda cost: cost.wall):.3f} "
+            f"| {layer.size / 1e6 / cpu:.0f} | {f'{row.times(ours):.2f}' if ours else '-'} "
+            f"| {row.median(lambda cost: cost.peak) / 2**20:.0f} "
+            f"| {f'{row.index_size / 1e6:.2f}' if row.index_size else '-'} |"
+        )
+    return lines
+
+
+def report_text(
+    figures: dict[str, Any],
+    layers: list[LayerFile],
+    results: dict[str, dict[str, Measured]],
+    tools: list[peers.Tool],
+) -> str:
+    """Return the whole record as Markdown."""
+    lines = ["# Whole processes\n", f"`{figures['command']}`\n"]
+    lines += [f"- {name}: {value}" for name, value in figures["machine"].items()]
+    lines += [
+        "\nMB/s: 10^6 uncompressed bytes per CPU second. x tocsin: CPU time over tocsin's in the "
+        "same round. Figures are medians of the rounds; spread: greatest less smallest CPU time, "
+        "over the median. A peak at or near the launcher's own "
+        f"{figures['peak floor'] / 2**20:.0f} MiB means at most that.\n",
+        "| tool | work | command | version |",
+        "| --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {tool.name} | {tool.work} | `{figures['commands'][tool.name]}` "
+        f"| {figures['versions'][tool.name]} |"
+        for tool in tools
+    ]
+    lines.append("\n## Layers")
+    for layer in layers:
+        lines += layer_table(layer, results[layer.name])
+    lines.append("\n## Summary\n")
+    means = figures["times tocsin's CPU, geometric mean"]
+    named = [name for name in COMPRESSIBLE if name in results]
+    if means:
+        lines.append(
+            f"CPU time of each peer over tocsin's, geometric mean of {', '.join(named)}:\n"
+        )
+        lines += [f"- {name}: {value:.2f}" for name, value in means.items()]
+    else:
+        lines.append("No geometric mean: it needs tocsin and a compressible layer.")
+    if start_up := figures["start-up"]:
+        lines.append(
+            f"\nStart-up: `tocsin --help` {start_up['help']:.0f} ms, `python -c pass` "
+            f"{start_up['python']:.0f} ms, difference {start_up['difference']:.0f} ms."
+        )
+    lines += [f"\nSkipped: {reason}" for reason in figures["skipped"]]
+    return "\n".join(lines) + "\n"
+
+
+def _description(corpus: Path) -> dict[str, Any]:
+    try:
+        description: dict[str, Any] = json.loads((corpus / "corpus.json").read_text("utf-8"))
+    except OSError as error:
+        raise SystemExit(f"{corpus}: no corpus here, see corpus.py: {error}") from error
+    if "layers" not in description:
+        raise SystemExit(f"{corpus}: not finished, run corpus.py again")
+    return description
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Measure tocsin and its peers as whole processes, layer by layer."
+    )
+    parser.add_argument("--corpus", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--compressor", default="go", help="whose layers to read (default: go)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
+    parser.add_argument("--cpus", type=int, default=1, help="CPUs to pin to (default: 1)")
+    parser.add_argument(
+        "--tocsin", default=_BUILD, metavar="COMMAND", help=f"our command (default: {_BUILD})"
+    )
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        help="interpreter of the environment with tocsin and the Python peers (default: this one)",
+    )
+    parser.add_argument("--install", action="store_true", help="install the peers first")
+    parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
+    parser.add_argument("--no-record", action="store_true", help="only print")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Make the table of the Rust rooms from what criterion measured: medians of CPU time, as ratios.
+
+``make bench`` runs it after ``cargo bench``; criterion leaves its figures below
+``target/criterion``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import measure
+
+_CRITERION = Path(__file__).resolve().parent.parent / "target" / "criterion"
+_COMPRESSIBLE = ("rootfs", "ml", "node", "text")
+
+
+def main() -> None:
+    """Read, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--criterion", type=Path, default=_CRITERION, metavar="DIR")
+    parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
+    args = parser.parse_args()
+    figures = read(args.criterion)
+    report = "\n".join([*inflate_table(figures), "", *rooms_table(figures), ""])
+    print(report)
+    folder = measure.record("rooms", figures, report, folder=args.record)
+    print(f"recorded in {folder}")
+
+
+def read(criterion: Path) -> dict[str, Any]:
+    """Return {group: {function: {"ns": median, "bytes": of one run}}} of the newest run."""
+    figures: dict[str, Any] = {}
+    for path in sorted(criterion.glob("*/*/new/benchmark.json")):
+        about = json.loads(path.read_text())
+        estimates = json.loads(path.with_name("estimates.json").read_text())
+        throughput = about["throughput"] or {}
+        function = about["function_id"] or about["value_str"]
+        figures.setdefault(about["group_id"], {})[function] = {
+            "ns": estimates["median"]["point_estimate"],
+            "bytes": next(iter(throughput.values()), None),
+        }
+    return figures
+
+
+def inflate_table(figures: dict[str, Any]) -> list[str]:
+    """Return the rates of inflate with CRC, and tocsin's as a multiple of each peer's."""
+    lines = [
+        "## Inflate with CRC",
+        "",
+        "MB/s of uncompressed bytes, and how many times the peer's rate tocsin has.",
+        "",
+        "| layer | tocsin | libdeflate | zlib | x libdeflate | x zlib |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    ratios: dict[str, list[float]] = {"libdeflate": [], "zlib": []}
+    for group, functions in figures.items():
+        if not group.startswith("inflate/") or "tocsin" not in functions:
+            continue
+        name = group.removeprefix("inflate/")
+        ours = functions["tocsin"]
+        cells = [name, f"{_rate(ours):.0f}"]
+        times = []
+        for peer in ("libdeflate", "zlib"):
+            cells.append(f"{_rate(functions[peer]):.0f}")
+            ratio = functions[peer]["ns"] / ours["ns"]
+            times.append(f"{ratio:.2f}")
+            if name.partition(".")[0] in _COMPRESSIBLE:
+                ratios[peer].append(ratio)
+        lines.append(f"| {' | '.join(cells + times)} |")
+    if ratios["zlib"]:
+        means = [f"{statistics.geometric_mean(values):.2f}" for values in ratios.values()]
+        lines.append(f"| geometric mean, compressible | | | | {' | '.join(means)} |")
+    return lines
+
+
+def rooms_table(figures: dict[str, Any]) -> list[str]:
+    """Return the other rooms: CPU milliseconds and rate."""
+    lines = [
+        "## The other rooms",
+        "",
+        "CPU time of one run; MB/s of the layer's uncompressed bytes for index and tar-scan, of",
+        "the blob for ztoc-write and ztoc-read, of the compressed span for span-read.",
+        "",
+        "| layer | room | ms | MB/s |",
+        "| --- | --- | ---: | ---: |",
+    ]
+    for group, functions in figures.items():
+        if group.startswith("rooms/"):
+            lines.extend(
+                f"| {group.removeprefix('rooms/')} | {room} | {figure['ns'] / 1e6:.2f} "
+                f"| {_rate(figure):.0f} |"
+                for room, figure in functions.items()
+            )
+    return lines
+
+
+def _rate(figure: dict[str, Any]) -> float:
+    return float(figure["bytes"] / figure["ns"] * 1e3)
+
+
+if __name__ == "__main__":
+    main()

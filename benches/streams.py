@@ -1,0 +1,69 @@
+"""Layers of many GiB as streams: made while they are read, never held, never on a disk."""
+
+from __future__ import annotations
+
+import struct
+import tarfile
+import zlib
+from typing import TYPE_CHECKING
+
+import pathological
+import seeded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_BIG, _SMALL = 2 << 20, 200  # bytes of the layer's large and small files
+_SMALL_BETWEEN = 8  # small files after each large one
+_BODIES = 4  # large files that differ
+_PIECE = 64 << 10
+
+
+def layer(size: int) -> Iterator[bytes]:
+    """Yield a layer of about `size` uncompressed bytes as one gzip member, about 3:1.
+
+    The large files' bodies are compressed once, up to a full flush so that they may follow
+    anything, and are sent again and again; the headers and small files between are compressed
+    as they come.
+    """
+    crc = total = 0
+    yield pathological.HEADER
+    for plain, deflated in _layer_pieces(size):
+        crc = zlib.crc32(plain, crc)
+        total += len(plain)
+        yield deflated
+    yield pathological.END + struct.pack("<II", crc, total & 0xFFFFFFFF)
+
+
+def bomb(size: int) -> Iterator[bytes]:
+    """Yield a layer of one file of `size` zeros: one deflate block, about 1032:1."""
+    compressed = pathological.zeros(size)
+    for place in range(0, len(compressed), _PIECE):
+        yield compressed[place : place + _PIECE]
+
+
+def _layer_pieces(size: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield pieces of a tar, each as it is and as deflate data that ends with a full flush."""
+    bodies = [_both(seeded.prose(stream, _BIG)) for stream in range(_BODIES)]
+    for place in range(size // _BIG):
+        yield _both(_header(f"big/{place:06}", _BIG))
+        yield bodies[place % _BODIES]
+        yield _both(
+            b"".join(
+                _header(f"small/{place:06}/{child}", _SMALL)
+                + seeded.noise(child, _SMALL).ljust(tarfile.BLOCKSIZE, b"\0")
+                for child in range(_SMALL_BETWEEN)
+            )
+        )
+    yield _both(bytes(2 * tarfile.BLOCKSIZE))
+
+
+def _header(name: str, size: int) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size = size
+    return entry.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _both(plain: bytes) -> tuple[bytes, bytes]:
+    out = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return plain, out.compress(plain) + out.flush(zlib.Z_FULL_FLUSH)

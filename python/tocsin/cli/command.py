@@ -1,0 +1,54 @@
+"""Commands and groups whose help text is their docstring, examples kept as they are written."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tocsin.cli import exit_codes
+from tocsin.cli.lazy_group import LazyGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_AS_WRITTEN = "\b\n"
+"""Begins a paragraph that click shall not fill."""
+
+
+def command(*, summary: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a function a command; `summary` is its line in the list of commands."""
+
+    def make(function: Callable[..., Any]) -> click.Command:
+        return click.command(epilog=exit_codes.EPILOG, short_help=summary, help=_help_of(function))(
+            function
+        )
+
+    return make
+
+
+def group(
+    *,
+    summary: str = "",
+    commands_in: Mapping[str, str],
+    context: Mapping[str, object] | None = None,
+) -> Callable[[Callable[..., Any]], click.Group]:
+    """Make a function a group of commands; `commands_in` as `LazyGroup` takes it."""
+
+    def make(function: Callable[..., Any]) -> click.Group:
+        return click.group(
+            cls=LazyGroup,
+            commands_in=commands_in,
+            epilog=exit_codes.EPILOG,
+            short_help=summary,
+            help=_help_of(function),
+            context_settings=dict(context or {}),
+        )(function)
+
+    return make
+
+
+def _help_of(function: Callable[..., Any]) -> str:
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    return "\n\n".join(_AS_WRITTEN * ("\n " in paragraph) + paragraph for paragraph in paragraphs)

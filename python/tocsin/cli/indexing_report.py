@@ -1,0 +1,150 @@
+"""What ``create`` and ``convert`` made, as people read it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from tocsin.cli import words
+from tocsin.cli.output import Column
+from tocsin.indexing.results import ConvertResult
+
+if TYPE_CHECKING:
+    from tocsin.cli.output import Output
+    from tocsin.indexing.results import CreateResult, LayerResult, PlatformResult
+    from tocsin.stores.metering import Traffic
+
+_COLUMNS = (
+    Column("LAYER"),
+    Column("SIZE", "right"),
+    Column("ZTOC"),
+    Column("SIZE", "right"),
+    Column("OVERHEAD", "right"),
+    Column("SPANS", "right"),
+    Column("TIME", "right"),
+)
+
+
+def tell(result: CreateResult, output: Output, *, min_layer_size: int) -> None:
+    """Write a table for each platform, then what was made of the whole."""
+    for platform in result.platforms:
+        _tell_platform(platform, output, min_layer_size)
+    if isinstance(result, ConvertResult):
+        output.line(f"image {result.image.digest}")
+    for path in result.missing_prefetch:
+        output.warn(f"no indexed layer has {path}, so it is not prefetched")
+    for line in _skipped(result, min_layer_size):
+        output.note(line)
+    if isinstance(result, ConvertResult) and result.destination.startswith("docker://"):
+        output.note(
+            "this tag is an image index, with digests of its own: services that want a single "
+            "manifest, such as AWS Lambda, refuse it; tocsin create serves those"
+        )
+    output.note(traffic_line(result.traffic, dry_run=result.dry_run))
+    if result.dry_run:
+        output.note("dry run: nothing was written")
+    output.note(f"{_summary(result)} → {result.destination}")
+
+
+def traffic_line(traffic: Traffic, *, dry_run: bool = False) -> str:
+    """Return ``read 81.2 MiB, pushed 1.3 MiB (zTOCs 1.3 MiB, manifests 2.1 KiB)``."""
+    parts = [
+        f"{name} {words.size(byte_count)}"
+        for name, byte_count in (
+            ("zTOCs", traffic.ztocs),
+            ("indexes and manifests", traffic.manifests),
+            ("layers and configs", traffic.blobs),
+        )
+        if byte_count
+    ]
+    line = f"read {words.size(traffic.read)}"
+    line += f", {'would push' if dry_run else 'pushed'} {words.size(traffic.pushed)}"
+    if parts:
+        line += f" ({', '.join(parts)})"
+    if traffic.mounted:
+        line += f", taken over without sending {words.size(traffic.mounted)}"
+    return line
+
+
+def skip_reason(result: LayerResult, min_layer_size: int) -> str:
+    """Return why a layer has no zTOC; a size in people's units."""
+    if result.layer.size < min_layer_size:
+        return f"smaller than {words.round_size(min_layer_size)}"
+    return result.skipped or ""
+
+
+def _layers(result: CreateResult) -> list[LayerResult]:
+    """Return all layers of all platforms, each once."""
+    layers = {
+        (layer.layer.digest, layer.layer.media_type): layer
+        for platform in result.platforms
+        for layer in platform.layers
+    }
+    return list(layers.values())
+
+
+def _skipped(result: CreateResult, min_layer_size: int) -> list[str]:
+    """Return a line for each reason why layers were skipped."""
+    layers = _layers(result)
+    reasons = Counter(
+        skip_reason(layer, min_layer_size) for layer in layers if layer.skipped is not None
+    )
+    return [
+        f"skipped {words.count(count, 'layer')} of {len(layers)}: {reason}"
+        for reason, count in reasons.items()
+    ]
+
+
+def _summary(result: CreateResult) -> str:
+    """Return the whole in one line, each layer counted once."""
+    layers = _layers(result)
+    made = [(layer.layer.size, layer.ztoc.size) for layer in layers if layer.ztoc is not None]
+    layer_size = sum(size for size, _ in made)
+    ztoc_size = sum(size for _, size in made)
+    return (
+        f"{words.count(len(made), 'zTOC')} for {words.count(len(layers), 'layer')}, "
+        f"{words.size(ztoc_size)} for {words.size(layer_size)} "
+        f"({words.percent(ztoc_size, layer_size)}), in {words.duration(result.seconds)}"
+    )
+
+
+def _tell_platform(result: PlatformResult, output: Output, min_layer_size: int) -> None:
+    name = str(result.platform) if result.platform is not None else "image"
+    output.heading(f"{name} · manifest {words.short_digest(result.manifest.digest)}")
+    output.table(_COLUMNS, [_row(layer) for layer in result.layers])
+    for remark in _remarks(result, min_layer_size):
+        output.line(words.printable(remark))
+    if result.soci_index is not None:
+        output.line(f"index {result.soci_index.digest}")
+    else:
+        output.line("no index, since no layer got a zTOC")
+    output.line()
+
+
+def _remarks(result: PlatformResult, min_layer_size: int) -> dict[str, None]:
+    """Return in order, each once, why layers were skipped and what was done differently."""
+    remarks: dict[str, None] = {}
+    for layer in result.layers:
+        name = words.short(layer.layer.digest)
+        if layer.skipped is not None:
+            # What is true of all small layers is said once.
+            which = "skipped" if layer.layer.size < min_layer_size else f"{name} skipped"
+            remarks[f"{which}: {skip_reason(layer, min_layer_size)}"] = None
+        for note in layer.notes:
+            remarks[f"{name}: {note}"] = None
+    return remarks
+
+
+def _row(result: LayerResult) -> tuple[str, ...]:
+    layer, ztoc = result.layer, result.ztoc
+    head = (words.short(layer.digest), words.size(layer.size))
+    if ztoc is None:
+        return (*head, "skipped", *[words.NOTHING] * 4)
+    return (
+        *head,
+        words.short(ztoc.digest),
+        words.size(ztoc.size),
+        words.percent(ztoc.size, layer.size),
+        f"{result.span_count:,}",
+        "reused" if result.reused else words.duration(result.seconds),
+    )

@@ -1,0 +1,254 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from tocsin.cli import parameters, streams
+from tocsin.cli.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tocsin.indexing.options import IndexingOptions
+    from tocsin.stores.registry import RegistryOptions
+
+_Command = TypeVar("_Command", bound="Callable[..., None]")
+
+DEFAULT_SPAN_SIZE = "4MiB"
+"""As `tocsin.indexing.options` has it, which takes long to load; a test holds them equal."""
+DEFAULT_MIN_LAYER_SIZE = "10MiB"
+
+span_size_option = click.option(
+    "--span-size",
+    type=parameters.size,
+    metavar="SIZE",
+    default=DEFAULT_SPAN_SIZE,
+    show_default=True,
+    help="Uncompressed bytes between two checkpoints, at least.",
+)
+reference_identical_option = click.option(
+    "--reference-identical",
+    is_flag=True,
+    help="Make every byte as the reference tool does, even where its own reader then refuses the"
+    " layer.",
+)
+force_option = click.option("--force", is_flag=True, help="Overwrite what has that name already.")
+
+_INDEXING = (
+    span_size_option,
+    click.option(
+        "--min-layer-size",
+        type=parameters.size,
+        metavar="SIZE",
+        default=DEFAULT_MIN_LAYER_SIZE,
+        show_default=True,
+        help="Leave out layers with fewer compressed bytes.",
+    ),
+    click.option(
+        "-p",
+        "--platform",
+        "platforms",
+        type=parameters.platform,
+        metavar="OS/ARCH",
+        multiple=True,
+        help="Only this platform; may be repeated.  [default: all]",
+    ),
+    click.option(
+        "-j",
+        "--jobs",
+        type=click.IntRange(min=1),
+        metavar="COUNT",
+        help="Layers indexed at once.  [default: the processors, at most 4]",
+    ),
+    click.option(
+        "--optimize",
+        "--optimizations",
+        "optimizations",
+        type=click.Choice(["xattr"]),
+        multiple=True,
+        help="xattr: mark layers that can be mounted without extended attributes.",
+    ),
+    click.option(
+        "--prefetch",
+        "--prefetch-file",
+        "prefetch",
+        metavar="PATH",
+        multiple=True,
+        help="A file in the image to be fetched before a container starts; may be repeated.",
+    ),
+    click.option(
+        "--prefetch-list",
+        "--prefetch-files-json",
+        "prefetch_list",
+        type=click.File("rb"),
+        metavar="JSON",
+        help="A JSON file with a list of such paths; - for stdin.",
+    ),
+    click.option(
+        "--rebuild",
+        is_flag=True,
+        help="Read layers again whose zTOC is at the destination already.",
+    ),
+    reference_identical_option,
+)
+
+
+def indexing_options(command: _Command) -> _Command:
+    """Give a command the options of `IndexingOptions`, which it gets as ``options``."""
+
+    @functools.wraps(command)
+    def with_options(
+        *,
+        span_size: int,
+        min_layer_size: int,
+        platforms: tuple[Any, ...],
+        jobs: int | None,
+        optimizations: tuple[str, ...],
+        prefetch: tuple[str, ...],
+        prefetch_list: Any,  # noqa: ANN401 (an open file)
+        rebuild: bool,
+        reference_identical: bool,
+        **others: Any,  # noqa: ANN401 (the command's own)
+    ) -> Any:  # noqa: ANN401
+        listed = _paths_in(prefetch_list) if prefetch_list is not None else ()
+        from tocsin.indexing.options import IndexingOptions, default_jobs  # noqa: PLC0415
+
+        options: IndexingOptions = IndexingOptions(
+            span_size=span_size,
+            min_layer_size=min_layer_size,
+            platforms=platforms or None,
+            jobs=jobs or default_jobs(),
+            optimizations=frozenset(optimizations),
+            prefetch=(*prefetch, *listed),
+            rebuild=rebuild,
+            reference_identical=reference_identical,
+        )
+        return command(options=options, **others)
+
+    return cast("_Command", _decorated(with_options, _INDEXING))
+
+
+_REGISTRY = (
+    click.option(
+        "--username",
+        metavar="NAME",
+        help="Log in to the registry as; needs --password-stdin.  [default: what docker login,"
+        " podman login or a credential helper has stored]",
+    ),
+    click.option("--password-stdin", is_flag=True, help="Read the password or token from stdin."),
+    click.option(
+        "--ca-cert",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Trust the certificate authorities in this PEM file too.",
+    ),
+    click.option(
+        "--client-cert",
+        type=parameters.client_certificate,
+        metavar="FILE[,KEY]",
+        help="PEM file with certificate and key to show the registry, or the two files.",
+    ),
+    click.option("--insecure", is_flag=True, help="Accept any certificate."),
+    click.option(
+        "--plain-http/--no-plain-http",
+        default=None,
+        help="Speak http, not https.  [default: only to this machine]",
+    ),
+)
+
+
+def registry_options(command: _Command) -> _Command:
+    """Give a command the options of `RegistryOptions`, which it gets as ``registry``.
+
+    That is ``None`` when nothing was asked for: the module takes long to load.
+    """
+
+    @functools.wraps(command)
+    def with_registry(
+        *,
+        username: str | None,
+        password_stdin: bool,
+        ca_cert: Path | None,
+        client_cert: Path | tuple[Path, Path] | None,
+        insecure: bool,
+        plain_http: bool | None,
+        **others: Any,  # noqa: ANN401 (the command's own)
+    ) -> Any:  # noqa: ANN401
+        if password_stdin != (username is not None):
+            missing = "--username" if password_stdin else "--password-stdin"
+            raise click.UsageError(f"--username and --password-stdin go together, add {missing}")
+        password = _password() if password_stdin else None
+        debug = streams.say if os.environ.get("TOCSIN_DEBUG") else None
+        registry: RegistryOptions | None = None
+        asked = (username, ca_cert, client_cert, insecure or None, plain_http, debug)
+        if any(value is not None for value in asked):
+            from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415
+
+            registry = RegistryOptions(
+                username=username,
+                password=password,
+                ca_cert=ca_cert,
+                client_cert=client_cert,
+                insecure=insecure,
+                plain_http=plain_http,
+                debug=debug,
+            )
+        return command(registry=registry, **others)
+
+    return cast("_Command", _decorated(with_registry, _REGISTRY))
+
+
+def _password() -> str:
+    password = sys.stdin.buffer.readline().rstrip(b"\r\n").decode("utf-8", "replace")
+    if not password:
+        raise click.UsageError("--password-stdin: stdin is empty")
+    return password
+
+
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Read and check everything, but write nothing."
+)
+
+_OUTPUT = (
+    click.option("--json", is_flag=True, help="Print one JSON document, sizes in bytes."),
+    click.option("-q", "--quiet", is_flag=True, help="Print neither progress nor warnings."),
+)
+
+
+def output_options(command: _Command) -> _Command:
+    """Give a command ``--json`` and ``--quiet``, which it gets as ``output``."""
+
+    @functools.wraps(command)
+    def with_output(*, json: bool, quiet: bool, **others: Any) -> Any:  # noqa: ANN401
+        return command(output=Output(json=json, quiet=quiet), **others)
+
+    return cast("_Command", _decorated(with_output, _OUTPUT))
+
+
+def _decorated(function: Any, options: tuple[Callable[[Any], Any], ...]) -> Any:  # noqa: ANN401
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _paths_in(file: Any) -> tuple[str, ...]:  # noqa: ANN401 (click's lazy file)
+    try:
+        paths = json.load(file)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{file.name}: is no JSON: {error}", param_hint="--prefetch-list"
+        ) from None
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise click.BadParameter(
+            f'{file.name}: wanted a list of strings, such as ["/usr/bin/app"]',
+            param_hint="--prefetch-list",
+        )
+    return tuple(paths)

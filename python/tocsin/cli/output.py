@@ -1,0 +1,98 @@
+"""What a command says: results to stdout, words to stderr."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from tocsin.cli import streams
+from tocsin.cli.words import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        title: its heading.
+        justify: numbers stand to the right.
+        wraps: the text may take several lines when the terminal is narrow.
+    """
+
+    title: str
+    justify: Literal["left", "right"] = "left"
+    wraps: bool = False
+
+
+class Output:
+    """Where a command writes.
+
+    Attributes:
+        json: whether the result is to be one JSON document.
+        quiet: whether words are to be left out; errors are said all the same.
+    """
+
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+        self.json = json
+        self.quiet = quiet
+
+    def line(self, text: str = "") -> None:
+        """Write a line of the result."""
+        streams.write_text(f"{text}\n")
+
+    def heading(self, text: str) -> None:
+        """Write a line of the result that stands above others."""
+        self.line(streams.styled(text, "1", sys.stdout))
+
+    def document(self, value: Any) -> None:  # noqa: ANN401 (any JSON)
+        """Write the result as JSON; ASCII only, so that names that are no UTF-8 survive."""
+        self.line(json.dumps(value, indent=2))
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+        """Write a table, at most as wide as the terminal (in a pipe: ``COLUMNS``, else 80)."""
+        from rich.console import Console  # noqa: PLC0415 (not needed for --json and --help)
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(
+                Text(column.title),
+                justify=column.justify,
+                no_wrap=not column.wraps,
+                overflow="fold" if column.wraps else "ellipsis",
+            )
+        for row in rows:
+            table.add_row(*(Text(printable(cell)) for cell in row))
+        console = Console(
+            file=io.StringIO(),
+            force_terminal=streams.has_style(sys.stdout),
+            color_system="standard" if streams.has_style(sys.stdout) else None,
+            legacy_windows=False,
+        )
+        with console.capture() as capture:
+            console.print(table)
+        for line in streams.lines(capture.get()):
+            self.line(line)
+
+    def facts(self, facts: Mapping[str, str]) -> None:
+        """Write what is known of one thing, a line a fact."""
+        width = max(map(len, facts))
+        for name, value in facts.items():
+            self.line(f"{streams.styled(name.ljust(width), '1', sys.stdout)}  {value}".rstrip())
+
+    def note(self, text: str) -> None:
+        """Say something, unless asked to be quiet."""
+        if not self.quiet:
+            streams.say(printable(text))
+
+    def warn(self, text: str) -> None:
+        """Warn of something, unless asked to be quiet."""
+        if not self.quiet:
+            streams.say(f"{streams.styled('warning:', '1;33', sys.stderr)} {printable(text)}")

@@ -1,0 +1,75 @@
+"""What click calls types: from the text of an argument to its value."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tocsin.errors import FormatError
+
+if TYPE_CHECKING:
+    from tocsin.model.platform import Platform
+    from tocsin.model.reference import Reference
+
+_SIZE = re.compile(r"([0-9]{1,19})\s*([kmgt]?)(b|ib|)", re.IGNORECASE)
+_UNITS = ("", "K", "M", "G", "T")
+_MAX_SIZE = (1 << 63) - 1
+
+
+def size(text: str) -> int:
+    """Return bytes: ``4194304``, ``4MiB``, ``4M`` (the same), ``4MB`` (4,000,000)."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or (found[3].lower() == "ib" and not found[2]):
+        raise click.BadParameter(f"got {text!r}, wanted bytes, such as 4194304 or 4MiB")
+    base = 1000 if found[3].lower() == "b" else 1024
+    byte_count: int = int(found[1]) * base ** _UNITS.index(found[2].upper())
+    if byte_count > _MAX_SIZE:
+        raise click.BadParameter(f"got {text!r}, wanted less than 8 EiB")
+    return byte_count
+
+
+def platform(text: str) -> Platform:
+    """Return a platform: ``linux/arm64``, ``linux/arm/v7``."""
+    from tocsin.model.platform import Platform  # noqa: PLC0415 (commands load as they run)
+
+    try:
+        return Platform.parse(text)
+    except FormatError as error:
+        raise click.BadParameter(str(error).removeprefix("platform: ")) from None
+
+
+def reference(text: str) -> Reference:
+    """Return the place of an image: ``oci:DIR:TAG`` and its kin, or ``host/repo:tag``."""
+    from tocsin.model.reference import RegistryReference, parse_reference  # noqa: PLC0415
+
+    try:
+        found = parse_reference(text)
+    except FormatError as error:
+        raise click.BadParameter(str(error).removeprefix("reference ")) from None
+    if isinstance(found, RegistryReference):
+        _refuse_path(text)
+    return found
+
+
+def client_certificate(text: str) -> Path | tuple[Path, Path]:
+    """Return a file with certificate and key, or the two files: ``cert.pem,key.pem``."""
+    certificate, comma, key = text.partition(",")
+    if not certificate or (comma and not key):
+        raise click.BadParameter(f"got {text!r}, wanted FILE or CERT,KEY")
+    for name in (certificate, key):
+        if name and not Path(name).is_file():
+            raise click.BadParameter(f"there is no file {name!r}")
+    return (Path(certificate), Path(key)) if comma else Path(certificate)
+
+
+def _refuse_path(text: str) -> None:
+    """Refuse what is read as an image's name but is there on the disk."""
+    path = Path(text.partition(":")[0])
+    if not text.startswith("docker:") and path.exists():
+        kind = "oci:" if path.is_dir() else "oci-archive:"
+        raise click.BadParameter(
+            f"{text!r} names an image in a registry; did you mean {kind}{text}?"
+        )

@@ -1,0 +1,69 @@
+"""``tocsin`` itself."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from tocsin.cli.command import group
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001 (click's)
+    if not asked:
+        return
+    from importlib.metadata import version  # noqa: PLC0415 (slow, and only needed here)
+
+    click.echo(f"tocsin {version('tocsin')}")
+    context.exit()
+
+
+@group(
+    commands_in={
+        "create": "tocsin.cli.create",
+        "convert": "tocsin.cli.convert",
+        "copy": "tocsin.cli.copy",
+        "info": "tocsin.cli.info",
+        "ztoc": "tocsin.cli.ztoc",
+        "index": "tocsin.cli.index",
+    },
+    context={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--debug",
+    is_flag=True,
+    help="Show requests to registries, without secrets, and tracebacks (also TOCSIN_DEBUG=1).",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
+def root(*, debug: bool) -> None:
+    """Make container images start before they have arrived.
+
+    Makes SOCI indexes of container images, byte for byte as the reference tool does, in one pass
+    over each layer, without root, Docker or containerd.
+
+    Images are named as skopeo and podman name them:
+      [docker://]HOST/REPO:TAG  an image in a registry
+      oci:DIR[:TAG]             an OCI layout directory
+      oci-archive:FILE[:TAG]    a tar of such a layout
+      docker-archive:FILE       what docker save writes (read only)
+
+    Examples:
+      tocsin create ghcr.io/team/app:1
+      tocsin convert ghcr.io/team/app:1 ghcr.io/team/app:1-soci
+      tocsin info ghcr.io/team/app:1-soci
+      tocsin ztoc build layer.tar.gz -o layer.ztoc
+
+    Results go to stdout, with --json as one document; words go to stderr.
+
+    Completion for bash (zsh and fish likewise):
+      eval "$(_TOCSIN_COMPLETE=bash_source tocsin)"
+    """
+    if debug:
+        os.environ["TOCSIN_DEBUG"] = "1"

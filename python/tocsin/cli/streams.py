@@ -1,0 +1,118 @@
+"""stdout and stderr: what may be written to them, and how."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ERROR_HANDLER = "tocsin"
+_PLAIN = str.maketrans({"→": "->", "·": "-", "…": "..", "\N{EN DASH}": "-"})
+_FIRST_SURROGATE, _LAST_SURROGATE = 0xDC80, 0xDCFF
+
+
+def prepare() -> None:
+    """Let both streams take any text in any locale; bytes of file names come out as they are."""
+    codecs.register_error(_ERROR_HANDLER, _encode_anyhow)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=_ERROR_HANDLER)
+
+
+def _encode_anyhow(error: UnicodeError) -> tuple[bytes | str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return b"".join(map(_bytes_of, error.object[error.start : error.end])), error.end
+
+
+def _bytes_of(character: str) -> bytes:
+    code = ord(character)
+    if _FIRST_SURROGATE <= code <= _LAST_SURROGATE:
+        return bytes([code - 0xDC00])
+    return character.translate(_PLAIN).encode("ascii", "replace")
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether a person looks at `stream` through a terminal that can move its cursor."""
+    if stream is None or os.environ.get("TERM") == "dumb":
+        return False
+    with suppress(ValueError):  # closed
+        return stream.isatty()
+    return False
+
+
+def has_style(stream: TextIO | None) -> bool:
+    """Return whether `stream` takes colours: a terminal, and ``NO_COLOR`` is not set."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
+def styled(text: str, codes: str, stream: TextIO | None) -> str:
+    """Return `text` in a style (SGR codes such as ``1;31``) where `stream` takes it."""
+    return f"\x1b[{codes}m{text}\x1b[0m" if has_style(stream) else text
+
+
+def write_text(text: str) -> None:
+    """Write `text` to stdout.
+
+    Raises:
+        OSError: stdout cannot take it; ``filename`` says that it is stdout.
+    """
+    with _named_errors():
+        _stdout().write(text)
+
+
+def write_bytes(data: bytes) -> None:
+    """Write `data` to stdout as it is; errors as `write_text`."""
+    with _named_errors():
+        _stdout().buffer.write(data)
+
+
+def flush() -> None:
+    """Hand on what stdout still holds; errors as `write_text`."""
+    if sys.stdout is not None and not sys.stdout.closed:
+        with _named_errors():
+            sys.stdout.flush()
+
+
+def abandon() -> None:
+    """Let nothing more reach stdout: its reader has left, or its disk is full."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def say(text: str) -> None:
+    """Write a line to stderr; that nobody reads it is no reason to stop."""
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+
+def _stdout() -> TextIO:
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "stdout")
+    return sys.stdout
+
+
+class _named_errors:  # noqa: N801 (used as a context manager)
+    """Let an OSError raised inside say that it is stdout's."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = "stdout"
+
+
+def lines(text: str) -> Iterator[str]:
+    """Give the lines of `text` without blanks at their ends."""
+    return (line.rstrip() for line in text.splitlines())

@@ -1,0 +1,89 @@
+"""Numbers and names as people read them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tocsin.model.digest import Digest
+
+NOTHING = "\N{EN DASH}"
+"""In a table, where there is no value."""
+SHORT_LEN = 12
+"""Hex digits of a digest that people compare."""
+
+_KIBI = 1024
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def size(byte_count: int) -> str:
+    """Return ``512 B``, ``81.2 MiB`` and so on."""
+    if byte_count < _KIBI:
+        return f"{byte_count} B"
+    value = float(byte_count)
+    for unit in _UNITS:
+        value /= _KIBI
+        if value < _KIBI - 0.05 or unit == _UNITS[-1]:
+            break
+    return f"{value:,.1f} {unit}"
+
+
+def round_size(byte_count: int) -> str:
+    """Return as `size`, but ``4 MiB`` where it is exactly that."""
+    return size(byte_count).replace(".0 ", " ") if byte_count % _KIBI == 0 else size(byte_count)
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return ``1 span``, ``34 spans``, ``1,234 entries``."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def duration(seconds: float) -> str:
+    """Return ``80 ms``, ``1.2 s``, ``3 min 05 s`` or ``1 h 02 min``."""
+    if seconds < 0.9995:  # noqa: PLR2004 (what rounds to 1000 ms)
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:  # noqa: PLR2004 (what rounds to 60.0 s)
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:  # noqa: PLR2004
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def percent(part: int, whole: int) -> str:
+    """Return ``98.7 %``; ``100 %`` and ``0 %`` only when it is exactly that."""
+    if whole == 0:
+        return NOTHING
+    if part in (0, whole):
+        return "100 %" if part else "0 %"
+    tenths = part * 1000 // whole
+    return f"{tenths // 10}.{tenths % 10} %" if tenths else "<0.1 %"
+
+
+def short(digest: Digest | str) -> str:
+    """Return the first 12 hex digits."""
+    return str(digest).removeprefix("sha256:")[:SHORT_LEN]
+
+
+def short_digest(digest: Digest | str) -> str:
+    """Return ``sha256:`` and the first 12 hex digits."""
+    return f"sha256:{short(digest)}"
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters escaped, since names come from anywhere.
+
+    Bytes that are no UTF-8 stay, as surrogates.
+    """
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def escaped(name: str) -> str:
+    """Return as `printable`, and backslashes doubled, so that the name can be told again."""
+    return printable(name.replace("\\", "\\\\"))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() or "\udc80" <= character <= "\udcff":
+        return character
+    return character.encode("unicode_escape").decode()

@@ -1,0 +1,123 @@
+"""``convert``: an image with version 2 SOCI indexes in it, bound to each manifest by annotation.
+
+The result is always an image index, with new digests, under a tag of its own. Source: SOCI
+``convert``, version 2.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tocsin.errors import NotFoundError
+from tocsin.indexing.copying import copy_entry, copy_manifest_blobs
+from tocsin.indexing.images import platform_images, resolve_image
+from tocsin.indexing.options import IndexingOptions
+from tocsin.indexing.platforms import index_platforms
+from tocsin.indexing.results import ConvertResult
+from tocsin.indexing.soci_index import (
+    PlatformIndex,
+    convert_image,
+    is_soci_entry,
+    start_index,
+)
+from tocsin.indexing.targets import check_free, open_pair, pair_of
+from tocsin.model.media_types import OCI_INDEX, OCI_MANIFEST
+
+if TYPE_CHECKING:
+    from tocsin.indexing.results import Progress
+    from tocsin.model.descriptor import Descriptor
+    from tocsin.model.manifest import ImageIndex
+    from tocsin.model.reference import Reference
+    from tocsin.stores.base import Store
+    from tocsin.stores.registry import RegistryOptions
+
+
+def convert(
+    source: str | Reference,
+    destination: str | Reference,
+    *,
+    options: IndexingOptions | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    registry: RegistryOptions | None = None,
+    progress: Progress | None = None,
+) -> ConvertResult:
+    """Make an image with version 2 SOCI indexes from another.
+
+    Args:
+        source: the image, such as ``oci:some/dir:tag``.
+        destination: the converted image; without a tag it gets the source's tag, else ``latest``.
+        options: how; the reference's defaults if ``None``.
+        force: replace an image that `destination` names, the source itself included.
+        dry_run: do everything but write.
+        registry: how to reach registries; ``jobs`` is that of `options`.
+        progress: told what happens, see `Progress`.
+
+    Raises:
+        NotFoundError: no such image, platform or blob.
+        UnsupportedError: no layer can be indexed, or a place cannot be written.
+        ConflictError: `destination` names an image already.
+        VerificationError: a blob is not what its descriptor says; nothing of it is kept.
+        RegistryError: a registry refused or could not be reached; `AuthError` if for want of a
+            credential.
+        OSError: a place cannot be read or written.
+    """
+    started = time.monotonic()
+    options = options or IndexingOptions()
+    pair = pair_of(source, destination)
+    opened = open_pair(pair, registry=registry, dry_run=dry_run, jobs=options.jobs)
+    with opened as (read, sink, meter):
+        check_free(sink, pair, force=force)
+        target = resolve_image(read, pair.source.selector)
+        images = platform_images(read, target, options.platforms, nested=False)
+        indexed = index_platforms(
+            read,
+            sink,
+            images,
+            version=2,
+            tag=pair.tag,
+            options=options,
+            carry=pair.carries,
+            progress=progress,
+        )
+        indexed.store(sink)
+        made = [
+            PlatformIndex(result.platform, result.manifest.digest, result.soci_index)
+            for result in indexed.results
+            if result.soci_index is not None
+        ]
+        start = start_index(read.manifest(target), target, images[0].platform)
+        converted = convert_image(start, made, lambda entry: _manifest_if_there(read, entry))
+        if pair.carries:
+            _copy_children(read, sink, start, converted.index)
+        for manifest in converted.manifests:
+            sink.put_manifest(manifest, OCI_MANIFEST)
+        image = sink.put_manifest(converted.index.to_json(), OCI_INDEX, tag=pair.tag)
+    return ConvertResult(
+        source=str(pair.source),
+        destination=str(pair.named_sink),
+        platforms=indexed.results,
+        missing_prefetch=indexed.missing_prefetch,
+        seconds=time.monotonic() - started,
+        traffic=meter.traffic,
+        dry_run=dry_run,
+        image=image,
+    )
+
+
+def _manifest_if_there(store: Store, entry: Descriptor) -> bytes | None:
+    try:
+        return store.manifest(entry)
+    except NotFoundError:
+        return None
+
+
+def _copy_children(source: Store, sink: Store, before: ImageIndex, after: ImageIndex) -> None:
+    """Bring over what the converted manifests list, and the entries that stay as they are."""
+    kept = {entry.digest for entry in after.manifests or ()}
+    for entry in before.manifests or ():
+        if entry.digest in kept:
+            copy_entry(source, sink, entry)
+        elif not is_soci_entry(entry):  # rewritten; a SOCI index that is not kept is replaced
+            copy_manifest_blobs(source, sink, source.manifest(entry), entry.media_type)

@@ -1,0 +1,373 @@
+"""All layers of an image, several at once: each read once, its zTOC stored once it is made."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tocsin.errors import FormatError, UnsupportedError, VerificationError
+from tocsin.indexing.copying import copy_blob
+from tocsin.indexing.layer import IndexedLayerBytes, LayerPass
+from tocsin.indexing.prefetch import SearchableLayer, wanted_names
+from tocsin.indexing.results import (
+    LayerAdvanced,
+    LayerFinished,
+    LayerResult,
+    LayerStarted,
+    Planned,
+)
+from tocsin.indexing.soci_index import PREFETCH, IndexedLayer
+from tocsin.model.descriptor import Descriptor
+from tocsin.model.digest import Digest
+from tocsin.model.media_types import OCTET_STREAM, Compression, layer_type
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
+    from tocsin.indexing.options import IndexingOptions
+    from tocsin.indexing.results import Event, Progress
+    from tocsin.indexing.reuse import KnownZtocs
+    from tocsin.indexing.ztoc import Ztoc
+    from tocsin.stores.base import Store
+
+_FORMATS = {
+    Compression.GZIP: "gzip",
+    Compression.NONE: "uncompressed",
+    Compression.UNKNOWN: "uncompressed",
+}
+"""What the bytes must be; Docker's plain type is taken as a plain tar, as the reference does."""
+
+_MAX_PROBLEMS_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFate:
+    """What became of a layer, with what later steps need.
+
+    Attributes:
+        result: for the user.
+        indexed: for the SOCI index; ``None`` when skipped.
+        searchable: for prefetching; ``None`` when skipped or nothing is to be prefetched.
+    """
+
+    result: LayerResult
+    indexed: IndexedLayer | None = None
+    searchable: SearchableLayer | None = None
+
+
+LayerKey = tuple[str, str]
+
+
+def layer_key(layer: Descriptor) -> LayerKey:
+    """Return what makes two layers one: digest and media type."""
+    return str(layer.digest), layer.media_type
+
+
+class _CancelledError(Exception):
+    """Another layer failed, or the user stopped; only the first reason is told."""
+
+
+class _OddLayerError(Exception):
+    """A layer cannot be indexed; `verified` says whether its digest was right."""
+
+    def __init__(self, reason: str, *, verified: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.verified = verified
+
+
+class LayerJobs:
+    """Indexes layers of one Store and brings what it makes to another."""
+
+    def __init__(
+        self,
+        source: Store,
+        sink: Store,
+        *,
+        options: IndexingOptions,
+        known: KnownZtocs | None = None,
+        carry: bool,
+        progress: Progress | None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            source: has the layers.
+            sink: gets the zTOCs.
+            options: how.
+            known: zTOCs that the sink has already, if any.
+            carry: whether the sink gets the layers too.
+            progress: told about each.
+        """
+        self._source = source
+        self._sink = sink
+        self._options = options
+        self._known = known
+        self._carry = carry
+        self._progress = progress
+        self._progress_lock = threading.Lock()
+        self._cancelled = threading.Event()
+        self._reason: BaseException | None = None
+
+    def run(self, layers: Iterable[Descriptor]) -> dict[LayerKey, LayerFate]:
+        """Index `layers`, each once; nothing is left running when this returns or raises.
+
+        Raises:
+            VerificationError: a layer's bytes are not what its descriptor says.
+            NotFoundError: a layer is not there.
+            OSError: a store cannot be read or written.
+        """
+        wanted = {layer_key(layer): layer for layer in layers}
+        fates = {
+            key: fate for key, layer in wanted.items() if (fate := self._without_reading(layer))
+        }
+        # Largest first: the last layer to finish should not be the one that takes longest.
+        to_read = sorted(
+            (layer for key, layer in wanted.items() if key not in fates),
+            key=lambda layer: -layer.size,
+        )
+        self._tell(Planned(tuple(to_read)))
+        for fate in fates.values():
+            self._tell(LayerFinished(fate.result))
+        with ThreadPoolExecutor(self._options.jobs, thread_name_prefix="layer") as pool:
+            futures = {pool.submit(self._index, layer): layer for layer in to_read}
+            try:
+                for future in as_completed(futures):
+                    fates[layer_key(futures[future])] = future.result()
+            except _CancelledError:  # seen before the future with the reason
+                pool.shutdown(cancel_futures=True)
+                assert self._reason is not None  # noqa: S101 (set before anyone is cancelled)
+                raise self._reason from None
+            except BaseException:
+                self._cancelled.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+        return fates
+
+    def _tell(self, event: Event) -> None:
+        if self._progress is not None:
+            with self._progress_lock, self._stopping_others():
+                self._check_cancelled()
+                self._progress(event)
+
+    @contextmanager
+    def _stopping_others(self) -> Iterator[None]:
+        """Let no layer start, go on or be told of once this one has failed."""
+        try:
+            yield
+        except _CancelledError:
+            raise
+        except BaseException as error:
+            self._reason = self._reason or error
+            self._cancelled.set()
+            raise
+
+    def _without_reading(self, layer: Descriptor) -> LayerFate | None:
+        """Return the fate of a layer that its descriptor decides, as in the reference."""
+        kind = layer_type(layer.media_type)
+        reason = None
+        if kind is None:
+            reason = f"is not a layer but {layer.media_type or 'of no media type'}"
+        elif layer.size < self._options.min_layer_size:
+            reason = (
+                f"size {layer.size} is less than the minimum layer size "
+                f"{self._options.min_layer_size}"
+            )
+        elif kind.encrypted:
+            reason = "is encrypted"
+        elif kind.compression not in _FORMATS:
+            name = "zstd" if kind.compression is Compression.ZSTD else layer.media_type
+            reason = f"is compressed in an unsupported format ({name}), SOCI indexes gzip and tar"
+        elif kind.foreign and not self._source.has_blob(layer):
+            reason = "is a foreign layer that is not here"
+        elif self._options.span_size == 0 and _FORMATS[kind.compression] == "uncompressed":
+            reason = "is an uncompressed tar, which cannot have spans of 0 bytes"
+        return None if reason is None else LayerFate(LayerResult(layer, skipped=reason))
+
+    def _index(self, layer: Descriptor) -> LayerFate:
+        with self._stopping_others():
+            return self._find_fate(layer)
+
+    def _find_fate(self, layer: Descriptor) -> LayerFate:
+        started = time.monotonic()
+        self._check_cancelled()
+        known = self._known and self._known.load(
+            self._sink, layer, span_size=self._options.span_size
+        )
+        if known and (fate := self._reuse(layer, known)):
+            self._tell(LayerFinished(fate.result))
+            return fate
+        self._tell(LayerStarted(layer))
+        try:
+            found = self._read(layer)
+        except _OddLayerError as odd:
+            # Odd, or damaged? A layer that is what its digest says is left out with the reason; the
+            # reference fails the whole image.
+            if not odd.verified:
+                self._verify(layer)
+            fate = LayerFate(LayerResult(layer, skipped=odd.reason))
+        else:
+            fate = self._keep(layer, found)
+        fate = replace(fate, result=replace(fate.result, seconds=time.monotonic() - started))
+        self._tell(LayerFinished(fate.result))
+        return fate
+
+    def _read(self, layer: Descriptor) -> IndexedLayerBytes:
+        kind = layer_type(layer.media_type)
+        indexer = LayerPass(
+            span_size=self._options.span_size,
+            format=None if kind is None else _FORMATS[kind.compression],
+            reference_identical=self._options.reference_identical,
+        )
+        refused: list[Exception] = []
+        streamed = self._is_to_be_streamed(layer)
+        with closing(self._through(layer, indexer, refused)) as pieces:
+            if streamed:
+                # Read once, for both; what the indexer refuses is copied all the same.
+                self._sink.put_blob(pieces, digest=layer.digest, size=layer.size)
+            else:
+                for _ in pieces:
+                    if refused:
+                        break
+        try:
+            if refused:
+                raise refused[0]
+            found = indexer.finish()
+        except (FormatError, UnsupportedError) as error:
+            raise _OddLayerError(str(error), verified=streamed) from error
+        if found.digest != str(layer.digest):
+            raise VerificationError(
+                f"{self._source.name}: layer digest is {found.digest}, "
+                f"manifest says {layer.digest}",
+                expected=str(layer.digest),
+                actual=found.digest,
+            )
+        return found
+
+    def _is_to_be_streamed(self, layer: Descriptor) -> bool:
+        """Return whether the sink must get the layer's bytes from here, while they are indexed.
+
+        Where taking a layer over needs no byte of it, that is tried first: were it refused only
+        after the layer is indexed, the layer would have to be read again.
+        """
+        if not self._carry or self._sink.has_blob(layer):
+            return False
+        if not self._sink.can_mount(self._source):
+            return True
+        return self._sink.mounts_unread and not self._sink.mount_blob(layer, self._source)
+
+    def _pieces(self, layer: Descriptor) -> Iterator[bytes]:
+        done = 0
+        for piece in self._source.blob(layer, verify=False):
+            self._check_cancelled()
+            yield piece
+            done += len(piece)
+            self._tell(LayerAdvanced(layer, done))
+
+    def _through(
+        self, layer: Descriptor, indexer: LayerPass, refused: list[Exception]
+    ) -> Generator[bytes, None, None]:
+        for piece in self._pieces(layer):
+            if not refused:
+                try:
+                    indexer.push(piece)
+                except (FormatError, UnsupportedError) as error:
+                    refused.append(error)
+            yield piece
+
+    def _verify(self, layer: Descriptor) -> None:
+        for _ in self._source.blob(layer):
+            self._check_cancelled()
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise _CancelledError
+
+    def _keep(self, layer: Descriptor, found: IndexedLayerBytes) -> LayerFate:
+        notes = []
+        broken = _what_breaks_readers(found)
+        if broken and not self._options.reference_identical:
+            reason = f"{broken}, --reference-identical makes its ztoc all the same"
+            return LayerFate(LayerResult(layer, skipped=reason))
+        if broken:
+            notes.append(broken)
+        if found.dropped_checkpoint_count:
+            notes.append(
+                f"{found.dropped_checkpoint_count} checkpoints before the first output are left "
+                "out: readers refuse a layer with them (--reference-identical keeps them)"
+            )
+        try:
+            blob = found.ztoc.to_bytes()
+        except FormatError as error:
+            return LayerFate(LayerResult(layer, skipped=str(error)))
+        descriptor = self._sink.put_blob(blob)
+        if self._carry:
+            copy_blob(self._source, self._sink, layer, verified=True)
+        fate = self._fate(layer, found.ztoc, descriptor)
+        result = replace(fate.result, notes=tuple(notes), uncompressed_size=found.uncompressed_size)
+        return replace(fate, result=result)
+
+    def _reuse(self, layer: Descriptor, ztoc: Ztoc) -> LayerFate | None:
+        """Take a zTOC that is there, unless readers refuse it: then the layer tells what to do."""
+        if ztoc.reader_refusals():
+            return None
+        if self._carry:
+            copy_blob(self._source, self._sink, layer)
+        # Read from the sink, so its descriptor is that of a blob the sink has.
+        descriptor = Descriptor(OCTET_STREAM, Digest.parse(ztoc.digest), ztoc.size)
+        fate = self._fate(layer, ztoc, descriptor)
+        return replace(fate, result=replace(fate.result, reused=True))
+
+    def _fate(self, layer: Descriptor, ztoc: Ztoc, descriptor: Descriptor) -> LayerFate:
+        indexed = IndexedLayer(
+            layer,
+            descriptor,
+            self._options.span_size,
+            disable_xattrs="xattr" in self._options.optimizations and not ztoc.needs_xattrs,
+        )
+        result = LayerResult(
+            layer,
+            ztoc=indexed.ztoc_descriptor,
+            entry_count=len(ztoc.entries),
+            span_count=ztoc.span_count,
+            uncompressed_size=ztoc.uncompressed_archive_size,
+        )
+        return LayerFate(result, indexed, self._searchable(ztoc))
+
+    def _searchable(self, ztoc: Ztoc) -> SearchableLayer | None:
+        """Keep of a zTOC only what the wanted paths need: whole zTOCs are large."""
+        names = set(wanted_names(self._options.prefetch))
+        if not names:
+            return None
+        places: dict[str, tuple[int, int]] = {}
+        for index, name in enumerate(ztoc.paths):
+            if name in names and name not in places:
+                row = ztoc.files[index]
+                places[name] = int(row["uncompressed_offset"]), int(row["uncompressed_size"])
+        starts = ztoc.spans["uncompressed_start"].copy()
+        # The last span that starts at or before the offset; the first starts at 0.
+        return SearchableLayer(
+            places.get, lambda offset: max(int(starts.searchsorted(offset, "right")) - 1, 0)
+        )
+
+
+def _what_breaks_readers(found: IndexedLayerBytes) -> str | None:
+    """Say what the reference's reader would refuse; its builder makes such zTOCs without a word."""
+    problems = [
+        f"{found.ztoc.entries[hazard.entry_index].name}: {hazard.reason}"
+        for hazard in found.hazards
+    ] or found.ztoc.reader_refusals()
+    if not problems:
+        return None
+    more = len(problems) - _MAX_PROBLEMS_SHOWN
+    rest = f" and {more} more" if more > 0 else ""
+    return f"readers fail on it ({', '.join(problems[:_MAX_PROBLEMS_SHOWN])}{rest})"
+
+
+def is_prefetch_artifact(layer: Descriptor) -> bool:
+    """Return whether a manifest's "layer" is a prefetch artifact, which is passed over silently."""
+    return layer.media_type == PREFETCH

@@ -1,0 +1,144 @@
+"""A SOCI index for each platform's image: layers indexed together, each layer once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tocsin.errors import UnsupportedError
+from tocsin.indexing.layer_jobs import LayerJobs, is_prefetch_artifact, layer_key
+from tocsin.indexing.prefetch import plan_prefetch, wanted_names
+from tocsin.indexing.results import PlatformResult
+from tocsin.indexing.reuse import KnownZtocs, find_ztocs
+from tocsin.indexing.soci_index import CONFIG_BLOB, IndexedLayer, SociIndex
+from tocsin.model.descriptor import Descriptor
+from tocsin.model.media_types import OCI_MANIFEST
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tocsin.indexing.images import PlatformImage
+    from tocsin.indexing.layer_jobs import LayerFate, LayerKey
+    from tocsin.indexing.options import IndexingOptions
+    from tocsin.indexing.results import LayerResult, Progress
+    from tocsin.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedPlatforms:
+    """SOCI indexes that are made and not stored yet; their zTOCs are.
+
+    Attributes:
+        results: one for each image.
+        indexes: the SOCI indexes' bytes, one for each result that has one.
+        missing_prefetch: paths that no indexed layer of any image has.
+    """
+
+    results: tuple[PlatformResult, ...]
+    indexes: tuple[bytes, ...]
+    missing_prefetch: tuple[str, ...]
+
+    def store(self, sink: Store) -> None:
+        """Store the SOCI indexes and the config blob they share."""
+        sink.put_blob(CONFIG_BLOB)
+        for data in self.indexes:
+            sink.put_manifest(data, OCI_MANIFEST)
+
+
+def index_platforms(
+    source: Store,
+    sink: Store,
+    images: Sequence[PlatformImage],
+    *,
+    version: int,
+    tag: str | None = None,
+    options: IndexingOptions,
+    carry: bool,
+    progress: Progress | None,
+) -> IndexedPlatforms:
+    """Index the layers of `images` and make a SOCI index of each image.
+
+    Args:
+        source: has the images.
+        sink: gets zTOCs and prefetch artifacts at once.
+        images: one for each platform.
+        version: of the SOCI indexes.
+        tag: what the result will be called at the sink.
+        options: how.
+        carry: whether the sink gets the indexed layers too.
+        progress: told about each layer.
+
+    Raises:
+        UnsupportedError: no layer of any image got a zTOC.
+    """
+    # What is there may have been made to work rather than to be identical; it does not say.
+    anew = options.rebuild or options.reference_identical
+    known = KnownZtocs() if anew else find_ztocs(sink, images, tag)
+    jobs = LayerJobs(source, sink, options=options, known=known, carry=carry, progress=progress)
+    fates = jobs.run(layer for image in images for layer in _layers(image))
+    if not any(fate.indexed for fate in fates.values()):
+        raise UnsupportedError(_nothing_indexed(source, [fate.result for fate in fates.values()]))
+    results, indexes = [], []
+    missing: set[str] | None = None
+    for image in images:
+        indexed, not_found = _with_prefetch(sink, image, fates, options)
+        if indexed:
+            missing = not_found if missing is None else missing & not_found
+        subject = image.descriptor if version == 1 else None
+        data = SociIndex.for_layers(indexed, subject=subject).to_json() if indexed else None
+        if data is not None:
+            indexes.append(data)
+        results.append(
+            PlatformResult(
+                platform=image.platform,
+                manifest=image.descriptor,
+                layers=tuple(fates[layer_key(layer)].result for layer in _layers(image)),
+                soci_index=None if data is None else Descriptor.of(data, OCI_MANIFEST),
+            )
+        )
+    in_order = wanted_names(options.prefetch)
+    return IndexedPlatforms(
+        tuple(results),
+        tuple(indexes),
+        tuple(path for path in in_order if path in (missing or ())),
+    )
+
+
+def _layers(image: PlatformImage) -> list[Descriptor]:
+    return [layer for layer in image.manifest.layers or () if not is_prefetch_artifact(layer)]
+
+
+def _with_prefetch(
+    sink: Store,
+    image: PlatformImage,
+    fates: Mapping[LayerKey, LayerFate],
+    options: IndexingOptions,
+) -> tuple[list[IndexedLayer], set[str]]:
+    """Return an image's indexed layers with their prefetch artifacts, and the paths not found."""
+    found: list[IndexedLayer] = []
+    searchable = []
+    for layer in _layers(image):
+        fate = fates[layer_key(layer)]
+        if fate.indexed is not None:
+            found.append(fate.indexed)
+            if fate.searchable is not None:
+                searchable.append(fate.searchable)
+    if not options.prefetch or not found:
+        return found, set()
+    plan = plan_prefetch(options.prefetch, searchable)
+    for at, artifact in enumerate(plan.artifacts):
+        if artifact is not None:
+            found[at] = replace(found[at], prefetch=sink.put_blob(artifact.to_json()))
+    return found, set(plan.missing)
+
+
+def _nothing_indexed(source: Store, results: Sequence[LayerResult]) -> str:
+    if not results:
+        return f"{source.name}: image has no layers, no ztoc was made"
+    reasons = sorted({result.skipped or "" for result in results})
+    shown = ", ".join(reasons[:3])
+    return (
+        f"{source.name}: no ztoc was made, all {len(results)} layers are skipped: {shown}"
+        if len(results) > 1
+        else f"{source.name}: no ztoc was made, the only layer is skipped: {shown}"
+    )

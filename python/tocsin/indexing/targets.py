@@ -1,0 +1,211 @@
+"""Source and destination of a run: which stores, which tags, and what must not be overwritten."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tocsin.errors import ConflictError, FormatError, NotFoundError, UnsupportedError
+from tocsin.model.reference import (
+    DockerArchiveReference,
+    LayoutReference,
+    OciArchiveReference,
+    Reference,
+    RegistryReference,
+    parse_reference,
+)
+from tocsin.stores.discarding import DiscardingStore
+from tocsin.stores.metering import Meter, MeteredStore
+from tocsin.stores.opening import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tocsin.stores.base import Store
+    from tocsin.stores.registry import RegistryOptions
+
+DEFAULT_TAG = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Where an image comes from and where it goes.
+
+    Attributes:
+        source: the image.
+        sink: the place written to.
+        tag: the name the result gets there; ``None`` when nothing is named.
+        carries: whether the sink is another place, which needs the layers too.
+        overwrites_source: whether place and tag are the source's own.
+    """
+
+    source: Reference
+    sink: Reference
+    tag: str | None
+    carries: bool
+    overwrites_source: bool
+
+    @property
+    def named_sink(self) -> Reference:
+        """The result, as a reference."""
+        if self.tag is None or isinstance(self.sink, DockerArchiveReference):
+            return self.sink
+        return replace(self.sink, tag=self.tag, digest=None)
+
+
+def pair_of(
+    source: str | Reference,
+    destination: str | Reference | None,
+    *,
+    output: str | Reference | None = None,
+) -> Pair:
+    """Return what two references mean together.
+
+    Args:
+        source: the image.
+        destination: where the image goes with what is made; ``None`` leaves the image where it is.
+        output: where only what is made goes, without the image; not beside `destination`.
+
+    Raises:
+        FormatError: a text is no reference.
+        UnsupportedError: the destination cannot be named so, or written.
+    """
+    read = parse_reference(source) if isinstance(source, str) else source
+    if output is not None:
+        if destination is not None:
+            raise ValueError("a destination and an output were given, wanted one of them")
+        into = parse_reference(output) if isinstance(output, str) else output
+        return Pair(read, into, tag=None, carries=False, overwrites_source=False)
+    if destination is None:
+        if isinstance(read, DockerArchiveReference):
+            raise UnsupportedError(
+                f"{read}: a docker archive cannot be written, name a destination such as "
+                "oci:DIR:TAG"
+            )
+        return Pair(read, read, tag=None, carries=False, overwrites_source=False)
+    sink = parse_reference(destination) if isinstance(destination, str) else destination
+    if isinstance(sink, DockerArchiveReference):
+        raise UnsupportedError(
+            f"{sink}: a docker archive cannot be written, name an oci: or oci-archive: destination"
+        )
+    if sink.digest is not None:
+        raise UnsupportedError(f"{sink}: the result's digest is not known yet, name a tag")
+    source_tag = None if isinstance(read, DockerArchiveReference) else read.tag
+    tag = sink.tag or source_tag or DEFAULT_TAG
+    same_place = _same_place(read, sink)
+    return Pair(
+        read,
+        sink,
+        tag=tag,
+        carries=not same_place,
+        overwrites_source=same_place and tag == source_tag,
+    )
+
+
+def check_free(sink: Store, pair: Pair, *, force: bool) -> None:
+    """Refuse, before any work, to replace an image unless forced.
+
+    Raises:
+        ConflictError: the destination's tag names an image already.
+    """
+    if force or pair.tag is None:
+        return
+    if pair.overwrites_source:
+        raise ConflictError(
+            f"{pair.named_sink}: is the source image itself, whose digests would change; "
+            "name another tag, or pass --force (force=True)"
+        )
+    if _is_taken(sink, pair.tag):
+        raise ConflictError(
+            f"{pair.named_sink}: names an image already; name another tag, "
+            "or pass --force (force=True)"
+        )
+
+
+def _is_taken(store: Store, tag: str) -> bool:
+    # Not by the list of tags: it is long in a registry, and not everyone may see it.
+    try:
+        store.resolve(tag)
+    except NotFoundError:
+        return False
+    return True
+
+
+def _same_place(one: Reference, other: Reference) -> bool:
+    if isinstance(one, LayoutReference) and isinstance(other, LayoutReference):
+        return one.path.resolve() == other.path.resolve()
+    if isinstance(one, OciArchiveReference) and isinstance(other, OciArchiveReference):
+        return one.path.resolve() == other.path.resolve()
+    if isinstance(one, RegistryReference) and isinstance(other, RegistryReference):
+        return (one.host, one.repository) == (other.host, other.repository)
+    return False
+
+
+@contextmanager
+def open_pair(
+    pair: Pair,
+    *,
+    registry: RegistryOptions | None = None,
+    dry_run: bool = False,
+    jobs: int = 1,
+) -> Iterator[tuple[Store, Store, Meter]]:
+    """Open source and sink, and a meter of both; leaving normally commits what was put.
+
+    Args:
+        pair: which.
+        registry: how to reach registries.
+        dry_run: open the sink only for reading, if it is there at all, and throw away what is put.
+        jobs: threads that will use them at once.
+
+    Raises:
+        UnsupportedError: explicit credentials, and two registries that could be meant.
+    """
+    _check_credentials(pair, registry)
+    registry = _with_jobs(pair, registry, jobs)
+    meter = Meter()
+    with open_store(pair.source, registry=registry) as source:
+        if dry_run:
+            inner = _open_if_there(pair.sink, registry)
+            try:
+                sink: Store = DiscardingStore(str(pair.sink), inner)
+                yield MeteredStore(source, meter), MeteredStore(sink, meter), meter
+            finally:
+                if inner is not None:
+                    inner.close()
+        else:
+            with open_store(pair.sink, write=True, registry=registry) as sink:
+                yield MeteredStore(source, meter), MeteredStore(sink, meter), meter
+
+
+def _with_jobs(pair: Pair, registry: RegistryOptions | None, jobs: int) -> RegistryOptions | None:
+    """Let connections be kept for all threads; only a registry needs its module imported."""
+    if not any(isinstance(one, RegistryReference) for one in (pair.source, pair.sink)):
+        return registry
+    from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415
+
+    registry = registry or RegistryOptions()
+    return replace(registry, jobs=max(registry.jobs, jobs))
+
+
+def _open_if_there(reference: Reference, registry: RegistryOptions | None) -> Store | None:
+    try:
+        return open_store(reference, registry=registry)
+    except (FileNotFoundError, NotFoundError, FormatError):
+        return None
+
+
+def _check_credentials(pair: Pair, registry: RegistryOptions | None) -> None:
+    """Refuse to show one registry the password of another."""
+    if registry is None or registry.username is None:
+        return
+    hosts = {
+        reference.host
+        for reference in (pair.source, pair.sink)
+        if isinstance(reference, RegistryReference)
+    }
+    if len(hosts) > 1:
+        raise UnsupportedError(
+            f"credentials: given for one registry, but {' and '.join(sorted(hosts))} are two; "
+            "log in to both (docker login, podman login) or name a file in REGISTRY_AUTH_FILE"
+        )

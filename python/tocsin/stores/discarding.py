@@ -1,0 +1,138 @@
+"""A Store that reads another one and keeps nothing: what a dry run writes to."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Self
+
+from tocsin.errors import NotFoundError
+from tocsin.model.descriptor import Descriptor
+from tocsin.model.digest import Digest
+from tocsin.model.media_types import OCTET_STREAM
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+
+    from tocsin.stores.base import Store
+
+
+class DiscardingStore:
+    """Answers like `inner`, as far as there is one, and throws away what is put; see `Store`.
+
+    `inner` stays the caller's to close.
+    """
+
+    def __init__(self, name: str, inner: Store | None) -> None:
+        self._name = name
+        self._inner = inner
+        self._taken: set[Digest] = set()
+
+    @property
+    def name(self) -> str:
+        """How messages call the place that is not written to."""
+        return self._name
+
+    def _there(self) -> Store:
+        if self._inner is None:
+            raise NotFoundError(f"{self._name}: there is nothing yet")
+        return self._inner
+
+    def resolve(self, selector: str | Digest | None) -> Descriptor:
+        """Return what `inner` has under that name."""
+        return self._there().resolve(selector)
+
+    def tags(self) -> list[str]:
+        """Return the tags of `inner`."""
+        return [] if self._inner is None else self._inner.tags()
+
+    def manifest(self, descriptor: Descriptor) -> bytes:
+        """Return a manifest of `inner`."""
+        return self._there().manifest(descriptor)
+
+    def blob(self, descriptor: Descriptor, *, verify: bool = True) -> Iterator[bytes]:
+        """Stream a blob of `inner`."""
+        return self._there().blob(descriptor, verify=verify)
+
+    def blob_range(self, descriptor: Descriptor, start: int, end: int) -> bytes:
+        """Return bytes of a blob of `inner`."""
+        return self._there().blob_range(descriptor, start, end)
+
+    def referrers(self, subject: Digest, artifact_type: str | None = None) -> list[Descriptor]:
+        """Return the referrers that `inner` knows."""
+        return [] if self._inner is None else self._inner.referrers(subject, artifact_type)
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        """Return whether `inner` has a blob, or would have it by now."""
+        if descriptor.digest in self._taken:
+            return True
+        return self._inner is not None and self._inner.has_blob(descriptor)
+
+    def put_blob(
+        self,
+        source: bytes | Iterable[bytes],
+        *,
+        digest: Digest | None = None,
+        size: int | None = None,
+        media_type: str = OCTET_STREAM,
+    ) -> Descriptor:
+        """Read a blob to its end and return its descriptor."""
+        sha256, length = hashlib.sha256(), 0
+        for piece in [source] if isinstance(source, bytes) else source:
+            sha256.update(piece)
+            length += len(piece)
+        put = Descriptor(media_type, Digest.parse(f"sha256:{sha256.hexdigest()}"), length)
+        self._taken.add(put.digest)
+        return put
+
+    @property
+    def mounts_unread(self) -> bool:
+        """Whether a mount may come first: it does not matter."""
+        return False
+
+    def would_mount(self, source: Store) -> bool:
+        """Return whether `inner` would take blobs over from `source` by itself."""
+        return self._inner is not None and self._inner.can_mount(source)
+
+    def can_mount(self, source: Store) -> bool:
+        """Return that nothing needs to be streamed to be thrown away."""
+        return True
+
+    def mount_blob(
+        self,
+        descriptor: Descriptor,
+        source: Store,
+        *,
+        verified: bool = False,
+    ) -> bool:
+        """Take nothing over."""
+        self._taken.add(descriptor.digest)
+        return True
+
+    def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
+        """Return the descriptor of a manifest."""
+        return Descriptor.of(data, media_type)
+
+    def tag(self, descriptor: Descriptor, tag: str) -> None:
+        """Name nothing."""
+
+    def delete_manifest(self, descriptor: Descriptor) -> None:
+        """Delete nothing."""
+
+    def commit(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Leave `inner` open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        self.close()

@@ -1,0 +1,183 @@
+"""Stores that count what passes: bytes read of a source, bytes brought to a sink."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from tocsin.model.descriptor import Descriptor
+from tocsin.model.media_types import OCTET_STREAM
+from tocsin.stores.discarding import DiscardingStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+
+    from tocsin.model.digest import Digest
+    from tocsin.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes that passed, none of them twice unless they did pass twice.
+
+    In a dry run, what would have been brought to the destination.
+
+    Attributes:
+        read: of blobs and manifests read, from source and destination.
+        ztocs: of zTOCs, and the few other blobs made here, that the destination had not.
+        manifests: of SOCI indexes, manifests and image indexes put.
+        blobs: of layers and configs carried to the destination.
+        mounted: of layers and configs that the destination took over by itself.
+    """
+
+    read: int = 0
+    ztocs: int = 0
+    manifests: int = 0
+    blobs: int = 0
+    mounted: int = 0
+
+    @property
+    def pushed(self) -> int:
+        """All bytes brought to the destination."""
+        return self.ztocs + self.manifests + self.blobs
+
+
+class Meter:
+    """Counts for any number of Stores and threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts = dict.fromkeys(Traffic.__slots__, 0)
+
+    def add(self, what: str, byte_count: int) -> None:
+        """Count bytes; `what` is an attribute of `Traffic`."""
+        with self._lock:
+            self._counts[what] += byte_count
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was counted so far."""
+        with self._lock:
+            return Traffic(**self._counts)
+
+
+class MeteredStore:
+    """Answers as `inner` does and counts; see `Store`."""
+
+    def __init__(self, inner: Store, meter: Meter) -> None:
+        self._inner = inner
+        self._meter = meter
+
+    @property
+    def name(self) -> str:
+        """How messages call the place."""
+        return self._inner.name
+
+    @property
+    def mounts_unread(self) -> bool:
+        """Whether `inner` takes blobs over without looking at them."""
+        return self._inner.mounts_unread
+
+    def resolve(self, selector: str | Digest | None) -> Descriptor:
+        """Return what `inner` has under that name."""
+        return self._inner.resolve(selector)
+
+    def tags(self) -> list[str]:
+        """Return the tags of `inner`."""
+        return self._inner.tags()
+
+    def manifest(self, descriptor: Descriptor) -> bytes:
+        """Return a manifest of `inner`."""
+        data = self._inner.manifest(descriptor)
+        self._meter.add("read", len(data))
+        return data
+
+    def blob(self, descriptor: Descriptor, *, verify: bool = True) -> Iterator[bytes]:
+        """Stream a blob of `inner`."""
+        for piece in self._inner.blob(descriptor, verify=verify):
+            self._meter.add("read", len(piece))
+            yield piece
+
+    def blob_range(self, descriptor: Descriptor, start: int, end: int) -> bytes:
+        """Return bytes of a blob of `inner`."""
+        data = self._inner.blob_range(descriptor, start, end)
+        self._meter.add("read", len(data))
+        return data
+
+    def referrers(self, subject: Digest, artifact_type: str | None = None) -> list[Descriptor]:
+        """Return the referrers that `inner` knows."""
+        return self._inner.referrers(subject, artifact_type)
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        """Return whether `inner` has a blob."""
+        return self._inner.has_blob(descriptor)
+
+    def put_blob(
+        self,
+        source: bytes | Iterable[bytes],
+        *,
+        digest: Digest | None = None,
+        size: int | None = None,
+        media_type: str = OCTET_STREAM,
+    ) -> Descriptor:
+        """Store a blob in `inner`; whether it has one given as bytes is asked first, to count."""
+        made = isinstance(source, bytes) and digest is None
+        there = isinstance(source, bytes) and self._inner.has_blob(
+            Descriptor.of(source, media_type)
+        )
+        put = self._inner.put_blob(source, digest=digest, size=size, media_type=media_type)
+        if not there:
+            self._meter.add("ztocs" if made else "blobs", put.size)
+        return put
+
+    def can_mount(self, source: Store) -> bool:
+        """Return whether `inner` can."""
+        return self._inner.can_mount(_unwrapped(source))
+
+    def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
+        """Let `inner` take a blob over."""
+        inner, place = self._inner, _unwrapped(source)
+        mounted = inner.mount_blob(descriptor, place, verified=verified)
+        if mounted:
+            carried = isinstance(inner, DiscardingStore) and not inner.would_mount(place)
+            self._meter.add("blobs" if carried else "mounted", descriptor.size)
+        return mounted
+
+    def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
+        """Store a manifest in `inner`."""
+        put = self._inner.put_manifest(data, media_type, tag=tag)
+        self._meter.add("manifests", len(data))
+        return put
+
+    def tag(self, descriptor: Descriptor, tag: str) -> None:
+        """Let `inner` tag a manifest."""
+        self._inner.tag(descriptor, tag)
+
+    def delete_manifest(self, descriptor: Descriptor) -> None:
+        """Let `inner` delete a manifest."""
+        self._inner.delete_manifest(descriptor)
+
+    def commit(self) -> None:
+        """Commit `inner`."""
+        self._inner.commit()
+
+    def close(self) -> None:
+        """Leave `inner` open: it is the caller's to close."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        self.close()
+
+
+def _unwrapped(store: Store) -> Store:
+    return store._inner if isinstance(store, MeteredStore) else store

@@ -1,0 +1,268 @@
+"""Answering challenges: Basic, and Bearer tokens from a token server.
+
+Source: RFC 7617; Docker registry token authentication (token and OAuth2). Tokens are kept for each
+(realm, service, scopes), fetched anew shortly before they end, and dropped when refused. A
+credential is looked for at the first challenge, not before; one that is refused ends the request:
+nothing is tried without it.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from dataclasses import dataclass, field
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urljoin, urlsplit
+
+from tocsin.errors import AuthError, RegistryError
+from tocsin.stores.registry.failures import Refusal
+from tocsin.stores.registry.origin import Origin
+from tocsin.stores.registry.redaction import clean, redact_url
+from tocsin.stores.registry.scopes import Scopes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tocsin.stores.registry.answer import Answer
+    from tocsin.stores.registry.challenges import Challenge
+    from tocsin.stores.registry.clock import Clock
+    from tocsin.stores.registry.credentials import Credential, Search
+    from tocsin.stores.registry.transport import Transport
+
+CLIENT_ID = "tocsin"
+_DEFAULT_LIFE = 60.0
+"""Seconds a token lives when the server does not say. Source: token specification."""
+
+_EARLY = 10.0
+"""Seconds before its end at which a token is replaced; never more than half its life."""
+
+_MAX_TOKEN_ANSWER = 1 << 20
+_OK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    value: str = field(repr=False)
+    replace_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Bearer:
+    realm: str
+    service: str
+
+
+class Authenticator:
+    """Authorization for the requests to one repository; may be used by several threads.
+
+    Args:
+        place: names the registry in messages.
+        origin: of the registry.
+        find: looks for the credential; called once, at the first challenge.
+        transport: reaches the token server.
+        clock: tells when tokens end.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        origin: Origin,
+        find: Callable[[], Search],
+        transport: Transport,
+        clock: Clock,
+    ) -> None:
+        self._place = place
+        self._origin = origin
+        self._find = find
+        self._transport = transport
+        self._clock = clock
+        self._lock = RLock()
+        self._search: Search | None = None
+        self._scheme: _Bearer | str | None = None
+        self._tokens: dict[tuple[_Bearer, Scopes], _Token] = {}
+        self._widened: dict[Scopes, Scopes] = {}
+        self._renewed_identity = ""
+
+    def authorization(self, scopes: Scopes) -> str | None:
+        """Return the header for a request that needs `scopes`; ``None`` before any challenge.
+
+        Raises:
+            AuthError: the token server refuses.
+        """
+        with self._lock:
+            match self._scheme:
+                case _Bearer() as bearer:
+                    return f"Bearer {self._token(bearer, self._widened.get(scopes, scopes))}"
+                case "basic":
+                    return self._basic()
+                case _:
+                    return None
+
+    def answer(self, challenges: Sequence[Challenge], scopes: Scopes, refused: str | None) -> str:
+        """Return the header that answers a 401.
+
+        Args:
+            challenges: what the registry offers; Bearer is preferred.
+            scopes: that the request needs, besides those the challenge names.
+            refused: the header the refused request had.
+
+        Raises:
+            AuthError: there is nothing better to offer.
+        """
+        by_scheme = {challenge.scheme: challenge for challenge in reversed(challenges)}
+        with self._lock:
+            if bearer := by_scheme.get("bearer"):
+                return self._answer_bearer(bearer, scopes, refused)
+            if "basic" in by_scheme:
+                return self._answer_basic(scopes, refused)
+        offered = ", ".join(clean(scheme, limit=20) for scheme in by_scheme) or "nothing"
+        raise AuthError(
+            f"{self._place}: wants authentication by {offered}, only Basic and Bearer are done",
+            status=401,
+        )
+
+    def refusal(self, scopes: Scopes, said: str) -> AuthError:
+        """Return the error of a request that was refused with the best there is to offer.
+
+        Args:
+            scopes: the request needed.
+            said: status, code and message of the registry or token server.
+        """
+        search = self._searched()
+        if search.credential is None:
+            places = "; ".join(search.looked_at)
+            story = f"no credential was found, looked at: {places}"
+        else:
+            story = f"the credential is from {search.credential.source}"
+        wanted = f"scope {scopes} " if scopes.entries else ""
+        return AuthError(
+            f"{self._place}: {wanted}refused, {said}; {story}", status=401, url=str(self._origin)
+        )
+
+    def _searched(self) -> Search:
+        with self._lock:
+            if self._search is None:
+                self._search = self._find()
+            return self._search
+
+    def _answer_basic(self, scopes: Scopes, refused: str | None) -> str:
+        header = self._basic()
+        if header is None or refused == header:
+            raise self.refusal(scopes, "HTTP 401")
+        self._scheme = "basic"
+        return header
+
+    def _basic(self) -> str | None:
+        credential = self._searched().credential
+        return None if credential is None or not credential.password else _basic(credential)
+
+    def _answer_bearer(self, challenge: Challenge, scopes: Scopes, refused: str | None) -> str:
+        bearer = self._bearer(challenge)
+        wanted = scopes | Scopes.parse(challenge.parameters.get("scope", ""))
+        self._scheme = bearer
+        self._widened[scopes] = wanted
+        for key, token in list(self._tokens.items()):
+            if refused == f"Bearer {token.value}":
+                del self._tokens[key]
+        header = f"Bearer {self._token(bearer, wanted)}"
+        if header == refused:  # a registry token, or a token server that gives the same again
+            raise self.refusal(wanted, "HTTP 401")
+        return header
+
+    def _bearer(self, challenge: Challenge) -> _Bearer:
+        realm = urljoin(f"{self._origin}/v2/", challenge.parameters.get("realm", ""))
+        try:
+            scheme = Origin.of(realm).scheme
+        except RegistryError as error:
+            raise AuthError(f"{self._place}: token server: {error}", status=401) from None
+        if not challenge.parameters.get("realm"):
+            raise AuthError(f"{self._place}: names no token server", status=401)
+        if scheme == "http" and self._origin.scheme == "https":
+            raise AuthError(
+                f"{self._place}: token server {redact_url(realm)} refused, it is plain http and "
+                "the registry is not",
+                status=401,
+            )
+        return _Bearer(realm, challenge.parameters.get("service", ""))
+
+    def _token(self, bearer: _Bearer, scopes: Scopes) -> str:
+        credential = self._searched().credential
+        if credential is not None and credential.registry_token:
+            return credential.registry_token
+        now = self._clock.monotonic()
+        for (issuer, covered), token in self._tokens.items():
+            if issuer == bearer and covered.covers(scopes) and now < token.replace_at:
+                return token.value
+        with self._ask(bearer, scopes, credential) as answer:
+            token = self._read_token(answer, scopes, now)
+        self._tokens = {key: t for key, t in self._tokens.items() if now < t.replace_at}
+        self._tokens[bearer, scopes] = token
+        return token.value
+
+    def _ask(self, bearer: _Bearer, scopes: Scopes, credential: Credential | None) -> Answer:
+        if credential is not None and credential.identity_token:
+            return self._ask_oauth(bearer, scopes, credential.identity_token)
+        query = [("scope", text) for text in scopes.texts()]
+        if bearer.service:
+            query.insert(0, ("service", bearer.service))
+        if credential is not None:
+            query.insert(0, ("account", credential.username))
+        joint = "&" if urlsplit(bearer.realm).query else "?"
+        return self._transport.send(
+            "GET",
+            bearer.realm + (joint + urlencode(query, safe=":/,*") if query else ""),
+            headers={"Accept": "application/json"},
+            authorization=None if credential is None else _basic(credential),
+            repeat=True,
+        )
+
+    def _ask_oauth(self, bearer: _Bearer, scopes: Scopes, identity_token: str) -> Answer:
+        form = {
+            "grant_type": "refresh_token",
+            "service": bearer.service,
+            "client_id": CLIENT_ID,
+            "scope": str(scopes),
+            "refresh_token": self._renewed_identity or identity_token,
+        }
+        return self._transport.send(
+            "POST",
+            bearer.realm,
+            headers={
+                "Accept": "application/json",
+                "Content-Type": "application/x-www-form-urlencoded",
+            },
+            body=urlencode(form).encode(),
+            stay=True,
+            repeat=True,
+        )
+
+    def _read_token(self, answer: Answer, scopes: Scopes, asked_at: float) -> _Token:
+        server = redact_url(answer.url).partition("?")[0]
+        if answer.status != _OK:
+            refusal = Refusal(answer)
+            error = refusal.error(f"{self._place}: token server {server}")
+            if error.temporary:
+                raise error
+            raise self.refusal(scopes, f"{refusal.text} from token server {server}")
+        try:
+            document: Any = json.loads(answer.read(_MAX_TOKEN_ANSWER))
+        except (ValueError, RecursionError):  # FormatError is a ValueError
+            document = None
+        if not isinstance(document, dict):
+            raise AuthError(f"{self._place}: token server {server}: gave no JSON object")
+        value = document.get("token") or document.get("access_token")
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+            raise AuthError(f"{self._place}: token server {server}: gave no token")
+        renewed = document.get("refresh_token")
+        if isinstance(renewed, str) and renewed:
+            self._renewed_identity = renewed
+        life = document.get("expires_in")
+        if not isinstance(life, int | float) or isinstance(life, bool) or life <= 0:
+            life = _DEFAULT_LIFE
+        return _Token(value, asked_at + life - min(_EARLY, life / 2))
+
+
+def _basic(credential: Credential) -> str:
+    pair = f"{credential.username}:{credential.password}".encode()
+    return f"Basic {b64encode(pair).decode()}"

@@ -1,0 +1,396 @@
+"""`RegistryStore`: one repository of a registry, as a Store.
+
+Source: OCI distribution-spec 1.1; Docker Registry HTTP API v2. The reading half is here, the
+writing half in `push`, the lists of what refers to what in `referrers`.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
+
+from tocsin.errors import FormatError, NotFoundError, RegistryError, UnsupportedError
+from tocsin.model.descriptor import Descriptor
+from tocsin.model.digest import Digest
+from tocsin.model.go_json import MAX_SIZE, decode_object
+from tocsin.model.manifest import parse_manifest, sniff_media_type
+from tocsin.model.media_types import (
+    DOCKER_INDEX,
+    DOCKER_MANIFEST,
+    INDEXES,
+    MANIFESTS,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    OCTET_STREAM,
+    SCHEMA1_MANIFESTS,
+)
+from tocsin.stores.file_store import manifest_descriptor
+from tocsin.stores.registry.download import Download
+from tocsin.stores.registry.endpoint import (
+    ACCEPTED,
+    CREATED,
+    DELETE,
+    NO_CONTENT,
+    NOT_FOUND,
+    OK,
+    PUSH,
+)
+from tocsin.stores.registry.pages import pages
+from tocsin.stores.registry.push import BlobPush
+from tocsin.stores.registry.referrers import Referrers
+from tocsin.stores.verification import check, digest_error, verified
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+    from types import TracebackType
+
+    from tocsin.stores.base import Store
+    from tocsin.stores.registry.answer import Answer
+    from tocsin.stores.registry.endpoint import Endpoint
+
+ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
+MAX_TAGS = 1_000_000
+_PAGE_SIZE = "1000"
+_MAX_DOUBTS = 4
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_METHOD_NOT_ALLOWED = 405
+_NO_HEAD = frozenset({400, _METHOD_NOT_ALLOWED, 501})
+
+
+class RegistryStore:
+    """One repository of a registry; see `Store` for what each method promises.
+
+    Args:
+        endpoint: of the repository; closed with the Store.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._push = BlobPush(endpoint)
+        self._referrers = Referrers(endpoint)
+
+    @property
+    def name(self) -> str:
+        """How messages call the place."""
+        return self._endpoint.name
+
+    @property
+    def mounts_unread(self) -> bool:
+        """Whether a mount looks at no byte: the registry does it by itself."""
+        return True
+
+    def resolve(self, selector: str | Digest | None) -> Descriptor:
+        """Return the descriptor of the image that `selector` names.
+
+        Asks with HEAD, which some registries do not count against limits, and reads the manifest
+        only when the answer leaves something out.
+        """
+        if selector is None:
+            selector = self._only_tag()
+        what = _what(selector)
+        answer = self._endpoint.send(
+            "HEAD",
+            self._endpoint.url("manifests", str(selector)),
+            doing=f"find {what}",
+            expect={OK, NOT_FOUND, *_NO_HEAD},
+            headers={"Accept": ACCEPT},
+        )
+        answer.discard()
+        if answer.status == NOT_FOUND:
+            raise self._endpoint.missing(what)
+        digest = self._named_digest(answer, selector)
+        size = answer.content_length
+        if answer.status != OK or digest is None or not size or not _is_manifest(answer.media_type):
+            return self._resolve_by_reading(selector)
+        return Descriptor(answer.media_type, digest, size)
+
+    def tags(self) -> list[str]:
+        """Return the tags there are, sorted; none when there is no such repository yet."""
+        found: set[str] = set()
+        first = self._endpoint.url("tags", "list", query={"n": _PAGE_SIZE})
+        for answer, data in pages(first, self._tag_page):
+            if answer.status == NOT_FOUND:
+                break
+            document = decode_object(data, what="tags")
+            page = document.get("tags") or []
+            if not isinstance(page, list):
+                raise FormatError(f"{self.name}: tags: got no list", what="tags")
+            for tag in page:
+                if not isinstance(tag, str) or not _TAG.fullmatch(tag):
+                    raise FormatError(f"{self.name}: tags: got {str(tag)[:80]!r}", what="tags")
+            found.update(page)
+            if len(found) > MAX_TAGS:
+                raise FormatError(f"{self.name}: has more than {MAX_TAGS} tags", what="tags")
+        return sorted(found)
+
+    def manifest(self, descriptor: Descriptor) -> bytes:
+        """Return a manifest or image index, verified."""
+        place = self._endpoint.place("manifest", descriptor.digest)
+        if descriptor.size > MAX_SIZE:
+            raise FormatError(
+                f"{place}: got {descriptor.size} bytes, a manifest has at most {MAX_SIZE}",
+                what="manifest",
+            )
+        data = self._read_manifest(descriptor.digest, descriptor.media_type)[0]
+        return check(data, place=place, digest=descriptor.digest, size=descriptor.size)
+
+    def blob(self, descriptor: Descriptor, *, verify: bool = True) -> Iterator[bytes]:
+        """Stream a blob, verified; a broken connection is resumed where it broke."""
+        place = self._endpoint.place("blob", descriptor.digest)
+        if descriptor.size == 0 and not self.has_blob(descriptor):
+            raise self._endpoint.missing(f"blob {descriptor.digest}")
+        with closing(self._download(descriptor, 0, descriptor.size)) as pieces:
+            yield from verified(
+                pieces,
+                place=place,
+                digest=descriptor.digest if verify else None,
+                size=descriptor.size,
+            )
+
+    def blob_range(self, descriptor: Descriptor, start: int, end: int) -> bytes:
+        """Return bytes ``[start, end)`` of a blob, unverified."""
+        if not 0 <= start <= end <= descriptor.size:
+            raise ValueError(
+                f"{self._endpoint.place('blob', descriptor.digest)}: range [{start}, {end}) does "
+                f"not lie within {descriptor.size} bytes"
+            )
+        return b"".join(self._download(descriptor, start, end))
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        """Return whether a blob, or manifest, of this digest and size is there."""
+        accept = {"Accept": ACCEPT} if _is_manifest(descriptor.media_type) else {}
+        return self._endpoint.has(self._blob_url(descriptor), descriptor.size, accept)
+
+    def referrers(self, subject: Digest, artifact_type: str | None = None) -> list[Descriptor]:
+        """Return the manifests that refer to `subject`, in the registry's order."""
+        return self._referrers.find(subject, artifact_type)
+
+    def put_blob(
+        self,
+        source: bytes | Iterable[bytes],
+        *,
+        digest: Digest | None = None,
+        size: int | None = None,
+        media_type: str = OCTET_STREAM,
+    ) -> Descriptor:
+        """Upload a blob, unless it is there.
+
+        When the registry loses an upload, bytes and other sequences are sent again; the error says
+        so when `source` can be read only once.
+        """
+        return Descriptor(media_type, *self._push.put(source, digest, size))
+
+    def can_mount(self, source: Store) -> bool:
+        """Return whether `source` is in the same registry, and no mount from it was refused yet."""
+        return (
+            isinstance(source, RegistryStore)
+            and source._endpoint.origin == self._endpoint.origin
+            and self._push.may_mount(source._endpoint.repository)
+        )
+
+    def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
+        """Let the registry share a blob between two repositories."""
+        if not isinstance(source, RegistryStore) or not self.can_mount(source):
+            return False
+        if source._endpoint.repository == self._endpoint.repository:
+            return self.has_blob(descriptor)
+        return self._push.mount(descriptor, source._endpoint.repository)
+
+    def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
+        """Store a manifest or image index; one with a subject is listed among its referrers."""
+        descriptor, refers = manifest_descriptor(data, media_type, place=self.name)
+        answer = self._put_manifest(data, descriptor, tag)
+        answer.discard()
+        if refers:
+            document = parse_manifest(data, media_type)
+            assert document.subject is not None  # noqa: S101 (that is what `refers` says)
+            if not answer.header("OCI-Subject"):
+                entry = replace(descriptor, annotations=document.annotations)
+                self._referrers.add(document.subject.digest, entry)
+        return descriptor
+
+    def tag(self, descriptor: Descriptor, tag: str) -> None:
+        """Let `tag` name a stored manifest, instead of what it named before."""
+        data = self.manifest(descriptor)
+        self._put_manifest(data, descriptor, tag).discard()
+
+    def delete_manifest(self, descriptor: Descriptor) -> None:
+        """Remove a manifest and every tag that names it; what it lists stays.
+
+        Raises:
+            NotFoundError: it is not there.
+            RegistryError: the registry does not do this.
+        """
+        document = parse_manifest(self.manifest(descriptor), descriptor.media_type)
+        digest = descriptor.digest
+        self._delete(self._endpoint.url("manifests", str(digest)), f"manifest {digest}")
+        if document.subject is not None:
+            self._referrers.remove(document.subject.digest, digest)
+
+    def delete_tag(self, tag: str) -> None:
+        """Remove a tag; what it named stays.
+
+        Raises:
+            NotFoundError: there is no such tag.
+            RegistryError: the registry does not do this.
+        """
+        self._delete(self._endpoint.url("manifests", tag), f"tag {tag}")
+
+    def delete_blob(self, descriptor: Descriptor) -> None:
+        """Remove a blob from the repository.
+
+        Raises:
+            NotFoundError: it is not there.
+            RegistryError: the registry does not do this.
+        """
+        digest = descriptor.digest
+        self._delete(self._endpoint.url("blobs", str(digest)), f"blob {digest}")
+
+    def commit(self) -> None:
+        """Do nothing: what was put is visible at once."""
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._endpoint.transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<RegistryStore {self.name}>"
+
+    def _only_tag(self) -> str:
+        tags = self.tags()
+        if len(tags) == 1:
+            return tags[0]
+        raise NotFoundError(f"{self.name}: has {len(tags)} tags, name one")
+
+    def _tag_page(self, url: str) -> tuple[Answer, bytes]:
+        return self._endpoint.fetch(
+            url, doing="list tags", expect={OK, NOT_FOUND}, limit=MAX_SIZE, what="tags"
+        )
+
+    def _named_digest(self, answer: Answer, selector: str | Digest) -> Digest | None:
+        """Return the digest an answer names, if it is one we know and the one asked for."""
+        text = answer.header("Docker-Content-Digest")
+        try:
+            digest = Digest.parse(text)
+        except (FormatError, UnsupportedError):
+            return selector if isinstance(selector, Digest) and not text else None
+        if isinstance(selector, Digest) and digest != selector:
+            raise digest_error(f"{self.name}: {_what(selector)}", expected=selector, actual=digest)
+        return digest
+
+    def _resolve_by_reading(self, selector: str | Digest) -> Descriptor:
+        data, media_type, named = self._read_manifest(selector)
+        wanted = selector if isinstance(selector, Digest) else named
+        digest = Digest.of(data)
+        if wanted is not None and digest != wanted:
+            raise digest_error(f"{self.name}: {_what(selector)}", expected=wanted, actual=digest)
+        if not _is_manifest(media_type):
+            media_type = sniff_media_type(data)
+        return Descriptor(media_type, digest, len(data))
+
+    def _read_manifest(
+        self, selector: str | Digest, media_type: str = ""
+    ) -> tuple[bytes, str, Digest | None]:
+        """Return a manifest, unverified, with the media type and digest its answer names."""
+        what = _what(selector)
+        known = not media_type or media_type in MANIFESTS | INDEXES
+        answer, data = self._endpoint.fetch(
+            self._endpoint.url("manifests", str(selector)),
+            doing=f"get {what}",
+            expect={OK, NOT_FOUND},
+            limit=MAX_SIZE,
+            what="manifest",
+            headers={"Accept": ACCEPT if known else f"{media_type}, {ACCEPT}"},
+        )
+        if answer.status == NOT_FOUND:
+            raise self._endpoint.missing(what)
+        return data, answer.media_type, self._named_digest(answer, selector)
+
+    def _download(
+        self, descriptor: Descriptor, start: int, end: int
+    ) -> Generator[bytes, None, None]:
+        yield from Download(
+            self._endpoint,
+            self._blob_url(descriptor),
+            place=self._endpoint.place("blob", descriptor.digest),
+            size=descriptor.size,
+            start=start,
+            end=end,
+        )
+
+    def _blob_url(self, descriptor: Descriptor) -> str:
+        kind = "manifests" if _is_manifest(descriptor.media_type) else "blobs"
+        return self._endpoint.url(kind, str(descriptor.digest))
+
+    def _put_manifest(self, data: bytes, descriptor: Descriptor, tag: str | None) -> Answer:
+        """Put a manifest; repeated when the registry doubts a digest, since it is that of `data`.
+
+        docker-registry says so when another writer is just storing a blob that the manifest lists:
+        it reads the blob's link before that is written.
+        """
+        for failures in range(1, _MAX_DOUBTS + 1):
+            try:
+                return self._put_manifest_once(data, descriptor, tag)
+            except RegistryError as error:
+                if error.code != "DIGEST_INVALID":
+                    raise
+            self._endpoint.clock.sleep(self._endpoint.clock.backoff(failures))
+        return self._put_manifest_once(data, descriptor, tag)
+
+    def _put_manifest_once(self, data: bytes, descriptor: Descriptor, tag: str | None) -> Answer:
+        digest = descriptor.digest
+        answer = self._endpoint.send(
+            "PUT",
+            self._endpoint.url("manifests", tag or str(digest)),
+            doing=f"put manifest {digest}" + (f" as tag {tag}" if tag else ""),
+            expect={OK, CREATED, ACCEPTED, NO_CONTENT},
+            actions=PUSH,
+            headers={"Content-Type": descriptor.media_type},
+            body=data,
+            hint=_manifest_hint(descriptor),
+        )
+        self._named_digest(answer, digest)
+        return answer
+
+    def _delete(self, url: str, what: str) -> None:
+        answer = self._endpoint.send(
+            "DELETE",
+            url,
+            doing=f"delete {what}",
+            expect={OK, ACCEPTED, NO_CONTENT, NOT_FOUND},
+            actions=DELETE,
+            hint="deleting may be switched off in this registry",
+        )
+        answer.discard()
+        if answer.status == NOT_FOUND:
+            raise self._endpoint.missing(what)
+
+
+def _what(selector: str | Digest) -> str:
+    return f"manifest {selector}" if isinstance(selector, Digest) else f"tag {selector}"
+
+
+def _manifest_hint(descriptor: Descriptor) -> str:
+    if descriptor.artifact_type:
+        return (
+            f"this registry may not take artifacts of type {descriptor.artifact_type[:120]}, or "
+            "what the manifest lists is missing"
+        )
+    return f"it may not take {descriptor.media_type[:120]}, or what the manifest lists is missing"
+
+
+def _is_manifest(media_type: str) -> bool:
+    return media_type in MANIFESTS | INDEXES | SCHEMA1_MANIFESTS

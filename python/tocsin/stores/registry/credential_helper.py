@@ -1,0 +1,67 @@
+"""Programs that keep credentials: ``docker-credential-NAME get``, the server on standard input.
+
+Source: docker/docker-credential-helpers. What a helper prints is secret until proven otherwise, so
+messages quote its standard output only when it failed and said a plain sentence.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+from tocsin.errors import AuthError, FormatError
+from tocsin.model.go_json import decode_object
+from tocsin.stores.registry.redaction import clean
+
+TIME_LIMIT = 60.0
+"""Seconds; some helpers ask the network, others the user."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NOT_FOUND = ("credentials not found in native keychain", "no credentials server url")
+
+
+def ask_helper(name: str, server: str, *, time_limit: float = TIME_LIMIT) -> tuple[str, str] | None:
+    """Return user name and secret that the helper `name` has for `server`; ``None`` if none.
+
+    Raises:
+        AuthError: there is no such program, it failed, took too long, or gave something else.
+    """
+    program = f"docker-credential-{name}"
+    path = shutil.which(program) if _NAME.fullmatch(name) else None
+    if path is None:
+        raise AuthError(f"credentials: {clean(program)}: there is no such program on the PATH")
+    try:
+        done = subprocess.run(  # noqa: S603 (the user's own configuration names it)
+            [path, "get"],
+            input=server.encode(),
+            capture_output=True,
+            timeout=time_limit,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise AuthError(
+            f"credentials: {program}: gave nothing for {server} within {time_limit:g} s"
+        ) from None
+    except OSError as error:
+        raise AuthError(f"credentials: {program}: cannot be run, {error.strerror}") from None
+    if done.returncode != 0:
+        said = done.stdout.decode(errors="replace").strip()
+        if said.lower().startswith(_NOT_FOUND):
+            return None
+        reason = "" if said.startswith(("{", "[", '"')) or not said else f": {clean(said)}"
+        raise AuthError(
+            f"credentials: {program}: failed for {server} with status {done.returncode}{reason}"
+        )
+    return _parse(done.stdout, program)
+
+
+def _parse(data: bytes, program: str) -> tuple[str, str]:
+    try:
+        document = decode_object(data, what="credentials")
+    except FormatError:
+        raise AuthError(f"credentials: {program}: printed something else than JSON") from None
+    username, secret = document.get("Username"), document.get("Secret")
+    if not isinstance(username, str) or not isinstance(secret, str) or not secret:
+        raise AuthError(f"credentials: {program}: gave no user name and secret")
+    return username, secret

@@ -1,0 +1,221 @@
+"""Where credentials are kept: Docker's and podman's files, credential helpers, ECR.
+
+The first place that has one for the registry decides. A place that is broken is an error: going on
+without the credential somebody stored would fail later and less clearly, or seem to work.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+import re
+from base64 import b64decode
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tocsin.errors import AuthError, FormatError
+from tocsin.model.go_json import decode_object
+from tocsin.stores.registry.credential_helper import ask_helper
+from tocsin.stores.registry.ecr import ambient_ecr_credential, is_ecr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+DOCKER_HUB = "docker.io"
+DOCKER_HUB_KEY = "https://index.docker.io/v1/"
+_DOCKER_HUB_HOSTS = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
+_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 (Docker's mark, not a password)
+_MAX_FILE_SIZE = 1 << 20
+_KEY_SCHEME = re.compile(r"https?://")
+_KEY_VERSION = re.compile(r"/v[12]/?")
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What proves who asks; one of password, identity token and registry token is there.
+
+    Attributes:
+        source: where it was found, for messages.
+        username: with `password`.
+        password: of `username`.
+        identity_token: exchanged for access tokens at the token server (OAuth2 refresh token).
+        registry_token: an access token, used as it is.
+    """
+
+    source: str
+    username: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The result of looking for a credential.
+
+    Attributes:
+        credential: ``None`` when no place has one.
+        looked_at: the places asked, in order.
+    """
+
+    credential: Credential | None
+    looked_at: tuple[str, ...]
+
+
+def find_credential(
+    host: str,
+    repository: str,
+    *,
+    explicit: tuple[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Search:
+    """Return the credential for `repository` on `host`.
+
+    Order: `explicit`; the file of ``REGISTRY_AUTH_FILE``; Docker's ``config.json``; podman's
+    ``auth.json``; for ECR its helper or boto3.
+
+    Args:
+        host: as references name it, with port.
+        repository: podman's files may have one credential a repository or name space.
+        explicit: user name and password.
+        environ: instead of this process's environment.
+
+    Raises:
+        AuthError: a file or helper that was asked is broken.
+    """
+    environ = os.environ if environ is None else environ
+    if explicit is not None:
+        given = Credential("the given user name and password", *explicit)
+        return Search(given, (given.source,))
+    looked_at = []
+    for path in _files(environ):
+        document = _read(path)
+        if document is None:
+            looked_at.append(f"{path} (missing)")
+            continue
+        looked_at.append(str(path))
+        credential = _in_file(document, host, repository, str(path), looked_at)
+        if credential is not None:
+            return Search(credential, tuple(looked_at))
+    if is_ecr(host):
+        found, place = ambient_ecr_credential(host)
+        looked_at.append(place)
+        if found is not None:
+            return Search(Credential(place, *found), tuple(looked_at))
+    return Search(None, tuple(looked_at))
+
+
+def _files(environ: Mapping[str, str]) -> Iterator[Path]:
+    if named := environ.get("REGISTRY_AUTH_FILE"):
+        yield Path(named)
+    home = Path(environ.get("HOME") or "~").expanduser()
+    docker = environ.get("DOCKER_CONFIG")
+    yield (Path(docker) if docker else home / ".docker") / "config.json"
+    runtime = environ.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
+    yield (
+        Path(runtime) / "containers/auth.json"
+        if environ.get("XDG_RUNTIME_DIR")
+        else (Path(runtime) / "auth.json")
+    )
+    config = environ.get("XDG_CONFIG_HOME")
+    yield (Path(config) if config else home / ".config") / "containers/auth.json"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE_SIZE + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise AuthError(f"credentials: {path}: cannot be read, {error.strerror}") from None
+    if not data.strip():
+        return {}
+    try:
+        return decode_object(data, what="credentials", max_size=_MAX_FILE_SIZE)
+    except FormatError:
+        raise AuthError(f"credentials: {path}: is no JSON object") from None
+
+
+def _in_file(
+    document: dict[str, Any], host: str, repository: str, path: str, looked_at: list[str]
+) -> Credential | None:
+    helpers = _member(document, "credHelpers", dict, path) or {}
+    default = _member(document, "credsStore", str, path)
+    own = next((helpers[key] for key in _helper_keys(host) if key in helpers), None)
+    if own is not None and not isinstance(own, str):
+        raise AuthError(f"credentials: {path}: credHelpers: wanted names of helpers")
+    for helper in dict.fromkeys(name for name in (own, default) if name):
+        source = f"docker-credential-{helper} (named in {path})"
+        looked_at.append(source)
+        server = DOCKER_HUB_KEY if host in _DOCKER_HUB_HOSTS else host
+        found = ask_helper(helper, server)
+        if found is not None:
+            username, secret = found
+            if username == _IDENTITY_TOKEN_USER:
+                return Credential(source, identity_token=secret)
+            return Credential(source, username, secret)
+    auths = _member(document, "auths", dict, path) or {}
+    key = _auths_key(auths, host, repository)
+    return None if key is None else _from_entry(auths[key], f"{path}, entry {key}")
+
+
+def _helper_keys(host: str) -> list[str]:
+    if host in _DOCKER_HUB_HOSTS:
+        return [DOCKER_HUB, "index.docker.io", DOCKER_HUB_KEY]
+    return [host]
+
+
+def _auths_key(auths: dict[str, Any], host: str, repository: str) -> str | None:
+    """Return the most specific key that has something: repository, name spaces, host."""
+    usable = [key for key, entry in auths.items() if entry]
+    path = repository.split("/")
+    for length in range(len(path), 0, -1):
+        wanted = f"{host}/{'/'.join(path[:length])}"
+        if wanted in usable:
+            return wanted
+    hosts = _DOCKER_HUB_HOSTS if host in _DOCKER_HUB_HOSTS else {host}
+    exact = [key for key in usable if key in hosts]
+    legacy = [key for key in usable if _host_of_key(key) in hosts]
+    return next(iter([*exact, *legacy]), None)
+
+
+def _host_of_key(key: str) -> str:
+    """Return the host of a key such as ``https://index.docker.io/v1/``; empty for others."""
+    scheme = _KEY_SCHEME.match(key)
+    host, slash, path = key[scheme.end() if scheme else 0 :].partition("/")
+    is_whole_host = not path or _KEY_VERSION.fullmatch(slash + path)
+    return host if scheme or is_whole_host else ""
+
+
+def _from_entry(entry: object, source: str) -> Credential | None:
+    if not isinstance(entry, dict):
+        raise AuthError(f"credentials: {source}: wanted an object")
+    username = _member(entry, "username", str, source) or ""
+    password = _member(entry, "password", str, source) or ""
+    if auth := _member(entry, "auth", str, source):
+        username, password = _decode_auth(auth, source)
+    identity_token = _member(entry, "identitytoken", str, source) or ""
+    registry_token = _member(entry, "registrytoken", str, source) or ""
+    if not (identity_token or registry_token or username):
+        return None
+    return Credential(source, username, password, identity_token, registry_token)
+
+
+def _decode_auth(auth: str, source: str) -> tuple[str, str]:
+    try:
+        text = b64decode(auth, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        text = ""
+    username, colon, password = text.rstrip("\0").partition(":")
+    if not colon:
+        raise AuthError(f"credentials: {source}: auth is not base64 of user:password")
+    return username, password
+
+
+def _member(document: dict[str, Any], name: str, kind: type, place: str) -> Any:  # noqa: ANN401 (JSON)
+    value = document.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise AuthError(f"credentials: {place}: {name}: got a value of another type than it has")
+    return value

@@ -1,0 +1,54 @@
+"""Amazon ECR: passwords made from the ambient AWS role, by its credential helper or by boto3."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+from base64 import b64decode
+from typing import Any
+
+from tocsin.errors import AuthError
+from tocsin.stores.registry.credential_helper import ask_helper
+
+_HELPER = "ecr-login"
+_HOST = re.compile(
+    r"[0-9]{12}\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]{1,40})\."
+    r"(?:amazonaws\.com(?:\.cn)?|on\.(?:aws|amazonwebservices\.com\.cn))"
+)
+
+
+def is_ecr(host: str) -> bool:
+    """Return whether `host` looks like a private ECR registry."""
+    return _HOST.fullmatch(host) is not None
+
+
+def ambient_ecr_credential(host: str) -> tuple[tuple[str, str] | None, str]:
+    """Return user name and password for `host`, and the place asked.
+
+    Raises:
+        AuthError: the helper or AWS refused; ECR has no anonymous access, so going on is no use.
+    """
+    if shutil.which(f"docker-credential-{_HELPER}"):
+        return ask_helper(_HELPER, host), f"docker-credential-{_HELPER} (found on the PATH)"
+    try:
+        boto3: Any = importlib.import_module("boto3")
+    except ImportError:
+        return None, "AWS (neither docker-credential-ecr-login nor the extra tocsin[aws] is there)"
+    return _ask_aws(boto3, host), "AWS (boto3)"
+
+
+def _ask_aws(boto3: Any, host: str) -> tuple[str, str]:  # noqa: ANN401 (it has no types)
+    match = _HOST.fullmatch(host)
+    region = "" if match is None else match[1]
+    try:
+        client = boto3.client("ecr", region_name=region)
+        answer = client.get_authorization_token()
+        token = b64decode(answer["authorizationData"][0]["authorizationToken"]).decode()
+    except Exception as error:
+        kind = type(error).__name__
+        raise AuthError(
+            f"credentials: AWS gave no ECR password for {host} in {region}: {kind}"
+        ) from None
+    username, _, password = token.partition(":")
+    return username, password

@@ -1,0 +1,192 @@
+"""The API of one repository: its URLs, its challenges answered, its refusals made errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+from tocsin.errors import NotFoundError, RegistryError
+from tocsin.stores.registry.challenges import parse_challenges
+from tocsin.stores.registry.failures import Refusal
+from tocsin.stores.registry.origin import Origin
+from tocsin.stores.registry.redirects import join_location
+from tocsin.stores.registry.scopes import Scopes
+from tocsin.stores.registry.transport import MAX_TRIES
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from tocsin.model.digest import Digest
+    from tocsin.stores.registry.answer import Answer
+    from tocsin.stores.registry.auth import Authenticator
+    from tocsin.stores.registry.clock import Clock
+    from tocsin.stores.registry.transport import Transport
+
+OK = 200
+CREATED = 201
+ACCEPTED = 202
+NO_CONTENT = 204
+PARTIAL_CONTENT = 206
+UNAUTHORIZED = 401
+NOT_FOUND = 404
+RANGE_NOT_SATISFIABLE = 416
+
+PULL = ("pull",)
+PUSH = ("pull", "push")
+DELETE = ("pull", "push", "delete")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The API of one repository.
+
+    Attributes:
+        name: how messages call it, ``docker://host/repository``.
+        origin: of the registry.
+        repository: its name.
+        transport: sends.
+        authenticator: answers challenges.
+        clock: time.
+        write: ask for the right to push at once, which saves a second token.
+    """
+
+    name: str
+    origin: Origin
+    repository: str
+    transport: Transport
+    authenticator: Authenticator
+    clock: Clock
+    write: bool = False
+
+    def url(self, *path: str, query: Mapping[str, str] | None = None) -> str:
+        """Return the URL of `path` below this repository; a last empty part ends it in ``/``."""
+        below = "/".join(quote(part, safe=":") for part in path)
+        url = f"{self.origin}/v2/{self.repository}/{below}"
+        return url + (f"?{urlencode(query, safe=':/')}" if query else "")
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        doing: str,
+        expect: Collection[int],
+        actions: tuple[str, ...] = PULL,
+        also: Scopes | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Iterable[bytes] | None = None,
+        repeat: bool = True,
+        slow: bool = False,
+        hint: str = "",
+    ) -> Answer:
+        """Send a request and return its answer when the status is one of `expect`.
+
+        Args:
+            method: of HTTP.
+            url: of the registry, or where it sent us; elsewhere no credential is sent.
+            doing: what this is for, to begin messages with.
+            expect: statuses.
+            actions: the scope needed in this repository.
+            also: further scopes needed.
+            headers: of HTTP.
+            body: of the request.
+            repeat: whether doing it twice is as good as once.
+            slow: the registry may have much to do before it answers.
+            hint: ends the message of a refusal.
+
+        Raises:
+            AuthError: status 401 or 403.
+            RegistryError: another status, or no answer.
+        """
+        asked = PUSH if self.write and actions == PULL else actions
+        scopes = Scopes.repository(self.repository, *asked) | (also or Scopes())
+        is_ours = Origin.of(url) == self.origin
+        authorization = self.authenticator.authorization(scopes) if is_ours else None
+        send = partial(
+            self.transport.send,
+            method,
+            url,
+            headers=headers,
+            body=body,
+            repeat=repeat,
+            slow=slow,
+        )
+        answer = send(authorization=authorization)
+        if self._challenges(answer):
+            challenges = parse_challenges(answer.header("WWW-Authenticate"))
+            answer.discard()
+            authorization = self.authenticator.answer(challenges, scopes, authorization)
+            answer = send(authorization=authorization)
+        if answer.status in expect:
+            return answer
+        refusal = Refusal(answer)
+        if self._challenges(answer):
+            raise self.authenticator.refusal(scopes, refusal.text)
+        raise refusal.error(f"{self.name}: {doing}", hint)
+
+    def fetch(
+        self,
+        url: str,
+        *,
+        doing: str,
+        expect: Collection[int],
+        limit: int,
+        what: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[Answer, bytes]:
+        """Get a document whole, again when the connection breaks in the middle of it.
+
+        Args:
+            url: of the document.
+            doing: as in `send`.
+            expect: as in `send`.
+            limit: bytes accepted.
+            what: the document should be; `FormatError.what` when it is too long.
+            headers: of HTTP.
+        """
+        for failures in range(1, MAX_TRIES + 1):
+            answer = self.send("GET", url, doing=doing, expect=expect, headers=headers)
+            try:
+                return answer, answer.read(limit, what=what)
+            except RegistryError as error:
+                if failures == MAX_TRIES or not error.temporary:
+                    raise
+            self.clock.sleep(self.clock.backoff(failures))
+        raise AssertionError  # the last try returned or raised
+
+    def has(self, url: str, size: int | None, headers: Mapping[str, str] | None = None) -> bool:
+        """Return whether there is a blob or manifest at `url`, of `size` bytes if that is told."""
+        answer = self.send(
+            "HEAD",
+            url,
+            doing=f"look for {url.rpartition('/')[2]}",
+            expect={OK, NOT_FOUND},
+            headers=headers,
+        )
+        answer.discard()
+        return answer.status == OK and (size is None or answer.content_length in (None, size))
+
+    def location(self, answer: Answer, doing: str) -> str:
+        """Return where an answer's ``Location`` points.
+
+        Raises:
+            RegistryError: nowhere, or where we must not go.
+        """
+        location = answer.header("Location")
+        if not location:
+            raise Refusal(answer).error(f"{self.name}: {doing}: the answer names no Location")
+        return join_location(answer.url, location)
+
+    def missing(self, what: str) -> NotFoundError:
+        """Return the error of something that is not there."""
+        return NotFoundError(f"{self.name}: {what}: is not there")
+
+    def place(self, kind: str, digest: Digest) -> str:
+        """Return how messages call a blob or manifest."""
+        return f"{self.name}: {kind} {digest}"
+
+    def _challenges(self, answer: Answer) -> bool:
+        """Return whether this registry, and not a host it redirected to, wants credentials."""
+        return answer.status == UNAUTHORIZED and Origin.of(answer.url) == self.origin

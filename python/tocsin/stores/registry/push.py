@@ -1,0 +1,305 @@
+"""Bringing blobs to a registry, in the way it wants them.
+
+A blob that fits one chunk goes in one PUT. A longer one goes in chunks, each kept until the
+registry has it; where the connection breaks the session is asked how far it got. A registry that
+refuses chunks gets one long request. Whatever was promised about the bytes is checked before their
+digest is named, so nothing wrong is ever stored.
+
+Source: OCI distribution-spec 1.1, "Pushing blobs".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from tocsin.errors import RegistryError
+from tocsin.stores.base import PIECE_SIZE
+from tocsin.stores.hashing import hashed
+from tocsin.stores.registry.endpoint import ACCEPTED, CREATED, PUSH
+from tocsin.stores.registry.scopes import Scopes
+from tocsin.stores.registry.transport import MAX_TRIES
+from tocsin.stores.registry.upload_session import (
+    ChunkRefusedError,
+    SessionLostError,
+    UploadSession,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from tocsin.model.descriptor import Descriptor
+    from tocsin.model.digest import Digest
+    from tocsin.stores.hashing import HashedStream
+    from tocsin.stores.registry.endpoint import Endpoint
+
+CHUNK_SIZE = 8 << 20
+"""Bytes kept until a registry has them; S3 behind a registry wants parts of 5 MiB at least."""
+
+MAX_CHUNK_SIZE = 64 << 20
+"""Bytes; a registry that wants larger chunks gets one long request."""
+
+
+class BlobPush:
+    """Uploads to one repository; may be used by several threads.
+
+    Args:
+        endpoint: of the repository.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._refuses_chunks = False
+        self._refuses_mounts: set[str] = set()
+
+    def put(
+        self, source: bytes | Iterable[bytes], digest: Digest | None, size: int | None
+    ) -> tuple[Digest, int]:
+        """Store a blob and return its digest and size; see `Store.put_blob`.
+
+        Raises:
+            VerificationError: the bytes differ from what was promised.
+            RegistryError: refused, or the upload was lost and `source` can be read only once.
+        """
+        place = f"{self._endpoint.name}: new blob"
+        promised = None if digest is None or size is None else (digest, size)
+        replayable = isinstance(source, Sequence)
+        for tries in range(1, MAX_TRIES + 1):
+            stream = hashed(source, place=place, digest=digest, size=size)
+            try:
+                if digest is not None and self._is_there(digest, size):
+                    stream.drain()
+                elif isinstance(source, bytes):
+                    stream.drain()
+                    self._put_bytes(source, stream.digest)
+                else:
+                    self._put_stream(stream, promised)
+            except SessionLostError as lost:
+                if not replayable or tries == MAX_TRIES:
+                    raise self._lost(stream.size, lost) from None
+                self._pause(tries)
+            except ChunkRefusedError as refused:
+                if not replayable or self._refuses_chunks or isinstance(source, bytes):
+                    raise self._refused(refused) from None
+                self._refuses_chunks = True
+            else:
+                return stream.digest, stream.size
+        raise AssertionError  # the last try returned or raised
+
+    def may_mount(self, source_repository: str) -> bool:
+        """Return whether no mount from there has been refused yet."""
+        return source_repository not in self._refuses_mounts
+
+    def mount(self, descriptor: Descriptor, source_repository: str) -> bool:
+        """Take a blob over from another repository of this registry; ``False`` if refused."""
+        endpoint = self._endpoint
+        doing = f"mount blob {descriptor.digest} from {source_repository}"
+        mount = {"mount": str(descriptor.digest), "from": source_repository}
+        try:
+            answer = endpoint.send(
+                "POST",
+                endpoint.url("blobs", "uploads", "", query=mount),
+                doing=doing,
+                expect={CREATED, ACCEPTED},
+                actions=PUSH,
+                also=Scopes.repository(source_repository, "pull"),
+            )
+        except RegistryError as error:
+            if error.status is None or error.temporary:
+                raise
+            # If it is pushing that is refused, the upload will say so.
+            self._refuses_mounts.add(source_repository)
+            return False
+        answer.discard()
+        if answer.status == CREATED:
+            return True
+        self._refuses_mounts.add(source_repository)
+        if answer.header("Location"):
+            with suppress(RegistryError):
+                UploadSession(endpoint, endpoint.location(answer, doing)).cancel()
+        return False
+
+    def _put_bytes(self, data: bytes, digest: Digest) -> None:
+        if self._is_there(digest, len(data)):
+            return
+        for tries in range(1, MAX_TRIES + 1):
+            session = UploadSession.start(self._endpoint)
+            try:
+                session.close(digest, len(data), data)
+            except ChunkRefusedError:
+                session.cancel()
+                self._put_bytes_in_chunks(data, digest)
+            except SessionLostError as lost:
+                session.cancel()
+                if tries == MAX_TRIES:
+                    raise self._lost(len(data), lost) from None
+                self._pause(tries)
+                continue
+            except Exception:
+                session.cancel()
+                raise
+            return
+
+    def _put_bytes_in_chunks(self, data: bytes, digest: Digest) -> None:
+        session = UploadSession.start(self._endpoint)
+        try:
+            step = max(CHUNK_SIZE, session.least_chunk)
+            for at in range(0, len(data), step):
+                session.send_chunk(data[at : at + step])
+            session.close(digest, len(data))
+        except Exception:
+            session.cancel()
+            raise
+
+    def _put_stream(self, stream: HashedStream, promised: tuple[Digest, int] | None) -> None:
+        chunks = _Chunks(stream)
+        first = chunks.take(CHUNK_SIZE)
+        if chunks.at_end:
+            self._put_bytes(first, stream.digest)
+            return
+        session = UploadSession.start(self._endpoint)
+        try:
+            if not self._refuses_chunks and session.least_chunk <= MAX_CHUNK_SIZE:
+                more = session.least_chunk - len(first)
+                first += chunks.take(more) if more > 0 else b""
+                session = self._send_first(session, first)
+            if session.confirmed == 0:
+                body = _Body(_one_behind(first, chunks.rest()))
+                self._send_long(session, body, stream, promised)
+                return
+            while chunk := chunks.take(max(CHUNK_SIZE, session.least_chunk)):
+                session.send_chunk(chunk)
+            session.close(stream.digest, stream.size)
+        except Exception:
+            session.cancel()
+            raise
+
+    def _send_first(self, session: UploadSession, chunk: bytes) -> UploadSession:
+        """Send the first chunk, and return the session that has it, or a new one if refused."""
+        for tries in range(1, MAX_TRIES + 1):
+            try:
+                session.send_chunk(chunk)
+            except ChunkRefusedError:
+                self._refuses_chunks = True
+                session.cancel()
+                return UploadSession.start(self._endpoint)
+            except SessionLostError as lost:
+                if tries == MAX_TRIES:
+                    raise self._lost(len(chunk), lost) from None
+                self._pause(tries)
+                session = UploadSession.start(self._endpoint)
+            else:
+                return session
+        raise AssertionError  # the last try returned or raised
+
+    def _send_long(
+        self,
+        session: UploadSession,
+        body: _Body,
+        stream: HashedStream,
+        promised: tuple[Digest, int] | None,
+    ) -> None:
+        try:
+            if promised is not None:
+                digest, size = promised
+                session.close_with(digest, _SizedBody(body, size))
+            else:
+                session.send_rest(iter(body))
+                session.close(stream.digest, stream.size)
+        except _SourceError:
+            assert body.error is not None  # noqa: S101 (set before _SourceError is raised)
+            raise body.error from None
+
+    def _is_there(self, digest: Digest, size: int | None) -> bool:
+        return self._endpoint.has(self._endpoint.url("blobs", str(digest)), size)
+
+    def _pause(self, failures: int) -> None:
+        clock = self._endpoint.clock
+        clock.sleep(clock.backoff(failures))
+
+    def _refused(self, refused: Exception) -> RegistryError:
+        return RegistryError(f"{self._endpoint.name}: upload in chunks refused: {refused}")
+
+    def _lost(self, size: int, lost: Exception) -> RegistryError:
+        return RegistryError(
+            f"{self._endpoint.name}: upload lost after {size} bytes were read: {lost}; start again",
+            code="BLOB_UPLOAD_UNKNOWN",
+            temporary=True,
+        )
+
+
+class _Chunks:
+    """Pieces of any size, taken in chunks of a wanted size."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._held = bytearray()
+        self._ended = False
+
+    @property
+    def at_end(self) -> bool:
+        """Whether nothing is left; true only after the last byte was taken."""
+        return self._ended and not self._held
+
+    def take(self, size: int) -> bytes:
+        """Return `size` bytes, fewer at the end; the source is read one byte further, to know."""
+        while len(self._held) <= size and not self._ended:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._ended = True
+            else:
+                self._held += piece
+        chunk = bytes(self._held[:size])
+        del self._held[:size]
+        return chunk
+
+    def rest(self) -> Iterator[bytes]:
+        """Yield everything that is left."""
+        while piece := self.take(PIECE_SIZE):
+            yield piece
+
+
+class _SourceError(Exception):
+    """Reading the source failed; not an ``OSError``, which requests would take for its own."""
+
+
+class _Body:
+    """A body read once; what goes wrong in reading it is kept."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = pieces
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._pieces
+        except Exception as error:
+            self.error = error
+            raise _SourceError from None
+
+
+class _SizedBody:
+    """A body whose length is known, so that it is sent with ``Content-Length``."""
+
+    def __init__(self, body: Iterable[bytes], size: int) -> None:
+        self._body = body
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+
+def _one_behind(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield `first` and `rest`, each only once the next is there, the last after the end.
+
+    So a stream that turns out wrong at its end leaves the body incomplete, and nothing is stored.
+    """
+    held = first
+    for piece in rest:
+        yield held
+        held = piece
+    yield held

@@ -1,0 +1,58 @@
+"""Scopes: what a token is for. Source: Docker registry token authentication, scope documentation.
+
+A scope is written ``type:name:action,action``, such as ``repository:samalba/my-app:pull,push``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+_MAX_SCOPES = 16
+_ORDER = ("pull", "push", "delete", "*")
+
+
+@dataclass(frozen=True, slots=True)
+class Scopes:
+    """A set of permissions.
+
+    Attributes:
+        entries: (type, name, action), each once.
+    """
+
+    entries: frozenset[tuple[str, str, str]] = frozenset()
+
+    @classmethod
+    def repository(cls, name: str, *actions: str) -> Self:
+        """Return the permission to do `actions` in the repository `name`."""
+        return cls(frozenset(("repository", name, action) for action in actions))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the scopes in `text`, separated by spaces; what is none is left out."""
+        entries = set()
+        for scope in text.split()[:_MAX_SCOPES]:
+            kind, _, rest = scope.partition(":")
+            name, _, actions = rest.rpartition(":")  # a name may hold a port
+            if kind and name:
+                entries |= {(kind, name, action) for action in actions.split(",") if action}
+        return cls(frozenset(entries))
+
+    def __or__(self, other: Scopes) -> Scopes:
+        return Scopes(self.entries | other.entries)
+
+    def covers(self, other: Scopes) -> bool:
+        """Return whether all of `other` is in this."""
+        return self.entries >= other.entries
+
+    def texts(self) -> list[str]:
+        """Return one text for each type and name, sorted, actions in the usual order."""
+        names = sorted({(kind, name) for kind, name, _ in self.entries})
+        return [f"{kind}:{name}:{','.join(self._actions(kind, name))}" for kind, name in names]
+
+    def _actions(self, kind: str, name: str) -> list[str]:
+        actions = {action for k, n, action in self.entries if (k, n) == (kind, name)}
+        return sorted(actions, key=lambda a: (_ORDER.index(a) if a in _ORDER else len(_ORDER), a))
+
+    def __str__(self) -> str:
+        return " ".join(self.texts())

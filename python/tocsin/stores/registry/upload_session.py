@@ -1,0 +1,281 @@
+"""One upload session of a registry: opened, fed in order, closed with the digest.
+
+Source: OCI distribution-spec 1.1, "Pushing a blob in chunks". Where a session is, its ``Location``,
+may change with each answer and may carry state, so the last one named is always used.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+from tocsin.errors import AuthError, FormatError, RegistryError, UnsupportedError
+from tocsin.model.digest import Digest
+from tocsin.model.media_types import OCTET_STREAM
+from tocsin.stores.registry.endpoint import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK, PUSH
+from tocsin.stores.registry.failures import Refusal
+from tocsin.stores.registry.transport import MAX_TRIES
+from tocsin.stores.verification import digest_error
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from tocsin.stores.registry.answer import Answer
+    from tocsin.stores.registry.endpoint import Endpoint
+
+_DONE = frozenset({OK, CREATED, ACCEPTED, NO_CONTENT})
+_OUT_OF_STEP = 416
+_NO_SINGLE_PUT = frozenset({405, 411, 413, 415, 501})
+_ANY_STATUS = range(600)
+_RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,19})")
+_OCTETS = {"Content-Type": OCTET_STREAM}
+
+
+class SessionLostError(Exception):
+    """The registry no longer knows the session, or not all it was given."""
+
+
+class ChunkRefusedError(Exception):
+    """The registry does not take this way of uploading; nothing was taken."""
+
+
+class UploadSession:
+    """An open session.
+
+    Args:
+        endpoint: of the repository.
+        url: where the session is.
+        least_chunk: bytes every chunk but the last must have.
+
+    Attributes:
+        confirmed: bytes the registry says it has.
+        least_chunk: as given.
+    """
+
+    def __init__(self, endpoint: Endpoint, url: str, least_chunk: int = 0) -> None:
+        self._endpoint = endpoint
+        self._url = url
+        self.least_chunk = least_chunk
+        self.confirmed = 0
+
+    @classmethod
+    def start(cls, endpoint: Endpoint) -> Self:
+        """Open a session.
+
+        Raises:
+            RegistryError: the registry refuses.
+        """
+        answer = endpoint.send(
+            "POST",
+            endpoint.url("blobs", "uploads", ""),
+            doing="start an upload",
+            expect={ACCEPTED},
+            actions=PUSH,
+        )
+        url = endpoint.location(answer, "start an upload")
+        least = answer.header("OCI-Chunk-Min-Length").strip()
+        answer.discard()
+        return cls(endpoint, url, int(least[:19]) if least.isascii() and least.isdigit() else 0)
+
+    def send_chunk(self, chunk: bytes) -> None:
+        """Upload the next bytes, however often that takes.
+
+        Raises:
+            ChunkRefusedError: the registry does not take it.
+            SessionLostError: the session, or bytes before this chunk, are gone.
+            RegistryError: otherwise refused.
+        """
+        begin = self.confirmed
+        clock = self._endpoint.clock
+        for failures in range(1, MAX_TRIES + 1):
+            reached = self._send_part(chunk[self.confirmed - begin :])
+            if not begin <= reached <= begin + len(chunk):
+                raise SessionLostError(f"the registry has {reached} of {begin} bytes")
+            self.confirmed = reached
+            if reached == begin + len(chunk):
+                return
+            clock.sleep(clock.backoff(failures))
+        raise RegistryError(
+            f"{self._endpoint.name}: upload: no progress at byte {self.confirmed} in "
+            f"{MAX_TRIES} tries",
+            temporary=True,
+        )
+
+    def send_rest(self, body: Iterable[bytes]) -> None:
+        """Upload all bytes as one request of unknown length; `close` comes after.
+
+        Raises:
+            SessionLostError: it broke or was refused; `body` may be half used.
+        """
+        answer = self._once("PATCH", body, expect=_DONE)
+        self._moved(answer)
+        answer.discard()
+
+    def close_with(self, digest: Digest, body: Iterable[bytes]) -> None:
+        """Upload all bytes, whose number ``len(body)`` tells, and close, in one request.
+
+        Raises:
+            SessionLostError: it broke; `body` may be half used.
+        """
+        answer = self._once("PUT", body, expect=_DONE, url=self._closing_url(digest))
+        self._check_digest(answer, digest)
+        answer.discard()
+
+    def close(self, digest: Digest, size: int, data: bytes = b"") -> None:
+        """Name what was uploaded, and `data` after it, by its digest.
+
+        Raises:
+            ChunkRefusedError: `data` is not taken this way.
+            SessionLostError: it has to be uploaded again.
+            RegistryError: otherwise refused.
+        """
+        endpoint = self._endpoint
+        blob_url = endpoint.url("blobs", str(digest))
+        for failures in range(1, MAX_TRIES + 1):
+            try:
+                answer = self._endpoint.send(
+                    "PUT",
+                    self._closing_url(digest),
+                    doing=f"upload blob {digest}",
+                    expect={*_DONE, NOT_FOUND, *(_NO_SINGLE_PUT if data else ())},
+                    actions=PUSH,
+                    headers=_OCTETS,
+                    body=data,
+                    repeat=False,
+                    slow=True,  # object stores copy the blob to its place now
+                )
+            except RegistryError as error:
+                if not error.temporary or failures == MAX_TRIES:
+                    raise
+                if endpoint.has(blob_url, size):  # only the answer was lost
+                    return
+                if data:  # some of it may have been taken, so it must not be sent twice
+                    raise SessionLostError(str(error)) from None
+                endpoint.clock.sleep(endpoint.clock.backoff(failures))
+                continue
+            if answer.status in _DONE:
+                self._check_digest(answer, digest)
+                answer.discard()
+                return
+            refusal = Refusal(answer)
+            if answer.status == NOT_FOUND and endpoint.has(blob_url, size):
+                return
+            lost = SessionLostError if answer.status == NOT_FOUND else ChunkRefusedError
+            raise lost(refusal.text)
+        raise AssertionError  # the last try returned or raised
+
+    def cancel(self) -> None:
+        """Let the registry forget what was uploaded; a registry that won't is not asked twice."""
+        with suppress(RegistryError):
+            self._endpoint.send(
+                "DELETE",
+                self._url,
+                doing="cancel an upload",
+                expect=_ANY_STATUS,
+                actions=PUSH,
+                repeat=False,
+            ).discard()
+
+    def _send_part(self, part: bytes) -> int:
+        """Return how many bytes of the blob the registry has after being given `part`."""
+        start = self.confirmed
+        try:
+            answer = self._endpoint.send(
+                "PATCH",
+                self._url,
+                doing=f"upload bytes from {start} on",
+                expect={*_DONE, NOT_FOUND, _OUT_OF_STEP},
+                actions=PUSH,
+                headers={**_OCTETS, "Content-Range": f"{start}-{start + len(part) - 1}"},
+                body=part,
+                repeat=False,
+            )
+        except AuthError:
+            raise
+        except RegistryError as error:
+            if error.temporary:
+                return self._ask(str(error))
+            if error.status is None:
+                raise
+            raise ChunkRefusedError(str(error)) from None
+        if answer.status in _DONE:
+            self._moved(answer)
+            answer.discard()
+            reached = self._reached(answer)
+            return start + len(part) if reached is None else reached
+        refusal = Refusal(answer)
+        if answer.status == NOT_FOUND:
+            raise SessionLostError(refusal.text)
+        reached = self._ask(refusal.text)
+        if reached == 0 == start:
+            raise ChunkRefusedError(refusal.text)
+        return reached
+
+    def _ask(self, story: str) -> int:
+        """Return how many bytes the registry says it has."""
+        try:
+            answer = self._endpoint.send(
+                "GET", self._url, doing="ask for an upload", expect=_DONE, actions=PUSH
+            )
+        except AuthError:
+            raise
+        except RegistryError as error:
+            raise SessionLostError(f"{story}; then {error}") from None
+        self._moved(answer)
+        answer.discard()
+        reached = self._reached(answer)
+        if reached is None:
+            raise SessionLostError(story)
+        return reached
+
+    def _reached(self, answer: Answer) -> int | None:
+        match = _RANGE.fullmatch(answer.header("Range").strip())
+        if match is None:
+            return None
+        # docker-registry writes 0-0 for no byte as well as for one; we never send just one first.
+        return int(match[1]) + 1 if int(match[1]) else 0
+
+    def _once(
+        self,
+        method: str,
+        body: Iterable[bytes],
+        *,
+        expect: Collection[int],
+        url: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        try:
+            return self._endpoint.send(
+                method,
+                url or self._url,
+                doing="upload a blob as one request",
+                expect=expect,
+                actions=PUSH,
+                headers={**_OCTETS, **(headers or {})},
+                body=body,
+                repeat=False,
+                slow=True,
+            )
+        except AuthError:
+            raise
+        except RegistryError as error:
+            if not error.temporary and error.status != NOT_FOUND:
+                raise
+            raise SessionLostError(str(error)) from None
+
+    def _moved(self, answer: Answer) -> None:
+        if answer.header("Location"):
+            self._url = self._endpoint.location(answer, "upload")
+
+    def _closing_url(self, digest: Digest) -> str:
+        return f"{self._url}{'&' if urlsplit(self._url).query else '?'}digest={digest}"
+
+    def _check_digest(self, answer: Answer, digest: Digest) -> None:
+        with suppress(FormatError, UnsupportedError):
+            named = Digest.parse(answer.header("Docker-Content-Digest"))
+            if named != digest:
+                raise digest_error(
+                    f"{self._endpoint.name}: uploaded blob", expected=digest, actual=named
+                )

@@ -1,0 +1,25 @@
+//! What the fuzz targets share: instructions out of the fuzzer's bytes, inputs made by them, and
+//! judges.
+//!
+//! A target states one claim. Its input is either taken as it is, or as instructions that write a
+//! mostly valid stream, archive or zTOC, since random bytes get past no checksum.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is a finding")]
+#![allow(clippy::cast_possible_truncation, reason = "inputs are small")]
+#![allow(missing_docs, missing_debug_implementations, reason = "not for anybody else")]
+
+pub mod archives;
+pub mod decode;
+pub mod instructions;
+pub mod layers;
+pub mod streams;
+pub mod zlib;
+pub mod ztocs;
+
+#[path = "../../../tests/rust/support/mod.rs"]
+pub mod support;
+#[path = "../../../tests/support/tar_blocks.rs"]
+#[allow(dead_code, reason = "shared with tests")]
+pub(crate) mod tar_blocks;
+#[path = "../../../tests/support/tar_generator.rs"]
+#[allow(dead_code, reason = "shared with tests")]
+pub(crate) mod tar_generator;

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.cli_inputs import Files, put_files, put_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.images import Image
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """A layer with every kind of entry, and its zTOC; not to be written to."""
+    return put_files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    """A layout with an image tagged ``app``."""
+    put_image(tmp_path / "layout")
+    return tmp_path / "layout"
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The image that `layout` holds."""
+    return put_image(tmp_path_factory.mktemp("image") / "layout")

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+
+import pytest
+
+from support.cli_process import python, tocsin
+
+COMMANDS = [
+    ("create",),
+    ("convert",),
+    ("copy",),
+    ("info",),
+    ("ztoc", "build"),
+    ("ztoc", "info"),
+    ("ztoc", "ls"),
+    ("ztoc", "cat"),
+    ("ztoc", "extract"),
+    ("index", "ls"),
+    ("index", "info"),
+    ("index", "rm"),
+]
+
+
+def test_help_names_every_command_and_exit_code():
+    done = tocsin("--help")
+    text = done.stdout.decode()
+    assert (done.returncode, done.stderr) == (0, b"")
+    for name in (
+        "create",
+        "convert",
+        "info",
+        "ztoc",
+        "index",
+        "copy",
+        "oci-archive:FILE",
+        "HOST/REPO:TAG",
+    ):
+        assert name in text
+    for code in (0, 1, 2, 3, 4, 5, 6, 130):
+        assert f"\n    {code} " in text
+
+
+@pytest.mark.parametrize("command", [(), ("ztoc",), ("index",), *COMMANDS], ids=" ".join)
+def test_help_of_each_command_fits_80_columns_and_has_no_colour(command):
+    done = tocsin(*command, "-h", COLUMNS="80")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Exit codes:" in done.stdout
+    assert b"\x1b" not in done.stdout
+    assert max(map(len, done.stdout.decode().splitlines())) <= 80
+
+
+def test_reference_spellings_of_options_are_in_the_help():
+    text = tocsin("create", "--help").stdout.decode()
+    for option in ("--optimizations", "--prefetch-file", "--prefetch-files-json"):
+        assert option in text
+
+
+def test_without_a_command_help_goes_to_stderr_and_the_code_is_usage():
+    done = tocsin()
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"Commands:" in done.stderr
+
+
+def test_version():
+    done = tocsin("--version")
+    assert done.stdout.decode() == f"tocsin {version('tocsin')}\n"
+    assert done.returncode == 0
+
+
+def test_module_run_is_the_same_command():
+    done = python("-m", "tocsin", "--help")
+    assert done.stdout == tocsin("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("creat", "x"), "error: no such command 'creat'; did you mean create?\n"),
+        (("ztoc", "sl"), "error: no such command 'sl'; did you mean ls?\n"),
+        (("nothing-like-it",), "error: no such command 'nothing-like-it'\n"),
+        (("create",), "error: missing argument 'SOURCE'\n"),
+        (("create", "oci:x", "--span-size", "4 apples"), "error: invalid value for '--span-size'"),
+        (("create", "oci:x", "--jobs", "0"), "error: invalid value for '-j' / '--jobs'"),
+        (("create", "oci:x", "--platform", "linux"), "error: invalid value for '-p'"),
+        (("create", "oci:x", "--optimize", "speed"), "error: invalid value for '--optimize'"),
+        (("create", "oci:"), "error: invalid value for 'SOURCE'"),
+        (("create", "r.example/x", "--username", "a"), "error: --username and --password-stdin go"),
+        (("info", "r.example/x", "--client-cert", "nope"), "error: invalid value for '--client-c"),
+        (("--no-such-option",), "error: no such option '--no-such-option'"),
+        (("ztoc", "build", "x", "--json", "-o", "-"), "error: --json and -o - both want stdout\n"),
+    ],
+)
+def test_wrong_usage_is_one_line_a_hint_and_code_2(arguments, message):
+    done = tocsin(*arguments)
+    first, second = done.stderr.decode().splitlines()
+    assert f"{first}\n".startswith(message)
+    assert second.startswith("hint: tocsin ")
+    assert second.endswith(" --help")
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_is_given(shell):
+    if shell == "bash" and not os.access("/bin/bash", os.X_OK):
+        pytest.skip("needs bash")
+    done = tocsin(_TOCSIN_COMPLETE=f"{shell}_source")
+    assert done.returncode == 0
+    assert b"_TOCSIN_COMPLETE" in done.stdout
+
+
+def test_completion_knows_commands():
+    done = tocsin(_TOCSIN_COMPLETE="bash_complete", COMP_WORDS="tocsin co", COMP_CWORD="1")
+    assert done.stdout.decode().split() == ["plain,convert", "plain,copy"]
+
+
+def test_help_imports_nothing_heavy():
+    done = python("-X", "importtime", "-m", "tocsin", "create", "--help")
+    imported = {line.rpartition(b"|")[2].strip() for line in done.stderr.splitlines()}
+    assert b"click" in imported
+    assert not imported & {
+        b"numpy",
+        b"rich",
+        b"requests",
+        b"tocsin._core",
+        b"tocsin.model.manifest",
+    }

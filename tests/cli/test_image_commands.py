@@ -1,0 +1,467 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from support.cli_inputs import put_image
+from support.cli_process import tocsin
+from support.images import make_image, put_index, referrer_to
+from tocsin.indexing.soci_index import SOCI_INDEX_V1, SociIndex
+from tocsin.model.media_types import OCI_MANIFEST
+from tocsin.stores.layout import OciLayout
+
+DESCRIPTOR = {"media_type", "digest", "size"}
+RESULT = {
+    "source",
+    "destination",
+    "dry_run",
+    "seconds",
+    "traffic",
+    "missing_prefetch",
+    "platforms",
+}
+TRAFFIC = {"read", "pushed", "ztocs", "manifests", "blobs", "mounted"}
+PLATFORM_RESULT = {"platform", "manifest", "soci_index", "layers"}
+LAYER_RESULT = {
+    "digest",
+    "media_type",
+    "size",
+    "reused",
+    "ztoc",
+    "skipped",
+    "notes",
+    "entry_count",
+    "span_count",
+    "uncompressed_size",
+    "seconds",
+}
+COVERAGE = {"image", "manifest", "layer_size", "covered_size", "ztoc_size", "platforms"}
+PLATFORM_COVERAGE = {
+    "platform",
+    "manifest",
+    "problem",
+    "soci_indexes",
+    "layer_size",
+    "covered_size",
+    "ztoc_size",
+    "layers",
+}
+LAYER_COVERAGE = {
+    "digest",
+    "media_type",
+    "size",
+    "ztoc",
+    "soci_versions",
+    "span_size",
+    "span_count",
+    "entry_count",
+    "uncompressed_size",
+    "problem",
+}
+SMALL = ("--min-layer-size", "1KiB", "--span-size", "1MiB")
+
+
+def blob(layout, digest):
+    return layout / "blobs" / "sha256" / digest.removeprefix("sha256:")
+
+
+def test_create_tells_in_a_table_and_stores_the_index(layout, image):
+    done = tocsin("create", f"oci:{layout}:app", *SMALL)
+    out, words = done.stdout.decode().splitlines(), done.stderr.decode().splitlines()
+    large, small = (str(d.digest)[7:19] for d in image.layer_descriptors)
+    assert done.returncode == 0
+    assert out[0].startswith("linux/amd64 · manifest sha256:")
+    assert out[1].split() == ["LAYER", "SIZE", "ZTOC", "SIZE", "OVERHEAD", "SPANS", "TIME"]
+    assert out[2].startswith(f"{large}  3.0 MiB  ")
+    assert out[3].startswith(f"{small} ")
+    assert "skipped" in out[3]
+    assert out[4] == "skipped: smaller than 1 KiB"
+    name, digest = out[5].split()
+    assert name == "index"
+    assert SociIndex.from_json(blob(layout, digest).read_bytes()).version == 1
+    assert any(
+        line.startswith(f"sha256:{large} 3.0 MiB → zTOC ") and ", 3 spans, " in line
+        for line in words
+    )
+    assert f"sha256:{small} 101 B skipped: smaller than 1 KiB" in words
+    assert words[-1].startswith("1 zTOC for 2 layers, ")
+    assert words[-1].endswith(f" → oci:{layout}:app")
+
+
+def test_create_quiet_prints_only_the_digest(layout):
+    done = tocsin("create", f"oci:{layout}:app", *SMALL, "--quiet")
+    (digest,) = done.stdout.decode().splitlines()
+    assert blob(layout, digest).is_file()
+    assert done.stderr == b""
+
+
+def test_create_json_has_stable_keys(layout, image):
+    done = tocsin("create", f"oci:{layout}:app", *SMALL, "--json", "--prefetch", "nothing")
+    document = json.loads(done.stdout)
+    (platform,) = document["platforms"]
+    large, small = platform["layers"]
+    assert document.keys() == RESULT
+    assert document["traffic"].keys() == TRAFFIC
+    assert platform.keys() == PLATFORM_RESULT
+    assert large.keys() == small.keys() == LAYER_RESULT
+    assert large["ztoc"].keys() == DESCRIPTOR
+    assert platform["soci_index"].keys() == platform["manifest"].keys() == DESCRIPTOR
+    assert large["digest"] == str(image.layer_descriptors[0].digest)
+    assert (large["span_count"], large["skipped"], small["ztoc"]) == (3, None, None)
+    assert document["missing_prefetch"] == ["nothing"]
+    assert document["source"] == document["destination"] == f"oci:{layout}:app"
+
+
+def test_a_ztoc_that_is_there_is_reused_unless_asked_to_rebuild(layout):
+    command = ("create", f"oci:{layout}:app", *SMALL, "--json")
+    runs = [tocsin(*command), tocsin(*command), tocsin(*command, "--rebuild")]
+    layers = [json.loads(done.stdout)["platforms"][0]["layers"][0] for done in runs]
+    assert [layer["reused"] for layer in layers] == [False, True, False]
+    again = tocsin("create", f"oci:{layout}:app", *SMALL)
+    assert "3 spans, reused\n" in again.stderr.decode()
+    assert again.stdout.decode().splitlines()[2].endswith(" reused")
+
+
+def test_create_into_another_place_takes_the_image_along(layout, tmp_path):
+    other = tmp_path / "other"
+    assert tocsin("create", f"oci:{layout}:app", f"oci:{other}:copy", *SMALL).returncode == 0
+    document = json.loads(tocsin("info", f"oci:{other}:copy", "--json").stdout)
+    assert document["platforms"][0]["layers"][0]["soci_versions"] == [1]
+
+
+def test_convert_makes_an_image_that_info_finds_covered(layout, tmp_path):
+    source = f"oci:{layout}:app"
+    destination = f"oci-archive:{tmp_path / 'out.tar'}:soci"
+    done = tocsin("convert", source, destination, *SMALL)
+    (image,) = [line for line in done.stdout.decode().splitlines() if line.startswith("image ")]
+    assert done.returncode == 0
+    info = tocsin("info", destination)
+    out = info.stdout.decode().splitlines()
+    assert out[0] == f"image   {destination}"
+    assert out[1] == f"digest  {image.split()[1]}"
+    assert out[4].split() == ["LAYER", "MEDIA", "TYPE", "SIZE", "ZTOC", "SIZE", "OVERHEAD", "SPANS"]
+    assert out[5].split()[1:6] == ["oci", "tar+gzip", "3.0", "MiB", "v2"]
+    assert out[7].startswith("covered: 99.9 % of 3.0 MiB, 1 of 2 layers, by zTOCs of ")
+    assert out[8].startswith("index v2 sha256:")
+    assert (info.returncode, info.stderr) == (0, b"")
+
+
+def test_convert_quiet_and_json_give_the_same_image(layout):
+    source, destination = f"oci:{layout}:app", f"oci:{layout}:soci"
+    quiet = tocsin("convert", source, destination, *SMALL, "-q")
+    document = json.loads(
+        tocsin("convert", source, destination, *SMALL, "--json", "--force").stdout
+    )
+    assert document.keys() == RESULT | {"image"}
+    assert quiet.stdout.decode() == f"{document['image']['digest']}\n"
+
+
+def test_an_existing_destination_needs_force(layout):
+    source = f"oci:{layout}:app"
+    done = tocsin("convert", source, source, *SMALL)
+    assert (done.returncode, done.stdout) == (1, b"")
+    first, hint = done.stderr.decode().splitlines()
+    assert first.startswith("error: ")
+    assert hint.startswith("hint: name another tag")
+    assert tocsin("convert", source, source, *SMALL, "--force").returncode == 0
+
+
+def test_spellings_of_the_reference_do_the_same(layout, tmp_path):
+    paths = tmp_path / "paths.json"
+    paths.write_text('["/usr/bin/app", " "]')
+    ours = ("--optimize", "xattr", "--prefetch", "/usr/bin/app")
+    theirs = ("--optimizations", "xattr", "--prefetch-files-json", str(paths))
+    also = ("--optimize", "xattr", "--prefetch-list", "-")
+    digests = {
+        tocsin(
+            "create", f"oci:{layout}:app", *SMALL, "-q", *spelling, stdin=b'["usr/bin/app"]'
+        ).stdout
+        for spelling in (ours, theirs, also)
+    }
+    (digest,) = digests
+    index = SociIndex.from_json(blob(layout, digest.decode().strip()).read_bytes())
+    assert len(index.prefetches) == 1
+
+
+@pytest.mark.parametrize("content", ["{", '{"a": 1}', "[1]", '"x"'])
+def test_a_prefetch_list_that_is_none_is_wrong_usage(layout, tmp_path, content):
+    paths = tmp_path / "paths.json"
+    paths.write_text(content)
+    done = tocsin("create", f"oci:{layout}:app", "--prefetch-list", paths)
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith("error: invalid value for --prefetch-list")
+
+
+def test_all_layers_small_is_nothing_to_index_with_advice(layout):
+    before = {path: path.read_bytes() for path in layout.rglob("*") if path.is_file()}
+    done = tocsin("convert", f"oci:{layout}:app", f"oci:{layout}:soci")
+    assert (done.returncode, done.stdout) == (4, b"")
+    assert done.stderr.decode().splitlines()[-2:] == [
+        f"error: no zTOC was made, all 2 layers are smaller than 10 MiB · oci:{layout}",
+        "hint: --min-layer-size 0 indexes small layers too",
+    ]
+    assert before == {path: path.read_bytes() for path in layout.rglob("*") if path.is_file()}
+
+
+def test_platforms_are_chosen(tmp_path):
+    layout = tmp_path / "many"
+    images = {
+        name: make_image({name: b"x"}, platform=name) for name in ("linux/amd64", "linux/arm64")
+    }
+    with OciLayout(layout, write=True) as store:
+        put_index(store, images, tag="app")
+    done = tocsin(
+        "create", f"oci:{layout}:app", "-p", "linux/arm64", "--min-layer-size", "0", "--json"
+    )
+    assert [p["platform"] for p in json.loads(done.stdout)["platforms"]] == ["linux/arm64"]
+    missing = tocsin("create", f"oci:{layout}:app", "-p", "linux/s390x", "--min-layer-size", "0")
+    assert missing.returncode == 3
+    assert b"linux/s390x" in missing.stderr
+    info = json.loads(tocsin("info", f"oci:{layout}:app", "--json").stdout)
+    assert [len(p["soci_indexes"]) for p in info["platforms"]] == [0, 1]
+    one = tocsin("index", "info", f"oci:{layout}:app", "-p", "linux/arm64", "--json")
+    assert json.loads(one.stdout)["config"]["mediaType"] == SOCI_INDEX_V1
+    none = tocsin("index", "info", f"oci:{layout}:app", "-p", "linux/amd64")
+    assert none.returncode == 3
+
+
+def test_info_json_has_stable_keys(layout):
+    tocsin("create", f"oci:{layout}:app", *SMALL)
+    document = json.loads(tocsin("info", f"oci:{layout}:app", "--json").stdout)
+    (platform,) = document["platforms"]
+    large, small = platform["layers"]
+    assert document.keys() == COVERAGE
+    assert platform.keys() == PLATFORM_COVERAGE
+    assert large.keys() == small.keys() == LAYER_COVERAGE
+    assert platform["soci_indexes"][0].keys() == DESCRIPTOR | {"version", "problem"}
+    assert (large["span_count"], large["span_size"]) == (3, 1 << 20)
+    assert document["covered_size"] == large["size"]
+    assert document["layer_size"] == large["size"] + small["size"]
+    assert document["ztoc_size"] == large["ztoc"]["size"]
+
+
+def test_info_of_an_image_without_index(layout):
+    done = tocsin("info", f"oci:{layout}:app")
+    assert "covered: 0 % of 3.0 MiB, 0 of 2 layers\nno index\n" in done.stdout.decode()
+
+
+def test_info_tells_of_a_broken_ztoc(layout):
+    tocsin("create", f"oci:{layout}:app", *SMALL)
+    document = json.loads(tocsin("info", f"oci:{layout}:app", "--json").stdout)
+    ztoc = blob(layout, document["platforms"][0]["layers"][0]["ztoc"]["digest"])
+    data = bytearray(ztoc.read_bytes())
+    data[100] ^= 1
+    ztoc.chmod(0o644)
+    ztoc.write_bytes(data)
+    done = tocsin("info", f"oci:{layout}:app")
+    assert "broken" in done.stdout.decode()
+    assert "covered: 0 % of 3.0 MiB" in done.stdout.decode()
+    assert done.stderr.decode().startswith("warning: ")
+    ztoc.unlink()
+    document = json.loads(tocsin("info", f"oci:{layout}:app", "--json").stdout)
+    assert "is not there" in document["platforms"][0]["layers"][0]["problem"]
+
+
+def test_index_info_shows_and_prints_the_index(layout):
+    digest = tocsin("create", f"oci:{layout}:app", *SMALL, "-q").stdout.decode().strip()
+    raw = json.loads(blob(layout, digest).read_bytes())
+    for place in (f"oci:{layout}:app", f"oci:{layout}@{digest}", str(blob(layout, digest))):
+        assert json.loads(tocsin("index", "info", place, "--json").stdout) == raw
+    out = tocsin("index", "info", f"oci:{layout}@{digest}").stdout.decode().splitlines()
+    facts = dict(line.split(maxsplit=1) for line in out[1:5])
+    assert facts["digest"] == digest
+    assert facts["version"] == "1"
+    assert facts["subject"] == raw["subject"]["digest"]
+    assert out[6].split() == ["ZTOC", "SIZE", "LAYER", "TYPE", "SPAN", "SIZE", "XATTRS"]
+    piped = tocsin("index", "info", "-", stdin=blob(layout, digest).read_bytes())
+    assert piped.stdout.decode().splitlines()[1:] == out[1:]
+
+
+def test_index_info_warns_of_bytes_that_readers_cannot_store(layout, tmp_path):
+    digest = tocsin("create", f"oci:{layout}:app", *SMALL, "-q").stdout.decode().strip()
+    pretty = tmp_path / "index.json"
+    pretty.write_text(json.dumps(json.loads(blob(layout, digest).read_bytes()), indent=2))
+    done = tocsin("index", "info", pretty)
+    assert done.returncode == 0
+    assert b"warning: soci-snapshotter cannot store this index" in done.stderr
+
+
+def test_index_info_of_what_is_none(layout, tmp_path):
+    none = tocsin("index", "info", f"oci:{layout}:app")
+    assert none.returncode == 3
+    assert none.stderr.decode().splitlines()[1] == "hint: tocsin create makes one"
+    (tmp_path / "x").write_text("{}")
+    assert tocsin("index", "info", tmp_path / "x").returncode == 1
+
+
+def test_index_info_json_of_several_asks_which(layout):
+    tocsin("create", f"oci:{layout}:app", *SMALL)
+    tocsin("create", f"oci:{layout}:app", "--min-layer-size", "0")
+    done = tocsin("index", "info", f"oci:{layout}:app", "--json")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert "has 2 SOCI indexes" in done.stderr.decode()
+    assert tocsin("index", "info", f"oci:{layout}:app").stdout.count(b"SOCI index, version 1") == 2
+
+
+def test_info_of_what_is_no_image(layout, image):
+    with OciLayout(layout, write=True) as store:
+        artifact = store.put_manifest(
+            referrer_to(image.descriptor, "application/vnd.example.sbom"), OCI_MANIFEST
+        )
+    done = tocsin("info", f"oci:{layout}@{artifact.digest}")
+    assert done.returncode == 4
+    assert b"is no image but application/vnd.example.sbom" in done.stderr
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_tables_fit(layout, columns):
+    tocsin("convert", f"oci:{layout}:app", f"oci:{layout}:soci", *SMALL)
+    for command in (
+        ("create", f"oci:{layout}:app", "--min-layer-size", "0"),
+        ("info", f"oci:{layout}:soci"),
+        ("index", "info", f"oci:{layout}:soci"),
+    ):
+        out = tocsin(*command, COLUMNS=str(columns)).stdout.decode().splitlines()
+        own = [line for line in out if str(layout) not in line]
+        assert max(map(len, own)) <= columns
+        assert not any("…" in line for line in own)
+        assert all(line == line.rstrip() for line in out)
+
+
+def test_docker_archive_cannot_be_written(layout):
+    done = tocsin("convert", f"oci:{layout}:app", "docker-archive:x.tar", *SMALL)
+    assert done.returncode == 4
+    assert b"docker archive cannot be written" in done.stderr
+
+
+def test_a_dry_run_writes_nothing(layout, tmp_path):
+    before = {path: path.read_bytes() for path in layout.rglob("*") if path.is_file()}
+    source = f"oci:{layout}:app"
+    for command in (
+        ("create", source),
+        ("create", source, f"oci:{tmp_path}/other"),
+        ("create", source, "--output", f"oci:{tmp_path}/other"),
+        ("convert", source, f"oci:{layout}:soci"),
+        ("convert", source, f"oci-archive:{tmp_path}/other.tar"),
+    ):
+        done = tocsin(*command, *SMALL, "--dry-run")
+        assert done.returncode == 0, done.stderr
+        assert "dry run: nothing was written" in done.stderr.decode().splitlines()
+        assert ", would push " in done.stderr.decode()
+    assert before == {path: path.read_bytes() for path in layout.rglob("*") if path.is_file()}
+    assert list(tmp_path.iterdir()) == [layout]
+    dry = json.loads(tocsin("create", source, *SMALL, "--json", "--dry-run").stdout)
+    real = json.loads(tocsin("create", source, *SMALL, "--json").stdout)
+    assert dry["dry_run"]
+    assert dry["traffic"] == real["traffic"]
+    assert dry["platforms"][0]["soci_index"] == real["platforms"][0]["soci_index"]
+
+
+def test_create_output_has_indexes_and_ztocs_but_not_the_image(layout, tmp_path):
+    other = tmp_path / "other"
+    done = tocsin("create", f"oci:{layout}:app", "--output", f"oci:{other}", *SMALL, "--json")
+    platform = json.loads(done.stdout)["platforms"][0]
+    index, ztoc = platform["soci_index"]["digest"], platform["layers"][0]["ztoc"]["digest"]
+    names = {path.name for path in other.glob("blobs/sha256/*")}
+    empty = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    assert names == {index.removeprefix("sha256:"), ztoc.removeprefix("sha256:"), empty}
+    both = tocsin("create", f"oci:{layout}:app", "oci:x", "--output", f"oci:{other}", *SMALL)
+    assert both.returncode == 2
+    assert b"DEST and --output" in both.stderr
+
+
+def test_the_summary_says_what_was_read_pushed_and_skipped(layout, tmp_path):
+    done = tocsin("convert", f"oci:{layout}:app", f"oci-archive:{tmp_path}/x.tar:c", *SMALL)
+    words = done.stderr.decode().splitlines()
+    assert "skipped 1 layer of 2: smaller than 1 KiB" in words
+    assert words[-2].startswith("read 3.0 MiB, pushed ")
+    assert "zTOCs " in words[-2]
+    assert "indexes and manifests " in words[-2]
+
+
+def test_index_ls_and_rm(layout):
+    source = f"oci:{layout}:app"
+    none = tocsin("index", "ls", source)
+    assert none.returncode == 0
+    assert none.stdout.decode().splitlines()[1].split()[:3] == ["linux/amd64", "no", "index"]
+    assert tocsin("index", "rm", source).returncode == 3
+    one = tocsin("create", source, *SMALL, "-q").stdout.decode().strip()
+    tocsin("convert", source, f"oci:{layout}:soci", *SMALL)
+    out = tocsin("index", "ls", source).stdout.decode().splitlines()
+    assert out[0].split() == ["PLATFORM", "VERSION", "INDEX", "ZTOCS", "SIZE"]
+    assert out[1].split()[:4] == ["linux/amd64", "v1", one[:19], "1/2"]
+    assert tocsin("index", "ls", source, "-q").stdout.decode() == f"{one}\n"
+    two = json.loads(tocsin("index", "ls", f"oci:{layout}:soci", "--json").stdout)
+    assert two.keys() == {"image", "manifest", "platforms"}
+    (platform,) = two["platforms"]
+    assert platform.keys() == {"platform", "manifest", "layer_count", "problem", "soci_indexes"}
+    (index,) = platform["soci_indexes"]
+    assert index.keys() == DESCRIPTOR | {"version", "problem", "ztoc_count", "ztoc_size"}
+    assert (index["version"], index["ztoc_count"], platform["layer_count"]) == (2, 1, 2)
+    dry = tocsin("index", "rm", source, "--dry-run")
+    assert dry.stdout.decode() == f"index {one}\n"
+    assert "would remove 1 index" in dry.stderr.decode()
+    removed = json.loads(tocsin("index", "rm", source, "--json").stdout)
+    assert [entry["digest"] for entry in removed["removed"]] == [one]
+    assert tocsin("index", "ls", source, "-q").stdout == b""
+    again = tocsin("index", "rm", f"oci:{layout}:soci")
+    assert again.returncode == 3
+    assert b"delete its tag instead" in again.stderr
+
+
+def test_copy_takes_v1_indexes_along(layout, tmp_path):
+    source, other = f"oci:{layout}:app", f"oci:{tmp_path}/other:copy"
+    index = tocsin("create", source, *SMALL, "-q").stdout.decode().strip()
+    done = tocsin("copy", source, other)
+    assert done.returncode == 0
+    image, line = done.stdout.decode().splitlines()
+    assert line == f"index {index}"
+    assert tocsin("index", "ls", other, "-q").stdout.decode() == f"{index}\n"
+    assert tocsin("copy", source, other).returncode == 1
+    document = json.loads(tocsin("copy", source, other, "--force", "--json").stdout)
+    keys = {"source", "destination", "image", "soci_indexes", "seconds", "traffic"}
+    assert document.keys() == keys
+    assert f"image {document['image']['digest']}" == image
+
+
+def test_a_directory_without_its_transport_is_recognised(layout):
+    done = tocsin("info", "layout:app", cwd=layout.parent)
+    assert done.returncode == 2
+    assert "did you mean oci:layout:app?" in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("reference", "code"),
+    [
+        ("oci:{}/nowhere:app", 3),
+        ("oci:{}/layout:other", 3),
+        ("oci:{}:app", 1),
+        ("oci-archive:{}/nothing.tar", 3),
+        ("oci-archive:{}/layout", 4),
+        ("dir:{}", 4),
+    ],
+)
+@pytest.mark.parametrize("command", ["create", "info"])
+def test_what_is_not_there_or_no_image(layout, tmp_path, command, reference, code):
+    (tmp_path / "other").touch()
+    done = tocsin(command, reference.format(tmp_path))
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert done.stderr.decode().startswith("error: ")
+
+
+def test_a_corrupted_layer_fails_and_stores_no_index(tmp_path):
+    layout = tmp_path / "layout"
+    image = put_image(layout)
+    path = blob(layout, str(image.layer_descriptors[0].digest))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+    before = (layout / "index.json").read_bytes()
+    done = tocsin("create", f"oci:{layout}:app", *SMALL)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert str(image.layer_descriptors[0].digest) in done.stderr.decode()
+    assert (layout / "index.json").read_bytes() == before
+    shutil.rmtree(layout)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+
+from support.cli_process import tocsin
+
+SMALL = ("--min-layer-size", "1KiB", "--span-size", "1MiB")
+READERS = [("ztoc", "build"), ("ztoc", "info"), ("ztoc", "ls")]
+not_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
+
+
+@contextmanager
+def mounted(directory, options):
+    """Mount a tmpfs, where that is allowed."""
+    done = subprocess.run(  # noqa: S603
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)],  # noqa: S607
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip("needs to mount a tmpfs")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)  # noqa: S603, S607
+
+
+@pytest.mark.parametrize(
+    "command", [("ztoc", "build"), ("ztoc", "info"), ("ztoc", "ls")], ids=" ".join
+)
+def test_missing_file_is_not_found_and_named(tmp_path, command):
+    done = tocsin(*command, tmp_path / "nothing")
+    assert done.stderr.decode() == f"error: no such file or directory · {tmp_path / 'nothing'}\n"
+    assert (done.returncode, done.stdout) == (3, b"")
+
+
+@pytest.mark.parametrize(
+    "command", [("ztoc", "build"), ("ztoc", "info"), ("ztoc", "ls")], ids=" ".join
+)
+def test_directory_in_the_place_of_a_file(tmp_path, command):
+    done = tocsin(*command, tmp_path)
+    assert done.stderr.decode() == f"error: is a directory, wanted a file · {tmp_path}\n"
+    assert done.returncode == 5
+
+
+def test_output_into_a_directory_is_refused_before_any_work(files, tmp_path):
+    done = tocsin("ztoc", "build", files.layer, "-o", tmp_path)
+    assert done.stderr.decode() == f"error: is a directory, wanted a file · {tmp_path}\n"
+    assert done.returncode == 5
+
+
+def test_output_into_a_missing_directory_names_the_directory(files, tmp_path):
+    done = tocsin("ztoc", "build", files.layer, "-o", tmp_path / "no" / "z")
+    assert done.stderr.decode() == f"error: no such file or directory · {tmp_path / 'no'}\n"
+    assert done.returncode == 3
+
+
+def test_output_below_a_file(files, tmp_path):
+    (tmp_path / "file").touch()
+    done = tocsin("ztoc", "build", files.layer, "-o", tmp_path / "file" / "z")
+    assert done.returncode == 5
+    assert str(tmp_path / "file") in done.stderr.decode()
+
+
+def test_layout_below_a_file(layout, tmp_path):
+    (tmp_path / "file").touch()
+    done = tocsin("convert", f"oci:{layout}:app", f"oci:{tmp_path}/file/x", *SMALL)
+    assert done.returncode == 5
+    assert "a part of the path is a file, wanted a directory · " in done.stderr.decode()
+
+
+@not_root
+def test_unreadable_layer(files, tmp_path):
+    layer = tmp_path / "layer"
+    layer.write_bytes(b"")
+    layer.chmod(0)
+    done = tocsin("ztoc", "build", layer)
+    assert done.returncode == 5
+    assert done.stderr.decode().splitlines()[0] == f"error: permission denied · {layer}"
+
+
+@not_root
+def test_unwritable_directory(files, tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    done = tocsin("ztoc", "build", files.layer, "-o", closed / "z")
+    assert done.returncode == 5
+    assert done.stderr.decode().splitlines()[0] == f"error: permission denied · {closed}"
+
+
+def test_read_only_file_system(files, tmp_path):
+    with mounted(tmp_path, "ro"):
+        done = tocsin("ztoc", "build", files.layer, "-o", tmp_path / "z")
+    assert done.returncode == 5
+    assert done.stderr.decode().splitlines() == [
+        f"error: the file system is read-only · {tmp_path}",
+        "hint: write to another place",
+    ]
+
+
+def test_full_file_system_leaves_nothing_behind(files, layout, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    with mounted(small, "size=64k"):
+        done = tocsin("ztoc", "build", files.layer, "--span-size", "64KiB", "-o", small / "z")
+        assert done.returncode == 5
+        assert done.stderr.decode().startswith(f"error: the disk is full · {small} · 1.")
+        assert list(small.iterdir()) == []
+        done = tocsin("convert", f"oci:{layout}:app", f"oci:{small / 'l'}:soci", *SMALL)
+        assert done.returncode == 5
+        assert "error: the disk is full · " in done.stderr.decode()
+        assert not [p for p in small.rglob("*") if p.is_file() and p.stat().st_size]
+
+
+def test_tracebacks_come_only_when_asked_for(tmp_path):
+    plain = tocsin("ztoc", "info", tmp_path / "x")
+    assert b"Traceback" not in plain.stderr
+    for done in (
+        tocsin("--debug", "ztoc", "info", tmp_path / "x"),
+        tocsin("ztoc", "info", tmp_path / "x", TOCSIN_DEBUG="1"),
+    ):
+        assert b"Traceback" in done.stderr
+        assert done.stderr.endswith(plain.stderr)
+        assert done.returncode == 3
+
+
+def test_control_characters_of_a_path_do_not_reach_the_terminal(tmp_path):
+    done = tocsin("ztoc", "info", tmp_path / "\x1b[31mred\n")
+    assert done.stderr.decode().endswith("/\\x1b[31mred\\n\n")

@@ -1,0 +1,93 @@
+"""The installed command ``tocsin`` as a real process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TOCSIN = str(Path(sys.executable).with_name("tocsin"))
+TIMEOUT = 120
+
+_CLEARED = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TOCSIN_DEBUG", "PYTHONIOENCODING")
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return an environment in which nothing decides how output looks, then `changes`."""
+    kept = {name: value for name, value in os.environ.items() if name not in _CLEARED}
+    return {**kept, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **changes}
+
+
+def tocsin(
+    *arguments: str | Path, stdin: bytes = b"", cwd: Path | None = None, **changes: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run ``tocsin``; `changes` are of the environment."""
+    return _run(TOCSIN, *map(str, arguments), stdin=stdin, cwd=cwd, **changes)
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run the interpreter of these tests."""
+    return _run(sys.executable, *arguments)
+
+
+def _run(
+    *command: str, stdin: bytes = b"", cwd: Path | None = None, **changes: str
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(  # noqa: S603 (our own program)
+        command,
+        input=stdin,
+        capture_output=True,
+        env=environment(**changes),
+        cwd=cwd,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+
+def start(
+    *arguments: str | Path, env: Mapping[str, str] | None = None, **streams: Any
+) -> subprocess.Popen[bytes]:
+    """Start ``tocsin``; `streams` as ``Popen`` takes them."""
+    return subprocess.Popen(  # noqa: S603 (our own program)
+        [TOCSIN, *map(str, arguments)],
+        env=dict(env or environment()),
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509 (the tests start no threads)
+        **streams,
+    )
+
+
+def _heed_interrupts() -> None:
+    """A shell lets what it runs in the background ignore SIGINT, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def on_terminal(*arguments: str | Path, columns: int = 100, **changes: str) -> tuple[bytes, int]:
+    """Run ``tocsin`` with both outputs on a terminal; return what that got, and the exit code."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    with start(
+        *arguments,
+        env=environment(**changes),
+        stdin=subprocess.DEVNULL,
+        stdout=follower,
+        stderr=follower,
+    ) as process:
+        os.close(follower)
+        got = bytearray()
+        try:
+            while piece := os.read(leader, 1 << 16):
+                got += piece
+        except OSError:  # EIO: nobody holds the other end any more
+            pass
+        os.close(leader)
+        return bytes(got), process.wait(TIMEOUT)

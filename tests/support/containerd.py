@@ -1,0 +1,80 @@
+"""containerd of the test machine, with directories of its own; and ``ctr``, its client."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.registry_real import program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Ctr = Callable[..., subprocess.CompletedProcess[str]]
+
+_PATIENCE = 30
+
+
+@contextmanager
+def containerd(directory: Path) -> Iterator[Ctr]:
+    """Run containerd; yield what runs ``ctr`` with the arguments it gets.
+
+    Args:
+        directory: for everything; its path must be short, since sockets are below it.
+    """
+    daemon, ctr, runc = (program(name) for name in ("containerd", "ctr", "runc"))
+    if os.geteuid():
+        pytest.skip("containerd needs root")
+    socket = directory / "c.sock"
+    config = directory / "config.toml"
+    config.write_text(
+        f"""version = 2
+root = "{directory}/root"
+state = "{directory}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "{socket}"
+[ttrpc]
+  address = "{socket}.ttrpc"
+"""
+    )
+    path = f"{os.environ['PATH']}{os.pathsep}{os.path.dirname(runc)}"  # noqa: PTH120 (text)
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603 (a tool of the test machine)
+            [ctr, "-a", str(socket), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    with subprocess.Popen(  # noqa: S603 (a tool of the test machine)
+        [daemon, "-c", str(config)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PATH": path},
+    ) as process:
+        assert process.stderr is not None
+        try:
+            said = []
+            for line in process.stderr:
+                said.append(line)
+                if "containerd successfully booted" in line:
+                    break
+            else:
+                raise AssertionError("".join(said))
+            drain = threading.Thread(target=process.stderr.read, daemon=True)
+            drain.start()
+            yield run
+        finally:
+            process.terminate()
+            process.wait(_PATIENCE)
+    drain.join(_PATIENCE)

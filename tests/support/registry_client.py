@@ -1,0 +1,62 @@
+"""Stores of in-process registries, with a clock that never waits."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tocsin.model.reference import RegistryReference
+from tocsin.stores.registry import RegistryOptions, RegistryStore, open_repository
+from tocsin.stores.registry.clock import Clock
+
+if TYPE_CHECKING:
+    from support.registry import Registry
+
+
+def noise(size: int, seed: int = 7) -> bytes:
+    """Return bytes that do not compress, the same each time."""
+    return random.Random(seed).randbytes(size)  # noqa: S311 (no secret)
+
+
+@dataclass
+class FakeTime:
+    """Time that passes when somebody sleeps, and by one of `steps` each time somebody looks."""
+
+    now: float = 1000.0
+    steps: list[float] = field(default_factory=list)
+    slept: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        self.now += self.steps.pop(0) if self.steps else 0.0
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(
+            monotonic=self.monotonic,
+            wall=lambda: 1_700_000_000.0 + self.now,
+            sleep=self.sleep,
+            jitter=lambda: 0.5,
+        )
+
+
+def store_of(
+    registry: Registry,
+    repository: str = "team/app",
+    *,
+    time: FakeTime | None = None,
+    write: bool = False,
+    **options: Any,
+) -> RegistryStore:
+    """Return a Store of `repository`; `options` are those of `RegistryOptions`."""
+    clock = (time or FakeTime()).clock
+    return open_repository(
+        RegistryReference(registry.host, repository),
+        RegistryOptions(clock=clock, **options),
+        write=write,
+    )

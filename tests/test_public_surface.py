@@ -1,0 +1,142 @@
+"""The public names: pinned, documented, there when asked for and not loaded before."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import tocsin
+
+PUBLIC = [
+    "FILES_DTYPE",
+    "SPANS_DTYPE",
+    "AuthError",
+    "ConflictError",
+    "ConvertResult",
+    "CopyResult",
+    "CreateResult",
+    "FileMetadata",
+    "FormatError",
+    "GzipError",
+    "IndexedLayerBytes",
+    "IndexingOptions",
+    "LayerResult",
+    "NotFoundError",
+    "PlatformResult",
+    "RegistryError",
+    "RegistryOptions",
+    "TarError",
+    "TocsinError",
+    "Traffic",
+    "UnsupportedError",
+    "VerificationError",
+    "Ztoc",
+    "ZtocError",
+    "build_ztoc",
+    "convert",
+    "copy",
+    "create",
+    "index_layer",
+    "remove_indexes",
+]
+"""A name that comes or goes here is news for the CHANGELOG."""
+
+
+def test_all_when_read_then_it_is_the_pinned_list():
+    assert tocsin.__all__ == PUBLIC
+    assert set(PUBLIC) <= set(dir(tocsin))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_name_when_asked_for_then_it_is_there_and_documented(name):
+    value = getattr(tocsin, name)
+    if inspect.isclass(value) or inspect.isfunction(value):
+        assert value.__module__.startswith("tocsin.")
+        assert value.__name__ == name
+        assert inspect.getdoc(value)
+        # Not the docstring a dataclass makes up.
+        assert not value.__doc__.startswith(f"{name}(")
+        home = importlib.import_module(value.__module__)
+        assert getattr(home, name) is value
+
+
+@pytest.mark.parametrize("name", ["FILES_DTYPE", "SPANS_DTYPE"])
+def test_dtype_when_read_then_each_column_is_documented_beside_it(name):
+    home = Path(tocsin.__file__).parent / "indexing" / "columns.py"
+    body = ast.parse(home.read_text()).body
+    docs = {
+        before.targets[0].id: after.value.value
+        for before, after in pairwise(body)
+        if isinstance(before, ast.Assign) and isinstance(after, ast.Expr)
+    }
+    for column in getattr(tocsin, name).names:
+        assert f"``{column}``" in docs[name]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_class_when_public_then_so_are_its_documented_methods(name):
+    value = getattr(tocsin, name)
+    if not inspect.isclass(value):
+        return
+    for method, member in vars(value).items():
+        if not method.startswith("_") and (
+            inspect.isfunction(member) or isinstance(member, property)
+        ):
+            assert inspect.getdoc(member), f"{name}.{method}"
+
+
+def test_name_when_there_is_none_then_it_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nope'"):
+        tocsin.nope  # noqa: B018 (the look-up is the test)
+
+
+def loaded_after(code):
+    """Return the modules that are there after `code` ran in an interpreter of its own."""
+    script = f"{code}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run(  # noqa: S603 (this interpreter)
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(done.stdout.split())
+
+
+HEAVY = {"numpy", "requests", "urllib3", "click", "rich", "tocsin._core", "tocsin.cli"}
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import tocsin", HEAVY | {"tocsin.errors", "tocsin.indexing", "tocsin.stores"}),
+        ("from tocsin import FormatError", HEAVY | {"tocsin.indexing"}),
+        ("from tocsin import IndexingOptions", HEAVY),
+        ("from tocsin import build_ztoc; build_ztoc(b'')", HEAVY - {"tocsin._core"}),
+        ("from tocsin import Ztoc", {"numpy", "requests", "click", "rich"}),
+        ("from tocsin import convert, create", {"numpy", "requests", "click", "rich"}),
+    ],
+)
+def test_package_when_imported_then_nothing_heavy_is_loaded_before_it_is_needed(code, absent):
+    loaded = loaded_after(code)
+    assert not absent & loaded
+
+
+def test_package_when_typed_then_it_says_so():
+    root = Path(tocsin.__file__).parent
+    assert (root / "py.typed").is_file()
+    assert (root / "_core.pyi").is_file()
+
+
+def test_type_checkers_when_they_look_then_they_see_the_same_names():
+    tree = ast.parse(Path(tocsin.__file__).read_text())
+    (guard,) = (node for node in tree.body if isinstance(node, ast.If))
+    homes = {
+        alias.name: node.module
+        for node in ast.walk(guard)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert homes == tocsin._HOMES
+    assert sorted(homes) == sorted(PUBLIC)

@@ -1,0 +1,543 @@
+"""Layers of an image, several at once: indexed or skipped with a reason, and what is told."""
+
+import gzip
+import tarfile
+import threading
+
+import pytest
+
+from support import goldens, tarmaker
+from support.disks import unprivileged
+from support.layout_files import LayoutFiles, digest_of
+from tocsin.errors import NotFoundError, VerificationError
+from tocsin.indexing.layer_jobs import LayerJobs, layer_key
+from tocsin.indexing.options import IndexingOptions, default_jobs
+from tocsin.indexing.results import LayerAdvanced, LayerFinished, LayerStarted, Planned
+from tocsin.indexing.reuse import KnownZtocs
+from tocsin.model.descriptor import Descriptor
+from tocsin.model.media_types import (
+    DOCKER_LAYER,
+    DOCKER_LAYER_FOREIGN_GZIP,
+    DOCKER_LAYER_GZIP,
+    DOCKER_LAYER_ZSTD,
+    OCI_LAYER,
+    OCI_LAYER_FOREIGN,
+    OCI_LAYER_GZIP,
+)
+from tocsin.stores.base import PIECE_SIZE
+from tocsin.stores.layout import OciLayout
+
+NAMES = ["ustar.zlib6.tar.gz", "pax.zlib6.tar.gz", "gnu.members.tar.gz"]
+PLAIN = tarmaker.tar(tarmaker.entry("a", b"hello" * 100))
+LAYER = gzip.compress(PLAIN, mtime=0)
+
+
+class Source(OciLayout):
+    """A layout that remembers which blobs were read."""
+
+    def __init__(self, path):
+        super().__init__(path, write=True)
+        self.reads = []
+
+    def blob(self, descriptor, *, verify=True):
+        self.reads.append(str(descriptor.digest))
+        return super().blob(descriptor, verify=verify)
+
+
+class Stream(OciLayout):
+    """A layout that takes nothing over: every blob is streamed into it, as into a registry."""
+
+    def can_mount(self, source):
+        return False
+
+
+@pytest.fixture
+def source(tmp_path):
+    return Source(tmp_path / "source")
+
+
+@pytest.fixture
+def sink(tmp_path):
+    return Stream(tmp_path / "sink", write=True)
+
+
+def put(store, data, media_type=OCI_LAYER_GZIP):
+    store.put_blob(data)
+    return Descriptor.of(data, media_type)
+
+
+def put_goldens(store, *names):
+    return [put(store, goldens.layer(name)) for name in names or NAMES]
+
+
+def run(source, layers, sink=None, *, carry=False, progress=None, known=None, **options):
+    options = {"min_layer_size": 0, **options}
+    jobs = LayerJobs(
+        source,
+        sink or source,
+        options=IndexingOptions(**options),
+        known=known or KnownZtocs(),
+        carry=carry,
+        progress=progress,
+    )
+    return jobs.run(layers)
+
+
+def fate_of(source, layer, **options):
+    (fate,) = run(source, [layer], **options).values()
+    return fate
+
+
+# Indexed
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+@pytest.mark.parametrize("span_size", [4 << 20, 65536, 10000])
+def test_layers_when_run_then_ztocs_are_the_references(source, jobs, span_size):
+    layers = put_goldens(source)
+    fates = run(source, layers, jobs=jobs, span_size=span_size)
+    assert set(fates) == {layer_key(layer) for layer in layers}
+    for name, layer in zip(NAMES, layers, strict=True):
+        case, result = goldens.case(name, span_size), fates[layer_key(layer)].result
+        assert str(result.ztoc.digest) == case["ztoc_digest"]
+        assert result.ztoc.size == case["ztoc_size"]
+        assert result.layer == layer
+        assert (result.skipped, result.notes) == (None, ())
+        assert result.entry_count == case["file_count"]
+        assert result.span_count == case["max_span_id"] + 1
+        assert result.uncompressed_size == len(gzip.decompress(goldens.layer(name)))
+        assert result.seconds >= 0
+        LayoutFiles(source.path).blob(case["ztoc_digest"])
+
+
+def test_layer_when_docker_calls_it_plain_then_it_is_a_plain_tar(source):
+    for media_type in (OCI_LAYER, DOCKER_LAYER):
+        layer = put(source, goldens.layer("ustar.tar"), media_type)
+        case = goldens.case("ustar.tar")
+        assert str(fate_of(source, layer).result.ztoc.digest) == case["ztoc_digest"]
+
+
+def test_layer_when_foreign_but_here_then_it_is_indexed(source):
+    case = goldens.case(NAMES[0])
+    for media_type in (DOCKER_LAYER_FOREIGN_GZIP, f"{OCI_LAYER_FOREIGN}+gzip", DOCKER_LAYER_GZIP):
+        layer = put(source, goldens.layer(NAMES[0]), media_type)
+        ztoc = fate_of(source, layer).result.ztoc
+        assert str(ztoc.digest) == case["ztoc_digest"]
+        assert ztoc.annotations["com.amazon.soci.image-layer-mediaType"] == media_type
+
+
+@pytest.mark.parametrize(("over", "built"), [(-1, True), (0, True), (1, False)])
+def test_layer_when_exactly_of_the_minimum_size_then_it_is_built(source, over, built):
+    layer = put(source, LAYER)
+    fate = fate_of(source, layer, min_layer_size=len(LAYER) + over)
+    assert (fate.result.ztoc is not None) is built
+    if not built:
+        assert fate.result.skipped == (
+            f"size {len(LAYER)} is less than the minimum layer size {len(LAYER) + 1}"
+        )
+        assert (fate.indexed, fate.searchable) == (None, None)
+        assert source.reads == []
+
+
+def test_layers_when_one_comes_twice_then_it_is_read_once(source):
+    layers = put_goldens(source) * 3
+    fates = run(source, layers, jobs=4)
+    assert len(fates) == 3
+    assert sorted(source.reads) == sorted({str(layer.digest) for layer in layers})
+
+
+def test_layers_when_one_blob_has_two_types_then_both_have_fates(source):
+    layers = [put(source, LAYER), put(source, LAYER, DOCKER_LAYER_GZIP), put(source, LAYER, "x/y")]
+    fates = run(source, layers)
+    assert [fates[layer_key(layer)].result.skipped is None for layer in layers] == [1, 1, 0]
+    first, second, _ = (fates[layer_key(layer)].result.ztoc for layer in layers)
+    assert first.digest == second.digest
+    assert first.annotations != second.annotations
+
+
+@pytest.mark.parametrize(
+    ("entries", "marked"),
+    [
+        ([tarmaker.entry("a", pax={"mtime": "1.5"})], True),
+        ([tarmaker.entry("a", pax={"SCHILY.xattr.user.x": "1"})], False),
+        ([tarmaker.entry("d/.wh..wh..opq")], False),
+    ],
+)
+def test_layer_when_xattrs_are_optimised_then_only_layers_without_are_marked(
+    source, entries, marked
+):
+    layer = put(source, tarmaker.tar(*entries), OCI_LAYER)
+    for optimizations, expected in ((frozenset({"xattr"}), marked), (frozenset(), False)):
+        ztoc = fate_of(source, layer, optimizations=optimizations).result.ztoc
+        assert ("com.amazon.soci.disable-xattrs" in ztoc.annotations) is expected
+
+
+# Skipped
+
+
+def odd(*entries):
+    return gzip.compress(tarmaker.tar(tarmaker.entry("a"), *entries), mtime=0)
+
+
+SPARSE = {
+    "GNU.sparse.major": "1",
+    "GNU.sparse.minor": "0",
+    "GNU.sparse.name": "s",
+    "GNU.sparse.realsize": "100000",
+}
+FAILS_THE_REFERENCE = {
+    "contiguous file": (odd(tarmaker.entry("c", b"x", type=b"7")), OCI_LAYER_GZIP, "'7'"),
+    "old GNU sparse": (odd(tarmaker.entry("s", b"x", type=b"S")), OCI_LAYER_GZIP, "'S'"),
+    "global header": (odd(tarmaker.global_header({"comment": "x"})), OCI_LAYER_GZIP, "'g'"),
+    "trailing bytes": (LAYER + bytes(512), OCI_LAYER_GZIP, "after the last gzip member"),
+    "bad trailer": (LAYER[:-4] + b"\0\0\0\1", OCI_LAYER_GZIP, "size modulo"),
+    "truncated": (LAYER[:-20], OCI_LAYER_GZIP, "layer ends inside"),
+    "empty": (b"", OCI_LAYER_GZIP, "layer ends inside"),
+    "no tar": (gzip.compress(b"x" * 600), OCI_LAYER_GZIP, "tar:"),
+    "no layer": (b"{}", "application/vnd.dev.cosign.simplesigning.v1+json", "is not a layer"),
+    "in-toto": (b"{}", "application/vnd.in-toto+json", "is not a layer"),
+    "no type": (LAYER, "", "of no media type"),
+    "encrypted": (b"\x8f" * 99, f"{OCI_LAYER_GZIP}+encrypted", "is encrypted"),
+    "odd type": (LAYER, "application/vnd.oci.image.layer.v2.odd", "unsupported format"),
+    "mislabelled gzip": (LAYER, DOCKER_LAYER, "first bytes are gzip"),
+    "mislabelled tar": (PLAIN, OCI_LAYER_GZIP, "0x61"),
+    "zstd in gzip": (b"\x28\xb5\x2f\xfd" + bytes(9), OCI_LAYER_GZIP, "zstd"),
+}
+"""Layers for which the reference fails the whole image: soci-format 8.3 and 4.2."""
+SKIPPED_BY_THE_REFERENCE = {
+    "zstd": (b"\x28\xb5\x2f\xfd", f"{OCI_LAYER}+zstd", "zstd"),
+    "docker zstd": (b"\x28\xb5\x2f\xfd", DOCKER_LAYER_ZSTD, "zstd"),
+    "encrypted zstd": (b"\x8f", f"{OCI_LAYER}+zstd+encrypted", "is encrypted"),
+    "encrypted tar": (b"\x8f", f"{OCI_LAYER}+encrypted", "is encrypted"),
+    "foreign plain": (PLAIN, OCI_LAYER_FOREIGN, "unsupported format"),
+    "erofs": (b"x", "application/vnd.erofs.layer.v1", "unsupported format"),
+}
+ODD = FAILS_THE_REFERENCE | SKIPPED_BY_THE_REFERENCE
+
+
+@pytest.mark.parametrize("carry", [False, True])
+@pytest.mark.parametrize("name", ODD)
+def test_layer_when_odd_then_it_is_skipped_with_the_reason(source, sink, name, carry):
+    data, media_type, reason = ODD[name]
+    layers = [put(source, data, media_type), *put_goldens(source)]
+    fates = run(source, layers, sink, carry=carry)
+    fate = fates[layer_key(layers[0])]
+    assert reason in fate.result.skipped
+    assert (fate.result.ztoc, fate.indexed, fate.searchable) == (None, None, None)
+    assert (fate.result.entry_count, fate.result.span_count) == (0, 0)
+    assert all(fates[layer_key(layer)].result.ztoc for layer in layers[1:])
+
+
+def test_layer_when_foreign_and_not_here_then_it_is_skipped(source):
+    layer = Descriptor.of(LAYER, DOCKER_LAYER_FOREIGN_GZIP)
+    assert fate_of(source, layer).result.skipped == "is a foreign layer that is not here"
+
+
+def test_layer_when_plain_and_spans_have_no_size_then_it_is_skipped(source):
+    layers = [put(source, PLAIN, OCI_LAYER), put(source, LAYER)]
+    fates = run(source, layers, span_size=0)
+    assert "spans of 0 bytes" in fates[layer_key(layers[0])].result.skipped
+    assert fates[layer_key(layers[1])].result.ztoc
+
+
+HAZARDS = {
+    "sparse": [tarmaker.entry("S/s", tarmaker.padded(b"1\n99995\n5\n") + b"data.", pax=SPARSE)],
+    "size": [tarmaker.entry("l", type=tarfile.SYMTYPE, linkname="x", size=5)],
+    "id": [tarmaker.entry("u", b"x", uid=1 << 32, format=tarfile.GNU_FORMAT)],
+    "year": [tarmaker.entry("y", pax={"mtime": "253402300800"})],
+    "hard link": [tarmaker.entry("h", type=tarfile.LNKTYPE, linkname="later")],
+}
+"""Layers the reference indexes and its reader refuses: soci-format 8.2."""
+
+
+@pytest.mark.parametrize("name", HAZARDS)
+def test_layer_when_readers_would_fail_then_it_is_skipped_unless_identity_is_asked(source, name):
+    layer = put(source, odd(*HAZARDS[name], tarmaker.entry("z")))
+    skipped = fate_of(source, layer).result
+    assert skipped.ztoc is None
+    assert "readers fail on it" in skipped.skipped
+    assert "--reference-identical" in skipped.skipped
+    identical = fate_of(source, layer, reference_identical=True).result
+    assert identical.skipped is None
+    assert identical.entry_count == 3
+    assert any("readers fail on it" in note for note in identical.notes)
+
+
+def test_layer_when_many_entries_are_hazards_then_three_are_named(source):
+    links = [tarmaker.entry(f"l{n}", type=tarfile.SYMTYPE, linkname="x", size=5) for n in range(5)]
+    reason = fate_of(source, put(source, odd(*links))).result.skipped
+    assert "l0:" in reason
+    assert "l2:" in reason
+    assert "l3:" not in reason
+    assert "and 2 more" in reason
+
+
+def test_layer_when_early_checkpoints_are_left_out_then_a_note_says_so(source):
+    name = "pax.emptyfirst.tar.gz"
+    case = goldens.case(name)
+    starts = [point[1] for point in case["checkpoints"]]
+    assert starts.count(0) > 1
+    layer = put(source, goldens.layer(name))
+    working = fate_of(source, layer).result
+    assert "1 checkpoints before the first output are left out" in working.notes[0]
+    assert str(working.ztoc.digest) != case["ztoc_digest"]
+    identical = fate_of(source, layer, reference_identical=True).result
+    assert str(identical.ztoc.digest) == case["ztoc_digest"]
+    assert any("readers fail on it" in note for note in identical.notes)
+
+
+# Carried to another place
+
+
+def test_layers_when_carried_then_each_is_read_once_and_is_there(source, sink):
+    layers = put_goldens(source)
+    fates = run(source, layers, sink, carry=True, jobs=4)
+    assert sorted(source.reads) == sorted(str(layer.digest) for layer in layers)
+    there = LayoutFiles(sink.path)
+    ztocs = {str(fate.result.ztoc.digest) for fate in fates.values()}
+    assert there.blobs == {str(layer.digest) for layer in layers} | ztocs
+    for name, layer in zip(NAMES, layers, strict=True):
+        assert there.blob(str(layer.digest)) == goldens.layer(name)
+
+
+def test_layers_when_not_carried_then_only_ztocs_arrive(source, sink):
+    fates = run(source, put_goldens(source), sink)
+    assert LayoutFiles(sink.path).blobs == {str(f.result.ztoc.digest) for f in fates.values()}
+
+
+def test_layers_when_the_sink_has_one_then_it_is_read_for_indexing_alone(source, sink):
+    layers = put_goldens(source)
+    put(sink, goldens.layer(NAMES[0]))
+    run(source, layers, sink, carry=True)
+    assert len(source.reads) == 3
+    assert {str(layer.digest) for layer in layers} <= LayoutFiles(sink.path).blobs
+
+
+def test_layer_when_odd_and_carried_then_the_sink_gets_it_whole(source, sink):
+    data = LAYER[:-4] + b"\0\0\0\1" + bytes(3 * PIECE_SIZE)
+    layer = put(source, data)
+    assert fate_of(source, layer, sink=sink, carry=True).result.skipped
+    assert LayoutFiles(sink.path).blob(str(layer.digest)) == data
+
+
+# Damaged
+
+
+def corrupt(source, layer, data):
+    (source.path / "blobs" / "sha256" / layer.digest.hex).write_bytes(data)
+
+
+@pytest.mark.parametrize("carry", [False, True])
+@pytest.mark.parametrize("jobs", [1, 4])
+@pytest.mark.parametrize(
+    "damage",
+    {
+        "another layer": lambda data: gzip.compress(PLAIN.replace(b"hello", b"hullo"), mtime=0),
+        "flipped": lambda data: data[:60] + bytes([data[60] ^ 8]) + data[61:],
+        "garbage": lambda data: bytes(len(data)),
+        "short": lambda data: data[:-1],
+        "empty": lambda data: b"",
+        "long": lambda data: data + b"\0",
+    }.values(),
+)
+def test_layer_when_damaged_then_it_is_no_skip_but_an_error(source, sink, damage, jobs, carry):
+    layers = [*put_goldens(source), put(source, LAYER)]
+    corrupt(source, layers[3], damage(LAYER))
+    with pytest.raises(VerificationError) as refusal:
+        run(source, layers, sink, carry=carry, jobs=jobs)
+    assert refusal.value.expected in (str(layers[3].digest), str(len(LAYER)))
+    assert refusal.value.actual != refusal.value.expected
+    assert str(layers[3].digest) not in LayoutFiles(sink.path).blobs
+
+
+@pytest.mark.parametrize("carry", [False, True])
+def test_layer_when_missing_then_it_is_not_found(source, sink, carry):
+    layer = Descriptor.of(LAYER, OCI_LAYER_GZIP)
+    with pytest.raises(NotFoundError, match=f"{layer.digest}: is not there"):
+        run(source, [*put_goldens(source), layer], sink, carry=carry)
+
+
+def test_layer_when_unreadable_then_the_error_is_the_systems_and_says_which(place):
+    source = Source(place / "D")
+    layer = put(source, LAYER)
+    path = source.path / "blobs" / "sha256" / layer.digest.hex
+    path.chmod(0)
+    with unprivileged(), pytest.raises(PermissionError) as refusal:
+        run(source, [layer])
+    assert refusal.value.filename == str(path)
+
+
+# Events
+
+
+def recorded(events):
+    """Return events by layer digest, in the order they came."""
+    by_layer = {}
+    for event in events:
+        layer = event.result.layer if isinstance(event, LayerFinished) else event.layer
+        by_layer.setdefault(layer.digest, []).append(event)
+    return by_layer
+
+
+@pytest.mark.parametrize("carry", [False, True])
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_events_when_layers_run_then_each_starts_advances_to_its_size_and_finishes(
+    source, sink, jobs, carry
+):
+    big = gzip.compress(bytes(3 * PIECE_SIZE + 5), 0, mtime=0)
+    layers = [*put_goldens(source), put(source, big), put(source, b"{}", "x/y")]
+    events = []
+    fates = run(source, layers, sink, jobs=jobs, carry=carry, progress=events.append)
+    to_read = sorted(layers[:4], key=lambda layer: -layer.size)
+    assert events[0] == Planned(tuple(to_read))
+    assert events[1] == LayerFinished(fates[layer_key(layers[4])].result)
+    by_layer = recorded(events[2:])
+    assert list(by_layer) == [layer.digest for layer in to_read] or jobs > 1
+    for layer in to_read:
+        first, *advances, last = by_layer[layer.digest]
+        assert first == LayerStarted(layer)
+        assert last == LayerFinished(fates[layer_key(layer)].result)
+        steps = range(PIECE_SIZE, layer.size + PIECE_SIZE, PIECE_SIZE)
+        assert advances == [LayerAdvanced(layer, min(at, layer.size)) for at in steps]
+
+
+def test_events_when_layers_run_at_once_then_never_two_come_together(source):
+    busy = threading.Lock()
+
+    def progress(event):
+        assert busy.acquire(blocking=False)
+        busy.release()
+
+    run(source, put_goldens(source), jobs=4, progress=progress)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+def test_jobs_when_bounded_then_so_many_run_at_once_and_no_more(tmp_path, jobs):
+    together = threading.Barrier(jobs, timeout=60)
+
+    class Meeting(OciLayout):
+        """A layout whose blobs come only when `jobs` are asked for together."""
+
+        def blob(self, descriptor, *, verify=True):
+            together.wait()
+            yield from super().blob(descriptor, verify=verify)
+
+    source = Meeting(tmp_path / "D", write=True)
+    layers = [put(source, gzip.compress(tarmaker.tar(tarmaker.entry(str(n))))) for n in range(6)]
+    running, most = set(), 0
+
+    def progress(event):
+        nonlocal most
+        if isinstance(event, LayerStarted):
+            running.add(event.layer.digest)
+        elif isinstance(event, LayerFinished):
+            running.discard(event.result.layer.digest)
+        most = max(most, len(running))
+
+    run(source, layers, jobs=jobs, progress=progress)
+    assert most == jobs
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
+@pytest.mark.parametrize("kind", [Planned, LayerStarted, LayerAdvanced, LayerFinished])
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_run_when_progress_raises_then_no_event_comes_after_and_nothing_runs_on(
+    source, jobs, kind, error
+):
+    layers = put_goldens(source)
+    stopped = []
+
+    def progress(event):
+        if stopped or isinstance(event, kind):
+            stopped.append(event)
+            raise error("stop")
+
+    before = set(threading.enumerate())
+    with pytest.raises(error, match="stop"):
+        run(source, layers, jobs=jobs, progress=progress)
+    assert set(threading.enumerate()) == before
+    assert len(stopped) == 1
+    if jobs == 1:
+        assert len(source.reads) == (kind in (LayerAdvanced, LayerFinished))
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_run_when_a_layer_fails_then_its_error_is_told_and_layers_not_started_are_left(
+    source, jobs
+):
+    layers = put_goldens(source)
+    largest = max(layers, key=lambda layer: layer.size)
+    corrupt(source, largest, b"x")
+    with pytest.raises(VerificationError):
+        run(source, layers, jobs=jobs)
+    if jobs == 1:
+        assert set(source.reads) == {str(largest.digest)}
+
+
+def test_run_when_one_layer_fails_then_the_others_stop_in_the_middle(tmp_path):
+    failed = threading.Event()
+
+    class Slow(OciLayout):
+        """The second piece of the large layer comes after the small one has failed."""
+
+        def blob(self, descriptor, *, verify=True):
+            if descriptor.size < PIECE_SIZE:
+                failed.set()
+                raise NotFoundError("gone")
+            for piece in super().blob(descriptor, verify=verify):
+                assert failed.wait(60)
+                yield piece
+
+    source = Slow(tmp_path / "D", write=True)
+    layers = [put(source, gzip.compress(bytes(20 * PIECE_SIZE), 0)), put(source, LAYER)]
+    events = []
+    with pytest.raises(NotFoundError, match="gone"):
+        run(source, layers, jobs=2, progress=events.append)
+    assert not any(isinstance(event, LayerFinished) for event in events)
+
+
+def test_run_when_there_are_no_layers_then_only_the_plan_is_told(source):
+    events = []
+    assert run(source, [], progress=events.append) == {}
+    assert events == [Planned(())]
+
+
+# Prefetch
+
+
+def test_layer_when_prefetch_is_asked_then_only_wanted_names_are_kept(source):
+    layer = put(source, LAYER)
+    fate = fate_of(source, layer, prefetch=("/a", "b"))
+    assert fate.searchable.find("a") == (512, 500)
+    assert fate.searchable.find("b") is None
+    assert fate_of(source, layer).searchable is None
+    assert fate_of(source, layer, prefetch=("", " ")).searchable is None
+
+
+def test_layer_when_a_prefetch_path_has_blanks_around_then_it_is_found(source):
+    fate = fate_of(source, put(source, LAYER), prefetch=(" /x/../a\n",))
+    assert fate.searchable.find("a") == (512, 500)
+
+
+# Options
+
+
+def test_options_when_they_can_not_be_then_they_are_refused():
+    for name, value in [("span_size", -1), ("min_layer_size", -1), ("jobs", 0)]:
+        with pytest.raises(ValueError, match=f"{name} is {value}"):
+            IndexingOptions(**{name: value})
+    with pytest.raises(Exception, match="'zstd' is not known, wanted one of: xattr"):
+        IndexingOptions(optimizations=frozenset({"xattr", "zstd"}))
+
+
+def test_options_when_nothing_is_said_then_they_are_the_references():
+    options = IndexingOptions()
+    assert (options.span_size, options.min_layer_size) == (4194304, 10485760)
+    assert (options.platforms, options.optimizations, options.prefetch) == (None, frozenset(), ())
+    assert not options.reference_identical
+    assert 1 <= options.jobs == default_jobs() <= 4
+
+
+def test_digest_of_a_golden_when_compared_then_it_is_the_recorded_one():
+    for name in NAMES:
+        assert digest_of(goldens.layer(name)) == goldens.case(name)["layer_digest"]

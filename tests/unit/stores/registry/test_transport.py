@@ -1,0 +1,380 @@
+import logging
+import re
+import traceback
+from contextlib import ExitStack
+from http.client import HTTPConnection
+
+import pytest
+
+from support.registry import Registry
+from support.registry_certificates import Authority
+from support.registry_client import FakeTime, noise, store_of
+from tocsin.errors import RegistryError
+from tocsin.model.descriptor import Descriptor
+from tocsin.model.digest import Digest
+from tocsin.model.media_types import OCI_LAYER_GZIP
+from tocsin.stores.registry.options import RegistryOptions
+
+BLOBS = r"/blobs/sha256:"
+DATA = b"layer" * 5000
+BLOB = Descriptor.of(DATA, OCI_LAYER_GZIP)
+
+
+@pytest.fixture(autouse=True)
+def blob(registry):
+    registry.repository("team/app").blobs[str(BLOB.digest)] = DATA
+
+
+def read(registry, **options):
+    with store_of(registry, **options) as store:
+        return b"".join(store.blob(BLOB))
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 408])
+def test_get_when_a_burst_of_passing_statuses_then_it_is_repeated_with_growing_waits(
+    registry, status
+):
+    registry.fault("GET", BLOBS, status=status, times=4)
+    time = FakeTime()
+    assert read(registry, time=time) == DATA
+    assert time.slept == [0.1875, 0.375, 0.75, 1.5]
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_get_when_the_status_does_not_pass_then_the_error_says_so_after_five_tries(
+    registry, status
+):
+    registry.fault("GET", BLOBS, status=status, times=100)
+    with pytest.raises(RegistryError, match=f"get blob {BLOB.digest}: HTTP {status}") as caught:
+        read(registry)
+    assert (caught.value.status, caught.value.temporary) == (status, True)
+    assert len(registry.asked("GET", BLOBS)) == 5
+
+
+def test_get_when_the_status_is_final_then_it_is_not_repeated(registry):
+    registry.fault("GET", BLOBS, status=400, times=100)
+    with pytest.raises(RegistryError) as caught:
+        read(registry)
+    assert not caught.value.temporary
+    assert len(registry.asked("GET", BLOBS)) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "wait"),
+    [("7", 7.0), ("Tue, 14 Nov 2023 22:30:00 GMT", 0.0), ("soon", 0.1875), ("0", 0.0)],
+)
+def test_get_when_asked_to_wait_then_it_waits_that_long(registry, header, wait):
+    registry.fault("GET", BLOBS, status=429, headers={"Retry-After": header})
+    time = FakeTime()
+    assert read(registry, time=time) == DATA
+    assert time.slept == [wait]
+
+
+def test_get_when_asked_to_wait_until_a_date_then_it_waits_until_then(registry):
+    time = FakeTime(now=0.0)  # 1,700,000,000 s after 1970 is 2023-11-14 22:13:20
+    header = {"Retry-After": "Tue, 14 Nov 2023 22:13:50 GMT"}
+    registry.fault("GET", BLOBS, status=503, headers=header)
+    assert read(registry, time=time) == DATA
+    assert time.slept == [30.0]
+
+
+def test_get_when_asked_to_wait_too_long_then_the_error_says_how_long(registry):
+    registry.fault("GET", BLOBS, status=429, headers={"Retry-After": "3600"}, times=9)
+    time = FakeTime()
+    with pytest.raises(RegistryError, match="HTTP 429, asked to try again after 3600"):
+        read(registry, time=time)
+    assert time.slept == []
+
+
+def test_get_when_the_connection_is_reset_before_an_answer_then_it_is_repeated(registry):
+    registry.fault("GET", BLOBS, drop=True, times=4)
+    assert read(registry) == DATA
+
+
+def test_get_when_always_reset_then_the_error_is_temporary_and_names_the_place(registry):
+    registry.fault("GET", BLOBS, drop=True, times=99)
+    with pytest.raises(
+        RegistryError, match=r"http://127.0.0.1:\d+/v2/team/app/blobs/sha"
+    ) as caught:
+        read(registry)
+    assert caught.value.temporary
+    assert caught.value.status is None
+
+
+def test_get_when_nobody_listens_then_the_error_says_so():
+    with Registry() as stopped:
+        pass
+    with store_of(stopped) as store, pytest.raises(RegistryError, match="connection refused"):
+        store.tags()
+
+
+def test_get_when_refused_then_code_and_message_of_the_registry_are_told_on_one_line(registry):
+    body = b'{"errors":[{"code":"NAME_INVALID","message":"bad\\n\\u001b[31mname"}]}'
+    registry.fault("GET", BLOBS, status=400, body=body)
+    with pytest.raises(RegistryError) as caught:
+        read(registry)
+    assert caught.value.code == "NAME_INVALID"
+    assert str(caught.value).endswith("HTTP 400 NAME_INVALID: bad [31mname")
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"errors":7}', b"\xff", b"[" * 100_000])
+def test_get_when_the_refusal_is_no_json_then_the_status_is_told(registry, body):
+    registry.fault("GET", BLOBS, status=400, body=body)
+    with pytest.raises(RegistryError, match=r"HTTP 400$"):
+        read(registry)
+
+
+# -- redirects -------------------------------------------------------------------------------------
+
+
+def redirected(registry, elsewhere, **kinds):
+    elsewhere.storage["key"] = DATA
+    location = f"{elsewhere.url}/storage/key?X-Amz-Signature=signed-secret"
+    registry.fault("GET", BLOBS, status=307, headers={"Location": location}, **kinds)
+
+
+def test_redirect_when_to_an_object_store_then_followed_without_authorization(registry, elsewhere):
+    registry.auth = "token"
+    redirected(registry, elsewhere, skip=1, times=1)
+    assert read(registry, username="alice", password="secret") == DATA  # noqa: S106 (a fake)
+    assert "authorization" in registry.asked("GET", BLOBS)[-1].headers
+    [request] = elsewhere.requests
+    assert "authorization" not in request.headers
+    assert request.query == {"X-Amz-Signature": "signed-secret"}
+
+
+def test_redirect_when_the_object_store_breaks_then_the_registry_is_asked_again(
+    registry, elsewhere
+):
+    redirected(registry, elsewhere, times=2)
+    elsewhere.fault("GET", "/storage", close_after=1000)
+    assert read(registry) == DATA
+    assert len(registry.asked("GET", BLOBS)) == 2
+    assert [r.headers.get("range") for r in elsewhere.requests] == [
+        None,
+        f"bytes=1000-{len(DATA) - 1}",
+    ]
+
+
+def test_redirect_when_the_object_store_refuses_then_it_is_no_matter_of_credentials(
+    registry, elsewhere
+):
+    redirected(registry, elsewhere)
+    challenge = {"WWW-Authenticate": 'Bearer realm="http://evil.example/token"'}
+    elsewhere.fault("GET", "/storage", status=401, headers=challenge)
+    with pytest.raises(RegistryError, match="HTTP 401") as caught:
+        read(registry, username="alice", password="secret")  # noqa: S106 (a fake)
+    assert elsewhere.url in caught.value.url
+    assert "signed-secret" not in str(caught.value) + caught.value.url
+    assert len(elsewhere.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/x",
+        "gopher://x/",
+        "http://user:pass@127.0.0.1/x",
+        "//[::1",
+        "http://",
+        "http://127.0.0.1:99999/",
+        "http://host/with space",
+        "http://host\\@evil/",
+        "x" * 20_000,
+    ],
+)
+def test_redirect_when_malicious_then_refused(registry, location):
+    registry.fault("GET", BLOBS, status=307, headers={"Location": location})
+    with pytest.raises(RegistryError, match=r"redirect to .* refused"):
+        read(registry)
+    assert len(registry.asked("GET")) == 1
+
+
+def test_redirect_when_in_a_loop_then_refused(registry, elsewhere):
+    back = {"Location": f"{registry.url}/v2/team/app/blobs/{BLOB.digest}"}
+    elsewhere.fault("GET", "/storage", status=302, headers=back, times=99)
+    redirected(registry, elsewhere, times=99)
+    with pytest.raises(RegistryError, match="that is a loop"):
+        read(registry)
+    assert len(registry.requests) == 1
+
+
+def test_redirect_when_endless_then_refused(registry):
+    for hop in range(20):
+        path = BLOBS if hop == 0 else f"/hop/{hop - 1}$"
+        registry.fault("GET", path, status=302, headers={"Location": f"/hop/{hop}"})
+    with pytest.raises(RegistryError, match="more than 8 redirects"):
+        read(registry)
+    assert len(registry.requests) == 9
+
+
+def test_redirect_when_its_body_is_endless_then_it_is_not_read(registry, elsewhere):
+    redirected(registry, elsewhere)
+    registry.faults[-1].headers["Content-Length"] = str(1 << 40)
+    assert read(registry) == DATA
+
+
+# -- TLS -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def server_files(authority):
+    return authority.issue("server")
+
+
+@pytest.fixture
+def tls_registry(server_files):
+    with Registry(tls=tuple(map(str, server_files))) as running:
+        running.repository("team/app").blobs[str(BLOB.digest)] = DATA
+        yield running
+
+
+def test_tls_when_the_authority_is_named_then_trusted(tls_registry, authority):
+    assert read(tls_registry, ca_cert=authority.cert) == DATA
+
+
+def test_tls_when_the_authority_is_not_known_then_an_error_that_helps_and_no_second_try(
+    tls_registry,
+):
+    with pytest.raises(RegistryError, match=r"certificate is not trusted.*--ca-cert") as caught:
+        read(tls_registry, plain_http=False)
+    assert not caught.value.temporary
+
+
+def test_tls_when_insecure_then_any_certificate_does(tls_registry):
+    assert read(tls_registry, insecure=True) == DATA
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_tls_when_the_environment_names_the_authority_then_trusted(
+    tls_registry, authority, monkeypatch, variable
+):
+    monkeypatch.setenv(variable, str(authority.cert))
+    assert read(tls_registry, plain_http=False) == DATA
+
+
+def test_tls_when_spoken_to_a_plain_server_then_the_error_says_so(registry):
+    with pytest.raises(RegistryError, match="does not speak TLS"):
+        read(registry, plain_http=False)
+
+
+def test_tls_when_redirected_to_plain_http_then_refused(tls_registry, elsewhere, authority):
+    redirected(tls_registry, elsewhere)
+    with pytest.raises(RegistryError, match="from https to http"):
+        read(tls_registry, ca_cert=authority.cert)
+    assert elsewhere.requests == []
+
+
+def test_tls_when_a_client_certificate_is_wanted_then_it_is_shown_to_the_registry_alone(
+    tls_registry, authority, server_files
+):
+    context = tls_registry._server.context
+    context.load_verify_locations(authority.cert)
+    context.verify_mode = 2  # ssl.CERT_REQUIRED
+    client = authority.issue("client")
+    combined = client[0].with_suffix(".pem")
+    combined.write_bytes(client[0].read_bytes() + client[1].read_bytes())
+    with ExitStack() as stack:
+        other = stack.enter_context(Registry(tls=tuple(map(str, server_files))))
+        other._server.context.load_verify_locations(authority.cert)
+        other._server.context.verify_mode = 1  # ssl.CERT_OPTIONAL
+        redirected(tls_registry, other, times=2)
+        for form in (client, combined):
+            assert read(tls_registry, ca_cert=authority.cert, client_cert=form) == DATA
+        assert [r.client_certificate for r in other.requests] == [None, None]
+    assert all(r.client_certificate for r in tls_registry.requests)
+    with pytest.raises(RegistryError):
+        read(tls_registry, ca_cert=authority.cert)
+
+
+def test_tls_when_the_certificate_file_holds_none_then_an_error_names_it(tmp_path, registry):
+    file = tmp_path / "x.pem"
+    file.write_text("nothing")
+    with pytest.raises(RegistryError, match=r"x\.pem: holds no PEM certificate"):
+        store_of(registry, ca_cert=file)
+
+
+@pytest.mark.parametrize(
+    ("host", "options", "url"),
+    [
+        ("docker.io", {}, "https://registry-1.docker.io"),
+        ("ghcr.io", {}, "https://ghcr.io"),
+        ("localhost:5000", {}, "http://localhost:5000"),
+        ("127.0.0.1:5000", {}, "http://127.0.0.1:5000"),
+        ("[::1]:5000", {}, "http://[::1]:5000"),
+        ("127.0.0.1:5000", {"insecure": True}, "https://127.0.0.1:5000"),
+        ("127.0.0.1", {"plain_http": False}, "https://127.0.0.1"),
+        ("reg.lan:80", {"plain_http": True}, "http://reg.lan"),
+        ("127.0.0.1.evil.example", {}, "https://127.0.0.1.evil.example"),
+    ],
+)
+def test_origin_when_plain_http_is_not_asked_then_only_on_loopback(host, options, url):
+    assert str(RegistryOptions(**options).origin(host)) == url
+
+
+# -- proxies, secrets ------------------------------------------------------------------------------
+
+
+def test_proxy_when_the_environment_names_one_then_used_but_not_for_loopback(
+    registry, elsewhere, monkeypatch
+):
+    monkeypatch.setenv("http_proxy", elsewhere.url)
+    assert read(registry) == DATA
+    assert elsewhere.requests == []
+    with store_of(registry, plain_http=True) as store:
+        far = store._endpoint.transport
+        answer = far.send("GET", "http://registry.invalid/v2/", repeat=True)
+    assert answer.status == 404
+    assert elsewhere.requests[0].path == "/v2/"
+
+
+def test_secrets_when_everything_is_logged_then_none_is_seen(registry, elsewhere, caplog):
+    caplog.set_level(logging.DEBUG)
+    registry.auth = "token"
+    redirected(registry, elsewhere, skip=1, times=9)
+    elsewhere.fault("GET", "/storage", drop=True, times=99)
+    lines = []
+    store = store_of(registry, username="alice", password="pass-secret", debug=lines.append)  # noqa: S106 (a fake)
+    registry.users["alice"] = "pass-secret"
+    with store, pytest.raises(RegistryError) as caught:
+        list(store.blob(BLOB))
+    story = "".join(traceback.format_exception(caught.value)) + repr(caught.value.__dict__)
+    seen = "\n".join([*lines, caplog.text, story, repr(store), repr(store._endpoint)])
+    assert "X-Amz-Signature=REDACTED" in seen
+    assert not re.search(r"signed-secret|pass-secret|token-secret|cGFzcy1", seen)
+    assert any(line.startswith("> GET http://127.0.0.1") for line in lines)
+    assert any(line.startswith("< 307") for line in lines)
+
+
+def test_netrc_when_there_is_one_then_it_is_not_used(registry, tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login bob password hidden\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert read(registry) == DATA
+    assert "authorization" not in registry.requests[-1].headers
+
+
+def test_cookies_when_set_then_never_sent_back(registry):
+    registry.fault("GET", BLOBS, status=503, headers={"Set-Cookie": "a=b; Path=/"})
+    assert read(registry) == DATA
+    assert "cookie" not in registry.requests[-1].headers
+
+
+def test_put_when_the_body_is_long_then_the_socket_gets_it_in_small_pieces(registry, monkeypatch):
+    sent = []
+    plain = HTTPConnection.send
+    monkeypatch.setattr(
+        HTTPConnection, "send", lambda self, data: (sent.append(len(data)), plain(self, data))
+    )
+    data = noise(1_000_000)
+    with store_of(registry) as store:
+        store.put_blob(data)
+    assert registry.repository("team/app").blobs[str(Digest.of(data))] == data
+    assert max(sent) <= 64 << 10
+    assert registry.asked("PUT")[-1].headers["content-length"] == "1000000"

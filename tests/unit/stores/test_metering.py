@@ -1,0 +1,77 @@
+"""What passes through a Store is counted, whether it is kept or not."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.images import make_image
+from support.registry import Registry
+from support.registry_client import noise, store_of
+from tocsin.indexing.copying import copy_manifest_blobs
+from tocsin.model.descriptor import Descriptor
+from tocsin.model.media_types import OCI_MANIFEST, OCTET_STREAM
+from tocsin.stores.discarding import DiscardingStore
+from tocsin.stores.layout import OciLayout
+from tocsin.stores.metering import Meter, MeteredStore, Traffic
+
+IMAGE = make_image({"a": noise(1 << 20)}, {"b": noise(10_000, 2)})
+BLOBS = sum(map(len, IMAGE.layers)) + len(IMAGE.config)
+
+
+@pytest.fixture
+def registry():
+    with Registry() as running:
+        yield running
+
+
+def carried(source, sink):
+    """Copy `IMAGE` through meters; return what they say."""
+    meter = Meter()
+    read, write = MeteredStore(source, meter), MeteredStore(sink, meter)
+    data = read.manifest(IMAGE.descriptor)
+    copy_manifest_blobs(read, write, data, OCI_MANIFEST)
+    write.put_manifest(data, OCI_MANIFEST, tag="t")
+    return meter.traffic
+
+
+def test_traffic_when_an_image_crosses_then_each_byte_is_counted_once(tmp_path, registry):
+    manifest = len(IMAGE.manifest)
+    with OciLayout(tmp_path / "a", write=True) as layout, store_of(registry) as store:
+        IMAGE.put(layout, "t")
+        once = carried(layout, store)
+        assert once == Traffic(read=BLOBS + manifest, manifests=manifest, blobs=BLOBS)
+        assert once.pushed == BLOBS + manifest
+        # All is there now.
+        assert carried(layout, store) == Traffic(read=manifest, manifests=manifest)
+
+
+def test_traffic_when_a_registry_mounts_then_nothing_is_read_or_pushed(registry):
+    with store_of(registry) as store, store_of(registry, "other", write=True) as other:
+        IMAGE.put(store, "t")
+        manifest = len(IMAGE.manifest)
+        expected = Traffic(read=manifest, manifests=manifest, mounted=BLOBS)
+        dry = carried(store, DiscardingStore("other", other))
+        assert "other" not in registry.repositories or not registry.repository("other").blobs
+        assert dry == carried(store, other) == expected
+
+
+def test_traffic_when_nothing_is_kept_then_it_is_what_would_be_brought(tmp_path, registry):
+    with OciLayout(tmp_path / "a", write=True) as layout, store_of(registry) as store:
+        IMAGE.put(layout, "t")
+        manifest = len(IMAGE.manifest)
+        dry = carried(layout, DiscardingStore("docker://x", store))
+        assert dry == Traffic(read=manifest, manifests=manifest, blobs=BLOBS)
+        nowhere = carried(layout, DiscardingStore("docker://x", None))
+        assert nowhere == dry
+
+
+def test_traffic_when_a_blob_is_made_here_then_it_counts_unless_it_is_there(tmp_path):
+    meter = Meter()
+    with OciLayout(tmp_path / "a", write=True) as layout:
+        store = MeteredStore(layout, meter)
+        for _ in range(2):
+            assert store.put_blob(b"ztoc") == Descriptor.of(b"ztoc", OCTET_STREAM)
+        assert meter.traffic == Traffic(ztocs=4)
+        blob = Descriptor.of(b"ztoc", OCTET_STREAM)
+        assert b"".join(store.blob(blob)) + store.blob_range(blob, 1, 3) == b"ztocto"
+        assert meter.traffic == Traffic(ztocs=4, read=6)
