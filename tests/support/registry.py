@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 import socket
@@ -97,6 +98,7 @@ class Registry:
         self.repositories: dict[str, Repository] = {}
         self.storage: dict[str, bytes] = {}
         self.uploads: dict[str, bytearray] = {}
+        self.session_numbers = itertools.count(1)
         self.requests: list[Recorded] = []
         self.faults: list[Fault] = []
         self.referrers_api = False
@@ -455,7 +457,7 @@ class _Handler(BaseHTTPRequestHandler):
                 registry.repository(name).blobs[query["mount"]] = blob
                 self._answer(201, b"", {"Location": f"/v2/{name}/blobs/{query['mount']}"})
                 return
-        session = f"session-{len(registry.requests)}"
+        session = f"session-{next(registry.session_numbers)}"
         registry.uploads[session] = bytearray()
         headers = self._session_headers(name, session)
         if registry.chunk_minimum:
