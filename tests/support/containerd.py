@@ -8,9 +8,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import pytest
-
 from support.registry_real import program
+from support.tools import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ def containerd(directory: Path) -> Iterator[Ctr]:
     """
     daemon, ctr, runc = (program(name) for name in ("containerd", "ctr", "runc"))
     if os.geteuid():
-        pytest.skip("containerd needs root")
+        missing("containerd needs root")
     socket = directory / "c.sock"
     config = directory / "config.toml"
     config.write_text(

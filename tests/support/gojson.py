@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from support.tools import missing
 
 SOURCE = Path(__file__).parent / "gojson"
 
@@ -43,7 +43,7 @@ def build_gojson(directory: Path) -> GoJson:
     """Compile and start the program, or skip the test that asks for it."""
     go = shutil.which("go")
     if go is None:
-        pytest.skip("go is not installed: cannot compare JSON with Go's own")
+        missing("go is not installed: cannot compare JSON with Go's own")
     program = directory / "gojson"
     subprocess.run(  # noqa: S603 (our own source)
         [go, "build", "-buildvcs=false", "-o", program, "."], cwd=SOURCE, check=True, timeout=300

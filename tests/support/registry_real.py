@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from support.tools import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,7 @@ def program(name: str) -> str:
     """Return the path of a program, or skip the test that asks."""
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
     if path is None:
-        pytest.skip(f"{name} is not installed")
+        missing(f"{name} is not installed")
     return path
 
 
@@ -136,7 +137,7 @@ def go_registry(directory: Path) -> Iterator[str]:
     )
     if built.returncode:
         if "dial tcp" in built.stderr or "proxyconnect" in built.stderr:
-            pytest.skip("go-containerregistry cannot be downloaded")
+            missing("go-containerregistry cannot be downloaded")
         raise AssertionError(built.stderr)
     with subprocess.Popen(  # noqa: S603 (just built)
         [binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
