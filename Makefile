@@ -89,7 +89,7 @@ bench: dev ## Measure beside the peers: CORPUS_SIZE=full for real figures, recor
 
 .PHONY: fuzz
 fuzz: ## Run each fuzzer for FUZZ_SECONDS (needs a nightly toolchain and cargo-fuzz)
-	@cd rust/fuzz && for target in $$(cargo +nightly fuzz list); do \
+	@for target in $$(cargo +nightly fuzz list --fuzz-dir rust/fuzz); do \
 		echo "==> $$target for $(FUZZ_SECONDS) s"; \
-		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+		cargo +nightly fuzz run --fuzz-dir rust/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
