@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         VerificationError,
         ZtocError,
     )
-    from tocsin.indexing.columns import FILES_DTYPE, SPANS_DTYPE
     from tocsin.indexing.convert import convert
     from tocsin.indexing.copy_image import CopyResult, copy
     from tocsin.indexing.create import create
@@ -31,7 +30,9 @@ if TYPE_CHECKING:
     from tocsin.indexing.options import IndexingOptions
     from tocsin.indexing.remove import remove_indexes
     from tocsin.indexing.results import ConvertResult, CreateResult, LayerResult, PlatformResult
-    from tocsin.indexing.ztoc import FileMetadata, Ztoc
+    from tocsin.indexing.ztoc import Ztoc
+    from tocsin.model.columns import FILES_DTYPE, SPANS_DTYPE
+    from tocsin.model.file_metadata import FileMetadata
     from tocsin.stores.metering import Traffic
     from tocsin.stores.registry import RegistryOptions
 
@@ -80,8 +81,8 @@ _HOMES = {
     "UnsupportedError": "tocsin.errors",
     "VerificationError": "tocsin.errors",
     "ZtocError": "tocsin.errors",
-    "FILES_DTYPE": "tocsin.indexing.columns",
-    "SPANS_DTYPE": "tocsin.indexing.columns",
+    "FILES_DTYPE": "tocsin.model.columns",
+    "SPANS_DTYPE": "tocsin.model.columns",
     "convert": "tocsin.indexing.convert",
     "CopyResult": "tocsin.indexing.copy_image",
     "copy": "tocsin.indexing.copy_image",
@@ -95,7 +96,7 @@ _HOMES = {
     "CreateResult": "tocsin.indexing.results",
     "LayerResult": "tocsin.indexing.results",
     "PlatformResult": "tocsin.indexing.results",
-    "FileMetadata": "tocsin.indexing.ztoc",
+    "FileMetadata": "tocsin.model.file_metadata",
     "Ztoc": "tocsin.indexing.ztoc",
     "Traffic": "tocsin.stores.metering",
     "RegistryOptions": "tocsin.stores.registry",

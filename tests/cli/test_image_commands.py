@@ -8,8 +8,8 @@ import pytest
 from support.cli_inputs import put_image
 from support.cli_process import tocsin
 from support.images import make_image, put_index, referrer_to
-from tocsin.indexing.soci_index import SOCI_INDEX_V1, SociIndex
 from tocsin.model.media_types import OCI_MANIFEST
+from tocsin.model.soci_index import SOCI_INDEX_V1, SociIndex
 from tocsin.stores.layout import OciLayout
 
 DESCRIPTOR = {"media_type", "digest", "size"}

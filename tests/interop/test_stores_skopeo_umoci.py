@@ -7,7 +7,11 @@ import pytest
 
 from support.images import make_image, put_index, referrer_to
 from support.tools import tool
-from tocsin.indexing.soci_index import (
+from tocsin.model.digest import Digest
+from tocsin.model.manifest import ImageIndex, Manifest, parse_manifest
+from tocsin.model.media_types import OCI_INDEX, OCI_LAYER, OCI_MANIFEST
+from tocsin.model.reference import parse_reference
+from tocsin.model.soci_index import (
     SOCI_INDEX_V1,
     IndexedLayer,
     PlatformIndex,
@@ -15,10 +19,6 @@ from tocsin.indexing.soci_index import (
     convert_image,
     start_index,
 )
-from tocsin.model.digest import Digest
-from tocsin.model.manifest import ImageIndex, Manifest, parse_manifest
-from tocsin.model.media_types import OCI_INDEX, OCI_LAYER, OCI_MANIFEST
-from tocsin.model.reference import parse_reference
 from tocsin.stores.archive import OciArchive
 from tocsin.stores.layout import OciLayout
 from tocsin.stores.opening import open_store

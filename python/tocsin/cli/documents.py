@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tocsin.indexing.copy_image import CopyResult
     from tocsin.indexing.coverage import (
-        FoundIndex,
         ImageCoverage,
         ImageIndexes,
         LayerCoverage,
         PlatformCoverage,
     )
     from tocsin.indexing.results import CreateResult, LayerResult, PlatformResult
-    from tocsin.indexing.ztoc import FileMetadata, Ztoc
+    from tocsin.indexing.ztoc import Ztoc
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.file_metadata import FileMetadata
     from tocsin.model.platform import Platform
     from tocsin.stores.metering import Traffic
+    from tocsin.stores.soci_indexes import FoundIndex
 
 Document = dict[str, Any]
 

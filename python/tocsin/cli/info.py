@@ -12,9 +12,10 @@ from tocsin.cli.options import output_options, registry_options
 from tocsin.cli.output import Column, Output
 
 if TYPE_CHECKING:
-    from tocsin.indexing.coverage import FoundIndex, LayerCoverage, PlatformCoverage
+    from tocsin.indexing.coverage import LayerCoverage, PlatformCoverage
     from tocsin.model.reference import Reference
     from tocsin.stores.registry import RegistryOptions
+    from tocsin.stores.soci_indexes import FoundIndex
 
 _COLUMNS = (
     Column("LAYER"),

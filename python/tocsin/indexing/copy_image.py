@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tocsin.indexing.copying import copy_entry, copy_manifest_blobs
-from tocsin.indexing.soci_index import SOCI_INDEX_V1
 from tocsin.indexing.targets import check_free, open_pair, pair_of
+from tocsin.model.soci_index import SOCI_INDEX_V1
 from tocsin.stores.walk import walk_manifests
 
 if TYPE_CHECKING:

@@ -11,49 +11,26 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
-from tocsin.indexing.soci_index import INDEX_DIGEST, SOCI_INDEX_V1, SociIndex, is_soci_entry
 from tocsin.indexing.ztoc import Ztoc
-from tocsin.model.digest import Digest
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import DOCKER_CONFIG, OCI_CONFIG, is_manifest
+from tocsin.model.soci_index import is_soci_entry
 from tocsin.stores.base import read_blob
+from tocsin.stores.soci_indexes import FoundIndex, soci_indexes_of
 from tocsin.stores.walk import walk_manifests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.digest import Digest
     from tocsin.model.platform import Platform
     from tocsin.stores.base import Store
 
 _MAX_ZTOC_SIZE = 1 << 30
 """The reference writes none larger (soci-format 1.6)."""
 _PROBLEMS = (FormatError, NotFoundError, UnsupportedError, VerificationError)
-
-
-@dataclass(frozen=True, slots=True)
-class FoundIndex:
-    """A SOCI index that belongs to an image.
-
-    Attributes:
-        version: 2 when the image's manifest names it, 1 when it refers to the manifest.
-        digest: of it.
-        descriptor: ``None`` when it is not there.
-        soci_index: ``None`` when there is a problem.
-        problem: why it cannot be used.
-    """
-
-    version: int
-    digest: Digest
-    descriptor: Descriptor | None = None
-    soci_index: SociIndex | None = None
-    problem: str | None = None
-
-    @property
-    def ztoc_size(self) -> int:
-        """Bytes of the zTOCs it lists."""
-        return sum(ztoc.size for ztoc in self.soci_index.ztocs) if self.soci_index else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,26 +224,6 @@ def _images(store: Store, image: Descriptor) -> Iterator[tuple[Descriptor, Manif
             )
 
 
-def soci_indexes_of(store: Store, entry: Descriptor, manifest: Manifest) -> Iterator[FoundIndex]:
-    """Yield the SOCI indexes of one platform's image, in the order a reader tries them.
-
-    Args:
-        store: that holds them.
-        entry: of the manifest.
-        manifest: of the image.
-    """
-    named = manifest.annotations.get(INDEX_DIGEST)
-    if named is not None:
-        try:
-            digest = Digest.parse(named)
-        except (FormatError, UnsupportedError):
-            pass  # a reader takes no notice of it either
-        else:
-            yield _load(store, 2, digest)
-    for referrer in store.referrers(entry.digest, SOCI_INDEX_V1):
-        yield _load(store, 1, referrer.digest, referrer)
-
-
 def _may_be_image(entry: Descriptor) -> bool:
     attestation = entry.platform is not None and entry.platform.unknown
     known = not entry.media_type or is_manifest(entry.media_type)
@@ -294,17 +251,6 @@ def _platform_of(store: Store, manifest: Manifest) -> Platform | None:
     except _PROBLEMS:
         return None
     return config.platform if config.platform.os else None
-
-
-def _load(
-    store: Store, version: int, digest: Digest, descriptor: Descriptor | None = None
-) -> FoundIndex:
-    try:
-        descriptor = descriptor or store.resolve(digest)
-        soci_index = SociIndex.from_json(store.manifest(descriptor))
-    except _PROBLEMS as error:
-        return FoundIndex(version, digest, descriptor, problem=str(error))
-    return FoundIndex(version, digest, descriptor, soci_index)
 
 
 def _layer_coverage(

@@ -9,11 +9,11 @@ import time
 from typing import TYPE_CHECKING
 
 from tocsin.indexing.copying import copy_manifest_blobs
-from tocsin.indexing.images import platform_images, resolve_image
 from tocsin.indexing.options import IndexingOptions
 from tocsin.indexing.platforms import index_platforms
 from tocsin.indexing.results import CreateResult
 from tocsin.indexing.targets import check_free, open_pair, pair_of
+from tocsin.stores.images import platform_images, resolve_image
 
 if TYPE_CHECKING:
     from tocsin.indexing.results import Progress

@@ -20,10 +20,10 @@ from tocsin.indexing.results import (
     LayerStarted,
     Planned,
 )
-from tocsin.indexing.soci_index import PREFETCH, IndexedLayer
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCTET_STREAM, Compression, layer_type
+from tocsin.model.soci_index import PREFETCH, IndexedLayer
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator

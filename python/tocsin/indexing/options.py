@@ -11,8 +11,6 @@ from tocsin.errors import UnsupportedError
 if TYPE_CHECKING:
     from tocsin.model.platform import Platform
 
-BUILD_TOOL = "AWS SOCI CLI v0.2"
-"""What the reference calls itself; written by us too, since it is part of the digests."""
 DEFAULT_SPAN_SIZE = 4 << 20
 """Least uncompressed bytes between checkpoints (the reference's default)."""
 DEFAULT_MIN_LAYER_SIZE = 10 << 20

@@ -10,18 +10,18 @@ from tocsin.indexing.layer_jobs import LayerJobs, is_prefetch_artifact, layer_ke
 from tocsin.indexing.prefetch import plan_prefetch, wanted_names
 from tocsin.indexing.results import PlatformResult
 from tocsin.indexing.reuse import KnownZtocs, find_ztocs
-from tocsin.indexing.soci_index import CONFIG_BLOB, IndexedLayer, SociIndex
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_MANIFEST
+from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, SociIndex
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tocsin.indexing.images import PlatformImage
     from tocsin.indexing.layer_jobs import LayerFate, LayerKey
     from tocsin.indexing.options import IndexingOptions
     from tocsin.indexing.results import LayerResult, Progress
     from tocsin.stores.base import Store
+    from tocsin.stores.images import PlatformImage
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tocsin.errors import NotFoundError
-from tocsin.indexing.soci_index import SOCI_INDEX_V1
 from tocsin.model.reference import parse_reference
+from tocsin.model.soci_index import SOCI_INDEX_V1
 from tocsin.stores.opening import open_store
 from tocsin.stores.walk import walk_manifests
 

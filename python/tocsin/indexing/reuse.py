@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError, TocsinError, VerificationError
-from tocsin.indexing.soci_index import SOCI_INDEX_V1, SociIndex, is_soci_entry
 from tocsin.indexing.ztoc import Ztoc
 from tocsin.model.manifest import ImageIndex
 from tocsin.model.media_types import is_index
+from tocsin.model.soci_index import SOCI_INDEX_V1, SociIndex, is_soci_entry
 from tocsin.stores.base import read_blob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tocsin.indexing.images import PlatformImage
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.stores.base import Store
+    from tocsin.stores.images import PlatformImage
 
 MAX_ZTOC_SIZE = 1 << 30
 """The reference cannot write a larger one."""

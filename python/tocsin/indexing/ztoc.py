@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, overload
@@ -18,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, overload
 from tocsin import _core
 from tocsin.errors import NotFoundError, UnsupportedError, VerificationError
 from tocsin.model.entry_path import clean_path
+from tocsin.model.file_metadata import FileMetadata
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,51 +25,6 @@ if TYPE_CHECKING:
 
 Layer = str | os.PathLike[str] | IO[bytes] | bytes | bytearray | memoryview
 """A layer at hand: a path, a seekable binary file object, or its bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileMetadata:
-    """One entry of a layer, as the zTOC lists it.
-
-    Names are decoded as UTF-8 with ``surrogateescape``, so that ``os.fsencode`` gives any bytes
-    back.
-
-    Attributes:
-        name: as in the tar, uncleaned; directories end with a slash.
-        type: ``reg``, ``hardlink``, ``symlink``, ``char``, ``block``, ``dir`` or ``fifo``.
-        uncompressed_offset: first data byte in the uncompressed layer.
-        uncompressed_size: bytes of data.
-        linkname: target of a link, empty otherwise.
-        mode: the mode field, all bits.
-        uid: user id.
-        gid: group id.
-        uname: user name.
-        gname: group name.
-        mod_time: RFC 3339 text; empty when the year is outside 0-9999.
-        devmajor: device number.
-        devminor: device number.
-        pax_records: all PAX records, raw; extended attributes are those under ``SCHILY.xattr.``.
-    """
-
-    name: str
-    type: str
-    uncompressed_offset: int
-    uncompressed_size: int
-    linkname: str
-    mode: int
-    uid: int
-    gid: int
-    uname: str
-    gname: str
-    mod_time: str
-    devmajor: int
-    devminor: int
-    pax_records: Mapping[bytes, bytes]
-
-    @property
-    def is_sparse(self) -> bool:
-        """Whether the layer holds only parts of the file (PAX sparse formats)."""
-        return any(key.startswith(b"GNU.sparse.") for key in self.pax_records)
 
 
 class Ztoc:
@@ -159,14 +114,14 @@ class Ztoc:
 
         Row ``i`` belongs to ``paths[i]`` and ``entries[i]``.
         """
-        from tocsin.indexing import columns  # noqa: PLC0415 (numpy takes longer than a small layer)
+        from tocsin.model import columns  # noqa: PLC0415 (numpy takes longer than a small layer)
 
         return columns.files_array(self._core.file_rows())
 
     @cached_property
     def spans(self) -> np.ndarray[Any, np.dtype[np.void]]:
         """All spans as a read-only structured array, one row each; see ``tocsin.SPANS_DTYPE``."""
-        from tocsin.indexing import columns  # noqa: PLC0415 (as above)
+        from tocsin.model import columns  # noqa: PLC0415 (as above)
 
         return columns.spans_array(self._core.span_rows())
 
@@ -377,11 +332,7 @@ class _Entries(Sequence[FileMetadata]):
         at = index + len(self) if index < 0 else index
         if not 0 <= at < len(self):
             raise IndexError(f"toc has no entry {index}")
-        fields: dict[str, Any] = {
-            name: os.fsdecode(value) if isinstance(value, bytes) else value
-            for name, value in self._core.entry(at).items()
-        }
-        return FileMetadata(**fields)
+        return FileMetadata.from_fields(self._core.entry(at))
 
 
 @contextmanager

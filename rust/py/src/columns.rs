@@ -1,6 +1,6 @@
 //! A zTOC's entries and spans as rows of fixed width, for numpy to view without a Python object a row.
 //!
-//! The row layouts are those of `FILES_DTYPE` and `SPANS_DTYPE` in `python/tocsin/indexing/columns.py`.
+//! The row layouts are those of `FILES_DTYPE` and `SPANS_DTYPE` in `python/tocsin/model/columns.py`.
 
 use tocsin_core::Result;
 use tocsin_core::span::SpanId;

@@ -11,12 +11,12 @@ from support.images import make_image, put_index, referrer_to
 from tocsin.errors import NotFoundError, UnsupportedError
 from tocsin.indexing.coverage import image_coverage
 from tocsin.indexing.layer import build_ztoc
-from tocsin.indexing.soci_index import CONFIG_BLOB, INDEX_DIGEST, IndexedLayer, SociIndex
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.manifest import ImageIndex, Manifest
 from tocsin.model.media_types import OCI_INDEX, OCI_MANIFEST
 from tocsin.model.platform import Platform
+from tocsin.model.soci_index import CONFIG_BLOB, INDEX_DIGEST, IndexedLayer, SociIndex
 from tocsin.stores.layout import OciLayout
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from tocsin.errors import FormatError, NotFoundError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tocsin.indexing.soci_index import SociIndex
     from tocsin.model.platform import Platform
     from tocsin.model.reference import Reference
+    from tocsin.model.soci_index import SociIndex
     from tocsin.stores.base import Store
     from tocsin.stores.registry import RegistryOptions
 
@@ -131,7 +131,7 @@ def _find(store: Store, reference: Reference, platform: Platform | None) -> Iter
 
 
 def _is_soci_index(data: bytes) -> bool:
-    from tocsin.indexing.soci_index import SociIndex  # noqa: PLC0415 (not for --help)
+    from tocsin.model.soci_index import SociIndex  # noqa: PLC0415 (not for --help)
 
     try:
         SociIndex.from_json(data)
@@ -143,7 +143,7 @@ def _is_soci_index(data: bytes) -> bool:
 
 
 def _parse(found: _Found) -> SociIndex:
-    from tocsin.indexing.soci_index import SociIndex  # noqa: PLC0415 (not for --help)
+    from tocsin.model.soci_index import SociIndex  # noqa: PLC0415 (not for --help)
 
     try:
         return SociIndex.from_json(found.data)
@@ -154,7 +154,7 @@ def _parse(found: _Found) -> SociIndex:
 
 def _tell(found: _Found, output: Output) -> None:
     from tocsin.cli.info import short_media_type  # noqa: PLC0415 (not for --help)
-    from tocsin.indexing import soci_index as names  # noqa: PLC0415
+    from tocsin.model import soci_index as names  # noqa: PLC0415
     from tocsin.model.digest import Digest  # noqa: PLC0415
 
     index = _parse(found)

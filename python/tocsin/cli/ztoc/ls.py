@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tocsin.cli.output import Output
-    from tocsin.indexing.ztoc import FileMetadata, Ztoc
+    from tocsin.indexing.ztoc import Ztoc
+    from tocsin.model.file_metadata import FileMetadata
 
 _TYPE_BITS = {
     "reg": stat.S_IFREG,

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 from tocsin.errors import FormatError, NotFoundError
-from tocsin.indexing.options import BUILD_TOOL
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.manifest import ImageIndex, Manifest, parse_manifest
 from tocsin.model.media_types import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, OCTET_STREAM, is_manifest
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
 SOCI_INDEX_V1 = "application/vnd.amazon.soci.index.v1+json"
 SOCI_INDEX_V2 = "application/vnd.amazon.soci.index.v2+json"
 PREFETCH = "application/vnd.amazon.soci.prefetch.v1+json"
+
+BUILD_TOOL = "AWS SOCI CLI v0.2"
+"""What the reference calls itself; written by us too, since it is part of the digests."""
 
 CONFIG_BLOB = b"{}"
 """The config blob of every SOCI index; it must be stored beside the index."""

@@ -6,8 +6,6 @@ import pytest
 
 from support.images import image_of, make_image, put_index, referrer_to
 from tocsin.errors import FormatError, NotFoundError
-from tocsin.indexing.images import platform_images, resolve_image
-from tocsin.indexing.soci_index import IMAGE_MANIFEST_DIGEST, SOCI_INDEX_V2
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.manifest import ImageIndex, Manifest
@@ -20,6 +18,8 @@ from tocsin.model.media_types import (
     OCI_MANIFEST,
 )
 from tocsin.model.platform import Platform
+from tocsin.model.soci_index import IMAGE_MANIFEST_DIGEST, SOCI_INDEX_V2
+from tocsin.stores.images import platform_images, resolve_image
 from tocsin.stores.layout import OciLayout
 
 

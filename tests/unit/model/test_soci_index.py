@@ -6,21 +6,6 @@ import pytest
 
 from support.images import make_image
 from tocsin.errors import FormatError, NotFoundError
-from tocsin.indexing.soci_index import (
-    IMAGE_MANIFEST_DIGEST,
-    INDEX_DIGEST,
-    SOCI_INDEX_V2,
-    IndexedLayer,
-    PlatformIndex,
-    SociIndex,
-    convert_image,
-    is_faithful,
-    is_soci_entry,
-    place_soci_entry,
-    rewrite_manifest,
-    soci_entry,
-    start_index,
-)
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.manifest import ImageIndex, Manifest
@@ -35,6 +20,21 @@ from tocsin.model.media_types import (
     OCI_MANIFEST,
 )
 from tocsin.model.platform import Platform
+from tocsin.model.soci_index import (
+    IMAGE_MANIFEST_DIGEST,
+    INDEX_DIGEST,
+    SOCI_INDEX_V2,
+    IndexedLayer,
+    PlatformIndex,
+    SociIndex,
+    convert_image,
+    is_faithful,
+    is_soci_entry,
+    place_soci_entry,
+    rewrite_manifest,
+    soci_entry,
+    start_index,
+)
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "index"
 DIGESTS = {

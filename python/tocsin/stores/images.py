@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError
-from tocsin.indexing.soci_index import is_soci_entry
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import ImageIndex, Manifest, parse_manifest
 from tocsin.model.media_types import DOCKER_CONFIG, OCI_CONFIG, is_index, is_manifest
+from tocsin.model.soci_index import is_soci_entry
 from tocsin.stores.base import read_blob
 from tocsin.stores.walk import MAX_DEPTH, walk_manifests
 

@@ -1,0 +1,64 @@
+"""One entry of a layer."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class FileMetadata:
+    """One entry of a layer, as the zTOC lists it.
+
+    Names are decoded as UTF-8 with ``surrogateescape``, so that ``os.fsencode`` gives any bytes
+    back.
+
+    Attributes:
+        name: as in the tar, uncleaned; directories end with a slash.
+        type: ``reg``, ``hardlink``, ``symlink``, ``char``, ``block``, ``dir`` or ``fifo``.
+        uncompressed_offset: first data byte in the uncompressed layer.
+        uncompressed_size: bytes of data.
+        linkname: target of a link, empty otherwise.
+        mode: the mode field, all bits.
+        uid: user id.
+        gid: group id.
+        uname: user name.
+        gname: group name.
+        mod_time: RFC 3339 text; empty when the year is outside 0-9999.
+        devmajor: device number.
+        devminor: device number.
+        pax_records: all PAX records, raw; extended attributes are those under ``SCHILY.xattr.``.
+    """
+
+    name: str
+    type: str
+    uncompressed_offset: int
+    uncompressed_size: int
+    linkname: str
+    mode: int
+    uid: int
+    gid: int
+    uname: str
+    gname: str
+    mod_time: str
+    devmajor: int
+    devminor: int
+    pax_records: Mapping[bytes, bytes]
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Return the entry with these fields; text is given as bytes."""
+        decoded: dict[str, Any] = {
+            name: os.fsdecode(value) if isinstance(value, bytes) else value
+            for name, value in fields.items()
+        }
+        return cls(**decoded)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the layer holds only parts of the file (PAX sparse formats)."""
+        return any(key.startswith(b"GNU.sparse.") for key in self.pax_records)
