@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         FormatError,
         GzipError,
         NotFoundError,
+        PathError,
         RegistryError,
         TarError,
         TocsinError,
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from tocsin.indexing.ztoc import Ztoc
     from tocsin.model.columns import FILES_DTYPE, SPANS_DTYPE
     from tocsin.model.file_metadata import FileMetadata
+    from tocsin.reading.image import Image
+    from tocsin.reading.image import open_image as open
+    from tocsin.reading.stat import FileStat
     from tocsin.stores.metering import Traffic
     from tocsin.stores.registry import RegistryOptions
 
@@ -45,12 +49,15 @@ __all__ = [
     "CopyResult",
     "CreateResult",
     "FileMetadata",
+    "FileStat",
     "FormatError",
     "GzipError",
+    "Image",
     "IndexedLayerBytes",
     "IndexingOptions",
     "LayerResult",
     "NotFoundError",
+    "PathError",
     "PlatformResult",
     "RegistryError",
     "RegistryOptions",
@@ -66,6 +73,7 @@ __all__ = [
     "copy",
     "create",
     "index_layer",
+    "open",
     "remove_indexes",
 ]
 
@@ -75,6 +83,7 @@ _HOMES = {
     "FormatError": "tocsin.errors",
     "GzipError": "tocsin.errors",
     "NotFoundError": "tocsin.errors",
+    "PathError": "tocsin.errors",
     "RegistryError": "tocsin.errors",
     "TarError": "tocsin.errors",
     "TocsinError": "tocsin.errors",
@@ -98,6 +107,9 @@ _HOMES = {
     "PlatformResult": "tocsin.indexing.results",
     "FileMetadata": "tocsin.model.file_metadata",
     "Ztoc": "tocsin.indexing.ztoc",
+    "FileStat": "tocsin.reading.stat",
+    "Image": "tocsin.reading.image",
+    "open": "tocsin.reading.image",
     "Traffic": "tocsin.stores.metering",
     "RegistryOptions": "tocsin.stores.registry",
 }

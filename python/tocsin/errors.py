@@ -10,6 +10,7 @@
     ├── VerificationError             a digest or size differs; .expected .actual
     ├── UnsupportedError              valid, but not done here
     ├── NotFoundError (LookupError)   no such path, blob, manifest or index
+    │   └── PathError                 a path inside an image; .path .reason
     ├── ConflictError                 something is there already; forcing would replace it
     └── RegistryError (OSError)       the far side refused; .status .code .url .temporary
         └── AuthError
@@ -88,6 +89,22 @@ class UnsupportedError(TocsinError):
 
 class NotFoundError(TocsinError, LookupError):
     """There is no such path, blob, manifest, tag or index."""
+
+
+class PathError(NotFoundError):
+    """A path inside an image is not there, or not what was asked for.
+
+    Attributes:
+        path: as asked.
+        reason: ``missing``, ``not_directory``, ``directory``, ``special`` (no file with data),
+            ``loop`` or ``depth``.
+    """
+
+    path: str
+    reason: str
+
+    def __init__(self, message: str, *, path: str, reason: str) -> None:
+        super().__init__(message, path=path, reason=reason)
 
 
 class ConflictError(TocsinError):

@@ -1,0 +1,113 @@
+"""A file of an image as Python reads files."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from tocsin.reading.layer import FileData, Layer
+
+BUFFER_SIZE = 16 << 10
+"""Bytes that small reads are served from; spans are kept elsewhere, more would only be copied."""
+_FIRST_AHEAD = 1 << 20
+_MOST_AHEAD = 32 << 20
+"""Bytes fetched ahead of a reader who goes straight on: twice as many each time, up to this."""
+
+
+class ImageFile(io.RawIOBase):
+    """The data of one regular file, verified span by span; read only.
+
+    Who reads on where the last read ended has the next spans fetched meanwhile, never beyond the
+    file's end.
+
+    Args:
+        layer: that holds the file.
+        data: where in it.
+        name: of the file, as asked for.
+    """
+
+    def __init__(self, layer: Layer, data: FileData, name: str) -> None:
+        super().__init__()
+        self._layer = layer
+        self._data = data
+        self._at = 0
+        self._expected = 0
+        self._ahead_until = 0
+        self._ahead = _FIRST_AHEAD
+        self.name = name
+        self.mode = "rb"
+
+    def readable(self) -> bool:
+        """Return true."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return true."""
+        return True
+
+    def fileno(self) -> int:
+        """Raise: there is no file of this machine behind it."""
+        raise io.UnsupportedOperation(f"{self.name}: is in an image, it has no file descriptor")
+
+    def tell(self) -> int:
+        """Return the place of the next byte read."""
+        self._check()
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move the place of the next byte read, also beyond the end."""
+        self._check()
+        if whence == os.SEEK_SET:
+            target = offset
+        elif whence == os.SEEK_CUR:
+            target = self._at + offset
+        elif whence == os.SEEK_END:
+            target = self._data.size + offset
+        else:
+            raise ValueError(f"whence is {whence}, wanted 0, 1 or 2")
+        if target < 0:
+            raise OSError(errno.EINVAL, f"{self.name}: seek to {target}, before the start")
+        self._at = target
+        return target
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Fill `buffer` as far as the file goes and return the number of bytes."""
+        self._check()
+        view = memoryview(buffer).cast("B")
+        data = self._take(self._at + len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        """Return the rest of the file."""
+        self._check()
+        return self._take(self._data.size)
+
+    def _take(self, end: int) -> bytes:
+        start = self._at
+        if start == self._expected and start < self._data.size:
+            self._look_ahead(min(end, self._data.size))
+        data = self._layer.read(self._data, start, end)
+        self._at = self._expected = start + len(data)
+        return data
+
+    def _look_ahead(self, end: int) -> None:
+        """Fetch on, once half of what was fetched ahead has been read."""
+        if end + self._ahead // 2 < self._ahead_until or end >= self._data.size:
+            return
+        if len(self._data.extents) != 1 or self._expected == 0:
+            return  # the first read may be the only one
+        until = min(self._data.size, end + self._ahead)
+        offset = self._data.extents[0].offset
+        self._layer.spans.read_ahead(offset + max(end, self._ahead_until), offset + until)
+        self._ahead_until = until
+        self._ahead = min(2 * self._ahead, _MOST_AHEAD)
+
+    def _check(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")

@@ -1,0 +1,518 @@
+"""An image as a read-only file system: ``tocsin.open``."""
+
+from __future__ import annotations
+
+import fnmatch
+import io
+import json
+import platform as machine
+import re
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from tocsin.errors import NotFoundError, PathError
+from tocsin.model.digest import Digest
+from tocsin.model.image_config import MAX_CONFIG_SIZE
+from tocsin.model.media_types import layer_type
+from tocsin.model.platform import Platform
+from tocsin.model.reference import parse_reference
+from tocsin.model.soci_index import PREFETCH
+from tocsin.reading.disk_cache import DiskCache
+from tocsin.reading.file import BUFFER_SIZE, ImageFile
+from tocsin.reading.forking import forget_after_fork
+from tocsin.reading.opening import LayerOpener
+from tocsin.reading.spans import DEFAULT_CACHE_SIZE, Fetchers, SpanCache
+from tocsin.reading.stat import FileStat, stat_of
+from tocsin.reading.tree import Tree
+from tocsin.stores.base import read_blob
+from tocsin.stores.images import platform_images, resolve_image
+from tocsin.stores.metering import Meter, MeteredStore
+from tocsin.stores.opening import open_store
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from tocsin.model.descriptor import Descriptor
+    from tocsin.model.reference import Reference
+    from tocsin.reading.layer import FileData, Layer
+    from tocsin.reading.tree import Node
+    from tocsin.stores.base import Store
+    from tocsin.stores.images import PlatformImage
+    from tocsin.stores.metering import Traffic
+    from tocsin.stores.registry import RegistryOptions
+
+
+def open_image(
+    reference: str | Reference,
+    *,
+    platform: str | Platform | None = None,
+    index: str = "auto",
+    index_missing: bool = True,
+    cache_size: int = DEFAULT_CACHE_SIZE,
+    cache_dir: str | os.PathLike[str] | None = None,
+    registry: RegistryOptions | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Image:
+    """Open an image for reading single files, without fetching its layers.
+
+    Args:
+        reference: the image, as for ``tocsin.create``.
+        platform: which of its platforms, such as ``linux/arm64``; by default the only one, or that
+            of this machine with Linux.
+        index: ``auto`` looks for SOCI indexes as the snapshotter does, version 2 first; ``none``
+            uses none; else the digest of one.
+        index_missing: layers without a zTOC are read once, whole, when the image is first looked
+            into; ``False`` raises `UnsupportedError` instead.
+        cache_size: bytes of spans kept in memory.
+        cache_dir: directory where zTOCs and spans are kept for later; may be shared.
+        registry: how to reach a registry.
+        note: called with sentences a user should know, such as what reading a layer whole cost;
+            they are in ``Image.notes`` too.
+
+    Raises:
+        NotFoundError: no such image, platform or index.
+        FormatError: it is no image.
+        RegistryError, OSError: it cannot be reached or read.
+    """
+    parsed = parse_reference(reference) if isinstance(reference, str) else reference
+    wanted_index: str | Digest = index if index in ("auto", "none") else Digest.parse(index)
+    asked = Platform.parse(platform) if isinstance(platform, str) else platform
+    stores = _StoreHolder(parsed, registry)
+    try:
+        found = _choose(stores(), parsed, asked)
+    except BaseException:
+        stores.close()
+        raise
+    return Image(
+        parsed,
+        found,
+        stores,
+        index=wanted_index,
+        index_missing=index_missing,
+        cache_size=cache_size,
+        cache_dir=cache_dir,
+        note=note,
+    )
+
+
+class Image:
+    """The files of an image, merged from its layers; a context manager.
+
+    Paths are absolute or relative to the root; symbolic links are followed inside the image only.
+    Methods may be called from several threads, and after a fork. What is read is verified:
+    manifests and zTOCs by their digests, file data by the digests of its spans.
+
+    Attributes:
+        reference: as it was opened.
+        descriptor: of the platform's manifest.
+        platform: of the image; ``None`` when it says none.
+        manifest: of the image.
+        notes: sentences worth knowing, such as what reading a layer whole cost.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        found: PlatformImage,
+        stores: _StoreHolder,
+        *,
+        index: str | Digest,
+        index_missing: bool,
+        cache_size: int,
+        cache_dir: str | os.PathLike[str] | None,
+        note: Callable[[str], None] | None,
+    ) -> None:
+        self.reference = reference
+        self.descriptor = found.descriptor
+        self.platform = found.platform
+        self.manifest = found.manifest
+        self.notes: list[str] = []
+        self._tell = note
+        self._stores = stores
+        self._index = index
+        self._fetchers = Fetchers()
+        self._opener = LayerOpener(
+            store=stores,
+            cache=SpanCache(cache_size),
+            fetchers=self._fetchers,
+            disk=None if cache_dir is None else DiskCache(cache_dir, self._note),
+            note=self._note,
+            may_index=index_missing,
+        )
+        self._lock = threading.RLock()
+        self._layers: tuple[Layer, ...] | None = None
+        self._tree: Tree | None = None
+        forget_after_fork(self)
+
+    # -- the image -----------------------------------------------------------------------------
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The image's config, decoded from JSON."""
+        data = read_blob(self._stores(), self.manifest.config, max_size=MAX_CONFIG_SIZE)
+        return cast("dict[str, Any]", json.loads(data))
+
+    @property
+    def layer_descriptors(self) -> list[Descriptor]:
+        """Of the layers, from the lowest up; nothing is fetched."""
+        return [
+            layer
+            for layer in self.manifest.layers or ()
+            if layer.media_type != PREFETCH and layer_type(layer.media_type) is not None
+        ]
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, from the lowest up; their zTOCs are fetched, or made, when first asked for.
+
+        Raises:
+            UnsupportedError: a layer has no zTOC and none may be made, or it cannot be read.
+        """
+        with self._lock:
+            if self._layers is None:
+                indexes = self._opener.indexes(self.descriptor, self.manifest, self._index)
+                self._layers = tuple(self._opener.open(self.layer_descriptors, indexes))
+            return self._layers
+
+    @property
+    def tree(self) -> Tree:
+        """The merged names of all layers."""
+        with self._lock:
+            if self._tree is None:
+                self._tree = Tree(self.layers)
+            return self._tree
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes read so far of manifests, indexes, zTOCs and layers."""
+        return self._stores.meter.traffic
+
+    # -- paths ---------------------------------------------------------------------------------
+
+    def stat(self, path: str) -> FileStat:
+        """Return what is at `path`, symbolic links followed.
+
+        Raises:
+            PathError: nothing is there, or the links form a loop.
+        """
+        return self._stat(*self.tree.find(path))
+
+    def lstat(self, path: str) -> FileStat:
+        """Return what is at `path`; a symbolic link at its end is not followed.
+
+        Raises:
+            PathError: nothing is there.
+        """
+        return self._stat(*self.tree.find(path, follow=False))
+
+    def exists(self, path: str) -> bool:
+        """Return whether `path`, symbolic links followed, is there."""
+        return self._find(path) is not None
+
+    def is_dir(self, path: str) -> bool:
+        """Return whether `path`, symbolic links followed, is a directory."""
+        found = self._find(path)
+        return found is not None and self.tree.is_directory(found[0])
+
+    def is_file(self, path: str) -> bool:
+        """Return whether `path`, symbolic links followed, is a regular file."""
+        found = self._find(path)
+        return found is not None and self._type(found[1]) == b"reg"
+
+    def readlink(self, path: str) -> str:
+        """Return the target of the symbolic link at `path`, as it is in the image.
+
+        Raises:
+            PathError: it is none.
+        """
+        found = self.lstat(path)
+        if not found.is_symlink:
+            raise PathError(f"{path}: is no symbolic link", path=path, reason="special")
+        return found.linkname
+
+    def listdir(self, path: str = "/") -> list[str]:
+        """Return the names in a directory, sorted.
+
+        Raises:
+            PathError: it is none, or not there.
+        """
+        tree = self.tree
+        return sorted(tree.children(tree.find(path)[0]))
+
+    def ls(self, path: str = "/") -> list[FileStat]:
+        """Return what is in a directory, sorted by name; for anything else, itself.
+
+        Raises:
+            PathError: it is not there.
+        """
+        tree = self.tree
+        at, node = tree.find(path)
+        if not tree.is_directory(at):
+            return [self._stat(at, node)]
+        return [
+            self._stat(f"{at}/{name}" if at else name, child)
+            for name, child in sorted(tree.children(at).items())
+        ]
+
+    def walk(self, path: str = "/") -> Iterator[tuple[str, list[str], list[str]]]:
+        """Yield (directory, names of directories in it, other names), as ``os.walk`` does, sorted.
+
+        Raises:
+            PathError: `path` is no directory, or not there.
+        """
+        tree = self.tree
+        at, _ = tree.find(path)
+        for directory in self._directories(at):
+            names = sorted(tree.children(directory))
+            prefix = f"{directory}/" if directory else ""
+            inner = [name for name in names if tree.is_directory(prefix + name)]
+            others = [name for name in names if not tree.is_directory(prefix + name)]
+            yield f"/{directory}", inner, others
+
+    def find(self, path: str = "/") -> Iterator[FileStat]:
+        """Yield `path` and everything below it, sorted; symbolic links are not followed.
+
+        Raises:
+            PathError: it is not there.
+        """
+        tree = self.tree
+        at, node = tree.find(path)
+        yield self._stat(at, node)
+        if tree.is_directory(at):
+            for below, child in tree.walk(at):
+                yield self._stat(below, child)
+
+    def glob(self, pattern: str) -> list[str]:
+        """Return the paths that a pattern means, sorted; ``**`` stands for any directories.
+
+        Args:
+            pattern: as the shell's: ``*``, ``?`` and ``[…]`` stay within a name, and match names
+                that begin with a dot too.
+        """
+        parts = [part for part in pattern.split("/") if part not in ("", ".")]
+        # The part before the first wildcard need not be searched, and may lead through links.
+        fixed = 0
+        while fixed < len(parts) - 1 and not _WILD.search(parts[fixed]):
+            fixed += 1
+        start = "/".join(parts[:fixed])
+        found = self._find(start)
+        if found is None or not self.tree.is_directory(found[0]):
+            return []
+        matchers = [_matcher(part) for part in parts[fixed:]]
+        top = found[0]
+        shown = f"/{start}/" if start else "/"
+        skip = len(top) + 1 if top else 0
+        return [
+            shown + path[skip:]
+            for path, _ in self.tree.walk(top)
+            if _matches(matchers, path[skip:].split("/"))
+        ]
+
+    # -- data ----------------------------------------------------------------------------------
+
+    def open(
+        self, path: str, mode: str = "rb", buffering: int = -1
+    ) -> io.RawIOBase | io.BufferedReader:
+        """Open a regular file for reading.
+
+        Args:
+            path: symbolic links are followed.
+            mode: ``rb``; an image cannot be written, and text is for `io.TextIOWrapper`.
+            buffering: 0 for none, else the size of the buffer in bytes.
+
+        Raises:
+            PathError: no such file, or not a regular one.
+            ValueError: another mode.
+            VerificationError: the zTOC lies about the file.
+        """
+        if mode not in ("rb", "br"):
+            raise ValueError(f"mode is {mode!r}, wanted 'rb': images are read only, in bytes")
+        layer, data = self._file(path)
+        raw = ImageFile(layer, data, path)
+        if buffering == 0:
+            return raw
+        return io.BufferedReader(raw, BUFFER_SIZE if buffering < 0 else buffering)
+
+    def cat(self, path: str) -> bytes:
+        """Return the data of a regular file.
+
+        Raises:
+            PathError: no such file, or not a regular one.
+            VerificationError: its bytes are not those the zTOC was made from.
+        """
+        layer, data = self._file(path)
+        return layer.read(data, 0, data.size)
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        """Return bytes ``[start, end)`` of a regular file, fewer at its end."""
+        layer, data = self._file(path)
+        return layer.read(data, max(0, start), end)
+
+    def file_data(self, node: Node) -> tuple[Layer, FileData]:
+        """Return where the data of a regular file is, given what `tree` has of it.
+
+        Raises:
+            VerificationError: the zTOC lies about the file.
+        """
+        layer = self.layers[node.layer]
+        assert node.index is not None  # noqa: S101 (a regular file has an entry)
+        return layer, layer.data(node.index)
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close connections and end threads; files that are open can no longer be read."""
+        self._fetchers.close()
+        self._stores.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Image {self.reference} {self.platform or ''} {self.descriptor.digest}>"
+
+    def after_fork(self) -> None:
+        """Forget a lock that another thread may have held."""
+        self._lock = threading.RLock()
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _note(self, sentence: str) -> None:
+        self.notes.append(sentence)
+        if self._tell is not None:
+            self._tell(sentence)
+
+    def _find(self, path: str) -> tuple[str, Node] | None:
+        try:
+            return self.tree.find(path)
+        except PathError:
+            return None
+
+    def _type(self, node: Node) -> bytes:
+        return b"dir" if node.index is None else self.layers[node.layer].types[node.index]
+
+    def _stat(self, path: str, node: Node) -> FileStat:
+        if node.index is None:
+            return FileStat(f"/{path}", "dir", inode=hash(path) & (1 << 40) - 1, layer=node.layer)
+        entry = self.layers[node.layer].entry(node.index)
+        return stat_of(f"/{path}", entry, inode=node.inode, layer=node.layer)
+
+    def _file(self, path: str) -> tuple[Layer, FileData]:
+        _, node = self.tree.find(path)
+        kind = self._type(node)
+        if kind == b"dir":
+            raise PathError(f"{path}: is a directory", path=path, reason="directory")
+        if kind == b"hardlink":
+            raise PathError(
+                f"{path}: is a hard link to {self._linkname(node)}, which the image has not",
+                path=path,
+                reason="missing",
+            )
+        if kind != b"reg":
+            raise PathError(
+                f"{path}: is no regular file but a {kind.decode()}", path=path, reason="special"
+            )
+        return self.file_data(node)
+
+    def _linkname(self, node: Node) -> str:
+        assert node.index is not None  # noqa: S101 (a link has an entry)
+        return self.layers[node.layer].linknames[node.index]
+
+    def _directories(self, top: str) -> Iterator[str]:
+        yield top
+        self.tree.children(top)  # raises if it is none
+        for path, _ in self.tree.walk(top):
+            if self.tree.is_directory(path):
+                yield path
+
+
+class _StoreHolder:
+    """The Store of an image, opened again in a forked process: connections cannot be shared."""
+
+    def __init__(self, reference: Reference, registry: RegistryOptions | None) -> None:
+        self._reference = reference
+        self._registry = registry
+        self.meter = Meter()
+        self._lock = threading.Lock()
+        self._store: Store | None = None
+        forget_after_fork(self)
+
+    def __call__(self) -> Store:
+        store = self._store
+        if store is None:
+            with self._lock:
+                store = self._store
+                if store is None:
+                    inner = open_store(self._reference, registry=self._registry)
+                    store = self._store = _OwnedStore(inner, self.meter)
+        return store
+
+    def close(self) -> None:
+        with self._lock:
+            if self._store is not None:
+                self._store.close()
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        # Not closed: that would say good-bye on connections of the other process.
+        _ABANDONED.append(self._store)
+        self._store = None
+
+
+_ABANDONED: list[Store | None] = []
+
+
+class _OwnedStore(MeteredStore):
+    """A metered Store that closes what it meters."""
+
+    def close(self) -> None:
+        """Close the Store."""
+        self._inner.close()
+
+
+def _choose(store: Store, reference: Reference, asked: Platform | None) -> PlatformImage:
+    target = resolve_image(store, reference.selector)
+    images = platform_images(store, target, None if asked is None else (asked,))
+    if len(images) == 1:
+        return images[0]
+    here = Platform.parse(f"linux/{machine.machine()}")
+    for image in images:
+        if image.platform is not None and here.matches(image.platform):
+            return image
+    there = ", ".join(str(image.platform) for image in images)
+    raise NotFoundError(
+        f"{store.name}: image manifest for {here}: not found, there are: {there}; choose one by "
+        "platform"
+    )
+
+
+_WILD = re.compile(r"[*?[]")
+
+
+_Matcher = Callable[[str], object] | None
+"""Says whether a name fits; ``None`` stands for any number of directories."""
+
+
+def _matcher(part: str) -> _Matcher:
+    return None if part == "**" else re.compile(fnmatch.translate(part)).match
+
+
+def _matches(matchers: list[_Matcher], names: list[str]) -> bool:
+    if not matchers:
+        return not names
+    first, *rest = matchers
+    if first is None:
+        return any(_matches(rest, names[at:]) for at in range(len(names))) or not rest
+    return bool(names) and bool(first(names[0])) and _matches(rest, names[1:])

@@ -1,0 +1,293 @@
+"""One layer to read from: what its zTOC lists, and the data of its files."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from tocsin.errors import UnsupportedError, VerificationError
+from tocsin.model import columns
+from tocsin.model.entry_path import clean_path
+from tocsin.model.file_metadata import FileMetadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from tocsin.model.descriptor import Descriptor
+    from tocsin.reading.spans import CoreZtoc, LayerSpans
+
+_BLOCK = 512
+_MAX_HEADER_SIZE = 4 << 20
+"""Bytes of one entry's headers looked at; a GNU long name or PAX header of more is not believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Where a piece of a file is; what no extent holds is zeros.
+
+    Attributes:
+        start: in the file.
+        size: bytes.
+        offset: in the uncompressed layer.
+    """
+
+    start: int
+    size: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileData:
+    """The data of one regular file.
+
+    Attributes:
+        size: of the file.
+        extents: in order; one for a file that is not sparse.
+    """
+
+    size: int
+    extents: tuple[Extent, ...]
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether there are holes."""
+        return sum(extent.size for extent in self.extents) < self.size
+
+
+class Layer:
+    """One layer of an image that has a zTOC, given or just made.
+
+    Args:
+        descriptor: of the layer.
+        ztoc: of it.
+        spans: its bytes.
+        index_origin: ``v2``, ``v1`` or ``given``: which SOCI index named the zTOC; ``made`` when it
+            was made just now.
+    """
+
+    def __init__(
+        self, descriptor: Descriptor, ztoc: CoreZtoc, spans: LayerSpans, *, index_origin: str
+    ) -> None:
+        self.descriptor = descriptor
+        self.index_origin = index_origin
+        self._ztoc = ztoc
+        self._spans = spans
+        self._data: dict[int, FileData] = {}
+
+    @property
+    def entry_count(self) -> int:
+        """How many entries the layer has."""
+        return self._ztoc.entry_count
+
+    @cached_property
+    def paths(self) -> Sequence[str]:
+        """Of all entries, cleaned, in the order of the tar."""
+        return self._ztoc.clean_paths()
+
+    @cached_property
+    def types(self) -> Sequence[bytes]:
+        """Of all entries."""
+        types: list[bytes] = self.files["type"].tolist()
+        return types
+
+    @cached_property
+    def linknames(self) -> Sequence[str]:
+        """Of all entries."""
+        return _Decoded(self._ztoc.linknames())
+
+    @cached_property
+    def files(self) -> np.ndarray[Any, np.dtype[np.void]]:
+        """All entries as an array of ``tocsin.FILES_DTYPE``."""
+        return columns.files_array(self._ztoc.file_rows())
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Of all entries, in bytes."""
+        sizes: list[int] = self.files["uncompressed_size"].tolist()
+        return sizes
+
+    def entry(self, index: int) -> FileMetadata:
+        """Return one entry with everything the tar says of it."""
+        return FileMetadata.from_fields(self._ztoc.entry(index))
+
+    @property
+    def spans(self) -> LayerSpans:
+        """The bytes."""
+        return self._spans
+
+    def data(self, index: int) -> FileData:
+        """Return where the data of a regular file is, after a look at the tar header before it.
+
+        Whoever made the zTOC could have named any bytes; the header, which a span's digest covers,
+        must name the same file and size. The reference's reader looks too (soci-format 6.4).
+
+        Raises:
+            VerificationError: the header is another file's, or none.
+            UnsupportedError: a sparse file in a form that is not known.
+        """
+        found = self._data.get(index)
+        if found is None:
+            found = self._data[index] = self._look_up(index)
+        return found
+
+    def read(self, data: FileData, start: int, end: int) -> bytes:
+        """Return bytes ``[start, end)`` of a file, fewer at its end."""
+        end = min(end, data.size)
+        if start >= end:
+            return b""
+        extents = data.extents
+        if len(extents) == 1 and extents[0].size == data.size:
+            offset = extents[0].offset
+            found = self._spans.read(offset + start, offset + end)
+            if len(found) != end - start:
+                raise self._too_short(offset, end - start, len(found))
+            return found
+        return self._read_sparse(data, start, end)
+
+    def stream(self, data: FileData) -> Iterator[tuple[int, bytes]]:
+        """Give the data of a file in pieces, each with where in the file it belongs; no holes."""
+        for extent in data.extents:
+            at = extent.start
+            end = extent.offset + extent.size
+            for piece in self._spans.stream(extent.offset, end):
+                yield at, piece
+                at += len(piece)
+            if at != extent.start + extent.size:
+                raise self._too_short(extent.offset, extent.size, at - extent.start)
+
+    def _read_sparse(self, data: FileData, start: int, end: int) -> bytes:
+        whole = bytearray(end - start)
+        for extent in data.extents:
+            first, last = max(start, extent.start), min(end, extent.start + extent.size)
+            if first >= last:
+                continue
+            offset = extent.offset - extent.start
+            found = self._spans.read(offset + first, offset + last)
+            if len(found) != last - first:
+                raise self._too_short(offset + first, last - first, len(found))
+            whole[first - start : last - start] = found
+        return bytes(whole)
+
+    def _too_short(self, offset: int, expected: int, actual: int) -> VerificationError:
+        return VerificationError(
+            f"layer {self.descriptor.digest}: ends {expected - actual} bytes before the file at "
+            f"uncompressed byte {offset} does",
+            expected=str(expected),
+            actual=str(actual),
+        )
+
+    # -- the header before a file --------------------------------------------------------------
+
+    @cached_property
+    def _order(self) -> tuple[dict[int, int], list[int]]:
+        """Return where each entry stands in the layer, and the entries in that order."""
+        order: list[int] = self.files["uncompressed_offset"].argsort(kind="stable").tolist()
+        return {index: place for place, index in enumerate(order)}, order
+
+    def _header_start(self, index: int) -> int:
+        """Return where the headers of an entry begin: where the entry before it ends."""
+        places, order = self._order
+        place = places[index]
+        if place == 0:
+            return 0
+        before = order[place - 1]
+        known = self._data.get(before)
+        offset = int(self.files["uncompressed_offset"][before])
+        size = self.sizes[before]
+        if known is not None:
+            size = sum(extent.size for extent in known.extents)
+        end = offset + size + (-size % _BLOCK)
+        at = int(self.files["uncompressed_offset"][index])
+        if end <= at - _BLOCK:
+            return end
+        # The entry before is sparse: the layer holds less of it than its size says.
+        size = sum(extent.size for extent in self.data(before).extents)
+        return offset + size + (-size % _BLOCK)
+
+    def _look_up(self, index: int) -> FileData:
+        offset = int(self.files["uncompressed_offset"][index])
+        size = self.sizes[index]
+        path = self.paths[index]
+        start = self._header_start(index)
+        place = f"layer {self.descriptor.digest}: {path}: header at uncompressed byte {start}"
+        if not _BLOCK <= offset - start <= _MAX_HEADER_SIZE:
+            raise VerificationError(
+                f"{place}: the ztoc has {offset - start} bytes for it",
+                expected=f"{_BLOCK} to {_MAX_HEADER_SIZE}",
+                actual=str(offset - start),
+            )
+        header = _parse(self._spans.read(start, offset), place)
+        if clean_path(header.name) != path:
+            raise VerificationError(
+                f"{place}: is of {header.name}: the ztoc lies about this file",
+                expected=path,
+                actual=header.name,
+            )
+        if header.size != size:
+            raise VerificationError(
+                f"{place}: gives {header.size} bytes, the ztoc {size}",
+                expected=str(size),
+                actual=str(header.size),
+            )
+        sparse = cast("list[tuple[int, int]] | None", header.sparse)  # typeshed has it wrong
+        if sparse is None:
+            return FileData(size, (Extent(0, size, offset),) if size else ())
+        extents = []
+        for at, length in sparse:
+            if at < 0 or length < 0 or at + length > size:
+                raise VerificationError(
+                    f"{place}: has sparse data beyond its end",
+                    expected=str(size),
+                    actual=str(at + length),
+                )
+            if length:
+                extents.append(Extent(at, length, offset))
+            offset += length
+        return FileData(size, tuple(extents))
+
+
+def _parse(blocks: bytes, place: str) -> tarfile.TarInfo:
+    """Return the one entry whose headers these are."""
+    try:
+        with tarfile.open(
+            fileobj=io.BytesIO(blocks),
+            mode="r:",
+            encoding="utf-8",
+            errors="surrogateescape",
+        ) as archive:
+            header = archive.next()
+    except (tarfile.TarError, ValueError, OverflowError, IndexError) as error:
+        raise VerificationError(
+            f"{place}: is no tar header ({error}): the ztoc lies about this file",
+            expected="a tar header",
+            actual=str(error),
+        ) from None
+    if header is None:
+        raise VerificationError(
+            f"{place}: is no tar header: the ztoc lies about this file",
+            expected="a tar header",
+            actual="zeros",
+        )
+    if header.type not in tarfile.SUPPORTED_TYPES:
+        raise UnsupportedError(f"{place}: has type {header.type!r}, which cannot be read")
+    return header
+
+
+class _Decoded(Sequence[str]):
+    """Names decoded when looked at; most entries are no links."""
+
+    def __init__(self, names: Sequence[bytes]) -> None:
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 (as Sequence)
+        return os.fsdecode(self._names[index])

@@ -1,0 +1,219 @@
+"""The layers of one platform's image, each with a zTOC: found where a reader looks, or made.
+
+Source: soci-format 6.2.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tocsin.errors import (
+    FormatError,
+    NotFoundError,
+    TocsinError,
+    UnsupportedError,
+    VerificationError,
+)
+from tocsin.model.media_types import Compression, layer_type
+from tocsin.reading.layer import Layer
+from tocsin.reading.sources import BlobRanges, BytesRanges, StreamRanges
+from tocsin.reading.spans import LayerSpans, index_stream, read_ztoc, unpack_zstd
+from tocsin.stores.base import read_blob
+from tocsin.stores.soci_indexes import load_soci_index, soci_indexes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tocsin.model.descriptor import Descriptor
+    from tocsin.model.digest import Digest
+    from tocsin.model.manifest import Manifest
+    from tocsin.reading.disk_cache import DiskCache
+    from tocsin.reading.spans import CoreZtoc, Fetchers, RangeSource, SpanCache
+    from tocsin.stores.base import Store
+    from tocsin.stores.soci_indexes import FoundIndex
+
+_MAX_ZTOC_SIZE = 1 << 30
+"""The reference writes none larger (soci-format 1.6)."""
+_SPAN_SIZE = 4 << 20
+"""Of zTOCs made here."""
+_KEPT_LAYER = 10 << 20
+"""Compressed bytes up to which a layer that had to be read once is kept in memory."""
+_KEPT_LAYERS = 64 << 20
+"""Compressed bytes of all layers kept so."""
+_MIB = 1 << 20
+
+
+@dataclass
+class LayerOpener:
+    """Opens layers of one image.
+
+    Attributes:
+        store: gives the Store that holds the image.
+        cache: of spans.
+        fetchers: threads.
+        disk: what is kept on disk, if anything.
+        note: called with what a user should know.
+        may_index: whether layers without a zTOC are read once to make one.
+    """
+
+    store: Callable[[], Store]
+    cache: SpanCache
+    fetchers: Fetchers
+    disk: DiskCache | None
+    note: Callable[[str], None]
+    may_index: bool = True
+    _kept: int = field(default=0, init=False)
+
+    def indexes(
+        self, image: Descriptor, manifest: Manifest, wanted: str | Digest
+    ) -> list[FoundIndex]:
+        """Return the SOCI indexes to use, in order.
+
+        Args:
+            image: descriptor of the image's manifest.
+            manifest: of the image.
+            wanted: ``auto``, ``none``, or the digest of one.
+
+        Raises:
+            NotFoundError, FormatError: the one asked for by digest is not there, or is none.
+        """
+        store = self.store()
+        if wanted == "none":
+            return []
+        if not isinstance(wanted, str):
+            found = load_soci_index(store, 0, wanted)
+            if found.soci_index is None:
+                raise NotFoundError(f"SOCI index {wanted}: {found.problem}")
+            return [found]
+        usable = []
+        for found in soci_indexes_of(store, image, manifest):
+            if found.soci_index is None:
+                self.note(f"SOCI index {found.digest} is not used: {found.problem}")
+            else:
+                usable.append(found)
+        return usable
+
+    def open(self, layers: list[Descriptor], indexes: list[FoundIndex]) -> list[Layer]:
+        """Return all layers, those that must be fetched or read several at once.
+
+        Raises:
+            UnsupportedError: a layer has no zTOC and none may be made, or it cannot be read at all.
+            TocsinError, OSError: a layer without zTOC cannot be read.
+        """
+        pool = self.fetchers.pool()
+        return list(pool.map(lambda layer: self._open(layer, indexes), layers))
+
+    def _open(self, layer: Descriptor, indexes: list[FoundIndex]) -> Layer:
+        for found in indexes:
+            assert found.soci_index is not None  # noqa: S101 (only usable ones are kept)
+            descriptor = found.soci_index.ztoc_of(layer.digest)
+            if descriptor is None:
+                continue
+            try:
+                ztoc = self._load(layer, descriptor)
+            except (FormatError, NotFoundError, VerificationError) as error:
+                self.note(f"ztoc {descriptor.digest} is not used: {error}")
+                continue
+            source = BlobRanges(self.store, layer)
+            origin = {1: "v1", 2: "v2"}.get(found.version, "given")
+            return self._layer(layer, ztoc, str(descriptor.digest), source, origin)
+        return self._index(layer)
+
+    def _load(self, layer: Descriptor, descriptor: Descriptor) -> CoreZtoc:
+        blob = None if self.disk is None else self.disk.blob(descriptor.digest, descriptor.size)
+        if blob is None:
+            blob = read_blob(self.store(), descriptor, max_size=_MAX_ZTOC_SIZE)
+            if self.disk is not None:
+                self.disk.keep_blob(descriptor.digest, blob)
+        ztoc = read_ztoc(blob)
+        if ztoc.compressed_archive_size != layer.size:
+            raise VerificationError(
+                f"is of a layer of {ztoc.compressed_archive_size} bytes, this one has {layer.size}",
+                expected=str(layer.size),
+                actual=str(ztoc.compressed_archive_size),
+            )
+        return ztoc
+
+    def _layer(
+        self,
+        layer: Descriptor,
+        ztoc: CoreZtoc,
+        ztoc_digest: str,
+        source: RangeSource,
+        origin: str,
+    ) -> Layer:
+        spans = LayerSpans(
+            ztoc,
+            ztoc_digest=ztoc_digest,
+            layer=layer.digest,
+            source=source,
+            cache=self.cache,
+            fetchers=self.fetchers,
+            disk=self.disk,
+        )
+        return Layer(layer, ztoc, spans, index_origin=origin)
+
+    def _index(self, layer: Descriptor) -> Layer:
+        """Make the zTOC of a layer that has none, by reading all of it."""
+        kind = layer_type(layer.media_type)
+        compression = None if kind is None else kind.compression
+        if kind is None or compression is Compression.OTHER:
+            raise UnsupportedError(
+                f"layer {layer.digest}: has media type {layer.media_type}, which cannot be read"
+            )
+        if not self.may_index:
+            raise UnsupportedError(
+                f"layer {layer.digest}: has no ztoc, {layer.size} bytes would have to be read; "
+                "make one with tocsin create"
+            )
+        name = f"{self.store().name}: layer {layer.digest}"
+        begun = time.monotonic()
+        source: RangeSource
+        if compression is Compression.ZSTD:
+            unpack = partial(self._unpack_zstd, layer)
+            ztoc = self._made(layer, unpack(), "uncompressed")
+            source = StreamRanges(name, unpack)
+        else:
+            plain = compression is Compression.NONE
+            kept: list[bytes] | None = [] if self._may_keep(layer) else None
+            ztoc = self._made(
+                layer,
+                self._pieces(layer, kept),
+                "uncompressed" if plain else "gzip",
+            )
+            source = (
+                BlobRanges(self.store, layer) if kept is None else BytesRanges(name, b"".join(kept))
+            )
+        seconds = time.monotonic() - begun
+        more = ", and again for each look further back" if compression is Compression.ZSTD else ""
+        self.note(
+            f"layer {layer.digest} has no ztoc: {layer.size / _MIB:.1f} MiB were read to make one, "
+            f"in {seconds:.1f} s{more}"
+        )
+        return self._layer(layer, ztoc, f"made:{_SPAN_SIZE}", source, "made")
+
+    def _made(self, layer: Descriptor, pieces: Iterator[bytes], layer_format: str) -> CoreZtoc:
+        try:
+            return index_stream(pieces, layer_format=layer_format, span_size=_SPAN_SIZE)
+        except TocsinError as error:
+            error.add_note(f"layer {layer.digest}")
+            raise
+
+    def _may_keep(self, layer: Descriptor) -> bool:
+        # Several threads may come here at once; then somewhat more is kept.
+        if layer.size > _KEPT_LAYER or self._kept + layer.size > _KEPT_LAYERS:
+            return False
+        self._kept += layer.size
+        return True
+
+    def _pieces(self, layer: Descriptor, kept: list[bytes] | None) -> Iterator[bytes]:
+        for piece in self.store().blob(layer):
+            if kept is not None:
+                kept.append(piece)
+            yield piece
+
+    def _unpack_zstd(self, layer: Descriptor) -> Iterator[bytes]:
+        return unpack_zstd(self.store().blob(layer))

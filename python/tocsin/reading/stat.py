@@ -1,0 +1,141 @@
+"""What an image says about one path."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tocsin.model.file_metadata import FileMetadata
+
+_XATTR = b"SCHILY.xattr."
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TYPE_BITS = {
+    "file": stat.S_IFREG,
+    "dir": stat.S_IFDIR,
+    "symlink": stat.S_IFLNK,
+    "char": stat.S_IFCHR,
+    "block": stat.S_IFBLK,
+    "fifo": stat.S_IFIFO,
+}
+_IMPLIED_MODE = 0o755
+"""Of a directory that no layer lists, as unpackers make them."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """One path of an image.
+
+    Attributes:
+        path: absolute, resolved.
+        type: ``file``, ``dir``, ``symlink``, ``char``, ``block`` or ``fifo``.
+        size: bytes; 0 for all but files and links.
+        mode: permission bits with set-id and sticky bits.
+        uid: user id.
+        gid: group id.
+        uname: user name in the tar.
+        gname: group name in the tar.
+        mtime_ns: nanoseconds since 1970, UTC.
+        linkname: target of a symbolic link, as in the tar.
+        devmajor: device number.
+        devminor: device number.
+        xattrs: extended attributes.
+        inode: the same for hard links to one file, and for nothing else in the image.
+        layer: number of the layer it comes from, 0 for the lowest.
+    """
+
+    path: str
+    type: str
+    size: int = 0
+    mode: int = _IMPLIED_MODE
+    uid: int = 0
+    gid: int = 0
+    uname: str = ""
+    gname: str = ""
+    mtime_ns: int = 0
+    linkname: str = ""
+    devmajor: int = 0
+    devminor: int = 0
+    xattrs: Mapping[str, bytes] = field(default_factory=dict, hash=False)
+    inode: int = 0
+    layer: int = 0
+
+    @property
+    def name(self) -> str:
+        """The last part of the path; empty for the root."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def mtime(self) -> datetime:
+        """When it was last changed, to the microsecond."""
+        return _EPOCH + timedelta(microseconds=self.mtime_ns // 1000)
+
+    @property
+    def st_mode(self) -> int:
+        """Type and permissions as ``os.stat_result`` has them, for the functions of ``stat``."""
+        return _TYPE_BITS[self.type] | self.mode
+
+    @property
+    def is_dir(self) -> bool:
+        """Whether it is a directory."""
+        return self.type == "dir"
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a regular file."""
+        return self.type == "file"
+
+    @property
+    def is_symlink(self) -> bool:
+        """Whether it is a symbolic link; never true for what `Image.stat` gives."""
+        return self.type == "symlink"
+
+
+def stat_of(path: str, entry: FileMetadata, *, inode: int, layer: int) -> FileStat:
+    """Return what `entry` says, as found at `path`."""
+    kind = "file" if entry.type == "reg" else entry.type
+    return FileStat(
+        path=path,
+        type=kind,
+        size=_size(kind, entry),
+        mode=stat.S_IMODE(entry.mode),
+        uid=entry.uid,
+        gid=entry.gid,
+        uname=entry.uname,
+        gname=entry.gname,
+        mtime_ns=mtime_ns(entry.mod_time),
+        linkname=entry.linkname if kind == "symlink" else "",
+        devmajor=entry.devmajor,
+        devminor=entry.devminor,
+        xattrs={
+            key.removeprefix(_XATTR).decode("utf-8", "surrogateescape"): value
+            for key, value in entry.pax_records.items()
+            if key.startswith(_XATTR)
+        },
+        inode=inode,
+        layer=layer,
+    )
+
+
+def _size(kind: str, entry: FileMetadata) -> int:
+    if kind == "file":
+        return entry.uncompressed_size
+    if kind == "symlink":
+        return len(entry.linkname.encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def mtime_ns(text: str) -> int:
+    """Return a time of RFC 3339 in UTC, as a zTOC has it, in nanoseconds since 1970; 0 if empty."""
+    if not text:
+        return 0
+    whole, _, rest = text.removesuffix("Z").partition(".")
+    try:
+        seconds = datetime.fromisoformat(f"{whole}+00:00") - _EPOCH
+    except ValueError:  # the year 0, which datetime has not
+        return 0
+    return (seconds.days * 86400 + seconds.seconds) * 10**9 + int(rest.ljust(9, "0")[:9])
