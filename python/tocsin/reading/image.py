@@ -359,8 +359,8 @@ class Image:
             VerificationError: the zTOC lies about the file.
         """
         layer = self.layers[node.layer]
-        assert node.index is not None  # noqa: S101 (a regular file has an entry)
-        return layer, layer.data(node.index)
+        assert node.entry is not None  # noqa: S101 (a regular file has an entry)
+        return layer, layer.data(node.entry)
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -401,12 +401,12 @@ class Image:
             return None
 
     def _type(self, node: Node) -> bytes:
-        return b"dir" if node.index is None else self.layers[node.layer].types[node.index]
+        return b"dir" if node.entry is None else self.layers[node.layer].types[node.entry]
 
     def _stat(self, path: str, node: Node) -> FileStat:
-        if node.index is None:
+        if node.entry is None:
             return FileStat(f"/{path}", "dir", inode=hash(path) & (1 << 40) - 1, layer=node.layer)
-        entry = self.layers[node.layer].entry(node.index)
+        entry = self.layers[node.layer].entry(node.entry)
         return stat_of(f"/{path}", entry, inode=node.inode, layer=node.layer)
 
     def _file(self, path: str) -> tuple[Layer, FileData]:
@@ -427,8 +427,8 @@ class Image:
         return self.file_data(node)
 
     def _linkname(self, node: Node) -> str:
-        assert node.index is not None  # noqa: S101 (a link has an entry)
-        return self.layers[node.layer].linknames[node.index]
+        assert node.entry is not None  # noqa: S101 (a link has an entry)
+        return self.layers[node.layer].linknames[node.entry]
 
     def _directories(self, top: str) -> Iterator[str]:
         yield top

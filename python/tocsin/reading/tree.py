@@ -7,8 +7,7 @@ the image. Source: OCI image-spec 1.1.1, layer.md, "Applying Changesets", "White
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tocsin.errors import PathError
 
@@ -43,22 +42,21 @@ class LayerNames(Protocol):
     def linknames(self) -> Sequence[str]: ...  # noqa: D102 (in the class docstring)
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """What is at a path.
 
     Attributes:
         layer: its layer's number, from the lowest up.
-        index: of the entry in that layer; ``None`` for a directory that only stands in names.
+        entry: its place in that layer; ``None`` for a directory that only stands in names.
     """
 
     layer: int
-    index: int | None
+    entry: int | None
 
     @property
     def inode(self) -> int:
         """A number that two names share if and only if they are links to one file."""
-        return (self.layer + 1 << 40) + (0 if self.index is None else self.index + 1)
+        return (self.layer + 1 << 40) + (0 if self.entry is None else self.entry + 1)
 
 
 _ROOT = Node(0, None)
@@ -144,11 +142,11 @@ class Tree:
         return self._root
 
     def _is_symlink(self, node: Node) -> bool:
-        return node.index is not None and self._layers[node.layer].types[node.index] == b"symlink"
+        return node.entry is not None and self._layers[node.layer].types[node.entry] == b"symlink"
 
     def _target(self, node: Node) -> str:
-        assert node.index is not None  # noqa: S101 (it is a symbolic link)
-        return self._layers[node.layer].linknames[node.index]
+        assert node.entry is not None  # noqa: S101 (it is a symbolic link)
+        return self._layers[node.layer].linknames[node.entry]
 
     def _walk(self, path: str, *, follow: bool) -> tuple[str, Node]:
         """Resolve name by name."""
