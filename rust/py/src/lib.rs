@@ -10,6 +10,8 @@ mod columns;
 mod errors;
 mod gate;
 mod indexer;
+mod span_reader;
+mod text;
 mod ztoc;
 
 /// The private module `tocsin._core`.
@@ -17,6 +19,8 @@ mod ztoc;
 mod _core {
     #[pymodule_export]
     use super::indexer::{IndexedLayer, LayerIndexer};
+    #[pymodule_export]
+    use super::span_reader::SpanReader;
     #[pymodule_export]
     use super::ztoc::Ztoc;
 }
