@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from tocsin.indexing.ztoc import Ztoc
     from tocsin.model.columns import FILES_DTYPE, SPANS_DTYPE
     from tocsin.model.file_metadata import FileMetadata
-    from tocsin.reading.image import Image
-    from tocsin.reading.image import open_image as open  # noqa: A004 (as in gzip and tarfile)
+    from tocsin.reading.image import Image, open  # noqa: A004 (as in gzip and tarfile)
     from tocsin.reading.stat import FileStat
     from tocsin.stores.metering import Traffic
     from tocsin.stores.registry import RegistryOptions

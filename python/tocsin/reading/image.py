@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from tocsin.stores.registry import RegistryOptions
 
 
-def open_image(
+def open(  # noqa: A001 (as in gzip and tarfile)
     reference: str | Reference,
     *,
     platform: str | Platform | None = None,
