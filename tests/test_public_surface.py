@@ -21,20 +21,26 @@ PUBLIC = [
     "CopyResult",
     "CreateResult",
     "FileMetadata",
+    "Finding",
     "FormatError",
     "GzipError",
+    "IndexVerdict",
     "IndexedLayerBytes",
     "IndexingOptions",
     "LayerResult",
+    "LayerVerdict",
     "NotFoundError",
     "PlatformResult",
+    "PlatformVerdict",
     "RegistryError",
     "RegistryOptions",
+    "Severity",
     "TarError",
     "TocsinError",
     "Traffic",
     "UnsupportedError",
     "VerificationError",
+    "VerifyResult",
     "Ztoc",
     "ZtocError",
     "build_ztoc",
@@ -43,6 +49,7 @@ PUBLIC = [
     "create",
     "index_layer",
     "remove_indexes",
+    "verify",
 ]
 """A name that comes or goes here is news for the CHANGELOG."""
 
@@ -67,7 +74,7 @@ def test_name_when_asked_for_then_it_is_there_and_documented(name):
 
 @pytest.mark.parametrize("name", ["FILES_DTYPE", "SPANS_DTYPE"])
 def test_dtype_when_read_then_each_column_is_documented_beside_it(name):
-    home = Path(tocsin.__file__).parent / "indexing" / "columns.py"
+    home = Path(tocsin.__file__).parent / "model" / "columns.py"
     body = ast.parse(home.read_text()).body
     docs = {
         before.targets[0].id: after.value.value
