@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from tocsin import _core
@@ -251,10 +252,18 @@ class LayerSpans:
                     wanted[span_id] = self._flying[span_id] = Future()
         pool = self._fetchers.pool()
         for group in self._groups(list(wanted)):
+            futures = {span_id: wanted[span_id] for span_id in group}
             try:
-                pool.submit(self._fetch, group, {n: wanted[n] for n in group}, end)
-            except RuntimeError:  # closed meanwhile; whoever waits for these fetches them himself
-                self._fail({n: wanted[n] for n in group}, ValueError("the image is closed"))
+                task = pool.submit(self._fetch, group, futures, end)
+            except RuntimeError:  # the pool has been shut down
+                self._fail(futures, ValueError("the image is closed"))
+            else:
+                task.add_done_callback(partial(self._given_up, futures))
+
+    def _given_up(self, futures: dict[int, Future[_core.SpanReader]], task: Future[None]) -> None:
+        """Tell who waits for a task that never ran."""
+        if task.cancelled():
+            self._fail(futures, ValueError("the image is closed"))
 
     def _groups(self, spans: list[int]) -> Iterator[range]:
         """Yield runs of neighbours of `MAX_REQUEST_SIZE` bytes at most, or of one span."""
