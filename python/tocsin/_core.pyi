@@ -2,7 +2,7 @@ from typing import final
 
 from typing_extensions import Buffer
 
-__all__ = ["IndexedLayer", "LayerIndexer", "Ztoc"]
+__all__ = ["IndexedLayer", "LayerIndexer", "SpanReader", "Ztoc"]
 
 @final
 class LayerIndexer:
@@ -38,6 +38,19 @@ class IndexedLayer:
     def hazards(self) -> list[tuple[int, str, str]]: ...
     @property
     def dropped_checkpoint_count(self) -> int: ...
+
+@final
+class SpanReader:
+    def __new__(cls, ztoc: Ztoc, span_id: int, compressed: Buffer) -> SpanReader: ...
+    def read(self, start: int, end: int) -> bytes: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def inflated(self) -> int: ...
+    @property
+    def memory(self) -> int: ...
 
 @final
 class Ztoc:

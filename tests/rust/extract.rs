@@ -6,43 +6,15 @@
 mod support;
 
 use serde_json::Value;
+use support::layers::{index, span_bytes, span_ids, tar_of};
 use support::{golden, mixed_data, zlib_gunzip, zlib_gzip};
 use tocsin_core::Error;
 use tocsin_core::digest::Digest;
 use tocsin_core::error::GzipError;
 use tocsin_core::extract::{data_range, inflate_span, read_span};
-use tocsin_core::indexer::{IndexOptions, LayerFormat, LayerIndexer};
+use tocsin_core::indexer::{IndexOptions, LayerFormat};
 use tocsin_core::span::{BitOffset, CompressedOffset, SpanId, UncompressedOffset};
 use tocsin_core::ztoc::{Zinfo, Ztoc};
-
-fn index(layer: &[u8], options: IndexOptions) -> Ztoc {
-    let mut indexer = LayerIndexer::new(options).unwrap();
-    indexer.push(layer).unwrap();
-    indexer.finish().unwrap().ztoc
-}
-
-fn span_bytes<'a>(ztoc: &Ztoc, layer: &'a [u8], span_id: SpanId) -> &'a [u8] {
-    let range = ztoc.span_compressed_range(span_id).unwrap();
-    &layer[range.start.0 as usize..range.end.0 as usize]
-}
-
-fn span_ids(ztoc: &Ztoc) -> impl Iterator<Item = SpanId> + use<> {
-    (0..ztoc.span_count() as u32).map(SpanId)
-}
-
-/// A tar of one file, so that the layer can be indexed.
-fn tar_of(data: &[u8]) -> Vec<u8> {
-    let mut header = [0_u8; 512];
-    header[..4].copy_from_slice(b"file");
-    header[124..136].copy_from_slice(format!("{:011o}\0", data.len()).as_bytes());
-    header[148..156].fill(b' ');
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    let mut tar = header.to_vec();
-    tar.extend_from_slice(data);
-    tar.resize(tar.len().next_multiple_of(512) + 1024, 0);
-    tar
-}
 
 fn spans_of_256_kib() -> IndexOptions {
     IndexOptions { span_size: 256 << 10, ..IndexOptions::default() }

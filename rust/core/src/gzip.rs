@@ -101,6 +101,12 @@ impl GzipDecoder {
         &self.inflater
     }
 
+    /// Bytes of memory held.
+    #[must_use]
+    pub const fn memory(&self) -> usize {
+        size_of::<Self>() + self.inflater.heap_memory()
+    }
+
     /// Hands the output since the last call to `consume`, once.
     pub fn take_output<T>(&mut self, consume: impl FnOnce(&[u8]) -> T) -> T {
         let check = &mut self.check;

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tocsin_core::extract::{data_range, inflate_span, read_span};
+use tocsin_core::extract::{SpanReader, data_range, inflate_span, read_span};
 use tocsin_core::indexer::{IndexOptions, LayerIndexer};
 use tocsin_core::span::{SpanId, UncompressedOffset};
 use tocsin_core::tar::EntryType;
@@ -73,6 +73,23 @@ fuzz_target!(|data: &[u8]| {
         part.extend(read_span(&ztoc, span_id, bytes, wanted.clone()).expect("span"));
     }
     assert!(part == joined[start..end], "{start}..{end}");
+
+    // Many parts, from readers that go on where they stopped.
+    let mut readers: Vec<_> = span_ids(&ztoc)
+        .map(|span_id| SpanReader::new(&ztoc, span_id, compressed(&ztoc, &layer, span_id)))
+        .map(|reader| reader.expect("span"))
+        .collect();
+    for _ in 0..8 {
+        let start = instructions.below(65_536).min(joined.len());
+        let wanted = start..(start + instructions.below(8192)).min(joined.len());
+        for reader in &mut readers {
+            let place = |at: usize| (at as u64).clamp(reader.start().0, reader.end().0) as usize;
+            let own = &joined[place(wanted.start)..place(wanted.end)];
+            let range =
+                UncompressedOffset(wanted.start as u64)..UncompressedOffset(wanted.end as u64);
+            assert!(reader.read(&range).expect("span") == own, "{wanted:?}");
+        }
+    }
 });
 
 fn span_ids(ztoc: &Ztoc) -> impl Iterator<Item = SpanId> + use<> {

@@ -35,6 +35,23 @@ impl Blob {
     }
 }
 
+impl Blob {
+    /// The same bytes, now and later: another process may write to the file of a read-only `mmap`, so
+    /// what is verified once and used for long is copied.
+    pub(crate) fn into_frozen(self, py: Python<'_>) -> PyResult<Self> {
+        match self {
+            Self::ReadOnly(buffer) => Ok(Self::Copied(buffer.to_vec(py)?)),
+            frozen => Ok(frozen),
+        }
+    }
+}
+
+impl AsRef<[u8]> for Blob {
+    fn as_ref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
 impl<'a, 'py> FromPyObject<'a, 'py> for Blob {
     type Error = PyErr;
 

@@ -10,6 +10,7 @@ mod columns;
 mod errors;
 mod gate;
 mod indexer;
+mod span_reader;
 mod ztoc;
 
 /// The private module `tocsin._core`.
@@ -17,6 +18,8 @@ mod ztoc;
 mod _core {
     #[pymodule_export]
     use super::indexer::{IndexedLayer, LayerIndexer};
+    #[pymodule_export]
+    use super::span_reader::SpanReader;
     #[pymodule_export]
     use super::ztoc::Ztoc;
 }

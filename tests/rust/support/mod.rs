@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test may stop at once")]
 
 pub mod deflate;
+pub mod layers;
 
 use std::io::{Read, Write};
 use std::path::PathBuf;

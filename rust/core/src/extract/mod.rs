@@ -3,16 +3,21 @@
 //! Nothing is inflated before the span's digest agrees. The checks inside gzip can be made only for
 //! members that begin within the span, so the digest is the guard, not the CRC.
 
+mod decoder;
+mod reader;
+
 use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
 use crate::digest::Digest;
-use crate::error::{Error, GzipError, Result};
-use crate::gzip::{Event, GzipDecoder};
-use crate::inflate::{MAX_RATIO, Speed};
-use crate::span::{BitOffset, CompressedOffset, SpanId, UncompressedOffset};
+use crate::error::{Error, Result};
+use crate::inflate::MAX_RATIO;
+use crate::span::{SpanId, UncompressedOffset};
 use crate::tar::{EntryType, FileMetadata};
 use crate::ztoc::{Zinfo, Ztoc};
+use decoder::SpanDecoder;
+
+pub use reader::SpanReader;
 
 /// The most that is allocated before there is output to fill it.
 const MAX_RESERVED_LEN: u64 = 64 << 20;
@@ -115,33 +120,24 @@ fn inflate_from(
     wanted: Range<u64>,
     may_end_early: bool,
 ) -> Result<Vec<u8>> {
-    // With bits the checkpoint's own byte comes first and has already been looked at.
-    let (first, mut input) = match compressed.split_first() {
-        Some((&first, rest)) if checkpoint.bits != 0 => (first, rest),
-        _ => (0, compressed),
-    };
     let possible = (compressed.len() as u64).saturating_mul(MAX_RATIO);
     let len = (wanted.end - wanted.start).min(possible).min(MAX_RESERVED_LEN);
     let mut output = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
-    let mut decoder = GzipDecoder::resume(Speed::Fast, checkpoint, first);
+    let mut decoder = SpanDecoder::new(checkpoint, compressed);
     let mut done = 0_u64;
     while done < wanted.end {
-        let event = decoder.step(&mut input)?;
-        decoder.take_output(|bytes| {
+        let more = decoder.step(compressed, |bytes| {
             let place = |at: u64| {
                 usize::try_from(at.saturating_sub(done)).unwrap_or(usize::MAX).min(bytes.len())
             };
             output.extend_from_slice(&bytes[place(wanted.start)..place(wanted.end)]);
             done = done.saturating_add(bytes.len() as u64);
-        });
-        if event == Event::NeedInput {
-            if done >= wanted.end || (may_end_early && decoder.finish().is_ok()) {
+        })?;
+        if !more && done < wanted.end {
+            if may_end_early && decoder.may_end() {
                 break;
             }
-            // The checkpoint is where the zTOC says, which may be beyond what bits can be counted to.
-            let len = BitOffset::from(CompressedOffset(compressed.len() as u64));
-            let at = BitOffset(BitOffset::from(checkpoint.compressed).0.saturating_add(len.0));
-            return Err(Error::Gzip { kind: GzipError::Truncated("a span"), at });
+            return Err(decoder.truncated());
         }
     }
     Ok(output)

@@ -167,6 +167,12 @@ impl Inflater {
         self.output.pending_len()
     }
 
+    /// Bytes of memory held beside the value itself.
+    #[must_use]
+    pub const fn heap_memory(&self) -> usize {
+        self.output.capacity() + size_of::<BlockTables>()
+    }
+
     /// The last 32 KiB of output so far, taken or not, across streams.
     #[must_use]
     pub fn window(&self) -> Window {

@@ -56,6 +56,11 @@ impl OutputWindow {
         Window::ending_with(&self.buffer[self.end - WINDOW_LEN..self.end])
     }
 
+    /// Bytes of history and output that there is memory for.
+    pub(super) const fn capacity(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Bytes written and not yet handed out.
     pub(super) fn pending_len(&self) -> usize {
         self.end - self.taken

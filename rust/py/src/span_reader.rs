@@ -1,0 +1,81 @@
+//! `_core.SpanReader`: one verified span, inflated as far as someone has read.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
+use pyo3::types::PyBytes;
+use tocsin_core::extract;
+use tocsin_core::span::{SpanId, UncompressedOffset};
+
+use crate::buffer::Blob;
+use crate::ztoc::Ztoc;
+use crate::{errors, gate};
+
+/// One verified span, inflated as far as someone has read.
+#[pyclass(frozen, module = "tocsin._core")]
+#[derive(Debug)]
+pub(crate) struct SpanReader {
+    start: u64,
+    end: u64,
+    /// Nobody waits for it with the GIL, so whoever holds it may wait for the GIL.
+    reader: Mutex<extract::SpanReader<Blob>>,
+}
+
+impl SpanReader {
+    fn lock<'a>(&'a self, py: Python<'_>) -> MutexGuard<'a, extract::SpanReader<Blob>> {
+        self.reader.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl SpanReader {
+    #[new]
+    fn new(
+        py: Python<'_>,
+        ztoc: Bound<'_, Ztoc>,
+        span_id: u32,
+        compressed: Blob,
+    ) -> PyResult<Self> {
+        let ztoc = &ztoc.get().0;
+        let compressed = compressed.into_frozen(py)?;
+        let work = || extract::SpanReader::new(ztoc, SpanId(span_id), compressed);
+        let reader = gate::run(py, work)?;
+        Ok(Self { start: reader.start().0, end: reader.end().0, reader: Mutex::new(reader) })
+    }
+
+    fn read<'py>(&self, py: Python<'py>, start: u64, end: u64) -> PyResult<Bound<'py, PyBytes>> {
+        let wanted = UncompressedOffset(start)..UncompressedOffset(end);
+        // What is inflated is only copied, which is over sooner than the GIL is released.
+        if let Some(bytes) = self.lock(py).get(&wanted) {
+            return Ok(PyBytes::new(py, bytes));
+        }
+        gate::run(py, || {
+            let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            reader.inflate_to(wanted.end)
+        })?;
+        // Another thread may have failed further on meanwhile.
+        let outcome = self.lock(py).read(&wanted).map(|bytes| PyBytes::new(py, bytes));
+        outcome.map_err(|error| errors::to_python(py, &error))
+    }
+
+    #[getter]
+    fn start(&self) -> u64 {
+        self.start
+    }
+
+    #[getter]
+    fn end(&self) -> u64 {
+        self.end
+    }
+
+    #[getter]
+    fn inflated(&self, py: Python<'_>) -> usize {
+        self.lock(py).inflated_len()
+    }
+
+    #[getter]
+    fn memory(&self, py: Python<'_>) -> usize {
+        self.lock(py).memory()
+    }
+}
