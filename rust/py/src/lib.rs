@@ -11,6 +11,7 @@ mod errors;
 mod gate;
 mod indexer;
 mod span_reader;
+mod text;
 mod ztoc;
 
 /// The private module `tocsin._core`.

@@ -2,14 +2,14 @@
 
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyString};
 use tocsin_core::span::{SpanId, UncompressedOffset};
 use tocsin_core::tar::FileMetadata;
 use tocsin_core::ztoc::Zinfo;
 use tocsin_core::{extract, ztoc};
 
 use crate::buffer::Blob;
-use crate::{columns, gate};
+use crate::{columns, gate, text};
 
 /// A zTOC in memory.
 #[pyclass(frozen, module = "tocsin._core")]
@@ -93,6 +93,14 @@ impl Ztoc {
 
     fn names<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
         self.0.toc.iter().map(|entry| PyBytes::new(py, &entry.name)).collect()
+    }
+
+    fn clean_paths<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyString>>> {
+        self.0.toc.iter().map(|entry| text::decode(py, &entry.clean_name())).collect()
+    }
+
+    fn linknames<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        self.0.toc.iter().map(|entry| PyBytes::new(py, entry.link_target())).collect()
     }
 
     fn entry<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyDict>> {

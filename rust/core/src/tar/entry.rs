@@ -1,5 +1,7 @@
 //! One entry of a layer's tar, as a zTOC lists it.
 
+use std::borrow::Cow;
+
 /// What an entry is; the words are those the zTOC stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EntryType {
@@ -85,6 +87,34 @@ pub struct FileMetadata {
 }
 
 impl FileMetadata {
+    /// The name as a path from the root of the layer: no empty or `.` parts, and each `..` takes away
+    /// the part before it, if there is one. Empty for the root itself.
+    #[must_use]
+    pub fn clean_name(&self) -> Cow<'_, [u8]> {
+        let parts = || self.name.split(|byte| *byte == b'/');
+        if parts().all(|part| !matches!(part, b"" | b"." | b"..")) {
+            return Cow::Borrowed(&self.name);
+        }
+        let mut kept = Vec::new();
+        for part in parts() {
+            match part {
+                b"" | b"." => {}
+                b".." => _ = kept.pop(),
+                part => kept.push(part),
+            }
+        }
+        Cow::Owned(kept.join(&b'/'))
+    }
+
+    /// What a link points at, raw; empty for all that is no link, whatever its header says.
+    #[must_use]
+    pub fn link_target(&self) -> &[u8] {
+        match self.entry_type {
+            EntryType::HardLink | EntryType::SymLink => &self.linkname,
+            _ => &[],
+        }
+    }
+
     /// Whether the entry has an extended attribute, or marks its directory as opaque.
     #[must_use]
     pub fn needs_xattrs(&self) -> bool {
