@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -85,10 +85,8 @@ def _join(namespaces: list[str], rate: float, delay: float) -> None:
         now = time.monotonic()
         while waiting and waiting[0][0] <= now:
             _, _, side, frame = heapq.heappop(waiting)
-            try:
+            with suppress(OSError):
                 os.write(taps[side], frame)
-            except OSError:
-                pass
         timeout = waiting[0][0] - now if waiting else None
         for key, _ in selector.select(timeout):
             side = key.data
