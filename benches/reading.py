@@ -5,7 +5,7 @@
     python benches/reading.py --corpus .build/corpus
 
 ``remote``: docker-registry at one end of a link of 200 Mbit/s and 20 ms (`link`), and on bare
-loopback; an image of the corpus's layers, converted. One file of 10 KiB through ``tocsin.open`` in a
+loopback; an image of the corpus's layers, converted. One file of 10 KiB by ``tocsin.open`` in a
 process of its own, what it fetched, and ``skopeo copy`` of the whole image; a file of some 500 MB
 read from end to end beside a plain download of the same compressed bytes.
 
