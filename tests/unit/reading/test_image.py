@@ -1,0 +1,475 @@
+"""Of `tocsin.open`: what an image says, and bytes as ``tarfile`` and plain slices have them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import random
+import tarfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import tocsin
+from support import goldens, tarmaker
+from support.images import image_of, make_image, put_index
+from support.readable import SPAN, put_image, put_indexed, text
+from support.tarmaker import entry
+from tocsin.errors import (
+    FormatError,
+    NotFoundError,
+    PathError,
+    UnsupportedError,
+    VerificationError,
+)
+from tocsin.model.entry_path import clean_path
+from tocsin.model.media_types import OCI_LAYER, OCI_LAYER_GZIP
+from tocsin.stores.layout import OciLayout
+
+BIG = text(700_001)
+SMALL = b"NAME=small\n"
+
+
+@pytest.fixture(scope="module")
+def layers():
+    """Three tars: files, a change with whiteouts, and a later one."""
+    return (
+        tarmaker.tar(
+            entry("etc/", type=tarfile.DIRTYPE, mode=0o755),
+            entry("etc/os-release", SMALL, mode=0o644, uid=3, gid=4, mtime=1_700_000_000),
+            entry("etc/gone", b"old"),
+            entry("usr/big", BIG, mode=0o4755),
+            entry("usr/twin", type=tarfile.LNKTYPE, linkname="usr/big"),
+            entry("lib", type=tarfile.SYMTYPE, linkname="/usr"),
+            entry("dev/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
+            entry("empty"),
+            entry("run/p", type=tarfile.FIFOTYPE),
+            entry("x", b"1", pax={"SCHILY.xattr.user.k": "v", "mtime": "12.5"}),
+        ),
+        tarmaker.tar(
+            entry("etc/.wh.gone"),
+            entry("lib/new", b"behind the link"),
+            entry("usr/again", type=tarfile.LNKTYPE, linkname="usr/twin"),
+        ),
+        tarmaker.tar(entry("usr/big", b"upper")),
+    )
+
+
+@pytest.fixture(scope="module")
+def indexed(layers, tmp_path_factory):
+    return put_indexed(tmp_path_factory.mktemp("indexed"), *layers)
+
+
+@pytest.fixture
+def image(indexed):
+    with tocsin.open(indexed) as image:
+        yield image
+
+
+def test_open_when_indexed_then_ztocs_are_used(image):
+    # A hard link to another layer makes readers refuse a zTOC (soci-format 6.4), so there is none.
+    assert [layer.index_origin for layer in image.layers] == ["v2", "made", "v2"]
+    assert len(image.notes) == 1
+    assert image.config["os"] == "linux"
+
+
+def test_listdir_when_layers_are_merged_then_upper_wins(image):
+    assert image.listdir() == ["dev", "empty", "etc", "lib", "run", "usr", "x"]
+    assert image.listdir("etc") == ["os-release"]
+    assert image.listdir("lib/") == ["again", "big", "new", "twin"]
+
+
+def test_cat_when_links_lead_to_it_then_each_has_the_right_bytes(image):
+    assert image.cat("/usr/twin") == BIG
+    assert image.cat("lib/again") == BIG
+    assert image.cat("usr/big") == b"upper"
+    assert image.cat("lib/new") == b"behind the link"
+    assert image.cat("empty") == b""
+    assert image.stat("usr/twin").inode == image.stat("usr/again").inode
+
+
+def test_stat_when_asked_then_what_the_tar_says(image):
+    found = image.stat("etc/os-release")
+    assert (found.path, found.name, found.type) == ("/etc/os-release", "os-release", "file")
+    assert (found.size, found.mode, found.uid, found.gid) == (len(SMALL), 0o644, 3, 4)
+    assert found.mtime_ns == 1_700_000_000 * 10**9
+    assert image.stat("x").mtime_ns == 12_500_000_000
+    assert image.stat("x").xattrs == {"user.k": b"v"}
+    assert image.stat("usr/twin").mode == 0o4755
+    assert (image.lstat("lib").type, image.lstat("lib").linkname) == ("symlink", "/usr")
+    assert image.stat("lib").path == "/usr"
+    assert (image.stat("dev/null").devmajor, image.stat("dev/null").devminor) == (1, 3)
+    assert (image.stat("usr").mode, image.stat("usr").is_dir) == (0o755, True)
+    assert [found.name for found in image.ls("usr")] == ["again", "big", "new", "twin"]
+
+
+def test_paths_when_asked_then_like_os(image):
+    assert image.exists("lib/big")
+    assert not image.exists("etc/gone")
+    assert image.is_dir("lib")
+    assert image.is_file("lib/big")
+    assert not image.is_file("dev/null")
+    assert image.readlink("lib") == "/usr"
+    walked = list(image.walk())
+    assert walked[0] == ("/", ["dev", "etc", "run", "usr"], ["empty", "lib", "x"])
+    assert [top for top, _, _ in walked] == ["/", "/dev", "/etc", "/run", "/usr"]
+    assert list(image.walk("usr")) == [("/usr", [], ["again", "big", "new", "twin"])]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("/etc/*", ["/etc/os-release"]),
+        ("*", ["/dev", "/empty", "/etc", "/lib", "/run", "/usr", "/x"]),
+        ("e*", ["/empty", "/etc"]),
+        ("lib/t*", ["/lib/twin"]),
+        ("**/[bt]*", ["/usr/big", "/usr/twin"]),
+        ("usr/**", ["/usr/again", "/usr/big", "/usr/new", "/usr/twin"]),
+        ("**/null", ["/dev/null"]),
+        ("/usr/big", ["/usr/big"]),
+        ("usr?big", []),
+        ("nowhere/*", []),
+        ("x/*", []),
+    ],
+)
+def test_glob_when_pattern_then_names(image, pattern, found):
+    assert image.glob(pattern) == found
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("usr", "directory"),
+        ("dev/null", "special"),
+        ("run/p", "special"),
+        ("nope", "missing"),
+        ("x/y", "not_directory"),
+    ],
+)
+def test_open_when_no_file_then_path_error(image, path, reason):
+    with pytest.raises(PathError) as failed:
+        image.open(path)
+    assert failed.value.reason == reason
+
+
+def test_open_when_not_read_only_then_value_error(image):
+    for mode in ("r", "w", "wb", "r+b", "ab"):
+        with pytest.raises(ValueError, match="read only"):
+            image.open("x", mode)
+
+
+def test_file_when_used_then_a_real_file_object(image):
+    with image.open("usr/twin") as file:
+        assert isinstance(file, io.BufferedReader)
+        assert file.read(10) == BIG[:10]
+        assert file.seek(-7, os.SEEK_END) == len(BIG) - 7
+        assert file.read() == BIG[-7:]
+        assert file.read(1) == b""
+        file.seek(SPAN - 3)
+        assert file.read(6) == BIG[SPAN - 3 : SPAN + 3]
+        assert file.seek(5, os.SEEK_CUR) == SPAN + 8
+        assert file.seek(10**12) == 10**12
+        assert file.read(1) == b""
+        with pytest.raises(OSError, match="before the start"):
+            file.raw.seek(-1)
+        with pytest.raises(io.UnsupportedOperation, match="no file descriptor"):
+            file.fileno()
+        assert not file.writable()
+    with pytest.raises(ValueError, match="closed file"):
+        file.read()
+    with image.open("usr/twin", buffering=0) as raw:
+        buffer = bytearray(100)
+        assert raw.readinto(buffer) == 100
+        assert bytes(buffer) == BIG[:100]
+        assert raw.readall() == BIG[100:]
+    assert hashlib.file_digest(image.open("usr/twin"), "md5").digest() == hashlib.md5(BIG).digest()  # noqa: S324
+
+
+def test_file_when_text_is_wanted_then_text_io_wraps_it(image):
+    with io.TextIOWrapper(image.open("etc/os-release")) as lines:
+        assert list(lines) == ["NAME=small\n"]
+
+
+def test_read_when_at_random_then_slices(image):
+    rng = random.Random(7)  # noqa: S311 (no secret)
+    with image.open("usr/twin") as file:
+        for _ in range(300):
+            start = rng.randrange(len(BIG))
+            size = rng.choice([1, 100, 4096, 70_000, 300_000])
+            file.seek(start)
+            assert file.read(size) == BIG[start : start + size]
+    assert image.read_range("usr/twin", 5, 9) == BIG[5:9]
+    assert image.read_range("usr/twin", len(BIG) - 2, len(BIG) + 9) == BIG[-2:]
+
+
+@pytest.mark.parametrize("cache_size", [1, 100_000, 1 << 30])
+def test_read_when_cache_is_of_any_size_then_the_bytes_are_right(indexed, cache_size):
+    with tocsin.open(indexed, cache_size=cache_size) as image:
+        assert image.cat("usr/twin") == BIG
+        assert image.read_range("usr/twin", 300_000, 300_005) == BIG[300_000:300_005]
+        assert image.cat("usr/twin") == BIG
+
+
+def test_read_when_from_many_threads_then_each_span_is_fetched_once(indexed, layers):
+    with tocsin.open(indexed) as image:
+        image.tree  # noqa: B018 (so that only spans are counted below)
+        before = image.traffic.read
+        with ThreadPoolExecutor(64) as pool:
+            assert all(data == BIG for data in pool.map(lambda _: image.cat("usr/twin"), range(64)))
+        layer = image.layers[0].descriptor
+        # Neighbouring spans share a byte.
+        assert image.traffic.read - before <= layer.size + len(layers[0]) // SPAN + 2
+
+
+def test_read_when_one_small_file_then_only_its_spans_are_fetched(indexed):
+    with tocsin.open(indexed) as image:
+        image.tree  # noqa: B018 (as above)
+        before = image.traffic.read
+        assert image.cat("etc/os-release") == SMALL
+        spans = image.layers[0].spans.span_ids(0, 4096)
+        assert len(spans) == 1
+        assert image.traffic.read - before < image.layers[0].descriptor.size // 3
+
+
+def test_image_when_forked_then_both_read_on(image):
+    assert image.read_range("usr/twin", 0, 5) == BIG[:5]
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.write(write_end, hashlib.sha256(image.cat("usr/twin")).digest())
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.read(read_end, 32) == hashlib.sha256(BIG).digest()
+    os.close(read_end)
+    os.close(write_end)
+    assert image.cat("usr/twin") == BIG
+
+
+# Without zTOCs
+
+
+def test_open_when_not_indexed_then_made_on_the_fly_and_told(layers, tmp_path):
+    told = []
+    with tocsin.open(put_image(tmp_path, *layers), note=told.append) as image:
+        assert image.cat("usr/twin") == BIG
+        assert [layer.index_origin for layer in image.layers] == ["made"] * 3
+        assert len(told) == len(image.notes) == 3
+        assert all("has no ztoc" in note and "MiB were read" in note for note in told)
+
+
+def test_open_when_layers_are_plain_tars_then_read_too(layers, tmp_path):
+    with tocsin.open(put_image(tmp_path, *layers, compress=False)) as image:
+        assert image.cat("usr/twin") == BIG
+    with tocsin.open(put_indexed(tmp_path / "i", *layers, compress=False)) as image:
+        assert image.cat("usr/twin") == BIG
+
+
+def test_open_when_index_is_not_to_be_made_then_unsupported(layers, tmp_path):
+    said = r"has no ztoc, \d+ bytes .* make one with tocsin create"
+    with (
+        tocsin.open(put_image(tmp_path, *layers), index_missing=False) as image,
+        pytest.raises(UnsupportedError, match=said),
+    ):
+        image.listdir()
+
+
+def test_open_when_index_is_none_then_none_is_used(indexed):
+    with tocsin.open(indexed, index="none") as image:
+        assert image.cat("usr/twin") == BIG
+        assert {layer.index_origin for layer in image.layers} == {"made"}
+
+
+def test_open_when_index_is_named_then_that_one(layers, tmp_path):
+    plain = put_image(tmp_path, layers[0])
+    made = tocsin.create(plain, options=tocsin.IndexingOptions(min_layer_size=0))
+    [platform] = made.platforms
+    with tocsin.open(plain, index=str(platform.soci_index.digest)) as image:
+        assert {layer.index_origin for layer in image.layers} == {"given"}
+        assert image.cat("usr/twin") == BIG
+    with tocsin.open(plain) as image:
+        assert {layer.index_origin for layer in image.layers} == {"v1"}
+    with tocsin.open(plain, index="sha256:" + "0" * 64) as image, pytest.raises(NotFoundError):
+        image.listdir()
+    with pytest.raises(FormatError):
+        tocsin.open(plain, index="newest")
+
+
+def test_open_when_platforms_are_several_then_chosen(tmp_path):
+    with OciLayout(tmp_path, write=True) as store:
+        put_index(
+            store,
+            {p: make_image({"p": p.encode()}, platform=p) for p in ("linux/s390x", "linux/mips")},
+            "t",
+        )
+    with tocsin.open(f"oci:{tmp_path}:t", platform="linux/mips") as image:
+        assert image.cat("p") == b"linux/mips"
+    with pytest.raises(NotFoundError, match="there are: linux/s390x, linux/mips; choose one"):
+        tocsin.open(f"oci:{tmp_path}:t")
+    with pytest.raises(NotFoundError):
+        tocsin.open(f"oci:{tmp_path}:t", platform="linux/riscv64")
+
+
+@pytest.mark.parametrize("name", sorted({c["layer"] for c in goldens.expected()["built"]}))
+def test_cat_when_layer_is_golden_then_every_file_is_as_tarfile_has_it(name, tmp_path):
+    layer = goldens.layer(name)
+    compressed = layer[:2] == b"\x1f\x8b"
+    with OciLayout(tmp_path, write=True) as store:
+        image_of((layer, OCI_LAYER_GZIP if compressed else OCI_LAYER)).put(store, "t")
+    raw = gzip.decompress(layer) if compressed else layer
+    wanted = {}
+    with tarfile.open(fileobj=io.BytesIO(raw), encoding="utf-8", errors="surrogateescape") as tar:
+        for member in tar:
+            if member.isreg():
+                wanted[clean_path(member.name)] = tar.extractfile(member).read()
+    with tocsin.open(f"oci:{tmp_path}:t") as image:
+        files = [found.path for found in image.find() if found.is_file]
+        for path in files:
+            at = image.tree.find(path)[1]
+            named = image.layers[0].paths[at.entry]  # of a hard link: the file it was made of
+            assert image.cat(path) == wanted[named]
+    assert len(files) >= len(wanted) - 1  # one golden lists a name twice
+
+
+# What is wrong
+
+
+def spoil(path, at, value=None):
+    data = bytearray(path.read_bytes())
+    data[at] = data[at] ^ 1 if value is None else value
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def test_read_when_a_span_is_wrong_then_said_and_never_inflated(layers, tmp_path):
+    reference = put_indexed(tmp_path, *layers)
+    with tocsin.open(reference) as image:
+        layer = image.layers[0].descriptor
+        ids = image.layers[0].spans.span_ids(400_000, 400_001)
+        spoil(tmp_path / "blobs" / "sha256" / layer.digest.hex, layer.size // 2)
+        with pytest.raises(VerificationError, match=rf"{layer.digest.hex}: .*span \d+") as failed:
+            image.cat("usr/twin")
+        assert failed.value.expected != failed.value.actual
+        assert len(ids) == 1
+        assert image.cat("etc/os-release") == SMALL
+
+
+def test_open_when_ztoc_is_not_what_its_digest_says_then_not_used(layers, tmp_path):
+    reference = put_indexed(tmp_path, *layers)
+    with tocsin.open(reference) as image:
+        [found] = image._opener.indexes(image.descriptor, image.manifest, "auto")
+    ztoc = found.soci_index.ztocs[0]
+    spoil(tmp_path / "blobs" / "sha256" / ztoc.digest.hex, ztoc.size - 9)
+    with tocsin.open(reference) as image:
+        assert image.cat("usr/twin") == BIG
+        assert [layer.index_origin for layer in image.layers] == ["made", "made", "v2"]
+        assert any(f"ztoc {ztoc.digest} is not used" in note for note in image.notes)
+
+
+def test_open_when_a_layer_cannot_be_read_then_unsupported(tmp_path):
+    with OciLayout(tmp_path, write=True) as store:
+        image_of((b"x", "application/vnd.oci.image.layer.v1.tar+lz4")).put(store, "t")
+    with (
+        tocsin.open(f"oci:{tmp_path}:t") as image,
+        pytest.raises(UnsupportedError, match=r"tar\+lz4, which cannot be read"),
+    ):
+        image.listdir()
+
+
+def test_open_when_a_layer_is_no_tar_then_format_error(tmp_path):
+    with OciLayout(tmp_path, write=True) as store:
+        image_of((gzip.compress(b"x" * 2000), OCI_LAYER_GZIP)).put(store, "t")
+    with tocsin.open(f"oci:{tmp_path}:t") as image, pytest.raises(FormatError):
+        image.listdir()
+
+
+def test_open_when_names_are_hostile_then_they_stay_names(tmp_path):
+    odd = b"caf\xe9\xff".decode("utf-8", "surrogateescape")
+    long = "/".join(["n" * 200] * 20)
+    tar = tarmaker.tar(
+        entry("../../up", b"1"), entry("/abs", b"2"), entry(odd, b"3"), entry(long, b"4"),
+        entry("loop", type=tarfile.SYMTYPE, linkname="loop"),
+        entry("out", type=tarfile.SYMTYPE, linkname="../../../etc/passwd"),
+    )  # fmt: skip
+    with tocsin.open(put_image(tmp_path, tar)) as image:
+        assert image.cat("up") == b"1"
+        assert image.cat("/abs") == b"2"
+        assert image.cat(odd) == b"3"
+        assert image.cat(long) == b"4"
+        with pytest.raises(PathError, match="loop"):
+            image.cat("loop")
+        with pytest.raises(PathError, match="no such file"):
+            image.cat("out")
+
+
+def test_cat_when_hard_link_leads_nowhere_then_said(tmp_path):
+    tar = tarmaker.tar(entry("h", type=tarfile.LNKTYPE, linkname="gone"))
+    with (
+        tocsin.open(put_image(tmp_path, tar)) as image,
+        pytest.raises(PathError, match="hard link to gone, which the image has not"),
+    ):
+        image.cat("h")
+
+
+# The cache on disk
+
+
+def cached_files(directory):
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def test_cache_dir_when_used_again_then_nothing_is_fetched(indexed, tmp_path):
+    with tocsin.open(indexed, cache_dir=tmp_path) as image:
+        assert image.cat("usr/twin") == BIG
+    with tocsin.open(indexed, cache_dir=tmp_path) as image:
+        image.descriptor  # noqa: B018
+        before = image.traffic.read
+        assert image.cat("usr/twin") == BIG
+        sizes = sum(layer.descriptor.size for layer in image.layers)
+        assert image.traffic.read - before < 4000 < sizes  # the SOCI index alone
+
+
+@pytest.mark.parametrize("harm", ["spoilt", "short", "empty", "gone"])
+def test_cache_dir_when_tampered_with_then_it_heals(indexed, tmp_path, harm):
+    with tocsin.open(indexed, cache_dir=tmp_path) as image:
+        assert image.cat("usr/twin") == BIG
+    kept = {path: path.read_bytes() for path in cached_files(tmp_path)}
+    for path, data in kept.items():
+        if harm == "gone":
+            path.unlink()
+        else:
+            path.write_bytes({"spoilt": b"\0" * len(data), "short": data[:-1], "empty": b""}[harm])
+    for _ in range(2):
+        with tocsin.open(indexed, cache_dir=tmp_path) as image:
+            assert image.cat("usr/twin") == BIG
+    assert {path: path.read_bytes() for path in cached_files(tmp_path)} == kept
+
+
+def test_cache_dir_when_it_cannot_be_written_then_told_once(indexed, tmp_path):
+    place = tmp_path / "file"
+    place.write_bytes(b"")
+    with tocsin.open(indexed, cache_dir=place) as image:
+        assert image.cat("usr/twin") == BIG
+        assert sum("nothing more is kept" in note for note in image.notes) == 1
+
+
+def test_image_when_closed_while_fetching_then_nobody_hangs(indexed):
+    image = tocsin.open(indexed)
+    file = image.open("usr/twin")
+    file.read(1)
+    threads = [threading.Thread(target=image.close) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_config_when_read_then_json(image):
+    assert json.loads(json.dumps(image.config)) == image.config

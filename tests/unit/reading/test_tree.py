@@ -1,0 +1,219 @@
+"""Of `tocsin.reading.tree`: the OCI layer rules, told by what unpackers do."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tocsin.errors import PathError
+from tocsin.reading.tree import MAX_LINKS, Tree
+
+
+class Names:
+    """A layer given as lines: ``dir a``, ``reg a/f``, ``symlink l -> t``, ``hardlink h -> t``."""
+
+    def __init__(self, *lines: str) -> None:
+        self.paths: list[str] = []
+        self.types: list[bytes] = []
+        self.linknames: list[str] = []
+        for line in lines:
+            kind, _, rest = line.partition(" ")
+            path, _, target = rest.partition(" -> ")
+            self.paths.append(path)
+            self.types.append(kind.encode())
+            self.linknames.append(target)
+
+
+def shown(tree: Tree) -> list[str]:
+    return [path + ("/" if tree.is_directory(path) else "") for path, _ in tree.walk("")]
+
+
+def place(tree: Tree, path: str) -> tuple[int, int | None]:
+    """Return layer and entry of what is at a path, links not followed."""
+    _, node = tree.find(path, follow=False)
+    return node.layer, node.entry
+
+
+KEPT = ["etc/", "etc/a", "etc/b", "opt/", "opt/x/", "opt/x/f", "top"]
+
+BASE = Names("dir etc", "reg etc/a", "reg etc/b", "dir opt", "dir opt/x", "reg opt/x/f", "reg top")
+
+
+@pytest.mark.parametrize(
+    ("upper", "left"),
+    [
+        (["reg etc/c"], ["etc/", "etc/a", "etc/b", "etc/c", "opt/", "opt/x/", "opt/x/f", "top"]),
+        (["reg etc/.wh.a"], ["etc/", "etc/b", "opt/", "opt/x/", "opt/x/f", "top"]),
+        (["reg .wh.etc"], ["opt/", "opt/x/", "opt/x/f", "top"]),
+        (["reg .wh.missing"], KEPT),
+        (
+            ["dir etc", "reg etc/.wh..wh..opq", "reg etc/new"],
+            ["etc/", "etc/new", "opt/", "opt/x/", "opt/x/f", "top"],
+        ),
+        # What the layer itself brings stays, wherever its mark stands.
+        (
+            ["dir etc", "reg etc/new", "reg etc/.wh..wh..opq"],
+            ["etc/", "etc/new", "opt/", "opt/x/", "opt/x/f", "top"],
+        ),
+        (["reg etc/a", "reg etc/.wh.a"], KEPT),
+        (
+            ["reg opt/x/new", "reg opt/.wh..wh..opq"],
+            ["etc/", "etc/a", "etc/b", "opt/", "opt/x/", "opt/x/new", "top"],
+        ),
+        (["reg .wh..wh..opq"], []),
+        # A file in the place of a directory, and the other way round.
+        (["reg opt"], ["etc/", "etc/a", "etc/b", "opt", "top"]),
+        (["dir top", "reg top/f"], [*KEPT[:-1], "top/", "top/f"]),
+        (["symlink etc -> opt"], ["etc", "opt/", "opt/x/", "opt/x/f", "top"]),
+        # aufs' own marks are nobody's files.
+        (["reg .wh..wh.aufs", "dir .wh..wh.plnk"], KEPT),
+        # A directory again keeps what is in it.
+        (["dir etc"], KEPT),
+    ],
+)  # fmt: skip
+def test_tree_when_a_layer_is_applied_then_what_is_left(upper, left):
+    assert shown(Tree([BASE, Names(*upper)])) == left
+
+
+def test_tree_when_a_name_comes_again_then_the_upper_and_the_later_win():
+    tree = Tree([Names("reg a", "reg a", "dir d"), Names("dir d", "reg b", "reg b")])
+    assert (place(tree, "a"), place(tree, "b"), place(tree, "d")) == ((0, 1), (1, 2), (1, 0))
+
+
+def test_tree_when_file_becomes_directory_and_file_again_then_nothing_old_shows():
+    tree = Tree([Names("reg x"), Names("dir x", "reg x/f"), Names("reg x"), Names("dir x")])
+    assert shown(tree) == ["x/"]
+
+
+def test_tree_when_a_directory_stands_only_in_names_then_it_is_there():
+    tree = Tree([Names("reg usr/share/doc/f")])
+    assert shown(tree) == ["usr/", "usr/share/", "usr/share/doc/", "usr/share/doc/f"]
+    assert place(tree, "/usr/share") == (0, None)
+
+
+def test_tree_when_an_entry_goes_through_a_symlink_then_it_lands_behind_it():
+    base = Names("dir usr", "dir usr/lib", "symlink lib -> usr/lib", "symlink abs -> /usr/lib")
+    tree = Tree([base, Names("reg lib/x", "reg abs/y", "reg lib/deep/z")])
+    assert shown(tree) == [
+        "abs", "lib", "usr/", "usr/lib/", "usr/lib/deep/", "usr/lib/deep/z", "usr/lib/x",
+        "usr/lib/y",
+    ]  # fmt: skip
+    assert tree.find("lib/x")[0] == tree.find("/abs/../lib/x")[0] == "usr/lib/x"
+
+
+def test_tree_when_whiteout_is_behind_a_symlink_then_it_hides_what_is_there():
+    base = Names("dir usr", "dir usr/lib", "reg usr/lib/x", "symlink lib -> usr/lib")
+    assert shown(Tree([base, Names("reg lib/.wh.x")])) == ["lib", "usr/", "usr/lib/"]
+
+
+def test_tree_when_a_directory_replaces_a_symlink_then_its_whiteouts_are_its_own():
+    base = Names("dir usr", "reg usr/x", "symlink lib -> usr")
+    tree = Tree([base, Names("dir lib", "reg lib/.wh.x")])
+    assert shown(tree) == ["lib/", "usr/", "usr/x"]
+
+
+def test_tree_when_links_are_hard_then_they_are_one_file_also_across_layers():
+    tree = Tree([Names("reg a", "hardlink b -> a"), Names("hardlink c -> ./b", "reg a")])
+    assert place(tree, "b") == place(tree, "c") == (0, 0)
+    assert place(tree, "a") == (1, 1)
+    nodes = [tree.find(name)[1].inode for name in "abc"]
+    assert nodes[1] == nodes[2] != nodes[0]
+
+
+def test_tree_when_a_hard_link_leads_nowhere_then_it_is_an_entry_of_its_own():
+    tree = Tree([Names("hardlink b -> gone", "dir d", "hardlink e -> d", "hardlink s -> s")])
+    assert [place(tree, name) for name in "bes"] == [(0, 0), (0, 2), (0, 3)]
+
+
+def test_tree_when_a_hard_link_names_a_symlink_then_the_link_itself():
+    tree = Tree([Names("reg t", "symlink l -> t", "hardlink h -> l")])
+    assert place(tree, "h") == (0, 1)
+    assert tree.find("h")[0] == "t"
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("", ""),
+        ("/", ""),
+        (".", ""),
+        ("/../..", ""),
+        ("a/b/f", "a/b/f"),
+        ("/a//b/./f", "a/b/f"),
+        ("a/b/../b/f", "a/b/f"),
+        ("up/b/f", "a/b/f"),
+        ("a/b/rel", "a/f"),
+        ("a/b/out", "a/f"),
+        ("a/b/abs", "a/f"),
+        ("up/", "a"),
+        # Physical, as the kernel does it: the parent of where the link leads.
+        ("deep/../f", "a/f"),
+    ],
+)
+def test_find_when_path_is_odd_then_resolved_inside_the_image(path, found):
+    names = Names(
+        "dir a", "dir a/b", "reg a/b/f", "reg a/f", "symlink up -> a", "symlink a/b/rel -> ../f",
+        "symlink a/b/out -> ../../../../../a/f", "symlink a/b/abs -> /a/f", "symlink deep -> a/b",
+    )  # fmt: skip
+    assert Tree([names]).find(path)[0] == found
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("missing", "missing"),
+        ("a/missing", "missing"),
+        ("missing/../a", "missing"),
+        ("a/f/x", "not_directory"),
+        ("a/f/", "not_directory"),
+        ("a/f/..", "not_directory"),
+        ("self", "loop"),
+        ("one", "loop"),
+        ("self/x", "loop"),
+        ("dangling", "missing"),
+        ("empty", "missing"),
+    ],
+)
+def test_find_when_there_is_nothing_then_the_reason(path, reason):
+    names = Names(
+        "dir a", "reg a/f", "symlink self -> self", "symlink one -> two", "symlink two -> one",
+        "symlink dangling -> nowhere", "symlink empty -> ",
+    )  # fmt: skip
+    with pytest.raises(PathError) as failed:
+        Tree([names]).find(path)
+    assert (failed.value.path, failed.value.reason) == (path, reason)
+
+
+def test_find_when_links_are_many_then_as_many_as_linux_follows():
+    chain = [f"symlink l{n} -> l{n + 1}" for n in range(MAX_LINKS)]
+    tree = Tree([Names(*chain, f"reg l{MAX_LINKS}")])
+    assert tree.find("l0")[0] == f"l{MAX_LINKS}"
+    longer = Tree([Names("symlink start -> l0", *chain, f"reg l{MAX_LINKS}")])
+    with pytest.raises(PathError, match="more than 40 symbolic links"):
+        longer.find("start")
+    assert longer.find("start", follow=False)[0] == "start"
+
+
+def test_tree_when_directories_are_deep_then_without_recursion():
+    depth = sys.getrecursionlimit() + 500
+    path = "/".join(["d"] * depth)
+    tree = Tree([Names(f"reg {path}"), Names("reg .wh.d")])
+    assert shown(tree) == []
+    assert len(shown(Tree([Names(f"reg {path}")]))) == depth
+
+
+def test_tree_when_directories_are_absurdly_deep_then_refused():
+    with pytest.raises(PathError, match="directories inside each other") as failed:
+        Tree([Names("reg " + "/".join(["d"] * 5000))])
+    assert failed.value.reason == "depth"
+
+
+def test_tree_when_parents_loop_then_the_name_gives_way_to_a_directory():
+    tree = Tree([Names("symlink a -> b", "symlink b -> a"), Names("reg a/f")])
+    assert "f" in "".join(shown(tree))
+
+
+def test_children_when_no_directory_then_path_error():
+    with pytest.raises(PathError, match="/top: is not a directory"):
+        Tree([BASE]).children("top")
