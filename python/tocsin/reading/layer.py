@@ -16,6 +16,7 @@ from tocsin.errors import UnsupportedError, VerificationError
 from tocsin.model import columns
 from tocsin.model.entry_path import clean_path
 from tocsin.model.file_metadata import FileMetadata
+from tocsin.reading.stat import mtime_ns, xattrs_of
 from tocsin.reading.tar_header import BLOCK as _BLOCK
 from tocsin.reading.tar_header import name_and_size
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.reading.spans import CoreZtoc, LayerSpans
 
+_NO_XATTRS: dict[str, bytes] = {}
 _MAX_HEADER_SIZE = 4 << 20
 """Bytes of one entry's headers looked at; a GNU long name or PAX header of more is not believed."""
 
@@ -118,6 +120,13 @@ class Layer:
         """Return one entry with everything the tar says of it."""
         return FileMetadata.from_fields(self._ztoc.entry(index))
 
+    def times_and_xattrs(self, index: int) -> tuple[int, dict[str, bytes]]:
+        """Return what of `entry` is in no column: nanoseconds since 1970, extended attributes."""
+        fields = self._ztoc.entry(index)
+        time = cast("bytes", fields["mod_time"]).decode("ascii", "replace")
+        records = cast("dict[bytes, bytes]", fields["pax_records"])
+        return mtime_ns(time), xattrs_of(records) if records else _NO_XATTRS
+
     @property
     def spans(self) -> LayerSpans:
         """The bytes."""
@@ -202,6 +211,14 @@ class Layer:
         starts = np.zeros(len(offsets), dtype=np.int64)
         starts[order[1:]] = ends[:-1]
         return starts
+
+    @cached_property
+    def data_limits(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Where each file's data ends at the latest: where that of the next entry begins."""
+        limits = np.empty(self.entry_count, dtype=np.int64)
+        limits[self._order[:-1]] = self.files["uncompressed_offset"][self._order[1:]]
+        limits[self._order[-1:]] = self._ztoc.uncompressed_archive_size
+        return limits
 
     @cached_property
     def _order(self) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -11,13 +11,15 @@ import os
 
 BLOCK = 512
 
+_MOST_DIGITS = 19
+"""Of a number of 64 bits."""
 _TYPE = 156
 _REGULAR = b"0\0"
 _LONG_NAME = ord("L")
 _EXTENDED = ord("x")
 
 
-def name_and_size(headers: bytes) -> tuple[str, int] | None:
+def name_and_size(headers: bytes) -> tuple[str, int] | None:  # noqa: PLR0911 (each its own form)
     """Return the name of the regular file that `headers` announce, and its size in bytes.
 
     Args:
@@ -99,4 +101,4 @@ def _octal(field: bytes) -> int | None:
 
 
 def _decimal(digits: bytes) -> int | None:
-    return int(digits) if digits.isdigit() and len(digits) < 20 else None
+    return int(digits) if digits.isdigit() and len(digits) <= _MOST_DIGITS else None
