@@ -377,8 +377,7 @@ def _make_many(directory: str) -> None:
             info = tarfile.TarInfo(name)
             info.size = 20
             tar.addfile(info, io.BytesIO(b"%020d" % number))
-    noise = random.Random(2).randbytes(12 << 20)  # noqa: S311 (no small layer)
-    with tarfile.open(fileobj=out, mode="a") as tar:
+        noise = random.Random(2).randbytes(12 << 20)  # noqa: S311 (no small layer)
         info = tarfile.TarInfo("noise")
         info.size = len(noise)
         tar.addfile(info, io.BytesIO(noise))
