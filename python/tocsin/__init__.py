@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tocsin.indexing.ztoc import Ztoc
     from tocsin.model.columns import FILES_DTYPE, SPANS_DTYPE
     from tocsin.model.file_metadata import FileMetadata
+    from tocsin.reading.extract import ExtractResult, SkippedFile
     from tocsin.reading.image import Image, open  # noqa: A004 (as in gzip and tarfile)
     from tocsin.reading.stat import FileStat
     from tocsin.stores.metering import Traffic
@@ -47,6 +48,7 @@ __all__ = [
     "ConvertResult",
     "CopyResult",
     "CreateResult",
+    "ExtractResult",
     "FileMetadata",
     "FileStat",
     "FormatError",
@@ -60,6 +62,7 @@ __all__ = [
     "PlatformResult",
     "RegistryError",
     "RegistryOptions",
+    "SkippedFile",
     "TarError",
     "TocsinError",
     "Traffic",
@@ -106,6 +109,8 @@ _HOMES = {
     "PlatformResult": "tocsin.indexing.results",
     "FileMetadata": "tocsin.model.file_metadata",
     "Ztoc": "tocsin.indexing.ztoc",
+    "ExtractResult": "tocsin.reading.extract",
+    "SkippedFile": "tocsin.reading.extract",
     "FileStat": "tocsin.reading.stat",
     "Image": "tocsin.reading.image",
     "open": "tocsin.reading.image",
