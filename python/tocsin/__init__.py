@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tocsin.indexing.ztoc import Ztoc
     from tocsin.model.columns import FILES_DTYPE, SPANS_DTYPE
     from tocsin.model.file_metadata import FileMetadata
+    from tocsin.reading.extract import ExtractResult, SkippedFile
     from tocsin.reading.image import Image, open  # noqa: A004 (as in gzip and tarfile)
     from tocsin.reading.stat import FileStat
     from tocsin.stores.metering import Traffic
@@ -56,6 +57,7 @@ __all__ = [
     "ConvertResult",
     "CopyResult",
     "CreateResult",
+    "ExtractResult",
     "FileMetadata",
     "FileStat",
     "Finding",
@@ -74,6 +76,7 @@ __all__ = [
     "RegistryError",
     "RegistryOptions",
     "Severity",
+    "SkippedFile",
     "TarError",
     "TocsinError",
     "Traffic",
@@ -129,6 +132,8 @@ _HOMES = {
     "VerifyResult": "tocsin.indexing.verify_results",
     "FileMetadata": "tocsin.model.file_metadata",
     "Ztoc": "tocsin.indexing.ztoc",
+    "ExtractResult": "tocsin.reading.extract",
+    "SkippedFile": "tocsin.reading.extract",
     "FileStat": "tocsin.reading.stat",
     "Image": "tocsin.reading.image",
     "open": "tocsin.reading.image",

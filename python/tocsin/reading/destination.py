@@ -243,15 +243,17 @@ class Destination:
             raise
 
     def _drop_staged(self) -> None:
-        with suppress(OSError):
-            os.unlink(_STAGED, dir_fd=self._stage)
+        if self._stage >= 0:
+            with suppress(OSError):
+                os.unlink(_STAGED, dir_fd=self._stage)
 
     @contextmanager
     def _naming(self, path: str) -> Iterator[None]:
-        """Let an OSError raised inside say which file could not be made."""
+        """Let an OSError raised inside say which file could not be made, and drop the new one."""
         try:
             yield
         except OSError as error:
+            self._drop_staged()
             raise placed(error, self.shown(path)) from error
 
     def make_symlink(self, target: str, parent: str, name: str, metadata: Metadata) -> None:

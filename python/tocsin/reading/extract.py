@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tocsin.errors import PathError
+from tocsin.errors import PathError, TocsinError
 from tocsin.reading.destination import Destination, Metadata
 from tocsin.reading.layer_files import LayerFiles
 
@@ -34,7 +34,7 @@ _EMPTY = memoryview(b"")
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
+class SkippedFile:
     """Something that was not extracted.
 
     Attributes:
@@ -68,7 +68,7 @@ class ExtractResult:
     specials: int
     unchanged: int
     size: int
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[SkippedFile, ...]
     notes: tuple[str, ...]
     seconds: float
 
@@ -138,7 +138,7 @@ class _Extraction:
         self._absent: set[Node] = set()
         self._file_count = self._link_count = self._special_count = self._unchanged = 0
         self._size = self._done = self._told = self._total = 0
-        self._skipped: list[Skipped] = []
+        self._skipped: list[SkippedFile] = []
         self._notes: dict[str, list[str]] = {}
         self._note_counts: dict[str, int] = {}
 
@@ -184,8 +184,8 @@ class _Extraction:
         self._finish_directory("", node)
 
     def _finish_directory(self, path: str, node: Node) -> None:
-        if node.entry is None and path in self._old:
-            return  # no layer says anything of it
+        if node.entry is None and not path and path in self._old:
+            return  # no layer says anything of it, so it stays what its owner made it
         found = self._stat(node)
         self.destination.finish_directory(path, _metadata(found))
 
@@ -211,7 +211,7 @@ class _Extraction:
         reason = self._reason_against(kind, layer, entry)
         if reason:
             self._absent.add(node)
-            self._skipped.append(Skipped(self._shown(parent, name), reason))
+            self._skipped.append(SkippedFile(self._shown(parent, name), reason))
         elif parent in self._old and self._is_there(parent, name, node):
             self._unchanged += 1
         elif kind == b"symlink":
@@ -295,20 +295,25 @@ class _Extraction:
                 destination.put_bytes(content, parent, name, metadata(entry))
                 self._tell(len(content))
             else:
-                pieces = self._counted(files.stream(content), content.size)
+                shown = self._shown(parent, name)
+                pieces = self._counted(files.stream(content), content.size, shown)
                 destination.put_pieces(pieces, content.size, parent, name, metadata(entry))
         self._file_count += len(wanted)
         self._size += sum(sizes[entry] for entry, _, _ in wanted)
 
     def _counted(
-        self, pieces: Iterator[tuple[int, bytes]], size: int
+        self, pieces: Iterator[tuple[int, bytes]], size: int, shown: str
     ) -> Iterator[tuple[int, bytes]]:
         """Pass pieces on, and tell how far they are; holes count too."""
         before = 0
-        for at, piece in pieces:
-            yield at, piece
-            self._tell(at + len(piece) - before)
-            before = at + len(piece)
+        try:
+            for at, piece in pieces:
+                yield at, piece
+                self._tell(at + len(piece) - before)
+                before = at + len(piece)
+        except TocsinError as error:
+            error.add_note(f"at file {shown}")
+            raise
         self._tell(size - before)
 
     # -- words ---------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def _records(content: bytes) -> dict[bytes, bytes] | None:
         if content[at + length - 1 : at + length] != b"\n":
             return None
         key, equals, value = content[blank + 1 : at + length - 1].partition(b"=")
-        if not equals or key.startswith(b"GNU.") or key == b"hdrcharset":
+        if not equals or key.startswith(b"GNU."):
             return None
         records[key] = value
         at += length

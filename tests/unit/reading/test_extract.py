@@ -1,0 +1,540 @@
+"""Of `Image.extract`: what is on the disk afterwards, and what is not, as ``os`` tells it."""
+
+import errno
+import hashlib
+import os
+import stat
+import subprocess
+import tarfile
+
+import pytest
+
+import tocsin
+from support import tarmaker
+from support.disks import NOBODY, fill_up, unprivileged
+from support.layout_files import LayoutFiles
+from support.readable import put_image, put_indexed, text
+from support.tarmaker import entry
+from tocsin.errors import PathError, VerificationError
+from tocsin.reading.destination import Destination, Metadata
+
+DIR, LINK, HARD = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+BIG = text(3_000_000)
+ROOT = os.geteuid() == 0
+as_root = pytest.mark.skipif(not ROOT, reason="only root may")
+PLAIN = Metadata(0o644, os.geteuid(), os.getegid(), 5, {})
+
+
+def layer(*entries):
+    return tarmaker.tar(*entries)
+
+
+def opened(place, *tars, **options):
+    return tocsin.open(put_image(place / "layout", *tars), **options)
+
+
+def extracted(place, *tars, path="/", **options):
+    """Return the destination, and what extracting all of an image said."""
+    with opened(place, *tars) as image:
+        return place / "out", image.extract(path, place / "out", **options)
+
+
+def names_in(directory):
+    return sorted(os.fsencode(path.name) for path in directory.iterdir())
+
+
+def snapshot(top):
+    """Return what is below a directory: path → type and mode, owner, time, data or target."""
+    found = {}
+    for path in sorted(top.rglob("*")):
+        status = path.lstat()
+        data = (
+            str(path.readlink())
+            if path.is_symlink()
+            else path.read_bytes()
+            if path.is_file()
+            else status.st_rdev
+        )
+        found[str(path.relative_to(top))] = (status.st_mode, status.st_mtime_ns, data)
+    return found
+
+
+MIXED = layer(
+    entry("etc/", type=DIR, mode=0o750, mtime=1000),
+    entry("etc/conf", b"conf", mode=0o640, mtime=2000),
+    entry("etc/empty", mode=0o600, mtime=2001),
+    entry("usr/share/big", BIG, mode=0o755, mtime=3000, pax={"mtime": "3000.123456789"}),
+    entry("usr/twin", type=HARD, linkname="usr/share/big"),
+    entry("usr/link", type=LINK, linkname="../etc/conf", mode=0o777, mtime=4000),
+    entry("run/pipe", type=tarfile.FIFOTYPE, mode=0o620, mtime=5000),
+)
+TWICE = 2
+
+
+# -- what is there afterwards ------------------------------------------------------------------
+
+
+def test_extract_when_a_whole_image_then_everything_is_as_the_tar_says(place):
+    out, result = extracted(place, MIXED, layer(entry("etc/conf", b"upper", mode=0o4711, mtime=7)))
+    file, folder, link, pipe = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO
+    kept = 0o4711 if ROOT else 0o711
+    assert snapshot(out) == {
+        "etc": (folder | 0o750, 1000 * 10**9, 0),
+        "etc/conf": (file | kept, 7 * 10**9, b"upper"),
+        "etc/empty": (file | 0o600, 2001 * 10**9, b""),
+        "run": (folder | 0o755, 0, 0),
+        "run/pipe": (pipe | 0o620, 5000 * 10**9, 0),
+        "usr": (folder | 0o755, 0, 0),
+        "usr/link": (link | 0o777, 4000 * 10**9, "../etc/conf"),
+        "usr/share": (folder | 0o755, 0, 0),
+        "usr/share/big": (file | 0o755, 3000_123456789, BIG),
+        "usr/twin": (file | 0o755, 3000_123456789, BIG),
+    }
+    assert (out / "usr/twin").stat().st_ino == (out / "usr/share/big").stat().st_ino
+    assert (result.files, result.directories, result.links, result.specials) == (3, 5, 2, 1)
+    assert (result.size, result.unchanged, result.skipped) == (5 + len(BIG), 0, ())
+
+
+def test_extract_when_a_directory_then_it_becomes_the_destination(place):
+    out, result = extracted(place, MIXED, path="etc")
+    assert sorted(snapshot(out)) == ["conf", "empty"]
+    assert stat.S_IMODE(out.stat().st_mode) == 0o750
+    assert out.stat().st_mtime_ns == 1000 * 10**9
+    assert result.directories == 1
+
+
+def test_extract_when_a_link_to_a_directory_then_it_is_a_link_unless_a_slash_follows(place):
+    made = layer(entry("d/x", b"1"), entry("l", type=LINK, linkname="d"))
+    with opened(place, made) as image:
+        image.extract("l", place / "one")
+        image.extract("l/", place / "two")
+    assert str((place / "one").readlink()) == "d"
+    assert (place / "two/x").read_bytes() == b"1"
+
+
+def test_extract_when_first_name_is_outside_then_the_link_is_a_file(place):
+    out, result = extracted(place, MIXED, path="usr/twin")
+    assert out.read_bytes() == BIG
+    assert (out.stat().st_nlink, result.files, result.links) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_extract_when_one_file_then_it_goes_where_cp_puts_it(place, there):
+    if there:
+        (place / "out").mkdir()
+    out, result = extracted(place, MIXED, path="/etc/conf")
+    file = out / "conf" if there else out
+    assert file.read_bytes() == b"conf"
+    assert (stat.S_IMODE(file.stat().st_mode), file.stat().st_mtime) == (0o640, 2000)
+    assert sorted(p.name for p in (place / "out").glob("*")) == (["conf"] if there else [])
+    assert sorted(p.name for p in place.iterdir()) == ["layout", "out"]
+    assert result.files == 1
+
+
+def test_extract_when_nothing_is_there_then_path_error(place):
+    with opened(place, MIXED) as image, pytest.raises(PathError, match="no such file"):
+        image.extract("/nope", place / "out")
+    assert not (place / "out").exists()
+
+
+@as_root
+def test_extract_when_root_then_owners_are_the_images_also_of_links(place):
+    owned = {"uid": 1234, "gid": 4321}
+    made = layer(
+        entry("d/", type=DIR, mode=0o755, **owned),
+        entry("d/f", b"1", mode=0o6755, **owned),
+        entry("d/l", type=LINK, linkname="f", **owned),
+        entry("d/p", type=tarfile.FIFOTYPE, **owned),
+    )
+    out, _ = extracted(place, made)
+    for name in ("d", "d/f", "d/l", "d/p"):
+        status = (out / name).lstat()
+        assert (status.st_uid, status.st_gid) == (1234, 4321), name
+    assert stat.S_IMODE((out / "d/f").stat().st_mode) == 0o6755
+    with opened(place, made) as image:
+        result = image.extract("/", place / "mine", owners=False)
+    status = (place / "mine/d/f").stat()
+    assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (os.geteuid(), 0o755)
+    assert result.notes == (
+        "set-id bits, since the owner is another than in the image: not kept of /d/f",
+    )
+
+
+@as_root
+def test_extract_when_not_root_then_set_id_only_for_the_same_owner(place):
+    own = {"uid": NOBODY, "gid": os.getegid()}
+    with opened(
+        place, layer(entry("own", b"1", mode=0o6755, **own), entry("root", b"1", mode=0o4755))
+    ) as image:
+        assert image.layers
+        (place / "for").mkdir()
+        os.chown(place / "for", NOBODY, -1)
+        with unprivileged():
+            image.extract("/", place / "for/out")
+    assert stat.S_IMODE((place / "for/out/own").stat().st_mode) == 0o6755
+    assert stat.S_IMODE((place / "for/out/root").stat().st_mode) == 0o755
+
+
+@as_root
+def test_extract_when_not_root_then_directories_without_write_are_filled_and_completed(place):
+    made = layer(
+        entry("shut/", type=DIR, mode=0o555, mtime=9),
+        entry("shut/in/", type=DIR, mode=0, mtime=8),
+        entry("shut/in/f", b"1", mtime=7),
+    )
+    with opened(place, made) as image:
+        assert image.layers
+        (place / "for").mkdir()
+        os.chown(place / "for", NOBODY, -1)
+        with unprivileged():
+            image.extract("/", place / "for/out")
+        first = snapshot(place / "for/out")
+        (place / "for/out/shut/in/f").unlink()
+        with unprivileged():
+            image.extract("/", place / "for/out")
+    assert snapshot(place / "for/out") == first
+    assert stat.S_IMODE((place / "for/out/shut/in").stat().st_mode) == 0
+
+
+def test_extract_when_attributes_then_they_are_kept_or_noted(place, monkeypatch):
+    made = layer(
+        entry("d/", type=DIR, pax={"SCHILY.xattr.user.d": "dir"}),
+        entry("f", b"1", mode=0o400, pax={"SCHILY.xattr.user.a": "1", "SCHILY.xattr.user.b": ""}),
+    )
+    out, result = extracted(place, made)
+    if result.notes:
+        pytest.skip("no attributes on this file system")
+    assert {k: os.getxattr(out / "f", k) for k in os.listxattr(out / "f")} == {
+        "user.a": b"1",
+        "user.b": b"",
+    }
+    assert os.getxattr(out / "d", "user.d") == b"dir"
+
+    def refused(*_args, **_options):
+        raise OSError(errno.ENOTSUP, "no")
+
+    monkeypatch.setattr(os, "setxattr", refused)
+    with opened(place, made) as image:
+        result = image.extract("/", place / "again")
+    assert (place / "again/f").read_bytes() == b"1"
+    assert result.notes == (
+        "extended attribute 'user.a': operation not supported: not kept of /f",
+        "extended attribute 'user.b': operation not supported: not kept of /f",
+        "extended attribute 'user.d': operation not supported: not kept of /d",
+    )
+
+
+@as_root
+def test_extract_when_device_nodes_then_only_where_asked_for(place):
+    made = layer(
+        entry("dev/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3, mode=0o666, mtime=5),
+        entry("dev/twin", type=HARD, linkname="dev/null"),
+    )
+    out, result = extracted(place, made)
+    assert snapshot(out) == {"dev": (stat.S_IFDIR | 0o755, 0, 0)}
+    assert result.skipped == (
+        tocsin.SkippedFile("/dev/null", "is a device node, which must be asked for (devices)"),
+    )
+    with opened(place, made) as image:
+        try:
+            image.extract("/", place / "all", devices=True)
+        except PermissionError:
+            pytest.skip("this machine lets nobody make device nodes")
+        (place / "for").mkdir()
+        os.chown(place / "for", NOBODY, -1)
+        with unprivileged():
+            (skipped,) = image.extract("/dev/null", place / "for/out", devices=True).skipped
+    status = (place / "all/dev/null").lstat()
+    assert (status.st_mode, status.st_rdev) == (stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    assert (status.st_mtime, status.st_nlink) == (5, 2)
+    assert skipped.reason == "is a device node, which only root may make"
+
+
+# -- nothing outside ---------------------------------------------------------------------------
+
+
+def test_extract_when_the_image_leads_through_links_then_nothing_is_written_outside(place):
+    outside = place / "outside"
+    outside.mkdir()
+    (outside / "passwd").write_text("mine")
+    before = snapshot(outside)
+    up = "../" * 30
+    out, result = extracted(
+        place,
+        layer(
+            entry("a", type=LINK, linkname=str(outside)),
+            entry("a/passwd", b"evil"),
+            entry("b", type=LINK, linkname=f"{up}{outside}"),
+            entry("b/new", b"evil"),
+            entry("../../c", b"up"),
+            entry("/d", b"absolute"),
+            entry("e", type=HARD, linkname=f"{up}{outside}/passwd"),
+            entry("f", type=HARD, linkname="../../none"),
+            entry("g", type=LINK, linkname=str(outside / "passwd")),
+            entry("h", type=HARD, linkname="g"),
+        ),
+        layer(entry("g", b"file now")),
+        layer(entry("a/later", b"evil")),
+    )
+    assert snapshot(outside) == before
+    assert sorted(p.name for p in place.iterdir()) == ["layout", "out", "outside"]
+    assert (out / "c").read_bytes() == b"up"
+    assert (out / "d").read_bytes() == b"absolute"
+    assert str((out / "a").readlink()) == str(outside)
+    assert str((out / "h").readlink()) == str(outside / "passwd")
+    inside = out / str(outside).lstrip("/")
+    assert (inside / "passwd").read_bytes() == b"evil"
+    assert (inside / "later").read_bytes() == b"evil"
+    assert (out / "e").read_bytes() == b"evil"
+    assert [skipped.path for skipped in result.skipped] == ["/f"]
+
+
+def test_extract_when_links_are_at_the_destination_then_they_are_replaced_not_followed(place):
+    outside = place / "outside"
+    outside.mkdir()
+    (outside / "conf").write_text("mine")
+    before = snapshot(outside)
+    out = place / "out"
+    (out / "usr").mkdir(parents=True)
+    (out / "etc").symlink_to(outside)
+    (out / "usr/share").symlink_to(outside)
+    (out / "usr/twin").symlink_to(outside / "conf")
+    (out / "usr/link").symlink_to(outside)
+    (out / "run").write_text("a file")
+    extracted(place, MIXED)
+    assert snapshot(outside) == before
+    assert not (out / "etc").is_symlink()
+    assert (out / "etc/conf").read_bytes() == b"conf"
+    assert (out / "usr/twin").read_bytes() == BIG
+    assert str((out / "usr/link").readlink()) == "../etc/conf"
+    assert stat.S_ISFIFO((out / "run/pipe").lstat().st_mode)
+
+
+def test_extract_when_a_directory_is_in_a_files_place_then_it_stays_and_that_is_an_error(place):
+    (place / "out/etc/conf/mine").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError) as caught:
+        extracted(place, MIXED)
+    assert caught.value.filename == str(place / "out/etc/conf")
+    assert (place / "out/etc/conf/mine").is_dir()
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "a\0b", "n" * 256, "ü" * 128])
+def test_destination_when_given_no_name_then_error(tmp_path, name):
+    with Destination(tmp_path / "out", owners=False) as destination:
+        for make in (
+            lambda: destination.make_directory("", name),
+            lambda: destination.put_bytes(memoryview(b"1"), "", name, PLAIN),
+            lambda: destination.make_symlink("t", "", name, PLAIN),
+            lambda: destination.lstat("", name),
+        ):
+            with pytest.raises(OSError, match="extract what is beside it"):
+                make()
+        destination.put_bytes(memoryview(b"1"), "", "ü" * 127, PLAIN)
+    assert names_in(tmp_path) == [b"out"]
+    assert names_in(tmp_path / "out") == [("ü" * 127).encode()]
+
+
+@pytest.mark.parametrize("path", ["..", "../x", "d/../..", "l", "l/x", "f"])
+def test_destination_when_a_directory_is_none_then_error(tmp_path, path):
+    (tmp_path / "x").mkdir()
+    with Destination(tmp_path / "out", owners=False) as destination:
+        destination.make_directory("", "d")
+        destination.make_symlink("..", "", "l", PLAIN)
+        destination.put_bytes(memoryview(b"1"), "", "f", PLAIN)
+        with pytest.raises(OSError, match=r".+"):
+            destination.put_bytes(memoryview(b"1"), path, "evil", PLAIN)
+    assert names_in(tmp_path) == [b"out", b"x"]
+    assert not names_in(tmp_path / "x")
+
+
+def test_extract_when_names_are_too_long_for_a_file_system_then_the_error_says_which(place):
+    with pytest.raises(OSError, match="a name of 300 bytes, and 255 are the most") as caught:
+        extracted(place, layer(entry("d/" + "n" * 300, b"1")))
+    assert caught.value.errno == errno.ENAMETOOLONG
+    assert caught.value.filename == str(place / "out/d" / ("n" * 300))
+
+
+def test_extract_when_paths_are_longer_than_the_system_takes_then_they_are_extracted(place):
+    names = [f"{number:03}" + "d" * 200 for number in range(300)]
+    made = layer(entry("/".join([*names, "f"]), b"deep"), entry("e/g", b"flat"))
+    out, result = extracted(place, made)
+    fd = os.open(out, os.O_RDONLY)
+    for name in names:
+        below = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    file = os.open("f", os.O_RDONLY, dir_fd=fd)
+    assert os.read(file, 9) == b"deep"
+    os.close(file)
+    os.close(fd)
+    assert result.directories == len(names) + 2
+    # shutil of old Pythons cannot remove it.
+    subprocess.run(["rm", "-rf", out], check=True)  # noqa: S603, S607
+
+
+def test_extract_when_names_are_not_utf8_then_they_are_the_same_bytes(place):
+    out, _ = extracted(place, layer(entry("\udcff\udcfe/\udce4", b"1")))
+    assert names_in(out) == [b"\xff\xfe"]
+    assert names_in(out / "\udcff\udcfe") == [b"\xe4"]
+
+
+# -- again and again ---------------------------------------------------------------------------
+
+
+def test_extract_when_run_again_then_only_what_is_missing_is_fetched(place):
+    with tocsin.open(put_indexed(place / "layout", MIXED)) as image:
+        out = place / "out"
+        image.extract("/", out)
+        first = snapshot(out)
+    with tocsin.open(f"oci:{place}/layout:soci") as image:
+        assert image.tree
+        before = image.traffic
+        result = image.extract("/", out)
+        assert image.traffic == before
+        assert (result.files, result.links, result.unchanged, result.size) == (0, 0, 6, 0)
+        (out / "etc/conf").unlink()
+        (out / "etc/empty").write_text("other")
+        (out / "usr/link").unlink()
+        (out / "usr/link").symlink_to("elsewhere")
+        os.utime(out / "run/pipe", (1, 1))
+        result = image.extract("/", out)
+        assert (result.files, result.links, result.specials, result.unchanged) == (2, 1, 1, 2)
+        assert snapshot(out) == first
+        (out / "usr/share/big").unlink()
+        image.extract("/", out)
+    assert (out / "usr/share/big").stat().st_ino == (out / "usr/twin").stat().st_ino
+    assert snapshot(out) == first
+
+
+def test_extract_when_overwriting_then_everything_is_written_again(place):
+    extracted(place, MIXED)
+    conf = place / "out/etc/conf"
+    conf.write_bytes(b"CONF")
+    os.utime(conf, ns=(2000 * 10**9, 2000 * 10**9))
+    _, result = extracted(place, MIXED)
+    assert (conf.read_bytes(), result.files) == (b"CONF", 0)
+    _, result = extracted(place, MIXED, overwrite=True)
+    assert (conf.read_bytes(), result.files, result.unchanged) == (b"conf", 3, 0)
+
+
+@pytest.mark.parametrize("after", [1, 1_500_000, len(BIG)])
+def test_extract_when_stopped_then_no_half_file_and_the_next_run_completes_it(place, after):
+    class StopError(Exception):
+        pass
+
+    def progress(done, total):
+        if done >= after:
+            raise StopError
+
+    many = layer(*(entry(f"a/{number}", text(30_000, number)) for number in range(40)))
+    with opened(place, MIXED, many) as image:
+        with pytest.raises(StopError):
+            image.extract("/", place / "out", progress=progress)
+        assert not list((place / "out").glob(".tocsin*"))
+        image.extract("/", place / "whole")
+        for name, found in snapshot(place / "out").items():
+            if not stat.S_ISDIR(found[0]):
+                assert found == snapshot(place / "whole")[name]
+        image.extract("/", place / "out")
+    assert snapshot(place / "out") == snapshot(place / "whole")
+
+
+def test_extract_when_a_run_was_killed_then_what_it_left_is_removed(place):
+    out = place / "out"
+    left = out / ".tocsin-extract-0011223344556677"
+    left.mkdir(parents=True)
+    (left / "new").write_text("half")
+    with Destination(out, owners=False):
+        assert not left.exists()
+        (busy,) = out.iterdir()
+        with Destination(out, owners=False):
+            assert busy.exists()
+    assert not list(out.iterdir())
+
+
+def test_extract_when_it_tells_progress_then_from_nothing_to_all(place):
+    told = []
+    extracted(place, MIXED, progress=lambda done, total: told.append((done, total)))
+    assert told[0] == (0, 4 + len(BIG))
+    assert told[-1] == (4 + len(BIG),) * TWICE
+    assert told == sorted(told)
+    assert len(told) > TWICE
+
+
+@pytest.mark.parametrize("cache_size", [1, 1 << 20])
+def test_extract_when_the_cache_is_small_then_all_is_right(place, cache_size):
+    files = {f"d{number % 300}/f{number}": text(number * 7 % 5000, number) for number in range(900)}
+    tar = layer(*(entry(name, data) for name, data in files.items()), entry("big", BIG))
+    with tocsin.open(put_indexed(place / "layout", tar), cache_size=cache_size) as image:
+        image.extract("/", place / "out")
+    found = {str(p.relative_to(place / "out")): p for p in (place / "out").rglob("*")}
+    assert {name: p.read_bytes() for name, p in found.items() if p.is_file()} == {
+        **files,
+        "big": BIG,
+    }
+
+
+# -- what goes wrong ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("room", [0, 3, 1_000_000])
+def test_extract_when_the_disk_is_full_then_the_error_says_so_and_no_half_file(
+    place, monkeypatch, room
+):
+    with opened(place, MIXED) as image:
+        assert image.layers
+        fill_up(monkeypatch, room)
+        with pytest.raises(OSError, match="the disk is full") as caught:
+            image.extract("/", place / "out")
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename.startswith(f"{place}/out/")
+    names = {name for name, found in snapshot(place / "out").items() if stat.S_ISREG(found[0])}
+    assert names <= {"etc/conf", "etc/empty"}
+
+
+@as_root
+def test_extract_when_not_allowed_to_write_then_the_error_names_the_destination(place):
+    with opened(place, MIXED) as image:
+        assert image.layers
+        (place / "out").mkdir(mode=0o755)
+        with unprivileged(), pytest.raises(PermissionError, match="not allowed") as caught:
+            image.extract("/", place / "out")
+    assert caught.value.filename == str(place / "out")
+
+
+@as_root
+def test_extract_when_the_disk_is_tiny_then_the_error_says_so_and_what_is_there_is_whole(place):
+    out = place / "out"
+    out.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(out)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:  # noqa: S603
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    try:
+        with pytest.raises(OSError, match="the disk is full") as caught:
+            extracted(place, MIXED)
+        assert caught.value.filename in {str(out / "usr/share/big"), str(out / "usr/twin")}
+        assert (out / "etc/conf").read_bytes() == b"conf"
+        assert not list(out.rglob("big")) + list(out.rglob("twin"))
+        assert not list(out.glob(".tocsin*"))
+    finally:
+        subprocess.run(["umount", str(out)], check=True)  # noqa: S603, S607
+
+
+def test_extract_when_a_span_is_garbled_then_verification_error_names_the_file(place):
+    tar = layer(entry("a", text(1000)), entry("dir/big", text(2_000_000, 1)))
+    reference = put_indexed(place / "layout", tar)
+    manifest = LayoutFiles(place / "layout").image("plain")
+    digest = manifest["layers"][0]["digest"]
+    blob = place / "layout/blobs" / digest.replace(":", "/")
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 1
+    blob.chmod(0o644)
+    blob.write_bytes(data)
+    with tocsin.open(reference) as image, pytest.raises(VerificationError) as caught:
+        image.extract("/", place / "out")
+    assert caught.value.__notes__ == ["at file /dir/big"]
+    assert hashlib.sha256((place / "out/a").read_bytes()).digest() == (
+        hashlib.sha256(text(1000)).digest()
+    )
+    assert not (place / "out/dir/big").exists()
+    assert not list((place / "out").glob(".tocsin*"))
