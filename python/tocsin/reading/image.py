@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.reference import Reference
+    from tocsin.reading.extract import ExtractResult
     from tocsin.reading.layer import FileData, Layer
     from tocsin.reading.tree import Node
     from tocsin.stores.base import Store
@@ -373,6 +374,64 @@ class Image:
                 f"{path}: is no regular file but a {kind.decode()}", path=path, reason="special"
             )
         return node
+
+    def extract(
+        self,
+        path: str,
+        dest: str | os.PathLike[str],
+        *,
+        devices: bool = False,
+        overwrite: bool = False,
+        owners: bool | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ExtractResult:
+        """Put a file, or a directory with all that is below it, into a directory of this machine.
+
+        A directory becomes `dest` itself, made if missing: ``extract("/", "rootfs")``. So the same
+        call again goes on with what a killed one has begun. Anything else goes into `dest` under
+        its name if that is a directory, and otherwise becomes `dest`. A symbolic link, also one at
+        the end of `path`, is copied as such.
+
+        Nothing is written outside `dest`, whatever the image has in it or `dest` had before: no
+        link below it is followed. A file has its name only when it is complete, with mode, times,
+        extended attributes, holes and, for root, its owner; a file, link or special file that is
+        in the place already is replaced, a directory is not replaced by anything else. Files with
+        several names in what is extracted are hard links again.
+
+        Args:
+            path: in the image; a symbolic link at the end is not followed, unless a slash is after
+                it.
+            dest: the destination; the only path that may itself lead through links.
+            devices: whether root makes device nodes; else, and for others, they are skipped.
+            overwrite: whether files of the right size, time and type that are there already are
+                written again.
+            owners: whether files get the image's owners; by default if root asks. Without, set-id
+                bits are kept only of files whose owner is this user.
+            progress: called with the bytes of files done and of all, now and then; to stop, it may
+                raise what it likes, which is passed on.
+
+        Raises:
+            PathError: nothing is at `path`.
+            OSError: a file cannot be made; ``filename`` says which.
+            VerificationError: data is not what the zTOC was made from; a note says of which file.
+                The files made before stay, as after any other error.
+        """
+        # Here, since reading single files does without.
+        from tocsin.reading.extract import extract  # noqa: PLC0415
+
+        return extract(
+            self,
+            path,
+            dest,
+            devices=devices,
+            overwrite=overwrite,
+            owners=owners,
+            progress=progress,
+        )
+
+    def stat_of_node(self, path: str, node: Node) -> FileStat:
+        """Return what is at `path`, as `tree` gave both."""
+        return self._stat(path, node)
 
     def file_data(self, node: Node) -> tuple[Layer, FileData]:
         """Return where the data of a regular file is, given what `tree` has of it.

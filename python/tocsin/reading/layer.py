@@ -10,20 +10,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from tocsin.errors import UnsupportedError, VerificationError
 from tocsin.model import columns
 from tocsin.model.entry_path import clean_path
 from tocsin.model.file_metadata import FileMetadata
+from tocsin.reading.stat import mtime_ns, xattrs_of
+from tocsin.reading.tar_header import BLOCK as _BLOCK
+from tocsin.reading.tar_header import name_and_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
-
     from tocsin.model.descriptor import Descriptor
     from tocsin.reading.spans import CoreZtoc, LayerSpans
 
-_BLOCK = 512
+_NO_XATTRS: dict[str, bytes] = {}
 _MAX_HEADER_SIZE = 4 << 20
 """Bytes of one entry's headers looked at; a GNU long name or PAX header of more is not believed."""
 
@@ -117,6 +120,13 @@ class Layer:
         """Return one entry with everything the tar says of it."""
         return FileMetadata.from_fields(self._ztoc.entry(index))
 
+    def times_and_xattrs(self, index: int) -> tuple[int, dict[str, bytes]]:
+        """Return what of `entry` is in no column: nanoseconds since 1970, extended attributes."""
+        fields = self._ztoc.entry(index)
+        time = cast("bytes", fields["mod_time"]).decode("ascii", "replace")
+        records = cast("dict[bytes, bytes]", fields["pax_records"])
+        return mtime_ns(time), xattrs_of(records) if records else _NO_XATTRS
+
     @property
     def spans(self) -> LayerSpans:
         """The bytes."""
@@ -186,36 +196,103 @@ class Layer:
     # -- the header before a file --------------------------------------------------------------
 
     @cached_property
-    def _order(self) -> tuple[dict[int, int], list[int]]:
-        """Return where each entry stands in the layer, and the entries in that order."""
-        order: list[int] = self.files["uncompressed_offset"].argsort(kind="stable").tolist()
-        return {index: place for place, index in enumerate(order)}, order
+    def header_starts(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Where the headers before each file's data begin, as bytes of the uncompressed layer.
 
-    def _header_start(self, index: int) -> int:
-        """Return where the headers of an entry begin: where the entry before it ends."""
-        places, order = self._order
-        place = places[index]
-        if place == 0:
-            return 0
-        before = order[place - 1]
-        known = self._data.get(before)
-        offset = int(self.files["uncompressed_offset"][before])
-        size = self.sizes[before]
-        if known is not None:
-            size = sum(extent.size for extent in known.extents)
-        end = offset + size + (-size % _BLOCK)
-        at = int(self.files["uncompressed_offset"][index])
-        if end <= at - _BLOCK:
-            return end
-        # The entry before is sparse: the layer holds less of it than its size says.
-        size = sum(extent.size for extent in self.data(before).extents)
-        return offset + size + (-size % _BLOCK)
+        That is where the entry before it ends; what lies there is known only when it has been read,
+        since of a sparse file, whose size is not what the layer holds, the end is a guess.
+        """
+        files = self.files
+        offsets = files["uncompressed_offset"]
+        # Links and devices may have a size, but no data.
+        held = np.where(files["type"] == b"reg", files["uncompressed_size"], 0)
+        order = self._order
+        ends = (offsets + held + (-held % _BLOCK))[order]
+        starts = np.zeros(len(offsets), dtype=np.int64)
+        starts[order[1:]] = ends[:-1]
+        return starts
+
+    @cached_property
+    def data_limits(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Where each file's data ends at the latest: where that of the next entry begins."""
+        limits = np.empty(self.entry_count, dtype=np.int64)
+        limits[self._order[:-1]] = self.files["uncompressed_offset"][self._order[1:]]
+        limits[self._order[-1:]] = self._ztoc.uncompressed_archive_size
+        return limits
+
+    @cached_property
+    def _order(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Entries in the order of their data."""
+        return self.files["uncompressed_offset"].argsort(kind="stable")
+
+    @cached_property
+    def _places(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Where in `_order` each entry is."""
+        places = np.empty(self.entry_count, dtype=np.int64)
+        places[self._order] = np.arange(self.entry_count)
+        return places
+
+    def announces(self, headers: bytes, index: int) -> bool:
+        """Return whether `headers` are, at a quick look, those of a file that is not sparse.
+
+        If not, `data` must look again, and says what is wrong, if anything is.
+        """
+        found = name_and_size(headers)
+        if found is None or found[1] != self.sizes[index]:
+            return False
+        path = self.paths[index]
+        return found[0] == path or clean_path(found[0]) == path
 
     def _look_up(self, index: int) -> FileData:
+        start = int(self.header_starts[index])
+        try:
+            return self._look_at(index, start)
+        except VerificationError:
+            # Is the entry before sparse? Then it ends earlier than its size says, and its headers
+            # tell where.
+            self._look_at_those_before(index)
+            exact = self._start_after(index)
+            if exact == start:
+                raise
+        return self._look_at(index, exact)
+
+    def _look_at_those_before(self, index: int) -> None:
+        """Learn what the files just before `index` hold, as far back as that is not known.
+
+        Back to the first whose headers are where they should be; so a run of sparse files is read
+        once, and a zTOC that lies costs a look or two.
+        """
+        unknown: list[int] = []
+        for place in range(int(self._places[index]) - 1, -1, -1):
+            before = int(self._order[place])
+            if self.types[before] != b"reg" or before in self._data:
+                break
+            try:
+                self._data[before] = self._look_at(before, int(self.header_starts[before]))
+                break
+            except VerificationError:
+                unknown.append(before)
+        for before in reversed(unknown):
+            try:
+                self._data[before] = self._look_at(before, self._start_after(before))
+            except VerificationError:
+                return  # whoever asked has an error of its own to tell
+
+    def _start_after(self, index: int) -> int:
+        """Return where the headers of `index` begin, given what is known of the entry before."""
+        place = int(self._places[index])
+        before = int(self._order[place - 1]) if place else -1
+        known = self._data.get(before)
+        if known is None:
+            return int(self.header_starts[index])
+        held = sum(extent.size for extent in known.extents)
+        return int(self.files["uncompressed_offset"][before]) + held + (-held % _BLOCK)
+
+    def _look_at(self, index: int, start: int) -> FileData:
+        """Return what the headers say that begin at uncompressed byte `start`."""
         offset = int(self.files["uncompressed_offset"][index])
         size = self.sizes[index]
         path = self.paths[index]
-        start = self._header_start(index)
         place = f"layer {self.descriptor.digest}: {path}: header at uncompressed byte {start}"
         if not _BLOCK <= offset - start <= _MAX_HEADER_SIZE:
             raise VerificationError(

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 
 class BlobRanges:
-    """Ranges of a layer's blob.
+    """Ranges of a layer's blob, in any order.
 
     Args:
         store: gives the Store that holds it; asked each time, since a fork makes another one.
         layer: the blob.
     """
+
+    in_order = False
 
     def __init__(self, store: Callable[[], Store], layer: Descriptor) -> None:
         self._store = store
@@ -44,6 +46,8 @@ class BytesRanges:
         name: how messages call it.
         data: the layer as stored.
     """
+
+    in_order = False
 
     def __init__(self, name: str, data: bytes) -> None:
         self.name = name
@@ -72,6 +76,8 @@ class StreamRanges:
         name: how messages call it.
         unpack: starts the stream of uncompressed bytes.
     """
+
+    in_order = True
 
     def __init__(self, name: str, unpack: Unpacked) -> None:
         self.name = name

@@ -42,10 +42,13 @@ class RangeSource(Protocol):
 
     Attributes:
         name: how messages call it.
+        in_order: whether bytes further back cost reading all before them again.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102 (in the class docstring)
+    @property
+    def in_order(self) -> bool: ...  # noqa: D102 (in the class docstring)
 
     def read(self, start: int, end: int) -> bytes:
         """Return bytes ``[start, end)`` of the layer as stored, exactly so many, unverified.
@@ -72,6 +75,11 @@ class SpanCache:
         self._spans: OrderedDict[tuple[int, int], tuple[_core.SpanReader, int]] = OrderedDict()
         self._used = 0
         forget_after_fork(self)
+
+    @property
+    def size(self) -> int:
+        """Bytes kept at most."""
+        return self._size
 
     def get(self, key: tuple[int, int]) -> _core.SpanReader | None:
         """Return a span that is here."""
@@ -189,10 +197,26 @@ class LayerSpans:
             return data
         return b"".join(self._read_many(spans, start, end))
 
-    def read_ahead(self, start: int, end: int) -> None:
-        """Have the spans of ``[start, end)`` fetched and inflated, without waiting for them."""
+    def read_ahead(self, start: int, end: int, *, until: int | None = None) -> None:
+        """Have the spans of ``[start, end)`` fetched and inflated, without waiting for them.
+
+        Args:
+            start: uncompressed byte.
+            end: the same; its span is fetched whole, and inflated
+            until: this far, where more of it will be read.
+        """
         if start < end:
-            self._launch(self._span_ids(start, end), end)
+            self._launch(self._span_ids(start, end), until or end)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether spans had better be asked for one after the other."""
+        return self._source.in_order
+
+    @property
+    def cache_size(self) -> int:
+        """Bytes of spans kept in memory, of all layers together."""
+        return self._cache.size
 
     def stream(self, start: int, end: int) -> Iterator[bytes]:
         """Give uncompressed bytes ``[start, end)`` span by span, the next ones on their way."""
@@ -250,11 +274,13 @@ class LayerSpans:
                 here = self._cache.get((id(self), span_id)) is not None
                 if not here and span_id not in self._flying:
                     wanted[span_id] = self._flying[span_id] = Future()
+        groups = list(self._groups(list(wanted)))
         pool = self._fetchers.pool()
-        for group in self._groups(list(wanted)):
-            futures = {span_id: wanted[span_id] for span_id in group}
+        # Of a stream, threads beside each other would each want it from another place.
+        for together in [groups] if self._source.in_order else [[group] for group in groups]:
+            futures = {span_id: wanted[span_id] for group in together for span_id in group}
             try:
-                task = pool.submit(self._fetch, group, futures, end)
+                task = pool.submit(self._fetch_groups, together, futures, end)
             except RuntimeError:  # the pool has been shut down
                 self._fail(futures, ValueError("the image is closed"))
             else:
@@ -264,6 +290,12 @@ class LayerSpans:
         """Tell who waits for a task that never ran."""
         if task.cancelled():
             self._fail(futures, ValueError("the image is closed"))
+
+    def _fetch_groups(
+        self, groups: list[range], futures: dict[int, Future[_core.SpanReader]], end: int
+    ) -> None:
+        for group in groups:
+            self._fetch(group, {n: futures[n] for n in group}, end)
 
     def _groups(self, spans: list[int]) -> Iterator[range]:
         """Yield runs of neighbours of `MAX_REQUEST_SIZE` bytes at most, or of one span."""

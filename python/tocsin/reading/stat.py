@@ -111,14 +111,19 @@ def stat_of(path: str, entry: FileMetadata, *, inode: int, layer: int) -> FileSt
         linkname=entry.linkname if kind == "symlink" else "",
         devmajor=entry.devmajor,
         devminor=entry.devminor,
-        xattrs={
-            key.removeprefix(_XATTR).decode("utf-8", "surrogateescape"): value
-            for key, value in entry.pax_records.items()
-            if key.startswith(_XATTR)
-        },
+        xattrs=xattrs_of(entry.pax_records),
         inode=inode,
         layer=layer,
     )
+
+
+def xattrs_of(pax_records: Mapping[bytes, bytes]) -> dict[str, bytes]:
+    """Return the extended attributes among the PAX records of an entry."""
+    return {
+        key.removeprefix(_XATTR).decode("utf-8", "surrogateescape"): value
+        for key, value in pax_records.items()
+        if key.startswith(_XATTR)
+    }
 
 
 def _size(kind: str, entry: FileMetadata) -> int:

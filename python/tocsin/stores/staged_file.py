@@ -32,6 +32,12 @@ _ADVICE = {
 }
 
 
+def placed(error: OSError, path: str | Path) -> OSError:
+    """Return `error` naming `path` and saying what to do about it; of the same class."""
+    message = _ADVICE.get(error.errno or 0) or error.strerror
+    return OSError(error.errno, message, str(path))
+
+
 @contextmanager
 def place_in_errors(path: Path) -> Iterator[None]:
     """Let an OSError raised inside name `path` and say what to do about it.
@@ -42,10 +48,9 @@ def place_in_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0)
-        if advice is None and error.filename is not None:
+        if error.errno not in _ADVICE and error.filename is not None:
             raise
-        raise OSError(error.errno, advice or error.strerror, str(path)) from error
+        raise placed(error, path) from error
 
 
 class StagedFile:

@@ -1,0 +1,364 @@
+"""Files of an image, put into a directory of this machine: what ``Image.extract`` does.
+
+Names come from the merged tree, and directories, links and special files are made in its order;
+data comes layer by layer, in the layers' order; hard links and the times of directories come last.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tocsin.errors import PathError
+from tocsin.reading.destination import Destination, Metadata
+from tocsin.reading.layer_files import LayerFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tocsin.reading.image import Image
+    from tocsin.reading.layer import Layer
+    from tocsin.reading.stat import FileStat
+    from tocsin.reading.tree import Node
+
+_SPECIAL = {b"char": stat.S_IFCHR, b"block": stat.S_IFBLK, b"fifo": stat.S_IFIFO}
+_TELL = 1 << 20
+"""Bytes between two calls of `progress`."""
+_NAMED = 3
+"""Paths that a note names."""
+_EMPTY = memoryview(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something that was not extracted.
+
+    Attributes:
+        path: absolute, in the image.
+        reason: why not.
+    """
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractResult:
+    """What `Image.extract` did.
+
+    Attributes:
+        files: regular files written.
+        directories: directories made or completed.
+        links: symbolic links, and names more of what has one already (hard links), made.
+        specials: fifos and device nodes made.
+        unchanged: files, links and special files that were there already, as the image has them.
+        size: bytes of the files written, holes included.
+        skipped: what was not extracted.
+        notes: what could not be kept of files that were, such as attributes, in sentences.
+        seconds: how long it took.
+    """
+
+    files: int
+    directories: int
+    links: int
+    specials: int
+    unchanged: int
+    size: int
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+def extract(
+    image: Image,
+    path: str,
+    dest: str | os.PathLike[str],
+    *,
+    devices: bool = False,
+    overwrite: bool = False,
+    owners: bool | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ExtractResult:
+    """Do what `Image.extract` says."""
+    begun = time.monotonic()
+    tree = image.tree
+    top, node = tree.find(path, follow=False)
+    root = Path(dest)
+    run = _Extraction(image, devices=devices, overwrite=overwrite, progress=progress)
+    name = ""
+    if not tree.is_directory(top):
+        # As cp does: into a directory that is there, else under a name of its own.
+        if root.is_dir():
+            name = top.rpartition("/")[2]
+        else:
+            root, name = root.parent, root.name
+    owned = os.geteuid() == 0 if owners is None else owners
+    with Destination(root, owners=owned, note=run.note) as run.destination:
+        if name:
+            run.one(name, top, node)
+        else:
+            run.all_below(top, node)
+    return run.result(time.monotonic() - begun)
+
+
+class _Extraction:
+    """One run."""
+
+    destination: Destination
+
+    def __init__(
+        self,
+        image: Image,
+        *,
+        devices: bool,
+        overwrite: bool,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._image = image
+        self._devices = devices
+        self._overwrite = overwrite
+        self._progress = progress
+        # Paths in the destination, each as (directory, name); a path in the image is only needed
+        # for words, and then _top is put before it.
+        self._top = ""
+        self._one: str | None = None
+        """The path in the image, where only one thing is extracted, perhaps to another name."""
+        self._old: set[str] = set()
+        """Directories that were there before, so that there may be something in them."""
+        self._directories: list[tuple[str, Node]] = []
+        self._files: dict[int, list[tuple[int, str, str]]] = {}
+        """By layer: entry, directory, name."""
+        self._first: dict[Node, tuple[str, str]] = {}
+        """Where each file is put first; its other names become hard links to that."""
+        self._more: list[tuple[tuple[str, str], str, str]] = []
+        self._absent: set[Node] = set()
+        self._file_count = self._link_count = self._special_count = self._unchanged = 0
+        self._size = self._done = self._told = self._total = 0
+        self._skipped: list[Skipped] = []
+        self._notes: dict[str, list[str]] = {}
+        self._note_counts: dict[str, int] = {}
+
+    # -- what to do ----------------------------------------------------------------------------
+
+    def one(self, name: str, path: str, node: Node) -> None:
+        """Extract something that is no directory, to this name in the destination."""
+        self._one = path
+        self._old.add("")
+        self._plan("", name, node)
+        self._write_files()
+
+    def all_below(self, top: str, node: Node) -> None:
+        """Extract what a directory holds; it becomes the destination itself."""
+        tree, make_directory = self._image.tree, self.destination.make_directory
+        self._top = top
+        self._directories.append(("", node))
+        if not self.destination.root_is_new:
+            self._old.add("")
+        todo = [("", top)]
+        while todo:
+            at, full = todo.pop()
+            for name, child in tree.children(full).items():
+                below = f"{full}/{name}" if full else name
+                if not tree.is_directory(below):
+                    self._plan(at, name, child)
+                    continue
+                path = f"{at}/{name}" if at else name
+                if not make_directory(at, name):
+                    self._old.add(path)
+                self._directories.append((path, child))
+                todo.append((path, below))
+        self._write_files()
+        for first, parent, name in self._more:
+            if self.destination.make_link(first, parent, name):
+                self._link_count += 1
+            else:
+                self._unchanged += 1
+        # What a directory holds changes its time, so the innermost come first.
+        for path, child in reversed(self._directories[1:]):
+            self._finish_directory(path, child)
+        self.destination.remove_stage()
+        self._finish_directory("", node)
+
+    def _finish_directory(self, path: str, node: Node) -> None:
+        if node.entry is None and path in self._old:
+            return  # no layer says anything of it
+        found = self._stat(node)
+        self.destination.finish_directory(path, _metadata(found))
+
+    def _plan(self, parent: str, name: str, node: Node) -> None:
+        """Make what is no regular file, and put those down for later."""
+        first = self._first.setdefault(node, (parent, name))
+        if first != (parent, name):
+            if node not in self._absent:
+                self._more.append((first, parent, name))
+            return
+        entry = node.entry
+        assert entry is not None  # noqa: S101 (only directories have none)
+        layer = self._image.layers[node.layer]
+        kind = layer.types[entry]
+        if kind == b"reg":
+            self._total += layer.sizes[entry]
+            if parent in self._old and self._is_there(parent, name, node):
+                self._unchanged += 1
+                self._done += layer.sizes[entry]
+            else:
+                self._files.setdefault(node.layer, []).append((entry, parent, name))
+            return
+        reason = self._reason_against(kind, layer, entry)
+        if reason:
+            self._absent.add(node)
+            self._skipped.append(Skipped(self._shown(parent, name), reason))
+        elif parent in self._old and self._is_there(parent, name, node):
+            self._unchanged += 1
+        elif kind == b"symlink":
+            found = self._stat(node)
+            self.destination.make_symlink(found.linkname, parent, name, _metadata(found))
+            self._link_count += 1
+        else:
+            found = self._stat(node)
+            device = self._device(found, parent, name)
+            self.destination.make_node(_SPECIAL[kind], device, parent, name, _metadata(found))
+            self._special_count += 1
+
+    def _reason_against(self, kind: bytes, layer: Layer, entry: int) -> str:
+        if kind == b"hardlink":
+            return f"is a hard link to {layer.linknames[entry]}, which the image has not"
+        if kind in (b"char", b"block"):
+            if os.geteuid() != 0:
+                return "is a device node, which only root may make"
+            if not self._devices:
+                return "is a device node, which must be asked for (devices)"
+        return ""
+
+    def _device(self, found: FileStat, parent: str, name: str) -> int:
+        try:
+            return os.makedev(found.devmajor, found.devminor)
+        except (OverflowError, ValueError):
+            shown = self._shown(parent, name)
+            raise PathError(
+                f"{shown}: there is no device {found.devmajor}:{found.devminor}",
+                path=shown,
+                reason="special",
+            ) from None
+
+    def _is_there(self, parent: str, name: str, node: Node) -> bool:
+        """Return whether an earlier run has put the same there: it does so only when complete."""
+        there = None if self._overwrite else self.destination.lstat(parent, name)
+        if there is None:
+            return False
+        found = self._stat(node)
+        if (there.st_mtime_ns, stat.S_IFMT(there.st_mode)) != (
+            found.mtime_ns,
+            stat.S_IFMT(found.st_mode),
+        ):
+            return False
+        if found.is_file:
+            return there.st_size == found.size
+        if found.is_symlink:
+            return self.destination.readlink(parent, name) == found.linkname
+        return found.type == "fifo" or there.st_rdev == self._device(found, parent, name)
+
+    # -- data ----------------------------------------------------------------------------------
+
+    def _write_files(self) -> None:
+        self._tell(0)
+        for number, wanted in sorted(self._files.items()):
+            self._write_layer(self._image.layers[number], wanted)
+        self._tell(0)
+
+    def _write_layer(self, layer: Layer, wanted: list[tuple[int, str, str]]) -> None:
+        destination = self.destination
+        # Lists, since taking single numbers out of arrays takes longer than all of these.
+        modes = layer.files["mode"].tolist()
+        uids, gids = layer.files["uid"].tolist(), layer.files["gid"].tolist()
+        sizes = layer.sizes
+
+        def metadata(entry: int) -> Metadata:
+            mode = stat.S_IMODE(modes[entry])
+            return Metadata(mode, uids[entry], gids[entry], *layer.times_and_xattrs(entry))
+
+        full = []
+        for row in wanted:
+            entry, parent, name = row
+            if sizes[entry]:
+                full.append(row)
+            else:
+                destination.put_bytes(_EMPTY, parent, name, metadata(entry))
+        files = LayerFiles(layer, [entry for entry, _, _ in full])
+        for place, content in files:
+            entry, parent, name = full[place]
+            if isinstance(content, memoryview):
+                destination.put_bytes(content, parent, name, metadata(entry))
+                self._tell(len(content))
+            else:
+                pieces = self._counted(files.stream(content), content.size)
+                destination.put_pieces(pieces, content.size, parent, name, metadata(entry))
+        self._file_count += len(wanted)
+        self._size += sum(sizes[entry] for entry, _, _ in wanted)
+
+    def _counted(
+        self, pieces: Iterator[tuple[int, bytes]], size: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """Pass pieces on, and tell how far they are; holes count too."""
+        before = 0
+        for at, piece in pieces:
+            yield at, piece
+            self._tell(at + len(piece) - before)
+            before = at + len(piece)
+        self._tell(size - before)
+
+    # -- words ---------------------------------------------------------------------------------
+
+    def note(self, what: str, path: str) -> None:
+        """Take note of what could not be kept of a file."""
+        paths = self._notes.setdefault(what, [])
+        if len(paths) < _NAMED:
+            paths.append(self._shown("", path))
+        self._note_counts[what] = self._note_counts.get(what, 0) + 1
+
+    def result(self, seconds: float) -> ExtractResult:
+        """Return what was done."""
+        return ExtractResult(
+            files=self._file_count,
+            directories=len(self._directories),
+            links=self._link_count,
+            specials=self._special_count,
+            unchanged=self._unchanged,
+            size=self._size,
+            skipped=tuple(self._skipped),
+            notes=tuple(
+                f"{what}: not kept of {_listed(paths, self._note_counts[what])}"
+                for what, paths in self._notes.items()
+            ),
+            seconds=seconds,
+        )
+
+    def _tell(self, size: int) -> None:
+        """Count bytes as done, and say so now and then, at the beginning and at the end."""
+        self._done += size
+        if self._progress is not None and (not size or self._done - self._told >= _TELL):
+            self._told = self._done
+            self._progress(self._done, self._total)
+
+    def _shown(self, parent: str, name: str) -> str:
+        """Return how the image calls a path of the destination."""
+        if self._one is not None:
+            return f"/{self._one}"
+        return "/" + "/".join(part for part in (self._top, parent, name) if part)
+
+    def _stat(self, node: Node) -> FileStat:
+        """Return what the image says of a file, whatever its name."""
+        return self._image.stat_of_node("", node)
+
+
+def _metadata(found: FileStat) -> Metadata:
+    return Metadata(found.mode, found.uid, found.gid, found.mtime_ns, found.xattrs)
+
+
+def _listed(paths: list[str], count: int) -> str:
+    more = count - len(paths)
+    return ", ".join(paths) + (f" and {more} more" if more else "")
