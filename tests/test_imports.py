@@ -99,6 +99,7 @@ def test_core_stub_when_read_then_it_imports_nothing_of_ours():
 
 FOREIGN = {
     "numpy": {"indexing", "model", "reading"},
+    "fsspec": {"reading"},
     "requests": {"stores"},
     "click": {"cli"},
     "rich": {"cli"},

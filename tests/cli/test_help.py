@@ -117,8 +117,9 @@ def test_completion_knows_commands():
     assert done.stdout.decode().split() == ["plain,convert", "plain,copy"]
 
 
-def test_help_imports_nothing_heavy():
-    done = python("-X", "importtime", "-m", "tocsin", "create", "--help")
+@pytest.mark.parametrize("command", ["create", "cp", "find"])
+def test_help_imports_nothing_heavy(command):
+    done = python("-X", "importtime", "-m", "tocsin", command, "--help")
     imported = {line.rpartition(b"|")[2].strip() for line in done.stderr.splitlines()}
     assert b"click" in imported
     assert not imported & {

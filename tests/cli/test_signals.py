@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import time
-from pathlib import Path
 
 import pytest
 
 from support.cli_inputs import endless_layer, put_endless_image
-from support.cli_process import TIMEOUT, TOCSIN, environment, start
+from support.cli_process import TOCSIN, environment, start
+from support.cli_signals import at_work, stopped, wait_for
 
 GIBIBYTES = 64
 """Of a layer that takes many seconds; a command that came to its end would return 0."""
@@ -20,33 +18,6 @@ def endless(tmp_path_factory):
     path = tmp_path_factory.mktemp("endless") / "layer.tar.gz"
     path.write_bytes(endless_layer(GIBIBYTES))
     return path
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, "the command did not get to work"
-        time.sleep(0.01)
-
-
-def stopped(process, number):
-    """Send a signal; return the code the process ended with and its last words."""
-    process.send_signal(number)
-    _, words = process.communicate(timeout=TIMEOUT)
-    return process.returncode, words.decode()
-
-
-def at_work(process, seconds=0.5):
-    """Wait until a process has used the processor so long that it is in the middle of a layer."""
-
-    def used():
-        fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2]
-        user, system = fields.split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-    until = used() + seconds
-    wait_for(lambda: process.poll() is not None or used() > until)
-    assert process.poll() is None
 
 
 def content(directory):

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from tocsin.indexing.verify_results import Severity
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tocsin.indexing.copy_image import CopyResult
     from tocsin.indexing.coverage import (
         ImageCoverage,
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.file_metadata import FileMetadata
     from tocsin.model.platform import Platform
+    from tocsin.reading.extract import ExtractResult
+    from tocsin.reading.stat import FileStat
     from tocsin.stores.metering import Traffic
     from tocsin.stores.soci_indexes import FoundIndex
 
@@ -278,6 +282,45 @@ def entry_document(entry: FileMetadata, spans: range) -> Document:
         "devmajor": entry.devmajor,
         "devminor": entry.devminor,
         "pax_records": {_text(key): _text(value) for key, value in entry.pax_records.items()},
+    }
+
+
+def file_document(file: FileStat, layers: Sequence[Descriptor]) -> Document:
+    """One path of an image: as `FileStat`, with the digest of its layer for ``layer``."""
+    return {
+        "path": file.path,
+        "type": file.type,
+        "size": file.size,
+        "mode": file.mode,
+        "uid": file.uid,
+        "gid": file.gid,
+        "uname": file.uname,
+        "gname": file.gname,
+        "mtime_ns": file.mtime_ns,
+        "linkname": file.linkname,
+        "devmajor": file.devmajor,
+        "devminor": file.devminor,
+        "xattrs": {name: _text(value) for name, value in file.xattrs.items()},
+        "inode": file.inode,
+        "layer": str(layers[file.layer].digest) if layers else None,
+    }
+
+
+def extract_document(image: str, path: str, destination: str, result: ExtractResult) -> Document:
+    """``image``, ``path``, ``destination``, then as `ExtractResult`."""
+    return {
+        "image": image,
+        "path": path,
+        "destination": destination,
+        "files": result.files,
+        "directories": result.directories,
+        "links": result.links,
+        "specials": result.specials,
+        "unchanged": result.unchanged,
+        "size": result.size,
+        "skipped": [{"path": each.path, "reason": each.reason} for each in result.skipped],
+        "notes": list(result.notes),
+        "seconds": round(result.seconds, 3),
     }
 
 

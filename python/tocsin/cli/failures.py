@@ -12,6 +12,7 @@ from tocsin.errors import (
     AuthError,
     FormatError,
     NotFoundError,
+    PathError,
     RegistryError,
     TocsinError,
     UnsupportedError,
@@ -103,6 +104,8 @@ def _code_of(error: TocsinError) -> int:
     match error:
         case FormatError(what="reference"):
             return exit_codes.USAGE
+        case PathError(reason="directory" | "special" | "loop" | "depth"):
+            return exit_codes.FAILED  # it is there, but not what was asked for
         case NotFoundError():
             return exit_codes.NOT_FOUND
         case UnsupportedError():

@@ -133,7 +133,7 @@ def indexing_options(command: _Command) -> _Command:
         )
         return command(options=options, **others)
 
-    return cast("_Command", _decorated(with_options, _INDEXING))
+    return cast("_Command", decorated(with_options, _INDEXING))
 
 
 _REGISTRY = (
@@ -203,7 +203,7 @@ def registry_options(command: _Command) -> _Command:
             )
         return command(registry=registry, **others)
 
-    return cast("_Command", _decorated(with_registry, _REGISTRY))
+    return cast("_Command", decorated(with_registry, _REGISTRY))
 
 
 def _password() -> str:
@@ -223,6 +223,16 @@ _OUTPUT = (
 )
 
 
+def quiet_option(command: _Command) -> _Command:
+    """Give a command whose result is bytes ``--quiet``, which it gets as ``output``."""
+
+    @functools.wraps(command)
+    def with_output(*, quiet: bool, **others: Any) -> Any:  # noqa: ANN401
+        return command(output=Output(quiet=quiet), **others)
+
+    return cast("_Command", decorated(with_output, _OUTPUT[1:]))
+
+
 def output_options(command: _Command) -> _Command:
     """Give a command ``--json`` and ``--quiet``, which it gets as ``output``."""
 
@@ -230,10 +240,11 @@ def output_options(command: _Command) -> _Command:
     def with_output(*, json: bool, quiet: bool, **others: Any) -> Any:  # noqa: ANN401
         return command(output=Output(json=json, quiet=quiet), **others)
 
-    return cast("_Command", _decorated(with_output, _OUTPUT))
+    return cast("_Command", decorated(with_output, _OUTPUT))
 
 
-def _decorated(function: Any, options: tuple[Callable[[Any], Any], ...]) -> Any:  # noqa: ANN401
+def decorated(function: Any, options: tuple[Callable[[Any], Any], ...]) -> Any:  # noqa: ANN401
+    """Return a command with `options`, in the order of its help."""
     for option in reversed(options):
         function = option(function)
     return function

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import click
 from tocsin.errors import FormatError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tocsin.model.platform import Platform
     from tocsin.model.reference import Reference
 
@@ -52,6 +55,49 @@ def reference(text: str) -> Reference:
     if isinstance(found, RegistryReference):
         _refuse_path(text)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An image, or a path in one.
+
+    Attributes:
+        reference: of the image.
+        path: ``None`` when only the image was named.
+    """
+
+    reference: Reference
+    path: str | None
+
+
+def place(text: str) -> Place:
+    """Return the place that ``IMAGE`` or ``IMAGE:/PATH`` names."""
+    from tocsin.model.reference import split_path  # noqa: PLC0415
+
+    image, path = split_path(text)
+    return Place(reference(image), path)
+
+
+def index_choice(text: str) -> str:
+    """Return ``auto``, ``none`` or the digest of a SOCI index."""
+    from tocsin.model.digest import Digest  # noqa: PLC0415
+
+    if text not in ("auto", "none"):
+        try:
+            Digest.parse(text)
+        except FormatError as error:
+            raise click.BadParameter(f"wanted auto, none or a digest: {error}") from None
+    return text
+
+
+def size_test(text: str) -> Callable[[int], bool]:
+    """Return the test that ``+SIZE``, ``-SIZE`` or ``SIZE`` means: more, less, exactly."""
+    wanted = size(text.lstrip("+-") if text[1:2] not in ("+", "-") else text)
+    if text.startswith("+"):
+        return lambda found: found > wanted
+    if text.startswith("-"):
+        return lambda found: found < wanted
+    return lambda found: found == wanted
 
 
 def client_certificate(text: str) -> Path | tuple[Path, Path]:

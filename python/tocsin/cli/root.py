@@ -24,6 +24,11 @@ def _print_version(context: click.Context, _parameter: click.Parameter, asked: b
         "convert": "tocsin.cli.convert",
         "copy": "tocsin.cli.copy",
         "info": "tocsin.cli.info",
+        "ls": "tocsin.cli.ls",
+        "cat": "tocsin.cli.cat",
+        "cp": "tocsin.cli.cp",
+        "find": "tocsin.cli.find",
+        "stat": "tocsin.cli.stat",
         "verify": "tocsin.cli.verify",
         "ztoc": "tocsin.cli.ztoc",
         "index": "tocsin.cli.index",
@@ -47,7 +52,7 @@ def root(*, debug: bool) -> None:
     """Make container images start before they have arrived.
 
     Makes SOCI indexes of container images, byte for byte as the reference tool does, in one pass
-    over each layer, without root, Docker or containerd.
+    over each layer, without root, Docker or containerd; reads single files of images by them.
 
     Images are named as skopeo and podman name them:
       [docker://]HOST/REPO:TAG  an image in a registry
@@ -60,6 +65,7 @@ def root(*, debug: bool) -> None:
       tocsin convert ghcr.io/team/app:1 ghcr.io/team/app:1-soci
       tocsin info ghcr.io/team/app:1-soci
       tocsin verify ghcr.io/team/app:1-soci
+      tocsin cat ghcr.io/team/app:1 /etc/os-release
       tocsin ztoc build layer.tar.gz -o layer.ztoc
 
     Results go to stdout, with --json as one document; words go to stderr.

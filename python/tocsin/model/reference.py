@@ -7,8 +7,8 @@
 ``docker-archive:FILE[:name]``    what ``docker save`` writes; also ``docker-archive:FILE:@N``
 ================================  =========================================================
 
-As in skopeo, the first ``:`` ends a path. Source: containers/image transports and
-distribution/reference grammar.
+As in skopeo, the first ``:`` ends a path. A place inside an image is written
+``IMAGE:/PATH``. Source: containers/image transports and distribution/reference grammar.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _REF_NAME = re.compile(
 )
 _LAYOUT_DIGEST = re.compile(r"([^:]+)@(sha256:[^:]*)")
 _TRANSPORT = re.compile(r"(?:dir|containers-storage|docker-daemon|ostree|sif|tarball|https?):")
+_PREFIX = re.compile(r"(?:docker://|oci:|oci-archive:|docker-archive:)?")
 _MAX_NAME_LEN = 255
 _MAX_REF_NAME_LEN = 1024
 
@@ -169,6 +170,20 @@ def parse_reference(text: str) -> Reference:
     if text.startswith((".", "/", "~")):
         raise _refuse(text, "a directory is written oci:DIR, an archive oci-archive:FILE")
     return parse_registry_name(text)
+
+
+def split_path(text: str) -> tuple[str, str | None]:
+    """Return the reference and the path inside the image that ``IMAGE:/PATH`` spells.
+
+    After the transport no reference holds ``:/``, so the first one always ends it, though a path
+    may hold more.
+
+    Returns:
+        (reference, path): unparsed; the path begins with ``/``, or is ``None`` where there is none.
+    """
+    prefix = _PREFIX.match(text)
+    end = text.find(":/", prefix.end() if prefix is not None else 0)
+    return (text, None) if end < 0 else (text[:end], text[end + 1 :])
 
 
 def parse_registry_name(text: str) -> RegistryReference:

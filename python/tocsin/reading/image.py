@@ -353,6 +353,28 @@ class Image:
         layer, data = self._file(path)
         return layer.read(data, max(0, start), end)
 
+    def regular_file(self, path: str) -> Node:
+        """Return what `tree` has of a regular file, for `file_data`; nothing is read.
+
+        Raises:
+            PathError: no such file, or not a regular one.
+        """
+        _, node = self.tree.find(path)
+        kind = self._type(node)
+        if kind == b"dir":
+            raise PathError(f"{path}: is a directory", path=path, reason="directory")
+        if kind == b"hardlink":
+            raise PathError(
+                f"{path}: is a hard link to {self._linkname(node)}, which the image has not",
+                path=path,
+                reason="missing",
+            )
+        if kind != b"reg":
+            raise PathError(
+                f"{path}: is no regular file but a {kind.decode()}", path=path, reason="special"
+            )
+        return node
+
     def extract(
         self,
         path: str,
@@ -469,21 +491,7 @@ class Image:
         return stat_of(f"/{path}", entry, inode=node.inode, layer=node.layer)
 
     def _file(self, path: str) -> tuple[Layer, FileData]:
-        _, node = self.tree.find(path)
-        kind = self._type(node)
-        if kind == b"dir":
-            raise PathError(f"{path}: is a directory", path=path, reason="directory")
-        if kind == b"hardlink":
-            raise PathError(
-                f"{path}: is a hard link to {self._linkname(node)}, which the image has not",
-                path=path,
-                reason="missing",
-            )
-        if kind != b"reg":
-            raise PathError(
-                f"{path}: is no regular file but a {kind.decode()}", path=path, reason="special"
-            )
-        return self.file_data(node)
+        return self.file_data(self.regular_file(path))
 
     def _linkname(self, node: Node) -> str:
         assert node.entry is not None  # noqa: S101 (a link has an entry)

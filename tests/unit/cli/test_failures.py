@@ -18,6 +18,7 @@ CODES = {
     errors.ConflictError: exit_codes.FAILED,
     errors.UnsupportedError: exit_codes.UNSUPPORTED,
     errors.NotFoundError: exit_codes.NOT_FOUND,
+    errors.PathError: exit_codes.NOT_FOUND,
     errors.RegistryError: exit_codes.REGISTRY,
     errors.AuthError: exit_codes.REGISTRY,
 }
@@ -28,6 +29,8 @@ def make(kind, message):
         return kind(message, what="thing")
     if issubclass(kind, errors.VerificationError):
         return kind(message, expected="a", actual="b")
+    if issubclass(kind, errors.PathError):
+        return kind(message, path="/x", reason="missing")
     return kind(message)
 
 
@@ -40,6 +43,21 @@ def test_every_kind_of_error_has_its_code():
     assert kinds == set(CODES)
     for kind, code in CODES.items():
         assert explain(make(kind, "x")).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("missing", exit_codes.NOT_FOUND),
+        ("not_directory", exit_codes.NOT_FOUND),
+        ("directory", exit_codes.FAILED),
+        ("special", exit_codes.FAILED),
+        ("loop", exit_codes.FAILED),
+        ("depth", exit_codes.FAILED),
+    ],
+)
+def test_a_path_that_is_there_but_not_as_wanted_is_bad_input(reason, code):
+    assert explain(errors.PathError("x", path="/x", reason=reason)).exit_code == code
 
 
 def test_a_wrong_reference_is_wrong_usage():

@@ -11,6 +11,7 @@ from tocsin.model.reference import (
     RegistryReference,
     check_ref_name,
     parse_reference,
+    split_path,
 )
 
 DIGEST = Digest("a" * 64)
@@ -112,3 +113,24 @@ def test_selector_when_both_tag_and_digest_are_given_then_the_digest_decides():
 def test_check_ref_name_when_name_is_very_long_then_it_is_refused():
     with pytest.raises(FormatError):
         check_ref_name("x" * 2000)
+
+
+@pytest.mark.parametrize(
+    ("text", "image", "path"),
+    [
+        ("r.io/a:1:/etc/x", "r.io/a:1", "/etc/x"),
+        ("r.io:5000/a:/etc/x", "r.io:5000/a", "/etc/x"),
+        (f"docker://r.io/a@{DIGEST}:/", f"docker://r.io/a@{DIGEST}", "/"),
+        ("oci:/abs/dir:t:/p", "oci:/abs/dir:t", "/p"),
+        ("oci:/abs/dir:/p", "oci:/abs/dir", "/p"),
+        ("oci-archive:f.tar:a/b:1:/p:/q", "oci-archive:f.tar:a/b:1", "/p:/q"),
+        ("docker-archive:/f:@3:/p", "docker-archive:/f:@3", "/p"),
+        ("r.io/a:1", "r.io/a:1", None),
+        ("oci:/abs/dir:t", "oci:/abs/dir:t", None),
+        ("docker://r.io/a", "docker://r.io/a", None),
+    ],
+)
+def test_split_path_when_a_path_follows_then_the_first_colon_and_slash_ends_the_reference(
+    text, image, path
+):
+    assert split_path(text) == (image, path)

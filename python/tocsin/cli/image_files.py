@@ -1,0 +1,129 @@
+"""What the commands that read inside an image have in common: which image, and how it is opened."""
+
+from __future__ import annotations
+
+import functools
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from tocsin.cli import parameters
+from tocsin.cli.options import decorated, registry_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tocsin.cli.output import Output
+    from tocsin.cli.parameters import Place
+    from tocsin.model.platform import Platform
+    from tocsin.model.reference import Reference
+    from tocsin.reading.image import Image
+    from tocsin.stores.registry import RegistryOptions
+
+_Command = TypeVar("_Command", bound="Callable[..., None]")
+
+_OPTIONS = (
+    click.option(
+        "-p",
+        "--platform",
+        type=parameters.platform,
+        metavar="OS/ARCH",
+        help="Which of the image's platforms.  [default: the only one, or this machine's]",
+    ),
+    click.option(
+        "--index",
+        metavar="auto|none|DIGEST",
+        type=parameters.index_choice,
+        default="auto",
+        show_default=True,
+        help="Which SOCI index to read by: what the image has, none, or one by its digest.",
+    ),
+    click.option(
+        "--no-index",
+        is_flag=True,
+        help="Refuse layers without a zTOC, which else are read once, whole.",
+    ),
+    click.option(
+        "--cache-dir",
+        metavar="DIR",
+        type=click.Path(file_okay=False),
+        envvar="TOCSIN_CACHE_DIR",
+        help="Keep zTOCs and spans here for later (also TOCSIN_CACHE_DIR).",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOpening:
+    """How to open an image, as the options say."""
+
+    platform: Platform | None
+    index: str
+    index_missing: bool
+    cache_dir: str | None
+    registry: RegistryOptions | None
+
+    @contextmanager
+    def open(self, reference: Reference, output: Output) -> Iterator[Image]:
+        """Open an image; what it has to note is said when done, where no bar is drawn over it."""
+        from tocsin.reading.image import open as open_image  # noqa: PLC0415 (not for --help)
+
+        notes: list[str] = []
+        try:
+            with open_image(
+                reference,
+                platform=self.platform,
+                index=self.index,
+                index_missing=self.index_missing,
+                cache_dir=self.cache_dir,
+                registry=self.registry,
+                note=notes.append,
+            ) as image:
+                yield image
+        finally:
+            for note in notes:
+                output.note(note)
+
+
+def image_options(command: _Command) -> _Command:
+    """Give a command the options of ``tocsin.open``, which it gets as ``opening``."""
+
+    @functools.wraps(command)
+    def with_opening(
+        *,
+        platform: Platform | None,
+        index: str,
+        no_index: bool,
+        cache_dir: str | None,
+        registry: RegistryOptions | None,
+        **others: Any,  # noqa: ANN401 (the command's own)
+    ) -> Any:  # noqa: ANN401
+        opening = ImageOpening(platform, index, not no_index, cache_dir, registry)
+        return command(opening=opening, **others)
+
+    return cast("_Command", decorated(registry_options(with_opening), _OPTIONS))
+
+
+def all_paths(image: Place, paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the path that came with the image's name and those after it, at least one.
+
+    Raises:
+        click.UsageError: there is none.
+    """
+    found = paths if image.path is None else (image.path, *paths)
+    if not found:
+        raise click.UsageError("missing argument 'PATH'")
+    return found
+
+
+def one_path(image: Place, path: str | None) -> str:
+    """Return the path that came with the image's name, or the one after it, or the root.
+
+    Raises:
+        click.UsageError: there are two.
+    """
+    if path is not None and image.path is not None:
+        raise click.UsageError(f"got the paths {image.path} and {path}, wanted one")
+    return path or image.path or "/"

@@ -1,0 +1,75 @@
+"""Files of an image as lines."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from tocsin.cli import streams, words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from tocsin.cli.output import Output
+    from tocsin.reading.stat import FileStat
+
+_TIME = "%Y-%m-%d %H:%M"
+
+
+def write_listing(
+    found: Iterable[FileStat],
+    output: Output,
+    *,
+    name_of: Callable[[FileStat], str],
+    long: bool = False,
+    human: bool = False,
+    null: bool = False,
+) -> None:
+    """Write a line a file: its name, or all about it.
+
+    Args:
+        found: the files.
+        output: where to.
+        name_of: what each is called.
+        long: mode, owner, size, time and target of a link too.
+        human: sizes in units.
+        null: NUL ends a name, and nothing is escaped.
+    """
+    if long:
+        for line in _long_lines(list(found), name_of, words.size if human else str):
+            output.line(line)
+        return
+    for file in found:
+        name = name_of(file)
+        if null:
+            streams.write_bytes(os.fsencode(name) + b"\0")
+        else:
+            output.line(words.escaped(name))
+
+
+def owner(file: FileStat) -> str:
+    """Return ``root/staff``, with numbers where the image has no names."""
+    return f"{file.uname or file.uid}/{file.gname or file.gid}"
+
+
+def size(file: FileStat, form: Callable[[int], str] = str) -> str:
+    """Return the size, or a device's numbers."""
+    if file.type in ("char", "block"):
+        return f"{file.devmajor},{file.devminor}"
+    return form(file.size)
+
+
+def _long_lines(
+    files: list[FileStat], name_of: Callable[[FileStat], str], form: Callable[[int], str]
+) -> Iterator[str]:
+    owners = [words.escaped(owner(file)) for file in files]
+    sizes = [size(file, form) for file in files]
+    owner_width = max(map(len, owners), default=0)
+    size_width = max(map(len, sizes), default=0)
+    for file, owned, sized in zip(files, owners, sizes, strict=True):
+        target = f" -> {words.escaped(file.linkname)}" if file.is_symlink else ""
+        yield (
+            f"{stat.filemode(file.st_mode)} {owned:<{owner_width}} {sized:>{size_width}} "
+            f"{file.mtime.strftime(_TIME)} {words.escaped(name_of(file))}{target}"
+        )

@@ -1,0 +1,516 @@
+"""An image as a file system of fsspec, so that pandas, dask, pyarrow and others read inside it.
+
+``tocsin://IMAGE:/PATH`` says everything in one string: ``tocsin://ghcr.io/team/app:1:/etc/passwd``,
+``tocsin://oci:DIR:tag:/etc/passwd``. Or the image is given apart, as the option ``image``, and the
+URL is ``tocsin:///etc/passwd``. The one module that knows fsspec, an optional dependency; fsspec
+finds it by the entry point.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import threading
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
+
+from fsspec import AbstractFileSystem
+
+from tocsin.errors import NotFoundError, PathError
+from tocsin.model.reference import split_path
+from tocsin.reading.file import BUFFER_SIZE
+from tocsin.reading.forking import forget_after_fork
+from tocsin.reading.image import Image
+from tocsin.reading.image import open as open_image
+from tocsin.reading.ranges import FileRange, read_ranges
+from tocsin.reading.spans import DEFAULT_CACHE_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from tocsin.reading.stat import FileStat
+    from tocsin.stores.registry import RegistryOptions
+
+PROTOCOL = "tocsin"
+_SCHEME = f"{PROTOCOL}://"
+_ERRNO = {
+    "missing": errno.ENOENT,
+    "not_directory": errno.ENOTDIR,
+    "directory": errno.EISDIR,
+    "special": errno.EINVAL,
+    "loop": errno.ELOOP,
+    "depth": errno.ENAMETOOLONG,
+}
+
+
+class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """The files of one image, read only; what is read is verified.
+
+    The image is opened when first looked into, and again in another process that this is sent to.
+    An image never changes while it is open, so nothing is cached here but the image itself.
+
+    Args:
+        image: reference of the image, as for ``tocsin.open``.
+        platform: as for ``tocsin.open``, like those that follow.
+        index: which SOCI indexes are used.
+        index_missing: whether layers without a zTOC are read once, whole.
+        cache_size: bytes of spans kept in memory.
+        cache_dir: where zTOCs and spans are kept for later.
+        username: as in ``tocsin.RegistryOptions``, like those that follow.
+        password: never shown.
+        ca_cert: PEM file.
+        client_cert: PEM file, or two.
+        insecure: accept any certificate.
+        plain_http: speak http.
+        options: those of fsspec itself.
+    """
+
+    protocol = PROTOCOL
+    root_marker = "/"
+
+    def __init__(
+        self,
+        image: str | None = None,
+        *,
+        platform: str | None = None,
+        index: str = "auto",
+        index_missing: bool = True,
+        cache_size: int = DEFAULT_CACHE_SIZE,
+        cache_dir: str | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        ca_cert: str | None = None,
+        client_cert: str | tuple[str, str] | None = None,
+        insecure: bool = False,
+        plain_http: bool | None = None,
+        **options: Any,  # noqa: ANN401 (fsspec's)
+    ) -> None:
+        super().__init__(**options)
+        if image is None:
+            raise ValueError(
+                f"no image is given, wanted {_SCHEME}IMAGE:/PATH or the option image, such as "
+                'storage_options={"image": "ghcr.io/team/app:1"}'
+            )
+        self.reference = image
+        self._opened = _OpenedImage(
+            partial(
+                open_image,
+                image,
+                platform=platform,
+                index=index,
+                index_missing=index_missing,
+                cache_size=cache_size,
+                cache_dir=cache_dir,
+                registry=_registry_options(
+                    username=username,
+                    password=password,
+                    ca_cert=ca_cert,
+                    client_cert=client_cert,
+                    insecure=insecure,
+                    plain_http=plain_http,
+                ),
+            )
+        )
+
+    @property
+    def image(self) -> Image:
+        """The image, opened now if it was not.
+
+        Raises:
+            FileNotFoundError: there is none.
+            TocsinError, OSError: as ``tocsin.open``.
+        """
+        try:
+            return self._opened()
+        except NotFoundError as error:
+            raise FileNotFoundError(errno.ENOENT, str(error), self.reference) from error
+
+    def close(self) -> None:
+        """Close connections and end threads; the next use opens the image anew."""
+        self._opened.close()
+
+    # -- names ---------------------------------------------------------------------------------
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:  # noqa: ANN401 (as fsspec: one, or a list)
+        if isinstance(path, list):
+            return [cls._strip_protocol(each) for each in path]
+        if isinstance(path, _PathInImage):
+            return path
+        text = os.fspath(path)
+        image = None
+        if text.startswith(_SCHEME):
+            text = text.removeprefix(_SCHEME)
+            image, text = _image_and_path(text)
+        text = "/" + text.strip("/")
+        return text if image is None else _PathInImage(text, image)
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
+        image, _ = _image_and_path(path.removeprefix(_SCHEME))
+        return {} if image is None else {"image": image}
+
+    def unstrip_protocol(self, name: str) -> str:
+        """Return the URL of a path, with the image."""
+        return f"{_SCHEME}{self.reference}:{self._inside(name)}"
+
+    def _inside(self, path: Any) -> str:  # noqa: ANN401 (a path or a URL)
+        """Return a path inside this image.
+
+        Raises:
+            ValueError: it is a URL of another image: fsspec opens several URLs by the first one's
+                file system.
+        """
+        stripped = self._strip_protocol(path)
+        if isinstance(stripped, _PathInImage) and stripped.image != self.reference:
+            raise ValueError(
+                f"{_SCHEME}{stripped.image}:{stripped}: is in another image than {self.reference}; "
+                "open the URLs of each image by themselves"
+            )
+        return str(stripped)
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:  # noqa: ANN401 (fsspec's)
+        """Return what is known of a path, symbolic links followed.
+
+        Returns:
+            ``name``; ``type``: ``file``, ``directory``, ``link`` (it leads nowhere) or ``other``;
+            ``size`` in bytes; ``mode`` with type bits, ``uid``, ``gid``; ``mtime``: seconds since
+            1970; ``ino``; ``islink``, and for a symbolic link ``destination``.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: it is not there.
+        """
+        inside = self._inside(path)
+        with _as_os_errors(path):
+            found = self.image.lstat(inside)
+        return self._described(inside, found, listed=False)
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> Any:  # noqa: ANN401, FBT001, FBT002 (fsspec's)
+        """Return what is in a directory, as `info` does or names only; of a file, itself.
+
+        A symbolic link to a directory has the type ``link`` here: who walks must not follow it.
+        """
+        inside = self._inside(path)
+        with _as_os_errors(path):
+            found = self.image.ls(inside)
+            is_directory = self.image.is_dir(inside)
+        # The names are those of the path that was asked for, not of where links lead.
+        prefix = inside.rstrip("/")
+        names = [f"{prefix}/{each.name}" if is_directory else inside for each in found]
+        if not detail:
+            return names
+        return [
+            self._described(name, each, listed=is_directory)
+            for name, each in zip(names, found, strict=True)
+        ]
+
+    def exists(self, path: str, **_: Any) -> bool:  # noqa: ANN401 (fsspec's)
+        """Return whether a path is there; that an image cannot be reached is an error."""
+        return self.image.exists(self._inside(path))
+
+    def isdir(self, path: str) -> bool:
+        """Return whether a path is a directory, symbolic links followed."""
+        return self.image.is_dir(self._inside(path))
+
+    def isfile(self, path: str) -> bool:
+        """Return whether a path is a regular file, symbolic links followed."""
+        return self.image.is_file(self._inside(path))
+
+    def lexists(self, path: str, **_: Any) -> bool:  # noqa: ANN401 (fsspec's)
+        """Return whether a path is there, if only as a link to nowhere."""
+        try:
+            self.image.lstat(self._inside(path))
+        except PathError:
+            return False
+        return True
+
+    def modified(self, path: str) -> datetime:
+        """Return when a file was changed; when it was created no image knows."""
+        inside = self._inside(path)
+        with _as_os_errors(path):
+            return self.image.stat(inside).mtime
+
+    def ukey(self, path: str) -> str:
+        """Return a key that is the same for the same file of the same layer, whatever the image."""
+        inside = self._inside(path)
+        with _as_os_errors(path):
+            found = self.image.stat(inside)
+        layer = self.image.layer_descriptors[found.layer].digest
+        return hashlib.sha256(f"{layer} {found.inode}".encode()).hexdigest()
+
+    def _described(self, name: str, found: FileStat, *, listed: bool) -> dict[str, Any]:
+        link = found if found.is_symlink else None
+        if link is not None:
+            try:
+                found = self.image.stat(found.path)
+            except PathError:
+                found = link
+        kind = {"file": "file", "dir": "directory", "symlink": "link"}.get(found.type, "other")
+        if link is not None and listed and kind == "directory":
+            kind = "link"
+        described = {
+            "name": name,
+            "type": kind,
+            "size": found.size if found.is_file else 0,
+            "mode": found.st_mode,
+            "uid": found.uid,
+            "gid": found.gid,
+            "mtime": found.mtime_ns / 1e9,
+            "ino": found.inode,
+            "islink": link is not None,
+        }
+        if link is not None:
+            described["destination"] = link.linkname
+        return described
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def _open(
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,  # without a meaning: spans are what is fetched
+        **_: Any,  # noqa: ANN401 (fsspec's; there are no caches to choose)
+    ) -> ImageFileReader:
+        if mode != "rb":
+            self._refuse(path)
+        return ImageFileReader(self, self._inside(path))
+
+    def cat_file(
+        self,
+        path: str,
+        start: int | None = None,
+        end: int | None = None,
+        **_: Any,  # noqa: ANN401 (fsspec's)
+    ) -> bytes:
+        """Return bytes ``[start, end)`` of a file; negative ones count from its end."""
+        (found,) = self._read_ranges([FileRange(self._inside(path), start, end)])
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def cat(
+        self,
+        path: Any,  # noqa: ANN401 (a path or a list of them)
+        recursive: bool = False,  # noqa: FBT001, FBT002 (fsspec's)
+        on_error: str = "raise",
+        **options: Any,  # noqa: ANN401 (fsspec's)
+    ) -> Any:  # noqa: ANN401
+        """Return the data of a file, or of many by their paths; as fsspec's, in few requests."""
+        paths = self.expand_path(path, recursive=recursive)
+        if len(paths) == 1 and not isinstance(path, list) and paths[0] == self._inside(path):
+            return self.cat_file(paths[0], **options)
+        files = [each for each in paths if not (recursive and self.isdir(each))]
+        ranges = [
+            FileRange(self._inside(each), options.get("start"), options.get("end"))
+            for each in files
+        ]
+        return {
+            each: found
+            for each, found in zip(files, self._read_ranges(ranges, on_error), strict=True)
+            if not (on_error == "omit" and isinstance(found, Exception))
+        }
+
+    def cat_ranges(
+        self,
+        paths: list[str],
+        starts: Any,  # noqa: ANN401 (one for all, or a list)
+        ends: Any,  # noqa: ANN401
+        max_gap: int | None = None,  # without a meaning: spans decide what is fetched together
+        on_error: str = "return",
+        **_: Any,  # noqa: ANN401 (fsspec's)
+    ) -> list[bytes | Exception]:
+        """Return many ranges of files, read in the order of the layers, in few requests."""
+        if not isinstance(paths, list):
+            raise TypeError(f"paths: got {type(paths).__name__}, wanted a list")
+        starts, ends = (
+            list(each) if isinstance(each, list | tuple) else [each] * len(paths)
+            for each in (starts, ends)
+        )
+        if not len(paths) == len(starts) == len(ends):
+            raise ValueError(
+                f"got {len(paths)} paths, {len(starts)} starts and {len(ends)} ends, wanted as many"
+            )
+        return self._read_ranges(
+            [
+                FileRange(self._inside(path), start, end)
+                for path, start, end in zip(paths, starts, ends, strict=True)
+            ],
+            on_error,
+        )
+
+    def _read_ranges(
+        self, ranges: list[FileRange], on_error: str = "return"
+    ) -> list[bytes | Exception]:
+        """Return the data or the error of each range.
+
+        Raises:
+            TocsinError, OSError: of a file, when `on_error` is ``raise``.
+        """
+        found: dict[int, bytes | Exception] = {}
+        for number, data in read_ranges(self.image, ranges):
+            outcome = _os_error(data, ranges[number].path) if _is_path_error(data) else data
+            if on_error == "raise" and isinstance(outcome, Exception):
+                raise outcome
+            found[number] = outcome
+        return [found[number] for number in range(len(ranges))]
+
+    # -- what an image does not take -------------------------------------------------------------
+
+    def _refuse(self, path: Any = None, *_: Any, **__: Any) -> NoReturn:  # noqa: ANN401
+        name = self.reference if path is None else path
+        raise OSError(errno.EROFS, "images are read only", str(name))
+
+    mkdir = makedirs = makedir = mkdirs = rmdir = _refuse
+    rm = rm_file = _rm = delete = touch = _refuse
+    pipe = pipe_file = write_bytes = write_text = _refuse
+    cp_file = copy = cp = mv = move = rename = _refuse
+
+    def put(self, lpath: Any, rpath: Any, *_: Any, **__: Any) -> NoReturn:  # noqa: ANN401
+        """Refuse."""
+        self._refuse(rpath)
+
+    put_file = upload = put
+
+
+class _OpenedImage:
+    """An image opened when first asked for, by one of the threads that ask.
+
+    Apart from the file system, since those of fsspec are equal when their options are, and what is
+    to be told of forks must be itself.
+    """
+
+    def __init__(self, open_: Callable[[], Image]) -> None:
+        self._open = open_
+        self._image: Image | None = None
+        self._lock = threading.Lock()
+        forget_after_fork(self)
+
+    def __call__(self) -> Image:
+        with self._lock:
+            if self._image is None:
+                self._image = self._open()
+            return self._image
+
+    def close(self) -> None:
+        with self._lock:
+            image, self._image = self._image, None
+        if image is not None:
+            image.close()
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+
+class ImageFileReader(io.BufferedReader):
+    """A file of an image, buffered; sent to another process it is opened there at the same place.
+
+    Attributes:
+        fs: its file system.
+        path: in the image.
+        size: bytes.
+    """
+
+    def __init__(self, fs: TocsinFileSystem, path: str) -> None:
+        with _as_os_errors(path):
+            raw = cast("io.RawIOBase", fs.image.open(path, buffering=0))
+        super().__init__(raw, BUFFER_SIZE)
+        self.fs = fs
+        self.path = path
+        self.size = raw.seek(0, os.SEEK_END)
+        raw.seek(0)
+
+    @property
+    def full_name(self) -> str:
+        """The URL."""
+        return self.fs.unstrip_protocol(self.path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.fs, self.path, self.tell())
+
+
+def _reopened(fs: TocsinFileSystem, path: str, place: int) -> ImageFileReader:
+    file = ImageFileReader(fs, path)
+    file.seek(place)
+    return file
+
+
+class _PathInImage(str):
+    """A path from a URL that names its image."""
+
+    __slots__ = ("image",)
+
+    def __new__(cls, path: str, image: str) -> Self:
+        made = super().__new__(cls, path)
+        made.image = image
+        return made
+
+    image: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _PathInImage, (str(self), self.image)
+
+
+def _image_and_path(text: str) -> tuple[str | None, str]:
+    """Return the image and the path in what stands behind ``tocsin://``."""
+    if text.startswith("/"):  # no reference begins so: a path, of the image that is given apart
+        return None, text
+    image, path = split_path(text)
+    return (None, text) if path is None else (image, path)
+
+
+def _registry_options(
+    *,
+    ca_cert: str | None,
+    client_cert: str | tuple[str, str] | None,
+    insecure: bool,
+    plain_http: bool | None,
+    **login: str | None,
+) -> RegistryOptions | None:
+    """Return ``None`` where nothing was asked for."""
+    if not (ca_cert or client_cert or insecure or plain_http is not None or any(login.values())):
+        return None
+    from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415 (not needed for layouts)
+
+    certificate: Path | tuple[Path, Path] | None = None
+    if isinstance(client_cert, str):
+        certificate = Path(client_cert)
+    elif client_cert is not None:
+        certificate = (Path(client_cert[0]), Path(client_cert[1]))
+    return RegistryOptions(
+        ca_cert=None if ca_cert is None else Path(ca_cert),
+        client_cert=certificate,
+        insecure=insecure,
+        plain_http=plain_http,
+        username=login["username"],
+        password=login["password"],
+    )
+
+
+def _is_path_error(value: bytes | Exception) -> bool:
+    return isinstance(value, PathError)
+
+
+def _os_error(error: Any, path: Any) -> OSError:  # noqa: ANN401 (a PathError; a path or a URL)
+    """Return `error` as what Python raises for files; its class follows from the number."""
+    return OSError(_ERRNO[error.reason], str(error), str(path))
+
+
+class _as_os_errors:  # noqa: N801 (used as a context manager)
+    """Let errors of paths inside be those that Python raises for files of this machine."""
+
+    def __init__(self, path: Any) -> None:  # noqa: ANN401 (a path or a URL)
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, PathError):
+            raise _os_error(error, self._path) from error

@@ -1,0 +1,342 @@
+"""Files inside images from the command line: layouts, and a registry in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from support.cli_inputs import BINARY, put_endless_image, rich_tar
+from support.cli_process import on_terminal, start, tocsin
+from support.cli_signals import at_work, stopped
+from support.images import image_of
+from support.registry import Registry
+from support.registry_client import store_of
+from support.tarmaker import entry, tar
+from tocsin.model.media_types import OCI_LAYER
+from tocsin.stores.layout import OciLayout
+
+UPPER = tar(
+    entry("etc/os-release", b"NAME=upper\n", mtime=1_700_000_000),
+    entry("run/.wh.pipe"),
+    entry("usr/lib/", type=tarfile.DIRTYPE, mode=0o755),
+    entry("etc/absolute", type=tarfile.SYMTYPE, linkname="/etc/os-release"),
+    entry("etc/escape", type=tarfile.SYMTYPE, linkname="../../../../etc/os-release"),
+    entry("etc/dangling", type=tarfile.SYMTYPE, linkname="/nowhere"),
+)
+IMAGE = image_of((rich_tar(), OCI_LAYER), (UPPER, OCI_LAYER))
+LAYERS = [str(layer.digest) for layer in IMAGE.layer_descriptors]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("reading") / "layout"
+    with OciLayout(directory, write=True) as store:
+        IMAGE.put(store, tag="app")
+    return f"oci:{directory}:app"
+
+
+def run(*arguments, code=0, **how):
+    done = tocsin(*arguments, **how)
+    assert done.returncode == code, done.stderr.decode()
+    return done
+
+
+def words(done):
+    """Return stderr without what indexing on the fly cost."""
+    return [line for line in done.stderr.decode().splitlines() if "has no ztoc" not in line]
+
+
+# ls
+
+
+def test_ls_lists_names_of_all_layers_without_what_is_hidden(image):
+    assert run("ls", image).stdout.split() == [b"dev", b"empty", b"etc", b"odd", b"run", b"usr"]
+    assert run("ls", image, "/run").stdout == b""
+    assert run("ls", f"{image}:/usr").stdout == b"bin\nlib\n"
+    assert run("ls", image, "etc/os-release").stdout == b"os-release\n"
+
+
+def test_ls_long_looks_like_that_of_ls(image):
+    lines = run("ls", "-l", image, "/usr/bin").stdout.decode().splitlines()
+    assert lines == [
+        "-rwsr-xr-x root/staff 3145728 2023-11-14 22:13 app",
+        "-rwsr-xr-x root/staff 3145728 2023-11-14 22:13 same",
+        "lrwxrwxrwx 0/0              3 2023-11-14 22:13 short -> app",
+    ]
+    human = run("ls", "-l", "--human", image, "/usr/bin/app").stdout.decode()
+    assert human == "-rwsr-xr-x root/staff 3.0 MiB 2023-11-14 22:13 app\n"
+    assert b"crw-r--r-- 0/0 1,3 2023-11-14 22:13 null" in run("ls", "-l", image, "/dev").stdout
+
+
+def test_ls_of_odd_names_escapes_or_ends_them_with_nul(image):
+    assert run("ls", image, "/odd").stdout == b"caf\xe9\nnew\\nline\\x1b[31m\\\\\n"
+    assert run("ls", "-0", image, "/odd").stdout == b"caf\xe9\0new\nline\x1b[31m\\\0"
+
+
+def test_ls_recursive_gives_whole_paths(image):
+    assert run("ls", "-R", image, "/usr").stdout.decode().splitlines() == [
+        "/usr/bin",
+        "/usr/bin/app",
+        "/usr/bin/same",
+        "/usr/bin/short",
+        "/usr/lib",
+    ]
+
+
+def test_ls_json_has_everything(image):
+    document = json.loads(run("ls", "--json", image, "/usr/bin").stdout)
+    assert (document["image"], document["path"]) == (image, "/usr/bin")
+    app, same, short = document["entries"]
+    assert app == {
+        "path": "/usr/bin/app",
+        "type": "file",
+        "size": len(BINARY),
+        "mode": 0o4755,
+        "uid": 0,
+        "gid": 0,
+        "uname": "root",
+        "gname": "staff",
+        "mtime_ns": 1_700_000_000 * 10**9,
+        "linkname": "",
+        "devmajor": 0,
+        "devminor": 0,
+        "xattrs": {},
+        "inode": same["inode"],
+        "layer": LAYERS[0],
+    }
+    assert (short["type"], short["linkname"]) == ("symlink", "app")
+
+
+# cat
+
+
+def test_cat_writes_the_bytes_of_each(image):
+    assert run("cat", image, "/usr/bin/app").stdout == BINARY
+    both = run("cat", f"{image}:/etc/absolute", "/etc/escape", "/empty")
+    assert both.stdout == b"NAME=upper\n" * 2
+
+
+def test_cat_writes_nothing_when_one_is_not_there(image):
+    done = run("cat", image, "/etc/os-release", "/nope", code=3)
+    assert done.stdout == b""
+    assert words(done) == ["error: /nope: no such file or directory"]
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "message"),
+    [
+        ("/etc", 1, "/etc: is a directory"),
+        ("/dev/null", 1, "/dev/null: is no regular file but a char"),
+        ("/etc/dangling", 3, "/etc/dangling: no such file or directory"),
+        ("/etc/os-release/x", 3, "/etc/os-release/x: /etc/os-release is not a directory"),
+    ],
+)
+def test_cat_of_what_is_no_file_says_what_it_is(image, path, code, message):
+    assert words(run("cat", image, path, code=code)) == [f"error: {message}"]
+
+
+def test_cat_to_a_reader_that_leaves_is_silent_success(image):
+    read, write = os.pipe()
+    with start(
+        "cat", "-q", image, "/usr/bin/app", stdout=write, stderr=subprocess.PIPE, bufsize=0
+    ) as process:
+        os.close(write)
+        assert os.read(read, 10) == BINARY[:10]
+        os.close(read)
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+# stat
+
+
+def test_stat_tells_of_links_themselves_unless_asked_to_follow(image):
+    assert run("stat", image, "/etc/absolute").stdout.decode().splitlines() == [
+        "path      /etc/absolute",
+        "type      symbolic link",
+        "mode      0644 lrw-r--r--",
+        "owner     0/0",
+        "modified  1970-01-01 00:00:00 UTC",
+        "target    /etc/os-release",
+        f"layer     2 of 2 {LAYERS[1]}",
+    ]
+    followed = run("stat", "-L", image, "/etc/absolute").stdout.decode()
+    assert followed.splitlines()[:3] == [
+        "path      /etc/os-release",
+        "type      file",
+        "size      11 B",
+    ]
+
+
+def test_stat_json_names_the_layer_of_each(image):
+    files = json.loads(run("stat", "--json", image, "/usr/bin/app", "/etc").stdout)["files"]
+    assert [(file["path"], file["type"]) for file in files] == [
+        ("/usr/bin/app", "file"),
+        ("/etc", "dir"),
+    ]
+    assert files[0]["layer"] == LAYERS[0]
+
+
+# find
+
+
+@pytest.mark.parametrize(
+    ("tests", "found"),
+    [
+        (("-name", "os-*"), "/etc/os-release\n"),
+        (("--name", "*s*", "--type", "l"), "/etc/absolute\n/etc/escape\n/usr/bin/short\n"),
+        (("-type", "c"), "/dev/null\n"),
+        (("-size", "+1M"), "/usr/bin/app\n/usr/bin/same\n"),
+        (("-size", "-1"), "/empty\n"),
+        (("-size", "11"), "/etc/os-release\n"),
+        (("-name", "nothing"), ""),
+    ],
+)
+def test_find_prints_what_passes_all_tests(image, tests, found):
+    assert run("find", image, *tests).stdout.decode() == found
+
+
+def test_find_below_a_path_and_as_json(image):
+    assert run("find", image, "/usr", "-type", "d").stdout == b"/usr\n/usr/bin\n/usr/lib\n"
+    document = json.loads(run("find", f"{image}:/usr", "-type", "d", "--json").stdout)
+    assert [each["path"] for each in document["entries"]] == ["/usr", "/usr/bin", "/usr/lib"]
+
+
+# cp
+
+
+def test_cp_of_a_file_gives_it_its_name_or_another(image, tmp_path):
+    run("cp", f"{image}:/etc/absolute", tmp_path)
+    run("cp", image, "/etc/os-release", tmp_path / "other")
+    for name in ("absolute", "other"):
+        assert not (tmp_path / name).is_symlink()
+        assert (tmp_path / name).read_bytes() == b"NAME=upper\n"
+    run("cp", "-P", image, "/etc/absolute", tmp_path / "link")
+    assert (tmp_path / "link").readlink() == Path("/etc/os-release")
+
+
+def test_cp_of_a_tree_tells_what_it_made_and_left_out(image, tmp_path):
+    target = tmp_path / "root"
+    done = run("cp", f"{image}:/", target)
+    told = words(done)
+    assert told[0].startswith("warning: /dev/null is left out: ")
+    assert re.fullmatch(
+        rf"5 files, 8 directories, 5 links, 3\.0 MiB → {target} in [0-9.]+ m?s", told[1]
+    )
+    assert done.stdout == b""
+    assert (target / "usr/bin/app").read_bytes() == BINARY
+    assert (target / "usr/bin/same").samefile(target / "usr/bin/app")
+    assert (target / "odd/new\nline\x1b[31m\\").read_bytes() == b"s"
+    again = json.loads(run("cp", f"{image}:/usr", target / "usr", "--json").stdout)
+    assert (again["files"], again["unchanged"], again["path"]) == (0, 3, "/usr")
+
+
+def test_cp_to_stdout_is_the_bytes(image):
+    assert run("cp", f"{image}:/etc/os-release", "-").stdout == b"NAME=upper\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("cp", "IMAGE", "x"), "error: got 0 paths, wanted IMAGE:/PATH DEST or IMAGE PATH DEST"),
+        (("cp", "IMAGE:/a", "/b", "x"), "error: got 2 paths, wanted"),
+        (("cp", "IMAGE:/a", "-", "--json"), "error: --json and DEST - both want stdout"),
+        (("cat", "IMAGE"), "error: missing argument 'PATH'"),
+        (("stat", "IMAGE"), "error: missing argument 'PATH'"),
+        (("ls", "IMAGE:/a", "/b"), "error: got the paths /a and /b, wanted one"),
+        (("ls", "-0", "-l", "IMAGE"), "error: --null goes with neither"),
+        (("ls", "IMAGE", "--index", "x"), "error: invalid value for '--index'"),
+        (("find", "IMAGE", "-size", "+-1"), "error: invalid value for '-size' / '--size'"),
+        (("ls", "oci:"), "error: invalid value for 'IMAGE'"),
+    ],
+)
+def test_wrong_usage_is_told(image, arguments, message):
+    done = tocsin(*(argument.replace("IMAGE", image) for argument in arguments))
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith(message)
+
+
+# How the image is read
+
+
+def test_what_reading_cost_is_noted_unless_quiet(image):
+    noted = run("ls", image).stderr.decode().splitlines()
+    assert sorted(line.split()[1] for line in noted) == sorted(LAYERS)
+    assert run("ls", image, "-q").stderr == b""
+
+
+def test_layers_without_a_ztoc_are_refused_when_asked_to(image):
+    done = run("ls", image, "--no-index", code=4)
+    assert "has no ztoc" in done.stderr.decode()
+
+
+def test_bars_of_a_copy_vanish(image, tmp_path):
+    shown, code = on_terminal("cp", f"{image}:/usr", tmp_path / "usr", columns=100)
+    assert code == 0
+    assert b"\x1b[2K" in shown  # bars were drawn over
+    assert shown.rstrip().splitlines()[-1].startswith(b"1 file, 3 directories, 2 links")
+
+
+@pytest.fixture
+def remote():
+    with Registry() as registry:
+        with store_of(registry) as store:
+            IMAGE.put(store, "1")
+        name = f"{registry.host}/team/app:1"
+        run("create", name, "--min-layer-size", "0", "--span-size", "1MiB")
+        registry.requests.clear()
+        yield registry, name
+
+
+def layer_bytes(registry):
+    return sum(request.sent for request in registry.asked("GET", f"/blobs/{LAYERS[0]}"))
+
+
+def test_registry_image_is_read_by_its_index_and_kept(remote, tmp_path):
+    registry, name = remote
+    kept = {"TOCSIN_CACHE_DIR": str(tmp_path / "cache")}
+    listed = run("ls", f"{name}:/usr", **kept)
+    assert (listed.stdout, listed.stderr) == (b"bin\nlib\n", b"")
+    assert layer_bytes(registry) == 0
+    assert run("cat", f"{name}:/empty", **kept).stdout == b""
+    assert 0 < layer_bytes(registry) < len(BINARY) * 3 // 4
+    registry.requests.clear()
+    run("cat", f"{name}:/empty", **kept)
+    assert layer_bytes(registry) == 0
+
+
+def test_registry_that_asks_who_is_there_is_told(remote):
+    registry, name = remote
+    registry.auth = "token"
+    login = ("--username", "alice", "--password-stdin")
+    assert run("cat", name, "/etc/os-release", *login, stdin=b"secret").stdout == b"NAME=upper\n"
+    run("cat", name, "/etc/os-release", code=6)
+
+
+def test_wrong_bytes_are_never_written(remote, tmp_path):
+    registry, name = remote
+    for digest in LAYERS:
+        registry.fault("GET", f"/blobs/{digest}", times=99, corrupt=True)
+    done = run("cat", name, "/odd/caf\udce9", code=1)  # the last span of its layer
+    assert done.stdout == b""
+    assert "span" in done.stderr.decode()
+    run("cp", f"{name}:/odd/caf\udce9", tmp_path / "x", code=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_indexing_on_the_fly_can_be_interrupted(tmp_path, number):
+    put_endless_image(tmp_path / "layout", 64)
+    reference = f"oci:{tmp_path / 'layout'}:app"
+    with start("ls", reference, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        at_work(process)
+        returned, told = stopped(process, number)
+    assert returned == 128 + number
+    assert told.splitlines()[-1] in ("interrupted", "terminated")

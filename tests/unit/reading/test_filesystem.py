@@ -1,0 +1,574 @@
+"""The file system of fsspec: its own tests of what can only be read, and what ours must do more."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import json
+import os
+import pickle
+import stat
+import tarfile
+import threading
+import zipfile
+from hashlib import md5
+
+import pytest
+
+from support.images import image_of, layer_tar, make_image
+from support.registry import Registry
+from support.registry_client import noise, store_of
+from support.tarmaker import entry, tar
+from support.tools import missing
+from tocsin.errors import VerificationError
+from tocsin.model.media_types import OCI_LAYER, OCI_LAYER_GZIP
+from tocsin.stores.layout import OciLayout
+
+try:
+    import fsspec
+    from fsspec.tests.abstract import AbstractFixtures, AbstractGetTests
+except ImportError:
+    missing("fsspec is not installed")
+
+from tocsin.indexing.convert import convert
+from tocsin.indexing.options import IndexingOptions
+from tocsin.reading.filesystem import TocsinFileSystem
+from tocsin.reading.ranges import FileRange, read_ranges
+
+# What fsspec asks of every file system
+
+_TREES = {
+    "fs_bulk_operations_scenario_0": [
+        "file1",
+        "file2",
+        "subdir/subfile1",
+        "subdir/subfile2",
+        "subdir/nesteddir/nestedfile",
+    ],
+    "fs_glob_edge_cases_files": [
+        "file1",
+        "file2",
+        *(
+            f"subdir{number}/{name}"
+            for number in range(2)
+            for name in ("subfile1", "subfile2", "nesteddir/nestedfile")
+        ),
+    ],
+    "fs_dir_and_file_with_same_name_prefix": ["subdir.txt", "subdir/subfile.txt"],
+    "fs_10_files_with_hashed_names": [
+        f"{md5(str(n).encode(), usedforsecurity=False).hexdigest()}.txt" for n in range(10)
+    ],
+}
+"""What the fixtures of fsspec would write, each below a directory of its name."""
+
+
+def _scenarios():
+    files = {f"{fixture}/source/{name}": b"" for fixture, names in _TREES.items() for name in names}
+    for number in range(10):
+        name = _TREES["fs_10_files_with_hashed_names"][number]
+        files[f"fs_10_files_with_hashed_names/source/{name}"] = str(number).encode()
+    return make_image({**files, "plain/src/file": b""})
+
+
+class Stocked(TocsinFileSystem):
+    """Writing finds that everything is there already, which is all those fixtures need."""
+
+    def mkdir(self, path, **_):
+        assert self.isdir(path)
+
+    def makedirs(self, path, **_):
+        assert self.isdir(path)
+
+    def touch(self, path, **_):
+        assert self.isfile(path)
+
+    def pipe(self, path, value):
+        assert self.cat_file(path) == value
+
+    def rm(self, path, **_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def scenarios(tmp_path_factory):
+    layout = tmp_path_factory.mktemp("scenarios") / "layout"
+    with OciLayout(layout, write=True) as store:
+        _scenarios().put(store, "app")
+    return f"oci:{layout}:app"
+
+
+class ImageFixtures(AbstractFixtures):
+    @pytest.fixture
+    def fs(self, scenarios):
+        return Stocked(scenarios)
+
+    @pytest.fixture
+    def fs_path(self, request):
+        return next((f"/{name}" for name in _TREES if name in request.fixturenames), "/plain")
+
+
+class TestGet(ImageFixtures, AbstractGetTests):
+    """fsspec's own."""
+
+
+# What ours does
+
+DATA = noise(9 << 20)
+"""Three spans of 4 MiB, some."""
+FILES = [
+    entry("etc/", type=tarfile.DIRTYPE, mode=0o755),
+    entry("etc/os-release", b"NAME=test\n", mode=0o640, uid=10, gid=20, mtime=1_700_000_000),
+    entry("etc/release", type=tarfile.SYMTYPE, linkname="os-release"),
+    entry("etc/nowhere", type=tarfile.SYMTYPE, linkname="gone"),
+    entry("conf", type=tarfile.SYMTYPE, linkname="/etc"),
+    entry("etc/up", type=tarfile.SYMTYPE, linkname=".."),
+    entry("dev/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
+    entry("data/big", DATA),
+    entry("data/same", type=tarfile.LNKTYPE, linkname="data/big"),
+    entry("data/a:/b", b"colon"),
+    entry("data/empty"),
+    entry("data/caf\udce9", b"latin"),
+]
+
+
+def put(layout, *layers, tag="app"):
+    with OciLayout(layout, write=True) as store:
+        image_of(*layers).put(store, tag)
+    return f"oci:{layout}:{tag}"
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    layout = tmp_path_factory.mktemp("own") / "layout"
+    return put(layout, (tar(*FILES), OCI_LAYER))
+
+
+@pytest.fixture
+def fs(reference):
+    return fsspec.filesystem("tocsin", image=reference)
+
+
+def test_protocol_when_asked_for_then_the_entry_point_finds_it():
+    assert fsspec.get_filesystem_class("tocsin") is TocsinFileSystem
+
+
+@pytest.mark.parametrize("form", ["one", "apart", "relative"])
+def test_url_in_each_form_opens_the_file(reference, form):
+    url, options = {
+        "one": (f"tocsin://{reference}:/etc/os-release", {}),
+        "apart": ("tocsin:///etc/os-release", {"image": reference}),
+        "relative": ("tocsin://etc/os-release", {"image": reference}),
+    }[form]
+    with fsspec.open(url, **options) as file:
+        assert file.read() == b"NAME=test\n"
+    with fsspec.open(url, "rt", **options) as file:
+        assert file.readlines() == ["NAME=test\n"]
+    fs, path = fsspec.core.url_to_fs(url, **options)
+    assert path == "/etc/os-release"
+    assert fs.unstrip_protocol(path) == f"tocsin://{reference}:/etc/os-release"
+
+
+def test_url_when_the_path_holds_colon_and_slash_then_the_first_splits(reference):
+    with fsspec.open(f"tocsin://{reference}:/data/a:/b") as file:
+        assert file.read() == b"colon"
+    with fsspec.open("tocsin:///data/a:/b", image=reference) as file:
+        assert file.read() == b"colon"
+
+
+def test_url_with_a_wildcard_opens_what_fits(reference):
+    found = fsspec.open_files(f"tocsin://{reference}:/etc/*rel*")
+    assert [file.path for file in found] == ["/etc/os-release", "/etc/release"]
+    with found as (first, second):
+        assert first.read() == second.read() == b"NAME=test\n"
+
+
+def test_url_chained_behind_others_is_their_source(reference, tmp_path):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("inner.txt", "inside")
+    image = put(tmp_path / "zip", (layer_tar({"a.zip": packed.getvalue()}), OCI_LAYER))
+    with fsspec.open(f"zip://inner.txt::tocsin://{image}:/a.zip") as file:
+        assert file.read() == b"inside"
+    with fsspec.open(
+        f"simplecache::tocsin://{image}:/a.zip",
+        simplecache={"cache_storage": str(tmp_path / "cache")},
+    ) as file:
+        assert file.read() == packed.getvalue()
+
+
+def test_urls_of_two_images_at_once_are_refused(reference, tmp_path):
+    other = put(tmp_path / "other", (tar(*FILES), OCI_LAYER))
+    urls = [f"tocsin://{image}:/etc/os-release" for image in (reference, other)]
+    with pytest.raises(ValueError, match="another image"), fsspec.open_files(urls):
+        pass
+
+
+def test_url_without_an_image_says_how_to_name_one():
+    with pytest.raises(ValueError, match="tocsin://IMAGE:/PATH"):
+        fsspec.open("tocsin:///etc/os-release")
+
+
+def test_image_that_is_not_there_is_file_not_found(tmp_path):
+    put(tmp_path / "l", (tar(), OCI_LAYER))
+    fs = fsspec.filesystem("tocsin", image=f"oci:{tmp_path / 'l'}:nope")
+    with pytest.raises(FileNotFoundError, match="nope"):
+        fs.ls("/")
+    with pytest.raises(FileNotFoundError):
+        fs.exists("/")  # not false: nobody knows
+
+
+def test_info_says_what_the_tar_says_links_followed(fs):
+    info = fs.info("/etc/release")
+    assert info == {
+        "name": "/etc/release",
+        "type": "file",
+        "size": 10,
+        "mode": stat.S_IFREG | 0o640,
+        "uid": 10,
+        "gid": 20,
+        "mtime": 1_700_000_000.0,
+        "ino": info["ino"],
+        "islink": True,
+        "destination": "os-release",
+    }
+    assert fs.info("/etc/nowhere")["type"] == "link"
+    assert fs.info("/conf")["type"] == "directory"
+    assert fs.info("/dev/null")["type"] == "other"
+    assert fs.info("/") | {"ino": 0, "mtime": 0.0} == {
+        "name": "/",
+        "type": "directory",
+        "size": 0,
+        "mode": stat.S_IFDIR | 0o755,
+        "uid": 0,
+        "gid": 0,
+        "mtime": 0.0,
+        "ino": 0,
+        "islink": False,
+    }
+    assert fs.info("/data/big")["ino"] == fs.info("/data/same")["ino"]
+    assert fs.modified("/etc/os-release").timestamp() == 1_700_000_000
+
+
+def test_listing_names_what_was_asked_and_links_to_directories_are_links(fs):
+    assert fs.ls("/etc", detail=False) == [
+        "/etc/nowhere",
+        "/etc/os-release",
+        "/etc/release",
+        "/etc/up",
+    ]
+    assert fs.ls("/conf/", detail=False)[0] == "/conf/nowhere"
+    assert fs.ls("/etc/release", detail=False) == ["/etc/release"]
+    types = {info["name"]: info["type"] for info in fs.ls("/etc")}
+    assert types["/etc/up"] == types["/etc/nowhere"] == "link"
+    assert types["/etc/release"] == "file"
+    assert {info["name"] for info in fs.ls("/")} == {"/conf", "/data", "/dev", "/etc"}
+
+
+def test_walk_find_glob_and_du_see_the_tree_once(fs):
+    # /etc/up leads to / again.
+    assert [directory for directory, _, _ in fs.walk("/")] == [
+        "/",
+        "/data",
+        "/data/a:",
+        "/dev",
+        "/etc",
+    ]
+    assert fs.find("/data") == [
+        "/data/a:/b",
+        "/data/big",
+        "/data/caf\udce9",
+        "/data/empty",
+        "/data/same",
+    ]
+    assert fs.glob("/**/os-*") == ["/etc/os-release"]
+    assert fs.glob("/d*") == ["/data", "/dev"]
+    assert fs.du("/etc") == 2 * len(b"NAME=test\n")
+
+
+def test_questions_are_answered(fs):
+    assert fs.exists("/etc/release")
+    assert not fs.exists("/etc/nowhere")
+    assert fs.lexists("/etc/nowhere")
+    assert not fs.lexists("/etc/gone")
+    assert fs.isdir("/conf")
+    assert not fs.isdir("/etc/release")
+    assert fs.isfile("/etc/release")
+    assert not fs.isfile("/dev/null")
+    assert fs.size("/data/big") == len(DATA)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "number"),
+    [
+        ("/etc/gone", FileNotFoundError, errno.ENOENT),
+        ("/etc/nowhere", FileNotFoundError, errno.ENOENT),
+        ("/etc", IsADirectoryError, errno.EISDIR),
+        ("/etc/os-release/x", NotADirectoryError, errno.ENOTDIR),
+        ("/dev/null", OSError, errno.EINVAL),
+    ],
+)
+def test_paths_that_cannot_be_read_fail_as_files_do(fs, path, kind, number):
+    for read in (fs.open, fs.cat_file, lambda path: fs.cat_ranges([path], 0, 1, on_error="raise")):
+        with pytest.raises(kind) as caught:
+            read(path)
+        assert caught.value.errno == number
+        assert caught.value.filename == path
+    (error,) = fs.cat_ranges([path], 0, 1)
+    assert isinstance(error, kind)
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(None, None), (5, 10), (-3, None), (None, -3), (-9, -2), (8 << 20, 1 << 40)]
+)
+def test_cat_file_takes_what_slices_take(fs, start, end):
+    assert fs.cat_file("/data/big", start, end) == DATA[start:end]
+
+
+def test_cat_of_many_gives_each_or_its_error(fs):
+    assert fs.cat(["/etc/release", "/data/empty"]) == {
+        "/etc/release": b"NAME=test\n",
+        "/data/empty": b"",
+    }
+    assert fs.cat("/data", recursive=True)["/data/caf\udce9"] == b"latin"
+    paths = ["/etc/gone", "/etc/release"]
+    assert list(fs.cat(paths, on_error="omit")) == ["/etc/release"]
+    assert isinstance(fs.cat(paths, on_error="return")["/etc/gone"], FileNotFoundError)
+    with pytest.raises(FileNotFoundError):
+        fs.cat(paths)
+
+
+def test_cat_ranges_keeps_the_order_it_was_asked_in(fs):
+    starts, ends = [7 << 20, 0, 1], [(7 << 20) + 9, 4, 3]
+    found = fs.cat_ranges(["/data/big", "/etc/release", "/data/same"], starts, ends)
+    assert found == [DATA[starts[0] : ends[0]], b"NAME", DATA[1:3]]
+    with pytest.raises(ValueError, match="wanted as many"):
+        fs.cat_ranges(["/etc/release"], [0, 1], 2)
+
+
+def test_open_file_reads_seeks_knows_its_size_and_travels(fs, reference):
+    with fs.open("/data/big") as file:
+        assert (file.size, file.path, file.readable(), file.writable()) == (
+            len(DATA),
+            "/data/big",
+            True,
+            False,
+        )
+        assert file.full_name == f"tocsin://{reference}:/data/big"
+        file.seek(-100, os.SEEK_END)
+        assert file.read(40) == DATA[-100:-60]
+        with pickle.loads(pickle.dumps(file)) as again:  # noqa: S301 (our own)
+            assert again.read() == DATA[-60:]
+
+
+def test_file_system_when_pickled_or_told_as_json_opens_the_image_again(fs):
+    assert fs.cat_file("/etc/release") == b"NAME=test\n"
+    TocsinFileSystem.clear_instance_cache()
+    for again in (
+        pickle.loads(pickle.dumps(fs)),  # noqa: S301 (our own)
+        fsspec.AbstractFileSystem.from_json(fs.to_json()),
+    ):
+        assert again == fs
+        assert again.cat_file("/etc/release") == b"NAME=test\n"
+
+
+def test_file_system_when_asked_for_twice_is_one(reference):
+    first = fsspec.filesystem("tocsin", image=reference)
+    assert fsspec.filesystem("tocsin", image=reference) is first
+    assert fsspec.filesystem("tocsin", image=reference, index="none") is not first
+
+
+def test_file_system_when_closed_opens_the_image_again(fs):
+    assert fs.exists("/etc")
+    fs.close()
+    assert fs.cat_file("/etc/release") == b"NAME=test\n"
+
+
+def test_file_system_when_used_by_threads_gives_each_its_bytes(fs):
+    found = {}
+
+    def read(number):
+        found[number] = fs.cat_file("/data/big", number << 20, (number << 20) + 99)
+
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {n: DATA[n << 20 : (n << 20) + 99] for n in range(9)}
+
+
+def test_file_system_when_forked_reads_on_in_both(fs):
+    assert fs.cat_file("/etc/release") == b"NAME=test\n"
+    child = os.fork()
+    if child == 0:
+        right = fs.cat_file("/data/big", 5 << 20, 6 << 20) == DATA[5 << 20 : 6 << 20]
+        os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert fs.cat_file("/data/big", 0, 9) == DATA[:9]
+
+
+def test_ukey_is_that_of_the_layers_file_in_any_image(fs, tmp_path):
+    other = put(tmp_path / "l", (tar(*FILES), OCI_LAYER), tag="other")
+    beside = fsspec.filesystem("tocsin", image=other)
+    assert fs.ukey("/data/big") == fs.ukey("/data/same") == beside.ukey("/data/big")
+    assert fs.ukey("/data/big") != fs.ukey("/data/empty")
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("open", ("/x", "wb")),
+        ("open", ("/x", "ab")),
+        ("open", ("/x", "r+b")),
+        ("open", ("/x", "xb")),
+        ("mkdir", ("/x",)),
+        ("makedirs", ("/x",)),
+        ("rmdir", ("/etc",)),
+        ("rm", ("/etc/release",)),
+        ("rm_file", ("/etc/release",)),
+        ("delete", ("/etc/release",)),
+        ("touch", ("/x",)),
+        ("pipe", ("/x", b"x")),
+        ("pipe", ({"/x": b"x"},)),
+        ("pipe_file", ("/x", b"x")),
+        ("write_text", ("/x", "x")),
+        ("put", ("/etc/hosts", "/x")),
+        ("put_file", ("/etc/hosts", "/x")),
+        ("cp_file", ("/etc/release", "/x")),
+        ("copy", ("/etc/release", "/x")),
+        ("mv", ("/etc/release", "/x")),
+    ],
+)
+def test_writing_is_refused(fs, method, arguments):
+    with pytest.raises(OSError, match="images are read only") as caught:
+        getattr(fs, method)(*arguments)
+    assert caught.value.errno == errno.EROFS
+
+
+def test_what_an_image_does_not_know_is_not_implemented(fs):
+    for ask in (fs.sign, fs.created):
+        with pytest.raises(NotImplementedError):
+            ask("/etc/release")
+
+
+# Requests
+
+
+@pytest.fixture
+def remote():
+    """A registry with an image whose layer of small files has a zTOC, and its blob's digest."""
+    with Registry() as registry:
+        image = make_image({f"f{number:02}": noise(1 << 20, number) for number in range(12)})
+        with store_of(registry) as store:
+            image.put(store, "1")
+        name = f"{registry.host}/team/app:1"
+        convert(name, f"{name}-soci", options=IndexingOptions(span_size=1 << 20, min_layer_size=0))
+        registry.requests.clear()
+        yield registry, f"{name}-soci", str(image.layer_descriptors[0].digest)
+
+
+def layer_requests(registry, digest):
+    return registry.asked("GET", f"/blobs/{digest}")
+
+
+def test_cat_of_many_files_takes_few_requests(remote):
+    registry, name, digest = remote
+    fs = TocsinFileSystem(name, skip_instance_cache=True)
+    paths = [f"/f{number:02}" for number in (7, 3, 4, 5, 6)]
+    found = fs.cat(paths)
+    assert found == {path: noise(1 << 20, int(path[2:])) for path in paths}
+    # 5 MiB that follow each other, in requests of 4 MiB at most.
+    assert len(layer_requests(registry, digest)) <= 3
+    fs.close()
+
+
+def test_cat_ranges_fetches_the_spans_it_needs_only(remote):
+    registry, name, digest = remote
+    fs = TocsinFileSystem(name, skip_instance_cache=True)
+    found = fs.cat_ranges(["/f00", "/f11"], 0, 10)
+    assert found == [noise(1 << 20, 0)[:10], noise(1 << 20, 11)[:10]]
+    requests = layer_requests(registry, digest)
+    assert len(requests) == 2
+    assert sum(request.sent for request in requests) < 6 << 20
+    fs.close()
+
+
+def test_bytes_that_are_wrong_are_never_given(remote):
+    registry, name, digest = remote
+    fs = TocsinFileSystem(name, skip_instance_cache=True)
+    registry.fault("GET", digest, times=99, corrupt=True)  # the last byte of the layer
+    with pytest.raises(VerificationError, match="span"):
+        fs.cat_file("/f11")
+    with pytest.raises(VerificationError), fs.open("/f11") as file:
+        file.read()
+    found = fs.cat_ranges(["/f11", "/none"], (1 << 20) - 9, None)
+    assert [type(error) for error in found] == [VerificationError, FileNotFoundError]
+    fs.close()
+
+
+def test_ranges_when_many_then_those_of_one_file_share_its_spans(remote):
+    _, name, _ = remote
+    fs = TocsinFileSystem(name, skip_instance_cache=True)
+    whole = noise(1 << 20, 2)
+    wanted = [FileRange("f02", start, start + 1000) for start in range(0, 1 << 20, 1 << 17)]
+    found = dict(read_ranges(fs.image, wanted[::-1]))
+    assert [found[n] for n in range(len(wanted))] == [
+        whole[each.start : each.end] for each in wanted[::-1]
+    ]
+    fs.close()
+
+
+def test_login_and_certificates_reach_the_registry(remote):
+    registry, name, _ = remote
+    registry.auth = "token"
+    options = {"username": "alice", "password": "secret", "plain_http": True}
+    with fsspec.open(f"tocsin://{name}:/f01", **options) as file:
+        assert file.read() == noise(1 << 20, 1)
+    fs = TocsinFileSystem(name, **options)
+    assert "secret" not in fs.to_json(include_password=False)
+    fs.close()
+
+
+# Those that read tables
+
+
+def tables():
+    try:
+        import pandas as pd  # noqa: PLC0415
+    except ImportError:
+        missing("pandas is not installed")
+    return pd
+
+
+def test_pandas_reads_a_csv(tmp_path):
+    pd = tables()
+    rows = b"name,count\nleft,1\nright,2\n"
+    image = put(tmp_path / "l", (layer_tar({"srv/t.csv": rows}), OCI_LAYER))
+    read = pd.read_csv(f"tocsin://{image}:/srv/t.csv")
+    assert read.to_dict("list") == {"name": ["left", "right"], "count": [1, 2]}
+    apart = pd.read_csv("tocsin:///srv/t.csv", storage_options={"image": image})
+    assert apart.equals(read)
+
+
+def test_pandas_and_pyarrow_read_a_parquet_file(tmp_path):
+    pd = tables()
+    try:
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError:
+        missing("pyarrow is not installed")
+    out = io.BytesIO()
+    frame = pd.DataFrame({"name": ["left", "right"], "count": [1, 2]})
+    frame.to_parquet(out)
+    layer = layer_tar({"srv/t/part-0.parquet": out.getvalue()})
+    image = put(tmp_path / "l", (layer, OCI_LAYER))
+    assert pd.read_parquet(f"tocsin://{image}:/srv/t/part-0.parquet").equals(frame)
+    fs = fsspec.filesystem("tocsin", image=image)
+    table = parquet.read_table("/srv/t", filesystem=fs, columns=["count"])
+    assert table.to_pydict() == {"count": [1, 2]}
+
+
+def test_media_type_of_a_gzip_layer_needs_nothing_more(tmp_path):
+    image = put(tmp_path / "l", (gzip.compress(layer_tar({"j": b'{"a": 1}'})), OCI_LAYER_GZIP))
+    with fsspec.open(f"tocsin://{image}:/j") as file:
+        assert json.load(file) == {"a": 1}
