@@ -31,6 +31,15 @@ if TYPE_CHECKING:
     from tocsin.indexing.options import IndexingOptions
     from tocsin.indexing.remove import remove_indexes
     from tocsin.indexing.results import ConvertResult, CreateResult, LayerResult, PlatformResult
+    from tocsin.indexing.verify import verify
+    from tocsin.indexing.verify_results import (
+        Finding,
+        IndexVerdict,
+        LayerVerdict,
+        PlatformVerdict,
+        Severity,
+        VerifyResult,
+    )
     from tocsin.indexing.ztoc import Ztoc
     from tocsin.model.columns import FILES_DTYPE, SPANS_DTYPE
     from tocsin.model.file_metadata import FileMetadata
@@ -51,23 +60,29 @@ __all__ = [
     "ExtractResult",
     "FileMetadata",
     "FileStat",
+    "Finding",
     "FormatError",
     "GzipError",
     "Image",
+    "IndexVerdict",
     "IndexedLayerBytes",
     "IndexingOptions",
     "LayerResult",
+    "LayerVerdict",
     "NotFoundError",
     "PathError",
     "PlatformResult",
+    "PlatformVerdict",
     "RegistryError",
     "RegistryOptions",
+    "Severity",
     "SkippedFile",
     "TarError",
     "TocsinError",
     "Traffic",
     "UnsupportedError",
     "VerificationError",
+    "VerifyResult",
     "Ztoc",
     "ZtocError",
     "build_ztoc",
@@ -77,6 +92,7 @@ __all__ = [
     "index_layer",
     "open",
     "remove_indexes",
+    "verify",
 ]
 
 _HOMES = {
@@ -107,6 +123,13 @@ _HOMES = {
     "CreateResult": "tocsin.indexing.results",
     "LayerResult": "tocsin.indexing.results",
     "PlatformResult": "tocsin.indexing.results",
+    "verify": "tocsin.indexing.verify",
+    "Finding": "tocsin.indexing.verify_results",
+    "IndexVerdict": "tocsin.indexing.verify_results",
+    "LayerVerdict": "tocsin.indexing.verify_results",
+    "PlatformVerdict": "tocsin.indexing.verify_results",
+    "Severity": "tocsin.indexing.verify_results",
+    "VerifyResult": "tocsin.indexing.verify_results",
     "FileMetadata": "tocsin.model.file_metadata",
     "Ztoc": "tocsin.indexing.ztoc",
     "ExtractResult": "tocsin.reading.extract",

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tocsin.indexing.verify_results import Severity
+
 if TYPE_CHECKING:
     from tocsin.indexing.copy_image import CopyResult
     from tocsin.indexing.coverage import (
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
         PlatformCoverage,
     )
     from tocsin.indexing.results import CreateResult, LayerResult, PlatformResult
+    from tocsin.indexing.verify_results import Finding, IndexVerdict, LayerVerdict, VerifyResult
     from tocsin.indexing.ztoc import Ztoc
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.file_metadata import FileMetadata
@@ -171,6 +174,69 @@ def _layer_coverage(coverage: LayerCoverage) -> Document:
         "uncompressed_size": coverage.uncompressed_size,
         "problem": coverage.problem,
     }
+
+
+def verify_document(result: VerifyResult) -> Document:
+    """``image``, ``manifest``, ``ok``, ``seed``, ``platforms`` and so on."""
+    told = [finding.severity for finding in dict.fromkeys(result.all_findings)]
+    return {
+        "image": result.image,
+        "manifest": descriptor_document(result.manifest),
+        "ok": result.ok,
+        "quick": result.quick,
+        "seed": result.seed,
+        "seconds": round(result.seconds, 3),
+        "errors": told.count(Severity.ERROR),
+        "warnings": told.count(Severity.WARNING),
+        "findings": _findings(result.findings),
+        "platforms": [
+            {
+                "platform": _platform(platform.platform),
+                "manifest": descriptor_document(platform.manifest),
+                "ok": platform.ok,
+                "findings": _findings(platform.findings),
+                "soci_indexes": [_index_verdict(index) for index in platform.soci_indexes],
+            }
+            for platform in result.platforms
+        ],
+    }
+
+
+def _index_verdict(verdict: IndexVerdict) -> Document:
+    descriptor = verdict.descriptor
+    return {
+        "digest": str(verdict.digest),
+        "media_type": None if descriptor is None else descriptor.media_type,
+        "size": None if descriptor is None else descriptor.size,
+        "version": verdict.version,
+        "ok": verdict.ok,
+        "findings": _findings(verdict.findings),
+        "layers": [_layer_verdict(layer) for layer in verdict.layers],
+    }
+
+
+def _layer_verdict(verdict: LayerVerdict) -> Document:
+    return {
+        **_described(verdict.layer),
+        "ztoc": descriptor_document(verdict.ztoc),
+        "span_count": verdict.span_count,
+        "checked_spans": verdict.checked_spans,
+        "ok": verdict.ok,
+        "findings": _findings(verdict.findings),
+    }
+
+
+def _findings(findings: tuple[Finding, ...]) -> list[Document]:
+    return [
+        {
+            "kind": finding.kind,
+            "severity": str(finding.severity),
+            "message": finding.message,
+            "expected": finding.expected,
+            "actual": finding.actual,
+        }
+        for finding in findings
+    ]
 
 
 def _platform(platform: Platform | None) -> str | None:

@@ -24,6 +24,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, asked: b
         "convert": "tocsin.cli.convert",
         "copy": "tocsin.cli.copy",
         "info": "tocsin.cli.info",
+        "verify": "tocsin.cli.verify",
         "ztoc": "tocsin.cli.ztoc",
         "index": "tocsin.cli.index",
     },
@@ -58,6 +59,7 @@ def root(*, debug: bool) -> None:
       tocsin create ghcr.io/team/app:1
       tocsin convert ghcr.io/team/app:1 ghcr.io/team/app:1-soci
       tocsin info ghcr.io/team/app:1-soci
+      tocsin verify ghcr.io/team/app:1-soci
       tocsin ztoc build layer.tar.gz -o layer.ztoc
 
     Results go to stdout, with --json as one document; words go to stderr.

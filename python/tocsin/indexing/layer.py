@@ -80,13 +80,14 @@ class LayerPass:
         format: str | None = None,  # noqa: A002 (the word of the domain, as in `open(mode)`)
         reference_identical: bool = False,
         diff_id: bool = False,
+        build_tool_identifier: str = BUILD_TOOL,
     ) -> None:
         if not 0 <= span_size < 1 << 63:
             raise ValueError(f"span_size is {span_size}, wanted 0 to 2**63 - 1")
         self._indexer = _core.LayerIndexer(
             format=format,
             span_size=span_size,
-            build_tool_identifier=BUILD_TOOL,
+            build_tool_identifier=build_tool_identifier,
             diff_id=diff_id,
             reference_identical=reference_identical,
         )

@@ -243,6 +243,22 @@ class Ztoc:
         """
         return self._core.inflate_span(self._checked(span_id), compressed)
 
+    def read_span(self, span_id: int, compressed: Buffer, start: int, end: int) -> bytes:
+        """Return the part of a span that lies in ``[start, end)`` of the uncompressed layer.
+
+        As `inflate_span`, but nothing beyond `end` is inflated, whatever the span holds.
+
+        Args:
+            span_id: which span.
+            compressed: the bytes that ``span_range(span_id)`` names.
+            start: first uncompressed byte wanted.
+            end: of what is wanted, exclusive; less comes back where the span ends before it.
+
+        Raises:
+            VerificationError, GzipError, IndexError: as `inflate_span`.
+        """
+        return self._core.read_span(self._checked(span_id), compressed, start, end)
+
     def read(self, path: str, layer: Layer) -> Iterator[bytes]:
         """Give the data of the file at `path` span by span, verified, reading only those spans.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from tocsin import _core
@@ -277,17 +278,24 @@ class LayerSpans:
         pool = self._fetchers.pool()
         # Of a stream, threads beside each other would each want it from another place.
         for together in [groups] if self._source.in_order else [[group] for group in groups]:
+            futures = {span_id: wanted[span_id] for group in together for span_id in group}
             try:
-                pool.submit(self._fetch_groups, together, wanted, end)
-            except RuntimeError:  # closed meanwhile; whoever waits for these is told
-                for group in together:
-                    self._fail({n: wanted[n] for n in group}, ValueError("the image is closed"))
+                task = pool.submit(self._fetch_groups, together, futures, end)
+            except RuntimeError:  # the pool has been shut down
+                self._fail(futures, ValueError("the image is closed"))
+            else:
+                task.add_done_callback(partial(self._given_up, futures))
+
+    def _given_up(self, futures: dict[int, Future[_core.SpanReader]], task: Future[None]) -> None:
+        """Tell who waits for a task that never ran."""
+        if task.cancelled():
+            self._fail(futures, ValueError("the image is closed"))
 
     def _fetch_groups(
         self, groups: list[range], futures: dict[int, Future[_core.SpanReader]], end: int
     ) -> None:
         for group in groups:
-            self._fetch(group, {n: futures[n] for n in group}, end)
+            self._fetch(group, {span_id: futures[span_id] for span_id in group}, end)
 
     def _groups(self, spans: list[int]) -> Iterator[range]:
         """Yield runs of neighbours of `MAX_REQUEST_SIZE` bytes at most, or of one span."""

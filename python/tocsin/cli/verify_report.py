@@ -1,0 +1,132 @@
+"""What ``verify`` found, as people read it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from tocsin.cli import words
+from tocsin.cli.output import Column
+from tocsin.indexing.results import LayerAdvanced, LayerStarted, Planned
+from tocsin.indexing.verify_results import Finding, LayerChecked, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tocsin.cli.output import Output
+    from tocsin.cli.progress import Display
+    from tocsin.indexing.verify_results import (
+        IndexVerdict,
+        LayerVerdict,
+        PlatformVerdict,
+        VerifyEvent,
+        VerifyProgress,
+        VerifyResult,
+    )
+
+_COLUMNS = (
+    Column("LAYER"),
+    Column("SIZE", "right"),
+    Column("ZTOC"),
+    Column("SPANS", "right"),
+    Column("RESULT", wraps=True),
+)
+_OK = "ok"
+
+
+def following(display: Display) -> VerifyProgress:
+    """Return what hands events on to a display."""
+
+    def follow(event: VerifyEvent) -> None:
+        match event:
+            case Planned(layers):
+                display.plan(len(layers), sum(layer.size for layer in layers))
+            case LayerStarted(layer):
+                display.start(words.short_digest(layer.digest), layer.size)
+            case LayerAdvanced(layer, done):
+                display.move(words.short_digest(layer.digest), done)
+            case LayerChecked(layer, findings, seconds):
+                name = words.short_digest(layer.digest)
+                line = f"{name} {words.size(layer.size)} {_verdict(findings)}"
+                display.finish(name, f"{line}, {words.duration(seconds)}")
+
+    return follow
+
+
+def tell(result: VerifyResult, output: Output) -> None:
+    """Write a table for each SOCI index, every finding once, then what comes of the whole."""
+    if output.quiet:
+        _tell_findings(_only_errors(result.all_findings), output)
+        return
+    facts = {"image": words.printable(result.image), "digest": str(result.manifest.digest)}
+    if result.seed is not None:
+        facts["seed"] = str(result.seed)
+    output.facts(facts)
+    for platform in result.platforms:
+        _tell_platform(platform, output)
+    if result.all_findings:
+        output.line()
+        _tell_findings(result.all_findings, output)
+    output.line()
+    output.line(_summary(result))
+
+
+def _tell_platform(platform: PlatformVerdict, output: Output) -> None:
+    name = str(platform.platform) if platform.platform is not None else "image"
+    output.line()
+    output.heading(f"{name} · manifest {words.short_digest(platform.manifest.digest)}")
+    for index in platform.soci_indexes:
+        _tell_index(index, output)
+    if not platform.soci_indexes:
+        output.line("no index")
+
+
+def _tell_index(index: IndexVerdict, output: Output) -> None:
+    output.line(f"index v{index.version} {index.digest}: {_verdict(index.findings)}")
+    if index.layers:
+        output.table(_COLUMNS, [_row(layer) for layer in index.layers])
+
+
+def _row(verdict: LayerVerdict) -> tuple[str, ...]:
+    layer = verdict.layer
+    head = (words.short(layer.digest), words.size(layer.size))
+    if verdict.ztoc is None:
+        return (*head, words.NOTHING, words.NOTHING, "no zTOC")
+    spans = f"{verdict.span_count:,}"
+    if verdict.checked_spans < verdict.span_count:
+        spans = f"{verdict.checked_spans:,} of {spans}"
+    return (*head, words.short(verdict.ztoc.digest), spans, _verdict(verdict.findings))
+
+
+def _verdict(findings: Iterable[Finding]) -> str:
+    """Return ``ok``, or the kinds of what is wrong, or was warned of."""
+    errors = dict.fromkeys(f.kind for f in findings if f.severity is Severity.ERROR)
+    if errors:
+        return f"WRONG: {', '.join(errors)}"
+    others = dict.fromkeys(f"{f.severity}: {f.kind}" for f in findings)
+    return f"{_OK} ({', '.join(others)})" if others else _OK
+
+
+def _tell_findings(findings: Iterable[Finding], output: Output) -> None:
+    """Write each finding once: platforms and indexes share layers."""
+    for finding in dict.fromkeys(findings):
+        output.line(words.printable(f"{finding.severity}: {finding.kind}: {finding.message}"))
+
+
+def _only_errors(findings: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.severity is Severity.ERROR]
+
+
+def _summary(result: VerifyResult) -> str:
+    ztocs = {
+        (verdict.layer.digest, verdict.ztoc.digest) for verdict in result.layers if verdict.ztoc
+    }
+    indexes = sum(len(platform.soci_indexes) for platform in result.platforms)
+    counts = Counter(finding.severity for finding in dict.fromkeys(result.all_findings))
+    told = [words.count(counts[severity], severity) for severity in Severity if counts[severity]]
+    outcome = ", ".join(told) or "all true"
+    how = "sampled" if result.quick else "verified"
+    return (
+        f"{words.count(len(ztocs), 'zTOC')} of {words.count(indexes, 'index', 'indexes')} {how} in "
+        f"{words.duration(result.seconds)}: {outcome}"
+    )

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from support.cli_inputs import BINARY
+from support.cli_process import tocsin
+from support.images import make_image, put_index
+from support.tampered import put_v1, with_number, with_window_byte
+from tocsin.indexing.layer import build_ztoc
+from tocsin.model.digest import Digest
+from tocsin.stores.layout import OciLayout
+
+DOCUMENT = {
+    "image",
+    "manifest",
+    "ok",
+    "quick",
+    "seed",
+    "seconds",
+    "errors",
+    "warnings",
+    "findings",
+    "platforms",
+}
+PLATFORM = {"platform", "manifest", "ok", "findings", "soci_indexes"}
+INDEX = {"digest", "media_type", "size", "version", "ok", "findings", "layers"}
+LAYER = {
+    "digest",
+    "media_type",
+    "size",
+    "ztoc",
+    "span_count",
+    "checked_spans",
+    "ok",
+    "findings",
+}
+FINDING = {"kind", "severity", "message", "expected", "actual"}
+SMALL = ("--min-layer-size", "1KiB", "--span-size", "1MiB")
+
+
+@pytest.fixture
+def honest(layout):
+    """Two versions of true indexes."""
+    assert tocsin("convert", f"oci:{layout}:app", f"oci:{layout}:soci", *SMALL).returncode == 0
+    assert tocsin("create", f"oci:{layout}:soci", *SMALL).returncode == 0
+    return f"oci:{layout}:soci"
+
+
+@pytest.fixture
+def lying(tmp_path, image):
+    """A zTOC with a false window and a false mode, whose digests all agree."""
+    ztoc = build_ztoc(image.layers[0], span_size=1 << 20).to_bytes()
+    false = with_number(with_window_byte(ztoc, 1, 0), 0, "mode", 0o4755)
+    with OciLayout(tmp_path / "lying", write=True) as store:
+        put_v1(store, image, [false], span_size=1 << 20)
+    return f"oci:{tmp_path / 'lying'}:app", str(Digest.of(false))
+
+
+def test_verify_when_true_then_a_line_a_layer_and_code_0(honest, image):
+    done = tocsin("verify", honest)
+    out, said = done.stdout.decode().splitlines(), done.stderr.decode().splitlines()
+    large, small = (str(d.digest)[7:19] for d in image.layer_descriptors)
+    assert done.returncode == 0
+    assert out[0] == f"image   {honest}"
+    assert out[3].startswith("linux/amd64 · manifest sha256:")
+    assert out[4].startswith("index v2 sha256:")
+    assert out[4].endswith(": ok")
+    assert out[5].split() == ["LAYER", "SIZE", "ZTOC", "SPANS", "RESULT"]
+    assert out[6].split()[:3] == [large, "3.0", "MiB"]
+    assert out[6].split()[4:] == ["3", "ok"]
+    assert out[7].startswith(small)
+    assert out[7].endswith("no zTOC")
+    assert out[8].startswith("index v1 sha256:")
+    assert out[-1].startswith("1 zTOC of 2 indexes verified in ")
+    assert out[-1].endswith(": all true")
+    (line,) = said
+    assert line.startswith(f"sha256:{large} 3.0 MiB ok, ")
+
+
+def test_verify_quick_when_its_seed_is_given_then_it_is_repeated(honest):
+    quick = json.loads(tocsin("verify", honest, "--quick", "--json").stdout)
+    again = json.loads(tocsin("verify", honest, "--seed", str(quick["seed"]), "--json").stdout)
+    assert quick["quick"] is again["quick"] is True
+    assert {**quick, "seconds": 0} == {**again, "seconds": 0}
+    out = tocsin("verify", honest, "--seed", "5").stdout.decode().splitlines()
+    assert out[2] == "seed    5"
+    assert "1 zTOC of 2 indexes sampled in " in out[-1]
+
+
+@pytest.mark.parametrize("how", [(), ("--quick",)], ids=["full", "quick"])
+def test_verify_when_a_ztoc_lies_then_it_says_which_and_where_and_the_code_is_1(lying, how):
+    image, ztoc = lying
+    done = tocsin("verify", image, *how)
+    out = done.stdout.decode().splitlines()
+    assert done.returncode == 1
+    assert any(" WRONG: ztoc." in line for line in out)
+    told = [line for line in out if line.startswith("error: ")]
+    assert {line.split(": ")[1] for line in told} == {"ztoc.file", "ztoc.window"}
+    assert all(f"ztoc {ztoc}: " in line for line in told)
+    assert any("usr/bin/app" in line for line in told)
+    assert any("window of span 1 " in line for line in told)
+    assert out[-1].endswith(": 2 errors")
+
+
+def test_verify_quiet_when_true_or_not_then_only_errors_are_printed(honest, lying):
+    good, bad = tocsin("verify", honest, "-q"), tocsin("verify", lying[0], "-q")
+    assert (good.returncode, good.stdout, good.stderr) == (0, b"", b"")
+    assert (bad.returncode, bad.stderr) == (1, b"")
+    assert [line.partition(b": ")[0] for line in bad.stdout.splitlines()] == [b"error"] * 2
+
+
+def test_verify_json_when_a_ztoc_lies_then_keys_are_stable_and_the_code_is_1(lying):
+    done = tocsin("verify", lying[0], "--json")
+    document = json.loads(done.stdout)
+    (platform,) = document["platforms"]
+    (index,) = platform["soci_indexes"]
+    large, small = index["layers"]
+    assert done.returncode == 1
+    assert document.keys() == DOCUMENT
+    assert platform.keys() == PLATFORM
+    assert index.keys() == INDEX
+    assert large.keys() == small.keys() == LAYER
+    assert all(finding.keys() == FINDING for finding in large["findings"])
+    assert (document["ok"], document["errors"], document["warnings"]) == (False, 2, 0)
+    assert (large["ok"], small["ok"], small["ztoc"]) == (False, True, None)
+    assert (document["seed"], large["checked_spans"], large["span_count"]) == (None, 3, 3)
+
+
+def test_verify_when_a_platform_is_asked_for_then_only_that(tmp_path):
+    images = {
+        name: make_image({name: BINARY[: 1 << 17]}, platform=name)
+        for name in ("linux/amd64", "linux/arm64")
+    }
+    with OciLayout(tmp_path, write=True) as store:
+        put_index(store, images, tag="app")
+    ref = f"oci:{tmp_path}:app"
+    assert tocsin("create", ref, *SMALL, "-q").returncode == 0
+    document = json.loads(tocsin("verify", ref, "-p", "linux/arm64", "--json").stdout)
+    assert [platform["platform"] for platform in document["platforms"]] == ["linux/arm64"]
+    assert tocsin("verify", ref, "-p", "linux/s390x").returncode == 3
+
+
+def test_verify_when_there_is_no_index_then_it_says_what_makes_one_and_the_code_is_3(layout):
+    done = tocsin("verify", f"oci:{layout}:app")
+    first, hint = done.stderr.decode().splitlines()
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert first == f"error: oci:{layout}:app: has no SOCI index, there is nothing to verify"
+    assert hint == "hint: tocsin create or tocsin convert makes one"

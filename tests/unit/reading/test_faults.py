@@ -1,0 +1,145 @@
+"""Reading an image from a registry that misbehaves."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import tocsin
+from support import tarmaker
+from support.readable import OPTIONS, put_image, text
+from support.registry import Registry
+from support.registry_client import FakeTime
+from support.tarmaker import entry
+from tocsin.errors import RegistryError, VerificationError
+
+BIG = text(900_000, seed=3)
+BLOBS = "/blobs/sha256:"
+
+
+@pytest.fixture
+def registry():
+    with Registry() as running:
+        yield running
+
+
+@pytest.fixture
+def reference(registry, tmp_path):
+    """An image in the registry with one layer of two files, indexed."""
+    plain = put_image(tmp_path, tarmaker.tar(entry("a", b"first"), entry("big", BIG)))
+    there = f"{registry.host}/team/app:1"
+    tocsin.convert(plain, there, options=OPTIONS)
+    registry.requests.clear()
+    return there
+
+
+def opened(reference, **options):
+    registry = tocsin.RegistryOptions(clock=FakeTime().clock)
+    return tocsin.open(reference, registry=registry, **options)
+
+
+def layer_path(image):
+    return f"{BLOBS}{image.layers[0].descriptor.digest.hex}"
+
+
+def test_cat_when_all_is_well_then_few_requests_of_spans_alone(registry, reference):
+    with opened(reference) as image:
+        assert image.cat("a") == b"first"
+        asked = registry.asked("GET", layer_path(image))
+        assert [request.status for request in asked] == [206]
+        assert asked[0].headers["range"].startswith("bytes=")
+        assert asked[0].sent < image.layers[0].descriptor.size // 3
+        assert image.cat("big") == BIG
+        # Neighbours come together.
+        assert len(registry.asked("GET", layer_path(image))) <= 4
+
+
+@pytest.mark.parametrize("after", [0, 1, 5_000])
+def test_cat_when_the_connection_breaks_then_the_rest_is_asked_for(registry, reference, after):
+    with opened(reference) as image:
+        image.listdir()
+        registry.fault("GET", layer_path(image), reset_after=after, times=2)
+        assert image.cat("big") == BIG
+
+
+def test_cat_when_range_is_ignored_then_the_bytes_are_right(registry, reference):
+    with opened(reference) as image:
+        image.listdir()
+        registry.fault("GET", layer_path(image), ignore_range=True, times=99)
+        assert image.cat("big") == BIG
+        assert image.read_range("big", 500_000, 500_010) == BIG[500_000:500_010]
+
+
+def test_cat_when_bytes_are_garbled_once_then_fetched_again(registry, reference):
+    with opened(reference) as image:
+        image.listdir()
+        registry.fault("GET", layer_path(image), corrupt=True)
+        assert image.cat("big") == BIG
+
+
+def test_cat_when_bytes_are_garbled_always_then_verification_error(registry, reference):
+    with opened(reference) as image:
+        image.listdir()
+        registry.fault("GET", layer_path(image), corrupt=True, times=99)
+        with pytest.raises(VerificationError, match=r"layer sha256:.*: .*span \d+") as failed:
+            image.cat("big")
+        assert failed.value.expected != failed.value.actual
+        registry.faults.clear()
+        assert image.cat("big") == BIG  # what was wrong is not kept
+
+
+def test_cat_when_the_registry_is_down_then_registry_error_and_later_well(registry, reference):
+    with opened(reference) as image:
+        image.listdir()
+        registry.fault("GET", layer_path(image), status=503, times=999)
+        with pytest.raises(RegistryError) as failed:
+            image.cat("big")
+        assert failed.value.temporary
+        registry.faults.clear()
+        assert image.cat("big") == BIG
+
+
+def test_read_ahead_when_it_fails_then_the_read_that_needs_it_tries_again(registry, reference):
+    with opened(reference) as image:
+        image.listdir()
+        fault = registry.fault("GET", layer_path(image), status=404, times=99)
+        image.layers[0].spans.read_ahead(0, len(BIG))
+        image._fetchers.pool().shutdown()  # waits for what is under way
+        image._fetchers.close()
+        assert fault.times < 99
+        registry.faults.clear()
+        assert image.cat("big") == BIG
+
+
+def test_read_when_going_straight_on_then_never_fetches_beyond_the_file(registry, tmp_path):
+    tar = tarmaker.tar(entry("big", BIG), entry("after", text(900_000, seed=4)))
+    there = f"{registry.host}/team/app:2"
+    tocsin.convert(put_image(tmp_path, tar), there, options=OPTIONS)
+    with opened(there) as image, image.open("big") as file:
+        assert hashlib.sha256(file.read()).digest() == hashlib.sha256(BIG).digest()
+        last = image.layers[0].spans.span_ids(0, 512 + len(BIG)).stop
+        end = image.layers[0]._ztoc.span_range(last - 1)[1]
+        for request in registry.asked("GET", layer_path(image)):
+            assert int(request.headers["range"].rpartition("-")[2]) < end
+
+
+def test_cat_when_many_threads_and_a_flaky_registry_then_all_right(registry, reference):
+    with opened(reference, cache_size=1) as image, ThreadPoolExecutor(16) as pool:
+        image.listdir()
+        registry.fault("GET", layer_path(image), reset_after=3_000, times=4)
+        ranges = [(n * 20_011 % len(BIG), n * 20_011 % len(BIG) + 90_000) for n in range(64)]
+        read = pool.map(lambda part: image.read_range("big", *part), ranges)
+        assert list(read) == [BIG[start:end] for start, end in ranges]
+
+
+def test_open_when_the_token_ends_during_a_read_then_renewed(registry, tmp_path):
+    registry.auth = "token"
+    registry.anonymous_scopes = {f"repository:team/app:{do}" for do in ("pull", "push")}
+    there = f"{registry.host}/team/app:3"
+    tocsin.convert(put_image(tmp_path, tarmaker.tar(entry("big", BIG))), there, options=OPTIONS)
+    with opened(there) as image:
+        image.listdir()
+        registry.tokens.clear()
+        assert image.cat("big") == BIG
