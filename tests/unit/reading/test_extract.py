@@ -5,18 +5,24 @@ import hashlib
 import os
 import stat
 import subprocess
+import sys
 import tarfile
 
 import pytest
+import zstandard
 
 import tocsin
 from support import tarmaker
 from support.disks import NOBODY, fill_up, unprivileged
+from support.images import image_of
 from support.layout_files import LayoutFiles
 from support.readable import put_image, put_indexed, text
 from support.tarmaker import entry
 from tocsin.errors import PathError, VerificationError
+from tocsin.reading import opening
 from tocsin.reading.destination import Destination, Metadata
+from tocsin.reading.spans import unpack_zstd
+from tocsin.stores.layout import OciLayout
 
 DIR, LINK, HARD = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
 BIG = text(3_000_000)
@@ -538,3 +544,68 @@ def test_extract_when_a_span_is_garbled_then_verification_error_names_the_file(p
     )
     assert not (place / "out/dir/big").exists()
     assert not list((place / "out").glob(".tocsin*"))
+
+
+# -- layers of all sorts -----------------------------------------------------------------------
+
+
+def test_extract_when_links_have_a_size_then_the_files_after_them_are_found(place):
+    """A link's size is no data: cpio and star give it that of the file."""
+    made = layer(
+        entry("a", b"data"),
+        entry("b", type=HARD, linkname="a", size=4000),
+        entry("c", b"after"),
+        entry("d", type=LINK, linkname="a", size=5000),
+        entry("e", b"last", pax={"mtime": "1.25"}),
+    )
+    out, _ = extracted(place, made)
+    assert [(out / name).read_bytes() for name in "abcde"] == [
+        b"data",
+        b"data",
+        b"after",
+        b"data",
+        b"last",
+    ]
+
+
+def test_extract_when_a_layer_is_zstd_then_it_is_read_from_its_start_once(place, monkeypatch):
+    files = {f"f{number}": text(400_000, number) for number in range(60)}
+    tar = layer(*(entry(name, data) for name, data in files.items()), entry("big", BIG))
+    zstd = zstandard.ZstdCompressor(1).compress(tar)
+    with OciLayout(place / "layout", write=True) as store:
+        image_of((zstd, "application/vnd.oci.image.layer.v1.tar+zstd")).put(store, "t")
+    starts = []
+
+    def unpack(pieces):
+        starts.append(pieces)
+        return unpack_zstd(pieces)
+
+    monkeypatch.setattr(opening, "unpack_zstd", unpack)
+    with tocsin.open(f"oci:{place}/layout:t") as image:
+        assert image.layers  # to make the zTOC it is read, too
+        starts.clear()
+        image.extract("/", place / "out")
+    assert {path.name: path.read_bytes() for path in (place / "out").iterdir()} == {
+        **files,
+        "big": BIG,
+    }
+    assert len(starts) == 1
+
+
+def test_extract_when_its_process_dies_then_the_next_run_completes_it(place):
+    reference = put_image(place / "layout", MIXED)
+    code = (
+        "import os, sys, tocsin\n"
+        "def die(done, total):\n"
+        "    if done > 2_000_000: os._exit(9)\n"
+        "tocsin.open(sys.argv[1]).extract('/', sys.argv[2], progress=die)\n"
+    )
+    command = [sys.executable, "-c", code, reference, str(place / "out")]
+    assert subprocess.run(command, check=False).returncode == 9  # noqa: S603
+    (left,) = (place / "out").glob(".tocsin*")
+    assert not list((place / "out").rglob("big")) + list((place / "out").rglob("twin"))
+    with tocsin.open(reference) as image:
+        image.extract("/", place / "out")
+        image.extract("/", place / "whole")
+    assert not left.exists()
+    assert snapshot(place / "out") == snapshot(place / "whole")
