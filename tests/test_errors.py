@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from support import tarmaker, ztocfile
 from support.bitwriter import BitWriter, gzip_member
@@ -30,6 +31,7 @@ from tocsin import (
     VerificationError,
     Ztoc,
     ZtocError,
+    _core,
     build_ztoc,
     errors,
 )
@@ -122,6 +124,36 @@ GZIP = {
 }
 GZIP_BUT_ZLIB_TAKES_IT = {"gzip.header-text", "gzip.trailing-bytes"}
 """Go's reader sets the limit of the first; the reference's indexer refuses the second."""
+
+
+# zstd, RFC 8878
+
+
+def zstd_frame(flags=0, window=0, *fields, block=(0, b"x")):
+    """Return a frame of one block: (type, content)."""
+    kind, content = block
+    start = struct.pack("<IB", 0xFD2FB528, flags) + bytes([window, *fields])
+    return start + (len(content) << 3 | kind << 1 | 1).to_bytes(3, "little") + content
+
+
+def unzstd(stream):
+    decoder = _core.ZstdDecoder()
+    decoder.feed(stream)
+    while decoder.read(100):
+        pass
+    decoder.finish()
+
+
+ZSTD = {
+    "zstd.magic": b"\x28\xb5\x2f\xfe" + bytes(9),
+    "zstd.reserved-bit": zstd_frame(1 << 3),
+    "zstd.window": zstd_frame(0, 18 << 3),
+    "zstd.dictionary": zstd_frame(1, 0, 42),
+    "zstd.block": zstd_frame(block=(3, b"")),
+    "zstd.content-size": zstd_frame(1 << 6, 0, 0, 0),
+    "zstd.checksum": zstd_frame(1 << 2) + bytes(4),
+    "zstd.truncated": zstd_frame()[:-1],
+}
 
 
 # tar
@@ -227,7 +259,7 @@ ELSEWHERE = {
 
 
 def test_codes_when_counted_then_each_is_provoked_or_says_why_not():
-    known = [*DEFLATE, *GZIP, *TAR, *ZTOC, *NOT_PROVOKED, *ELSEWHERE]
+    known = [*DEFLATE, *GZIP, *ZSTD, *TAR, *ZTOC, *NOT_PROVOKED, *ELSEWHERE]
     assert sorted(known) == sorted(core_codes())
     for start in ELSEWHERE.values():
         assert any(name.startswith(f"{start}_") for name in globals())
@@ -261,6 +293,28 @@ def test_gzip_when_a_rule_is_broken_then_zlib_says_so_too(what):
         return
     with pytest.raises(zlib.error):
         decoder.decompress(layer)
+
+
+@pytest.mark.parametrize("what", ZSTD)
+def test_zstd_when_a_rule_is_broken_then_the_error_names_it_and_its_byte(what):
+    with pytest.raises(FormatError) as refusal:
+        unzstd(ZSTD[what])
+    assert type(refusal.value) is FormatError
+    assert refusal.value.what == what
+    at = int(refusal.value.offset.removeprefix("compressed byte "))
+    assert 0 <= at <= len(ZSTD[what])
+    assert str(refusal.value).startswith("zstd: ")
+
+
+@pytest.mark.parametrize("what", ZSTD)
+def test_zstd_when_a_rule_is_broken_then_libzstd_says_so_too(what):
+    decoder = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+    if what == "zstd.truncated":
+        decoder.decompress(ZSTD[what])
+        assert not decoder.eof
+        return
+    with pytest.raises(zstandard.ZstdError):
+        decoder.decompress(ZSTD[what])
 
 
 @pytest.mark.parametrize("what", TAR)

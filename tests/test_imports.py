@@ -123,7 +123,7 @@ def test_dependencies_when_imported_then_only_by_the_rooms_that_need_them():
 RUST_ROWS = [
     {"indexer", "extract"},
     {"parallel", "ztoc", "tar"},
-    {"inflate", "gzip", "checkpoint"},
+    {"inflate", "gzip", "zstd", "checkpoint"},
     {"span", "digest"},
     {"error"},
 ]

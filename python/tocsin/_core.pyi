@@ -2,7 +2,7 @@ from typing import final
 
 from typing_extensions import Buffer
 
-__all__ = ["IndexedLayer", "LayerIndexer", "SpanReader", "Ztoc"]
+__all__ = ["IndexedLayer", "LayerIndexer", "SpanReader", "ZstdDecoder", "Ztoc"]
 
 @final
 class LayerIndexer:
@@ -51,6 +51,13 @@ class SpanReader:
     def inflated(self) -> int: ...
     @property
     def memory(self) -> int: ...
+
+@final
+class ZstdDecoder:
+    def __new__(cls) -> ZstdDecoder: ...
+    def feed(self, data: Buffer) -> None: ...
+    def read(self, max_size: int) -> bytes: ...
+    def finish(self) -> None: ...
 
 @final
 class Ztoc:

@@ -120,7 +120,7 @@ fn read_when_range_is_odd_then_clipped_to_the_span() {
         let mut reader = reader(&ztoc, &layer, SpanId(1));
         let (start, end) = (reader.start().0 as usize, reader.end().0 as usize);
         assert!(0 < start && start < end);
-        for wanted in [0..start, end..end + 9, start + 5..start + 5, 9..3, start + 9..start] {
+        for wanted in [0..start, end..end + 9, start + 5..start + 5, start + 9..start] {
             assert_eq!(reader.read(&places(wanted)).unwrap(), b"");
         }
         assert!(reader.read(&places(0..usize::MAX)).unwrap() == &tar[start..end]);
@@ -189,7 +189,7 @@ fn end_when_tar_ended_before_the_last_span_then_span_is_empty() {
     tar.extend(mixed_data(400_000, 6));
     let layer = zlib_gzip(&tar, 6);
     let ztoc = index(&layer, spans_of(128 << 10));
-    let last = SpanId(ztoc.max_span_id() as u32);
+    let last = SpanId(ztoc.span_count() as u32 - 1);
     let mut reader = reader(&ztoc, &layer, last);
     assert!(reader.start().0 as usize > archive_len);
     assert_eq!(reader.start(), reader.end());

@@ -295,7 +295,7 @@ class LayerSpans:
         self, groups: list[range], futures: dict[int, Future[_core.SpanReader]], end: int
     ) -> None:
         for group in groups:
-            self._fetch(group, {n: futures[n] for n in group}, end)
+            self._fetch(group, {span_id: futures[span_id] for span_id in group}, end)
 
     def _groups(self, spans: list[int]) -> Iterator[range]:
         """Yield runs of neighbours of `MAX_REQUEST_SIZE` bytes at most, or of one span."""

@@ -1,7 +1,7 @@
 //! The core of tocsin: compressed layer bytes in, SOCI zTOC out, and spans back to bytes.
 //!
 //! No files, sockets, clock, environment or globals live here; callers push bytes and get values.
-//! Imports go one way: `indexer, extract → parallel, ztoc, tar → inflate, gzip, checkpoint → span,
+//! Imports go one way: `indexer, extract → parallel, ztoc, tar → inflate, gzip, zstd, checkpoint → span,
 //! digest → error`.
 
 pub mod checkpoint;
@@ -13,6 +13,7 @@ pub mod indexer;
 pub mod inflate;
 pub mod span;
 pub mod tar;
+pub mod zstd;
 pub mod ztoc;
 
 pub use error::{Error, Result};

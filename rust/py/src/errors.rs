@@ -21,6 +21,10 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
             place(Some(at.to_string()))?;
             "GzipError"
         }
+        Error::Zstd { at, .. } => {
+            place(Some(at.to_string()))?;
+            "FormatError"
+        }
         Error::Tar { at, .. } => {
             place(Some(at.to_string()))?;
             "TarError"

@@ -12,6 +12,7 @@ mod gate;
 mod indexer;
 mod span_reader;
 mod text;
+mod zstd;
 mod ztoc;
 
 /// The private module `tocsin._core`.
@@ -21,6 +22,8 @@ mod _core {
     use super::indexer::{IndexedLayer, LayerIndexer};
     #[pymodule_export]
     use super::span_reader::SpanReader;
+    #[pymodule_export]
+    use super::zstd::ZstdDecoder;
     #[pymodule_export]
     use super::ztoc::Ztoc;
 }

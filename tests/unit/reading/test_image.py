@@ -13,6 +13,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import zstandard
 
 import tocsin
 from support import goldens, tarmaker
@@ -270,6 +271,35 @@ def test_open_when_layers_are_plain_tars_then_read_too(layers, tmp_path):
         assert image.cat("usr/twin") == BIG
     with tocsin.open(put_indexed(tmp_path / "i", *layers, compress=False)) as image:
         assert image.cat("usr/twin") == BIG
+
+
+@pytest.fixture
+def zstd_image(layers, tmp_path):
+    """The lowest layer as zstd, the others as they were."""
+    zstd = zstandard.ZstdCompressor().compress(layers[0])
+    others = [(gzip.compress(tar, mtime=0), OCI_LAYER_GZIP) for tar in layers[1:]]
+    with OciLayout(tmp_path, write=True) as store:
+        image_of((zstd, "application/vnd.oci.image.layer.v1.tar+zstd"), *others).put(store, "t")
+    return f"oci:{tmp_path}:t"
+
+
+def test_open_when_a_layer_is_zstd_then_read_by_streaming_and_told(zstd_image):
+    with tocsin.open(zstd_image, cache_size=1) as image:
+        assert image.cat("usr/twin") == BIG
+        assert image.cat("etc/os-release") == SMALL  # further back: the stream starts again
+        assert image.read_range("usr/twin", 600_000, 600_009) == BIG[600_000:600_009]
+        assert any("again for each look further back" in note for note in image.notes)
+
+
+def test_open_when_a_zstd_layer_is_spoilt_then_said(zstd_image, layers, tmp_path):
+    with tocsin.open(zstd_image) as image:
+        [layer, *_] = image.layer_descriptors
+    spoil(tmp_path / "blobs" / "sha256" / layer.digest.hex, layer.size // 2)
+    with (
+        tocsin.open(zstd_image) as image,
+        pytest.raises((FormatError, VerificationError), match=layer.digest.hex),
+    ):
+        image.listdir()
 
 
 def test_open_when_index_is_not_to_be_made_then_unsupported(layers, tmp_path):

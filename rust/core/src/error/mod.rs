@@ -5,15 +5,17 @@
 
 mod gzip;
 mod tar;
+mod zstd;
 mod ztoc;
 
 use thiserror::Error;
 
 pub use gzip::{CodeName, GzipError};
 pub use tar::TarError;
+pub use zstd::ZstdError;
 pub use ztoc::ZtocError;
 
-use crate::span::{BitOffset, SpanId, UncompressedOffset};
+use crate::span::{BitOffset, CompressedOffset, SpanId, UncompressedOffset};
 
 /// What every fallible function of the core returns.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -28,6 +30,14 @@ pub enum Error {
         kind: GzipError,
         /// Where in the compressed layer.
         at: BitOffset,
+    },
+    /// The layer is not a zstd stream that RFC 8878 allows, or not one that is decoded here.
+    #[error("zstd: {kind}, at {at}")]
+    Zstd {
+        /// Which rule is broken.
+        kind: ZstdError,
+        /// Where in the compressed layer: the frame or block concerned.
+        at: CompressedOffset,
     },
     /// The uncompressed layer is not a tar archive that can be indexed.
     #[error("tar: {kind}, at {at}")]
@@ -94,6 +104,7 @@ impl Error {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Gzip { kind, .. } => kind.code(),
+            Self::Zstd { kind, .. } => kind.code(),
             Self::Tar { kind, .. } => kind.code(),
             Self::Ztoc { kind, .. } => kind.code(),
             Self::Verification { .. } => "verification",
