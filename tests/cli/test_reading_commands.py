@@ -284,6 +284,18 @@ def test_bars_of_a_copy_vanish(image, tmp_path):
     assert shown.rstrip().splitlines()[-1].startswith(b"1 file, 3 directories, 2 links")
 
 
+def test_reading_a_large_layer_whole_shows_a_bar(tmp_path):
+    layer = tar(entry("big", bytes(9 << 20)))
+    with OciLayout(tmp_path / "layout", write=True) as store:
+        image_of((layer, OCI_LAYER)).put(store, tag="app")
+    shown, code = on_terminal("ls", f"oci:{tmp_path / 'layout'}:app")
+    assert code == 0
+    assert b"sha256:" in shown.partition(b"big")[0]
+    assert b"\x1b[2K" in shown
+    quiet, _ = on_terminal("ls", "-q", f"oci:{tmp_path / 'layout'}:app")
+    assert quiet == b"big\r\n"
+
+
 @pytest.fixture
 def remote():
     with Registry() as registry:

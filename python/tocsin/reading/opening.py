@@ -57,6 +57,7 @@ class LayerOpener:
         disk: what is kept on disk, if anything.
         note: called with what a user should know.
         may_index: whether layers without a zTOC are read once to make one.
+        progress: called while they are: digest of the layer, bytes read, its size.
     """
 
     store: Callable[[], Store]
@@ -65,6 +66,7 @@ class LayerOpener:
     disk: DiskCache | None
     note: Callable[[str], None]
     may_index: bool = True
+    progress: Callable[[str, int, int], None] | None = None
     _kept: int = field(default=0, init=False)
 
     def indexes(
@@ -174,7 +176,7 @@ class LayerOpener:
         source: RangeSource
         if compression is Compression.ZSTD:
             unpack = partial(self._unpack_zstd, layer)
-            ztoc = self._made(layer, unpack(), "uncompressed")
+            ztoc = self._made(layer, unpack_zstd(self._read_whole(layer)), "uncompressed")
             source = StreamRanges(name, unpack)
         else:
             plain = compression is Compression.NONE
@@ -210,10 +212,18 @@ class LayerOpener:
         return True
 
     def _pieces(self, layer: Descriptor, kept: list[bytes] | None) -> Iterator[bytes]:
-        for piece in self.store().blob(layer):
+        for piece in self._read_whole(layer):
             if kept is not None:
                 kept.append(piece)
             yield piece
+
+    def _read_whole(self, layer: Descriptor) -> Iterator[bytes]:
+        done = 0
+        for piece in self.store().blob(layer):
+            yield piece
+            done += len(piece)
+            if self.progress is not None:
+                self.progress(str(layer.digest), done, layer.size)
 
     def _unpack_zstd(self, layer: Descriptor) -> Iterator[bytes]:
         return unpack_zstd(self.store().blob(layer))
