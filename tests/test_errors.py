@@ -24,6 +24,7 @@ from tocsin import (
     FormatError,
     GzipError,
     NotFoundError,
+    PathError,
     RegistryError,
     TarError,
     TocsinError,
@@ -417,6 +418,7 @@ EXAMPLES = [
     VerificationError("m", expected="sha256:a", actual="sha256:b"),
     UnsupportedError("m"),
     NotFoundError("m"),
+    PathError("m", path="/p", reason="missing"),
     ConflictError("m"),
     RegistryError("m", status=503, code="UNAVAILABLE", url="https://h/v2/", temporary=True),
     AuthError("m", status=401, code="DENIED", url="https://h/v2/"),
@@ -451,7 +453,7 @@ def test_tree_when_read_then_it_is_the_docstrings():
 
 def test_tree_when_its_attributes_are_told_then_they_are_there():
     told = dict(re.findall(r"(\w+Error)(?: \(\w+\))? .*?; ((?:\.\w+ ?)+)$", errors.__doc__, re.M))
-    assert set(told) == {"FormatError", "VerificationError", "RegistryError"}
+    assert set(told) == {"FormatError", "PathError", "VerificationError", "RegistryError"}
     for example in EXAMPLES:
         for name, attributes in told.items():
             if isinstance(example, getattr(errors, name)):

@@ -1,7 +1,6 @@
 """Extracted trees are those that other tools unpack of the same layers."""
 
 import os
-import stat
 import subprocess
 from contextlib import suppress
 
@@ -10,6 +9,7 @@ import pytest
 import tocsin
 from support.readable import OPTIONS, put_image, put_indexed, text
 from support.tools import tool
+from support.tree_snapshot import snapshot
 
 pytestmark = [
     pytest.mark.interop,
@@ -20,35 +20,6 @@ pytestmark = [
 @pytest.fixture
 def tar():
     return tool("tar")
-
-
-def snapshot(top, *, without=()):
-    """Return all that can be known of a tree: path → type, mode, owner, time, attributes, data.
-
-    Files with several names have the first of them, for each of them.
-    """
-    found, names = {}, {}
-    for path in sorted([top, *top.rglob("*")]):
-        relative = str(path.relative_to(top))
-        if relative in without:
-            continue
-        status = path.lstat()
-        kind = stat.S_IFMT(status.st_mode)
-        data = (
-            path.read_bytes()
-            if kind == stat.S_IFREG
-            else str(path.readlink())
-            if kind == stat.S_IFLNK
-            else status.st_rdev
-        )
-        attributes = {
-            name: os.getxattr(path, name, follow_symlinks=False)
-            for name in os.listxattr(path, follow_symlinks=False)
-        }
-        first = names.setdefault(status.st_ino, relative)
-        owner = (status.st_uid, status.st_gid)
-        found[relative] = (oct(status.st_mode), owner, status.st_mtime_ns, attributes, data, first)
-    return found
 
 
 def make_files(top):

@@ -7,51 +7,22 @@ containerd pulls it, runc runs it. ``TOCSIN_SLOW=1 pytest -s`` does it with 1 GB
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import subprocess
-import time
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from support.cli_process import TOCSIN, environment
+from support.cli_process import TOCSIN
 from support.containerd import containerd
 from support.machine_image import GREETING, put_machine_image
 from support.registry_certificates import Authority
 from support.registry_real import PASSWORD, USER, docker_registry, program, token_server
+from support.shell import SLOW, Shell
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.interop
-
-PATIENCE = 900
-SLOW = pytest.mark.skipif(not os.environ.get("TOCSIN_SLOW"), reason="TOCSIN_SLOW is not set")
-
-
-@dataclass
-class Shell:
-    """Runs commands as a person would, and tells what was said."""
-
-    home: Path
-
-    def __call__(self, *command, stdin="", tells=True):
-        name, *arguments = map(str, command)
-        print(f"\n$ {shlex.join([Path(name).name, *arguments])}")  # noqa: T201 (for pytest -s)
-        started = time.monotonic()
-        done = subprocess.run(  # noqa: S603 (tools of the test machine)
-            [name, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env=environment(HOME=str(self.home), COLUMNS="100"),
-            timeout=PATIENCE,
-            check=False,
-        )
-        print(done.stdout if tells else "", done.stderr, sep="", end="")  # noqa: T201
-        print(f"[exit {done.returncode}, {time.monotonic() - started:.1f} s]")  # noqa: T201
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
 
 @pytest.mark.parametrize(

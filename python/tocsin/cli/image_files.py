@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import functools
-from contextlib import contextmanager
+import threading
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from tocsin.cli import parameters
+from tocsin.cli import parameters, words
 from tocsin.cli.options import decorated, registry_options
+from tocsin.cli.progress import display_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tocsin.cli.output import Output
     from tocsin.cli.parameters import Place
+    from tocsin.cli.progress import Display
     from tocsin.model.platform import Platform
     from tocsin.model.reference import Reference
     from tocsin.reading.image import Image
     from tocsin.stores.registry import RegistryOptions
 
 _Command = TypeVar("_Command", bound="Callable[..., None]")
+
+_LARGE = 8 << 20
+"""Bytes of a layer from which on it is worth a bar."""
 
 _OPTIONS = (
     click.option(
@@ -71,6 +77,7 @@ class ImageOpening:
         from tocsin.reading.image import open as open_image  # noqa: PLC0415 (not for --help)
 
         notes: list[str] = []
+        shown = _Reading(output)
         try:
             with open_image(
                 reference,
@@ -80,11 +87,37 @@ class ImageOpening:
                 cache_dir=self.cache_dir,
                 registry=self.registry,
                 note=notes.append,
+                progress=shown,
             ) as image:
+                with shown:
+                    _ = image.layers  # those without a zTOC are read now
                 yield image
         finally:
             for note in notes:
                 output.note(note)
+
+
+class _Reading(ExitStack):
+    """Shows how far large layers without a zTOC have been read; nothing where there is none."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self._output = output
+        self._lock = threading.Lock()
+        self._display: Display | None = None
+        self._names: set[str] = set()
+
+    def __call__(self, digest: str, done: int, size: int) -> None:
+        if size < _LARGE:
+            return
+        name = words.short_digest(digest)
+        with self._lock:
+            if self._display is None:
+                self._display = self.enter_context(display_for(self._output))
+            if name not in self._names:
+                self._names.add(name)
+                self._display.start(name, size)
+            self._display.move(name, done)
 
 
 def image_options(command: _Command) -> _Command:

@@ -57,6 +57,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
     cache_dir: str | os.PathLike[str] | None = None,
     registry: RegistryOptions | None = None,
     note: Callable[[str], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Image:
     """Open an image for reading single files, without fetching its layers.
 
@@ -73,6 +74,8 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         registry: how to reach a registry.
         note: called with sentences a user should know, such as what reading a layer whole cost;
             they are in ``Image.notes`` too.
+        progress: called while layers without a zTOC are read, several at once and by several
+            threads: digest of the layer, bytes read, its size.
 
     Raises:
         NotFoundError: no such image, platform or index.
@@ -97,6 +100,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         cache_size=cache_size,
         cache_dir=cache_dir,
         note=note,
+        progress=progress,
     )
 
 
@@ -126,6 +130,7 @@ class Image:
         cache_size: int,
         cache_dir: str | os.PathLike[str] | None,
         note: Callable[[str], None] | None,
+        progress: Callable[[str, int, int], None] | None,
     ) -> None:
         self.reference = reference
         self.descriptor = found.descriptor
@@ -143,6 +148,7 @@ class Image:
             disk=None if cache_dir is None else DiskCache(cache_dir, self._note),
             note=self._note,
             may_index=index_missing,
+            progress=progress,
         )
         self._lock = threading.RLock()
         self._layers: tuple[Layer, ...] | None = None

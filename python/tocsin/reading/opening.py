@@ -57,6 +57,7 @@ class LayerOpener:
         disk: what is kept on disk, if anything.
         note: called with what a user should know.
         may_index: whether layers without a zTOC are read once to make one.
+        progress: called while they are: digest of the layer, bytes read, its size.
     """
 
     store: Callable[[], Store]
@@ -65,7 +66,9 @@ class LayerOpener:
     disk: DiskCache | None
     note: Callable[[str], None]
     may_index: bool = True
+    progress: Callable[[str, int, int], None] | None = None
     _kept: int = field(default=0, init=False)
+    _small: list[int] = field(default_factory=list, init=False)
 
     def indexes(
         self, image: Descriptor, manifest: Manifest, wanted: str | Digest
@@ -104,7 +107,13 @@ class LayerOpener:
             TocsinError, OSError: a layer without zTOC cannot be read.
         """
         pool = self.fetchers.pool()
-        return list(pool.map(lambda layer: self._open(layer, indexes), layers))
+        opened = list(pool.map(lambda layer: self._open(layer, indexes), layers))
+        # Nearly every indexed image has a few tiny layers without a zTOC, which cost nothing.
+        if (size := sum(self._small)) >= _MIB:
+            self.note(
+                f"{len(self._small)} small layers have no ztoc: {size / _MIB:.1f} MiB were read"
+            )
+        return opened
 
     def _open(self, layer: Descriptor, indexes: list[FoundIndex]) -> Layer:
         for found in indexes:
@@ -174,7 +183,7 @@ class LayerOpener:
         source: RangeSource
         if compression is Compression.ZSTD:
             unpack = partial(self._unpack_zstd, layer)
-            ztoc = self._made(layer, unpack(), "uncompressed")
+            ztoc = self._made(layer, unpack_zstd(self._read_whole(layer)), "uncompressed")
             source = StreamRanges(name, unpack)
         else:
             plain = compression is Compression.NONE
@@ -188,11 +197,15 @@ class LayerOpener:
                 BlobRanges(self.store, layer) if kept is None else BytesRanges(name, b"".join(kept))
             )
         seconds = time.monotonic() - begun
-        more = ", and again for each look further back" if compression is Compression.ZSTD else ""
-        self.note(
-            f"layer {layer.digest} has no ztoc: {layer.size / _MIB:.1f} MiB were read to make one, "
-            f"in {seconds:.1f} s{more}"
-        )
+        zstd = compression is Compression.ZSTD
+        if layer.size <= _KEPT_LAYER and not zstd:
+            self._small.append(layer.size)
+        else:
+            more = ", and again for each look further back" if zstd else ""
+            self.note(
+                f"layer {layer.digest} has no ztoc: {layer.size / _MIB:.1f} MiB were read to make "
+                f"one, in {seconds:.1f} s{more}"
+            )
         return self._layer(layer, ztoc, f"made:{_SPAN_SIZE}", source, "made")
 
     def _made(self, layer: Descriptor, pieces: Iterator[bytes], layer_format: str) -> CoreZtoc:
@@ -210,10 +223,18 @@ class LayerOpener:
         return True
 
     def _pieces(self, layer: Descriptor, kept: list[bytes] | None) -> Iterator[bytes]:
-        for piece in self.store().blob(layer):
+        for piece in self._read_whole(layer):
             if kept is not None:
                 kept.append(piece)
             yield piece
+
+    def _read_whole(self, layer: Descriptor) -> Iterator[bytes]:
+        done = 0
+        for piece in self.store().blob(layer):
+            yield piece
+            done += len(piece)
+            if self.progress is not None:
+                self.progress(str(layer.digest), done, layer.size)
 
     def _unpack_zstd(self, layer: Descriptor) -> Iterator[bytes]:
         return unpack_zstd(self.store().blob(layer))

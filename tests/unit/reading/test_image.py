@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import re
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ import tocsin
 from support import goldens, tarmaker
 from support.images import image_of, make_image, put_index
 from support.readable import SPAN, put_image, put_indexed, text
+from support.registry_client import noise
 from support.tarmaker import entry
 from tocsin.errors import (
     FormatError,
@@ -74,7 +76,7 @@ def image(indexed):
 def test_open_when_indexed_then_ztocs_are_used(image):
     # A hard link to another layer makes readers refuse a zTOC (soci-format 6.4), so there is none.
     assert [layer.index_origin for layer in image.layers] == ["v2", "made", "v2"]
-    assert len(image.notes) == 1
+    assert image.notes == []
     assert image.config["os"] == "linux"
 
 
@@ -259,11 +261,16 @@ def test_image_when_forked_then_both_read_on(image):
 
 def test_open_when_not_indexed_then_made_on_the_fly_and_told(layers, tmp_path):
     told = []
-    with tocsin.open(put_image(tmp_path, *layers), note=told.append) as image:
+    large = tarmaker.tar(entry("noise", noise(11 << 20)))
+    some = tarmaker.tar(entry("some", noise(1 << 20)))
+    with tocsin.open(put_image(tmp_path, *layers, some, large), note=told.append) as image:
         assert image.cat("usr/twin") == BIG
-        assert [layer.index_origin for layer in image.layers] == ["made"] * 3
-        assert len(told) == len(image.notes) == 3
-        assert all("has no ztoc" in note and "MiB were read" in note for note in told)
+        assert [layer.index_origin for layer in image.layers] == ["made"] * 5
+        assert told == image.notes
+        assert re.fullmatch(
+            r"layer sha256:\w+ has no ztoc: 11\.0 MiB were read to make one, in \d+\.\d s", told[0]
+        )
+        assert told[1:] == ["4 small layers have no ztoc: 1.1 MiB were read"]
 
 
 def test_open_when_layers_are_plain_tars_then_read_too(layers, tmp_path):
