@@ -23,6 +23,7 @@ PUBLIC = [
     "ExtractResult",
     "FileMetadata",
     "FileStat",
+    "Files",
     "Finding",
     "FormatError",
     "GzipError",
@@ -30,6 +31,7 @@ PUBLIC = [
     "IndexVerdict",
     "IndexedLayerBytes",
     "IndexingOptions",
+    "LayerFiles",
     "LayerResult",
     "LayerVerdict",
     "NotFoundError",
@@ -54,6 +56,7 @@ PUBLIC = [
     "create",
     "index_layer",
     "open",
+    "open_layer",
     "remove_indexes",
     "verify",
 ]

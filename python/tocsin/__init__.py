@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from tocsin.model.columns import FILES_DTYPE, SPANS_DTYPE
     from tocsin.model.file_metadata import FileMetadata
     from tocsin.reading.extract import ExtractResult, SkippedFile
+    from tocsin.reading.files import Files
     from tocsin.reading.image import Image, open  # noqa: A004 (as in gzip and tarfile)
+    from tocsin.reading.one_layer import LayerFiles, open_layer
     from tocsin.reading.stat import FileStat
     from tocsin.stores.metering import Traffic
     from tocsin.stores.registry import RegistryOptions
@@ -60,6 +62,7 @@ __all__ = [
     "ExtractResult",
     "FileMetadata",
     "FileStat",
+    "Files",
     "Finding",
     "FormatError",
     "GzipError",
@@ -67,6 +70,7 @@ __all__ = [
     "IndexVerdict",
     "IndexedLayerBytes",
     "IndexingOptions",
+    "LayerFiles",
     "LayerResult",
     "LayerVerdict",
     "NotFoundError",
@@ -91,6 +95,7 @@ __all__ = [
     "create",
     "index_layer",
     "open",
+    "open_layer",
     "remove_indexes",
     "verify",
 ]
@@ -135,6 +140,9 @@ _HOMES = {
     "ExtractResult": "tocsin.reading.extract",
     "SkippedFile": "tocsin.reading.extract",
     "FileStat": "tocsin.reading.stat",
+    "Files": "tocsin.reading.files",
+    "LayerFiles": "tocsin.reading.one_layer",
+    "open_layer": "tocsin.reading.one_layer",
     "Image": "tocsin.reading.image",
     "open": "tocsin.reading.image",
     "Traffic": "tocsin.stores.metering",

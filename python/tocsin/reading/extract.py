@@ -20,7 +20,7 @@ from tocsin.reading.layer_files import LayerFiles
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tocsin.reading.image import Image
+    from tocsin.reading.files import Files
     from tocsin.reading.layer import Layer
     from tocsin.reading.stat import FileStat
     from tocsin.reading.tree import Node
@@ -74,7 +74,7 @@ class ExtractResult:
 
 
 def extract(
-    image: Image,
+    image: Files,
     path: str,
     dest: str | os.PathLike[str],
     *,
@@ -112,7 +112,7 @@ class _Extraction:
 
     def __init__(
         self,
-        image: Image,
+        image: Files,
         *,
         devices: bool,
         overwrite: bool,

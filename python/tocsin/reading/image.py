@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
-import io
 import json
 import platform as machine
-import re
 import threading
-from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from tocsin.errors import NotFoundError, PathError
+from tocsin.errors import NotFoundError
 from tocsin.model.digest import Digest
 from tocsin.model.image_config import MAX_CONFIG_SIZE
 from tocsin.model.media_types import layer_type
@@ -20,11 +16,10 @@ from tocsin.model.platform import Platform
 from tocsin.model.reference import parse_reference
 from tocsin.model.soci_index import PREFETCH
 from tocsin.reading.disk_cache import DiskCache
-from tocsin.reading.file import BUFFER_SIZE, ImageFile
+from tocsin.reading.files import Files
 from tocsin.reading.forking import forget_after_fork
 from tocsin.reading.opening import LayerOpener
 from tocsin.reading.spans import DEFAULT_CACHE_SIZE, Fetchers, SpanCache
-from tocsin.reading.stat import FileStat, stat_of
 from tocsin.reading.tree import Tree
 from tocsin.stores.base import read_blob
 from tocsin.stores.images import platform_images, resolve_image
@@ -33,14 +28,12 @@ from tocsin.stores.opening import open_store
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from types import TracebackType
 
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.reference import Reference
-    from tocsin.reading.extract import ExtractResult
-    from tocsin.reading.layer import FileData, Layer
-    from tocsin.reading.tree import Node
+    from tocsin.reading.layer import Layer
     from tocsin.stores.base import Store
     from tocsin.stores.images import PlatformImage
     from tocsin.stores.metering import Traffic
@@ -104,7 +97,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
     )
 
 
-class Image:
+class Image(Files):
     """The files of an image, merged from its layers; a context manager.
 
     Paths are absolute or relative to the root; symbolic links are followed inside the image only.
@@ -198,257 +191,6 @@ class Image:
         """Bytes read so far of manifests, indexes, zTOCs and layers."""
         return self._stores.meter.traffic
 
-    # -- paths ---------------------------------------------------------------------------------
-
-    def stat(self, path: str) -> FileStat:
-        """Return what is at `path`, symbolic links followed.
-
-        Raises:
-            PathError: nothing is there, or the links form a loop.
-        """
-        return self._stat(*self.tree.find(path))
-
-    def lstat(self, path: str) -> FileStat:
-        """Return what is at `path`; a symbolic link at its end is not followed.
-
-        Raises:
-            PathError: nothing is there.
-        """
-        return self._stat(*self.tree.find(path, follow=False))
-
-    def exists(self, path: str) -> bool:
-        """Return whether `path`, symbolic links followed, is there."""
-        return self._find(path) is not None
-
-    def is_dir(self, path: str) -> bool:
-        """Return whether `path`, symbolic links followed, is a directory."""
-        found = self._find(path)
-        return found is not None and self.tree.is_directory(found[0])
-
-    def is_file(self, path: str) -> bool:
-        """Return whether `path`, symbolic links followed, is a regular file."""
-        found = self._find(path)
-        return found is not None and self._type(found[1]) == b"reg"
-
-    def readlink(self, path: str) -> str:
-        """Return the target of the symbolic link at `path`, as it is in the image.
-
-        Raises:
-            PathError: it is none.
-        """
-        found = self.lstat(path)
-        if not found.is_symlink:
-            raise PathError(f"{path}: is no symbolic link", path=path, reason="special")
-        return found.linkname
-
-    def listdir(self, path: str = "/") -> list[str]:
-        """Return the names in a directory, sorted.
-
-        Raises:
-            PathError: it is none, or not there.
-        """
-        tree = self.tree
-        return sorted(tree.children(tree.find(path)[0]))
-
-    def ls(self, path: str = "/") -> list[FileStat]:
-        """Return what is in a directory, sorted by name; for anything else, itself.
-
-        Raises:
-            PathError: it is not there.
-        """
-        tree = self.tree
-        at, node = tree.find(path)
-        if not tree.is_directory(at):
-            return [self._stat(at, node)]
-        return [
-            self._stat(f"{at}/{name}" if at else name, child)
-            for name, child in sorted(tree.children(at).items())
-        ]
-
-    def walk(self, path: str = "/") -> Iterator[tuple[str, list[str], list[str]]]:
-        """Yield (directory, names of directories in it, other names), as ``os.walk`` does, sorted.
-
-        Raises:
-            PathError: `path` is no directory, or not there.
-        """
-        tree = self.tree
-        at, _ = tree.find(path)
-        for directory in self._directories(at):
-            names = sorted(tree.children(directory))
-            prefix = f"{directory}/" if directory else ""
-            inner = [name for name in names if tree.is_directory(prefix + name)]
-            others = [name for name in names if not tree.is_directory(prefix + name)]
-            yield f"/{directory}", inner, others
-
-    def find(self, path: str = "/") -> Iterator[FileStat]:
-        """Yield `path` and everything below it, sorted; symbolic links are not followed.
-
-        Raises:
-            PathError: it is not there.
-        """
-        tree = self.tree
-        at, node = tree.find(path)
-        yield self._stat(at, node)
-        if tree.is_directory(at):
-            for below, child in tree.walk(at):
-                yield self._stat(below, child)
-
-    def glob(self, pattern: str) -> list[str]:
-        """Return the paths that a pattern means, sorted; ``**`` stands for any directories.
-
-        Args:
-            pattern: as the shell's: ``*``, ``?`` and ``[…]`` stay within a name, and match names
-                that begin with a dot too.
-        """
-        parts = [part for part in pattern.split("/") if part not in ("", ".")]
-        # The part before the first wildcard need not be searched, and may lead through links.
-        fixed = 0
-        while fixed < len(parts) - 1 and not _WILD.search(parts[fixed]):
-            fixed += 1
-        start = "/".join(parts[:fixed])
-        found = self._find(start)
-        if found is None or not self.tree.is_directory(found[0]):
-            return []
-        matchers = [_matcher(part) for part in parts[fixed:]]
-        top = found[0]
-        shown = f"/{start}/" if start else "/"
-        skip = len(top) + 1 if top else 0
-        return [
-            shown + path[skip:]
-            for path, _ in self.tree.walk(top)
-            if _matches(matchers, path[skip:].split("/"))
-        ]
-
-    # -- data ----------------------------------------------------------------------------------
-
-    def open(
-        self, path: str, mode: str = "rb", buffering: int = -1
-    ) -> io.RawIOBase | io.BufferedReader:
-        """Open a regular file for reading.
-
-        Args:
-            path: symbolic links are followed.
-            mode: ``rb``; an image cannot be written, and text is for `io.TextIOWrapper`.
-            buffering: 0 for none, else the size of the buffer in bytes.
-
-        Raises:
-            PathError: no such file, or not a regular one.
-            ValueError: another mode.
-            VerificationError: the zTOC lies about the file.
-        """
-        if mode not in ("rb", "br"):
-            raise ValueError(f"mode is {mode!r}, wanted 'rb': images are read only, in bytes")
-        layer, data = self._file(path)
-        raw = ImageFile(layer, data, path)
-        if buffering == 0:
-            return raw
-        return io.BufferedReader(raw, BUFFER_SIZE if buffering < 0 else buffering)
-
-    def cat(self, path: str) -> bytes:
-        """Return the data of a regular file.
-
-        Raises:
-            PathError: no such file, or not a regular one.
-            VerificationError: its bytes are not those the zTOC was made from.
-        """
-        layer, data = self._file(path)
-        return layer.read(data, 0, data.size)
-
-    def read_range(self, path: str, start: int, end: int) -> bytes:
-        """Return bytes ``[start, end)`` of a regular file, fewer at its end."""
-        layer, data = self._file(path)
-        return layer.read(data, max(0, start), end)
-
-    def regular_file(self, path: str) -> Node:
-        """Return what `tree` has of a regular file, for `file_data`; nothing is read.
-
-        Raises:
-            PathError: no such file, or not a regular one.
-        """
-        _, node = self.tree.find(path)
-        kind = self._type(node)
-        if kind == b"dir":
-            raise PathError(f"{path}: is a directory", path=path, reason="directory")
-        if kind == b"hardlink":
-            raise PathError(
-                f"{path}: is a hard link to {self._linkname(node)}, which the image has not",
-                path=path,
-                reason="missing",
-            )
-        if kind != b"reg":
-            raise PathError(
-                f"{path}: is no regular file but a {kind.decode()}", path=path, reason="special"
-            )
-        return node
-
-    def extract(
-        self,
-        path: str,
-        dest: str | os.PathLike[str],
-        *,
-        devices: bool = False,
-        overwrite: bool = False,
-        owners: bool | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> ExtractResult:
-        """Put a file, or a directory with all that is below it, into a directory of this machine.
-
-        A directory becomes `dest` itself, made if missing: ``extract("/", "rootfs")``. So the same
-        call again goes on with what a killed one has begun. Anything else goes into `dest` under
-        its name if that is a directory, and otherwise becomes `dest`. A symbolic link, also one at
-        the end of `path`, is copied as such.
-
-        Nothing is written outside `dest`, whatever the image has in it or `dest` had before: no
-        link below it is followed. A file has its name only when it is complete, with mode, times,
-        extended attributes, holes and, for root, its owner; a file, link or special file that is
-        in the place already is replaced, a directory is not replaced by anything else. Files with
-        several names in what is extracted are hard links again.
-
-        Args:
-            path: in the image; a symbolic link at the end is not followed, unless a slash is after
-                it.
-            dest: the destination; the only path that may itself lead through links.
-            devices: whether root makes device nodes; else, and for others, they are skipped.
-            overwrite: whether files of the right size, time and type that are there already are
-                written again.
-            owners: whether files get the image's owners; by default if root asks. Without, set-id
-                bits are kept only of files whose owner is this user.
-            progress: called with the bytes of files done and of all, now and then; to stop, it may
-                raise what it likes, which is passed on.
-
-        Raises:
-            PathError: nothing is at `path`.
-            OSError: a file cannot be made; ``filename`` says which.
-            VerificationError: data is not what the zTOC was made from; a note says of which file.
-                The files made before stay, as after any other error.
-        """
-        # Here, since reading single files does without.
-        from tocsin.reading.extract import extract  # noqa: PLC0415
-
-        return extract(
-            self,
-            path,
-            dest,
-            devices=devices,
-            overwrite=overwrite,
-            owners=owners,
-            progress=progress,
-        )
-
-    def stat_of_node(self, path: str, node: Node) -> FileStat:
-        """Return what is at `path`, as `tree` gave both."""
-        return self._stat(path, node)
-
-    def file_data(self, node: Node) -> tuple[Layer, FileData]:
-        """Return where the data of a regular file is, given what `tree` has of it.
-
-        Raises:
-            VerificationError: the zTOC lies about the file.
-        """
-        layer = self.layers[node.layer]
-        assert node.entry is not None  # noqa: S101 (a regular file has an entry)
-        return layer, layer.data(node.entry)
-
     # -- the end -------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -480,35 +222,6 @@ class Image:
         self.notes.append(sentence)
         if self._tell is not None:
             self._tell(sentence)
-
-    def _find(self, path: str) -> tuple[str, Node] | None:
-        try:
-            return self.tree.find(path)
-        except PathError:
-            return None
-
-    def _type(self, node: Node) -> bytes:
-        return b"dir" if node.entry is None else self.layers[node.layer].types[node.entry]
-
-    def _stat(self, path: str, node: Node) -> FileStat:
-        if node.entry is None:
-            return FileStat(f"/{path}", "dir", inode=hash(path) & (1 << 40) - 1, layer=node.layer)
-        entry = self.layers[node.layer].entry(node.entry)
-        return stat_of(f"/{path}", entry, inode=node.inode, layer=node.layer)
-
-    def _file(self, path: str) -> tuple[Layer, FileData]:
-        return self.file_data(self.regular_file(path))
-
-    def _linkname(self, node: Node) -> str:
-        assert node.entry is not None  # noqa: S101 (a link has an entry)
-        return self.layers[node.layer].linknames[node.entry]
-
-    def _directories(self, top: str) -> Iterator[str]:
-        yield top
-        self.tree.children(top)  # raises if it is none
-        for path, _ in self.tree.walk(top):
-            if self.tree.is_directory(path):
-                yield path
 
 
 class _StoreHolder:
@@ -569,23 +282,3 @@ def _choose(store: Store, reference: Reference, asked: Platform | None) -> Platf
         f"{store.name}: image manifest for {here}: not found, there are: {there}; choose one by "
         "platform"
     )
-
-
-_WILD = re.compile(r"[*?[]")
-
-
-_Matcher = Callable[[str], object] | None
-"""Says whether a name fits; ``None`` stands for any number of directories."""
-
-
-def _matcher(part: str) -> _Matcher:
-    return None if part == "**" else re.compile(fnmatch.translate(part)).match
-
-
-def _matches(matchers: list[_Matcher], names: list[str]) -> bool:
-    if not matchers:
-        return not names
-    first, *rest = matchers
-    if first is None:
-        return any(_matches(rest, names[at:]) for at in range(len(names))) or not rest
-    return bool(names) and bool(first(names[0])) and _matches(rest, names[1:])

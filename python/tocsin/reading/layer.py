@@ -313,6 +313,13 @@ class Layer:
                 expected=str(size),
                 actual=str(header.size),
             )
+        if header.offset_data != offset - start:
+            raise VerificationError(
+                f"{place}: the data begins {header.offset_data} bytes on, by the ztoc "
+                f"{offset - start}: the ztoc lies about this file",
+                expected=str(offset - start),
+                actual=str(header.offset_data),
+            )
         sparse = cast("list[tuple[int, int]] | None", header.sparse)  # typeshed has it wrong
         if sparse is None:
             return FileData(size, (Extent(0, size, offset),) if size else ())

@@ -8,7 +8,7 @@ registry itself: where it redirected to may have been signed for a short time. A
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tocsin.errors import RegistryError
 from tocsin.stores.registry.endpoint import (
@@ -21,10 +21,11 @@ from tocsin.stores.registry.redaction import redact_url
 from tocsin.stores.verification import size_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
+    from tocsin.errors import NotFoundError
     from tocsin.stores.registry.answer import Answer
-    from tocsin.stores.registry.endpoint import Endpoint
+    from tocsin.stores.registry.clock import Clock
 
 MAX_FAILURES = 5
 """Breaks in a row accepted without `PROGRESS` in between."""
@@ -44,11 +45,33 @@ _CONTENT_RANGE = re.compile(r"bytes\s+([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\
 _UNSATISFIED = re.compile(r"bytes\s+\*/([0-9]{1,19})")
 
 
+class Site(Protocol):
+    """What a download needs of where it comes from; `Endpoint` is one."""
+
+    @property
+    def clock(self) -> Clock:
+        """Time."""
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        doing: str,
+        expect: Collection[int],
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a request and return its answer when the status is one of `expect`."""
+
+    def missing(self, what: str) -> NotFoundError:
+        """Return the error of something that is not there."""
+
+
 class Download:
     """Bytes ``[start, end)`` of one blob, unverified but for their number.
 
     Args:
-        endpoint: of the repository.
+        endpoint: that the blob is asked of, a repository for example.
         url: of the blob.
         place: names the blob in messages.
         size: of the whole blob, in bytes.
@@ -57,7 +80,7 @@ class Download:
     """
 
     def __init__(
-        self, endpoint: Endpoint, url: str, *, place: str, size: int, start: int, end: int
+        self, endpoint: Site, url: str, *, place: str, size: int, start: int, end: int
     ) -> None:
         self._endpoint = endpoint
         self._url = url

@@ -1,0 +1,188 @@
+"""The files of a single layer that is no part of an image at hand: ``tocsin.open_layer``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from tocsin.errors import VerificationError
+from tocsin.model.descriptor import Descriptor
+from tocsin.model.digest import Digest
+from tocsin.model.media_types import OCTET_STREAM
+from tocsin.reading.disk_cache import DiskCache
+from tocsin.reading.files import Files
+from tocsin.reading.forking import forget_after_fork
+from tocsin.reading.layer import Layer
+from tocsin.reading.spans import DEFAULT_CACHE_SIZE, Fetchers, LayerSpans, SpanCache, read_ztoc
+from tocsin.reading.tree import Tree
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from tocsin.stores.registry import RegistryOptions
+    from tocsin.stores.registry.http_blob import HttpBlob
+
+
+def open_layer(
+    layer: str | os.PathLike[str],
+    ztoc: bytes | str | os.PathLike[str],
+    *,
+    cache_size: int = DEFAULT_CACHE_SIZE,
+    cache_dir: str | os.PathLike[str] | None = None,
+    http: RegistryOptions | None = None,
+) -> LayerFiles:
+    """Open one layer for reading single files.
+
+    Args:
+        layer: a path, or an http or https URL of a server that answers to ``Range``.
+        ztoc: of that layer: its bytes, or the path of a file. It is believed, for nothing here
+            names its digest; the layer's bytes are held against it.
+        cache_size: bytes of spans kept in memory.
+        cache_dir: directory where spans are kept for later; may be shared.
+        http: certificates and time-outs.
+
+    Raises:
+        ZtocError: the zTOC is none that can be used.
+        VerificationError: it is of a layer of another size.
+        UnsupportedError: the server does not answer to ``Range``.
+        NotFoundError, RegistryError, OSError: the layer cannot be reached or read.
+    """
+    blob = ztoc if isinstance(ztoc, bytes) else Path(ztoc).read_bytes()
+    text = os.fspath(layer)
+    source: _FileRanges | _UrlRanges
+    if text.lower().startswith(("http://", "https://")):
+        source = _UrlRanges(text, http)
+    else:
+        source = _FileRanges(Path(text))
+    try:
+        return LayerFiles(source, blob, cache_size=cache_size, cache_dir=cache_dir)
+    except BaseException:
+        source.close()
+        raise
+
+
+class LayerFiles(Files):
+    """The files of one layer; a context manager. Whiteouts are applied to nothing, and not shown.
+
+    Attributes:
+        notes: sentences worth knowing, such as that the cache cannot be written.
+    """
+
+    def __init__(
+        self,
+        source: _FileRanges | _UrlRanges,
+        blob: bytes,
+        *,
+        cache_size: int,
+        cache_dir: str | os.PathLike[str] | None,
+    ) -> None:
+        self.notes: list[str] = []
+        self._source = source
+        self._fetchers = Fetchers()
+        ztoc = read_ztoc(blob)
+        if source.size != ztoc.compressed_archive_size:
+            raise VerificationError(
+                f"{source.name}: has {source.size} bytes, the ztoc is of a layer of "
+                f"{ztoc.compressed_archive_size}",
+                expected=str(ztoc.compressed_archive_size),
+                actual=str(source.size),
+            )
+        ztoc_digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
+        # Nobody tells the layer's digest; in a cache the zTOC's stands for both.
+        digest = Digest.parse(ztoc_digest)
+        spans = LayerSpans(
+            ztoc,
+            ztoc_digest=ztoc_digest,
+            layer=digest,
+            source=source,
+            cache=SpanCache(cache_size),
+            fetchers=self._fetchers,
+            disk=None if cache_dir is None else DiskCache(cache_dir, self.notes.append),
+        )
+        descriptor = Descriptor(OCTET_STREAM, digest, source.size)
+        self._layers = (Layer(descriptor, ztoc, spans, index_origin="given"),)
+        self._tree = Tree(self._layers)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layer."""
+        return self._layers
+
+    @property
+    def tree(self) -> Tree:
+        """Its names."""
+        return self._tree
+
+    def close(self) -> None:
+        """Close the file or connections; files that are open can no longer be read."""
+        self._fetchers.close()
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _FileRanges:
+    """Ranges of a file of this machine."""
+
+    in_order = False
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._file = path.open("rb", buffering=0)
+        self.size = os.fstat(self._file.fileno()).st_size
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return bytes ``[start, end)``, unverified."""
+        parts = []
+        while start < end:
+            part = os.pread(self._file.fileno(), end - start, start)
+            if not part:
+                raise VerificationError(
+                    f"{self.name}: ends before byte {end}", expected=str(end), actual=str(start)
+                )
+            parts.append(part)
+            start += len(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _UrlRanges:
+    """Ranges of what a web server has; a forked process gets connections of its own."""
+
+    in_order = False
+
+    def __init__(self, url: str, options: RegistryOptions | None) -> None:
+        # requests takes longer to import than a file to be opened.
+        from tocsin.stores.registry.http_blob import HttpBlob  # noqa: PLC0415
+
+        self._options = options
+        self._blob = HttpBlob(url, options)
+        self._abandoned: list[HttpBlob] = []
+        self.name = self._blob.name
+        self.size = self._blob.size
+        forget_after_fork(self)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return bytes ``[start, end)``, unverified."""
+        return self._blob.read(start, end)
+
+    def close(self) -> None:
+        self._blob.close()
+
+    def after_fork(self) -> None:
+        # Not closed: that would say good-bye on connections of the other process.
+        self._abandoned.append(self._blob)
+        self._blob = self._blob.reopened(self._options)
