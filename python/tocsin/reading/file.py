@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 BUFFER_SIZE = 16 << 10
 """Bytes that small reads are served from; spans are kept elsewhere, more would only be copied."""
-_FIRST_AHEAD = 1 << 20
+_FIRST_AHEAD = 8 << 20
 _MOST_AHEAD = 32 << 20
 """Bytes fetched ahead of a reader who goes straight on: twice as many each time, up to this."""
 

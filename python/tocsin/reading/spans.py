@@ -29,7 +29,7 @@ CoreZtoc = _core.Ztoc
 
 DEFAULT_CACHE_SIZE = 256 << 20
 """Bytes of spans kept in memory."""
-MAX_REQUEST_SIZE = 4 << 20
+MAX_REQUEST_SIZE = 8 << 20
 """Compressed bytes asked for at once; beyond that several requests run side by side."""
 FETCH_THREADS = 8
 """Requests in flight, at most."""
