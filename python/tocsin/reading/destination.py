@@ -259,6 +259,8 @@ class Destination:
     def make_symlink(self, target: str, parent: str, name: str, metadata: Metadata) -> None:
         """Make a symbolic link, which may say anything: nothing here follows it."""
         with self._naming(_join(parent, name)):
+            if "\0" in target:
+                raise OSError(errno.EINVAL, "its target has a zero byte")
             os.symlink(target, _STAGED, dir_fd=self._stage)
             self._dress_name(_join(parent, name), metadata, mode=False)
             self._publish(parent, name)

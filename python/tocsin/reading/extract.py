@@ -30,7 +30,6 @@ _TELL = 1 << 20
 """Bytes between two calls of `progress`."""
 _NAMED = 3
 """Paths that a note names."""
-_EMPTY = memoryview(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,19 +280,14 @@ class _Extraction:
             mode = stat.S_IMODE(modes[entry])
             return Metadata(mode, uids[entry], gids[entry], *layer.times_and_xattrs(entry))
 
-        full = []
-        for row in wanted:
-            entry, parent, name = row
-            if sizes[entry]:
-                full.append(row)
-            else:
-                destination.put_bytes(_EMPTY, parent, name, metadata(entry))
-        files = LayerFiles(layer, [entry for entry, _, _ in full])
+        # Empty ones too: that they are is only what the zTOC says.
+        files = LayerFiles(layer, [entry for entry, _, _ in wanted])
         for place, content in files:
-            entry, parent, name = full[place]
+            entry, parent, name = wanted[place]
             if isinstance(content, memoryview):
                 destination.put_bytes(content, parent, name, metadata(entry))
-                self._tell(len(content))
+                if content:
+                    self._tell(len(content))
             else:
                 shown = self._shown(parent, name)
                 pieces = self._counted(files.stream(content), content.size, shown)

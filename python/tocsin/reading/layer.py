@@ -301,6 +301,12 @@ class Layer:
                 actual=str(offset - start),
             )
         header = _parse(self._spans.read(start, offset), place)
+        if not header.isreg():
+            raise VerificationError(
+                f"{place}: is no regular file's: the ztoc lies about this file",
+                expected="reg",
+                actual=repr(header.type),
+            )
         if clean_path(header.name) != path:
             raise VerificationError(
                 f"{place}: is of {header.name}: the ztoc lies about this file",
@@ -347,7 +353,7 @@ def _parse(blocks: bytes, place: str) -> tarfile.TarInfo:
             errors="surrogateescape",
         ) as archive:
             header = archive.next()
-    except (tarfile.TarError, ValueError, OverflowError, IndexError) as error:
+    except (tarfile.TarError, ValueError, OverflowError, IndexError, RecursionError) as error:
         raise VerificationError(
             f"{place}: is no tar header ({error}): the ztoc lies about this file",
             expected="a tar header",

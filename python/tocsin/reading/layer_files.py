@@ -32,7 +32,7 @@ _NEVER = 1 << 63
 
 
 class LayerFiles:
-    """The data of some regular files of a layer, none of them empty.
+    """The data of some regular files of a layer.
 
     Args:
         layer: the layer.

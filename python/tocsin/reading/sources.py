@@ -99,21 +99,29 @@ class StreamRanges:
     def read(self, start: int, end: int) -> bytes:
         """Return uncompressed bytes ``[start, end)``, unverified."""
         with self._lock:
-            if not self._begun or start < self._at:
-                self._stream, self._held, self._at = self._unpack(), b"", 0
-                self._begun = True
-            parts = []
-            while self._at + len(self._held) < end:
-                if self._at + len(self._held) > start:
-                    skip = max(0, start - self._at)
-                    parts.append(self._held[skip:])
-                self._at += len(self._held)
-                self._held = next(self._stream, b"")
-                if not self._held:
-                    raise VerificationError(
-                        f"{self.name}: ends before uncompressed byte {end}",
-                        expected=str(end),
-                        actual=str(self._at),
-                    )
-            parts.append(self._held[max(0, start - self._at) : end - self._at])
-            return b"".join(parts)
+            try:
+                return self._read(start, end)
+            except BaseException:
+                # The stream is at its end, or nowhere: whoever asks next starts it again.
+                self._stream, self._held, self._at, self._begun = iter(()), b"", 0, False
+                raise
+
+    def _read(self, start: int, end: int) -> bytes:
+        if not self._begun or start < self._at:
+            self._stream, self._held, self._at = self._unpack(), b"", 0
+            self._begun = True
+        parts = []
+        while self._at + len(self._held) < end:
+            if self._at + len(self._held) > start:
+                skip = max(0, start - self._at)
+                parts.append(self._held[skip:])
+            self._at += len(self._held)
+            self._held = next(self._stream, b"")
+            if not self._held:
+                raise VerificationError(
+                    f"{self.name}: ends before uncompressed byte {end}",
+                    expected=str(end),
+                    actual=str(self._at),
+                )
+        parts.append(self._held[max(0, start - self._at) : end - self._at])
+        return b"".join(parts)

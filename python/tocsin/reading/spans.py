@@ -269,6 +269,14 @@ class LayerSpans:
     def _launch(self, spans: range, end: int) -> None:
         """Fetch those spans that are neither here nor on their way, in few requests."""
         wanted: dict[int, Future[_core.SpanReader]] = {}
+        try:
+            self._submit(spans, wanted, end)
+        except BaseException as error:
+            # Nobody else will: an interrupt, or no thread to be had.
+            self._fail(wanted, error)
+            raise
+
+    def _submit(self, spans: range, wanted: dict[int, Future[_core.SpanReader]], end: int) -> None:
         with self._lock:
             for span_id in spans:
                 here = self._cache.get((id(self), span_id)) is not None
@@ -279,12 +287,8 @@ class LayerSpans:
         # Of a stream, threads beside each other would each want it from another place.
         for together in [groups] if self._source.in_order else [[group] for group in groups]:
             futures = {span_id: wanted[span_id] for group in together for span_id in group}
-            try:
-                task = pool.submit(self._fetch_groups, together, futures, end)
-            except RuntimeError:  # the pool has been shut down
-                self._fail(futures, ValueError("the image is closed"))
-            else:
-                task.add_done_callback(partial(self._given_up, futures))
+            task = pool.submit(self._fetch_groups, together, futures, end)
+            task.add_done_callback(partial(self._given_up, futures))
 
     def _given_up(self, futures: dict[int, Future[_core.SpanReader]], task: Future[None]) -> None:
         """Tell who waits for a task that never ran."""
@@ -382,7 +386,8 @@ class LayerSpans:
         self._cache.put((id(self), span_id), span)
         with self._lock:
             self._flying.pop(span_id, None)
-        futures[span_id].set_result(span)
+        if not futures[span_id].done():  # given up by who asked
+            futures[span_id].set_result(span)
 
     def _fail(self, futures: dict[int, Future[_core.SpanReader]], error: BaseException) -> None:
         for span_id, future in futures.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,10 @@ _TYPE_BITS = {
     "block": stat.S_IFBLK,
     "fifo": stat.S_IFIFO,
 }
+_TIME = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
+"""The reference writes times in the zone of its machine."""
 _IMPLIED_MODE = 0o755
 """Of a directory that no layer lists, as unpackers make them."""
 
@@ -135,12 +140,15 @@ def _size(kind: str, entry: FileMetadata) -> int:
 
 
 def mtime_ns(text: str) -> int:
-    """Return a time of RFC 3339 in UTC, as a zTOC has it, in nanoseconds since 1970; 0 if empty."""
-    if not text:
+    """Return a time of RFC 3339, as a zTOC has it, in nanoseconds since 1970; 0 if none."""
+    match = _TIME.fullmatch(text)
+    if match is None:
         return 0
-    whole, _, rest = text.removesuffix("Z").partition(".")
+    whole, fraction, zone = match.groups()
     try:
-        seconds = datetime.fromisoformat(f"{whole}+00:00") - _EPOCH
+        seconds = datetime.fromisoformat(whole + ("+00:00" if zone == "Z" else zone)) - _EPOCH
     except ValueError:  # the year 0, which datetime has not
         return 0
-    return (seconds.days * 86400 + seconds.seconds) * 10**9 + int(rest.ljust(9, "0")[:9])
+    return (seconds.days * 86400 + seconds.seconds) * 10**9 + int(
+        (fraction or "").ljust(9, "0")[:9]
+    )

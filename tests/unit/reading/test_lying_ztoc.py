@@ -68,3 +68,9 @@ def test_open_layer_when_spans_are_too_few_for_a_file_then_typed_error(opened):
             layer.cat("etc/shadow")
     except FormatError as error:
         assert error.what.startswith("ztoc.")  # noqa: PT017 (refused already when read)
+
+
+def test_extract_when_the_ztoc_calls_a_file_empty_then_verification_error(opened, tmp_path):
+    ztoc = tampered.with_number(ZTOC, 1, "size", 0)
+    with opened(ztoc) as layer, pytest.raises(VerificationError, match="etc/passwd"):
+        layer.extract("/", tmp_path / "out")
