@@ -21,6 +21,7 @@ from tocsin.model.media_types import Compression, layer_type
 from tocsin.reading.layer import Layer
 from tocsin.reading.sources import BlobRanges, BytesRanges, StreamRanges
 from tocsin.reading.spans import LayerSpans, index_stream, read_ztoc, unpack_zstd
+from tocsin.reading.ztocs import KNOWN
 from tocsin.stores.base import read_blob
 from tocsin.stores.soci_indexes import load_soci_index, soci_indexes_of
 
@@ -132,12 +133,11 @@ class LayerOpener:
         return self._index(layer)
 
     def _load(self, layer: Descriptor, descriptor: Descriptor) -> CoreZtoc:
-        blob = None if self.disk is None else self.disk.blob(descriptor.digest, descriptor.size)
-        if blob is None:
-            blob = read_blob(self.store(), descriptor, max_size=_MAX_ZTOC_SIZE)
-            if self.disk is not None:
-                self.disk.keep_blob(descriptor.digest, blob)
-        ztoc = read_ztoc(blob)
+        # A cache on disk is asked first, so that it gets what it has not.
+        ztoc = KNOWN.get(descriptor) if self.disk is None else None
+        if ztoc is None:
+            ztoc = read_ztoc(self._blob(descriptor))
+            KNOWN.keep(descriptor, ztoc)
         if ztoc.compressed_archive_size != layer.size:
             raise VerificationError(
                 f"is of a layer of {ztoc.compressed_archive_size} bytes, this one has {layer.size}",
@@ -145,6 +145,14 @@ class LayerOpener:
                 actual=str(ztoc.compressed_archive_size),
             )
         return ztoc
+
+    def _blob(self, descriptor: Descriptor) -> bytes:
+        blob = None if self.disk is None else self.disk.blob(descriptor.digest, descriptor.size)
+        if blob is None:
+            blob = read_blob(self.store(), descriptor, max_size=_MAX_ZTOC_SIZE)
+            if self.disk is not None:
+                self.disk.keep_blob(descriptor.digest, blob)
+        return blob
 
     def _layer(
         self,

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from tocsin import _core
-from tocsin.errors import VerificationError
+from tocsin.errors import UnsupportedError, VerificationError
 from tocsin.reading.forking import forget_after_fork
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ DEFAULT_CACHE_SIZE = 256 << 20
 """Bytes of spans kept in memory."""
 MAX_REQUEST_SIZE = 8 << 20
 """Compressed bytes asked for at once; beyond that several requests run side by side."""
+MAX_SPAN_SIZE = 1 << 30
+"""Bytes of one span, compressed or inflated; a bomb is one span, however small others are."""
 FETCH_THREADS = 8
 """Requests in flight, at most."""
 _BATCH_SIZE = 32 << 20
@@ -186,11 +188,16 @@ class LayerSpans:
         if end <= start:
             return b""
         last = self._last
-        if last is not None and last.start <= start and end <= last.end:
+        if (
+            last is not None
+            and last.start <= start
+            and end <= last.end <= last.start + MAX_SPAN_SIZE
+        ):
             return last.read(start, end)
         spans = self._span_ids(start, end)
         if len(spans) == 1:
             span = self._span(spans[0], end)
+            self._check_size(spans[0], min(end, span.end) - span.start)
             data = span.read(start, end)
             self._cache.put((id(self), spans[0]), span)
             self._last = span
@@ -245,6 +252,7 @@ class LayerSpans:
                 self._launch(ahead, end)
                 launched = ahead.stop
             span = self._span(span_id, end)
+            self._check_size(span_id, min(end, span.end) - span.start)
             yield span.read(start, end)
             self._cache.put((id(self), span_id), span)
 
@@ -338,8 +346,9 @@ class LayerSpans:
     def _fetch_group(
         self, spans: range, futures: dict[int, Future[_core.SpanReader]], end: int
     ) -> None:
-        start = self._ztoc.span_range(spans[0])[0]
-        data = self._source.read(start, self._ztoc.span_range(spans[-1])[1])
+        start, stop = self._ztoc.span_range(spans[0])[0], self._ztoc.span_range(spans[-1])[1]
+        self._check_size(spans[0], stop - start)
+        data = self._source.read(start, stop)
         for span_id in spans:
             first, last = self._ztoc.span_range(span_id)
             compressed = data if len(spans) == 1 else data[first - start : last - start]
@@ -382,12 +391,20 @@ class LayerSpans:
     ) -> None:
         # As far as the read that asked will need; read(x, x) gives nothing but inflates to x.
         until = min(end, span.end)
+        self._check_size(span_id, until - span.start)
         span.read(until, until)
         self._cache.put((id(self), span_id), span)
         with self._lock:
             self._flying.pop(span_id, None)
         if not futures[span_id].done():  # given up by who asked
             futures[span_id].set_result(span)
+
+    def _check_size(self, span_id: int, size: int) -> None:
+        if size > MAX_SPAN_SIZE:
+            raise UnsupportedError(
+                f"{self._source.name}: span {span_id} has {size} bytes to be read, at most "
+                f"{MAX_SPAN_SIZE} are held in memory"
+            )
 
     def _fail(self, futures: dict[int, Future[_core.SpanReader]], error: BaseException) -> None:
         for span_id, future in futures.items():

@@ -31,6 +31,8 @@ from tocsin.errors import (
 )
 from tocsin.model.entry_path import clean_path
 from tocsin.model.media_types import OCI_LAYER, OCI_LAYER_GZIP
+from tocsin.reading import spans
+from tocsin.reading.ztocs import KNOWN
 from tocsin.stores.layout import OciLayout
 
 BIG = text(700_001)
@@ -404,6 +406,7 @@ def test_open_when_ztoc_is_not_what_its_digest_says_then_not_used(layers, tmp_pa
         [found] = image._opener.indexes(image.descriptor, image.manifest, "auto")
     ztoc = found.soci_index.ztocs[0]
     spoil(tmp_path / "blobs" / "sha256" / ztoc.digest.hex, ztoc.size - 9)
+    KNOWN.clear()
     with tocsin.open(reference) as image:
         assert image.cat("usr/twin") == BIG
         assert [layer.index_origin for layer in image.layers] == ["made", "made", "v2"]
@@ -453,6 +456,28 @@ def test_cat_when_hard_link_leads_nowhere_then_said(tmp_path):
         pytest.raises(PathError, match="hard link to gone, which the image has not"),
     ):
         image.cat("h")
+
+
+def test_read_when_a_span_is_larger_than_what_is_held_then_unsupported(tmp_path, monkeypatch):
+    bomb = tarmaker.tar(entry("zeros", bytes(4 << 20)))
+    monkeypatch.setattr(spans, "MAX_SPAN_SIZE", 1 << 20)
+    with tocsin.open(put_image(tmp_path, bomb)) as image:
+        assert image.read_range("zeros", 0, 100) == bytes(100)
+        for _ in range(2):
+            with pytest.raises(UnsupportedError, match=r"span \d+ has \d+ bytes to be read"):
+                image.cat("zeros")
+
+
+def test_open_when_opened_again_then_ztocs_are_not_fetched_again(layers, tmp_path):
+    reference = put_indexed(tmp_path, layers[0])
+    KNOWN.clear()
+    with tocsin.open(reference) as image:
+        image.listdir()
+        first = image.traffic.read
+    with tocsin.open(reference) as image:
+        assert image.cat("usr/twin") == BIG
+        [layer] = image.layers
+        assert image.traffic.read - layer.descriptor.size < first - 30_000  # a window, at least
 
 
 # The cache on disk
