@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound="Callable[..., None]")
 
 DEFAULT_SPAN_SIZE = "4MiB"
-"""As `tocsin.indexing.options` has it, which takes long to load; a test holds them equal."""
+"""As `tocsin.model.soci_index` has it, which takes long to load; a test holds them equal."""
 DEFAULT_MIN_LAYER_SIZE = "10MiB"
 
 span_size_option = click.option(

@@ -15,7 +15,7 @@ from tocsin.indexing.ztoc import Ztoc
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import DOCKER_CONFIG, OCI_CONFIG, is_manifest
-from tocsin.model.soci_index import is_soci_entry
+from tocsin.model.soci_index import MAX_ZTOC_SIZE, is_soci_entry
 from tocsin.stores.base import read_blob
 from tocsin.stores.soci_indexes import FoundIndex, soci_indexes_of
 from tocsin.stores.walk import walk_manifests
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from tocsin.model.platform import Platform
     from tocsin.stores.base import Store
 
-_MAX_ZTOC_SIZE = 1 << 30
-"""The reference writes none larger (soci-format 1.6)."""
 _PROBLEMS = (FormatError, NotFoundError, UnsupportedError, VerificationError)
 
 
@@ -276,7 +274,7 @@ def _layer_coverage(
 
 def _look_into(store: Store, layer: Descriptor, descriptor: Descriptor) -> LayerCoverage:
     try:
-        ztoc = Ztoc.from_bytes(read_blob(store, descriptor, max_size=_MAX_ZTOC_SIZE))
+        ztoc = Ztoc.from_bytes(read_blob(store, descriptor, max_size=MAX_ZTOC_SIZE))
     except _PROBLEMS as error:
         return LayerCoverage(layer, problem=str(error))
     problem = None

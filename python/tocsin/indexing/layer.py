@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 
 from tocsin import _core
-from tocsin.indexing.options import DEFAULT_SPAN_SIZE
 from tocsin.indexing.ztoc import Ztoc
-from tocsin.model.soci_index import BUILD_TOOL
+from tocsin.model.soci_index import BUILD_TOOL, DEFAULT_SPAN_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tocsin.errors import UnsupportedError
+from tocsin.model.soci_index import DEFAULT_SPAN_SIZE
 
 if TYPE_CHECKING:
     from tocsin.model.platform import Platform
 
-DEFAULT_SPAN_SIZE = 4 << 20
-"""Least uncompressed bytes between checkpoints (the reference's default)."""
 DEFAULT_MIN_LAYER_SIZE = 10 << 20
 """Compressed bytes below which a layer gets no zTOC (the reference's default)."""
 OPTIMIZATIONS = frozenset({"xattr"})

@@ -13,7 +13,7 @@ from tocsin.errors import FormatError, NotFoundError, TocsinError, VerificationE
 from tocsin.indexing.ztoc import Ztoc
 from tocsin.model.manifest import ImageIndex
 from tocsin.model.media_types import is_index
-from tocsin.model.soci_index import SOCI_INDEX_V1, SociIndex, is_soci_entry
+from tocsin.model.soci_index import MAX_ZTOC_SIZE, SOCI_INDEX_V1, SociIndex, is_soci_entry
 from tocsin.stores.base import read_blob
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from tocsin.model.digest import Digest
     from tocsin.stores.base import Store
     from tocsin.stores.images import PlatformImage
-
-MAX_ZTOC_SIZE = 1 << 30
-"""The reference cannot write a larger one."""
 
 
 @dataclass(frozen=True, slots=True)

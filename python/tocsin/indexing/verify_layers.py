@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
 from tocsin.indexing.layer import IndexedLayerBytes, LayerPass
 from tocsin.indexing.results import LayerAdvanced, LayerStarted, Planned
-from tocsin.indexing.reuse import MAX_ZTOC_SIZE
 from tocsin.indexing.span_sample import check_spans, sample
 from tocsin.indexing.verify_results import Finding, LayerChecked
 from tocsin.indexing.ztoc import Ztoc
 from tocsin.indexing.ztoc_acceptance import early_spans, refusals
 from tocsin.indexing.ztoc_difference import differences
+from tocsin.model.soci_index import MAX_ZTOC_SIZE
 from tocsin.stores.base import PIECE_SIZE, read_blob
 
 if TYPE_CHECKING:

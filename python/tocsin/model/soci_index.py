@@ -27,6 +27,11 @@ PREFETCH = "application/vnd.amazon.soci.prefetch.v1+json"
 BUILD_TOOL = "AWS SOCI CLI v0.2"
 """What the reference calls itself; written by us too, since it is part of the digests."""
 
+DEFAULT_SPAN_SIZE = 4 << 20
+"""Least uncompressed bytes between checkpoints (the reference's default)."""
+MAX_ZTOC_SIZE = 1 << 30
+"""Bytes of a zTOC accepted; the reference writes none larger (soci-format 1.6)."""
+
 CONFIG_BLOB = b"{}"
 """The config blob of every SOCI index; it must be stored beside the index."""
 

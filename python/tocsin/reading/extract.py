@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import PathError, TocsinError
 from tocsin.reading.destination import Destination, Metadata
-from tocsin.reading.layer_files import LayerFiles
+from tocsin.reading.layer_order import FilesInLayerOrder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -281,7 +281,7 @@ class _Extraction:
             return Metadata(mode, uids[entry], gids[entry], *layer.times_and_xattrs(entry))
 
         # Empty ones too: that they are is only what the zTOC says.
-        files = LayerFiles(layer, [entry for entry, _, _ in wanted])
+        files = FilesInLayerOrder(layer, [entry for entry, _, _ in wanted])
         for place, content in files:
             entry, parent, name = wanted[place]
             if isinstance(content, memoryview):

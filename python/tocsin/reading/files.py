@@ -7,7 +7,7 @@ import io
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from tocsin.errors import PathError
 from tocsin.reading.file import BUFFER_SIZE, ImageFile
@@ -16,6 +16,7 @@ from tocsin.reading.stat import FileStat, stat_of
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
+    from types import TracebackType
 
     from tocsin.reading.extract import ExtractResult
     from tocsin.reading.layer import FileData, Layer
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Files(ABC):
-    """A read-only file system of one layer or of several merged.
+    """A read-only file system of one layer or of several merged; a context manager.
 
     Paths are absolute or relative to the root; symbolic links are followed inside it only. Methods
     may be called from several threads, and after a fork. File data is verified by the digests of
@@ -39,6 +40,23 @@ class Files(ABC):
     @abstractmethod
     def tree(self) -> Tree:
         """The merged names of all layers."""
+
+    # -- the end -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close files and connections and end threads; what is open can no longer be read."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
     # -- paths ---------------------------------------------------------------------------------
 

@@ -6,12 +6,11 @@ import json
 import platform as machine
 import threading
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tocsin.errors import NotFoundError
 from tocsin.model.digest import Digest
 from tocsin.model.image_config import MAX_CONFIG_SIZE
-from tocsin.model.media_types import layer_type
 from tocsin.model.platform import Platform
 from tocsin.model.reference import parse_reference
 from tocsin.model.soci_index import PREFETCH
@@ -29,7 +28,6 @@ from tocsin.stores.opening import open_store
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
-    from types import TracebackType
 
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.reference import Reference
@@ -159,11 +157,7 @@ class Image(Files):
     @property
     def layer_descriptors(self) -> list[Descriptor]:
         """Of the layers, from the lowest up; nothing is fetched."""
-        return [
-            layer
-            for layer in self.manifest.layers or ()
-            if layer.media_type != PREFETCH and layer_type(layer.media_type) is not None
-        ]
+        return [layer for layer in self.manifest.layers or () if layer.media_type != PREFETCH]
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -197,17 +191,6 @@ class Image(Files):
         """Close connections and end threads; files that are open can no longer be read."""
         self._fetchers.close()
         self._stores.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Image {self.reference} {self.platform or ''} {self.descriptor.digest}>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from tocsin.errors import VerificationError
 from tocsin.model.descriptor import Descriptor
@@ -19,8 +19,6 @@ from tocsin.reading.spans import DEFAULT_CACHE_SIZE, Fetchers, LayerSpans, SpanC
 from tocsin.reading.tree import Tree
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from tocsin.stores.registry import RegistryOptions
     from tocsin.stores.registry.http_blob import HttpBlob
 
@@ -119,17 +117,6 @@ class LayerFiles(Files):
         """Close the file or connections; files that are open can no longer be read."""
         self._fetchers.close()
         self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class _FileRanges:

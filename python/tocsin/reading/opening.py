@@ -18,6 +18,7 @@ from tocsin.errors import (
     VerificationError,
 )
 from tocsin.model.media_types import Compression, layer_type
+from tocsin.model.soci_index import DEFAULT_SPAN_SIZE, MAX_ZTOC_SIZE
 from tocsin.reading.layer import Layer
 from tocsin.reading.sources import BlobRanges, BytesRanges, StreamRanges
 from tocsin.reading.spans import LayerSpans, index_stream, read_ztoc, unpack_zstd
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
     from tocsin.stores.base import Store
     from tocsin.stores.soci_indexes import FoundIndex
 
-_MAX_ZTOC_SIZE = 1 << 30
-"""The reference writes none larger (soci-format 1.6)."""
-_SPAN_SIZE = 4 << 20
-"""Of zTOCs made here."""
 _KEPT_LAYER = 10 << 20
 """Compressed bytes up to which a layer that had to be read once is kept in memory."""
 _KEPT_LAYERS = 64 << 20
@@ -149,7 +146,7 @@ class LayerOpener:
     def _blob(self, descriptor: Descriptor) -> bytes:
         blob = None if self.disk is None else self.disk.blob(descriptor.digest, descriptor.size)
         if blob is None:
-            blob = read_blob(self.store(), descriptor, max_size=_MAX_ZTOC_SIZE)
+            blob = read_blob(self.store(), descriptor, max_size=MAX_ZTOC_SIZE)
             if self.disk is not None:
                 self.disk.keep_blob(descriptor.digest, blob)
         return blob
@@ -214,11 +211,11 @@ class LayerOpener:
                 f"layer {layer.digest} has no ztoc: {layer.size / _MIB:.1f} MiB were read to make "
                 f"one, in {seconds:.1f} s{more}"
             )
-        return self._layer(layer, ztoc, f"made:{_SPAN_SIZE}", source, "made")
+        return self._layer(layer, ztoc, f"made:{DEFAULT_SPAN_SIZE}", source, "made")
 
     def _made(self, layer: Descriptor, pieces: Iterator[bytes], layer_format: str) -> CoreZtoc:
         try:
-            return index_stream(pieces, layer_format=layer_format, span_size=_SPAN_SIZE)
+            return index_stream(pieces, layer_format=layer_format, span_size=DEFAULT_SPAN_SIZE)
         except TocsinError as error:
             error.add_note(f"layer {layer.digest}")
             raise

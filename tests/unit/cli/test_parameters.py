@@ -4,7 +4,8 @@ import click
 import pytest
 
 from tocsin.cli import options, parameters
-from tocsin.indexing.options import DEFAULT_MIN_LAYER_SIZE, DEFAULT_SPAN_SIZE
+from tocsin.indexing.options import DEFAULT_MIN_LAYER_SIZE
+from tocsin.model.soci_index import DEFAULT_SPAN_SIZE
 
 
 @pytest.mark.parametrize(

@@ -423,6 +423,17 @@ def test_open_when_a_layer_cannot_be_read_then_unsupported(tmp_path):
         image.listdir()
 
 
+def test_open_when_a_layer_is_of_no_known_kind_then_not_passed_over(layers, tmp_path):
+    with OciLayout(tmp_path, write=True) as store:
+        good = (gzip.compress(layers[0]), OCI_LAYER_GZIP)
+        image_of(good, (b"x", "application/vnd.example.layer")).put(store, "t")
+    with (
+        tocsin.open(f"oci:{tmp_path}:t") as image,
+        pytest.raises(UnsupportedError, match=r"vnd\.example\.layer, which cannot be read"),
+    ):
+        image.listdir()
+
+
 def test_open_when_a_layer_is_no_tar_then_format_error(tmp_path):
     with OciLayout(tmp_path, write=True) as store:
         image_of((gzip.compress(b"x" * 2000), OCI_LAYER_GZIP)).put(store, "t")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tocsin.cli.failures import HINT
 from tocsin.errors import FormatError, VerificationError, ZtocError
+from tocsin.model.soci_index import MAX_ZTOC_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from tocsin.indexing.ztoc import Ztoc
 
 _STDIN = "-"
-_MAX_SIZE = 1 << 30
-"""Bytes read: the reference writes none larger (soci-format 1.6)."""
 _GZIP_MAGIC = b"\x1f\x8b"
 _TAR_MAGIC, _TAR_MAGIC_OFFSET = b"ustar", 257
 
@@ -31,10 +30,10 @@ def read_ztoc(path: str) -> Ztoc:
     from tocsin.indexing.ztoc import Ztoc  # noqa: PLC0415 (numpy is not for --help)
 
     if path == _STDIN:
-        data, place = sys.stdin.buffer.read(_MAX_SIZE), "stdin"
+        data, place = sys.stdin.buffer.read(MAX_ZTOC_SIZE), "stdin"
     else:
         with Path(path).open("rb") as file:
-            data, place = file.read(_MAX_SIZE), path
+            data, place = file.read(MAX_ZTOC_SIZE), path
     try:
         return Ztoc.from_bytes(data)
     except ZtocError as error:

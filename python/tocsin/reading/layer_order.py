@@ -31,7 +31,7 @@ _NEVER = 1 << 63
 """A place that no layer has."""
 
 
-class LayerFiles:
+class FilesInLayerOrder:
     """The data of some regular files of a layer.
 
     Args:
