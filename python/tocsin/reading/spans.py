@@ -8,6 +8,7 @@ of reading that knows ``_core``.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from tocsin import _core
-from tocsin.errors import UnsupportedError, VerificationError
+from tocsin.errors import TocsinError, UnsupportedError, VerificationError
 from tocsin.reading.forking import forget_after_fork
 
 if TYPE_CHECKING:
@@ -118,11 +119,18 @@ class Fetchers:
         self._threads = threads
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
+        self._closed = False
         forget_after_fork(self)
 
     def pool(self) -> ThreadPoolExecutor:
-        """Return the threads."""
+        """Return the threads.
+
+        Raises:
+            ValueError: they have been ended.
+        """
         with self._lock:
+            if self._closed:
+                raise ValueError(_CLOSED)
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="tocsin-fetch")
             return self._pool
@@ -130,7 +138,7 @@ class Fetchers:
     def close(self) -> None:
         """End the threads; what they do now is finished first."""
         with self._lock:
-            pool, self._pool = self._pool, None
+            pool, self._pool, self._closed = self._pool, None, True
         if pool is not None:
             pool.shutdown(cancel_futures=True)
 
@@ -138,6 +146,9 @@ class Fetchers:
         """Forget threads that the process was copied without."""
         self._lock = threading.Lock()
         self._pool = None
+
+
+_CLOSED = "the image is closed"
 
 
 class LayerSpans:
@@ -272,7 +283,12 @@ class LayerSpans:
                 future = self._flying[span_id] = Future()
         if mine:
             self._fetch(range(span_id, span_id + 1), {span_id: future}, end)
-        return future.result()
+            return future.result()
+        try:
+            return future.result()
+        except TocsinError as error:
+            # Each who waits gets an error of his own: they note different files on it.
+            raise copy.copy(error) from None
 
     def _launch(self, spans: range, end: int) -> None:
         """Fetch those spans that are neither here nor on their way, in few requests."""
@@ -301,7 +317,7 @@ class LayerSpans:
     def _given_up(self, futures: dict[int, Future[_core.SpanReader]], task: Future[None]) -> None:
         """Tell who waits for a task that never ran."""
         if task.cancelled():
-            self._fail(futures, ValueError("the image is closed"))
+            self._fail(futures, ValueError(_CLOSED))
 
     def _fetch_groups(
         self, groups: list[range], futures: dict[int, Future[_core.SpanReader]], end: int
@@ -353,14 +369,28 @@ class LayerSpans:
             first, last = self._ztoc.span_range(span_id)
             compressed = data if len(spans) == 1 else data[first - start : last - start]
             try:
-                span = _core.SpanReader(self._ztoc, span_id, compressed)
-            except VerificationError:
-                # Proxies do garble bytes; what is wrong twice is wrong at the source.
-                compressed = self._source.read(first, last)
-                span = self._verified(span_id, compressed)
-            if self._disk is not None:
-                self._disk.keep_span(self._layer, self._ztoc_digest, span_id, compressed)
-            self._tell(span_id, span, futures, end)
+                self._take(span_id, compressed, futures, end)
+            except Exception as error:
+                # Its neighbours came with it, but what is wrong with it is not wrong with them.
+                self._fail({span_id: futures[span_id]}, error)
+
+    def _take(
+        self,
+        span_id: int,
+        compressed: bytes,
+        futures: dict[int, Future[_core.SpanReader]],
+        end: int,
+    ) -> None:
+        """Verify a span that was fetched, keep it, and tell who waits."""
+        try:
+            span = _core.SpanReader(self._ztoc, span_id, compressed)
+        except VerificationError:
+            # Proxies do garble bytes; what is wrong twice is wrong at the source.
+            compressed = self._source.read(*self._ztoc.span_range(span_id))
+            span = self._verified(span_id, compressed)
+        if self._disk is not None:
+            self._disk.keep_span(self._layer, self._ztoc_digest, span_id, compressed)
+        self._tell(span_id, span, futures, end)
 
     def _verified(self, span_id: int, compressed: bytes) -> _core.SpanReader:
         try:

@@ -9,7 +9,7 @@ import pytest
 
 import tocsin
 from support import tarmaker
-from support.readable import OPTIONS, put_image, text
+from support.readable import OPTIONS, SPAN, put_image, text
 from support.registry import Registry
 from support.registry_client import FakeTime
 from support.tarmaker import entry
@@ -106,8 +106,8 @@ def test_read_ahead_when_it_fails_then_the_read_that_needs_it_tries_again(regist
         image.listdir()
         fault = registry.fault("GET", layer_path(image), status=404, times=99)
         image.layers[0].spans.read_ahead(0, len(BIG))
-        image._fetchers.pool().shutdown()  # waits for what is under way
-        image._fetchers.close()
+        for future in list(image.layers[0].spans._flying.values()):
+            assert future.exception() is not None  # waits for what is under way
         assert fault.times < 99
         registry.faults.clear()
         assert image.cat("big") == BIG
@@ -143,3 +143,35 @@ def test_open_when_the_token_ends_during_a_read_then_renewed(registry, tmp_path)
         image.listdir()
         registry.tokens.clear()
         assert image.cat("big") == BIG
+
+
+def test_cat_when_a_neighbour_is_spoilt_then_only_that_one_fails(registry, tmp_path):
+    files = {f"f{n}": text(SPAN - 1024, seed=n) for n in range(12)}
+    tar = tarmaker.tar(*(entry(name, data) for name, data in files.items()))
+    there = f"{registry.host}/team/app:4"
+    tocsin.convert(put_image(tmp_path, tar), there, options=OPTIONS)
+    with opened(there) as image:
+        spans = image.layers[0].spans
+        bad = spans.span_ids(len(tar) // 2, len(tar) // 2 + 1)[0]
+        start, end = spans._ztoc.span_range(bad)
+        blobs = registry.repository("team/app").blobs
+        digest = str(image.layers[0].descriptor.digest)
+        blobs[digest] = blobs[digest][: start + 5] + b"\0" * 20 + blobs[digest][start + 25 :]
+        spans.read_ahead(0, len(tar))
+        wrong = []
+        for name, data in files.items():
+            try:
+                assert image.cat(name) == data
+            except VerificationError as error:
+                assert f"span {bad}" in str(error)  # noqa: PT017 (of any of several)
+                wrong.append(name)
+        assert 1 <= len(wrong) <= 3  # the files of which it holds something
+        assert end > start
+
+
+def test_read_when_the_image_is_closed_then_said_and_no_thread_is_started(reference):
+    image = opened(reference)
+    file = image.open("big", buffering=0)
+    image.close()
+    with pytest.raises(ValueError, match="the image is closed"):
+        file.readall()
