@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tocsin.reading.forking import forget_after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -35,6 +37,12 @@ class DiskCache:
         self._directory = Path(directory)
         self._note = note
         self._writes = True
+        self._lock = threading.Lock()
+        forget_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget a lock that another thread may have held."""
+        self._lock = threading.Lock()
 
     def blob(self, digest: Digest, size: int) -> bytes | None:
         """Return a zTOC, verified; ``None`` if it is not there, or not what it should be."""
@@ -79,10 +87,14 @@ class DiskCache:
             temporary.write_bytes(data)
             temporary.replace(path)
         except OSError as error:
-            self._writes = False
             with suppress(OSError):
                 temporary.unlink()
-            self._note(f"cache {self._directory}: nothing more is kept: {error.strerror or error}")
+            with self._lock:
+                told, self._writes = not self._writes, False
+            if not told:
+                self._note(
+                    f"cache {self._directory}: nothing more is kept: {error.strerror or error}"
+                )
 
     def _remove(self, path: Path) -> None:
         with suppress(OSError):

@@ -18,7 +18,7 @@ from tocsin.model.entry_path import clean_path
 from tocsin.model.file_metadata import FileMetadata
 from tocsin.reading.stat import mtime_ns, xattrs_of
 from tocsin.reading.tar_header import BLOCK as _BLOCK
-from tocsin.reading.tar_header import name_and_size
+from tocsin.reading.tar_header import announced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tocsin.reading.spans import CoreZtoc, LayerSpans
 
 _NO_XATTRS: dict[str, bytes] = {}
+_ID = 0xFFFFFFFF
 _MAX_HEADER_SIZE = 4 << 20
 """Bytes of one entry's headers looked at; a GNU long name or PAX header of more is not believed."""
 
@@ -237,11 +238,19 @@ class Layer:
 
         If not, `data` must look again, and says what is wrong, if anything is.
         """
-        found = name_and_size(headers)
-        if found is None or found[1] != self.sizes[index]:
+        found = announced(headers)
+        if found is None or found[1:] != self._claims[index]:
             return False
         path = self.paths[index]
-        return found[0] == path or clean_path(found[0]) == path
+        return found.name == path or clean_path(found.name) == path
+
+    @cached_property
+    def _claims(self) -> list[tuple[int, int, int, int]]:
+        """What the zTOC says of each entry and its header must too: size, mode, owner, group."""
+        claims: list[tuple[int, int, int, int]] = self.files[
+            ["uncompressed_size", "mode", "uid", "gid"]
+        ].tolist()
+        return claims
 
     def _look_up(self, index: int) -> FileData:
         start = int(self.header_starts[index])
@@ -318,6 +327,15 @@ class Layer:
                 f"{place}: gives {header.size} bytes, the ztoc {size}",
                 expected=str(size),
                 actual=str(header.size),
+            )
+        # A zTOC has 32 bits for an id.
+        said = (header.size, header.mode, header.uid & _ID, header.gid & _ID)
+        if said != self._claims[index]:
+            raise VerificationError(
+                f"{place}: gives mode {header.mode:o} and owner {header.uid}:{header.gid}, the "
+                "ztoc others: the ztoc lies about this file",
+                expected=str(self._claims[index][1:]),
+                actual=str(said[1:]),
             )
         if header.offset_data != offset - start:
             raise VerificationError(

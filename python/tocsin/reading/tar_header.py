@@ -8,6 +8,7 @@ manual, "Basic Tar Format", for long names.
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 BLOCK = 512
 
@@ -15,12 +16,23 @@ _MOST_DIGITS = 19
 """Of a number of 64 bits."""
 _TYPE = 156
 _REGULAR = b"0\0"
+_NUMBERS = {b"size", b"uid", b"gid"}
 _LONG_NAME = ord("L")
 _EXTENDED = ord("x")
 
 
-def name_and_size(headers: bytes) -> tuple[str, int] | None:  # noqa: PLR0911 (each its own form)
-    """Return the name of the regular file that `headers` announce, and its size in bytes.
+class Announced(NamedTuple):
+    """What headers say of the file that follows."""
+
+    name: str
+    size: int
+    mode: int
+    uid: int
+    gid: int
+
+
+def announced(headers: bytes) -> Announced | None:  # noqa: PLR0911 (each its own form)
+    """Return what `headers` say of the regular file that they announce.
 
     Args:
         headers: all blocks between the entry before and the file's data.
@@ -31,7 +43,7 @@ def name_and_size(headers: bytes) -> tuple[str, int] | None:  # noqa: PLR0911 (e
     """
     at, total = 0, len(headers)
     path: bytes | None = None
-    size: int | None = None
+    numbers: dict[bytes, int] = {}
     while at + BLOCK <= total:
         # Checksums are not looked at: a span's digest says more about these very bytes.
         if headers[at + 257 : at + 262] != b"ustar":
@@ -43,8 +55,17 @@ def name_and_size(headers: bytes) -> tuple[str, int] | None:  # noqa: PLR0911 (e
         if kind in _REGULAR:
             if at + BLOCK != total:
                 return None
+            mode, uid, gid = (_octal(headers[at + n : at + n + 8]) for n in (100, 108, 116))
+            if mode is None or uid is None or gid is None:
+                return None
             path = _name(headers, at) if path is None else path
-            return os.fsdecode(path), length if size is None else size
+            return Announced(
+                os.fsdecode(path),
+                numbers.get(b"size", length),
+                mode,
+                numbers.get(b"uid", uid),
+                numbers.get(b"gid", gid),
+            )
         content = headers[at + BLOCK : at + BLOCK + length]
         at += BLOCK + length + (-length % BLOCK)
         if kind == _LONG_NAME:
@@ -54,10 +75,11 @@ def name_and_size(headers: bytes) -> tuple[str, int] | None:  # noqa: PLR0911 (e
             if records is None:
                 return None
             path = records.get(b"path", path)
-            if b"size" in records:
-                size = _decimal(records[b"size"])
-                if size is None:
+            for key in _NUMBERS & records.keys():
+                number = _decimal(records[key])
+                if number is None:
                     return None
+                numbers[key] = number
         else:
             return None
     return None

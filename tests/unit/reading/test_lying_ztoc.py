@@ -39,6 +39,7 @@ def test_cat_when_the_ztoc_is_true_then_all_files(opened):
         pytest.param(tampered.with_number(ZTOC, 1, "size", 4), id="shorter"),
         pytest.param(tampered.with_number(ZTOC, 1, "size", 400), id="longer"),
         pytest.param(tampered.with_text(ZTOC, 1, "name", b"etc/groups"), id="another name"),
+        pytest.param(tampered.with_number(ZTOC, 1, "mode", 0o4755), id="set-uid"),
     ],
 )
 def test_cat_when_the_ztoc_lies_about_a_file_then_verification_error(opened, ztoc):
@@ -47,6 +48,12 @@ def test_cat_when_the_ztoc_lies_about_a_file_then_verification_error(opened, zto
         with pytest.raises(VerificationError, match=name):
             layer.cat(name)
         assert layer.cat("bin/app") == FILES["bin/app"]
+
+
+def test_extract_when_the_ztoc_invents_a_set_uid_bit_then_verification_error(opened, tmp_path):
+    ztoc = tampered.with_number(ZTOC, 1, "mode", 0o4755)
+    with opened(ztoc) as layer, pytest.raises(VerificationError, match="gives mode 644"):
+        layer.extract("/", tmp_path / "out")
 
 
 def test_cat_when_a_span_digest_is_another_then_verification_error(opened):

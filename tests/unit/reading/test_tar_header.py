@@ -6,7 +6,7 @@ import tarfile
 import pytest
 
 from support.tarmaker import entry, global_header, with_field
-from tocsin.reading.tar_header import name_and_size
+from tocsin.reading.tar_header import announced
 
 LONG = "d" * 70 + "/" + "e" * 70 + "/" + "f" * 40
 NAMES = ["a", "./usr/bin/env", "d" * 100, LONG, "ü/é", "\udcff\udcfe", "x" * 150, "n" * 250]
@@ -20,7 +20,7 @@ FORMATS = {
 def judged(headers):
     with tarfile.open(fileobj=io.BytesIO(headers), errors="surrogateescape") as archive:
         found = archive.next()
-    return found.name, found.size
+    return found.name, found.size, found.mode, found.uid, found.gid
 
 
 @pytest.mark.parametrize(
@@ -28,14 +28,15 @@ def judged(headers):
     [(form, name) for form, names in FORMATS.items() for name in names],
     ids=lambda value: ascii(value)[:20],
 )
-def test_headers_when_common_then_name_and_size_are_those_tarfile_sees(name, form):
-    headers = entry(name, size=123456789, format=form, pax={"mtime": "1.5"})
-    assert name_and_size(headers) == judged(headers) == (name, 123456789)
+def test_headers_when_common_then_announced_are_those_tarfile_sees(name, form):
+    fields = {"size": 123456789, "mode": 0o4751, "uid": 12, "gid": 34567}
+    headers = entry(name, format=form, pax={"mtime": "1.5"}, **fields)
+    assert announced(headers) == judged(headers) == (name, *fields.values())
 
 
-def test_headers_when_a_record_has_the_size_then_it_counts():
-    headers = entry("a", pax={"size": "77"})
-    assert name_and_size(headers) == ("a", 77)
+def test_headers_when_records_have_numbers_then_they_count():
+    headers = entry("a", pax={"size": "77", "uid": "3000000000", "gid": "5"}, mode=0o600)
+    assert announced(headers) == judged(headers) == ("a", 77, 0o600, 3_000_000_000, 5)
 
 
 PLAIN = entry("a", b"", format=tarfile.USTAR_FORMAT)
@@ -63,4 +64,4 @@ PLAIN = entry("a", b"", format=tarfile.USTAR_FORMAT)
     ids=range(15),
 )
 def test_headers_when_anything_else_then_nothing_is_said(headers):
-    assert name_and_size(headers) is None
+    assert announced(headers) is None
