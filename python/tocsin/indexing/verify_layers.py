@@ -290,9 +290,11 @@ class LayerChecks:
             finding = unreadable(error, "layer", str(layer.digest))
             check.findings.append(self._damage(finding, layer, loaded))
             return
-        check.findings.append(
-            Finding("layer.format", f"layer {layer.digest}: cannot be indexed: {cannot}")
-        )
+        if cannot is None:
+            message = "its bytes were wrong when first read, and right when read again"
+        else:
+            message = f"cannot be indexed: {cannot}"
+        check.findings.append(Finding("layer.format", f"layer {layer.digest}: {message}"))
 
     def _damage(self, finding: Finding, layer: Descriptor, loaded: Sequence[_Loaded]) -> Finding:
         """Add to a layer's finding which span is the first that is not as its zTOC says."""

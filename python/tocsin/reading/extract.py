@@ -230,7 +230,7 @@ class _Extraction:
             if os.geteuid() != 0:
                 return "is a device node, which only root may make"
             if not self._devices:
-                return "is a device node, which must be asked for (devices)"
+                return "is a device node, made only with devices (--devices)"
         return ""
 
     def _device(self, found: FileStat, parent: str, name: str) -> int:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _NO_XATTRS: dict[str, bytes] = {}
 _ID = 0xFFFFFFFF
+_MAX_LOOK_BACK = 4096
+"""Sparse files in a row, when the last of them is the first to be read."""
 _MAX_HEADER_SIZE = 4 << 20
 """Bytes of one entry's headers looked at; a GNU long name or PAX header of more is not believed."""
 
@@ -269,10 +271,11 @@ class Layer:
         """Learn what the files just before `index` hold, as far back as that is not known.
 
         Back to the first whose headers are where they should be; so a run of sparse files is read
-        once, and a zTOC that lies costs a look or two.
+        once. Not further than any such run goes, or a zTOC that lies would have all of it read.
         """
         unknown: list[int] = []
-        for place in range(int(self._places[index]) - 1, -1, -1):
+        place = int(self._places[index])
+        for place in range(place - 1, max(-1, place - 1 - _MAX_LOOK_BACK), -1):
             before = int(self._order[place])
             if self.types[before] != b"reg" or before in self._data:
                 break

@@ -310,7 +310,7 @@ class Tree:
             if path not in created:
                 del directory[name]
             return
-        if not any(kept == path or kept.startswith(f"{path}/") for kept in created):
+        if path not in created and not self._holds_any(path, created):
             self._remove(path)
             del directory[name]
             return
@@ -322,6 +322,10 @@ class Tree:
                 continue
             self._directories.pop(full, None)
             del self._directories[above][last]
+
+    def _holds_any(self, path: str, created: set[str]) -> bool:
+        """Return whether anything below a directory is one of `created`."""
+        return any(full in created for full, _ in self._below(path))
 
     def _remove(self, path: str) -> None:
         """Forget a directory and all below it; its name in its parent stays."""

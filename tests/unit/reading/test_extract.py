@@ -239,7 +239,7 @@ def test_extract_when_device_nodes_then_only_where_asked_for(place):
     out, result = extracted(place, made)
     assert snapshot(out) == {"dev": (stat.S_IFDIR | 0o755, 0, 0)}
     assert result.skipped == (
-        tocsin.SkippedFile("/dev/null", "is a device node, which must be asked for (devices)"),
+        tocsin.SkippedFile("/dev/null", "is a device node, made only with devices (--devices)"),
     )
     with opened(place, made) as image:
         try:
