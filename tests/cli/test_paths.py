@@ -1,32 +1,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from contextlib import contextmanager
 
 import pytest
 
 from support.cli_process import tocsin
+from support.disks import mounted
 
 SMALL = ("--min-layer-size", "1KiB", "--span-size", "1MiB")
 READERS = [("ztoc", "build"), ("ztoc", "info"), ("ztoc", "ls")]
 not_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
-
-
-@contextmanager
-def mounted(directory, options):
-    """Mount a tmpfs, where that is allowed."""
-    done = subprocess.run(  # noqa: S603
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)],  # noqa: S607
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip("needs to mount a tmpfs")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(directory)], check=True)  # noqa: S603, S607
 
 
 @pytest.mark.parametrize(

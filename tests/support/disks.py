@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    import pytest
+
+@contextmanager
+def mounted(directory: Path, options: str) -> Iterator[Path]:
+    """Mount a tmpfs with `options` at a directory; skip the test where nobody may."""
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:  # noqa: S603
+        pytest.skip("no tmpfs can be mounted here: needs root, and a machine that lets it")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)  # noqa: S603, S607
+
+
+@contextmanager
+def tiny_disk(directory: Path, *, size: int) -> Iterator[Path]:
+    """Mount a disk of `size` bytes at a directory that is made."""
+    directory.mkdir()
+    with mounted(directory, f"size={size}"):
+        yield directory
 
 
 def fill_up(monkeypatch: pytest.MonkeyPatch, room: int) -> None:

@@ -274,8 +274,8 @@ class Layer:
         once. Not further than any such run goes, or a zTOC that lies would have all of it read.
         """
         unknown: list[int] = []
-        place = int(self._places[index])
-        for place in range(place - 1, max(-1, place - 1 - _MAX_LOOK_BACK), -1):
+        last = int(self._places[index]) - 1
+        for place in range(last, max(-1, last - _MAX_LOOK_BACK), -1):
             before = int(self._order[place])
             if self.types[before] != b"reg" or before in self._data:
                 break

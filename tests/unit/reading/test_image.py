@@ -18,6 +18,7 @@ import zstandard
 
 import tocsin
 from support import goldens, tarmaker
+from support.disks import tiny_disk
 from support.images import image_of, make_image, put_index
 from support.readable import SPAN, put_image, put_indexed, text
 from support.registry_client import noise
@@ -531,6 +532,16 @@ def test_cache_dir_when_it_cannot_be_written_then_told_once(indexed, tmp_path):
     with tocsin.open(indexed, cache_dir=place) as image:
         assert image.cat("usr/twin") == BIG
         assert sum("nothing more is kept" in note for note in image.notes) == 1
+
+
+def test_cache_dir_when_the_disk_is_full_then_told_and_read_on(indexed, tmp_path):
+    with tiny_disk(tmp_path / "disk", size=64 << 10) as disk:
+        with tocsin.open(indexed, cache_dir=disk) as image:
+            assert image.cat("usr/twin") == BIG
+            [note] = [note for note in image.notes if "nothing more is kept" in note]
+            assert "No space left" in note
+        with tocsin.open(indexed, cache_dir=disk) as image:
+            assert image.cat("usr/twin") == BIG
 
 
 def test_image_when_closed_while_fetching_then_nobody_hangs(indexed):

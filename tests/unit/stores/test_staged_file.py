@@ -1,12 +1,11 @@
 import errno
 import fcntl
 import os
-import subprocess
 from contextlib import suppress
 
 import pytest
 
-from support.disks import fill_up
+from support.disks import fill_up, tiny_disk
 from support.images import make_image
 from tocsin.stores.layout import OciLayout
 from tocsin.stores.staged_file import StagedFile, place_in_errors, remove_abandoned
@@ -99,28 +98,21 @@ def test_layout_when_disk_fills_up_in_a_blob_then_it_is_as_it_was(tmp_path, monk
 
 
 @pytest.fixture
-def tiny_disk(tmp_path):
+def disk(tmp_path):
     """A file system of 256 KiB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a tiny tmpfs to fill it up")
-    place = tmp_path / "tiny"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tocsin-test", str(place)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:  # noqa: S603
-        pytest.skip("this machine does not let root mount a tmpfs")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)  # noqa: S603, S607
+    with tiny_disk(tmp_path / "tiny", size=256 << 10) as place:
+        yield place
 
 
-def test_layout_when_a_real_disk_is_full_then_old_images_are_still_there(tiny_disk):
-    layout = OciLayout(tiny_disk / "D", write=True)
+def test_layout_when_a_real_disk_is_full_then_old_images_are_still_there(disk):
+    layout = OciLayout(disk / "D", write=True)
     image = make_image({"a": b"hello"})
     image.put(layout, "old")
     with pytest.raises(OSError, match="disk is full") as refusal:
         layout.put_blob(os.urandom(1 << 20))
     assert refusal.value.errno == errno.ENOSPC
-    assert str(tiny_disk) in str(refusal.value)
-    filler = tiny_disk / "filler"
+    assert str(disk) in str(refusal.value)
+    filler = disk / "filler"
     with suppress(OSError), filler.open("wb", buffering=0) as out:
         for _ in range(1000):
             out.write(b"x" * 4096)
