@@ -84,8 +84,9 @@ bench: dev ## Measure beside the peers: CORPUS_SIZE=full for real figures, recor
 	@$(PYTHON) benches/journeys_report.py .build/journeys.json
 	@$(PYTHON) benches/processes.py --corpus $(CORPUS)
 	@$(PYTHON) benches/memory.py
-	@if command -v docker-registry >/dev/null; then $(PYTHON) benches/registry.py --layer-gib 3; \
-		else echo "docker-registry is not installed, so registries are left out"; fi
+	@if command -v docker-registry skopeo >/dev/null; then $(PYTHON) benches/registry.py --layer-gib 3 \
+		&& $(PYTHON) benches/reading.py --corpus $(CORPUS); \
+		else echo "docker-registry or skopeo is not installed, so registries are left out"; fi
 
 .PHONY: fuzz
 fuzz: ## Run each fuzzer for FUZZ_SECONDS (needs a nightly toolchain and cargo-fuzz)

@@ -53,18 +53,25 @@ def run(
 def _following(display: Display, seen: list[LayerResult], min_layer_size: int) -> Progress:
     def follow(event: Event) -> None:
         match event:
-            case Planned(layers):
-                display.plan(len(layers), sum(layer.size for layer in layers))
-            case LayerStarted(layer):
-                display.start(words.short_digest(layer.digest), layer.size)
-            case LayerAdvanced(layer, done):
-                display.move(words.short_digest(layer.digest), done)
             case LayerFinished(result):
                 seen.append(result)
                 line = _layer_line(result, min_layer_size)
                 display.finish(words.short_digest(result.layer.digest), line)
+            case _:
+                show_reading(display, event)
 
     return follow
+
+
+def show_reading(display: Display, event: Planned | LayerStarted | LayerAdvanced) -> None:
+    """Show how far the reading of layers is, whatever it is for."""
+    match event:
+        case Planned(layers):
+            display.plan(len(layers), sum(layer.size for layer in layers))
+        case LayerStarted(layer):
+            display.start(words.short_digest(layer.digest), layer.size)
+        case LayerAdvanced(layer, done):
+            display.move(words.short_digest(layer.digest), done)
 
 
 def _layer_line(result: LayerResult, min_layer_size: int) -> str:

@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from tocsin.cli import words
+from tocsin.cli.indexing_run import show_reading
 from tocsin.cli.output import Column
-from tocsin.indexing.results import LayerAdvanced, LayerStarted, Planned
 from tocsin.indexing.verify_results import Finding, LayerChecked, Severity
 
 if TYPE_CHECKING:
@@ -39,16 +39,12 @@ def following(display: Display) -> VerifyProgress:
 
     def follow(event: VerifyEvent) -> None:
         match event:
-            case Planned(layers):
-                display.plan(len(layers), sum(layer.size for layer in layers))
-            case LayerStarted(layer):
-                display.start(words.short_digest(layer.digest), layer.size)
-            case LayerAdvanced(layer, done):
-                display.move(words.short_digest(layer.digest), done)
             case LayerChecked(layer, findings, seconds):
                 name = words.short_digest(layer.digest)
                 line = f"{name} {words.size(layer.size)} {_verdict(findings)}"
                 display.finish(name, f"{line}, {words.duration(seconds)}")
+            case _:
+                show_reading(display, event)
 
     return follow
 
