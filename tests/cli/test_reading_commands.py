@@ -42,6 +42,9 @@ def image(tmp_path_factory):
     return f"oci:{directory}:app"
 
 
+LOOK_AROUND = "hint: see what there is with tocsin ls IMAGE /DIRECTORY, or tocsin find IMAGE"
+
+
 def run(*arguments, code=0, **how):
     done = tocsin(*arguments, **how)
     assert done.returncode == code, done.stderr.decode()
@@ -126,7 +129,7 @@ def test_cat_writes_the_bytes_of_each(image):
 def test_cat_writes_nothing_when_one_is_not_there(image):
     done = run("cat", image, "/etc/os-release", "/nope", code=3)
     assert done.stdout == b""
-    assert words(done) == ["error: /nope: no such file or directory"]
+    assert words(done) == ["error: /nope: no such file or directory", LOOK_AROUND]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,8 @@ def test_cat_writes_nothing_when_one_is_not_there(image):
     ],
 )
 def test_cat_of_what_is_no_file_says_what_it_is(image, path, code, message):
-    assert words(run("cat", image, path, code=code)) == [f"error: {message}"]
+    hint = [LOOK_AROUND] if code == 3 else []
+    assert words(run("cat", image, path, code=code)) == [f"error: {message}", *hint]
 
 
 def test_cat_to_a_reader_that_leaves_is_silent_success(image):

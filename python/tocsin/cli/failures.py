@@ -36,6 +36,7 @@ _ADVICE = {
     errno.EMFILE: ("too many open files", "try fewer --jobs, or raise the limit: ulimit -n"),
 }
 _LOG_IN = "log in with docker login or podman login, or pass --username and --password-stdin"
+_LOOK_AROUND = "see what there is with tocsin ls IMAGE /DIRECTORY, or tocsin find IMAGE"
 _TRY_AGAIN = "try again: what has been pushed is found and used"
 
 
@@ -77,7 +78,10 @@ def _explain(error: Exception, where: str) -> Failure:
         case TocsinError():
             # The library's messages read "place: what is wrong; what to do".
             what, _, hint = str(error).partition("; ")
-            return Failure(what + where, hint, _code_of(error))
+            code = _code_of(error)
+            if isinstance(error, PathError) and code == exit_codes.NOT_FOUND:
+                hint = _LOOK_AROUND
+            return Failure(what + where, hint, code)
         case OSError():
             what, hint = _ADVICE.get(error.errno or 0, (_strerror(error), ""))
             place = "" if error.filename is None else f" · {_named(error.filename)}"

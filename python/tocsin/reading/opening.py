@@ -181,7 +181,7 @@ class LayerOpener:
         if not self.may_index:
             raise UnsupportedError(
                 f"layer {layer.digest}: has no ztoc, {layer.size} bytes would have to be read; "
-                "make one with tocsin create"
+                "make one with tocsin create --min-layer-size 0, or let it be read once"
             )
         name = f"{self.store().name}: layer {layer.digest}"
         begun = time.monotonic()

@@ -99,12 +99,18 @@ class RegistryStore:
         )
         answer.discard()
         if answer.status == NOT_FOUND:
-            raise self._endpoint.missing(what)
+            raise self._absent(selector)
         digest = self._named_digest(answer, selector)
         size = answer.content_length
         if answer.status != OK or digest is None or not size or not _is_manifest(answer.media_type):
             return self._resolve_by_reading(selector)
         return Descriptor(answer.media_type, digest, size)
+
+    def _absent(self, selector: str | Digest) -> NotFoundError:
+        name = f"{self._endpoint.name}: {_what(selector)}: is not there"
+        if isinstance(selector, str):
+            return NotFoundError(f"{name}; skopeo list-tags {self._endpoint.name} lists the tags")
+        return NotFoundError(name)
 
     def tags(self) -> list[str]:
         """Return the tags there are, sorted; none when there is no such repository yet."""
@@ -305,18 +311,17 @@ class RegistryStore:
         self, selector: str | Digest, media_type: str = ""
     ) -> tuple[bytes, str, Digest | None]:
         """Return a manifest, unverified, with the media type and digest its answer names."""
-        what = _what(selector)
         known = not media_type or media_type in MANIFESTS | INDEXES
         answer, data = self._endpoint.fetch(
             self._endpoint.url("manifests", str(selector)),
-            doing=f"get {what}",
+            doing=f"get {_what(selector)}",
             expect={OK, NOT_FOUND},
             limit=MAX_SIZE,
             what="manifest",
             headers={"Accept": ACCEPT if known else f"{media_type}, {ACCEPT}"},
         )
         if answer.status == NOT_FOUND:
-            raise self._endpoint.missing(what)
+            raise self._absent(selector)
         return data, answer.media_type, self._named_digest(answer, selector)
 
     def _download(
