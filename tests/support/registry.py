@@ -392,7 +392,8 @@ class _Handler(BaseHTTPRequestHandler):
         if media_type in registry.refused_types:
             self._refuse(400, "MANIFEST_INVALID")
             return
-        if registry.refuses_artifacts and document.get("artifactType"):
+        kind = (document.get("config") or {}).get("mediaType", "")
+        if registry.refuses_artifacts and kind and "image" not in kind:
             self._refuse(400, "MANIFEST_INVALID", "manifest has no image config")
             return
         listed = [document.get("config"), *(document.get("layers") or [])]

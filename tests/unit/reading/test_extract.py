@@ -27,7 +27,7 @@ from tocsin.stores.layout import OciLayout
 DIR, LINK, HARD = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
 BIG = text(3_000_000)
 ROOT = os.geteuid() == 0
-as_root = pytest.mark.skipif(not ROOT, reason="only root may")
+as_root = pytest.mark.skipif(not ROOT, reason="only root may set owners and make devices")
 PLAIN = Metadata(0o644, os.geteuid(), os.getegid(), 5, {})
 
 

@@ -569,13 +569,18 @@ def test_put_manifest_when_the_type_is_refused_then_an_error_with_a_hint(registr
 def test_put_manifest_when_artifacts_are_refused_then_an_error_with_a_hint(registry):
     image = make_image()
     kind = "application/vnd.amazon.soci.index.v1+json"
-    registry.refused_types = {OCI_MANIFEST}
+    registry.refuses_artifacts = True
     registry.repository("team/app").blobs[str(Digest.of(b"{}"))] = b"{}"
-    with (
-        store_of(registry) as store,
-        pytest.raises(RegistryError, match=f"may not take artifacts of type {re.escape(kind)}"),
-    ):
-        store.put_manifest(referrer_to(image.descriptor, kind), OCI_MANIFEST)
+    with store_of(registry) as store:
+        image.put(store, "v1")
+        before = dict(registry.repository("team/app").manifests)
+        with pytest.raises(
+            RegistryError, match=f"may not take artifacts of type {re.escape(kind)}"
+        ):
+            store.put_manifest(referrer_to(image.descriptor, kind), OCI_MANIFEST)
+        assert registry.repository("team/app").manifests == before
+        assert store.tags() == ["v1"]
+        assert store.referrers(image.descriptor.digest) == []
 
 
 def test_put_manifest_when_the_registry_names_another_digest_then_refused(registry):
