@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tocsin.reading.spans import CoreZtoc, LayerSpans
 
 _NO_XATTRS: dict[str, bytes] = {}
+FAR = 1 << 61
+"""A place that no layer has; sums of two such fit 64 bits, whatever a zTOC claims."""
 _ID = 0xFFFFFFFF
 _MAX_LOOK_BACK = 4096
 """Sparse files in a row, when the last of them is the first to be read."""
@@ -206,9 +208,9 @@ class Layer:
         since of a sparse file, whose size is not what the layer holds, the end is a guess.
         """
         files = self.files
-        offsets = files["uncompressed_offset"]
+        offsets = np.minimum(files["uncompressed_offset"], FAR)
         # Links and devices may have a size, but no data.
-        held = np.where(files["type"] == b"reg", files["uncompressed_size"], 0)
+        held = np.where(files["type"] == b"reg", np.minimum(files["uncompressed_size"], FAR), 0)
         order = self._order
         ends = (offsets + held + (-held % _BLOCK))[order]
         starts = np.zeros(len(offsets), dtype=np.int64)

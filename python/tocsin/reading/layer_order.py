@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tocsin.errors import TocsinError
+from tocsin.reading.layer import FAR
 from tocsin.reading.tar_header import BLOCK
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class FilesInLayerOrder:
         )
         # Not all that the cache holds, or spans would push each other out before they are read.
         self._ahead = min(_AHEAD, layer.spans.cache_size // 4)
-        self._steps = _steps(starts, np.minimum(offsets + sizes, layer.data_limits[chosen]))
+        ends = np.minimum(offsets, FAR) + np.minimum(sizes, FAR)
+        self._steps = _steps(starts, np.minimum(ends, layer.data_limits[chosen]))
         self._next = next(self._steps, None)
         self._trigger = _NEVER if layer.spans.in_order else 0
 

@@ -68,6 +68,15 @@ def test_cat_when_a_checkpoint_is_wrong_then_typed_error(opened):
         layer.cat("bin/app")
 
 
+@pytest.mark.parametrize(("field", "value"), [("size", (1 << 63) - 1), ("offset", (1 << 63) - 600)])
+def test_extract_when_an_entry_ends_beyond_64_bits_then_typed_error(opened, tmp_path, field, value):
+    ztoc = tampered.with_number(ZTOC, 1, field, value)
+    with opened(ztoc) as layer, pytest.raises((FormatError, VerificationError)):
+        layer.extract("/", tmp_path / "out")
+    with opened(ztoc) as layer, pytest.raises((FormatError, VerificationError)):
+        layer.cat("etc/passwd")
+
+
 def test_open_layer_when_spans_are_too_few_for_a_file_then_typed_error(opened):
     huge = tampered.with_number(ZTOC, 2, "size", 1 << 40)
     try:
