@@ -31,6 +31,7 @@ use crate::error::{CodeName, GzipError};
 use crate::inflate::bits::BitBuffer;
 use crate::inflate::huffman::{BlockTables, DISTANCE_BITS, LITLEN_BITS, low_bits};
 use crate::inflate::tables::{END_OF_BLOCK, EXCEPTIONAL, LITERAL, MAX_MATCH, SUBTABLE, consumed};
+use crate::inflate::unit::Unit;
 use crate::inflate::window::{COPY_OVERRUN, OutputWindow, SLACK_LEN};
 
 /// Input that must be left at the head of a round: it has two refills at most, each of which loads 8
@@ -67,11 +68,11 @@ const _: () = assert!(15 + DISTANCE_EXTRA_MAX + LITLEN_BITS <= REFILLED);
 /// # Errors
 ///
 /// An invalid distance; the bits before its code word are used, those of it are not.
-pub(super) fn decode(
+pub(super) fn decode<U: Unit>(
     tables: &BlockTables,
     bits: &mut BitBuffer,
     input: &mut &[u8],
-    output: &mut OutputWindow,
+    output: &mut OutputWindow<U>,
 ) -> Result<bool, GzipError> {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("bmi2") {
@@ -88,11 +89,11 @@ pub(super) fn decode(
 /// The processor has BMI2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "bmi2")]
-unsafe fn decode_bmi2(
+unsafe fn decode_bmi2<U: Unit>(
     tables: &BlockTables,
     bits: &mut BitBuffer,
     input: &mut &[u8],
-    output: &mut OutputWindow,
+    output: &mut OutputWindow<U>,
 ) -> Result<bool, GzipError> {
     // The loop must not lie across a 4 KiB page: it then costs 4 to 7 % (measured on Zen 5). This aligns
     // the function's section, and so the function, to 2 KiB, of which it takes three quarters.
@@ -147,11 +148,11 @@ const fn value(entry: u32, bits: u64) -> usize {
 }
 
 #[inline(always)]
-fn decode_body(
+fn decode_body<U: Unit>(
     tables: &BlockTables,
     bits: &mut BitBuffer,
     input: &mut &[u8],
-    output: &mut OutputWindow,
+    output: &mut OutputWindow<U>,
 ) -> Result<bool, GzipError> {
     let (buffer, start, floor) = output.raw_parts();
     let whole = *input;
@@ -253,7 +254,7 @@ fn decode_body(
             unsafe { reader.refill() };
         }
         let distance = value(distance_entry, reader.value);
-        let available = (out as usize).wrapping_sub(floor);
+        let available = (out as usize).wrapping_sub(floor) / size_of::<U>();
         if distance > available {
             failure = Some(too_far(distance, available));
             break;
@@ -278,21 +279,21 @@ fn decode_body(
     let value = reader.value & !(!0_u64 << (count & 63));
     *bits = BitBuffer::from_parts(value, count & 63);
     *input = &whole[used..];
-    let end = (out as usize).wrapping_sub(base as usize);
+    let end = (out as usize).wrapping_sub(base as usize) / size_of::<U>();
     output.advance_to(end);
     failure.map_or(Ok(block_ended), Err)
 }
 
-/// Writes a literal's byte; the position behind it.
+/// Writes a literal; the position behind it.
 ///
 /// # Safety
 ///
-/// One byte can be written at `to`.
+/// One symbol can be written at `to`.
 #[inline(always)]
-unsafe fn write_literal(to: *mut u8, entry: u32) -> *mut u8 {
+unsafe fn write_literal<U: Unit>(to: *mut U, entry: u32) -> *mut U {
     // SAFETY: by this function's contract.
     unsafe {
-        to.write((entry >> 16) as u8);
+        to.write(U::literal((entry >> 16) as u8));
         to.add(1)
     }
 }
@@ -303,18 +304,22 @@ fn too_far(distance: usize, available: usize) -> GzipError {
     GzipError::DistanceTooFar { distance: distance as u32, available }
 }
 
-/// Copies `len` (3 to 258) bytes from `distance` before `to`; writes up to `COPY_OVERRUN` more.
+/// Copies `len` (3 to 258) symbols from `distance` before `to`; writes up to `COPY_OVERRUN` more.
 ///
 /// # Safety
 ///
-/// `distance` is not 0, that many bytes can be read before `to`, and `len + COPY_OVERRUN` written at
+/// `distance` is not 0, that many symbols can be read before `to`, and `len + COPY_OVERRUN` written at
 /// it.
 #[inline(always)]
-unsafe fn copy_match(to: *mut u8, distance: usize, len: usize) {
+unsafe fn copy_match<U: Unit>(to: *mut U, distance: usize, len: usize) {
     // SAFETY: by this function's contract; each step below writes less than COPY_OVERRUN bytes beyond
-    // `len`, and reads only bytes that were written before.
+    // `len` symbols, and reads only symbols that were written before. Symbols have no padding, so that
+    // they may be copied as words.
     unsafe {
-        let from = to.sub(distance).cast_const();
+        let source = to.sub(distance).cast_const();
+        let (from, to) = (source.cast::<u8>(), to.cast::<u8>());
+        let (distance, len) =
+            (distance.wrapping_mul(size_of::<U>()), len.wrapping_mul(size_of::<U>()));
         if distance >= 8 {
             // Most matches are short: five words without asking.
             copy_word::<8>(from, to);
@@ -331,9 +336,9 @@ unsafe fn copy_match(to: *mut u8, distance: usize, len: usize) {
                 copy_word::<8>(from.add(done.wrapping_add(32)), to.add(done.wrapping_add(32)));
                 done = done.wrapping_add(40);
             }
-        } else if distance == 1 {
-            // A run of one byte. `write_bytes` would be a call.
-            let word = u64::from(from.read()).wrapping_mul(0x0101_0101_0101_0101);
+        } else if distance == size_of::<U>() {
+            // A run of one symbol. `write_bytes` would be a call.
+            let word = source.read().word();
             let mut done = 0;
             while done < len {
                 ptr::write_unaligned(to.add(done).cast::<u64>(), word);

@@ -12,15 +12,19 @@
 mod bits;
 mod fast;
 mod huffman;
+
 mod tables;
+mod unit;
 mod window;
 
-use crate::checkpoint::Window;
+use crate::checkpoint::{WINDOW_LEN, Window};
 use crate::error::{CodeName, GzipError};
 use bits::BitBuffer;
 use huffman::{BlockTables, CodeLengthTable};
 use tables::{CODE_LENGTH_ORDER, CODE_LENGTH_SYMBOLS, END_OF_BLOCK, EXCEPTIONAL, LITERAL};
 use window::OutputWindow;
+
+pub use unit::Unit;
 
 /// The most uncompressed bytes that one compressed byte can stand for: 258 from two bits.
 pub const MAX_RATIO: u64 = 1032;
@@ -33,6 +37,9 @@ const MAX_DISTANCE_CODES: u16 = 30;
 const SHORT_RUN: usize = 10;
 /// Code lengths of both codes, and what a short run may write beyond them.
 const CODE_LENGTHS_LEN: usize = (MAX_LITLEN_CODES + MAX_DISTANCE_CODES) as usize + SHORT_RUN;
+
+/// Units from here on are markers, below are bytes.
+pub const FIRST_MARKER: u16 = 1 << 15;
 
 /// Why [`Inflater::run`] came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,13 +97,15 @@ enum Progress {
 }
 
 /// A DEFLATE decoder that can stop and go on anywhere.
+///
+/// It writes bytes, unless it was made by [`Inflater::marked`].
 #[derive(Debug, Clone)]
-pub struct Inflater {
+pub struct Inflater<U = u8> {
     speed: Speed,
     bits: BitBuffer,
     state: State,
     last_block: bool,
-    output: OutputWindow,
+    output: OutputWindow<U>,
     tables: Box<BlockTables>,
     code_length_table: CodeLengthTable,
     code_length_lengths: [u8; CODE_LENGTH_SYMBOLS],
@@ -104,7 +113,7 @@ pub struct Inflater {
     code_lengths: [u8; CODE_LENGTHS_LEN],
 }
 
-impl Inflater {
+impl Inflater<u8> {
     /// Starts before the first block of a stream.
     #[must_use]
     pub fn new(speed: Speed) -> Self {
@@ -115,10 +124,38 @@ impl Inflater {
     /// last byte before `input` that already belong to the block, as the low bits of `bits`.
     #[must_use]
     pub fn resume(speed: Speed, window: &Window, bits: u8, count: u8) -> Self {
-        Self::with(speed, BitBuffer::primed(bits, count & 7), OutputWindow::resumed(window))
+        let bits = BitBuffer::primed(bits, count & 7);
+        Self::with(speed, bits, OutputWindow::resumed(window.as_bytes()))
     }
 
-    fn with(speed: Speed, bits: BitBuffer, output: OutputWindow) -> Self {
+    /// The last 32 KiB of output so far, taken or not, across streams.
+    #[must_use]
+    pub fn window(&self) -> Window {
+        Window::ending_with(self.output.history())
+    }
+}
+
+/// The unit that stands for the byte at `index` of the window that was not known.
+#[must_use]
+pub const fn marker(index: u16) -> u16 {
+    FIRST_MARKER | index
+}
+
+impl Inflater<u16> {
+    /// Starts between two blocks without knowing the output before them: what is copied from there comes
+    /// out as a [`marker`] of its place in that window. `bits` and `count` as for [`Inflater::resume`].
+    #[must_use]
+    pub fn marked(speed: Speed, bits: u8, count: u8) -> Self {
+        let mut window = [0; WINDOW_LEN];
+        for (symbol, index) in window.iter_mut().zip(0..) {
+            *symbol = marker(index);
+        }
+        Self::with(speed, BitBuffer::primed(bits, count & 7), OutputWindow::resumed(&window))
+    }
+}
+
+impl<U: Unit> Inflater<U> {
+    fn with(speed: Speed, bits: BitBuffer, output: OutputWindow<U>) -> Self {
         Self {
             speed,
             bits,
@@ -153,7 +190,7 @@ impl Inflater {
     }
 
     /// Hands out the output since the last call, once, and makes room for more.
-    pub fn take_output<T>(&mut self, consume: impl FnOnce(&[u8]) -> T) -> T {
+    pub fn take_output<T>(&mut self, consume: impl FnOnce(&[U]) -> T) -> T {
         let taken = consume(self.output.take());
         if !self.output.has_room() {
             self.output.slide();
@@ -161,7 +198,7 @@ impl Inflater {
         taken
     }
 
-    /// How many bytes of output wait to be taken.
+    /// How many units of output wait to be taken.
     #[must_use]
     pub fn pending_len(&self) -> usize {
         self.output.pending_len()
@@ -171,12 +208,6 @@ impl Inflater {
     #[must_use]
     pub const fn heap_memory(&self) -> usize {
         self.output.capacity() + size_of::<BlockTables>()
-    }
-
-    /// The last 32 KiB of output so far, taken or not, across streams.
-    #[must_use]
-    pub fn window(&self) -> Window {
-        self.output.window()
     }
 
     /// Decodes until something happens that the caller should know of.

@@ -3,23 +3,27 @@
 //! Small enough to stay in the L2 cache, so that what is written there is still hot when the CRC and
 //! the tar scanner read it.
 
-use crate::checkpoint::{WINDOW_LEN, Window};
+use crate::checkpoint::WINDOW_LEN;
 use crate::inflate::tables::MAX_MATCH;
+use crate::inflate::unit::Unit;
 
 /// New output between two slides. Larger buffers take more of the L2 cache, smaller ones slide more: 64
 /// and 256 KiB are up to 1 % slower.
 const OUTPUT_LEN: usize = 128 << 10;
+/// Units of a whole buffer.
+const BUFFER_LEN: usize = WINDOW_LEN + OUTPUT_LEN + SLACK_LEN;
 /// Bytes behind the last position at which a match may start: its length, and what a word-wise copy
 /// may write beyond it.
 pub(super) const SLACK_LEN: usize = MAX_MATCH + COPY_OVERRUN;
-/// What a match copy may write beyond the match: one step of five 8-byte words.
+/// What a match copy may write beyond the match: one step of five 8-byte words. In units, which have
+/// one byte at least.
 pub(super) const COPY_OVERRUN: usize = 5 * 8;
 
 /// History and output of one stream. The last `WINDOW_LEN` bytes before `end` always exist: zeros
 /// stand for what came before the stream began.
 #[derive(Debug, Clone)]
-pub(super) struct OutputWindow {
-    buffer: Box<[u8]>,
+pub(super) struct OutputWindow<U> {
+    buffer: Box<[U]>,
     /// Where the history that distances may reach begins.
     floor: usize,
     /// Bytes from here to `end` have not been handed out.
@@ -27,16 +31,16 @@ pub(super) struct OutputWindow {
     end: usize,
 }
 
-impl OutputWindow {
+impl<U: Unit> OutputWindow<U> {
     pub(super) fn new() -> Self {
-        let buffer = vec![0; WINDOW_LEN + OUTPUT_LEN + SLACK_LEN].into_boxed_slice();
+        let buffer = vec![U::default(); BUFFER_LEN].into_boxed_slice();
         Self { buffer, floor: WINDOW_LEN, taken: WINDOW_LEN, end: WINDOW_LEN }
     }
 
     /// Starts with `window` as history that distances may reach.
-    pub(super) fn resumed(window: &Window) -> Self {
+    pub(super) fn resumed(window: &[U; WINDOW_LEN]) -> Self {
         let mut this = Self::new();
-        this.buffer[..WINDOW_LEN].copy_from_slice(window.as_bytes());
+        this.buffer[..WINDOW_LEN].copy_from_slice(window);
         this.floor = 0;
         this
     }
@@ -51,23 +55,23 @@ impl OutputWindow {
         (self.end - self.floor).min(WINDOW_LEN)
     }
 
-    /// The 32 KiB before `end`.
-    pub(super) fn window(&self) -> Window {
-        Window::ending_with(&self.buffer[self.end - WINDOW_LEN..self.end])
+    /// The 32 Ki units before `end`.
+    pub(super) fn history(&self) -> &[U] {
+        &self.buffer[self.end - WINDOW_LEN..self.end]
     }
 
     /// Bytes of history and output that there is memory for.
     pub(super) const fn capacity(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len() * size_of::<U>()
     }
 
-    /// Bytes written and not yet handed out.
+    /// Units written and not yet handed out.
     pub(super) fn pending_len(&self) -> usize {
         self.end - self.taken
     }
 
     /// Hands out what was written since the last call, once.
-    pub(super) fn take(&mut self) -> &[u8] {
+    pub(super) fn take(&mut self) -> &[U] {
         let from = std::mem::replace(&mut self.taken, self.end);
         &self.buffer[from..self.end]
     }
@@ -91,7 +95,7 @@ impl OutputWindow {
     /// Writes one literal; there is room.
     #[inline]
     pub(super) fn push(&mut self, literal: u8) {
-        self.buffer[self.end] = literal;
+        self.buffer[self.end] = U::literal(literal);
         self.end += 1;
     }
 
@@ -99,7 +103,9 @@ impl OutputWindow {
     pub(super) fn extend(&mut self, bytes: &[u8]) -> usize {
         let room = (self.buffer.len() - SLACK_LEN + 1).saturating_sub(self.end);
         let len = bytes.len().min(room);
-        self.buffer[self.end..self.end + len].copy_from_slice(&bytes[..len]);
+        for (to, &byte) in self.buffer[self.end..self.end + len].iter_mut().zip(bytes) {
+            *to = U::literal(byte);
+        }
         self.end += len;
         len
     }
@@ -114,7 +120,7 @@ impl OutputWindow {
     }
 
     /// The buffer, the write position and the floor, for the fast decoder.
-    pub(super) fn raw_parts(&mut self) -> (&mut [u8], usize, usize) {
+    pub(super) fn raw_parts(&mut self) -> (&mut [U], usize, usize) {
         (&mut self.buffer, self.end, self.floor)
     }
 

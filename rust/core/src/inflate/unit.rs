@@ -1,0 +1,42 @@
+//! What inflation writes: bytes, or bytes among markers.
+
+/// One unit of output. The decoders are the same for all kinds; only the width of a store differs.
+pub trait Unit: Copy + Default + std::fmt::Debug + Send + Sync + 'static + sealed::Sealed {
+    /// The unit of a literal byte.
+    fn literal(byte: u8) -> Self;
+
+    /// Eight bytes of memory that hold nothing but this unit.
+    fn word(self) -> u64;
+}
+
+impl Unit for u8 {
+    #[inline(always)]
+    fn literal(byte: u8) -> Self {
+        byte
+    }
+
+    #[inline(always)]
+    fn word(self) -> u64 {
+        u64::from(self).wrapping_mul(0x0101_0101_0101_0101)
+    }
+}
+
+/// A byte, or a marker (see [`Inflater::marked`](super::Inflater::marked)).
+impl Unit for u16 {
+    #[inline(always)]
+    fn literal(byte: u8) -> Self {
+        Self::from(byte)
+    }
+
+    #[inline(always)]
+    fn word(self) -> u64 {
+        u64::from(self).wrapping_mul(0x0001_0001_0001_0001)
+    }
+}
+
+mod sealed {
+    /// The fast decoder copies units as plain memory, so it must know them all.
+    pub trait Sealed {}
+    impl Sealed for u8 {}
+    impl Sealed for u16 {}
+}
