@@ -57,6 +57,8 @@ pub struct IndexOptions {
     /// Whether to keep, as the reference does, checkpoints that make its own reader refuse the layer:
     /// all but the last of several before the first output.
     pub reference_identical: bool,
+    /// Cores to use for this one layer, the caller's own among them: 0 and 1 are the same.
+    pub threads: usize,
 }
 
 impl Default for IndexOptions {
@@ -67,6 +69,7 @@ impl Default for IndexOptions {
             build_tool_identifier: BUILD_TOOL_IDENTIFIER.to_owned(),
             diff_id: false,
             reference_identical: false,
+            threads: 1,
         }
     }
 }

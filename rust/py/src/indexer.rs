@@ -19,7 +19,7 @@ pub(crate) struct LayerIndexer(Mutex<Option<indexer::LayerIndexer>>);
 #[pymethods]
 impl LayerIndexer {
     #[new]
-    #[pyo3(signature = (*, format, span_size, build_tool_identifier, diff_id, reference_identical))]
+    #[pyo3(signature = (*, format, span_size, build_tool_identifier, diff_id, reference_identical, threads=1))]
     fn new(
         py: Python<'_>,
         format: Option<&str>,
@@ -27,6 +27,7 @@ impl LayerIndexer {
         build_tool_identifier: String,
         diff_id: bool,
         reference_identical: bool,
+        threads: usize,
     ) -> PyResult<Self> {
         let format = match format {
             None => None,
@@ -38,8 +39,14 @@ impl LayerIndexer {
                 return Err(PyValueError::new_err(message));
             }
         };
-        let options =
-            IndexOptions { format, span_size, build_tool_identifier, diff_id, reference_identical };
+        let options = IndexOptions {
+            format,
+            span_size,
+            build_tool_identifier,
+            diff_id,
+            reference_identical,
+            threads,
+        };
         let indexer = gate::run(py, || indexer::LayerIndexer::new(options))?;
         Ok(Self(Mutex::new(Some(indexer))))
     }
