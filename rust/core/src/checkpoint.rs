@@ -2,7 +2,7 @@
 //!
 //! Source: SOCI zinfo version 2; docs/format.md, "Checkpoints".
 
-use crate::span::{CompressedOffset, UncompressedOffset};
+use crate::span::{BitOffset, CompressedOffset, UncompressedOffset};
 
 /// How far back a DEFLATE distance may reach (RFC 1951 §2).
 pub const WINDOW_LEN: usize = 32_768;
@@ -54,6 +54,13 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// A checkpoint at a bit of the layer.
+    #[must_use]
+    pub const fn at(position: BitOffset, uncompressed: UncompressedOffset, window: Window) -> Self {
+        let compressed = CompressedOffset(position.0.div_ceil(8));
+        Self { compressed, uncompressed, bits: (8 - position.bit_in_byte()) % 8, window }
+    }
+
     /// The first compressed byte needed to start here: one before `compressed` when bits of that
     /// byte belong to the block.
     #[must_use]

@@ -4,9 +4,9 @@
 //! every candidate for a checkpoint. After the last member nothing may follow: readers of layers do
 //! not agree on what trailing bytes mean, and the reference refuses them.
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Window};
 use crate::error::{Error, GzipError, Result};
-use crate::inflate::{Inflater, Speed, Stop};
+use crate::inflate::{Filled, Inflater, Speed, Stop};
 use crate::span::BitOffset;
 
 /// First bytes of every member.
@@ -51,8 +51,10 @@ enum State {
 pub struct GzipDecoder {
     state: State,
     inflater: Inflater,
-    /// `None` when the member's start was not seen.
+    /// `None` when the member's start was not seen, or the checks are left to the caller.
     check: Option<MemberCheck>,
+    checks_members: bool,
+    trailer: Trailer,
     /// Bytes taken from the input so far, from the start of the layer.
     taken: u64,
     seen_member: bool,
@@ -66,9 +68,34 @@ impl GzipDecoder {
             state: State::Header(HeaderReader::default()),
             inflater: Inflater::new(speed),
             check: None,
+            checks_members: true,
+            trailer: Trailer::default(),
             taken: 0,
             seen_member: false,
         }
+    }
+
+    /// Starts at the first byte of a layer and leaves it to the caller to compare each member's output
+    /// with its [`Self::trailer`]. Output need not be taken at a member's end.
+    #[must_use]
+    pub fn unchecked(speed: Speed) -> Self {
+        Self { checks_members: false, ..Self::new(speed) }
+    }
+
+    /// Goes on at another place of the layer, without giving up its memory; what was not taken is lost.
+    /// The checks of a member that begins before the place are not made.
+    pub fn restart(&mut self, place: &Place<'_>) {
+        let bits = (8 - place.position.bit_in_byte()) % 8;
+        let value = if bits == 0 { 0 } else { place.first >> (8 - bits) };
+        self.inflater.restart(place.window, place.history_len, value, bits);
+        self.state = match place.next {
+            Next::Block => State::Blocks,
+            Next::Trailer => State::Trailer { bytes: [0; 8], len: 0 },
+            Next::Member => State::BetweenMembers,
+        };
+        self.check = None;
+        self.taken = place.position.0.div_ceil(8);
+        self.seen_member = true;
     }
 
     /// Starts at a checkpoint; the input is to begin at [`Checkpoint::first_byte`], and `first` is the
@@ -83,6 +110,8 @@ impl GzipDecoder {
             state: State::Blocks,
             inflater: Inflater::resume(speed, &checkpoint.window, value, bits),
             check: None,
+            checks_members: true,
+            trailer: Trailer::default(),
             taken: checkpoint.compressed.0,
             seen_member: true,
         }
@@ -93,6 +122,34 @@ impl GzipDecoder {
     pub fn position(&self) -> BitOffset {
         let taken = self.taken.saturating_mul(8);
         BitOffset(taken.saturating_sub(u64::from(self.inflater.unused_bits())))
+    }
+
+    /// Bytes of the layer taken so far; the next ones are to follow them.
+    #[must_use]
+    pub const fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Whether a member's header, or nothing, comes next.
+    #[must_use]
+    pub fn is_between_members(&self) -> bool {
+        match &self.state {
+            State::BetweenMembers => true,
+            State::Header(header) => header.is_empty(),
+            State::Blocks | State::Trailer { .. } => false,
+        }
+    }
+
+    /// How many bytes back distances may reach now.
+    #[must_use]
+    pub fn history_len(&self) -> usize {
+        self.inflater.history_len()
+    }
+
+    /// What the last member that ended says of itself.
+    #[must_use]
+    pub const fn trailer(&self) -> Trailer {
+        self.trailer
     }
 
     /// The state of inflation here; `uncompressed` is the output so far, taken or not.
@@ -118,6 +175,11 @@ impl GzipDecoder {
         })
     }
 
+    /// As [`Inflater::hand_over`]; makes no checks.
+    pub fn hand_over(&mut self, next: Box<[u8]>) -> Filled<u8> {
+        self.inflater.hand_over(next)
+    }
+
     /// Goes on until something happens that the caller should know of.
     ///
     /// # Errors
@@ -137,9 +199,8 @@ impl GzipDecoder {
     /// [`GzipError::Truncated`] inside a member, or before the first one.
     pub fn finish(&self) -> Result<()> {
         let inside = match &self.state {
-            State::Header(header) if self.seen_member && header.is_empty() => return Ok(()),
-            State::BetweenMembers => return Ok(()),
-            State::Header(_) => "a gzip header",
+            _ if self.seen_member && self.is_between_members() => return Ok(()),
+            State::Header(_) | State::BetweenMembers => "a gzip header",
             State::Blocks => "a deflate block",
             State::Trailer { .. } => "a gzip trailer",
         };
@@ -159,7 +220,7 @@ impl GzipDecoder {
                         Ok(true) => {
                             self.state = State::Blocks;
                             self.seen_member = true;
-                            self.check = Some(MemberCheck::default());
+                            self.check = self.checks_members.then(MemberCheck::new);
                             self.inflater.start_stream();
                             return Ok(Event::Candidate);
                         }
@@ -178,7 +239,7 @@ impl GzipDecoder {
                     }
                 },
                 // The checksum covers output that has not been taken yet.
-                State::Trailer { .. } if self.inflater.pending_len() > 0 => {
+                State::Trailer { .. } if self.checks_members && self.inflater.pending_len() > 0 => {
                     return Ok(Event::Output);
                 }
                 State::Trailer { bytes, len } => {
@@ -190,9 +251,12 @@ impl GzipDecoder {
                         *len += 1;
                     }
                     let [a, b, c, d, e, f, g, h] = *bytes;
+                    self.trailer = Trailer {
+                        crc: u32::from_le_bytes([a, b, c, d]),
+                        isize: u32::from_le_bytes([e, f, g, h]),
+                    };
                     if let Some(check) = self.check.take() {
-                        let crc = u32::from_le_bytes([a, b, c, d]);
-                        check.compare(crc, u32::from_le_bytes([e, f, g, h]))?;
+                        check.compare(self.trailer)?;
                     }
                     self.state = State::BetweenMembers;
                     return Ok(Event::MemberEnd);
@@ -202,28 +266,80 @@ impl GzipDecoder {
     }
 }
 
+/// Where a decoder can go on.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The first bit that is not used yet.
+    pub position: BitOffset,
+    /// The byte that bit lies in; not looked at where it is the byte's first bit.
+    pub first: u8,
+    /// The output before.
+    pub window: &'a Window,
+    /// How much of it distances may reach: none of what other members made.
+    pub history_len: usize,
+    /// What begins there.
+    pub next: Next,
+}
+
+/// What the next bits of a layer are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// A block's header.
+    Block,
+    /// The rest of a byte, then a member's trailer.
+    Trailer,
+    /// A member's header, or the end of the layer.
+    Member,
+}
+
+/// RFC 1952 §2.3.1, what a member says of its output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Trailer {
+    /// CRC32.
+    pub crc: u32,
+    /// ISIZE.
+    pub isize: u32,
+}
+
 /// What a member's trailer is checked against.
 #[derive(Debug, Clone, Default)]
-struct MemberCheck {
+pub struct MemberCheck {
     crc: crc32fast::Hasher,
     len: u32,
 }
 
 impl MemberCheck {
+    /// A check of no output.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the member's next output.
     #[allow(clippy::cast_possible_truncation, reason = "ISIZE counts modulo 2^32")]
-    fn update(&mut self, bytes: &[u8]) {
+    pub fn update(&mut self, bytes: &[u8]) {
         self.crc.update(bytes);
         self.len = self.len.wrapping_add(bytes.len() as u32);
     }
 
-    /// RFC 1952 §2.3.1, CRC32 and ISIZE.
-    fn compare(self, crc: u32, isize: u32) -> std::result::Result<(), GzipError> {
+    /// Adds output that another check has seen.
+    pub fn append(&mut self, next: &Self) {
+        self.crc.combine(&next.crc);
+        self.len = self.len.wrapping_add(next.len);
+    }
+
+    /// Compares all output with the trailer, the checksum first.
+    ///
+    /// # Errors
+    ///
+    /// [`GzipError::Crc`] or [`GzipError::Isize`].
+    pub fn compare(self, trailer: Trailer) -> std::result::Result<(), GzipError> {
         let actual = self.crc.finalize();
-        if actual != crc {
-            return Err(GzipError::Crc { actual, stored: crc });
+        if actual != trailer.crc {
+            return Err(GzipError::Crc { actual, stored: trailer.crc });
         }
-        if self.len != isize {
-            return Err(GzipError::Isize { actual: self.len, stored: isize });
+        if self.len != trailer.isize {
+            return Err(GzipError::Isize { actual: self.len, stored: trailer.isize });
         }
         Ok(())
     }

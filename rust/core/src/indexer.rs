@@ -9,6 +9,7 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, ZtocError};
 use crate::gzip::{self, Event, GzipDecoder};
 use crate::inflate::Speed;
+use crate::parallel::{self, Boundaries, Compressed, Consumers, Output, Pipeline, Settings};
 use crate::span::{CompressedOffset, DEFAULT_SPAN_SIZE, UncompressedOffset};
 use crate::tar::{Hazard, Toc, TocScanner};
 use crate::ztoc::{self, GzipZinfo, TarZinfo, VERSION, Zinfo, Ztoc};
@@ -57,8 +58,11 @@ pub struct IndexOptions {
     /// Whether to keep, as the reference does, checkpoints that make its own reader refuse the layer:
     /// all but the last of several before the first output.
     pub reference_identical: bool,
-    /// Cores to use for this one layer, the caller's own among them: 0 and 1 are the same.
+    /// Threads to use for this one layer, the caller's own among them: 0 and 1 are the same, and a plain tar
+    /// needs no more.
     pub threads: usize,
+    /// Compressed bytes that threads share out work by; no result depends on it.
+    pub unit_len: usize,
 }
 
 impl Default for IndexOptions {
@@ -70,6 +74,7 @@ impl Default for IndexOptions {
             diff_id: false,
             reference_identical: false,
             threads: 1,
+            unit_len: parallel::UNIT_LEN,
         }
     }
 }
@@ -103,7 +108,6 @@ pub struct LayerIndexer {
     options: IndexOptions,
     /// The first bytes, until they are enough to tell the format.
     head: Vec<u8>,
-    layer_hasher: Hasher,
     size: u64,
     walk: Option<Walk>,
     failed: bool,
@@ -118,8 +122,7 @@ impl LayerIndexer {
     pub fn new(options: IndexOptions) -> Result<Self> {
         let is_tar = options.format == Some(LayerFormat::Tar);
         check_span_size(options.span_size, is_tar)?;
-        let (head, layer_hasher) = (Vec::new(), Hasher::new());
-        Ok(Self { options, head, layer_hasher, size: 0, walk: None, failed: false })
+        Ok(Self { options, head: Vec::new(), size: 0, walk: None, failed: false })
     }
 
     /// Takes the next bytes of the layer as stored.
@@ -152,9 +155,10 @@ impl LayerIndexer {
         let Some(walk) = self.walk else { return Err(Error::AlreadyFinished) };
         let (format, walked) = match walk {
             Walk::Gzip(walk) => (LayerFormat::Gzip, walk.finish(self.options.span_size)?),
+            Walk::Parallel(walk) => (LayerFormat::Gzip, walk.finish(self.options.span_size)?),
             Walk::Tar(walk) => (LayerFormat::Tar, walk.finish(self.size)?),
         };
-        let digest = self.layer_hasher.finish_reset();
+        let digest = walked.digest;
         let diff_id = if format == LayerFormat::Tar { Some(digest) } else { walked.diff_id };
         let needs_xattrs = walked.toc.needs_xattrs();
         let ztoc = Ztoc {
@@ -199,6 +203,9 @@ impl LayerIndexer {
         let format = choose_format(self.options.format, &head)?;
         check_span_size(self.options.span_size, format == LayerFormat::Tar)?;
         self.walk = Some(match format {
+            LayerFormat::Gzip if self.options.threads > 1 => {
+                Walk::Parallel(Box::new(ParallelWalk::new(&self.options)))
+            }
             LayerFormat::Gzip => Walk::Gzip(Box::new(GzipWalk::new(&self.options))),
             LayerFormat::Tar => Walk::Tar(Box::new(TarWalk::new(self.options.span_size))),
         });
@@ -208,8 +215,9 @@ impl LayerIndexer {
     fn push_chunk(&mut self, chunk: &[u8]) -> Result<()> {
         self.size = self.size.saturating_add(chunk.len() as u64);
         match &mut self.walk {
-            Some(Walk::Gzip(walk)) => walk.push(chunk, &mut self.layer_hasher),
-            Some(Walk::Tar(walk)) => walk.push(chunk, &mut self.layer_hasher),
+            Some(Walk::Gzip(walk)) => walk.push(chunk),
+            Some(Walk::Parallel(walk)) => walk.0.push(chunk),
+            Some(Walk::Tar(walk)) => walk.push(chunk),
             None => Ok(()),
         }
     }
@@ -258,18 +266,152 @@ fn choose_format(expected: Option<LayerFormat>, head: &[u8]) -> Result<LayerForm
 #[derive(Debug)]
 enum Walk {
     Gzip(Box<GzipWalk>),
+    Parallel(Box<ParallelWalk>),
     Tar(Box<TarWalk>),
 }
 
 /// What a walk over the whole layer found.
 #[derive(Debug)]
 struct Walked {
+    digest: Digest,
     toc: Toc,
     zinfo: Zinfo,
     span_digests: Vec<Digest>,
     diff_id: Option<Digest>,
     uncompressed_size: u64,
     dropped_checkpoint_count: u64,
+}
+
+/// A gzip layer on its way, on one thread.
+#[derive(Debug)]
+struct GzipWalk {
+    decoder: GzipDecoder,
+    places: Places,
+    spans: Spans,
+    output: TarOutput,
+    /// Compressed bytes before the current chunk.
+    chunk_start: u64,
+}
+
+impl GzipWalk {
+    fn new(options: &IndexOptions) -> Self {
+        Self {
+            decoder: GzipDecoder::new(Speed::Fast),
+            places: Places::new(options.span_size),
+            spans: Spans::new(options),
+            output: TarOutput::new(options.diff_id),
+            chunk_start: 0,
+        }
+    }
+
+    /// Takes the next bytes, for all digests too: the layer's and the span's are made together.
+    fn push(&mut self, chunk: &[u8]) -> Result<()> {
+        let outcome = self.push_chunk(chunk);
+        if outcome.is_err() {
+            // Of two things that are wrong, the first in the stream is told.
+            let output = &mut self.output;
+            self.decoder.take_output(|bytes| output.push(bytes))?;
+        }
+        outcome
+    }
+
+    fn push_chunk(&mut self, chunk: &[u8]) -> Result<()> {
+        let mut input = chunk;
+        let mut hashed = Hashed::default();
+        loop {
+            let event = self.decoder.step(&mut input)?;
+            match event {
+                Event::NeedInput => break,
+                Event::Candidate => self.candidate(chunk, &mut hashed)?,
+                Event::Output | Event::MemberEnd => {
+                    let output = &mut self.output;
+                    self.decoder.take_output(|bytes| output.push(bytes))?;
+                }
+            }
+        }
+        self.spans.hash(chunk, &mut hashed, chunk.len());
+        self.chunk_start += chunk.len() as u64;
+        Ok(())
+    }
+
+    fn candidate(&mut self, chunk: &[u8], hashed: &mut Hashed) -> Result<()> {
+        let inflater = self.decoder.inflater();
+        let uncompressed = UncompressedOffset(self.output.len + inflater.pending_len() as u64);
+        if !self.places.take(uncompressed)? {
+            return Ok(());
+        }
+        let checkpoint = Checkpoint::at(self.decoder.position(), uncompressed, inflater.window());
+        // The decoder reports a block's end as soon as it has its last bit, so the byte that holds
+        // it is in this chunk.
+        self.spans.start_span(checkpoint, self.chunk_start, chunk, hashed);
+        Ok(())
+    }
+
+    fn finish(mut self, span_size: u64) -> Result<Walked> {
+        if let Err(error) = self.decoder.finish() {
+            let output = &mut self.output;
+            self.decoder.take_output(|bytes| output.push(bytes))?;
+            return Err(error);
+        }
+        walked(self.spans, self.output, span_size)
+    }
+}
+
+/// What a walk over a whole gzip layer has found.
+fn walked(spans: Spans, output: TarOutput, span_size: u64) -> Result<Walked> {
+    let (diff_id, uncompressed_size) = (output.diff_id, output.len);
+    Ok(Walked {
+        // What is wrong with the tar comes before anything that could be wrong with its digests.
+        toc: output.scanner.finish()?,
+        diff_id: diff_id.map(|mut hasher| hasher.finish_reset()),
+        uncompressed_size,
+        ..spans.finish(span_size)
+    })
+}
+
+/// A gzip layer on its way, on many threads.
+#[derive(Debug)]
+struct ParallelWalk(Pipeline<Places, Spans, TarOutput>);
+
+impl ParallelWalk {
+    fn new(options: &IndexOptions) -> Self {
+        let settings = Settings { threads: options.threads, unit_len: options.unit_len };
+        let consumers = Consumers {
+            boundaries: Places::new(options.span_size),
+            compressed: Spans::new(options),
+            output: TarOutput::new(options.diff_id),
+        };
+        Self(Pipeline::new(settings, consumers))
+    }
+
+    fn finish(self, span_size: u64) -> Result<Walked> {
+        let found = self.0.finish()?;
+        walked(found.compressed, found.output, span_size)
+    }
+}
+
+/// Which candidates become checkpoints.
+#[derive(Debug)]
+struct Places {
+    rule: CheckpointRule,
+    count: usize,
+}
+
+impl Places {
+    const fn new(span_size: u64) -> Self {
+        Self { rule: CheckpointRule::new(span_size), count: 0 }
+    }
+}
+
+impl Boundaries for Places {
+    fn take(&mut self, at: UncompressedOffset) -> Result<bool> {
+        if !self.rule.take(at) {
+            return Ok(false);
+        }
+        check_room(self.count, WINDOW_LEN as u64)?;
+        self.count += 1;
+        Ok(true)
+    }
 }
 
 /// How far into a chunk each digest has come. Spans share a byte, and the bytes before the first one
@@ -280,98 +422,57 @@ struct Hashed {
     span: usize,
 }
 
-/// A gzip layer on its way.
+/// Checkpoints, and the digests of the layer and of the spans between them.
 #[derive(Debug)]
-struct GzipWalk {
-    decoder: GzipDecoder,
-    rule: CheckpointRule,
+struct Spans {
+    layer_hasher: Hasher,
     drop_early_checkpoints: bool,
     dropped_checkpoint_count: u64,
     checkpoints: Vec<Checkpoint>,
     span_hasher: Hasher,
     span_digests: Vec<Digest>,
-    output: Output,
-    /// Compressed bytes before the current chunk.
-    chunk_start: u64,
 }
 
-impl GzipWalk {
+impl Spans {
     fn new(options: &IndexOptions) -> Self {
         Self {
-            decoder: GzipDecoder::new(Speed::Fast),
-            rule: CheckpointRule::new(options.span_size),
+            layer_hasher: Hasher::new(),
             drop_early_checkpoints: !options.reference_identical,
             dropped_checkpoint_count: 0,
             checkpoints: Vec::new(),
             span_hasher: Hasher::new(),
             span_digests: Vec::new(),
-            output: Output::new(options.diff_id),
-            chunk_start: 0,
         }
-    }
-
-    /// Takes the next bytes, for all digests too: the layer's and the span's are made together.
-    fn push(&mut self, chunk: &[u8], layer_hasher: &mut Hasher) -> Result<()> {
-        let mut input = chunk;
-        let mut hashed = Hashed::default();
-        loop {
-            let event = self.decoder.step(&mut input)?;
-            match event {
-                Event::NeedInput => break,
-                Event::Candidate => self.candidate(chunk, &mut hashed, layer_hasher)?,
-                Event::Output | Event::MemberEnd => {
-                    let output = &mut self.output;
-                    self.decoder.take_output(|bytes| output.push(bytes))?;
-                }
-            }
-        }
-        self.hash(chunk, &mut hashed, chunk.len(), layer_hasher);
-        self.chunk_start += chunk.len() as u64;
-        Ok(())
     }
 
     /// Brings the digests to `end` of `chunk`.
-    fn hash(&mut self, chunk: &[u8], hashed: &mut Hashed, end: usize, layer_hasher: &mut Hasher) {
+    fn hash(&mut self, chunk: &[u8], hashed: &mut Hashed, end: usize) {
         let layer_bytes = &chunk[hashed.layer..end];
         if self.checkpoints.is_empty() {
-            layer_hasher.update(layer_bytes);
+            self.layer_hasher.update(layer_bytes);
         } else {
             let span_bytes = &chunk[hashed.span..end];
-            layer_hasher.update_with(layer_bytes, &mut self.span_hasher, span_bytes);
+            self.layer_hasher.update_with(layer_bytes, &mut self.span_hasher, span_bytes);
         }
         *hashed = Hashed { layer: end, span: end };
     }
 
-    fn candidate(
+    /// Ends a span and starts the next one at `checkpoint`, whose first byte is in `chunk`.
+    fn start_span(
         &mut self,
+        checkpoint: Checkpoint,
+        chunk_start: u64,
         chunk: &[u8],
         hashed: &mut Hashed,
-        layer_hasher: &mut Hasher,
-    ) -> Result<()> {
-        let uncompressed =
-            UncompressedOffset(self.output.len + self.decoder.inflater().pending_len() as u64);
-        if !self.rule.take(uncompressed) {
-            return Ok(());
-        }
-        check_room(self.checkpoints.len(), WINDOW_LEN as u64)?;
-        let position = self.decoder.position();
-        let compressed = CompressedOffset(position.0.div_ceil(8));
-        let checkpoint = Checkpoint {
-            compressed,
-            uncompressed,
-            bits: (8 - position.bit_in_byte()) % 8,
-            window: self.decoder.inflater().window(),
-        };
-        // The decoder reports a block's end as soon as it has its last bit, so the byte that holds
-        // it is in this chunk.
+    ) {
         let place = |at: CompressedOffset| {
-            usize::try_from(at.0.saturating_sub(self.chunk_start)).unwrap_or(0).min(chunk.len())
+            usize::try_from(at.0.saturating_sub(chunk_start)).unwrap_or(0).min(chunk.len())
         };
-        let (end, start) = (place(compressed), place(checkpoint.first_byte()));
-        self.hash(chunk, hashed, end, layer_hasher);
+        let (end, start) = (place(checkpoint.compressed), place(checkpoint.first_byte()));
+        self.hash(chunk, hashed, end);
         if !self.checkpoints.is_empty() {
             let digest = self.span_hasher.finish_reset();
-            if self.drop_early_checkpoints && uncompressed.0 == 0 {
+            if self.drop_early_checkpoints && checkpoint.uncompressed.0 == 0 {
                 // Readers want each span to have output. They look for one gzip header before the
                 // first span and do not mind what follows it there.
                 self.checkpoints.pop();
@@ -382,36 +483,47 @@ impl GzipWalk {
         }
         self.checkpoints.push(checkpoint);
         hashed.span = start;
-        Ok(())
     }
 
-    fn finish(mut self, span_size: u64) -> Result<Walked> {
-        self.decoder.finish()?;
+    fn finish(mut self, span_size: u64) -> Walked {
         self.span_digests.push(self.span_hasher.finish_reset());
-        Ok(Walked {
+        Walked {
+            digest: self.layer_hasher.finish_reset(),
+            toc: Toc::default(),
             zinfo: Zinfo::Gzip(GzipZinfo::new(span_size, self.checkpoints)),
             span_digests: self.span_digests,
-            diff_id: self.output.diff_id.as_mut().map(Hasher::finish_reset),
-            uncompressed_size: self.output.len,
+            diff_id: None,
+            uncompressed_size: 0,
             dropped_checkpoint_count: self.dropped_checkpoint_count,
-            toc: self.output.scanner.finish()?,
-        })
+        }
+    }
+}
+
+impl Compressed for Spans {
+    fn push(&mut self, start: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>) {
+        let mut hashed = Hashed::default();
+        for checkpoint in checkpoints {
+            self.start_span(checkpoint, start, bytes, &mut hashed);
+        }
+        self.hash(bytes, &mut hashed, bytes.len());
     }
 }
 
 /// What uncompressed bytes go through.
 #[derive(Debug)]
-struct Output {
+struct TarOutput {
     scanner: TocScanner,
     diff_id: Option<Hasher>,
     len: u64,
 }
 
-impl Output {
+impl TarOutput {
     fn new(diff_id: bool) -> Self {
         Self { scanner: TocScanner::new(), diff_id: diff_id.then(Hasher::new), len: 0 }
     }
+}
 
+impl Output for TarOutput {
     fn push(&mut self, bytes: &[u8]) -> Result<()> {
         if let Some(hasher) = &mut self.diff_id {
             hasher.update(bytes);
@@ -424,6 +536,7 @@ impl Output {
 /// A plain tar on its way.
 #[derive(Debug)]
 struct TarWalk {
+    layer_hasher: Hasher,
     scanner: TocScanner,
     span_size: u64,
     /// Bytes that the current span still takes.
@@ -435,6 +548,7 @@ struct TarWalk {
 impl TarWalk {
     fn new(span_size: u64) -> Self {
         Self {
+            layer_hasher: Hasher::new(),
             scanner: TocScanner::new(),
             span_size,
             span_left: span_size,
@@ -443,13 +557,13 @@ impl TarWalk {
         }
     }
 
-    fn push(&mut self, chunk: &[u8], layer_hasher: &mut Hasher) -> Result<()> {
+    fn push(&mut self, chunk: &[u8]) -> Result<()> {
         self.scanner.push(chunk)?;
         let mut rest = chunk;
         while !rest.is_empty() {
             let len = usize::try_from(self.span_left).unwrap_or(usize::MAX).min(rest.len());
             let (span, after) = rest.split_at(len);
-            layer_hasher.update_with(span, &mut self.span_hasher, span);
+            self.layer_hasher.update_with(span, &mut self.span_hasher, span);
             self.span_left -= len as u64;
             if self.span_left == 0 {
                 check_room(self.span_digests.len(), TAR_SPAN_LEN)?;
@@ -466,6 +580,7 @@ impl TarWalk {
             self.span_digests.push(self.span_hasher.finish_reset());
         }
         Ok(Walked {
+            digest: self.layer_hasher.finish_reset(),
             toc: self.scanner.finish()?,
             zinfo: Zinfo::Tar(TarZinfo { span_size: self.span_size, size }),
             span_digests: self.span_digests,

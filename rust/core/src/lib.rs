@@ -11,6 +11,7 @@ pub mod extract;
 pub mod gzip;
 pub mod indexer;
 pub mod inflate;
+pub mod parallel;
 pub mod span;
 pub mod tar;
 pub mod zstd;

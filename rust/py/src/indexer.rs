@@ -46,6 +46,7 @@ impl LayerIndexer {
             diff_id,
             reference_identical,
             threads,
+            ..IndexOptions::default()
         };
         let indexer = gate::run(py, || indexer::LayerIndexer::new(options))?;
         Ok(Self(Mutex::new(Some(indexer))))

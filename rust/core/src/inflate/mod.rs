@@ -25,6 +25,7 @@ use tables::{CODE_LENGTH_ORDER, CODE_LENGTH_SYMBOLS, END_OF_BLOCK, EXCEPTIONAL, 
 use window::OutputWindow;
 
 pub use unit::Unit;
+pub use window::{Filled, new_buffer};
 
 /// The most uncompressed bytes that one compressed byte can stand for: 258 from two bits.
 pub const MAX_RATIO: u64 = 1032;
@@ -117,21 +118,29 @@ impl Inflater<u8> {
     /// Starts before the first block of a stream.
     #[must_use]
     pub fn new(speed: Speed) -> Self {
-        Self::with(speed, BitBuffer::default(), OutputWindow::new())
+        Self::with(speed)
     }
 
     /// Starts between two blocks, with the output before them and the `count` (0 to 7) bits of the
     /// last byte before `input` that already belong to the block, as the low bits of `bits`.
     #[must_use]
     pub fn resume(speed: Speed, window: &Window, bits: u8, count: u8) -> Self {
-        let bits = BitBuffer::primed(bits, count & 7);
-        Self::with(speed, bits, OutputWindow::resumed(window.as_bytes()))
+        let mut this = Self::with(speed);
+        this.restart(window, WINDOW_LEN, bits, count);
+        this
+    }
+
+    /// As a new one from [`Self::resume`] that keeps its memory; distances may reach only the last
+    /// `history_len` bytes of `window`.
+    pub fn restart(&mut self, window: &Window, history_len: usize, bits: u8, count: u8) {
+        self.output.restart(window.as_bytes(), history_len);
+        self.start_over(bits, count);
     }
 
     /// The last 32 KiB of output so far, taken or not, across streams.
     #[must_use]
     pub fn window(&self) -> Window {
-        Window::ending_with(self.output.history())
+        Window::ending_with(self.history())
     }
 }
 
@@ -146,27 +155,42 @@ impl Inflater<u16> {
     /// out as a [`marker`] of its place in that window. `bits` and `count` as for [`Inflater::resume`].
     #[must_use]
     pub fn marked(speed: Speed, bits: u8, count: u8) -> Self {
+        let mut this = Self::with(speed);
+        this.restart_marked(bits, count);
+        this
+    }
+
+    /// As a new one from [`Self::marked`] that keeps its memory.
+    pub fn restart_marked(&mut self, bits: u8, count: u8) {
         let mut window = [0; WINDOW_LEN];
-        for (symbol, index) in window.iter_mut().zip(0..) {
-            *symbol = marker(index);
+        for (unit, index) in window.iter_mut().zip(0..) {
+            *unit = marker(index);
         }
-        Self::with(speed, BitBuffer::primed(bits, count & 7), OutputWindow::resumed(&window))
+        self.output.restart(&window, WINDOW_LEN);
+        self.start_over(bits, count);
     }
 }
 
 impl<U: Unit> Inflater<U> {
-    fn with(speed: Speed, bits: BitBuffer, output: OutputWindow<U>) -> Self {
+    fn with(speed: Speed) -> Self {
         Self {
             speed,
-            bits,
+            bits: BitBuffer::default(),
             state: State::BlockHeader,
             last_block: false,
-            output,
+            output: OutputWindow::new(),
             tables: BlockTables::new(),
             code_length_table: CodeLengthTable::new(),
             code_length_lengths: [0; CODE_LENGTH_SYMBOLS],
             code_lengths: [0; CODE_LENGTHS_LEN],
         }
+    }
+
+    /// Stands before a block header whose first `count` (0 to 7) bits are the low ones of `bits`.
+    fn start_over(&mut self, bits: u8, count: u8) {
+        self.bits = BitBuffer::primed(bits, count & 7);
+        self.state = State::BlockHeader;
+        self.last_block = false;
     }
 
     /// Starts a new stream whose distances do not reach into the one before; output goes on.
@@ -196,6 +220,24 @@ impl<U: Unit> Inflater<U> {
             self.output.slide();
         }
         taken
+    }
+
+    /// As [`Self::take_output`], but gives the whole buffer away and goes on in `next`, which is one from
+    /// [`new_buffer`].
+    pub fn hand_over(&mut self, next: Box<[U]>) -> Filled<U> {
+        self.output.hand_over(next)
+    }
+
+    /// The last `WINDOW_LEN` units of output so far, taken or not.
+    #[must_use]
+    pub fn history(&self) -> &[U] {
+        self.output.history()
+    }
+
+    /// How many units back distances may reach now.
+    #[must_use]
+    pub fn history_len(&self) -> usize {
+        self.output.history_len()
     }
 
     /// How many units of output wait to be taken.

@@ -3,6 +3,8 @@
 //! Small enough to stay in the L2 cache, so that what is written there is still hot when the CRC and
 //! the tar scanner read it.
 
+use std::ops::Range;
+
 use crate::checkpoint::WINDOW_LEN;
 use crate::inflate::tables::MAX_MATCH;
 use crate::inflate::unit::Unit;
@@ -19,6 +21,36 @@ pub(super) const SLACK_LEN: usize = MAX_MATCH + COPY_OVERRUN;
 /// one byte at least.
 pub(super) const COPY_OVERRUN: usize = 5 * 8;
 
+/// A buffer that inflation can write to, for [`Filled`]'s turn.
+#[must_use]
+pub fn new_buffer<U: Unit>() -> Box<[U]> {
+    vec![U::default(); BUFFER_LEN].into_boxed_slice()
+}
+
+/// A buffer that was handed over: output, and the history before it.
+#[derive(Debug)]
+pub struct Filled<U> {
+    /// As [`new_buffer`] made it.
+    pub buffer: Box<[U]>,
+    /// Where the output lies; at least `WINDOW_LEN` units of history come before it.
+    pub range: Range<usize>,
+}
+
+impl<U> Filled<U> {
+    /// The output.
+    #[must_use]
+    pub fn output(&self) -> &[U] {
+        &self.buffer[self.range.clone()]
+    }
+
+    /// The `WINDOW_LEN` units before `len` units of the output.
+    #[must_use]
+    pub fn window_at(&self, len: usize) -> &[U] {
+        let end = self.range.start + len;
+        &self.buffer[end - WINDOW_LEN..end]
+    }
+}
+
 /// History and output of one stream. The last `WINDOW_LEN` bytes before `end` always exist: zeros
 /// stand for what came before the stream began.
 #[derive(Debug, Clone)]
@@ -33,16 +65,26 @@ pub(super) struct OutputWindow<U> {
 
 impl<U: Unit> OutputWindow<U> {
     pub(super) fn new() -> Self {
-        let buffer = vec![U::default(); BUFFER_LEN].into_boxed_slice();
-        Self { buffer, floor: WINDOW_LEN, taken: WINDOW_LEN, end: WINDOW_LEN }
+        Self { buffer: new_buffer(), floor: WINDOW_LEN, taken: WINDOW_LEN, end: WINDOW_LEN }
     }
 
-    /// Starts with `window` as history that distances may reach.
-    pub(super) fn resumed(window: &[U; WINDOW_LEN]) -> Self {
-        let mut this = Self::new();
-        this.buffer[..WINDOW_LEN].copy_from_slice(window);
-        this.floor = 0;
-        this
+    /// Starts over behind `window`, of which distances may reach the last `history_len` units. What
+    /// was not taken is lost.
+    pub(super) fn restart(&mut self, window: &[U], history_len: usize) {
+        self.buffer[..WINDOW_LEN].copy_from_slice(window);
+        self.floor = WINDOW_LEN - history_len.min(WINDOW_LEN);
+        (self.taken, self.end) = (WINDOW_LEN, WINDOW_LEN);
+    }
+
+    /// Hands out the whole buffer with what was written since the last call, and goes on in `next`.
+    pub(super) fn hand_over(&mut self, mut next: Box<[U]>) -> Filled<U> {
+        let shift = self.end - WINDOW_LEN;
+        next[..WINDOW_LEN].copy_from_slice(self.history());
+        let buffer = std::mem::replace(&mut self.buffer, next);
+        let range = self.taken..self.end;
+        self.floor = self.floor.saturating_sub(shift);
+        (self.taken, self.end) = (WINDOW_LEN, WINDOW_LEN);
+        Filled { buffer, range }
     }
 
     /// Forgets the history as far as distances go: a new member begins.

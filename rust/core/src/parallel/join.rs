@@ -1,0 +1,299 @@
+//! The one place where the layer is walked in order: exact decoding, and the acceptance of speculations.
+//!
+//! The joiner alone knows where blocks truly begin, so it alone tells checkpoints and errors. It takes over
+//! a speculation that begins where it stands, and decodes everything else itself.
+
+use std::sync::Arc;
+
+use super::Boundaries;
+use super::piece::{CheckedPiece, Mark, MarkKind, Piece, Resolver};
+use super::probe::{Match, Start};
+use super::source::Stretch;
+use super::speculate::{Speculation, Tools};
+use crate::checkpoint::{Checkpoint, WINDOW_LEN, Window};
+use crate::error::{Error, Result};
+use crate::gzip::{Event, GzipDecoder, Next, Place};
+use crate::inflate::Speed;
+use crate::span::{BitOffset, UncompressedOffset};
+
+/// Pieces that exact decoding hands out before it looks around again: compressed bytes may stand for a
+/// thousand times as many.
+const MAX_PIECES: usize = 16;
+
+/// Output in stream order, or what is wrong there.
+#[derive(Debug)]
+pub(super) enum Slot {
+    /// Bytes.
+    Checked(CheckedPiece),
+    /// Bytes among markers, and what these stand for.
+    Marked(Piece<u16>, Arc<Resolver>),
+    /// A worker is replacing the markers.
+    Resolving,
+    /// Nothing can follow.
+    Failed(Error),
+}
+
+/// What one step of joining found.
+#[derive(Debug, Default)]
+pub(super) struct Joined {
+    pub(super) slots: Vec<Slot>,
+    pub(super) checkpoints: Vec<Checkpoint>,
+}
+
+/// Walks the layer in order.
+#[derive(Debug)]
+pub(super) struct Joiner<B> {
+    decoder: GzipDecoder,
+    /// Where to go on, when the decoder is not there.
+    resumption: Option<Resumption>,
+    /// Whether `position` is that of a block's or a member's header.
+    is_at_header: bool,
+    boundaries: B,
+    /// Output before the piece that is being written.
+    written: u64,
+    marks: Vec<Mark>,
+    /// Whether nothing more can be decoded without more input.
+    is_starved: bool,
+    is_finished: bool,
+}
+
+/// A place that a speculation has come to.
+#[derive(Debug)]
+struct Resumption {
+    position: BitOffset,
+    window: Window,
+    history_len: usize,
+    next: Next,
+}
+
+impl<B: Boundaries> Joiner<B> {
+    /// Stands at the layer's first byte.
+    pub(super) fn new(boundaries: B) -> Self {
+        Self {
+            decoder: GzipDecoder::unchecked(Speed::Fast),
+            resumption: None,
+            is_at_header: true,
+            boundaries,
+            written: 0,
+            marks: Vec::new(),
+            is_starved: false,
+            is_finished: false,
+        }
+    }
+
+    /// The first bit not used yet.
+    pub(super) fn position(&self) -> BitOffset {
+        self.resumption.as_ref().map_or_else(|| self.decoder.position(), |place| place.position)
+    }
+
+    /// The first byte not taken yet.
+    pub(super) fn taken(&self) -> u64 {
+        let taken = |place: &Resumption| place.position.0.div_ceil(8);
+        self.resumption.as_ref().map_or_else(|| self.decoder.taken(), taken)
+    }
+
+    pub(super) const fn is_at_header(&self) -> bool {
+        self.is_at_header
+    }
+
+    /// Whether all input that was there has been used.
+    pub(super) const fn is_starved(&self) -> bool {
+        self.is_starved
+    }
+
+    /// Whether the layer has ended, well or not.
+    pub(super) const fn is_finished(&self) -> bool {
+        self.is_finished
+    }
+
+    pub(super) fn into_boundaries(self) -> B {
+        self.boundaries
+    }
+
+    /// How a guess stands to the header here.
+    pub(super) fn compare(&self, start: Start, stretch: &Stretch) -> Match {
+        let is_member = match &self.resumption {
+            Some(place) => place.next == Next::Member,
+            None => self.decoder.is_between_members(),
+        };
+        let history_len = match &self.resumption {
+            Some(place) => place.history_len,
+            None => self.decoder.history_len(),
+        };
+        match start.compare(self.position(), is_member, stretch) {
+            // Markers cannot tell a distance that reaches beyond the start of the member.
+            Match::Here if !is_member && history_len < WINDOW_LEN => Match::Never,
+            found => found,
+        }
+    }
+
+    /// Takes over a speculation that starts here.
+    pub(super) fn accept(&mut self, speculation: Speculation) -> Joined {
+        let window = match self.resumption.take() {
+            Some(place) => place.window,
+            None => self.decoder.inflater().window(),
+        };
+        let resolver = Arc::new(Resolver::new(&window));
+        let mut joined = Joined::default();
+        let mut end_window = None;
+        let mut member_start = None;
+        for mut piece in speculation.marked {
+            let view = |len| resolver.window(piece.filled.window_at(len));
+            if let Err((len, error)) = self.take_marks(&piece.marks, view, &mut joined) {
+                piece.truncate(len);
+                joined.slots.push(Slot::Marked(piece, resolver));
+                return self.fail(joined, error);
+            }
+            end_window = Some(view(piece.len()));
+            member_start = self.last_member_start(&piece.marks).or(member_start);
+            self.written += piece.len() as u64;
+            joined.slots.push(Slot::Marked(piece, Arc::clone(&resolver)));
+        }
+        for checked in speculation.plain {
+            let view = |len| Window::ending_with(checked.piece.filled.window_at(len));
+            if let Err((len, error)) = self.take_marks(&checked.piece.marks, view, &mut joined) {
+                let mut piece = checked.piece;
+                piece.truncate(len);
+                joined.slots.push(Slot::Checked(CheckedPiece::new(piece)));
+                return self.fail(joined, error);
+            }
+            end_window = Some(view(checked.piece.len()));
+            member_start = self.last_member_start(&checked.piece.marks).or(member_start);
+            self.written += checked.piece.len() as u64;
+            joined.slots.push(Slot::Checked(checked));
+        }
+        let since = |start| usize::try_from(self.written - start).unwrap_or(WINDOW_LEN);
+        self.resumption = Some(Resumption {
+            position: speculation.end,
+            window: end_window.unwrap_or(window),
+            history_len: member_start.map_or(WINDOW_LEN, since).min(WINDOW_LEN),
+            next: speculation.next,
+        });
+        self.is_at_header = true;
+        self.is_starved = false;
+        joined
+    }
+
+    /// Decodes to the end of the stretch, to the first header at or behind `stop`, or until there is enough
+    /// output for once.
+    pub(super) fn decode(
+        &mut self,
+        stretch: &Stretch,
+        stop: Option<BitOffset>,
+        tools: &Tools,
+    ) -> Joined {
+        if let Some(place) = self.resumption.take() {
+            self.decoder.restart(&Place {
+                position: place.position,
+                first: stretch.byte_of(place.position),
+                window: &place.window,
+                history_len: place.history_len,
+                next: place.next,
+            });
+        }
+        let mut joined = Joined::default();
+        self.is_at_header = false;
+        self.is_starved = false;
+        loop {
+            let event = stretch.step(&mut self.decoder);
+            let position = self.decoder.position();
+            match event {
+                Ok(Event::NeedInput) => {
+                    self.is_starved = true;
+                    break;
+                }
+                Ok(Event::Output) => {
+                    self.flush(&mut joined, tools);
+                    if joined.slots.len() >= MAX_PIECES {
+                        break;
+                    }
+                    continue;
+                }
+                Ok(Event::Candidate) => {
+                    if let Err(error) = self.candidate(&mut joined) {
+                        self.flush(&mut joined, tools);
+                        return self.fail(joined, error);
+                    }
+                }
+                Ok(Event::MemberEnd) => {
+                    let offset = self.decoder.inflater().pending_len();
+                    let kind = MarkKind::MemberEnd(self.decoder.trailer());
+                    self.marks.push(Mark { offset, position, kind });
+                }
+                Err(error) => {
+                    self.flush(&mut joined, tools);
+                    return self.fail(joined, error);
+                }
+            }
+            if stop.is_some_and(|stop| position >= stop) {
+                self.is_at_header = true;
+                break;
+            }
+        }
+        self.flush(&mut joined, tools);
+        joined
+    }
+
+    /// Ends the layer; everything has been decoded.
+    pub(super) fn finish(&mut self) -> Joined {
+        match self.decoder.finish() {
+            Ok(()) => {
+                self.is_finished = true;
+                Joined::default()
+            }
+            Err(error) => self.fail(Joined::default(), error),
+        }
+    }
+
+    fn candidate(&mut self, joined: &mut Joined) -> Result<()> {
+        let inflater = self.decoder.inflater();
+        let uncompressed = UncompressedOffset(self.written + inflater.pending_len() as u64);
+        if self.boundaries.take(uncompressed)? {
+            let window = inflater.window();
+            joined.checkpoints.push(Checkpoint::at(self.decoder.position(), uncompressed, window));
+        }
+        Ok(())
+    }
+
+    /// Makes checkpoints at a speculation's marks where they are due; `window_before` gives the window before
+    /// so many units of the piece. An error comes with how far the piece is good.
+    fn take_marks(
+        &mut self,
+        marks: &[Mark],
+        window_before: impl Fn(usize) -> Window,
+        joined: &mut Joined,
+    ) -> std::result::Result<(), (usize, Error)> {
+        for mark in marks.iter().filter(|mark| !matches!(mark.kind, MarkKind::MemberEnd(_))) {
+            let uncompressed = UncompressedOffset(self.written + mark.offset as u64);
+            if self.boundaries.take(uncompressed).map_err(|error| (mark.offset, error))? {
+                let window = window_before(mark.offset);
+                joined.checkpoints.push(Checkpoint::at(mark.position, uncompressed, window));
+            }
+        }
+        Ok(())
+    }
+
+    /// How much output comes before the last member that starts in a piece.
+    fn last_member_start(&self, marks: &[Mark]) -> Option<u64> {
+        let start = marks.iter().rfind(|mark| mark.kind == MarkKind::MemberStart);
+        start.map(|mark| self.written + mark.offset as u64)
+    }
+
+    fn flush(&mut self, joined: &mut Joined, tools: &Tools) {
+        let marks = std::mem::take(&mut self.marks);
+        let filled = self.decoder.hand_over(tools.byte_buffers.take_buffer());
+        let piece = Piece { filled, marks };
+        self.written += piece.len() as u64;
+        if piece.is_empty() {
+            tools.byte_buffers.give(piece.filled.buffer);
+        } else {
+            joined.slots.push(Slot::Checked(CheckedPiece::new(piece)));
+        }
+    }
+
+    fn fail(&mut self, mut joined: Joined, error: Error) -> Joined {
+        joined.slots.push(Slot::Failed(error));
+        self.is_finished = true;
+        joined
+    }
+}

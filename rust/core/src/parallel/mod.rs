@@ -1,0 +1,190 @@
+//! Many cores on one gzip stream.
+//!
+//! A [`Pipeline`] takes the layer's compressed bytes in order, cuts them into units that its workers share,
+//! and gives three consumers what they would get from one thread, in the same order: [`Boundaries`] every
+//! place where a checkpoint could be, [`Compressed`] the layer's bytes with the checkpoints in them,
+//! [`Output`] the uncompressed bytes. What the workers do:
+//!
+//! * *join*: walk the layer in order, decode it, tell checkpoints and errors (`join`). One at a time.
+//! * *speculate*: decode a range further on, before the joiner comes there, with markers in the place of
+//!   the window that nobody knows yet (`probe` guesses where a block begins, `speculate` decodes). The
+//!   joiner takes the range over when it arrives at just that block.
+//! * *resolve*: replace a piece's markers by the bytes of the window, which the joiner now knows (`piece`).
+//! * *scan*: hand output to its consumer, compare each member's checksum. One at a time.
+//! * *hash*: hand compressed bytes to theirs. One at a time.
+//!
+//! Nothing of this shows in the result, whatever the number of threads and whoever comes first: every
+//! guess is verified by the joiner, every error is found where one thread would find it. `schedule`
+//! decides who does what next.
+//!
+//! Sources: Kerbiriou & Chikhi, "Parallel decompression of gzip-compressed files and random access to DNA
+//! sequences" (2019); Knespel & Brunst, "Rapidgzip" (2023).
+
+mod join;
+mod piece;
+mod probe;
+mod schedule;
+mod source;
+mod speculate;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::Result;
+use crate::span::UncompressedOffset;
+use schedule::{Shared, help_until};
+
+/// Compressed bytes in a unit: a millisecond's work or less, so that no worker waits for long.
+pub const UNIT_LEN: usize = 256 << 10;
+
+/// Decides which places become checkpoints.
+pub trait Boundaries: Send + std::fmt::Debug {
+    /// Whether the candidate at `at` becomes one; they come in stream order.
+    ///
+    /// # Errors
+    ///
+    /// The layer is given up, once all output before the candidate has been consumed without an error.
+    fn take(&mut self, at: UncompressedOffset) -> Result<bool>;
+}
+
+/// Takes the layer's compressed bytes.
+pub trait Compressed: Send + std::fmt::Debug {
+    /// Takes the next bytes, of which `start` is the first's place in the layer, and all checkpoints whose
+    /// [first byte](Checkpoint::first_byte) is among them.
+    fn push(&mut self, start: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>);
+}
+
+/// Takes the layer's uncompressed bytes.
+pub trait Output: Send + std::fmt::Debug {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    ///
+    /// The layer is given up.
+    fn push(&mut self, bytes: &[u8]) -> Result<()>;
+}
+
+/// Who gets what a pipeline finds.
+#[derive(Debug)]
+pub struct Consumers<B, C, O> {
+    /// Asked for every candidate.
+    pub boundaries: B,
+    /// Given all compressed bytes.
+    pub compressed: C,
+    /// Given all uncompressed bytes.
+    pub output: O,
+}
+
+/// How a pipeline works; the result does not depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Threads that work, the caller's own among them.
+    pub threads: usize,
+    /// Compressed bytes in a unit, at least 1.
+    pub unit_len: usize,
+}
+
+/// One gzip layer on its way through many threads.
+///
+/// The threads are started when the first unit is full, and end with the pipeline. The caller works too,
+/// whenever it would have to wait.
+#[derive(Debug)]
+pub struct Pipeline<B, C, O> {
+    settings: Settings,
+    shared: Arc<Shared<B, C, O>>,
+    threads: Vec<JoinHandle<()>>,
+    /// The unit that is being filled.
+    unit: Vec<u8>,
+}
+
+impl<B, C, O> Pipeline<B, C, O>
+where
+    B: Boundaries + 'static,
+    C: Compressed + 'static,
+    O: Output + 'static,
+{
+    /// Starts before the first byte of a layer.
+    #[must_use]
+    pub fn new(settings: Settings, consumers: Consumers<B, C, O>) -> Self {
+        let settings =
+            Settings { threads: settings.threads.max(1), unit_len: settings.unit_len.max(1) };
+        let shared = Arc::new(Shared::new(settings, consumers));
+        Self { settings, shared, threads: Vec::new(), unit: Vec::new() }
+    }
+
+    /// Takes the next compressed bytes; returns when there is room for more.
+    ///
+    /// # Errors
+    ///
+    /// The first thing wrong in the layer, when it is known by now; what a consumer returns. The pipeline
+    /// must not be used further.
+    ///
+    /// # Panics
+    ///
+    /// As a consumer has, on whatever thread.
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            if self.unit.capacity() == 0 {
+                self.unit = self.shared.new_unit();
+            }
+            let room = self.settings.unit_len - self.unit.len();
+            let (head, rest) = bytes.split_at(room.min(bytes.len()));
+            self.unit.extend_from_slice(head);
+            bytes = rest;
+            if self.unit.len() == self.settings.unit_len {
+                self.start_threads();
+                self.shared.add_unit(std::mem::take(&mut self.unit));
+                help_until(&self.shared, |state| state.has_room())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the layer; gives the consumers back, which have everything.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::push`]; also when the layer ends too early.
+    ///
+    /// # Panics
+    ///
+    /// As a consumer has, on whatever thread.
+    pub fn finish(mut self) -> Result<Consumers<B, C, O>> {
+        self.shared.end(std::mem::take(&mut self.unit));
+        help_until(&self.shared, |state| state.is_finished())?;
+        self.stop_threads();
+        self.shared.take_consumers()
+    }
+
+    /// The caller is one worker, so one thread less is started; where none can be, the caller does all.
+    fn start_threads(&mut self) {
+        if !self.threads.is_empty() {
+            return;
+        }
+        for _ in 1..self.settings.threads {
+            let shared = Arc::clone(&self.shared);
+            let work = move || shared.work();
+            match std::thread::Builder::new().name("tocsin-layer".into()).spawn(work) {
+                Ok(thread) => self.threads.push(thread),
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+impl<B, C, O> Pipeline<B, C, O> {
+    fn stop_threads(&mut self) {
+        self.shared.stop();
+        for thread in self.threads.drain(..) {
+            // A worker catches its own panics.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl<B, C, O> Drop for Pipeline<B, C, O> {
+    fn drop(&mut self) {
+        self.stop_threads();
+    }
+}

@@ -1,0 +1,163 @@
+//! Pieces of output on their way to the consumer, and the buffers they lie in.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::checkpoint::Window;
+use crate::gzip::{MemberCheck, Trailer};
+use crate::inflate::{FIRST_MARKER, Filled, Unit, new_buffer};
+use crate::span::BitOffset;
+
+/// A place between blocks or members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Output of the piece before it.
+    pub(super) offset: usize,
+    /// Where the next header begins.
+    pub(super) position: BitOffset,
+    pub(super) kind: MarkKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MarkKind {
+    /// Behind a block that is not the last of its member.
+    Block,
+    /// Behind a member's header.
+    MemberStart,
+    /// Behind a member's trailer.
+    MemberEnd(Trailer),
+}
+
+/// Some output, with the places in it, in stream order.
+#[derive(Debug)]
+pub(super) struct Piece<U> {
+    pub(super) filled: Filled<U>,
+    pub(super) marks: Vec<Mark>,
+}
+
+impl<U> Piece<U> {
+    pub(super) fn len(&self) -> usize {
+        self.filled.range.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0 && self.marks.is_empty()
+    }
+
+    /// Drops what comes after the first `len` units, and the marks beyond them.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.filled.range.end = self.filled.range.start + len.min(self.len());
+        self.marks.retain(|mark| mark.offset <= len);
+    }
+}
+
+/// Bytes whose checksums are known.
+#[derive(Debug)]
+pub(super) struct CheckedPiece {
+    pub(super) piece: Piece<u8>,
+    /// Of the output up to each member's end, and of the output behind the last.
+    pub(super) checks: Vec<MemberCheck>,
+}
+
+impl CheckedPiece {
+    /// Looks at all bytes, best while they are in the cache.
+    pub(super) fn new(piece: Piece<u8>) -> Self {
+        let mut checks = Vec::with_capacity(1);
+        let mut done = 0;
+        let output = piece.filled.output();
+        let ends = piece.marks.iter().filter(|mark| matches!(mark.kind, MarkKind::MemberEnd(_)));
+        for end in ends.map(|mark| mark.offset).chain([output.len()]) {
+            let mut check = MemberCheck::new();
+            check.update(&output[done..end]);
+            checks.push(check);
+            done = end;
+        }
+        Self { piece, checks }
+    }
+}
+
+/// What each unit stands for behind one window: most output behind a range's start has few markers, but
+/// where they are, one look-up a unit is what they cost.
+#[derive(Debug)]
+pub(super) struct Resolver(Box<[u8; 1 << 16]>);
+
+impl Resolver {
+    pub(super) fn new(window: &Window) -> Self {
+        let mut bytes = Box::new([0; 1 << 16]);
+        for (byte, value) in bytes.iter_mut().zip(0..=u8::MAX) {
+            *byte = value;
+        }
+        bytes[usize::from(FIRST_MARKER)..].copy_from_slice(window.as_bytes());
+        Self(bytes)
+    }
+
+    /// Puts the bytes of the window in the place of their markers.
+    pub(super) fn resolve(&self, marked: &[u16], bytes: &mut [u8]) {
+        let (blocks, rest) = marked.as_chunks::<16>();
+        let (byte_blocks, rest_bytes) = bytes.as_chunks_mut::<16>();
+        for (block, bytes) in blocks.iter().zip(byte_blocks) {
+            if block.iter().fold(0, |all, unit| all | unit) < FIRST_MARKER {
+                narrow(block, bytes);
+            } else {
+                *bytes = block.map(|unit| self.0[usize::from(unit)]);
+            }
+        }
+        for (byte, &unit) in rest_bytes.iter_mut().zip(rest) {
+            *byte = self.0[usize::from(unit)];
+        }
+    }
+
+    /// A window some of whose bytes are markers of places in the window before.
+    pub(super) fn window(&self, marked: &[u16]) -> Window {
+        let mut bytes = vec![0; marked.len()];
+        self.resolve(marked, &mut bytes);
+        Window::ending_with(&bytes)
+    }
+}
+
+/// Units without markers, as bytes.
+pub(super) fn narrow(units: &[u16], bytes: &mut [u8]) {
+    for (byte, &unit) in bytes.iter_mut().zip(units) {
+        *byte = low_byte(unit);
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the high byte says only that it is no marker")]
+const fn low_byte(unit: u16) -> u8 {
+    unit as u8
+}
+
+/// How many units at the end of `units` are no markers.
+pub(super) fn clean_tail_len(units: &[u16]) -> usize {
+    let mut len = 0;
+    for block in units.rchunks(64) {
+        if block.iter().fold(0, |all, unit| all | unit) >= FIRST_MARKER {
+            return len + block.iter().rev().take_while(|unit| **unit < FIRST_MARKER).count();
+        }
+        len += block.len();
+    }
+    len
+}
+
+/// Buffers that are free, the last one used first: it may still be in the cache.
+#[derive(Debug)]
+pub(super) struct Pool<T>(Mutex<Vec<T>>);
+
+impl<T> Pool<T> {
+    pub(super) const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    pub(super) fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    pub(super) fn give(&self, item: T) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(item);
+    }
+}
+
+impl<U: Unit> Pool<Box<[U]>> {
+    pub(super) fn take_buffer(&self) -> Box<[U]> {
+        self.take().unwrap_or_else(new_buffer)
+    }
+}
