@@ -69,6 +69,48 @@ fn index_when_golden_layer_then_ztoc_is_the_references() {
     }
 }
 
+/// Units so small that their seams fall everywhere; of a byte where there are few.
+fn unit_lens(layer: &[u8]) -> &'static [usize] {
+    if layer.len() < 3_000 { &[1, 7, 97] } else { &[97, 1_000, 16_384] }
+}
+
+#[test]
+fn index_when_golden_layer_on_any_number_of_threads_then_ztoc_is_the_references() {
+    let expected = expected();
+    for case in expected["built"].as_array().unwrap() {
+        let layer = layer_bytes(case);
+        for threads in [1, 2, 3, 8] {
+            for &unit_len in unit_lens(&layer) {
+                let name = format!(
+                    "{} span {} threads {threads} unit {unit_len}",
+                    case["layer"], case["span_size"]
+                );
+                let options = IndexOptions { threads, unit_len, ..options(case) };
+                let indexed = index(&layer, 10_000, options).expect(&name);
+                assert_eq!(indexed.digest.to_string(), case["layer_digest"], "{name}");
+                let digest = indexed.ztoc.digest().unwrap().to_string();
+                assert_eq!(digest, case["ztoc_digest"], "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn index_when_reference_refuses_then_refused_alike_on_any_number_of_threads() {
+    let expected = expected();
+    for case in expected["refused"].as_array().unwrap() {
+        let layer = layer_bytes(case);
+        let alone = index(&layer, usize::MAX, options(case)).expect_err("refused");
+        for threads in [2, 3, 8] {
+            for &unit_len in unit_lens(&layer) {
+                let options = IndexOptions { threads, unit_len, ..options(case) };
+                let error = index(&layer, 10_000, options).expect_err("refused");
+                assert_eq!(error, alone, "{} threads {threads}", case["layer"]);
+            }
+        }
+    }
+}
+
 #[test]
 fn index_when_format_unknown_then_told_by_magic() {
     let expected = expected();

@@ -176,7 +176,7 @@ impl<'a> Probe<'a> {
         match header >> 1 & 3 {
             0 => {
                 let lengths = header >> 8;
-                lengths as u16 == !((lengths >> 16) as u16)
+                (lengths ^ lengths >> 16) & 0xffff == 0xffff
             }
             1 => true,
             2 => {

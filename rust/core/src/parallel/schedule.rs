@@ -23,7 +23,7 @@ use crate::gzip::MemberCheck;
 use crate::span::BitOffset;
 
 /// Units of a range that is speculated on.
-const RANGE_LEN: usize = 1;
+const RANGE_LEN: usize = 4;
 /// Bytes of buffers that the result of one speculation may fill.
 const MAX_SPECULATION_LEN: usize = 14 << 20;
 /// Slots of output that stop the joiner from making more.
@@ -306,7 +306,7 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
     }
 
     fn speculate(&mut self) -> Option<Task<B, C, O>> {
-        if self.is_joined || self.claims.len() > self.settings.threads {
+        if self.is_joined || self.claims.len() + 1 >= self.settings.threads {
             return None;
         }
         let behind = self.claimed.max(self.unit_of(self.joined) + 1);

@@ -1,0 +1,288 @@
+//! Making a zTOC: push a layer's compressed bytes as they arrive, get everything known about it.
+//!
+//! One pass, and nothing kept but checkpoints and the TOC: the layer's digest, span digests, inflation,
+//! the tar scan and the diff id all happen on bytes that are still in the cache. The result is the
+//! same for pieces of any size.
+
+mod gzip;
+mod output;
+mod spans;
+mod tar;
+
+use crate::digest::Digest;
+use crate::error::{Error, Result, ZtocError};
+use crate::gzip::MAGIC;
+use crate::parallel;
+use crate::span::DEFAULT_SPAN_SIZE;
+use crate::tar::{Hazard, Toc};
+use crate::ztoc::{self, VERSION, Zinfo, Ztoc};
+use gzip::{GzipWalk, ParallelWalk};
+use tar::TarWalk;
+
+/// The reference's identifier, which is part of the bytes of every zTOC it makes.
+pub const BUILD_TOOL_IDENTIFIER: &str = "AWS SOCI CLI v0.2";
+
+/// Compressed bytes that go through all steps together, so that they are read from memory once.
+const CHUNK_LEN: usize = 64 << 10;
+/// The least a span of a plain tar takes in a zTOC: its digest as text, and where that is.
+const TAR_SPAN_LEN: u64 = 71 + 4 + 4;
+/// First bytes of a Zstandard frame (RFC 8878 §3.1.1).
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// How a layer is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LayerFormat {
+    /// A gzip-compressed tar.
+    Gzip,
+    /// A tar as it is.
+    Tar,
+}
+
+impl LayerFormat {
+    /// The word for people.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Tar => "an uncompressed tar",
+        }
+    }
+}
+
+/// What is wanted of an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexOptions {
+    /// What the layer's media type says; by its first bytes when `None`.
+    pub format: Option<LayerFormat>,
+    /// Least uncompressed bytes between checkpoints; for a plain tar, exactly the bytes of a span.
+    pub span_size: u64,
+    /// Written into the zTOC; no reader looks at it.
+    pub build_tool_identifier: String,
+    /// Whether to hash the uncompressed bytes too.
+    pub diff_id: bool,
+    /// Whether to keep, as the reference does, checkpoints that make its own reader refuse the layer:
+    /// all but the last of several before the first output.
+    pub reference_identical: bool,
+    /// Threads to use for this one layer, the caller's own among them: 0 and 1 are the same, and a plain tar
+    /// needs no more.
+    pub threads: usize,
+    /// Compressed bytes that threads share out work by; no result depends on it.
+    pub unit_len: usize,
+}
+
+impl Default for IndexOptions {
+    fn default() -> Self {
+        Self {
+            format: None,
+            span_size: DEFAULT_SPAN_SIZE,
+            build_tool_identifier: BUILD_TOOL_IDENTIFIER.to_owned(),
+            diff_id: false,
+            reference_identical: false,
+            threads: 1,
+            unit_len: parallel::UNIT_LEN,
+        }
+    }
+}
+
+/// Everything one pass tells about a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexedLayer {
+    /// Its zTOC.
+    pub ztoc: Ztoc,
+    /// How it was stored.
+    pub format: LayerFormat,
+    /// The digest of its bytes as stored.
+    pub digest: Digest,
+    /// Its bytes as stored.
+    pub size: u64,
+    /// The digest of its uncompressed bytes, if asked for or the same.
+    pub diff_id: Option<Digest>,
+    /// Uncompressed bytes, to the end of the stream.
+    pub uncompressed_size: u64,
+    /// Whether it must be mounted with extended attributes.
+    pub needs_xattrs: bool,
+    /// Entries whose zTOC the reference builds but its reader refuses.
+    pub hazards: Vec<Hazard>,
+    /// Checkpoints left out because that reader would refuse the layer with them.
+    pub dropped_checkpoint_count: u64,
+}
+
+/// Indexes one layer.
+#[derive(Debug)]
+pub struct LayerIndexer {
+    options: IndexOptions,
+    /// The first bytes, until they are enough to tell the format.
+    head: Vec<u8>,
+    size: u64,
+    walk: Option<Walk>,
+    failed: bool,
+}
+
+impl LayerIndexer {
+    /// Starts before the first byte.
+    ///
+    /// # Errors
+    ///
+    /// A plain tar cannot have spans of 0 bytes, and no layer spans above 2^63 bytes.
+    pub fn new(options: IndexOptions) -> Result<Self> {
+        let is_tar = options.format == Some(LayerFormat::Tar);
+        check_span_size(options.span_size, is_tar)?;
+        Ok(Self { options, head: Vec::new(), size: 0, walk: None, failed: false })
+    }
+
+    /// Takes the next bytes of the layer as stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gzip`], [`Error::Tar`], [`Error::LayerFormat`] or [`Error::Unsupported`]: the layer
+    /// cannot be indexed, and nothing more can be pushed.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.failed {
+            return Err(Error::AlreadyFinished);
+        }
+        let outcome = self.push_bytes(bytes);
+        self.failed = outcome.is_err();
+        outcome
+    }
+
+    /// Ends the layer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::push`]; also when the layer ends too early.
+    pub fn finish(mut self) -> Result<IndexedLayer> {
+        if self.failed {
+            return Err(Error::AlreadyFinished);
+        }
+        if self.walk.is_none() {
+            self.start()?;
+        }
+        let Some(walk) = self.walk else { return Err(Error::AlreadyFinished) };
+        let (format, walked) = match walk {
+            Walk::Gzip(walk) => (LayerFormat::Gzip, walk.finish(self.options.span_size)?),
+            Walk::Parallel(walk) => (LayerFormat::Gzip, walk.finish(self.options.span_size)?),
+            Walk::Tar(walk) => (LayerFormat::Tar, walk.finish(self.size)?),
+        };
+        let digest = walked.digest;
+        let diff_id = if format == LayerFormat::Tar { Some(digest) } else { walked.diff_id };
+        let needs_xattrs = walked.toc.needs_xattrs();
+        let ztoc = Ztoc {
+            version: VERSION.to_owned(),
+            build_tool_identifier: self.options.build_tool_identifier,
+            compressed_archive_size: self.size,
+            uncompressed_archive_size: walked.toc.uncompressed_archive_size,
+            toc: walked.toc.entries,
+            zinfo: walked.zinfo,
+            span_digests: walked.span_digests,
+        };
+        Ok(IndexedLayer {
+            ztoc,
+            format,
+            digest,
+            size: self.size,
+            diff_id,
+            uncompressed_size: walked.uncompressed_size,
+            needs_xattrs,
+            hazards: walked.toc.reader_hazards,
+            dropped_checkpoint_count: walked.dropped_checkpoint_count,
+        })
+    }
+
+    fn push_bytes(&mut self, mut bytes: &[u8]) -> Result<()> {
+        if self.walk.is_none() {
+            let missing = ZSTD_MAGIC.len() - self.head.len();
+            let (head, rest) = bytes.split_at(missing.min(bytes.len()));
+            self.head.extend_from_slice(head);
+            if self.head.len() < ZSTD_MAGIC.len() {
+                return Ok(());
+            }
+            self.start()?;
+            bytes = rest;
+        }
+        bytes.chunks(CHUNK_LEN).try_for_each(|chunk| self.push_chunk(chunk))
+    }
+
+    /// Decides on the format and gives the first bytes to it.
+    fn start(&mut self) -> Result<()> {
+        let head = std::mem::take(&mut self.head);
+        let format = choose_format(self.options.format, &head)?;
+        check_span_size(self.options.span_size, format == LayerFormat::Tar)?;
+        self.walk = Some(match format {
+            LayerFormat::Gzip if self.options.threads > 1 => {
+                Walk::Parallel(Box::new(ParallelWalk::new(&self.options)))
+            }
+            LayerFormat::Gzip => Walk::Gzip(Box::new(GzipWalk::new(&self.options))),
+            LayerFormat::Tar => Walk::Tar(Box::new(TarWalk::new(self.options.span_size))),
+        });
+        self.push_chunk(&head)
+    }
+
+    fn push_chunk(&mut self, chunk: &[u8]) -> Result<()> {
+        self.size = self.size.saturating_add(chunk.len() as u64);
+        match &mut self.walk {
+            Some(Walk::Gzip(walk)) => walk.push(chunk),
+            Some(Walk::Parallel(walk)) => walk.push(chunk),
+            Some(Walk::Tar(walk)) => walk.push(chunk),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_span_size(span_size: u64, is_tar: bool) -> Result<()> {
+    match i64::try_from(span_size) {
+        Ok(value @ 0) if is_tar => {
+            Err(Error::Ztoc { kind: ZtocError::Value { what: "span size", value }, at: 0 })
+        }
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let kind = ZtocError::Value { what: "span size", value: i64::MAX };
+            Err(Error::Ztoc { kind, at: 0 })
+        }
+    }
+}
+
+/// Whether a zTOC has room for another span of `span_len` bytes; a hostile layer, or a tiny span size,
+/// makes one every few bytes, and there is no use in collecting what cannot be written.
+fn check_room(span_count: usize, span_len: u64) -> Result<()> {
+    if span_count as u64 >= ztoc::MAX_LEN / span_len {
+        return Err(Error::Ztoc { kind: ZtocError::TooLarge { limit: ztoc::MAX_LEN }, at: 0 });
+    }
+    Ok(())
+}
+
+fn choose_format(expected: Option<LayerFormat>, head: &[u8]) -> Result<LayerFormat> {
+    let is_gzip = head.starts_with(&MAGIC);
+    let is_zstd = head.starts_with(&ZSTD_MAGIC);
+    match expected {
+        None if is_zstd => Err(Error::Unsupported { what: "a zstd layer" }),
+        None if is_gzip => Ok(LayerFormat::Gzip),
+        None => Ok(LayerFormat::Tar),
+        Some(format) if is_zstd => {
+            Err(Error::LayerFormat { expected: format.as_str(), found: "zstd" })
+        }
+        Some(LayerFormat::Tar) if is_gzip => Err(Error::LayerFormat {
+            expected: LayerFormat::Tar.as_str(),
+            found: LayerFormat::Gzip.as_str(),
+        }),
+        Some(format) => Ok(format),
+    }
+}
+
+#[derive(Debug)]
+enum Walk {
+    Gzip(Box<GzipWalk>),
+    Parallel(Box<ParallelWalk>),
+    Tar(Box<TarWalk>),
+}
+
+/// What a walk over the whole layer found.
+#[derive(Debug)]
+struct Walked {
+    digest: Digest,
+    toc: Toc,
+    zinfo: Zinfo,
+    span_digests: Vec<Digest>,
+    diff_id: Option<Digest>,
+    uncompressed_size: u64,
+    dropped_checkpoint_count: u64,
+}

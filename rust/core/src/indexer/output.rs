@@ -1,0 +1,30 @@
+//! What a layer's uncompressed bytes go through.
+
+use crate::digest::Hasher;
+use crate::error::Result;
+use crate::parallel::Output;
+use crate::tar::TocScanner;
+
+/// What uncompressed bytes go through.
+#[derive(Debug)]
+pub(super) struct TarOutput {
+    pub(super) scanner: TocScanner,
+    pub(super) diff_id: Option<Hasher>,
+    pub(super) len: u64,
+}
+
+impl TarOutput {
+    pub(super) fn new(diff_id: bool) -> Self {
+        Self { scanner: TocScanner::new(), diff_id: diff_id.then(Hasher::new), len: 0 }
+    }
+}
+
+impl Output for TarOutput {
+    fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Some(hasher) = &mut self.diff_id {
+            hasher.update(bytes);
+        }
+        self.len = self.len.saturating_add(bytes.len() as u64);
+        self.scanner.push(bytes)
+    }
+}

@@ -1,0 +1,129 @@
+//! Checkpoints, and the digests of what lies between them.
+
+use super::{IndexOptions, Walked, check_room};
+use crate::checkpoint::{Checkpoint, CheckpointRule, WINDOW_LEN};
+use crate::digest::{Digest, Hasher};
+use crate::error::Result;
+use crate::parallel::{Boundaries, Compressed};
+use crate::span::{CompressedOffset, UncompressedOffset};
+use crate::tar::Toc;
+use crate::ztoc::{GzipZinfo, Zinfo};
+
+/// Which candidates become checkpoints.
+#[derive(Debug)]
+pub(super) struct Places {
+    rule: CheckpointRule,
+    count: usize,
+}
+
+impl Places {
+    pub(super) const fn new(span_size: u64) -> Self {
+        Self { rule: CheckpointRule::new(span_size), count: 0 }
+    }
+}
+
+impl Boundaries for Places {
+    fn take(&mut self, at: UncompressedOffset) -> Result<bool> {
+        if !self.rule.take(at) {
+            return Ok(false);
+        }
+        check_room(self.count, WINDOW_LEN as u64)?;
+        self.count += 1;
+        Ok(true)
+    }
+}
+
+/// How far into a chunk each digest has come. Spans share a byte, and the bytes before the first one
+/// are in none, so the two differ.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Hashed {
+    layer: usize,
+    span: usize,
+}
+
+/// Checkpoints, and the digests of the layer and of the spans between them.
+#[derive(Debug)]
+pub(super) struct Spans {
+    layer_hasher: Hasher,
+    drop_early_checkpoints: bool,
+    dropped_checkpoint_count: u64,
+    checkpoints: Vec<Checkpoint>,
+    span_hasher: Hasher,
+    span_digests: Vec<Digest>,
+}
+
+impl Spans {
+    pub(super) fn new(options: &IndexOptions) -> Self {
+        Self {
+            layer_hasher: Hasher::new(),
+            drop_early_checkpoints: !options.reference_identical,
+            dropped_checkpoint_count: 0,
+            checkpoints: Vec::new(),
+            span_hasher: Hasher::new(),
+            span_digests: Vec::new(),
+        }
+    }
+
+    /// Brings the digests to `end` of `chunk`.
+    pub(super) fn hash(&mut self, chunk: &[u8], hashed: &mut Hashed, end: usize) {
+        let layer_bytes = &chunk[hashed.layer..end];
+        if self.checkpoints.is_empty() {
+            self.layer_hasher.update(layer_bytes);
+        } else {
+            let span_bytes = &chunk[hashed.span..end];
+            self.layer_hasher.update_with(layer_bytes, &mut self.span_hasher, span_bytes);
+        }
+        *hashed = Hashed { layer: end, span: end };
+    }
+
+    /// Ends a span and starts the next one at `checkpoint`, whose first byte is in `chunk`.
+    pub(super) fn start_span(
+        &mut self,
+        checkpoint: Checkpoint,
+        chunk_start: u64,
+        chunk: &[u8],
+        hashed: &mut Hashed,
+    ) {
+        let place = |at: CompressedOffset| {
+            usize::try_from(at.0.saturating_sub(chunk_start)).unwrap_or(0).min(chunk.len())
+        };
+        let (end, start) = (place(checkpoint.compressed), place(checkpoint.first_byte()));
+        self.hash(chunk, hashed, end);
+        if !self.checkpoints.is_empty() {
+            let digest = self.span_hasher.finish_reset();
+            if self.drop_early_checkpoints && checkpoint.uncompressed.0 == 0 {
+                // Readers want each span to have output. They look for one gzip header before the
+                // first span and do not mind what follows it there.
+                self.checkpoints.pop();
+                self.dropped_checkpoint_count += 1;
+            } else {
+                self.span_digests.push(digest);
+            }
+        }
+        self.checkpoints.push(checkpoint);
+        hashed.span = start;
+    }
+
+    pub(super) fn finish(mut self, span_size: u64) -> Walked {
+        self.span_digests.push(self.span_hasher.finish_reset());
+        Walked {
+            digest: self.layer_hasher.finish_reset(),
+            toc: Toc::default(),
+            zinfo: Zinfo::Gzip(GzipZinfo::new(span_size, self.checkpoints)),
+            span_digests: self.span_digests,
+            diff_id: None,
+            uncompressed_size: 0,
+            dropped_checkpoint_count: self.dropped_checkpoint_count,
+        }
+    }
+}
+
+impl Compressed for Spans {
+    fn push(&mut self, start: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>) {
+        let mut hashed = Hashed::default();
+        for checkpoint in checkpoints {
+            self.start_span(checkpoint, start, bytes, &mut hashed);
+        }
+        self.hash(bytes, &mut hashed, bytes.len());
+    }
+}

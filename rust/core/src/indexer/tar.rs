@@ -1,0 +1,65 @@
+//! A layer that is a tar as it is: one thread is enough, since nothing but digests takes time.
+
+use super::{TAR_SPAN_LEN, Walked, check_room};
+use crate::digest::{Digest, Hasher};
+use crate::error::Result;
+use crate::tar::TocScanner;
+use crate::ztoc::{TarZinfo, Zinfo};
+
+/// A plain tar on its way.
+#[derive(Debug)]
+pub(super) struct TarWalk {
+    layer_hasher: Hasher,
+    scanner: TocScanner,
+    span_size: u64,
+    /// Bytes that the current span still takes.
+    span_left: u64,
+    span_hasher: Hasher,
+    span_digests: Vec<Digest>,
+}
+
+impl TarWalk {
+    pub(super) fn new(span_size: u64) -> Self {
+        Self {
+            layer_hasher: Hasher::new(),
+            scanner: TocScanner::new(),
+            span_size,
+            span_left: span_size,
+            span_hasher: Hasher::new(),
+            span_digests: Vec::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, chunk: &[u8]) -> Result<()> {
+        self.scanner.push(chunk)?;
+        let mut rest = chunk;
+        while !rest.is_empty() {
+            let len = usize::try_from(self.span_left).unwrap_or(usize::MAX).min(rest.len());
+            let (span, after) = rest.split_at(len);
+            self.layer_hasher.update_with(span, &mut self.span_hasher, span);
+            self.span_left -= len as u64;
+            if self.span_left == 0 {
+                check_room(self.span_digests.len(), TAR_SPAN_LEN)?;
+                self.span_digests.push(self.span_hasher.finish_reset());
+                self.span_left = self.span_size;
+            }
+            rest = after;
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self, size: u64) -> Result<Walked> {
+        if self.span_left < self.span_size {
+            self.span_digests.push(self.span_hasher.finish_reset());
+        }
+        Ok(Walked {
+            digest: self.layer_hasher.finish_reset(),
+            toc: self.scanner.finish()?,
+            zinfo: Zinfo::Tar(TarZinfo { span_size: self.span_size, size }),
+            span_digests: self.span_digests,
+            diff_id: None,
+            uncompressed_size: size,
+            dropped_checkpoint_count: 0,
+        })
+    }
+}
