@@ -51,6 +51,7 @@ fn main() {
         write("resume_at_every_checkpoint", &name, &[&instructions]);
         write("resume_at_every_checkpoint", &format!("long-{seed}"), &[&noise(seed + 10, 1500)]);
         write("index_any_bytes", &name, &[&instructions]);
+        write("threads_match_one", &name, &[&instructions]);
         write("tar_never_panics", &name, &[&CUTS, &[seed as u8 + 2], &instructions]);
         write("ztoc_never_panics", &name, &[&[2], &instructions]);
     }

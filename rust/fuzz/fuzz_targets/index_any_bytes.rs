@@ -24,6 +24,7 @@ fuzz_target!(|data: &[u8]| {
         build_tool_identifier: "\0any".repeat(instructions.below(3)),
         diff_id: instructions.flag(),
         reference_identical: instructions.flag(),
+        ..IndexOptions::default()
     };
     let layer = if instructions.flag() {
         archives::any(&mut instructions)

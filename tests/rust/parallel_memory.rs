@@ -1,0 +1,84 @@
+//! What many threads may hold: 64 MiB, and 24 MiB for each, whatever the ratio of compression.
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+
+mod support;
+
+use std::io::Write;
+use std::sync::Mutex;
+
+use peak_alloc::PeakAlloc;
+use support::mixed_data;
+use tocsin_core::parallel::{Boundaries, Compressed, Consumers, Output, Pipeline, Settings};
+use tocsin_core::{Result, checkpoint, span};
+
+#[global_allocator]
+static ALLOCATED: PeakAlloc = PeakAlloc;
+
+/// One test at a time, since they share the count.
+static TURN: Mutex<()> = Mutex::new(());
+
+#[derive(Debug)]
+struct Nothing;
+
+impl Boundaries for Nothing {
+    fn take(&mut self, _: span::UncompressedOffset) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+impl Compressed for Nothing {
+    fn push(&mut self, _: u64, _: &[u8], _: Vec<checkpoint::Checkpoint>) {}
+}
+
+impl Output for Nothing {
+    fn push(&mut self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The most bytes held at once while `layer` goes through.
+fn peak(layer: &[u8], threads: usize) -> usize {
+    let before = ALLOCATED.current_usage();
+    ALLOCATED.reset_peak_usage();
+    let settings = Settings { threads, unit_len: tocsin_core::parallel::UNIT_LEN };
+    let consumers = Consumers { boundaries: Nothing, compressed: Nothing, output: Nothing };
+    let mut pipeline = Pipeline::new(settings, consumers);
+    layer.chunks(1 << 20).try_for_each(|piece| pipeline.push(piece)).unwrap();
+    pipeline.finish().unwrap();
+    ALLOCATED.peak_usage() - before
+}
+
+fn gzip(pieces: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+    pieces.for_each(|piece| encoder.write_all(&piece).unwrap());
+    encoder.finish().unwrap()
+}
+
+fn check(name: &str, layer: &[u8]) {
+    let _turn = TURN.lock().unwrap();
+    for threads in [2, 8] {
+        let peak = peak(layer, threads);
+        let most = (64 + 24 * threads) << 20;
+        assert!(peak <= most, "{name}, {threads} threads: {peak} bytes, allowed are {most}");
+    }
+}
+
+#[test]
+fn pipeline_when_ratio_is_a_thousand_then_memory_is_bounded() {
+    // 1.6 MB compressed: six units, each of which stands for 256 MiB.
+    let zeros = gzip((0..200).map(|_| vec![0; 8 << 20]));
+    check("zeros", &zeros);
+}
+
+#[test]
+fn pipeline_when_ratio_is_twenty_then_memory_is_bounded() {
+    // Whole ranges decode, to as much as one speculation may keep.
+    let text = mixed_data(40_000, 3).repeat(40);
+    let layer = gzip((0..60).map(|index| {
+        let mut piece = text.clone();
+        piece.extend(mixed_data(20_000, index));
+        piece
+    }));
+    assert!(layer.len() > 2 << 20, "{}", layer.len());
+    check("repeats", &layer);
+}
