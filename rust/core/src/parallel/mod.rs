@@ -15,7 +15,7 @@
 //!
 //! Nothing of this shows in the result, whatever the number of threads and whoever comes first: every
 //! guess is verified by the joiner, every error is found where one thread would find it. `schedule`
-//! decides who does what next.
+//! decides who does what next, `task` does it, `worker` is the threads' loop around both.
 //!
 //! Sources: Kerbiriou & Chikhi, "Parallel decompression of gzip-compressed files and random access to DNA
 //! sequences" (2019); Knespel & Brunst, "Rapidgzip" (2023).
@@ -26,6 +26,9 @@ mod probe;
 mod schedule;
 mod source;
 mod speculate;
+mod task;
+mod tools;
+mod worker;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -33,7 +36,8 @@ use std::thread::JoinHandle;
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::span::UncompressedOffset;
-use schedule::{Shared, help_until};
+use schedule::State;
+use worker::Shared;
 
 /// Compressed bytes in a unit: a millisecond's work or less, so that no worker waits for long.
 pub const UNIT_LEN: usize = 256 << 10;
@@ -94,6 +98,7 @@ pub struct Pipeline<B, C, O> {
     settings: Settings,
     shared: Arc<Shared<B, C, O>>,
     threads: Vec<JoinHandle<()>>,
+    has_started: bool,
     /// The unit that is being filled.
     unit: Vec<u8>,
 }
@@ -110,7 +115,7 @@ where
         let settings =
             Settings { threads: settings.threads.max(1), unit_len: settings.unit_len.max(1) };
         let shared = Arc::new(Shared::new(settings, consumers));
-        Self { settings, shared, threads: Vec::new(), unit: Vec::new() }
+        Self { settings, shared, threads: Vec::new(), has_started: false, unit: Vec::new() }
     }
 
     /// Takes the next compressed bytes; returns when there is room for more.
@@ -135,7 +140,7 @@ where
             if self.unit.len() == self.settings.unit_len {
                 self.start_threads();
                 self.shared.add_unit(std::mem::take(&mut self.unit));
-                help_until(&self.shared, |state| state.has_room())?;
+                self.shared.work_until(State::has_room)?;
             }
         }
         Ok(())
@@ -152,14 +157,14 @@ where
     /// As a consumer has, on whatever thread.
     pub fn finish(mut self) -> Result<Consumers<B, C, O>> {
         self.shared.end(std::mem::take(&mut self.unit));
-        help_until(&self.shared, |state| state.is_finished())?;
+        self.shared.work_until(State::is_finished)?;
         self.stop_threads();
         self.shared.take_consumers()
     }
 
     /// The caller is one worker, so one thread less is started; where none can be, the caller does all.
     fn start_threads(&mut self) {
-        if !self.threads.is_empty() {
+        if std::mem::replace(&mut self.has_started, true) {
             return;
         }
         for _ in 1..self.settings.threads {

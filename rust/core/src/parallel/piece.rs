@@ -1,10 +1,8 @@
-//! Pieces of output on their way to the consumer, and the buffers they lie in.
-
-use std::sync::{Mutex, PoisonError};
+//! Pieces of output on their way to the consumer, and how markers in them become bytes.
 
 use crate::checkpoint::Window;
 use crate::gzip::{MemberCheck, Trailer};
-use crate::inflate::{FIRST_MARKER, Filled, Unit, new_buffer};
+use crate::inflate::{FIRST_MARKER, Filled};
 use crate::span::BitOffset;
 
 /// A place between blocks or members.
@@ -136,28 +134,4 @@ pub(super) fn clean_tail_len(units: &[u16]) -> usize {
         len += block.len();
     }
     len
-}
-
-/// Buffers that are free, the last one used first: it may still be in the cache.
-#[derive(Debug)]
-pub(super) struct Pool<T>(Mutex<Vec<T>>);
-
-impl<T> Pool<T> {
-    pub(super) const fn new() -> Self {
-        Self(Mutex::new(Vec::new()))
-    }
-
-    pub(super) fn take(&self) -> Option<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
-    }
-
-    pub(super) fn give(&self, item: T) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(item);
-    }
-}
-
-impl<U: Unit> Pool<Box<[U]>> {
-    pub(super) fn take_buffer(&self) -> Box<[U]> {
-        self.take().unwrap_or_else(new_buffer)
-    }
 }

@@ -5,27 +5,22 @@
 //! only looks ahead last. So nobody idles while there is work, and speculation uses only time that would
 //! be lost otherwise.
 
-use std::any::Any;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use super::join::{Joined, Joiner, Slot};
-use super::piece::{CheckedPiece, MarkKind, Piece, Resolver};
+use super::join::{Joiner, Slot};
 use super::probe::Match;
 use super::source::Stretch;
-use super::speculate::{Speculation, Tools, speculate};
+use super::speculate::Speculation;
+use super::task::{HashWork, Outcome, Scanner, Task};
+use super::tools::Tools;
 use super::{Boundaries, Compressed, Consumers, Output, Settings};
 use crate::checkpoint::Checkpoint;
-use crate::error::{Error, Result};
-use crate::gzip::MemberCheck;
+use crate::error::Error;
 use crate::span::BitOffset;
 
 /// Units of a range that is speculated on.
 const RANGE_LEN: usize = 4;
-/// Bytes of buffers that the result of one speculation may fill.
-const MAX_SPECULATION_LEN: usize = 14 << 20;
 /// Slots of output that stop the joiner from making more.
 const MAX_SLOTS: usize = 32;
 /// Units hashed in one task.
@@ -46,13 +41,6 @@ struct Claim {
     result: Option<Option<Box<Speculation>>>,
     /// Whether a worker had nothing to do because the joiner waited for it.
     was_awaited: bool,
-}
-
-/// Hands output to its consumer and checks members.
-#[derive(Debug)]
-struct Scanner<O> {
-    output: O,
-    check: MemberCheck,
 }
 
 /// Everything that workers share.
@@ -89,38 +77,10 @@ pub(super) struct State<B, C, O> {
     scanner: Option<Box<Scanner<O>>>,
 
     failure: Option<Error>,
-    panic: Option<Box<dyn Any + Send>>,
-    is_stopped: bool,
-}
-
-/// A piece of work, with all it needs.
-enum Task<B, C, O> {
-    Scan(Box<Scanner<O>>, Vec<Slot>),
-    Resolve(u64, Piece<u16>, Arc<Resolver>),
-    Accept(Box<Joiner<B>>, Box<Speculation>),
-    Decode(Box<Joiner<B>>, Stretch, Option<BitOffset>),
-    Finish(Box<Joiner<B>>),
-    Hash(Box<C>, Vec<HashWork>),
-    Speculate { first_unit: usize, stretch: Stretch, range: std::ops::Range<u64> },
-}
-
-struct HashWork {
-    start: u64,
-    unit: Arc<Vec<u8>>,
-    checkpoints: Vec<Checkpoint>,
-}
-
-/// What a task came to.
-enum Outcome<B, C, O> {
-    Scanned(Box<Scanner<O>>, Result<()>),
-    Resolved(u64, CheckedPiece),
-    Joined(Box<Joiner<B>>, Joined),
-    Hashed(Box<C>, Vec<HashWork>),
-    Speculated(usize, Option<Box<Speculation>>),
 }
 
 impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
-    fn new(settings: Settings, consumers: Consumers<B, C, O>) -> Self {
+    pub(super) fn new(settings: Settings, consumers: Consumers<B, C, O>) -> Self {
         Self {
             settings,
             units: VecDeque::new(),
@@ -138,14 +98,39 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
             compressed: Some(Box::new(consumers.compressed)),
             slots: VecDeque::new(),
             first_slot: 0,
-            scanner: Some(Box::new(Scanner {
-                output: consumers.output,
-                check: MemberCheck::new(),
-            })),
+            scanner: Some(Box::new(Scanner::new(consumers.output))),
             failure: None,
-            panic: None,
-            is_stopped: false,
         }
+    }
+
+    /// Compressed bytes in a unit.
+    pub(super) const fn unit_len(&self) -> usize {
+        self.settings.unit_len
+    }
+
+    /// Takes the next unit.
+    pub(super) fn add_unit(&mut self, unit: Vec<u8>) {
+        self.len += unit.len() as u64;
+        self.units.push_back(Arc::new(unit));
+    }
+
+    /// The last unit has been added.
+    pub(super) const fn end(&mut self) {
+        self.is_ended = true;
+    }
+
+    /// The first thing wrong in the layer, once it has been found.
+    pub(super) const fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
+    }
+
+    /// Gives the consumers back, unless some worker has one.
+    pub(super) fn take_consumers(&mut self) -> Option<Consumers<B, C, O>> {
+        Some(Consumers {
+            boundaries: self.joiner.take()?.into_boundaries(),
+            compressed: *self.compressed.take()?,
+            output: self.scanner.take()?.into_output(),
+        })
     }
 
     /// Whether another unit may come.
@@ -181,7 +166,7 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
     }
 
     /// Chooses the most urgent task, if there is any.
-    fn choose(&mut self) -> Option<Task<B, C, O>> {
+    pub(super) fn choose(&mut self) -> Option<Task<B, C, O>> {
         self.scan()
             .or_else(|| self.resolve())
             .or_else(|| self.join())
@@ -328,7 +313,7 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
     }
 
     /// Remembers that a worker has nothing to do while the joiner waits for a claim.
-    fn note_idleness(&mut self) {
+    pub(super) fn note_idleness(&mut self) {
         if self.joiner.is_some()
             && !self.is_joined
             && let Some(claim) = self.claims.front_mut()
@@ -342,7 +327,7 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
     }
 
     /// Takes in what a task came to.
-    fn put_back(&mut self, outcome: Outcome<B, C, O>, tools: &Tools) {
+    pub(super) fn put_back(&mut self, outcome: Outcome<B, C, O>, tools: &Tools) {
         match outcome {
             Outcome::Scanned(scanner, result) => {
                 self.scanner = Some(scanner);
@@ -375,209 +360,5 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
                 }
             }
         }
-    }
-}
-
-impl<B: Boundaries, C: Compressed, O: Output> Task<B, C, O> {
-    fn run(self, tools: &Tools) -> Outcome<B, C, O> {
-        match self {
-            Self::Scan(mut scanner, slots) => {
-                let result = slots.into_iter().try_for_each(|slot| scanner.take(slot, tools));
-                Outcome::Scanned(scanner, result)
-            }
-            Self::Resolve(number, piece, resolver) => {
-                let mut buffer = tools.byte_buffers.take_buffer();
-                let range = piece.filled.range.clone();
-                resolver.resolve(piece.filled.output(), &mut buffer[range.clone()]);
-                tools.unit_buffers.give(piece.filled.buffer);
-                let filled = crate::inflate::Filled { buffer, range };
-                let piece = Piece { filled, marks: piece.marks };
-                Outcome::Resolved(number, CheckedPiece::new(piece))
-            }
-            Self::Accept(mut joiner, speculation) => {
-                let joined = joiner.accept(*speculation);
-                Outcome::Joined(joiner, joined)
-            }
-            Self::Decode(mut joiner, stretch, stop) => {
-                let joined = joiner.decode(&stretch, stop, tools);
-                Outcome::Joined(joiner, joined)
-            }
-            Self::Finish(mut joiner) => {
-                let joined = joiner.finish();
-                Outcome::Joined(joiner, joined)
-            }
-            Self::Hash(mut compressed, mut work) => {
-                for work in &mut work {
-                    let checkpoints = std::mem::take(&mut work.checkpoints);
-                    compressed.push(work.start, &work.unit, checkpoints);
-                }
-                Outcome::Hashed(compressed, work)
-            }
-            Self::Speculate { first_unit, stretch, range } => {
-                Outcome::Speculated(first_unit, speculate(&stretch, range, tools).map(Box::new))
-            }
-        }
-    }
-}
-
-impl<O: Output> Scanner<O> {
-    fn take(&mut self, slot: Slot, tools: &Tools) -> Result<()> {
-        let checked = match slot {
-            Slot::Checked(checked) => checked,
-            Slot::Failed(error) => return Err(error),
-            // Only what is ready is given here.
-            Slot::Marked(..) | Slot::Resolving => return Ok(()),
-        };
-        let CheckedPiece { piece, checks } = checked;
-        let output = piece.filled.output();
-        let mut done = 0;
-        let ends = piece.marks.iter().filter_map(|mark| match mark.kind {
-            MarkKind::MemberEnd(trailer) => Some((mark, trailer)),
-            MarkKind::Block | MarkKind::MemberStart => None,
-        });
-        let mut checks = checks.into_iter();
-        for (mark, trailer) in ends {
-            self.output.push(&output[done..mark.offset])?;
-            done = mark.offset;
-            if let Some(check) = checks.next() {
-                self.check.append(&check);
-            }
-            let check = std::mem::take(&mut self.check);
-            check.compare(trailer).map_err(|kind| Error::Gzip { kind, at: mark.position })?;
-        }
-        self.output.push(&output[done..])?;
-        if let Some(check) = checks.next() {
-            self.check.append(&check);
-        }
-        tools.byte_buffers.give(piece.filled.buffer);
-        Ok(())
-    }
-}
-
-/// The state, its lock, and what needs none.
-#[derive(Debug)]
-pub(super) struct Shared<B, C, O> {
-    state: Mutex<State<B, C, O>>,
-    /// Something has changed that a waiting worker may want to know of.
-    changed: Condvar,
-    tools: Tools,
-}
-
-impl<B, C, O> Shared<B, C, O> {
-    fn lock(&self) -> MutexGuard<'_, State<B, C, O>> {
-        // Nothing that could panic leaves the state half-changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets all workers end.
-    pub(super) fn stop(&self) {
-        self.tools.is_stopped.store(true, Ordering::Relaxed);
-        self.lock().is_stopped = true;
-        self.changed.notify_all();
-    }
-}
-
-impl<B: Boundaries, C: Compressed, O: Output> Shared<B, C, O> {
-    pub(super) fn new(settings: Settings, consumers: Consumers<B, C, O>) -> Self {
-        Self {
-            state: Mutex::new(State::new(settings, consumers)),
-            changed: Condvar::new(),
-            tools: Tools::new(MAX_SPECULATION_LEN),
-        }
-    }
-
-    /// An empty unit.
-    pub(super) fn new_unit(&self) -> Vec<u8> {
-        let mut unit = self.tools.units.take().unwrap_or_default();
-        unit.clear();
-        unit.reserve_exact(self.lock().settings.unit_len);
-        unit
-    }
-
-    /// Gives workers another unit.
-    pub(super) fn add_unit(&self, unit: Vec<u8>) {
-        let mut state = self.lock();
-        state.len += unit.len() as u64;
-        state.units.push_back(Arc::new(unit));
-        drop(state);
-        self.changed.notify_all();
-    }
-
-    /// Gives workers the last, perhaps shorter unit.
-    pub(super) fn end(&self, unit: Vec<u8>) {
-        if !unit.is_empty() {
-            self.add_unit(unit);
-        }
-        self.lock().is_ended = true;
-        self.changed.notify_all();
-    }
-
-    /// Works until the pipeline stops.
-    pub(super) fn work(&self) {
-        let mut state = self.lock();
-        while !state.is_stopped {
-            state = self.work_or_wait(state);
-        }
-    }
-
-    /// Does one task, or waits until there may be one.
-    fn work_or_wait<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State<B, C, O>>,
-    ) -> MutexGuard<'a, State<B, C, O>> {
-        let Some(task) = state.choose() else {
-            state.note_idleness();
-            return self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        };
-        drop(state);
-        let outcome = catch_unwind(AssertUnwindSafe(|| task.run(&self.tools)));
-        let mut state = self.lock();
-        match outcome {
-            Ok(outcome) => state.put_back(outcome, &self.tools),
-            Err(panic) => state.panic = Some(panic),
-        }
-        if state.failure.is_some() || state.panic.is_some() {
-            state.is_stopped = true;
-            self.tools.is_stopped.store(true, Ordering::Relaxed);
-        }
-        self.changed.notify_all();
-        state
-    }
-
-    /// Gives the consumers back; all is done.
-    pub(super) fn take_consumers(&self) -> Result<Consumers<B, C, O>> {
-        let mut state = self.lock();
-        match (state.joiner.take(), state.compressed.take(), state.scanner.take()) {
-            (Some(joiner), Some(compressed), Some(scanner)) => Ok(Consumers {
-                boundaries: joiner.into_boundaries(),
-                compressed: *compressed,
-                output: scanner.output,
-            }),
-            _ => Err(Error::AlreadyFinished),
-        }
-    }
-}
-
-/// Lets the caller work until `is_enough`.
-pub(super) fn help_until<B: Boundaries, C: Compressed, O: Output>(
-    shared: &Shared<B, C, O>,
-    is_enough: impl Fn(&State<B, C, O>) -> bool,
-) -> Result<()> {
-    let mut state = shared.lock();
-    loop {
-        if let Some(panic) = state.panic.take() {
-            drop(state);
-            resume_unwind(panic);
-        }
-        if let Some(error) = &state.failure {
-            return Err(error.clone());
-        }
-        if is_enough(&state) {
-            return Ok(());
-        }
-        if state.is_stopped {
-            return Err(Error::AlreadyFinished);
-        }
-        state = shared.work_or_wait(state);
     }
 }

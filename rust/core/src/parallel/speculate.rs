@@ -5,14 +5,15 @@
 //! only as an early end. The joiner decodes what is missing and tells what is wrong.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use super::piece::{CheckedPiece, Mark, MarkKind, Piece, Pool, clean_tail_len, narrow};
+use super::piece::{CheckedPiece, Mark, MarkKind, Piece, clean_tail_len, narrow};
 use super::probe::{Probe, Start};
 use super::source::Stretch;
+use super::tools::{Decoders, Tools};
 use crate::checkpoint::{WINDOW_LEN, Window};
-use crate::gzip::{Event, GzipDecoder, Next, Place};
-use crate::inflate::{Inflater, Speed, Stop};
+use crate::gzip::{Event, Next, Place};
+use crate::inflate::Stop;
 use crate::span::BitOffset;
 
 /// Guesses tried in one range, at most: a stream may be full of false ones.
@@ -31,47 +32,6 @@ pub(super) struct Speculation {
     /// Where it ends, between two blocks or members.
     pub(super) end: BitOffset,
     pub(super) next: Next,
-}
-
-/// What workers work with, beside the state.
-#[derive(Debug)]
-pub(super) struct Tools {
-    pub(super) byte_buffers: Pool<Box<[u8]>>,
-    pub(super) unit_buffers: Pool<Box<[u16]>>,
-    pub(super) units: Pool<Vec<u8>>,
-    pub(super) decoders: Pool<Box<Decoders>>,
-    /// Set when nothing is wanted any more.
-    pub(super) is_stopped: AtomicBool,
-    /// Bytes of buffers that one speculation may fill.
-    pub(super) max_len: usize,
-}
-
-#[derive(Debug)]
-pub(super) struct Decoders {
-    marked: Inflater<u16>,
-    plain: GzipDecoder,
-}
-
-impl Decoders {
-    fn new() -> Self {
-        Self {
-            marked: Inflater::marked(Speed::Fast, 0, 0),
-            plain: GzipDecoder::unchecked(Speed::Fast),
-        }
-    }
-}
-
-impl Tools {
-    pub(super) const fn new(max_len: usize) -> Self {
-        Self {
-            byte_buffers: Pool::new(),
-            unit_buffers: Pool::new(),
-            units: Pool::new(),
-            decoders: Pool::new(),
-            is_stopped: AtomicBool::new(false),
-            max_len,
-        }
-    }
 }
 
 /// Decodes from a start in `range`, in bytes of the layer, to the first block or member at or behind its
@@ -347,5 +307,111 @@ impl Attempt<'_> {
             MarkKind::Block | MarkKind::MemberStart => Next::Block,
         };
         Some(Speculation { start, marked, plain, end: end.position, next })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop at once")]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::parallel::piece::Resolver;
+
+    const UNIT_LEN: usize = 10_000;
+
+    /// Words in any order: many short matches, blocks of some ten thousand bytes.
+    fn text(len: usize) -> Vec<u8> {
+        let words: [&[u8]; 7] =
+            [b"layer ", b"blob ", b"span ", b"window ", b"of ", b"the ", b"0123"];
+        let mut state = 1_u32;
+        let mut data = Vec::new();
+        while data.len() < len {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            data.extend_from_slice(words[(state >> 16) as usize % words.len()]);
+            data.push((state >> 24) as u8);
+        }
+        data
+    }
+
+    fn gzip(data: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn stretch(layer: &[u8]) -> Stretch {
+        let units = layer.chunks(UNIT_LEN).map(|unit| Arc::new(unit.to_vec())).collect();
+        Stretch::new(0, UNIT_LEN, units)
+    }
+
+    /// How much output comes before the block at `position`.
+    fn output_before(layer: &[u8], position: BitOffset) -> usize {
+        let mut decoder = crate::gzip::GzipDecoder::new(crate::inflate::Speed::Plain);
+        let (mut input, mut len) = (layer, 0);
+        loop {
+            let event = decoder.step(&mut input).unwrap();
+            if event == Event::Candidate && decoder.position() == position {
+                return len + decoder.inflater().pending_len();
+            }
+            assert!(event != Event::NeedInput, "no block begins at {position}");
+            if event == Event::Output {
+                decoder.take_output(|bytes| len += bytes.len());
+            }
+        }
+    }
+
+    fn output(found: &Speculation, window: &Window) -> Vec<u8> {
+        let resolver = Resolver::new(window);
+        let mut output = Vec::new();
+        for piece in &found.marked {
+            let mut bytes = vec![0; piece.len()];
+            resolver.resolve(piece.filled.output(), &mut bytes);
+            output.extend(bytes);
+        }
+        found.plain.iter().for_each(|checked| output.extend(checked.piece.filled.output()));
+        output
+    }
+
+    #[test]
+    fn speculate_when_a_block_starts_in_the_range_then_its_output_is_found() {
+        let data = text(3_000_000);
+        let layer = gzip(&data);
+        let tools = Tools::new(usize::MAX);
+        let range = 100_000..200_000;
+        let found = speculate(&stretch(&layer), range.clone(), &tools).unwrap();
+        let (start, end) = (found.start.position().0 / 8, found.end.0 / 8);
+        assert!(range.contains(&start) && start < 130_000, "starts at {start}");
+        assert!((range.end..range.end + 40_000).contains(&end), "ends at {end}");
+
+        let first = output_before(&layer, found.start.position());
+        let resolved = output(&found, &Window::ending_with(&data[..first]));
+        assert!(resolved == data[first..first + resolved.len()]);
+    }
+
+    #[test]
+    fn speculate_when_members_start_in_the_range_then_goes_on_from_the_first() {
+        let data = text(400_000);
+        let layer: Vec<u8> = data.chunks(40_000).flat_map(gzip).collect();
+        let starts: Vec<u64> = data
+            .chunks(40_000)
+            .scan(0, |at, piece| Some(std::mem::replace(at, *at + gzip(piece).len() as u64)))
+            .collect();
+        let tools = Tools::new(usize::MAX);
+        let range = starts[2] - 10..starts[5];
+        let found = speculate(&stretch(&layer), range, &tools).unwrap();
+        assert_eq!(found.start, Start::Member(starts[2]));
+        assert_eq!((found.end, found.next), (BitOffset(starts[5] * 8), Next::Member));
+        assert!(output(&found, &Window::zeros()) == data[80_000..200_000]);
+    }
+
+    #[test]
+    fn speculate_when_noise_then_nothing() {
+        let noise: Vec<u8> = (0..200_000_u32)
+            .map(|index| index.wrapping_mul(2_654_435_761).rotate_left(9).to_le_bytes()[1])
+            .collect();
+        let tools = Tools::new(usize::MAX);
+        assert!(speculate(&stretch(&noise), 10_000..150_000, &tools).is_none());
     }
 }

@@ -1,0 +1,135 @@
+//! What a worker does once it has been told what to do: no lock is held here.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::join::{Joined, Joiner, Slot};
+use super::piece::{CheckedPiece, MarkKind, Piece, Resolver};
+use super::source::Stretch;
+use super::speculate::{Speculation, speculate};
+use super::tools::Tools;
+use super::{Boundaries, Compressed, Output};
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::gzip::MemberCheck;
+use crate::inflate::Filled;
+use crate::span::BitOffset;
+
+/// A piece of work, with all it needs.
+pub(super) enum Task<B, C, O> {
+    Scan(Box<Scanner<O>>, Vec<Slot>),
+    Resolve(u64, Piece<u16>, Arc<Resolver>),
+    Accept(Box<Joiner<B>>, Box<Speculation>),
+    Decode(Box<Joiner<B>>, Stretch, Option<BitOffset>),
+    Finish(Box<Joiner<B>>),
+    Hash(Box<C>, Vec<HashWork>),
+    Speculate { first_unit: usize, stretch: Stretch, range: Range<u64> },
+}
+
+/// A unit for the compressed bytes' consumer.
+pub(super) struct HashWork {
+    pub(super) start: u64,
+    pub(super) unit: Arc<Vec<u8>>,
+    pub(super) checkpoints: Vec<Checkpoint>,
+}
+
+/// What a task came to.
+pub(super) enum Outcome<B, C, O> {
+    Scanned(Box<Scanner<O>>, Result<()>),
+    Resolved(u64, CheckedPiece),
+    Joined(Box<Joiner<B>>, Joined),
+    Hashed(Box<C>, Vec<HashWork>),
+    Speculated(usize, Option<Box<Speculation>>),
+}
+
+impl<B: Boundaries, C: Compressed, O: Output> Task<B, C, O> {
+    /// Does it.
+    pub(super) fn run(self, tools: &Tools) -> Outcome<B, C, O> {
+        match self {
+            Self::Scan(mut scanner, slots) => {
+                let result = slots.into_iter().try_for_each(|slot| scanner.take(slot, tools));
+                Outcome::Scanned(scanner, result)
+            }
+            Self::Resolve(number, piece, resolver) => {
+                let mut buffer = tools.byte_buffers.take_buffer();
+                let range = piece.filled.range.clone();
+                resolver.resolve(piece.filled.output(), &mut buffer[range.clone()]);
+                tools.unit_buffers.give(piece.filled.buffer);
+                let filled = Filled { buffer, range };
+                let piece = Piece { filled, marks: piece.marks };
+                Outcome::Resolved(number, CheckedPiece::new(piece))
+            }
+            Self::Accept(mut joiner, speculation) => {
+                let joined = joiner.accept(*speculation);
+                Outcome::Joined(joiner, joined)
+            }
+            Self::Decode(mut joiner, stretch, stop) => {
+                let joined = joiner.decode(&stretch, stop, tools);
+                Outcome::Joined(joiner, joined)
+            }
+            Self::Finish(mut joiner) => {
+                let joined = joiner.finish();
+                Outcome::Joined(joiner, joined)
+            }
+            Self::Hash(mut compressed, mut work) => {
+                for work in &mut work {
+                    let checkpoints = std::mem::take(&mut work.checkpoints);
+                    compressed.push(work.start, &work.unit, checkpoints);
+                }
+                Outcome::Hashed(compressed, work)
+            }
+            Self::Speculate { first_unit, stretch, range } => {
+                Outcome::Speculated(first_unit, speculate(&stretch, range, tools).map(Box::new))
+            }
+        }
+    }
+}
+
+/// Hands output to its consumer and checks members.
+#[derive(Debug)]
+pub(super) struct Scanner<O> {
+    output: O,
+    check: MemberCheck,
+}
+
+impl<O: Output> Scanner<O> {
+    pub(super) fn new(output: O) -> Self {
+        Self { output, check: MemberCheck::new() }
+    }
+
+    pub(super) fn into_output(self) -> O {
+        self.output
+    }
+
+    fn take(&mut self, slot: Slot, tools: &Tools) -> Result<()> {
+        let checked = match slot {
+            Slot::Checked(checked) => checked,
+            Slot::Failed(error) => return Err(error),
+            // Only what is ready is given here.
+            Slot::Marked(..) | Slot::Resolving => return Ok(()),
+        };
+        let CheckedPiece { piece, checks } = checked;
+        let output = piece.filled.output();
+        let mut done = 0;
+        let ends = piece.marks.iter().filter_map(|mark| match mark.kind {
+            MarkKind::MemberEnd(trailer) => Some((mark, trailer)),
+            MarkKind::Block | MarkKind::MemberStart => None,
+        });
+        let mut checks = checks.into_iter();
+        for (mark, trailer) in ends {
+            self.output.push(&output[done..mark.offset])?;
+            done = mark.offset;
+            if let Some(check) = checks.next() {
+                self.check.append(&check);
+            }
+            let check = std::mem::take(&mut self.check);
+            check.compare(trailer).map_err(|kind| Error::Gzip { kind, at: mark.position })?;
+        }
+        self.output.push(&output[done..])?;
+        if let Some(check) = checks.next() {
+            self.check.append(&check);
+        }
+        tools.byte_buffers.give(piece.filled.buffer);
+        Ok(())
+    }
+}

@@ -1,0 +1,72 @@
+//! What workers take for a task and give back: buffers, decoders, the sign to stop.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
+
+use crate::gzip::GzipDecoder;
+use crate::inflate::{Inflater, Speed, Unit, new_buffer};
+
+/// What workers work with, beside the state.
+#[derive(Debug)]
+pub(super) struct Tools {
+    pub(super) byte_buffers: Pool<Box<[u8]>>,
+    pub(super) unit_buffers: Pool<Box<[u16]>>,
+    pub(super) units: Pool<Vec<u8>>,
+    pub(super) decoders: Pool<Box<Decoders>>,
+    /// Set when nothing is wanted any more.
+    pub(super) is_stopped: AtomicBool,
+    /// Bytes of buffers that one speculation may fill.
+    pub(super) max_len: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Decoders {
+    pub(super) marked: Inflater<u16>,
+    pub(super) plain: GzipDecoder,
+}
+
+impl Decoders {
+    pub(super) fn new() -> Self {
+        Self {
+            marked: Inflater::marked(Speed::Fast, 0, 0),
+            plain: GzipDecoder::unchecked(Speed::Fast),
+        }
+    }
+}
+
+impl Tools {
+    pub(super) const fn new(max_len: usize) -> Self {
+        Self {
+            byte_buffers: Pool::new(),
+            unit_buffers: Pool::new(),
+            units: Pool::new(),
+            decoders: Pool::new(),
+            is_stopped: AtomicBool::new(false),
+            max_len,
+        }
+    }
+}
+
+/// Buffers that are free, the last one used first: it may still be in the cache.
+#[derive(Debug)]
+pub(super) struct Pool<T>(Mutex<Vec<T>>);
+
+impl<T> Pool<T> {
+    pub(super) const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    pub(super) fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    pub(super) fn give(&self, item: T) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(item);
+    }
+}
+
+impl<U: Unit> Pool<Box<[U]>> {
+    pub(super) fn take_buffer(&self) -> Box<[U]> {
+        self.take().unwrap_or_else(new_buffer)
+    }
+}
