@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,14 @@ class Tool:
         done = subprocess.run([path, *rest], check=False, capture_output=True, text=True)
         lines = (done.stdout + done.stderr).splitlines()
         return next((line.strip() for line in lines if line.strip()), "unknown")
+
+
+def tocsin(command: str) -> Tool:
+    """Return tocsin as it is run by `command`, which has the gaps of `Tool.command`."""
+    words = shlex.split(command)
+    program = words[: words.index("ztoc")] if "ztoc" in words else words[:1]
+    work = "zTOC: checkpoints, CRC-32, file list, digests of spans and layer"
+    return Tool("tocsin", work, tuple(words), (*program, "--version"))
 
 
 PEERS = (
