@@ -34,7 +34,7 @@ from layer_files import corpus_layers
 from rotation import Measured
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 GOAL = goals.Goal("wall time of convert over that of the build of its layer", 1.1, at_most=True)
 _BUILD = "{python} -m tocsin ztoc build {layer} --threads {cpus} -o {out}"
@@ -80,7 +80,7 @@ def main() -> int:
 
 
 def alternate(
-    commands: dict[str, Sequence[str]], target: Path, *, cpus: int, rounds: int
+    commands: Mapping[str, Sequence[str]], target: Path, *, cpus: int, rounds: int
 ) -> dict[str, Measured]:
     """Run the commands in turns, `target` absent before each; one round more to warm up."""
     measure.pin(cpus)

@@ -35,8 +35,8 @@ def report_text(found: dict[str, dict[str, float]]) -> str:
     """Return the record as Markdown."""
     lines = [
         "## The whole indexer beside its parts, one core\n",
-        "CPU milliseconds in one process, the parts each run alone, in turns: inflate with CRC, tar",
-        "scan, the two digests side by side. Floor: their sum.\n",
+        "CPU milliseconds in one process, the parts each run alone, in turns: inflate with CRC,",
+        "tar scan, the two digests side by side. Floor: their sum.\n",
         f"| layer | MB | {' | '.join(_PARTS)} | floor | whole | floor / whole |",
         f"| --- | ---: |{' ---: |' * len(_PARTS)} ---: | ---: | ---: |",
     ]
