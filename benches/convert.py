@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 GOAL = goals.Goal("wall time of convert over that of the build of its layer", 1.1, at_most=True)
-_BUILD = "{python} -m tocsin ztoc build {layer} --threads {cpus} -o {out}"
 _CONVERT = ("{python}", "-m", "tocsin", "convert", "{layer}", "{out}")
 _SMALL_LAYERS = (4 << 20, 1 << 20, 50_000)  # uncompressed bytes
 
@@ -143,7 +142,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
     parser.add_argument("--cpus", type=int, default=2, help="CPUs to pin to (default: 2)")
     parser.add_argument(
-        "--tocsin", default=_BUILD, metavar="COMMAND", help=f"our build (default: {_BUILD})"
+        "--tocsin",
+        default=peers.BUILD,
+        metavar="COMMAND",
+        help=f"our build (default: {peers.BUILD})",
     )
     parser.add_argument("--python", default=sys.executable, help="interpreter that has tocsin")
     parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")

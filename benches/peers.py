@@ -21,6 +21,8 @@ _INDEXED_GZIP = (
     "file = indexed_gzip.IndexedGzipFile(sys.argv[1], spacing=4 << 20); "
     "file.build_full_index()"
 )
+# How `tocsin` is run unless told otherwise.
+BUILD = "{python} -m tocsin ztoc build {layer} --threads {cpus} -o {out}"
 _INFLATE = (
     "import sys, collections; from {module} as gzip; "
     "file = gzip.open(sys.argv[1]); buffer = bytearray(1 << 18); "
@@ -36,7 +38,7 @@ class Tool:
         name: what the tables call it.
         work: what it does, and so what it leaves out.
         command: its words; `{python}`, `{layer}`, `{out}` and `{cpus}` stand for the interpreter
-            of the environment measured, the layer, a file to write, and the number of CPUs.
+            of the environment measured, the layer, a file to write, and the number of threads.
         version: the words that make it say its version.
     """
 

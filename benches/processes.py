@@ -33,7 +33,6 @@ from layer_files import COMPRESSIBLE, LayerFile, corpus_layers
 from rotation import Contender, Measured, rotate
 
 START_UPS = 20
-_BUILD = "{python} -m tocsin ztoc build {layer} -o {out}"
 
 
 def main() -> int:
@@ -203,7 +202,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
     parser.add_argument("--cpus", type=int, default=1, help="CPUs to pin to (default: 1)")
     parser.add_argument(
-        "--tocsin", default=_BUILD, metavar="COMMAND", help=f"our command (default: {_BUILD})"
+        "--tocsin",
+        default=peers.BUILD,
+        metavar="COMMAND",
+        help=f"our command (default: {peers.BUILD})",
     )
     parser.add_argument(
         "--python",

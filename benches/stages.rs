@@ -8,6 +8,7 @@
 //! - `crc_ns_per_byte`, `scan_ns_per_byte`: what it says, of bytes that were just written;
 //! - `sha_pair_ns_per_compressed_byte`, `sha_single_ns_per_compressed_byte`: both digests side by side,
 //!   and one alone;
+//! - `feed_ns_per_compressed_byte`: copying what a caller pushes;
 //! - `probe_ns_per_compressed_bit`, `bits_per_probe`, `join_ns_per_range`: null where not measured.
 //!
 //! Bytes are uncompressed where the name does not say otherwise. Beside them: `ratio` (uncompressed over
@@ -195,7 +196,7 @@ fn measure(layer: &Layer) -> Value {
     let mut bytes = vec![0; CACHED_LEN];
     let per_byte = |len: usize| move |ns: f64| json!((len > 0).then(|| ns / len as f64));
 
-    let mut parts: [Part<'_>; 7] = [
+    let mut parts: [Part<'_>; 8] = [
         ("exact_ns_per_byte", {
             Box::new(|| assert_eq!(exact(black_box(compressed), &members), tar.len() as u64))
         }),
@@ -243,6 +244,11 @@ fn measure(layer: &Layer) -> Value {
                 black_box(hasher.finish_reset());
             })
         }),
+        ("feed_ns_per_compressed_byte", {
+            Box::new(|| {
+                compressed.chunks(CACHED_LEN).for_each(|piece| drop(black_box(piece.to_vec())))
+            })
+        }),
     ];
     let lens = [
         tar.len(),
@@ -250,6 +256,7 @@ fn measure(layer: &Layer) -> Value {
         units.len(),
         64 * tar.len().min(CACHED_LEN),
         tar.len(),
+        compressed.len(),
         compressed.len(),
         compressed.len(),
     ];

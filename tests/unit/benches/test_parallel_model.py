@@ -5,9 +5,10 @@ import pytest
 
 from parallel_model import IN_ORDER, STAGES, Costs, Design, simulate
 
+LONG = 256 << 20  # compressed bytes beside which beginning and end weigh little
 CORES = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
 ROOTFS = Costs(
-    compressed_size=256 << 20,
+    compressed_size=64 << 20,
     ratio=2.7,
     exact=1.0,
     marked=1.1,
@@ -83,6 +84,7 @@ def test_simulate_then_no_stage_in_order_is_faster_than_alone(costs, design, cor
 
 
 def test_simulate_when_there_are_more_cores_then_it_is_not_slower(costs, design):
+    costs = replace(costs, compressed_size=LONG)
     seconds = [simulate(costs, cores, design).seconds for cores in CORES]
     for fewer, more in itertools.pairwise(seconds):
         # Where ranges and gaps fall changes with the number of cores, and with it the odd wait.
@@ -105,7 +107,16 @@ def test_simulate_when_span_digests_are_made_apart_then_the_limit_is_lifted():
 
 def test_simulate_when_markers_cost_nothing_more_and_nothing_is_in_order_then_cores_add_up():
     free = replace(
-        ROOTFS, marked=1.01, resolve=0, crc=0, scan=0, hash_both=0, probe=0, join=0, feed=0
+        ROOTFS,
+        compressed_size=LONG,
+        marked=1.01,
+        resolve=0,
+        crc=0,
+        scan=0,
+        hash_both=0,
+        probe=0,
+        join=0,
+        feed=0,
     )
     one, eight = simulate(free, 1), simulate(free, 8, Design(most_gap=1))
     assert one.seconds / eight.seconds == pytest.approx(8, rel=0.05)
