@@ -190,9 +190,35 @@ def report_text(
     if missing:
         values = ", ".join(f"{name} {value:g}" for name, value in missing.items())
         lines.append(f"\nAssumed, not measured: {values}.")
+    lines += ["", *cost_table(layers)]
     for cores in ASKED:
         lines += ["", *limit_lines(cores, layers, costs, found)]
     return "\n".join(lines) + "\n"
+
+
+def cost_table(layers: dict[str, dict[str, Any]]) -> list[str]:
+    """Return what each stage costs, in nanoseconds and cycles."""
+    lines = [
+        "## What the stages cost\n",
+        "Nanoseconds, and in brackets cycles of one core.\n",
+        f"| cost | {' | '.join(layers)} |",
+        f"| --- |{' ---: |' * len(layers)}",
+    ]
+    for name in _NAMES.values():
+        if "_ns_per_" not in name:
+            continue
+        cells = []
+        for figures in layers.values():
+            value, clock = figures.get(name), figures.get("cycles_per_ns")
+            cycles = f" ({value * clock:.2f})" if value is not None and clock else ""
+            cells.append("-" if value is None else f"{value:.3f}{cycles}")
+        lines.append(
+            f"| {name.replace('_ns_per_', ', a ').replace('_', ' ')} | {' | '.join(cells)} |"
+        )
+    for name in ("ratio", "last_marker_share"):
+        cells = [f"{figures[name]:.2f}" if name in figures else "-" for figures in layers.values()]
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+    return lines
 
 
 def measured_rates(figures: dict[str, Any]) -> dict[int, float]:

@@ -14,7 +14,8 @@
 //! Bytes are uncompressed where the name does not say otherwise. Beside them: `ratio` (uncompressed over
 //! compressed), `marked_share` (of a range's output that comes out wide, and so must be resolved),
 //! `last_marker_share` (of a range's output, up to its last marker: the rest need not have been wide),
-//! and `measured_ns`, wall time of the whole indexer by number of threads.
+//! and `measured_ns`, wall time of the whole indexer by number of threads. For all layers:
+//! `cycles_per_ns`.
 #![allow(clippy::cast_possible_truncation, reason = "64-bit machines; units that are bytes")]
 #![allow(clippy::cast_precision_loss, reason = "sizes of layers")]
 #![allow(clippy::print_stdout, reason = "benches report there")]
@@ -26,6 +27,8 @@ mod rounds;
 use std::hint::black_box;
 use std::time::Instant;
 
+use criterion::measurement::Measurement;
+use measurement::CpuTime;
 use rounds::{Layer, Part};
 use serde_json::{Map, Value, json};
 use tocsin_core::checkpoint::WINDOW_LEN;
@@ -246,7 +249,7 @@ fn measure(layer: &Layer) -> Value {
         }),
         ("feed_ns_per_compressed_byte", {
             Box::new(|| {
-                compressed.chunks(CACHED_LEN).for_each(|piece| drop(black_box(piece.to_vec())))
+                compressed.chunks(CACHED_LEN).for_each(|piece| drop(black_box(piece.to_vec())));
             })
         }),
     ];
@@ -282,12 +285,29 @@ fn measure(layer: &Layer) -> Value {
     Value::Object(found)
 }
 
+/// The clock, by a chain of multiplications that wait for each other: 3 cycles each on every x86-64 core
+/// and on most of aarch64 since 2010.
+fn cycles_per_ns() -> f64 {
+    const COUNT: u64 = 1 << 26;
+    let mut value = black_box(3_u64);
+    let start = CpuTime.start();
+    for _ in 0..COUNT {
+        value = value.wrapping_mul(value);
+    }
+    black_box(value);
+    (3 * COUNT) as f64 / CpuTime.to_f64(&CpuTime.end(start))
+}
+
 fn main() {
     let mut found = Map::new();
     for layer in rounds::layers() {
         let measured = measure(&layer);
         println!("{} {measured:#}", layer.name);
         found.insert(layer.name, measured);
+    }
+    if !found.is_empty() {
+        let clock = (0..3).map(|_| cycles_per_ns()).fold(0.0, f64::max);
+        found.insert("cycles_per_ns".to_owned(), json!(clock));
     }
     rounds::save("stages", &Value::Object(found));
 }
