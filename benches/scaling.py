@@ -140,25 +140,21 @@ def rate(costs: Costs, outcome: Outcome) -> float:
     return costs.compressed_size * costs.ratio / outcome.seconds / 1e6
 
 
-def changes(figures: dict[str, Any]) -> list[Change]:
+def changes() -> list[Change]:
     """Return what could be done."""
     design = Design()
     dense = replace(design, first_gap=0, most_gap=0)
-    found = [
+    return [
         Change("digests of spans by any core, the layer's alone in order", {}, _apart(design)),
         Change("no gap between ranges", {}, dense),
         Change("both of these", {}, _apart(dense)),
-        Change("a gap of one unit at most", {}, replace(design, most_gap=1)),
-        Change("twice as much in work at once", {}, replace(design, ahead_units=16)),
+        Change("a gap of one unit at most", {}, replace(design, first_gap=1, most_gap=1)),
+        Change("twice as much fed ahead", {}, replace(design, ahead=2)),
+        Change("twice as many pieces joined ahead", {}, replace(design, most_pieces=64)),
         Change("ranges half as long", {}, replace(design, range_units=design.range_units // 2)),
         Change("markers resolved in no time", {"resolve": 0.0}, design),
+        Change("no digests at all, no gap", {"hash_both": 0.0, "hash_one": 0.0}, dense),
     ]
-    last = figures.get("last_marker_share")
-    if last is not None:
-        name = "back to bytes after a range's last marker"
-        found.append(Change(name, {"marked_share": float(last)}, design))
-    found.append(Change("no digests at all, no gap", {"hash_both": 0.0, "hash_one": 0.0}, dense))
-    return found
 
 
 def _apart(design: Design) -> Design:
@@ -215,8 +211,9 @@ def cost_table(layers: dict[str, dict[str, Any]]) -> list[str]:
         lines.append(
             f"| {name.replace('_ns_per_', ', a ').replace('_', ' ')} | {' | '.join(cells)} |"
         )
-    for name in ("ratio", "last_marker_share"):
-        cells = [f"{figures[name]:.2f}" if name in figures else "-" for figures in layers.values()]
+    for name in ("ratio", "marked_share"):
+        values = [figures.get(name) for figures in layers.values()]
+        cells = ["-" if value is None else f"{value:.2f}" for value in values]
         lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
     return lines
 
@@ -248,7 +245,7 @@ def limit_lines(
             f"| {layer} | {_LIMITS[outcome.limit()]} | {' | '.join(loads)} "
             f"| {outcome.peak_size / 2**20:.0f} |"
         )
-        for change in changes(layers[layer]):
+        for change in changes():
             changed = simulate(replace(costs[layer], **change.costs), cores, change.design)
             gain = outcome.seconds / changed.seconds
             cell = f"x {gain:.2f}, then {changed.limit()}"

@@ -12,8 +12,8 @@
 //! - `probe_ns_per_compressed_bit`, `bits_per_probe`, `join_ns_per_range`: null where not measured.
 //!
 //! Bytes are uncompressed where the name does not say otherwise. Beside them: `ratio` (uncompressed over
-//! compressed), `marked_share` (of a range's output that comes out wide, and so must be resolved),
-//! `last_marker_share` (of a range's output, up to its last marker: the rest need not have been wide),
+//! compressed), `marked_share` (of a range's output, what comes before a window without markers: the rest
+//! is decoded exactly),
 //! and `measured_ns`, wall time of the whole indexer by number of threads. For all layers:
 //! `cycles_per_ns`.
 #![allow(clippy::cast_possible_truncation, reason = "64-bit machines; units that are bytes")]
@@ -156,7 +156,7 @@ fn resolve_table() -> Vec<u8> {
     table
 }
 
-/// The output of some ranges, and how much of a range lies before the end of its last marker.
+/// The output of some ranges, and the share of it that lies before a window without markers.
 fn sample(layer: &[u8], ranges: &[Range]) -> (Vec<u16>, f64) {
     let some: Vec<_> = ranges.iter().copied().step_by((ranges.len() / 16).max(1)).collect();
     let (mut units, mut lens, mut marked_lens) =
@@ -168,7 +168,8 @@ fn sample(layer: &[u8], ranges: &[Range]) -> (Vec<u16>, f64) {
         lens[index] += piece.len();
         units.extend_from_slice(piece);
     });
-    let share = marked_lens.iter().sum::<usize>() as f64 / units.len().max(1) as f64;
+    let until_clean = marked_lens.iter().zip(&lens).map(|(len, all)| (len + WINDOW_LEN).min(*all));
+    let share = until_clean.sum::<usize>() as f64 / units.len().max(1) as f64;
     (units, share)
 }
 
@@ -194,7 +195,7 @@ fn measure(layer: &Layer) -> Value {
         marked(compressed, &ranges, |_, units| len += units.len());
         len
     };
-    let (units, last_marker_share) = sample(compressed, &ranges);
+    let (units, marked_share) = sample(compressed, &ranges);
     let table = resolve_table();
     let mut bytes = vec![0; CACHED_LEN];
     let per_byte = |len: usize| move |ns: f64| json!((len > 0).then(|| ns / len as f64));
@@ -275,8 +276,7 @@ fn measure(layer: &Layer) -> Value {
     found.insert("bytes".to_owned(), json!(tar.len()));
     found.insert("compressed_bytes".to_owned(), json!(compressed.len()));
     found.insert("ratio".to_owned(), json!(tar.len() as f64 / compressed.len() as f64));
-    found.insert("marked_share".to_owned(), json!(1.0));
-    found.insert("last_marker_share".to_owned(), json!(last_marker_share));
+    found.insert("marked_share".to_owned(), json!(marked_share));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let measured: Map<_, _> = (1..=cores)
         .map(|threads| (threads.to_string(), json!(whole(compressed, threads))))

@@ -24,9 +24,10 @@ ROOTFS = Costs(
 )
 LAYERS = {
     "rootfs": ROOTFS,
-    "text": replace(ROOTFS, ratio=4.9, exact=0.5, marked=0.6, resolve=0.5),
+    "text": replace(ROOTFS, ratio=4.9, exact=0.5, marked=0.6, resolve=0.5, marked_share=0.9),
     "packed": replace(ROOTFS, ratio=1.01, exact=0.4, marked=0.45),
 }
+UNIT = Design().unit_size
 DESIGNS = {
     "usual": Design(),
     "no gap": Design(first_gap=0, most_gap=0),
@@ -85,11 +86,12 @@ def test_simulate_then_no_stage_in_order_is_faster_than_alone(costs, design, cor
 
 def test_simulate_when_there_are_more_cores_then_it_is_not_slower(costs, design):
     costs = replace(costs, compressed_size=LONG)
-    seconds = [simulate(costs, cores, design).seconds for cores in CORES]
+    # With many cores a gap is learned long after it was claimed, and may be wrong by then.
+    few = len(CORES) if design.most_gap == 0 else CORES.index(8) + 1
+    seconds = [simulate(costs, cores, design).seconds for cores in CORES[:few]]
     for fewer, more in itertools.pairwise(seconds):
-        # Where ranges and gaps fall changes with the number of cores, and with it the odd wait.
-        assert more <= fewer * 1.1
-    assert seconds[-1] < seconds[0]
+        assert more <= fewer * 1.02
+    assert seconds[-1] < seconds[0] / 1.5
 
 
 def test_simulate_when_hashing_takes_longest_then_it_limits_and_is_always_busy():
@@ -118,15 +120,18 @@ def test_simulate_when_markers_cost_nothing_more_and_nothing_is_in_order_then_co
         join=0,
         feed=0,
     )
-    one, eight = simulate(free, 1), simulate(free, 8, Design(most_gap=1))
+    one, eight = simulate(free, 1), simulate(free, 8, Design(first_gap=1, most_gap=1))
     assert one.seconds / eight.seconds == pytest.approx(8, rel=0.05)
 
 
-def test_simulate_then_what_is_held_is_bounded_by_what_may_be_in_work(costs, design):
+def test_simulate_then_what_is_held_is_bounded_whatever_the_size_of_the_layer(costs, design):
     for cores in CORES:
         outcome = simulate(costs, cores, design)
-        unit = design.unit_size * (1 + 2 * costs.ratio)
-        assert 0 < outcome.peak_size <= design.most_ahead(cores) * unit * 1.01
+        fed = design.most_fed(cores) + design.hash_units
+        ranges = (cores + 1) * design.range_units
+        joined = design.most_pieces * design.piece_size + design.range_units * UNIT * costs.ratio
+        bound = fed * UNIT + 2 * ranges * UNIT * costs.ratio + 2 * joined
+        assert 0 < outcome.peak_size <= bound
 
 
 def test_simulate_when_a_layer_is_shorter_than_a_range_then_it_is_decoded_all_the_same(design):
