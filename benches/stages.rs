@@ -9,13 +9,12 @@
 //! - `sha_pair_ns_per_compressed_byte`, `sha_single_ns_per_compressed_byte`: both digests side by side,
 //!   and one alone;
 //! - `feed_ns_per_compressed_byte`: copying what a caller pushes;
-//! - `probe_ns_per_compressed_bit`, `bits_per_probe`, `join_ns_per_range`: null where not measured.
+//! - `probe_ns_per_compressed_bit`, `join_ns_per_range`: null where not measured.
 //!
 //! Bytes are uncompressed where the name does not say otherwise. Beside them: `ratio` (uncompressed over
-//! compressed), `marked_share` (of a range's output, what comes before a window without markers: the rest
-//! is decoded exactly),
-//! and `measured_ns`, wall time of the whole indexer by number of threads. For all layers:
-//! `cycles_per_ns`.
+//! compressed), `bits_per_probe` (from where a range begins to its first block), `marked_share` (of a
+//! range's output, what comes before a window without markers: the rest is decoded exactly), and
+//! `measured_ns`, wall time of the whole indexer by number of threads. For all layers: `cycles_per_ns`.
 #![allow(clippy::cast_possible_truncation, reason = "64-bit machines; units that are bytes")]
 #![allow(clippy::cast_precision_loss, reason = "sizes of layers")]
 #![allow(clippy::print_stdout, reason = "benches report there")]
@@ -60,29 +59,44 @@ struct Member {
     end: usize,
 }
 
-/// Cuts each member at the first block that starts in each `RANGE_LEN`.
-fn survey(layer: &[u8]) -> (Vec<Member>, Vec<Range>) {
+/// What a look through the whole layer finds.
+#[derive(Debug, Default)]
+struct Survey {
+    members: Vec<Member>,
+    ranges: Vec<Range>,
+    /// Bits from each multiple of `RANGE_LEN` to the block that is found there.
+    probed: Vec<u64>,
+}
+
+/// Cuts each member at the first block at or behind each multiple of `RANGE_LEN`.
+fn survey(layer: &[u8]) -> Survey {
     const TRAILER_LEN: usize = 8;
+    const RANGE_BITS: u64 = 8 * RANGE_LEN;
     let mut decoder = GzipDecoder::new(Speed::Fast);
-    let (mut input, mut members, mut ranges) = (layer, Vec::new(), Vec::new());
-    let (mut member, mut start) = (None, 0);
+    let (mut input, mut survey) = (layer, Survey::default());
+    let (mut member, mut range) = (None, None);
+    let mut due = RANGE_BITS;
     loop {
         let event = decoder.step(&mut input).unwrap();
         let at = decoder.position().0;
         match event {
-            Event::NeedInput => return (members, ranges),
+            Event::NeedInput => return survey,
             Event::Output => decoder.take_output(|_| ()),
             Event::Candidate => {
                 if member.is_none() {
-                    (member, start) = (Some((at / 8) as usize), at);
-                } else if at - start >= 8 * RANGE_LEN {
-                    ranges.push(Range { start, end: at });
-                    start = at;
+                    member = Some((at / 8) as usize);
+                }
+                if at >= due {
+                    survey.probed.push(at - due);
+                    survey.ranges.extend(range.map(|start| Range { start, end: at }));
+                    range = Some(at);
+                    due = (at / RANGE_BITS + 1) * RANGE_BITS;
                 }
             }
             Event::MemberEnd => {
                 let end = (at / 8) as usize - TRAILER_LEN;
-                members.push(Member { start: member.take().unwrap(), end });
+                survey.members.push(Member { start: member.take().unwrap(), end });
+                range = None;
             }
         }
     }
@@ -188,7 +202,7 @@ fn whole(layer: &[u8], threads: usize) -> f64 {
 
 fn measure(layer: &Layer) -> Value {
     let (compressed, tar) = (&layer.compressed[..], &layer.tar[..]);
-    let (members, ranges) = survey(compressed);
+    let Survey { members, ranges, probed } = survey(compressed);
     // A layer of members that are shorter than a range has none.
     let marked_len = {
         let mut len = 0;
@@ -270,9 +284,12 @@ fn measure(layer: &Layer) -> Value {
         found.insert((*name).to_owned(), per_byte(len)(ns));
     }
     drop(parts);
-    for unknown in ["probe_ns_per_compressed_bit", "bits_per_probe", "join_ns_per_range"] {
+    for unknown in ["probe_ns_per_compressed_bit", "join_ns_per_range"] {
         found.insert(unknown.to_owned(), Value::Null);
     }
+    let bits_per_probe = probed.iter().sum::<u64>() as f64 / probed.len() as f64;
+    found
+        .insert("bits_per_probe".to_owned(), json!((!probed.is_empty()).then_some(bits_per_probe)));
     found.insert("bytes".to_owned(), json!(tar.len()));
     found.insert("compressed_bytes".to_owned(), json!(compressed.len()));
     found.insert("ratio".to_owned(), json!(tar.len() as f64 / compressed.len() as f64));
