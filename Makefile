@@ -79,10 +79,14 @@ bench: dev ## Measure beside the peers: CORPUS_SIZE=full for real figures, recor
 	@rm -rf target/criterion
 	@TOCSIN_CORPUS=$(abspath $(CORPUS)) cargo bench --quiet --package tocsin-core --benches
 	@$(PYTHON) benches/rooms_report.py
+	@$(PYTHON) benches/parts_report.py
 	@TOCSIN_CORPUS=$(abspath $(CORPUS)) $(PYTHON) -m pytest -q benches --benchmark-only \
 		--benchmark-timer=time.process_time --benchmark-json=.build/journeys.json
 	@$(PYTHON) benches/journeys_report.py .build/journeys.json
 	@$(PYTHON) benches/processes.py --corpus $(CORPUS)
+	@$(PYTHON) benches/threads.py --corpus $(CORPUS)
+	@$(PYTHON) benches/convert.py --corpus $(CORPUS)
+	@$(PYTHON) benches/scaling.py
 	@$(PYTHON) benches/memory.py
 	@if command -v docker-registry skopeo >/dev/null; then $(PYTHON) benches/registry.py --layer-gib 3 \
 		&& $(PYTHON) benches/reading.py --corpus $(CORPUS); \

@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ import tools
 
 SMALL_SIZE = 12 << 20  # bytes of files in a small layer
 FULL_LOG_SIZE = 120_000_000
+GO_PROGRAMS = ("gocompress", "gopgzip")  # folders beside this file
 
 _HERE = Path(__file__).resolve().parent
 
@@ -66,13 +68,16 @@ class Compressor:
 
 
 def compressors(out: Path) -> tuple[Compressor, ...]:
-    """Return the five compressors; Go's stands in the folder `out`, where this script builds it."""
+    """Return the seven compressors; those in Go stand in `out`, where this script builds them."""
+    gocompress, gopgzip = (os.fspath(out / "bin" / name) for name in GO_PROGRAMS)
     return (
         Compressor("gzip", "gzip", ("-6", "-n", "-c")),
         Compressor("pigz", "pigz", ("-6", "-n", "-p", "1", "-c")),
         Compressor("igzip", "igzip", ("-2", "-n", "-c")),
         Compressor("bgzip", "bgzip", ("-c",)),
-        Compressor("go", os.fspath(out / "bin" / "gocompress")),
+        Compressor("go", gocompress),
+        Compressor("pgzip", gopgzip),
+        Compressor("stored", gocompress, ("-level", "0")),
     )
 
 
@@ -172,7 +177,8 @@ def make_corpus(size: str, out: Path, *, install: bool = False) -> None:
         if install:
             tools.install([*programs, "go"])
         tools.require(programs)
-        _build_gocompress(out / "bin" / "gocompress")
+        for program in GO_PROGRAMS:
+            _build_go(out / "bin" / program)
         layers = small_layers() if size == "small" else full_layers(out / "parts")
         description["tools"] = {name: tools.version(name) for name in programs}
         description["tools"]["go"] = tools.version("go", "version")
@@ -294,16 +300,20 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _build_gocompress(target: Path) -> None:
+def _build_go(target: Path) -> None:
+    """Build the Go program of that name, if it can be: one of them needs a module from afar."""
     if tools.find("go") is None:
-        print(f"go: skipped: not on this machine ({tools.package('go')})", file=sys.stderr)
+        print(f"{target.name}: skipped: no go here ({tools.package('go')})", file=sys.stderr)
         return
-    _made(
-        target,
-        lambda path: tools.run(
-            "go", "build", "-trimpath", "-o", path, ".", cwd=_HERE / "gocompress"
-        ),
-    )
+    try:
+        _made(
+            target,
+            lambda path: tools.run(
+                "go", "build", "-trimpath", "-o", path, ".", cwd=_HERE / target.name
+            ),
+        )
+    except subprocess.CalledProcessError as error:
+        print(f"{target.name}: skipped: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

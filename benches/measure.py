@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _RECORD = Path(__file__).resolve().parent / "record"
+_CPUS = sorted(os.sched_getaffinity(0))  # before anything is pinned
 
 
 class CommandFailedError(Exception):
@@ -75,14 +76,13 @@ def run(command: Sequence[str]) -> Cost:
 
 
 def pin(count: int) -> None:
-    """Pin this process, and so its children, to `count` CPUs: the last ones it may use.
+    """Pin this process, and so its children, to `count` CPUs: the last of those it began with.
 
     The first CPU is left free where it can be, since it serves most interrupts.
     """
-    cpus = sorted(os.sched_getaffinity(0))
-    if count > len(cpus):
-        raise SystemExit(f"wanted {count} CPUs, this process may use {len(cpus)}")
-    os.sched_setaffinity(0, cpus[-count:])
+    if count > len(_CPUS):
+        raise SystemExit(f"wanted {count} CPUs, this process may use {len(_CPUS)}")
+    os.sched_setaffinity(0, _CPUS[-count:])
 
 
 def floor() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ _INDEXED_GZIP = (
     "file = indexed_gzip.IndexedGzipFile(sys.argv[1], spacing=4 << 20); "
     "file.build_full_index()"
 )
+# How `tocsin` is run unless told otherwise.
+BUILD = "{python} -m tocsin ztoc build {layer} --threads {cpus} -o {out}"
 _INFLATE = (
     "import sys, collections; from {module} as gzip; "
     "file = gzip.open(sys.argv[1]); buffer = bytearray(1 << 18); "
@@ -35,7 +38,7 @@ class Tool:
         name: what the tables call it.
         work: what it does, and so what it leaves out.
         command: its words; `{python}`, `{layer}`, `{out}` and `{cpus}` stand for the interpreter
-            of the environment measured, the layer, a file to write, and the number of CPUs.
+            of the environment measured, the layer, a file to write, and the number of threads.
         version: the words that make it say its version.
     """
 
@@ -59,6 +62,14 @@ class Tool:
         done = subprocess.run([path, *rest], check=False, capture_output=True, text=True)
         lines = (done.stdout + done.stderr).splitlines()
         return next((line.strip() for line in lines if line.strip()), "unknown")
+
+
+def tocsin(command: str) -> Tool:
+    """Return tocsin as it is run by `command`, which has the gaps of `Tool.command`."""
+    words = shlex.split(command)
+    program = words[: words.index("ztoc")] if "ztoc" in words else words[:1]
+    work = "zTOC: checkpoints, CRC-32, file list, digests of spans and layer"
+    return Tool("tocsin", work, tuple(words), (*program, "--version"))
 
 
 PEERS = (

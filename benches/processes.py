@@ -21,51 +21,18 @@ Last comes what starting up costs: ``tocsin --help`` against ``python -c pass``.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import shlex
 import statistics
 import sys
-import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import measure
 import peers
+from layer_files import COMPRESSIBLE, LayerFile, corpus_layers
+from rotation import Contender, Measured, rotate
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-COMPRESSIBLE = ("rootfs", "ml", "node", "text")
 START_UPS = 20
-_BUILD = "{python} -m tocsin ztoc build {layer} -o {out}"
-
-
-@dataclass
-class Measured:
-    """All counted rounds of one tool on one layer."""
-
-    costs: list[measure.Cost] = field(default_factory=list)
-    index_size: int = 0  # bytes written; 0 for tools that only read
-
-    def median(self, figure: Callable[[measure.Cost], float]) -> float:
-        """Return the median of one figure of a round over the rounds."""
-        return statistics.median(map(figure, self.costs))
-
-    def times(self, ours: Measured) -> float:
-        """Return how many times our CPU time this tool needs: the median over the rounds."""
-        pairs = zip(self.costs, ours.costs, strict=True)
-        return statistics.median(theirs.cpu / our.cpu for theirs, our in pairs)
-
-
-@dataclass(frozen=True)
-class LayerFile:
-    """One compressed layer of a corpus."""
-
-    name: str
-    path: Path
-    size: int  # uncompressed, in bytes
 
 
 def main() -> int:
@@ -73,17 +40,8 @@ def main() -> int:
     args = _arguments()
     if args.install:
         peers.install(args.python)
-    words = shlex.split(args.tocsin)
-    program = words[: words.index("ztoc")] if "ztoc" in words else words[:1]
-    tocsin = peers.Tool(
-        "tocsin",
-        "zTOC: checkpoints, CRC-32, file list, digests of spans and layer",
-        tuple(words),
-        (*program, "--version"),
-    )
+    tocsin = peers.tocsin(args.tocsin)
     cpus = args.cpus
-    # Before anything is measured: the launcher's children inherit its CPUs.
-    measure.pin(cpus)
     layers = corpus_layers(args.corpus, args.compressor)
 
     present: list[peers.Tool] = []
@@ -99,12 +57,13 @@ def main() -> int:
 
     results: dict[str, dict[str, Measured]] = {}
     for layer in layers:
+        contenders = [Contender(tool.name, tool, threads=cpus, cpus=cpus) for tool in present]
         results[layer.name] = rotate(
-            layer, present, args.python, cpus=cpus, rounds=args.rounds, skipped=skipped
+            layer, contenders, args.python, rounds=args.rounds, skipped=skipped
         )
         print("\n".join(layer_table(layer, results[layer.name])), flush=True)
 
-    start_up = start_up_cost([*program, "--help"], args.python, skipped)
+    start_up = start_up_cost([*tocsin.version[:-1], "--help"], args.python, skipped)
     means = geometric_means(results)
     figures: dict[str, Any] = {
         "machine": measure.machine(),
@@ -134,57 +93,6 @@ def main() -> int:
     if not args.no_record:
         print(f"recorded in {measure.record(name, figures, report, folder=args.record)}")
     return 0 if all("tocsin" in rows for rows in results.values()) else 1
-
-
-def corpus_layers(corpus: Path, compressor: str) -> list[LayerFile]:
-    """Return the corpus's layers that this compressor wrote, read once so that they are cached."""
-    layers = []
-    for name, description in _description(corpus)["layers"].items():
-        path = corpus / f"{name}.{compressor}.gz"
-        if "compressed" not in description:  # a pathological layer, which exists only once
-            path = corpus / f"{name}.gz"
-        if path.exists():
-            with path.open("rb") as file:
-                while file.read(1 << 20):
-                    pass
-            layers.append(LayerFile(name, path, description["bytes"]))
-    if not layers:
-        raise SystemExit(f"{corpus}: no layer compressed by {compressor}")
-    return layers
-
-
-def rotate(
-    layer: LayerFile,
-    tools: list[peers.Tool],
-    python: str,
-    *,
-    cpus: int,
-    rounds: int,
-    skipped: list[str],
-) -> dict[str, Measured]:
-    """Run every tool on `layer`, one after the other, `rounds` times after one to warm up.
-
-    A tool that fails is dropped with its rounds, and why is added to `skipped`.
-    """
-    rows = {tool.name: Measured() for tool in tools}
-    with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as folder:
-        for place in range(rounds + 1):
-            for tool in tools:
-                if tool.name not in rows:
-                    continue
-                out = Path(folder, "index")
-                out.unlink(missing_ok=True)
-                words = tool.words(python, layer=os.fspath(layer.path), out=str(out), cpus=cpus)
-                try:
-                    cost = measure.run(words)
-                except measure.CommandFailedError as error:
-                    skipped.append(f"{tool.name} on {layer.name}: {error}")
-                    del rows[tool.name]
-                    continue
-                if place > 0:
-                    rows[tool.name].costs.append(cost)
-                    rows[tool.name].index_size = out.stat().st_size if out.exists() else 0
-    return rows
 
 
 def start_up_cost(words: list[str], python: str, skipped: list[str]) -> dict[str, float]:
@@ -231,7 +139,7 @@ def layer_table(layer: LayerFile, rows: dict[str, Measured]) -> list[str]:
     ours = rows.get("tocsin")
     for name, row in rows.items():
         cpu = row.median(lambda cost: cost.cpu)
-        spread = (max(c.cpu for c in row.costs) - min(c.cpu for c in row.costs)) / cpu
+        spread = row.spread(lambda cost: cost.cpu)
         lines.append(
             f"| {name} | {cpu:.3f} | {spread:.0%} | {row.median(lambda cost: cost.wall):.3f} "
             f"| {layer.size / 1e6 / cpu:.0f} | {f'{row.times(ours):.2f}' if ours else '-'} "
@@ -285,16 +193,6 @@ def report_text(
     return "\n".join(lines) + "\n"
 
 
-def _description(corpus: Path) -> dict[str, Any]:
-    try:
-        description: dict[str, Any] = json.loads((corpus / "corpus.json").read_text("utf-8"))
-    except OSError as error:
-        raise SystemExit(f"{corpus}: no corpus here, see corpus.py: {error}") from error
-    if "layers" not in description:
-        raise SystemExit(f"{corpus}: not finished, run corpus.py again")
-    return description
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Measure tocsin and its peers as whole processes, layer by layer."
@@ -304,7 +202,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
     parser.add_argument("--cpus", type=int, default=1, help="CPUs to pin to (default: 1)")
     parser.add_argument(
-        "--tocsin", default=_BUILD, metavar="COMMAND", help=f"our command (default: {_BUILD})"
+        "--tocsin",
+        default=peers.BUILD,
+        metavar="COMMAND",
+        help=f"our command (default: {peers.BUILD})",
     )
     parser.add_argument(
         "--python",

@@ -15,15 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import tocsin
-from tocsin.model.descriptor import Descriptor
-from tocsin.model.go_json import encode
-from tocsin.model.manifest import Manifest
-from tocsin.model.media_types import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST
-from tocsin.stores.layout import OciLayout
+from images import write_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pytest_benchmark.fixture import BenchmarkFixture
 
 LAYERS = ("rootfs", "ml", "node", "text", "packed")
@@ -114,19 +108,7 @@ def image(tmp_path: Path) -> str:
     paths = [path for name in LAYERS if (path := CORPUS / f"{name}.go.gz").exists()]
     if not paths:
         pytest.skip(f"{CORPUS} has no layers")
-    config = encode({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers"}})
-    with OciLayout(tmp_path / "image", write=True) as layout:
-        layers = tuple(layout.put_blob(_pieces(path), media_type=OCI_LAYER_GZIP) for path in paths)
-        layout.put_blob(config)
-        manifest = Manifest(Descriptor.of(config, OCI_CONFIG), layers, media_type=OCI_MANIFEST)
-        layout.put_manifest(manifest.to_json(), OCI_MANIFEST, tag="all")
-    return f"oci:{tmp_path / 'image'}:all"
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            yield piece
+    return write_image(tmp_path / "image", paths, tag="all")
 
 
 @pytest.mark.benchmark(group="image")

@@ -1,0 +1,171 @@
+"""Measure ``tocsin convert`` of an image with one dominant layer, beside the build of that layer.
+
+::
+
+    python benches/corpus.py --size full --out DIR
+    TMPDIR=/dev/shm python benches/convert.py --corpus DIR
+
+The image has the layer and some small ones, as images have, and goes from one layout to another of
+the same file system. Wall times of whole processes, in turns: ``ztoc build`` of the layer with two
+threads, then ``convert`` with whatever it does by itself, both on the same CPUs. What conversion
+takes beyond the build is what is not yet done side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import sys
+import tarfile
+import tempfile
+from dataclasses import asdict
+from io import BytesIO
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import goals
+import measure
+import peers
+import seeded
+from images import write_image
+from layer_files import corpus_layers
+from rotation import Measured
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+GOAL = goals.Goal("wall time of convert over that of the build of its layer", 1.1, at_most=True)
+# Small layers get no zTOC, as usual; the limit is lower, so that a small corpus can be tried.
+_CONVERT = (
+    "{python}",
+    "-m",
+    "tocsin",
+    "convert",
+    "{layer}",
+    "{out}",
+    "--min-layer-size",
+    "2000000",
+)
+_SMALL_LAYERS = (4 << 20, 1 << 20, 50_000)  # uncompressed bytes
+
+
+def main() -> int:
+    """Run the command line; return 0, or 1 when a command failed."""
+    args = _arguments()
+    build = peers.tocsin(args.tocsin)
+    convert = peers.Tool("convert", "", _CONVERT, ())
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as name:
+        folder = Path(name)
+        for layer in corpus_layers(args.corpus, args.compressor):
+            if layer.name not in args.layers:
+                continue
+            layer.read_once()
+            source = folder / layer.name
+            image = write_image(source, [layer.path, *_small_layers(folder)], tag="plain")
+            target = folder / "converted"
+            commands = {
+                "build": build.words(
+                    args.python, layer=str(layer.path), out=str(folder / "ztoc"), cpus=args.cpus
+                ),
+                "convert": convert.words(args.python, layer=image, out=f"oci:{target}:soci"),
+            }
+            try:
+                found[layer.name] = alternate(commands, target, cpus=args.cpus, rounds=args.rounds)
+            except measure.CommandFailedError as error:
+                print(f"convert: {layer.name}: {error}", file=sys.stderr)
+                return 1
+            shutil.rmtree(source)
+    report = report_text(args, found)
+    print(report)
+    if not args.no_record:
+        figures = {
+            "machine": measure.machine(),
+            "layers": {
+                layer: {what: [asdict(cost) for cost in row.costs] for what, row in rows.items()}
+                for layer, rows in found.items()
+            },
+        }
+        print(f"recorded in {measure.record('convert', figures, report, folder=args.record)}")
+    return 0
+
+
+def alternate(
+    commands: Mapping[str, Sequence[str]], target: Path, *, cpus: int, rounds: int
+) -> dict[str, Measured]:
+    """Run the commands in turns, `target` absent before each; one round more to warm up."""
+    measure.pin(cpus)
+    rows = {name: Measured() for name in commands}
+    for place in range(rounds + 1):
+        for name, words in commands.items():
+            shutil.rmtree(target, ignore_errors=True)
+            cost = measure.run(words)
+            if place > 0:
+                rows[name].costs.append(cost)
+    return rows
+
+
+def report_text(args: argparse.Namespace, found: dict[str, dict[str, Measured]]) -> str:
+    """Return the record as Markdown."""
+    wall = attrgetter("wall")
+    lines = [
+        "# Converting an image with one dominant layer\n",
+        f"`convert.py --compressor {args.compressor} --cpus {args.cpus} --rounds {args.rounds}`\n",
+        "Wall seconds of whole processes; medians, the ratio of those in the same round.\n",
+        f"- build: `{args.tocsin}`",
+        f"- convert: `{peers.as_typed(_CONVERT)}`\n",
+        "| layer | build | convert | ratio | convert peak MiB |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    ratios = {}
+    for layer, rows in found.items():
+        build, convert = rows["build"], rows["convert"]
+        ratios[layer] = convert.times(build, wall)
+        lines.append(
+            f"| {layer} | {build.median(wall):.3f} | {convert.median(wall):.3f} "
+            f"| {ratios[layer]:.2f} | {convert.median(attrgetter('peak')) / 2**20:.0f} |"
+        )
+    every: dict[str, float | None] = dict(ratios)
+    if ratios:
+        every["geometric mean"] = statistics.geometric_mean(ratios.values())
+    return "\n".join([*lines, "", *goals.table({GOAL: every}), ""])
+
+
+def _small_layers(folder: Path) -> list[Path]:
+    """Make the small layers."""
+    paths = []
+    for place, size in enumerate(_SMALL_LAYERS):
+        path = folder / f"small-{place}.tar.gz"
+        entry = tarfile.TarInfo(f"small/{place}")
+        entry.size = size
+        with tarfile.open(path, "w:gz") as tar:
+            tar.addfile(entry, BytesIO(seeded.prose(place, size)))
+        paths.append(path)
+    return paths
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure converting one dominant layer.")
+    parser.add_argument("--corpus", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--compressor", default="go", help="whose layers to read (default: go)")
+    parser.add_argument(
+        "--layers", nargs="+", default=["rootfs", "node"], metavar="NAME", help="one image of each"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
+    parser.add_argument("--cpus", type=int, default=2, help="CPUs to pin to (default: 2)")
+    parser.add_argument(
+        "--tocsin",
+        default=peers.BUILD,
+        metavar="COMMAND",
+        help=f"our build (default: {peers.BUILD})",
+    )
+    parser.add_argument("--python", default=sys.executable, help="interpreter that has tocsin")
+    parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
+    parser.add_argument("--no-record", action="store_true", help="only print")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""Images in layouts, made of layers that are there already."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tocsin.model.descriptor import Descriptor
+from tocsin.model.go_json import encode
+from tocsin.model.manifest import Manifest
+from tocsin.model.media_types import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST
+from tocsin.stores.layout import OciLayout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+
+def write_image(folder: Path, layers: Iterable[Path], *, tag: str) -> str:
+    """Make a layout in `folder` with one image of those gzip layers; return its reference."""
+    config = encode({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers"}})
+    with OciLayout(folder, write=True) as layout:
+        blobs = tuple(layout.put_blob(_pieces(path), media_type=OCI_LAYER_GZIP) for path in layers)
+        layout.put_blob(config)
+        manifest = Manifest(Descriptor.of(config, OCI_CONFIG), blobs, media_type=OCI_MANIFEST)
+        layout.put_manifest(manifest.to_json(), OCI_MANIFEST, tag=tag)
+    return f"oci:{folder}:{tag}"
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from iter(partial(file.read, 1 << 20), b"")

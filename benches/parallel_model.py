@@ -1,0 +1,346 @@
+"""A model of the parallel decoder: its tasks, what each waits for, cores that take the next one.
+
+It knows nothing of the machine but what each stage costs alone (`Costs`), and of the decoder but
+its shape (`Design`, docs/performance.md). Time passes from one end of a task to the next; nothing
+is random. Not in the model: memory bandwidth, cores that share a cache or a clock, locks, ranges
+whose block start was a wrong guess.
+
+The compressed stream is cut into units, which the caller feeds. The *joiner* goes through them in
+order. Ahead of it, cores with nothing more urgent to do *speculate*: they claim ranges of some
+units, leaving a gap of unclaimed ones between, find a block start and decode from there, into
+markers first and into bytes when a window has none. Where the joiner arrives at a range that is
+decoded, it only resolves its last window; what is between, it decodes exactly. The gap becomes
+longer when a core has nothing to do because the joiner waits for a range, and shorter when it had
+not to wait.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+# What a core takes first when there is a choice.
+STAGES = ("feed", "scan", "resolve", "join", "hash", "hash spans", "speculate")
+IN_ORDER = ("feed", "scan", "join", "hash")  # never on more than one core at a time
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the stages cost on one core for one layer, in nanoseconds.
+
+    A byte is an uncompressed one where the name does not say otherwise.
+
+    Attributes:
+        compressed_size: of the layer, in bytes.
+        ratio: uncompressed over compressed size.
+        exact: decode a byte into bytes.
+        marked: decode a byte into markers.
+        marked_share: of a range's output that comes out as markers and must be resolved; the
+            rest is decoded exactly.
+        resolve: make a byte of a marker.
+        crc: of a byte.
+        scan: of a byte, the tar.
+        hash_both: the layer's and the span's digest of a compressed byte, side by side.
+        hash_one: one digest of a compressed byte.
+        probe: try whether a block starts at a bit.
+        probed: bits that are tried before one is found.
+        join: take over a range that is decoded.
+        feed: copy a compressed byte.
+    """
+
+    compressed_size: int
+    ratio: float
+    exact: float
+    marked: float
+    resolve: float
+    crc: float
+    scan: float
+    hash_both: float
+    hash_one: float
+    probe: float
+    probed: float
+    join: float
+    feed: float
+    marked_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Design:
+    """The shape of the decoder; the defaults are those of ``rust/core/src/parallel``.
+
+    Attributes:
+        unit_size: compressed bytes the joiner decodes at once.
+        piece_size: uncompressed bytes that are resolved at once.
+        range_units: units one speculation decodes.
+        first_gap: units between ranges at first.
+        most_gap: units between ranges at most.
+        most_pieces: joined and not scanned, at which the joiner waits.
+        hash_units: units hashed at once, at most.
+        ahead: how many times as many units as usual are fed ahead of the hash.
+        spans_apart: whether the digests of spans are made by any core, the layer's alone in order.
+    """
+
+    unit_size: int = 256 << 10
+    piece_size: int = 256 << 10
+    range_units: int = 4
+    first_gap: int = 4
+    most_gap: int = 16
+    most_pieces: int = 32
+    hash_units: int = 4
+    ahead: int = 1
+    spans_apart: bool = False
+
+    def most_fed(self, cores: int) -> int:
+        """Return how many units may wait for the hash: what all cores claim, and gaps."""
+        each = self.range_units + 2
+        return self.ahead * (4 * self.range_units + self.most_gap + cores * each)
+
+
+@dataclass
+class Outcome:
+    """One layer, from its first byte to the last digest.
+
+    Attributes:
+        cores: how many there were.
+        seconds: what it took.
+        busy: core-seconds by stage.
+        ranges: speculations.
+        peak_size: bytes held at most: input, markers, and output not scanned yet.
+    """
+
+    cores: int
+    seconds: float
+    busy: dict[str, float]
+    ranges: int
+    peak_size: int
+
+    def limit(self) -> str:
+        """Return what is busiest: a stage that has to go in order, or the cores all together."""
+        loads = {stage: self.busy[stage] / self.seconds for stage in IN_ORDER}
+        loads["cores"] = sum(self.busy.values()) / self.seconds / self.cores
+        name = max(loads, key=loads.__getitem__)
+        return name if loads[name] >= 0.85 else "waiting"
+
+    def load(self, name: str) -> float:
+        """Return how busy a stage, or "cores", is: 1.0 is always."""
+        if name == "cores":
+            return sum(self.busy.values()) / self.seconds / self.cores
+        return self.busy[name] / self.seconds
+
+
+def simulate(costs: Costs, cores: int, design: Design | None = None) -> Outcome:
+    """Return how a layer of those costs fares on so many cores."""
+    return _Run(costs, cores, design or Design()).outcome()
+
+
+@dataclass
+class _Range:
+    """Units that one speculation claimed, half-open."""
+
+    start: int
+    end: int
+    decoded: bool = False
+    awaited: bool = False
+
+
+@dataclass(order=True)
+class _Task:
+    """Work on one core until `end`, in nanoseconds."""
+
+    end: float
+    number: int  # ties go to what started first
+    stage: str = field(compare=False)
+    core: int = field(compare=False, default=0)
+    unit: int = field(compare=False, default=0)
+    count: int = field(compare=False, default=1)
+    range: _Range | None = field(compare=False, default=None)
+
+
+class _Run:
+    """One simulation on its way."""
+
+    def __init__(self, costs: Costs, cores: int, design: Design) -> None:
+        self.costs, self.cores, self.design = costs, cores, design
+        self.units = max(1, round(costs.compressed_size / design.unit_size))
+        self.in_size = costs.compressed_size / self.units
+        self.out_size = self.in_size * costs.ratio
+        self.pieces = max(1, round(self.out_size / design.piece_size))  # of a unit
+
+        self.now = 0.0
+        self.idle = list(range(cores))  # the caller, who feeds, is the first
+        self.running: list[_Task] = []
+        self.started = 0
+        self.in_work = dict.fromkeys(STAGES, 0)
+        self.busy = dict.fromkeys(STAGES, 0.0)
+
+        self.fed = self.joined = self.scanned = 0
+        self.hash_begun = self.hashed = 0
+        self.spans_begun = self.spans_hashed = 0
+        self.missing = [0] * self.units  # pieces of a joined unit that are not resolved
+        self.to_resolve: deque[int] = deque()  # the units they belong to
+        self.ranges: deque[_Range] = deque()  # claimed and not taken over yet
+        self.claimed_end = 0
+        self.gap = design.first_gap
+        self.range_count = 0
+        self.peak_size = 0.0
+
+    def outcome(self) -> Outcome:
+        """Run to the end."""
+        while True:
+            while self.idle and self._start():
+                pass
+            if self.idle:
+                self._note_idleness()
+            self._weigh()
+            if not self.running:
+                break
+            task = heapq.heappop(self.running)
+            self.now = task.end
+            self.in_work[task.stage] -= 1
+            self.idle.append(task.core)
+            self._finish(task)
+        seconds = {stage: busy / 1e9 for stage, busy in self.busy.items()}
+        assert self.scanned == self.hashed == self.units
+        return Outcome(self.cores, self.now / 1e9, seconds, self.range_count, int(self.peak_size))
+
+    def _start(self) -> bool:
+        """Give the most urgent task that can be begun to a core; return whether there was one."""
+        for stage in STAGES:
+            if stage in IN_ORDER and self.in_work[stage]:
+                continue
+            task = self._next(stage)
+            if task is None:
+                continue
+            # The caller is kept for feeding while others are idle.
+            task.core = 0 if stage == "feed" else max(self.idle)
+            self.idle.remove(task.core)
+            cost = self._cost(task)
+            task.end = self.now + cost
+            self.busy[stage] += cost
+            self.in_work[stage] += 1
+            heapq.heappush(self.running, task)
+            return True
+        return False
+
+    def _next(self, stage: str) -> _Task | None:
+        """Return the stage's next task, if there is one that need not wait."""
+        self.started += 1
+        task = _Task(0.0, self.started, stage)
+        match stage:
+            case "feed":
+                has_room = self.fed - self._hash_done() < self.design.most_fed(self.cores)
+                can = 0 in self.idle and has_room and self.fed < self.units
+            case "scan":
+                can = self.scanned < self.joined and self.missing[self.scanned] == 0
+            case "resolve":
+                can = bool(self.to_resolve)
+                task.unit = self.to_resolve.popleft() if can else 0
+            case "join":
+                task.range = here = self._range_here()
+                waiting = (self.joined - self.scanned) * self.pieces
+                has_input = here.decoded if here else self.joined < self.fed
+                can = has_input and waiting < self.design.most_pieces
+            case "hash":
+                task.count = min(self.joined - self.hash_begun, self.design.hash_units)
+                can = task.count > 0
+                self.hash_begun += task.count
+            case "hash spans":
+                can = self.design.spans_apart and self.spans_begun < self.joined
+                self.spans_begun += can
+            case _:
+                task.range = self._claim()
+                can = task.range is not None
+        return task if can else None
+
+    def _hash_done(self) -> int:
+        """Return the units whose compressed bytes nobody waits for."""
+        if self.design.spans_apart:
+            return min(self.hash_begun, self.spans_begun)
+        return self.hash_begun
+
+    def _range_here(self) -> _Range | None:
+        """Return the range that the joiner stands before, if it does."""
+        if self.ranges and self.ranges[0].start == self.joined:
+            return self.ranges[0]
+        return None
+
+    def _claim(self) -> _Range | None:
+        start = max(self.claimed_end, self.joined + 1) + self.gap
+        end = min(start + self.design.range_units, self.units)
+        # The last block of a range ends behind it.
+        is_here = min(end + 1, self.units) <= self.fed
+        if start >= end or not is_here or len(self.ranges) > self.cores:
+            return None
+        self.ranges.append(_Range(start, end))
+        self.claimed_end = end
+        self.range_count += 1
+        return self.ranges[-1]
+
+    def _note_idleness(self) -> None:
+        """Make the gap longer when a core has nothing to do since the joiner waits for a range."""
+        here = self._range_here()
+        if here and not here.decoded and not here.awaited and self.scanned == self.joined:
+            here.awaited = True
+            self.gap = min(self.gap + 1, self.design.most_gap)
+
+    def _cost(self, task: _Task) -> float:
+        costs = self.costs
+        match task.stage:
+            case "feed":
+                cost = self.in_size * costs.feed
+            case "scan":
+                cost = self.out_size * costs.scan
+            case "resolve":
+                cost = self.out_size / self.pieces * (costs.resolve + costs.crc)
+            case "join":
+                cost = costs.join if task.range else self.out_size * (costs.exact + costs.crc)
+            case "hash":
+                apart = self.design.spans_apart
+                cost = task.count * self.in_size * (costs.hash_one if apart else costs.hash_both)
+            case "hash spans":
+                cost = self.in_size * costs.hash_one
+            case _:
+                length = task.range.end - task.range.start if task.range else 0
+                exact_share = 1 - costs.marked_share
+                byte = costs.marked_share * costs.marked + exact_share * (costs.exact + costs.crc)
+                cost = costs.probe * costs.probed + length * self.out_size * byte
+        return cost
+
+    def _finish(self, task: _Task) -> None:
+        match task.stage:
+            case "feed":
+                self.fed += 1
+            case "scan":
+                self.scanned += 1
+            case "resolve":
+                self.missing[task.unit] -= 1
+            case "join" if task.range:
+                self._accept(task.range)
+            case "join":
+                self.joined += 1
+            case "hash":
+                self.hashed += task.count
+            case "hash spans":
+                self.spans_hashed += 1
+            case _:
+                assert task.range is not None
+                task.range.decoded = True
+
+    def _accept(self, taken: _Range) -> None:
+        self.ranges.popleft()
+        self.joined = taken.end
+        pieces = [unit for unit in range(taken.start, taken.end) for _ in range(self.pieces)]
+        for unit in pieces[: math.ceil(len(pieces) * self.costs.marked_share)]:
+            self.missing[unit] += 1
+            self.to_resolve.append(unit)
+        if not taken.awaited:
+            self.gap = max(self.gap - 1, 0)
+
+    def _weigh(self) -> None:
+        ahead = sum(taken.end - taken.start for taken in self.ranges)
+        output = ahead * (1 + self.costs.marked_share) + self.joined - self.scanned
+        output += len(self.to_resolve) / self.pieces
+        size = (self.fed - self.hashed) * self.in_size + output * self.out_size
+        self.peak_size = max(self.peak_size, size)

@@ -1,0 +1,59 @@
+"""Make the table of the whole indexer beside its parts, from what ``cargo bench`` left.
+
+``make bench`` runs it; the figures are those of ``benches/parts.rs``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+import goals
+import measure
+from layer_files import COMPRESSIBLE
+
+_FIGURES = Path(__file__).resolve().parent.parent / "target" / "tmp" / "parts.json"
+_PARTS = ("inflate", "scan", "digests")
+GOAL = goals.Goal("floor of the parts over the whole", 0.97)
+
+
+def main() -> None:
+    """Read, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--figures", type=Path, default=_FIGURES, help="what parts.rs left")
+    parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
+    args = parser.parse_args()
+    found = json.loads(args.figures.read_text())
+    report = report_text(found)
+    print(report)
+    print(f"recorded in {measure.record('parts', found, report, folder=args.record)}")
+
+
+def report_text(found: dict[str, dict[str, float]]) -> str:
+    """Return the record as Markdown."""
+    lines = [
+        "## The whole indexer beside its parts, one core\n",
+        "CPU milliseconds in one process, the parts each run alone, in turns: inflate with CRC,",
+        "tar scan, the two digests side by side. Floor: their sum.\n",
+        f"| layer | MB | {' | '.join(_PARTS)} | floor | whole | floor / whole |",
+        f"| --- | ---: |{' ---: |' * len(_PARTS)} ---: | ---: | ---: |",
+    ]
+    ratios = {}
+    for layer, figures in found.items():
+        parts = [figures[f"{part}_ns"] for part in _PARTS]
+        ratios[layer] = sum(parts) / figures["whole_ns"]
+        cells = [f"{ns / 1e6:.1f}" for ns in (*parts, sum(parts), figures["whole_ns"])]
+        lines.append(
+            f"| {layer} | {figures['bytes'] / 1e6:.1f} | {' | '.join(cells)} "
+            f"| {ratios[layer]:.2f} |"
+        )
+    every: dict[str, float | None] = dict(ratios)
+    if four := [ratios[layer] for layer in COMPRESSIBLE if layer in ratios]:
+        every["geometric mean, compressible"] = statistics.geometric_mean(four)
+    return "\n".join([*lines, "", *goals.table({GOAL: every}), ""])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Programs that take turns on one layer: A B C, A B C, ..., so that all meet what drifts."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+from dataclasses import dataclass, field
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import measure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from layer_files import LayerFile
+    from peers import Tool
+
+_CPU = attrgetter("cpu")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A tool in one way of running it."""
+
+    name: str  # what the tables call it
+    tool: Tool
+    threads: int
+    cpus: int  # it is pinned to
+
+
+@dataclass
+class Measured:
+    """All counted rounds of one contender on one layer."""
+
+    costs: list[measure.Cost] = field(default_factory=list)
+    index_size: int = 0  # bytes written; 0 for tools that only read
+
+    def median(self, figure: Callable[[measure.Cost], float]) -> float:
+        """Return the median of one figure of a round over the rounds."""
+        return statistics.median(map(figure, self.costs))
+
+    def spread(self, figure: Callable[[measure.Cost], float]) -> float:
+        """Return the greatest figure less the smallest, over the median."""
+        figures = [figure(cost) for cost in self.costs]
+        return (max(figures) - min(figures)) / statistics.median(figures)
+
+    def times(self, other: Measured, figure: Callable[[measure.Cost], float] = _CPU) -> float:
+        """Return how many times the other's figure this one is: the median over the rounds."""
+        pairs = zip(self.costs, other.costs, strict=True)
+        return statistics.median(figure(ours) / figure(theirs) for ours, theirs in pairs)
+
+
+def rotate(
+    layer: LayerFile,
+    contenders: Iterable[Contender],
+    python: str,
+    *,
+    rounds: int,
+    skipped: list[str],
+) -> dict[str, Measured]:
+    """Run every contender on `layer`, one after the other, `rounds` times after one to warm up.
+
+    A contender that fails is dropped with its rounds, and why is added to `skipped`.
+    """
+    contenders = list(contenders)
+    layer.read_once()
+    rows = {contender.name: Measured() for contender in contenders}
+    with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as folder:
+        for place in range(rounds + 1):
+            for contender in contenders:
+                if contender.name not in rows:
+                    continue
+                out = Path(folder, "index")
+                out.unlink(missing_ok=True)
+                words = contender.tool.words(
+                    python, layer=os.fspath(layer.path), out=str(out), cpus=contender.threads
+                )
+                measure.pin(contender.cpus)
+                try:
+                    cost = measure.run(words)
+                except measure.CommandFailedError as error:
+                    skipped.append(f"{contender.name} on {layer.path.stem}: {error}")
+                    del rows[contender.name]
+                    continue
+                if place > 0:
+                    rows[contender.name].costs.append(cost)
+                    rows[contender.name].index_size = out.stat().st_size if out.exists() else 0
+    return rows

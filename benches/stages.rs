@@ -1,0 +1,330 @@
+//! What each stage of the parallel decoder costs when it runs alone: the input of `scaling.py`.
+//!
+//! The figures of a layer, in nanoseconds of one core:
+//!
+//! - `exact_ns_per_byte`: decode into bytes, without CRC;
+//! - `marked_ns_per_byte`: decode into markers, from block starts as far apart as the ranges are;
+//! - `resolve_ns_per_byte`: markers into bytes;
+//! - `crc_ns_per_byte`, `scan_ns_per_byte`: what it says, of bytes that were just written;
+//! - `sha_pair_ns_per_compressed_byte`, `sha_single_ns_per_compressed_byte`: both digests side by side,
+//!   and one alone;
+//! - `feed_ns_per_compressed_byte`: copying what a caller pushes;
+//! - `probe_ns_per_compressed_bit`, `join_ns_per_range`: null where not measured.
+//!
+//! Bytes are uncompressed where the name does not say otherwise. Beside them: `ratio` (uncompressed over
+//! compressed), `bits_per_probe` (from where a range begins to its first block), `marked_share` (of a
+//! range's output, what comes before a window without markers: the rest is decoded exactly), and
+//! `measured_ns`, wall time of the whole indexer by number of threads. For all layers: `cycles_per_ns`.
+#![allow(clippy::cast_possible_truncation, reason = "64-bit machines; units that are bytes")]
+#![allow(clippy::cast_precision_loss, reason = "sizes of layers")]
+#![allow(clippy::print_stdout, reason = "benches report there")]
+#![allow(clippy::unwrap_used, reason = "a corpus that does not decode is no corpus")]
+
+mod measurement;
+mod rounds;
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use criterion::measurement::Measurement;
+use measurement::CpuTime;
+use rounds::{Layer, Part};
+use serde_json::{Map, Value, json};
+use tocsin_core::checkpoint::WINDOW_LEN;
+use tocsin_core::digest::Hasher;
+use tocsin_core::gzip::{Event, GzipDecoder};
+use tocsin_core::indexer::{IndexOptions, LayerIndexer};
+use tocsin_core::inflate::{FIRST_MARKER, Inflater, Speed, Stop};
+use tocsin_core::tar::TocScanner;
+
+/// Compressed bytes that one task decodes into markers.
+const RANGE_LEN: u64 = 1 << 20;
+const PIECE_LEN: usize = 1 << 20;
+/// Units that a resolver looks at together.
+const RESOLVE_LEN: usize = 32;
+/// What stays in the cache between one stage and the next.
+const CACHED_LEN: usize = 256 << 10;
+
+/// Where the blocks of one range are, in bits from the start of the layer.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    start: u64,
+    end: u64,
+}
+
+/// A member's blocks, in bytes of the layer.
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    start: usize,
+    end: usize,
+}
+
+/// What a look through the whole layer finds.
+#[derive(Debug, Default)]
+struct Survey {
+    members: Vec<Member>,
+    ranges: Vec<Range>,
+    /// Bits from each multiple of `RANGE_LEN` to the block that is found there.
+    probed: Vec<u64>,
+}
+
+/// Cuts each member at the first block at or behind each multiple of `RANGE_LEN`.
+fn survey(layer: &[u8]) -> Survey {
+    const TRAILER_LEN: usize = 8;
+    const RANGE_BITS: u64 = 8 * RANGE_LEN;
+    let mut decoder = GzipDecoder::new(Speed::Fast);
+    let (mut input, mut survey) = (layer, Survey::default());
+    let (mut member, mut range) = (None, None);
+    let mut due = RANGE_BITS;
+    loop {
+        let event = decoder.step(&mut input).unwrap();
+        let at = decoder.position().0;
+        match event {
+            Event::NeedInput => return survey,
+            Event::Output => decoder.take_output(|_| ()),
+            Event::Candidate => {
+                if member.is_none() {
+                    member = Some((at / 8) as usize);
+                }
+                if at >= due {
+                    survey.probed.push(at - due);
+                    survey.ranges.extend(range.map(|start| Range { start, end: at }));
+                    range = Some(at);
+                    due = (at / RANGE_BITS + 1) * RANGE_BITS;
+                }
+            }
+            Event::MemberEnd => {
+                let end = (at / 8) as usize - TRAILER_LEN;
+                survey.members.push(Member { start: member.take().unwrap(), end });
+                range = None;
+            }
+        }
+    }
+}
+
+fn exact(layer: &[u8], members: &[Member]) -> u64 {
+    let mut total = 0;
+    for member in members {
+        let mut inflater = Inflater::new(Speed::Fast);
+        let mut input = &layer[member.start..member.end];
+        loop {
+            match inflater.run(&mut input).unwrap() {
+                Stop::NeedInput => unreachable!("a member that ends before its last block"),
+                Stop::OutputFull => inflater.take_output(|bytes| total += bytes.len() as u64),
+                Stop::BlockEnd { last: false } => {}
+                Stop::BlockEnd { last: true } => break,
+            }
+        }
+        inflater.take_output(|bytes| total += bytes.len() as u64);
+    }
+    total
+}
+
+/// Decodes ranges into markers, each without the window before it.
+fn marked(layer: &[u8], ranges: &[Range], mut consume: impl FnMut(usize, &[u16])) {
+    for (index, range) in ranges.iter().enumerate() {
+        let (byte, bit) = ((range.start / 8) as usize, (range.start % 8) as u8);
+        let (first, count) = if bit == 0 { (0, 0) } else { (layer[byte] >> bit, 8 - bit) };
+        let mut inflater = Inflater::marked(Speed::Fast, first, count);
+        let all = &layer[byte + usize::from(bit > 0)..];
+        let mut input = all;
+        loop {
+            match inflater.run(&mut input).unwrap() {
+                Stop::NeedInput => unreachable!("a range ends inside the layer"),
+                Stop::OutputFull => inflater.take_output(|units| consume(index, units)),
+                Stop::BlockEnd { .. } => {
+                    let taken = (layer.len() - input.len()) as u64 * 8;
+                    if taken - u64::from(inflater.unused_bits()) >= range.end {
+                        break;
+                    }
+                }
+            }
+        }
+        inflater.take_output(|units| consume(index, units));
+    }
+}
+
+/// What a resolver does: units are narrowed as they are, or looked up where there are markers among them.
+fn resolve(table: &[u8], units: &[u16], bytes: &mut [u8]) {
+    let (bytes, rest_bytes) = bytes[..units.len()].as_chunks_mut::<RESOLVE_LEN>();
+    let (units, rest) = units.as_chunks::<RESOLVE_LEN>();
+    for (bytes, units) in bytes.iter_mut().zip(units) {
+        if units.iter().fold(0, |all, unit| all | unit) < FIRST_MARKER {
+            *bytes = units.map(|unit| unit as u8);
+        } else {
+            *bytes = units.map(|unit| table[usize::from(unit)]);
+        }
+    }
+    for (byte, unit) in rest_bytes.iter_mut().zip(rest) {
+        *byte = table[usize::from(*unit)];
+    }
+}
+
+/// Bytes for themselves, and for each marker the byte of a window.
+fn resolve_table() -> Vec<u8> {
+    let mut table = vec![0; 1 << 16];
+    for (index, byte) in table.iter_mut().enumerate() {
+        *byte = (index % 256) as u8;
+    }
+    assert_eq!(usize::from(FIRST_MARKER) + WINDOW_LEN, table.len());
+    table
+}
+
+/// The output of some ranges, and the share of it that lies before a window without markers.
+fn sample(layer: &[u8], ranges: &[Range]) -> (Vec<u16>, f64) {
+    let some: Vec<_> = ranges.iter().copied().step_by((ranges.len() / 16).max(1)).collect();
+    let (mut units, mut lens, mut marked_lens) =
+        (Vec::new(), vec![0; some.len()], vec![0; some.len()]);
+    marked(layer, &some, |index, piece| {
+        if let Some(last) = piece.iter().rposition(|unit| *unit >= FIRST_MARKER) {
+            marked_lens[index] = lens[index] + last + 1;
+        }
+        lens[index] += piece.len();
+        units.extend_from_slice(piece);
+    });
+    let until_clean = marked_lens.iter().zip(&lens).map(|(len, all)| (len + WINDOW_LEN).min(*all));
+    let share = until_clean.sum::<usize>() as f64 / units.len().max(1) as f64;
+    (units, share)
+}
+
+/// Wall nanoseconds of the whole indexer; the least of a few runs, as other programs only add to it.
+fn whole(layer: &[u8], threads: usize) -> f64 {
+    let run = || {
+        let start = Instant::now();
+        let options = IndexOptions { threads, ..IndexOptions::default() };
+        let mut indexer = LayerIndexer::new(options).unwrap();
+        layer.chunks(PIECE_LEN).try_for_each(|piece| indexer.push(piece)).unwrap();
+        black_box(indexer.finish().unwrap());
+        start.elapsed().as_secs_f64() * 1e9
+    };
+    (0..5).map(|_| run()).fold(f64::INFINITY, f64::min)
+}
+
+fn measure(layer: &Layer) -> Value {
+    let (compressed, tar) = (&layer.compressed[..], &layer.tar[..]);
+    let Survey { members, ranges, probed } = survey(compressed);
+    // A layer of members that are shorter than a range has none.
+    let marked_len = {
+        let mut len = 0;
+        marked(compressed, &ranges, |_, units| len += units.len());
+        len
+    };
+    let (units, marked_share) = sample(compressed, &ranges);
+    let table = resolve_table();
+    let mut bytes = vec![0; CACHED_LEN];
+    let per_byte = |len: usize| move |ns: f64| json!((len > 0).then(|| ns / len as f64));
+
+    let mut parts: [Part<'_>; 8] = [
+        ("exact_ns_per_byte", {
+            Box::new(|| assert_eq!(exact(black_box(compressed), &members), tar.len() as u64))
+        }),
+        ("marked_ns_per_byte", {
+            Box::new(|| marked(black_box(compressed), &ranges, |_, units| _ = black_box(units)))
+        }),
+        ("resolve_ns_per_byte", {
+            Box::new(|| {
+                for units in units.chunks(CACHED_LEN) {
+                    resolve(&table, black_box(units), &mut bytes);
+                    black_box(&bytes);
+                }
+            })
+        }),
+        ("crc_ns_per_byte", {
+            Box::new(|| {
+                let cached = &tar[..tar.len().min(CACHED_LEN)];
+                for _ in 0..64 {
+                    let mut crc = crc32fast::Hasher::new();
+                    crc.update(black_box(cached));
+                    black_box(crc.finalize());
+                }
+            })
+        }),
+        ("scan_ns_per_byte", {
+            Box::new(|| {
+                let mut scanner = TocScanner::new();
+                tar.chunks(CACHED_LEN).try_for_each(|piece| scanner.push(piece)).unwrap();
+                black_box(scanner.finish().unwrap());
+            })
+        }),
+        ("sha_pair_ns_per_compressed_byte", {
+            Box::new(|| {
+                let (mut one, mut other) = (Hasher::new(), Hasher::new());
+                for piece in compressed.chunks(CACHED_LEN) {
+                    one.update_with(piece, &mut other, piece);
+                }
+                black_box((one.finish_reset(), other.finish_reset()));
+            })
+        }),
+        ("sha_single_ns_per_compressed_byte", {
+            Box::new(|| {
+                let mut hasher = Hasher::new();
+                compressed.chunks(CACHED_LEN).for_each(|piece| hasher.update(piece));
+                black_box(hasher.finish_reset());
+            })
+        }),
+        ("feed_ns_per_compressed_byte", {
+            Box::new(|| {
+                compressed.chunks(CACHED_LEN).for_each(|piece| drop(black_box(piece.to_vec())));
+            })
+        }),
+    ];
+    let lens = [
+        tar.len(),
+        marked_len,
+        units.len(),
+        64 * tar.len().min(CACHED_LEN),
+        tar.len(),
+        compressed.len(),
+        compressed.len(),
+        compressed.len(),
+    ];
+    let medians = rounds::medians(&mut parts);
+    let mut found = Map::new();
+    for (((name, _), ns), len) in parts.iter().zip(medians).zip(lens) {
+        found.insert((*name).to_owned(), per_byte(len)(ns));
+    }
+    drop(parts);
+    for unknown in ["probe_ns_per_compressed_bit", "join_ns_per_range"] {
+        found.insert(unknown.to_owned(), Value::Null);
+    }
+    let bits_per_probe = probed.iter().sum::<u64>() as f64 / probed.len() as f64;
+    found
+        .insert("bits_per_probe".to_owned(), json!((!probed.is_empty()).then_some(bits_per_probe)));
+    found.insert("bytes".to_owned(), json!(tar.len()));
+    found.insert("compressed_bytes".to_owned(), json!(compressed.len()));
+    found.insert("ratio".to_owned(), json!(tar.len() as f64 / compressed.len() as f64));
+    found.insert("marked_share".to_owned(), json!(marked_share));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let measured: Map<_, _> = (1..=cores)
+        .map(|threads| (threads.to_string(), json!(whole(compressed, threads))))
+        .collect();
+    found.insert("measured_ns".to_owned(), Value::Object(measured));
+    Value::Object(found)
+}
+
+/// The clock, by a chain of multiplications that wait for each other: 3 cycles each on every x86-64 core
+/// and on most of aarch64 since 2010.
+fn cycles_per_ns() -> f64 {
+    const COUNT: u64 = 1 << 26;
+    let mut value = black_box(3_u64);
+    let start = CpuTime.start();
+    for _ in 0..COUNT {
+        value = value.wrapping_mul(value);
+    }
+    black_box(value);
+    (3 * COUNT) as f64 / CpuTime.to_f64(&CpuTime.end(start))
+}
+
+fn main() {
+    let mut found = Map::new();
+    for layer in rounds::layers() {
+        let measured = measure(&layer);
+        println!("{} {measured:#}", layer.name);
+        found.insert(layer.name, measured);
+    }
+    if !found.is_empty() {
+        let clock = (0..3).map(|_| cycles_per_ns()).fold(0.0, f64::max);
+        found.insert("cycles_per_ns".to_owned(), json!(clock));
+    }
+    rounds::save("stages", &Value::Object(found));
+}
