@@ -73,6 +73,9 @@ impl CheckedPiece {
     }
 }
 
+/// Units that are looked at together for markers.
+const BLOCK_LEN: usize = 32;
+
 /// What each unit stands for behind one window: most output behind a range's start has few markers, but
 /// where they are, one look-up a unit is what they cost.
 #[derive(Debug)]
@@ -90,16 +93,21 @@ impl Resolver {
 
     /// Puts the bytes of the window in the place of their markers.
     pub(super) fn resolve(&self, marked: &[u16], bytes: &mut [u8]) {
-        let (blocks, rest) = marked.as_chunks::<16>();
-        let (byte_blocks, rest_bytes) = bytes.as_chunks_mut::<16>();
+        let (blocks, rest) = marked.as_chunks::<BLOCK_LEN>();
+        let (byte_blocks, rest_bytes) = bytes.as_chunks_mut::<BLOCK_LEN>();
         for (block, bytes) in blocks.iter().zip(byte_blocks) {
-            if block.iter().fold(0, |all, unit| all | unit) < FIRST_MARKER {
-                narrow(block, bytes);
+            if has_marker(block) {
+                self.resolve_each(block, bytes);
             } else {
-                *bytes = block.map(|unit| self.0[usize::from(unit)]);
+                narrow(block, bytes);
             }
         }
-        for (byte, &unit) in rest_bytes.iter_mut().zip(rest) {
+        self.resolve_each(rest, rest_bytes);
+    }
+
+    #[inline(always)]
+    fn resolve_each(&self, marked: &[u16], bytes: &mut [u8]) {
+        for (byte, &unit) in bytes.iter_mut().zip(marked) {
             *byte = self.0[usize::from(unit)];
         }
     }
@@ -112,7 +120,14 @@ impl Resolver {
     }
 }
 
+/// Whether any unit is a marker; all of them are looked at, which vector instructions can do at once.
+#[inline(always)]
+fn has_marker(units: &[u16]) -> bool {
+    units.iter().fold(0, |all, unit| all | unit) >= FIRST_MARKER
+}
+
 /// Units without markers, as bytes.
+#[inline(always)]
 pub(super) fn narrow(units: &[u16], bytes: &mut [u8]) {
     for (byte, &unit) in bytes.iter_mut().zip(units) {
         *byte = low_byte(unit);
@@ -127,8 +142,8 @@ const fn low_byte(unit: u16) -> u8 {
 /// How many units at the end of `units` are no markers.
 pub(super) fn clean_tail_len(units: &[u16]) -> usize {
     let mut len = 0;
-    for block in units.rchunks(64) {
-        if block.iter().fold(0, |all, unit| all | unit) >= FIRST_MARKER {
+    for block in units.rchunks(BLOCK_LEN) {
+        if has_marker(block) {
             return len + block.iter().rev().take_while(|unit| **unit < FIRST_MARKER).count();
         }
         len += block.len();

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::span::BitOffset;
 
 /// Units of a range that is speculated on.
-const RANGE_LEN: usize = 4;
+const RANGE_LEN: usize = 2;
 /// Slots of output that stop the joiner from making more.
 const MAX_SLOTS: usize = 32;
 /// Units hashed in one task.
