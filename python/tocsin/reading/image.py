@@ -8,6 +8,7 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+from tocsin import processors
 from tocsin.errors import NotFoundError
 from tocsin.model.digest import Digest
 from tocsin.model.image_config import MAX_CONFIG_SIZE
@@ -44,6 +45,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
     platform: str | Platform | None = None,
     index: str = "auto",
     index_missing: bool = True,
+    threads: int | None = None,
     cache_size: int = DEFAULT_CACHE_SIZE,
     cache_dir: str | os.PathLike[str] | None = None,
     registry: RegistryOptions | None = None,
@@ -60,6 +62,8 @@ def open(  # noqa: A001 (as in gzip and tarfile)
             uses none; else the digest of one.
         index_missing: layers without a zTOC are read once, whole, when the image is first looked
             into; ``False`` raises `UnsupportedError` instead.
+        threads: processors that read such layers, all together or a single one; all that this
+            process may use if ``None``.
         cache_size: bytes of spans kept in memory.
         cache_dir: directory where zTOCs and spans are kept for later; may be shared.
         registry: how to reach a registry.
@@ -73,6 +77,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         FormatError: it is no image.
         RegistryError, OSError: it cannot be reached or read.
     """
+    threads = processors.wanted(threads)
     parsed = parse_reference(reference) if isinstance(reference, str) else reference
     wanted_index: str | Digest = index if index in ("auto", "none") else Digest.parse(index)
     asked = Platform.parse(platform) if isinstance(platform, str) else platform
@@ -88,6 +93,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         stores,
         index=wanted_index,
         index_missing=index_missing,
+        threads=threads,
         cache_size=cache_size,
         cache_dir=cache_dir,
         note=note,
@@ -118,6 +124,7 @@ class Image(Files):
         *,
         index: str | Digest,
         index_missing: bool,
+        threads: int,
         cache_size: int,
         cache_dir: str | os.PathLike[str] | None,
         note: Callable[[str], None] | None,
@@ -139,6 +146,7 @@ class Image(Files):
             disk=None if cache_dir is None else DiskCache(cache_dir, self._note),
             note=self._note,
             may_index=index_missing,
+            threads=threads,
             progress=progress,
         )
         self._lock = threading.RLock()

@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tocsin import _core
 from tocsin.errors import TocsinError, UnsupportedError, VerificationError
@@ -21,6 +21,7 @@ from tocsin.reading.forking import forget_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from tocsin.model.digest import Digest
     from tocsin.reading.disk_cache import DiskCache
@@ -459,13 +460,22 @@ def read_ztoc(blob: bytes) -> CoreZtoc:
     return _core.Ztoc.from_bytes(blob)
 
 
-def index_stream(pieces: Iterable[bytes], *, layer_format: str, span_size: int) -> CoreZtoc:
+def index_stream(
+    pieces: Iterable[bytes],
+    *,
+    layer_format: str,
+    span_size: int,
+    threads: int,
+    turn: AbstractContextManager[Any],
+) -> CoreZtoc:
     """Return the zTOC of a layer, made in one pass over its bytes.
 
     Args:
         pieces: the layer, verified by whoever gives them.
         layer_format: ``gzip`` or ``uncompressed``.
         span_size: uncompressed bytes between checkpoints, at least.
+        threads: processors to use.
+        turn: held while they are used, not while pieces are waited for.
 
     Raises:
         FormatError: the layer cannot be indexed.
@@ -476,10 +486,13 @@ def index_stream(pieces: Iterable[bytes], *, layer_format: str, span_size: int) 
         build_tool_identifier="",
         diff_id=False,
         reference_identical=False,
+        threads=threads,
     )
     for piece in pieces:
-        indexer.push(piece)
-    return indexer.finish().ztoc
+        with turn:
+            indexer.push(piece)
+    with turn:
+        return indexer.finish().ztoc
 
 
 def unpack_zstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
