@@ -16,10 +16,11 @@ from tocsin.model.platform import Platform
 from tocsin.model.reference import parse_reference
 from tocsin.model.soci_index import PREFETCH
 from tocsin.reading.disk_cache import DiskCache
+from tocsin.reading.fetchers import Fetchers
 from tocsin.reading.files import Files
 from tocsin.reading.forking import forget_after_fork
 from tocsin.reading.opening import LayerOpener
-from tocsin.reading.spans import DEFAULT_CACHE_SIZE, Fetchers, SpanCache
+from tocsin.reading.spans import DEFAULT_CACHE_SIZE, SpanCache
 from tocsin.reading.tree import Tree
 from tocsin.stores.base import read_blob
 from tocsin.stores.images import platform_images, resolve_image
@@ -62,8 +63,8 @@ def open(  # noqa: A001 (as in gzip and tarfile)
             uses none; else the digest of one.
         index_missing: layers without a zTOC are read once, whole, when the image is first looked
             into; ``False`` raises `UnsupportedError` instead.
-        threads: processors that read such layers, all together or a single one; all that this
-            process may use if ``None``.
+        threads: processors that read such layers, all together or a single one, and that inflate
+            spans; all that this process may use if ``None``.
         cache_size: bytes of spans kept in memory.
         cache_dir: directory where zTOCs and spans are kept for later; may be shared.
         registry: how to reach a registry.
@@ -138,7 +139,7 @@ class Image(Files):
         self._tell = note
         self._stores = stores
         self._index = index
-        self._fetchers = Fetchers()
+        self._fetchers = Fetchers(threads)
         self._opener = LayerOpener(
             store=stores,
             cache=SpanCache(cache_size),

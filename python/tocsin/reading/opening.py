@@ -20,9 +20,10 @@ from tocsin.errors import (
 )
 from tocsin.model.media_types import Compression, layer_type
 from tocsin.model.soci_index import DEFAULT_SPAN_SIZE, MAX_ZTOC_SIZE
+from tocsin.reading.fetchers import FETCH_THREADS
 from tocsin.reading.layer import Layer
 from tocsin.reading.sources import BlobRanges, BytesRanges, StreamRanges
-from tocsin.reading.spans import FETCH_THREADS, LayerSpans, index_stream, read_ztoc, unpack_zstd
+from tocsin.reading.spans import LayerSpans, index_stream, read_ztoc, unpack_zstd
 from tocsin.reading.ztocs import KNOWN
 from tocsin.stores.base import read_blob
 from tocsin.stores.soci_indexes import load_soci_index, soci_indexes_of
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from tocsin.model.digest import Digest
     from tocsin.model.manifest import Manifest
     from tocsin.reading.disk_cache import DiskCache
-    from tocsin.reading.spans import CoreZtoc, Fetchers, RangeSource, SpanCache
+    from tocsin.reading.fetchers import Fetchers
+    from tocsin.reading.spans import CoreZtoc, RangeSource, SpanCache
     from tocsin.stores.base import Store
     from tocsin.stores.soci_indexes import FoundIndex
 
