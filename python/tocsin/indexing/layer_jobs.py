@@ -246,7 +246,8 @@ class LayerJobs:
         )
         refused: list[Exception] = []
         streamed = self._is_to_be_streamed(layer)
-        with closing(self._through(layer, indexer, refused)) as pieces:
+        pieces_of = self._through(layer, indexer, refused)
+        with self._preparing(layer, streamed=streamed), closing(pieces_of) as pieces:
             if streamed:
                 # Read once, for both; what the indexer refuses is copied all the same.
                 self._sink.put_blob(pieces, digest=layer.digest, size=layer.size)
@@ -283,6 +284,21 @@ class LayerJobs:
         if not self._sink.can_mount(self._source):
             return True
         return self._sink.mounts_unread and not self._sink.mount_blob(layer, self._source)
+
+    @contextmanager
+    def _preparing(self, layer: Descriptor, *, streamed: bool) -> Iterator[None]:
+        """Have the sink prepare to take a layer over while it is read."""
+        if streamed or not self._carry or self._sink.mounts_unread:
+            yield
+            return
+        beside = threading.Thread(
+            target=self._sink.prepare_mount, args=(layer, self._source), name="layer-mount"
+        )
+        beside.start()
+        try:
+            yield
+        finally:
+            beside.join()
 
     def _pieces(self, layer: Descriptor) -> Iterator[bytes]:
         done = 0

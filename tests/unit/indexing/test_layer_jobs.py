@@ -563,6 +563,36 @@ def test_run_when_there_are_no_layers_then_only_the_plan_is_told(source):
     assert events == [Planned(())]
 
 
+def test_layer_when_it_will_be_linked_then_that_is_prepared_while_it_is_read(source, tmp_path):
+    prepared, log = threading.Event(), []
+
+    class Preparing(OciLayout):
+        def prepare_mount(self, descriptor, source):
+            log.append(threading.current_thread().name)
+            prepared.set()
+
+        def mount_blob(self, descriptor, source, *, verified=False):
+            assert prepared.is_set()
+            return super().mount_blob(descriptor, source, verified=verified)
+
+    layer = put(source, LAYER)
+    run(source, [layer], Preparing(tmp_path / "E", write=True), carry=True)
+    assert log == ["layer-mount"]
+    run(source, [layer])  # nothing is carried
+    assert len(log) == 1
+
+
+def test_layer_when_the_sink_is_on_another_file_system_then_it_is_read_once(
+    source, tmp_path, monkeypatch
+):
+    sink = OciLayout(tmp_path / "E", write=True)
+    monkeypatch.setattr(OciLayout, "_device", lambda self: hash(str(self.path)))
+    layer = put(source, LAYER)
+    run(source, [layer], sink, carry=True)
+    assert source.reads == [str(layer.digest)]
+    assert sink.has_blob(layer)
+
+
 # Prefetch
 
 
