@@ -45,8 +45,8 @@ threads_option = click.option(
     type=click.IntRange(min=1),
     metavar="COUNT",
     envvar="TOCSIN_THREADS",
-    help="Processors that index layers, all together or one layer (also TOCSIN_THREADS)."
-    "  [default: all there are]",
+    help="Processors to use, shared by all layers; a large one may get them all (also"
+    " TOCSIN_THREADS).  [default: all there are]",
 )
 force_option = click.option("--force", is_flag=True, help="Overwrite what has that name already.")
 
