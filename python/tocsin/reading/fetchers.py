@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tocsin import processors
 from tocsin.reading.forking import forget_after_fork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Future
 
 FETCH_THREADS = 8
@@ -25,21 +25,18 @@ class Fetchers:
 
     Args:
         threads: processors that inflate at once; all that this process may use if ``None``.
+
+    Attributes:
+        working: to be held by whoever verifies or inflates; so many hold it at once.
     """
 
     def __init__(self, threads: int | None = None) -> None:
         self._threads = processors.wanted(threads)
         self._lock = threading.Lock()
-        self._turn = threading.Semaphore(self._threads)
+        self.working = threading.Semaphore(self._threads)
         self._pool: ThreadPoolExecutor | None = None
         self._closed = False
         forget_after_fork(self)
-
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Be one of those who may use a processor now."""
-        with self._turn:
-            yield
 
     def pool(self) -> ThreadPoolExecutor:
         """Return the threads.
@@ -91,5 +88,5 @@ class Fetchers:
     def after_fork(self) -> None:
         """Forget threads that the process was copied without."""
         self._lock = threading.Lock()
-        self._turn = threading.Semaphore(self._threads)
+        self.working = threading.Semaphore(self._threads)
         self._pool = None

@@ -354,7 +354,7 @@ class LayerSpans:
     ) -> None:
         """Verify a span that was fetched, keep it, and tell who waits."""
         try:
-            with self._fetchers.working():
+            with self._fetchers.working:
                 span = _core.SpanReader(self._ztoc, span_id, compressed)
         except VerificationError:
             # Proxies do garble bytes; what is wrong twice is wrong at the source.
@@ -394,7 +394,7 @@ class LayerSpans:
         # As far as the read that asked will need; read(x, x) gives nothing but inflates to x.
         until = min(end, span.end)
         self._check_size(span_id, until - span.start)
-        with self._fetchers.working():
+        with self._fetchers.working:
             span.read(until, until)
         self._cache.put((id(self), span_id), span)
         with self._lock:

@@ -91,8 +91,8 @@ class OciLayout(FileStore):
 
     def prepare_mount(self, descriptor: Descriptor, source: Store) -> None:
         """Flush a blob of another layout to the disk: who made it may have left it in memory."""
-        if isinstance(source, OciLayout) and not self.has_blob(descriptor):
-            with suppress(OSError):  # mount_blob will say it
+        with suppress(OSError):  # mount_blob will say it
+            if isinstance(source, OciLayout) and not self.has_blob(descriptor):
                 sync_file(source._blob_path(descriptor.digest))
 
     def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:

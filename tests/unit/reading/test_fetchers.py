@@ -87,9 +87,9 @@ def test_tasks_when_one_raises_here_then_it_comes_through_and_nobody_is_at_work(
 
 def test_working_when_processors_are_few_then_no_more_at_once():
     fetchers = Fetchers(2)
-    with fetchers.working(), fetchers.working():
-        assert not fetchers._turn.acquire(blocking=False)
-    with fetchers.working():
+    with fetchers.working, fetchers.working:
+        assert not fetchers.working.acquire(blocking=False)
+    with fetchers.working:
         pass
 
 
@@ -107,12 +107,12 @@ def test_fetchers_when_threads_are_none_at_all_then_it_is_a_value_error():
 
 
 def test_fetchers_when_forked_at_work_then_the_copy_works_too(fetchers):
-    with fetchers.working(), fetchers.working(), fetchers.working(), fetchers.working():
+    with fetchers.working, fetchers.working, fetchers.working, fetchers.working:
         fetchers.pool().submit(int).result()
         child = os.fork()
         if child == 0:
             done = []
-            with fetchers.working():
+            with fetchers.working:
                 fetchers.side_by_side([lambda: done.append(1)] * 5)
             os._exit(0 if len(done) == 5 else 9)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
