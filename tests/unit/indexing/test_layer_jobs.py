@@ -489,6 +489,23 @@ def test_threads_when_a_larger_layer_is_reused_then_it_has_none(source, passes):
     assert passes == [8]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_run_when_stopped_while_layers_wait_for_threads_then_they_end(source, passes, error):
+    small = [put(source, gzip.compress(tarmaker.tar(tarmaker.entry(n)))) for n in "abc"]
+    large = put(source, gzip.compress(bytes(3 * PIECE_SIZE), 0))
+
+    def progress(event):
+        if isinstance(event, LayerAdvanced):
+            raise error("stop")
+
+    before = set(threading.enumerate())
+    with pytest.raises(error, match="stop"):
+        run(source, [*small, large], jobs=4, threads=4, progress=progress)
+    assert set(threading.enumerate()) == before
+    assert passes == [4]
+    assert source.reads == [str(large.digest)]
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_layers_when_run_with_any_threads_then_ztocs_are_the_references(source, threads):
     layers = put_goldens(source)
