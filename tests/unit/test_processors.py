@@ -108,12 +108,14 @@ def test_wanted_when_more_than_there_are_then_so_many():
     ("threads", "jobs", "sizes", "expected"),
     [
         (2, 2, [100, 10, 10], [2, None, None]),  # one that outweighs the rest: the others after it
+        (2, 2, [70, 30], [2, None]),
         (2, 2, [60, 40], [1, 1]),
         (2, 2, [10, 10, 10, 10], [1, 1, None, None]),
         (4, 4, [10, 10, 10, 10, 10], [1, 1, 1, 1, None]),
         (4, 4, [100, 10, 10, 10], [3, 1, None, None]),
         (4, 4, [50, 50, 10, 10], [2, 2, None, None]),
         (4, 4, [100, 40, 40, 40], [2, 1, 1, None]),
+        (4, 4, [40, 30, 30], [2, 1, 1]),
         (8, 4, [100, *[20] * 10], [3, 1, 2, 2]),  # none is idle where few may run
         (8, 2, [10, 10], [4, 4]),
         (8, 1, [10, 10], [8, None]),
