@@ -38,6 +38,8 @@ MAX_REQUEST_SIZE = 8 << 20
 """Compressed bytes asked for at once; beyond that several requests run side by side."""
 MAX_SPAN_SIZE = 1 << 30
 """Bytes of one span, compressed or inflated; a bomb is one span, however small others are."""
+_MAX_RESERVED = 256 << 20
+"""Bytes that a read begins with, since a zTOC may claim any size."""
 _BATCH_SIZE = 32 << 20
 """Uncompressed bytes of spans that one read fetches ahead of those it is copying."""
 
@@ -176,10 +178,12 @@ class LayerSpans:
             self._cache.put((id(self), spans[0]), span)
             self._last = span
             return data
-        # Not joined from a list of pieces, which would all be there twice.
-        whole = io.BytesIO()
+        # Not joined from a list of pieces, which would all be there twice. A large read begins with
+        # its whole size, and no memory: what is not written costs none.
+        whole = io.BytesIO(bytes(min(end - start, _MAX_RESERVED)))
         for piece in self._read_many(spans, start, end):
             whole.write(piece)
+        whole.truncate()
         return whole.getvalue()
 
     def read_ahead(self, start: int, end: int, *, until: int | None = None) -> None:
