@@ -103,6 +103,17 @@ def test_golden_when_the_format_is_not_told_then_the_bytes_tell(case):
     assert ztoc.digest == case["ztoc_digest"]
 
 
+@pytest.mark.parametrize("threads", [2, 3, 8])
+@pytest.mark.parametrize("span_size", sorted({case["span_size"] for case in EXPECTED["built"]}))
+def test_golden_when_built_by_several_threads_then_the_digest_is_the_references(span_size, threads):
+    for case in EXPECTED["built"]:
+        if case["span_size"] == span_size:
+            ztoc = build_ztoc(
+                layer_path(case), span_size=span_size, reference_identical=True, threads=threads
+            )
+            assert ztoc.digest == case["ztoc_digest"], case["layer"]
+
+
 @pytest.mark.parametrize("case", EXPECTED["refused"], ids=lambda c: c["layer"])
 def test_golden_when_the_reference_refuses_then_the_error_says_what_and_where(case):
     error_class, what = WHAT[case["layer"]]

@@ -59,6 +59,18 @@ def test_reference_spellings_of_options_are_in_the_help():
         assert option in text
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("create",), ("convert",), ("verify",), ("ztoc", "build"), ("cat",), ("ls",), ("cp",)],
+    ids=" ".join,
+)
+def test_help_of_commands_that_index_says_what_threads_are(command):
+    text = " ".join(tocsin(*command, "--help", COLUMNS="80").stdout.decode().split())
+    assert "--threads COUNT" in text
+    assert "TOCSIN_THREADS" in text
+    assert "[default: all there are]" in text
+
+
 def test_without_a_command_help_goes_to_stderr_and_the_code_is_usage():
     done = tocsin()
     assert (done.returncode, done.stdout) == (2, b"")
@@ -85,6 +97,8 @@ def test_module_run_is_the_same_command():
         (("create",), "error: missing argument 'SOURCE'\n"),
         (("create", "oci:x", "--span-size", "4 apples"), "error: invalid value for '--span-size'"),
         (("create", "oci:x", "--jobs", "0"), "error: invalid value for '-j' / '--jobs'"),
+        (("create", "oci:x", "--threads", "0"), "error: invalid value for '--threads'"),
+        (("verify", "oci:x", "--threads", "x"), "error: invalid value for '--threads'"),
         (("create", "oci:x", "--platform", "linux"), "error: invalid value for '-p'"),
         (("create", "oci:x", "--optimize", "speed"), "error: invalid value for '--optimize'"),
         (("create", "oci:"), "error: invalid value for 'SOURCE'"),

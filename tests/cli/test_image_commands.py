@@ -465,3 +465,20 @@ def test_a_corrupted_layer_fails_and_stores_no_index(tmp_path):
     assert str(image.layer_descriptors[0].digest) in done.stderr.decode()
     assert (layout / "index.json").read_bytes() == before
     shutil.rmtree(layout)
+
+
+@pytest.mark.parametrize("command", ["create", "convert"])
+def test_threads_change_nothing_but_time(layout, tmp_path, command):
+    digests, documents = set(), []
+    for threads in ("1", "2", "3", "8"):
+        to = f"oci:{tmp_path / threads}:app"
+        run = (command, f"oci:{layout}:app", to, *SMALL, "--threads", threads)
+        digests.add(tocsin(*run, "-q").stdout)
+        documents.append(json.loads(tocsin(*run, "--json", "--force", "--rebuild").stdout))
+    assert len(digests) == 1
+    for document in documents:
+        assert document.keys() == documents[0].keys()
+        ztocs = [layer["ztoc"] for made in document["platforms"] for layer in made["layers"]]
+        assert ztocs == [
+            layer["ztoc"] for made in documents[0]["platforms"] for layer in made["layers"]
+        ]

@@ -356,3 +356,13 @@ def test_indexing_on_the_fly_can_be_interrupted(tmp_path, number):
         returned, told = stopped(process, number)
     assert returned == 128 + number
     assert told.splitlines()[-1] in ("interrupted", "terminated")
+
+
+# Threads
+
+
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_layers_without_ztoc_are_read_by_any_threads(image, threads):
+    done = run("cat", image, "/etc/os-release", "--threads", threads)
+    assert done.stdout == b"NAME=upper\n"
+    run("cat", image, "/etc/os-release", "--threads", "0", code=2)

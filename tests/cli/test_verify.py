@@ -148,3 +148,12 @@ def test_verify_when_there_is_no_index_then_it_says_what_makes_one_and_the_code_
     assert (done.returncode, done.stdout) == (3, b"")
     assert first == f"error: oci:{layout}:app: has no SOCI index, there is nothing to verify"
     assert hint == "hint: tocsin create or tocsin convert makes one"
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "8"])
+def test_verify_with_any_threads_says_the_same(honest, threads):
+    expected = json.loads(tocsin("verify", honest, "--json").stdout)
+    done = tocsin("verify", honest, "--json", "--threads", threads)
+    assert done.returncode == 0
+    found = json.loads(done.stdout)
+    assert {**found, "seconds": 0} == {**expected, "seconds": 0}

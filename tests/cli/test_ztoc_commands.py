@@ -321,3 +321,19 @@ def test_spans_of_the_command_are_those_of_the_library(files):
     blob = build_ztoc(files.layer, span_size=0).to_bytes()
     done = tocsin("ztoc", "build", files.layer, "--span-size", "0", "-o", "-", "-q")
     assert done.stdout == blob
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_build_with_any_threads_makes_the_same_blob(files, tmp_path, threads):
+    target = tmp_path / "z"
+    build = ("ztoc", "build", files.layer, "--span-size", "1MiB", "-o", target)
+    done = tocsin(*build, "--threads", threads)
+    assert done.stdout.decode() == identity(target) == identity(files.ztoc)
+    done = tocsin(*build, TOCSIN_THREADS=str(threads))
+    assert done.stdout.decode() == identity(target) == identity(files.ztoc)
+
+
+def test_build_when_the_variable_is_no_number_then_usage(files):
+    done = tocsin("ztoc", "build", files.layer, TOCSIN_THREADS="many")
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith("error: invalid value for '--threads'")

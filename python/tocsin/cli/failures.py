@@ -37,6 +37,7 @@ _ADVICE = {
 }
 _LOG_IN = "log in with docker login or podman login, or pass --username and --password-stdin"
 _LOOK_AROUND = "see what there is with tocsin ls IMAGE /DIRECTORY, or tocsin find IMAGE"
+_LESS_MEMORY = "try fewer --jobs or --threads"
 _TRY_AGAIN = "try again: what has been pushed is found and used"
 
 
@@ -89,7 +90,7 @@ def _explain(error: Exception, where: str) -> Failure:
             code = exit_codes.NOT_FOUND if missing else exit_codes.IO_ERROR
             return Failure(what + place + where, hint, code)
         case MemoryError():
-            return Failure(f"out of memory{where}", "try fewer --jobs", exit_codes.FAILED)
+            return Failure(f"out of memory{where}", _LESS_MEMORY, exit_codes.FAILED)
         case _:
             return Failure(
                 f"tocsin has a bug: {type(error).__name__}: {error}{where}",

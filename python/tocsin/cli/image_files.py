@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from tocsin.cli import parameters, words
-from tocsin.cli.options import decorated, registry_options
+from tocsin.cli.options import decorated, registry_options, threads_option
 from tocsin.cli.progress import display_for
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ _OPTIONS = (
         is_flag=True,
         help="Refuse layers without a zTOC, which else are read once, whole.",
     ),
+    threads_option,
     click.option(
         "--cache-dir",
         metavar="DIR",
@@ -68,6 +69,7 @@ class ImageOpening:
     platform: Platform | None
     index: str
     index_missing: bool
+    threads: int | None
     cache_dir: str | None
     registry: RegistryOptions | None
 
@@ -84,6 +86,7 @@ class ImageOpening:
                 platform=self.platform,
                 index=self.index,
                 index_missing=self.index_missing,
+                threads=self.threads,
                 cache_dir=self.cache_dir,
                 registry=self.registry,
                 note=notes.append,
@@ -129,11 +132,12 @@ def image_options(command: _Command) -> _Command:
         platform: Platform | None,
         index: str,
         no_index: bool,
+        threads: int | None,
         cache_dir: str | None,
         registry: RegistryOptions | None,
         **others: Any,  # noqa: ANN401 (the command's own)
     ) -> Any:  # noqa: ANN401
-        opening = ImageOpening(platform, index, not no_index, cache_dir, registry)
+        opening = ImageOpening(platform, index, not no_index, threads, cache_dir, registry)
         return command(opening=opening, **others)
 
     return cast("_Command", decorated(registry_options(with_opening), _OPTIONS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tocsin.cli import documents, indexing_report, words
+from tocsin.cli import indexing_report, words
 from tocsin.cli.failures import HINT
 from tocsin.cli.progress import display_for, ztoc_line
 from tocsin.errors import UnsupportedError
@@ -99,6 +99,8 @@ def _nothing_made(
 
 
 def _document(result: CreateResult) -> dict[str, object]:
+    from tocsin.cli import documents  # noqa: PLC0415 (most runs print none)
+
     document = documents.result_document(result)
     if isinstance(result, ConvertResult):
         document["image"] = documents.descriptor_document(result.image)

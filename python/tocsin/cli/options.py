@@ -40,6 +40,14 @@ reference_identical_option = click.option(
     help="Make every byte as the reference tool does, even where its own reader then refuses the"
     " layer.",
 )
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="COUNT",
+    envvar="TOCSIN_THREADS",
+    help="Processors to use, shared by all layers; a large one may get them all (also"
+    " TOCSIN_THREADS).  [default: all there are]",
+)
 force_option = click.option("--force", is_flag=True, help="Overwrite what has that name already.")
 
 _INDEXING = (
@@ -66,8 +74,9 @@ _INDEXING = (
         "--jobs",
         type=click.IntRange(min=1),
         metavar="COUNT",
-        help="Layers indexed at once.  [default: the processors, at most 4]",
+        help="Layers read at once.  [default: the processors, at most 4]",
     ),
+    threads_option,
     click.option(
         "--optimize",
         "--optimizations",
@@ -111,6 +120,7 @@ def indexing_options(command: _Command) -> _Command:
         min_layer_size: int,
         platforms: tuple[Any, ...],
         jobs: int | None,
+        threads: int | None,
         optimizations: tuple[str, ...],
         prefetch: tuple[str, ...],
         prefetch_list: Any,  # noqa: ANN401 (an open file)
@@ -126,6 +136,7 @@ def indexing_options(command: _Command) -> _Command:
             min_layer_size=min_layer_size,
             platforms=platforms or None,
             jobs=jobs or default_jobs(),
+            threads=threads,
             optimizations=frozenset(optimizations),
             prefetch=(*prefetch, *listed),
             rebuild=rebuild,

@@ -8,7 +8,7 @@ import click
 
 from tocsin.cli import exit_codes, parameters
 from tocsin.cli.command import command
-from tocsin.cli.options import output_options, registry_options
+from tocsin.cli.options import output_options, registry_options, threads_option
 
 if TYPE_CHECKING:
     from tocsin.cli.output import Output
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     metavar="COUNT",
     help="Layers read at once.  [default: the processors, at most 4]",
 )
+@threads_option
 @registry_options
 @output_options
 def verify(
@@ -54,6 +55,7 @@ def verify(
     seed: int | None,
     platforms: tuple[Any, ...],
     jobs: int | None,
+    threads: int | None,
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
@@ -91,6 +93,7 @@ def verify(
             quick=quick,
             seed=seed,
             jobs=jobs,
+            threads=threads,
             registry=registry,
             progress=following(display),
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 
-from tocsin import _core
+from tocsin import _core, processors
 from tocsin.indexing.ztoc import Ztoc
 from tocsin.model.soci_index import BUILD_TOOL, DEFAULT_SPAN_SIZE
 
@@ -80,6 +80,7 @@ class LayerPass:
         reference_identical: bool = False,
         diff_id: bool = False,
         build_tool_identifier: str = BUILD_TOOL,
+        threads: int | None = None,
     ) -> None:
         if not 0 <= span_size < 1 << 63:
             raise ValueError(f"span_size is {span_size}, wanted 0 to 2**63 - 1")
@@ -89,6 +90,7 @@ class LayerPass:
             build_tool_identifier=build_tool_identifier,
             diff_id=diff_id,
             reference_identical=reference_identical,
+            threads=processors.wanted(threads),
         )
 
     def push(self, piece: Buffer) -> None:
@@ -128,6 +130,7 @@ def index_layer(
     format: str | None = None,  # noqa: A002 (the word of the domain)
     reference_identical: bool = False,
     diff_id: bool = False,
+    threads: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> IndexedLayerBytes:
     """Index a layer in one pass, without keeping it and without temporary files.
@@ -140,6 +143,8 @@ def index_layer(
         format: ``gzip`` or ``uncompressed``, as a media type says it; ``None`` looks at the bytes.
         reference_identical: keep checkpoints that make the reference's own reader refuse the layer.
         diff_id: also hash the uncompressed bytes.
+        threads: processors to use, the caller's own among them; all that this process may use if
+            ``None``. The result is the same for any number.
         progress: called with the compressed bytes read so far; may raise to stop.
 
     Raises:
@@ -153,6 +158,7 @@ def index_layer(
         format=format,
         reference_identical=reference_identical,
         diff_id=diff_id,
+        threads=threads,
     )
     done = 0
     for piece in _pieces(source):
@@ -169,6 +175,7 @@ def build_ztoc(
     span_size: int = DEFAULT_SPAN_SIZE,
     format: str | None = None,  # noqa: A002 (the word of the domain)
     reference_identical: bool = False,
+    threads: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Ztoc:
     """Make the zTOC of a layer; as `index_layer`, which tells more."""
@@ -177,6 +184,7 @@ def build_ztoc(
         span_size=span_size,
         format=format,
         reference_identical=reference_identical,
+        threads=threads,
         progress=progress,
     ).ztoc
 

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tocsin import processors
 from tocsin.errors import FormatError, UnsupportedError, VerificationError
 from tocsin.indexing.copying import copy_blob
 from tocsin.indexing.layer import IndexedLayerBytes, LayerPass
@@ -111,6 +112,7 @@ class LayerJobs:
         self._progress = progress
         self._progress_lock = threading.Lock()
         self._cancelled = threading.Event()
+        self._shares: processors.Shares[LayerKey] = self._shares_of(())
         self._reason: BaseException | None = None
 
     def run(self, layers: Iterable[Descriptor]) -> dict[LayerKey, LayerFate]:
@@ -130,6 +132,7 @@ class LayerJobs:
             (layer for key, layer in wanted.items() if key not in fates),
             key=lambda layer: -layer.size,
         )
+        self._shares = self._shares_of(to_read)
         self._tell(Planned(tuple(to_read)))
         for fate in fates.values():
             self._tell(LayerFinished(fate.result))
@@ -143,10 +146,21 @@ class LayerJobs:
                 assert self._reason is not None  # noqa: S101 (set before anyone is cancelled)
                 raise self._reason from None
             except BaseException:
-                self._cancelled.set()
+                self._cancel()
                 pool.shutdown(cancel_futures=True)
                 raise
         return fates
+
+    def _shares_of(self, layers: Iterable[Descriptor]) -> processors.Shares[LayerKey]:
+        return processors.Shares(
+            processors.wanted(self._options.threads),
+            jobs=self._options.jobs,
+            sizes={layer_key(layer): layer.size for layer in layers},
+        )
+
+    def _cancel(self) -> None:
+        self._cancelled.set()
+        self._shares.stop()
 
     def _tell(self, event: Event) -> None:
         if self._progress is not None:
@@ -163,7 +177,7 @@ class LayerJobs:
             raise
         except BaseException as error:
             self._reason = self._reason or error
-            self._cancelled.set()
+            self._cancel()
             raise
 
     def _without_reading(self, layer: Descriptor) -> LayerFate | None:
@@ -190,7 +204,10 @@ class LayerJobs:
 
     def _index(self, layer: Descriptor) -> LayerFate:
         with self._stopping_others():
-            return self._find_fate(layer)
+            try:
+                return self._find_fate(layer)
+            finally:
+                self._shares.done(layer_key(layer))
 
     def _find_fate(self, layer: Descriptor) -> LayerFate:
         started = time.monotonic()
@@ -201,9 +218,12 @@ class LayerJobs:
         if known and (fate := self._reuse(layer, known)):
             self._tell(LayerFinished(fate.result))
             return fate
+        threads = self._shares.take(layer_key(layer))
+        self._check_cancelled()
         self._tell(LayerStarted(layer))
+        started = time.monotonic()
         try:
-            found = self._read(layer)
+            found = self._read(layer, threads)
         except _OddLayerError as odd:
             # Odd, or damaged? A layer that is what its digest says is left out with the reason; the
             # reference fails the whole image.
@@ -216,16 +236,18 @@ class LayerJobs:
         self._tell(LayerFinished(fate.result))
         return fate
 
-    def _read(self, layer: Descriptor) -> IndexedLayerBytes:
+    def _read(self, layer: Descriptor, threads: int) -> IndexedLayerBytes:
         kind = layer_type(layer.media_type)
         indexer = LayerPass(
             span_size=self._options.span_size,
             format=None if kind is None else _FORMATS[kind.compression],
             reference_identical=self._options.reference_identical,
+            threads=threads,
         )
         refused: list[Exception] = []
         streamed = self._is_to_be_streamed(layer)
-        with closing(self._through(layer, indexer, refused)) as pieces:
+        pieces_of = self._through(layer, indexer, refused)
+        with self._preparing(layer, streamed=streamed), closing(pieces_of) as pieces:
             if streamed:
                 # Read once, for both; what the indexer refuses is copied all the same.
                 self._sink.put_blob(pieces, digest=layer.digest, size=layer.size)
@@ -236,9 +258,12 @@ class LayerJobs:
         try:
             if refused:
                 raise refused[0]
-            found = indexer.finish()
+            with self._shares.turn:
+                found = indexer.finish()
         except (FormatError, UnsupportedError) as error:
             raise _OddLayerError(str(error), verified=streamed) from error
+        finally:
+            self._shares.done(layer_key(layer))
         if found.digest != str(layer.digest):
             raise VerificationError(
                 f"{self._source.name}: layer digest is {found.digest}, "
@@ -260,6 +285,21 @@ class LayerJobs:
             return True
         return self._sink.mounts_unread and not self._sink.mount_blob(layer, self._source)
 
+    @contextmanager
+    def _preparing(self, layer: Descriptor, *, streamed: bool) -> Iterator[None]:
+        """Have the sink prepare to take a layer over while it is read."""
+        if streamed or not self._carry or self._sink.mounts_unread:
+            yield
+            return
+        beside = threading.Thread(
+            target=self._sink.prepare_mount, args=(layer, self._source), name="layer-mount"
+        )
+        beside.start()
+        try:
+            yield
+        finally:
+            beside.join()
+
     def _pieces(self, layer: Descriptor) -> Iterator[bytes]:
         done = 0
         for piece in self._source.blob(layer, verify=False):
@@ -274,7 +314,8 @@ class LayerJobs:
         for piece in self._pieces(layer):
             if not refused:
                 try:
-                    indexer.push(piece)
+                    with self._shares.turn:
+                        indexer.push(piece)
                 except (FormatError, UnsupportedError) as error:
                     refused.append(error)
             yield piece
@@ -315,6 +356,7 @@ class LayerJobs:
         """Take a zTOC that is there, unless readers refuse it: then the layer tells what to do."""
         if ztoc.reader_refusals():
             return None
+        self._shares.done(layer_key(layer))
         if self._carry:
             copy_blob(self._source, self._sink, layer)
         # Read from the sink, so its descriptor is that of a blob the sink has.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tocsin import processors
 from tocsin.errors import UnsupportedError
 from tocsin.model.soci_index import DEFAULT_SPAN_SIZE
 
@@ -22,10 +22,7 @@ _MAX_DEFAULT_JOBS = 4
 
 def default_jobs() -> int:
     """Return how many layers are indexed at once by default: the processors, at most 4."""
-    return min(_MAX_DEFAULT_JOBS, len(os.sched_getaffinity(0)) if _HAS_AFFINITY else 2)
-
-
-_HAS_AFFINITY = hasattr(os, "sched_getaffinity")
+    return min(_MAX_DEFAULT_JOBS, processors.available())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +33,9 @@ class IndexingOptions:
         span_size: least uncompressed bytes between checkpoints, 0 or more.
         min_layer_size: layers with fewer compressed bytes get no zTOC.
         platforms: which of the image's platforms, as asked for; ``None`` for all.
-        jobs: how many layers are indexed at once.
+        jobs: how many layers are read at once, at most.
+        threads: processors that work on all layers together, and may on a single one; all that this
+            process may use if ``None``. Nothing but time depends on it.
         optimizations: of `OPTIMIZATIONS`.
         prefetch: paths of files to be fetched before a container starts.
         rebuild: read layers again whose zTOC is at the destination already.
@@ -48,6 +47,7 @@ class IndexingOptions:
     min_layer_size: int = DEFAULT_MIN_LAYER_SIZE
     platforms: tuple[Platform, ...] | None = None
     jobs: int = field(default_factory=default_jobs)
+    threads: int | None = None
     optimizations: frozenset[str] = frozenset()
     prefetch: tuple[str, ...] = ()
     rebuild: bool = False
@@ -59,6 +59,7 @@ class IndexingOptions:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted 0 or more")
         if self.jobs < 1:
             raise ValueError(f"jobs is {self.jobs}, wanted 1 or more")
+        processors.wanted(self.threads)
         if unknown := self.optimizations - OPTIMIZATIONS:
             raise UnsupportedError(
                 f"optimization {min(unknown)!r} is not known, wanted one of: "

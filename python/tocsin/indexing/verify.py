@@ -11,6 +11,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
+from tocsin import processors
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
 from tocsin.indexing.options import default_jobs
 from tocsin.indexing.prefetch import PrefetchArtifact
@@ -56,6 +57,7 @@ def verify(
     quick: bool = False,
     seed: int | None = None,
     jobs: int | None = None,
+    threads: int | None = None,
     registry: RegistryOptions | None = None,
     progress: VerifyProgress | None = None,
 ) -> VerifyResult:
@@ -70,6 +72,8 @@ def verify(
             digests are then not checked.
         seed: of the sample, to repeat one; it implies `quick`. ``None`` for a new one.
         jobs: layers at once; as many as there are processors, at most 4, if ``None``.
+        threads: processors that work on all layers together, and may on a single one; all that this
+            process may use if ``None``.
         registry: how to reach a registry.
         progress: told what happens, see `VerifyProgress`.
 
@@ -82,6 +86,7 @@ def verify(
         OSError: the place cannot be read.
     """
     started = time.monotonic()
+    threads = processors.wanted(threads)
     reference = parse_reference(image) if isinstance(image, str) else image
     asked = None
     if platforms is not None:
@@ -97,7 +102,13 @@ def verify(
                 f"{reference}: has no SOCI index, there is nothing to verify; tocsin create or "
                 "tocsin convert makes one"
             )
-        checks = LayerChecks(store, jobs=jobs or default_jobs(), seed=seed, progress=progress)
+        checks = LayerChecks(
+            store,
+            jobs=jobs or default_jobs(),
+            threads=threads,
+            seed=seed,
+            progress=progress,
+        )
         done = checks.run(_work(linked))
         verdicts = tuple(_platform_verdict(store, one, done) for one in linked)
         strays = tuple(stray_entries(store, entries, linked))

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from tocsin import processors
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
 from tocsin.indexing.layer import IndexedLayerBytes, LayerPass
 from tocsin.indexing.results import LayerAdvanced, LayerStarted, Planned
@@ -113,22 +114,31 @@ class LayerChecks:
     """Holds layers of one Store against their zTOCs."""
 
     def __init__(
-        self, store: Store, *, jobs: int, seed: int | None, progress: VerifyProgress | None
+        self,
+        store: Store,
+        *,
+        jobs: int,
+        threads: int,
+        seed: int | None,
+        progress: VerifyProgress | None,
     ) -> None:
         """Prepare.
 
         Args:
             store: has layers and zTOCs.
             jobs: layers at once.
+            threads: processors for all of them.
             seed: of the sample; ``None`` to read whole layers.
             progress: told about each.
         """
         self._store = store
         self._jobs = jobs
+        self._threads = threads
         self._seed = seed
         self._progress = progress
         self._progress_lock = threading.Lock()
         self._cancelled = threading.Event()
+        self._shares: processors.Shares[Blob] = self._shares_of(())
 
     def run(self, work: Iterable[LayerWork]) -> dict[Blob, LayerCheck]:
         """Check layers; nothing is left running when this returns or raises.
@@ -139,6 +149,7 @@ class LayerChecks:
         """
         # Largest first: the last layer to finish should not be the one that takes longest.
         ordered = sorted(work, key=lambda one: -one.layer.size)
+        self._shares = self._shares_of(ordered)
         self._tell(Planned(tuple(one.layer for one in ordered)))
         reason: BaseException | None = None
         checks: dict[Blob, LayerCheck] = {}
@@ -162,8 +173,16 @@ class LayerChecks:
             raise reason
         return checks
 
+    def _shares_of(self, work: Iterable[LayerWork]) -> processors.Shares[Blob]:
+        return processors.Shares(
+            self._threads,
+            jobs=self._jobs,
+            sizes={blob_of(one.layer): one.layer.size for one in work},
+        )
+
     def _stop(self, pool: ThreadPoolExecutor) -> None:
         self._cancelled.set()
+        self._shares.stop()
         pool.shutdown(wait=False, cancel_futures=True)
 
     def _tell(self, event: VerifyEvent) -> None:
@@ -177,6 +196,15 @@ class LayerChecks:
             raise _CancelledError
 
     def _check(self, work: LayerWork) -> LayerCheck:
+        key = blob_of(work.layer)
+        # A sample is fetched more than it is worked on: as many layers as may be, at once.
+        threads = self._shares.take(key) if self._seed is None else 1
+        try:
+            return self._find(work, threads)
+        finally:
+            self._shares.done(key)
+
+    def _find(self, work: LayerWork, threads: int) -> LayerCheck:
         started = time.monotonic()
         self._check_cancelled()
         self._tell(LayerStarted(work.layer))
@@ -188,7 +216,7 @@ class LayerChecks:
             if found is not None:
                 loaded.append(found)
         if self._seed is None:
-            self._read_whole(check, loaded)
+            self._read_whole(check, loaded, threads)
         else:
             self._read_sample(check, loaded, self._seed)
         self._tell(LayerChecked(work.layer, check.all_findings, time.monotonic() - started))
@@ -218,14 +246,17 @@ class LayerChecks:
 
     # Whole layers
 
-    def _read_whole(self, check: LayerCheck, loaded: Sequence[_Loaded]) -> None:
-        passes = {_settings(one.ztoc): _pass_like(one.ztoc) for one in loaded}
+    def _read_whole(self, check: LayerCheck, loaded: Sequence[_Loaded], threads: int) -> None:
+        likes = {_settings(one.ztoc): one.ztoc for one in loaded}
+        each = max(1, threads // max(1, len(likes)))
+        passes = {key: _pass_like(ztoc, each) for key, ztoc in likes.items()}
         if not passes:
             # Its zTOCs are of no use, but the layer can still be what the manifest says.
-            passes = {(): LayerPass(diff_id=True)}
+            passes = {(): LayerPass(diff_id=True, threads=threads)}
         try:
             refused = self._push(check.layer, tuple(passes.values()))
-            made = None if refused else {key: one.finish() for key, one in passes.items()}
+            with self._shares.turn:
+                made = None if refused else {key: one.finish() for key, one in passes.items()}
         except (NotFoundError, VerificationError) as error:
             check.findings.append(unreadable(error, "layer", str(check.layer.digest)))
             return
@@ -248,8 +279,9 @@ class LayerChecks:
         for piece in self._store.blob(layer, verify=False):
             self._check_cancelled()
             try:
-                for one in passes:
-                    one.push(piece)
+                with self._shares.turn:
+                    for one in passes:
+                        one.push(piece)
             except (FormatError, UnsupportedError) as error:
                 return str(error)
             done += len(piece)
@@ -353,13 +385,14 @@ def _settings(ztoc: Ztoc) -> tuple[object, ...]:
     return ztoc.span_size, ztoc.build_tool_identifier, _keeps_early_checkpoints(ztoc)
 
 
-def _pass_like(ztoc: Ztoc) -> LayerPass:
+def _pass_like(ztoc: Ztoc, threads: int) -> LayerPass:
     """Return a pass that makes a zTOC as `ztoc` was made, as far as it tells."""
     return LayerPass(
         span_size=ztoc.span_size,
         reference_identical=_keeps_early_checkpoints(ztoc),
         diff_id=True,
         build_tool_identifier=ztoc.build_tool_identifier,
+        threads=threads,
     )
 
 

@@ -7,10 +7,12 @@ file, a file object or bytes at hand. The format is explained in docs/format.md.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, overload
 
@@ -18,13 +20,20 @@ from tocsin import _core
 from tocsin.errors import NotFoundError, UnsupportedError, VerificationError
 from tocsin.model.entry_path import clean_path
 from tocsin.model.file_metadata import FileMetadata
+from tocsin.processors import available, wanted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
     import numpy as np
     from typing_extensions import Buffer
 
 Layer = str | os.PathLike[str] | IO[bytes] | bytes | bytearray | memoryview
 """A layer at hand: a path, a seekable binary file object, or its bytes."""
+
+_MOST_AHEAD = 8
+"""Spans inflated at once unless asked for more: each may have any size."""
 
 
 class Ztoc:
@@ -259,15 +268,17 @@ class Ztoc:
         """
         return self._core.read_span(self._checked(span_id), compressed, start, end)
 
-    def read(self, path: str, layer: Layer) -> Iterator[bytes]:
+    def read(self, path: str, layer: Layer, *, threads: int | None = None) -> Iterator[bytes]:
         """Give the data of the file at `path` span by span, verified, reading only those spans.
 
         Args:
             path: the file, as for ``entry``; hard links are followed.
             layer: the layer as a registry stores it.
+            threads: processors that inflate, each a span; all that this process may use, at most
+                8, if ``None``. As many spans are held in memory, and one more.
 
         Yields:
-            The file's bytes, at most one span at a time.
+            The file's bytes, at most one span at a time, in order.
 
         Raises:
             NotFoundError: no such entry, or not a regular file.
@@ -280,18 +291,25 @@ class Ztoc:
             raise NotFoundError(f"{path}: is not a regular file but a {entry.type}{target}")
         if entry.is_sparse:
             raise UnsupportedError(f"{path}: is a sparse file, which is not expanded here")
-        return self._read(entry, layer)
+        ahead = min(_MOST_AHEAD, available()) if threads is None else wanted(threads)
+        return self._read(entry, layer, ahead)
 
-    def _read(self, entry: FileMetadata, layer: Layer) -> Iterator[bytes]:
+    def _read(self, entry: FileMetadata, layer: Layer, threads: int) -> Iterator[bytes]:
         start = entry.uncompressed_offset
         end = start + entry.uncompressed_size
         left = entry.uncompressed_size
+        spans = self._spans_of(entry)
+
         with _open_layer(layer) as file:
-            for span_id in self._spans_of(entry):
+
+            def inflated(span_id: int) -> Callable[[], bytes]:
+                # Read by who asks: a file object is not for several threads.
                 first, last = self.span_range(span_id)
                 file.seek(first)
                 compressed = file.read(last - first)
-                data = self._core.read_span(span_id, compressed, start, end)
+                return partial(self._core.read_span, span_id, compressed, start, end)
+
+            for data in _in_order(map(inflated, spans), min(threads, len(spans))):
                 left -= len(data)
                 yield data
         if left:
@@ -301,9 +319,12 @@ class Ztoc:
                 actual=str(entry.uncompressed_size - left),
             )
 
-    def extract(self, path: str, layer: Layer) -> bytes:
+    def extract(self, path: str, layer: Layer, *, threads: int | None = None) -> bytes:
         """Return the data of the file at `path`; as ``read``, in one piece."""
-        return b"".join(self.read(path, layer))
+        whole = io.BytesIO()
+        for piece in self.read(path, layer, threads=threads):
+            whole.write(piece)
+        return whole.getvalue()
 
     @property
     def needs_xattrs(self) -> bool:
@@ -327,6 +348,28 @@ class Ztoc:
             f"<Ztoc {self.compression_algorithm} {self.compressed_archive_size} bytes, "
             f"{self._core.entry_count} entries, {self.span_count} spans>"
         )
+
+
+def _in_order(tasks: Iterator[Callable[[], bytes]], threads: int) -> Iterator[bytes]:
+    """Give what `tasks` return, in order, the next ones done meanwhile by other threads."""
+    if threads <= 1:
+        for task in tasks:
+            yield task()
+        return
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 (most files have one span)
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="tocsin-inflate") as pool:
+        begun: deque[Future[bytes]] = deque()
+        try:
+            for task in tasks:
+                begun.append(pool.submit(task))
+                if len(begun) > threads:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+        finally:
+            for future in begun:
+                future.cancel()
 
 
 class _Entries(Sequence[FileMetadata]):

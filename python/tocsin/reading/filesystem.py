@@ -58,6 +58,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         platform: as for ``tocsin.open``, like those that follow.
         index: which SOCI indexes are used.
         index_missing: whether layers without a zTOC are read once, whole.
+        threads: processors that do so; all that this process may use if ``None``.
         cache_size: bytes of spans kept in memory.
         cache_dir: where zTOCs and spans are kept for later.
         username: as in ``tocsin.RegistryOptions``, like those that follow.
@@ -79,6 +80,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         platform: str | None = None,
         index: str = "auto",
         index_missing: bool = True,
+        threads: int | None = None,
         cache_size: int = DEFAULT_CACHE_SIZE,
         cache_dir: str | None = None,
         username: str | None = None,
@@ -103,6 +105,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
                 platform=platform,
                 index=index,
                 index_missing=index_missing,
+                threads=threads,
                 cache_size=cache_size,
                 cache_dir=cache_dir,
                 registry=_registry_options(

@@ -8,6 +8,7 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+from tocsin import processors
 from tocsin.errors import NotFoundError
 from tocsin.model.digest import Digest
 from tocsin.model.image_config import MAX_CONFIG_SIZE
@@ -15,10 +16,11 @@ from tocsin.model.platform import Platform
 from tocsin.model.reference import parse_reference
 from tocsin.model.soci_index import PREFETCH
 from tocsin.reading.disk_cache import DiskCache
+from tocsin.reading.fetchers import Fetchers
 from tocsin.reading.files import Files
 from tocsin.reading.forking import forget_after_fork
 from tocsin.reading.opening import LayerOpener
-from tocsin.reading.spans import DEFAULT_CACHE_SIZE, Fetchers, SpanCache
+from tocsin.reading.spans import DEFAULT_CACHE_SIZE, SpanCache
 from tocsin.reading.tree import Tree
 from tocsin.stores.base import read_blob
 from tocsin.stores.images import platform_images, resolve_image
@@ -44,6 +46,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
     platform: str | Platform | None = None,
     index: str = "auto",
     index_missing: bool = True,
+    threads: int | None = None,
     cache_size: int = DEFAULT_CACHE_SIZE,
     cache_dir: str | os.PathLike[str] | None = None,
     registry: RegistryOptions | None = None,
@@ -60,6 +63,8 @@ def open(  # noqa: A001 (as in gzip and tarfile)
             uses none; else the digest of one.
         index_missing: layers without a zTOC are read once, whole, when the image is first looked
             into; ``False`` raises `UnsupportedError` instead.
+        threads: processors that read such layers, all together or a single one, and that inflate
+            spans; all that this process may use if ``None``.
         cache_size: bytes of spans kept in memory.
         cache_dir: directory where zTOCs and spans are kept for later; may be shared.
         registry: how to reach a registry.
@@ -73,6 +78,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         FormatError: it is no image.
         RegistryError, OSError: it cannot be reached or read.
     """
+    threads = processors.wanted(threads)
     parsed = parse_reference(reference) if isinstance(reference, str) else reference
     wanted_index: str | Digest = index if index in ("auto", "none") else Digest.parse(index)
     asked = Platform.parse(platform) if isinstance(platform, str) else platform
@@ -88,6 +94,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         stores,
         index=wanted_index,
         index_missing=index_missing,
+        threads=threads,
         cache_size=cache_size,
         cache_dir=cache_dir,
         note=note,
@@ -118,6 +125,7 @@ class Image(Files):
         *,
         index: str | Digest,
         index_missing: bool,
+        threads: int,
         cache_size: int,
         cache_dir: str | os.PathLike[str] | None,
         note: Callable[[str], None] | None,
@@ -131,7 +139,7 @@ class Image(Files):
         self._tell = note
         self._stores = stores
         self._index = index
-        self._fetchers = Fetchers()
+        self._fetchers = Fetchers(threads)
         self._opener = LayerOpener(
             store=stores,
             cache=SpanCache(cache_size),
@@ -139,6 +147,7 @@ class Image(Files):
             disk=None if cache_dir is None else DiskCache(cache_dir, self._note),
             note=self._note,
             may_index=index_missing,
+            threads=threads,
             progress=progress,
         )
         self._lock = threading.RLock()

@@ -12,10 +12,11 @@ from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCTET_STREAM
 from tocsin.reading.disk_cache import DiskCache
+from tocsin.reading.fetchers import Fetchers
 from tocsin.reading.files import Files
 from tocsin.reading.forking import forget_after_fork
 from tocsin.reading.layer import Layer
-from tocsin.reading.spans import DEFAULT_CACHE_SIZE, Fetchers, LayerSpans, SpanCache, read_ztoc
+from tocsin.reading.spans import DEFAULT_CACHE_SIZE, LayerSpans, SpanCache, read_ztoc
 from tocsin.reading.tree import Tree
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def open_layer(
     layer: str | os.PathLike[str],
     ztoc: bytes | str | os.PathLike[str],
     *,
+    threads: int | None = None,
     cache_size: int = DEFAULT_CACHE_SIZE,
     cache_dir: str | os.PathLike[str] | None = None,
     http: RegistryOptions | None = None,
@@ -37,6 +39,7 @@ def open_layer(
         layer: a path, or an http or https URL of a server that answers to ``Range``.
         ztoc: of that layer: its bytes, or the path of a file. It is believed, for nothing here
             names its digest; the layer's bytes are held against it.
+        threads: processors that inflate; all that this process may use if ``None``.
         cache_size: bytes of spans kept in memory.
         cache_dir: directory where spans are kept for later; may be shared.
         http: certificates and time-outs.
@@ -55,7 +58,7 @@ def open_layer(
     else:
         source = _FileRanges(Path(text))
     try:
-        return LayerFiles(source, blob, cache_size=cache_size, cache_dir=cache_dir)
+        return LayerFiles(source, blob, threads=threads, cache_size=cache_size, cache_dir=cache_dir)
     except BaseException:
         source.close()
         raise
@@ -73,12 +76,13 @@ class LayerFiles(Files):
         source: _FileRanges | _UrlRanges,
         blob: bytes,
         *,
+        threads: int | None,
         cache_size: int,
         cache_dir: str | os.PathLike[str] | None,
     ) -> None:
         self.notes: list[str] = []
         self._source = source
-        self._fetchers = Fetchers()
+        self._fetchers = Fetchers(threads)
         ztoc = read_ztoc(blob)
         if source.size != ztoc.compressed_archive_size:
             raise VerificationError(

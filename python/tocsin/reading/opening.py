@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tocsin import processors
 from tocsin.errors import (
     FormatError,
     NotFoundError,
@@ -19,6 +20,7 @@ from tocsin.errors import (
 )
 from tocsin.model.media_types import Compression, layer_type
 from tocsin.model.soci_index import DEFAULT_SPAN_SIZE, MAX_ZTOC_SIZE
+from tocsin.reading.fetchers import FETCH_THREADS
 from tocsin.reading.layer import Layer
 from tocsin.reading.sources import BlobRanges, BytesRanges, StreamRanges
 from tocsin.reading.spans import LayerSpans, index_stream, read_ztoc, unpack_zstd
@@ -28,12 +30,14 @@ from tocsin.stores.soci_indexes import load_soci_index, soci_indexes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.model.manifest import Manifest
     from tocsin.reading.disk_cache import DiskCache
-    from tocsin.reading.spans import CoreZtoc, Fetchers, RangeSource, SpanCache
+    from tocsin.reading.fetchers import Fetchers
+    from tocsin.reading.spans import CoreZtoc, RangeSource, SpanCache
     from tocsin.stores.base import Store
     from tocsin.stores.soci_indexes import FoundIndex
 
@@ -55,6 +59,7 @@ class LayerOpener:
         disk: what is kept on disk, if anything.
         note: called with what a user should know.
         may_index: whether layers without a zTOC are read once to make one.
+        threads: processors that do so, for all of them together.
         progress: called while they are: digest of the layer, bytes read, its size.
     """
 
@@ -64,6 +69,7 @@ class LayerOpener:
     disk: DiskCache | None
     note: Callable[[str], None]
     may_index: bool = True
+    threads: int = 1
     progress: Callable[[str, int, int], None] | None = None
     _kept: int = field(default=0, init=False)
     _small: list[int] = field(default_factory=list, init=False)
@@ -104,8 +110,19 @@ class LayerOpener:
             UnsupportedError: a layer has no zTOC and none may be made, or it cannot be read at all.
             TocsinError, OSError: a layer without zTOC cannot be read.
         """
-        pool = self.fetchers.pool()
-        opened = list(pool.map(lambda layer: self._open(layer, indexes), layers))
+        sizes = {at: layer.size for at, layer in enumerate(layers)}
+        shares = processors.Shares(self.threads, jobs=FETCH_THREADS, sizes=sizes)
+
+        def open_layer(at: int) -> Layer:
+            try:
+                return self._open(layers[at], indexes, shares, at)
+            finally:
+                shares.done(at)
+
+        # Larger layers first: smaller ones may wait for them, in threads that they need.
+        order = sorted(sizes, key=lambda at: -sizes[at])
+        found = dict(zip(order, self.fetchers.pool().map(open_layer, order), strict=True))
+        opened = [found[at] for at in sizes]
         # Nearly every indexed image has a few tiny layers without a zTOC, which cost nothing.
         if (size := sum(self._small)) >= _MIB:
             self.note(
@@ -113,7 +130,13 @@ class LayerOpener:
             )
         return opened
 
-    def _open(self, layer: Descriptor, indexes: list[FoundIndex]) -> Layer:
+    def _open(
+        self,
+        layer: Descriptor,
+        indexes: list[FoundIndex],
+        shares: processors.Shares[int],
+        at: int,
+    ) -> Layer:
         for found in indexes:
             assert found.soci_index is not None  # noqa: S101 (only usable ones are kept)
             descriptor = found.soci_index.ztoc_of(layer.digest)
@@ -127,7 +150,7 @@ class LayerOpener:
             source = BlobRanges(self.store, layer)
             origin = {1: "v1", 2: "v2"}.get(found.version, "given")
             return self._layer(layer, ztoc, str(descriptor.digest), source, origin)
-        return self._index(layer)
+        return self._index(layer, shares.take(at), shares.turn)
 
     def _load(self, layer: Descriptor, descriptor: Descriptor) -> CoreZtoc:
         # A cache on disk is asked first, so that it gets what it has not.
@@ -170,7 +193,7 @@ class LayerOpener:
         )
         return Layer(layer, ztoc, spans, index_origin=origin)
 
-    def _index(self, layer: Descriptor) -> Layer:
+    def _index(self, layer: Descriptor, threads: int, turn: AbstractContextManager[Any]) -> Layer:
         """Make the zTOC of a layer that has none, by reading all of it."""
         kind = layer_type(layer.media_type)
         compression = None if kind is None else kind.compression
@@ -188,7 +211,8 @@ class LayerOpener:
         source: RangeSource
         if compression is Compression.ZSTD:
             unpack = partial(self._unpack_zstd, layer)
-            ztoc = self._made(layer, unpack_zstd(self._read_whole(layer)), "uncompressed")
+            pieces = unpack_zstd(self._read_whole(layer))
+            ztoc = self._made(layer, pieces, "uncompressed", threads, turn)
             source = StreamRanges(name, unpack)
         else:
             plain = compression is Compression.NONE
@@ -197,6 +221,8 @@ class LayerOpener:
                 layer,
                 self._pieces(layer, kept),
                 "uncompressed" if plain else "gzip",
+                threads,
+                turn,
             )
             source = (
                 BlobRanges(self.store, layer) if kept is None else BytesRanges(name, b"".join(kept))
@@ -213,9 +239,22 @@ class LayerOpener:
             )
         return self._layer(layer, ztoc, f"made:{DEFAULT_SPAN_SIZE}", source, "made")
 
-    def _made(self, layer: Descriptor, pieces: Iterator[bytes], layer_format: str) -> CoreZtoc:
+    def _made(
+        self,
+        layer: Descriptor,
+        pieces: Iterator[bytes],
+        layer_format: str,
+        threads: int,
+        turn: AbstractContextManager[Any],
+    ) -> CoreZtoc:
         try:
-            return index_stream(pieces, layer_format=layer_format, span_size=DEFAULT_SPAN_SIZE)
+            return index_stream(
+                pieces,
+                layer_format=layer_format,
+                span_size=DEFAULT_SPAN_SIZE,
+                threads=threads,
+                turn=turn,
+            )
         except TocsinError as error:
             error.add_note(f"layer {layer.digest}")
             raise

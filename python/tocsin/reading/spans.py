@@ -9,21 +9,25 @@ of reading that knows ``_core``.
 from __future__ import annotations
 
 import copy
+import io
 import threading
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tocsin import _core
 from tocsin.errors import TocsinError, UnsupportedError, VerificationError
+from tocsin.reading.fetchers import CLOSED
 from tocsin.reading.forking import forget_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from tocsin.model.digest import Digest
     from tocsin.reading.disk_cache import DiskCache
+    from tocsin.reading.fetchers import Fetchers
 
 CoreZtoc = _core.Ztoc
 """A zTOC as the core has it."""
@@ -34,8 +38,8 @@ MAX_REQUEST_SIZE = 8 << 20
 """Compressed bytes asked for at once; beyond that several requests run side by side."""
 MAX_SPAN_SIZE = 1 << 30
 """Bytes of one span, compressed or inflated; a bomb is one span, however small others are."""
-FETCH_THREADS = 8
-"""Requests in flight, at most."""
+_MAX_RESERVED = 256 << 20
+"""Bytes that a read begins with, since a zTOC may claim any size."""
 _BATCH_SIZE = 32 << 20
 """Uncompressed bytes of spans that one read fetches ahead of those it is copying."""
 
@@ -112,45 +116,6 @@ class SpanCache:
         self._used = 0
 
 
-class Fetchers:
-    """Threads that fetch, verify and inflate; started when first needed."""
-
-    def __init__(self, threads: int = FETCH_THREADS) -> None:
-        self._threads = threads
-        self._lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
-        self._closed = False
-        forget_after_fork(self)
-
-    def pool(self) -> ThreadPoolExecutor:
-        """Return the threads.
-
-        Raises:
-            ValueError: they have been ended.
-        """
-        with self._lock:
-            if self._closed:
-                raise ValueError(_CLOSED)
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="tocsin-fetch")
-            return self._pool
-
-    def close(self) -> None:
-        """End the threads; what they do now is finished first."""
-        with self._lock:
-            pool, self._pool, self._closed = self._pool, None, True
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
-
-    def after_fork(self) -> None:
-        """Forget threads that the process was copied without."""
-        self._lock = threading.Lock()
-        self._pool = None
-
-
-_CLOSED = "the image is closed"
-
-
 class LayerSpans:
     """One layer's uncompressed bytes; may be used by several threads.
 
@@ -213,7 +178,13 @@ class LayerSpans:
             self._cache.put((id(self), spans[0]), span)
             self._last = span
             return data
-        return b"".join(self._read_many(spans, start, end))
+        # Not joined from a list of pieces, which would all be there twice. A large read begins with
+        # its whole size, and no memory: what is not written costs none.
+        whole = io.BytesIO(bytes(min(end - start, _MAX_RESERVED)))
+        for piece in self._read_many(spans, start, end):
+            whole.write(piece)
+        whole.truncate()
+        return whole.getvalue()
 
     def read_ahead(self, start: int, end: int, *, until: int | None = None) -> None:
         """Have the spans of ``[start, end)`` fetched and inflated, without waiting for them.
@@ -317,7 +288,7 @@ class LayerSpans:
     def _given_up(self, futures: dict[int, Future[_core.SpanReader]], task: Future[None]) -> None:
         """Tell who waits for a task that never ran."""
         if task.cancelled():
-            self._fail(futures, ValueError(_CLOSED))
+            self._fail(futures, ValueError(CLOSED))
 
     def _fetch_groups(
         self, groups: list[range], futures: dict[int, Future[_core.SpanReader]], end: int
@@ -365,7 +336,8 @@ class LayerSpans:
         start, stop = self._ztoc.span_range(spans[0])[0], self._ztoc.span_range(spans[-1])[1]
         self._check_size(spans[0], stop - start)
         data = self._source.read(start, stop)
-        for span_id in spans:
+
+        def take(span_id: int) -> None:
             first, last = self._ztoc.span_range(span_id)
             compressed = data if len(spans) == 1 else data[first - start : last - start]
             try:
@@ -373,6 +345,9 @@ class LayerSpans:
             except Exception as error:
                 # Its neighbours came with it, but what is wrong with it is not wrong with them.
                 self._fail({span_id: futures[span_id]}, error)
+
+        # Fetched together, but whoever waits for the first needs not wait for the others.
+        self._fetchers.side_by_side([partial(take, span_id) for span_id in spans])
 
     def _take(
         self,
@@ -383,7 +358,8 @@ class LayerSpans:
     ) -> None:
         """Verify a span that was fetched, keep it, and tell who waits."""
         try:
-            span = _core.SpanReader(self._ztoc, span_id, compressed)
+            with self._fetchers.working:
+                span = _core.SpanReader(self._ztoc, span_id, compressed)
         except VerificationError:
             # Proxies do garble bytes; what is wrong twice is wrong at the source.
             compressed = self._source.read(*self._ztoc.span_range(span_id))
@@ -422,7 +398,8 @@ class LayerSpans:
         # As far as the read that asked will need; read(x, x) gives nothing but inflates to x.
         until = min(end, span.end)
         self._check_size(span_id, until - span.start)
-        span.read(until, until)
+        with self._fetchers.working:
+            span.read(until, until)
         self._cache.put((id(self), span_id), span)
         with self._lock:
             self._flying.pop(span_id, None)
@@ -459,13 +436,22 @@ def read_ztoc(blob: bytes) -> CoreZtoc:
     return _core.Ztoc.from_bytes(blob)
 
 
-def index_stream(pieces: Iterable[bytes], *, layer_format: str, span_size: int) -> CoreZtoc:
+def index_stream(
+    pieces: Iterable[bytes],
+    *,
+    layer_format: str,
+    span_size: int,
+    threads: int,
+    turn: AbstractContextManager[Any],
+) -> CoreZtoc:
     """Return the zTOC of a layer, made in one pass over its bytes.
 
     Args:
         pieces: the layer, verified by whoever gives them.
         layer_format: ``gzip`` or ``uncompressed``.
         span_size: uncompressed bytes between checkpoints, at least.
+        threads: processors to use.
+        turn: held while they are used, not while pieces are waited for.
 
     Raises:
         FormatError: the layer cannot be indexed.
@@ -476,10 +462,13 @@ def index_stream(pieces: Iterable[bytes], *, layer_format: str, span_size: int) 
         build_tool_identifier="",
         diff_id=False,
         reference_identical=False,
+        threads=threads,
     )
     for piece in pieces:
-        indexer.push(piece)
-    return indexer.finish().ztoc
+        with turn:
+            indexer.push(piece)
+    with turn:
+        return indexer.finish().ztoc
 
 
 def unpack_zstd(pieces: Iterable[bytes]) -> Iterator[bytes]:

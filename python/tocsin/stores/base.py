@@ -134,6 +134,14 @@ class Store(Protocol):
         """Return whether `mount_blob` from `source` is worth a try; else blobs are streamed."""
         ...
 
+    def prepare_mount(self, descriptor: Descriptor, source: Store) -> None:
+        """Do what `mount_blob` will take long for and that needs no verified bytes; never raises.
+
+        May be called from another thread while the blob is read; only worth it where not
+        `mounts_unread`.
+        """
+        ...
+
     def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
         """Take a blob over from `source` without streaming it through here, where that is cheap.
 

@@ -98,6 +98,9 @@ class DiscardingStore:
         """Return that nothing needs to be streamed to be thrown away."""
         return True
 
+    def prepare_mount(self, descriptor: Descriptor, source: Store) -> None:
+        """Do nothing."""
+
     def mount_blob(
         self,
         descriptor: Descriptor,

@@ -150,6 +150,9 @@ class FileStore(ABC):
         """Return whether blobs of `source` can be taken over without streaming them."""
         return False
 
+    def prepare_mount(self, descriptor: Descriptor, source: Store) -> None:  # noqa: B027 (as commit)
+        """Do nothing."""
+
     def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
         """Refuse."""
         raise self._read_only()

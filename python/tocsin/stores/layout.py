@@ -86,8 +86,14 @@ class OciLayout(FileStore):
         return Descriptor(media_type, stream.digest, stream.size)
 
     def can_mount(self, source: Store) -> bool:
-        """Return whether blobs of `source` can be taken over without streaming them."""
-        return isinstance(source, OciLayout)
+        """Return whether `source` is a layout whose blobs can be linked: of one file system."""
+        return isinstance(source, OciLayout) and self._device() == source._device()
+
+    def prepare_mount(self, descriptor: Descriptor, source: Store) -> None:
+        """Flush a blob of another layout to the disk: who made it may have left it in memory."""
+        with suppress(OSError):  # mount_blob will say it
+            if isinstance(source, OciLayout) and not self.has_blob(descriptor):
+                sync_file(source._blob_path(descriptor.digest))
 
     def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
         """Take a blob over from another layout of the same file system, by a hard link."""
@@ -152,6 +158,14 @@ class OciLayout(FileStore):
 
     def _blob_path(self, digest: Digest) -> Path:
         return self.path / "blobs" / digest.algorithm / digest.hex
+
+    def _device(self) -> int:
+        """Return the file system that has the blobs, or will have them."""
+        blobs = self.path.absolute() / "blobs" / "sha256"
+        for folder in (blobs, *blobs.parents):
+            with suppress(OSError):
+                return folder.stat().st_dev
+        return 0
 
     def _read(self, name: str) -> bytes:
         with Window.open(self.path / name) as window:

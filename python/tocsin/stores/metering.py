@@ -136,6 +136,10 @@ class MeteredStore:
         """Return whether `inner` can."""
         return self._inner.can_mount(_unwrapped(source))
 
+    def prepare_mount(self, descriptor: Descriptor, source: Store) -> None:
+        """Let `inner` prepare."""
+        self._inner.prepare_mount(descriptor, _unwrapped(source))
+
     def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
         """Let `inner` take a blob over."""
         inner, place = self._inner, _unwrapped(source)

@@ -12,8 +12,6 @@ from tocsin.model.reference import (
     Reference,
     RegistryReference,
 )
-from tocsin.stores.archive import OciArchive
-from tocsin.stores.docker_archive import open_docker_archive
 from tocsin.stores.layout import OciLayout
 
 if TYPE_CHECKING:
@@ -41,6 +39,8 @@ def open_store(
         case LayoutReference():
             return OciLayout(reference.path, write=write)
         case OciArchiveReference():
+            from tocsin.stores.archive import OciArchive  # noqa: PLC0415 (as below)
+
             return OciArchive(reference.path, write=write)
         case DockerArchiveReference():
             if write:
@@ -48,6 +48,8 @@ def open_store(
                     f"docker-archive:{reference.path}: cannot be written; write to oci-archive: or "
                     "oci: and convert with skopeo copy"
                 )
+            from tocsin.stores.docker_archive import open_docker_archive  # noqa: PLC0415 (as below)
+
             return open_docker_archive(reference.path)
         case RegistryReference():
             # requests takes longer to import than a layout to be opened.

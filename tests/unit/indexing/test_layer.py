@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import random
 import subprocess
 import sys
 import tarfile
@@ -21,6 +22,7 @@ from tocsin import (
     ZtocError,
     build_ztoc,
     index_layer,
+    processors,
 )
 from tocsin.indexing.layer import PIECE_SIZE, Hazard, LayerPass
 
@@ -328,3 +330,71 @@ def test_pass_when_two_threads_push_different_layers_then_none_disturbs_the_othe
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, check=True, timeout=60
     ).stdout
     assert list(map(int, out.split())) == list(range(2, 40))
+
+
+# Threads
+
+THREADS = [1, 2, 3, 8]
+LARGE = gzip.compress(
+    tarmaker.tar(
+        tarmaker.entry("words", b"".join(b"line %d of many\n" % n for n in range(600_000))),
+        tarmaker.entry("noise", random.Random(3).randbytes(3 << 20)),  # noqa: S311 (to be large)
+        tarmaker.entry("zeros", bytes(2 << 20)),
+    ),
+    6,
+    mtime=0,
+)
+"""Of some MiB: small layers are not worth a second thread."""
+
+
+@pytest.mark.parametrize("threads", THREADS)
+def test_index_layer_when_of_any_threads_then_nothing_differs(threads, tmp_path):
+    (tmp_path / "layer").write_bytes(LARGE)
+    alone = index_layer(LARGE, span_size=1 << 20, diff_id=True, threads=1)
+    pieces = [LARGE[at : at + 70_001] for at in range(0, len(LARGE), 70_001)]
+    for source in (LARGE, tmp_path / "layer", pieces):
+        found = index_layer(source, span_size=1 << 20, diff_id=True, threads=threads)
+        assert found == alone
+        assert found.ztoc.to_bytes() == alone.ztoc.to_bytes()
+    ztoc = build_ztoc(LARGE, span_size=1 << 20, threads=threads)
+    assert ztoc.to_bytes() == alone.ztoc.to_bytes()
+
+
+@pytest.mark.parametrize("threads", THREADS)
+def test_index_layer_when_damaged_and_of_any_threads_then_the_error_is_the_same(threads):
+    damaged = bytearray(LARGE)
+    damaged[len(LARGE) // 2] ^= 0x10
+    with pytest.raises(FormatError) as alone:
+        index_layer(damaged, threads=1)
+    with pytest.raises(FormatError) as refusal:
+        index_layer(damaged, threads=threads)
+    found, expected = refusal.value, alone.value
+    assert (type(found), str(found), found.offset) == (
+        type(expected),
+        str(expected),
+        expected.offset,
+    )
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_layer_when_threads_are_none_at_all_then_it_is_a_value_error(threads):
+    for index in (index_layer, build_ztoc):
+        with pytest.raises(ValueError, match=f"threads is {threads}, wanted 1 or more"):
+            index(LAYER, threads=threads)
+    with pytest.raises(ValueError, match="threads is"):
+        LayerPass(threads=threads)
+
+
+def test_pass_when_threads_are_not_said_then_all_processors(monkeypatch):
+    asked = []
+    monkeypatch.setattr(processors, "available", lambda: asked.append(True) or 3)
+    LayerPass()
+    LayerPass(threads=2)
+    assert asked == [True]
+
+
+def test_pass_when_dropped_before_its_end_then_nothing_runs_on():
+    layer = LayerPass(threads=3)
+    layer.push(LARGE[: len(LARGE) // 2])
+    del layer
+    assert index_layer(LARGE, threads=3).size == len(LARGE)

@@ -9,7 +9,9 @@ import pytest
 from support import goldens, tarmaker
 from support.disks import unprivileged
 from support.layout_files import LayoutFiles, digest_of
+from tocsin import processors
 from tocsin.errors import NotFoundError, VerificationError
+from tocsin.indexing import layer_jobs
 from tocsin.indexing.layer_jobs import LayerJobs, layer_key
 from tocsin.indexing.options import IndexingOptions, default_jobs
 from tocsin.indexing.results import LayerAdvanced, LayerFinished, LayerStarted, Planned
@@ -24,6 +26,7 @@ from tocsin.model.media_types import (
     OCI_LAYER_FOREIGN,
     OCI_LAYER_GZIP,
 )
+from tocsin.model.soci_index import SociIndex
 from tocsin.stores.base import PIECE_SIZE
 from tocsin.stores.layout import OciLayout
 
@@ -438,6 +441,80 @@ def test_jobs_when_bounded_then_so_many_run_at_once_and_no_more(tmp_path, jobs):
     assert most == jobs
 
 
+@pytest.fixture
+def passes(monkeypatch):
+    """Return the threads of each pass that is begun, in order."""
+    given = []
+
+    class Pass(layer_jobs.LayerPass):
+        def __init__(self, *, threads, **options):
+            given.append(threads)
+            super().__init__(threads=threads, **options)
+
+    monkeypatch.setattr(layer_jobs, "LayerPass", Pass)
+    return given
+
+
+def test_threads_when_one_layer_outweighs_the_rest_then_it_has_them_all_and_comes_first(
+    source, passes
+):
+    small = [put(source, gzip.compress(tarmaker.tar(tarmaker.entry(n)))) for n in "ab"]
+    large = put(source, gzip.compress(bytes(PIECE_SIZE), 0))
+    run(source, [*small, large], jobs=3, threads=4)
+    # Then as many as the two leave each other, in whichever order they come.
+    assert passes[0] == 4
+    assert all(2 <= threads <= 4 for threads in passes[1:])
+
+
+def test_threads_when_layers_are_alike_then_one_each(source, passes):
+    run(source, put_goldens(source), jobs=2, threads=2)
+    assert passes[:2] == [1, 1]
+    assert passes[2] in (1, 2)  # the last one may have been left alone
+
+
+def test_threads_when_nothing_is_said_then_all_processors(source, passes, monkeypatch):
+    monkeypatch.setattr(processors, "available", lambda: 6)
+    run(source, [put(source, LAYER)])
+    assert passes == [6]
+
+
+def test_threads_when_a_larger_layer_is_reused_then_it_has_none(source, passes):
+    big = put(source, gzip.compress(tarmaker.tar(tarmaker.entry("b", bytes(PIECE_SIZE))), 0))
+    made = run(source, [big])[layer_key(big)]
+    index = SociIndex.for_layers([made.indexed], subject=None)
+    small = put(source, LAYER)
+    del passes[:]
+    fates = run(source, [small, big], jobs=2, threads=8, known=KnownZtocs((index,)))
+    assert fates[layer_key(big)].result.reused
+    assert passes == [8]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_run_when_stopped_while_layers_wait_for_threads_then_they_end(source, passes, error):
+    small = [put(source, gzip.compress(tarmaker.tar(tarmaker.entry(n)))) for n in "abc"]
+    large = put(source, gzip.compress(bytes(3 * PIECE_SIZE), 0))
+
+    def progress(event):
+        if isinstance(event, LayerAdvanced):
+            raise error("stop")
+
+    before = set(threading.enumerate())
+    with pytest.raises(error, match="stop"):
+        run(source, [*small, large], jobs=4, threads=4, progress=progress)
+    assert set(threading.enumerate()) == before
+    assert passes == [4]
+    assert source.reads == [str(large.digest)]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_layers_when_run_with_any_threads_then_ztocs_are_the_references(source, threads):
+    layers = put_goldens(source)
+    fates = run(source, layers, threads=threads, span_size=65536)
+    for name, layer in zip(NAMES, layers, strict=True):
+        digest = str(fates[layer_key(layer)].result.ztoc.digest)
+        assert digest == goldens.case(name, 65536)["ztoc_digest"]
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
 @pytest.mark.parametrize("kind", [Planned, LayerStarted, LayerAdvanced, LayerFinished])
 @pytest.mark.parametrize("jobs", [1, 4])
@@ -492,7 +569,8 @@ def test_run_when_one_layer_fails_then_the_others_stop_in_the_middle(tmp_path):
     layers = [put(source, gzip.compress(bytes(20 * PIECE_SIZE), 0)), put(source, LAYER)]
     events = []
     with pytest.raises(NotFoundError, match="gone"):
-        run(source, layers, jobs=2, progress=events.append)
+        # With more threads the large layer would have them all, and the small one wait.
+        run(source, layers, jobs=2, threads=1, progress=events.append)
     assert not any(isinstance(event, LayerFinished) for event in events)
 
 
@@ -500,6 +578,36 @@ def test_run_when_there_are_no_layers_then_only_the_plan_is_told(source):
     events = []
     assert run(source, [], progress=events.append) == {}
     assert events == [Planned(())]
+
+
+def test_layer_when_it_will_be_linked_then_that_is_prepared_while_it_is_read(source, tmp_path):
+    prepared, log = threading.Event(), []
+
+    class Preparing(OciLayout):
+        def prepare_mount(self, descriptor, source):
+            log.append(threading.current_thread().name)
+            prepared.set()
+
+        def mount_blob(self, descriptor, source, *, verified=False):
+            assert prepared.is_set()
+            return super().mount_blob(descriptor, source, verified=verified)
+
+    layer = put(source, LAYER)
+    run(source, [layer], Preparing(tmp_path / "E", write=True), carry=True)
+    assert log == ["layer-mount"]
+    run(source, [layer])  # nothing is carried
+    assert len(log) == 1
+
+
+def test_layer_when_the_sink_is_on_another_file_system_then_it_is_read_once(
+    source, tmp_path, monkeypatch
+):
+    sink = OciLayout(tmp_path / "E", write=True)
+    monkeypatch.setattr(OciLayout, "_device", lambda self: hash(str(self.path)))
+    layer = put(source, LAYER)
+    run(source, [layer], sink, carry=True)
+    assert source.reads == [str(layer.digest)]
+    assert sink.has_blob(layer)
 
 
 # Prefetch
@@ -523,7 +631,13 @@ def test_layer_when_a_prefetch_path_has_blanks_around_then_it_is_found(source):
 
 
 def test_options_when_they_can_not_be_then_they_are_refused():
-    for name, value in [("span_size", -1), ("min_layer_size", -1), ("jobs", 0)]:
+    for name, value in [
+        ("span_size", -1),
+        ("min_layer_size", -1),
+        ("jobs", 0),
+        ("threads", 0),
+        ("threads", -2),
+    ]:
         with pytest.raises(ValueError, match=f"{name} is {value}"):
             IndexingOptions(**{name: value})
     with pytest.raises(Exception, match="'zstd' is not known, wanted one of: xattr"):
@@ -536,6 +650,13 @@ def test_options_when_nothing_is_said_then_they_are_the_references():
     assert (options.platforms, options.optimizations, options.prefetch) == (None, frozenset(), ())
     assert not options.reference_identical
     assert 1 <= options.jobs == default_jobs() <= 4
+    assert options.threads is None
+
+
+def test_jobs_when_nothing_is_said_then_as_many_as_processors_and_at_most_four(monkeypatch):
+    for there, jobs in [(1, 1), (3, 3), (64, 4)]:
+        monkeypatch.setattr(processors, "available", lambda there=there: there)
+        assert IndexingOptions().jobs == jobs
 
 
 def test_digest_of_a_golden_when_compared_then_it_is_the_recorded_one():

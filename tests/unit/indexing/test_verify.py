@@ -35,6 +35,7 @@ from tocsin import (
     create,
     verify,
 )
+from tocsin.indexing import verify_layers
 from tocsin.indexing.layer import LayerPass
 from tocsin.indexing.results import LayerAdvanced, LayerStarted, Planned
 from tocsin.indexing.span_sample import gzip_header_len, sample
@@ -662,3 +663,39 @@ def test_gzip_header_len_when_fields_are_there_then_they_count(flags, rest, leng
 
 def test_gzip_header_len_when_it_is_none_then_there_is_no_length():
     assert gzip_header_len(layer_tar({"a": b""})) is None
+
+
+# Threads
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_verify_when_of_any_threads_then_the_verdict_is_the_same(layout, image, threads):
+    image.put(layout, "app")
+    create(reference(layout), options=OPTIONS)
+    result = verified(layout, threads=threads)
+    assert result.ok
+    assert result.platforms == verified(layout).platforms
+
+
+def test_verify_when_threads_are_none_at_all_then_it_is_a_value_error(layout, image):
+    image.put(layout, "app")
+    with pytest.raises(ValueError, match="threads is 0"):
+        verified(layout, threads=0)
+
+
+def test_verify_when_one_layer_has_ztocs_of_two_kinds_then_they_share_its_threads(
+    layout, image, monkeypatch
+):
+    image.put(layout, "app")
+    create(reference(layout), options=OPTIONS)
+    create(reference(layout), options=replace(OPTIONS, span_size=2 * SIZE), force=True)
+    given = []
+
+    class Pass(LayerPass):
+        def __init__(self, *, threads, **options):
+            given.append(threads)
+            super().__init__(threads=threads, **options)
+
+    monkeypatch.setattr(verify_layers, "LayerPass", Pass)
+    assert verified(layout, jobs=1, threads=4).ok
+    assert given[:2] == [2, 2]

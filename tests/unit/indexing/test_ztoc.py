@@ -6,6 +6,7 @@ import io
 import mmap
 import os
 import tarfile
+import threading
 from array import array
 from datetime import datetime
 
@@ -310,6 +311,36 @@ def test_read_when_a_file_has_several_spans_then_it_comes_span_by_span(ztoc, blo
     assert len(pieces) == len(ztoc.spans_for("d/text")) > 5
     assert b"".join(pieces) == TEXT
     assert all(pieces)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8, None])
+def test_read_when_of_any_threads_then_the_same_and_none_runs_on(ztoc, threads):
+    before = set(threading.enumerate())
+    pieces = list(ztoc.read("d/text", LAYER, threads=threads))
+    assert pieces == list(ztoc.read("d/text", LAYER, threads=1))
+    assert ztoc.extract("d/text", io.BytesIO(LAYER), threads=threads) == TEXT
+    given = ztoc.read("d/text", LAYER, threads=threads)
+    assert next(given) == pieces[0]
+    given.close()
+    assert set(threading.enumerate()) == before
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_read_when_a_span_is_damaged_then_those_before_it_are_given(ztoc, threads):
+    spans = ztoc.spans_for("d/text")
+    start, end = ztoc.span_range(spans[3])
+    damaged = bytearray(LAYER)
+    damaged[(start + end) // 2] ^= 1
+    good = list(ztoc.read("d/text", LAYER))
+    given = ztoc.read("d/text", damaged, threads=threads)
+    assert [next(given) for _ in range(3)] == good[:3]
+    with pytest.raises(VerificationError, match=f"span {spans[3]}"):
+        next(given)
+
+
+def test_read_when_threads_are_none_at_all_then_it_is_a_value_error(ztoc):
+    with pytest.raises(ValueError, match="threads is 0"):
+        ztoc.read("d/text", LAYER, threads=0)
 
 
 def test_read_when_only_part_is_wanted_then_no_other_span_is_touched(ztoc):

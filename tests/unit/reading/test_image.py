@@ -276,6 +276,33 @@ def test_open_when_not_indexed_then_made_on_the_fly_and_told(layers, tmp_path):
         assert told[1:] == ["4 small layers have no ztoc: 1.1 MiB were read"]
 
 
+@pytest.mark.parametrize("threads", [1, 2, 8, None])
+def test_open_when_not_indexed_then_any_threads_give_the_same(layers, tmp_path, threads):
+    twice = tarmaker.tar(entry("some", noise(1 << 20)))
+    image_name = put_image(tmp_path, *layers, twice, twice)
+    with tocsin.open(image_name, threads=threads) as image:
+        assert image.cat("usr/twin") == BIG
+        assert [layer.index_origin for layer in image.layers] == ["made"] * 5
+
+
+def test_open_when_a_layer_without_ztoc_is_damaged_then_no_other_waits_for_it(tmp_path):
+    large, small = (tarmaker.tar(entry("f", noise(size))) for size in (3 << 20, 1 << 20))
+    name = put_image(tmp_path, small, large, small)
+    with tocsin.open(name) as image:
+        layer = image.layer_descriptors[1]
+    spoil(tmp_path / "blobs" / "sha256" / layer.digest.hex, layer.size // 2)
+    with (
+        tocsin.open(name, threads=2) as image,
+        pytest.raises((FormatError, VerificationError)),
+    ):
+        image.listdir()
+
+
+def test_open_when_threads_are_none_at_all_then_it_is_a_value_error(tmp_path):
+    with pytest.raises(ValueError, match="threads is 0"):
+        tocsin.open(f"oci:{tmp_path}:t", threads=0)
+
+
 def test_open_when_layers_are_plain_tars_then_read_too(layers, tmp_path):
     with tocsin.open(put_image(tmp_path, *layers, compress=False)) as image:
         assert image.cat("usr/twin") == BIG

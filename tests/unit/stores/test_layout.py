@@ -360,6 +360,37 @@ def test_mount_blob_when_source_is_a_layout_then_no_bytes_are_copied(layout, ima
     assert not target.mount_blob(missing, layout)
 
 
+def test_can_mount_when_layouts_are_on_one_file_system_then_and_only_then(
+    layout, image, tmp_path, monkeypatch
+):
+    image.put(layout, "t")
+    target = OciLayout(tmp_path / "not/there/yet", write=True)
+    assert target.can_mount(layout)
+    devices = {layout.path: 1, target.path: 2}
+    monkeypatch.setattr(OciLayout, "_device", lambda self: devices[self.path])
+    assert not target.can_mount(layout)
+    assert layout.can_mount(layout)
+
+
+def test_prepare_mount_when_a_blob_will_come_then_it_is_flushed_and_nothing_made(
+    layout, image, tmp_path, monkeypatch
+):
+    image.put(layout, "t")
+    layer = image.layer_descriptors[0]
+    flushed = []
+    monkeypatch.setattr("tocsin.stores.layout.sync_file", flushed.append)
+    target = OciLayout(tmp_path / "E", write=True)
+    target.prepare_mount(layer, layout)
+    assert flushed == [blob_path(layout, layer.digest)]
+    assert not target.path.exists()
+    layout.prepare_mount(layer, layout)  # it is there
+    assert len(flushed) == 1
+
+
+def test_prepare_mount_when_the_blob_is_missing_then_it_does_not_matter(layout, image, tmp_path):
+    OciLayout(tmp_path / "E", write=True).prepare_mount(image.layer_descriptors[0], layout)
+
+
 def test_mount_blob_when_source_is_damaged_then_it_is_refused(layout, image, tmp_path):
     image.put(layout, "t")
     layer = image.layer_descriptors[0]

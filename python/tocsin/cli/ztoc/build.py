@@ -14,7 +14,12 @@ import click
 
 from tocsin.cli import words
 from tocsin.cli.command import command
-from tocsin.cli.options import output_options, reference_identical_option, span_size_option
+from tocsin.cli.options import (
+    output_options,
+    reference_identical_option,
+    span_size_option,
+    threads_option,
+)
 from tocsin.cli.output_file import STDOUT, output_file
 from tocsin.cli.progress import display_for, ztoc_line
 
@@ -34,10 +39,17 @@ _MAX_WARNINGS = 10
 @click.argument("layer")
 @span_size_option
 @reference_identical_option
+@threads_option
 @click.option("-o", "--output", "target", metavar="FILE", help="Write the zTOC here; - for stdout.")
 @output_options
 def build(
-    *, layer: str, span_size: int, reference_identical: bool, target: str | None, output: Output
+    *,
+    layer: str,
+    span_size: int,
+    reference_identical: bool,
+    threads: int | None,
+    target: str | None,
+    output: Output,
 ) -> None:
     """Make the zTOC of LAYER, a gzip-compressed or plain tar; - for stdin.
 
@@ -56,7 +68,11 @@ def build(
     with ExitStack() as stack:
         write = None if target is None else stack.enter_context(output_file(target))
         indexed = _index(
-            layer, span_size, display_for(output), reference_identical=reference_identical
+            layer,
+            span_size,
+            display_for(output),
+            reference_identical=reference_identical,
+            threads=threads,
         )
         if write is not None:
             write(indexed.ztoc.to_bytes())
@@ -76,7 +92,12 @@ def build(
 
 
 def _index(
-    layer: str, span_size: int, display: Display, *, reference_identical: bool
+    layer: str,
+    span_size: int,
+    display: Display,
+    *,
+    reference_identical: bool,
+    threads: int | None,
 ) -> IndexedLayerBytes:
     from tocsin.indexing.layer import index_layer  # noqa: PLC0415 (numpy is not for --help)
 
@@ -88,6 +109,7 @@ def _index(
                 file,
                 span_size=span_size,
                 reference_identical=reference_identical,
+                threads=threads,
                 progress=lambda done: display.move(name, done),
             )
         except Exception as error:

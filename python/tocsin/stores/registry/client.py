@@ -196,6 +196,9 @@ class RegistryStore:
             and self._push.may_mount(source._endpoint.repository)
         )
 
+    def prepare_mount(self, descriptor: Descriptor, source: Store) -> None:
+        """Do nothing: a mount is one request."""
+
     def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
         """Let the registry share a blob between two repositories."""
         if not isinstance(source, RegistryStore) or not self.can_mount(source):
