@@ -82,6 +82,13 @@ impl GzipDecoder {
         Self { checks_members: false, ..Self::new(speed) }
     }
 
+    /// Leaves the checks to the caller from here on, who gets the one of the member that has begun: it has
+    /// seen all output that was taken.
+    pub fn leave_checks(&mut self) -> MemberCheck {
+        self.checks_members = false;
+        self.check.take().unwrap_or_default()
+    }
+
     /// Goes on at another place of the layer, without giving up its memory; what was not taken is lost.
     /// The checks of a member that begins before the place are not made.
     pub fn restart(&mut self, place: &Place<'_>) {

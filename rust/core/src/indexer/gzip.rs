@@ -7,7 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::gzip::{Event, GzipDecoder};
 use crate::inflate::Speed;
-use crate::parallel::{Boundaries, Consumers, Output, Pipeline, Settings};
+use crate::parallel::{Boundaries, Consumers, Output, Pipeline, Progress, Settings};
 use crate::span::UncompressedOffset;
 
 /// A gzip layer on its way, on one thread.
@@ -75,6 +75,15 @@ impl GzipWalk {
         Ok(())
     }
 
+    /// Goes on with many threads.
+    pub(super) fn share(self, options: &IndexOptions) -> ParallelWalk {
+        let settings = Settings { threads: options.threads, unit_len: options.unit_len };
+        let from = Progress { decoder: self.decoder, written: self.output.len };
+        let consumers =
+            Consumers { boundaries: self.places, compressed: self.spans, output: self.output };
+        ParallelWalk(Pipeline::resume(settings, from, consumers))
+    }
+
     pub(super) fn finish(mut self, span_size: u64) -> Result<Walked> {
         if let Err(error) = self.decoder.finish() {
             let output = &mut self.output;
@@ -102,16 +111,6 @@ fn walked(spans: Spans, output: TarOutput, span_size: u64) -> Result<Walked> {
 pub(super) struct ParallelWalk(Pipeline<Places, Spans, TarOutput>);
 
 impl ParallelWalk {
-    pub(super) fn new(options: &IndexOptions) -> Self {
-        let settings = Settings { threads: options.threads, unit_len: options.unit_len };
-        let consumers = Consumers {
-            boundaries: Places::new(options.span_size),
-            compressed: Spans::new(options),
-            output: TarOutput::new(options.diff_id),
-        };
-        Self(Pipeline::new(settings, consumers))
-    }
-
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.0.push(bytes)
     }

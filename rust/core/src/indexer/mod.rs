@@ -24,6 +24,8 @@ pub const BUILD_TOOL_IDENTIFIER: &str = "AWS SOCI CLI v0.2";
 
 /// Compressed bytes that go through all steps together, so that they are read from memory once.
 const CHUNK_LEN: usize = 64 << 10;
+/// Units that one thread takes before others are started: most layers are small.
+const ALONE_UNITS: u64 = 2;
 /// The least a span of a plain tar takes in a zTOC: its digest as text, and where that is.
 const TAR_SPAN_LEN: u64 = 71 + 4 + 4;
 /// First bytes of a Zstandard frame (RFC 8878 §3.1.1).
@@ -208,9 +210,6 @@ impl LayerIndexer {
         let format = choose_format(self.options.format, &head)?;
         check_span_size(self.options.span_size, format == LayerFormat::Tar)?;
         self.walk = Some(match format {
-            LayerFormat::Gzip if self.options.threads > 1 => {
-                Walk::Parallel(Box::new(ParallelWalk::new(&self.options)))
-            }
             LayerFormat::Gzip => Walk::Gzip(Box::new(GzipWalk::new(&self.options))),
             LayerFormat::Tar => Walk::Tar(Box::new(TarWalk::new(self.options.span_size))),
         });
@@ -219,6 +218,12 @@ impl LayerIndexer {
 
     fn push_chunk(&mut self, chunk: &[u8]) -> Result<()> {
         self.size = self.size.saturating_add(chunk.len() as u64);
+        if self.options.threads > 1 && self.size > ALONE_UNITS * self.options.unit_len as u64 {
+            self.walk = match self.walk.take() {
+                Some(Walk::Gzip(walk)) => Some(Walk::Parallel(Box::new(walk.share(&self.options)))),
+                walk => walk,
+            };
+        }
         match &mut self.walk {
             Some(Walk::Gzip(walk)) => walk.push(chunk),
             Some(Walk::Parallel(walk)) => walk.push(chunk),

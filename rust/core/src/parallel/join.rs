@@ -14,7 +14,6 @@ use super::tools::Tools;
 use crate::checkpoint::{Checkpoint, WINDOW_LEN, Window};
 use crate::error::{Error, Result};
 use crate::gzip::{Event, GzipDecoder, Next, Place};
-use crate::inflate::Speed;
 use crate::span::{BitOffset, UncompressedOffset};
 
 /// Pieces that exact decoding hands out before it looks around again: compressed bytes may stand for a
@@ -68,14 +67,14 @@ struct Resumption {
 }
 
 impl<B: Boundaries> Joiner<B> {
-    /// Stands at the layer's first byte.
-    pub(super) fn new(boundaries: B) -> Self {
+    /// Goes on where `decoder` is, with `written` bytes of output taken from it.
+    pub(super) const fn new(decoder: GzipDecoder, written: u64, boundaries: B) -> Self {
         Self {
-            decoder: GzipDecoder::unchecked(Speed::Fast),
+            decoder,
             resumption: None,
-            is_at_header: true,
+            is_at_header: false,
             boundaries,
-            written: 0,
+            written,
             marks: Vec::new(),
             is_starved: false,
             is_finished: false,

@@ -35,6 +35,8 @@ use std::thread::JoinHandle;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
+use crate::gzip::GzipDecoder;
+use crate::inflate::Speed;
 use crate::span::UncompressedOffset;
 use schedule::State;
 use worker::Shared;
@@ -89,6 +91,15 @@ pub struct Settings {
     pub unit_len: usize,
 }
 
+/// How far one thread has come.
+#[derive(Debug)]
+pub struct Progress {
+    /// Has used all bytes so far; all output it could make of them may be waiting in it.
+    pub decoder: GzipDecoder,
+    /// Bytes of output taken from it, and given to the consumer.
+    pub written: u64,
+}
+
 /// One gzip layer on its way through many threads.
 ///
 /// The threads are started when the first unit is full, and end with the pipeline. The caller works too,
@@ -112,9 +123,16 @@ where
     /// Starts before the first byte of a layer.
     #[must_use]
     pub fn new(settings: Settings, consumers: Consumers<B, C, O>) -> Self {
+        let from = Progress { decoder: GzipDecoder::new(Speed::Fast), written: 0 };
+        Self::resume(settings, from, consumers)
+    }
+
+    /// Goes on with a layer that one thread has begun; the next bytes follow those that it has used.
+    #[must_use]
+    pub fn resume(settings: Settings, from: Progress, consumers: Consumers<B, C, O>) -> Self {
         let settings =
             Settings { threads: settings.threads.max(1), unit_len: settings.unit_len.max(1) };
-        let shared = Arc::new(Shared::new(settings, consumers));
+        let shared = Arc::new(Shared::new(settings, from, consumers));
         Self { settings, shared, threads: Vec::new(), has_started: false, unit: Vec::new() }
     }
 

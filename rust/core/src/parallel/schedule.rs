@@ -14,7 +14,7 @@ use super::source::Stretch;
 use super::speculate::Speculation;
 use super::task::{HashWork, Outcome, Scanner, Task};
 use super::tools::Tools;
-use super::{Boundaries, Compressed, Consumers, Output, Settings};
+use super::{Boundaries, Compressed, Consumers, Output, Progress, Settings};
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::span::BitOffset;
@@ -47,11 +47,13 @@ struct Claim {
 #[derive(Debug)]
 pub(super) struct State<B, C, O> {
     settings: Settings,
+    /// The byte of the layer at which unit 0 begins.
+    start: u64,
     /// Units that are still needed, `first_unit` the first one's number.
     units: VecDeque<Arc<Vec<u8>>>,
     first_unit: usize,
-    /// Bytes given in units.
-    len: u64,
+    /// The byte of the layer behind the last unit.
+    end: u64,
     is_ended: bool,
 
     /// Absent while a worker has it, as the scanner and the compressed bytes' consumer are.
@@ -80,15 +82,18 @@ pub(super) struct State<B, C, O> {
 }
 
 impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
-    pub(super) fn new(settings: Settings, consumers: Consumers<B, C, O>) -> Self {
+    pub(super) fn new(settings: Settings, from: Progress, consumers: Consumers<B, C, O>) -> Self {
+        let Progress { mut decoder, written } = from;
+        let (start, check) = (decoder.taken(), decoder.leave_checks());
         Self {
             settings,
+            start,
             units: VecDeque::new(),
             first_unit: 0,
-            len: 0,
+            end: start,
             is_ended: false,
-            joiner: Some(Box::new(Joiner::new(consumers.boundaries))),
-            joined: 0,
+            joiner: Some(Box::new(Joiner::new(decoder, written, consumers.boundaries))),
+            joined: start,
             is_joined: false,
             claims: VecDeque::new(),
             claimed: 0,
@@ -98,7 +103,7 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
             compressed: Some(Box::new(consumers.compressed)),
             slots: VecDeque::new(),
             first_slot: 0,
-            scanner: Some(Box::new(Scanner::new(consumers.output))),
+            scanner: Some(Box::new(Scanner::new(consumers.output, check))),
             failure: None,
         }
     }
@@ -110,7 +115,7 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
 
     /// Takes the next unit.
     pub(super) fn add_unit(&mut self, unit: Vec<u8>) {
-        self.len += unit.len() as u64;
+        self.end += unit.len() as u64;
         self.units.push_back(Arc::new(unit));
     }
 
@@ -146,11 +151,12 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
     }
 
     fn unit_of(&self, byte: u64) -> usize {
-        usize::try_from(byte / self.settings.unit_len as u64).unwrap_or(usize::MAX)
+        let offset = byte.saturating_sub(self.start);
+        usize::try_from(offset / self.settings.unit_len as u64).unwrap_or(usize::MAX)
     }
 
     fn start_of(&self, unit: usize) -> u64 {
-        unit as u64 * self.settings.unit_len as u64
+        self.start + unit as u64 * self.settings.unit_len as u64
     }
 
     fn end_unit(&self) -> usize {
@@ -204,10 +210,9 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
         let joiner = self.joiner.take()?;
         let position = joiner.position();
         let unit = self.unit_of(joiner.taken());
-        while let Some(claim) = self.claims.front_mut() {
-            let (first_unit, end_unit) = (claim.first_unit, claim.end_unit);
-            let start = BitOffset(first_unit as u64 * self.settings.unit_len as u64 * 8);
-            if unit > end_unit {
+        while let Some(claim) = self.claims.front() {
+            let start = BitOffset(self.start_of(claim.first_unit) * 8);
+            if unit > claim.end_unit {
                 // A block reached over all of it.
                 self.drop_claim();
                 continue;
@@ -215,11 +220,12 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
             if position < start || !joiner.is_at_header() {
                 return self.decode(joiner, unit, Some(start));
             }
-            let Some(result) = &mut claim.result else {
+            let result = self.claims.front_mut().and_then(|claim| claim.result.take());
+            let Some(result) = result else {
                 self.joiner = Some(joiner);
                 return None;
             };
-            let Some(speculation) = result.take() else {
+            let Some(speculation) = result else {
                 self.drop_claim();
                 continue;
             };
@@ -253,7 +259,7 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
         unit: usize,
         stop: Option<BitOffset>,
     ) -> Option<Task<B, C, O>> {
-        if joiner.taken() < self.len || !joiner.is_starved() {
+        if joiner.taken() < self.end || !joiner.is_starved() {
             // The unit before holds the byte in which a block may begin.
             let stretch = self.stretch(unit.saturating_sub(1), unit + 1);
             return Some(Task::Decode(joiner, stretch, stop));
@@ -278,15 +284,17 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
         }
         let compressed = self.compressed.take()?;
         let mut work = Vec::with_capacity(count);
-        for unit in self.units.drain(..count) {
-            let start = self.first_unit as u64 * self.settings.unit_len as u64;
+        for index in 0..count {
+            let start = self.start_of(self.first_unit + index);
+            let unit = Arc::clone(&self.units[index]);
             let end = start + unit.len() as u64;
             let is_inside = |checkpoint: &Checkpoint| checkpoint.first_byte().0 < end;
             let inside = self.checkpoints.iter().take_while(|next| is_inside(next)).count();
             let checkpoints = self.checkpoints.drain(..inside).collect();
             work.push(HashWork { start, unit, checkpoints });
-            self.first_unit += 1;
         }
+        self.units.drain(..count);
+        self.first_unit += count;
         Some(Task::Hash(compressed, work))
     }
 

@@ -93,8 +93,9 @@ pub(super) struct Scanner<O> {
 }
 
 impl<O: Output> Scanner<O> {
-    pub(super) fn new(output: O) -> Self {
-        Self { output, check: MemberCheck::new() }
+    /// `check` has seen the member's output so far.
+    pub(super) const fn new(output: O, check: MemberCheck) -> Self {
+        Self { output, check }
     }
 
     pub(super) fn into_output(self) -> O {

@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::schedule::State;
 use super::tools::Tools;
-use super::{Boundaries, Compressed, Consumers, Output, Settings};
+use super::{Boundaries, Compressed, Consumers, Output, Progress, Settings};
 use crate::error::{Error, Result};
 
 /// Bytes of buffers that the result of one speculation may fill.
@@ -46,8 +46,8 @@ impl<B, C, O> Shared<B, C, O> {
 }
 
 impl<B: Boundaries, C: Compressed, O: Output> Shared<B, C, O> {
-    pub(super) fn new(settings: Settings, consumers: Consumers<B, C, O>) -> Self {
-        let state = State::new(settings, consumers);
+    pub(super) fn new(settings: Settings, from: Progress, consumers: Consumers<B, C, O>) -> Self {
+        let state = State::new(settings, from, consumers);
         Self {
             locked: Mutex::new(Locked { state, panic: None, is_stopped: false }),
             changed: Condvar::new(),
