@@ -27,4 +27,8 @@ impl Output for TarOutput {
         self.len = self.len.saturating_add(bytes.len() as u64);
         self.scanner.push(bytes)
     }
+
+    fn is_heavy(&self) -> bool {
+        self.diff_id.is_some()
+    }
 }

@@ -4,6 +4,7 @@ use super::{IndexOptions, Walked, check_room};
 use crate::checkpoint::{Checkpoint, CheckpointRule, WINDOW_LEN};
 use crate::digest::{Digest, Hasher};
 use crate::error::Result;
+use crate::parallel::cache::{self, AHEAD_LEN};
 use crate::parallel::{Boundaries, Compressed};
 use crate::span::{CompressedOffset, UncompressedOffset};
 use crate::tar::Toc;
@@ -64,6 +65,16 @@ impl Spans {
         }
     }
 
+    /// Brings the digests to `end` of a chunk that another core has written.
+    fn hash_cold(&mut self, chunk: &[u8], hashed: &mut Hashed, end: usize) {
+        while end - hashed.layer > AHEAD_LEN {
+            let step = hashed.layer + AHEAD_LEN;
+            cache::bring(&chunk[step..(step + AHEAD_LEN).min(end)]);
+            self.hash(chunk, hashed, step);
+        }
+        self.hash(chunk, hashed, end);
+    }
+
     /// Brings the digests to `end` of `chunk`.
     pub(super) fn hash(&mut self, chunk: &[u8], hashed: &mut Hashed, end: usize) {
         let layer_bytes = &chunk[hashed.layer..end];
@@ -84,10 +95,8 @@ impl Spans {
         chunk: &[u8],
         hashed: &mut Hashed,
     ) {
-        let place = |at: CompressedOffset| {
-            usize::try_from(at.0.saturating_sub(chunk_start)).unwrap_or(0).min(chunk.len())
-        };
-        let (end, start) = (place(checkpoint.compressed), place(checkpoint.first_byte()));
+        let end = place_in(chunk, chunk_start, checkpoint.compressed);
+        let start = place_in(chunk, chunk_start, checkpoint.first_byte());
         self.hash(chunk, hashed, end);
         if !self.checkpoints.is_empty() {
             let digest = self.span_hasher.finish_reset();
@@ -122,8 +131,15 @@ impl Compressed for Spans {
     fn push(&mut self, start: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>) {
         let mut hashed = Hashed::default();
         for checkpoint in checkpoints {
+            let end = place_in(bytes, start, checkpoint.compressed);
+            self.hash_cold(bytes, &mut hashed, end);
             self.start_span(checkpoint, start, bytes, &mut hashed);
         }
-        self.hash(bytes, &mut hashed, bytes.len());
+        self.hash_cold(bytes, &mut hashed, bytes.len());
     }
+}
+
+/// Where `at` is in a chunk of the layer.
+fn place_in(chunk: &[u8], chunk_start: u64, at: CompressedOffset) -> usize {
+    usize::try_from(at.0.saturating_sub(chunk_start)).unwrap_or(0).min(chunk.len())
 }

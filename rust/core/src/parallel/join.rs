@@ -40,6 +40,62 @@ pub(super) struct Joined {
     pub(super) checkpoints: Vec<Checkpoint>,
 }
 
+/// Where the output of exact decoding goes.
+pub(super) trait Sink {
+    /// Takes the output that waits in the decoder; says how much it was.
+    fn take(&mut self, decoder: &mut GzipDecoder) -> Result<u64>;
+
+    /// A member has ended, before the decoder's position. Output may wait to be taken, which belongs to it;
+    /// says how much was taken.
+    fn end_member(&mut self, decoder: &mut GzipDecoder) -> Result<u64>;
+
+    /// Whether it has taken enough for once.
+    fn is_full(&self) -> bool;
+}
+
+/// Makes pieces for the scanner, which waits for something before them.
+#[derive(Debug)]
+pub(super) struct Pieces<'a> {
+    tools: &'a Tools,
+    slots: Vec<Slot>,
+    /// Those of the piece that is being written.
+    marks: Vec<Mark>,
+}
+
+impl<'a> Pieces<'a> {
+    pub(super) const fn new(tools: &'a Tools) -> Self {
+        Self { tools, slots: Vec::new(), marks: Vec::new() }
+    }
+
+    pub(super) fn into_slots(self) -> Vec<Slot> {
+        self.slots
+    }
+}
+
+impl Sink for Pieces<'_> {
+    fn take(&mut self, decoder: &mut GzipDecoder) -> Result<u64> {
+        if decoder.inflater().pending_len() == 0 && self.marks.is_empty() {
+            return Ok(0);
+        }
+        let filled = decoder.hand_over(self.tools.byte_buffers.take_buffer());
+        let piece = Piece { filled, marks: std::mem::take(&mut self.marks) };
+        let len = piece.len() as u64;
+        self.slots.push(Slot::Checked(CheckedPiece::new(piece)));
+        Ok(len)
+    }
+
+    fn end_member(&mut self, decoder: &mut GzipDecoder) -> Result<u64> {
+        let (offset, position) = (decoder.inflater().pending_len(), decoder.position());
+        let kind = MarkKind::MemberEnd(decoder.trailer());
+        self.marks.push(Mark { offset, position, kind });
+        Ok(0)
+    }
+
+    fn is_full(&self) -> bool {
+        self.slots.len() >= MAX_PIECES
+    }
+}
+
 /// Walks the layer in order.
 #[derive(Debug)]
 pub(super) struct Joiner<B> {
@@ -51,7 +107,6 @@ pub(super) struct Joiner<B> {
     boundaries: B,
     /// Output before the piece that is being written.
     written: u64,
-    marks: Vec<Mark>,
     /// Whether nothing more can be decoded without more input.
     is_starved: bool,
     is_finished: bool,
@@ -75,7 +130,6 @@ impl<B: Boundaries> Joiner<B> {
             is_at_header: false,
             boundaries,
             written,
-            marks: Vec::new(),
             is_starved: false,
             is_finished: false,
         }
@@ -174,14 +228,18 @@ impl<B: Boundaries> Joiner<B> {
         joined
     }
 
-    /// Decodes to the end of the stretch, to the first header at or behind `stop`, or until there is enough
-    /// output for once.
+    /// Decodes to the end of the stretch, to the first header at or behind `stop`, or until `sink` has enough
+    /// for once.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong here, and ends the layer: all output before it is in `sink`.
     pub(super) fn decode(
         &mut self,
         stretch: &Stretch,
         stop: Option<BitOffset>,
-        tools: &Tools,
-    ) -> Joined {
+        sink: &mut impl Sink,
+    ) -> (Vec<Checkpoint>, Result<()>) {
         if let Some(place) = self.resumption.take() {
             self.decoder.restart(&Place {
                 position: place.position,
@@ -191,47 +249,49 @@ impl<B: Boundaries> Joiner<B> {
                 next: place.next,
             });
         }
-        let mut joined = Joined::default();
         self.is_at_header = false;
         self.is_starved = false;
+        let mut checkpoints = Vec::new();
+        let outcome = self.decode_on(stretch, stop, sink, &mut checkpoints);
+        // What was decoded before an error comes before it.
+        let outcome = self.hand_out(sink).and(outcome);
+        self.is_finished = outcome.is_err();
+        (checkpoints, outcome)
+    }
+
+    fn decode_on(
+        &mut self,
+        stretch: &Stretch,
+        stop: Option<BitOffset>,
+        sink: &mut impl Sink,
+        checkpoints: &mut Vec<Checkpoint>,
+    ) -> Result<()> {
         loop {
-            let event = stretch.step(&mut self.decoder);
-            let position = self.decoder.position();
-            match event {
-                Ok(Event::NeedInput) => {
+            match stretch.step(&mut self.decoder)? {
+                Event::NeedInput => {
                     self.is_starved = true;
-                    break;
+                    return Ok(());
                 }
-                Ok(Event::Output) => {
-                    self.flush(&mut joined, tools);
-                    if joined.slots.len() >= MAX_PIECES {
-                        break;
+                Event::Output => {
+                    self.hand_out(sink)?;
+                    if sink.is_full() {
+                        return Ok(());
                     }
                     continue;
                 }
-                Ok(Event::Candidate) => {
-                    if let Err(error) = self.candidate(&mut joined) {
-                        self.flush(&mut joined, tools);
-                        return self.fail(joined, error);
-                    }
-                }
-                Ok(Event::MemberEnd) => {
-                    let offset = self.decoder.inflater().pending_len();
-                    let kind = MarkKind::MemberEnd(self.decoder.trailer());
-                    self.marks.push(Mark { offset, position, kind });
-                }
-                Err(error) => {
-                    self.flush(&mut joined, tools);
-                    return self.fail(joined, error);
-                }
+                Event::Candidate => checkpoints.extend(self.candidate()?),
+                Event::MemberEnd => self.written += sink.end_member(&mut self.decoder)?,
             }
-            if stop.is_some_and(|stop| position >= stop) {
+            if stop.is_some_and(|stop| self.decoder.position() >= stop) {
                 self.is_at_header = true;
-                break;
+                return Ok(());
             }
         }
-        self.flush(&mut joined, tools);
-        joined
+    }
+
+    fn hand_out(&mut self, sink: &mut impl Sink) -> Result<()> {
+        self.written += sink.take(&mut self.decoder)?;
+        Ok(())
     }
 
     /// Ends the layer; everything has been decoded.
@@ -245,14 +305,12 @@ impl<B: Boundaries> Joiner<B> {
         }
     }
 
-    fn candidate(&mut self, joined: &mut Joined) -> Result<()> {
+    fn candidate(&mut self) -> Result<Option<Checkpoint>> {
         let inflater = self.decoder.inflater();
         let uncompressed = UncompressedOffset(self.written + inflater.pending_len() as u64);
-        if self.boundaries.take(uncompressed)? {
-            let window = inflater.window();
-            joined.checkpoints.push(Checkpoint::at(self.decoder.position(), uncompressed, window));
-        }
-        Ok(())
+        let is_taken = self.boundaries.take(uncompressed)?;
+        let position = self.decoder.position();
+        Ok(is_taken.then(|| Checkpoint::at(position, uncompressed, inflater.window())))
     }
 
     /// Makes checkpoints at a speculation's marks where they are due; `window_before` gives the window before
@@ -277,18 +335,6 @@ impl<B: Boundaries> Joiner<B> {
     fn last_member_start(&self, marks: &[Mark]) -> Option<u64> {
         let start = marks.iter().rfind(|mark| mark.kind == MarkKind::MemberStart);
         start.map(|mark| self.written + mark.offset as u64)
-    }
-
-    fn flush(&mut self, joined: &mut Joined, tools: &Tools) {
-        let marks = std::mem::take(&mut self.marks);
-        let filled = self.decoder.hand_over(tools.byte_buffers.take_buffer());
-        let piece = Piece { filled, marks };
-        self.written += piece.len() as u64;
-        if piece.is_empty() {
-            tools.byte_buffers.give(piece.filled.buffer);
-        } else {
-            joined.slots.push(Slot::Checked(CheckedPiece::new(piece)));
-        }
     }
 
     fn fail(&mut self, mut joined: Joined, error: Error) -> Joined {

@@ -20,6 +20,7 @@
 //! Sources: Kerbiriou & Chikhi, "Parallel decompression of gzip-compressed files and random access to DNA
 //! sequences" (2019); Knespel & Brunst, "Rapidgzip" (2023).
 
+pub mod cache;
 mod join;
 mod piece;
 mod probe;
@@ -69,6 +70,11 @@ pub trait Output: Send + std::fmt::Debug {
     ///
     /// The layer is given up.
     fn push(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Whether this takes about as long as decoding: a thread of its own is then worth a copy.
+    fn is_heavy(&self) -> bool {
+        false
+    }
 }
 
 /// Who gets what a pipeline finds.

@@ -1,5 +1,6 @@
 //! Pieces of output on their way to the consumer, and how markers in them become bytes.
 
+use super::cache::{self, AHEAD_LEN};
 use crate::checkpoint::Window;
 use crate::gzip::{MemberCheck, Trailer};
 use crate::inflate::{FIRST_MARKER, Filled};
@@ -37,10 +38,6 @@ impl<U> Piece<U> {
         self.filled.range.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0 && self.marks.is_empty()
-    }
-
     /// Drops what comes after the first `len` units, and the marks beyond them.
     pub(super) fn truncate(&mut self, len: usize) {
         self.filled.range.end = self.filled.range.start + len.min(self.len());
@@ -75,6 +72,8 @@ impl CheckedPiece {
 
 /// Units that are looked at together for markers.
 const BLOCK_LEN: usize = 32;
+/// Units that are brought into the cache ahead of their turn.
+const AHEAD: usize = AHEAD_LEN / size_of::<u16>();
 
 /// What each unit stands for behind one window: most output behind a range's start has few markers, but
 /// where they are, one look-up a unit is what they cost.
@@ -92,7 +91,19 @@ impl Resolver {
     }
 
     /// Puts the bytes of the window in the place of their markers.
-    pub(super) fn resolve(&self, marked: &[u16], bytes: &mut [u8]) {
+    pub(super) fn resolve(&self, mut marked: &[u16], mut bytes: &mut [u8]) {
+        while marked.len() > AHEAD {
+            let (now, next) = marked.split_at(AHEAD);
+            let (bytes_now, bytes_next) = bytes.split_at_mut(AHEAD);
+            cache::bring(&next[..next.len().min(AHEAD)]);
+            self.resolve_blocks(now, bytes_now);
+            (marked, bytes) = (next, bytes_next);
+        }
+        self.resolve_blocks(marked, bytes);
+    }
+
+    #[inline]
+    fn resolve_blocks(&self, marked: &[u16], bytes: &mut [u8]) {
         let (blocks, rest) = marked.as_chunks::<BLOCK_LEN>();
         let (byte_blocks, rest_bytes) = bytes.as_chunks_mut::<BLOCK_LEN>();
         for (block, bytes) in blocks.iter().zip(byte_blocks) {

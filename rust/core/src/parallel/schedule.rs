@@ -262,7 +262,10 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
         if joiner.taken() < self.end || !joiner.is_starved() {
             // The unit before holds the byte in which a block may begin.
             let stretch = self.stretch(unit.saturating_sub(1), unit + 1);
-            return Some(Task::Decode(joiner, stretch, stop));
+            let is_free = self.slots.is_empty()
+                && self.scanner.as_ref().is_some_and(|scanner| !scanner.is_heavy());
+            let scanner = if is_free { self.scanner.take() } else { None };
+            return Some(Task::Decode(joiner, scanner, stretch, stop));
         }
         if self.is_ended {
             return Some(Task::Finish(joiner));
@@ -349,7 +352,10 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
                     *slot = Slot::Checked(piece);
                 }
             }
-            Outcome::Joined(joiner, joined) => {
+            Outcome::Joined(joiner, scanner, joined) => {
+                if scanner.is_some() {
+                    self.scanner = scanner;
+                }
                 self.joined = joiner.position().byte().0;
                 self.is_joined = joiner.is_finished();
                 self.joiner = Some(joiner);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::join::{Joined, Joiner, Slot};
+use super::join::{Joined, Joiner, Pieces, Sink, Slot};
 use super::piece::{CheckedPiece, MarkKind, Piece, Resolver};
 use super::source::Stretch;
 use super::speculate::{Speculation, speculate};
@@ -11,7 +11,7 @@ use super::tools::Tools;
 use super::{Boundaries, Compressed, Output};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::gzip::MemberCheck;
+use crate::gzip::{GzipDecoder, MemberCheck};
 use crate::inflate::Filled;
 use crate::span::BitOffset;
 
@@ -20,10 +20,15 @@ pub(super) enum Task<B, C, O> {
     Scan(Box<Scanner<O>>, Vec<Slot>),
     Resolve(u64, Piece<u16>, Arc<Resolver>),
     Accept(Box<Joiner<B>>, Box<Speculation>),
-    Decode(Box<Joiner<B>>, Stretch, Option<BitOffset>),
+    /// Straight into the scanner, if it is free and nothing comes before.
+    Decode(Box<Joiner<B>>, Option<Box<Scanner<O>>>, Stretch, Option<BitOffset>),
     Finish(Box<Joiner<B>>),
     Hash(Box<C>, Vec<HashWork>),
-    Speculate { first_unit: usize, stretch: Stretch, range: Range<u64> },
+    Speculate {
+        first_unit: usize,
+        stretch: Stretch,
+        range: Range<u64>,
+    },
 }
 
 /// A unit for the compressed bytes' consumer.
@@ -37,7 +42,7 @@ pub(super) struct HashWork {
 pub(super) enum Outcome<B, C, O> {
     Scanned(Box<Scanner<O>>, Result<()>),
     Resolved(u64, CheckedPiece),
-    Joined(Box<Joiner<B>>, Joined),
+    Joined(Box<Joiner<B>>, Option<Box<Scanner<O>>>, Joined),
     Hashed(Box<C>, Vec<HashWork>),
     Speculated(usize, Option<Box<Speculation>>),
 }
@@ -47,7 +52,7 @@ impl<B: Boundaries, C: Compressed, O: Output> Task<B, C, O> {
     pub(super) fn run(self, tools: &Tools) -> Outcome<B, C, O> {
         match self {
             Self::Scan(mut scanner, slots) => {
-                let result = slots.into_iter().try_for_each(|slot| scanner.take(slot, tools));
+                let result = slots.into_iter().try_for_each(|slot| scanner.scan(slot, tools));
                 Outcome::Scanned(scanner, result)
             }
             Self::Resolve(number, piece, resolver) => {
@@ -61,15 +66,23 @@ impl<B: Boundaries, C: Compressed, O: Output> Task<B, C, O> {
             }
             Self::Accept(mut joiner, speculation) => {
                 let joined = joiner.accept(*speculation);
-                Outcome::Joined(joiner, joined)
+                Outcome::Joined(joiner, None, joined)
             }
-            Self::Decode(mut joiner, stretch, stop) => {
-                let joined = joiner.decode(&stretch, stop, tools);
-                Outcome::Joined(joiner, joined)
+            Self::Decode(mut joiner, None, stretch, stop) => {
+                let mut pieces = Pieces::new(tools);
+                let (checkpoints, outcome) = joiner.decode(&stretch, stop, &mut pieces);
+                let mut slots = pieces.into_slots();
+                slots.extend(outcome.err().map(Slot::Failed));
+                Outcome::Joined(joiner, None, Joined { slots, checkpoints })
+            }
+            Self::Decode(mut joiner, Some(mut scanner), stretch, stop) => {
+                let (checkpoints, outcome) = joiner.decode(&stretch, stop, &mut *scanner);
+                let slots = outcome.err().map(Slot::Failed).into_iter().collect();
+                Outcome::Joined(joiner, Some(scanner), Joined { slots, checkpoints })
             }
             Self::Finish(mut joiner) => {
                 let joined = joiner.finish();
-                Outcome::Joined(joiner, joined)
+                Outcome::Joined(joiner, None, joined)
             }
             Self::Hash(mut compressed, mut work) => {
                 for work in &mut work {
@@ -82,6 +95,29 @@ impl<B: Boundaries, C: Compressed, O: Output> Task<B, C, O> {
                 Outcome::Speculated(first_unit, speculate(&stretch, range, tools).map(Box::new))
             }
         }
+    }
+}
+
+/// What the joiner decodes is consumed at once, while it is in the cache and without a copy.
+impl<O: Output> Sink for Scanner<O> {
+    fn take(&mut self, decoder: &mut GzipDecoder) -> Result<u64> {
+        decoder.take_output(|bytes| {
+            self.check.update(bytes);
+            self.output.push(bytes)?;
+            Ok(bytes.len() as u64)
+        })
+    }
+
+    fn end_member(&mut self, decoder: &mut GzipDecoder) -> Result<u64> {
+        let len = self.take(decoder)?;
+        let check = std::mem::take(&mut self.check);
+        let at = decoder.position();
+        check.compare(decoder.trailer()).map_err(|kind| Error::Gzip { kind, at })?;
+        Ok(len)
+    }
+
+    fn is_full(&self) -> bool {
+        false
     }
 }
 
@@ -98,11 +134,16 @@ impl<O: Output> Scanner<O> {
         Self { output, check }
     }
 
+    /// Whether consuming takes as long as decoding, and is better done beside it.
+    pub(super) fn is_heavy(&self) -> bool {
+        self.output.is_heavy()
+    }
+
     pub(super) fn into_output(self) -> O {
         self.output
     }
 
-    fn take(&mut self, slot: Slot, tools: &Tools) -> Result<()> {
+    fn scan(&mut self, slot: Slot, tools: &Tools) -> Result<()> {
         let checked = match slot {
             Slot::Checked(checked) => checked,
             Slot::Failed(error) => return Err(error),
