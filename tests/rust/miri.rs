@@ -122,6 +122,35 @@ fn code_when_of_any_shape_then_words_in_main_and_subtables_decode() {
 }
 
 #[test]
+fn literals_when_two_share_an_entry_then_same_output_however_they_are_cut() {
+    // Words of 1, 2, 3... bits: nearly every two literals fit one look-up, and a piece may end, or a
+    // match begin, behind the first of them.
+    let shape = |unused| Shape { skew: 9, reversed: false, unused };
+    let codes = Codes::Dynamic { litlen: shape(0), distance: shape(3) };
+    for run in 0..cases([40], [9])[0] {
+        let mut tokens: Vec<Token> = literals(b"aabacabd").collect();
+        for step in 0..12 {
+            tokens.extend((0..run).map(|at| Token::Literal(b'a' + (at * at + step) as u8 % 7)));
+            tokens.push(Token::Match { len: 3 + step, distance: 1 + step % 8 });
+        }
+        check_tokens(&tokens, codes, &cases([1, 2, 9, 17, 33, usize::MAX], [17, usize::MAX]));
+    }
+}
+
+#[test]
+fn output_when_buffer_fills_with_pairs_of_literals_then_slides_and_goes_on() {
+    let shape = Shape { skew: 9, reversed: false, unused: 0 };
+    let codes = Codes::Dynamic { litlen: shape, distance: shape };
+    for shift in cases(0..10, [0, 1]) {
+        let mut tokens: Vec<Token> = literals(&b"ab"[..1 + shift % 2]).collect();
+        // Near the end of the buffer by matches, then over it by literals alone.
+        tokens.extend([Token::Match { len: 258, distance: 1 }; 506]);
+        tokens.extend((0..1200 + shift).map(|at| Token::Literal(b"aab"[at % 3])));
+        check_tokens(&tokens, codes, &[usize::MAX]);
+    }
+}
+
+#[test]
 fn code_when_it_has_a_single_word_then_decodes() {
     let plain = Codes::Dynamic { litlen: Shape::default(), distance: Shape::default() };
     check_tokens(&[], plain, &[usize::MAX, 1]);

@@ -6,7 +6,9 @@
 //!   OR-ed in above the bits held, and the read position moves by the bytes that fitted. Bits above
 //!   the count are then not zero but equal to the input bits that come next, so that OR-ing the next
 //!   word over them changes nothing;
-//! * one look-up a symbol; up to three literals between refills;
+//! * one look-up a symbol, or one for two literals with short code words; up to three look-ups of
+//!   literals between refills. Both bytes of an entry are stored, whether it has one literal or two, and
+//!   only the step behind them differs: a branch would be guessed wrong too often;
 //! * a chain of one shift, one mask and one load from symbol to symbol, which is what bounds the speed:
 //!   each entry is looked up in bits that are held already, and the refill that follows is needed
 //!   only by the look-up after that;
@@ -30,17 +32,20 @@ use crate::checkpoint::WINDOW_LEN;
 use crate::error::{CodeName, GzipError};
 use crate::inflate::bits::BitBuffer;
 use crate::inflate::huffman::{BlockTables, DISTANCE_BITS, LITLEN_BITS, low_bits};
-use crate::inflate::tables::{END_OF_BLOCK, EXCEPTIONAL, LITERAL, MAX_MATCH, SUBTABLE, consumed};
+use crate::inflate::tables::{
+    self, END_OF_BLOCK, EXCEPTIONAL, LITERALS, MAX_MATCH, SUBTABLE, consumed,
+};
 use crate::inflate::unit::Unit;
 use crate::inflate::window::{COPY_OVERRUN, OutputWindow, SLACK_LEN};
 
 /// Input that must be left at the head of a round: it has two refills at most, each of which loads 8
 /// bytes and moves on by at most 7.
 const INPUT_MARGIN: usize = 2 * 8;
-/// Output that must be left at the head of a round: three literals, a match, and a copy's overrun.
-const OUTPUT_MARGIN: usize = 3 + MAX_MATCH + COPY_OVERRUN;
+/// Output that must be left at the head of a round: three pairs of literals, a match, and the overrun
+/// of its copy.
+const OUTPUT_MARGIN: usize = 6 + MAX_MATCH + COPY_OVERRUN;
 
-const _: () = assert!(OUTPUT_MARGIN <= SLACK_LEN + 3);
+const _: () = assert!(OUTPUT_MARGIN <= SLACK_LEN + 6);
 
 /// Most bits of a length: code word and extra bits (RFC 1951 §3.2.5).
 const LENGTH_BITS_MAX: u32 = 15 + 5;
@@ -51,11 +56,11 @@ const REFILLED: u32 = 56;
 /// Bits a distance from the main table may need, and the look-up that follows it.
 const DISTANCE_NEEDS: u8 = (DISTANCE_BITS + DISTANCE_EXTRA_MAX + LITLEN_BITS) as u8;
 
-// Three literals, and the look-up of the next entry.
+// Three entries of literals, and the look-up of the next one.
 const _: () = assert!(3 * LITLEN_BITS + LITLEN_BITS <= REFILLED);
-// Two literals, one from a subtable, and the look-up of the next entry.
+// Two entries of literals, one literal from a subtable, and the look-up of the next entry.
 const _: () = assert!(2 * LITLEN_BITS + 15 + LITLEN_BITS <= REFILLED);
-// Two literals, a length, and the look-up of its distance.
+// Two entries of literals, a length, and the look-up of its distance.
 const _: () = assert!(2 * LITLEN_BITS + LENGTH_BITS_MAX + DISTANCE_BITS <= REFILLED);
 // A distance from a subtable, and the look-up of the next entry.
 const _: () = assert!(15 + DISTANCE_EXTRA_MAX + LITLEN_BITS <= REFILLED);
@@ -178,34 +183,34 @@ fn decode_body<U: Unit>(
     // SAFETY (of the raw accesses in this loop): at the head of a round `reader.next` is at most
     // `input_limit` bytes into `whole`, so INPUT_MARGIN bytes can be read: enough for two refills. `out`
     // is at most `output_limit` bytes into `buffer`, so OUTPUT_MARGIN bytes can be written: enough for
-    // three literals, or for two, the longest match and its copy's overrun. A match is copied from
+    // three pairs of literals, or for two, the longest match and its copy's overrun. A match is copied from
     // `out - distance`, which is at least `floor` because that is checked first.
     while reader.next <= next_limit && out <= out_limit {
         // Here: at least 56 bits are held, and `entry` is the main-table entry of the next symbol. Its
         // bits are dropped before it is looked at; `before` keeps them for a length's extra bits.
         let mut before = reader;
         reader.consume(entry);
-        if entry & LITERAL != 0 {
+        if entry & LITERALS != 0 {
             let first = entry;
             entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
             before = reader;
             reader.consume(entry);
             // SAFETY: see the head of the loop.
-            out = unsafe { write_literal(out, first) };
-            if entry & LITERAL != 0 {
+            out = unsafe { write_literals(out, first) };
+            if entry & LITERALS != 0 {
                 let second = entry;
                 entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
                 before = reader;
                 reader.consume(entry);
                 // SAFETY: see the head of the loop.
-                out = unsafe { write_literal(out, second) };
-                if entry & LITERAL != 0 {
+                out = unsafe { write_literals(out, second) };
+                if entry & LITERALS != 0 {
                     let third = entry;
                     entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
-                    // SAFETY: see the head of the loop; the round's only refill, and its third literal.
+                    // SAFETY: see the head of the loop; the round's only refill, and its third pair at most.
                     out = unsafe {
                         reader.refill();
-                        write_literal(out, third)
+                        write_literals(out, third)
                     };
                     continue;
                 }
@@ -217,13 +222,13 @@ fn decode_body<U: Unit>(
                 reader = before;
                 reader.consume(entry);
             }
-            if entry & LITERAL != 0 {
+            if entry & LITERALS != 0 {
                 let literal = entry;
                 entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
-                // SAFETY: see the head of the loop; the round's only refill, and its third literal at most.
+                // SAFETY: see the head of the loop; the round's only refill, and at most two pairs before.
                 out = unsafe {
                     reader.refill();
-                    write_literal(out, literal)
+                    write_literals(out, literal)
                 };
                 continue;
             }
@@ -249,7 +254,7 @@ fn decode_body<U: Unit>(
                 break;
             }
         } else if (reader.count as u8) < DISTANCE_NEEDS {
-            // Mostly after two literals only, so the branch costs less than refilling always.
+            // Mostly after two entries of literals only, so the branch costs less than refilling always.
             // SAFETY: see the head of the loop; the round's first refill.
             unsafe { reader.refill() };
         }
@@ -263,7 +268,7 @@ fn decode_body<U: Unit>(
 
         // The next symbol's entry is on its way while the match is copied.
         entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
-        // SAFETY: see the head of the loop; the round's second refill, its match after two literals at most,
+        // SAFETY: see the head of the loop; the round's second refill, its match after two pairs at most,
         // and `distance` bytes that lie before `out` (checked above).
         out = unsafe {
             reader.refill();
@@ -284,17 +289,17 @@ fn decode_body<U: Unit>(
     failure.map_or(Ok(block_ended), Err)
 }
 
-/// Writes a literal; the position behind it.
+/// Writes the one or two literals of an entry; the position behind them.
 ///
 /// # Safety
 ///
-/// One symbol can be written at `to`.
+/// Two units can be written at `to`.
 #[inline(always)]
-unsafe fn write_literal<U: Unit>(to: *mut U, entry: u32) -> *mut U {
+unsafe fn write_literals<U: Unit>(to: *mut U, entry: u32) -> *mut U {
     // SAFETY: by this function's contract.
     unsafe {
-        to.write(U::literal((entry >> 16) as u8));
-        to.add(1)
+        ptr::write_unaligned(to.cast::<[U; 2]>(), U::literals((entry >> 16) as u16));
+        to.add(tables::literal_count(entry) as usize)
     }
 }
 

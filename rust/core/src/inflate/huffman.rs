@@ -4,12 +4,15 @@
 //! on to a subtable. Images average one dynamic block per 20–60 KiB of output, so a table must be
 //! built in a few microseconds: symbols are sorted by length in one pass, short codes are written
 //! once and the table is then doubled by copying for each further bit of index.
+//!
+//! Two literals whose code words fit the index together share an entry. Such pairs are written once,
+//! too: when the table has been doubled to the length of both words.
 
 use crate::error::{CodeName, GzipError};
 use crate::inflate::tables::{
     self, CODE_LENGTH_SYMBOLS, CODE_LENGTH_TEMPLATES, DISTANCE_SYMBOLS, DISTANCE_TEMPLATES,
-    EXCEPTIONAL, FIXED_DISTANCE_LENGTHS, FIXED_LITLEN_LENGTHS, LITLEN_SYMBOLS, LITLEN_TEMPLATES,
-    MAX_CODE_LEN, NO_SYMBOL, SUBTABLE,
+    EXCEPTIONAL, FIXED_DISTANCE_LENGTHS, FIXED_LITLEN_LENGTHS, LITERAL_BYTE, LITERAL_SYMBOLS,
+    LITLEN_SYMBOLS, LITLEN_TEMPLATES, MAX_CODE_LEN, NO_SYMBOL, SUBTABLE, TWO_LITERALS,
 };
 
 /// Index width of the literal/length table; 11 bits hold most literals and still fit the L1 cache.
@@ -134,7 +137,14 @@ fn build(
     templates: &[u32],
     code: CodeName,
 ) -> Result<(), GzipError> {
-    let counts = count_lengths(lengths);
+    // Only one code has literals, and they come first.
+    let literal_count = if code == CodeName::LitLen { LITERAL_SYMBOLS } else { 0 };
+    let (literals, others) = lengths.split_at(literal_count.min(lengths.len()));
+    let literal_counts = count_lengths(literals);
+    let mut counts = count_lengths(others);
+    for (count, literal_count) in counts.iter_mut().zip(literal_counts) {
+        *count += literal_count;
+    }
 
     // Kraft's sum, in units of the longest code word.
     let mut left = 1_i32;
@@ -174,15 +184,18 @@ fn build(
         *slot = slot.wrapping_add(1);
     }
 
-    fill(table, table_bits, &counts, &sorted[usize::from(counts[0])..]);
+    fill(table, table_bits, &counts, &literal_counts, &sorted[usize::from(counts[0])..]);
     Ok(())
 }
 
 /// How many symbols have each length; `[0]` are absent.
-fn count_lengths(lengths: &[u8]) -> [u16; MAX_CODE_LEN + 1] {
+type LengthCounts = [u16; MAX_CODE_LEN + 1];
+
+fn count_lengths(lengths: &[u8]) -> LengthCounts {
     // Two counts for each, by turns: neighbours often have the same length, and one count would wait
     // for its own last store. No more than `LITLEN_SYMBOLS` are counted.
-    let (mut counts, mut others) = ([0_u16; MAX_CODE_LEN + 1], [0_u16; MAX_CODE_LEN + 1]);
+    let mut counts: LengthCounts = [0; MAX_CODE_LEN + 1];
+    let mut others = counts;
     let (pairs, rest) = lengths.as_chunks::<2>();
     for &[first, second] in pairs {
         let slot = &mut counts[usize::from(first & 15)];
@@ -200,8 +213,15 @@ fn count_lengths(lengths: &[u8]) -> [u16; MAX_CODE_LEN + 1] {
 }
 
 /// Writes a complete code's entries. Code words are kept bit-reversed, as the stream shows them.
-fn fill(table: &mut [u32], table_bits: u32, counts: &[u16; MAX_CODE_LEN + 1], sorted: &[u32]) {
+fn fill(
+    table: &mut [u32],
+    table_bits: u32,
+    counts: &LengthCounts,
+    literal_counts: &LengthCounts,
+    sorted: &[u32],
+) {
     let mut sorted = sorted.iter();
+    let mut literals = ShortLiterals::new();
     let mut reversed = 0_usize;
     // The part of the table written so far: all patterns of `len` bits.
     let mut written = 1_usize;
@@ -209,10 +229,18 @@ fn fill(table: &mut [u32], table_bits: u32, counts: &[u16; MAX_CODE_LEN + 1], so
         // Doubling: what is known for `len - 1` bits holds whatever the next bit is.
         table.copy_within(0..written, written);
         written *= 2;
-        for &template in sorted.by_ref().take(usize::from(counts[len as usize])) {
+        let literal_count = literal_counts[len as usize];
+        for &template in sorted.by_ref().take(usize::from(literal_count)) {
+            table[reversed] = with_code_len(template, len);
+            literals.push(reversed, template);
+            reversed = next_reversed(reversed, len);
+        }
+        for &template in sorted.by_ref().take(usize::from(counts[len as usize] - literal_count)) {
             table[reversed] = with_code_len(template, len);
             reversed = next_reversed(reversed, len);
         }
+        literals.end_len(len);
+        literals.write_pairs(&mut table[..written], len);
     }
 
     // Longer code words: those that share their first `table_bits` bits share a subtable.
@@ -258,12 +286,7 @@ const fn next_reversed(code: usize, len: u32) -> usize {
 
 /// How many bits a subtable needs that starts with a code word of `len` bits, `remaining` of which
 /// are still to be given out: enough that the code words filling it have no longer one.
-fn subtable_width(
-    counts: &[u16; MAX_CODE_LEN + 1],
-    len: u32,
-    remaining: u16,
-    table_bits: u32,
-) -> u32 {
+fn subtable_width(counts: &LengthCounts, len: u32, remaining: u16, table_bits: u32) -> u32 {
     let mut width = len - table_bits;
     let mut room = (1_i32 << width) - i32::from(remaining);
     while room > 0 && ((width + table_bits) as usize) < MAX_CODE_LEN {
@@ -277,4 +300,105 @@ const fn with_code_len(template: u32, len: u32) -> u32 {
     template + (len << 8 | len)
 }
 
+/// The literals of the code words so far, of which pairs are made.
+struct ShortLiterals {
+    /// Each one's reversed code word, and from bit 16 its byte.
+    literals: [u32; LITERAL_SYMBOLS],
+    /// Where those of each length end.
+    ends: [usize; MAX_CODE_LEN + 1],
+    count: usize,
+}
+
+impl ShortLiterals {
+    const fn new() -> Self {
+        Self { literals: [0; LITERAL_SYMBOLS], ends: [0; MAX_CODE_LEN + 1], count: 0 }
+    }
+
+    /// Adds a literal; its code word is no shorter than those before.
+    fn push(&mut self, reversed: usize, template: u32) {
+        // A mask instead of a check: no code has more literals.
+        self.literals[self.count & (LITERAL_SYMBOLS - 1)] =
+            reversed as u32 | template & LITERAL_BYTE;
+        self.count += 1;
+    }
+
+    /// Tells that all literals with code words of `len` bits are here.
+    fn end_len(&mut self, len: u32) {
+        self.ends[len as usize] = self.count;
+    }
+
+    fn of_len(&self, len: u32) -> &[u32] {
+        &self.literals[self.ends[len as usize - 1]..self.ends[len as usize]]
+    }
+
+    /// Writes the entries of two literals whose code words have `both_len` bits together, over the
+    /// first one's alone. `table` is all patterns of that many bits.
+    fn write_pairs(&self, table: &mut [u32], both_len: u32) {
+        for len in 1..both_len {
+            for &first in self.of_len(len) {
+                for &second in self.of_len(both_len - len) {
+                    let bytes = (first & LITERAL_BYTE) | (second & LITERAL_BYTE) << 8;
+                    let index = (first & !LITERAL_BYTE) | (second & !LITERAL_BYTE) << len;
+                    table[index as usize] = TWO_LITERALS | bytes | len << 8 | both_len;
+                }
+            }
+        }
+    }
+}
+
 const _: () = assert!(DISTANCE_SYMBOLS <= LITLEN_SYMBOLS && CODE_LENGTH_SYMBOLS <= LITLEN_SYMBOLS);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inflate::tables::{END_OF_BLOCK, LITERALS, ONE_LITERAL};
+
+    /// Code lengths of the literals given, of end of block and of one length, which come last.
+    fn litlen(literals: impl IntoIterator<Item = u8>, others: [u8; 2]) -> Vec<u8> {
+        let mut lengths: Vec<u8> = literals.into_iter().collect();
+        lengths.resize(LITERAL_SYMBOLS, 0);
+        lengths.extend(others);
+        lengths
+    }
+
+    #[test]
+    fn test_entry_when_two_literals_fit_the_index_then_it_holds_both() {
+        let codes = [
+            litlen(1..=10, [11, 11]),
+            litlen((1..=10).rev(), [11, 11]),
+            litlen([5; 16].into_iter().chain([6; 30]), [6, 6]),
+            litlen(1..=14, [15, 15]),
+            litlen([], [1, 1]),
+            FIXED_LITLEN_LENGTHS.to_vec(),
+        ];
+        let mut tables = BlockTables::new();
+        for lengths in codes {
+            tables.build(&lengths, &[1, 1]).unwrap();
+            for bits in 0..1_u64 << LITLEN_BITS {
+                let entry = tables.litlen[low_bits(bits, LITLEN_BITS)];
+                if entry & LITERALS == 0 {
+                    continue;
+                }
+                // The first literal is told without the second; the entry behind it tells the second.
+                let (byte, len) = (tables::payload(entry) & 0xff, tables::code_len(entry));
+                assert_eq!(u32::from(lengths[byte as usize]), len);
+                let next = tables.litlen[low_bits(bits >> len, LITLEN_BITS)];
+                let both = len + tables::code_len(next);
+                let wanted = if next & LITERALS != 0 && both <= LITLEN_BITS {
+                    TWO_LITERALS | (byte | (tables::payload(next) & 0xff) << 8) << 16 | both
+                } else {
+                    ONE_LITERAL | byte << 16 | len
+                };
+                assert_eq!(entry, wanted | len << 8, "{bits:011b} of {lengths:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn test_entry_when_no_literal_then_it_counts_none() {
+        let mut tables = BlockTables::new();
+        tables.build(&litlen([], [1, 1]), &[1, 1]).unwrap();
+        assert_eq!(tables.litlen[0] & (LITERALS | END_OF_BLOCK), END_OF_BLOCK);
+        assert_eq!(tables.litlen[1] & (LITERALS | EXCEPTIONAL), 0);
+    }
+}

@@ -21,7 +21,7 @@ use crate::checkpoint::{WINDOW_LEN, Window};
 use crate::error::{CodeName, GzipError};
 use bits::BitBuffer;
 use huffman::{BlockTables, CodeLengthTable};
-use tables::{CODE_LENGTH_ORDER, CODE_LENGTH_SYMBOLS, END_OF_BLOCK, EXCEPTIONAL, LITERAL};
+use tables::{CODE_LENGTH_ORDER, CODE_LENGTH_SYMBOLS, END_OF_BLOCK, EXCEPTIONAL, LITERALS};
 use window::OutputWindow;
 
 pub use unit::Unit;
@@ -463,14 +463,19 @@ impl<U: Unit> Inflater<U> {
         self.bits.fill(input);
         let bits = self.bits.peek();
         let entry = self.tables.litlen(bits);
+        if entry & LITERALS != 0 {
+            // The first of two: the bits held may not be enough for the second.
+            let literal_bits = tables::code_len(entry);
+            if literal_bits > self.bits.count() {
+                return Ok(None);
+            }
+            self.bits.consume(literal_bits);
+            self.output.push((tables::payload(entry) & 0xff) as u8);
+            return Ok(Some(Symbol::Data));
+        }
         let litlen_bits = tables::consumed(entry);
         if litlen_bits > self.bits.count() {
             return Ok(None);
-        }
-        if entry & LITERAL != 0 {
-            self.bits.consume(litlen_bits);
-            self.output.push((tables::payload(entry) & 0xff) as u8);
-            return Ok(Some(Symbol::Data));
         }
         if entry & EXCEPTIONAL != 0 {
             if entry & END_OF_BLOCK == 0 {

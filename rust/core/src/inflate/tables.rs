@@ -5,15 +5,16 @@
 //! | bits | holds |
 //! |---|---|
 //! | 0–7 | bits to consume: code word and extra bits (or the main table's width, for a subtable) |
-//! | 8–11 | length of the code word; for a subtable, its width in bits |
-//! | 13 | end of block |
+//! | 8–11 | length of the code word, the first of two; for a subtable, its width in bits |
+//! | 12–13 | how many literals: none, one or two |
 //! | 14 | pointer to a subtable |
-//! | 15 | exceptional: one of the two above, or no symbol at all |
-//! | 16–30 | literal byte, base length, base distance, or a subtable's first index |
-//! | 31 | literal |
+//! | 15 | exceptional: a pointer to a subtable, end of block, or no symbol at all |
+//! | 16–31 | literal bytes, base length, base distance, or a subtable's first index |
 
 /// Symbols of the literal/length code, two of them without meaning.
 pub(super) const LITLEN_SYMBOLS: usize = 288;
+/// The first of them, which are literals; end of block follows.
+pub(super) const LITERAL_SYMBOLS: usize = 256;
 /// Symbols of the distance code, two of them without meaning.
 pub(super) const DISTANCE_SYMBOLS: usize = 32;
 /// Symbols of the code length code.
@@ -27,10 +28,17 @@ pub(super) const MAX_MATCH: usize = 258;
 pub(super) const CODE_LENGTH_ORDER: [usize; CODE_LENGTH_SYMBOLS] =
     [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
-pub(super) const LITERAL: u32 = 1 << 31;
+/// Counts of literals.
+pub(super) const ONE_LITERAL: u32 = 1 << 12;
+pub(super) const TWO_LITERALS: u32 = 2 << 12;
+/// Where the count of literals is.
+pub(super) const LITERALS: u32 = 3 << 12;
+/// Where the first or only literal is; the second one is above it.
+pub(super) const LITERAL_BYTE: u32 = 0xff << 16;
 pub(super) const EXCEPTIONAL: u32 = 1 << 15;
 pub(super) const SUBTABLE: u32 = 1 << 14;
-pub(super) const END_OF_BLOCK: u32 = 1 << 13;
+/// With `EXCEPTIONAL` and without `SUBTABLE`.
+pub(super) const END_OF_BLOCK: u32 = 1 << 16;
 
 /// An entry for a bit pattern that no symbol has.
 pub(super) const NO_SYMBOL: u32 = EXCEPTIONAL | 1;
@@ -47,21 +55,27 @@ pub(super) const fn code_len(entry: u32) -> u32 {
     entry >> 8 & 0xf
 }
 
-/// Literal, base or subtable start.
+/// How many literals.
+#[inline(always)]
+pub(super) const fn literal_count(entry: u32) -> u32 {
+    entry >> 12 & 3
+}
+
+/// Literals, base or subtable start.
 #[inline(always)]
 pub(super) const fn payload(entry: u32) -> u32 {
-    entry >> 16 & 0x7fff
+    entry >> 16
 }
 
 /// Entry of each literal/length symbol, without its code word: add `len << 8 | len`.
 pub(super) const LITLEN_TEMPLATES: [u32; LITLEN_SYMBOLS] = {
     let mut entries = [EXCEPTIONAL; LITLEN_SYMBOLS];
     let mut symbol = 0;
-    while symbol < 256 {
-        entries[symbol] = LITERAL | (symbol as u32) << 16;
+    while symbol < LITERAL_SYMBOLS {
+        entries[symbol] = ONE_LITERAL | (symbol as u32) << 16;
         symbol += 1;
     }
-    entries[256] = EXCEPTIONAL | END_OF_BLOCK;
+    entries[LITERAL_SYMBOLS] = EXCEPTIONAL | END_OF_BLOCK;
     // §3.2.5: eight lengths without extra bits, then four for each number of extra bits.
     let mut base = 3;
     symbol = 257;

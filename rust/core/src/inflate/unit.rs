@@ -5,6 +5,9 @@ pub trait Unit: Copy + Default + std::fmt::Debug + Send + Sync + 'static + seale
     /// The unit of a literal byte.
     fn literal(byte: u8) -> Self;
 
+    /// The units of two literal bytes, the first one lowest.
+    fn literals(bytes: u16) -> [Self; 2];
+
     /// Eight bytes of memory that hold nothing but this unit.
     fn word(self) -> u64;
 }
@@ -13,6 +16,11 @@ impl Unit for u8 {
     #[inline(always)]
     fn literal(byte: u8) -> Self {
         byte
+    }
+
+    #[inline(always)]
+    fn literals(bytes: u16) -> [Self; 2] {
+        bytes.to_le_bytes()
     }
 
     #[inline(always)]
@@ -26,6 +34,11 @@ impl Unit for u16 {
     #[inline(always)]
     fn literal(byte: u8) -> Self {
         Self::from(byte)
+    }
+
+    #[inline(always)]
+    fn literals(bytes: u16) -> [Self; 2] {
+        [bytes & 0xff, bytes >> 8]
     }
 
     #[inline(always)]
