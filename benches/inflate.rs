@@ -1,14 +1,17 @@
-//! Inflate of whole layers with CRC: tocsin beside libdeflate and zlib, in the same run.
+//! Inflate of whole layers with CRC: tocsin beside libdeflate, zlib-ng, zlib-rs and zlib, in the same
+//! run; then of their block headers alone.
 //!
 //! Layers come from the folder named by `TOCSIN_CORPUS` (see benches/corpus.py); those not there are
-//! left out. Every peer reads the layer from memory. tocsin and zlib write into a buffer that stays in
-//! the cache, as an indexer does; libdeflate can only write the whole output, into a buffer touched
-//! before.
+//! left out. Every peer reads the layer from memory. All but libdeflate write into a buffer that
+//! stays in the cache, as an indexer does; libdeflate can only write the whole output, into a buffer
+//! touched before. ISA-L is not here: its crates want nasm and autotools; processes.py runs its igzip.
 #![allow(clippy::cast_possible_truncation, reason = "benches run on 64-bit machines")]
 #![allow(missing_docs, reason = "criterion's macro makes a public function")]
 #![allow(unreachable_pub, reason = "as above")]
 
+mod headers;
 mod measurement;
+mod zlib_ng;
 
 use std::hint::black_box;
 use std::ops::Range;
@@ -21,7 +24,8 @@ use criterion::{
 use flate2::{Decompress, FlushDecompress};
 use measurement::CpuTime;
 use tocsin_core::gzip::{Event, GzipDecoder};
-use tocsin_core::inflate::Speed;
+use tocsin_core::inflate::{Inflater, Speed, Stop};
+use zlib_rs::{Inflate, InflateFlush, Status};
 
 fn layers() -> Vec<(String, Vec<u8>)> {
     let Some(folder) = std::env::var_os("TOCSIN_CORPUS").map(PathBuf::from) else {
@@ -106,6 +110,39 @@ fn zlib(layer: &[u8], output: &mut [u8]) -> u64 {
     total
 }
 
+fn zlib_rs(layer: &[u8], output: &mut [u8]) -> u64 {
+    let mut total = 0;
+    let mut rest = layer;
+    while !rest.is_empty() {
+        let mut stream = Inflate::new(true, 16 + 15);
+        loop {
+            let before = (stream.total_in(), stream.total_out());
+            let status = stream.decompress(rest, output, InflateFlush::NoFlush);
+            rest = &rest[(stream.total_in() - before.0) as usize..];
+            total += stream.total_out() - before.1;
+            match status {
+                Ok(Status::StreamEnd) => break,
+                Ok(_) => {}
+                Err(error) => unreachable!("corpus file does not decode: {error:?}"),
+            }
+        }
+    }
+    total
+}
+
+/// Inflates a stream without output; how many blocks it has.
+fn tocsin_blocks(stream: &[u8]) -> u64 {
+    let (mut input, mut blocks) = (stream, 0);
+    let mut inflater = Inflater::new(Speed::Fast);
+    while let Ok(Stop::BlockEnd { last }) = inflater.run(&mut input) {
+        blocks += 1;
+        if last {
+            break;
+        }
+    }
+    blocks
+}
+
 fn inflate(criterion: &mut Criterion<CpuTime>) {
     let mut small = vec![0; 256 << 10];
     for (name, layer) in layers() {
@@ -123,6 +160,35 @@ fn inflate(criterion: &mut Criterion<CpuTime>) {
         group.bench_function(BenchmarkId::from_parameter("zlib"), |b| {
             b.iter(|| assert_eq!(zlib(black_box(&layer), &mut small), len));
         });
+        group.bench_function(BenchmarkId::from_parameter("zlib-ng"), |b| {
+            b.iter(|| assert_eq!(zlib_ng::inflate(black_box(&layer), &mut small), len));
+        });
+        group.bench_function(BenchmarkId::from_parameter("zlib-rs"), |b| {
+            b.iter(|| assert_eq!(zlib_rs(black_box(&layer), &mut small), len));
+        });
+        group.finish();
+    }
+}
+
+/// Most headers of a layer that are measured.
+const HEADERS_MAX: u64 = 2000;
+
+fn block_headers(criterion: &mut Criterion<CpuTime>) {
+    for (name, layer) in layers() {
+        let headers = headers::of(&layer, HEADERS_MAX);
+        let blocks = headers.count + 1;
+        let mut group = criterion.benchmark_group(format!("headers/{name}"));
+        group.sample_size(10).throughput(Throughput::Elements(headers.count));
+        group.bench_function(BenchmarkId::from_parameter("tocsin"), |b| {
+            b.iter(|| assert_eq!(tocsin_blocks(black_box(&headers.stream)), blocks));
+        });
+        group.bench_function(BenchmarkId::from_parameter("libdeflate"), |b| {
+            let mut decompressor = libdeflater::Decompressor::new();
+            b.iter(|| {
+                let written = decompressor.deflate_decompress(black_box(&headers.stream), &mut []);
+                assert_eq!(written, Ok(0));
+            });
+        });
         group.finish();
     }
 }
@@ -134,5 +200,5 @@ fn in_cpu_time() -> Criterion<CpuTime> {
         .measurement_time(Duration::from_secs(2))
 }
 
-criterion_group!(name = benches; config = in_cpu_time(); targets = inflate);
+criterion_group!(name = benches; config = in_cpu_time(); targets = inflate, block_headers);
 criterion_main!(benches);

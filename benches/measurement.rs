@@ -39,7 +39,7 @@ impl Measurement for CpuTime {
     }
 }
 
-/// Shows nanoseconds as milliseconds, and throughput as 10^6 bytes a second.
+/// Shows nanoseconds as milliseconds, and throughput as 10^6 bytes, or things, a second.
 struct Milliseconds;
 
 impl ValueFormatter for Milliseconds {
@@ -54,12 +54,13 @@ impl ValueFormatter for Milliseconds {
         throughput: &Throughput,
         values: &mut [f64],
     ) -> &'static str {
-        let bytes = match throughput {
-            Throughput::Bytes(bytes) | Throughput::BytesDecimal(bytes) => *bytes as f64,
-            _ => 1.0,
+        let (amount, unit) = match throughput {
+            Throughput::Bytes(bytes) | Throughput::BytesDecimal(bytes) => (*bytes as f64, "MB/s"),
+            Throughput::Elements(count) => (*count as f64, "million/s"),
+            _ => (1.0, "million/s"),
         };
-        values.iter_mut().for_each(|value| *value = bytes / *value * 1e3);
-        "MB/s"
+        values.iter_mut().for_each(|value| *value = amount / *value * 1e3);
+        unit
     }
 
     fn scale_for_machines(&self, _values: &mut [f64]) -> &'static str {

@@ -15,6 +15,8 @@ from typing import Any
 import measure
 
 _CRITERION = Path(__file__).resolve().parent.parent / "target" / "criterion"
+_BYTES = ("Bytes", "BytesDecimal")
+_PEERS = ("libdeflate", "zlib-ng", "zlib-rs", "zlib")
 _COMPRESSIBLE = ("rootfs", "ml", "node", "text")
 
 
@@ -25,14 +27,16 @@ def main() -> None:
     parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
     args = parser.parse_args()
     figures = read(args.criterion)
-    report = "\n".join([*inflate_table(figures), "", *rooms_table(figures), ""])
+    report = "\n".join(
+        [*inflate_table(figures), "", *headers_table(figures), "", *rooms_table(figures), ""]
+    )
     print(report)
     folder = measure.record("rooms", figures, report, folder=args.record)
     print(f"recorded in {folder}")
 
 
 def read(criterion: Path) -> dict[str, Any]:
-    """Return {group: {function: {"ns": median, "bytes": of one run}}} of the newest run."""
+    """Return {group: {function: {"ns": median, "bytes" or "count" of one run}}} of the newest."""
     figures: dict[str, Any] = {}
     for path in sorted(criterion.glob("*/*/new/benchmark.json")):
         about = json.loads(path.read_text())
@@ -41,7 +45,8 @@ def read(criterion: Path) -> dict[str, Any]:
         function = about["function_id"] or about["value_str"]
         figures.setdefault(about["group_id"], {})[function] = {
             "ns": estimates["median"]["point_estimate"],
-            "bytes": next(iter(throughput.values()), None),
+            "bytes": next((throughput[unit] for unit in _BYTES if unit in throughput), None),
+            "count": throughput.get("Elements"),
         }
     return figures
 
@@ -53,10 +58,10 @@ def inflate_table(figures: dict[str, Any]) -> list[str]:
         "",
         "MB/s of uncompressed bytes, and how many times the peer's rate tocsin has.",
         "",
-        "| layer | tocsin | libdeflate | zlib | x libdeflate | x zlib |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        f"| layer | tocsin | {' | '.join(_PEERS)} | {' | '.join(f'x {peer}' for peer in _PEERS)} |",
+        f"| --- |{' ---: |' * (1 + 2 * len(_PEERS))}",
     ]
-    ratios: dict[str, list[float]] = {"libdeflate": [], "zlib": []}
+    ratios: dict[str, list[float]] = {peer: [] for peer in _PEERS}
     for group, functions in figures.items():
         if not group.startswith("inflate/") or "tocsin" not in functions:
             continue
@@ -64,16 +69,41 @@ def inflate_table(figures: dict[str, Any]) -> list[str]:
         ours = functions["tocsin"]
         cells = [name, f"{_rate(ours):.0f}"]
         times = []
-        for peer in ("libdeflate", "zlib"):
+        for peer in _PEERS:
+            if peer not in functions:
+                cells.append("")
+                times.append("")
+                continue
             cells.append(f"{_rate(functions[peer]):.0f}")
             ratio = functions[peer]["ns"] / ours["ns"]
             times.append(f"{ratio:.2f}")
             if name.partition(".")[0] in _COMPRESSIBLE:
                 ratios[peer].append(ratio)
         lines.append(f"| {' | '.join(cells + times)} |")
-    if ratios["zlib"]:
-        means = [f"{statistics.geometric_mean(values):.2f}" for values in ratios.values()]
-        lines.append(f"| geometric mean, compressible | | | | {' | '.join(means)} |")
+    means = [f"{statistics.geometric_mean(of):.2f}" if of else "" for of in ratios.values()]
+    if any(means):
+        blanks = " |" * (1 + len(_PEERS))
+        lines.append(f"| geometric mean, compressible |{blanks} {' | '.join(means)} |")
+    return lines
+
+
+def headers_table(figures: dict[str, Any]) -> list[str]:
+    """Return what a block's header and its decode tables cost, in microseconds."""
+    lines = [
+        "## Block headers and decode tables",
+        "",
+        "CPU microseconds a dynamic block without symbols; of the layer's first member.",
+        "",
+        "| layer | tocsin | libdeflate |",
+        "| --- | ---: | ---: |",
+    ]
+    for group, functions in figures.items():
+        if group.startswith("headers/") and {"tocsin", "libdeflate"} <= functions.keys():
+            cells = [
+                f"{functions[name]['ns'] / functions[name]['count'] / 1e3:.2f}"
+                for name in ("tocsin", "libdeflate")
+            ]
+            lines.append(f"| {group.removeprefix('headers/')} | {' | '.join(cells)} |")
     return lines
 
 
