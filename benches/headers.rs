@@ -13,29 +13,33 @@ pub(crate) struct Headers {
     pub(crate) count: u64,
 }
 
-/// Takes the headers of the first member of `layer`, at most `limit` of them.
+/// Takes the headers of a layer's first blocks, at most `limit`.
 pub(crate) fn of(layer: &[u8], limit: u64) -> Headers {
-    // The layers' gzip headers have no optional fields but bgzip's one of 6 bytes and its length.
-    let body = if layer[3] == 0 { 10 } else { 18 };
-    let stream = &layer[body..];
     let mut inflater = Inflater::new(Speed::Fast);
-    let (mut input, mut starts) = (stream, vec![0]);
-    loop {
-        let stop = inflater.run(&mut input);
-        inflater.take_output(|_| ());
-        match stop {
-            Ok(Stop::BlockEnd { last: false }) if (starts.len() as u64) < limit => {
-                let used = stream.len() - input.len();
-                starts.push(8 * used - inflater.unused_bits() as usize);
-            }
-            Ok(Stop::OutputFull) => {}
-            _ => break,
-        }
-    }
     let mut writer = Writer::default();
-    let mut count = 0;
-    for start in starts {
-        count += u64::from(copy_header(&mut Reader { stream, at: start }, &mut writer));
+    let (mut count, mut rest) = (0, layer);
+    while let Some(&flags) = rest.get(3)
+        && count < limit
+    {
+        // A gzip header without optional fields, or bgzip's with one of 6 bytes and its length.
+        let stream = &rest[if flags == 0 { 10 } else { 18 }..];
+        let (mut input, mut start) = (stream, 0);
+        inflater.start_stream();
+        while let Ok(stop) = inflater.run(&mut input) {
+            inflater.take_output(|_| ());
+            if let Stop::BlockEnd { last } = stop {
+                count += u64::from(copy_header(&mut Reader { stream, at: start }, &mut writer));
+                start = 8 * (stream.len() - input.len()) - inflater.unused_bits() as usize;
+                if last || count == limit {
+                    break;
+                }
+            }
+        }
+        // CRC-32 and length follow the last byte.
+        rest = stream.get(start.div_ceil(8) + 8..).unwrap_or_default();
+        while inflater.unused_bits() > 0 {
+            inflater.next_byte(&mut &[][..]);
+        }
     }
     // An empty fixed block ends the stream.
     writer.put(0b011, 3);

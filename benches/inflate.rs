@@ -131,9 +131,9 @@ fn zlib_rs(layer: &[u8], output: &mut [u8]) -> u64 {
 }
 
 /// Inflates a stream without output; how many blocks it has.
-fn tocsin_blocks(stream: &[u8]) -> u64 {
+fn tocsin_blocks(inflater: &mut Inflater, stream: &[u8]) -> u64 {
     let (mut input, mut blocks) = (stream, 0);
-    let mut inflater = Inflater::new(Speed::Fast);
+    inflater.start_stream();
     while let Ok(Stop::BlockEnd { last }) = inflater.run(&mut input) {
         blocks += 1;
         if last {
@@ -180,7 +180,12 @@ fn block_headers(criterion: &mut Criterion<CpuTime>) {
         let mut group = criterion.benchmark_group(format!("headers/{name}"));
         group.sample_size(10).throughput(Throughput::Elements(headers.count));
         group.bench_function(BenchmarkId::from_parameter("tocsin"), |b| {
-            b.iter(|| assert_eq!(tocsin_blocks(black_box(&headers.stream)), blocks));
+            let mut inflater = Inflater::new(Speed::Fast);
+            b.iter(|| {
+                assert_eq!(tocsin_blocks(&mut inflater, black_box(&headers.stream)), blocks);
+                // The last byte may not be full, and a fast refill may have taken all 8 after it.
+                while inflater.next_byte(&mut &[][..]).is_some() {}
+            });
         });
         group.bench_function(BenchmarkId::from_parameter("libdeflate"), |b| {
             let mut decompressor = libdeflater::Decompressor::new();

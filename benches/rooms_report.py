@@ -92,7 +92,7 @@ def headers_table(figures: dict[str, Any]) -> list[str]:
     lines = [
         "## Block headers and decode tables",
         "",
-        "CPU microseconds a dynamic block without symbols; of the layer's first member.",
+        "CPU microseconds a dynamic block without symbols.",
         "",
         "| layer | tocsin | libdeflate |",
         "| --- | ---: | ---: |",
