@@ -141,7 +141,7 @@ fn literals_when_two_share_an_entry_then_same_output_however_they_are_cut() {
 fn output_when_buffer_fills_with_pairs_of_literals_then_slides_and_goes_on() {
     let shape = Shape { skew: 9, reversed: false, unused: 0 };
     let codes = Codes::Dynamic { litlen: shape, distance: shape };
-    for shift in cases(0..10, [0, 1]) {
+    for shift in cases(0..10, [1]) {
         let mut tokens: Vec<Token> = literals(&b"ab"[..1 + shift % 2]).collect();
         // Near the end of the buffer by matches, then over it by literals alone.
         tokens.extend([Token::Match { len: 258, distance: 1 }; 506]);
