@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::span::BitOffset;
 
 /// Units of a range that is speculated on.
-const RANGE_LEN: usize = 2;
+const RANGE_LEN: usize = 6;
 /// Slots of output that stop the joiner from making more.
 const MAX_SLOTS: usize = 32;
 /// Units hashed in one task.
@@ -39,7 +39,7 @@ struct Claim {
     end_unit: usize,
     /// `None` while the worker is at it.
     result: Option<Option<Box<Speculation>>>,
-    /// Whether a worker had nothing to do because the joiner waited for it.
+    /// Whether the joiner had to wait for it.
     was_awaited: bool,
 }
 
@@ -222,6 +222,7 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
             }
             let result = self.claims.front_mut().and_then(|claim| claim.result.take());
             let Some(result) = result else {
+                self.widen_gap();
                 self.joiner = Some(joiner);
                 return None;
             };
@@ -323,16 +324,11 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
         })
     }
 
-    /// Remembers that a worker has nothing to do while the joiner waits for a claim.
-    pub(super) fn note_idleness(&mut self) {
-        if self.joiner.is_some()
-            && !self.is_joined
-            && let Some(claim) = self.claims.front_mut()
-            && claim.result.is_none()
-            && !claim.was_awaited
-            && self.slots.is_empty()
+    /// The joiner has to wait for a claim: it shall have more to decode itself before the next.
+    fn widen_gap(&mut self) {
+        if let Some(claim) = self.claims.front_mut()
+            && !std::mem::replace(&mut claim.was_awaited, true)
         {
-            claim.was_awaited = true;
             self.gap = (self.gap + 1).min(MAX_GAP);
         }
     }

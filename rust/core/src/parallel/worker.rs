@@ -11,7 +11,7 @@ use super::{Boundaries, Compressed, Consumers, Output, Progress, Settings};
 use crate::error::{Error, Result};
 
 /// Bytes of buffers that the result of one speculation may fill.
-const MAX_SPECULATION_LEN: usize = 14 << 20;
+const MAX_SPECULATION_LEN: usize = 20 << 20;
 
 /// What all threads of a pipeline share.
 #[derive(Debug)]
@@ -114,7 +114,6 @@ impl<B: Boundaries, C: Compressed, O: Output> Shared<B, C, O> {
         mut locked: MutexGuard<'a, Locked<B, C, O>>,
     ) -> MutexGuard<'a, Locked<B, C, O>> {
         let Some(task) = locked.state.choose() else {
-            locked.state.note_idleness();
             return self.changed.wait(locked).unwrap_or_else(PoisonError::into_inner);
         };
         drop(locked);
