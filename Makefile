@@ -77,7 +77,8 @@ bench: dev ## Measure beside the peers: CORPUS_SIZE=full for real figures, recor
 	@$(PYTHON) benches/corpus.py --size $(CORPUS_SIZE) --out $(CORPUS)
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r benches/requirements.txt
 	@rm -rf target/criterion
-	@TOCSIN_CORPUS=$(abspath $(CORPUS)) cargo bench --quiet --package tocsin-core --benches
+	@TOCSIN_CORPUS=$(abspath $(CORPUS)) cargo bench --quiet --package tocsin-core --benches \
+		$(if $(shell command -v cmake),--features bench-zlib-ng)
 	@$(PYTHON) benches/rooms_report.py
 	@$(PYTHON) benches/parts_report.py
 	@TOCSIN_CORPUS=$(abspath $(CORPUS)) $(PYTHON) -m pytest -q benches --benchmark-only \

@@ -4,13 +4,15 @@
 //! Layers come from the folder named by `TOCSIN_CORPUS` (see benches/corpus.py); those not there are
 //! left out. Every peer reads the layer from memory. All but libdeflate write into a buffer that
 //! stays in the cache, as an indexer does; libdeflate can only write the whole output, into a buffer
-//! touched before. ISA-L is not here: its crates want nasm and autotools; processes.py runs its igzip.
+//! touched before. zlib-ng needs cmake, and so the feature `bench-zlib-ng`. ISA-L is not here: its crates
+//! want nasm and autotools; processes.py runs its igzip.
 #![allow(clippy::cast_possible_truncation, reason = "benches run on 64-bit machines")]
 #![allow(missing_docs, reason = "criterion's macro makes a public function")]
 #![allow(unreachable_pub, reason = "as above")]
 
 mod headers;
 mod measurement;
+#[cfg(feature = "bench-zlib-ng")]
 mod zlib_ng;
 
 use std::hint::black_box;
@@ -160,6 +162,7 @@ fn inflate(criterion: &mut Criterion<CpuTime>) {
         group.bench_function(BenchmarkId::from_parameter("zlib"), |b| {
             b.iter(|| assert_eq!(zlib(black_box(&layer), &mut small), len));
         });
+        #[cfg(feature = "bench-zlib-ng")]
         group.bench_function(BenchmarkId::from_parameter("zlib-ng"), |b| {
             b.iter(|| assert_eq!(zlib_ng::inflate(black_box(&layer), &mut small), len));
         });
