@@ -10,8 +10,7 @@ order. Ahead of it, cores with nothing more urgent to do *speculate*: they claim
 units, leaving a gap of unclaimed ones between, find a block start and decode from there, into
 markers first and into bytes when a window has none. Where the joiner arrives at a range that is
 decoded, it only resolves its last window; what is between, it decodes exactly. The gap becomes
-longer when a core has nothing to do because the joiner waits for a range, and shorter when it had
-not to wait.
+longer when the joiner has to wait for a range, and shorter when it has not.
 """
 
 from __future__ import annotations
@@ -83,10 +82,10 @@ class Design:
     """
 
     unit_size: int = 256 << 10
-    piece_size: int = 256 << 10
-    range_units: int = 4
-    first_gap: int = 4
-    most_gap: int = 16
+    piece_size: int = 128 << 10
+    range_units: int = 6
+    first_gap: int = 6
+    most_gap: int = 24
     most_pieces: int = 32
     hash_units: int = 4
     ahead: int = 1
@@ -191,8 +190,6 @@ class _Run:
         while True:
             while self.idle and self._start():
                 pass
-            if self.idle:
-                self._note_idleness()
             self._weigh()
             if not self.running:
                 break
@@ -242,6 +239,8 @@ class _Run:
                 waiting = (self.joined - self.scanned) * self.pieces
                 has_input = here.decoded if here else self.joined < self.fed
                 can = has_input and waiting < self.design.most_pieces
+                if here and not here.decoded:
+                    self._widen_gap(here)
             case "hash":
                 task.count = min(self.joined - self.hash_begun, self.design.hash_units)
                 can = task.count > 0
@@ -271,18 +270,20 @@ class _Run:
         end = min(start + self.design.range_units, self.units)
         # The last block of a range ends behind it.
         is_here = min(end + 1, self.units) <= self.fed
-        if start >= end or not is_here or len(self.ranges) > self.cores:
+        # One core is left to the joiner, whose way of decoding costs least.
+        running = sum(not taken.decoded for taken in self.ranges)
+        is_allowed = running + 1 < self.cores and len(self.ranges) <= self.cores
+        if start >= end or not is_here or not is_allowed:
             return None
         self.ranges.append(_Range(start, end))
         self.claimed_end = end
         self.range_count += 1
         return self.ranges[-1]
 
-    def _note_idleness(self) -> None:
-        """Make the gap longer when a core has nothing to do since the joiner waits for a range."""
-        here = self._range_here()
-        if here and not here.decoded and not here.awaited and self.scanned == self.joined:
-            here.awaited = True
+    def _widen_gap(self, awaited: _Range) -> None:
+        """Leave more to the joiner before the next range: it has to wait for this one."""
+        if not awaited.awaited:
+            awaited.awaited = True
             self.gap = min(self.gap + 1, self.design.most_gap)
 
     def _cost(self, task: _Task) -> float:

@@ -9,7 +9,8 @@
 //! - `sha_pair_ns_per_compressed_byte`, `sha_single_ns_per_compressed_byte`: both digests side by side,
 //!   and one alone;
 //! - `feed_ns_per_compressed_byte`: copying what a caller pushes;
-//! - `probe_ns_per_compressed_bit`, `join_ns_per_range`: null where not measured.
+//! - `probe_ns_per_compressed_bit`: its filters, without the guesses that are tried and fail;
+//! - `join_ns_per_range`: taking a range over, which resolves its last window.
 //!
 //! Bytes are uncompressed where the name does not say otherwise. Beside them: `ratio` (uncompressed over
 //! compressed), `bits_per_probe` (from where a range begins to its first block), `marked_share` (of a
@@ -24,24 +25,27 @@ mod measurement;
 mod rounds;
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Instant;
 
 use criterion::measurement::Measurement;
 use measurement::CpuTime;
 use rounds::{Layer, Part};
 use serde_json::{Map, Value, json};
-use tocsin_core::checkpoint::WINDOW_LEN;
+use tocsin_core::checkpoint::{WINDOW_LEN, Window};
 use tocsin_core::digest::Hasher;
 use tocsin_core::gzip::{Event, GzipDecoder};
 use tocsin_core::indexer::{IndexOptions, LayerIndexer};
 use tocsin_core::inflate::{FIRST_MARKER, Inflater, Speed, Stop};
+use tocsin_core::parallel::UNIT_LEN;
+use tocsin_core::parallel::stages::{self, Resolver};
 use tocsin_core::tar::TocScanner;
 
 /// Compressed bytes that one task decodes into markers.
-const RANGE_LEN: u64 = 1 << 20;
+const RANGE_LEN: u64 = 6 * UNIT_LEN as u64;
 const PIECE_LEN: usize = 1 << 20;
-/// Units that a resolver looks at together.
-const RESOLVE_LEN: usize = 32;
+/// Ranges taken over in one measurement.
+const JOINS: usize = 100;
 /// What stays in the cache between one stage and the next.
 const CACHED_LEN: usize = 256 << 10;
 
@@ -144,32 +148,6 @@ fn marked(layer: &[u8], ranges: &[Range], mut consume: impl FnMut(usize, &[u16])
     }
 }
 
-/// What a resolver does: units are narrowed as they are, or looked up where there are markers among them.
-fn resolve(table: &[u8], units: &[u16], bytes: &mut [u8]) {
-    let (bytes, rest_bytes) = bytes[..units.len()].as_chunks_mut::<RESOLVE_LEN>();
-    let (units, rest) = units.as_chunks::<RESOLVE_LEN>();
-    for (bytes, units) in bytes.iter_mut().zip(units) {
-        if units.iter().fold(0, |all, unit| all | unit) < FIRST_MARKER {
-            *bytes = units.map(|unit| unit as u8);
-        } else {
-            *bytes = units.map(|unit| table[usize::from(unit)]);
-        }
-    }
-    for (byte, unit) in rest_bytes.iter_mut().zip(rest) {
-        *byte = table[usize::from(*unit)];
-    }
-}
-
-/// Bytes for themselves, and for each marker the byte of a window.
-fn resolve_table() -> Vec<u8> {
-    let mut table = vec![0; 1 << 16];
-    for (index, byte) in table.iter_mut().enumerate() {
-        *byte = (index % 256) as u8;
-    }
-    assert_eq!(usize::from(FIRST_MARKER) + WINDOW_LEN, table.len());
-    table
-}
-
 /// The output of some ranges, and the share of it that lies before a window without markers.
 fn sample(layer: &[u8], ranges: &[Range]) -> (Vec<u16>, f64) {
     let some: Vec<_> = ranges.iter().copied().step_by((ranges.len() / 16).max(1)).collect();
@@ -210,11 +188,13 @@ fn measure(layer: &Layer) -> Value {
         len
     };
     let (units, marked_share) = sample(compressed, &ranges);
-    let table = resolve_table();
+    let window = Window::ending_with(&tar[..tar.len().min(1 << 20)]);
+    let resolver = Resolver::new(&window);
+    let shared = Arc::new(compressed.to_vec());
     let mut bytes = vec![0; CACHED_LEN];
     let per_byte = |len: usize| move |ns: f64| json!((len > 0).then(|| ns / len as f64));
 
-    let mut parts: [Part<'_>; 8] = [
+    let mut parts: [Part<'_>; 10] = [
         ("exact_ns_per_byte", {
             Box::new(|| assert_eq!(exact(black_box(compressed), &members), tar.len() as u64))
         }),
@@ -224,7 +204,7 @@ fn measure(layer: &Layer) -> Value {
         ("resolve_ns_per_byte", {
             Box::new(|| {
                 for units in units.chunks(CACHED_LEN) {
-                    resolve(&table, black_box(units), &mut bytes);
+                    resolver.resolve(black_box(units), &mut bytes[..units.len()]);
                     black_box(&bytes);
                 }
             })
@@ -262,6 +242,17 @@ fn measure(layer: &Layer) -> Value {
                 black_box(hasher.finish_reset());
             })
         }),
+        ("probe_ns_per_compressed_bit", {
+            Box::new(|| _ = black_box(stages::probe(Arc::clone(&shared))))
+        }),
+        ("join_ns_per_range", {
+            Box::new(|| {
+                let last = &units[units.len().saturating_sub(WINDOW_LEN)..];
+                for _ in 0..JOINS {
+                    black_box(Resolver::new(black_box(&window)).window(black_box(last)));
+                }
+            })
+        }),
         ("feed_ns_per_compressed_byte", {
             Box::new(|| {
                 compressed.chunks(CACHED_LEN).for_each(|piece| drop(black_box(piece.to_vec())));
@@ -276,6 +267,8 @@ fn measure(layer: &Layer) -> Value {
         tar.len(),
         compressed.len(),
         compressed.len(),
+        8 * compressed.len(),
+        JOINS,
         compressed.len(),
     ];
     let medians = rounds::medians(&mut parts);
@@ -284,9 +277,6 @@ fn measure(layer: &Layer) -> Value {
         found.insert((*name).to_owned(), per_byte(len)(ns));
     }
     drop(parts);
-    for unknown in ["probe_ns_per_compressed_bit", "join_ns_per_range"] {
-        found.insert(unknown.to_owned(), Value::Null);
-    }
     let bits_per_probe = probed.iter().sum::<u64>() as f64 / probed.len() as f64;
     found
         .insert("bits_per_probe".to_owned(), json!((!probed.is_empty()).then_some(bits_per_probe)));

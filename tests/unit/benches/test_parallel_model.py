@@ -90,7 +90,8 @@ def test_simulate_when_there_are_more_cores_then_it_is_not_slower(costs, design)
     few = len(CORES) if design.most_gap == 0 else CORES.index(8) + 1
     seconds = [simulate(costs, cores, design).seconds for cores in CORES[:few]]
     for fewer, more in itertools.pairwise(seconds):
-        assert more <= fewer * 1.02
+        # One core is the joiner's: where nothing is left to it, one more of the others is idle at times.
+        assert more <= fewer * (1.08 if design.most_gap == 0 else 1.02)
     assert seconds[-1] < seconds[0] / 1.5
 
 
@@ -121,7 +122,8 @@ def test_simulate_when_markers_cost_nothing_more_and_nothing_is_in_order_then_co
         feed=0,
     )
     one, eight = simulate(free, 1), simulate(free, 8, Design(first_gap=1, most_gap=1))
-    assert one.seconds / eight.seconds == pytest.approx(8, rel=0.05)
+    # The joiner's core waits now and then.
+    assert 7 < one.seconds / eight.seconds <= 8
 
 
 def test_simulate_then_what_is_held_is_bounded_whatever_the_size_of_the_layer(costs, design):

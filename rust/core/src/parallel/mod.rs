@@ -27,6 +27,8 @@ mod probe;
 mod schedule;
 mod source;
 mod speculate;
+#[doc(hidden)]
+pub mod stages;
 mod task;
 mod tools;
 mod worker;

@@ -303,7 +303,10 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
     }
 
     fn speculate(&mut self) -> Option<Task<B, C, O>> {
-        if self.is_joined || self.claims.len() + 1 >= self.settings.threads {
+        // One worker is left to the joiner, whose way of decoding costs least.
+        let running = self.claims.iter().filter(|claim| claim.result.is_none()).count();
+        let threads = self.settings.threads;
+        if self.is_joined || running + 1 >= threads || self.claims.len() > threads {
             return None;
         }
         let behind = self.claimed.max(self.unit_of(self.joined) + 1);

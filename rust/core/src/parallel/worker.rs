@@ -11,7 +11,7 @@ use super::{Boundaries, Compressed, Consumers, Output, Progress, Settings};
 use crate::error::{Error, Result};
 
 /// Bytes of buffers that the result of one speculation may fill.
-const MAX_SPECULATION_LEN: usize = 20 << 20;
+const MAX_SPECULATION_LEN: usize = 16 << 20;
 
 /// What all threads of a pipeline share.
 #[derive(Debug)]
