@@ -90,7 +90,7 @@ def test_simulate_when_there_are_more_cores_then_it_is_not_slower(costs, design)
     few = len(CORES) if design.most_gap == 0 else CORES.index(8) + 1
     seconds = [simulate(costs, cores, design).seconds for cores in CORES[:few]]
     for fewer, more in itertools.pairwise(seconds):
-        # One core is the joiner's: where nothing is left to it, one more of the others is idle at times.
+        # One core is the joiner's: where nothing is left to it, it is idle at times.
         assert more <= fewer * (1.08 if design.most_gap == 0 else 1.02)
     assert seconds[-1] < seconds[0] / 1.5
 
