@@ -1,4 +1,5 @@
-//! The fast decoder's loads and stores, without any C code, so that Miri can watch them:
+//! The fast decoder's loads and stores, and threads that share a layer, without any C code, so that Miri
+//! can watch them:
 //! `cargo +nightly miri test -p tocsin-core --test miri`.
 //!
 //! Streams are written by `support::deflate`, which says what they mean. Input comes in pieces that
@@ -14,6 +15,7 @@ use tocsin_core::checkpoint::{Checkpoint, WINDOW_LEN, Window};
 use tocsin_core::error::{CodeName, GzipError};
 use tocsin_core::gzip::{Event, GzipDecoder};
 use tocsin_core::inflate::{Inflater, Speed, Stop};
+use tocsin_core::parallel::{Boundaries, Compressed, Consumers, Output, Pipeline, Settings, Whole};
 use tocsin_core::span::{CompressedOffset, UncompressedOffset};
 
 /// The cases a test goes through: all, or as few as Miri, a thousand times slower, has time for.
@@ -326,5 +328,90 @@ fn layer_when_of_several_members_then_decodes_like_the_plain_decoder() {
         }
         decoder.finish().unwrap();
         assert!(rest == wanted[out as usize..], "bit {bit}");
+    }
+}
+
+/// Takes every candidate, and keeps all it is given.
+#[derive(Debug, Default)]
+struct Keeper {
+    bytes: Vec<u8>,
+    checkpoints: Vec<Checkpoint>,
+}
+
+impl Boundaries for Keeper {
+    fn take(&mut self, _: UncompressedOffset) -> tocsin_core::Result<bool> {
+        Ok(true)
+    }
+}
+
+impl Compressed<Self> for Keeper {
+    fn push(&mut self, _: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>) {
+        self.bytes.extend_from_slice(bytes);
+        self.checkpoints.extend(checkpoints);
+    }
+
+    fn push_with(
+        &mut self,
+        whole: &mut Self,
+        start: u64,
+        bytes: &[u8],
+        checkpoints: Vec<Checkpoint>,
+    ) {
+        Compressed::push(self, start, bytes, checkpoints);
+        Whole::push(whole, bytes);
+    }
+}
+
+impl Whole for Keeper {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+}
+
+impl Output for Keeper {
+    fn push(&mut self, bytes: &[u8]) -> tocsin_core::Result<()> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+#[test]
+fn pipeline_when_threads_share_a_layer_then_output_and_windows_are_those_of_one() {
+    // Blocks of some hundred bytes that copy from far back, so that guesses are made, taken over behind
+    // 32 KiB, and full of markers.
+    let period: Vec<u8> = (0..33_000_u32).map(|index| (index * index % 253) as u8).collect();
+    let mut tokens = vec![literals(&period).collect::<Vec<_>>()];
+    for index in 0..cases(0..60, 0..24).len() {
+        let mut some: Vec<Token> = literals(&period[index * 9..index * 9 + 150]).collect();
+        some.extend([Token::Match { len: 90, distance: 32_000 - index * 7 }; 3]);
+        tokens.push(some);
+    }
+    let codes = Codes::Dynamic { litlen: Shape::default(), distance: Shape::default() };
+    let (mut stream, mut data) = (BitWriter::new(), Vec::new());
+    for (index, tokens_of_block) in tokens.iter().enumerate() {
+        stream = block(stream, tokens_of_block, codes, index + 1 == tokens.len());
+        assert!(expand(tokens_of_block, &mut data));
+    }
+    let layer = support::member(&stream.finish(), &data);
+
+    for threads in [2, 3] {
+        let consumers = Consumers {
+            boundaries: Keeper::default(),
+            compressed: Keeper::default(),
+            whole: Keeper::default(),
+            output: Keeper::default(),
+        };
+        let settings = Settings { threads, unit_len: 300 };
+        let mut pipeline = Pipeline::new(settings, consumers);
+        layer.chunks(1_000).try_for_each(|piece| pipeline.push(piece)).unwrap();
+        let found = pipeline.finish().unwrap();
+        assert!(found.output.bytes == data, "{threads} threads");
+        assert!(found.compressed.bytes == layer, "{threads} threads");
+        assert!(found.whole.bytes == layer, "{threads} threads");
+        assert_eq!(found.compressed.checkpoints.len(), tokens.len(), "{threads} threads");
+        for checkpoint in &found.compressed.checkpoints {
+            let before = &data[..checkpoint.uncompressed.0 as usize];
+            assert!(checkpoint.window == Window::ending_with(before), "{threads} threads");
+        }
     }
 }

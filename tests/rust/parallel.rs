@@ -16,7 +16,7 @@ use tocsin_core::checkpoint::{Checkpoint, Window};
 use tocsin_core::error::{GzipError, TarError};
 use tocsin_core::indexer::{IndexOptions, LayerIndexer};
 use tocsin_core::inflate::Speed;
-use tocsin_core::parallel::{Boundaries, Compressed, Consumers, Output, Pipeline, Settings};
+use tocsin_core::parallel::{Boundaries, Compressed, Consumers, Output, Pipeline, Settings, Whole};
 use tocsin_core::span::UncompressedOffset;
 use tocsin_core::{Error, Result};
 
@@ -39,7 +39,7 @@ struct Collected {
     checkpoints: Vec<Checkpoint>,
 }
 
-impl Compressed for Collected {
+impl Compressed<Bytes> for Collected {
     fn push(&mut self, start: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>) {
         assert_eq!(start, self.bytes.len() as u64);
         self.bytes.extend_from_slice(bytes);
@@ -48,6 +48,23 @@ impl Compressed for Collected {
             assert!(first >= start && first < self.bytes.len() as u64, "{checkpoint:?}");
         }
         self.checkpoints.extend(checkpoints);
+    }
+
+    fn push_with(
+        &mut self,
+        whole: &mut Bytes,
+        start: u64,
+        bytes: &[u8],
+        checkpoints: Vec<Checkpoint>,
+    ) {
+        self.push(start, bytes, checkpoints);
+        Whole::push(whole, bytes);
+    }
+}
+
+impl Whole for Bytes {
+    fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
     }
 }
 
@@ -61,12 +78,13 @@ impl Output for Bytes {
     }
 }
 
-type Found = Consumers<Everywhere, Collected, Bytes>;
+type Found = Consumers<Everywhere, Collected, Bytes, Bytes>;
 
 fn consumers() -> Found {
     Consumers {
         boundaries: Everywhere::default(),
         compressed: Collected::default(),
+        whole: Bytes::default(),
         output: Bytes::default(),
     }
 }
@@ -88,6 +106,7 @@ fn check(name: &str, layer: &[u8], unit_lens: &[usize]) {
                 (Ok(found), Ok(expected)) => {
                     assert!(found.output.0 == expected.output, "{how}: output");
                     assert!(found.compressed.bytes == layer, "{how}: compressed bytes");
+                    assert!(found.whole.0 == layer, "{how}: compressed bytes as a whole");
                     let offsets: Vec<u64> = expected.candidates.iter().map(|at| at.1).collect();
                     assert_eq!(found.boundaries.0, offsets, "{how}");
                     let checkpoints = &found.compressed.checkpoints;
@@ -308,8 +327,12 @@ impl Output for Failing {
 }
 
 fn run_failing(layer: &[u8], threads: usize, output: Failing) -> Result<()> {
-    let consumers =
-        Consumers { boundaries: Everywhere::default(), compressed: Collected::default(), output };
+    let consumers = Consumers {
+        boundaries: Everywhere::default(),
+        compressed: Collected::default(),
+        whole: Bytes::default(),
+        output,
+    };
     let mut pipeline = Pipeline::new(Settings { threads, unit_len: 4_096 }, consumers);
     layer.chunks(10_000).try_for_each(|piece| pipeline.push(piece))?;
     pipeline.finish().map(drop)
@@ -350,6 +373,7 @@ fn pipeline_when_dropped_in_the_middle_then_its_threads_end() {
             let consumers = Consumers {
                 boundaries: Everywhere::default(),
                 compressed: Collected::default(),
+                whole: Bytes::default(),
                 output: Failing::new(usize::MAX, false, &alive),
             };
             let mut pipeline = Pipeline::new(Settings { threads, unit_len: 4_096 }, consumers);

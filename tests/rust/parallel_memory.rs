@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use peak_alloc::PeakAlloc;
 use support::mixed_data;
-use tocsin_core::parallel::{Boundaries, Compressed, Consumers, Output, Pipeline, Settings};
+use tocsin_core::parallel::{Boundaries, Compressed, Consumers, Output, Pipeline, Settings, Whole};
 use tocsin_core::{Result, checkpoint, span};
 
 #[global_allocator]
@@ -26,8 +26,14 @@ impl Boundaries for Nothing {
     }
 }
 
-impl Compressed for Nothing {
+impl Compressed<Self> for Nothing {
     fn push(&mut self, _: u64, _: &[u8], _: Vec<checkpoint::Checkpoint>) {}
+
+    fn push_with(&mut self, _: &mut Self, _: u64, _: &[u8], _: Vec<checkpoint::Checkpoint>) {}
+}
+
+impl Whole for Nothing {
+    fn push(&mut self, _: &[u8]) {}
 }
 
 impl Output for Nothing {
@@ -41,7 +47,8 @@ fn peak(layer: &[u8], threads: usize) -> usize {
     let before = ALLOCATED.current_usage();
     ALLOCATED.reset_peak_usage();
     let settings = Settings { threads, unit_len: tocsin_core::parallel::UNIT_LEN };
-    let consumers = Consumers { boundaries: Nothing, compressed: Nothing, output: Nothing };
+    let consumers =
+        Consumers { boundaries: Nothing, compressed: Nothing, whole: Nothing, output: Nothing };
     let mut pipeline = Pipeline::new(settings, consumers);
     layer.chunks(1 << 20).try_for_each(|piece| pipeline.push(piece)).unwrap();
     pipeline.finish().unwrap();

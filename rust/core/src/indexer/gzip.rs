@@ -1,7 +1,7 @@
 //! A gzip layer's bytes through all steps: on one thread, or on many.
 
 use super::output::TarOutput;
-use super::spans::{Hashed, Places, Spans};
+use super::spans::{Hashed, LayerDigest, Places, Spans};
 use super::{IndexOptions, Walked};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
@@ -16,6 +16,7 @@ pub(super) struct GzipWalk {
     decoder: GzipDecoder,
     places: Places,
     spans: Spans,
+    layer: LayerDigest,
     output: TarOutput,
     /// Compressed bytes before the current chunk.
     chunk_start: u64,
@@ -27,6 +28,7 @@ impl GzipWalk {
             decoder: GzipDecoder::new(Speed::Fast),
             places: Places::new(options.span_size),
             spans: Spans::new(options),
+            layer: LayerDigest::default(),
             output: TarOutput::new(options.diff_id),
             chunk_start: 0,
         }
@@ -57,7 +59,7 @@ impl GzipWalk {
                 }
             }
         }
-        self.spans.hash(chunk, &mut hashed, chunk.len());
+        self.spans.hash(Some(&mut self.layer), chunk, &mut hashed, chunk.len());
         self.chunk_start += chunk.len() as u64;
         Ok(())
     }
@@ -71,7 +73,8 @@ impl GzipWalk {
         let checkpoint = Checkpoint::at(self.decoder.position(), uncompressed, inflater.window());
         // The decoder reports a block's end as soon as it has its last bit, so the byte that holds
         // it is in this chunk.
-        self.spans.start_span(checkpoint, self.chunk_start, chunk, hashed);
+        let layer = Some(&mut self.layer);
+        self.spans.start_span(layer, checkpoint, self.chunk_start, chunk, hashed);
         Ok(())
     }
 
@@ -79,8 +82,12 @@ impl GzipWalk {
     pub(super) fn share(self, options: &IndexOptions) -> ParallelWalk {
         let settings = Settings { threads: options.threads, unit_len: options.unit_len };
         let from = Progress { decoder: self.decoder, written: self.output.len };
-        let consumers =
-            Consumers { boundaries: self.places, compressed: self.spans, output: self.output };
+        let consumers = Consumers {
+            boundaries: self.places,
+            compressed: self.spans,
+            whole: self.layer,
+            output: self.output,
+        };
         ParallelWalk(Pipeline::resume(settings, from, consumers))
     }
 
@@ -90,25 +97,25 @@ impl GzipWalk {
             self.decoder.take_output(|bytes| output.push(bytes))?;
             return Err(error);
         }
-        walked(self.spans, self.output, span_size)
+        walked(self.spans, self.layer, self.output, span_size)
     }
 }
 
 /// What a walk over a whole gzip layer has found.
-fn walked(spans: Spans, output: TarOutput, span_size: u64) -> Result<Walked> {
+fn walked(spans: Spans, layer: LayerDigest, output: TarOutput, span_size: u64) -> Result<Walked> {
     let (diff_id, uncompressed_size) = (output.diff_id, output.len);
     Ok(Walked {
         // What is wrong with the tar comes before anything that could be wrong with its digests.
         toc: output.scanner.finish()?,
         diff_id: diff_id.map(|mut hasher| hasher.finish_reset()),
         uncompressed_size,
-        ..spans.finish(span_size)
+        ..spans.finish(layer, span_size)
     })
 }
 
 /// A gzip layer on its way, on many threads.
 #[derive(Debug)]
-pub(super) struct ParallelWalk(Pipeline<Places, Spans, TarOutput>);
+pub(super) struct ParallelWalk(Pipeline<Places, Spans, LayerDigest, TarOutput>);
 
 impl ParallelWalk {
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<()> {
@@ -117,6 +124,6 @@ impl ParallelWalk {
 
     pub(super) fn finish(self, span_size: u64) -> Result<Walked> {
         let found = self.0.finish()?;
-        walked(found.compressed, found.output, span_size)
+        walked(found.compressed, found.whole, found.output, span_size)
     }
 }

@@ -5,7 +5,7 @@ use crate::checkpoint::{Checkpoint, CheckpointRule, WINDOW_LEN};
 use crate::digest::{Digest, Hasher};
 use crate::error::Result;
 use crate::parallel::cache::{self, AHEAD_LEN};
-use crate::parallel::{Boundaries, Compressed};
+use crate::parallel::{Boundaries, Compressed, Whole};
 use crate::span::{CompressedOffset, UncompressedOffset};
 use crate::tar::Toc;
 use crate::ztoc::{GzipZinfo, Zinfo};
@@ -42,10 +42,9 @@ pub(super) struct Hashed {
     span: usize,
 }
 
-/// Checkpoints, and the digests of the layer and of the spans between them.
+/// Checkpoints, and the digests of the spans between them. The layer's own digest is made beside them.
 #[derive(Debug)]
 pub(super) struct Spans {
-    layer_hasher: Hasher,
     drop_early_checkpoints: bool,
     dropped_checkpoint_count: u64,
     checkpoints: Vec<Checkpoint>,
@@ -56,7 +55,6 @@ pub(super) struct Spans {
 impl Spans {
     pub(super) fn new(options: &IndexOptions) -> Self {
         Self {
-            layer_hasher: Hasher::new(),
             drop_early_checkpoints: !options.reference_identical,
             dropped_checkpoint_count: 0,
             checkpoints: Vec::new(),
@@ -66,23 +64,38 @@ impl Spans {
     }
 
     /// Brings the digests to `end` of a chunk that another core has written.
-    fn hash_cold(&mut self, chunk: &[u8], hashed: &mut Hashed, end: usize) {
+    fn hash_cold(
+        &mut self,
+        mut layer: Option<&mut LayerDigest>,
+        chunk: &[u8],
+        hashed: &mut Hashed,
+        end: usize,
+    ) {
         while end - hashed.layer > AHEAD_LEN {
             let step = hashed.layer + AHEAD_LEN;
             cache::bring(&chunk[step..(step + AHEAD_LEN).min(end)]);
-            self.hash(chunk, hashed, step);
+            self.hash(layer.as_deref_mut(), chunk, hashed, step);
         }
-        self.hash(chunk, hashed, end);
+        self.hash(layer, chunk, hashed, end);
     }
 
-    /// Brings the digests to `end` of `chunk`.
-    pub(super) fn hash(&mut self, chunk: &[u8], hashed: &mut Hashed, end: usize) {
+    /// Brings the digests to `end` of `chunk`; the layer's too, if it is to be made here.
+    pub(super) fn hash(
+        &mut self,
+        layer: Option<&mut LayerDigest>,
+        chunk: &[u8],
+        hashed: &mut Hashed,
+        end: usize,
+    ) {
         let layer_bytes = &chunk[hashed.layer..end];
-        if self.checkpoints.is_empty() {
-            self.layer_hasher.update(layer_bytes);
-        } else {
-            let span_bytes = &chunk[hashed.span..end];
-            self.layer_hasher.update_with(layer_bytes, &mut self.span_hasher, span_bytes);
+        let span_bytes = &chunk[hashed.span..end];
+        match layer.map(|layer| &mut layer.0) {
+            Some(hasher) if self.checkpoints.is_empty() => hasher.update(layer_bytes),
+            Some(hasher) => {
+                hasher.update_with(layer_bytes, &mut self.span_hasher, span_bytes);
+            }
+            None if self.checkpoints.is_empty() => {}
+            None => self.span_hasher.update(span_bytes),
         }
         *hashed = Hashed { layer: end, span: end };
     }
@@ -90,6 +103,7 @@ impl Spans {
     /// Ends a span and starts the next one at `checkpoint`, whose first byte is in `chunk`.
     pub(super) fn start_span(
         &mut self,
+        layer: Option<&mut LayerDigest>,
         checkpoint: Checkpoint,
         chunk_start: u64,
         chunk: &[u8],
@@ -97,7 +111,7 @@ impl Spans {
     ) {
         let end = place_in(chunk, chunk_start, checkpoint.compressed);
         let start = place_in(chunk, chunk_start, checkpoint.first_byte());
-        self.hash(chunk, hashed, end);
+        self.hash(layer, chunk, hashed, end);
         if !self.checkpoints.is_empty() {
             let digest = self.span_hasher.finish_reset();
             if self.drop_early_checkpoints && checkpoint.uncompressed.0 == 0 {
@@ -113,10 +127,10 @@ impl Spans {
         hashed.span = start;
     }
 
-    pub(super) fn finish(mut self, span_size: u64) -> Walked {
+    pub(super) fn finish(mut self, layer: LayerDigest, span_size: u64) -> Walked {
         self.span_digests.push(self.span_hasher.finish_reset());
         Walked {
-            digest: self.layer_hasher.finish_reset(),
+            digest: layer.finish(),
             toc: Toc::default(),
             zinfo: Zinfo::Gzip(GzipZinfo::new(span_size, self.checkpoints)),
             span_digests: self.span_digests,
@@ -125,17 +139,57 @@ impl Spans {
             dropped_checkpoint_count: self.dropped_checkpoint_count,
         }
     }
-}
 
-impl Compressed for Spans {
-    fn push(&mut self, start: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>) {
+    /// Takes a chunk that another core has written.
+    fn push_cold(
+        &mut self,
+        mut layer: Option<&mut LayerDigest>,
+        start: u64,
+        bytes: &[u8],
+        checkpoints: Vec<Checkpoint>,
+    ) {
         let mut hashed = Hashed::default();
         for checkpoint in checkpoints {
             let end = place_in(bytes, start, checkpoint.compressed);
-            self.hash_cold(bytes, &mut hashed, end);
-            self.start_span(checkpoint, start, bytes, &mut hashed);
+            self.hash_cold(layer.as_deref_mut(), bytes, &mut hashed, end);
+            self.start_span(layer.as_deref_mut(), checkpoint, start, bytes, &mut hashed);
         }
-        self.hash_cold(bytes, &mut hashed, bytes.len());
+        self.hash_cold(layer, bytes, &mut hashed, bytes.len());
+    }
+}
+
+impl Compressed<LayerDigest> for Spans {
+    fn push(&mut self, start: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>) {
+        self.push_cold(None, start, bytes, checkpoints);
+    }
+
+    fn push_with(
+        &mut self,
+        whole: &mut LayerDigest,
+        start: u64,
+        bytes: &[u8],
+        checkpoints: Vec<Checkpoint>,
+    ) {
+        self.push_cold(Some(whole), start, bytes, checkpoints);
+    }
+}
+
+/// The digest of the layer as stored.
+#[derive(Debug, Default)]
+pub(super) struct LayerDigest(Hasher);
+
+impl LayerDigest {
+    fn finish(mut self) -> Digest {
+        self.0.finish_reset()
+    }
+}
+
+impl Whole for LayerDigest {
+    fn push(&mut self, bytes: &[u8]) {
+        for step in bytes.chunks(AHEAD_LEN) {
+            cache::bring(step);
+            self.0.update(step);
+        }
     }
 }
 

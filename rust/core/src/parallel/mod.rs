@@ -1,9 +1,9 @@
 //! Many cores on one gzip stream.
 //!
 //! A [`Pipeline`] takes the layer's compressed bytes in order, cuts them into units that its workers share,
-//! and gives three consumers what they would get from one thread, in the same order: [`Boundaries`] every
+//! and gives its consumers what they would get from one thread, in the same order: [`Boundaries`] every
 //! place where a checkpoint could be, [`Compressed`] the layer's bytes with the checkpoints in them,
-//! [`Output`] the uncompressed bytes. What the workers do:
+//! [`Whole`] the same bytes alone, [`Output`] the uncompressed ones. What the workers do:
 //!
 //! * *join*: walk the layer in order, decode it, tell checkpoints and errors (`join`). One at a time.
 //! * *speculate*: decode a range further on, before the joiner comes there, with markers in the place of
@@ -11,7 +11,7 @@
 //!   joiner takes the range over when it arrives at just that block.
 //! * *resolve*: replace a piece's markers by the bytes of the window, which the joiner now knows (`piece`).
 //! * *scan*: hand output to its consumer, compare each member's checksum. One at a time.
-//! * *hash*: hand compressed bytes to theirs. One at a time.
+//! * *hash*: hand compressed bytes to theirs, both at once or, when that is what all wait for, one by one.
 //!
 //! Nothing of this shows in the result, whatever the number of threads and whoever comes first: every
 //! guess is verified by the joiner, every error is found where one thread would find it. `schedule`
@@ -57,11 +57,21 @@ pub trait Boundaries: Send + std::fmt::Debug {
     fn take(&mut self, at: UncompressedOffset) -> Result<bool>;
 }
 
-/// Takes the layer's compressed bytes.
-pub trait Compressed: Send + std::fmt::Debug {
+/// Takes the layer's compressed bytes, cut at checkpoints.
+pub trait Compressed<W>: Send + std::fmt::Debug {
     /// Takes the next bytes, of which `start` is the first's place in the layer, and all checkpoints whose
     /// [first byte](Checkpoint::first_byte) is among them.
     fn push(&mut self, start: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>);
+
+    /// As [`Self::push`], and gives the bytes to `whole` too: two digests side by side cost less than one
+    /// after the other.
+    fn push_with(&mut self, whole: &mut W, start: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>);
+}
+
+/// Takes the layer's compressed bytes as one sequence.
+pub trait Whole: Send + std::fmt::Debug {
+    /// Takes the next bytes.
+    fn push(&mut self, bytes: &[u8]);
 }
 
 /// Takes the layer's uncompressed bytes.
@@ -81,11 +91,13 @@ pub trait Output: Send + std::fmt::Debug {
 
 /// Who gets what a pipeline finds.
 #[derive(Debug)]
-pub struct Consumers<B, C, O> {
+pub struct Consumers<B, C, W, O> {
     /// Asked for every candidate.
     pub boundaries: B,
     /// Given all compressed bytes.
     pub compressed: C,
+    /// Given all compressed bytes too, perhaps long before.
+    pub whole: W,
     /// Given all uncompressed bytes.
     pub output: O,
 }
@@ -113,31 +125,32 @@ pub struct Progress {
 /// The threads are started when the first unit is full, and end with the pipeline. The caller works too,
 /// whenever it would have to wait.
 #[derive(Debug)]
-pub struct Pipeline<B, C, O> {
+pub struct Pipeline<B, C, W, O> {
     settings: Settings,
-    shared: Arc<Shared<B, C, O>>,
+    shared: Arc<Shared<B, C, W, O>>,
     threads: Vec<JoinHandle<()>>,
     has_started: bool,
     /// The unit that is being filled.
     unit: Vec<u8>,
 }
 
-impl<B, C, O> Pipeline<B, C, O>
+impl<B, C, W, O> Pipeline<B, C, W, O>
 where
     B: Boundaries + 'static,
-    C: Compressed + 'static,
+    C: Compressed<W> + 'static,
+    W: Whole + 'static,
     O: Output + 'static,
 {
     /// Starts before the first byte of a layer.
     #[must_use]
-    pub fn new(settings: Settings, consumers: Consumers<B, C, O>) -> Self {
+    pub fn new(settings: Settings, consumers: Consumers<B, C, W, O>) -> Self {
         let from = Progress { decoder: GzipDecoder::new(Speed::Fast), written: 0 };
         Self::resume(settings, from, consumers)
     }
 
     /// Goes on with a layer that one thread has begun; the next bytes follow those that it has used.
     #[must_use]
-    pub fn resume(settings: Settings, from: Progress, consumers: Consumers<B, C, O>) -> Self {
+    pub fn resume(settings: Settings, from: Progress, consumers: Consumers<B, C, W, O>) -> Self {
         let settings =
             Settings { threads: settings.threads.max(1), unit_len: settings.unit_len.max(1) };
         let shared = Arc::new(Shared::new(settings, from, consumers));
@@ -181,7 +194,7 @@ where
     /// # Panics
     ///
     /// As a consumer has, on whatever thread.
-    pub fn finish(mut self) -> Result<Consumers<B, C, O>> {
+    pub fn finish(mut self) -> Result<Consumers<B, C, W, O>> {
         self.shared.end(std::mem::take(&mut self.unit));
         self.shared.work_until(State::is_finished)?;
         self.stop_threads();
@@ -204,7 +217,7 @@ where
     }
 }
 
-impl<B, C, O> Pipeline<B, C, O> {
+impl<B, C, W, O> Pipeline<B, C, W, O> {
     fn stop_threads(&mut self) {
         self.shared.stop();
         for thread in self.threads.drain(..) {
@@ -214,7 +227,7 @@ impl<B, C, O> Pipeline<B, C, O> {
     }
 }
 
-impl<B, C, O> Drop for Pipeline<B, C, O> {
+impl<B, C, W, O> Drop for Pipeline<B, C, W, O> {
     fn drop(&mut self) {
         self.stop_threads();
     }

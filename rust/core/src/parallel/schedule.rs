@@ -6,6 +6,7 @@
 //! be lost otherwise.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::join::{Joiner, Slot};
@@ -14,7 +15,7 @@ use super::source::Stretch;
 use super::speculate::Speculation;
 use super::task::{HashWork, Outcome, Scanner, Task};
 use super::tools::Tools;
-use super::{Boundaries, Compressed, Consumers, Output, Progress, Settings};
+use super::{Boundaries, Compressed, Consumers, Output, Progress, Settings, Whole};
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::span::BitOffset;
@@ -25,11 +26,15 @@ const RANGE_LEN: usize = 6;
 const MAX_SLOTS: usize = 32;
 /// Units hashed in one task.
 const MAX_HASHED: usize = 4;
+/// Units that may wait for their digests before two workers make them.
+const MANY_HASHED: usize = 3 * MAX_HASHED;
 /// The widest gap between ranges.
 const MAX_GAP: usize = 4 * RANGE_LEN;
 /// The gap to start with.
 const FIRST_GAP: usize = RANGE_LEN;
-/// After so many failures in a row, speculation is as rare as it gets: one range in 2^n.
+/// Claims in a row that may be of no use before speculation pauses, twice as long with each more.
+const MAX_FAILURES: u32 = 2;
+/// From so many on, pauses do not become longer: 2^n ranges.
 const MAX_BACKOFF: u32 = 6;
 
 /// A range of units that some worker speculates on, or has.
@@ -45,7 +50,7 @@ struct Claim {
 
 /// Everything that workers share.
 #[derive(Debug)]
-pub(super) struct State<B, C, O> {
+pub(super) struct State<B, C, W, O> {
     settings: Settings,
     /// The byte of the layer at which unit 0 begins.
     start: u64,
@@ -69,9 +74,16 @@ pub(super) struct State<B, C, O> {
     gap: usize,
     /// Claims in a row that were of no use.
     failures: u32,
+    /// Until the joiner is at this unit, nothing is claimed.
+    resume_at: usize,
 
     checkpoints: VecDeque<Checkpoint>,
     compressed: Option<Box<C>>,
+    /// The unit that `compressed` takes next.
+    compressed_unit: usize,
+    whole: Option<Box<W>>,
+    /// The unit that `whole` takes next.
+    whole_unit: usize,
 
     slots: VecDeque<Slot>,
     /// Number of the first slot.
@@ -81,8 +93,12 @@ pub(super) struct State<B, C, O> {
     failure: Option<Error>,
 }
 
-impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
-    pub(super) fn new(settings: Settings, from: Progress, consumers: Consumers<B, C, O>) -> Self {
+impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
+    pub(super) fn new(
+        settings: Settings,
+        from: Progress,
+        consumers: Consumers<B, C, W, O>,
+    ) -> Self {
         let Progress { mut decoder, written } = from;
         let (start, check) = (decoder.taken(), decoder.leave_checks());
         Self {
@@ -99,8 +115,12 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
             claimed: 0,
             gap: FIRST_GAP,
             failures: 0,
+            resume_at: 0,
             checkpoints: VecDeque::new(),
             compressed: Some(Box::new(consumers.compressed)),
+            compressed_unit: 0,
+            whole: Some(Box::new(consumers.whole)),
+            whole_unit: 0,
             slots: VecDeque::new(),
             first_slot: 0,
             scanner: Some(Box::new(Scanner::new(consumers.output, check))),
@@ -130,10 +150,11 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
     }
 
     /// Gives the consumers back, unless some worker has one.
-    pub(super) fn take_consumers(&mut self) -> Option<Consumers<B, C, O>> {
+    pub(super) fn take_consumers(&mut self) -> Option<Consumers<B, C, W, O>> {
         Some(Consumers {
             boundaries: self.joiner.take()?.into_boundaries(),
             compressed: *self.compressed.take()?,
+            whole: *self.whole.take()?,
             output: self.scanner.take()?.into_output(),
         })
     }
@@ -146,7 +167,10 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
 
     /// Whether all consumers have everything.
     pub(super) fn is_finished(&self) -> bool {
-        let all_back = self.joiner.is_some() && self.compressed.is_some() && self.scanner.is_some();
+        let all_back = self.joiner.is_some()
+            && self.compressed.is_some()
+            && self.whole.is_some()
+            && self.scanner.is_some();
         all_back && self.is_joined && self.slots.is_empty() && self.units.is_empty()
     }
 
@@ -172,15 +196,16 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
     }
 
     /// Chooses the most urgent task, if there is any.
-    pub(super) fn choose(&mut self) -> Option<Task<B, C, O>> {
+    pub(super) fn choose(&mut self) -> Option<Task<B, C, W, O>> {
         self.scan()
             .or_else(|| self.resolve())
             .or_else(|| self.join())
             .or_else(|| self.hash())
             .or_else(|| self.speculate())
+            .or_else(|| self.hash_whole(self.end_unit()))
     }
 
-    fn scan(&mut self) -> Option<Task<B, C, O>> {
+    fn scan(&mut self) -> Option<Task<B, C, W, O>> {
         let is_ready = |slot: &Slot| matches!(slot, Slot::Checked(_) | Slot::Failed(_));
         let count = self.slots.iter().take_while(|slot| is_ready(slot)).count();
         if count == 0 {
@@ -191,7 +216,7 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
         Some(Task::Scan(scanner, self.slots.drain(..count).collect()))
     }
 
-    fn resolve(&mut self) -> Option<Task<B, C, O>> {
+    fn resolve(&mut self) -> Option<Task<B, C, W, O>> {
         let marked = self.slots.iter_mut().zip(self.first_slot..);
         for (slot, number) in marked {
             if let Slot::Marked(..) = slot
@@ -203,7 +228,7 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
         None
     }
 
-    fn join(&mut self) -> Option<Task<B, C, O>> {
+    fn join(&mut self) -> Option<Task<B, C, W, O>> {
         if self.is_joined || self.slots.len() >= MAX_SLOTS {
             return None;
         }
@@ -259,7 +284,7 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
         joiner: Box<Joiner<B>>,
         unit: usize,
         stop: Option<BitOffset>,
-    ) -> Option<Task<B, C, O>> {
+    ) -> Option<Task<B, C, W, O>> {
         if joiner.taken() < self.end || !joiner.is_starved() {
             // The unit before holds the byte in which a block may begin.
             let stretch = self.stretch(unit.saturating_sub(1), unit + 1);
@@ -278,40 +303,92 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
     fn drop_claim(&mut self) {
         self.claims.pop_front();
         self.failures = self.failures.saturating_add(1).min(MAX_BACKOFF);
+        if self.failures > MAX_FAILURES {
+            self.resume_at = self.unit_of(self.joined) + (RANGE_LEN << self.failures);
+        }
     }
 
-    fn hash(&mut self) -> Option<Task<B, C, O>> {
+    /// Both consumers of compressed bytes together, while they keep up; each alone when they are behind, so
+    /// that two workers can help.
+    fn hash(&mut self) -> Option<Task<B, C, W, O>> {
         let settled = if self.is_joined { self.end_unit() } else { self.unit_of(self.joined) };
-        let count = settled.saturating_sub(self.first_unit).min(MAX_HASHED).min(self.units.len());
-        if count == 0 {
-            return None;
+        let is_behind = settled.saturating_sub(self.compressed_unit) > MANY_HASHED;
+        let is_even = self.whole_unit == self.compressed_unit;
+        if is_even && !is_behind && self.compressed.is_some() && self.whole.is_some() {
+            let units = self.units_to_hash(self.compressed_unit, settled)?;
+            let work = self.hash_work(units.clone(), true);
+            (self.compressed_unit, self.whole_unit) = (units.end, units.end);
+            return Some(self.hash_task(true, true, work));
         }
-        let compressed = self.compressed.take()?;
-        let mut work = Vec::with_capacity(count);
-        for index in 0..count {
-            let start = self.start_of(self.first_unit + index);
-            let unit = Arc::clone(&self.units[index]);
+        if self.compressed.is_some()
+            && (is_behind || self.compressed_unit < self.whole_unit)
+            && let Some(units) = self.units_to_hash(self.compressed_unit, settled)
+        {
+            let work = self.hash_work(units.clone(), true);
+            self.compressed_unit = units.end;
+            return Some(self.hash_task(true, false, work));
+        }
+        if is_behind || self.whole_unit < self.compressed_unit {
+            return self.hash_whole(settled);
+        }
+        None
+    }
+
+    /// The consumer that needs no checkpoints.
+    fn hash_whole(&mut self, end: usize) -> Option<Task<B, C, W, O>> {
+        self.whole.as_ref()?;
+        let units = self.units_to_hash(self.whole_unit, end)?;
+        let work = self.hash_work(units.clone(), false);
+        self.whole_unit = units.end;
+        Some(self.hash_task(false, true, work))
+    }
+
+    fn units_to_hash(&self, first: usize, end: usize) -> Option<Range<usize>> {
+        let end = end.min(first + MAX_HASHED).min(self.end_unit());
+        (first < end).then_some(first..end)
+    }
+
+    fn hash_work(&mut self, units: Range<usize>, with_checkpoints: bool) -> Vec<HashWork> {
+        let mut work = Vec::with_capacity(units.len());
+        for index in units {
+            let start = self.start_of(index);
+            let unit = Arc::clone(&self.units[index - self.first_unit]);
             let end = start + unit.len() as u64;
             let is_inside = |checkpoint: &Checkpoint| checkpoint.first_byte().0 < end;
             let inside = self.checkpoints.iter().take_while(|next| is_inside(next)).count();
+            let inside = if with_checkpoints { inside } else { 0 };
             let checkpoints = self.checkpoints.drain(..inside).collect();
             work.push(HashWork { start, unit, checkpoints });
         }
-        self.units.drain(..count);
-        self.first_unit += count;
-        Some(Task::Hash(compressed, work))
+        work
     }
 
-    fn speculate(&mut self) -> Option<Task<B, C, O>> {
+    fn hash_task(
+        &mut self,
+        with_compressed: bool,
+        with_whole: bool,
+        work: Vec<HashWork>,
+    ) -> Task<B, C, W, O> {
+        let done = self.compressed_unit.min(self.whole_unit);
+        self.units.drain(..done - self.first_unit);
+        self.first_unit = done;
+        let compressed = if with_compressed { self.compressed.take() } else { None };
+        let whole = if with_whole { self.whole.take() } else { None };
+        Task::Hash(compressed, whole, work)
+    }
+
+    fn speculate(&mut self) -> Option<Task<B, C, W, O>> {
         // One worker is left to the joiner, whose way of decoding costs least.
         let running = self.claims.iter().filter(|claim| claim.result.is_none()).count();
         let threads = self.settings.threads;
         if self.is_joined || running + 1 >= threads || self.claims.len() > threads {
             return None;
         }
-        let behind = self.claimed.max(self.unit_of(self.joined) + 1);
-        let gap = if self.failures < 3 { self.gap } else { RANGE_LEN << self.failures };
-        let first_unit = behind + gap;
+        let here = self.unit_of(self.joined);
+        if here < self.resume_at {
+            return None;
+        }
+        let first_unit = self.claimed.max(here + 1) + self.gap;
         // The last block of a range ends behind it.
         let end_unit = first_unit + RANGE_LEN;
         if end_unit >= self.end_unit() && !(self.is_ended && first_unit < self.end_unit()) {
@@ -337,7 +414,7 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
     }
 
     /// Takes in what a task came to.
-    pub(super) fn put_back(&mut self, outcome: Outcome<B, C, O>, tools: &Tools) {
+    pub(super) fn put_back(&mut self, outcome: Outcome<B, C, W, O>, tools: &Tools) {
         match outcome {
             Outcome::Scanned(scanner, result) => {
                 self.scanner = Some(scanner);
@@ -361,8 +438,9 @@ impl<B: Boundaries, C: Compressed, O: Output> State<B, C, O> {
                 self.slots.extend(joined.slots);
                 self.checkpoints.extend(joined.checkpoints);
             }
-            Outcome::Hashed(compressed, work) => {
-                self.compressed = Some(compressed);
+            Outcome::Hashed(compressed, whole, work) => {
+                self.compressed = self.compressed.take().or(compressed);
+                self.whole = self.whole.take().or(whole);
                 let units = work.into_iter().filter_map(|work| Arc::into_inner(work.unit));
                 units.for_each(|unit| tools.units.give(unit));
             }

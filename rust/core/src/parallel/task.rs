@@ -8,7 +8,7 @@ use super::piece::{CheckedPiece, MarkKind, Piece, Resolver};
 use super::source::Stretch;
 use super::speculate::{Speculation, speculate};
 use super::tools::Tools;
-use super::{Boundaries, Compressed, Output};
+use super::{Boundaries, Compressed, Output, Whole};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::gzip::{GzipDecoder, MemberCheck};
@@ -16,14 +16,15 @@ use crate::inflate::Filled;
 use crate::span::BitOffset;
 
 /// A piece of work, with all it needs.
-pub(super) enum Task<B, C, O> {
+pub(super) enum Task<B, C, W, O> {
     Scan(Box<Scanner<O>>, Vec<Slot>),
     Resolve(u64, Piece<u16>, Arc<Resolver>),
     Accept(Box<Joiner<B>>, Box<Speculation>),
     /// Straight into the scanner, if it is free and nothing comes before.
     Decode(Box<Joiner<B>>, Option<Box<Scanner<O>>>, Stretch, Option<BitOffset>),
     Finish(Box<Joiner<B>>),
-    Hash(Box<C>, Vec<HashWork>),
+    /// With one consumer or both.
+    Hash(Option<Box<C>>, Option<Box<W>>, Vec<HashWork>),
     Speculate {
         first_unit: usize,
         stretch: Stretch,
@@ -31,7 +32,7 @@ pub(super) enum Task<B, C, O> {
     },
 }
 
-/// A unit for the compressed bytes' consumer.
+/// A unit for the compressed bytes' consumers.
 pub(super) struct HashWork {
     pub(super) start: u64,
     pub(super) unit: Arc<Vec<u8>>,
@@ -39,17 +40,17 @@ pub(super) struct HashWork {
 }
 
 /// What a task came to.
-pub(super) enum Outcome<B, C, O> {
+pub(super) enum Outcome<B, C, W, O> {
     Scanned(Box<Scanner<O>>, Result<()>),
     Resolved(u64, CheckedPiece),
     Joined(Box<Joiner<B>>, Option<Box<Scanner<O>>>, Joined),
-    Hashed(Box<C>, Vec<HashWork>),
+    Hashed(Option<Box<C>>, Option<Box<W>>, Vec<HashWork>),
     Speculated(usize, Option<Box<Speculation>>),
 }
 
-impl<B: Boundaries, C: Compressed, O: Output> Task<B, C, O> {
+impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> Task<B, C, W, O> {
     /// Does it.
-    pub(super) fn run(self, tools: &Tools) -> Outcome<B, C, O> {
+    pub(super) fn run(self, tools: &Tools) -> Outcome<B, C, W, O> {
         match self {
             Self::Scan(mut scanner, slots) => {
                 let result = slots.into_iter().try_for_each(|slot| scanner.scan(slot, tools));
@@ -84,12 +85,19 @@ impl<B: Boundaries, C: Compressed, O: Output> Task<B, C, O> {
                 let joined = joiner.finish();
                 Outcome::Joined(joiner, None, joined)
             }
-            Self::Hash(mut compressed, mut work) => {
-                for work in &mut work {
-                    let checkpoints = std::mem::take(&mut work.checkpoints);
-                    compressed.push(work.start, &work.unit, checkpoints);
+            Self::Hash(mut compressed, mut whole, mut work) => {
+                for HashWork { start, unit, checkpoints } in &mut work {
+                    let checkpoints = std::mem::take(checkpoints);
+                    match (&mut compressed, &mut whole) {
+                        (Some(compressed), Some(whole)) => {
+                            compressed.push_with(whole, *start, unit, checkpoints);
+                        }
+                        (Some(compressed), None) => compressed.push(*start, unit, checkpoints),
+                        (None, Some(whole)) => whole.push(unit),
+                        (None, None) => {}
+                    }
                 }
-                Outcome::Hashed(compressed, work)
+                Outcome::Hashed(compressed, whole, work)
             }
             Self::Speculate { first_unit, stretch, range } => {
                 Outcome::Speculated(first_unit, speculate(&stretch, range, tools).map(Box::new))

@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::schedule::State;
 use super::tools::Tools;
-use super::{Boundaries, Compressed, Consumers, Output, Progress, Settings};
+use super::{Boundaries, Compressed, Consumers, Output, Progress, Settings, Whole};
 use crate::error::{Error, Result};
 
 /// Bytes of buffers that the result of one speculation may fill.
@@ -15,24 +15,24 @@ const MAX_SPECULATION_LEN: usize = 16 << 20;
 
 /// What all threads of a pipeline share.
 #[derive(Debug)]
-pub(super) struct Shared<B, C, O> {
-    locked: Mutex<Locked<B, C, O>>,
+pub(super) struct Shared<B, C, W, O> {
+    locked: Mutex<Locked<B, C, W, O>>,
     /// Something has changed that a waiting worker may want to know of.
     changed: Condvar,
     tools: Tools,
 }
 
 #[derive(Debug)]
-struct Locked<B, C, O> {
-    state: State<B, C, O>,
+struct Locked<B, C, W, O> {
+    state: State<B, C, W, O>,
     /// What a task panicked with.
     panic: Option<Box<dyn Any + Send>>,
     /// Nothing is to be done any more.
     is_stopped: bool,
 }
 
-impl<B, C, O> Shared<B, C, O> {
-    fn lock(&self) -> MutexGuard<'_, Locked<B, C, O>> {
+impl<B, C, W, O> Shared<B, C, W, O> {
+    fn lock(&self) -> MutexGuard<'_, Locked<B, C, W, O>> {
         // A panic under the lock would be a bug of the schedule's own; the next one to look finds out.
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -45,8 +45,12 @@ impl<B, C, O> Shared<B, C, O> {
     }
 }
 
-impl<B: Boundaries, C: Compressed, O: Output> Shared<B, C, O> {
-    pub(super) fn new(settings: Settings, from: Progress, consumers: Consumers<B, C, O>) -> Self {
+impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> Shared<B, C, W, O> {
+    pub(super) fn new(
+        settings: Settings,
+        from: Progress,
+        consumers: Consumers<B, C, W, O>,
+    ) -> Self {
         let state = State::new(settings, from, consumers);
         Self {
             locked: Mutex::new(Locked { state, panic: None, is_stopped: false }),
@@ -88,7 +92,7 @@ impl<B: Boundaries, C: Compressed, O: Output> Shared<B, C, O> {
     }
 
     /// Works until `is_enough`: what the caller does.
-    pub(super) fn work_until(&self, is_enough: impl Fn(&State<B, C, O>) -> bool) -> Result<()> {
+    pub(super) fn work_until(&self, is_enough: impl Fn(&State<B, C, W, O>) -> bool) -> Result<()> {
         let mut locked = self.lock();
         loop {
             if let Some(panic) = locked.panic.take() {
@@ -111,8 +115,8 @@ impl<B: Boundaries, C: Compressed, O: Output> Shared<B, C, O> {
     /// Does one task, or waits until there may be one.
     fn work_or_wait<'a>(
         &'a self,
-        mut locked: MutexGuard<'a, Locked<B, C, O>>,
-    ) -> MutexGuard<'a, Locked<B, C, O>> {
+        mut locked: MutexGuard<'a, Locked<B, C, W, O>>,
+    ) -> MutexGuard<'a, Locked<B, C, W, O>> {
         let Some(task) = locked.state.choose() else {
             return self.changed.wait(locked).unwrap_or_else(PoisonError::into_inner);
         };
@@ -132,7 +136,7 @@ impl<B: Boundaries, C: Compressed, O: Output> Shared<B, C, O> {
     }
 
     /// Gives the consumers back; all is done.
-    pub(super) fn take_consumers(&self) -> Result<Consumers<B, C, O>> {
+    pub(super) fn take_consumers(&self) -> Result<Consumers<B, C, W, O>> {
         self.lock().state.take_consumers().ok_or(Error::AlreadyFinished)
     }
 }
