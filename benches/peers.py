@@ -30,6 +30,21 @@ _INFLATE = (
 )
 
 
+# As a script or a build system calls it: imports have been paid for. What it took stands in a file
+# beside the zTOC.
+_CALL = (
+    "import json, os, sys, time, tocsin; "
+    "layer, out, threads = sys.argv[1:]; "
+    "wall, before = time.perf_counter(), os.times(); "
+    "blob = tocsin.build_ztoc(layer, threads=int(threads)).to_bytes(); "
+    "open(out, 'wb').write(blob); "
+    "wall, after = time.perf_counter() - wall, os.times(); "
+    "user, system = after.user - before.user, after.system - before.system; "
+    "took = {'wall': wall, 'user': user, 'system': system}; "
+    "json.dump(took, open(out + '.took', 'w'))"
+)
+
+
 @dataclass(frozen=True)
 class Tool:
     """One command to be measured.
@@ -40,12 +55,14 @@ class Tool:
         command: its words; `{python}`, `{layer}`, `{out}` and `{cpus}` stand for the interpreter
             of the environment measured, the layer, a file to write, and the number of threads.
         version: the words that make it say its version.
+        reports_itself: whether it leaves what it took in `{out}` with ``.took`` at the end.
     """
 
     name: str
     work: str
     command: tuple[str, ...]
     version: tuple[str, ...]
+    reports_itself: bool = False
 
     def words(self, python: str, *, layer: str = "", out: str = "", cpus: int = 1) -> list[str]:
         """Return the command with its gaps filled."""
@@ -143,3 +160,14 @@ def _program(name: str, python: str) -> str:
     """Prefer the program that stands beside `python`, as in a virtual environment."""
     beside = Path(python).parent / name
     return str(beside) if beside.exists() else tools.find(name) or name
+
+
+def build_ztoc() -> Tool:
+    """Return our function, called in an interpreter that has imported it."""
+    return Tool(
+        "build_ztoc",
+        "as tocsin, without the start of the interpreter and the imports",
+        ("{python}", "-c", _CALL, "{layer}", "{out}", "{cpus}"),
+        ("{python}", "-m", "tocsin", "--version"),
+        reports_itself=True,
+    )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,6 +86,9 @@ def rotate(
                     skipped.append(f"{contender.name} on {layer.path.stem}: {error}")
                     del rows[contender.name]
                     continue
+                if contender.tool.reports_itself:
+                    took = json.loads(Path(f"{out}.took").read_text("utf-8"))
+                    cost = replace(cost, **took)
                 if place > 0:
                     rows[contender.name].costs.append(cost)
                     rows[contender.name].index_size = out.stat().st_size if out.exists() else 0
