@@ -9,6 +9,8 @@ RUST_SOURCES := $(shell find rust/core/src rust/py/src -name '*.rs') Cargo.toml 
 CORPUS ?= .build/corpus
 CORPUS_SIZE ?= small
 FUZZ_SECONDS ?= 60
+# Those named here; all, if none is.
+FUZZ_TARGETS ?=
 
 .DEFAULT_GOAL := help
 
@@ -95,7 +97,7 @@ bench: dev ## Measure beside the peers: CORPUS_SIZE=full for real figures, recor
 
 .PHONY: fuzz
 fuzz: ## Run each fuzzer for FUZZ_SECONDS (needs a nightly toolchain and cargo-fuzz)
-	@for target in $$(cargo +nightly fuzz list --fuzz-dir rust/fuzz); do \
+	@for target in $(or $(FUZZ_TARGETS),$$(cargo +nightly fuzz list --fuzz-dir rust/fuzz)); do \
 		echo "==> $$target for $(FUZZ_SECONDS) s"; \
 		cargo +nightly fuzz run --fuzz-dir rust/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
