@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 
 from tocsin import _core, processors
 from tocsin.indexing.ztoc import Ztoc
-from tocsin.model.soci_index import BUILD_TOOL, DEFAULT_SPAN_SIZE
+from tocsin.model.ztoc_defaults import BUILD_TOOL, DEFAULT_SPAN_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

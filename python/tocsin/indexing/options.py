@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tocsin import processors
 from tocsin.errors import UnsupportedError
-from tocsin.model.soci_index import DEFAULT_SPAN_SIZE
+from tocsin.model.ztoc_defaults import DEFAULT_SPAN_SIZE
 
 if TYPE_CHECKING:
     from tocsin.model.platform import Platform

@@ -13,6 +13,7 @@ from tocsin.errors import FormatError, NotFoundError
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.manifest import ImageIndex, Manifest, parse_manifest
 from tocsin.model.media_types import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, OCTET_STREAM, is_manifest
+from tocsin.model.ztoc_defaults import BUILD_TOOL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,11 +25,6 @@ SOCI_INDEX_V1 = "application/vnd.amazon.soci.index.v1+json"
 SOCI_INDEX_V2 = "application/vnd.amazon.soci.index.v2+json"
 PREFETCH = "application/vnd.amazon.soci.prefetch.v1+json"
 
-BUILD_TOOL = "AWS SOCI CLI v0.2"
-"""What the reference calls itself; written by us too, since it is part of the digests."""
-
-DEFAULT_SPAN_SIZE = 4 << 20
-"""Least uncompressed bytes between checkpoints (the reference's default)."""
 MAX_ZTOC_SIZE = 1 << 30
 """Bytes of a zTOC accepted; the reference writes none larger (soci-format 1.6)."""
 

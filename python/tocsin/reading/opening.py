@@ -19,7 +19,8 @@ from tocsin.errors import (
     VerificationError,
 )
 from tocsin.model.media_types import Compression, layer_type
-from tocsin.model.soci_index import DEFAULT_SPAN_SIZE, MAX_ZTOC_SIZE
+from tocsin.model.soci_index import MAX_ZTOC_SIZE
+from tocsin.model.ztoc_defaults import DEFAULT_SPAN_SIZE
 from tocsin.reading.fetchers import FETCH_THREADS
 from tocsin.reading.layer import Layer
 from tocsin.reading.sources import BlobRanges, BytesRanges, StreamRanges

@@ -5,7 +5,7 @@ import pytest
 
 from tocsin.cli import options, parameters
 from tocsin.indexing.options import DEFAULT_MIN_LAYER_SIZE
-from tocsin.model.soci_index import DEFAULT_SPAN_SIZE
+from tocsin.model.ztoc_defaults import DEFAULT_SPAN_SIZE
 
 
 @pytest.mark.parametrize(
