@@ -78,7 +78,7 @@ class Design:
         most_pieces: joined and not scanned, at which the joiner waits.
         hash_units: units hashed at once, at most.
         ahead: how many times as many units as usual are fed ahead of the hash.
-        spans_apart: whether the digests of spans are made by any core, the layer's alone in order.
+        spans_apart: whether the digests of spans are made on their own, the layer's alone in order.
     """
 
     unit_size: int = 256 << 10

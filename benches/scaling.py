@@ -96,7 +96,7 @@ def main() -> None:
     layers = dict(figures_by_layer(stages))
     costs = {layer: layer_costs(figures, args.size) for layer, figures in layers.items()}
     found = {
-        layer: [simulate(layer_cost, cores) for cores in CORES]
+        layer: [predict(layer_cost, cores) for cores in CORES]
         for layer, layer_cost in costs.items()
     }
     report = report_text(layers, costs, found)
@@ -145,14 +145,22 @@ def rate(costs: Costs, outcome: Outcome) -> float:
     return costs.compressed_size * costs.ratio / outcome.seconds / 1e6
 
 
+def predict(costs: Costs, cores: int, design: Design | None = None) -> Outcome:
+    """Return how the decoder does, which makes both digests side by side or each on its own core.
+
+    It does the one while digests keep up and the other when all wait for them, so what is faster.
+    """
+    design = design or Design()
+    designs = (design, replace(design, spans_apart=True))
+    return min((simulate(costs, cores, way) for way in designs), key=lambda way: way.seconds)
+
+
 def changes() -> list[Change]:
     """Return what could be done."""
     design = Design()
     dense = replace(design, first_gap=0, most_gap=0)
     return [
-        Change("digests of spans by any core, the layer's alone in order", (), _apart(design)),
         Change("no gap between ranges", (), dense),
-        Change("both of these", (), _apart(dense)),
         Change("a gap of one unit at most", (), replace(design, first_gap=1, most_gap=1)),
         Change("twice as much fed ahead", (), replace(design, ahead=2)),
         Change("twice as many pieces joined ahead", (), replace(design, most_pieces=64)),
@@ -160,10 +168,6 @@ def changes() -> list[Change]:
         Change("markers resolved in no time", ("resolve",), design),
         Change("no digests at all, no gap", ("hash_both", "hash_one"), dense),
     ]
-
-
-def _apart(design: Design) -> Design:
-    return replace(design, spans_apart=True)
 
 
 def report_text(
@@ -251,7 +255,7 @@ def limit_lines(
             f"| {outcome.peak_size / 2**20:.0f} |"
         )
         for change in changes():
-            changed = simulate(change.of(costs[layer]), cores, change.design)
+            changed = predict(change.of(costs[layer]), cores, change.design)
             gain = outcome.seconds / changed.seconds
             cell = f"x {gain:.2f}, then {changed.limit()}"
             gains.setdefault(change.name, []).append(cell)
