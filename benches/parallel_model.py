@@ -74,7 +74,7 @@ class Design:
         piece_size: uncompressed bytes that are resolved at once.
         range_units: units one speculation decodes.
         first_gap: units between ranges at first.
-        most_gap: units between ranges at most.
+        most_gap: units between ranges at most, with two cores; with more, a part of it.
         most_pieces: joined and not scanned, at which the joiner waits.
         hash_units: units hashed at once, at most.
         ahead: how many times as many units as usual are fed ahead of the hash.
@@ -181,7 +181,8 @@ class _Run:
         self.to_resolve: deque[int] = deque()  # the units they belong to
         self.ranges: deque[_Range] = deque()  # claimed and not taken over yet
         self.claimed_end = 0
-        self.gap = design.first_gap
+        self.most_gap = math.ceil(design.most_gap / max(1, cores - 1))
+        self.gap = min(design.first_gap, self.most_gap)
         self.range_count = 0
         self.peak_size = 0.0
 
@@ -284,7 +285,7 @@ class _Run:
         """Leave more to the joiner before the next range: it has to wait for this one."""
         if not awaited.awaited:
             awaited.awaited = True
-            self.gap = min(self.gap + 1, self.design.most_gap)
+            self.gap = min(self.gap + 1, self.most_gap)
 
     def _cost(self, task: _Task) -> float:
         costs = self.costs

@@ -28,7 +28,7 @@ const MAX_SLOTS: usize = 32;
 const MAX_HASHED: usize = 4;
 /// Units that may wait for their digests before two workers make them.
 const MANY_HASHED: usize = 3 * MAX_HASHED;
-/// The widest gap between ranges.
+/// The widest gap between ranges, for two threads; with more the joiner's part becomes smaller.
 const MAX_GAP: usize = 4 * RANGE_LEN;
 /// The gap to start with.
 const FIRST_GAP: usize = RANGE_LEN;
@@ -113,7 +113,7 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
             is_joined: false,
             claims: VecDeque::new(),
             claimed: 0,
-            gap: FIRST_GAP,
+            gap: FIRST_GAP.min(max_gap(settings)),
             failures: 0,
             resume_at: 0,
             checkpoints: VecDeque::new(),
@@ -409,7 +409,7 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
         if let Some(claim) = self.claims.front_mut()
             && !std::mem::replace(&mut claim.was_awaited, true)
         {
-            self.gap = (self.gap + 1).min(MAX_GAP);
+            self.gap = (self.gap + 1).min(max_gap(self.settings));
         }
     }
 
@@ -452,4 +452,11 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
             }
         }
     }
+}
+
+/// The widest gap that the joiner fills while as many others decode a range each. What is claimed with a
+/// wider one, when the joiner had to wait once, holds all of them up later.
+const fn max_gap(settings: Settings) -> usize {
+    let others = settings.threads.saturating_sub(1);
+    if others == 0 { MAX_GAP } else { MAX_GAP.div_ceil(others) }
 }
