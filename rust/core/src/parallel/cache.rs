@@ -3,7 +3,7 @@
 use std::ops::BitXor;
 
 /// Bytes worth bringing at once: some microseconds of work, a fraction of the first-level cache.
-pub const AHEAD_LEN: usize = 8 << 10;
+pub(crate) const AHEAD_LEN: usize = 8 << 10;
 
 /// Bytes that come together, on all processors of interest.
 const LINE_LEN: usize = 64;
@@ -13,7 +13,7 @@ const LINE_LEN: usize = 64;
 /// Code that works through bytes in one chain of dependent steps, as SHA-256 does, waits for every line
 /// that is not in its cache. These reads do not wait for each other, so many lines come at once: hashing
 /// beside inflation took 29 % longer without them (measured on Sapphire Rapids).
-pub fn bring<T: Copy + Default + BitXor<Output = T>>(units: &[T]) {
+pub(crate) fn bring<T: Copy + Default + BitXor<Output = T>>(units: &[T]) {
     let lines = units.chunks(LINE_LEN / size_of::<T>());
     let sum = lines.fold(T::default(), |sum, line| line.first().map_or(sum, |unit| sum ^ *unit));
     std::hint::black_box(sum);
