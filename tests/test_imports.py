@@ -211,7 +211,6 @@ def test_rust_core_when_read_then_it_has_no_files_sockets_clock_or_python():
 def test_unsafe_when_allowed_then_only_in_the_files_that_say_so():
     allowed = {
         "core/inflate/fast.rs",
-        "core/parallel/marker.rs",
         "py/buffer.rs",
     }
     for room, root in (("core", CORE), ("py", GATE)):
