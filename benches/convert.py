@@ -25,6 +25,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import arguments
 import goals
 import measure
 import peers
@@ -155,15 +156,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
     parser.add_argument("--cpus", type=int, default=2, help="CPUs to pin to (default: 2)")
-    parser.add_argument(
-        "--tocsin",
-        default=peers.BUILD,
-        metavar="COMMAND",
-        help=f"our build (default: {peers.BUILD})",
-    )
-    parser.add_argument("--python", default=sys.executable, help="interpreter that has tocsin")
-    parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
-    parser.add_argument("--no-record", action="store_true", help="only print")
+    arguments.add_programs(parser)
+    arguments.add_record(parser)
     return parser.parse_args()
 
 

@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import arguments
 import measure
 import streams
 
@@ -49,8 +50,7 @@ def main() -> int:
     parser.add_argument(
         "--python", default=sys.executable, help="interpreter that has tocsin (default: this one)"
     )
-    parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
-    parser.add_argument("--no-record", action="store_true", help="only print")
+    arguments.add_record(parser)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

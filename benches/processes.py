@@ -27,6 +27,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import arguments
 import measure
 import peers
 from layer_files import COMPRESSIBLE, LayerFile, corpus_layers
@@ -201,20 +202,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--compressor", default="go", help="whose layers to read (default: go)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
     parser.add_argument("--cpus", type=int, default=1, help="CPUs to pin to (default: 1)")
-    parser.add_argument(
-        "--tocsin",
-        default=peers.BUILD,
-        metavar="COMMAND",
-        help=f"our command (default: {peers.BUILD})",
-    )
-    parser.add_argument(
-        "--python",
-        default=sys.executable,
-        help="interpreter of the environment with tocsin and the Python peers (default: this one)",
-    )
+    arguments.add_programs(parser)
     parser.add_argument("--install", action="store_true", help="install the peers first")
-    parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
-    parser.add_argument("--no-record", action="store_true", help="only print")
+    arguments.add_record(parser)
     return parser.parse_args()
 
 

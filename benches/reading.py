@@ -31,6 +31,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import arguments
 import link
 import measure
 
@@ -51,8 +52,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure lazy reading.")
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--only", choices=("remote", "local"))
-    parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
-    parser.add_argument("--no-record", action="store_true", help="only print")
+    arguments.add_record(parser)
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

@@ -30,6 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import arguments
 import measure
 import streams
 
@@ -50,8 +51,7 @@ def main() -> int:
     parser.add_argument("--layer-gib", type=float, default=1, help="of each layer's tar")
     parser.add_argument("--jobs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
-    parser.add_argument("--no-record", action="store_true", help="only print")
+    arguments.add_record(parser)
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

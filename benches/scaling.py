@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import arguments
 import measure
 from parallel_model import IN_ORDER, Costs, Design, Outcome, simulate
 
@@ -89,8 +90,7 @@ def main() -> None:
     parser.add_argument("--stages", type=Path, default=_STAGES, help="what the stages cost")
     parser.add_argument("--size", type=int, default=1 << 30, help="compressed bytes of a layer")
     parser.add_argument("--picture", type=Path, default=_PICTURE, metavar="PNG")
-    parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
-    parser.add_argument("--no-record", action="store_true", help="only print")
+    arguments.add_record(parser)
     args = parser.parse_args()
     stages = json.loads(args.stages.read_text("utf-8"))
     layers = dict(figures_by_layer(stages))

@@ -25,6 +25,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import arguments
 import goals
 import measure
 import peers
@@ -283,20 +284,9 @@ def _arguments() -> argparse.Namespace:
         "--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="default: 1 2"
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
-    parser.add_argument(
-        "--tocsin",
-        default=peers.BUILD,
-        metavar="COMMAND",
-        help=f"our command (default: {peers.BUILD})",
-    )
-    parser.add_argument(
-        "--python",
-        default=sys.executable,
-        help="interpreter of the environment with tocsin and the Python peers (default: this one)",
-    )
+    arguments.add_programs(parser)
     parser.add_argument("--install", action="store_true", help="install the peers first")
-    parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
-    parser.add_argument("--no-record", action="store_true", help="only print")
+    arguments.add_record(parser)
     return parser.parse_args()
 
 
