@@ -305,13 +305,15 @@ def test_layer_in_the_place_of_a_ztoc_is_recognised(files):
     )
 
 
-def test_bad_layer_is_named_and_nothing_is_written(files, tmp_path):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_bad_layer_is_named_and_nothing_is_written(files, tmp_path, threads):
     layer, target = tmp_path / "layer", tmp_path / "z"
     layer.write_bytes(files.layer.read_bytes()[:-5])
-    done = tocsin("ztoc", "build", layer, "-o", target)
-    (line,) = done.stderr.decode().splitlines()
-    assert line.startswith("error: gzip: ")
+    done = tocsin("ztoc", "build", layer, "--threads", threads, "-o", target)
+    line, hint = done.stderr.decode().splitlines()
+    assert line.startswith("error: gzip: layer ends inside a gzip trailer, at ")
     assert line.endswith(f" · {layer}")
+    assert hint == "hint: the layer is damaged or cut off: fetch or build it again"
     assert done.returncode == 1
     assert not target.exists()
     assert len(list(tmp_path.iterdir())) == 1

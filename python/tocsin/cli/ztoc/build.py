@@ -14,6 +14,7 @@ import click
 
 from tocsin.cli import words
 from tocsin.cli.command import command
+from tocsin.cli.failures import HINT
 from tocsin.cli.options import (
     output_options,
     reference_identical_option,
@@ -22,6 +23,7 @@ from tocsin.cli.options import (
 )
 from tocsin.cli.output_file import STDOUT, output_file
 from tocsin.cli.progress import display_for, ztoc_line
+from tocsin.errors import GzipError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 _STDIN = "-"
 _MAX_WARNINGS = 10
+_DAMAGE = ("deflate.", "gzip.truncated", "gzip.crc", "gzip.isize")
+"""Broken rules of a layer that something has happened to; the others are how it was made."""
 """Warned of one by one; a layer can have as many hazards as entries."""
 
 
@@ -114,6 +118,8 @@ def _index(
             )
         except Exception as error:
             error.add_note("stdin" if layer == _STDIN else layer)
+            if isinstance(error, GzipError) and error.what.startswith(_DAMAGE):
+                error.add_note(f"{HINT}the layer is damaged or cut off: fetch or build it again")
             raise
 
 
