@@ -2,7 +2,7 @@
 //!
 //! One pass, and nothing kept but checkpoints and the TOC: the layer's digest, span digests, inflation,
 //! the tar scan and the diff id all happen on bytes that are still in the cache. The result is the
-//! same for pieces of any size.
+//! same for pieces of any size and any number of threads.
 
 mod gzip;
 mod output;
