@@ -12,8 +12,6 @@ use crate::inflate::unit::Unit;
 /// New output between two slides. Larger buffers take more of the L2 cache, smaller ones slide more: 64
 /// and 256 KiB are up to 1 % slower.
 const OUTPUT_LEN: usize = 128 << 10;
-/// Units of a whole buffer.
-const BUFFER_LEN: usize = WINDOW_LEN + OUTPUT_LEN + SLACK_LEN;
 /// Bytes behind the last position at which a match may start: its length, and what a word-wise copy
 /// may write beyond it.
 pub(super) const SLACK_LEN: usize = MAX_MATCH + COPY_OVERRUN;
@@ -21,10 +19,10 @@ pub(super) const SLACK_LEN: usize = MAX_MATCH + COPY_OVERRUN;
 /// one byte at least.
 pub(super) const COPY_OVERRUN: usize = 5 * 8;
 
-/// A buffer that inflation can write to, for [`Filled`]'s turn.
+/// A buffer for `output_len` units of new output, to go on in when another is handed over.
 #[must_use]
-pub fn new_buffer<U: Unit>() -> Box<[U]> {
-    vec![U::default(); BUFFER_LEN].into_boxed_slice()
+pub fn new_buffer<U: Unit>(output_len: usize) -> Box<[U]> {
+    vec![U::default(); WINDOW_LEN + output_len + SLACK_LEN].into_boxed_slice()
 }
 
 /// A buffer that was handed over: output, and the history before it.
@@ -65,7 +63,12 @@ pub(super) struct OutputWindow<U> {
 
 impl<U: Unit> OutputWindow<U> {
     pub(super) fn new() -> Self {
-        Self { buffer: new_buffer(), floor: WINDOW_LEN, taken: WINDOW_LEN, end: WINDOW_LEN }
+        Self {
+            buffer: new_buffer(OUTPUT_LEN),
+            floor: WINDOW_LEN,
+            taken: WINDOW_LEN,
+            end: WINDOW_LEN,
+        }
     }
 
     /// Starts over behind `window`, of which distances may reach the last `history_len` units. What

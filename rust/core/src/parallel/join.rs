@@ -77,7 +77,7 @@ impl Sink for Pieces<'_> {
         if decoder.inflater().pending_len() == 0 && self.marks.is_empty() {
             return Ok(0);
         }
-        let filled = decoder.hand_over(self.tools.byte_buffers.take_buffer());
+        let filled = decoder.hand_over(self.tools.byte_buffers.take());
         let piece = Piece { filled, marks: std::mem::take(&mut self.marks) };
         let len = piece.len() as u64;
         self.slots.push(Slot::Checked(CheckedPiece::new(piece)));

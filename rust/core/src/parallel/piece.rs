@@ -1,6 +1,5 @@
 //! Pieces of output on their way to the consumer, and how markers in them become bytes.
 
-use super::cache::{self, AHEAD_LEN};
 use crate::checkpoint::Window;
 use crate::gzip::{MemberCheck, Trailer};
 use crate::inflate::{FIRST_MARKER, Filled};
@@ -72,8 +71,8 @@ impl CheckedPiece {
 
 /// Units that are looked at together for markers.
 const BLOCK_LEN: usize = 32;
-/// Units that are brought into the cache ahead of their turn.
-const AHEAD: usize = AHEAD_LEN / size_of::<u16>();
+/// Units whose markers are resolved together.
+const STEP_LEN: usize = 4 << 10;
 
 /// What each unit stands for behind one window: most output behind a range's start has few markers, but
 /// where they are, one look-up a unit is what they cost.
@@ -91,29 +90,20 @@ impl Resolver {
     }
 
     /// Puts the bytes of the window in the place of their markers.
-    pub(super) fn resolve(&self, mut marked: &[u16], mut bytes: &mut [u8]) {
-        while marked.len() > AHEAD {
-            let (now, next) = marked.split_at(AHEAD);
-            let (bytes_now, bytes_next) = bytes.split_at_mut(AHEAD);
-            cache::bring(&next[..next.len().min(AHEAD)]);
-            self.resolve_blocks(now, bytes_now);
-            (marked, bytes) = (next, bytes_next);
-        }
-        self.resolve_blocks(marked, bytes);
-    }
-
-    #[inline]
-    fn resolve_blocks(&self, marked: &[u16], bytes: &mut [u8]) {
-        let (blocks, rest) = marked.as_chunks::<BLOCK_LEN>();
-        let (byte_blocks, rest_bytes) = bytes.as_chunks_mut::<BLOCK_LEN>();
-        for (block, bytes) in blocks.iter().zip(byte_blocks) {
-            if has_marker(block) {
-                self.resolve_each(block, bytes);
-            } else {
-                narrow(block, bytes);
+    pub(super) fn resolve(&self, marked: &[u16], bytes: &mut [u8]) {
+        // First all units as if they were bytes, which vector instructions do, then the markers again; in
+        // steps that stay in the first-level cache.
+        for (marked, bytes) in marked.chunks(STEP_LEN).zip(bytes.chunks_mut(STEP_LEN)) {
+            narrow(marked, bytes);
+            let (blocks, rest) = marked.as_chunks::<BLOCK_LEN>();
+            let (byte_blocks, rest_bytes) = bytes.as_chunks_mut::<BLOCK_LEN>();
+            for (block, bytes) in blocks.iter().zip(byte_blocks) {
+                if has_marker(block) {
+                    self.resolve_each(block, bytes);
+                }
             }
+            self.resolve_each(rest, rest_bytes);
         }
-        self.resolve_each(rest, rest_bytes);
     }
 
     #[inline(always)]

@@ -242,7 +242,7 @@ impl Attempt<'_> {
         if self.decoders.marked.pending_len() == 0 && marks.is_empty() {
             return;
         }
-        let next = self.tools.unit_buffers.take_buffer();
+        let next = self.tools.unit_buffers.take();
         self.len = self.len.saturating_add(size_of_val(&*next));
         let filled = self.decoders.marked.hand_over(next);
         self.marked.push(Piece { filled, marks });
@@ -253,7 +253,7 @@ impl Attempt<'_> {
         if self.decoders.plain.inflater().pending_len() == 0 && marks.is_empty() {
             return;
         }
-        let next = self.tools.byte_buffers.take_buffer();
+        let next = self.tools.byte_buffers.take();
         self.len = self.len.saturating_add(size_of_val(&*next));
         let filled = self.decoders.plain.hand_over(next);
         self.plain.push(CheckedPiece::new(Piece { filled, marks }));

@@ -57,7 +57,7 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> Task<B, C, W, O> {
                 Outcome::Scanned(scanner, result)
             }
             Self::Resolve(number, piece, resolver) => {
-                let mut buffer = tools.byte_buffers.take_buffer();
+                let mut buffer = tools.byte_buffers.take();
                 let range = piece.filled.range.clone();
                 resolver.resolve(piece.filled.output(), &mut buffer[range.clone()]);
                 tools.unit_buffers.give(piece.filled.buffer);

@@ -6,11 +6,15 @@ use std::sync::{Mutex, PoisonError};
 use crate::gzip::GzipDecoder;
 use crate::inflate::{Inflater, Speed, Unit, new_buffer};
 
+/// Output in a buffer that goes from worker to worker. It does not stay in a cache, so it may be larger
+/// than what one thread writes to: each one costs a copy of the window before it.
+const PIECE_LEN: usize = 256 << 10;
+
 /// What workers work with, beside the state.
 #[derive(Debug)]
 pub(super) struct Tools {
-    pub(super) byte_buffers: Pool<Box<[u8]>>,
-    pub(super) unit_buffers: Pool<Box<[u16]>>,
+    pub(super) byte_buffers: Buffers<u8>,
+    pub(super) unit_buffers: Buffers<u16>,
     pub(super) units: Pool<Vec<u8>>,
     pub(super) decoders: Pool<Box<Decoders>>,
     /// Set when nothing is wanted any more.
@@ -37,8 +41,8 @@ impl Decoders {
 impl Tools {
     pub(super) const fn new(max_len: usize) -> Self {
         Self {
-            byte_buffers: Pool::new(),
-            unit_buffers: Pool::new(),
+            byte_buffers: Buffers::new(),
+            unit_buffers: Buffers::new(),
             units: Pool::new(),
             decoders: Pool::new(),
             is_stopped: AtomicBool::new(false),
@@ -65,8 +69,23 @@ impl<T> Pool<T> {
     }
 }
 
-impl<U: Unit> Pool<Box<[U]>> {
-    pub(super) fn take_buffer(&self) -> Box<[U]> {
-        self.take().unwrap_or_else(new_buffer)
+/// Buffers for pieces, all of one length.
+#[derive(Debug)]
+pub(super) struct Buffers<U>(Pool<Box<[U]>>);
+
+impl<U: Unit> Buffers<U> {
+    const fn new() -> Self {
+        Self(Pool::new())
+    }
+
+    pub(super) fn take(&self) -> Box<[U]> {
+        self.0.take().unwrap_or_else(|| new_buffer(PIECE_LEN))
+    }
+
+    /// Keeps the buffer, unless it is one that a decoder began with.
+    pub(super) fn give(&self, buffer: Box<[U]>) {
+        if buffer.len() > PIECE_LEN {
+            self.0.give(buffer);
+        }
     }
 }
