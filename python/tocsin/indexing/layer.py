@@ -13,12 +13,16 @@ from tocsin.indexing.ztoc import Ztoc
 from tocsin.model.ztoc_defaults import BUILD_TOOL, DEFAULT_SPAN_SIZE
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable
 
     from typing_extensions import Buffer
 
 PIECE_SIZE = 1 << 20
-"""Bytes read from a file at once: some milliseconds of work."""
+"""Bytes taken from a source at once: some milliseconds of work."""
+
+_BUFFER_SIZE = 1 << 18
+"""Bytes read from a file into the same memory again and again, which stays in the cache."""
 
 LayerSource = str | os.PathLike[str] | IO[bytes] | bytes | bytearray | memoryview | Iterable[bytes]
 """A path, a binary file object, bytes, or pieces of bytes as they arrive."""
@@ -192,7 +196,7 @@ def build_ztoc(
 def _pieces(source: LayerSource) -> Iterator[bytes | bytearray | memoryview]:
     if isinstance(source, str | os.PathLike):
         with Path(source).open("rb", buffering=0) as file:
-            yield from _read_pieces(file)
+            yield from _pieces_in_place(file)
     elif isinstance(source, bytes | bytearray | memoryview):
         view = memoryview(source).cast("B")
         for start in range(0, len(view), PIECE_SIZE):
@@ -201,6 +205,14 @@ def _pieces(source: LayerSource) -> Iterator[bytes | bytearray | memoryview]:
         yield from _read_pieces(source)
     else:
         yield from source
+
+
+def _pieces_in_place(file: io.RawIOBase) -> Iterator[memoryview]:
+    """Read a file to its end; each piece is good until the next is asked for."""
+    buffer = bytearray(_BUFFER_SIZE)
+    piece = memoryview(buffer).toreadonly()  # what can be written to would be copied
+    while size := file.readinto(buffer):
+        yield piece[:size]
 
 
 @runtime_checkable
