@@ -6,9 +6,10 @@
     TMPDIR=/dev/shm python benches/convert.py --corpus DIR
 
 The image has the layer and some small ones, as images have, and goes from one layout to another of
-the same file system. Wall times of whole processes, in turns: ``ztoc build`` of the layer with two
-threads, then ``convert`` with whatever it does by itself, both on the same CPUs. What conversion
-takes beyond the build is what is not yet done side by side.
+the same file system. The largest layer, `whole`, is one of all compressible ones: of the others the
+start of the interpreter is a good part. Wall times of whole processes, in turns: ``ztoc build`` of
+the layer with two threads, then ``convert`` with whatever it does by itself, both on the same CPUs.
+What conversion takes beyond the build is what is not yet done side by side.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import statistics
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -31,11 +33,11 @@ import measure
 import peers
 import seeded
 from images import write_image
-from layer_files import corpus_layers
+from layer_files import COMPRESSIBLE, LayerFile, corpus_layers
 from rotation import Measured
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 GOAL = goals.Goal("wall time of convert over that of the build of its layer", 1.1, at_most=True)
 # Small layers get no zTOC, as usual; the limit is lower, so that a small corpus can be tried.
@@ -49,6 +51,7 @@ _CONVERT = (
     "--min-layer-size",
     "2000000",
 )
+WHOLE = "whole"
 _SMALL_LAYERS = (4 << 20, 1 << 20, 50_000)  # uncompressed bytes
 
 
@@ -60,9 +63,7 @@ def main() -> int:
     found = {}
     with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as name:
         folder = Path(name)
-        for layer in corpus_layers(args.corpus, args.compressor):
-            if layer.name not in args.layers:
-                continue
+        for layer in _layers(args, folder):
             layer.read_once()
             source = folder / layer.name
             image = write_image(source, [layer.path, *_small_layers(folder)], tag="plain")
@@ -134,6 +135,41 @@ def report_text(args: argparse.Namespace, found: dict[str, dict[str, Measured]])
     return "\n".join([*lines, "", *goals.table({GOAL: every}), ""])
 
 
+def _layers(args: argparse.Namespace, folder: Path) -> Iterator[LayerFile]:
+    """Return the layers asked for; what is made for it is in `folder`."""
+    for layer in corpus_layers(args.corpus, args.compressor):
+        if layer.name in args.layers:
+            yield layer
+    if WHOLE in args.layers:
+        yield _whole_layer(args.corpus, folder / f"{WHOLE}.tar.gz")
+
+
+def _whole_layer(corpus: Path, path: Path) -> LayerFile:
+    """Make one layer of all entries of the compressible layers."""
+    size = 0
+    with (
+        path.open("wb") as out,
+        subprocess.Popen(("gzip", "-6"), stdin=subprocess.PIPE, stdout=out) as gzip,
+    ):
+        assert gzip.stdin is not None
+        for name in COMPRESSIBLE:
+            with (corpus / f"{name}.tar").open("rb") as plain:
+                with tarfile.open(fileobj=plain) as tar:
+                    while tar.next() is not None:
+                        tar.members = []  # as many as there are files
+                    left = tar.offset  # without the blocks that end the archive
+                plain.seek(0)
+                size += left
+                while left:
+                    piece = plain.read(min(left, 1 << 20))
+                    gzip.stdin.write(piece)
+                    left -= len(piece)
+        gzip.stdin.write(bytes(2 * tarfile.BLOCKSIZE))
+    if gzip.returncode:
+        raise SystemExit(f"gzip ended with {gzip.returncode}")
+    return LayerFile(WHOLE, path, size + 2 * tarfile.BLOCKSIZE)
+
+
 def _small_layers(folder: Path) -> list[Path]:
     """Make the small layers."""
     paths = []
@@ -152,7 +188,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--corpus", type=Path, required=True, metavar="DIR")
     parser.add_argument("--compressor", default="go", help="whose layers to read (default: go)")
     parser.add_argument(
-        "--layers", nargs="+", default=["rootfs", "node"], metavar="NAME", help="one image of each"
+        "--layers",
+        nargs="+",
+        default=["rootfs", "node", WHOLE],
+        metavar="NAME",
+        help="one image of each",
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
     parser.add_argument("--cpus", type=int, default=2, help="CPUs to pin to (default: 2)")
