@@ -30,19 +30,28 @@ _INFLATE = (
 )
 
 
-# As a script or a build system calls it: imports have been paid for, so the name is taken out of
-# the package first, which imports only then. What it took stands in a file beside the zTOC.
+# As a script or a build system calls it: imports have been paid for. What it took stands in a file
+# beside the index.
 _CALL = (
-    "import json, resource, sys, time; from tocsin import build_ztoc; "
-    "layer, out, threads = sys.argv[1:]; "
+    "import json, resource, sys, time; {imports}; "
+    "layer, out, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]); "
     "used = lambda: resource.getrusage(resource.RUSAGE_SELF); "
     "wall, before = time.perf_counter(), used(); "
-    "blob = build_ztoc(layer, threads=int(threads)).to_bytes(); "
-    "open(out, 'wb').write(blob); "
+    "{work}; "
     "wall, after = time.perf_counter() - wall, used(); "
     "user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime; "
-    "took = {'wall': wall, 'user': user, 'system': system}; "
+    "took = {{'wall': wall, 'user': user, 'system': system}}; "
     "json.dump(took, open(out + '.took', 'w'))"
+)
+# The package imports only what is taken out of it.
+_BUILD_ZTOC = _CALL.format(
+    imports="from tocsin import build_ztoc",
+    work="open(out, 'wb').write(build_ztoc(layer, threads=threads).to_bytes())",
+)
+_RAPIDGZIP = _CALL.format(
+    imports="import rapidgzip",
+    work="file = rapidgzip.open(layer, parallelization=threads); "
+    "file.export_index(out); file.close()",
 )
 
 
@@ -168,7 +177,18 @@ def build_ztoc() -> Tool:
     return Tool(
         "build_ztoc",
         "as tocsin, without the start of the interpreter and the imports",
-        ("{python}", "-c", _CALL, "{layer}", "{out}", "{cpus}"),
+        ("{python}", "-c", _BUILD_ZTOC, "{layer}", "{out}", "{cpus}"),
         ("{python}", "-m", "tocsin", "--version"),
+        reports_itself=True,
+    )
+
+
+def rapidgzip_call() -> Tool:
+    """Return rapidgzip's own binding, called in an interpreter that has imported it."""
+    return Tool(
+        "rapidgzip.open",
+        "as rapidgzip, without the start of the interpreter and the import",
+        ("{python}", "-c", _RAPIDGZIP, "{layer}", "{out}", "{cpus}"),
+        ("rapidgzip", "--version"),
         reports_itself=True,
     )
