@@ -82,7 +82,7 @@ class Design:
     """
 
     unit_size: int = 256 << 10
-    piece_size: int = 128 << 10
+    piece_size: int = 256 << 10
     range_units: int = 6
     first_gap: int = 6
     most_gap: int = 24

@@ -4,6 +4,7 @@
 //! the tar scan and the diff id all happen on bytes that are still in the cache. The result is the
 //! same for pieces of any size and any number of threads.
 
+mod cache;
 mod gzip;
 mod output;
 mod spans;

@@ -1,10 +1,10 @@
 //! Checkpoints, and the digests of what lies between them.
 
+use super::cache::{self, AHEAD_LEN};
 use super::{IndexOptions, Walked, check_room};
 use crate::checkpoint::{Checkpoint, CheckpointRule, WINDOW_LEN};
 use crate::digest::{Digest, Hasher};
 use crate::error::Result;
-use crate::parallel::cache::{self, AHEAD_LEN};
 use crate::parallel::{Boundaries, Compressed, Whole};
 use crate::span::{CompressedOffset, UncompressedOffset};
 use crate::tar::Toc;

@@ -20,7 +20,6 @@
 //! Sources: Kerbiriou & Chikhi, "Parallel decompression of gzip-compressed files and random access to DNA
 //! sequences" (2019); Knespel & Brunst, "Rapidgzip" (2023).
 
-pub(crate) mod cache;
 mod join;
 mod piece;
 mod probe;

@@ -127,7 +127,7 @@ fn has_marker(units: &[u16]) -> bool {
     units.iter().fold(0, |all, unit| all | unit) >= FIRST_MARKER
 }
 
-/// Units without markers, as bytes.
+/// Units as bytes, as if none were a marker.
 #[inline(always)]
 pub(super) fn narrow(units: &[u16], bytes: &mut [u8]) {
     for (byte, &unit) in bytes.iter_mut().zip(units) {
@@ -135,7 +135,7 @@ pub(super) fn narrow(units: &[u16], bytes: &mut [u8]) {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the high byte says only that it is no marker")]
+#[expect(clippy::cast_possible_truncation, reason = "a byte has nothing in the high half")]
 const fn low_byte(unit: u16) -> u8 {
     unit as u8
 }
