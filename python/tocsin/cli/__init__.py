@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: after the program's name; those of the process if ``None``.
     """
-    # What imports make stays: looking through it again and again for garbage is a tenth of their
+    # What imports make stays: looking for garbage in it again and again is a twentieth of their
     # time. A command makes no cycles worth looking for before there are far more objects than that.
     gc.set_threshold(100_000)
     from tocsin.cli.running import run  # noqa: PLC0415 (a signal during imports is handled inside)
