@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 _STDIN = "-"
 _MAX_WARNINGS = 10
+"""Warned of one by one; a layer can have as many hazards as entries."""
 _DAMAGE = ("deflate.", "gzip.truncated", "gzip.crc", "gzip.isize")
 """Broken rules of a layer that something has happened to; the others are how it was made."""
-"""Warned of one by one; a layer can have as many hazards as entries."""
 
 
 @command(summary="Make the zTOC of a layer.")
