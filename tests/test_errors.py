@@ -36,7 +36,7 @@ from tocsin import (
     build_ztoc,
     errors,
 )
-from tocsin.indexing.layer import LayerPass
+from tocsin.layers.indexer import LayerPass
 
 CORE_ERRORS = Path(__file__).parents[1] / "rust" / "core" / "src" / "error"
 

@@ -24,23 +24,14 @@ if TYPE_CHECKING:
         VerificationError,
         ZtocError,
     )
+    from tocsin.images.copy import CopyResult, copy
+    from tocsin.images.remove import remove_indexes
     from tocsin.indexing.convert import convert
-    from tocsin.indexing.copy_image import CopyResult, copy
     from tocsin.indexing.create import create
-    from tocsin.indexing.layer import IndexedLayerBytes, build_ztoc, index_layer
     from tocsin.indexing.options import IndexingOptions
-    from tocsin.indexing.remove import remove_indexes
     from tocsin.indexing.results import ConvertResult, CreateResult, LayerResult, PlatformResult
-    from tocsin.indexing.verify import verify
-    from tocsin.indexing.verify_results import (
-        Finding,
-        IndexVerdict,
-        LayerVerdict,
-        PlatformVerdict,
-        Severity,
-        VerifyResult,
-    )
-    from tocsin.indexing.ztoc import Ztoc
+    from tocsin.layers.indexer import IndexedLayerBytes, build_ztoc, index_layer
+    from tocsin.layers.ztoc import Ztoc
     from tocsin.model.columns import FILES_DTYPE, SPANS_DTYPE
     from tocsin.model.file_metadata import FileMetadata
     from tocsin.reading.extract import ExtractResult, SkippedFile
@@ -50,6 +41,15 @@ if TYPE_CHECKING:
     from tocsin.reading.stat import FileStat
     from tocsin.stores.metering import Traffic
     from tocsin.stores.registry import RegistryOptions
+    from tocsin.verifying.findings import (
+        Finding,
+        IndexVerdict,
+        LayerVerdict,
+        PlatformVerdict,
+        Severity,
+        VerifyResult,
+    )
+    from tocsin.verifying.verify import verify
 
 __all__ = [
     "FILES_DTYPE",
@@ -116,27 +116,27 @@ _HOMES = {
     "FILES_DTYPE": "tocsin.model.columns",
     "SPANS_DTYPE": "tocsin.model.columns",
     "convert": "tocsin.indexing.convert",
-    "CopyResult": "tocsin.indexing.copy_image",
-    "copy": "tocsin.indexing.copy_image",
+    "CopyResult": "tocsin.images.copy",
+    "copy": "tocsin.images.copy",
     "create": "tocsin.indexing.create",
-    "IndexedLayerBytes": "tocsin.indexing.layer",
-    "build_ztoc": "tocsin.indexing.layer",
-    "index_layer": "tocsin.indexing.layer",
+    "IndexedLayerBytes": "tocsin.layers.indexer",
+    "build_ztoc": "tocsin.layers.indexer",
+    "index_layer": "tocsin.layers.indexer",
     "IndexingOptions": "tocsin.indexing.options",
-    "remove_indexes": "tocsin.indexing.remove",
+    "remove_indexes": "tocsin.images.remove",
     "ConvertResult": "tocsin.indexing.results",
     "CreateResult": "tocsin.indexing.results",
     "LayerResult": "tocsin.indexing.results",
     "PlatformResult": "tocsin.indexing.results",
-    "verify": "tocsin.indexing.verify",
-    "Finding": "tocsin.indexing.verify_results",
-    "IndexVerdict": "tocsin.indexing.verify_results",
-    "LayerVerdict": "tocsin.indexing.verify_results",
-    "PlatformVerdict": "tocsin.indexing.verify_results",
-    "Severity": "tocsin.indexing.verify_results",
-    "VerifyResult": "tocsin.indexing.verify_results",
+    "verify": "tocsin.verifying.verify",
+    "Finding": "tocsin.verifying.findings",
+    "IndexVerdict": "tocsin.verifying.findings",
+    "LayerVerdict": "tocsin.verifying.findings",
+    "PlatformVerdict": "tocsin.verifying.findings",
+    "Severity": "tocsin.verifying.findings",
+    "VerifyResult": "tocsin.verifying.findings",
     "FileMetadata": "tocsin.model.file_metadata",
-    "Ztoc": "tocsin.indexing.ztoc",
+    "Ztoc": "tocsin.layers.ztoc",
     "ExtractResult": "tocsin.reading.extract",
     "SkippedFile": "tocsin.reading.extract",
     "FileStat": "tocsin.reading.stat",

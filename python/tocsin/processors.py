@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _Key = TypeVar("_Key")
+_MAX_DEFAULT_JOBS = 4
 
 
 def available(root: Path = Path("/")) -> int:
@@ -43,6 +44,11 @@ def wanted(threads: int | None) -> int:
     if threads < 1:
         raise ValueError(f"threads is {threads}, wanted 1 or more")
     return threads
+
+
+def default_jobs() -> int:
+    """Return how many layers are indexed at once by default: the processors, at most 4."""
+    return min(_MAX_DEFAULT_JOBS, available())
 
 
 def _quotas(root: Path) -> Iterator[int]:

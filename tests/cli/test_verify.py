@@ -8,7 +8,7 @@ from support.cli_inputs import BINARY
 from support.cli_process import tocsin
 from support.images import make_image, put_index
 from support.tampered import put_v1, with_number, with_window_byte
-from tocsin.indexing.layer import build_ztoc
+from tocsin.layers.indexer import build_ztoc
 from tocsin.model.digest import Digest
 from tocsin.stores.layout import OciLayout
 

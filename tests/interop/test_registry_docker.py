@@ -23,14 +23,14 @@ from support.registry_real import (
     token_server,
 )
 from tocsin.errors import AuthError, NotFoundError, RegistryError
-from tocsin.indexing.copying import copy_manifest_blobs
+from tocsin.images.copying import copy_manifest_blobs
+from tocsin.images.walk import walk_manifests
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.manifest import parse_manifest
 from tocsin.model.media_types import OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
 from tocsin.model.reference import RegistryReference
 from tocsin.stores.layout import OciLayout
 from tocsin.stores.registry import RegistryOptions, open_repository
-from tocsin.stores.walk import walk_manifests
 
 pytestmark = pytest.mark.interop
 

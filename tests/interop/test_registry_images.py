@@ -15,11 +15,11 @@ from support.images import make_image, put_index
 from support.registry_client import noise
 from support.registry_real import docker_registry, go_registry
 from tocsin.errors import NotFoundError
-from tocsin.indexing.coverage import image_coverage
+from tocsin.images.coverage import image_coverage
+from tocsin.images.walk import walk_manifests
 from tocsin.model.manifest import parse_manifest
 from tocsin.model.reference import RegistryReference
 from tocsin.stores.registry import open_repository
-from tocsin.stores.walk import walk_manifests
 
 pytestmark = pytest.mark.interop
 

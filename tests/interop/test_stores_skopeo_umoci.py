@@ -7,6 +7,7 @@ import pytest
 
 from support.images import make_image, put_index, referrer_to
 from support.tools import tool
+from tocsin.images.walk import walk_manifests
 from tocsin.model.digest import Digest
 from tocsin.model.manifest import ImageIndex, Manifest, parse_manifest
 from tocsin.model.media_types import OCI_INDEX, OCI_LAYER, OCI_MANIFEST
@@ -22,7 +23,6 @@ from tocsin.model.soci_index import (
 from tocsin.stores.archive import OciArchive
 from tocsin.stores.layout import OciLayout
 from tocsin.stores.opening import open_store
-from tocsin.stores.walk import walk_manifests
 
 pytestmark = pytest.mark.interop
 

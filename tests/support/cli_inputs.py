@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from support.images import Image, make_image
-from tocsin.indexing.layer import build_ztoc
+from tocsin.layers.indexer import build_ztoc
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.manifest import Manifest

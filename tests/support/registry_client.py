@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tocsin.model.reference import RegistryReference
+from tocsin.stores.http.clock import Clock
 from tocsin.stores.registry import RegistryOptions, RegistryStore, open_repository
-from tocsin.stores.registry.clock import Clock
 
 if TYPE_CHECKING:
     from support.registry import Registry

@@ -9,28 +9,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tocsin.indexing.verify_results import Severity
+from tocsin.verifying.findings import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tocsin.indexing.copy_image import CopyResult
-    from tocsin.indexing.coverage import (
+    from tocsin.images.copy import CopyResult
+    from tocsin.images.coverage import (
         ImageCoverage,
         ImageIndexes,
         LayerCoverage,
         PlatformCoverage,
     )
+    from tocsin.images.soci_indexes import FoundIndex
     from tocsin.indexing.results import CreateResult, LayerResult, PlatformResult
-    from tocsin.indexing.verify_results import Finding, IndexVerdict, LayerVerdict, VerifyResult
-    from tocsin.indexing.ztoc import Ztoc
+    from tocsin.layers.ztoc import Ztoc
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.file_metadata import FileMetadata
     from tocsin.model.platform import Platform
     from tocsin.reading.extract import ExtractResult
     from tocsin.reading.stat import FileStat
     from tocsin.stores.metering import Traffic
-    from tocsin.stores.soci_indexes import FoundIndex
+    from tocsin.verifying.findings import Finding, IndexVerdict, LayerVerdict, VerifyResult
 
 Document = dict[str, Any]
 

@@ -8,13 +8,8 @@ from tocsin.cli import indexing_report, words
 from tocsin.cli.failures import HINT
 from tocsin.cli.progress import display_for, ztoc_line
 from tocsin.errors import UnsupportedError
-from tocsin.indexing.results import (
-    ConvertResult,
-    LayerAdvanced,
-    LayerFinished,
-    LayerStarted,
-    Planned,
-)
+from tocsin.indexing.results import ConvertResult, LayerFinished
+from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable

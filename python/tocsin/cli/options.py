@@ -129,13 +129,14 @@ def indexing_options(command: _Command) -> _Command:
         **others: Any,  # noqa: ANN401 (the command's own)
     ) -> Any:  # noqa: ANN401
         listed = _paths_in(prefetch_list) if prefetch_list is not None else ()
-        from tocsin.indexing.options import IndexingOptions, default_jobs  # noqa: PLC0415
+        from tocsin import processors  # noqa: PLC0415 (as below)
+        from tocsin.indexing.options import IndexingOptions  # noqa: PLC0415
 
         options: IndexingOptions = IndexingOptions(
             span_size=span_size,
             min_layer_size=min_layer_size,
             platforms=platforms or None,
-            jobs=jobs or default_jobs(),
+            jobs=jobs or processors.default_jobs(),
             threads=threads,
             optimizations=frozenset(optimizations),
             prefetch=(*prefetch, *listed),

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from tocsin.cli import words
 from tocsin.cli.indexing_run import show_reading
 from tocsin.cli.output import Column
-from tocsin.indexing.verify_results import Finding, LayerChecked, Severity
+from tocsin.verifying.findings import Finding, LayerChecked, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tocsin.cli.output import Output
     from tocsin.cli.progress import Display
-    from tocsin.indexing.verify_results import (
+    from tocsin.verifying.findings import (
         IndexVerdict,
         LayerVerdict,
         PlatformVerdict,

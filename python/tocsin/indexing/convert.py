@@ -10,11 +10,12 @@ import time
 from typing import TYPE_CHECKING
 
 from tocsin.errors import NotFoundError
-from tocsin.indexing.copying import copy_entry, copy_manifest_blobs
+from tocsin.images.copying import copy_entry, copy_manifest_blobs
+from tocsin.images.selection import platform_images, resolve_image
+from tocsin.images.targets import check_free, open_pair, pair_of
 from tocsin.indexing.options import IndexingOptions
 from tocsin.indexing.platforms import index_platforms
 from tocsin.indexing.results import ConvertResult
-from tocsin.indexing.targets import check_free, open_pair, pair_of
 from tocsin.model.media_types import OCI_INDEX, OCI_MANIFEST
 from tocsin.model.soci_index import (
     PlatformIndex,
@@ -22,7 +23,6 @@ from tocsin.model.soci_index import (
     is_soci_entry,
     start_index,
 )
-from tocsin.stores.images import platform_images, resolve_image
 
 if TYPE_CHECKING:
     from tocsin.indexing.results import Progress

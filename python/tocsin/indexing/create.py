@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tocsin.indexing.copying import copy_manifest_blobs
+from tocsin.images.copying import copy_manifest_blobs
+from tocsin.images.selection import platform_images, resolve_image
+from tocsin.images.targets import check_free, open_pair, pair_of
 from tocsin.indexing.options import IndexingOptions
 from tocsin.indexing.platforms import index_platforms
 from tocsin.indexing.results import CreateResult
-from tocsin.indexing.targets import check_free, open_pair, pair_of
-from tocsin.stores.images import platform_images, resolve_image
 
 if TYPE_CHECKING:
     from tocsin.indexing.results import Progress

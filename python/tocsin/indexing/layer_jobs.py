@@ -11,19 +11,14 @@ from typing import TYPE_CHECKING
 
 from tocsin import processors
 from tocsin.errors import FormatError, UnsupportedError, VerificationError
-from tocsin.indexing.copying import copy_blob
-from tocsin.indexing.layer import IndexedLayerBytes, LayerPass
-from tocsin.indexing.prefetch import SearchableLayer, wanted_names
-from tocsin.indexing.results import (
-    LayerAdvanced,
-    LayerFinished,
-    LayerResult,
-    LayerStarted,
-    Planned,
-)
+from tocsin.images.copying import copy_blob
+from tocsin.indexing.results import LayerFinished, LayerResult
+from tocsin.layers.indexer import IndexedLayerBytes, LayerPass
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
+from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
 from tocsin.model.media_types import OCTET_STREAM, Compression, layer_type
+from tocsin.model.prefetch import SearchableLayer, wanted_names
 from tocsin.model.soci_index import PREFETCH, IndexedLayer
 
 if TYPE_CHECKING:
@@ -32,7 +27,7 @@ if TYPE_CHECKING:
     from tocsin.indexing.options import IndexingOptions
     from tocsin.indexing.results import Event, Progress
     from tocsin.indexing.reuse import KnownZtocs
-    from tocsin.indexing.ztoc import Ztoc
+    from tocsin.layers.ztoc import Ztoc
     from tocsin.stores.base import Store
 
 _FORMATS = {

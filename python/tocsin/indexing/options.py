@@ -17,13 +17,6 @@ DEFAULT_MIN_LAYER_SIZE = 10 << 20
 OPTIMIZATIONS = frozenset({"xattr"})
 """Names the reference knows; ``xattr`` marks layers that can be mounted without them."""
 
-_MAX_DEFAULT_JOBS = 4
-
-
-def default_jobs() -> int:
-    """Return how many layers are indexed at once by default: the processors, at most 4."""
-    return min(_MAX_DEFAULT_JOBS, processors.available())
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexingOptions:
@@ -46,7 +39,7 @@ class IndexingOptions:
     span_size: int = DEFAULT_SPAN_SIZE
     min_layer_size: int = DEFAULT_MIN_LAYER_SIZE
     platforms: tuple[Platform, ...] | None = None
-    jobs: int = field(default_factory=default_jobs)
+    jobs: int = field(default_factory=processors.default_jobs)
     threads: int | None = None
     optimizations: frozenset[str] = frozenset()
     prefetch: tuple[str, ...] = ()

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import UnsupportedError
 from tocsin.indexing.layer_jobs import LayerJobs, is_prefetch_artifact, layer_key
-from tocsin.indexing.prefetch import plan_prefetch, wanted_names
 from tocsin.indexing.results import PlatformResult
 from tocsin.indexing.reuse import KnownZtocs, find_ztocs
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_MANIFEST
+from tocsin.model.prefetch import plan_prefetch, wanted_names
 from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, SociIndex
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tocsin.images.selection import PlatformImage
     from tocsin.indexing.layer_jobs import LayerFate, LayerKey
     from tocsin.indexing.options import IndexingOptions
     from tocsin.indexing.results import LayerResult, Progress
     from tocsin.stores.base import Store
-    from tocsin.stores.images import PlatformImage
 
 
 @dataclass(frozen=True, slots=True)

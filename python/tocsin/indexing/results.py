@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.platform import Platform
@@ -91,28 +93,6 @@ class ConvertResult(CreateResult):
     """
 
     image: Descriptor
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """The layers that will be read, each once, largest first."""
-
-    layers: tuple[Descriptor, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LayerStarted:
-    """A layer is being read."""
-
-    layer: Descriptor
-
-
-@dataclass(frozen=True, slots=True)
-class LayerAdvanced:
-    """`done` compressed bytes of a layer have been read."""
-
-    layer: Descriptor
-    done: int
 
 
 @dataclass(frozen=True, slots=True)

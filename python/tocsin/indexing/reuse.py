@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError, TocsinError, VerificationError
-from tocsin.indexing.ztoc import Ztoc
+from tocsin.layers.ztoc import Ztoc
 from tocsin.model.manifest import ImageIndex
 from tocsin.model.media_types import is_index
 from tocsin.model.soci_index import MAX_ZTOC_SIZE, SOCI_INDEX_V1, SociIndex, is_soci_entry
@@ -19,10 +19,10 @@ from tocsin.stores.base import read_blob
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from tocsin.images.selection import PlatformImage
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.stores.base import Store
-    from tocsin.stores.images import PlatformImage
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 from fsspec import AbstractFileSystem
 
 from tocsin.errors import NotFoundError, PathError
+from tocsin.layers.forking import forget_after_fork
+from tocsin.layers.spans import DEFAULT_CACHE_SIZE
 from tocsin.model.reference import split_path
 from tocsin.reading.file import BUFFER_SIZE
-from tocsin.reading.forking import forget_after_fork
 from tocsin.reading.image import Image
 from tocsin.reading.image import open as open_image
 from tocsin.reading.ranges import FileRange, read_ranges
-from tocsin.reading.spans import DEFAULT_CACHE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tocsin import processors
 from tocsin.errors import NotFoundError
+from tocsin.images.selection import platform_images, resolve_image
+from tocsin.layers.disk_cache import DiskCache
+from tocsin.layers.fetchers import Fetchers
+from tocsin.layers.forking import forget_after_fork
+from tocsin.layers.spans import DEFAULT_CACHE_SIZE, SpanCache
 from tocsin.model.digest import Digest
 from tocsin.model.image_config import MAX_CONFIG_SIZE
 from tocsin.model.platform import Platform
 from tocsin.model.reference import parse_reference
 from tocsin.model.soci_index import PREFETCH
-from tocsin.reading.disk_cache import DiskCache
-from tocsin.reading.fetchers import Fetchers
 from tocsin.reading.files import Files
-from tocsin.reading.forking import forget_after_fork
 from tocsin.reading.opening import LayerOpener
-from tocsin.reading.spans import DEFAULT_CACHE_SIZE, SpanCache
 from tocsin.reading.tree import Tree
 from tocsin.stores.base import read_blob
-from tocsin.stores.images import platform_images, resolve_image
 from tocsin.stores.metering import Meter, MeteredStore
 from tocsin.stores.opening import open_store
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
+    from tocsin.images.selection import PlatformImage
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.reference import Reference
     from tocsin.reading.layer import Layer
     from tocsin.stores.base import Store
-    from tocsin.stores.images import PlatformImage
     from tocsin.stores.metering import Traffic
     from tocsin.stores.registry import RegistryOptions
 

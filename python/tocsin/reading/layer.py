@@ -23,8 +23,8 @@ from tocsin.reading.tar_header import announced
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tocsin.layers.spans import CoreZtoc, LayerSpans
     from tocsin.model.descriptor import Descriptor
-    from tocsin.reading.spans import CoreZtoc, LayerSpans
 
 _NO_XATTRS: dict[str, bytes] = {}
 FAR = 1 << 61

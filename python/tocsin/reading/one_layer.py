@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tocsin.errors import VerificationError
+from tocsin.layers.disk_cache import DiskCache
+from tocsin.layers.fetchers import Fetchers
+from tocsin.layers.forking import forget_after_fork
+from tocsin.layers.spans import DEFAULT_CACHE_SIZE, LayerSpans, SpanCache, read_ztoc
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCTET_STREAM
-from tocsin.reading.disk_cache import DiskCache
-from tocsin.reading.fetchers import Fetchers
 from tocsin.reading.files import Files
-from tocsin.reading.forking import forget_after_fork
 from tocsin.reading.layer import Layer
-from tocsin.reading.spans import DEFAULT_CACHE_SIZE, LayerSpans, SpanCache, read_ztoc
 from tocsin.reading.tree import Tree
 
 if TYPE_CHECKING:
+    from tocsin.stores.http.http_blob import HttpBlob
     from tocsin.stores.registry import RegistryOptions
-    from tocsin.stores.registry.http_blob import HttpBlob
 
 
 def open_layer(
@@ -157,7 +157,7 @@ class _UrlRanges:
 
     def __init__(self, url: str, options: RegistryOptions | None) -> None:
         # requests takes longer to import than a file to be opened.
-        from tocsin.stores.registry.http_blob import HttpBlob  # noqa: PLC0415
+        from tocsin.stores.http.http_blob import HttpBlob  # noqa: PLC0415
 
         self._options = options
         self._blob = HttpBlob(url, options)

@@ -18,29 +18,29 @@ from tocsin.errors import (
     UnsupportedError,
     VerificationError,
 )
+from tocsin.images.soci_indexes import load_soci_index, soci_indexes_of
+from tocsin.layers.fetchers import FETCH_THREADS
+from tocsin.layers.known_ztocs import KNOWN
+from tocsin.layers.spans import LayerSpans, index_stream, read_ztoc, unpack_zstd
 from tocsin.model.media_types import Compression, layer_type
 from tocsin.model.soci_index import MAX_ZTOC_SIZE
 from tocsin.model.ztoc_defaults import DEFAULT_SPAN_SIZE
-from tocsin.reading.fetchers import FETCH_THREADS
 from tocsin.reading.layer import Layer
 from tocsin.reading.sources import BlobRanges, BytesRanges, StreamRanges
-from tocsin.reading.spans import LayerSpans, index_stream, read_ztoc, unpack_zstd
-from tocsin.reading.ztocs import KNOWN
 from tocsin.stores.base import read_blob
-from tocsin.stores.soci_indexes import load_soci_index, soci_indexes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from tocsin.images.soci_indexes import FoundIndex
+    from tocsin.layers.disk_cache import DiskCache
+    from tocsin.layers.fetchers import Fetchers
+    from tocsin.layers.spans import CoreZtoc, RangeSource, SpanCache
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.model.manifest import Manifest
-    from tocsin.reading.disk_cache import DiskCache
-    from tocsin.reading.fetchers import Fetchers
-    from tocsin.reading.spans import CoreZtoc, RangeSource, SpanCache
     from tocsin.stores.base import Store
-    from tocsin.stores.soci_indexes import FoundIndex
 
 _KEPT_LAYER = 10 << 20
 """Compressed bytes up to which a layer that had to be read once is kept in memory."""

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from tocsin.errors import VerificationError
-from tocsin.reading.forking import forget_after_fork
+from tocsin.layers.forking import forget_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

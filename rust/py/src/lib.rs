@@ -1,7 +1,7 @@
 //! `tocsin._core`: the gate between `tocsin-core` and Python, and the only place that knows PyO3.
 //!
 //! Nothing here decides anything: arguments are taken out, the core is called through `gate`, and
-//! results are wrapped. Public docstrings live in `python/tocsin/indexing/ztoc.py`.
+//! results are wrapped. Public docstrings live in `python/tocsin/layers/ztoc.py`.
 
 #![allow(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 

@@ -21,7 +21,8 @@ from tocsin import (
     convert,
     create,
 )
-from tocsin.indexing.results import LayerAdvanced, LayerFinished, LayerStarted, Planned
+from tocsin.indexing.results import LayerFinished
+from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
 from tocsin.model.manifest import ImageIndex
 from tocsin.model.media_types import (
     DOCKER_LAYER_GZIP,

@@ -13,10 +13,11 @@ from tocsin import processors
 from tocsin.errors import NotFoundError, VerificationError
 from tocsin.indexing import layer_jobs
 from tocsin.indexing.layer_jobs import LayerJobs, layer_key
-from tocsin.indexing.options import IndexingOptions, default_jobs
-from tocsin.indexing.results import LayerAdvanced, LayerFinished, LayerStarted, Planned
+from tocsin.indexing.options import IndexingOptions
+from tocsin.indexing.results import LayerFinished
 from tocsin.indexing.reuse import KnownZtocs
 from tocsin.model.descriptor import Descriptor
+from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
 from tocsin.model.media_types import (
     DOCKER_LAYER,
     DOCKER_LAYER_FOREIGN_GZIP,
@@ -649,7 +650,7 @@ def test_options_when_nothing_is_said_then_they_are_the_references():
     assert (options.span_size, options.min_layer_size) == (4194304, 10485760)
     assert (options.platforms, options.optimizations, options.prefetch) == (None, frozenset(), ())
     assert not options.reference_identical
-    assert 1 <= options.jobs == default_jobs() <= 4
+    assert 1 <= options.jobs == processors.default_jobs() <= 4
     assert options.threads is None
 
 

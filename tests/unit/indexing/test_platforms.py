@@ -10,6 +10,7 @@ from support import goldens, tarmaker
 from support.images import image_of
 from support.layout_files import LayoutFiles, compact, digest_of, soci_index, ztoc_entry
 from tocsin.errors import UnsupportedError
+from tocsin.images.selection import PlatformImage
 from tocsin.indexing.options import IndexingOptions
 from tocsin.indexing.platforms import index_platforms
 from tocsin.model.manifest import Manifest
@@ -20,7 +21,6 @@ from tocsin.model.media_types import (
     OCI_LAYER_GZIP,
 )
 from tocsin.model.platform import Platform
-from tocsin.stores.images import PlatformImage
 from tocsin.stores.layout import OciLayout
 
 USTAR, PAX, GNU = "ustar.zlib6.tar.gz", "pax.zlib6.tar.gz", "gnu.members.tar.gz"

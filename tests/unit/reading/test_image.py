@@ -30,10 +30,10 @@ from tocsin.errors import (
     UnsupportedError,
     VerificationError,
 )
+from tocsin.layers import spans
+from tocsin.layers.known_ztocs import KNOWN
 from tocsin.model.entry_path import clean_path
 from tocsin.model.media_types import OCI_LAYER, OCI_LAYER_GZIP
-from tocsin.reading import spans
-from tocsin.reading.ztocs import KNOWN
 from tocsin.stores.layout import OciLayout
 
 BIG = text(700_001)

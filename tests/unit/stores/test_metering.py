@@ -7,7 +7,7 @@ import pytest
 from support.images import make_image
 from support.registry import Registry
 from support.registry_client import noise, store_of
-from tocsin.indexing.copying import copy_manifest_blobs
+from tocsin.images.copying import copy_manifest_blobs
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_MANIFEST, OCTET_STREAM
 from tocsin.stores.discarding import DiscardingStore

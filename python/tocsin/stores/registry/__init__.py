@@ -11,12 +11,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tocsin.errors import AuthError
+from tocsin.stores.http.transport import Transport
 from tocsin.stores.registry.auth import Authenticator
 from tocsin.stores.registry.client import RegistryStore
 from tocsin.stores.registry.credentials import find_credential
 from tocsin.stores.registry.endpoint import Endpoint
 from tocsin.stores.registry.options import RegistryOptions
-from tocsin.stores.registry.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable

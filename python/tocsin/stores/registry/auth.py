@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from tocsin.errors import AuthError, RegistryError
-from tocsin.stores.registry.failures import Refusal
-from tocsin.stores.registry.origin import Origin
-from tocsin.stores.registry.redaction import clean, redact_url
+from tocsin.stores.http.failures import Refusal
+from tocsin.stores.http.origin import Origin
+from tocsin.stores.http.redaction import clean, redact_url
 from tocsin.stores.registry.scopes import Scopes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tocsin.stores.registry.answer import Answer
+    from tocsin.stores.http.answer import Answer
+    from tocsin.stores.http.clock import Clock
+    from tocsin.stores.http.transport import Transport
     from tocsin.stores.registry.challenges import Challenge
-    from tocsin.stores.registry.clock import Clock
     from tocsin.stores.registry.credentials import Credential, Search
-    from tocsin.stores.registry.transport import Transport
 
 CLIENT_ID = "tocsin"
 _DEFAULT_LIFE = 60.0

@@ -27,16 +27,9 @@ from tocsin.model.media_types import (
     SCHEMA1_MANIFESTS,
 )
 from tocsin.stores.file_store import manifest_descriptor
-from tocsin.stores.registry.download import Download
-from tocsin.stores.registry.endpoint import (
-    ACCEPTED,
-    CREATED,
-    DELETE,
-    NO_CONTENT,
-    NOT_FOUND,
-    OK,
-    PUSH,
-)
+from tocsin.stores.http.download import Download
+from tocsin.stores.http.status import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK
+from tocsin.stores.registry.endpoint import DELETE, PUSH
 from tocsin.stores.registry.pages import pages
 from tocsin.stores.registry.push import BlobPush
 from tocsin.stores.registry.referrers import Referrers
@@ -47,7 +40,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tocsin.stores.base import Store
-    from tocsin.stores.registry.answer import Answer
+    from tocsin.stores.http.answer import Answer
     from tocsin.stores.registry.endpoint import Endpoint
 
 ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))

@@ -12,7 +12,7 @@ import subprocess
 
 from tocsin.errors import AuthError, FormatError
 from tocsin.model.go_json import decode_object
-from tocsin.stores.registry.redaction import clean
+from tocsin.stores.http.redaction import clean
 
 TIME_LIMIT = 60.0
 """Seconds; some helpers ask the network, others the user."""

@@ -8,30 +8,22 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from tocsin.errors import NotFoundError, RegistryError
+from tocsin.stores.http.failures import Refusal
+from tocsin.stores.http.origin import Origin
+from tocsin.stores.http.redirects import join_location
+from tocsin.stores.http.status import NOT_FOUND, OK, UNAUTHORIZED
+from tocsin.stores.http.transport import MAX_TRIES
 from tocsin.stores.registry.challenges import parse_challenges
-from tocsin.stores.registry.failures import Refusal
-from tocsin.stores.registry.origin import Origin
-from tocsin.stores.registry.redirects import join_location
 from tocsin.stores.registry.scopes import Scopes
-from tocsin.stores.registry.transport import MAX_TRIES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from tocsin.model.digest import Digest
-    from tocsin.stores.registry.answer import Answer
+    from tocsin.stores.http.answer import Answer
+    from tocsin.stores.http.clock import Clock
+    from tocsin.stores.http.transport import Transport
     from tocsin.stores.registry.auth import Authenticator
-    from tocsin.stores.registry.clock import Clock
-    from tocsin.stores.registry.transport import Transport
-
-OK = 200
-CREATED = 201
-ACCEPTED = 202
-NO_CONTENT = 204
-PARTIAL_CONTENT = 206
-UNAUTHORIZED = 401
-NOT_FOUND = 404
-RANGE_NOT_SATISFIABLE = 416
 
 PULL = ("pull",)
 PUSH = ("pull", "push")

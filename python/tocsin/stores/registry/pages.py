@@ -9,14 +9,14 @@ import re
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, RegistryError
-from tocsin.stores.registry.origin import Origin
-from tocsin.stores.registry.redaction import redact_url
-from tocsin.stores.registry.redirects import join_location
+from tocsin.stores.http.origin import Origin
+from tocsin.stores.http.redaction import redact_url
+from tocsin.stores.http.redirects import join_location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tocsin.stores.registry.answer import Answer
+    from tocsin.stores.http.answer import Answer
 
 MAX_PAGES = 10_000
 _NEXT = re.compile(r'<([^<>]*)>\s*;[^,<]*?\brel\s*=\s*"?next\b', re.IGNORECASE)

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 from tocsin.errors import RegistryError
 from tocsin.stores.base import PIECE_SIZE
 from tocsin.stores.hashing import hashed
-from tocsin.stores.registry.endpoint import ACCEPTED, CREATED, PUSH
+from tocsin.stores.http.status import ACCEPTED, CREATED
+from tocsin.stores.http.transport import MAX_TRIES
+from tocsin.stores.registry.endpoint import PUSH
 from tocsin.stores.registry.scopes import Scopes
-from tocsin.stores.registry.transport import MAX_TRIES
 from tocsin.stores.registry.upload_session import (
     ChunkRefusedError,
     SessionLostError,

@@ -18,7 +18,8 @@ from tocsin.model.fields import MAX_ENTRIES
 from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.manifest import ImageIndex
 from tocsin.model.media_types import INDEXES, OCI_INDEX
-from tocsin.stores.registry.endpoint import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK, PUSH
+from tocsin.stores.http.status import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK
+from tocsin.stores.registry.endpoint import PUSH
 from tocsin.stores.registry.pages import pages
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
-    from tocsin.stores.registry.answer import Answer
+    from tocsin.stores.http.answer import Answer
     from tocsin.stores.registry.endpoint import Endpoint
 
 MAX_ROUNDS = 12

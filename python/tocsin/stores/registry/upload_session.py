@@ -14,15 +14,16 @@ from urllib.parse import urlsplit
 from tocsin.errors import AuthError, FormatError, RegistryError, UnsupportedError
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCTET_STREAM
-from tocsin.stores.registry.endpoint import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK, PUSH
-from tocsin.stores.registry.failures import Refusal
-from tocsin.stores.registry.transport import MAX_TRIES
+from tocsin.stores.http.failures import Refusal
+from tocsin.stores.http.status import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK
+from tocsin.stores.http.transport import MAX_TRIES
+from tocsin.stores.registry.endpoint import PUSH
 from tocsin.stores.verification import digest_error
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from tocsin.stores.registry.answer import Answer
+    from tocsin.stores.http.answer import Answer
     from tocsin.stores.registry.endpoint import Endpoint
 
 _DONE = frozenset({OK, CREATED, ACCEPTED, NO_CONTENT})

@@ -12,6 +12,7 @@ from tocsin.errors import (
     UnsupportedError,
     VerificationError,
 )
+from tocsin.images.walk import walk_manifests
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.manifest import ImageIndex
@@ -20,7 +21,6 @@ from tocsin.model.reference import RegistryReference, parse_reference
 from tocsin.stores.layout import OciLayout
 from tocsin.stores.opening import open_store
 from tocsin.stores.registry import RegistryOptions, RegistryStore, open_registry
-from tocsin.stores.walk import walk_manifests
 
 MANIFESTS = "/manifests/"
 

@@ -12,9 +12,9 @@ from tocsin.model.descriptor import Descriptor
 from tocsin.model.manifest import ImageIndex
 from tocsin.model.media_types import OCI_INDEX, OCI_MANIFEST
 from tocsin.model.reference import RegistryReference
+from tocsin.stores.http.clock import Clock
 from tocsin.stores.registry import RegistryOptions, open_repository
 from tocsin.stores.registry import referrers as room
-from tocsin.stores.registry.clock import Clock
 
 SOCI = "application/vnd.amazon.soci.index.v1+json"
 SUBJECT = make_image().descriptor

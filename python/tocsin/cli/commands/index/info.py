@@ -1,0 +1,197 @@
+"""``tocsin index info``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tocsin.cli import parameters, words
+from tocsin.cli.command import command
+from tocsin.cli.options import output_options, registry_options
+from tocsin.cli.output import Column, Output
+from tocsin.errors import FormatError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tocsin.model.platform import Platform
+    from tocsin.model.reference import Reference
+    from tocsin.model.soci_index import SociIndex
+    from tocsin.stores.base import Store
+    from tocsin.stores.registry import RegistryOptions
+
+_STDIN = "-"
+_COLUMNS = (
+    Column("ZTOC"),
+    Column("SIZE", "right"),
+    Column("LAYER"),
+    Column("TYPE"),
+    Column("SPAN SIZE", "right"),
+    Column("XATTRS"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A SOCI index as bytes, and where it came from."""
+
+    data: bytes
+    place: str
+
+
+@command(summary="Show what a SOCI index lists.")
+@click.argument("place", metavar="REFERENCE|FILE")
+@click.option(
+    "-p",
+    "--platform",
+    type=parameters.platform,
+    metavar="OS/ARCH",
+    help="Only this platform's.",
+)
+@registry_options
+@output_options
+@click.pass_context
+def info(
+    context: click.Context,
+    *,
+    place: str,
+    platform: Platform | None,
+    registry: RegistryOptions | None,
+    output: Output,
+) -> None:
+    """Show what a SOCI index lists: zTOCs, their layers, prefetch artifacts, the subject.
+
+    REFERENCE names an image, whose indexes are shown, or by its digest a SOCI index itself. FILE is
+    a SOCI index as JSON; - for stdin.
+
+    Examples:
+      tocsin index info ghcr.io/team/app:1-soci
+      tocsin index info oci:images:app-soci
+      tocsin index info oci:images@sha256:0123... --json
+
+    With --json the SOCI index itself is printed, indented; it must be the only one then.
+    """
+    if place == _STDIN or Path(place).is_file():
+        data = sys.stdin.buffer.read() if place == _STDIN else Path(place).read_bytes()
+        found = [_Found(data, place)]
+    else:
+        found = _indexes_at(parameters.reference(place), platform, registry)
+    if not output.json:
+        for at, one in enumerate(found):
+            if at:
+                output.line()
+            _tell(one, output)
+        return
+    if len(found) > 1:
+        raise click.UsageError(
+            f"{place} has {len(found)} SOCI indexes, --json prints one: choose by --platform or by "
+            "digest",
+            context,
+        )
+    _parse(found[0])
+    output.document(json.loads(found[0].data))
+
+
+def _indexes_at(
+    reference: Reference, platform: Platform | None, registry: RegistryOptions | None
+) -> list[_Found]:
+    from tocsin.stores.opening import open_store  # noqa: PLC0415 (not for --help)
+
+    with open_store(reference, registry=registry) as store:
+        found = list(_find(store, reference, platform))
+    if not found:
+        of = f" for {platform}" if platform is not None else ""
+        raise NotFoundError(f"{reference}: has no SOCI index{of}; tocsin create makes one")
+    return found
+
+
+def _find(store: Store, reference: Reference, platform: Platform | None) -> Iterator[_Found]:
+    from tocsin.images.coverage import image_coverage  # noqa: PLC0415 (not for --help)
+    from tocsin.model.media_types import is_manifest  # noqa: PLC0415
+
+    named = store.resolve(reference.selector)
+    if is_manifest(named.media_type) and _is_soci_index(data := store.manifest(named)):
+        yield _Found(data, str(reference))
+        return
+    for image in image_coverage(store, named).platforms:
+        if platform is not None and (
+            image.platform is None or not platform.matches(image.platform)
+        ):
+            continue
+        for index in image.soci_indexes:
+            name = f"{image.platform or 'image'} · SOCI index, version {index.version}"
+            if index.descriptor is None:
+                raise NotFoundError(index.problem or f"SOCI index {index.digest}: is not there")
+            yield _Found(store.manifest(index.descriptor), name)
+
+
+def _is_soci_index(data: bytes) -> bool:
+    from tocsin.model.soci_index import SociIndex  # noqa: PLC0415 (not for --help)
+
+    try:
+        SociIndex.from_json(data)
+    except FormatError as error:
+        if error.what != "soci_index":
+            raise
+        return False
+    return True
+
+
+def _parse(found: _Found) -> SociIndex:
+    from tocsin.model.soci_index import SociIndex  # noqa: PLC0415 (not for --help)
+
+    try:
+        return SociIndex.from_json(found.data)
+    except FormatError as error:
+        error.add_note(found.place)
+        raise
+
+
+def _tell(found: _Found, output: Output) -> None:
+    from tocsin.cli.commands.info import short_media_type  # noqa: PLC0415 (not for --help)
+    from tocsin.model import soci_index as names  # noqa: PLC0415
+    from tocsin.model.digest import Digest  # noqa: PLC0415
+
+    index = _parse(found)
+    output.heading(words.printable(found.place))
+    facts = {
+        "digest": str(Digest.of(found.data)),
+        "version": str(index.version),
+        "zTOCs": f"{len(index.ztocs)}, {words.size(sum(ztoc.size for ztoc in index.ztocs))}",
+    }
+    if index.subject is not None:
+        facts["subject"] = str(index.subject.digest)
+    facts["made by"] = words.printable(
+        index.annotations.get(names.BUILD_TOOL_IDENTIFIER, "unknown")
+    )
+    output.facts(facts)
+    rows = []
+    for ztoc in index.ztocs:
+        said = ztoc.annotations
+        rows.append(
+            (
+                words.short(ztoc.digest),
+                words.size(ztoc.size),
+                words.short(said.get(names.IMAGE_LAYER_DIGEST, words.NOTHING)),
+                short_media_type(said.get(names.IMAGE_LAYER_MEDIA_TYPE, "")),
+                _span_size(said.get(names.SPAN_SIZE, "")),
+                "off" if said.get(names.DISABLE_XATTRS) == "true" else "on",
+            )
+        )
+    output.table(_COLUMNS, rows)
+    for prefetch in index.prefetches:
+        layer = words.short(prefetch.annotations.get(names.IMAGE_LAYER_DIGEST, words.NOTHING))
+        output.line(
+            f"prefetch {words.short(prefetch.digest)} {words.size(prefetch.size)}, of layer {layer}"
+        )
+    if not names.is_faithful(found.data):
+        output.warn("soci-snapshotter cannot store this index: its bytes are not what Go writes")
+
+
+def _span_size(text: str) -> str:
+    return words.round_size(int(text)) if text.isascii() and text.isdecimal() else words.NOTHING

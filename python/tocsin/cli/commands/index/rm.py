@@ -1,0 +1,50 @@
+"""``tocsin index rm``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from tocsin.cli import parameters, words
+from tocsin.cli.command import command
+from tocsin.cli.options import output_options, registry_options
+
+if TYPE_CHECKING:
+    from tocsin.cli.output import Output
+    from tocsin.model.reference import Reference
+    from tocsin.stores.registry import RegistryOptions
+
+
+@command(summary="Remove the v1 SOCI indexes of an image.")
+@click.argument("image", metavar="IMAGE", type=parameters.reference)
+@click.option("--dry-run", is_flag=True, help="Only say which would be removed.")
+@registry_options
+@output_options
+def rm(
+    *, image: Reference, dry_run: bool, registry: RegistryOptions | None, output: Output
+) -> None:
+    """Remove the SOCI indexes (version 1) that refer to IMAGE, those of every platform.
+
+    The image stays. zTOCs stay too, until the registry cleans up what nothing lists. Indexes of
+    version 2 are part of a converted image: delete its tag instead.
+
+    Examples:
+      tocsin index rm ghcr.io/team/app:1 --dry-run
+      tocsin index rm oci:images:app
+
+    With --quiet only digests are printed. JSON keys: image, dry_run, removed[]: media_type,
+    digest, size.
+    """
+    from tocsin.cli.documents import descriptor_document  # noqa: PLC0415 (not for --help)
+    from tocsin.images.remove import remove_indexes  # noqa: PLC0415
+
+    removed = remove_indexes(image, dry_run=dry_run, registry=registry)
+    if output.json:
+        documents = [descriptor_document(index) for index in removed]
+        output.document({"image": str(image), "dry_run": dry_run, "removed": documents})
+        return
+    for index in removed:
+        output.line(str(index.digest) if output.quiet else f"index {index.digest}")
+    count = words.count(len(removed), "index", "indexes")
+    output.note(f"{'would remove' if dry_run else 'removed'} {count} of {image}")

@@ -1,0 +1,121 @@
+"""``tocsin info``: what of an image has a zTOC."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from tocsin.cli import parameters, words
+from tocsin.cli.command import command
+from tocsin.cli.options import output_options, registry_options
+from tocsin.cli.output import Column, Output
+
+if TYPE_CHECKING:
+    from tocsin.images.coverage import LayerCoverage, PlatformCoverage
+    from tocsin.images.soci_indexes import FoundIndex
+    from tocsin.model.reference import Reference
+    from tocsin.stores.registry import RegistryOptions
+
+_COLUMNS = (
+    Column("LAYER"),
+    Column("MEDIA TYPE", wraps=True),
+    Column("SIZE", "right"),
+    Column("ZTOC"),
+    Column("SIZE", "right"),
+    Column("OVERHEAD", "right"),
+    Column("SPANS", "right"),
+)
+
+
+@command(summary="Show an image's layers and their zTOCs.")
+@click.argument("image", metavar="IMAGE", type=parameters.reference)
+@registry_options
+@output_options
+def info(*, image: Reference, registry: RegistryOptions | None, output: Output) -> None:
+    """Show the layers of IMAGE and which of them have a zTOC.
+
+    Every zTOC that a SOCI index lists is read and verified. ZTOC says which index lists it: v2 is
+    named by the image itself, v1 refers to it. OVERHEAD is the zTOC's size, in per cent of the
+    layer's.
+
+    Examples:
+      tocsin info ghcr.io/team/app:1-soci
+      tocsin info oci:images:app-soci
+      tocsin info oci:images:app --json | jq .covered_size
+
+    JSON keys: image, manifest, layer_size, covered_size, ztoc_size, platforms[]: platform,
+    manifest, problem, soci_indexes[], layer_size, covered_size, ztoc_size, layers[]: digest,
+    media_type, size, ztoc, soci_versions, span_size, span_count, entry_count, uncompressed_size,
+    problem.
+    """
+    from tocsin.cli.documents import coverage_document  # noqa: PLC0415 (--help needs none of these)
+    from tocsin.images.coverage import image_coverage  # noqa: PLC0415
+    from tocsin.stores.opening import open_store  # noqa: PLC0415
+
+    with open_store(image, registry=registry) as store:
+        coverage = image_coverage(store, store.resolve(image.selector))
+    if output.json:
+        output.document(coverage_document(str(image), coverage))
+        return
+    output.facts({"image": words.printable(str(image)), "digest": str(coverage.image.digest)})
+    for platform in coverage.platforms:
+        _tell(platform, output)
+
+
+def _tell(platform: PlatformCoverage, output: Output) -> None:
+    output.line()
+    name = str(platform.platform) if platform.platform is not None else "image"
+    output.heading(f"{name} · manifest {words.short_digest(platform.manifest.digest)}")
+    if platform.problem is not None:
+        output.line(words.printable(platform.problem))
+        return
+    output.table(_COLUMNS, [_row(layer) for layer in platform.layers])
+    covered = [layer for layer in platform.layers if layer.covered]
+    by = f", by zTOCs of {words.size(platform.ztoc_size)}" if covered else ""
+    output.line(
+        f"covered: {words.percent(platform.covered_size, platform.layer_size)} of "
+        f"{words.size(platform.layer_size)}, {len(covered)} of "
+        f"{words.count(len(platform.layers), 'layer')}{by}"
+    )
+    for found in platform.soci_indexes:
+        output.line(f"index v{found.version} {found.digest}")
+    if not platform.soci_indexes:
+        output.line("no index")
+    for problem in _problems(platform.soci_indexes, platform.layers):
+        output.warn(problem)
+
+
+def _problems(
+    indexes: tuple[FoundIndex, ...], layers: tuple[LayerCoverage, ...]
+) -> dict[str, None]:
+    """Return each problem once, in order."""
+    problems = [*(index.problem for index in indexes), *(layer.problem for layer in layers)]
+    return dict.fromkeys(problem for problem in problems if problem is not None)
+
+
+def _row(coverage: LayerCoverage) -> tuple[str, ...]:
+    layer, ztoc = coverage.layer, coverage.ztoc
+    head = (words.short(layer.digest), short_media_type(layer.media_type), words.size(layer.size))
+    if ztoc is None:
+        return (*head, *[words.NOTHING] * 4)
+    return (
+        *head,
+        "broken" if coverage.problem else "+".join(f"v{v}" for v in coverage.soci_versions),
+        words.size(ztoc.size),
+        words.percent(ztoc.size, layer.size),
+        f"{coverage.span_count:,}" if coverage.problem is None else words.NOTHING,
+    )
+
+
+def short_media_type(media_type: str) -> str:
+    """Return a layer's media type as short as it can be told: ``oci tar+gzip``."""
+    for family, prefix in (
+        ("oci", "application/vnd.oci.image.layer.v1."),
+        ("oci", "application/vnd.oci.image.layer."),
+        ("docker", "application/vnd.docker.image.rootfs."),
+    ):
+        if media_type.startswith(prefix):
+            rest = media_type.removeprefix(prefix).replace("diff.", "")
+            return f"{family} {rest.replace('nondistributable.v1.', 'foreign ')}"
+    return media_type.removeprefix("application/") or words.NOTHING

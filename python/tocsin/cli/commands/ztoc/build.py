@@ -1,0 +1,184 @@
+"""``tocsin ztoc build``."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from contextlib import ExitStack, nullcontext, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from tocsin.cli import words
+from tocsin.cli.command import command
+from tocsin.cli.failures import HINT
+from tocsin.cli.options import (
+    output_options,
+    reference_identical_option,
+    span_size_option,
+    threads_option,
+)
+from tocsin.cli.output_file import STDOUT, output_file
+from tocsin.cli.progress import display_for, ztoc_line
+from tocsin.errors import GzipError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from tocsin.cli.output import Output
+    from tocsin.cli.progress import Display
+    from tocsin.layers.indexer import IndexedLayerBytes
+
+_STDIN = "-"
+_MAX_WARNINGS = 10
+"""Warned of one by one; a layer can have as many hazards as entries."""
+_DAMAGE = ("deflate.", "gzip.truncated", "gzip.crc", "gzip.isize")
+"""Broken rules of a layer that something has happened to; the others are how it was made."""
+
+
+@command(summary="Make the zTOC of a layer.")
+@click.argument("layer")
+@span_size_option
+@reference_identical_option
+@threads_option
+@click.option("-o", "--output", "target", metavar="FILE", help="Write the zTOC here; - for stdout.")
+@output_options
+def build(
+    *,
+    layer: str,
+    span_size: int,
+    reference_identical: bool,
+    threads: int | None,
+    target: str | None,
+    output: Output,
+) -> None:
+    """Make the zTOC of LAYER, a gzip-compressed or plain tar; - for stdin.
+
+    Prints the digest and the size in bytes of the zTOC. Without -o it is made but not kept.
+
+    Examples:
+      tocsin ztoc build layer.tar.gz -o layer.ztoc
+      curl -sL "$URL" | tocsin ztoc build - --span-size 1MiB -o layer.ztoc
+
+    JSON keys: layer: digest, size, format, uncompressed_size, needs_xattrs; ztoc: as for ztoc info;
+    hazards[]: entry_index, name, kind, reason; dropped_checkpoint_count, output, seconds.
+    """
+    if output.json and target == STDOUT:
+        raise click.UsageError("--json and -o - both want stdout")
+    started = time.monotonic()
+    with ExitStack() as stack:
+        write = None if target is None else stack.enter_context(output_file(target))
+        indexed = _index(
+            layer,
+            span_size,
+            display_for(output),
+            reference_identical=reference_identical,
+            threads=threads,
+        )
+        if write is not None:
+            write(indexed.ztoc.to_bytes())
+    seconds = time.monotonic() - started
+    ztoc = indexed.ztoc
+    output.note(
+        f"{_name(layer)} {words.size(indexed.size)} → "
+        f"{ztoc_line(ztoc.size, ztoc.span_count, seconds)}"
+    )
+    _warn(indexed, output)
+    if output.json:
+        output.document(_document(indexed, target, seconds))
+    elif target == STDOUT:
+        output.note(f"{ztoc.digest} {ztoc.size}")
+    else:
+        output.line(f"{ztoc.digest} {ztoc.size}")
+
+
+def _index(
+    layer: str,
+    span_size: int,
+    display: Display,
+    *,
+    reference_identical: bool,
+    threads: int | None,
+) -> IndexedLayerBytes:
+    from tocsin.layers.indexer import index_layer  # noqa: PLC0415 (numpy is not for --help)
+
+    name = _name(layer)
+    with _opened(layer) as file, display:
+        display.start(name, _size_of(file))
+        try:
+            return index_layer(
+                file,
+                span_size=span_size,
+                reference_identical=reference_identical,
+                threads=threads,
+                progress=lambda done: display.move(name, done),
+            )
+        except Exception as error:
+            error.add_note("stdin" if layer == _STDIN else layer)
+            if isinstance(error, GzipError) and error.what.startswith(_DAMAGE):
+                error.add_note(f"{HINT}the layer is damaged or cut off: fetch or build it again")
+            raise
+
+
+def _name(layer: str) -> str:
+    return "stdin" if layer == _STDIN else Path(layer).name
+
+
+def _opened(layer: str) -> AbstractContextManager[IO[bytes]]:
+    if layer == _STDIN:
+        return nullcontext(sys.stdin.buffer)
+    return Path(layer).open("rb", buffering=0)
+
+
+def _size_of(file: IO[bytes]) -> int | None:
+    with suppress(OSError):
+        status = os.fstat(file.fileno())
+        if stat.S_ISREG(status.st_mode):
+            return status.st_size
+    return None
+
+
+def _warn(indexed: IndexedLayerBytes, output: Output) -> None:
+    ztoc = indexed.ztoc
+    for hazard in indexed.hazards[:_MAX_WARNINGS]:
+        name = ztoc.entries[hazard.entry_index].name
+        output.warn(f"readers stumble over {name}: {hazard.reason}")
+    if len(indexed.hazards) > _MAX_WARNINGS:
+        output.warn(f"and over {len(indexed.hazards) - _MAX_WARNINGS:,} more; --json lists them")
+    if indexed.dropped_checkpoint_count:
+        output.warn(
+            f"{words.count(indexed.dropped_checkpoint_count, 'checkpoint')} left out that the "
+            "reference keeps and its reader refuses; --reference-identical keeps them"
+        )
+    for refusal in ztoc.reader_refusals():
+        output.warn(f"soci-snapshotter refuses this zTOC: {refusal}")
+
+
+def _document(indexed: IndexedLayerBytes, target: str | None, seconds: float) -> dict[str, object]:
+    from tocsin.cli.documents import ztoc_document  # noqa: PLC0415 (not for --help)
+
+    return {
+        "layer": {
+            "digest": indexed.digest,
+            "size": indexed.size,
+            "format": indexed.format,
+            "uncompressed_size": indexed.uncompressed_size,
+            "needs_xattrs": indexed.needs_xattrs,
+        },
+        "ztoc": ztoc_document(indexed.ztoc),
+        "hazards": [
+            {
+                "entry_index": hazard.entry_index,
+                "name": indexed.ztoc.entries[hazard.entry_index].name,
+                "kind": hazard.kind,
+                "reason": hazard.reason,
+            }
+            for hazard in indexed.hazards
+        ],
+        "dropped_checkpoint_count": indexed.dropped_checkpoint_count,
+        "output": target,
+        "seconds": round(seconds, 3),
+    }

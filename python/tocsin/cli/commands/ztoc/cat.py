@@ -1,0 +1,26 @@
+"""``tocsin ztoc cat``."""
+
+from __future__ import annotations
+
+import click
+
+from tocsin.cli import streams
+from tocsin.cli.command import command
+from tocsin.cli.commands.ztoc.reading import read_file, read_ztoc
+
+
+@command(summary="Write a file of a layer to stdout.")
+@click.argument("ztoc_file", metavar="ZTOC")
+@click.argument("layer")
+@click.argument("path")
+def cat(*, ztoc_file: str, layer: str, path: str) -> None:
+    """Write the file at PATH of LAYER to stdout, by its zTOC in the file ZTOC.
+
+    Only the spans that hold the file are read; each is verified before it is inflated, so what is
+    written is right as far as it goes. Hard links are followed, symbolic links are not.
+
+    Example:
+      tocsin ztoc cat layer.ztoc layer.tar.gz etc/os-release
+    """
+    for piece in read_file(read_ztoc(ztoc_file), layer, path):
+        streams.write_bytes(piece)

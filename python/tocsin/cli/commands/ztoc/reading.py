@@ -1,0 +1,56 @@
+"""A zTOC, and files by it, from what a person names."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tocsin.cli.failures import HINT
+from tocsin.errors import FormatError, VerificationError, ZtocError
+from tocsin.model.soci_index import MAX_ZTOC_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tocsin.layers.ztoc import Ztoc
+
+_STDIN = "-"
+_GZIP_MAGIC = b"\x1f\x8b"
+_TAR_MAGIC, _TAR_MAGIC_OFFSET = b"ustar", 257
+
+
+def read_ztoc(path: str) -> Ztoc:
+    """Return the zTOC in the file at `path`, or on stdin for ``-``.
+
+    Raises:
+        ZtocError: there is none in it; a layer in its place is called by its name.
+        OSError: it cannot be read.
+    """
+    from tocsin.layers.ztoc import Ztoc  # noqa: PLC0415 (numpy is not for --help)
+
+    if path == _STDIN:
+        data, place = sys.stdin.buffer.read(MAX_ZTOC_SIZE), "stdin"
+    else:
+        with Path(path).open("rb") as file:
+            data, place = file.read(MAX_ZTOC_SIZE), path
+    try:
+        return Ztoc.from_bytes(data)
+    except ZtocError as error:
+        error.add_note(place)
+        if _looks_like_layer(data):
+            error.add_note(f"{HINT}this looks like a layer; tocsin ztoc build makes its zTOC")
+        raise
+
+
+def read_file(ztoc: Ztoc, layer: str, path: str) -> Iterator[bytes]:
+    """Give the data of a file as `Ztoc.read` does; errors name the layer."""
+    try:
+        yield from ztoc.read(path, layer)
+    except (FormatError, VerificationError) as error:
+        error.add_note(layer)
+        raise
+
+
+def _looks_like_layer(data: bytes) -> bool:
+    return data.startswith(_GZIP_MAGIC) or data[_TAR_MAGIC_OFFSET:].startswith(_TAR_MAGIC)

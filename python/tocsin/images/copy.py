@@ -1,0 +1,86 @@
+"""``copy``: an image with its SOCI indexes, from one place to another, as it is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tocsin.images.copying import copy_entry, copy_manifest_blobs
+from tocsin.images.targets import check_free, open_pair, pair_of
+from tocsin.images.walk import walk_manifests
+from tocsin.model.soci_index import SOCI_INDEX_V1
+
+if TYPE_CHECKING:
+    from tocsin.model.descriptor import Descriptor
+    from tocsin.model.reference import Reference
+    from tocsin.stores.metering import Traffic
+    from tocsin.stores.registry import RegistryOptions
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """What ``copy`` did.
+
+    Attributes:
+        source: the image, as a reference.
+        destination: its copy, as a reference.
+        image: the manifest or image index, the same in both places.
+        soci_indexes: version 1 indexes that came along; those of version 2 are in the image.
+        seconds: wall time.
+        traffic: bytes read and brought to the destination.
+    """
+
+    source: str
+    destination: str
+    image: Descriptor
+    soci_indexes: tuple[Descriptor, ...]
+    seconds: float
+    traffic: Traffic
+
+
+def copy(
+    source: str | Reference,
+    destination: str | Reference,
+    *,
+    force: bool = False,
+    registry: RegistryOptions | None = None,
+) -> CopyResult:
+    """Copy an image, every platform of it, with the SOCI indexes that refer to it.
+
+    Args:
+        source: the image.
+        destination: its copy; without a tag it gets the source's tag, else ``latest``.
+        force: replace an image that `destination` names.
+        registry: how to reach registries.
+
+    Raises:
+        NotFoundError: no such image or blob.
+        ConflictError: `destination` names an image already.
+        VerificationError: a blob is not what its descriptor says.
+        RegistryError: a registry refused or could not be reached.
+        OSError: a place cannot be read or written.
+    """
+    started = time.monotonic()
+    pair = pair_of(source, destination)
+    with open_pair(pair, registry=registry) as (read, sink, meter):
+        check_free(sink, pair, force=force)
+        target = read.resolve(pair.source.selector)
+        data = read.manifest(target)
+        copy_manifest_blobs(read, sink, data, target.media_type)
+        image = sink.put_manifest(data, target.media_type, tag=pair.tag)
+        indexes = {
+            index.digest: index
+            for entry in walk_manifests(read, target)
+            for index in read.referrers(entry.digest, SOCI_INDEX_V1)
+        }
+        for index in indexes.values():
+            copy_entry(read, sink, index)
+    return CopyResult(
+        source=str(pair.source),
+        destination=str(pair.named_sink),
+        image=image,
+        soci_indexes=tuple(indexes.values()),
+        seconds=time.monotonic() - started,
+        traffic=meter.traffic,
+    )

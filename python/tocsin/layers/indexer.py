@@ -1,0 +1,231 @@
+"""One layer: any source of its bytes through ``_core.LayerIndexer``, in one pass."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
+
+from tocsin import _core, processors
+from tocsin.layers.ztoc import Ztoc
+from tocsin.model.ztoc_defaults import BUILD_TOOL, DEFAULT_SPAN_SIZE
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable
+
+    from typing_extensions import Buffer
+
+PIECE_SIZE = 1 << 20
+"""Bytes taken from a source at once: some milliseconds of work."""
+
+_BUFFER_SIZE = 1 << 18
+"""Bytes read from a file into the same memory again and again, which stays in the cache."""
+
+LayerSource = str | os.PathLike[str] | IO[bytes] | bytes | bytearray | memoryview | Iterable[bytes]
+"""A path, a binary file object, bytes, or pieces of bytes as they arrive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hazard:
+    """An entry whose zTOC the reference builds but its reader refuses.
+
+    Attributes:
+        entry_index: its place in ``Ztoc.entries``.
+        kind: a stable word.
+        reason: a sentence.
+    """
+
+    entry_index: int
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedLayerBytes:
+    """Everything one pass over a layer tells.
+
+    Attributes:
+        ztoc: its zTOC.
+        format: ``gzip`` or ``uncompressed``.
+        digest: of the layer as stored.
+        size: bytes of the layer as stored.
+        diff_id: digest of the uncompressed layer, when asked for or the same.
+        uncompressed_size: bytes of the uncompressed layer, to the end of the stream.
+        needs_xattrs: whether it must be mounted with extended attributes.
+        hazards: what readers of its zTOC would stumble over.
+        dropped_checkpoint_count: checkpoints left out because readers refuse a layer with them.
+    """
+
+    ztoc: Ztoc
+    format: str
+    digest: str
+    size: int
+    diff_id: str | None
+    uncompressed_size: int
+    needs_xattrs: bool
+    hazards: tuple[Hazard, ...]
+    dropped_checkpoint_count: int
+
+
+class LayerPass:
+    """One pass over one layer, fed from outside.
+
+    Push the layer's bytes in order, in pieces of any size, then `finish`.
+    """
+
+    def __init__(
+        self,
+        *,
+        span_size: int = DEFAULT_SPAN_SIZE,
+        format: str | None = None,  # noqa: A002 (the word of the domain, as in `open(mode)`)
+        reference_identical: bool = False,
+        diff_id: bool = False,
+        build_tool_identifier: str = BUILD_TOOL,
+        threads: int | None = None,
+    ) -> None:
+        if not 0 <= span_size < 1 << 63:
+            raise ValueError(f"span_size is {span_size}, wanted 0 to 2**63 - 1")
+        self._indexer = _core.LayerIndexer(
+            format=format,
+            span_size=span_size,
+            build_tool_identifier=build_tool_identifier,
+            diff_id=diff_id,
+            reference_identical=reference_identical,
+            threads=processors.wanted(threads),
+        )
+
+    def push(self, piece: Buffer) -> None:
+        """Take the next bytes of the layer as stored; releases the GIL.
+
+        Raises:
+            FormatError: the layer cannot be indexed (`GzipError`, `TarError`, or not the format it
+                is said to have); nothing more can be pushed.
+            UnsupportedError: a zstd layer.
+        """
+        self._indexer.push(piece)
+
+    def finish(self) -> IndexedLayerBytes:
+        """End the layer.
+
+        Raises:
+            FormatError: as `push`; also when the layer ends too early.
+        """
+        found = self._indexer.finish()
+        return IndexedLayerBytes(
+            ztoc=Ztoc(found.ztoc),
+            format=found.format,
+            digest=found.digest,
+            size=found.size,
+            diff_id=found.diff_id,
+            uncompressed_size=found.uncompressed_size,
+            needs_xattrs=found.needs_xattrs,
+            hazards=tuple(Hazard(*hazard) for hazard in found.hazards),
+            dropped_checkpoint_count=found.dropped_checkpoint_count,
+        )
+
+
+def index_layer(
+    source: LayerSource,
+    *,
+    span_size: int = DEFAULT_SPAN_SIZE,
+    format: str | None = None,  # noqa: A002 (the word of the domain)
+    reference_identical: bool = False,
+    diff_id: bool = False,
+    threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> IndexedLayerBytes:
+    """Index a layer in one pass, without keeping it and without temporary files.
+
+    Args:
+        source: the layer as a registry stores it: a path, a binary file object read to its end,
+            bytes, or an iterable of pieces.
+        span_size: least uncompressed bytes between checkpoints; a plain tar's spans have exactly
+            so many.
+        format: ``gzip`` or ``uncompressed``, as a media type says it; ``None`` looks at the bytes.
+        reference_identical: keep checkpoints that make the reference's own reader refuse the layer.
+        diff_id: also hash the uncompressed bytes.
+        threads: processors to use, the caller's own among them; all that this process may use if
+            ``None``. The result is the same for any number.
+        progress: called with the compressed bytes read so far; may raise to stop.
+
+    Raises:
+        FormatError: the layer cannot be indexed; ``.what`` names the broken rule and ``.offset``
+            says where.
+        UnsupportedError: a zstd layer.
+        OSError: the source cannot be read.
+    """
+    layer = LayerPass(
+        span_size=span_size,
+        format=format,
+        reference_identical=reference_identical,
+        diff_id=diff_id,
+        threads=threads,
+    )
+    done = 0
+    for piece in _pieces(source):
+        layer.push(piece)
+        done += len(piece)
+        if progress is not None:
+            progress(done)
+    return layer.finish()
+
+
+def build_ztoc(
+    source: LayerSource,
+    *,
+    span_size: int = DEFAULT_SPAN_SIZE,
+    format: str | None = None,  # noqa: A002 (the word of the domain)
+    reference_identical: bool = False,
+    threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Ztoc:
+    """Make the zTOC of a layer; as `index_layer`, which tells more."""
+    return index_layer(
+        source,
+        span_size=span_size,
+        format=format,
+        reference_identical=reference_identical,
+        threads=threads,
+        progress=progress,
+    ).ztoc
+
+
+def _pieces(source: LayerSource) -> Iterator[bytes | bytearray | memoryview]:
+    if isinstance(source, str | os.PathLike):
+        with Path(source).open("rb", buffering=0) as file:
+            yield from _pieces_in_place(file)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        view = memoryview(source).cast("B")
+        for start in range(0, len(view), PIECE_SIZE):
+            yield view[start : start + PIECE_SIZE]
+    elif isinstance(source, _Readable):
+        yield from _read_pieces(source)
+    else:
+        yield from source
+
+
+def _pieces_in_place(file: io.RawIOBase) -> Iterator[memoryview]:
+    """Read a file to its end; each piece is good until the next is asked for."""
+    buffer = bytearray(_BUFFER_SIZE)
+    piece = memoryview(buffer).toreadonly()  # what can be written to would be copied
+    while size := file.readinto(buffer):
+        yield piece[:size]
+
+
+@runtime_checkable
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes | None: ...
+
+
+def _read_pieces(file: _Readable) -> Iterator[bytes]:
+    while (piece := file.read(PIECE_SIZE)) != b"":
+        if piece is None:  # not the end: such a file may have more later
+            raise BlockingIOError("layer is a non-blocking file with no bytes yet")
+        if not isinstance(piece, bytes):
+            raise TypeError(
+                f"layer gave {type(piece).__name__}, wanted bytes: open it in binary mode"
+            )
+        yield piece

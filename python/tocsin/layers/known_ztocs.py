@@ -1,0 +1,61 @@
+"""zTOCs read in this process: one that is wanted again, by any image, is not fetched again."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from tocsin.layers.forking import forget_after_fork
+
+if TYPE_CHECKING:
+    from tocsin.layers.spans import CoreZtoc
+    from tocsin.model.descriptor import Descriptor
+    from tocsin.model.digest import Digest
+
+MAX_SIZE = 128 << 20
+"""Bytes of blobs whose zTOCs are kept, the least recently used given up first."""
+
+
+class KnownZtocs:
+    """zTOCs by digest; may be used by several threads."""
+
+    def __init__(self, max_size: int = MAX_SIZE) -> None:
+        self._max_size = max_size
+        self._lock = threading.Lock()
+        self._ztocs: OrderedDict[Digest, tuple[int, CoreZtoc]] = OrderedDict()
+        self._size = 0
+        forget_after_fork(self)
+
+    def get(self, descriptor: Descriptor) -> CoreZtoc | None:
+        """Return a zTOC that was read before, verified then, if its size is as told."""
+        with self._lock:
+            size, ztoc = self._ztocs.get(descriptor.digest, (0, None))
+            if ztoc is None or size != descriptor.size:
+                return None
+            self._ztocs.move_to_end(descriptor.digest)
+            return ztoc
+
+    def keep(self, descriptor: Descriptor, ztoc: CoreZtoc) -> None:
+        """Keep a zTOC whose blob was verified."""
+        with self._lock:
+            before, _ = self._ztocs.pop(descriptor.digest, (0, None))
+            self._ztocs[descriptor.digest] = (descriptor.size, ztoc)
+            self._size += descriptor.size - before
+            while self._size > self._max_size and self._ztocs:
+                _, (freed, _) = self._ztocs.popitem(last=False)
+                self._size -= freed
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._ztocs.clear()
+            self._size = 0
+
+    def after_fork(self) -> None:
+        """Forget a lock that another thread may have held."""
+        self._lock = threading.Lock()
+
+
+KNOWN = KnownZtocs()
+"""Of this process."""

@@ -1,0 +1,1 @@
+"""HTTP as registries and web servers need it: requests, redirects, ranges, retries."""

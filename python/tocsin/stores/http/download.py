@@ -1,0 +1,224 @@
+"""The bytes of one blob, however often the connection breaks.
+
+After a break the rest is asked for with ``Range``, at the first byte that is missing, from the
+registry itself: where it redirected to may have been signed for a short time. A server that ignores
+``Range`` sends what we have once more; that is skipped. Source: RFC 9110, 14; distribution-spec.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Protocol
+
+from tocsin.errors import RegistryError
+from tocsin.stores.http.redaction import redact_url
+from tocsin.stores.http.status import NOT_FOUND, OK, PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE
+from tocsin.stores.verification import size_error
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from tocsin.errors import NotFoundError
+    from tocsin.stores.http.answer import Answer
+    from tocsin.stores.http.clock import Clock
+
+MAX_FAILURES = 5
+"""Breaks in a row accepted without `PROGRESS` in between."""
+
+PROGRESS = 1 << 20
+"""Bytes after which a connection counts as having worked."""
+
+SHORT_RANGE = 4 << 10
+"""Bytes a server may cut its ranges to; with fewer, each answer counts as a break."""
+
+SLOW_WINDOW = 60.0
+SLOW_SIZE = 64 << 10
+"""A server that sends less than this many bytes in that many seconds of waiting is given up."""
+
+_READ_SIZE = 512 << 10
+_CONTENT_RANGE = re.compile(r"bytes\s+([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
+_UNSATISFIED = re.compile(r"bytes\s+\*/([0-9]{1,19})")
+
+
+class Site(Protocol):
+    """What a download needs of where it comes from; `Endpoint` is one."""
+
+    @property
+    def clock(self) -> Clock:
+        """Time."""
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        doing: str,
+        expect: Collection[int],
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a request and return its answer when the status is one of `expect`."""
+
+    def missing(self, what: str) -> NotFoundError:
+        """Return the error of something that is not there."""
+
+
+class Download:
+    """Bytes ``[start, end)`` of one blob, unverified but for their number.
+
+    Args:
+        endpoint: that the blob is asked of, a repository for example.
+        url: of the blob.
+        place: names the blob in messages.
+        size: of the whole blob, in bytes.
+        start: first byte wanted.
+        end: after the last one, at most `size`.
+    """
+
+    def __init__(
+        self, endpoint: Site, url: str, *, place: str, size: int, start: int, end: int
+    ) -> None:
+        self._endpoint = endpoint
+        self._url = url
+        self._place = place
+        self._size = size
+        self._what = place.rpartition(": ")[2]
+        self._at = start
+        self._end = end
+        self._served = end
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield pieces of `_READ_SIZE` to twice as many bytes, the last one of any size.
+
+        Raises:
+            NotFoundError: the blob is not there.
+            VerificationError: it has another size.
+            RegistryError: the connection broke too often, or the server misbehaves.
+        """
+        # What arrives whole is passed on as it is: joining costs a copy and fresh pages.
+        held: list[bytes] = []
+        held_size = failures = 0
+        while self._at < self._end:
+            before = self._at
+            try:
+                with self._open() as answer:
+                    for chunk in self._chunks(answer):
+                        self._at += len(chunk)
+                        held.append(chunk)
+                        held_size += len(chunk)
+                        if held_size >= _READ_SIZE:
+                            yield held[0] if len(held) == 1 else b"".join(held)
+                            held, held_size = [], 0
+                    answer.discard()
+                story = "the connection ended before the blob did"
+            except _BrokenError as broken:
+                story = str(broken)
+            if self._at >= self._end:
+                break
+            if self._at == self._served and self._at - before >= SHORT_RANGE:
+                continue  # a server that gives only so much at once
+            failures = 1 if self._at - before >= PROGRESS else failures + 1
+            if failures > MAX_FAILURES:
+                raise RegistryError(
+                    f"{self._place}: gave up at byte {self._at} of {self._size} after "
+                    f"{MAX_FAILURES} tries: {story}",
+                    url=redact_url(self._url),
+                    temporary=True,
+                )
+            clock = self._endpoint.clock
+            clock.sleep(clock.backoff(failures))
+        if held:
+            yield b"".join(held)
+
+    def _open(self) -> Answer:
+        """Return an answer whose body begins at the byte wanted next."""
+        whole = self._at == 0 and self._end == self._size
+        answer = self._endpoint.send(
+            "GET",
+            self._url,
+            doing=f"get {self._what}",
+            expect={OK, PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE, NOT_FOUND},
+            headers={} if whole else {"Range": f"bytes={self._at}-{self._end - 1}"},
+        )
+        try:
+            self._check(answer)
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+    def _check(self, answer: Answer) -> None:
+        self._served = self._end
+        if answer.status == NOT_FOUND:
+            raise self._endpoint.missing(self._what)
+        if answer.status == RANGE_NOT_SATISFIABLE:
+            raise self._too_short(answer)
+        if answer.status == PARTIAL_CONTENT:
+            self._check_range(answer)
+        else:
+            self._check_whole(answer)
+
+    def _chunks(self, answer: Answer) -> Iterator[bytes]:
+        """Yield what arrives, from the byte wanted next, to the end wanted or that of the body."""
+        skip = self._at if answer.status == OK else 0
+        left = skip + self._end - self._at
+        now = self._endpoint.clock.monotonic
+        waited = 0.0
+        arrived = 0
+        while left:
+            asked_at = now()
+            try:
+                chunk = answer.read_some(min(left, _READ_SIZE))
+            except RegistryError as error:
+                raise _BrokenError(error) from None
+            if not chunk:
+                return
+            waited += now() - asked_at
+            arrived += len(chunk)
+            left -= len(chunk)
+            if skip:
+                dropped = min(skip, len(chunk))
+                skip -= dropped
+                chunk = chunk[dropped:]
+            if chunk:
+                yield chunk
+            if waited >= SLOW_WINDOW:
+                if arrived < SLOW_SIZE:
+                    raise _BrokenError(f"only {arrived} bytes came in {waited:.0f} s")
+                waited, arrived = 0.0, 0
+
+    def _check_whole(self, answer: Answer) -> None:
+        length = answer.content_length
+        if length is not None and length != self._size and not answer.header("Content-Encoding"):
+            raise size_error(self._place, expected=self._size, actual=str(length))
+
+    def _check_range(self, answer: Answer) -> None:
+        text = answer.header("Content-Range")
+        match = _CONTENT_RANGE.fullmatch(text.strip())
+        if match is None:
+            raise self._misbehaves(answer, f"status 206 with Content-Range {text[:60]!r}")
+        first, last = int(match[1]), int(match[2])
+        if match[3] != "*" and int(match[3]) != self._size:
+            raise size_error(self._place, expected=self._size, actual=match[3])
+        if first != self._at or not first <= last < self._size:
+            raise self._misbehaves(answer, f"bytes {first} to {last} for those from {self._at} on")
+        self._served = min(last + 1, self._end)
+        if answer.content_length not in (None, last + 1 - first):
+            raise self._misbehaves(
+                answer, f"{answer.content_length} bytes for the range {first} to {last}"
+            )
+
+    def _too_short(self, answer: Answer) -> Exception:
+        # The body is not read: docker-registry announces the blob's size as its length and stalls.
+        match = _UNSATISFIED.fullmatch(answer.header("Content-Range").strip())
+        actual = match[1] if match else f"fewer than {self._at + 1}"
+        if match and int(match[1]) > self._at:
+            return self._misbehaves(answer, f"refuses the range from {self._at} on")
+        return size_error(self._place, expected=self._size, actual=actual)
+
+    def _misbehaves(self, answer: Answer, how: str) -> RegistryError:
+        answer.close()
+        return RegistryError(f"{self._place}: the server gave {how}", status=answer.status)
+
+
+class _BrokenError(Exception):
+    """The answer ended early; the rest can be asked for."""

@@ -1,0 +1,144 @@
+"""From refusals and broken connections to errors that say what happened, without secrets.
+
+Exceptions of requests and urllib3 spell out signed URLs, so they are described, never chained.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import requests
+import urllib3
+
+from tocsin.errors import AuthError, FormatError, RegistryError
+from tocsin.stores.http.redaction import clean, redact_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tocsin.stores.http.answer import Answer
+
+TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses after which the same request may succeed later."""
+
+_AUTH = frozenset({401, 403})
+_MAX_BODY = 64 << 10
+_MAX_CAUSES = 20
+
+
+class Refusal:
+    """What an answer other than the wanted one says.
+
+    Attributes:
+        status: of HTTP.
+        code: of the registry, such as ``MANIFEST_UNKNOWN``; ``None`` when it gave none.
+        url: without secrets.
+        text: status, code and message on one line.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        self.status = answer.status
+        self.url = redact_url(answer.url)
+        self.code, message = _read_error(answer)
+        said = ": ".join(part for part in (self.code, message) if part)
+        self.text = f"HTTP {self.status}" + (f" {said}" if said else "")
+        self._wait = clean(answer.header("Retry-After"), limit=40)
+
+    def error(self, doing: str, hint: str = "") -> RegistryError:
+        """Return the error of `doing`, such as ``push manifest x``, having been refused."""
+        kind = AuthError if self.status in _AUTH else RegistryError
+        text = f"{doing}: {self.text}"
+        if self._wait and self.status in TEMPORARY:
+            text += f", asked to try again after {self._wait}"
+        return kind(
+            text + (f"; {hint}" if hint else ""),
+            status=self.status,
+            code=self.code,
+            url=self.url,
+            temporary=self.status in TEMPORARY,
+        )
+
+
+def network_error(error: BaseException, url: str) -> RegistryError:
+    """Return the error of a request that got no, or only half an answer."""
+    shown = redact_url(url)
+    text, temporary = _describe(error)
+    return RegistryError(f"{shown}: {text}", url=shown, temporary=temporary)
+
+
+def never_sent(error: BaseException) -> bool:
+    """Return whether the server cannot have seen the request, so that it may be sent again."""
+    return any(
+        isinstance(cause, requests.ConnectTimeout | urllib3.exceptions.NewConnectionError)
+        for cause in _causes(error)
+    )
+
+
+def _describe(error: BaseException) -> tuple[str, bool]:  # noqa: PLR0911 (one a cause)
+    causes = list(_causes(error))
+    for cause in causes:
+        match cause:
+            case ssl.SSLCertVerificationError():
+                return (
+                    f"the certificate is not trusted ({clean(cause.verify_message)}); name its "
+                    "authority with --ca-cert",
+                    False,
+                )
+            case ssl.SSLError() if "WRONG_VERSION_NUMBER" in str(cause.reason):
+                return "does not speak TLS; plain http must be asked for", False
+            case ssl.SSLError() if str(cause.reason).startswith(("TLSV1_ALERT", "TLSV13_ALERT")):
+                return f"TLS was refused ({clean(str(cause.reason))})", False
+            case socket.gaierror() | urllib3.exceptions.NameResolutionError():
+                return "the host name cannot be resolved", True
+            case TimeoutError() | requests.Timeout() | urllib3.exceptions.TimeoutError():
+                return "timed out", True
+            case requests.exceptions.ProxyError() | urllib3.exceptions.ProxyError():
+                return "the proxy cannot be used", True
+            case requests.exceptions.InvalidURL() | requests.exceptions.InvalidSchema():
+                return "is no URL that can be asked", False
+            case urllib3.exceptions.IncompleteRead():
+                return "the connection ended before the answer did", True
+            case OSError() if cause.errno and cause.strerror:
+                return clean(cause.strerror).lower(), True
+            case _:
+                continue
+    return "the connection broke", True
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield what lies beneath `error`, deepest last, then itself: the deep ones tell most."""
+    found: list[BaseException] = []
+    queue: list[object] = [error]
+    while queue and len(found) < _MAX_CAUSES:
+        cause = queue.pop(0)
+        if not isinstance(cause, BaseException) or cause in found:
+            continue
+        found.append(cause)
+        queue += [*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__]
+    yield from reversed(found)
+
+
+def _read_error(answer: Answer) -> tuple[str | None, str]:
+    """Return code and message of the first error in an answer. Source: distribution-spec."""
+    try:
+        data = answer.read(_MAX_BODY)
+    except (RegistryError, FormatError):
+        return None, ""
+    try:
+        document: Any = json.loads(data)
+    except (ValueError, RecursionError):
+        return None, ""
+    if not isinstance(document, dict):
+        return None, ""
+    errors = document.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else document
+    if not isinstance(first, dict):
+        return None, ""
+    code, message = first.get("code"), first.get("message") or first.get("details")
+    return (
+        clean(code, limit=60) if isinstance(code, str) else None,
+        clean(message) if isinstance(message, str) else "",
+    )

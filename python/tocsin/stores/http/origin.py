@@ -1,0 +1,73 @@
+"""Origins (scheme, host, port): the border that credentials do not cross."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Self
+from urllib.parse import urlsplit
+
+from tocsin.errors import RegistryError
+from tocsin.stores.http.redaction import redact_url
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an HTTP server is.
+
+    Attributes:
+        scheme: ``http`` or ``https``.
+        host: lower case, without brackets.
+        port: also when it is the scheme's own.
+    """
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> Self:
+        """Return the origin of `url`.
+
+        Raises:
+            RegistryError: it is no http or https URL with a host, or holds a password.
+        """
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise _refuse(url, "is no URL") from None
+        if parts.scheme not in DEFAULT_PORTS:
+            raise _refuse(url, "is neither http nor https")
+        if not host:
+            raise _refuse(url, "names no host")
+        if "@" in parts.netloc:
+            raise _refuse(url, "holds a user name")
+        return cls(parts.scheme, host.lower(), port or DEFAULT_PORTS[parts.scheme])
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is on this machine, by name or by address."""
+        return is_loopback(self.host)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == DEFAULT_PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{host}{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether `host`, a name or an address without port, is this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _refuse(url: str, problem: str) -> RegistryError:
+    shown = redact_url(url)
+    return RegistryError(f"{shown}: {problem}", url=shown)

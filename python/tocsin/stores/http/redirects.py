@@ -1,0 +1,72 @@
+"""Where a redirect may lead. Object stores behind registries live by them, and so do attackers.
+
+Source: RFC 9110, 15.4; the bound and the refusals are ours.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urldefrag, urljoin
+
+from tocsin.errors import RegistryError
+from tocsin.stores.http.origin import Origin
+from tocsin.stores.http.redaction import redact_url
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+KEEP_METHOD = frozenset({307, 308})
+MAX_REDIRECTS = 8
+_MAX_URL_LEN = 16 << 10
+_BAD_CHARACTERS = re.compile(r"[\x00-\x20\x7f-\U0010ffff\\]")
+
+
+def join_location(base: str, location: str) -> str:
+    """Return the URL that a ``Location`` or ``Link`` of an answer to `base` names, absolute.
+
+    Raises:
+        RegistryError: it is none, is neither http nor https, or leads from https to http.
+    """
+    if not location or len(location) > _MAX_URL_LEN or _BAD_CHARACTERS.search(location):
+        raise _refuse(base, location, "that is no URL")
+    try:
+        url = urldefrag(urljoin(base, location)).url
+    except ValueError:
+        raise _refuse(base, location, "that is no URL") from None
+    try:
+        target = Origin.of(url)
+    except RegistryError as error:
+        raise _refuse(base, url, str(error).rpartition(": ")[2]) from None
+    if Origin.of(base).scheme == "https" and target.scheme == "http":
+        raise _refuse(base, url, "that leads from https to http")
+    return url
+
+
+class RedirectTrail:
+    """The hops of one request."""
+
+    def __init__(self, method: str, url: str) -> None:
+        self._method = method
+        self._seen = [url]
+
+    def follow(self, status: int, location: str) -> str:
+        """Return the URL of the next hop.
+
+        Raises:
+            RegistryError: it must not be followed.
+        """
+        here = self._seen[-1]
+        url = join_location(here, location)
+        if status not in KEEP_METHOD and self._method not in ("GET", "HEAD"):
+            raise _refuse(here, url, f"a {self._method} cannot follow status {status}")
+        if url in self._seen:
+            raise _refuse(here, url, "that is a loop")
+        if len(self._seen) > MAX_REDIRECTS:
+            raise _refuse(here, url, f"that is more than {MAX_REDIRECTS} redirects")
+        self._seen.append(url)
+        return url
+
+
+def _refuse(base: str, location: str, problem: str) -> RegistryError:
+    return RegistryError(
+        f"{redact_url(base)}: redirect to {redact_url(location) or 'nowhere'} refused, {problem}",
+        url=redact_url(base),
+    )

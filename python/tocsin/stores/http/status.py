@@ -1,0 +1,13 @@
+"""HTTP status codes that decide what happens next.
+
+Source: RFC 9110 section 15.
+"""
+
+OK = 200
+CREATED = 201
+ACCEPTED = 202
+NO_CONTENT = 204
+PARTIAL_CONTENT = 206
+UNAUTHORIZED = 401
+NOT_FOUND = 404
+RANGE_NOT_SATISFIABLE = 416

@@ -1,0 +1,306 @@
+"""HTTP requests that survive bad networks and worse servers. No registry, no credentials here.
+
+Repeated are: requests that change nothing or may be done twice, after a broken connection or a
+status that passes; any request the server has not seen; any request refused with 429. Redirects are
+followed by hand, and what is meant for one origin is not sent to another.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from http.cookiejar import DefaultCookiePolicy
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.util.ssl_ import create_urllib3_context
+
+from tocsin.errors import RegistryError
+from tocsin.stores.http.answer import Answer
+from tocsin.stores.http.failures import TEMPORARY, network_error, never_sent
+from tocsin.stores.http.origin import Origin
+from tocsin.stores.http.redaction import redact_url, silence_signed_urls
+from tocsin.stores.http.redirects import REDIRECTS, RedirectTrail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from tocsin.stores.http.options import HttpOptions
+
+MAX_TRIES = 5
+MAX_RETRY_AFTER = 120.0
+"""Seconds; a server that asks for more gets its answer reported instead."""
+
+SLOW_FACTOR = 10
+"""Read time-outs that a server has to answer what takes it long."""
+
+SEND_SIZE = 64 << 10
+"""Bytes of a body given to the socket at once; each has the connect time-out to be gone."""
+
+_TOO_MANY_REQUESTS = 429
+_SPARE_CONNECTIONS = 2
+_NO_PROXY = {"http": "", "https": "", "all": ""}
+
+
+class Transport:
+    """Sends requests; may be used by several threads.
+
+    Args:
+        options: certificates, time-outs, the debug hook, time.
+        home: the registry; client certificates are shown to it alone.
+    """
+
+    def __init__(self, options: HttpOptions, home: Origin) -> None:
+        self._options = options
+        self._home = home
+        self._session = _Session(home, options)
+        if options.insecure:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        silence_signed_urls()
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Iterable[bytes] | None = None,
+        authorization: str | None = None,
+        stay: bool = False,
+        slow: bool = False,
+        repeat: bool,
+    ) -> Answer:
+        """Send a request, follow its redirects, and return the last answer, whatever its status.
+
+        Args:
+            method: of HTTP.
+            url: absolute.
+            headers: sent to every hop.
+            body: an iterable is sent once and cannot be redirected.
+            authorization: sent to the origin of `url` alone.
+            stay: refuse redirects to another origin, since the body is a secret.
+            slow: the server may have much to do before it answers.
+            repeat: whether doing it twice is as good as once.
+
+        Raises:
+            RegistryError: there was no answer, or it led where it must not.
+        """
+        first = Origin.of(url)
+        trail = RedirectTrail(method, url)
+        while True:
+            sent = dict(headers or {})
+            if authorization is not None and Origin.of(url) == first:
+                sent["Authorization"] = authorization
+            answer = self._send_hop(method, url, sent, body, repeat=repeat, slow=slow)
+            if answer.status not in REDIRECTS or not answer.header("Location"):
+                return answer
+            location = answer.header("Location")
+            answer.discard()
+            next_url = trail.follow(answer.status, location)
+            leaves = stay and Origin.of(next_url) != first
+            if leaves or not (body is None or isinstance(body, bytes)):
+                raise RegistryError(
+                    f"{redact_url(url)}: redirect to {redact_url(next_url)} refused, the body "
+                    f"{'is a secret' if leaves else 'can be sent only once'}",
+                    url=redact_url(url),
+                )
+            url = next_url
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._session.close()
+
+    def _send_hop(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: bytes | Iterable[bytes] | None,
+        *,
+        repeat: bool,
+        slow: bool,
+    ) -> Answer:
+        clock = self._options.clock
+        replayable = body is None or isinstance(body, bytes)
+        for failures in range(1, MAX_TRIES + 1):
+            last = failures == MAX_TRIES or not replayable
+            self._debug(f"> {method} {redact_url(url)}{_shown(headers)}")
+            try:
+                answer = self._send_once(method, url, headers, body, slow=slow)
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+                failure = network_error(error, url)
+                may_repeat = failure.temporary and (repeat or never_sent(error))
+                self._debug(f"< {failure}")
+                if last or not may_repeat:
+                    raise failure from None
+                clock.sleep(clock.backoff(failures))
+                continue
+            except UnicodeError:  # a host name that IDNA refuses
+                shown = redact_url(url)
+                raise RegistryError(f"{shown}: is no URL that can be asked", url=shown) from None
+            self._debug(
+                f"< {answer.status} {answer.media_type or '-'}, "
+                f"{'?' if answer.content_length is None else answer.content_length} bytes"
+            )
+            wait = self._wait_before_repeat(answer, failures, repeat=repeat)
+            if last or wait is None:
+                return answer
+            answer.close()
+            clock.sleep(wait)
+        raise AssertionError  # the last try returned or raised
+
+    def _wait_before_repeat(self, answer: Answer, failures: int, *, repeat: bool) -> float | None:
+        refused_unseen = answer.status == _TOO_MANY_REQUESTS
+        if answer.status not in TEMPORARY or not (repeat or refused_unseen):
+            return None
+        clock = self._options.clock
+        asked = clock.retry_after(answer.header("Retry-After"))
+        if asked is None:
+            return clock.backoff(failures)
+        return asked if asked <= MAX_RETRY_AFTER else None
+
+    def _send_once(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: bytes | Iterable[bytes] | None,
+        *,
+        slow: bool,
+    ) -> Answer:
+        options = self._options
+        origin = Origin.of(url)
+        data: Any = body
+        if isinstance(body, bytes) and len(body) > SEND_SIZE:
+            data = InPieces(body)
+        read_timeout = options.read_timeout * (SLOW_FACTOR if slow else 1)
+        response = self._session.request(
+            method,
+            url,
+            headers=headers,
+            data=data,
+            stream=True,
+            allow_redirects=False,
+            timeout=(options.connect_timeout, read_timeout),
+            verify=False if options.insecure else _ca_bundle(),
+            cert=_client_cert(options.client_cert) if origin == self._home else None,
+            proxies=dict(_NO_PROXY) if origin.is_loopback else None,
+        )
+        return Answer(response, url)
+
+    def _debug(self, line: str) -> None:
+        if self._options.debug is not None:
+            self._options.debug(line)
+
+
+class InPieces:
+    """A long body handed to the socket bit by bit, as often as wanted.
+
+    The time-out of a socket is for one call, however many bytes that is to send: a long body given
+    at once would have to be gone within the connect time-out.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+    def __iter__(self) -> Iterator[memoryview]:
+        view = memoryview(self._body)
+        for at in range(0, len(view), SEND_SIZE):
+            yield view[at : at + SEND_SIZE]
+
+
+class _Session(requests.Session):
+    """A session that follows nothing, remembers nothing and knows no passwords of its own.
+
+    The registry has a connection pool apart from all other servers: a client certificate becomes
+    part of the TLS context it is used in.
+    """
+
+    def __init__(self, home: Origin, options: HttpOptions) -> None:
+        super().__init__()
+        self._home = home
+        self._home_adapter = _Adapter(options)
+        self._other_adapter = _Adapter(options)
+        self.headers = requests.structures.CaseInsensitiveDict(
+            {
+                "User-Agent": f"tocsin/{version('tocsin')}",
+                "Accept": "*/*",
+                # Ranges and digests are about the bytes as stored.
+                "Accept-Encoding": "identity",
+            }
+        )
+        self.auth = _leave_alone  # else requests looks into ~/.netrc
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def get_adapter(self, url: str) -> HTTPAdapter:
+        """Return the pool for `url`."""
+        return self._home_adapter if Origin.of(url) == self._home else self._other_adapter
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._home_adapter.close()
+        self._other_adapter.close()
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return none: requests would read the body, however long, and parse the target."""
+
+
+class _Adapter(HTTPAdapter):
+    def __init__(self, options: HttpOptions) -> None:
+        self._ca_cert = options.ca_cert
+        connections = options.jobs + _SPARE_CONNECTIONS
+        super().__init__(pool_connections=connections, pool_maxsize=connections)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (as requests)
+        if self._ca_cert is not None:
+            kwargs["ssl_context"] = _context_with(self._ca_cert)
+        super().init_poolmanager(*args, **kwargs)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:  # noqa: ANN401 (as requests)
+        if self._ca_cert is not None:
+            kwargs["ssl_context"] = _context_with(self._ca_cert)
+        return super().proxy_manager_for(proxy, **kwargs)
+
+
+def _context_with(ca_cert: Path) -> ssl.SSLContext:
+    """Return a context that trusts `ca_cert`; urllib3 adds the usual authorities to it.
+
+    Both are needed: a registry with its own authority may redirect to a public object store.
+    """
+    context = create_urllib3_context()
+    try:
+        context.load_verify_locations(ca_cert)
+    except ssl.SSLError:
+        raise RegistryError(f"{ca_cert}: holds no PEM certificate") from None
+    return context
+
+
+def _ca_bundle() -> str | None:
+    """Return the authorities file of OpenSSL's variable; requests itself knows two others."""
+    if os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"):
+        return None
+    return os.environ.get("SSL_CERT_FILE") or None
+
+
+def _client_cert(client_cert: Path | tuple[Path, Path] | None) -> str | tuple[str, str] | None:
+    if isinstance(client_cert, tuple):
+        return str(client_cert[0]), str(client_cert[1])
+    return None if client_cert is None else str(client_cert)
+
+
+def _leave_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _shown(headers: Mapping[str, str]) -> str:
+    shown = {name: value for name, value in headers.items() if name in ("Range", "Content-Range")}
+    if "Authorization" in headers:
+        shown["Authorization"] = headers["Authorization"].partition(" ")[0]
+    return "".join(f" {name}: {value}" for name, value in shown.items())

@@ -1,0 +1,1 @@
+"""Verifying indexes against the images they describe."""

@@ -1,0 +1,217 @@
+"""What ``verify`` tells: events while it runs, findings when it is done.
+
+Everything the command line prints comes from here, so that scripts have it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+
+if TYPE_CHECKING:
+    from tocsin.model.descriptor import Descriptor
+    from tocsin.model.digest import Digest
+    from tocsin.model.platform import Platform
+
+
+class Severity(StrEnum):
+    """How much a finding matters.
+
+    Only an error makes an index untrue or useless; a warning is something a reader or a registry
+    may stumble over, a note a harmless difference.
+    """
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        kind: a stable word, such as ``ztoc.window``; what it is about comes before the dot.
+        message: a sentence that names the digest, file, span or checkpoint.
+        severity: how much it matters.
+        expected: what it must be, as text, where there is one such value.
+        actual: what it is.
+    """
+
+    kind: str
+    message: str
+    severity: Severity = Severity.ERROR
+    expected: str | None = None
+    actual: str | None = None
+
+
+def warning(kind: str, message: str) -> Finding:
+    """Return a finding that readers may stumble over."""
+    return Finding(kind, message, Severity.WARNING)
+
+
+def note(kind: str, message: str) -> Finding:
+    """Return a finding that harms nobody."""
+    return Finding(kind, message, Severity.NOTE)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerVerdict:
+    """What is true of one layer's zTOC.
+
+    Attributes:
+        layer: as in the image's manifest.
+        ztoc: as the SOCI index lists it; ``None`` when the index has none for the layer, which is
+            then not looked at.
+        span_count: spans the zTOC has; 0 when it cannot be read.
+        checked_spans: spans that were compared with the layer: all of them, or the sample.
+        findings: none if all is well.
+    """
+
+    layer: Descriptor
+    ztoc: Descriptor | None = None
+    span_count: int = 0
+    checked_spans: int = 0
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error."""
+        return not has_errors(self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexVerdict:
+    """What is true of one SOCI index.
+
+    Attributes:
+        version: 2 when the image's manifest names it, 1 when it refers to the manifest.
+        digest: of it.
+        descriptor: ``None`` when it is not there.
+        findings: about the index itself and its links.
+        layers: one for each layer of the image, from the lowest up.
+    """
+
+    version: int
+    digest: Digest
+    descriptor: Descriptor | None = None
+    findings: tuple[Finding, ...] = ()
+    layers: tuple[LayerVerdict, ...] = ()
+
+    @property
+    def all_findings(self) -> tuple[Finding, ...]:
+        """Its own and those of its layers."""
+        return (*self.findings, *(found for layer in self.layers for found in layer.findings))
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error."""
+        return not has_errors(self.all_findings)
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformVerdict:
+    """What is true of one platform's image.
+
+    Attributes:
+        platform: as asked for, else as the image says; ``None`` when it says none.
+        manifest: of the image.
+        findings: about the image's manifest and config.
+        soci_indexes: those that belong to it, in the order a reader tries them.
+    """
+
+    platform: Platform | None
+    manifest: Descriptor
+    findings: tuple[Finding, ...] = ()
+    soci_indexes: tuple[IndexVerdict, ...] = ()
+
+    @property
+    def all_findings(self) -> tuple[Finding, ...]:
+        """Its own and those of its indexes."""
+        below = (found for index in self.soci_indexes for found in index.all_findings)
+        return (*self.findings, *below)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error."""
+        return not has_errors(self.all_findings)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """What ``verify`` found.
+
+    Attributes:
+        image: as a reference.
+        manifest: the image's manifest or image index.
+        findings: about the image index.
+        platforms: one for each image verified.
+        seed: of the random sample; ``None`` when whole layers were read.
+        seconds: wall time of the whole.
+    """
+
+    image: str
+    manifest: Descriptor
+    findings: tuple[Finding, ...]
+    platforms: tuple[PlatformVerdict, ...]
+    seed: int | None
+    seconds: float
+
+    @property
+    def quick(self) -> bool:
+        """Whether only a sample of each layer was read."""
+        return self.seed is not None
+
+    @property
+    def all_findings(self) -> tuple[Finding, ...]:
+        """Every finding; what two indexes or platforms share is there for each."""
+        below = (found for platform in self.platforms for found in platform.all_findings)
+        return (*self.findings, *below)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error: everything the indexes say is true."""
+        return not has_errors(self.all_findings)
+
+    @property
+    def layers(self) -> Iterator[LayerVerdict]:
+        """Every verdict on a layer."""
+        return (
+            layer
+            for platform in self.platforms
+            for index in platform.soci_indexes
+            for layer in index.layers
+        )
+
+
+def has_errors(findings: tuple[Finding, ...]) -> bool:
+    """Return whether one of `findings` is an error."""
+    return any(found.severity is Severity.ERROR for found in findings)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerChecked:
+    """A layer and all its zTOCs are done.
+
+    Attributes:
+        layer: as in the image's manifest.
+        findings: about the layer and its zTOCs.
+        seconds: wall time.
+    """
+
+    layer: Descriptor
+    findings: tuple[Finding, ...]
+    seconds: float
+
+
+VerifyEvent = Planned | LayerStarted | LayerAdvanced | LayerChecked
+
+VerifyProgress = Callable[[VerifyEvent], None]
+"""Called for every event, from the threads that work, but never by two at once.
+
+An exception from it stops the run as Ctrl-C does.
+"""

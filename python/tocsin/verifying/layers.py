@@ -1,0 +1,424 @@
+"""All layers that have a zTOC, several at once: each read once, or a sample of it.
+
+Every zTOC of a layer is judged in the same pass, whichever index or platform lists it. Nothing is
+kept on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from tocsin import processors
+from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
+from tocsin.layers.indexer import IndexedLayerBytes, LayerPass
+from tocsin.layers.ztoc import Ztoc
+from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.model.soci_index import MAX_ZTOC_SIZE
+from tocsin.stores.base import PIECE_SIZE, read_blob
+from tocsin.verifying.acceptance import early_spans, refusals
+from tocsin.verifying.difference import differences
+from tocsin.verifying.findings import Finding, LayerChecked
+from tocsin.verifying.sample import check_spans, sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from tocsin.model.descriptor import Descriptor
+    from tocsin.stores.base import Store
+    from tocsin.verifying.findings import VerifyEvent, VerifyProgress
+
+Blob = tuple[str, int]
+"""Digest and size: what makes two descriptors name one blob."""
+
+_MAX_HAZARDS_SHOWN = 3
+
+
+def blob_of(descriptor: Descriptor) -> Blob:
+    """Return what makes two descriptors one."""
+    return str(descriptor.digest), descriptor.size
+
+
+@dataclass(slots=True)
+class ZtocCheck:
+    """What was found of one zTOC.
+
+    Attributes:
+        findings: about it.
+        span_count: spans it has; 0 when it cannot be read.
+        span_size: as it says.
+        needs_xattrs: whether its layer must be mounted with extended attributes.
+        readable: whether the three above are known.
+        checked_spans: spans that were compared with the layer.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    span_count: int = 0
+    span_size: int = 0
+    needs_xattrs: bool = False
+    readable: bool = False
+    checked_spans: int = 0
+
+
+@dataclass(slots=True)
+class LayerCheck:
+    """What was found of one layer.
+
+    Attributes:
+        layer: as in a manifest.
+        ztocs: of the layer.
+        findings: about the layer itself.
+        diff_id: digest of the uncompressed layer; ``None`` when not all of it was read.
+    """
+
+    layer: Descriptor
+    ztocs: dict[Blob, ZtocCheck] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    diff_id: str | None = None
+
+    @property
+    def all_findings(self) -> tuple[Finding, ...]:
+        """Its own and those of its zTOCs."""
+        return (*self.findings, *(f for check in self.ztocs.values() for f in check.findings))
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWork:
+    """A layer, and the zTOCs that are said to be its.
+
+    Attributes:
+        layer: as in a manifest.
+        ztocs: as SOCI indexes list them.
+    """
+
+    layer: Descriptor
+    ztocs: dict[Blob, Descriptor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    blob: bytes
+    ztoc: Ztoc
+    check: ZtocCheck
+
+
+class _CancelledError(Exception):
+    """Another layer failed, or the user stopped; only the first reason is told."""
+
+
+class LayerChecks:
+    """Holds layers of one Store against their zTOCs."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        jobs: int,
+        threads: int,
+        seed: int | None,
+        progress: VerifyProgress | None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            store: has layers and zTOCs.
+            jobs: layers at once.
+            threads: processors for all of them.
+            seed: of the sample; ``None`` to read whole layers.
+            progress: told about each.
+        """
+        self._store = store
+        self._jobs = jobs
+        self._threads = threads
+        self._seed = seed
+        self._progress = progress
+        self._progress_lock = threading.Lock()
+        self._cancelled = threading.Event()
+        self._shares: processors.Shares[Blob] = self._shares_of(())
+
+    def run(self, work: Iterable[LayerWork]) -> dict[Blob, LayerCheck]:
+        """Check layers; nothing is left running when this returns or raises.
+
+        Raises:
+            RegistryError: a registry refused or could not be reached.
+            OSError: a place cannot be read.
+        """
+        # Largest first: the last layer to finish should not be the one that takes longest.
+        ordered = sorted(work, key=lambda one: -one.layer.size)
+        self._shares = self._shares_of(ordered)
+        self._tell(Planned(tuple(one.layer for one in ordered)))
+        reason: BaseException | None = None
+        checks: dict[Blob, LayerCheck] = {}
+        with ThreadPoolExecutor(self._jobs, thread_name_prefix="verify") as pool:
+            futures = [pool.submit(self._check, one) for one in ordered]
+            try:
+                for future in as_completed(futures):
+                    try:
+                        check = future.result()
+                    except _CancelledError:
+                        continue
+                    except Exception as error:
+                        reason = reason or error
+                        self._stop(pool)
+                        continue
+                    checks[blob_of(check.layer)] = check
+            except BaseException:
+                self._stop(pool)
+                raise
+        if reason is not None:
+            raise reason
+        return checks
+
+    def _shares_of(self, work: Iterable[LayerWork]) -> processors.Shares[Blob]:
+        return processors.Shares(
+            self._threads,
+            jobs=self._jobs,
+            sizes={blob_of(one.layer): one.layer.size for one in work},
+        )
+
+    def _stop(self, pool: ThreadPoolExecutor) -> None:
+        self._cancelled.set()
+        self._shares.stop()
+        pool.shutdown(wait=False, cancel_futures=True)
+
+    def _tell(self, event: VerifyEvent) -> None:
+        if self._progress is not None:
+            with self._progress_lock:
+                self._check_cancelled()
+                self._progress(event)
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise _CancelledError
+
+    def _check(self, work: LayerWork) -> LayerCheck:
+        key = blob_of(work.layer)
+        # A sample is fetched more than it is worked on: as many layers as may be, at once.
+        threads = self._shares.take(key) if self._seed is None else 1
+        try:
+            return self._find(work, threads)
+        finally:
+            self._shares.done(key)
+
+    def _find(self, work: LayerWork, threads: int) -> LayerCheck:
+        started = time.monotonic()
+        self._check_cancelled()
+        self._tell(LayerStarted(work.layer))
+        check = LayerCheck(work.layer)
+        loaded = []
+        for key, descriptor in work.ztocs.items():
+            check.ztocs[key] = ZtocCheck()
+            found = self._load(work.layer, descriptor, check.ztocs[key])
+            if found is not None:
+                loaded.append(found)
+        if self._seed is None:
+            self._read_whole(check, loaded, threads)
+        else:
+            self._read_sample(check, loaded, self._seed)
+        self._tell(LayerChecked(work.layer, check.all_findings, time.monotonic() - started))
+        return check
+
+    def _load(self, layer: Descriptor, descriptor: Descriptor, check: ZtocCheck) -> _Loaded | None:
+        try:
+            blob = read_blob(self._store, descriptor, max_size=MAX_ZTOC_SIZE)
+            ztoc = Ztoc.from_bytes(blob)
+        except (NotFoundError, VerificationError, FormatError) as error:
+            check.findings.append(unreadable(error, "ztoc", str(descriptor.digest)))
+            return None
+        check.span_count, check.span_size = ztoc.span_count, ztoc.span_size
+        check.needs_xattrs, check.readable = ztoc.needs_xattrs, True
+        if ztoc.compressed_archive_size != layer.size:
+            check.findings.append(
+                Finding(
+                    "ztoc.layer_size",
+                    f"ztoc {descriptor.digest}: is of a layer of {ztoc.compressed_archive_size} "
+                    f"bytes, layer {layer.digest} has {layer.size}",
+                    expected=str(layer.size),
+                    actual=str(ztoc.compressed_archive_size),
+                )
+            )
+        check.findings += refusals(ztoc)
+        return _Loaded(blob, ztoc, check)
+
+    # Whole layers
+
+    def _read_whole(self, check: LayerCheck, loaded: Sequence[_Loaded], threads: int) -> None:
+        likes = {_settings(one.ztoc): one.ztoc for one in loaded}
+        each = max(1, threads // max(1, len(likes)))
+        passes = {key: _pass_like(ztoc, each) for key, ztoc in likes.items()}
+        if not passes:
+            # Its zTOCs are of no use, but the layer can still be what the manifest says.
+            passes = {(): LayerPass(diff_id=True, threads=threads)}
+        try:
+            refused = self._push(check.layer, tuple(passes.values()))
+            with self._shares.turn:
+                made = None if refused else {key: one.finish() for key, one in passes.items()}
+        except (NotFoundError, VerificationError) as error:
+            check.findings.append(unreadable(error, "layer", str(check.layer.digest)))
+            return
+        except (FormatError, UnsupportedError) as error:
+            made, refused = None, str(error)
+        if made is None:
+            self._explain(check, loaded, cannot=refused)
+            return
+        first = next(iter(made.values()))
+        check.diff_id = first.diff_id
+        if first.digest != str(check.layer.digest):
+            self._explain(check, loaded)
+            return
+        for one in loaded:
+            self._compare(check.layer, one, made[_settings(one.ztoc)])
+
+    def _push(self, layer: Descriptor, passes: Sequence[LayerPass]) -> str | None:
+        """Feed a layer to all passes; return why one refused it, if so."""
+        done = 0
+        for piece in self._store.blob(layer, verify=False):
+            self._check_cancelled()
+            try:
+                with self._shares.turn:
+                    for one in passes:
+                        one.push(piece)
+            except (FormatError, UnsupportedError) as error:
+                return str(error)
+            done += len(piece)
+            self._tell(LayerAdvanced(layer, done))
+        return None
+
+    def _compare(self, layer: Descriptor, one: _Loaded, made: IndexedLayerBytes) -> None:
+        one.check.checked_spans = one.ztoc.span_count
+        if one.ztoc.compressed_archive_size == layer.size:
+            one.check.findings += differences(
+                one.blob, one.ztoc, made.ztoc, lambda *range_: self._range(layer, *range_)
+            )
+        if any(finding.kind == "ztoc.refused" for finding in one.check.findings):
+            return
+        # What the zTOC alone does not show: a header that its entry cannot tell exactly.
+        for hazard in made.hazards[:_MAX_HAZARDS_SHOWN]:
+            name = made.ztoc.entries[hazard.entry_index].name
+            message = f"ztoc {one.ztoc.digest}: readers fail on {name}: {hazard.reason}"
+            one.check.findings.append(Finding("ztoc.refused", message))
+
+    def _range(self, layer: Descriptor, start: int, end: int) -> Iterator[bytes]:
+        for at in range(start, end, PIECE_SIZE):
+            self._check_cancelled()
+            yield self._store.blob_range(layer, at, min(at + PIECE_SIZE, end))
+
+    def _explain(
+        self, check: LayerCheck, loaded: Sequence[_Loaded], *, cannot: str | None = None
+    ) -> None:
+        """Say of a layer that is odd or damaged which it is, and where.
+
+        It is read again: a pass that refuses it stops before its digest is known.
+        """
+        layer = check.layer
+        try:
+            for _ in self._store.blob(layer):
+                self._check_cancelled()
+        except (NotFoundError, VerificationError) as error:
+            finding = unreadable(error, "layer", str(layer.digest))
+            check.findings.append(self._damage(finding, layer, loaded))
+            return
+        if cannot is None:
+            message = "its bytes were wrong when first read, and right when read again"
+        else:
+            message = f"cannot be indexed: {cannot}"
+        check.findings.append(Finding("layer.format", f"layer {layer.digest}: {message}"))
+
+    def _damage(self, finding: Finding, layer: Descriptor, loaded: Sequence[_Loaded]) -> Finding:
+        """Add to a layer's finding which span is the first that is not as its zTOC says."""
+        if finding.kind != "layer.digest":
+            return finding
+        fitting = [one for one in loaded if one.ztoc.compressed_archive_size == layer.size]
+        for one in fitting[:1]:
+            for span_id, expected in enumerate(one.ztoc.spans["sha256"].tolist()):
+                start, end = one.ztoc.span_range(span_id)
+                hasher = hashlib.sha256()
+                for piece in self._range(layer, start, end):
+                    hasher.update(piece)
+                if hasher.digest() != expected:
+                    place = (
+                        f"; span {span_id} (compressed bytes {start} to {end}) is the first that "
+                        f"differs from ztoc {one.ztoc.digest}"
+                    )
+                    return replace(finding, message=finding.message + place)
+        return finding
+
+    # A sample
+
+    def _read_sample(self, check: LayerCheck, loaded: Sequence[_Loaded], seed: int) -> None:
+        layer = check.layer
+        done = 0
+
+        def fetch(start: int, end: int) -> bytes:
+            nonlocal done
+            self._check_cancelled()
+            data = self._store.blob_range(layer, start, end)
+            done = min(done + len(data), layer.size)
+            self._tell(LayerAdvanced(layer, done))
+            return data
+
+        if not self._store.has_blob(layer):
+            check.findings.append(
+                Finding(
+                    "layer.missing",
+                    f"layer {layer.digest}: is not there, or not with {layer.size} bytes",
+                )
+            )
+            return
+        for one in loaded:
+            if one.ztoc.compressed_archive_size != layer.size:
+                continue
+            span_ids = sample(one.ztoc.span_count, seed=seed, name=str(layer.digest))
+            try:
+                one.check.findings += check_spans(one.ztoc, span_ids, fetch)
+            except (NotFoundError, VerificationError) as error:
+                check.findings.append(unreadable(error, "layer", str(layer.digest)))
+                return
+            one.check.checked_spans = len(span_ids)
+
+
+def _settings(ztoc: Ztoc) -> tuple[object, ...]:
+    return ztoc.span_size, ztoc.build_tool_identifier, _keeps_early_checkpoints(ztoc)
+
+
+def _pass_like(ztoc: Ztoc, threads: int) -> LayerPass:
+    """Return a pass that makes a zTOC as `ztoc` was made, as far as it tells."""
+    return LayerPass(
+        span_size=ztoc.span_size,
+        reference_identical=_keeps_early_checkpoints(ztoc),
+        diff_id=True,
+        build_tool_identifier=ztoc.build_tool_identifier,
+        threads=threads,
+    )
+
+
+def _keeps_early_checkpoints(ztoc: Ztoc) -> bool:
+    """Return whether there are several checkpoints before the first output.
+
+    The reference makes such, and its reader refuses them; otherwise only the last is kept.
+    """
+    return len(early_spans(ztoc)) > 0
+
+
+def unreadable(error: Exception, what: str, digest: str) -> Finding:
+    """Return why a blob or manifest cannot be used.
+
+    Args:
+        error: what reading it raised.
+        what: ``ztoc``, ``layer``, ``index`` and so on; the kind begins with it.
+        digest: as it was asked for.
+    """
+    match error:
+        case VerificationError(expected=expected, actual=actual):
+            # One error for both promises; sizes are told in bytes.
+            part = "digest" if expected.startswith("sha256:") else "size"
+            message = f"{what} {digest}: {part} is {actual}, wanted {expected}"
+            return Finding(f"{what}.{part}", message, expected=expected, actual=actual)
+        case NotFoundError():
+            return Finding(f"{what}.missing", f"{what} {digest}: is not there")
+        case _:
+            return Finding(f"{what}.format", f"{what} {digest}: {error}")

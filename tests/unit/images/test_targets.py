@@ -1,0 +1,101 @@
+"""Source and destination: which place, which tag, what must not be replaced."""
+
+from pathlib import Path
+
+import pytest
+
+from support.images import make_image
+from tocsin.errors import ConflictError, FormatError, UnsupportedError
+from tocsin.images.targets import check_free, pair_of
+from tocsin.model.reference import parse_reference
+from tocsin.stores.layout import OciLayout
+
+DIGEST = "sha256:" + "1" * 64
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "named", "tag", "carries"),
+    [
+        ("oci:A:t", "oci:B:u", "oci:B:u", "u", True),
+        ("oci:A:t", "oci:B", "oci:B:t", "t", True),
+        ("oci:A", "oci:B", "oci:B:latest", "latest", True),
+        (f"oci:A@{DIGEST}", "oci:B", "oci:B:latest", "latest", True),
+        ("oci:A:t", "oci:A:u", "oci:A:u", "u", False),
+        ("oci:A:t", "oci:./x/../A:u", "oci:x/../A:u", "u", False),
+        ("oci:A:t", "oci-archive:A:u", "oci-archive:A:u", "u", True),
+        ("oci-archive:A:t", "oci-archive:A:u", "oci-archive:A:u", "u", False),
+        ("oci-archive:A:t", "oci-archive:B", "oci-archive:B:t", "t", True),
+        ("docker-archive:A:x:1", "oci:B", "oci:B:latest", "latest", True),
+        ("oci:A:t", "docker://h.example/r", "docker://h.example/r:latest", "latest", True),
+    ],
+)
+def test_pair_when_two_are_named_then_place_and_tag_are_clear(
+    source, destination, named, tag, carries
+):
+    pair = pair_of(source, destination)
+    assert (str(pair.named_sink), pair.tag, pair.carries) == (named, tag, carries)
+    assert pair.source == parse_reference(source)
+    assert pair_of(parse_reference(source), parse_reference(destination)) == pair
+    assert not pair.overwrites_source
+
+
+@pytest.mark.parametrize("place", ["oci", "oci-archive"])
+def test_pair_when_the_destination_is_the_source_then_it_says_so(tmp_path, place):
+    (tmp_path / "link").symlink_to(tmp_path / "A")
+    for other in ("A", "link", "x/../A"):
+        pair = pair_of(f"{place}:{tmp_path}/A:t", f"{place}:{tmp_path}/{other}:t")
+        assert pair.overwrites_source
+        assert not pair.carries
+        assert pair_of(f"{place}:{tmp_path}/A:t", f"{place}:{tmp_path}/{other}").overwrites_source
+
+
+def test_pair_when_no_destination_is_named_then_the_source_is_the_place():
+    pair = pair_of("oci:A:t", None)
+    assert (pair.tag, pair.carries, pair.sink) == (None, False, parse_reference("oci:A:t"))
+    assert pair.named_sink == pair.source
+    by_digest = pair_of(f"oci:A@{DIGEST}", None)
+    assert str(by_digest.named_sink) == f"oci:A@{DIGEST}"
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "error", "message"),
+    [
+        ("docker-archive:A", None, UnsupportedError, "name a destination"),
+        ("oci:A", "docker-archive:B", UnsupportedError, "cannot be written"),
+        ("oci:A", f"oci:B@{DIGEST}", UnsupportedError, "name a tag"),
+        ("oci:A", f"docker://h/r@{DIGEST}", UnsupportedError, "name a tag"),
+        ("", "oci:B", FormatError, "reference"),
+        ("oci:A", "oci:", FormatError, "reference"),
+        ("dir:A", "oci:B", UnsupportedError, "dir"),
+    ],
+)
+def test_pair_when_it_cannot_be_then_it_is_refused(source, destination, error, message):
+    with pytest.raises(error, match=message):
+        pair_of(source, destination)
+
+
+@pytest.fixture
+def layout(tmp_path):
+    store = OciLayout(tmp_path / "A", write=True)
+    make_image().put(store, "t")
+    return store
+
+
+def test_check_free_when_the_tag_is_taken_then_only_force_goes_on(layout):
+    place = f"oci:{layout.path}"
+    for destination, message in [("t", "the source image itself"), ("u", None)]:
+        pair = pair_of(f"{place}:t", f"{place}:{destination}")
+        if message is None:
+            check_free(layout, pair, force=False)
+            continue
+        with pytest.raises(ConflictError, match=message):
+            check_free(layout, pair, force=False)
+        check_free(layout, pair, force=True)
+    other = pair_of(f"oci:{Path('elsewhere')}:x", f"{place}:t")
+    with pytest.raises(ConflictError, match="names an image already"):
+        check_free(layout, other, force=False)
+    check_free(layout, other, force=True)
+
+
+def test_check_free_when_nothing_is_named_then_nothing_is_replaced(layout):
+    check_free(layout, pair_of(f"oci:{layout.path}:t", None), force=False)

@@ -1,0 +1,118 @@
+"""Threads that fetch and inflate: work done side by side, and when there is nobody beside."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from tocsin import processors
+from tocsin.layers.fetchers import FETCH_THREADS, Fetchers
+
+
+@pytest.fixture
+def fetchers():
+    made = Fetchers(4)
+    yield made
+    made.close()
+
+
+def started():
+    return {one for one in threading.enumerate() if one.name.startswith("tocsin-fetch")}
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_tasks_when_done_side_by_side_then_each_is_done_once(threads):
+    fetchers = Fetchers(threads)
+    done = []
+    fetchers.side_by_side([lambda n=n: done.append(n) for n in range(100)])
+    fetchers.close()
+    assert sorted(done) == list(range(100))
+    if threads == 1:
+        assert done == list(range(100))
+
+
+def test_tasks_when_threads_are_idle_then_several_are_at_work_at_once(fetchers):
+    together = threading.Barrier(4, timeout=60)
+    fetchers.side_by_side([together.wait] * 4)
+
+
+def test_tasks_when_all_threads_are_busy_then_done_here(fetchers):
+    go_on = threading.Event()
+    busy = [fetchers.pool().submit(go_on.wait, 60) for _ in range(FETCH_THREADS)]
+    here = []
+    fetchers.side_by_side([lambda: here.append(threading.current_thread())] * 5)
+    assert here == [threading.current_thread()] * 5
+    go_on.set()
+    assert all(one.result() for one in busy)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_tasks_when_closed_then_done_here(threads):
+    fetchers = Fetchers(threads)
+    fetchers.close()
+    here = []
+    fetchers.side_by_side([lambda: here.append(threading.current_thread())] * 5)
+    assert here == [threading.current_thread()] * 5
+
+
+def test_tasks_when_one_processor_or_one_task_then_no_thread_is_started(fetchers):
+    before = started()
+    alone = Fetchers(1)
+    done = []
+    alone.side_by_side([lambda: done.append(1)] * 3)
+    fetchers.side_by_side([lambda: done.append(1)])
+    fetchers.side_by_side([])
+    assert len(done) == 4
+    assert started() == before
+
+
+def test_tasks_when_one_raises_here_then_it_comes_through_and_nobody_is_at_work(fetchers):
+    here, at_work = threading.current_thread(), []
+    raised = threading.Event()
+
+    def task():
+        if threading.current_thread() is here:
+            raised.set()
+            raise KeyboardInterrupt
+        at_work.append(1)
+        assert raised.wait(60)
+        at_work.pop()
+
+    with pytest.raises(KeyboardInterrupt):
+        fetchers.side_by_side([task] * 50)
+    assert at_work == []
+
+
+def test_working_when_processors_are_few_then_no_more_at_once():
+    fetchers = Fetchers(2)
+    with fetchers.working, fetchers.working:
+        assert not fetchers.working.acquire(blocking=False)
+    with fetchers.working:
+        pass
+
+
+def test_fetchers_when_nothing_is_said_then_all_processors(monkeypatch):
+    monkeypatch.setattr(processors, "available", lambda: 3)
+    together = threading.Barrier(3, timeout=60)
+    fetchers = Fetchers()
+    fetchers.side_by_side([together.wait] * 3)
+    fetchers.close()
+
+
+def test_fetchers_when_threads_are_none_at_all_then_it_is_a_value_error():
+    with pytest.raises(ValueError, match="threads is 0"):
+        Fetchers(0)
+
+
+def test_fetchers_when_forked_at_work_then_the_copy_works_too(fetchers):
+    with fetchers.working, fetchers.working, fetchers.working, fetchers.working:
+        fetchers.pool().submit(int).result()
+        child = os.fork()
+        if child == 0:
+            done = []
+            with fetchers.working:
+                fetchers.side_by_side([lambda: done.append(1)] * 5)
+            os._exit(0 if len(done) == 5 else 9)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

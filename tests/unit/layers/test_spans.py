@@ -1,0 +1,152 @@
+"""Spans of one layer, read together: fetched in one request, inflated side by side, in order."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+
+import pytest
+
+import tocsin
+from support import tarmaker
+from support.readable import SPAN, text
+from support.tarmaker import entry
+from tocsin.errors import VerificationError
+from tocsin.layers import spans as spans_module
+from tocsin.layers.fetchers import Fetchers
+from tocsin.layers.spans import LayerSpans, SpanCache, read_ztoc
+from tocsin.model.digest import Digest
+
+DATA = text(1_500_000, seed=4)
+TAR = tarmaker.tar(entry("before", b"x"), entry("data", DATA))
+LAYER = gzip.compress(TAR, mtime=0)
+BLOB = tocsin.build_ztoc(LAYER, span_size=SPAN).to_bytes()
+ZTOC = tocsin.Ztoc.from_bytes(BLOB)
+THREADS = [1, 2, 3, 8]
+
+
+class Source:
+    """The layer, or what became of it; remembers what was asked for."""
+
+    name = "source"
+    in_order = False
+
+    def __init__(self, layer=LAYER):
+        self.layer = layer
+        self.asked = []
+
+    def read(self, start, end):
+        self.asked.append((start, end))
+        return self.layer[start:end]
+
+
+@pytest.fixture
+def opened():
+    closing = []
+
+    def open_spans(source, *, threads=2, cache_size=64 << 20):
+        fetchers = Fetchers(threads)
+        closing.append(fetchers)
+        return LayerSpans(
+            read_ztoc(BLOB),
+            ztoc_digest="sha256:" + "0" * 64,
+            layer=Digest.of(LAYER),
+            source=source,
+            cache=SpanCache(cache_size),
+            fetchers=fetchers,
+        )
+
+    yield open_spans
+    for fetchers in closing:
+        fetchers.close()
+
+
+def test_layer_when_made_for_these_tests_then_it_has_many_spans():
+    assert ZTOC.span_count >= 8
+    assert len(LAYER) < spans_module.MAX_REQUEST_SIZE
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("cache_size", [1, 64 << 20])
+def test_read_when_of_many_spans_then_in_order_and_by_one_request(opened, threads, cache_size):
+    source = Source()
+    layer = opened(source, threads=threads, cache_size=cache_size)
+    assert layer.read(0, len(TAR)) == TAR
+    if cache_size > 1:
+        assert len(source.asked) == 1
+    assert layer.read(1000, len(TAR) - 1000) == TAR[1000:-1000]
+    assert layer.read(5, 5) == b""
+
+
+@pytest.mark.parametrize("threads", THREADS)
+def test_stream_when_of_many_spans_then_a_piece_a_span_in_order(opened, threads):
+    pieces = list(opened(Source(), threads=threads).stream(0, len(TAR)))
+    assert b"".join(pieces) == TAR
+    assert len(pieces) == ZTOC.span_count
+
+
+@pytest.mark.parametrize("threads", THREADS)
+def test_read_when_one_span_is_damaged_then_only_that_one_cannot_be_read(opened, threads):
+    bad = ZTOC.span_count // 2
+    start, end = ZTOC.span_range(bad)
+    middle = (start + end) // 2
+    layer = LAYER[:middle] + bytes([LAYER[middle] ^ 1]) + LAYER[middle + 1 :]
+    spans = opened(Source(layer), threads=threads)
+    with pytest.raises(VerificationError, match=f"span {bad}"):
+        spans.read(0, len(TAR))
+    first, last = (int(ZTOC.spans["uncompressed_start"][at]) for at in (bad, bad + 1))
+    assert spans.read(0, first) == TAR[:first]
+    assert spans.read(last, len(TAR)) == TAR[last:]
+
+
+def test_read_when_spans_come_together_then_they_are_inflated_side_by_side(opened, monkeypatch):
+    together = threading.Barrier(2, timeout=60)
+    met = set()
+
+    class Meeting:
+        """A span whose first two are inflated only while both are."""
+
+        def __new__(cls, ztoc, span_id, compressed):
+            if span_id < 2 and span_id not in met:
+                met.add(span_id)
+                together.wait()
+            return inner(ztoc, span_id, compressed)
+
+    inner = spans_module._core.SpanReader
+    monkeypatch.setattr(spans_module._core, "SpanReader", Meeting)
+    source = Source()
+    assert opened(source, threads=2).read(0, len(TAR)) == TAR
+    assert len(source.asked) == 1
+
+
+def test_read_when_several_threads_read_then_each_gets_its_own(opened):
+    spans = opened(Source(), threads=3, cache_size=1)
+    places = [(at, at + 300_000) for at in range(0, len(TAR) - 300_000, 100_000)]
+    got = {}
+
+    def read(place):
+        got[place] = spans.read(*place)
+
+    readers = [threading.Thread(target=read, args=(place,)) for place in places]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(60)
+    assert got == {place: TAR[slice(*place)] for place in places}
+
+
+@pytest.mark.parametrize("threads", THREADS)
+def test_file_when_read_bit_by_bit_then_it_is_all_there(tmp_path, threads):
+    (tmp_path / "layer").write_bytes(LAYER)
+    with tocsin.open_layer(tmp_path / "layer", BLOB, threads=threads) as layer:
+        assert layer.cat("data") == DATA
+        with layer.open("data") as file:
+            assert b"".join(iter(lambda: file.read(70_001), b"")) == DATA
+        layer.extract("data", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == DATA
+
+
+def test_open_layer_when_threads_are_none_at_all_then_it_is_a_value_error(tmp_path):
+    (tmp_path / "layer").write_bytes(LAYER)
+    with pytest.raises(ValueError, match="threads is 0"):
+        tocsin.open_layer(tmp_path / "layer", BLOB, threads=0)
