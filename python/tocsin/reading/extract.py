@@ -11,25 +11,42 @@ import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tocsin.errors import PathError, TocsinError
 from tocsin.reading.destination import Destination, Metadata
 from tocsin.reading.layer_order import FilesInLayerOrder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from tocsin.reading.files import Files
     from tocsin.reading.layer import Layer
     from tocsin.reading.stat import FileStat
-    from tocsin.reading.tree import Node
+    from tocsin.reading.tree import Node, Tree
 
 _SPECIAL = {b"char": stat.S_IFCHR, b"block": stat.S_IFBLK, b"fifo": stat.S_IFIFO}
 _TELL = 1 << 20
 """Bytes between two calls of `progress`."""
 _NAMED = 3
 """Paths that a note names."""
+
+
+class Extractable(Protocol):
+    """What extraction asks of an image or a layer.
+
+    Attributes:
+        layers: from the lowest up.
+        tree: the merged names of all layers.
+    """
+
+    @property
+    def layers(self) -> Sequence[Layer]: ...  # noqa: D102 (in the class docstring)
+    @property
+    def tree(self) -> Tree: ...  # noqa: D102 (in the class docstring)
+
+    def stat_of_node(self, path: str, node: Node) -> FileStat:
+        """Return what is at `path`, as `tree` gave both."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +90,7 @@ class ExtractResult:
 
 
 def extract(
-    image: Files,
+    image: Extractable,
     path: str,
     dest: str | os.PathLike[str],
     *,
@@ -111,7 +128,7 @@ class _Extraction:
 
     def __init__(
         self,
-        image: Files,
+        image: Extractable,
         *,
         devices: bool,
         overwrite: bool,

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import fnmatch
 import io
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from tocsin.errors import PathError
 from tocsin.reading.file import BUFFER_SIZE, ImageFile
+from tocsin.reading.path_pattern import PathPattern, has_wildcard
 from tocsin.reading.stat import FileStat, stat_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from tocsin.reading.extract import ExtractResult
@@ -163,21 +161,17 @@ class Files(ABC):
         parts = [part for part in pattern.split("/") if part not in ("", ".")]
         # The part before the first wildcard need not be searched, and may lead through links.
         fixed = 0
-        while fixed < len(parts) - 1 and not _WILD.search(parts[fixed]):
+        while fixed < len(parts) - 1 and not has_wildcard(parts[fixed]):
             fixed += 1
         start = "/".join(parts[:fixed])
         found = self._find(start)
         if found is None or not self.tree.is_directory(found[0]):
             return []
-        matchers = [_matcher(part) for part in parts[fixed:]]
         top = found[0]
         shown = f"/{start}/" if start else "/"
         skip = len(top) + 1 if top else 0
-        return [
-            shown + path[skip:]
-            for path, _ in self.tree.walk(top)
-            if _matches(matchers, path[skip:].split("/"))
-        ]
+        pattern_parts = PathPattern(parts[fixed:])
+        return [shown + path[skip:] for path in self._below(top, pattern_parts)]
 
     # -- data ----------------------------------------------------------------------------------
 
@@ -333,29 +327,27 @@ class Files(ABC):
         assert node.entry is not None  # noqa: S101 (a link has an entry)
         return self.layers[node.layer].linknames[node.entry]
 
+    def _below(self, top: str, pattern: PathPattern) -> Iterator[str]:
+        """Yield the paths below a directory that match, sorted as `Tree.walk` sorts."""
+        tree = self.tree
+        stack = [(top, pattern.start, iter(sorted(tree.children(top))))]
+        while stack:
+            directory, positions, names = stack[-1]
+            for name in names:
+                path = f"{directory}/{name}" if directory else name
+                after = pattern.advance(positions, name)
+                if pattern.is_match(after):
+                    yield path
+                # What no part of the pattern can still match is not looked into.
+                if after and tree.is_directory(path):
+                    stack.append((path, after, iter(sorted(tree.children(path)))))
+                    break
+            else:
+                stack.pop()
+
     def _directories(self, top: str) -> Iterator[str]:
         yield top
         self.tree.children(top)  # raises if it is none
         for path, _ in self.tree.walk(top):
             if self.tree.is_directory(path):
                 yield path
-
-
-_WILD = re.compile(r"[*?[]")
-
-
-_Matcher = Callable[[str], object] | None
-"""Says whether a name fits; ``None`` stands for any number of directories."""
-
-
-def _matcher(part: str) -> _Matcher:
-    return None if part == "**" else re.compile(fnmatch.translate(part)).match
-
-
-def _matches(matchers: list[_Matcher], names: list[str]) -> bool:
-    if not matchers:
-        return not names
-    first, *rest = matchers
-    if first is None:
-        return any(_matches(rest, names[at:]) for at in range(len(names))) or not rest
-    return bool(names) and bool(first(names[0])) and _matches(rest, names[1:])
