@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tocsin.images.copying import copy_entry, copy_manifest_blobs
+from tocsin.images.soci_indexes import referring_indexes
 from tocsin.images.targets import check_free, open_pair, pair_of
 from tocsin.images.walk import walk_manifests
-from tocsin.model.soci_index import SOCI_INDEX_V1
 
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
@@ -72,7 +72,7 @@ def copy(
         indexes = {
             index.digest: index
             for entry in walk_manifests(read, target)
-            for index in read.referrers(entry.digest, SOCI_INDEX_V1)
+            for index in referring_indexes(read, entry.digest)
         }
         for index in indexes.values():
             copy_entry(read, sink, index)

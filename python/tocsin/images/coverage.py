@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
-from tocsin.images.soci_indexes import FoundIndex, soci_indexes_of
+from tocsin.errors import UnsupportedError
+from tocsin.images.soci_indexes import PROBLEMS, FoundIndex, soci_indexes_of
 from tocsin.images.walk import walk_manifests
-from tocsin.layers.ztoc import Ztoc
+from tocsin.images.ztocs import load_ztoc
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import DOCKER_CONFIG, OCI_CONFIG, is_manifest
-from tocsin.model.soci_index import MAX_ZTOC_SIZE, is_soci_entry
+from tocsin.model.soci_index import is_soci_entry
 from tocsin.stores.base import read_blob
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from tocsin.model.digest import Digest
     from tocsin.model.platform import Platform
     from tocsin.stores.base import Store
-
-_PROBLEMS = (FormatError, NotFoundError, UnsupportedError, VerificationError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +207,7 @@ def _images(store: Store, image: Descriptor) -> Iterator[tuple[Descriptor, Manif
     for entry in manifests:
         try:
             manifest = Manifest.from_json(store.manifest(entry))
-        except _PROBLEMS as error:
+        except PROBLEMS as error:
             if single:
                 raise
             yield entry, str(error)
@@ -246,7 +244,7 @@ def _platform_coverage(
 def _platform_of(store: Store, manifest: Manifest) -> Platform | None:
     try:
         config = ImageConfig.from_json(read_blob(store, manifest.config, max_size=MAX_CONFIG_SIZE))
-    except _PROBLEMS:
+    except PROBLEMS:
         return None
     return config.platform if config.platform.os else None
 
@@ -274,20 +272,13 @@ def _layer_coverage(
 
 def _look_into(store: Store, layer: Descriptor, descriptor: Descriptor) -> LayerCoverage:
     try:
-        ztoc = Ztoc.from_bytes(read_blob(store, descriptor, max_size=MAX_ZTOC_SIZE))
-    except _PROBLEMS as error:
+        ztoc = load_ztoc(store, layer, descriptor)
+    except PROBLEMS as error:
         return LayerCoverage(layer, problem=str(error))
-    problem = None
-    if ztoc.compressed_archive_size != layer.size:
-        problem = (
-            f"ztoc {descriptor.digest}: is of a layer of {ztoc.compressed_archive_size} bytes, "
-            f"this one has {layer.size}"
-        )
     return LayerCoverage(
         layer,
         span_size=ztoc.span_size,
         span_count=ztoc.span_count,
-        entry_count=len(ztoc.entries),
+        entry_count=ztoc.entry_count,
         uncompressed_size=ztoc.uncompressed_archive_size,
-        problem=problem,
     )

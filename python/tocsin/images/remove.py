@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tocsin.errors import NotFoundError
+from tocsin.images.soci_indexes import referring_indexes
 from tocsin.images.walk import walk_manifests
 from tocsin.model.reference import parse_reference
-from tocsin.model.soci_index import SOCI_INDEX_V1
 from tocsin.stores.opening import open_store
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def remove_indexes(
         target = store.resolve(reference.selector)
         entries = {target.digest, *(entry.digest for entry in walk_manifests(store, target))}
         found = {
-            index.digest: index
-            for digest in entries
-            for index in store.referrers(digest, SOCI_INDEX_V1)
+            index.digest: index for digest in entries for index in referring_indexes(store, digest)
         }
         if not found:
             raise NotFoundError(

@@ -1,26 +1,30 @@
 """The SOCI indexes of an image, found where and in the order a reader looks.
 
-At the one that the image's manifest names (version 2), then at those that refer to it (version 1).
-Source: soci-format 6.2.
+First the one that the image's manifest names (version 2), then those that refer to the manifest
+(version 1). The only room that knows where indexes are looked for. Source: soci-format 6.2.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
 from tocsin.model.digest import Digest
-from tocsin.model.soci_index import INDEX_DIGEST, SOCI_INDEX_V1, SociIndex
+from tocsin.model.manifest import ImageIndex
+from tocsin.model.media_types import is_index
+from tocsin.model.soci_index import INDEX_DIGEST, SOCI_INDEX_V1, SociIndex, is_soci_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tocsin.errors import TocsinError
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.manifest import Manifest
     from tocsin.stores.base import Store
 
-_PROBLEMS = (FormatError, NotFoundError, UnsupportedError, VerificationError)
+PROBLEMS = (FormatError, NotFoundError, UnsupportedError, VerificationError)
+"""Errors that make one index unusable and say nothing about others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +34,23 @@ class FoundIndex:
     Attributes:
         version: 2 when the image's manifest names it, 1 when it refers to the manifest.
         digest: of it.
-        descriptor: ``None`` when it is not there.
-        soci_index: ``None`` when there is a problem.
-        problem: why it cannot be used.
+        descriptor: ``None`` when it is missing.
+        soci_index: ``None`` when there is an error.
+        error: why it cannot be used.
+        data: its bytes; ``None`` when they cannot be read.
     """
 
     version: int
     digest: Digest
     descriptor: Descriptor | None = None
     soci_index: SociIndex | None = None
-    problem: str | None = None
+    error: TocsinError | None = field(default=None, compare=False)
+    data: bytes | None = field(default=None, repr=False)
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be used, as text."""
+        return None if self.error is None else str(self.error)
 
     @property
     def ztoc_size(self) -> int:
@@ -60,20 +71,39 @@ def soci_indexes_of(store: Store, entry: Descriptor, manifest: Manifest) -> Iter
         try:
             digest = Digest.parse(named)
         except (FormatError, UnsupportedError):
-            pass  # a reader takes no notice of it either
+            pass  # a reader ignores it too
         else:
             yield load_soci_index(store, 2, digest)
-    for referrer in store.referrers(entry.digest, SOCI_INDEX_V1):
+    for referrer in referring_indexes(store, entry.digest):
         yield load_soci_index(store, 1, referrer.digest, referrer)
+
+
+def referring_indexes(store: Store, subject: Digest) -> list[Descriptor]:
+    """Return the version 1 indexes that refer to a manifest, in the store's own order."""
+    return store.referrers(subject, SOCI_INDEX_V1)
+
+
+def listed_indexes(store: Store, target: Descriptor) -> list[Descriptor]:
+    """Return the SOCI indexes that an image index lists; none for a manifest.
+
+    Raises:
+        FormatError: `target` is not an image index although its media type says so.
+    """
+    if not is_index(target.media_type):
+        return []
+    entries = ImageIndex.from_json(store.manifest(target)).manifests or ()
+    return [entry for entry in entries if is_soci_entry(entry)]
 
 
 def load_soci_index(
     store: Store, version: int, digest: Digest, descriptor: Descriptor | None = None
 ) -> FoundIndex:
     """Return the SOCI index with that digest, or why it cannot be used."""
+    data: bytes | None = None
     try:
         descriptor = descriptor or store.resolve(digest)
-        soci_index = SociIndex.from_json(store.manifest(descriptor))
-    except _PROBLEMS as error:
-        return FoundIndex(version, digest, descriptor, problem=str(error))
-    return FoundIndex(version, digest, descriptor, soci_index)
+        data = store.manifest(descriptor)
+        soci_index = SociIndex.from_json(data)
+    except PROBLEMS as error:
+        return FoundIndex(version, digest, descriptor, error=error, data=data)
+    return FoundIndex(version, digest, descriptor, soci_index, data=data)

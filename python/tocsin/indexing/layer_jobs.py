@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tocsin.indexing.options import IndexingOptions
     from tocsin.indexing.results import Event, Progress
-    from tocsin.indexing.reuse import KnownZtocs
+    from tocsin.indexing.reuse import ReusableZtocs
     from tocsin.layers.ztoc import Ztoc
     from tocsin.stores.base import Store
 
@@ -85,7 +85,7 @@ class LayerJobs:
         sink: Store,
         *,
         options: IndexingOptions,
-        known: KnownZtocs | None = None,
+        known: ReusableZtocs | None = None,
         carry: bool,
         progress: Progress | None,
     ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tocsin.errors import UnsupportedError
 from tocsin.indexing.layer_jobs import LayerJobs, is_prefetch_artifact, layer_key
 from tocsin.indexing.results import PlatformResult
-from tocsin.indexing.reuse import KnownZtocs, find_ztocs
+from tocsin.indexing.reuse import ReusableZtocs, find_ztocs
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_MANIFEST
 from tocsin.model.prefetch import plan_prefetch, wanted_names
@@ -73,7 +73,7 @@ def index_platforms(
     """
     # What is there may have been made to work rather than to be identical; it does not say.
     anew = options.rebuild or options.reference_identical
-    known = KnownZtocs() if anew else find_ztocs(sink, images, tag)
+    known = ReusableZtocs() if anew else find_ztocs(sink, images, tag)
     jobs = LayerJobs(source, sink, options=options, known=known, carry=carry, progress=progress)
     fates = jobs.run(layer for image in images for layer in _layers(image))
     if not any(fate.indexed for fate in fates.values()):

@@ -10,23 +10,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError, TocsinError, VerificationError
-from tocsin.layers.ztoc import Ztoc
-from tocsin.model.manifest import ImageIndex
-from tocsin.model.media_types import is_index
-from tocsin.model.soci_index import MAX_ZTOC_SIZE, SOCI_INDEX_V1, SociIndex, is_soci_entry
-from tocsin.stores.base import read_blob
+from tocsin.images.soci_indexes import listed_indexes, load_soci_index, referring_indexes
+from tocsin.images.ztocs import load_ztoc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from tocsin.images.selection import PlatformImage
+    from tocsin.layers.ztoc import Ztoc
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
+    from tocsin.model.soci_index import SociIndex
     from tocsin.stores.base import Store
 
 
 @dataclass(frozen=True, slots=True)
-class KnownZtocs:
+class ReusableZtocs:
     """What SOCI indexes at a place say about layers, unchecked.
 
     Attributes:
@@ -46,15 +45,15 @@ class KnownZtocs:
             if descriptor is None:
                 continue
             try:
-                ztoc = Ztoc.from_bytes(read_blob(store, descriptor, max_size=MAX_ZTOC_SIZE))
+                ztoc = load_ztoc(store, layer, descriptor)
             except (NotFoundError, FormatError, VerificationError):
                 continue
-            if ztoc.compressed_archive_size == layer.size and ztoc.span_size == span_size:
+            if ztoc.span_size == span_size:
                 return ztoc
         return None
 
 
-def find_ztocs(store: Store, images: Iterable[PlatformImage], tag: str | None) -> KnownZtocs:
+def find_ztocs(store: Store, images: Iterable[PlatformImage], tag: str | None) -> ReusableZtocs:
     """Return the zTOCs that `store` knows of for `images`.
 
     Args:
@@ -63,37 +62,32 @@ def find_ztocs(store: Store, images: Iterable[PlatformImage], tag: str | None) -
         tag: what the result will be called there; an older result may have that name.
     """
     digests = [image.descriptor.digest for image in images]
-    return KnownZtocs((*_by_referrer(store, digests), *_by_tag(store, tag)))
+    return ReusableZtocs((*_by_referrer(store, digests), *_by_tag(store, tag)))
 
 
 def _by_referrer(store: Store, subjects: Iterable[Digest]) -> Iterator[SociIndex]:
     for subject in subjects:
         try:
-            found = store.referrers(subject, SOCI_INDEX_V1)
+            yield from _usable(store, 1, referring_indexes(store, subject))
         except TocsinError:
-            # To know nothing is no failure; if the place is out of order, writing to it will tell.
+            # Finding nothing is not a failure; if the place is out of order, writing to it fails.
             continue
-        for descriptor in found:
-            yield from _soci_index(store, descriptor)
 
 
 def _by_tag(store: Store, tag: str | None) -> Iterator[SociIndex]:
     if tag is None:
         return
     try:
-        target = store.resolve(tag)
-        if not is_index(target.media_type):
-            return
-        entries = ImageIndex.from_json(store.manifest(target)).manifests or ()
+        yield from _usable(store, 2, listed_indexes(store, store.resolve(tag)))
     except TocsinError:
         return
-    for entry in entries:
-        if is_soci_entry(entry):
-            yield from _soci_index(store, entry)
 
 
-def _soci_index(store: Store, descriptor: Descriptor) -> Iterator[SociIndex]:
-    try:
-        yield SociIndex.from_json(store.manifest(descriptor))
-    except TocsinError:  # as above
-        return
+def _usable(store: Store, version: int, found: list[Descriptor]) -> Iterator[SociIndex]:
+    for descriptor in found:
+        try:
+            loaded = load_soci_index(store, version, descriptor.digest, descriptor)
+        except TocsinError:  # as above
+            continue
+        if loaded.soci_index is not None:
+            yield loaded.soci_index

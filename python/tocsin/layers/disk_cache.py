@@ -52,33 +52,28 @@ class DiskCache:
             return None
         if len(data) == size and hashlib.sha256(data).hexdigest() == digest.hex:
             return data
-        self._remove(path)
+        self.remove(path)
         return None
 
     def keep_blob(self, digest: Digest, data: bytes) -> None:
         """Keep a verified zTOC."""
         if digest.algorithm == "sha256":
-            self._write(self._blob_path(digest), data)
+            self.write(self._blob_path(digest), data)
 
-    def span(self, layer: Digest, ztoc: str, span_id: int) -> bytes | None:
-        """Return the compressed bytes of a span, **unverified**; ``None`` if they are not there."""
-        return _read(self._span_path(layer, ztoc, span_id))
+    def spans_of(self, layer: Digest, ztoc: str) -> KeptSpans:
+        """Return the spans that are kept of one layer.
 
-    def keep_span(self, layer: Digest, ztoc: str, span_id: int, data: bytes) -> None:
-        """Keep the compressed bytes of a span."""
-        self._write(self._span_path(layer, ztoc, span_id), data)
-
-    def drop_span(self, layer: Digest, ztoc: str, span_id: int) -> None:
-        """Forget a span that turned out wrong."""
-        self._remove(self._span_path(layer, ztoc, span_id))
+        Args:
+            layer: its digest.
+            ztoc: a name for how it was cut into spans: the zTOC's digest, or what it was made with.
+        """
+        return KeptSpans(self, self._directory / "spans" / layer.hex / ztoc.rpartition(":")[2])
 
     def _blob_path(self, digest: Digest) -> Path:
         return self._directory / "ztocs" / digest.hex
 
-    def _span_path(self, layer: Digest, ztoc: str, span_id: int) -> Path:
-        return self._directory / "spans" / layer.hex / ztoc.rpartition(":")[2] / str(span_id)
-
-    def _write(self, path: Path, data: bytes) -> None:
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a file below the directory, so that it is complete or missing."""
         if not self._writes:
             return
         temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
@@ -96,9 +91,30 @@ class DiskCache:
                     f"cache {self._directory}: nothing more is kept: {error.strerror or error}"
                 )
 
-    def _remove(self, path: Path) -> None:
+    def remove(self, path: Path) -> None:
+        """Delete a file that turned out wrong, if it can be deleted."""
         with suppress(OSError):
             path.unlink()
+
+
+class KeptSpans:
+    """The spans of one layer that are kept on disk."""
+
+    def __init__(self, cache: DiskCache, directory: Path) -> None:
+        self._cache = cache
+        self._directory = directory
+
+    def span(self, span_id: int) -> bytes | None:
+        """Return the compressed bytes of a span, **unverified**; ``None`` if they are missing."""
+        return _read(self._directory / str(span_id))
+
+    def keep(self, span_id: int, data: bytes) -> None:
+        """Keep the compressed bytes of a span."""
+        self._cache.write(self._directory / str(span_id), data)
+
+    def drop(self, span_id: int) -> None:
+        """Forget a span that turned out wrong."""
+        self._cache.remove(self._directory / str(span_id))
 
 
 def _read(path: Path) -> bytes | None:

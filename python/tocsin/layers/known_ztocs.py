@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tocsin.layers.forking import forget_after_fork
 
 if TYPE_CHECKING:
-    from tocsin.layers.spans import CoreZtoc
+    from tocsin.layers.ztoc import Ztoc
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
 
@@ -23,11 +23,11 @@ class KnownZtocs:
     def __init__(self, max_size: int = MAX_SIZE) -> None:
         self._max_size = max_size
         self._lock = threading.Lock()
-        self._ztocs: OrderedDict[Digest, tuple[int, CoreZtoc]] = OrderedDict()
+        self._ztocs: OrderedDict[Digest, tuple[int, Ztoc]] = OrderedDict()
         self._size = 0
         forget_after_fork(self)
 
-    def get(self, descriptor: Descriptor) -> CoreZtoc | None:
+    def get(self, descriptor: Descriptor) -> Ztoc | None:
         """Return a zTOC that was read before, verified then, if its size is as told."""
         with self._lock:
             size, ztoc = self._ztocs.get(descriptor.digest, (0, None))
@@ -36,7 +36,7 @@ class KnownZtocs:
             self._ztocs.move_to_end(descriptor.digest)
             return ztoc
 
-    def keep(self, descriptor: Descriptor, ztoc: CoreZtoc) -> None:
+    def keep(self, descriptor: Descriptor, ztoc: Ztoc) -> None:
         """Keep a zTOC whose blob was verified."""
         with self._lock:
             before, _ = self._ztocs.pop(descriptor.digest, (0, None))

@@ -2,8 +2,7 @@
 
 A read names uncompressed bytes. The zTOC says which spans hold them; those that are not at hand
 are fetched, neighbours in one request, several requests at once. Each span's digest is checked
-before one byte of it is inflated, and a span is inflated only as far as reads need. The only module
-of reading that knows ``_core``.
+before one byte of it is inflated, and a span is inflated only as far as reads need.
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ import copy
 import io
 import threading
 from collections import OrderedDict
+from collections.abc import Hashable
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from tocsin import _core
 from tocsin.errors import TocsinError, UnsupportedError, VerificationError
@@ -22,15 +22,11 @@ from tocsin.layers.fetchers import CLOSED
 from tocsin.layers.forking import forget_after_fork
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
 
-    from tocsin.layers.disk_cache import DiskCache
+    from tocsin.layers.disk_cache import KeptSpans
     from tocsin.layers.fetchers import Fetchers
-    from tocsin.model.digest import Digest
-
-CoreZtoc = _core.Ztoc
-"""A zTOC as the core has it."""
+    from tocsin.layers.sources import RangeSource
 
 DEFAULT_CACHE_SIZE = 256 << 20
 """Bytes of spans kept in memory."""
@@ -44,29 +40,8 @@ _BATCH_SIZE = 32 << 20
 """Uncompressed bytes of spans that one read fetches ahead of those it is copying."""
 
 
-class RangeSource(Protocol):
-    """Where a layer's bytes come from.
-
-    Attributes:
-        name: how messages call it.
-        in_order: whether bytes further back cost reading all before them again.
-    """
-
-    @property
-    def name(self) -> str: ...  # noqa: D102 (in the class docstring)
-    @property
-    def in_order(self) -> bool: ...  # noqa: D102 (in the class docstring)
-
-    def read(self, start: int, end: int) -> bytes:
-        """Return bytes ``[start, end)`` of the layer as stored, exactly so many, unverified.
-
-        May be called from several threads, and after a fork.
-
-        Raises:
-            TocsinError: they cannot be had.
-            OSError: the same, of this machine.
-        """
-        ...
+SpanKey = tuple[Hashable, int]
+"""Whose span, and its id."""
 
 
 class SpanCache:
@@ -79,7 +54,7 @@ class SpanCache:
     def __init__(self, size: int = DEFAULT_CACHE_SIZE) -> None:
         self._size = size
         self._lock = threading.Lock()
-        self._spans: OrderedDict[tuple[int, int], tuple[_core.SpanReader, int]] = OrderedDict()
+        self._spans: OrderedDict[SpanKey, tuple[_core.SpanReader, int]] = OrderedDict()
         self._used = 0
         forget_after_fork(self)
 
@@ -88,7 +63,7 @@ class SpanCache:
         """Bytes kept at most."""
         return self._size
 
-    def get(self, key: tuple[int, int]) -> _core.SpanReader | None:
+    def get(self, key: SpanKey) -> _core.SpanReader | None:
         """Return a span that is here."""
         with self._lock:
             found = self._spans.get(key)
@@ -97,7 +72,7 @@ class SpanCache:
             self._spans.move_to_end(key)
             return found[0]
 
-    def put(self, key: tuple[int, int], span: _core.SpanReader) -> None:
+    def put(self, key: SpanKey, span: _core.SpanReader) -> None:
         """Keep a span, or learn how large it has grown."""
         memory = span.memory
         with self._lock:
@@ -121,32 +96,30 @@ class LayerSpans:
 
     Args:
         ztoc: of the layer.
-        ztoc_digest: of the zTOC.
-        layer: digest of the layer.
         source: of its bytes.
         cache: shared by the layers of an image.
         fetchers: shared likewise.
-        disk: kept spans, if any are.
+        kept: spans kept on disk, if any are.
+        owner: whose spans these are in `cache`; a new owner for each object if ``None``.
     """
 
     def __init__(
         self,
-        ztoc: CoreZtoc,
+        ztoc: _core.Ztoc,
         *,
-        ztoc_digest: str,
-        layer: Digest,
         source: RangeSource,
         cache: SpanCache,
         fetchers: Fetchers,
-        disk: DiskCache | None = None,
+        kept: KeptSpans | None = None,
+        owner: Hashable | None = None,
     ) -> None:
         self._ztoc = ztoc
-        self._ztoc_digest = ztoc_digest
-        self._layer = layer
+        # An object of its own, not id(self): a number may be given again to a later object.
+        self._owner = object() if owner is None else owner
         self._source = source
         self._cache = cache
         self._fetchers = fetchers
-        self._disk = disk
+        self._kept = kept
         self._lock = threading.Lock()
         self._flying: dict[int, Future[_core.SpanReader]] = {}
         # The span of the last read: most reads stay in it, and then need no look-up.
@@ -175,7 +148,7 @@ class LayerSpans:
             span = self._span(spans[0], end)
             self._check_size(spans[0], min(end, span.end) - span.start)
             data = span.read(start, end)
-            self._cache.put((id(self), spans[0]), span)
+            self._cache.put((self._owner, spans[0]), span)
             self._last = span
             return data
         # Not joined from a list of pieces, which would all be there twice. A large read begins with
@@ -208,9 +181,14 @@ class LayerSpans:
         return self._cache.size
 
     def stream(self, start: int, end: int) -> Iterator[bytes]:
-        """Give uncompressed bytes ``[start, end)`` span by span, the next ones on their way."""
-        if start < end:
-            yield from self._read_many(self._span_ids(start, end), start, end)
+        """Yield uncompressed bytes ``[start, end)`` span by span, the next ones on their way."""
+        if start >= end:
+            return
+        spans = self._span_ids(start, end)
+        if len(spans) == 1:
+            yield self.read(start, end)
+        else:
+            yield from self._read_many(spans, start, end)
 
     def span_ids(self, start: int, end: int) -> range:
         """Return the spans that hold ``[start, end)``."""
@@ -236,7 +214,7 @@ class LayerSpans:
             span = self._span(span_id, end)
             self._check_size(span_id, min(end, span.end) - span.start)
             yield span.read(start, end)
-            self._cache.put((id(self), span_id), span)
+            self._cache.put((self._owner, span_id), span)
 
     def _batch(self, first: int, stop: int) -> range:
         step = max(1, _BATCH_SIZE // max(1, self._ztoc.span_size or _BATCH_SIZE))
@@ -244,7 +222,7 @@ class LayerSpans:
 
     def _span(self, span_id: int, end: int) -> _core.SpanReader:
         """Return a span, fetched here unless somebody is at it already."""
-        found = self._cache.get((id(self), span_id))
+        found = self._cache.get((self._owner, span_id))
         if found is not None:
             return found
         with self._lock:
@@ -274,7 +252,7 @@ class LayerSpans:
     def _submit(self, spans: range, wanted: dict[int, Future[_core.SpanReader]], end: int) -> None:
         with self._lock:
             for span_id in spans:
-                here = self._cache.get((id(self), span_id)) is not None
+                here = self._cache.get((self._owner, span_id)) is not None
                 if not here and span_id not in self._flying:
                     wanted[span_id] = self._flying[span_id] = Future()
         groups = list(self._groups(list(wanted)))
@@ -364,8 +342,8 @@ class LayerSpans:
             # Proxies do garble bytes; what is wrong twice is wrong at the source.
             compressed = self._source.read(*self._ztoc.span_range(span_id))
             span = self._verified(span_id, compressed)
-        if self._disk is not None:
-            self._disk.keep_span(self._layer, self._ztoc_digest, span_id, compressed)
+        if self._kept is not None:
+            self._kept.keep(span_id, compressed)
         self._tell(span_id, span, futures, end)
 
     def _verified(self, span_id: int, compressed: bytes) -> _core.SpanReader:
@@ -377,15 +355,15 @@ class LayerSpans:
             ) from None
 
     def _from_disk(self, span_id: int) -> _core.SpanReader | None:
-        if self._disk is None:
+        if self._kept is None:
             return None
-        compressed = self._disk.span(self._layer, self._ztoc_digest, span_id)
+        compressed = self._kept.span(span_id)
         if compressed is None:
             return None
         try:
             return _core.SpanReader(self._ztoc, span_id, compressed)
         except VerificationError:
-            self._disk.drop_span(self._layer, self._ztoc_digest, span_id)
+            self._kept.drop(span_id)
             return None
 
     def _tell(
@@ -400,7 +378,7 @@ class LayerSpans:
         self._check_size(span_id, until - span.start)
         with self._fetchers.working:
             span.read(until, until)
-        self._cache.put((id(self), span_id), span)
+        self._cache.put((self._owner, span_id), span)
         with self._lock:
             self._flying.pop(span_id, None)
         if not futures[span_id].done():  # given up by who asked
@@ -425,61 +403,3 @@ class LayerSpans:
         self._lock = threading.Lock()
         self._flying = {}
         self._last = None
-
-
-def read_ztoc(blob: bytes) -> CoreZtoc:
-    """Return the zTOC in `blob`; everything in it is checked before it is used.
-
-    Raises:
-        ZtocError: it is none that can be used.
-    """
-    return _core.Ztoc.from_bytes(blob)
-
-
-def index_stream(
-    pieces: Iterable[bytes],
-    *,
-    layer_format: str,
-    span_size: int,
-    threads: int,
-    turn: AbstractContextManager[Any],
-) -> CoreZtoc:
-    """Return the zTOC of a layer, made in one pass over its bytes.
-
-    Args:
-        pieces: the layer, verified by whoever gives them.
-        layer_format: ``gzip`` or ``uncompressed``.
-        span_size: uncompressed bytes between checkpoints, at least.
-        threads: processors to use.
-        turn: held while they are used, not while pieces are waited for.
-
-    Raises:
-        FormatError: the layer cannot be indexed.
-    """
-    indexer = _core.LayerIndexer(
-        format=layer_format,
-        span_size=span_size,
-        build_tool_identifier="",
-        diff_id=False,
-        reference_identical=False,
-        threads=threads,
-    )
-    for piece in pieces:
-        with turn:
-            indexer.push(piece)
-    with turn:
-        return indexer.finish().ztoc
-
-
-def unpack_zstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Give the uncompressed bytes of a zstd layer.
-
-    Raises:
-        FormatError: it is none.
-    """
-    decoder = _core.ZstdDecoder()
-    for piece in pieces:
-        decoder.feed(piece)
-        while out := decoder.read(1 << 20):
-            yield out
-    decoder.finish()

@@ -9,31 +9,31 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cached_property, partial
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, overload
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import closing
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from tocsin import _core
 from tocsin.errors import NotFoundError, UnsupportedError, VerificationError
+from tocsin.layers.fetchers import Fetchers
+from tocsin.layers.sources import ranges_of
+from tocsin.layers.spans import LayerSpans, SpanCache
 from tocsin.model.entry_path import clean_path
 from tocsin.model.file_metadata import FileMetadata
 from tocsin.processors import available, wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Future
-
     import numpy as np
     from typing_extensions import Buffer
 
-Layer = str | os.PathLike[str] | IO[bytes] | bytes | bytearray | memoryview
-"""A layer at hand: a path, a seekable binary file object, or its bytes."""
+    from tocsin.layers.disk_cache import KeptSpans
+    from tocsin.layers.sources import RangeSource, SeekableLayer
 
-_MOST_AHEAD = 8
+_MAX_DEFAULT_THREADS = 8
 """Spans inflated at once unless asked for more: each may have any size."""
+_SPAN_CACHE_SIZE = 128 << 20
+"""Bytes of spans that `Ztoc.read` keeps: four times what one read fetches ahead."""
 
 
 class Ztoc:
@@ -47,15 +47,21 @@ class Ztoc:
         self._identity = identity
 
     @classmethod
-    def from_bytes(cls, blob: Buffer) -> Ztoc:
+    def from_bytes(cls, blob: Buffer, *, digest: str | None = None) -> Ztoc:
         """Read a zTOC blob; everything in it is checked before it is used.
+
+        Args:
+            blob: the blob.
+            digest: of the blob, if the caller has verified it; it is computed otherwise.
 
         Raises:
             ZtocError: the blob is not a zTOC that can be used; ``.offset`` says where.
         """
         core = _core.Ztoc.from_bytes(blob)
         view = memoryview(blob)
-        return cls(core, identity=(f"sha256:{hashlib.sha256(view).hexdigest()}", view.nbytes))
+        if digest is None:
+            digest = f"sha256:{hashlib.sha256(view).hexdigest()}"
+        return cls(core, identity=(digest, view.nbytes))
 
     def to_bytes(self) -> bytes:
         """Return the blob, byte for byte as the reference indexer would write it.
@@ -140,6 +146,28 @@ class Ztoc:
         return [os.fsdecode(name) for name in self._core.names()]
 
     @property
+    def entry_count(self) -> int:
+        """Number of entries."""
+        return self._core.entry_count
+
+    def clean_paths(self) -> list[str]:
+        """Return the paths of all entries from the root of the layer, in the order of the tar.
+
+        Without leading slashes and ``.`` and ``..``; empty for the root itself. Made at each call.
+        """
+        return self._core.clean_paths()
+
+    def linknames(self) -> list[bytes]:
+        """Return the raw link targets of all entries; empty for what is not a link."""
+        return self._core.linknames()
+
+    def time_and_records(self, index: int) -> tuple[str, dict[bytes, bytes]]:
+        """Return what is in no column of `files`: the modification time and the PAX records."""
+        fields = self._core.entry(index)
+        time, records = cast("bytes", fields["mod_time"]), fields["pax_records"]
+        return time.decode("ascii", "replace"), cast("dict[bytes, bytes]", records)
+
+    @property
     def entries(self) -> Sequence[FileMetadata]:
         """All entries as objects, made when looked at, in the order of the tar."""
         return _Entries(self._core)
@@ -147,7 +175,11 @@ class Ztoc:
     @cached_property
     def _index_by_path(self) -> dict[str, int]:
         # Of several entries with one path the last remains when the layer is unpacked.
-        return {clean_path(path): index for index, path in enumerate(self.paths)}
+        return {path: index for index, path in enumerate(self._clean_paths)}
+
+    @cached_property
+    def _clean_paths(self) -> list[str]:
+        return self.clean_paths()
 
     def entry(self, path: str) -> FileMetadata:
         """Return the entry at `path`; ``etc/passwd``, ``/etc/passwd`` and ``./etc/passwd`` are one.
@@ -224,7 +256,7 @@ class Ztoc:
             return last
         # The target, if it was there, was replaced later; the link keeps what it was made of.
         for index in reversed(range(limit)):
-            if clean_path(self.paths[index]) == wanted:
+            if self._clean_paths[index] == wanted:
                 return index
         raise NotFoundError(
             f"{self.paths[limit]}: is a hard link to {path}, which no earlier entry has"
@@ -268,14 +300,19 @@ class Ztoc:
         """
         return self._core.read_span(self._checked(span_id), compressed, start, end)
 
-    def read(self, path: str, layer: Layer, *, threads: int | None = None) -> Iterator[bytes]:
-        """Give the data of the file at `path` span by span, verified, reading only those spans.
+    def read(
+        self, path: str, layer: SeekableLayer, *, threads: int | None = None
+    ) -> Iterator[bytes]:
+        """Yield the data of the file at `path` span by span, verified, reading only those spans.
+
+        Spans are kept for a while, so reading many small files inflates each span once.
 
         Args:
             path: the file, as for ``entry``; hard links are followed.
-            layer: the layer as a registry stores it.
-            threads: processors that inflate, each a span; all that this process may use, at most
-                8, if ``None``. As many spans are held in memory, and one more.
+            layer: the layer as a registry stores it. A file object is read under a lock, perhaps
+                by another thread.
+            threads: number of threads that inflate, one span each; all that this process may use,
+                at most 8, if ``None``.
 
         Yields:
             The file's bytes, at most one span at a time, in order.
@@ -291,35 +328,48 @@ class Ztoc:
             raise NotFoundError(f"{path}: is not a regular file but a {entry.type}{target}")
         if entry.is_sparse:
             raise UnsupportedError(f"{path}: is a sparse file, which is not expanded here")
-        ahead = min(_MOST_AHEAD, available()) if threads is None else wanted(threads)
-        return self._read(entry, layer, ahead)
+        default = min(_MAX_DEFAULT_THREADS, available())
+        return self._read(entry, layer, default if threads is None else wanted(threads))
 
-    def _read(self, entry: FileMetadata, layer: Layer, threads: int) -> Iterator[bytes]:
-        start = entry.uncompressed_offset
-        end = start + entry.uncompressed_size
-        left = entry.uncompressed_size
-        spans = self._spans_of(entry)
-
-        with _open_layer(layer) as file:
-
-            def inflated(span_id: int) -> Callable[[], bytes]:
-                # Read by who asks: a file object is not for several threads.
-                first, last = self.span_range(span_id)
-                file.seek(first)
-                compressed = file.read(last - first)
-                return partial(self._core.read_span, span_id, compressed, start, end)
-
-            for data in _in_order(map(inflated, spans), min(threads, len(spans))):
-                left -= len(data)
-                yield data
+    def _read(self, entry: FileMetadata, layer: SeekableLayer, threads: int) -> Iterator[bytes]:
+        start, size = entry.uncompressed_offset, entry.uncompressed_size
+        if not size:
+            return
+        left = size
+        fetchers = Fetchers(threads)
+        with closing(fetchers), ranges_of(layer) as source:
+            spans = self.open_spans(
+                source, cache=self._span_cache, fetchers=fetchers, owner=_identity(layer)
+            )
+            for piece in spans.stream(start, start + size):
+                left -= len(piece)
+                yield piece
         if left:
             raise VerificationError(
                 f"{entry.name}: layer ends {left} bytes before the end of the file",
-                expected=str(entry.uncompressed_size),
-                actual=str(entry.uncompressed_size - left),
+                expected=str(size),
+                actual=str(size - left),
             )
 
-    def extract(self, path: str, layer: Layer, *, threads: int | None = None) -> bytes:
+    @cached_property
+    def _span_cache(self) -> SpanCache:
+        return SpanCache(_SPAN_CACHE_SIZE)
+
+    def open_spans(
+        self,
+        source: RangeSource,
+        *,
+        cache: SpanCache,
+        fetchers: Fetchers,
+        kept: KeptSpans | None = None,
+        owner: Hashable | None = None,
+    ) -> LayerSpans:
+        """Return the uncompressed bytes of the layer; the arguments are those of `LayerSpans`."""
+        return LayerSpans(
+            self._core, source=source, cache=cache, fetchers=fetchers, kept=kept, owner=owner
+        )
+
+    def extract(self, path: str, layer: SeekableLayer, *, threads: int | None = None) -> bytes:
         """Return the data of the file at `path`; as ``read``, in one piece."""
         whole = io.BytesIO()
         for piece in self.read(path, layer, threads=threads):
@@ -350,26 +400,15 @@ class Ztoc:
         )
 
 
-def _in_order(tasks: Iterator[Callable[[], bytes]], threads: int) -> Iterator[bytes]:
-    """Give what `tasks` return, in order, the next ones done meanwhile by other threads."""
-    if threads <= 1:
-        for task in tasks:
-            yield task()
-        return
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 (most files have one span)
+def _identity(layer: SeekableLayer) -> Hashable:
+    """Return whose spans are kept, so that those of another layer are not taken for its own.
 
-    with ThreadPoolExecutor(threads, thread_name_prefix="tocsin-inflate") as pool:
-        begun: deque[Future[bytes]] = deque()
-        try:
-            for task in tasks:
-                begun.append(pool.submit(task))
-                if len(begun) > threads:
-                    yield begun.popleft().result()
-            while begun:
-                yield begun.popleft().result()
-        finally:
-            for future in begun:
-                future.cancel()
+    An object that is gone may have had the same number. Then a span that was verified before is
+    used although this layer may be damaged there: its bytes are right all the same.
+    """
+    if isinstance(layer, str | os.PathLike):
+        return os.fspath(layer)
+    return id(layer)
 
 
 class _Entries(Sequence[FileMetadata]):
@@ -392,32 +431,3 @@ class _Entries(Sequence[FileMetadata]):
         if not 0 <= at < len(self):
             raise IndexError(f"toc has no entry {index}")
         return FileMetadata.from_fields(self._core.entry(at))
-
-
-@contextmanager
-def _open_layer(layer: Layer) -> Iterator[_SeekableReader]:
-    if isinstance(layer, str | os.PathLike):
-        with Path(layer).open("rb") as file:
-            yield file
-    elif isinstance(layer, bytes | bytearray | memoryview):
-        yield _BytesReader(memoryview(layer).cast("B"))
-    else:
-        yield layer
-
-
-class _BytesReader:
-    """Reads ranges of bytes at hand without copying them all, as ``io.BytesIO`` would."""
-
-    def __init__(self, view: memoryview) -> None:
-        self._view = view
-        self._offset = 0
-
-    def seek(self, offset: int, /) -> int:
-        self._offset = offset
-        return offset
-
-    def read(self, size: int, /) -> bytes:
-        return bytes(self._view[self._offset : self._offset + size])
-
-
-_SeekableReader = IO[bytes] | _BytesReader

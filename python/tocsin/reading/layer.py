@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from tocsin.errors import UnsupportedError, VerificationError
-from tocsin.model import columns
 from tocsin.model.entry_path import clean_path
-from tocsin.model.file_metadata import FileMetadata
 from tocsin.reading.stat import mtime_ns, xattrs_of
 from tocsin.reading.tar_header import BLOCK as _BLOCK
 from tocsin.reading.tar_header import announced
@@ -23,8 +21,10 @@ from tocsin.reading.tar_header import announced
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tocsin.layers.spans import CoreZtoc, LayerSpans
+    from tocsin.layers.spans import LayerSpans
+    from tocsin.layers.ztoc import Ztoc
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.file_metadata import FileMetadata
 
 _NO_XATTRS: dict[str, bytes] = {}
 FAR = 1 << 61
@@ -81,7 +81,7 @@ class Layer:
     """
 
     def __init__(
-        self, descriptor: Descriptor, ztoc: CoreZtoc, spans: LayerSpans, *, index_origin: str
+        self, descriptor: Descriptor, ztoc: Ztoc, spans: LayerSpans, *, index_origin: str
     ) -> None:
         self.descriptor = descriptor
         self.index_origin = index_origin
@@ -113,7 +113,7 @@ class Layer:
     @cached_property
     def files(self) -> np.ndarray[Any, np.dtype[np.void]]:
         """All entries as an array of ``tocsin.FILES_DTYPE``."""
-        return columns.files_array(self._ztoc.file_rows())
+        return self._ztoc.files
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -123,13 +123,11 @@ class Layer:
 
     def entry(self, index: int) -> FileMetadata:
         """Return one entry with everything the tar says of it."""
-        return FileMetadata.from_fields(self._ztoc.entry(index))
+        return self._ztoc.entries[index]
 
     def times_and_xattrs(self, index: int) -> tuple[int, dict[str, bytes]]:
         """Return what of `entry` is in no column: nanoseconds since 1970, extended attributes."""
-        fields = self._ztoc.entry(index)
-        time = cast("bytes", fields["mod_time"]).decode("ascii", "replace")
-        records = cast("dict[bytes, bytes]", fields["pax_records"])
+        time, records = self._ztoc.time_and_records(index)
         return mtime_ns(time), xattrs_of(records) if records else _NO_XATTRS
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,9 @@ from tocsin.errors import VerificationError
 from tocsin.layers.disk_cache import DiskCache
 from tocsin.layers.fetchers import Fetchers
 from tocsin.layers.forking import forget_after_fork
-from tocsin.layers.spans import DEFAULT_CACHE_SIZE, LayerSpans, SpanCache, read_ztoc
+from tocsin.layers.sources import FileRanges
+from tocsin.layers.spans import DEFAULT_CACHE_SIZE, SpanCache
+from tocsin.layers.ztoc import Ztoc
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCTET_STREAM
@@ -52,11 +53,11 @@ def open_layer(
     """
     blob = ztoc if isinstance(ztoc, bytes) else Path(ztoc).read_bytes()
     text = os.fspath(layer)
-    source: _FileRanges | _UrlRanges
+    source: FileRanges | _UrlRanges
     if text.lower().startswith(("http://", "https://")):
         source = _UrlRanges(text, http)
     else:
-        source = _FileRanges(Path(text))
+        source = FileRanges(text)
     try:
         return LayerFiles(source, blob, threads=threads, cache_size=cache_size, cache_dir=cache_dir)
     except BaseException:
@@ -73,7 +74,7 @@ class LayerFiles(Files):
 
     def __init__(
         self,
-        source: _FileRanges | _UrlRanges,
+        source: FileRanges | _UrlRanges,
         blob: bytes,
         *,
         threads: int | None,
@@ -83,7 +84,7 @@ class LayerFiles(Files):
         self.notes: list[str] = []
         self._source = source
         self._fetchers = Fetchers(threads)
-        ztoc = read_ztoc(blob)
+        ztoc = Ztoc.from_bytes(blob)
         if source.size != ztoc.compressed_archive_size:
             raise VerificationError(
                 f"{source.name}: has {source.size} bytes, the ztoc is of a layer of "
@@ -91,17 +92,14 @@ class LayerFiles(Files):
                 expected=str(ztoc.compressed_archive_size),
                 actual=str(source.size),
             )
-        ztoc_digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
-        # Nobody tells the layer's digest; in a cache the zTOC's stands for both.
-        digest = Digest.parse(ztoc_digest)
-        spans = LayerSpans(
-            ztoc,
-            ztoc_digest=ztoc_digest,
-            layer=digest,
-            source=source,
+        # The layer's own digest is not known; in a cache the zTOC's stands for both.
+        digest = Digest.parse(ztoc.digest)
+        disk = None if cache_dir is None else DiskCache(cache_dir, self.notes.append)
+        spans = ztoc.open_spans(
+            source,
             cache=SpanCache(cache_size),
             fetchers=self._fetchers,
-            disk=None if cache_dir is None else DiskCache(cache_dir, self.notes.append),
+            kept=None if disk is None else disk.spans_of(digest, ztoc.digest),
         )
         descriptor = Descriptor(OCTET_STREAM, digest, source.size)
         self._layers = (Layer(descriptor, ztoc, spans, index_origin="given"),)
@@ -121,33 +119,6 @@ class LayerFiles(Files):
         """Close the file or connections; files that are open can no longer be read."""
         self._fetchers.close()
         self._source.close()
-
-
-class _FileRanges:
-    """Ranges of a file of this machine."""
-
-    in_order = False
-
-    def __init__(self, path: Path) -> None:
-        self.name = str(path)
-        self._file = path.open("rb", buffering=0)
-        self.size = os.fstat(self._file.fileno()).st_size
-
-    def read(self, start: int, end: int) -> bytes:
-        """Return bytes ``[start, end)``, unverified."""
-        parts = []
-        while start < end:
-            part = os.pread(self._file.fileno(), end - start, start)
-            if not part:
-                raise VerificationError(
-                    f"{self.name}: ends before byte {end}", expected=str(end), actual=str(start)
-                )
-            parts.append(part)
-            start += len(part)
-        return b"".join(parts)
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class _UrlRanges:

@@ -19,15 +19,16 @@ from tocsin.errors import (
     VerificationError,
 )
 from tocsin.images.soci_indexes import load_soci_index, soci_indexes_of
+from tocsin.images.ztocs import load_ztoc
 from tocsin.layers.fetchers import FETCH_THREADS
+from tocsin.layers.indexer import LayerPass
 from tocsin.layers.known_ztocs import KNOWN
-from tocsin.layers.spans import LayerSpans, index_stream, read_ztoc, unpack_zstd
+from tocsin.layers.sources import BytesRanges, StreamRanges
+from tocsin.layers.zstd import unpack_zstd
 from tocsin.model.media_types import Compression, layer_type
-from tocsin.model.soci_index import MAX_ZTOC_SIZE
 from tocsin.model.ztoc_defaults import DEFAULT_SPAN_SIZE
 from tocsin.reading.layer import Layer
-from tocsin.reading.sources import BlobRanges, BytesRanges, StreamRanges
-from tocsin.stores.base import read_blob
+from tocsin.reading.sources import BlobRanges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from tocsin.images.soci_indexes import FoundIndex
     from tocsin.layers.disk_cache import DiskCache
     from tocsin.layers.fetchers import Fetchers
-    from tocsin.layers.spans import CoreZtoc, RangeSource, SpanCache
+    from tocsin.layers.sources import RangeSource
+    from tocsin.layers.spans import SpanCache
+    from tocsin.layers.ztoc import Ztoc
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.model.manifest import Manifest
@@ -144,7 +147,7 @@ class LayerOpener:
             if descriptor is None:
                 continue
             try:
-                ztoc = self._load(layer, descriptor)
+                ztoc = load_ztoc(self.store(), layer, descriptor, known=KNOWN, disk=self.disk)
             except (FormatError, NotFoundError, VerificationError) as error:
                 self.note(f"ztoc {descriptor.digest} is not used: {error}")
                 continue
@@ -153,44 +156,19 @@ class LayerOpener:
             return self._layer(layer, ztoc, str(descriptor.digest), source, origin)
         return self._index(layer, shares.take(at), shares.turn)
 
-    def _load(self, layer: Descriptor, descriptor: Descriptor) -> CoreZtoc:
-        # A cache on disk is asked first, so that it gets what it has not.
-        ztoc = KNOWN.get(descriptor) if self.disk is None else None
-        if ztoc is None:
-            ztoc = read_ztoc(self._blob(descriptor))
-            KNOWN.keep(descriptor, ztoc)
-        if ztoc.compressed_archive_size != layer.size:
-            raise VerificationError(
-                f"is of a layer of {ztoc.compressed_archive_size} bytes, this one has {layer.size}",
-                expected=str(layer.size),
-                actual=str(ztoc.compressed_archive_size),
-            )
-        return ztoc
-
-    def _blob(self, descriptor: Descriptor) -> bytes:
-        blob = None if self.disk is None else self.disk.blob(descriptor.digest, descriptor.size)
-        if blob is None:
-            blob = read_blob(self.store(), descriptor, max_size=MAX_ZTOC_SIZE)
-            if self.disk is not None:
-                self.disk.keep_blob(descriptor.digest, blob)
-        return blob
-
     def _layer(
         self,
         layer: Descriptor,
-        ztoc: CoreZtoc,
-        ztoc_digest: str,
+        ztoc: Ztoc,
+        spans_name: str,
         source: RangeSource,
         origin: str,
     ) -> Layer:
-        spans = LayerSpans(
-            ztoc,
-            ztoc_digest=ztoc_digest,
-            layer=layer.digest,
-            source=source,
+        spans = ztoc.open_spans(
+            source,
             cache=self.cache,
             fetchers=self.fetchers,
-            disk=self.disk,
+            kept=None if self.disk is None else self.disk.spans_of(layer.digest, spans_name),
         )
         return Layer(layer, ztoc, spans, index_origin=origin)
 
@@ -247,15 +225,14 @@ class LayerOpener:
         layer_format: str,
         threads: int,
         turn: AbstractContextManager[Any],
-    ) -> CoreZtoc:
+    ) -> Ztoc:
         try:
-            return index_stream(
-                pieces,
-                layer_format=layer_format,
-                span_size=DEFAULT_SPAN_SIZE,
-                threads=threads,
-                turn=turn,
-            )
+            made = LayerPass(format=layer_format, span_size=DEFAULT_SPAN_SIZE, threads=threads)
+            for piece in pieces:
+                with turn:
+                    made.push(piece)
+            with turn:
+                return made.finish().ztoc
         except TocsinError as error:
             error.add_note(f"layer {layer.digest}")
             raise

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
+from tocsin.errors import FormatError, UnsupportedError
+from tocsin.images.soci_indexes import PROBLEMS, soci_indexes_of
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
@@ -22,9 +23,7 @@ from tocsin.model.soci_index import (
     IMAGE_MANIFEST_DIGEST,
     INDEX_DIGEST,
     PREFETCH,
-    SOCI_INDEX_V1,
     SOCI_INDEX_V2,
-    SociIndex,
     is_faithful,
     is_soci_entry,
 )
@@ -36,9 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from tocsin.images.selection import PlatformImage
+    from tocsin.images.soci_indexes import FoundIndex
+    from tocsin.model.soci_index import SociIndex
     from tocsin.stores.base import Store
-
-_PROBLEMS = (FormatError, NotFoundError, UnsupportedError, VerificationError)
 
 
 @dataclass(slots=True)
@@ -113,11 +112,10 @@ def link(store: Store, image: PlatformImage, entries: Sequence[Descriptor]) -> L
     """
     findings: list[Finding] = []
     diff_ids = _diff_ids(store, image, findings)
-    indexes = []
     named = image.manifest.annotations.get(INDEX_DIGEST)
     if named is not None:
         try:
-            indexes.append(_by_annotation(store, image, Digest.parse(named), entries))
+            Digest.parse(named)
         except (FormatError, UnsupportedError) as error:
             findings.append(
                 Finding(
@@ -126,9 +124,14 @@ def link(store: Store, image: PlatformImage, entries: Sequence[Descriptor]) -> L
                     actual=named[:120],
                 )
             )
-    for referrer in store.referrers(image.descriptor.digest, SOCI_INDEX_V1):
-        index = _load(store, LinkedIndex(1, referrer.digest, referrer))
-        _check_subject(index, image)
+    indexes = []
+    for found in soci_indexes_of(store, image.descriptor, image.manifest):
+        index = LinkedIndex(found.version, found.digest, found.descriptor, found.soci_index)
+        if found.version == 1:
+            _check_bytes(store, index, found)
+            _check_subject(index, image)
+        else:
+            _check_named(store, index, found, image, entries)
         indexes.append(index)
     for index in indexes:
         if index.soci_index is not None:
@@ -143,7 +146,7 @@ def _diff_ids(
     try:
         data = read_blob(store, config, max_size=MAX_CONFIG_SIZE)
         diff_ids = ImageConfig.from_json(data).diff_ids
-    except _PROBLEMS as error:
+    except PROBLEMS as error:
         findings.append(unreadable(error, "config", str(config.digest)))
         return None
     count = len(image.manifest.layers or ())
@@ -161,21 +164,24 @@ def _diff_ids(
     return diff_ids
 
 
-def _by_annotation(
-    store: Store, image: PlatformImage, digest: Digest, entries: Sequence[Descriptor]
-) -> LinkedIndex:
-    index = LinkedIndex(2, digest)
-    try:
-        index.descriptor = store.resolve(digest)
-    except _PROBLEMS as error:
-        found = unreadable(error, "index", str(digest))
-        named = f"{found.message}, manifest {image.descriptor.digest} names it"
-        index.findings.append(Finding(found.kind, named))
-        return index
-    _load(store, index)
+def _check_named(
+    store: Store,
+    index: LinkedIndex,
+    found: FoundIndex,
+    image: PlatformImage,
+    entries: Sequence[Descriptor],
+) -> None:
+    """Check an index that the image's manifest names."""
+    digest = index.digest
+    if found.descriptor is None and found.error is not None:
+        missing = unreadable(found.error, "index", str(digest))
+        named = f"{missing.message}, manifest {image.descriptor.digest} names it"
+        index.findings.append(Finding(missing.kind, named))
+        return
+    _check_bytes(store, index, found)
     _check_entry(index, image, entries)
     if index.soci_index is None:
-        return index
+        return
     if index.soci_index.version == 1:
         index.findings.append(
             warning(
@@ -192,17 +198,16 @@ def _by_annotation(
                 "index.subject", f"index {digest}: refers to {subject}, version 2 has no subject"
             )
         )
-    return index
 
 
-def _load(store: Store, index: LinkedIndex) -> LinkedIndex:
-    assert index.descriptor is not None  # noqa: S101 (what calls this has one)
-    try:
-        data = store.manifest(index.descriptor)
-        index.soci_index = SociIndex.from_json(data)
-    except _PROBLEMS as error:
-        index.findings.append(unreadable(error, "index", str(index.digest)))
-        return index
+def _check_bytes(store: Store, index: LinkedIndex, found: FoundIndex) -> None:
+    """Check what an index says of itself, and how it is written."""
+    if found.error is not None:
+        index.findings.append(unreadable(found.error, "index", str(index.digest)))
+        return
+    data = found.data
+    assert data is not None  # noqa: S101 (without an error there are bytes)
+    assert index.descriptor is not None  # noqa: S101 (the same)
     place = f"index {index.digest}"
     if not is_faithful(data):
         index.findings.append(
@@ -237,7 +242,6 @@ def _load(store: Store, index: LinkedIndex) -> LinkedIndex:
         index.findings.append(
             warning("index.config", f"{place}: its config {wanted.digest} is not there")
         )
-    return index
 
 
 def _check_subject(index: LinkedIndex, image: PlatformImage) -> None:

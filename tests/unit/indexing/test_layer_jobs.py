@@ -15,7 +15,7 @@ from tocsin.indexing import layer_jobs
 from tocsin.indexing.layer_jobs import LayerJobs, layer_key
 from tocsin.indexing.options import IndexingOptions
 from tocsin.indexing.results import LayerFinished
-from tocsin.indexing.reuse import KnownZtocs
+from tocsin.indexing.reuse import ReusableZtocs
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
 from tocsin.model.media_types import (
@@ -80,7 +80,7 @@ def run(source, layers, sink=None, *, carry=False, progress=None, known=None, **
         source,
         sink or source,
         options=IndexingOptions(**options),
-        known=known or KnownZtocs(),
+        known=known or ReusableZtocs(),
         carry=carry,
         progress=progress,
     )
@@ -485,7 +485,7 @@ def test_threads_when_a_larger_layer_is_reused_then_it_has_none(source, passes):
     index = SociIndex.for_layers([made.indexed], subject=None)
     small = put(source, LAYER)
     del passes[:]
-    fates = run(source, [small, big], jobs=2, threads=8, known=KnownZtocs((index,)))
+    fates = run(source, [small, big], jobs=2, threads=8, known=ReusableZtocs((index,)))
     assert fates[layer_key(big)].result.reused
     assert passes == [8]
 

@@ -1,10 +1,10 @@
-"""Of `tocsin.reading.sources`."""
+"""Of `tocsin.layers.sources`."""
 
 from __future__ import annotations
 
 import pytest
 
-from tocsin.reading.sources import StreamRanges
+from tocsin.layers.sources import StreamRanges
 
 
 def test_read_when_the_stream_fails_once_then_later_reads_are_right():

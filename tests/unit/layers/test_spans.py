@@ -14,8 +14,8 @@ from support.tarmaker import entry
 from tocsin.errors import VerificationError
 from tocsin.layers import spans as spans_module
 from tocsin.layers.fetchers import Fetchers
-from tocsin.layers.spans import LayerSpans, SpanCache, read_ztoc
-from tocsin.model.digest import Digest
+from tocsin.layers.spans import SpanCache
+from tocsin.layers.ztoc import Ztoc
 
 DATA = text(1_500_000, seed=4)
 TAR = tarmaker.tar(entry("before", b"x"), entry("data", DATA))
@@ -47,14 +47,8 @@ def opened():
     def open_spans(source, *, threads=2, cache_size=64 << 20):
         fetchers = Fetchers(threads)
         closing.append(fetchers)
-        return LayerSpans(
-            read_ztoc(BLOB),
-            ztoc_digest="sha256:" + "0" * 64,
-            layer=Digest.of(LAYER),
-            source=source,
-            cache=SpanCache(cache_size),
-            fetchers=fetchers,
-        )
+        ztoc = Ztoc.from_bytes(BLOB)
+        return ztoc.open_spans(source, cache=SpanCache(cache_size), fetchers=fetchers)
 
     yield open_spans
     for fetchers in closing:

@@ -351,6 +351,33 @@ def test_read_when_only_part_is_wanted_then_no_other_span_is_touched(ztoc):
         ztoc.extract("d/text", torn)
 
 
+class CountedReads(io.BytesIO):
+    """A layer that counts how often its bytes are read."""
+
+    read_count = 0
+
+    def read(self, size=-1, /):
+        self.read_count += 1
+        return super().read(size)
+
+
+def test_extract_when_many_files_share_a_span_then_it_is_read_once():
+    names = [f"f{number}" for number in range(100)]
+    ztoc, layer = built(*(tarmaker.entry(name, name.encode()) for name in names), span_size=1 << 20)
+    source = CountedReads(layer)
+    assert [ztoc.extract(name, source) for name in names] == [name.encode() for name in names]
+    assert (ztoc.span_count, source.read_count) == (1, 1)
+
+
+def test_extract_when_another_layer_is_given_then_its_own_bytes_are_verified():
+    ztoc, layer = built(tarmaker.entry("f", b"right"), span_size=1 << 20)
+    assert ztoc.extract("f", layer) == b"right"
+    damaged = bytearray(layer)
+    damaged[len(layer) // 2] ^= 1
+    with pytest.raises(VerificationError, match="span 0 digest"):
+        ztoc.extract("f", damaged)
+
+
 def test_extract_when_a_file_is_empty_then_nothing_is_read(ztoc):
     assert ztoc.extract("d/empty", b"") == b""
 

@@ -19,7 +19,7 @@ from support.layout_files import LayoutFiles
 from support.readable import put_image, put_indexed, text
 from support.tarmaker import entry
 from tocsin.errors import PathError, VerificationError
-from tocsin.layers.spans import unpack_zstd
+from tocsin.layers.zstd import unpack_zstd
 from tocsin.reading import opening
 from tocsin.reading.destination import Destination, Metadata
 from tocsin.stores.layout import OciLayout

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tocsin.cli.failures import HINT
-from tocsin.errors import FormatError, VerificationError, ZtocError
+from tocsin.errors import FormatError, ZtocError
 from tocsin.model.soci_index import MAX_ZTOC_SIZE
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ def read_ztoc(path: str) -> Ztoc:
 
 
 def read_file(ztoc: Ztoc, layer: str, path: str) -> Iterator[bytes]:
-    """Give the data of a file as `Ztoc.read` does; errors name the layer."""
+    """Yield the data of a file as `Ztoc.read` does; errors name the layer."""
     try:
         yield from ztoc.read(path, layer)
-    except (FormatError, VerificationError) as error:
+    except FormatError as error:  # a VerificationError names it already
         error.add_note(layer)
         raise
 

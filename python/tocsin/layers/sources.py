@@ -1,0 +1,218 @@
+"""Where a layer's bytes come from when no store has to be asked, as ranges for `LayerSpans`.
+
+A store's blob is a source too, but stores are not known here: see ``reading/blob_ranges.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Protocol
+
+from tocsin.errors import VerificationError
+from tocsin.layers.forking import forget_after_fork
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SeekableLayer = str | os.PathLike[str] | IO[bytes] | bytes | bytearray | memoryview
+"""A layer on this machine: a path, a seekable binary file object, or its bytes."""
+
+
+class RangeSource(Protocol):
+    """Where a layer's bytes come from.
+
+    Attributes:
+        name: how messages call it.
+        in_order: whether bytes further back cost reading all before them again.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 (in the class docstring)
+    @property
+    def in_order(self) -> bool: ...  # noqa: D102 (in the class docstring)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return exactly the bytes ``[start, end)`` of the layer as stored, unverified.
+
+        May be called from several threads, and after a fork.
+
+        Raises:
+            TocsinError: they cannot be read.
+            OSError: the same, on this machine.
+        """
+        ...
+
+
+class FileRanges:
+    """Ranges of a file."""
+
+    in_order = False
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.name = str(path)
+        self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 (closed by `close`)
+        self.size = os.fstat(self._file.fileno()).st_size
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return bytes ``[start, end)``, unverified."""
+        parts = []
+        while start < end:
+            part = os.pread(self._file.fileno(), end - start, start)
+            if not part:
+                raise _too_short(self.name, end, start)
+            parts.append(part)
+            start += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class FileObjectRanges:
+    """Ranges of a seekable file object, which only one thread may move at a time.
+
+    Args:
+        file: opened in binary mode by the caller, who also closes it.
+    """
+
+    name = "layer"
+    in_order = False
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        forget_after_fork(self)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return bytes ``[start, end)``, unverified."""
+        parts = []
+        with self._lock:
+            self._file.seek(start)
+            while start < end:
+                part = self._file.read(end - start)
+                if not part:
+                    raise _too_short(self.name, end, start)
+                parts.append(part)
+                start += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def after_fork(self) -> None:
+        """Replace a lock that another thread may have held."""
+        self._lock = threading.Lock()
+
+
+class BytesRanges:
+    """Ranges of a layer that is in memory.
+
+    Args:
+        name: how messages call it.
+        data: the layer as stored.
+    """
+
+    in_order = False
+
+    def __init__(self, name: str, data: bytes | bytearray | memoryview) -> None:
+        self.name = name
+        self._data = memoryview(data).cast("B")
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return bytes ``[start, end)``."""
+        if end > len(self._data):
+            raise _too_short(self.name, end, len(self._data))
+        return bytes(self._data[start:end])
+
+
+class Unpacked(Protocol):
+    """Starts a stream of uncompressed bytes."""
+
+    def __call__(self) -> Iterator[bytes]:
+        """Return the uncompressed layer from its beginning, in pieces."""
+        ...
+
+
+class StreamRanges:
+    """Ranges of a layer that can only be read from its beginning, such as a zstd layer.
+
+    The stream is kept where it stands: who asks for later bytes lets it run on, who asks for
+    earlier ones starts it again. One at a time.
+
+    Args:
+        name: how messages call it.
+        unpack: starts the stream of uncompressed bytes.
+    """
+
+    in_order = True
+
+    def __init__(self, name: str, unpack: Unpacked) -> None:
+        self.name = name
+        self._unpack = unpack
+        self._lock = threading.Lock()
+        self._stream: Iterator[bytes] = iter(())
+        self._held = b""
+        self._at = 0
+        """Where `_held` begins."""
+        self._begun = False
+        forget_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Start anew: the stream's connection is the other process's."""
+        self._lock = threading.Lock()
+        self._stream, self._held, self._at = iter(()), b"", 0
+        self._begun = False
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return uncompressed bytes ``[start, end)``, unverified."""
+        with self._lock:
+            try:
+                return self._read(start, end)
+            except BaseException:
+                # The stream is at its end, or nowhere: whoever asks next starts it again.
+                self._stream, self._held, self._at, self._begun = iter(()), b"", 0, False
+                raise
+
+    def _read(self, start: int, end: int) -> bytes:
+        if not self._begun or start < self._at:
+            self._stream, self._held, self._at = self._unpack(), b"", 0
+            self._begun = True
+        parts = []
+        while self._at + len(self._held) < end:
+            if self._at + len(self._held) > start:
+                skip = max(0, start - self._at)
+                parts.append(self._held[skip:])
+            self._at += len(self._held)
+            self._held = next(self._stream, b"")
+            if not self._held:
+                raise VerificationError(
+                    f"{self.name}: ends before uncompressed byte {end}",
+                    expected=str(end),
+                    actual=str(self._at),
+                )
+        parts.append(self._held[max(0, start - self._at) : end - self._at])
+        return b"".join(parts)
+
+
+@contextmanager
+def ranges_of(layer: SeekableLayer) -> Iterator[RangeSource]:
+    """Give a layer of this machine as ranges; a file that is opened here is closed at the end.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    if isinstance(layer, str | os.PathLike):
+        source = FileRanges(layer)
+        try:
+            yield source
+        finally:
+            source.close()
+    elif isinstance(layer, bytes | bytearray | memoryview):
+        yield BytesRanges("layer", layer)
+    else:
+        yield FileObjectRanges(layer)
+
+
+def _too_short(name: str, end: int, at: int) -> VerificationError:
+    return VerificationError(f"{name}: ends before byte {end}", expected=str(end), actual=str(at))
