@@ -27,8 +27,8 @@ from tocsin.layers.sources import BytesRanges, StreamRanges
 from tocsin.layers.zstd import unpack_zstd
 from tocsin.model.media_types import Compression, layer_type
 from tocsin.model.ztoc_defaults import DEFAULT_SPAN_SIZE
+from tocsin.reading.blob_ranges import BlobRanges
 from tocsin.reading.layer import Layer
-from tocsin.reading.sources import BlobRanges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
