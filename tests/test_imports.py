@@ -29,7 +29,13 @@ MAY_IMPORT = {
     "verifying": {"images", "layers", "stores", "model"},
 }
 """Room by room, from the bottom: what else it may import. ``cli`` may import all of them."""
-CORE_USERS = {"layers/ztoc.py", "layers/indexer.py", "layers/spans.py", "layers/zstd.py"}
+CORE_USERS = {
+    "layers/ztoc.py",
+    "layers/indexer.py",
+    "layers/spans.py",
+    "layers/zstd.py",
+    "reading/tree.py",
+}
 """The only modules that may import ``_core``."""
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
@@ -147,7 +153,7 @@ def row_of(room, rows):
 
 
 RUST_ROWS = [
-    {"indexer", "extract"},
+    {"indexer", "extract", "tree"},
     {"parallel", "ztoc", "tar"},
     {"inflate", "gzip", "zstd", "checkpoint"},
     {"span", "digest"},

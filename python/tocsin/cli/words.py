@@ -83,6 +83,11 @@ def escaped(name: str) -> str:
     return printable(name.replace("\\", "\\\\"))
 
 
+def is_plain(name: str) -> bool:
+    """Return whether there is nothing in `name` to escape, nor bytes that are not UTF-8."""
+    return name.isprintable() and "\\" not in name
+
+
 def _escaped(character: str) -> str:
     if character.isprintable() or "\udc80" <= character <= "\udcff":
         return character

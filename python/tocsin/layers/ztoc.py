@@ -400,6 +400,11 @@ class Ztoc:
         )
 
 
+def core_of(ztoc: Ztoc) -> _core.Ztoc:
+    """Return what holds the entries of a zTOC, for others of ``_core`` to share."""
+    return ztoc._core  # noqa: SLF001 (of the class above)
+
+
 def _identity(layer: SeekableLayer) -> Hashable:
     """Return whose spans are kept, so that those of another layer are not taken for its own.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tocsin.reading.stat import FileStat
     from tocsin.reading.tree import Node, Tree
 
-_SPECIAL = {b"char": stat.S_IFCHR, b"block": stat.S_IFBLK, b"fifo": stat.S_IFIFO}
+_SPECIAL = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 _TELL = 1 << 20
 """Bytes between two calls of `progress`."""
 _NAMED = 3
@@ -148,10 +148,10 @@ class _Extraction:
         self._directories: list[tuple[str, Node]] = []
         self._files: dict[int, list[tuple[int, str, str]]] = {}
         """By layer: entry, directory, name."""
-        self._first: dict[Node, tuple[str, str]] = {}
-        """Where each file is put first; its other names become hard links to that."""
+        self._first: dict[int, tuple[str, str]] = {}
+        """By inode, where each file is put first; its other names become hard links to that."""
         self._more: list[tuple[tuple[str, str], str, str]] = []
-        self._absent: set[Node] = set()
+        self._absent: set[int] = set()
         self._file_count = self._link_count = self._special_count = self._unchanged = 0
         self._size = self._done = self._told = self._total = 0
         self._skipped: list[SkippedFile] = []
@@ -179,7 +179,7 @@ class _Extraction:
             at, full = todo.pop()
             for name, child in tree.children(full).items():
                 below = f"{full}/{name}" if full else name
-                if not tree.is_directory(below):
+                if child.type != "dir":
                     self._plan(at, name, child)
                     continue
                 path = f"{at}/{name}" if at else name
@@ -207,16 +207,15 @@ class _Extraction:
 
     def _plan(self, parent: str, name: str, node: Node) -> None:
         """Make what is no regular file, and put those down for later."""
-        first = self._first.setdefault(node, (parent, name))
+        first = self._first.setdefault(node.inode, (parent, name))
         if first != (parent, name):
-            if node not in self._absent:
+            if node.inode not in self._absent:
                 self._more.append((first, parent, name))
             return
         entry = node.entry
         assert entry is not None  # noqa: S101 (only directories have none)
         layer = self._image.layers[node.layer]
-        kind = layer.types[entry]
-        if kind == b"reg":
+        if node.type == "file":
             self._total += layer.sizes[entry]
             if parent in self._old and self._is_there(parent, name, node):
                 self._unchanged += 1
@@ -224,26 +223,26 @@ class _Extraction:
             else:
                 self._files.setdefault(node.layer, []).append((entry, parent, name))
             return
-        reason = self._reason_against(kind, layer, entry)
+        reason = self._reason_against(node.type, layer, entry)
         if reason:
-            self._absent.add(node)
+            self._absent.add(node.inode)
             self._skipped.append(SkippedFile(self._shown(parent, name), reason))
         elif parent in self._old and self._is_there(parent, name, node):
             self._unchanged += 1
-        elif kind == b"symlink":
+        elif node.type == "symlink":
             found = self._stat(node)
             self.destination.make_symlink(found.linkname, parent, name, _metadata(found))
             self._link_count += 1
         else:
             found = self._stat(node)
             device = self._device(found, parent, name)
-            self.destination.make_node(_SPECIAL[kind], device, parent, name, _metadata(found))
+            self.destination.make_node(_SPECIAL[node.type], device, parent, name, _metadata(found))
             self._special_count += 1
 
-    def _reason_against(self, kind: bytes, layer: Layer, entry: int) -> str:
-        if kind == b"hardlink":
+    def _reason_against(self, kind: str, layer: Layer, entry: int) -> str:
+        if kind == "hardlink":
             return f"is a hard link to {layer.linknames[entry]}, which the image has not"
-        if kind in (b"char", b"block"):
+        if kind in ("char", "block"):
             if os.geteuid() != 0:
                 return "is a device node, which only root may make"
             if not self._devices:

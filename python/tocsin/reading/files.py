@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Self
 from tocsin.errors import PathError
 from tocsin.reading.file import BUFFER_SIZE, ImageFile
 from tocsin.reading.path_pattern import PathPattern, has_wildcard
-from tocsin.reading.stat import FileStat, stat_of
 
 if TYPE_CHECKING:
     import os
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from tocsin.reading.extract import ExtractResult
     from tocsin.reading.layer import FileData, Layer
+    from tocsin.reading.stat import FileStat
     from tocsin.reading.tree import Node, Tree
 
 
@@ -64,7 +64,7 @@ class Files(ABC):
         Raises:
             PathError: nothing is there, or the links form a loop.
         """
-        return self._stat(*self.tree.find(path))
+        return self.tree.stat(path)
 
     def lstat(self, path: str) -> FileStat:
         """Return what is at `path`; a symbolic link at its end is not followed.
@@ -72,21 +72,19 @@ class Files(ABC):
         Raises:
             PathError: nothing is there.
         """
-        return self._stat(*self.tree.find(path, follow=False))
+        return self.tree.stat(path, follow=False)
 
     def exists(self, path: str) -> bool:
         """Return whether `path`, symbolic links followed, is there."""
-        return self._find(path) is not None
+        return self.tree.type_of(path) is not None
 
     def is_dir(self, path: str) -> bool:
         """Return whether `path`, symbolic links followed, is a directory."""
-        found = self._find(path)
-        return found is not None and self.tree.is_directory(found[0])
+        return self.tree.type_of(path) == "dir"
 
     def is_file(self, path: str) -> bool:
         """Return whether `path`, symbolic links followed, is a regular file."""
-        found = self._find(path)
-        return found is not None and self._type(found[1]) == b"reg"
+        return self.tree.type_of(path) == "file"
 
     def readlink(self, path: str) -> str:
         """Return the target of the symbolic link at `path`, as it is in the image.
@@ -106,7 +104,7 @@ class Files(ABC):
             PathError: it is none, or not there.
         """
         tree = self.tree
-        return sorted(tree.children(tree.find(path)[0]))
+        return list(tree.children(tree.find(path)[0]))
 
     def ls(self, path: str = "/") -> list[FileStat]:
         """Return what is in a directory, sorted by name; for anything else, itself.
@@ -114,14 +112,7 @@ class Files(ABC):
         Raises:
             PathError: it is not there.
         """
-        tree = self.tree
-        at, node = tree.find(path)
-        if not tree.is_directory(at):
-            return [self._stat(at, node)]
-        return [
-            self._stat(f"{at}/{name}" if at else name, child)
-            for name, child in sorted(tree.children(at).items())
-        ]
+        return self.tree.stat_all(path)
 
     def walk(self, path: str = "/") -> Iterator[tuple[str, list[str], list[str]]]:
         """Yield (directory, names of directories in it, other names), as ``os.walk`` does, sorted.
@@ -130,13 +121,13 @@ class Files(ABC):
             PathError: `path` is no directory, or not there.
         """
         tree = self.tree
-        at, _ = tree.find(path)
-        for directory in self._directories(at):
-            names = sorted(tree.children(directory))
-            prefix = f"{directory}/" if directory else ""
-            inner = [name for name in names if tree.is_directory(prefix + name)]
-            others = [name for name in names if not tree.is_directory(prefix + name)]
-            yield f"/{directory}", inner, others
+        todo = [tree.find(path)[0]]
+        while todo:
+            at = todo.pop()
+            inner, others = tree.names(at)
+            prefix = f"{at}/" if at else ""
+            todo += [prefix + name for name in reversed(inner)]
+            yield f"/{at}", inner, others
 
     def find(self, path: str = "/") -> Iterator[FileStat]:
         """Yield `path` and everything below it, sorted; symbolic links are not followed.
@@ -144,12 +135,7 @@ class Files(ABC):
         Raises:
             PathError: it is not there.
         """
-        tree = self.tree
-        at, node = tree.find(path)
-        yield self._stat(at, node)
-        if tree.is_directory(at):
-            for below, child in tree.walk(at):
-                yield self._stat(below, child)
+        return self.tree.stats(path)
 
     def glob(self, pattern: str) -> list[str]:
         """Return the paths that a pattern means, sorted; ``**`` stands for any directories.
@@ -164,10 +150,10 @@ class Files(ABC):
         while fixed < len(parts) - 1 and not has_wildcard(parts[fixed]):
             fixed += 1
         start = "/".join(parts[:fixed])
-        found = self._find(start)
-        if found is None or not self.tree.is_directory(found[0]):
+        tree = self.tree
+        if tree.type_of(start) != "dir":
             return []
-        top = found[0]
+        top, _ = tree.find(start)
         shown = f"/{start}/" if start else "/"
         skip = len(top) + 1 if top else 0
         pattern_parts = PathPattern(parts[fixed:])
@@ -219,19 +205,18 @@ class Files(ABC):
         Raises:
             PathError: no such file, or not a regular one.
         """
-        _, node = self.tree.find(path)
-        kind = self._type(node)
-        if kind == b"dir":
+        node = self.tree.node_at(path)
+        if node.type == "dir":
             raise PathError(f"{path}: is a directory", path=path, reason="directory")
-        if kind == b"hardlink":
+        if node.type == "hardlink":
             raise PathError(
                 f"{path}: is a hard link to {self._linkname(node)}, which the image has not",
                 path=path,
                 reason="missing",
             )
-        if kind != b"reg":
+        if node.type != "file":
             raise PathError(
-                f"{path}: is no regular file but a {kind.decode()}", path=path, reason="special"
+                f"{path}: is no regular file but a {node.type}", path=path, reason="special"
             )
         return node
 
@@ -291,7 +276,7 @@ class Files(ABC):
 
     def stat_of_node(self, path: str, node: Node) -> FileStat:
         """Return what is at `path`, as `tree` gave both."""
-        return self._stat(path, node)
+        return self.tree.stat_node(path, node)
 
     def file_data(self, node: Node) -> tuple[Layer, FileData]:
         """Return where the data of a regular file is, given what `tree` has of it.
@@ -305,49 +290,27 @@ class Files(ABC):
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _find(self, path: str) -> tuple[str, Node] | None:
-        try:
-            return self.tree.find(path)
-        except PathError:
-            return None
-
-    def _type(self, node: Node) -> bytes:
-        return b"dir" if node.entry is None else self.layers[node.layer].types[node.entry]
-
-    def _stat(self, path: str, node: Node) -> FileStat:
-        if node.entry is None:
-            return FileStat(f"/{path}", "dir", inode=hash(path) & (1 << 40) - 1, layer=node.layer)
-        entry = self.layers[node.layer].entry(node.entry)
-        return stat_of(f"/{path}", entry, inode=node.inode, layer=node.layer)
-
     def _file(self, path: str) -> tuple[Layer, FileData]:
         return self.file_data(self.regular_file(path))
 
     def _linkname(self, node: Node) -> str:
         assert node.entry is not None  # noqa: S101 (a link has an entry)
-        return self.layers[node.layer].linknames[node.entry]
+        return self.layers[node.layer].entry(node.entry).linkname
 
     def _below(self, top: str, pattern: PathPattern) -> Iterator[str]:
         """Yield the paths below a directory that match, sorted as `Tree.walk` sorts."""
         tree = self.tree
-        stack = [(top, pattern.start, iter(sorted(tree.children(top))))]
+        stack = [(top, pattern.start, iter(tree.children(top).items()))]
         while stack:
-            directory, positions, names = stack[-1]
-            for name in names:
+            directory, positions, children = stack[-1]
+            for name, node in children:
                 path = f"{directory}/{name}" if directory else name
                 after = pattern.advance(positions, name)
                 if pattern.is_match(after):
                     yield path
                 # What no part of the pattern can still match is not looked into.
-                if after and tree.is_directory(path):
-                    stack.append((path, after, iter(sorted(tree.children(path)))))
+                if after and node.type == "dir":
+                    stack.append((path, after, iter(tree.children(path).items())))
                     break
             else:
                 stack.pop()
-
-    def _directories(self, top: str) -> Iterator[str]:
-        yield top
-        self.tree.children(top)  # raises if it is none
-        for path, _ in self.tree.walk(top):
-            if self.tree.is_directory(path):
-                yield path

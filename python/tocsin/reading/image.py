@@ -187,6 +187,8 @@ class Image(Files):
         with self._lock:
             if self._tree is None:
                 self._tree = Tree(self.layers)
+                for note in self._tree.notes:
+                    self._note(note)
             return self._tree
 
     @property

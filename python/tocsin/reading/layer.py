@@ -94,6 +94,11 @@ class Layer:
         """How many entries the layer has."""
         return self._ztoc.entry_count
 
+    @property
+    def ztoc(self) -> Ztoc:
+        """What lists the entries."""
+        return self._ztoc
+
     @cached_property
     def paths(self) -> Sequence[str]:
         """Of all entries, cleaned, in the order of the tar."""

@@ -104,6 +104,7 @@ class LayerFiles(Files):
         descriptor = Descriptor(OCTET_STREAM, digest, source.size)
         self._layers = (Layer(descriptor, ztoc, spans, index_origin="given"),)
         self._tree = Tree(self._layers)
+        self.notes += self._tree.notes
 
     @property
     def layers(self) -> tuple[Layer, ...]:

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tocsin.model.file_metadata import FileMetadata
-
 _XATTR = b"SCHILY.xattr."
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TYPE_BITS = {
@@ -27,8 +25,6 @@ _TIME = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
 """The reference writes times in the zone of its machine."""
-_IMPLIED_MODE = 0o755
-"""Of a directory that no layer lists, as unpackers make them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +52,7 @@ class FileStat:
     path: str
     type: str
     size: int = 0
-    mode: int = _IMPLIED_MODE
+    mode: int = 0o755
     uid: int = 0
     gid: int = 0
     uname: str = ""
@@ -76,8 +72,11 @@ class FileStat:
 
     @property
     def mtime(self) -> datetime:
-        """When it was last changed, to the microsecond."""
-        return _EPOCH + timedelta(microseconds=self.mtime_ns // 1000)
+        """When it was last changed, to the microsecond; 1970 for a year that has no datetime."""
+        try:
+            return _EPOCH + timedelta(microseconds=self.mtime_ns // 1000)
+        except OverflowError:
+            return _EPOCH
 
     @property
     def st_mode(self) -> int:
@@ -100,28 +99,6 @@ class FileStat:
         return self.type == "symlink"
 
 
-def stat_of(path: str, entry: FileMetadata, *, inode: int, layer: int) -> FileStat:
-    """Return what `entry` says, as found at `path`."""
-    kind = "file" if entry.type == "reg" else entry.type
-    return FileStat(
-        path=path,
-        type=kind,
-        size=_size(kind, entry),
-        mode=stat.S_IMODE(entry.mode),
-        uid=entry.uid,
-        gid=entry.gid,
-        uname=entry.uname,
-        gname=entry.gname,
-        mtime_ns=mtime_ns(entry.mod_time),
-        linkname=entry.linkname if kind == "symlink" else "",
-        devmajor=entry.devmajor,
-        devminor=entry.devminor,
-        xattrs=xattrs_of(entry.pax_records),
-        inode=inode,
-        layer=layer,
-    )
-
-
 def xattrs_of(pax_records: Mapping[bytes, bytes]) -> dict[str, bytes]:
     """Return the extended attributes among the PAX records of an entry."""
     return {
@@ -129,14 +106,6 @@ def xattrs_of(pax_records: Mapping[bytes, bytes]) -> dict[str, bytes]:
         for key, value in pax_records.items()
         if key.startswith(_XATTR)
     }
-
-
-def _size(kind: str, entry: FileMetadata) -> int:
-    if kind == "file":
-        return entry.uncompressed_size
-    if kind == "symlink":
-        return len(entry.linkname.encode("utf-8", "surrogateescape"))
-    return 0
 
 
 def mtime_ns(text: str) -> int:

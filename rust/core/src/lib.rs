@@ -1,7 +1,7 @@
 //! The core of tocsin: compressed layer bytes in, SOCI zTOC out, and spans back to bytes.
 //!
 //! No files, sockets, clock, environment or globals live here; callers push bytes and get values.
-//! Imports go one way: `indexer, extract → parallel, ztoc, tar → inflate, gzip, zstd, checkpoint → span,
+//! Imports go one way: `indexer, extract, tree → parallel, ztoc, tar → inflate, gzip, zstd, checkpoint → span,
 //! digest → error`.
 
 pub mod checkpoint;
@@ -14,6 +14,7 @@ pub mod inflate;
 pub mod parallel;
 pub mod span;
 pub mod tar;
+pub mod tree;
 pub mod zstd;
 pub mod ztoc;
 

@@ -1,6 +1,6 @@
 //! `_core.LayerIndexer`: one pass over one layer.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -85,7 +85,7 @@ impl LayerIndexer {
                 })
                 .collect(),
             dropped_checkpoint_count: layer.dropped_checkpoint_count,
-            ztoc: Py::new(py, Ztoc(layer.ztoc))?,
+            ztoc: Py::new(py, Ztoc(Arc::new(layer.ztoc)))?,
         })
     }
 }

@@ -12,6 +12,7 @@ mod gate;
 mod indexer;
 mod span_reader;
 mod text;
+mod tree;
 mod zstd;
 mod ztoc;
 
@@ -22,6 +23,8 @@ mod _core {
     use super::indexer::{IndexedLayer, LayerIndexer};
     #[pymodule_export]
     use super::span_reader::SpanReader;
+    #[pymodule_export]
+    use super::tree::{Tree, Walk};
     #[pymodule_export]
     use super::zstd::ZstdDecoder;
     #[pymodule_export]

@@ -1,5 +1,7 @@
 //! `_core.Ztoc`: a zTOC in memory.
 
+use std::sync::Arc;
+
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -14,7 +16,7 @@ use crate::{columns, gate, text};
 /// A zTOC in memory.
 #[pyclass(frozen, module = "tocsin._core")]
 #[derive(Debug)]
-pub(crate) struct Ztoc(pub(crate) ztoc::Ztoc);
+pub(crate) struct Ztoc(pub(crate) Arc<ztoc::Ztoc>);
 
 impl Ztoc {
     fn entry_at(&self, index: usize) -> PyResult<&FileMetadata> {
@@ -27,7 +29,7 @@ impl Ztoc {
 impl Ztoc {
     #[staticmethod]
     fn from_bytes(py: Python<'_>, blob: Blob) -> PyResult<Self> {
-        gate::run(py, || ztoc::Ztoc::from_bytes(blob.as_slice())).map(Self)
+        gate::run(py, || ztoc::Ztoc::from_bytes(blob.as_slice())).map(|ztoc| Self(Arc::new(ztoc)))
     }
 
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {

@@ -394,7 +394,8 @@ def test_cat_when_layer_is_golden_then_every_file_is_as_tarfile_has_it(name, tmp
     wanted = {}
     with tarfile.open(fileobj=io.BytesIO(raw), encoding="utf-8", errors="surrogateescape") as tar:
         for member in tar:
-            if member.isreg():
+            # One golden has a name of 300 bytes, which no file system takes.
+            if member.isreg() and max(map(len, member.name.split("/"))) <= 255:  # noqa: PLR2004
                 wanted[clean_path(member.name)] = tar.extractfile(member).read()
     with tocsin.open(f"oci:{tmp_path}:t") as image:
         files = [found.path for found in image.find() if found.is_file]

@@ -203,15 +203,125 @@ def test_tree_when_directories_are_deep_then_without_recursion():
     assert len(shown(Tree([Names(f"reg {path}")]))) == depth
 
 
-def test_tree_when_directories_are_absurdly_deep_then_refused():
-    with pytest.raises(PathError, match="directories inside each other") as failed:
-        Tree([Names("reg " + "/".join(["d"] * 5000))])
-    assert failed.value.reason == "depth"
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        # The limits are those of Linux: NAME_MAX 255, PATH_MAX 4,096 with the NUL at the end.
+        ("reg d/" + "n" * 256, "a file name longer than 255 bytes"),
+        ("reg d/" + "n" * 256 + "/f", "a file name longer than 255 bytes"),
+        ("reg d/" + "\u00e9" * 128, "a file name longer than 255 bytes"),
+        ("reg " + "d/" * 2047 + "ff", "a path longer than 4,095 bytes"),
+        ("reg " + "/".join(["d"] * 5000), "a path longer than 4,095 bytes"),
+        ("reg long/" + "f" * 100, "a path longer than 4,095 bytes"),
+        ("symlink s -> " + "t" * 4096, "a link target longer than 4,095 bytes"),
+        ("hardlink h -> " + "t/" * 2047 + "tt", "a link target longer than 4,095 bytes"),
+        ("symlink s -> ", "an empty link target"),
+        ("reg a\0b", "a NUL byte in a name or link target"),
+        ("symlink s -> a\0b", "a NUL byte in a name or link target"),
+    ],
+)
+def test_tree_when_linux_could_not_create_an_entry_then_left_out_with_a_note(line, why):
+    base = Names("reg " + "d/" * 2000 + "f", "symlink long -> " + "d/" * 2000, "reg last")
+    tree = Tree([base, Names("reg x", line, line, "reg y")])
+    assert shown(tree) == shown(Tree([base, Names("reg x", "reg y")]))
+    (note,) = tree.notes
+    assert note.startswith(f"left out 2 entries with {why}")
+    assert note.endswith("in layer 2")
+
+
+def test_tree_when_names_are_as_long_as_linux_takes_then_they_are_there():
+    names = [
+        "reg " + "n" * 255,
+        "reg " + "d/" * 2047 + "f",
+        "symlink s -> " + "t" * 4095,
+        # What does not count: dots and slashes that are cleaned away.
+        "reg ./" + "/./".join(["e"] * 2048),
+        "hardlink h -> ./" + "/./".join(["e"] * 2048),
+    ]
+    tree = Tree([Names(*names)])
+    assert tree.notes == ()
+    assert place(tree, "d/" * 2047 + "f") == (0, 1)
+    assert place(tree, "h") == place(tree, "e/" * 2047 + "e") == (0, 3)
+
+
+def test_tree_when_a_whiteout_is_longer_than_what_it_hides_then_it_hides_it():
+    tree = Tree([Names("reg " + "n" * 255, "reg a"), Names("reg .wh." + "n" * 255)])
+    assert (shown(tree), tree.notes) == (["a"], ())
+
+
+def test_tree_when_what_is_left_out_has_several_reasons_then_a_note_for_each():
+    names = ["reg " + "n" * 256, "symlink s -> ", "reg " + "m" * 256]
+    first, second = Tree([Names("reg a", *names)]).notes
+    assert first.startswith("left out 2 entries with a file name longer than 255 bytes")
+    assert "the first is 'nnnnn" in first
+    assert second == (
+        "left out 1 entry with an empty link target, which Linux does not allow: 's' in layer 1"
+    )
 
 
 def test_tree_when_parents_loop_then_the_name_gives_way_to_a_directory():
     tree = Tree([Names("symlink a -> b", "symlink b -> a"), Names("reg a/f")])
     assert "f" in "".join(shown(tree))
+
+
+@pytest.mark.parametrize("count", [1, 30_000])
+def test_tree_when_links_are_long_chains_then_entries_behind_them_are_there(count):
+    # 39 links of 815 steps each: followed once, not for each of the entries.
+    links = [f"symlink s{n} -> " + "x/../" * 815 + f"s{n + 1}" for n in range(39)]
+    tree = Tree([Names("dir x", *links, "dir s39", *[f"reg s0/f{n}" for n in range(count)])])
+    assert tree.notes == ()
+    assert len(tree.children("s39")) == count
+    assert tree.find("s0/f0")[0] == "s39/f0"
+
+
+def test_tree_when_links_cannot_be_remembered_then_their_cost_is_bounded():
+    # Each directory replaced makes the whole chain lead elsewhere, perhaps.
+    links = [f"symlink s{n} -> " + "x/../" * 815 + f"s{n + 1}" for n in range(39)]
+    again = [line for n in range(2000) for line in ("reg x", "dir x", f"reg s0/f{n}")]
+    tree = Tree([Names("dir x", *links, "dir s39", *again, "reg last")])
+    (note,) = tree.notes
+    assert "a path through symbolic links that take too long to follow" in note
+    assert place(tree, "last")
+    assert tree.find("s0")[0] == "s39"
+
+
+def test_tree_when_opaque_marks_repeat_then_each_directory_is_cleared_once():
+    # 40,000 times 40,000 names would take minutes.
+    files = [f"reg d/e/f{n}" for n in range(40_000)]
+    marks = ["reg d/.wh..wh..opq", "reg d/e/.wh..wh..opq", "reg .wh.d"] * 13_000
+    tree = Tree([Names("reg d/old", "reg d/e/old"), Names(*files, *marks)])
+    assert len(tree.children("d/e")) == len(files)
+    assert list(tree.children("d")) == ["e"]
+
+
+def test_tree_when_names_are_not_utf8_then_sorted_as_python_sorts_them():
+    names = ["\udcff", "\ue000", "a\udc80", "a", "\u00e9", "\U0001f600", "b"]
+    tree = Tree([Names(*(f"reg {name}" for name in names))])
+    assert list(tree.children("")) == shown(tree) == sorted(names)
+
+
+def test_find_when_a_path_is_no_text_of_bytes_then_missing():
+    with pytest.raises(PathError) as failed:
+        Tree([BASE]).find("etc/\ud800")
+    assert failed.value.reason == "missing"
+
+
+def test_find_when_links_loop_then_the_answer_is_the_same_each_time():
+    loop = [f"symlink l{n} -> l{(n + 1) % 3}" for n in range(3)]
+    chain = [f"symlink c{n} -> c{n + 1}" for n in range(MAX_LINKS)]
+    tree = Tree([Names(*loop, "symlink start -> c0", *chain, f"reg c{MAX_LINKS}")])
+    for _ in range(2):
+        for path in ("l0", "l1", "start"):
+            with pytest.raises(PathError) as failed:
+                tree.find(path)
+            assert failed.value.reason == "loop"
+        assert tree.find("c0")[0] == f"c{MAX_LINKS}"
+
+
+def test_inode_when_directories_only_stand_in_names_then_each_has_its_own():
+    tree = Tree([Names("reg a/b/c/d/f", "reg a/b/x", "dir a/b/c/e"), Names("reg g/h/i")])
+    inodes = [tree.root.inode, *(node.inode for _, node in tree.walk(""))]
+    assert len(set(inodes)) == len(inodes)
 
 
 def test_children_when_no_directory_then_path_error():

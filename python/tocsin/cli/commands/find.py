@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +11,7 @@ import click
 from tocsin.cli import parameters
 from tocsin.cli.command import command
 from tocsin.cli.image_files import image_options, one_path
-from tocsin.cli.listing import write_listing
+from tocsin.cli.listing import write_listing, write_names
 from tocsin.cli.options import output_options
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tocsin.cli.image_files import ImageOpening
     from tocsin.cli.output import Output
     from tocsin.cli.parameters import Place
-    from tocsin.reading.stat import FileStat
+    from tocsin.reading.tree import Row
 
 _TYPES = {"f": "file", "d": "dir", "l": "symlink", "p": "fifo", "c": "char", "b": "block"}
 
@@ -77,22 +78,26 @@ def find(
     if null and (long or output.json):
         raise click.UsageError("--null goes with neither --long nor --json")
 
-    def passes(file: FileStat) -> bool:
+    def passes(row: Row) -> bool:
+        path, of_type, size, _ = row
         return (
-            (name is None or fnmatchcase(file.name or "/", name))
-            and (kind is None or file.type == _TYPES[kind])
-            and (sized is None or (file.is_file and sized(file.size)))
+            (name is None or fnmatchcase(path.rpartition("/")[2] or "/", name))
+            and (kind is None or of_type == _TYPES[kind])
+            and (sized is None or (of_type == "file" and sized(size)))
         )
 
     wanted = one_path(place, path)
     with opening.open(place.reference, output) as image:
-        found = filter(passes, image.find(wanted))
+        tree = image.tree
+        rows = filter(passes, chain.from_iterable(tree.rows(wanted)))
+        if not long and not output.json:
+            write_names((row[0] for row in rows), null=null)
+            return
+        found = map(tree.stat_row, rows)
         if output.json:
             from tocsin.cli.documents import file_document  # noqa: PLC0415 (not for --help)
 
             entries = [file_document(file, image.layer_descriptors) for file in found]
             output.document({"image": str(place.reference), "path": wanted, "entries": entries})
             return
-        write_listing(
-            found, output, name_of=lambda file: file.path, long=long, human=human, null=null
-        )
+        write_listing(found, output, name_of=lambda file: file.path, long=True, human=human)

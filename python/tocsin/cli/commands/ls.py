@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +10,7 @@ import click
 from tocsin.cli import parameters
 from tocsin.cli.command import command
 from tocsin.cli.image_files import image_options, one_path
-from tocsin.cli.listing import write_listing
+from tocsin.cli.listing import write_listing, write_names
 from tocsin.cli.options import output_options
 
 if TYPE_CHECKING:
@@ -60,6 +60,11 @@ def ls(
         raise click.UsageError("--null goes with neither --long nor --json")
     wanted = one_path(place, path)
     with opening.open(place.reference, output) as image:
+        if recursive and not long and not output.json:
+            rows = chain.from_iterable(image.tree.rows(wanted))
+            below = islice(rows, 1 if image.is_dir(wanted) else 0, None)
+            write_names((row[0] for row in below), null=null)
+            return
         found: Iterable[FileStat] = image.find(wanted) if recursive else image.ls(wanted)
         if recursive and image.is_dir(wanted):
             found = islice(found, 1, None)  # what is below, not the directory itself

@@ -95,15 +95,23 @@ impl FileMetadata {
         if parts().all(|part| !matches!(part, b"" | b"." | b"..")) {
             return Cow::Borrowed(&self.name);
         }
-        let mut kept = Vec::new();
+        let mut path = Vec::new();
         for part in parts() {
             match part {
                 b"" | b"." => {}
-                b".." => _ = kept.pop(),
-                part => kept.push(part),
+                b".." => {
+                    let slash = path.iter().rposition(|byte| *byte == b'/');
+                    path.truncate(slash.unwrap_or(0));
+                }
+                part => {
+                    if !path.is_empty() {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(part);
+                }
             }
         }
-        Cow::Owned(kept.join(&b'/'))
+        Cow::Owned(path)
     }
 
     /// What a link points at, raw; empty for all that is no link, whatever its header says.

@@ -1,0 +1,245 @@
+//! Names as tars spell them, cut into parts, and which of them Linux would refuse.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::ops::Range;
+
+use crate::tar::{EntryType, FileMetadata};
+
+/// Bytes of one file name. Source: Linux `include/uapi/linux/limits.h`, `NAME_MAX`.
+pub const MAX_NAME_LEN: usize = 255;
+/// Bytes of a path from the root, without a slash before it: `PATH_MAX` is 4,096 with the NUL that
+/// ends it. It bounds the depth of the tree too, at 2,048 directories inside each other.
+pub const MAX_PATH_LEN: usize = 4095;
+/// Bytes of a link's target; the same limit, since `symlink(2)` and `link(2)` take a path.
+pub const MAX_TARGET_LEN: usize = 4095;
+
+/// What a name begins with that hides another.
+pub(super) const WHITEOUT: &[u8] = b".wh.";
+/// The name that hides all that lower layers have in a directory.
+pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
+/// What aufs keeps for itself; unpackers pass over it.
+pub(super) const OTHER_MARKS: &[u8] = b".wh..wh.";
+
+/// Why an entry is not in the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// A file name of more than [`MAX_NAME_LEN`] bytes.
+    NameTooLong,
+    /// A path of more than [`MAX_PATH_LEN`] bytes, symbolic links in it followed.
+    PathTooLong,
+    /// A link target of more than [`MAX_TARGET_LEN`] bytes.
+    TargetTooLong,
+    /// A symbolic link to nothing at all, which `symlink(2)` refuses.
+    EmptyTarget,
+    /// A NUL byte in a name or in the target of a symbolic link.
+    NulByte,
+    /// Its path leads through symbolic links that take too many steps to follow.
+    CostlyLinks,
+    /// The tree has all the names that can be numbered.
+    TooManyNames,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::NameTooLong => "with a file name longer than 255 bytes, the limit of Linux",
+            Self::PathTooLong => "with a path longer than 4,095 bytes, the limit of Linux",
+            Self::TargetTooLong => "with a link target longer than 4,095 bytes, the limit of Linux",
+            Self::EmptyTarget => "with an empty link target, which Linux does not allow",
+            Self::NulByte => "with a NUL byte in a name or link target, which Linux does not allow",
+            Self::CostlyLinks => "with a path through symbolic links that take too long to follow",
+            Self::TooManyNames => "after the first 268 million names",
+        })
+    }
+}
+
+/// The cleaned name of an entry, cut before its last part.
+#[derive(Debug)]
+pub(super) struct SplitName {
+    /// The cleaned name, where it is not a stretch of the name as the tar has it.
+    pub(super) cleaned: Option<Vec<u8>>,
+    /// The directory, in either of the two; empty for the root.
+    pub(super) parent: Range<usize>,
+    /// The last part; empty for the root itself.
+    pub(super) last: Range<usize>,
+}
+
+/// Cleans and cuts the name of an entry, and checks its link target.
+///
+/// # Errors
+/// What Linux would refuse in them. Of a whiteout that is only its directory, since the whiteout
+/// itself is not made.
+pub(super) fn split_name(entry: &FileMetadata) -> Result<SplitName, Reason> {
+    let (cleaned, path) = match plain_range(&entry.name) {
+        Some(range) => (None, range),
+        None => {
+            let cleaned = entry.clean_name().into_owned();
+            let all = 0..cleaned.len();
+            (Some(cleaned), all)
+        }
+    };
+    let whole = cleaned.as_ref().unwrap_or(&entry.name);
+    let slash = whole[path.clone()].iter().rposition(|byte| *byte == b'/');
+    let (parent, last) = match slash {
+        Some(at) => (path.start..path.start + at, path.start + at + 1..path.end),
+        None => (path.start..path.start, path),
+    };
+    if whole[last.clone()].starts_with(WHITEOUT) {
+        check_path(&whole[parent.clone()])?;
+    } else {
+        check_path(&whole[parent.start..last.end])?;
+        check_target(entry)?;
+    }
+    Ok(SplitName { cleaned, parent, last })
+}
+
+fn check_path(path: &[u8]) -> Result<(), Reason> {
+    if path.len() > MAX_PATH_LEN {
+        return Err(Reason::PathTooLong);
+    }
+    path.split(|byte| *byte == b'/').try_for_each(check_part)
+}
+
+/// Checks one part of a path.
+pub(super) fn check_part(part: &[u8]) -> Result<(), Reason> {
+    if part.len() > MAX_NAME_LEN {
+        return Err(Reason::NameTooLong);
+    }
+    if part.contains(&0) {
+        return Err(Reason::NulByte);
+    }
+    Ok(())
+}
+
+fn check_target(entry: &FileMetadata) -> Result<(), Reason> {
+    let target = &entry.linkname;
+    match entry.entry_type {
+        EntryType::SymLink if target.is_empty() => Err(Reason::EmptyTarget),
+        EntryType::SymLink if target.len() > MAX_TARGET_LEN => Err(Reason::TargetTooLong),
+        EntryType::SymLink if target.contains(&0) => Err(Reason::NulByte),
+        // Unpackers clean it first, and it may name no file for other reasons as well.
+        EntryType::HardLink if len_without_dots(target) > MAX_TARGET_LEN => {
+            Err(Reason::TargetTooLong)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where in a name the path is, if no part of it needs cleaning: `./usr/lib/` → `usr/lib`.
+fn plain_range(name: &[u8]) -> Option<Range<usize>> {
+    let mut start = 0;
+    loop {
+        match name.get(start..)? {
+            [b'/', ..] => start += 1,
+            [b'.', b'/', ..] => start += 2,
+            _ => break,
+        }
+    }
+    let end = name.len() - name[start..].iter().rev().take_while(|byte| **byte == b'/').count();
+    let is_plain = name[start..end].split(|byte| *byte == b'/').all(is_plain_part);
+    is_plain.then_some(start..end)
+}
+
+/// Whether a part of a path names something in its directory.
+pub(super) fn is_plain_part(part: &[u8]) -> bool {
+    !matches!(part, b"" | b"." | b"..")
+}
+
+/// The next part of a path, from byte `from` on; slashes before it are passed over.
+pub(super) fn next_part(path: &[u8], from: usize) -> Option<Range<usize>> {
+    let rest = path.get(from..)?;
+    let start = from + rest.iter().position(|byte| *byte != b'/')?;
+    let len = path[start..].iter().position(|byte| *byte == b'/');
+    Some(start..len.map_or(path.len(), |len| start + len))
+}
+
+/// Bytes of a path without what `.` and empty parts take.
+fn len_without_dots(path: &[u8]) -> usize {
+    let parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
+    parts.map(|part| part.len() + 1).sum::<usize>().saturating_sub(1)
+}
+
+/// Orders names as Python orders them once decoded: by code points, where a byte that is not UTF-8
+/// stands for the surrogate that `surrogateescape` makes of it.
+pub(super) fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    let differs = a.iter().zip(b).position(|(a, b)| a != b);
+    let (first_a, first_b) = match differs {
+        Some(at) => (a[at], b[at]),
+        None => return a.len().cmp(&b.len()),
+    };
+    // What comes before is the same, and an ASCII byte ends any sequence of UTF-8.
+    if first_a.is_ascii() && first_b.is_ascii() {
+        return first_a.cmp(&first_b);
+    }
+    code_points(a).cmp(code_points(b))
+}
+
+fn code_points(name: &[u8]) -> impl Iterator<Item = u32> {
+    name.utf8_chunks().flat_map(|chunk| {
+        let escaped = chunk.invalid().iter().map(|byte| 0xDC00 + u32::from(*byte));
+        chunk.valid().chars().map(u32::from).chain(escaped)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ordering, compare, len_without_dots, next_part, plain_range};
+
+    #[test]
+    fn plain_range_when_only_the_ends_need_cleaning_then_what_is_between() {
+        for (name, path) in [
+            ("usr/lib", Some("usr/lib")),
+            ("./usr/lib/", Some("usr/lib")),
+            ("/.//usr", Some("usr")),
+            ("usr//lib", None),
+            ("usr/./lib", None),
+            ("../usr", None),
+            ("..", None),
+            (".", None),
+            ("", None),
+            ("/", None),
+            ("...", Some("...")),
+        ] {
+            assert_eq!(plain_range(name.as_bytes()).map(|range| &name[range]), path, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn next_part_when_slashes_repeat_then_they_are_passed_over() {
+        let path = b"//a///bc/";
+        assert_eq!(next_part(path, 0), Some(2..3));
+        assert_eq!(next_part(path, 3), Some(6..8));
+        assert_eq!(next_part(path, 8), None);
+        assert_eq!(next_part(path, 100), None);
+    }
+
+    #[test]
+    fn len_without_dots_when_path_has_dots_then_they_do_not_count() {
+        for (path, len) in [("", 0), ("./", 0), ("./a/../b//c/", "a/../b/c".len()), ("/abc", 3)] {
+            assert_eq!(len_without_dots(path.as_bytes()), len, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn compare_when_bytes_are_not_utf8_then_as_python_sorts_surrogates() {
+        // Python 3.11: sorted(os.fsdecode(n) for n in …) gives this order.
+        let sorted: [&[u8]; 9] = [
+            b"",
+            b"a",
+            b"a\x80",
+            b"b",
+            "\u{e9}".as_bytes(),
+            b"\xc3A",
+            b"\xff",
+            "\u{e000}".as_bytes(),
+            "\u{1f600}".as_bytes(),
+        ];
+        for (place, a) in sorted.iter().enumerate() {
+            for (other, b) in sorted.iter().enumerate() {
+                assert_eq!(compare(a, b), place.cmp(&other), "{a:?} and {b:?}");
+            }
+        }
+        assert_eq!(compare(b"x", b"x"), Ordering::Equal);
+    }
+}

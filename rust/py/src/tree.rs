@@ -1,0 +1,514 @@
+//! `_core.Tree`: the merged names of an image.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::{IntoPyObjectExt, intern};
+use tocsin_core::tar::{EntryType, FileMetadata};
+use tocsin_core::tree::{self, Failure, MAX_LINKS, Place, Source, TreeBuilder};
+use tocsin_core::ztoc;
+
+use crate::ztoc::Ztoc;
+use crate::{gate, text};
+
+/// Entries applied between two looks at signals.
+const ENTRIES_AT_ONCE: usize = 1 << 17;
+/// Bytes of paths in one batch of a walk: deep trees have long ones.
+const BATCH_LEN: usize = 1 << 20;
+/// What a whole name from a stranger is cut to, in bytes.
+const SHOWN_LEN: usize = 100;
+/// The bits of a mode that `chmod` sets.
+const PERMISSIONS: i64 = 0o7777;
+/// PAX records that are extended attributes.
+const XATTR: &[u8] = b"SCHILY.xattr.";
+
+/// The entries of one layer.
+#[derive(Debug)]
+enum Toc {
+    Ztoc(Arc<ztoc::Ztoc>),
+    Listed(Vec<FileMetadata>),
+}
+
+impl AsRef<[FileMetadata]> for Toc {
+    fn as_ref(&self) -> &[FileMetadata] {
+        match self {
+            Self::Ztoc(ztoc) => &ztoc.toc,
+            Self::Listed(entries) => entries,
+        }
+    }
+}
+
+type Names = tree::Tree<Toc>;
+
+/// A zTOC, or the names, types and link targets of entries.
+#[derive(FromPyObject)]
+enum LayerArgument<'py> {
+    Ztoc(Bound<'py, Ztoc>),
+    Listed(Vec<(PyBackedBytes, PyBackedBytes, PyBackedBytes)>),
+}
+
+impl LayerArgument<'_> {
+    fn into_toc(self) -> PyResult<Toc> {
+        match self {
+            Self::Ztoc(ztoc) => Ok(Toc::Ztoc(Arc::clone(&ztoc.get().0))),
+            Self::Listed(entries) => {
+                let entries = entries.iter().map(|(name, kind, target)| listed(name, kind, target));
+                Ok(Toc::Listed(entries.collect::<PyResult<_>>()?))
+            }
+        }
+    }
+}
+
+/// An entry of which no more is known.
+fn listed(name: &[u8], kind: &[u8], target: &[u8]) -> PyResult<FileMetadata> {
+    let no_type = || PyValueError::new_err(format!("{:?} is not an entry type", kind));
+    Ok(FileMetadata {
+        name: name.to_vec(),
+        entry_type: EntryType::from_word(kind).ok_or_else(no_type)?,
+        uncompressed_offset: 0,
+        uncompressed_size: 0,
+        linkname: target.to_vec(),
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        uname: Vec::new(),
+        gname: Vec::new(),
+        mod_time: Vec::new(),
+        devmajor: 0,
+        devminor: 0,
+        xattrs: Vec::new(),
+    })
+}
+
+/// The merged names of an image.
+#[pyclass(frozen, module = "tocsin._core")]
+#[derive(Debug)]
+pub(crate) struct Tree(Arc<Names>);
+
+impl Tree {
+    /// Resolves a path of Python.
+    fn resolve(&self, path: &Bound<'_, PyString>, follow: bool) -> PyResult<Place> {
+        let outcome = match text::encode(path)? {
+            Some(bytes) => self.0.resolve(&bytes, follow),
+            // What cannot be the name of a file is the name of none.
+            None => Err(Failure::Missing),
+        };
+        outcome.map_err(|failure| self.path_error(path, failure))
+    }
+
+    /// Finds a directory by its path without links, as `resolve` led to it.
+    fn directory(&self, path: &Bound<'_, PyString>) -> PyResult<Place> {
+        let found = text::encode(path)?.and_then(|bytes| self.0.locate(&bytes));
+        let directory = found.filter(|place| self.0.is_directory(*place));
+        directory.ok_or_else(|| path_error(path, "not_directory", "is not a directory", &[]))
+    }
+
+    fn path_error(&self, path: &Bound<'_, PyString>, failure: Failure) -> PyErr {
+        match failure {
+            Failure::Missing => path_error(path, "missing", "no such file or directory", &[]),
+            Failure::NotDirectory(place) => {
+                let at = self.0.path(place);
+                let asked = text::encode(path).ok().flatten().unwrap_or_default();
+                let about = if trimmed(&asked) == at {
+                    "is not a directory"
+                } else {
+                    "/{at} is not a directory"
+                };
+                path_error(path, "not_directory", about, &at)
+            }
+            Failure::Loop | Failure::Costly => {
+                let about = format!("more than {MAX_LINKS} symbolic links, a loop perhaps");
+                path_error(path, "loop", &about, &[])
+            }
+        }
+    }
+
+    fn path<'py>(&self, py: Python<'py>, place: Place) -> PyResult<Bound<'py, PyString>> {
+        text::decode(py, &self.0.path(place))
+    }
+
+    /// What `Node` of tree.py has: layer, entry, type, inode.
+    fn node<'py>(&self, py: Python<'py>, place: Place) -> Node<'py> {
+        let Source { layer, entry } = self.0.source(place);
+        (layer, entry, word(py, self.0.kind(place)), self.0.inode(place))
+    }
+
+    /// What `FileStat` of stat.py has, in its order.
+    fn stat_at<'py>(
+        &self,
+        py: Python<'py>,
+        path: &[u8],
+        place: Place,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let entry = self.0.metadata(place).unwrap_or(&IMPLIED);
+        stat(py, path, entry, self.0.inode(place), self.0.source(place).layer)
+    }
+}
+
+type LeftOut<'py> = (String, u64, u32, Bound<'py, PyString>);
+type Node<'py> = (u32, Option<u32>, Bound<'py, PyString>, u64);
+
+#[pymethods]
+impl Tree {
+    #[new]
+    fn new(py: Python<'_>, layers: Vec<LayerArgument<'_>>) -> PyResult<Self> {
+        let tocs: Vec<Toc> =
+            layers.into_iter().map(LayerArgument::into_toc).collect::<PyResult<_>>()?;
+        let capacity = tocs.iter().map(|toc| toc.as_ref().len()).sum();
+        let mut builder = TreeBuilder::with_capacity(capacity);
+        for toc in tocs {
+            builder.push_layer(toc);
+            while gate::run(py, || Ok(builder.apply(ENTRIES_AT_ONCE)))? {}
+        }
+        Ok(Self(Arc::new(builder.finish())))
+    }
+
+    /// Why entries were left out, how many, and the layer and name of the first.
+    fn left_out<'py>(&self, py: Python<'py>) -> PyResult<Vec<LeftOut<'py>>> {
+        let rows = self.0.left_out().iter().map(|left_out| {
+            let entry = self.0.entry(left_out.layer, left_out.entry);
+            let name = entry.map_or(&[][..], |entry| &entry.name);
+            let name = match name.get(..SHOWN_LEN) {
+                Some(start) => text::decode(py, &[start, "…".as_bytes()].concat())?,
+                None => text::decode(py, name)?,
+            };
+            Ok((left_out.reason.to_string(), left_out.count, left_out.layer, name))
+        });
+        rows.collect()
+    }
+
+    fn find<'py>(
+        &self,
+        path: &Bound<'py, PyString>,
+        follow: bool,
+    ) -> PyResult<(Bound<'py, PyString>, Node<'py>)> {
+        let place = self.resolve(path, follow)?;
+        Ok((self.path(path.py(), place)?, self.node(path.py(), place)))
+    }
+
+    /// What is at a path, links followed.
+    fn node_at<'py>(&self, path: &Bound<'py, PyString>) -> PyResult<Node<'py>> {
+        Ok(self.node(path.py(), self.resolve(path, true)?))
+    }
+
+    /// The type of what is at a path, links followed; `None` where nothing is.
+    fn type_of<'py>(&self, path: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyString>>> {
+        let found = text::encode(path)?.and_then(|bytes| self.0.resolve(&bytes, true).ok());
+        Ok(found.map(|place| word(path.py(), self.0.kind(place))))
+    }
+
+    fn root<'py>(&self, py: Python<'py>) -> Node<'py> {
+        self.node(py, Place::ROOT)
+    }
+
+    fn is_directory(&self, path: &Bound<'_, PyString>) -> PyResult<bool> {
+        let found = text::encode(path)?.and_then(|bytes| self.0.locate(&bytes));
+        Ok(found.is_some_and(|place| self.0.is_directory(place)))
+    }
+
+    /// What a directory holds, sorted: names and nodes.
+    fn children<'py>(
+        &self,
+        path: &Bound<'py, PyString>,
+    ) -> PyResult<Vec<(Bound<'py, PyString>, Node<'py>)>> {
+        let py = path.py();
+        let children = self.0.children(self.directory(path)?).into_iter();
+        children
+            .map(|place| Ok((text::decode(py, self.0.name(place))?, self.node(py, place))))
+            .collect()
+    }
+
+    /// The names of directories in a directory, and other names, both sorted.
+    fn names<'py>(
+        &self,
+        path: &Bound<'py, PyString>,
+    ) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
+        let py = path.py();
+        let (directories, others) = (PyList::empty(py), PyList::empty(py));
+        for place in self.0.children(self.directory(path)?) {
+            let list = if self.0.is_directory(place) { &directories } else { &others };
+            list.append(text::decode(py, self.0.name(place))?)?;
+        }
+        Ok((directories, others))
+    }
+
+    fn stat<'py>(
+        &self,
+        path: &Bound<'py, PyString>,
+        follow: bool,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let place = self.resolve(path, follow)?;
+        self.stat_at(path.py(), &self.0.path(place), place)
+    }
+
+    /// As `stat`, of an entry found before, whatever its path.
+    fn stat_entry<'py>(
+        &self,
+        py: Python<'py>,
+        path: &Bound<'py, PyString>,
+        layer: u32,
+        entry: Option<u32>,
+        inode: u64,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let path = text::encode(path)?.unwrap_or_default();
+        let source = entry.and_then(|entry| self.0.entry(layer, entry));
+        stat(py, &path, source.unwrap_or(&IMPLIED), inode, layer)
+    }
+
+    /// What is in a directory, sorted, each as `stat` has it; for anything else, itself.
+    fn stat_all<'py>(&self, path: &Bound<'py, PyString>) -> PyResult<Vec<Bound<'py, PyTuple>>> {
+        let place = self.resolve(path, true)?;
+        let mut full = self.0.path(place);
+        if !self.0.is_directory(place) {
+            return Ok(vec![self.stat_at(path.py(), &full, place)?]);
+        }
+        if !full.is_empty() {
+            full.push(b'/');
+        }
+        let directory_len = full.len();
+        let children = self.0.children(place).into_iter();
+        children
+            .map(|place| {
+                full.truncate(directory_len);
+                full.extend_from_slice(self.0.name(place));
+                self.stat_at(path.py(), &full, place)
+            })
+            .collect()
+    }
+
+    /// As `stat`, of a place that a walk came to.
+    fn stat_place<'py>(&self, py: Python<'py>, number: u64) -> PyResult<Bound<'py, PyTuple>> {
+        let no_place = || PyIndexError::new_err(format!("the tree has no place {number}"));
+        let place = self.0.place(number).ok_or_else(no_place)?;
+        self.stat_at(py, &self.0.path(place), place)
+    }
+
+    /// Begins a walk through all that is below a directory.
+    fn walk(&self, path: &Bound<'_, PyString>) -> PyResult<Walk> {
+        Ok(Walk::new(&self.0, None, Some(self.directory(path)?)))
+    }
+
+    /// Begins a walk through what is at a path, links in it followed, and all that is below.
+    fn walk_from(&self, path: &Bound<'_, PyString>) -> PyResult<Walk> {
+        let top = self.resolve(path, true)?;
+        let directory = Some(top).filter(|top| self.0.is_directory(*top));
+        Ok(Walk::new(&self.0, Some(top), directory))
+    }
+}
+
+/// A walk through a tree, a directory before what it holds, in batches that are empty at the end.
+#[pyclass(frozen, module = "tocsin._core")]
+#[derive(Debug)]
+pub(crate) struct Walk {
+    tree: Tree,
+    state: Mutex<WalkState>,
+}
+
+#[derive(Debug)]
+struct WalkState {
+    /// What comes before all that is below.
+    top: Option<Place>,
+    below: Option<tree::Walk>,
+}
+
+/// Places, and the ends of their paths in one run of bytes.
+#[derive(Debug, Default)]
+struct Batch {
+    paths: Vec<u8>,
+    places: Vec<(Place, usize)>,
+}
+
+impl Batch {
+    fn push(&mut self, path: &[u8], place: Place) {
+        self.paths.extend_from_slice(path);
+        self.places.push((place, self.paths.len()));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&[u8], Place)> {
+        let mut start = 0;
+        self.places.iter().map(move |(place, end)| {
+            let path = &self.paths[start..*end];
+            start = *end;
+            (path, *place)
+        })
+    }
+}
+
+impl Walk {
+    fn new(tree: &Arc<Names>, top: Option<Place>, directory: Option<Place>) -> Self {
+        let below = directory.map(|directory| tree.walk(directory));
+        Self { tree: Tree(Arc::clone(tree)), state: Mutex::new(WalkState { top, below }) }
+    }
+
+    fn batch(&self, py: Python<'_>, limit: usize) -> PyResult<Batch> {
+        let tree = &self.tree.0;
+        gate::run(py, || {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut batch = Batch::default();
+            if let Some(top) = state.top.take() {
+                batch.push(&tree.path(top), top);
+            }
+            while batch.places.len() < limit && batch.paths.len() < BATCH_LEN {
+                let Some(below) = &mut state.below else { break };
+                let Some(place) = tree.next(below) else { break };
+                batch.push(below.path(), place);
+            }
+            Ok(batch)
+        })
+    }
+}
+
+#[pymethods]
+impl Walk {
+    /// The paths of the next places and their nodes.
+    fn nodes<'py>(
+        &self,
+        py: Python<'py>,
+        limit: usize,
+    ) -> PyResult<Vec<(Bound<'py, PyString>, Node<'py>)>> {
+        let batch = self.batch(py, limit)?;
+        let rows = batch.iter();
+        rows.map(|(path, place)| Ok((text::decode(py, path)?, self.tree.node(py, place)))).collect()
+    }
+
+    /// The paths of the next places with a slash before each, their types, their sizes and what
+    /// `stat` is asked for by.
+    fn rows<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Vec<Row<'py>>> {
+        let batch = self.batch(py, limit)?;
+        let names = &self.tree.0;
+        let rows = batch.iter().map(|(path, place)| {
+            let size = names.metadata(place).map_or(0, size);
+            Ok((absolute(py, path)?, word(py, names.kind(place)), size, place.number()))
+        });
+        rows.collect()
+    }
+
+    /// The next places, each as `Tree.stat` has it.
+    fn stats<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Vec<Bound<'py, PyTuple>>> {
+        let batch = self.batch(py, limit)?;
+        batch.iter().map(|(path, place)| self.tree.stat_at(py, path, place)).collect()
+    }
+}
+
+type Row<'py> = (Bound<'py, PyString>, Bound<'py, PyString>, i64, u64);
+
+// -- what is said of an entry ----------------------------------------------------------------------
+
+/// A directory that no layer lists, as unpackers make it.
+static IMPLIED: FileMetadata = FileMetadata {
+    name: Vec::new(),
+    entry_type: EntryType::Directory,
+    uncompressed_offset: 0,
+    uncompressed_size: 0,
+    linkname: Vec::new(),
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+    uname: Vec::new(),
+    gname: Vec::new(),
+    mod_time: Vec::new(),
+    devmajor: 0,
+    devminor: 0,
+    xattrs: Vec::new(),
+};
+
+/// A row for `FileStat`, in its order.
+fn stat<'py>(
+    py: Python<'py>,
+    path: &[u8],
+    entry: &FileMetadata,
+    inode: u64,
+    layer: u32,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let is_link = entry.entry_type == EntryType::SymLink;
+    let target: &[u8] = if is_link { &entry.linkname } else { &[] };
+    let xattrs = PyDict::new(py);
+    for (key, value) in &entry.xattrs {
+        if let Some(name) = key.strip_prefix(XATTR) {
+            xattrs.set_item(text::decode(py, name)?, PyBytes::new(py, value))?;
+        }
+    }
+    let row: [Bound<'py, PyAny>; 15] = [
+        absolute(py, path)?.into_any(),
+        word(py, entry.entry_type).into_any(),
+        size(entry).into_bound_py_any(py)?,
+        (entry.mode & PERMISSIONS).into_bound_py_any(py)?,
+        entry.uid.into_bound_py_any(py)?,
+        entry.gid.into_bound_py_any(py)?,
+        text::decode(py, &entry.uname)?.into_any(),
+        text::decode(py, &entry.gname)?.into_any(),
+        mtime_ns(entry).into_bound_py_any(py)?,
+        text::decode(py, target)?.into_any(),
+        entry.devmajor.into_bound_py_any(py)?,
+        entry.devminor.into_bound_py_any(py)?,
+        xattrs.into_any(),
+        inode.into_bound_py_any(py)?,
+        layer.into_bound_py_any(py)?,
+    ];
+    PyTuple::new(py, row)
+}
+
+/// Bytes of a file or of a link's target.
+fn size(entry: &FileMetadata) -> i64 {
+    match entry.entry_type {
+        EntryType::Regular => entry.uncompressed_size,
+        EntryType::SymLink => i64::try_from(entry.linkname.len()).unwrap_or(i64::MAX),
+        _ => 0,
+    }
+}
+
+/// Nanoseconds since 1970; 0 where no time is stored, or none of a year that Python has.
+fn mtime_ns(entry: &FileMetadata) -> i128 {
+    let has_year = !entry.mod_time.starts_with(b"0000");
+    let parts = entry.mod_time_parts().filter(|_| has_year);
+    parts.map_or(0, |(seconds, nanoseconds)| {
+        i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
+    })
+}
+
+/// The word for a type, as `FileStat` has it.
+fn word(py: Python<'_>, kind: EntryType) -> Bound<'_, PyString> {
+    let word = match kind {
+        EntryType::Regular => intern!(py, "file"),
+        EntryType::HardLink => intern!(py, "hardlink"),
+        EntryType::SymLink => intern!(py, "symlink"),
+        EntryType::CharDevice => intern!(py, "char"),
+        EntryType::BlockDevice => intern!(py, "block"),
+        EntryType::Directory => intern!(py, "dir"),
+        EntryType::Fifo => intern!(py, "fifo"),
+    };
+    word.clone()
+}
+
+/// A path without the slashes at its ends.
+fn trimmed(path: &[u8]) -> &[u8] {
+    let start = path.iter().take_while(|byte| **byte == b'/').count();
+    let end = path[start..].iter().rev().take_while(|byte| **byte == b'/').count();
+    &path[start..path.len() - end]
+}
+
+/// A path with a slash before it.
+fn absolute<'py>(py: Python<'py>, path: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    text::decode(py, &[b"/", path].concat())
+}
+
+/// A `PathError` about a path as it was asked for: `about` after it, with `{at}` in its place.
+fn path_error(path: &Bound<'_, PyString>, reason: &str, about: &str, at: &[u8]) -> PyErr {
+    let build = || -> PyResult<PyErr> {
+        let py = path.py();
+        let asked = path.call_method1("lstrip", ("/",))?;
+        let words = (format!("/{{asked}}: {about}"), PyDict::new(py));
+        words.1.set_item("asked", asked)?;
+        words.1.set_item("at", text::decode(py, at)?)?;
+        let message = PyString::new(py, &words.0).call_method("format", (), Some(&words.1))?;
+        let keywords = PyDict::new(py);
+        keywords.set_item("path", path)?;
+        keywords.set_item("reason", reason)?;
+        let class = py.import("tocsin.errors")?.getattr("PathError")?;
+        Ok(PyErr::from_value(class.call((message,), Some(&keywords))?))
+    };
+    build().unwrap_or_else(|failure| failure)
+}

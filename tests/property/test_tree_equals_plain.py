@@ -1,0 +1,141 @@
+"""The merged tree of the core against one written plainly, over layers of any shape."""
+
+from __future__ import annotations
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from support import plain_tree
+from tocsin.errors import PathError
+from tocsin.reading.tree import Tree
+
+PARTS = ["a", "b", "c", "d", "a", "b", ".", "..", "", "\udcff", "é"]
+LONG = ["n" * 255, "n" * 256, "m" * 250]
+MARKS = [".wh.a", ".wh.b", ".wh.c", ".wh..wh..opq", ".wh..wh.plnk", ".wh."]
+KINDS = ["dir", "dir", "reg", "reg", "symlink", "symlink", "hardlink", "fifo"]
+
+
+def joined(parts, absolute, slash):
+    return absolute * "/" + "/".join(parts) + slash * "/"
+
+
+def paths(parts, max_size=4):
+    sizes = st.lists(st.sampled_from(parts), min_size=1, max_size=max_size)
+    return st.builds(joined, sizes, st.booleans(), st.booleans())
+
+
+NAMES = st.one_of(
+    paths(PARTS),
+    paths(PARTS),
+    st.builds("{}/{}".format, paths(PARTS, 2), st.sampled_from(MARKS)),
+    st.sampled_from(MARKS),
+    paths([*PARTS, *MARKS]),
+    paths([*PARTS, *LONG], 20),
+)
+TARGETS = st.one_of(
+    paths(PARTS),
+    paths(PARTS, 6),
+    paths([*PARTS, *LONG], 20),
+    st.sampled_from(["", "/", "a/" * 2050, "a\0b"]),
+)
+
+
+class Names:
+    """A layer given as (type, path, link target)."""
+
+    def __init__(self, entries):
+        self.types = [kind.encode() for kind, _, _ in entries]
+        self.paths = [path for _, path, _ in entries]
+        self.linknames = [target for _, _, target in entries]
+
+    def __repr__(self):
+        rows = zip(self.types, self.paths, self.linknames, strict=True)
+        return f"Names({list(rows)})"
+
+
+ENTRIES = st.lists(st.tuples(st.sampled_from(KINDS), NAMES, TARGETS), max_size=12)
+LAYERS = st.lists(ENTRIES.map(Names), min_size=1, max_size=4)
+
+
+def outcome(tree, path, follow):
+    """Return where a path leads, in one tree or the other, or why nowhere."""
+    try:
+        resolved, node = tree.find(path, follow=follow)
+    except PathError as error:
+        return error.reason
+    return resolved, node.layer, node.entry, tree.is_directory(resolved)
+
+
+def listed(tree):
+    """Return what a tree has, each name by its path."""
+    return [(path, node.layer, node.entry, tree.is_directory(path)) for path, node in tree.walk("")]
+
+
+def files(tree):
+    """Return sets of paths that are one file."""
+    found = {}
+    for path, node in tree.walk(""):
+        if node.entry is not None:
+            found.setdefault(node.inode, []).append(path)
+    return sorted(found.values())
+
+
+def assert_equal(layers, asked):
+    tree, plain = Tree(layers), plain_tree.Tree(layers)
+    assert listed(tree) == listed(plain)
+    assert files(tree) == files(plain)
+    assert sum(count for _, count, _, _ in tree._core.left_out()) == plain.left_out
+    assert (tree.root.layer, tree.root.entry) == tuple(plain.root)
+    everything = [path for path, _, _, _ in listed(plain)]
+    beyond = [f"{path}/../a/." for path in everything[:10]]
+    for path in [*asked, *everything[:50], *beyond]:
+        for follow in (True, False):
+            assert outcome(tree, path, follow) == outcome(plain, path, follow), path
+    for path in everything:
+        if plain.is_directory(path):
+            assert list(tree.children(path)) == sorted(plain.children(path))
+    # Asked again, with what links resolve to remembered.
+    assert [outcome(tree, path, True) for path in asked] == [
+        outcome(plain, path, True) for path in asked
+    ]
+
+
+@settings(max_examples=80, deadline=None)
+@given(LAYERS, st.lists(paths(PARTS, 6), max_size=6))
+@example(
+    # A chain of directories, cut where a later entry stands inside of it.
+    [Names([("reg", "a/b/c/d/f", ""), ("dir", "a/b", ""), ("reg", "a/b/c/x", "")])],
+    [],
+)
+@example([Names([("dir", "a", ""), ("hardlink", "a", "a")])], [])
+@example(
+    # A loop in the way gives way, and what was known of the links before is forgotten.
+    [Names([("symlink", "a", "b"), ("symlink", "b", "a"), ("reg", "a/f", ""), ("reg", "b/g", "")])],
+    ["a/f", "b/g"],
+)
+@example(
+    [
+        Names([("reg", "a/b/c", "")]),
+        Names([("reg", "a/.wh.b", ""), ("reg", "a/b/d", ""), ("reg", "a/.wh..wh..opq", "")]),
+    ],
+    [],
+)
+@example([Names([("symlink", "a", "a/a"), *[("dir", "a/b/a/a", "")] * 2])], [])
+@example(
+    # What a link led to is remembered, then the chain that it is the end of is cut.
+    [
+        Names(
+            [
+                ("symlink", "a", "b/a"),
+                ("reg", "a/f", ""),
+                ("reg", "b/g", ""),
+                ("reg", "a/b/f", ""),
+                ("hardlink", "h", "a/f"),
+            ]
+        )
+    ],
+    [],
+)
+@example([Names([("symlink", "a", "m" * 250 + "/" + "x/" * 1900), ("reg", "a/f", "")])], ["a/f"])
+def test_tree_when_layers_are_of_any_shape_then_as_the_plain_one(layers, asked):
+    assert_equal(layers, asked)
