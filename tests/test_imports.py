@@ -108,6 +108,27 @@ def test_module_when_it_imports_then_only_downwards(path):
     assert rooms <= allowed, f"{room} imports {', '.join(sorted(rooms - allowed))}"
 
 
+def module_name(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_modules_when_they_import_then_without_a_circle():
+    modules = {module_name(path): imports_of(path) for path in SOURCES}
+    below = {
+        module: {found for name in names if (found := _module_in(name, modules)) != module}
+        for module, names in modules.items()
+    }
+    assert list(TopologicalSorter(below).static_order())  # or it raises CycleError
+
+
+def _module_in(name, modules):
+    """Return the module that an imported name is, or is in; not ours: the name."""
+    if name.startswith("tocsin._core"):
+        return name
+    return next((found for found in (name, name.rpartition(".")[0]) if found in modules), name)
+
+
 def test_core_when_imported_then_by_those_that_may_and_do():
     users = {str(path.relative_to(PACKAGE)) for path in SOURCES if "_core" in own_rooms(path)}
     assert users == CORE_USERS
