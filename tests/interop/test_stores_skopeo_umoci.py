@@ -22,7 +22,7 @@ from tocsin.model.soci_index import (
 )
 from tocsin.stores.archive import OciArchive
 from tocsin.stores.layout import OciLayout
-from tocsin.stores.opening import open_store
+from tocsin.stores.opening import open_source
 
 pytestmark = pytest.mark.interop
 
@@ -81,7 +81,7 @@ def test_layout_and_archives_of_skopeo_when_read_then_they_hold_the_same_image(
     for place in places:
         skopeo("copy", source, place)
         reference = parse_reference(place)
-        with open_store(reference) as store:
+        with open_source(reference) as store:
             assert read_whole(store, reference.selector)[1] == expected
             assert store.resolve(None) == store.resolve(reference.selector)
 
@@ -92,7 +92,7 @@ def test_docker_archive_of_skopeo_when_read_then_layers_are_plain_tars(
     place = f"docker-archive:{tmp_path}/d.tar:localhost/x:1"
     skopeo("copy", f"oci:{umoci_image}:t", place)
     reference = parse_reference(place)
-    with open_store(reference) as store:
+    with open_source(reference) as store:
         manifest, blobs = read_whole(store, reference.selector)
         assert {d.media_type for d in manifest.layers} == {OCI_LAYER}
         config = json.loads(blobs[manifest.config.digest])

@@ -1,4 +1,4 @@
-"""Small images, made from nothing, put into any Store."""
+"""Small images, made from nothing, put into any store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tocsin.model.media_types import (
 from tocsin.model.platform import Platform
 
 if TYPE_CHECKING:
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Sink
 
 
 def layer_tar(files: dict[str, bytes]) -> bytes:
@@ -53,7 +53,7 @@ class Image:
     def descriptor(self) -> Descriptor:
         return Descriptor.of(self.manifest, self.media_type)
 
-    def put(self, store: Store, tag: str | None = None) -> Descriptor:
+    def put(self, store: Sink, tag: str | None = None) -> Descriptor:
         """Put blobs, then the manifest."""
         for layer, descriptor in zip(self.layers, self.layer_descriptors, strict=True):
             store.put_blob(layer, digest=descriptor.digest, size=descriptor.size)
@@ -101,7 +101,7 @@ def image_of(
 
 
 def put_index(
-    store: Store,
+    store: Sink,
     images: dict[str, Image],
     tag: str | None = None,
     *,

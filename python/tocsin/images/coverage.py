@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.model.platform import Platform
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class ImageIndexes:
     platforms: tuple[PlatformIndexes, ...]
 
 
-def image_indexes(store: Store, image: Descriptor) -> ImageIndexes:
+def image_indexes(store: Source, image: Descriptor) -> ImageIndexes:
     """Return the SOCI indexes of an image; zTOCs are not read. As `image_coverage` otherwise."""
     platforms = []
     for entry, manifest in _images(store, image):
@@ -176,14 +176,14 @@ def image_indexes(store: Store, image: Descriptor) -> ImageIndexes:
     return ImageIndexes(image, tuple(platforms))
 
 
-def image_coverage(store: Store, image: Descriptor) -> ImageCoverage:
+def image_coverage(store: Source, image: Descriptor) -> ImageCoverage:
     """Return which layers of an image have a zTOC.
 
     A SOCI index or zTOC that is missing or broken is a `problem` in the answer, not an error.
 
     Args:
         store: that holds the image and its indexes.
-        image: its manifest or image index, as `Store.resolve` gives it.
+        image: its manifest or image index, as `Source.resolve` gives it.
 
     Raises:
         NotFoundError: the image itself is not there.
@@ -200,7 +200,7 @@ def image_coverage(store: Store, image: Descriptor) -> ImageCoverage:
     return ImageCoverage(image, tuple(platforms))
 
 
-def _images(store: Store, image: Descriptor) -> Iterator[tuple[Descriptor, Manifest | str]]:
+def _images(store: Source, image: Descriptor) -> Iterator[tuple[Descriptor, Manifest | str]]:
     """Yield each platform's entry with its manifest, or with why that cannot be read."""
     manifests = [d for d in walk_manifests(store, image) if _may_be_image(d)]
     single = len(manifests) == 1 and manifests[0].digest == image.digest
@@ -231,7 +231,7 @@ def _is_image(manifest: Manifest) -> bool:
 
 
 def _platform_coverage(
-    store: Store,
+    store: Source,
     entry: Descriptor,
     manifest: Manifest,
     ztocs: dict[tuple[Digest, Digest], LayerCoverage],
@@ -241,7 +241,7 @@ def _platform_coverage(
     return PlatformCoverage(entry.platform or _platform_of(store, manifest), entry, found, layers)
 
 
-def _platform_of(store: Store, manifest: Manifest) -> Platform | None:
+def _platform_of(store: Source, manifest: Manifest) -> Platform | None:
     try:
         config = ImageConfig.from_json(read_blob(store, manifest.config, max_size=MAX_CONFIG_SIZE))
     except PROBLEMS:
@@ -250,7 +250,7 @@ def _platform_of(store: Store, manifest: Manifest) -> Platform | None:
 
 
 def _layer_coverage(
-    store: Store,
+    store: Source,
     layer: Descriptor,
     found: tuple[FoundIndex, ...],
     ztocs: dict[tuple[Digest, Digest], LayerCoverage],
@@ -270,7 +270,7 @@ def _layer_coverage(
     return replace(known, layer=layer, ztoc=ztoc, soci_versions=versions)
 
 
-def _look_into(store: Store, layer: Descriptor, descriptor: Descriptor) -> LayerCoverage:
+def _look_into(store: Source, layer: Descriptor, descriptor: Descriptor) -> LayerCoverage:
     try:
         ztoc = load_ztoc(store, layer, descriptor)
     except PROBLEMS as error:

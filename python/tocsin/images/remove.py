@@ -8,11 +8,12 @@ from tocsin.errors import NotFoundError
 from tocsin.images.soci_indexes import referring_indexes
 from tocsin.images.walk import walk_manifests
 from tocsin.model.reference import parse_reference
-from tocsin.stores.opening import open_store
+from tocsin.stores.opening import open_sink, open_source
 
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.reference import Reference
+    from tocsin.stores.base import Source
     from tocsin.stores.registry import RegistryOptions
 
 
@@ -36,18 +37,25 @@ def remove_indexes(
         RegistryError: the registry does not delete manifests.
     """
     reference = parse_reference(image) if isinstance(image, str) else image
-    with open_store(reference, write=not dry_run, registry=registry) as store:
-        target = store.resolve(reference.selector)
-        entries = {target.digest, *(entry.digest for entry in walk_manifests(store, target))}
-        found = {
-            index.digest: index for digest in entries for index in referring_indexes(store, digest)
-        }
-        if not found:
-            raise NotFoundError(
-                f"{reference}: no version 1 SOCI index refers to it; those of version 2 are part "
-                "of a converted image, delete its tag instead"
-            )
-        if not dry_run:
-            for index in found.values():
-                store.delete_manifest(index)
+    if dry_run:
+        with open_source(reference, registry=registry) as source:
+            return _find(source, reference)
+    with open_sink(reference, registry=registry) as sink:
+        found = _find(sink, reference)
+        for index in found:
+            sink.delete(index)
+    return found
+
+
+def _find(source: Source, reference: Reference) -> tuple[Descriptor, ...]:
+    target = source.resolve(reference.selector)
+    entries = {target.digest, *(entry.digest for entry in walk_manifests(source, target))}
+    found = {
+        index.digest: index for digest in entries for index in referring_indexes(source, digest)
+    }
+    if not found:
+        raise NotFoundError(
+            f"{reference}: no version 1 SOCI index refers to it; those of version 2 are part "
+            "of a converted image, delete its tag instead"
+        )
     return tuple(found.values())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tocsin.errors import TocsinError
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.manifest import Manifest
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
 
 PROBLEMS = (FormatError, NotFoundError, UnsupportedError, VerificationError)
 """Errors that make one index unusable and say nothing about others."""
@@ -58,7 +58,7 @@ class FoundIndex:
         return sum(ztoc.size for ztoc in self.soci_index.ztocs) if self.soci_index else 0
 
 
-def soci_indexes_of(store: Store, entry: Descriptor, manifest: Manifest) -> Iterator[FoundIndex]:
+def soci_indexes_of(store: Source, entry: Descriptor, manifest: Manifest) -> Iterator[FoundIndex]:
     """Yield the SOCI indexes of one platform's image, in the order a reader tries them.
 
     Args:
@@ -78,12 +78,12 @@ def soci_indexes_of(store: Store, entry: Descriptor, manifest: Manifest) -> Iter
         yield load_soci_index(store, 1, referrer.digest, referrer)
 
 
-def referring_indexes(store: Store, subject: Digest) -> list[Descriptor]:
+def referring_indexes(store: Source, subject: Digest) -> list[Descriptor]:
     """Return the version 1 indexes that refer to a manifest, in the store's own order."""
     return store.referrers(subject, SOCI_INDEX_V1)
 
 
-def listed_indexes(store: Store, target: Descriptor) -> list[Descriptor]:
+def listed_indexes(store: Source, target: Descriptor) -> list[Descriptor]:
     """Return the SOCI indexes that an image index lists; none for a manifest.
 
     Raises:
@@ -96,7 +96,7 @@ def listed_indexes(store: Store, target: Descriptor) -> list[Descriptor]:
 
 
 def load_soci_index(
-    store: Store, version: int, digest: Digest, descriptor: Descriptor | None = None
+    store: Source, version: int, digest: Digest, descriptor: Descriptor | None = None
 ) -> FoundIndex:
     """Return the SOCI index with that digest, or why it cannot be used."""
     data: bytes | None = None

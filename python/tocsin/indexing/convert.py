@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.manifest import ImageIndex
     from tocsin.model.reference import Reference
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Sink, Source
     from tocsin.stores.registry import RegistryOptions
 
 
@@ -106,14 +106,14 @@ def convert(
     )
 
 
-def _manifest_if_there(store: Store, entry: Descriptor) -> bytes | None:
+def _manifest_if_there(store: Source, entry: Descriptor) -> bytes | None:
     try:
         return store.manifest(entry)
     except NotFoundError:
         return None
 
 
-def _copy_children(source: Store, sink: Store, before: ImageIndex, after: ImageIndex) -> None:
+def _copy_children(source: Source, sink: Sink, before: ImageIndex, after: ImageIndex) -> None:
     """Bring over what the converted manifests list, and the entries that stay as they are."""
     kept = {entry.digest for entry in after.manifests or ()}
     for entry in before.manifests or ():

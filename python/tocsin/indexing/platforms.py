@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tocsin.indexing.layer_jobs import LayerFate, LayerKey
     from tocsin.indexing.options import IndexingOptions
     from tocsin.indexing.results import LayerResult, Progress
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Sink, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class IndexedPlatforms:
     indexes: tuple[bytes, ...]
     missing_prefetch: tuple[str, ...]
 
-    def store(self, sink: Store) -> None:
+    def store(self, sink: Sink) -> None:
         """Store the SOCI indexes and the config blob they share."""
         sink.put_blob(CONFIG_BLOB)
         for data in self.indexes:
@@ -46,8 +46,8 @@ class IndexedPlatforms:
 
 
 def index_platforms(
-    source: Store,
-    sink: Store,
+    source: Source,
+    sink: Sink,
     images: Sequence[PlatformImage],
     *,
     version: int,
@@ -109,7 +109,7 @@ def _layers(image: PlatformImage) -> list[Descriptor]:
 
 
 def _with_prefetch(
-    sink: Store,
+    sink: Sink,
     image: PlatformImage,
     fates: Mapping[LayerKey, LayerFate],
     options: IndexingOptions,
@@ -132,7 +132,7 @@ def _with_prefetch(
     return found, set(plan.missing)
 
 
-def _nothing_indexed(source: Store, results: Sequence[LayerResult]) -> str:
+def _nothing_indexed(source: Source, results: Sequence[LayerResult]) -> str:
     if not results:
         return f"{source.name}: image has no layers, no ztoc was made"
     reasons = sorted({result.skipped or "" for result in results})

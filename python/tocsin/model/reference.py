@@ -57,7 +57,7 @@ class RegistryReference:
 
     @property
     def selector(self) -> str | Digest | None:
-        """What `Store.resolve` is asked for."""
+        """What `Source.resolve` is asked for."""
         return self.digest or self.tag
 
     @property
@@ -87,7 +87,7 @@ class LayoutReference:
 
     @property
     def selector(self) -> str | Digest | None:
-        """What `Store.resolve` is asked for."""
+        """What `Source.resolve` is asked for."""
         return self.digest or self.tag
 
     def __str__(self) -> str:
@@ -106,7 +106,7 @@ class OciArchiveReference:
 
     @property
     def selector(self) -> str | Digest | None:
-        """What `Store.resolve` is asked for."""
+        """What `Source.resolve` is asked for."""
         return self.digest or self.tag
 
     def __str__(self) -> str:
@@ -131,7 +131,7 @@ class DockerArchiveReference:
 
     @property
     def selector(self) -> str | None:
-        """What `Store.resolve` is asked for."""
+        """What `Source.resolve` is asked for."""
         return self.name if self.position is None else f"@{self.position}"
 
     def __str__(self) -> str:

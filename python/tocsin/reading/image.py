@@ -24,8 +24,8 @@ from tocsin.reading.files import Files
 from tocsin.reading.opening import LayerOpener
 from tocsin.reading.tree import Tree
 from tocsin.stores.base import read_blob
-from tocsin.stores.metering import Meter, MeteredStore
-from tocsin.stores.opening import open_store
+from tocsin.stores.metering import Meter, MeteredSource
+from tocsin.stores.opening import open_source
 
 if TYPE_CHECKING:
     import os
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.reference import Reference
     from tocsin.reading.layer import Layer
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
     from tocsin.stores.metering import Traffic
     from tocsin.stores.registry import RegistryOptions
 
@@ -82,7 +82,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
     parsed = parse_reference(reference) if isinstance(reference, str) else reference
     wanted_index: str | Digest = index if index in ("auto", "none") else Digest.parse(index)
     asked = Platform.parse(platform) if isinstance(platform, str) else platform
-    stores = _StoreHolder(parsed, registry)
+    stores = _SourceHolder(parsed, registry)
     try:
         found = _choose(stores(), parsed, asked)
     except BaseException:
@@ -121,7 +121,7 @@ class Image(Files):
         self,
         reference: Reference,
         found: PlatformImage,
-        stores: _StoreHolder,
+        stores: _SourceHolder,
         *,
         index: str | Digest,
         index_missing: bool,
@@ -216,25 +216,25 @@ class Image(Files):
             self._tell(sentence)
 
 
-class _StoreHolder:
-    """The Store of an image, opened again in a forked process: connections cannot be shared."""
+class _SourceHolder:
+    """The source of an image, opened again in a forked process: connections cannot be shared."""
 
     def __init__(self, reference: Reference, registry: RegistryOptions | None) -> None:
         self._reference = reference
         self._registry = registry
         self.meter = Meter()
         self._lock = threading.Lock()
-        self._store: Store | None = None
+        self._store: Source | None = None
         forget_after_fork(self)
 
-    def __call__(self) -> Store:
+    def __call__(self) -> Source:
         store = self._store
         if store is None:
             with self._lock:
                 store = self._store
                 if store is None:
-                    inner = open_store(self._reference, registry=self._registry)
-                    store = self._store = _OwnedStore(inner, self.meter)
+                    inner = open_source(self._reference, registry=self._registry)
+                    store = self._store = _OwnedSource(inner, self.meter)
         return store
 
     def close(self) -> None:
@@ -249,18 +249,18 @@ class _StoreHolder:
         self._store = None
 
 
-_ABANDONED: list[Store | None] = []
+_ABANDONED: list[Source | None] = []
 
 
-class _OwnedStore(MeteredStore):
-    """A metered Store that closes what it meters."""
+class _OwnedSource(MeteredSource):
+    """A metered source that closes what it meters."""
 
     def close(self) -> None:
-        """Close the Store."""
+        """Close the source."""
         self._inner.close()
 
 
-def _choose(store: Store, reference: Reference, asked: Platform | None) -> PlatformImage:
+def _choose(store: Source, reference: Reference, asked: Platform | None) -> PlatformImage:
     target = resolve_image(store, reference.selector)
     images = platform_images(store, target, None if asked is None else (asked,))
     if len(images) == 1:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.model.manifest import Manifest
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
 
 _KEPT_LAYER = 10 << 20
 """Compressed bytes up to which a layer that had to be read once is kept in memory."""
@@ -57,7 +57,7 @@ class LayerOpener:
     """Opens layers of one image.
 
     Attributes:
-        store: gives the Store that holds the image.
+        store: gives the source that holds the image.
         cache: of spans.
         fetchers: threads.
         disk: what is kept on disk, if anything.
@@ -67,7 +67,7 @@ class LayerOpener:
         progress: called while they are: digest of the layer, bytes read, its size.
     """
 
-    store: Callable[[], Store]
+    store: Callable[[], Source]
     cache: SpanCache
     fetchers: Fetchers
     disk: DiskCache | None

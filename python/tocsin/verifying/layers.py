@@ -19,7 +19,8 @@ from tocsin.layers.indexer import IndexedLayerBytes, LayerPass
 from tocsin.layers.ztoc import Ztoc
 from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
 from tocsin.model.soci_index import MAX_ZTOC_SIZE
-from tocsin.stores.base import PIECE_SIZE, read_blob
+from tocsin.stores.base import read_blob
+from tocsin.stores.window import PIECE_SIZE
 from tocsin.verifying.acceptance import early_spans, refusals
 from tocsin.verifying.difference import differences
 from tocsin.verifying.findings import Finding, LayerChecked
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from tocsin.model.descriptor import Descriptor
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
     from tocsin.verifying.findings import VerifyEvent, VerifyProgress
 
 Blob = tuple[str, int]
@@ -111,11 +112,11 @@ class _CancelledError(Exception):
 
 
 class LayerChecks:
-    """Holds layers of one Store against their zTOCs."""
+    """Holds layers of one source against their zTOCs."""
 
     def __init__(
         self,
-        store: Store,
+        store: Source,
         *,
         jobs: int,
         threads: int,

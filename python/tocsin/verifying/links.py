@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tocsin.images.selection import PlatformImage
     from tocsin.images.soci_indexes import FoundIndex
     from tocsin.model.soci_index import SociIndex
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ class LinkedImage:
     diff_ids: tuple[Digest, ...] | None
 
 
-def entries_of(store: Store, target: Descriptor) -> tuple[Descriptor, ...]:
+def entries_of(store: Source, target: Descriptor) -> tuple[Descriptor, ...]:
     """Return what the image index `target` lists; nothing for a manifest."""
     if not is_index(target.media_type):
         return ()
@@ -84,7 +84,7 @@ def entries_of(store: Store, target: Descriptor) -> tuple[Descriptor, ...]:
 
 
 def stray_entries(
-    store: Store, entries: Sequence[Descriptor], linked: Iterable[LinkedImage]
+    store: Source, entries: Sequence[Descriptor], linked: Iterable[LinkedImage]
 ) -> Iterator[Finding]:
     """Yield which SOCI indexes in an image index no manifest in it names, or are not there."""
     manifests = {entry.digest for entry in entries}
@@ -102,7 +102,7 @@ def stray_entries(
         )
 
 
-def link(store: Store, image: PlatformImage, entries: Sequence[Descriptor]) -> LinkedImage:
+def link(store: Source, image: PlatformImage, entries: Sequence[Descriptor]) -> LinkedImage:
     """Find the SOCI indexes of one platform's image and check what binds them.
 
     Args:
@@ -140,7 +140,7 @@ def link(store: Store, image: PlatformImage, entries: Sequence[Descriptor]) -> L
 
 
 def _diff_ids(
-    store: Store, image: PlatformImage, findings: list[Finding]
+    store: Source, image: PlatformImage, findings: list[Finding]
 ) -> tuple[Digest, ...] | None:
     config = image.manifest.config
     try:
@@ -165,7 +165,7 @@ def _diff_ids(
 
 
 def _check_named(
-    store: Store,
+    store: Source,
     index: LinkedIndex,
     found: FoundIndex,
     image: PlatformImage,
@@ -200,7 +200,7 @@ def _check_named(
         )
 
 
-def _check_bytes(store: Store, index: LinkedIndex, found: FoundIndex) -> None:
+def _check_bytes(store: Source, index: LinkedIndex, found: FoundIndex) -> None:
     """Check what an index says of itself, and how it is written."""
     if found.error is not None:
         index.findings.append(unreadable(found.error, "index", str(index.digest)))

@@ -20,7 +20,7 @@ from tocsin.model.prefetch import PrefetchArtifact
 from tocsin.model.reference import parse_reference
 from tocsin.model.soci_index import DISABLE_XATTRS, IMAGE_LAYER_DIGEST, PREFETCH, SPAN_SIZE
 from tocsin.stores.base import read_blob
-from tocsin.stores.opening import open_store
+from tocsin.stores.opening import open_source
 from tocsin.verifying.findings import (
     Finding,
     IndexVerdict,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tocsin.model.digest import Digest
     from tocsin.model.reference import Reference
     from tocsin.model.soci_index import SociIndex
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
     from tocsin.stores.registry import RegistryOptions
     from tocsin.verifying.findings import VerifyProgress
     from tocsin.verifying.layers import Blob, LayerCheck
@@ -92,7 +92,7 @@ def verify(
         asked = [Platform.parse(one) if isinstance(one, str) else one for one in platforms]
     if quick and seed is None:
         seed = secrets.randbits(_SEED_BITS)
-    with open_store(reference, registry=registry) as store:
+    with open_source(reference, registry=registry) as store:
         target = resolve_image(store, reference.selector)
         entries = entries_of(store, target)
         linked = [link(store, one, entries) for one in platform_images(store, target, asked)]
@@ -147,7 +147,7 @@ def _ztocs_of(soci_index: SociIndex | None, layer: Descriptor) -> list[Descripto
 
 
 def _platform_verdict(
-    store: Store, one: LinkedImage, done: Mapping[Blob, LayerCheck]
+    store: Source, one: LinkedImage, done: Mapping[Blob, LayerCheck]
 ) -> PlatformVerdict:
     findings = list(one.findings)
     if not one.indexes and not findings:
@@ -163,7 +163,7 @@ def _platform_verdict(
 
 
 def _index_verdict(
-    store: Store, one: LinkedImage, index: LinkedIndex, done: Mapping[Blob, LayerCheck]
+    store: Source, one: LinkedImage, index: LinkedIndex, done: Mapping[Blob, LayerCheck]
 ) -> IndexVerdict:
     layers = []
     span_counts: dict[Digest, int] = {}
@@ -233,7 +233,7 @@ def _annotations(entry: Descriptor, found: ZtocCheck) -> Iterator[Finding]:
 
 
 def _prefetch(
-    store: Store, entry: Descriptor, span_counts: Mapping[Digest, int]
+    store: Source, entry: Descriptor, span_counts: Mapping[Digest, int]
 ) -> Iterator[Finding]:
     try:
         artifact = PrefetchArtifact.from_json(read_blob(store, entry, max_size=MAX_SIZE))

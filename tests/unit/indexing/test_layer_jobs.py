@@ -1,6 +1,8 @@
 """Layers of an image, several at once: indexed or skipped with a reason, and what is told."""
 
+import errno
 import gzip
+import os
 import tarfile
 import threading
 
@@ -28,8 +30,10 @@ from tocsin.model.media_types import (
     OCI_LAYER_GZIP,
 )
 from tocsin.model.soci_index import SociIndex
-from tocsin.stores.base import PIECE_SIZE
+from tocsin.stores.archive import OciArchive
+from tocsin.stores.base import MustStream, MustVerify
 from tocsin.stores.layout import OciLayout
+from tocsin.stores.window import PIECE_SIZE
 
 NAMES = ["ustar.zlib6.tar.gz", "pax.zlib6.tar.gz", "gnu.members.tar.gz"]
 PLAIN = tarmaker.tar(tarmaker.entry("a", b"hello" * 100))
@@ -51,8 +55,8 @@ class Source(OciLayout):
 class Stream(OciLayout):
     """A layout that takes nothing over: every blob is streamed into it, as into a registry."""
 
-    def can_mount(self, source):
-        return False
+    def take_over(self, descriptor, origin):
+        return MustStream()
 
 
 @pytest.fixture
@@ -582,22 +586,68 @@ def test_run_when_there_are_no_layers_then_only_the_plan_is_told(source):
 
 
 def test_layer_when_it_will_be_linked_then_that_is_prepared_while_it_is_read(source, tmp_path):
-    prepared, log = threading.Event(), []
+    log = []
+
+    class Link(MustVerify):
+        def __init__(self, link):
+            self.link = link
+
+        def prepare(self):
+            log.append(threading.current_thread().name)
+
+        def finish(self):
+            assert source.reads == [str(layer.digest)]
+            log.append("finished")
+            return self.link.finish()
+
+        def verify_and_finish(self):
+            raise AssertionError("it has been verified")
 
     class Preparing(OciLayout):
-        def prepare_mount(self, descriptor, source):
-            log.append(threading.current_thread().name)
-            prepared.set()
-
-        def mount_blob(self, descriptor, source, *, verified=False):
-            assert prepared.is_set()
-            return super().mount_blob(descriptor, source, verified=verified)
+        def take_over(self, descriptor, origin):
+            assert source.reads == []
+            return Link(super().take_over(descriptor, origin))
 
     layer = put(source, LAYER)
-    run(source, [layer], Preparing(tmp_path / "E", write=True), carry=True)
-    assert log == ["layer-mount"]
-    run(source, [layer])  # nothing is carried
-    assert len(log) == 1
+    sink = Preparing(tmp_path / "E", write=True)
+    run(source, [layer], sink, carry=True)
+    assert log == ["layer-takeover", "finished"]
+    assert source.reads == [str(layer.digest)]
+    mine, theirs = (s.path / "blobs" / "sha256" / layer.digest.hex for s in (source, sink))
+    assert mine.samefile(theirs)
+
+
+def test_layer_when_nothing_is_carried_then_the_sink_takes_nothing_over(source, tmp_path):
+    class Unasked(OciLayout):
+        def take_over(self, descriptor, origin):
+            raise AssertionError("nothing is carried")
+
+    layer = put(source, LAYER)
+    run(source, [layer], Unasked(tmp_path / "E", write=True))
+
+
+def test_layer_when_linking_fails_after_it_is_indexed_then_it_is_streamed(
+    source, tmp_path, monkeypatch
+):
+    def refuse(*_):
+        raise OSError(errno.EMLINK, "too many links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    layer = put(source, LAYER)
+    sink = OciLayout(tmp_path / "E", write=True)
+    run(source, [layer], sink, carry=True)
+    assert LayoutFiles(sink.path).blob(str(layer.digest)) == LAYER
+
+
+def test_layer_when_the_sink_is_an_archive_then_it_is_read_once_and_copied_at_the_end(
+    source, tmp_path
+):
+    layer = put(source, LAYER)
+    with OciArchive(tmp_path / "a.tar", write=True) as sink:
+        run(source, [layer], sink, carry=True)
+        assert source.reads == [str(layer.digest)]
+    with OciArchive(tmp_path / "a.tar") as archive:
+        assert b"".join(archive.blob(layer)) == LAYER
 
 
 def test_layer_when_the_sink_is_on_another_file_system_then_it_is_read_once(

@@ -437,7 +437,7 @@ def index_of(layout, image, ztoc, **changes):
     subject = image.put(layout, tag="app")
     put = put_v1(layout, image, [ztoc], span_size=SIZE)
     index = SociIndex.from_json(layout.manifest(put))
-    layout.delete_manifest(put)
+    layout.delete(put)
     assert index.subject is not None
     assert index.subject.digest == subject.digest
     return with_entry(index, **changes)
@@ -576,7 +576,7 @@ def test_prefetch_when_it_names_a_span_that_is_not_there_then_it_says_so(layout,
     lying = layout.put_blob(b'{"version":"1.0","prefetch_spans":[{"start_span":0,"end_span":7}]}')
     *ztocs, prefetch = soci.layers
     changed = replace(prefetch, digest=lying.digest, size=lying.size)
-    layout.delete_manifest(index.descriptor)
+    layout.delete(index.descriptor)
     put_index_of(layout, replace(soci, layers=(*ztocs, changed)))
     assert "names span 7, the last of its layer is 6" in only_error(
         verified(layout), "prefetch.span"

@@ -51,9 +51,9 @@ def info(*, image: Reference, registry: RegistryOptions | None, output: Output) 
     """
     from tocsin.cli.documents import coverage_document  # noqa: PLC0415 (--help needs none of these)
     from tocsin.images.coverage import image_coverage  # noqa: PLC0415
-    from tocsin.stores.opening import open_store  # noqa: PLC0415
+    from tocsin.stores.opening import open_source  # noqa: PLC0415
 
-    with open_store(image, registry=registry) as store:
+    with open_source(image, registry=registry) as store:
         coverage = image_coverage(store, store.resolve(image.selector))
     if output.json:
         output.document(coverage_document(str(image), coverage))

@@ -1,7 +1,7 @@
-"""Registries as Stores: OCI distribution API 1.1 and Docker's, over requests.
+"""Registries as sources and sinks: OCI distribution API 1.1 and Docker's, over requests.
 
 `open_registry` is the door. Inside: `transport` sends and repeats, `auth` answers challenges with
-what `credentials` finds, `endpoint` is the API of one repository, `client` the Store; `download`,
+what `credentials` finds, `endpoint` is the API of one repository, `client` the store; `download`,
 `push` and `referrers` are its three long stories.
 """
 

@@ -47,9 +47,9 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
     """
     from tocsin.cli.documents import indexes_document  # noqa: PLC0415 (--help needs none of these)
     from tocsin.images.coverage import image_indexes  # noqa: PLC0415
-    from tocsin.stores.opening import open_store  # noqa: PLC0415
+    from tocsin.stores.opening import open_source  # noqa: PLC0415
 
-    with open_store(image, registry=registry) as store:
+    with open_source(image, registry=registry) as store:
         found = image_indexes(store, store.resolve(image.selector))
     if output.json:
         output.document(indexes_document(str(image), found))
