@@ -131,12 +131,10 @@ fn headers_when_sparse_records_name_no_map_then_a_plain_file() {
 fn headers_when_cut_off_then_no_entry() {
     let whole = Tar::new().gnu_long(b'L', b"long").pax(&[("path", "p")]).header(file("a"));
     for end in 0..whole.0.len() {
-        let (kind, at) = failure(&whole.0[..end]);
-        assert_eq!(kind, TarError::NoEntry, "{end}");
-        assert!(at <= end as u64);
+        assert_eq!(failure(&whole.0[..end]), (TarError::NoEntry, 0), "{end}");
     }
     assert_eq!(failure(&[0; 512]), (TarError::NoEntry, 0), "the end of the archive");
-    assert_eq!(failure(&[0; 2_048]), (TarError::NoEntry, 512));
+    assert_eq!(failure(&[0; 2_048]), (TarError::NoEntry, 0));
 }
 
 #[test]

@@ -25,8 +25,7 @@ impl<'a> HeaderWalk<'a> {
     pub(crate) fn next(&mut self, entry: &FileMetadata) -> Result<EntryHeaders> {
         let stretch = self.stretch(entry);
         let found = read_headers(stretch, UncompressedOffset(self.start))?;
-        let end = found.data_offset().0.saturating_add(found.stored_size);
-        self.start = end.checked_next_multiple_of(512).unwrap_or(end);
+        self.start = found.end().0;
         Ok(found)
     }
 

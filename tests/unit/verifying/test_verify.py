@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from support import goldens
-from support.images import image_of, layer_tar, make_image, put_index
+from support.images import image_of, make_image, put_index
 from support.registry import Registry
 from support.registry_client import store_of
 from support.tampered import (
@@ -53,7 +53,7 @@ from tocsin.model.soci_index import (
 from tocsin.stores.layout import OciLayout
 from tocsin.verifying import layers as verify_layers
 from tocsin.verifying.findings import LayerChecked
-from tocsin.verifying.sample import gzip_header_len, sample
+from tocsin.verifying.sample import sample
 
 SIZE = 64 << 10
 """Of spans; the noise below then has seven."""
@@ -643,26 +643,6 @@ def test_progress_when_it_raises_then_the_run_stops(layout, image, ztoc):
 
     with pytest.raises(RuntimeError, match="enough"):
         verified(layout, progress=stop)
-
-
-@pytest.mark.parametrize(
-    ("flags", "rest", "length"),
-    [
-        (0, b"", 10),
-        (8, b"name\0", 15),
-        (16, b"note\0", 15),
-        (4, b"\3\0abc", 15),
-        (2, b"cc", 12),
-        (8, b"name", None),
-        (4, b"\3\0a", None),
-    ],
-)
-def test_gzip_header_len_when_fields_are_there_then_they_count(flags, rest, length):
-    assert gzip_header_len(b"\x1f\x8b\x08" + bytes([flags]) + bytes(6) + rest) == length
-
-
-def test_gzip_header_len_when_it_is_none_then_there_is_no_length():
-    assert gzip_header_len(layer_tar({"a": b""})) is None
 
 
 # Threads

@@ -3,7 +3,7 @@
 use super::Purpose;
 use super::entry::FileMetadata;
 use super::sparse::Region;
-use super::walk::Walk;
+use super::walk::{Walk, padding_after};
 use crate::error::{Error, Result, TarError};
 use crate::span::UncompressedOffset;
 
@@ -13,7 +13,7 @@ pub struct EntryHeaders {
     /// The entry as a zTOC lists it; its data begins at `uncompressed_offset`.
     pub entry: FileMetadata,
     /// Bytes of data that the archive holds for it: 0 for all but regular files, and for a sparse file
-    /// as many as it has data. Where they end, padded to whole blocks, the next entry's headers begin.
+    /// as many as it has data.
     pub stored_size: u64,
     /// Which parts of a sparse file these bytes are, in order; `None` for any other entry. Nothing makes
     /// them as many bytes as are stored.
@@ -25,6 +25,13 @@ impl EntryHeaders {
     #[must_use]
     pub fn data_offset(&self) -> UncompressedOffset {
         UncompressedOffset(self.entry.uncompressed_offset.unsigned_abs())
+    }
+
+    /// Where the entry ends, with the padding of its data: there the next entry's headers begin.
+    #[must_use]
+    pub fn end(&self) -> UncompressedOffset {
+        let padded = self.stored_size.saturating_add(padding_after(self.stored_size));
+        UncompressedOffset(self.data_offset().0.saturating_add(padded))
     }
 }
 
@@ -40,14 +47,14 @@ impl EntryHeaders {
 pub fn read_headers(stretch: &[u8], start: UncompressedOffset) -> Result<EntryHeaders> {
     let mut walk = Walk::new(Purpose::Read, start.0);
     let mut rest = stretch;
-    let found = walk.next_entry(&mut rest).and_then(|draft| draft.ok_or(TarError::NoEntry));
-    match found {
-        Ok(mut draft) => {
+    match walk.next_entry(&mut rest) {
+        Ok(Some(mut draft)) => {
             let (stored_size, regions) = (draft.stored_size, draft.regions.take());
             let mod_time = draft.attributes.mtime.to_rfc3339();
             let entry = draft.into_metadata(walk.position(), mod_time);
             Ok(EntryHeaders { entry, stored_size, regions })
         }
+        Ok(None) => Err(Error::Tar { kind: TarError::NoEntry, at: start }),
         Err(kind) => Err(Error::Tar { kind, at: UncompressedOffset(walk.block_offset()) }),
     }
 }

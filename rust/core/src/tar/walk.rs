@@ -366,6 +366,6 @@ fn split_at_most<'a>(bytes: &'a [u8], left: &mut u64) -> (&'a [u8], &'a [u8]) {
 }
 
 /// Bytes from the end of data to the next block.
-const fn padding_after(size: u64) -> u64 {
+pub(super) const fn padding_after(size: u64) -> u64 {
     (BLOCK_LEN as u64 - size % BLOCK_LEN as u64) % BLOCK_LEN as u64
 }
