@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import tarfile
 from dataclasses import replace
 
 import pytest
 
-from support import goldens
+from support import goldens, tarmaker
 from support.images import image_of, make_image, put_index
 from support.registry import Registry
 from support.registry_client import store_of
@@ -632,6 +633,25 @@ def test_quick_when_it_reads_a_layer_then_only_the_sample(layout, image, ztoc, m
     assert [found for found in ranges if found in known] == ranges[1:]
     assert len(ranges) == 1 + 4
     assert result.ok
+
+
+def test_quick_when_a_layer_has_sparse_files_then_true_entries_are_not_called_lies(layout):
+    records = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "s",
+        "GNU.sparse.realsize": "5000",
+    }
+    layer = tarmaker.tar(
+        tarmaker.entry("S/s", tarmaker.padded(b"1\n0\n1\n") + b"x", pax=records),
+        tarmaker.entry("link", type=tarfile.LNKTYPE, linkname="s", size=4000),
+        tarmaker.entry("after", NOISE[: 3 * SIZE]),
+        tarmaker.entry("last", b"last"),
+    )
+    image_of((layer, OCI_LAYER)).put(layout, tag="app")
+    options = replace(OPTIONS, reference_identical=True)
+    create(reference(layout), options=options)
+    assert "ztoc.file" not in kinds(verified(layout, quick=True))
 
 
 def test_progress_when_it_raises_then_the_run_stops(layout, image, ztoc):
