@@ -74,6 +74,9 @@ class LayerPass:
     """One pass over one layer, fed from outside.
 
     Push the layer's bytes in order, in pieces of any size, then `finish`.
+
+    With ``for_reading``, layers with PAX global headers are taken too, as containerd takes them.
+    The reference refuses to index those, so their zTOC must not be written anywhere.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class LayerPass:
         diff_id: bool = False,
         build_tool_identifier: str = BUILD_TOOL,
         threads: int | None = None,
+        for_reading: bool = False,
     ) -> None:
         if not 0 <= span_size < 1 << 63:
             raise ValueError(f"span_size is {span_size}, wanted 0 to 2**63 - 1")
@@ -95,6 +99,7 @@ class LayerPass:
             diff_id=diff_id,
             reference_identical=reference_identical,
             threads=processors.wanted(threads),
+            for_reading=for_reading,
         )
 
     def push(self, piece: Buffer) -> None:

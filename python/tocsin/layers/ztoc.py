@@ -12,7 +12,7 @@ import os
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from tocsin import _core
 from tocsin.errors import NotFoundError, UnsupportedError, VerificationError
@@ -161,11 +161,13 @@ class Ztoc:
         """Return the raw link targets of all entries; empty for what is not a link."""
         return self._core.linknames()
 
-    def time_and_records(self, index: int) -> tuple[str, dict[bytes, bytes]]:
-        """Return what is in no column of `files`: the modification time and the PAX records."""
-        fields = self._core.entry(index)
-        time, records = cast("bytes", fields["mod_time"]), fields["pax_records"]
-        return time.decode("ascii", "replace"), cast("dict[bytes, bytes]", records)
+    def mod_time_ns(self, index: int) -> int | None:
+        """Return an entry's time in nanoseconds since 1970; ``None`` if it has none."""
+        return self._core.mod_time_ns(index)
+
+    def records(self, index: int) -> dict[bytes, bytes]:
+        """Return the PAX records of an entry, which are in no column of `files`."""
+        return self._core.records(index)
 
     @property
     def entries(self) -> Sequence[FileMetadata]:

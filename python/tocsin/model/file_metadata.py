@@ -32,6 +32,7 @@ class FileMetadata:
         devmajor: device number.
         devminor: device number.
         pax_records: all PAX records, raw; extended attributes are those under ``SCHILY.xattr.``.
+        is_sparse: whether the layer holds only parts of the file (PAX sparse formats).
     """
 
     name: str
@@ -48,6 +49,7 @@ class FileMetadata:
     devmajor: int
     devminor: int
     pax_records: Mapping[bytes, bytes]
+    is_sparse: bool = False
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
@@ -57,8 +59,3 @@ class FileMetadata:
             for name, value in fields.items()
         }
         return cls(**decoded)
-
-    @property
-    def is_sparse(self) -> bool:
-        """Whether the layer holds only parts of the file (PAX sparse formats)."""
-        return any(key.startswith(b"GNU.sparse.") for key in self.pax_records)

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tocsin.reading.extract import ExtractResult
-    from tocsin.reading.layer import FileData, Layer
+    from tocsin.reading.layer import Layer
     from tocsin.reading.tree import Node, Tree
+    from tocsin.tar.file_data import FileData
 
 
 class Files(ABC):
@@ -317,8 +318,14 @@ class Files(ABC):
     def _stat(self, path: str, node: Node) -> FileStat:
         if node.entry is None:
             return FileStat(f"/{path}", "dir", inode=hash(path) & (1 << 40) - 1, layer=node.layer)
-        entry = self.layers[node.layer].entry(node.entry)
-        return stat_of(f"/{path}", entry, inode=node.inode, layer=node.layer)
+        layer = self.layers[node.layer]
+        return stat_of(
+            f"/{path}",
+            layer.entry(node.entry),
+            mtime_ns=layer.mtime_ns(node.entry),
+            inode=node.inode,
+            layer=node.layer,
+        )
 
     def _file(self, path: str) -> tuple[Layer, FileData]:
         return self.file_data(self.regular_file(path))

@@ -227,7 +227,12 @@ class LayerOpener:
         turn: AbstractContextManager[Any],
     ) -> Ztoc:
         try:
-            made = LayerPass(format=layer_format, span_size=DEFAULT_SPAN_SIZE, threads=threads)
+            made = LayerPass(
+                format=layer_format,
+                span_size=DEFAULT_SPAN_SIZE,
+                threads=threads,
+                for_reading=True,
+            )
             for piece in pieces:
                 with turn:
                     made.push(piece)

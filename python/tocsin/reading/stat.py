@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,10 +22,8 @@ _TYPE_BITS = {
     "block": stat.S_IFBLK,
     "fifo": stat.S_IFIFO,
 }
-_TIME = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})"
-)
-"""The reference writes times in the zone of its machine."""
+_FIRST_NS = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1) * 10**9
+"""The first time that ``datetime`` has: zTOCs go back to the year 0."""
 _IMPLIED_MODE = 0o755
 """Of a directory that no layer lists, as unpackers make them."""
 
@@ -100,7 +97,7 @@ class FileStat:
         return self.type == "symlink"
 
 
-def stat_of(path: str, entry: FileMetadata, *, inode: int, layer: int) -> FileStat:
+def stat_of(path: str, entry: FileMetadata, *, mtime_ns: int, inode: int, layer: int) -> FileStat:
     """Return what `entry` says, as found at `path`."""
     kind = "file" if entry.type == "reg" else entry.type
     return FileStat(
@@ -112,7 +109,7 @@ def stat_of(path: str, entry: FileMetadata, *, inode: int, layer: int) -> FileSt
         gid=entry.gid,
         uname=entry.uname,
         gname=entry.gname,
-        mtime_ns=mtime_ns(entry.mod_time),
+        mtime_ns=mtime_ns,
         linkname=entry.linkname if kind == "symlink" else "",
         devmajor=entry.devmajor,
         devminor=entry.devminor,
@@ -139,16 +136,6 @@ def _size(kind: str, entry: FileMetadata) -> int:
     return 0
 
 
-def mtime_ns(text: str) -> int:
-    """Return a time of RFC 3339, as a zTOC has it, in nanoseconds since 1970; 0 if none."""
-    match = _TIME.fullmatch(text)
-    if match is None:
-        return 0
-    whole, fraction, zone = match.groups()
-    try:
-        seconds = datetime.fromisoformat(whole + ("+00:00" if zone == "Z" else zone)) - _EPOCH
-    except ValueError:  # the year 0, which datetime has not
-        return 0
-    return (seconds.days * 86400 + seconds.seconds) * 10**9 + int(
-        (fraction or "").ljust(9, "0")[:9]
-    )
+def mtime_or_zero(nanoseconds: int | None) -> int:
+    """Return a time as it is shown: 0 if there is none, or none that ``datetime`` has."""
+    return nanoseconds if nanoseconds is not None and nanoseconds >= _FIRST_NS else 0

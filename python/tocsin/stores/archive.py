@@ -33,9 +33,10 @@ from tocsin.stores.layout_index import LAYOUT_FILE, LayoutIndex, check_layout_fi
 from tocsin.stores.origins import ArchiveOrigin
 from tocsin.stores.spool import Spool
 from tocsin.stores.staged_file import StagedFile, remove_abandoned
-from tocsin.stores.tar_members import BLOCK_SIZE, TarMembers
+from tocsin.stores.tar_members import TarMembers
 from tocsin.stores.verification import verified as checked
 from tocsin.stores.window import holds
+from tocsin.tar.headers import BLOCK_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

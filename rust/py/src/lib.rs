@@ -11,6 +11,7 @@ mod errors;
 mod gate;
 mod indexer;
 mod span_reader;
+mod tar;
 mod text;
 mod zstd;
 mod ztoc;
@@ -22,6 +23,8 @@ mod _core {
     use super::indexer::{IndexedLayer, LayerIndexer};
     #[pymodule_export]
     use super::span_reader::SpanReader;
+    #[pymodule_export]
+    use super::tar::{EntryHeaders, TarScanner, gzip_header_len, read_headers};
     #[pymodule_export]
     use super::zstd::ZstdDecoder;
     #[pymodule_export]

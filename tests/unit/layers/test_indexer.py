@@ -37,6 +37,23 @@ def sha256(data):
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+# What it takes
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pass_when_for_reading_then_global_headers_are_taken(compress, threads):
+    plain = tarmaker.global_header({"comment": "of git archive"}) + PLAIN
+    layer = gzip.compress(plain, mtime=0) if compress else plain
+    with pytest.raises(TarError, match="type 'g'"):
+        build_ztoc(layer, threads=threads)
+    reading = LayerPass(threads=threads, for_reading=True)
+    reading.push(layer)
+    ztoc = reading.finish().ztoc
+    assert ztoc.paths == ["a", "b"]
+    assert ztoc.entries[0].uncompressed_offset == len(plain) - len(PLAIN) + 512
+
+
 # What it tells
 
 

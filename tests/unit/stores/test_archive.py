@@ -252,7 +252,7 @@ def test_archive_when_it_is_something_else_then_it_is_refused(path, tmp_path):
     with pytest.raises(FileNotFoundError):
         OciArchive(path)
     path.write_bytes(b"x" * 2000)
-    with pytest.raises(FormatError, match="header at byte 0: is no tar header"):
+    with pytest.raises(FormatError, match="not a usable tar archive"):
         OciArchive(path)
     path.write_bytes(b"")
     with pytest.raises(FormatError, match="no member oci-layout"):

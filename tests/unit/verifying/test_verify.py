@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import tarfile
 from dataclasses import replace
 
 import pytest
 
-from support import goldens
-from support.images import image_of, layer_tar, make_image, put_index
+from support import goldens, tarmaker
+from support.images import image_of, make_image, put_index
 from support.registry import Registry
 from support.registry_client import store_of
 from support.tampered import (
@@ -53,7 +54,7 @@ from tocsin.model.soci_index import (
 from tocsin.stores.layout import OciLayout
 from tocsin.verifying import layers as verify_layers
 from tocsin.verifying.findings import LayerChecked
-from tocsin.verifying.sample import gzip_header_len, sample
+from tocsin.verifying.sample import sample
 
 SIZE = 64 << 10
 """Of spans; the noise below then has seven."""
@@ -634,6 +635,25 @@ def test_quick_when_it_reads_a_layer_then_only_the_sample(layout, image, ztoc, m
     assert result.ok
 
 
+def test_quick_when_a_layer_has_sparse_files_then_true_entries_are_not_called_lies(layout):
+    records = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "s",
+        "GNU.sparse.realsize": "5000",
+    }
+    layer = tarmaker.tar(
+        tarmaker.entry("S/s", tarmaker.padded(b"1\n0\n1\n") + b"x", pax=records),
+        tarmaker.entry("link", type=tarfile.LNKTYPE, linkname="s", size=4000),
+        tarmaker.entry("after", NOISE[: 3 * SIZE]),
+        tarmaker.entry("last", b"last"),
+    )
+    image_of((layer, OCI_LAYER)).put(layout, tag="app")
+    options = replace(OPTIONS, reference_identical=True)
+    create(reference(layout), options=options)
+    assert "ztoc.file" not in kinds(verified(layout, quick=True))
+
+
 def test_progress_when_it_raises_then_the_run_stops(layout, image, ztoc):
     put_v1(layout, image, [ztoc], span_size=SIZE)
 
@@ -643,26 +663,6 @@ def test_progress_when_it_raises_then_the_run_stops(layout, image, ztoc):
 
     with pytest.raises(RuntimeError, match="enough"):
         verified(layout, progress=stop)
-
-
-@pytest.mark.parametrize(
-    ("flags", "rest", "length"),
-    [
-        (0, b"", 10),
-        (8, b"name\0", 15),
-        (16, b"note\0", 15),
-        (4, b"\3\0abc", 15),
-        (2, b"cc", 12),
-        (8, b"name", None),
-        (4, b"\3\0a", None),
-    ],
-)
-def test_gzip_header_len_when_fields_are_there_then_they_count(flags, rest, length):
-    assert gzip_header_len(b"\x1f\x8b\x08" + bytes([flags]) + bytes(6) + rest) == length
-
-
-def test_gzip_header_len_when_it_is_none_then_there_is_no_length():
-    assert gzip_header_len(layer_tar({"a": b""})) is None
 
 
 # Threads
