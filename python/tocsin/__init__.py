@@ -29,11 +29,22 @@ if TYPE_CHECKING:
     from tocsin.indexing.convert import convert
     from tocsin.indexing.create import create
     from tocsin.indexing.options import IndexingOptions
-    from tocsin.indexing.results import ConvertResult, CreateResult, LayerResult, PlatformResult
+    from tocsin.indexing.results import ConvertResult, CreateResult, PlatformResult
     from tocsin.layers.indexer import IndexedLayerBytes, build_ztoc, index_layer
     from tocsin.layers.ztoc import Ztoc
     from tocsin.model.columns import FILES_DTYPE, SPANS_DTYPE
+    from tocsin.model.events import (
+        Advanced,
+        Event,
+        LayerAdvanced,
+        LayerFinished,
+        LayerStarted,
+        Planned,
+        Progress,
+    )
     from tocsin.model.file_metadata import FileMetadata
+    from tocsin.model.finding import Finding, Severity
+    from tocsin.model.layer_result import LayerResult
     from tocsin.reading.extract import ExtractResult, SkippedFile
     from tocsin.reading.files import Files
     from tocsin.reading.image import Image, open  # noqa: A004 (as in gzip and tarfile)
@@ -42,11 +53,9 @@ if TYPE_CHECKING:
     from tocsin.stores.metering import Traffic
     from tocsin.stores.registry import RegistryOptions
     from tocsin.verifying.findings import (
-        Finding,
         IndexVerdict,
         LayerVerdict,
         PlatformVerdict,
-        Severity,
         VerifyResult,
     )
     from tocsin.verifying.verify import verify
@@ -54,11 +63,13 @@ if TYPE_CHECKING:
 __all__ = [
     "FILES_DTYPE",
     "SPANS_DTYPE",
+    "Advanced",
     "AuthError",
     "ConflictError",
     "ConvertResult",
     "CopyResult",
     "CreateResult",
+    "Event",
     "ExtractResult",
     "FileMetadata",
     "FileStat",
@@ -70,13 +81,18 @@ __all__ = [
     "IndexVerdict",
     "IndexedLayerBytes",
     "IndexingOptions",
+    "LayerAdvanced",
     "LayerFiles",
+    "LayerFinished",
     "LayerResult",
+    "LayerStarted",
     "LayerVerdict",
     "NotFoundError",
     "PathError",
+    "Planned",
     "PlatformResult",
     "PlatformVerdict",
+    "Progress",
     "RegistryError",
     "RegistryOptions",
     "Severity",
@@ -126,15 +142,22 @@ _HOMES = {
     "remove_indexes": "tocsin.images.remove",
     "ConvertResult": "tocsin.indexing.results",
     "CreateResult": "tocsin.indexing.results",
-    "LayerResult": "tocsin.indexing.results",
+    "LayerResult": "tocsin.model.layer_result",
     "PlatformResult": "tocsin.indexing.results",
     "verify": "tocsin.verifying.verify",
-    "Finding": "tocsin.verifying.findings",
+    "Finding": "tocsin.model.finding",
     "IndexVerdict": "tocsin.verifying.findings",
     "LayerVerdict": "tocsin.verifying.findings",
     "PlatformVerdict": "tocsin.verifying.findings",
-    "Severity": "tocsin.verifying.findings",
+    "Severity": "tocsin.model.finding",
     "VerifyResult": "tocsin.verifying.findings",
+    "Advanced": "tocsin.model.events",
+    "Event": "tocsin.model.events",
+    "LayerAdvanced": "tocsin.model.events",
+    "LayerFinished": "tocsin.model.events",
+    "LayerStarted": "tocsin.model.events",
+    "Planned": "tocsin.model.events",
+    "Progress": "tocsin.model.events",
     "FileMetadata": "tocsin.model.file_metadata",
     "Ztoc": "tocsin.layers.ztoc",
     "ExtractResult": "tocsin.reading.extract",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tocsin.verifying.findings import Severity
+from tocsin.model.finding import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,15 +22,17 @@ if TYPE_CHECKING:
         PlatformCoverage,
     )
     from tocsin.images.soci_indexes import FoundIndex
-    from tocsin.indexing.results import CreateResult, LayerResult, PlatformResult
+    from tocsin.indexing.results import CreateResult, PlatformResult
     from tocsin.layers.ztoc import Ztoc
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.file_metadata import FileMetadata
+    from tocsin.model.finding import Finding
+    from tocsin.model.layer_result import LayerResult
     from tocsin.model.platform import Platform
     from tocsin.reading.extract import ExtractResult
     from tocsin.reading.stat import FileStat
     from tocsin.stores.metering import Traffic
-    from tocsin.verifying.findings import Finding, IndexVerdict, LayerVerdict, VerifyResult
+    from tocsin.verifying.findings import IndexVerdict, LayerVerdict, VerifyResult
 
 Document = dict[str, Any]
 

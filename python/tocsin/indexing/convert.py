@@ -25,8 +25,8 @@ from tocsin.model.soci_index import (
 )
 
 if TYPE_CHECKING:
-    from tocsin.indexing.results import Progress
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.events import Progress
     from tocsin.model.manifest import ImageIndex
     from tocsin.model.reference import Reference
     from tocsin.stores.base import Store

@@ -16,7 +16,7 @@ from tocsin.indexing.platforms import index_platforms
 from tocsin.indexing.results import CreateResult
 
 if TYPE_CHECKING:
-    from tocsin.indexing.results import Progress
+    from tocsin.model.events import Progress
     from tocsin.model.reference import Reference
     from tocsin.stores.registry import RegistryOptions
 

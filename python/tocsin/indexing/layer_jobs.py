@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from tocsin import processors
 from tocsin.errors import FormatError, UnsupportedError, VerificationError
 from tocsin.images.copying import copy_blob
-from tocsin.indexing.results import LayerFinished, LayerResult
 from tocsin.layers.indexer import IndexedLayerBytes, LayerPass
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
-from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
+from tocsin.model.layer_result import LayerResult
 from tocsin.model.media_types import OCTET_STREAM, Compression, layer_type
 from tocsin.model.prefetch import SearchableLayer, wanted_names
 from tocsin.model.soci_index import PREFETCH, IndexedLayer
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
     from tocsin.indexing.options import IndexingOptions
-    from tocsin.indexing.results import Event, Progress
     from tocsin.indexing.reuse import ReusableZtocs
     from tocsin.layers.ztoc import Ztoc
+    from tocsin.model.events import Event, Progress
     from tocsin.stores.base import Store
 
 _FORMATS = {
@@ -130,7 +130,7 @@ class LayerJobs:
         self._shares = self._shares_of(to_read)
         self._tell(Planned(tuple(to_read)))
         for fate in fates.values():
-            self._tell(LayerFinished(fate.result))
+            self._tell(_finished(fate.result))
         with ThreadPoolExecutor(self._options.jobs, thread_name_prefix="layer") as pool:
             futures = {pool.submit(self._index, layer): layer for layer in to_read}
             try:
@@ -211,7 +211,7 @@ class LayerJobs:
             self._sink, layer, span_size=self._options.span_size
         )
         if known and (fate := self._reuse(layer, known)):
-            self._tell(LayerFinished(fate.result))
+            self._tell(_finished(fate.result))
             return fate
         threads = self._shares.take(layer_key(layer))
         self._check_cancelled()
@@ -228,7 +228,7 @@ class LayerJobs:
         else:
             fate = self._keep(layer, found)
         fate = replace(fate, result=replace(fate.result, seconds=time.monotonic() - started))
-        self._tell(LayerFinished(fate.result))
+        self._tell(_finished(fate.result))
         return fate
 
     def _read(self, layer: Descriptor, threads: int) -> IndexedLayerBytes:
@@ -390,6 +390,10 @@ class LayerJobs:
         return SearchableLayer(
             places.get, lambda offset: max(int(starts.searchsorted(offset, "right")) - 1, 0)
         )
+
+
+def _finished(result: LayerResult) -> LayerFinished:
+    return LayerFinished(result.layer, result.seconds, result)
 
 
 def _what_breaks_readers(found: IndexedLayerBytes) -> str | None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tocsin.images.selection import PlatformImage
     from tocsin.indexing.layer_jobs import LayerFate, LayerKey
     from tocsin.indexing.options import IndexingOptions
-    from tocsin.indexing.results import LayerResult, Progress
+    from tocsin.model.events import Progress
+    from tocsin.model.layer_result import LayerResult
     from tocsin.stores.base import Store
 
 

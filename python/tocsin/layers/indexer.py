@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
@@ -14,9 +16,10 @@ from tocsin.model.ztoc_defaults import BUILD_TOOL, DEFAULT_SPAN_SIZE
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable
 
     from typing_extensions import Buffer
+
+    from tocsin.model.events import Progress
 
 PIECE_SIZE = 1 << 20
 """Bytes taken from a source at once: some milliseconds of work."""
@@ -135,7 +138,7 @@ def index_layer(
     reference_identical: bool = False,
     diff_id: bool = False,
     threads: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> IndexedLayerBytes:
     """Index a layer in one pass, without keeping it and without temporary files.
 
@@ -149,7 +152,7 @@ def index_layer(
         diff_id: also hash the uncompressed bytes.
         threads: processors to use, the caller's own among them; all that this process may use if
             ``None``. The result is the same for any number.
-        progress: called with the compressed bytes read so far; may raise to stop.
+        progress: called with an `Advanced` for each piece; may raise to stop.
 
     Raises:
         FormatError: the layer cannot be indexed; ``.what`` names the broken rule and ``.offset``
@@ -164,12 +167,18 @@ def index_layer(
         diff_id=diff_id,
         threads=threads,
     )
-    done = 0
+    if progress is None:
+        for piece in _pieces(source):
+            layer.push(piece)
+        return layer.finish()
+    from tocsin.model.events import Advanced  # noqa: PLC0415 (most layers are indexed without)
+
+    done, total = 0, _size_of(source)
+    progress(Advanced(done, total))
     for piece in _pieces(source):
         layer.push(piece)
         done += len(piece)
-        if progress is not None:
-            progress(done)
+        progress(Advanced(done, total))
     return layer.finish()
 
 
@@ -180,7 +189,7 @@ def build_ztoc(
     format: str | None = None,  # noqa: A002 (the word of the domain)
     reference_identical: bool = False,
     threads: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Ztoc:
     """Make the zTOC of a layer; as `index_layer`, which tells more."""
     return index_layer(
@@ -191,6 +200,22 @@ def build_ztoc(
         threads=threads,
         progress=progress,
     ).ztoc
+
+
+def _size_of(source: LayerSource) -> int | None:
+    """Return how many bytes a layer has, where that is known before they are read."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return memoryview(source).nbytes
+    with suppress(OSError, AttributeError):
+        if isinstance(source, str | os.PathLike):
+            status = Path(source).stat()
+        elif isinstance(source, _Readable):
+            status = os.fstat(source.fileno())  # type: ignore[attr-defined]  # or it has none
+        else:
+            return None
+        if stat.S_ISREG(status.st_mode):
+            return status.st_size
+    return None
 
 
 def _pieces(source: LayerSource) -> Iterator[bytes | bytearray | memoryview]:

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tocsin.errors import PathError, TocsinError
+from tocsin.model.events import Advanced
 from tocsin.reading.destination import Destination, Metadata
 from tocsin.reading.layer_order import FilesInLayerOrder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from tocsin.model.events import Progress
     from tocsin.reading.layer import Layer
     from tocsin.reading.stat import FileStat
     from tocsin.reading.tree import Node, Tree
@@ -97,7 +99,7 @@ def extract(
     devices: bool = False,
     overwrite: bool = False,
     owners: bool | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ExtractResult:
     """Do what `Image.extract` says."""
     begun = time.monotonic()
@@ -132,7 +134,7 @@ class _Extraction:
         *,
         devices: bool,
         overwrite: bool,
-        progress: Callable[[int, int], None] | None,
+        progress: Progress | None,
     ) -> None:
         self._image = image
         self._devices = devices
@@ -358,7 +360,7 @@ class _Extraction:
         self._done += size
         if self._progress is not None and (not size or self._done - self._told >= _TELL):
             self._told = self._done
-            self._progress(self._done, self._total)
+            self._progress(Advanced(self._done, self._total))
 
     def _shown(self, parent: str, name: str) -> str:
         """Return how the image calls a path of the destination."""

@@ -13,9 +13,10 @@ from tocsin.reading.stat import FileStat, stat_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
+    from tocsin.model.events import Progress
     from tocsin.reading.extract import ExtractResult
     from tocsin.reading.layer import FileData, Layer
     from tocsin.reading.tree import Node, Tree
@@ -243,7 +244,7 @@ class Files(ABC):
         devices: bool = False,
         overwrite: bool = False,
         owners: bool | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> ExtractResult:
         """Put a file, or a directory with all that is below it, into a directory of this machine.
 
@@ -267,8 +268,8 @@ class Files(ABC):
                 written again.
             owners: whether files get the image's owners; by default if root asks. Without, set-id
                 bits are kept only of files whose owner is this user.
-            progress: called with the bytes of files done and of all, now and then; to stop, it may
-                raise what it likes, which is passed on.
+            progress: called with an `Advanced` at the start, now and then, and at the end, in bytes
+                of files; to stop, it may raise what it likes, which is passed on.
 
         Raises:
             PathError: nothing is at `path`.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from tocsin.images.selection import PlatformImage
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.events import Progress
     from tocsin.model.reference import Reference
     from tocsin.reading.layer import Layer
     from tocsin.stores.base import Store
@@ -51,7 +52,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
     cache_dir: str | os.PathLike[str] | None = None,
     registry: RegistryOptions | None = None,
     note: Callable[[str], None] | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Image:
     """Open an image for reading single files, without fetching its layers.
 
@@ -70,8 +71,8 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         registry: how to reach a registry.
         note: called with sentences a user should know, such as what reading a layer whole cost;
             they are in ``Image.notes`` too.
-        progress: called while layers without a zTOC are read, several at once and by several
-            threads: digest of the layer, bytes read, its size.
+        progress: called while layers without a zTOC are read, see `Progress`; such a layer starts,
+            advances and finishes.
 
     Raises:
         NotFoundError: no such image, platform or index.
@@ -129,7 +130,7 @@ class Image(Files):
         cache_size: int,
         cache_dir: str | os.PathLike[str] | None,
         note: Callable[[str], None] | None,
-        progress: Callable[[str, int, int], None] | None,
+        progress: Progress | None,
     ) -> None:
         self.reference = reference
         self.descriptor = found.descriptor
@@ -205,8 +206,9 @@ class Image(Files):
         return f"<Image {self.reference} {self.platform or ''} {self.descriptor.digest}>"
 
     def after_fork(self) -> None:
-        """Forget a lock that another thread may have held."""
+        """Forget locks that another thread may have held."""
         self._lock = threading.RLock()
+        self._opener.after_fork()
 
     # -- inside --------------------------------------------------------------------------------
 

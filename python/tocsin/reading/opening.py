@@ -5,6 +5,7 @@ Source: soci-format 6.2.
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,7 @@ from tocsin.layers.indexer import LayerPass
 from tocsin.layers.known_ztocs import KNOWN
 from tocsin.layers.sources import BytesRanges, StreamRanges
 from tocsin.layers.zstd import unpack_zstd
+from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted
 from tocsin.model.media_types import Compression, layer_type
 from tocsin.model.ztoc_defaults import DEFAULT_SPAN_SIZE
 from tocsin.reading.blob_ranges import BlobRanges
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from tocsin.layers.ztoc import Ztoc
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
+    from tocsin.model.events import Event, Progress
     from tocsin.model.manifest import Manifest
     from tocsin.stores.base import Store
 
@@ -64,7 +67,7 @@ class LayerOpener:
         note: called with what a user should know.
         may_index: whether layers without a zTOC are read once to make one.
         threads: processors that do so, for all of them together.
-        progress: called while they are: digest of the layer, bytes read, its size.
+        progress: called while they are, never by two threads at once.
     """
 
     store: Callable[[], Store]
@@ -74,9 +77,14 @@ class LayerOpener:
     note: Callable[[str], None]
     may_index: bool = True
     threads: int = 1
-    progress: Callable[[str, int, int], None] | None = None
+    progress: Progress | None = None
     _kept: int = field(default=0, init=False)
     _small: list[int] = field(default_factory=list, init=False)
+    _telling: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def after_fork(self) -> None:
+        """Forget a lock that another thread may have held."""
+        self._telling = threading.Lock()
 
     def indexes(
         self, image: Descriptor, manifest: Manifest, wanted: str | Digest
@@ -186,6 +194,7 @@ class LayerOpener:
                 "make one with tocsin create --min-layer-size 0, or let it be read once"
             )
         name = f"{self.store().name}: layer {layer.digest}"
+        self._tell(LayerStarted(layer))
         begun = time.monotonic()
         source: RangeSource
         if compression is Compression.ZSTD:
@@ -207,6 +216,7 @@ class LayerOpener:
                 BlobRanges(self.store, layer) if kept is None else BytesRanges(name, b"".join(kept))
             )
         seconds = time.monotonic() - begun
+        self._tell(LayerFinished(layer, seconds))
         zstd = compression is Compression.ZSTD
         if layer.size <= _KEPT_LAYER and not zstd:
             self._small.append(layer.size)
@@ -217,6 +227,11 @@ class LayerOpener:
                 f"one, in {seconds:.1f} s{more}"
             )
         return self._layer(layer, ztoc, f"made:{DEFAULT_SPAN_SIZE}", source, "made")
+
+    def _tell(self, event: Event) -> None:
+        if self.progress is not None:
+            with self._telling:
+                self.progress(event)
 
     def _made(
         self,
@@ -255,8 +270,7 @@ class LayerOpener:
         for piece in self.store().blob(layer):
             yield piece
             done += len(piece)
-            if self.progress is not None:
-                self.progress(str(layer.digest), done, layer.size)
+            self._tell(LayerAdvanced(layer, done))
 
     def _unpack_zstd(self, layer: Descriptor) -> Iterator[bytes]:
         return unpack_zstd(self.store().blob(layer))

@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tocsin.verifying.findings import Finding, warning
+from tocsin.model.finding import Finding
+from tocsin.verifying.findings import warning
 
 if TYPE_CHECKING:
     from tocsin.layers.ztoc import Ztoc

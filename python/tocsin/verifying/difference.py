@@ -14,7 +14,8 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from tocsin.model.file_metadata import FileMetadata
-from tocsin.verifying.findings import Finding, note
+from tocsin.model.finding import Finding
+from tocsin.verifying.findings import note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

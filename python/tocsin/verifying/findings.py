@@ -1,52 +1,21 @@
-"""What ``verify`` tells: events while it runs, findings when it is done.
+"""The results of ``verify``.
 
 Everything the command line prints comes from here, so that scripts have it too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.model.finding import Finding, Severity
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.model.platform import Platform
-
-
-class Severity(StrEnum):
-    """How much a finding matters.
-
-    Only an error makes an index untrue or useless; a warning is something a reader or a registry
-    may stumble over, a note a harmless difference.
-    """
-
-    ERROR = "error"
-    WARNING = "warning"
-    NOTE = "note"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was found.
-
-    Attributes:
-        kind: a stable word, such as ``ztoc.window``; what it is about comes before the dot.
-        message: a sentence that names the digest, file, span or checkpoint.
-        severity: how much it matters.
-        expected: what it must be, as text, where there is one such value.
-        actual: what it is.
-    """
-
-    kind: str
-    message: str
-    severity: Severity = Severity.ERROR
-    expected: str | None = None
-    actual: str | None = None
 
 
 def warning(kind: str, message: str) -> Finding:
@@ -191,27 +160,3 @@ class VerifyResult:
 def has_errors(findings: tuple[Finding, ...]) -> bool:
     """Return whether one of `findings` is an error."""
     return any(found.severity is Severity.ERROR for found in findings)
-
-
-@dataclass(frozen=True, slots=True)
-class LayerChecked:
-    """A layer and all its zTOCs are done.
-
-    Attributes:
-        layer: as in the image's manifest.
-        findings: about the layer and its zTOCs.
-        seconds: wall time.
-    """
-
-    layer: Descriptor
-    findings: tuple[Finding, ...]
-    seconds: float
-
-
-VerifyEvent = Planned | LayerStarted | LayerAdvanced | LayerChecked
-
-VerifyProgress = Callable[[VerifyEvent], None]
-"""Called for every event, from the threads that work, but never by two at once.
-
-An exception from it stops the run as Ctrl-C does.
-"""

@@ -13,6 +13,7 @@ from tocsin.errors import FormatError, UnsupportedError
 from tocsin.images.soci_indexes import PROBLEMS, soci_indexes_of
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
+from tocsin.model.finding import Finding
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import ImageIndex, Manifest
 from tocsin.model.media_types import OCI_MANIFEST, OCTET_STREAM, is_index
@@ -28,7 +29,7 @@ from tocsin.model.soci_index import (
     is_soci_entry,
 )
 from tocsin.stores.base import read_blob
-from tocsin.verifying.findings import Finding, note, warning
+from tocsin.verifying.findings import note, warning
 from tocsin.verifying.layers import unreadable
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, VerificationError
+from tocsin.model.finding import Finding
 from tocsin.verifying.difference import window_finding
-from tocsin.verifying.findings import Finding, note
+from tocsin.verifying.findings import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tocsin import processors
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
 from tocsin.images.selection import platform_images, resolve_image
+from tocsin.model.finding import Finding
 from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.platform import Platform
 from tocsin.model.prefetch import PrefetchArtifact
@@ -22,7 +23,6 @@ from tocsin.model.soci_index import DISABLE_XATTRS, IMAGE_LAYER_DIGEST, PREFETCH
 from tocsin.stores.base import read_blob
 from tocsin.stores.opening import open_store
 from tocsin.verifying.findings import (
-    Finding,
     IndexVerdict,
     LayerVerdict,
     PlatformVerdict,
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
+    from tocsin.model.events import Progress
     from tocsin.model.reference import Reference
     from tocsin.model.soci_index import SociIndex
     from tocsin.stores.base import Store
     from tocsin.stores.registry import RegistryOptions
-    from tocsin.verifying.findings import VerifyProgress
     from tocsin.verifying.layers import Blob, LayerCheck
     from tocsin.verifying.links import LinkedImage, LinkedIndex
 
@@ -58,7 +58,7 @@ def verify(
     jobs: int | None = None,
     threads: int | None = None,
     registry: RegistryOptions | None = None,
-    progress: VerifyProgress | None = None,
+    progress: Progress | None = None,
 ) -> VerifyResult:
     """Check that all SOCI indexes of an image say what is true of it.
 
@@ -74,7 +74,7 @@ def verify(
         threads: processors that work on all layers together, and may on a single one; all that this
             process may use if ``None``.
         registry: how to reach a registry.
-        progress: told what happens, see `VerifyProgress`.
+        progress: told what happens, see `Progress`.
 
     Raises:
         NotFoundError: no such image or platform, or it has no SOCI index at all.

@@ -28,10 +28,9 @@ from tocsin import (
     VerificationError,
     convert,
 )
-from tocsin.indexing.results import LayerFinished
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
-from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
 from tocsin.model.manifest import ImageIndex, Manifest
 from tocsin.model.media_types import (
     DOCKER_LAYER_GZIP,

@@ -14,10 +14,9 @@ from tocsin.errors import NotFoundError, VerificationError
 from tocsin.indexing import layer_jobs
 from tocsin.indexing.layer_jobs import LayerJobs, layer_key
 from tocsin.indexing.options import IndexingOptions
-from tocsin.indexing.results import LayerFinished
 from tocsin.indexing.reuse import ReusableZtocs
 from tocsin.model.descriptor import Descriptor
-from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
 from tocsin.model.media_types import (
     DOCKER_LAYER,
     DOCKER_LAYER_FOREIGN_GZIP,
@@ -374,12 +373,16 @@ def test_layer_when_unreadable_then_the_error_is_the_systems_and_says_which(plac
 # Events
 
 
+def finished(fate):
+    result = fate.result
+    return LayerFinished(result.layer, result.seconds, result)
+
+
 def recorded(events):
     """Return events by layer digest, in the order they came."""
     by_layer = {}
     for event in events:
-        layer = event.result.layer if isinstance(event, LayerFinished) else event.layer
-        by_layer.setdefault(layer.digest, []).append(event)
+        by_layer.setdefault(event.layer.digest, []).append(event)
     return by_layer
 
 
@@ -394,13 +397,13 @@ def test_events_when_layers_run_then_each_starts_advances_to_its_size_and_finish
     fates = run(source, layers, sink, jobs=jobs, carry=carry, progress=events.append)
     to_read = sorted(layers[:4], key=lambda layer: -layer.size)
     assert events[0] == Planned(tuple(to_read))
-    assert events[1] == LayerFinished(fates[layer_key(layers[4])].result)
+    assert events[1] == finished(fates[layer_key(layers[4])])
     by_layer = recorded(events[2:])
     assert list(by_layer) == [layer.digest for layer in to_read] or jobs > 1
     for layer in to_read:
         first, *advances, last = by_layer[layer.digest]
         assert first == LayerStarted(layer)
-        assert last == LayerFinished(fates[layer_key(layer)].result)
+        assert last == finished(fates[layer_key(layer)])
         steps = range(PIECE_SIZE, layer.size + PIECE_SIZE, PIECE_SIZE)
         assert advances == [LayerAdvanced(layer, min(at, layer.size)) for at in steps]
 
@@ -435,7 +438,7 @@ def test_jobs_when_bounded_then_so_many_run_at_once_and_no_more(tmp_path, jobs):
         if isinstance(event, LayerStarted):
             running.add(event.layer.digest)
         elif isinstance(event, LayerFinished):
-            running.discard(event.result.layer.digest)
+            running.discard(event.layer.digest)
         most = max(most, len(running))
 
     run(source, layers, jobs=jobs, progress=progress)

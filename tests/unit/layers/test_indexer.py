@@ -9,6 +9,7 @@ import sys
 import tarfile
 import textwrap
 import zlib
+from contextlib import closing, nullcontext
 from itertools import pairwise
 
 import pytest
@@ -26,6 +27,7 @@ from tocsin import (
     processors,
 )
 from tocsin.layers.indexer import PIECE_SIZE, Hazard, LayerPass
+from tocsin.model.events import Advanced
 
 PLAIN = tarmaker.tar(tarmaker.entry("a", b"hello" * 5000), tarmaker.entry("b", b"x"))
 LAYER = gzip.compress(PLAIN, mtime=0)
@@ -144,12 +146,22 @@ def test_index_layer_when_checkpoints_precede_all_output_then_only_the_last_is_k
 def test_index_layer_when_read_in_pieces_then_progress_counts_to_the_size(tmp_path, size):
     path = tmp_path / "layer"
     path.write_bytes(bytes(size))
-    for source in (path, io.BytesIO(bytes(size)), bytes(size)):
+    for source in (path, str(path), path.open("rb"), bytes(size), bytearray(size)):
         seen = []
-        index_layer(source, progress=seen.append)
-        steps = [after - before for before, after in pairwise([0, *seen])]
+        with closing(source) if isinstance(source, io.IOBase) else nullcontext():
+            index_layer(source, progress=seen.append)
+        assert seen[0] == Advanced(0, size)
+        assert {event.total for event in seen} == {size}
+        steps = [after.done - before.done for before, after in pairwise(seen)]
         assert sum(steps) == size
         assert all(0 < step <= PIECE_SIZE for step in steps)
+
+
+@pytest.mark.parametrize("make", [io.BytesIO, lambda layer: iter([layer])])
+def test_index_layer_when_the_size_is_unknown_then_progress_has_no_total(make):
+    seen = []
+    index_layer(make(LAYER), progress=seen.append)
+    assert seen == [Advanced(0, None), Advanced(len(LAYER), None)]
 
 
 def test_index_layer_when_progress_raises_then_that_is_the_end():

@@ -276,6 +276,24 @@ def test_open_when_not_indexed_then_made_on_the_fly_and_told(layers, tmp_path):
         assert told[1:] == ["4 small layers have no ztoc: 1.1 MiB were read"]
 
 
+def test_open_when_layers_are_read_whole_then_each_starts_advances_and_finishes(layers, tmp_path):
+    busy, events = threading.Lock(), []
+
+    def progress(event):
+        assert busy.acquire(blocking=False)
+        events.append(event)
+        busy.release()
+
+    with tocsin.open(put_image(tmp_path, *layers), progress=progress) as image:
+        assert not events
+        assert image.layers
+        for layer in image.layer_descriptors:
+            first, *advances, last = [event for event in events if event.layer == layer]
+            assert first == tocsin.LayerStarted(layer)
+            assert advances[-1] == tocsin.LayerAdvanced(layer, layer.size)
+            assert last == tocsin.LayerFinished(layer, last.seconds)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 8, None])
 def test_open_when_not_indexed_then_any_threads_give_the_same(layers, tmp_path, threads):
     twice = tarmaker.tar(entry("some", noise(1 << 20)))

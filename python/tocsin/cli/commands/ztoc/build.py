@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 import time
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -22,7 +20,7 @@ from tocsin.cli.options import (
     threads_option,
 )
 from tocsin.cli.output_file import STDOUT, output_file
-from tocsin.cli.progress import display_for, ztoc_line
+from tocsin.cli.progress import display_for, shown_on, ztoc_line
 from tocsin.errors import GzipError
 
 if TYPE_CHECKING:
@@ -105,16 +103,14 @@ def _index(
 ) -> IndexedLayerBytes:
     from tocsin.layers.indexer import index_layer  # noqa: PLC0415 (numpy is not for --help)
 
-    name = _name(layer)
     with _opened(layer) as file, display:
-        display.start(name, _size_of(file))
         try:
             return index_layer(
                 file,
                 span_size=span_size,
                 reference_identical=reference_identical,
                 threads=threads,
-                progress=lambda done: display.move(name, done),
+                progress=shown_on(display, name=_name(layer)),
             )
         except Exception as error:
             error.add_note("stdin" if layer == _STDIN else layer)
@@ -131,14 +127,6 @@ def _opened(layer: str) -> AbstractContextManager[IO[bytes]]:
     if layer == _STDIN:
         return nullcontext(sys.stdin.buffer)
     return Path(layer).open("rb", buffering=0)
-
-
-def _size_of(file: IO[bytes]) -> int | None:
-    with suppress(OSError):
-        status = os.fstat(file.fileno())
-        if stat.S_ISREG(status.st_mode):
-            return status.st_size
-    return None
 
 
 def _warn(indexed: IndexedLayerBytes, output: Output) -> None:
