@@ -19,7 +19,7 @@ from tocsin.errors import NotFoundError, UnsupportedError, VerificationError
 from tocsin.layers.fetchers import Fetchers
 from tocsin.layers.sources import ranges_of
 from tocsin.layers.spans import LayerSpans, SpanCache
-from tocsin.model.entry_path import clean_path
+from tocsin.model.entry_path import clean_path, path_text
 from tocsin.model.file_metadata import FileMetadata
 from tocsin.processors import available, wanted
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from tocsin.layers.disk_cache import KeptSpans
     from tocsin.layers.sources import RangeSource, SeekableLayer
+    from tocsin.model.entry_path import StrPath
 
 _MAX_DEFAULT_THREADS = 8
 """Spans inflated at once unless asked for more: each may have any size."""
@@ -181,7 +182,7 @@ class Ztoc:
     def _clean_paths(self) -> list[str]:
         return self.clean_paths()
 
-    def entry(self, path: str) -> FileMetadata:
+    def entry(self, path: StrPath) -> FileMetadata:
         """Return the entry at `path`; ``etc/passwd``, ``/etc/passwd`` and ``./etc/passwd`` are one.
 
         Raises:
@@ -189,10 +190,11 @@ class Ztoc:
         """
         return self.entries[self._index_of(path)]
 
-    def _index_of(self, path: str) -> int:
-        index = self._index_by_path.get(clean_path(path))
+    def _index_of(self, path: StrPath) -> int:
+        text = path_text(path)
+        index = self._index_by_path.get(clean_path(text))
         if index is None:
-            raise NotFoundError(f"{path}: no such entry in the ztoc")
+            raise NotFoundError(f"{text}: no such entry in the ztoc")
         return index
 
     def span_of(self, offset: int) -> int:
@@ -223,7 +225,7 @@ class Ztoc:
             raise IndexError(f"span {span_id} does not exist, the last is {self.span_count - 1}")
         return span_id
 
-    def spans_for(self, path: str) -> range:
+    def spans_for(self, path: StrPath) -> range:
         """Return the ids of the spans that hold the data of the file at `path`; empty without data.
 
         A hard link's data is that of the file it points to.
@@ -240,7 +242,7 @@ class Ztoc:
         last = self.span_of(entry.uncompressed_offset + entry.uncompressed_size - 1)
         return range(first, last + 1)
 
-    def _resolve(self, path: str) -> FileMetadata:
+    def _resolve(self, path: StrPath) -> FileMetadata:
         """Follow hard links, which always point to an earlier entry of the same layer."""
         index = self._index_of(path)
         entry = self.entries[index]
@@ -301,7 +303,7 @@ class Ztoc:
         return self._core.read_span(self._checked(span_id), compressed, start, end)
 
     def read(
-        self, path: str, layer: SeekableLayer, *, threads: int | None = None
+        self, path: StrPath, layer: SeekableLayer, *, threads: int | None = None
     ) -> Iterator[bytes]:
         """Yield the data of the file at `path` span by span, verified, reading only those spans.
 
@@ -369,12 +371,22 @@ class Ztoc:
             self._core, source=source, cache=cache, fetchers=fetchers, kept=kept, owner=owner
         )
 
-    def extract(self, path: str, layer: SeekableLayer, *, threads: int | None = None) -> bytes:
+    def cat(self, path: StrPath, layer: SeekableLayer, *, threads: int | None = None) -> bytes:
         """Return the data of the file at `path`; as ``read``, in one piece."""
         whole = io.BytesIO()
         for piece in self.read(path, layer, threads=threads):
             whole.write(piece)
         return whole.getvalue()
+
+    def extract(self, path: StrPath, layer: SeekableLayer, *, threads: int | None = None) -> bytes:
+        """Do what `cat` does: the name it had in tocsin 0.1.
+
+        Everywhere else ``extract`` puts files on this machine.
+        """
+        import warnings  # noqa: PLC0415 (seldom needed)
+
+        warnings.warn("Ztoc.extract is called Ztoc.cat now", DeprecationWarning, stacklevel=2)
+        return self.cat(path, layer, threads=threads)
 
     @property
     def needs_xattrs(self) -> bool:

@@ -11,7 +11,7 @@ import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tocsin.errors import PathError, TocsinError
 from tocsin.model.events import Advanced
@@ -19,36 +19,20 @@ from tocsin.reading.destination import Destination, Metadata
 from tocsin.reading.layer_order import FilesInLayerOrder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
+    from tocsin.model.entry_path import StrPath
     from tocsin.model.events import Progress
     from tocsin.reading.layer import Layer
+    from tocsin.reading.merged import MergedLayers
     from tocsin.reading.stat import FileStat
-    from tocsin.reading.tree import Node, Tree
+    from tocsin.reading.tree import Node
 
 _SPECIAL = {b"char": stat.S_IFCHR, b"block": stat.S_IFBLK, b"fifo": stat.S_IFIFO}
 _TELL = 1 << 20
 """Bytes between two calls of `progress`."""
 _NAMED = 3
 """Paths that a note names."""
-
-
-class Extractable(Protocol):
-    """What extraction asks of an image or a layer.
-
-    Attributes:
-        layers: from the lowest up.
-        tree: the merged names of all layers.
-    """
-
-    @property
-    def layers(self) -> Sequence[Layer]: ...  # noqa: D102 (in the class docstring)
-    @property
-    def tree(self) -> Tree: ...  # noqa: D102 (in the class docstring)
-
-    def stat_of_node(self, path: str, node: Node) -> FileStat:
-        """Return what is at `path`, as `tree` gave both."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +76,9 @@ class ExtractResult:
 
 
 def extract(
-    image: Extractable,
-    path: str,
-    dest: str | os.PathLike[str],
+    image: MergedLayers,
+    path: StrPath,
+    dest: StrPath,
     *,
     devices: bool = False,
     overwrite: bool = False,
@@ -104,7 +88,7 @@ def extract(
     """Do what `Image.extract` says."""
     begun = time.monotonic()
     tree = image.tree
-    top, node = tree.find(path, follow=False)
+    top, node = image.locate(path, follow=False)
     root = Path(dest)
     run = _Extraction(image, devices=devices, overwrite=overwrite, progress=progress)
     name = ""
@@ -130,7 +114,7 @@ class _Extraction:
 
     def __init__(
         self,
-        image: Extractable,
+        image: MergedLayers,
         *,
         devices: bool,
         overwrite: bool,
@@ -370,7 +354,7 @@ class _Extraction:
 
     def _stat(self, node: Node) -> FileStat:
         """Return what the image says of a file, whatever its name."""
-        return self._image.stat_of_node("", node)
+        return self._image.stat("", node)
 
 
 def _metadata(found: FileStat) -> Metadata:

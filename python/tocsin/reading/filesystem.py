@@ -357,7 +357,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
             TocsinError, OSError: of a file, when `on_error` is ``raise``.
         """
         found: dict[int, bytes | Exception] = {}
-        for number, data in read_ranges(self.image, ranges):
+        for number, data in read_ranges(self.image._merged, ranges):
             outcome = _os_error(data, ranges[number].path) if _is_path_error(data) else data
             if on_error == "raise" and isinstance(outcome, Exception):
                 raise outcome

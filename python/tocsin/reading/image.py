@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform as machine
 import threading
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,8 +22,8 @@ from tocsin.model.platform import Platform
 from tocsin.model.reference import parse_reference
 from tocsin.model.soci_index import PREFETCH
 from tocsin.reading.files import Files
+from tocsin.reading.merged import MergedLayers
 from tocsin.reading.opening import LayerOpener
-from tocsin.reading.tree import Tree
 from tocsin.stores.base import read_blob
 from tocsin.stores.metering import Meter, MeteredStore
 from tocsin.stores.opening import open_store
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.events import Progress
     from tocsin.model.reference import Reference
-    from tocsin.reading.layer import Layer
     from tocsin.stores.base import Store
     from tocsin.stores.metering import Traffic
     from tocsin.stores.registry import RegistryOptions
@@ -103,6 +103,22 @@ def open(  # noqa: A001 (as in gzip and tarfile)
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ImageLayer:
+    """One layer of an image that is open.
+
+    Attributes:
+        descriptor: as in the image's manifest.
+        index_origin: where its zTOC is from: ``v2`` or ``v1`` for a SOCI index of that version,
+            ``given`` for the index that was asked for, ``made`` when the layer was read for it.
+        entry_count: entries of its tar.
+    """
+
+    descriptor: Descriptor
+    index_origin: str
+    entry_count: int
+
+
 class Image(Files):
     """The files of an image, merged from its layers; a context manager.
 
@@ -152,8 +168,7 @@ class Image(Files):
             progress=progress,
         )
         self._lock = threading.RLock()
-        self._layers: tuple[Layer, ...] | None = None
-        self._tree: Tree | None = None
+        self._opened: MergedLayers | None = None
         forget_after_fork(self)
 
     # -- the image -----------------------------------------------------------------------------
@@ -170,25 +185,24 @@ class Image(Files):
         return [layer for layer in self.manifest.layers or () if layer.media_type != PREFETCH]
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[ImageLayer, ...]:
         """The layers, from the lowest up; their zTOCs are fetched, or made, when first asked for.
 
         Raises:
             UnsupportedError: a layer has no zTOC and none may be made, or it cannot be read.
         """
-        with self._lock:
-            if self._layers is None:
-                indexes = self._opener.indexes(self.descriptor, self.manifest, self._index)
-                self._layers = tuple(self._opener.open(self.layer_descriptors, indexes))
-            return self._layers
+        return tuple(
+            ImageLayer(layer.descriptor, layer.index_origin, layer.entry_count)
+            for layer in self._merged.layers
+        )
 
     @property
-    def tree(self) -> Tree:
-        """The merged names of all layers."""
+    def _merged(self) -> MergedLayers:
         with self._lock:
-            if self._tree is None:
-                self._tree = Tree(self.layers)
-            return self._tree
+            if self._opened is None:
+                indexes = self._opener.indexes(self.descriptor, self.manifest, self._index)
+                self._opened = MergedLayers(self._opener.open(self.layer_descriptors, indexes))
+            return self._opened
 
     @property
     def traffic(self) -> Traffic:

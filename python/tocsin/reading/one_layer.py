@@ -18,7 +18,7 @@ from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCTET_STREAM
 from tocsin.reading.files import Files
 from tocsin.reading.layer import Layer
-from tocsin.reading.tree import Tree
+from tocsin.reading.merged import MergedLayers
 
 if TYPE_CHECKING:
     from tocsin.stores.http.http_blob import HttpBlob
@@ -102,18 +102,11 @@ class LayerFiles(Files):
             kept=None if disk is None else disk.spans_of(digest, ztoc.digest),
         )
         descriptor = Descriptor(OCTET_STREAM, digest, source.size)
-        self._layers = (Layer(descriptor, ztoc, spans, index_origin="given"),)
-        self._tree = Tree(self._layers)
+        self._opened = MergedLayers((Layer(descriptor, ztoc, spans, index_origin="given"),))
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The layer."""
-        return self._layers
-
-    @property
-    def tree(self) -> Tree:
-        """Its names."""
-        return self._tree
+    def _merged(self) -> MergedLayers:
+        return self._opened
 
     def close(self) -> None:
         """Close the file or connections; files that are open can no longer be read."""

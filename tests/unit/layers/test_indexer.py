@@ -136,7 +136,7 @@ def test_index_layer_when_checkpoints_precede_all_output_then_only_the_last_is_k
     ]
     assert identical.ztoc.reader_refusals()
     for ztoc in (found.ztoc, identical.ztoc):
-        assert ztoc.extract("a", layer) == b"hello" * 5000
+        assert ztoc.cat("a", layer) == b"hello" * 5000
 
 
 # What it takes

@@ -393,7 +393,7 @@ def test_extract_when_run_again_then_only_what_is_missing_is_fetched(place):
         image.extract("/", out)
         first = snapshot(out)
     with tocsin.open(f"oci:{place}/layout:soci") as image:
-        assert image.tree
+        assert image._merged.tree
         before = image.traffic
         result = image.extract("/", out)
         assert image.traffic == before

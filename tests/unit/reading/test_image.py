@@ -12,6 +12,7 @@ import re
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
 
 import pytest
 import zstandard
@@ -222,7 +223,7 @@ def test_read_when_cache_is_of_any_size_then_the_bytes_are_right(indexed, cache_
 
 def test_read_when_from_many_threads_then_each_span_is_fetched_once(indexed, layers):
     with tocsin.open(indexed) as image:
-        image.tree  # noqa: B018 (so that only spans are counted below)
+        image._merged.tree  # noqa: B018 (so that only spans are counted below)
         before = image.traffic.read
         with ThreadPoolExecutor(64) as pool:
             assert all(data == BIG for data in pool.map(lambda _: image.cat("usr/twin"), range(64)))
@@ -233,10 +234,10 @@ def test_read_when_from_many_threads_then_each_span_is_fetched_once(indexed, lay
 
 def test_read_when_one_small_file_then_only_its_spans_are_fetched(indexed):
     with tocsin.open(indexed) as image:
-        image.tree  # noqa: B018 (as above)
+        image._merged.tree  # noqa: B018 (as above)
         before = image.traffic.read
         assert image.cat("etc/os-release") == SMALL
-        spans = image.layers[0].spans.span_ids(0, 4096)
+        spans = image._merged.layers[0].spans.span_ids(0, 4096)
         assert len(spans) == 1
         assert image.traffic.read - before < image.layers[0].descriptor.size // 3
 
@@ -257,6 +258,41 @@ def test_image_when_forked_then_both_read_on(image):
     os.close(read_end)
     os.close(write_end)
     assert image.cat("usr/twin") == BIG
+
+
+def test_paths_when_given_as_pathlibs_then_they_are_taken(layers, tmp_path):
+    path = PurePosixPath("/usr/twin")
+    with tocsin.open(put_image(tmp_path, *layers)) as image:
+        assert image.cat(path) == image.cat("/usr/twin") == BIG
+        assert image.read_range(path, 1, 3) == BIG[1:3]
+        assert image.stat(path) == image.lstat(path) == image.regular_file(path)
+        assert image.exists(path)
+        assert image.is_file(path)
+        assert image.is_dir(path.parent)
+        assert image.ls(path.parent) == image.ls("/usr")
+        assert image.listdir(path.parent) == image.listdir("/usr")
+        assert list(image.walk(path.parent)) == list(image.walk("/usr"))
+        assert list(image.find(path.parent)) == list(image.find("/usr"))
+        assert image.glob(path.parent / "*") == image.glob("/usr/*")
+        with image.open(path) as file:
+            assert file.read() == BIG
+        image.extract(path, tmp_path / "out")
+        with pytest.raises(TypeError, match="path: got bytes, wanted str"):
+            image.cat(b"/usr/twin")
+
+
+def test_regular_file_when_links_lead_to_it_then_it_is_what_they_mean(tmp_path):
+    tar = tarmaker.tar(
+        entry("d/f", b"x"),
+        entry("l", type=tarfile.SYMTYPE, linkname="d/f"),
+        entry("e", type=tarfile.DIRTYPE),
+    )
+    with tocsin.open(put_image(tmp_path, tar)) as image:
+        assert image.regular_file("l") == image.stat("/d/f")
+        for path, reason in (("e", "directory"), ("nope", "missing")):
+            with pytest.raises(PathError) as refusal:
+                image.regular_file(path)
+            assert refusal.value.reason == reason
 
 
 # Without zTOCs
@@ -417,8 +453,9 @@ def test_cat_when_layer_is_golden_then_every_file_is_as_tarfile_has_it(name, tmp
     with tocsin.open(f"oci:{tmp_path}:t") as image:
         files = [found.path for found in image.find() if found.is_file]
         for path in files:
-            at = image.tree.find(path)[1]
-            named = image.layers[0].paths[at.entry]  # of a hard link: the file it was made of
+            at = image._merged.tree.find(path)[1]
+            # Of a hard link: the file it was made of.
+            named = image._merged.layers[0].paths[at.entry]
             assert image.cat(path) == wanted[named]
     assert len(files) >= len(wanted) - 1  # one golden lists a name twice
 
@@ -437,7 +474,7 @@ def test_read_when_a_span_is_wrong_then_said_and_never_inflated(layers, tmp_path
     reference = put_indexed(tmp_path, *layers)
     with tocsin.open(reference) as image:
         layer = image.layers[0].descriptor
-        ids = image.layers[0].spans.span_ids(400_000, 400_001)
+        ids = image._merged.layers[0].spans.span_ids(400_000, 400_001)
         spoil(tmp_path / "blobs" / "sha256" / layer.digest.hex, layer.size // 2)
         with pytest.raises(VerificationError, match=rf"{layer.digest.hex}: .*span \d+") as failed:
             image.cat("usr/twin")
