@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from itertools import pairwise
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import tocsin
+from support import annotations
 
 PUBLIC = [
     "FILES_DTYPE",
@@ -21,6 +23,9 @@ PUBLIC = [
     "ConvertResult",
     "CopyResult",
     "CreateResult",
+    "Descriptor",
+    "Digest",
+    "DockerArchiveReference",
     "Event",
     "ExtractResult",
     "FileMetadata",
@@ -28,27 +33,43 @@ PUBLIC = [
     "Files",
     "Finding",
     "FormatError",
+    "FoundIndex",
     "GzipError",
+    "Hazard",
+    "HttpOptions",
     "Image",
+    "ImageCoverage",
+    "ImageIndexes",
+    "ImageLayer",
     "IndexVerdict",
     "IndexedLayerBytes",
     "IndexingOptions",
     "LayerAdvanced",
+    "LayerCoverage",
     "LayerFiles",
     "LayerFinished",
     "LayerResult",
     "LayerStarted",
     "LayerVerdict",
+    "LayoutReference",
+    "Manifest",
     "NotFoundError",
+    "OciArchiveReference",
     "PathError",
     "Planned",
+    "Platform",
+    "PlatformCoverage",
+    "PlatformIndexes",
     "PlatformResult",
     "PlatformVerdict",
     "Progress",
+    "Reference",
     "RegistryError",
     "RegistryOptions",
+    "RegistryReference",
     "Severity",
     "SkippedFile",
+    "SociIndex",
     "TarError",
     "TocsinError",
     "Traffic",
@@ -111,6 +132,46 @@ def test_class_when_public_then_so_are_its_documented_methods(name):
             inspect.isfunction(member) or isinstance(member, property)
         ):
             assert inspect.getdoc(member), f"{name}.{method}"
+
+
+MADE_BY = {"Image": "open", "LayerFiles": "open_layer", "Ztoc": "build_ztoc"}
+"""Classes whose instances only we make, and by which function."""
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_annotations_when_walked_then_every_class_of_ours_is_public(name):
+    met = annotations.classes_met(getattr(tocsin, name), constructor=name not in MADE_BY)
+    public = {id(getattr(tocsin, each)) for each in PUBLIC}
+    assert [place for place, kind in met.items() if id(kind) not in public] == []
+
+
+def test_annotations_when_they_name_inner_classes_then_the_walk_meets_them():
+    constructor = {kind.__name__ for kind in annotations.classes_met(tocsin.Image).values()}
+    assert {"PlatformImage", "_StoreHolder"} <= constructor
+    fields = annotations.classes_met(importlib.import_module("tocsin.reading.opening").LayerOpener)
+    assert {
+        "LayerOpener.store: Store",
+        "LayerOpener.disk: DiskCache",
+        "LayerOpener.progress: Planned",
+        "LayerOpener.open(return): Layer",
+        "LayerOpener.indexes(wanted): Digest",
+    } <= set(fields)
+
+
+def test_classes_when_only_we_make_them_then_the_docstring_says_by_what():
+    for name, function in MADE_BY.items():
+        assert f"tocsin.{function}``" in inspect.getdoc(getattr(tocsin, name)).splitlines()[2]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_class_when_its_docstring_lists_attributes_then_they_exist_and_are_typed(name):
+    value = getattr(tocsin, name)
+    if not inspect.isclass(value):
+        return
+    listed = re.search(r"\nAttributes:\n((?:    .*\n?)+)", inspect.getdoc(value) or "")
+    typed = {each for base in value.__mro__ for each in vars(base).get("__annotations__", {})}
+    for attribute in re.findall(r"^    (\w+): ", listed[1] if listed else "", re.M):
+        assert attribute in typed or isinstance(getattr(value, attribute), property), attribute
 
 
 def test_name_when_there_is_none_then_it_is_an_attribute_error():

@@ -25,14 +25,24 @@ if TYPE_CHECKING:
         ZtocError,
     )
     from tocsin.images.copy import CopyResult, copy
+    from tocsin.images.coverage import (
+        ImageCoverage,
+        ImageIndexes,
+        LayerCoverage,
+        PlatformCoverage,
+        PlatformIndexes,
+    )
     from tocsin.images.remove import remove_indexes
+    from tocsin.images.soci_indexes import FoundIndex
     from tocsin.indexing.convert import convert
     from tocsin.indexing.create import create
     from tocsin.indexing.options import IndexingOptions
     from tocsin.indexing.results import ConvertResult, CreateResult, PlatformResult
-    from tocsin.layers.indexer import IndexedLayerBytes, build_ztoc, index_layer
+    from tocsin.layers.indexer import Hazard, IndexedLayerBytes, build_ztoc, index_layer
     from tocsin.layers.ztoc import Ztoc
     from tocsin.model.columns import FILES_DTYPE, SPANS_DTYPE
+    from tocsin.model.descriptor import Descriptor
+    from tocsin.model.digest import Digest
     from tocsin.model.events import (
         Advanced,
         Event,
@@ -45,19 +55,25 @@ if TYPE_CHECKING:
     from tocsin.model.file_metadata import FileMetadata
     from tocsin.model.finding import Finding, Severity
     from tocsin.model.layer_result import LayerResult
+    from tocsin.model.manifest import Manifest
+    from tocsin.model.platform import Platform
+    from tocsin.model.reference import (
+        DockerArchiveReference,
+        LayoutReference,
+        OciArchiveReference,
+        Reference,
+        RegistryReference,
+    )
+    from tocsin.model.soci_index import SociIndex
     from tocsin.reading.extract import ExtractResult, SkippedFile
     from tocsin.reading.files import Files
-    from tocsin.reading.image import Image, open  # noqa: A004 (as in gzip and tarfile)
+    from tocsin.reading.image import Image, ImageLayer, open  # noqa: A004 (as in gzip and tarfile)
     from tocsin.reading.one_layer import LayerFiles, open_layer
     from tocsin.reading.stat import FileStat
+    from tocsin.stores.http.options import HttpOptions
     from tocsin.stores.metering import Traffic
-    from tocsin.stores.registry import RegistryOptions
-    from tocsin.verifying.findings import (
-        IndexVerdict,
-        LayerVerdict,
-        PlatformVerdict,
-        VerifyResult,
-    )
+    from tocsin.stores.registry.options import RegistryOptions
+    from tocsin.verifying.findings import IndexVerdict, LayerVerdict, PlatformVerdict, VerifyResult
     from tocsin.verifying.verify import verify
 
 __all__ = [
@@ -69,6 +85,9 @@ __all__ = [
     "ConvertResult",
     "CopyResult",
     "CreateResult",
+    "Descriptor",
+    "Digest",
+    "DockerArchiveReference",
     "Event",
     "ExtractResult",
     "FileMetadata",
@@ -76,27 +95,43 @@ __all__ = [
     "Files",
     "Finding",
     "FormatError",
+    "FoundIndex",
     "GzipError",
+    "Hazard",
+    "HttpOptions",
     "Image",
+    "ImageCoverage",
+    "ImageIndexes",
+    "ImageLayer",
     "IndexVerdict",
     "IndexedLayerBytes",
     "IndexingOptions",
     "LayerAdvanced",
+    "LayerCoverage",
     "LayerFiles",
     "LayerFinished",
     "LayerResult",
     "LayerStarted",
     "LayerVerdict",
+    "LayoutReference",
+    "Manifest",
     "NotFoundError",
+    "OciArchiveReference",
     "PathError",
     "Planned",
+    "Platform",
+    "PlatformCoverage",
+    "PlatformIndexes",
     "PlatformResult",
     "PlatformVerdict",
     "Progress",
+    "Reference",
     "RegistryError",
     "RegistryOptions",
+    "RegistryReference",
     "Severity",
     "SkippedFile",
+    "SociIndex",
     "TarError",
     "TocsinError",
     "Traffic",
@@ -129,28 +164,30 @@ _HOMES = {
     "UnsupportedError": "tocsin.errors",
     "VerificationError": "tocsin.errors",
     "ZtocError": "tocsin.errors",
-    "FILES_DTYPE": "tocsin.model.columns",
-    "SPANS_DTYPE": "tocsin.model.columns",
-    "convert": "tocsin.indexing.convert",
     "CopyResult": "tocsin.images.copy",
     "copy": "tocsin.images.copy",
+    "ImageCoverage": "tocsin.images.coverage",
+    "ImageIndexes": "tocsin.images.coverage",
+    "LayerCoverage": "tocsin.images.coverage",
+    "PlatformCoverage": "tocsin.images.coverage",
+    "PlatformIndexes": "tocsin.images.coverage",
+    "remove_indexes": "tocsin.images.remove",
+    "FoundIndex": "tocsin.images.soci_indexes",
+    "convert": "tocsin.indexing.convert",
     "create": "tocsin.indexing.create",
+    "IndexingOptions": "tocsin.indexing.options",
+    "ConvertResult": "tocsin.indexing.results",
+    "CreateResult": "tocsin.indexing.results",
+    "PlatformResult": "tocsin.indexing.results",
+    "Hazard": "tocsin.layers.indexer",
     "IndexedLayerBytes": "tocsin.layers.indexer",
     "build_ztoc": "tocsin.layers.indexer",
     "index_layer": "tocsin.layers.indexer",
-    "IndexingOptions": "tocsin.indexing.options",
-    "remove_indexes": "tocsin.images.remove",
-    "ConvertResult": "tocsin.indexing.results",
-    "CreateResult": "tocsin.indexing.results",
-    "LayerResult": "tocsin.model.layer_result",
-    "PlatformResult": "tocsin.indexing.results",
-    "verify": "tocsin.verifying.verify",
-    "Finding": "tocsin.model.finding",
-    "IndexVerdict": "tocsin.verifying.findings",
-    "LayerVerdict": "tocsin.verifying.findings",
-    "PlatformVerdict": "tocsin.verifying.findings",
-    "Severity": "tocsin.model.finding",
-    "VerifyResult": "tocsin.verifying.findings",
+    "Ztoc": "tocsin.layers.ztoc",
+    "FILES_DTYPE": "tocsin.model.columns",
+    "SPANS_DTYPE": "tocsin.model.columns",
+    "Descriptor": "tocsin.model.descriptor",
+    "Digest": "tocsin.model.digest",
     "Advanced": "tocsin.model.events",
     "Event": "tocsin.model.events",
     "LayerAdvanced": "tocsin.model.events",
@@ -159,17 +196,34 @@ _HOMES = {
     "Planned": "tocsin.model.events",
     "Progress": "tocsin.model.events",
     "FileMetadata": "tocsin.model.file_metadata",
-    "Ztoc": "tocsin.layers.ztoc",
+    "Finding": "tocsin.model.finding",
+    "Severity": "tocsin.model.finding",
+    "LayerResult": "tocsin.model.layer_result",
+    "Manifest": "tocsin.model.manifest",
+    "Platform": "tocsin.model.platform",
+    "DockerArchiveReference": "tocsin.model.reference",
+    "LayoutReference": "tocsin.model.reference",
+    "OciArchiveReference": "tocsin.model.reference",
+    "Reference": "tocsin.model.reference",
+    "RegistryReference": "tocsin.model.reference",
+    "SociIndex": "tocsin.model.soci_index",
     "ExtractResult": "tocsin.reading.extract",
     "SkippedFile": "tocsin.reading.extract",
-    "FileStat": "tocsin.reading.stat",
     "Files": "tocsin.reading.files",
+    "Image": "tocsin.reading.image",
+    "ImageLayer": "tocsin.reading.image",
+    "open": "tocsin.reading.image",
     "LayerFiles": "tocsin.reading.one_layer",
     "open_layer": "tocsin.reading.one_layer",
-    "Image": "tocsin.reading.image",
-    "open": "tocsin.reading.image",
+    "FileStat": "tocsin.reading.stat",
+    "HttpOptions": "tocsin.stores.http.options",
     "Traffic": "tocsin.stores.metering",
-    "RegistryOptions": "tocsin.stores.registry",
+    "RegistryOptions": "tocsin.stores.registry.options",
+    "IndexVerdict": "tocsin.verifying.findings",
+    "LayerVerdict": "tocsin.verifying.findings",
+    "PlatformVerdict": "tocsin.verifying.findings",
+    "VerifyResult": "tocsin.verifying.findings",
+    "verify": "tocsin.verifying.verify",
 }
 
 

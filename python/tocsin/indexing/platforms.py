@@ -12,7 +12,7 @@ from tocsin.indexing.reuse import ReusableZtocs, find_ztocs
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_MANIFEST
 from tocsin.model.prefetch import plan_prefetch, wanted_names
-from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, SociIndex
+from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, make_soci_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,7 +86,7 @@ def index_platforms(
         if indexed:
             missing = not_found if missing is None else missing & not_found
         subject = image.descriptor if version == 1 else None
-        data = SociIndex.for_layers(indexed, subject=subject).to_json() if indexed else None
+        data = make_soci_index(indexed, subject=subject).to_json() if indexed else None
         if data is not None:
             indexes.append(data)
         results.append(

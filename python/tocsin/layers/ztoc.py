@@ -40,7 +40,7 @@ _SPAN_CACHE_SIZE = 128 << 20
 class Ztoc:
     """The zTOC of one layer.
 
-    Made by ``tocsin.build_ztoc`` or read by ``Ztoc.from_bytes``; immutable.
+    Made by ``tocsin.build_ztoc``, or read by ``Ztoc.from_bytes``; immutable.
     """
 
     def __init__(self, core: _core.Ztoc, *, identity: tuple[str, int] | None = None) -> None:

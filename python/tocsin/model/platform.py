@@ -70,32 +70,6 @@ class Platform:
             variant = "v8"
         return cls(_os(os[1]), architecture, variant, os[2] or "")
 
-    @classmethod
-    def from_fields(cls, fields: Fields) -> Self:
-        """Return the platform of a descriptor or an image config, exactly as written there."""
-        return cls(
-            os=fields.text("os"),
-            architecture=fields.text("architecture"),
-            variant=fields.text("variant"),
-            os_version=fields.text("os.version"),
-            os_features=fields.texts("os.features"),
-        )
-
-    def to_struct(self) -> dict[str, Json]:
-        """Return the fields in the order Go writes them."""
-        return omit_empty(
-            {
-                "architecture": self.architecture,
-                "os": self.os,
-                "os.version": self.os_version,
-                "os.features": self.os_features,
-                "variant": self.variant,
-            },
-            "os.version",
-            "os.features",
-            "variant",
-        )
-
     def normalized(self) -> Self:
         """Return the platform under its canonical names: arm64 has no ``v8``, arm has ``v7``."""
         architecture, variant = _architecture(self.architecture, self.variant)
@@ -130,6 +104,33 @@ class Platform:
         return "/".join(
             part for part in (self.os + version, self.architecture, self.variant) if part
         )
+
+
+def read_platform(fields: Fields) -> Platform:
+    """Return the platform of a descriptor or an image config, exactly as written there."""
+    return Platform(
+        os=fields.text("os"),
+        architecture=fields.text("architecture"),
+        variant=fields.text("variant"),
+        os_version=fields.text("os.version"),
+        os_features=fields.texts("os.features"),
+    )
+
+
+def write_platform(platform: Platform) -> dict[str, Json]:
+    """Return the fields as OCI names them, in the order Go writes them."""
+    return omit_empty(
+        {
+            "architecture": platform.architecture,
+            "os": platform.os,
+            "os.version": platform.os_version,
+            "os.features": platform.os_features,
+            "variant": platform.variant,
+        },
+        "os.version",
+        "os.features",
+        "variant",
+    )
 
 
 def _os(name: str) -> str:

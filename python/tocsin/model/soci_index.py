@@ -107,29 +107,6 @@ class SociIndex:
     )
 
     @classmethod
-    def for_layers(
-        cls, indexed: Iterable[IndexedLayer], *, subject: Descriptor | None = None
-    ) -> Self:
-        """Return the index of an image.
-
-        Args:
-            indexed: in the order of the image's manifest; skipped layers leave no gap, a layer
-                that occurs twice is given twice.
-            subject: the image's manifest for version 1; ``None`` for version 2.
-        """
-        indexed = tuple(indexed)
-        ztocs = tuple(layer.ztoc_descriptor for layer in indexed)
-        # One artifact a layer, however often the layer occurs.
-        prefetches = {
-            layer.layer.digest: found for layer in indexed if (found := layer.prefetch_descriptor)
-        }
-        return cls(
-            version=2 if subject is None else 1,
-            layers=(*ztocs, *prefetches.values()),
-            subject=None if subject is None else subject.plain(),
-        )
-
-    @classmethod
     def from_json(cls, data: bytes) -> Self:
         """Return the SOCI index in `data`.
 
@@ -172,7 +149,7 @@ class SociIndex:
         """The entries that are prefetch artifacts."""
         return tuple(d for d in self.layers if d.media_type == PREFETCH)
 
-    def ztoc_of(self, layer: Digest, *, span_size: int | None = None) -> Descriptor | None:
+    def ztoc_of(self, layer: str | Digest, *, span_size: int | None = None) -> Descriptor | None:
         """Return the zTOC of a layer, if there is one made with `span_size`."""
         for found in self.ztocs:
             annotations = found.annotations
@@ -181,6 +158,29 @@ class SociIndex:
             ):
                 return found
         return None
+
+
+def make_soci_index(
+    indexed: Iterable[IndexedLayer], *, subject: Descriptor | None = None
+) -> SociIndex:
+    """Return the index of an image.
+
+    Args:
+        indexed: in the order of the image's manifest; skipped layers leave no gap, a layer that
+            occurs twice is given twice.
+        subject: the image's manifest for version 1; ``None`` for version 2.
+    """
+    indexed = tuple(indexed)
+    ztocs = tuple(layer.ztoc_descriptor for layer in indexed)
+    # One artifact a layer, however often the layer occurs.
+    prefetches = {
+        layer.layer.digest: found for layer in indexed if (found := layer.prefetch_descriptor)
+    }
+    return SociIndex(
+        version=2 if subject is None else 1,
+        layers=(*ztocs, *prefetches.values()),
+        subject=None if subject is None else subject.plain(),
+    )
 
 
 def is_faithful(data: bytes) -> bool:

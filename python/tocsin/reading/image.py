@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tocsin.images.selection import PlatformImage
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.events import Progress
+    from tocsin.model.manifest import Manifest
     from tocsin.model.reference import Reference
     from tocsin.stores.base import Store
     from tocsin.stores.metering import Traffic
@@ -122,9 +123,9 @@ class ImageLayer:
 class Image(Files):
     """The files of an image, merged from its layers; a context manager.
 
-    Paths are absolute or relative to the root; symbolic links are followed inside the image only.
-    Methods may be called from several threads, and after a fork. What is read is verified:
-    manifests and zTOCs by their digests, file data by the digests of its spans.
+    Made by ``tocsin.open``. Paths are absolute or relative to the root; symbolic links are followed
+    inside the image only. Methods may be called from several threads, and after a fork. What is
+    read is verified: manifests and zTOCs by their digests, file data by the digests of its spans.
 
     Attributes:
         reference: as it was opened.
@@ -133,6 +134,12 @@ class Image(Files):
         manifest: of the image.
         notes: sentences worth knowing, such as what reading a layer whole cost.
     """
+
+    reference: Reference
+    descriptor: Descriptor
+    platform: Platform | None
+    manifest: Manifest
+    notes: list[str]
 
     def __init__(
         self,
@@ -152,7 +159,7 @@ class Image(Files):
         self.descriptor = found.descriptor
         self.platform = found.platform
         self.manifest = found.manifest
-        self.notes: list[str] = []
+        self.notes = []
         self._tell = note
         self._stores = stores
         self._index = index

@@ -22,7 +22,7 @@ from tocsin.reading.merged import MergedLayers
 
 if TYPE_CHECKING:
     from tocsin.stores.http.http_blob import HttpBlob
-    from tocsin.stores.registry import RegistryOptions
+    from tocsin.stores.http.options import HttpOptions
 
 
 def open_layer(
@@ -32,7 +32,7 @@ def open_layer(
     threads: int | None = None,
     cache_size: int = DEFAULT_CACHE_SIZE,
     cache_dir: str | os.PathLike[str] | None = None,
-    http: RegistryOptions | None = None,
+    http: HttpOptions | None = None,
 ) -> LayerFiles:
     """Open one layer for reading single files.
 
@@ -43,7 +43,7 @@ def open_layer(
         threads: processors that inflate; all that this process may use if ``None``.
         cache_size: bytes of spans kept in memory.
         cache_dir: directory where spans are kept for later; may be shared.
-        http: certificates and time-outs.
+        http: certificates and time-outs, of servers that are asked by URL.
 
     Raises:
         ZtocError: the zTOC is none that can be used.
@@ -68,9 +68,13 @@ def open_layer(
 class LayerFiles(Files):
     """The files of one layer; a context manager. Whiteouts are applied to nothing, and not shown.
 
+    Made by ``tocsin.open_layer``.
+
     Attributes:
         notes: sentences worth knowing, such as that the cache cannot be written.
     """
+
+    notes: list[str]
 
     def __init__(
         self,
@@ -81,7 +85,7 @@ class LayerFiles(Files):
         cache_size: int,
         cache_dir: str | os.PathLike[str] | None,
     ) -> None:
-        self.notes: list[str] = []
+        self.notes = []
         self._source = source
         self._fetchers = Fetchers(threads)
         ztoc = Ztoc.from_bytes(blob)
@@ -119,7 +123,7 @@ class _UrlRanges:
 
     in_order = False
 
-    def __init__(self, url: str, options: RegistryOptions | None) -> None:
+    def __init__(self, url: str, options: HttpOptions | None) -> None:
         # requests takes longer to import than a file to be opened.
         from tocsin.stores.http.http_blob import HttpBlob  # noqa: PLC0415
 

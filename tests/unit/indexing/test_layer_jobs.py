@@ -26,7 +26,7 @@ from tocsin.model.media_types import (
     OCI_LAYER_FOREIGN,
     OCI_LAYER_GZIP,
 )
-from tocsin.model.soci_index import SociIndex
+from tocsin.model.soci_index import make_soci_index
 from tocsin.stores.base import PIECE_SIZE
 from tocsin.stores.layout import OciLayout
 
@@ -485,7 +485,7 @@ def test_threads_when_nothing_is_said_then_all_processors(source, passes, monkey
 def test_threads_when_a_larger_layer_is_reused_then_it_has_none(source, passes):
     big = put(source, gzip.compress(tarmaker.tar(tarmaker.entry("b", bytes(PIECE_SIZE))), 0))
     made = run(source, [big])[layer_key(big)]
-    index = SociIndex.for_layers([made.indexed], subject=None)
+    index = make_soci_index([made.indexed], subject=None)
     small = put(source, LAYER)
     del passes[:]
     fates = run(source, [small, big], jobs=2, threads=8, known=ReusableZtocs((index,)))

@@ -36,7 +36,7 @@ def reference(registry, tmp_path):
 
 
 def opened(reference, **options):
-    registry = tocsin.RegistryOptions(clock=FakeTime().clock)
+    registry = tocsin.RegistryOptions(_clock=FakeTime().clock)
     return tocsin.open(reference, registry=registry, **options)
 
 

@@ -25,7 +25,6 @@ class HttpOptions:
         debug: called with one line for each request and each response, without secrets.
         connect_timeout: seconds.
         read_timeout: seconds without a byte after which a connection counts as broken.
-        clock: the time source; tests replace it.
     """
 
     ca_cert: Path | None = None
@@ -35,4 +34,5 @@ class HttpOptions:
     debug: Callable[[str], None] | None = field(default=None, repr=False)
     connect_timeout: float = 10.0
     read_timeout: float = 60.0
-    clock: Clock = field(default_factory=Clock, repr=False)
+    _clock: Clock = field(default_factory=Clock, repr=False, compare=False)
+    """The time source; tests replace it."""

@@ -124,7 +124,7 @@ class Transport:
         repeat: bool,
         slow: bool,
     ) -> Answer:
-        clock = self._options.clock
+        clock = self._options._clock
         replayable = body is None or isinstance(body, bytes)
         for failures in range(1, MAX_TRIES + 1):
             last = failures == MAX_TRIES or not replayable
@@ -157,7 +157,7 @@ class Transport:
         refused_unseen = answer.status == _TOO_MANY_REQUESTS
         if answer.status not in TEMPORARY or not (repeat or refused_unseen):
             return None
-        clock = self._options.clock
+        clock = self._options._clock
         asked = clock.retry_after(answer.header("Retry-After"))
         if asked is None:
             return clock.backoff(failures)

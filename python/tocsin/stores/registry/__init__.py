@@ -16,7 +16,7 @@ from tocsin.stores.registry.auth import Authenticator
 from tocsin.stores.registry.client import RegistryStore
 from tocsin.stores.registry.credentials import find_credential
 from tocsin.stores.registry.endpoint import Endpoint
-from tocsin.stores.registry.options import RegistryOptions
+from tocsin.stores.registry.options import RegistryOptions, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,10 +85,10 @@ def open_repository(
     explicit = None
     if options.username is not None and options.password is not None:
         explicit = (options.username, options.password)
-    origin = options.origin(host)
+    origin = origin_of(host, options)
     transport = Transport(options, origin)
     find = partial(find_credential, host, repository, explicit=explicit)
-    authenticator = Authenticator(name, origin, find, transport, options.clock)
+    authenticator = Authenticator(name, origin, find, transport, options._clock)
     return RegistryStore(
-        Endpoint(name, origin, repository, transport, authenticator, options.clock, write)
+        Endpoint(name, origin, repository, transport, authenticator, options._clock, write)
     )

@@ -30,20 +30,21 @@ class RegistryOptions(HttpOptions):
     password: str | None = field(default=None, repr=False)
     plain_http: bool | None = None
 
-    def origin(self, host: str) -> Origin:
-        """Return where the registry `host` (with port when it has one) is reached.
 
-        Raises:
-            RegistryError: `host` is none.
-        """
-        server = _DOCKER_HUB_API if host == _DOCKER_HUB else host
-        if _NO_HOST.search(server):
-            raise RegistryError(f"registry {clean(server, limit=80)!r}: is no host name")
-        plain = self.plain_http
-        if plain is None:
-            about_certificates = self.ca_cert or self.client_cert or self.insecure
-            plain = is_loopback(_without_port(server)) and not about_certificates
-        return Origin.of(f"{'http' if plain else 'https'}://{server}")
+def origin_of(host: str, options: RegistryOptions) -> Origin:
+    """Return where the registry `host` (with port when it has one) is reached.
+
+    Raises:
+        RegistryError: `host` is none.
+    """
+    server = _DOCKER_HUB_API if host == _DOCKER_HUB else host
+    if _NO_HOST.search(server):
+        raise RegistryError(f"registry {clean(server, limit=80)!r}: is no host name")
+    plain = options.plain_http
+    if plain is None:
+        about_certificates = options.ca_cert or options.client_cert or options.insecure
+        plain = is_loopback(_without_port(server)) and not about_certificates
+    return Origin.of(f"{'http' if plain else 'https'}://{server}")
 
 
 def _without_port(host: str) -> str:
