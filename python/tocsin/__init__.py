@@ -32,17 +32,28 @@ if TYPE_CHECKING:
         PlatformCoverage,
         PlatformIndexes,
     )
+    from tocsin.images.info import indexes, info, resolve
     from tocsin.images.remove import remove_indexes
     from tocsin.images.soci_indexes import FoundIndex
     from tocsin.indexing.convert import convert
     from tocsin.indexing.create import create
     from tocsin.indexing.options import IndexingOptions
     from tocsin.indexing.results import ConvertResult, CreateResult, PlatformResult
-    from tocsin.layers.indexer import Hazard, IndexedLayerBytes, build_ztoc, index_layer
+    from tocsin.layers.indexer import (
+        Hazard,
+        IndexedLayerBytes,
+        LayerSource,
+        build_ztoc,
+        index_layer,
+    )
+    from tocsin.layers.sources import SeekableLayer
     from tocsin.layers.ztoc import Ztoc
+    from tocsin.layers.ztoc_info import ZtocInfo
     from tocsin.model.columns import FILES_DTYPE, SPANS_DTYPE
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
+    from tocsin.model.document import Document
+    from tocsin.model.entry_path import StrPath
     from tocsin.model.events import (
         Advanced,
         Event,
@@ -62,6 +73,7 @@ if TYPE_CHECKING:
         LayoutReference,
         OciArchiveReference,
         Reference,
+        ReferenceLike,
         RegistryReference,
     )
     from tocsin.model.soci_index import SociIndex
@@ -88,6 +100,7 @@ __all__ = [
     "Descriptor",
     "Digest",
     "DockerArchiveReference",
+    "Document",
     "Event",
     "ExtractResult",
     "FileMetadata",
@@ -111,6 +124,7 @@ __all__ = [
     "LayerFiles",
     "LayerFinished",
     "LayerResult",
+    "LayerSource",
     "LayerStarted",
     "LayerVerdict",
     "LayoutReference",
@@ -126,12 +140,15 @@ __all__ = [
     "PlatformVerdict",
     "Progress",
     "Reference",
+    "ReferenceLike",
     "RegistryError",
     "RegistryOptions",
     "RegistryReference",
+    "SeekableLayer",
     "Severity",
     "SkippedFile",
     "SociIndex",
+    "StrPath",
     "TarError",
     "TocsinError",
     "Traffic",
@@ -140,14 +157,18 @@ __all__ = [
     "VerifyResult",
     "Ztoc",
     "ZtocError",
+    "ZtocInfo",
     "build_ztoc",
     "convert",
     "copy",
     "create",
     "index_layer",
+    "indexes",
+    "info",
     "open",
     "open_layer",
     "remove_indexes",
+    "resolve",
     "verify",
 ]
 
@@ -171,6 +192,9 @@ _HOMES = {
     "LayerCoverage": "tocsin.images.coverage",
     "PlatformCoverage": "tocsin.images.coverage",
     "PlatformIndexes": "tocsin.images.coverage",
+    "indexes": "tocsin.images.info",
+    "info": "tocsin.images.info",
+    "resolve": "tocsin.images.info",
     "remove_indexes": "tocsin.images.remove",
     "FoundIndex": "tocsin.images.soci_indexes",
     "convert": "tocsin.indexing.convert",
@@ -181,13 +205,18 @@ _HOMES = {
     "PlatformResult": "tocsin.indexing.results",
     "Hazard": "tocsin.layers.indexer",
     "IndexedLayerBytes": "tocsin.layers.indexer",
+    "LayerSource": "tocsin.layers.indexer",
     "build_ztoc": "tocsin.layers.indexer",
     "index_layer": "tocsin.layers.indexer",
+    "SeekableLayer": "tocsin.layers.sources",
     "Ztoc": "tocsin.layers.ztoc",
+    "ZtocInfo": "tocsin.layers.ztoc_info",
     "FILES_DTYPE": "tocsin.model.columns",
     "SPANS_DTYPE": "tocsin.model.columns",
     "Descriptor": "tocsin.model.descriptor",
     "Digest": "tocsin.model.digest",
+    "Document": "tocsin.model.document",
+    "StrPath": "tocsin.model.entry_path",
     "Advanced": "tocsin.model.events",
     "Event": "tocsin.model.events",
     "LayerAdvanced": "tocsin.model.events",
@@ -205,6 +234,7 @@ _HOMES = {
     "LayoutReference": "tocsin.model.reference",
     "OciArchiveReference": "tocsin.model.reference",
     "Reference": "tocsin.model.reference",
+    "ReferenceLike": "tocsin.model.reference",
     "RegistryReference": "tocsin.model.reference",
     "SociIndex": "tocsin.model.soci_index",
     "ExtractResult": "tocsin.reading.extract",

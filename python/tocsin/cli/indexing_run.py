@@ -43,7 +43,7 @@ def run(
                 raise _nothing_made(error, seen, options.min_layer_size) from error
             raise
     if output.json:
-        output.document(_document(result))
+        output.document(result.to_dict())
     elif output.quiet:
         for digest in _digests(result):
             output.line(digest)
@@ -73,15 +73,6 @@ def _nothing_made(
     better = UnsupportedError(message)
     better.add_note(HINT + ("--min-layer-size 0 indexes small layers too" if small else ""))
     return better
-
-
-def _document(result: CreateResult) -> dict[str, object]:
-    from tocsin.cli import documents  # noqa: PLC0415 (most runs print none)
-
-    document = documents.result_document(result)
-    if isinstance(result, ConvertResult):
-        document["image"] = documents.descriptor_document(result.image)
-    return document
 
 
 def _digests(result: CreateResult) -> list[str]:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from tocsin.errors import NotFoundError
 from tocsin.images.soci_indexes import referring_indexes
 from tocsin.images.walk import walk_manifests
-from tocsin.model.reference import parse_reference
 from tocsin.stores.opening import open_store
+from tocsin.stores.places import reference_of
 
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
-    from tocsin.model.reference import Reference
+    from tocsin.model.reference import ReferenceLike
     from tocsin.stores.registry import RegistryOptions
 
 
 def remove_indexes(
-    image: str | Reference, *, dry_run: bool = False, registry: RegistryOptions | None = None
+    image: ReferenceLike, *, dry_run: bool = False, registry: RegistryOptions | None = None
 ) -> tuple[Descriptor, ...]:
     """Remove the version 1 SOCI indexes that refer to an image; their zTOCs are left to clean-up.
 
@@ -35,7 +35,7 @@ def remove_indexes(
         NotFoundError: no such image, or it has no such index.
         RegistryError: the registry does not delete manifests.
     """
-    reference = parse_reference(image) if isinstance(image, str) else image
+    reference = reference_of(image)
     with open_store(reference, write=not dry_run, registry=registry) as store:
         target = store.resolve(reference.selector)
         entries = {target.digest, *(entry.digest for entry in walk_manifests(store, target))}

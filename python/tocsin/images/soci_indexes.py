@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tocsin.errors import TocsinError
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.document import Document
     from tocsin.model.manifest import Manifest
     from tocsin.stores.base import Store
 
@@ -53,9 +54,27 @@ class FoundIndex:
         return None if self.error is None else str(self.error)
 
     @property
+    def ztoc_count(self) -> int:
+        """How many zTOCs it lists; 0 when it cannot be used."""
+        return len(self.soci_index.ztocs) if self.soci_index else 0
+
+    @property
     def ztoc_size(self) -> int:
-        """Bytes of the zTOCs it lists."""
+        """Bytes of the zTOCs it lists; 0 when it cannot be used."""
         return sum(ztoc.size for ztoc in self.soci_index.ztocs) if self.soci_index else 0
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a SOCI index."""
+        found = self.descriptor
+        return {
+            "digest": str(self.digest),
+            "media_type": None if found is None else found.media_type,
+            "size": None if found is None else found.size,
+            "version": self.version,
+            "problem": self.problem,
+            "ztoc_count": self.ztoc_count,
+            "ztoc_size": self.ztoc_size,
+        }
 
 
 def soci_indexes_of(store: Store, entry: Descriptor, manifest: Manifest) -> Iterator[FoundIndex]:

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.events import Progress
     from tocsin.model.manifest import ImageIndex
-    from tocsin.model.reference import Reference
+    from tocsin.model.reference import ReferenceLike
     from tocsin.stores.base import Store
     from tocsin.stores.registry import RegistryOptions
 
 
 def convert(
-    source: str | Reference,
-    destination: str | Reference,
+    source: ReferenceLike,
+    destination: ReferenceLike,
     *,
     options: IndexingOptions | None = None,
     force: bool = False,

@@ -17,15 +17,15 @@ from tocsin.indexing.results import CreateResult
 
 if TYPE_CHECKING:
     from tocsin.model.events import Progress
-    from tocsin.model.reference import Reference
+    from tocsin.model.reference import ReferenceLike
     from tocsin.stores.registry import RegistryOptions
 
 
 def create(
-    source: str | Reference,
-    destination: str | Reference | None = None,
+    source: ReferenceLike,
+    destination: ReferenceLike | None = None,
     *,
-    output: str | Reference | None = None,
+    output: ReferenceLike | None = None,
     options: IndexingOptions | None = None,
     force: bool = False,
     dry_run: bool = False,

@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tocsin.model.document import document_of, seconds_of, text_of
+
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.document import Document
     from tocsin.model.layer_result import LayerResult
     from tocsin.model.platform import Platform
     from tocsin.stores.metering import Traffic
@@ -30,6 +33,15 @@ class PlatformResult:
     manifest: Descriptor
     layers: tuple[LayerResult, ...]
     soci_index: Descriptor | None
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a platform."""
+        return {
+            "platform": text_of(self.platform),
+            "manifest": self.manifest.to_dict(),
+            "soci_index": document_of(self.soci_index),
+            "layers": [layer.to_dict() for layer in self.layers],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,18 @@ class CreateResult:
     traffic: Traffic
     dry_run: bool
 
+    def to_dict(self) -> Document:
+        """Return what ``tocsin create --json`` prints."""
+        return {
+            "source": self.source,
+            "destination": self.destination,
+            "dry_run": self.dry_run,
+            "seconds": seconds_of(self.seconds),
+            "traffic": self.traffic.to_dict(),
+            "missing_prefetch": list(self.missing_prefetch),
+            "platforms": [platform.to_dict() for platform in self.platforms],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ConvertResult(CreateResult):
@@ -64,3 +88,7 @@ class ConvertResult(CreateResult):
     """
 
     image: Descriptor
+
+    def to_dict(self) -> Document:
+        """Return what ``tocsin convert --json`` prints."""
+        return {**CreateResult.to_dict(self), "image": self.image.to_dict()}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from tocsin.model.document import Document
     from tocsin.model.events import Progress
 
 PIECE_SIZE = 1 << 20
@@ -71,6 +72,31 @@ class IndexedLayerBytes:
     needs_xattrs: bool
     hazards: tuple[Hazard, ...]
     dropped_checkpoint_count: int
+
+    def to_dict(self) -> Document:
+        """Return what ``tocsin ztoc build --json`` prints of the layer and its zTOC."""
+        entries = self.ztoc.entries
+        return {
+            "layer": {
+                "digest": self.digest,
+                "size": self.size,
+                "format": self.format,
+                "diff_id": self.diff_id,
+                "uncompressed_size": self.uncompressed_size,
+                "needs_xattrs": self.needs_xattrs,
+            },
+            "ztoc": self.ztoc.to_dict(),
+            "hazards": [
+                {
+                    "entry_index": hazard.entry_index,
+                    "name": entries[hazard.entry_index].name,
+                    "kind": hazard.kind,
+                    "reason": hazard.reason,
+                }
+                for hazard in self.hazards
+            ],
+            "dropped_checkpoint_count": self.dropped_checkpoint_count,
+        }
 
 
 class LayerPass:

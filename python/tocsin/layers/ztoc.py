@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from tocsin.layers.disk_cache import KeptSpans
     from tocsin.layers.sources import RangeSource, SeekableLayer
+    from tocsin.layers.ztoc_info import ZtocInfo
+    from tocsin.model.document import Document
     from tocsin.model.entry_path import StrPath
 
 _MAX_DEFAULT_THREADS = 8
@@ -340,7 +342,7 @@ class Ztoc:
         left = size
         fetchers = Fetchers(threads)
         with closing(fetchers), ranges_of(layer) as source:
-            spans = self.open_spans(
+            spans = self._open_spans(
                 source, cache=self._span_cache, fetchers=fetchers, owner=_identity(layer)
             )
             for piece in spans.stream(start, start + size):
@@ -357,7 +359,7 @@ class Ztoc:
     def _span_cache(self) -> SpanCache:
         return SpanCache(_SPAN_CACHE_SIZE)
 
-    def open_spans(
+    def _open_spans(
         self,
         source: RangeSource,
         *,
@@ -396,6 +398,31 @@ class Ztoc:
     def reader_refusals(self) -> list[str]:
         """Say what the reference's reader, soci-snapshotter, would refuse about this zTOC."""
         return self._core.reader_refusals()
+
+    def info(self) -> ZtocInfo:
+        """Count entries and spans: what ``tocsin ztoc info`` shows."""
+        from tocsin.layers.ztoc_info import info_of  # noqa: PLC0415 (seldom needed)
+
+        return info_of(self)
+
+    def to_dict(self) -> Document:
+        """Return what is known of the zTOC, without its entries: ``--json`` prints it."""
+        return {
+            "digest": self.digest,
+            "size": self.size,
+            "version": self.version,
+            "build_tool_identifier": self.build_tool_identifier,
+            "compression_algorithm": self.compression_algorithm,
+            "compressed_archive_size": self.compressed_archive_size,
+            "uncompressed_archive_size": self.uncompressed_archive_size,
+            "span_size": self.span_size,
+            "span_count": self.span_count,
+            "entry_count": self.entry_count,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the blob, which is checked again where it is read."""
+        return Ztoc.from_bytes, (self.to_bytes(),)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ztoc):

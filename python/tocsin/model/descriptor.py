@@ -16,6 +16,7 @@ from tocsin.model.platform import Platform, read_platform, write_platform
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tocsin.model.document import Document
     from tocsin.model.fields import Fields
     from tocsin.model.go_json import Json
 
@@ -48,6 +49,10 @@ class Descriptor:
     def of(cls, data: bytes, media_type: str) -> Self:
         """Return the descriptor of `data`."""
         return cls(media_type, Digest.of(data), len(data))
+
+    def to_dict(self) -> Document:
+        """Return ``media_type``, ``digest`` and ``size``."""
+        return {"media_type": self.media_type, "digest": str(self.digest), "size": self.size}
 
     def plain(self) -> Self:
         """Return only media type, digest and size, as a `subject` has them."""

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tocsin.model.document import Document
 
 
 class Severity(StrEnum):
@@ -35,3 +39,13 @@ class Finding:
     severity: Severity = Severity.ERROR
     expected: str | None = None
     actual: str | None = None
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a finding."""
+        return {
+            "kind": self.kind,
+            "severity": str(self.severity),
+            "message": self.message,
+            "expected": self.expected,
+            "actual": self.actual,
+        }

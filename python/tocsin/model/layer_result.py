@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tocsin.model.document import document_of, seconds_of
+
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.document import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +37,17 @@ class LayerResult:
     span_count: int = 0
     uncompressed_size: int = 0
     seconds: float = 0.0
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a layer."""
+        return {
+            **self.layer.to_dict(),
+            "ztoc": document_of(self.ztoc),
+            "skipped": self.skipped,
+            "reused": self.reused,
+            "notes": list(self.notes),
+            "entry_count": self.entry_count,
+            "span_count": self.span_count,
+            "uncompressed_size": self.uncompressed_size,
+            "seconds": seconds_of(self.seconds),
+        }

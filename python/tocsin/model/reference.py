@@ -13,6 +13,7 @@ As in skopeo, the first ``:`` ends a path. A place inside an image is written
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,6 +142,15 @@ class DockerArchiveReference:
 Reference: TypeAlias = (
     RegistryReference | LayoutReference | OciArchiveReference | DockerArchiveReference
 )
+"""Where an image is."""
+
+ReferenceLike: TypeAlias = str | os.PathLike[str] | Reference
+"""What every function takes for an image.
+
+Text such as ``ghcr.io/team/app:1`` or ``oci:DIR:TAG``, as skopeo spells it. A `pathlib.Path`, which
+is the place itself: a directory is an OCI layout, a file an OCI archive or a docker archive. Or one
+of the four kinds of reference.
+"""
 
 
 def parse_reference(text: str) -> Reference:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from tocsin.errors import FormatError, NotFoundError
 from tocsin.model.descriptor import Descriptor
+from tocsin.model.go_json import decode_object
 from tocsin.model.manifest import ImageIndex, Manifest, parse_manifest
 from tocsin.model.media_types import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, OCTET_STREAM, is_manifest
 from tocsin.model.ztoc_defaults import BUILD_TOOL
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tocsin.model.digest import Digest
+    from tocsin.model.document import Document
     from tocsin.model.platform import Platform
 
 SOCI_INDEX_V1 = "application/vnd.amazon.soci.index.v1+json"
@@ -133,6 +135,10 @@ class SociIndex:
             subject=self.subject,
             annotations=self.annotations,
         ).to_json()
+
+    def to_dict(self) -> Document:
+        """Return the index as OCI names its fields: what ``tocsin index info --json`` prints."""
+        return decode_object(self.to_json(), what=_WHAT)
 
     @property
     def media_type(self) -> str:

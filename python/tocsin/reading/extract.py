@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tocsin.errors import PathError, TocsinError
+from tocsin.model.document import seconds_of
 from tocsin.model.events import Advanced
 from tocsin.reading.destination import Destination, Metadata
 from tocsin.reading.layer_order import FilesInLayerOrder
@@ -21,6 +22,7 @@ from tocsin.reading.layer_order import FilesInLayerOrder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tocsin.model.document import Document
     from tocsin.model.entry_path import StrPath
     from tocsin.model.events import Progress
     from tocsin.reading.layer import Layer
@@ -73,6 +75,20 @@ class ExtractResult:
     skipped: tuple[SkippedFile, ...]
     notes: tuple[str, ...]
     seconds: float
+
+    def to_dict(self) -> Document:
+        """Return what ``tocsin cp --json`` prints of what was copied."""
+        return {
+            "files": self.files,
+            "directories": self.directories,
+            "links": self.links,
+            "specials": self.specials,
+            "unchanged": self.unchanged,
+            "size": self.size,
+            "skipped": [{"path": each.path, "reason": each.reason} for each in self.skipped],
+            "notes": list(self.notes),
+            "seconds": seconds_of(self.seconds),
+        }
 
 
 def extract(

@@ -19,7 +19,6 @@ from tocsin.layers.spans import DEFAULT_CACHE_SIZE, SpanCache
 from tocsin.model.digest import Digest
 from tocsin.model.image_config import MAX_CONFIG_SIZE
 from tocsin.model.platform import Platform
-from tocsin.model.reference import parse_reference
 from tocsin.model.soci_index import PREFETCH
 from tocsin.reading.files import Files
 from tocsin.reading.merged import MergedLayers
@@ -27,6 +26,7 @@ from tocsin.reading.opening import LayerOpener
 from tocsin.stores.base import read_blob
 from tocsin.stores.metering import Meter, MeteredStore
 from tocsin.stores.opening import open_store
+from tocsin.stores.places import reference_of
 
 if TYPE_CHECKING:
     import os
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.events import Progress
     from tocsin.model.manifest import Manifest
-    from tocsin.model.reference import Reference
+    from tocsin.model.reference import Reference, ReferenceLike
     from tocsin.stores.base import Store
     from tocsin.stores.metering import Traffic
     from tocsin.stores.registry import RegistryOptions
 
 
 def open(  # noqa: A001 (as in gzip and tarfile)
-    reference: str | Reference,
+    reference: ReferenceLike,
     *,
     platform: str | Platform | None = None,
     index: str = "auto",
@@ -81,7 +81,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         RegistryError, OSError: it cannot be reached or read.
     """
     threads = processors.wanted(threads)
-    parsed = parse_reference(reference) if isinstance(reference, str) else reference
+    parsed = reference_of(reference)
     wanted_index: str | Digest = index if index in ("auto", "none") else Digest.parse(index)
     asked = Platform.parse(platform) if isinstance(platform, str) else platform
     stores = _StoreHolder(parsed, registry)

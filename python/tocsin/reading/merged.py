@@ -24,10 +24,13 @@ class MergedLayers:
 
     Args:
         layers: from the lowest up.
+        named: whether the digests of their descriptors are those of the layers.
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer], *, named: bool = True) -> None:
         self.layers = layers
+        # An image without layers has a root all the same.
+        self._digests = [layer.descriptor.digest if named else None for layer in layers] or [None]
         self._lock = threading.Lock()
         self._tree: Tree | None = None
         forget_after_fork(self)
@@ -64,10 +67,12 @@ class MergedLayers:
 
     def stat(self, path: str, node: Node) -> FileStat:
         """Return what is at `path`, as `tree` gave both."""
+        layer, digest = node.layer, self._digests[node.layer]
         if node.entry is None:
-            return FileStat(f"/{path}", "dir", inode=hash(path) & (1 << 40) - 1, layer=node.layer)
-        entry = self.layers[node.layer].entry(node.entry)
-        return stat_of(f"/{path}", entry, inode=node.inode, layer=node.layer)
+            inode = hash(path) & (1 << 40) - 1
+            return FileStat(f"/{path}", "dir", inode=inode, layer=layer, layer_digest=digest)
+        entry = self.layers[layer].entry(node.entry)
+        return stat_of(f"/{path}", entry, inode=node.inode, layer=layer, layer_digest=digest)
 
     def regular_file(self, path: StrPath) -> tuple[str, Node]:
         """Return as `locate`, of a regular file; nothing is read.

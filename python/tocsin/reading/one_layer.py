@@ -99,14 +99,16 @@ class LayerFiles(Files):
         # The layer's own digest is not known; in a cache the zTOC's stands for both.
         digest = Digest.parse(ztoc.digest)
         disk = None if cache_dir is None else DiskCache(cache_dir, self.notes.append)
-        spans = ztoc.open_spans(
+        spans = ztoc._open_spans(
             source,
             cache=SpanCache(cache_size),
             fetchers=self._fetchers,
             kept=None if disk is None else disk.spans_of(digest, ztoc.digest),
         )
         descriptor = Descriptor(OCTET_STREAM, digest, source.size)
-        self._opened = MergedLayers((Layer(descriptor, ztoc, spans, index_origin="given"),))
+        self._opened = MergedLayers(
+            (Layer(descriptor, ztoc, spans, index_origin="given"),), named=False
+        )
 
     @property
     def _merged(self) -> MergedLayers:

@@ -172,7 +172,7 @@ class LayerOpener:
         source: RangeSource,
         origin: str,
     ) -> Layer:
-        spans = ztoc.open_spans(
+        spans = ztoc._open_spans(
             source,
             cache=self.cache,
             fetchers=self.fetchers,

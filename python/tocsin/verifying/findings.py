@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tocsin.model.document import document_of, seconds_of, text_of
 from tocsin.model.finding import Finding, Severity
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
+    from tocsin.model.document import Document
     from tocsin.model.platform import Platform
 
 
@@ -47,6 +49,17 @@ class LayerVerdict:
     checked_spans: int = 0
     findings: tuple[Finding, ...] = ()
 
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a layer."""
+        return {
+            **self.layer.to_dict(),
+            "ztoc": document_of(self.ztoc),
+            "span_count": self.span_count,
+            "checked_spans": self.checked_spans,
+            "ok": self.ok,
+            "findings": _documents(self.findings),
+        }
+
     @property
     def ok(self) -> bool:
         """Whether there is no error."""
@@ -70,6 +83,19 @@ class IndexVerdict:
     descriptor: Descriptor | None = None
     findings: tuple[Finding, ...] = ()
     layers: tuple[LayerVerdict, ...] = ()
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a SOCI index."""
+        found = self.descriptor
+        return {
+            "digest": str(self.digest),
+            "media_type": None if found is None else found.media_type,
+            "size": None if found is None else found.size,
+            "version": self.version,
+            "ok": self.ok,
+            "findings": _documents(self.findings),
+            "layers": [layer.to_dict() for layer in self.layers],
+        }
 
     @property
     def all_findings(self) -> tuple[Finding, ...]:
@@ -97,6 +123,16 @@ class PlatformVerdict:
     manifest: Descriptor
     findings: tuple[Finding, ...] = ()
     soci_indexes: tuple[IndexVerdict, ...] = ()
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a platform."""
+        return {
+            "platform": text_of(self.platform),
+            "manifest": self.manifest.to_dict(),
+            "ok": self.ok,
+            "findings": _documents(self.findings),
+            "soci_indexes": [index.to_dict() for index in self.soci_indexes],
+        }
 
     @property
     def all_findings(self) -> tuple[Finding, ...]:
@@ -130,6 +166,23 @@ class VerifyResult:
     seed: int | None
     seconds: float
 
+    def to_dict(self) -> Document:
+        """Return what ``tocsin verify --json`` prints."""
+        # What platforms and indexes share counts once.
+        severities = [finding.severity for finding in dict.fromkeys(self.all_findings)]
+        return {
+            "image": self.image,
+            "manifest": self.manifest.to_dict(),
+            "ok": self.ok,
+            "quick": self.quick,
+            "seed": self.seed,
+            "seconds": seconds_of(self.seconds),
+            "errors": severities.count(Severity.ERROR),
+            "warnings": severities.count(Severity.WARNING),
+            "findings": _documents(self.findings),
+            "platforms": [platform.to_dict() for platform in self.platforms],
+        }
+
     @property
     def quick(self) -> bool:
         """Whether only a sample of each layer was read."""
@@ -155,6 +208,10 @@ class VerifyResult:
             for index in platform.soci_indexes
             for layer in index.layers
         )
+
+
+def _documents(findings: tuple[Finding, ...]) -> list[Document]:
+    return [finding.to_dict() for finding in findings]
 
 
 def has_errors(findings: tuple[Finding, ...]) -> bool:

@@ -18,10 +18,10 @@ from tocsin.model.finding import Finding
 from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.platform import Platform
 from tocsin.model.prefetch import PrefetchArtifact
-from tocsin.model.reference import parse_reference
 from tocsin.model.soci_index import DISABLE_XATTRS, IMAGE_LAYER_DIGEST, PREFETCH, SPAN_SIZE
 from tocsin.stores.base import read_blob
 from tocsin.stores.opening import open_store
+from tocsin.stores.places import reference_of
 from tocsin.verifying.findings import (
     IndexVerdict,
     LayerVerdict,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.model.events import Progress
-    from tocsin.model.reference import Reference
+    from tocsin.model.reference import ReferenceLike
     from tocsin.model.soci_index import SociIndex
     from tocsin.stores.base import Store
     from tocsin.stores.registry import RegistryOptions
@@ -50,7 +50,7 @@ _SEED_BITS = 32
 
 
 def verify(
-    image: str | Reference,
+    image: ReferenceLike,
     *,
     platforms: Iterable[str | Platform] | None = None,
     quick: bool = False,
@@ -86,7 +86,7 @@ def verify(
     """
     started = time.monotonic()
     threads = processors.wanted(threads)
-    reference = parse_reference(image) if isinstance(image, str) else image
+    reference = reference_of(image)
     asked = None
     if platforms is not None:
         asked = [Platform.parse(one) if isinstance(one, str) else one for one in platforms]

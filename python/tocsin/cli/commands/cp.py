@@ -85,9 +85,8 @@ def cp(
                 progress=shown_on(display, name=_BAR),
             )
     if output.json:
-        from tocsin.cli.documents import extract_document  # noqa: PLC0415 (not for --help)
-
-        output.document(extract_document(str(place.reference), path, dest, result))
+        place_of = {"image": str(place.reference), "path": path, "destination": dest}
+        output.document({**place_of, **result.to_dict()})
     else:
         _tell(result, dest, output)
 

@@ -61,8 +61,9 @@ def build(
       tocsin ztoc build layer.tar.gz -o layer.ztoc
       curl -sL "$URL" | tocsin ztoc build - --span-size 1MiB -o layer.ztoc
 
-    JSON keys: layer: digest, size, format, uncompressed_size, needs_xattrs; ztoc: as for ztoc info;
-    hazards[]: entry_index, name, kind, reason; dropped_checkpoint_count, output, seconds.
+    JSON keys: layer: digest, size, format, diff_id, uncompressed_size, needs_xattrs; ztoc: the
+    first ten of ztoc info; hazards[]: entry_index, name, kind, reason; dropped_checkpoint_count,
+    output, seconds.
     """
     if output.json and target == STDOUT:
         raise click.UsageError("--json and -o - both want stdout")
@@ -86,7 +87,8 @@ def build(
     )
     _warn(indexed, output)
     if output.json:
-        output.document(_document(indexed, target, seconds))
+        rest = {"output": target, "seconds": round(seconds, 3)}
+        output.document({**indexed.to_dict(), **rest})
     elif target == STDOUT:
         output.note(f"{ztoc.digest} {ztoc.size}")
     else:
@@ -143,30 +145,3 @@ def _warn(indexed: IndexedLayerBytes, output: Output) -> None:
         )
     for refusal in ztoc.reader_refusals():
         output.warn(f"soci-snapshotter refuses this zTOC: {refusal}")
-
-
-def _document(indexed: IndexedLayerBytes, target: str | None, seconds: float) -> dict[str, object]:
-    from tocsin.cli.documents import ztoc_document  # noqa: PLC0415 (not for --help)
-
-    return {
-        "layer": {
-            "digest": indexed.digest,
-            "size": indexed.size,
-            "format": indexed.format,
-            "uncompressed_size": indexed.uncompressed_size,
-            "needs_xattrs": indexed.needs_xattrs,
-        },
-        "ztoc": ztoc_document(indexed.ztoc),
-        "hazards": [
-            {
-                "entry_index": hazard.entry_index,
-                "name": indexed.ztoc.entries[hazard.entry_index].name,
-                "kind": hazard.kind,
-                "reason": hazard.reason,
-            }
-            for hazard in indexed.hazards
-        ],
-        "dropped_checkpoint_count": indexed.dropped_checkpoint_count,
-        "output": target,
-        "seconds": round(seconds, 3),
-    }
