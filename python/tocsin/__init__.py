@@ -88,6 +88,8 @@ if TYPE_CHECKING:
     from tocsin.verifying.findings import IndexVerdict, LayerVerdict, PlatformVerdict, VerifyResult
     from tocsin.verifying.verify import verify
 
+    __version__: str
+
 __all__ = [
     "FILES_DTYPE",
     "SPANS_DTYPE",
@@ -259,12 +261,15 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 (whatever the name stands for)
     """Import a public name when it is first used, so that ``tocsin --help`` is there at once."""
-    if name not in _HOMES:
+    if name == "__version__":
+        value = importlib.import_module("importlib.metadata").version("tocsin")
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*globals(), *__all__, "__version__"]

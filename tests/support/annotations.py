@@ -45,6 +45,58 @@ def classes_met(value: Any, *, constructor: bool = True) -> dict[str, type]:
     return {place: kind for place, kind in found.items() if kind.__module__.startswith(PACKAGE)}
 
 
+def aliases_met(value: Any, *, constructor: bool = True) -> set[str]:
+    """Return the names of aliases of types of the package that annotations of `value` have."""
+    functions: list[Callable[..., Any]] = [value] if inspect.isfunction(value) else []
+    texts: list[tuple[str, str]] = []
+    for base in value.__mro__ if inspect.isclass(value) else ():
+        if base.__module__.startswith(PACKAGE):
+            fields = vars(base).get("__annotations__", {})
+            texts += [(base.__module__, text) for name, text in fields.items() if name[0] != "_"]
+            functions += [
+                function
+                for name, member in vars(base).items()
+                if _is_used(name, constructor=constructor)
+                for function in _functions_of(member)
+            ]
+    texts += [
+        (each.__module__, text) for each in functions for text in each.__annotations__.values()
+    ]
+    return {
+        node.id
+        for module, text in texts
+        for node in ast.walk(ast.parse(text, mode="eval"))
+        if isinstance(node, ast.Name) and node.id in _aliases_of(module)
+    }
+
+
+@cache
+def _aliases_of(module: str) -> set[str]:
+    """Return the names that a module defines as, or imports from the package and are, no class."""
+    home = sys.modules.get(module) or importlib.import_module(module)
+    tree = ast.parse(inspect.getsource(home))
+    names = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE)
+        for alias in node.names
+    }
+    for node in tree.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    known = _names(module)
+    return {name for name in names if name in known and not inspect.isclass(known[name])}
+
+
+def _is_used(name: str, *, constructor: bool) -> bool:
+    """Return whether callers use a member of a class."""
+    if name == "__init__":
+        return constructor
+    return not name.startswith("_") or name in SPECIAL
+
+
 def _of_class(kind: type, *, constructor: bool) -> Iterator[tuple[str, type]]:
     for base in kind.__mro__:
         if not base.__module__.startswith(PACKAGE):
@@ -57,12 +109,9 @@ def _of_class(kind: type, *, constructor: bool) -> Iterator[tuple[str, type]]:
                 for found in _classes_in(hint):
                     yield f"{kind.__name__}.{name}: {found.__name__}", found
         for name, member in vars(base).items():
-            if name.startswith("_") and name not in SPECIAL:
-                continue
-            if name == "__init__" and not constructor:
-                continue
-            for function in _functions_of(member):
-                yield from _of_function(function, f"{kind.__name__}.{name}")
+            if _is_used(name, constructor=constructor):
+                for function in _functions_of(member):
+                    yield from _of_function(function, f"{kind.__name__}.{name}")
 
 
 def _functions_of(member: Any) -> Iterator[Callable[..., Any]]:
