@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tocsin.layers.disk_cache import KeptSpans
     from tocsin.layers.sources import RangeSource, SeekableLayer
     from tocsin.layers.ztoc_info import ZtocInfo
+    from tocsin.model.digest import Digest
     from tocsin.model.document import Document
     from tocsin.model.entry_path import StrPath
 
@@ -50,7 +51,7 @@ class Ztoc:
         self._identity = identity
 
     @classmethod
-    def from_bytes(cls, blob: Buffer, *, digest: str | None = None) -> Ztoc:
+    def from_bytes(cls, blob: Buffer, *, digest: str | Digest | None = None) -> Ztoc:
         """Read a zTOC blob; everything in it is checked before it is used.
 
         Args:
@@ -64,7 +65,7 @@ class Ztoc:
         view = memoryview(blob)
         if digest is None:
             digest = f"sha256:{hashlib.sha256(view).hexdigest()}"
-        return cls(core, identity=(digest, view.nbytes))
+        return cls(core, identity=(str(digest), view.nbytes))
 
     def to_bytes(self) -> bytes:
         """Return the blob, byte for byte as the reference indexer would write it.

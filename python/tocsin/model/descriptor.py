@@ -45,6 +45,10 @@ class Descriptor:
     platform: Platform | None = None
     artifact_type: str = ""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.digest, str):
+            object.__setattr__(self, "digest", Digest.parse(self.digest))  # frozen for all others
+
     @classmethod
     def of(cls, data: bytes, media_type: str) -> Self:
         """Return the descriptor of `data`."""

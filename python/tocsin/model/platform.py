@@ -14,6 +14,8 @@ from tocsin.errors import FormatError
 from tocsin.model.go_json import omit_empty
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tocsin.model.fields import Fields
     from tocsin.model.go_json import Json
 
@@ -81,13 +83,13 @@ class Platform:
             os_features=tuple(sorted(set(self.os_features))),
         )
 
-    def matches(self, other: Platform) -> bool:
+    def matches(self, other: str | Platform) -> bool:
         """Return whether an image for `other` is exactly what `self` asks for.
 
         Strict: ``arm/v7`` does not match an image for ``arm/v6``. An OS version that `self` names
         must be equal; one that it does not name may be any.
         """
-        mine, theirs = self.normalized(), other.normalized()
+        mine, theirs = self.normalized(), platform_of(other).normalized()
         return (mine.os, mine.architecture, mine.variant) == (
             theirs.os,
             theirs.architecture,
@@ -104,6 +106,36 @@ class Platform:
         return "/".join(
             part for part in (self.os + version, self.architecture, self.variant) if part
         )
+
+
+def platform_of(given: str | Platform) -> Platform:
+    """Return a platform that was given as such or as text.
+
+    Raises:
+        FormatError: the text is no platform.
+        TypeError: it is neither.
+    """
+    if isinstance(given, str):
+        return Platform.parse(given)
+    if not isinstance(given, Platform):
+        raise TypeError(f"platform: got {type(given).__name__}, wanted text such as 'linux/amd64'")
+    return given
+
+
+def platforms_of(given: str | Platform | Iterable[str | Platform]) -> tuple[Platform, ...]:
+    """Return platforms that were given in any of these ways; one by itself stands for a list of it.
+
+    Raises:
+        FormatError: a text is no platform.
+        ValueError: there is none.
+        TypeError: something else was given.
+    """
+    if isinstance(given, str | Platform):
+        return (platform_of(given),)
+    platforms = tuple(platform_of(each) for each in given)
+    if not platforms:
+        raise ValueError("platforms is empty, wanted one or more, or None for all")
+    return platforms
 
 
 def read_platform(fields: Fields) -> Platform:

@@ -17,10 +17,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from tocsin.errors import FormatError, UnsupportedError
-from tocsin.model.digest import Digest
+from tocsin.model.digest import Digest, digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DEFAULT_TAG = "latest"
 DOCKER_HUB = "docker.io"
@@ -56,6 +59,9 @@ class RegistryReference:
     tag: str | None = DEFAULT_TAG
     digest: Digest | None = None
 
+    def __post_init__(self) -> None:
+        _take_text(self, "digest", digest_of)
+
     @property
     def selector(self) -> str | Digest | None:
         """What `Store.resolve` is asked for."""
@@ -86,6 +92,10 @@ class LayoutReference:
     tag: str | None = None
     digest: Digest | None = None
 
+    def __post_init__(self) -> None:
+        _take_text(self, "path", Path)
+        _take_text(self, "digest", digest_of)
+
     @property
     def selector(self) -> str | Digest | None:
         """What `Store.resolve` is asked for."""
@@ -104,6 +114,10 @@ class OciArchiveReference:
     path: Path
     tag: str | None = None
     digest: Digest | None = None
+
+    def __post_init__(self) -> None:
+        _take_text(self, "path", Path)
+        _take_text(self, "digest", digest_of)
 
     @property
     def selector(self) -> str | Digest | None:
@@ -130,6 +144,9 @@ class DockerArchiveReference:
     name: str | None = None
     position: int | None = None
 
+    def __post_init__(self) -> None:
+        _take_text(self, "path", Path)
+
     @property
     def selector(self) -> str | None:
         """What `Store.resolve` is asked for."""
@@ -137,6 +154,12 @@ class DockerArchiveReference:
 
     def __str__(self) -> str:
         return f"docker-archive:{self.path}" + (f":{self.selector}" if self.selector else "")
+
+
+def _take_text(reference: object, name: str, parse: Callable[[str], object]) -> None:
+    """Let a field that was given as text be what it spells."""
+    if isinstance(text := getattr(reference, name), str):
+        object.__setattr__(reference, name, parse(text))  # frozen for everyone else
 
 
 Reference: TypeAlias = (

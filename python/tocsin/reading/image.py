@@ -16,9 +16,9 @@ from tocsin.layers.disk_cache import DiskCache
 from tocsin.layers.fetchers import Fetchers
 from tocsin.layers.forking import forget_after_fork
 from tocsin.layers.spans import DEFAULT_CACHE_SIZE, SpanCache
-from tocsin.model.digest import Digest
+from tocsin.model.digest import digest_of
 from tocsin.model.image_config import MAX_CONFIG_SIZE
-from tocsin.model.platform import Platform
+from tocsin.model.platform import Platform, platform_of
 from tocsin.model.soci_index import PREFETCH
 from tocsin.reading.files import Files
 from tocsin.reading.merged import MergedLayers
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from tocsin.images.selection import PlatformImage
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.digest import Digest
     from tocsin.model.events import Progress
     from tocsin.model.manifest import Manifest
     from tocsin.model.reference import Reference, ReferenceLike
@@ -46,7 +47,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
     reference: ReferenceLike,
     *,
     platform: str | Platform | None = None,
-    index: str = "auto",
+    index: str | Digest = "auto",
     index_missing: bool = True,
     threads: int | None = None,
     cache_size: int = DEFAULT_CACHE_SIZE,
@@ -82,8 +83,8 @@ def open(  # noqa: A001 (as in gzip and tarfile)
     """
     threads = processors.wanted(threads)
     parsed = reference_of(reference)
-    wanted_index: str | Digest = index if index in ("auto", "none") else Digest.parse(index)
-    asked = Platform.parse(platform) if isinstance(platform, str) else platform
+    wanted_index: str | Digest = index if index in ("auto", "none") else digest_of(index)
+    asked = None if platform is None else platform_of(platform)
     stores = _StoreHolder(parsed, registry)
     try:
         found = _choose(stores(), parsed, asked)

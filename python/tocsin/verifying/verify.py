@@ -16,7 +16,7 @@ from tocsin.errors import FormatError, NotFoundError, UnsupportedError, Verifica
 from tocsin.images.selection import platform_images, resolve_image
 from tocsin.model.finding import Finding
 from tocsin.model.go_json import MAX_SIZE
-from tocsin.model.platform import Platform
+from tocsin.model.platform import platforms_of
 from tocsin.model.prefetch import PrefetchArtifact
 from tocsin.model.soci_index import DISABLE_XATTRS, IMAGE_LAYER_DIGEST, PREFETCH, SPAN_SIZE
 from tocsin.stores.base import read_blob
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.model.events import Progress
+    from tocsin.model.platform import Platform
     from tocsin.model.reference import ReferenceLike
     from tocsin.model.soci_index import SociIndex
     from tocsin.stores.base import Store
@@ -52,7 +53,7 @@ _SEED_BITS = 32
 def verify(
     image: ReferenceLike,
     *,
-    platforms: Iterable[str | Platform] | None = None,
+    platforms: str | Platform | Iterable[str | Platform] | None = None,
     quick: bool = False,
     seed: int | None = None,
     jobs: int | None = None,
@@ -66,7 +67,7 @@ def verify(
 
     Args:
         image: such as ``oci:some/dir:tag``.
-        platforms: which of its platforms; ``None`` for all.
+        platforms: which of its platforms, one or several; ``None`` for all.
         quick: read a random sample of each layer's spans, not whole layers. Diff ids and layer
             digests are then not checked.
         seed: of the sample, to repeat one; it implies `quick`. ``None`` for a new one.
@@ -87,9 +88,7 @@ def verify(
     started = time.monotonic()
     threads = processors.wanted(threads)
     reference = reference_of(image)
-    asked = None
-    if platforms is not None:
-        asked = [Platform.parse(one) if isinstance(one, str) else one for one in platforms]
+    asked = None if platforms is None else platforms_of(platforms)
     if quick and seed is None:
         seed = secrets.randbits(_SEED_BITS)
     with open_store(reference, registry=registry) as store:
