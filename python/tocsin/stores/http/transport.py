@@ -27,8 +27,8 @@ from tocsin.stores.http.redirects import REDIRECTS, RedirectTrail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
+    from tocsin.model.entry_path import StrPath
     from tocsin.stores.http.options import HttpOptions
 
 MAX_TRIES = 5
@@ -269,7 +269,7 @@ class _Adapter(HTTPAdapter):
         return super().proxy_manager_for(proxy, **kwargs)
 
 
-def _context_with(ca_cert: Path) -> ssl.SSLContext:
+def _context_with(ca_cert: StrPath) -> ssl.SSLContext:
     """Return a context that trusts `ca_cert`; urllib3 adds the usual authorities to it.
 
     Both are needed: a registry with its own authority may redirect to a public object store.
@@ -278,7 +278,7 @@ def _context_with(ca_cert: Path) -> ssl.SSLContext:
     try:
         context.load_verify_locations(ca_cert)
     except ssl.SSLError:
-        raise RegistryError(f"{ca_cert}: holds no PEM certificate") from None
+        raise RegistryError(f"{os.fspath(ca_cert)}: holds no PEM certificate") from None
     return context
 
 
@@ -289,10 +289,12 @@ def _ca_bundle() -> str | None:
     return os.environ.get("SSL_CERT_FILE") or None
 
 
-def _client_cert(client_cert: Path | tuple[Path, Path] | None) -> str | tuple[str, str] | None:
+def _client_cert(
+    client_cert: StrPath | tuple[StrPath, StrPath] | None,
+) -> str | tuple[str, str] | None:
     if isinstance(client_cert, tuple):
-        return str(client_cert[0]), str(client_cert[1])
-    return None if client_cert is None else str(client_cert)
+        return os.fspath(client_cert[0]), os.fspath(client_cert[1])
+    return None if client_cert is None else os.fspath(client_cert)
 
 
 def _leave_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:
