@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ class MergedLayers:
         """Return what is at `path`, as `tree` gave both."""
         layer, digest = node.layer, self._digests[node.layer]
         if node.entry is None:
-            inode = hash(path) & (1 << 40) - 1
+            inode = _inode_of_implied(path)
             return FileStat(f"/{path}", "dir", inode=inode, layer=layer, layer_digest=digest)
         entry = self.layers[layer].entry(node.entry)
         return stat_of(f"/{path}", entry, inode=node.inode, layer=layer, layer_digest=digest)
@@ -109,3 +110,12 @@ class MergedLayers:
     def _linkname(self, node: Node) -> str:
         assert node.entry is not None  # noqa: S101 (a link has an entry)
         return self.layers[node.layer].linknames[node.entry]
+
+
+def _inode_of_implied(path: str) -> int:
+    """Return the number of a directory that no layer lists, below those of all that are listed.
+
+    Not Python's own hash, which is another in each process.
+    """
+    name = path.encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(name, digest_size=5).digest(), "big")
