@@ -1,8 +1,10 @@
-from typing import final
+from typing import Final, final
 
 from typing_extensions import Buffer
 
-__all__ = ["IndexedLayer", "LayerIndexer", "SpanReader", "ZstdDecoder", "Ztoc"]
+__all__ = ["CORE_VERSION", "IndexedLayer", "LayerIndexer", "SpanReader", "ZstdDecoder", "Ztoc"]
+
+CORE_VERSION: Final[str]
 
 @final
 class LayerIndexer:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tocsin.model.document import Document
     from tocsin.model.events import Progress
 
+CORE_VERSION: str = _core.CORE_VERSION
+"""The version of the compiled core."""
+
 PIECE_SIZE = 1 << 20
 """Bytes taken from a source at once: some milliseconds of work."""
 
