@@ -13,6 +13,7 @@ from tocsin import processors
 from tocsin.errors import FormatError, UnsupportedError, VerificationError
 from tocsin.images.copying import copy_blob
 from tocsin.layers.indexer import IndexedLayerBytes, LayerPass
+from tocsin.log import LOG
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
@@ -393,6 +394,10 @@ class LayerJobs:
 
 
 def _finished(result: LayerResult) -> LayerFinished:
+    if result.skipped is not None:
+        LOG.info("layer %s: skipped: %s", result.layer.digest, result.skipped)
+    for note in result.notes:
+        LOG.info("layer %s: %s", result.layer.digest, note)
     return LayerFinished(result.layer, result.seconds, result)
 
 

@@ -22,6 +22,7 @@ from tocsin.model.platform import Platform, platform_of
 from tocsin.model.soci_index import PREFETCH
 from tocsin.reading.files import Files
 from tocsin.reading.merged import MergedLayers
+from tocsin.reading.notes import Notes
 from tocsin.reading.opening import LayerOpener
 from tocsin.stores.base import read_blob
 from tocsin.stores.metering import Meter, MeteredStore
@@ -72,7 +73,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         cache_dir: directory where zTOCs and spans are kept for later; may be shared.
         registry: how to reach a registry.
         note: called with sentences a user should know, such as what reading a layer whole cost;
-            they are in ``Image.notes`` too.
+            they are in ``Image.notes`` too, and logged.
         progress: called while layers without a zTOC are read, see `Progress`; such a layer starts,
             advances and finishes.
 
@@ -160,8 +161,8 @@ class Image(Files):
         self.descriptor = found.descriptor
         self.platform = found.platform
         self.manifest = found.manifest
-        self.notes = []
-        self._tell = note
+        notes = Notes(note)
+        self.notes = notes.sentences
         self._stores = stores
         self._index = index
         self._fetchers = Fetchers(threads)
@@ -169,8 +170,8 @@ class Image(Files):
             store=stores,
             cache=SpanCache(cache_size),
             fetchers=self._fetchers,
-            disk=None if cache_dir is None else DiskCache(cache_dir, self._note),
-            note=self._note,
+            disk=None if cache_dir is None else DiskCache(cache_dir, notes.warn),
+            notes=notes,
             may_index=index_missing,
             threads=threads,
             progress=progress,
@@ -231,13 +232,6 @@ class Image(Files):
         """Forget locks that another thread may have held."""
         self._lock = threading.RLock()
         self._opener.after_fork()
-
-    # -- inside --------------------------------------------------------------------------------
-
-    def _note(self, sentence: str) -> None:
-        self.notes.append(sentence)
-        if self._tell is not None:
-            self._tell(sentence)
 
 
 class _StoreHolder:

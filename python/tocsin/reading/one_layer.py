@@ -19,6 +19,7 @@ from tocsin.model.media_types import OCTET_STREAM
 from tocsin.reading.files import Files
 from tocsin.reading.layer import Layer
 from tocsin.reading.merged import MergedLayers
+from tocsin.reading.notes import Notes
 
 if TYPE_CHECKING:
     from tocsin.stores.http.http_blob import HttpBlob
@@ -85,7 +86,8 @@ class LayerFiles(Files):
         cache_size: int,
         cache_dir: str | os.PathLike[str] | None,
     ) -> None:
-        self.notes = []
+        notes = Notes()
+        self.notes = notes.sentences
         self._source = source
         self._fetchers = Fetchers(threads)
         ztoc = Ztoc.from_bytes(blob)
@@ -98,7 +100,7 @@ class LayerFiles(Files):
             )
         # The layer's own digest is not known; in a cache the zTOC's stands for both.
         digest = Digest.parse(ztoc.digest)
-        disk = None if cache_dir is None else DiskCache(cache_dir, self.notes.append)
+        disk = None if cache_dir is None else DiskCache(cache_dir, notes.warn)
         spans = ztoc._open_spans(
             source,
             cache=SpanCache(cache_size),

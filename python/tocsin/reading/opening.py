@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tocsin.model.digest import Digest
     from tocsin.model.events import Event, Progress
     from tocsin.model.manifest import Manifest
+    from tocsin.reading.notes import Notes
     from tocsin.stores.base import Store
 
 _KEPT_LAYER = 10 << 20
@@ -64,7 +65,7 @@ class LayerOpener:
         cache: of spans.
         fetchers: threads.
         disk: what is kept on disk, if anything.
-        note: called with what a user should know.
+        notes: takes what a user should know.
         may_index: whether layers without a zTOC are read once to make one.
         threads: processors that do so, for all of them together.
         progress: called while they are, never by two threads at once.
@@ -74,7 +75,7 @@ class LayerOpener:
     cache: SpanCache
     fetchers: Fetchers
     disk: DiskCache | None
-    note: Callable[[str], None]
+    notes: Notes
     may_index: bool = True
     threads: int = 1
     progress: Progress | None = None
@@ -110,7 +111,7 @@ class LayerOpener:
         usable = []
         for found in soci_indexes_of(store, image, manifest):
             if found.soci_index is None:
-                self.note(f"SOCI index {found.digest} is not used: {found.problem}")
+                self.notes.warn(f"SOCI index {found.digest} is not used: {found.problem}")
             else:
                 usable.append(found)
         return usable
@@ -137,7 +138,7 @@ class LayerOpener:
         opened = [found[at] for at in sizes]
         # Nearly every indexed image has a few tiny layers without a zTOC, which cost nothing.
         if (size := sum(self._small)) >= _MIB:
-            self.note(
+            self.notes.note(
                 f"{len(self._small)} small layers have no ztoc: {size / _MIB:.1f} MiB were read"
             )
         return opened
@@ -157,7 +158,7 @@ class LayerOpener:
             try:
                 ztoc = load_ztoc(self.store(), layer, descriptor, known=KNOWN, disk=self.disk)
             except (FormatError, NotFoundError, VerificationError) as error:
-                self.note(f"ztoc {descriptor.digest} is not used: {error}")
+                self.notes.warn(f"ztoc {descriptor.digest} is not used: {error}")
                 continue
             source = BlobRanges(self.store, layer)
             origin = {1: "v1", 2: "v2"}.get(found.version, "given")
@@ -222,7 +223,7 @@ class LayerOpener:
             self._small.append(layer.size)
         else:
             more = ", and again for each look further back" if zstd else ""
-            self.note(
+            self.notes.note(
                 f"layer {layer.digest} has no ztoc: {layer.size / _MIB:.1f} MiB were read to make "
                 f"one, in {seconds:.1f} s{more}"
             )

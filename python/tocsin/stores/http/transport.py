@@ -19,6 +19,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.ssl_ import create_urllib3_context
 
 from tocsin.errors import RegistryError
+from tocsin.log import LOG
 from tocsin.stores.http.answer import Answer
 from tocsin.stores.http.failures import TEMPORARY, network_error, never_sent
 from tocsin.stores.http.origin import Origin
@@ -137,7 +138,7 @@ class Transport:
                 self._debug(f"< {failure}")
                 if last or not may_repeat:
                     raise failure from None
-                clock.sleep(clock.backoff(failures))
+                self._sleep(clock.backoff(failures), failures)
                 continue
             except UnicodeError:  # a host name that IDNA refuses
                 shown = redact_url(url)
@@ -150,8 +151,12 @@ class Transport:
             if last or wait is None:
                 return answer
             answer.close()
-            clock.sleep(wait)
+            self._sleep(wait, failures)
         raise AssertionError  # the last try returned or raised
+
+    def _sleep(self, seconds: float, failures: int) -> None:
+        self._debug(f"try {failures + 1} of {MAX_TRIES} in {seconds:.1f} s")
+        self._options._clock.sleep(seconds)
 
     def _wait_before_repeat(self, answer: Answer, failures: int, *, repeat: bool) -> float | None:
         refused_unseen = answer.status == _TOO_MANY_REQUESTS
@@ -193,6 +198,7 @@ class Transport:
         return Answer(response, url)
 
     def _debug(self, line: str) -> None:
+        LOG.debug("%s", line)
         if self._options.debug is not None:
             self._options.debug(line)
 
