@@ -2,7 +2,7 @@
 
 Looks where a reader looks: at the SOCI index that the image's manifest names (version 2), then at
 those that refer to the manifest (version 1). Every zTOC is read, verified and held against its
-layer. Nothing is judged beyond that. Source: soci-format 6.2.
+layer. Nothing is judged beyond that. Source: docs/format.md#how-an-index-is-found.
 """
 
 from __future__ import annotations

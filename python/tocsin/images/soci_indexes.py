@@ -1,7 +1,9 @@
 """The SOCI indexes of an image, found where and in the order a reader looks.
 
 First the one that the image's manifest names (version 2), then those that refer to the manifest
-(version 1). The only room that knows where indexes are looked for. Source: soci-format 6.2.
+(version 1). The only room that knows where indexes are looked for.
+
+Source: docs/format.md#how-an-index-is-found.
 """
 
 from __future__ import annotations

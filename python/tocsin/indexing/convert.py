@@ -1,7 +1,8 @@
 """``convert``: an image with version 2 SOCI indexes in it, bound to each manifest by annotation.
 
-The result is always an image index, with new digests, under a tag of its own. Source: SOCI
-``convert``, version 2.
+The result is always an image index, with new digests, under a tag of its own.
+
+Source: docs/format.md#converted-images.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``create``: a version 1 SOCI index for each platform of an image, found by its subject.
 
-The image itself does not change. Source: SOCI index manifest, version 1.
+The image itself does not change. Source: docs/format.md#the-soci-index.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Descriptors: a blob's media type, digest and size, with what else is said about it.
 
-Source: OCI image-spec 1.1.1, descriptor.md; the field order is that of its Go struct.
+The field order is that of Go's struct. Source: OCI image-spec 1.1.1, descriptor.md.
 """
 
 from __future__ import annotations

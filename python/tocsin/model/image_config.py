@@ -1,6 +1,6 @@
 """The few fields of an image's config that indexing needs.
 
-Source: OCI image-spec 1.1.1, config.md; Docker's config has the same fields.
+Docker's config has the same fields. Source: OCI image-spec 1.1.1, config.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,10 @@
 
 OCI and Docker schema 2 types are read into the same two values. Writing one again gives what the
 reference writes: Go's bytes of the known fields. **Unknown fields are lost then**, so whoever does
-not change a manifest passes its original bytes on. Source: OCI image-spec 1.1.1; soci-format 5.1.
+not change a manifest passes its original bytes on.
+
+Source: OCI image-spec 1.1.1, manifest.md; OCI image-spec 1.1.1, image-index.md;
+docs/format.md#go-exact-json.
 """
 
 from __future__ import annotations

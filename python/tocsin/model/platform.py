@@ -1,7 +1,9 @@
 """Platforms: which machine an image is for.
 
 Parsing, normalising and strict matching follow containerd, since the platform of a SOCI entry is
-written as the user asked for it and so is part of the converted image's digest (soci-format 5.5).
+written as the user asked for it and so is part of the converted image's digest.
+
+Source: docs/format.md#converted-images; containerd/platforms, platforms.go.
 """
 
 from __future__ import annotations

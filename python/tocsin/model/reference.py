@@ -8,7 +8,9 @@
 ================================  =========================================================
 
 As in skopeo, the first ``:`` ends a path. A place inside an image is written
-``IMAGE:/PATH``. Source: containers/image transports and distribution/reference grammar.
+``IMAGE:/PATH``.
+
+Source: containers/image, docs/containers-transports.5.md; distribution/reference, reference.go.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
 """The SOCI index and the converted image, as values and pure functions; nothing is fetched here.
 
 The snapshotter decodes what it fetched and stores it re-serialised under the digest it asked for,
-so every byte must be what Go would write (soci-format 5.3). Source: soci-format 5.2 and 5.5.
+so every byte must be what Go would write.
+
+Source: docs/format.md#the-soci-index; docs/format.md#go-exact-json;
+docs/format.md#converted-images.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ SOCI_INDEX_V2 = "application/vnd.amazon.soci.index.v2+json"
 PREFETCH = "application/vnd.amazon.soci.prefetch.v1+json"
 
 MAX_ZTOC_SIZE = 1 << 30
-"""Bytes of a zTOC accepted; the reference writes none larger (soci-format 1.6)."""
+"""Bytes of a zTOC accepted; the reference writes none larger. Source: docs/format.md#limits."""
 
 CONFIG_BLOB = b"{}"
 """The config blob of every SOCI index; it must be stored beside the index."""
@@ -55,7 +58,7 @@ class IndexedLayer:
         ztoc: digest and size of the zTOC blob; its other fields are not used.
         span_size: uncompressed bytes between checkpoints that the zTOC was made with.
         disable_xattrs: no entry of the layer needs extended attributes; only said when the
-            optimisation ``xattr`` was asked for (soci-format 4.3).
+            optimisation ``xattr`` was asked for.
         prefetch: digest and size of the layer's prefetch artifact.
     """
 
@@ -192,8 +195,8 @@ def make_soci_index(
 def is_faithful(data: bytes) -> bool:
     """Return whether the snapshotter can store `data`, a SOCI index, under its own digest.
 
-    It writes what it decoded once more, so pretty-printed or extended JSON never mounts
-    (soci-format 5.3).
+    It writes what it decoded once more, so pretty-printed or extended JSON never mounts.
+    Source: docs/format.md#go-exact-json.
 
     Raises:
         FormatError: `data` is no SOCI index.
@@ -202,7 +205,7 @@ def is_faithful(data: bytes) -> bool:
     return Manifest.from_json(data).to_json() == data
 
 
-# Converting an image: soci-format 5.5, step by step.
+# Converting an image, by the steps of docs/format.md#converted-images.
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +241,7 @@ def convert_image(
     made: Sequence[PlatformIndex],
     load: Callable[[Descriptor], bytes | None],
 ) -> ConvertedImage:
-    """Return the converted image (steps 4 to 6).
+    """Return the converted image (steps 2 and 3).
 
     Entries that are SOCI indexes, nested image indexes or of unknown type are carried through
     untouched (the reference damages the first and flattens the second), as are entries that
@@ -278,7 +281,7 @@ def convert_image(
 
 
 def start_index(target: bytes, descriptor: Descriptor, platform: Platform | None) -> ImageIndex:
-    """Return the image index a conversion starts from (step 2).
+    """Return the image index a conversion starts from (step 1).
 
     Args:
         target: the image's manifest or image index.
@@ -299,7 +302,7 @@ def start_index(target: bytes, descriptor: Descriptor, platform: Platform | None
 
 
 def rewrite_manifest(manifest: Manifest, soci_index: Digest | None = None) -> Manifest:
-    """Return the manifest as ``convert`` stores it (step 4); `to_json` gives its bytes.
+    """Return the manifest as ``convert`` stores it (step 2); `to_json` gives its bytes.
 
     Media types become OCI's, but the layers' stay. **Every** entry of an index is treated so,
     attestations and platforms without a SOCI index too: that is what the reference does.
@@ -320,7 +323,7 @@ def rewrite_manifest(manifest: Manifest, soci_index: Digest | None = None) -> Ma
 
 
 def rewrite_entry(entry: Descriptor, manifest: Manifest) -> Descriptor:
-    """Return an entry of the image index for its rewritten manifest (step 4).
+    """Return an entry of the image index for its rewritten manifest (step 2).
 
     Its annotations are replaced by the manifest's; platform, urls and artifact type stay. The
     reference also keeps `data`, the old manifest's bytes; we drop them, since they would be wrong.
@@ -339,7 +342,7 @@ def rewrite_entry(entry: Descriptor, manifest: Manifest) -> Descriptor:
 def soci_entry(
     soci_index: Descriptor, image_manifest: Digest, platform: Platform | None
 ) -> Descriptor:
-    """Return the entry of a SOCI index in the converted image index (step 5).
+    """Return the entry of a SOCI index in the converted image index (step 3).
 
     Args:
         soci_index: digest and size of the SOCI index.
@@ -357,7 +360,7 @@ def soci_entry(
 
 
 def place_soci_entry(index: ImageIndex, entry: Descriptor) -> ImageIndex:
-    """Return the image index with the entry of a SOCI index (step 5).
+    """Return the image index with the entry of a SOCI index (step 3).
 
     It takes the place of the first SOCI entry for the same platform, else comes last.
     """

@@ -1,6 +1,6 @@
 """The layers of one platform's image, each with a zTOC: found where a reader looks, or made.
 
-Source: soci-format 6.2.
+Source: docs/format.md#how-an-index-is-found.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Says which file they are of only when they are of a common form; whoever is told nothing must ask
 ``tarfile``. Source: POSIX.1-2017, pax, "ustar Interchange Format", "pax Extended Header"; GNU tar
-manual, "Basic Tar Format", for long names.
+manual, "Basic Tar Format".
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Only what image archives need: regular files and links, in ustar, GNU and PAX spelling. Names are
 keys of a table and never paths of this machine; what a hostile archive can make this allocate is
-bounded. The layers inside are not looked into. Source: POSIX.1-2017 pax, GNU tar manual.
+bounded. The layers inside are not looked into. Source: POSIX.1-2017, pax,
+"ustar Interchange Format"; GNU tar manual, "Basic Tar Format".
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """What binds an image and its SOCI indexes: annotations, subject, media types, sizes, order.
 
-Looks at manifests and configs only; no zTOC and no layer is read. Source: soci-format 5.2, 5.3,
-5.5 and 6.2.
+Looks at manifests and configs only; no zTOC and no layer is read.
+
+Source: docs/format.md#the-soci-index; docs/format.md#go-exact-json;
+docs/format.md#converted-images; docs/format.md#how-an-index-is-found.
 """
 
 from __future__ import annotations

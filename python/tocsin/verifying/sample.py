@@ -3,7 +3,9 @@
 What some spans can show: their digests, that they inflate from their checkpoints, that their end is
 the next span's window, and that the tar headers in them are those of the TOC's entries. Files are
 found as the reference's reader finds them: a header begins where the entry before it ends
-(soci-format 6.4, rule 7).
+(rule 8).
+
+Source: docs/format.md#acceptance-rules.
 """
 
 from __future__ import annotations

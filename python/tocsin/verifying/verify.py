@@ -2,7 +2,10 @@
 
 Who mounts an image trusts its zTOCs: a window or an offset that lies gives other files than the
 image has. So each layer is read, its zTOC made anew, and the two compared; or, quickly, a random
-sample of spans. Source: soci-format 5, 6.2 to 6.4.
+sample of spans.
+
+Source: docs/format.md#the-soci-index; docs/format.md#how-an-index-is-found;
+docs/format.md#acceptance-rules.
 """
 
 from __future__ import annotations

@@ -206,7 +206,7 @@ FAILS_THE_REFERENCE = {
     "mislabelled tar": (PLAIN, OCI_LAYER_GZIP, "0x61"),
     "zstd in gzip": (b"\x28\xb5\x2f\xfd" + bytes(9), OCI_LAYER_GZIP, "zstd"),
 }
-"""Layers for which the reference fails the whole image: soci-format 8.3 and 4.2."""
+"""Layers for which the reference fails the whole image: docs/format.md#which-layers-get-a-ztoc."""
 SKIPPED_BY_THE_REFERENCE = {
     "zstd": (b"\x28\xb5\x2f\xfd", f"{OCI_LAYER}+zstd", "zstd"),
     "docker zstd": (b"\x28\xb5\x2f\xfd", DOCKER_LAYER_ZSTD, "zstd"),
@@ -250,7 +250,7 @@ HAZARDS = {
     "year": [tarmaker.entry("y", pax={"mtime": "253402300800"})],
     "hard link": [tarmaker.entry("h", type=tarfile.LNKTYPE, linkname="later")],
 }
-"""Layers the reference indexes and its reader refuses: soci-format 8.2."""
+"""Layers the reference indexes and its reader refuses: docs/format.md#broken-for-readers."""
 
 
 @pytest.mark.parametrize("name", HAZARDS)

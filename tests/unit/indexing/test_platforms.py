@@ -182,7 +182,7 @@ def test_indexes_when_no_layer_can_be_indexed_then_it_is_unsupported(store, laye
     assert LayoutFiles(store.path).snapshot() == before
 
 
-# Prefetch: soci-format 5.4
+# Prefetch, as docs/format.md#the-prefetch-artifact says
 
 
 def prefetch_blobs(store, indexed, number=0):

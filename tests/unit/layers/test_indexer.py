@@ -102,7 +102,7 @@ HAZARDS = {
         tarmaker.entry("later"),
     ],
 }
-"""Entries the reference's builder takes and its reader stumbles over: soci-format 8.2."""
+"""Entries the builder takes and the reader does not: docs/format.md#broken-for-readers."""
 
 
 @pytest.mark.parametrize("kind", HAZARDS)
@@ -251,7 +251,7 @@ def test_index_layer_when_bytes_are_not_the_format_then_the_error_says_both(
 def test_index_layer_when_nothing_is_said_and_nothing_is_there_then_it_is_an_empty_tar():
     found = index_layer(b"")
     assert (found.format, found.size, len(found.ztoc.entries)) == ("uncompressed", 0, 0)
-    # soci-format 10.2
+    # docs/format.md#the-ztoc-blob, the digests to check against
     assert found.ztoc.digest == (
         "sha256:adea60c2769acec3e7efdf8c3a78d809921af5a25afc10e66a57bc7ca2cbac37"
     )
@@ -269,7 +269,7 @@ def test_index_layer_when_nothing_is_said_and_nothing_is_there_then_it_is_an_emp
     ],
 )
 def test_build_ztoc_when_smallest_then_it_is_the_vector(layer, size, digest):
-    ztoc = build_ztoc(layer)  # soci-format 10.2 and 10.3
+    ztoc = build_ztoc(layer)  # as above
     assert (ztoc.size, ztoc.digest) == (size, f"sha256:{digest}")
 
 

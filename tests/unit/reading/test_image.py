@@ -78,7 +78,8 @@ def image(indexed):
 
 
 def test_open_when_indexed_then_ztocs_are_used(image):
-    # A hard link to another layer makes readers refuse a zTOC (soci-format 6.4), so there is none.
+    # A hard link to another layer makes readers refuse a zTOC, so there is none:
+    # docs/format.md#acceptance-rules.
     assert [layer.index_origin for layer in image.layers] == ["v2", "made", "v2"]
     assert image.notes == []
     assert image.config["os"] == "linux"
