@@ -413,6 +413,8 @@ def test_open_when_index_is_named_then_that_one(layers, tmp_path):
     plain = put_image(tmp_path, layers[0])
     made = tocsin.create(plain, options=tocsin.IndexingOptions(min_layer_size=0))
     [platform] = made.platforms
+    with tocsin.open(plain, index=platform.soci_index.digest) as image:
+        assert {layer.index_origin for layer in image.layers} == {"given"}
     with tocsin.open(plain, index=str(platform.soci_index.digest)) as image:
         assert {layer.index_origin for layer in image.layers} == {"given"}
         assert image.cat("usr/twin") == BIG
@@ -431,6 +433,8 @@ def test_open_when_platforms_are_several_then_chosen(tmp_path):
             {p: make_image({"p": p.encode()}, platform=p) for p in ("linux/s390x", "linux/mips")},
             "t",
         )
+    with tocsin.open(f"oci:{tmp_path}:t", platform=tocsin.Platform("linux", "mips")) as image:
+        assert image.cat("p") == b"linux/mips"
     with tocsin.open(f"oci:{tmp_path}:t", platform="linux/mips") as image:
         assert image.cat("p") == b"linux/mips"
     with pytest.raises(NotFoundError, match="there are: linux/s390x, linux/mips; choose one"):

@@ -41,6 +41,7 @@ from tocsin.model.digest import Digest
 from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_MANIFEST
+from tocsin.model.platform import Platform
 from tocsin.model.soci_index import (
     CONFIG_BLOB,
     DISABLE_XATTRS,
@@ -136,6 +137,9 @@ def test_version_2_of_several_platforms_when_true_then_nothing_is_found(layout, 
     assert [index.version for p in result.platforms for index in p.soci_indexes] == [2, 2]
     only = verified(layout, reference(layout, "soci"), platforms=["linux/arm64"], **how)
     assert [str(platform.platform) for platform in only.platforms] == ["linux/arm64"]
+    for given in ("linux/arm64", Platform.parse("linux/arm64")):
+        same = verified(layout, reference(layout, "soci"), platforms=given, **how)
+        assert same.platforms == only.platforms
     assert only.all_findings == ()
 
 
