@@ -15,10 +15,11 @@ GATE = ROOT / "rust" / "py" / "src"
 
 # Python
 
-FLOOR = {"errors", "processors"}
+FLOOR = {"errors", "log", "processors"}
 """What every room may import."""
 MAY_IMPORT = {
     "errors": set(),
+    "log": set(),
     "processors": set(),
     "model": set(),
     "tar": {"model"},

@@ -1,8 +1,9 @@
-from typing import final
+from typing import Final, final
 
 from typing_extensions import Buffer
 
 __all__ = [
+    "CORE_VERSION",
     "EntryHeaders",
     "IndexedLayer",
     "LayerIndexer",
@@ -13,6 +14,8 @@ __all__ = [
     "gzip_header_len",
     "read_headers",
 ]
+
+CORE_VERSION: Final[str]
 
 def read_headers(stretch: Buffer, start: int) -> EntryHeaders: ...
 def gzip_header_len(data: Buffer) -> int | None: ...

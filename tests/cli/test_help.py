@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 from importlib.metadata import version
 
+import click
 import pytest
 
 from support.cli_process import python, tocsin
+from tocsin.cli.root import root
+from tocsin.layers.indexer import CORE_VERSION
 
 COMMANDS = [
     ("create",),
@@ -79,8 +84,22 @@ def test_without_a_command_help_goes_to_stderr_and_the_code_is_usage():
 
 def test_version():
     done = tocsin("--version")
-    assert done.stdout.decode() == f"tocsin {version('tocsin')}\n"
+    assert done.stdout.decode().splitlines() == [
+        f"tocsin {version('tocsin')}",
+        f"core {CORE_VERSION}",
+        f"Python {platform.python_version()} ({platform.python_implementation()})",
+        f"platform {platform.platform()}",
+    ]
     assert done.returncode == 0
+
+
+def test_version_when_the_core_cannot_be_loaded_then_the_rest_is_told(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tocsin.layers.indexer", None)
+    with pytest.raises(click.exceptions.Exit):
+        root.make_context("tocsin", ["--version"])
+    first, core, *_ = capsys.readouterr().out.splitlines()
+    assert first == f"tocsin {version('tocsin')}"
+    assert core.startswith("core cannot be loaded: import of tocsin.layers.indexer halted")
 
 
 def test_module_run_is_the_same_command():

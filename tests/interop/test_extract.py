@@ -106,7 +106,7 @@ def test_extract_when_umoci_made_the_image_then_as_it_unpacks_it(place):
     tocsin.convert(f"oci:{layout}:t", f"oci:{layout}:soci", options=OPTIONS)
     with tocsin.open(f"oci:{layout}:soci") as image:
         result = image.extract("/", place / "ours")
-        root_is_listed = image.tree.root.entry is not None
+        root_is_listed = image._merged.tree.root.entry is not None
     assert result.skipped == ()
     # Nothing says what the root is like where no layer lists it.
     without = () if root_is_listed else (".",)

@@ -16,8 +16,8 @@ from tocsin.model.soci_index import (
     SOCI_INDEX_V1,
     IndexedLayer,
     PlatformIndex,
-    SociIndex,
     convert_image,
+    make_soci_index,
     start_index,
 )
 from tocsin.stores.archive import OciArchive
@@ -116,7 +116,7 @@ def converted(store):
     for entry in index.manifests:
         layer = Manifest.from_json(store.manifest(entry)).layers[0]
         ztoc = store.put_blob(b"ztoc of " + str(layer.digest).encode())
-        soci = SociIndex.for_layers([IndexedLayer(layer, ztoc, 4 << 20)])
+        soci = make_soci_index([IndexedLayer(layer, ztoc, 4 << 20)])
         made.append(
             PlatformIndex(
                 entry.platform, entry.digest, store.put_manifest(soci.to_json(), OCI_MANIFEST)

@@ -22,7 +22,7 @@ from tocsin.model.media_types import (
     OCI_LAYER_GZIP,
     OCI_MANIFEST,
 )
-from tocsin.model.platform import Platform
+from tocsin.model.platform import Platform, write_platform
 
 if TYPE_CHECKING:
     from tocsin.stores.base import Sink
@@ -72,7 +72,7 @@ def make_image(
     descriptors = tuple(Descriptor.of(layer, media_type) for layer in layers)
     config = json.dumps(
         {
-            **parsed.to_struct(),
+            **write_platform(parsed),
             "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(t)) for t in tars]},
             "config": {},
         }
@@ -90,7 +90,7 @@ def image_of(
     # Nothing here looks at diff ids; they need only be as many as the layers.
     diff_ids = [str(descriptor.digest) for descriptor in descriptors]
     config = json.dumps(
-        {**parsed.to_struct(), "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+        {**write_platform(parsed), "rootfs": {"type": "layers", "diff_ids": diff_ids}}
     ).encode()
     config_type, media_type = (
         (DOCKER_CONFIG, DOCKER_MANIFEST) if docker else (OCI_CONFIG, OCI_MANIFEST)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from support.ztocfile import ENTRY, WINDOW_LEN, parse
 from tocsin.model.media_types import OCI_MANIFEST
-from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, SociIndex
+from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, SociIndex, make_soci_index
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,7 @@ def put_v1(
         IndexedLayer(layer, store.put_blob(ztoc), span_size)
         for layer, ztoc in zip(image.layer_descriptors, ztocs, strict=False)
     ]
-    return put_index_of(store, SociIndex.for_layers(indexed, subject=subject))
+    return put_index_of(store, make_soci_index(indexed, subject=subject))
 
 
 def put_index_of(store: Sink, index: SociIndex) -> Descriptor:

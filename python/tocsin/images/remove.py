@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from tocsin.errors import NotFoundError
 from tocsin.images.soci_indexes import referring_indexes
 from tocsin.images.walk import walk_manifests
-from tocsin.model.reference import parse_reference
 from tocsin.stores.opening import open_sink, open_source
+from tocsin.stores.places import reference_of
 
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
-    from tocsin.model.reference import Reference
+    from tocsin.model.reference import Reference, ReferenceLike
     from tocsin.stores.base import Source
     from tocsin.stores.registry import RegistryOptions
 
 
 def remove_indexes(
-    image: str | Reference, *, dry_run: bool = False, registry: RegistryOptions | None = None
+    image: ReferenceLike, *, dry_run: bool = False, registry: RegistryOptions | None = None
 ) -> tuple[Descriptor, ...]:
     """Remove the version 1 SOCI indexes that refer to an image; their zTOCs are left to clean-up.
 
@@ -36,7 +36,7 @@ def remove_indexes(
         NotFoundError: no such image, or it has no such index.
         RegistryError: the registry does not delete manifests.
     """
-    reference = parse_reference(image) if isinstance(image, str) else image
+    reference = reference_of(image)
     if dry_run:
         with open_source(reference, registry=registry) as source:
             return _find(source, reference)

@@ -1,6 +1,6 @@
 """Which images a reference means: one for each platform that is to be indexed.
 
-Source: SOCI ``convert``, step 1; containerd's rules for platforms.
+Source: docs/format.md#which-platforms; containerd/platforms, platforms.go.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The SOCI indexes of an image, found where and in the order a reader looks.
 
 First the one that the image's manifest names (version 2), then those that refer to the manifest
-(version 1). The only room that knows where indexes are looked for. Source: soci-format 6.2.
+(version 1). The only room that knows where indexes are looked for.
+
+Source: docs/format.md#how-an-index-is-found.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from tocsin.errors import TocsinError
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.document import Document
     from tocsin.model.manifest import Manifest
     from tocsin.stores.base import Source
 
@@ -53,9 +56,27 @@ class FoundIndex:
         return None if self.error is None else str(self.error)
 
     @property
+    def ztoc_count(self) -> int:
+        """How many zTOCs it lists; 0 when it cannot be used."""
+        return len(self.soci_index.ztocs) if self.soci_index else 0
+
+    @property
     def ztoc_size(self) -> int:
-        """Bytes of the zTOCs it lists."""
+        """Bytes of the zTOCs it lists; 0 when it cannot be used."""
         return sum(ztoc.size for ztoc in self.soci_index.ztocs) if self.soci_index else 0
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a SOCI index."""
+        found = self.descriptor
+        return {
+            "digest": str(self.digest),
+            "media_type": None if found is None else found.media_type,
+            "size": None if found is None else found.size,
+            "version": self.version,
+            "problem": self.problem,
+            "ztoc_count": self.ztoc_count,
+            "ztoc_size": self.ztoc_size,
+        }
 
 
 def soci_indexes_of(store: Source, entry: Descriptor, manifest: Manifest) -> Iterator[FoundIndex]:

@@ -13,15 +13,16 @@ from tocsin.model.reference import (
     OciArchiveReference,
     Reference,
     RegistryReference,
-    parse_reference,
 )
 from tocsin.stores.discarding import DiscardingSink
 from tocsin.stores.metering import Meter, MeteredSink, MeteredSource
 from tocsin.stores.opening import open_sink, open_source
+from tocsin.stores.places import destination_of, reference_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tocsin.model.reference import ReferenceLike
     from tocsin.stores.base import Sink, Source
     from tocsin.stores.registry import RegistryOptions
 
@@ -55,10 +56,10 @@ class Pair:
 
 
 def pair_of(
-    source: str | Reference,
-    destination: str | Reference | None,
+    source: ReferenceLike,
+    destination: ReferenceLike | None,
     *,
-    output: str | Reference | None = None,
+    output: ReferenceLike | None = None,
 ) -> Pair:
     """Return what two references mean together.
 
@@ -71,11 +72,11 @@ def pair_of(
         FormatError: a text is no reference.
         UnsupportedError: the destination cannot be named so, or written.
     """
-    read = parse_reference(source) if isinstance(source, str) else source
+    read = reference_of(source)
     if output is not None:
         if destination is not None:
             raise ValueError("a destination and an output were given, wanted one of them")
-        into = parse_reference(output) if isinstance(output, str) else output
+        into = destination_of(output)
         return Pair(read, into, tag=None, carries=False, overwrites_source=False)
     if destination is None:
         if isinstance(read, DockerArchiveReference):
@@ -84,7 +85,7 @@ def pair_of(
                 "oci:DIR:TAG"
             )
         return Pair(read, read, tag=None, carries=False, overwrites_source=False)
-    sink = parse_reference(destination) if isinstance(destination, str) else destination
+    sink = destination_of(destination)
     if isinstance(sink, DockerArchiveReference):
         raise UnsupportedError(
             f"{sink}: a docker archive cannot be written, name an oci: or oci-archive: destination"

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from tocsin import processors
 from tocsin.errors import FormatError, UnsupportedError, VerificationError
 from tocsin.images.copying import copy_blob, stream_blob
-from tocsin.indexing.results import LayerFinished, LayerResult
 from tocsin.layers.indexer import IndexedLayerBytes, LayerPass
+from tocsin.log import LOG
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
-from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
+from tocsin.model.layer_result import LayerResult
 from tocsin.model.media_types import OCTET_STREAM, Compression, layer_type
 from tocsin.model.prefetch import SearchableLayer, wanted_names
 from tocsin.model.soci_index import PREFETCH, IndexedLayer
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
     from tocsin.indexing.options import IndexingOptions
-    from tocsin.indexing.results import Event, Progress
     from tocsin.indexing.reuse import ReusableZtocs
     from tocsin.layers.ztoc import Ztoc
+    from tocsin.model.events import Event, Progress
     from tocsin.stores.base import Sink, Source, Takeover
 
 _FORMATS = {
@@ -131,7 +132,7 @@ class LayerJobs:
         self._shares = self._shares_of(to_read)
         self._tell(Planned(tuple(to_read)))
         for fate in fates.values():
-            self._tell(LayerFinished(fate.result))
+            self._tell(_finished(fate.result))
         with ThreadPoolExecutor(self._options.jobs, thread_name_prefix="layer") as pool:
             futures = {pool.submit(self._index, layer): layer for layer in to_read}
             try:
@@ -212,7 +213,7 @@ class LayerJobs:
             self._sink, layer, span_size=self._options.span_size
         )
         if known and (fate := self._reuse(layer, known)):
-            self._tell(LayerFinished(fate.result))
+            self._tell(_finished(fate.result))
             return fate
         threads = self._shares.take(layer_key(layer))
         self._check_cancelled()
@@ -230,7 +231,7 @@ class LayerJobs:
         else:
             fate = self._keep(layer, found, takeover)
         fate = replace(fate, result=replace(fate.result, seconds=time.monotonic() - started))
-        self._tell(LayerFinished(fate.result))
+        self._tell(_finished(fate.result))
         return fate
 
     def _take_over(self, layer: Descriptor) -> Takeover | None:
@@ -402,6 +403,14 @@ def _preparing(takeover: Takeover | None) -> Iterator[None]:
         yield
     finally:
         beside.join()
+
+
+def _finished(result: LayerResult) -> LayerFinished:
+    if result.skipped is not None:
+        LOG.info("layer %s: skipped: %s", result.layer.digest, result.skipped)
+    for note in result.notes:
+        LOG.info("layer %s: %s", result.layer.digest, note)
+    return LayerFinished(result.layer, result.seconds, result)
 
 
 def _what_breaks_readers(found: IndexedLayerBytes) -> str | None:

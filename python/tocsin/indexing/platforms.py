@@ -12,7 +12,7 @@ from tocsin.indexing.reuse import ReusableZtocs, find_ztocs
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_MANIFEST
 from tocsin.model.prefetch import plan_prefetch, wanted_names
-from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, SociIndex
+from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, make_soci_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tocsin.images.selection import PlatformImage
     from tocsin.indexing.layer_jobs import LayerFate, LayerKey
     from tocsin.indexing.options import IndexingOptions
-    from tocsin.indexing.results import LayerResult, Progress
+    from tocsin.model.events import Progress
+    from tocsin.model.layer_result import LayerResult
     from tocsin.stores.base import Sink, Source
 
 
@@ -85,7 +86,7 @@ def index_platforms(
         if indexed:
             missing = not_found if missing is None else missing & not_found
         subject = image.descriptor if version == 1 else None
-        data = SociIndex.for_layers(indexed, subject=subject).to_json() if indexed else None
+        data = make_soci_index(indexed, subject=subject).to_json() if indexed else None
         if data is not None:
             indexes.append(data)
         results.append(

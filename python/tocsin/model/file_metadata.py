@@ -6,8 +6,12 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from tocsin.model.document import escaped_text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tocsin.model.document import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +63,24 @@ class FileMetadata:
             for name, value in fields.items()
         }
         return cls(**decoded)
+
+    def to_dict(self) -> Document:
+        """Return what ``tocsin ztoc ls --json`` prints of an entry, but for its spans."""
+        return {
+            "name": self.name,
+            "type": self.type,
+            "linkname": self.linkname,
+            "uncompressed_offset": self.uncompressed_offset,
+            "uncompressed_size": self.uncompressed_size,
+            "mode": self.mode,
+            "uid": self.uid,
+            "gid": self.gid,
+            "uname": self.uname,
+            "gname": self.gname,
+            "mod_time": self.mod_time,
+            "devmajor": self.devmajor,
+            "devminor": self.devminor,
+            "pax_records": {
+                escaped_text(key): escaped_text(value) for key, value in self.pax_records.items()
+            },
+        }

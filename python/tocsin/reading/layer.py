@@ -108,7 +108,8 @@ class Layer:
         """Return where the data of a regular file is, after a look at the tar header before it.
 
         Whoever made the zTOC could have named any bytes; the header, which a span's digest covers,
-        must name the same file and size. The reference's reader looks too (soci-format 6.4).
+        must name the same file and size. The reference's reader looks too.
+        Source: docs/format.md#acceptance-rules.
 
         Raises:
             VerificationError: the header is another file's, or none.

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from tocsin.model.document import escaped_text, text_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tocsin.model.digest import Digest
+    from tocsin.model.document import Document
     from tocsin.model.file_metadata import FileMetadata
 
 _XATTR = b"SCHILY.xattr."
@@ -48,6 +52,7 @@ class FileStat:
         xattrs: extended attributes.
         inode: the same for hard links to one file, and for nothing else in the image.
         layer: number of the layer it comes from, 0 for the lowest.
+        layer_digest: digest of that layer; ``None`` where it is not known.
     """
 
     path: str
@@ -65,6 +70,27 @@ class FileStat:
     xattrs: Mapping[str, bytes] = field(default_factory=dict, hash=False)
     inode: int = 0
     layer: int = 0
+    layer_digest: Digest | None = None
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a path; ``layer`` is the digest of its layer there."""
+        return {
+            "path": self.path,
+            "type": self.type,
+            "size": self.size,
+            "mode": self.mode,
+            "uid": self.uid,
+            "gid": self.gid,
+            "uname": self.uname,
+            "gname": self.gname,
+            "mtime_ns": self.mtime_ns,
+            "linkname": self.linkname,
+            "devmajor": self.devmajor,
+            "devminor": self.devminor,
+            "xattrs": {name: escaped_text(value) for name, value in self.xattrs.items()},
+            "inode": self.inode,
+            "layer": text_of(self.layer_digest),
+        }
 
     @property
     def name(self) -> str:
@@ -97,7 +123,15 @@ class FileStat:
         return self.type == "symlink"
 
 
-def stat_of(path: str, entry: FileMetadata, *, mtime_ns: int, inode: int, layer: int) -> FileStat:
+def stat_of(
+    path: str,
+    entry: FileMetadata,
+    *,
+    mtime_ns: int,
+    inode: int,
+    layer: int,
+    layer_digest: Digest | None,
+) -> FileStat:
     """Return what `entry` says, as found at `path`."""
     kind = "file" if entry.type == "reg" else entry.type
     return FileStat(
@@ -116,6 +150,7 @@ def stat_of(path: str, entry: FileMetadata, *, mtime_ns: int, inode: int, layer:
         xattrs=xattrs_of(entry.pax_records),
         inode=inode,
         layer=layer,
+        layer_digest=layer_digest,
     )
 
 

@@ -6,8 +6,11 @@ one. What an existing archive holds is kept. Blobs from another archive or layou
 but copied at the end, straight from where they lie; one that came as a stream is written twice.
 
 The same content gives the same bytes: members sorted by name (``blobs/…``, ``index.json``,
-``oci-layout``), times and owners 0, modes as the reference writes them (soci-format 7.3). skopeo,
-podman and containerd read members in any order.
+``oci-layout``), times and owners 0, modes as the reference writes them. skopeo, podman and
+containerd read members in any order.
+
+Source: OCI image-spec 1.1.1, image-layout.md; awslabs/soci-snapshotter,
+cmd/soci/commands/internal/standalone.go.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError
-from tocsin.model.descriptor import Descriptor
+from tocsin.model.descriptor import Descriptor, write_descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.fields import Fields
 from tocsin.model.go_json import MAX_SIZE, decode_object
@@ -80,7 +80,7 @@ class DockerArchive(FileSource):
             descriptor = self._make_manifest(image)
             for tag in image.tags or [""]:
                 names = {REF_NAME: tag, IMAGE_NAME: tag} if tag else {}
-                struct = descriptor.to_struct()
+                struct = write_descriptor(descriptor)
                 entries.append({**struct, "annotations": names} if names else struct)
         self._made_index = LayoutIndex.from_document(
             {**LayoutIndex.empty().document, "manifests": entries}

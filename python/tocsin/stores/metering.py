@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tocsin.model.digest import Digest
+    from tocsin.model.document import Document
     from tocsin.stores.base import MustStream, Sink, Source, Takeover
     from tocsin.stores.origins import BlobOrigin
 
@@ -44,6 +45,17 @@ class Traffic:
     def pushed(self) -> int:
         """All bytes brought to the destination."""
         return self.ztocs + self.manifests + self.blobs
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of traffic."""
+        return {
+            "read": self.read,
+            "pushed": self.pushed,
+            "ztocs": self.ztocs,
+            "manifests": self.manifests,
+            "blobs": self.blobs,
+            "mounted": self.mounted,
+        }
 
 
 class Meter:

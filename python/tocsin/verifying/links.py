@@ -1,7 +1,9 @@
 """What binds an image and its SOCI indexes: annotations, subject, media types, sizes, order.
 
-Looks at manifests and configs only; no zTOC and no layer is read. Source: soci-format 5.2, 5.3,
-5.5 and 6.2.
+Looks at manifests and configs only; no zTOC and no layer is read.
+
+Source: docs/format.md#the-soci-index; docs/format.md#go-exact-json;
+docs/format.md#converted-images; docs/format.md#how-an-index-is-found.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from tocsin.errors import FormatError, UnsupportedError
 from tocsin.images.soci_indexes import PROBLEMS, soci_indexes_of
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
+from tocsin.model.finding import Finding
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import ImageIndex, Manifest
 from tocsin.model.media_types import OCI_MANIFEST, OCTET_STREAM, is_index
@@ -28,7 +31,7 @@ from tocsin.model.soci_index import (
     is_soci_entry,
 )
 from tocsin.stores.base import read_blob
-from tocsin.verifying.findings import Finding, note, warning
+from tocsin.verifying.findings import note, warning
 from tocsin.verifying.layers import unreadable
 
 if TYPE_CHECKING:

@@ -1,8 +1,9 @@
 """A random sample of a layer's spans, held against its zTOC without reading the whole layer.
 
 What some spans can show: their digests, that they inflate from their checkpoints, that their end is
-the next span's window, and that the tar headers in them are those of the TOC's entries
-(soci-format 6.4, rule 7).
+the next span's window, and that the tar headers in them are those of the TOC's entries.
+
+Source: docs/format.md#acceptance-rules.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tocsin.errors import FormatError, TarError, VerificationError
+from tocsin.model.finding import Finding
 from tocsin.tar.headers import BLOCK_SIZE, gzip_header_len, read_headers
 from tocsin.verifying.difference import window_finding
-from tocsin.verifying.findings import Finding, note
+from tocsin.verifying.findings import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -29,4 +29,8 @@ mod _core {
     use super::zstd::ZstdDecoder;
     #[pymodule_export]
     use super::ztoc::Ztoc;
+
+    /// The version of the core, which may differ from that of the Python around it.
+    #[pymodule_export]
+    const CORE_VERSION: &str = tocsin_core::VERSION;
 }

@@ -10,7 +10,7 @@ from support.images import image_of, make_image, put_index
 from support.layout_files import LayoutFiles
 from tocsin.errors import NotFoundError, VerificationError
 from tocsin.images.copying import copy_blob, copy_entry, copy_manifest_blobs
-from tocsin.model.descriptor import Descriptor
+from tocsin.model.descriptor import Descriptor, write_descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import (
@@ -106,7 +106,7 @@ def test_index_when_copied_then_all_is_there_and_right(source, sink):
     outer = put_index(source, images, tag="t", more=(inner, odd))
     copy_entry(source, sink, outer)
     files = LayoutFiles(sink.path)
-    assert files.whole(outer.to_struct()) == files.blobs == LayoutFiles(source.path).blobs
+    assert files.whole(write_descriptor(outer)) == files.blobs == LayoutFiles(source.path).blobs
     assert sink.order[-1] == str(outer.digest)
     assert len(sink.order) == len(set(sink.order))
 

@@ -16,10 +16,9 @@ from tocsin.errors import NotFoundError, VerificationError
 from tocsin.indexing import layer_jobs
 from tocsin.indexing.layer_jobs import LayerJobs, layer_key
 from tocsin.indexing.options import IndexingOptions
-from tocsin.indexing.results import LayerFinished
 from tocsin.indexing.reuse import ReusableZtocs
 from tocsin.model.descriptor import Descriptor
-from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
 from tocsin.model.media_types import (
     DOCKER_LAYER,
     DOCKER_LAYER_FOREIGN_GZIP,
@@ -29,7 +28,7 @@ from tocsin.model.media_types import (
     OCI_LAYER_FOREIGN,
     OCI_LAYER_GZIP,
 )
-from tocsin.model.soci_index import SociIndex
+from tocsin.model.soci_index import make_soci_index
 from tocsin.stores.archive import OciArchive
 from tocsin.stores.base import MustStream, MustVerify
 from tocsin.stores.layout import OciLayout
@@ -211,7 +210,7 @@ FAILS_THE_REFERENCE = {
     "mislabelled tar": (PLAIN, OCI_LAYER_GZIP, "0x61"),
     "zstd in gzip": (b"\x28\xb5\x2f\xfd" + bytes(9), OCI_LAYER_GZIP, "zstd"),
 }
-"""Layers for which the reference fails the whole image: soci-format 8.3 and 4.2."""
+"""Layers for which the reference fails the whole image: docs/format.md#which-layers-get-a-ztoc."""
 SKIPPED_BY_THE_REFERENCE = {
     "zstd": (b"\x28\xb5\x2f\xfd", f"{OCI_LAYER}+zstd", "zstd"),
     "docker zstd": (b"\x28\xb5\x2f\xfd", DOCKER_LAYER_ZSTD, "zstd"),
@@ -255,7 +254,7 @@ HAZARDS = {
     "year": [tarmaker.entry("y", pax={"mtime": "253402300800"})],
     "hard link": [tarmaker.entry("h", type=tarfile.LNKTYPE, linkname="later")],
 }
-"""Layers the reference indexes and its reader refuses: soci-format 8.2."""
+"""Layers the reference indexes and its reader refuses: docs/format.md#broken-for-readers."""
 
 
 @pytest.mark.parametrize("name", HAZARDS)
@@ -378,12 +377,16 @@ def test_layer_when_unreadable_then_the_error_is_the_systems_and_says_which(plac
 # Events
 
 
+def finished(fate):
+    result = fate.result
+    return LayerFinished(result.layer, result.seconds, result)
+
+
 def recorded(events):
     """Return events by layer digest, in the order they came."""
     by_layer = {}
     for event in events:
-        layer = event.result.layer if isinstance(event, LayerFinished) else event.layer
-        by_layer.setdefault(layer.digest, []).append(event)
+        by_layer.setdefault(event.layer.digest, []).append(event)
     return by_layer
 
 
@@ -398,13 +401,13 @@ def test_events_when_layers_run_then_each_starts_advances_to_its_size_and_finish
     fates = run(source, layers, sink, jobs=jobs, carry=carry, progress=events.append)
     to_read = sorted(layers[:4], key=lambda layer: -layer.size)
     assert events[0] == Planned(tuple(to_read))
-    assert events[1] == LayerFinished(fates[layer_key(layers[4])].result)
+    assert events[1] == finished(fates[layer_key(layers[4])])
     by_layer = recorded(events[2:])
     assert list(by_layer) == [layer.digest for layer in to_read] or jobs > 1
     for layer in to_read:
         first, *advances, last = by_layer[layer.digest]
         assert first == LayerStarted(layer)
-        assert last == LayerFinished(fates[layer_key(layer)].result)
+        assert last == finished(fates[layer_key(layer)])
         steps = range(PIECE_SIZE, layer.size + PIECE_SIZE, PIECE_SIZE)
         assert advances == [LayerAdvanced(layer, min(at, layer.size)) for at in steps]
 
@@ -439,7 +442,7 @@ def test_jobs_when_bounded_then_so_many_run_at_once_and_no_more(tmp_path, jobs):
         if isinstance(event, LayerStarted):
             running.add(event.layer.digest)
         elif isinstance(event, LayerFinished):
-            running.discard(event.result.layer.digest)
+            running.discard(event.layer.digest)
         most = max(most, len(running))
 
     run(source, layers, jobs=jobs, progress=progress)
@@ -486,7 +489,7 @@ def test_threads_when_nothing_is_said_then_all_processors(source, passes, monkey
 def test_threads_when_a_larger_layer_is_reused_then_it_has_none(source, passes):
     big = put(source, gzip.compress(tarmaker.tar(tarmaker.entry("b", bytes(PIECE_SIZE))), 0))
     made = run(source, [big])[layer_key(big)]
-    index = SociIndex.for_layers([made.indexed], subject=None)
+    index = make_soci_index([made.indexed], subject=None)
     small = put(source, LAYER)
     del passes[:]
     fates = run(source, [small, big], jobs=2, threads=8, known=ReusableZtocs((index,)))

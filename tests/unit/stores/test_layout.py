@@ -8,6 +8,7 @@ import pytest
 
 from support.images import make_image, put_index, referrer_to
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
+from tocsin.model.descriptor import write_descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCI_INDEX, OCI_MANIFEST
 from tocsin.stores.base import MustStream, MustVerify, TakenOver, read_blob
@@ -470,7 +471,7 @@ def test_referrers_when_only_the_fallback_tag_lists_them_then_they_are_found(lay
     data = referrer_to(subject, "a/b")
     put = layout.put_blob(data, media_type=OCI_MANIFEST)
     listed = replace(put, artifact_type="a/b")
-    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed.to_struct()]}
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [write_descriptor(listed)]}
     layout.put_manifest(json.dumps(index).encode(), OCI_INDEX, tag=f"sha256-{subject.digest.hex}")
     assert layout.referrers(subject.digest, "a/b") == [listed]
 

@@ -39,9 +39,10 @@ from tocsin import (
 from tocsin.layers.indexer import LayerPass
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
-from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_MANIFEST
+from tocsin.model.platform import Platform
 from tocsin.model.soci_index import (
     CONFIG_BLOB,
     DISABLE_XATTRS,
@@ -53,7 +54,6 @@ from tocsin.model.soci_index import (
 )
 from tocsin.stores.layout import OciLayout
 from tocsin.verifying import layers as verify_layers
-from tocsin.verifying.findings import LayerChecked
 from tocsin.verifying.sample import sample
 
 SIZE = 64 << 10
@@ -138,6 +138,9 @@ def test_version_2_of_several_platforms_when_true_then_nothing_is_found(layout, 
     assert [index.version for p in result.platforms for index in p.soci_indexes] == [2, 2]
     only = verified(layout, reference(layout, "soci"), platforms=["linux/arm64"], **how)
     assert [str(platform.platform) for platform in only.platforms] == ["linux/arm64"]
+    for given in ("linux/arm64", Platform.parse("linux/arm64")):
+        same = verified(layout, reference(layout, "soci"), platforms=given, **how)
+        assert same.platforms == only.platforms
     assert only.all_findings == ()
 
 
@@ -153,7 +156,7 @@ def test_both_versions_when_there_then_both_are_told_and_a_layer_is_read_once(la
     started = [event.layer.digest for event in events if isinstance(event, LayerStarted)]
     assert sorted(started) == sorted(layer.digest for layer in image.layer_descriptors)
     assert isinstance(events[0], Planned)
-    assert {type(event) for event in events[1:]} == {LayerStarted, LayerAdvanced, LayerChecked}
+    assert {type(event) for event in events[1:]} == {LayerStarted, LayerAdvanced, LayerFinished}
 
 
 def test_layers_without_ztoc_when_there_then_they_are_told_and_not_read(layout, image):

@@ -1,7 +1,9 @@
 """`RegistryStore`: one repository of a registry, as a source and a sink.
 
-Source: OCI distribution-spec 1.1; Docker Registry HTTP API v2. The reading half is here, the
-writing half in `push`, the lists of what refers to what in `referrers`.
+The reading half is here, the writing half in `push`, the lists of what refers to what in
+`referrers`.
+
+Source: OCI distribution-spec 1.1, "Endpoints"; distribution/distribution, docs/content/spec/api.md.
 """
 
 from __future__ import annotations

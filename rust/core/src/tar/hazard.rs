@@ -1,8 +1,9 @@
 //! Entries that make a zTOC the reference indexer builds but the reference reader refuses.
 //!
-//! Source: SOCI zTOC, "Accepted by the builder but broken for readers". The reader derives where an
-//! entry's header starts from the end of the entry before, compares headers field by field, and
-//! resolves hard links in archive order; each hazard breaks one of these.
+//! The reader derives where an entry's header starts from the end of the entry before, compares
+//! headers field by field, and resolves hard links in archive order; each hazard breaks one of these.
+//!
+//! Source: docs/format.md#broken-for-readers.
 
 use std::borrow::Cow;
 use std::collections::HashSet;

@@ -29,7 +29,7 @@ impl Toc {
     /// Whether the layer must be mounted with extended attributes: some entry has one, or marks its
     /// directory as opaque.
     ///
-    /// Source: SOCI index, annotation `com.amazon.soci.disable-xattrs`.
+    /// Source: docs/format.md#the-soci-index.
     #[must_use]
     pub fn needs_xattrs(&self) -> bool {
         self.entries.iter().any(FileMetadata::needs_xattrs)

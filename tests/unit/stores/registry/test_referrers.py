@@ -201,7 +201,7 @@ def test_put_manifest_when_writing_the_list_breaks_then_repeated(registry, kinds
 
 def store_with(registry, clock):
     reference = RegistryReference(registry.host, "team/app")
-    return open_repository(reference, RegistryOptions(clock=clock))
+    return open_repository(reference, RegistryOptions(_clock=clock))
 
 
 class Steps:
