@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
+from support.cli_in_process import tocsin
 from support.cli_inputs import put_image
-from support.cli_process import tocsin
 from support.images import make_image, put_index, referrer_to
 from tocsin.model.media_types import OCI_MANIFEST
 from tocsin.model.soci_index import SOCI_INDEX_V1, SociIndex

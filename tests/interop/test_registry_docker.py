@@ -173,16 +173,17 @@ def prefixed(place, side):
     return [option.replace("--", f"--{side}-", 1) for option in place.skopeo_options]
 
 
-@pytest.fixture
-def layout(tmp_path):
-    """A layout with a multi-platform image ``t``, one layer of it long."""
-    with OciLayout(tmp_path / "made", write=True) as store:
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory):
+    """A layout with a multi-platform image ``t``, one layer of it long; not to be written to."""
+    directory = tmp_path_factory.mktemp("layout") / "made"
+    with OciLayout(directory, write=True) as store:
         images = {
             "linux/amd64": make_image({"a": b"hello"}, {"big": LAYER}),
             "linux/arm64": make_image({"b": b"world"}, platform="linux/arm64"),
         }
         put_index(store, images, "t")
-    return tmp_path / "made"
+    return directory
 
 
 def content(store, selector):
