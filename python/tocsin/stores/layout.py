@@ -22,7 +22,7 @@ from tocsin.stores.base import MustStream, MustVerify, TakenOver
 from tocsin.stores.file_store import FileSource, manifest_descriptor
 from tocsin.stores.hashing import hashed
 from tocsin.stores.layout_index import LAYOUT_FILE, LayoutIndex, check_layout_file
-from tocsin.stores.origins import LayoutOrigin
+from tocsin.stores.origins import LayoutOrigin, layout_blob_path
 from tocsin.stores.staged_file import (
     StagedFile,
     place_in_errors,
@@ -144,7 +144,7 @@ class OciLayout(FileSource):
             raise
 
     def _blob_path(self, digest: Digest) -> Path:
-        return self.path / "blobs" / digest.algorithm / digest.hex
+        return layout_blob_path(self.path, digest)
 
     def _device(self) -> int:
         """Return the file system that has the blobs, or will have them."""

@@ -54,8 +54,8 @@ class LayoutOrigin:
         return isinstance(other, LayoutOrigin) and other.device == self.device
 
     def blob_path(self, digest: Digest) -> Path:
-        """Return the file of a blob. Source: OCI image-spec 1.1.1, image-layout.md."""
-        return self.path / "blobs" / digest.algorithm / digest.hex
+        """Return the file of a blob."""
+        return layout_blob_path(self.path, digest)
 
     def window(self, digest: Digest) -> Window:
         """Open a blob.
@@ -90,6 +90,11 @@ class Nowhere:
     def takes_from(self, other: BlobOrigin) -> bool:
         """Return that no blob can be taken over."""
         return False
+
+
+def layout_blob_path(layout: Path, digest: Digest) -> Path:
+    """Return the file of a blob in a layout. Source: OCI image-spec 1.1.1, image-layout.md."""
+    return layout / "blobs" / digest.algorithm / digest.hex
 
 
 BlobOrigin = RepositoryOrigin | LayoutOrigin | ArchiveOrigin | Nowhere
