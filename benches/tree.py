@@ -1,14 +1,14 @@
-"""Measure the merged tree: what opening, listing and looking up cost, honest images and hostile ones.
+"""Measure the merged tree: what opening, listing and looking up cost.
 
 ::
 
     python benches/tree.py --before OLD/python
 
-Each case runs in a process of its own. `--before` names the ``python`` directory of another checkout
-that is built; then each figure has one beside it, and their ratio. Cases:
+Each case runs in a process of its own. `--before` names the ``python`` directory of another
+checkout that is built; then each figure has one beside it, and their ratio. Cases:
 
-- ``flat``: a million files in a thousand directories. Peak memory of the tree an entry, the zTOC not
-  counted; CPU time of ``ls -R``, ``find -name`` and ``Image.find``.
+- ``flat``: a million files in a thousand directories. Peak memory of the tree an entry, the zTOC
+  not counted; CPU time of ``ls -R``, ``find -name`` and ``Image.find``.
 - ``deep``: 400 names of 4,090 bytes, 2,042 directories each. Peak of the whole process.
 - ``opaque``: 6,000 files and as many opaque marks in one directory. CPU time of the tree.
 - ``links``: 30,000 files behind 39 links with targets of 4,079 bytes. CPU time of the tree.
@@ -184,7 +184,7 @@ def memory(case: str) -> float:
         count = image.layers[0].entry_count
         Path("/proc/self/clear_refs").write_text("5")
         before = status("VmRSS")
-        assert image.tree
+        assert image._merged.tree
         return (status("VmHWM") - before) / count
 
 
@@ -193,8 +193,8 @@ def tree(case: str) -> float:
     import tocsin  # noqa: PLC0415
 
     with tocsin.open(f"oci:{case}:t") as image:
-        assert image.layers
-        return cpu_of(lambda: image.tree)
+        assert image._merged.layers
+        return cpu_of(lambda: image._merged.tree)
 
 
 def whole(case: str) -> float:
@@ -222,7 +222,7 @@ def walk(case: str) -> float:
     import tocsin  # noqa: PLC0415
 
     with tocsin.open(f"oci:{case}:t") as image:
-        assert image.tree
+        assert image._merged.tree
         return cpu_of(lambda: sum(1 for _ in image.find()))
 
 
@@ -280,16 +280,16 @@ def report_text(figures: dict[str, dict[str, float]], files: int) -> str:
     """Return the record as Markdown."""
     lines = [
         "# The merged tree\n",
-        f"`benches/tree.py`; flat and warm have {files:,} files. The least of the rounds, each in a "
-        "process of its own; in these images no layer has a zTOC, so commands make it first.\n",
+        f"`benches/tree.py`; flat and warm have {files:,} files. The least of the rounds, each in "
+        "a process of its own; in these images no layer has a zTOC, so commands make it first.\n",
         "| case | before | now | now / before |",
         "| --- | ---: | ---: | ---: |",
     ]
     for name, found in figures.items():
         before, now = found.get("before"), found["now"]
-        ratio = "–" if not before else f"{now / before:.3f}"
+        ratio = "-" if not before else f"{now / before:.3f}"
         lines.append(
-            f"| {name} | {'–' if before is None else f'{before:,.2f}'} | {now:,.2f} | {ratio} |"
+            f"| {name} | {'-' if before is None else f'{before:,.2f}'} | {now:,.2f} | {ratio} |"
         )
     return "\n".join(lines) + "\n"
 

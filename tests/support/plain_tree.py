@@ -36,11 +36,11 @@ class LayerNames(Protocol):
     """
 
     @property
-    def paths(self) -> Sequence[str]: ...  # noqa: D102 (in the class docstring)
+    def paths(self) -> Sequence[str]: ...
     @property
-    def types(self) -> Sequence[bytes]: ...  # noqa: D102 (in the class docstring)
+    def types(self) -> Sequence[bytes]: ...
     @property
-    def linknames(self) -> Sequence[str]: ...  # noqa: D102 (in the class docstring)
+    def linknames(self) -> Sequence[str]: ...
 
 
 class ImpossibleError(Exception):
@@ -151,7 +151,7 @@ class Tree:
         return node.entry is not None and self._layers[node.layer].types[node.entry] == b"symlink"
 
     def _target(self, node: Node) -> str:
-        assert node.entry is not None  # noqa: S101 (it is a symbolic link)
+        assert node.entry is not None
         return self._layers[node.layer].linknames[node.entry]
 
     def _walk(self, path: str, *, follow: bool) -> tuple[str, Node]:
@@ -214,7 +214,6 @@ class Tree:
     # -- applying a layer ----------------------------------------------------------------------
 
     def _apply(self, number: int, layer: LayerNames) -> None:
-        directories = self._directories
         # Only where something is hidden does it matter what this layer itself has brought.
         created: set[str] | None = None
         if any(WHITEOUT in path for path in layer.paths):

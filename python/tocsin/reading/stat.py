@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from tocsin.model.document import escaped_text, text_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tocsin.model.digest import Digest
+    from tocsin.model.document import Document
 
 _XATTR = b"SCHILY.xattr."
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -21,10 +25,12 @@ _TYPE_BITS = {
     "block": stat.S_IFBLK,
     "fifo": stat.S_IFIFO,
 }
-_TIME = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})"
+_FIRST_NS, _LAST_NS = (
+    (limit.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1) * 10**9
+    for limit in (datetime.min, datetime.max)
 )
-"""The reference writes times in the zone of its machine."""
+"""The first and last seconds that ``datetime`` has: zTOCs go back to the year 0, and a zone may
+lead beyond the year 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class FileStat:
         xattrs: extended attributes.
         inode: the same for hard links to one file, and for nothing else in the image.
         layer: number of the layer it comes from, 0 for the lowest.
+        layer_digest: digest of that layer; ``None`` where it is not known.
     """
 
     path: str
@@ -64,6 +71,27 @@ class FileStat:
     xattrs: Mapping[str, bytes] = field(default_factory=dict, hash=False)
     inode: int = 0
     layer: int = 0
+    layer_digest: Digest | None = None
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a path; ``layer`` is the digest of its layer there."""
+        return {
+            "path": self.path,
+            "type": self.type,
+            "size": self.size,
+            "mode": self.mode,
+            "uid": self.uid,
+            "gid": self.gid,
+            "uname": self.uname,
+            "gname": self.gname,
+            "mtime_ns": self.mtime_ns,
+            "linkname": self.linkname,
+            "devmajor": self.devmajor,
+            "devminor": self.devminor,
+            "xattrs": {name: escaped_text(value) for name, value in self.xattrs.items()},
+            "inode": self.inode,
+            "layer": text_of(self.layer_digest),
+        }
 
     @property
     def name(self) -> str:
@@ -72,11 +100,8 @@ class FileStat:
 
     @property
     def mtime(self) -> datetime:
-        """When it was last changed, to the microsecond; 1970 for a year that has no datetime."""
-        try:
-            return _EPOCH + timedelta(microseconds=self.mtime_ns // 1000)
-        except OverflowError:
-            return _EPOCH
+        """When it was last changed, to the microsecond."""
+        return _EPOCH + timedelta(microseconds=self.mtime_ns // 1000)
 
     @property
     def st_mode(self) -> int:
@@ -108,16 +133,8 @@ def xattrs_of(pax_records: Mapping[bytes, bytes]) -> dict[str, bytes]:
     }
 
 
-def mtime_ns(text: str) -> int:
-    """Return a time of RFC 3339, as a zTOC has it, in nanoseconds since 1970; 0 if none."""
-    match = _TIME.fullmatch(text)
-    if match is None:
+def mtime_or_zero(nanoseconds: int | None) -> int:
+    """Return a time as it is shown: 0 if there is none, or none that ``datetime`` has."""
+    if nanoseconds is None or not _FIRST_NS <= nanoseconds < _LAST_NS + 10**9:
         return 0
-    whole, fraction, zone = match.groups()
-    try:
-        seconds = datetime.fromisoformat(whole + ("+00:00" if zone == "Z" else zone)) - _EPOCH
-    except ValueError:  # the year 0, which datetime has not
-        return 0
-    return (seconds.days * 86400 + seconds.seconds) * 10**9 + int(
-        (fraction or "").ljust(9, "0")[:9]
-    )
+    return nanoseconds

@@ -8,11 +8,10 @@ link's target is resolved inside the image.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 from tocsin import _core
 from tocsin.layers.ztoc import core_of
-from tocsin.reading.stat import FileStat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,7 +70,10 @@ class Node(NamedTuple):
     inode: int
 
 
-Row = tuple[str, str, int, int]
+StatRow: TypeAlias = tuple[Any, ...]
+"""The fields of ``FileStat`` up to ``layer``, in their order."""
+
+Row: TypeAlias = tuple[str, str, int, int]
 """Absolute path, type and size, as in ``FileStat``; a number for `Tree.stat_row`."""
 
 
@@ -152,29 +154,29 @@ class Tree:
         """The root directory."""
         return Node._make(self._core.root())
 
-    # -- what is said of a path -----------------------------------------------------------------
+    # -- what is said of a path ----------------------------------------------------------------
 
-    def stat(self, path: str, *, follow: bool = True) -> FileStat:
+    def stat(self, path: str, *, follow: bool = True) -> StatRow:
         """Return what the image says of a path.
 
         Raises:
             PathError: as `find`.
         """
-        return FileStat(*self._core.stat(path, follow))
+        return self._core.stat(path, follow)
 
-    def stat_node(self, path: str, node: Node) -> FileStat:
-        """Return what the image says of a node, which is told to be at `path`."""
-        return FileStat(*self._core.stat_entry(path, node.layer, node.entry, node.inode))
+    def stat_node(self, path: str, node: Node) -> StatRow:
+        """Return what the image says of a node; its path is what the caller says."""
+        return self._core.stat_entry(path, node.layer, node.entry, node.inode)
 
-    def stat_all(self, path: str) -> list[FileStat]:
+    def stat_all(self, path: str) -> list[StatRow]:
         """Return what is in a directory, sorted by name; for anything else, itself.
 
         Raises:
             PathError: as `find`.
         """
-        return [FileStat(*row) for row in self._core.stat_all(path)]
+        return self._core.stat_all(path)
 
-    def stats(self, path: str) -> Iterator[FileStat]:
+    def stats(self, path: str) -> Iterator[list[StatRow]]:
         """Yield what is at a path and everything below it, sorted; links below are not followed.
 
         Raises:
@@ -182,11 +184,10 @@ class Tree:
         """
         walk = self._core.walk_from(path)
         while batch := walk.stats(_BATCH):
-            for row in batch:
-                yield FileStat(*row)
+            yield batch
 
     def rows(self, path: str) -> Iterator[list[Row]]:
-        """Yield the same as `stats`, in lists and only what a search needs, at a tenth of the cost.
+        """Yield the same as `stats`, but only what a search needs.
 
         Raises:
             PathError: as `find`.
@@ -195,9 +196,9 @@ class Tree:
         while batch := walk.rows(_BATCH):
             yield batch
 
-    def stat_row(self, row: Row) -> FileStat:
+    def stat_row(self, row: Row) -> StatRow:
         """Return what the image says of a row of `rows`."""
-        return FileStat(*self._core.stat_place(row[3]))
+        return self._core.stat_place(row[3])
 
 
 def _entries(

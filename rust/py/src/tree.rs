@@ -1,5 +1,6 @@
 //! `_core.Tree`: the merged names of an image.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyIndexError, PyValueError};
@@ -22,6 +23,8 @@ const BATCH_LEN: usize = 1 << 20;
 const SHOWN_LEN: usize = 100;
 /// The bits of a mode that `chmod` sets.
 const PERMISSIONS: i64 = 0o7777;
+/// The years 1 to 9999 in seconds since 1970.
+const DATETIME_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 /// PAX records that are extended attributes.
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
@@ -460,10 +463,9 @@ fn size(entry: &FileMetadata) -> i64 {
     }
 }
 
-/// Nanoseconds since 1970; 0 where no time is stored, or none of a year that Python has.
+/// Nanoseconds since 1970; 0 where no time is stored, or none that Python's `datetime` has.
 fn mtime_ns(entry: &FileMetadata) -> i128 {
-    let has_year = !entry.mod_time.starts_with(b"0000");
-    let parts = entry.mod_time_parts().filter(|_| has_year);
+    let parts = entry.mod_time_parts().filter(|(seconds, _)| DATETIME_SECONDS.contains(seconds));
     parts.map_or(0, |(seconds, nanoseconds)| {
         i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
     })

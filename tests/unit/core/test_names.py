@@ -33,13 +33,3 @@ def test_clean_paths_when_names_are_odd_then_as_clean_path_does(names):
     stored = [os.fsdecode(name) for name in core.names()]
     assert len(stored) == 1 + len(names)
     assert core.clean_paths() == [clean_path(name) for name in stored]
-
-
-def test_linknames_when_asked_then_targets_of_links_and_nothing_else():
-    core = core_of(
-        tarmaker.entry("file", b"x", linkname="of no meaning"),
-        tarmaker.entry("hard", type=tarfile.LNKTYPE, linkname="file"),
-        tarmaker.entry("soft", type=tarfile.SYMTYPE, linkname="../\udcff"),
-        tarmaker.entry("d/", type=tarfile.DIRTYPE),
-    )
-    assert core.linknames() == [b"", b"file", b"../\xff", b""]

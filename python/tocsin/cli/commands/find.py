@@ -86,18 +86,18 @@ def find(
             and (sized is None or (of_type == "file" and sized(size)))
         )
 
+    from tocsin.reading.files import merged_of  # noqa: PLC0415 (not for --help)
+
     wanted = one_path(place, path)
     with opening.open(place.reference, output) as image:
-        tree = image.tree
-        rows = filter(passes, chain.from_iterable(tree.rows(wanted)))
+        merged = merged_of(image)
+        rows = filter(passes, chain.from_iterable(merged.tree.rows(wanted)))
         if not long and not output.json:
             write_names((row[0] for row in rows), null=null)
             return
-        found = map(tree.stat_row, rows)
+        found = map(merged.stat_row, rows)
         if output.json:
-            from tocsin.cli.documents import file_document  # noqa: PLC0415 (not for --help)
-
-            entries = [file_document(file, image.layer_descriptors) for file in found]
+            entries = [file.to_dict() for file in found]
             output.document({"image": str(place.reference), "path": wanted, "entries": entries})
             return
         write_listing(found, output, name_of=lambda file: file.path, long=True, human=human)

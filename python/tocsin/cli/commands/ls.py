@@ -59,9 +59,11 @@ def ls(
     if null and (long or output.json):
         raise click.UsageError("--null goes with neither --long nor --json")
     wanted = one_path(place, path)
+    from tocsin.reading.files import merged_of  # noqa: PLC0415 (not for --help)
+
     with opening.open(place.reference, output) as image:
         if recursive and not long and not output.json:
-            rows = chain.from_iterable(image.tree.rows(wanted))
+            rows = chain.from_iterable(merged_of(image).tree.rows(wanted))
             below = islice(rows, 1 if image.is_dir(wanted) else 0, None)
             write_names((row[0] for row in below), null=null)
             return
@@ -69,9 +71,7 @@ def ls(
         if recursive and image.is_dir(wanted):
             found = islice(found, 1, None)  # what is below, not the directory itself
         if output.json:
-            from tocsin.cli.documents import file_document  # noqa: PLC0415 (not for --help)
-
-            entries = [file_document(file, image.layer_descriptors) for file in found]
+            entries = [file.to_dict() for file in found]
             output.document({"image": str(place.reference), "path": wanted, "entries": entries})
             return
         write_listing(

@@ -1,0 +1,138 @@
+"""The layers of an image and the tree they make together: what the public faces stand on."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from tocsin.errors import PathError
+from tocsin.layers.forking import forget_after_fork
+from tocsin.model.entry_path import path_text
+from tocsin.reading.stat import FileStat
+from tocsin.reading.tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tocsin.model.entry_path import StrPath
+    from tocsin.reading.layer import Layer
+    from tocsin.reading.notes import Notes
+    from tocsin.reading.tree import Node, Row, StatRow
+    from tocsin.tar.file_data import FileData
+
+
+class MergedLayers:
+    """Layers, and their names merged when first asked for; may be used by several threads.
+
+    Args:
+        layers: from the lowest up.
+        notes: told what the tree leaves out.
+        named: whether the digests of their descriptors are those of the layers.
+    """
+
+    def __init__(self, layers: Sequence[Layer], notes: Notes, *, named: bool = True) -> None:
+        self.layers = layers
+        self._notes = notes
+        # An image without layers has a root all the same.
+        self._digests = [layer.descriptor.digest if named else None for layer in layers] or [None]
+        self._lock = threading.Lock()
+        self._tree: Tree | None = None
+        forget_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget a lock that another thread may have held."""
+        self._lock = threading.Lock()
+
+    @property
+    def tree(self) -> Tree:
+        """The merged names of all layers."""
+        tree = self._tree
+        if tree is None:
+            with self._lock:
+                if self._tree is None:
+                    self._tree = Tree(self.layers)
+                    for sentence in self._tree.notes:
+                        self._notes.warn(sentence)
+                tree = self._tree
+        return tree
+
+    def locate(self, path: StrPath, *, follow: bool = True) -> tuple[str, Node]:
+        """Return as `Tree.find`; the path may be one of pathlib."""
+        return self.tree.find(path_text(path), follow=follow)
+
+    def type_of(self, path: StrPath) -> str | None:
+        """Return the type of what is at a path, links followed; ``None`` if nothing is there."""
+        return self.tree.type_of(path_text(path))
+
+    def stat_path(self, path: StrPath, *, follow: bool = True) -> FileStat:
+        """Return what is at a path.
+
+        Raises:
+            PathError: as `locate`.
+        """
+        return self._file_stat(self.tree.stat(path_text(path), follow=follow))
+
+    def stat(self, path: str, node: Node) -> FileStat:
+        """Return what is at `path`, as `tree` gave both."""
+        return self._file_stat(self.tree.stat_node(path, node))
+
+    def stat_all(self, path: StrPath) -> list[FileStat]:
+        """Return what is in a directory, sorted by name; for anything else, itself.
+
+        Raises:
+            PathError: as `locate`.
+        """
+        return [self._file_stat(row) for row in self.tree.stat_all(path_text(path))]
+
+    def stats(self, path: StrPath) -> Iterator[FileStat]:
+        """Yield what is at a path and everything below it, sorted; links below are not followed.
+
+        Raises:
+            PathError: as `locate`.
+        """
+        for batch in self.tree.stats(path_text(path)):
+            for row in batch:
+                yield self._file_stat(row)
+
+    def stat_row(self, row: Row) -> FileStat:
+        """Return what is at a row that `tree` gave."""
+        return self._file_stat(self.tree.stat_row(row))
+
+    def _file_stat(self, row: StatRow) -> FileStat:
+        return FileStat(*(*row, self._digests[row[-1]]))
+
+    def regular_file(self, path: StrPath) -> Node:
+        """Return a regular file, links followed; nothing is read.
+
+        Raises:
+            PathError: no such file, or not a regular one.
+        """
+        path = path_text(path)
+        node = self.tree.node_at(path)
+        if node.type == "file":
+            return node
+        if node.type == "dir":
+            raise PathError(f"{path}: is a directory", path=path, reason="directory")
+        if node.type == "hardlink":
+            raise PathError(
+                f"{path}: is a hard link to {self._linkname(node)}, which the image has not",
+                path=path,
+                reason="missing",
+            )
+        raise PathError(
+            f"{path}: is no regular file but a {node.type}", path=path, reason="special"
+        )
+
+    def file_data(self, node: Node) -> tuple[Layer, FileData]:
+        """Return where the data of a regular file is.
+
+        Raises:
+            VerificationError: the zTOC lies about the file.
+        """
+        layer = self.layers[node.layer]
+        assert node.entry is not None  # noqa: S101 (a regular file has an entry)
+        return layer, layer.data(node.entry)
+
+    def _linkname(self, node: Node) -> str:
+        assert node.entry is not None  # noqa: S101 (a link has an entry)
+        return self.layers[node.layer].entry(node.entry).linkname
