@@ -94,6 +94,7 @@ bench: dev ## Measure beside the peers: CORPUS_SIZE=full for real figures, recor
 	@$(PYTHON) benches/convert.py --corpus $(CORPUS)
 	@$(PYTHON) benches/scaling.py
 	@$(PYTHON) benches/memory.py
+	@$(PYTHON) benches/tree.py
 	@if command -v docker-registry skopeo >/dev/null; then $(PYTHON) benches/registry.py --layer-gib 3 \
 		&& $(PYTHON) benches/reading.py --corpus $(CORPUS); \
 		else echo "docker-registry or skopeo is not installed, so registries are left out"; fi

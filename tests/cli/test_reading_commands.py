@@ -94,6 +94,51 @@ def test_ls_recursive_gives_whole_paths(image):
     ]
 
 
+def test_ls_recursive_of_odd_names_escapes_or_ends_them_with_nul(image):
+    lines = run("ls", "-R", image, "/odd").stdout
+    assert lines == b"/odd/caf\xe9\n/odd/new\\nline\\x1b[31m\\\\\n"
+    names = run("ls", "-R", "-0", image, "/odd").stdout
+    assert names == b"/odd/caf\xe9\0/odd/new\nline\x1b[31m\\\0"
+
+
+def test_ls_recursive_of_a_file_gives_the_file(image):
+    assert run("ls", "-R", image, "/etc/os-release").stdout == b"/etc/os-release\n"
+
+
+@pytest.fixture(scope="module")
+def odd_image(tmp_path_factory):
+    """An image with a hard link to nothing, and what Linux could not create."""
+    layer = tar(
+        entry("a"),
+        entry("gone", type=tarfile.LNKTYPE, linkname="missing"),
+        *(entry("n" * length) for length in (256, 300, 256)),
+        entry("target", type=tarfile.SYMTYPE, linkname="t" * 5000),
+    )
+    directory = tmp_path_factory.mktemp("odd") / "layout"
+    with OciLayout(directory, write=True) as store:
+        image_of((layer, OCI_LAYER)).put(store, tag="t")
+    return f"oci:{directory}:t"
+
+
+def test_ls_when_entries_cannot_be_created_then_a_note_a_reason(odd_image):
+    done = run("ls", "-R", odd_image)
+    assert done.stdout == b"/a\n/gone\n"
+    assert words(done) == [
+        "left out 3 entries with a file name longer than 255 bytes, the limit of Linux: the first "
+        f"is '{'n' * 100}…' in layer 1",
+        "left out 1 entry with a link target longer than 4,095 bytes, the limit of Linux: 'target' "
+        "in layer 1",
+    ]
+    assert run("ls", "--quiet", odd_image).stderr == b""
+
+
+def test_hard_link_to_nothing_is_listed_as_one(odd_image):
+    assert run("ls", "-l", odd_image).stdout.splitlines()[1].startswith(b"?")
+    assert b"hard link, target missing" in run("stat", odd_image, "/gone").stdout
+    found = json.loads(run("find", "--json", "-name", "gone", odd_image).stdout)
+    assert found["entries"][0]["type"] == "hardlink"
+
+
 def test_ls_json_has_everything(image):
     document = json.loads(run("ls", "--json", image, "/usr/bin").stdout)
     assert (document["image"], document["path"]) == (image, "/usr/bin")

@@ -24,6 +24,7 @@ _TYPE_BITS = {
     "char": stat.S_IFCHR,
     "block": stat.S_IFBLK,
     "fifo": stat.S_IFIFO,
+    "hardlink": 0,
 }
 _FIRST_NS, _LAST_NS = (
     (limit.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1) * 10**9
@@ -39,7 +40,8 @@ class FileStat:
 
     Attributes:
         path: absolute, resolved.
-        type: ``file``, ``dir``, ``symlink``, ``char``, ``block`` or ``fifo``.
+        type: ``file``, ``dir``, ``symlink``, ``char``, ``block`` or ``fifo``; ``hardlink`` for a
+            hard link whose target is missing.
         size: bytes; 0 for all but files and links.
         mode: permission bits with set-id and sticky bits.
         uid: user id.

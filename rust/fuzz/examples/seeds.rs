@@ -53,6 +53,7 @@ fn main() {
         write("index_any_bytes", &name, &[&instructions]);
         write("threads_match_one", &name, &[&instructions]);
         write("tar_never_panics", &name, &[&CUTS, &[seed as u8 + 2], &instructions]);
+        write("tree_never_panics", &name, &[&instructions]);
         write("ztoc_never_panics", &name, &[&[2], &instructions]);
     }
     for seed in 20..24 {

@@ -12,6 +12,7 @@ pub mod decode;
 pub mod instructions;
 pub mod layers;
 pub mod streams;
+pub mod trees;
 pub mod zlib;
 pub mod ztocs;
 
@@ -23,3 +24,6 @@ pub(crate) mod tar_blocks;
 #[path = "../../../tests/support/tar_generator.rs"]
 #[allow(dead_code, reason = "shared with tests")]
 pub(crate) mod tar_generator;
+#[path = "../../../tests/rust/support/trees.rs"]
+#[allow(dead_code, reason = "shared with tests")]
+pub(crate) mod tree_checks;

@@ -8,6 +8,7 @@
 mod buffer;
 mod columns;
 mod errors;
+mod file_stat;
 mod gate;
 mod indexer;
 mod span_reader;

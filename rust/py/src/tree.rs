@@ -1,17 +1,16 @@
 //! `_core.Tree`: the merged names of an image.
 
-use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
-use pyo3::{IntoPyObjectExt, intern};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use tocsin_core::tar::{EntryType, FileMetadata};
 use tocsin_core::tree::{self, Failure, MAX_LINKS, Place, Source, TreeBuilder};
 use tocsin_core::ztoc;
 
+use crate::file_stat::{IMPLIED, absolute, size, stat, word};
 use crate::ztoc::Ztoc;
 use crate::{gate, text};
 
@@ -21,12 +20,6 @@ const ENTRIES_AT_ONCE: usize = 1 << 17;
 const BATCH_LEN: usize = 1 << 20;
 /// What a whole name from a stranger is cut to, in bytes.
 const SHOWN_LEN: usize = 100;
-/// The bits of a mode that `chmod` sets.
-const PERMISSIONS: i64 = 0o7777;
-/// The years 1 to 9999 in seconds since 1970.
-const DATETIME_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
-/// PAX records that are extended attributes.
-const XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// The entries of one layer.
 #[derive(Debug)]
@@ -398,103 +391,11 @@ impl Walk {
 
 type Row<'py> = (Bound<'py, PyString>, Bound<'py, PyString>, i64, u64);
 
-// -- what is said of an entry ----------------------------------------------------------------------
-
-/// A directory that no layer lists, as unpackers make it.
-static IMPLIED: FileMetadata = FileMetadata {
-    name: Vec::new(),
-    entry_type: EntryType::Directory,
-    uncompressed_offset: 0,
-    uncompressed_size: 0,
-    linkname: Vec::new(),
-    mode: 0o755,
-    uid: 0,
-    gid: 0,
-    uname: Vec::new(),
-    gname: Vec::new(),
-    mod_time: Vec::new(),
-    devmajor: 0,
-    devminor: 0,
-    xattrs: Vec::new(),
-};
-
-/// A row for `FileStat`, in its order.
-fn stat<'py>(
-    py: Python<'py>,
-    path: &[u8],
-    entry: &FileMetadata,
-    inode: u64,
-    layer: u32,
-) -> PyResult<Bound<'py, PyTuple>> {
-    let is_link = entry.entry_type == EntryType::SymLink;
-    let target: &[u8] = if is_link { &entry.linkname } else { &[] };
-    let xattrs = PyDict::new(py);
-    for (key, value) in &entry.xattrs {
-        if let Some(name) = key.strip_prefix(XATTR) {
-            xattrs.set_item(text::decode(py, name)?, PyBytes::new(py, value))?;
-        }
-    }
-    let row: [Bound<'py, PyAny>; 15] = [
-        absolute(py, path)?.into_any(),
-        word(py, entry.entry_type).into_any(),
-        size(entry).into_bound_py_any(py)?,
-        (entry.mode & PERMISSIONS).into_bound_py_any(py)?,
-        entry.uid.into_bound_py_any(py)?,
-        entry.gid.into_bound_py_any(py)?,
-        text::decode(py, &entry.uname)?.into_any(),
-        text::decode(py, &entry.gname)?.into_any(),
-        mtime_ns(entry).into_bound_py_any(py)?,
-        text::decode(py, target)?.into_any(),
-        entry.devmajor.into_bound_py_any(py)?,
-        entry.devminor.into_bound_py_any(py)?,
-        xattrs.into_any(),
-        inode.into_bound_py_any(py)?,
-        layer.into_bound_py_any(py)?,
-    ];
-    PyTuple::new(py, row)
-}
-
-/// Bytes of a file or of a link's target.
-fn size(entry: &FileMetadata) -> i64 {
-    match entry.entry_type {
-        EntryType::Regular => entry.uncompressed_size,
-        EntryType::SymLink => i64::try_from(entry.linkname.len()).unwrap_or(i64::MAX),
-        _ => 0,
-    }
-}
-
-/// Nanoseconds since 1970; 0 where no time is stored, or none that Python's `datetime` has.
-fn mtime_ns(entry: &FileMetadata) -> i128 {
-    let parts = entry.mod_time_parts().filter(|(seconds, _)| DATETIME_SECONDS.contains(seconds));
-    parts.map_or(0, |(seconds, nanoseconds)| {
-        i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
-    })
-}
-
-/// The word for a type, as `FileStat` has it.
-fn word(py: Python<'_>, kind: EntryType) -> Bound<'_, PyString> {
-    let word = match kind {
-        EntryType::Regular => intern!(py, "file"),
-        EntryType::HardLink => intern!(py, "hardlink"),
-        EntryType::SymLink => intern!(py, "symlink"),
-        EntryType::CharDevice => intern!(py, "char"),
-        EntryType::BlockDevice => intern!(py, "block"),
-        EntryType::Directory => intern!(py, "dir"),
-        EntryType::Fifo => intern!(py, "fifo"),
-    };
-    word.clone()
-}
-
 /// A path without the slashes at its ends.
 fn trimmed(path: &[u8]) -> &[u8] {
     let start = path.iter().take_while(|byte| **byte == b'/').count();
     let end = path[start..].iter().rev().take_while(|byte| **byte == b'/').count();
     &path[start..path.len() - end]
-}
-
-/// A path with a slash before it.
-fn absolute<'py>(py: Python<'py>, path: &[u8]) -> PyResult<Bound<'py, PyString>> {
-    text::decode(py, &[b"/", path].concat())
 }
 
 /// A `PathError` about a path as it was asked for: `about` after it, with `{at}` in its place.

@@ -28,6 +28,7 @@ _NOUNS = {
     "char": "character device",
     "block": "block device",
     "fifo": "pipe",
+    "hardlink": "hard link, target missing",
 }
 
 

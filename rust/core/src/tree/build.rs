@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::graph::{Graph, Linked, NodeId, Place, Source, Text};
+use super::graph::{Graph, Linked, NodeId, Place, Source, Text, small};
 use super::links::{Budget, Failure, Followed, Frame, Links, MAX_LINKS, Memo};
 use super::names::{
     self, MAX_PATH_LEN, OPAQUE, OTHER_MARKS, Reason, WHITEOUT, is_plain_part, next_part,
@@ -371,8 +371,4 @@ fn chain_of(path: &[u8], first: Range<usize>, room: usize) -> Result<Range<usize
         end = part.end;
     }
     Ok(start..end)
-}
-
-fn small(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
 }
