@@ -27,6 +27,7 @@ REPOSITORIES = {
     "distribution/distribution",
     "distribution/reference",
     "docker/docker-credential-helpers",
+    "torvalds/linux",
 }
 """Public ones on GitHub, of which a file is named."""
 PAGE = r"docs/([a-z]+)\.md#([a-z0-9-]+)"

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::tar::{EntryType, FileMetadata};
 
-/// Bytes of one file name. Source: Linux `include/uapi/linux/limits.h`, `NAME_MAX`.
+/// Bytes of one file name, `NAME_MAX`. Source: torvalds/linux, include/uapi/linux/limits.h.
 pub const MAX_NAME_LEN: usize = 255;
 /// Bytes of a path from the root, without a slash before it: `PATH_MAX` is 4,096 with the NUL that
 /// ends it. It bounds the depth of the tree too, at 2,048 directories inside each other.
