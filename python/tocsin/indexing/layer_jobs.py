@@ -20,6 +20,7 @@ from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
 from tocsin.model.media_types import OCTET_STREAM, Compression, layer_type
 from tocsin.model.prefetch import SearchableLayer, wanted_names
 from tocsin.model.soci_index import PREFETCH, IndexedLayer
+from tocsin.quoting import shown
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -180,7 +181,8 @@ class LayerJobs:
         kind = layer_type(layer.media_type)
         reason = None
         if kind is None:
-            reason = f"is not a layer but {layer.media_type or 'of no media type'}"
+            kind_shown = shown(layer.media_type) if layer.media_type else "of no media type"
+            reason = f"is not a layer but {kind_shown}"
         elif layer.size < self._options.min_layer_size:
             reason = (
                 f"size {layer.size} is less than the minimum layer size "
@@ -189,7 +191,7 @@ class LayerJobs:
         elif kind.encrypted:
             reason = "is encrypted"
         elif kind.compression not in _FORMATS:
-            name = "zstd" if kind.compression is Compression.ZSTD else layer.media_type
+            name = "zstd" if kind.compression is Compression.ZSTD else shown(layer.media_type)
             reason = f"is compressed in an unsupported format ({name}), SOCI indexes gzip and tar"
         elif kind.foreign and not self._source.has_blob(layer):
             reason = "is a foreign layer that is not here"
@@ -239,7 +241,7 @@ class LayerJobs:
             reference_identical=self._options.reference_identical,
             threads=threads,
         )
-        refused: list[Exception] = []
+        refused: list[FormatError | UnsupportedError] = []
         streamed = self._is_to_be_streamed(layer)
         pieces_of = self._through(layer, indexer, refused)
         with self._preparing(layer, streamed=streamed), closing(pieces_of) as pieces:
@@ -256,7 +258,7 @@ class LayerJobs:
             with self._shares.turn:
                 found = indexer.finish()
         except (FormatError, UnsupportedError) as error:
-            raise _OddLayerError(str(error), verified=streamed) from error
+            raise _OddLayerError(error.message, verified=streamed) from error
         finally:
             self._shares.done(layer_key(layer))
         if found.digest != str(layer.digest):
@@ -304,7 +306,7 @@ class LayerJobs:
             self._tell(LayerAdvanced(layer, done))
 
     def _through(
-        self, layer: Descriptor, indexer: LayerPass, refused: list[Exception]
+        self, layer: Descriptor, indexer: LayerPass, refused: list[FormatError | UnsupportedError]
     ) -> Generator[bytes, None, None]:
         for piece in self._pieces(layer):
             if not refused:
@@ -339,7 +341,7 @@ class LayerJobs:
         try:
             blob = found.ztoc.to_bytes()
         except FormatError as error:
-            return LayerFate(LayerResult(layer, skipped=str(error)))
+            return LayerFate(LayerResult(layer, skipped=error.message))
         descriptor = self._sink.put_blob(blob)
         if self._carry:
             copy_blob(self._source, self._sink, layer, verified=True)
@@ -395,9 +397,9 @@ class LayerJobs:
 def _what_breaks_readers(found: IndexedLayerBytes) -> str | None:
     """Say what the reference's reader would refuse; its builder makes such zTOCs without a word."""
     problems = [
-        f"{found.ztoc.entries[hazard.entry_index].name}: {hazard.reason}"
+        f"{shown(found.ztoc.entries[hazard.entry_index].name)}: {hazard.reason}"
         for hazard in found.hazards
-    ] or found.ztoc.reader_refusals()
+    ] or [refusal.text for refusal in found.ztoc.reader_refusals()]
     if not problems:
         return None
     more = len(problems) - _MAX_PROBLEMS_SHOWN

@@ -21,6 +21,7 @@ from tocsin.layers.sources import ranges_of
 from tocsin.layers.spans import LayerSpans, SpanCache
 from tocsin.model.entry_path import clean_path
 from tocsin.model.file_metadata import FileMetadata
+from tocsin.model.refusal import Refusal
 from tocsin.processors import available, wanted
 
 if TYPE_CHECKING:
@@ -381,9 +382,9 @@ class Ztoc:
         """Whether the layer must be mounted with extended attributes."""
         return self._core.needs_xattrs
 
-    def reader_refusals(self) -> list[str]:
-        """Say what the reference's reader, soci-snapshotter, would refuse about this zTOC."""
-        return self._core.reader_refusals()
+    def reader_refusals(self) -> list[Refusal]:
+        """Return why soci-snapshotter would refuse this zTOC or a file in it; empty if it reads."""
+        return [Refusal(*fields) for fields in self._core.reader_refusals()]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ztoc):

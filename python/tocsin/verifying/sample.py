@@ -14,6 +14,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, VerificationError
+from tocsin.quoting import shown
 from tocsin.verifying.difference import window_finding
 from tocsin.verifying.findings import Finding, note
 
@@ -159,7 +160,7 @@ def _entries(
         more = f"; {len(wrong) - 1} more entries of this span differ" if len(wrong) > 1 else ""
         yield Finding(
             "ztoc.file",
-            f"ztoc {ztoc.digest}: entry {index} ({name}): {what}{more}",
+            f"ztoc {ztoc.digest}: entry {index} ({shown(name)}): {what}{more}",
             expected=expected,
             actual=actual,
         )
@@ -182,7 +183,8 @@ def _header_problem(
     )
     for what, is_, says in pairs:
         if is_ != says and not (what == "uncompressed_size" and entry.is_sparse):
-            return f"{what} is {says}, the layer gives {is_}", str(is_), str(says)
+            said, true = str(says), str(is_)
+            return f"{what} is {shown(said)}, the layer gives {shown(true)}", true, said
     return None
 
 

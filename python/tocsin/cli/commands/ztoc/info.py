@@ -49,7 +49,7 @@ def info(*, file: str, output: Output) -> None:
                 "type_counts": counts,
                 "multi_span_file_count": spread,
                 "largest_span_size": largest,
-                "reader_refusals": ztoc.reader_refusals(),
+                "reader_refusals": [refusal.text for refusal in ztoc.reader_refusals()],
             }
         )
         return
