@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from tocsin.errors import AuthError, RegistryError
-from tocsin.stores.http.failures import Refusal
 from tocsin.stores.http.origin import Origin
 from tocsin.stores.http.redaction import clean, redact_url
+from tocsin.stores.http.refusal import Refusal
 from tocsin.stores.registry.scopes import Scopes
 
 if TYPE_CHECKING:
