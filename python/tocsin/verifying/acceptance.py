@@ -30,7 +30,8 @@ def refusals(ztoc: Ztoc) -> list[Finding]:
     as if it had no zTOC. All else makes reading fail, or what is read wrong.
     """
     early = early_spans(ztoc)
-    kept, others = [], []
+    kept: list[Refusal] = []
+    others: list[Refusal] = []
     for refusal in ztoc.reader_refusals():
         is_early = refusal.code == "empty-span" and refusal.span_id in early
         (kept if is_early else others).append(refusal)

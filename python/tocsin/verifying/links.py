@@ -94,7 +94,7 @@ def stray_entries(
         if not is_soci_entry(entry) or entry.digest in named:
             continue
         owner = entry.annotations.get(IMAGE_MANIFEST_DIGEST)
-        if owner in map(str, manifests) and store.has_blob(entry):
+        if owner in {str(digest) for digest in manifests} and store.has_blob(entry):
             continue  # of a platform that was not asked for
         yield warning(
             "index.stray",

@@ -12,7 +12,7 @@ import subprocess
 
 from tocsin.errors import AuthError, FormatError
 from tocsin.model.go_json import decode_object
-from tocsin.stores.http.redaction import clean
+from tocsin.quoting import quoted, shown
 
 TIME_LIMIT = 60.0
 """Seconds; some helpers ask the network, others the user."""
@@ -30,7 +30,7 @@ def ask_helper(name: str, server: str, *, time_limit: float = TIME_LIMIT) -> tup
     program = f"docker-credential-{name}"
     path = shutil.which(program) if _NAME.fullmatch(name) else None
     if path is None:
-        raise AuthError(f"credentials: {clean(program)}: there is no such program on the PATH")
+        raise AuthError(f"credentials: {shown(program)}: there is no such program on the PATH")
     try:
         done = subprocess.run(  # noqa: S603 (the user's own configuration names it)
             [path, "get"],
@@ -49,7 +49,7 @@ def ask_helper(name: str, server: str, *, time_limit: float = TIME_LIMIT) -> tup
         said = done.stdout.decode(errors="replace").strip()
         if said.lower().startswith(_NOT_FOUND):
             return None
-        reason = "" if said.startswith(("{", "[", '"')) or not said else f": {clean(said)}"
+        reason = "" if said.startswith(("{", "[", '"')) or not said else f": {quoted(said)}"
         raise AuthError(
             f"credentials: {program}: failed for {server} with status {done.returncode}{reason}"
         )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tocsin.errors import AuthError, FormatError
 from tocsin.model.go_json import decode_object
+from tocsin.quoting import shown
 from tocsin.stores.registry.credential_helper import ask_helper
 from tocsin.stores.registry.ecr import ambient_ecr_credential, is_ecr
 
@@ -147,7 +148,7 @@ def _in_file(
     if own is not None and not isinstance(own, str):
         raise AuthError(f"credentials: {path}: credHelpers: wanted names of helpers")
     for helper in dict.fromkeys(name for name in (own, default) if name):
-        source = f"docker-credential-{helper} (named in {path})"
+        source = f"docker-credential-{shown(helper)} (named in {path})"
         looked_at.append(source)
         server = DOCKER_HUB_KEY if host in _DOCKER_HUB_HOSTS else host
         found = ask_helper(helper, server)
@@ -158,7 +159,7 @@ def _in_file(
             return Credential(source, username, secret)
     auths = _member(document, "auths", dict, path) or {}
     key = _auths_key(auths, host, repository)
-    return None if key is None else _from_entry(auths[key], f"{path}, entry {key}")
+    return None if key is None else _from_entry(auths[key], f"{path}, entry {shown(key)}")
 
 
 def _helper_keys(host: str) -> list[str]:

@@ -222,7 +222,7 @@ def test_helper_when_it_has_none_then_the_next_place_is_asked(places, helper):
 @pytest.mark.parametrize(
     ("script", "problem"),
     [
-        ("echo the keychain is locked; exit 1", "status 1: the keychain is locked"),
+        ("echo the keychain is locked; exit 1", 'status 1: "the keychain is locked"$'),
         ('echo \'{"Secret":"hidden"}\'; exit 3', "status 3$"),
         ("echo hidden", "printed something else than JSON"),
         ('echo \'{"Username":"u"}\'', "gave no user name and secret"),
