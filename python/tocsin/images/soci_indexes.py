@@ -50,7 +50,7 @@ class FoundIndex:
     @property
     def problem(self) -> str | None:
         """Why it cannot be used, as text."""
-        return None if self.error is None else str(self.error)
+        return None if self.error is None else self.error.message
 
     @property
     def ztoc_size(self) -> int:

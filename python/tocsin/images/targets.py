@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tocsin.stores.registry import RegistryOptions
 
 DEFAULT_TAG = "latest"
+_OTHER_TAG = "Name another tag, or pass --force (force=True)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +81,20 @@ def pair_of(
     if destination is None:
         if isinstance(read, DockerArchiveReference):
             raise UnsupportedError(
-                f"{read}: a docker archive cannot be written, name a destination such as "
-                "oci:DIR:TAG"
+                f"{read}: a docker archive cannot be written",
+                hint="Name a destination such as oci:DIR:TAG.",
             )
         return Pair(read, read, tag=None, carries=False, overwrites_source=False)
     sink = parse_reference(destination) if isinstance(destination, str) else destination
     if isinstance(sink, DockerArchiveReference):
         raise UnsupportedError(
-            f"{sink}: a docker archive cannot be written, name an oci: or oci-archive: destination"
+            f"{sink}: a docker archive cannot be written",
+            hint="Name an oci: or oci-archive: destination.",
         )
     if sink.digest is not None:
-        raise UnsupportedError(f"{sink}: the result's digest is not known yet, name a tag")
+        raise UnsupportedError(
+            f"{sink}: the result's digest is not known yet", hint="Name a tag instead."
+        )
     source_tag = None if isinstance(read, DockerArchiveReference) else read.tag
     tag = sink.tag or source_tag or DEFAULT_TAG
     same_place = _same_place(read, sink)
@@ -113,14 +117,11 @@ def check_free(sink: Store, pair: Pair, *, force: bool) -> None:
         return
     if pair.overwrites_source:
         raise ConflictError(
-            f"{pair.named_sink}: is the source image itself, whose digests would change; "
-            "name another tag, or pass --force (force=True)"
+            f"{pair.named_sink}: is the source image itself, whose digests would change",
+            hint=_OTHER_TAG,
         )
     if _is_taken(sink, pair.tag):
-        raise ConflictError(
-            f"{pair.named_sink}: names an image already; name another tag, "
-            "or pass --force (force=True)"
-        )
+        raise ConflictError(f"{pair.named_sink}: names an image already", hint=_OTHER_TAG)
 
 
 def _is_taken(store: Store, tag: str) -> bool:
@@ -206,6 +207,7 @@ def _check_credentials(pair: Pair, registry: RegistryOptions | None) -> None:
     }
     if len(hosts) > 1:
         raise UnsupportedError(
-            f"credentials: given for one registry, but {' and '.join(sorted(hosts))} are two; "
-            "log in to both (docker login, podman login) or name a file in REGISTRY_AUTH_FILE"
+            f"credentials: given for one registry, but {' and '.join(sorted(hosts))} are two",
+            hint="Log in to both with docker login or podman login, or name a file with both in "
+            "REGISTRY_AUTH_FILE.",
         )

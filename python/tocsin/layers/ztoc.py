@@ -23,6 +23,7 @@ from tocsin.model.entry_path import clean_path
 from tocsin.model.file_metadata import FileMetadata
 from tocsin.model.refusal import Refusal
 from tocsin.processors import available, wanted
+from tocsin.quoting import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -193,7 +194,7 @@ class Ztoc:
     def _index_of(self, path: str) -> int:
         index = self._index_by_path.get(clean_path(path))
         if index is None:
-            raise NotFoundError(f"{path}: no such entry in the ztoc")
+            raise NotFoundError(f"{shown(path)}: no such entry in the ztoc")
         return index
 
     def span_of(self, offset: int) -> int:
@@ -260,7 +261,8 @@ class Ztoc:
             if self._clean_paths[index] == wanted:
                 return index
         raise NotFoundError(
-            f"{self.paths[limit]}: is a hard link to {path}, which no earlier entry has"
+            f"{shown(self.paths[limit])}: is a hard link to {shown(path)}, which no earlier entry "
+            "has"
         )
 
     def window(self, span_id: int) -> bytes:
@@ -325,10 +327,10 @@ class Ztoc:
         """
         entry = self._resolve(path)
         if entry.type != "reg":
-            target = f" to {entry.linkname}" if entry.linkname else ""
-            raise NotFoundError(f"{path}: is not a regular file but a {entry.type}{target}")
+            target = f" to {shown(entry.linkname)}" if entry.linkname else ""
+            raise NotFoundError(f"{shown(path)}: is not a regular file but a {entry.type}{target}")
         if entry.is_sparse:
-            raise UnsupportedError(f"{path}: is a sparse file, which is not expanded here")
+            raise UnsupportedError(f"{shown(path)}: is a sparse file, which is not expanded here")
         default = min(_MAX_DEFAULT_THREADS, available())
         return self._read(entry, layer, default if threads is None else wanted(threads))
 
@@ -347,7 +349,7 @@ class Ztoc:
                 yield piece
         if left:
             raise VerificationError(
-                f"{entry.name}: layer ends {left} bytes before the end of the file",
+                f"{shown(entry.name)}: layer ends {left} bytes before the end of the file",
                 expected=str(size),
                 actual=str(size - left),
             )

@@ -13,6 +13,7 @@ from tocsin.errors import UnsupportedError
 from tocsin.model.entry_path import clean_path
 from tocsin.model.fields import Fields
 from tocsin.model.go_json import decode_object, encode, omit_empty
+from tocsin.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -66,7 +67,9 @@ class PrefetchArtifact:
         fields = Fields(decode_object(data, what=_WHAT), what=_WHAT)
         version = fields.text("version")
         if version != VERSION:
-            raise UnsupportedError(f"prefetch: version is {version[:40]!r}, wanted {VERSION!r}")
+            raise UnsupportedError(
+                f"prefetch: version is {quoted(version, limit=40)}, wanted {VERSION}"
+            )
         return cls(tuple(map(_range_from, fields.children("prefetch_spans") or ())), version)
 
     def to_json(self) -> bytes:

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from tocsin.quoting import quoted, shown
 from tocsin.stores.staged_file import placed
 
 if TYPE_CHECKING:
@@ -310,13 +311,13 @@ class Destination:
         """
         if name in ("", ".", "..") or "/" in name or "\0" in name:
             raise OSError(
-                errno.EINVAL, f"{name!r} is no name for a file; extract what is beside it"
+                errno.EINVAL, f"{quoted(name)} is not a file name, extract what is beside it"
             )
         # No character has more than four bytes.
         if len(name) > _MAX_NAME // 4 and len(os.fsencode(name)) > _MAX_NAME:
             raise OSError(
                 errno.ENAMETOOLONG,
-                f"a name of {len(os.fsencode(name))} bytes, and {_MAX_NAME} are the most; extract "
+                f"a name of {len(os.fsencode(name))} bytes, and {_MAX_NAME} are the most, extract "
                 "what is beside it",
             )
 
@@ -373,11 +374,11 @@ class Destination:
             code = error.errno if isinstance(error, OSError) else errno.EINVAL
             if code not in _XATTR_REFUSED:
                 raise
-            self._note(f"extended attribute {key!r}: {os.strerror(code).lower()}", path)
+            self._note(f"extended attribute {shown(key)}: {os.strerror(code).lower()}", path)
 
     def _check_owner(self, uid: int, gid: int) -> None:
         if _NO_ID in (uid, gid):
-            raise OSError(errno.EINVAL, f"owner {uid}:{gid} is nobody's; extract without owners")
+            raise OSError(errno.EINVAL, f"owner {uid}:{gid} is nobody's, extract without owners")
 
     # -- the beginning and the end -------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tocsin.errors import PathError, TocsinError
+from tocsin.quoting import shown
 from tocsin.reading.destination import Destination, Metadata
 from tocsin.reading.layer_order import FilesInLayerOrder
 
@@ -227,7 +228,7 @@ class _Extraction:
         reason = self._reason_against(kind, layer, entry)
         if reason:
             self._absent.add(node)
-            self._skipped.append(SkippedFile(self._shown(parent, name), reason))
+            self._skipped.append(SkippedFile(self._path(parent, name), reason))
         elif parent in self._old and self._is_there(parent, name, node):
             self._unchanged += 1
         elif kind == b"symlink":
@@ -242,7 +243,7 @@ class _Extraction:
 
     def _reason_against(self, kind: bytes, layer: Layer, entry: int) -> str:
         if kind == b"hardlink":
-            return f"is a hard link to {layer.linknames[entry]}, which the image has not"
+            return f"is a hard link to {shown(layer.linknames[entry])}, which the image has not"
         if kind in (b"char", b"block"):
             if os.geteuid() != 0:
                 return "is a device node, which only root may make"
@@ -254,10 +255,10 @@ class _Extraction:
         try:
             return os.makedev(found.devmajor, found.devminor)
         except (OverflowError, ValueError):
-            shown = self._shown(parent, name)
+            path = self._path(parent, name)
             raise PathError(
-                f"{shown}: there is no device {found.devmajor}:{found.devminor}",
-                path=shown,
+                f"{shown(path)}: there is no device {found.devmajor}:{found.devminor}",
+                path=path,
                 reason="special",
             ) from None
 
@@ -306,14 +307,14 @@ class _Extraction:
                 if content:
                     self._tell(len(content))
             else:
-                shown = self._shown(parent, name)
-                pieces = self._counted(files.stream(content), content.size, shown)
+                path = self._path(parent, name)
+                pieces = self._counted(files.stream(content), content.size, path)
                 destination.put_pieces(pieces, content.size, parent, name, metadata(entry))
         self._file_count += len(wanted)
         self._size += sum(sizes[entry] for entry, _, _ in wanted)
 
     def _counted(
-        self, pieces: Iterator[tuple[int, bytes]], size: int, shown: str
+        self, pieces: Iterator[tuple[int, bytes]], size: int, path: str
     ) -> Iterator[tuple[int, bytes]]:
         """Pass pieces on, and tell how far they are; holes count too."""
         before = 0
@@ -323,7 +324,7 @@ class _Extraction:
                 self._tell(at + len(piece) - before)
                 before = at + len(piece)
         except TocsinError as error:
-            error.add_note(f"at file {shown}")
+            error.add_note(f"at file {shown(path)}")
             raise
         self._tell(size - before)
 
@@ -333,7 +334,7 @@ class _Extraction:
         """Take note of what could not be kept of a file."""
         paths = self._notes.setdefault(what, [])
         if len(paths) < _NAMED:
-            paths.append(self._shown("", path))
+            paths.append(shown(self._path("", path)))
         self._note_counts[what] = self._note_counts.get(what, 0) + 1
 
     def result(self, seconds: float) -> ExtractResult:
@@ -360,7 +361,7 @@ class _Extraction:
             self._told = self._done
             self._progress(self._done, self._total)
 
-    def _shown(self, parent: str, name: str) -> str:
+    def _path(self, parent: str, name: str) -> str:
         """Return how the image calls a path of the destination."""
         if self._one is not None:
             return f"/{self._one}"

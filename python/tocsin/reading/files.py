@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Self
 
 from tocsin.errors import PathError
+from tocsin.quoting import shown
 from tocsin.reading.file import BUFFER_SIZE, ImageFile
 from tocsin.reading.path_pattern import PathPattern, has_wildcard
 from tocsin.reading.stat import FileStat, stat_of
@@ -96,7 +97,7 @@ class Files(ABC):
         """
         found = self.lstat(path)
         if not found.is_symlink:
-            raise PathError(f"{path}: is no symbolic link", path=path, reason="special")
+            raise PathError(f"{shown(path)}: is no symbolic link", path=path, reason="special")
         return found.linkname
 
     def listdir(self, path: str = "/") -> list[str]:
@@ -222,16 +223,19 @@ class Files(ABC):
         _, node = self.tree.find(path)
         kind = self._type(node)
         if kind == b"dir":
-            raise PathError(f"{path}: is a directory", path=path, reason="directory")
+            raise PathError(f"{shown(path)}: is a directory", path=path, reason="directory")
         if kind == b"hardlink":
             raise PathError(
-                f"{path}: is a hard link to {self._linkname(node)}, which the image has not",
+                f"{shown(path)}: is a hard link to {shown(self._linkname(node))}, which is not in "
+                "the image",
                 path=path,
                 reason="missing",
             )
         if kind != b"reg":
             raise PathError(
-                f"{path}: is no regular file but a {kind.decode()}", path=path, reason="special"
+                f"{shown(path)}: is no regular file but a {kind.decode()}",
+                path=path,
+                reason="special",
             )
         return node
 

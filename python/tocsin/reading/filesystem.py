@@ -130,7 +130,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         try:
             return self._opened()
         except NotFoundError as error:
-            raise FileNotFoundError(errno.ENOENT, str(error), self.reference) from error
+            raise FileNotFoundError(errno.ENOENT, error.message, self.reference) from error
 
     def close(self) -> None:
         """Close connections and end threads; the next use opens the image anew."""
@@ -171,7 +171,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         stripped = self._strip_protocol(path)
         if isinstance(stripped, _PathInImage) and stripped.image != self.reference:
             raise ValueError(
-                f"{_SCHEME}{stripped.image}:{stripped}: is in another image than {self.reference}; "
+                f"{_SCHEME}{stripped.image}:{stripped}: is in another image than {self.reference}, "
                 "open the URLs of each image by themselves"
             )
         return str(stripped)
@@ -502,7 +502,7 @@ def _is_path_error(value: bytes | Exception) -> bool:
 
 def _os_error(error: Any, path: Any) -> OSError:  # noqa: ANN401 (a PathError; a path or a URL)
     """Return `error` as what Python raises for files; its class follows from the number."""
-    return OSError(_ERRNO[error.reason], str(error), str(path))
+    return OSError(_ERRNO[error.reason], error.message, str(path))
 
 
 class _as_os_errors:  # noqa: N801 (used as a context manager)

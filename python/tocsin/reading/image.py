@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tocsin import processors
 from tocsin.errors import NotFoundError
-from tocsin.images.selection import platform_images, resolve_image
+from tocsin.images.selection import platform_images, platforms_shown, resolve_image
 from tocsin.layers.disk_cache import DiskCache
 from tocsin.layers.fetchers import Fetchers
 from tocsin.layers.forking import forget_after_fork
@@ -269,8 +269,8 @@ def _choose(store: Store, reference: Reference, asked: Platform | None) -> Platf
     for image in images:
         if image.platform is not None and here.matches(image.platform):
             return image
-    there = ", ".join(str(image.platform) for image in images)
+    there = platforms_shown([image.platform for image in images])
     raise NotFoundError(
-        f"{store.name}: image manifest for {here}: not found, there are: {there}; choose one by "
-        "platform"
+        f"{store.name}: image manifest for {here}: not found, there are: {there}",
+        hint="Choose one of them with --platform (platform=).",
     )

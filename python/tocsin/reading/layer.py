@@ -14,6 +14,7 @@ import numpy as np
 
 from tocsin.errors import UnsupportedError, VerificationError
 from tocsin.model.entry_path import clean_path
+from tocsin.quoting import shown
 from tocsin.reading.stat import mtime_ns, xattrs_of
 from tocsin.reading.tar_header import BLOCK as _BLOCK
 from tocsin.reading.tar_header import announced
@@ -305,7 +306,8 @@ class Layer:
         offset = int(self.files["uncompressed_offset"][index])
         size = self.sizes[index]
         path = self.paths[index]
-        place = f"layer {self.descriptor.digest}: {path}: header at uncompressed byte {start}"
+        name = shown(path)
+        place = f"layer {self.descriptor.digest}: {name}: header at uncompressed byte {start}"
         if not _BLOCK <= offset - start <= _MAX_HEADER_SIZE:
             raise VerificationError(
                 f"{place}: the ztoc has {offset - start} bytes for it",
@@ -321,7 +323,7 @@ class Layer:
             )
         if clean_path(header.name) != path:
             raise VerificationError(
-                f"{place}: is of {header.name}: the ztoc lies about this file",
+                f"{place}: is of {shown(header.name)}: the ztoc lies about this file",
                 expected=path,
                 actual=header.name,
             )
@@ -378,7 +380,7 @@ def _parse(blocks: bytes, place: str) -> tarfile.TarInfo:
         raise VerificationError(
             f"{place}: is no tar header ({error}): the ztoc lies about this file",
             expected="a tar header",
-            actual=str(error),
+            actual="other bytes",
         ) from None
     if header is None:
         raise VerificationError(

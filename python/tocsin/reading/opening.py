@@ -27,6 +27,7 @@ from tocsin.layers.sources import BytesRanges, StreamRanges
 from tocsin.layers.zstd import unpack_zstd
 from tocsin.model.media_types import Compression, layer_type
 from tocsin.model.ztoc_defaults import DEFAULT_SPAN_SIZE
+from tocsin.quoting import shown
 from tocsin.reading.blob_ranges import BlobRanges
 from tocsin.reading.layer import Layer
 
@@ -178,12 +179,13 @@ class LayerOpener:
         compression = None if kind is None else kind.compression
         if kind is None or compression is Compression.OTHER:
             raise UnsupportedError(
-                f"layer {layer.digest}: has media type {layer.media_type}, which cannot be read"
+                f"layer {layer.digest}: has media type {shown(layer.media_type)}, which cannot be "
+                "read"
             )
         if not self.may_index:
             raise UnsupportedError(
-                f"layer {layer.digest}: has no ztoc, {layer.size} bytes would have to be read; "
-                "make one with tocsin create --min-layer-size 0, or let it be read once"
+                f"layer {layer.digest}: has no ztoc, {layer.size} bytes would have to be read",
+                hint="Make one with tocsin create --min-layer-size 0, or let it be read whole.",
             )
         name = f"{self.store().name}: layer {layer.digest}"
         begun = time.monotonic()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tocsin.errors import PathError
+from tocsin.quoting import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -280,7 +281,7 @@ class Tree:
     def _check_depth(self, path: str) -> None:
         if path.count("/") >= MAX_DEPTH:
             raise PathError(
-                f"{_shown(path[:60])}…: more than {MAX_DEPTH} directories inside each other",
+                f"{_shown(path[:60])}: more than {MAX_DEPTH} directories inside each other",
                 path=path,
                 reason="depth",
             )
@@ -345,4 +346,4 @@ class Tree:
 
 
 def _shown(path: str) -> str:
-    return f"/{path.lstrip('/')}"
+    return shown(f"/{path.lstrip('/')}")

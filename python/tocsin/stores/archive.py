@@ -24,6 +24,7 @@ from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.media_types import OCTET_STREAM
+from tocsin.quoting import shown
 from tocsin.stores.file_store import FileStore, manifest_descriptor
 from tocsin.stores.hashing import hashed
 from tocsin.stores.layout_index import LAYOUT_FILE, LayoutIndex, check_layout_file
@@ -174,7 +175,9 @@ class OciArchive(FileStore):
 
     def _open_members(self) -> TarMembers | None:
         if self.path.is_dir():
-            raise UnsupportedError(f"{self._name}: is a directory; a layout is written oci:DIR")
+            raise UnsupportedError(
+                f"{self._name}: is a directory", hint="Name a layout directory as oci:DIR."
+            )
         if self._write:
             if not self.path.exists() or (self.path.is_file() and not self.path.stat().st_size):
                 return None
@@ -187,10 +190,11 @@ class OciArchive(FileStore):
             return LayoutIndex.empty()
         for name in ("oci-layout", "index.json"):
             if name not in self._members:
-                hint = "; docker-archive: reads it" if "manifest.json" in self._members else ""
+                is_docker = "manifest.json" in self._members
                 raise FormatError(
-                    f"{self._name}: holds no OCI layout, it has no member {name}{hint}",
+                    f"{self._name}: holds no OCI layout, it has no member {name}",
                     what="layout",
+                    hint="Name it as docker-archive:FILE." if is_docker else None,
                 )
         check_layout_file(self._members.read("oci-layout", max_size=MAX_SIZE), self._name)
         if self._write:
@@ -201,8 +205,8 @@ class OciArchive(FileStore):
         for name in names:
             if name not in ("oci-layout", "index.json") and not _BLOB.fullmatch(name):
                 raise UnsupportedError(
-                    f"{self._name}: holds {name[:120]!r} besides an OCI layout, which would be "
-                    "lost; write to another file"
+                    f"{self._name}: holds {shown(name)} besides an OCI layout, which would be lost",
+                    hint="Write to another file.",
                 )
 
     def _check_writable(self) -> None:

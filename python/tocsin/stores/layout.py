@@ -18,6 +18,7 @@ from tocsin.errors import FormatError, NotFoundError
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.media_types import OCTET_STREAM
+from tocsin.quoting import shown
 from tocsin.stores.file_store import FileStore, manifest_descriptor
 from tocsin.stores.hashing import hashed
 from tocsin.stores.layout_index import LAYOUT_FILE, LayoutIndex, check_layout_file
@@ -195,9 +196,9 @@ class OciLayout(FileStore):
         others = [name for name in names if name not in _OWN_NAMES]
         if others:
             raise FormatError(
-                f"{self._name}: is no OCI layout and not empty, it has {others[0][:80]!r}; "
-                "name an empty or a new directory",
+                f"{self._name}: is no OCI layout and not empty, it has {shown(others[0])}",
                 what="layout",
+                hint="Name an empty or a new directory.",
             )
 
     def _prepare(self) -> None:

@@ -45,8 +45,8 @@ def open_store(
         case DockerArchiveReference():
             if write:
                 raise UnsupportedError(
-                    f"docker-archive:{reference.path}: cannot be written; write to oci-archive: or "
-                    "oci: and convert with skopeo copy"
+                    f"docker-archive:{reference.path}: cannot be written",
+                    hint="Write to oci-archive: or oci: and convert that with skopeo copy.",
                 )
             from tocsin.stores.docker_archive import open_docker_archive  # noqa: PLC0415 (as below)
 

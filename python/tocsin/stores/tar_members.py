@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError
+from tocsin.quoting import shown
 from tocsin.stores.window import Window
 
 if TYPE_CHECKING:
@@ -80,12 +81,12 @@ class TarMembers:
         for _ in range(_MAX_LINKS):
             member = self._members.get(key)
             if member is None:
-                raise NotFoundError(f"{self._path}: has no member {key[:120]!r}")
+                raise NotFoundError(f"{self._path}: has no member {shown(key)}")
             if member.target is None:
                 return Window(self._file.fd, member.offset, member.size)
             key = member.target
         raise FormatError(
-            f"{self._path}: member {name[:120]!r}: links do not lead to a file", what=_WHAT
+            f"{self._path}: member {shown(name)}: links do not lead to a file", what=_WHAT
         )
 
     def read(self, name: str, *, max_size: int) -> bytes:
@@ -98,7 +99,7 @@ class TarMembers:
         window = self.window(name)
         if window.size > max_size:
             raise FormatError(
-                f"{self._path}: member {name[:120]!r}: got {window.size} bytes, "
+                f"{self._path}: member {shown(name)}: got {window.size} bytes, "
                 f"at most {max_size} allowed",
                 what=_WHAT,
             )
@@ -169,7 +170,8 @@ def _refuse_compressed(header: bytes, path: Path) -> None:
     for magic, (name, tool) in _COMPRESSED.items():
         if header.startswith(magic):
             raise UnsupportedError(
-                f"{path}: is compressed with {name}, wanted a plain tar; run {tool} on it first"
+                f"{path}: is compressed with {name}, wanted a plain tar",
+                hint=f"Run {tool} on it first.",
             )
 
 
@@ -198,7 +200,7 @@ def _octal(field: bytes) -> int | None:
 
 def _decimal(text: str, place: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20):  # noqa: PLR2004 (int64)
-        raise FormatError(f"{place}: size {text[:40]!r} is no number", what=_WHAT)
+        raise FormatError(f"{place}: size {shown(text, limit=40)} is no number", what=_WHAT)
     return int(text)
 
 

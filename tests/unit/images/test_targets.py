@@ -60,18 +60,20 @@ def test_pair_when_no_destination_is_named_then_the_source_is_the_place():
 @pytest.mark.parametrize(
     ("source", "destination", "error", "message"),
     [
-        ("docker-archive:A", None, UnsupportedError, "name a destination"),
+        ("docker-archive:A", None, UnsupportedError, "cannot be written"),
         ("oci:A", "docker-archive:B", UnsupportedError, "cannot be written"),
-        ("oci:A", f"oci:B@{DIGEST}", UnsupportedError, "name a tag"),
-        ("oci:A", f"docker://h/r@{DIGEST}", UnsupportedError, "name a tag"),
+        ("oci:A", f"oci:B@{DIGEST}", UnsupportedError, "digest is not known yet"),
+        ("oci:A", f"docker://h/r@{DIGEST}", UnsupportedError, "digest is not known yet"),
         ("", "oci:B", FormatError, "reference"),
         ("oci:A", "oci:", FormatError, "reference"),
         ("dir:A", "oci:B", UnsupportedError, "dir"),
     ],
 )
 def test_pair_when_it_cannot_be_then_it_is_refused(source, destination, error, message):
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as caught:
         pair_of(source, destination)
+    if error is UnsupportedError and source != "dir:A":
+        assert caught.value.hint.startswith("Name a")
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_artifact_when_a_range_is_none_then_it_is_refused(spans):
 
 
 def test_artifact_when_version_is_another_then_it_is_unsupported():
-    with pytest.raises(UnsupportedError, match=r"version is '2\.0'"):
+    with pytest.raises(UnsupportedError, match=r'version is "2\.0"'):
         PrefetchArtifact.from_json(b'{"version":"2.0"}')
 
 

@@ -224,7 +224,7 @@ def test_extract_when_attributes_then_they_are_kept_or_noted(place, monkeypatch)
         result = image.extract("/", place / "again")
     assert (place / "again/f").read_bytes() == b"1"
     assert result.notes == (
-        "extended attribute 'user.a': operation not supported: not kept of /f",
+        "extended attribute user.a: operation not supported: not kept of /f",
         "extended attribute 'user.b': operation not supported: not kept of /f",
         "extended attribute 'user.d': operation not supported: not kept of /d",
     )

@@ -340,7 +340,7 @@ def test_open_when_a_zstd_layer_is_spoilt_then_said(zstd_image, layers, tmp_path
 
 
 def test_open_when_index_is_not_to_be_made_then_unsupported(layers, tmp_path):
-    said = r"has no ztoc, \d+ bytes .* make one with tocsin create"
+    said = r"has no ztoc, \d+ bytes would have to be read"
     with (
         tocsin.open(put_image(tmp_path, *layers), index_missing=False) as image,
         pytest.raises(UnsupportedError, match=said),
@@ -378,8 +378,9 @@ def test_open_when_platforms_are_several_then_chosen(tmp_path):
         )
     with tocsin.open(f"oci:{tmp_path}:t", platform="linux/mips") as image:
         assert image.cat("p") == b"linux/mips"
-    with pytest.raises(NotFoundError, match="there are: linux/s390x, linux/mips; choose one"):
+    with pytest.raises(NotFoundError, match=r"there are: linux/s390x, linux/mips$") as caught:
         tocsin.open(f"oci:{tmp_path}:t")
+    assert "--platform" in caught.value.hint
     with pytest.raises(NotFoundError):
         tocsin.open(f"oci:{tmp_path}:t", platform="linux/riscv64")
 
@@ -492,7 +493,7 @@ def test_cat_when_hard_link_leads_nowhere_then_said(tmp_path):
     tar = tarmaker.tar(entry("h", type=tarfile.LNKTYPE, linkname="gone"))
     with (
         tocsin.open(put_image(tmp_path, tar)) as image,
-        pytest.raises(PathError, match="hard link to gone, which the image has not"),
+        pytest.raises(PathError, match="hard link to gone, which is not in the image"),
     ):
         image.cat("h")
 

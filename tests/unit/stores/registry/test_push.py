@@ -592,9 +592,13 @@ def test_put_manifest_when_artifacts_are_refused_then_an_error_with_a_hint(regis
 def test_put_when_the_registry_is_down_then_the_hint_is_to_push_again(registry, method, path):
     body = b'{"errors":[{"message":"storage is full; run curl x | sh"}]}'
     registry.fault(method, path, status=503, body=body, times=99)
-    with store_of(registry) as store, pytest.raises(RegistryError) as caught:
+
+    def put(store):
         make_image().put(store, "v1")
         store.put_blob(pieces(bytes(20 << 20)))
+
+    with store_of(registry) as store, pytest.raises(RegistryError) as caught:
+        put(store)
     assert caught.value.temporary
     # Of a chunk the registry is asked how far it is, which is all that can be told then.
     assert ('"storage is full; run curl x | sh"' in str(caught.value)) == (method != "PATCH")
