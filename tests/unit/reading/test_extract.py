@@ -225,8 +225,8 @@ def test_extract_when_attributes_then_they_are_kept_or_noted(place, monkeypatch)
     assert (place / "again/f").read_bytes() == b"1"
     assert result.notes == (
         "extended attribute user.a: operation not supported: not kept of /f",
-        "extended attribute 'user.b': operation not supported: not kept of /f",
-        "extended attribute 'user.d': operation not supported: not kept of /d",
+        "extended attribute user.b: operation not supported: not kept of /f",
+        "extended attribute user.d: operation not supported: not kept of /d",
     )
 
 
