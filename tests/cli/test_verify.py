@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from support.cli_in_process import tocsin
 from support.cli_inputs import BINARY
-from support.cli_process import tocsin
 from support.images import make_image, put_index
 from support.tampered import put_v1, with_number, with_window_byte
 from tocsin.layers.indexer import build_ztoc
@@ -147,7 +147,7 @@ def test_verify_when_there_is_no_index_then_it_says_what_makes_one_and_the_code_
     first, hint = done.stderr.decode().splitlines()
     assert (done.returncode, done.stdout) == (3, b"")
     assert first == f"error: oci:{layout}:app: has no SOCI index, there is nothing to verify"
-    assert hint == "hint: tocsin create or tocsin convert makes one"
+    assert hint == "hint: Make one with tocsin create or tocsin convert."
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "8"])

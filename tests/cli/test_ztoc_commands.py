@@ -8,8 +8,8 @@ import tarfile
 
 import pytest
 
+from support.cli_in_process import tocsin
 from support.cli_inputs import BINARY
-from support.cli_process import tocsin
 from tocsin import Ztoc, build_ztoc
 
 
@@ -177,7 +177,10 @@ def test_ls_of_paths_lists_what_is_at_or_below_them(files):
     assert done.stdout == b"usr/bin/app\netc/os-release\n"
     missing = tocsin("ztoc", "ls", files.ztoc, "us")
     assert (missing.returncode, missing.stdout) == (3, b"")
-    assert missing.stderr == b"error: us: no such entry in the zTOC\n"
+    assert missing.stderr.decode().splitlines() == [
+        "error: us: no such entry in the zTOC",
+        "hint: List the entries of the layer with tocsin ztoc ls ZTOC.",
+    ]
 
 
 def test_ls_json_has_stable_keys_and_any_name(files):
@@ -221,7 +224,11 @@ def test_cat_of_an_empty_file_is_empty(files):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("nothing", "error: nothing: no such entry in the ztoc\n"),
+        (
+            "nothing",
+            "error: nothing: no such entry in the ztoc\n"
+            "hint: List the entries of the layer with tocsin ztoc ls ZTOC.\n",
+        ),
         ("usr/bin/short", "error: usr/bin/short: is not a regular file but a symlink to app\n"),
         ("usr", "error: usr: is not a regular file but a dir\n"),
     ],
@@ -300,7 +307,7 @@ def test_layer_in_the_place_of_a_ztoc_is_recognised(files):
     done = tocsin("ztoc", "cat", files.layer, files.ztoc, "empty")
     assert done.returncode == 1
     assert done.stderr.decode().splitlines()[1] == (
-        "hint: this looks like a layer; tocsin ztoc build makes its zTOC"
+        "hint: Make the zTOC of this layer with tocsin ztoc build."
     )
 
 
@@ -312,7 +319,7 @@ def test_bad_layer_is_named_and_nothing_is_written(files, tmp_path, threads):
     line, hint = done.stderr.decode().splitlines()
     assert line.startswith("error: gzip: layer ends inside a gzip trailer, at ")
     assert line.endswith(f" · {layer}")
-    assert hint == "hint: the layer is damaged or cut off: fetch or build it again"
+    assert hint == "hint: Fetch or build the layer again: it is damaged or cut off."
     assert done.returncode == 1
     assert not target.exists()
     assert len(list(tmp_path.iterdir())) == 1

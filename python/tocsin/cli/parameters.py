@@ -41,7 +41,7 @@ def platform(text: str) -> Platform:
     try:
         return Platform.parse(text)
     except FormatError as error:
-        raise click.BadParameter(str(error).removeprefix("platform: ")) from None
+        raise click.BadParameter(error.message) from None
 
 
 def reference(text: str) -> Reference:
@@ -51,7 +51,7 @@ def reference(text: str) -> Reference:
     try:
         found = parse_reference(text)
     except FormatError as error:
-        raise click.BadParameter(str(error).removeprefix("reference ")) from None
+        raise click.BadParameter(error.message) from None
     if isinstance(found, RegistryReference):
         _refuse_path(text)
     return found

@@ -12,7 +12,7 @@ from tocsin.indexing.reuse import ReusableZtocs, find_ztocs
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_MANIFEST
 from tocsin.model.prefetch import plan_prefetch, wanted_names
-from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, SociIndex
+from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, make_soci_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from tocsin.images.selection import PlatformImage
     from tocsin.indexing.layer_jobs import LayerFate, LayerKey
     from tocsin.indexing.options import IndexingOptions
-    from tocsin.indexing.results import LayerResult, Progress
-    from tocsin.stores.base import Store
+    from tocsin.model.events import Progress
+    from tocsin.model.layer_result import LayerResult
+    from tocsin.stores.base import Sink, Source
+
+_INDEX_SMALL = "Index small layers too with --min-layer-size 0 (min_layer_size=0)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class IndexedPlatforms:
     indexes: tuple[bytes, ...]
     missing_prefetch: tuple[str, ...]
 
-    def store(self, sink: Store) -> None:
+    def store(self, sink: Sink) -> None:
         """Store the SOCI indexes and the config blob they share."""
         sink.put_blob(CONFIG_BLOB)
         for data in self.indexes:
@@ -46,8 +49,8 @@ class IndexedPlatforms:
 
 
 def index_platforms(
-    source: Store,
-    sink: Store,
+    source: Source,
+    sink: Sink,
     images: Sequence[PlatformImage],
     *,
     version: int,
@@ -77,7 +80,7 @@ def index_platforms(
     jobs = LayerJobs(source, sink, options=options, known=known, carry=carry, progress=progress)
     fates = jobs.run(layer for image in images for layer in _layers(image))
     if not any(fate.indexed for fate in fates.values()):
-        raise UnsupportedError(_nothing_indexed(source, [fate.result for fate in fates.values()]))
+        raise _nothing_indexed(source, [fate.result for fate in fates.values()], options)
     results, indexes = [], []
     missing: set[str] | None = None
     for image in images:
@@ -85,7 +88,7 @@ def index_platforms(
         if indexed:
             missing = not_found if missing is None else missing & not_found
         subject = image.descriptor if version == 1 else None
-        data = SociIndex.for_layers(indexed, subject=subject).to_json() if indexed else None
+        data = make_soci_index(indexed, subject=subject).to_json() if indexed else None
         if data is not None:
             indexes.append(data)
         results.append(
@@ -109,7 +112,7 @@ def _layers(image: PlatformImage) -> list[Descriptor]:
 
 
 def _with_prefetch(
-    sink: Store,
+    sink: Sink,
     image: PlatformImage,
     fates: Mapping[LayerKey, LayerFate],
     options: IndexingOptions,
@@ -132,13 +135,15 @@ def _with_prefetch(
     return found, set(plan.missing)
 
 
-def _nothing_indexed(source: Store, results: Sequence[LayerResult]) -> str:
-    if not results:
-        return f"{source.name}: image has no layers, no ztoc was made"
-    reasons = sorted({result.skipped or "" for result in results})
-    shown = ", ".join(reasons[:3])
-    return (
-        f"{source.name}: no ztoc was made, all {len(results)} layers are skipped: {shown}"
-        if len(results) > 1
-        else f"{source.name}: no ztoc was made, the only layer is skipped: {shown}"
+def _nothing_indexed(
+    source: Source, skipped: Sequence[LayerResult], options: IndexingOptions
+) -> UnsupportedError:
+    if not skipped:
+        return UnsupportedError(f"{source.name}: image has no layers, no ztoc was made")
+    which = f"all {len(skipped)} layers are" if len(skipped) > 1 else "the only layer is"
+    reasons = sorted({result.skipped or "" for result in skipped})
+    has_small = any(result.layer.size < options.min_layer_size for result in skipped)
+    return UnsupportedError(
+        f"{source.name}: no ztoc was made, {which} skipped: {', '.join(reasons[:3])}",
+        hint=_INDEX_SMALL if has_small else None,
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.model.soci_index import SociIndex
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class ReusableZtocs:
 
     indexes: tuple[SociIndex, ...] = ()
 
-    def load(self, store: Store, layer: Descriptor, *, span_size: int) -> Ztoc | None:
+    def load(self, store: Source, layer: Descriptor, *, span_size: int) -> Ztoc | None:
         """Return the zTOC of a layer, if `store` has one that can be used.
 
         It must be what its descriptor says, made with `span_size`, and for a layer of this size;
@@ -53,7 +53,7 @@ class ReusableZtocs:
         return None
 
 
-def find_ztocs(store: Store, images: Iterable[PlatformImage], tag: str | None) -> ReusableZtocs:
+def find_ztocs(store: Source, images: Iterable[PlatformImage], tag: str | None) -> ReusableZtocs:
     """Return the zTOCs that `store` knows of for `images`.
 
     Args:
@@ -65,7 +65,7 @@ def find_ztocs(store: Store, images: Iterable[PlatformImage], tag: str | None) -
     return ReusableZtocs((*_by_referrer(store, digests), *_by_tag(store, tag)))
 
 
-def _by_referrer(store: Store, subjects: Iterable[Digest]) -> Iterator[SociIndex]:
+def _by_referrer(store: Source, subjects: Iterable[Digest]) -> Iterator[SociIndex]:
     for subject in subjects:
         try:
             yield from _usable(store, 1, referring_indexes(store, subject))
@@ -74,7 +74,7 @@ def _by_referrer(store: Store, subjects: Iterable[Digest]) -> Iterator[SociIndex
             continue
 
 
-def _by_tag(store: Store, tag: str | None) -> Iterator[SociIndex]:
+def _by_tag(store: Source, tag: str | None) -> Iterator[SociIndex]:
     if tag is None:
         return
     try:
@@ -83,7 +83,7 @@ def _by_tag(store: Store, tag: str | None) -> Iterator[SociIndex]:
         return
 
 
-def _usable(store: Store, version: int, found: list[Descriptor]) -> Iterator[SociIndex]:
+def _usable(store: Source, version: int, found: list[Descriptor]) -> Iterator[SociIndex]:
     for descriptor in found:
         try:
             loaded = load_soci_index(store, version, descriptor.digest, descriptor)

@@ -9,8 +9,7 @@ from support import goldens, tarmaker
 from support.images import image_of
 from support.layout_files import LayoutFiles, compact, descriptor_of
 from tocsin import IndexingOptions, VerificationError, convert, create
-from tocsin.indexing.results import LayerFinished
-from tocsin.model.events import LayerStarted, Planned
+from tocsin.model.events import LayerFinished, LayerStarted, Planned
 from tocsin.model.media_types import OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
 from tocsin.stores.layout import OciLayout
 

@@ -72,6 +72,7 @@ def convert(
             registry=registry,
             progress=progress,
         ),
+        source=source,
         options=options,
         output=output,
     )

@@ -39,7 +39,7 @@ class HttpBlob:
         options = options or HttpOptions()
         self.name = redact_url(url)
         self._url = url
-        self._site = _Site(self.name, Transport(options, Origin.of(url)), options.clock)
+        self._site = _Site(self.name, Transport(options, Origin.of(url)), options._clock)
         self._size: int | None = None
 
     @property

@@ -55,7 +55,10 @@ class Refusal:
 
 
 def _read_error(answer: Answer) -> tuple[str | None, str]:
-    """Return code and message of the first error in an answer. Source: distribution-spec."""
+    """Return code and message of the first error in an answer.
+
+    Source: OCI distribution-spec 1.1, "Error Codes".
+    """
     try:
         data = answer.read(_MAX_BODY)
     except (RegistryError, FormatError):

@@ -19,6 +19,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.ssl_ import create_urllib3_context
 
 from tocsin.errors import RegistryError
+from tocsin.log import LOG
 from tocsin.stores.http.answer import Answer
 from tocsin.stores.http.failures import TEMPORARY, network_error, never_sent
 from tocsin.stores.http.origin import Origin
@@ -27,8 +28,8 @@ from tocsin.stores.http.redirects import REDIRECTS, RedirectTrail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
+    from tocsin.model.entry_path import StrPath
     from tocsin.stores.http.options import HttpOptions
 
 MAX_TRIES = 5
@@ -124,7 +125,7 @@ class Transport:
         repeat: bool,
         slow: bool,
     ) -> Answer:
-        clock = self._options.clock
+        clock = self._options._clock
         replayable = body is None or isinstance(body, bytes)
         for failures in range(1, MAX_TRIES + 1):
             last = failures == MAX_TRIES or not replayable
@@ -137,7 +138,7 @@ class Transport:
                 self._debug(f"< {failure}")
                 if last or not may_repeat:
                     raise failure from None
-                clock.sleep(clock.backoff(failures))
+                self._sleep(clock.backoff(failures), failures)
                 continue
             except UnicodeError:  # a host name that IDNA refuses
                 shown = redact_url(url)
@@ -150,14 +151,18 @@ class Transport:
             if last or wait is None:
                 return answer
             answer.close()
-            clock.sleep(wait)
+            self._sleep(wait, failures)
         raise AssertionError  # the last try returned or raised
+
+    def _sleep(self, seconds: float, failures: int) -> None:
+        self._debug(f"try {failures + 1} of {MAX_TRIES} in {seconds:.1f} s")
+        self._options._clock.sleep(seconds)
 
     def _wait_before_repeat(self, answer: Answer, failures: int, *, repeat: bool) -> float | None:
         refused_unseen = answer.status == _TOO_MANY_REQUESTS
         if answer.status not in TEMPORARY or not (repeat or refused_unseen):
             return None
-        clock = self._options.clock
+        clock = self._options._clock
         asked = clock.retry_after(answer.header("Retry-After"))
         if asked is None:
             return clock.backoff(failures)
@@ -193,6 +198,7 @@ class Transport:
         return Answer(response, url)
 
     def _debug(self, line: str) -> None:
+        LOG.debug("%s", line)
         if self._options.debug is not None:
             self._options.debug(line)
 
@@ -269,7 +275,7 @@ class _Adapter(HTTPAdapter):
         return super().proxy_manager_for(proxy, **kwargs)
 
 
-def _context_with(ca_cert: Path) -> ssl.SSLContext:
+def _context_with(ca_cert: StrPath) -> ssl.SSLContext:
     """Return a context that trusts `ca_cert`; urllib3 adds the usual authorities to it.
 
     Both are needed: a registry with its own authority may redirect to a public object store.
@@ -278,7 +284,7 @@ def _context_with(ca_cert: Path) -> ssl.SSLContext:
     try:
         context.load_verify_locations(ca_cert)
     except ssl.SSLError:
-        raise RegistryError(f"{ca_cert}: holds no PEM certificate") from None
+        raise RegistryError(f"{os.fspath(ca_cert)}: holds no PEM certificate") from None
     return context
 
 
@@ -289,10 +295,12 @@ def _ca_bundle() -> str | None:
     return os.environ.get("SSL_CERT_FILE") or None
 
 
-def _client_cert(client_cert: Path | tuple[Path, Path] | None) -> str | tuple[str, str] | None:
+def _client_cert(
+    client_cert: StrPath | tuple[StrPath, StrPath] | None,
+) -> str | tuple[str, str] | None:
     if isinstance(client_cert, tuple):
-        return str(client_cert[0]), str(client_cert[1])
-    return None if client_cert is None else str(client_cert)
+        return os.fspath(client_cert[0]), os.fspath(client_cert[1])
+    return None if client_cert is None else os.fspath(client_cert)
 
 
 def _leave_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -1,9 +1,11 @@
 """Answering challenges: Basic, and Bearer tokens from a token server.
 
-Source: RFC 7617; Docker registry token authentication (token and OAuth2). Tokens are kept for each
-(realm, service, scopes), fetched anew shortly before they end, and dropped when refused. A
-credential is looked for at the first challenge, not before; one that is refused ends the request:
-nothing is tried without it.
+Tokens are kept for each (realm, service, scopes), fetched anew shortly before they end, and
+dropped when refused. A credential is looked for at the first challenge, not before; one that is
+refused ends the request: nothing is tried without it.
+
+Source: RFC 7617, 2; distribution/distribution, docs/content/spec/auth/token.md;
+distribution/distribution, docs/content/spec/auth/oauth.md.
 """
 
 from __future__ import annotations
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
 
 CLIENT_ID = "tocsin"
 _DEFAULT_LIFE = 60.0
-"""Seconds a token lives when the server does not say. Source: token specification."""
+"""Seconds a token lives when the server does not say.
+
+Source: distribution/distribution, docs/content/spec/auth/token.md.
+"""
 
 _EARLY = 10.0
 """Seconds before its end at which a token is replaced; never more than half its life."""

@@ -10,9 +10,10 @@ import click
 
 from tocsin.cli import streams, words
 from tocsin.cli.command import command
-from tocsin.cli.commands.ztoc.reading import read_ztoc
+from tocsin.cli.commands.ztoc.reading import LIST_ENTRIES, read_ztoc
 from tocsin.cli.options import output_options
 from tocsin.errors import NotFoundError
+from tocsin.quoting import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,10 +58,11 @@ def ls(*, file: str, paths: tuple[str, ...], long: bool, null: bool, output: Out
     ztoc = read_ztoc(file)
     chosen = _chosen(ztoc, paths)
     if output.json:
-        from tocsin.cli.documents import entry_document  # noqa: PLC0415 (not for --help)
-
         spans = ztoc.files[["first_span", "end_span"]].tolist()
-        entries = [entry_document(ztoc.entries[at], range(*spans[at])) for at in chosen]
+        entries = [
+            {**ztoc.entries[at].to_dict(), "first_span": spans[at][0], "end_span": spans[at][1]}
+            for at in chosen
+        ]
         output.document({"ztoc": ztoc.digest, "entries": entries})
     elif long:
         for line in _long_lines([ztoc.entries[at] for at in chosen]):
@@ -91,7 +93,7 @@ def _chosen(ztoc: Ztoc, paths: tuple[str, ...]) -> Sequence[int]:
         below = f"{clean_path(path)}/"
         found = [at for at, name in enumerate(cleaned) if below == "/" or name.startswith(below)]
         if not found:
-            raise NotFoundError(f"{path}: no such entry in the zTOC")
+            raise NotFoundError(f"{shown(path)}: no such entry in the zTOC", hint=LIST_ENTRIES)
         chosen.update(found)
     return sorted(chosen)
 
