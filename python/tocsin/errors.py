@@ -2,7 +2,7 @@
 
 ::
 
-    TocsinError                       .message .hint .error_code
+    TocsinError                       .message .hint .error_code .details
     ├── FormatError (ValueError)      input is not what it claims; .what .offset
     │   ├── GzipError
     │   ├── TarError
@@ -39,6 +39,7 @@ class TocsinError(Exception):
         message: what is wrong, on one line; the same as ``str(error)``.
         hint: what to do about it, an imperative sentence; ``None`` if there is nothing to say.
         error_code: a stable word for programs, such as ``gzip.crc`` or ``not-found``.
+        details: the attributes that its class has besides, by name.
     """
 
     hint: str | None
@@ -64,7 +65,7 @@ class TocsinError(Exception):
 
     @property
     def details(self) -> dict[str, object]:
-        """The attributes of this class of errors, by name."""
+        """The attributes that this class has besides, by name."""
         return dict(self._attributes)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -558,6 +558,14 @@ def test_cat_when_hard_link_leads_nowhere_then_said(tmp_path):
         image.cat("h")
 
 
+def test_cat_when_the_target_of_a_link_is_a_command_then_it_is_quoted(tmp_path):
+    tar = tarmaker.tar(entry("h", type=tarfile.LNKTYPE, linkname="x; run\n\x1b[2Jhint: y\udce9"))
+    with tocsin.open(put_image(tmp_path, tar)) as image, pytest.raises(PathError) as caught:
+        image.cat("h")
+    said = r'h: is a hard link to "x; run\n\x1b[2Jhint: y\xe9", which is not in the image'
+    assert (caught.value.message, caught.value.hint) == (said, None)
+
+
 def test_read_when_a_span_is_larger_than_what_is_held_then_unsupported(tmp_path, monkeypatch):
     bomb = tarmaker.tar(entry("zeros", bytes(4 << 20)))
     monkeypatch.setattr(spans, "MAX_SPAN_SIZE", 1 << 20)

@@ -148,7 +148,7 @@ class Authenticator:
             story = f"no credential was found, looked at: {places}"
         else:
             story = f"the credential is from {search.credential.source}"
-        wanted = f"scope {scopes} " if scopes.entries else ""
+        wanted = f"scope {shown(str(scopes))} " if scopes.entries else ""
         return AuthError(
             f"{self._place}: {wanted}refused, {said}; {story}",
             status=401,

@@ -223,6 +223,7 @@ def test_helper_when_it_has_none_then_the_next_place_is_asked(places, helper):
     ("script", "problem"),
     [
         ("echo the keychain is locked; exit 1", 'status 1: "the keychain is locked"$'),
+        (r"printf 'a\nhint: b\033[2J'; exit 1", r'status 1: "a\\nhint: b\\x1b\[2J"$'),
         ('echo \'{"Secret":"hidden"}\'; exit 3', "status 3$"),
         ("echo hidden", "printed something else than JSON"),
         ('echo \'{"Username":"u"}\'', "gave no user name and secret"),
