@@ -8,7 +8,10 @@ use std::sync::Mutex;
 
 use peak_alloc::PeakAlloc;
 use support::mixed_data;
-use tocsin_core::parallel::{Boundaries, Compressed, Consumers, Output, Pipeline, Settings, Whole};
+use tocsin_core::parallel::{
+    BlobConsumer, CheckpointPolicy, ConsumerSet, Consumers, OutputConsumer, Pipeline, Settings,
+    SpanConsumer,
+};
 use tocsin_core::{Result, checkpoint, span};
 
 #[global_allocator]
@@ -20,23 +23,30 @@ static TURN: Mutex<()> = Mutex::new(());
 #[derive(Debug)]
 struct Nothing;
 
-impl Boundaries for Nothing {
+impl Consumers for Nothing {
+    type Policy = Self;
+    type Spans = Self;
+    type Blob = Self;
+    type Output = Self;
+}
+
+impl CheckpointPolicy for Nothing {
     fn take(&mut self, _: span::UncompressedOffset) -> Result<bool> {
         Ok(false)
     }
 }
 
-impl Compressed<Self> for Nothing {
+impl SpanConsumer<Self> for Nothing {
     fn push(&mut self, _: u64, _: &[u8], _: Vec<checkpoint::Checkpoint>) {}
 
     fn push_with(&mut self, _: &mut Self, _: u64, _: &[u8], _: Vec<checkpoint::Checkpoint>) {}
 }
 
-impl Whole for Nothing {
+impl BlobConsumer for Nothing {
     fn push(&mut self, _: &[u8]) {}
 }
 
-impl Output for Nothing {
+impl OutputConsumer for Nothing {
     fn push(&mut self, _: &[u8]) -> Result<()> {
         Ok(())
     }
@@ -47,8 +57,8 @@ fn peak(layer: &[u8], threads: usize) -> usize {
     let before = ALLOCATED.current_usage();
     ALLOCATED.reset_peak_usage();
     let settings = Settings { threads, unit_len: tocsin_core::parallel::UNIT_LEN };
-    let consumers =
-        Consumers { boundaries: Nothing, compressed: Nothing, whole: Nothing, output: Nothing };
+    let consumers: ConsumerSet<Nothing> =
+        ConsumerSet { policy: Nothing, spans: Nothing, blob: Nothing, output: Nothing };
     let mut pipeline = Pipeline::new(settings, consumers);
     layer.chunks(1 << 20).try_for_each(|piece| pipeline.push(piece)).unwrap();
     pipeline.finish().unwrap();
