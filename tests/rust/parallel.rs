@@ -3,15 +3,14 @@
 #![allow(clippy::cast_possible_truncation, reason = "test data is small")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test may stop at once")]
 
-mod support;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::deflate::{Codes, Shape, Token, block, stored};
+use crate::support::layers::tar_of;
+use crate::support::{BitWriter, decode, member, mixed_data, zlib_gzip};
 use proptest::prelude::*;
-use support::deflate::{Codes, Shape, Token, block, stored};
-use support::{BitWriter, decode, member, mixed_data, zlib_gzip};
 use tocsin_core::checkpoint::{Checkpoint, Window};
 use tocsin_core::error::{GzipError, TarError};
 use tocsin_core::indexer::{IndexOptions, LayerIndexer};
@@ -480,7 +479,7 @@ proptest! {
 }
 
 fn tar_entry(data: &[u8]) -> Vec<u8> {
-    let mut entry = support::layers::tar_of(data);
+    let mut entry = tar_of(data);
     entry.truncate(entry.len() - 1_024);
     entry
 }

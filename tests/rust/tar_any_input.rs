@@ -2,15 +2,8 @@
 //! and nothing makes it panic.
 #![allow(clippy::cast_possible_truncation, reason = "random bytes are cut on purpose")]
 
-#[path = "../support/tar_blocks.rs"]
-#[allow(dead_code, reason = "shared with other tests")]
-mod tar_blocks;
-#[path = "../support/tar_generator.rs"]
-#[allow(dead_code, reason = "shared with other tests")]
-mod tar_generator;
-
-use tar_blocks::{scan, scan_pieces};
-use tar_generator::{Random, archive};
+use crate::tar_blocks::{scan, scan_pieces};
+use crate::tar_generator::{Random, archive};
 
 #[test]
 fn scan_when_fed_a_byte_at_a_time_then_the_same() {

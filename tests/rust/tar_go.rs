@@ -3,21 +3,13 @@
 //! Skipped where Go is missing.
 #![allow(clippy::expect_used, clippy::print_stderr, reason = "a test may stop and may speak")]
 
-#[path = "../support/gotar.rs"]
-mod gotar;
-#[path = "../support/tar_blocks.rs"]
-#[allow(dead_code, reason = "shared with other tests")]
-mod tar_blocks;
-#[path = "../support/tar_generator.rs"]
-mod tar_generator;
-
 use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-use gotar::GoTar;
-use tar_blocks::{describe, scan};
-use tar_generator::{Random, archive, damage};
+use crate::gotar::GoTar;
+use crate::tar_blocks::{describe, scan};
+use crate::tar_generator::{Random, archive, damage};
 
 /// Archives per run; `TOCSIN_TAR_ROUNDS` sets another number.
 const ROUNDS: u64 = 4_000;
