@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tocsin.errors import FormatError
+from tocsin.errors import FormatError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,14 +79,13 @@ def place(text: str) -> Place:
 
 
 def index_choice(text: str) -> str:
-    """Return ``auto``, ``none`` or the digest of a SOCI index."""
-    from tocsin.model.digest import Digest  # noqa: PLC0415
+    """Return which SOCI indexes to read by, as text; see `IndexChoice`."""
+    from tocsin.model.index_choice import IndexChoice  # noqa: PLC0415
 
-    if text not in ("auto", "none"):
-        try:
-            Digest.parse(text)
-        except FormatError as error:
-            raise click.BadParameter(f"wanted auto, none or a digest: {error}") from None
+    try:
+        IndexChoice.parse(text)
+    except (FormatError, UnsupportedError) as error:
+        raise click.BadParameter(str(error)) from None
     return text
 
 

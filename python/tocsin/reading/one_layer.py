@@ -102,7 +102,9 @@ class LayerFiles(Files):
             kept=None if disk is None else disk.spans_of(digest, ztoc.digest),
         )
         descriptor = Descriptor(OCTET_STREAM, digest, source.size)
-        self._layers = (Layer(descriptor, ztoc, spans, index_origin="given"),)
+        self._layers = (
+            Layer(descriptor, ztoc, spans, index_origin="given", digest_is_known=False),
+        )
         self._tree = Tree(self._layers)
 
     @property
