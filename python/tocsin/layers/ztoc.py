@@ -189,8 +189,12 @@ class Ztoc:
         """
         return self.entries[self._index_of(path)]
 
+    def index_at(self, path: str) -> int | None:
+        """Return the number of the entry at a path, the last one; ``None`` if there is none."""
+        return self._index_by_path.get(clean_path(path))
+
     def _index_of(self, path: str) -> int:
-        index = self._index_by_path.get(clean_path(path))
+        index = self.index_at(path)
         if index is None:
             raise NotFoundError(f"{path}: no such entry in the ztoc")
         return index
