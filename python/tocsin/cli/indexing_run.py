@@ -99,6 +99,7 @@ def _document(result: CreateResult) -> dict[str, object]:
     document = documents.result_document(result)
     if isinstance(result, ConvertResult):
         document["image"] = documents.descriptor_document(result.image)
+        document["unchanged"] = result.unchanged
     return document
 
 
