@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,17 @@ def index_choice(text: str) -> str:
     except (FormatError, UnsupportedError) as error:
         raise click.BadParameter(str(error)) from None
     return text
+
+
+def seconds(text: str) -> float:
+    """Return a time in seconds, more than 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise click.BadParameter(f"{text!r} is not a number of seconds, such as 30 or 0.5")
+    return value
 
 
 def size_test(text: str) -> Callable[[int], bool]:

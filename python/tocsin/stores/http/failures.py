@@ -5,6 +5,7 @@ Exceptions of requests and urllib3 spell out signed URLs, so they are described,
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import ssl
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
 
 TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed later."""
+
+BROKEN = (
+    OSError,
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    # What these libraries let through when a server writes nonsense, such as a chunk of -5 bytes.
+    ValueError,
+    OverflowError,
+)
+"""Whatever a request or the reading of its answer may raise because of the far side."""
 
 _AUTH = frozenset({401, 403})
 _MAX_BODY = 64 << 10
@@ -77,7 +89,7 @@ def never_sent(error: BaseException) -> bool:
     )
 
 
-def _describe(error: BaseException) -> tuple[str, bool]:  # noqa: PLR0911 (one a cause)
+def _describe(error: BaseException) -> tuple[str, bool]:  # noqa: PLR0911, PLR0912 (one a cause)
     causes = list(_causes(error))
     for cause in causes:
         match cause:
@@ -103,8 +115,14 @@ def _describe(error: BaseException) -> tuple[str, bool]:  # noqa: PLR0911 (one a
                 return "the connection ended before the answer did", True
             case OSError() if cause.errno and cause.strerror:
                 return clean(cause.strerror).lower(), True
+            case http.client.RemoteDisconnected():
+                return "the connection broke", True
+            case http.client.HTTPException() | OverflowError():
+                return "the answer is not HTTP", True
             case _:
                 continue
+    if any(type(cause) is ValueError for cause in causes):
+        return "the answer is not HTTP", True
     return "the connection broke", True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,8 @@ class HttpOptions:
         jobs: number of threads that use a connection at the same time, and so of connections kept.
         debug: called with one line for each request and each response, without secrets.
         connect_timeout: seconds.
-        read_timeout: seconds without a byte after which a connection counts as broken.
+        timeout: seconds that each wait for the server may last: for the headers of a response, for
+            a whole document such as a manifest or a token, for each piece of a blob.
         clock: the time source; tests replace it.
     """
 
@@ -34,5 +36,10 @@ class HttpOptions:
     jobs: int = 4
     debug: Callable[[str], None] | None = field(default=None, repr=False)
     connect_timeout: float = 10.0
-    read_timeout: float = 60.0
+    timeout: float = 30.0
     clock: Clock = field(default_factory=Clock, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("connect_timeout", "timeout"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0 seconds")
