@@ -15,11 +15,12 @@ GATE = ROOT / "rust" / "py" / "src"
 
 # Python
 
-FLOOR = {"errors", "processors"}
+FLOOR = {"errors", "processors", "regular_file"}
 """What every room may import."""
 MAY_IMPORT = {
     "errors": set(),
     "processors": set(),
+    "regular_file": set(),
     "model": set(),
     "layers": {"model"},
     "stores": {"model"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tocsin.errors import VerificationError
@@ -16,9 +15,11 @@ from tocsin.layers.ztoc import Ztoc
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCTET_STREAM
+from tocsin.model.soci_index import MAX_ZTOC_SIZE
 from tocsin.reading.files import Files
 from tocsin.reading.layer import Layer
 from tocsin.reading.tree import Tree
+from tocsin.regular_file import read_regular
 
 if TYPE_CHECKING:
     from tocsin.stores.http.http_blob import HttpBlob
@@ -51,7 +52,7 @@ def open_layer(
         UnsupportedError: the server does not answer to ``Range``.
         NotFoundError, RegistryError, OSError: the layer cannot be reached or read.
     """
-    blob = ztoc if isinstance(ztoc, bytes) else Path(ztoc).read_bytes()
+    blob = ztoc if isinstance(ztoc, bytes) else read_regular(ztoc, max_size=MAX_ZTOC_SIZE)
     text = os.fspath(layer)
     source: FileRanges | _UrlRanges
     if text.lower().startswith(("http://", "https://")):

@@ -18,6 +18,7 @@ from tocsin.errors import FormatError, NotFoundError
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.media_types import OCTET_STREAM
+from tocsin.regular_file import open_regular
 from tocsin.stores.file_store import FileStore, manifest_descriptor
 from tocsin.stores.hashing import hashed
 from tocsin.stores.layout_index import LAYOUT_FILE, LayoutIndex, check_layout_file
@@ -247,5 +248,5 @@ class OciLayout(FileStore):
 
 def _open_for_lock(path: Path) -> int:
     with suppress(PermissionError):
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # exported layouts have it read-only
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    return open_regular(path)  # exported layouts have it read-only
