@@ -9,6 +9,8 @@ RUST_SOURCES := $(shell find rust/core/src rust/py/src -name '*.rs') Cargo.toml 
 CORPUS ?= .build/corpus
 CORPUS_SIZE ?= small
 FUZZ_SECONDS ?= 60
+# Processes the Python tests run in; auto is one for each processor.
+TEST_WORKERS ?= auto
 # Those named here; all, if none is.
 FUZZ_TARGETS ?=
 
@@ -53,9 +55,10 @@ test-rust: ## Run the Rust tests
 	@cargo test --quiet --package tocsin-core
 
 .PHONY: test-python
-test-python: dev ## Run the Python tests
+test-python: dev ## Run the Python tests, TEST_WORKERS of them at the same time
 	@echo "==> Python tests"
-	@$(PYTHON) -m pytest -q
+# Bytecode is kept: each process that a test starts would compile the package again.
+	@PYTHONDONTWRITEBYTECODE= $(PYTHON) -m pytest -q -n $(TEST_WORKERS) --dist worksteal
 
 .PHONY: lint
 lint: dev ## Check style, lints, types and stubs

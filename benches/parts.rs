@@ -50,7 +50,7 @@ fn inflate(layer: &[u8]) -> u64 {
 }
 
 fn scan(tar: &[u8]) -> usize {
-    let mut scanner = TocScanner::new();
+    let mut scanner = TocScanner::default();
     tar.chunks(OUTPUT_LEN).try_for_each(|piece| scanner.push(piece)).unwrap();
     scanner.finish().unwrap().entries.len()
 }

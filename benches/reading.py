@@ -235,7 +235,7 @@ def _small(reference: str, path: str) -> None:
     with tocsin.open(reference, registry=_counting(options, requests)) as image:
         data = image.cat(path)
         wall = time.perf_counter() - begun
-        layer = image.layers[image.stat(path).layer]
+        layer = image._merged.layers[image.stat(path).layer]
         json.dump(
             {
                 "wall": wall,
@@ -261,8 +261,8 @@ def _counting(options: RegistryOptions, requests: list[str]) -> RegistryOptions:
 
 
 def _span_bytes(layer: Layer, image: Image, path: str) -> int:
-    node = image.tree.find(path)[1]
-    _, data = image.file_data(node)
+    node = image._merged.tree.find(path)[1]
+    _, data = image._merged.file_data(node)
     extent = data.extents[0]
     ids = layer.spans.span_ids(extent.offset - 512, extent.offset + extent.size)
     ranges = [layer._ztoc.span_range(span_id) for span_id in ids]
@@ -273,7 +273,7 @@ def _big(reference: str) -> None:
     import tocsin  # noqa: PLC0415 (a child's)
 
     with tocsin.open(reference, registry=_options()) as image:
-        image.tree  # noqa: B018 (fetched before; the read alone is measured)
+        image._merged.tree  # noqa: B018 (fetched before; the read alone is measured)
         begun = time.perf_counter()
         with image.open("/data/big") as file:
             while file.read(1 << 20):
@@ -403,7 +403,7 @@ def _tree(reference: str) -> None:
         for _ in range(2):
             with tocsin.open(reference, cache_dir=cache) as image:
                 begun = time.perf_counter()
-                tree = image.tree
+                tree = image._merged.tree
                 ready = time.perf_counter() - begun
                 rng = random.Random(5)  # noqa: S311 (no secret)
                 paths = [path for path, _ in tree.walk("")]

@@ -45,7 +45,7 @@ fn index(layer: &[u8]) -> Ztoc {
 }
 
 fn scan(tar: &[u8]) -> usize {
-    let mut scanner = TocScanner::new();
+    let mut scanner = TocScanner::default();
     tar.chunks(256 << 10).try_for_each(|piece| scanner.push(piece)).unwrap();
     scanner.finish().unwrap().entries.len()
 }

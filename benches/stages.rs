@@ -225,7 +225,7 @@ fn measure(layer: &Layer) -> Value {
         }),
         ("scan_ns_per_byte", {
             Box::new(|| {
-                let mut scanner = TocScanner::new();
+                let mut scanner = TocScanner::default();
                 tar.chunks(CACHED_LEN).try_for_each(|piece| scanner.push(piece)).unwrap();
                 black_box(scanner.finish().unwrap());
             })

@@ -1,10 +1,18 @@
 """Fixtures for every room."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def disks(monkeypatch):
+    """Disks need not be waited for, except in the tests of stores, whose job is to be durable."""
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, lambda _: None)
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from tocsin import (
     errors,
 )
 from tocsin.layers.indexer import LayerPass
+from tocsin.tar.headers import read_headers
 
 CORE_ERRORS = Path(__file__).parents[1] / "rust" / "core" / "src" / "error"
 
@@ -251,6 +252,7 @@ NOT_PROVOKED = {
 ELSEWHERE = {
     "ztoc.too-large": "test_blob_when_too_large",
     "layer.format": "test_layer_when_of_another_format",
+    "tar.no-entry": "test_headers_when_there_are_none",
     "unsupported": "test_layer_when_zstd",
     "verification": "test_span_when_damaged",
     "ztoc.no-such-span": "test_span_when_there_is_none",
@@ -384,6 +386,12 @@ def test_span_when_there_is_none_then_it_is_an_index_error():
         build_ztoc(LAYER).span_range(1)
     with pytest.raises(IndexError):
         build_ztoc(LAYER)._core.inflate_span(1, b"")
+
+
+def test_headers_when_there_are_none_then_tar_error():
+    with pytest.raises(TarError) as refusal:
+        read_headers(b"", 512)
+    assert (refusal.value.what, refusal.value.offset) == ("tar.no-entry", "uncompressed byte 512")
 
 
 def test_pass_when_finished_then_it_is_a_runtime_error():

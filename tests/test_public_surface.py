@@ -2,46 +2,81 @@
 
 import ast
 import importlib
+import importlib.metadata
 import inspect
+import re
 import subprocess
 import sys
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 import tocsin
+from support import annotations
 
 PUBLIC = [
     "FILES_DTYPE",
     "SPANS_DTYPE",
+    "Advanced",
     "AuthError",
     "ConflictError",
     "ConvertResult",
     "CopyResult",
     "CreateResult",
+    "Descriptor",
+    "Digest",
+    "DockerArchiveReference",
+    "Document",
+    "Event",
     "ExtractResult",
     "FileMetadata",
     "FileStat",
     "Files",
     "Finding",
     "FormatError",
+    "FoundIndex",
     "GzipError",
+    "Hazard",
+    "HttpOptions",
     "Image",
+    "ImageCoverage",
+    "ImageIndexes",
+    "ImageLayer",
     "IndexVerdict",
     "IndexedLayerBytes",
     "IndexingOptions",
+    "LayerAdvanced",
+    "LayerCoverage",
     "LayerFiles",
+    "LayerFinished",
     "LayerResult",
+    "LayerSource",
+    "LayerStarted",
     "LayerVerdict",
+    "LayoutReference",
+    "Manifest",
     "NotFoundError",
+    "OciArchiveReference",
     "PathError",
+    "Planned",
+    "Platform",
+    "PlatformCoverage",
+    "PlatformIndexes",
     "PlatformResult",
     "PlatformVerdict",
+    "Progress",
+    "Reference",
+    "ReferenceLike",
     "RegistryError",
     "RegistryOptions",
+    "RegistryReference",
+    "SeekableLayer",
     "Severity",
     "SkippedFile",
+    "SociIndex",
+    "StrPath",
     "TarError",
     "TocsinError",
     "Traffic",
@@ -50,14 +85,18 @@ PUBLIC = [
     "VerifyResult",
     "Ztoc",
     "ZtocError",
+    "ZtocInfo",
     "build_ztoc",
     "convert",
     "copy",
     "create",
     "index_layer",
+    "indexes",
+    "info",
     "open",
     "open_layer",
     "remove_indexes",
+    "resolve",
     "verify",
 ]
 """A name that comes or goes here is news for the CHANGELOG."""
@@ -106,6 +145,134 @@ def test_class_when_public_then_so_are_its_documented_methods(name):
             assert inspect.getdoc(member), f"{name}.{method}"
 
 
+MADE_BY = {"Image": "open", "LayerFiles": "open_layer", "Ztoc": "build_ztoc"}
+"""Classes whose instances only we make, and by which function."""
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_annotations_when_walked_then_every_class_of_ours_is_public(name):
+    met = annotations.classes_met(getattr(tocsin, name), constructor=name not in MADE_BY)
+    public = {id(getattr(tocsin, each)) for each in PUBLIC}
+    assert [place for place, kind in met.items() if id(kind) not in public] == []
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_annotations_when_walked_then_every_alias_of_ours_is_public(name):
+    value = getattr(tocsin, name)
+    assert annotations.aliases_met(value, constructor=name not in MADE_BY) <= set(PUBLIC)
+
+
+def test_aliases_when_public_then_each_is_documented_beside_it():
+    aliases = set().union(*(annotations.aliases_met(getattr(tocsin, name)) for name in PUBLIC))
+    assert {"Progress", "ReferenceLike", "Document"} <= aliases
+    for name in aliases & set(PUBLIC):
+        body = ast.parse(Path(inspect.getsourcefile(home_of(name))).read_text()).body
+        (after,) = (
+            after
+            for before, after in pairwise(body)
+            if re.match(rf"{name}(?:: TypeAlias)? = ", ast.unparse(before))
+        )
+        assert isinstance(after, ast.Expr), name
+
+
+def home_of(name):
+    return importlib.import_module(tocsin._HOMES[name])
+
+
+def test_annotations_when_they_name_inner_classes_then_the_walk_meets_them():
+    constructor = {kind.__name__ for kind in annotations.classes_met(tocsin.Image).values()}
+    assert {"PlatformImage", "_SourceHolder"} <= constructor
+    fields = annotations.classes_met(importlib.import_module("tocsin.reading.opening").LayerOpener)
+    assert {
+        "LayerOpener.store: Source",
+        "LayerOpener.disk: DiskCache",
+        "LayerOpener.progress: Planned",
+        "LayerOpener.open(return): Layer",
+        "LayerOpener.indexes(choice): IndexChoice",
+    } <= set(fields)
+
+
+def test_classes_when_only_we_make_them_then_the_docstring_says_by_what():
+    for name, function in MADE_BY.items():
+        assert f"tocsin.{function}``" in inspect.getdoc(getattr(tocsin, name)).splitlines()[2]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_class_when_its_docstring_lists_attributes_then_they_exist_and_are_typed(name):
+    value = getattr(tocsin, name)
+    if not inspect.isclass(value):
+        return
+    listed = re.search(r"\nAttributes:\n((?:    .*\n?)+)", inspect.getdoc(value) or "")
+    typed = {each for base in value.__mro__ for each in vars(base).get("__annotations__", {})}
+    for attribute in re.findall(r"^    (\w+): ", listed[1] if listed else "", re.M):
+        assert attribute in typed or isinstance(getattr(value, attribute), property), attribute
+
+
+def test_version_when_read_then_it_is_the_distributions():
+    assert tocsin.__version__ == importlib.metadata.version("tocsin")
+    assert "__version__" in dir(tocsin)
+
+
+NAMES_IN_0_1 = [
+    "FILES_DTYPE",
+    "SPANS_DTYPE",
+    "AuthError",
+    "ConflictError",
+    "ConvertResult",
+    "CopyResult",
+    "CreateResult",
+    "ExtractResult",
+    "FileMetadata",
+    "FileStat",
+    "Files",
+    "Finding",
+    "FormatError",
+    "GzipError",
+    "Image",
+    "IndexVerdict",
+    "IndexedLayerBytes",
+    "IndexingOptions",
+    "LayerFiles",
+    "LayerResult",
+    "LayerVerdict",
+    "NotFoundError",
+    "PathError",
+    "PlatformResult",
+    "PlatformVerdict",
+    "RegistryError",
+    "RegistryOptions",
+    "Severity",
+    "SkippedFile",
+    "TarError",
+    "TocsinError",
+    "Traffic",
+    "UnsupportedError",
+    "VerificationError",
+    "VerifyResult",
+    "Ztoc",
+    "ZtocError",
+    "build_ztoc",
+    "convert",
+    "copy",
+    "create",
+    "index_layer",
+    "open",
+    "open_layer",
+    "remove_indexes",
+    "verify",
+]
+"""``tocsin.__all__`` of 0.1, for good. A name that is no longer in `PUBLIC` must warn."""
+
+
+@pytest.mark.parametrize("name", NAMES_IN_0_1)
+def test_name_when_it_was_in_0_1_then_it_still_imports_and_warns_if_renamed(name):
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        getattr(tocsin, name)
+    renamed = name not in PUBLIC
+    assert [warning.category for warning in warned] == [DeprecationWarning] * renamed
+
+
 def test_name_when_there_is_none_then_it_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
         tocsin.nope  # noqa: B018 (the look-up is the test)
@@ -126,6 +293,7 @@ HEAVY = {"numpy", "requests", "urllib3", "click", "rich", "tocsin._core", "tocsi
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
+        ("import tocsin; tocsin.__version__", HEAVY | {"tocsin.errors", "tocsin.model"}),
         ("import tocsin", HEAVY | {"tocsin.errors", "tocsin.indexing", "tocsin.stores"}),
         ("from tocsin import FormatError", HEAVY | {"tocsin.indexing"}),
         ("from tocsin import IndexingOptions", HEAVY),

@@ -35,11 +35,16 @@ def test_recipes_when_read_then_each_has_ten_lines_at_most_and_one_command():
         assert re.search(r"pip install \S*tocsin", recipe)
 
 
+@pytest.fixture(scope="module")
+def image():
+    return make_image({"usr/bin/app": noise(11 << 20)})
+
+
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipe_when_run_then_there_is_a_converted_image(tmp_path, name):
+def test_recipe_when_run_then_there_is_a_converted_image(tmp_path, image, name):
     with Registry() as registry:
         with store_of(registry) as store:
-            make_image({"usr/bin/app": noise(11 << 20)}).put(store, "1")
+            image.put(store, "1")
         registry.auth = "token"
         # As docker login leaves it; GitLab's job does not log in.
         known = {registry.host: {"auth": base64.b64encode(b"alice:secret").decode()}}

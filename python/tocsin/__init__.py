@@ -25,62 +25,132 @@ if TYPE_CHECKING:
         ZtocError,
     )
     from tocsin.images.copy import CopyResult, copy
+    from tocsin.images.coverage import (
+        ImageCoverage,
+        ImageIndexes,
+        LayerCoverage,
+        PlatformCoverage,
+        PlatformIndexes,
+    )
+    from tocsin.images.info import indexes, info, resolve
     from tocsin.images.remove import remove_indexes
+    from tocsin.images.soci_indexes import FoundIndex
     from tocsin.indexing.convert import convert
     from tocsin.indexing.create import create
     from tocsin.indexing.options import IndexingOptions
-    from tocsin.indexing.results import ConvertResult, CreateResult, LayerResult, PlatformResult
-    from tocsin.layers.indexer import IndexedLayerBytes, build_ztoc, index_layer
+    from tocsin.indexing.results import ConvertResult, CreateResult, PlatformResult
+    from tocsin.layers.indexer import (
+        Hazard,
+        IndexedLayerBytes,
+        LayerSource,
+        build_ztoc,
+        index_layer,
+    )
+    from tocsin.layers.sources import SeekableLayer
     from tocsin.layers.ztoc import Ztoc
+    from tocsin.layers.ztoc_info import ZtocInfo
     from tocsin.model.columns import FILES_DTYPE, SPANS_DTYPE
+    from tocsin.model.descriptor import Descriptor
+    from tocsin.model.digest import Digest
+    from tocsin.model.document import Document
+    from tocsin.model.entry_path import StrPath
+    from tocsin.model.events import (
+        Advanced,
+        Event,
+        LayerAdvanced,
+        LayerFinished,
+        LayerStarted,
+        Planned,
+        Progress,
+    )
     from tocsin.model.file_metadata import FileMetadata
+    from tocsin.model.finding import Finding, Severity
+    from tocsin.model.layer_result import LayerResult
+    from tocsin.model.manifest import Manifest
+    from tocsin.model.platform import Platform
+    from tocsin.model.reference import (
+        DockerArchiveReference,
+        LayoutReference,
+        OciArchiveReference,
+        Reference,
+        ReferenceLike,
+        RegistryReference,
+    )
+    from tocsin.model.soci_index import SociIndex
     from tocsin.reading.extract import ExtractResult, SkippedFile
     from tocsin.reading.files import Files
-    from tocsin.reading.image import Image, open  # noqa: A004 (as in gzip and tarfile)
+    from tocsin.reading.image import Image, ImageLayer, open  # noqa: A004 (as in gzip and tarfile)
     from tocsin.reading.one_layer import LayerFiles, open_layer
     from tocsin.reading.stat import FileStat
+    from tocsin.stores.http.options import HttpOptions
     from tocsin.stores.metering import Traffic
-    from tocsin.stores.registry import RegistryOptions
-    from tocsin.verifying.findings import (
-        Finding,
-        IndexVerdict,
-        LayerVerdict,
-        PlatformVerdict,
-        Severity,
-        VerifyResult,
-    )
+    from tocsin.stores.registry.options import RegistryOptions
+    from tocsin.verifying.findings import IndexVerdict, LayerVerdict, PlatformVerdict, VerifyResult
     from tocsin.verifying.verify import verify
+
+    __version__: str
 
 __all__ = [
     "FILES_DTYPE",
     "SPANS_DTYPE",
+    "Advanced",
     "AuthError",
     "ConflictError",
     "ConvertResult",
     "CopyResult",
     "CreateResult",
+    "Descriptor",
+    "Digest",
+    "DockerArchiveReference",
+    "Document",
+    "Event",
     "ExtractResult",
     "FileMetadata",
     "FileStat",
     "Files",
     "Finding",
     "FormatError",
+    "FoundIndex",
     "GzipError",
+    "Hazard",
+    "HttpOptions",
     "Image",
+    "ImageCoverage",
+    "ImageIndexes",
+    "ImageLayer",
     "IndexVerdict",
     "IndexedLayerBytes",
     "IndexingOptions",
+    "LayerAdvanced",
+    "LayerCoverage",
     "LayerFiles",
+    "LayerFinished",
     "LayerResult",
+    "LayerSource",
+    "LayerStarted",
     "LayerVerdict",
+    "LayoutReference",
+    "Manifest",
     "NotFoundError",
+    "OciArchiveReference",
     "PathError",
+    "Planned",
+    "Platform",
+    "PlatformCoverage",
+    "PlatformIndexes",
     "PlatformResult",
     "PlatformVerdict",
+    "Progress",
+    "Reference",
+    "ReferenceLike",
     "RegistryError",
     "RegistryOptions",
+    "RegistryReference",
+    "SeekableLayer",
     "Severity",
     "SkippedFile",
+    "SociIndex",
+    "StrPath",
     "TarError",
     "TocsinError",
     "Traffic",
@@ -89,14 +159,18 @@ __all__ = [
     "VerifyResult",
     "Ztoc",
     "ZtocError",
+    "ZtocInfo",
     "build_ztoc",
     "convert",
     "copy",
     "create",
     "index_layer",
+    "indexes",
+    "info",
     "open",
     "open_layer",
     "remove_indexes",
+    "resolve",
     "verify",
 ]
 
@@ -113,51 +187,89 @@ _HOMES = {
     "UnsupportedError": "tocsin.errors",
     "VerificationError": "tocsin.errors",
     "ZtocError": "tocsin.errors",
-    "FILES_DTYPE": "tocsin.model.columns",
-    "SPANS_DTYPE": "tocsin.model.columns",
-    "convert": "tocsin.indexing.convert",
     "CopyResult": "tocsin.images.copy",
     "copy": "tocsin.images.copy",
-    "create": "tocsin.indexing.create",
-    "IndexedLayerBytes": "tocsin.layers.indexer",
-    "build_ztoc": "tocsin.layers.indexer",
-    "index_layer": "tocsin.layers.indexer",
-    "IndexingOptions": "tocsin.indexing.options",
+    "ImageCoverage": "tocsin.images.coverage",
+    "ImageIndexes": "tocsin.images.coverage",
+    "LayerCoverage": "tocsin.images.coverage",
+    "PlatformCoverage": "tocsin.images.coverage",
+    "PlatformIndexes": "tocsin.images.coverage",
+    "indexes": "tocsin.images.info",
+    "info": "tocsin.images.info",
+    "resolve": "tocsin.images.info",
     "remove_indexes": "tocsin.images.remove",
+    "FoundIndex": "tocsin.images.soci_indexes",
+    "convert": "tocsin.indexing.convert",
+    "create": "tocsin.indexing.create",
+    "IndexingOptions": "tocsin.indexing.options",
     "ConvertResult": "tocsin.indexing.results",
     "CreateResult": "tocsin.indexing.results",
-    "LayerResult": "tocsin.indexing.results",
     "PlatformResult": "tocsin.indexing.results",
-    "verify": "tocsin.verifying.verify",
-    "Finding": "tocsin.verifying.findings",
+    "Hazard": "tocsin.layers.indexer",
+    "IndexedLayerBytes": "tocsin.layers.indexer",
+    "LayerSource": "tocsin.layers.indexer",
+    "build_ztoc": "tocsin.layers.indexer",
+    "index_layer": "tocsin.layers.indexer",
+    "SeekableLayer": "tocsin.layers.sources",
+    "Ztoc": "tocsin.layers.ztoc",
+    "ZtocInfo": "tocsin.layers.ztoc_info",
+    "FILES_DTYPE": "tocsin.model.columns",
+    "SPANS_DTYPE": "tocsin.model.columns",
+    "Descriptor": "tocsin.model.descriptor",
+    "Digest": "tocsin.model.digest",
+    "Document": "tocsin.model.document",
+    "StrPath": "tocsin.model.entry_path",
+    "Advanced": "tocsin.model.events",
+    "Event": "tocsin.model.events",
+    "LayerAdvanced": "tocsin.model.events",
+    "LayerFinished": "tocsin.model.events",
+    "LayerStarted": "tocsin.model.events",
+    "Planned": "tocsin.model.events",
+    "Progress": "tocsin.model.events",
+    "FileMetadata": "tocsin.model.file_metadata",
+    "Finding": "tocsin.model.finding",
+    "Severity": "tocsin.model.finding",
+    "LayerResult": "tocsin.model.layer_result",
+    "Manifest": "tocsin.model.manifest",
+    "Platform": "tocsin.model.platform",
+    "DockerArchiveReference": "tocsin.model.reference",
+    "LayoutReference": "tocsin.model.reference",
+    "OciArchiveReference": "tocsin.model.reference",
+    "Reference": "tocsin.model.reference",
+    "ReferenceLike": "tocsin.model.reference",
+    "RegistryReference": "tocsin.model.reference",
+    "SociIndex": "tocsin.model.soci_index",
+    "ExtractResult": "tocsin.reading.extract",
+    "SkippedFile": "tocsin.reading.extract",
+    "Files": "tocsin.reading.files",
+    "Image": "tocsin.reading.image",
+    "ImageLayer": "tocsin.reading.image",
+    "open": "tocsin.reading.image",
+    "LayerFiles": "tocsin.reading.one_layer",
+    "open_layer": "tocsin.reading.one_layer",
+    "FileStat": "tocsin.reading.stat",
+    "HttpOptions": "tocsin.stores.http.options",
+    "Traffic": "tocsin.stores.metering",
+    "RegistryOptions": "tocsin.stores.registry.options",
     "IndexVerdict": "tocsin.verifying.findings",
     "LayerVerdict": "tocsin.verifying.findings",
     "PlatformVerdict": "tocsin.verifying.findings",
-    "Severity": "tocsin.verifying.findings",
     "VerifyResult": "tocsin.verifying.findings",
-    "FileMetadata": "tocsin.model.file_metadata",
-    "Ztoc": "tocsin.layers.ztoc",
-    "ExtractResult": "tocsin.reading.extract",
-    "SkippedFile": "tocsin.reading.extract",
-    "FileStat": "tocsin.reading.stat",
-    "Files": "tocsin.reading.files",
-    "LayerFiles": "tocsin.reading.one_layer",
-    "open_layer": "tocsin.reading.one_layer",
-    "Image": "tocsin.reading.image",
-    "open": "tocsin.reading.image",
-    "Traffic": "tocsin.stores.metering",
-    "RegistryOptions": "tocsin.stores.registry",
+    "verify": "tocsin.verifying.verify",
 }
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 (whatever the name stands for)
     """Import a public name when it is first used, so that ``tocsin --help`` is there at once."""
-    if name not in _HOMES:
+    if name == "__version__":
+        value = importlib.import_module("importlib.metadata").version("tocsin")
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*globals(), *__all__, "__version__"]

@@ -5,11 +5,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.cli_inputs import Files, put_files, put_image
+from tocsin.stores.http.clock import Clock
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from support.images import Image
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command in this process tries again, it tries at once."""
+    monkeypatch.setattr(Clock, "backoff", lambda _clock, _failures: 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 from importlib.metadata import version
 
+import click
 import pytest
 
-from support.cli_process import python, tocsin
+from support.cli_in_process import tocsin
+from support.cli_process import python
+from support.cli_process import tocsin as tocsin_process
+from tocsin.cli.root import root
+from tocsin.layers.indexer import CORE_VERSION
 
 COMMANDS = [
     ("create",),
@@ -25,7 +32,8 @@ COMMANDS = [
 
 
 def test_help_names_every_command_and_exit_code():
-    done = tocsin("--help")
+    """In a process: the installed program."""
+    done = tocsin_process("--help")
     text = done.stdout.decode()
     assert (done.returncode, done.stderr) == (0, b"")
     for name in (
@@ -72,20 +80,37 @@ def test_help_of_commands_that_index_says_what_threads_are(command):
 
 
 def test_without_a_command_help_goes_to_stderr_and_the_code_is_usage():
-    done = tocsin()
+    """In a process: its exit code."""
+    done = tocsin_process()
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"Commands:" in done.stderr
 
 
 def test_version():
-    done = tocsin("--version")
-    assert done.stdout.decode() == f"tocsin {version('tocsin')}\n"
+    """In a process: the installed program."""
+    done = tocsin_process("--version")
+    assert done.stdout.decode().splitlines() == [
+        f"tocsin {version('tocsin')}",
+        f"core {CORE_VERSION}",
+        f"Python {platform.python_version()} ({platform.python_implementation()})",
+        f"platform {platform.platform()}",
+    ]
     assert done.returncode == 0
 
 
+def test_version_when_the_core_cannot_be_loaded_then_the_rest_is_told(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tocsin.layers.indexer", None)
+    with pytest.raises(click.exceptions.Exit):
+        root.make_context("tocsin", ["--version"])
+    first, core, *_ = capsys.readouterr().out.splitlines()
+    assert first == f"tocsin {version('tocsin')}"
+    assert core.startswith("core cannot be loaded: import of tocsin.layers.indexer halted")
+
+
 def test_module_run_is_the_same_command():
+    """In processes: the two ways to start one."""
     done = python("-m", "tocsin", "--help")
-    assert done.stdout == tocsin("--help").stdout
+    assert done.stdout == tocsin_process("--help").stdout
 
 
 @pytest.mark.parametrize(
@@ -133,6 +158,7 @@ def test_completion_knows_commands():
 
 @pytest.mark.parametrize("command", ["create", "cp", "find"])
 def test_help_imports_nothing_heavy(command):
+    """In a process: its imports."""
     done = python("-X", "importtime", "-m", "tocsin", command, "--help")
     imported = {line.rpartition(b"|")[2].strip() for line in done.stderr.splitlines()}
     assert b"click" in imported

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from support.cli_in_process import tocsin
 from support.cli_inputs import BINARY, put_endless_image, rich_tar
-from support.cli_process import on_terminal, start, tocsin
+from support.cli_process import on_terminal, start
 from support.cli_signals import at_work, stopped
 from support.images import image_of
 from support.registry import Registry
@@ -349,7 +350,7 @@ def test_wrong_bytes_are_never_written(remote, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_indexing_on_the_fly_can_be_interrupted(tmp_path, number):
-    put_endless_image(tmp_path / "layout", 64)
+    put_endless_image(tmp_path / "layout", 16)
     reference = f"oci:{tmp_path / 'layout'}:app"
     with start("ls", reference, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         at_work(process)

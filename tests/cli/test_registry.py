@@ -1,4 +1,4 @@
-"""The command line on registries: processes of their own, a registry in this one."""
+"""The command line on registries; both run in this process unless a test says otherwise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from functools import partial
 
 import pytest
 
-from support.cli_process import TIMEOUT, TOCSIN, environment, start, tocsin
+from support.cli_in_process import tocsin
+from support.cli_process import TIMEOUT, TOCSIN, environment, start
+from support.cli_process import tocsin as tocsin_process
 from support.images import make_image, put_index
 from support.registry import Registry
 from support.registry_client import noise, store_of
@@ -43,8 +45,8 @@ def put(registry, image=LARGE, repository="team/app", tag="1"):
     return f"{registry.host}/{repository}:{tag}"
 
 
-def run(*arguments, code=0, **how):
-    done = tocsin(*arguments, **how)
+def run(*arguments, code=0, by=tocsin, **how):
+    done = by(*arguments, **how)
     assert done.returncode == code, done.stderr.decode()
     return done
 
@@ -251,7 +253,7 @@ def test_what_is_not_there_is_code_3(registry):
 
 
 def test_nothing_is_written_on_this_machine(registry, elsewhere):
-    """Neither home nor a temporary directory, and no file grows by a byte."""
+    """In a process, with a limit: neither home nor a temporary directory, and no file grows."""
     image = put(registry)
     for arguments in (("create", image), ("convert", image, f"{elsewhere.host}/app:1")):
         done = subprocess.run(  # noqa: S603 (our own program)
@@ -363,6 +365,7 @@ class KillingRegistry(Registry):
 @pytest.mark.parametrize("api", [True, False], ids=["api", "tags"])
 @pytest.mark.parametrize("command", ["create", "convert", "across"])
 def test_a_run_that_is_killed_leaves_nothing_that_points_to_nothing(command, api):
+    """In a process: it is killed."""
     with Registry() as source, KillingRegistry() as place:
         for each in (source, place):
             each.referrers_api = each.oci_subject = api
@@ -395,11 +398,13 @@ def test_a_run_that_is_killed_leaves_nothing_that_points_to_nothing(command, api
 
 
 def test_creates_at_once_keep_each_others_indexes(registry):
+    """In processes: several commands at the same time."""
     image = put(registry, SMALL)
     sizes = ["256KiB", "512KiB", "1MiB", "2MiB"]
 
     def create(size):
-        done = run("create", image, "--min-layer-size", "0", "--span-size", size, "-q")
+        options = ("--min-layer-size", "0", "--span-size", size, "-q")
+        done = run("create", image, *options, by=tocsin_process)
         return done.stdout.decode().strip()
 
     with ThreadPoolExecutor(len(sizes)) as pool:
@@ -410,12 +415,14 @@ def test_creates_at_once_keep_each_others_indexes(registry):
 
 
 def test_creates_of_two_platforms_at_once_keep_both(registry):
+    """In processes: several commands at the same time."""
     images = {name: make_image({name: noise(9000)}, platform=name) for name in AMD_AND_ARM}
     with store_of(registry) as store:
         put_index(store, images, "1")
     image = f"{registry.host}/team/app:1"
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda name: run("create", image, *OPTIONS, "-p", name), AMD_AND_ARM))
+        create = partial(run, "create", image, *OPTIONS, by=tocsin_process)
+        list(pool.map(lambda name: create("-p", name), AMD_AND_ARM))
     listed = json.loads(run("index", "ls", image, "--json").stdout)
     assert [len(p["soci_indexes"]) for p in listed["platforms"]] == [1, 1]
     assert re.search("v1", run("index", "ls", image).stdout.decode())

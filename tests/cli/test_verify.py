@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from support.cli_in_process import tocsin
 from support.cli_inputs import BINARY
-from support.cli_process import tocsin
 from support.images import make_image, put_index
 from support.tampered import put_v1, with_number, with_window_byte
 from tocsin.layers.indexer import build_ztoc

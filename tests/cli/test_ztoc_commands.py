@@ -8,8 +8,8 @@ import tarfile
 
 import pytest
 
+from support.cli_in_process import tocsin
 from support.cli_inputs import BINARY
-from support.cli_process import tocsin
 from tocsin import Ztoc, build_ztoc
 
 

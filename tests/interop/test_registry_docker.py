@@ -29,6 +29,7 @@ from tocsin.model.descriptor import Descriptor
 from tocsin.model.manifest import parse_manifest
 from tocsin.model.media_types import OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
 from tocsin.model.reference import RegistryReference
+from tocsin.stores.base import TakenOver
 from tocsin.stores.layout import OciLayout
 from tocsin.stores.registry import RegistryOptions, open_repository
 
@@ -172,16 +173,17 @@ def prefixed(place, side):
     return [option.replace("--", f"--{side}-", 1) for option in place.skopeo_options]
 
 
-@pytest.fixture
-def layout(tmp_path):
-    """A layout with a multi-platform image ``t``, one layer of it long."""
-    with OciLayout(tmp_path / "made", write=True) as store:
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory):
+    """A layout with a multi-platform image ``t``, one layer of it long; not to be written to."""
+    directory = tmp_path_factory.mktemp("layout") / "made"
+    with OciLayout(directory, write=True) as store:
         images = {
             "linux/amd64": make_image({"a": b"hello"}, {"big": LAYER}),
             "linux/arm64": make_image({"b": b"world"}, platform="linux/arm64"),
         }
         put_index(store, images, "t")
-    return tmp_path / "made"
+    return directory
 
 
 def content(store, selector):
@@ -247,7 +249,7 @@ def test_we_mount_what_the_registry_has(place, layout):
         base.put_manifest(made.manifest(root), root.media_type, tag="t")
         lines = []
         with place.store("team/derived", debug=lines.append) as derived:
-            assert derived.can_mount(base)
+            assert derived.origin.takes_from(base.origin)
             copy_manifest_blobs(base, derived, made.manifest(root), root.media_type)
             derived.put_manifest(made.manifest(root), root.media_type, tag="t")
             assert content(derived, "t") == content(made, "t")
@@ -273,7 +275,7 @@ def test_referrers_go_to_the_tag_and_many_writers_lose_none(place):
         found = store.referrers(subject.digest)
         assert sorted(d.artifact_type for d in found) == [f"test/{n}" for n in range(4)]
         assert store.tags() == [f"sha256-{subject.digest.hex}", "v1"]
-        store.delete_manifest(found[0])
+        store.delete(found[0])
         assert store.referrers(subject.digest) == found[1:]
 
 
@@ -281,7 +283,7 @@ def test_deleting_when_switched_on(place):
     image = make_image()
     with place.store("to/delete") as store:
         put = image.put(store, "v1")
-        store.delete_manifest(put)
+        store.delete(put)
         with pytest.raises(NotFoundError):
             store.resolve(put.digest)
         store.delete_blob(image.layer_descriptors[0])
@@ -308,7 +310,7 @@ def test_tokens_are_few_and_scopes_are_merged(tmp_path, authority):
         with place.store("base/image") as base, place.store("new/image") as store:
             put = base.put_blob(b"data" * 1000)
             before = len(place.token_server.asked)
-            assert store.mount_blob(put, base)
+            assert store.take_over(put, base.origin) == TakenOver()
             [query] = place.token_server.asked[before:]
             assert query["scope"] == [
                 "repository:base/image:pull",

@@ -7,10 +7,13 @@ import random
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
-from support.cli_process import TIMEOUT, start, tocsin
+from support.cli_in_process import tocsin
+from support.cli_process import TIMEOUT, start
+from support.cli_process import tocsin as tocsin_process
 from support.images import make_image, put_index
 from support.registry_client import noise
 from support.registry_real import docker_registry, go_registry
@@ -43,8 +46,8 @@ def repository(host, name):
     return open_repository(RegistryReference(host, name), write=True)
 
 
-def run(*arguments):
-    done = tocsin(*arguments)
+def run(*arguments, by=tocsin):
+    done = by(*arguments)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode()
 
@@ -62,14 +65,16 @@ def check_whole(host, name):
 
 
 def test_creates_when_many_run_at_once_then_no_index_is_lost(host):
+    """In processes: several commands at the same time."""
     image = f"{host}/team/app:1"
+    create = partial(run, "create", image, "-q", "--min-layer-size", "0", by=tocsin_process)
     how = [
         (*("-p", platform), *("--span-size", size))
         for platform in IMAGES
         for size in ("512KiB", "1MiB", "2MiB")
     ]
     with ThreadPoolExecutor(len(how)) as pool:
-        made = pool.map(lambda one: run("create", image, "-q", "--min-layer-size", "0", *one), how)
+        made = pool.map(lambda one: create(*one), how)
         made = [digest.strip() for digest in made]
     listed = json.loads(run("index", "ls", image, "--json"))
     assert [len(p["soci_indexes"]) for p in listed["platforms"]] == [3, 3]
@@ -79,6 +84,7 @@ def test_creates_when_many_run_at_once_then_no_index_is_lost(host):
 
 @pytest.mark.parametrize("command", ["create", "convert"])
 def test_run_when_killed_at_any_moment_then_all_that_is_named_is_there(host, command):
+    """In a process: it is killed."""
     image = f"{host}/team/app:1"
     moments = random.Random(command)  # noqa: S311 (no secret)
     for attempt in range(5):

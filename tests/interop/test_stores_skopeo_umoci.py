@@ -16,13 +16,13 @@ from tocsin.model.soci_index import (
     SOCI_INDEX_V1,
     IndexedLayer,
     PlatformIndex,
-    SociIndex,
     convert_image,
+    make_soci_index,
     start_index,
 )
 from tocsin.stores.archive import OciArchive
 from tocsin.stores.layout import OciLayout
-from tocsin.stores.opening import open_store
+from tocsin.stores.opening import open_source
 
 pytestmark = pytest.mark.interop
 
@@ -81,7 +81,7 @@ def test_layout_and_archives_of_skopeo_when_read_then_they_hold_the_same_image(
     for place in places:
         skopeo("copy", source, place)
         reference = parse_reference(place)
-        with open_store(reference) as store:
+        with open_source(reference) as store:
             assert read_whole(store, reference.selector)[1] == expected
             assert store.resolve(None) == store.resolve(reference.selector)
 
@@ -92,7 +92,7 @@ def test_docker_archive_of_skopeo_when_read_then_layers_are_plain_tars(
     place = f"docker-archive:{tmp_path}/d.tar:localhost/x:1"
     skopeo("copy", f"oci:{umoci_image}:t", place)
     reference = parse_reference(place)
-    with open_store(reference) as store:
+    with open_source(reference) as store:
         manifest, blobs = read_whole(store, reference.selector)
         assert {d.media_type for d in manifest.layers} == {OCI_LAYER}
         config = json.loads(blobs[manifest.config.digest])
@@ -116,7 +116,7 @@ def converted(store):
     for entry in index.manifests:
         layer = Manifest.from_json(store.manifest(entry)).layers[0]
         ztoc = store.put_blob(b"ztoc of " + str(layer.digest).encode())
-        soci = SociIndex.for_layers([IndexedLayer(layer, ztoc, 4 << 20)])
+        soci = make_soci_index([IndexedLayer(layer, ztoc, 4 << 20)])
         made.append(
             PlatformIndex(
                 entry.platform, entry.digest, store.put_manifest(soci.to_json(), OCI_MANIFEST)

@@ -206,7 +206,7 @@ def check_files(ztoc, layer, archive, *, most=80):
             continue
         target = member if member.isreg() else archive._find_link_target(member)
         content = archive.extractfile(member).read()
-        assert ztoc.extract(name, layer) == content
+        assert ztoc.cat(name, layer) == content
         assert b"".join(ztoc.read(name, io.BytesIO(layer))) == content
         # Every span that starts inside the data, and the one its first byte is in.
         first, end = target.offset_data, target.offset_data + target.size

@@ -1,5 +1,5 @@
-//! What must hold for the tar scanner whatever it is fed: the cut into pieces makes no difference,
-//! and nothing makes it panic.
+//! What must hold for the tar readers whatever they are fed: cuts and skips make no difference, each
+//! entry is found again by its headers, and nothing makes them panic.
 #![allow(clippy::cast_possible_truncation, reason = "random bytes are cut on purpose")]
 
 #[path = "../support/tar_blocks.rs"]
@@ -8,9 +8,19 @@ mod tar_blocks;
 #[path = "../support/tar_generator.rs"]
 #[allow(dead_code, reason = "shared with other tests")]
 mod tar_generator;
+#[path = "../support/tar_reading.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod tar_reading;
 
-use tar_blocks::{scan, scan_pieces};
+use tar_blocks::{scan, scan_for, scan_pieces};
 use tar_generator::{Random, archive};
+use tar_reading::HeaderWalk;
+use tocsin_core::error::TarError;
+use tocsin_core::span::UncompressedOffset;
+use tocsin_core::tar::{Purpose, Toc, TocScanner, read_headers};
+use tocsin_core::{Error, Result};
+
+const PURPOSES: [Purpose; 3] = [Purpose::Index, Purpose::Read, Purpose::Archive];
 
 #[test]
 fn scan_when_fed_a_byte_at_a_time_then_the_same() {
@@ -38,6 +48,78 @@ fn scan_when_cut_anywhere_then_the_same() {
     }
 }
 
+/// Scan an archive, passing over some of what may be skipped.
+fn scan_with_skips(archive: &[u8], purpose: Purpose, random: &mut Random) -> Result<Toc> {
+    let longest = random.pick(&[3, 512, 5_000]);
+    let mut scanner = TocScanner::new(purpose);
+    let mut rest = archive;
+    while !rest.is_empty() {
+        let len = random.below(longest + 1).min(rest.len());
+        let (piece, after) = if random.once_in(2) {
+            let skipped = scanner.skip(len as u64);
+            (&[][..], &rest[usize::try_from(skipped).unwrap_or_default()..])
+        } else {
+            rest.split_at(len)
+        };
+        scanner.push(piece)?;
+        rest = after;
+    }
+    scanner.finish()
+}
+
+#[test]
+fn scan_when_data_is_skipped_then_the_same() {
+    for seed in 0..4_000 {
+        let mut random = Random::new(seed);
+        let archive = archive(&mut random);
+        for purpose in PURPOSES {
+            let skipped = scan_with_skips(&archive, purpose, &mut random);
+            assert_eq!(skipped, scan_for(&archive, purpose), "seed {seed} {purpose:?}");
+        }
+    }
+}
+
+#[test]
+fn headers_when_read_between_two_entries_then_what_the_scanner_found() {
+    let mut found = 0;
+    for seed in 0..4_000 {
+        let archive = archive(&mut Random::new(seed));
+        let Ok(toc) = scan_for(&archive, Purpose::Read) else { continue };
+        let mut walk = HeaderWalk::new(&archive);
+        for entry in &toc.entries {
+            let (start, stretch) = (UncompressedOffset(walk.start), walk.stretch(entry));
+            let one_less = stretch.len().checked_sub(1).map(|end| &stretch[..end]);
+            let headers = walk.next(entry);
+            assert_eq!(headers.as_ref().map(|found| &found.entry), Ok(entry), "seed {seed}");
+            // The bytes behind make no difference, and none may be missing.
+            let all = archive.get(usize::try_from(start.0).unwrap_or_default()..);
+            assert_eq!(read_headers(all.unwrap_or_default(), start), headers, "seed {seed}");
+            let cut = read_headers(one_less.unwrap_or_default(), start);
+            let is_refused = matches!(cut, Err(Error::Tar { kind: TarError::NoEntry, .. }));
+            assert!(is_refused, "seed {seed}: {cut:?}");
+            found += 1;
+        }
+    }
+    // Otherwise the generator no longer says anything.
+    assert!(found > 2_000, "{found} entries");
+}
+
+#[test]
+fn headers_when_bytes_are_any_then_no_panic_and_nothing_beyond_them() {
+    for seed in 0..4_000 {
+        let mut random = Random::new(seed);
+        let archive = archive(&mut random);
+        let start = UncompressedOffset(random.pick(&[0, 7, 1 << 63, u64::MAX]));
+        let from = random.below(archive.len() + 1);
+        for stretch in [&archive[from..], &archive[from / 512 * 512..]] {
+            if let Ok(found) = read_headers(stretch, start) {
+                let end = start.0.saturating_add(stretch.len() as u64);
+                assert!(found.data_offset().0 <= end, "seed {seed}");
+            }
+        }
+    }
+}
+
 #[test]
 fn scan_when_bytes_are_random_then_no_panic() {
     for seed in 0..2_000 {
@@ -52,7 +134,7 @@ fn scan_when_bytes_are_random_then_no_panic() {
 fn push_when_it_has_failed_then_fails_again_in_the_same_way() {
     for seed in 0..500 {
         let archive = archive(&mut Random::new(seed));
-        let mut scanner = tocsin_core::tar::TocScanner::new();
+        let mut scanner = TocScanner::default();
         if let Err(failure) = scanner.push(&archive) {
             assert_eq!(scanner.push(b""), Err(failure.clone()), "seed {seed}");
             assert_eq!(scanner.push(&[0; 1024]), Err(failure.clone()), "seed {seed}");

@@ -1,4 +1,5 @@
-//! The tar scanner against its judge: Go's `archive/tar`, the reference indexer's tar reader.
+//! The tar readers against their judge: Go's `archive/tar`, the tar reader of the reference indexer and
+//! of containerd.
 //!
 //! Skipped where Go is missing.
 #![allow(clippy::expect_used, clippy::print_stderr, reason = "a test may stop and may speak")]
@@ -8,19 +9,27 @@ mod gotar;
 #[path = "../support/tar_blocks.rs"]
 #[allow(dead_code, reason = "shared with other tests")]
 mod tar_blocks;
+#[path = "../support/tar_features.rs"]
+mod tar_features;
 #[path = "../support/tar_generator.rs"]
 mod tar_generator;
+#[path = "../support/tar_reading.rs"]
+mod tar_reading;
 
 use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
 use gotar::GoTar;
-use tar_blocks::{describe, scan};
+use tar_blocks::{describe, describe_with, scan_for};
+use tar_features::{FEATURES, FORMATS, Feature};
 use tar_generator::{Random, archive, damage};
+use tar_reading::{HeaderWalk, describe_data};
+use tocsin_core::tar::Purpose;
 
 /// Archives per run; `TOCSIN_TAR_ROUNDS` sets another number.
 const ROUNDS: u64 = 4_000;
+const PURPOSES: [Purpose; 3] = [Purpose::Index, Purpose::Read, Purpose::Archive];
 
 #[test]
 fn scanner_when_archives_come_from_real_tools_then_agrees_with_go() {
@@ -30,7 +39,7 @@ fn scanner_when_archives_come_from_real_tools_then_agrees_with_go() {
     };
     let mut archives = made_archives();
     archives.extend(go.own_test_archives());
-    compare(&go, &archives);
+    compare(&go, &archives, &PURPOSES);
     // Each of them again, cut at some block boundaries and a little off them, and damaged.
     let mut random = Random::new(0);
     for (name, archive) in &archives {
@@ -39,20 +48,66 @@ fn scanner_when_archives_come_from_real_tools_then_agrees_with_go() {
             damage(&mut damaged, &mut random);
             (format!("{name} damaged {round}"), damaged)
         });
-        compare(&go, &damaged.collect::<Vec<_>>());
+        compare(&go, &damaged.collect::<Vec<_>>(), &[Purpose::Read]);
         let step = (archive.len() / 20).next_multiple_of(512).max(512);
         let ends = (0..archive.len()).step_by(step).flat_map(|end| [end, end + 1, end + 511]);
         let cut = |end| Some((format!("{name} up to {end}"), archive.get(..end)?.to_vec()));
-        compare(&go, &ends.filter_map(cut).collect::<Vec<_>>());
+        compare(&go, &ends.filter_map(cut).collect::<Vec<_>>(), &[Purpose::Read]);
     }
 }
 
-fn compare(go: &GoTar, archives: &[(String, Vec<u8>)]) {
+/// What Go says must be what we say; returns how many archives Go reads, counted once for each purpose.
+fn compare(go: &GoTar, archives: &[(String, Vec<u8>)], purposes: &[Purpose]) -> usize {
     let bytes: Vec<Vec<u8>> = archives.iter().map(|(_, archive)| archive.clone()).collect();
-    for ((name, archive), verdict) in archives.iter().zip(go.judge(&bytes)) {
-        let scan = scan(archive);
-        assert_eq!(describe(&scan), verdict, "{name}: {scan:?}");
+    let mut accepted = 0;
+    for &purpose in purposes {
+        for ((name, archive), verdict) in archives.iter().zip(go.judge(&bytes, purpose)) {
+            assert_eq!(verdict_of_ours(archive, purpose), verdict, "{purpose:?} {name}");
+            accepted += usize::from(verdict != "error\n");
+        }
     }
+    accepted
+}
+
+/// An archive in the words of `tests/support/gotar`. To read, each entry is found again by the headers
+/// between it and the one before, and read as these say.
+fn verdict_of_ours(archive: &[u8], purpose: Purpose) -> String {
+    let scan = scan_for(archive, purpose);
+    if purpose != Purpose::Read {
+        return describe(&scan);
+    }
+    let mut walk = HeaderWalk::new(archive);
+    describe_with(&scan, |entry| match walk.next(entry) {
+        Ok(found) if found.entry == *entry => {
+            format!(" data={}", describe_data(archive, &found))
+        }
+        other => format!(" headers={other:?}"),
+    })
+}
+
+#[test]
+fn reader_when_features_come_alone_and_in_pairs_then_agrees_with_go() {
+    let Some(go) = GoTar::build() else {
+        eprintln!("skipped: no go");
+        return;
+    };
+    let mut archives = Vec::new();
+    let mut add = |(format, make): &(&str, _), features: &[&Feature]| {
+        let names: Vec<&str> = features.iter().map(|feature| feature.0).collect();
+        let name = format!("{format}: {}", names.join(", "));
+        archives.push((name, tar_features::archive(*make, features)));
+    };
+    for (at, first) in FEATURES.iter().enumerate() {
+        FORMATS.iter().for_each(|format| add(format, &[first]));
+        // Each pair comes in both orders, so in two formats.
+        for (second, format) in FEATURES.iter().zip(FORMATS.iter().cycle().skip(at)) {
+            add(format, &[first, second]);
+        }
+    }
+    let accepted = compare(&go, &archives, &PURPOSES);
+    let all = archives.len() * PURPOSES.len();
+    eprintln!("{accepted} of {all} readings accepted");
+    assert!(accepted * 2 > all, "{accepted} of {all} readings accepted");
 }
 
 /// Archives by the tools there are.
@@ -92,19 +147,23 @@ fn scanner_when_archives_are_nearly_right_then_agrees_with_go() {
     for batch in seeds.chunks(1_000) {
         let archives: Vec<Vec<u8>> =
             batch.iter().map(|seed| archive(&mut Random::new(*seed))).collect();
-        for ((seed, archive), verdict) in batch.iter().zip(&archives).zip(go.judge(&archives)) {
-            accepted += u64::from(verdict != "error\n");
-            let scan = scan(archive);
-            if describe(&scan) != verdict {
-                differences += 1;
-                if differences < 5 {
-                    eprintln!("seed {seed}\ngo:\n{verdict}ours: {scan:?}\n{}", describe(&scan));
+        for purpose in PURPOSES {
+            let verdicts = go.judge(&archives, purpose);
+            for ((seed, archive), verdict) in batch.iter().zip(&archives).zip(verdicts) {
+                accepted += u64::from(verdict != "error\n");
+                let ours = verdict_of_ours(archive, purpose);
+                if ours != verdict {
+                    differences += 1;
+                    if differences < 5 {
+                        eprintln!("seed {seed} {purpose:?}\ngo:\n{verdict}ours:\n{ours}");
+                    }
                 }
             }
         }
     }
-    eprintln!("{accepted} of {} archives accepted", seeds.len());
+    let all = (seeds.len() * PURPOSES.len()) as u64;
+    eprintln!("{accepted} of {all} readings accepted");
     assert_eq!(differences, 0);
     // Otherwise the generator no longer says anything.
-    assert!(accepted * 3 > seeds.len() as u64, "{accepted} accepted");
+    assert!(accepted * 3 > all, "{accepted} accepted");
 }

@@ -8,6 +8,7 @@ import json
 import random
 import tarfile
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from support.images import Image, make_image
@@ -84,6 +85,7 @@ def put_image(directory: Path, tag: str = "app") -> Image:
     return image
 
 
+@cache
 def endless_layer(gibibytes: int) -> bytes:
     """Return a layer of one file of zeros, a thousand times smaller than its tar."""
     member_size = 64 << 20

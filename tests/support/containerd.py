@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from support.registry_real import program
 from support.tools import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     Ctr = Callable[..., subprocess.CompletedProcess[str]]
 
 _PATIENCE = 30
+_ONE_AT_A_TIME = FileLock(Path(tempfile.gettempdir()) / "tocsin-tests-containerd.lock")
+"""Its shims keep the containers that run by their names, for the whole machine."""
 
 
 @contextmanager
@@ -54,13 +59,16 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
             check=False,
         )
 
-    with subprocess.Popen(  # noqa: S603 (a tool of the test machine)
-        [daemon, "-c", str(config)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PATH": path},
-    ) as process:
+    with (
+        _ONE_AT_A_TIME,
+        subprocess.Popen(  # noqa: S603 (a tool of the test machine)
+            [daemon, "-c", str(config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PATH": path},
+        ) as process,
+    ):
         assert process.stderr is not None
         try:
             said = []

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs, thread};
 
+use tocsin_core::tar::Purpose;
+
 /// The judge, built.
 pub(crate) struct GoTar {
     go: PathBuf,
@@ -44,9 +46,14 @@ impl GoTar {
             .collect()
     }
 
-    /// What Go makes of each archive.
-    pub(crate) fn judge(&self, archives: &[Vec<u8>]) -> Vec<String> {
+    /// What Go makes of each archive, read for `purpose`.
+    pub(crate) fn judge(&self, archives: &[Vec<u8>], purpose: Purpose) -> Vec<String> {
         let mut child = Command::new(&self.program)
+            .arg(match purpose {
+                Purpose::Index => "index",
+                Purpose::Read => "read",
+                Purpose::Archive => "archive",
+            })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

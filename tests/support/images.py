@@ -1,4 +1,4 @@
-"""Small images, made from nothing, put into any Store."""
+"""Small images, made from nothing, put into any store."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tocsin.model.media_types import (
     OCI_LAYER_GZIP,
     OCI_MANIFEST,
 )
-from tocsin.model.platform import Platform
+from tocsin.model.platform import Platform, write_platform
 
 if TYPE_CHECKING:
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Sink
 
 
 def layer_tar(files: dict[str, bytes]) -> bytes:
@@ -53,7 +53,7 @@ class Image:
     def descriptor(self) -> Descriptor:
         return Descriptor.of(self.manifest, self.media_type)
 
-    def put(self, store: Store, tag: str | None = None) -> Descriptor:
+    def put(self, store: Sink, tag: str | None = None) -> Descriptor:
         """Put blobs, then the manifest."""
         for layer, descriptor in zip(self.layers, self.layer_descriptors, strict=True):
             store.put_blob(layer, digest=descriptor.digest, size=descriptor.size)
@@ -72,7 +72,7 @@ def make_image(
     descriptors = tuple(Descriptor.of(layer, media_type) for layer in layers)
     config = json.dumps(
         {
-            **parsed.to_struct(),
+            **write_platform(parsed),
             "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(t)) for t in tars]},
             "config": {},
         }
@@ -90,7 +90,7 @@ def image_of(
     # Nothing here looks at diff ids; they need only be as many as the layers.
     diff_ids = [str(descriptor.digest) for descriptor in descriptors]
     config = json.dumps(
-        {**parsed.to_struct(), "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+        {**write_platform(parsed), "rootfs": {"type": "layers", "diff_ids": diff_ids}}
     ).encode()
     config_type, media_type = (
         (DOCKER_CONFIG, DOCKER_MANIFEST) if docker else (OCI_CONFIG, OCI_MANIFEST)
@@ -101,7 +101,7 @@ def image_of(
 
 
 def put_index(
-    store: Store,
+    store: Sink,
     images: dict[str, Image],
     tag: str | None = None,
     *,

@@ -107,7 +107,7 @@ def soci_index(
     subject: JsonObject | None = None,
     prefetches: tuple[JsonObject, ...] = (),
 ) -> bytes:
-    """Return the SOCI index that soci-format 5.2 asks for, written down a second time."""
+    """Return the SOCI index that docs/format.md asks for, written down a second time."""
     version = 2 if subject is None else 1
     return compact(
         {

@@ -19,7 +19,7 @@ from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.manifest import ImageIndex, Manifest
 from tocsin.model.media_types import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
-from tocsin.model.platform import Platform
+from tocsin.model.platform import Platform, write_platform
 from tocsin.stores.layout import OciLayout
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def put_machine_image(layout: Path, *, size: int, layer_count: int = 4, tag: str
         for platform, mine in ((own, layers), (other, layers[1:2])):
             config = json.dumps(
                 {
-                    **platform.to_struct(),
+                    **write_platform(platform),
                     "config": {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"]},
                     "rootfs": {"type": "layers", "diff_ids": [diff_id for _, diff_id in mine]},
                 }

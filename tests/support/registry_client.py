@@ -57,6 +57,6 @@ def store_of(
     clock = (time or FakeTime()).clock
     return open_repository(
         RegistryReference(registry.host, repository),
-        RegistryOptions(clock=clock, **options),
+        RegistryOptions(_clock=clock, **options),
         write=write,
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
+import os
 import shutil
 import socket
 import struct
@@ -21,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from filelock import FileLock
 
 from support.tools import missing
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GO_SOURCE = Path(__file__).parent / "goregistry"
+GO_BUILD = Path(__file__).parents[2] / ".build" / "tests"
 USER, PASSWORD = "alice", "secret"
 _SERVICE, _ISSUER = "tocsin-test", "tocsin-issuer"
 _PATIENCE = 30
@@ -41,12 +45,18 @@ def program(name: str) -> str:
     return path
 
 
+_PORTS = itertools.count(20_000 + os.getpid() * 61 % 10_000)
+"""Below those the system gives out, so that none is taken between here and its use; processes that
+run tests at the same time begin at different ones."""
+
+
 def free_port() -> int:
     """Return a port of loopback that was free just now, for programs that cannot choose one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = next(_PORTS)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
@@ -122,23 +132,31 @@ def nginx(directory: Path, root: Path) -> Iterator[str]:
         subprocess.run([*command, "-s", "stop"], check=False, timeout=_PATIENCE)  # noqa: S603
 
 
-@contextmanager
-def go_registry(directory: Path) -> Iterator[str]:
-    """Build and run go-containerregistry's registry; yield its host and port."""
+def _go_registry_program() -> Path:
+    """Return the program, built by whoever needs it first; Go itself sees whether it is current."""
     go = program("go")
-    binary = directory / "goregistry"
-    built = subprocess.run(  # noqa: S603 (our own source)
-        [go, "build", "-buildvcs=false", "-o", binary, "."],
-        cwd=GO_SOURCE,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    binary = GO_BUILD / "goregistry"
+    GO_BUILD.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{binary}.lock"):
+        built = subprocess.run(  # noqa: S603 (our own source)
+            [go, "build", "-buildvcs=false", "-o", binary, "."],
+            cwd=GO_SOURCE,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
     if built.returncode:
         if "dial tcp" in built.stderr or "proxyconnect" in built.stderr:
             missing("go-containerregistry cannot be downloaded")
         raise AssertionError(built.stderr)
+    return binary
+
+
+@contextmanager
+def go_registry(_directory: Path) -> Iterator[str]:
+    """Run go-containerregistry's registry, which keeps all in memory; yield its host and port."""
+    binary = _go_registry_program()
     with subprocess.Popen(  # noqa: S603 (just built)
         [binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from support.ztocfile import ENTRY, WINDOW_LEN, parse
 from tocsin.model.media_types import OCI_MANIFEST
-from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, SociIndex
+from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, SociIndex, make_soci_index
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from support.images import Image
     from tocsin.model.descriptor import Descriptor
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Sink
 
 CHECKPOINT_LEN = 17 + WINDOW_LEN
 _CODES = {"offset": "<q", "size": "<q", "mode": "<q", "uid": "<I", "gid": "<I"}
@@ -70,7 +70,7 @@ def _checkpoint(blob: bytes, span_id: int) -> int:
 
 
 def put_v1(
-    store: Store, image: Image, ztocs: Sequence[bytes], *, tag: str = "app", span_size: int
+    store: Sink, image: Image, ztocs: Sequence[bytes], *, tag: str = "app", span_size: int
 ) -> Descriptor:
     """Put an image and an index that lists `ztocs` for its layers; all digests agree."""
     subject = image.put(store, tag=tag)
@@ -79,10 +79,10 @@ def put_v1(
         IndexedLayer(layer, store.put_blob(ztoc), span_size)
         for layer, ztoc in zip(image.layer_descriptors, ztocs, strict=False)
     ]
-    return put_index_of(store, SociIndex.for_layers(indexed, subject=subject))
+    return put_index_of(store, make_soci_index(indexed, subject=subject))
 
 
-def put_index_of(store: Store, index: SociIndex) -> Descriptor:
+def put_index_of(store: Sink, index: SociIndex) -> Descriptor:
     """Put a SOCI index as it is."""
     return store.put_manifest(index.to_json(), OCI_MANIFEST)
 

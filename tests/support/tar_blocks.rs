@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use tocsin_core::Result;
-use tocsin_core::tar::{Toc, TocScanner};
+use tocsin_core::tar::{FileMetadata, Purpose, Toc, TocScanner};
 
 /// Where each field of a header block is; the names are POSIX's, star's and GNU's.
 pub(crate) mod field {
@@ -170,6 +170,11 @@ impl Tar {
     }
 }
 
+/// Data in which no two neighbours are alike, and no byte is zero.
+pub(crate) fn filling(len: usize) -> Vec<u8> {
+    (b'!'..=b'~').cycle().take(len).collect()
+}
+
 /// One PAX record with the right length in front.
 pub(crate) fn record(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Vec<u8> {
     let body = [b" ", key.as_ref(), b"=", value.as_ref(), b"\n"].concat();
@@ -180,6 +185,13 @@ pub(crate) fn record(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Vec<u8> 
     [len.to_string().as_bytes(), &body].concat()
 }
 
+/// Scan an archive for some purpose.
+pub(crate) fn scan_for(archive: &[u8], purpose: Purpose) -> Result<Toc> {
+    let mut scanner = TocScanner::new(purpose);
+    scanner.push(archive)?;
+    scanner.finish()
+}
+
 /// Scan an archive that comes in one piece.
 pub(crate) fn scan(archive: &[u8]) -> Result<Toc> {
     scan_pieces([archive])
@@ -187,7 +199,7 @@ pub(crate) fn scan(archive: &[u8]) -> Result<Toc> {
 
 /// Scan an archive that comes in pieces.
 pub(crate) fn scan_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Toc> {
-    let mut scanner = TocScanner::new();
+    let mut scanner = TocScanner::default();
     for piece in pieces {
         scanner.push(piece)?;
     }
@@ -196,6 +208,14 @@ pub(crate) fn scan_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Res
 
 /// A scan in the words of `tests/support/gotar`.
 pub(crate) fn describe(scan: &Result<Toc>) -> String {
+    describe_with(scan, |_| String::new())
+}
+
+/// The same, each line of an entry with something more at its end.
+pub(crate) fn describe_with(
+    scan: &Result<Toc>,
+    mut more: impl FnMut(&FileMetadata) -> String,
+) -> String {
     let Ok(toc) = scan else {
         return "error\n".to_owned();
     };
@@ -209,7 +229,7 @@ pub(crate) fn describe(scan: &Result<Toc>) -> String {
         let _ = writeln!(
             text,
             "{} name={} offset={} size={} link={} mode={} uid={} gid={} uname={} gname={} time={} \
-             dev={},{} pax={}",
+             dev={},{} pax={}{}",
             entry.entry_type.as_str(),
             hex(&entry.name),
             entry.uncompressed_offset,
@@ -224,6 +244,7 @@ pub(crate) fn describe(scan: &Result<Toc>) -> String {
             entry.devmajor,
             entry.devminor,
             records.join(","),
+            more(entry),
         );
     }
     let _ = writeln!(text, "end {}", toc.uncompressed_archive_size);

@@ -2,7 +2,7 @@
 //!
 //! Everything comes from a seed, so that a failure can be repeated.
 
-use super::tar_blocks::{Header, Tar, field, record};
+use super::tar_blocks::{Header, Tar, field, filling, record};
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and the same everywhere.
 pub(crate) struct Random(u64);
@@ -236,7 +236,7 @@ fn file_with_flag(tar: Tar, random: &mut Random, flag: u8) -> Tar {
     let header = if is_default { header.size(size as u64) } else { header };
     let tar = tar.header(header);
     let has_data = !matches!(flag, b'1'..=b'6') || random.once_in(2);
-    if has_data { tar.data(&vec![b'.'; size]) } else { tar }
+    if has_data { tar.data(&filling(size)) } else { tar }
 }
 
 fn pax(tar: Tar, random: &mut Random) -> Tar {
@@ -317,7 +317,7 @@ fn sparse_in_data(tar: Tar, random: &mut Random) -> Tar {
         }
     }
     map.resize(map.len().next_multiple_of(512), 0);
-    map.extend_from_slice(&vec![b'.'; regions]);
+    map.extend_from_slice(&filling(regions));
     let size = if random.once_in(10) { b"9".to_vec() } else { b"700".to_vec() };
     let tar = tar.pax(&[
         (&b"GNU.sparse.major"[..], &b"1"[..]),

@@ -1,4 +1,4 @@
-"""A reader of zTOC blobs that shares no code with tocsin: the schema of soci-format 1.1, by hand.
+"""A reader of zTOC blobs that shares no code with tocsin: the schema of docs/format.md, by hand.
 
 Trusts its input; only for blobs that the tests have made or altered.
 """
@@ -109,7 +109,7 @@ class ZtocFile:
 
     @property
     def compressed_ranges(self) -> list[tuple[int, int]]:
-        """Half-open, one a span: soci-format 3."""
+        """Half-open, one a span: docs/format.md#span-digests."""
         size = self.fields["compressed_size"]
         if self.fields["algorithm"] == 2:
             starts = range(0, size, self.span_size)

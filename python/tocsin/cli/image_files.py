@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import functools
-import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from tocsin.cli import parameters, words
+from tocsin.cli import parameters
 from tocsin.cli.options import decorated, registry_options, threads_option
-from tocsin.cli.progress import display_for
+from tocsin.cli.progress import display_for, shown_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tocsin.cli.output import Output
     from tocsin.cli.parameters import Place
-    from tocsin.cli.progress import Display
+    from tocsin.model.events import Event, Progress
     from tocsin.model.platform import Platform
     from tocsin.model.reference import Reference
     from tocsin.reading.image import Image
@@ -109,21 +108,14 @@ class _Reading(ExitStack):
     def __init__(self, output: Output) -> None:
         super().__init__()
         self._output = output
-        self._lock = threading.Lock()
-        self._display: Display | None = None
-        self._names: set[str] = set()
+        self._show: Progress | None = None
 
-    def __call__(self, digest: str, done: int, size: int) -> None:
-        if size < _LARGE:
+    def __call__(self, event: Event) -> None:
+        if not hasattr(event, "layer") or event.layer.size < _LARGE:
             return
-        name = words.short_digest(digest)
-        with self._lock:
-            if self._display is None:
-                self._display = self.enter_context(display_for(self._output))
-            if name not in self._names:
-                self._names.add(name)
-                self._display.start(name, size)
-            self._display.move(name, done)
+        if self._show is None:
+            self._show = shown_on(self.enter_context(display_for(self._output)))
+        self._show(event)
 
 
 def image_options(command: _Command) -> _Command:

@@ -11,7 +11,8 @@ from tocsin.indexing.results import ConvertResult
 
 if TYPE_CHECKING:
     from tocsin.cli.output import Output
-    from tocsin.indexing.results import CreateResult, LayerResult, PlatformResult
+    from tocsin.indexing.results import CreateResult, PlatformResult
+    from tocsin.model.layer_result import LayerResult
     from tocsin.stores.metering import Traffic
 
 _COLUMNS = (

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from tocsin.cli import indexing_report, words
 from tocsin.cli.failures import HINT
-from tocsin.cli.progress import display_for, ztoc_line
+from tocsin.cli.progress import display_for, shown_on, ztoc_line
 from tocsin.errors import UnsupportedError
-from tocsin.indexing.results import ConvertResult, LayerFinished
-from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.indexing.results import ConvertResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tocsin.cli.output import Output
-    from tocsin.cli.progress import Display
     from tocsin.indexing.options import IndexingOptions
-    from tocsin.indexing.results import CreateResult, Event, LayerResult, Progress
+    from tocsin.indexing.results import CreateResult
+    from tocsin.model.events import LayerFinished, Progress
+    from tocsin.model.layer_result import LayerResult
 
 
 def run(
@@ -29,44 +29,26 @@ def run(
         UnsupportedError: no layer got a zTOC.
     """
     seen: list[LayerResult] = []
+
+    def line(event: LayerFinished) -> str:
+        assert event.result is not None  # noqa: S101 (indexing gives one)
+        seen.append(event.result)
+        return _layer_line(event.result, options.min_layer_size)
+
     with display_for(output) as display:
         try:
-            result = work(_following(display, seen, options.min_layer_size))
+            result = work(shown_on(display, line=line))
         except UnsupportedError as error:
             if seen and all(layer.ztoc is None for layer in seen):
                 raise _nothing_made(error, seen, options.min_layer_size) from error
             raise
     if output.json:
-        output.document(_document(result))
+        output.document(result.to_dict())
     elif output.quiet:
         for digest in _digests(result):
             output.line(digest)
     else:
         indexing_report.tell(result, output, min_layer_size=options.min_layer_size)
-
-
-def _following(display: Display, seen: list[LayerResult], min_layer_size: int) -> Progress:
-    def follow(event: Event) -> None:
-        match event:
-            case LayerFinished(result):
-                seen.append(result)
-                line = _layer_line(result, min_layer_size)
-                display.finish(words.short_digest(result.layer.digest), line)
-            case _:
-                show_reading(display, event)
-
-    return follow
-
-
-def show_reading(display: Display, event: Planned | LayerStarted | LayerAdvanced) -> None:
-    """Show how far the reading of layers is, whatever it is for."""
-    match event:
-        case Planned(layers):
-            display.plan(len(layers), sum(layer.size for layer in layers))
-        case LayerStarted(layer):
-            display.start(words.short_digest(layer.digest), layer.size)
-        case LayerAdvanced(layer, done):
-            display.move(words.short_digest(layer.digest), done)
 
 
 def _layer_line(result: LayerResult, min_layer_size: int) -> str:
@@ -91,16 +73,6 @@ def _nothing_made(
     better = UnsupportedError(message)
     better.add_note(HINT + ("--min-layer-size 0 indexes small layers too" if small else ""))
     return better
-
-
-def _document(result: CreateResult) -> dict[str, object]:
-    from tocsin.cli import documents  # noqa: PLC0415 (most runs print none)
-
-    document = documents.result_document(result)
-    if isinstance(result, ConvertResult):
-        document["image"] = documents.descriptor_document(result.image)
-        document["unchanged"] = result.unchanged
-    return document
 
 
 def _digests(result: CreateResult) -> list[str]:

@@ -130,16 +130,15 @@ def indexing_options(command: _Command) -> _Command:
         **others: Any,  # noqa: ANN401 (the command's own)
     ) -> Any:  # noqa: ANN401
         listed = _paths_in(prefetch_list) if prefetch_list is not None else ()
-        from tocsin import processors  # noqa: PLC0415 (as below)
-        from tocsin.indexing.options import IndexingOptions  # noqa: PLC0415
+        from tocsin.indexing.options import IndexingOptions  # noqa: PLC0415 (as below)
 
         options: IndexingOptions = IndexingOptions(
             span_size=span_size,
             min_layer_size=min_layer_size,
             platforms=platforms or None,
-            jobs=jobs or processors.default_jobs(),
+            jobs=jobs,
             threads=threads,
-            optimizations=frozenset(optimizations),
+            optimizations=optimizations,
             prefetch=(*prefetch, *listed),
             rebuild=rebuild,
             reference_identical=reference_identical,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from tocsin.cli import streams, words
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from rich.progress import Progress as Bars
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from tocsin.cli.output import Output
+    from tocsin.model.events import Event, LayerFinished, Progress
 
 _NAME_LEN = len("sha256:") + words.SHORT_LEN
 _FIGURES_LEN = 18 + 1 + 12 + 1 + 7
@@ -55,6 +57,45 @@ def ztoc_line(size: int, span_count: int, seconds: float | None) -> str:
     return f"zTOC {words.size(size)}, {words.count(span_count, 'span')}, {time}"
 
 
+def shown_on(
+    display: Display, *, name: str = "", line: Callable[[LayerFinished], str] | None = None
+) -> Progress:
+    """Return what shows the events of a run on a display.
+
+    Args:
+        display: not entered yet, or entered.
+        name: of the bar of a run that has one total.
+        line: what is told of a layer that is done.
+    """
+    from tocsin.model.events import (  # noqa: PLC0415 (--help needs none of these)
+        Advanced,
+        LayerAdvanced,
+        LayerFinished,
+        LayerStarted,
+        Planned,
+    )
+
+    def show(event: Event) -> None:
+        match event:
+            case Planned(layers):
+                display.plan(len(layers), sum(layer.size for layer in layers))
+            case LayerStarted(layer):
+                display.start(words.short_digest(layer.digest), layer.size)
+            case LayerAdvanced(layer, done):
+                display.move(words.short_digest(layer.digest), done)
+            case LayerFinished(layer):
+                text = "" if line is None else line(event)
+                display.finish(words.short_digest(layer.digest), text)
+            case Advanced(done, total):
+                if not started:
+                    started.append(name)
+                    display.start(name, total)
+                display.move(name, done)
+
+    started: list[str] = []
+    return show
+
+
 class _Silence:
     """Shows nothing."""
 
@@ -87,7 +128,8 @@ class _Lines(_Silence):
     """Shows a line when a layer is done."""
 
     def finish(self, name: str, line: str) -> None:
-        streams.say(words.printable(line))
+        if line:
+            streams.say(words.printable(line))
 
 
 class _Bars(_Silence):

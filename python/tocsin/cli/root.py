@@ -12,10 +12,23 @@ from tocsin.cli.command import group
 def _print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001 (click's)
     if not asked:
         return
-    from importlib.metadata import version  # noqa: PLC0415 (slow, and only needed here)
+    import platform  # noqa: PLC0415 (slow, and only needed here, as those below)
 
-    click.echo(f"tocsin {version('tocsin')}")
+    from tocsin import __version__  # noqa: PLC0415
+
+    click.echo(f"tocsin {__version__}")
+    click.echo(f"core {_core_version()}")
+    click.echo(f"Python {platform.python_version()} ({platform.python_implementation()})")
+    click.echo(f"platform {platform.platform()}")
     context.exit()
+
+
+def _core_version() -> str:
+    try:
+        from tocsin.layers.indexer import CORE_VERSION  # noqa: PLC0415 (only needed here)
+    except ImportError as error:  # then above all people ask for versions
+        return f"cannot be loaded: {error}"
+    return CORE_VERSION
 
 
 @group(
@@ -46,7 +59,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, asked: b
     is_eager=True,
     expose_value=False,
     callback=_print_version,
-    help="Print the version.",
+    help="Print the versions of tocsin, its core, Python and the platform.",
 )
 def root(*, debug: bool) -> None:
     """Make container images start before they have arrived.

@@ -6,21 +6,18 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from tocsin.cli import words
-from tocsin.cli.indexing_run import show_reading
 from tocsin.cli.output import Column
-from tocsin.verifying.findings import Finding, LayerChecked, Severity
+from tocsin.model.finding import Finding, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tocsin.cli.output import Output
-    from tocsin.cli.progress import Display
+    from tocsin.model.events import LayerFinished
     from tocsin.verifying.findings import (
         IndexVerdict,
         LayerVerdict,
         PlatformVerdict,
-        VerifyEvent,
-        VerifyProgress,
         VerifyResult,
     )
 
@@ -37,19 +34,13 @@ _NOT_PROVEN = (
 )
 
 
-def following(display: Display) -> VerifyProgress:
-    """Return what hands events on to a display."""
-
-    def follow(event: VerifyEvent) -> None:
-        match event:
-            case LayerChecked(layer, findings, seconds):
-                name = words.short_digest(layer.digest)
-                line = f"{name} {words.size(layer.size)} {_verdict(findings)}"
-                display.finish(name, f"{line}, {words.duration(seconds)}")
-            case _:
-                show_reading(display, event)
-
-    return follow
+def layer_line(event: LayerFinished) -> str:
+    """Return what is told of a layer while the others are still being checked."""
+    layer = event.layer
+    return (
+        f"{words.short_digest(layer.digest)} {words.size(layer.size)} {_verdict(event.findings)}, "
+        f"{words.duration(event.seconds)}"
+    )
 
 
 def tell(result: VerifyResult, output: Output) -> None:

@@ -10,10 +10,12 @@ from tocsin.images.copying import copy_entry, copy_manifest_blobs
 from tocsin.images.soci_indexes import referring_indexes
 from tocsin.images.targets import image_in_the_way, open_pair, pair_of, refuse_to_replace
 from tocsin.images.walk import walk_manifests
+from tocsin.model.document import seconds_of
 
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
-    from tocsin.model.reference import Reference
+    from tocsin.model.document import Document
+    from tocsin.model.reference import ReferenceLike
     from tocsin.stores.metering import Traffic
     from tocsin.stores.registry import RegistryOptions
 
@@ -38,10 +40,21 @@ class CopyResult:
     seconds: float
     traffic: Traffic
 
+    def to_dict(self) -> Document:
+        """Return what ``tocsin copy --json`` prints."""
+        return {
+            "source": self.source,
+            "destination": self.destination,
+            "image": self.image.to_dict(),
+            "soci_indexes": [index.to_dict() for index in self.soci_indexes],
+            "seconds": seconds_of(self.seconds),
+            "traffic": self.traffic.to_dict(),
+        }
+
 
 def copy(
-    source: str | Reference,
-    destination: str | Reference,
+    source: ReferenceLike,
+    destination: ReferenceLike,
     *,
     force: bool = False,
     registry: RegistryOptions | None = None,

@@ -1,4 +1,4 @@
-"""From one Store to another: blobs, and images with everything they list.
+"""From a source to a sink: blobs, and images with everything they list.
 
 Children always come before what lists them, so that an interrupted copy leaves nothing that points
 to a missing blob.
@@ -11,31 +11,30 @@ from typing import TYPE_CHECKING
 from tocsin.errors import NotFoundError
 from tocsin.model.manifest import ImageIndex, parse_manifest
 from tocsin.model.media_types import is_index, is_manifest, layer_type
+from tocsin.stores.base import MustStream, MustVerify
 
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Sink, Source
 
 
-def copy_blob(
-    source: Store, sink: Store, descriptor: Descriptor, *, verified: bool = False
-) -> None:
-    """Bring one blob to `sink`, in the cheapest way there is.
-
-    Args:
-        source: has the blob.
-        sink: gets it, unless it has it.
-        descriptor: of the blob.
-        verified: the whole blob has just been read from `source` and its digest was right.
-    """
+def copy_blob(source: Source, sink: Sink, descriptor: Descriptor) -> None:
+    """Bring one blob to `sink`, unless it has it, in the cheapest way there is."""
     if sink.has_blob(descriptor):
         return
-    if sink.can_mount(source) and sink.mount_blob(descriptor, source, verified=verified):
-        return
+    takeover = sink.take_over(descriptor, source.origin)
+    if isinstance(takeover, MustVerify):
+        takeover = takeover.verify_and_finish()
+    if isinstance(takeover, MustStream):
+        stream_blob(source, sink, descriptor)
+
+
+def stream_blob(source: Source, sink: Sink, descriptor: Descriptor) -> None:
+    """Bring one blob to `sink` by reading it from `source`."""
     sink.put_blob(source.blob(descriptor), digest=descriptor.digest, size=descriptor.size)
 
 
-def copy_manifest_blobs(source: Store, sink: Store, data: bytes, media_type: str) -> None:
+def copy_manifest_blobs(source: Source, sink: Sink, data: bytes, media_type: str) -> None:
     """Bring everything below a manifest or image index to `sink`, but not itself.
 
     An image may lack foreign layers, and an image index manifests that were never fetched; what the
@@ -54,7 +53,7 @@ def copy_manifest_blobs(source: Store, sink: Store, data: bytes, media_type: str
         copy_blob(source, sink, layer)
 
 
-def copy_entry(source: Store, sink: Store, entry: Descriptor) -> None:
+def copy_entry(source: Source, sink: Sink, entry: Descriptor) -> None:
     """Bring a manifest that an image index lists to `sink`, with everything below it."""
     if not (is_manifest(entry.media_type) or is_index(entry.media_type)):
         if source.has_blob(entry):

@@ -2,7 +2,7 @@
 
 Looks where a reader looks: at the SOCI index that the image's manifest names (version 2), then at
 those that refer to the manifest (version 1). Every zTOC is read, verified and held against its
-layer. Nothing is judged beyond that. Source: soci-format 6.2.
+layer. Nothing is judged beyond that. Source: docs/format.md#how-an-index-is-found.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from tocsin.errors import UnsupportedError
 from tocsin.images.soci_indexes import PROBLEMS, FoundIndex, soci_indexes_of
 from tocsin.images.walk import walk_manifests
 from tocsin.images.ztocs import load_ztoc
+from tocsin.model.document import document_of, text_of
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import DOCKER_CONFIG, OCI_CONFIG, is_manifest
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
+    from tocsin.model.document import Document
     from tocsin.model.platform import Platform
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,19 @@ class LayerCoverage:
     entry_count: int = 0
     uncompressed_size: int = 0
     problem: str | None = None
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a layer."""
+        return {
+            **self.layer.to_dict(),
+            "ztoc": document_of(self.ztoc),
+            "soci_versions": list(self.soci_versions),
+            "span_size": self.span_size,
+            "span_count": self.span_count,
+            "entry_count": self.entry_count,
+            "uncompressed_size": self.uncompressed_size,
+            "problem": self.problem,
+        }
 
     @property
     def covered(self) -> bool:
@@ -82,6 +97,19 @@ class PlatformCoverage:
     layers: tuple[LayerCoverage, ...] = ()
     problem: str | None = None
 
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a platform."""
+        return {
+            "platform": text_of(self.platform),
+            "manifest": self.manifest.to_dict(),
+            "problem": self.problem,
+            "soci_indexes": [found.to_dict() for found in self.soci_indexes],
+            "layer_size": self.layer_size,
+            "covered_size": self.covered_size,
+            "ztoc_size": self.ztoc_size,
+            "layers": [layer.to_dict() for layer in self.layers],
+        }
+
     @property
     def layer_size(self) -> int:
         """Compressed bytes of all layers."""
@@ -103,12 +131,25 @@ class ImageCoverage:
     """What an image has.
 
     Attributes:
-        image: its manifest or image index.
+        image: as a reference.
+        manifest: the image's manifest or image index.
         platforms: one for each image in it; attestations and SOCI indexes are none.
     """
 
-    image: Descriptor
+    image: str
+    manifest: Descriptor
     platforms: tuple[PlatformCoverage, ...]
+
+    def to_dict(self) -> Document:
+        """Return what ``tocsin info --json`` prints."""
+        return {
+            "image": self.image,
+            "manifest": self.manifest.to_dict(),
+            "layer_size": self.layer_size,
+            "covered_size": self.covered_size,
+            "ztoc_size": self.ztoc_size,
+            "platforms": [platform.to_dict() for platform in self.platforms],
+        }
 
     @property
     def layer_size(self) -> int:
@@ -144,21 +185,41 @@ class PlatformIndexes:
     soci_indexes: tuple[FoundIndex, ...] = ()
     problem: str | None = None
 
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a platform."""
+        return {
+            "platform": text_of(self.platform),
+            "manifest": self.manifest.to_dict(),
+            "layer_count": self.layer_count,
+            "problem": self.problem,
+            "soci_indexes": [found.to_dict() for found in self.soci_indexes],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ImageIndexes:
     """The SOCI indexes of an image.
 
     Attributes:
-        image: its manifest or image index.
+        image: as a reference.
+        manifest: the image's manifest or image index.
         platforms: one for each image in it.
     """
 
-    image: Descriptor
+    image: str
+    manifest: Descriptor
     platforms: tuple[PlatformIndexes, ...]
 
+    def to_dict(self) -> Document:
+        """Return what ``tocsin index ls --json`` prints."""
+        return {
+            "image": self.image,
+            "manifest": self.manifest.to_dict(),
+            "platforms": [platform.to_dict() for platform in self.platforms],
+        }
 
-def image_indexes(store: Store, image: Descriptor) -> ImageIndexes:
+
+def image_indexes(store: Source, image: Descriptor) -> ImageIndexes:
     """Return the SOCI indexes of an image; zTOCs are not read. As `image_coverage` otherwise."""
     platforms = []
     for entry, manifest in _images(store, image):
@@ -173,17 +234,17 @@ def image_indexes(store: Store, image: Descriptor) -> ImageIndexes:
                 tuple(soci_indexes_of(store, entry, manifest)),
             )
         )
-    return ImageIndexes(image, tuple(platforms))
+    return ImageIndexes(_name(store, image), image, tuple(platforms))
 
 
-def image_coverage(store: Store, image: Descriptor) -> ImageCoverage:
+def image_coverage(store: Source, image: Descriptor) -> ImageCoverage:
     """Return which layers of an image have a zTOC.
 
     A SOCI index or zTOC that is missing or broken is a `problem` in the answer, not an error.
 
     Args:
         store: that holds the image and its indexes.
-        image: its manifest or image index, as `Store.resolve` gives it.
+        image: its manifest or image index, as `Source.resolve` gives it.
 
     Raises:
         NotFoundError: the image itself is not there.
@@ -197,10 +258,14 @@ def image_coverage(store: Store, image: Descriptor) -> ImageCoverage:
             platforms.append(PlatformCoverage(entry.platform, entry, problem=manifest))
         else:
             platforms.append(_platform_coverage(store, entry, manifest, ztocs))
-    return ImageCoverage(image, tuple(platforms))
+    return ImageCoverage(_name(store, image), image, tuple(platforms))
 
 
-def _images(store: Store, image: Descriptor) -> Iterator[tuple[Descriptor, Manifest | str]]:
+def _name(store: Source, image: Descriptor) -> str:
+    return f"{store.name}@{image.digest}"
+
+
+def _images(store: Source, image: Descriptor) -> Iterator[tuple[Descriptor, Manifest | str]]:
     """Yield each platform's entry with its manifest, or with why that cannot be read."""
     manifests = [d for d in walk_manifests(store, image) if _may_be_image(d)]
     single = len(manifests) == 1 and manifests[0].digest == image.digest
@@ -231,7 +296,7 @@ def _is_image(manifest: Manifest) -> bool:
 
 
 def _platform_coverage(
-    store: Store,
+    store: Source,
     entry: Descriptor,
     manifest: Manifest,
     ztocs: dict[tuple[Digest, Digest], LayerCoverage],
@@ -241,7 +306,7 @@ def _platform_coverage(
     return PlatformCoverage(entry.platform or _platform_of(store, manifest), entry, found, layers)
 
 
-def _platform_of(store: Store, manifest: Manifest) -> Platform | None:
+def _platform_of(store: Source, manifest: Manifest) -> Platform | None:
     try:
         config = ImageConfig.from_json(read_blob(store, manifest.config, max_size=MAX_CONFIG_SIZE))
     except PROBLEMS:
@@ -250,7 +315,7 @@ def _platform_of(store: Store, manifest: Manifest) -> Platform | None:
 
 
 def _layer_coverage(
-    store: Store,
+    store: Source,
     layer: Descriptor,
     found: tuple[FoundIndex, ...],
     ztocs: dict[tuple[Digest, Digest], LayerCoverage],
@@ -270,7 +335,7 @@ def _layer_coverage(
     return replace(known, layer=layer, ztoc=ztoc, soci_versions=versions)
 
 
-def _look_into(store: Store, layer: Descriptor, descriptor: Descriptor) -> LayerCoverage:
+def _look_into(store: Source, layer: Descriptor, descriptor: Descriptor) -> LayerCoverage:
     try:
         ztoc = load_ztoc(store, layer, descriptor)
     except PROBLEMS as error:

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 from tocsin.errors import NotFoundError
 from tocsin.images.soci_indexes import referring_indexes
 from tocsin.images.walk import walk_manifests
-from tocsin.model.reference import parse_reference
-from tocsin.stores.opening import open_store
+from tocsin.stores.opening import open_sink, open_source
+from tocsin.stores.places import reference_of
 
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
-    from tocsin.model.reference import Reference
+    from tocsin.model.reference import Reference, ReferenceLike
+    from tocsin.stores.base import Source
     from tocsin.stores.registry import RegistryOptions
 
 
 def remove_indexes(
-    image: str | Reference, *, dry_run: bool = False, registry: RegistryOptions | None = None
+    image: ReferenceLike, *, dry_run: bool = False, registry: RegistryOptions | None = None
 ) -> tuple[Descriptor, ...]:
     """Remove the version 1 SOCI indexes that refer to an image; their zTOCs are left to clean-up.
 
@@ -35,19 +36,26 @@ def remove_indexes(
         NotFoundError: no such image, or it has no such index.
         RegistryError: the registry does not delete manifests.
     """
-    reference = parse_reference(image) if isinstance(image, str) else image
-    with open_store(reference, write=not dry_run, registry=registry) as store:
-        target = store.resolve(reference.selector)
-        entries = {target.digest, *(entry.digest for entry in walk_manifests(store, target))}
-        found = {
-            index.digest: index for digest in entries for index in referring_indexes(store, digest)
-        }
-        if not found:
-            raise NotFoundError(
-                f"{reference}: no version 1 SOCI index refers to it; those of version 2 are part "
-                "of a converted image, delete its tag instead"
-            )
-        if not dry_run:
-            for index in found.values():
-                store.delete_manifest(index)
+    reference = reference_of(image)
+    if dry_run:
+        with open_source(reference, registry=registry) as source:
+            return _find(source, reference)
+    with open_sink(reference, registry=registry) as sink:
+        found = _find(sink, reference)
+        for index in found:
+            sink.delete(index)
+    return found
+
+
+def _find(source: Source, reference: Reference) -> tuple[Descriptor, ...]:
+    target = source.resolve(reference.selector)
+    entries = {target.digest, *(entry.digest for entry in walk_manifests(source, target))}
+    found = {
+        index.digest: index for digest in entries for index in referring_indexes(source, digest)
+    }
+    if not found:
+        raise NotFoundError(
+            f"{reference}: no version 1 SOCI index refers to it; those of version 2 are part "
+            "of a converted image, delete its tag instead"
+        )
     return tuple(found.values())

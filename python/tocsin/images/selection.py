@@ -1,6 +1,6 @@
 """Which images a reference means: one for each platform that is to be indexed.
 
-Source: SOCI ``convert``, step 1; containerd's rules for platforms.
+Source: docs/format.md#which-platforms; containerd/platforms, platforms.go.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.model.platform import Platform
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class PlatformImage:
     manifest: Manifest
 
 
-def resolve_image(store: Store, selector: str | Digest | None) -> Descriptor:
+def resolve_image(store: Source, selector: str | Digest | None) -> Descriptor:
     """Return what `selector` names, without image indexes around a single image index.
 
     nerdctl and ``docker save`` wrap images so.
@@ -57,7 +57,7 @@ def resolve_image(store: Store, selector: str | Digest | None) -> Descriptor:
 
 
 def platform_images(
-    store: Store,
+    store: Source,
     target: Descriptor,
     platforms: Iterable[Platform] | None,
     *,
@@ -101,7 +101,7 @@ def platform_images(
     return chosen
 
 
-def _all_images(store: Store, target: Descriptor, *, nested: bool) -> Iterator[PlatformImage]:
+def _all_images(store: Source, target: Descriptor, *, nested: bool) -> Iterator[PlatformImage]:
     entries: Iterable[Descriptor] = walk_manifests(store, target)
     if not nested and is_index(target.media_type):
         entries = ImageIndex.from_json(store.manifest(target)).manifests or ()
@@ -126,7 +126,7 @@ def _all_images(store: Store, target: Descriptor, *, nested: bool) -> Iterator[P
 _IMAGE_CONFIGS = (OCI_CONFIG, DOCKER_CONFIG)
 
 
-def _platform_in_config(store: Store, manifest: Manifest) -> Platform | None:
+def _platform_in_config(store: Source, manifest: Manifest) -> Platform | None:
     config = read_blob(store, manifest.config, max_size=MAX_CONFIG_SIZE)
     try:
         platform = ImageConfig.from_json(config).platform.normalized()

@@ -1,7 +1,9 @@
 """The SOCI indexes of an image, found where and in the order a reader looks.
 
 First the one that the image's manifest names (version 2), then those that refer to the manifest
-(version 1). The only room that knows where indexes are looked for. Source: soci-format 6.2.
+(version 1). The only room that knows where indexes are looked for.
+
+Source: docs/format.md#how-an-index-is-found.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ if TYPE_CHECKING:
 
     from tocsin.errors import TocsinError
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.document import Document
     from tocsin.model.index_choice import IndexChoice
     from tocsin.model.manifest import Manifest
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
 
 PROBLEMS = (FormatError, NotFoundError, UnsupportedError, VerificationError)
 """Errors that make one index unusable and say nothing about others."""
@@ -55,13 +58,31 @@ class FoundIndex:
         return None if self.error is None else str(self.error)
 
     @property
+    def ztoc_count(self) -> int:
+        """How many zTOCs it lists; 0 when it cannot be used."""
+        return len(self.soci_index.ztocs) if self.soci_index else 0
+
+    @property
     def ztoc_size(self) -> int:
-        """Bytes of the zTOCs it lists."""
+        """Bytes of the zTOCs it lists; 0 when it cannot be used."""
         return sum(ztoc.size for ztoc in self.soci_index.ztocs) if self.soci_index else 0
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a SOCI index."""
+        found = self.descriptor
+        return {
+            "digest": str(self.digest),
+            "media_type": None if found is None else found.media_type,
+            "size": None if found is None else found.size,
+            "version": self.version,
+            "problem": self.problem,
+            "ztoc_count": self.ztoc_count,
+            "ztoc_size": self.ztoc_size,
+        }
 
 
 def soci_indexes_of(
-    store: Store, entry: Descriptor, manifest: Manifest, *, versions: Container[int] = (2, 1)
+    store: Source, entry: Descriptor, manifest: Manifest, *, versions: Container[int] = (2, 1)
 ) -> Iterator[FoundIndex]:
     """Yield the SOCI indexes of one platform's image, in the order a reader tries them.
 
@@ -84,7 +105,7 @@ def soci_indexes_of(
 
 
 def indexes_to_read_by(
-    store: Store, entry: Descriptor, manifest: Manifest, choice: IndexChoice, *, pinned: bool
+    store: Source, entry: Descriptor, manifest: Manifest, choice: IndexChoice, *, pinned: bool
 ) -> list[FoundIndex]:
     """Return the SOCI indexes that an image is read by, in the order they are tried.
 
@@ -114,12 +135,12 @@ def indexes_to_read_by(
     return list(soci_indexes_of(store, entry, manifest, versions=versions))
 
 
-def referring_indexes(store: Store, subject: Digest) -> list[Descriptor]:
+def referring_indexes(store: Source, subject: Digest) -> list[Descriptor]:
     """Return the version 1 indexes that refer to a manifest, in the store's own order."""
     return store.referrers(subject, SOCI_INDEX_V1)
 
 
-def listed_indexes(store: Store, target: Descriptor) -> list[Descriptor]:
+def listed_indexes(store: Source, target: Descriptor) -> list[Descriptor]:
     """Return the SOCI indexes that an image index lists; none for a manifest.
 
     Raises:
@@ -132,7 +153,7 @@ def listed_indexes(store: Store, target: Descriptor) -> list[Descriptor]:
 
 
 def load_soci_index(
-    store: Store, version: int, digest: Digest, descriptor: Descriptor | None = None
+    store: Source, version: int, digest: Digest, descriptor: Descriptor | None = None
 ) -> FoundIndex:
     """Return the SOCI index with that digest, or why it cannot be used."""
     data: bytes | None = None

@@ -13,17 +13,18 @@ from tocsin.model.reference import (
     OciArchiveReference,
     Reference,
     RegistryReference,
-    parse_reference,
 )
-from tocsin.stores.discarding import DiscardingStore
-from tocsin.stores.metering import Meter, MeteredStore
-from tocsin.stores.opening import open_store
+from tocsin.stores.discarding import DiscardingSink
+from tocsin.stores.metering import Meter, MeteredSink, MeteredSource
+from tocsin.stores.opening import open_sink, open_source
+from tocsin.stores.places import destination_of, reference_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tocsin.model.descriptor import Descriptor
-    from tocsin.stores.base import Store
+    from tocsin.model.reference import ReferenceLike
+    from tocsin.stores.base import Sink, Source
     from tocsin.stores.registry import RegistryOptions
 
 DEFAULT_TAG = "latest"
@@ -56,10 +57,10 @@ class Pair:
 
 
 def pair_of(
-    source: str | Reference,
-    destination: str | Reference | None,
+    source: ReferenceLike,
+    destination: ReferenceLike | None,
     *,
-    output: str | Reference | None = None,
+    output: ReferenceLike | None = None,
 ) -> Pair:
     """Return what two references mean together.
 
@@ -72,11 +73,11 @@ def pair_of(
         FormatError: a text is no reference.
         UnsupportedError: the destination cannot be named so, or written.
     """
-    read = parse_reference(source) if isinstance(source, str) else source
+    read = reference_of(source)
     if output is not None:
         if destination is not None:
             raise ValueError("a destination and an output were given, wanted one of them")
-        into = parse_reference(output) if isinstance(output, str) else output
+        into = destination_of(output)
         return Pair(read, into, tag=None, carries=False, overwrites_source=False)
     if destination is None:
         if isinstance(read, DockerArchiveReference):
@@ -85,7 +86,7 @@ def pair_of(
                 "oci:DIR:TAG"
             )
         return Pair(read, read, tag=None, carries=False, overwrites_source=False)
-    sink = parse_reference(destination) if isinstance(destination, str) else destination
+    sink = destination_of(destination)
     if isinstance(sink, DockerArchiveReference):
         raise UnsupportedError(
             f"{sink}: a docker archive cannot be written, name an oci: or oci-archive: destination"
@@ -104,7 +105,7 @@ def pair_of(
     )
 
 
-def image_in_the_way(sink: Store, pair: Pair, *, force: bool) -> Descriptor | None:
+def image_in_the_way(sink: Source, pair: Pair, *, force: bool) -> Descriptor | None:
     """Return the image that the destination's tag names, if replacing it was not asked for.
 
     Whoever gets one goes on only if the result would be that very image.
@@ -151,7 +152,7 @@ def open_pair(
     registry: RegistryOptions | None = None,
     dry_run: bool = False,
     jobs: int = 1,
-) -> Iterator[tuple[Store, Store, Meter]]:
+) -> Iterator[tuple[Source, Sink, Meter]]:
     """Open source and sink, and a meter of both; leaving normally commits what was put.
 
     Args:
@@ -166,18 +167,18 @@ def open_pair(
     _check_credentials(pair, registry)
     registry = _with_jobs(pair, registry, jobs)
     meter = Meter()
-    with open_store(pair.source, registry=registry) as source:
+    with open_source(pair.source, registry=registry) as source:
         if dry_run:
             inner = _open_if_there(pair.sink, registry)
             try:
-                sink: Store = DiscardingStore(str(pair.sink), inner)
-                yield MeteredStore(source, meter), MeteredStore(sink, meter), meter
+                nothing = DiscardingSink(str(pair.sink), inner)
+                yield MeteredSource(source, meter), MeteredSink(nothing, meter), meter
             finally:
                 if inner is not None:
                     inner.close()
         else:
-            with open_store(pair.sink, write=True, registry=registry) as sink:
-                yield MeteredStore(source, meter), MeteredStore(sink, meter), meter
+            with open_sink(pair.sink, registry=registry) as sink:
+                yield MeteredSource(source, meter), MeteredSink(sink, meter), meter
 
 
 def _with_jobs(pair: Pair, registry: RegistryOptions | None, jobs: int) -> RegistryOptions | None:
@@ -190,9 +191,9 @@ def _with_jobs(pair: Pair, registry: RegistryOptions | None, jobs: int) -> Regis
     return replace(registry, jobs=max(registry.jobs, jobs))
 
 
-def _open_if_there(reference: Reference, registry: RegistryOptions | None) -> Store | None:
+def _open_if_there(reference: Reference, registry: RegistryOptions | None) -> Source | None:
     try:
-        return open_store(reference, registry=registry)
+        return open_source(reference, registry=registry)
     except (FileNotFoundError, NotFoundError, FormatError):
         return None
 

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
 
 MAX_DEPTH = 4
 """Image indexes accepted inside each other; containerd and nerdctl write two."""
 
 
-def walk_manifests(store: Store, root: Descriptor) -> Iterator[Descriptor]:
+def walk_manifests(store: Source, root: Descriptor) -> Iterator[Descriptor]:
     """Yield every entry below `root` that is not itself an image index, in order.
 
     A `root` that is no index is yielded itself. Entries of unknown type and entries whose blob is
@@ -41,7 +41,7 @@ def walk_manifests(store: Store, root: Descriptor) -> Iterator[Descriptor]:
         yield entry
 
 
-def _walk(store: Store, entry: Descriptor, above: tuple[Digest, ...]) -> Iterator[Descriptor]:
+def _walk(store: Source, entry: Descriptor, above: tuple[Digest, ...]) -> Iterator[Descriptor]:
     if not is_index(entry.media_type):
         yield entry
         return

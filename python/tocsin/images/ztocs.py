@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from tocsin.layers.disk_cache import DiskCache
     from tocsin.layers.known_ztocs import KnownZtocs
     from tocsin.model.descriptor import Descriptor
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
 
 
 def load_ztoc(
-    store: Store,
+    store: Source,
     layer: Descriptor,
     descriptor: Descriptor,
     *,
@@ -55,7 +55,7 @@ def load_ztoc(
     return ztoc
 
 
-def _blob(store: Store, descriptor: Descriptor, disk: DiskCache | None) -> bytes:
+def _blob(store: Source, descriptor: Descriptor, disk: DiskCache | None) -> bytes:
     blob = None if disk is None else disk.blob(descriptor.digest, descriptor.size)
     if blob is None:
         blob = read_blob(store, descriptor, max_size=MAX_ZTOC_SIZE)

@@ -1,7 +1,8 @@
 """``convert``: an image with version 2 SOCI indexes in it, bound to each manifest by annotation.
 
-The result is always an image index, with new digests, under a tag of its own. Source: SOCI
-``convert``, version 2.
+The result is always an image index, with new digests, under a tag of its own.
+
+Source: docs/format.md#converted-images.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tocsin.images.selection import PlatformImage
-    from tocsin.indexing.results import Progress
     from tocsin.model.digest import Digest
+    from tocsin.model.events import Progress
     from tocsin.model.manifest import ImageIndex
-    from tocsin.model.reference import Reference
-    from tocsin.stores.base import Store
+    from tocsin.model.reference import ReferenceLike
+    from tocsin.stores.base import Sink, Source
     from tocsin.stores.registry import RegistryOptions
 
 
 def convert(
-    source: str | Reference,
-    destination: str | Reference,
+    source: ReferenceLike,
+    destination: ReferenceLike,
     *,
     options: IndexingOptions | None = None,
     force: bool = False,
@@ -122,7 +123,7 @@ def convert(
 
 
 def _may_be_the_result(
-    sink: Store, existing: Descriptor, images: Sequence[PlatformImage], options: IndexingOptions
+    sink: Source, existing: Descriptor, images: Sequence[PlatformImage], options: IndexingOptions
 ) -> bool:
     """Return whether an existing image may be what converting `images` gives.
 
@@ -146,14 +147,14 @@ def _content(image: PlatformImage) -> tuple[Digest, ...]:
     return image.manifest.config.digest, *(layer.digest for layer in image.manifest.layers or ())
 
 
-def _manifest_if_there(store: Store, entry: Descriptor) -> bytes | None:
+def _manifest_if_there(store: Source, entry: Descriptor) -> bytes | None:
     try:
         return store.manifest(entry)
     except NotFoundError:
         return None
 
 
-def _copy_children(source: Store, sink: Store, before: ImageIndex, after: ImageIndex) -> None:
+def _copy_children(source: Source, sink: Sink, before: ImageIndex, after: ImageIndex) -> None:
     """Bring over what the converted manifests list, and the entries that stay as they are."""
     kept = {entry.digest for entry in after.manifests or ()}
     for entry in before.manifests or ():

@@ -1,6 +1,6 @@
 """``create``: a version 1 SOCI index for each platform of an image, found by its subject.
 
-The image itself does not change. Source: SOCI index manifest, version 1.
+The image itself does not change. Source: docs/format.md#the-soci-index.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from tocsin.indexing.platforms import index_platforms
 from tocsin.indexing.results import CreateResult
 
 if TYPE_CHECKING:
-    from tocsin.indexing.results import Progress
-    from tocsin.model.reference import Reference
+    from tocsin.model.events import Progress
+    from tocsin.model.reference import ReferenceLike
     from tocsin.stores.registry import RegistryOptions
 
 
 def create(
-    source: str | Reference,
-    destination: str | Reference | None = None,
+    source: ReferenceLike,
+    destination: ReferenceLike | None = None,
     *,
-    output: str | Reference | None = None,
+    output: ReferenceLike | None = None,
     options: IndexingOptions | None = None,
     force: bool = False,
     dry_run: bool = False,

@@ -11,24 +11,26 @@ from typing import TYPE_CHECKING
 
 from tocsin import processors
 from tocsin.errors import FormatError, UnsupportedError, VerificationError
-from tocsin.images.copying import copy_blob
-from tocsin.indexing.results import LayerFinished, LayerResult
+from tocsin.images.copying import copy_blob, stream_blob
 from tocsin.layers.indexer import IndexedLayerBytes, LayerPass
+from tocsin.log import LOG
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
-from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
+from tocsin.model.layer_result import LayerResult
 from tocsin.model.media_types import OCTET_STREAM, Compression, layer_type
 from tocsin.model.prefetch import FoundEntry, SearchableLayer, wanted_names
 from tocsin.model.soci_index import PREFETCH, IndexedLayer
+from tocsin.stores.base import MustStream, MustVerify
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
     from tocsin.indexing.options import IndexingOptions
-    from tocsin.indexing.results import Event, Progress
     from tocsin.indexing.reuse import ReusableZtocs
     from tocsin.layers.ztoc import Ztoc
-    from tocsin.stores.base import Store
+    from tocsin.model.events import Event, Progress
+    from tocsin.stores.base import Sink, Source, Takeover
 
 _FORMATS = {
     Compression.GZIP: "gzip",
@@ -77,12 +79,12 @@ class _OddLayerError(Exception):
 
 
 class LayerJobs:
-    """Indexes layers of one Store and brings what it makes to another."""
+    """Indexes layers of one store and brings what it makes to another."""
 
     def __init__(
         self,
-        source: Store,
-        sink: Store,
+        source: Source,
+        sink: Sink,
         *,
         options: IndexingOptions,
         known: ReusableZtocs | None = None,
@@ -130,7 +132,7 @@ class LayerJobs:
         self._shares = self._shares_of(to_read)
         self._tell(Planned(tuple(to_read)))
         for fate in fates.values():
-            self._tell(LayerFinished(fate.result))
+            self._tell(_finished(fate.result))
         with ThreadPoolExecutor(self._options.jobs, thread_name_prefix="layer") as pool:
             futures = {pool.submit(self._index, layer): layer for layer in to_read}
             try:
@@ -211,14 +213,15 @@ class LayerJobs:
             self._sink, layer, span_size=self._options.span_size
         )
         if known and (fate := self._reuse(layer, known)):
-            self._tell(LayerFinished(fate.result))
+            self._tell(_finished(fate.result))
             return fate
         threads = self._shares.take(layer_key(layer))
         self._check_cancelled()
         self._tell(LayerStarted(layer))
         started = time.monotonic()
+        takeover = self._take_over(layer)
         try:
-            found = self._read(layer, threads)
+            found = self._read(layer, threads, takeover)
         except _OddLayerError as odd:
             # Odd, or damaged? A layer that is what its digest says is left out with the reason; the
             # reference fails the whole image.
@@ -226,12 +229,27 @@ class LayerJobs:
                 self._verify(layer)
             fate = LayerFate(LayerResult(layer, skipped=odd.reason))
         else:
-            fate = self._keep(layer, found)
+            fate = self._keep(layer, found, takeover)
         fate = replace(fate, result=replace(fate.result, seconds=time.monotonic() - started))
-        self._tell(LayerFinished(fate.result))
+        self._tell(_finished(fate.result))
         return fate
 
-    def _read(self, layer: Descriptor, threads: int) -> IndexedLayerBytes:
+    def _take_over(self, layer: Descriptor) -> Takeover | None:
+        """Let the sink take a layer over as far as that goes without reading it.
+
+        Before it is indexed: if only then the sink turned out to need the bytes, the layer would
+        have to be read again.
+
+        Returns:
+            What is left to do; ``None`` if the sink does not need the layer.
+        """
+        if not self._carry or self._sink.has_blob(layer):
+            return None
+        return self._sink.take_over(layer, self._source.origin)
+
+    def _read(
+        self, layer: Descriptor, threads: int, takeover: Takeover | None
+    ) -> IndexedLayerBytes:
         kind = layer_type(layer.media_type)
         indexer = LayerPass(
             span_size=self._options.span_size,
@@ -240,9 +258,9 @@ class LayerJobs:
             threads=threads,
         )
         refused: list[Exception] = []
-        streamed = self._is_to_be_streamed(layer)
+        streamed = isinstance(takeover, MustStream)
         pieces_of = self._through(layer, indexer, refused)
-        with self._preparing(layer, streamed=streamed), closing(pieces_of) as pieces:
+        with _preparing(takeover), closing(pieces_of) as pieces:
             if streamed:
                 # Read once, for both; what the indexer refuses is copied all the same.
                 self._sink.put_blob(pieces, digest=layer.digest, size=layer.size)
@@ -267,33 +285,6 @@ class LayerJobs:
                 actual=found.digest,
             )
         return found
-
-    def _is_to_be_streamed(self, layer: Descriptor) -> bool:
-        """Return whether the sink must get the layer's bytes from here, while they are indexed.
-
-        Where taking a layer over needs no byte of it, that is tried first: were it refused only
-        after the layer is indexed, the layer would have to be read again.
-        """
-        if not self._carry or self._sink.has_blob(layer):
-            return False
-        if not self._sink.can_mount(self._source):
-            return True
-        return self._sink.mounts_unread and not self._sink.mount_blob(layer, self._source)
-
-    @contextmanager
-    def _preparing(self, layer: Descriptor, *, streamed: bool) -> Iterator[None]:
-        """Have the sink prepare to take a layer over while it is read."""
-        if streamed or not self._carry or self._sink.mounts_unread:
-            yield
-            return
-        beside = threading.Thread(
-            target=self._sink.prepare_mount, args=(layer, self._source), name="layer-mount"
-        )
-        beside.start()
-        try:
-            yield
-        finally:
-            beside.join()
 
     def _pieces(self, layer: Descriptor) -> Iterator[bytes]:
         done = 0
@@ -323,7 +314,9 @@ class LayerJobs:
         if self._cancelled.is_set():
             raise _CancelledError
 
-    def _keep(self, layer: Descriptor, found: IndexedLayerBytes) -> LayerFate:
+    def _keep(
+        self, layer: Descriptor, found: IndexedLayerBytes, takeover: Takeover | None
+    ) -> LayerFate:
         notes = []
         broken = _what_breaks_readers(found)
         if broken and not self._options.reference_identical:
@@ -341,11 +334,17 @@ class LayerJobs:
         except FormatError as error:
             return LayerFate(LayerResult(layer, skipped=str(error)))
         descriptor = self._sink.put_blob(blob)
-        if self._carry:
-            copy_blob(self._source, self._sink, layer, verified=True)
+        if isinstance(takeover, MustVerify):
+            self._finish(layer, takeover)
         fate = self._fate(layer, found.ztoc, descriptor)
         result = replace(fate.result, notes=tuple(notes), uncompressed_size=found.uncompressed_size)
         return replace(fate, result=result)
+
+    def _finish(self, layer: Descriptor, takeover: MustVerify) -> None:
+        if self._sink.has_blob(layer):  # the same layer under another media type was faster
+            return
+        if isinstance(takeover.finish(), MustStream):
+            stream_blob(self._source, self._sink, layer)
 
     def _reuse(self, layer: Descriptor, ztoc: Ztoc) -> LayerFate | None:
         """Take a zTOC that is there, unless readers refuse it: then the layer tells what to do."""
@@ -407,6 +406,28 @@ def _found_entry(ztoc: Ztoc, index: int) -> FoundEntry:
     return FoundEntry(
         entry.type, entry.linkname, entry.uncompressed_offset, entry.uncompressed_size
     )
+
+
+@contextmanager
+def _preparing(takeover: Takeover | None) -> Iterator[None]:
+    """Let the sink prepare to take a layer over while it is read."""
+    if not isinstance(takeover, MustVerify):
+        yield
+        return
+    beside = threading.Thread(target=takeover.prepare, name="layer-takeover")
+    beside.start()
+    try:
+        yield
+    finally:
+        beside.join()
+
+
+def _finished(result: LayerResult) -> LayerFinished:
+    if result.skipped is not None:
+        LOG.info("layer %s: skipped: %s", result.layer.digest, result.skipped)
+    for note in result.notes:
+        LOG.info("layer %s: %s", result.layer.digest, note)
+    return LayerFinished(result.layer, result.seconds, result)
 
 
 def _what_breaks_readers(found: IndexedLayerBytes) -> str | None:

@@ -12,7 +12,7 @@ from tocsin.indexing.reuse import ReusableZtocs, find_ztocs
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_MANIFEST
 from tocsin.model.prefetch import plan_prefetch, wanted_names
-from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, SociIndex
+from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, make_soci_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from tocsin.images.selection import PlatformImage
     from tocsin.indexing.layer_jobs import LayerFate, LayerKey
     from tocsin.indexing.options import IndexingOptions
-    from tocsin.indexing.results import LayerResult, Progress
-    from tocsin.stores.base import Store
+    from tocsin.model.events import Progress
+    from tocsin.model.layer_result import LayerResult
+    from tocsin.stores.base import Sink, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class IndexedPlatforms:
     indexes: tuple[bytes, ...]
     missing_prefetch: tuple[str, ...]
 
-    def store(self, sink: Store) -> None:
+    def store(self, sink: Sink) -> None:
         """Store the SOCI indexes and the config blob they share."""
         sink.put_blob(CONFIG_BLOB)
         for data in self.indexes:
@@ -46,8 +47,8 @@ class IndexedPlatforms:
 
 
 def index_platforms(
-    source: Store,
-    sink: Store,
+    source: Source,
+    sink: Sink,
     images: Sequence[PlatformImage],
     *,
     version: int,
@@ -85,7 +86,7 @@ def index_platforms(
         if indexed:
             missing = not_found if missing is None else missing & not_found
         subject = image.descriptor if version == 1 else None
-        data = SociIndex.for_layers(indexed, subject=subject).to_json() if indexed else None
+        data = make_soci_index(indexed, subject=subject).to_json() if indexed else None
         if data is not None:
             indexes.append(data)
         results.append(
@@ -109,7 +110,7 @@ def _layers(image: PlatformImage) -> list[Descriptor]:
 
 
 def _with_prefetch(
-    sink: Store,
+    sink: Sink,
     image: PlatformImage,
     fates: Mapping[LayerKey, LayerFate],
     options: IndexingOptions,
@@ -132,7 +133,7 @@ def _with_prefetch(
     return found, set(plan.missing)
 
 
-def _nothing_indexed(source: Store, results: Sequence[LayerResult]) -> str:
+def _nothing_indexed(source: Source, results: Sequence[LayerResult]) -> str:
     if not results:
         return f"{source.name}: image has no layers, no ztoc was made"
     reasons = sorted({result.skipped or "" for result in results})

@@ -1,47 +1,21 @@
-"""What ``create`` and ``convert`` tell: events while they run, results when they are done.
+"""The results of ``create`` and ``convert``.
 
 Everything the command line prints comes from here, so that scripts have it too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.model.document import document_of, seconds_of, text_of
 
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.document import Document
+    from tocsin.model.layer_result import LayerResult
     from tocsin.model.platform import Platform
     from tocsin.stores.metering import Traffic
-
-
-@dataclass(frozen=True, slots=True)
-class LayerResult:
-    """What became of one layer.
-
-    Attributes:
-        layer: as in the image's manifest.
-        ztoc: as the SOCI index lists it; ``None`` when the layer has none.
-        skipped: why it has none; ``None`` when it has one.
-        notes: what was done differently from the reference, and why.
-        reused: whether its zTOC was there already, so that the layer was not read.
-        entry_count: entries in its tar; 0 when skipped.
-        span_count: spans; 0 when skipped.
-        uncompressed_size: bytes of the uncompressed stream; 0 when skipped.
-        seconds: wall time of its indexing.
-    """
-
-    layer: Descriptor
-    ztoc: Descriptor | None = None
-    skipped: str | None = None
-    notes: tuple[str, ...] = ()
-    reused: bool = False
-    entry_count: int = 0
-    span_count: int = 0
-    uncompressed_size: int = 0
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +33,15 @@ class PlatformResult:
     manifest: Descriptor
     layers: tuple[LayerResult, ...]
     soci_index: Descriptor | None
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a platform."""
+        return {
+            "platform": text_of(self.platform),
+            "manifest": self.manifest.to_dict(),
+            "soci_index": document_of(self.soci_index),
+            "layers": [layer.to_dict() for layer in self.layers],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +66,18 @@ class CreateResult:
     traffic: Traffic
     dry_run: bool
 
+    def to_dict(self) -> Document:
+        """Return what ``tocsin create --json`` prints."""
+        return {
+            "source": self.source,
+            "destination": self.destination,
+            "dry_run": self.dry_run,
+            "seconds": seconds_of(self.seconds),
+            "traffic": self.traffic.to_dict(),
+            "missing_prefetch": list(self.missing_prefetch),
+            "platforms": [platform.to_dict() for platform in self.platforms],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ConvertResult(CreateResult):
@@ -96,18 +91,6 @@ class ConvertResult(CreateResult):
     image: Descriptor
     unchanged: bool = False
 
-
-@dataclass(frozen=True, slots=True)
-class LayerFinished:
-    """A layer is done; its fate is in `result`. One that was not read has no start."""
-
-    result: LayerResult
-
-
-Event = Planned | LayerStarted | LayerAdvanced | LayerFinished
-
-Progress = Callable[[Event], None]
-"""Called for every event, from the threads that work, but never by two at once.
-
-An exception from it stops the run as Ctrl-C does: nothing half-made stays.
-"""
+    def to_dict(self) -> Document:
+        """Return what ``tocsin convert --json`` prints."""
+        return {**CreateResult.to_dict(self), "image": self.image.to_dict()}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.model.soci_index import SociIndex
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
 
 
 MAX_OTHER_TAGS = 16
@@ -44,7 +44,7 @@ class ReusableZtocs:
         self._found: list[SociIndex] = []
         self._others = iter(indexes)
 
-    def load(self, store: Store, layer: Descriptor, *, span_size: int) -> Ztoc | None:
+    def load(self, store: Source, layer: Descriptor, *, span_size: int) -> Ztoc | None:
         """Return the zTOC of a layer, if `store` has one that can be used.
 
         It must be what its descriptor says, made with `span_size`, and for a layer of this size;
@@ -76,7 +76,7 @@ class ReusableZtocs:
             at += 1
 
 
-def find_ztocs(store: Store, images: Iterable[PlatformImage], tag: str | None) -> ReusableZtocs:
+def find_ztocs(store: Source, images: Iterable[PlatformImage], tag: str | None) -> ReusableZtocs:
     """Return the zTOCs that `store` knows of for `images`.
 
     Args:
@@ -90,7 +90,7 @@ def find_ztocs(store: Store, images: Iterable[PlatformImage], tag: str | None) -
     )
 
 
-def _by_referrer(store: Store, subjects: Iterable[Digest]) -> Iterator[SociIndex]:
+def _by_referrer(store: Source, subjects: Iterable[Digest]) -> Iterator[SociIndex]:
     for subject in subjects:
         try:
             yield from _usable(store, 1, referring_indexes(store, subject))
@@ -99,7 +99,7 @@ def _by_referrer(store: Store, subjects: Iterable[Digest]) -> Iterator[SociIndex
             continue
 
 
-def _by_tag(store: Store, tag: str | None) -> Iterator[SociIndex]:
+def _by_tag(store: Source, tag: str | None) -> Iterator[SociIndex]:
     if tag is None:
         return
     try:
@@ -108,7 +108,7 @@ def _by_tag(store: Store, tag: str | None) -> Iterator[SociIndex]:
         return
 
 
-def _by_other_tags(store: Store, tag: str | None) -> Iterator[SociIndex]:
+def _by_other_tags(store: Source, tag: str | None) -> Iterator[SociIndex]:
     try:
         there = store.tags()
     except (TocsinError, OSError):  # as above; not everyone may list tags
@@ -130,7 +130,7 @@ def _is_referrers_tag(name: str) -> bool:
     return re.fullmatch(r"sha256-[0-9a-f]{64}", name) is not None
 
 
-def _usable(store: Store, version: int, found: list[Descriptor]) -> Iterator[SociIndex]:
+def _usable(store: Source, version: int, found: list[Descriptor]) -> Iterator[SociIndex]:
     for descriptor in found:
         try:
             loaded = load_soci_index(store, version, descriptor.digest, descriptor)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
@@ -14,9 +16,14 @@ from tocsin.model.ztoc_defaults import BUILD_TOOL, DEFAULT_SPAN_SIZE
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable
 
     from typing_extensions import Buffer
+
+    from tocsin.model.document import Document
+    from tocsin.model.events import Progress
+
+CORE_VERSION: str = _core.CORE_VERSION
+"""The version of the compiled core."""
 
 PIECE_SIZE = 1 << 20
 """Bytes taken from a source at once: some milliseconds of work."""
@@ -69,11 +76,39 @@ class IndexedLayerBytes:
     hazards: tuple[Hazard, ...]
     dropped_checkpoint_count: int
 
+    def to_dict(self) -> Document:
+        """Return what ``tocsin ztoc build --json`` prints of the layer and its zTOC."""
+        entries = self.ztoc.entries
+        return {
+            "layer": {
+                "digest": self.digest,
+                "size": self.size,
+                "format": self.format,
+                "diff_id": self.diff_id,
+                "uncompressed_size": self.uncompressed_size,
+                "needs_xattrs": self.needs_xattrs,
+            },
+            "ztoc": self.ztoc.to_dict(),
+            "hazards": [
+                {
+                    "entry_index": hazard.entry_index,
+                    "name": entries[hazard.entry_index].name,
+                    "kind": hazard.kind,
+                    "reason": hazard.reason,
+                }
+                for hazard in self.hazards
+            ],
+            "dropped_checkpoint_count": self.dropped_checkpoint_count,
+        }
+
 
 class LayerPass:
     """One pass over one layer, fed from outside.
 
     Push the layer's bytes in order, in pieces of any size, then `finish`.
+
+    With ``for_reading``, layers with PAX global headers are taken too, as containerd takes them.
+    The reference refuses to index those, so their zTOC must not be written anywhere.
     """
 
     def __init__(
@@ -85,6 +120,7 @@ class LayerPass:
         diff_id: bool = False,
         build_tool_identifier: str = BUILD_TOOL,
         threads: int | None = None,
+        for_reading: bool = False,
     ) -> None:
         if not 0 <= span_size < 1 << 63:
             raise ValueError(f"span_size is {span_size}, wanted 0 to 2**63 - 1")
@@ -95,6 +131,7 @@ class LayerPass:
             diff_id=diff_id,
             reference_identical=reference_identical,
             threads=processors.wanted(threads),
+            for_reading=for_reading,
         )
 
     def push(self, piece: Buffer) -> None:
@@ -135,7 +172,7 @@ def index_layer(
     reference_identical: bool = False,
     diff_id: bool = False,
     threads: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> IndexedLayerBytes:
     """Index a layer in one pass, without keeping it and without temporary files.
 
@@ -149,7 +186,7 @@ def index_layer(
         diff_id: also hash the uncompressed bytes.
         threads: processors to use, the caller's own among them; all that this process may use if
             ``None``. The result is the same for any number.
-        progress: called with the compressed bytes read so far; may raise to stop.
+        progress: called with an `Advanced` for each piece; may raise to stop.
 
     Raises:
         FormatError: the layer cannot be indexed; ``.what`` names the broken rule and ``.offset``
@@ -164,12 +201,18 @@ def index_layer(
         diff_id=diff_id,
         threads=threads,
     )
-    done = 0
+    if progress is None:
+        for piece in _pieces(source):
+            layer.push(piece)
+        return layer.finish()
+    from tocsin.model.events import Advanced  # noqa: PLC0415 (most layers are indexed without)
+
+    done, total = 0, _size_of(source)
+    progress(Advanced(done, total))
     for piece in _pieces(source):
         layer.push(piece)
         done += len(piece)
-        if progress is not None:
-            progress(done)
+        progress(Advanced(done, total))
     return layer.finish()
 
 
@@ -180,7 +223,7 @@ def build_ztoc(
     format: str | None = None,  # noqa: A002 (the word of the domain)
     reference_identical: bool = False,
     threads: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Ztoc:
     """Make the zTOC of a layer; as `index_layer`, which tells more."""
     return index_layer(
@@ -191,6 +234,22 @@ def build_ztoc(
         threads=threads,
         progress=progress,
     ).ztoc
+
+
+def _size_of(source: LayerSource) -> int | None:
+    """Return how many bytes a layer has, where that is known before they are read."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return memoryview(source).nbytes
+    with suppress(OSError, AttributeError):
+        if isinstance(source, str | os.PathLike):
+            status = Path(source).stat()
+        elif isinstance(source, _Readable):
+            status = os.fstat(source.fileno())  # type: ignore[attr-defined]  # or it has none
+        else:
+            return None
+        if stat.S_ISREG(status.st_mode):
+            return status.st_size
+    return None
 
 
 def _pieces(source: LayerSource) -> Iterator[bytes | bytearray | memoryview]:

@@ -12,14 +12,14 @@ import os
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from tocsin import _core
 from tocsin.errors import NotFoundError, UnsupportedError, VerificationError
 from tocsin.layers.fetchers import Fetchers
 from tocsin.layers.sources import ranges_of
 from tocsin.layers.spans import LayerSpans, SpanCache
-from tocsin.model.entry_path import clean_path
+from tocsin.model.entry_path import clean_path, path_text
 from tocsin.model.file_metadata import FileMetadata
 from tocsin.processors import available, wanted
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
     from tocsin.layers.disk_cache import KeptSpans
     from tocsin.layers.sources import RangeSource, SeekableLayer
+    from tocsin.layers.ztoc_info import ZtocInfo
+    from tocsin.model.digest import Digest
+    from tocsin.model.document import Document
+    from tocsin.model.entry_path import StrPath
 
 _MAX_DEFAULT_THREADS = 8
 """Spans inflated at once unless asked for more: each may have any size."""
@@ -39,7 +43,7 @@ _SPAN_CACHE_SIZE = 128 << 20
 class Ztoc:
     """The zTOC of one layer.
 
-    Made by ``tocsin.build_ztoc`` or read by ``Ztoc.from_bytes``; immutable.
+    Made by ``tocsin.build_ztoc``, or read by ``Ztoc.from_bytes``; immutable.
     """
 
     def __init__(self, core: _core.Ztoc, *, identity: tuple[str, int] | None = None) -> None:
@@ -47,7 +51,7 @@ class Ztoc:
         self._identity = identity
 
     @classmethod
-    def from_bytes(cls, blob: Buffer, *, digest: str | None = None) -> Ztoc:
+    def from_bytes(cls, blob: Buffer, *, digest: str | Digest | None = None) -> Ztoc:
         """Read a zTOC blob; everything in it is checked before it is used.
 
         Args:
@@ -61,7 +65,7 @@ class Ztoc:
         view = memoryview(blob)
         if digest is None:
             digest = f"sha256:{hashlib.sha256(view).hexdigest()}"
-        return cls(core, identity=(digest, view.nbytes))
+        return cls(core, identity=(str(digest), view.nbytes))
 
     def to_bytes(self) -> bytes:
         """Return the blob, byte for byte as the reference indexer would write it.
@@ -161,11 +165,13 @@ class Ztoc:
         """Return the raw link targets of all entries; empty for what is not a link."""
         return self._core.linknames()
 
-    def time_and_records(self, index: int) -> tuple[str, dict[bytes, bytes]]:
-        """Return what is in no column of `files`: the modification time and the PAX records."""
-        fields = self._core.entry(index)
-        time, records = cast("bytes", fields["mod_time"]), fields["pax_records"]
-        return time.decode("ascii", "replace"), cast("dict[bytes, bytes]", records)
+    def mod_time_ns(self, index: int) -> int | None:
+        """Return an entry's time in nanoseconds since 1970; ``None`` if it has none."""
+        return self._core.mod_time_ns(index)
+
+    def records(self, index: int) -> dict[bytes, bytes]:
+        """Return the PAX records of an entry, which are in no column of `files`."""
+        return self._core.records(index)
 
     @property
     def entries(self) -> Sequence[FileMetadata]:
@@ -181,7 +187,7 @@ class Ztoc:
     def _clean_paths(self) -> list[str]:
         return self.clean_paths()
 
-    def entry(self, path: str) -> FileMetadata:
+    def entry(self, path: StrPath) -> FileMetadata:
         """Return the entry at `path`; ``etc/passwd``, ``/etc/passwd`` and ``./etc/passwd`` are one.
 
         Raises:
@@ -189,14 +195,15 @@ class Ztoc:
         """
         return self.entries[self._index_of(path)]
 
-    def index_at(self, path: str) -> int | None:
+    def index_at(self, path: StrPath) -> int | None:
         """Return the number of the entry at a path, the last one; ``None`` if there is none."""
-        return self._index_by_path.get(clean_path(path))
+        return self._index_by_path.get(clean_path(path_text(path)))
 
-    def _index_of(self, path: str) -> int:
-        index = self.index_at(path)
+    def _index_of(self, path: StrPath) -> int:
+        text = path_text(path)
+        index = self.index_at(text)
         if index is None:
-            raise NotFoundError(f"{path}: no such entry in the ztoc")
+            raise NotFoundError(f"{text}: no such entry in the ztoc")
         return index
 
     def span_of(self, offset: int) -> int:
@@ -227,7 +234,7 @@ class Ztoc:
             raise IndexError(f"span {span_id} does not exist, the last is {self.span_count - 1}")
         return span_id
 
-    def spans_for(self, path: str) -> range:
+    def spans_for(self, path: StrPath) -> range:
         """Return the ids of the spans that hold the data of the file at `path`; empty without data.
 
         A hard link's data is that of the file it points to.
@@ -244,7 +251,7 @@ class Ztoc:
         last = self.span_of(entry.uncompressed_offset + entry.uncompressed_size - 1)
         return range(first, last + 1)
 
-    def _resolve(self, path: str) -> FileMetadata:
+    def _resolve(self, path: StrPath) -> FileMetadata:
         """Follow hard links, which always point to an earlier entry of the same layer."""
         index = self._index_of(path)
         entry = self.entries[index]
@@ -305,7 +312,7 @@ class Ztoc:
         return self._core.read_span(self._checked(span_id), compressed, start, end)
 
     def read(
-        self, path: str, layer: SeekableLayer, *, threads: int | None = None
+        self, path: StrPath, layer: SeekableLayer, *, threads: int | None = None
     ) -> Iterator[bytes]:
         """Yield the data of the file at `path` span by span, verified, reading only those spans.
 
@@ -342,7 +349,7 @@ class Ztoc:
         left = size
         fetchers = Fetchers(threads)
         with closing(fetchers), ranges_of(layer) as source:
-            spans = self.open_spans(
+            spans = self._open_spans(
                 source, cache=self._span_cache, fetchers=fetchers, owner=_identity(layer)
             )
             for piece in spans.stream(start, start + size):
@@ -359,7 +366,7 @@ class Ztoc:
     def _span_cache(self) -> SpanCache:
         return SpanCache(_SPAN_CACHE_SIZE)
 
-    def open_spans(
+    def _open_spans(
         self,
         source: RangeSource,
         *,
@@ -373,12 +380,22 @@ class Ztoc:
             self._core, source=source, cache=cache, fetchers=fetchers, kept=kept, owner=owner
         )
 
-    def extract(self, path: str, layer: SeekableLayer, *, threads: int | None = None) -> bytes:
+    def cat(self, path: StrPath, layer: SeekableLayer, *, threads: int | None = None) -> bytes:
         """Return the data of the file at `path`; as ``read``, in one piece."""
         whole = io.BytesIO()
         for piece in self.read(path, layer, threads=threads):
             whole.write(piece)
         return whole.getvalue()
+
+    def extract(self, path: StrPath, layer: SeekableLayer, *, threads: int | None = None) -> bytes:
+        """Do what `cat` does: the name it had in tocsin 0.1.
+
+        Everywhere else ``extract`` puts files on this machine.
+        """
+        import warnings  # noqa: PLC0415 (seldom needed)
+
+        warnings.warn("Ztoc.extract is called Ztoc.cat now", DeprecationWarning, stacklevel=2)
+        return self.cat(path, layer, threads=threads)
 
     @property
     def needs_xattrs(self) -> bool:
@@ -388,6 +405,37 @@ class Ztoc:
     def reader_refusals(self) -> list[str]:
         """Say what the reference's reader, soci-snapshotter, would refuse about this zTOC."""
         return self._core.reader_refusals()
+
+    def info(self) -> ZtocInfo:
+        """Count entries and spans: what ``tocsin ztoc info`` shows."""
+        from tocsin.layers import ztoc_info  # noqa: PLC0415 (seldom needed)
+
+        return ztoc_info.ZtocInfo(
+            **self.to_dict(),
+            type_counts=ztoc_info.type_counts(self.files),
+            multi_span_file_count=ztoc_info.multi_span_file_count(self.files),
+            largest_span_size=ztoc_info.largest_span_size(self.spans),
+            reader_refusals=tuple(self.reader_refusals()),
+        )
+
+    def to_dict(self) -> Document:
+        """Return what is known of the zTOC, without its entries: ``--json`` prints it."""
+        return {
+            "digest": self.digest,
+            "size": self.size,
+            "version": self.version,
+            "build_tool_identifier": self.build_tool_identifier,
+            "compression_algorithm": self.compression_algorithm,
+            "compressed_archive_size": self.compressed_archive_size,
+            "uncompressed_archive_size": self.uncompressed_archive_size,
+            "span_size": self.span_size,
+            "span_count": self.span_count,
+            "entry_count": self.entry_count,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as a blob, which is checked again where it is read."""
+        return _unpickled, (self.to_bytes(), *self._blob_identity)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ztoc):
@@ -402,6 +450,14 @@ class Ztoc:
             f"<Ztoc {self.compression_algorithm} {self.compressed_archive_size} bytes, "
             f"{self._core.entry_count} entries, {self.span_count} spans>"
         )
+
+
+def _unpickled(blob: bytes, digest: str, size: int) -> Ztoc:
+    """Return a zTOC with the digest and size of the blob it was read from.
+
+    A foreign writer may have written the same content as other bytes.
+    """
+    return Ztoc(_core.Ztoc.from_bytes(blob), identity=(digest, size))
 
 
 def _identity(layer: SeekableLayer) -> Hashable:

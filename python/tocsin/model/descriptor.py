@@ -1,6 +1,6 @@
 """Descriptors: a blob's media type, digest and size, with what else is said about it.
 
-Source: OCI image-spec 1.1.1, descriptor.md; the field order is that of its Go struct.
+The field order is that of Go's struct. Source: OCI image-spec 1.1.1, descriptor.md.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Self
 
 from tocsin.model.digest import Digest
 from tocsin.model.go_json import omit_empty, sorted_map
-from tocsin.model.platform import Platform
+from tocsin.model.platform import Platform, read_platform, write_platform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tocsin.model.document import Document
     from tocsin.model.fields import Fields
     from tocsin.model.go_json import Json
 
@@ -44,55 +45,18 @@ class Descriptor:
     platform: Platform | None = None
     artifact_type: str = ""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.digest, str):
+            object.__setattr__(self, "digest", Digest.parse(self.digest))  # frozen for all others
+
     @classmethod
     def of(cls, data: bytes, media_type: str) -> Self:
         """Return the descriptor of `data`."""
         return cls(media_type, Digest.of(data), len(data))
 
-    @classmethod
-    def from_fields(cls, fields: Fields) -> Self:
-        """Return the descriptor in `fields`.
-
-        Raises:
-            FormatError: a field of a wrong type, a negative size, no digest.
-            UnsupportedError: a digest other than sha256.
-        """
-        size = fields.integer("size")
-        if size < 0:
-            raise fields.refuse("size", f"got {size}, wanted 0 or more")
-        if "digest" not in fields:
-            raise fields.refuse("digest", "got nothing, wanted a digest")
-        platform = fields.child("platform")
-        return cls(
-            media_type=fields.text("mediaType"),
-            digest=Digest.parse(fields.text("digest")),
-            size=size,
-            urls=fields.texts("urls"),
-            annotations=fields.text_map("annotations"),
-            data=fields.base64("data"),
-            platform=None if platform is None else Platform.from_fields(platform),
-            artifact_type=fields.text("artifactType"),
-        )
-
-    def to_struct(self) -> dict[str, Json]:
-        """Return the fields in the order Go writes them."""
-        return omit_empty(
-            {
-                "mediaType": self.media_type,
-                "digest": str(self.digest),
-                "size": self.size,
-                "urls": self.urls,
-                "annotations": sorted_map(self.annotations) or None,
-                "data": b64encode(self.data).decode(),
-                "platform": None if self.platform is None else self.platform.to_struct(),
-                "artifactType": self.artifact_type,
-            },
-            "urls",
-            "annotations",
-            "data",
-            "platform",
-            "artifactType",
-        )
+    def to_dict(self) -> Document:
+        """Return ``media_type``, ``digest`` and ``size``."""
+        return {"media_type": self.media_type, "digest": str(self.digest), "size": self.size}
 
     def plain(self) -> Self:
         """Return only media type, digest and size, as a `subject` has them."""
@@ -100,3 +64,50 @@ class Descriptor:
 
     def __str__(self) -> str:
         return f"{self.digest} ({self.media_type or 'no media type'}, {self.size} bytes)"
+
+
+def read_descriptor(fields: Fields) -> Descriptor:
+    """Return the descriptor in `fields`.
+
+    Raises:
+        FormatError: a field of a wrong type, a negative size, no digest.
+        UnsupportedError: a digest other than sha256.
+    """
+    size = fields.integer("size")
+    if size < 0:
+        raise fields.refuse("size", f"got {size}, wanted 0 or more")
+    if "digest" not in fields:
+        raise fields.refuse("digest", "got nothing, wanted a digest")
+    platform = fields.child("platform")
+    return Descriptor(
+        media_type=fields.text("mediaType"),
+        digest=Digest.parse(fields.text("digest")),
+        size=size,
+        urls=fields.texts("urls"),
+        annotations=fields.text_map("annotations"),
+        data=fields.base64("data"),
+        platform=None if platform is None else read_platform(platform),
+        artifact_type=fields.text("artifactType"),
+    )
+
+
+def write_descriptor(descriptor: Descriptor) -> dict[str, Json]:
+    """Return the fields as OCI names them, in the order Go writes them."""
+    platform = descriptor.platform
+    return omit_empty(
+        {
+            "mediaType": descriptor.media_type,
+            "digest": str(descriptor.digest),
+            "size": descriptor.size,
+            "urls": descriptor.urls,
+            "annotations": sorted_map(descriptor.annotations) or None,
+            "data": b64encode(descriptor.data).decode(),
+            "platform": None if platform is None else write_platform(platform),
+            "artifactType": descriptor.artifact_type,
+        },
+        "urls",
+        "annotations",
+        "data",
+        "platform",
+        "artifactType",
+    )

@@ -63,3 +63,8 @@ class Digest:
 
     def __str__(self) -> str:
         return f"sha256:{self.hex}"
+
+
+def digest_of(given: str | Digest) -> Digest:
+    """Return a digest that was given as such or as text; errors as `Digest.parse`."""
+    return given if isinstance(given, Digest) else Digest.parse(given)

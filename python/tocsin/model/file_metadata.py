@@ -6,8 +6,12 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from tocsin.model.document import escaped_text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tocsin.model.document import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class FileMetadata:
         devmajor: device number.
         devminor: device number.
         pax_records: all PAX records, raw; extended attributes are those under ``SCHILY.xattr.``.
+        is_sparse: whether the layer holds only parts of the file (PAX sparse formats).
     """
 
     name: str
@@ -48,6 +53,7 @@ class FileMetadata:
     devmajor: int
     devminor: int
     pax_records: Mapping[bytes, bytes]
+    is_sparse: bool = False
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
@@ -58,7 +64,23 @@ class FileMetadata:
         }
         return cls(**decoded)
 
-    @property
-    def is_sparse(self) -> bool:
-        """Whether the layer holds only parts of the file (PAX sparse formats)."""
-        return any(key.startswith(b"GNU.sparse.") for key in self.pax_records)
+    def to_dict(self) -> Document:
+        """Return what ``tocsin ztoc ls --json`` prints of an entry, but for its spans."""
+        return {
+            "name": self.name,
+            "type": self.type,
+            "linkname": self.linkname,
+            "uncompressed_offset": self.uncompressed_offset,
+            "uncompressed_size": self.uncompressed_size,
+            "mode": self.mode,
+            "uid": self.uid,
+            "gid": self.gid,
+            "uname": self.uname,
+            "gname": self.gname,
+            "mod_time": self.mod_time,
+            "devmajor": self.devmajor,
+            "devminor": self.devminor,
+            "pax_records": {
+                escaped_text(key): escaped_text(value) for key, value in self.pax_records.items()
+            },
+        }

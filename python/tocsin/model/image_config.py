@@ -1,6 +1,6 @@
 """The few fields of an image's config that indexing needs.
 
-Source: OCI image-spec 1.1.1, config.md; Docker's config has the same fields.
+Docker's config has the same fields. Source: OCI image-spec 1.1.1, config.md.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Self
 from tocsin.model.digest import Digest
 from tocsin.model.fields import Fields
 from tocsin.model.go_json import decode_object
-from tocsin.model.platform import Platform
+from tocsin.model.platform import Platform, read_platform
 
 _WHAT = "config"
 
@@ -41,4 +41,4 @@ class ImageConfig:
         fields = Fields(decode_object(data, what=_WHAT, max_size=MAX_CONFIG_SIZE), what=_WHAT)
         rootfs = fields.child("rootfs")
         diff_ids = () if rootfs is None else rootfs.texts("diff_ids")
-        return cls(Platform.from_fields(fields), tuple(map(Digest.parse, diff_ids)))
+        return cls(read_platform(fields), tuple(map(Digest.parse, diff_ids)))

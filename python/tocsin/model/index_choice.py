@@ -60,5 +60,14 @@ class IndexChoice:
                 what="index",
             ) from None
 
+    @classmethod
+    def of(cls, choice: str | Digest | IndexChoice) -> IndexChoice:
+        """Return a choice given as a value, the digest of an index, or text."""
+        if isinstance(choice, IndexChoice):
+            return choice
+        if isinstance(choice, Digest):
+            return cls(IndexKind.DIGEST, choice)
+        return cls.parse(choice)
+
     def __str__(self) -> str:
         return str(self.digest or self.kind)

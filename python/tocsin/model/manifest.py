@@ -2,7 +2,10 @@
 
 OCI and Docker schema 2 types are read into the same two values. Writing one again gives what the
 reference writes: Go's bytes of the known fields. **Unknown fields are lost then**, so whoever does
-not change a manifest passes its original bytes on. Source: OCI image-spec 1.1.1; soci-format 5.1.
+not change a manifest passes its original bytes on.
+
+Source: OCI image-spec 1.1.1, manifest.md; OCI image-spec 1.1.1, image-index.md;
+docs/format.md#go-exact-json.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from tocsin.errors import FormatError, UnsupportedError
-from tocsin.model.descriptor import Descriptor
+from tocsin.model.descriptor import Descriptor, read_descriptor, write_descriptor
 from tocsin.model.fields import Fields
 from tocsin.model.go_json import decode_object, encode, omit_empty, sorted_map
 from tocsin.model.media_types import INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFEST, SCHEMA1_MANIFESTS
@@ -63,7 +66,7 @@ class Manifest:
         if config is None:
             raise fields.refuse("config", "got nothing, wanted a descriptor")
         return cls(
-            config=Descriptor.from_fields(config),
+            config=read_descriptor(config),
             layers=_descriptors(fields, "layers"),
             media_type=fields.text("mediaType"),
             artifact_type=fields.text("artifactType"),
@@ -78,7 +81,7 @@ class Manifest:
                 "schemaVersion": _SCHEMA_VERSION,
                 "mediaType": self.media_type,
                 "artifactType": self.artifact_type,
-                "config": self.config.to_struct(),
+                "config": write_descriptor(self.config),
                 "layers": _structs(self.layers),
                 "subject": _struct(self.subject),
                 "annotations": sorted_map(self.annotations) or None,
@@ -217,20 +220,20 @@ def _document(data: bytes) -> Fields:
 
 def _descriptors(fields: Fields, name: str) -> tuple[Descriptor, ...] | None:
     children = fields.children(name)
-    return None if children is None else tuple(map(Descriptor.from_fields, children))
+    return None if children is None else tuple(map(read_descriptor, children))
 
 
 def _subject(fields: Fields) -> Descriptor | None:
     child = fields.child("subject")
-    return None if child is None else Descriptor.from_fields(child)
+    return None if child is None else read_descriptor(child)
 
 
 def _struct(descriptor: Descriptor | None) -> Json:
-    return None if descriptor is None else descriptor.to_struct()
+    return None if descriptor is None else write_descriptor(descriptor)
 
 
 def _structs(descriptors: tuple[Descriptor, ...] | None) -> list[Any] | None:
-    return None if descriptors is None else [d.to_struct() for d in descriptors]
+    return None if descriptors is None else [write_descriptor(d) for d in descriptors]
 
 
 def _encode(struct: dict[str, Json]) -> bytes:

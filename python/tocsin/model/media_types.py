@@ -1,7 +1,10 @@
 """Media types of manifests, configs and layers, and what a layer's type says about its bytes.
 
-Source: OCI image-spec 1.1.1, Docker image manifest v2 schema 2, and the rules containerd applies to
-layers (its suffixes after ``+`` are sorted before the last one decides the compression).
+For layers the rules are containerd's: suffixes after ``+`` are sorted before the last one decides
+the compression.
+
+Source: OCI image-spec 1.1.1, media-types.md; distribution/distribution,
+docs/content/spec/manifest-v2-2.md; containerd/containerd, core/images/mediatypes.go.
 """
 
 from __future__ import annotations
@@ -90,7 +93,8 @@ class LayerType:
 def layer_type(media_type: str) -> LayerType | None:
     """Return what `media_type` says about a layer, or ``None`` when it names no layer.
 
-    Source: soci-format 4.2, step 4 (containerd's rules).
+    Source: docs/format.md#which-layers-get-a-ztoc; containerd/containerd,
+    core/images/mediatypes.go.
     """
     base, *suffixes = media_type.split("+")
     encrypted = "encrypted" in suffixes

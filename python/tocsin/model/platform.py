@@ -1,7 +1,9 @@
 """Platforms: which machine an image is for.
 
 Parsing, normalising and strict matching follow containerd, since the platform of a SOCI entry is
-written as the user asked for it and so is part of the converted image's digest (soci-format 5.5).
+written as the user asked for it and so is part of the converted image's digest.
+
+Source: docs/format.md#converted-images; containerd/platforms, platforms.go.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from tocsin.errors import FormatError
 from tocsin.model.go_json import omit_empty
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tocsin.model.fields import Fields
     from tocsin.model.go_json import Json
 
@@ -70,32 +74,6 @@ class Platform:
             variant = "v8"
         return cls(_os(os[1]), architecture, variant, os[2] or "")
 
-    @classmethod
-    def from_fields(cls, fields: Fields) -> Self:
-        """Return the platform of a descriptor or an image config, exactly as written there."""
-        return cls(
-            os=fields.text("os"),
-            architecture=fields.text("architecture"),
-            variant=fields.text("variant"),
-            os_version=fields.text("os.version"),
-            os_features=fields.texts("os.features"),
-        )
-
-    def to_struct(self) -> dict[str, Json]:
-        """Return the fields in the order Go writes them."""
-        return omit_empty(
-            {
-                "architecture": self.architecture,
-                "os": self.os,
-                "os.version": self.os_version,
-                "os.features": self.os_features,
-                "variant": self.variant,
-            },
-            "os.version",
-            "os.features",
-            "variant",
-        )
-
     def normalized(self) -> Self:
         """Return the platform under its canonical names: arm64 has no ``v8``, arm has ``v7``."""
         architecture, variant = _architecture(self.architecture, self.variant)
@@ -107,13 +85,13 @@ class Platform:
             os_features=tuple(sorted(set(self.os_features))),
         )
 
-    def matches(self, other: Platform) -> bool:
+    def matches(self, other: str | Platform) -> bool:
         """Return whether an image for `other` is exactly what `self` asks for.
 
         Strict: ``arm/v7`` does not match an image for ``arm/v6``. An OS version that `self` names
         must be equal; one that it does not name may be any.
         """
-        mine, theirs = self.normalized(), other.normalized()
+        mine, theirs = self.normalized(), platform_of(other).normalized()
         return (mine.os, mine.architecture, mine.variant) == (
             theirs.os,
             theirs.architecture,
@@ -130,6 +108,63 @@ class Platform:
         return "/".join(
             part for part in (self.os + version, self.architecture, self.variant) if part
         )
+
+
+def platform_of(given: str | Platform) -> Platform:
+    """Return a platform that was given as such or as text.
+
+    Raises:
+        FormatError: the text is no platform.
+        TypeError: it is neither.
+    """
+    if isinstance(given, str):
+        return Platform.parse(given)
+    if not isinstance(given, Platform):
+        raise TypeError(f"platform: got {type(given).__name__}, wanted text such as 'linux/amd64'")
+    return given
+
+
+def platforms_of(given: str | Platform | Iterable[str | Platform]) -> tuple[Platform, ...]:
+    """Return platforms that were given in any of these ways; one by itself stands for a list of it.
+
+    Raises:
+        FormatError: a text is no platform.
+        ValueError: there is none.
+        TypeError: something else was given.
+    """
+    if isinstance(given, str | Platform):
+        return (platform_of(given),)
+    platforms = tuple(platform_of(each) for each in given)
+    if not platforms:
+        raise ValueError("platforms is empty, wanted one or more, or None for all")
+    return platforms
+
+
+def read_platform(fields: Fields) -> Platform:
+    """Return the platform of a descriptor or an image config, exactly as written there."""
+    return Platform(
+        os=fields.text("os"),
+        architecture=fields.text("architecture"),
+        variant=fields.text("variant"),
+        os_version=fields.text("os.version"),
+        os_features=fields.texts("os.features"),
+    )
+
+
+def write_platform(platform: Platform) -> dict[str, Json]:
+    """Return the fields as OCI names them, in the order Go writes them."""
+    return omit_empty(
+        {
+            "architecture": platform.architecture,
+            "os": platform.os,
+            "os.version": platform.os_version,
+            "os.features": platform.os_features,
+            "variant": platform.variant,
+        },
+        "os.version",
+        "os.features",
+        "variant",
+    )
 
 
 def _os(name: str) -> str:

@@ -1,7 +1,7 @@
 """The prefetch artifact: spans of a layer that are fetched before the container starts.
 
 Values and pure functions; how a path is found in a layer and where a span begins is handed in.
-Source: soci-format 5.4.
+Source: docs/format.md#the-prefetch-artifact.
 """
 
 from __future__ import annotations

@@ -8,18 +8,24 @@
 ================================  =========================================================
 
 As in skopeo, the first ``:`` ends a path. A place inside an image is written
-``IMAGE:/PATH``. Source: containers/image transports and distribution/reference grammar.
+``IMAGE:/PATH``.
+
+Source: containers/image, docs/containers-transports.5.md; distribution/reference, reference.go.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from tocsin.errors import FormatError, UnsupportedError
-from tocsin.model.digest import Digest
+from tocsin.model.digest import Digest, digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DEFAULT_TAG = "latest"
 DOCKER_HUB = "docker.io"
@@ -55,9 +61,12 @@ class RegistryReference:
     tag: str | None = DEFAULT_TAG
     digest: Digest | None = None
 
+    def __post_init__(self) -> None:
+        _take_text(self, "digest", digest_of)
+
     @property
     def selector(self) -> str | Digest | None:
-        """What `Store.resolve` is asked for."""
+        """What `Source.resolve` is asked for."""
         return self.digest or self.tag
 
     @property
@@ -85,9 +94,13 @@ class LayoutReference:
     tag: str | None = None
     digest: Digest | None = None
 
+    def __post_init__(self) -> None:
+        _take_text(self, "path", Path)
+        _take_text(self, "digest", digest_of)
+
     @property
     def selector(self) -> str | Digest | None:
-        """What `Store.resolve` is asked for."""
+        """What `Source.resolve` is asked for."""
         return self.digest or self.tag
 
     def __str__(self) -> str:
@@ -104,9 +117,13 @@ class OciArchiveReference:
     tag: str | None = None
     digest: Digest | None = None
 
+    def __post_init__(self) -> None:
+        _take_text(self, "path", Path)
+        _take_text(self, "digest", digest_of)
+
     @property
     def selector(self) -> str | Digest | None:
-        """What `Store.resolve` is asked for."""
+        """What `Source.resolve` is asked for."""
         return self.digest or self.tag
 
     def __str__(self) -> str:
@@ -129,18 +146,36 @@ class DockerArchiveReference:
     name: str | None = None
     position: int | None = None
 
+    def __post_init__(self) -> None:
+        _take_text(self, "path", Path)
+
     @property
     def selector(self) -> str | None:
-        """What `Store.resolve` is asked for."""
+        """What `Source.resolve` is asked for."""
         return self.name if self.position is None else f"@{self.position}"
 
     def __str__(self) -> str:
         return f"docker-archive:{self.path}" + (f":{self.selector}" if self.selector else "")
 
 
+def _take_text(reference: object, name: str, parse: Callable[[str], object]) -> None:
+    """Let a field that was given as text be what it spells."""
+    if isinstance(text := getattr(reference, name), str):
+        object.__setattr__(reference, name, parse(text))  # frozen for everyone else
+
+
 Reference: TypeAlias = (
     RegistryReference | LayoutReference | OciArchiveReference | DockerArchiveReference
 )
+"""Where an image is."""
+
+ReferenceLike: TypeAlias = str | os.PathLike[str] | Reference
+"""What every function takes for an image.
+
+Text such as ``ghcr.io/team/app:1`` or ``oci:DIR:TAG``, as skopeo spells it. A `pathlib.Path`, which
+is the place itself: a directory is an OCI layout, a file an OCI archive or a docker archive. Or one
+of the four kinds of reference.
+"""
 
 
 def parse_reference(text: str) -> Reference:

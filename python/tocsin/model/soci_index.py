@@ -1,7 +1,10 @@
 """The SOCI index and the converted image, as values and pure functions; nothing is fetched here.
 
 The snapshotter decodes what it fetched and stores it re-serialised under the digest it asked for,
-so every byte must be what Go would write (soci-format 5.3). Source: soci-format 5.2 and 5.5.
+so every byte must be what Go would write.
+
+Source: docs/format.md#the-soci-index; docs/format.md#go-exact-json;
+docs/format.md#converted-images.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from tocsin.errors import FormatError, NotFoundError
 from tocsin.model.descriptor import Descriptor
+from tocsin.model.go_json import decode_object
 from tocsin.model.manifest import ImageIndex, Manifest, parse_manifest
 from tocsin.model.media_types import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, OCTET_STREAM, is_manifest
 from tocsin.model.ztoc_defaults import BUILD_TOOL
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tocsin.model.digest import Digest
+    from tocsin.model.document import Document
     from tocsin.model.platform import Platform
 
 SOCI_INDEX_V1 = "application/vnd.amazon.soci.index.v1+json"
@@ -26,7 +31,7 @@ SOCI_INDEX_V2 = "application/vnd.amazon.soci.index.v2+json"
 PREFETCH = "application/vnd.amazon.soci.prefetch.v1+json"
 
 MAX_ZTOC_SIZE = 1 << 30
-"""Bytes of a zTOC accepted; the reference writes none larger (soci-format 1.6)."""
+"""Bytes of a zTOC accepted; the reference writes none larger. Source: docs/format.md#limits."""
 
 CONFIG_BLOB = b"{}"
 """The config blob of every SOCI index; it must be stored beside the index."""
@@ -53,7 +58,7 @@ class IndexedLayer:
         ztoc: digest and size of the zTOC blob; its other fields are not used.
         span_size: uncompressed bytes between checkpoints that the zTOC was made with.
         disable_xattrs: no entry of the layer needs extended attributes; only said when the
-            optimisation ``xattr`` was asked for (soci-format 4.3).
+            optimisation ``xattr`` was asked for.
         prefetch: digest and size of the layer's prefetch artifact.
     """
 
@@ -107,29 +112,6 @@ class SociIndex:
     )
 
     @classmethod
-    def for_layers(
-        cls, indexed: Iterable[IndexedLayer], *, subject: Descriptor | None = None
-    ) -> Self:
-        """Return the index of an image.
-
-        Args:
-            indexed: in the order of the image's manifest; skipped layers leave no gap, a layer
-                that occurs twice is given twice.
-            subject: the image's manifest for version 1; ``None`` for version 2.
-        """
-        indexed = tuple(indexed)
-        ztocs = tuple(layer.ztoc_descriptor for layer in indexed)
-        # One artifact a layer, however often the layer occurs.
-        prefetches = {
-            layer.layer.digest: found for layer in indexed if (found := layer.prefetch_descriptor)
-        }
-        return cls(
-            version=2 if subject is None else 1,
-            layers=(*ztocs, *prefetches.values()),
-            subject=None if subject is None else subject.plain(),
-        )
-
-    @classmethod
     def from_json(cls, data: bytes) -> Self:
         """Return the SOCI index in `data`.
 
@@ -157,6 +139,10 @@ class SociIndex:
             annotations=self.annotations,
         ).to_json()
 
+    def to_dict(self) -> Document:
+        """Return the index as OCI names its fields: what ``tocsin index info --json`` prints."""
+        return decode_object(self.to_json(), what=_WHAT)
+
     @property
     def media_type(self) -> str:
         """The artifact type of this version; the ``config.mediaType``."""
@@ -172,7 +158,7 @@ class SociIndex:
         """The entries that are prefetch artifacts."""
         return tuple(d for d in self.layers if d.media_type == PREFETCH)
 
-    def ztoc_of(self, layer: Digest, *, span_size: int | None = None) -> Descriptor | None:
+    def ztoc_of(self, layer: str | Digest, *, span_size: int | None = None) -> Descriptor | None:
         """Return the zTOC of a layer, if there is one made with `span_size`."""
         for found in self.ztocs:
             annotations = found.annotations
@@ -183,11 +169,34 @@ class SociIndex:
         return None
 
 
+def make_soci_index(
+    indexed: Iterable[IndexedLayer], *, subject: Descriptor | None = None
+) -> SociIndex:
+    """Return the index of an image.
+
+    Args:
+        indexed: in the order of the image's manifest; skipped layers leave no gap, a layer that
+            occurs twice is given twice.
+        subject: the image's manifest for version 1; ``None`` for version 2.
+    """
+    indexed = tuple(indexed)
+    ztocs = tuple(layer.ztoc_descriptor for layer in indexed)
+    # One artifact a layer, however often the layer occurs.
+    prefetches = {
+        layer.layer.digest: found for layer in indexed if (found := layer.prefetch_descriptor)
+    }
+    return SociIndex(
+        version=2 if subject is None else 1,
+        layers=(*ztocs, *prefetches.values()),
+        subject=None if subject is None else subject.plain(),
+    )
+
+
 def is_faithful(data: bytes) -> bool:
     """Return whether the snapshotter can store `data`, a SOCI index, under its own digest.
 
-    It writes what it decoded once more, so pretty-printed or extended JSON never mounts
-    (soci-format 5.3).
+    It writes what it decoded once more, so pretty-printed or extended JSON never mounts.
+    Source: docs/format.md#go-exact-json.
 
     Raises:
         FormatError: `data` is no SOCI index.
@@ -196,7 +205,7 @@ def is_faithful(data: bytes) -> bool:
     return Manifest.from_json(data).to_json() == data
 
 
-# Converting an image: soci-format 5.5, step by step.
+# Converting an image, by the steps of docs/format.md#converted-images.
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +241,7 @@ def convert_image(
     made: Sequence[PlatformIndex],
     load: Callable[[Descriptor], bytes | None],
 ) -> ConvertedImage:
-    """Return the converted image (steps 4 to 6).
+    """Return the converted image (steps 2 and 3).
 
     Entries that are SOCI indexes, nested image indexes or of unknown type are carried through
     untouched (the reference damages the first and flattens the second), as are entries that
@@ -272,7 +281,7 @@ def convert_image(
 
 
 def start_index(target: bytes, descriptor: Descriptor, platform: Platform | None) -> ImageIndex:
-    """Return the image index a conversion starts from (step 2).
+    """Return the image index a conversion starts from (step 1).
 
     Args:
         target: the image's manifest or image index.
@@ -293,7 +302,7 @@ def start_index(target: bytes, descriptor: Descriptor, platform: Platform | None
 
 
 def rewrite_manifest(manifest: Manifest, soci_index: Digest | None = None) -> Manifest:
-    """Return the manifest as ``convert`` stores it (step 4); `to_json` gives its bytes.
+    """Return the manifest as ``convert`` stores it (step 2); `to_json` gives its bytes.
 
     Media types become OCI's, but the layers' stay. **Every** entry of an index is treated so,
     attestations and platforms without a SOCI index too: that is what the reference does.
@@ -314,7 +323,7 @@ def rewrite_manifest(manifest: Manifest, soci_index: Digest | None = None) -> Ma
 
 
 def rewrite_entry(entry: Descriptor, manifest: Manifest) -> Descriptor:
-    """Return an entry of the image index for its rewritten manifest (step 4).
+    """Return an entry of the image index for its rewritten manifest (step 2).
 
     Its annotations are replaced by the manifest's; platform, urls and artifact type stay. The
     reference also keeps `data`, the old manifest's bytes; we drop them, since they would be wrong.
@@ -333,7 +342,7 @@ def rewrite_entry(entry: Descriptor, manifest: Manifest) -> Descriptor:
 def soci_entry(
     soci_index: Descriptor, image_manifest: Digest, platform: Platform | None
 ) -> Descriptor:
-    """Return the entry of a SOCI index in the converted image index (step 5).
+    """Return the entry of a SOCI index in the converted image index (step 3).
 
     Args:
         soci_index: digest and size of the SOCI index.
@@ -351,7 +360,7 @@ def soci_entry(
 
 
 def place_soci_entry(index: ImageIndex, entry: Descriptor) -> ImageIndex:
-    """Return the image index with the entry of a SOCI index (step 5).
+    """Return the image index with the entry of a SOCI index (step 3).
 
     It takes the place of the first SOCI entry for the same platform, else comes last.
     """

@@ -8,20 +8,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tocsin.model.descriptor import Descriptor
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
 
 
 class BlobRanges:
     """Ranges of a layer's blob, in any order.
 
     Args:
-        store: gives the Store that holds it; asked each time, since a fork makes another one.
+        store: gives the source that holds it; asked each time, since a fork makes another one.
         layer: the blob.
     """
 
     in_order = False
 
-    def __init__(self, store: Callable[[], Store], layer: Descriptor) -> None:
+    def __init__(self, store: Callable[[], Source], layer: Descriptor) -> None:
         self._store = store
         self._layer = layer
 

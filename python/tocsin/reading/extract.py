@@ -11,42 +11,30 @@ import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tocsin.errors import PathError, TocsinError
+from tocsin.model.document import seconds_of
+from tocsin.model.events import Advanced
 from tocsin.reading.destination import Destination, Metadata
 from tocsin.reading.layer_order import FilesInLayerOrder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
+    from tocsin.model.document import Document
+    from tocsin.model.entry_path import StrPath
+    from tocsin.model.events import Progress
     from tocsin.reading.layer import Layer
+    from tocsin.reading.merged import MergedLayers
     from tocsin.reading.stat import FileStat
-    from tocsin.reading.tree import Node, Tree
+    from tocsin.reading.tree import Node
 
 _SPECIAL = {b"char": stat.S_IFCHR, b"block": stat.S_IFBLK, b"fifo": stat.S_IFIFO}
 _TELL = 1 << 20
 """Bytes between two calls of `progress`."""
 _NAMED = 3
 """Paths that a note names."""
-
-
-class Extractable(Protocol):
-    """What extraction asks of an image or a layer.
-
-    Attributes:
-        layers: from the lowest up.
-        tree: the merged names of all layers.
-    """
-
-    @property
-    def layers(self) -> Sequence[Layer]: ...  # noqa: D102 (in the class docstring)
-    @property
-    def tree(self) -> Tree: ...  # noqa: D102 (in the class docstring)
-
-    def stat_of_node(self, path: str, node: Node) -> FileStat:
-        """Return what is at `path`, as `tree` gave both."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +76,35 @@ class ExtractResult:
     notes: tuple[str, ...]
     seconds: float
 
+    def to_dict(self) -> Document:
+        """Return what ``tocsin cp --json`` prints of what was copied."""
+        return {
+            "files": self.files,
+            "directories": self.directories,
+            "links": self.links,
+            "specials": self.specials,
+            "unchanged": self.unchanged,
+            "size": self.size,
+            "skipped": [{"path": each.path, "reason": each.reason} for each in self.skipped],
+            "notes": list(self.notes),
+            "seconds": seconds_of(self.seconds),
+        }
+
 
 def extract(
-    image: Extractable,
-    path: str,
-    dest: str | os.PathLike[str],
+    image: MergedLayers,
+    path: StrPath,
+    dest: StrPath,
     *,
     devices: bool = False,
     overwrite: bool = False,
     owners: bool | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ExtractResult:
     """Do what `Image.extract` says."""
     begun = time.monotonic()
     tree = image.tree
-    top, node = tree.find(path, follow=False)
+    top, node = image.locate(path, follow=False)
     root = Path(dest)
     run = _Extraction(image, devices=devices, overwrite=overwrite, progress=progress)
     name = ""
@@ -128,11 +130,11 @@ class _Extraction:
 
     def __init__(
         self,
-        image: Extractable,
+        image: MergedLayers,
         *,
         devices: bool,
         overwrite: bool,
-        progress: Callable[[int, int], None] | None,
+        progress: Progress | None,
     ) -> None:
         self._image = image
         self._devices = devices
@@ -360,7 +362,7 @@ class _Extraction:
         self._done += size
         if self._progress is not None and (not size or self._done - self._told >= _TELL):
             self._told = self._done
-            self._progress(self._done, self._total)
+            self._progress(Advanced(self._done, self._total))
 
     def _shown(self, parent: str, name: str) -> str:
         """Return how the image calls a path of the destination."""
@@ -370,7 +372,7 @@ class _Extraction:
 
     def _stat(self, node: Node) -> FileStat:
         """Return what the image says of a file, whatever its name."""
-        return self._image.stat_of_node("", node)
+        return self._image.stat("", node)
 
 
 def _metadata(found: FileStat) -> Metadata:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from tocsin.reading.layer import FileData, Layer
+    from tocsin.reading.layer import Layer
+    from tocsin.tar.file_data import FileData
 
 BUFFER_SIZE = 16 << 10
 """Bytes that small reads are served from; spans are kept elsewhere, more would only be copied."""

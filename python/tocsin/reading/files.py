@@ -7,37 +7,36 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Self
 
 from tocsin.errors import PathError
+from tocsin.model.entry_path import path_text
 from tocsin.reading.file import BUFFER_SIZE, ImageFile
 from tocsin.reading.path_pattern import PathPattern, has_wildcard
-from tocsin.reading.stat import FileStat, stat_of
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
     from types import TracebackType
 
+    from tocsin.model.entry_path import StrPath
+    from tocsin.model.events import Progress
     from tocsin.reading.extract import ExtractResult
-    from tocsin.reading.layer import FileData, Layer
-    from tocsin.reading.tree import Node, Tree
+    from tocsin.reading.layer import Layer
+    from tocsin.reading.merged import MergedLayers
+    from tocsin.reading.stat import FileStat
+    from tocsin.reading.tree import Tree
+    from tocsin.tar.file_data import FileData
 
 
 class Files(ABC):
     """A read-only file system of one layer or of several merged; a context manager.
 
-    Paths are absolute or relative to the root; symbolic links are followed inside it only. Methods
-    may be called from several threads, and after a fork. File data is verified by the digests of
-    its spans.
+    Paths are absolute or relative to the root, as text or `pathlib.PurePosixPath`; symbolic links
+    are followed inside it only. Methods may be called from several threads, and after a fork. File
+    data is verified by the digests of its spans.
     """
 
     @property
     @abstractmethod
-    def layers(self) -> Sequence[Layer]:
-        """The layers, from the lowest up."""
-
-    @property
-    @abstractmethod
-    def tree(self) -> Tree:
-        """The merged names of all layers."""
+    def _merged(self) -> MergedLayers:
+        """The layers and their merged names."""
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -58,37 +57,41 @@ class Files(ABC):
 
     # -- paths ---------------------------------------------------------------------------------
 
-    def stat(self, path: str) -> FileStat:
+    def stat(self, path: StrPath) -> FileStat:
         """Return what is at `path`, symbolic links followed.
 
         Raises:
             PathError: nothing is there, or the links form a loop.
         """
-        return self._stat(*self.tree.find(path))
+        merged = self._merged
+        return merged.stat(*merged.locate(path))
 
-    def lstat(self, path: str) -> FileStat:
+    def lstat(self, path: StrPath) -> FileStat:
         """Return what is at `path`; a symbolic link at its end is not followed.
 
         Raises:
             PathError: nothing is there.
         """
-        return self._stat(*self.tree.find(path, follow=False))
+        merged = self._merged
+        return merged.stat(*merged.locate(path, follow=False))
 
-    def exists(self, path: str) -> bool:
+    def exists(self, path: StrPath) -> bool:
         """Return whether `path`, symbolic links followed, is there."""
-        return self._find(path) is not None
+        return self._merged.find(path) is not None
 
-    def is_dir(self, path: str) -> bool:
+    def is_dir(self, path: StrPath) -> bool:
         """Return whether `path`, symbolic links followed, is a directory."""
-        found = self._find(path)
-        return found is not None and self.tree.is_directory(found[0])
+        merged = self._merged
+        found = merged.find(path)
+        return found is not None and merged.tree.is_directory(found[0])
 
-    def is_file(self, path: str) -> bool:
+    def is_file(self, path: StrPath) -> bool:
         """Return whether `path`, symbolic links followed, is a regular file."""
-        found = self._find(path)
-        return found is not None and self._type(found[1]) == b"reg"
+        merged = self._merged
+        found = merged.find(path)
+        return found is not None and merged.type(found[1]) == b"reg"
 
-    def readlink(self, path: str) -> str:
+    def readlink(self, path: StrPath) -> str:
         """Return the target of the symbolic link at `path`, as it is in the image.
 
         Raises:
@@ -96,87 +99,89 @@ class Files(ABC):
         """
         found = self.lstat(path)
         if not found.is_symlink:
-            raise PathError(f"{path}: is no symbolic link", path=path, reason="special")
+            text = path_text(path)
+            raise PathError(f"{text}: is no symbolic link", path=text, reason="special")
         return found.linkname
 
-    def listdir(self, path: str = "/") -> list[str]:
+    def listdir(self, path: StrPath = "/") -> list[str]:
         """Return the names in a directory, sorted.
 
         Raises:
             PathError: it is none, or not there.
         """
-        tree = self.tree
-        return sorted(tree.children(tree.find(path)[0]))
+        merged = self._merged
+        return sorted(merged.tree.children(merged.locate(path)[0]))
 
-    def ls(self, path: str = "/") -> list[FileStat]:
+    def ls(self, path: StrPath = "/") -> list[FileStat]:
         """Return what is in a directory, sorted by name; for anything else, itself.
 
         Raises:
             PathError: it is not there.
         """
-        tree = self.tree
-        at, node = tree.find(path)
-        if not tree.is_directory(at):
-            return [self._stat(at, node)]
+        merged = self._merged
+        at, node = merged.locate(path)
+        if not merged.tree.is_directory(at):
+            return [merged.stat(at, node)]
         return [
-            self._stat(f"{at}/{name}" if at else name, child)
-            for name, child in sorted(tree.children(at).items())
+            merged.stat(f"{at}/{name}" if at else name, child)
+            for name, child in sorted(merged.tree.children(at).items())
         ]
 
-    def walk(self, path: str = "/") -> Iterator[tuple[str, list[str], list[str]]]:
+    def walk(self, path: StrPath = "/") -> Iterator[tuple[str, list[str], list[str]]]:
         """Yield (directory, names of directories in it, other names), as ``os.walk`` does, sorted.
 
         Raises:
             PathError: `path` is no directory, or not there.
         """
-        tree = self.tree
-        at, _ = tree.find(path)
-        for directory in self._directories(at):
+        tree = self._merged.tree
+        at, _ = self._merged.locate(path)
+        for directory in _directories(tree, at):
             names = sorted(tree.children(directory))
             prefix = f"{directory}/" if directory else ""
             inner = [name for name in names if tree.is_directory(prefix + name)]
             others = [name for name in names if not tree.is_directory(prefix + name)]
             yield f"/{directory}", inner, others
 
-    def find(self, path: str = "/") -> Iterator[FileStat]:
+    def find(self, path: StrPath = "/") -> Iterator[FileStat]:
         """Yield `path` and everything below it, sorted; symbolic links are not followed.
 
         Raises:
             PathError: it is not there.
         """
-        tree = self.tree
-        at, node = tree.find(path)
-        yield self._stat(at, node)
-        if tree.is_directory(at):
-            for below, child in tree.walk(at):
-                yield self._stat(below, child)
+        merged = self._merged
+        at, node = merged.locate(path)
+        yield merged.stat(at, node)
+        if merged.tree.is_directory(at):
+            for below, child in merged.tree.walk(at):
+                yield merged.stat(below, child)
 
-    def glob(self, pattern: str) -> list[str]:
+    def glob(self, pattern: StrPath) -> list[str]:
         """Return the paths that a pattern means, sorted; ``**`` stands for any directories.
 
         Args:
             pattern: as the shell's: ``*``, ``?`` and ``[…]`` stay within a name, and match names
                 that begin with a dot too.
         """
-        parts = [part for part in pattern.split("/") if part not in ("", ".")]
+        parts = [part for part in path_text(pattern).split("/") if part not in ("", ".")]
         # The part before the first wildcard need not be searched, and may lead through links.
         fixed = 0
         while fixed < len(parts) - 1 and not has_wildcard(parts[fixed]):
             fixed += 1
         start = "/".join(parts[:fixed])
-        found = self._find(start)
-        if found is None or not self.tree.is_directory(found[0]):
+        tree = self._merged.tree
+        found = self._merged.find(start)
+        if found is None or not tree.is_directory(found[0]):
             return []
         top = found[0]
         shown = f"/{start}/" if start else "/"
         skip = len(top) + 1 if top else 0
         pattern_parts = PathPattern(parts[fixed:])
-        return [shown + path[skip:] for path in self._below(top, pattern_parts)]
+        return [shown + path[skip:] for path in _below(tree, top, pattern_parts)]
 
     # -- data ----------------------------------------------------------------------------------
 
     def open(
-        self, path: str, mode: str = "rb", buffering: int = -1
+        self, path: StrPath, mode: str = "rb", buffering: int = -1
     ) -> io.RawIOBase | io.BufferedReader:
         """Open a regular file for reading.
 
@@ -193,12 +198,12 @@ class Files(ABC):
         if mode not in ("rb", "br"):
             raise ValueError(f"mode is {mode!r}, wanted 'rb': images are read only, in bytes")
         layer, data = self._file(path)
-        raw = ImageFile(layer, data, path)
+        raw = ImageFile(layer, data, path_text(path))
         if buffering == 0:
             return raw
         return io.BufferedReader(raw, BUFFER_SIZE if buffering < 0 else buffering)
 
-    def cat(self, path: str) -> bytes:
+    def cat(self, path: StrPath) -> bytes:
         """Return the data of a regular file.
 
         Raises:
@@ -208,42 +213,30 @@ class Files(ABC):
         layer, data = self._file(path)
         return layer.read(data, 0, data.size)
 
-    def read_range(self, path: str, start: int, end: int) -> bytes:
+    def read_range(self, path: StrPath, start: int, end: int) -> bytes:
         """Return bytes ``[start, end)`` of a regular file, fewer at its end."""
         layer, data = self._file(path)
         return layer.read(data, max(0, start), end)
 
-    def regular_file(self, path: str) -> Node:
-        """Return what `tree` has of a regular file, for `file_data`; nothing is read.
+    def regular_file(self, path: StrPath) -> FileStat:
+        """Return what is at `path`, symbolic links followed, if it is a regular file.
+
+        Nothing of its data is read: `cat` and `open` raise the same errors, and others later.
 
         Raises:
             PathError: no such file, or not a regular one.
         """
-        _, node = self.tree.find(path)
-        kind = self._type(node)
-        if kind == b"dir":
-            raise PathError(f"{path}: is a directory", path=path, reason="directory")
-        if kind == b"hardlink":
-            raise PathError(
-                f"{path}: is a hard link to {self._linkname(node)}, which the image has not",
-                path=path,
-                reason="missing",
-            )
-        if kind != b"reg":
-            raise PathError(
-                f"{path}: is no regular file but a {kind.decode()}", path=path, reason="special"
-            )
-        return node
+        return self._merged.stat(*self._merged.regular_file(path))
 
     def extract(
         self,
-        path: str,
-        dest: str | os.PathLike[str],
+        path: StrPath,
+        dest: StrPath,
         *,
         devices: bool = False,
         overwrite: bool = False,
         owners: bool | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> ExtractResult:
         """Put a file, or a directory with all that is below it, into a directory of this machine.
 
@@ -267,8 +260,8 @@ class Files(ABC):
                 written again.
             owners: whether files get the image's owners; by default if root asks. Without, set-id
                 bits are kept only of files whose owner is this user.
-            progress: called with the bytes of files done and of all, now and then; to stop, it may
-                raise what it likes, which is passed on.
+            progress: called with an `Advanced` at the start, now and then, and at the end, in bytes
+                of files; to stop, it may raise what it likes, which is passed on.
 
         Raises:
             PathError: nothing is at `path`.
@@ -280,7 +273,7 @@ class Files(ABC):
         from tocsin.reading.extract import extract  # noqa: PLC0415
 
         return extract(
-            self,
+            self._merged,
             path,
             dest,
             devices=devices,
@@ -289,65 +282,34 @@ class Files(ABC):
             progress=progress,
         )
 
-    def stat_of_node(self, path: str, node: Node) -> FileStat:
-        """Return what is at `path`, as `tree` gave both."""
-        return self._stat(path, node)
-
-    def file_data(self, node: Node) -> tuple[Layer, FileData]:
-        """Return where the data of a regular file is, given what `tree` has of it.
-
-        Raises:
-            VerificationError: the zTOC lies about the file.
-        """
-        layer = self.layers[node.layer]
-        assert node.entry is not None  # noqa: S101 (a regular file has an entry)
-        return layer, layer.data(node.entry)
-
     # -- inside --------------------------------------------------------------------------------
 
-    def _find(self, path: str) -> tuple[str, Node] | None:
-        try:
-            return self.tree.find(path)
-        except PathError:
-            return None
+    def _file(self, path: StrPath) -> tuple[Layer, FileData]:
+        _, node = self._merged.regular_file(path)
+        return self._merged.file_data(node)
 
-    def _type(self, node: Node) -> bytes:
-        return b"dir" if node.entry is None else self.layers[node.layer].types[node.entry]
 
-    def _stat(self, path: str, node: Node) -> FileStat:
-        if node.entry is None:
-            return FileStat(f"/{path}", "dir", inode=hash(path) & (1 << 40) - 1, layer=node.layer)
-        entry = self.layers[node.layer].entry(node.entry)
-        return stat_of(f"/{path}", entry, inode=node.inode, layer=node.layer)
+def _directories(tree: Tree, top: str) -> Iterator[str]:
+    yield top
+    tree.children(top)  # raises if it is none
+    for path, _ in tree.walk(top):
+        if tree.is_directory(path):
+            yield path
 
-    def _file(self, path: str) -> tuple[Layer, FileData]:
-        return self.file_data(self.regular_file(path))
 
-    def _linkname(self, node: Node) -> str:
-        assert node.entry is not None  # noqa: S101 (a link has an entry)
-        return self.layers[node.layer].linknames[node.entry]
-
-    def _below(self, top: str, pattern: PathPattern) -> Iterator[str]:
-        """Yield the paths below a directory that match, sorted as `Tree.walk` sorts."""
-        tree = self.tree
-        stack = [(top, pattern.start, iter(sorted(tree.children(top))))]
-        while stack:
-            directory, positions, names = stack[-1]
-            for name in names:
-                path = f"{directory}/{name}" if directory else name
-                after = pattern.advance(positions, name)
-                if pattern.is_match(after):
-                    yield path
-                # What no part of the pattern can still match is not looked into.
-                if after and tree.is_directory(path):
-                    stack.append((path, after, iter(sorted(tree.children(path)))))
-                    break
-            else:
-                stack.pop()
-
-    def _directories(self, top: str) -> Iterator[str]:
-        yield top
-        self.tree.children(top)  # raises if it is none
-        for path, _ in self.tree.walk(top):
-            if self.tree.is_directory(path):
+def _below(tree: Tree, top: str, pattern: PathPattern) -> Iterator[str]:
+    """Yield the paths below a directory that match, sorted as `Tree.walk` sorts."""
+    stack = [(top, pattern.start, iter(sorted(tree.children(top))))]
+    while stack:
+        directory, positions, names = stack[-1]
+        for name in names:
+            path = f"{directory}/{name}" if directory else name
+            after = pattern.advance(positions, name)
+            if pattern.is_match(after):
                 yield path
+            # What no part of the pattern can still match is not looked into.
+            if after and tree.is_directory(path):
+                stack.append((path, after, iter(sorted(tree.children(path)))))
+                break
+        else:
+            stack.pop()

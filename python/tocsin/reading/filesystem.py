@@ -14,10 +14,10 @@ import io
 import os
 import threading
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from fsspec import AbstractFileSystem
+from fsspec.utils import tokenize
 
 from tocsin.errors import NotFoundError, PathError
 from tocsin.layers.forking import forget_after_fork
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = "tocsin"
 _SCHEME = f"{PROTOCOL}://"
+_SECRETS = frozenset({"username", "password"})
 _ERRNO = {
     "missing": errno.ENOENT,
     "not_directory": errno.ENOTDIR,
@@ -62,12 +63,18 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         cache_size: bytes of spans kept in memory.
         cache_dir: where zTOCs and spans are kept for later.
         username: as in ``tocsin.RegistryOptions``, like those that follow.
-        password: never shown.
+        password: never shown, nor sent.
         ca_cert: PEM file.
         client_cert: PEM file, or two.
         insecure: accept any certificate.
         plain_http: speak http.
+        credentials_dropped: whether another process had a user name and password for this.
         options: those of fsspec itself.
+
+    User name and password stay in this process: `storage_options`, pickles, ``to_json`` and the
+    token of dask are without them. Another process uses the credentials stored where it runs, and
+    fails with an `AuthError` when the registry wants one and there is none. (What is passed as
+    ``storage_options`` to dask or pandas themselves they may send as it is.)
     """
 
     protocol = PROTOCOL
@@ -89,6 +96,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         client_cert: str | tuple[str, str] | None = None,
         insecure: bool = False,
         plain_http: bool | None = None,
+        credentials_dropped: bool = False,
         **options: Any,  # noqa: ANN401 (fsspec's)
     ) -> None:
         super().__init__(**options)
@@ -115,9 +123,32 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
                     client_cert=client_cert,
                     insecure=insecure,
                     plain_http=plain_http,
+                    credentials_dropped=credentials_dropped,
                 ),
             )
         )
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """The options it was made with, without user name and password."""
+        return self._sendable_options
+
+    @storage_options.setter
+    def storage_options(self, given: dict[str, Any]) -> None:
+        # fsspec sets this once it has made an instance, and makes pickles and JSON of it.
+        kept = {name: value for name, value in given.items() if name not in _SECRETS}
+        if any(given.get(name) is not None for name in _SECRETS):
+            kept["credentials_dropped"] = True
+        self._sendable_options = kept
+
+    @property
+    def _fs_token(self) -> str:
+        """What file systems are compared by, and dask names tasks by.
+
+        Of the options that may be sent: fsspec's own is a hash of the password too.
+        """
+        token: str = tokenize(type(self).__qualname__, self.storage_args, self.storage_options)
+        return token
 
     @property
     def image(self) -> Image:
@@ -357,7 +388,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
             TocsinError, OSError: of a file, when `on_error` is ``raise``.
         """
         found: dict[int, bytes | Exception] = {}
-        for number, data in read_ranges(self.image, ranges):
+        for number, data in read_ranges(self.image._merged, ranges):
             outcome = _os_error(data, ranges[number].path) if _is_path_error(data) else data
             if on_error == "raise" and isinstance(outcome, Exception):
                 raise outcome
@@ -474,25 +505,23 @@ def _registry_options(
     client_cert: str | tuple[str, str] | None,
     insecure: bool,
     plain_http: bool | None,
+    credentials_dropped: bool,
     **login: str | None,
 ) -> RegistryOptions | None:
     """Return ``None`` where nothing was asked for."""
-    if not (ca_cert or client_cert or insecure or plain_http is not None or any(login.values())):
+    asked = (ca_cert, client_cert, insecure, credentials_dropped, *login.values())
+    if not (any(asked) or plain_http is not None):
         return None
     from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415 (not needed for layouts)
 
-    certificate: Path | tuple[Path, Path] | None = None
-    if isinstance(client_cert, str):
-        certificate = Path(client_cert)
-    elif client_cert is not None:
-        certificate = (Path(client_cert[0]), Path(client_cert[1]))
     return RegistryOptions(
-        ca_cert=None if ca_cert is None else Path(ca_cert),
-        client_cert=certificate,
+        ca_cert=ca_cert,
+        client_cert=client_cert,
         insecure=insecure,
         plain_http=plain_http,
         username=login["username"],
         password=login["password"],
+        credentials_dropped=credentials_dropped,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform as machine
 import threading
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,15 +19,16 @@ from tocsin.layers.spans import DEFAULT_CACHE_SIZE, SpanCache
 from tocsin.model.digest import Digest
 from tocsin.model.image_config import MAX_CONFIG_SIZE
 from tocsin.model.index_choice import IndexChoice
-from tocsin.model.platform import Platform
-from tocsin.model.reference import parse_reference
+from tocsin.model.platform import Platform, platform_of
 from tocsin.model.soci_index import PREFETCH
 from tocsin.reading.files import Files
+from tocsin.reading.merged import MergedLayers
+from tocsin.reading.notes import Notes
 from tocsin.reading.opening import LayerOpener
-from tocsin.reading.tree import Tree
 from tocsin.stores.base import read_blob
-from tocsin.stores.metering import Meter, MeteredStore
-from tocsin.stores.opening import open_store
+from tocsin.stores.metering import Meter, MeteredSource
+from tocsin.stores.opening import open_source
+from tocsin.stores.places import reference_of
 
 if TYPE_CHECKING:
     import os
@@ -34,25 +36,26 @@ if TYPE_CHECKING:
 
     from tocsin.images.selection import PlatformImage
     from tocsin.model.descriptor import Descriptor
-    from tocsin.model.reference import Reference
-    from tocsin.reading.layer import Layer
-    from tocsin.stores.base import Store
+    from tocsin.model.events import Progress
+    from tocsin.model.manifest import Manifest
+    from tocsin.model.reference import Reference, ReferenceLike
+    from tocsin.stores.base import Source
     from tocsin.stores.metering import Traffic
     from tocsin.stores.registry import RegistryOptions
 
 
 def open(  # noqa: A001 (as in gzip and tarfile)
-    reference: str | Reference,
+    reference: ReferenceLike,
     *,
     platform: str | Platform | None = None,
-    index: str | IndexChoice = "auto",
+    index: str | Digest = "auto",
     index_missing: bool = True,
     threads: int | None = None,
     cache_size: int = DEFAULT_CACHE_SIZE,
     cache_dir: str | os.PathLike[str] | None = None,
     registry: RegistryOptions | None = None,
     note: Callable[[str], None] | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Image:
     """Open an image for reading single files, without fetching its layers.
 
@@ -71,9 +74,9 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         cache_dir: directory where zTOCs and spans are kept for later; may be shared.
         registry: how to reach a registry.
         note: called with sentences a user should know, such as what reading a layer whole cost;
-            they are in ``Image.notes`` too.
-        progress: called while layers without a zTOC are read, several at once and by several
-            threads: digest of the layer, bytes read, its size.
+            they are in ``Image.notes`` too, and logged.
+        progress: called while layers without a zTOC are read, see `Progress`; such a layer starts,
+            advances and finishes.
 
     What is guaranteed depends on what the bytes are bound to:
 
@@ -91,10 +94,10 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         RegistryError, OSError: it cannot be reached or read.
     """
     threads = processors.wanted(threads)
-    parsed = parse_reference(reference) if isinstance(reference, str) else reference
-    choice = index if isinstance(index, IndexChoice) else IndexChoice.parse(index)
-    asked = Platform.parse(platform) if isinstance(platform, str) else platform
-    stores = _StoreHolder(parsed, registry)
+    parsed = reference_of(reference)
+    choice = IndexChoice.of(index)
+    asked = None if platform is None else platform_of(platform)
+    stores = _SourceHolder(parsed, registry)
     try:
         found = _choose(stores(), parsed, asked)
     except BaseException:
@@ -114,12 +117,28 @@ def open(  # noqa: A001 (as in gzip and tarfile)
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ImageLayer:
+    """One layer of an image that is open.
+
+    Attributes:
+        descriptor: as in the image's manifest.
+        index_origin: where its zTOC is from: ``v2`` or ``v1`` for a SOCI index of that version,
+            ``given`` for the index that was asked for, ``made`` when the layer was read for it.
+        entry_count: entries of its tar.
+    """
+
+    descriptor: Descriptor
+    index_origin: str
+    entry_count: int
+
+
 class Image(Files):
     """The files of an image, merged from its layers; a context manager.
 
-    Paths are absolute or relative to the root; symbolic links are followed inside the image only.
-    Methods may be called from several threads, and after a fork. What is read is verified:
-    manifests and zTOCs by their digests, file data by the digests of its spans.
+    Made by ``tocsin.open``. Paths are absolute or relative to the root; symbolic links are followed
+    inside the image only. Methods may be called from several threads, and after a fork. What is
+    read is verified: manifests and zTOCs by their digests, file data by the digests of its spans.
 
     Attributes:
         reference: as it was opened.
@@ -129,11 +148,17 @@ class Image(Files):
         notes: sentences worth knowing, such as what reading a layer whole cost.
     """
 
+    reference: Reference
+    descriptor: Descriptor
+    platform: Platform | None
+    manifest: Manifest
+    notes: list[str]
+
     def __init__(
         self,
         reference: Reference,
         found: PlatformImage,
-        stores: _StoreHolder,
+        stores: _SourceHolder,
         *,
         choice: IndexChoice,
         index_missing: bool,
@@ -141,14 +166,14 @@ class Image(Files):
         cache_size: int,
         cache_dir: str | os.PathLike[str] | None,
         note: Callable[[str], None] | None,
-        progress: Callable[[str, int, int], None] | None,
+        progress: Progress | None,
     ) -> None:
         self.reference = reference
         self.descriptor = found.descriptor
         self.platform = found.platform
         self.manifest = found.manifest
-        self.notes: list[str] = []
-        self._tell = note
+        notes = Notes(note)
+        self.notes = notes.sentences
         self._stores = stores
         self._choice = choice
         self._fetchers = Fetchers(threads)
@@ -156,15 +181,14 @@ class Image(Files):
             store=stores,
             cache=SpanCache(cache_size),
             fetchers=self._fetchers,
-            disk=None if cache_dir is None else DiskCache(cache_dir, self._note),
-            note=self._note,
+            disk=None if cache_dir is None else DiskCache(cache_dir, notes.warn),
+            notes=notes,
             may_index=index_missing,
             threads=threads,
             progress=progress,
         )
         self._lock = threading.RLock()
-        self._layers: tuple[Layer, ...] | None = None
-        self._tree: Tree | None = None
+        self._opened: MergedLayers | None = None
         forget_after_fork(self)
 
     # -- the image -----------------------------------------------------------------------------
@@ -181,30 +205,29 @@ class Image(Files):
         return [layer for layer in self.manifest.layers or () if layer.media_type != PREFETCH]
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[ImageLayer, ...]:
         """The layers, from the lowest up; their zTOCs are fetched, or made, when first asked for.
 
         Raises:
             UnsupportedError: a layer has no zTOC and none may be made, or it cannot be read.
         """
+        return tuple(
+            ImageLayer(layer.descriptor, layer.index_origin, layer.entry_count)
+            for layer in self._merged.layers
+        )
+
+    @property
+    def _merged(self) -> MergedLayers:
         with self._lock:
-            if self._layers is None:
+            if self._opened is None:
                 indexes = self._opener.indexes(
                     self.descriptor,
                     self.manifest,
                     self._choice,
                     pinned=isinstance(self.reference.selector, Digest),
                 )
-                self._layers = tuple(self._opener.open(self.layer_descriptors, indexes))
-            return self._layers
-
-    @property
-    def tree(self) -> Tree:
-        """The merged names of all layers."""
-        with self._lock:
-            if self._tree is None:
-                self._tree = Tree(self.layers)
-            return self._tree
+                self._opened = MergedLayers(self._opener.open(self.layer_descriptors, indexes))
+            return self._opened
 
     @property
     def traffic(self) -> Traffic:
@@ -222,36 +245,30 @@ class Image(Files):
         return f"<Image {self.reference} {self.platform or ''} {self.descriptor.digest}>"
 
     def after_fork(self) -> None:
-        """Forget a lock that another thread may have held."""
+        """Forget locks that another thread may have held."""
         self._lock = threading.RLock()
-
-    # -- inside --------------------------------------------------------------------------------
-
-    def _note(self, sentence: str) -> None:
-        self.notes.append(sentence)
-        if self._tell is not None:
-            self._tell(sentence)
+        self._opener.after_fork()
 
 
-class _StoreHolder:
-    """The Store of an image, opened again in a forked process: connections cannot be shared."""
+class _SourceHolder:
+    """The source of an image, opened again in a forked process: connections cannot be shared."""
 
     def __init__(self, reference: Reference, registry: RegistryOptions | None) -> None:
         self._reference = reference
         self._registry = registry
         self.meter = Meter()
         self._lock = threading.Lock()
-        self._store: Store | None = None
+        self._store: Source | None = None
         forget_after_fork(self)
 
-    def __call__(self) -> Store:
+    def __call__(self) -> Source:
         store = self._store
         if store is None:
             with self._lock:
                 store = self._store
                 if store is None:
-                    inner = open_store(self._reference, registry=self._registry)
-                    store = self._store = _OwnedStore(inner, self.meter)
+                    inner = open_source(self._reference, registry=self._registry)
+                    store = self._store = _OwnedSource(inner, self.meter)
         return store
 
     def close(self) -> None:
@@ -266,18 +283,18 @@ class _StoreHolder:
         self._store = None
 
 
-_ABANDONED: list[Store | None] = []
+_ABANDONED: list[Source | None] = []
 
 
-class _OwnedStore(MeteredStore):
-    """A metered Store that closes what it meters."""
+class _OwnedSource(MeteredSource):
+    """A metered source that closes what it meters."""
 
     def close(self) -> None:
-        """Close the Store."""
+        """Close the source."""
         self._inner.close()
 
 
-def _choose(store: Store, reference: Reference, asked: Platform | None) -> PlatformImage:
+def _choose(store: Source, reference: Reference, asked: Platform | None) -> PlatformImage:
     target = resolve_image(store, reference.selector)
     images = platform_images(store, target, None if asked is None else (asked,))
     if len(images) == 1:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import os
-import tarfile
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tocsin.errors import UnsupportedError, VerificationError
-from tocsin.model.entry_path import clean_path
-from tocsin.reading.stat import mtime_ns, xattrs_of
-from tocsin.reading.tar_header import BLOCK as _BLOCK
-from tocsin.reading.tar_header import announced
+from tocsin.errors import TarError, UnsupportedError, VerificationError
+from tocsin.reading.stat import mtime_or_zero, xattrs_of
+from tocsin.tar.file_data import FileData
+from tocsin.tar.headers import BLOCK_SIZE, read_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,50 +22,18 @@ if TYPE_CHECKING:
     from tocsin.layers.ztoc import Ztoc
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.file_metadata import FileMetadata
+    from tocsin.tar.headers import EntryHeaders
 
 _NO_XATTRS: dict[str, bytes] = {}
 FAR = 1 << 61
 """A place that no layer has; sums of two such fit 64 bits, whatever a zTOC claims."""
-_ID = 0xFFFFFFFF
 _MAX_MISSING_SIZE = 8 << 20
 """Compressed bytes fetched besides, so that a layer's own digest can be verified."""
 _MAX_LOOK_BACK = 4096
 """Sparse files in a row, when the last of them is the first to be read."""
-_MAX_HEADER_SIZE = 4 << 20
-"""Bytes of one entry's headers looked at; a GNU long name or PAX header of more is not believed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """Where a piece of a file is; what no extent holds is zeros.
-
-    Attributes:
-        start: in the file.
-        size: bytes.
-        offset: in the uncompressed layer.
-    """
-
-    start: int
-    size: int
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class FileData:
-    """The data of one regular file.
-
-    Attributes:
-        size: of the file.
-        extents: in order; one for a file that is not sparse.
-    """
-
-    size: int
-    extents: tuple[Extent, ...]
-
-    @property
-    def is_sparse(self) -> bool:
-        """Whether there are holes."""
-        return sum(extent.size for extent in self.extents) < self.size
+_MAX_HEADER_SIZE = 8 << 20
+"""Bytes of one entry's headers that are looked at: name, link target, PAX records and sparse map
+may have 1 MiB each, and few archives give any of them twice."""
 
 
 class Layer:
@@ -99,6 +63,7 @@ class Layer:
         self._ztoc = ztoc
         self._spans = spans
         self._data: dict[int, FileData] = {}
+        self._ends: dict[int, int] = {}
 
     @property
     def entry_count(self) -> int:
@@ -138,8 +103,12 @@ class Layer:
 
     def times_and_xattrs(self, index: int) -> tuple[int, dict[str, bytes]]:
         """Return what of `entry` is in no column: nanoseconds since 1970, extended attributes."""
-        time, records = self._ztoc.time_and_records(index)
-        return mtime_ns(time), xattrs_of(records) if records else _NO_XATTRS
+        records = self._ztoc.records(index)
+        return self.mtime_ns(index), xattrs_of(records) if records else _NO_XATTRS
+
+    def mtime_ns(self, index: int) -> int:
+        """Return when an entry was last changed, in nanoseconds since 1970; 0 if unknown."""
+        return mtime_or_zero(self._ztoc.mod_time_ns(index))
 
     @property
     def spans(self) -> LayerSpans:
@@ -179,11 +148,13 @@ class Layer:
         """Return where the data of a regular file is, after a look at the tar header before it.
 
         Whoever made the zTOC could have named any bytes; the header, which a span's digest covers,
-        must name the same file and size. The reference's reader looks too (soci-format 6.4).
+        must name the same file and size. The reference's reader looks too.
+        Source: docs/format.md#acceptance-rules.
 
         Raises:
             VerificationError: the header is another file's, or none.
-            UnsupportedError: a sparse file in a form that is not known.
+            UnsupportedError: the header is of a type that cannot be read.
+            TarError: a sparse file's map does not fit its data.
         """
         found = self._data.get(index)
         if found is None:
@@ -250,7 +221,7 @@ class Layer:
         # Links and devices may have a size, but no data.
         held = np.where(files["type"] == b"reg", np.minimum(files["uncompressed_size"], FAR), 0)
         order = self._order
-        ends = (offsets + held + (-held % _BLOCK))[order]
+        ends = (offsets + held + (-held % BLOCK_SIZE))[order]
         starts = np.zeros(len(offsets), dtype=np.int64)
         starts[order[1:]] = ends[:-1]
         return starts
@@ -276,15 +247,21 @@ class Layer:
         return places
 
     def announces(self, headers: bytes, index: int) -> bool:
-        """Return whether `headers` are, at a quick look, those of a file that is not sparse.
+        """Return whether `headers` are all those of this file, and it is not sparse.
 
         If not, `data` must look again, and says what is wrong, if anything is.
         """
-        found = announced(headers)
-        if found is None or found[1:] != self._claims[index]:
+        try:
+            found = read_headers(headers, 0)
+        except TarError:
             return False
-        path = self.paths[index]
-        return found.name == path or clean_path(found.name) == path
+        return (
+            found.columns == self._claims[index]
+            and found.path == self.paths[index]
+            and found.data_offset == len(headers)
+            and found.type == "reg"
+            and found.regions is None
+        )
 
     @cached_property
     def _claims(self) -> list[tuple[int, int, int, int]]:
@@ -302,13 +279,13 @@ class Layer:
             # Is the entry before sparse? Then it ends earlier than its size says, and its headers
             # tell where.
             self._look_at_those_before(index)
-            exact = self._start_after(index)
+            exact = self._start_of(index)
             if exact == start:
                 raise
         return self._look_at(index, exact)
 
     def _look_at_those_before(self, index: int) -> None:
-        """Learn what the files just before `index` hold, as far back as that is not known.
+        """Learn where the files just before `index` end, as far back as that is not known.
 
         Back to the first whose headers are where they should be; so a run of sparse files is read
         once. Not further than any such run goes, or a zTOC that lies would have all of it read.
@@ -317,118 +294,91 @@ class Layer:
         last = int(self._places[index]) - 1
         for place in range(last, max(-1, last - _MAX_LOOK_BACK), -1):
             before = int(self._order[place])
-            if self.types[before] != b"reg" or before in self._data:
+            if self.types[before] != b"reg" or before in self._ends:
                 break
             try:
-                self._data[before] = self._look_at(before, int(self.header_starts[before]))
+                self._headers(before, int(self.header_starts[before]))
                 break
             except VerificationError:
                 unknown.append(before)
         for before in reversed(unknown):
             try:
-                self._data[before] = self._look_at(before, self._start_after(before))
+                self._headers(before, self._start_of(before))
             except VerificationError:
-                return  # whoever asked has an error of its own to tell
+                return  # whoever asked has an error of its own to report
 
-    def _start_after(self, index: int) -> int:
+    def _start_of(self, index: int) -> int:
         """Return where the headers of `index` begin, given what is known of the entry before."""
         place = int(self._places[index])
         before = int(self._order[place - 1]) if place else -1
-        known = self._data.get(before)
-        if known is None:
-            return int(self.header_starts[index])
-        held = sum(extent.size for extent in known.extents)
-        return int(self.files["uncompressed_offset"][before]) + held + (-held % _BLOCK)
+        return self._ends.get(before, int(self.header_starts[index]))
 
     def _look_at(self, index: int, start: int) -> FileData:
-        """Return what the headers say that begin at uncompressed byte `start`."""
+        """Return where the data is, by the headers that begin at uncompressed byte `start`."""
+        headers = self._headers(index, start)
+        try:
+            return FileData.of(headers)
+        except TarError as error:
+            message = f"layer {self.descriptor.digest}: {self.paths[index]}: {error}"
+            raise TarError(message, what=error.what, offset=error.offset) from None
+
+    def _headers(self, index: int, start: int) -> EntryHeaders:
+        """Return the headers of a file that begin at uncompressed byte `start`, once verified."""
         offset = int(self.files["uncompressed_offset"][index])
-        size = self.sizes[index]
         path = self.paths[index]
         place = f"layer {self.descriptor.digest}: {path}: header at uncompressed byte {start}"
-        if not _BLOCK <= offset - start <= _MAX_HEADER_SIZE:
+        if not BLOCK_SIZE <= offset - start <= _MAX_HEADER_SIZE:
             raise VerificationError(
-                f"{place}: the ztoc has {offset - start} bytes for it",
-                expected=f"{_BLOCK} to {_MAX_HEADER_SIZE}",
+                f"{place}: the ztoc leaves {offset - start} bytes for it",
+                expected=f"{BLOCK_SIZE} to {_MAX_HEADER_SIZE}",
                 actual=str(offset - start),
             )
-        header = _parse(self._spans.read(start, offset), place)
-        if not header.isreg():
+        try:
+            headers = read_headers(self._spans.read(start, offset), start)
+        except TarError as error:
+            if error.what == "tar.unsupported-type":
+                raise UnsupportedError(f"{place}: {error}") from None
             raise VerificationError(
-                f"{place}: is no regular file's: the ztoc lies about this file",
+                f"{place}: not a tar header ({error}): the ztoc lies about this file",
+                expected="a tar header",
+                actual=str(error),
+            ) from None
+        if headers.type != "reg":
+            raise VerificationError(
+                f"{place}: not a regular file's: the ztoc lies about this file",
                 expected="reg",
-                actual=repr(header.type),
+                actual=headers.type,
             )
-        if clean_path(header.name) != path:
+        if headers.path != path:
             raise VerificationError(
-                f"{place}: is of {header.name}: the ztoc lies about this file",
+                f"{place}: is of {headers.name}: the ztoc lies about this file",
                 expected=path,
-                actual=header.name,
+                actual=headers.name,
             )
-        if header.size != size:
+        found, said = headers.columns, self._claims[index]
+        if found[0] != said[0]:
             raise VerificationError(
-                f"{place}: gives {header.size} bytes, the ztoc {size}",
-                expected=str(size),
-                actual=str(header.size),
+                f"{place}: gives {found[0]} bytes, the ztoc {said[0]}",
+                expected=str(said[0]),
+                actual=str(found[0]),
             )
-        # A zTOC has 32 bits for an id.
-        said = (header.size, header.mode, header.uid & _ID, header.gid & _ID)
-        if said != self._claims[index]:
+        if found != said:
+            _, mode, uid, gid = found
             raise VerificationError(
-                f"{place}: gives mode {header.mode:o} and owner {header.uid}:{header.gid}, the "
-                "ztoc others: the ztoc lies about this file",
-                expected=str(self._claims[index][1:]),
-                actual=str(said[1:]),
+                f"{place}: gives mode {mode:o} and owner {uid}:{gid}, the ztoc others: the ztoc "
+                "lies about this file",
+                expected=str(said[1:]),
+                actual=str(found[1:]),
             )
-        if header.offset_data != offset - start:
+        if headers.data_offset != offset:
             raise VerificationError(
-                f"{place}: the data begins {header.offset_data} bytes on, by the ztoc "
+                f"{place}: the data begins {headers.data_offset - start} bytes on, by the ztoc "
                 f"{offset - start}: the ztoc lies about this file",
                 expected=str(offset - start),
-                actual=str(header.offset_data),
+                actual=str(headers.data_offset - start),
             )
-        sparse = cast("list[tuple[int, int]] | None", header.sparse)  # typeshed has it wrong
-        if sparse is None:
-            return FileData(size, (Extent(0, size, offset),) if size else ())
-        extents = []
-        for at, length in sparse:
-            if at < 0 or length < 0 or at + length > size:
-                raise VerificationError(
-                    f"{place}: has sparse data beyond its end",
-                    expected=str(size),
-                    actual=str(at + length),
-                )
-            if length:
-                extents.append(Extent(at, length, offset))
-            offset += length
-        return FileData(size, tuple(extents))
-
-
-def _parse(blocks: bytes, place: str) -> tarfile.TarInfo:
-    """Return the one entry whose headers these are."""
-    try:
-        with tarfile.open(
-            fileobj=io.BytesIO(blocks),
-            mode="r:",
-            encoding="utf-8",
-            errors="surrogateescape",
-        ) as archive:
-            header = archive.next()
-    except (tarfile.TarError, ValueError, OverflowError, IndexError, RecursionError) as error:
-        raise VerificationError(
-            f"{place}: is no tar header ({error}): the ztoc lies about this file",
-            expected="a tar header",
-            actual=str(error),
-        ) from None
-    if header is None:
-        raise VerificationError(
-            f"{place}: is no tar header: the ztoc lies about this file",
-            expected="a tar header",
-            actual="zeros",
-        )
-    if header.type not in tarfile.SUPPORTED_TYPES:
-        raise UnsupportedError(f"{place}: has type {header.type!r}, which cannot be read")
-    return header
+        self._ends[index] = headers.end
+        return headers
 
 
 class _Decoded(Sequence[str]):

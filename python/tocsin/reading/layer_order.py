@@ -11,12 +11,13 @@ import numpy as np
 
 from tocsin.errors import TocsinError
 from tocsin.reading.layer import FAR
-from tocsin.reading.tar_header import BLOCK
+from tocsin.tar.headers import BLOCK_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tocsin.reading.layer import FileData, Layer
+    from tocsin.reading.layer import Layer
+    from tocsin.tar.file_data import FileData
 
 _AHEAD = 64 << 20
 """Uncompressed bytes fetched and inflated before they are asked for, at most."""
@@ -77,7 +78,7 @@ class FilesInLayerOrder:
                 if start >= self._trigger:
                     self._look_ahead(start)
                 header_size = offset - start
-                if size <= _SMALL and BLOCK <= header_size <= _MANY_HEADERS:
+                if size <= _SMALL and BLOCK_SIZE <= header_size <= _MANY_HEADERS:
                     found = read(start, offset + size)
                     if len(found) == header_size + size and layer.announces(
                         found[:header_size], entry

@@ -18,12 +18,13 @@ from tocsin.model.media_types import OCTET_STREAM
 from tocsin.model.soci_index import MAX_ZTOC_SIZE
 from tocsin.reading.files import Files
 from tocsin.reading.layer import Layer
-from tocsin.reading.tree import Tree
+from tocsin.reading.merged import MergedLayers
+from tocsin.reading.notes import Notes
 from tocsin.regular_file import read_regular
 
 if TYPE_CHECKING:
     from tocsin.stores.http.http_blob import HttpBlob
-    from tocsin.stores.registry import RegistryOptions
+    from tocsin.stores.http.options import HttpOptions
 
 
 def open_layer(
@@ -33,7 +34,7 @@ def open_layer(
     threads: int | None = None,
     cache_size: int = DEFAULT_CACHE_SIZE,
     cache_dir: str | os.PathLike[str] | None = None,
-    http: RegistryOptions | None = None,
+    http: HttpOptions | None = None,
 ) -> LayerFiles:
     """Open one layer for reading single files.
 
@@ -44,7 +45,7 @@ def open_layer(
         threads: processors that inflate; all that this process may use if ``None``.
         cache_size: bytes of spans kept in memory.
         cache_dir: directory where spans are kept for later; may be shared.
-        http: certificates and time-outs.
+        http: certificates and time-outs, of servers that are asked by URL.
 
     Raises:
         ZtocError: the zTOC is none that can be used.
@@ -69,9 +70,13 @@ def open_layer(
 class LayerFiles(Files):
     """The files of one layer; a context manager. Whiteouts are applied to nothing, and not shown.
 
+    Made by ``tocsin.open_layer``.
+
     Attributes:
         notes: sentences worth knowing, such as that the cache cannot be written.
     """
+
+    notes: list[str]
 
     def __init__(
         self,
@@ -82,7 +87,8 @@ class LayerFiles(Files):
         cache_size: int,
         cache_dir: str | os.PathLike[str] | None,
     ) -> None:
-        self.notes: list[str] = []
+        notes = Notes()
+        self.notes = notes.sentences
         self._source = source
         self._fetchers = Fetchers(threads)
         ztoc = Ztoc.from_bytes(blob)
@@ -95,28 +101,20 @@ class LayerFiles(Files):
             )
         # The layer's own digest is not known; in a cache the zTOC's stands for both.
         digest = Digest.parse(ztoc.digest)
-        disk = None if cache_dir is None else DiskCache(cache_dir, self.notes.append)
-        spans = ztoc.open_spans(
+        disk = None if cache_dir is None else DiskCache(cache_dir, notes.warn)
+        spans = ztoc._open_spans(
             source,
             cache=SpanCache(cache_size),
             fetchers=self._fetchers,
             kept=None if disk is None else disk.spans_of(digest, ztoc.digest),
         )
         descriptor = Descriptor(OCTET_STREAM, digest, source.size)
-        self._layers = (
-            Layer(descriptor, ztoc, spans, index_origin="given", digest_is_known=False),
-        )
-        self._tree = Tree(self._layers)
+        layer = Layer(descriptor, ztoc, spans, index_origin="given", digest_is_known=False)
+        self._opened = MergedLayers((layer,), named=False)
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The layer."""
-        return self._layers
-
-    @property
-    def tree(self) -> Tree:
-        """Its names."""
-        return self._tree
+    def _merged(self) -> MergedLayers:
+        return self._opened
 
     def close(self) -> None:
         """Close the file or connections; files that are open can no longer be read."""
@@ -129,7 +127,7 @@ class _UrlRanges:
 
     in_order = False
 
-    def __init__(self, url: str, options: RegistryOptions | None) -> None:
+    def __init__(self, url: str, options: HttpOptions | None) -> None:
         # requests takes longer to import than a file to be opened.
         from tocsin.stores.http.http_blob import HttpBlob  # noqa: PLC0415
 

@@ -1,10 +1,11 @@
 """The layers of one platform's image, each with a zTOC: found where a reader looks, or made.
 
-Source: soci-format 6.2.
+Source: docs/format.md#how-an-index-is-found.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,7 @@ from tocsin.layers.indexer import LayerPass
 from tocsin.layers.known_ztocs import KNOWN
 from tocsin.layers.sources import BytesRanges, StreamRanges
 from tocsin.layers.zstd import unpack_zstd
+from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted
 from tocsin.model.index_choice import IndexKind
 from tocsin.model.media_types import Compression, layer_type
 from tocsin.model.ztoc_defaults import DEFAULT_SPAN_SIZE
@@ -42,9 +44,11 @@ if TYPE_CHECKING:
     from tocsin.layers.spans import SpanCache
     from tocsin.layers.ztoc import Ztoc
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.events import Event, Progress
     from tocsin.model.index_choice import IndexChoice
     from tocsin.model.manifest import Manifest
-    from tocsin.stores.base import Store
+    from tocsin.reading.notes import Notes
+    from tocsin.stores.base import Source
 
 _KEPT_LAYER = 10 << 20
 """Compressed bytes up to which a layer that had to be read once is kept in memory."""
@@ -58,26 +62,31 @@ class LayerOpener:
     """Opens layers of one image.
 
     Attributes:
-        store: gives the Store that holds the image.
+        store: gives the source that holds the image.
         cache: of spans.
         fetchers: threads.
         disk: what is kept on disk, if anything.
-        note: called with what a user should know.
+        notes: takes what a user should know.
         may_index: whether layers without a zTOC are read once to make one.
         threads: processors that do so, for all of them together.
-        progress: called while they are: digest of the layer, bytes read, its size.
+        progress: called while they are, never by two threads at once.
     """
 
-    store: Callable[[], Store]
+    store: Callable[[], Source]
     cache: SpanCache
     fetchers: Fetchers
     disk: DiskCache | None
-    note: Callable[[str], None]
+    notes: Notes
     may_index: bool = True
     threads: int = 1
-    progress: Callable[[str, int, int], None] | None = None
+    progress: Progress | None = None
     _kept: int = field(default=0, init=False)
     _small: list[int] = field(default_factory=list, init=False)
+    _telling: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def after_fork(self) -> None:
+        """Forget a lock that another thread may have held."""
+        self._telling = threading.Lock()
 
     def indexes(
         self, image: Descriptor, manifest: Manifest, choice: IndexChoice, *, pinned: bool
@@ -96,12 +105,12 @@ class LayerOpener:
         usable = []
         for found in indexes_to_read_by(self.store(), image, manifest, choice, pinned=pinned):
             if found.soci_index is None:
-                self.note(f"SOCI index {found.digest} is not used: {found.problem}")
+                self.notes.warn(f"SOCI index {found.digest} is not used: {found.problem}")
             else:
                 usable.append(found)
         size = sum(layer.size for layer in manifest.layers or ())
         if pinned and not usable and choice.kind is IndexKind.AUTO and size >= _MIB:
-            self.note(
+            self.notes.note(
                 "the image is pinned by digest and its manifest names no index, so layers are read "
                 "in full and verified by their own digests; --index v1 (in Python index='v1') "
                 "trusts indexes that refer to it"
@@ -130,7 +139,7 @@ class LayerOpener:
         opened = [found[at] for at in sizes]
         # Nearly every indexed image has a few tiny layers without a zTOC, which cost nothing.
         if (size := sum(self._small)) >= _MIB:
-            self.note(
+            self.notes.note(
                 f"{len(self._small)} small layers have no ztoc: {size / _MIB:.1f} MiB were read"
             )
         return opened
@@ -150,7 +159,7 @@ class LayerOpener:
             try:
                 ztoc = load_ztoc(self.store(), layer, descriptor, known=KNOWN, disk=self.disk)
             except (FormatError, NotFoundError, VerificationError) as error:
-                self.note(f"ztoc {descriptor.digest} is not used: {error}")
+                self.notes.warn(f"ztoc {descriptor.digest} is not used: {error}")
                 continue
             source = BlobRanges(self.store, layer)
             origin = {1: "v1", 2: "v2"}.get(found.version, "given")
@@ -165,7 +174,7 @@ class LayerOpener:
         source: RangeSource,
         origin: str,
     ) -> Layer:
-        spans = ztoc.open_spans(
+        spans = ztoc._open_spans(
             source,
             cache=self.cache,
             fetchers=self.fetchers,
@@ -187,6 +196,7 @@ class LayerOpener:
                 "make one with tocsin create --min-layer-size 0, or let it be read once"
             )
         name = f"{self.store().name}: layer {layer.digest}"
+        self._tell(LayerStarted(layer))
         begun = time.monotonic()
         source: RangeSource
         if compression is Compression.ZSTD:
@@ -208,16 +218,22 @@ class LayerOpener:
                 BlobRanges(self.store, layer) if kept is None else BytesRanges(name, b"".join(kept))
             )
         seconds = time.monotonic() - begun
+        self._tell(LayerFinished(layer, seconds))
         zstd = compression is Compression.ZSTD
         if layer.size <= _KEPT_LAYER and not zstd:
             self._small.append(layer.size)
         else:
             more = ", and again for each look further back" if zstd else ""
-            self.note(
+            self.notes.note(
                 f"layer {layer.digest} has no ztoc: {layer.size / _MIB:.1f} MiB were read to make "
                 f"one, in {seconds:.1f} s{more}"
             )
         return self._layer(layer, ztoc, f"made:{DEFAULT_SPAN_SIZE}", source, "made")
+
+    def _tell(self, event: Event) -> None:
+        if self.progress is not None:
+            with self._telling:
+                self.progress(event)
 
     def _made(
         self,
@@ -228,7 +244,12 @@ class LayerOpener:
         turn: AbstractContextManager[Any],
     ) -> Ztoc:
         try:
-            made = LayerPass(format=layer_format, span_size=DEFAULT_SPAN_SIZE, threads=threads)
+            made = LayerPass(
+                format=layer_format,
+                span_size=DEFAULT_SPAN_SIZE,
+                threads=threads,
+                for_reading=True,
+            )
             for piece in pieces:
                 with turn:
                     made.push(piece)
@@ -256,8 +277,7 @@ class LayerOpener:
         for piece in self.store().blob(layer):
             yield piece
             done += len(piece)
-            if self.progress is not None:
-                self.progress(str(layer.digest), done, layer.size)
+            self._tell(LayerAdvanced(layer, done))
 
     def _unpack_zstd(self, layer: Descriptor) -> Iterator[bytes]:
         return unpack_zstd(self.store().blob(layer))

@@ -11,8 +11,8 @@ from tocsin.errors import VerificationError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tocsin.reading.image import Image
     from tocsin.reading.layer import Layer
+    from tocsin.reading.merged import MergedLayers
     from tocsin.reading.tree import Node
 
 _BATCH_SIZE = 64 << 20
@@ -50,7 +50,7 @@ class _Place:
 
 
 def read_ranges(
-    image: Image, ranges: Sequence[FileRange]
+    image: MergedLayers, ranges: Sequence[FileRange]
 ) -> Iterator[tuple[int, bytes | Exception]]:
     """Give the data of each range, or why there is none, with its place in `ranges`.
 
@@ -75,8 +75,8 @@ def read_ranges(
                 yield place.number, error
 
 
-def _place(image: Image, number: int, wanted: FileRange) -> _Place:
-    node = image.regular_file(wanted.path)
+def _place(image: MergedLayers, number: int, wanted: FileRange) -> _Place:
+    _, node = image.regular_file(wanted.path)
     assert node.entry is not None  # noqa: S101 (a regular file has an entry)
     layer = image.layers[node.layer]
     size = layer.sizes[node.entry]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from tocsin.model.document import escaped_text, text_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tocsin.model.digest import Digest
+    from tocsin.model.document import Document
     from tocsin.model.file_metadata import FileMetadata
 
 _XATTR = b"SCHILY.xattr."
@@ -23,10 +26,8 @@ _TYPE_BITS = {
     "block": stat.S_IFBLK,
     "fifo": stat.S_IFIFO,
 }
-_TIME = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})"
-)
-"""The reference writes times in the zone of its machine."""
+_FIRST_NS = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1) * 10**9
+"""The first time that ``datetime`` has: zTOCs go back to the year 0."""
 _IMPLIED_MODE = 0o755
 """Of a directory that no layer lists, as unpackers make them."""
 
@@ -51,6 +52,7 @@ class FileStat:
         xattrs: extended attributes.
         inode: the same for hard links to one file, and for nothing else in the image.
         layer: number of the layer it comes from, 0 for the lowest.
+        layer_digest: digest of that layer; ``None`` where it is not known.
     """
 
     path: str
@@ -68,6 +70,27 @@ class FileStat:
     xattrs: Mapping[str, bytes] = field(default_factory=dict, hash=False)
     inode: int = 0
     layer: int = 0
+    layer_digest: Digest | None = None
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a path; ``layer`` is the digest of its layer there."""
+        return {
+            "path": self.path,
+            "type": self.type,
+            "size": self.size,
+            "mode": self.mode,
+            "uid": self.uid,
+            "gid": self.gid,
+            "uname": self.uname,
+            "gname": self.gname,
+            "mtime_ns": self.mtime_ns,
+            "linkname": self.linkname,
+            "devmajor": self.devmajor,
+            "devminor": self.devminor,
+            "xattrs": {name: escaped_text(value) for name, value in self.xattrs.items()},
+            "inode": self.inode,
+            "layer": text_of(self.layer_digest),
+        }
 
     @property
     def name(self) -> str:
@@ -100,7 +123,15 @@ class FileStat:
         return self.type == "symlink"
 
 
-def stat_of(path: str, entry: FileMetadata, *, inode: int, layer: int) -> FileStat:
+def stat_of(
+    path: str,
+    entry: FileMetadata,
+    *,
+    mtime_ns: int,
+    inode: int,
+    layer: int,
+    layer_digest: Digest | None,
+) -> FileStat:
     """Return what `entry` says, as found at `path`."""
     kind = "file" if entry.type == "reg" else entry.type
     return FileStat(
@@ -112,13 +143,14 @@ def stat_of(path: str, entry: FileMetadata, *, inode: int, layer: int) -> FileSt
         gid=entry.gid,
         uname=entry.uname,
         gname=entry.gname,
-        mtime_ns=mtime_ns(entry.mod_time),
+        mtime_ns=mtime_ns,
         linkname=entry.linkname if kind == "symlink" else "",
         devmajor=entry.devmajor,
         devminor=entry.devminor,
         xattrs=xattrs_of(entry.pax_records),
         inode=inode,
         layer=layer,
+        layer_digest=layer_digest,
     )
 
 
@@ -139,16 +171,6 @@ def _size(kind: str, entry: FileMetadata) -> int:
     return 0
 
 
-def mtime_ns(text: str) -> int:
-    """Return a time of RFC 3339, as a zTOC has it, in nanoseconds since 1970; 0 if none."""
-    match = _TIME.fullmatch(text)
-    if match is None:
-        return 0
-    whole, fraction, zone = match.groups()
-    try:
-        seconds = datetime.fromisoformat(whole + ("+00:00" if zone == "Z" else zone)) - _EPOCH
-    except ValueError:  # the year 0, which datetime has not
-        return 0
-    return (seconds.days * 86400 + seconds.seconds) * 10**9 + int(
-        (fraction or "").ljust(9, "0")[:9]
-    )
+def mtime_or_zero(nanoseconds: int | None) -> int:
+    """Return a time as it is shown: 0 if there is none, or none that ``datetime`` has."""
+    return nanoseconds if nanoseconds is not None and nanoseconds >= _FIRST_NS else 0

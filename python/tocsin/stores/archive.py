@@ -6,8 +6,11 @@ one. What an existing archive holds is kept. Blobs from another archive or layou
 but copied at the end, straight from where they lie; one that came as a stream is written twice.
 
 The same content gives the same bytes: members sorted by name (``blobs/…``, ``index.json``,
-``oci-layout``), times and owners 0, modes as the reference writes them (soci-format 7.3). skopeo,
-podman and containerd read members in any order.
+``oci-layout``), times and owners 0, modes as the reference writes them. skopeo, podman and
+containerd read members in any order.
+
+Source: OCI image-spec 1.1.1, image-layout.md; awslabs/soci-snapshotter,
+cmd/soci/commands/internal/standalone.go.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from __future__ import annotations
 import os
 import re
 import tarfile
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING
@@ -24,18 +29,23 @@ from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.media_types import OCTET_STREAM
-from tocsin.stores.file_store import FileStore, manifest_descriptor
+from tocsin.stores.base import MustStream, TakenOver
+from tocsin.stores.file_store import FileSource, manifest_descriptor
 from tocsin.stores.hashing import hashed
 from tocsin.stores.layout_index import LAYOUT_FILE, LayoutIndex, check_layout_file
+from tocsin.stores.origins import ArchiveOrigin
 from tocsin.stores.spool import Spool
 from tocsin.stores.staged_file import StagedFile, remove_abandoned
-from tocsin.stores.tar_members import BLOCK_SIZE, TarMembers
+from tocsin.stores.tar_members import TarMembers
 from tocsin.stores.verification import verified as checked
+from tocsin.stores.window import holds
+from tocsin.tar.headers import BLOCK_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import TracebackType
 
-    from tocsin.stores.base import Store
+    from tocsin.stores.origins import BlobOrigin
     from tocsin.stores.window import Window
 
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
@@ -44,8 +54,8 @@ _INDEX_MODE = 0o644
 _DIRECTORY_MODE = 0o755
 
 
-class OciArchive(FileStore):
-    """A tar of an OCI layout; see `Store` for what each method promises.
+class OciArchive(FileSource):
+    """A tar of an OCI layout; see `Sink` for what each method promises.
 
     Args:
         path: of the file; with `write` it may be missing or empty.
@@ -74,6 +84,11 @@ class OciArchive(FileStore):
             self.close()
             raise
 
+    @property
+    def origin(self) -> ArchiveOrigin:
+        """The file, and the ranges of it that are blobs."""
+        return ArchiveOrigin(self.path, self._window)
+
     def put_blob(
         self,
         source: bytes | Iterable[bytes],
@@ -94,20 +109,15 @@ class OciArchive(FileStore):
         self._stage(stored.digest, lambda: window)
         return stored
 
-    def can_mount(self, source: Store) -> bool:
-        """Return whether blobs of `source` can be taken over without streaming them."""
-        return isinstance(source, FileStore)
-
-    def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
+    def take_over(self, descriptor: Descriptor, origin: BlobOrigin) -> TakenOver | MustStream:
         """Remember where a blob lies; `commit` copies and verifies it from there."""
         self._check_writable()
         if self.has_blob(descriptor):
-            return True
-        if not isinstance(source, FileStore) or not source.has_blob(descriptor):
-            return False
-        digest = descriptor.digest
-        self._stage(digest, lambda: source._window(digest))
-        return True
+            return TakenOver()
+        if not self.origin.takes_from(origin) or not holds(origin.window, descriptor):
+            return MustStream()
+        self._stage(descriptor.digest, partial(origin.window, descriptor.digest))
+        return TakenOver()
 
     def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
         """Keep a manifest for `commit`; one with a tag or a subject is listed."""
@@ -123,6 +133,10 @@ class OciArchive(FileStore):
         if not self.has_blob(descriptor):
             raise NotFoundError(f"{self._place(descriptor.digest)}: is not there, cannot tag it")
         self._list(descriptor, tag)
+
+    def delete(self, descriptor: Descriptor) -> None:
+        """Refuse: an archive only grows."""
+        raise UnsupportedError(f"{self._name}: manifests of an archive cannot be deleted")
 
     def commit(self) -> None:
         """Write the archive, if anything was put.
@@ -150,6 +164,16 @@ class OciArchive(FileStore):
         with self._lock:
             self._forget()
             self._write = False
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with closing(self):
+            if error is None:
+                self.commit()
 
     def _forget(self) -> None:
         self._staged.clear()

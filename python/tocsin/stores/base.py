@@ -1,11 +1,16 @@
-"""The Store protocol: what everything that holds images can be asked.
+"""The protocols of places that hold images: a `Source` is read from, a `Sink` written to as well.
 
-One Store is one repository: a set of blobs named by digest, and tags. Bytes that come out are
+One store is one repository: a set of blobs named by digest, and tags. Bytes that come out are
 checked against the descriptor they were asked by; bytes that go in are checked as they flow.
+
+Stores never ask each other what they are. How a blob gets from one to another follows from the
+source's `origin`, a value, and from what `Sink.take_over` makes of it.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
 from tocsin.errors import FormatError
@@ -17,28 +22,24 @@ if TYPE_CHECKING:
 
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
-
-PIECE_SIZE = 1 << 20
-"""Bytes of a blob handed on at once: large enough that Python costs nothing beside the hash."""
+    from tocsin.stores.origins import BlobOrigin
 
 
-class Store(Protocol):
-    """A place that holds images.
+class Source(Protocol):
+    """A place that images are read from.
 
-    Methods may be called from several threads. What a Store cannot do raises `UnsupportedError`.
-    Leaving a ``with`` block normally commits and closes; leaving it by an exception only closes.
+    Methods may be called from several threads. Leaving a ``with`` block closes.
 
     Attributes:
         name: how messages call the place, such as ``oci:some/dir``.
-        mounts_unread: whether `mount_blob` neither moves nor looks at bytes, so that it can come
-            before the blob is read for another purpose.
+        origin: where its blobs lie, for a sink to compare with its own place.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102 (in the class docstring)
 
     @property
-    def mounts_unread(self) -> bool: ...  # noqa: D102 (in the class docstring)
+    def origin(self) -> BlobOrigin: ...  # noqa: D102 (in the class docstring)
 
     def resolve(self, selector: str | Digest | None) -> Descriptor:
         """Return the descriptor of the image that `selector` names.
@@ -67,7 +68,7 @@ class Store(Protocol):
         ...
 
     def blob(self, descriptor: Descriptor, *, verify: bool = True) -> Iterator[bytes]:
-        """Stream a blob in pieces of about `PIECE_SIZE` bytes.
+        """Stream a blob in pieces of about `window.PIECE_SIZE` bytes.
 
         Size and digest are checked as it flows: a bad blob raises before its last piece is handed
         on, so what arrived whole was right. Closing the iterator early releases the source.
@@ -105,6 +106,65 @@ class Store(Protocol):
         """Return whether a blob, or manifest, of this digest and size is there; reads no bytes."""
         ...
 
+    def close(self) -> None:
+        """Release files and connections."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """The sink has the blob; nothing is left to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class MustStream:
+    """The sink gets the blob only by `Sink.put_blob`."""
+
+
+class MustVerify(ABC):
+    """The sink can take the blob over once its bytes have been verified where they lie."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Do what takes long and needs no verified bytes; never raises.
+
+        May be called from another thread while the blob is read.
+        """
+
+    @abstractmethod
+    def finish(self) -> TakenOver | MustStream:
+        """Take the blob over; the caller has read all of it and found its digest right."""
+
+    @abstractmethod
+    def verify_and_finish(self) -> TakenOver | MustStream:
+        """Read the blob, and take it over.
+
+        Raises:
+            VerificationError: its bytes are not what the descriptor says.
+        """
+
+
+Takeover = TakenOver | MustVerify | MustStream
+"""How a sink gets a blob that another place has."""
+
+
+class Sink(Source, Protocol):
+    """A place that images are written to; what is there can be read.
+
+    What a sink cannot do raises `UnsupportedError`. Leaving a ``with`` block normally commits and
+    closes; leaving it by an exception only closes, and what was not committed is forgotten.
+    """
+
     def put_blob(
         self,
         source: bytes | Iterable[bytes],
@@ -130,31 +190,15 @@ class Store(Protocol):
         """
         ...
 
-    def can_mount(self, source: Store) -> bool:
-        """Return whether `mount_blob` from `source` is worth a try; else blobs are streamed."""
-        ...
+    def take_over(self, descriptor: Descriptor, origin: BlobOrigin) -> Takeover:
+        """Take a blob over from another place without streaming it through here, where possible.
 
-    def prepare_mount(self, descriptor: Descriptor, source: Store) -> None:
-        """Do what `mount_blob` will take long for and that needs no verified bytes; never raises.
-
-        May be called from another thread while the blob is read; only worth it where not
-        `mounts_unread`.
-        """
-        ...
-
-    def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
-        """Take a blob over from `source` without streaming it through here, where that is cheap.
+        No byte is read, so this may come before the blob is read for another purpose: whatever has
+        to be streamed can then be streamed in the same pass.
 
         Args:
             descriptor: of the blob.
-            source: the Store that has it; it must stay open until `commit`.
-            verified: the caller has read the whole blob from `source` and its digest was right.
-
-        Returns:
-            ``False`` when it has to be streamed with `blob` and `put_blob`.
-
-        Raises:
-            VerificationError: the source's bytes were looked at and differ.
+            origin: of the source that has it; the source must stay open until `commit`.
         """
         ...
 
@@ -169,7 +213,7 @@ class Store(Protocol):
         """Let `tag` name a stored manifest, instead of what it named before."""
         ...
 
-    def delete_manifest(self, descriptor: Descriptor) -> None:
+    def delete(self, descriptor: Descriptor) -> None:
         """Remove a manifest and every tag that names it; what it lists stays.
 
         Raises:
@@ -184,22 +228,8 @@ class Store(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Release files and connections; what was not committed is forgotten."""
-        ...
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None: ...
-
-
-def read_blob(store: Store, descriptor: Descriptor, *, max_size: int) -> bytes:
+def read_blob(store: Source, descriptor: Descriptor, *, max_size: int) -> bytes:
     """Return a small blob whole, verified.
 
     Raises:

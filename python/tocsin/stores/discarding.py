@@ -1,4 +1,4 @@
-"""A Store that reads another one and keeps nothing: what a dry run writes to."""
+"""A sink that reads another place and keeps nothing: what a dry run writes to."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from tocsin.errors import NotFoundError
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCTET_STREAM
+from tocsin.stores.base import TakenOver
+from tocsin.stores.origins import Nowhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import TracebackType
 
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
+    from tocsin.stores.origins import BlobOrigin
 
 
-class DiscardingStore:
-    """Answers like `inner`, as far as there is one, and throws away what is put; see `Store`.
+class DiscardingSink:
+    """Answers like `inner`, if it is given, and throws away what is put; see `Sink`.
 
-    `inner` stays the caller's to close.
+    It leaves `inner` open.
     """
 
-    def __init__(self, name: str, inner: Store | None) -> None:
+    def __init__(self, name: str, inner: Source | None) -> None:
         self._name = name
         self._inner = inner
         self._taken: set[Digest] = set()
@@ -33,7 +36,12 @@ class DiscardingStore:
         """How messages call the place that is not written to."""
         return self._name
 
-    def _there(self) -> Store:
+    @property
+    def origin(self) -> BlobOrigin:
+        """Where the blobs of `inner` lie."""
+        return Nowhere() if self._inner is None else self._inner.origin
+
+    def _there(self) -> Source:
         if self._inner is None:
             raise NotFoundError(f"{self._name}: there is nothing yet")
         return self._inner
@@ -85,32 +93,10 @@ class DiscardingStore:
         self._taken.add(put.digest)
         return put
 
-    @property
-    def mounts_unread(self) -> bool:
-        """Whether a mount may come first: it does not matter."""
-        return False
-
-    def would_mount(self, source: Store) -> bool:
-        """Return whether `inner` would take blobs over from `source` by itself."""
-        return self._inner is not None and self._inner.can_mount(source)
-
-    def can_mount(self, source: Store) -> bool:
-        """Return that nothing needs to be streamed to be thrown away."""
-        return True
-
-    def prepare_mount(self, descriptor: Descriptor, source: Store) -> None:
-        """Do nothing."""
-
-    def mount_blob(
-        self,
-        descriptor: Descriptor,
-        source: Store,
-        *,
-        verified: bool = False,
-    ) -> bool:
-        """Take nothing over."""
+    def take_over(self, descriptor: Descriptor, origin: BlobOrigin) -> TakenOver:
+        """Take nothing over; and nothing has to be streamed to be thrown away."""
         self._taken.add(descriptor.digest)
-        return True
+        return TakenOver()
 
     def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
         """Return the descriptor of a manifest."""
@@ -119,7 +105,7 @@ class DiscardingStore:
     def tag(self, descriptor: Descriptor, tag: str) -> None:
         """Name nothing."""
 
-    def delete_manifest(self, descriptor: Descriptor) -> None:
+    def delete(self, descriptor: Descriptor) -> None:
         """Delete nothing."""
 
     def commit(self) -> None:

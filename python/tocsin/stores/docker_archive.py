@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError
-from tocsin.model.descriptor import Descriptor
+from tocsin.model.descriptor import Descriptor, write_descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.fields import Fields
 from tocsin.model.go_json import MAX_SIZE, decode_object
@@ -25,8 +25,9 @@ from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
 from tocsin.stores.archive import OciArchive
-from tocsin.stores.file_store import FileStore
+from tocsin.stores.file_store import FileSource
 from tocsin.stores.layout_index import IMAGE_NAME, REF_NAME, LayoutIndex
+from tocsin.stores.origins import ArchiveOrigin
 from tocsin.stores.tar_members import TarMembers
 from tocsin.stores.verification import check
 from tocsin.stores.window import MemoryWindow
@@ -41,8 +42,8 @@ _NAMED_BY_DIGEST = re.compile(r"(?:.*[/:])?([0-9a-f]{64})(?:\.json)?")
 _MAGIC = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
 
 
-def open_docker_archive(path: Path) -> FileStore:
-    """Return the Store of a docker archive, of the old or the new form.
+def open_docker_archive(path: Path) -> FileSource:
+    """Return the source that a docker archive is, of the old or the new form.
 
     Raises:
         OSError: it cannot be read.
@@ -61,16 +62,17 @@ def open_docker_archive(path: Path) -> FileStore:
         raise
 
 
-class DockerArchive(FileStore):
-    """A docker archive of the old form; see `Store` for what each method promises.
+class DockerArchive(FileSource):
+    """A docker archive of the old form; see `Source` for what each method promises.
 
     Args:
-        path: for messages.
+        path: of the file.
         members: of the archive; closed with this.
     """
 
     def __init__(self, path: Path, members: TarMembers) -> None:
         super().__init__(f"docker-archive:{path}")
+        self._path = path
         self._members = members
         self._blobs: dict[Digest, Window] = {}
         entries = []
@@ -78,11 +80,16 @@ class DockerArchive(FileStore):
             descriptor = self._make_manifest(image)
             for tag in image.tags or [""]:
                 names = {REF_NAME: tag, IMAGE_NAME: tag} if tag else {}
-                struct = descriptor.to_struct()
+                struct = write_descriptor(descriptor)
                 entries.append({**struct, "annotations": names} if names else struct)
         self._made_index = LayoutIndex.from_document(
             {**LayoutIndex.empty().document, "manifests": entries}
         )
+
+    @property
+    def origin(self) -> ArchiveOrigin:
+        """The file, and what lies in it or was made of it."""
+        return ArchiveOrigin(self._path, self._window)
 
     def close(self) -> None:
         """Close the file."""

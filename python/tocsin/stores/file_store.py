@@ -1,9 +1,8 @@
-"""What Stores on this machine's disk have in common: every blob is a window of some file."""
+"""What stores on this machine's disk have in common: every blob is a window of some file."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
@@ -11,24 +10,24 @@ from tocsin.errors import FormatError, NotFoundError, UnsupportedError
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.manifest import ImageIndex, Manifest, parse_manifest, sniff_media_type
-from tocsin.model.media_types import INDEXES, MANIFESTS, OCTET_STREAM
+from tocsin.model.media_types import INDEXES, MANIFESTS
 from tocsin.stores.verification import size_error, verified
+from tocsin.stores.window import holds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
 
     from tocsin.model.digest import Digest
-    from tocsin.stores.base import Store
     from tocsin.stores.layout_index import LayoutIndex
+    from tocsin.stores.origins import ArchiveOrigin, LayoutOrigin
     from tocsin.stores.window import Window
 
 
-class FileStore(ABC):
-    """Reading, and refusing to write; see `Store` for what each method promises.
+class FileSource(ABC):
+    """Reading; see `Source` for what each method promises.
 
-    A subclass says where its blobs lie (`_window`) and what its index is (`_index`), and overrides
-    the writing methods if it can.
+    A subclass says where its blobs lie (`origin`, `_window`) and what its index is (`_index`).
     """
 
     def __init__(self, name: str) -> None:
@@ -38,6 +37,11 @@ class FileStore(ABC):
     def name(self) -> str:
         """How messages call the place."""
         return self._name
+
+    @property
+    @abstractmethod
+    def origin(self) -> LayoutOrigin | ArchiveOrigin:
+        """Where its blobs lie."""
 
     @abstractmethod
     def _window(self, digest: Digest) -> Window:
@@ -124,53 +128,7 @@ class FileStore(ABC):
 
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Return whether a blob of this digest and size is there."""
-        try:
-            with self._window(descriptor.digest) as window:
-                return window.size == descriptor.size
-        except FileNotFoundError:
-            return False
-
-    def put_blob(
-        self,
-        source: bytes | Iterable[bytes],
-        *,
-        digest: Digest | None = None,
-        size: int | None = None,
-        media_type: str = OCTET_STREAM,
-    ) -> Descriptor:
-        """Refuse."""
-        raise self._read_only()
-
-    @property
-    def mounts_unread(self) -> bool:
-        """Whether a mount looks at no byte: it does, unless they have just been verified."""
-        return False
-
-    def can_mount(self, source: Store) -> bool:
-        """Return whether blobs of `source` can be taken over without streaming them."""
-        return False
-
-    def prepare_mount(self, descriptor: Descriptor, source: Store) -> None:  # noqa: B027 (as commit)
-        """Do nothing."""
-
-    def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
-        """Refuse."""
-        raise self._read_only()
-
-    def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
-        """Refuse."""
-        raise self._read_only()
-
-    def tag(self, descriptor: Descriptor, tag: str) -> None:
-        """Refuse."""
-        raise self._read_only()
-
-    def delete_manifest(self, descriptor: Descriptor) -> None:
-        """Refuse."""
-        raise self._read_only()
-
-    def commit(self) -> None:  # noqa: B027 (most have nothing to do)
-        """Do nothing."""
+        return holds(self._window, descriptor)
 
     @abstractmethod
     def close(self) -> None:
@@ -185,9 +143,7 @@ class FileStore(ABC):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with closing(self):
-            if error is None:
-                self.commit()
+        self.close()
 
     def _open(self, digest: Digest) -> Window:
         try:

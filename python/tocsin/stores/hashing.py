@@ -1,4 +1,4 @@
-"""A stream of bytes on its way into a Store: measured, hashed and compared with its promise."""
+"""A stream of bytes on its way into a store: measured, hashed and compared with its promise."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from tocsin.model.digest import Digest
-from tocsin.stores.base import PIECE_SIZE
 from tocsin.stores.verification import digest_error, size_error
+from tocsin.stores.window import PIECE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -19,9 +19,11 @@ from tocsin.model.descriptor import Descriptor
 from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.media_types import OCTET_STREAM
 from tocsin.regular_file import open_regular
-from tocsin.stores.file_store import FileStore, manifest_descriptor
+from tocsin.stores.base import MustStream, MustVerify, TakenOver
+from tocsin.stores.file_store import FileSource, manifest_descriptor
 from tocsin.stores.hashing import hashed
 from tocsin.stores.layout_index import LAYOUT_FILE, LayoutIndex, check_layout_file
+from tocsin.stores.origins import LayoutOrigin, layout_blob_path
 from tocsin.stores.staged_file import (
     StagedFile,
     place_in_errors,
@@ -29,20 +31,22 @@ from tocsin.stores.staged_file import (
     sync_directory,
     sync_file,
 )
-from tocsin.stores.window import Window
+from tocsin.stores.verification import verified
+from tocsin.stores.window import Window, holds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from tocsin.model.digest import Digest
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Takeover
+    from tocsin.stores.origins import BlobOrigin
 
 _OWN_NAMES = frozenset({"blobs", "oci-layout", "index.json", "ingest"})
 
 
-class OciLayout(FileStore):
-    """An OCI layout directory; see `Store` for what each method promises.
+class OciLayout(FileSource):
+    """An OCI layout directory; see `Sink` for what each method promises.
 
     Args:
         path: the directory; with `write` it may be missing or empty, and is made when the first
@@ -65,6 +69,11 @@ class OciLayout(FileStore):
         else:
             self._refuse_other_content()
 
+    @property
+    def origin(self) -> LayoutOrigin:
+        """The directory, and the file system that has its blobs or will have them."""
+        return LayoutOrigin(self.path, self._device())
+
     def put_blob(
         self,
         source: bytes | Iterable[bytes],
@@ -86,39 +95,14 @@ class OciLayout(FileStore):
             staged.publish(self._blob_path(stream.digest))
         return Descriptor(media_type, stream.digest, stream.size)
 
-    def can_mount(self, source: Store) -> bool:
-        """Return whether `source` is a layout whose blobs can be linked: of one file system."""
-        return isinstance(source, OciLayout) and self._device() == source._device()
-
-    def prepare_mount(self, descriptor: Descriptor, source: Store) -> None:
-        """Flush a blob of another layout to the disk: who made it may have left it in memory."""
-        with suppress(OSError):  # mount_blob will say it
-            if isinstance(source, OciLayout) and not self.has_blob(descriptor):
-                sync_file(source._blob_path(descriptor.digest))
-
-    def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
+    def take_over(self, descriptor: Descriptor, origin: BlobOrigin) -> Takeover:
         """Take a blob over from another layout of the same file system, by a hard link."""
-        self._prepare()
+        self._check_writable()
         if self.has_blob(descriptor):
-            return True
-        if not isinstance(source, OciLayout) or not source.has_blob(descriptor):
-            return False
-        target = self._blob_path(descriptor.digest)
-        if target.exists():  # of another size, so broken: let put_blob replace it
-            return False
-        if not verified:
-            for _ in source.blob(descriptor):
-                pass
-        try:
-            os.link(source._blob_path(descriptor.digest), target)
-        except FileExistsError:
-            return self.has_blob(descriptor)
-        except OSError:  # another file system, or one without hard links
-            return False
-        with place_in_errors(target):
-            sync_file(target)
-            sync_directory(target.parent)
-        return True
+            return TakenOver()
+        if not self.origin.takes_from(origin):
+            return MustStream()
+        return _Link(self, descriptor, origin)
 
     def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
         """Store a manifest; one with a tag or a subject is listed in ``index.json``."""
@@ -134,7 +118,7 @@ class OciLayout(FileStore):
             raise NotFoundError(f"{self._place(descriptor.digest)}: is not there, cannot tag it")
         self._change_index(lambda index: index.with_entry(descriptor, tag=tag))
 
-    def delete_manifest(self, descriptor: Descriptor) -> None:
+    def delete(self, descriptor: Descriptor) -> None:
         """Take a manifest off ``index.json`` and remove its blob; what it lists stays."""
         path = self._blob_path(descriptor.digest)
         if not self.has_blob(descriptor):
@@ -142,6 +126,9 @@ class OciLayout(FileStore):
         self._change_index(lambda index: index.without(descriptor.digest))
         with place_in_errors(path):
             path.unlink(missing_ok=True)
+
+    def commit(self) -> None:
+        """Do nothing: what was put is visible at once."""
 
     def close(self) -> None:
         """Do nothing: no file stays open between calls."""
@@ -158,7 +145,7 @@ class OciLayout(FileStore):
             raise
 
     def _blob_path(self, digest: Digest) -> Path:
-        return self.path / "blobs" / digest.algorithm / digest.hex
+        return layout_blob_path(self.path, digest)
 
     def _device(self) -> int:
         """Return the file system that has the blobs, or will have them."""
@@ -201,9 +188,12 @@ class OciLayout(FileStore):
                 what="layout",
             )
 
-    def _prepare(self) -> None:
+    def _check_writable(self) -> None:
         if not self._write:
             raise self._read_only()
+
+    def _prepare(self) -> None:
+        self._check_writable()
         if self._prepared:
             return
         blobs = self.path / "blobs" / "sha256"
@@ -211,6 +201,30 @@ class OciLayout(FileStore):
             blobs.mkdir(parents=True, exist_ok=True)
         remove_abandoned(self.path)
         self._prepared = True
+
+    def _link(
+        self, descriptor: Descriptor, origin: LayoutOrigin, *, verify: bool
+    ) -> TakenOver | MustStream:
+        self._prepare()
+        if self.has_blob(descriptor):
+            return TakenOver()
+        if not holds(origin.window, descriptor):
+            return MustStream()
+        target = self._blob_path(descriptor.digest)
+        if target.exists():  # of another size, so broken: let put_blob replace it
+            return MustStream()
+        if verify:
+            _verify(descriptor, origin)
+        try:
+            os.link(origin.blob_path(descriptor.digest), target)
+        except FileExistsError:
+            return TakenOver() if self.has_blob(descriptor) else MustStream()
+        except OSError:  # another file system, or one without hard links
+            return MustStream()
+        with place_in_errors(target):
+            sync_file(target)
+            sync_directory(target.parent)
+        return TakenOver()
 
     def _change_index(self, change: Callable[[LayoutIndex], LayoutIndex]) -> None:
         self._prepare()
@@ -244,6 +258,37 @@ class OciLayout(FileStore):
             yield
         finally:
             os.close(fd)
+
+
+class _Link(MustVerify):
+    """A blob of another layout, to be linked: its bytes are shared from then on, so verified."""
+
+    def __init__(self, layout: OciLayout, descriptor: Descriptor, origin: LayoutOrigin) -> None:
+        self._layout = layout
+        self._descriptor = descriptor
+        self._origin = origin
+
+    def prepare(self) -> None:
+        """Flush the blob to the disk: its writer may have left it in memory."""
+        with suppress(OSError):  # `finish` reports it
+            sync_file(self._origin.blob_path(self._descriptor.digest))
+
+    def finish(self) -> TakenOver | MustStream:
+        """Link the blob."""
+        return self._layout._link(self._descriptor, self._origin, verify=False)
+
+    def verify_and_finish(self) -> TakenOver | MustStream:
+        """Read the blob, and link it."""
+        return self._layout._link(self._descriptor, self._origin, verify=True)
+
+
+def _verify(descriptor: Descriptor, origin: LayoutOrigin) -> None:
+    place = f"oci:{origin.path}: blob {descriptor.digest}"
+    with origin.window(descriptor.digest) as window:
+        for _ in verified(
+            window.pieces(), place=place, digest=descriptor.digest, size=descriptor.size
+        ):
+            pass
 
 
 def _open_for_lock(path: Path) -> int:

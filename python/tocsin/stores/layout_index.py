@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from tocsin.errors import FormatError, NotFoundError
-from tocsin.model.descriptor import Descriptor
+from tocsin.model.descriptor import Descriptor, read_descriptor, write_descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.fields import MAX_ENTRIES, Fields
 from tocsin.model.go_json import decode_object
@@ -69,7 +69,7 @@ class LayoutIndex:
         """Return the index in a decoded document; errors as `from_json`."""
         fields = Fields(document, what=_WHAT, place="index.json")
         children = fields.children("manifests") or []
-        return cls(document, tuple(map(Descriptor.from_fields, children)))
+        return cls(document, tuple(map(read_descriptor, children)))
 
     def to_json(self) -> bytes:
         """Return the document as compact JSON."""
@@ -125,7 +125,7 @@ class LayoutIndex:
         else:
             check_ref_name(tag)
             replaced = next((i for i, e in enumerate(self.entries) if tag_of(e) == tag), None)
-        struct = descriptor.to_struct()
+        struct = write_descriptor(descriptor)
         annotations = {k: v for k, v in descriptor.annotations.items() if k != REF_NAME}
         if tag is not None:
             annotations[REF_NAME] = tag

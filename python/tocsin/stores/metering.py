@@ -1,21 +1,24 @@
-"""Stores that count what passes: bytes read of a source, bytes brought to a sink."""
+"""Sources and sinks that count what passes: bytes read of a place, bytes brought to it."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCTET_STREAM
-from tocsin.stores.discarding import DiscardingStore
+from tocsin.stores.base import MustVerify, TakenOver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
     from tocsin.model.digest import Digest
-    from tocsin.stores.base import Store
+    from tocsin.model.document import Document
+    from tocsin.stores.base import MustStream, Sink, Source, Takeover
+    from tocsin.stores.origins import BlobOrigin
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,20 @@ class Traffic:
         """All bytes brought to the destination."""
         return self.ztocs + self.manifests + self.blobs
 
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of traffic."""
+        return {
+            "read": self.read,
+            "pushed": self.pushed,
+            "ztocs": self.ztocs,
+            "manifests": self.manifests,
+            "blobs": self.blobs,
+            "mounted": self.mounted,
+        }
+
 
 class Meter:
-    """Counts for any number of Stores and threads."""
+    """Counts for any number of sources, sinks and threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -63,10 +77,10 @@ class Meter:
             return Traffic(**self._counts)
 
 
-class MeteredStore:
-    """Answers as `inner` does and counts; see `Store`."""
+class MeteredSource:
+    """Answers as `inner` does and counts; see `Source`. It leaves `inner` open."""
 
-    def __init__(self, inner: Store, meter: Meter) -> None:
+    def __init__(self, inner: Source, meter: Meter) -> None:
         self._inner = inner
         self._meter = meter
 
@@ -76,9 +90,9 @@ class MeteredStore:
         return self._inner.name
 
     @property
-    def mounts_unread(self) -> bool:
-        """Whether `inner` takes blobs over without looking at them."""
-        return self._inner.mounts_unread
+    def origin(self) -> BlobOrigin:
+        """Where the blobs of `inner` lie."""
+        return self._inner.origin
 
     def resolve(self, selector: str | Digest | None) -> Descriptor:
         """Return what `inner` has under that name."""
@@ -114,61 +128,8 @@ class MeteredStore:
         """Return whether `inner` has a blob."""
         return self._inner.has_blob(descriptor)
 
-    def put_blob(
-        self,
-        source: bytes | Iterable[bytes],
-        *,
-        digest: Digest | None = None,
-        size: int | None = None,
-        media_type: str = OCTET_STREAM,
-    ) -> Descriptor:
-        """Store a blob in `inner`; whether it has one given as bytes is asked first, to count."""
-        made = isinstance(source, bytes) and digest is None
-        there = isinstance(source, bytes) and self._inner.has_blob(
-            Descriptor.of(source, media_type)
-        )
-        put = self._inner.put_blob(source, digest=digest, size=size, media_type=media_type)
-        if not there:
-            self._meter.add("ztocs" if made else "blobs", put.size)
-        return put
-
-    def can_mount(self, source: Store) -> bool:
-        """Return whether `inner` can."""
-        return self._inner.can_mount(_unwrapped(source))
-
-    def prepare_mount(self, descriptor: Descriptor, source: Store) -> None:
-        """Let `inner` prepare."""
-        self._inner.prepare_mount(descriptor, _unwrapped(source))
-
-    def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
-        """Let `inner` take a blob over."""
-        inner, place = self._inner, _unwrapped(source)
-        mounted = inner.mount_blob(descriptor, place, verified=verified)
-        if mounted:
-            carried = isinstance(inner, DiscardingStore) and not inner.would_mount(place)
-            self._meter.add("blobs" if carried else "mounted", descriptor.size)
-        return mounted
-
-    def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
-        """Store a manifest in `inner`."""
-        put = self._inner.put_manifest(data, media_type, tag=tag)
-        self._meter.add("manifests", len(data))
-        return put
-
-    def tag(self, descriptor: Descriptor, tag: str) -> None:
-        """Let `inner` tag a manifest."""
-        self._inner.tag(descriptor, tag)
-
-    def delete_manifest(self, descriptor: Descriptor) -> None:
-        """Let `inner` delete a manifest."""
-        self._inner.delete_manifest(descriptor)
-
-    def commit(self) -> None:
-        """Commit `inner`."""
-        self._inner.commit()
-
     def close(self) -> None:
-        """Leave `inner` open: it is the caller's to close."""
+        """Leave `inner` open."""
 
     def __enter__(self) -> Self:
         return self
@@ -183,5 +144,81 @@ class MeteredStore:
         self.close()
 
 
-def _unwrapped(store: Store) -> Store:
-    return store._inner if isinstance(store, MeteredStore) else store
+class MeteredSink(MeteredSource):
+    """Answers as `inner` does and counts; see `Sink`. It leaves `inner` open."""
+
+    def __init__(self, inner: Sink, meter: Meter) -> None:
+        super().__init__(inner, meter)
+        self._sink = inner
+
+    def put_blob(
+        self,
+        source: bytes | Iterable[bytes],
+        *,
+        digest: Digest | None = None,
+        size: int | None = None,
+        media_type: str = OCTET_STREAM,
+    ) -> Descriptor:
+        """Store a blob in `inner`; whether it has one given as bytes is asked first, to count."""
+        made = isinstance(source, bytes) and digest is None
+        there = isinstance(source, bytes) and self._inner.has_blob(
+            Descriptor.of(source, media_type)
+        )
+        put = self._sink.put_blob(source, digest=digest, size=size, media_type=media_type)
+        if not there:
+            self._meter.add("ztocs" if made else "blobs", put.size)
+        return put
+
+    def take_over(self, descriptor: Descriptor, origin: BlobOrigin) -> Takeover:
+        """Let `inner` take a blob over; it is counted once that has happened."""
+        takeover = self._sink.take_over(descriptor, origin)
+        count = partial(self._count, descriptor, origin)
+        if isinstance(takeover, MustVerify):
+            return _CountedWhenFinished(takeover, count)
+        count(takeover)
+        return takeover
+
+    def _count(
+        self, descriptor: Descriptor, origin: BlobOrigin, outcome: TakenOver | MustStream
+    ) -> None:
+        if isinstance(outcome, TakenOver):
+            # A dry run takes everything over; of some the bytes would have been carried.
+            mounted = self._sink.origin.takes_from(origin)
+            self._meter.add("mounted" if mounted else "blobs", descriptor.size)
+
+    def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
+        """Store a manifest in `inner`."""
+        put = self._sink.put_manifest(data, media_type, tag=tag)
+        self._meter.add("manifests", len(data))
+        return put
+
+    def tag(self, descriptor: Descriptor, tag: str) -> None:
+        """Let `inner` tag a manifest."""
+        self._sink.tag(descriptor, tag)
+
+    def delete(self, descriptor: Descriptor) -> None:
+        """Let `inner` delete a manifest."""
+        self._sink.delete(descriptor)
+
+    def commit(self) -> None:
+        """Commit `inner`."""
+        self._sink.commit()
+
+
+class _CountedWhenFinished(MustVerify):
+    def __init__(self, inner: MustVerify, count: Callable[[TakenOver | MustStream], None]) -> None:
+        self._inner = inner
+        self._count = count
+
+    def prepare(self) -> None:
+        self._inner.prepare()
+
+    def finish(self) -> TakenOver | MustStream:
+        outcome = self._inner.finish()
+        self._count(outcome)
+        return outcome
+
+    def verify_and_finish(self) -> TakenOver | MustStream:
+        outcome = self._inner.verify_and_finish()
+        self._count(outcome)
+        return outcome

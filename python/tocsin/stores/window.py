@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from tocsin.regular_file import open_regular
-from tocsin.stores.base import PIECE_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import TracebackType
+
+    from tocsin.model.descriptor import Descriptor
+    from tocsin.model.digest import Digest
+
+PIECE_SIZE = 1 << 20
+"""Bytes of a blob handed on at once: large enough that Python costs nothing beside the hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +91,12 @@ class MemoryWindow(Window):
     def read(self, start: int, end: int) -> bytes:
         """Return bytes ``[start, end)``."""
         return self.data[start:end]
+
+
+def holds(window: Callable[[Digest], Window], descriptor: Descriptor) -> bool:
+    """Return whether a blob of this digest and size is there; `window` opens it by its digest."""
+    try:
+        with window(descriptor.digest) as found:
+            return found.size == descriptor.size
+    except FileNotFoundError:
+        return False

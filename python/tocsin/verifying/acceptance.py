@@ -1,4 +1,7 @@
-"""Which acceptance rules of soci-snapshotter a zTOC breaks. Source: soci-format 6.4."""
+"""Which acceptance rules of soci-snapshotter a zTOC breaks.
+
+Source: docs/format.md#acceptance-rules.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tocsin.verifying.findings import Finding, warning
+from tocsin.model.finding import Finding
+from tocsin.verifying.findings import warning
 
 if TYPE_CHECKING:
     from tocsin.layers.ztoc import Ztoc
@@ -24,7 +28,7 @@ def early_spans(ztoc: Ztoc) -> range:
 
 
 def refusals(ztoc: Ztoc) -> list[Finding]:
-    """Return which acceptance rules of soci-snapshotter a zTOC breaks (soci-format 6.4).
+    """Return which acceptance rules of soci-snapshotter a zTOC breaks.
 
     Early checkpoints, as the reference makes them, are only warned of: the layer is then unpacked
     as if it had no zTOC. All else makes reading fail, or what is read wrong.

@@ -2,7 +2,8 @@
 
 Two zTOCs may differ and both be true: another tool's name, version 1 of the zinfo, checkpoints
 left out. So bytes are compared first, and when they differ what they say is. Nothing is fetched
-here but the bytes of spans that only one of the two has. Source: soci-format 1 to 3.
+here but the bytes of spans that only one of the two has. Source: docs/format.md#the-ztoc-blob;
+docs/format.md#zinfo; docs/format.md#span-digests.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from tocsin.model.file_metadata import FileMetadata
-from tocsin.verifying.findings import Finding, note
+from tocsin.model.finding import Finding
+from tocsin.verifying.findings import note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

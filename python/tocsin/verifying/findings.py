@@ -1,52 +1,23 @@
-"""What ``verify`` tells: events while it runs, findings when it is done.
+"""The results of ``verify``.
 
 Everything the command line prints comes from here, so that scripts have it too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.model.document import document_of, seconds_of, text_of
+from tocsin.model.finding import Finding, Severity
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
+    from tocsin.model.document import Document
     from tocsin.model.platform import Platform
-
-
-class Severity(StrEnum):
-    """How much a finding matters.
-
-    Only an error makes an index untrue or useless; a warning is something a reader or a registry
-    may stumble over, a note a harmless difference.
-    """
-
-    ERROR = "error"
-    WARNING = "warning"
-    NOTE = "note"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was found.
-
-    Attributes:
-        kind: a stable word, such as ``ztoc.window``; what it is about comes before the dot.
-        message: a sentence that names the digest, file, span or checkpoint.
-        severity: how much it matters.
-        expected: what it must be, as text, where there is one such value.
-        actual: what it is.
-    """
-
-    kind: str
-    message: str
-    severity: Severity = Severity.ERROR
-    expected: str | None = None
-    actual: str | None = None
 
 
 def warning(kind: str, message: str) -> Finding:
@@ -78,6 +49,17 @@ class LayerVerdict:
     checked_spans: int = 0
     findings: tuple[Finding, ...] = ()
 
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a layer."""
+        return {
+            **self.layer.to_dict(),
+            "ztoc": document_of(self.ztoc),
+            "span_count": self.span_count,
+            "checked_spans": self.checked_spans,
+            "ok": self.ok,
+            "findings": _documents(self.findings),
+        }
+
     @property
     def ok(self) -> bool:
         """Whether there is no error."""
@@ -101,6 +83,19 @@ class IndexVerdict:
     descriptor: Descriptor | None = None
     findings: tuple[Finding, ...] = ()
     layers: tuple[LayerVerdict, ...] = ()
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a SOCI index."""
+        found = self.descriptor
+        return {
+            "digest": str(self.digest),
+            "media_type": None if found is None else found.media_type,
+            "size": None if found is None else found.size,
+            "version": self.version,
+            "ok": self.ok,
+            "findings": _documents(self.findings),
+            "layers": [layer.to_dict() for layer in self.layers],
+        }
 
     @property
     def all_findings(self) -> tuple[Finding, ...]:
@@ -128,6 +123,16 @@ class PlatformVerdict:
     manifest: Descriptor
     findings: tuple[Finding, ...] = ()
     soci_indexes: tuple[IndexVerdict, ...] = ()
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a platform."""
+        return {
+            "platform": text_of(self.platform),
+            "manifest": self.manifest.to_dict(),
+            "ok": self.ok,
+            "findings": _documents(self.findings),
+            "soci_indexes": [index.to_dict() for index in self.soci_indexes],
+        }
 
     @property
     def all_findings(self) -> tuple[Finding, ...]:
@@ -161,6 +166,23 @@ class VerifyResult:
     seed: int | None
     seconds: float
 
+    def to_dict(self) -> Document:
+        """Return what ``tocsin verify --json`` prints."""
+        # What platforms and indexes share counts once.
+        severities = [finding.severity for finding in dict.fromkeys(self.all_findings)]
+        return {
+            "image": self.image,
+            "manifest": self.manifest.to_dict(),
+            "ok": self.ok,
+            "quick": self.quick,
+            "seed": self.seed,
+            "seconds": seconds_of(self.seconds),
+            "errors": severities.count(Severity.ERROR),
+            "warnings": severities.count(Severity.WARNING),
+            "findings": _documents(self.findings),
+            "platforms": [platform.to_dict() for platform in self.platforms],
+        }
+
     @property
     def quick(self) -> bool:
         """Whether only a sample of each layer was read."""
@@ -188,30 +210,10 @@ class VerifyResult:
         )
 
 
+def _documents(findings: tuple[Finding, ...]) -> list[Document]:
+    return [finding.to_dict() for finding in findings]
+
+
 def has_errors(findings: tuple[Finding, ...]) -> bool:
     """Return whether one of `findings` is an error."""
     return any(found.severity is Severity.ERROR for found in findings)
-
-
-@dataclass(frozen=True, slots=True)
-class LayerChecked:
-    """A layer and all its zTOCs are done.
-
-    Attributes:
-        layer: as in the image's manifest.
-        findings: about the layer and its zTOCs.
-        seconds: wall time.
-    """
-
-    layer: Descriptor
-    findings: tuple[Finding, ...]
-    seconds: float
-
-
-VerifyEvent = Planned | LayerStarted | LayerAdvanced | LayerChecked
-
-VerifyProgress = Callable[[VerifyEvent], None]
-"""Called for every event, from the threads that work, but never by two at once.
-
-An exception from it stops the run as Ctrl-C does.
-"""

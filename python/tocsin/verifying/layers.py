@@ -17,20 +17,21 @@ from tocsin import processors
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
 from tocsin.layers.indexer import IndexedLayerBytes, LayerPass
 from tocsin.layers.ztoc import Ztoc
-from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
+from tocsin.model.finding import Finding
 from tocsin.model.soci_index import MAX_ZTOC_SIZE
-from tocsin.stores.base import PIECE_SIZE, read_blob
+from tocsin.stores.base import read_blob
+from tocsin.stores.window import PIECE_SIZE
 from tocsin.verifying.acceptance import early_spans, refusals
 from tocsin.verifying.difference import differences
-from tocsin.verifying.findings import Finding, LayerChecked
 from tocsin.verifying.sample import check_spans, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from tocsin.model.descriptor import Descriptor
-    from tocsin.stores.base import Store
-    from tocsin.verifying.findings import VerifyEvent, VerifyProgress
+    from tocsin.model.events import Event, Progress
+    from tocsin.stores.base import Source
 
 Blob = tuple[str, int]
 """Digest and size: what makes two descriptors name one blob."""
@@ -111,16 +112,16 @@ class _CancelledError(Exception):
 
 
 class LayerChecks:
-    """Holds layers of one Store against their zTOCs."""
+    """Holds layers of one source against their zTOCs."""
 
     def __init__(
         self,
-        store: Store,
+        store: Source,
         *,
         jobs: int,
         threads: int,
         seed: int | None,
-        progress: VerifyProgress | None,
+        progress: Progress | None,
     ) -> None:
         """Prepare.
 
@@ -185,7 +186,7 @@ class LayerChecks:
         self._shares.stop()
         pool.shutdown(wait=False, cancel_futures=True)
 
-    def _tell(self, event: VerifyEvent) -> None:
+    def _tell(self, event: Event) -> None:
         if self._progress is not None:
             with self._progress_lock:
                 self._check_cancelled()
@@ -219,7 +220,8 @@ class LayerChecks:
             self._read_whole(check, loaded, threads)
         else:
             self._read_sample(check, loaded, self._seed)
-        self._tell(LayerChecked(work.layer, check.all_findings, time.monotonic() - started))
+        seconds = time.monotonic() - started
+        self._tell(LayerFinished(work.layer, seconds, findings=check.all_findings))
         return check
 
     def _load(self, layer: Descriptor, descriptor: Descriptor, check: ZtocCheck) -> _Loaded | None:

@@ -1,7 +1,9 @@
 """What binds an image and its SOCI indexes: annotations, subject, media types, sizes, order.
 
-Looks at manifests and configs only; no zTOC and no layer is read. Source: soci-format 5.2, 5.3,
-5.5 and 6.2.
+Looks at manifests and configs only; no zTOC and no layer is read.
+
+Source: docs/format.md#the-soci-index; docs/format.md#go-exact-json;
+docs/format.md#converted-images; docs/format.md#how-an-index-is-found.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from tocsin.errors import FormatError, UnsupportedError
 from tocsin.images.soci_indexes import PROBLEMS, soci_indexes_of
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
+from tocsin.model.finding import Finding
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import ImageIndex, Manifest
 from tocsin.model.media_types import OCI_MANIFEST, OCTET_STREAM, is_index
@@ -28,7 +31,7 @@ from tocsin.model.soci_index import (
     is_soci_entry,
 )
 from tocsin.stores.base import read_blob
-from tocsin.verifying.findings import Finding, note, warning
+from tocsin.verifying.findings import note, warning
 from tocsin.verifying.layers import unreadable
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from tocsin.images.selection import PlatformImage
     from tocsin.images.soci_indexes import FoundIndex
     from tocsin.model.soci_index import SociIndex
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
 
 
 @dataclass(slots=True)
@@ -76,7 +79,7 @@ class LinkedImage:
     diff_ids: tuple[Digest, ...] | None
 
 
-def entries_of(store: Store, target: Descriptor) -> tuple[Descriptor, ...]:
+def entries_of(store: Source, target: Descriptor) -> tuple[Descriptor, ...]:
     """Return what the image index `target` lists; nothing for a manifest."""
     if not is_index(target.media_type):
         return ()
@@ -84,7 +87,7 @@ def entries_of(store: Store, target: Descriptor) -> tuple[Descriptor, ...]:
 
 
 def stray_entries(
-    store: Store, entries: Sequence[Descriptor], linked: Iterable[LinkedImage]
+    store: Source, entries: Sequence[Descriptor], linked: Iterable[LinkedImage]
 ) -> Iterator[Finding]:
     """Yield which SOCI indexes in an image index no manifest in it names, or are not there."""
     manifests = {entry.digest for entry in entries}
@@ -102,7 +105,7 @@ def stray_entries(
         )
 
 
-def link(store: Store, image: PlatformImage, entries: Sequence[Descriptor]) -> LinkedImage:
+def link(store: Source, image: PlatformImage, entries: Sequence[Descriptor]) -> LinkedImage:
     """Find the SOCI indexes of one platform's image and check what binds them.
 
     Args:
@@ -140,7 +143,7 @@ def link(store: Store, image: PlatformImage, entries: Sequence[Descriptor]) -> L
 
 
 def _diff_ids(
-    store: Store, image: PlatformImage, findings: list[Finding]
+    store: Source, image: PlatformImage, findings: list[Finding]
 ) -> tuple[Digest, ...] | None:
     config = image.manifest.config
     try:
@@ -165,7 +168,7 @@ def _diff_ids(
 
 
 def _check_named(
-    store: Store,
+    store: Source,
     index: LinkedIndex,
     found: FoundIndex,
     image: PlatformImage,
@@ -200,7 +203,7 @@ def _check_named(
         )
 
 
-def _check_bytes(store: Store, index: LinkedIndex, found: FoundIndex) -> None:
+def _check_bytes(store: Source, index: LinkedIndex, found: FoundIndex) -> None:
     """Check what an index says of itself, and how it is written."""
     if found.error is not None:
         index.findings.append(unreadable(found.error, "index", str(index.digest)))

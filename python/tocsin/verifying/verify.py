@@ -2,7 +2,10 @@
 
 Who mounts an image trusts its zTOCs: a window or an offset that lies gives other files than the
 image has. So each layer is read, its zTOC made anew, and the two compared; or, quickly, a random
-sample of spans. Source: soci-format 5, 6.2 to 6.4.
+sample of spans.
+
+Source: docs/format.md#the-soci-index; docs/format.md#how-an-index-is-found;
+docs/format.md#acceptance-rules.
 """
 
 from __future__ import annotations
@@ -14,15 +17,15 @@ from typing import TYPE_CHECKING
 from tocsin import processors
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
 from tocsin.images.selection import platform_images, resolve_image
+from tocsin.model.finding import Finding
 from tocsin.model.go_json import MAX_SIZE
-from tocsin.model.platform import Platform
+from tocsin.model.platform import platforms_of
 from tocsin.model.prefetch import PrefetchArtifact
-from tocsin.model.reference import parse_reference
 from tocsin.model.soci_index import DISABLE_XATTRS, IMAGE_LAYER_DIGEST, PREFETCH, SPAN_SIZE
 from tocsin.stores.base import read_blob
-from tocsin.stores.opening import open_store
+from tocsin.stores.opening import open_source
+from tocsin.stores.places import reference_of
 from tocsin.verifying.findings import (
-    Finding,
     IndexVerdict,
     LayerVerdict,
     PlatformVerdict,
@@ -38,11 +41,12 @@ if TYPE_CHECKING:
 
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
-    from tocsin.model.reference import Reference
+    from tocsin.model.events import Progress
+    from tocsin.model.platform import Platform
+    from tocsin.model.reference import ReferenceLike
     from tocsin.model.soci_index import SociIndex
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
     from tocsin.stores.registry import RegistryOptions
-    from tocsin.verifying.findings import VerifyProgress
     from tocsin.verifying.layers import Blob, LayerCheck
     from tocsin.verifying.links import LinkedImage, LinkedIndex
 
@@ -50,15 +54,15 @@ _SEED_BITS = 32
 
 
 def verify(
-    image: str | Reference,
+    image: ReferenceLike,
     *,
-    platforms: Iterable[str | Platform] | None = None,
+    platforms: str | Platform | Iterable[str | Platform] | None = None,
     quick: bool = False,
     seed: int | None = None,
     jobs: int | None = None,
     threads: int | None = None,
     registry: RegistryOptions | None = None,
-    progress: VerifyProgress | None = None,
+    progress: Progress | None = None,
 ) -> VerifyResult:
     """Check that all SOCI indexes of an image say what is true of it.
 
@@ -66,7 +70,7 @@ def verify(
 
     Args:
         image: such as ``oci:some/dir:tag``.
-        platforms: which of its platforms; ``None`` for all.
+        platforms: which of its platforms, one or several; ``None`` for all.
         quick: read a random sample of each layer's spans, not whole layers. Diff ids and layer
             digests are then not checked.
         seed: of the sample, to repeat one; it implies `quick`. ``None`` for a new one.
@@ -74,7 +78,7 @@ def verify(
         threads: processors that work on all layers together, and may on a single one; all that this
             process may use if ``None``.
         registry: how to reach a registry.
-        progress: told what happens, see `VerifyProgress`.
+        progress: told what happens, see `Progress`.
 
     Raises:
         NotFoundError: no such image or platform, or it has no SOCI index at all.
@@ -86,13 +90,11 @@ def verify(
     """
     started = time.monotonic()
     threads = processors.wanted(threads)
-    reference = parse_reference(image) if isinstance(image, str) else image
-    asked = None
-    if platforms is not None:
-        asked = [Platform.parse(one) if isinstance(one, str) else one for one in platforms]
+    reference = reference_of(image)
+    asked = None if platforms is None else platforms_of(platforms)
     if quick and seed is None:
         seed = secrets.randbits(_SEED_BITS)
-    with open_store(reference, registry=registry) as store:
+    with open_source(reference, registry=registry) as store:
         target = resolve_image(store, reference.selector)
         entries = entries_of(store, target)
         linked = [link(store, one, entries) for one in platform_images(store, target, asked)]
@@ -147,7 +149,7 @@ def _ztocs_of(soci_index: SociIndex | None, layer: Descriptor) -> list[Descripto
 
 
 def _platform_verdict(
-    store: Store, one: LinkedImage, done: Mapping[Blob, LayerCheck]
+    store: Source, one: LinkedImage, done: Mapping[Blob, LayerCheck]
 ) -> PlatformVerdict:
     findings = list(one.findings)
     if not one.indexes and not findings:
@@ -163,7 +165,7 @@ def _platform_verdict(
 
 
 def _index_verdict(
-    store: Store, one: LinkedImage, index: LinkedIndex, done: Mapping[Blob, LayerCheck]
+    store: Source, one: LinkedImage, index: LinkedIndex, done: Mapping[Blob, LayerCheck]
 ) -> IndexVerdict:
     layers = []
     span_counts: dict[Digest, int] = {}
@@ -233,7 +235,7 @@ def _annotations(entry: Descriptor, found: ZtocCheck) -> Iterator[Finding]:
 
 
 def _prefetch(
-    store: Store, entry: Descriptor, span_counts: Mapping[Digest, int]
+    store: Source, entry: Descriptor, span_counts: Mapping[Digest, int]
 ) -> Iterator[Finding]:
     try:
         artifact = PrefetchArtifact.from_json(read_blob(store, entry, max_size=MAX_SIZE))

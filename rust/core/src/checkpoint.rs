@@ -1,6 +1,6 @@
 //! Where inflation can start again, and the rule that decides which places are kept.
 //!
-//! Source: SOCI zinfo version 2; docs/format.md, "Checkpoints".
+//! Source: docs/format.md#checkpoints; docs/format.md#windows.
 
 use crate::span::{BitOffset, CompressedOffset, UncompressedOffset};
 

@@ -1,6 +1,6 @@
 //! SHA-256 digests, the only kind SOCI uses, in OCI spelling (`sha256:` and 64 lower-case hex).
 //!
-//! Source: OCI image-spec, descriptor.md, "Digests".
+//! Source: OCI image-spec 1.1.1, descriptor.md, "Digests".
 
 use std::fmt;
 use std::str::FromStr;

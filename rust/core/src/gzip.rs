@@ -352,6 +352,19 @@ impl MemberCheck {
     }
 }
 
+/// The length of the header of the gzip member that `bytes` begin with; `None` if they are not the
+/// beginning of one, or end inside the header.
+#[must_use]
+pub fn header_len(bytes: &[u8]) -> Option<usize> {
+    let mut header = HeaderReader::default();
+    for (index, byte) in bytes.iter().enumerate() {
+        if header.push(*byte).ok()? {
+            return Some(index + 1);
+        }
+    }
+    None
+}
+
 /// RFC 1952 §2.3, a member's header, byte by byte.
 #[derive(Debug, Clone, Default)]
 struct HeaderReader {

@@ -18,3 +18,6 @@ pub mod zstd;
 pub mod ztoc;
 
 pub use error::{Error, Result};
+
+/// The version of this crate.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,9 +1,11 @@
-//! Scanning any bytes as a tar: no panic, the same answer however they are cut, and memory in
-//! proportion to them.
+//! Scanning any bytes as a tar: no panic, the same answer however they are cut and skipped, memory in
+//! proportion to them, and each entry is found again by its headers alone.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use peak_alloc::PeakAlloc;
+use tocsin_core::span::UncompressedOffset;
+use tocsin_core::tar::{Purpose, TocScanner, read_headers};
 use tocsin_fuzz::archives;
 use tocsin_fuzz::instructions::{Instructions, pieces};
 
@@ -30,6 +32,32 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(archives::scan(pieces.iter().map(|piece| &piece[..])), whole, "in pieces, whole");
     if archive.len() < 5000 {
         assert_eq!(archives::scan(archive.chunks(1)), whole, "byte by byte, whole");
+    }
+
+    let which = cuts.iter().map(|cut| usize::from(*cut)).sum::<usize>();
+    let purpose = [Purpose::Index, Purpose::Read, Purpose::Archive][which % 3];
+    let mut pushed = TocScanner::new(purpose);
+    let pushed = pushed.push(&archive).and_then(|()| pushed.finish());
+    let mut skipped = TocScanner::new(purpose);
+    let mut outcome = Ok(());
+    for piece in &pieces {
+        let len = skipped.skip(piece.len() as u64) as usize;
+        outcome = outcome.and_then(|()| skipped.push(&piece[len..]));
+    }
+    assert_eq!(outcome.and_then(|()| skipped.finish()), pushed, "skipped, whole");
+
+    let _ = read_headers(&archive, UncompressedOffset(u64::MAX));
+    let mut start = 0;
+    for entry in pushed.iter().filter(|_| purpose != Purpose::Archive).flat_map(|toc| &toc.entries)
+    {
+        let end = entry.uncompressed_offset as usize;
+        let found = read_headers(&archive[start..end], UncompressedOffset(start as u64));
+        let found = found.expect("the scanner found it");
+        assert_eq!(&found.entry, entry);
+        start = found.end().0 as usize;
+        let regions = found.regions.unwrap_or_default();
+        let stored: u64 = regions.iter().map(|region| region.len).sum();
+        assert!(stored <= entry.uncompressed_size as u64, "regions lie inside the file");
     }
 
     if let Ok(toc) = whole {

@@ -6,6 +6,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tocsin_core::Error;
 use tocsin_core::indexer::{self, IndexOptions, LayerFormat};
+use tocsin_core::tar::Purpose;
 
 use crate::buffer::Blob;
 use crate::gate;
@@ -19,7 +20,8 @@ pub(crate) struct LayerIndexer(Mutex<Option<indexer::LayerIndexer>>);
 #[pymethods]
 impl LayerIndexer {
     #[new]
-    #[pyo3(signature = (*, format, span_size, build_tool_identifier, diff_id, reference_identical, threads=1))]
+    #[pyo3(signature = (*, format, span_size, build_tool_identifier, diff_id, reference_identical, threads=1, for_reading=false))]
+    #[expect(clippy::too_many_arguments, reason = "Python gives them by name")]
     fn new(
         py: Python<'_>,
         format: Option<&str>,
@@ -28,6 +30,7 @@ impl LayerIndexer {
         diff_id: bool,
         reference_identical: bool,
         threads: usize,
+        for_reading: bool,
     ) -> PyResult<Self> {
         let format = match format {
             None => None,
@@ -43,6 +46,7 @@ impl LayerIndexer {
             format,
             span_size,
             build_tool_identifier,
+            purpose: if for_reading { Purpose::Read } else { Purpose::Index },
             diff_id,
             reference_identical,
             threads,

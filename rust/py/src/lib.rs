@@ -11,6 +11,7 @@ mod errors;
 mod gate;
 mod indexer;
 mod span_reader;
+mod tar;
 mod text;
 mod zstd;
 mod ztoc;
@@ -23,7 +24,13 @@ mod _core {
     #[pymodule_export]
     use super::span_reader::SpanReader;
     #[pymodule_export]
+    use super::tar::{EntryHeaders, TarScanner, gzip_header_len, read_headers};
+    #[pymodule_export]
     use super::zstd::ZstdDecoder;
     #[pymodule_export]
     use super::ztoc::Ztoc;
+
+    /// The version of the core, which may differ from that of the Python around it.
+    #[pymodule_export]
+    const CORE_VERSION: &str = tocsin_core::VERSION;
 }

@@ -120,12 +120,25 @@ impl Ztoc {
         fields.set_item("mod_time", bytes(&entry.mod_time))?;
         fields.set_item("devmajor", entry.devmajor)?;
         fields.set_item("devminor", entry.devminor)?;
-        let records = PyDict::new(py);
-        for (key, value) in &entry.xattrs {
-            records.set_item(bytes(key), bytes(value))?;
-        }
-        fields.set_item("pax_records", records)?;
+        fields.set_item("is_sparse", entry.is_sparse())?;
+        fields.set_item("pax_records", self.records(py, index)?)?;
         Ok(fields)
+    }
+
+    fn records<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyDict>> {
+        let records = PyDict::new(py);
+        for (key, value) in &self.entry_at(index)?.xattrs {
+            records.set_item(PyBytes::new(py, key), PyBytes::new(py, value))?;
+        }
+        Ok(records)
+    }
+
+    /// Nanoseconds since 1970; `None` when the zTOC holds no time.
+    fn mod_time_ns(&self, index: usize) -> PyResult<Option<i128>> {
+        let parts = self.entry_at(index)?.mod_time_parts();
+        Ok(parts.map(|(seconds, nanoseconds)| {
+            i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
+        }))
     }
 
     fn span_of(&self, uncompressed_offset: u64) -> Option<u32> {

@@ -1,4 +1,9 @@
-// Command gotar says how Go's archive/tar reads archives, as the judge of the Rust scanner.
+// Command gotar says how Go's archive/tar reads archives, as the judge of the Rust readers.
+//
+// Its argument says what for: "index" (global headers and unknown types are errors, as in the
+// reference indexer), "read" (global headers are ignored, as in containerd, and each line goes on
+// with the hash of what the entry's data reads as), or "archive" (as "index" without global headers,
+// and unknown types are files).
 //
 // Input: any number of archives, each after its length as 8 little-endian bytes. Output per
 // archive: a line for every entry that Next returns, then "end POSITION" or "error". Texts are in
@@ -9,6 +14,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -34,16 +40,73 @@ var words = map[byte]string{
 	tar.TypeBlock: "block", tar.TypeDir: "dir", tar.TypeFifo: "fifo",
 }
 
-func judge(archive []byte, out io.Writer) {
-	stream := &counter{from: bytes.NewReader(archive)}
-	reader := tar.NewReader(stream)
+// mostRead is how much of an entry's data is read: the holes of a sparse file may be of any size.
+const mostRead = 1 << 17
+
+// next returns the next entry that is not ignored.
+func next(reader *tar.Reader, purpose string) (*tar.Header, error) {
 	for {
 		entry, err := reader.Next()
+		if err != nil || entry.Typeflag != tar.TypeXGlobalHeader || purpose == "index" {
+			return entry, err
+		}
+	}
+}
+
+// word returns what an entry is listed as; nothing if it is refused.
+func word(entry *tar.Header, purpose string) string {
+	if word := words[entry.Typeflag]; word != "" {
+		return word
+	}
+	if purpose == "archive" && entry.Typeflag != tar.TypeGNUSparse {
+		return "reg"
+	}
+	return ""
+}
+
+// dataReader reads the data of one entry after the other, past any that cannot be read.
+type dataReader struct {
+	archive []byte
+	reader  *tar.Reader
+	done    int
+}
+
+func (d *dataReader) next() string {
+	if d.reader == nil {
+		d.reader = tar.NewReader(bytes.NewReader(d.archive))
+		for i := 0; i < d.done; i++ {
+			next(d.reader, "read")
+		}
+	}
+	next(d.reader, "read")
+	d.done++
+	hash, piece := sha256.New(), make([]byte, 1<<16)
+	for left := mostRead; left > 0; {
+		n, err := d.reader.Read(piece[:min(left, len(piece))])
+		hash.Write(piece[:n])
+		left -= n
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			d.reader = nil
+			return "error"
+		}
+	}
+	return fmt.Sprintf("%x", hash.Sum(nil))
+}
+
+func judge(archive []byte, purpose string, out io.Writer) {
+	stream := &counter{from: bytes.NewReader(archive)}
+	reader := tar.NewReader(stream)
+	data := dataReader{archive: archive}
+	for {
+		entry, err := next(reader, purpose)
 		if err == io.EOF {
 			fmt.Fprintln(out, "end", stream.taken)
 			return
 		}
-		if err != nil || words[entry.Typeflag] == "" {
+		if err != nil || word(entry, purpose) == "" {
 			fmt.Fprintln(out, "error")
 			return
 		}
@@ -57,10 +120,14 @@ func judge(archive []byte, out io.Writer) {
 		for _, key := range keys {
 			records = append(records, fmt.Sprintf("%x=%x", key, entry.PAXRecords[key]))
 		}
-		fmt.Fprintf(out, "%s name=%x offset=%d size=%d link=%x mode=%d uid=%d gid=%d uname=%x gname=%x time=%s dev=%d,%d pax=%s\n",
-			words[entry.Typeflag], entry.Name, stream.taken, entry.Size, entry.Linkname, entry.Mode,
+		fmt.Fprintf(out, "%s name=%x offset=%d size=%d link=%x mode=%d uid=%d gid=%d uname=%x gname=%x time=%s dev=%d,%d pax=%s",
+			word(entry, purpose), entry.Name, stream.taken, entry.Size, entry.Linkname, entry.Mode,
 			uint32(entry.Uid), uint32(entry.Gid), entry.Uname, entry.Gname, modTime,
 			entry.Devmajor, entry.Devminor, strings.Join(records, ","))
+		if purpose == "read" {
+			fmt.Fprint(out, " data=", data.next())
+		}
+		fmt.Fprintln(out)
 	}
 }
 
@@ -77,6 +144,6 @@ func main() {
 			fmt.Fprintln(os.Stderr, "gotar: input ends inside an archive")
 			os.Exit(1)
 		}
-		judge(archive, out)
+		judge(archive, os.Args[1], out)
 	}
 }

@@ -1,5 +1,7 @@
-"""Images from one Store to another, children first, with everything they list."""
+"""Images from one store to another, children first, with everything they list."""
 
+import errno
+import os
 from dataclasses import replace
 
 import pytest
@@ -8,7 +10,7 @@ from support.images import image_of, make_image, put_index
 from support.layout_files import LayoutFiles
 from tocsin.errors import NotFoundError, VerificationError
 from tocsin.images.copying import copy_blob, copy_entry, copy_manifest_blobs
-from tocsin.model.descriptor import Descriptor
+from tocsin.model.descriptor import Descriptor, write_descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import (
@@ -19,6 +21,7 @@ from tocsin.model.media_types import (
 )
 from tocsin.model.platform import Platform
 from tocsin.stores.archive import OciArchive
+from tocsin.stores.base import MustStream
 from tocsin.stores.layout import OciLayout
 
 
@@ -29,8 +32,8 @@ class Recorder(OciLayout):
         super().__init__(path, write=True)
         self.order = []
 
-    def can_mount(self, source):
-        return False
+    def take_over(self, descriptor, origin):
+        return MustStream()
 
     def put_blob(self, source, *, digest=None, size=None, media_type="x"):
         put = super().put_blob(source, digest=digest, size=size, media_type=media_type)
@@ -59,7 +62,7 @@ def test_blob_when_streamed_then_it_is_checked(source, sink):
     assert LayoutFiles(sink.path).blobs == {str(good.digest)}
 
 
-def test_blob_when_it_can_be_mounted_then_it_is_not_streamed_but_checked(source, tmp_path):
+def test_blob_when_it_can_be_linked_then_it_is_verified_and_not_streamed(source, tmp_path):
     good, bad = source.put_blob(b"good"), source.put_blob(b"bad")
     sink = OciLayout(tmp_path / "sink", write=True)
     copy_blob(source, sink, good)
@@ -70,16 +73,16 @@ def test_blob_when_it_can_be_mounted_then_it_is_not_streamed_but_checked(source,
         copy_blob(source, sink, bad)
 
 
-def test_blob_when_mounting_fails_then_it_is_streamed(source, tmp_path):
-    class Apart(OciLayout):
-        """On another file system, as it finds out."""
+def test_blob_when_linking_fails_then_it_is_streamed(source, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EMLINK, "too many links")
 
-        def mount_blob(self, descriptor, source, *, verified=False):
-            return False
-
+    monkeypatch.setattr(os, "link", refuse)
     blob = source.put_blob(b"data")
-    sink = Apart(tmp_path / "sink", write=True)
+    sink = OciLayout(tmp_path / "sink", write=True)
     copy_blob(source, sink, blob)
+    mine, theirs = (s.path / "blobs" / "sha256" / blob.digest.hex for s in (source, sink))
+    assert not mine.samefile(theirs)
     assert LayoutFiles(sink.path).blob(str(blob.digest)) == b"data"
 
 
@@ -103,7 +106,7 @@ def test_index_when_copied_then_all_is_there_and_right(source, sink):
     outer = put_index(source, images, tag="t", more=(inner, odd))
     copy_entry(source, sink, outer)
     files = LayoutFiles(sink.path)
-    assert files.whole(outer.to_struct()) == files.blobs == LayoutFiles(source.path).blobs
+    assert files.whole(write_descriptor(outer)) == files.blobs == LayoutFiles(source.path).blobs
     assert sink.order[-1] == str(outer.digest)
     assert len(sink.order) == len(set(sink.order))
 

@@ -16,7 +16,7 @@ from tocsin.model.digest import Digest
 from tocsin.model.manifest import ImageIndex, Manifest
 from tocsin.model.media_types import OCI_INDEX, OCI_MANIFEST
 from tocsin.model.platform import Platform
-from tocsin.model.soci_index import CONFIG_BLOB, INDEX_DIGEST, IndexedLayer, SociIndex
+from tocsin.model.soci_index import CONFIG_BLOB, INDEX_DIGEST, IndexedLayer, make_soci_index
 from tocsin.stores.layout import OciLayout
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def put_ztoc(store, layer: bytes, span_size: int = 1 << 20) -> Descriptor:
 
 
 def put_soci_index(store, image, ztoc, subject=None) -> Descriptor:
-    index = SociIndex.for_layers(
+    index = make_soci_index(
         [IndexedLayer(image.layer_descriptors[0], ztoc, 1 << 20)], subject=subject
     )
     return store.put_manifest(index.to_json(), OCI_MANIFEST)

@@ -1,4 +1,4 @@
-"""Which images of a reference are indexed: soci-format 5.5, step 1."""
+"""Which images of a reference are indexed: docs/format.md#which-platforms."""
 
 from dataclasses import replace
 

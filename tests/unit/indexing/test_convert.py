@@ -28,10 +28,9 @@ from tocsin import (
     VerificationError,
     convert,
 )
-from tocsin.indexing.results import LayerFinished
-from tocsin.model.descriptor import Descriptor
+from tocsin.model.descriptor import Descriptor, write_descriptor
 from tocsin.model.digest import Digest
-from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
 from tocsin.model.manifest import ImageIndex, Manifest
 from tocsin.model.media_types import (
     DOCKER_LAYER_GZIP,
@@ -347,7 +346,7 @@ def test_convert_when_entries_are_unknown_absent_or_nested_then_they_are_kept(so
     # Byte for byte, too: Go escapes the "<".
     assert rb'"annotations":{"a":"\u003c"}' in sink.blob(sink.tags["c"]["digest"])
     assert {str(odd.digest), str(inner.digest)} <= sink.blobs
-    assert sink.whole(json.loads(json.dumps(inner.to_struct()))) <= sink.blobs
+    assert sink.whole(json.loads(json.dumps(write_descriptor(inner)))) <= sink.blobs
 
 
 def test_convert_when_an_image_is_in_a_nested_index_then_it_has_no_entry_to_be_bound_to(

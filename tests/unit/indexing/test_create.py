@@ -21,8 +21,7 @@ from tocsin import (
     convert,
     create,
 )
-from tocsin.indexing.results import LayerFinished
-from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
 from tocsin.model.manifest import ImageIndex
 from tocsin.model.media_types import (
     DOCKER_LAYER_GZIP,

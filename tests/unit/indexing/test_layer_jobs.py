@@ -1,6 +1,8 @@
 """Layers of an image, several at once: indexed or skipped with a reason, and what is told."""
 
+import errno
 import gzip
+import os
 import tarfile
 import threading
 
@@ -14,10 +16,9 @@ from tocsin.errors import NotFoundError, VerificationError
 from tocsin.indexing import layer_jobs
 from tocsin.indexing.layer_jobs import LayerJobs, layer_key
 from tocsin.indexing.options import IndexingOptions
-from tocsin.indexing.results import LayerFinished
 from tocsin.indexing.reuse import ReusableZtocs
 from tocsin.model.descriptor import Descriptor
-from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
 from tocsin.model.media_types import (
     DOCKER_LAYER,
     DOCKER_LAYER_FOREIGN_GZIP,
@@ -27,9 +28,11 @@ from tocsin.model.media_types import (
     OCI_LAYER_FOREIGN,
     OCI_LAYER_GZIP,
 )
-from tocsin.model.soci_index import SociIndex
-from tocsin.stores.base import PIECE_SIZE
+from tocsin.model.soci_index import make_soci_index
+from tocsin.stores.archive import OciArchive
+from tocsin.stores.base import MustStream, MustVerify
 from tocsin.stores.layout import OciLayout
+from tocsin.stores.window import PIECE_SIZE
 
 NAMES = ["ustar.zlib6.tar.gz", "pax.zlib6.tar.gz", "gnu.members.tar.gz"]
 PLAIN = tarmaker.tar(tarmaker.entry("a", b"hello" * 100))
@@ -51,8 +54,8 @@ class Source(OciLayout):
 class Stream(OciLayout):
     """A layout that takes nothing over: every blob is streamed into it, as into a registry."""
 
-    def can_mount(self, source):
-        return False
+    def take_over(self, descriptor, origin):
+        return MustStream()
 
 
 @pytest.fixture
@@ -207,7 +210,7 @@ FAILS_THE_REFERENCE = {
     "mislabelled tar": (PLAIN, OCI_LAYER_GZIP, "0x61"),
     "zstd in gzip": (b"\x28\xb5\x2f\xfd" + bytes(9), OCI_LAYER_GZIP, "zstd"),
 }
-"""Layers for which the reference fails the whole image: soci-format 8.3 and 4.2."""
+"""Layers for which the reference fails the whole image: docs/format.md#which-layers-get-a-ztoc."""
 SKIPPED_BY_THE_REFERENCE = {
     "zstd": (b"\x28\xb5\x2f\xfd", f"{OCI_LAYER}+zstd", "zstd"),
     "docker zstd": (b"\x28\xb5\x2f\xfd", DOCKER_LAYER_ZSTD, "zstd"),
@@ -251,7 +254,7 @@ HAZARDS = {
     "year": [tarmaker.entry("y", pax={"mtime": "253402300800"})],
     "hard link": [tarmaker.entry("h", type=tarfile.LNKTYPE, linkname="later")],
 }
-"""Layers the reference indexes and its reader refuses: soci-format 8.2."""
+"""Layers the reference indexes and its reader refuses: docs/format.md#broken-for-readers."""
 
 
 @pytest.mark.parametrize("name", HAZARDS)
@@ -374,12 +377,16 @@ def test_layer_when_unreadable_then_the_error_is_the_systems_and_says_which(plac
 # Events
 
 
+def finished(fate):
+    result = fate.result
+    return LayerFinished(result.layer, result.seconds, result)
+
+
 def recorded(events):
     """Return events by layer digest, in the order they came."""
     by_layer = {}
     for event in events:
-        layer = event.result.layer if isinstance(event, LayerFinished) else event.layer
-        by_layer.setdefault(layer.digest, []).append(event)
+        by_layer.setdefault(event.layer.digest, []).append(event)
     return by_layer
 
 
@@ -394,13 +401,13 @@ def test_events_when_layers_run_then_each_starts_advances_to_its_size_and_finish
     fates = run(source, layers, sink, jobs=jobs, carry=carry, progress=events.append)
     to_read = sorted(layers[:4], key=lambda layer: -layer.size)
     assert events[0] == Planned(tuple(to_read))
-    assert events[1] == LayerFinished(fates[layer_key(layers[4])].result)
+    assert events[1] == finished(fates[layer_key(layers[4])])
     by_layer = recorded(events[2:])
     assert list(by_layer) == [layer.digest for layer in to_read] or jobs > 1
     for layer in to_read:
         first, *advances, last = by_layer[layer.digest]
         assert first == LayerStarted(layer)
-        assert last == LayerFinished(fates[layer_key(layer)].result)
+        assert last == finished(fates[layer_key(layer)])
         steps = range(PIECE_SIZE, layer.size + PIECE_SIZE, PIECE_SIZE)
         assert advances == [LayerAdvanced(layer, min(at, layer.size)) for at in steps]
 
@@ -435,7 +442,7 @@ def test_jobs_when_bounded_then_so_many_run_at_once_and_no_more(tmp_path, jobs):
         if isinstance(event, LayerStarted):
             running.add(event.layer.digest)
         elif isinstance(event, LayerFinished):
-            running.discard(event.result.layer.digest)
+            running.discard(event.layer.digest)
         most = max(most, len(running))
 
     run(source, layers, jobs=jobs, progress=progress)
@@ -482,7 +489,7 @@ def test_threads_when_nothing_is_said_then_all_processors(source, passes, monkey
 def test_threads_when_a_larger_layer_is_reused_then_it_has_none(source, passes):
     big = put(source, gzip.compress(tarmaker.tar(tarmaker.entry("b", bytes(PIECE_SIZE))), 0))
     made = run(source, [big])[layer_key(big)]
-    index = SociIndex.for_layers([made.indexed], subject=None)
+    index = make_soci_index([made.indexed], subject=None)
     small = put(source, LAYER)
     del passes[:]
     fates = run(source, [small, big], jobs=2, threads=8, known=ReusableZtocs((index,)))
@@ -582,22 +589,68 @@ def test_run_when_there_are_no_layers_then_only_the_plan_is_told(source):
 
 
 def test_layer_when_it_will_be_linked_then_that_is_prepared_while_it_is_read(source, tmp_path):
-    prepared, log = threading.Event(), []
+    log = []
+
+    class Link(MustVerify):
+        def __init__(self, link):
+            self.link = link
+
+        def prepare(self):
+            log.append(threading.current_thread().name)
+
+        def finish(self):
+            assert source.reads == [str(layer.digest)]
+            log.append("finished")
+            return self.link.finish()
+
+        def verify_and_finish(self):
+            raise AssertionError("it has been verified")
 
     class Preparing(OciLayout):
-        def prepare_mount(self, descriptor, source):
-            log.append(threading.current_thread().name)
-            prepared.set()
-
-        def mount_blob(self, descriptor, source, *, verified=False):
-            assert prepared.is_set()
-            return super().mount_blob(descriptor, source, verified=verified)
+        def take_over(self, descriptor, origin):
+            assert source.reads == []
+            return Link(super().take_over(descriptor, origin))
 
     layer = put(source, LAYER)
-    run(source, [layer], Preparing(tmp_path / "E", write=True), carry=True)
-    assert log == ["layer-mount"]
-    run(source, [layer])  # nothing is carried
-    assert len(log) == 1
+    sink = Preparing(tmp_path / "E", write=True)
+    run(source, [layer], sink, carry=True)
+    assert log == ["layer-takeover", "finished"]
+    assert source.reads == [str(layer.digest)]
+    mine, theirs = (s.path / "blobs" / "sha256" / layer.digest.hex for s in (source, sink))
+    assert mine.samefile(theirs)
+
+
+def test_layer_when_nothing_is_carried_then_the_sink_takes_nothing_over(source, tmp_path):
+    class Unasked(OciLayout):
+        def take_over(self, descriptor, origin):
+            raise AssertionError("nothing is carried")
+
+    layer = put(source, LAYER)
+    run(source, [layer], Unasked(tmp_path / "E", write=True))
+
+
+def test_layer_when_linking_fails_after_it_is_indexed_then_it_is_streamed(
+    source, tmp_path, monkeypatch
+):
+    def refuse(*_):
+        raise OSError(errno.EMLINK, "too many links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    layer = put(source, LAYER)
+    sink = OciLayout(tmp_path / "E", write=True)
+    run(source, [layer], sink, carry=True)
+    assert LayoutFiles(sink.path).blob(str(layer.digest)) == LAYER
+
+
+def test_layer_when_the_sink_is_an_archive_then_it_is_read_once_and_copied_at_the_end(
+    source, tmp_path
+):
+    layer = put(source, LAYER)
+    with OciArchive(tmp_path / "a.tar", write=True) as sink:
+        run(source, [layer], sink, carry=True)
+        assert source.reads == [str(layer.digest)]
+    with OciArchive(tmp_path / "a.tar") as archive:
+        assert b"".join(archive.blob(layer)) == LAYER
 
 
 def test_layer_when_the_sink_is_on_another_file_system_then_it_is_read_once(

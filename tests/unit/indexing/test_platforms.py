@@ -14,6 +14,7 @@ from tocsin.errors import UnsupportedError
 from tocsin.images.selection import PlatformImage
 from tocsin.indexing.options import IndexingOptions
 from tocsin.indexing.platforms import index_platforms
+from tocsin.model.descriptor import write_descriptor
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import (
     DOCKER_LAYER_GZIP,
@@ -79,7 +80,7 @@ def test_v2_when_made_then_it_is_what_the_format_says(store, jobs):
     indexed.store(store)
     files = LayoutFiles(store.path)
     assert files.blob(digest_of(b"{}")) == b"{}"
-    assert files.whole(result.soci_index.to_struct()) <= files.blobs
+    assert files.whole(write_descriptor(result.soci_index)) <= files.blobs
 
 
 @pytest.mark.parametrize("docker", [False, True])
@@ -182,7 +183,7 @@ def test_indexes_when_no_layer_can_be_indexed_then_it_is_unsupported(store, laye
     assert LayoutFiles(store.path).snapshot() == before
 
 
-# Prefetch: soci-format 5.4
+# Prefetch, as docs/format.md#the-prefetch-artifact says
 
 
 def prefetch_blobs(store, indexed, number=0):

@@ -9,10 +9,9 @@ from support import goldens, tarmaker
 from support.images import image_of
 from support.layout_files import LayoutFiles, compact, descriptor_of
 from tocsin import IndexingOptions, NotFoundError, VerificationError, convert, create
-from tocsin.indexing.results import LayerFinished
 from tocsin.indexing.reuse import find_ztocs
 from tocsin.model.descriptor import Descriptor
-from tocsin.model.events import LayerStarted, Planned
+from tocsin.model.events import LayerFinished, LayerStarted, Planned
 from tocsin.model.media_types import OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
 from tocsin.stores.layout import OciLayout
 

@@ -9,6 +9,7 @@ import sys
 import tarfile
 import textwrap
 import zlib
+from contextlib import closing, nullcontext
 from itertools import pairwise
 
 import pytest
@@ -26,6 +27,7 @@ from tocsin import (
     processors,
 )
 from tocsin.layers.indexer import PIECE_SIZE, Hazard, LayerPass
+from tocsin.model.events import Advanced
 
 PLAIN = tarmaker.tar(tarmaker.entry("a", b"hello" * 5000), tarmaker.entry("b", b"x"))
 LAYER = gzip.compress(PLAIN, mtime=0)
@@ -35,6 +37,23 @@ ZSTD = bytes.fromhex("28b52ffd") + bytes(20)
 
 def sha256(data):
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+# What it takes
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pass_when_for_reading_then_global_headers_are_taken(compress, threads):
+    plain = tarmaker.global_header({"comment": "of git archive"}) + PLAIN
+    layer = gzip.compress(plain, mtime=0) if compress else plain
+    with pytest.raises(TarError, match="type 'g'"):
+        build_ztoc(layer, threads=threads)
+    reading = LayerPass(threads=threads, for_reading=True)
+    reading.push(layer)
+    ztoc = reading.finish().ztoc
+    assert ztoc.paths == ["a", "b"]
+    assert ztoc.entries[0].uncompressed_offset == len(plain) - len(PLAIN) + 512
 
 
 # What it tells
@@ -100,7 +119,7 @@ HAZARDS = {
         tarmaker.entry("later"),
     ],
 }
-"""Entries the reference's builder takes and its reader stumbles over: soci-format 8.2."""
+"""Entries the builder takes and the reader does not: docs/format.md#broken-for-readers."""
 
 
 @pytest.mark.parametrize("kind", HAZARDS)
@@ -134,7 +153,7 @@ def test_index_layer_when_checkpoints_precede_all_output_then_only_the_last_is_k
     ]
     assert identical.ztoc.reader_refusals()
     for ztoc in (found.ztoc, identical.ztoc):
-        assert ztoc.extract("a", layer) == b"hello" * 5000
+        assert ztoc.cat("a", layer) == b"hello" * 5000
 
 
 # What it takes
@@ -144,12 +163,22 @@ def test_index_layer_when_checkpoints_precede_all_output_then_only_the_last_is_k
 def test_index_layer_when_read_in_pieces_then_progress_counts_to_the_size(tmp_path, size):
     path = tmp_path / "layer"
     path.write_bytes(bytes(size))
-    for source in (path, io.BytesIO(bytes(size)), bytes(size)):
+    for source in (path, str(path), path.open("rb"), bytes(size), bytearray(size)):
         seen = []
-        index_layer(source, progress=seen.append)
-        steps = [after - before for before, after in pairwise([0, *seen])]
+        with closing(source) if isinstance(source, io.IOBase) else nullcontext():
+            index_layer(source, progress=seen.append)
+        assert seen[0] == Advanced(0, size)
+        assert {event.total for event in seen} == {size}
+        steps = [after.done - before.done for before, after in pairwise(seen)]
         assert sum(steps) == size
         assert all(0 < step <= PIECE_SIZE for step in steps)
+
+
+@pytest.mark.parametrize("make", [io.BytesIO, lambda layer: iter([layer])])
+def test_index_layer_when_the_size_is_unknown_then_progress_has_no_total(make):
+    seen = []
+    index_layer(make(LAYER), progress=seen.append)
+    assert seen == [Advanced(0, None), Advanced(len(LAYER), None)]
 
 
 def test_index_layer_when_progress_raises_then_that_is_the_end():
@@ -239,7 +268,7 @@ def test_index_layer_when_bytes_are_not_the_format_then_the_error_says_both(
 def test_index_layer_when_nothing_is_said_and_nothing_is_there_then_it_is_an_empty_tar():
     found = index_layer(b"")
     assert (found.format, found.size, len(found.ztoc.entries)) == ("uncompressed", 0, 0)
-    # soci-format 10.2
+    # docs/format.md#the-ztoc-blob, the digests to check against
     assert found.ztoc.digest == (
         "sha256:adea60c2769acec3e7efdf8c3a78d809921af5a25afc10e66a57bc7ca2cbac37"
     )
@@ -257,7 +286,7 @@ def test_index_layer_when_nothing_is_said_and_nothing_is_there_then_it_is_an_emp
     ],
 )
 def test_build_ztoc_when_smallest_then_it_is_the_vector(layer, size, digest):
-    ztoc = build_ztoc(layer)  # soci-format 10.2 and 10.3
+    ztoc = build_ztoc(layer)  # as above
     assert (ztoc.size, ztoc.digest) == (size, f"sha256:{digest}")
 
 

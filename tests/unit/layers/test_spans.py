@@ -48,7 +48,7 @@ def opened():
         fetchers = Fetchers(threads)
         closing.append(fetchers)
         ztoc = Ztoc.from_bytes(BLOB)
-        return ztoc.open_spans(source, cache=SpanCache(cache_size), fetchers=fetchers)
+        return ztoc._open_spans(source, cache=SpanCache(cache_size), fetchers=fetchers)
 
     yield open_spans
     for fetchers in closing:

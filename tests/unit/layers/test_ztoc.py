@@ -9,6 +9,7 @@ import tarfile
 import threading
 from array import array
 from datetime import datetime
+from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_ztoc_of_a_plain_tar_when_asked_then_spans_are_slices_of_one_size():
     assert ztoc.span_count == -(-len(PLAIN) // 100_000)
     assert ztoc.spans["bits"].tolist() == [0] * ztoc.span_count
     assert ztoc.spans["uncompressed_end"].tolist()[-1] == len(PLAIN)
-    assert ztoc.extract("d/text", PLAIN) == TEXT
+    assert ztoc.cat("d/text", PLAIN) == TEXT
     with pytest.raises(IndexError, match="has no window"):
         ztoc.window(0)
 
@@ -225,7 +226,7 @@ def test_entry_when_a_name_is_not_utf8_then_its_bytes_survive():
     assert ztoc.paths == [name]
     assert os.fsencode(ztoc.entries[0].name) == b"caf\xe9/\xff"
     assert os.fsencode(ztoc.entries[0].uname) == b"\xe9"
-    assert ztoc.extract(name, layer) == b"x"
+    assert ztoc.cat(name, layer) == b"x"
     again = Ztoc.from_bytes(ztoc.to_bytes())
     assert again.paths == [name]
 
@@ -233,7 +234,7 @@ def test_entry_when_a_name_is_not_utf8_then_its_bytes_survive():
 def test_entry_when_a_name_occurs_twice_then_the_last_counts():
     ztoc, layer = built(tarmaker.entry("a", b"first"), tarmaker.entry("./a", b"second"))
     assert ztoc.entry("a").name == "./a"
-    assert ztoc.extract("a", layer) == b"second"
+    assert ztoc.cat("a", layer) == b"second"
 
 
 # Spans
@@ -286,7 +287,7 @@ def test_inflate_span_when_bytes_are_others_then_they_are_not_inflated(ztoc):
 
 
 @pytest.mark.parametrize("path", ["d/text", "d/same", "again"])
-def test_extract_when_a_layer_is_at_hand_then_it_may_be_anything(ztoc, tmp_path, path):
+def test_cat_when_a_layer_is_at_hand_then_it_may_be_anything(ztoc, tmp_path, path):
     file = tmp_path / "layer"
     file.write_bytes(LAYER)
     with file.open("rb") as opened, file.open("rb", buffering=0) as raw:
@@ -294,16 +295,16 @@ def test_extract_when_a_layer_is_at_hand_then_it_may_be_anything(ztoc, tmp_path,
         layers = [file, str(file), opened, raw, mapped, io.BytesIO(LAYER)]
         layers += [LAYER, bytearray(LAYER), memoryview(LAYER)]
         for layer in layers:
-            assert ztoc.extract(path, layer) == TEXT
+            assert ztoc.cat(path, layer) == TEXT
         assert not opened.closed
         mapped.close()
 
 
-def test_extract_when_a_view_has_wide_items_then_offsets_are_still_bytes():
+def test_cat_when_a_view_has_wide_items_then_offsets_are_still_bytes():
     layer = PLAIN + bytes(-len(PLAIN) % 8)
     ztoc = build_ztoc(memoryview(array("Q", layer)), span_size=30_000)
     assert ztoc == build_ztoc(layer, span_size=30_000)
-    assert ztoc.extract("last", memoryview(array("Q", layer))) == b"the end"
+    assert ztoc.cat("last", memoryview(array("Q", layer))) == b"the end"
 
 
 def test_read_when_a_file_has_several_spans_then_it_comes_span_by_span(ztoc, blob):
@@ -318,7 +319,7 @@ def test_read_when_of_any_threads_then_the_same_and_none_runs_on(ztoc, threads):
     before = set(threading.enumerate())
     pieces = list(ztoc.read("d/text", LAYER, threads=threads))
     assert pieces == list(ztoc.read("d/text", LAYER, threads=1))
-    assert ztoc.extract("d/text", io.BytesIO(LAYER), threads=threads) == TEXT
+    assert ztoc.cat("d/text", io.BytesIO(LAYER), threads=threads) == TEXT
     given = ztoc.read("d/text", LAYER, threads=threads)
     assert next(given) == pieces[0]
     given.close()
@@ -346,9 +347,9 @@ def test_read_when_threads_are_none_at_all_then_it_is_a_value_error(ztoc):
 def test_read_when_only_part_is_wanted_then_no_other_span_is_touched(ztoc):
     start, end = ztoc.span_range(ztoc.spans_for("last")[0])
     torn = bytes(start) + LAYER[start:end]
-    assert ztoc.extract("last", torn) == b"the end"
+    assert ztoc.cat("last", torn) == b"the end"
     with pytest.raises(VerificationError):
-        ztoc.extract("d/text", torn)
+        ztoc.cat("d/text", torn)
 
 
 class CountedReads(io.BytesIO):
@@ -361,29 +362,44 @@ class CountedReads(io.BytesIO):
         return super().read(size)
 
 
-def test_extract_when_many_files_share_a_span_then_it_is_read_once():
+def test_cat_when_many_files_share_a_span_then_it_is_read_once():
     names = [f"f{number}" for number in range(100)]
     ztoc, layer = built(*(tarmaker.entry(name, name.encode()) for name in names), span_size=1 << 20)
     source = CountedReads(layer)
-    assert [ztoc.extract(name, source) for name in names] == [name.encode() for name in names]
+    assert [ztoc.cat(name, source) for name in names] == [name.encode() for name in names]
     assert (ztoc.span_count, source.read_count) == (1, 1)
 
 
-def test_extract_when_another_layer_is_given_then_its_own_bytes_are_verified():
+def test_cat_when_another_layer_is_given_then_its_own_bytes_are_verified():
     ztoc, layer = built(tarmaker.entry("f", b"right"), span_size=1 << 20)
-    assert ztoc.extract("f", layer) == b"right"
+    assert ztoc.cat("f", layer) == b"right"
     damaged = bytearray(layer)
     damaged[len(layer) // 2] ^= 1
     with pytest.raises(VerificationError, match="span 0 digest"):
-        ztoc.extract("f", damaged)
+        ztoc.cat("f", damaged)
 
 
-def test_extract_when_a_file_is_empty_then_nothing_is_read(ztoc):
-    assert ztoc.extract("d/empty", b"") == b""
+def test_cat_when_a_path_is_pathlibs_then_it_is_taken(ztoc):
+    path = PurePosixPath("/d/text")
+    assert ztoc.cat(path, LAYER) == b"".join(ztoc.read(path, LAYER)) == TEXT
+    assert ztoc.entry(path) == ztoc.entry("d/text")
+    assert ztoc.spans_for(path) == ztoc.spans_for("d/text")
+    with pytest.raises(TypeError, match="path: got bytes, wanted str"):
+        ztoc.cat(b"d/text", LAYER)
+
+
+def test_extract_when_called_by_its_old_name_then_it_works_and_warns(ztoc):
+    with pytest.warns(DeprecationWarning, match="Ztoc.extract is called Ztoc.cat now") as warned:
+        assert ztoc.extract("d/text", LAYER, threads=1) == TEXT
+    assert warned[0].filename == __file__
+
+
+def test_cat_when_a_file_is_empty_then_nothing_is_read(ztoc):
+    assert ztoc.cat("d/empty", b"") == b""
 
 
 @pytest.mark.parametrize("layer", [LAYER, PLAIN], ids=["gzip", "plain"])
-def test_extract_when_the_ztoc_promises_more_than_the_layer_has_then_it_is_a_lie(layer):
+def test_cat_when_the_ztoc_promises_more_than_the_layer_has_then_it_is_a_lie(layer):
     good = build_ztoc(layer, span_size=SPAN_SIZE).to_bytes()
     last = ztocfile.parse(good).tables["toc"].tables("metadata", ztocfile.ENTRY)[-1]
     at = last.places["size"]
@@ -399,30 +415,30 @@ def test_extract_when_the_ztoc_promises_more_than_the_layer_has_then_it_is_a_lie
     ("path", "said"),
     [("there", "symlink to d/text"), ("d", "a dir"), ("null", "a char"), ("pipe", "a fifo")],
 )
-def test_extract_when_it_is_no_regular_file_then_the_error_says_what_it_is(ztoc, path, said):
+def test_cat_when_it_is_no_regular_file_then_the_error_says_what_it_is(ztoc, path, said):
     with pytest.raises(NotFoundError, match=said):
-        ztoc.extract(path, LAYER)
+        ztoc.cat(path, LAYER)
 
 
 @pytest.mark.parametrize(
     "layer", [LAYER[:-1], LAYER[1:], b"", bytes(len(LAYER)), gzip.compress(PLAIN, mtime=0)]
 )
-def test_extract_when_the_layer_is_another_then_nothing_is_given(ztoc, layer):
+def test_cat_when_the_layer_is_another_then_nothing_is_given(ztoc, layer):
     with pytest.raises(VerificationError):
-        ztoc.extract("last", layer)
+        ztoc.cat("last", layer)
 
 
-def test_extract_when_a_sparse_file_then_it_is_unsupported(tmp_path):
+def test_cat_when_a_sparse_file_then_it_is_unsupported(tmp_path):
     records = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
     records |= {"GNU.sparse.name": "sparse", "GNU.sparse.realsize": "100000"}
     data = tarmaker.padded(b"1\n99995\n5\n") + b"data."
     ztoc, layer = built(tarmaker.entry("GNUSparseFile.0/sparse", data, pax=records))
     assert ztoc.entry("sparse").is_sparse
     with pytest.raises(UnsupportedError, match="sparse"):
-        ztoc.extract("sparse", layer)
+        ztoc.cat("sparse", layer)
 
 
-def test_extract_when_a_links_target_is_written_again_then_the_link_keeps_the_old_file():
+def test_cat_when_a_links_target_is_written_again_then_the_link_keeps_the_old_file():
     plain = tarmaker.tar(
         tarmaker.entry("a", b"old"),
         tarmaker.entry("link", type=tarfile.LNKTYPE, linkname="a"),
@@ -431,12 +447,12 @@ def test_extract_when_a_links_target_is_written_again_then_the_link_keeps_the_ol
     with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
         assert archive.extractfile("link").read() == b"old"
     ztoc = build_ztoc(plain)
-    assert ztoc.extract("link", plain) == b"old"
-    assert ztoc.extract("a", plain) == b"new"
+    assert ztoc.cat("link", plain) == b"old"
+    assert ztoc.cat("a", plain) == b"new"
     assert ztoc.spans_for("link") == range(1)
 
 
-def test_extract_when_links_lead_nowhere_then_it_is_not_found():
+def test_cat_when_links_lead_nowhere_then_it_is_not_found():
     link = {"type": tarfile.LNKTYPE}
     ztoc, layer = built(
         tarmaker.entry("a", linkname="b", **link),
@@ -447,14 +463,14 @@ def test_extract_when_links_lead_nowhere_then_it_is_not_found():
     )
     for path in ("a", "b", "self", "early"):
         with pytest.raises(NotFoundError, match="hard link"):
-            ztoc.extract(path, layer)
+            ztoc.cat(path, layer)
 
 
-def test_extract_when_a_path_is_a_link_to_itself_written_before_then_that_is_followed():
+def test_cat_when_a_path_is_a_link_to_itself_written_before_then_that_is_followed():
     ztoc, layer = built(
         tarmaker.entry("a", b"x"), tarmaker.entry("a", type=tarfile.LNKTYPE, linkname="a")
     )
-    assert ztoc.extract("a", layer) == b"x"
+    assert ztoc.cat("a", layer) == b"x"
 
 
 # Blobs
@@ -476,7 +492,7 @@ def test_from_bytes_when_a_foreign_writer_made_it_then_its_own_digest_is_told(zt
     assert again.digest == f"sha256:{hashlib.sha256(blob).hexdigest()}"
     assert again.size == len(blob)
     assert again.to_bytes() == ztoc.to_bytes()
-    assert again.extract("last", LAYER) == b"the end"
+    assert again.cat("last", LAYER) == b"the end"
 
 
 @pytest.mark.parametrize(

@@ -134,3 +134,13 @@ def test_split_path_when_a_path_follows_then_the_first_colon_and_slash_ends_the_
     text, image, path
 ):
     assert split_path(text) == (image, path)
+
+
+def test_reference_when_its_parts_are_given_as_text_then_they_are_what_the_text_spells():
+    assert LayoutReference("d", "t") == LayoutReference(Path("d"), "t")
+    assert LayoutReference("d", digest=str(DIGEST)) == LayoutReference(Path("d"), digest=DIGEST)
+    assert OciArchiveReference("f", None, str(DIGEST)).digest is not None
+    assert DockerArchiveReference("f").path == Path("f")
+    assert RegistryReference("h.io", "r", None, str(DIGEST)).digest == DIGEST
+    with pytest.raises(FormatError):
+        LayoutReference("d", digest="sha256:no")

@@ -30,6 +30,7 @@ from tocsin.model.soci_index import (
     convert_image,
     is_faithful,
     is_soci_entry,
+    make_soci_index,
     place_soci_entry,
     rewrite_manifest,
     soci_entry,
@@ -63,14 +64,14 @@ SUBJECT = replace(
 
 
 def test_v1_when_built_then_it_is_the_vector():
-    index = SociIndex.for_layers([IndexedLayer(LAYER, ZTOC, SPAN_SIZE)], subject=SUBJECT)
+    index = make_soci_index([IndexedLayer(LAYER, ZTOC, SPAN_SIZE)], subject=SUBJECT)
     assert index.to_json() == golden("v1.json")
     assert (index.version, index.media_type) == (1, "application/vnd.amazon.soci.index.v1+json")
 
 
 def test_v2_when_built_with_xattrs_and_prefetch_then_it_is_the_vector():
     layer = IndexedLayer(LAYER, ZTOC, SPAN_SIZE, disable_xattrs=True, prefetch=described(4, 63))
-    index = SociIndex.for_layers([layer])
+    index = make_soci_index([layer])
     assert index.to_json() == golden("v2-xattrs-prefetch.json")
     assert index.version == 2
 
@@ -93,7 +94,7 @@ def test_soci_index_when_parsed_then_it_prints_the_same(name):
 def test_soci_index_when_a_layer_occurs_twice_then_its_ztoc_does_and_its_prefetch_does_not():
     layer = IndexedLayer(LAYER, ZTOC, SPAN_SIZE, prefetch=described(4, 63))
     other = IndexedLayer(described(7, 1, OCI_LAYER_GZIP), described(8, 9), SPAN_SIZE)
-    index = SociIndex.for_layers([layer, other, layer])
+    index = make_soci_index([layer, other, layer])
     assert [d.digest.hex[0] for d in index.layers] == ["1", "8", "1", "4"]
     assert len(index.prefetches) == 1
 

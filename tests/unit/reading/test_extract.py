@@ -393,7 +393,7 @@ def test_extract_when_run_again_then_only_what_is_missing_is_fetched(place):
         image.extract("/", out)
         first = snapshot(out)
     with tocsin.open(f"oci:{place}/layout:soci") as image:
-        assert image.tree
+        assert image._merged.tree
         before = image.traffic
         result = image.extract("/", out)
         assert image.traffic == before
@@ -428,8 +428,8 @@ def test_extract_when_stopped_then_no_half_file_and_the_next_run_completes_it(pl
     class StopError(Exception):
         pass
 
-    def progress(done, total):
-        if done >= after:
+    def progress(event):
+        if event.done >= after:
             raise StopError
 
     many = layer(*(entry(f"a/{number}", text(30_000, number)) for number in range(40)))
@@ -460,7 +460,7 @@ def test_extract_when_a_run_was_killed_then_what_it_left_is_removed(place):
 
 def test_extract_when_it_tells_progress_then_from_nothing_to_all(place):
     told = []
-    extracted(place, MIXED, progress=lambda done, total: told.append((done, total)))
+    extracted(place, MIXED, progress=lambda event: told.append((event.done, event.total)))
     assert told[0] == (0, 4 + len(BIG))
     assert told[-1] == (4 + len(BIG),) * TWICE
     assert told == sorted(told)
@@ -588,8 +588,8 @@ def test_extract_when_its_process_dies_then_the_next_run_completes_it(place):
     reference = put_image(place / "layout", MIXED)
     code = (
         "import os, sys, tocsin\n"
-        "def die(done, total):\n"
-        "    if done > 2_000_000: os._exit(9)\n"
+        "def die(event):\n"
+        "    if event.done > 2_000_000: os._exit(9)\n"
         "tocsin.open(sys.argv[1]).extract('/', sys.argv[2], progress=die)\n"
     )
     command = [sys.executable, "-c", code, reference, str(place / "out")]

@@ -36,7 +36,7 @@ def reference(registry, tmp_path):
 
 
 def opened(reference, **options):
-    registry = tocsin.RegistryOptions(clock=FakeTime().clock)
+    registry = tocsin.RegistryOptions(_clock=FakeTime().clock)
     return tocsin.open(reference, registry=registry, **options)
 
 
@@ -105,8 +105,8 @@ def test_read_ahead_when_it_fails_then_the_read_that_needs_it_tries_again(regist
     with opened(reference) as image:
         image.listdir()
         fault = registry.fault("GET", layer_path(image), status=404, times=99)
-        image.layers[0].spans.read_ahead(0, len(BIG))
-        for future in list(image.layers[0].spans._flying.values()):
+        image._merged.layers[0].spans.read_ahead(0, len(BIG))
+        for future in list(image._merged.layers[0].spans._flying.values()):
             assert future.exception() is not None  # waits for what is under way
         assert fault.times < 99
         registry.faults.clear()
@@ -119,8 +119,8 @@ def test_read_when_going_straight_on_then_never_fetches_beyond_the_file(registry
     tocsin.convert(put_image(tmp_path, tar), there, options=OPTIONS)
     with opened(there) as image, image.open("big") as file:
         assert hashlib.sha256(file.read()).digest() == hashlib.sha256(BIG).digest()
-        last = image.layers[0].spans.span_ids(0, 512 + len(BIG)).stop
-        end = image.layers[0]._ztoc.span_range(last - 1)[1]
+        last = image._merged.layers[0].spans.span_ids(0, 512 + len(BIG)).stop
+        end = image._merged.layers[0]._ztoc.span_range(last - 1)[1]
         for request in registry.asked("GET", layer_path(image)):
             assert int(request.headers["range"].rpartition("-")[2]) < end
 
@@ -151,7 +151,7 @@ def test_cat_when_a_neighbour_is_spoilt_then_only_that_one_fails(registry, tmp_p
     there = f"{registry.host}/team/app:4"
     tocsin.convert(put_image(tmp_path, tar), there, options=OPTIONS)
     with opened(there) as image:
-        spans = image.layers[0].spans
+        spans = image._merged.layers[0].spans
         bad = spans.span_ids(len(tar) // 2, len(tar) // 2 + 1)[0]
         start, end = spans._ztoc.span_range(bad)
         blobs = registry.repository("team/app").blobs

@@ -21,7 +21,7 @@ from support.registry import Registry
 from support.registry_client import noise, store_of
 from support.tarmaker import entry, tar
 from support.tools import missing
-from tocsin.errors import VerificationError
+from tocsin.errors import AuthError, VerificationError
 from tocsin.model.media_types import OCI_LAYER, OCI_LAYER_GZIP
 from tocsin.stores.layout import OciLayout
 
@@ -512,7 +512,7 @@ def test_ranges_when_many_then_those_of_one_file_share_its_spans(remote):
     fs = TocsinFileSystem(name, skip_instance_cache=True)
     whole = noise(1 << 20, 2)
     wanted = [FileRange("f02", start, start + 1000) for start in range(0, 1 << 20, 1 << 17)]
-    found = dict(read_ranges(fs.image, wanted[::-1]))
+    found = dict(read_ranges(fs.image._merged, wanted[::-1]))
     assert [found[n] for n in range(len(wanted))] == [
         whole[each.start : each.end] for each in wanted[::-1]
     ]
@@ -525,9 +525,52 @@ def test_login_and_certificates_reach_the_registry(remote):
     options = {"username": "alice", "password": "secret", "plain_http": True}
     with fsspec.open(f"tocsin://{name}:/f01", **options) as file:
         assert file.read() == noise(1 << 20, 1)
-    fs = TocsinFileSystem(name, **options)
-    assert "secret" not in fs.to_json(include_password=False)
-    fs.close()
+
+
+def shown_by(fs):
+    """Return all that a file system gives away without being asked to read."""
+    return [
+        fs.to_json(),
+        fs.to_json(include_password=True),
+        str(fs.to_dict()),
+        str(fs.storage_options),
+        repr(fs),
+        repr(vars(fs)),
+        str(pickle.dumps(fs)),
+        fs.__dask_tokenize__(),
+    ]
+
+
+def test_login_when_a_file_system_is_shown_or_sent_then_it_is_left_out(
+    remote, monkeypatch, tmp_path
+):
+    registry, name, _ = remote
+    registry.auth = "token"
+    fs = TocsinFileSystem(name, username="alice", password="secret", plain_http=True)  # noqa: S106
+    assert not [shown for shown in shown_by(fs) if "secret" in shown or "alice" in shown]
+    guesses = [TocsinFileSystem(name, username="alice", password=p, plain_http=True) for p in "ab"]
+    assert {fs._fs_token for fs in (fs, *guesses)} == {fs._fs_token}, "no hash of a password"
+    again = pickle.loads(pickle.dumps(fs))  # noqa: S301 (our own)
+    assert again == fs
+    assert again is not fs
+    assert again == fsspec.AbstractFileSystem.from_json(fs.to_json())
+    assert again.storage_options == {"plain_http": True, "credentials_dropped": True}
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    registry.anonymous_scopes = {"repository:team/app:pull"}
+    with pytest.raises(AuthError, match="are not sent to other processes, and no credential was"):
+        again.cat_file("f01")
+    (tmp_path / "auth.json").write_text(
+        json.dumps({"auths": {registry.host: {"username": "alice", "password": "secret"}}})
+    )
+    assert again.cat_file("f01") == noise(1 << 20, 1)
+    for each in (fs, again, *guesses):
+        each.close()
+
+
+def test_file_system_when_without_login_then_nothing_is_dropped(fs):
+    assert "credentials_dropped" not in fs.storage_options
+    assert pickle.loads(pickle.dumps(fs)).storage_options == fs.storage_options  # noqa: S301
 
 
 # Those that read tables

@@ -12,6 +12,7 @@ import re
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
 
 import pytest
 import zstandard
@@ -78,7 +79,8 @@ def image(indexed):
 
 
 def test_open_when_indexed_then_ztocs_are_used(image):
-    # A hard link to another layer makes readers refuse a zTOC (soci-format 6.4), so there is none.
+    # A hard link to another layer makes readers refuse a zTOC, so there is none:
+    # docs/format.md#acceptance-rules.
     assert [layer.index_origin for layer in image.layers] == ["v2", "made", "v2"]
     assert image.notes == []
     assert image.config["os"] == "linux"
@@ -223,7 +225,7 @@ def test_read_when_cache_is_of_any_size_then_the_bytes_are_right(indexed, cache_
 
 def test_read_when_from_many_threads_then_each_span_is_fetched_once(indexed, layers):
     with tocsin.open(indexed) as image:
-        image.tree  # noqa: B018 (so that only spans are counted below)
+        image._merged.tree  # noqa: B018 (so that only spans are counted below)
         before = image.traffic.read
         with ThreadPoolExecutor(64) as pool:
             assert all(data == BIG for data in pool.map(lambda _: image.cat("usr/twin"), range(64)))
@@ -234,10 +236,10 @@ def test_read_when_from_many_threads_then_each_span_is_fetched_once(indexed, lay
 
 def test_read_when_one_small_file_then_only_its_spans_are_fetched(indexed):
     with tocsin.open(indexed) as image:
-        image.tree  # noqa: B018 (as above)
+        image._merged.tree  # noqa: B018 (as above)
         before = image.traffic.read
         assert image.cat("etc/os-release") == SMALL
-        spans = image.layers[0].spans.span_ids(0, 4096)
+        spans = image._merged.layers[0].spans.span_ids(0, 4096)
         assert len(spans) == 1
         assert image.traffic.read - before < image.layers[0].descriptor.size // 3
 
@@ -260,6 +262,41 @@ def test_image_when_forked_then_both_read_on(image):
     assert image.cat("usr/twin") == BIG
 
 
+def test_paths_when_given_as_pathlibs_then_they_are_taken(layers, tmp_path):
+    path = PurePosixPath("/usr/twin")
+    with tocsin.open(put_image(tmp_path, *layers)) as image:
+        assert image.cat(path) == image.cat("/usr/twin") == BIG
+        assert image.read_range(path, 1, 3) == BIG[1:3]
+        assert image.stat(path) == image.lstat(path) == image.regular_file(path)
+        assert image.exists(path)
+        assert image.is_file(path)
+        assert image.is_dir(path.parent)
+        assert image.ls(path.parent) == image.ls("/usr")
+        assert image.listdir(path.parent) == image.listdir("/usr")
+        assert list(image.walk(path.parent)) == list(image.walk("/usr"))
+        assert list(image.find(path.parent)) == list(image.find("/usr"))
+        assert image.glob(path.parent / "*") == image.glob("/usr/*")
+        with image.open(path) as file:
+            assert file.read() == BIG
+        image.extract(path, tmp_path / "out")
+        with pytest.raises(TypeError, match="path: got bytes, wanted str"):
+            image.cat(b"/usr/twin")
+
+
+def test_regular_file_when_links_lead_to_it_then_it_is_what_they_mean(tmp_path):
+    tar = tarmaker.tar(
+        entry("d/f", b"x"),
+        entry("l", type=tarfile.SYMTYPE, linkname="d/f"),
+        entry("e", type=tarfile.DIRTYPE),
+    )
+    with tocsin.open(put_image(tmp_path, tar)) as image:
+        assert image.regular_file("l") == image.stat("/d/f")
+        for path, reason in (("e", "directory"), ("nope", "missing")):
+            with pytest.raises(PathError) as refusal:
+                image.regular_file(path)
+            assert refusal.value.reason == reason
+
+
 # Without zTOCs
 
 
@@ -275,6 +312,24 @@ def test_open_when_not_indexed_then_made_on_the_fly_and_told(layers, tmp_path):
             r"layer sha256:\w+ has no ztoc: 11\.0 MiB were read to make one, in \d+\.\d s", told[0]
         )
         assert told[1:] == ["4 small layers have no ztoc: 1.1 MiB were read"]
+
+
+def test_open_when_layers_are_read_whole_then_each_starts_advances_and_finishes(layers, tmp_path):
+    busy, events = threading.Lock(), []
+
+    def progress(event):
+        assert busy.acquire(blocking=False)
+        events.append(event)
+        busy.release()
+
+    with tocsin.open(put_image(tmp_path, *layers), progress=progress) as image:
+        assert not events
+        assert image.layers
+        for layer in image.layer_descriptors:
+            first, *advances, last = [event for event in events if event.layer == layer]
+            assert first == tocsin.LayerStarted(layer)
+            assert advances[-1] == tocsin.LayerAdvanced(layer, layer.size)
+            assert last == tocsin.LayerFinished(layer, last.seconds)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8, None])
@@ -359,6 +414,8 @@ def test_open_when_index_is_named_then_that_one(layers, tmp_path):
     plain = put_image(tmp_path, layers[0])
     made = tocsin.create(plain, options=tocsin.IndexingOptions(min_layer_size=0))
     [platform] = made.platforms
+    with tocsin.open(plain, index=platform.soci_index.digest) as image:
+        assert {layer.index_origin for layer in image.layers} == {"given"}
     with tocsin.open(plain, index=str(platform.soci_index.digest)) as image:
         assert {layer.index_origin for layer in image.layers} == {"given"}
         assert image.cat("usr/twin") == BIG
@@ -377,6 +434,8 @@ def test_open_when_platforms_are_several_then_chosen(tmp_path):
             {p: make_image({"p": p.encode()}, platform=p) for p in ("linux/s390x", "linux/mips")},
             "t",
         )
+    with tocsin.open(f"oci:{tmp_path}:t", platform=tocsin.Platform("linux", "mips")) as image:
+        assert image.cat("p") == b"linux/mips"
     with tocsin.open(f"oci:{tmp_path}:t", platform="linux/mips") as image:
         assert image.cat("p") == b"linux/mips"
     with pytest.raises(NotFoundError, match="there are: linux/s390x, linux/mips; choose one"):
@@ -400,8 +459,9 @@ def test_cat_when_layer_is_golden_then_every_file_is_as_tarfile_has_it(name, tmp
     with tocsin.open(f"oci:{tmp_path}:t") as image:
         files = [found.path for found in image.find() if found.is_file]
         for path in files:
-            at = image.tree.find(path)[1]
-            named = image.layers[0].paths[at.entry]  # of a hard link: the file it was made of
+            at = image._merged.tree.find(path)[1]
+            # Of a hard link: the file it was made of.
+            named = image._merged.layers[0].paths[at.entry]
             assert image.cat(path) == wanted[named]
     assert len(files) >= len(wanted) - 1  # one golden lists a name twice
 
@@ -420,7 +480,7 @@ def test_read_when_a_span_is_wrong_then_said_and_never_inflated(layers, tmp_path
     reference = put_indexed(tmp_path, *layers)
     with tocsin.open(reference) as image:
         layer = image.layers[0].descriptor
-        ids = image.layers[0].spans.span_ids(400_000, 400_001)
+        ids = image._merged.layers[0].spans.span_ids(400_000, 400_001)
         spoil(tmp_path / "blobs" / "sha256" / layer.digest.hex, layer.size // 2)
         with pytest.raises(VerificationError, match=rf"{layer.digest.hex}: .*span \d+") as failed:
             image.cat("usr/twin")

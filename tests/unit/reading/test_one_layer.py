@@ -37,7 +37,7 @@ def over_http(server, name="layer", **options):
     return tocsin.open_layer(
         f"{server.url}/storage/{name}?signature=secret",
         ZTOC,
-        http=tocsin.RegistryOptions(clock=FakeTime().clock),
+        http=tocsin.RegistryOptions(_clock=FakeTime().clock),
         **options,
     )
 

@@ -4,24 +4,57 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.reading.stat import mtime_ns
+import tocsin
+from support import tampered, tarmaker
+
+SECONDS = 1_700_000_000
+
+
+def mtime_of(tmp_path, pax_mtime: str, stored: str | None = None) -> tocsin.FileStat:
+    """Return the status of a file, after its time in the zTOC was replaced by `stored`."""
+    layer = tarmaker.tar(tarmaker.entry("a", pax={"mtime": pax_mtime}))
+    (tmp_path / "layer").write_bytes(layer)
+    ztoc = tocsin.build_ztoc(layer).to_bytes()
+    if stored is not None:
+        ztoc = tampered.with_text(ztoc, 0, "mod_time", stored.encode())
+    with tocsin.open_layer(tmp_path / "layer", ztoc) as files:
+        return files.stat("a")
 
 
 @pytest.mark.parametrize(
-    ("text", "nanoseconds"),
+    ("mtime", "nanoseconds"),
     [
-        ("", 0),
-        ("1970-01-01T00:00:00Z", 0),
-        ("2023-11-14T22:13:20Z", 1_700_000_000 * 10**9),
-        ("2023-11-14T22:13:20.5Z", 1_700_000_000 * 10**9 + 500_000_000),
-        ("2023-11-14T22:13:20.000000001Z", 1_700_000_000 * 10**9 + 1),
-        # The reference writes times in the zone of its machine.
-        ("2023-11-14T17:13:20-05:00", 1_700_000_000 * 10**9),
-        ("2023-11-15T03:43:20.25+05:30", 1_700_000_000 * 10**9 + 250_000_000),
-        ("1969-12-31T23:59:59.75Z", -250_000_000),
-        ("0000-01-01T00:00:00Z", 0),
-        ("nonsense", 0),
+        ("0", 0),
+        (f"{SECONDS}", SECONDS * 10**9),
+        (f"{SECONDS}.5", SECONDS * 10**9 + 500_000_000),
+        (f"{SECONDS}.000000001", SECONDS * 10**9 + 1),
+        ("-0.25", -250_000_000),
+        ("-62135596800", -62_135_596_800 * 10**9),
     ],
 )
-def test_mtime_ns_when_text_is_rfc_3339_then_nanoseconds(text, nanoseconds):
-    assert mtime_ns(text) == nanoseconds
+def test_mtime_when_the_archive_has_it_then_in_nanoseconds(tmp_path, mtime, nanoseconds):
+    found = mtime_of(tmp_path, mtime)
+    assert found.mtime_ns == nanoseconds
+    assert found.mtime.timestamp() == nanoseconds // 1000 / 1e6
+
+
+@pytest.mark.parametrize(
+    ("mtime", "stored", "nanoseconds"),
+    [
+        # The reference writes times in the zone of its machine.
+        (f"{SECONDS}.1234", "2023-11-14T17:13:20-05:00", SECONDS * 10**9),
+        (f"{SECONDS}.1234567", "2023-11-15T03:43:20.25+05:30", SECONDS * 10**9 + 250_000_000),
+        (f"{SECONDS}", "2023-99-14T22:13:20Z", 0),
+        (f"{SECONDS}", "2023-11-14 22:13:20Z", 0),
+        (f"{SECONDS}", "\u20ac" * 6 + "ab", 0),
+    ],
+)
+def test_mtime_when_the_ztoc_has_another_text_then_rfc_3339_or_0(
+    tmp_path, mtime, stored, nanoseconds
+):
+    assert mtime_of(tmp_path, mtime, stored).mtime_ns == nanoseconds
+
+
+@pytest.mark.parametrize("mtime", ["-62167219200", "-62135596800.5", f"{1 << 50}"])
+def test_mtime_when_datetime_has_no_such_year_then_0(tmp_path, mtime):
+    assert mtime_of(tmp_path, mtime).mtime_ns == 0

@@ -4,6 +4,11 @@ from support.registry import Registry
 
 
 @pytest.fixture(autouse=True)
+def disks():
+    """Real ones."""
+
+
+@pytest.fixture(autouse=True)
 def nothing_of_this_machine(monkeypatch, tmp_path):
     for name in ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)

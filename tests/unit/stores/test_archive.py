@@ -10,7 +10,9 @@ from tocsin.errors import FormatError, NotFoundError, UnsupportedError, Verifica
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCI_MANIFEST
 from tocsin.stores.archive import OciArchive
+from tocsin.stores.base import MustStream, TakenOver
 from tocsin.stores.layout import OciLayout
+from tocsin.stores.origins import Nowhere
 from tocsin.stores.spool import SMALL
 
 
@@ -76,7 +78,7 @@ def test_archive_when_blobs_come_in_any_order_and_way_then_the_bytes_are_equal(t
     image.put(layout, "t")
     with OciArchive(tmp_path / "2.tar", write=True) as archive:
         for descriptor in reversed(image.layer_descriptors):
-            assert archive.mount_blob(descriptor, layout)
+            assert archive.take_over(descriptor, layout.origin) == TakenOver()
         archive.put_blob(iter([image.config[:3], image.config[3:]]))
         archive.put_manifest(image.manifest, OCI_MANIFEST, tag="t")
     assert (tmp_path / "1.tar").read_bytes() == (tmp_path / "2.tar").read_bytes()
@@ -162,14 +164,14 @@ def test_archive_when_a_promise_is_broken_then_the_blob_is_not_kept(path):
     assert not path.exists()
 
 
-def test_archive_when_a_mounted_blob_is_damaged_then_nothing_is_written(path, image, tmp_path):
+def test_archive_when_a_blob_taken_over_is_damaged_then_nothing_is_written(path, image, tmp_path):
     layout = OciLayout(tmp_path / "D", write=True)
     image.put(layout, "t")
     layer = image.layer_descriptors[0]
     damaged = bytes([image.layers[0][0] ^ 1]) + image.layers[0][1:]
     (layout.path / "blobs" / "sha256" / layer.digest.hex).write_bytes(damaged)
     archive = OciArchive(path, write=True)
-    assert archive.mount_blob(layer, layout)
+    assert archive.take_over(layer, layout.origin) == TakenOver()
     with pytest.raises(VerificationError):
         archive.commit()
     assert not path.exists()
@@ -191,8 +193,47 @@ def test_archive_when_blob_is_missing_or_of_another_size_then_it_is_refused(path
             list(archive.blob(replace(image.layer_descriptors[0], digest=Digest("0" * 64))))
         with pytest.raises(VerificationError):
             list(archive.blob(replace(image.layer_descriptors[0], size=3)))
-        with pytest.raises(UnsupportedError, match="not opened for writing"):
-            archive.put_blob(b"")
+        for call in (
+            lambda: archive.put_blob(b""),
+            lambda: archive.take_over(image.layer_descriptors[0], archive.origin),
+        ):
+            with pytest.raises(UnsupportedError, match="not opened for writing"):
+                call()
+
+
+def test_take_over_when_the_source_lacks_the_blob_or_is_no_file_then_it_is_streamed(
+    path, image, tmp_path
+):
+    image.put(OciLayout(tmp_path / "D", write=True))
+    layout = OciLayout(tmp_path / "D", write=True)
+    layer = image.layer_descriptors[0]
+    with OciArchive(path, write=True) as archive:
+        for missing in (replace(layer, digest=Digest("0" * 64)), replace(layer, size=3)):
+            assert archive.take_over(missing, layout.origin) == MustStream()
+        assert archive.take_over(layer, Nowhere()) == MustStream()
+        assert not archive.has_blob(layer)
+        assert archive.take_over(layer, layout.origin) == TakenOver()
+        assert archive.take_over(layer, Nowhere()) == TakenOver()  # it has it
+        assert b"".join(archive.blob(layer)) == image.layers[0]
+
+
+def test_take_over_when_the_source_is_an_archive_then_its_bytes_are_copied(path, image, tmp_path):
+    with OciArchive(tmp_path / "source.tar", write=True) as source:
+        image.put(source, "t")
+    with OciArchive(tmp_path / "source.tar") as source, OciArchive(path, write=True) as archive:
+        for descriptor in image.layer_descriptors:
+            assert archive.take_over(descriptor, source.origin) == TakenOver()
+        archive.put_blob(image.config)
+        archive.put_manifest(image.manifest, OCI_MANIFEST, tag="t")
+    assert path.read_bytes() == (tmp_path / "source.tar").read_bytes()
+
+
+def test_delete_when_it_is_an_archive_then_it_is_unsupported(path, image):
+    with OciArchive(path, write=True) as archive:
+        put = image.put(archive, "t")
+        with pytest.raises(UnsupportedError, match="cannot be deleted"):
+            archive.delete(put)
+        assert archive.tags() == ["t"]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +252,7 @@ def test_archive_when_it_is_something_else_then_it_is_refused(path, tmp_path):
     with pytest.raises(FileNotFoundError):
         OciArchive(path)
     path.write_bytes(b"x" * 2000)
-    with pytest.raises(FormatError, match="header at byte 0: is no tar header"):
+    with pytest.raises(FormatError, match="not a usable tar archive"):
         OciArchive(path)
     path.write_bytes(b"")
     with pytest.raises(FormatError, match="no member oci-layout"):

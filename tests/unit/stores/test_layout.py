@@ -8,12 +8,14 @@ import pytest
 
 from support.images import make_image, put_index, referrer_to
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
-from tocsin.model.descriptor import Descriptor
+from tocsin.model.descriptor import write_descriptor
 from tocsin.model.digest import Digest
-from tocsin.model.media_types import OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
-from tocsin.stores.base import PIECE_SIZE, read_blob
+from tocsin.model.media_types import OCI_INDEX, OCI_MANIFEST
+from tocsin.stores.base import MustStream, MustVerify, TakenOver, read_blob
 from tocsin.stores.layout import OciLayout
 from tocsin.stores.layout_index import IMAGE_NAME, LAYOUT_FILE
+from tocsin.stores.origins import Nowhere
+from tocsin.stores.window import PIECE_SIZE
 
 
 @pytest.fixture
@@ -258,7 +260,7 @@ def test_layout_when_opened_for_reading_then_every_writing_method_refuses(layout
     store = OciLayout(layout.path)
     for call in (
         lambda: store.put_blob(b""),
-        lambda: store.mount_blob(descriptor, layout),
+        lambda: store.take_over(descriptor, layout.origin),
         lambda: store.put_manifest(image.manifest, OCI_MANIFEST),
         lambda: store.tag(descriptor, "u"),
     ):
@@ -349,30 +351,36 @@ def test_index_when_changed_then_what_other_tools_wrote_is_kept(layout, image):
     assert layout.tags() == ["t", "u"]
 
 
-def test_mount_blob_when_source_is_a_layout_then_no_bytes_are_copied(layout, image, tmp_path):
+def test_take_over_when_the_source_is_a_layout_then_no_bytes_are_copied(layout, image, tmp_path):
     image.put(layout, "t")
     target = OciLayout(tmp_path / "E", write=True)
     layer = image.layer_descriptors[0]
-    assert target.mount_blob(layer, layout)
-    assert target.mount_blob(layer, layout)
+    takeover = target.take_over(layer, layout.origin)
+    assert not target.path.exists()
+    assert takeover.verify_and_finish() == TakenOver()
+    assert takeover.finish() == TakenOver()
+    assert target.take_over(layer, layout.origin) == TakenOver()
+    assert target.take_over(layer, Nowhere()) == TakenOver()
     assert blob_path(target, layer.digest).samefile(blob_path(layout, layer.digest))
-    missing = Descriptor(OCI_LAYER_GZIP, Digest("0" * 64), 1)
-    assert not target.mount_blob(missing, layout)
+    for missing in (replace(layer, digest=Digest("0" * 64)), replace(layer, size=1)):
+        takeover = target.take_over(missing, layout.origin)
+        assert takeover.verify_and_finish() == takeover.finish() == MustStream()
 
 
-def test_can_mount_when_layouts_are_on_one_file_system_then_and_only_then(
+def test_take_over_when_on_another_file_system_then_it_must_be_streamed(
     layout, image, tmp_path, monkeypatch
 ):
     image.put(layout, "t")
+    layer = image.layer_descriptors[0]
     target = OciLayout(tmp_path / "not/there/yet", write=True)
-    assert target.can_mount(layout)
+    assert target.origin.device == layout.origin.device
+    assert isinstance(target.take_over(layer, layout.origin), MustVerify)
     devices = {layout.path: 1, target.path: 2}
     monkeypatch.setattr(OciLayout, "_device", lambda self: devices[self.path])
-    assert not target.can_mount(layout)
-    assert layout.can_mount(layout)
+    assert target.take_over(layer, layout.origin) == MustStream()
 
 
-def test_prepare_mount_when_a_blob_will_come_then_it_is_flushed_and_nothing_made(
+def test_prepare_when_a_blob_will_be_linked_then_it_is_flushed_and_nothing_made(
     layout, image, tmp_path, monkeypatch
 ):
     image.put(layout, "t")
@@ -380,30 +388,43 @@ def test_prepare_mount_when_a_blob_will_come_then_it_is_flushed_and_nothing_made
     flushed = []
     monkeypatch.setattr("tocsin.stores.layout.sync_file", flushed.append)
     target = OciLayout(tmp_path / "E", write=True)
-    target.prepare_mount(layer, layout)
+    target.take_over(layer, layout.origin).prepare()
     assert flushed == [blob_path(layout, layer.digest)]
     assert not target.path.exists()
-    layout.prepare_mount(layer, layout)  # it is there
-    assert len(flushed) == 1
 
 
-def test_prepare_mount_when_the_blob_is_missing_then_it_does_not_matter(layout, image, tmp_path):
-    OciLayout(tmp_path / "E", write=True).prepare_mount(image.layer_descriptors[0], layout)
+def test_prepare_when_the_blob_is_missing_then_it_does_not_matter(layout, image, tmp_path):
+    target = OciLayout(tmp_path / "E", write=True)
+    target.take_over(image.layer_descriptors[0], layout.origin).prepare()
 
 
-def test_mount_blob_when_source_is_damaged_then_it_is_refused(layout, image, tmp_path):
+def test_take_over_when_the_source_is_damaged_then_verifying_refuses_it(layout, image, tmp_path):
     image.put(layout, "t")
     layer = image.layer_descriptors[0]
     damaged = bytearray(image.layers[0])
     damaged[-1] ^= 1
     blob_path(layout, layer.digest).write_bytes(damaged)
     target = OciLayout(tmp_path / "E", write=True)
-    with pytest.raises(VerificationError):
-        target.mount_blob(layer, layout)
+    with pytest.raises(VerificationError) as caught:
+        target.take_over(layer, layout.origin).verify_and_finish()
+    with pytest.raises(VerificationError) as expected:
+        list(layout.blob(layer))
+    assert str(caught.value) == str(expected.value)
     assert not target.has_blob(layer)
 
 
-def test_mount_blob_when_links_are_impossible_then_it_says_no(layout, image, tmp_path, monkeypatch):
+def test_take_over_when_a_torn_blob_is_there_then_it_must_be_streamed(layout, image, tmp_path):
+    image.put(layout, "t")
+    layer = image.layer_descriptors[0]
+    target = OciLayout(tmp_path / "E", write=True)
+    target.put_blob(image.layers[0])
+    blob_path(target, layer.digest).write_bytes(b"torn")
+    assert target.take_over(layer, layout.origin).finish() == MustStream()
+
+
+def test_take_over_when_links_are_impossible_then_it_must_be_streamed(
+    layout, image, tmp_path, monkeypatch
+):
     image.put(layout, "t")
 
     def refuse(*_):
@@ -411,7 +432,8 @@ def test_mount_blob_when_links_are_impossible_then_it_says_no(layout, image, tmp
 
     monkeypatch.setattr(os, "link", refuse)
     target = OciLayout(tmp_path / "E", write=True)
-    assert not target.mount_blob(image.layer_descriptors[0], layout)
+    takeover = target.take_over(image.layer_descriptors[0], layout.origin)
+    assert takeover.finish() == takeover.verify_and_finish() == MustStream()
 
 
 # Referrers
@@ -449,7 +471,7 @@ def test_referrers_when_only_the_fallback_tag_lists_them_then_they_are_found(lay
     data = referrer_to(subject, "a/b")
     put = layout.put_blob(data, media_type=OCI_MANIFEST)
     listed = replace(put, artifact_type="a/b")
-    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed.to_struct()]}
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [write_descriptor(listed)]}
     layout.put_manifest(json.dumps(index).encode(), OCI_INDEX, tag=f"sha256-{subject.digest.hex}")
     assert layout.referrers(subject.digest, "a/b") == [listed]
 

@@ -1,4 +1,4 @@
-"""What passes through a Store is counted, whether it is kept or not."""
+"""What passes through a store is counted, whether it is kept or not."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from support.registry_client import noise, store_of
 from tocsin.images.copying import copy_manifest_blobs
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_MANIFEST, OCTET_STREAM
-from tocsin.stores.discarding import DiscardingStore
+from tocsin.stores.base import MustStream, TakenOver
+from tocsin.stores.discarding import DiscardingSink
 from tocsin.stores.layout import OciLayout
-from tocsin.stores.metering import Meter, MeteredStore, Traffic
+from tocsin.stores.metering import Meter, MeteredSink, MeteredSource, Traffic
 
 IMAGE = make_image({"a": noise(1 << 20)}, {"b": noise(10_000, 2)})
 BLOBS = sum(map(len, IMAGE.layers)) + len(IMAGE.config)
@@ -27,7 +28,7 @@ def registry():
 def carried(source, sink):
     """Copy `IMAGE` through meters; return what they say."""
     meter = Meter()
-    read, write = MeteredStore(source, meter), MeteredStore(sink, meter)
+    read, write = MeteredSource(source, meter), MeteredSink(sink, meter)
     data = read.manifest(IMAGE.descriptor)
     copy_manifest_blobs(read, write, data, OCI_MANIFEST)
     write.put_manifest(data, OCI_MANIFEST, tag="t")
@@ -50,7 +51,7 @@ def test_traffic_when_a_registry_mounts_then_nothing_is_read_or_pushed(registry)
         IMAGE.put(store, "t")
         manifest = len(IMAGE.manifest)
         expected = Traffic(read=manifest, manifests=manifest, mounted=BLOBS)
-        dry = carried(store, DiscardingStore("other", other))
+        dry = carried(store, DiscardingSink("other", other))
         assert "other" not in registry.repositories or not registry.repository("other").blobs
         assert dry == carried(store, other) == expected
 
@@ -59,16 +60,37 @@ def test_traffic_when_nothing_is_kept_then_it_is_what_would_be_brought(tmp_path,
     with OciLayout(tmp_path / "a", write=True) as layout, store_of(registry) as store:
         IMAGE.put(layout, "t")
         manifest = len(IMAGE.manifest)
-        dry = carried(layout, DiscardingStore("docker://x", store))
+        dry = carried(layout, DiscardingSink("docker://x", store))
         assert dry == Traffic(read=manifest, manifests=manifest, blobs=BLOBS)
-        nowhere = carried(layout, DiscardingStore("docker://x", None))
+        nowhere = carried(layout, DiscardingSink("docker://x", None))
         assert nowhere == dry
+
+
+def test_traffic_when_a_layout_links_then_it_is_mounted_and_counts_once_it_is(tmp_path):
+    with OciLayout(tmp_path / "a", write=True) as layout:
+        IMAGE.put(layout, "t")
+        manifest = len(IMAGE.manifest)
+        sink = OciLayout(tmp_path / "b", write=True)
+        expected = Traffic(read=manifest, manifests=manifest, mounted=BLOBS)
+        assert carried(layout, DiscardingSink("oci:b", sink)) == expected
+        assert carried(layout, sink) == expected
+        meter = Meter()
+        layer = IMAGE.layer_descriptors[0]
+        other = MeteredSink(OciLayout(tmp_path / "c", write=True), meter)
+        takeover = other.take_over(layer, layout.origin)
+        takeover.prepare()
+        assert meter.traffic == Traffic()
+        assert takeover.finish() == TakenOver()
+        assert meter.traffic == Traffic(mounted=layer.size)
+        lacking = Descriptor.of(b"lacking", OCTET_STREAM)
+        assert other.take_over(lacking, layout.origin).verify_and_finish() == MustStream()
+        assert meter.traffic == Traffic(mounted=layer.size)
 
 
 def test_traffic_when_a_blob_is_made_here_then_it_counts_unless_it_is_there(tmp_path):
     meter = Meter()
     with OciLayout(tmp_path / "a", write=True) as layout:
-        store = MeteredStore(layout, meter)
+        store = MeteredSink(layout, meter)
         for _ in range(2):
             assert store.put_blob(b"ztoc") == Descriptor.of(b"ztoc", OCTET_STREAM)
         assert meter.traffic == Traffic(ztocs=4)

@@ -4,8 +4,10 @@ import tarfile
 
 import pytest
 
-from tocsin.errors import FormatError, NotFoundError, TocsinError
-from tocsin.stores.tar_members import TarMembers, clean_name
+from support import tarmaker
+from tocsin.errors import FormatError, NotFoundError, TocsinError, UnsupportedError
+from tocsin.stores.tar_members import TarMembers
+from tocsin.stores.window import Window
 
 LONG = "d/" + "n" * 300
 
@@ -74,14 +76,6 @@ def test_members_when_links_point_about_then_they_stay_inside(tmp_path):
         members.window("one")
 
 
-@pytest.mark.parametrize(
-    ("name", "cleaned"),
-    [("../../etc/passwd", "etc/passwd"), ("/a//./b/", "a/b"), ("a/../..", ""), (".", "")],
-)
-def test_clean_name_when_it_would_leave_then_it_does_not(name, cleaned):
-    assert clean_name(name) == cleaned
-
-
 def test_read_when_member_is_larger_than_allowed_then_it_is_refused(tmp_path):
     members = TarMembers(write_tar(tmp_path / "t", ("a", b"12345")))
     with pytest.raises(FormatError, match="at most 4"):
@@ -109,26 +103,82 @@ def pax(records: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (bytes(header(size=5)) + b"1234", "wants 5 bytes, the file ends after 4"),
-        (bytes(header(size=1 << 62)), "wants 4611686018427387904 bytes"),
-        (bytes(header(size=10))[:300], "is no tar header|wanted 512"),
-        (with_checksum(header()[:124] + b"-0000000001\0" + header()[136:]), "no octal number"),
-        (with_checksum(header()[:124] + b"\xff" * 12 + header()[136:]), "no octal number"),
-        (bytes(header(size=2 << 20, type=tarfile.XHDTYPE)) + bytes(2 << 20), "at most"),
-        (bytes(header(size=2 << 20, type=tarfile.GNUTYPE_LONGNAME)) + bytes(2 << 20), "at most"),
-        (pax(b"0 path=x\n") + bytes(header()), "broken PAX record"),
-        (pax(b"99 path=x\n") + bytes(header()), "broken PAX record"),
-        (pax(b"x path=x\n") + bytes(header()), "no number"),
-        (pax(b"9 size=-1\n") + bytes(header()), "no number|broken"),
-        (pax(b"11 size=99\n") + bytes(header()), "wants 99 bytes"),
-        (b"\0" * 100 + b"x" * 412, "checksum"),
+        (bytes(header(size=5)) + b"1234", "ends inside a file, at uncompressed byte 0"),
+        (bytes(header(size=1 << 62)), "ends inside a file"),
+        (bytes(header(size=10))[:300], "ends inside a block"),
+        (with_checksum(header()[:124] + b"-0000000001\0" + header()[136:]), "size does not parse"),
+        (with_checksum(header()[:124] + b"\xff" * 12 + header()[136:]), "size is negative"),
+        (bytes(header(size=2 << 20, type=tarfile.XHDTYPE)) + bytes(2 << 20), "above the limit"),
+        (
+            bytes(header(size=2 << 20, type=tarfile.GNUTYPE_LONGNAME)) + bytes(2 << 20),
+            "above the limit",
+        ),
+        (pax(b"0 path=x\n") + bytes(header()), "PAX record length"),
+        (pax(b"99 path=x\n") + bytes(header()), "PAX record length"),
+        (pax(b"x path=x\n") + bytes(header()), "PAX record"),
+        (pax(b"11 size=-1\n") + bytes(header()), "size is negative"),
+        (pax(b"11 size=99\n") + bytes(header()), "ends inside a file"),
+        (b"\0" * 100 + b"x" * 412, "chksum does not parse"),
+        (bytes(512) + bytes(header()), "zero block"),
+        (bytes(header(size=5, type=tarfile.GNUTYPE_SPARSE)) + bytes(512), "type 'S'"),
     ],
 )
 def test_members_when_a_header_is_bad_then_it_is_refused(tmp_path, data, says):
     (tmp_path / "t").write_bytes(data)
-    with pytest.raises(FormatError, match=says) as refusal:
+    with pytest.raises(FormatError, match=f"not a usable tar archive: .*{says}") as refusal:
         TarMembers(tmp_path / "t")
     assert refusal.value.what == "archive"
+
+
+def test_members_when_sparse_then_its_data_is_refused_and_others_are_read(tmp_path):
+    records = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "sparse",
+        "GNU.sparse.realsize": "5000",
+    }
+    (tmp_path / "t").write_bytes(
+        tarmaker.tar(
+            tarmaker.entry("S/s", tarmaker.padded(b"1\n0\n4\n") + b"data", pax=records),
+            tarmaker.entry("b", b"other"),
+        )
+    )
+    members = TarMembers(tmp_path / "t")
+    assert members.names == ["sparse", "b"]
+    assert members.read("b", max_size=9) == b"other"
+    with pytest.raises(UnsupportedError, match="sparse file"):
+        members.window("sparse")
+
+
+def test_members_when_types_are_unknown_then_they_are_files(tmp_path):
+    (tmp_path / "t").write_bytes(
+        tarmaker.tar(
+            tarmaker.global_header({"path": "everywhere"}),
+            tarmaker.entry("label", type=b"V", format=tarfile.GNU_FORMAT),
+            tarmaker.entry("contiguous", b"data", type=tarfile.CONTTYPE),
+            tarmaker.entry("d", type=tarfile.DIRTYPE),
+        )
+    )
+    members = TarMembers(tmp_path / "t")
+    assert members.names == ["label", "contiguous"]
+    assert members.read("contiguous", max_size=9) == b"data"
+
+
+def test_members_when_data_is_huge_then_only_headers_are_read(tmp_path, monkeypatch):
+    with (tmp_path / "t").open("wb") as file:
+        file.write(header(size=1 << 33))
+        file.seek(1 << 33, 1)
+        file.write(bytes(header(name="b", size=1)) + b"x" + bytes(511) + bytes(1 << 20))
+    read = 0
+
+    def counted(window, start, end, original=Window.read):
+        nonlocal read
+        read += end - start
+        return original(window, start, end)
+
+    monkeypatch.setattr(Window, "read", counted)
+    assert TarMembers(tmp_path / "t").names == ["a", "b"]
+    assert read == 5 * 512, "the first block twice: is it compressed?"
 
 
 def test_members_when_there_are_very_many_then_it_is_refused(tmp_path, monkeypatch):

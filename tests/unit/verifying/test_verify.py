@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import tarfile
 from dataclasses import replace
 
 import pytest
 
-from support import goldens
-from support.images import image_of, layer_tar, make_image, put_index
+from support import goldens, tarmaker
+from support.images import image_of, make_image, put_index
 from support.registry import Registry
 from support.registry_client import store_of
 from support.tampered import (
@@ -38,9 +39,10 @@ from tocsin import (
 from tocsin.layers.indexer import LayerPass
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
-from tocsin.model.events import LayerAdvanced, LayerStarted, Planned
+from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_MANIFEST
+from tocsin.model.platform import Platform
 from tocsin.model.soci_index import (
     CONFIG_BLOB,
     DISABLE_XATTRS,
@@ -52,8 +54,7 @@ from tocsin.model.soci_index import (
 )
 from tocsin.stores.layout import OciLayout
 from tocsin.verifying import layers as verify_layers
-from tocsin.verifying.findings import LayerChecked
-from tocsin.verifying.sample import gzip_header_len, sample
+from tocsin.verifying.sample import sample
 
 SIZE = 64 << 10
 """Of spans; the noise below then has seven."""
@@ -137,6 +138,9 @@ def test_version_2_of_several_platforms_when_true_then_nothing_is_found(layout, 
     assert [index.version for p in result.platforms for index in p.soci_indexes] == [2, 2]
     only = verified(layout, reference(layout, "soci"), platforms=["linux/arm64"], **how)
     assert [str(platform.platform) for platform in only.platforms] == ["linux/arm64"]
+    for given in ("linux/arm64", Platform.parse("linux/arm64")):
+        same = verified(layout, reference(layout, "soci"), platforms=given, **how)
+        assert same.platforms == only.platforms
     assert only.all_findings == ()
 
 
@@ -152,7 +156,7 @@ def test_both_versions_when_there_then_both_are_told_and_a_layer_is_read_once(la
     started = [event.layer.digest for event in events if isinstance(event, LayerStarted)]
     assert sorted(started) == sorted(layer.digest for layer in image.layer_descriptors)
     assert isinstance(events[0], Planned)
-    assert {type(event) for event in events[1:]} == {LayerStarted, LayerAdvanced, LayerChecked}
+    assert {type(event) for event in events[1:]} == {LayerStarted, LayerAdvanced, LayerFinished}
 
 
 def test_layers_without_ztoc_when_there_then_they_are_told_and_not_read(layout, image):
@@ -437,7 +441,7 @@ def index_of(layout, image, ztoc, **changes):
     subject = image.put(layout, tag="app")
     put = put_v1(layout, image, [ztoc], span_size=SIZE)
     index = SociIndex.from_json(layout.manifest(put))
-    layout.delete_manifest(put)
+    layout.delete(put)
     assert index.subject is not None
     assert index.subject.digest == subject.digest
     return with_entry(index, **changes)
@@ -576,7 +580,7 @@ def test_prefetch_when_it_names_a_span_that_is_not_there_then_it_says_so(layout,
     lying = layout.put_blob(b'{"version":"1.0","prefetch_spans":[{"start_span":0,"end_span":7}]}')
     *ztocs, prefetch = soci.layers
     changed = replace(prefetch, digest=lying.digest, size=lying.size)
-    layout.delete_manifest(index.descriptor)
+    layout.delete(index.descriptor)
     put_index_of(layout, replace(soci, layers=(*ztocs, changed)))
     assert "names span 7, the last of its layer is 6" in only_error(
         verified(layout), "prefetch.span"
@@ -634,6 +638,25 @@ def test_quick_when_it_reads_a_layer_then_only_the_sample(layout, image, ztoc, m
     assert result.ok
 
 
+def test_quick_when_a_layer_has_sparse_files_then_true_entries_are_not_called_lies(layout):
+    records = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "s",
+        "GNU.sparse.realsize": "5000",
+    }
+    layer = tarmaker.tar(
+        tarmaker.entry("S/s", tarmaker.padded(b"1\n0\n1\n") + b"x", pax=records),
+        tarmaker.entry("link", type=tarfile.LNKTYPE, linkname="s", size=4000),
+        tarmaker.entry("after", NOISE[: 3 * SIZE]),
+        tarmaker.entry("last", b"last"),
+    )
+    image_of((layer, OCI_LAYER)).put(layout, tag="app")
+    options = replace(OPTIONS, reference_identical=True)
+    create(reference(layout), options=options)
+    assert "ztoc.file" not in kinds(verified(layout, quick=True))
+
+
 def test_progress_when_it_raises_then_the_run_stops(layout, image, ztoc):
     put_v1(layout, image, [ztoc], span_size=SIZE)
 
@@ -643,26 +666,6 @@ def test_progress_when_it_raises_then_the_run_stops(layout, image, ztoc):
 
     with pytest.raises(RuntimeError, match="enough"):
         verified(layout, progress=stop)
-
-
-@pytest.mark.parametrize(
-    ("flags", "rest", "length"),
-    [
-        (0, b"", 10),
-        (8, b"name\0", 15),
-        (16, b"note\0", 15),
-        (4, b"\3\0abc", 15),
-        (2, b"cc", 12),
-        (8, b"name", None),
-        (4, b"\3\0a", None),
-    ],
-)
-def test_gzip_header_len_when_fields_are_there_then_they_count(flags, rest, length):
-    assert gzip_header_len(b"\x1f\x8b\x08" + bytes([flags]) + bytes(6) + rest) == length
-
-
-def test_gzip_header_len_when_it_is_none_then_there_is_no_length():
-    assert gzip_header_len(layer_tar({"a": b""})) is None
 
 
 # Threads

@@ -42,13 +42,12 @@ def copy(
     With --quiet only the digest of the image is printed. JSON keys: source, destination, image,
     soci_indexes[], seconds, traffic: read, pushed, ztocs, manifests, blobs, mounted.
     """
-    from tocsin.cli.documents import copy_document  # noqa: PLC0415 (--help needs none of these)
-    from tocsin.cli.indexing_report import traffic_line  # noqa: PLC0415
+    from tocsin.cli.indexing_report import traffic_line  # noqa: PLC0415 (not for --help)
     from tocsin.images.copy import copy as make  # noqa: PLC0415
 
     result = make(source, destination, force=force, registry=registry)
     if output.json:
-        output.document(copy_document(result))
+        output.document(result.to_dict())
         return
     if output.quiet:
         output.line(str(result.image.digest))

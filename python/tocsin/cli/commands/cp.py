@@ -13,15 +13,12 @@ from tocsin.cli.commands.cat import write_file
 from tocsin.cli.image_files import image_options
 from tocsin.cli.options import output_options
 from tocsin.cli.output_file import STDOUT
-from tocsin.cli.progress import display_for
+from tocsin.cli.progress import display_for, shown_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tocsin.cli.image_files import ImageOpening
     from tocsin.cli.output import Output
     from tocsin.cli.parameters import Place
-    from tocsin.cli.progress import Display
     from tocsin.reading.extract import ExtractResult
     from tocsin.reading.image import Image
 
@@ -87,12 +84,11 @@ def cp(
                 devices=devices,
                 overwrite=overwrite,
                 owners=owners,
-                progress=_shown_on(display),
+                progress=shown_on(display, name=_BAR),
             )
     if output.json:
-        from tocsin.cli.documents import extract_document  # noqa: PLC0415 (not for --help)
-
-        output.document(extract_document(str(place.reference), path, dest, result))
+        place_of = {"image": str(place.reference), "path": path, "destination": dest}
+        output.document({**place_of, **result.to_dict()})
     else:
         _tell(result, dest, output)
 
@@ -115,18 +111,6 @@ def _followed(image: Image, path: str, dest: str) -> tuple[str, str]:
     if found.is_dir or not Path(dest).is_dir():
         return found.path, dest
     return found.path, str(Path(dest) / path.rstrip("/").rpartition("/")[2])
-
-
-def _shown_on(display: Display) -> Callable[[int, int], None]:
-    started: list[int] = []
-
-    def show(done: int, total: int) -> None:
-        if not started:
-            started.append(total)
-            display.start(_BAR, total)
-        display.move(_BAR, done)
-
-    return show
 
 
 def _tell(result: ExtractResult, dest: str, output: Output) -> None:

@@ -88,9 +88,7 @@ def find(
     with opening.open(place.reference, output) as image:
         found = filter(passes, image.find(wanted))
         if output.json:
-            from tocsin.cli.documents import file_document  # noqa: PLC0415 (not for --help)
-
-            entries = [file_document(file, image.layer_descriptors) for file in found]
+            entries = [file.to_dict() for file in found]
             output.document({"image": str(place.reference), "path": wanted, "entries": entries})
             return
         write_listing(

@@ -49,16 +49,14 @@ def info(*, image: Reference, registry: RegistryOptions | None, output: Output) 
     media_type, size, ztoc, soci_versions, span_size, span_count, entry_count, uncompressed_size,
     problem.
     """
-    from tocsin.cli.documents import coverage_document  # noqa: PLC0415 (--help needs none of these)
-    from tocsin.images.coverage import image_coverage  # noqa: PLC0415
-    from tocsin.stores.opening import open_store  # noqa: PLC0415
+    from tocsin.images.info import info as find  # noqa: PLC0415 (not for --help)
 
-    with open_store(image, registry=registry) as store:
-        coverage = image_coverage(store, store.resolve(image.selector))
+    coverage = find(image, registry=registry)
     if output.json:
-        output.document(coverage_document(str(image), coverage))
+        output.document(coverage.to_dict())
         return
-    output.facts({"image": words.printable(str(image)), "digest": str(coverage.image.digest)})
+    facts = {"image": words.printable(coverage.image), "digest": str(coverage.manifest.digest)}
+    output.facts(facts)
     for platform in coverage.platforms:
         _tell(platform, output)
 

@@ -64,9 +64,7 @@ def ls(
         if recursive and image.is_dir(wanted):
             found = islice(found, 1, None)  # what is below, not the directory itself
         if output.json:
-            from tocsin.cli.documents import file_document  # noqa: PLC0415 (not for --help)
-
-            entries = [file_document(file, image.layer_descriptors) for file in found]
+            entries = [file.to_dict() for file in found]
             output.document({"image": str(place.reference), "path": wanted, "entries": entries})
             return
         write_listing(

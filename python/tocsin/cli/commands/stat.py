@@ -59,9 +59,7 @@ def stat(
         files = [image.stat(path) if dereference else image.lstat(path) for path in wanted]
     layers = image.layer_descriptors
     if output.json:
-        from tocsin.cli.documents import file_document  # noqa: PLC0415 (not for --help)
-
-        documents = [file_document(file, layers) for file in files]
+        documents = [file.to_dict() for file in files]
         output.document({"image": str(place.reference), "files": documents})
         return
     for number, file in enumerate(files):

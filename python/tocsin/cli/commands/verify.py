@@ -82,9 +82,8 @@ def verify(
     span_count, checked_spans, ok, findings[]: kind, severity, message, expected, actual. Severity
     is error, warning or note.
     """
-    from tocsin.cli.documents import verify_document  # noqa: PLC0415 (--help needs none of these)
-    from tocsin.cli.progress import display_for  # noqa: PLC0415
-    from tocsin.cli.verify_report import following, tell  # noqa: PLC0415
+    from tocsin.cli.progress import display_for, shown_on  # noqa: PLC0415 (not for --help)
+    from tocsin.cli.verify_report import layer_line, tell  # noqa: PLC0415
     from tocsin.verifying.verify import verify as check  # noqa: PLC0415
 
     with display_for(output) as display:
@@ -96,10 +95,10 @@ def verify(
             jobs=jobs,
             threads=threads,
             registry=registry,
-            progress=following(display),
+            progress=shown_on(display, line=layer_line),
         )
     if output.json:
-        output.document(verify_document(result))
+        output.document(result.to_dict())
     else:
         tell(result, output)
     if not result.ok:

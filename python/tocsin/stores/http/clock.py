@@ -39,7 +39,7 @@ class Clock:
     def retry_after(self, header: str) -> float | None:
         """Return the wait that a ``Retry-After`` header asks for; ``None`` when it asks nothing.
 
-        Source: RFC 9110, 10.2.3: seconds or a date.
+        Seconds or a date. Source: RFC 9110, 10.2.3.
         """
         text = header.strip()
         if text.isascii() and text.isdigit():

@@ -2,7 +2,8 @@
 
 After a break the rest is asked for with ``Range``, at the first byte that is missing, from the
 registry itself: where it redirected to may have been signed for a short time. A server that ignores
-``Range`` sends what we have once more; that is skipped. Source: RFC 9110, 14; distribution-spec.
+``Range`` sends what we have once more; that is skipped. Source: RFC 9110, 14; OCI
+distribution-spec 1.1, "Pulling blobs".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From refusals and broken connections to errors that say what happened, without secrets.
+"""From broken connections to errors that say what happened, without secrets.
 
 Exceptions of requests and urllib3 spell out signed URLs, so they are described, never chained.
 """
@@ -6,21 +6,18 @@ Exceptions of requests and urllib3 spell out signed URLs, so they are described,
 from __future__ import annotations
 
 import http.client
-import json
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import requests
 import urllib3
 
-from tocsin.errors import AuthError, FormatError, RegistryError
+from tocsin.errors import RegistryError
 from tocsin.stores.http.redaction import clean, redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tocsin.stores.http.answer import Answer
 
 TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed later."""
@@ -36,42 +33,7 @@ BROKEN = (
 )
 """Whatever a request or the reading of its answer may raise because of the far side."""
 
-_AUTH = frozenset({401, 403})
-_MAX_BODY = 64 << 10
 _MAX_CAUSES = 20
-
-
-class Refusal:
-    """What an answer other than the wanted one says.
-
-    Attributes:
-        status: of HTTP.
-        code: of the registry, such as ``MANIFEST_UNKNOWN``; ``None`` when it gave none.
-        url: without secrets.
-        text: status, code and message on one line.
-    """
-
-    def __init__(self, answer: Answer) -> None:
-        self.status = answer.status
-        self.url = redact_url(answer.url)
-        self.code, message = _read_error(answer)
-        said = ": ".join(part for part in (self.code, message) if part)
-        self.text = f"HTTP {self.status}" + (f" {said}" if said else "")
-        self._wait = clean(answer.header("Retry-After"), limit=40)
-
-    def error(self, doing: str, hint: str = "") -> RegistryError:
-        """Return the error of `doing`, such as ``push manifest x``, having been refused."""
-        kind = AuthError if self.status in _AUTH else RegistryError
-        text = f"{doing}: {self.text}"
-        if self._wait and self.status in TEMPORARY:
-            text += f", asked to try again after {self._wait}"
-        return kind(
-            text + (f"; {hint}" if hint else ""),
-            status=self.status,
-            code=self.code,
-            url=self.url,
-            temporary=self.status in TEMPORARY,
-        )
 
 
 def network_error(error: BaseException, url: str) -> RegistryError:
@@ -137,26 +99,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         found.append(cause)
         queue += [*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__]
     yield from reversed(found)
-
-
-def _read_error(answer: Answer) -> tuple[str | None, str]:
-    """Return code and message of the first error in an answer. Source: distribution-spec."""
-    try:
-        data = answer.read(_MAX_BODY)
-    except (RegistryError, FormatError):
-        return None, ""
-    try:
-        document: Any = json.loads(data)
-    except (ValueError, RecursionError):
-        return None, ""
-    if not isinstance(document, dict):
-        return None, ""
-    errors = document.get("errors")
-    first = errors[0] if isinstance(errors, list) and errors else document
-    if not isinstance(first, dict):
-        return None, ""
-    code, message = first.get("code"), first.get("message") or first.get("details")
-    return (
-        clean(code, limit=60) if isinstance(code, str) else None,
-        clean(message) if isinstance(message, str) else "",
-    )

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Self
 
 from tocsin.errors import NotFoundError, RegistryError, UnsupportedError
 from tocsin.stores.http.download import Download
-from tocsin.stores.http.failures import Refusal
 from tocsin.stores.http.options import HttpOptions
 from tocsin.stores.http.origin import Origin
 from tocsin.stores.http.redaction import redact_url
+from tocsin.stores.http.refusal import Refusal
 from tocsin.stores.http.status import NOT_FOUND, OK, PARTIAL_CONTENT
 from tocsin.stores.http.transport import Transport
 
@@ -39,7 +39,7 @@ class HttpBlob:
         options = options or HttpOptions()
         self.name = redact_url(url)
         self._url = url
-        self._site = _Site(self.name, Transport(options, Origin.of(url)), options.clock)
+        self._site = _Site(self.name, Transport(options, Origin.of(url)), options._clock)
         self._size: int | None = None
 
     @property

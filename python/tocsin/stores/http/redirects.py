@@ -1,6 +1,6 @@
 """Where a redirect may lead. Object stores behind registries live by them, and so do attackers.
 
-Source: RFC 9110, 15.4; the bound and the refusals are ours.
+Source: RFC 9110, 15.4. The bound and the refusals are ours.
 """
 
 from __future__ import annotations

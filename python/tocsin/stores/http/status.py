@@ -1,6 +1,6 @@
 """HTTP status codes that decide what happens next.
 
-Source: RFC 9110 section 15.
+Source: RFC 9110, 15.
 """
 
 OK = 200

@@ -19,6 +19,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.ssl_ import create_urllib3_context
 
 from tocsin.errors import RegistryError
+from tocsin.log import LOG
 from tocsin.stores.http.answer import Answer
 from tocsin.stores.http.deadline import POOLS
 from tocsin.stores.http.failures import BROKEN, TEMPORARY, network_error, never_sent
@@ -28,8 +29,8 @@ from tocsin.stores.http.redirects import REDIRECTS, RedirectTrail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
+    from tocsin.model.entry_path import StrPath
     from tocsin.stores.http.options import HttpOptions
 
 MAX_TRIES = 5
@@ -133,7 +134,7 @@ class Transport:
         repeat: bool,
         slow: bool,
     ) -> Answer:
-        clock = self._options.clock
+        clock = self._options._clock
         give_up_at = clock.monotonic() + self.patience
         replayable = body is None or isinstance(body, bytes)
         waited = 0.0
@@ -151,7 +152,7 @@ class Transport:
                 self._debug(f"< {failure}")
                 if last or not may_repeat or clock.monotonic() >= give_up_at:
                     raise failure from None
-                clock.sleep(clock.backoff(failures))
+                self._sleep(clock.backoff(failures), failures)
                 continue
             self._debug(
                 f"< {answer.status} {answer.media_type or '-'}, "
@@ -162,14 +163,18 @@ class Transport:
                 return answer
             answer.close()
             waited += wait
-            clock.sleep(wait)
+            self._sleep(wait, failures)
         raise AssertionError  # the last try returned or raised
+
+    def _sleep(self, seconds: float, failures: int) -> None:
+        self._debug(f"try {failures + 1} of {MAX_TRIES} in {seconds:.1f} s")
+        self._options._clock.sleep(seconds)
 
     def _wait_before_repeat(self, answer: Answer, failures: int, *, repeat: bool) -> float | None:
         refused_unseen = answer.status == _TOO_MANY_REQUESTS
         if answer.status not in TEMPORARY or not (repeat or refused_unseen):
             return None
-        clock = self._options.clock
+        clock = self._options._clock
         asked = clock.retry_after(answer.header("Retry-After"))
         if asked is None:
             return clock.backoff(failures)
@@ -205,6 +210,7 @@ class Transport:
         return Answer(response, url, timeout=options.timeout)
 
     def _debug(self, line: str) -> None:
+        LOG.debug("%s", line)
         if self._options.debug is not None:
             self._options.debug(line)
 
@@ -285,7 +291,7 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
-def _context_with(ca_cert: Path) -> ssl.SSLContext:
+def _context_with(ca_cert: StrPath) -> ssl.SSLContext:
     """Return a context that trusts `ca_cert`; urllib3 adds the usual authorities to it.
 
     Both are needed: a registry with its own authority may redirect to a public object store.
@@ -294,7 +300,7 @@ def _context_with(ca_cert: Path) -> ssl.SSLContext:
     try:
         context.load_verify_locations(ca_cert)
     except ssl.SSLError:
-        raise RegistryError(f"{ca_cert}: holds no PEM certificate") from None
+        raise RegistryError(f"{os.fspath(ca_cert)}: holds no PEM certificate") from None
     return context
 
 
@@ -305,10 +311,12 @@ def _ca_bundle() -> str | None:
     return os.environ.get("SSL_CERT_FILE") or None
 
 
-def _client_cert(client_cert: Path | tuple[Path, Path] | None) -> str | tuple[str, str] | None:
+def _client_cert(
+    client_cert: StrPath | tuple[StrPath, StrPath] | None,
+) -> str | tuple[str, str] | None:
     if isinstance(client_cert, tuple):
-        return str(client_cert[0]), str(client_cert[1])
-    return None if client_cert is None else str(client_cert)
+        return os.fspath(client_cert[0]), os.fspath(client_cert[1])
+    return None if client_cert is None else os.fspath(client_cert)
 
 
 def _leave_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -1,7 +1,7 @@
-"""Registries as Stores: OCI distribution API 1.1 and Docker's, over requests.
+"""Registries as sources and sinks: OCI distribution API 1.1 and Docker's, over requests.
 
 `open_registry` is the door. Inside: `transport` sends and repeats, `auth` answers challenges with
-what `credentials` finds, `endpoint` is the API of one repository, `client` the Store; `download`,
+what `credentials` finds, `endpoint` is the API of one repository, `client` the store; `download`,
 `push` and `referrers` are its three long stories.
 """
 
@@ -16,13 +16,14 @@ from tocsin.stores.registry.auth import Authenticator
 from tocsin.stores.registry.client import RegistryStore
 from tocsin.stores.registry.credentials import find_credential
 from tocsin.stores.registry.endpoint import Endpoint
-from tocsin.stores.registry.options import RegistryOptions
+from tocsin.stores.registry.options import RegistryOptions, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+    from tocsin.model.entry_path import StrPath
     from tocsin.model.reference import RegistryReference
+    from tocsin.stores.registry.credentials import Search
 
 __all__ = ["RegistryOptions", "RegistryStore", "open_registry", "open_repository"]
 
@@ -32,8 +33,8 @@ def open_registry(
     *,
     username: str | None = None,
     password: str | None = None,
-    ca_cert: Path | None = None,
-    client_cert: Path | tuple[Path, Path] | None = None,
+    ca_cert: StrPath | None = None,
+    client_cert: StrPath | tuple[StrPath, StrPath] | None = None,
     insecure: bool = False,
     plain_http: bool | None = None,
     jobs: int = 4,
@@ -85,10 +86,28 @@ def open_repository(
     explicit = None
     if options.username is not None and options.password is not None:
         explicit = (options.username, options.password)
-    origin = options.origin(host)
+    origin = origin_of(host, options)
     transport = Transport(options, origin)
     find = partial(find_credential, host, repository, explicit=explicit)
-    authenticator = Authenticator(name, origin, find, transport, options.clock)
+    if options.credentials_dropped and explicit is None:
+        find = partial(_find_own, name, find)
+    authenticator = Authenticator(name, origin, find, transport, options._clock)
     return RegistryStore(
-        Endpoint(name, origin, repository, transport, authenticator, options.clock, write)
+        Endpoint(name, origin, repository, transport, authenticator, options._clock, write)
     )
+
+
+def _find_own(name: str, find: Callable[[], Search]) -> Search:
+    """Look for a credential in place of one that another process had and did not send.
+
+    Raises:
+        AuthError: there is none; to go on without one would seem to work, or fail less clearly.
+    """
+    search = find()
+    if search.credential is None:
+        raise AuthError(
+            f"{name}: user name and password are not sent to other processes, and no credential "
+            f"was found in this one, looked at: {'; '.join(search.looked_at)}",
+            url=name,
+        )
+    return search

@@ -1,9 +1,11 @@
 """Answering challenges: Basic, and Bearer tokens from a token server.
 
-Source: RFC 7617; Docker registry token authentication (token and OAuth2). Tokens are kept for each
-(realm, service, scopes), fetched anew shortly before they end, and dropped when refused. A
-credential is looked for at the first challenge, not before; one that is refused ends the request:
-nothing is tried without it.
+Tokens are kept for each (realm, service, scopes), fetched anew shortly before they end, and
+dropped when refused. A credential is looked for at the first challenge, not before; one that is
+refused ends the request: nothing is tried without it.
+
+Source: RFC 7617, 2; distribution/distribution, docs/content/spec/auth/token.md;
+distribution/distribution, docs/content/spec/auth/oauth.md.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from tocsin.errors import AuthError, RegistryError
-from tocsin.stores.http.failures import Refusal
 from tocsin.stores.http.origin import Origin
 from tocsin.stores.http.redaction import clean, redact_url
+from tocsin.stores.http.refusal import Refusal
 from tocsin.stores.registry.scopes import Scopes
 
 if TYPE_CHECKING:
@@ -32,7 +34,10 @@ if TYPE_CHECKING:
 
 CLIENT_ID = "tocsin"
 _DEFAULT_LIFE = 60.0
-"""Seconds a token lives when the server does not say. Source: token specification."""
+"""Seconds a token lives when the server does not say.
+
+Source: distribution/distribution, docs/content/spec/auth/token.md.
+"""
 
 _MAX_LIFE = 86_400.0
 """Seconds a token is kept at most, whatever number the server writes."""

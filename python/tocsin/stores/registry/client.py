@@ -1,7 +1,9 @@
-"""`RegistryStore`: one repository of a registry, as a Store.
+"""`RegistryStore`: one repository of a registry, as a source and a sink.
 
-Source: OCI distribution-spec 1.1; Docker Registry HTTP API v2. The reading half is here, the
-writing half in `push`, the lists of what refers to what in `referrers`.
+The reading half is here, the writing half in `push`, the lists of what refers to what in
+`referrers`.
+
+Source: OCI distribution-spec 1.1, "Endpoints"; distribution/distribution, docs/content/spec/api.md.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ from tocsin.model.media_types import (
     OCTET_STREAM,
     SCHEMA1_MANIFESTS,
 )
+from tocsin.stores.base import MustStream, TakenOver
 from tocsin.stores.file_store import manifest_descriptor
 from tocsin.stores.http.download import Download
 from tocsin.stores.http.status import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK
+from tocsin.stores.origins import RepositoryOrigin
 from tocsin.stores.registry.endpoint import DELETE, PUSH
 from tocsin.stores.registry.pages import pages
 from tocsin.stores.registry.push import BlobPush
@@ -39,8 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
     from types import TracebackType
 
-    from tocsin.stores.base import Store
     from tocsin.stores.http.answer import Answer
+    from tocsin.stores.origins import BlobOrigin
     from tocsin.stores.registry.endpoint import Endpoint
 
 ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
@@ -53,10 +57,10 @@ _NO_HEAD = frozenset({400, _METHOD_NOT_ALLOWED, 501})
 
 
 class RegistryStore:
-    """One repository of a registry; see `Store` for what each method promises.
+    """One repository of a registry; see `Sink` for what each method promises.
 
     Args:
-        endpoint: of the repository; closed with the Store.
+        endpoint: of the repository; closed with this.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -70,9 +74,9 @@ class RegistryStore:
         return self._endpoint.name
 
     @property
-    def mounts_unread(self) -> bool:
-        """Whether a mount looks at no byte: the registry does it by itself."""
-        return True
+    def origin(self) -> RepositoryOrigin:
+        """The registry and the repository."""
+        return RepositoryOrigin(self._endpoint.origin, self._endpoint.repository)
 
     def resolve(self, selector: str | Digest | None) -> Descriptor:
         """Return the descriptor of the image that `selector` names.
@@ -181,24 +185,15 @@ class RegistryStore:
         """
         return Descriptor(media_type, *self._push.put(source, digest, size))
 
-    def can_mount(self, source: Store) -> bool:
-        """Return whether `source` is in the same registry, and no mount from it was refused yet."""
-        return (
-            isinstance(source, RegistryStore)
-            and source._endpoint.origin == self._endpoint.origin
-            and self._push.may_mount(source._endpoint.repository)
-        )
-
-    def prepare_mount(self, descriptor: Descriptor, source: Store) -> None:
-        """Do nothing: a mount is one request."""
-
-    def mount_blob(self, descriptor: Descriptor, source: Store, *, verified: bool = False) -> bool:
-        """Let the registry share a blob between two repositories."""
-        if not isinstance(source, RegistryStore) or not self.can_mount(source):
-            return False
-        if source._endpoint.repository == self._endpoint.repository:
-            return self.has_blob(descriptor)
-        return self._push.mount(descriptor, source._endpoint.repository)
+    def take_over(self, descriptor: Descriptor, origin: BlobOrigin) -> TakenOver | MustStream:
+        """Let the registry mount a blob of another repository; after a refusal, ask no more."""
+        if not self.origin.takes_from(origin) or not self._push.may_mount(origin.repository):
+            return MustStream()
+        if origin.repository == self._endpoint.repository:
+            mounted = self.has_blob(descriptor)
+        else:
+            mounted = self._push.mount(descriptor, origin.repository)
+        return TakenOver() if mounted else MustStream()
 
     def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
         """Store a manifest or image index; one with a subject is listed among its referrers."""
@@ -218,7 +213,7 @@ class RegistryStore:
         data = self.manifest(descriptor)
         self._put_manifest(data, descriptor, tag).discard()
 
-    def delete_manifest(self, descriptor: Descriptor) -> None:
+    def delete(self, descriptor: Descriptor) -> None:
         """Remove a manifest and every tag that names it; what it lists stays.
 
         Raises:

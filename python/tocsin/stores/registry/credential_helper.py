@@ -1,7 +1,9 @@
 """Programs that keep credentials: ``docker-credential-NAME get``, the server on standard input.
 
-Source: docker/docker-credential-helpers. What a helper prints is secret until proven otherwise, so
-messages quote its standard output only when it failed and said a plain sentence.
+What a helper prints is secret until proven otherwise, so messages quote its standard output only
+when it failed and said a plain sentence.
+
+Source: docker/docker-credential-helpers, README.md.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ without the credential somebody stored would fail later and less clearly, or see
 from __future__ import annotations
 
 import binascii
-import logging
 import os
 import re
 from base64 import b64decode
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tocsin.errors import AuthError, FormatError
+from tocsin.log import LOG
 from tocsin.model.go_json import decode_object
 from tocsin.stores.registry.credential_helper import HelperMissingError, ask_helper
 from tocsin.stores.registry.ecr import ambient_ecr_credential, is_ecr
@@ -29,7 +29,6 @@ _DOCKER_HUB_HOSTS = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker
 _IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 (Docker's mark, not a password)
 _DOCKER_AUTH_CONFIG = "DOCKER_AUTH_CONFIG"
 _MAX_FILE_SIZE = 1 << 20
-_LOGGER = logging.getLogger("tocsin")
 _KEY_SCHEME = re.compile(r"https?://")
 _KEY_VERSION = re.compile(r"/v[12]/?")
 
@@ -180,7 +179,7 @@ def _in_file(
             found = ask_helper(helper, server)
         except HelperMissingError:
             looked_at.append(f"{source}, which is not installed")
-            _LOGGER.warning("%s is not installed; going on without its credentials", source)
+            LOG.warning("%s is not installed; going on without its credentials", source)
             continue
         looked_at.append(source)
         if found is not None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from tocsin.errors import NotFoundError, RegistryError
-from tocsin.stores.http.failures import Refusal
 from tocsin.stores.http.origin import Origin
 from tocsin.stores.http.redirects import join_location
+from tocsin.stores.http.refusal import Refusal
 from tocsin.stores.http.status import NOT_FOUND, OK, UNAUTHORIZED
 from tocsin.stores.http.transport import MAX_TRIES
 from tocsin.stores.registry.challenges import parse_challenges

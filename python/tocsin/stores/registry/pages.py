@@ -1,6 +1,6 @@
 """Lists that come in pages, joined by ``Link: <…>; rel="next"``.
 
-Source: OCI distribution-spec 1.1, RFC 8288.
+Source: OCI distribution-spec 1.1, "Listing Tags"; RFC 8288, 3.
 """
 
 from __future__ import annotations

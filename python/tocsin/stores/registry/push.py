@@ -15,7 +15,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tocsin.errors import RegistryError
-from tocsin.stores.base import PIECE_SIZE
 from tocsin.stores.hashing import hashed
 from tocsin.stores.http.status import ACCEPTED, CREATED
 from tocsin.stores.http.transport import MAX_TRIES
@@ -26,6 +25,7 @@ from tocsin.stores.registry.upload_session import (
     SessionLostError,
     UploadSession,
 )
+from tocsin.stores.window import PIECE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,7 +57,7 @@ class BlobPush:
     def put(
         self, source: bytes | Iterable[bytes], digest: Digest | None, size: int | None
     ) -> tuple[Digest, int]:
-        """Store a blob and return its digest and size; see `Store.put_blob`.
+        """Store a blob and return its digest and size; see `Sink.put_blob`.
 
         Raises:
             VerificationError: the bytes differ from what was promised.

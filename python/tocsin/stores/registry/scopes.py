@@ -1,6 +1,8 @@
-"""Scopes: what a token is for. Source: Docker registry token authentication, scope documentation.
+"""Scopes: what a token is for.
 
 A scope is written ``type:name:action,action``, such as ``repository:samalba/my-app:pull,push``.
+
+Source: distribution/distribution, docs/content/spec/auth/scope.md.
 """
 
 from __future__ import annotations

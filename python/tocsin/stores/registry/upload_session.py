@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from tocsin.errors import AuthError, FormatError, RegistryError, UnsupportedError
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCTET_STREAM
-from tocsin.stores.http.failures import Refusal
+from tocsin.stores.http.refusal import Refusal
 from tocsin.stores.http.status import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK
 from tocsin.stores.http.transport import MAX_TRIES
 from tocsin.stores.registry.endpoint import PUSH

@@ -39,7 +39,7 @@ pub enum Error {
         /// Where in the compressed layer: the frame or block concerned.
         at: CompressedOffset,
     },
-    /// The uncompressed layer is not a tar archive that can be indexed.
+    /// The uncompressed layer is not a tar archive that can be indexed or read.
     #[error("tar: {kind}, at {at}")]
     Tar {
         /// Which rule is broken.

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// Why a tar archive cannot be indexed.
+/// Why a tar archive cannot be indexed or read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TarError {
     /// Neither the signed nor the unsigned sum of a header block is the stored one.
@@ -41,6 +41,9 @@ pub enum TarError {
     /// A negative size.
     #[error("entry size is negative")]
     NegativeSize,
+    /// The bytes given are not all headers of an entry.
+    #[error("no entry begins here")]
+    NoEntry,
     /// The archive ended where a whole block or file was due.
     #[error("archive ends inside {0}")]
     Truncated(&'static str),
@@ -64,6 +67,7 @@ impl TarError {
             Self::PayloadTooLarge { .. } => "tar.payload-too-large",
             Self::TocTooLarge { .. } => "tar.toc-too-large",
             Self::NegativeSize => "tar.negative-size",
+            Self::NoEntry => "tar.no-entry",
             Self::Truncated(_) => "tar.truncated",
         }
     }

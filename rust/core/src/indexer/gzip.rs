@@ -29,7 +29,7 @@ impl GzipWalk {
             places: Places::new(options.span_size),
             spans: Spans::new(options),
             layer: LayerDigest::default(),
-            output: TarOutput::new(options.diff_id),
+            output: TarOutput::new(options),
             chunk_start: 0,
         }
     }

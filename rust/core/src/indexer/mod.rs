@@ -15,7 +15,7 @@ use crate::error::{Error, Result, ZtocError};
 use crate::gzip::MAGIC;
 use crate::parallel;
 use crate::span::DEFAULT_SPAN_SIZE;
-use crate::tar::{Hazard, Toc};
+use crate::tar::{Hazard, Purpose, Toc};
 use crate::ztoc::{self, VERSION, Zinfo, Ztoc};
 use gzip::{GzipWalk, ParallelWalk};
 use tar::TarWalk;
@@ -61,6 +61,8 @@ pub struct IndexOptions {
     pub span_size: u64,
     /// Written into the zTOC; no reader looks at it.
     pub build_tool_identifier: String,
+    /// What the tar is read for; a zTOC of anything but `Index` is for this process alone.
+    pub purpose: Purpose,
     /// Whether to hash the uncompressed bytes too.
     pub diff_id: bool,
     /// Whether to keep, as the reference does, checkpoints that make its own reader refuse the layer:
@@ -79,6 +81,7 @@ impl Default for IndexOptions {
             format: None,
             span_size: DEFAULT_SPAN_SIZE,
             build_tool_identifier: BUILD_TOOL_IDENTIFIER.to_owned(),
+            purpose: Purpose::Index,
             diff_id: false,
             reference_identical: false,
             threads: 1,
@@ -212,7 +215,7 @@ impl LayerIndexer {
         check_span_size(self.options.span_size, format == LayerFormat::Tar)?;
         self.walk = Some(match format {
             LayerFormat::Gzip => Walk::Gzip(Box::new(GzipWalk::new(&self.options))),
-            LayerFormat::Tar => Walk::Tar(Box::new(TarWalk::new(self.options.span_size))),
+            LayerFormat::Tar => Walk::Tar(Box::new(TarWalk::new(&self.options))),
         });
         self.push_chunk(&head)
     }

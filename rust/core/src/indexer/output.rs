@@ -1,5 +1,6 @@
 //! What a layer's uncompressed bytes go through.
 
+use super::IndexOptions;
 use crate::digest::Hasher;
 use crate::error::Result;
 use crate::parallel::Output;
@@ -14,8 +15,12 @@ pub(super) struct TarOutput {
 }
 
 impl TarOutput {
-    pub(super) fn new(diff_id: bool) -> Self {
-        Self { scanner: TocScanner::new(), diff_id: diff_id.then(Hasher::new), len: 0 }
+    pub(super) fn new(options: &IndexOptions) -> Self {
+        Self {
+            scanner: TocScanner::new(options.purpose),
+            diff_id: options.diff_id.then(Hasher::new),
+            len: 0,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A layer that is a tar as it is: one thread is enough, since nothing but digests takes time.
 
-use super::{TAR_SPAN_LEN, Walked, check_room};
+use super::{IndexOptions, TAR_SPAN_LEN, Walked, check_room};
 use crate::digest::{Digest, Hasher};
 use crate::error::Result;
 use crate::tar::TocScanner;
@@ -19,12 +19,12 @@ pub(super) struct TarWalk {
 }
 
 impl TarWalk {
-    pub(super) fn new(span_size: u64) -> Self {
+    pub(super) fn new(options: &IndexOptions) -> Self {
         Self {
             layer_hasher: Hasher::new(),
-            scanner: TocScanner::new(),
-            span_size,
-            span_left: span_size,
+            scanner: TocScanner::new(options.purpose),
+            span_size: options.span_size,
+            span_left: options.span_size,
             span_hasher: Hasher::new(),
             span_digests: Vec::new(),
         }

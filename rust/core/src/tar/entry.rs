@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::sparse;
+
 /// What an entry is; the words are those the zTOC stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EntryType {
@@ -87,23 +89,20 @@ pub struct FileMetadata {
 }
 
 impl FileMetadata {
-    /// The name as a path from the root of the layer: no empty or `.` parts, and each `..` takes away
-    /// the part before it, if there is one. Empty for the root itself.
+    /// The name as a path from the root of the layer; empty for the root itself.
     #[must_use]
     pub fn clean_name(&self) -> Cow<'_, [u8]> {
-        let parts = || self.name.split(|byte| *byte == b'/');
-        if parts().all(|part| !matches!(part, b"" | b"." | b"..")) {
-            return Cow::Borrowed(&self.name);
-        }
-        let mut kept = Vec::new();
-        for part in parts() {
-            match part {
-                b"" | b"." => {}
-                b".." => _ = kept.pop(),
-                part => kept.push(part),
-            }
-        }
-        Cow::Owned(kept.join(&b'/'))
+        clean_path(&self.name)
+    }
+
+    /// Whether the archive holds only parts of the file: PAX sparse formats, as far as Go knows them.
+    #[must_use]
+    pub fn is_sparse(&self) -> bool {
+        let value = |key: &[u8]| {
+            // Where a foreign zTOC repeats a key, the last counts, as in a tar.
+            self.xattrs.iter().rfind(|(other, _)| other == key).map_or(&[][..], |(_, value)| value)
+        };
+        !self.xattrs.is_empty() && sparse::map_place(value).is_some()
     }
 
     /// What a link points at, raw; empty for all that is no link, whatever its header says.
@@ -120,5 +119,49 @@ impl FileMetadata {
     pub fn needs_xattrs(&self) -> bool {
         self.name.ends_with(b".wh..wh..opq")
             || self.xattrs.iter().any(|(key, _)| key.starts_with(b"SCHILY.xattr."))
+    }
+}
+
+/// A path as readers compare it: from the root, without empty and `.` components, and each `..` takes
+/// away the component before it, if there is one.
+pub(super) fn clean_path(path: &[u8]) -> Cow<'_, [u8]> {
+    let path = path.strip_prefix(b"./").unwrap_or(path);
+    let path = path.strip_suffix(b"/").unwrap_or(path);
+    let is_odd = |component: &[u8]| matches!(component, b"" | b"." | b"..");
+    if !path.split(|byte| *byte == b'/').any(is_odd) {
+        return Cow::Borrowed(path);
+    }
+    let mut components = Vec::new();
+    for component in path.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => drop(components.pop()),
+            name => components.push(name),
+        }
+    }
+    Cow::Owned(components.join(&b'/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean_path;
+
+    #[test]
+    fn clean_path_when_dotted_or_slashed_then_relative_to_root() {
+        for (path, clean) in [
+            ("a/b", "a/b"),
+            ("./a/b", "a/b"),
+            ("/a//b/", "a/b"),
+            ("a/./b/../c", "a/c"),
+            ("../../a", "a"),
+            ("./", ""),
+            (".", ""),
+            ("/", ""),
+            ("", ""),
+            ("a/..", ""),
+            ("..a/.b", "..a/.b"),
+        ] {
+            assert_eq!(clean_path(path.as_bytes()), clean.as_bytes(), "{path:?}");
+        }
     }
 }

@@ -1,14 +1,15 @@
 //! Entries that make a zTOC the reference indexer builds but the reference reader refuses.
 //!
-//! Source: SOCI zTOC, "Accepted by the builder but broken for readers". The reader derives where an
-//! entry's header starts from the end of the entry before, compares headers field by field, and
-//! resolves hard links in archive order; each hazard breaks one of these.
+//! The reader derives where an entry's header starts from the end of the entry before, compares
+//! headers field by field, and resolves hard links in archive order; each hazard breaks one of these.
+//!
+//! Source: docs/format.md#broken-for-readers.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
-use super::entry::{EntryType, FileMetadata};
+use super::entry::{EntryType, FileMetadata, clean_path};
 
 /// An entry that a reader of the zTOC will stumble over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,47 +81,4 @@ pub(super) fn dangling_hard_links(entries: &[FileMetadata]) -> Vec<Hazard> {
         earlier.insert(clean_path(&entry.name));
     }
     hazards
-}
-
-/// A path as readers compare it: relative to the root, without empty, `.` and `..` components.
-fn clean_path(path: &[u8]) -> Cow<'_, [u8]> {
-    let path = path.strip_prefix(b"./").unwrap_or(path);
-    let path = path.strip_suffix(b"/").unwrap_or(path);
-    let is_odd = |component: &[u8]| matches!(component, b"" | b"." | b"..");
-    if !path.split(|byte| *byte == b'/').any(is_odd) {
-        return Cow::Borrowed(path);
-    }
-    let mut components = Vec::new();
-    for component in path.split(|byte| *byte == b'/') {
-        match component {
-            b"" | b"." => {}
-            b".." => drop(components.pop()),
-            name => components.push(name),
-        }
-    }
-    Cow::Owned(components.join(&b'/'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::clean_path;
-
-    #[test]
-    fn clean_path_when_dotted_or_slashed_then_relative_to_root() {
-        for (path, clean) in [
-            ("a/b", "a/b"),
-            ("./a/b", "a/b"),
-            ("/a//b/", "a/b"),
-            ("a/./b/../c", "a/c"),
-            ("../../a", "a"),
-            ("./", ""),
-            (".", ""),
-            ("/", ""),
-            ("", ""),
-            ("a/..", ""),
-            ("..a/.b", "..a/.b"),
-        ] {
-            assert_eq!(clean_path(path.as_bytes()), clean.as_bytes(), "{path:?}");
-        }
-    }
 }

@@ -3,6 +3,7 @@
 //! Layouts: POSIX ustar interchange format; GNU tar manual, "Basic Tar Format"; star(5). Which
 //! format a block is in, and what is tolerated, follows Go's `archive/tar`.
 
+use super::Purpose;
 use super::entry::EntryType;
 use super::number::{numeric, octal};
 use crate::error::TarError;
@@ -77,6 +78,8 @@ pub(super) enum Kind {
     OldRegular,
     /// PAX records for the next entry (`x`).
     PaxRecords,
+    /// PAX records for all entries that follow (`g`), which nobody heeds.
+    GlobalRecords,
     /// The next entry's name (GNU `L`).
     LongName,
     /// The next entry's link target (GNU `K`).
@@ -103,9 +106,9 @@ pub(super) struct Header<'a> {
 
 impl<'a> Header<'a> {
     /// Parse a block that is not all zeros.
-    pub(super) fn parse(block: &'a Block) -> Result<Self, TarError> {
+    pub(super) fn parse(block: &'a Block, purpose: Purpose) -> Result<Self, TarError> {
         check_sum(block)?;
-        let kind = Kind::from_flag(block[TYPEFLAG])?;
+        let kind = Kind::from_flag(block[TYPEFLAG], purpose)?;
         let mut header = Self {
             kind,
             prefix: &[],
@@ -155,7 +158,7 @@ impl<'a> Header<'a> {
 }
 
 impl Kind {
-    fn from_flag(flag: u8) -> Result<Self, TarError> {
+    fn from_flag(flag: u8, purpose: Purpose) -> Result<Self, TarError> {
         Ok(match flag {
             b'0' => Self::Entry(EntryType::Regular),
             0 => Self::OldRegular,
@@ -168,6 +171,9 @@ impl Kind {
             b'x' => Self::PaxRecords,
             b'L' => Self::LongName,
             b'K' => Self::LongLink,
+            b'g' if purpose != Purpose::Index => Self::GlobalRecords,
+            // The map of an old GNU sparse file may go on behind its header.
+            flag if purpose == Purpose::Archive && flag != b'S' => Self::Entry(EntryType::Regular),
             other => return Err(TarError::UnsupportedType(char::from(other))),
         })
     }
@@ -223,7 +229,8 @@ fn check_sum(block: &Block) -> Result<(), TarError> {
 fn byte_sum(block: &Block) -> u64 {
     const EVEN_BYTES: u64 = 0x00ff_00ff_00ff_00ff;
     let (words, _) = block.as_chunks();
-    // Four 16-bit sums side by side, of 64 even bytes or 64 odd ones: at most 16,320 each. Wrapping only spares the check for an overflow that cannot be.
+    // Four 16-bit sums side by side, of 64 even bytes or 64 odd ones: at most 16,320 each.
+    // Wrapping only spares the check for an overflow that cannot be.
     let (even, odd) = words.iter().fold((0_u64, 0_u64), |(even, odd), word| {
         let word = u64::from_le_bytes(*word);
         (even.wrapping_add(word & EVEN_BYTES), odd.wrapping_add(word >> 8 & EVEN_BYTES))

@@ -1,7 +1,5 @@
 //! Sparse files in PAX archives (GNU tar manual, "Storing Sparse Files"): which format, which name
-//! and size, and whether the map of data regions makes sense.
-//!
-//! The regions themselves are not kept: the zTOC has no word for them.
+//! and size, and which regions of the file the archive holds.
 
 use super::header::{BLOCK_LEN, Block};
 use super::number::{Decimal, decimal};
@@ -10,6 +8,15 @@ use crate::error::TarError;
 
 /// The largest map that is read from the data, as in Go: 1 MiB.
 const MAX_MAP_BLOCKS: usize = (1 << 20) / BLOCK_LEN;
+
+/// A part of a sparse file that the archive holds; between them are zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Region {
+    /// Where in the file it begins.
+    pub offset: u64,
+    /// Bytes, perhaps none.
+    pub len: u64,
+}
 
 /// Where the map is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,16 +27,15 @@ pub(super) enum MapPlace {
     Data,
 }
 
-/// Find out whether an entry is sparse, by its records.
-pub(super) fn map_place(records: &PaxRecords) -> Option<MapPlace> {
-    if records.is_empty() {
-        return None;
-    }
-    match (records.value(b"GNU.sparse.major"), records.value(b"GNU.sparse.minor")) {
+/// Find out whether an entry is sparse, by the values of its records; empty if there is none.
+///
+/// Records of another version, or without a map, leave the file what it is.
+pub(super) fn map_place<'a>(value: impl Fn(&[u8]) -> &'a [u8]) -> Option<MapPlace> {
+    match (value(b"GNU.sparse.major"), value(b"GNU.sparse.minor")) {
         (b"0", b"0" | b"1") => Some(MapPlace::Records),
         (b"1", b"0") => Some(MapPlace::Data),
         // Early writers stored no version.
-        (b"", b"") if !records.value(b"GNU.sparse.map").is_empty() => Some(MapPlace::Records),
+        (b"", b"") if !value(b"GNU.sparse.map").is_empty() => Some(MapPlace::Records),
         _ => None,
     }
 }
@@ -50,8 +56,8 @@ pub(super) fn apply(records: &PaxRecords, entry: &mut Attributes) -> Result<(), 
     Ok(())
 }
 
-/// Check the map of formats 0.0 and 0.1 for a file of `size` bytes.
-pub(super) fn check_records(records: &PaxRecords, size: i64) -> Result<(), TarError> {
+/// Read the map of formats 0.0 and 0.1 for a file of `size` bytes.
+pub(super) fn read_records(records: &PaxRecords, size: i64) -> Result<Vec<Region>, TarError> {
     let announced = region_count(decimal(records.value(b"GNU.sparse.numblocks")))?;
     let mut regions = Regions::new(size, announced)?;
     let map = records.value(b"GNU.sparse.map");
@@ -60,7 +66,7 @@ pub(super) fn check_records(records: &PaxRecords, size: i64) -> Result<(), TarEr
             regions.number(decimal(number))?;
         }
     }
-    if regions.is_complete() { Ok(()) } else { Err(TarError::Sparse("has too few regions")) }
+    regions.take_complete().ok_or(TarError::Sparse("has too few regions"))
 }
 
 /// The map of format 1.0 as its blocks arrive: decimal numbers, each ended by a newline; first how
@@ -79,8 +85,8 @@ impl MapReader {
         Self { size, blocks_left: MAX_MAP_BLOCKS, number: Decimal::default(), regions: None }
     }
 
-    /// Read one block; true when the map is complete.
-    pub(super) fn block(&mut self, block: &Block) -> Result<bool, TarError> {
+    /// Read one block; the regions when the map is complete.
+    pub(super) fn block(&mut self, block: &Block) -> Result<Option<Vec<Region>>, TarError> {
         self.blocks_left =
             self.blocks_left.checked_sub(1).ok_or(TarError::Sparse("is larger than 1 MiB"))?;
         for byte in block {
@@ -96,11 +102,11 @@ impl MapReader {
                 }
                 None => self.regions.insert(Regions::new(self.size, region_count(number)?)?),
             };
-            if regions.is_complete() {
-                return Ok(true);
+            if let Some(regions) = regions.take_complete() {
+                return Ok(Some(regions));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 }
 
@@ -117,6 +123,7 @@ struct Regions {
     left: u64,
     offset: Option<i64>,
     previous_end: i64,
+    found: Vec<Region>,
 }
 
 impl Regions {
@@ -124,7 +131,7 @@ impl Regions {
         if size < 0 {
             return Err(TarError::NegativeSize);
         }
-        Ok(Self { size, left: count, offset: None, previous_end: 0 })
+        Ok(Self { size, left: count, offset: None, previous_end: 0, found: Vec::new() })
     }
 
     /// Take the next offset or length.
@@ -137,15 +144,19 @@ impl Regions {
         let end = offset.checked_add(number).filter(|end| *end <= self.size);
         let end = end.ok_or(TarError::Sparse("has a region beyond the end of the file"))?;
         // The previous end is never negative, so neither is the offset.
-        if number < 0 || offset < self.previous_end {
-            return Err(TarError::Sparse("has regions that overlap or are out of order"));
-        }
+        let region = (u64::try_from(offset).ok())
+            .zip(u64::try_from(number).ok())
+            .filter(|_| offset >= self.previous_end)
+            .map(|(offset, len)| Region { offset, len })
+            .ok_or(TarError::Sparse("has regions that overlap or are out of order"))?;
         self.left = self.left.checked_sub(1).ok_or(TarError::Sparse("has too many regions"))?;
         self.previous_end = end;
+        self.found.push(region);
         Ok(())
     }
 
-    const fn is_complete(&self) -> bool {
-        self.left == 0 && self.offset.is_none()
+    /// The regions, if all of them have come.
+    fn take_complete(&mut self) -> Option<Vec<Region>> {
+        (self.left == 0 && self.offset.is_none()).then(|| std::mem::take(&mut self.found))
     }
 }

@@ -3,6 +3,7 @@
 use super::entry::{EntryType, FileMetadata};
 use super::hazard::{Hazard, HazardReason, dangling_hard_links};
 use super::pax::{Attributes, PaxRecords};
+use super::sparse::Region;
 use crate::error::TarError;
 
 /// The reference's writer refuses zTOCs of 1 GiB and more, so there is no use in collecting one.
@@ -28,7 +29,7 @@ impl Toc {
     /// Whether the layer must be mounted with extended attributes: some entry has one, or marks its
     /// directory as opaque.
     ///
-    /// Source: SOCI index, annotation `com.amazon.soci.disable-xattrs`.
+    /// Source: docs/format.md#the-soci-index.
     #[must_use]
     pub fn needs_xattrs(&self) -> bool {
         self.entries.iter().any(FileMetadata::needs_xattrs)
@@ -42,9 +43,12 @@ pub(super) struct Draft {
     pub(super) mode: i64,
     pub(super) devmajor: i64,
     pub(super) devminor: i64,
-    pub(super) is_sparse: bool,
     pub(super) attributes: Attributes,
     pub(super) records: PaxRecords,
+    /// Bytes of data in the archive, without a sparse map in front of them.
+    pub(super) stored_size: u64,
+    /// The data of a sparse file; `None` for any other entry.
+    pub(super) regions: Option<Vec<Region>>,
 }
 
 /// Collects entries and hazards.
@@ -72,26 +76,12 @@ impl TocBuilder {
         let entry_index = self.entries.len();
         let hazards = draft.hazards(mod_time.is_some());
         self.hazards.extend(hazards.map(|reason| Hazard { entry_index, reason }));
-        let Attributes { name, linkname, uname, gname, uid, gid, size, mtime: _ } =
-            draft.attributes;
-        self.entries.push(FileMetadata {
-            name,
-            entry_type: draft.entry_type,
-            // No stream is that long.
-            uncompressed_offset: i64::try_from(position).unwrap_or(i64::MAX),
-            uncompressed_size: size,
-            linkname,
-            mode: draft.mode,
-            uid: low_32_bits(uid),
-            gid: low_32_bits(gid),
-            uname,
-            gname,
-            mod_time: mod_time.unwrap_or_default(),
-            devmajor: draft.devmajor,
-            devminor: draft.devminor,
-            xattrs: draft.records.into_vec(),
-        });
+        self.entries.push(draft.into_metadata(position, mod_time));
         Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     pub(super) fn finish(self, uncompressed_archive_size: u64) -> Toc {
@@ -103,6 +93,28 @@ impl TocBuilder {
 }
 
 impl Draft {
+    /// The entry as a zTOC lists it, with its data at `position`.
+    pub(super) fn into_metadata(self, position: u64, mod_time: Option<Vec<u8>>) -> FileMetadata {
+        let Attributes { name, linkname, uname, gname, uid, gid, size, mtime: _ } = self.attributes;
+        FileMetadata {
+            name,
+            entry_type: self.entry_type,
+            // No stream is that long.
+            uncompressed_offset: i64::try_from(position).unwrap_or(i64::MAX),
+            uncompressed_size: size,
+            linkname,
+            mode: self.mode,
+            uid: low_32_bits(uid),
+            gid: low_32_bits(gid),
+            uname,
+            gname,
+            mod_time: mod_time.unwrap_or_default(),
+            devmajor: self.devmajor,
+            devminor: self.devminor,
+            xattrs: self.records.into_vec(),
+        }
+    }
+
     /// A size that its part of a zTOC cannot be below.
     fn least_size(&self) -> u64 {
         let Attributes { name, linkname, uname, gname, .. } = &self.attributes;
@@ -119,7 +131,7 @@ impl Draft {
         let Attributes { uid, gid, size, .. } = &self.attributes;
         let is_wide = |id: i64| u32::try_from(id).is_err();
         [
-            (self.is_sparse, HazardReason::SparseFile),
+            (self.regions.is_some(), HazardReason::SparseFile),
             (!is_regular && *size != 0, HazardReason::SizeWithoutData),
             (is_regular && (is_wide(*uid) || is_wide(*gid)), HazardReason::WideOwner),
             (is_regular && !has_time, HazardReason::ImpossibleYear),
@@ -153,7 +165,6 @@ mod tests {
             mode: 0,
             devmajor: 0,
             devminor: 0,
-            is_sparse: false,
             attributes: Attributes {
                 name: name.to_vec(),
                 linkname: Vec::new(),
@@ -165,6 +176,8 @@ mod tests {
                 mtime: Timestamp::from_seconds(0),
             },
             records: PaxRecords::parse(payload).unwrap(),
+            stored_size: 0,
+            regions: None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! they must say. What is merely unusable for the reference's reader is data all the same, and
 //! listed by [`Ztoc::reader_refusals`]; what could lead our own reading astray is an error.
 //!
-//! Source: SOCI `ztoc.fbs` and its marshaler; docs/format.md, "The zTOC blob".
+//! Source: awslabs/soci-snapshotter, ztoc/fbs/ztoc.fbs; docs/format.md#the-ztoc-blob.
 
 mod flat;
 pub mod raw;

@@ -1,7 +1,7 @@
 //! The zTOC's tables as they are stored, with no rule applied: for tests and for taking apart what
 //! [`Ztoc`](super::Ztoc) refuses.
 //!
-//! Source: SOCI `ztoc.fbs`; docs/format.md, "The zTOC blob".
+//! Source: awslabs/soci-snapshotter, ztoc/fbs/ztoc.fbs; docs/format.md#the-ztoc-blob.
 
 use super::flat::{Builder, Mark};
 use crate::error::Result;

@@ -3,7 +3,7 @@
 //! Only what the zTOC alone shows: a wrong digest, or a header that contradicts its entry, needs the
 //! layer.
 //!
-//! Source: docs/format.md, "Acceptance rules" and "Broken for readers".
+//! Source: docs/format.md#acceptance-rules; docs/format.md#broken-for-readers.
 
 use std::collections::HashSet;
 use std::ops::Range;

@@ -1,6 +1,6 @@
 //! The zinfo: where inflation of a layer can start, as the zTOC packs it.
 //!
-//! Source: SOCI zinfo versions 1 and 2, `TarZinfo`; docs/format.md, "zinfo".
+//! Source: docs/format.md#zinfo.
 
 use super::flat::{Builder, Reader};
 use crate::checkpoint::{Checkpoint, WINDOW_LEN, Window};

@@ -32,7 +32,7 @@ BOMB = EMPTY.compress(bytes(64 << 20)) + EMPTY.flush()
 
 def options():
     return RegistryOptions(
-        plain_http=True, timeout=TIMEOUT, clock=Clock(sleep=lambda seconds: None)
+        plain_http=True, timeout=TIMEOUT, _clock=Clock(sleep=lambda seconds: None)
     )
 
 

@@ -13,7 +13,7 @@ from tocsin.errors import RegistryError
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCI_LAYER_GZIP
-from tocsin.stores.registry.options import RegistryOptions
+from tocsin.stores.registry.options import RegistryOptions, origin_of
 
 BLOBS = r"/blobs/sha256:"
 DATA = b"layer" * 5000
@@ -315,7 +315,7 @@ def test_tls_when_the_certificate_file_holds_none_then_an_error_names_it(tmp_pat
     ],
 )
 def test_origin_when_plain_http_is_not_asked_then_only_on_loopback(host, options, url):
-    assert str(RegistryOptions(**options).origin(host)) == url
+    assert str(origin_of(host, RegistryOptions(**options))) == url
 
 
 # -- proxies, secrets ------------------------------------------------------------------------------

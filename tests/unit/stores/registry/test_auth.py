@@ -8,6 +8,7 @@ from support.registry_client import FakeTime, store_of
 from tocsin.errors import AuthError, RegistryError
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_LAYER_GZIP
+from tocsin.stores.base import TakenOver
 
 BLOBS = r"/blobs/sha256:"
 DATA = b"layer" * 50_000
@@ -117,7 +118,7 @@ def test_bearer_when_pushing_after_pulling_then_a_wider_token_is_fetched_and_ser
 def test_bearer_when_mounting_then_the_scope_of_the_source_is_added(registry):
     registry.auth = "token"
     with store_of(registry, "team/new", **ALICE) as store, store_of(registry, "team/base") as base:
-        assert store.mount_blob(BLOB, base)
+        assert store.take_over(BLOB, base.origin) == TakenOver()
     assert registry.requests[-2].path == "/token"
     assert registry.requests[-2].query["scope"] == "repository:team/new:pull,push"
     lists = [r.headers for r in registry.asked("POST", "uploads/$")]

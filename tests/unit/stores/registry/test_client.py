@@ -19,7 +19,7 @@ from tocsin.model.manifest import ImageIndex
 from tocsin.model.media_types import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from tocsin.model.reference import RegistryReference, parse_reference
 from tocsin.stores.layout import OciLayout
-from tocsin.stores.opening import open_store
+from tocsin.stores.opening import open_sink
 from tocsin.stores.registry import RegistryOptions, RegistryStore, open_registry
 
 MANIFESTS = "/manifests/"
@@ -232,20 +232,20 @@ def test_delete_when_there_then_gone_and_else_not_found(registry, image):
         assert store.tags() == ["v1"]
         store.delete_blob(layer)
         assert not store.has_blob(layer)
-        store.delete_manifest(image.descriptor)
+        store.delete(image.descriptor)
         assert store.tags() == []
         with pytest.raises(NotFoundError):
             store.delete_tag("v1")
         with pytest.raises(NotFoundError):
             store.delete_blob(layer)
         with pytest.raises(NotFoundError):
-            store.delete_manifest(image.descriptor)
+            store.delete(image.descriptor)
 
 
 def test_delete_when_switched_off_then_a_hint(registry, image):
     registry.fault("DELETE", MANIFESTS, status=405)
     with store_of(registry) as store, pytest.raises(RegistryError, match="may be switched off"):
-        store.delete_manifest(image.descriptor)
+        store.delete(image.descriptor)
 
 
 # -- has_blob and opening --------------------------------------------------------------------------
@@ -261,9 +261,9 @@ def test_has_blob_when_blob_or_manifest_then_digest_and_size_decide(registry, im
     assert all(r.method == "HEAD" for r in registry.requests)
 
 
-def test_open_store_when_a_registry_then_it_is_asked_nothing_until_used(registry):
+def test_open_sink_when_a_registry_then_it_is_asked_nothing_until_used(registry):
     reference = parse_reference(f"docker://{registry.host}/team/app:v1")
-    with open_store(reference, write=True, registry=RegistryOptions(jobs=2)) as store:
+    with open_sink(reference, registry=RegistryOptions(jobs=2)) as store:
         assert isinstance(store, RegistryStore)
         assert store.name == f"docker://{registry.host}/team/app"
         assert registry.requests == []

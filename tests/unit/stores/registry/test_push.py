@@ -9,6 +9,7 @@ from tocsin.errors import AuthError, FormatError, RegistryError, VerificationErr
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCI_MANIFEST
+from tocsin.stores.base import MustStream, TakenOver
 from tocsin.stores.layout import OciLayout
 from tocsin.stores.registry import push
 
@@ -468,12 +469,11 @@ def test_put_blob_when_the_upload_is_redirected_by_303_then_refused(registry):
 # -- mounts ----------------------------------------------------------------------------------------
 
 
-def test_mount_when_in_the_same_registry_then_no_byte_travels(registry, data):
+def test_take_over_when_in_the_same_registry_then_no_byte_travels(registry, data):
     blob = Descriptor.of(data, "a/b")
     registry.repository("team/base").blobs[str(blob.digest)] = data
     with store_of(registry) as store, store_of(registry, "team/base") as base:
-        assert store.can_mount(base)
-        assert store.mount_blob(blob, base)
+        assert store.take_over(blob, base.origin) == TakenOver()
         assert store.has_blob(blob)
     assert stored(registry) == [data]
     assert [r.method for r in registry.requests] == ["POST", "HEAD"]
@@ -481,39 +481,36 @@ def test_mount_when_in_the_same_registry_then_no_byte_travels(registry, data):
 
 
 @pytest.mark.parametrize("why", ["accepted", 404, 405, 400, 401, 403])
-def test_mount_when_refused_then_false_and_not_tried_again(registry, data, why):
+def test_take_over_when_a_mount_is_refused_then_it_is_not_tried_again(registry, data, why):
     blob = Descriptor.of(data, "a/b")
     registry.repository("team/base").blobs[str(blob.digest)] = data
     registry.mounts = False
     if why != "accepted":
         registry.fault("POST", UPLOADS, status=why, times=9)
     with store_of(registry) as store, store_of(registry, "team/base") as base:
-        assert not store.mount_blob(blob, base)
-        assert not store.can_mount(base)
-        assert not store.mount_blob(blob, base)
+        for _ in range(2):
+            assert store.take_over(blob, base.origin) == MustStream()
     assert registry.uploads == {}
     assert len(uploads(registry, "POST")) == 1
 
 
-def test_mount_when_the_store_is_another_kind_or_host_then_false(
+def test_take_over_when_the_source_is_elsewhere_then_nothing_is_asked(
     registry, elsewhere, data, tmp_path
 ):
     blob = Descriptor.of(data, "a/b")
     with store_of(registry) as store, store_of(elsewhere) as other:
-        assert not store.can_mount(other)
-        assert not store.mount_blob(blob, other)
+        assert store.take_over(blob, other.origin) == MustStream()
         with OciLayout(tmp_path / "l", write=True) as layout:
-            assert not store.can_mount(layout)
-            assert not store.mount_blob(blob, layout)
+            assert store.take_over(blob, layout.origin) == MustStream()
     assert registry.requests == []
 
 
-def test_mount_when_the_same_repository_then_only_looked_at(registry, data):
+def test_take_over_when_the_same_repository_then_only_looked_at(registry, data):
     blob = Descriptor.of(data, "a/b")
     with store_of(registry) as store, store_of(registry) as same:
-        assert not store.mount_blob(blob, same)
+        assert store.take_over(blob, same.origin) == MustStream()
         same.put_blob(data)
-        assert store.mount_blob(blob, same)
+        assert store.take_over(blob, same.origin) == TakenOver()
 
 
 # -- manifests -------------------------------------------------------------------------------------

@@ -156,13 +156,13 @@ def test_put_manifest_when_listed_then_the_manifest_came_before_the_list(registr
     ]
 
 
-def test_delete_manifest_when_it_was_listed_then_no_longer(registry):
+def test_delete_when_it_was_listed_then_no_longer(registry):
     with store_of(registry) as store:
         put = [store.put_manifest(referrer(number), OCI_MANIFEST) for number in range(3)]
-        store.delete_manifest(put[1])
+        store.delete(put[1])
         assert listed(store) == [kinds(3)[0], kinds(3)[2]]
-        store.delete_manifest(put[0])
-        store.delete_manifest(put[2])
+        store.delete(put[0])
+        store.delete(put[2])
         assert listed(store) == []
     assert at_tag(registry)["manifests"] == []
 
@@ -201,7 +201,7 @@ def test_put_manifest_when_writing_the_list_breaks_then_repeated(registry, kinds
 
 def store_with(registry, clock):
     reference = RegistryReference(registry.host, "team/app")
-    return open_repository(reference, RegistryOptions(clock=clock))
+    return open_repository(reference, RegistryOptions(_clock=clock))
 
 
 class Steps:

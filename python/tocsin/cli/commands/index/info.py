@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tocsin.model.platform import Platform
     from tocsin.model.reference import Reference
     from tocsin.model.soci_index import SociIndex
-    from tocsin.stores.base import Store
+    from tocsin.stores.base import Source
     from tocsin.stores.registry import RegistryOptions
 
 _STDIN = "-"
@@ -105,9 +105,9 @@ def info(
 def _indexes_at(
     reference: Reference, platform: Platform | None, registry: RegistryOptions | None
 ) -> list[_Found]:
-    from tocsin.stores.opening import open_store  # noqa: PLC0415 (not for --help)
+    from tocsin.stores.opening import open_source  # noqa: PLC0415 (not for --help)
 
-    with open_store(reference, registry=registry) as store:
+    with open_source(reference, registry=registry) as store:
         found = list(_find(store, reference, platform))
     if not found:
         of = f" for {platform}" if platform is not None else ""
@@ -115,7 +115,7 @@ def _indexes_at(
     return found
 
 
-def _find(store: Store, reference: Reference, platform: Platform | None) -> Iterator[_Found]:
+def _find(store: Source, reference: Reference, platform: Platform | None) -> Iterator[_Found]:
     from tocsin.images.coverage import image_coverage  # noqa: PLC0415 (not for --help)
     from tocsin.model.media_types import is_manifest  # noqa: PLC0415
 

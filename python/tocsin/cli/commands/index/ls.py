@@ -45,14 +45,11 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
     platforms[]: platform, manifest, layer_count, problem, soci_indexes[]: digest, media_type,
     size, version, problem, ztoc_count, ztoc_size.
     """
-    from tocsin.cli.documents import indexes_document  # noqa: PLC0415 (--help needs none of these)
-    from tocsin.images.coverage import image_indexes  # noqa: PLC0415
-    from tocsin.stores.opening import open_store  # noqa: PLC0415
+    from tocsin.images.info import indexes  # noqa: PLC0415 (not for --help)
 
-    with open_store(image, registry=registry) as store:
-        found = image_indexes(store, store.resolve(image.selector))
+    found = indexes(image, registry=registry)
     if output.json:
-        output.document(indexes_document(str(image), found))
+        output.document(found.to_dict())
         return
     if output.quiet:
         for index in (index for platform in found.platforms for index in platform.soci_indexes):
@@ -75,5 +72,5 @@ def _rows(platform: PlatformIndexes) -> Iterator[tuple[str, ...]]:
         if index.soci_index is None:
             yield (*head, "broken", words.NOTHING)
             continue
-        count = f"{len(index.soci_index.ztocs)}/{platform.layer_count}"
+        count = f"{index.ztoc_count}/{platform.layer_count}"
         yield (*head, count, words.size(index.ztoc_size))

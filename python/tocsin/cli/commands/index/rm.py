@@ -36,12 +36,11 @@ def rm(
     With --quiet only digests are printed. JSON keys: image, dry_run, removed[]: media_type,
     digest, size.
     """
-    from tocsin.cli.documents import descriptor_document  # noqa: PLC0415 (not for --help)
-    from tocsin.images.remove import remove_indexes  # noqa: PLC0415
+    from tocsin.images.remove import remove_indexes  # noqa: PLC0415 (not for --help)
 
     removed = remove_indexes(image, dry_run=dry_run, registry=registry)
     if output.json:
-        documents = [descriptor_document(index) for index in removed]
+        documents = [index.to_dict() for index in removed]
         output.document({"image": str(image), "dry_run": dry_run, "removed": documents})
         return
     for index in removed:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 import time
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -22,7 +20,7 @@ from tocsin.cli.options import (
     threads_option,
 )
 from tocsin.cli.output_file import STDOUT, output_file
-from tocsin.cli.progress import display_for, ztoc_line
+from tocsin.cli.progress import display_for, shown_on, ztoc_line
 from tocsin.errors import GzipError
 
 if TYPE_CHECKING:
@@ -63,8 +61,9 @@ def build(
       tocsin ztoc build layer.tar.gz -o layer.ztoc
       curl -sL "$URL" | tocsin ztoc build - --span-size 1MiB -o layer.ztoc
 
-    JSON keys: layer: digest, size, format, uncompressed_size, needs_xattrs; ztoc: as for ztoc info;
-    hazards[]: entry_index, name, kind, reason; dropped_checkpoint_count, output, seconds.
+    JSON keys: layer: digest, size, format, diff_id, uncompressed_size, needs_xattrs; ztoc: the
+    first ten of ztoc info; hazards[]: entry_index, name, kind, reason; dropped_checkpoint_count,
+    output, seconds.
     """
     if output.json and target == STDOUT:
         raise click.UsageError("--json and -o - both want stdout")
@@ -88,7 +87,8 @@ def build(
     )
     _warn(indexed, output)
     if output.json:
-        output.document(_document(indexed, target, seconds))
+        rest = {"output": target, "seconds": round(seconds, 3)}
+        output.document({**indexed.to_dict(), **rest})
     elif target == STDOUT:
         output.note(f"{ztoc.digest} {ztoc.size}")
     else:
@@ -105,16 +105,14 @@ def _index(
 ) -> IndexedLayerBytes:
     from tocsin.layers.indexer import index_layer  # noqa: PLC0415 (numpy is not for --help)
 
-    name = _name(layer)
     with _opened(layer) as file, display:
-        display.start(name, _size_of(file))
         try:
             return index_layer(
                 file,
                 span_size=span_size,
                 reference_identical=reference_identical,
                 threads=threads,
-                progress=lambda done: display.move(name, done),
+                progress=shown_on(display, name=_name(layer)),
             )
         except Exception as error:
             error.add_note("stdin" if layer == _STDIN else layer)
@@ -133,14 +131,6 @@ def _opened(layer: str) -> AbstractContextManager[IO[bytes]]:
     return Path(layer).open("rb", buffering=0)
 
 
-def _size_of(file: IO[bytes]) -> int | None:
-    with suppress(OSError):
-        status = os.fstat(file.fileno())
-        if stat.S_ISREG(status.st_mode):
-            return status.st_size
-    return None
-
-
 def _warn(indexed: IndexedLayerBytes, output: Output) -> None:
     ztoc = indexed.ztoc
     for hazard in indexed.hazards[:_MAX_WARNINGS]:
@@ -155,30 +145,3 @@ def _warn(indexed: IndexedLayerBytes, output: Output) -> None:
         )
     for refusal in ztoc.reader_refusals():
         output.warn(f"soci-snapshotter refuses this zTOC: {refusal}")
-
-
-def _document(indexed: IndexedLayerBytes, target: str | None, seconds: float) -> dict[str, object]:
-    from tocsin.cli.documents import ztoc_document  # noqa: PLC0415 (not for --help)
-
-    return {
-        "layer": {
-            "digest": indexed.digest,
-            "size": indexed.size,
-            "format": indexed.format,
-            "uncompressed_size": indexed.uncompressed_size,
-            "needs_xattrs": indexed.needs_xattrs,
-        },
-        "ztoc": ztoc_document(indexed.ztoc),
-        "hazards": [
-            {
-                "entry_index": hazard.entry_index,
-                "name": indexed.ztoc.entries[hazard.entry_index].name,
-                "kind": hazard.kind,
-                "reason": hazard.reason,
-            }
-            for hazard in indexed.hazards
-        ],
-        "dropped_checkpoint_count": indexed.dropped_checkpoint_count,
-        "output": target,
-        "seconds": round(seconds, 3),
-    }

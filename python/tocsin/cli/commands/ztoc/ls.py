@@ -57,10 +57,11 @@ def ls(*, file: str, paths: tuple[str, ...], long: bool, null: bool, output: Out
     ztoc = read_ztoc(file)
     chosen = _chosen(ztoc, paths)
     if output.json:
-        from tocsin.cli.documents import entry_document  # noqa: PLC0415 (not for --help)
-
         spans = ztoc.files[["first_span", "end_span"]].tolist()
-        entries = [entry_document(ztoc.entries[at], range(*spans[at])) for at in chosen]
+        entries = [
+            {**ztoc.entries[at].to_dict(), "first_span": spans[at][0], "end_span": spans[at][1]}
+            for at in chosen
+        ]
         output.document({"ztoc": ztoc.digest, "entries": entries})
     elif long:
         for line in _long_lines([ztoc.entries[at] for at in chosen]):

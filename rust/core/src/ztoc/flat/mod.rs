@@ -3,7 +3,7 @@
 //! Nothing here knows what the tables mean. The builder writes the bytes of the Go builder
 //! (flatbuffers-go 25); the reader trusts no byte it is given.
 //!
-//! Source: FlatBuffers, "Internals"; docs/format.md, "The zTOC blob".
+//! Source: FlatBuffers, "Internals"; docs/format.md#the-ztoc-blob.
 
 mod builder;
 mod reader;

@@ -1,0 +1,76 @@
+"""From an answer that refuses to an error that says what the server said."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from tocsin.errors import AuthError, FormatError, RegistryError
+from tocsin.stores.http.failures import TEMPORARY
+from tocsin.stores.http.redaction import clean, redact_url
+
+if TYPE_CHECKING:
+    from tocsin.stores.http.answer import Answer
+
+_AUTH = frozenset({401, 403})
+_MAX_BODY = 64 << 10
+"""Bytes read of a refusal's body."""
+
+
+class Refusal:
+    """What an answer other than the wanted one says.
+
+    Attributes:
+        status: of HTTP.
+        code: of the registry, such as ``MANIFEST_UNKNOWN``; ``None`` when it gave none.
+        url: without secrets.
+        text: status, code and message on one line.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        self.status = answer.status
+        self.url = redact_url(answer.url)
+        self.code, message = _read_error(answer)
+        said = ": ".join(part for part in (self.code, message) if part)
+        self.text = f"HTTP {self.status}" + (f" {said}" if said else "")
+        self._wait = clean(answer.header("Retry-After"), limit=40)
+
+    def error(self, doing: str, hint: str = "") -> RegistryError:
+        """Return the error of `doing`, such as ``push manifest x``, having been refused."""
+        kind = AuthError if self.status in _AUTH else RegistryError
+        text = f"{doing}: {self.text}"
+        if self._wait and self.status in TEMPORARY:
+            text += f", asked to try again after {self._wait}"
+        return kind(
+            text + (f"; {hint}" if hint else ""),
+            status=self.status,
+            code=self.code,
+            url=self.url,
+            temporary=self.status in TEMPORARY,
+        )
+
+
+def _read_error(answer: Answer) -> tuple[str | None, str]:
+    """Return code and message of the first error in an answer.
+
+    Source: OCI distribution-spec 1.1, "Error Codes".
+    """
+    try:
+        data = answer.read(_MAX_BODY)
+    except (RegistryError, FormatError):
+        return None, ""
+    try:
+        document: Any = json.loads(data)
+    except (ValueError, RecursionError):
+        return None, ""
+    if not isinstance(document, dict):
+        return None, ""
+    errors = document.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else document
+    if not isinstance(first, dict):
+        return None, ""
+    code, message = first.get("code"), first.get("message") or first.get("details")
+    return (
+        clean(code, limit=60) if isinstance(code, str) else None,
+        clean(message) if isinstance(message, str) else "",
+    )

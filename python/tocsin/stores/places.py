@@ -1,0 +1,91 @@
+"""From what a caller names an image by to a reference: text, a path of this machine, or one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tocsin.errors import FormatError
+from tocsin.model.reference import (
+    DockerArchiveReference,
+    LayoutReference,
+    OciArchiveReference,
+    RegistryReference,
+    parse_reference,
+)
+
+if TYPE_CHECKING:
+    from tocsin.model.reference import Reference, ReferenceLike
+
+_ARCHIVE_SUFFIX = ".tar"
+
+
+def reference_of(image: ReferenceLike) -> Reference:
+    """Return the reference of an image that is there.
+
+    Text is a reference as `parse_reference` reads it. A path object is the place itself, without a
+    tag: a directory is an OCI layout, a file an OCI archive when a layout is in it, else a docker
+    archive.
+
+    Raises:
+        FormatError: the text spells no reference, or the file is no tar.
+        UnsupportedError: another transport of skopeo's; a compressed file.
+        OSError: there is nothing at the path, or it cannot be read.
+    """
+    if isinstance(image, str):
+        return parse_reference(image)
+    if isinstance(image, os.PathLike):
+        return _reference_at(_path(image))
+    return _checked(image)
+
+
+def destination_of(image: ReferenceLike) -> Reference:
+    """Return the reference of an image that is to be written.
+
+    As `reference_of`, but nothing need be at the path yet: a name that ends in ``.tar`` becomes an
+    OCI archive, any other an OCI layout.
+    """
+    if isinstance(image, os.PathLike):
+        path = _path(image)
+        if not path.exists() or (path.is_file() and not path.stat().st_size):
+            kind = OciArchiveReference if path.suffix == _ARCHIVE_SUFFIX else LayoutReference
+            return kind(path)
+    return reference_of(image)
+
+
+def _reference_at(path: Path) -> Reference:
+    if path.is_dir():
+        return LayoutReference(path)
+    # Archives take longer to import than a layout to be opened.
+    from tocsin.stores.tar_members import TarMembers  # noqa: PLC0415
+
+    members = TarMembers(path)
+    try:
+        is_layout = "oci-layout" in members and "index.json" in members
+        if not is_layout and "manifest.json" not in members:
+            raise FormatError(
+                f"{path}: not an image archive: found neither oci-layout and index.json (OCI) nor "
+                "manifest.json (docker save)",
+                what="archive",
+            )
+    finally:
+        members.close()
+    return OciArchiveReference(path) if is_layout else DockerArchiveReference(path)
+
+
+def _path(image: os.PathLike[str]) -> Path:
+    text = os.fspath(image)
+    if not isinstance(text, str):
+        raise TypeError(f"image: got a path in {type(text).__name__}, wanted one in str")
+    return Path(text)
+
+
+def _checked(image: Reference) -> Reference:
+    kinds = RegistryReference | LayoutReference | OciArchiveReference | DockerArchiveReference
+    if not isinstance(image, kinds):
+        raise TypeError(
+            f"image: got {type(image).__name__}, wanted text such as 'oci:DIR:TAG', a pathlib.Path "
+            "or a reference"
+        )
+    return image

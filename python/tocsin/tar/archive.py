@@ -1,0 +1,67 @@
+"""The members of an image archive: a tar file that can be read anywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from tocsin import _core
+from tocsin.errors import FormatError
+from tocsin.tar.headers import BLOCK_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_BLOCKS_PER_MEMBER = 16
+"""Header blocks looked at, on average at most; three are usual."""
+
+
+class Member(NamedTuple):
+    """One entry of an archive.
+
+    Attributes:
+        type: ``reg``, ``hardlink``, ``symlink``, ``dir`` or another word of a zTOC. Types that no
+            zTOC has are ``reg``, as POSIX demands.
+        path: cleaned, from the root of the archive.
+        offset: of the first byte of data.
+        size: bytes of data.
+        linkname: raw target of a link, empty otherwise.
+        is_sparse: whether the data is stored in parts.
+    """
+
+    type: str
+    path: str
+    offset: int
+    size: int
+    linkname: str
+    is_sparse: bool
+
+
+def scan_archive(read: Callable[[int, int], bytes], size: int, *, max_members: int) -> list[Member]:
+    """Return the members of an archive, of which nothing but header blocks is read.
+
+    Args:
+        read: from a half-open range of the file to its bytes.
+        size: of the file.
+        max_members: how many it may have.
+
+    Raises:
+        TarError: it is not a tar archive, or it ends too early.
+        FormatError: it has too many members, or too many headers for them.
+        OSError: it cannot be read.
+    """
+    scanner = _core.TarScanner()
+    offset = 0
+    blocks = 0
+    while offset < size:
+        if skipped := scanner.skip(size - offset):
+            offset += skipped
+            continue
+        block = read(offset, offset + BLOCK_SIZE)
+        if not block:  # the file has become shorter
+            break
+        scanner.push(block)
+        offset += len(block)
+        blocks += 1
+        if scanner.entry_count > max_members or blocks > max_members * _BLOCKS_PER_MEMBER:
+            raise FormatError(f"more than {max_members} members", what="archive")
+    return [Member(*member) for member in scanner.finish()]

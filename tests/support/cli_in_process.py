@@ -1,0 +1,157 @@
+"""The command ``tocsin`` run inside the test process: no interpreter to start, nothing to import.
+
+Arguments, environment, working directory, standard streams and exit code are those of a process,
+and everything is restored afterwards. Use `support.cli_process` where the process itself is tested:
+signals, kills, terminals, broken pipes, locales, limits, start-up, several commands at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO, TYPE_CHECKING
+
+from support.cli_process import environment
+from tocsin.cli import main
+from tocsin.layers.known_ztocs import KNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_ONLY_FOR_A_PROCESS = ("PYTHON", "LC_", "LANG")
+"""An interpreter reads these variables once, when it starts."""
+_STDIN, _STDOUT, _STDERR = range(3)
+_RUNNING = threading.Lock()
+
+
+def tocsin(
+    *arguments: str | Path, stdin: bytes = b"", cwd: Path | None = None, **changes: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run ``tocsin``, as `support.cli_process.tocsin` does; `changes` are of the environment."""
+    assert not any(name.startswith(_ONLY_FOR_A_PROCESS) for name in changes), "needs a process"
+    assert _RUNNING.acquire(blocking=False), "one command at a time: others need a process"
+    command = [*map(str, arguments)]
+    with ExitStack() as stack:
+        stack.callback(_RUNNING.release)
+        stack.enter_context(_environment(environment(**changes)))
+        stack.enter_context(_working_directory(cwd))
+        stack.enter_context(_interpreter_settings())
+        stack.enter_context(_input(stdin))
+        out, err = stack.enter_context(_outputs())
+        KNOWN.clear()
+        code = main(command)
+        # An interpreter does this at its end; what has been abandoned goes to /dev/null.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return subprocess.CompletedProcess(["tocsin", *command], code, _content(out), _content(err))
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    _set_environment(variables)
+    try:
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(variables: dict[str, str]) -> None:
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
+    os.environ.update(variables)
+
+
+@contextmanager
+def _working_directory(path: Path | None) -> Iterator[None]:
+    if path is None:
+        yield
+        return
+    before = os.open(".", os.O_RDONLY)
+    os.chdir(path)
+    try:
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
+@contextmanager
+def _interpreter_settings() -> Iterator[None]:
+    """Restore what the command line sets for the whole process."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = [(number, signal.getsignal(number)) for number in signals]
+    threshold = gc.get_threshold()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+        for number, handler in handlers:
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _input(data: bytes) -> Iterator[None]:
+    """Let stdin be a pipe that gives `data`, then ends."""
+    read, write = os.pipe()
+    feeder = threading.Thread(target=_feed, args=(write, data))
+    before = sys.stdin
+    with _moved(read, _STDIN):
+        os.close(read)
+        feeder.start()
+        with open(_STDIN, closefd=False) as file:
+            sys.stdin = file
+            try:
+                yield
+            finally:
+                sys.stdin = before
+    feeder.join()
+
+
+def _feed(pipe: int, data: bytes) -> None:
+    with suppress(BrokenPipeError), open(pipe, "wb", buffering=0) as file:
+        while data:
+            data = data[file.write(data) :]
+
+
+@contextmanager
+def _outputs() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Let stdout and stderr be files, which are no terminals, as pipes are none; yield both."""
+    before = sys.stdout, sys.stderr
+    with (
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+        _moved(out.fileno(), _STDOUT),
+        _moved(err.fileno(), _STDERR),
+        open(_STDOUT, "w", encoding="utf-8", errors="surrogateescape", closefd=False) as stdout,
+        open(_STDERR, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False) as stderr,
+    ):
+        sys.stdout, sys.stderr = stdout, stderr
+        try:
+            yield out, err
+        finally:
+            sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def _moved(source: int, target: int) -> Iterator[None]:
+    """Let the number `target` mean the file open at `source`, also for C, Rust and children."""
+    before = os.dup(target)
+    os.dup2(source, target)
+    try:
+        yield
+    finally:
+        os.dup2(before, target)
+        os.close(before)
+
+
+def _content(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()

@@ -1,0 +1,121 @@
+"""Odd images of tests/cases: what is read is what containerd unpacks, with and without zTOCs."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import tocsin
+from tocsin.errors import UnsupportedError
+
+PLACE = Path(__file__).parent / "cases" / "images"
+NAMES = sorted(path.stem for path in PLACE.glob("*.json"))
+TO_COME = {
+    "ct-docker-gzip-is-plain": "compression by content",
+    "ct-gzip-is-plain": "compression by content",
+    "ct-zero-length-blob": "compression by content",
+    "hardlink-meta": "mode and owner of a hard link's own entry",
+    "implicit-child-then-wh": "a whiteout of what its own layer holds",
+    "uid-minus1-dir": "an owner of -1, which chown leaves alone",
+}
+"""Cases that are not read as they should be yet, and what it takes."""
+HAZARDS = {
+    "hardlink-with-size",
+    "sparse-all-hole",
+    "sparse00",
+    "sparse01",
+    "sparse10",
+    "sparse10-size-first",
+    "sparse10-size-last",
+    "wr-bsdtar-pax",
+    "wr-bsdtar-xattrs",
+    "wr-bsdtar-xattrsall",
+    "wr-gnutar-S0.0",
+    "wr-gnutar-S1.0",
+}
+"""Images of a single layer that is indexed only when asked to, since other readers fail on it."""
+NOT_INDEXED = {"ct-docker-tar-is-gzip"}
+"""Images of a single layer that is never indexed."""
+TYPES = {"symlink": "link", "char": "special", "block": "special", "fifo": "special"}
+CASES = [
+    pytest.param(name, marks=pytest.mark.xfail(reason=TO_COME[name], strict=True))
+    if name in TO_COME
+    else name
+    for name in NAMES
+]
+
+
+def expected(name: str) -> dict[str, dict[str, object]]:
+    """Return each path as containerd left it."""
+    paths = json.loads((PLACE / f"{name}.json").read_text())
+    for status in paths.values():
+        if status["type"] == "link":
+            del status["mode"]  # Linux has none
+    return paths
+
+
+def found(image: tocsin.Image, status: tocsin.FileStat) -> dict[str, object]:
+    """Return one path in the words of the cases."""
+    told: dict[str, object] = {
+        "type": TYPES.get(status.type, status.type),
+        "uid": status.uid,
+        "gid": status.gid,
+    }
+    if status.is_symlink:
+        return told | {"target": status.linkname}
+    told["mode"] = oct(status.mode)
+    if status.is_file:
+        with image.open(status.path) as file:
+            told |= {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        told["size"] = status.size
+    return told
+
+
+def check(reference: str, name: str, place: Path) -> None:
+    """Compare an image with its case: path by path, and extracted in one go."""
+    paths = expected(name)
+    with tocsin.open(reference) as image:
+        assert {
+            status.path.removeprefix("/"): found(image, status)
+            for status in image.find("/")
+            if status.path != "/"
+        } == paths
+        image.extract("/", place, owners=False)
+    for path, status in paths.items():
+        if status["type"] == "file" and len(path) < os.pathconf("/", "PC_PATH_MAX") // 2:
+            content = (place / path).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == status["sha256"], path
+
+
+def archive(name: str) -> str:
+    return f"oci-archive:{PLACE / name}.oci.tar:t"
+
+
+def converted(name: str, directory: Path, *, reference_identical: bool = False) -> str:
+    """Index every layer of a case that can be, and return the converted image."""
+    options = tocsin.IndexingOptions(min_layer_size=0, reference_identical=reference_identical)
+    tocsin.convert(archive(name), f"oci:{directory}:t", options=options)
+    return f"oci:{directory}:t"
+
+
+def test_cases_when_counted_then_all_are_there():
+    assert len(NAMES) == 91
+    assert HAZARDS | NOT_INDEXED | set(TO_COME) <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_image_when_read_without_ztocs_then_as_containerd_unpacks_it(name, tmp_path):
+    check(archive(name), name, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_image_when_converted_then_as_containerd_unpacks_it(name, tmp_path):
+    layout = tmp_path / "layout"
+    if name in HAZARDS | NOT_INDEXED:
+        with pytest.raises(UnsupportedError, match="no ztoc was made"):
+            converted(name, layout)
+    if name not in NOT_INDEXED:
+        indexed = converted(name, layout, reference_identical=name in HAZARDS)
+        check(indexed, name, tmp_path / "out")

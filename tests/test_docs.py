@@ -1,0 +1,55 @@
+"""Pages of docs/ that describe the tree: they must list what exists, and nothing else."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "python" / "tocsin"
+CRATES = (ROOT / "rust" / "core" / "src", ROOT / "rust" / "py" / "src")
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+
+
+def section(title):
+    """Return the text below a heading of the second level."""
+    return re.search(rf"^## {re.escape(title)}.*?(?=^## |\Z)", PAGE, re.M | re.S)[0]
+
+
+def python_files_listed():
+    found = []
+    room = ""
+    for line in section("Python: `python/tocsin`").splitlines():
+        if heading := re.match(r"### `([a-z/]+)/`", line):
+            room = heading[1] + "/"
+        elif line.startswith("### "):
+            break
+        elif row := re.match(r"\| `([a-z_/0-9]+\.py)` \|", line):
+            found.append(room + row[1])
+    return found
+
+
+def rust_files_listed():
+    text = section("Rust: `rust/core`")
+    table = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
+    found = []
+    for _, room, _, files, _ in table:
+        name = room.strip(" `")
+        inside = re.findall(r"`([a-z_0-9/]+\.rs)`", files)
+        found += [name] if name.endswith(".rs") else [name + file for file in inside]
+    gate = text[text.index("`rust/py` is") : text.index("### ")]
+    return found, re.findall(r"`([a-z_]+\.rs)`", gate)
+
+
+def test_architecture_when_read_then_it_lists_each_python_file_once():
+    there = [
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "__init__.py" or path.parent == PACKAGE
+    ]
+    assert sorted(python_files_listed()) == sorted(there)
+
+
+def test_architecture_when_read_then_it_lists_each_rust_file_once():
+    core, gate = rust_files_listed()
+    there = [[str(p.relative_to(root)) for p in root.rglob("*.rs")] for root in CRATES]
+    assert sorted([*core, "lib.rs"]) == sorted(there[0])
+    assert sorted(gate) == sorted(there[1])

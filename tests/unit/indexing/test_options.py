@@ -1,0 +1,92 @@
+"""What `IndexingOptions` takes, and refuses at once."""
+
+import pickle
+from dataclasses import FrozenInstanceError, replace
+from pathlib import PurePosixPath
+
+import pytest
+
+from tocsin import FormatError, IndexingOptions, Platform, UnsupportedError
+
+APP = PurePosixPath("/usr/bin/app")
+AMD64, ARM = Platform("linux", "amd64"), Platform("linux", "arm", "v7")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("linux/amd64", "linux/arm/v7"),
+        ["linux/amd64", ARM],
+        (AMD64, ARM),
+        iter(["linux/amd64", "linux/arm/v7"]),
+        {"linux/amd64": 1, "linux/arm/v7": 2},
+    ],
+    ids=["texts", "both", "platforms", "iterator", "keys"],
+)
+def test_platforms_when_given_in_any_way_then_they_are_platforms(given):
+    assert IndexingOptions(platforms=given).platforms == (AMD64, ARM)
+
+
+@pytest.mark.parametrize("given", ["linux/amd64", AMD64, "amd64"])
+def test_platforms_when_one_is_given_by_itself_then_it_is_the_only_one(given):
+    assert IndexingOptions(platforms=given).platforms == (AMD64,)
+
+
+def test_platforms_when_none_are_given_then_all_are_meant():
+    assert IndexingOptions().platforms is None
+    assert IndexingOptions(platforms=None).platforms is None
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ("nope", FormatError, "platform: got 'nope'"),
+        (("linux/amd64", ""), FormatError, "platform: got ''"),
+        ((), ValueError, "platforms is empty, wanted one or more, or None for all"),
+        ((b"linux/amd64",), TypeError, "platform: got bytes, wanted text such as 'linux/amd64'"),
+        (64, TypeError, "'int' object is not iterable"),
+    ],
+)
+def test_platforms_when_wrong_then_refused_at_once(given, error, message):
+    with pytest.raises(error, match=message):
+        IndexingOptions(platforms=given)
+
+
+@pytest.mark.parametrize("given", ["xattr", ["xattr"], {"xattr"}, iter(["xattr", "xattr"])])
+def test_optimizations_when_given_in_any_way_then_they_are_a_set(given):
+    assert IndexingOptions(optimizations=given).optimizations == frozenset({"xattr"})
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["/usr/bin/app", APP, ["/usr/bin/app"], iter([APP])],
+)
+def test_prefetch_when_given_in_any_way_then_it_is_a_tuple_of_texts(given):
+    assert IndexingOptions(prefetch=given).prefetch == ("/usr/bin/app",)
+
+
+@pytest.mark.parametrize("name", ["optimizations", "prefetch"])
+@pytest.mark.parametrize("given", [3, [3], b"xattr", [b"xattr"], [None]])
+def test_texts_when_of_another_type_then_the_error_names_the_option(name, given):
+    with pytest.raises(TypeError, match=f"{name}: wanted text or an iterable of it: "):
+        IndexingOptions(**{name: given})
+
+
+def test_optimizations_when_unknown_then_unsupported():
+    with pytest.raises(UnsupportedError, match="optimization 'zstd' is not known, wanted one of: "):
+        IndexingOptions(optimizations="zstd")
+
+
+def test_jobs_when_none_then_as_many_as_by_default():
+    assert IndexingOptions(jobs=None) == IndexingOptions()
+
+
+def test_options_when_replaced_or_pickled_then_the_rest_stays():
+    options = IndexingOptions(platforms="linux/amd64", prefetch="/a", optimizations="xattr", jobs=3)
+    other = replace(options, jobs=2)
+    assert (other.jobs, other.platforms, other.prefetch) == (2, (AMD64,), ("/a",))
+    assert replace(other, jobs=3) == options
+    assert pickle.loads(pickle.dumps(options)) == options  # noqa: S301
+    assert hash(options) == hash(replace(other, jobs=3))
+    with pytest.raises(FrozenInstanceError):
+        options.jobs = 1
