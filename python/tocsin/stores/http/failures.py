@@ -5,6 +5,7 @@ Exceptions of requests and urllib3 spell out signed URLs, so they are described,
 
 from __future__ import annotations
 
+import http.client
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 
 TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed later."""
+
+BROKEN = (
+    OSError,
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    # What these libraries let through when a server writes nonsense, such as a chunk of -5 bytes.
+    ValueError,
+    OverflowError,
+)
+"""Whatever a request or the reading of its answer may raise because of the far side."""
 
 _MAX_CAUSES = 20
 
@@ -39,7 +51,7 @@ def never_sent(error: BaseException) -> bool:
     )
 
 
-def _describe(error: BaseException) -> tuple[str, bool]:  # noqa: PLR0911 (one a cause)
+def _describe(error: BaseException) -> tuple[str, bool]:  # noqa: PLR0911, PLR0912 (one a cause)
     causes = list(_causes(error))
     for cause in causes:
         match cause:
@@ -65,8 +77,14 @@ def _describe(error: BaseException) -> tuple[str, bool]:  # noqa: PLR0911 (one a
                 return "the connection ended before the answer did", True
             case OSError() if cause.errno and cause.strerror:
                 return clean(cause.strerror).lower(), True
+            case http.client.RemoteDisconnected():
+                return "the connection broke", True
+            case http.client.HTTPException() | OverflowError():
+                return "the answer is not HTTP", True
             case _:
                 continue
+    if any(type(cause) is ValueError for cause in causes):
+        return "the answer is not HTTP", True
     return "the connection broke", True
 
 
