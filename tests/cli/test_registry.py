@@ -195,7 +195,7 @@ def test_tags_that_are_there_stay_unless_forced(registry):
     assert b"is the source image itself" in run("convert", image, image, code=1).stderr
     put(registry, SMALL, tag="taken")
     taken = run("convert", image, f"{registry.host}/team/app:taken", code=1)
-    assert b"names an image already" in taken.stderr
+    assert b"the destination names another image already" in taken.stderr
     assert registry.repository("team/app").tags["1"] == before["1"]
     assert layer_reads(registry) == [0, 0, 0]
     run("convert", image, f"{registry.host}/team/app:taken", *OPTIONS, "--force")
@@ -284,7 +284,7 @@ def test_a_connection_that_breaks_changes_nothing(registry, elsewhere):
         registry.fault("GET", blob, reset_after=min(1000, size - at))
         assert indexes(result("create", image, "--rebuild")) == indexes(expected)
         registry.fault("GET", blob, reset_after=at)
-        document = result("convert", image, f"{elsewhere.host}/app:{at}")
+        document = result("convert", image, f"{elsewhere.host}/app/{at}:1")
         assert not any(fault.times for fault in registry.faults)
     assert document["image"] == result("convert", image, f"{registry.host}/team/app:x")["image"]
     check_whole(elsewhere)

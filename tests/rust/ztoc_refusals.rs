@@ -1,15 +1,13 @@
 //! What the reference's reader refuses: data all the same, but named.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
-mod ztoc_values;
-
 use std::collections::HashSet;
 
 use tocsin_core::span::SpanId;
 use tocsin_core::tar::{EntryType, FileMetadata};
 use tocsin_core::ztoc::{Refusal, Ztoc};
 
-use ztoc_values::{checkpoint, file, gzip_ztoc, other, tar_ztoc};
+use crate::ztoc_values::{checkpoint, file, gzip_ztoc, other, tar_ztoc};
 
 /// The refusals of a zTOC, which must be readable nevertheless.
 fn refusals(ztoc: &Ztoc) -> Vec<Refusal> {

@@ -41,16 +41,19 @@ _OPTIONS = (
     ),
     click.option(
         "--index",
-        metavar="auto|none|DIGEST",
+        metavar="auto|none|v2|v1|DIGEST",
         type=parameters.index_choice,
         default="auto",
         show_default=True,
-        help="Which SOCI index to read by: what the image has, none, or one by its digest.",
+        help="Index to read by. auto uses v2, which the image's digest binds, and v1 only for an "
+        "IMAGE without @sha256.",
     ),
     click.option(
+        "--require-index",
         "--no-index",
+        "no_index",
         is_flag=True,
-        help="Refuse layers without a zTOC, which else are read once, whole.",
+        help="Fail on layers without a zTOC instead of reading them in full (also --no-index).",
     ),
     threads_option,
     click.option(

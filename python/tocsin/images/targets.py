@@ -22,6 +22,7 @@ from tocsin.stores.places import destination_of, reference_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tocsin.model.descriptor import Descriptor
     from tocsin.model.reference import ReferenceLike
     from tocsin.stores.base import Sink, Source
     from tocsin.stores.registry import RegistryOptions
@@ -108,30 +109,34 @@ def pair_of(
     )
 
 
-def check_free(sink: Source, pair: Pair, *, force: bool) -> None:
-    """Refuse, before any work, to replace an image unless forced.
+def image_in_the_way(sink: Source, pair: Pair, *, force: bool) -> Descriptor | None:
+    """Return the image that the destination's tag names, if replacing it was not asked for.
+
+    Whoever gets one goes on only if the result would be that very image.
 
     Raises:
-        ConflictError: the destination's tag names an image already.
+        ConflictError: the destination is the source itself.
     """
     if force or pair.tag is None:
-        return
+        return None
     if pair.overwrites_source:
         raise ConflictError(
             f"{pair.named_sink}: is the source image itself, whose digests would change",
             hint=_OTHER_TAG,
         )
-    if _is_taken(sink, pair.tag):
-        raise ConflictError(f"{pair.named_sink}: names an image already", hint=_OTHER_TAG)
-
-
-def _is_taken(store: Source, tag: str) -> bool:
     # Not by the list of tags: it is long in a registry, and not everyone may see it.
     try:
-        store.resolve(tag)
+        return sink.resolve(pair.tag)
     except NotFoundError:
-        return False
-    return True
+        return None
+
+
+def refuse_to_replace(pair: Pair, existing: Descriptor) -> ConflictError:
+    """Return the error for a destination that names another image."""
+    return ConflictError(
+        f"{pair.named_sink}: the destination names another image already, {existing.digest}",
+        hint=_OTHER_TAG,
+    )
 
 
 def _same_place(one: Reference, other: Reference) -> bool:

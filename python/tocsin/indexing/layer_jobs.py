@@ -19,7 +19,7 @@ from tocsin.model.digest import Digest
 from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
 from tocsin.model.layer_result import LayerResult
 from tocsin.model.media_types import OCTET_STREAM, Compression, layer_type
-from tocsin.model.prefetch import SearchableLayer, wanted_names
+from tocsin.model.prefetch import FoundEntry, SearchableLayer, wanted_names
 from tocsin.model.soci_index import PREFETCH, IndexedLayer
 from tocsin.quoting import shown
 from tocsin.stores.base import MustStream, MustVerify
@@ -377,20 +377,37 @@ class LayerJobs:
         return LayerFate(result, indexed, self._searchable(ztoc))
 
     def _searchable(self, ztoc: Ztoc) -> SearchableLayer | None:
-        """Keep of a zTOC only what the wanted paths need: whole zTOCs are large."""
+        """Return what is needed to find the wanted paths; nothing is kept where none are wanted."""
         names = set(wanted_names(self._options.prefetch))
         if not names:
             return None
-        places: dict[str, tuple[int, int]] = {}
+        places: dict[str, int] = {}
         for index, name in enumerate(ztoc.paths):
-            if name in names and name not in places:
-                row = ztoc.files[index]
-                places[name] = int(row["uncompressed_offset"]), int(row["uncompressed_size"])
+            if name in names:
+                places.setdefault(name, index)
         starts = ztoc.spans["uncompressed_start"].copy()
-        # The last span that starts at or before the offset; the first starts at 0.
+
+        def find(name: str) -> FoundEntry | None:
+            index = places.get(name)
+            return None if index is None else _found_entry(ztoc, index)
+
+        def at_path(path: str) -> FoundEntry | None:
+            index = ztoc.index_at(path)
+            return None if index is None else _found_entry(ztoc, index)
+
         return SearchableLayer(
-            places.get, lambda offset: max(int(starts.searchsorted(offset, "right")) - 1, 0)
+            find,
+            # The last span that starts at or before the offset; the first starts at 0.
+            lambda offset: max(int(starts.searchsorted(offset, "right")) - 1, 0),
+            None if self._options.reference_identical else at_path,
         )
+
+
+def _found_entry(ztoc: Ztoc, index: int) -> FoundEntry:
+    entry = ztoc.entries[index]
+    return FoundEntry(
+        entry.type, entry.linkname, entry.uncompressed_offset, entry.uncompressed_size
+    )
 
 
 @contextmanager

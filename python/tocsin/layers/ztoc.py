@@ -197,9 +197,13 @@ class Ztoc:
         """
         return self.entries[self._index_of(path)]
 
+    def index_at(self, path: StrPath) -> int | None:
+        """Return the number of the entry at a path, the last one; ``None`` if there is none."""
+        return self._index_by_path.get(clean_path(path_text(path)))
+
     def _index_of(self, path: StrPath) -> int:
         text = path_text(path)
-        index = self._index_by_path.get(clean_path(text))
+        index = self.index_at(text)
         if index is None:
             raise NotFoundError(f"{shown(text)}: no such entry in the ztoc")
         return index

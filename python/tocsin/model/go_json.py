@@ -31,7 +31,9 @@ MAX_DEPTH = 64
 
 _GO_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 _HALF_SURROGATE = re.compile("[\ud800-\udfff]")
-_STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"|([\[{])|([\]}])', re.DOTALL)
+# A string that does not end matches too, up to the end of the text. If it failed, each quote that
+# is escaped in it would be tried as the start of a string: quadratic time.
+_STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"?|([\[{])|([\]}])', re.DOTALL)
 
 
 def encode(value: Json) -> bytes:

@@ -286,7 +286,9 @@ class _Extraction:
     def _write_files(self) -> None:
         self._tell(0)
         for number, wanted in sorted(self._files.items()):
-            self._write_layer(self._image.layers[number], wanted)
+            layer = self._image.layers[number]
+            with layer.verifying_digest():
+                self._write_layer(layer, wanted)
         self._tell(0)
 
     def _write_layer(self, layer: Layer, wanted: list[tuple[int, str, str]]) -> None:

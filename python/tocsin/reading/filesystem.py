@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from tocsin.model.entry_path import StrPath
     from tocsin.reading.stat import FileStat
     from tocsin.stores.registry import RegistryOptions
 
@@ -89,11 +90,11 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         index_missing: bool = True,
         threads: int | None = None,
         cache_size: int = DEFAULT_CACHE_SIZE,
-        cache_dir: str | None = None,
+        cache_dir: StrPath | None = None,
         username: str | None = None,
         password: str | None = None,
-        ca_cert: str | None = None,
-        client_cert: str | tuple[str, str] | None = None,
+        ca_cert: StrPath | None = None,
+        client_cert: StrPath | tuple[StrPath, StrPath] | None = None,
         insecure: bool = False,
         plain_http: bool | None = None,
         credentials_dropped: bool = False,
@@ -501,8 +502,8 @@ def _image_and_path(text: str) -> tuple[str | None, str]:
 
 def _registry_options(
     *,
-    ca_cert: str | None,
-    client_cert: str | tuple[str, str] | None,
+    ca_cert: StrPath | None,
+    client_cert: StrPath | tuple[StrPath, StrPath] | None,
     insecure: bool,
     plain_http: bool | None,
     credentials_dropped: bool,

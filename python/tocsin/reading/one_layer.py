@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tocsin.errors import VerificationError
@@ -16,10 +15,12 @@ from tocsin.layers.ztoc import Ztoc
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCTET_STREAM
+from tocsin.model.soci_index import MAX_ZTOC_SIZE
 from tocsin.reading.files import Files
 from tocsin.reading.layer import Layer
 from tocsin.reading.merged import MergedLayers
 from tocsin.reading.notes import Notes
+from tocsin.regular_file import read_regular
 
 if TYPE_CHECKING:
     from tocsin.stores.http.http_blob import HttpBlob
@@ -52,7 +53,7 @@ def open_layer(
         UnsupportedError: the server does not answer to ``Range``.
         NotFoundError, RegistryError, OSError: the layer cannot be reached or read.
     """
-    blob = ztoc if isinstance(ztoc, bytes) else Path(ztoc).read_bytes()
+    blob = ztoc if isinstance(ztoc, bytes) else read_regular(ztoc, max_size=MAX_ZTOC_SIZE)
     text = os.fspath(layer)
     source: FileRanges | _UrlRanges
     if text.lower().startswith(("http://", "https://")):
@@ -108,9 +109,8 @@ class LayerFiles(Files):
             kept=None if disk is None else disk.spans_of(digest, ztoc.digest),
         )
         descriptor = Descriptor(OCTET_STREAM, digest, source.size)
-        self._opened = MergedLayers(
-            (Layer(descriptor, ztoc, spans, index_origin="given"),), named=False
-        )
+        layer = Layer(descriptor, ztoc, spans, index_origin="given", digest_is_known=False)
+        self._opened = MergedLayers((layer,), named=False)
 
     @property
     def _merged(self) -> MergedLayers:

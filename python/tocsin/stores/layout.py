@@ -19,6 +19,7 @@ from tocsin.model.descriptor import Descriptor
 from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.media_types import OCTET_STREAM
 from tocsin.quoting import shown
+from tocsin.regular_file import open_regular
 from tocsin.stores.base import MustStream, MustVerify, TakenOver
 from tocsin.stores.file_store import FileSource, manifest_descriptor
 from tocsin.stores.hashing import hashed
@@ -293,5 +294,5 @@ def _verify(descriptor: Descriptor, origin: LayoutOrigin) -> None:
 
 def _open_for_lock(path: Path) -> int:
     with suppress(PermissionError):
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # exported layouts have it read-only
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    return open_regular(path)  # exported layouts have it read-only

@@ -6,7 +6,7 @@ import pytest
 
 from support.images import make_image
 from tocsin.errors import ConflictError, FormatError, UnsupportedError
-from tocsin.images.targets import check_free, pair_of
+from tocsin.images.targets import image_in_the_way, pair_of
 from tocsin.model.reference import parse_reference
 from tocsin.stores.layout import OciLayout
 
@@ -83,21 +83,17 @@ def layout(tmp_path):
     return store
 
 
-def test_check_free_when_the_tag_is_taken_then_only_force_goes_on(layout):
+def test_image_in_the_way_when_the_tag_is_taken_then_it_is_returned(layout):
     place = f"oci:{layout.path}"
-    for destination, message in [("t", "the source image itself"), ("u", None)]:
-        pair = pair_of(f"{place}:t", f"{place}:{destination}")
-        if message is None:
-            check_free(layout, pair, force=False)
-            continue
-        with pytest.raises(ConflictError, match=message):
-            check_free(layout, pair, force=False)
-        check_free(layout, pair, force=True)
+    itself = pair_of(f"{place}:t", f"{place}:t")
+    with pytest.raises(ConflictError, match="the source image itself"):
+        image_in_the_way(layout, itself, force=False)
+    assert image_in_the_way(layout, itself, force=True) is None
+    assert image_in_the_way(layout, pair_of(f"{place}:t", f"{place}:u"), force=False) is None
     other = pair_of(f"oci:{Path('elsewhere')}:x", f"{place}:t")
-    with pytest.raises(ConflictError, match="names an image already"):
-        check_free(layout, other, force=False)
-    check_free(layout, other, force=True)
+    assert image_in_the_way(layout, other, force=False) == layout.resolve("t")
+    assert image_in_the_way(layout, other, force=True) is None
 
 
-def test_check_free_when_nothing_is_named_then_nothing_is_replaced(layout):
-    check_free(layout, pair_of(f"oci:{layout.path}:t", None), force=False)
+def test_image_in_the_way_when_nothing_is_named_then_nothing_is_replaced(layout):
+    assert image_in_the_way(layout, pair_of(f"oci:{layout.path}:t", None), force=False) is None

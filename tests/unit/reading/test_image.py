@@ -34,6 +34,7 @@ from tocsin.errors import (
 from tocsin.layers import spans
 from tocsin.layers.known_ztocs import KNOWN
 from tocsin.model.entry_path import clean_path
+from tocsin.model.index_choice import IndexChoice
 from tocsin.model.media_types import OCI_LAYER, OCI_LAYER_GZIP
 from tocsin.stores.layout import OciLayout
 
@@ -492,7 +493,9 @@ def test_read_when_a_span_is_wrong_then_said_and_never_inflated(layers, tmp_path
 def test_open_when_ztoc_is_not_what_its_digest_says_then_not_used(layers, tmp_path):
     reference = put_indexed(tmp_path, *layers)
     with tocsin.open(reference) as image:
-        [found] = image._opener.indexes(image.descriptor, image.manifest, "auto")
+        [found] = image._opener.indexes(
+            image.descriptor, image.manifest, IndexChoice(), pinned=False
+        )
     ztoc = found.soci_index.ztocs[0]
     spoil(tmp_path / "blobs" / "sha256" / ztoc.digest.hex, ztoc.size - 9)
     KNOWN.clear()

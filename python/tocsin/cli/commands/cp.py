@@ -56,7 +56,9 @@ def cp(
     stdout, for one file. Nothing is written outside DEST, whatever links the image has.
 
     Only the spans that hold the files are fetched; each is verified before it is inflated, and a
-    file appears when all of it is right.
+    file appears when all of it is right. What vouches for the files is explained by tocsin cat
+    --help. Where a copy has read all of a layer by a version 1 index, the layer's digest is
+    verified as well, at the end.
 
     Examples:
       tocsin cp ghcr.io/team/app:1:/etc/os-release .

@@ -5,6 +5,7 @@ Exceptions of requests and urllib3 spell out signed URLs, so they are described,
 
 from __future__ import annotations
 
+import http.client
 import socket
 import ssl
 from dataclasses import dataclass
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 
 TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed later."""
+
+BROKEN = (
+    OSError,
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    # What these libraries let through when a server writes nonsense, such as a chunk of -5 bytes.
+    ValueError,
+    OverflowError,
+)
+"""Whatever a request or the reading of its answer may raise because of the far side."""
 
 _MAX_CAUSES = 20
 _MAX_REASON_LEN = 200
@@ -52,7 +64,7 @@ class _Failure:
     hint: str | None = None
 
 
-def _describe(error: BaseException) -> _Failure:  # noqa: PLR0911 (one a cause)
+def _describe(error: BaseException) -> _Failure:  # noqa: PLR0911, PLR0912 (one a cause)
     causes = list(_causes(error))
     for cause in causes:
         match cause:
@@ -82,8 +94,14 @@ def _describe(error: BaseException) -> _Failure:  # noqa: PLR0911 (one a cause)
                 return _Failure("the connection ended before the answer did")
             case OSError() if cause.errno and cause.strerror:
                 return _Failure(cause.strerror[:_MAX_REASON_LEN].lower())
+            case http.client.RemoteDisconnected():
+                return _Failure("the connection broke")
+            case http.client.HTTPException() | OverflowError():
+                return _Failure("the answer is not HTTP")
             case _:
                 continue
+    if any(type(cause) is ValueError for cause in causes):
+        return _Failure("the answer is not HTTP")
     return _Failure("the connection broke")
 
 

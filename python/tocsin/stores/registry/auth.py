@@ -40,6 +40,9 @@ _DEFAULT_LIFE = 60.0
 Source: distribution/distribution, docs/content/spec/auth/token.md.
 """
 
+_MAX_LIFE = 86_400.0
+"""Seconds a token is kept at most, whatever number the server writes."""
+
 _EARLY = 10.0
 """Seconds before its end at which a token is replaced; never more than half its life."""
 
@@ -284,8 +287,9 @@ class Authenticator:
         if isinstance(renewed, str) and renewed:
             self._renewed_identity = renewed
         life = document.get("expires_in")
-        if not isinstance(life, int | float) or isinstance(life, bool) or life <= 0:
+        if not isinstance(life, int | float) or isinstance(life, bool) or not life > 0:
             life = _DEFAULT_LIFE
+        life = min(life, _MAX_LIFE)
         return _Token(value, asked_at + life - min(_EARLY, life / 2))
 
 

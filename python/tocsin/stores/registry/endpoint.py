@@ -158,12 +158,14 @@ class Endpoint:
             what: the document should be; `FormatError.what` when it is too long.
             headers: of HTTP.
         """
+        give_up_at = self.clock.monotonic() + self.transport.patience
         for failures in range(1, MAX_TRIES + 1):
             answer = self.send("GET", url, doing=doing, expect=expect, headers=headers)
             try:
                 return answer, answer.read(limit, what=what)
             except RegistryError as error:
-                if failures == MAX_TRIES or not error.temporary:
+                tired = failures == MAX_TRIES or self.clock.monotonic() >= give_up_at
+                if tired or not error.temporary:
                     raise
             self.clock.sleep(self.clock.backoff(failures))
         raise AssertionError  # the last try returned or raised

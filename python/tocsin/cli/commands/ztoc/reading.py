@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError, ZtocError
 from tocsin.model.soci_index import MAX_ZTOC_SIZE
+from tocsin.regular_file import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +33,7 @@ def read_ztoc(path: str) -> Ztoc:
     if path == _STDIN:
         data, place = sys.stdin.buffer.read(MAX_ZTOC_SIZE), "stdin"
     else:
-        with Path(path).open("rb") as file:
-            data, place = file.read(MAX_ZTOC_SIZE), path
+        data, place = read_regular(path, max_size=MAX_ZTOC_SIZE), path
     try:
         return Ztoc.from_bytes(data)
     except ZtocError as error:
