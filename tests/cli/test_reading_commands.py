@@ -329,6 +329,28 @@ def test_registry_image_is_read_by_its_index_and_kept(remote, tmp_path):
     assert layer_bytes(registry) == 0
 
 
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_cache_size_when_given_then_the_directory_stays_below_it(image, tmp_path, way):
+    option = ["--cache-size", "100KiB"] if way == "option" else []
+    changes = {"TOCSIN_CACHE_SIZE": "100KiB"} if way == "environment" else {}
+    run("cp", f"{image}:/", tmp_path / "x", "--cache-dir", tmp_path / "c", *option, **changes)
+    sizes = [path.stat().st_size for path in (tmp_path / "c").rglob("*") if path.is_file()]
+    assert sum(sizes) <= 100 << 10
+
+
+def test_cache_dir_when_it_holds_a_fifo_then_a_note_and_the_data(remote, tmp_path):
+    _, name = remote
+    cached = ("--cache-dir", tmp_path / "c")
+    run("cat", name, "/etc/os-release", *cached)
+    for path in [path for path in (tmp_path / "c").rglob("*") if path.is_file()]:
+        path.unlink()
+        os.mkfifo(path)
+    done = run("cat", name, "/etc/os-release", *cached)
+    assert done.stdout == b"NAME=upper\n"
+    (note,) = done.stderr.decode().splitlines()
+    assert note.endswith("is ignored and fetched again: not a regular file")
+
+
 def test_registry_that_asks_who_is_there_is_told(remote):
     registry, name = remote
     registry.auth = "token"

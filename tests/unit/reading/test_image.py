@@ -583,7 +583,9 @@ def test_open_when_opened_again_then_ztocs_are_not_fetched_again(layers, tmp_pat
 
 
 def cached_files(directory):
-    return sorted(path for path in directory.rglob("*") if path.is_file())
+    """Return the files that hold data; one more holds their total size."""
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return sorted(path for path in files if not path.name.startswith("."))
 
 
 def test_cache_dir_when_used_again_then_nothing_is_fetched(indexed, tmp_path):
@@ -613,12 +615,50 @@ def test_cache_dir_when_tampered_with_then_it_heals(indexed, tmp_path, harm):
     assert {path: path.read_bytes() for path in cached_files(tmp_path)} == kept
 
 
-def test_cache_dir_when_it_cannot_be_written_then_told_once(indexed, tmp_path):
+def test_cache_dir_when_it_is_a_file_then_a_note_says_so(indexed, tmp_path):
     place = tmp_path / "file"
     place.write_bytes(b"")
     with tocsin.open(indexed, cache_dir=place) as image:
         assert image.cat("usr/twin") == BIG
-        assert sum("nothing more is kept" in note for note in image.notes) == 1
+        assert image.notes == [f"cache {place}: not used: Not a directory"]
+
+
+@pytest.mark.parametrize("what", ["fifo", "endless", "huge", "directory", "link"])
+def test_cache_dir_when_files_are_not_what_they_were_then_fetched_again(indexed, tmp_path, what):
+    with tocsin.open(indexed, cache_dir=tmp_path / "c") as image:
+        assert image.cat("usr/twin") == BIG
+        fetched = image.traffic.read
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    for path in cached_files(tmp_path / "c"):
+        path.unlink()
+        match what:
+            case "fifo":
+                os.mkfifo(path)
+            case "endless":
+                path.symlink_to("/dev/zero")
+            case "huge":
+                path.touch()
+                os.truncate(path, 1 << 40)
+            case "directory":
+                path.mkdir()
+            case "link":
+                path.symlink_to(victim)
+    KNOWN.clear()
+    for is_harmed in (True, what == "directory"):  # anything else is replaced
+        with tocsin.open(indexed, cache_dir=tmp_path / "c") as image:
+            assert image.cat("usr/twin") == BIG
+            notes = [note for note in image.notes if "ignored and fetched again" in note]
+            assert len(notes) == is_harmed
+            assert (image.traffic.read == fetched) == is_harmed
+    assert victim.read_bytes() == b"precious"
+
+
+def test_cache_dir_size_when_small_then_the_directory_stays_below_it(indexed, tmp_path):
+    with tocsin.open(indexed, cache_dir=tmp_path, cache_dir_size=200_000) as image:
+        assert image.cat("usr/twin") == BIG
+    sizes = [path.stat().st_size for path in cached_files(tmp_path)]
+    assert 0 < sum(sizes) <= 200_000
 
 
 def test_cache_dir_when_the_disk_is_full_then_told_and_read_on(indexed, tmp_path):
