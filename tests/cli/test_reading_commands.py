@@ -243,6 +243,43 @@ def test_cp_of_a_tree_tells_what_it_made_and_left_out(image, tmp_path):
     assert (again["files"], again["unchanged"], again["path"]) == (0, 3, "/usr")
 
 
+@pytest.fixture
+def odd(tmp_path):
+    """An image with an entry that cannot be made, and one with an attribute that is never set."""
+    layer = tar(
+        entry("d/" + "n" * 300, b"1"),
+        entry("h", type=tarfile.LNKTYPE, linkname="gone"),
+        entry("good/f", b"1", pax={"SCHILY.xattr.trusted.a": "1"}),
+    )
+    with OciLayout(tmp_path / "layout", write=True) as store:
+        image_of((layer, OCI_LAYER)).put(store, tag="app")
+    return f"oci:{tmp_path / 'layout'}:app"
+
+
+def test_cp_when_entries_are_impossible_then_the_rest_and_exit_code_1(odd, tmp_path):
+    done = run("cp", f"{odd}:/", tmp_path / "out", code=1)
+    assert (tmp_path / "out/good/f").read_bytes() == b"1"
+    lines = words(done)
+    assert lines[:3] == [
+        "warning: /h was not extracted: hard link to gone, which is not in the image",
+        f"warning: /d/{'n' * 300} was not extracted: the name has 300 bytes, at most 255 are"
+        " possible",
+        "warning: extended attribute 'trusted.a' not preserved (trusted attributes are never set):"
+        " /good/f",
+    ]
+    assert lines[-1] == f"error: {tmp_path}/out: 2 entries were not extracted"
+    quiet = run("cp", f"{odd}:/", tmp_path / "quiet", "-q", code=1)
+    assert words(quiet) == [f"error: {tmp_path}/quiet: 2 entries were not extracted"]
+    document = json.loads(run("cp", f"{odd}:/", tmp_path / "json", "--json", code=1).stdout)
+    assert [each["path"] for each in document["failed"]] == ["/h", f"/d/{'n' * 300}"]
+    assert document["skipped"] == []
+
+
+def test_cp_when_only_metadata_is_not_preserved_then_exit_code_0(odd, tmp_path):
+    done = run("cp", f"{odd}:/good", tmp_path / "out")
+    assert words(done)[0].startswith("warning: extended attribute 'trusted.a' not preserved")
+
+
 def test_cp_to_stdout_is_the_bytes(image):
     assert run("cp", f"{image}:/etc/os-release", "-").stdout == b"NAME=upper\n"
 

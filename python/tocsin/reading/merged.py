@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tocsin.errors import PathError
 from tocsin.layers.forking import forget_after_fork
 from tocsin.model.entry_path import path_text
-from tocsin.reading.stat import FileStat, stat_of
+from tocsin.reading.stat import FileStat, stat_of, with_link
 from tocsin.reading.tree import Tree
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class MergedLayers:
             inode = _inode_of_implied(path)
             return FileStat(f"/{path}", "dir", inode=inode, layer=layer, layer_digest=digest)
         holder = self.layers[layer]
-        return stat_of(
+        found = stat_of(
             f"/{path}",
             holder.entry(node.entry),
             mtime_ns=holder.mtime_ns(node.entry),
@@ -82,6 +82,11 @@ class MergedLayers:
             layer=layer,
             layer_digest=digest,
         )
+        link = self.tree.linked.get(node)
+        if link is None or link.entry is None:
+            return found
+        holder = self.layers[link.layer]
+        return with_link(found, holder.entry(link.entry), mtime_ns=holder.mtime_ns(link.entry))
 
     def regular_file(self, path: StrPath) -> tuple[str, Node]:
         """Return as `locate`, of a regular file; nothing is read.

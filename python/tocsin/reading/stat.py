@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tocsin.model.file_metadata import FileMetadata
 
 _XATTR = b"SCHILY.xattr."
+_CAPABILITY = "security.capability"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TYPE_BITS = {
     "file": stat.S_IFREG,
@@ -151,6 +152,26 @@ def stat_of(
         inode=inode,
         layer=layer,
         layer_digest=layer_digest,
+    )
+
+
+def with_link(found: FileStat, link: FileMetadata, *, mtime_ns: int) -> FileStat:
+    """Return what a file is like after a hard link to it was unpacked.
+
+    An unpacker gives the file the metadata of the link's own entry, on top of what it has. Source:
+    containerd 1.7.27, archive/tar.go, ``createTarFile``; chown(2) removes file capabilities. Of
+    several links only the last counts here, also for extended attributes.
+    """
+    kept = {key: value for key, value in found.xattrs.items() if key != _CAPABILITY}
+    return replace(
+        found,
+        mode=found.mode if found.is_symlink else stat.S_IMODE(link.mode),
+        uid=link.uid,
+        gid=link.gid,
+        uname=link.uname,
+        gname=link.gname,
+        mtime_ns=mtime_ns,
+        xattrs={**kept, **xattrs_of(link.pax_records)},
     )
 
 

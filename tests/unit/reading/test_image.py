@@ -12,6 +12,7 @@ import re
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 import pytest
@@ -50,7 +51,7 @@ def layers():
             entry("etc/os-release", SMALL, mode=0o644, uid=3, gid=4, mtime=1_700_000_000),
             entry("etc/gone", b"old"),
             entry("usr/big", BIG, mode=0o4755),
-            entry("usr/twin", type=tarfile.LNKTYPE, linkname="usr/big"),
+            entry("usr/twin", type=tarfile.LNKTYPE, linkname="usr/big", mode=0o4755),
             entry("lib", type=tarfile.SYMTYPE, linkname="/usr"),
             entry("dev/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
             entry("empty"),
@@ -60,7 +61,7 @@ def layers():
         tarmaker.tar(
             entry("etc/.wh.gone"),
             entry("lib/new", b"behind the link"),
-            entry("usr/again", type=tarfile.LNKTYPE, linkname="usr/twin"),
+            entry("usr/again", type=tarfile.LNKTYPE, linkname="usr/twin", mode=0o4755),
         ),
         tarmaker.tar(entry("usr/big", b"upper")),
     )
@@ -577,6 +578,35 @@ def test_open_when_opened_again_then_ztocs_are_not_fetched_again(layers, tmp_pat
         assert image.cat("usr/twin") == BIG
         [layer] = image.layers
         assert image.traffic.read - layer.descriptor.size < first - 30_000  # a window, at least
+
+
+def test_stat_when_a_hard_link_has_metadata_of_its_own_then_the_file_has_it(tmp_path):
+    """As containerd 1.7.27 unpacks it: the link is made, then gets owner, mode and time."""
+    capability = {"SCHILY.xattr.security.capability": "\1\0\0\2" + "\0" * 16}
+    made = tarmaker.tar(
+        entry("f", b"1", mode=0o600, uid=1, gid=2, mtime=1000, pax={"SCHILY.xattr.user.a": "1"}),
+        entry("h", type=tarfile.LNKTYPE, linkname="f", mode=0o755, uid=5, gid=6, mtime=2000),
+        entry("cap", b"1", mode=0o755, pax={**capability, "SCHILY.xattr.user.a": "1"}),
+        entry("l", type=tarfile.SYMTYPE, linkname="f", mode=0o777),
+    )
+    upper = tarmaker.tar(
+        entry("cap2", type=tarfile.LNKTYPE, linkname="cap", pax={"SCHILY.xattr.user.b": "2"}),
+        entry("l2", type=tarfile.LNKTYPE, linkname="l", mode=0o600, uid=7, mtime=3),
+    )
+    with tocsin.open(put_image(tmp_path, made, upper)) as image:
+        for name in ("f", "h"):
+            found = image.stat(name)
+            assert (found.mode, found.uid, found.gid, found.mtime) == (
+                0o755,
+                5,
+                6,
+                datetime.fromtimestamp(2000, UTC),
+            )
+            assert found.xattrs == {"user.a": b"1"}
+            assert found.size == 1
+        assert image.stat("cap").xattrs == {"user.a": b"1", "user.b": b"2"}
+        found = image.lstat("l")
+        assert (found.mode, found.uid, found.mtime_ns) == (0o777, 7, 3 * 10**9)
 
 
 # The cache on disk
