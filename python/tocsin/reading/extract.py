@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from tocsin.model.document import Document
     from tocsin.model.entry_path import StrPath
     from tocsin.model.events import Progress
-    from tocsin.reading.layer import Layer
     from tocsin.reading.merged import MergedLayers
     from tocsin.reading.stat import FileStat
 
@@ -444,7 +443,7 @@ class _Extraction:
 
     def _stat(self, node: Node) -> FileStat:
         """Return what the image says of a file, whatever its name."""
-        return self._image.stat("", node)
+        return self._image.listed("", node)
 
 
 def _metadata(found: FileStat) -> Metadata:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tocsin.errors import PathError
 from tocsin.layers.forking import forget_after_fork
 from tocsin.model.entry_path import path_text
-from tocsin.reading.stat import FileStat, stat_of, with_link
+from tocsin.reading.stat import FileStat, stat_of, with_link, with_owner
 from tocsin.reading.tree import Tree
 
 if TYPE_CHECKING:
@@ -69,6 +69,10 @@ class MergedLayers:
 
     def stat(self, path: str, node: Node) -> FileStat:
         """Return what is at `path`, as `tree` gave both."""
+        return with_owner(self.listed(path, node))
+
+    def listed(self, path: str, node: Node) -> FileStat:
+        """Return as `stat`, but the owner that the layer lists, which may be `NO_ID`."""
         layer, digest = node.layer, self._digests[node.layer]
         if node.entry is None:
             inode = _inode_of_implied(path)

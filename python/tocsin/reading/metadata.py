@@ -12,17 +12,18 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from tocsin.reading.stat import NO_ID
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-NO_ID = 0xFFFFFFFF
-"""As an owner it means to the system: leave it. Source: chown(2)."""
 _LEAVE = -1
-MAX_MTIME_NS = (1 << 63) - 1
-"""The year 2262. Source: containerd 1.7.27, pkg/archive/time.go: what is later, or before 1970, is
-extracted with the time 0."""
+_MAX_MTIME_NS = (1 << 63) - 1
+"""In the year 2262; later times, and those before 1970, become 0. Source: containerd/containerd,
+archive/time.go."""
 _TRUSTED = "trusted."
-"""Attributes of this machine, never those of an image. Source: containerd, tar_unix.go."""
+"""Prefix of attributes that are never taken from an image. Source: containerd/containerd,
+archive/tar_unix.go."""
 
 _REFUSED = {
     errno.EPERM,  # of another owner, or on a file system without owners and modes
@@ -217,4 +218,4 @@ class MetadataWriter:
 
 def bounded_mtime(mtime_ns: int) -> int:
     """Return the time that a file of an image is extracted with."""
-    return mtime_ns if 0 <= mtime_ns <= MAX_MTIME_NS else 0
+    return mtime_ns if 0 <= mtime_ns <= _MAX_MTIME_NS else 0

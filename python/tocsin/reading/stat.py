@@ -29,6 +29,8 @@ _TYPE_BITS = {
 }
 _FIRST_NS = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1) * 10**9
 """The first time that ``datetime`` has: zTOCs go back to the year 0."""
+NO_ID = 0xFFFFFFFF
+"""The id that chown(2) takes for none: a file keeps the one it has."""
 _IMPLIED_MODE = 0o755
 """Of a directory that no layer lists, as unpackers make them."""
 
@@ -158,21 +160,29 @@ def stat_of(
 def with_link(found: FileStat, link: FileMetadata, *, mtime_ns: int) -> FileStat:
     """Return what a file is like after a hard link to it was unpacked.
 
-    An unpacker gives the file the metadata of the link's own entry, on top of what it has. Source:
-    containerd 1.7.27, archive/tar.go, ``createTarFile``; chown(2) removes file capabilities. Of
-    several links only the last counts here, also for extended attributes.
+    An unpacker gives the file the metadata of the link's own entry, on top of what it has; chown(2)
+    removes file capabilities. Of several links only the last counts here, also for extended
+    attributes. Source: containerd/containerd, archive/tar.go.
     """
     kept = {key: value for key, value in found.xattrs.items() if key != _CAPABILITY}
     return replace(
         found,
         mode=found.mode if found.is_symlink else stat.S_IMODE(link.mode),
-        uid=link.uid,
-        gid=link.gid,
+        uid=found.uid if link.uid == NO_ID else link.uid,
+        gid=found.gid if link.gid == NO_ID else link.gid,
         uname=link.uname,
         gname=link.gname,
         mtime_ns=mtime_ns,
         xattrs={**kept, **xattrs_of(link.pax_records)},
     )
+
+
+def with_owner(found: FileStat) -> FileStat:
+    """Return what a file is like that root has unpacked, where the tar says no owner."""
+    if NO_ID not in (found.uid, found.gid):
+        return found
+    uid, gid = (0 if each == NO_ID else each for each in (found.uid, found.gid))
+    return replace(found, uid=uid, gid=gid)
 
 
 def xattrs_of(pax_records: Mapping[bytes, bytes]) -> dict[str, bytes]:

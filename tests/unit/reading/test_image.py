@@ -609,6 +609,19 @@ def test_stat_when_a_hard_link_has_metadata_of_its_own_then_the_file_has_it(tmp_
         assert (found.mode, found.uid, found.mtime_ns) == (0o777, 7, 3 * 10**9)
 
 
+def test_stat_when_an_owner_means_nobody_then_root_who_unpacks(tmp_path):
+    nobody = {"uid": "4294967295", "gid": "4294967295"}
+    made = tarmaker.tar(
+        entry("f", b"1", pax=nobody),
+        entry("d/", type=tarfile.DIRTYPE, gid=9, pax={"uid": nobody["uid"]}),
+        entry("g", b"1", uid=5, gid=6),
+        entry("h", type=tarfile.LNKTYPE, linkname="g", pax=nobody),
+    )
+    with tocsin.open(put_image(tmp_path, made)) as image:
+        owners = {found.name: (found.uid, found.gid) for found in image.ls("/")}
+    assert owners == {"f": (0, 0), "d": (0, 9), "g": (5, 6), "h": (5, 6)}
+
+
 # The cache on disk
 
 
