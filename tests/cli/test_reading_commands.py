@@ -243,6 +243,43 @@ def test_cp_of_a_tree_tells_what_it_made_and_left_out(image, tmp_path):
     assert (again["files"], again["unchanged"], again["path"]) == (0, 3, "/usr")
 
 
+@pytest.fixture
+def odd(tmp_path):
+    """An image with an entry that cannot be made, and one with an attribute that is never set."""
+    layer = tar(
+        entry("d/" + "n" * 300, b"1"),
+        entry("h", type=tarfile.LNKTYPE, linkname="gone"),
+        entry("good/f", b"1", pax={"SCHILY.xattr.trusted.a": "1"}),
+    )
+    with OciLayout(tmp_path / "layout", write=True) as store:
+        image_of((layer, OCI_LAYER)).put(store, tag="app")
+    return f"oci:{tmp_path / 'layout'}:app"
+
+
+def test_cp_when_entries_are_impossible_then_the_rest_and_exit_code_1(odd, tmp_path):
+    done = run("cp", f"{odd}:/", tmp_path / "out", code=1)
+    assert (tmp_path / "out/good/f").read_bytes() == b"1"
+    lines = words(done)
+    assert lines[:3] == [
+        "warning: /h was not extracted: hard link to gone, which is not in the image",
+        f"warning: /d/{'n' * 300} was not extracted: the name has 300 bytes, at most 255 are"
+        " possible",
+        "warning: extended attribute 'trusted.a' not preserved (trusted attributes are never set):"
+        " /good/f",
+    ]
+    assert lines[-1] == f"error: {tmp_path}/out: 2 entries were not extracted"
+    quiet = run("cp", f"{odd}:/", tmp_path / "quiet", "-q", code=1)
+    assert words(quiet) == [f"error: {tmp_path}/quiet: 2 entries were not extracted"]
+    document = json.loads(run("cp", f"{odd}:/", tmp_path / "json", "--json", code=1).stdout)
+    assert [each["path"] for each in document["failed"]] == ["/h", f"/d/{'n' * 300}"]
+    assert document["skipped"] == []
+
+
+def test_cp_when_only_metadata_is_not_preserved_then_exit_code_0(odd, tmp_path):
+    done = run("cp", f"{odd}:/good", tmp_path / "out")
+    assert words(done)[0].startswith("warning: extended attribute 'trusted.a' not preserved")
+
+
 def test_cp_to_stdout_is_the_bytes(image):
     assert run("cp", f"{image}:/etc/os-release", "-").stdout == b"NAME=upper\n"
 
@@ -327,6 +364,28 @@ def test_registry_image_is_read_by_its_index_and_kept(remote, tmp_path):
     registry.requests.clear()
     run("cat", f"{name}:/empty", **kept)
     assert layer_bytes(registry) == 0
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_cache_size_when_given_then_the_directory_stays_below_it(image, tmp_path, way):
+    option = ["--cache-size", "100KiB"] if way == "option" else []
+    changes = {"TOCSIN_CACHE_SIZE": "100KiB"} if way == "environment" else {}
+    run("cp", f"{image}:/", tmp_path / "x", "--cache-dir", tmp_path / "c", *option, **changes)
+    sizes = [path.stat().st_size for path in (tmp_path / "c").rglob("*") if path.is_file()]
+    assert sum(sizes) <= 100 << 10
+
+
+def test_cache_dir_when_it_holds_a_fifo_then_a_note_and_the_data(remote, tmp_path):
+    _, name = remote
+    cached = ("--cache-dir", tmp_path / "c")
+    run("cat", name, "/etc/os-release", *cached)
+    for path in [path for path in (tmp_path / "c").rglob("*") if path.is_file()]:
+        path.unlink()
+        os.mkfifo(path)
+    done = run("cat", name, "/etc/os-release", *cached)
+    assert done.stdout == b"NAME=upper\n"
+    (note,) = done.stderr.decode().splitlines()
+    assert note.endswith("is ignored and fetched again: not a regular file")
 
 
 def test_registry_that_asks_who_is_there_is_told(remote):

@@ -164,7 +164,7 @@ def test_ls_long_reads_like_tar(files):
     assert lines[:7] == [
         b"drwxr-xr-x 0/0              0 2023-11-14 22:13 usr/",
         b"-rwsr-xr-x root/staff 3145728 2023-11-14 22:13 usr/bin/app",
-        b"hrw-r--r-- 0/0              0 2023-11-14 22:13 usr/bin/same link to usr/bin/app",
+        b"hrwsr-xr-x root/staff       0 2023-11-14 22:13 usr/bin/same link to usr/bin/app",
         b"lrwxrwxrwx 0/0              0 2023-11-14 22:13 usr/bin/short -> app",
         b"crw-r--r-- 0/0            1,3 2023-11-14 22:13 dev/null",
         b"prw-r--r-- 0/0              0 2023-11-14 22:13 run/pipe",

@@ -31,6 +31,9 @@ _LOOK_AROUND = "See what the image holds with tocsin ls IMAGE /DIRECTORY or tocs
 _LARGE = 8 << 20
 """Bytes of a layer from which on it is worth a bar."""
 
+DEFAULT_CACHE_SIZE = "2GiB"
+"""As `tocsin.layers.disk_cache` has it, which takes long to load; a test holds them equal."""
+
 _OPTIONS = (
     click.option(
         "-p",
@@ -63,6 +66,16 @@ _OPTIONS = (
         envvar="TOCSIN_CACHE_DIR",
         help="Keep zTOCs and spans here for later (also TOCSIN_CACHE_DIR).",
     ),
+    click.option(
+        "--cache-size",
+        metavar="SIZE",
+        type=parameters.size,
+        default=DEFAULT_CACHE_SIZE,
+        show_default=True,
+        envvar="TOCSIN_CACHE_SIZE",
+        help="Limit of the cache directory; the least recently used data is removed (also"
+        " TOCSIN_CACHE_SIZE).",
+    ),
 )
 
 
@@ -75,6 +88,7 @@ class ImageOpening:
     index_missing: bool
     threads: int | None
     cache_dir: str | None
+    cache_size: int
     registry: RegistryOptions | None
 
     @contextmanager
@@ -92,6 +106,7 @@ class ImageOpening:
                 index_missing=self.index_missing,
                 threads=self.threads,
                 cache_dir=self.cache_dir,
+                cache_dir_size=self.cache_size,
                 registry=self.registry,
                 note=notes.append,
                 progress=shown,
@@ -135,10 +150,13 @@ def image_options(command: _Command) -> _Command:
         no_index: bool,
         threads: int | None,
         cache_dir: str | None,
+        cache_size: int,
         registry: RegistryOptions | None,
         **others: Any,  # noqa: ANN401 (the command's own)
     ) -> Any:  # noqa: ANN401
-        opening = ImageOpening(platform, index, not no_index, threads, cache_dir, registry)
+        opening = ImageOpening(
+            platform, index, not no_index, threads, cache_dir, cache_size, registry
+        )
         return command(opening=opening, **others)
 
     return cast("_Command", decorated(registry_options(with_opening), _OPTIONS))

@@ -384,15 +384,17 @@ class LayerSpans:
             ) from None
 
     def _from_disk(self, span_id: int) -> _core.SpanReader | None:
-        if self._kept is None:
+        start, stop = self._ztoc.span_range(span_id)
+        # A zTOC may claim any size, and then a file of that size may well be in the cache.
+        if self._kept is None or stop - start > MAX_SPAN_SIZE:
             return None
-        compressed = self._kept.span(span_id)
+        compressed = self._kept.span(span_id, stop - start)
         if compressed is None:
             return None
         try:
             span = _core.SpanReader(self._ztoc, span_id, compressed)
         except VerificationError:
-            self._kept.drop(span_id)
+            self._kept.ignore(span_id)
             return None
         if self._whole is not None:
             self._whole.add(self._ztoc.span_range(span_id)[0], compressed)

@@ -252,6 +252,9 @@ class Files(ABC):
         in the place already is replaced, a directory is not replaced by anything else. Files with
         several names in what is extracted are hard links again.
 
+        An entry that cannot be extracted, such as one with an impossible name, does not stop the
+        others; it is in ``failed`` of the result.
+
         Args:
             path: in the image; a symbolic link at the end is not followed, unless a slash is after
                 it.
@@ -266,7 +269,8 @@ class Files(ABC):
 
         Raises:
             PathError: nothing is at `path`.
-            OSError: a file cannot be made; ``filename`` says which.
+            OSError: the disk is full or broken, or `dest` cannot be written to; ``filename`` says
+                which file could not be made.
             VerificationError: data is not what the zTOC was made from; a note says of which file.
                 The files made before stay, as after any other error.
         """

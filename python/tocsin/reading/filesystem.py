@@ -20,6 +20,7 @@ from fsspec import AbstractFileSystem
 from fsspec.utils import tokenize
 
 from tocsin.errors import NotFoundError, PathError
+from tocsin.layers.disk_cache import DEFAULT_DISK_CACHE_SIZE
 from tocsin.layers.forking import forget_after_fork
 from tocsin.layers.spans import DEFAULT_CACHE_SIZE
 from tocsin.model.reference import split_path
@@ -63,6 +64,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         threads: processors that do so; all that this process may use if ``None``.
         cache_size: bytes of spans kept in memory.
         cache_dir: where zTOCs and spans are kept for later.
+        cache_dir_size: bytes that this directory may grow to.
         username: as in ``tocsin.RegistryOptions``, like those that follow.
         password: never shown, nor sent.
         ca_cert: PEM file.
@@ -91,6 +93,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         threads: int | None = None,
         cache_size: int = DEFAULT_CACHE_SIZE,
         cache_dir: StrPath | None = None,
+        cache_dir_size: int = DEFAULT_DISK_CACHE_SIZE,
         username: str | None = None,
         password: str | None = None,
         ca_cert: StrPath | None = None,
@@ -117,6 +120,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
                 threads=threads,
                 cache_size=cache_size,
                 cache_dir=cache_dir,
+                cache_dir_size=cache_dir_size,
                 registry=_registry_options(
                     username=username,
                     password=password,

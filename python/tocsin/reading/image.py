@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tocsin import processors
 from tocsin.errors import NotFoundError
 from tocsin.images.selection import platform_images, platforms_shown, resolve_image
-from tocsin.layers.disk_cache import DiskCache
+from tocsin.layers.disk_cache import DEFAULT_DISK_CACHE_SIZE, DiskCache
 from tocsin.layers.fetchers import Fetchers
 from tocsin.layers.forking import forget_after_fork
 from tocsin.layers.spans import DEFAULT_CACHE_SIZE, SpanCache
@@ -53,6 +53,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
     threads: int | None = None,
     cache_size: int = DEFAULT_CACHE_SIZE,
     cache_dir: str | os.PathLike[str] | None = None,
+    cache_dir_size: int = DEFAULT_DISK_CACHE_SIZE,
     registry: RegistryOptions | None = None,
     note: Callable[[str], None] | None = None,
     progress: Progress | None = None,
@@ -71,7 +72,10 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         threads: processors that read such layers, all together or a single one, and that inflate
             spans; all that this process may use if ``None``.
         cache_size: bytes of spans kept in memory.
-        cache_dir: directory where zTOCs and spans are kept for later; may be shared.
+        cache_dir: directory where zTOCs and spans are kept for later; may be shared by processes
+            of one user, and need not be trusted: what is found in it is verified.
+        cache_dir_size: bytes that the directory may grow to; what was used least recently is
+            removed from it.
         registry: how to reach a registry.
         note: called with sentences a user should know, such as what reading a layer whole cost;
             they are in ``Image.notes`` too, and logged.
@@ -112,6 +116,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         threads=threads,
         cache_size=cache_size,
         cache_dir=cache_dir,
+        cache_dir_size=cache_dir_size,
         note=note,
         progress=progress,
     )
@@ -165,6 +170,7 @@ class Image(Files):
         threads: int,
         cache_size: int,
         cache_dir: str | os.PathLike[str] | None,
+        cache_dir_size: int,
         note: Callable[[str], None] | None,
         progress: Progress | None,
     ) -> None:
@@ -177,11 +183,14 @@ class Image(Files):
         self._stores = stores
         self._choice = choice
         self._fetchers = Fetchers(threads)
+        disk = None
+        if cache_dir is not None:
+            disk = DiskCache(cache_dir, notes.warn, size=cache_dir_size)
         self._opener = LayerOpener(
             store=stores,
             cache=SpanCache(cache_size),
             fetchers=self._fetchers,
-            disk=None if cache_dir is None else DiskCache(cache_dir, notes.warn),
+            disk=disk,
             notes=notes,
             may_index=index_missing,
             threads=threads,

@@ -10,7 +10,7 @@ from tocsin.errors import PathError
 from tocsin.layers.forking import forget_after_fork
 from tocsin.model.entry_path import path_text
 from tocsin.quoting import shown
-from tocsin.reading.stat import FileStat, stat_of
+from tocsin.reading.stat import FileStat, stat_of, with_link, with_owner
 from tocsin.reading.tree import Tree
 
 if TYPE_CHECKING:
@@ -70,12 +70,16 @@ class MergedLayers:
 
     def stat(self, path: str, node: Node) -> FileStat:
         """Return what is at `path`, as `tree` gave both."""
+        return with_owner(self.listed(path, node))
+
+    def listed(self, path: str, node: Node) -> FileStat:
+        """Return as `stat`, but the owner that the layer lists, which may be `NO_ID`."""
         layer, digest = node.layer, self._digests[node.layer]
         if node.entry is None:
             inode = _inode_of_implied(path)
             return FileStat(f"/{path}", "dir", inode=inode, layer=layer, layer_digest=digest)
         holder = self.layers[layer]
-        return stat_of(
+        found = stat_of(
             f"/{path}",
             holder.entry(node.entry),
             mtime_ns=holder.mtime_ns(node.entry),
@@ -83,6 +87,11 @@ class MergedLayers:
             layer=layer,
             layer_digest=digest,
         )
+        link = self.tree.linked.get(node)
+        if link is None or link.entry is None:
+            return found
+        holder = self.layers[link.layer]
+        return with_link(found, holder.entry(link.entry), mtime_ns=holder.mtime_ns(link.entry))
 
     def regular_file(self, path: StrPath) -> tuple[str, Node]:
         """Return as `locate`, of a regular file; nothing is read.

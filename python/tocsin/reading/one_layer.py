@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tocsin.errors import VerificationError
-from tocsin.layers.disk_cache import DiskCache
+from tocsin.layers.disk_cache import DEFAULT_DISK_CACHE_SIZE, DiskCache
 from tocsin.layers.fetchers import Fetchers
 from tocsin.layers.forking import forget_after_fork
 from tocsin.layers.sources import FileRanges
@@ -34,6 +34,7 @@ def open_layer(
     threads: int | None = None,
     cache_size: int = DEFAULT_CACHE_SIZE,
     cache_dir: str | os.PathLike[str] | None = None,
+    cache_dir_size: int = DEFAULT_DISK_CACHE_SIZE,
     http: HttpOptions | None = None,
 ) -> LayerFiles:
     """Open one layer for reading single files.
@@ -44,7 +45,10 @@ def open_layer(
             names its digest; the layer's bytes are held against it.
         threads: processors that inflate; all that this process may use if ``None``.
         cache_size: bytes of spans kept in memory.
-        cache_dir: directory where spans are kept for later; may be shared.
+        cache_dir: directory where spans are kept for later; may be shared by processes of one
+            user, and need not be trusted: what is found in it is verified.
+        cache_dir_size: bytes that the directory may grow to; what was used least recently is
+            removed from it.
         http: certificates and time-outs, of servers that are asked by URL.
 
     Raises:
@@ -61,7 +65,14 @@ def open_layer(
     else:
         source = FileRanges(text)
     try:
-        return LayerFiles(source, blob, threads=threads, cache_size=cache_size, cache_dir=cache_dir)
+        return LayerFiles(
+            source,
+            blob,
+            threads=threads,
+            cache_size=cache_size,
+            cache_dir=cache_dir,
+            cache_dir_size=cache_dir_size,
+        )
     except BaseException:
         source.close()
         raise
@@ -86,6 +97,7 @@ class LayerFiles(Files):
         threads: int | None,
         cache_size: int,
         cache_dir: str | os.PathLike[str] | None,
+        cache_dir_size: int,
     ) -> None:
         notes = Notes()
         self.notes = notes.sentences
@@ -101,7 +113,9 @@ class LayerFiles(Files):
             )
         # The layer's own digest is not known; in a cache the zTOC's stands for both.
         digest = Digest.parse(ztoc.digest)
-        disk = None if cache_dir is None else DiskCache(cache_dir, notes.warn)
+        disk = None
+        if cache_dir is not None:
+            disk = DiskCache(cache_dir, notes.warn, size=cache_dir_size)
         spans = ztoc._open_spans(
             source,
             cache=SpanCache(cache_size),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tocsin.model.file_metadata import FileMetadata
 
 _XATTR = b"SCHILY.xattr."
+_CAPABILITY = "security.capability"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TYPE_BITS = {
     "file": stat.S_IFREG,
@@ -28,6 +29,8 @@ _TYPE_BITS = {
 }
 _FIRST_NS = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1) * 10**9
 """The first time that ``datetime`` has: zTOCs go back to the year 0."""
+NO_ID = 0xFFFFFFFF
+"""The id that chown(2) takes for none: a file keeps the one it has."""
 _IMPLIED_MODE = 0o755
 """Of a directory that no layer lists, as unpackers make them."""
 
@@ -152,6 +155,34 @@ def stat_of(
         layer=layer,
         layer_digest=layer_digest,
     )
+
+
+def with_link(found: FileStat, link: FileMetadata, *, mtime_ns: int) -> FileStat:
+    """Return what a file is like after a hard link to it was unpacked.
+
+    An unpacker gives the file the metadata of the link's own entry, on top of what it has; chown(2)
+    removes file capabilities. Of several links only the last counts here, also for extended
+    attributes. Source: containerd/containerd, archive/tar.go.
+    """
+    kept = {key: value for key, value in found.xattrs.items() if key != _CAPABILITY}
+    return replace(
+        found,
+        mode=found.mode if found.is_symlink else stat.S_IMODE(link.mode),
+        uid=found.uid if link.uid == NO_ID else link.uid,
+        gid=found.gid if link.gid == NO_ID else link.gid,
+        uname=link.uname,
+        gname=link.gname,
+        mtime_ns=mtime_ns,
+        xattrs={**kept, **xattrs_of(link.pax_records)},
+    )
+
+
+def with_owner(found: FileStat) -> FileStat:
+    """Return what a file is like that root has unpacked, where the tar says no owner."""
+    if NO_ID not in (found.uid, found.gid):
+        return found
+    uid, gid = (0 if each == NO_ID else each for each in (found.uid, found.gid))
+    return replace(found, uid=uid, gid=gid)
 
 
 def xattrs_of(pax_records: Mapping[bytes, bytes]) -> dict[str, bytes]:

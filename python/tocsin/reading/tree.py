@@ -66,6 +66,10 @@ _ROOT = Node(0, None)
 class Tree:
     """The names of an image.
 
+    Attributes:
+        linked: for each file with hard links, the entry of the last one applied: its owner, mode
+            and time replace those of the file.
+
     Args:
         layers: from the lowest up.
     """
@@ -73,6 +77,7 @@ class Tree:
     def __init__(self, layers: Sequence[LayerNames]) -> None:
         self._layers = layers
         self._root = _ROOT
+        self.linked: dict[Node, Node] = {}
         # By path, of true directories only: a symbolic link to one is never a key. So a path whose
         # parent is a key needs no resolving, and most have such a parent.
         self._directories: dict[str, dict[str, Node]] = {"": {}}
@@ -242,7 +247,7 @@ class Tree:
                 if name in directory and path in directories:
                     self._remove(path)
                 if kind == b"hardlink":
-                    node = self._link_target(layer.linknames[index]) or node
+                    node = self._linked(node, layer.linknames[index])
             directory[name] = node
 
     def _make_directory(self, path: str, number: int, created: set[str] | None) -> str:
@@ -285,6 +290,14 @@ class Tree:
                 path=path,
                 reason="depth",
             )
+
+    def _linked(self, link: Node, linkname: str) -> Node:
+        """Return what a hard link stands for: its target, or itself if that is missing."""
+        target = self._link_target(linkname)
+        if target is None:
+            return link
+        self.linked[target] = link
+        return target
 
     def _link_target(self, linkname: str) -> Node | None:
         """Return what a hard link points to; the last name is not followed."""

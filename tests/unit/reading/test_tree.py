@@ -217,3 +217,14 @@ def test_tree_when_parents_loop_then_the_name_gives_way_to_a_directory():
 def test_children_when_no_directory_then_path_error():
     with pytest.raises(PathError, match="/top: is not a directory"):
         Tree([BASE]).children("top")
+
+
+def test_linked_when_files_have_several_links_then_the_last_entry():
+    tree = Tree(
+        [
+            Names("reg a", "hardlink b -> a", "reg c", "hardlink d -> gone"),
+            Names("hardlink e -> b", "reg .wh.e", "hardlink f -> c", "reg c"),
+        ]
+    )
+    linked = {tuple(target): tuple(link) for target, link in tree.linked.items()}
+    assert linked == {(0, 0): (1, 0), (0, 2): (1, 2)}
