@@ -16,9 +16,7 @@ TO_COME = {
     "ct-docker-gzip-is-plain": "compression by content",
     "ct-gzip-is-plain": "compression by content",
     "ct-zero-length-blob": "compression by content",
-    "hardlink-meta": "mode and owner of a hard link's own entry",
     "implicit-child-then-wh": "a whiteout of what its own layer holds",
-    "uid-minus1-dir": "an owner of -1, which chown leaves alone",
 }
 """Cases that are not read as they should be yet, and what it takes."""
 HAZARDS = {

@@ -492,7 +492,53 @@ def test_error_when_raised_by_the_core_then_it_pickles_too():
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_error_when_it_has_a_hint_and_notes_then_copies_have_them_too(error):
+    given = type(error)("m; n", hint="Do this.", **error.details)
+    given.add_note("at file /x")
+    assert (str(given), given.message, given.hint) == ("m; n", "m; n", "Do this.")
+    given.hint = "Do that."
+    for again in (pickle.loads(pickle.dumps(given)), copy.copy(given), copy.deepcopy(given)):  # noqa: S301
+        assert (again.message, again.hint) == ("m; n", "Do that.")
+        assert again.__notes__ == ["at file /x"]
+        again.add_note("of a copy")
+    assert given.__notes__ == ["at file /x"]
+    assert error.hint is None
+
+
+CODES = {
+    TocsinError: "failed",
+    FormatError: "manifest",
+    GzipError: "gzip.crc",
+    TarError: "tar.pax",
+    ZtocError: "ztoc.value",
+    VerificationError: "verification",
+    UnsupportedError: "unsupported",
+    NotFoundError: "not-found",
+    PathError: "path.missing",
+    ConflictError: "conflict",
+    RegistryError: "registry",
+    AuthError: "registry.auth",
+}
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_error_when_asked_for_its_code_then_it_is_the_stable_one(error):
+    assert error.error_code == CODES[type(error)]
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_error_when_its_message_holds_anything_then_it_is_one_printable_line(error):
+    message = str(type(error)("a\nb\x1b[2J\u202e\udce9\u2028c", **error.details))
+    assert message == r"a\nb\x1b[2J\u202e\xe9\u2028c"
+    long = str(type(error)("x" * 100_000, **error.details))
+    assert len(long) < 5000
+    assert long.endswith("x…")
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
 def test_error_when_made_then_attributes_are_by_keyword_only(error):
+    with pytest.raises(TypeError):
+        type(error)("m", "Do this.", **error.details)
     if error._attributes:
         with pytest.raises(TypeError):
             type(error)("m", *error._attributes.values())

@@ -15,12 +15,14 @@ GATE = ROOT / "rust" / "py" / "src"
 
 # Python
 
-FLOOR = {"errors", "log", "processors"}
+FLOOR = {"errors", "log", "processors", "quoting", "regular_file"}
 """What every room may import."""
 MAY_IMPORT = {
-    "errors": set(),
+    "quoting": set(),
+    "errors": {"quoting"},
     "log": set(),
     "processors": set(),
+    "regular_file": set(),
     "model": set(),
     "tar": {"model"},
     "layers": {"tar", "model"},

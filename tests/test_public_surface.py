@@ -69,6 +69,7 @@ PUBLIC = [
     "Progress",
     "Reference",
     "ReferenceLike",
+    "Refusal",
     "RegistryError",
     "RegistryOptions",
     "RegistryReference",
@@ -188,7 +189,7 @@ def test_annotations_when_they_name_inner_classes_then_the_walk_meets_them():
         "LayerOpener.disk: DiskCache",
         "LayerOpener.progress: Planned",
         "LayerOpener.open(return): Layer",
-        "LayerOpener.indexes(wanted): Digest",
+        "LayerOpener.indexes(choice): IndexChoice",
     } <= set(fields)
 
 

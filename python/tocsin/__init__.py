@@ -76,6 +76,7 @@ if TYPE_CHECKING:
         ReferenceLike,
         RegistryReference,
     )
+    from tocsin.model.refusal import Refusal
     from tocsin.model.soci_index import SociIndex
     from tocsin.reading.extract import ExtractResult, SkippedFile
     from tocsin.reading.files import Files
@@ -143,6 +144,7 @@ __all__ = [
     "Progress",
     "Reference",
     "ReferenceLike",
+    "Refusal",
     "RegistryError",
     "RegistryOptions",
     "RegistryReference",
@@ -237,6 +239,7 @@ _HOMES = {
     "OciArchiveReference": "tocsin.model.reference",
     "Reference": "tocsin.model.reference",
     "ReferenceLike": "tocsin.model.reference",
+    "Refusal": "tocsin.model.refusal",
     "RegistryReference": "tocsin.model.reference",
     "SociIndex": "tocsin.model.soci_index",
     "ExtractResult": "tocsin.reading.extract",

@@ -2,7 +2,7 @@
 
 ::
 
-    TocsinError
+    TocsinError                       .message .hint .error_code .details
     ├── FormatError (ValueError)      input is not what it claims; .what .offset
     │   ├── GzipError
     │   ├── TarError
@@ -15,6 +15,10 @@
     └── RegistryError (OSError)       the far side refused; .status .code .url .temporary
         └── AuthError
 
+A message is one line without control characters, so it can be printed as it is. It says what is
+wrong, the hint what to do about it. Hints are written by tocsin alone: nothing that comes from a
+registry, an archive or a file is ever part of one.
+
 Plain ``OSError`` still means what it always does: a file or directory of this machine.
 """
 
@@ -22,19 +26,53 @@ from __future__ import annotations
 
 from typing import Any
 
+from tocsin.quoting import escaped
+
+_MAX_MESSAGE_LEN = 4000
+"""Characters; a message quotes what it is about, and each quotation is short."""
+
 
 class TocsinError(Exception):
-    """Something tocsin was asked to do cannot be done."""
+    """Something tocsin was asked to do cannot be done.
 
-    def __init__(self, message: str, **attributes: object) -> None:
-        super().__init__(message)
+    Attributes:
+        message: what is wrong, on one line; the same as ``str(error)``.
+        hint: what to do about it, an imperative sentence; ``None`` if there is nothing to say.
+        error_code: a stable word for programs, such as ``gzip.crc`` or ``not-found``.
+        details: the attributes that its class has besides, by name.
+    """
+
+    hint: str | None
+    _error_code = "failed"
+
+    def __init__(self, message: str, *, hint: str | None = None, **attributes: object) -> None:
+        cut = message if len(message) <= _MAX_MESSAGE_LEN else f"{message[:_MAX_MESSAGE_LEN]}…"
+        super().__init__(escaped(cut))
+        self.hint = hint
         for name, value in attributes.items():
             setattr(self, name, value)
         self._attributes = attributes
 
+    @property
+    def message(self) -> str:
+        """What is wrong, on one line."""
+        return str(self.args[0])
+
+    @property
+    def error_code(self) -> str:
+        """A stable word for programs."""
+        return self._error_code
+
+    @property
+    def details(self) -> dict[str, object]:
+        """The attributes that this class has besides, by name."""
+        return dict(self._attributes)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        """Keep keyword-only attributes across pickling, which ``BaseException`` would drop."""
-        return (_restore, (type(self), str(self), self._attributes))
+        """Keep attributes and notes across pickling, which ``BaseException`` would drop."""
+        notes = getattr(self, "__notes__", None)
+        state = {"hint": self.hint} | ({"__notes__": list(notes)} if notes else {})
+        return (_restore, (type(self), self.message, self._attributes), state)
 
 
 def _restore(kind: type[TocsinError], message: str, attributes: dict[str, Any]) -> TocsinError:
@@ -52,8 +90,15 @@ class FormatError(TocsinError, ValueError):
     what: str
     offset: str | None
 
-    def __init__(self, message: str, *, what: str, offset: str | None = None) -> None:
-        super().__init__(message, what=what, offset=offset)
+    def __init__(
+        self, message: str, *, what: str, offset: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, what=what, offset=offset)
+
+    @property
+    def error_code(self) -> str:
+        """The broken rule: `what`."""
+        return self.what
 
 
 class GzipError(FormatError):
@@ -78,17 +123,24 @@ class VerificationError(TocsinError):
 
     expected: str
     actual: str
+    _error_code = "verification"
 
-    def __init__(self, message: str, *, expected: str, actual: str) -> None:
-        super().__init__(message, expected=expected, actual=actual)
+    def __init__(
+        self, message: str, *, expected: str, actual: str, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, expected=expected, actual=actual)
 
 
 class UnsupportedError(TocsinError):
     """The input is valid, but tocsin does not do this."""
 
+    _error_code = "unsupported"
+
 
 class NotFoundError(TocsinError, LookupError):
     """There is no such path, blob, manifest, tag or index."""
+
+    _error_code = "not-found"
 
 
 class PathError(NotFoundError):
@@ -103,12 +155,19 @@ class PathError(NotFoundError):
     path: str
     reason: str
 
-    def __init__(self, message: str, *, path: str, reason: str) -> None:
-        super().__init__(message, path=path, reason=reason)
+    def __init__(self, message: str, *, path: str, reason: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint, path=path, reason=reason)
+
+    @property
+    def error_code(self) -> str:
+        """``path.`` and the reason."""
+        return f"path.{self.reason}"
 
 
 class ConflictError(TocsinError):
     """Something is there already, and replacing it was not asked for."""
+
+    _error_code = "conflict"
 
 
 class RegistryError(TocsinError, OSError):
@@ -125,6 +184,7 @@ class RegistryError(TocsinError, OSError):
     code: str | None
     url: str | None
     temporary: bool
+    _error_code = "registry"
 
     def __init__(
         self,
@@ -134,9 +194,12 @@ class RegistryError(TocsinError, OSError):
         code: str | None = None,
         url: str | None = None,
         temporary: bool = False,
+        hint: str | None = None,
     ) -> None:
-        super().__init__(message, status=status, code=code, url=url, temporary=temporary)
+        super().__init__(message, hint=hint, status=status, code=code, url=url, temporary=temporary)
 
 
 class AuthError(RegistryError):
     """Credentials are missing, wrong, or do not allow this."""
+
+    _error_code = "registry.auth"

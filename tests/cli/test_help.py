@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -139,7 +140,13 @@ def test_wrong_usage_is_one_line_a_hint_and_code_2(arguments, message):
     assert f"{first}\n".startswith(message)
     assert second.startswith("hint: tocsin ")
     assert second.endswith(" --help")
-    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.returncode == 2
+    if "--json" in arguments:
+        failure = json.loads(done.stdout)["error"]
+        assert (failure["code"], failure["exit_code"]) == ("usage", 2)
+        assert f"error: {failure['message']}\nhint: {failure['hint']}\n" == done.stderr.decode()
+    else:
+        assert done.stdout == b""
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -79,7 +79,7 @@ def test_read_only_file_system(files, tmp_path):
     assert done.returncode == 5
     assert done.stderr.decode().splitlines() == [
         f"error: the file system is read-only · {tmp_path}",
-        "hint: write to another place",
+        "hint: Write to another place.",
     ]
 
 

@@ -43,7 +43,7 @@ def image(tmp_path_factory):
     return f"oci:{directory}:app"
 
 
-LOOK_AROUND = "hint: see what there is with tocsin ls IMAGE /DIRECTORY, or tocsin find IMAGE"
+LOOK_AROUND = "hint: See what the image holds with tocsin ls IMAGE /DIRECTORY or tocsin find IMAGE."
 
 
 def run(*arguments, code=0, **how):
@@ -111,7 +111,7 @@ def odd_image(tmp_path_factory):
     layer = tar(
         entry("a"),
         entry("gone", type=tarfile.LNKTYPE, linkname="missing"),
-        *(entry("n" * length) for length in (256, 300, 256)),
+        *(entry("n/" * count + "f") for count in (2050, 3000, 2050)),
         entry("target", type=tarfile.SYMTYPE, linkname="t" * 5000),
     )
     directory = tmp_path_factory.mktemp("odd") / "layout"
@@ -124,12 +124,18 @@ def test_ls_when_entries_cannot_be_created_then_a_note_a_reason(odd_image):
     done = run("ls", "-R", odd_image)
     assert done.stdout == b"/a\n/gone\n"
     assert words(done) == [
-        "left out 3 entries with a file name longer than 255 bytes, the limit of Linux: the first "
-        f"is '{'n' * 100}…' in layer 1",
-        "left out 1 entry with a link target longer than 4,095 bytes, the limit of Linux: 'target' "
-        "in layer 1",
+        f'left out 3 entries, the first "{"n/" * 200}\N{HORIZONTAL ELLIPSIS}" in layer 1: the path '
+        "has more than 4,095 bytes, the limit of Linux",
+        "left out 1 entry, target in layer 1: the link target has more than 4,095 bytes, the limit "
+        "of Linux",
     ]
     assert run("ls", "--quiet", odd_image).stderr == b""
+
+
+def test_cp_when_linux_could_not_create_entries_then_exit_code_1(odd_image, tmp_path):
+    done = run("cp", f"{odd_image}:/", tmp_path / "out", code=1)
+    assert words(done)[-1] == f"error: {tmp_path}/out: 5 entries were not extracted"
+    assert (tmp_path / "out/a").exists()
 
 
 def test_hard_link_to_nothing_is_listed_as_one(odd_image):
@@ -288,6 +294,43 @@ def test_cp_of_a_tree_tells_what_it_made_and_left_out(image, tmp_path):
     assert (again["files"], again["unchanged"], again["path"]) == (0, 3, "/usr")
 
 
+@pytest.fixture
+def odd(tmp_path):
+    """An image with an entry that cannot be made, and one with an attribute that is never set."""
+    layer = tar(
+        entry("d/" + "n" * 300, b"1"),
+        entry("h", type=tarfile.LNKTYPE, linkname="gone"),
+        entry("good/f", b"1", pax={"SCHILY.xattr.trusted.a": "1"}),
+    )
+    with OciLayout(tmp_path / "layout", write=True) as store:
+        image_of((layer, OCI_LAYER)).put(store, tag="app")
+    return f"oci:{tmp_path / 'layout'}:app"
+
+
+def test_cp_when_entries_are_impossible_then_the_rest_and_exit_code_1(odd, tmp_path):
+    done = run("cp", f"{odd}:/", tmp_path / "out", code=1)
+    assert (tmp_path / "out/good/f").read_bytes() == b"1"
+    lines = words(done)
+    assert lines[:3] == [
+        "warning: /h was not extracted: hard link to gone, which is not in the image",
+        f"warning: /d/{'n' * 300} was not extracted: the name has 300 bytes, at most 255 are"
+        " possible",
+        "warning: extended attribute 'trusted.a' not preserved (trusted attributes are never set):"
+        " /good/f",
+    ]
+    assert lines[-1] == f"error: {tmp_path}/out: 2 entries were not extracted"
+    quiet = run("cp", f"{odd}:/", tmp_path / "quiet", "-q", code=1)
+    assert words(quiet) == [f"error: {tmp_path}/quiet: 2 entries were not extracted"]
+    document = json.loads(run("cp", f"{odd}:/", tmp_path / "json", "--json", code=1).stdout)
+    assert [each["path"] for each in document["failed"]] == ["/h", f"/d/{'n' * 300}"]
+    assert document["skipped"] == []
+
+
+def test_cp_when_only_metadata_is_not_preserved_then_exit_code_0(odd, tmp_path):
+    done = run("cp", f"{odd}:/good", tmp_path / "out")
+    assert words(done)[0].startswith("warning: extended attribute 'trusted.a' not preserved")
+
+
 def test_cp_to_stdout_is_the_bytes(image):
     assert run("cp", f"{image}:/etc/os-release", "-").stdout == b"NAME=upper\n"
 
@@ -372,6 +415,28 @@ def test_registry_image_is_read_by_its_index_and_kept(remote, tmp_path):
     registry.requests.clear()
     run("cat", f"{name}:/empty", **kept)
     assert layer_bytes(registry) == 0
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_cache_size_when_given_then_the_directory_stays_below_it(image, tmp_path, way):
+    option = ["--cache-size", "100KiB"] if way == "option" else []
+    changes = {"TOCSIN_CACHE_SIZE": "100KiB"} if way == "environment" else {}
+    run("cp", f"{image}:/", tmp_path / "x", "--cache-dir", tmp_path / "c", *option, **changes)
+    sizes = [path.stat().st_size for path in (tmp_path / "c").rglob("*") if path.is_file()]
+    assert sum(sizes) <= 100 << 10
+
+
+def test_cache_dir_when_it_holds_a_fifo_then_a_note_and_the_data(remote, tmp_path):
+    _, name = remote
+    cached = ("--cache-dir", tmp_path / "c")
+    run("cat", name, "/etc/os-release", *cached)
+    for path in [path for path in (tmp_path / "c").rglob("*") if path.is_file()]:
+        path.unlink()
+        os.mkfifo(path)
+    done = run("cat", name, "/etc/os-release", *cached)
+    assert done.stdout == b"NAME=upper\n"
+    (note,) = done.stderr.decode().splitlines()
+    assert note.endswith("is ignored and fetched again: not a regular file")
 
 
 def test_registry_that_asks_who_is_there_is_told(remote):

@@ -195,7 +195,7 @@ def test_tags_that_are_there_stay_unless_forced(registry):
     assert b"is the source image itself" in run("convert", image, image, code=1).stderr
     put(registry, SMALL, tag="taken")
     taken = run("convert", image, f"{registry.host}/team/app:taken", code=1)
-    assert b"names an image already" in taken.stderr
+    assert b"the destination names another image already" in taken.stderr
     assert registry.repository("team/app").tags["1"] == before["1"]
     assert layer_reads(registry) == [0, 0, 0]
     run("convert", image, f"{registry.host}/team/app:taken", *OPTIONS, "--force")
@@ -225,7 +225,7 @@ def test_credentials_come_from_stdin_and_are_never_said(registry):
     error, hint = none.stderr.decode().splitlines()
     assert f"docker://{registry.host}/team/app: scope repository:team/app:" in error
     assert "no credential was found, looked at" in error
-    assert hint.startswith("hint: log in with docker login or podman login")
+    assert hint.startswith("hint: Log in with docker login or podman login")
     login = ("--username", "alice", "--password-stdin")
     wrong = run("create", image, *login, stdin=b"wrong-secret", code=6)
     assert b"--username" in wrong.stderr
@@ -241,8 +241,9 @@ def test_a_registry_that_is_not_there_is_code_6(registry):
     host = registry.host
     registry.__exit__()
     done = run("info", f"{host}/team/app:1", code=6)
-    assert "connection refused" in done.stderr.decode()
-    assert "hint: try again" in done.stderr.decode()
+    said = done.stderr.decode()
+    assert "connection refused" in said
+    assert "hint: " not in said
     registry.__exit__ = lambda *_: None
 
 
@@ -283,7 +284,7 @@ def test_a_connection_that_breaks_changes_nothing(registry, elsewhere):
         registry.fault("GET", blob, reset_after=min(1000, size - at))
         assert indexes(result("create", image, "--rebuild")) == indexes(expected)
         registry.fault("GET", blob, reset_after=at)
-        document = result("convert", image, f"{elsewhere.host}/app:{at}")
+        document = result("convert", image, f"{elsewhere.host}/app/{at}:1")
         assert not any(fault.times for fault in registry.faults)
     assert document["image"] == result("convert", image, f"{registry.host}/team/app:x")["image"]
     check_whole(elsewhere)

@@ -147,7 +147,7 @@ def test_verify_when_there_is_no_index_then_it_says_what_makes_one_and_the_code_
     first, hint = done.stderr.decode().splitlines()
     assert (done.returncode, done.stdout) == (3, b"")
     assert first == f"error: oci:{layout}:app: has no SOCI index, there is nothing to verify"
-    assert hint == "hint: tocsin create or tocsin convert makes one"
+    assert hint == "hint: Make one with tocsin create or tocsin convert."
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "8"])

@@ -164,7 +164,7 @@ def test_ls_long_reads_like_tar(files):
     assert lines[:7] == [
         b"drwxr-xr-x 0/0              0 2023-11-14 22:13 usr/",
         b"-rwsr-xr-x root/staff 3145728 2023-11-14 22:13 usr/bin/app",
-        b"hrw-r--r-- 0/0              0 2023-11-14 22:13 usr/bin/same link to usr/bin/app",
+        b"hrwsr-xr-x root/staff       0 2023-11-14 22:13 usr/bin/same link to usr/bin/app",
         b"lrwxrwxrwx 0/0              0 2023-11-14 22:13 usr/bin/short -> app",
         b"crw-r--r-- 0/0            1,3 2023-11-14 22:13 dev/null",
         b"prw-r--r-- 0/0              0 2023-11-14 22:13 run/pipe",
@@ -177,7 +177,10 @@ def test_ls_of_paths_lists_what_is_at_or_below_them(files):
     assert done.stdout == b"usr/bin/app\netc/os-release\n"
     missing = tocsin("ztoc", "ls", files.ztoc, "us")
     assert (missing.returncode, missing.stdout) == (3, b"")
-    assert missing.stderr == b"error: us: no such entry in the zTOC\n"
+    assert missing.stderr.decode().splitlines() == [
+        "error: us: no such entry in the zTOC",
+        "hint: List the entries of the layer with tocsin ztoc ls ZTOC.",
+    ]
 
 
 def test_ls_json_has_stable_keys_and_any_name(files):
@@ -221,7 +224,11 @@ def test_cat_of_an_empty_file_is_empty(files):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("nothing", "error: nothing: no such entry in the ztoc\n"),
+        (
+            "nothing",
+            "error: nothing: no such entry in the ztoc\n"
+            "hint: List the entries of the layer with tocsin ztoc ls ZTOC.\n",
+        ),
         ("usr/bin/short", "error: usr/bin/short: is not a regular file but a symlink to app\n"),
         ("usr", "error: usr: is not a regular file but a dir\n"),
     ],
@@ -300,7 +307,7 @@ def test_layer_in_the_place_of_a_ztoc_is_recognised(files):
     done = tocsin("ztoc", "cat", files.layer, files.ztoc, "empty")
     assert done.returncode == 1
     assert done.stderr.decode().splitlines()[1] == (
-        "hint: this looks like a layer; tocsin ztoc build makes its zTOC"
+        "hint: Make the zTOC of this layer with tocsin ztoc build."
     )
 
 
@@ -312,7 +319,7 @@ def test_bad_layer_is_named_and_nothing_is_written(files, tmp_path, threads):
     line, hint = done.stderr.decode().splitlines()
     assert line.startswith("error: gzip: layer ends inside a gzip trailer, at ")
     assert line.endswith(f" · {layer}")
-    assert hint == "hint: the layer is damaged or cut off: fetch or build it again"
+    assert hint == "hint: Fetch or build the layer again: it is damaged or cut off."
     assert done.returncode == 1
     assert not target.exists()
     assert len(list(tmp_path.iterdir())) == 1

@@ -1,17 +1,23 @@
 """Extracted trees are those that other tools unpack of the same layers."""
 
 import os
+import subprocess
+import tarfile
 from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 import tocsin
+from support import tarmaker
+from support.containerd import containerd
 from support.images import image_of
 from support.readable import OPTIONS, put_image, put_indexed, text
+from support.tarmaker import entry
 from support.tools import tool
 from support.tree_snapshot import snapshot
-from tocsin.model.media_types import OCI_LAYER_GZIP
+from tocsin.model.media_types import OCI_LAYER, OCI_LAYER_GZIP
+from tocsin.stores.archive import OciArchive
 from tocsin.stores.layout import OciLayout
 
 pytestmark = [
@@ -142,3 +148,52 @@ def test_extract_when_files_of_this_machine_then_as_tar_unpacks_them(
     with tocsin.open(f"{reference}:soci") as image:
         image.extract("/", place / "ours")
     assert snapshot(place / "ours") == theirs
+
+
+CAPABILITY = {"SCHILY.xattr.security.capability": "\1\0\0\2\0\x20" + "\0" * 14}
+HARD = tarfile.LNKTYPE
+
+
+def odd_metadata():
+    """Return a layer with metadata that unpackers may treat in several ways."""
+    nobody = str(0xFFFFFFFF)
+    return tarmaker.tar(
+        entry("./", type=tarfile.DIRTYPE, mode=0o755),
+        entry("f", b"1", mode=0o600, uid=1, gid=2, mtime=1000, pax={"SCHILY.xattr.user.a": "1"}),
+        entry("h", type=HARD, linkname="f", mode=0o4755, uid=5, gid=6, mtime=2000),
+        entry("cap", b"1", mode=0o755, pax=CAPABILITY),
+        entry("cap2", type=HARD, linkname="cap", mode=0o755),
+        entry("cap3", b"1", mode=0o755),
+        entry("cap4", type=HARD, linkname="cap3", mode=0o755, pax=CAPABILITY),
+        entry("l", type=tarfile.SYMTYPE, linkname="f", uid=1, gid=1, mtime=1000),
+        entry("l2", type=HARD, linkname="l", mode=0o600, uid=7, gid=8, mtime=3000),
+        entry("d/", type=tarfile.DIRTYPE, mode=0o700, uid=3, gid=3, mtime=-7),
+        entry("before", b"1", pax={"mtime": "-5.5"}),
+        entry("late", b"1", pax={"mtime": "9223372036.5"}),
+        entry("later", b"1", pax={"mtime": "9223372037"}),
+        entry("no-user", b"1", mode=0o4755, pax={"uid": nobody, "gid": "7"}),
+        entry("no-group", b"1", mode=0o2755, pax={"uid": "7", "gid": nobody}),
+        entry("trusted", b"1", pax={"SCHILY.xattr.trusted.x": "1"}),
+    )
+
+
+def test_extract_when_metadata_is_odd_then_as_containerd_unpacks_it(place):
+    with OciArchive(place / "a.tar", write=True) as store:
+        image_of((odd_metadata(), OCI_LAYER)).put(store, "t")
+    with tocsin.open(f"oci-archive:{place}/a.tar:t") as image:
+        assert image.extract("/", place / "ours").failed == ()
+    theirs = place / "theirs"
+    theirs.mkdir()
+    (place / "c").mkdir()
+    native = ("--snapshotter", "native")
+    with containerd(place / "c") as ctr:
+        imported = ctr("image", "import", *native, "--base-name", "x/y", place / "a.tar")
+        assert imported.returncode == 0, imported.stderr
+        mounted = ctr("image", "mount", *native, "--platform", "linux/amd64", "x/y:t", theirs)
+        assert mounted.returncode == 0, mounted.stderr
+        try:
+            # What is above the entries of a layer is containerd's own.
+            found = snapshot(theirs, without=["."])
+        finally:
+            subprocess.run(["umount", theirs], check=True)  # noqa: S603, S607
+    assert snapshot(place / "ours", without=["."]) == found

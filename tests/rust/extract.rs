@@ -3,11 +3,9 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test may stop at once")]
 #![allow(clippy::cast_possible_truncation, reason = "test data is small")]
 
-mod support;
-
+use crate::support::layers::{index, span_bytes, span_ids, tar_of};
+use crate::support::{golden, mixed_data, zlib_gunzip, zlib_gzip};
 use serde_json::Value;
-use support::layers::{index, span_bytes, span_ids, tar_of};
-use support::{golden, mixed_data, zlib_gunzip, zlib_gzip};
 use tocsin_core::Error;
 use tocsin_core::digest::Digest;
 use tocsin_core::error::GzipError;

@@ -2,10 +2,8 @@
 //! refuses is refused.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test may stop at once")]
 
-mod support;
-
+use crate::support::golden;
 use serde_json::Value;
-use support::golden;
 use tocsin_core::Result;
 use tocsin_core::digest::Digest;
 use tocsin_core::indexer::{IndexOptions, IndexedLayer, LayerFormat, LayerIndexer};

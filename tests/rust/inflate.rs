@@ -2,13 +2,11 @@
 #![allow(clippy::cast_possible_truncation, reason = "test data is small")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test may stop at once")]
 
-mod support;
-
-use proptest::prelude::*;
-use support::{
+use crate::support::{
     BitWriter, Decoded, decode, decode_pieces, member, mixed_data, zlib_gunzip, zlib_gzip,
     zlib_inflate,
 };
+use proptest::prelude::*;
 use tocsin_core::Error;
 use tocsin_core::error::{CodeName, GzipError};
 use tocsin_core::gzip::{Event, GzipDecoder};

@@ -15,7 +15,10 @@ use tocsin_core::checkpoint::{Checkpoint, WINDOW_LEN, Window};
 use tocsin_core::error::{CodeName, GzipError};
 use tocsin_core::gzip::{Event, GzipDecoder};
 use tocsin_core::inflate::{Inflater, Speed, Stop};
-use tocsin_core::parallel::{Boundaries, Compressed, Consumers, Output, Pipeline, Settings, Whole};
+use tocsin_core::parallel::{
+    BlobConsumer, CheckpointPolicy, ConsumerSet, Consumers, OutputConsumer, Pipeline, Settings,
+    SpanConsumer,
+};
 use tocsin_core::span::{CompressedOffset, UncompressedOffset};
 
 /// The cases a test goes through: all, or as few as Miri, a thousand times slower, has time for.
@@ -338,13 +341,20 @@ struct Keeper {
     checkpoints: Vec<Checkpoint>,
 }
 
-impl Boundaries for Keeper {
+impl Consumers for Keeper {
+    type Policy = Self;
+    type Spans = Self;
+    type Blob = Self;
+    type Output = Self;
+}
+
+impl CheckpointPolicy for Keeper {
     fn take(&mut self, _: UncompressedOffset) -> tocsin_core::Result<bool> {
         Ok(true)
     }
 }
 
-impl Compressed<Self> for Keeper {
+impl SpanConsumer<Self> for Keeper {
     fn push(&mut self, _: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>) {
         self.bytes.extend_from_slice(bytes);
         self.checkpoints.extend(checkpoints);
@@ -352,23 +362,23 @@ impl Compressed<Self> for Keeper {
 
     fn push_with(
         &mut self,
-        whole: &mut Self,
+        blob: &mut Self,
         start: u64,
         bytes: &[u8],
         checkpoints: Vec<Checkpoint>,
     ) {
-        Compressed::push(self, start, bytes, checkpoints);
-        Whole::push(whole, bytes);
+        SpanConsumer::push(self, start, bytes, checkpoints);
+        BlobConsumer::push(blob, bytes);
     }
 }
 
-impl Whole for Keeper {
+impl BlobConsumer for Keeper {
     fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 }
 
-impl Output for Keeper {
+impl OutputConsumer for Keeper {
     fn push(&mut self, bytes: &[u8]) -> tocsin_core::Result<()> {
         self.bytes.extend_from_slice(bytes);
         Ok(())
@@ -395,10 +405,10 @@ fn pipeline_when_threads_share_a_layer_then_output_and_windows_are_those_of_one(
     let layer = support::member(&stream.finish(), &data);
 
     for threads in [2, 3] {
-        let consumers = Consumers {
-            boundaries: Keeper::default(),
-            compressed: Keeper::default(),
-            whole: Keeper::default(),
+        let consumers: ConsumerSet<Keeper> = ConsumerSet {
+            policy: Keeper::default(),
+            spans: Keeper::default(),
+            blob: Keeper::default(),
             output: Keeper::default(),
         };
         let settings = Settings { threads, unit_len: 300 };
@@ -406,10 +416,10 @@ fn pipeline_when_threads_share_a_layer_then_output_and_windows_are_those_of_one(
         layer.chunks(1_000).try_for_each(|piece| pipeline.push(piece)).unwrap();
         let found = pipeline.finish().unwrap();
         assert!(found.output.bytes == data, "{threads} threads");
-        assert!(found.compressed.bytes == layer, "{threads} threads");
-        assert!(found.whole.bytes == layer, "{threads} threads");
-        assert_eq!(found.compressed.checkpoints.len(), tokens.len(), "{threads} threads");
-        for checkpoint in &found.compressed.checkpoints {
+        assert!(found.spans.bytes == layer, "{threads} threads");
+        assert!(found.blob.bytes == layer, "{threads} threads");
+        assert_eq!(found.spans.checkpoints.len(), tokens.len(), "{threads} threads");
+        for checkpoint in &found.spans.checkpoints {
             let before = &data[..checkpoint.uncompressed.0 as usize];
             assert!(checkpoint.window == Window::ending_with(before), "{threads} threads");
         }

@@ -3,20 +3,22 @@
 #![allow(clippy::cast_possible_truncation, reason = "test data is small")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test may stop at once")]
 
-mod support;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::deflate::{Codes, Shape, Token, block, stored};
+use crate::support::layers::tar_of;
+use crate::support::{BitWriter, decode, member, mixed_data, zlib_gzip};
 use proptest::prelude::*;
-use support::deflate::{Codes, Shape, Token, block, stored};
-use support::{BitWriter, decode, member, mixed_data, zlib_gzip};
 use tocsin_core::checkpoint::{Checkpoint, Window};
 use tocsin_core::error::{GzipError, TarError};
 use tocsin_core::indexer::{IndexOptions, LayerIndexer};
 use tocsin_core::inflate::Speed;
-use tocsin_core::parallel::{Boundaries, Compressed, Consumers, Output, Pipeline, Settings, Whole};
+use tocsin_core::parallel::{
+    BlobConsumer, CheckpointPolicy, ConsumerSet, Consumers, OutputConsumer, Pipeline, Settings,
+    SpanConsumer,
+};
 use tocsin_core::span::UncompressedOffset;
 use tocsin_core::{Error, Result};
 
@@ -26,7 +28,7 @@ const THREADS: [usize; 4] = [1, 2, 3, 8];
 #[derive(Debug, Default)]
 struct Everywhere(Vec<u64>);
 
-impl Boundaries for Everywhere {
+impl CheckpointPolicy for Everywhere {
     fn take(&mut self, at: UncompressedOffset) -> Result<bool> {
         self.0.push(at.0);
         Ok(true)
@@ -39,7 +41,7 @@ struct Collected {
     checkpoints: Vec<Checkpoint>,
 }
 
-impl Compressed<Bytes> for Collected {
+impl SpanConsumer<Bytes> for Collected {
     fn push(&mut self, start: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>) {
         assert_eq!(start, self.bytes.len() as u64);
         self.bytes.extend_from_slice(bytes);
@@ -52,17 +54,17 @@ impl Compressed<Bytes> for Collected {
 
     fn push_with(
         &mut self,
-        whole: &mut Bytes,
+        blob: &mut Bytes,
         start: u64,
         bytes: &[u8],
         checkpoints: Vec<Checkpoint>,
     ) {
         self.push(start, bytes, checkpoints);
-        Whole::push(whole, bytes);
+        BlobConsumer::push(blob, bytes);
     }
 }
 
-impl Whole for Bytes {
+impl BlobConsumer for Bytes {
     fn push(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
@@ -71,20 +73,31 @@ impl Whole for Bytes {
 #[derive(Debug, Default)]
 struct Bytes(Vec<u8>);
 
-impl Output for Bytes {
+impl OutputConsumer for Bytes {
     fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.0.extend_from_slice(bytes);
         Ok(())
     }
 }
 
-type Found = Consumers<Everywhere, Collected, Bytes, Bytes>;
+/// Keeps everything.
+#[derive(Debug)]
+enum Keeping {}
+
+impl Consumers for Keeping {
+    type Policy = Everywhere;
+    type Spans = Collected;
+    type Blob = Bytes;
+    type Output = Bytes;
+}
+
+type Found = ConsumerSet<Keeping>;
 
 fn consumers() -> Found {
-    Consumers {
-        boundaries: Everywhere::default(),
-        compressed: Collected::default(),
-        whole: Bytes::default(),
+    ConsumerSet {
+        policy: Everywhere::default(),
+        spans: Collected::default(),
+        blob: Bytes::default(),
         output: Bytes::default(),
     }
 }
@@ -105,11 +118,11 @@ fn check(name: &str, layer: &[u8], unit_lens: &[usize]) {
                 (Err(error), Err(expected)) => assert_eq!(error, *expected, "{how}"),
                 (Ok(found), Ok(expected)) => {
                     assert!(found.output.0 == expected.output, "{how}: output");
-                    assert!(found.compressed.bytes == layer, "{how}: compressed bytes");
-                    assert!(found.whole.0 == layer, "{how}: compressed bytes as a whole");
+                    assert!(found.spans.bytes == layer, "{how}: compressed bytes");
+                    assert!(found.blob.0 == layer, "{how}: compressed bytes as a whole");
                     let offsets: Vec<u64> = expected.candidates.iter().map(|at| at.1).collect();
-                    assert_eq!(found.boundaries.0, offsets, "{how}");
-                    let checkpoints = &found.compressed.checkpoints;
+                    assert_eq!(found.policy.0, offsets, "{how}");
+                    let checkpoints = &found.spans.checkpoints;
                     assert_eq!(checkpoints.len(), offsets.len(), "{how}");
                     for (checkpoint, &(position, offset)) in
                         checkpoints.iter().zip(&expected.candidates)
@@ -315,7 +328,7 @@ fn refusal() -> Error {
     Error::Tar { kind: TarError::Truncated("a test"), at: UncompressedOffset(1) }
 }
 
-impl Output for Failing {
+impl OutputConsumer for Failing {
     fn push(&mut self, bytes: &[u8]) -> Result<()> {
         match self.left.checked_sub(bytes.len()) {
             Some(left) => self.left = left,
@@ -326,13 +339,28 @@ impl Output for Failing {
     }
 }
 
-fn run_failing(layer: &[u8], threads: usize, output: Failing) -> Result<()> {
-    let consumers = Consumers {
-        boundaries: Everywhere::default(),
-        compressed: Collected::default(),
-        whole: Bytes::default(),
+/// Keeps everything but the output.
+#[derive(Debug)]
+enum KeepingUntilFailure {}
+
+impl Consumers for KeepingUntilFailure {
+    type Policy = Everywhere;
+    type Spans = Collected;
+    type Blob = Bytes;
+    type Output = Failing;
+}
+
+fn failing_consumers(output: Failing) -> ConsumerSet<KeepingUntilFailure> {
+    ConsumerSet {
+        policy: Everywhere::default(),
+        spans: Collected::default(),
+        blob: Bytes::default(),
         output,
-    };
+    }
+}
+
+fn run_failing(layer: &[u8], threads: usize, output: Failing) -> Result<()> {
+    let consumers = failing_consumers(output);
     let mut pipeline = Pipeline::new(Settings { threads, unit_len: 4_096 }, consumers);
     layer.chunks(10_000).try_for_each(|piece| pipeline.push(piece))?;
     pipeline.finish().map(drop)
@@ -370,12 +398,7 @@ fn pipeline_when_dropped_in_the_middle_then_its_threads_end() {
     let alive = Arc::new(AtomicUsize::new(0));
     for threads in THREADS {
         for part in 1..6 {
-            let consumers = Consumers {
-                boundaries: Everywhere::default(),
-                compressed: Collected::default(),
-                whole: Bytes::default(),
-                output: Failing::new(usize::MAX, false, &alive),
-            };
+            let consumers = failing_consumers(Failing::new(usize::MAX, false, &alive));
             let mut pipeline = Pipeline::new(Settings { threads, unit_len: 4_096 }, consumers);
             pipeline.push(&layer[..layer.len() * part / 6]).unwrap();
             drop(pipeline);
@@ -456,7 +479,7 @@ proptest! {
 }
 
 fn tar_entry(data: &[u8]) -> Vec<u8> {
-    let mut entry = support::layers::tar_of(data);
+    let mut entry = tar_of(data);
     entry.truncate(entry.len() - 1_024);
     entry
 }

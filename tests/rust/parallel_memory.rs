@@ -1,42 +1,44 @@
 //! What many threads may hold: 64 MiB, and 24 MiB for each, whatever the ratio of compression.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
-mod support;
-
 use std::io::Write;
-use std::sync::Mutex;
 
-use peak_alloc::PeakAlloc;
-use support::mixed_data;
-use tocsin_core::parallel::{Boundaries, Compressed, Consumers, Output, Pipeline, Settings, Whole};
+use tocsin_core::parallel::{
+    BlobConsumer, CheckpointPolicy, ConsumerSet, Consumers, OutputConsumer, Pipeline, Settings,
+    SpanConsumer,
+};
 use tocsin_core::{Result, checkpoint, span};
 
-#[global_allocator]
-static ALLOCATED: PeakAlloc = PeakAlloc;
-
-/// One test at a time, since they share the count.
-static TURN: Mutex<()> = Mutex::new(());
+use crate::support::mixed_data;
+use crate::{peak_of, take_turn};
 
 #[derive(Debug)]
 struct Nothing;
 
-impl Boundaries for Nothing {
+impl Consumers for Nothing {
+    type Policy = Self;
+    type Spans = Self;
+    type Blob = Self;
+    type Output = Self;
+}
+
+impl CheckpointPolicy for Nothing {
     fn take(&mut self, _: span::UncompressedOffset) -> Result<bool> {
         Ok(false)
     }
 }
 
-impl Compressed<Self> for Nothing {
+impl SpanConsumer<Self> for Nothing {
     fn push(&mut self, _: u64, _: &[u8], _: Vec<checkpoint::Checkpoint>) {}
 
     fn push_with(&mut self, _: &mut Self, _: u64, _: &[u8], _: Vec<checkpoint::Checkpoint>) {}
 }
 
-impl Whole for Nothing {
+impl BlobConsumer for Nothing {
     fn push(&mut self, _: &[u8]) {}
 }
 
-impl Output for Nothing {
+impl OutputConsumer for Nothing {
     fn push(&mut self, _: &[u8]) -> Result<()> {
         Ok(())
     }
@@ -44,15 +46,15 @@ impl Output for Nothing {
 
 /// The most bytes held at once while `layer` goes through.
 fn peak(layer: &[u8], threads: usize) -> usize {
-    let before = ALLOCATED.current_usage();
-    ALLOCATED.reset_peak_usage();
     let settings = Settings { threads, unit_len: tocsin_core::parallel::UNIT_LEN };
-    let consumers =
-        Consumers { boundaries: Nothing, compressed: Nothing, whole: Nothing, output: Nothing };
-    let mut pipeline = Pipeline::new(settings, consumers);
-    layer.chunks(1 << 20).try_for_each(|piece| pipeline.push(piece)).unwrap();
-    pipeline.finish().unwrap();
-    ALLOCATED.peak_usage() - before
+    let consumers: ConsumerSet<Nothing> =
+        ConsumerSet { policy: Nothing, spans: Nothing, blob: Nothing, output: Nothing };
+    let (peak, ()) = peak_of(|| {
+        let mut pipeline = Pipeline::new(settings, consumers);
+        layer.chunks(1 << 20).try_for_each(|piece| pipeline.push(piece)).unwrap();
+        pipeline.finish().unwrap();
+    });
+    peak
 }
 
 fn gzip(pieces: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
@@ -62,7 +64,6 @@ fn gzip(pieces: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
 }
 
 fn check(name: &str, layer: &[u8]) {
-    let _turn = TURN.lock().unwrap();
     for threads in [2, 8] {
         let peak = peak(layer, threads);
         let most = (64 + 24 * threads) << 20;
@@ -72,6 +73,7 @@ fn check(name: &str, layer: &[u8]) {
 
 #[test]
 fn pipeline_when_ratio_is_a_thousand_then_memory_is_bounded() {
+    let _turn = take_turn();
     // 1.6 MB compressed: six units, each of which stands for 256 MiB.
     let zeros = gzip((0..200).map(|_| vec![0; 8 << 20]));
     check("zeros", &zeros);
@@ -79,6 +81,7 @@ fn pipeline_when_ratio_is_a_thousand_then_memory_is_bounded() {
 
 #[test]
 fn pipeline_when_ratio_is_twenty_then_memory_is_bounded() {
+    let _turn = take_turn();
     // Whole ranges decode, to as much as one speculation may keep.
     let text = mixed_data(40_000, 3).repeat(40);
     let layer = gzip((0..60).map(|index| {

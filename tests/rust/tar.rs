@@ -4,11 +4,7 @@
 //! it makes of the headers.
 #![allow(clippy::expect_used, reason = "a test may stop")]
 
-#[path = "../support/tar_blocks.rs"]
-#[allow(dead_code, reason = "shared with other tests")]
-mod tar_blocks;
-
-use tar_blocks::{Header, Tar, field, record, scan};
+use crate::tar_blocks::{Header, Tar, field, record, scan};
 use tocsin_core::error::TarError;
 use tocsin_core::span::UncompressedOffset;
 use tocsin_core::tar::{EntryType, FileMetadata, HazardReason, Toc};

@@ -2,19 +2,9 @@
 //! entry is found again by its headers, and nothing makes them panic.
 #![allow(clippy::cast_possible_truncation, reason = "random bytes are cut on purpose")]
 
-#[path = "../support/tar_blocks.rs"]
-#[allow(dead_code, reason = "shared with other tests")]
-mod tar_blocks;
-#[path = "../support/tar_generator.rs"]
-#[allow(dead_code, reason = "shared with other tests")]
-mod tar_generator;
-#[path = "../support/tar_reading.rs"]
-#[allow(dead_code, reason = "shared with other tests")]
-mod tar_reading;
-
-use tar_blocks::{scan, scan_for, scan_pieces};
-use tar_generator::{Random, archive};
-use tar_reading::HeaderWalk;
+use crate::tar_blocks::{scan, scan_for, scan_pieces};
+use crate::tar_generator::{Random, archive};
+use crate::tar_reading::HeaderWalk;
 use tocsin_core::error::TarError;
 use tocsin_core::span::UncompressedOffset;
 use tocsin_core::tar::{Purpose, Toc, TocScanner, read_headers};

@@ -4,27 +4,15 @@
 //! Skipped where Go is missing.
 #![allow(clippy::expect_used, clippy::print_stderr, reason = "a test may stop and may speak")]
 
-#[path = "../support/gotar.rs"]
-mod gotar;
-#[path = "../support/tar_blocks.rs"]
-#[allow(dead_code, reason = "shared with other tests")]
-mod tar_blocks;
-#[path = "../support/tar_features.rs"]
-mod tar_features;
-#[path = "../support/tar_generator.rs"]
-mod tar_generator;
-#[path = "../support/tar_reading.rs"]
-mod tar_reading;
-
 use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-use gotar::GoTar;
-use tar_blocks::{describe, describe_with, scan_for};
-use tar_features::{FEATURES, FORMATS, Feature};
-use tar_generator::{Random, archive, damage};
-use tar_reading::{HeaderWalk, describe_data};
+use crate::gotar::GoTar;
+use crate::tar_blocks::{describe, describe_with, scan_for};
+use crate::tar_features::{self, FEATURES, FORMATS, Feature};
+use crate::tar_generator::{Random, archive, damage};
+use crate::tar_reading::{HeaderWalk, describe_data};
 use tocsin_core::tar::Purpose;
 
 /// Archives per run; `TOCSIN_TAR_ROUNDS` sets another number.

@@ -3,11 +3,7 @@
 //! Source of the rules: Go `archive/tar`, GNU tar manual for sparse files, containerd for global headers.
 #![allow(clippy::expect_used, reason = "a test may stop")]
 
-#[path = "../support/tar_blocks.rs"]
-#[allow(dead_code, reason = "shared with other tests")]
-mod tar_blocks;
-
-use tar_blocks::{Header, Tar, field, filling, record, scan_for};
+use crate::tar_blocks::{Header, Tar, field, filling, record, scan_for};
 use tocsin_core::Error;
 use tocsin_core::error::TarError;
 use tocsin_core::span::UncompressedOffset;

@@ -1,11 +1,6 @@
 //! Of `tocsin_core::tree`, what its face in Python does not show: places, and what holds for layers of
 //! any shape. What unpackers make of layers is told by `tests/unit/reading/test_tree.py`, and a plain
 //! tree is the judge in `tests/property/test_tree_equals_plain.py`.
-#![allow(clippy::unwrap_used, reason = "a test may stop")]
-
-#[path = "support/trees.rs"]
-#[allow(dead_code, reason = "shared with the fuzz target")]
-mod trees;
 
 use std::collections::HashSet;
 
@@ -13,7 +8,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tocsin_core::tar::{EntryType, FileMetadata};
 use tocsin_core::tree::{Failure, MAX_PATH_LEN, Place, Reason, Tree, TreeBuilder};
-use trees::{check, entry, tree_of};
+
+use crate::trees::{self, check, entry, tree_of};
 
 type Layer = Vec<FileMetadata>;
 
@@ -30,7 +26,7 @@ fn link(name: &str, target: &str) -> FileMetadata {
 }
 
 fn place(tree: &Tree<Layer>, path: &str) -> Place {
-    tree.locate(path.as_bytes()).unwrap()
+    tree.locate(path.as_bytes()).expect("in the tree")
 }
 
 #[test]
@@ -122,19 +118,27 @@ fn layers_when_applied_in_small_steps_then_the_same_tree() {
 }
 
 #[test]
-fn left_out_when_reasons_differ_then_each_is_counted_with_its_first_entry() {
-    let long = "n".repeat(256);
-    let layer = vec![file("a"), file(&long), link("s", ""), file(&long)];
+fn left_out_when_reasons_differ_then_each_with_its_own() {
+    let long = "n/".repeat(2049);
+    let layer = vec![file("a"), file(&long), link("s", &"t".repeat(4096)), file("a\0b")];
     let tree = tree_of(vec![vec![], layer]);
-    let found: Vec<_> = tree
-        .left_out()
-        .iter()
-        .map(|each| (each.reason, each.count, each.layer, each.entry))
-        .collect();
-    assert_eq!(found, [(Reason::NameTooLong, 2, 1, 1), (Reason::EmptyTarget, 1, 1, 2)]);
+    let found: Vec<_> =
+        tree.left_out().iter().map(|each| (each.reason, each.layer, each.entry)).collect();
+    let reasons = [Reason::PathTooLong, Reason::TargetTooLong, Reason::NulByte];
+    assert_eq!(found, [(reasons[0], 1, 1), (reasons[1], 1, 2), (reasons[2], 1, 3)]);
     assert_eq!(tree.entry(1, 2).unwrap().name, b"s");
     assert_eq!(tree.entry(1, 9), None);
     assert_eq!(tree.entry(2, 0), None);
+    assert_eq!(trees::paths(&tree), [b"a"]);
+}
+
+#[test]
+fn links_when_a_file_has_several_then_the_last_entry() {
+    let hard =
+        |name: &str, target: &str| entry(EntryType::HardLink, name.as_bytes(), target.as_bytes());
+    let upper = vec![hard("d", "b"), file(".wh.d")];
+    let tree = tree_of(vec![vec![file("a"), hard("b", "a"), hard("c", "gone")], upper]);
+    assert_eq!(tree.links().iter().collect::<Vec<_>>(), [(&(0, 0), &(1, 0))]);
 }
 
 #[test]

@@ -1,18 +1,9 @@
 //! What a merged tree takes, at most, beside the zTOCs that it shares.
-//!
-//! One test in a crate of its own: the counter is the whole process's.
-#![allow(clippy::unwrap_used, reason = "a test may stop")]
 
-#[path = "support/trees.rs"]
-#[allow(dead_code, reason = "shared with other tests")]
-mod trees;
-
-use peak_alloc::PeakAlloc;
 use tocsin_core::tar::{EntryType, FileMetadata};
-use trees::{entry, tree_of};
 
-#[global_allocator]
-static MEMORY: PeakAlloc = PeakAlloc;
+use crate::trees::{entry, tree_of};
+use crate::{peak_of, take_turn};
 
 /// Bytes an entry, whatever it is.
 const FACTOR: usize = 200;
@@ -21,10 +12,7 @@ const ALLOWANCE: usize = 64 << 10;
 
 fn check(what: &str, layers: Vec<Vec<FileMetadata>>) {
     let count: usize = layers.iter().map(Vec::len).sum();
-    let before = MEMORY.current_usage();
-    MEMORY.reset_peak_usage();
-    let tree = tree_of(layers);
-    let taken = MEMORY.peak_usage() - before;
+    let (taken, tree) = peak_of(|| tree_of(layers));
     assert!(taken <= FACTOR * count + ALLOWANCE, "{what}: {taken} bytes for {count} entries");
     drop(tree);
 }
@@ -34,7 +22,8 @@ fn files(count: usize, name: impl Fn(usize) -> String) -> Vec<FileMetadata> {
 }
 
 #[test]
-fn test_tree_when_names_are_of_any_kind_then_its_memory_follows_the_entries() {
+fn tree_when_names_are_of_any_kind_then_its_memory_follows_the_entries() {
+    let _turn = take_turn();
     check("flat", vec![files(50_000, |n| format!("usr/share/d{}/file-{n}", n / 1000))]);
     check("as tar spells them", vec![files(50_000, |n| format!("./usr/d{}/f{n}", n / 1000))]);
     // Names of 4,090 bytes: a directory a byte or two, none of them shared.

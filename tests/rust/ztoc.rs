@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
-mod ztoc_values;
-
 use tocsin_core::checkpoint::{Checkpoint, Window};
 use tocsin_core::digest::Digest;
 use tocsin_core::span::{SpanId, UncompressedOffset};
@@ -12,7 +10,7 @@ use tocsin_core::ztoc::raw::{self, RawEntry, RawZtoc};
 use tocsin_core::ztoc::{GzipZinfo, TarZinfo, Zinfo, ZinfoVersion, Ztoc};
 use tocsin_core::{Error, error::ZtocError};
 
-use ztoc_values::{checkpoint, file, gzip_ztoc, other, tar_ztoc};
+use crate::ztoc_values::{checkpoint, file, gzip_ztoc, other, tar_ztoc};
 
 fn hex(text: &str) -> Vec<u8> {
     let digits: String = text.split_whitespace().collect();

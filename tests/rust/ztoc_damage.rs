@@ -1,13 +1,10 @@
 //! Damaged zTOCs: each changed byte and each missing end gives a value or an error, never a panic.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
-mod ztoc_patch;
-mod ztoc_values;
-
 use tocsin_core::span::SpanId;
 use tocsin_core::ztoc::Ztoc;
 
-use ztoc_patch::{sample_gzip, sample_tar};
+use crate::ztoc_patch::{sample_gzip, sample_tar};
 
 /// Every use a reader makes of a zTOC, for the panics it must not have.
 fn use_all(ztoc: &Ztoc) {

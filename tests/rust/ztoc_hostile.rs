@@ -1,17 +1,14 @@
 //! zTOCs that nobody should have made: each rule refuses by name, and nothing panics.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test may stop")]
 
-mod ztoc_patch;
-mod ztoc_values;
-
 use tocsin_core::digest::Digest;
 use tocsin_core::error::{Error, ZtocError};
 use tocsin_core::span::SpanId;
 use tocsin_core::ztoc::raw::{self, RawEntry, RawZtoc};
 use tocsin_core::ztoc::{TarZinfo, Ztoc};
 
-use ztoc_patch::{follow, set_u32, table_field, unset_field};
-use ztoc_values::{checkpoint, file, gzip_ztoc, tar_ztoc};
+use crate::ztoc_patch::{follow, set_u32, shared_entries, table_field, unset_field};
+use crate::ztoc_values::{checkpoint, file, gzip_ztoc, tar_ztoc};
 
 /// The stored fields of a valid zTOC: a gzip layer of 500 bytes, two spans, one file.
 struct Fields {
@@ -317,7 +314,7 @@ fn test_from_bytes_when_not_a_flatbuffer_then_is_out_of_bounds() {
 /// Ten thousand entries, all with the same long name, stored once.
 #[test]
 fn test_from_bytes_when_entries_share_one_long_name_then_is_amplified() {
-    let blob = ztoc_patch::shared_entries(10_000, 100_000);
+    let blob = shared_entries(10_000, 100_000);
     let limit = 4 * blob.len() as u64;
     assert_eq!(kind(&blob), ZtocError::Amplified { limit });
 }

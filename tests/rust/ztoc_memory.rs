@@ -1,26 +1,22 @@
 //! Reading a zTOC takes memory in proportion to its bytes, whatever it claims.
-//!
-//! One test in a crate of its own: the counter is the whole process's.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
-mod ztoc_patch;
-mod ztoc_values;
-
-use peak_alloc::PeakAlloc;
 use tocsin_core::checkpoint::WINDOW_LEN;
 use tocsin_core::error::{Error, ZtocError};
 use tocsin_core::ztoc::{Zinfo, ZinfoVersion, Ztoc};
 
-use ztoc_patch::{follow, sample_tar, set_u32, shared_entries, table_field};
-use ztoc_values::{checkpoint, gzip_ztoc};
-
-#[global_allocator]
-static MEMORY: PeakAlloc = PeakAlloc;
+use crate::ztoc_patch::{follow, sample_tar, set_u32, shared_entries, table_field};
+use crate::ztoc_values::{checkpoint, gzip_ztoc};
+use crate::{peak_of, take_turn};
 
 /// As `Ztoc::from_bytes` promises.
 const FACTOR: usize = 16;
 /// For what is allocated once whatever the blob, such as an error's text.
 const ALLOWANCE: usize = 1024;
+
+/// Measurements of one blob. The test harness allocates too when another test begins or ends, which does
+/// not happen every time.
+const ATTEMPTS: usize = 3;
 
 /// Reads a blob and checks what it took.
 fn read(blob: &[u8]) -> Result<Ztoc, Error> {
@@ -28,16 +24,20 @@ fn read(blob: &[u8]) -> Result<Ztoc, Error> {
 }
 
 fn read_within(blob: &[u8], allowance: usize) -> Result<Ztoc, Error> {
-    let before = MEMORY.current_usage();
-    MEMORY.reset_peak_usage();
-    let result = Ztoc::from_bytes(blob);
-    let taken = MEMORY.peak_usage() - before;
-    assert!(taken <= FACTOR * blob.len() + allowance, "{taken} for {}: {result:?}", blob.len());
+    let allowed = FACTOR * blob.len() + allowance;
+    let (mut taken, mut result) = peak_of(|| Ztoc::from_bytes(blob));
+    for _ in 1..ATTEMPTS {
+        if taken > allowed {
+            (taken, result) = peak_of(|| Ztoc::from_bytes(blob));
+        }
+    }
+    assert!(taken <= allowed, "{taken} for {}: {result:?}", blob.len());
     result
 }
 
 #[test]
 fn test_from_bytes_when_blob_is_hostile_then_memory_stays_in_proportion() {
+    let _turn = take_turn();
     // References to one small entry are the cheapest way to ask for much.
     for (count, name_len) in [(10_000, 0), (10_000, 100_000), (100, 1_000_000)] {
         let blob = shared_entries(count, name_len);

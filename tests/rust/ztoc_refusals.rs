@@ -1,12 +1,13 @@
 //! What the reference's reader refuses: data all the same, but named.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
-mod ztoc_values;
+use std::collections::HashSet;
 
+use tocsin_core::span::SpanId;
 use tocsin_core::tar::{EntryType, FileMetadata};
 use tocsin_core::ztoc::{Refusal, Ztoc};
 
-use ztoc_values::{checkpoint, file, gzip_ztoc, other, tar_ztoc};
+use crate::ztoc_values::{checkpoint, file, gzip_ztoc, other, tar_ztoc};
 
 /// The refusals of a zTOC, which must be readable nevertheless.
 fn refusals(ztoc: &Ztoc) -> Vec<Refusal> {
@@ -57,7 +58,7 @@ fn test_refusals_when_checkpoints_share_an_offset_then_name_the_empty_span() {
 #[test]
 fn test_refusals_when_a_span_has_2_gib_then_name_it() {
     let two_gib = 1 << 31;
-    let span = |span| Refusal::SpanSize { span_id: tocsin_core::span::SpanId(span) };
+    let span = |span| Refusal::SpanSize { span_id: SpanId(span) };
 
     let compressed = gzip_ztoc(10 + two_gib, vec![checkpoint(10, 0, 0)]);
     assert_eq!(refusals(&compressed), [span(0)]);
@@ -132,4 +133,31 @@ fn test_refusals_when_a_file_ends_a_tar_and_its_last_full_span_then_name_it() {
     assert_eq!(refusals(&ztoc(1024, 256)), [Refusal::EndOfLastSpan { index: 0 }]);
     assert_eq!(refusals(&ztoc(1024, 1000)), []);
     assert_eq!(refusals(&ztoc(2048, 256)), []);
+}
+
+#[test]
+fn test_refusal_when_asked_then_it_has_a_code_of_its_own_and_the_span_or_entry_it_names() {
+    let span_id = SpanId(7);
+    let about_spans = [Refusal::EmptySpan { span_id }, Refusal::SpanSize { span_id }];
+    let about_entries = [
+        Refusal::Overlap { index: 3 },
+        Refusal::HardLink { index: 3 },
+        Refusal::HeaderPlace { index: 3 },
+        Refusal::ModTime { index: 3 },
+        Refusal::Sparse { index: 3 },
+        Refusal::EndOfLastSpan { index: 3 },
+    ];
+    for found in &about_spans {
+        assert_eq!((found.span_id(), found.entry_index()), (Some(span_id), None));
+        assert!(found.to_string().starts_with("span 7 "), "{found}");
+    }
+    for found in &about_entries {
+        assert_eq!((found.span_id(), found.entry_index()), (None, Some(3)));
+        assert!(found.to_string().starts_with("toc entry 3 "), "{found}");
+    }
+    let header = Refusal::GzipHeader;
+    assert_eq!((header.span_id(), header.entry_index()), (Some(SpanId(0)), None));
+    let all = [&[header][..], &about_spans, &about_entries].concat();
+    let codes: HashSet<&str> = all.iter().map(Refusal::code).collect();
+    assert_eq!(codes.len(), all.len());
 }

@@ -1,7 +1,5 @@
 //! Any zTOC that can be written reads back as it was, and is written the same again.
 
-mod ztoc_values;
-
 use std::collections::BTreeMap;
 
 use proptest::collection::{btree_map, vec};
@@ -12,7 +10,7 @@ use tocsin_core::span::{CompressedOffset, UncompressedOffset};
 use tocsin_core::tar::{EntryType, FileMetadata};
 use tocsin_core::ztoc::{GzipZinfo, TarZinfo, Zinfo, ZinfoVersion, Ztoc};
 
-use ztoc_values::checkpoint;
+use crate::ztoc_values::checkpoint;
 
 fn text() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![Just(Vec::new()), vec(any::<u8>(), 0..40)]

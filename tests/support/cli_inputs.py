@@ -9,7 +9,7 @@ import random
 import tarfile
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from support.images import Image, make_image
 from tocsin.layers.indexer import build_ztoc
@@ -52,8 +52,9 @@ def rich_tar() -> bytes:
             tar.addfile(info, io.BytesIO(content))
 
         add("usr/", type=tarfile.DIRTYPE, mode=0o755)
-        add("usr/bin/app", BINARY, mode=0o4755, uname="root", gname="staff")
-        add("usr/bin/same", type=tarfile.LNKTYPE, linkname="usr/bin/app")
+        app: dict[str, Any] = {"mode": 0o4755, "uname": "root", "gname": "staff"}
+        add("usr/bin/app", BINARY, **app)
+        add("usr/bin/same", type=tarfile.LNKTYPE, linkname="usr/bin/app", **app)
         add("usr/bin/short", type=tarfile.SYMTYPE, linkname="app", mode=0o777)
         add("dev/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3)
         add("run/pipe", type=tarfile.FIFOTYPE)

@@ -13,6 +13,7 @@ _SCALARS = {
     "number": int | float,
     "boolean": bool,
     "null": type(None),
+    "object": dict,
 }
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 MAX_LINKS = 40
 """Symbolic links followed for one path, as Linux does."""
-MAX_NAME = 255
 MAX_PATH = 4095
 """Bytes; a NUL is the 4,096th."""
 
@@ -81,6 +80,7 @@ class Tree:
         # parent is a key needs no resolving, and most have such a parent.
         self._directories: dict[str, dict[str, Node]] = {"": {}}
         self.left_out = 0
+        self.linked: dict[Node, Node] = {}
         for number, layer in enumerate(layers):
             self._apply(number, layer)
 
@@ -260,7 +260,10 @@ class Tree:
                 self._remove(path)
                 del directory[name]
             if kind == b"hardlink":
-                node = self._link_target(layer.linknames[index]) or node
+                target = self._link_target(layer.linknames[index])
+                if target is not None:
+                    self.linked[target] = node
+                    node = target
         directory[name] = node
 
     def _make_directory(self, path: str, number: int, created: set[str] | None) -> str:
@@ -281,9 +284,9 @@ class Tree:
             full = f"{at}/{name}" if at else name
             if full not in self._directories:
                 node = self._directories[at].get(name)
-                if node is not None and self._is_symlink(node) and links < MAX_LINKS:
+                target = self._target(node) if node is not None and self._is_symlink(node) else ""
+                if target and links < MAX_LINKS:
                     links += 1
-                    target = self._target(node)
                     todo += target.split("/")[::-1]
                     if target.startswith("/"):
                         at = ""
@@ -370,17 +373,12 @@ def cleaned(path: str) -> str:
 
 
 def _check(path: str) -> None:
-    parts = path.split("/")
-    if (
-        len(os.fsencode(path)) > MAX_PATH
-        or any(len(os.fsencode(part)) > MAX_NAME for part in parts)
-        or "\0" in path
-    ):
+    if len(os.fsencode(path)) > MAX_PATH or "\0" in path:
         raise ImpossibleError
 
 
 def _check_target(kind: bytes, target: str) -> None:
-    if kind == b"symlink" and (not target or "\0" in target or len(os.fsencode(target)) > MAX_PATH):
+    if kind == b"symlink" and ("\0" in target or len(os.fsencode(target)) > MAX_PATH):
         raise ImpossibleError
     if kind == b"hardlink":
         parts = [part for part in target.split("/") if part not in ("", ".")]

@@ -1,15 +1,16 @@
-"""From an exception to what a person is told, and to the exit code."""
+"""From an exception to what a person and a script are told, and to the exit code."""
 
 from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tocsin.cli import exit_codes
+from tocsin.cli.words import printable
 from tocsin.errors import (
-    AuthError,
     FormatError,
     NotFoundError,
     PathError,
@@ -18,27 +19,26 @@ from tocsin.errors import (
     UnsupportedError,
 )
 
-HINT = "hint: "
-"""What a note of an exception begins with when it says what to do, or that nothing can be done."""
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _TEMPORARY = ".tocsin-"
 """What names of `stores.staged_file` and its kin begin with."""
-_OTHER_PLACE = "write to another place"
-_ADVICE = {
-    errno.ENOSPC: ("the disk is full", f"free some space, or {_OTHER_PLACE}"),
-    errno.EDQUOT: ("the disk quota is used up", f"free some space, or {_OTHER_PLACE}"),
-    errno.EACCES: ("permission denied", "change the permissions, or run as the owner"),
-    errno.EPERM: ("operation not permitted", "change the permissions, or run as the owner"),
+_OTHER_PLACE = "Write to another place."
+_FREE_SPACE = "Free some space, or write to another place."
+_PERMISSIONS = "Change the permissions, or run as the owner."
+_OF_THE_SYSTEM: dict[int, tuple[str, str | None]] = {
+    errno.ENOSPC: ("the disk is full", _FREE_SPACE),
+    errno.EDQUOT: ("the disk quota is used up", _FREE_SPACE),
+    errno.EACCES: ("permission denied", _PERMISSIONS),
+    errno.EPERM: ("operation not permitted", _PERMISSIONS),
     errno.EROFS: ("the file system is read-only", _OTHER_PLACE),
-    errno.EISDIR: ("is a directory, wanted a file", ""),
-    errno.ENOTDIR: ("a part of the path is a file, wanted a directory", ""),
-    errno.ENOENT: ("no such file or directory", ""),
-    errno.EMFILE: ("too many open files", "try fewer --jobs, or raise the limit: ulimit -n"),
+    errno.EISDIR: ("is a directory, wanted a file", None),
+    errno.ENOTDIR: ("a part of the path is a file, wanted a directory", None),
+    errno.ENOENT: ("no such file or directory", None),
+    errno.EMFILE: ("too many open files", "Try fewer --jobs, or raise the limit: ulimit -n"),
 }
-_LOG_IN = "log in with docker login or podman login, or pass --username and --password-stdin"
-_LOOK_AROUND = "see what there is with tocsin ls IMAGE /DIRECTORY, or tocsin find IMAGE"
-_LESS_MEMORY = "try fewer --jobs or --threads"
-_TRY_AGAIN = "try again: what has been pushed is found and used"
+"""What is wrong, and what to do; the numbers say what was being done, such as writing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,56 +47,81 @@ class Failure:
 
     Attributes:
         message: one line: what · where.
-        hint: what to do about it; may be empty.
+        hint: what to do about it.
         exit_code: of `exit_codes`.
+        code: a stable word, such as ``gzip.crc`` or ``os.enoent``.
+        kind: the class of the exception.
+        details: the attributes of that class.
     """
 
     message: str
-    hint: str
+    hint: str | None
     exit_code: int
+    code: str
+    kind: str
+    details: Mapping[str, object] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the document that ``--json`` prints; see docs/json.md."""
+        return {
+            "error": {
+                "code": self.code,
+                "kind": self.kind,
+                "message": printable(self.message),
+                "hint": self.hint,
+                "exit_code": self.exit_code,
+                "details": dict(self.details),
+            }
+        }
 
 
 def explain(error: Exception) -> Failure:
-    """Return what to say about `error`; its notes (PEP 678) say where it happened, or a `HINT`."""
-    notes = getattr(error, "__notes__", ())
-    where = "".join(f" · {note}" for note in notes if not note.startswith(HINT))
-    advice = next((note.removeprefix(HINT) for note in notes if note.startswith(HINT)), None)
-    failure = _explain(error, where)
-    if advice is None or isinstance(error, OSError):
-        return failure
-    return replace(failure, message=f"{error}{where}", hint=advice)
-
-
-def _explain(error: Exception, where: str) -> Failure:
+    """Return what to say about `error`; its notes (PEP 678) say where it happened."""
+    where = "".join(f" · {note}" for note in getattr(error, "__notes__", ()))
+    kind = type(error).__name__
     match error:
-        case AuthError():
-            # Where credentials were looked for belongs to what is wrong.
-            return Failure(f"{error}{where}", _LOG_IN, exit_codes.REGISTRY)
-        case RegistryError():
-            what, _, hint = str(error).partition("; ")
-            hint = hint or (_TRY_AGAIN if error.temporary else "")
-            return Failure(what + where, hint, exit_codes.REGISTRY)
         case TocsinError():
-            # The library's messages read "place: what is wrong; what to do".
-            what, _, hint = str(error).partition("; ")
-            code = _code_of(error)
-            if isinstance(error, PathError) and code == exit_codes.NOT_FOUND:
-                hint = _LOOK_AROUND
-            return Failure(what + where, hint, code)
+            return Failure(
+                error.message + where,
+                error.hint,
+                _exit_code_of(error),
+                error.error_code,
+                kind,
+                error.details,
+            )
         case OSError():
-            what, hint = _ADVICE.get(error.errno or 0, (_strerror(error), ""))
-            place = "" if error.filename is None else f" · {_named(error.filename)}"
-            missing = isinstance(error, FileNotFoundError)
-            code = exit_codes.NOT_FOUND if missing else exit_codes.IO_ERROR
-            return Failure(what + place + where, hint, code)
+            return _of_the_system(error, where)
         case MemoryError():
-            return Failure(f"out of memory{where}", _LESS_MEMORY, exit_codes.FAILED)
+            hint = "Try fewer --jobs or --threads."
+            return Failure(f"out of memory{where}", hint, exit_codes.FAILED, "memory", kind)
         case _:
             return Failure(
-                f"tocsin has a bug: {type(error).__name__}: {error}{where}",
-                "run it again as tocsin --debug … and report what it prints",
+                f"tocsin has a bug: {kind}: {error}{where}",
+                "Run it again as tocsin --debug … and report what it prints.",
                 exit_codes.FAILED,
+                "bug",
+                kind,
             )
+
+
+def wrong_usage(message: str, *, command: str) -> Failure:
+    """Return what to say about arguments that cannot be understood."""
+    return Failure(message, f"{command} --help", exit_codes.USAGE, "usage", "UsageError")
+
+
+def _of_the_system(error: OSError, where: str) -> Failure:
+    number = error.errno or 0
+    what, hint = _OF_THE_SYSTEM.get(number, (_reason(error), None))
+    path = None if error.filename is None else _named(error.filename)
+    missing = isinstance(error, FileNotFoundError)
+    return Failure(
+        what + ("" if path is None else f" · {path}") + where,
+        hint,
+        exit_codes.NOT_FOUND if missing else exit_codes.IO_ERROR,
+        f"os.{errno.errorcode[number].lower()}" if number in errno.errorcode else "os",
+        type(error).__name__,
+        {"path": path},
+    )
 
 
 def _named(filename: object) -> str:
@@ -105,8 +130,10 @@ def _named(filename: object) -> str:
     return str(path.parent if path.name.startswith(_TEMPORARY) else path)
 
 
-def _code_of(error: TocsinError) -> int:
+def _exit_code_of(error: TocsinError) -> int:
     match error:
+        case RegistryError():
+            return exit_codes.REGISTRY
         case FormatError(what="reference"):
             return exit_codes.USAGE
         case PathError(reason="directory" | "special" | "loop" | "depth"):
@@ -119,6 +146,6 @@ def _code_of(error: TocsinError) -> int:
             return exit_codes.FAILED
 
 
-def _strerror(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     text = error.strerror or str(error) or type(error).__name__
     return text[:1].lower() + text[1:]

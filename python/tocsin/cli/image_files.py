@@ -12,6 +12,7 @@ import click
 from tocsin.cli import parameters
 from tocsin.cli.options import decorated, registry_options, threads_option
 from tocsin.cli.progress import display_for, shown_on
+from tocsin.errors import PathError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound="Callable[..., None]")
 
+_LOOK_AROUND = "See what the image holds with tocsin ls IMAGE /DIRECTORY or tocsin find IMAGE."
 _LARGE = 8 << 20
 """Bytes of a layer from which on it is worth a bar."""
+
+DEFAULT_CACHE_SIZE = "2GiB"
+"""As `tocsin.layers.disk_cache` has it, which takes long to load; a test holds them equal."""
 
 _OPTIONS = (
     click.option(
@@ -39,16 +44,19 @@ _OPTIONS = (
     ),
     click.option(
         "--index",
-        metavar="auto|none|DIGEST",
+        metavar="auto|none|v2|v1|DIGEST",
         type=parameters.index_choice,
         default="auto",
         show_default=True,
-        help="Which SOCI index to read by: what the image has, none, or one by its digest.",
+        help="Index to read by. auto uses v2, which the image's digest binds, and v1 only for an "
+        "IMAGE without @sha256.",
     ),
     click.option(
+        "--require-index",
         "--no-index",
+        "no_index",
         is_flag=True,
-        help="Refuse layers without a zTOC, which else are read once, whole.",
+        help="Fail on layers without a zTOC instead of reading them in full (also --no-index).",
     ),
     threads_option,
     click.option(
@@ -57,6 +65,16 @@ _OPTIONS = (
         type=click.Path(file_okay=False),
         envvar="TOCSIN_CACHE_DIR",
         help="Keep zTOCs and spans here for later (also TOCSIN_CACHE_DIR).",
+    ),
+    click.option(
+        "--cache-size",
+        metavar="SIZE",
+        type=parameters.size,
+        default=DEFAULT_CACHE_SIZE,
+        show_default=True,
+        envvar="TOCSIN_CACHE_SIZE",
+        help="Limit of the cache directory; the least recently used data is removed (also"
+        " TOCSIN_CACHE_SIZE).",
     ),
 )
 
@@ -70,6 +88,7 @@ class ImageOpening:
     index_missing: bool
     threads: int | None
     cache_dir: str | None
+    cache_size: int
     registry: RegistryOptions | None
 
     @contextmanager
@@ -87,6 +106,7 @@ class ImageOpening:
                 index_missing=self.index_missing,
                 threads=self.threads,
                 cache_dir=self.cache_dir,
+                cache_dir_size=self.cache_size,
                 registry=self.registry,
                 note=notes.append,
                 progress=shown,
@@ -94,6 +114,10 @@ class ImageOpening:
                 with shown:
                     _ = image.layers  # those without a zTOC are read now
                 yield image
+        except PathError as error:
+            if error.reason in ("missing", "not_directory"):
+                error.hint = _LOOK_AROUND
+            raise
         finally:
             for note in notes:
                 output.note(note)
@@ -126,10 +150,13 @@ def image_options(command: _Command) -> _Command:
         no_index: bool,
         threads: int | None,
         cache_dir: str | None,
+        cache_size: int,
         registry: RegistryOptions | None,
         **others: Any,  # noqa: ANN401 (the command's own)
     ) -> Any:  # noqa: ANN401
-        opening = ImageOpening(platform, index, not no_index, threads, cache_dir, registry)
+        opening = ImageOpening(
+            platform, index, not no_index, threads, cache_dir, cache_size, registry
+        )
         return command(opening=opening, **others)
 
     return cast("_Command", decorated(registry_options(with_opening), _OPTIONS))

@@ -42,6 +42,9 @@ def tell(result: CreateResult, output: Output, *, min_layer_size: int) -> None:
             "manifest, such as AWS Lambda, refuse it; tocsin create serves those"
         )
     output.note(traffic_line(result.traffic, dry_run=result.dry_run))
+    if isinstance(result, ConvertResult) and result.unchanged:
+        output.note(f"{result.destination} is this image already: nothing was written")
+        return
     if result.dry_run:
         output.note("dry run: nothing was written")
     output.note(f"{_summary(result)} → {result.destination}")

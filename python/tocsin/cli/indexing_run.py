@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tocsin.cli import indexing_report, words
-from tocsin.cli.failures import HINT
 from tocsin.cli.progress import display_for, shown_on, ztoc_line
 from tocsin.errors import UnsupportedError
 from tocsin.indexing.results import ConvertResult
@@ -18,12 +17,23 @@ if TYPE_CHECKING:
     from tocsin.indexing.results import CreateResult
     from tocsin.model.events import LayerFinished, Progress
     from tocsin.model.layer_result import LayerResult
+    from tocsin.model.reference import Reference
 
 
 def run(
-    work: Callable[[Progress], CreateResult], *, options: IndexingOptions, output: Output
+    work: Callable[[Progress], CreateResult],
+    *,
+    source: Reference,
+    options: IndexingOptions,
+    output: Output,
 ) -> None:
     """Do `work`, which is given the progress callback, and tell what came of it.
+
+    Args:
+        work: indexes.
+        source: the image that is indexed.
+        options: how.
+        output: where to write.
 
     Raises:
         UnsupportedError: no layer got a zTOC.
@@ -39,8 +49,8 @@ def run(
         try:
             result = work(shown_on(display, line=line))
         except UnsupportedError as error:
-            if seen and all(layer.ztoc is None for layer in seen):
-                raise _nothing_made(error, seen, options.min_layer_size) from error
+            if seen and all(layer.layer.size < options.min_layer_size for layer in seen):
+                raise _all_small(source, len(seen), options.min_layer_size, error.hint) from error
             raise
     if output.json:
         output.document(result.to_dict())
@@ -59,20 +69,13 @@ def _layer_line(result: LayerResult, min_layer_size: int) -> str:
     return f"{name} → {ztoc_line(result.ztoc.size, result.span_count, seconds)}"
 
 
-def _nothing_made(
-    error: UnsupportedError, skipped: list[LayerResult], min_layer_size: int
+def _all_small(
+    source: Reference, count: int, min_layer_size: int, hint: str | None
 ) -> UnsupportedError:
-    """Return `error` with advice, and in fewer words when all layers are just small."""
-    small = [result for result in skipped if result.layer.size < min_layer_size]
-    message = str(error)
-    if len(small) == len(skipped):
-        place = message.partition(": ")[0]
-        which = f"all {len(small)} layers are" if len(small) > 1 else "the only layer is"
-        message = f"no zTOC was made, {which} smaller than {words.round_size(min_layer_size)}"
-        message += f" · {place}"
-    better = UnsupportedError(message)
-    better.add_note(HINT + ("--min-layer-size 0 indexes small layers too" if small else ""))
-    return better
+    """Return the error in fewer words, the size in people's units."""
+    which = f"all {count} layers are" if count > 1 else "the only layer is"
+    smaller = f"smaller than {words.round_size(min_layer_size)}"
+    return UnsupportedError(f"{source}: no zTOC was made, {which} {smaller}", hint=hint)
 
 
 def _digests(result: CreateResult) -> list[str]:

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -173,6 +174,14 @@ _REGISTRY = (
         default=None,
         help="Speak http, not https.  [default: only to this machine]",
     ),
+    click.option(
+        "--timeout",
+        type=parameters.seconds,
+        metavar="SECONDS",
+        envvar="TOCSIN_TIMEOUT",
+        help="Longest wait for a response, a manifest or the next bytes of a layer (also"
+        " TOCSIN_TIMEOUT).  [default: 30]",
+    ),
 )
 
 
@@ -191,6 +200,7 @@ def registry_options(command: _Command) -> _Command:
         client_cert: Path | tuple[Path, Path] | None,
         insecure: bool,
         plain_http: bool | None,
+        timeout: float | None,
         **others: Any,  # noqa: ANN401 (the command's own)
     ) -> Any:  # noqa: ANN401
         if password_stdin != (username is not None):
@@ -199,7 +209,7 @@ def registry_options(command: _Command) -> _Command:
         password = _password() if password_stdin else None
         debug = streams.say if os.environ.get("TOCSIN_DEBUG") else None
         registry: RegistryOptions | None = None
-        asked = (username, ca_cert, client_cert, insecure or None, plain_http, debug)
+        asked = (username, ca_cert, client_cert, insecure or None, plain_http, timeout, debug)
         if any(value is not None for value in asked):
             from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415
 
@@ -212,6 +222,8 @@ def registry_options(command: _Command) -> _Command:
                 plain_http=plain_http,
                 debug=debug,
             )
+            if timeout is not None:
+                registry = replace(registry, timeout=timeout)
         return command(registry=registry, **others)
 
     return cast("_Command", decorated(with_registry, _REGISTRY))

@@ -48,7 +48,7 @@ class Output:
 
     def heading(self, text: str) -> None:
         """Write a line of the result that stands above others."""
-        self.line(streams.styled(text, "1", sys.stdout))
+        self.line(streams.styled(printable(text), "1", sys.stdout))
 
     def document(self, value: Any) -> None:  # noqa: ANN401 (any JSON)
         """Write the result as JSON; ASCII only, so that names that are no UTF-8 survive."""
@@ -85,7 +85,8 @@ class Output:
         """Write what is known of one thing, a line a fact."""
         width = max(map(len, facts))
         for name, value in facts.items():
-            self.line(f"{streams.styled(name.ljust(width), '1', sys.stdout)}  {value}".rstrip())
+            shown = streams.styled(printable(name).ljust(width), "1", sys.stdout)
+            self.line(f"{shown}  {printable(value)}".rstrip())
 
     def note(self, text: str) -> None:
         """Say something, unless asked to be quiet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tocsin.errors import FormatError
+from tocsin.errors import FormatError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ def platform(text: str) -> Platform:
     try:
         return Platform.parse(text)
     except FormatError as error:
-        raise click.BadParameter(str(error).removeprefix("platform: ")) from None
+        raise click.BadParameter(error.message) from None
 
 
 def reference(text: str) -> Reference:
@@ -51,7 +52,7 @@ def reference(text: str) -> Reference:
     try:
         found = parse_reference(text)
     except FormatError as error:
-        raise click.BadParameter(str(error).removeprefix("reference ")) from None
+        raise click.BadParameter(error.message) from None
     if isinstance(found, RegistryReference):
         _refuse_path(text)
     return found
@@ -79,15 +80,25 @@ def place(text: str) -> Place:
 
 
 def index_choice(text: str) -> str:
-    """Return ``auto``, ``none`` or the digest of a SOCI index."""
-    from tocsin.model.digest import Digest  # noqa: PLC0415
+    """Return which SOCI indexes to read by, as text; see `IndexChoice`."""
+    from tocsin.model.index_choice import IndexChoice  # noqa: PLC0415
 
-    if text not in ("auto", "none"):
-        try:
-            Digest.parse(text)
-        except FormatError as error:
-            raise click.BadParameter(f"wanted auto, none or a digest: {error}") from None
+    try:
+        IndexChoice.parse(text)
+    except (FormatError, UnsupportedError) as error:
+        raise click.BadParameter(error.message) from None
     return text
+
+
+def seconds(text: str) -> float:
+    """Return a time in seconds, more than 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise click.BadParameter(f"{text!r} is not a number of seconds, such as 30 or 0.5")
+    return value
 
 
 def size_test(text: str) -> Callable[[int], bool]:

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 _ERROR_HANDLER = "tocsin"
 _PLAIN = str.maketrans({"→": "->", "·": "-", "…": "..", "\N{EN DASH}": "-"})
+_written: set[str] = set()
+"""The streams that this run has written results to."""
 _FIRST_SURROGATE, _LAST_SURROGATE = 0xDC80, 0xDCFF
 
 
 def prepare() -> None:
     """Let both streams take any text in any locale; bytes of file names come out as they are."""
+    _written.clear()
     codecs.register_error(_ERROR_HANDLER, _encode_anyhow)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -63,14 +66,21 @@ def write_text(text: str) -> None:
     Raises:
         OSError: stdout cannot take it; ``filename`` says that it is stdout.
     """
+    _written.add("stdout")
     with _named_errors():
         _stdout().write(text)
 
 
 def write_bytes(data: bytes) -> None:
     """Write `data` to stdout as it is; errors as `write_text`."""
+    _written.add("stdout")
     with _named_errors():
         _stdout().buffer.write(data)
+
+
+def has_written() -> bool:
+    """Return whether this run has written anything to stdout."""
+    return "stdout" in _written
 
 
 def flush() -> None:

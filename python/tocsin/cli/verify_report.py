@@ -29,6 +29,9 @@ _COLUMNS = (
     Column("RESULT", wraps=True),
 )
 _OK = "ok"
+_NOT_PROVEN = (
+    "a sample only: windows and offsets of other spans, layer digests and diff ids are not verified"
+)
 
 
 def layer_line(event: LayerFinished) -> str:
@@ -55,6 +58,8 @@ def tell(result: VerifyResult, output: Output) -> None:
         output.line()
         _tell_findings(result.all_findings, output)
     output.line()
+    if result.quick:
+        output.line(_NOT_PROVEN)
     output.line(_summary(result))
 
 

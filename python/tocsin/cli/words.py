@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tocsin import quoting
+
 if TYPE_CHECKING:
     from tocsin.model.digest import Digest
 
@@ -71,9 +73,10 @@ def short_digest(digest: Digest | str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` with control characters escaped, since names come from anywhere.
+    """Return `text` with control characters escaped: the last guard before a terminal.
 
-    Bytes that are no UTF-8 stay, as surrogates.
+    Unlike `quoting.escaped`, bytes that are not UTF-8 stay, as surrogates: the output is a list of
+    names, which must come out as they are.
     """
     return text if text.isprintable() else "".join(map(_escaped, text))
 
@@ -89,6 +92,4 @@ def is_plain(name: str) -> bool:
 
 
 def _escaped(character: str) -> str:
-    if character.isprintable() or "\udc80" <= character <= "\udcff":
-        return character
-    return character.encode("unicode_escape").decode()
+    return character if "\udc80" <= character <= "\udcff" else quoting.escaped(character)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tocsin.images.copying import copy_entry, copy_manifest_blobs
 from tocsin.images.soci_indexes import referring_indexes
-from tocsin.images.targets import check_free, open_pair, pair_of
+from tocsin.images.targets import image_in_the_way, open_pair, pair_of, refuse_to_replace
 from tocsin.images.walk import walk_manifests
 from tocsin.model.document import seconds_of
 
@@ -69,7 +69,7 @@ def copy(
 
     Raises:
         NotFoundError: no such image or blob.
-        ConflictError: `destination` names an image already.
+        ConflictError: `destination` names another image.
         VerificationError: a blob is not what its descriptor says.
         RegistryError: a registry refused or could not be reached.
         OSError: a place cannot be read or written.
@@ -77,8 +77,10 @@ def copy(
     started = time.monotonic()
     pair = pair_of(source, destination)
     with open_pair(pair, registry=registry) as (read, sink, meter):
-        check_free(sink, pair, force=force)
+        existing = image_in_the_way(sink, pair, force=force)
         target = read.resolve(pair.source.selector)
+        if existing is not None and existing.digest != target.digest:
+            raise refuse_to_replace(pair, existing)
         data = read.manifest(target)
         copy_manifest_blobs(read, sink, data, target.media_type)
         image = sink.put_manifest(data, target.media_type, tag=pair.tag)

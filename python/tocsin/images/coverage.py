@@ -19,6 +19,7 @@ from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import DOCKER_CONFIG, OCI_CONFIG, is_manifest
 from tocsin.model.soci_index import is_soci_entry
+from tocsin.quoting import shown
 from tocsin.stores.base import read_blob
 
 if TYPE_CHECKING:
@@ -275,13 +276,13 @@ def _images(store: Source, image: Descriptor) -> Iterator[tuple[Descriptor, Mani
         except PROBLEMS as error:
             if single:
                 raise
-            yield entry, str(error)
+            yield entry, error.message
             continue
         if _is_image(manifest):
             yield entry, manifest
         elif single:
             raise UnsupportedError(
-                f"{store.name}: {entry.digest} is no image but {manifest.kind or 'an artifact'}"
+                f"{store.name}: {entry.digest} is no image but {shown(manifest.kind or 'artifact')}"
             )
 
 
@@ -339,7 +340,7 @@ def _look_into(store: Source, layer: Descriptor, descriptor: Descriptor) -> Laye
     try:
         ztoc = load_ztoc(store, layer, descriptor)
     except PROBLEMS as error:
-        return LayerCoverage(layer, problem=str(error))
+        return LayerCoverage(layer, problem=error.message)
     return LayerCoverage(
         layer,
         span_size=ztoc.span_size,

@@ -55,7 +55,7 @@ def _find(source: Source, reference: Reference) -> tuple[Descriptor, ...]:
     }
     if not found:
         raise NotFoundError(
-            f"{reference}: no version 1 SOCI index refers to it; those of version 2 are part "
-            "of a converted image, delete its tag instead"
+            f"{reference}: no version 1 SOCI index refers to it",
+            hint="Delete the tag of a converted image to remove its version 2 indexes.",
         )
     return tuple(found.values())

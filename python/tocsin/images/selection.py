@@ -14,15 +14,19 @@ from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import ImageIndex, Manifest, parse_manifest
 from tocsin.model.media_types import DOCKER_CONFIG, OCI_CONFIG, is_index, is_manifest
 from tocsin.model.soci_index import is_soci_entry
+from tocsin.quoting import shown
 from tocsin.stores.base import read_blob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.model.platform import Platform
     from tocsin.stores.base import Source
+
+_MAX_PLATFORMS_SHOWN = 20
+_MAX_PLATFORM_LEN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +98,18 @@ def platform_images(
                 chosen.append(PlatformImage(asked, image.descriptor, image.manifest))
                 break
         else:
-            there = ", ".join(str(image.platform) for image in images) or "none"
+            there = platforms_shown([image.platform for image in images])
             raise NotFoundError(
                 f"{store.name}: image manifest for {asked}: not found, there are: {there}"
             )
     return chosen
+
+
+def platforms_shown(platforms: Sequence[Platform | None]) -> str:
+    """Return what an image has, for a message."""
+    names = [shown(str(one), limit=_MAX_PLATFORM_LEN) for one in platforms[:_MAX_PLATFORMS_SHOWN]]
+    more = len(platforms) - len(names)
+    return (", ".join(names) or "none") + (f" and {more} more" if more else "")
 
 
 def _all_images(store: Source, target: Descriptor, *, nested: bool) -> Iterator[PlatformImage]:

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
 from tocsin.model.digest import Digest
+from tocsin.model.index_choice import IndexKind
 from tocsin.model.manifest import ImageIndex
 from tocsin.model.media_types import is_index
 from tocsin.model.soci_index import INDEX_DIGEST, SOCI_INDEX_V1, SociIndex, is_soci_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from tocsin.errors import TocsinError
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.document import Document
+    from tocsin.model.index_choice import IndexChoice
     from tocsin.model.manifest import Manifest
     from tocsin.stores.base import Source
 
@@ -53,7 +55,7 @@ class FoundIndex:
     @property
     def problem(self) -> str | None:
         """Why it cannot be used, as text."""
-        return None if self.error is None else str(self.error)
+        return None if self.error is None else self.error.message
 
     @property
     def ztoc_count(self) -> int:
@@ -79,15 +81,18 @@ class FoundIndex:
         }
 
 
-def soci_indexes_of(store: Source, entry: Descriptor, manifest: Manifest) -> Iterator[FoundIndex]:
+def soci_indexes_of(
+    store: Source, entry: Descriptor, manifest: Manifest, *, versions: Container[int] = (2, 1)
+) -> Iterator[FoundIndex]:
     """Yield the SOCI indexes of one platform's image, in the order a reader tries them.
 
     Args:
         store: that holds them.
         entry: of the manifest.
         manifest: of the image.
+        versions: which to look for; nothing is asked about others.
     """
-    named = manifest.annotations.get(INDEX_DIGEST)
+    named = manifest.annotations.get(INDEX_DIGEST) if 2 in versions else None  # noqa: PLR2004
     if named is not None:
         try:
             digest = Digest.parse(named)
@@ -95,8 +100,39 @@ def soci_indexes_of(store: Source, entry: Descriptor, manifest: Manifest) -> Ite
             pass  # a reader ignores it too
         else:
             yield load_soci_index(store, 2, digest)
-    for referrer in referring_indexes(store, entry.digest):
+    for referrer in referring_indexes(store, entry.digest) if 1 in versions else ():
         yield load_soci_index(store, 1, referrer.digest, referrer)
+
+
+def indexes_to_read_by(
+    store: Source, entry: Descriptor, manifest: Manifest, choice: IndexChoice, *, pinned: bool
+) -> list[FoundIndex]:
+    """Return the SOCI indexes that an image is read by, in the order they are tried.
+
+    Args:
+        store: that holds them.
+        entry: of the manifest.
+        manifest: of the image.
+        choice: what was asked for.
+        pinned: whether the image was asked for by digest. ``auto`` then means only what that
+            digest binds: whoever may push to a repository can make an index refer to any manifest.
+
+    Raises:
+        NotFoundError, FormatError, VerificationError: the index asked for by digest cannot be used.
+    """
+    if choice.kind is IndexKind.NONE:
+        return []
+    if choice.digest is not None:
+        found = load_soci_index(store, 0, choice.digest)
+        if found.error is not None:
+            raise found.error
+        return [found]
+    versions = {
+        IndexKind.AUTO: (2,) if pinned else (2, 1),
+        IndexKind.V2: (2,),
+        IndexKind.V1: (1,),
+    }[choice.kind]
+    return list(soci_indexes_of(store, entry, manifest, versions=versions))
 
 
 def referring_indexes(store: Source, subject: Digest) -> list[Descriptor]:

@@ -22,11 +22,13 @@ from tocsin.stores.places import destination_of, reference_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tocsin.model.descriptor import Descriptor
     from tocsin.model.reference import ReferenceLike
     from tocsin.stores.base import Sink, Source
     from tocsin.stores.registry import RegistryOptions
 
 DEFAULT_TAG = "latest"
+_OTHER_TAG = "Name another tag, or pass --force (force=True)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +83,20 @@ def pair_of(
     if destination is None:
         if isinstance(read, DockerArchiveReference):
             raise UnsupportedError(
-                f"{read}: a docker archive cannot be written, name a destination such as "
-                "oci:DIR:TAG"
+                f"{read}: a docker archive cannot be written",
+                hint="Name a destination such as oci:DIR:TAG.",
             )
         return Pair(read, read, tag=None, carries=False, overwrites_source=False)
     sink = destination_of(destination)
     if isinstance(sink, DockerArchiveReference):
         raise UnsupportedError(
-            f"{sink}: a docker archive cannot be written, name an oci: or oci-archive: destination"
+            f"{sink}: a docker archive cannot be written",
+            hint="Name an oci: or oci-archive: destination.",
         )
     if sink.digest is not None:
-        raise UnsupportedError(f"{sink}: the result's digest is not known yet, name a tag")
+        raise UnsupportedError(
+            f"{sink}: the result's digest is not known yet", hint="Name a tag instead."
+        )
     source_tag = None if isinstance(read, DockerArchiveReference) else read.tag
     tag = sink.tag or source_tag or DEFAULT_TAG
     same_place = _same_place(read, sink)
@@ -104,33 +109,34 @@ def pair_of(
     )
 
 
-def check_free(sink: Source, pair: Pair, *, force: bool) -> None:
-    """Refuse, before any work, to replace an image unless forced.
+def image_in_the_way(sink: Source, pair: Pair, *, force: bool) -> Descriptor | None:
+    """Return the image that the destination's tag names, if replacing it was not asked for.
+
+    Whoever gets one goes on only if the result would be that very image.
 
     Raises:
-        ConflictError: the destination's tag names an image already.
+        ConflictError: the destination is the source itself.
     """
     if force or pair.tag is None:
-        return
+        return None
     if pair.overwrites_source:
         raise ConflictError(
-            f"{pair.named_sink}: is the source image itself, whose digests would change; "
-            "name another tag, or pass --force (force=True)"
+            f"{pair.named_sink}: is the source image itself, whose digests would change",
+            hint=_OTHER_TAG,
         )
-    if _is_taken(sink, pair.tag):
-        raise ConflictError(
-            f"{pair.named_sink}: names an image already; name another tag, "
-            "or pass --force (force=True)"
-        )
-
-
-def _is_taken(store: Source, tag: str) -> bool:
     # Not by the list of tags: it is long in a registry, and not everyone may see it.
     try:
-        store.resolve(tag)
+        return sink.resolve(pair.tag)
     except NotFoundError:
-        return False
-    return True
+        return None
+
+
+def refuse_to_replace(pair: Pair, existing: Descriptor) -> ConflictError:
+    """Return the error for a destination that names another image."""
+    return ConflictError(
+        f"{pair.named_sink}: the destination names another image already, {existing.digest}",
+        hint=_OTHER_TAG,
+    )
 
 
 def _same_place(one: Reference, other: Reference) -> bool:
@@ -207,6 +213,7 @@ def _check_credentials(pair: Pair, registry: RegistryOptions | None) -> None:
     }
     if len(hosts) > 1:
         raise UnsupportedError(
-            f"credentials: given for one registry, but {' and '.join(sorted(hosts))} are two; "
-            "log in to both (docker login, podman login) or name a file in REGISTRY_AUTH_FILE"
+            f"credentials: given for one registry, but {' and '.join(sorted(hosts))} are two",
+            hint="Log in to both with docker login or podman login, or name a file with both in "
+            "REGISTRY_AUTH_FILE.",
         )

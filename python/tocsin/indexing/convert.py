@@ -10,23 +10,30 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tocsin.errors import NotFoundError
+from tocsin.errors import NotFoundError, TocsinError
 from tocsin.images.copying import copy_entry, copy_manifest_blobs
 from tocsin.images.selection import platform_images, resolve_image
-from tocsin.images.targets import check_free, open_pair, pair_of
+from tocsin.images.soci_indexes import listed_indexes
+from tocsin.images.targets import image_in_the_way, open_pair, pair_of, refuse_to_replace
 from tocsin.indexing.options import IndexingOptions
 from tocsin.indexing.platforms import index_platforms
 from tocsin.indexing.results import ConvertResult
+from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_INDEX, OCI_MANIFEST
 from tocsin.model.soci_index import (
+    SPAN_SIZE,
     PlatformIndex,
+    SociIndex,
     convert_image,
     is_soci_entry,
     start_index,
 )
 
 if TYPE_CHECKING:
-    from tocsin.model.descriptor import Descriptor
+    from collections.abc import Sequence
+
+    from tocsin.images.selection import PlatformImage
+    from tocsin.model.digest import Digest
     from tocsin.model.events import Progress
     from tocsin.model.manifest import ImageIndex
     from tocsin.model.reference import ReferenceLike
@@ -58,7 +65,7 @@ def convert(
     Raises:
         NotFoundError: no such image, platform or blob.
         UnsupportedError: no layer can be indexed, or a place cannot be written.
-        ConflictError: `destination` names an image already.
+        ConflictError: `destination` names another image than the result.
         VerificationError: a blob is not what its descriptor says; nothing of it is kept.
         RegistryError: a registry refused or could not be reached; `AuthError` if for want of a
             credential.
@@ -69,9 +76,11 @@ def convert(
     pair = pair_of(source, destination)
     opened = open_pair(pair, registry=registry, dry_run=dry_run, jobs=options.jobs)
     with opened as (read, sink, meter):
-        check_free(sink, pair, force=force)
+        existing = image_in_the_way(sink, pair, force=force)
         target = resolve_image(read, pair.source.selector)
         images = platform_images(read, target, options.platforms, nested=False)
+        if existing is not None and not _may_be_the_result(sink, existing, images, options):
+            raise refuse_to_replace(pair, existing)
         indexed = index_platforms(
             read,
             sink,
@@ -82,7 +91,6 @@ def convert(
             carry=pair.carries,
             progress=progress,
         )
-        indexed.store(sink)
         made = [
             PlatformIndex(result.platform, result.manifest.digest, result.soci_index)
             for result in indexed.results
@@ -90,11 +98,17 @@ def convert(
         ]
         start = start_index(read.manifest(target), target, images[0].platform)
         converted = convert_image(start, made, lambda entry: _manifest_if_there(read, entry))
-        if pair.carries:
-            _copy_children(read, sink, start, converted.index)
-        for manifest in converted.manifests:
-            sink.put_manifest(manifest, OCI_MANIFEST)
-        image = sink.put_manifest(converted.index.to_json(), OCI_INDEX, tag=pair.tag)
+        data = converted.index.to_json()
+        image = Descriptor.of(data, OCI_INDEX)
+        if existing is not None and existing.digest != image.digest:
+            raise refuse_to_replace(pair, existing)
+        if existing is None:
+            indexed.store(sink)
+            if pair.carries:
+                _copy_children(read, sink, start, converted.index)
+            for manifest in converted.manifests:
+                sink.put_manifest(manifest, OCI_MANIFEST)
+            sink.put_manifest(data, OCI_INDEX, tag=pair.tag)
     return ConvertResult(
         source=str(pair.source),
         destination=str(pair.named_sink),
@@ -104,7 +118,33 @@ def convert(
         traffic=meter.traffic,
         dry_run=dry_run,
         image=image,
+        unchanged=existing is not None,
     )
+
+
+def _may_be_the_result(
+    sink: Source, existing: Descriptor, images: Sequence[PlatformImage], options: IndexingOptions
+) -> bool:
+    """Return whether an existing image may be what converting `images` gives.
+
+    Then it is worth finding out: it has the zTOCs already, so no layer is read for it.
+    """
+    try:
+        indexes = listed_indexes(sink, existing)
+        there = platform_images(sink, existing, options.platforms) if indexes else []
+        span_sizes = {
+            entry.annotations.get(SPAN_SIZE)
+            for index in indexes
+            for entry in SociIndex.from_json(sink.manifest(index)).ztocs
+        }
+    except TocsinError:
+        return False
+    wanted = {_content(image) for image in images}
+    return span_sizes == {str(options.span_size)} and wanted <= {_content(one) for one in there}
+
+
+def _content(image: PlatformImage) -> tuple[Digest, ...]:
+    return image.manifest.config.digest, *(layer.digest for layer in image.manifest.layers or ())
 
 
 def _manifest_if_there(store: Source, entry: Descriptor) -> bytes | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tocsin.images.copying import copy_manifest_blobs
 from tocsin.images.selection import platform_images, resolve_image
-from tocsin.images.targets import check_free, open_pair, pair_of
+from tocsin.images.targets import image_in_the_way, open_pair, pair_of, refuse_to_replace
 from tocsin.indexing.options import IndexingOptions
 from tocsin.indexing.platforms import index_platforms
 from tocsin.indexing.results import CreateResult
@@ -48,7 +48,7 @@ def create(
     Raises:
         NotFoundError: no such image, platform or blob.
         UnsupportedError: no layer can be indexed, or the place cannot be written.
-        ConflictError: `destination` names an image already.
+        ConflictError: `destination` names another image.
         VerificationError: a blob is not what its descriptor says; nothing of it is kept.
         RegistryError: a registry refused or could not be reached; `AuthError` if for want of a
             credential.
@@ -61,9 +61,10 @@ def create(
     named = pair.tag is not None and not pair.overwrites_source
     opened = open_pair(pair, registry=registry, dry_run=dry_run, jobs=options.jobs)
     with opened as (read, sink, meter):
-        if named:
-            check_free(sink, pair, force=force)
+        existing = image_in_the_way(sink, pair, force=force) if named else None
         target = resolve_image(read, pair.source.selector)
+        if existing is not None and existing.digest != target.digest:
+            raise refuse_to_replace(pair, existing)
         images = platform_images(read, target, options.platforms)
         indexed = index_platforms(
             read,

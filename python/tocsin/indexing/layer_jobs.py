@@ -19,8 +19,9 @@ from tocsin.model.digest import Digest
 from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
 from tocsin.model.layer_result import LayerResult
 from tocsin.model.media_types import OCTET_STREAM, Compression, layer_type
-from tocsin.model.prefetch import SearchableLayer, wanted_names
+from tocsin.model.prefetch import FoundEntry, SearchableLayer, wanted_names
 from tocsin.model.soci_index import PREFETCH, IndexedLayer
+from tocsin.quoting import shown
 from tocsin.stores.base import MustStream, MustVerify
 
 if TYPE_CHECKING:
@@ -182,7 +183,8 @@ class LayerJobs:
         kind = layer_type(layer.media_type)
         reason = None
         if kind is None:
-            reason = f"is not a layer but {layer.media_type or 'of no media type'}"
+            kind_shown = shown(layer.media_type) if layer.media_type else "of no media type"
+            reason = f"is not a layer but {kind_shown}"
         elif layer.size < self._options.min_layer_size:
             reason = (
                 f"size {layer.size} is less than the minimum layer size "
@@ -191,7 +193,7 @@ class LayerJobs:
         elif kind.encrypted:
             reason = "is encrypted"
         elif kind.compression not in _FORMATS:
-            name = "zstd" if kind.compression is Compression.ZSTD else layer.media_type
+            name = "zstd" if kind.compression is Compression.ZSTD else shown(layer.media_type)
             reason = f"is compressed in an unsupported format ({name}), SOCI indexes gzip and tar"
         elif kind.foreign and not self._source.has_blob(layer):
             reason = "is a foreign layer that is not here"
@@ -257,7 +259,7 @@ class LayerJobs:
             reference_identical=self._options.reference_identical,
             threads=threads,
         )
-        refused: list[Exception] = []
+        refused: list[FormatError | UnsupportedError] = []
         streamed = isinstance(takeover, MustStream)
         pieces_of = self._through(layer, indexer, refused)
         with _preparing(takeover), closing(pieces_of) as pieces:
@@ -274,7 +276,7 @@ class LayerJobs:
             with self._shares.turn:
                 found = indexer.finish()
         except (FormatError, UnsupportedError) as error:
-            raise _OddLayerError(str(error), verified=streamed) from error
+            raise _OddLayerError(error.message, verified=streamed) from error
         finally:
             self._shares.done(layer_key(layer))
         if found.digest != str(layer.digest):
@@ -295,7 +297,7 @@ class LayerJobs:
             self._tell(LayerAdvanced(layer, done))
 
     def _through(
-        self, layer: Descriptor, indexer: LayerPass, refused: list[Exception]
+        self, layer: Descriptor, indexer: LayerPass, refused: list[FormatError | UnsupportedError]
     ) -> Generator[bytes, None, None]:
         for piece in self._pieces(layer):
             if not refused:
@@ -332,7 +334,7 @@ class LayerJobs:
         try:
             blob = found.ztoc.to_bytes()
         except FormatError as error:
-            return LayerFate(LayerResult(layer, skipped=str(error)))
+            return LayerFate(LayerResult(layer, skipped=error.message))
         descriptor = self._sink.put_blob(blob)
         if isinstance(takeover, MustVerify):
             self._finish(layer, takeover)
@@ -375,20 +377,37 @@ class LayerJobs:
         return LayerFate(result, indexed, self._searchable(ztoc))
 
     def _searchable(self, ztoc: Ztoc) -> SearchableLayer | None:
-        """Keep of a zTOC only what the wanted paths need: whole zTOCs are large."""
+        """Return what is needed to find the wanted paths; nothing is kept where none are wanted."""
         names = set(wanted_names(self._options.prefetch))
         if not names:
             return None
-        places: dict[str, tuple[int, int]] = {}
+        places: dict[str, int] = {}
         for index, name in enumerate(ztoc.paths):
-            if name in names and name not in places:
-                row = ztoc.files[index]
-                places[name] = int(row["uncompressed_offset"]), int(row["uncompressed_size"])
+            if name in names:
+                places.setdefault(name, index)
         starts = ztoc.spans["uncompressed_start"].copy()
-        # The last span that starts at or before the offset; the first starts at 0.
+
+        def find(name: str) -> FoundEntry | None:
+            index = places.get(name)
+            return None if index is None else _found_entry(ztoc, index)
+
+        def at_path(path: str) -> FoundEntry | None:
+            index = ztoc.index_at(path)
+            return None if index is None else _found_entry(ztoc, index)
+
         return SearchableLayer(
-            places.get, lambda offset: max(int(starts.searchsorted(offset, "right")) - 1, 0)
+            find,
+            # The last span that starts at or before the offset; the first starts at 0.
+            lambda offset: max(int(starts.searchsorted(offset, "right")) - 1, 0),
+            None if self._options.reference_identical else at_path,
         )
+
+
+def _found_entry(ztoc: Ztoc, index: int) -> FoundEntry:
+    entry = ztoc.entries[index]
+    return FoundEntry(
+        entry.type, entry.linkname, entry.uncompressed_offset, entry.uncompressed_size
+    )
 
 
 @contextmanager
@@ -416,9 +435,9 @@ def _finished(result: LayerResult) -> LayerFinished:
 def _what_breaks_readers(found: IndexedLayerBytes) -> str | None:
     """Say what the reference's reader would refuse; its builder makes such zTOCs without a word."""
     problems = [
-        f"{found.ztoc.entries[hazard.entry_index].name}: {hazard.reason}"
+        f"{shown(found.ztoc.entries[hazard.entry_index].name)}: {hazard.reason}"
         for hazard in found.hazards
-    ] or found.ztoc.reader_refusals()
+    ] or [refusal.text for refusal in found.ztoc.reader_refusals()]
     if not problems:
         return None
     more = len(problems) - _MAX_PROBLEMS_SHOWN

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tocsin.model.layer_result import LayerResult
     from tocsin.stores.base import Sink, Source
 
+_INDEX_SMALL = "Index small layers too with --min-layer-size 0 (min_layer_size=0)."
+
 
 @dataclass(frozen=True, slots=True)
 class IndexedPlatforms:
@@ -78,7 +80,7 @@ def index_platforms(
     jobs = LayerJobs(source, sink, options=options, known=known, carry=carry, progress=progress)
     fates = jobs.run(layer for image in images for layer in _layers(image))
     if not any(fate.indexed for fate in fates.values()):
-        raise UnsupportedError(_nothing_indexed(source, [fate.result for fate in fates.values()]))
+        raise _nothing_indexed(source, [fate.result for fate in fates.values()], options)
     results, indexes = [], []
     missing: set[str] | None = None
     for image in images:
@@ -133,13 +135,15 @@ def _with_prefetch(
     return found, set(plan.missing)
 
 
-def _nothing_indexed(source: Source, results: Sequence[LayerResult]) -> str:
-    if not results:
-        return f"{source.name}: image has no layers, no ztoc was made"
-    reasons = sorted({result.skipped or "" for result in results})
-    shown = ", ".join(reasons[:3])
-    return (
-        f"{source.name}: no ztoc was made, all {len(results)} layers are skipped: {shown}"
-        if len(results) > 1
-        else f"{source.name}: no ztoc was made, the only layer is skipped: {shown}"
+def _nothing_indexed(
+    source: Source, skipped: Sequence[LayerResult], options: IndexingOptions
+) -> UnsupportedError:
+    if not skipped:
+        return UnsupportedError(f"{source.name}: image has no layers, no ztoc was made")
+    which = f"all {len(skipped)} layers are" if len(skipped) > 1 else "the only layer is"
+    reasons = sorted({result.skipped or "" for result in skipped})
+    has_small = any(result.layer.size < options.min_layer_size for result in skipped)
+    return UnsupportedError(
+        f"{source.name}: no ztoc was made, {which} skipped: {', '.join(reasons[:3])}",
+        hint=_INDEX_SMALL if has_small else None,
     )

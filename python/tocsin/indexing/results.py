@@ -85,10 +85,16 @@ class ConvertResult(CreateResult):
 
     Attributes:
         image: the converted image's index, at `destination`.
+        unchanged: whether `destination` was this image already, so that nothing was written.
     """
 
     image: Descriptor
+    unchanged: bool = False
 
     def to_dict(self) -> Document:
         """Return what ``tocsin convert --json`` prints."""
-        return {**CreateResult.to_dict(self), "image": self.image.to_dict()}
+        return {
+            **CreateResult.to_dict(self),
+            "image": self.image.to_dict(),
+            "unchanged": self.unchanged,
+        }

@@ -1,12 +1,16 @@
-"""zTOCs that are there already: a layer that has one need not be read again.
+"""zTOCs that the destination has already: a layer that has one need not be read again.
 
-They are found through the SOCI indexes at the destination: version 1 by referrer, version 2 by the
-image index that the destination's tag names.
+They are found through SOCI indexes: those that refer to the source image, those that the
+destination's tag lists, and, only for layers that are in none of these, those that other tags of
+the same repository list. Images that share layers share zTOCs that way, such as those of two
+commits, or of two runs with other options.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+import threading
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError, TocsinError, VerificationError
@@ -24,15 +28,21 @@ if TYPE_CHECKING:
     from tocsin.stores.base import Source
 
 
-@dataclass(frozen=True, slots=True)
-class ReusableZtocs:
-    """What SOCI indexes at a place say about layers, unchecked.
+MAX_OTHER_TAGS = 16
+"""Tags looked at besides the destination's; each costs some requests, a layer that is read more."""
 
-    Attributes:
-        indexes: all that were found.
+
+class ReusableZtocs:
+    """What SOCI indexes at a place say about layers, unchecked; may be used by several threads.
+
+    Args:
+        indexes: read one by one, and only until a layer is found.
     """
 
-    indexes: tuple[SociIndex, ...] = ()
+    def __init__(self, indexes: Iterable[SociIndex] = ()) -> None:
+        self._lock = threading.Lock()
+        self._found: list[SociIndex] = []
+        self._others = iter(indexes)
 
     def load(self, store: Source, layer: Descriptor, *, span_size: int) -> Ztoc | None:
         """Return the zTOC of a layer, if `store` has one that can be used.
@@ -40,7 +50,7 @@ class ReusableZtocs:
         It must be what its descriptor says, made with `span_size`, and for a layer of this size;
         one that is not is passed over, since making it anew is always possible.
         """
-        for index in self.indexes:
+        for index in self._indexes():
             descriptor = index.ztoc_of(layer.digest, span_size=span_size)
             if descriptor is None:
                 continue
@@ -52,6 +62,19 @@ class ReusableZtocs:
                 return ztoc
         return None
 
+    def _indexes(self) -> Iterator[SociIndex]:
+        at = 0
+        while True:
+            with self._lock:
+                if at == len(self._found):
+                    following = next(self._others, None)
+                    if following is None:
+                        return
+                    self._found.append(following)
+                index = self._found[at]
+            yield index
+            at += 1
+
 
 def find_ztocs(store: Source, images: Iterable[PlatformImage], tag: str | None) -> ReusableZtocs:
     """Return the zTOCs that `store` knows of for `images`.
@@ -62,7 +85,9 @@ def find_ztocs(store: Source, images: Iterable[PlatformImage], tag: str | None) 
         tag: what the result will be called there; an older result may have that name.
     """
     digests = [image.descriptor.digest for image in images]
-    return ReusableZtocs((*_by_referrer(store, digests), *_by_tag(store, tag)))
+    return ReusableZtocs(
+        chain(_by_referrer(store, digests), _by_tag(store, tag), _by_other_tags(store, tag))
+    )
 
 
 def _by_referrer(store: Source, subjects: Iterable[Digest]) -> Iterator[SociIndex]:
@@ -81,6 +106,28 @@ def _by_tag(store: Source, tag: str | None) -> Iterator[SociIndex]:
         yield from _usable(store, 2, listed_indexes(store, store.resolve(tag)))
     except TocsinError:
         return
+
+
+def _by_other_tags(store: Source, tag: str | None) -> Iterator[SociIndex]:
+    try:
+        there = store.tags()
+    except (TocsinError, OSError):  # as above; not everyone may list tags
+        return
+
+    def likeness(name: str) -> tuple[int, str]:
+        pairs = zip(name, tag or "", strict=False)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        return same, name
+
+    # Those that begin like the destination's, then the last by name: tags are numbered or dated.
+    others = [name for name in there if name != tag and not _is_referrers_tag(name)]
+    for name in sorted(others, key=likeness, reverse=True)[:MAX_OTHER_TAGS]:
+        yield from _by_tag(store, name)
+
+
+def _is_referrers_tag(name: str) -> bool:
+    """Return whether a tag stands in for the referrers API (distribution-spec 1.1)."""
+    return re.fullmatch(r"sha256-[0-9a-f]{64}", name) is not None
 
 
 def _usable(store: Source, version: int, found: list[Descriptor]) -> Iterator[SociIndex]:

@@ -1,64 +1,87 @@
 """Spans and zTOCs kept on disk between processes.
 
-What is kept is exactly what was fetched, and whoever takes it out verifies it as if it had just
-been fetched. So nothing needs a lock, a half-written or tampered file heals itself, and the
-directory need not be trusted.
+A file holds exactly what was fetched, and its reader verifies it as if it had just been fetched, so
+a damaged file is replaced by the next run. The directory need not be trusted: what another user
+may put into it is neither followed, nor waited for, nor read without a bound.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tocsin.layers.cache_space import SPANS, ZTOCS, cost, room_for
 from tocsin.layers.forking import forget_after_fork
+from tocsin.layers.untrusted_directory import (
+    UntrustedFileError,
+    open_directory,
+    open_root,
+    read_file,
+    write_file,
+)
+from tocsin.model.soci_index import MAX_ZTOC_SIZE
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
     from tocsin.model.digest import Digest
 
+DEFAULT_DISK_CACHE_SIZE = 2 << 30
+"""Limit of a cache directory, in bytes."""
+
+_Place = tuple[str, ...]
+"""The path of a file below the cache directory, as names."""
+
 
 class DiskCache:
-    """A directory of spans and zTOCs; may be shared by threads and processes.
+    """A directory of spans and zTOCs; may be shared by threads, and by processes of one user.
 
-    A cache that cannot be written, full or read-only, is no failure: it is told once, and nothing
-    more is written.
+    A cache that cannot be used does not fail a read: it is noted once, and data is fetched instead.
 
     Args:
-        directory: made when first written to.
+        directory: made when first written to, with access for this user only.
         note: called with a sentence.
+        size: limit in bytes; the least recently used files are removed.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        note: Callable[[str], None],
+        *,
+        size: int = DEFAULT_DISK_CACHE_SIZE,
+    ) -> None:
         self._directory = Path(directory)
         self._note = note
+        self._size = size
         self._writes = True
+        self._noted: set[str] = set()
         self._lock = threading.Lock()
+        self._note_lock = threading.Lock()
         forget_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget a lock that another thread may have held."""
+        """Forget locks that other threads may have held."""
         self._lock = threading.Lock()
+        self._note_lock = threading.Lock()
 
     def blob(self, digest: Digest, size: int) -> bytes | None:
-        """Return a zTOC, verified; ``None`` if it is not there, or not what it should be."""
-        path = self._blob_path(digest)
-        data = _read(path)
-        if data is None:
+        """Return a verified zTOC; ``None`` if it is missing or damaged."""
+        if size > MAX_ZTOC_SIZE:
             return None
-        if len(data) == size and hashlib.sha256(data).hexdigest() == digest.hex:
-            return data
-        self.remove(path)
-        return None
+        place = (ZTOCS, digest.hex)
+        data = self.read(place, size)
+        if data is not None and hashlib.sha256(data).hexdigest() != digest.hex:
+            self.ignore(place)
+            return None
+        return data
 
     def keep_blob(self, digest: Digest, data: bytes) -> None:
         """Keep a verified zTOC."""
-        if digest.algorithm == "sha256":
-            self.write(self._blob_path(digest), data)
+        self.write((ZTOCS, digest.hex), data)
 
     def spans_of(self, layer: Digest, ztoc: str) -> KeptSpans:
         """Return the spans that are kept of one layer.
@@ -67,58 +90,89 @@ class DiskCache:
             layer: its digest.
             ztoc: a name for how it was cut into spans: the zTOC's digest, or what it was made with.
         """
-        return KeptSpans(self, self._directory / "spans" / layer.hex / ztoc.rpartition(":")[2])
+        return KeptSpans(self, (SPANS, layer.hex, ztoc.rpartition(":")[2]))
 
-    def _blob_path(self, digest: Digest) -> Path:
-        return self._directory / "ztocs" / digest.hex
-
-    def write(self, path: Path, data: bytes) -> None:
-        """Write a file below the directory, so that it is complete or missing."""
-        if not self._writes:
-            return
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    def read(self, place: _Place, size: int) -> bytes | None:
+        """Return the unverified data of a file of `size` bytes; ``None`` if there is none."""
+        *directories, name = place
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-            temporary.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
-            with self._lock:
-                told, self._writes = not self._writes, False
-            if not told:
-                self._note(
-                    f"cache {self._directory}: nothing more is kept: {error.strerror or error}"
-                )
+            with open_root(self._directory) as root:
+                try:
+                    with open_directory(root, directories) as directory:
+                        return read_file(name, directory, size)
+                except FileNotFoundError:
+                    pass
+                except (UntrustedFileError, OSError) as error:
+                    self.ignore(place, _reason(error))
+        except FileNotFoundError:
+            pass
+        except (UntrustedFileError, OSError) as error:
+            self._refuse(error)
+        return None
 
-    def remove(self, path: Path) -> None:
-        """Delete a file that turned out wrong, if it can be deleted."""
-        with suppress(OSError):
-            path.unlink()
+    def write(self, place: _Place, data: bytes) -> None:
+        """Write a file so that it appears whole or not at all."""
+        if not self._writes or cost(len(data)) > self._size:
+            return
+        try:
+            with self._lock, open_root(self._directory, make=True) as root:
+                problem = self._write_below(root, place, data)
+        except UntrustedFileError as error:
+            self._refuse(error)
+        except OSError as error:
+            self._writes = False
+            self._note_once("full", f"nothing more is kept: {_reason(error)}")
+        else:
+            if problem:
+                self.ignore(place, problem)
+
+    def _write_below(self, root: int, place: _Place, data: bytes) -> str:
+        """Write a file if there is room; return what prevents it at this place, if anything."""
+        *directories, name = place
+        with room_for(root, cost(len(data)), self._size) as has_room:
+            if has_room:
+                try:
+                    with open_directory(root, directories, make=True) as directory:
+                        write_file(name, directory, data)
+                except UntrustedFileError as error:
+                    return _reason(error)
+        return ""
+
+    def ignore(self, place: _Place, reason: str = "does not match its digest") -> None:
+        """Note, the first time, that a file is not used but fetched again."""
+        self._note_once("ignored", f"{'/'.join(place)} is ignored and fetched again: {reason}")
+
+    def _refuse(self, error: Exception) -> None:
+        self._writes = False
+        self._note_once("refused", f"not used: {_reason(error)}")
+
+    def _note_once(self, kind: str, text: str) -> None:
+        with self._note_lock:
+            is_new = kind not in self._noted
+            self._noted.add(kind)
+        if is_new:
+            self._note(f"cache {self._directory}: {text}")
 
 
 class KeptSpans:
     """The spans of one layer that are kept on disk."""
 
-    def __init__(self, cache: DiskCache, directory: Path) -> None:
+    def __init__(self, cache: DiskCache, directory: _Place) -> None:
         self._cache = cache
         self._directory = directory
 
-    def span(self, span_id: int) -> bytes | None:
-        """Return the compressed bytes of a span, **unverified**; ``None`` if they are missing."""
-        return _read(self._directory / str(span_id))
+    def span(self, span_id: int, size: int) -> bytes | None:
+        """Return the `size` compressed bytes of a span, **unverified**; ``None`` if missing."""
+        return self._cache.read((*self._directory, str(span_id)), size)
 
     def keep(self, span_id: int, data: bytes) -> None:
         """Keep the compressed bytes of a span."""
-        self._cache.write(self._directory / str(span_id), data)
+        self._cache.write((*self._directory, str(span_id)), data)
 
-    def drop(self, span_id: int) -> None:
-        """Forget a span that turned out wrong."""
-        self._cache.remove(self._directory / str(span_id))
+    def ignore(self, span_id: int) -> None:
+        """Note that a span did not verify."""
+        self._cache.ignore((*self._directory, str(span_id)))
 
 
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -5,14 +5,15 @@ A store's blob is a source too, but stores are not known here: see ``reading/blo
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
 from tocsin.errors import VerificationError
 from tocsin.layers.forking import forget_after_fork
+from tocsin.regular_file import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +54,7 @@ class FileRanges:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.name = str(path)
-        self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 (closed by `close`)
+        self._file = io.FileIO(open_regular(path))
         self.size = os.fstat(self._file.fileno()).st_size
 
     def read(self, start: int, end: int) -> bytes:

@@ -20,6 +20,7 @@ from tocsin import _core
 from tocsin.errors import TocsinError, UnsupportedError, VerificationError
 from tocsin.layers.fetchers import CLOSED
 from tocsin.layers.forking import forget_after_fork
+from tocsin.layers.whole_digest import WholeDigest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,6 +121,7 @@ class LayerSpans:
         self._cache = cache
         self._fetchers = fetchers
         self._kept = kept
+        self._whole: WholeDigest | None = None
         self._lock = threading.Lock()
         self._flying: dict[int, Future[_core.SpanReader]] = {}
         # The span of the last read: most reads stay in it, and then need no look-up.
@@ -193,6 +195,30 @@ class LayerSpans:
     def span_ids(self, start: int, end: int) -> range:
         """Return the spans that hold ``[start, end)``."""
         return self._span_ids(start, end) if start < end else range(0)
+
+    def begin_whole_digest(self) -> None:
+        """Hash what is fetched from now on, for `whole_digest`."""
+        self._whole = WholeDigest(self._ztoc.compressed_archive_size)
+
+    def whole_digest(self, *, max_missing_size: int) -> str | None:
+        """Return the SHA-256 of the whole layer, if nearly all of it was fetched meanwhile.
+
+        Args:
+            max_missing_size: compressed bytes that are fetched for it: headers before the first
+                span and the end of the archive belong to no file.
+
+        Returns:
+            64 hex digits; ``None`` if more than that is missing.
+        """
+        whole, self._whole = self._whole, None
+        missing = None if whole is None else whole.missing()
+        if whole is None or missing is None:
+            return None
+        if sum(end - start for start, end in missing) > max_missing_size:
+            return None
+        for start, end in missing:
+            whole.add(start, self._source.read(start, end))
+        return whole.hexdigest()
 
     def _span_ids(self, start: int, end: int) -> range:
         first, last = self._ztoc.span_of(start), self._ztoc.span_of(end - 1)
@@ -342,6 +368,9 @@ class LayerSpans:
             # Proxies do garble bytes; what is wrong twice is wrong at the source.
             compressed = self._source.read(*self._ztoc.span_range(span_id))
             span = self._verified(span_id, compressed)
+        # Only now: what was garbled on the way and fetched again must not be hashed.
+        if self._whole is not None:
+            self._whole.add(self._ztoc.span_range(span_id)[0], compressed)
         if self._kept is not None:
             self._kept.keep(span_id, compressed)
         self._tell(span_id, span, futures, end)
@@ -355,16 +384,21 @@ class LayerSpans:
             ) from None
 
     def _from_disk(self, span_id: int) -> _core.SpanReader | None:
-        if self._kept is None:
+        start, stop = self._ztoc.span_range(span_id)
+        # A zTOC may claim any size, and then a file of that size may well be in the cache.
+        if self._kept is None or stop - start > MAX_SPAN_SIZE:
             return None
-        compressed = self._kept.span(span_id)
+        compressed = self._kept.span(span_id, stop - start)
         if compressed is None:
             return None
         try:
-            return _core.SpanReader(self._ztoc, span_id, compressed)
+            span = _core.SpanReader(self._ztoc, span_id, compressed)
         except VerificationError:
-            self._kept.drop(span_id)
+            self._kept.ignore(span_id)
             return None
+        if self._whole is not None:
+            self._whole.add(self._ztoc.span_range(span_id)[0], compressed)
+        return span
 
     def _tell(
         self,

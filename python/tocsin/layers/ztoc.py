@@ -21,7 +21,9 @@ from tocsin.layers.sources import ranges_of
 from tocsin.layers.spans import LayerSpans, SpanCache
 from tocsin.model.entry_path import clean_path, path_text
 from tocsin.model.file_metadata import FileMetadata
+from tocsin.model.refusal import Refusal
 from tocsin.processors import available, wanted
+from tocsin.quoting import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -191,11 +193,15 @@ class Ztoc:
         """
         return self.entries[self._index_of(path)]
 
+    def index_at(self, path: StrPath) -> int | None:
+        """Return the number of the entry at a path, the last one; ``None`` if there is none."""
+        return self._index_by_path.get(clean_path(path_text(path)))
+
     def _index_of(self, path: StrPath) -> int:
         text = path_text(path)
-        index = self._index_by_path.get(clean_path(text))
+        index = self.index_at(text)
         if index is None:
-            raise NotFoundError(f"{text}: no such entry in the ztoc")
+            raise NotFoundError(f"{shown(text)}: no such entry in the ztoc")
         return index
 
     def span_of(self, offset: int) -> int:
@@ -262,7 +268,8 @@ class Ztoc:
             if self._clean_paths[index] == wanted:
                 return index
         raise NotFoundError(
-            f"{self.paths[limit]}: is a hard link to {path}, which no earlier entry has"
+            f"{shown(self.paths[limit])}: is a hard link to {shown(path)}, which no earlier entry "
+            "has"
         )
 
     def window(self, span_id: int) -> bytes:
@@ -325,12 +332,12 @@ class Ztoc:
             VerificationError: the layer's bytes are not those the zTOC was made from.
             UnsupportedError: a sparse file, of which the layer holds only parts.
         """
-        entry = self._resolve(path)
+        entry, name = self._resolve(path), shown(path_text(path))
         if entry.type != "reg":
-            target = f" to {entry.linkname}" if entry.linkname else ""
-            raise NotFoundError(f"{path}: is not a regular file but a {entry.type}{target}")
+            target = f" to {shown(entry.linkname)}" if entry.linkname else ""
+            raise NotFoundError(f"{name}: is not a regular file but a {entry.type}{target}")
         if entry.is_sparse:
-            raise UnsupportedError(f"{path}: is a sparse file, which is not expanded here")
+            raise UnsupportedError(f"{name}: is a sparse file, which is not expanded here")
         default = min(_MAX_DEFAULT_THREADS, available())
         return self._read(entry, layer, default if threads is None else wanted(threads))
 
@@ -349,7 +356,7 @@ class Ztoc:
                 yield piece
         if left:
             raise VerificationError(
-                f"{entry.name}: layer ends {left} bytes before the end of the file",
+                f"{shown(entry.name)}: layer ends {left} bytes before the end of the file",
                 expected=str(size),
                 actual=str(size - left),
             )
@@ -394,9 +401,9 @@ class Ztoc:
         """Whether the layer must be mounted with extended attributes."""
         return self._core.needs_xattrs
 
-    def reader_refusals(self) -> list[str]:
-        """Say what the reference's reader, soci-snapshotter, would refuse about this zTOC."""
-        return self._core.reader_refusals()
+    def reader_refusals(self) -> list[Refusal]:
+        """Return why soci-snapshotter would refuse this zTOC or a file in it; empty if it reads."""
+        return [Refusal(*fields) for fields in self._core.reader_refusals()]
 
     def info(self) -> ZtocInfo:
         """Count entries and spans: what ``tocsin ztoc info`` shows."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tocsin.model.document import Document
+    from tocsin.model.refusal import Refusal
 
 ENTRY_TYPES = ("reg", "dir", "symlink", "hardlink", "char", "block", "fifo")
 
@@ -51,11 +52,11 @@ class ZtocInfo:
     type_counts: Mapping[str, int] = field(hash=False)
     multi_span_file_count: int
     largest_span_size: int
-    reader_refusals: tuple[str, ...]
+    reader_refusals: tuple[Refusal, ...]
 
     def to_dict(self) -> Document:
         """Return what ``tocsin ztoc info --json`` prints."""
-        return {**asdict(self), "reader_refusals": list(self.reader_refusals)}
+        return {**asdict(self), "reader_refusals": list(map(str, self.reader_refusals))}
 
 
 def type_counts(files: np.ndarray[Any, np.dtype[np.void]]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from tocsin.errors import FormatError, UnsupportedError
+from tocsin.quoting import quoted, shown
 
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 _OTHER = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
@@ -30,7 +31,8 @@ class Digest:
     def __post_init__(self) -> None:
         if not _SHA256_HEX.fullmatch(self.hex):
             raise FormatError(
-                f"sha256 digest: got {self.hex[:80]!r}, wanted 64 lower-case hexadecimal digits",
+                f"sha256 digest: got {quoted(self.hex, limit=80)}, wanted 64 lower-case "
+                "hexadecimal digits",
                 what="digest",
             )
 
@@ -46,9 +48,13 @@ class Digest:
         if algorithm == "sha256" and colon:
             return cls(value)
         if _OTHER.fullmatch(text):
-            raise UnsupportedError(f"digest {text[:80]}: got {algorithm}, only sha256 is done here")
+            raise UnsupportedError(
+                f"digest {shown(text, limit=80)}: got {shown(algorithm, limit=80)}, only "
+                "sha256 is done here"
+            )
         raise FormatError(
-            f"digest: got {text[:80]!r}, wanted sha256: and 64 hexadecimal digits", what="digest"
+            f"digest: got {quoted(text, limit=80)}, wanted sha256: and 64 hexadecimal digits",
+            what="digest",
         )
 
     @classmethod

@@ -78,7 +78,7 @@ class Advanced:
 
     Attributes:
         done: bytes so far.
-        total: bytes in all; ``None`` when nobody knows, as for a pipe.
+        total: bytes in all; ``None`` if that is unknown, as for a pipe.
     """
 
     done: int

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from tocsin.errors import FormatError
 from tocsin.model.go_json import clean_text, kind_of
+from tocsin.quoting import quoted
 
 MAX_ENTRIES = 10_000
 """Elements accepted in one list of descriptors, and annotations in one descriptor."""
@@ -72,7 +73,7 @@ class Fields:
         if len(values) > MAX_ENTRIES:
             raise self.refuse(name, f"got {len(values)} entries, at most {MAX_ENTRIES} allowed")
         return {
-            clean_text(key): self._text_in(value, f"{name}[{key[:80]!r}]")
+            clean_text(key): self._text_in(value, f"{name}[{quoted(key, limit=80)}]")
             for key, value in values.items()
         }
 

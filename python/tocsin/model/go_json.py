@@ -31,7 +31,9 @@ MAX_DEPTH = 64
 
 _GO_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 _HALF_SURROGATE = re.compile("[\ud800-\udfff]")
-_STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"|([\[{])|([\]}])', re.DOTALL)
+# A string that does not end matches too, up to the end of the text. If it failed, each quote that
+# is escaped in it would be tried as the start of a string: quadratic time.
+_STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"?|([\[{])|([\]}])', re.DOTALL)
 
 
 def encode(value: Json) -> bytes:
@@ -81,8 +83,10 @@ def decode_object(data: bytes, *, what: str, max_size: int = MAX_SIZE) -> dict[s
             what=what,
             offset=f"character {error.pos}",
         ) from None
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits; NaN
-        raise FormatError(f"{what}: not JSON, {error}", what=what) from None
+    except _ConstantError as error:
+        raise FormatError(f"{what}: not JSON, got {error.name}", what=what) from None
+    except (ValueError, RecursionError):
+        raise FormatError(f"{what}: not JSON, got a number of too many digits", what=what) from None
     if not isinstance(value, dict):
         raise FormatError(f"{what}: got a JSON {kind_of(value)}, wanted an object", what=what)
     return value
@@ -110,8 +114,16 @@ def kind_of(value: object) -> str:
             return "object"
 
 
+class _ConstantError(ValueError):
+    """One of the numbers that Python reads and JSON has not."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"got {name}")
+    raise _ConstantError(name)
 
 
 def _refuse_depth(text: str, what: str) -> None:

@@ -18,6 +18,7 @@ from tocsin.model.descriptor import Descriptor, read_descriptor, write_descripto
 from tocsin.model.fields import Fields
 from tocsin.model.go_json import decode_object, encode, omit_empty, sorted_map
 from tocsin.model.media_types import INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFEST, SCHEMA1_MANIFESTS
+from tocsin.quoting import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -200,11 +201,11 @@ def sniff_media_type(data: bytes) -> str:
 def _refuse_foreign_type(media_type: str) -> None:
     if media_type in SCHEMA1_MANIFESTS:
         raise UnsupportedError(
-            "manifest: got Docker schema 1, wanted schema 2 or OCI; copy the image with skopeo "
-            "or push it again to convert it"
+            "manifest: got Docker schema 1, wanted schema 2 or OCI",
+            hint="Copy the image with skopeo, or push it again, to convert it.",
         )
     if media_type and media_type not in MANIFESTS | INDEXES:
-        raise UnsupportedError(f"manifest: media type {media_type[:120]} is not an image's")
+        raise UnsupportedError(f"manifest: media type {shown(media_type)} is not an image's")
 
 
 def _document(data: bytes) -> Fields:

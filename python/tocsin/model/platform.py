@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from tocsin.errors import FormatError
 from tocsin.model.go_json import omit_empty
+from tocsin.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,8 +64,8 @@ class Platform:
         os = _OS_PART.fullmatch(parts[0])
         if os is None or len(parts) not in (2, 3) or not all(map(_PART.fullmatch, parts[1:])):
             raise FormatError(
-                f"platform: got {text[:80]!r}, wanted os/arch or os/arch/variant, "
-                "such as linux/arm64",
+                f"platform {quoted(text, limit=80)}: wanted os/arch or os/arch/variant, such as "
+                "linux/arm64",
                 what="platform",
             )
         architecture, variant = _architecture(parts[1], "".join(parts[2:]))

@@ -7,12 +7,13 @@ Source: docs/format.md#the-prefetch-artifact.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from tocsin.errors import UnsupportedError
 from tocsin.model.entry_path import clean_path
 from tocsin.model.fields import Fields
 from tocsin.model.go_json import decode_object, encode, omit_empty
+from tocsin.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 VERSION = "1.0"
 
 _WHAT = "prefetch"
+_LINKS = frozenset({"symlink", "hardlink"})
+_MAX_LINKS = 40
+"""Links followed for one path, as Linux does."""
 _MAX_SPAN_ID = (1 << 31) - 1
 _GO_BLANKS = " \t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
@@ -66,7 +70,9 @@ class PrefetchArtifact:
         fields = Fields(decode_object(data, what=_WHAT), what=_WHAT)
         version = fields.text("version")
         if version != VERSION:
-            raise UnsupportedError(f"prefetch: version is {version[:40]!r}, wanted {VERSION!r}")
+            raise UnsupportedError(
+                f"prefetch: version is {quoted(version, limit=40)}, wanted {VERSION}"
+            )
         return cls(tuple(map(_range_from, fields.children("prefetch_spans") or ())), version)
 
     def to_json(self) -> bytes:
@@ -76,18 +82,37 @@ class PrefetchArtifact:
         )
 
 
+class FoundEntry(NamedTuple):
+    """An entry of a layer, as far as prefetching must know it.
+
+    Attributes:
+        type: as the zTOC names it.
+        linkname: target of a link.
+        offset: of its data, in uncompressed bytes.
+        size: of its data.
+    """
+
+    type: str
+    linkname: str
+    offset: int
+    size: int
+
+
 @dataclass(frozen=True, slots=True)
 class SearchableLayer:
     """A layer that has a zTOC, as far as prefetching must look into it.
 
     Attributes:
-        find: from an entry's exact name to its (offset, size) in uncompressed bytes; the first
-            entry of that name, ``None`` when there is none.
+        find: from an entry's exact name to the entry, the first of that name; ``None`` if there is
+            none.
         span_of: from an uncompressed offset to the id of the span that holds it.
+        at_path: from a cleaned path to the entry there, the last one, however the tar spells its
+            name; ``None`` where only exact names count.
     """
 
-    find: Callable[[str], tuple[int, int] | None]
+    find: Callable[[str], FoundEntry | None]
     span_of: Callable[[int], int]
+    at_path: Callable[[str], FoundEntry | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +134,75 @@ def plan_prefetch(paths: Iterable[str], layers: Sequence[SearchableLayer]) -> Pr
     Args:
         paths: as a user writes them, see `wanted_names`.
         layers: from the lowest up, only those with a zTOC. The uppermost that has an entry of
-            **exactly** that name is taken: ``./x`` or ``x/`` never match, whiteouts are not seen.
+            **exactly** that name is taken, as by the reference; whiteouts are not seen. If there is
+            none, or it is a link, the path is looked up the way a program would find it: by any
+            spelling (``./x``) and through links in any part of it.
     """
     ranges: list[list[PrefetchRange]] = [[] for _ in layers]
     missing = []
     for name in wanted_names(paths):
-        for layer, into in zip(reversed(layers), reversed(ranges), strict=True):
-            found = layer.find(name)
-            if found is not None:
-                into.append(_range_of(*found, layer.span_of))
-                break
-        else:
+        found = _find_exactly(name, layers)
+        if found is None or found[1].type in _LINKS:
+            found = _find_as_a_program(name, layers) or found
+        if found is None:
             missing.append(name)
+        else:
+            number, entry = found
+            span_of = layers[number].span_of
+            ranges[number].append(_range_of(entry.offset, entry.size, span_of))
     artifacts = (PrefetchArtifact(merge_ranges(r)) if r else None for r in ranges)
     return PrefetchPlan(tuple(artifacts), tuple(missing))
+
+
+_Found = tuple[int, FoundEntry]
+"""The number of a layer, from the lowest up, and an entry in it."""
+
+
+def _find_exactly(name: str, layers: Sequence[SearchableLayer]) -> _Found | None:
+    for number in reversed(range(len(layers))):
+        entry = layers[number].find(name)
+        if entry is not None:
+            return number, entry
+    return None
+
+
+def _find_as_a_program(path: str, layers: Sequence[SearchableLayer]) -> _Found | None:
+    """Return the file at a path, links followed; the uppermost layer that has it counts."""
+    at = ""
+    links = 0
+    todo = path.split("/")[::-1]
+    while todo:
+        name = todo.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            at = at.rpartition("/")[0]
+            continue
+        full = f"{at}/{name}" if at else name
+        found = _uppermost(full, layers)
+        if found is not None and found[1].type in _LINKS:
+            links += 1
+            if links > _MAX_LINKS:
+                return None
+            target = found[1].linkname
+            # A hard link names its target from the root of the layer, whatever it begins with.
+            if found[1].type == "hardlink" or target.startswith("/"):
+                at = ""
+            todo += target.split("/")[::-1]
+            continue
+        if not any(part not in ("", ".") for part in todo):
+            return found if found is not None and found[1].type == "reg" else None
+        at = full
+    return None
+
+
+def _uppermost(path: str, layers: Sequence[SearchableLayer]) -> _Found | None:
+    for number in reversed(range(len(layers))):
+        at_path = layers[number].at_path
+        entry = None if at_path is None else at_path(path)
+        if entry is not None:
+            return number, entry
+    return None
 
 
 def wanted_names(paths: Iterable[str]) -> list[str]:

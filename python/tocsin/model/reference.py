@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from tocsin.errors import FormatError, UnsupportedError
 from tocsin.model.digest import Digest, digest_of
+from tocsin.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,11 +200,15 @@ def parse_reference(text: str) -> Reference:
             return parse_registry_name(rest.removeprefix("//"))
     if other := _TRANSPORT.match(text):
         raise UnsupportedError(
-            f"reference {text[:120]!r}: transport {other[0]} is not done here, only docker://, "
+            f"reference {quoted(text)}: transport {other[0]} is not done here, only docker://, "
             "oci:, oci-archive: and docker-archive:"
         )
     if text.startswith((".", "/", "~")):
-        raise _refuse(text, "a directory is written oci:DIR, an archive oci-archive:FILE")
+        raise _refuse(
+            text,
+            "is a path",
+            hint="Write a layout directory as oci:DIR, an archive as oci-archive:FILE.",
+        )
     return parse_registry_name(text)
 
 
@@ -240,13 +245,14 @@ def parse_registry_name(text: str) -> RegistryReference:
     if host == DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"
     if not _HOST.fullmatch(host):
-        raise _refuse(text, f"{host[:80]!r} is no host name")
+        raise _refuse(text, f"{quoted(host, limit=80)} is no host name")
     if not _REPOSITORY.fullmatch(repository) or re.fullmatch(r"library/[0-9a-f]{64}", repository):
-        raise _refuse(text, f"{repository[:80]!r} is no repository, wanted lower case, digits, .-_")
+        named = quoted(repository, limit=80)
+        raise _refuse(text, f"{named} is no repository, wanted lower case, digits, .-_")
     if len(host) + 1 + len(repository) > _MAX_NAME_LEN:
         raise _refuse(text, f"the name is longer than {_MAX_NAME_LEN} characters")
     if colon and not _TAG.fullmatch(tag):
-        raise _refuse(text, f"{tag[:80]!r} is no tag")
+        raise _refuse(text, f"{quoted(tag, limit=80)} is no tag")
     if not colon:
         return RegistryReference(host, repository, None if digest else DEFAULT_TAG, digest)
     return RegistryReference(host, repository, tag, digest)
@@ -260,7 +266,7 @@ def check_ref_name(tag: str) -> str:
     """
     if len(tag) > _MAX_REF_NAME_LEN or not _REF_NAME.fullmatch(tag):
         raise FormatError(
-            f"tag: got {tag[:80]!r}, wanted letters and digits joined by one of -._:@+/",
+            f"tag: got {quoted(tag, limit=80)}, wanted letters and digits joined by one of -._:@+/",
             what="reference",
         )
     return tag
@@ -280,7 +286,7 @@ def _docker_archive(text: str, rest: str) -> DockerArchiveReference:
     if name.startswith("@"):
         position = name.removeprefix("@")
         if not re.fullmatch(r"[0-9]{1,6}", position):
-            raise _refuse(text, f"{name[:20]!r} is no position, wanted @0, @1, …")
+            raise _refuse(text, f"{quoted(name, limit=20)} is no position, wanted @0, @1, …")
         return DockerArchiveReference(_path(text, path), position=int(position))
     reference = parse_registry_name(name)
     if reference.digest:
@@ -298,8 +304,8 @@ def _digest(text: str, digest: str) -> Digest:
     try:
         return Digest.parse(digest)
     except FormatError as error:
-        raise _refuse(text, str(error)) from None
+        raise _refuse(text, error.message) from None
 
 
-def _refuse(text: str, problem: str) -> FormatError:
-    return FormatError(f"reference {text[:120]!r}: {problem}", what="reference")
+def _refuse(text: str, problem: str, hint: str | None = None) -> FormatError:
+    return FormatError(f"reference {quoted(text)}: {problem}", what="reference", hint=hint)

@@ -18,6 +18,7 @@ from tocsin.model.go_json import decode_object
 from tocsin.model.manifest import ImageIndex, Manifest, parse_manifest
 from tocsin.model.media_types import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, OCTET_STREAM, is_manifest
 from tocsin.model.ztoc_defaults import BUILD_TOOL
+from tocsin.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -123,7 +124,7 @@ class SociIndex:
         version = {SOCI_INDEX_V1: 1, SOCI_INDEX_V2: 2}.get(manifest.config.media_type)
         if version is None:
             raise FormatError(
-                f"soci index: config.mediaType is {manifest.config.media_type[:120]!r}, "
+                f"soci index: config.mediaType is {quoted(manifest.config.media_type)}, "
                 f"wanted {SOCI_INDEX_V1} or {SOCI_INDEX_V2}",
                 what=_WHAT,
             )

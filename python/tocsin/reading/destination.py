@@ -14,43 +14,56 @@ import os
 import stat
 from collections import OrderedDict
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
+from tocsin.reading.metadata import MetadataWriter, NamedFile, OpenFile
 from tocsin.stores.staged_file import placed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from types import TracebackType
+
+    from tocsin.reading.metadata import Metadata
 
 _PREFIX = ".tocsin-extract-"
 _OPEN_DIRECTORIES = 128
 """Descriptors kept; a process may often have no more than 1,024."""
 _MAX_NAME = 255
 """Bytes of one name, of Linux."""
-_NO_ID = 0xFFFFFFFF
-"""As an owner it means to the system: leave it."""
+_MAX_FILE_SIZE = (1 << 63) - 1
+"""Bytes of a file, of Linux."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _STAGED = "new"
+_OF_ONE_FILE = {
+    errno.EPERM,  # links, FIFOs and devices on a file system without them
+    errno.EINVAL,
+    errno.EILSEQ,  # a name that is not UTF-8, on a file system that demands it
+    errno.ENAMETOOLONG,
+    errno.ENOTSUP,
+    errno.ENOSYS,
+    errno.EFBIG,
+    errno.EOVERFLOW,
+    errno.EMLINK,
+    errno.EISDIR,
+    errno.EXDEV,  # something is mounted at its directory
+    errno.EBUSY,  # something is mounted in its place
+}
+"""Errors that other files of the same tree need not have."""
 
 
-class Metadata(NamedTuple):
-    """What a file has besides data.
+class NotMadeError(OSError):
+    """One file cannot be made, for a reason that does not concern other files.
 
-    Attributes:
-        mode: permission bits with set-id and sticky bits.
-        uid: user id.
-        gid: group id.
-        mtime_ns: nanoseconds since 1970, UTC.
-        xattrs: extended attributes.
+    Such as a name that the file system does not take. A full or broken disk is another `OSError`.
     """
 
-    mode: int
-    uid: int
-    gid: int
-    mtime_ns: int
-    xattrs: Mapping[str, bytes]
+    @property
+    def reason(self) -> str:
+        """The reason, to be read after the path of the file."""
+        text = self.strerror or str(self)
+        return text[:1].lower() + text[1:]
 
 
 class Destination:
@@ -59,7 +72,7 @@ class Destination:
     Args:
         root: the directory, made if missing; the only path that may lead through links.
         owners: whether files get the image's owners.
-        note: called with what could not be kept, and the path it was not kept of.
+        note: called with what was not preserved, and the path of the file.
 
     Raises:
         OSError: it cannot be made or written to.
@@ -73,9 +86,8 @@ class Destination:
         note: Callable[[str, str], None] = lambda what, path: None,
     ) -> None:
         self._root = root
-        self._owners = owners
-        self._note = note
-        self._uid, self._gid = os.geteuid(), os.getegid()
+        self._metadata = MetadataWriter(owners=owners, note=note)
+        self._uid = os.geteuid()
         # Least recently used first; each may be opened again from the root.
         self._open: OrderedDict[str, int] = OrderedDict()
         self._at, self._at_fd = "", -1
@@ -114,7 +126,7 @@ class Destination:
         """
         path = f"{parent}/{name}" if parent else name
         try:
-            self._check(name)
+            check_name(name)
             above = self.directory(parent)
             for _ in range(2):
                 try:
@@ -127,7 +139,7 @@ class Destination:
                 else:
                     return True
         except OSError as error:
-            raise placed(error, self.shown(path)) from error
+            raise _placed(error, self.shown(path)) from error
         raise placed(OSError(errno.EEXIST, "made again and again by others"), self.shown(path))
 
     def directory(self, path: str) -> int:
@@ -150,7 +162,7 @@ class Destination:
             fd = self._open[at] if at else self._root_fd
             while missing:
                 name = missing.pop()
-                self._check(name)
+                check_name(name)
                 at = f"{at}/{name}" if at else name
                 fd = self._open[at] = os.open(name, _DIRECTORY, dir_fd=fd)
                 if len(self._open) > _OPEN_DIRECTORIES:
@@ -163,7 +175,7 @@ class Destination:
     def finish_directory(self, path: str, metadata: Metadata) -> None:
         """Give a directory its owner, mode and times, when all that is in it is there."""
         with self._naming(path):
-            self._dress(self.directory(path), path, metadata)
+            self._metadata.write(OpenFile(self.directory(path)), path, metadata)
 
     def _make_passable(self, above: int, name: str) -> None:
         """Let the owner write into a directory that was there before, such as one of an image."""
@@ -183,12 +195,12 @@ class Destination:
     def lstat(self, parent: str, name: str) -> os.stat_result | None:
         """Return what is there, if anything."""
         try:
-            self._check(name)
+            check_name(name)
             return os.lstat(name, dir_fd=self.directory(parent))
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise placed(error, self.shown(_join(parent, name))) from error
+            raise _placed(error, self.shown(_join(parent, name))) from error
 
     def readlink(self, parent: str, name: str) -> str:
         """Return the target of the symbolic link there."""
@@ -201,13 +213,13 @@ class Destination:
             try:
                 while data:
                     data = data[os.write(fd, data) :]
-                self._dress(fd, _join(parent, name), metadata)
+                self._metadata.write(OpenFile(fd), _join(parent, name), metadata)
             finally:
                 os.close(fd)
             self._publish(parent, name)
         except OSError as error:
             self._drop_staged()
-            raise placed(error, self.shown(_join(parent, name))) from error
+            raise _placed(error, self.shown(_join(parent, name))) from error
 
     def put_pieces(
         self,
@@ -224,6 +236,8 @@ class Destination:
                 raises as it is.
         """
         path = _join(parent, name)
+        if size > _MAX_FILE_SIZE:
+            raise NotMadeError(errno.EFBIG, os.strerror(errno.EFBIG), self.shown(path))
         try:
             with self._naming(path):
                 fd = os.open(_STAGED, _NEW_FILE, 0o600, dir_fd=self._stage)
@@ -233,7 +247,7 @@ class Destination:
                         _write_at(fd, piece, at)
                 with self._naming(path):
                     os.ftruncate(fd, size)
-                    self._dress(fd, path, metadata)
+                    self._metadata.write(OpenFile(fd), path, metadata)
             finally:
                 os.close(fd)
             with self._naming(path):
@@ -254,15 +268,18 @@ class Destination:
             yield
         except OSError as error:
             self._drop_staged()
-            raise placed(error, self.shown(path)) from error
+            raise _placed(error, self.shown(path)) from error
 
     def make_symlink(self, target: str, parent: str, name: str, metadata: Metadata) -> None:
         """Make a symbolic link, which may say anything: nothing here follows it."""
         with self._naming(_join(parent, name)):
+            if not target:
+                raise OSError(errno.EINVAL, "the target of the link is empty")
             if "\0" in target:
-                raise OSError(errno.EINVAL, "its target has a zero byte")
+                raise OSError(errno.EINVAL, "the target of the link contains a NUL byte")
             os.symlink(target, _STAGED, dir_fd=self._stage)
-            self._dress_name(_join(parent, name), metadata, mode=False)
+            link = NamedFile(self._stage, _STAGED, has_mode=False)
+            self._metadata.write(link, _join(parent, name), metadata)
             self._publish(parent, name)
 
     def make_node(self, kind: int, device: int, parent: str, name: str, metadata: Metadata) -> None:
@@ -277,13 +294,14 @@ class Destination:
         """
         with self._naming(_join(parent, name)):
             os.mknod(_STAGED, kind | 0o600, device, dir_fd=self._stage)
-            self._dress_name(_join(parent, name), metadata, mode=True)
+            node = NamedFile(self._stage, _STAGED, has_mode=True)
+            self._metadata.write(node, _join(parent, name), metadata)
             self._publish(parent, name)
 
     def make_link(self, first: tuple[str, str], parent: str, name: str) -> bool:
         """Make a hard link to something put here before; return whether it was missing."""
         with self._naming(_join(parent, name)):
-            self._check(name)
+            check_name(name)
             found = os.lstat(first[1], dir_fd=self.directory(first[0]))
             there = self.lstat(parent, name)
             if there is not None and os.path.samestat(found, there):
@@ -299,85 +317,8 @@ class Destination:
         return True
 
     def _publish(self, parent: str, name: str) -> None:
-        self._check(name)
+        check_name(name)
         os.rename(_STAGED, name, src_dir_fd=self._stage, dst_dir_fd=self.directory(parent))
-
-    def _check(self, name: str) -> None:
-        """Refuse what is no name, whoever let it through.
-
-        Raises:
-            OSError: it is none.
-        """
-        if name in ("", ".", "..") or "/" in name or "\0" in name:
-            raise OSError(
-                errno.EINVAL, f"{name!r} is no name for a file; extract what is beside it"
-            )
-        # No character has more than four bytes.
-        if len(name) > _MAX_NAME // 4 and len(os.fsencode(name)) > _MAX_NAME:
-            raise OSError(
-                errno.ENAMETOOLONG,
-                f"a name of {len(os.fsencode(name))} bytes, and {_MAX_NAME} are the most; extract "
-                "what is beside it",
-            )
-
-    # -- metadata ------------------------------------------------------------------------------
-
-    def _dress(self, fd: int, path: str, metadata: Metadata) -> None:
-        mode, uid, gid, mtime_ns, xattrs = metadata
-        # In this order: a change of owner takes set-id bits and capabilities away, and a file
-        # without write permission takes no attributes.
-        if self._owners:
-            self._check_owner(uid, gid)
-            os.fchown(fd, uid, gid)
-        else:
-            mode = self._own_mode(mode, uid, gid, path)
-        for key, value in xattrs.items():
-            self._set_xattr(fd, key, value, path)
-        os.fchmod(fd, mode)
-        os.utime(fd, ns=(mtime_ns, mtime_ns))
-
-    def _dress_name(self, path: str, metadata: Metadata, *, mode: bool) -> None:
-        """Do as `_dress` does for what cannot be opened; nobody else can reach it yet."""
-        if self._owners:
-            self._check_owner(metadata.uid, metadata.gid)
-            os.chown(_STAGED, metadata.uid, metadata.gid, dir_fd=self._stage, follow_symlinks=False)
-        place = f"/proc/self/fd/{self._stage}/{_STAGED}"
-        for key, value in metadata.xattrs.items():
-            self._set_xattr(place, key, value, path)
-        if mode:
-            bits = metadata.mode
-            if not self._owners:
-                bits = self._own_mode(bits, metadata.uid, metadata.gid, path)
-            os.chmod(_STAGED, bits, dir_fd=self._stage)
-        times = (metadata.mtime_ns, metadata.mtime_ns)
-        os.utime(_STAGED, ns=times, dir_fd=self._stage, follow_symlinks=False)
-
-    def _own_mode(self, mode: int, uid: int, gid: int, path: str) -> int:
-        """Return `mode` without bits that would act for another owner than the image says."""
-        kept = mode
-        if uid != self._uid:
-            kept &= ~stat.S_ISUID
-        if gid != self._gid:
-            kept &= ~stat.S_ISGID
-        if kept != mode:
-            self._note("set-id bits, since the owner is another than in the image", path)
-        return kept
-
-    def _set_xattr(self, target: int | str, key: str, value: bytes, path: str) -> None:
-        try:
-            if isinstance(target, int):
-                os.setxattr(target, key, value)
-            else:
-                os.setxattr(target, key, value, follow_symlinks=False)
-        except (OSError, ValueError) as error:
-            code = error.errno if isinstance(error, OSError) else errno.EINVAL
-            if code not in _XATTR_REFUSED:
-                raise
-            self._note(f"extended attribute {key!r}: {os.strerror(code).lower()}", path)
-
-    def _check_owner(self, uid: int, gid: int) -> None:
-        if _NO_ID in (uid, gid):
-            raise OSError(errno.EINVAL, f"owner {uid}:{gid} is nobody's; extract without owners")
 
     # -- the beginning and the end -------------------------------------------------------------
 
@@ -444,15 +385,29 @@ class Destination:
         self.close()
 
 
-_XATTR_REFUSED = {
-    errno.ENOTSUP,  # not on this file system, or not on a file of this kind
-    errno.EPERM,  # security.* and trusted.* are root's
-    errno.EACCES,
-    errno.EINVAL,  # a value the kernel does not take, such as an ACL with owners unknown here
-    errno.ERANGE,
-    errno.E2BIG,
-    errno.ENOSPC,  # more than ext4 has room for in an inode's block; a full disk shows with data
-}
+def check_name(name: str) -> None:
+    """Refuse what is not the name of a file, whoever let it through.
+
+    Raises:
+        NotMadeError: it is not.
+    """
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise NotMadeError(errno.EINVAL, f"{name!r} is not a possible file name")
+    # A character has at most four bytes.
+    if len(name) > _MAX_NAME // 4 and len(os.fsencode(name)) > _MAX_NAME:
+        size = len(os.fsencode(name))
+        raise NotMadeError(
+            errno.ENAMETOOLONG, f"the name has {size} bytes, at most {_MAX_NAME} are possible"
+        )
+
+
+def _placed(error: OSError, path: str) -> OSError:
+    """Return `error` naming `path`; a `NotMadeError` if it does not concern other files."""
+    if error.errno not in _OF_ONE_FILE:
+        return placed(error, path)
+    reason = "a directory is in its place" if error.errno == errno.EISDIR else error.strerror
+    reason = reason or type(error).__name__
+    return NotMadeError(error.errno, reason, path)
 
 
 def _write_at(fd: int, piece: bytes, at: int) -> None:

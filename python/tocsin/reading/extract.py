@@ -13,11 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tocsin.errors import PathError, TocsinError
+from tocsin.errors import TocsinError
 from tocsin.model.document import seconds_of
 from tocsin.model.events import Advanced
-from tocsin.reading.destination import Destination, Metadata
+from tocsin.quoting import shown
+from tocsin.reading.destination import Destination, NotMadeError, check_name
 from tocsin.reading.layer_order import FilesInLayerOrder
+from tocsin.reading.metadata import Metadata, bounded_mtime
+from tocsin.reading.tree import Node
+from tocsin.stores.staged_file import placed
+from tocsin.tar.file_data import FileData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,10 +30,8 @@ if TYPE_CHECKING:
     from tocsin.model.document import Document
     from tocsin.model.entry_path import StrPath
     from tocsin.model.events import Progress
-    from tocsin.reading.layer import Layer
     from tocsin.reading.merged import MergedLayers
     from tocsin.reading.stat import FileStat
-    from tocsin.reading.tree import Node
 
 _SPECIAL = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 _TELL = 1 << 20
@@ -39,7 +42,7 @@ _NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class SkippedFile:
-    """Something that was not extracted.
+    """An entry that was not extracted.
 
     Attributes:
         path: absolute, in the image.
@@ -61,8 +64,9 @@ class ExtractResult:
         specials: fifos and device nodes made.
         unchanged: files, links and special files that were there already, as the image has them.
         size: bytes of the files written, holes included.
-        skipped: what was not extracted.
-        notes: what could not be kept of files that were, such as attributes, in sentences.
+        skipped: device nodes, where they were not asked for.
+        failed: other entries that were not extracted; if there are any, the tree is incomplete.
+        notes: what was not preserved of extracted files, such as attributes, in sentences.
         seconds: how long it took.
     """
 
@@ -73,6 +77,7 @@ class ExtractResult:
     unchanged: int
     size: int
     skipped: tuple[SkippedFile, ...]
+    failed: tuple[SkippedFile, ...]
     notes: tuple[str, ...]
     seconds: float
 
@@ -86,6 +91,7 @@ class ExtractResult:
             "unchanged": self.unchanged,
             "size": self.size,
             "skipped": [{"path": each.path, "reason": each.reason} for each in self.skipped],
+            "failed": [{"path": each.path, "reason": each.reason} for each in self.failed],
             "notes": list(self.notes),
             "seconds": seconds_of(self.seconds),
         }
@@ -152,11 +158,13 @@ class _Extraction:
         """By layer: entry, directory, name."""
         self._first: dict[int, tuple[str, str]] = {}
         """By inode, where each file is put first; its other names become hard links to that."""
-        self._more: list[tuple[tuple[str, str], str, str]] = []
+        self._more: list[tuple[Node, str, str]] = []
         self._absent: set[int] = set()
+        """What is not at its place in `_first`, and why was said."""
         self._file_count = self._link_count = self._special_count = self._unchanged = 0
         self._size = self._done = self._told = self._total = 0
         self._skipped: list[SkippedFile] = []
+        self._failed: list[SkippedFile] = []
         self._notes: dict[str, list[str]] = {}
         self._note_counts: dict[str, int] = {}
 
@@ -176,6 +184,8 @@ class _Extraction:
         self._directories.append(("", node))
         if not self.destination.root_is_new:
             self._old.add("")
+        for path, reason in tree.left_out_below(top):
+            self._failed.append(SkippedFile(f"/{path}", reason))
         todo = [("", top)]
         while todo:
             at, full = todo.pop()
@@ -185,16 +195,19 @@ class _Extraction:
                     self._plan(at, name, child)
                     continue
                 path = f"{at}/{name}" if at else name
-                if not make_directory(at, name):
+                try:
+                    is_new = make_directory(at, name)
+                except NotMadeError as error:
+                    self._fail(at, name, error.reason)
+                    self._fail_below(path, below)
+                    continue
+                if not is_new:
                     self._old.add(path)
                 self._directories.append((path, child))
                 todo.append((path, below))
         self._write_files()
-        for first, parent, name in self._more:
-            if self.destination.make_link(first, parent, name):
-                self._link_count += 1
-            else:
-                self._unchanged += 1
+        for linked, parent, name in self._more:
+            self._link(linked, parent, name)
         # What a directory holds changes its time, so the innermost come first.
         for path, child in reversed(self._directories[1:]):
             self._finish_directory(path, child)
@@ -208,12 +221,23 @@ class _Extraction:
         self.destination.finish_directory(path, _metadata(found))
 
     def _plan(self, parent: str, name: str, node: Node) -> None:
-        """Make what is no regular file, and put those down for later."""
-        first = self._first.setdefault(node.inode, (parent, name))
-        if first != (parent, name):
-            if node.inode not in self._absent:
-                self._more.append((first, parent, name))
+        """Make what is not a regular file, and put regular files down for later."""
+        try:
+            check_name(name)
+        except NotMadeError as error:
+            # Not the first name of this file, so that other names of it can still be made.
+            self._fail_unless_alone(parent, name, error)
             return
+        if self._first.setdefault(node.inode, (parent, name)) != (parent, name):
+            self._more.append((node, parent, name))
+            return
+        try:
+            self._plan_first(parent, name, node)
+        except NotMadeError as error:
+            self._absent.add(node.inode)
+            self._fail_unless_alone(parent, name, error)
+
+    def _plan_first(self, parent: str, name: str, node: Node) -> None:
         entry = node.entry
         assert entry is not None  # noqa: S101 (only directories have none)
         layer = self._image.layers[node.layer]
@@ -224,43 +248,85 @@ class _Extraction:
                 self._done += layer.sizes[entry]
             else:
                 self._files.setdefault(node.layer, []).append((entry, parent, name))
-            return
-        reason = self._reason_against(node.type, layer, entry)
-        if reason:
+        elif node.type == "hardlink":
             self._absent.add(node.inode)
-            self._skipped.append(SkippedFile(self._shown(parent, name), reason))
+            target = layer.entry(entry).linkname
+            self._fail(parent, name, f"hard link to {shown(target)}, which is not in the image")
+        elif node.type in ("char", "block") and not self._devices:
+            self._absent.add(node.inode)
+            reason = "is a device node, made only with devices (--devices)"
+            left = self._skipped if self._one is None else self._failed
+            left.append(SkippedFile(self._path(parent, name), reason))
         elif parent in self._old and self._is_there(parent, name, node):
             self._unchanged += 1
-        elif node.type == "symlink":
-            found = self._stat(node)
+        else:
+            self._make_special(parent, name, node)
+
+    def _make_special(self, parent: str, name: str, node: Node) -> None:
+        found = self._stat(node)
+        if node.type == "symlink":
             self.destination.make_symlink(found.linkname, parent, name, _metadata(found))
             self._link_count += 1
-        else:
-            found = self._stat(node)
-            device = self._device(found, parent, name)
-            self.destination.make_node(_SPECIAL[node.type], device, parent, name, _metadata(found))
-            self._special_count += 1
+            return
+        device = _device(found)
+        problem = ""
+        if device is None:
+            problem = f"device number {found.devmajor}:{found.devminor} is out of range"
+        elif node.type != "fifo" and os.geteuid() != 0:
+            problem = "is a device node, which only root can make"
+        if device is None or problem:
+            self._absent.add(node.inode)
+            self._fail(parent, name, problem)
+            return
+        self.destination.make_node(_SPECIAL[node.type], device, parent, name, _metadata(found))
+        self._special_count += 1
 
-    def _reason_against(self, kind: str, layer: Layer, entry: int) -> str:
-        if kind == "hardlink":
-            return f"is a hard link to {layer.entry(entry).linkname}, which the image has not"
-        if kind in ("char", "block"):
-            if os.geteuid() != 0:
-                return "is a device node, which only root may make"
-            if not self._devices:
-                return "is a device node, made only with devices (--devices)"
-        return ""
-
-    def _device(self, found: FileStat, parent: str, name: str) -> int:
+    def _link(self, node: Node, parent: str, name: str) -> None:
+        """Make one more name of a file."""
+        first = self._first[node.inode]
+        if node.inode in self._absent:
+            self._fail(
+                parent, name, f"hard link to {shown(self._path(*first))}, which was not extracted"
+            )
+            return
         try:
-            return os.makedev(found.devmajor, found.devminor)
-        except (OverflowError, ValueError):
-            shown = self._shown(parent, name)
-            raise PathError(
-                f"{shown}: there is no device {found.devmajor}:{found.devminor}",
-                path=shown,
-                reason="special",
-            ) from None
+            is_new = self.destination.make_link(first, parent, name)
+        except NotMadeError as error:
+            self._fail(parent, name, error.reason)
+            return
+        if is_new:
+            self._link_count += 1
+        else:
+            self._unchanged += 1
+
+    def _fail_unless_alone(self, parent: str, name: str, error: NotMadeError) -> None:
+        """Go on without a file, unless it is the only one.
+
+        Raises:
+            OSError: it is.
+        """
+        if self._one is not None:
+            raise placed(error, error.filename or self.destination.shown(name))
+        self._fail(parent, name, error.reason)
+
+    def _fail(self, parent: str, name: str, reason: str) -> None:
+        self._failed.append(SkippedFile(self._path(parent, name), reason))
+
+    def _fail_below(self, path: str, full: str) -> None:
+        """Go on without all that a directory holds.
+
+        Args:
+            path: of the directory, in the destination.
+            full: its path in the image.
+        """
+        tree = self._image.tree
+        todo = [(path, full)]
+        while todo:
+            at, above = todo.pop()
+            for name, child in tree.children(above).items():
+                self._fail(at, name, "its directory was not extracted")
+                if child.type == "dir":
+                    todo.append((f"{at}/{name}", f"{above}/{name}" if above else name))
 
     def _is_there(self, parent: str, name: str, node: Node) -> bool:
         """Return whether an earlier run has put the same there: it does so only when complete."""
@@ -269,7 +335,7 @@ class _Extraction:
             return False
         found = self._stat(node)
         if (there.st_mtime_ns, stat.S_IFMT(there.st_mode)) != (
-            found.mtime_ns,
+            bounded_mtime(found.mtime_ns),
             stat.S_IFMT(found.st_mode),
         ):
             return False
@@ -277,24 +343,26 @@ class _Extraction:
             return there.st_size == found.size
         if found.is_symlink:
             return self.destination.readlink(parent, name) == found.linkname
-        return found.type == "fifo" or there.st_rdev == self._device(found, parent, name)
+        return found.type == "fifo" or there.st_rdev == _device(found)
 
     # -- data ----------------------------------------------------------------------------------
 
     def _write_files(self) -> None:
         self._tell(0)
         for number, wanted in sorted(self._files.items()):
-            self._write_layer(self._image.layers[number], wanted)
+            with self._image.layers[number].verifying_digest():
+                self._write_layer(number, wanted)
         self._tell(0)
 
-    def _write_layer(self, layer: Layer, wanted: list[tuple[int, str, str]]) -> None:
-        destination = self.destination
+    def _write_layer(self, number: int, wanted: list[tuple[int, str, str]]) -> None:
+        layer, linked = self._image.layers[number], self._image.tree.linked
         # Lists, since taking single numbers out of arrays takes longer than all of these.
         modes = layer.files["mode"].tolist()
         uids, gids = layer.files["uid"].tolist(), layer.files["gid"].tolist()
-        sizes = layer.sizes
 
         def metadata(entry: int) -> Metadata:
+            if (number, entry) in linked:
+                return _metadata(self._stat(Node.of_file(number, entry)))
             mode = stat.S_IMODE(modes[entry])
             return Metadata(mode, uids[entry], gids[entry], *layer.times_and_xattrs(entry))
 
@@ -302,19 +370,28 @@ class _Extraction:
         files = FilesInLayerOrder(layer, [entry for entry, _, _ in wanted])
         for place, content in files:
             entry, parent, name = wanted[place]
-            if isinstance(content, memoryview):
-                destination.put_bytes(content, parent, name, metadata(entry))
-                if content:
-                    self._tell(len(content))
+            size = content.size if isinstance(content, FileData) else len(content)
+            done = self._done
+            try:
+                if isinstance(content, FileData):
+                    path = self._path(parent, name)
+                    pieces = self._counted(files.stream(content), size, path)
+                    self.destination.put_pieces(pieces, size, parent, name, metadata(entry))
+                else:
+                    self.destination.put_bytes(content, parent, name, metadata(entry))
+                    if size:
+                        self._tell(size)
+            except NotMadeError as error:
+                self._absent.add(Node.of_file(number, entry).inode)
+                self._fail_unless_alone(parent, name, error)
+                if rest := done + size - self._done:
+                    self._tell(rest)
             else:
-                shown = self._shown(parent, name)
-                pieces = self._counted(files.stream(content), content.size, shown)
-                destination.put_pieces(pieces, content.size, parent, name, metadata(entry))
-        self._file_count += len(wanted)
-        self._size += sum(sizes[entry] for entry, _, _ in wanted)
+                self._file_count += 1
+                self._size += size
 
     def _counted(
-        self, pieces: Iterator[tuple[int, bytes]], size: int, shown: str
+        self, pieces: Iterator[tuple[int, bytes]], size: int, path: str
     ) -> Iterator[tuple[int, bytes]]:
         """Pass pieces on, and tell how far they are; holes count too."""
         before = 0
@@ -324,17 +401,17 @@ class _Extraction:
                 self._tell(at + len(piece) - before)
                 before = at + len(piece)
         except TocsinError as error:
-            error.add_note(f"at file {shown}")
+            error.add_note(f"at file {shown(path)}")
             raise
         self._tell(size - before)
 
     # -- words ---------------------------------------------------------------------------------
 
     def note(self, what: str, path: str) -> None:
-        """Take note of what could not be kept of a file."""
+        """Take note of what was not preserved of a file."""
         paths = self._notes.setdefault(what, [])
         if len(paths) < _NAMED:
-            paths.append(self._shown("", path))
+            paths.append(shown(self._path("", path)))
         self._note_counts[what] = self._note_counts.get(what, 0) + 1
 
     def result(self, seconds: float) -> ExtractResult:
@@ -347,8 +424,9 @@ class _Extraction:
             unchanged=self._unchanged,
             size=self._size,
             skipped=tuple(self._skipped),
+            failed=tuple(self._failed),
             notes=tuple(
-                f"{what}: not kept of {_listed(paths, self._note_counts[what])}"
+                f"{what}: {_listed(paths, self._note_counts[what])}"
                 for what, paths in self._notes.items()
             ),
             seconds=seconds,
@@ -361,7 +439,7 @@ class _Extraction:
             self._told = self._done
             self._progress(Advanced(self._done, self._total))
 
-    def _shown(self, parent: str, name: str) -> str:
+    def _path(self, parent: str, name: str) -> str:
         """Return how the image calls a path of the destination."""
         if self._one is not None:
             return f"/{self._one}"
@@ -369,11 +447,19 @@ class _Extraction:
 
     def _stat(self, node: Node) -> FileStat:
         """Return what the image says of a file, whatever its name."""
-        return self._image.stat("", node)
+        return self._image.listed("", node)
 
 
 def _metadata(found: FileStat) -> Metadata:
     return Metadata(found.mode, found.uid, found.gid, found.mtime_ns, found.xattrs)
+
+
+def _device(found: FileStat) -> int | None:
+    """Return the number of a device node; ``None`` if there is no such number."""
+    try:
+        return os.makedev(found.devmajor, found.devminor)
+    except (OverflowError, ValueError):
+        return None
 
 
 def _listed(paths: list[str], count: int) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from tocsin.errors import PathError
 from tocsin.model.entry_path import path_text
+from tocsin.quoting import shown
 from tocsin.reading.file import BUFFER_SIZE, ImageFile
 from tocsin.reading.path_pattern import PathPattern, has_wildcard
 
@@ -94,7 +95,7 @@ class Files(ABC):
         found = self.lstat(path)
         if not found.is_symlink:
             text = path_text(path)
-            raise PathError(f"{text}: is no symbolic link", path=text, reason="special")
+            raise PathError(f"{shown(text)}: is no symbolic link", path=text, reason="special")
         return found.linkname
 
     def listdir(self, path: StrPath = "/") -> list[str]:
@@ -233,6 +234,9 @@ class Files(ABC):
         in the place already is replaced, a directory is not replaced by anything else. Files with
         several names in what is extracted are hard links again.
 
+        An entry that cannot be extracted, such as one with an impossible name, does not stop the
+        others; it is in ``failed`` of the result.
+
         Args:
             path: in the image; a symbolic link at the end is not followed, unless a slash is after
                 it.
@@ -247,7 +251,8 @@ class Files(ABC):
 
         Raises:
             PathError: nothing is at `path`.
-            OSError: a file cannot be made; ``filename`` says which.
+            OSError: the disk is full or broken, or `dest` cannot be written to; ``filename`` says
+                which file could not be made.
             VerificationError: data is not what the zTOC was made from; a note says of which file.
                 The files made before stay, as after any other error.
         """

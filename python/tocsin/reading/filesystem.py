@@ -20,6 +20,7 @@ from fsspec import AbstractFileSystem
 from fsspec.utils import tokenize
 
 from tocsin.errors import NotFoundError, PathError
+from tocsin.layers.disk_cache import DEFAULT_DISK_CACHE_SIZE
 from tocsin.layers.forking import forget_after_fork
 from tocsin.layers.spans import DEFAULT_CACHE_SIZE
 from tocsin.model.reference import split_path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from tocsin.model.entry_path import StrPath
     from tocsin.reading.stat import FileStat
     from tocsin.stores.registry import RegistryOptions
 
@@ -62,6 +64,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         threads: processors that do so; all that this process may use if ``None``.
         cache_size: bytes of spans kept in memory.
         cache_dir: where zTOCs and spans are kept for later.
+        cache_dir_size: bytes that this directory may grow to.
         username: as in ``tocsin.RegistryOptions``, like those that follow.
         password: never shown, nor sent.
         ca_cert: PEM file.
@@ -89,11 +92,12 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         index_missing: bool = True,
         threads: int | None = None,
         cache_size: int = DEFAULT_CACHE_SIZE,
-        cache_dir: str | None = None,
+        cache_dir: StrPath | None = None,
+        cache_dir_size: int = DEFAULT_DISK_CACHE_SIZE,
         username: str | None = None,
         password: str | None = None,
-        ca_cert: str | None = None,
-        client_cert: str | tuple[str, str] | None = None,
+        ca_cert: StrPath | None = None,
+        client_cert: StrPath | tuple[StrPath, StrPath] | None = None,
         insecure: bool = False,
         plain_http: bool | None = None,
         credentials_dropped: bool = False,
@@ -116,6 +120,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
                 threads=threads,
                 cache_size=cache_size,
                 cache_dir=cache_dir,
+                cache_dir_size=cache_dir_size,
                 registry=_registry_options(
                     username=username,
                     password=password,
@@ -161,7 +166,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         try:
             return self._opened()
         except NotFoundError as error:
-            raise FileNotFoundError(errno.ENOENT, str(error), self.reference) from error
+            raise FileNotFoundError(errno.ENOENT, error.message, self.reference) from error
 
     def close(self) -> None:
         """Close connections and end threads; the next use opens the image anew."""
@@ -202,7 +207,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         stripped = self._strip_protocol(path)
         if isinstance(stripped, _PathInImage) and stripped.image != self.reference:
             raise ValueError(
-                f"{_SCHEME}{stripped.image}:{stripped}: is in another image than {self.reference}; "
+                f"{_SCHEME}{stripped.image}:{stripped}: is in another image than {self.reference}, "
                 "open the URLs of each image by themselves"
             )
         return str(stripped)
@@ -501,8 +506,8 @@ def _image_and_path(text: str) -> tuple[str | None, str]:
 
 def _registry_options(
     *,
-    ca_cert: str | None,
-    client_cert: str | tuple[str, str] | None,
+    ca_cert: StrPath | None,
+    client_cert: StrPath | tuple[StrPath, StrPath] | None,
     insecure: bool,
     plain_http: bool | None,
     credentials_dropped: bool,
@@ -531,7 +536,7 @@ def _is_path_error(value: bytes | Exception) -> bool:
 
 def _os_error(error: Any, path: Any) -> OSError:  # noqa: ANN401 (a PathError; a path or a URL)
     """Return `error` as what Python raises for files; its class follows from the number."""
-    return OSError(_ERRNO[error.reason], str(error), str(path))
+    return OSError(_ERRNO[error.reason], error.message, str(path))
 
 
 class _as_os_errors:  # noqa: N801 (used as a context manager)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tocsin import processors
 from tocsin.errors import NotFoundError
-from tocsin.images.selection import platform_images, resolve_image
-from tocsin.layers.disk_cache import DiskCache
+from tocsin.images.selection import platform_images, platforms_shown, resolve_image
+from tocsin.layers.disk_cache import DEFAULT_DISK_CACHE_SIZE, DiskCache
 from tocsin.layers.fetchers import Fetchers
 from tocsin.layers.forking import forget_after_fork
 from tocsin.layers.spans import DEFAULT_CACHE_SIZE, SpanCache
-from tocsin.model.digest import digest_of
+from tocsin.model.digest import Digest
 from tocsin.model.image_config import MAX_CONFIG_SIZE
+from tocsin.model.index_choice import IndexChoice
 from tocsin.model.platform import Platform, platform_of
 from tocsin.model.soci_index import PREFETCH
 from tocsin.reading.files import Files
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from tocsin.images.selection import PlatformImage
     from tocsin.model.descriptor import Descriptor
-    from tocsin.model.digest import Digest
     from tocsin.model.events import Progress
     from tocsin.model.manifest import Manifest
     from tocsin.model.reference import Reference, ReferenceLike
@@ -53,6 +53,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
     threads: int | None = None,
     cache_size: int = DEFAULT_CACHE_SIZE,
     cache_dir: str | os.PathLike[str] | None = None,
+    cache_dir_size: int = DEFAULT_DISK_CACHE_SIZE,
     registry: RegistryOptions | None = None,
     note: Callable[[str], None] | None = None,
     progress: Progress | None = None,
@@ -63,28 +64,42 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         reference: the image, as for ``tocsin.create``.
         platform: which of its platforms, such as ``linux/arm64``; by default the only one, or that
             of this machine with Linux.
-        index: ``auto`` looks for SOCI indexes as the snapshotter does, version 2 first; ``none``
-            uses none; else the digest of one.
-        index_missing: layers without a zTOC are read once, whole, when the image is first looked
+        index: which SOCI indexes to read by. ``auto``: the one that the image's manifest names
+            (version 2); if `reference` has no digest, also those that refer to the manifest
+            (version 1). ``v2`` or ``v1``: only those. ``none``: no index. Else the digest of one.
+        index_missing: layers without a zTOC are read in full, once, when the image is first looked
             into; ``False`` raises `UnsupportedError` instead.
         threads: processors that read such layers, all together or a single one, and that inflate
             spans; all that this process may use if ``None``.
         cache_size: bytes of spans kept in memory.
-        cache_dir: directory where zTOCs and spans are kept for later; may be shared.
+        cache_dir: directory where zTOCs and spans are kept for later; may be shared by processes
+            of one user, and need not be trusted: what is found in it is verified.
+        cache_dir_size: bytes that the directory may grow to; what was used least recently is
+            removed from it.
         registry: how to reach a registry.
         note: called with sentences a user should know, such as what reading a layer whole cost;
             they are in ``Image.notes`` too, and logged.
         progress: called while layers without a zTOC are read, see `Progress`; such a layer starts,
             advances and finishes.
 
+    What is guaranteed depends on what the bytes are bound to:
+
+    - ``repo@sha256:…``: manifests, index, zTOCs and data are bound by that digest, whatever the
+      registry or anyone who may push to it does; with a version 2 index the publisher of the image
+      vouches for the zTOCs.
+    - ``repo:tag``: the same, below whatever manifest the registry says the tag names.
+    - a version 1 index, and one given by its digest: spans are verified by its zTOCs, but nothing
+      binds these to the image. Whoever could push the index chooses what is read.
+    - ``index="none"``, and layers without a zTOC: verified by the layer's own digest.
+
     Raises:
         NotFoundError: no such image, platform or index.
-        FormatError: it is no image.
+        FormatError: it is not an image.
         RegistryError, OSError: it cannot be reached or read.
     """
     threads = processors.wanted(threads)
     parsed = reference_of(reference)
-    wanted_index: str | Digest = index if index in ("auto", "none") else digest_of(index)
+    choice = IndexChoice.of(index)
     asked = None if platform is None else platform_of(platform)
     stores = _SourceHolder(parsed, registry)
     try:
@@ -96,11 +111,12 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         parsed,
         found,
         stores,
-        index=wanted_index,
+        choice=choice,
         index_missing=index_missing,
         threads=threads,
         cache_size=cache_size,
         cache_dir=cache_dir,
+        cache_dir_size=cache_dir_size,
         note=note,
         progress=progress,
     )
@@ -149,11 +165,12 @@ class Image(Files):
         found: PlatformImage,
         stores: _SourceHolder,
         *,
-        index: str | Digest,
+        choice: IndexChoice,
         index_missing: bool,
         threads: int,
         cache_size: int,
         cache_dir: str | os.PathLike[str] | None,
+        cache_dir_size: int,
         note: Callable[[str], None] | None,
         progress: Progress | None,
     ) -> None:
@@ -164,13 +181,16 @@ class Image(Files):
         self._notes = notes = Notes(note)
         self.notes = notes.sentences
         self._stores = stores
-        self._index = index
+        self._choice = choice
         self._fetchers = Fetchers(threads)
+        disk = None
+        if cache_dir is not None:
+            disk = DiskCache(cache_dir, notes.warn, size=cache_dir_size)
         self._opener = LayerOpener(
             store=stores,
             cache=SpanCache(cache_size),
             fetchers=self._fetchers,
-            disk=None if cache_dir is None else DiskCache(cache_dir, notes.warn),
+            disk=disk,
             notes=notes,
             may_index=index_missing,
             threads=threads,
@@ -209,7 +229,12 @@ class Image(Files):
     def _merged(self) -> MergedLayers:
         with self._lock:
             if self._opened is None:
-                indexes = self._opener.indexes(self.descriptor, self.manifest, self._index)
+                indexes = self._opener.indexes(
+                    self.descriptor,
+                    self.manifest,
+                    self._choice,
+                    pinned=isinstance(self.reference.selector, Digest),
+                )
                 layers = self._opener.open(self.layer_descriptors, indexes)
                 self._opened = MergedLayers(layers, self._notes)
             return self._opened
@@ -288,8 +313,8 @@ def _choose(store: Source, reference: Reference, asked: Platform | None) -> Plat
     for image in images:
         if image.platform is not None and here.matches(image.platform):
             return image
-    there = ", ".join(str(image.platform) for image in images)
+    there = platforms_shown([image.platform for image in images])
     raise NotFoundError(
-        f"{store.name}: image manifest for {here}: not found, there are: {there}; choose one by "
-        "platform"
+        f"{store.name}: image manifest for {here}: not found, there are: {there}",
+        hint="Choose one of them with --platform (platform=).",
     )

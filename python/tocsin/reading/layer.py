@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tocsin.errors import TarError, UnsupportedError, VerificationError
+from tocsin.quoting import shown
 from tocsin.reading.stat import mtime_or_zero, xattrs_of
 from tocsin.tar.file_data import FileData
 from tocsin.tar.headers import BLOCK_SIZE, read_headers
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _NO_XATTRS: dict[str, bytes] = {}
 FAR = 1 << 61
 """A place that no layer has; sums of two such fit 64 bits, whatever a zTOC claims."""
+_MAX_MISSING_SIZE = 8 << 20
+"""Compressed bytes fetched besides, so that a layer's own digest can be verified."""
 _MAX_LOOK_BACK = 4096
 """Sparse files in a row, when the last of them is the first to be read."""
 _MAX_HEADER_SIZE = 8 << 20
@@ -40,12 +44,20 @@ class Layer:
         spans: its bytes.
         index_origin: ``v2``, ``v1`` or ``given``: which SOCI index named the zTOC; ``made`` when it
             was made just now.
+        digest_is_known: whether the descriptor's digest is the layer's own.
     """
 
     def __init__(
-        self, descriptor: Descriptor, ztoc: Ztoc, spans: LayerSpans, *, index_origin: str
+        self,
+        descriptor: Descriptor,
+        ztoc: Ztoc,
+        spans: LayerSpans,
+        *,
+        index_origin: str,
+        digest_is_known: bool = True,
     ) -> None:
         self.descriptor = descriptor
+        self._digest_is_known = digest_is_known
         self.index_origin = index_origin
         self._ztoc = ztoc
         self._spans = spans
@@ -101,6 +113,35 @@ class Layer:
     def spans(self) -> LayerSpans:
         """The bytes."""
         return self._spans
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the image itself says which zTOC is its: a version 2 index, or the layer read."""
+        return self.index_origin in ("v2", "made")
+
+    @contextmanager
+    def verifying_digest(self) -> Iterator[None]:
+        """Verify the layer's own digest at the end, if all of it has been read by then.
+
+        A zTOC that nothing binds to the image proves only that it and the bytes agree with each
+        other. For one that is bound this does nothing.
+
+        Raises:
+            VerificationError: the layer is another one than the image lists.
+        """
+        if self.is_bound or not self._digest_is_known:
+            yield
+            return
+        self._spans.begin_whole_digest()
+        yield
+        found = self._spans.whole_digest(max_missing_size=_MAX_MISSING_SIZE)
+        if found is not None and found != self.descriptor.digest.hex:
+            raise VerificationError(
+                f"layer {self.descriptor.digest}: all of it was read, and its digest is "
+                f"sha256:{found}: the index describes another layer",
+                expected=str(self.descriptor.digest),
+                actual=f"sha256:{found}",
+            )
 
     def data(self, index: int) -> FileData:
         """Return where the data of a regular file is, after a look at the tar header before it.
@@ -277,14 +318,15 @@ class Layer:
         try:
             return FileData.of(headers)
         except TarError as error:
-            message = f"layer {self.descriptor.digest}: {self.paths[index]}: {error}"
+            message = f"layer {self.descriptor.digest}: {shown(self.paths[index])}: {error}"
             raise TarError(message, what=error.what, offset=error.offset) from None
 
     def _headers(self, index: int, start: int) -> EntryHeaders:
         """Return the headers of a file that begin at uncompressed byte `start`, once verified."""
         offset = int(self.files["uncompressed_offset"][index])
         path = self.paths[index]
-        place = f"layer {self.descriptor.digest}: {path}: header at uncompressed byte {start}"
+        name = shown(path)
+        place = f"layer {self.descriptor.digest}: {name}: header at uncompressed byte {start}"
         if not BLOCK_SIZE <= offset - start <= _MAX_HEADER_SIZE:
             raise VerificationError(
                 f"{place}: the ztoc leaves {offset - start} bytes for it",
@@ -299,7 +341,7 @@ class Layer:
             raise VerificationError(
                 f"{place}: not a tar header ({error}): the ztoc lies about this file",
                 expected="a tar header",
-                actual=str(error),
+                actual=error.message,
             ) from None
         if headers.type != "reg":
             raise VerificationError(
@@ -309,7 +351,7 @@ class Layer:
             )
         if headers.path != path:
             raise VerificationError(
-                f"{place}: is of {headers.name}: the ztoc lies about this file",
+                f"{place}: is of {shown(headers.name)}: the ztoc lies about this file",
                 expected=path,
                 actual=headers.name,
             )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tocsin.errors import TocsinError
+from tocsin.quoting import shown
 from tocsin.reading.layer import FAR
 from tocsin.tar.headers import BLOCK_SIZE
 
@@ -87,7 +88,7 @@ class FilesInLayerOrder:
                         continue
                 yield place, layer.data(entry)
             except TocsinError as error:
-                error.add_note(f"at file /{layer.paths[entry]}")
+                error.add_note(f"at file {shown(f'/{layer.paths[entry]}')}")
                 raise
 
     def stream(self, data: FileData) -> Iterator[tuple[int, bytes]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tocsin.errors import PathError
 from tocsin.layers.forking import forget_after_fork
 from tocsin.model.entry_path import path_text
+from tocsin.quoting import shown
 from tocsin.reading.stat import FileStat
 from tocsin.reading.tree import Tree
 
@@ -72,9 +73,9 @@ class MergedLayers:
         """
         return self._file_stat(self.tree.stat(path_text(path), follow=follow))
 
-    def stat(self, path: str, node: Node) -> FileStat:
-        """Return what is at `path`, as `tree` gave both."""
-        return self._file_stat(self.tree.stat_node(path, node))
+    def listed(self, path: str, node: Node) -> FileStat:
+        """Return what is at `path`, as `tree` gave both; the owner may be ``NO_ID``, as listed."""
+        return self._file_stat(self.tree.stat_listed(path, node))
 
     def stat_all(self, path: StrPath) -> list[FileStat]:
         """Return what is in a directory, sorted by name; for anything else, itself.
@@ -112,15 +113,16 @@ class MergedLayers:
         if node.type == "file":
             return node
         if node.type == "dir":
-            raise PathError(f"{path}: is a directory", path=path, reason="directory")
+            raise PathError(f"{shown(path)}: is a directory", path=path, reason="directory")
         if node.type == "hardlink":
             raise PathError(
-                f"{path}: is a hard link to {self._linkname(node)}, which the image has not",
+                f"{shown(path)}: is a hard link to {shown(self._linkname(node))}, which is not in "
+                "the image",
                 path=path,
                 reason="missing",
             )
         raise PathError(
-            f"{path}: is no regular file but a {node.type}", path=path, reason="special"
+            f"{shown(path)}: is no regular file but a {node.type}", path=path, reason="special"
         )
 
     def file_data(self, node: Node) -> tuple[Layer, FileData]:

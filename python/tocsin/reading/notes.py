@@ -1,4 +1,4 @@
-"""Sentences that who reads an image should know."""
+"""What a reader of an image should know, in sentences."""
 
 from __future__ import annotations
 

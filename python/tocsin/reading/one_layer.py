@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tocsin.errors import VerificationError
-from tocsin.layers.disk_cache import DiskCache
+from tocsin.layers.disk_cache import DEFAULT_DISK_CACHE_SIZE, DiskCache
 from tocsin.layers.fetchers import Fetchers
 from tocsin.layers.forking import forget_after_fork
 from tocsin.layers.sources import FileRanges
@@ -16,10 +15,12 @@ from tocsin.layers.ztoc import Ztoc
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCTET_STREAM
+from tocsin.model.soci_index import MAX_ZTOC_SIZE
 from tocsin.reading.files import Files
 from tocsin.reading.layer import Layer
 from tocsin.reading.merged import MergedLayers
 from tocsin.reading.notes import Notes
+from tocsin.regular_file import read_regular
 
 if TYPE_CHECKING:
     from tocsin.stores.http.http_blob import HttpBlob
@@ -33,6 +34,7 @@ def open_layer(
     threads: int | None = None,
     cache_size: int = DEFAULT_CACHE_SIZE,
     cache_dir: str | os.PathLike[str] | None = None,
+    cache_dir_size: int = DEFAULT_DISK_CACHE_SIZE,
     http: HttpOptions | None = None,
 ) -> LayerFiles:
     """Open one layer for reading single files.
@@ -43,7 +45,10 @@ def open_layer(
             names its digest; the layer's bytes are held against it.
         threads: processors that inflate; all that this process may use if ``None``.
         cache_size: bytes of spans kept in memory.
-        cache_dir: directory where spans are kept for later; may be shared.
+        cache_dir: directory where spans are kept for later; may be shared by processes of one
+            user, and need not be trusted: what is found in it is verified.
+        cache_dir_size: bytes that the directory may grow to; what was used least recently is
+            removed from it.
         http: certificates and time-outs, of servers that are asked by URL.
 
     Raises:
@@ -52,7 +57,7 @@ def open_layer(
         UnsupportedError: the server does not answer to ``Range``.
         NotFoundError, RegistryError, OSError: the layer cannot be reached or read.
     """
-    blob = ztoc if isinstance(ztoc, bytes) else Path(ztoc).read_bytes()
+    blob = ztoc if isinstance(ztoc, bytes) else read_regular(ztoc, max_size=MAX_ZTOC_SIZE)
     text = os.fspath(layer)
     source: FileRanges | _UrlRanges
     if text.lower().startswith(("http://", "https://")):
@@ -60,7 +65,14 @@ def open_layer(
     else:
         source = FileRanges(text)
     try:
-        return LayerFiles(source, blob, threads=threads, cache_size=cache_size, cache_dir=cache_dir)
+        return LayerFiles(
+            source,
+            blob,
+            threads=threads,
+            cache_size=cache_size,
+            cache_dir=cache_dir,
+            cache_dir_size=cache_dir_size,
+        )
     except BaseException:
         source.close()
         raise
@@ -85,6 +97,7 @@ class LayerFiles(Files):
         threads: int | None,
         cache_size: int,
         cache_dir: str | os.PathLike[str] | None,
+        cache_dir_size: int,
     ) -> None:
         notes = Notes()
         self.notes = notes.sentences
@@ -100,7 +113,9 @@ class LayerFiles(Files):
             )
         # The layer's own digest is not known; in a cache the zTOC's stands for both.
         digest = Digest.parse(ztoc.digest)
-        disk = None if cache_dir is None else DiskCache(cache_dir, notes.warn)
+        disk = None
+        if cache_dir is not None:
+            disk = DiskCache(cache_dir, notes.warn, size=cache_dir_size)
         spans = ztoc._open_spans(
             source,
             cache=SpanCache(cache_size),
@@ -108,9 +123,8 @@ class LayerFiles(Files):
             kept=None if disk is None else disk.spans_of(digest, ztoc.digest),
         )
         descriptor = Descriptor(OCTET_STREAM, digest, source.size)
-        self._opened = MergedLayers(
-            (Layer(descriptor, ztoc, spans, index_origin="given"),), notes, named=False
-        )
+        layer = Layer(descriptor, ztoc, spans, index_origin="given", digest_is_known=False)
+        self._opened = MergedLayers((layer,), notes, named=False)
 
     @property
     def _merged(self) -> MergedLayers:

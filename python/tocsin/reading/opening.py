@@ -19,7 +19,7 @@ from tocsin.errors import (
     UnsupportedError,
     VerificationError,
 )
-from tocsin.images.soci_indexes import load_soci_index, soci_indexes_of
+from tocsin.images.soci_indexes import indexes_to_read_by
 from tocsin.images.ztocs import load_ztoc
 from tocsin.layers.fetchers import FETCH_THREADS
 from tocsin.layers.indexer import LayerPass
@@ -27,8 +27,10 @@ from tocsin.layers.known_ztocs import KNOWN
 from tocsin.layers.sources import BytesRanges, StreamRanges
 from tocsin.layers.zstd import unpack_zstd
 from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted
+from tocsin.model.index_choice import IndexKind
 from tocsin.model.media_types import Compression, layer_type
 from tocsin.model.ztoc_defaults import DEFAULT_SPAN_SIZE
+from tocsin.quoting import shown
 from tocsin.reading.blob_ranges import BlobRanges
 from tocsin.reading.layer import Layer
 
@@ -43,8 +45,8 @@ if TYPE_CHECKING:
     from tocsin.layers.spans import SpanCache
     from tocsin.layers.ztoc import Ztoc
     from tocsin.model.descriptor import Descriptor
-    from tocsin.model.digest import Digest
     from tocsin.model.events import Event, Progress
+    from tocsin.model.index_choice import IndexChoice
     from tocsin.model.manifest import Manifest
     from tocsin.reading.notes import Notes
     from tocsin.stores.base import Source
@@ -88,32 +90,32 @@ class LayerOpener:
         self._telling = threading.Lock()
 
     def indexes(
-        self, image: Descriptor, manifest: Manifest, wanted: str | Digest
+        self, image: Descriptor, manifest: Manifest, choice: IndexChoice, *, pinned: bool
     ) -> list[FoundIndex]:
         """Return the SOCI indexes to use, in order.
 
         Args:
             image: descriptor of the image's manifest.
             manifest: of the image.
-            wanted: ``auto``, ``none``, or the digest of one.
+            choice: which indexes were asked for.
+            pinned: whether the image was asked for by digest.
 
         Raises:
-            NotFoundError, FormatError: the one asked for by digest is not there, or is none.
+            NotFoundError, FormatError: the one asked for by digest is missing, or is not an index.
         """
-        store = self.store()
-        if wanted == "none":
-            return []
-        if not isinstance(wanted, str):
-            found = load_soci_index(store, 0, wanted)
-            if found.soci_index is None:
-                raise NotFoundError(f"SOCI index {wanted}: {found.problem}")
-            return [found]
         usable = []
-        for found in soci_indexes_of(store, image, manifest):
+        for found in indexes_to_read_by(self.store(), image, manifest, choice, pinned=pinned):
             if found.soci_index is None:
                 self.notes.warn(f"SOCI index {found.digest} is not used: {found.problem}")
             else:
                 usable.append(found)
+        size = sum(layer.size for layer in manifest.layers or ())
+        if pinned and not usable and choice.kind is IndexKind.AUTO and size >= _MIB:
+            self.notes.note(
+                "the image is pinned by digest and its manifest names no index, so layers are read "
+                "in full and verified by their own digests; --index v1 (in Python index='v1') "
+                "trusts indexes that refer to it"
+            )
         return usable
 
     def open(self, layers: list[Descriptor], indexes: list[FoundIndex]) -> list[Layer]:
@@ -187,12 +189,13 @@ class LayerOpener:
         compression = None if kind is None else kind.compression
         if kind is None or compression is Compression.OTHER:
             raise UnsupportedError(
-                f"layer {layer.digest}: has media type {layer.media_type}, which cannot be read"
+                f"layer {layer.digest}: has media type {shown(layer.media_type)}, which cannot be "
+                "read"
             )
         if not self.may_index:
             raise UnsupportedError(
-                f"layer {layer.digest}: has no ztoc, {layer.size} bytes would have to be read; "
-                "make one with tocsin create --min-layer-size 0, or let it be read once"
+                f"layer {layer.digest}: has no ztoc, {layer.size} bytes would have to be read",
+                hint="Make one with tocsin create --min-layer-size 0, or let it be read whole.",
             )
         name = f"{self.store().name}: layer {layer.digest}"
         self._tell(LayerStarted(layer))

@@ -32,6 +32,8 @@ _FIRST_NS, _LAST_NS = (
 )
 """The first and last seconds that ``datetime`` has: zTOCs go back to the year 0, and a zone may
 lead beyond the year 9999."""
+NO_ID = 0xFFFFFFFF
+"""The id that chown(2) takes for none: a file keeps the one it has."""
 
 
 @dataclass(frozen=True, slots=True)

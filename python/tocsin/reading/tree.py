@@ -8,10 +8,12 @@ link's target is resolved inside the image.
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 from tocsin import _core
 from tocsin.layers.ztoc import core_of
+from tocsin.quoting import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,6 +71,11 @@ class Node(NamedTuple):
     type: str
     inode: int
 
+    @classmethod
+    def of_file(cls, layer: int, entry: int) -> Node:
+        """Return the regular file that an entry is."""
+        return cls(layer, entry, "file", (layer + 1 << 40) + entry + 1)
+
 
 StatRow: TypeAlias = tuple[Any, ...]
 """The fields of ``FileStat`` up to ``layer``, in their order."""
@@ -80,7 +87,8 @@ Row: TypeAlias = tuple[str, str, int, int]
 class Tree:
     """The names of an image.
 
-    Paths are relative to the root or absolute. Entries that Linux could not create are left out.
+    Paths are relative to the root or absolute. Entries that Linux could not create on any file
+    system are left out: paths and link targets of more than 4,095 bytes, and NUL bytes in them.
 
     Args:
         layers: from the lowest up.
@@ -154,6 +162,18 @@ class Tree:
         """The root directory."""
         return Node._make(self._core.root())
 
+    @cached_property
+    def linked(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """For each file with hard links, by layer and entry, the entry of the last one applied.
+
+        Its owner, mode and time replace those of the file.
+        """
+        return dict(self._core.links())
+
+    def left_out_below(self, path: str) -> list[tuple[str, str]]:
+        """Return what was left out below a directory: path, cut if it is long, and reason."""
+        return self._core.left_out_below(path)
+
     # -- what is said of a path ----------------------------------------------------------------
 
     def stat(self, path: str, *, follow: bool = True) -> StatRow:
@@ -164,9 +184,9 @@ class Tree:
         """
         return self._core.stat(path, follow)
 
-    def stat_node(self, path: str, node: Node) -> StatRow:
-        """Return what the image says of a node; its path is what the caller says."""
-        return self._core.stat_entry(path, node.layer, node.entry, node.inode)
+    def stat_listed(self, path: str, node: Node) -> StatRow:
+        """Return what the image says of a node, at any path; an owner may be ``NO_ID``."""
+        return self._core.stat_listed(path, node.layer, node.entry, node.inode)
 
     def stat_all(self, path: str) -> list[StatRow]:
         """Return what is in a directory, sorted by name; for anything else, itself.
@@ -213,5 +233,7 @@ def _entries(
 
 
 def _note(why: str, count: int, layer: int, name: str) -> str:
-    entries, which = ("1 entry", "") if count == 1 else (f"{count:,} entries", "the first is ")
-    return f"left out {entries} {why}: {which}{name!r} in layer {layer + 1}"
+    first = f"{shown(name)} in layer {layer + 1}"
+    if count == 1:
+        return f"left out 1 entry, {first}: {why}"
+    return f"left out {count:,} entries, the first {first}: {why}"

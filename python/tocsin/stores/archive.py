@@ -29,6 +29,7 @@ from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.media_types import OCTET_STREAM
+from tocsin.quoting import shown
 from tocsin.stores.base import MustStream, TakenOver
 from tocsin.stores.file_store import FileSource, manifest_descriptor
 from tocsin.stores.hashing import hashed
@@ -198,7 +199,9 @@ class OciArchive(FileSource):
 
     def _open_members(self) -> TarMembers | None:
         if self.path.is_dir():
-            raise UnsupportedError(f"{self._name}: is a directory; a layout is written oci:DIR")
+            raise UnsupportedError(
+                f"{self._name}: is a directory", hint="Name a layout directory as oci:DIR."
+            )
         if self._write:
             if not self.path.exists() or (self.path.is_file() and not self.path.stat().st_size):
                 return None
@@ -211,10 +214,11 @@ class OciArchive(FileSource):
             return LayoutIndex.empty()
         for name in ("oci-layout", "index.json"):
             if name not in self._members:
-                hint = "; docker-archive: reads it" if "manifest.json" in self._members else ""
+                is_docker = "manifest.json" in self._members
                 raise FormatError(
-                    f"{self._name}: holds no OCI layout, it has no member {name}{hint}",
+                    f"{self._name}: holds no OCI layout, it has no member {name}",
                     what="layout",
+                    hint="Name it as docker-archive:FILE." if is_docker else None,
                 )
         check_layout_file(self._members.read("oci-layout", max_size=MAX_SIZE), self._name)
         if self._write:
@@ -225,8 +229,8 @@ class OciArchive(FileSource):
         for name in names:
             if name not in ("oci-layout", "index.json") and not _BLOB.fullmatch(name):
                 raise UnsupportedError(
-                    f"{self._name}: holds {name[:120]!r} besides an OCI layout, which would be "
-                    "lost; write to another file"
+                    f"{self._name}: holds {shown(name)} besides an OCI layout, which would be lost",
+                    hint="Write to another file.",
                 )
 
     def _check_writable(self) -> None:

@@ -24,6 +24,7 @@ from tocsin.model.go_json import MAX_SIZE, decode_object
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
+from tocsin.quoting import shown
 from tocsin.stores.archive import OciArchive
 from tocsin.stores.file_store import FileSource
 from tocsin.stores.layout_index import IMAGE_NAME, REF_NAME, LayoutIndex
@@ -120,7 +121,7 @@ class DockerArchive(FileSource):
 
     def _make_manifest(self, image: _SavedImage) -> Descriptor:
         config = self._members.read(image.config, max_size=MAX_CONFIG_SIZE)
-        place = f"{self._name}: config {image.config[:120]}"
+        place = f"{self._name}: config {shown(image.config)}"
         named = _NAMED_BY_DIGEST.fullmatch(image.config)
         check(config, place=place, digest=Digest(named[1]) if named else None, size=None)
         diff_ids = ImageConfig.from_json(config).diff_ids

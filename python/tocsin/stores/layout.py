@@ -18,6 +18,8 @@ from tocsin.errors import FormatError, NotFoundError
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.media_types import OCTET_STREAM
+from tocsin.quoting import shown
+from tocsin.regular_file import open_regular
 from tocsin.stores.base import MustStream, MustVerify, TakenOver
 from tocsin.stores.file_store import FileSource, manifest_descriptor
 from tocsin.stores.hashing import hashed
@@ -182,9 +184,9 @@ class OciLayout(FileSource):
         others = [name for name in names if name not in _OWN_NAMES]
         if others:
             raise FormatError(
-                f"{self._name}: is no OCI layout and not empty, it has {others[0][:80]!r}; "
-                "name an empty or a new directory",
+                f"{self._name}: is no OCI layout and not empty, it has {shown(others[0])}",
                 what="layout",
+                hint="Name an empty or a new directory.",
             )
 
     def _check_writable(self) -> None:
@@ -292,5 +294,5 @@ def _verify(descriptor: Descriptor, origin: LayoutOrigin) -> None:
 
 def _open_for_lock(path: Path) -> int:
     with suppress(PermissionError):
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # exported layouts have it read-only
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    return open_regular(path)  # exported layouts have it read-only

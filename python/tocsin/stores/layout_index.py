@@ -23,6 +23,7 @@ from tocsin.model.fields import MAX_ENTRIES, Fields
 from tocsin.model.go_json import decode_object
 from tocsin.model.media_types import OCI_INDEX
 from tocsin.model.reference import check_ref_name, parse_registry_name
+from tocsin.quoting import quoted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,8 @@ IMAGE_NAME = "io.containerd.image.name"
 
 _WHAT = "layout"
 _MAX_TAGS_SHOWN = 20
+_MAX_TAG_LEN = 128
+"""Characters of a tag that are shown; registries take no longer ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ class LayoutIndex:
         for found in (self._by(REF_NAME, selector), self._by_full_name(selector)):
             if found:
                 return found
-        raise NotFoundError(f"{place}: has no image {selector!r}, {self._tags_there()}")
+        raise NotFoundError(f"{place}: has no image {quoted(selector)}, {self._tags_there()}")
 
     def with_entry(self, descriptor: Descriptor, *, tag: str | None = None) -> Self:
         """Return the index with one more entry, in the place of one it replaces.
@@ -189,7 +192,8 @@ class LayoutIndex:
             digests = ", ".join(str(entry.digest) for entry in self.entries[:_MAX_TAGS_SHOWN])
             return f"it has no tags; digests there: {digests or 'none'}"
         more = f" and {len(tags) - _MAX_TAGS_SHOWN} more" if len(tags) > _MAX_TAGS_SHOWN else ""
-        return f"tags there: {', '.join(tags[:_MAX_TAGS_SHOWN])}{more}"
+        shown_tags = ", ".join(shown(tag, limit=_MAX_TAG_LEN) for tag in tags[:_MAX_TAGS_SHOWN])
+        return f"tags there: {shown_tags}{more}"
 
 
 def tag_of(entry: Descriptor) -> str:
@@ -206,7 +210,7 @@ def check_layout_file(data: bytes, place: str) -> None:
     fields = Fields(decode_object(data, what=_WHAT), what=_WHAT, place=f"{place}/oci-layout")
     version = fields.text("imageLayoutVersion")
     if version != LAYOUT_VERSION:
-        raise fields.refuse("imageLayoutVersion", f"got {version!r}, wanted {LAYOUT_VERSION!r}")
+        raise fields.refuse("imageLayoutVersion", f"got {quoted(version)}, wanted {LAYOUT_VERSION}")
 
 
 def _manifests_of(document: dict[str, Any]) -> list[Any]:

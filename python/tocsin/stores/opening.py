@@ -72,8 +72,8 @@ def open_sink(reference: Reference, *, registry: RegistryOptions | None = None) 
             return OciArchive(reference.path, write=True)
         case DockerArchiveReference():
             raise UnsupportedError(
-                f"docker-archive:{reference.path}: cannot be written; write to oci-archive: or "
-                "oci: and convert with skopeo copy"
+                f"docker-archive:{reference.path}: cannot be written",
+                hint="Write to oci-archive: or oci: and convert that with skopeo copy.",
             )
         case RegistryReference():
             # requests takes longer to import than a layout to be opened.

@@ -1,4 +1,4 @@
-"""From what a caller names an image by to a reference: text, a path of this machine, or one."""
+"""What a caller passes for an image, as a reference: text, a path, or a reference."""
 
 from __future__ import annotations
 

@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 _PREFIX = ".tocsin-"
 _SUFFIX = ".tmp"
 
-_ADVICE = {
-    errno.ENOSPC: "the disk is full; free space or write to another place",
-    errno.EDQUOT: "the disk quota is used up; free space or write to another place",
-    errno.EACCES: "not allowed to write here; change its permissions or write to another place",
-    errno.EPERM: "not allowed to write here; change its permissions or write to another place",
-    errno.EROFS: "the file system is read-only; write to another place",
+_PROBLEMS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "not allowed to write here",
+    errno.EPERM: "not allowed to write here",
+    errno.EROFS: "the file system is read-only",
     errno.ENOTDIR: "a part of this path is a file, wanted a directory",
     errno.EISDIR: "this is a directory, wanted a file",
 }
 
 
 def placed(error: OSError, path: str | Path) -> OSError:
-    """Return `error` naming `path` and saying what to do about it; of the same class."""
-    message = _ADVICE.get(error.errno or 0) or error.strerror
+    """Return `error` naming `path` and what is wrong with it; of the same class."""
+    message = _PROBLEMS.get(error.errno or 0) or error.strerror
     return OSError(error.errno, message, str(path))
 
 
 @contextmanager
 def place_in_errors(path: Path) -> Iterator[None]:
-    """Let an OSError raised inside name `path` and say what to do about it.
+    """Let an OSError raised inside name `path` and what is wrong with it.
 
     Raises:
         OSError: of the same errno, and so of the same class.
@@ -48,7 +48,7 @@ def place_in_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _ADVICE and error.filename is not None:
+        if error.errno not in _PROBLEMS and error.filename is not None:
             raise
         raise placed(error, path) from error
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError
 from tocsin.model.entry_path import clean_path
+from tocsin.quoting import shown
 from tocsin.stores.window import Window
 from tocsin.tar.archive import scan_archive
 from tocsin.tar.headers import BLOCK_SIZE
@@ -82,17 +83,17 @@ class TarMembers:
         for _ in range(_MAX_LINKS):
             member = self._members.get(key)
             if member is None:
-                raise NotFoundError(f"{self._path}: has no member {key[:120]!r}")
+                raise NotFoundError(f"{self._path}: has no member {shown(key)}")
             if member.is_sparse:
                 raise UnsupportedError(
-                    f"{self._path}: member {key[:120]!r}: stored as a sparse file; "
-                    "pack the archive without tar's --sparse"
+                    f"{self._path}: member {shown(key)}: stored as a sparse file",
+                    hint="Pack the archive without tar's --sparse.",
                 )
             if member.target is None:
                 return Window(self._file.fd, member.offset, member.size)
             key = member.target
         raise FormatError(
-            f"{self._path}: member {name[:120]!r}: links do not lead to a file", what=_WHAT
+            f"{self._path}: member {shown(name)}: links do not lead to a file", what=_WHAT
         )
 
     def read(self, name: str, *, max_size: int) -> bytes:
@@ -105,7 +106,7 @@ class TarMembers:
         window = self.window(name)
         if window.size > max_size:
             raise FormatError(
-                f"{self._path}: member {name[:120]!r}: got {window.size} bytes, "
+                f"{self._path}: member {shown(name)}: got {window.size} bytes, "
                 f"at most {max_size} allowed",
                 what=_WHAT,
             )
@@ -141,5 +142,6 @@ def _refuse_compressed(header: bytes, path: Path) -> None:
     for magic, (name, tool) in _COMPRESSED.items():
         if header.startswith(magic):
             raise UnsupportedError(
-                f"{path}: is compressed with {name}, wanted a plain tar; run {tool} on it first"
+                f"{path}: is compressed with {name}, wanted a plain tar",
+                hint=f"Run {tool} on it first.",
             )

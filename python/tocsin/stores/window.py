@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from tocsin.regular_file import open_regular
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -39,9 +41,9 @@ class Window:
         """Return the whole of the file at `path`.
 
         Raises:
-            OSError: it cannot be opened.
+            OSError: it cannot be opened, or is not a regular file.
         """
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # no waiting for a pipe
+        fd = open_regular(path)
         return cls(fd, 0, os.fstat(fd).st_size, owned=True)
 
     def read(self, start: int, end: int) -> bytes:

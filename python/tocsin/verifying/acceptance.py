@@ -5,17 +5,17 @@ Source: docs/format.md#acceptance-rules.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tocsin.model.finding import Finding
+from tocsin.quoting import shown
 from tocsin.verifying.findings import warning
 
 if TYPE_CHECKING:
     from tocsin.layers.ztoc import Ztoc
+    from tocsin.model.refusal import Refusal
 
-_ENTRY = re.compile(r"toc entry (\d+)")
 _MAX_SHOWN = 3
 
 
@@ -33,10 +33,14 @@ def refusals(ztoc: Ztoc) -> list[Finding]:
     Early checkpoints, as the reference makes them, are only warned of: the layer is then unpacked
     as if it had no zTOC. All else makes reading fail, or what is read wrong.
     """
-    early = {f"span {span_id} is empty on one ruler" for span_id in early_spans(ztoc)}
-    told = ztoc.reader_refusals()
+    early = early_spans(ztoc)
+    kept: list[Refusal] = []
+    others: list[Refusal] = []
+    for refusal in ztoc.reader_refusals():
+        is_early = refusal.code == "empty-span" and refusal.span_id in early
+        (kept if is_early else others).append(refusal)
     findings = []
-    if kept := [refusal for refusal in told if refusal in early]:
+    if kept:
         findings.append(
             warning(
                 "ztoc.refused",
@@ -44,19 +48,17 @@ def refusals(ztoc: Ztoc) -> list[Finding]:
                 "unpacks the layer instead",
             )
         )
-    rest = [_with_name(ztoc, refusal) for refusal in told if refusal not in early]
     findings += [
-        Finding("ztoc.refused", f"ztoc {ztoc.digest}: readers refuse it: {refusal}")
-        for refusal in rest[:_MAX_SHOWN]
+        Finding("ztoc.refused", f"ztoc {ztoc.digest}: readers refuse it: {_named(ztoc, refusal)}")
+        for refusal in others[:_MAX_SHOWN]
     ]
-    if (more := len(rest) - _MAX_SHOWN) > 0:
+    if (more := len(others) - _MAX_SHOWN) > 0:
         last = findings[-1]
         findings[-1] = replace(last, message=f"{last.message}; {more} more reasons")
     return findings
 
 
-def _with_name(ztoc: Ztoc, refusal: str) -> str:
-    found = _ENTRY.match(refusal)
-    if found is None:
-        return refusal
-    return f"{found[0]} ({ztoc.entries[int(found[1])].name}){refusal[found.end() :]}"
+def _named(ztoc: Ztoc, refusal: Refusal) -> str:
+    if refusal.entry_index is None:
+        return refusal.text
+    return f"{shown(ztoc.entries[refusal.entry_index].name)}: {refusal.text}"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tocsin.model.file_metadata import FileMetadata
 from tocsin.model.finding import Finding
+from tocsin.quoting import shown
 from tocsin.verifying.findings import note
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def differences(blob: bytes, stored: Ztoc, made: Ztoc, span_bytes: SpanBytes) ->
         note(
             "ztoc.encoding",
             f"ztoc {stored.digest}: says the same as its layer in other bytes (version "
-            f"{stored.version}, {stored.size} bytes; made here it has {made.size})",
+            f"{shown(stored.version)}, {stored.size} bytes; made here it has {made.size})",
         )
     ]
 
@@ -96,17 +97,18 @@ def _entry_difference(
     """Return what differs, the layer's value and the zTOC's."""
     if says is None:
         assert is_ is not None  # noqa: S101 (one of a pair is there)
-        return f": {is_.name} is in the layer but not listed", is_.name, None
+        return f": {shown(is_.name)} is in the layer but not listed", is_.name, None
     if is_ is None:
-        return f": {says.name} is listed but not in the layer", None, says.name
+        return f": {shown(says.name)} is listed but not in the layer", None, says.name
     unequal = [name for name in _FIELDS if getattr(says, name) != getattr(is_, name)]
     name = unequal[0]
-    said, true = (_shown(name, getattr(entry, name)) for entry in (says, is_))
+    said, true = (_text(name, getattr(entry, name)) for entry in (says, is_))
     others = f" ({', '.join(unequal[1:])} differ too)" if len(unequal) > 1 else ""
-    return f" ({is_.name}): {name} is {said}, the layer gives {true}{others}", true, said
+    what = f" ({shown(is_.name)}): {name} is {shown(said)}, the layer gives {shown(true)}{others}"
+    return what, true, said
 
 
-def _shown(name: str, value: Any) -> str:  # noqa: ANN401 (of a field)
+def _text(name: str, value: Any) -> str:  # noqa: ANN401 (of a field)
     if name == "pax_records":
         value = {key: value[key] for key in sorted(value)}
     text = f"{value:#o}" if name == "mode" else str(value)

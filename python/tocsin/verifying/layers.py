@@ -20,6 +20,7 @@ from tocsin.layers.ztoc import Ztoc
 from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
 from tocsin.model.finding import Finding
 from tocsin.model.soci_index import MAX_ZTOC_SIZE
+from tocsin.quoting import shown
 from tocsin.stores.base import read_blob
 from tocsin.stores.window import PIECE_SIZE
 from tocsin.verifying.acceptance import early_spans, refusals
@@ -263,7 +264,7 @@ class LayerChecks:
             check.findings.append(unreadable(error, "layer", str(check.layer.digest)))
             return
         except (FormatError, UnsupportedError) as error:
-            made, refused = None, str(error)
+            made, refused = None, error.message
         if made is None:
             self._explain(check, loaded, cannot=refused)
             return
@@ -285,7 +286,7 @@ class LayerChecks:
                     for one in passes:
                         one.push(piece)
             except (FormatError, UnsupportedError) as error:
-                return str(error)
+                return error.message
             done += len(piece)
             self._tell(LayerAdvanced(layer, done))
         return None
@@ -301,7 +302,7 @@ class LayerChecks:
         # What the zTOC alone does not show: a header that its entry cannot tell exactly.
         for hazard in made.hazards[:_MAX_HAZARDS_SHOWN]:
             name = made.ztoc.entries[hazard.entry_index].name
-            message = f"ztoc {one.ztoc.digest}: readers fail on {name}: {hazard.reason}"
+            message = f"ztoc {one.ztoc.digest}: readers fail on {shown(name)}: {hazard.reason}"
             one.check.findings.append(Finding("ztoc.refused", message))
 
     def _range(self, layer: Descriptor, start: int, end: int) -> Iterator[bytes]:

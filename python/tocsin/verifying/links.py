@@ -30,6 +30,7 @@ from tocsin.model.soci_index import (
     is_faithful,
     is_soci_entry,
 )
+from tocsin.quoting import shown
 from tocsin.stores.base import read_blob
 from tocsin.verifying.findings import note, warning
 from tocsin.verifying.layers import unreadable
@@ -95,13 +96,13 @@ def stray_entries(
     for entry in entries:
         if not is_soci_entry(entry) or entry.digest in named:
             continue
-        owner = entry.annotations.get(IMAGE_MANIFEST_DIGEST, "none")
-        if owner in map(str, manifests) and store.has_blob(entry):
+        owner = entry.annotations.get(IMAGE_MANIFEST_DIGEST)
+        if owner in {str(digest) for digest in manifests} and store.has_blob(entry):
             continue  # of a platform that was not asked for
         yield warning(
             "index.stray",
-            f"index {entry.digest}: the image index lists it for manifest {owner}, which does not "
-            "name it",
+            f"index {entry.digest}: the image index lists it for manifest {_shown(owner)}, which "
+            "does not name it",
         )
 
 
@@ -227,7 +228,7 @@ def _check_bytes(store: Source, index: LinkedIndex, found: FoundIndex) -> None:
             index.findings.append(
                 Finding(
                     "index.media_type",
-                    f"{place}: {whose} {media_type}, wanted {OCI_MANIFEST}",
+                    f"{place}: {whose} {shown(media_type)}, wanted {OCI_MANIFEST}",
                     expected=OCI_MANIFEST,
                     actual=media_type,
                 )
@@ -278,7 +279,7 @@ def _check_subject(index: LinkedIndex, image: PlatformImage) -> None:
             Finding(
                 "index.subject",
                 f"index {index.digest}: refers to manifest {subject.digest} as "
-                f"{subject.media_type}, it is {wanted.media_type}",
+                f"{shown(subject.media_type)}, it is {shown(wanted.media_type)}",
                 expected=wanted.media_type,
                 actual=subject.media_type,
             )
@@ -311,7 +312,8 @@ def _check_entry(index: LinkedIndex, image: PlatformImage, entries: Sequence[Des
         index.findings.append(
             Finding(
                 "index.media_type",
-                f"{place}: the image index lists it as {entry.media_type}, wanted {OCI_MANIFEST}",
+                f"{place}: the image index lists it as {shown(entry.media_type)}, "
+                f"wanted {OCI_MANIFEST}",
                 expected=OCI_MANIFEST,
                 actual=entry.media_type,
             )
@@ -322,7 +324,7 @@ def _check_entry(index: LinkedIndex, image: PlatformImage, entries: Sequence[Des
         index.findings.append(
             Finding(
                 "index.annotation",
-                f"{place}: the image index lists it for manifest {owners[0] or 'none'}, "
+                f"{place}: the image index lists it for manifest {_shown(owners[0])}, "
                 f"but {manifest} names it",
                 expected=manifest,
                 actual=owners[0],
@@ -344,7 +346,7 @@ def _entries(soci_index: SociIndex, digest: Digest, manifest: Manifest) -> Itera
         if entry.media_type not in (OCTET_STREAM, PREFETCH):
             yield Finding(
                 "ztoc.media_type",
-                f"{place}: is listed as {entry.media_type or 'nothing'}, wanted {OCTET_STREAM}",
+                f"{place}: is listed as {_shown(entry.media_type)}, wanted {OCTET_STREAM}",
                 expected=OCTET_STREAM,
                 actual=entry.media_type,
             )
@@ -352,7 +354,7 @@ def _entries(soci_index: SociIndex, digest: Digest, manifest: Manifest) -> Itera
         if layer is None:
             yield Finding(
                 f"{what}.layer",
-                f"{place}: is said to be of layer {named or 'none'}, which the image does not have",
+                f"{place}: is said to be of layer {_shown(named)}, which the image does not have",
                 actual=named,
             )
             continue
@@ -360,10 +362,14 @@ def _entries(soci_index: SociIndex, digest: Digest, manifest: Manifest) -> Itera
         if what == "ztoc" and media_type != layer.media_type:
             yield Finding(
                 "ztoc.layer_media_type",
-                f"{place}: calls layer {layer.digest} {media_type or 'nothing'}, the manifest "
-                f"says {layer.media_type}",
+                f"{place}: calls layer {layer.digest} {_shown(media_type)}, the manifest "
+                f"says {shown(layer.media_type)}",
                 expected=layer.media_type,
                 actual=media_type,
             )
     if not soci_index.layers:
         yield warning("index.empty", f"index {digest}: lists no zTOC")
+
+
+def _shown(text: str | None) -> str:
+    return shown(text) if text else "none"

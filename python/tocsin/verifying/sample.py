@@ -15,6 +15,7 @@ import numpy as np
 
 from tocsin.errors import FormatError, TarError, VerificationError
 from tocsin.model.finding import Finding
+from tocsin.quoting import shown
 from tocsin.tar.headers import BLOCK_SIZE, gzip_header_len, read_headers
 from tocsin.verifying.difference import window_finding
 from tocsin.verifying.findings import note
@@ -166,7 +167,7 @@ def _entries(
         more = f"; {len(wrong) - 1} more entries of this span differ" if len(wrong) > 1 else ""
         yield Finding(
             "ztoc.file",
-            f"ztoc {ztoc.digest}: entry {index} ({name}): {what}{more}",
+            f"ztoc {ztoc.digest}: entry {index} ({shown(name)}): {what}{more}",
             expected=expected,
             actual=actual,
         )
@@ -197,7 +198,8 @@ def _header_problem(
     )
     for what, is_, says in pairs:
         if is_ != says:
-            return f"{what} is {says}, the layer gives {is_}", str(is_), str(says)
+            said, true = str(says), str(is_)
+            return f"{what} is {shown(said)}, the layer gives {shown(true)}", true, said
     return None
 
 

@@ -22,6 +22,7 @@ from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.platform import platforms_of
 from tocsin.model.prefetch import PrefetchArtifact
 from tocsin.model.soci_index import DISABLE_XATTRS, IMAGE_LAYER_DIGEST, PREFETCH, SPAN_SIZE
+from tocsin.quoting import shown
 from tocsin.stores.base import read_blob
 from tocsin.stores.opening import open_source
 from tocsin.stores.places import reference_of
@@ -100,8 +101,8 @@ def verify(
         linked = [link(store, one, entries) for one in platform_images(store, target, asked)]
         if not any(one.indexes or one.findings for one in linked):
             raise NotFoundError(
-                f"{reference}: has no SOCI index, there is nothing to verify; tocsin create or "
-                "tocsin convert makes one"
+                f"{reference}: has no SOCI index, there is nothing to verify",
+                hint="Make one with tocsin create or tocsin convert.",
             )
         checks = LayerChecks(
             store,
@@ -222,7 +223,8 @@ def _annotations(entry: Descriptor, found: ZtocCheck) -> Iterator[Finding]:
     elif says != str(found.span_size):
         yield Finding(
             "ztoc.span_size",
-            f"ztoc {entry.digest}: the index says span size {says[:40]}, it is {found.span_size}",
+            f"ztoc {entry.digest}: the index says span size {shown(says, limit=40)}, it is "
+            f"{found.span_size}",
             expected=str(found.span_size),
             actual=says,
         )

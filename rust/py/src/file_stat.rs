@@ -16,6 +16,20 @@ const DATETIME_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 /// PAX records that are extended attributes.
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
+/// What chown(2) takes for "leave it".
+const NO_ID: u32 = u32::MAX;
+/// The extended attribute that chown(2) removes.
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// How an owner that the tar does not give is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// As `NO_ID`.
+    Listed,
+    /// As root, which unpacks and so owns such a file.
+    Unpacked,
+}
+
 /// A directory that no layer lists, as unpackers make it.
 pub(crate) static IMPLIED: FileMetadata = FileMetadata {
     name: Vec::new(),
@@ -35,39 +49,66 @@ pub(crate) static IMPLIED: FileMetadata = FileMetadata {
 };
 
 /// A row for `FileStat`, in its order.
+///
+/// `link`: the last hard link to the file. An unpacker gives a file the metadata of each link's own entry,
+/// on top of what it has; chown(2) removes file capabilities. Only the last link counts here.
+/// Source: containerd/containerd, archive/tar.go.
 pub(crate) fn stat<'py>(
     py: Python<'py>,
     path: &[u8],
     entry: &FileMetadata,
+    link: Option<&FileMetadata>,
     inode: u64,
     layer: u32,
+    owner: Owner,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let is_link = entry.entry_type == EntryType::SymLink;
     let target: &[u8] = if is_link { &entry.linkname } else { &[] };
-    let xattrs = PyDict::new(py);
-    for (key, value) in &entry.xattrs {
-        if let Some(name) = key.strip_prefix(XATTR) {
-            xattrs.set_item(text::decode(py, name)?, PyBytes::new(py, value))?;
-        }
-    }
+    let last = link.unwrap_or(entry);
+    let mode = if is_link { entry.mode } else { last.mode };
+    let id = |listed: u32, of_file: u32| match (listed, of_file, owner) {
+        (NO_ID, NO_ID, Owner::Unpacked) => 0,
+        (NO_ID, kept, _) => kept,
+        (listed, ..) => listed,
+    };
     let row: [Bound<'py, PyAny>; 15] = [
         absolute(py, path)?.into_any(),
         word(py, entry.entry_type).into_any(),
         size(entry).into_bound_py_any(py)?,
-        (entry.mode & PERMISSIONS).into_bound_py_any(py)?,
-        entry.uid.into_bound_py_any(py)?,
-        entry.gid.into_bound_py_any(py)?,
-        text::decode(py, &entry.uname)?.into_any(),
-        text::decode(py, &entry.gname)?.into_any(),
-        mtime_ns(entry).into_bound_py_any(py)?,
+        (mode & PERMISSIONS).into_bound_py_any(py)?,
+        id(last.uid, entry.uid).into_bound_py_any(py)?,
+        id(last.gid, entry.gid).into_bound_py_any(py)?,
+        text::decode(py, &last.uname)?.into_any(),
+        text::decode(py, &last.gname)?.into_any(),
+        mtime_ns(last).into_bound_py_any(py)?,
         text::decode(py, target)?.into_any(),
         entry.devmajor.into_bound_py_any(py)?,
         entry.devminor.into_bound_py_any(py)?,
-        xattrs.into_any(),
+        xattrs(py, entry, link)?.into_any(),
         inode.into_bound_py_any(py)?,
         layer.into_bound_py_any(py)?,
     ];
     PyTuple::new(py, row)
+}
+
+fn xattrs<'py>(
+    py: Python<'py>,
+    entry: &FileMetadata,
+    link: Option<&FileMetadata>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let found = PyDict::new(py);
+    for (key, value) in &entry.xattrs {
+        let name = key.strip_prefix(XATTR).filter(|name| link.is_none() || *name != CAPABILITY);
+        if let Some(name) = name {
+            found.set_item(text::decode(py, name)?, PyBytes::new(py, value))?;
+        }
+    }
+    for (key, value) in link.iter().flat_map(|link| &link.xattrs) {
+        if let Some(name) = key.strip_prefix(XATTR) {
+            found.set_item(text::decode(py, name)?, PyBytes::new(py, value))?;
+        }
+    }
+    Ok(found)
 }
 
 /// Bytes of a file or of a link's target.

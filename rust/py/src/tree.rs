@@ -10,7 +10,7 @@ use tocsin_core::tar::{EntryType, FileMetadata};
 use tocsin_core::tree::{self, Failure, MAX_LINKS, Place, Source, TreeBuilder};
 use tocsin_core::ztoc;
 
-use crate::file_stat::{IMPLIED, absolute, size, stat, word};
+use crate::file_stat::{IMPLIED, Owner, absolute, size, stat, word};
 use crate::ztoc::Ztoc;
 use crate::{gate, text};
 
@@ -19,7 +19,7 @@ const ENTRIES_AT_ONCE: usize = 1 << 17;
 /// Bytes of paths in one batch of a walk: deep trees have long ones.
 const BATCH_LEN: usize = 1 << 20;
 /// What a whole name from a stranger is cut to, in bytes.
-const SHOWN_LEN: usize = 100;
+const SHOWN_LEN: usize = 400;
 
 /// The entries of one layer.
 #[derive(Debug)]
@@ -99,26 +99,35 @@ impl Tree {
     fn directory(&self, path: &Bound<'_, PyString>) -> PyResult<Place> {
         let found = text::encode(path)?.and_then(|bytes| self.0.locate(&bytes));
         let directory = found.filter(|place| self.0.is_directory(*place));
-        directory.ok_or_else(|| path_error(path, "not_directory", "is not a directory", &[]))
+        directory.ok_or_else(|| path_error(path, "not_directory", None, "is not a directory"))
     }
 
     fn path_error(&self, path: &Bound<'_, PyString>, failure: Failure) -> PyErr {
         match failure {
-            Failure::Missing => path_error(path, "missing", "no such file or directory", &[]),
+            Failure::Missing => path_error(path, "missing", None, "no such file or directory"),
             Failure::NotDirectory(place) => {
                 let at = self.0.path(place);
                 let asked = text::encode(path).ok().flatten().unwrap_or_default();
-                let about = if trimmed(&asked) == at {
-                    "is not a directory"
-                } else {
-                    "/{at} is not a directory"
-                };
-                path_error(path, "not_directory", about, &at)
+                let other = Some(&at[..]).filter(|at| trimmed(&asked) != *at);
+                path_error(path, "not_directory", other, "is not a directory")
             }
             Failure::Loop | Failure::Costly => {
                 let about = format!("more than {MAX_LINKS} symbolic links, a loop perhaps");
-                path_error(path, "loop", &about, &[])
+                path_error(path, "loop", None, &about)
             }
+        }
+    }
+
+    fn left_out_name<'py>(
+        &self,
+        py: Python<'py>,
+        left_out: &tree::LeftOut,
+    ) -> PyResult<Bound<'py, PyString>> {
+        let entry = self.0.entry(left_out.layer, left_out.entry);
+        let name = entry.map(FileMetadata::clean_name).unwrap_or_default();
+        match name.get(..SHOWN_LEN) {
+            Some(start) => text::decode(py, &[start, "…".as_bytes()].concat()),
+            None => text::decode(py, &name),
         }
     }
 
@@ -139,8 +148,22 @@ impl Tree {
         path: &[u8],
         place: Place,
     ) -> PyResult<Bound<'py, PyTuple>> {
-        let entry = self.0.metadata(place).unwrap_or(&IMPLIED);
-        stat(py, path, entry, self.0.inode(place), self.0.source(place).layer)
+        let source = self.0.source(place);
+        self.stat_source(py, path, source, self.0.inode(place), Owner::Unpacked)
+    }
+
+    fn stat_source<'py>(
+        &self,
+        py: Python<'py>,
+        path: &[u8],
+        Source { layer, entry }: Source,
+        inode: u64,
+        owner: Owner,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let metadata = entry.and_then(|entry| self.0.entry(layer, entry));
+        let link = entry.and_then(|entry| self.0.links().get(&(layer, entry)));
+        let link = link.and_then(|(layer, entry)| self.0.entry(*layer, *entry));
+        stat(py, path, metadata.unwrap_or(&IMPLIED), link, inode, layer, owner)
     }
 }
 
@@ -162,18 +185,38 @@ impl Tree {
         Ok(Self(Arc::new(builder.finish())))
     }
 
-    /// Why entries were left out, how many, and the layer and name of the first.
+    /// What was left out for each reason: why, how many entries, layer and name of the first.
     fn left_out<'py>(&self, py: Python<'py>) -> PyResult<Vec<LeftOut<'py>>> {
-        let rows = self.0.left_out().iter().map(|left_out| {
+        let mut found: Vec<LeftOut<'py>> = Vec::new();
+        for left_out in self.0.left_out() {
+            let why = left_out.reason.to_string();
+            match found.iter_mut().find(|(known, ..)| *known == why) {
+                Some((_, count, ..)) => *count += 1,
+                None => found.push((why, 1, left_out.layer, self.left_out_name(py, left_out)?)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// What was left out below a directory: names and why.
+    fn left_out_below<'py>(
+        &self,
+        path: &Bound<'py, PyString>,
+    ) -> PyResult<Vec<(Bound<'py, PyString>, String)>> {
+        let py = path.py();
+        let directory = text::encode(path)?.unwrap_or_default();
+        let is_below = |left_out: &&tree::LeftOut| {
             let entry = self.0.entry(left_out.layer, left_out.entry);
-            let name = entry.map_or(&[][..], |entry| &entry.name);
-            let name = match name.get(..SHOWN_LEN) {
-                Some(start) => text::decode(py, &[start, "…".as_bytes()].concat())?,
-                None => text::decode(py, name)?,
-            };
-            Ok((left_out.reason.to_string(), left_out.count, left_out.layer, name))
-        });
-        rows.collect()
+            entry.is_some_and(|entry| is_below(&entry.clean_name(), &directory))
+        };
+        let rows = self.0.left_out().iter().filter(is_below);
+        rows.map(|left_out| Ok((self.left_out_name(py, left_out)?, left_out.reason.to_string())))
+            .collect()
+    }
+
+    /// For each file with hard links, layer and entry of the last of them.
+    fn links(&self) -> Vec<((u32, u32), (u32, u32))> {
+        self.0.links().iter().map(|(file, link)| (*file, *link)).collect()
     }
 
     fn find<'py>(
@@ -240,8 +283,8 @@ impl Tree {
         self.stat_at(path.py(), &self.0.path(place), place)
     }
 
-    /// As `stat`, of an entry found before, whatever its path.
-    fn stat_entry<'py>(
+    /// As `stat`, of an entry found before, whatever its path, and with the owner that it lists.
+    fn stat_listed<'py>(
         &self,
         py: Python<'py>,
         path: &Bound<'py, PyString>,
@@ -250,8 +293,7 @@ impl Tree {
         inode: u64,
     ) -> PyResult<Bound<'py, PyTuple>> {
         let path = text::encode(path)?.unwrap_or_default();
-        let source = entry.and_then(|entry| self.0.entry(layer, entry));
-        stat(py, &path, source.unwrap_or(&IMPLIED), inode, layer)
+        self.stat_source(py, &path, Source { layer, entry }, inode, Owner::Listed)
     }
 
     /// What is in a directory, sorted, each as `stat` has it; for anything else, itself.
@@ -391,6 +433,12 @@ impl Walk {
 
 type Row<'py> = (Bound<'py, PyString>, Bound<'py, PyString>, i64, u64);
 
+/// Whether a path is below a directory, both without slashes at their ends.
+fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    let rest = path.strip_prefix(directory);
+    directory.is_empty() || rest.is_some_and(|rest| rest.starts_with(b"/"))
+}
+
 /// A path without the slashes at its ends.
 fn trimmed(path: &[u8]) -> &[u8] {
     let start = path.iter().take_while(|byte| **byte == b'/').count();
@@ -398,15 +446,18 @@ fn trimmed(path: &[u8]) -> &[u8] {
     &path[start..path.len() - end]
 }
 
-/// A `PathError` about a path as it was asked for: `about` after it, with `{at}` in its place.
-fn path_error(path: &Bound<'_, PyString>, reason: &str, about: &str, at: &[u8]) -> PyErr {
+/// A `PathError` about a path as it was asked for: `about` after it, after `at` if that is given.
+fn path_error(path: &Bound<'_, PyString>, reason: &str, at: Option<&[u8]>, about: &str) -> PyErr {
     let build = || -> PyResult<PyErr> {
         let py = path.py();
-        let asked = path.call_method1("lstrip", ("/",))?;
-        let words = (format!("/{{asked}}: {about}"), PyDict::new(py));
-        words.1.set_item("asked", asked)?;
-        words.1.set_item("at", text::decode(py, at)?)?;
-        let message = PyString::new(py, &words.0).call_method("format", (), Some(&words.1))?;
+        let shown = py.import("tocsin.quoting")?.getattr("shown")?;
+        let asked = path.call_method1("lstrip", ("/",))?.str()?;
+        let asked = shown.call1((PyString::new(py, "/").add(asked)?,))?;
+        let mut message = format!("{asked}: ");
+        if let Some(at) = at {
+            message += &format!("{} ", shown.call1((absolute(py, at)?,))?);
+        }
+        message += about;
         let keywords = PyDict::new(py);
         keywords.set_item("path", path)?;
         keywords.set_item("reason", reason)?;

@@ -25,6 +25,14 @@ impl Ztoc {
     }
 }
 
+/// Code, span, entry, whether the whole layer is refused, and the sentence.
+type Refusal = (&'static str, Option<u32>, Option<usize>, bool, String);
+
+fn refusal(found: &ztoc::Refusal) -> Refusal {
+    let span_id = found.span_id().map(|span_id| span_id.0);
+    (found.code(), span_id, found.entry_index(), found.is_of_layer(), found.to_string())
+}
+
 #[pymethods]
 impl Ztoc {
     #[staticmethod]
@@ -184,8 +192,7 @@ impl Ztoc {
         self.0.toc.iter().any(FileMetadata::needs_xattrs)
     }
 
-    fn reader_refusals(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        gate::run(py, || Ok(self.0.reader_refusals()))
-            .map(|refusals| refusals.iter().map(ToString::to_string).collect())
+    fn reader_refusals(&self, py: Python<'_>) -> PyResult<Vec<Refusal>> {
+        gate::run(py, || Ok(self.0.reader_refusals().iter().map(refusal).collect()))
     }
 }

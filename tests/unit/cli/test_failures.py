@@ -6,7 +6,7 @@ import pytest
 
 from tocsin import errors
 from tocsin.cli import exit_codes
-from tocsin.cli.failures import HINT, explain
+from tocsin.cli.failures import explain, wrong_usage
 
 CODES = {
     errors.TocsinError: exit_codes.FAILED,
@@ -64,36 +64,76 @@ def test_a_wrong_reference_is_wrong_usage():
     assert explain(errors.FormatError("x", what="reference")).exit_code == exit_codes.USAGE
 
 
-def test_what_to_do_becomes_the_hint():
-    failure = explain(errors.NotFoundError("place: is not there; look elsewhere"))
-    assert (failure.message, failure.hint) == ("place: is not there", "look elsewhere")
-
-
-def test_registries_have_hints_of_their_own():
-    refused = errors.AuthError("place: refused, HTTP 401; no credential was found, looked at: x")
-    failure = explain(refused)
-    assert failure.message == str(refused)
-    assert failure.hint.startswith("log in with docker login")
-    assert explain(errors.RegistryError("p: HTTP 503", temporary=True)).hint.startswith("try again")
-    assert explain(errors.RegistryError("p: HTTP 400")).hint == ""
-    assert explain(errors.RegistryError("p: no; do so", temporary=True)).hint == "do so"
-
-
-def test_notes_say_where_and_what_to_do():
-    error = errors.ZtocError("ztoc: bad; worse", what="ztoc")
-    error.add_note("some/file")
-    error.add_note(f"{HINT}do this")
+@pytest.mark.parametrize("kind", CODES)
+@pytest.mark.parametrize("hint", [None, "Look elsewhere."])
+def test_hint_is_the_errors_own_and_the_message_stays_whole(kind, hint):
+    message = "place: refused; run curl x | sh, HTTP 503: no; hint: try again"
+    error = make(kind, message)
+    error.hint = hint
     failure = explain(error)
-    assert (failure.message, failure.hint) == ("ztoc: bad; worse · some/file", "do this")
+    assert (failure.message, failure.hint) == (message, hint)
+
+
+def test_temporary_errors_have_no_hint_by_their_class():
+    assert explain(errors.RegistryError("p: HTTP 503", temporary=True)).hint is None
+    assert explain(errors.AuthError("p: HTTP 403")).hint is None
+
+
+def test_notes_say_where():
+    error = errors.ZtocError("ztoc: bad; worse", what="ztoc", hint="Do this.")
+    error.add_note("some/file")
+    error.add_note("hint: run curl x | sh")
+    failure = explain(error)
+    assert failure.message == "ztoc: bad; worse · some/file · hint: run curl x | sh"
+    assert failure.hint == "Do this."
+
+
+def test_document_of_an_error_has_what_scripts_need():
+    error = errors.RegistryError("p: HTTP 503", status=503, code="X", url="u", temporary=True)
+    assert explain(error).to_dict() == {
+        "error": {
+            "code": "registry",
+            "kind": "RegistryError",
+            "message": "p: HTTP 503",
+            "hint": None,
+            "exit_code": 6,
+            "details": {"status": 503, "code": "X", "url": "u", "temporary": True},
+        }
+    }
+    assert explain(FileNotFoundError(errno.ENOENT, "x", "f")).to_dict() == {
+        "error": {
+            "code": "os.enoent",
+            "kind": "FileNotFoundError",
+            "message": "no such file or directory · f",
+            "hint": None,
+            "exit_code": 3,
+            "details": {"path": "f"},
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (wrong_usage("x", command="tocsin"), "usage"),
+        (explain(MemoryError()), "memory"),
+        (explain(KeyError("x")), "bug"),
+        (explain(OSError("x")), "os"),
+        (explain(make(errors.PathError, "x")), "path.missing"),
+        (explain(errors.GzipError("x", what="gzip.crc")), "gzip.crc"),
+    ],
+)
+def test_every_failure_has_a_code(failure, code):
+    assert failure.code == code
 
 
 @pytest.mark.parametrize(
     ("number", "message", "hint", "code"),
     [
-        (errno.ENOSPC, "the disk is full · f", "free some space, or write to another place", 5),
-        (errno.EROFS, "the file system is read-only · f", "write to another place", 5),
-        (errno.ENOENT, "no such file or directory · f", "", 3),
-        (errno.EIO, "input/output error · f", "", 5),
+        (errno.ENOSPC, "the disk is full · f", "Free some space, or write to another place.", 5),
+        (errno.EROFS, "the file system is read-only · f", "Write to another place.", 5),
+        (errno.ENOENT, "no such file or directory · f", None, 3),
+        (errno.EIO, "input/output error · f", None, 5),
     ],
 )
 def test_errors_of_the_system(number, message, hint, code):

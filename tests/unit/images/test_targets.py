@@ -6,7 +6,7 @@ import pytest
 
 from support.images import make_image
 from tocsin.errors import ConflictError, FormatError, UnsupportedError
-from tocsin.images.targets import check_free, pair_of
+from tocsin.images.targets import image_in_the_way, pair_of
 from tocsin.model.reference import parse_reference
 from tocsin.stores.layout import OciLayout
 
@@ -60,18 +60,20 @@ def test_pair_when_no_destination_is_named_then_the_source_is_the_place():
 @pytest.mark.parametrize(
     ("source", "destination", "error", "message"),
     [
-        ("docker-archive:A", None, UnsupportedError, "name a destination"),
+        ("docker-archive:A", None, UnsupportedError, "cannot be written"),
         ("oci:A", "docker-archive:B", UnsupportedError, "cannot be written"),
-        ("oci:A", f"oci:B@{DIGEST}", UnsupportedError, "name a tag"),
-        ("oci:A", f"docker://h/r@{DIGEST}", UnsupportedError, "name a tag"),
+        ("oci:A", f"oci:B@{DIGEST}", UnsupportedError, "digest is not known yet"),
+        ("oci:A", f"docker://h/r@{DIGEST}", UnsupportedError, "digest is not known yet"),
         ("", "oci:B", FormatError, "reference"),
         ("oci:A", "oci:", FormatError, "reference"),
         ("dir:A", "oci:B", UnsupportedError, "dir"),
     ],
 )
 def test_pair_when_it_cannot_be_then_it_is_refused(source, destination, error, message):
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as caught:
         pair_of(source, destination)
+    if error is UnsupportedError and source != "dir:A":
+        assert caught.value.hint.startswith("Name a")
 
 
 @pytest.fixture
@@ -81,21 +83,17 @@ def layout(tmp_path):
     return store
 
 
-def test_check_free_when_the_tag_is_taken_then_only_force_goes_on(layout):
+def test_image_in_the_way_when_the_tag_is_taken_then_it_is_returned(layout):
     place = f"oci:{layout.path}"
-    for destination, message in [("t", "the source image itself"), ("u", None)]:
-        pair = pair_of(f"{place}:t", f"{place}:{destination}")
-        if message is None:
-            check_free(layout, pair, force=False)
-            continue
-        with pytest.raises(ConflictError, match=message):
-            check_free(layout, pair, force=False)
-        check_free(layout, pair, force=True)
+    itself = pair_of(f"{place}:t", f"{place}:t")
+    with pytest.raises(ConflictError, match="the source image itself"):
+        image_in_the_way(layout, itself, force=False)
+    assert image_in_the_way(layout, itself, force=True) is None
+    assert image_in_the_way(layout, pair_of(f"{place}:t", f"{place}:u"), force=False) is None
     other = pair_of(f"oci:{Path('elsewhere')}:x", f"{place}:t")
-    with pytest.raises(ConflictError, match="names an image already"):
-        check_free(layout, other, force=False)
-    check_free(layout, other, force=True)
+    assert image_in_the_way(layout, other, force=False) == layout.resolve("t")
+    assert image_in_the_way(layout, other, force=True) is None
 
 
-def test_check_free_when_nothing_is_named_then_nothing_is_replaced(layout):
-    check_free(layout, pair_of(f"oci:{layout.path}:t", None), force=False)
+def test_image_in_the_way_when_nothing_is_named_then_nothing_is_replaced(layout):
+    assert image_in_the_way(layout, pair_of(f"oci:{layout.path}:t", None), force=False) is None

@@ -492,12 +492,46 @@ def test_convert_when_the_destination_exists_then_only_force_replaces_it(source,
         other.put(store, "kept")
     before = sink.snapshot()
     events = []
-    with pytest.raises(ConflictError, match="names an image already"):
+    with pytest.raises(ConflictError, match="the destination names another image"):
         convert(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL, progress=events.append)
     assert (sink.snapshot(), events) == (before, [])
     convert(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL, force=True)
     assert sink.blob(sink.tags["c"]["digest"]) == converted_single(image, index_of(USTAR))
     assert sink.tags["kept"]["digest"] == str(other.descriptor.digest)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_convert_when_run_again_then_nothing_is_written_and_no_layer_read(source, sink, in_place):
+    put_index(source, two_platforms(), tag="t")
+    place = LayoutFiles(source.path) if in_place else sink
+    command = (f"oci:{source.path}:t", f"oci:{place.path}:c")
+    first = convert(*command, options=ALL)
+    assert not first.unchanged
+    before = place.snapshot()
+    events = []
+    again = convert(*command, options=ALL, progress=events.append)
+    assert (again.unchanged, again.image) == (True, first.image)
+    assert place.snapshot() == before
+    assert not [event for event in events if isinstance(event, LayerStarted)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        IndexingOptions(min_layer_size=0, span_size=1 << 20),
+        IndexingOptions(min_layer_size=0, prefetch=("etc/conf",)),
+    ],
+    ids=["span-size", "prefetch"],
+)
+def test_convert_when_the_result_would_differ_then_no_layer_is_read(source, sink, other):
+    golden_image(USTAR).put(source, "t")
+    command = (f"oci:{source.path}:t", f"oci:{sink.path}:c")
+    first = convert(*command, options=ALL)
+    events = []
+    with pytest.raises(ConflictError, match=f"names another image already, {first.image.digest}"):
+        convert(*command, options=other, progress=events.append)
+    assert not [event for event in events if isinstance(event, LayerStarted)]
+    assert sink.tags["c"]["digest"] == str(first.image.digest)
 
 
 def test_convert_when_no_tag_is_named_then_it_is_the_sources_else_latest(source, tmp_path):
@@ -535,8 +569,7 @@ def test_convert_when_to_an_archive_then_it_holds_the_same_image(source, sink, t
     convert(f"oci-archive:{archive}:c", f"oci-archive:{archive}:d", options=ALL)
     files = unpacked(archive, tmp_path / "more")
     assert files.tags["c"]["digest"] == files.tags["d"]["digest"] == str(in_layout.image.digest)
-    with pytest.raises(ConflictError):
-        convert(f"oci:{source.path}:t", f"oci-archive:{archive}:c", options=ALL)
+    assert convert(f"oci:{source.path}:t", f"oci-archive:{archive}:c", options=ALL).unchanged
 
 
 def saved(path, layers, name="localhost/x:1"):
@@ -596,7 +629,7 @@ def test_convert_when_a_place_is_no_place_for_it_then_it_says_so(source, tmp_pat
         convert(here, f"docker-archive:{tmp_path}/x:c")
     with pytest.raises(FileNotFoundError):
         convert(f"oci:{tmp_path}/nope:t", f"oci:{tmp_path}/x:c")
-    with pytest.raises(NotFoundError, match="has no image 'nope', tags there: t"):
+    with pytest.raises(NotFoundError, match='has no image "nope", tags there: t'):
         convert(f"oci:{source.path}:nope", f"oci:{tmp_path}/x:c")
     assert not (tmp_path / "x").exists()
 

@@ -670,7 +670,7 @@ def test_layer_when_the_sink_is_on_another_file_system_then_it_is_read_once(
 def test_layer_when_prefetch_is_asked_then_only_wanted_names_are_kept(source):
     layer = put(source, LAYER)
     fate = fate_of(source, layer, prefetch=("/a", "b"))
-    assert fate.searchable.find("a") == (512, 500)
+    assert fate.searchable.find("a")[2:] == (512, 500)
     assert fate.searchable.find("b") is None
     assert fate_of(source, layer).searchable is None
     assert fate_of(source, layer, prefetch=("", " ")).searchable is None
@@ -678,7 +678,7 @@ def test_layer_when_prefetch_is_asked_then_only_wanted_names_are_kept(source):
 
 def test_layer_when_a_prefetch_path_has_blanks_around_then_it_is_found(source):
     fate = fate_of(source, put(source, LAYER), prefetch=(" /x/../a\n",))
-    assert fate.searchable.find("a") == (512, 500)
+    assert fate.searchable.find("a")[2:] == (512, 500)
 
 
 # Options

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tarfile
 from dataclasses import replace
 
 import pytest
@@ -215,7 +216,37 @@ def test_prefetch_when_a_file_is_in_two_layers_then_the_upper_one_counts(store):
     # Prefetch artifacts come after all zTOCs, in layer order.
     types = [d["mediaType"] == PREFETCH for d in json.loads(indexed.indexes[0])["layers"]]
     assert types == [False, False, True, True]
-    assert indexed.missing_prefetch == ("c", "nope")
+    assert indexed.missing_prefetch == ("nope",)
+
+
+@pytest.mark.parametrize("identical", [False, True])
+def test_prefetch_when_a_tar_spells_names_in_its_way_then_they_are_found(store, identical):
+    layer = gzip.compress(tarmaker.tar(tarmaker.entry("./usr/x", b"1")))
+    image = platform_image(store, [(layer, OCI_LAYER_GZIP)])
+    indexed = index(store, [image], prefetch=("/usr/x",), reference_identical=identical)
+    assert indexed.missing_prefetch == (("usr/x",) if identical else ())
+    assert len(prefetch_blobs(store, indexed)) == (not identical)
+
+
+def test_prefetch_when_the_path_leads_through_links_then_the_file_is_fetched(store):
+    """/bin/sh in a usr-merged image: a link to a directory, then one to a file."""
+    lower = tarmaker.tar(
+        tarmaker.entry("bin", type=tarfile.SYMTYPE, linkname="usr/bin"),
+        tarmaker.entry("usr/bin/dash", b"x" * 2000),
+        tarmaker.entry("usr/bin/rdash", type=tarfile.LNKTYPE, linkname="./usr/bin/dash"),
+        tarmaker.entry("loop", type=tarfile.SYMTYPE, linkname="/loop"),
+    )
+    upper = tarmaker.tar(
+        tarmaker.entry("pad", b"y" * 3000),
+        tarmaker.entry("usr/bin/sh", type=tarfile.SYMTYPE, linkname="../bin/./dash"),
+    )
+    image = platform_image(store, [(lower, OCI_LAYER), (upper, OCI_LAYER)])
+    for path in ("/bin/sh", "usr/bin/sh", "bin/dash", "bin/rdash", "/usr/bin/rdash"):
+        indexed = index(store, [image], prefetch=(path,), span_size=512)
+        assert prefetch_blobs(store, indexed) == [(digest_of(lower), [(2, 5)])]
+        assert indexed.missing_prefetch == ()
+    indexed = index(store, [image], prefetch=("loop/x", "bin", "pad"), span_size=512)
+    assert indexed.missing_prefetch == ("loop/x",)
 
 
 def test_prefetch_when_a_file_has_several_spans_then_the_range_holds_all(store):

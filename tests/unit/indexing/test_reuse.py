@@ -8,13 +8,16 @@ import pytest
 from support import goldens, tarmaker
 from support.images import image_of
 from support.layout_files import LayoutFiles, compact, descriptor_of
-from tocsin import IndexingOptions, VerificationError, convert, create
+from tocsin import IndexingOptions, NotFoundError, VerificationError, convert, create
+from tocsin.indexing.reuse import find_ztocs
+from tocsin.model.descriptor import Descriptor
 from tocsin.model.events import LayerFinished, LayerStarted, Planned
 from tocsin.model.media_types import OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
 from tocsin.stores.layout import OciLayout
 
 USTAR, PAX, RUNS = "ustar.zlib6.tar.gz", "pax.zlib6.tar.gz", "runs.zlib6.tar.gz"
 ALL = IndexingOptions(min_layer_size=0)
+LAYER = Descriptor.of(b"layer", OCI_LAYER_GZIP)
 
 
 @pytest.fixture
@@ -247,3 +250,40 @@ def test_events_when_layers_are_new_then_they_start(source, sink):
     events = []
     COMMANDS["convert"](source, sink, options=ALL, progress=events.append)
     assert sum(isinstance(event, LayerStarted) for event in events) == 2
+
+
+def test_convert_when_another_tag_has_the_ztocs_then_no_layer_is_read(source):
+    image = f"oci:{source.path}:t"
+    options = IndexingOptions(min_layer_size=0, span_size=1 << 20)
+    convert(image, f"oci:{source.path}:t-first", options=options)
+    events = []
+    with_prefetch = IndexingOptions(min_layer_size=0, span_size=1 << 20, prefetch=("hello",))
+    result = convert(
+        image, f"oci:{source.path}:t-second", options=with_prefetch, progress=events.append
+    )
+    assert all(reused(result))
+    assert not [event for event in events if isinstance(event, LayerStarted)]
+
+
+def test_convert_when_another_tag_has_other_span_sizes_then_layers_are_read(source):
+    image = f"oci:{source.path}:t"
+    convert(image, f"oci:{source.path}:t-first", options=ALL)
+    smaller = IndexingOptions(min_layer_size=0, span_size=1 << 20)
+    assert not any(reused(convert(image, f"oci:{source.path}:t-second", options=smaller)))
+
+
+def test_other_tags_when_there_are_many_then_few_are_looked_at_and_likely_ones_first():
+    looked_at = []
+
+    class Tagged:
+        name = "tagged"
+
+        def tags(self):
+            return [f"build-{n:03}" for n in range(100)] + ["main-7", "sha256-" + "0" * 64]
+
+        def resolve(self, tag):
+            looked_at.append(tag)
+            raise NotFoundError("missing")
+
+    assert find_ztocs(Tagged(), [], "main-8").load(Tagged(), LAYER, span_size=1) is None
+    assert looked_at == ["main-8", "main-7", *(f"build-{n:03}" for n in range(99, 84, -1))]

@@ -506,5 +506,8 @@ def test_from_bytes_when_a_foreign_writer_made_it_then_its_own_digest_is_told(zt
 def test_reader_refusals_when_the_reference_would_stumble_then_they_say_at_which_entry(entries):
     ztoc, _ = built(*entries)
     assert ztoc.reader_refusals()
-    assert all("toc entry" in refusal for refusal in ztoc.reader_refusals())
+    for refusal in ztoc.reader_refusals():
+        assert refusal.entry_index is not None
+        assert refusal.span_id is None
+        assert f"toc entry {refusal.entry_index} " in str(refusal) == refusal.text
     assert Ztoc.from_bytes(ztoc.to_bytes()).reader_refusals() == ztoc.reader_refusals()

@@ -1,6 +1,9 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tocsin.errors import FormatError
+from tocsin.model import go_json
 from tocsin.model.go_json import MAX_DEPTH, decode_object, encode, omit_empty, sorted_map
 
 
@@ -70,3 +73,28 @@ def test_decode_object_when_utf8_is_broken_then_each_bad_byte_is_one_replacement
     assert decode_object(b'{"a":"\xe2\x82|\xff|\xed\xa0\x80"}', what="x") == {
         "a": "\ufffd\ufffd|\ufffd|\ufffd\ufffd\ufffd"
     }
+
+
+PIECES = st.sampled_from(['"', "\\", '\\"', "[", "]", "{", "}", "a", "\n", '"a":', "\\\\", "é"])
+
+
+@given(st.lists(PIECES, max_size=200).map("".join))
+def test_depth_when_text_is_any_then_each_character_is_looked_at_once(text):
+    """A search that starts at a quote or bracket never fails, so nothing is looked at again."""
+    matches = list(go_json._STRINGS_AND_BRACKETS.finditer(text))
+    inside = sum(match.end() - match.start() for match in matches)
+    starts = {match.start() for match in matches}
+    outside = set(range(len(text))) - {at for m in matches for at in range(m.start(), m.end())}
+    assert inside <= len(text)
+    assert not [at for at in outside if text[at] in '"[]{}']
+    assert all(text[at] in '"[]{}' for at in starts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a":"' + '\\"' * 2_000_000, "[" * 4_000_000, '"' * 4_000_001, '{"' + "\\" * 4_000_000],
+    ids=["escaped-quotes", "brackets", "quotes", "backslashes"],
+)
+def test_decode_when_a_large_text_is_hostile_then_it_is_refused(text):
+    with pytest.raises(FormatError):
+        decode_object(text.encode(), what="manifest")

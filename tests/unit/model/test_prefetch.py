@@ -6,6 +6,7 @@ from tocsin.errors import FormatError, UnsupportedError
 from tocsin.model.digest import Digest
 from tocsin.model.entry_path import clean_path
 from tocsin.model.prefetch import (
+    FoundEntry,
     PrefetchArtifact,
     PrefetchRange,
     SearchableLayer,
@@ -19,7 +20,9 @@ VECTOR = PrefetchArtifact((PrefetchRange(0, 2), PrefetchRange(5, 5)))
 
 def layer(**files: tuple[int, int]) -> SearchableLayer:
     """A layer with spans of 100 bytes; names write ``__`` for ``/``."""
-    table = {name.replace("__", "/"): place for name, place in files.items()}
+    table = {
+        name.replace("__", "/"): FoundEntry("reg", "", *place) for name, place in files.items()
+    }
     return SearchableLayer(find=table.get, span_of=lambda offset: offset // 100)
 
 
@@ -48,7 +51,7 @@ def test_artifact_when_a_range_is_none_then_it_is_refused(spans):
 
 
 def test_artifact_when_version_is_another_then_it_is_unsupported():
-    with pytest.raises(UnsupportedError, match=r"version is '2\.0'"):
+    with pytest.raises(UnsupportedError, match=r'version is "2\.0"'):
         PrefetchArtifact.from_json(b'{"version":"2.0"}')
 
 

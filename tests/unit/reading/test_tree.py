@@ -203,21 +203,25 @@ def test_tree_when_directories_are_deep_then_without_recursion():
     assert len(shown(Tree([Names(f"reg {path}")]))) == depth
 
 
+PATH = "the path has more than 4,095 bytes, the limit of Linux"
+TARGET = "the link target has more than 4,095 bytes, the limit of Linux"
+NUL = "the name or the link target contains a NUL byte"
+
+
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        # The limits are those of Linux: NAME_MAX 255, PATH_MAX 4,096 with the NUL at the end.
-        ("reg d/" + "n" * 256, "a file name longer than 255 bytes"),
-        ("reg d/" + "n" * 256 + "/f", "a file name longer than 255 bytes"),
-        ("reg d/" + "\u00e9" * 128, "a file name longer than 255 bytes"),
-        ("reg " + "d/" * 2047 + "ff", "a path longer than 4,095 bytes"),
-        ("reg " + "/".join(["d"] * 5000), "a path longer than 4,095 bytes"),
-        ("reg long/" + "f" * 100, "a path longer than 4,095 bytes"),
-        ("symlink s -> " + "t" * 4096, "a link target longer than 4,095 bytes"),
-        ("hardlink h -> " + "t/" * 2047 + "tt", "a link target longer than 4,095 bytes"),
-        ("symlink s -> ", "an empty link target"),
-        ("reg a\0b", "a NUL byte in a name or link target"),
-        ("symlink s -> a\0b", "a NUL byte in a name or link target"),
+        # The limit is PATH_MAX, 4,096 with the NUL at the end; no file system has another.
+        ("reg " + "d/" * 2047 + "ff", PATH),
+        ("dir " + "d/" * 2047 + "ff/", PATH),
+        ("reg " + "\u00e9" * 2048, PATH),
+        ("reg " + "/".join(["d"] * 5000), PATH),
+        ("reg long/" + "f" * 100, PATH),
+        ("symlink s -> " + "t" * 4096, TARGET),
+        ("hardlink h -> " + "t/" * 2047 + "tt", TARGET),
+        ("reg a\0b", NUL),
+        ("reg a\0b/c", NUL),
+        ("symlink s -> a\0b", NUL),
     ],
 )
 def test_tree_when_linux_could_not_create_an_entry_then_left_out_with_a_note(line, why):
@@ -225,13 +229,16 @@ def test_tree_when_linux_could_not_create_an_entry_then_left_out_with_a_note(lin
     tree = Tree([base, Names("reg x", line, line, "reg y")])
     assert shown(tree) == shown(Tree([base, Names("reg x", "reg y")]))
     (note,) = tree.notes
-    assert note.startswith(f"left out 2 entries with {why}")
-    assert note.endswith("in layer 2")
+    assert note.startswith("left out 2 entries, the first ")
+    assert note.endswith(f" in layer 2: {why}")
+    (first, _), second = tree.left_out_below("")
+    assert (first, why) == second
+    assert len(first) <= 401
 
 
 def test_tree_when_names_are_as_long_as_linux_takes_then_they_are_there():
     names = [
-        "reg " + "n" * 255,
+        "reg " + "n" * 300,  # which is for a file system to refuse
         "reg " + "d/" * 2047 + "f",
         "symlink s -> " + "t" * 4095,
         # What does not count: dots and slashes that are cleaned away.
@@ -245,18 +252,27 @@ def test_tree_when_names_are_as_long_as_linux_takes_then_they_are_there():
 
 
 def test_tree_when_a_whiteout_is_longer_than_what_it_hides_then_it_hides_it():
-    tree = Tree([Names("reg " + "n" * 255, "reg a"), Names("reg .wh." + "n" * 255)])
+    name = "n" * 4095
+    tree = Tree([Names(f"reg {name}", "reg a"), Names(f"reg .wh.{name}")])
     assert (shown(tree), tree.notes) == (["a"], ())
 
 
 def test_tree_when_what_is_left_out_has_several_reasons_then_a_note_for_each():
-    names = ["reg " + "n" * 256, "symlink s -> ", "reg " + "m" * 256]
-    first, second = Tree([Names("reg a", *names)]).notes
-    assert first.startswith("left out 2 entries with a file name longer than 255 bytes")
-    assert "the first is 'nnnnn" in first
-    assert second == (
-        "left out 1 entry with an empty link target, which Linux does not allow: 's' in layer 1"
-    )
+    names = ["reg e/" + "n" * 4095, "symlink d/s -> a\0b", "reg e/" + "m" * 4096]
+    tree = Tree([Names("reg a", *names)])
+    first, second = tree.notes
+    assert first.startswith('left out 2 entries, the first "e/nnn')
+    assert first.endswith(f'…" in layer 1: {PATH}')
+    assert second == f"left out 1 entry, d/s in layer 1: {NUL}"
+    assert tree.left_out_below("d") == [("d/s", NUL)]
+    assert [path[:3] for path, _ in tree.left_out_below("e")] == ["e/n", "e/m"]
+    assert tree.left_out_below("d/s") == []
+
+
+def test_tree_when_a_link_leads_nowhere_at_all_then_it_is_there_and_gives_way_to_a_directory():
+    tree = Tree([Names("symlink s -> ", "hardlink h -> s/x")])
+    assert (shown(tree), place(tree, "h")) == (["h", "s"], (0, 1))
+    assert shown(Tree([Names("symlink s -> ", "reg s/f")])) == ["s/", "s/f"]
 
 
 def test_tree_when_parents_loop_then_the_name_gives_way_to_a_directory():
@@ -280,7 +296,7 @@ def test_tree_when_links_cannot_be_remembered_then_their_cost_is_bounded():
     again = [line for n in range(2000) for line in ("reg x", "dir x", f"reg s0/f{n}")]
     tree = Tree([Names("dir x", *links, "dir s39", *again, "reg last")])
     (note,) = tree.notes
-    assert "a path through symbolic links that take too long to follow" in note
+    assert "the path leads through too many symbolic links" in note
     assert place(tree, "last")
     assert tree.find("s0")[0] == "s39"
 
@@ -327,3 +343,13 @@ def test_inode_when_directories_only_stand_in_names_then_each_has_its_own():
 def test_children_when_no_directory_then_path_error():
     with pytest.raises(PathError, match="/top: is not a directory"):
         Tree([BASE]).children("top")
+
+
+def test_linked_when_files_have_several_links_then_the_last_entry():
+    tree = Tree(
+        [
+            Names("reg a", "hardlink b -> a", "reg c", "hardlink d -> gone"),
+            Names("hardlink e -> b", "reg .wh.e", "hardlink f -> c", "reg c"),
+        ]
+    )
+    assert tree.linked == {(0, 0): (1, 0), (0, 2): (1, 2)}

@@ -78,9 +78,9 @@ def test_resolve_when_there_are_several_images_then_the_tags_are_listed(layout, 
     make_image({"z": b""}).put(layout, "two")
     with pytest.raises(NotFoundError, match=r"holds 2 images and none was named, .* one, two"):
         layout.resolve(None)
-    with pytest.raises(NotFoundError, match="has no image 'three', tags there: one, two"):
+    with pytest.raises(NotFoundError, match='has no image "three", tags there: one, two'):
         layout.resolve("three")
-    with pytest.raises(NotFoundError, match="'@7'"):
+    with pytest.raises(NotFoundError, match='"@7"'):
         layout.resolve("@7")
     assert layout.resolve("@0").digest == image.descriptor.digest
 
@@ -216,7 +216,7 @@ def test_index_when_digest_is_sha512_then_it_is_unsupported(layout, image):
         ("index.json", b'{"manifests":{}}', r"index.json.manifests: got object"),
         ("index.json", b"x" * (5 << 20), "at most"),
         ("oci-layout", b"{}", "imageLayoutVersion"),
-        ("oci-layout", b'{"imageLayoutVersion":"2.0.0"}', "got '2.0.0'"),
+        ("oci-layout", b'{"imageLayoutVersion":"2.0.0"}', 'got "2.0.0"'),
     ],
 )
 def test_layout_when_its_files_are_broken_then_it_is_refused(layout, image, name, content, says):
@@ -248,7 +248,7 @@ def test_layout_when_directory_is_missing_then_it_is_an_os_error(tmp_path):
 
 def test_layout_when_directory_holds_other_things_then_it_is_not_written(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(FormatError, match=r"not empty, it has 'thesis\.tex'"):
+    with pytest.raises(FormatError, match=r"not empty, it has thesis\.tex$"):
         OciLayout(tmp_path, write=True)
 
 

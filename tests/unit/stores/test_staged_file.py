@@ -62,14 +62,14 @@ def test_staged_file_when_a_cleaner_takes_it_before_it_is_locked_then_another_is
 @pytest.mark.parametrize(
     ("code", "kind", "says"),
     [
-        (errno.ENOSPC, OSError, "disk is full; free space"),
+        (errno.ENOSPC, OSError, "disk is full"),
         (errno.EDQUOT, OSError, "quota"),
         (errno.EACCES, PermissionError, "not allowed to write"),
         (errno.EROFS, OSError, "read-only"),
         (errno.EIO, OSError, "Input/output error"),
     ],
 )
-def test_place_in_errors_when_writing_fails_then_path_and_advice_are_in_it(
+def test_place_in_errors_when_writing_fails_then_path_and_problem_are_in_it(
     tmp_path, code, kind, says
 ):
     with pytest.raises(kind, match=says) as refusal, place_in_errors(tmp_path):

@@ -488,7 +488,7 @@ def test_annotation_when_it_names_a_missing_index_then_it_says_so(layout, image,
 
 def test_annotation_when_it_is_no_digest_then_it_says_so(layout, image):
     bound(layout, image, "../etc")
-    assert "'../etc'" in only_error(verified(layout), "index.annotation")
+    assert '"../etc"' in only_error(verified(layout), "index.annotation")
 
 
 def test_annotation_when_it_names_an_index_of_another_manifest_then_its_subject_is_wrong(

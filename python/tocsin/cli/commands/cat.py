@@ -31,9 +31,13 @@ _PIECE_SIZE = 1 << 20
 def cat(*, place: Place, paths: tuple[str, ...], opening: ImageOpening, output: Output) -> None:
     """Write the files at the PATHs of IMAGE to stdout, one after another.
 
-    Only the spans that hold them are fetched; each is verified before it is inflated, so what is
-    written is right as far as it goes. Symbolic links are followed, inside the image. When one of
-    the PATHs is no file, nothing is written.
+    Only the spans that hold them are fetched; each is verified before it is inflated. Symbolic
+    links are followed inside the image. If one of the PATHs is not a file, nothing is written.
+
+    What is written is bound to IMAGE's digest (REPO@sha256:…) by a version 2 index, or, without
+    one, by the digest of each layer, which is then read in full. A version 1 index is bound to
+    nothing: whoever may push to the repository chooses what is read by it. It is used for an IMAGE
+    named by tag, and with --index v1.
 
     Examples:
       tocsin cat ghcr.io/team/app:1 /etc/os-release

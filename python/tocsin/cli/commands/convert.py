@@ -48,6 +48,9 @@ def convert(
     stays as it is. Services that want a single manifest, such as AWS Lambda, refuse an image index:
     use create there.
 
+    Running it again with the same result writes nothing and succeeds. A DEST that names another
+    image is replaced only with --force.
+
     Within a registry layers are mounted, not sent; from one place to another each is read once,
     indexed and sent at the same time.
 
@@ -57,7 +60,8 @@ def convert(
       tocsin convert docker-archive:app.tar oci-archive:app-soci.tar:app
       tocsin convert oci:in:app oci:out:app -p linux/amd64 -p linux/arm64
 
-    With --quiet only the digest of the new image is printed. JSON keys: as for create, and image.
+    With --quiet only the digest of the new image is printed. JSON keys: as for create, image
+    and unchanged.
     """
     from tocsin.cli.indexing_run import run  # noqa: PLC0415 (--help needs none of these)
     from tocsin.indexing.convert import convert as make  # noqa: PLC0415
@@ -72,6 +76,7 @@ def convert(
             registry=registry,
             progress=progress,
         ),
+        source=source,
         options=options,
         output=output,
     )

@@ -14,6 +14,7 @@ from tocsin.cli.image_files import image_options
 from tocsin.cli.options import output_options
 from tocsin.cli.output_file import STDOUT
 from tocsin.cli.progress import display_for, shown_on
+from tocsin.errors import TocsinError
 
 if TYPE_CHECKING:
     from tocsin.cli.image_files import ImageOpening
@@ -56,7 +57,13 @@ def cp(
     stdout, for one file. Nothing is written outside DEST, whatever links the image has.
 
     Only the spans that hold the files are fetched; each is verified before it is inflated, and a
-    file appears when all of it is right.
+    file appears when all of it is right. What vouches for the files is explained by tocsin cat
+    --help. Where a copy has read all of a layer by a version 1 index, the layer's digest is
+    verified as well, at the end.
+
+    An entry that cannot be extracted, such as one with an impossible name, does not stop the
+    others, but the exit code is 1. Metadata that cannot be preserved, such as an owner or an
+    extended attribute, is only reported.
 
     Examples:
       tocsin cp ghcr.io/team/app:1:/etc/os-release .
@@ -64,7 +71,7 @@ def cp(
       tocsin cp ghcr.io/team/app:1:/ rootfs
 
     JSON keys: image, path, destination, files, directories, links, specials, unchanged, size,
-    skipped[]: path, reason; notes[], seconds.
+    skipped[]: path, reason; failed[]: path, reason; notes[], seconds.
     """
     path, dest = _words(place, rest)
     if dest == STDOUT and output.json:
@@ -89,6 +96,9 @@ def cp(
         output.document({**place_of, **result.to_dict()})
     else:
         _tell(result, dest, output)
+    if result.failed:
+        entries = words.count(len(result.failed), "entry was", "entries were")
+        raise TocsinError(f"{dest}: {entries} not extracted")
 
 
 def _words(place: Place, rest: tuple[str, ...]) -> tuple[str, str]:
@@ -112,10 +122,11 @@ def _followed(image: Image, path: str, dest: str) -> tuple[str, str]:
 
 
 def _tell(result: ExtractResult, dest: str, output: Output) -> None:
-    for skipped in result.skipped[:_TOLD]:
-        output.warn(f"{words.escaped(skipped.path)} is left out: {skipped.reason}")
-    if len(result.skipped) > _TOLD:
-        output.warn(f"and {len(result.skipped) - _TOLD:,} more; --json lists all")
+    for missing, verb in ((result.skipped, "is left out"), (result.failed, "was not extracted")):
+        for each in missing[:_TOLD]:
+            output.warn(f"{words.escaped(each.path)} {verb}: {each.reason}")
+        if len(missing) > _TOLD:
+            output.warn(f"and {len(missing) - _TOLD:,} more; --json lists all")
     for note in result.notes:
         output.warn(note)
     counts = [

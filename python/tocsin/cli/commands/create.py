@@ -84,6 +84,7 @@ def create(
             registry=registry,
             progress=progress,
         ),
+        source=source,
         options=options,
         output=output,
     )

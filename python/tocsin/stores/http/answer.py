@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Self
 
-import urllib3
-
 from tocsin.errors import FormatError, RegistryError
-from tocsin.stores.http.failures import network_error
+from tocsin.quoting import shown as quoted_name
+from tocsin.stores.http.deadline import WatchedResponse
+from tocsin.stores.http.failures import BROKEN, network_error
+from tocsin.stores.http.redaction import redact_url
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,10 +26,18 @@ class Answer:
     Attributes:
         status: of HTTP.
         url: that answered, after redirects; it may be signed, so it is not for messages.
+
+    Args:
+        response: of requests, its body unread.
+        url: as above.
+        timeout: seconds that a wait for the body may last.
     """
 
-    def __init__(self, response: requests.Response, url: str) -> None:
+    def __init__(
+        self, response: requests.Response, url: str, *, timeout: float | None = None
+    ) -> None:
         self._response = response
+        self._timeout = timeout
         self._taken = 0
         self.status = response.status_code
         self.url = url
@@ -59,8 +69,9 @@ class Answer:
             RegistryError: the connection broke or timed out; `temporary` is true.
         """
         try:
+            self._start_waiting()
             piece: bytes = self._response.raw.read1(size, decode_content=False) or b""
-        except (OSError, urllib3.exceptions.HTTPError) as error:
+        except BROKEN as error:
             raise network_error(error, self.url) from None
         self._taken += len(piece)
         return piece
@@ -70,22 +81,54 @@ class Answer:
 
         Raises:
             FormatError: it is longer than `limit` bytes; `what` names it.
-            RegistryError: the connection broke; `temporary` is true.
+            RegistryError: the connection broke or the body took too long; `temporary` is true. Or
+                the body has a content coding that is not known.
         """
         too_long = FormatError(f"{what}: is longer than the {limit} bytes allowed", what=what)
-        if (self.content_length or 0) > limit and not self.header("Content-Encoding"):
+        if (self.content_length or 0) > limit:
             self.close()
             raise too_long
         with self:
             try:
-                data: bytes = self._response.raw.read(limit + 1, decode_content=True)
+                self._start_waiting()
+                data: bytes = self._response.raw.read(limit + 1, decode_content=False)
                 if len(data) <= limit:
                     self._response.raw.read(1)  # notices the end, which frees the connection
-            except (OSError, urllib3.exceptions.HTTPError) as error:
+            except BROKEN as error:
                 raise network_error(error, self.url) from None
+        if len(data) <= limit:
+            data = self._decoded(data, limit)
         if len(data) > limit:
             raise too_long
         return data
+
+    def _decoded(self, data: bytes, limit: int) -> bytes:
+        """Undo the content coding, to one byte more than `limit` at most.
+
+        Not left to the library: how much it makes of a few bytes depends on its version.
+        """
+        coding = self.header("Content-Encoding").strip().lower()
+        if coding in ("", "identity"):
+            return data
+        if coding not in ("gzip", "x-gzip", "deflate"):
+            shown = redact_url(self.url)
+            raise RegistryError(
+                f"{shown}: content coding {quoted_name(coding[:40])} is not supported", url=shown
+            )
+        decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # a gzip or a zlib header
+        try:
+            decoded = decoder.decompress(data, limit + 1)
+        except zlib.error:
+            decoded = None
+        if decoded is None or (len(decoded) <= limit and not decoder.eof):
+            shown = redact_url(self.url)
+            raise RegistryError(f"{shown}: the body is not {coding} as it says", url=shown)
+        return decoded
+
+    def _start_waiting(self) -> None:
+        original = getattr(self._response.raw, "_original_response", None)
+        if isinstance(original, WatchedResponse):
+            original.deadline.start(self._timeout)
 
     def discard(self) -> None:
         """Close, keeping the connection when little is left of the body."""

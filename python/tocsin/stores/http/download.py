@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from tocsin.errors import RegistryError
+from tocsin.quoting import quoted
 from tocsin.stores.http.redaction import redact_url
 from tocsin.stores.http.status import NOT_FOUND, OK, PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE
 from tocsin.stores.verification import size_error
@@ -69,20 +70,21 @@ class Download:
     Args:
         endpoint: that the blob is asked of, a repository for example.
         url: of the blob.
-        place: names the blob in messages.
+        what: the blob, as it is called where it comes from: ``blob sha256:…``.
+        place: the same with where it comes from, for messages.
         size: of the whole blob, in bytes.
         start: first byte wanted.
         end: after the last one, at most `size`.
     """
 
     def __init__(
-        self, endpoint: Site, url: str, *, place: str, size: int, start: int, end: int
+        self, endpoint: Site, url: str, *, what: str, place: str, size: int, start: int, end: int
     ) -> None:
         self._endpoint = endpoint
         self._url = url
         self._place = place
         self._size = size
-        self._what = place.rpartition(": ")[2]
+        self._what = what
         self._at = start
         self._end = end
         self._served = end
@@ -112,7 +114,7 @@ class Download:
                     answer.discard()
                 story = "the connection ended before the blob did"
             except _BrokenError as broken:
-                story = str(broken)
+                story = broken.story
             if self._at >= self._end:
                 break
             if self._at == self._served and self._at - before >= SHORT_RANGE:
@@ -170,7 +172,7 @@ class Download:
             try:
                 chunk = answer.read_some(min(left, _READ_SIZE))
             except RegistryError as error:
-                raise _BrokenError(error) from None
+                raise _BrokenError(error.message) from None
             if not chunk:
                 return
             waited += now() - asked_at
@@ -196,7 +198,9 @@ class Download:
         text = answer.header("Content-Range")
         match = _CONTENT_RANGE.fullmatch(text.strip())
         if match is None:
-            raise self._misbehaves(answer, f"status 206 with Content-Range {text[:60]!r}")
+            raise self._misbehaves(
+                answer, f"status 206 with Content-Range {quoted(text, limit=60)}"
+            )
         first, last = int(match[1]), int(match[2])
         if match[3] != "*" and int(match[3]) != self._size:
             raise size_error(self._place, expected=self._size, actual=match[3])
@@ -223,3 +227,7 @@ class Download:
 
 class _BrokenError(Exception):
     """The answer ended early; the rest can be asked for."""
+
+    def __init__(self, story: str) -> None:
+        super().__init__(story)
+        self.story = story

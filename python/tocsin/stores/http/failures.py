@@ -5,15 +5,18 @@ Exceptions of requests and urllib3 spell out signed URLs, so they are described,
 
 from __future__ import annotations
 
+import http.client
 import socket
 import ssl
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import requests
 import urllib3
 
 from tocsin.errors import RegistryError
-from tocsin.stores.http.redaction import clean, redact_url
+from tocsin.quoting import quoted, shown
+from tocsin.stores.http.redaction import redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,14 +24,29 @@ if TYPE_CHECKING:
 TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed later."""
 
+BROKEN = (
+    OSError,
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    # What these libraries let through when a server writes nonsense, such as a chunk of -5 bytes.
+    ValueError,
+    OverflowError,
+)
+"""Whatever a request or the reading of its answer may raise because of the far side."""
+
 _MAX_CAUSES = 20
+_MAX_REASON_LEN = 200
+"""Characters of what the system says of a failure."""
 
 
 def network_error(error: BaseException, url: str) -> RegistryError:
     """Return the error of a request that got no, or only half an answer."""
-    shown = redact_url(url)
-    text, temporary = _describe(error)
-    return RegistryError(f"{shown}: {text}", url=shown, temporary=temporary)
+    where = redact_url(url)
+    failure = _describe(error)
+    return RegistryError(
+        f"{where}: {failure.text}", url=where, temporary=failure.temporary, hint=failure.hint
+    )
 
 
 def never_sent(error: BaseException) -> bool:
@@ -39,35 +57,52 @@ def never_sent(error: BaseException) -> bool:
     )
 
 
-def _describe(error: BaseException) -> tuple[str, bool]:  # noqa: PLR0911 (one a cause)
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    text: str
+    temporary: bool = True
+    hint: str | None = None
+
+
+def _describe(error: BaseException) -> _Failure:  # noqa: PLR0911, PLR0912 (one a cause)
     causes = list(_causes(error))
     for cause in causes:
         match cause:
             case ssl.SSLCertVerificationError():
-                return (
-                    f"the certificate is not trusted ({clean(cause.verify_message)}); name its "
-                    "authority with --ca-cert",
-                    False,
+                return _Failure(
+                    f"the certificate is not trusted ({quoted(cause.verify_message)})",
+                    temporary=False,
+                    hint="Name the file of its authority with --ca-cert (ca_cert=).",
                 )
             case ssl.SSLError() if "WRONG_VERSION_NUMBER" in str(cause.reason):
-                return "does not speak TLS; plain http must be asked for", False
+                return _Failure(
+                    "does not speak TLS",
+                    temporary=False,
+                    hint="Pass --plain-http (plain_http=True) if it speaks plain http.",
+                )
             case ssl.SSLError() if str(cause.reason).startswith(("TLSV1_ALERT", "TLSV13_ALERT")):
-                return f"TLS was refused ({clean(str(cause.reason))})", False
+                return _Failure(f"TLS was refused ({shown(str(cause.reason))})", temporary=False)
             case socket.gaierror() | urllib3.exceptions.NameResolutionError():
-                return "the host name cannot be resolved", True
+                return _Failure("the host name cannot be resolved")
             case TimeoutError() | requests.Timeout() | urllib3.exceptions.TimeoutError():
-                return "timed out", True
+                return _Failure("timed out")
             case requests.exceptions.ProxyError() | urllib3.exceptions.ProxyError():
-                return "the proxy cannot be used", True
+                return _Failure("the proxy cannot be used")
             case requests.exceptions.InvalidURL() | requests.exceptions.InvalidSchema():
-                return "is no URL that can be asked", False
+                return _Failure("is no URL that can be asked", temporary=False)
             case urllib3.exceptions.IncompleteRead():
-                return "the connection ended before the answer did", True
+                return _Failure("the connection ended before the answer did")
             case OSError() if cause.errno and cause.strerror:
-                return clean(cause.strerror).lower(), True
+                return _Failure(cause.strerror[:_MAX_REASON_LEN].lower())
+            case http.client.RemoteDisconnected():
+                return _Failure("the connection broke")
+            case http.client.HTTPException() | OverflowError():
+                return _Failure("the answer is not HTTP")
             case _:
                 continue
-    return "the connection broke", True
+    if any(type(cause) is ValueError for cause in causes):
+        return _Failure("the answer is not HTTP")
+    return _Failure("the connection broke")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -79,7 +79,15 @@ class HttpBlob:
         if not 0 <= start <= end <= self.size:
             raise ValueError(f"{self.name}: range [{start}, {end}) is not within {self.size} bytes")
         return b"".join(
-            Download(self._site, self._url, place=self.name, size=self.size, start=start, end=end)
+            Download(
+                self._site,
+                self._url,
+                what="the layer",
+                place=self.name,
+                size=self.size,
+                start=start,
+                end=end,
+            )
         )
 
     def reopened(self, options: HttpOptions | None = None) -> Self:
@@ -122,7 +130,7 @@ class _Site:
         answer = self.transport.send(method, url, headers=headers, repeat=True)
         if answer.status in expect:
             return answer
-        refusal: RegistryError = Refusal(answer).error(f"{self.name}: {doing}", "")
+        refusal: RegistryError = Refusal(answer).error(f"{self.name}: {doing}")
         raise refusal
 
     def missing(self, what: str) -> NotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,7 +31,8 @@ class HttpOptions:
         debug: called with one line for each request and each response, without secrets; the logger
             ``tocsin`` gets the same at level DEBUG.
         connect_timeout: seconds.
-        read_timeout: seconds without a byte after which a connection counts as broken.
+        timeout: seconds that each wait for the server may last: for the headers of a response, for
+            a whole document such as a manifest or a token, for each piece of a blob.
     """
 
     ca_cert: StrPath | None = None
@@ -39,9 +41,14 @@ class HttpOptions:
     jobs: int = 4
     debug: Callable[[str], None] | None = field(default=None, repr=False)
     connect_timeout: float = 10.0
-    read_timeout: float = 60.0
+    timeout: float = 30.0
     _clock: Clock = field(default_factory=Clock, repr=False, compare=False)
     """The time source; tests replace it."""
+
+    def __post_init__(self) -> None:
+        for name in ("connect_timeout", "timeout"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0 seconds")
 
     def _to_send(self) -> dict[str, Any]:
         """Return the fields that may leave this process."""

@@ -34,18 +34,12 @@ class Origin:
         Raises:
             RegistryError: it is no http or https URL with a host, or holds a password.
         """
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            raise _refuse(url, "is no URL") from None
-        if parts.scheme not in DEFAULT_PORTS:
-            raise _refuse(url, "is neither http nor https")
-        if not host:
-            raise _refuse(url, "names no host")
-        if "@" in parts.netloc:
-            raise _refuse(url, "holds a user name")
-        return cls(parts.scheme, host.lower(), port or DEFAULT_PORTS[parts.scheme])
+        if problem := url_problem(url):
+            where = redact_url(url)
+            raise RegistryError(f"{where}: {problem}", url=where)
+        parts = urlsplit(url)
+        assert parts.hostname is not None  # noqa: S101 (that would be a problem)
+        return cls(parts.scheme, parts.hostname.lower(), parts.port or DEFAULT_PORTS[parts.scheme])
 
     @property
     def is_loopback(self) -> bool:
@@ -58,6 +52,20 @@ class Origin:
         return f"{self.scheme}://{host}{port}"
 
 
+def url_problem(url: str) -> str | None:
+    """Return why `url` cannot be asked; ``None`` if it can."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "is no URL"
+    if parts.scheme not in DEFAULT_PORTS:
+        return "is neither http nor https"
+    if not host:
+        return "names no host"
+    return "holds a user name" if "@" in parts.netloc else None
+
+
 def is_loopback(host: str) -> bool:
     """Return whether `host`, a name or an address without port, is this machine."""
     if host == "localhost" or host.endswith(".localhost"):
@@ -66,8 +74,3 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _refuse(url: str, problem: str) -> RegistryError:
-    shown = redact_url(url)
-    return RegistryError(f"{shown}: {problem}", url=shown)

@@ -1,20 +1,22 @@
-"""What may be shown of URLs and of texts that came from the far side.
+"""What may be shown of URLs.
 
 Object stores sign URLs in the query, upload sessions keep state there, proxies have passwords
-before the ``@``: only the query values this API itself defines are shown.
+before the ``@``: only the query values this API itself defines are shown. What no URL can hold,
+blanks for example, is percent-encoded, so that a URL is one word in a message.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 from urllib.parse import quote, unquote, urlsplit
 
 _SHOWN_VALUES = frozenset(
     {"artifactType", "digest", "from", "last", "mount", "n", "scope", "service"}
 )
 _MAX_URL_LEN = 500
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\u00ac\u00ae-\u02ff\u0370-\u1fff\u3040-\ud7ff]+")
+_MAX_NAME_LEN = 40
+_OF_URLS = "%:/?#[]@!$&'()*+,;=~"
+"""What a URL may hold besides letters, digits and ``-._``."""
 
 
 def redact_url(url: str) -> str:
@@ -27,20 +29,15 @@ def redact_url(url: str) -> str:
     text = f"{parts.scheme}://{host}{parts.path}" if host else parts.path or f"{parts.scheme}:"
     if parts.query:
         text += "?" + "&".join(map(_redact_parameter, parts.query.split("&")))
-    return clean(text, limit=_MAX_URL_LEN)
-
-
-def clean(text: str, *, limit: int = 200) -> str:
-    """Return `text` on one line, without control characters, cut to `limit` characters."""
-    one_line = _UNPRINTABLE.sub(" ", text).strip()
-    return one_line if len(one_line) <= limit else one_line[: limit - 1] + "…"
+    word = quote(text[: _MAX_URL_LEN + 1], safe=_OF_URLS, errors="replace")
+    return word if len(word) <= _MAX_URL_LEN else f"{word[: _MAX_URL_LEN - 1]}…"
 
 
 def _redact_parameter(parameter: str) -> str:
     name, equals, value = parameter.partition("=")
     if name in _SHOWN_VALUES:
         return f"{name}={quote(unquote(value), safe=':/,')}" if equals else name
-    return f"{clean(name, limit=40)}=REDACTED" if equals else "REDACTED"
+    return f"{name[:_MAX_NAME_LEN]}=REDACTED" if equals else "REDACTED"
 
 
 class _RedactQueries(logging.Filter):

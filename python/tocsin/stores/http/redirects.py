@@ -9,7 +9,7 @@ import re
 from urllib.parse import urldefrag, urljoin
 
 from tocsin.errors import RegistryError
-from tocsin.stores.http.origin import Origin
+from tocsin.stores.http.origin import Origin, url_problem
 from tocsin.stores.http.redaction import redact_url
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -31,11 +31,9 @@ def join_location(base: str, location: str) -> str:
         url = urldefrag(urljoin(base, location)).url
     except ValueError:
         raise _refuse(base, location, "that is no URL") from None
-    try:
-        target = Origin.of(url)
-    except RegistryError as error:
-        raise _refuse(base, url, str(error).rpartition(": ")[2]) from None
-    if Origin.of(base).scheme == "https" and target.scheme == "http":
+    if problem := url_problem(url):
+        raise _refuse(base, url, f"that {problem}")
+    if Origin.of(base).scheme == "https" and Origin.of(url).scheme == "http":
         raise _refuse(base, url, "that leads from https to http")
     return url
 

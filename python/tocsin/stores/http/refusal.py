@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tocsin.errors import AuthError, FormatError, RegistryError
+from tocsin.quoting import escaped, quoted, shown
 from tocsin.stores.http.failures import TEMPORARY
-from tocsin.stores.http.redaction import clean, redact_url
+from tocsin.stores.http.redaction import redact_url
 
 if TYPE_CHECKING:
     from tocsin.stores.http.answer import Answer
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 _AUTH = frozenset({401, 403})
 _MAX_BODY = 64 << 10
 """Bytes read of a refusal's body."""
+_MAX_CODE_LEN = 60
+"""Characters kept of a code; the longest of the specification has 21."""
 
 
 class Refusal:
@@ -24,25 +27,26 @@ class Refusal:
         status: of HTTP.
         code: of the registry, such as ``MANIFEST_UNKNOWN``; ``None`` when it gave none.
         url: without secrets.
-        text: status, code and message on one line.
+        text: status and code, and the server's own words in quotes.
     """
 
     def __init__(self, answer: Answer) -> None:
         self.status = answer.status
         self.url = redact_url(answer.url)
         self.code, message = _read_error(answer)
-        said = ": ".join(part for part in (self.code, message) if part)
-        self.text = f"HTTP {self.status}" + (f" {said}" if said else "")
-        self._wait = clean(answer.header("Retry-After"), limit=40)
+        code = f" {shown(self.code)}" if self.code else ""
+        self.text = f"HTTP {self.status}{code}" + (f": {quoted(message)}" if message else "")
+        self._wait = answer.header("Retry-After")
 
-    def error(self, doing: str, hint: str = "") -> RegistryError:
+    def error(self, doing: str, *, hint: str | None = None) -> RegistryError:
         """Return the error of `doing`, such as ``push manifest x``, having been refused."""
         kind = AuthError if self.status in _AUTH else RegistryError
         text = f"{doing}: {self.text}"
         if self._wait and self.status in TEMPORARY:
-            text += f", asked to try again after {self._wait}"
+            text += f", asked to try again after {shown(self._wait, limit=40)}"
         return kind(
-            text + (f"; {hint}" if hint else ""),
+            text,
+            hint=hint,
             status=self.status,
             code=self.code,
             url=self.url,
@@ -71,6 +75,6 @@ def _read_error(answer: Answer) -> tuple[str | None, str]:
         return None, ""
     code, message = first.get("code"), first.get("message") or first.get("details")
     return (
-        clean(code, limit=60) if isinstance(code, str) else None,
-        clean(message) if isinstance(message, str) else "",
+        escaped(code[:_MAX_CODE_LEN]) if isinstance(code, str) else None,
+        message if isinstance(message, str) else "",
     )

@@ -21,7 +21,8 @@ from urllib3.util.ssl_ import create_urllib3_context
 from tocsin.errors import RegistryError
 from tocsin.log import LOG
 from tocsin.stores.http.answer import Answer
-from tocsin.stores.http.failures import TEMPORARY, network_error, never_sent
+from tocsin.stores.http.deadline import POOLS
+from tocsin.stores.http.failures import BROKEN, TEMPORARY, network_error, never_sent
 from tocsin.stores.http.origin import Origin
 from tocsin.stores.http.redaction import redact_url, silence_signed_urls
 from tocsin.stores.http.redirects import REDIRECTS, RedirectTrail
@@ -34,10 +35,13 @@ if TYPE_CHECKING:
 
 MAX_TRIES = 5
 MAX_RETRY_AFTER = 120.0
-"""Seconds; a server that asks for more gets its answer reported instead."""
+"""Seconds, all repeats of a request together; with more the server's answer is reported."""
 
 SLOW_FACTOR = 10
-"""Read time-outs that a server has to answer what takes it long."""
+"""Timeouts that a server has to answer what takes it long."""
+
+MAX_WAITING = 1.5
+"""Timeouts after which a request is not repeated: a server that stalls once may be asked again."""
 
 SEND_SIZE = 64 << 10
 """Bytes of a body given to the socket at once; each has the connect time-out to be gone."""
@@ -111,6 +115,11 @@ class Transport:
                 )
             url = next_url
 
+    @property
+    def patience(self) -> float:
+        """Seconds after which what failed is not tried again."""
+        return MAX_WAITING * self._options.timeout
+
     def close(self) -> None:
         """Close all connections."""
         self._session.close()
@@ -126,31 +135,34 @@ class Transport:
         slow: bool,
     ) -> Answer:
         clock = self._options._clock
+        give_up_at = clock.monotonic() + self.patience
         replayable = body is None or isinstance(body, bytes)
+        waited = 0.0
         for failures in range(1, MAX_TRIES + 1):
             last = failures == MAX_TRIES or not replayable
             self._debug(f"> {method} {redact_url(url)}{_shown(headers)}")
             try:
                 answer = self._send_once(method, url, headers, body, slow=slow)
-            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-                failure = network_error(error, url)
-                may_repeat = failure.temporary and (repeat or never_sent(error))
-                self._debug(f"< {failure}")
-                if last or not may_repeat:
-                    raise failure from None
-                self._sleep(clock.backoff(failures), failures)
-                continue
             except UnicodeError:  # a host name that IDNA refuses
                 shown = redact_url(url)
                 raise RegistryError(f"{shown}: is no URL that can be asked", url=shown) from None
+            except BROKEN as error:
+                failure = network_error(error, url)
+                may_repeat = failure.temporary and (repeat or never_sent(error))
+                self._debug(f"< {failure}")
+                if last or not may_repeat or clock.monotonic() >= give_up_at:
+                    raise failure from None
+                self._sleep(clock.backoff(failures), failures)
+                continue
             self._debug(
                 f"< {answer.status} {answer.media_type or '-'}, "
                 f"{'?' if answer.content_length is None else answer.content_length} bytes"
             )
             wait = self._wait_before_repeat(answer, failures, repeat=repeat)
-            if last or wait is None:
+            if last or wait is None or waited + wait > MAX_RETRY_AFTER:
                 return answer
             answer.close()
+            waited += wait
             self._sleep(wait, failures)
         raise AssertionError  # the last try returned or raised
 
@@ -182,7 +194,7 @@ class Transport:
         data: Any = body
         if isinstance(body, bytes) and len(body) > SEND_SIZE:
             data = InPieces(body)
-        read_timeout = options.read_timeout * (SLOW_FACTOR if slow else 1)
+        timeout = options.timeout * (SLOW_FACTOR if slow else 1)
         response = self._session.request(
             method,
             url,
@@ -190,12 +202,12 @@ class Transport:
             data=data,
             stream=True,
             allow_redirects=False,
-            timeout=(options.connect_timeout, read_timeout),
+            timeout=(options.connect_timeout, timeout),
             verify=False if options.insecure else _ca_bundle(),
             cert=_client_cert(options.client_cert) if origin == self._home else None,
             proxies=dict(_NO_PROXY) if origin.is_loopback else None,
         )
-        return Answer(response, url)
+        return Answer(response, url, timeout=options.timeout)
 
     def _debug(self, line: str) -> None:
         LOG.debug("%s", line)
@@ -268,11 +280,15 @@ class _Adapter(HTTPAdapter):
         if self._ca_cert is not None:
             kwargs["ssl_context"] = _context_with(self._ca_cert)
         super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = POOLS
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:  # noqa: ANN401 (as requests)
         if self._ca_cert is not None:
             kwargs["ssl_context"] = _context_with(self._ca_cert)
-        return super().proxy_manager_for(proxy, **kwargs)
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if isinstance(manager, urllib3.ProxyManager) and not proxy.lower().startswith("socks"):
+            manager.pool_classes_by_scheme = POOLS
+        return manager
 
 
 def _context_with(ca_cert: StrPath) -> ssl.SSLContext:

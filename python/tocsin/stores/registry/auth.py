@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from tocsin.errors import AuthError, RegistryError
+from tocsin.quoting import shown
 from tocsin.stores.http.origin import Origin
-from tocsin.stores.http.redaction import clean, redact_url
+from tocsin.stores.http.redaction import redact_url
 from tocsin.stores.http.refusal import Refusal
 from tocsin.stores.registry.scopes import Scopes
 
@@ -39,11 +40,21 @@ _DEFAULT_LIFE = 60.0
 Source: distribution/distribution, docs/content/spec/auth/token.md.
 """
 
+_MAX_LIFE = 86_400.0
+"""Seconds a token is kept at most, whatever number the server writes."""
+
 _EARLY = 10.0
 """Seconds before its end at which a token is replaced; never more than half its life."""
 
 _MAX_TOKEN_ANSWER = 1 << 20
 _OK = 200
+
+_LOG_IN = "Log in with docker login or podman login, or pass --username and --password-stdin."
+_OTHER_LOGIN = (
+    "Check what this account may do, or log in with another one: docker login, podman login, or "
+    "--username and --password-stdin."
+)
+_CORRECT = "Correct what is named there, or pass --username and --password-stdin."
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +132,7 @@ class Authenticator:
                 return self._answer_bearer(bearer, scopes, refused)
             if "basic" in by_scheme:
                 return self._answer_basic(scopes, refused)
-        offered = ", ".join(clean(scheme, limit=20) for scheme in by_scheme) or "nothing"
+        offered = ", ".join(shown(scheme, limit=20) for scheme in by_scheme) or "nothing"
         raise AuthError(
             f"{self._place}: wants authentication by {offered}, only Basic and Bearer are done",
             status=401,
@@ -140,15 +151,28 @@ class Authenticator:
             story = f"no credential was found, looked at: {places}"
         else:
             story = f"the credential is from {search.credential.source}"
-        wanted = f"scope {scopes} " if scopes.entries else ""
+        wanted = f"scope {shown(str(scopes))} " if scopes.entries else ""
         return AuthError(
-            f"{self._place}: {wanted}refused, {said}; {story}", status=401, url=str(self._origin)
+            f"{self._place}: {wanted}refused, {said}; {story}",
+            status=401,
+            url=str(self._origin),
+            hint=self.hint,
         )
+
+    @property
+    def hint(self) -> str:
+        """What helps against a refusal for want of rights."""
+        known = self._search is not None and self._search.credential is not None
+        return _OTHER_LOGIN if known else _LOG_IN
 
     def _searched(self) -> Search:
         with self._lock:
             if self._search is None:
-                self._search = self._find()
+                try:
+                    self._search = self._find()
+                except AuthError as error:
+                    error.hint = error.hint or _CORRECT
+                    raise
             return self._search
 
     def _answer_basic(self, scopes: Scopes, refused: str | None) -> str:
@@ -263,8 +287,9 @@ class Authenticator:
         if isinstance(renewed, str) and renewed:
             self._renewed_identity = renewed
         life = document.get("expires_in")
-        if not isinstance(life, int | float) or isinstance(life, bool) or life <= 0:
+        if not isinstance(life, int | float) or isinstance(life, bool) or not life > 0:
             life = _DEFAULT_LIFE
+        life = min(life, _MAX_LIFE)
         return _Token(value, asked_at + life - min(_EARLY, life / 2))
 
 

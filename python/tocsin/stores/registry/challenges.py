@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 _MAX_LEN = 16 << 10
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 (RFC 9110's word for a name)
-_PARAMETER = re.compile(rf'\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*+)"|({_TOKEN}))\s*(?:,|$)')
+_PARAMETER = re.compile(
+    rf'\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*+)"|({_TOKEN}))'
+    # A blank in place of the comma is against the RFC, but skopeo and crane take it.
+    rf"(?:\s*(?:,|$)|\s+(?={_TOKEN}\s*=))"
+)
 _SCHEME = re.compile(rf"\s*({_TOKEN})(?:\s+|,|$)")
 _TOKEN68 = re.compile(r"\s*[A-Za-z0-9._~+/-]+=*\s*(?:,|$)")
 _ESCAPE = re.compile(r"\\(.)")

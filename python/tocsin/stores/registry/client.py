@@ -28,6 +28,7 @@ from tocsin.model.media_types import (
     OCTET_STREAM,
     SCHEMA1_MANIFESTS,
 )
+from tocsin.quoting import quoted, shown
 from tocsin.stores.base import MustStream, TakenOver
 from tocsin.stores.file_store import manifest_descriptor
 from tocsin.stores.http.download import Download
@@ -106,7 +107,9 @@ class RegistryStore:
     def _absent(self, selector: str | Digest) -> NotFoundError:
         name = f"{self._endpoint.name}: {_what(selector)}: is not there"
         if isinstance(selector, str):
-            return NotFoundError(f"{name}; skopeo list-tags {self._endpoint.name} lists the tags")
+            return NotFoundError(
+                name, hint=f"List the tags: skopeo list-tags {self._endpoint.name}"
+            )
         return NotFoundError(name)
 
     def tags(self) -> list[str]:
@@ -122,7 +125,8 @@ class RegistryStore:
                 raise FormatError(f"{self.name}: tags: got no list", what="tags")
             for tag in page:
                 if not isinstance(tag, str) or not _TAG.fullmatch(tag):
-                    raise FormatError(f"{self.name}: tags: got {str(tag)[:80]!r}", what="tags")
+                    got = quoted(str(tag), limit=80)
+                    raise FormatError(f"{self.name}: tags: got {got}", what="tags")
             found.update(page)
             if len(found) > MAX_TAGS:
                 raise FormatError(f"{self.name}: has more than {MAX_TAGS} tags", what="tags")
@@ -270,7 +274,9 @@ class RegistryStore:
         tags = self.tags()
         if len(tags) == 1:
             return tags[0]
-        raise NotFoundError(f"{self.name}: has {len(tags)} tags, name one")
+        raise NotFoundError(
+            f"{self.name}: has {len(tags)} tags, and none was named", hint="Name one of its tags."
+        )
 
     def _tag_page(self, url: str) -> tuple[Answer, bytes]:
         return self._endpoint.fetch(
@@ -321,6 +327,7 @@ class RegistryStore:
         yield from Download(
             self._endpoint,
             self._blob_url(descriptor),
+            what=f"blob {descriptor.digest}",
             place=self._endpoint.place("blob", descriptor.digest),
             size=descriptor.size,
             start=start,
@@ -351,7 +358,7 @@ class RegistryStore:
         answer = self._endpoint.send(
             "PUT",
             self._endpoint.url("manifests", tag or str(digest)),
-            doing=f"put manifest {digest}" + (f" as tag {tag}" if tag else ""),
+            doing=f"put manifest {digest}{f' as tag {tag}' if tag else ''} ({_kind(descriptor)})",
             expect={OK, CREATED, ACCEPTED, NO_CONTENT},
             actions=PUSH,
             headers={"Content-Type": descriptor.media_type},
@@ -368,7 +375,7 @@ class RegistryStore:
             doing=f"delete {what}",
             expect={OK, ACCEPTED, NO_CONTENT, NOT_FOUND},
             actions=DELETE,
-            hint="deleting may be switched off in this registry",
+            hint="Check that deleting is switched on in this registry.",
         )
         answer.discard()
         if answer.status == NOT_FOUND:
@@ -379,13 +386,15 @@ def _what(selector: str | Digest) -> str:
     return f"manifest {selector}" if isinstance(selector, Digest) else f"tag {selector}"
 
 
-def _manifest_hint(descriptor: Descriptor) -> str:
+def _kind(descriptor: Descriptor) -> str:
     if descriptor.artifact_type:
-        return (
-            f"this registry may not take artifacts of type {descriptor.artifact_type[:120]}, or "
-            "what the manifest lists is missing"
-        )
-    return f"it may not take {descriptor.media_type[:120]}, or what the manifest lists is missing"
+        return f"artifact of type {shown(descriptor.artifact_type)}"
+    return shown(descriptor.media_type)
+
+
+def _manifest_hint(descriptor: Descriptor) -> str:
+    kind = "artifacts" if descriptor.artifact_type else "manifests"
+    return f"Check that this registry takes such {kind} and has everything that this one lists."
 
 
 def _is_manifest(media_type: str) -> bool:

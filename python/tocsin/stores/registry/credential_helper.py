@@ -14,7 +14,7 @@ import subprocess
 
 from tocsin.errors import AuthError, FormatError
 from tocsin.model.go_json import decode_object
-from tocsin.stores.http.redaction import clean
+from tocsin.quoting import quoted, shown
 
 TIME_LIMIT = 60.0
 """Seconds; some helpers ask the network, others the user."""
@@ -23,16 +23,23 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NOT_FOUND = ("credentials not found in native keychain", "no credentials server url")
 
 
+class HelperMissingError(AuthError):
+    """A configuration names a helper that is not installed here."""
+
+
 def ask_helper(name: str, server: str, *, time_limit: float = TIME_LIMIT) -> tuple[str, str] | None:
     """Return user name and secret that the helper `name` has for `server`; ``None`` if none.
 
     Raises:
-        AuthError: there is no such program, it failed, took too long, or gave something else.
+        HelperMissingError: there is no such program.
+        AuthError: it has no such name, failed, took too long, or gave something else.
     """
     program = f"docker-credential-{name}"
-    path = shutil.which(program) if _NAME.fullmatch(name) else None
+    if not _NAME.fullmatch(name):
+        raise AuthError(f"credentials: {shown(name)}: not the name of a credential helper")
+    path = shutil.which(program)
     if path is None:
-        raise AuthError(f"credentials: {clean(program)}: there is no such program on the PATH")
+        raise HelperMissingError(f"credentials: {program}: not found on the PATH")
     try:
         done = subprocess.run(  # noqa: S603 (the user's own configuration names it)
             [path, "get"],
@@ -51,19 +58,21 @@ def ask_helper(name: str, server: str, *, time_limit: float = TIME_LIMIT) -> tup
         said = done.stdout.decode(errors="replace").strip()
         if said.lower().startswith(_NOT_FOUND):
             return None
-        reason = "" if said.startswith(("{", "[", '"')) or not said else f": {clean(said)}"
+        reason = "" if said.startswith(("{", "[", '"')) or not said else f": {quoted(said)}"
         raise AuthError(
             f"credentials: {program}: failed for {server} with status {done.returncode}{reason}"
         )
     return _parse(done.stdout, program)
 
 
-def _parse(data: bytes, program: str) -> tuple[str, str]:
+def _parse(data: bytes, program: str) -> tuple[str, str] | None:
     try:
         document = decode_object(data, what="credentials")
     except FormatError:
         raise AuthError(f"credentials: {program}: printed something else than JSON") from None
     username, secret = document.get("Username"), document.get("Secret")
+    if username == secret == "":
+        return None  # how some helpers say that they have none; crane takes it for anonymous
     if not isinstance(username, str) or not isinstance(secret, str) or not secret:
         raise AuthError(f"credentials: {program}: gave no user name and secret")
     return username, secret

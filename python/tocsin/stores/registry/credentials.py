@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tocsin.errors import AuthError, FormatError
+from tocsin.log import LOG
 from tocsin.model.go_json import decode_object
-from tocsin.stores.registry.credential_helper import ask_helper
+from tocsin.quoting import shown
+from tocsin.stores.registry.credential_helper import HelperMissingError, ask_helper
 from tocsin.stores.registry.ecr import ambient_ecr_credential, is_ecr
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ DOCKER_HUB = "docker.io"
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 _DOCKER_HUB_HOSTS = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
 _IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 (Docker's mark, not a password)
+_DOCKER_AUTH_CONFIG = "DOCKER_AUTH_CONFIG"
 _MAX_FILE_SIZE = 1 << 20
 _KEY_SCHEME = re.compile(r"https?://")
 _KEY_VERSION = re.compile(r"/v[12]/?")
@@ -72,8 +75,11 @@ def find_credential(
 ) -> Search:
     """Return the credential for `repository` on `host`.
 
-    Order: `explicit`; the file of ``REGISTRY_AUTH_FILE``; Docker's ``config.json``; podman's
-    ``auth.json``; for ECR its helper or boto3.
+    Order: `explicit`; the file of ``REGISTRY_AUTH_FILE``; Docker's ``config.json``, then what
+    ``DOCKER_AUTH_CONFIG`` holds in its place; podman's ``auth.json``; for ECR its helper or boto3.
+
+    A helper that is named but not installed is passed over with a warning: public images can be
+    read without it, and a refusal says where it was named.
 
     Args:
         host: as references name it, with port.
@@ -89,13 +95,12 @@ def find_credential(
         given = Credential("the given user name and password", *explicit)
         return Search(given, (given.source,))
     looked_at = []
-    for path in _files(environ):
-        document = _read(path)
+    for place, document in _documents(environ):
         if document is None:
-            looked_at.append(f"{path} (missing)")
+            looked_at.append(f"{place} (missing)")
             continue
-        looked_at.append(str(path))
-        credential = _in_file(document, host, repository, str(path), looked_at)
+        looked_at.append(place)
+        credential = _in_file(document, host, repository, place, looked_at)
         if credential is not None:
             return Search(credential, tuple(looked_at))
     if is_ecr(host):
@@ -106,12 +111,30 @@ def find_credential(
     return Search(None, tuple(looked_at))
 
 
-def _files(environ: Mapping[str, str]) -> Iterator[Path]:
+def _documents(environ: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Yield what holds credentials, and its place; ``None`` for a file that is missing."""
+    for path in _docker_files(environ):
+        yield str(path), _read(path)
+    if text := environ.get(_DOCKER_AUTH_CONFIG):
+        place = f"the variable {_DOCKER_AUTH_CONFIG}"
+        yield place, _parse(text.encode(errors="surrogateescape"), place)
+    for path in _podman_files(environ):
+        yield str(path), _read(path)
+
+
+def _docker_files(environ: Mapping[str, str]) -> Iterator[Path]:
     if named := environ.get("REGISTRY_AUTH_FILE"):
         yield Path(named)
-    home = Path(environ.get("HOME") or "~").expanduser()
     docker = environ.get("DOCKER_CONFIG")
-    yield (Path(docker) if docker else home / ".docker") / "config.json"
+    yield (Path(docker) if docker else _home(environ) / ".docker") / "config.json"
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("HOME") or "~").expanduser()
+
+
+def _podman_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    home = _home(environ)
     runtime = environ.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
     yield (
         Path(runtime) / "containers/auth.json"
@@ -130,12 +153,16 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise AuthError(f"credentials: {path}: cannot be read, {error.strerror}") from None
+    return _parse(data, str(path))
+
+
+def _parse(data: bytes, place: str) -> dict[str, Any]:
     if not data.strip():
         return {}
     try:
         return decode_object(data, what="credentials", max_size=_MAX_FILE_SIZE)
     except FormatError:
-        raise AuthError(f"credentials: {path}: is no JSON object") from None
+        raise AuthError(f"credentials: {place}: not a JSON object") from None
 
 
 def _in_file(
@@ -147,10 +174,15 @@ def _in_file(
     if own is not None and not isinstance(own, str):
         raise AuthError(f"credentials: {path}: credHelpers: wanted names of helpers")
     for helper in dict.fromkeys(name for name in (own, default) if name):
-        source = f"docker-credential-{helper} (named in {path})"
-        looked_at.append(source)
+        source = f"docker-credential-{shown(helper)} (named in {path})"
         server = DOCKER_HUB_KEY if host in _DOCKER_HUB_HOSTS else host
-        found = ask_helper(helper, server)
+        try:
+            found = ask_helper(helper, server)
+        except HelperMissingError:
+            looked_at.append(f"{source}, which is not installed")
+            LOG.warning("%s is not installed; going on without its credentials", source)
+            continue
+        looked_at.append(source)
         if found is not None:
             username, secret = found
             if username == _IDENTITY_TOKEN_USER:
@@ -158,7 +190,7 @@ def _in_file(
             return Credential(source, username, secret)
     auths = _member(document, "auths", dict, path) or {}
     key = _auths_key(auths, host, repository)
-    return None if key is None else _from_entry(auths[key], f"{path}, entry {key}")
+    return None if key is None else _from_entry(auths[key], f"{path}, entry {shown(key)}")
 
 
 def _helper_keys(host: str) -> list[str]:
@@ -205,7 +237,8 @@ def _from_entry(entry: object, source: str) -> Credential | None:
 
 def _decode_auth(auth: str, source: str) -> tuple[str, str]:
     try:
-        text = b64decode(auth, validate=True).decode()
+        # As Go's decoder: line breaks, which base64 and YAML put in, do not count.
+        text = b64decode(re.sub(r"[\r\n]", "", auth), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):
         text = ""
     username, colon, password = text.rstrip("\0").partition(":")

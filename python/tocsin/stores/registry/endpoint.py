@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from tocsin.errors import NotFoundError, RegistryError
+from tocsin.errors import AuthError, NotFoundError, RegistryError
 from tocsin.stores.http.origin import Origin
 from tocsin.stores.http.redirects import join_location
 from tocsin.stores.http.refusal import Refusal
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 PULL = ("pull",)
 PUSH = ("pull", "push")
 DELETE = ("pull", "push", "delete")
+
+PUSH_AGAIN = "Run the command again; blobs that were already pushed are reused."
+"""What to do when something that passes has stopped a push."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Endpoint:
         body: bytes | Iterable[bytes] | None = None,
         repeat: bool = True,
         slow: bool = False,
-        hint: str = "",
+        hint: str | None = None,
     ) -> Answer:
         """Send a request and return its answer when the status is one of `expect`.
 
@@ -86,7 +89,7 @@ class Endpoint:
             body: of the request.
             repeat: whether doing it twice is as good as once.
             slow: the registry may have much to do before it answers.
-            hint: ends the message of a refusal.
+            hint: what to do when the registry does not do this.
 
         Raises:
             AuthError: status 401 or 403.
@@ -105,18 +108,35 @@ class Endpoint:
             repeat=repeat,
             slow=slow,
         )
-        answer = send(authorization=authorization)
-        if self._challenges(answer):
-            challenges = parse_challenges(answer.header("WWW-Authenticate"))
-            answer.discard()
-            authorization = self.authenticator.answer(challenges, scopes, authorization)
+        try:
             answer = send(authorization=authorization)
-        if answer.status in expect:
-            return answer
+            if self._challenges(answer):
+                challenges = parse_challenges(answer.header("WWW-Authenticate"))
+                answer.discard()
+                authorization = self.authenticator.answer(challenges, scopes, authorization)
+                answer = send(authorization=authorization)
+            if answer.status in expect:
+                return answer
+            raise self._refusal(answer, doing, scopes, hint)
+        except RegistryError as error:
+            if error.temporary and actions == PUSH:
+                error.hint = PUSH_AGAIN
+            raise
+
+    def _refusal(
+        self, answer: Answer, doing: str, scopes: Scopes, hint: str | None
+    ) -> RegistryError:
+        is_ours = Origin.of(answer.url) == self.origin
         refusal = Refusal(answer)
-        if self._challenges(answer):
-            raise self.authenticator.refusal(scopes, refusal.text)
-        raise refusal.error(f"{self.name}: {doing}", hint)
+        if refusal.status == UNAUTHORIZED and is_ours:
+            return self.authenticator.refusal(scopes, refusal.text)
+        error = refusal.error(f"{self.name}: {doing}")
+        if isinstance(error, AuthError):
+            # Where a registry redirects to, its credentials are of no use.
+            error.hint = self.authenticator.hint if is_ours else None
+        elif not error.temporary:
+            error.hint = hint
+        return error
 
     def fetch(
         self,
@@ -138,12 +158,14 @@ class Endpoint:
             what: the document should be; `FormatError.what` when it is too long.
             headers: of HTTP.
         """
+        give_up_at = self.clock.monotonic() + self.transport.patience
         for failures in range(1, MAX_TRIES + 1):
             answer = self.send("GET", url, doing=doing, expect=expect, headers=headers)
             try:
                 return answer, answer.read(limit, what=what)
             except RegistryError as error:
-                if failures == MAX_TRIES or not error.temporary:
+                tired = failures == MAX_TRIES or self.clock.monotonic() >= give_up_at
+                if tired or not error.temporary:
                     raise
             self.clock.sleep(self.clock.backoff(failures))
         raise AssertionError  # the last try returned or raised

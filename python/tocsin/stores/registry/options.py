@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tocsin.errors import RegistryError
+from tocsin.quoting import quoted
 from tocsin.stores.http.options import HttpOptions
 from tocsin.stores.http.origin import Origin, is_loopback
-from tocsin.stores.http.redaction import clean
 
 _NO_HOST = re.compile(r"[/?#@\\\s]")
 _DOCKER_HUB = "docker.io"
@@ -53,7 +53,7 @@ def origin_of(host: str, options: RegistryOptions) -> Origin:
     """
     server = _DOCKER_HUB_API if host == _DOCKER_HUB else host
     if _NO_HOST.search(server):
-        raise RegistryError(f"registry {clean(server, limit=80)!r}: is no host name")
+        raise RegistryError(f"registry {quoted(server, limit=80)}: is no host name")
     plain = options.plain_http
     if plain is None:
         about_certificates = options.ca_cert or options.client_cert or options.insecure

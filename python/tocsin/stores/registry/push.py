@@ -18,7 +18,7 @@ from tocsin.errors import RegistryError
 from tocsin.stores.hashing import hashed
 from tocsin.stores.http.status import ACCEPTED, CREATED
 from tocsin.stores.http.transport import MAX_TRIES
-from tocsin.stores.registry.endpoint import PUSH
+from tocsin.stores.registry.endpoint import PUSH, PUSH_AGAIN
 from tocsin.stores.registry.scopes import Scopes
 from tocsin.stores.registry.upload_session import (
     ChunkRefusedError,
@@ -224,9 +224,10 @@ class BlobPush:
 
     def _lost(self, size: int, lost: Exception) -> RegistryError:
         return RegistryError(
-            f"{self._endpoint.name}: upload lost after {size} bytes were read: {lost}; start again",
+            f"{self._endpoint.name}: upload lost after {size} bytes were read: {lost}",
             code="BLOB_UPLOAD_UNKNOWN",
             temporary=True,
+            hint=PUSH_AGAIN,
         )
 
 

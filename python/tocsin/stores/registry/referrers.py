@@ -18,8 +18,9 @@ from tocsin.model.fields import MAX_ENTRIES
 from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.manifest import ImageIndex
 from tocsin.model.media_types import INDEXES, OCI_INDEX
+from tocsin.quoting import shown
 from tocsin.stores.http.status import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK
-from tocsin.stores.registry.endpoint import PUSH
+from tocsin.stores.registry.endpoint import PUSH, PUSH_AGAIN
 from tocsin.stores.registry.pages import pages
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Referrers:
         if answer.media_type not in INDEXES:
             raise ConflictError(
                 f"{self._endpoint.name}: tag {_tag(subject)} is no list of referrers, it has media "
-                f"type {answer.media_type[:80]}"
+                f"type {shown(answer.media_type, limit=80)}"
             )
         entries = list(ImageIndex.from_json(data).manifests or ())
         self._check_count(subject, len(entries))
@@ -156,6 +157,7 @@ class Referrers:
             f"{self._endpoint.name}: tag {_tag(subject)}: others kept replacing the list of "
             f"referrers, {MAX_ROUNDS} times",
             temporary=True,
+            hint=PUSH_AGAIN,
         )
 
     def _stays(

@@ -17,7 +17,7 @@ from tocsin.model.media_types import OCTET_STREAM
 from tocsin.stores.http.refusal import Refusal
 from tocsin.stores.http.status import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK
 from tocsin.stores.http.transport import MAX_TRIES
-from tocsin.stores.registry.endpoint import PUSH
+from tocsin.stores.registry.endpoint import PUSH, PUSH_AGAIN
 from tocsin.stores.verification import digest_error
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ class UploadSession:
             f"{self._endpoint.name}: upload: no progress at byte {self.confirmed} in "
             f"{MAX_TRIES} tries",
             temporary=True,
+            hint=PUSH_AGAIN,
         )
 
     def send_rest(self, body: Iterable[bytes]) -> None:
@@ -153,7 +154,7 @@ class UploadSession:
                 if endpoint.has(blob_url, size):  # only the answer was lost
                     return
                 if data:  # some of it may have been taken, so it must not be sent twice
-                    raise SessionLostError(str(error)) from None
+                    raise SessionLostError(error.message) from None
                 endpoint.clock.sleep(endpoint.clock.backoff(failures))
                 continue
             if answer.status in _DONE:
@@ -197,10 +198,10 @@ class UploadSession:
             raise
         except RegistryError as error:
             if error.temporary:
-                return self._ask(str(error))
+                return self._ask(error.message)
             if error.status is None:
                 raise
-            raise ChunkRefusedError(str(error)) from None
+            raise ChunkRefusedError(error.message) from None
         if answer.status in _DONE:
             self._moved(answer)
             answer.discard()
@@ -264,7 +265,7 @@ class UploadSession:
         except RegistryError as error:
             if not error.temporary and error.status != NOT_FOUND:
                 raise
-            raise SessionLostError(str(error)) from None
+            raise SessionLostError(error.message) from None
 
     def _moved(self, answer: Answer) -> None:
         if answer.header("Location"):

@@ -7,7 +7,9 @@ use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::gzip::{Event, GzipDecoder};
 use crate::inflate::Speed;
-use crate::parallel::{Boundaries, Consumers, Output, Pipeline, Progress, Settings};
+use crate::parallel::{
+    CheckpointPolicy, ConsumerSet, Consumers, OutputConsumer, Pipeline, Progress, Settings,
+};
 use crate::span::UncompressedOffset;
 
 /// A gzip layer on its way, on one thread.
@@ -82,10 +84,10 @@ impl GzipWalk {
     pub(super) fn share(self, options: &IndexOptions) -> ParallelWalk {
         let settings = Settings { threads: options.threads, unit_len: options.unit_len };
         let from = Progress { decoder: self.decoder, written: self.output.len };
-        let consumers = Consumers {
-            boundaries: self.places,
-            compressed: self.spans,
-            whole: self.layer,
+        let consumers = ConsumerSet {
+            policy: self.places,
+            spans: self.spans,
+            blob: self.layer,
             output: self.output,
         };
         ParallelWalk(Pipeline::resume(settings, from, consumers))
@@ -115,7 +117,18 @@ fn walked(spans: Spans, layer: LayerDigest, output: TarOutput, span_size: u64) -
 
 /// A gzip layer on its way, on many threads.
 #[derive(Debug)]
-pub(super) struct ParallelWalk(Pipeline<Places, Spans, LayerDigest, TarOutput>);
+pub(super) struct ParallelWalk(Pipeline<IndexConsumers>);
+
+/// What a pipeline feeds when it indexes a layer.
+#[derive(Debug)]
+enum IndexConsumers {}
+
+impl Consumers for IndexConsumers {
+    type Policy = Places;
+    type Spans = Spans;
+    type Blob = LayerDigest;
+    type Output = TarOutput;
+}
 
 impl ParallelWalk {
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<()> {
@@ -124,6 +137,6 @@ impl ParallelWalk {
 
     pub(super) fn finish(self, span_size: u64) -> Result<Walked> {
         let found = self.0.finish()?;
-        walked(found.compressed, found.whole, found.output, span_size)
+        walked(found.spans, found.blob, found.output, span_size)
     }
 }

@@ -3,7 +3,7 @@
 use super::IndexOptions;
 use crate::digest::Hasher;
 use crate::error::Result;
-use crate::parallel::Output;
+use crate::parallel::OutputConsumer;
 use crate::tar::TocScanner;
 
 /// What uncompressed bytes go through.
@@ -24,7 +24,7 @@ impl TarOutput {
     }
 }
 
-impl Output for TarOutput {
+impl OutputConsumer for TarOutput {
     fn push(&mut self, bytes: &[u8]) -> Result<()> {
         if let Some(hasher) = &mut self.diff_id {
             hasher.update(bytes);

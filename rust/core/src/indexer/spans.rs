@@ -5,7 +5,7 @@ use super::{IndexOptions, Walked, check_room};
 use crate::checkpoint::{Checkpoint, CheckpointRule, WINDOW_LEN};
 use crate::digest::{Digest, Hasher};
 use crate::error::Result;
-use crate::parallel::{Boundaries, Compressed, Whole};
+use crate::parallel::{BlobConsumer, CheckpointPolicy, SpanConsumer};
 use crate::span::{CompressedOffset, UncompressedOffset};
 use crate::tar::Toc;
 use crate::ztoc::{GzipZinfo, Zinfo};
@@ -23,7 +23,7 @@ impl Places {
     }
 }
 
-impl Boundaries for Places {
+impl CheckpointPolicy for Places {
     fn take(&mut self, at: UncompressedOffset) -> Result<bool> {
         if !self.rule.take(at) {
             return Ok(false);
@@ -158,19 +158,19 @@ impl Spans {
     }
 }
 
-impl Compressed<LayerDigest> for Spans {
+impl SpanConsumer<LayerDigest> for Spans {
     fn push(&mut self, start: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>) {
         self.push_cold(None, start, bytes, checkpoints);
     }
 
     fn push_with(
         &mut self,
-        whole: &mut LayerDigest,
+        layer: &mut LayerDigest,
         start: u64,
         bytes: &[u8],
         checkpoints: Vec<Checkpoint>,
     ) {
-        self.push_cold(Some(whole), start, bytes, checkpoints);
+        self.push_cold(Some(layer), start, bytes, checkpoints);
     }
 }
 
@@ -184,7 +184,7 @@ impl LayerDigest {
     }
 }
 
-impl Whole for LayerDigest {
+impl BlobConsumer for LayerDigest {
     fn push(&mut self, bytes: &[u8]) {
         for step in bytes.chunks(AHEAD_LEN) {
             cache::bring(step);

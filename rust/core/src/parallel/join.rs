@@ -1,11 +1,11 @@
 //! The one place where the layer is walked in order: exact decoding, and the acceptance of speculations.
 //!
-//! The joiner alone knows where blocks truly begin, so it alone tells checkpoints and errors. It takes over
-//! a speculation that begins where it stands, and decodes everything else itself.
+//! Only the joiner knows where blocks really begin, so it alone reports checkpoints and errors. It takes over
+//! a speculation that begins where it is, and decodes everything else itself.
 
 use std::sync::Arc;
 
-use super::Boundaries;
+use super::CheckpointPolicy;
 use super::piece::{CheckedPiece, Mark, MarkKind, Piece, Resolver};
 use super::probe::{Match, Start};
 use super::source::Stretch;
@@ -20,7 +20,7 @@ use crate::span::{BitOffset, UncompressedOffset};
 /// thousand times as many.
 const MAX_PIECES: usize = 16;
 
-/// Output in stream order, or what is wrong there.
+/// Output in stream order, or the error at its end; `schedule` says what follows.
 #[derive(Debug)]
 pub(super) enum Slot {
     /// Bytes.
@@ -98,84 +98,87 @@ impl Sink for Pieces<'_> {
 
 /// Walks the layer in order.
 #[derive(Debug)]
-pub(super) struct Joiner<B> {
+pub(super) struct Joiner<P> {
     decoder: GzipDecoder,
-    /// Where to go on, when the decoder is not there.
-    resumption: Option<Resumption>,
-    /// Whether `position` is that of a block's or a member's header.
-    is_at_header: bool,
-    boundaries: B,
+    state: JoinerState,
+    policy: P,
     /// Output before the piece that is being written.
     written: u64,
-    /// Whether nothing more can be decoded without more input.
-    is_starved: bool,
-    is_finished: bool,
 }
 
-/// A place that a speculation has come to.
+/// Where the joiner is; `schedule` says what follows.
 #[derive(Debug)]
-struct Resumption {
+enum JoinerState {
+    /// Inside a block, a header or a trailer: only the decoder can continue.
+    Inside,
+    /// Inside, with all input used.
+    Starved,
+    /// The decoder is at the header of a block or a member.
+    AtHeader,
+    /// At the header behind an accepted speculation; the decoder is still where that began.
+    Accepted(SpeculationEnd),
+    /// At the end of the layer, or at an error.
+    Finished,
+}
+
+/// The place that an accepted speculation has come to.
+#[derive(Debug)]
+struct SpeculationEnd {
     position: BitOffset,
     window: Window,
     history_len: usize,
     next: Next,
 }
 
-impl<B: Boundaries> Joiner<B> {
-    /// Goes on where `decoder` is, with `written` bytes of output taken from it.
-    pub(super) const fn new(decoder: GzipDecoder, written: u64, boundaries: B) -> Self {
-        Self {
-            decoder,
-            resumption: None,
-            is_at_header: false,
-            boundaries,
-            written,
-            is_starved: false,
-            is_finished: false,
-        }
+impl<P: CheckpointPolicy> Joiner<P> {
+    /// Continues where `decoder` is, with `written` bytes of output taken from it.
+    pub(super) const fn new(decoder: GzipDecoder, written: u64, policy: P) -> Self {
+        Self { decoder, state: JoinerState::Inside, policy, written }
     }
 
     /// The first bit not used yet.
     pub(super) fn position(&self) -> BitOffset {
-        self.resumption.as_ref().map_or_else(|| self.decoder.position(), |place| place.position)
+        match &self.state {
+            JoinerState::Accepted(end) => end.position,
+            _ => self.decoder.position(),
+        }
     }
 
     /// The first byte not taken yet.
     pub(super) fn taken(&self) -> u64 {
-        let taken = |place: &Resumption| place.position.0.div_ceil(8);
-        self.resumption.as_ref().map_or_else(|| self.decoder.taken(), taken)
+        match &self.state {
+            JoinerState::Accepted(end) => end.position.0.div_ceil(8),
+            _ => self.decoder.taken(),
+        }
     }
 
+    /// Whether [`Self::position`] is that of a block's or a member's header.
     pub(super) const fn is_at_header(&self) -> bool {
-        self.is_at_header
+        matches!(self.state, JoinerState::AtHeader | JoinerState::Accepted(_))
     }
 
-    /// Whether all input that was there has been used.
+    /// Whether nothing more can be decoded without more input.
     pub(super) const fn is_starved(&self) -> bool {
-        self.is_starved
+        matches!(self.state, JoinerState::Starved)
     }
 
-    /// Whether the layer has ended, well or not.
+    /// Whether the layer has ended, by its end or by an error.
     pub(super) const fn is_finished(&self) -> bool {
-        self.is_finished
+        matches!(self.state, JoinerState::Finished)
     }
 
-    pub(super) fn into_boundaries(self) -> B {
-        self.boundaries
+    pub(super) fn into_policy(self) -> P {
+        self.policy
     }
 
-    /// How a guess stands to the header here.
+    /// Compares a guess with the header here.
     pub(super) fn compare(&self, start: Start, stretch: &Stretch) -> Match {
-        let is_member = match &self.resumption {
-            Some(place) => place.next == Next::Member,
-            None => self.decoder.is_between_members(),
-        };
-        let history_len = match &self.resumption {
-            Some(place) => place.history_len,
-            None => self.decoder.history_len(),
+        let (is_member, history_len) = match &self.state {
+            JoinerState::Accepted(end) => (end.next == Next::Member, end.history_len),
+            _ => (self.decoder.is_between_members(), self.decoder.history_len()),
         };
         match start.compare(self.position(), is_member, stretch) {
-            // Markers cannot tell a distance that reaches beyond the start of the member.
+            // With markers, a distance that reaches beyond the start of the member goes unnoticed.
             Match::Here if !is_member && history_len < WINDOW_LEN => Match::Never,
             found => found,
         }
@@ -183,9 +186,9 @@ impl<B: Boundaries> Joiner<B> {
 
     /// Takes over a speculation that starts here.
     pub(super) fn accept(&mut self, speculation: Speculation) -> Joined {
-        let window = match self.resumption.take() {
-            Some(place) => place.window,
-            None => self.decoder.inflater().window(),
+        let window = match std::mem::replace(&mut self.state, JoinerState::Inside) {
+            JoinerState::Accepted(end) => end.window,
+            _ => self.decoder.inflater().window(),
         };
         let resolver = Arc::new(Resolver::new(&window));
         let mut joined = Joined::default();
@@ -217,14 +220,12 @@ impl<B: Boundaries> Joiner<B> {
             joined.slots.push(Slot::Checked(checked));
         }
         let since = |start| usize::try_from(self.written - start).unwrap_or(WINDOW_LEN);
-        self.resumption = Some(Resumption {
+        self.state = JoinerState::Accepted(SpeculationEnd {
             position: speculation.end,
             window: end_window.unwrap_or(window),
             history_len: member_start.map_or(WINDOW_LEN, since).min(WINDOW_LEN),
             next: speculation.next,
         });
-        self.is_at_header = true;
-        self.is_starved = false;
         joined
     }
 
@@ -233,29 +234,30 @@ impl<B: Boundaries> Joiner<B> {
     ///
     /// # Errors
     ///
-    /// What is wrong here, and ends the layer: all output before it is in `sink`.
+    /// The error that ends the layer; `sink` has all output before it.
     pub(super) fn decode(
         &mut self,
         stretch: &Stretch,
         stop: Option<BitOffset>,
         sink: &mut impl Sink,
     ) -> (Vec<Checkpoint>, Result<()>) {
-        if let Some(place) = self.resumption.take() {
+        let state = std::mem::replace(&mut self.state, JoinerState::Inside);
+        if let JoinerState::Accepted(end) = state {
             self.decoder.restart(&Place {
-                position: place.position,
-                first: stretch.byte_of(place.position),
-                window: &place.window,
-                history_len: place.history_len,
-                next: place.next,
+                position: end.position,
+                first: stretch.byte_of(end.position),
+                window: &end.window,
+                history_len: end.history_len,
+                next: end.next,
             });
         }
-        self.is_at_header = false;
-        self.is_starved = false;
         let mut checkpoints = Vec::new();
         let outcome = self.decode_on(stretch, stop, sink, &mut checkpoints);
-        // What was decoded before an error comes before it.
+        // An error follows the output that was decoded before it.
         let outcome = self.hand_out(sink).and(outcome);
-        self.is_finished = outcome.is_err();
+        if outcome.is_err() {
+            self.state = JoinerState::Finished;
+        }
         (checkpoints, outcome)
     }
 
@@ -269,7 +271,7 @@ impl<B: Boundaries> Joiner<B> {
         loop {
             match stretch.step(&mut self.decoder)? {
                 Event::NeedInput => {
-                    self.is_starved = true;
+                    self.state = JoinerState::Starved;
                     return Ok(());
                 }
                 Event::Output => {
@@ -283,7 +285,7 @@ impl<B: Boundaries> Joiner<B> {
                 Event::MemberEnd => self.written += sink.end_member(&mut self.decoder)?,
             }
             if stop.is_some_and(|stop| self.decoder.position() >= stop) {
-                self.is_at_header = true;
+                self.state = JoinerState::AtHeader;
                 return Ok(());
             }
         }
@@ -298,7 +300,7 @@ impl<B: Boundaries> Joiner<B> {
     pub(super) fn finish(&mut self) -> Joined {
         match self.decoder.finish() {
             Ok(()) => {
-                self.is_finished = true;
+                self.state = JoinerState::Finished;
                 Joined::default()
             }
             Err(error) => self.fail(Joined::default(), error),
@@ -308,7 +310,7 @@ impl<B: Boundaries> Joiner<B> {
     fn candidate(&mut self) -> Result<Option<Checkpoint>> {
         let inflater = self.decoder.inflater();
         let uncompressed = UncompressedOffset(self.written + inflater.pending_len() as u64);
-        let is_taken = self.boundaries.take(uncompressed)?;
+        let is_taken = self.policy.take(uncompressed)?;
         let position = self.decoder.position();
         Ok(is_taken.then(|| Checkpoint::at(position, uncompressed, inflater.window())))
     }
@@ -323,7 +325,7 @@ impl<B: Boundaries> Joiner<B> {
     ) -> std::result::Result<(), (usize, Error)> {
         for mark in marks.iter().filter(|mark| !matches!(mark.kind, MarkKind::MemberEnd(_))) {
             let uncompressed = UncompressedOffset(self.written + mark.offset as u64);
-            if self.boundaries.take(uncompressed).map_err(|error| (mark.offset, error))? {
+            if self.policy.take(uncompressed).map_err(|error| (mark.offset, error))? {
                 let window = window_before(mark.offset);
                 joined.checkpoints.push(Checkpoint::at(mark.position, uncompressed, window));
             }
@@ -339,7 +341,7 @@ impl<B: Boundaries> Joiner<B> {
 
     fn fail(&mut self, mut joined: Joined, error: Error) -> Joined {
         joined.slots.push(Slot::Failed(error));
-        self.is_finished = true;
+        self.state = JoinerState::Finished;
         joined
     }
 }

@@ -1,9 +1,30 @@
 //! Who does what next.
 //!
-//! All workers share one state behind one lock, which is held to choose a task and to put its result back,
-//! never while working. A worker takes the most urgent task there is: what output waits for first, what
-//! only looks ahead last. So nobody idles while there is work, and speculation uses only time that would
-//! be lost otherwise.
+//! All workers share one state behind one lock, which they hold to choose a task and to put its outcome back,
+//! never while working. A worker takes the most urgent task: first what output waits for, last what only
+//! looks ahead. So no worker idles while there is work, and speculation uses only time that would be lost
+//! otherwise.
+//!
+//! The joiner, the scanner and the two consumers of compressed bytes are either here (`Some`) or with the
+//! one worker whose task needs them (`None`). Claims, slots and units are queues in stream order.
+//!
+//! | state | meaning | next |
+//! |---|---|---|
+//! | joiner `Inside` | inside a block, a header or a trailer | decode: any but `Accepted` |
+//! | joiner `Starved` | has used all input it was given | decode the next unit; finish after the last |
+//! | joiner `AtHeader` | a speculation may begin here | decode; accept: `Accepted` or `Finished` |
+//! | joiner `Accepted` | at the end of a speculation | the same |
+//! | joiner `Finished` | at the layer's end, or its first error | |
+//! | claim `Running` | a worker decodes the range | `Decoded` or `Fruitless` |
+//! | claim `Decoded` | the result waits for the joiner | accepted if it begins where the joiner is |
+//! | claim `Fruitless` | no block was found | dropped when the joiner gets there |
+//! | any claim | the joiner is past it | dropped |
+//! | slot `Marked` | output with markers | resolve: `Resolving`, then `Checked` |
+//! | slot `Resolving` | a worker replaces the markers | `Checked` |
+//! | slot `Checked` | bytes with their checksums | scan, after all slots before it |
+//! | slot `Failed` | the first error in the layer | scan: the pipeline fails |
+//! | unit in `units` | still to be hashed by one consumer or both | hash, once joined |
+//! | unit hashed | needed by the tasks that hold it | its buffer is reused |
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -13,9 +34,9 @@ use super::join::{Joiner, Slot};
 use super::probe::Match;
 use super::source::Stretch;
 use super::speculate::Speculation;
-use super::task::{HashWork, Outcome, Scanner, Task};
+use super::task::{HashWork, Hashing, Outcome, Scanner, Task};
 use super::tools::Tools;
-use super::{Boundaries, Compressed, Consumers, Output, Progress, Settings, Whole};
+use super::{ConsumerSet, Consumers, Progress, Settings};
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::span::BitOffset;
@@ -26,31 +47,40 @@ const RANGE_LEN: usize = 6;
 const MAX_SLOTS: usize = 32;
 /// Units hashed in one task.
 const MAX_HASHED: usize = 4;
-/// Units that may wait for their digests before two workers make them.
+/// Units that may wait to be hashed before two workers share that.
 const MANY_HASHED: usize = 3 * MAX_HASHED;
 /// The widest gap between ranges, for two threads; with more the joiner's part becomes smaller.
 const MAX_GAP: usize = 4 * RANGE_LEN;
 /// The gap to start with.
 const FIRST_GAP: usize = RANGE_LEN;
-/// Claims in a row that may be of no use before speculation pauses, twice as long with each more.
+/// Useless claims in a row before speculation pauses; each further one doubles the pause.
 const MAX_FAILURES: u32 = 2;
-/// From so many on, pauses do not become longer: 2^n ranges.
+/// Useless claims in a row from which pauses stay the same: 2^n ranges.
 const MAX_BACKOFF: u32 = 6;
 
-/// A range of units that some worker speculates on, or has.
+/// A range of units that a worker speculates on, or has.
 #[derive(Debug)]
 struct Claim {
     first_unit: usize,
     end_unit: usize,
-    /// `None` while the worker is at it.
-    result: Option<Option<Box<Speculation>>>,
+    state: ClaimState,
     /// Whether the joiner had to wait for it.
     was_awaited: bool,
 }
 
+#[derive(Debug)]
+enum ClaimState {
+    /// A worker decodes the range.
+    Running,
+    /// The result waits for the joiner.
+    Decoded(Box<Speculation>),
+    /// No block was found.
+    Fruitless,
+}
+
 /// Everything that workers share.
 #[derive(Debug)]
-pub(super) struct State<B, C, W, O> {
+pub(super) struct State<C: Consumers> {
     settings: Settings,
     /// The byte of the layer at which unit 0 begins.
     start: u64,
@@ -61,8 +91,7 @@ pub(super) struct State<B, C, W, O> {
     end: u64,
     is_ended: bool,
 
-    /// Absent while a worker has it, as the scanner and the compressed bytes' consumer are.
-    joiner: Option<Box<Joiner<B>>>,
+    joiner: Option<Box<Joiner<C::Policy>>>,
     /// Bytes before which all candidates are known.
     joined: u64,
     is_joined: bool,
@@ -74,31 +103,27 @@ pub(super) struct State<B, C, W, O> {
     gap: usize,
     /// Claims in a row that were of no use.
     failures: u32,
-    /// Until the joiner is at this unit, nothing is claimed.
+    /// Nothing is claimed until the joiner is at this unit.
     resume_at: usize,
 
     checkpoints: VecDeque<Checkpoint>,
-    compressed: Option<Box<C>>,
-    /// The unit that `compressed` takes next.
-    compressed_unit: usize,
-    whole: Option<Box<W>>,
-    /// The unit that `whole` takes next.
-    whole_unit: usize,
+    spans: Option<Box<C::Spans>>,
+    /// The unit that `spans` takes next.
+    spans_unit: usize,
+    blob: Option<Box<C::Blob>>,
+    /// The unit that `blob` takes next.
+    blob_unit: usize,
 
     slots: VecDeque<Slot>,
     /// Number of the first slot.
     first_slot: u64,
-    scanner: Option<Box<Scanner<O>>>,
+    scanner: Option<Box<Scanner<C::Output>>>,
 
     failure: Option<Error>,
 }
 
-impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
-    pub(super) fn new(
-        settings: Settings,
-        from: Progress,
-        consumers: Consumers<B, C, W, O>,
-    ) -> Self {
+impl<C: Consumers> State<C> {
+    pub(super) fn new(settings: Settings, from: Progress, consumers: ConsumerSet<C>) -> Self {
         let Progress { mut decoder, written } = from;
         let (start, check) = (decoder.taken(), decoder.leave_checks());
         Self {
@@ -108,7 +133,7 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
             first_unit: 0,
             end: start,
             is_ended: false,
-            joiner: Some(Box::new(Joiner::new(decoder, written, consumers.boundaries))),
+            joiner: Some(Box::new(Joiner::new(decoder, written, consumers.policy))),
             joined: start,
             is_joined: false,
             claims: VecDeque::new(),
@@ -117,10 +142,10 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
             failures: 0,
             resume_at: 0,
             checkpoints: VecDeque::new(),
-            compressed: Some(Box::new(consumers.compressed)),
-            compressed_unit: 0,
-            whole: Some(Box::new(consumers.whole)),
-            whole_unit: 0,
+            spans: Some(Box::new(consumers.spans)),
+            spans_unit: 0,
+            blob: Some(Box::new(consumers.blob)),
+            blob_unit: 0,
             slots: VecDeque::new(),
             first_slot: 0,
             scanner: Some(Box::new(Scanner::new(consumers.output, check))),
@@ -144,17 +169,17 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
         self.is_ended = true;
     }
 
-    /// The first thing wrong in the layer, once it has been found.
+    /// The first error in the layer, once it has been found.
     pub(super) const fn failure(&self) -> Option<&Error> {
         self.failure.as_ref()
     }
 
-    /// Gives the consumers back, unless some worker has one.
-    pub(super) fn take_consumers(&mut self) -> Option<Consumers<B, C, W, O>> {
-        Some(Consumers {
-            boundaries: self.joiner.take()?.into_boundaries(),
-            compressed: *self.compressed.take()?,
-            whole: *self.whole.take()?,
+    /// Returns the consumers, unless a worker has one.
+    pub(super) fn take_consumers(&mut self) -> Option<ConsumerSet<C>> {
+        Some(ConsumerSet {
+            policy: self.joiner.take()?.into_policy(),
+            spans: *self.spans.take()?,
+            blob: *self.blob.take()?,
             output: self.scanner.take()?.into_output(),
         })
     }
@@ -168,8 +193,8 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
     /// Whether all consumers have everything.
     pub(super) fn is_finished(&self) -> bool {
         let all_back = self.joiner.is_some()
-            && self.compressed.is_some()
-            && self.whole.is_some()
+            && self.spans.is_some()
+            && self.blob.is_some()
             && self.scanner.is_some();
         all_back && self.is_joined && self.slots.is_empty() && self.units.is_empty()
     }
@@ -196,16 +221,16 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
     }
 
     /// Chooses the most urgent task, if there is any.
-    pub(super) fn choose(&mut self) -> Option<Task<B, C, W, O>> {
+    pub(super) fn choose(&mut self) -> Option<Task<C>> {
         self.scan()
             .or_else(|| self.resolve())
             .or_else(|| self.join())
             .or_else(|| self.hash())
             .or_else(|| self.speculate())
-            .or_else(|| self.hash_whole(self.end_unit()))
+            .or_else(|| self.hash_blob(self.end_unit()))
     }
 
-    fn scan(&mut self) -> Option<Task<B, C, W, O>> {
+    fn scan(&mut self) -> Option<Task<C>> {
         let is_ready = |slot: &Slot| matches!(slot, Slot::Checked(_) | Slot::Failed(_));
         let count = self.slots.iter().take_while(|slot| is_ready(slot)).count();
         if count == 0 {
@@ -216,7 +241,7 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
         Some(Task::Scan(scanner, self.slots.drain(..count).collect()))
     }
 
-    fn resolve(&mut self) -> Option<Task<B, C, W, O>> {
+    fn resolve(&mut self) -> Option<Task<C>> {
         let marked = self.slots.iter_mut().zip(self.first_slot..);
         for (slot, number) in marked {
             if let Slot::Marked(..) = slot
@@ -228,7 +253,7 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
         None
     }
 
-    fn join(&mut self) -> Option<Task<B, C, W, O>> {
+    fn join(&mut self) -> Option<Task<C>> {
         if self.is_joined || self.slots.len() >= MAX_SLOTS {
             return None;
         }
@@ -238,40 +263,33 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
         while let Some(claim) = self.claims.front() {
             let start = BitOffset(self.start_of(claim.first_unit) * 8);
             if unit > claim.end_unit {
-                // A block reached over all of it.
+                // A block spanned all of it.
                 self.drop_claim();
                 continue;
             }
             if position < start || !joiner.is_at_header() {
                 return self.decode(joiner, unit, Some(start));
             }
-            let result = self.claims.front_mut().and_then(|claim| claim.result.take());
-            let Some(result) = result else {
-                self.widen_gap();
-                self.joiner = Some(joiner);
-                return None;
-            };
-            let Some(speculation) = result else {
-                self.drop_claim();
-                continue;
+            let guess = match &claim.state {
+                ClaimState::Decoded(speculation) => speculation.start,
+                ClaimState::Fruitless => {
+                    self.drop_claim();
+                    continue;
+                }
+                ClaimState::Running => {
+                    self.widen_gap();
+                    self.joiner = Some(joiner);
+                    return None;
+                }
             };
             let nearby = self.stretch(unit.saturating_sub(1), unit + 2);
-            match joiner.compare(speculation.start, &nearby) {
+            match joiner.compare(guess, &nearby) {
                 Match::Here => {
-                    let claim = self.claims.pop_front();
-                    self.failures = 0;
-                    if claim.is_some_and(|claim| !claim.was_awaited) {
-                        self.gap = self.gap.saturating_sub(1);
+                    if let Some(speculation) = self.take_speculation() {
+                        return Some(Task::Accept(joiner, speculation));
                     }
-                    return Some(Task::Accept(joiner, speculation));
                 }
-                Match::Ahead => {
-                    let stop = speculation.start.earliest();
-                    if let Some(claim) = self.claims.front_mut() {
-                        claim.result = Some(Some(speculation));
-                    }
-                    return self.decode(joiner, unit, Some(stop));
-                }
+                Match::Ahead => return self.decode(joiner, unit, Some(guess.earliest())),
                 Match::Never => self.drop_claim(),
             }
         }
@@ -281,10 +299,10 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
     /// Lets the joiner decode its unit, if it is here.
     fn decode(
         &mut self,
-        joiner: Box<Joiner<B>>,
+        joiner: Box<Joiner<C::Policy>>,
         unit: usize,
         stop: Option<BitOffset>,
-    ) -> Option<Task<B, C, W, O>> {
+    ) -> Option<Task<C>> {
         if joiner.taken() < self.end || !joiner.is_starved() {
             // The unit before holds the byte in which a block may begin.
             let stretch = self.stretch(unit.saturating_sub(1), unit + 1);
@@ -300,6 +318,18 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
         None
     }
 
+    /// Takes the first claim's speculation, which was useful.
+    fn take_speculation(&mut self) -> Option<Box<Speculation>> {
+        let claim = self.claims.pop_front()?;
+        let ClaimState::Decoded(speculation) = claim.state else { return None };
+        self.failures = 0;
+        if !claim.was_awaited {
+            self.gap = self.gap.saturating_sub(1);
+        }
+        Some(speculation)
+    }
+
+    /// Drops the first claim, which was useless.
     fn drop_claim(&mut self) {
         self.claims.pop_front();
         self.failures = self.failures.saturating_add(1).min(MAX_BACKOFF);
@@ -308,39 +338,34 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
         }
     }
 
-    /// Both consumers of compressed bytes together, while they keep up; each alone when they are behind, so
-    /// that two workers can help.
-    fn hash(&mut self) -> Option<Task<B, C, W, O>> {
+    /// Lets both consumers of compressed bytes hash together while they keep up, and each alone when they are
+    /// behind, so that two workers can help.
+    fn hash(&mut self) -> Option<Task<C>> {
         let settled = if self.is_joined { self.end_unit() } else { self.unit_of(self.joined) };
-        let is_behind = settled.saturating_sub(self.compressed_unit) > MANY_HASHED;
-        let is_even = self.whole_unit == self.compressed_unit;
-        if is_even && !is_behind && self.compressed.is_some() && self.whole.is_some() {
-            let units = self.units_to_hash(self.compressed_unit, settled)?;
-            let work = self.hash_work(units.clone(), true);
-            (self.compressed_unit, self.whole_unit) = (units.end, units.end);
-            return Some(self.hash_task(true, true, work));
+        let is_behind = settled.saturating_sub(self.spans_unit) > MANY_HASHED;
+        let is_even = self.blob_unit == self.spans_unit;
+        if is_even && !is_behind && self.spans.is_some() && self.blob.is_some() {
+            let units = self.units_to_hash(self.spans_unit, settled)?;
+            let hashing = Hashing::Both(self.spans.take()?, self.blob.take()?);
+            return Some(self.hash_task(hashing, units));
         }
-        if self.compressed.is_some()
-            && (is_behind || self.compressed_unit < self.whole_unit)
-            && let Some(units) = self.units_to_hash(self.compressed_unit, settled)
+        if (is_behind || self.spans_unit < self.blob_unit)
+            && let Some(units) = self.units_to_hash(self.spans_unit, settled)
+            && let Some(spans) = self.spans.take()
         {
-            let work = self.hash_work(units.clone(), true);
-            self.compressed_unit = units.end;
-            return Some(self.hash_task(true, false, work));
+            return Some(self.hash_task(Hashing::Spans(spans), units));
         }
-        if is_behind || self.whole_unit < self.compressed_unit {
-            return self.hash_whole(settled);
+        if is_behind || self.blob_unit < self.spans_unit {
+            return self.hash_blob(settled);
         }
         None
     }
 
-    /// The consumer that needs no checkpoints.
-    fn hash_whole(&mut self, end: usize) -> Option<Task<B, C, W, O>> {
-        self.whole.as_ref()?;
-        let units = self.units_to_hash(self.whole_unit, end)?;
-        let work = self.hash_work(units.clone(), false);
-        self.whole_unit = units.end;
-        Some(self.hash_task(false, true, work))
+    /// Lets the consumer hash that needs no checkpoints.
+    fn hash_blob(&mut self, end: usize) -> Option<Task<C>> {
+        let units = self.units_to_hash(self.blob_unit, end)?;
+        let blob = self.blob.take()?;
+        Some(self.hash_task(Hashing::Blob(blob), units))
     }
 
     fn units_to_hash(&self, first: usize, end: usize) -> Option<Range<usize>> {
@@ -348,38 +373,41 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
         (first < end).then_some(first..end)
     }
 
-    fn hash_work(&mut self, units: Range<usize>, with_checkpoints: bool) -> Vec<HashWork> {
+    fn hash_task(&mut self, hashing: Hashing<C>, units: Range<usize>) -> Task<C> {
         let mut work = Vec::with_capacity(units.len());
-        for index in units {
-            let start = self.start_of(index);
+        for index in units.clone() {
             let unit = Arc::clone(&self.units[index - self.first_unit]);
-            let end = start + unit.len() as u64;
-            let is_inside = |checkpoint: &Checkpoint| checkpoint.first_byte().0 < end;
-            let inside = self.checkpoints.iter().take_while(|next| is_inside(next)).count();
-            let inside = if with_checkpoints { inside } else { 0 };
-            let checkpoints = self.checkpoints.drain(..inside).collect();
+            let start = self.start_of(index);
+            let checkpoints = match hashing {
+                Hashing::Both(..) | Hashing::Spans(_) => {
+                    self.take_checkpoints(start + unit.len() as u64)
+                }
+                Hashing::Blob(_) => Vec::new(),
+            };
             work.push(HashWork { start, unit, checkpoints });
         }
-        work
-    }
-
-    fn hash_task(
-        &mut self,
-        with_compressed: bool,
-        with_whole: bool,
-        work: Vec<HashWork>,
-    ) -> Task<B, C, W, O> {
-        let done = self.compressed_unit.min(self.whole_unit);
+        match hashing {
+            Hashing::Both(..) => (self.spans_unit, self.blob_unit) = (units.end, units.end),
+            Hashing::Spans(_) => self.spans_unit = units.end,
+            Hashing::Blob(_) => self.blob_unit = units.end,
+        }
+        let done = self.spans_unit.min(self.blob_unit);
         self.units.drain(..done - self.first_unit);
         self.first_unit = done;
-        let compressed = if with_compressed { self.compressed.take() } else { None };
-        let whole = if with_whole { self.whole.take() } else { None };
-        Task::Hash(compressed, whole, work)
+        Task::Hash(hashing, work)
     }
 
-    fn speculate(&mut self) -> Option<Task<B, C, W, O>> {
-        // One worker is left to the joiner, whose way of decoding costs least.
-        let running = self.claims.iter().filter(|claim| claim.result.is_none()).count();
+    /// The next checkpoints whose first byte is before `end`.
+    fn take_checkpoints(&mut self, end: u64) -> Vec<Checkpoint> {
+        let is_before = |checkpoint: &&Checkpoint| checkpoint.first_byte().0 < end;
+        let count = self.checkpoints.iter().take_while(is_before).count();
+        self.checkpoints.drain(..count).collect()
+    }
+
+    fn speculate(&mut self) -> Option<Task<C>> {
+        // One worker is left to the joiner, which decodes at the least cost.
+        let is_running = |claim: &&Claim| matches!(claim.state, ClaimState::Running);
+        let running = self.claims.iter().filter(is_running).count();
         let threads = self.settings.threads;
         if self.is_joined || running + 1 >= threads || self.claims.len() > threads {
             return None;
@@ -396,7 +424,8 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
         }
         let end_unit = end_unit.min(self.end_unit());
         self.claimed = end_unit;
-        self.claims.push_back(Claim { first_unit, end_unit, result: None, was_awaited: false });
+        let state = ClaimState::Running;
+        self.claims.push_back(Claim { first_unit, end_unit, state, was_awaited: false });
         Some(Task::Speculate {
             first_unit,
             stretch: self.stretch(first_unit - 1, end_unit + 1),
@@ -404,7 +433,7 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
         })
     }
 
-    /// The joiner has to wait for a claim: it shall have more to decode itself before the next.
+    /// Gives the joiner more to decode itself before the next claim, since it has to wait for this one.
     fn widen_gap(&mut self) {
         if let Some(claim) = self.claims.front_mut()
             && !std::mem::replace(&mut claim.was_awaited, true)
@@ -413,8 +442,8 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
         }
     }
 
-    /// Takes in what a task came to.
-    pub(super) fn put_back(&mut self, outcome: Outcome<B, C, W, O>, tools: &Tools) {
+    /// Takes in the outcome of a task.
+    pub(super) fn put_back(&mut self, outcome: Outcome<C>, tools: &Tools) {
         match outcome {
             Outcome::Scanned(scanner, result) => {
                 self.scanner = Some(scanner);
@@ -438,24 +467,29 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> State<B, C, W, O> {
                 self.slots.extend(joined.slots);
                 self.checkpoints.extend(joined.checkpoints);
             }
-            Outcome::Hashed(compressed, whole, work) => {
-                self.compressed = self.compressed.take().or(compressed);
-                self.whole = self.whole.take().or(whole);
+            Outcome::Hashed(hashing, work) => {
+                match hashing {
+                    Hashing::Both(spans, blob) => {
+                        (self.spans, self.blob) = (Some(spans), Some(blob));
+                    }
+                    Hashing::Spans(spans) => self.spans = Some(spans),
+                    Hashing::Blob(blob) => self.blob = Some(blob),
+                }
                 let units = work.into_iter().filter_map(|work| Arc::into_inner(work.unit));
                 units.for_each(|unit| tools.units.give(unit));
             }
             Outcome::Speculated(first_unit, result) => {
                 let mut claims = self.claims.iter_mut();
                 if let Some(claim) = claims.find(|claim| claim.first_unit == first_unit) {
-                    claim.result = Some(result);
+                    claim.state = result.map_or(ClaimState::Fruitless, ClaimState::Decoded);
                 }
             }
         }
     }
 }
 
-/// The widest gap that the joiner fills while as many others decode a range each. What is claimed with a
-/// wider one, when the joiner had to wait once, holds all of them up later.
+/// The widest gap that the joiner fills while every other worker decodes a range. After a wider one, once
+/// the joiner had to wait, all the others would wait later.
 const fn max_gap(settings: Settings) -> usize {
     let others = settings.threads.saturating_sub(1);
     if others == 0 { MAX_GAP } else { MAX_GAP.div_ceil(others) }

@@ -1,8 +1,8 @@
 //! Decoding a range of the layer before anything is known of what comes before it.
 //!
-//! Starts at a guess of the probe, with markers for the window; goes on in bytes once the last 32 KiB
-//! have none. Whatever is doubtful is left out: the result ends between two blocks, and an error shows
-//! only as an early end. The joiner decodes what is missing and tells what is wrong.
+//! Starts at a guess of the probe, with markers for the window; continues in bytes once the last 32 KiB
+//! have none. Whatever is doubtful is left out: the result ends between two blocks, and an error only ends
+//! it early. The joiner decodes what is missing and reports the error.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ const MAX_TRIALS: usize = 256;
 /// Bytes of buffers that all false guesses of a range may cost.
 const MAX_WASTE: usize = 4 << 20;
 
-/// What a worker made of a range.
+/// The decoded part of a range.
 #[derive(Debug)]
 pub(super) struct Speculation {
     pub(super) start: Start,
@@ -53,15 +53,18 @@ pub(super) fn speculate(
         len: 0,
         wasted: 0,
     };
-    let mut probe = Probe::new(stretch, range);
-    let found = probe.by_ref().take(MAX_TRIALS).find_map(|start| {
+    let mut found = None;
+    for start in Probe::new(stretch, range).take(MAX_TRIALS) {
         if attempt.wasted > MAX_WASTE || tools.is_stopped.load(Ordering::Relaxed) {
-            return Some(None);
+            break;
         }
-        attempt.run(start).map(Some)
-    });
+        found = attempt.run(start);
+        if found.is_some() {
+            break;
+        }
+    }
     tools.decoders.give(attempt.decoders);
-    found.flatten()
+    found
 }
 
 /// How an attempt came to its end.

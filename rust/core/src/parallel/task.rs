@@ -1,4 +1,4 @@
-//! What a worker does once it has been told what to do: no lock is held here.
+//! What a worker does with the task it has chosen; no lock is held here.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::piece::{CheckedPiece, MarkKind, Piece, Resolver};
 use super::source::Stretch;
 use super::speculate::{Speculation, speculate};
 use super::tools::Tools;
-use super::{Boundaries, Compressed, Output, Whole};
+use super::{BlobConsumer, Consumers, OutputConsumer, SpanConsumer};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::gzip::{GzipDecoder, MemberCheck};
@@ -16,15 +16,16 @@ use crate::inflate::Filled;
 use crate::span::BitOffset;
 
 /// A piece of work, with all it needs.
-pub(super) enum Task<B, C, W, O> {
-    Scan(Box<Scanner<O>>, Vec<Slot>),
+pub(super) enum Task<C: Consumers> {
+    Scan(Box<Scanner<C::Output>>, Vec<Slot>),
+    /// The slot with this number.
     Resolve(u64, Piece<u16>, Arc<Resolver>),
-    Accept(Box<Joiner<B>>, Box<Speculation>),
-    /// Straight into the scanner, if it is free and nothing comes before.
-    Decode(Box<Joiner<B>>, Option<Box<Scanner<O>>>, Stretch, Option<BitOffset>),
-    Finish(Box<Joiner<B>>),
-    /// With one consumer or both.
-    Hash(Option<Box<C>>, Option<Box<W>>, Vec<HashWork>),
+    Accept(Box<Joiner<C::Policy>>, Box<Speculation>),
+    /// To the end of the stretch or to a header at or behind the bit; straight into the scanner, if it is
+    /// free and no slot comes before.
+    Decode(Box<Joiner<C::Policy>>, Option<Box<Scanner<C::Output>>>, Stretch, Option<BitOffset>),
+    Finish(Box<Joiner<C::Policy>>),
+    Hash(Hashing<C>, Vec<HashWork>),
     Speculate {
         first_unit: usize,
         stretch: Stretch,
@@ -32,25 +33,34 @@ pub(super) enum Task<B, C, W, O> {
     },
 }
 
-/// A unit for the compressed bytes' consumers.
+/// The consumers of compressed bytes that take part in a task.
+pub(super) enum Hashing<C: Consumers> {
+    Both(Box<C::Spans>, Box<C::Blob>),
+    Spans(Box<C::Spans>),
+    Blob(Box<C::Blob>),
+}
+
+/// A unit for the consumers of compressed bytes.
 pub(super) struct HashWork {
     pub(super) start: u64,
     pub(super) unit: Arc<Vec<u8>>,
+    /// Those whose first byte is in the unit; none for the blob's consumer alone.
     pub(super) checkpoints: Vec<Checkpoint>,
 }
 
-/// What a task came to.
-pub(super) enum Outcome<B, C, W, O> {
-    Scanned(Box<Scanner<O>>, Result<()>),
+/// The outcome of a task, with what it had taken from the state.
+pub(super) enum Outcome<C: Consumers> {
+    Scanned(Box<Scanner<C::Output>>, Result<()>),
     Resolved(u64, CheckedPiece),
-    Joined(Box<Joiner<B>>, Option<Box<Scanner<O>>>, Joined),
-    Hashed(Option<Box<C>>, Option<Box<W>>, Vec<HashWork>),
+    Joined(Box<Joiner<C::Policy>>, Option<Box<Scanner<C::Output>>>, Joined),
+    Hashed(Hashing<C>, Vec<HashWork>),
+    /// Of the range that begins with this unit.
     Speculated(usize, Option<Box<Speculation>>),
 }
 
-impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> Task<B, C, W, O> {
+impl<C: Consumers> Task<C> {
     /// Does it.
-    pub(super) fn run(self, tools: &Tools) -> Outcome<B, C, W, O> {
+    pub(super) fn run(self, tools: &Tools) -> Outcome<C> {
         match self {
             Self::Scan(mut scanner, slots) => {
                 let result = slots.into_iter().try_for_each(|slot| scanner.scan(slot, tools));
@@ -85,19 +95,18 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> Task<B, C, W, O> {
                 let joined = joiner.finish();
                 Outcome::Joined(joiner, None, joined)
             }
-            Self::Hash(mut compressed, mut whole, mut work) => {
+            Self::Hash(mut hashing, mut work) => {
                 for HashWork { start, unit, checkpoints } in &mut work {
                     let checkpoints = std::mem::take(checkpoints);
-                    match (&mut compressed, &mut whole) {
-                        (Some(compressed), Some(whole)) => {
-                            compressed.push_with(whole, *start, unit, checkpoints);
+                    match &mut hashing {
+                        Hashing::Both(spans, blob) => {
+                            spans.push_with(blob, *start, unit, checkpoints);
                         }
-                        (Some(compressed), None) => compressed.push(*start, unit, checkpoints),
-                        (None, Some(whole)) => whole.push(unit),
-                        (None, None) => {}
+                        Hashing::Spans(spans) => spans.push(*start, unit, checkpoints),
+                        Hashing::Blob(blob) => blob.push(unit),
                     }
                 }
-                Outcome::Hashed(compressed, whole, work)
+                Outcome::Hashed(hashing, work)
             }
             Self::Speculate { first_unit, stretch, range } => {
                 Outcome::Speculated(first_unit, speculate(&stretch, range, tools).map(Box::new))
@@ -107,7 +116,7 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> Task<B, C, W, O> {
 }
 
 /// What the joiner decodes is consumed at once, while it is in the cache and without a copy.
-impl<O: Output> Sink for Scanner<O> {
+impl<O: OutputConsumer> Sink for Scanner<O> {
     fn take(&mut self, decoder: &mut GzipDecoder) -> Result<u64> {
         decoder.take_output(|bytes| {
             self.check.update(bytes);
@@ -136,7 +145,7 @@ pub(super) struct Scanner<O> {
     check: MemberCheck,
 }
 
-impl<O: Output> Scanner<O> {
+impl<O: OutputConsumer> Scanner<O> {
     /// `check` has seen the member's output so far.
     pub(super) const fn new(output: O, check: MemberCheck) -> Self {
         Self { output, check }

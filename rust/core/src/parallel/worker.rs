@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::schedule::State;
 use super::tools::Tools;
-use super::{Boundaries, Compressed, Consumers, Output, Progress, Settings, Whole};
+use super::{ConsumerSet, Consumers, Progress, Settings};
 use crate::error::{Error, Result};
 
 /// Bytes of buffers that the result of one speculation may fill.
@@ -15,48 +15,73 @@ const MAX_SPECULATION_LEN: usize = 16 << 20;
 
 /// What all threads of a pipeline share.
 #[derive(Debug)]
-pub(super) struct Shared<B, C, W, O> {
-    locked: Mutex<Locked<B, C, W, O>>,
-    /// Something has changed that a waiting worker may want to know of.
+pub(super) struct Shared<C: Consumers> {
+    locked: Mutex<Locked<C>>,
+    /// Signalled when a waiting worker may find something to do, or has to end.
     changed: Condvar,
     tools: Tools,
 }
 
 #[derive(Debug)]
-struct Locked<B, C, W, O> {
-    state: State<B, C, W, O>,
-    /// What a task panicked with.
-    panic: Option<Box<dyn Any + Send>>,
-    /// Nothing is to be done any more.
-    is_stopped: bool,
+struct Locked<C: Consumers> {
+    state: State<C>,
+    run: Run,
 }
 
-impl<B, C, W, O> Shared<B, C, W, O> {
-    fn lock(&self) -> MutexGuard<'_, Locked<B, C, W, O>> {
-        // A panic under the lock would be a bug of the schedule's own; the next one to look finds out.
+/// Whether the workers go on.
+#[derive(Debug)]
+enum Run {
+    Going,
+    /// Nothing more is to be done.
+    Stopped,
+    /// A task panicked with this; the caller will too.
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl Run {
+    const fn is_going(&self) -> bool {
+        matches!(self, Self::Going)
+    }
+
+    /// Stops, unless a panic has done so before.
+    fn stop(&mut self) {
+        if self.is_going() {
+            *self = Self::Stopped;
+        }
+    }
+
+    /// What a task panicked with, once.
+    fn take_panic(&mut self) -> Option<Box<dyn Any + Send>> {
+        match std::mem::replace(self, Self::Stopped) {
+            Self::Panicked(panic) => Some(panic),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+}
+
+impl<C: Consumers> Shared<C> {
+    pub(super) fn new(settings: Settings, from: Progress, consumers: ConsumerSet<C>) -> Self {
+        let state = State::new(settings, from, consumers);
+        Self {
+            locked: Mutex::new(Locked { state, run: Run::Going }),
+            changed: Condvar::new(),
+            tools: Tools::new(MAX_SPECULATION_LEN),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Locked<C>> {
+        // Only a bug in the schedule panics under the lock; whoever looks next finds out.
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets all workers end.
     pub(super) fn stop(&self) {
         self.tools.is_stopped.store(true, Ordering::Relaxed);
-        self.lock().is_stopped = true;
+        self.lock().run.stop();
         self.changed.notify_all();
-    }
-}
-
-impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> Shared<B, C, W, O> {
-    pub(super) fn new(
-        settings: Settings,
-        from: Progress,
-        consumers: Consumers<B, C, W, O>,
-    ) -> Self {
-        let state = State::new(settings, from, consumers);
-        Self {
-            locked: Mutex::new(Locked { state, panic: None, is_stopped: false }),
-            changed: Condvar::new(),
-            tools: Tools::new(MAX_SPECULATION_LEN),
-        }
     }
 
     /// An empty unit.
@@ -86,16 +111,16 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> Shared<B, C, W, O> {
     /// Works until the pipeline stops: what a thread of its own does.
     pub(super) fn work(&self) {
         let mut locked = self.lock();
-        while !locked.is_stopped {
+        while locked.run.is_going() {
             locked = self.work_or_wait(locked);
         }
     }
 
-    /// Works until `is_enough`: what the caller does.
-    pub(super) fn work_until(&self, is_enough: impl Fn(&State<B, C, W, O>) -> bool) -> Result<()> {
+    /// Works until `is_enough`: what the caller's thread does.
+    pub(super) fn work_until(&self, is_enough: impl Fn(&State<C>) -> bool) -> Result<()> {
         let mut locked = self.lock();
         loop {
-            if let Some(panic) = locked.panic.take() {
+            if let Some(panic) = locked.run.take_panic() {
                 drop(locked);
                 resume_unwind(panic);
             }
@@ -105,7 +130,7 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> Shared<B, C, W, O> {
             if is_enough(&locked.state) {
                 return Ok(());
             }
-            if locked.is_stopped {
+            if !locked.run.is_going() {
                 return Err(Error::AlreadyFinished);
             }
             locked = self.work_or_wait(locked);
@@ -115,8 +140,8 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> Shared<B, C, W, O> {
     /// Does one task, or waits until there may be one.
     fn work_or_wait<'a>(
         &'a self,
-        mut locked: MutexGuard<'a, Locked<B, C, W, O>>,
-    ) -> MutexGuard<'a, Locked<B, C, W, O>> {
+        mut locked: MutexGuard<'a, Locked<C>>,
+    ) -> MutexGuard<'a, Locked<C>> {
         let Some(task) = locked.state.choose() else {
             return self.changed.wait(locked).unwrap_or_else(PoisonError::into_inner);
         };
@@ -125,18 +150,20 @@ impl<B: Boundaries, C: Compressed<W>, W: Whole, O: Output> Shared<B, C, W, O> {
         let mut locked = self.lock();
         match outcome {
             Ok(outcome) => locked.state.put_back(outcome, &self.tools),
-            Err(panic) => locked.panic = Some(panic),
+            Err(panic) => locked.run = Run::Panicked(panic),
         }
-        if locked.state.failure().is_some() || locked.panic.is_some() {
-            locked.is_stopped = true;
+        if locked.state.failure().is_some() {
+            locked.run.stop();
+        }
+        if !locked.run.is_going() {
             self.tools.is_stopped.store(true, Ordering::Relaxed);
         }
         self.changed.notify_all();
         locked
     }
 
-    /// Gives the consumers back; all is done.
-    pub(super) fn take_consumers(&self) -> Result<Consumers<B, C, W, O>> {
+    /// Returns the consumers; everything is done.
+    pub(super) fn take_consumers(&self) -> Result<ConsumerSet<C>> {
         self.lock().state.take_consumers().ok_or(Error::AlreadyFinished)
     }
 }

@@ -1,5 +1,6 @@
 //! Layers applied one on the other, each entry in the order of its tar, as an unpacker does.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::graph::{Graph, Linked, NodeId, Place, Source, Text, small};
@@ -28,6 +29,8 @@ pub struct TreeBuilder<L> {
     budget: Budget,
     last_parent: Option<KnownParent>,
     left_out: Vec<LeftOut>,
+    /// For each file with hard links, the last of their entries.
+    links: HashMap<(u32, u32), (u32, u32)>,
     /// The number of the layer being applied, and of its next entry.
     layer: u32,
     next: usize,
@@ -54,6 +57,7 @@ impl<L: AsRef<[FileMetadata]>> TreeBuilder<L> {
             budget: Budget(FREE_STEPS),
             last_parent: None,
             left_out: Vec::new(),
+            links: HashMap::new(),
             layer: 0,
             next: 0,
             used: Vec::new(),
@@ -87,14 +91,11 @@ impl<L: AsRef<[FileMetadata]>> TreeBuilder<L> {
     /// The merged tree.
     #[must_use]
     pub fn finish(self) -> Tree<L> {
-        Tree::new(self.graph, self.left_out)
+        Tree::new(self.graph, self.left_out, self.links)
     }
 
     fn leave_out(&mut self, reason: Reason, entry: u32) {
-        match self.left_out.iter_mut().find(|known| known.reason == reason) {
-            Some(known) => known.count += 1,
-            None => self.left_out.push(LeftOut { reason, count: 1, layer: self.layer, entry }),
-        }
+        self.left_out.push(LeftOut { reason, layer: self.layer, entry });
     }
 
     fn apply_entry(&mut self, entry: u32) -> Result<(), Reason> {
@@ -178,15 +179,20 @@ impl<L: AsRef<[FileMetadata]>> TreeBuilder<L> {
         for id in self.used.drain(..) {
             self.graph.mark_used_by_links(id);
         }
-        match found {
-            Ok(place) if !self.graph.is_directory(place) => {
-                let Source { layer, entry } = self.graph.source(place);
-                let kind = self.graph.kind(place);
-                Ok(entry.map(|entry| Linked { layer, entry, kind }))
-            }
-            Err(Failure::Costly) => Err(Reason::CostlyLinks),
-            _ => Ok(None),
+        let place = match found {
+            Ok(place) if !self.graph.is_directory(place) => place,
+            Err(Failure::Costly) => return Err(Reason::CostlyLinks),
+            _ => return Ok(None),
+        };
+        let kind = self.graph.kind(place);
+        let Source { layer, entry: Some(source) } = self.graph.source(place) else {
+            return Ok(None);
+        };
+        if (layer, source) == (self.layer, entry) {
+            return Ok(None); // a directory had this name, which is that of the target too
         }
+        self.links.insert((layer, source), (self.layer, entry));
+        Ok(Some(Linked { layer, entry: source, kind }))
     }
 
     // -- directories that names go through ---------------------------------------------------------
@@ -285,8 +291,9 @@ impl<L: AsRef<[FileMetadata]>> TreeBuilder<L> {
         if self.graph.bytes(text).starts_with(b"/") { Place::ROOT } else { at }
     }
 
+    /// Whether a place is a symbolic link that leads somewhere.
     fn is_link(&self, place: Place) -> bool {
-        self.graph.kind(place) == EntryType::SymLink
+        self.graph.kind(place) == EntryType::SymLink && !self.graph.target(place.node).is_empty()
     }
 
     /// The directory of the entry before, if this is the same and leads there still.
@@ -357,15 +364,13 @@ impl<L: AsRef<[FileMetadata]>> TreeBuilder<L> {
 /// `room` bytes: names with one slash between them.
 fn chain_of(path: &[u8], first: Range<usize>, room: usize) -> Result<Range<usize>, Reason> {
     let start = first.start;
-    let check = |part: &Range<usize>| {
-        names::check_part(&path[part.clone()])?;
-        if part.end - start > room { Err(Reason::PathTooLong) } else { Ok(()) }
-    };
-    check(&first)?;
     let mut end = first.end;
+    if end - start > room {
+        return Err(Reason::PathTooLong);
+    }
     while let Some(part) = next_part(path, end) {
         let is_next = part.start == end + 1 && is_plain_part(&path[part.clone()]);
-        if !is_next || check(&part).is_err() {
+        if !is_next || part.end - start > room {
             break;
         }
         end = part.end;

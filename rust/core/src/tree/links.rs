@@ -215,8 +215,11 @@ impl<L: AsRef<[FileMetadata]>> Graph<L> {
                     followed_before: *followed,
                     links_changed: self.links_changed(),
                 };
-                *followed += 1;
                 let text = self.target(found.node);
+                if text.is_empty() {
+                    return Err(Failure::Missing);
+                }
+                *followed += 1;
                 frames.push(Frame { text, position: 0, link });
                 if *followed > MAX_LINKS {
                     return Err(Failure::Loop);

@@ -6,7 +6,8 @@
 //!
 //! What a stranger decides costs time in proportion to the bytes of names and targets, and memory in
 //! proportion to the number of entries:
-//! - `names`: entries that Linux could not create are left out, and counted (see [`Reason`]);
+//! - `names`: entries that Linux could not create, whatever the file system, are left out (see
+//!   [`Reason`]);
 //! - `graph`: names are nodes that refer to the bytes of the zTOC; chains of directories share one;
 //! - `links`: each symbolic link is followed once, and all of them take a bounded number of steps;
 //! - `build`: applies layers; a directory is cleared of what is below at most once a layer;
@@ -18,28 +19,27 @@ mod links;
 mod names;
 mod walk;
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 pub use build::TreeBuilder;
 pub use graph::{Place, Source};
 pub use links::{Failure, MAX_LINKS};
-pub use names::{MAX_NAME_LEN, MAX_PATH_LEN, MAX_TARGET_LEN, Reason};
+pub use names::{MAX_PATH_LEN, MAX_TARGET_LEN, Reason};
 pub use walk::Walk;
 
 use crate::tar::{EntryType, FileMetadata};
 use graph::Graph;
 use links::{Budget, Links, Memo};
 
-/// Entries that are not in the tree for one reason.
+/// An entry that is not in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeftOut {
     /// Why.
     pub reason: Reason,
-    /// How many entries.
-    pub count: u64,
-    /// The layer of the first of them.
+    /// The number of its layer.
     pub layer: u32,
-    /// The first of them, in that layer.
+    /// Its number in that layer.
     pub entry: u32,
 }
 
@@ -50,19 +50,31 @@ pub struct LeftOut {
 pub struct Tree<L> {
     graph: Graph<L>,
     left_out: Vec<LeftOut>,
+    links: HashMap<(u32, u32), (u32, u32)>,
     /// Only ever tried, since a forked process may have it locked by a thread it does not have.
     memo: Mutex<Memo>,
 }
 
 impl<L: AsRef<[FileMetadata]>> Tree<L> {
-    fn new(graph: Graph<L>, left_out: Vec<LeftOut>) -> Self {
-        Self { graph, left_out, memo: Mutex::new(Memo::default()) }
+    fn new(
+        graph: Graph<L>,
+        left_out: Vec<LeftOut>,
+        links: HashMap<(u32, u32), (u32, u32)>,
+    ) -> Self {
+        Self { graph, left_out, links, memo: Mutex::new(Memo::default()) }
     }
 
-    /// What is not in the tree, one item a reason, in the order in which they were met.
+    /// What is not in the tree, in the order of layers and entries.
     #[must_use]
     pub fn left_out(&self) -> &[LeftOut] {
         &self.left_out
+    }
+
+    /// For each file with hard links, layer and entry of the last of them that was applied, as an
+    /// unpacker would: it gives the file the metadata of each.
+    #[must_use]
+    pub fn links(&self) -> &HashMap<(u32, u32), (u32, u32)> {
+        &self.links
     }
 
     /// Finds a path from the root; `.`, `..` and symbolic links are resolved inside the image, as

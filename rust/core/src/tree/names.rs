@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use crate::tar::{EntryType, FileMetadata};
 
-/// Bytes of one file name, `NAME_MAX`. Source: torvalds/linux, include/uapi/linux/limits.h.
-pub const MAX_NAME_LEN: usize = 255;
 /// Bytes of a path from the root, without a slash before it: `PATH_MAX` is 4,096 with the NUL that
-/// ends it. It bounds the depth of the tree too, at 2,048 directories inside each other.
+/// ends it. It bounds the depth of the tree too, at 2,048 directories inside each other. What one
+/// file name may have, mostly 255 bytes, depends on the file system, so it is no limit here.
+/// Source: torvalds/linux, include/uapi/linux/limits.h.
 pub const MAX_PATH_LEN: usize = 4095;
 /// Bytes of a link's target; the same limit, since `symlink(2)` and `link(2)` take a path.
 pub const MAX_TARGET_LEN: usize = 4095;
@@ -24,15 +24,11 @@ pub(super) const OTHER_MARKS: &[u8] = b".wh..wh.";
 /// Why an entry is not in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// A file name of more than [`MAX_NAME_LEN`] bytes.
-    NameTooLong,
     /// A path of more than [`MAX_PATH_LEN`] bytes, symbolic links in it followed.
     PathTooLong,
     /// A link target of more than [`MAX_TARGET_LEN`] bytes.
     TargetTooLong,
-    /// A symbolic link to nothing at all, which `symlink(2)` refuses.
-    EmptyTarget,
-    /// A NUL byte in a name or in the target of a symbolic link.
+    /// A NUL byte in a name or in the target of a symbolic link, which ends it for the kernel.
     NulByte,
     /// Its path leads through symbolic links that take too many steps to follow.
     CostlyLinks,
@@ -43,13 +39,11 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::NameTooLong => "with a file name longer than 255 bytes, the limit of Linux",
-            Self::PathTooLong => "with a path longer than 4,095 bytes, the limit of Linux",
-            Self::TargetTooLong => "with a link target longer than 4,095 bytes, the limit of Linux",
-            Self::EmptyTarget => "with an empty link target, which Linux does not allow",
-            Self::NulByte => "with a NUL byte in a name or link target, which Linux does not allow",
-            Self::CostlyLinks => "with a path through symbolic links that take too long to follow",
-            Self::TooManyNames => "after the first 268 million names",
+            Self::PathTooLong => "the path has more than 4,095 bytes, the limit of Linux",
+            Self::TargetTooLong => "the link target has more than 4,095 bytes, the limit of Linux",
+            Self::NulByte => "the name or the link target contains a NUL byte",
+            Self::CostlyLinks => "the path leads through too many symbolic links",
+            Self::TooManyNames => "the image has more than 268 million names",
         })
     }
 }
@@ -98,24 +92,12 @@ fn check_path(path: &[u8]) -> Result<(), Reason> {
     if path.len() > MAX_PATH_LEN {
         return Err(Reason::PathTooLong);
     }
-    path.split(|byte| *byte == b'/').try_for_each(check_part)
-}
-
-/// Checks one part of a path.
-pub(super) fn check_part(part: &[u8]) -> Result<(), Reason> {
-    if part.len() > MAX_NAME_LEN {
-        return Err(Reason::NameTooLong);
-    }
-    if part.contains(&0) {
-        return Err(Reason::NulByte);
-    }
-    Ok(())
+    if path.contains(&0) { Err(Reason::NulByte) } else { Ok(()) }
 }
 
 fn check_target(entry: &FileMetadata) -> Result<(), Reason> {
     let target = &entry.linkname;
     match entry.entry_type {
-        EntryType::SymLink if target.is_empty() => Err(Reason::EmptyTarget),
         EntryType::SymLink if target.len() > MAX_TARGET_LEN => Err(Reason::TargetTooLong),
         EntryType::SymLink if target.contains(&0) => Err(Reason::NulByte),
         // Unpackers clean it first, and it may name no file for other reasons as well.

@@ -78,6 +78,46 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// A stable word for programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::GzipHeader => "gzip-header",
+            Self::EmptySpan { .. } => "empty-span",
+            Self::SpanSize { .. } => "span-size",
+            Self::Overlap { .. } => "overlap",
+            Self::HardLink { .. } => "hard-link",
+            Self::HeaderPlace { .. } => "header-place",
+            Self::ModTime { .. } => "modification-time",
+            Self::Sparse { .. } => "sparse-file",
+            Self::EndOfLastSpan { .. } => "end-of-last-span",
+        }
+    }
+
+    /// The span it is about; `None` where it is about an entry.
+    #[must_use]
+    pub const fn span_id(&self) -> Option<SpanId> {
+        match self {
+            Self::GzipHeader => Some(SpanId(0)),
+            Self::EmptySpan { span_id } | Self::SpanSize { span_id } => Some(*span_id),
+            _ => None,
+        }
+    }
+
+    /// The entry it is about, by its number in the stored order; `None` where it is about a span.
+    #[must_use]
+    pub const fn entry_index(&self) -> Option<usize> {
+        match self {
+            Self::GzipHeader | Self::EmptySpan { .. } | Self::SpanSize { .. } => None,
+            Self::Overlap { index }
+            | Self::HardLink { index }
+            | Self::HeaderPlace { index }
+            | Self::ModTime { index }
+            | Self::Sparse { index }
+            | Self::EndOfLastSpan { index } => Some(*index),
+        }
+    }
+
     /// Whether the whole layer is refused, and unpacked as if it had no zTOC; otherwise one file
     /// cannot be read, or not rightly.
     #[must_use]

@@ -1,10 +1,10 @@
-//! What a zTOC must say so that nobody who reads it is led astray; the same for making and reading.
+//! The rules that keep a zTOC from misleading its reader; the same for writing and reading.
 //!
-//! Weaker than what the reference's reader asks for: it makes zTOCs that it then refuses.
+//! They are weaker than those of the reference's reader, whose writer makes zTOCs that it then refuses.
+//! The rules of the zinfo alone are beside its types, in `zinfo`.
 
 use super::Ztoc;
-use super::zinfo::{self, GzipZinfo, TarZinfo, Zinfo, ZinfoVersion};
-use crate::checkpoint::Checkpoint;
+use super::zinfo::{self, GzipZinfo, Zinfo};
 use crate::error::{Error, Result, ZtocError};
 use crate::span::SpanId;
 
@@ -25,11 +25,11 @@ pub(super) fn check(ztoc: &Ztoc, zinfo_at: u64) -> Result<()> {
     }
     match &ztoc.zinfo {
         Zinfo::Gzip(zinfo) => {
-            check_gzip_zinfo(zinfo, zinfo_at)?;
+            zinfo.check(zinfo_at)?;
             check_inside(ztoc, zinfo, zinfo_at)?;
         }
         Zinfo::Tar(zinfo) => {
-            check_tar_zinfo(zinfo, zinfo_at)?;
+            zinfo.check(zinfo_at)?;
             if zinfo.size != ztoc.compressed_archive_size {
                 let value = zinfo::int64("zinfo size", zinfo.size)?;
                 let kind = ZtocError::Value { what: "zinfo size, not the archive's,", value };
@@ -49,49 +49,6 @@ pub(super) fn is_ascending(xattrs: &[(Vec<u8>, Vec<u8>)]) -> bool {
     xattrs.is_sorted_by(|(a, _), (b, _)| a < b)
 }
 
-/// The rules of a gzip zinfo that lies at `zinfo_at`.
-pub(super) fn check_gzip_zinfo(zinfo: &GzipZinfo, zinfo_at: u64) -> Result<()> {
-    let error = |kind, span_id| {
-        let at = zinfo_at.saturating_add(zinfo.packed_position(span_id));
-        Error::Ztoc { kind, at }
-    };
-    let wrong = |span_id, what| error(ZtocError::Checkpoint { span_id, what }, span_id);
-    zinfo::int64("span size", zinfo.span_size)?;
-    let Some(first) = zinfo.checkpoints.first() else {
-        let kind = ZtocError::Value { what: "checkpoint count", value: 0 };
-        return Err(Error::Ztoc { kind, at: zinfo_at });
-    };
-    if first.uncompressed.0 != 0 {
-        return Err(wrong(SpanId(0), "is not at the start of the tar"));
-    }
-    if zinfo.version == ZinfoVersion::V1 && !zinfo::is_implied(first) {
-        return Err(wrong(SpanId(0), "cannot be left out as version 1 does"));
-    }
-    let mut before = first;
-    for (span_id, checkpoint) in (0..).map(SpanId).zip(&zinfo.checkpoints) {
-        if checkpoint.bits > 7 {
-            return Err(wrong(span_id, "has more than 7 bits"));
-        }
-        if checkpoint.bits != 0 && checkpoint.compressed.0 == 0 {
-            return Err(wrong(span_id, "has bits in a byte before the layer"));
-        }
-        if first_bit(checkpoint) < first_bit(before)
-            || checkpoint.uncompressed < before.uncompressed
-        {
-            return Err(error(ZtocError::NotMonotonic { span_id }, span_id));
-        }
-        zinfo::int64("checkpoint uncompressed offset", checkpoint.uncompressed.0)?;
-        before = checkpoint;
-    }
-    Ok(())
-}
-
-/// The first bit of a checkpoint's block. Wide, since a stranger's offset times 8 may not fit 64
-/// bits; the bits lie in the layer, that is checked before.
-fn first_bit(checkpoint: &Checkpoint) -> u128 {
-    u128::from(checkpoint.compressed.0) * 8 - u128::from(checkpoint.bits)
-}
-
 /// No span may end after the layer: the compressed offset of each checkpoint ends a span.
 fn check_inside(ztoc: &Ztoc, zinfo: &GzipZinfo, zinfo_at: u64) -> Result<()> {
     let size = ztoc.compressed_archive_size;
@@ -102,17 +59,6 @@ fn check_inside(ztoc: &Ztoc, zinfo: &GzipZinfo, zinfo_at: u64) -> Result<()> {
             return Err(Error::Ztoc { kind, at });
         }
     }
-    Ok(())
-}
-
-/// The rules of a plain tar's zinfo that lies at `zinfo_at`.
-pub(super) fn check_tar_zinfo(zinfo: &TarZinfo, zinfo_at: u64) -> Result<()> {
-    if zinfo.span_size == 0 {
-        let kind = ZtocError::Value { what: "span size", value: 0 };
-        return Err(Error::Ztoc { kind, at: zinfo_at });
-    }
-    zinfo::int64("span size", zinfo.span_size)?;
-    zinfo::int64("zinfo size", zinfo.size)?;
     Ok(())
 }
 

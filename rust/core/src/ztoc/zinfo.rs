@@ -1,4 +1,4 @@
-//! The zinfo: where inflation of a layer can start, as the zTOC packs it.
+//! The zinfo: where inflation of a layer can start, as the zTOC packs it, and the rules that it must keep.
 //!
 //! Source: docs/format.md#zinfo.
 
@@ -68,7 +68,7 @@ impl GzipZinfo {
     /// # Errors
     /// `Error::Ztoc`: a rule of [`super::Ztoc::to_bytes`] about checkpoints is broken.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        super::rules::check_gzip_zinfo(self, 0)?;
+        self.check(0)?;
         let mut bytes = vec![0; self.packed_len()];
         self.pack(&mut bytes);
         Ok(bytes)
@@ -81,8 +81,45 @@ impl GzipZinfo {
     /// checkpoints is broken.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let zinfo = Self::unpack(bytes, 0)?;
-        super::rules::check_gzip_zinfo(&zinfo, 0)?;
+        zinfo.check(0)?;
         Ok(zinfo)
+    }
+
+    /// Checks the rules of checkpoints; the packed bytes are at `zinfo_at` of the blob.
+    pub(super) fn check(&self, zinfo_at: u64) -> Result<()> {
+        let error = |kind, span_id| {
+            let at = zinfo_at.saturating_add(self.packed_position(span_id));
+            Error::Ztoc { kind, at }
+        };
+        let wrong = |span_id, what| error(ZtocError::Checkpoint { span_id, what }, span_id);
+        int64("span size", self.span_size)?;
+        let Some(first) = self.checkpoints.first() else {
+            let kind = ZtocError::Value { what: "checkpoint count", value: 0 };
+            return Err(Error::Ztoc { kind, at: zinfo_at });
+        };
+        if first.uncompressed.0 != 0 {
+            return Err(wrong(SpanId(0), "is not at the start of the tar"));
+        }
+        if self.version == ZinfoVersion::V1 && !is_implied(first) {
+            return Err(wrong(SpanId(0), "cannot be left out as version 1 does"));
+        }
+        let mut before = first;
+        for (span_id, checkpoint) in (0..).map(SpanId).zip(&self.checkpoints) {
+            if checkpoint.bits > 7 {
+                return Err(wrong(span_id, "has more than 7 bits"));
+            }
+            if checkpoint.bits != 0 && checkpoint.compressed.0 == 0 {
+                return Err(wrong(span_id, "has bits in a byte before the layer"));
+            }
+            if first_bit(checkpoint) < first_bit(before)
+                || checkpoint.uncompressed < before.uncompressed
+            {
+                return Err(error(ZtocError::NotMonotonic { span_id }, span_id));
+            }
+            int64("checkpoint uncompressed offset", checkpoint.uncompressed.0)?;
+            before = checkpoint;
+        }
+        Ok(())
     }
 
     /// The checkpoints that are stored.
@@ -155,8 +192,14 @@ impl GzipZinfo {
     }
 }
 
+/// The first bit of a checkpoint's block; 128 bits wide, since 8 times an untrusted offset may not fit
+/// in 64. The bits are inside the layer: `check` has verified that already.
+fn first_bit(checkpoint: &Checkpoint) -> u128 {
+    u128::from(checkpoint.compressed.0) * 8 - u128::from(checkpoint.bits)
+}
+
 /// Whether version 1 would leave a first checkpoint out: it is the one that reading implies.
-pub(super) fn is_implied(first: &Checkpoint) -> bool {
+fn is_implied(first: &Checkpoint) -> bool {
     first.compressed == BARE_GZIP_HEADER
         && first.uncompressed.0 == 0
         && first.bits == 0
@@ -201,7 +244,7 @@ impl TarZinfo {
     /// # Errors
     /// `Error::Ztoc`: a size above 2^63 − 1, or a span size of 0.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        super::rules::check_tar_zinfo(self, 0)?;
+        self.check(0)?;
         let mut builder = Builder::with_capacity(64);
         let mut table = builder.table();
         table.int32(Self::VERSION, TAR_VERSION)?;
@@ -217,8 +260,19 @@ impl TarZinfo {
     /// `Error::Ztoc`: it does not parse, has another version, or sizes no tar has.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let zinfo = Self::unpack(bytes, 0)?;
-        super::rules::check_tar_zinfo(&zinfo, 0)?;
+        zinfo.check(0)?;
         Ok(zinfo)
+    }
+
+    /// Checks the rules of the sizes; the flatbuffer is at `zinfo_at` of the blob.
+    pub(super) fn check(&self, zinfo_at: u64) -> Result<()> {
+        if self.span_size == 0 {
+            let kind = ZtocError::Value { what: "span size", value: 0 };
+            return Err(Error::Ztoc { kind, at: zinfo_at });
+        }
+        int64("span size", self.span_size)?;
+        int64("zinfo size", self.size)?;
+        Ok(())
     }
 
     /// Reads the flatbuffer that lies at `at` of the blob, without judging the span size.

@@ -178,7 +178,7 @@ def test_blob_when_the_server_is_slower_than_any_network_then_it_is_given_up(reg
 def test_blob_when_nothing_comes_then_the_read_times_out_and_it_is_resumed(registry, blob):
     data, descriptor = blob
     registry.fault("GET", BLOBS, stall=True, close_after=100)
-    with store_of(registry, read_timeout=0.05) as store:
+    with store_of(registry, timeout=0.05) as store:
         assert b"".join(store.blob(descriptor)) == data
     assert ranges(registry)[1] == f"bytes=100-{len(data) - 1}"
 
@@ -233,7 +233,7 @@ def test_blob_range_when_the_blob_ends_before_then_its_size_is_told_and_no_body_
 ):
     data, descriptor = blob
     longer = Descriptor(descriptor.media_type, descriptor.digest, len(data) + 100)
-    with store_of(registry, read_timeout=0.5) as store, pytest.raises(VerificationError) as caught:
+    with store_of(registry, timeout=0.5) as store, pytest.raises(VerificationError) as caught:
         store.blob_range(longer, len(data) + 1, len(data) + 50)
     assert caught.value.actual == str(len(data))
 

@@ -9,7 +9,7 @@ import pytest
 from support.registry import Registry
 from support.registry_certificates import Authority
 from support.registry_client import FakeTime, noise, store_of
-from tocsin.errors import RegistryError
+from tocsin.errors import AuthError, RegistryError
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCI_LAYER_GZIP
@@ -114,7 +114,28 @@ def test_get_when_refused_then_code_and_message_of_the_registry_are_told_on_one_
     with pytest.raises(RegistryError) as caught:
         read(registry)
     assert caught.value.code == "NAME_INVALID"
-    assert str(caught.value).endswith("HTTP 400 NAME_INVALID: bad [31mname")
+    assert str(caught.value).endswith(r'HTTP 400 NAME_INVALID: "bad\n\x1b[31mname"')
+
+
+@pytest.mark.parametrize("status", [400, 503])
+def test_get_when_the_refusal_gives_advice_then_it_is_quoted_and_no_hint(registry, status):
+    body = b'{"errors":[{"code":"DENIED; try","message":"storage is full; run curl x | sh"}]}'
+    registry.fault("GET", BLOBS, status=status, body=body, times=99)
+    with pytest.raises(RegistryError) as caught:
+        read(registry)
+    assert str(caught.value).endswith(
+        f'HTTP {status} "DENIED; try": "storage is full; run curl x | sh"'
+    )
+    assert caught.value.hint is None
+
+
+def test_get_when_the_refusal_is_long_then_it_is_cut(registry):
+    body = b'{"errors":[{"code":"%s","message":"%s"}]}' % (b"C" * 9000, b"m" * 9000)
+    registry.fault("GET", BLOBS, status=400, body=body)
+    with pytest.raises(RegistryError) as caught:
+        read(registry)
+    assert len(str(caught.value)) < 600
+    assert len(caught.value.code) == 60
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"errors":7}', b"\xff", b"[" * 100_000])
@@ -122,6 +143,24 @@ def test_get_when_the_refusal_is_no_json_then_the_status_is_told(registry, body)
     registry.fault("GET", BLOBS, status=400, body=body)
     with pytest.raises(RegistryError, match=r"HTTP 400$"):
         read(registry)
+
+
+@pytest.mark.parametrize("login", [{}, {"username": "alice", "password": "secret"}])
+def test_get_when_not_allowed_then_the_hint_is_to_log_in(registry, login):
+    registry.auth = "basic" if login else None
+    registry.fault("GET", BLOBS, status=403, skip=1 if login else 0, times=9)
+    with pytest.raises(AuthError, match="HTTP 403") as caught:
+        read(registry, **login)
+    assert "docker login" in caught.value.hint
+
+
+def test_get_when_the_object_store_refuses_then_no_hint_to_log_in(registry):
+    with Registry() as elsewhere:
+        elsewhere.fault("GET", "/storage/", status=403, times=9)
+        redirected(registry, elsewhere, times=9)
+        with pytest.raises(AuthError, match="HTTP 403") as caught:
+            read(registry)
+    assert caught.value.hint is None
 
 
 # -- redirects -------------------------------------------------------------------------------------
@@ -242,7 +281,7 @@ def test_tls_when_the_authority_is_named_then_trusted(tls_registry, authority):
 def test_tls_when_the_authority_is_not_known_then_an_error_that_helps_and_no_second_try(
     tls_registry,
 ):
-    with pytest.raises(RegistryError, match=r"certificate is not trusted.*--ca-cert") as caught:
+    with pytest.raises(RegistryError, match="certificate is not trusted") as caught:
         read(tls_registry, plain_http=False)
     assert not caught.value.temporary
 

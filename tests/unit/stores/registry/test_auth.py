@@ -55,7 +55,7 @@ def test_basic_when_wrong_then_an_error_names_registry_scope_and_source(registry
         read(registry, **WRONG)
     assert re.fullmatch(
         rf"docker://{registry.host}/team/app: scope repository:team/app:pull refused, "
-        "HTTP 401 UNAUTHORIZED: no; the credential is from the given user name and password",
+        'HTTP 401 UNAUTHORIZED: "no"; the credential is from the given user name and password',
         str(caught.value),
     )
     assert len(registry.requests) == 2

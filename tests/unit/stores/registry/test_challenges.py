@@ -58,3 +58,18 @@ def test_scopes_when_parsed_and_merged_then_actions_are_joined_in_order():
     merged = Scopes.repository("a", "delete", "pull") | Scopes.repository("b", "pull")
     assert str(merged) == "repository:a:pull,delete repository:b:pull"
     assert Scopes.parse("nonsense :: a:b").texts() == []
+
+
+def test_challenge_when_blanks_stand_for_commas_then_all_parameters_are_read():
+    """Against RFC 9110, but skopeo and crane take it."""
+    (found,) = parse_challenges(
+        'Bearer realm="http://h/token" service="s" scope="repository:a:pull"'
+    )
+    assert found.parameters == {
+        "realm": "http://h/token",
+        "service": "s",
+        "scope": "repository:a:pull",
+    }
+    first, second = parse_challenges('Basic realm="x" charset="y" , Bearer realm=z service=s')
+    assert (first.scheme, first.parameters) == ("basic", {"realm": "x", "charset": "y"})
+    assert (second.scheme, second.parameters) == ("bearer", {"realm": "z", "service": "s"})

@@ -1,6 +1,6 @@
 import json
 import sys
-from base64 import b64encode
+from base64 import b64encode, encodebytes
 from types import SimpleNamespace
 
 import pytest
@@ -222,7 +222,8 @@ def test_helper_when_it_has_none_then_the_next_place_is_asked(places, helper):
 @pytest.mark.parametrize(
     ("script", "problem"),
     [
-        ("echo the keychain is locked; exit 1", "status 1: the keychain is locked"),
+        ("echo the keychain is locked; exit 1", 'status 1: "the keychain is locked"$'),
+        (r"printf 'a\nhint: b\033[2J'; exit 1", r'status 1: "a\\nhint: b\\x1b\[2J"$'),
         ('echo \'{"Secret":"hidden"}\'; exit 3', "status 3$"),
         ("echo hidden", "printed something else than JSON"),
         ('echo \'{"Username":"u"}\'', "gave no user name and secret"),
@@ -240,11 +241,52 @@ def test_helper_when_it_fails_then_an_error_without_what_may_be_secret(
     assert "hidden" not in str(caught.value)
 
 
-def test_helper_when_it_is_not_installed_then_an_error_names_it(places):
+def test_helper_when_it_is_not_installed_then_the_search_goes_on(places, caplog):
     environ, write = places
     write("docker", {"credsStore": "absent"})
-    with pytest.raises(AuthError, match="docker-credential-absent: there is no such program"):
-        found(environ)
+    write("runtime", {"auths": {"reg": {"auth": b64encode(b"u:p").decode()}}})
+    search = find_credential("reg", "a", environ=environ)
+    assert (search.credential.username, search.credential.password) == ("u", "p")
+    (place,) = [place for place in search.looked_at if "absent" in place]
+    assert place.startswith("docker-credential-absent (named in /")
+    assert place.endswith("config.json), which is not installed")
+    (warning,) = caplog.records
+    assert (warning.name, warning.levelname) == ("tocsin", "WARNING")
+    assert "docker-credential-absent (named in /" in warning.getMessage()
+
+
+def test_helper_when_it_gives_empty_strings_then_it_has_none(places, helper):
+    environ, write = places
+    write("docker", {"credsStore": "mine"})
+    helper("mine", 'echo \'{"ServerURL":"reg","Username":"","Secret":""}\'')
+    assert find_credential("reg", "a", environ=environ).credential is None
+
+
+def test_auth_when_it_has_line_breaks_then_they_do_not_count(places):
+    """``base64`` breaks lines after 76 characters; Go's decoder passes over them."""
+    environ, write = places
+    wrapped = encodebytes(b"alice:" + b"s" * 100).decode()
+    assert wrapped.count("\n") == 2
+    write("docker", {"auths": {"reg": {"auth": wrapped.replace("\n", "\r\n")}}})
+    assert find_credential("reg", "a", environ=environ).credential.password == "s" * 100
+
+
+def test_variable_when_set_then_it_comes_after_dockers_file(places):
+    environ, write = places
+    entry = {"auths": {"reg": {"auth": b64encode(b"u:variable").decode()}}}
+    environ = environ | {"DOCKER_AUTH_CONFIG": json.dumps(entry)}
+    write("runtime", {"auths": {"reg": {"auth": b64encode(b"u:podman").decode()}}})
+    search = find_credential("reg", "a", environ=environ)
+    assert search.credential.source == "the variable DOCKER_AUTH_CONFIG, entry reg"
+    write("docker", {"auths": {"reg": {"auth": b64encode(b"u:file").decode()}}})
+    assert find_credential("reg", "a", environ=environ).credential.source.startswith("/")
+
+
+def test_variable_when_it_is_broken_then_an_error_that_shows_no_content(places):
+    environ, _ = places
+    with pytest.raises(AuthError, match="the variable DOCKER_AUTH_CONFIG: not a JSON") as caught:
+        find_credential("reg", "a", environ=environ | {"DOCKER_AUTH_CONFIG": "{secret"})
+    assert "{secret" not in str(caught.value)
 
 
 def test_helper_when_it_hangs_then_it_is_given_up(helper):

@@ -12,6 +12,7 @@ from tocsin.model.media_types import OCI_MANIFEST
 from tocsin.stores.base import MustStream, TakenOver
 from tocsin.stores.layout import OciLayout
 from tocsin.stores.registry import push
+from tocsin.stores.registry.endpoint import PUSH_AGAIN
 
 UPLOADS = "/blobs/uploads/"
 SMALL = b"small" * 1000
@@ -270,11 +271,12 @@ def test_put_blob_when_the_session_is_lost_and_the_source_is_gone_then_an_error_
     registry, data
 ):
     registry.fault("PATCH", UPLOADS, skip=1, before=lambda: lose_sessions(registry))
-    lost = pytest.raises(RegistryError, match=r"upload lost after .* start again")
+    lost = pytest.raises(RegistryError, match=r"upload lost after ")
     with store_of(registry) as store, lost as caught:
         store.put_blob(pieces(data))
     assert caught.value.temporary
     assert caught.value.code == "BLOB_UPLOAD_UNKNOWN"
+    assert caught.value.hint == PUSH_AGAIN
     assert stored(registry) == []
 
 
@@ -558,9 +560,9 @@ def test_put_manifest_when_the_type_is_refused_then_an_error_with_a_hint(registr
     with store_of(registry) as store, pytest.raises(RegistryError) as caught:
         image.put(store, "v1")
     assert caught.value.code == "MANIFEST_INVALID"
-    assert f"as tag v1: HTTP 400 MANIFEST_INVALID: no; it may not take {OCI_MANIFEST}" in str(
-        caught.value
-    )
+    says = f'as tag v1 ({OCI_MANIFEST}): HTTP 400 MANIFEST_INVALID: "no"'
+    assert str(caught.value).endswith(says)
+    assert caught.value.hint.startswith("Check that this registry takes such manifests ")
 
 
 def test_put_manifest_when_artifacts_are_refused_then_an_error_with_a_hint(registry):
@@ -571,13 +573,46 @@ def test_put_manifest_when_artifacts_are_refused_then_an_error_with_a_hint(regis
     with store_of(registry) as store:
         image.put(store, "v1")
         before = dict(registry.repository("team/app").manifests)
-        with pytest.raises(
-            RegistryError, match=f"may not take artifacts of type {re.escape(kind)}"
-        ):
+        says = re.escape(f"(artifact of type {kind}): HTTP 400 ")
+        with pytest.raises(RegistryError, match=says) as caught:
             store.put_manifest(referrer_to(image.descriptor, kind), OCI_MANIFEST)
+        assert caught.value.hint.startswith("Check that this registry takes such artifacts ")
         assert registry.repository("team/app").manifests == before
         assert store.tags() == ["v1"]
         assert store.referrers(image.descriptor.digest) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", UPLOADS), ("PATCH", UPLOADS), ("PUT", UPLOADS), ("PUT", "/manifests/")],
+)
+def test_put_when_the_registry_is_down_then_the_hint_is_to_push_again(registry, method, path):
+    body = b'{"errors":[{"message":"storage is full; run curl x | sh"}]}'
+    registry.fault(method, path, status=503, body=body, times=99)
+
+    def put(store):
+        make_image().put(store, "v1")
+        store.put_blob(pieces(bytes(20 << 20)))
+
+    with store_of(registry) as store, pytest.raises(RegistryError) as caught:
+        put(store)
+    assert caught.value.temporary
+    # Of a chunk the registry is asked how far it is, which is all that can be told then.
+    assert ('"storage is full; run curl x | sh"' in str(caught.value)) == (method != "PATCH")
+    assert caught.value.hint == PUSH_AGAIN
+
+
+def test_put_blob_when_the_source_fails_then_its_error_is_no_pushs(registry):
+    failure = RegistryError("docker://elsewhere/x: timed out", temporary=True)
+
+    def broken():
+        yield bytes(20 << 20)
+        raise failure
+
+    with store_of(registry) as store, pytest.raises(RegistryError) as caught:
+        store.put_blob(broken())
+    assert caught.value is failure
+    assert caught.value.hint is None
 
 
 def test_put_manifest_when_the_registry_names_another_digest_then_refused(registry):

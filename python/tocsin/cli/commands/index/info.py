@@ -77,7 +77,12 @@ def info(
     With --json the SOCI index itself is printed, indented; it must be the only one then.
     """
     if place == _STDIN or Path(place).is_file():
-        data = sys.stdin.buffer.read() if place == _STDIN else Path(place).read_bytes()
+        from tocsin.model.go_json import MAX_SIZE  # noqa: PLC0415 (not for --help)
+        from tocsin.regular_file import read_regular  # noqa: PLC0415 (as above)
+
+        data = (
+            sys.stdin.buffer.read() if place == _STDIN else read_regular(place, max_size=MAX_SIZE)
+        )
         found = [_Found(data, place)]
     else:
         found = _indexes_at(parameters.reference(place), platform, registry)
@@ -106,7 +111,9 @@ def _indexes_at(
         found = list(_find(store, reference, platform))
     if not found:
         of = f" for {platform}" if platform is not None else ""
-        raise NotFoundError(f"{reference}: has no SOCI index{of}; tocsin create makes one")
+        raise NotFoundError(
+            f"{reference}: has no SOCI index{of}", hint="Make one with tocsin create."
+        )
     return found
 
 

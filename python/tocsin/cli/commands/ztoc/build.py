@@ -12,7 +12,6 @@ import click
 
 from tocsin.cli import words
 from tocsin.cli.command import command
-from tocsin.cli.failures import HINT
 from tocsin.cli.options import (
     output_options,
     reference_identical_option,
@@ -117,7 +116,7 @@ def _index(
         except Exception as error:
             error.add_note("stdin" if layer == _STDIN else layer)
             if isinstance(error, GzipError) and error.what.startswith(_DAMAGE):
-                error.add_note(f"{HINT}the layer is damaged or cut off: fetch or build it again")
+                error.hint = "Fetch or build the layer again: it is damaged or cut off."
             raise
 
 

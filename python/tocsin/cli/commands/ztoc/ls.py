@@ -10,9 +10,10 @@ import click
 
 from tocsin.cli import streams, words
 from tocsin.cli.command import command
-from tocsin.cli.commands.ztoc.reading import read_ztoc
+from tocsin.cli.commands.ztoc.reading import LIST_ENTRIES, read_ztoc
 from tocsin.cli.options import output_options
 from tocsin.errors import NotFoundError
+from tocsin.quoting import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -92,7 +93,7 @@ def _chosen(ztoc: Ztoc, paths: tuple[str, ...]) -> Sequence[int]:
         below = f"{clean_path(path)}/"
         found = [at for at, name in enumerate(cleaned) if below == "/" or name.startswith(below)]
         if not found:
-            raise NotFoundError(f"{path}: no such entry in the zTOC")
+            raise NotFoundError(f"{shown(path)}: no such entry in the zTOC", hint=LIST_ENTRIES)
         chosen.update(found)
     return sorted(chosen)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tocsin.cli.failures import HINT
-from tocsin.errors import FormatError, ZtocError
+from tocsin.errors import FormatError, NotFoundError, ZtocError
 from tocsin.model.soci_index import MAX_ZTOC_SIZE
+from tocsin.regular_file import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tocsin.layers.ztoc import Ztoc
+
+LIST_ENTRIES = "List the entries of the layer with tocsin ztoc ls ZTOC."
 
 _STDIN = "-"
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -32,19 +33,23 @@ def read_ztoc(path: str) -> Ztoc:
     if path == _STDIN:
         data, place = sys.stdin.buffer.read(MAX_ZTOC_SIZE), "stdin"
     else:
-        with Path(path).open("rb") as file:
-            data, place = file.read(MAX_ZTOC_SIZE), path
+        data, place = read_regular(path, max_size=MAX_ZTOC_SIZE), path
     try:
         return Ztoc.from_bytes(data)
     except ZtocError as error:
         error.add_note(place)
         if _looks_like_layer(data):
-            error.add_note(f"{HINT}this looks like a layer; tocsin ztoc build makes its zTOC")
+            error.hint = "Make the zTOC of this layer with tocsin ztoc build."
         raise
 
 
 def read_file(ztoc: Ztoc, layer: str, path: str) -> Iterator[bytes]:
     """Yield the data of a file as `Ztoc.read` does; errors name the layer."""
+    try:
+        ztoc.entry(path)
+    except NotFoundError as error:
+        error.hint = LIST_ENTRIES
+        raise
     try:
         yield from ztoc.read(path, layer)
     except FormatError as error:  # a VerificationError names it already

@@ -53,6 +53,10 @@ impl Text {
         Self { start: self.start + start, len: end - start, ..self }
     }
 
+    pub(in crate::tree) const fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
     pub(in crate::tree) const fn is_copied(self) -> bool {
         matches!(self.of, TextOf::Copied)
     }

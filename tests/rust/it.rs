@@ -1,0 +1,38 @@
+//! All tests of the core but those that need a process of their own: one binary links once.
+//!
+//! `memory` counts every allocation of its process; `miri` runs without C code.
+#![allow(clippy::expect_used, reason = "a test may stop at once")]
+
+#[path = "../support/gotar.rs"]
+mod gotar;
+mod support;
+#[path = "../support/tar_blocks.rs"]
+mod tar_blocks;
+#[path = "../support/tar_features.rs"]
+mod tar_features;
+#[path = "../support/tar_generator.rs"]
+mod tar_generator;
+#[path = "../support/tar_reading.rs"]
+mod tar_reading;
+#[path = "support/trees.rs"]
+mod trees;
+mod ztoc_patch;
+mod ztoc_values;
+
+mod extract;
+mod golden;
+mod inflate;
+mod parallel;
+mod span_reader;
+mod tar;
+mod tar_any_input;
+mod tar_go;
+mod tar_headers;
+mod tree;
+mod zstd;
+mod ztoc;
+mod ztoc_damage;
+mod ztoc_flat;
+mod ztoc_hostile;
+mod ztoc_refusals;
+mod ztoc_round_trip;

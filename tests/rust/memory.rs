@@ -1,0 +1,35 @@
+//! Bounds on what is allocated, in a binary of its own: its allocator counts for the whole process.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use peak_alloc::PeakAlloc;
+
+mod support;
+#[path = "support/trees.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod trees;
+mod ztoc_patch;
+mod ztoc_values;
+
+mod parallel_memory;
+mod tree_memory;
+mod ztoc_memory;
+
+#[global_allocator]
+static ALLOCATED: PeakAlloc = PeakAlloc;
+
+/// Held by each test from its first allocation to its last, since all share one count.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Waits until no other test allocates. A test that failed does not keep the others from their turn.
+fn take_turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `run`, and returns the most bytes held at once beyond those held before.
+fn peak_of<T>(run: impl FnOnce() -> T) -> (usize, T) {
+    let before = ALLOCATED.current_usage();
+    ALLOCATED.reset_peak_usage();
+    let result = run();
+    (ALLOCATED.peak_usage().saturating_sub(before), result)
+}
