@@ -85,6 +85,12 @@ def test_group_when_a_password_is_typed_then_it_is_not_printed(typed):
     check("--debug", "info", typed)
 
 
+def test_password_when_typed_then_the_hint_says_how_to_log_in():
+    first, second = tocsin("ls", TYPED[0]).stderr.decode().splitlines()
+    assert first.endswith("a reference cannot hold a password")
+    assert second.startswith("hint: Log in with docker login")
+
+
 def test_password_when_typed_before_then_the_next_run_prints_its_words():
     check(TYPED[0])
     assert b"alice:topsecret" in tocsin("alice:topsecret").stderr

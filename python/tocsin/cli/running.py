@@ -97,7 +97,8 @@ def _report_usage(error: ClickException, *, json: bool) -> int:
     command = context.command_path if context is not None else _PROGRAM
     message = error.format_message()
     message = message[:1].lower() + message[1:].rstrip(".")
-    return _tell(wrong_usage(message, command=command), json=json)
+    hint = getattr(error, "hint", None)
+    return _tell(wrong_usage(message, command=command, hint=hint), json=json)
 
 
 def _tell(failure: Failure, *, json: bool) -> int:
