@@ -25,8 +25,6 @@ ALLOWED = {
     ("errors.py", "self.args"),
     # An error of the system without a reason of its own is shown as Python shows it.
     ("cli/failures.py", "str(error)"),
-    # Why a file of the cache is not trusted; only shown.
-    ("layers/disk_cache.py", "str(error)"),
 }
 
 

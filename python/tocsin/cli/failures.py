@@ -104,9 +104,9 @@ def explain(error: Exception) -> Failure:
             )
 
 
-def wrong_usage(message: str, *, command: str) -> Failure:
+def wrong_usage(message: str, *, command: str, hint: str | None = None) -> Failure:
     """Return what to say about arguments that cannot be understood."""
-    return Failure(message, f"{command} --help", exit_codes.USAGE, "usage", "UsageError")
+    return Failure(message, hint or f"{command} --help", exit_codes.USAGE, "usage", "UsageError")
 
 
 def _of_the_system(error: OSError, where: str) -> Failure:

@@ -45,6 +45,18 @@ def platform(text: str) -> Platform:
         raise click.BadParameter(error.message) from None
 
 
+class BadReferenceError(click.BadParameter):
+    """A word that is not a reference.
+
+    Attributes:
+        hint: what to do about it, if anything is known.
+    """
+
+    def __init__(self, message: str, *, hint: str | None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 def reference(text: str) -> Reference:
     """Return the place of an image: ``oci:DIR:TAG`` and its kin, or ``host/repo:tag``."""
     from tocsin.model.reference import RegistryReference, parse_reference  # noqa: PLC0415
@@ -52,7 +64,7 @@ def reference(text: str) -> Reference:
     try:
         found = parse_reference(text)
     except FormatError as error:
-        raise click.BadParameter(error.message) from None
+        raise BadReferenceError(error.message, hint=error.hint) from None
     if isinstance(found, RegistryReference):
         _refuse_path(text)
     return found

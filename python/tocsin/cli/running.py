@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from tocsin.cli import exit_codes, signals, streams
+from tocsin.cli import exit_codes, secrets, signals, streams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,7 @@ def run(arguments: Sequence[str] | None) -> int:
     """Run the command line and return its exit code; nothing is raised but by a second signal."""
     streams.prepare()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    secrets.remember(words)
     json = _wants_json(words)
     try:
         signals.raise_on_signals()
@@ -96,7 +97,8 @@ def _report_usage(error: ClickException, *, json: bool) -> int:
     command = context.command_path if context is not None else _PROGRAM
     message = error.format_message()
     message = message[:1].lower() + message[1:].rstrip(".")
-    return _tell(wrong_usage(message, command=command), json=json)
+    hint = getattr(error, "hint", None)
+    return _tell(wrong_usage(message, command=command, hint=hint), json=json)
 
 
 def _tell(failure: Failure, *, json: bool) -> int:
@@ -110,7 +112,7 @@ def _tell(failure: Failure, *, json: bool) -> int:
         from tocsin.cli.output import Output  # noqa: PLC0415 (as above)
 
         try:
-            Output(json=True).document(failure.to_dict())
+            Output(json=True).document(secrets.hide_in(failure.to_dict()))
             streams.flush()
         except OSError:
             streams.abandon()  # what has failed first decides the exit code

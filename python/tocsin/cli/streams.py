@@ -9,6 +9,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
+from tocsin.cli import secrets
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -102,7 +104,7 @@ def say(text: str) -> None:
     """Write a line to stderr; that nobody reads it is no reason to stop."""
     with suppress(OSError, ValueError):
         if sys.stderr is not None:
-            sys.stderr.write(f"{text}\n")
+            sys.stderr.write(f"{secrets.hide(text)}\n")
             sys.stderr.flush()
 
 

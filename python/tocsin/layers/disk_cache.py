@@ -142,7 +142,7 @@ class DiskCache:
         """Note, the first time, that a file is not used but fetched again."""
         self._note_once("ignored", f"{'/'.join(place)} is ignored and fetched again: {reason}")
 
-    def _refuse(self, error: Exception) -> None:
+    def _refuse(self, error: UntrustedFileError | OSError) -> None:
         self._writes = False
         self._note_once("refused", f"not used: {_reason(error)}")
 
@@ -174,5 +174,7 @@ class KeptSpans:
         self._cache.ignore((*self._directory, str(span_id)))
 
 
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+def _reason(error: UntrustedFileError | OSError) -> str:
+    if isinstance(error, UntrustedFileError):
+        return error.reason
+    return error.strerror or "input/output error"

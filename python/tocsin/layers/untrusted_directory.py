@@ -28,7 +28,15 @@ TEMPORARY_PREFIX = ".tocsin-"
 
 
 class UntrustedFileError(Exception):
-    """A file or directory that must not be used; the message says why."""
+    """A file or directory that must not be used.
+
+    Attributes:
+        reason: why not.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 @contextmanager

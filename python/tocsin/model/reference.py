@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from tocsin.errors import FormatError, UnsupportedError
 from tocsin.model.digest import Digest, digest_of
+from tocsin.model.user_info import user_info, without_user_info
 from tocsin.quoting import quoted
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ _REF_NAME = re.compile(
 )
 _LAYOUT_DIGEST = re.compile(r"([^:]+)@(sha256:[^:]*)")
 _TRANSPORT = re.compile(r"(?:dir|containers-storage|docker-daemon|ostree|sif|tarball|https?):")
-_PREFIX = re.compile(r"(?:docker://|oci:|oci-archive:|docker-archive:)?")
+_PREFIX = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|oci:|oci-archive:|docker-archive:)?")
+"""Of a reference, and of a URL in its place."""
 _MAX_NAME_LEN = 255
 _MAX_REF_NAME_LEN = 1024
 
@@ -186,6 +188,7 @@ def parse_reference(text: str) -> Reference:
         FormatError: `text` spells none; `what` is ``reference``.
         UnsupportedError: another transport of skopeo's, such as ``containers-storage:``.
     """
+    _refuse_user_info(text)
     transport, colon, rest = text.partition(":")
     match transport if colon else "":
         case "oci":
@@ -199,9 +202,10 @@ def parse_reference(text: str) -> Reference:
                 raise _refuse(text, "wanted // after docker:")
             return parse_registry_name(rest.removeprefix("//"))
     if other := _TRANSPORT.match(text):
+        shown = quoted(without_user_info(text))
         raise UnsupportedError(
-            f"reference {quoted(text)}: transport {other[0]} is not done here, only docker://, "
-            "oci:, oci-archive: and docker-archive:"
+            f"reference {shown}: transport {other[0]} is not done here, only docker://, oci:, "
+            "oci-archive: and docker-archive:"
         )
     if text.startswith((".", "/", "~")):
         raise _refuse(
@@ -232,6 +236,7 @@ def parse_registry_name(text: str) -> RegistryReference:
     Raises:
         FormatError: `text` is no such name; `what` is ``reference``.
     """
+    _refuse_user_info(text)
     rest, at, digest_text = text.partition("@")
     digest = _digest(text, digest_text) if at else None
     host, slash, path = rest.partition("/")
@@ -281,6 +286,7 @@ def _layout_parts(text: str, rest: str) -> tuple[Path, str | None, Digest | None
 
 def _docker_archive(text: str, rest: str) -> DockerArchiveReference:
     path, _, name = rest.partition(":")
+    _refuse_user_info(name)
     if not name:
         return DockerArchiveReference(_path(text, path))
     if name.startswith("@"):
@@ -307,5 +313,16 @@ def _digest(text: str, digest: str) -> Digest:
         raise _refuse(text, error.message) from None
 
 
+def _refuse_user_info(text: str) -> None:
+    if user_info(text) is not None and not _TRANSPORT.match(text):
+        raise _refuse(
+            text,
+            "what follows the @ is not a digest, and a reference cannot hold a password",
+            hint="Log in with docker login or podman login, or pass --username and"
+            " --password-stdin.",
+        )
+
+
 def _refuse(text: str, problem: str, hint: str | None = None) -> FormatError:
-    return FormatError(f"reference {quoted(text)}: {problem}", what="reference", hint=hint)
+    shown = quoted(without_user_info(text))
+    return FormatError(f"reference {shown}: {problem}", what="reference", hint=hint)

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
+from tocsin.quoting import quoted
 from tocsin.reading.metadata import MetadataWriter, NamedFile, OpenFile
 from tocsin.stores.staged_file import placed
 
@@ -62,7 +63,7 @@ class NotMadeError(OSError):
     @property
     def reason(self) -> str:
         """The reason, to be read after the path of the file."""
-        text = self.strerror or str(self)
+        text = self.strerror or "input/output error"
         return text[:1].lower() + text[1:]
 
 
@@ -392,7 +393,7 @@ def check_name(name: str) -> None:
         NotMadeError: it is not.
     """
     if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise NotMadeError(errno.EINVAL, f"{name!r} is not a possible file name")
+        raise NotMadeError(errno.EINVAL, f"{quoted(name)} is not a possible file name")
     # A character has at most four bytes.
     if len(name) > _MAX_NAME // 4 and len(os.fsencode(name)) > _MAX_NAME:
         size = len(os.fsencode(name))
@@ -406,7 +407,6 @@ def _placed(error: OSError, path: str) -> OSError:
     if error.errno not in _OF_ONE_FILE:
         return placed(error, path)
     reason = "a directory is in its place" if error.errno == errno.EISDIR else error.strerror
-    reason = reason or type(error).__name__
     return NotMadeError(error.errno, reason, path)
 
 

@@ -23,7 +23,8 @@ from tocsin.errors import NotFoundError, PathError
 from tocsin.layers.disk_cache import DEFAULT_DISK_CACHE_SIZE
 from tocsin.layers.forking import forget_after_fork
 from tocsin.layers.spans import DEFAULT_CACHE_SIZE
-from tocsin.model.reference import split_path
+from tocsin.model.reference import parse_reference, split_path
+from tocsin.model.user_info import user_info, without_user_info
 from tocsin.reading.file import BUFFER_SIZE
 from tocsin.reading.image import Image
 from tocsin.reading.image import open as open_image
@@ -109,6 +110,8 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
                 f"no image is given, wanted {_SCHEME}IMAGE:/PATH or the option image, such as "
                 'storage_options={"image": "ghcr.io/team/app:1"}'
             )
+        if user_info(image) is not None:
+            parse_reference(image)  # raises, and before anything keeps the password
         self.reference = image
         self._opened = _OpenedImage(
             partial(
@@ -206,9 +209,10 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         """
         stripped = self._strip_protocol(path)
         if isinstance(stripped, _PathInImage) and stripped.image != self.reference:
+            other = without_user_info(stripped.image)
             raise ValueError(
-                f"{_SCHEME}{stripped.image}:{stripped}: is in another image than {self.reference}, "
-                "open the URLs of each image by themselves"
+                f"{_SCHEME}{other}:{stripped}: is in another image than {self.reference}, open the "
+                "URLs of each image by themselves"
             )
         return str(stripped)
 

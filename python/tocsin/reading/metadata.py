@@ -12,6 +12,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from tocsin.quoting import shown
 from tocsin.reading.stat import NO_ID
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class MetadataWriter:
         return kept
 
     def _setxattr(self, target: Target, path: str, key: str, value: bytes) -> None:
-        what = f"extended attribute {key!r}"
+        what = f"extended attribute {shown(key)}"
         if key.startswith(_TRUSTED):
             self._note(f"{what} not preserved (trusted attributes are never set)", path)
             return

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
-from tocsin.errors import VerificationError
+from tocsin.errors import UnsupportedError, VerificationError
 from tocsin.layers.disk_cache import DEFAULT_DISK_CACHE_SIZE, DiskCache
 from tocsin.layers.fetchers import Fetchers
 from tocsin.layers.forking import forget_after_fork
@@ -16,6 +17,8 @@ from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCTET_STREAM
 from tocsin.model.soci_index import MAX_ZTOC_SIZE
+from tocsin.model.user_info import without_user_info
+from tocsin.quoting import shown
 from tocsin.reading.files import Files
 from tocsin.reading.layer import Layer
 from tocsin.reading.merged import MergedLayers
@@ -25,6 +28,8 @@ from tocsin.regular_file import read_regular
 if TYPE_CHECKING:
     from tocsin.stores.http.http_blob import HttpBlob
     from tocsin.stores.http.options import HttpOptions
+
+_OTHER_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def open_layer(
@@ -54,7 +59,7 @@ def open_layer(
     Raises:
         ZtocError: the zTOC is none that can be used.
         VerificationError: it is of a layer of another size.
-        UnsupportedError: the server does not answer to ``Range``.
+        UnsupportedError: the server does not answer to ``Range``, or it is another kind of URL.
         NotFoundError, RegistryError, OSError: the layer cannot be reached or read.
     """
     blob = ztoc if isinstance(ztoc, bytes) else read_regular(ztoc, max_size=MAX_ZTOC_SIZE)
@@ -62,6 +67,9 @@ def open_layer(
     source: FileRanges | _UrlRanges
     if text.lower().startswith(("http://", "https://")):
         source = _UrlRanges(text, http)
+    elif _OTHER_URL.match(text):
+        place = shown(without_user_info(text))
+        raise UnsupportedError(f"{place}: a layer is a file, or has an http or https URL")
     else:
         source = FileRanges(text)
     try:

@@ -232,9 +232,9 @@ def test_extract_when_attributes_then_they_are_kept_or_noted(place, monkeypatch)
         result = image.extract("/", place / "again")
     assert (place / "again/f").read_bytes() == b"1"
     assert result.notes == (
-        "extended attribute 'user.a' not preserved (operation not supported): /f",
-        "extended attribute 'user.b' not preserved (operation not supported): /f",
-        "extended attribute 'user.d' not preserved (operation not supported): /d",
+        "extended attribute user.a not preserved (operation not supported): /f",
+        "extended attribute user.b not preserved (operation not supported): /f",
+        "extended attribute user.d not preserved (operation not supported): /d",
     )
 
 

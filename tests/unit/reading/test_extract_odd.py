@@ -261,7 +261,7 @@ def test_extract_when_attributes_are_trusted_then_noted_and_not_set(place):
         assert "trusted.overlay.opaque" not in os.listxattr(out / name, follow_symlinks=False)
     assert result.failed == ()
     assert result.notes == (
-        "extended attribute 'trusted.overlay.opaque' not preserved (trusted attributes are never "
+        "extended attribute trusted.overlay.opaque not preserved (trusted attributes are never "
         "set): /l, /f, /d",
     )
 
@@ -272,7 +272,7 @@ def test_extract_when_an_attribute_is_refused_then_noted(place, key):
     assert (out / "f").read_bytes() == b"1"
     assert result.failed == ()
     (note,) = result.notes
-    assert note.startswith(f"extended attribute {key!r} not preserved (")
+    assert note.startswith(f"extended attribute {key} not preserved (")
     assert note.endswith("): /f")
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from urllib.parse import quote, unquote, urlsplit
 
+from tocsin.model.user_info import without_user_info
+
 _SHOWN_VALUES = frozenset(
     {"artifactType", "digest", "from", "last", "mount", "n", "scope", "service"}
 )
@@ -22,7 +24,8 @@ _OF_URLS = "%:/?#[]@!$&'()*+,;=~"
 def redact_url(url: str) -> str:
     """Return `url` without user information, fragment and unknown query values."""
     try:
-        parts = urlsplit(url)
+        # First, since a password may hold what would end it in a URL.
+        parts = urlsplit(without_user_info(url))
         host = parts.netloc.rpartition("@")[2]
     except ValueError:
         return "(no URL)"
