@@ -25,6 +25,8 @@ MAX_LINKS = 40
 
 _BATCH = 4096
 """Names taken from the core at once."""
+_NAME_LEN = 100
+"""Characters of a name in a note; what is left out mostly has long ones."""
 
 
 class ZtocLayer(Protocol):
@@ -233,7 +235,7 @@ def _entries(
 
 
 def _note(why: str, count: int, layer: int, name: str) -> str:
-    first = f"{shown(name)} in layer {layer + 1}"
+    first = f"{shown(name, limit=_NAME_LEN)} in layer {layer + 1}"
     if count == 1:
         return f"left out 1 entry, {first}: {why}"
     return f"left out {count:,} entries, the first {first}: {why}"
