@@ -16,7 +16,6 @@ TO_COME = {
     "ct-docker-gzip-is-plain": "compression by content",
     "ct-gzip-is-plain": "compression by content",
     "ct-zero-length-blob": "compression by content",
-    "implicit-child-then-wh": "a whiteout of what its own layer holds",
 }
 """Cases that are not read as they should be yet, and what it takes."""
 HAZARDS = {

@@ -312,7 +312,14 @@ class Tree:
             for child in list(self._directories[parent]):
                 self._hide_one(parent, child, created)
         elif not name.startswith(_OTHER_MARKS):
-            self._hide_one(parent, name.removeprefix(WHITEOUT), created)
+            self._remove_name(parent, name.removeprefix(WHITEOUT))
+
+    def _remove_name(self, parent: str, name: str) -> None:
+        """Remove a name and all below it, whichever layer brought it."""
+        if self._directories[parent].pop(name, None) is not None:
+            path = f"{parent}/{name}" if parent else name
+            if path in self._directories:
+                self._remove(path)
 
     def _hide_one(self, parent: str, name: str, created: set[str]) -> None:
         """Remove a name and all below it but what this layer brought."""

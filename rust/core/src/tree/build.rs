@@ -306,7 +306,8 @@ impl<L: AsRef<[FileMetadata]>> TreeBuilder<L> {
 
     // -- whiteouts ---------------------------------------------------------------------------------
 
-    /// Applies a whiteout: what the layer itself has brought stays, wherever in it the mark stands.
+    /// Applies a whiteout, as containerd and Docker do: an opaque mark keeps what the layer itself
+    /// has brought, wherever in it the mark stands; any other removes whatever has the name by then.
     fn hide(&mut self, parent: NodeId, mark: Text) {
         let mark = self.graph.bytes(mark);
         if mark == OPAQUE {
@@ -318,8 +319,7 @@ impl<L: AsRef<[FileMetadata]>> TreeBuilder<L> {
         }
         let hidden = &mark[WHITEOUT.len()..];
         if let Some(place) = self.graph.child(self.graph.end_of(parent), hidden) {
-            self.clear(place.node);
-            self.remove_if_hidden(place.node);
+            self.graph.remove(place.node);
         }
     }
 

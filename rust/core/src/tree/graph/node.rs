@@ -70,7 +70,7 @@ pub(super) struct Node {
     pub(super) next: NodeId,
     /// The first of a directory's children; the place in `Graph::sources` for a hard link.
     pub(super) child: u32,
-    /// The layer that brought the name: what a whiteout in the same layer does not hide.
+    /// The layer that brought the name: what an opaque mark in the same layer does not hide.
     pub(super) layer: u32,
     pub(super) text_layer: u32,
     /// The entry whose text this is, and which the name stands for unless it is only implied.
