@@ -69,9 +69,9 @@ def blob(layout, digest):
 
 def test_create_tells_in_a_table_and_stores_the_index(layout, image):
     done = tocsin("create", f"oci:{layout}:app", *SMALL)
-    out, words = done.stdout.decode().splitlines(), done.stderr.decode().splitlines()
+    out = done.stdout.decode().splitlines()
     large, small = (str(d.digest)[7:19] for d in image.layer_descriptors)
-    assert done.returncode == 0
+    assert (done.returncode, done.stderr) == (0, b"")
     assert out[0].startswith("linux/amd64 · manifest sha256:")
     assert out[1].split() == ["LAYER", "SIZE", "ZTOC", "SIZE", "OVERHEAD", "SPANS", "TIME"]
     assert out[2].startswith(f"{large}  3.0 MiB  ")
@@ -81,13 +81,9 @@ def test_create_tells_in_a_table_and_stores_the_index(layout, image):
     name, digest = out[5].split()
     assert name == "index"
     assert SociIndex.from_json(blob(layout, digest).read_bytes()).version == 1
-    assert any(
-        line.startswith(f"sha256:{large} 3.0 MiB → zTOC ") and ", 3 spans, " in line
-        for line in words
-    )
-    assert f"sha256:{small} 101 B skipped: smaller than 1 KiB" in words
-    assert words[-1].startswith("1 zTOC for 2 layers, ")
-    assert words[-1].endswith(f" → oci:{layout}:app")
+    assert out[-2].startswith("read 3.0 MiB, pushed ")
+    assert out[-1].startswith("1 zTOC for 2 layers, ")
+    assert out[-1].endswith(f" → oci:{layout}:app")
 
 
 def test_create_quiet_prints_only_the_digest(layout):
@@ -120,7 +116,6 @@ def test_a_ztoc_that_is_there_is_reused_unless_asked_to_rebuild(layout):
     layers = [json.loads(done.stdout)["platforms"][0]["layers"][0] for done in runs]
     assert [layer["reused"] for layer in layers] == [False, True, False]
     again = tocsin("create", f"oci:{layout}:app", *SMALL)
-    assert "3 spans, reused\n" in again.stderr.decode()
     assert again.stdout.decode().splitlines()[2].endswith(" reused")
 
 
@@ -198,7 +193,7 @@ def test_all_layers_small_is_nothing_to_index_with_advice(layout):
     before = {path: path.read_bytes() for path in layout.rglob("*") if path.is_file()}
     done = tocsin("convert", f"oci:{layout}:app", f"oci:{layout}:soci")
     assert (done.returncode, done.stdout) == (4, b"")
-    assert done.stderr.decode().splitlines()[-2:] == [
+    assert done.stderr.decode().splitlines() == [
         f"error: oci:{layout}:app: no zTOC was made, all 2 layers are smaller than 10 MiB",
         "hint: Index small layers too with --min-layer-size 0 (min_layer_size=0).",
     ]
@@ -349,8 +344,8 @@ def test_a_dry_run_writes_nothing(layout, tmp_path):
     ):
         done = tocsin(*command, *SMALL, "--dry-run")
         assert done.returncode == 0, done.stderr
-        assert "dry run: nothing was written" in done.stderr.decode().splitlines()
-        assert ", would push " in done.stderr.decode()
+        assert "dry run: nothing was written" in done.stdout.decode().splitlines()
+        assert ", would push " in done.stdout.decode()
     assert before == {path: path.read_bytes() for path in layout.rglob("*") if path.is_file()}
     assert list(tmp_path.iterdir()) == [layout]
     dry = json.loads(tocsin("create", source, *SMALL, "--json", "--dry-run").stdout)
@@ -375,11 +370,11 @@ def test_create_output_has_indexes_and_ztocs_but_not_the_image(layout, tmp_path)
 
 def test_the_summary_says_what_was_read_pushed_and_skipped(layout, tmp_path):
     done = tocsin("convert", f"oci:{layout}:app", f"oci-archive:{tmp_path}/x.tar:c", *SMALL)
-    words = done.stderr.decode().splitlines()
-    assert "skipped 1 layer of 2: smaller than 1 KiB" in words
-    assert words[-2].startswith("read 3.0 MiB, pushed ")
-    assert "zTOCs " in words[-2]
-    assert "indexes and manifests " in words[-2]
+    out = done.stdout.decode().splitlines()
+    assert out.count("skipped: smaller than 1 KiB") == 1
+    assert out[-2].startswith("read 3.0 MiB, pushed ")
+    assert "zTOCs " in out[-2]
+    assert "indexes and manifests " in out[-2]
 
 
 def test_index_ls_and_rm(layout):
@@ -403,7 +398,7 @@ def test_index_ls_and_rm(layout):
     assert (index["version"], index["ztoc_count"], platform["layer_count"]) == (2, 1, 2)
     dry = tocsin("index", "rm", source, "--dry-run")
     assert dry.stdout.decode() == f"index {one}\n"
-    assert "would remove 1 index" in dry.stderr.decode()
+    assert dry.stderr == b""
     removed = json.loads(tocsin("index", "rm", source, "--json").stdout)
     assert [entry["digest"] for entry in removed["removed"]] == [one]
     assert tocsin("index", "ls", source, "-q").stdout == b""

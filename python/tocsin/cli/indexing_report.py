@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from tocsin.cli import words
@@ -34,20 +33,20 @@ def tell(result: CreateResult, output: Output, *, min_layer_size: int) -> None:
         output.line(f"image {result.image.digest}")
     for path in result.missing_prefetch:
         output.warn(f"no indexed layer has {path}, so it is not prefetched")
-    for line in _skipped(result, min_layer_size):
-        output.note(line)
     if isinstance(result, ConvertResult) and result.destination.startswith("docker://"):
         output.note(
             "this tag is an image index, with digests of its own: services that want a single "
             "manifest, such as AWS Lambda, refuse it; tocsin create serves those"
         )
-    output.note(traffic_line(result.traffic, dry_run=result.dry_run))
+    output.line(traffic_line(result.traffic, dry_run=result.dry_run))
     if isinstance(result, ConvertResult) and result.unchanged:
-        output.note(f"{result.destination} is this image already: nothing was written")
+        output.line(
+            words.printable(f"{result.destination} is this image already: nothing was written")
+        )
         return
     if result.dry_run:
-        output.note("dry run: nothing was written")
-    output.note(f"{_summary(result)} → {result.destination}")
+        output.line("dry run: nothing was written")
+    output.line(words.printable(f"{_summary(result)} → {result.destination}"))
 
 
 def traffic_line(traffic: Traffic, *, dry_run: bool = False) -> str:
@@ -85,18 +84,6 @@ def _layers(result: CreateResult) -> list[LayerResult]:
         for layer in platform.layers
     }
     return list(layers.values())
-
-
-def _skipped(result: CreateResult, min_layer_size: int) -> list[str]:
-    """Return a line for each reason why layers were skipped."""
-    layers = _layers(result)
-    reasons = Counter(
-        skip_reason(layer, min_layer_size) for layer in layers if layer.skipped is not None
-    )
-    return [
-        f"skipped {words.count(count, 'layer')} of {len(layers)}: {reason}"
-        for reason, count in reasons.items()
-    ]
 
 
 def _summary(result: CreateResult) -> str:
