@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import tarfile
@@ -124,8 +123,8 @@ def test_ls_when_entries_cannot_be_created_then_a_note_a_reason(odd_image):
     done = run("ls", "-R", odd_image)
     assert done.stdout == b"/a\n/gone\n"
     assert words(done) == [
-        f'warning: left out 3 entries, the first "{"n/" * 50}\N{HORIZONTAL ELLIPSIS}" in layer 1: the path '
-        "has more than 4,095 bytes, the limit of Linux",
+        f'warning: left out 3 entries, the first "{"n/" * 50}\N{HORIZONTAL ELLIPSIS}" in layer 1: '
+        "the path has more than 4,095 bytes, the limit of Linux",
         "warning: left out 1 entry, target in layer 1: the link target has more than 4,095 bytes, "
         "the limit of Linux",
     ]
