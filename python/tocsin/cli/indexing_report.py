@@ -31,6 +31,9 @@ def tell(result: CreateResult, output: Output, *, min_layer_size: int) -> None:
         _tell_platform(platform, output, min_layer_size)
     if isinstance(result, ConvertResult):
         output.line(f"image {result.image.digest}")
+    for platform in result.platforms:
+        if platform.existing_indexes and not platform.skipped:
+            output.warn(_existing(platform))
     for path in result.missing_prefetch:
         output.warn(f"no indexed layer has {path}, so it is not prefetched")
     if isinstance(result, ConvertResult) and result.destination.startswith("docker://"):
@@ -38,6 +41,9 @@ def tell(result: CreateResult, output: Output, *, min_layer_size: int) -> None:
             "this tag is an image index, with digests of its own: services that want a single "
             "manifest, such as AWS Lambda, refuse it; tocsin create serves those"
         )
+    if all(platform.skipped for platform in result.platforms):
+        output.line("nothing was written")
+        return
     output.line(traffic_line(result.traffic, dry_run=result.dry_run))
     if isinstance(result, ConvertResult) and result.unchanged:
         output.line(
@@ -102,6 +108,11 @@ def _summary(result: CreateResult) -> str:
 def _tell_platform(result: PlatformResult, output: Output, min_layer_size: int) -> None:
     name = str(result.platform) if result.platform is not None else "image"
     output.heading(f"{name} · manifest {words.short_digest(result.manifest.digest)}")
+    if result.skipped:
+        digests = ", ".join(str(index.digest) for index in result.existing_indexes)
+        output.line(f"skipped, since version 1 indexes refer to it already: {digests}")
+        output.line()
+        return
     output.table(_COLUMNS, [_row(layer) for layer in result.layers])
     for remark in _remarks(result, min_layer_size):
         output.line(words.printable(remark))
@@ -110,6 +121,14 @@ def _tell_platform(result: PlatformResult, output: Output, min_layer_size: int) 
     else:
         output.line("no index, since no layer got a zTOC")
     output.line()
+
+
+def _existing(result: PlatformResult) -> str:
+    digests = ", ".join(str(index.digest) for index in result.existing_indexes)
+    return (
+        f"{result.platform or 'image'}: other version 1 indexes refer to the image too, and the "
+        f"registry decides which one a reader takes: {digests}"
+    )
 
 
 def _remarks(result: PlatformResult, min_layer_size: int) -> dict[str, None]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tocsin.errors import UnsupportedError
-from tocsin.images.soci_indexes import PROBLEMS, FoundIndex, soci_indexes_of
+from tocsin.images.soci_indexes import PROBLEMS, FoundIndex, soci_indexes_of, with_choice
 from tocsin.images.walk import walk_manifests
 from tocsin.images.ztocs import load_ztoc
 from tocsin.model.document import document_of, text_of
@@ -220,7 +220,7 @@ class ImageIndexes:
         }
 
 
-def image_indexes(store: Source, image: Descriptor) -> ImageIndexes:
+def image_indexes(store: Source, image: Descriptor, *, pinned: bool = False) -> ImageIndexes:
     """Return the SOCI indexes of an image; zTOCs are not read. As `image_coverage` otherwise."""
     platforms = []
     for entry, manifest in _images(store, image):
@@ -232,13 +232,13 @@ def image_indexes(store: Source, image: Descriptor) -> ImageIndexes:
                 entry.platform or _platform_of(store, manifest),
                 entry,
                 len(manifest.layers or ()),
-                tuple(soci_indexes_of(store, entry, manifest)),
+                with_choice(soci_indexes_of(store, entry, manifest), pinned=pinned),
             )
         )
     return ImageIndexes(_name(store, image), image, tuple(platforms))
 
 
-def image_coverage(store: Source, image: Descriptor) -> ImageCoverage:
+def image_coverage(store: Source, image: Descriptor, *, pinned: bool = False) -> ImageCoverage:
     """Return which layers of an image have a zTOC.
 
     A SOCI index or zTOC that is missing or broken is a `problem` in the answer, not an error.
@@ -246,6 +246,7 @@ def image_coverage(store: Source, image: Descriptor) -> ImageCoverage:
     Args:
         store: that holds the image and its indexes.
         image: its manifest or image index, as `Source.resolve` gives it.
+        pinned: whether it was asked for by digest.
 
     Raises:
         NotFoundError: the image itself is not there.
@@ -258,7 +259,7 @@ def image_coverage(store: Source, image: Descriptor) -> ImageCoverage:
         if isinstance(manifest, str):
             platforms.append(PlatformCoverage(entry.platform, entry, problem=manifest))
         else:
-            platforms.append(_platform_coverage(store, entry, manifest, ztocs))
+            platforms.append(_platform_coverage(store, entry, manifest, ztocs, pinned))
     return ImageCoverage(_name(store, image), image, tuple(platforms))
 
 
@@ -301,8 +302,9 @@ def _platform_coverage(
     entry: Descriptor,
     manifest: Manifest,
     ztocs: dict[tuple[Digest, Digest], LayerCoverage],
+    pinned: bool,  # noqa: FBT001 (of this module)
 ) -> PlatformCoverage:
-    found = tuple(soci_indexes_of(store, entry, manifest))
+    found = with_choice(soci_indexes_of(store, entry, manifest), pinned=pinned)
     layers = tuple(_layer_coverage(store, layer, found, ztocs) for layer in manifest.layers or ())
     return PlatformCoverage(entry.platform or _platform_of(store, manifest), entry, found, layers)
 
