@@ -54,6 +54,7 @@ PLATFORM_COVERAGE = {
     "covered_size",
     "ztoc_size",
     "layers",
+    "prefetches",
 }
 LAYER_COVERAGE = {
     "digest",

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tocsin.errors import UnsupportedError
+from tocsin.images.prefetches import prefetches_of
 from tocsin.images.soci_indexes import PROBLEMS, FoundIndex, soci_indexes_of, with_choice
 from tocsin.images.walk import walk_manifests
 from tocsin.images.ztocs import load_ztoc
+from tocsin.layers.known_ztocs import KnownZtocs
 from tocsin.model.document import document_of, text_of
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import Manifest
@@ -25,6 +27,7 @@ from tocsin.stores.base import read_blob
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tocsin.images.prefetches import PrefetchInfo
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.model.document import Document
@@ -89,6 +92,7 @@ class PlatformCoverage:
         manifest: of the image.
         soci_indexes: those that belong to it, in the order a reader tries them.
         layers: from the lowest up.
+        prefetches: the prefetch artifacts that these indexes list, in their order.
         problem: why nothing is known of it, for example that its manifest is not there.
     """
 
@@ -96,6 +100,7 @@ class PlatformCoverage:
     manifest: Descriptor
     soci_indexes: tuple[FoundIndex, ...] = ()
     layers: tuple[LayerCoverage, ...] = ()
+    prefetches: tuple[PrefetchInfo, ...] = ()
     problem: str | None = None
 
     def to_dict(self) -> Document:
@@ -109,6 +114,7 @@ class PlatformCoverage:
             "covered_size": self.covered_size,
             "ztoc_size": self.ztoc_size,
             "layers": [layer.to_dict() for layer in self.layers],
+            "prefetches": [prefetch.to_dict() for prefetch in self.prefetches],
         }
 
     @property
@@ -305,8 +311,19 @@ def _platform_coverage(
     pinned: bool,  # noqa: FBT001 (of this module)
 ) -> PlatformCoverage:
     found = with_choice(soci_indexes_of(store, entry, manifest), pinned=pinned)
-    layers = tuple(_layer_coverage(store, layer, found, ztocs) for layer in manifest.layers or ())
-    return PlatformCoverage(entry.platform or _platform_of(store, manifest), entry, found, layers)
+    usable = [(index.digest, index.soci_index) for index in found if index.soci_index is not None]
+    # Kept only where they are looked at twice.
+    known = KnownZtocs() if any(index.prefetches for _, index in usable) else None
+    layers = tuple(
+        _layer_coverage(store, layer, found, ztocs, known) for layer in manifest.layers or ()
+    )
+    prefetches = tuple(
+        prefetch
+        for digest, index in usable
+        for prefetch in prefetches_of(store, digest, index, known=known)
+    )
+    platform = entry.platform or _platform_of(store, manifest)
+    return PlatformCoverage(platform, entry, found, layers, prefetches)
 
 
 def _platform_of(store: Source, manifest: Manifest) -> Platform | None:
@@ -322,6 +339,7 @@ def _layer_coverage(
     layer: Descriptor,
     found: tuple[FoundIndex, ...],
     ztocs: dict[tuple[Digest, Digest], LayerCoverage],
+    known: KnownZtocs | None,
 ) -> LayerCoverage:
     listed = [
         (index.version, ztoc)
@@ -332,15 +350,17 @@ def _layer_coverage(
         return LayerCoverage(layer)
     ztoc = listed[0][1]
     versions = tuple(dict.fromkeys(version for version, _ in listed))
-    known = ztocs.get((layer.digest, ztoc.digest))
-    if known is None:
-        known = ztocs[layer.digest, ztoc.digest] = _look_into(store, layer, ztoc)
-    return replace(known, layer=layer, ztoc=ztoc, soci_versions=versions)
+    seen = ztocs.get((layer.digest, ztoc.digest))
+    if seen is None:
+        seen = ztocs[layer.digest, ztoc.digest] = _look_into(store, layer, ztoc, known)
+    return replace(seen, layer=layer, ztoc=ztoc, soci_versions=versions)
 
 
-def _look_into(store: Source, layer: Descriptor, descriptor: Descriptor) -> LayerCoverage:
+def _look_into(
+    store: Source, layer: Descriptor, descriptor: Descriptor, known: KnownZtocs | None
+) -> LayerCoverage:
     try:
-        ztoc = load_ztoc(store, layer, descriptor)
+        ztoc = load_ztoc(store, layer, descriptor, known=known)
     except PROBLEMS as error:
         return LayerCoverage(layer, problem=error.message)
     return LayerCoverage(
