@@ -57,6 +57,11 @@ class Answer:
         text = self.header("Content-Length").strip()
         return int(text[:20]) if text.isascii() and text.isdigit() else None
 
+    @property
+    def is_encoded(self) -> bool:
+        """Whether its content has a coding, so that `content_length` is not the content's size."""
+        return self.header("Content-Encoding").strip().lower() not in ("", "identity")
+
     def read_some(self, size: int) -> bytes:
         """Return what has arrived of the body, waiting for the first byte; empty at its end.
 
