@@ -212,7 +212,11 @@ class Endpoint:
         location = answer.header("Location")
         if not location:
             raise Refusal(answer).error(f"{self.name}: {doing}: the answer names no Location")
-        return join_location(answer.url, location)
+        try:
+            return join_location(answer.url, location)
+        except RegistryError:
+            answer.close()
+            raise
 
     def missing(self, what: str) -> NotFoundError:
         """Return the error of something that is not there."""
