@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tocsin.stores.http.origin import DEFAULT_PORTS, Origin
+from tocsin.stores.http.origin import Origin
 from tocsin.stores.http.tls_probe import speaks_tls
 from tocsin.stores.registry.certificates import Certificates, find_certificates
 from tocsin.stores.registry.hosts_toml import Host, read_hosts
@@ -56,8 +56,8 @@ def place_of(host: Host, registry: str, options: RegistryOptions) -> Place:
     name = host.server.partition("://")[2]
     if name in (_DOCKER_HUB, _DOCKER_HUB_API):
         name, origin = _DOCKER_HUB, replace(origin, host=_DOCKER_HUB_API)
-    if origin.scheme == "http" and host.configures_tls and origin.port != DEFAULT_PORTS["http"]:
+    if origin.scheme == "http" and host.configures_tls and not name.endswith(":80"):
         # As containerd: who says http, and something about TLS too, may mean either.
-        secure = replace(origin, scheme="https")
+        secure = Origin.of(f"https://{name}")
         origin = secure if speaks_tls(secure) else origin
     return Place(name, origin, find_certificates(name))

@@ -42,7 +42,6 @@ _FILE = "hosts.toml"
 _DEFAULT = "_default"
 _MAX_FILE_SIZE = 1 << 20
 _MAX_HOSTS = 100
-_SCHEME = re.compile(r"https?://")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
@@ -158,7 +157,7 @@ class _Table:
     def _server(self, server: str) -> tuple[str, str]:
         if not server:
             return "", API_ROOT
-        url = server if _SCHEME.match(server) else f"https://{server}"
+        url = server if "://" in server else f"https://{server}"
         if problem := url_problem(url):
             raise self._refuse(f"the URL {problem}")
         parts = urlsplit(url)
@@ -169,7 +168,9 @@ class _Table:
         return f"{parts.scheme}://{parts.netloc}", root
 
     def _capabilities(self) -> frozenset[str]:
-        given = self._list("capabilities")
+        given = self.settings.get("capabilities", [])
+        if not isinstance(given, list):
+            raise self._refuse("capabilities: expected a list")
         named = {each.lower() if isinstance(each, str) else "" for each in given}
         if not named <= ALL:
             raise self._refuse("capabilities: expected some of pull, resolve and push")

@@ -6,6 +6,7 @@ import threading
 from contextlib import contextmanager, suppress
 
 import pytest
+from urllib3.exceptions import ProxyError
 
 from support.registry_client import FakeTime
 from tocsin.errors import RegistryError
@@ -72,9 +73,10 @@ def test_proxy_when_it_is_named_without_a_scheme_then_the_error_names_it(monkeyp
     assert f"proxy http://{CLOSED}: " in failure_of().message
 
 
-def test_proxy_when_its_name_is_unknown_then_the_error_is_about_its_name(monkeypatch):
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:3128")
-    assert "proxy http://proxy.invalid:3128: the host name cannot be" in failure_of().message
+def test_proxy_when_its_name_is_unknown_then_the_error_is_about_its_name():
+    unknown = socket.gaierror(-2, "Name or service not known")
+    error = network_error(ProxyError("Unable to connect to proxy", unknown), IPV6, "http://p:1")
+    assert "proxy http://p:1: the host name cannot be resolved" in error.message
 
 
 @pytest.mark.parametrize(
