@@ -58,7 +58,7 @@ _OUT_OF_DATE = frozenset({9, 10})
 """Codes of OpenSSL: the certificate is for another host or address; not yet or no longer valid."""
 
 _PLAIN_HTTP = "Pass --plain-http (plain_http=True) if it speaks plain http."
-_MAYBE_TLS = "Leave out --plain-http (plain_http=True) if it speaks TLS."
+MAYBE_TLS = "Leave out --plain-http (plain_http=True) if it speaks TLS."
 _CLIENT_CERT = "Show a certificate with --client-cert (client_cert=), or put one in certs.d."
 _PROXY_VARIABLES = "Check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, or name the registry in NO_PROXY."
 _PROXY_LOGIN = (
@@ -139,11 +139,11 @@ def _describe(causes: list[BaseException], *, is_tls: bool) -> _Failure:  # noqa
             case http.client.RemoteDisconnected():
                 return _Failure("the connection broke")
             case http.client.HTTPException() | OverflowError():
-                return _Failure("the answer is not HTTP", hint=None if is_tls else _MAYBE_TLS)
+                return _Failure("the answer is not HTTP", hint=None if is_tls else MAYBE_TLS)
             case _:
                 continue
     if any(type(cause) is ValueError for cause in causes):
-        return _Failure("the answer is not HTTP", hint=None if is_tls else _MAYBE_TLS)
+        return _Failure("the answer is not HTTP", hint=None if is_tls else MAYBE_TLS)
     return _Failure("the connection broke")
 
 

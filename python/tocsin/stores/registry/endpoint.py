@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from tocsin.errors import AuthError, NotFoundError, RegistryError
+from tocsin.stores.http.failures import MAYBE_TLS
 from tocsin.stores.http.origin import Origin
 from tocsin.stores.http.redirects import join_location
 from tocsin.stores.http.refusal import Refusal
@@ -28,6 +29,7 @@ PULL = ("pull",)
 PUSH = ("pull", "push")
 DELETE = ("pull", "push", "delete")
 
+_BAD_REQUEST = 400
 PUSH_AGAIN = "Run the command again; blobs that were already pushed are reused."
 """What to do when something that passes has stopped a push."""
 
@@ -153,6 +155,8 @@ class Endpoint:
             error.hint = self.authenticator.hint if is_ours else None
         elif not error.temporary:
             error.hint = hint
+            if refusal.status == _BAD_REQUEST and not refusal.code and self.origin.scheme == "http":
+                error.hint = hint or MAYBE_TLS  # so do servers that speak TLS answer plain http
         return error
 
     def fetch(

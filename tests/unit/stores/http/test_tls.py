@@ -16,6 +16,7 @@ from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_LAYER_GZIP
 from tocsin.model.reference import parse_reference
 from tocsin.stores.http.failures import network_error
+from tocsin.stores.http.http_blob import HttpBlob
 from tocsin.stores.http.origin import Origin, is_loopback
 from tocsin.stores.http.tls_probe import speaks_tls
 from tocsin.stores.registry import RegistryOptions, open_repository
@@ -243,3 +244,20 @@ def test_location_when_http_behind_https_then_the_error_names_the_header(start, 
         ask(registry, store, away)
     assert "X-Forwarded-Proto: https" in caught.value.hint
     assert not caught.value.temporary
+
+
+def test_hint_when_a_tls_server_answers_plain_http_with_words_then_plain_http_is_named(start):
+    """As Go's and nginx's servers do."""
+    registry = start(tls=False)
+    said = b"Client sent an HTTP request to an HTTPS server.\n"
+    registry.fault("GET", "/blobs/", status=400, body=said)
+    failure = failure_of(registry, plain_http=True)
+    assert "Leave out --plain-http" in failure.hint
+
+
+def test_ipv6_when_in_a_url_then_the_layer_is_read(start):
+    registry = start("::1", tls=False)
+    registry.storage["layer"] = DATA
+    blob = HttpBlob(f"http://{registry.host}/storage/layer")
+    assert (blob.size, blob.read(3, 9)) == (len(DATA), DATA[3:9])
+    blob.close()
