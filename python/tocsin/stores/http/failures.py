@@ -193,10 +193,13 @@ def _describe_proxy(causes: list[BaseException], proxy: str) -> _Failure | None:
                 )
             case _:
                 continue
-    if not any(isinstance(cause, _OF_PROXY) or _is_of_socks(cause) for cause in causes):
+    of_socks = [cause for cause in causes if type(cause).__module__ == "socks"]  # PySocks
+    if not of_socks and not any(isinstance(cause, _OF_PROXY) for cause in causes):
         return None
-    inner = [cause for cause in causes if not isinstance(cause, _OF_PROXY)]
-    failure = _describe(inner, is_tls=True)
+    said = next((str(c.msg) for c in of_socks if not getattr(c, "socket_err", True)), None)
+    if said is not None:  # the proxy answered, and refuses or cannot reach the registry
+        return _Failure(f"proxy {name}: {quoted(said)}", hint=_PROXY_VARIABLES)
+    failure = _describe([c for c in causes if not isinstance(c, _OF_PROXY)], is_tls=True)
     return _Failure(f"proxy {name}: {failure.text}", failure.temporary, hint=_PROXY_VARIABLES)
 
 
@@ -204,11 +207,6 @@ def _refused_tunnel(cause: OSError) -> re.Match[str] | None:
     """Return status and reason of a proxy that refused CONNECT, of which nothing else is kept."""
     said = cause.args[0] if cause.args else None
     return _TUNNEL.fullmatch(said) if isinstance(said, str) else None
-
-
-def _is_of_socks(cause: BaseException) -> bool:
-    """Return whether it is an exception of PySocks, which need not be installed."""
-    return type(cause).__module__ == "socks"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

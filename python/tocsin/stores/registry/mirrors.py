@@ -183,7 +183,7 @@ class MirroredRepository:
         return [s for s in stores if (s, descriptor.digest) not in self._lacking] or stores
 
     def _note(self, store: RegistryStore, error: TocsinError, digest: Digest | None) -> None:
-        if isinstance(error, RegistryError) and error.temporary and error.status is None:
+        if isinstance(error, RegistryError) and error.status is None:
             self._silent.add(store)
         elif isinstance(error, NotFoundError) and digest is not None:
             self._lacking.add((store, digest))

@@ -6,6 +6,7 @@ import threading
 from contextlib import contextmanager, suppress
 
 import pytest
+import requests
 from urllib3.exceptions import ProxyError
 
 from support.registry_client import FakeTime
@@ -114,7 +115,10 @@ def test_proxy_when_it_is_no_url_then_the_error_says_so(monkeypatch):
 
 
 def test_socks_when_its_package_is_missing_then_the_error_names_the_package(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "socks", None)
+    def stand_in(*_, **__):  # as requests defines it where PySocks cannot be imported
+        raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
+
+    monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", stand_in)
     monkeypatch.setenv("ALL_PROXY", "socks5h://alice:secret@127.0.0.1:1")
     error = failure_of()
     assert "127.0.0.1:1: SOCKS needs the Python package PySocks" in error.message
@@ -123,11 +127,21 @@ def test_socks_when_its_package_is_missing_then_the_error_names_the_package(monk
     assert not error.temporary
 
 
-def test_socks_when_the_proxy_fails_then_the_error_names_it():
+@pytest.mark.parametrize(
+    ("socket_error", "said"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), "connection refused"),
+        (None, '"0x05: Connection refused"'),
+    ],
+)
+def test_socks_when_the_proxy_fails_then_the_error_names_it_and_the_reason(socket_error, said):
     """PySocks need not be installed: its exceptions are known by their module."""
-    kind = type("ProxyConnectionError", (OSError,), {"__module__": "socks"})
-    error = network_error(kind("Error connecting"), IPV6, "socks5://127.0.0.1:1")
-    assert "proxy socks5://127.0.0.1:1: " in error.message
+    kind = type("ProxyError", (OSError,), {"__module__": "socks"})
+    failure = kind("0x05: Connection refused")
+    failure.msg, failure.socket_err = "0x05: Connection refused", socket_error
+    failure.__cause__ = socket_error
+    error = network_error(failure, IPV6, "socks5://127.0.0.1:1")
+    assert error.message.endswith(f": proxy socks5://127.0.0.1:1: {said}")
     assert "NO_PROXY" in error.hint
 
 

@@ -22,6 +22,8 @@ from tocsin.model.media_types import OCI_LAYER_GZIP
 from tocsin.model.reference import RegistryReference
 from tocsin.stores.registry import RegistryOptions, open_for_reading, open_repository
 from tocsin.stores.registry.client import RegistryStore
+from tocsin.stores.registry.hosts import place_of
+from tocsin.stores.registry.hosts_toml import Host
 
 NAME = "reg.example:5000"
 REPOSITORY = "team/app"
@@ -117,7 +119,7 @@ def test_read_when_a_mirror_refuses_then_the_next_is_asked_at_once(start, config
     assert mirror.requests
 
 
-def test_read_when_a_mirror_is_down_then_it_is_tried_once(start, configured, monkeypatch):
+def test_read_when_a_mirror_is_down_then_it_is_tried_once(start, configured):
     mirror, server = start(), start()
     mirror.fault("GET", ".", drop=True, times=99)
     with opened(configured(mirror, server)) as store:
@@ -311,8 +313,10 @@ def test_tls_when_a_host_has_its_own_settings_then_they_are_used_there(
 def test_tls_when_a_mirror_is_not_trusted_then_the_server_is_asked(start, configured, authority):
     mirror, server = start(tls=tuple(map(str, authority.issue("server")))), start()
     with opened(configured(mirror, server)) as store:
-        assert store.manifest(IMAGE.descriptor) == IMAGE.manifest
+        for _ in range(3):
+            assert store.manifest(IMAGE.descriptor) == IMAGE.manifest
     assert mirror.requests == []
+    assert len(mirror.accepted) == 1
 
 
 def test_path_when_it_is_overridden_then_the_api_is_there(start, configured, tmp_path):
@@ -334,6 +338,13 @@ def test_registry_when_the_file_names_no_server_then_it_is_asked_itself(start, t
         assert store.resolve("t") == IMAGE.descriptor
     assert {request.query.get("ns") for request in mirror.requests} == {registry.host}
     assert {request.query.get("ns") for request in registry.requests} == {None}
+
+
+@pytest.mark.parametrize("server", ["docker.io", "https://registry-1.docker.io"])
+def test_docker_hub_when_it_is_its_own_server_then_reached_as_ever(server):
+    scheme = "" if "://" in server else "https://"
+    place = place_of(Host(f"{scheme}{server}"), "docker.io", RegistryOptions())
+    assert (place.name, str(place.origin)) == ("docker.io", "https://registry-1.docker.io")
 
 
 # -- from outside ----------------------------------------------------------------------------------
