@@ -193,13 +193,19 @@ def _describe_proxy(causes: list[BaseException], proxy: str) -> _Failure | None:
                 )
             case _:
                 continue
+    return _describe_lost_proxy(causes, name)
+
+
+def _describe_lost_proxy(causes: list[BaseException], name: str) -> _Failure | None:
     of_socks = [cause for cause in causes if type(cause).__module__ == "socks"]  # PySocks
     if not of_socks and not any(isinstance(cause, _OF_PROXY) for cause in causes):
         return None
-    said = next((str(c.msg) for c in of_socks if not getattr(c, "socket_err", True)), None)
-    if said is not None:  # the proxy answered, and refuses or cannot reach the registry
-        return _Failure(f"proxy {name}: {quoted(said)}", hint=_PROXY_VARIABLES)
-    failure = _describe([c for c in causes if not isinstance(c, _OF_PROXY)], is_tls=True)
+    for cause in of_socks:
+        if getattr(cause, "socket_err", cause) is None:
+            # The proxy answered: it refuses, or cannot reach the registry.
+            said = quoted(str(getattr(cause, "msg", "")))
+            return _Failure(f"proxy {name}: {said}", hint=_PROXY_VARIABLES)
+    failure = _describe([each for each in causes if not isinstance(each, _OF_PROXY)], is_tls=True)
     return _Failure(f"proxy {name}: {failure.text}", failure.temporary, hint=_PROXY_VARIABLES)
 
 
