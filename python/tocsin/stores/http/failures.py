@@ -125,7 +125,7 @@ def _describe(causes: list[BaseException], *, is_tls: bool) -> _Failure:  # noqa
                     hint=_CLIENT_CERT if _WANTS_CERTIFICATE.search(str(cause.reason)) else None,
                 )
             case ssl.SSLEOFError():
-                return _Failure("the connection ended within the TLS handshake", hint=_PLAIN_HTTP)
+                return _Failure("the TLS connection ended early", hint=_PLAIN_HTTP)
             case socket.gaierror() | urllib3.exceptions.NameResolutionError():
                 return _Failure("the host name cannot be resolved")
             case TimeoutError() | requests.Timeout() | urllib3.exceptions.TimeoutError():

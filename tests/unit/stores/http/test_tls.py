@@ -261,3 +261,11 @@ def test_ipv6_when_in_a_url_then_the_layer_is_read(start):
     blob = HttpBlob(f"http://{registry.host}/storage/layer")
     assert (blob.size, blob.read(3, 9)) == (len(DATA), DATA[3:9])
     blob.close()
+
+
+@pytest.mark.parametrize("reason", ["WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", None])
+def test_hint_when_openssl_meets_plain_text_then_plain_http_is_named(reason):
+    """Its word for that depends on its version, and on whether the server answers at all."""
+    error = ssl.SSLEOFError(8, "EOF occurred") if reason is None else ssl.SSLError(1, reason)
+    error.reason = reason
+    assert "--plain-http" in described(error).hint
