@@ -205,7 +205,16 @@ _REGISTRY = (
     click.option(
         "--plain-http/--no-plain-http",
         default=None,
-        help="Speak http, not https.  [default: only to this machine]",
+        help="Speak http, not https.  [default: only to this machine, unless it answers in TLS]",
+    ),
+    click.option(
+        "--hosts-dir",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        metavar="DIR",
+        envvar="TOCSIN_HOSTS_DIR",
+        help="Read mirrors and certificates of each registry from containerd's hosts.toml files in"
+        " this directory, such as /etc/containerd/certs.d (also TOCSIN_HOSTS_DIR)."
+        "  [default: none]",
     ),
     click.option(
         "--timeout",
@@ -233,6 +242,7 @@ def registry_options(command: _Command) -> _Command:
         client_cert: Path | tuple[Path, Path] | None,
         insecure: bool,
         plain_http: bool | None,
+        hosts_dir: Path | None,
         timeout: float | None,
         **others: Any,  # noqa: ANN401 (the command's own)
     ) -> Any:  # noqa: ANN401
@@ -242,7 +252,10 @@ def registry_options(command: _Command) -> _Command:
         password = _password() if password_stdin else None
         debug = streams.say if os.environ.get("TOCSIN_DEBUG") else None
         registry: RegistryOptions | None = None
-        asked = (username, ca_cert, client_cert, insecure or None, plain_http, timeout, debug)
+        asked = (
+            *(username, ca_cert, client_cert, insecure or None),
+            *(plain_http, hosts_dir, timeout, debug),
+        )
         if any(value is not None for value in asked):
             from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415
 
@@ -253,6 +266,7 @@ def registry_options(command: _Command) -> _Command:
                 client_cert=client_cert,
                 insecure=insecure,
                 plain_http=plain_http,
+                hosts_dir=hosts_dir,
                 debug=debug,
             )
             if timeout is not None:
