@@ -2,25 +2,17 @@
 
 Such a layer may hold any entry: files, whiteouts, symbolic links in the place of directories. So
 only the layers above it count. Paths that they decide are answered, others fail with its name.
-
-Two trees are compared. Both have the layers above; the second has below them, as if that were the
-layer that cannot be read, every directory of the first, a file in each, and a file for each name
-that a whiteout removes. What of this is gone, the layers above remove from any layer.
-
-A directory that the layers above only mention in names, with no entry of its own, may be a symbolic
-link in the layer that cannot be read. Then two names of theirs may be of one file. So what is in
-such a directory counts only if no other name of theirs could be meant.
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tocsin.errors import PathError
 from tocsin.model.entry_path import clean_path
+from tocsin.reading.certainty import Certainty
 from tocsin.reading.tree import MAX_LINKS, Tree
 from tocsin.reading.unreadable import UnreadableLayer
 
@@ -30,10 +22,6 @@ if TYPE_CHECKING:
     from tocsin.reading.layer import Layer
     from tocsin.reading.tree import Node, Row, StatRow
 
-_WHITEOUT = ".wh."
-_OPAQUE = ".wh..wh..opq"
-_OTHER_MARKS = ".wh..wh."
-_MAX_PATH_LEN = 4095
 _TYPE = 1
 """Where a row has the type."""
 
@@ -54,8 +42,11 @@ class PartialTree(Tree):
         self._unreadable = unreadable
         self._above = [layer for layer in layers[highest + 1 :] if not _is_unreadable(layer)]
         self._first = highest + 1
-        nothing = _Names()
-        super().__init__([*[nothing] * self._first, *self._above])
+        super().__init__([_NOTHING] * self._first + self._above)
+
+    @cached_property
+    def _certainty(self) -> Certainty:
+        return Certainty(self._above, self._first)
 
     # -- the face of `Tree` --------------------------------------------------------------------
 
@@ -134,25 +125,27 @@ class PartialTree(Tree):
             The resolved path; ``None`` if nothing is there, as `Tree.find` will say.
         """
         follow = follow or path.endswith("/")
+        certainty = self._certainty
         parts = deque(_parts(path))
         at = ""
         followed = 0
         while parts:
             part = parts.popleft()
             if not super().is_directory(at):
+                self._require(path, self._is_decided(at, follow=True))
                 return None
             if part == "..":
                 # Of a directory that may be a link, what is above it is not known.
-                self._require(path, self._is_certain(at))
+                self._require(path, certainty.is_real(at))
                 at = at.rpartition("/")[0]
                 continue
             full = f"{at}/{part}" if at else part
             node = self._lookup(full)
             if node is None:
-                self._require(path, self._is_missing(at, full))
+                self._require(path, certainty.is_certain(full, "missing", 0))
                 return None
             if node.type == "symlink" and (follow or parts):
-                self._require(path, self._is_named(full))
+                self._require(path, certainty.is_certain(full, "link", node.layer))
                 followed += 1
                 if followed > MAX_LINKS:
                     return None
@@ -162,33 +155,47 @@ class PartialTree(Tree):
                 parts.extendleft(reversed(_parts(target)))
                 continue
             at = full
-        node = self._lookup(at)
-        if node is not None and node.type != "dir":
-            self._require(path, node.type != "hardlink" and self._is_named(at))
-            self._require(path, self._is_link_certain(at, node))
+        self._require(path, self._is_decided(at, follow=follow))
         return at
+
+    def _is_decided(self, full: str, *, follow: bool) -> bool:
+        """Return whether what is at a path that no link is on cannot be anything else."""
+        node = self._lookup(full)
+        if not full or node is None:
+            return True
+        certainty = self._certainty
+        if node.type == "dir":
+            since = 0 if node.entry is None else node.layer
+            return certainty.is_certain(full, "dir" if follow else "metadata", since)
+        kind = "link" if node.type == "symlink" else "file"
+        if node.type == "hardlink" or not certainty.is_certain(full, kind, node.layer):
+            return False
+        assert node.entry is not None  # noqa: S101 (only directories have none)
+        first = clean_path(self._above_at(node).paths[node.entry])
+        if first == full or not certainty.has_floating:
+            return True
+        # Another name of a file: its first name must have led to that file.
+        is_beside = first.rpartition("/")[0] == full.rpartition("/")[0]
+        return is_beside and certainty.is_certain(first, "file", node.layer)
 
     def _check_whole(self, directory: str) -> None:
         """Check that all names in and below a directory are decided."""
-        if not super().is_directory(directory):
-            return  # an error of its own
-        is_whole = self._is_closed(directory) and (
-            self._is_certain(directory) or self._is_alone_below(directory)
-        )
-        self._require(directory, is_whole)
+        if super().is_directory(directory):
+            self._require(directory, self._certainty.is_whole(directory))
 
     def _check_below(self, path: str) -> None:
         """Check what is at a path, and all names below it."""
         at = self._check(path)
         self._check_metadata(path, at)
-        if at is not None and super().is_directory(at):
+        if at is not None:
             self._check_whole(at)
 
     def _check_metadata(self, path: str, at: str | None) -> None:
         """Check that mode, owner and time of what is at a path are decided."""
-        if at is not None and super().is_directory(at):
-            is_own = self._is_own(at) and (self._is_chain_certain(at) or self._is_alone(at))
-            self._require(path, is_own)
+        if not at:
+            self._require(path, at is None or self._certainty.root_is_listed)
+        elif super().is_directory(at):
+            self._require(path, self._is_decided(at, follow=False))
 
     def _check_type(self, path: str, kind: str) -> None:
         """Check that a hard link's target is not in a layer that cannot be read."""
@@ -197,95 +204,6 @@ class PartialTree(Tree):
     def _require(self, path: str, is_decided: bool) -> None:  # noqa: FBT001 (the condition itself)
         if not is_decided:
             raise self._unreadable.error_for(f"/{path.lstrip('/')}")
-
-    def _is_missing(self, directory: str, full: str) -> bool:
-        """Return whether nothing can be at a path where the layers above have nothing."""
-        if not self._is_closed(directory):
-            is_hidden = full in self._hidden and self._is_gone(full)
-            if not is_hidden:
-                return False
-        return self._is_certain(directory) or self._is_alone(full)
-
-    def _is_named(self, full: str) -> bool:
-        """Return whether what the layers above have at a path cannot be anything else."""
-        return self._is_chain_certain(full) or self._is_alone(full)
-
-    def _is_link_certain(self, full: str, node: Node) -> bool:
-        """Return whether a file that has another name, its first, is what that name led to."""
-        if node.entry is None:
-            return True
-        layer = self._above_at(node)
-        first = clean_path(layer.paths[node.entry])
-        if first == full or self._is_alone(first):
-            return True
-        found = self._lookup(first)
-        return found == node and self._is_chain_certain(first)
-
-    def _is_chain_certain(self, full: str) -> bool:
-        """Return whether the directory that a path is in is certain."""
-        return self._is_certain(full.rpartition("/")[0])
-
-    def _is_certain(self, directory: str) -> bool:
-        """Return whether a directory and all above it are directories whatever is below."""
-        while directory:
-            if not self._is_own(directory):
-                return False
-            directory = directory.rpartition("/")[0]
-        return True
-
-    def _is_own(self, directory: str) -> bool:
-        """Return whether the layers above make a directory, whatever is below."""
-        if not directory:
-            return self._below.root.layer >= self._first
-        return self._is_gone(directory)
-
-    def _is_closed(self, directory: str) -> bool:
-        """Return whether nothing of the layers below can be in a directory."""
-        mark = f"{directory}/{self._mark}" if directory else self._mark
-        return len(os.fsencode(mark)) <= _MAX_PATH_LEN and self._is_gone(mark)
-
-    def _is_gone(self, full: str) -> bool:
-        """Return whether the layers above remove or replace what is at a path in lower ones."""
-        try:
-            _, node = self._below.find(f"/{full}", follow=False)
-        except PathError:
-            return True
-        return node.layer >= self._first
-
-    def _is_alone(self, full: str) -> bool:
-        """Return whether no name of the layers above but one could be that of a path.
-
-        A directory on the way may be a link, so any name with the same last part could be. Any
-        whiteout that comes later could remove what is at the path.
-        """
-        name = full.rpartition("/")[2]
-        named = self._names_by_last_part.get(name, {})
-        if len(named) > 1:
-            return False
-        for own, since in named.items():
-            directory = own.rpartition("/")[0]
-            for layer, parent, mark in self._marks:
-                is_later = layer > since or (layer == since and mark != _OPAQUE)
-                if is_later and parent != directory:
-                    return False
-        return True
-
-    def _is_alone_below(self, directory: str) -> bool:
-        """Return whether no name of the layers above but those below a directory could be there.
-
-        Names in directories above it are taken for none: a link to a directory that it is in itself
-        would be one without end.
-        """
-        below = f"{directory}/"
-        if any(not f"{parent}/".startswith(below) for _, parent, _ in self._marks):
-            return False
-        for named in self._names_by_last_part.values():
-            for own in named:
-                parent = own.rpartition("/")[0]
-                is_near = not parent or below.startswith(f"{parent}/")
-                if not is_near and not own.startswith(below):
-                    return False
-        return True
 
     # -- what the layers above have ------------------------------------------------------------
 
@@ -303,73 +221,16 @@ class PartialTree(Tree):
         assert node.entry is not None  # noqa: S101 (a link has an entry)
         return self._above_at(node).entry(node.entry).linkname
 
-    @cached_property
-    def _names_by_last_part(self) -> dict[str, dict[str, int]]:
-        """The names of all entries but whiteouts, each with the last layer that has it."""
-        found: dict[str, dict[str, int]] = {}
-        for number, layer in enumerate(self._above, self._first):
-            for path in layer.paths:
-                own = clean_path(path)
-                name = own.rpartition("/")[2]
-                if not name.startswith(_WHITEOUT):
-                    found.setdefault(name, {})[own] = number
-        return found
 
-    @cached_property
-    def _marks(self) -> list[tuple[int, str, str]]:
-        """Layer, directory and name of each whiteout."""
-        return [
-            (number, parent, name)
-            for number, layer in enumerate(self._above, self._first)
-            for parent, _, name in (clean_path(path).rpartition("/") for path in layer.paths)
-            if name.startswith(_WHITEOUT) and (name == _OPAQUE or not name.startswith(_OTHER_MARKS))
-        ]
+class _Nothing:
+    """A layer without entries."""
 
-    @cached_property
-    def _hidden(self) -> frozenset[str]:
-        """The paths that whiteouts remove."""
-        return frozenset(
-            f"{parent}/{name.removeprefix(_WHITEOUT)}".lstrip("/")
-            for _, parent, name in self._marks
-            if name != _OPAQUE
-        )
-
-    @cached_property
-    def _mark(self) -> str:
-        """The name of a file that no layer has."""
-        return f"tocsin-{os.urandom(16).hex()}"
-
-    @cached_property
-    def _below(self) -> Tree:
-        """The same layers above one that has something wherever they could remove it."""
-        names = _Names()
-        names.add("", b"dir")
-        names.add(self._mark, b"reg")
-        for full, node in super().walk(""):
-            if node.type == "dir":
-                names.add(full, b"dir")
-                names.add(f"{full}/{self._mark}", b"reg")
-        known = set(names.paths)
-        for full in sorted(self._hidden - known):
-            names.add(full, b"reg")
-        lower = [_Names()] * (self._first - 1)
-        return Tree([*lower, names, *self._above])
+    paths: Sequence[str] = ()
+    types: Sequence[bytes] = ()
+    linknames: Sequence[str] = ()
 
 
-class _Names:
-    """A layer of which only names are known."""
-
-    def __init__(self) -> None:
-        self.paths: list[str] = []
-        self.types: list[bytes] = []
-
-    @property
-    def linknames(self) -> list[str]:
-        return [""] * len(self.paths)
-
-    def add(self, path: str, kind: bytes) -> None:
-        self.paths.append(f"{path}/" if kind == b"dir" else path)
-        self.types.append(kind)
+_NOTHING = _Nothing()
 
 
 def _is_unreadable(layer: Layer | UnreadableLayer) -> bool:
