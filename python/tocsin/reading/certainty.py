@@ -8,25 +8,37 @@ common make each other uncertain, if one of them floats. Layers as engines make 
 directories of all they hold; in these nothing floats.
 
 Two things are not seen: a floating entry that comes to lie, through a link of a lower layer, in a
-directory that a later entry replaces by a file; and links of a lower layer that lead in a circle.
-No tool makes such layers.
+directory that a later entry replaces by a file; and links of a lower layer that lead in a circle,
+or to a directory that they are in. No tool makes such layers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tocsin.model.entry_path import clean_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tocsin.reading.tree import ListedLayer
-
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _OTHER_MARKS = ".wh..wh."
+
+
+class Entries(Protocol):
+    """The entries of a layer.
+
+    Attributes:
+        paths: of all, in the order of the tar.
+        types: of all, as the zTOC names them.
+    """
+
+    @property
+    def paths(self) -> Sequence[str]: ...  # noqa: D102 (in the class docstring)
+    @property
+    def types(self) -> Sequence[bytes]: ...  # noqa: D102 (in the class docstring)
 
 
 @dataclass(slots=True)
@@ -85,7 +97,7 @@ class Certainty:
         first: number of the lowest.
     """
 
-    def __init__(self, layers: Iterable[ListedLayer], first: int) -> None:
+    def __init__(self, layers: Iterable[Entries], first: int) -> None:
         self._root = _Known("dir")
         self._root_is_listed = False
         self._uses: dict[str, dict[str, _Use]] = {}
@@ -157,7 +169,7 @@ class Certainty:
             elif found.kind in ("link", "unknown"):
                 # Where it leads is not followed up here: as if nothing were known.
                 found = _Known("dir", is_made=False, floats=True)
-            if found.floats:
+            if not found.is_made:
                 self._floating.add(at)
             known = found
         return known, at

@@ -47,7 +47,7 @@ class Layer:
         digest_is_known: whether the descriptor's digest is the layer's own.
     """
 
-    problem = None
+    problem: str | None = None
     """Why it cannot be read, as `UnreadableLayer` has it."""
 
     def __init__(

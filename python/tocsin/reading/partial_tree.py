@@ -40,9 +40,11 @@ class PartialTree(Tree):
         unreadable = layers[highest]
         assert isinstance(unreadable, UnreadableLayer)  # noqa: S101 (chosen so)
         self._unreadable = unreadable
-        self._above = [layer for layer in layers[highest + 1 :] if not _is_unreadable(layer)]
+        self._above = [
+            layer for layer in layers[highest + 1 :] if not isinstance(layer, UnreadableLayer)
+        ]
         self._first = highest + 1
-        super().__init__([_NOTHING] * self._first + self._above)
+        super().__init__([*[_NOTHING] * self._first, *self._above])
 
     @cached_property
     def _certainty(self) -> Certainty:
@@ -113,7 +115,7 @@ class PartialTree(Tree):
         self._check_below(path)
         for batch in super().rows(path):
             for row in batch:
-                self._check_type(row[0], row[_TYPE])
+                self._check_type(row[0], row[1])
             yield batch
 
     # -- whether the layers above decide -------------------------------------------------------
@@ -231,10 +233,6 @@ class _Nothing:
 
 
 _NOTHING = _Nothing()
-
-
-def _is_unreadable(layer: Layer | UnreadableLayer) -> bool:
-    return isinstance(layer, UnreadableLayer)
 
 
 def _parts(path: str) -> list[str]:

@@ -56,9 +56,7 @@ class UnreadableLayer:
         )
         error = self._error
         if isinstance(error, TocsinError):
-            found: TocsinError | OSError = type(error)(message, **error.details)
-            if isinstance(found, TocsinError):
-                found.hint = error.hint
+            found: TocsinError | OSError = error.with_message(message)
         else:
             found = OSError(error.errno, message)
         found.__cause__ = error.with_traceback(None)

@@ -30,15 +30,6 @@ _WHAT = "archive"
 
 _TOOLS = {GZIP: "gunzip", ZSTD: "unzstd", "xz": "unxz", "bzip2": "bunzip2"}
 """What unpacks an archive."""
-_LINKS = 8
-_WHAT = "archive"
-
-_COMPRESSED = {
-    b"\x1f\x8b": ("gzip", "gunzip"),
-    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
-    b"\xfd7zXZ\x00": ("xz", "unxz"),
-    b"BZh": ("bzip2", "bunzip2"),
-}
 _USTAR, _USTAR_AT = b"ustar", 257
 """What a header block has there, in POSIX's and GNU's formats."""
 _LINKS = frozenset({"hardlink", "symlink"})
