@@ -1,7 +1,8 @@
 """How bytes are compressed, by the first of them: media types and file names are often wrong.
 
-Source: containerd/containerd, pkg/archive/compression/compression.go; containers/image,
-pkg/compression/compression.go (xz and bzip2).
+containerd knows gzip and zstd; xz and bzip2 are known to be named in messages.
+
+Source: containerd/containerd, pkg/archive/compression/compression.go.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FICLONE = 0x40049409
-"""Source: linux/fs.h; ioctl_ficlone(2)."""
+"""As linux/fs.h has it, which Python does not before 3.14; see ioctl_ficlone(2)."""
 _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 _ROOT = 0
 

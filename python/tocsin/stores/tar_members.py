@@ -75,16 +75,16 @@ class TarMembers:
 
     def _unpack(self, compression: str, *, unpack: bool) -> None:
         """Read from a temporary file from now on, which has the tar of a compressed archive."""
+        tool = _TOOLS[compression]
         if not unpack or compression not in (GZIP, ZSTD):
             wanted = "a plain tar, or gzip or zstd" if unpack else "a plain tar"
             raise UnsupportedError(
                 f"{self._path}: is compressed with {compression}, wanted {wanted}",
-                hint=f"Run {_TOOLS[compression]} on it first.",
+                hint=f"Run {tool} on it first.",
             )
         # Here, since few archives are compressed.
         from tocsin.stores.unpacked import unpack_archive  # noqa: PLC0415
 
-        tool = _TOOLS[compression]
         with unpack_archive(self._file, self._path, compression, tool=tool) as unpacked:
             fd = os.dup(unpacked.fileno())
         os.close(self._file.fd)
