@@ -68,6 +68,12 @@ class TocsinError(Exception):
         """The attributes that this class has besides, by name."""
         return dict(self._attributes)
 
+    def with_message(self, message: str) -> TocsinError:
+        """Return an error of the same class, hint and details that says something else."""
+        found = _restore(type(self), message, self._attributes)
+        found.hint = self.hint
+        return found
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep attributes and notes across pickling, which ``BaseException`` would drop."""
         notes = getattr(self, "__notes__", None)
