@@ -74,14 +74,14 @@ def _describe(error: BaseException) -> _Failure:  # noqa: PLR0911, PLR0912 (one 
                     temporary=False,
                     hint="Name the file of its authority with --ca-cert (ca_cert=).",
                 )
-            case ssl.SSLError() if "WRONG_VERSION_NUMBER" in str(cause.reason):
+            case ssl.SSLError() if "WRONG_VERSION_NUMBER" in _tls_reason(cause):
                 return _Failure(
                     "does not speak TLS",
                     temporary=False,
                     hint="Pass --plain-http (plain_http=True) if it speaks plain http.",
                 )
-            case ssl.SSLError() if str(cause.reason).startswith(("TLSV1_ALERT", "TLSV13_ALERT")):
-                return _Failure(f"TLS was refused ({shown(str(cause.reason))})", temporary=False)
+            case ssl.SSLError() if _tls_reason(cause).startswith(("TLSV1_ALERT", "TLSV13_ALERT")):
+                return _Failure(f"TLS was refused ({shown(_tls_reason(cause))})", temporary=False)
             case socket.gaierror() | urllib3.exceptions.NameResolutionError():
                 return _Failure("the host name cannot be resolved")
             case TimeoutError() | requests.Timeout() | urllib3.exceptions.TimeoutError():
@@ -103,6 +103,11 @@ def _describe(error: BaseException) -> _Failure:  # noqa: PLR0911, PLR0912 (one 
     if any(type(cause) is ValueError for cause in causes):
         return _Failure("the answer is not HTTP")
     return _Failure("the connection broke")
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    """Return OpenSSL's word for a failure; only errors that OpenSSL itself made have one."""
+    return str(getattr(error, "reason", ""))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
