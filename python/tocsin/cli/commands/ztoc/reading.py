@@ -116,4 +116,4 @@ def _broken_link(ztoc: Ztoc, tree: Tree, path: str) -> str | None:
 
 
 def _looks_like_layer(data: bytes) -> bool:
-    return data.startswith(_GZIP_MAGIC) or data[_TAR_MAGIC_OFFSET:].startswith(_TAR_MAGIC)
+    return data.startswith(_GZIP_MAGIC) or data.startswith(_TAR_MAGIC, _TAR_MAGIC_OFFSET)
