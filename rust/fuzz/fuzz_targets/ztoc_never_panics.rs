@@ -49,10 +49,10 @@ fuzz_target!(|data: &[u8]| {
 
 fn look_through(ztoc: &Ztoc) {
     for entry in ztoc.toc.iter() {
-        let spans = ztoc.spans_for(entry);
+        let spans = ztoc.spans_for(&entry);
         assert!(u64::from(spans.end.0) <= ztoc.span_count());
         assert!(ztoc.entry(&entry.name).is_some());
-        let _ = data_range(entry);
+        let _ = data_range(&entry);
         let _ = entry.mod_time_parts();
     }
     for at in [0, 1, 511, 1 << 32, u64::MAX >> 1, u64::MAX].map(UncompressedOffset) {
