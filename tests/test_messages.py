@@ -17,8 +17,6 @@ HOLDERS = {"error", "exc", "exception", "err", "failure", "cause", "broken", "lo
 ALLOWED = {
     # What the exceptions of requests and urllib3 are about is found in their arguments alone.
     ("stores/http/failures.py", "cause.args"),
-    # The attribute of OpenSSL's errors, a code such as WRONG_VERSION_NUMBER, not their text.
-    ("stores/http/failures.py", "str(cause.reason)"),
     # The record of a log, not an exception.
     ("stores/http/redaction.py", "record.args"),
     # Where ``message`` is made of what the constructor was given.

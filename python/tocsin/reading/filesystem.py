@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from fsspec import AbstractFileSystem
+from fsspec.spec import AbstractBufferedFile
 from fsspec.utils import tokenize
 
 from tocsin.errors import NotFoundError, PathError
@@ -321,12 +322,26 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         self,
         path: str,
         mode: str = "rb",
-        block_size: int | None = None,  # without a meaning: spans are what is fetched
-        **_: Any,  # noqa: ANN401 (fsspec's; there are no caches to choose)
-    ) -> ImageFileReader:
+        block_size: int | None = None,
+        cache_type: str | None = None,
+        cache_options: dict[str, Any] | None = None,
+        **_: Any,  # noqa: ANN401 (fsspec's)
+    ) -> ImageFileReader | BlockwiseFile:
+        """Return a file; with `cache_type` one that reads in blocks, by that cache of fsspec.
+
+        Without, spans are what is fetched, and `block_size` has no meaning.
+        """
         if mode != "rb":
             self._refuse(path)
-        return ImageFileReader(self, self._inside(path))
+        if cache_type is None:
+            return ImageFileReader(self, self._inside(path))
+        return BlockwiseFile(
+            self,
+            self._inside(path),
+            block_size=block_size or self.blocksize,
+            cache_type=cache_type,
+            cache_options=cache_options,
+        )
 
     def cat_file(
         self,
@@ -485,6 +500,34 @@ def _reopened(fs: TocsinFileSystem, path: str, place: int) -> ImageFileReader:
     file = ImageFileReader(fs, path)
     file.seek(place)
     return file
+
+
+class BlockwiseFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
+    """A file of an image behind one of fsspec's caches, which keep blocks of equal size.
+
+    ``blockcache::`` needs it: that puts a cache of its own into the file it has opened.
+
+    Args:
+        fs: its file system.
+        path: in the image.
+        options: those of fsspec.
+    """
+
+    def __init__(
+        self,
+        fs: TocsinFileSystem,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,
+        **options: Any,  # noqa: ANN401 (fsspec's)
+    ) -> None:
+        with _as_os_errors(path):
+            options["size"] = fs.image.regular_file(path).size
+        super().__init__(fs, path, mode, block_size or fs.blocksize, **options)
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        data: bytes = self.fs.cat_file(self.path, start, end)
+        return data
 
 
 class _PathInImage(str):

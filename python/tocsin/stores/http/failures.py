@@ -116,13 +116,13 @@ def _describe(causes: list[BaseException], *, is_tls: bool) -> _Failure:  # noqa
                     temporary=False,
                     hint=_certificate_hint(cause.verify_code),
                 )
-            case ssl.SSLError() if cause.reason in _NOT_TLS:
+            case ssl.SSLError() if _tls_reason(cause) in _NOT_TLS:
                 return _Failure("does not speak TLS", temporary=False, hint=_PLAIN_HTTP)
-            case ssl.SSLError() if _ALERT.match(str(cause.reason)):
+            case ssl.SSLError() if _ALERT.match(_tls_reason(cause)):
                 return _Failure(
-                    f"TLS was refused ({shown(str(cause.reason))})",
+                    f"TLS was refused ({shown(_tls_reason(cause))})",
                     temporary=False,
-                    hint=_CLIENT_CERT if _WANTS_CERTIFICATE.search(str(cause.reason)) else None,
+                    hint=_CLIENT_CERT if _WANTS_CERTIFICATE.search(_tls_reason(cause)) else None,
                 )
             case ssl.SSLEOFError():
                 return _Failure("the TLS connection ended early", hint=_PLAIN_HTTP)
@@ -213,6 +213,11 @@ def _refused_tunnel(cause: OSError) -> re.Match[str] | None:
     """Return status and reason of a proxy that refused CONNECT, of which nothing else is kept."""
     said = cause.args[0] if cause.args else None
     return _TUNNEL.fullmatch(said) if isinstance(said, str) else None
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    """Return OpenSSL's word for a failure; only errors that OpenSSL itself made have one."""
+    return str(getattr(error, "reason", ""))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

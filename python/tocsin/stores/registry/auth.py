@@ -201,13 +201,18 @@ class Authenticator:
         return header
 
     def _bearer(self, challenge: Challenge) -> _Bearer:
-        realm = urljoin(f"{self._origin}/v2/", challenge.parameters.get("realm", ""))
-        try:
-            scheme = Origin.of(realm).scheme
-        except RegistryError as error:
-            raise AuthError(f"{self._place}: token server: {error}", status=401) from None
-        if not challenge.parameters.get("realm"):
+        named = challenge.parameters.get("realm")
+        if not named:
             raise AuthError(f"{self._place}: names no token server", status=401)
+        try:
+            realm = urljoin(f"{self._origin}/v2/", named)
+            scheme = Origin.of(realm).scheme
+        except ValueError:  # of urljoin, which parses what it joins
+            raise AuthError(
+                f"{self._place}: token server: {redact_url(named)}: is no URL", status=401
+            ) from None
+        except RegistryError as error:
+            raise AuthError(f"{self._place}: token server: {error.message}", status=401) from None
         if scheme == "http" and self._origin.scheme == "https":
             raise AuthError(
                 f"{self._place}: token server {redact_url(realm)} refused, it is plain http and "
