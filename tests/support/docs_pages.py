@@ -40,6 +40,7 @@ _BLOCK = re.compile(
 _COMMAND = re.compile(
     r"^\$ (?P<command>.*(?:\n> .*)*)\n?(?P<output>(?:(?!\$ ).*\n?)*)", re.MULTILINE
 )
+_COLUMNS = "100"
 _SHELL_ONLY = re.compile(r"[|<>&;$`]")
 """What only a shell can do; other commands are run in this process, which is faster."""
 _PROGRESS = re.compile(r"^sha256:[0-9a-f]{12} .*\n", re.MULTILINE)
@@ -168,25 +169,21 @@ class Sandbox:
     def _shell(self, command: str) -> tuple[str, int]:
         command = command.replace(REGISTRY, self.registry)
         if command.startswith("tocsin ") and not _SHELL_ONLY.search(command):
-            done = tocsin(
-                *shlex.split(command)[1:], cwd=self.directory, merged=True, **self._variables
-            )
+            words, home = shlex.split(command)[1:], str(self.directory)
+            done = tocsin(*words, cwd=self.directory, merged=True, HOME=home, COLUMNS=_COLUMNS)
             printed, code = done.stdout.decode(), done.returncode
         else:
             shell = self._run(["/bin/sh", "-c", command])
             printed, code = shell.stdout, shell.returncode
         return _PROGRESS.sub("", printed.replace(self.registry, REGISTRY)), code
 
-    @property
-    def _variables(self) -> dict[str, str]:
-        return {"HOME": str(self.directory), "COLUMNS": "100"}
-
     def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         path = f"{Path(TOCSIN).parent}:/usr/bin:/bin"
+        home = str(self.directory)
         return subprocess.run(  # noqa: S603 (the pages are ours)
             command,
             cwd=self.directory,
-            env=environment(PATH=path, **self._variables),
+            env=environment(PATH=path, HOME=home, COLUMNS=_COLUMNS),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
