@@ -128,7 +128,7 @@ def test_create_makes_what_it_makes_of_a_layout(registry, tmp_path):
 
 def test_a_dry_run_sends_nothing(registry):
     image = put(registry)
-    said = run("create", image, *OPTIONS, "--dry-run").stderr.decode()
+    said = run("create", image, *OPTIONS, "--dry-run").stdout.decode()
     dry = result("convert", image, f"{registry.host}/other:1", "--dry-run")
     assert {r.method for r in registry.requests} <= {"GET", "HEAD"}
     assert set(registry.repositories) == {"team/app"} | {"other"} & set(registry.repositories)
@@ -152,9 +152,7 @@ def test_convert_within_a_registry_mounts_layers(registry):
     done = run("convert", image, f"{registry.host}/other:1", *OPTIONS)
     assert layer_reads(registry) == [1, 1, 0]
     assert uploaded(registry) < 1 << 20
-    words = done.stderr.decode()
-    assert "taken over without sending 17.0 MiB" in words
-    assert "services that want a single manifest, such as AWS Lambda, refuse it" in words
+    assert b"taken over without sending 17.0 MiB" in done.stdout
     check_whole(registry)
     registry.requests.clear()
     run("convert", image, f"{registry.host}/other:1", *OPTIONS, "--force")
