@@ -38,8 +38,9 @@ _BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _COMMAND = re.compile(
-    r"^\$ (?P<command>.*(?:\n> .*)*)\n?(?P<output>(?:(?!\$ ).*\n?)*)", re.MULTILINE
+    r"^\$ (?P<command>(?:.*\\\n> )*.*)\n?(?P<output>(?:(?!\$ ).*\n?)*)", re.MULTILINE
 )
+"""A command, in which a line that ends with a backslash goes on behind ``> ``, and its output."""
 _COLUMNS = "100"
 _SHELL_ONLY = re.compile(r"[|<>&;$`]")
 """What only a shell can do; other commands are run in this process, which is faster."""
