@@ -126,18 +126,7 @@ def _look_into(
 
 
 def _files_in(ztoc: Ztoc, ranges: tuple[PrefetchRange, ...]) -> tuple[str, ...]:
-    """Return the paths of files with data in these spans only."""
-    import numpy as np  # noqa: PLC0415 (few images have prefetch artifacts)
+    from tocsin.layers.span_files import whole_files  # noqa: PLC0415 (few images have any)
 
-    merged = merge_ranges(ranges)
-    if not merged:
-        return ()
-    starts = np.array([found.start_span for found in merged], dtype=np.int64)
-    ends = np.array([found.end_span for found in merged], dtype=np.int64)
-    files = ztoc.files
-    # The only range that can hold a file is the last that starts at or before its first span.
-    at = starts.searchsorted(files["first_span"], "right") - 1
-    has_data = (files["type"] == b"reg") & (files["end_span"] > files["first_span"])
-    inside = has_data & (at >= 0) & (files["end_span"] <= ends[at] + 1)
-    paths = ztoc.clean_paths()
-    return tuple(dict.fromkeys(f"/{paths[int(row)]}" for row in inside.nonzero()[0]))
+    merged = [(found.start_span, found.end_span) for found in merge_ranges(ranges)]
+    return tuple(f"/{path}" for path in whole_files(ztoc, merged))
