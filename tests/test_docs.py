@@ -1,4 +1,4 @@
-"""Pages of docs/ that describe the tree: they must list what exists, and nothing else."""
+"""docs/architecture.md lists exactly the files that exist."""
 
 import re
 from pathlib import Path
@@ -39,7 +39,7 @@ def rust_files_listed():
     return found, re.findall(r"`([a-z_]+\.rs)`", gate)
 
 
-def test_architecture_when_read_then_it_lists_each_python_file_once():
+def test_architecture_when_read_then_lists_each_python_file_once():
     there = [
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")
@@ -48,7 +48,7 @@ def test_architecture_when_read_then_it_lists_each_python_file_once():
     assert sorted(python_files_listed()) == sorted(there)
 
 
-def test_architecture_when_read_then_it_lists_each_rust_file_once():
+def test_architecture_when_read_then_lists_each_rust_file_once():
     core, gate = rust_files_listed()
     there = [[str(p.relative_to(root)) for p in root.rglob("*.rs")] for root in CRATES]
     assert sorted([*core, "lib.rs"]) == sorted(there[0])

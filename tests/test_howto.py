@@ -1,4 +1,4 @@
-"""The code blocks of docs/howto.md, run as they are written."""
+"""The code blocks of docs/howto.md, run exactly as written."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def put(directory, tag, files):
 
 def run(language, code, directory, **variables):
     command = ["/bin/sh", "-euc"] if language == "sh" else [sys.executable, "-c"]
-    done = subprocess.run(  # noqa: S603 (our own words)
+    done = subprocess.run(  # noqa: S603 (commands from our own page)
         [*command, code],
         env=environment(PATH=f"{Path(TOCSIN).parent}:/usr/bin:/bin", **variables),
         cwd=directory,
@@ -76,7 +76,7 @@ BASE = {
 }
 
 
-def test_sections_when_read_then_they_are_those_tested_here():
+def test_sections_when_listed_then_all_are_tested():
     assert [heading for heading, _, _ in BLOCKS if heading] == [
         "Read a file in a script",
         "Compare the packages of two images",
@@ -84,27 +84,27 @@ def test_sections_when_read_then_they_are_those_tested_here():
     ]
 
 
-def test_reading_a_file_when_run_then_it_prints_what_is_there(tmp_path):
+def test_reading_a_file_when_run_then_prints_its_content(tmp_path):
     image = put(tmp_path / "l", "app", BASE)
     (shell, program) = blocks("Read a file in a script")
     assert run(*shell, tmp_path, IMAGE=image) == f"{image} is made of version 12\n/etc/app.conf\n"
     assert (tmp_path / "etc-of-image/app.conf").read_bytes() == b"x=1\n"
-    told = run(*program, tmp_path, IMAGE=image)
-    assert "ID=test" in told
-    assert "4 /etc/app.conf\n2 packages\n" in told
+    printed = run(*program, tmp_path, IMAGE=image)
+    assert "ID=test" in printed
+    assert "4 /etc/app.conf\n2 packages\n" in printed
 
 
-def test_comparing_packages_when_run_then_it_prints_the_difference(tmp_path):
+def test_comparing_packages_when_run_then_prints_the_difference(tmp_path):
     status = STATUS.format(first="changed", version="2") + "\nPackage: new\nVersion: 3\n"
     image = put(tmp_path / "l", "old", BASE)
     other = put(tmp_path / "l", "new", {**BASE, "var/lib/dpkg/status": status.encode()})
     ((language, code),) = blocks("Compare the packages of two images")
-    told = run(language, code, tmp_path, IMAGE=image, OTHER_IMAGE=other)
-    assert told == "changed 1 → 2\nnew none → 3\n"
+    printed = run(language, code, tmp_path, IMAGE=image, OTHER_IMAGE=other)
+    assert printed == "changed 1 → 2\nnew none → 3\n"
 
 
 @pytest.mark.parametrize(("number", "expected"), [(0, "42"), (1, "/srv/data/table.parquet")])
-def test_opening_a_table_when_run_then_it_is_read(tmp_path, number, expected):
+def test_opening_a_table_when_run_then_prints_its_content(tmp_path, number, expected):
     image = put(tmp_path / "l", "app", {**BASE, "srv/data/table.parquet": table()})
     language, code = blocks("Open a table inside an image")[number]
     assert expected in run(language, code, tmp_path, IMAGE=image)

@@ -151,7 +151,7 @@ class LayerJobs:
 
     def _shares_of(self, layers: Iterable[Descriptor]) -> processors.Shares[LayerKey]:
         return processors.Shares(
-            processors.wanted(self._options.threads),
+            processors.resolve_threads(self._options.threads),
             jobs=self._options.jobs,
             sizes={layer_key(layer): layer.size for layer in layers},
         )

@@ -90,7 +90,7 @@ def verify(
         OSError: the place cannot be read.
     """
     started = time.monotonic()
-    threads = processors.wanted(threads)
+    threads = processors.resolve_threads(threads)
     reference = reference_of(image)
     asked = None if platforms is None else platforms_of(platforms)
     if quick and seed is None:
