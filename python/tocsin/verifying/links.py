@@ -27,7 +27,7 @@ from tocsin.model.soci_index import (
     INDEX_DIGEST,
     PREFETCH,
     SOCI_INDEX_V2,
-    is_faithful,
+    is_go_exact,
     is_soci_entry,
 )
 from tocsin.quoting import shown
@@ -213,7 +213,7 @@ def _check_bytes(store: Source, index: LinkedIndex, found: FoundIndex) -> None:
     assert data is not None  # noqa: S101 (without an error there are bytes)
     assert index.descriptor is not None  # noqa: S101 (the same)
     place = f"index {index.digest}"
-    if not is_faithful(data):
+    if not is_go_exact(data):
         index.findings.append(
             Finding(
                 "index.bytes",

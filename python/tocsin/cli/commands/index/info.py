@@ -196,7 +196,7 @@ def _tell(found: _Found, output: Output) -> None:
         output.line(
             f"prefetch {words.short(prefetch.digest)} {words.size(prefetch.size)}, of layer {layer}"
         )
-    if not names.is_faithful(found.data):
+    if not names.is_go_exact(found.data):
         output.warn("soci-snapshotter cannot store this index: its bytes are not what Go writes")
 
 
