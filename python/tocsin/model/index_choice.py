@@ -31,7 +31,7 @@ class IndexKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IndexChoice:
-    """Which SOCI indexes to use for reading an image.
+    """The choice of SOCI indexes for reading an image.
 
     Attributes:
         kind: how the indexes are chosen.
