@@ -40,16 +40,16 @@ def rust_files_listed():
 
 
 def test_architecture_when_read_then_lists_each_python_file_once():
-    there = [
+    existing = [
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")
         if path.name != "__init__.py" or path.parent == PACKAGE
     ]
-    assert sorted(python_files_listed()) == sorted(there)
+    assert sorted(python_files_listed()) == sorted(existing)
 
 
 def test_architecture_when_read_then_lists_each_rust_file_once():
     core, gate = rust_files_listed()
-    there = [[str(p.relative_to(root)) for p in root.rglob("*.rs")] for root in CRATES]
-    assert sorted([*core, "lib.rs"]) == sorted(there[0])
-    assert sorted(gate) == sorted(there[1])
+    existing = [[str(p.relative_to(root)) for p in root.rglob("*.rs")] for root in CRATES]
+    assert sorted([*core, "lib.rs"]) == sorted(existing[0])
+    assert sorted(gate) == sorted(existing[1])

@@ -166,6 +166,6 @@ class Shares(Generic[_Key]):
 
     def _may_start(self, key: _Key) -> bool:
         given = sum(self._given.values())
-        # Beyond the total, a layer may still start if every running layer has only one thread.
+        # Even if no thread is free, a layer may start while every running layer has only one.
         may_take = given < self._threads or given == len(self._given)
         return may_take and next(iter(self._waiting)) == key

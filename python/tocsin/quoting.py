@@ -33,7 +33,7 @@ def quoted(text: str, *, limit: int = MAX_QUOTED_LEN) -> str:
 
 
 def shown(name: str, *, limit: int = MAX_NAME_LEN) -> str:
-    """Return `name` unchanged if it is plain, such as ``/etc/passwd``; otherwise, quote it."""
+    """Return `name` unchanged if it is plain, such as ``/etc/passwd``, and `quoted` otherwise."""
     if len(name) <= limit and _PLAIN.fullmatch(name):
         return name
     return quoted(name, limit=limit)

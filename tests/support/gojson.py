@@ -45,7 +45,7 @@ def build_gojson(directory: Path) -> GoJson:
     if go is None:
         missing("go is not installed: cannot compare JSON with Go's own")
     program = directory / "gojson"
-    subprocess.run(  # noqa: S603 (our own source)
+    subprocess.run(  # noqa: S603 (built from this repository)
         [go, "build", "-buildvcs=false", "-o", program, "."], cwd=SOURCE, check=True, timeout=300
     )
     return GoJson(program)

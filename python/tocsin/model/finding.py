@@ -29,7 +29,7 @@ class Finding:
     Attributes:
         kind: a stable code, such as ``ztoc.window``; its first part is the object concerned.
         message: a sentence that names the digest, file, span or checkpoint.
-        severity: the severity.
+        severity: how serious the finding is.
         expected: the expected value as text; ``None`` if there is no single value.
         actual: the value found; ``None`` if there is no single value.
     """

@@ -50,7 +50,7 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse ``os/arch[/variant]``, or a known ``arch``, which implies linux.
+        """Parse ``os/arch[/variant]``, or a known ``arch`` alone for linux.
 
         The result keeps what the user wrote: ``linux/arm64`` and ``linux/arm`` have no variant,
         ``linux/arm64/v8`` has ``v8``. Only aliases are replaced: ``linux/x86_64`` is amd64.

@@ -89,7 +89,7 @@ class LayoutReference:
     Attributes:
         path: the directory.
         tag: the entry's ``org.opencontainers.image.ref.name``; may contain ``/`` and ``:``.
-        digest: instead of a tag.
+        digest: selects the image instead of a tag.
     """
 
     path: Path
@@ -141,7 +141,7 @@ class DockerArchiveReference:
     Attributes:
         path: the file.
         name: full name such as ``docker.io/library/x:1``; ``None`` if not given.
-        position: instead of a name, the position of the image in the archive, from 0.
+        position: position of the image in the archive, from 0; selects it instead of a name.
     """
 
     path: Path
@@ -174,9 +174,9 @@ Reference: TypeAlias = (
 ReferenceLike: TypeAlias = str | os.PathLike[str] | Reference
 """An image as an argument of the public functions.
 
-Either text such as ``ghcr.io/team/app:1`` or ``oci:DIR:TAG``, in skopeo's syntax; or a
-`pathlib.Path`, whose directory is an OCI layout and whose file an OCI archive or a docker archive;
-or one of the four reference classes.
+Either text in skopeo's syntax, such as ``ghcr.io/team/app:1`` or ``oci:DIR:TAG``; or the
+`pathlib.Path` of an OCI layout directory, an OCI archive or a docker archive; or one of the four
+reference classes.
 """
 
 

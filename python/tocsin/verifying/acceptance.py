@@ -20,7 +20,7 @@ _MAX_REFUSALS_SHOWN = 3
 
 
 def early_spans(ztoc: Ztoc) -> range:
-    """Return the ids of the leading spans without output."""
+    """Return the ids of the empty spans at the start of the layer."""
     if ztoc.compression_algorithm != "gzip":
         return range(0)
     starts = ztoc.spans["uncompressed_start"]

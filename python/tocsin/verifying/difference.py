@@ -1,8 +1,8 @@
 """Differences between a stored zTOC and one rebuilt from the layer.
 
 Two different zTOCs may both be correct: the build tool, the zinfo version or the set of checkpoints
-may differ. So if the blobs differ, their content is compared. Only spans that exist in one of the
-two zTOCs are fetched from the layer. Source: docs/format.md#the-ztoc-blob; docs/format.md#zinfo;
+may differ. So if the blobs differ, their content is compared. The layer is read only for spans that
+the rebuilt zTOC does not have. Source: docs/format.md#the-ztoc-blob; docs/format.md#zinfo;
 docs/format.md#span-digests.
 """
 
@@ -31,39 +31,39 @@ _FIELDS = tuple(field.name for field in fields(FileMetadata))
 _MAX_VALUE_LEN = 200
 
 
-def differences(blob: bytes, stored: Ztoc, made: Ztoc, span_bytes: SpanBytes) -> list[Finding]:
+def differences(blob: bytes, stored: Ztoc, rebuilt: Ztoc, span_bytes: SpanBytes) -> list[Finding]:
     """Return the differences between a zTOC and its layer; empty if they are equal.
 
     Args:
         blob: the stored zTOC as bytes.
         stored: the stored zTOC.
-        made: the zTOC rebuilt from the layer, with the same span size and build tool.
+        rebuilt: the zTOC rebuilt from the layer, with the same span size and build tool.
         span_bytes: reads the layer.
     """
-    if blob == made.to_bytes():
+    if blob == rebuilt.to_bytes():
         return []
     findings = [
-        *_archive(stored, made),
-        *_entries(stored, made),
-        *_checkpoints(stored, made),
-        *_span_digests(stored, made, span_bytes),
+        *_archive(stored, rebuilt),
+        *_entries(stored, rebuilt),
+        *_checkpoints(stored, rebuilt),
+        *_span_digests(stored, rebuilt, span_bytes),
     ]
     return findings or [
         note(
             "ztoc.encoding",
             f"ztoc {stored.digest}: matches the layer but is encoded differently (version "
-            f"{shown(stored.version)}, {stored.size} bytes; {made.size} bytes when rebuilt)",
+            f"{shown(stored.version)}, {stored.size} bytes; {rebuilt.size} bytes when rebuilt)",
         )
     ]
 
 
-def _archive(stored: Ztoc, made: Ztoc) -> Iterator[Finding]:
+def _archive(stored: Ztoc, rebuilt: Ztoc) -> Iterator[Finding]:
     for name, kind in (
         ("compression_algorithm", "ztoc.algorithm"),
         ("compressed_archive_size", "ztoc.layer_size"),
         ("uncompressed_archive_size", "ztoc.tar_size"),
     ):
-        actual, expected = str(getattr(stored, name)), str(getattr(made, name))
+        actual, expected = str(getattr(stored, name)), str(getattr(rebuilt, name))
         if actual != expected:
             yield Finding(
                 kind,
@@ -73,14 +73,14 @@ def _archive(stored: Ztoc, made: Ztoc) -> Iterator[Finding]:
             )
 
 
-def _entries(stored: Ztoc, made: Ztoc) -> Iterator[Finding]:
-    pairs = enumerate(zip_longest(stored.entries, made.entries))
+def _entries(stored: Ztoc, rebuilt: Ztoc) -> Iterator[Finding]:
+    pairs = enumerate(zip_longest(stored.entries, rebuilt.entries))
     different = [(index, listed, found) for index, (listed, found) in pairs if listed != found]
     if not different:
         return
     index, listed, found = different[0]
     what, expected, actual = _entry_difference(listed, found)
-    counts = len(stored.entries), len(made.entries)
+    counts = len(stored.entries), len(rebuilt.entries)
     totals = f"; number of entries is {counts[0]} in the zTOC, {counts[1]} in the layer"
     yield Finding(
         "ztoc.file",
@@ -116,7 +116,7 @@ def _text(name: str, value: Any) -> str:  # noqa: ANN401 (value of any field)
 
 
 _BitPosition = tuple[int, int]
-"""Start of a span in the compressed layer: the first byte, and how many bits of it belong."""
+"""Start of a span in the compressed layer: the first byte, and the number of its bits to use."""
 
 
 def _span_starts(ztoc: Ztoc) -> list[_BitPosition]:
@@ -124,11 +124,11 @@ def _span_starts(ztoc: Ztoc) -> list[_BitPosition]:
     return list(zip(spans["compressed_start"].tolist(), spans["bits"].tolist(), strict=True))
 
 
-def _checkpoints(stored: Ztoc, made: Ztoc) -> Iterator[Finding]:
-    if stored.compression_algorithm != "gzip" or made.compression_algorithm != "gzip":
+def _checkpoints(stored: Ztoc, rebuilt: Ztoc) -> Iterator[Finding]:
+    if stored.compression_algorithm != "gzip" or rebuilt.compression_algorithm != "gzip":
         return
-    span_at = {start: span_id for span_id, start in enumerate(_span_starts(made))}
-    offsets = (stored.spans["uncompressed_start"], made.spans["uncompressed_start"])
+    span_at = {start: span_id for span_id, start in enumerate(_span_starts(rebuilt))}
+    offsets = (stored.spans["uncompressed_start"], rebuilt.spans["uncompressed_start"])
     wrong: list[tuple[int, int | None]] = []
     wrong_windows: list[int] = []
     matched = 0
@@ -138,28 +138,28 @@ def _checkpoints(stored: Ztoc, made: Ztoc) -> Iterator[Finding]:
             wrong.append((span_id, match))
         else:
             matched += 1
-            if stored.window(span_id) != made.window(match):
+            if stored.window(span_id) != rebuilt.window(match):
                 wrong_windows.append(span_id)
     if wrong:
-        yield _checkpoint_finding(stored, made, wrong)
-    elif matched < made.span_count:
+        yield _checkpoint_finding(stored, rebuilt, wrong)
+    elif matched < rebuilt.span_count:
         yield note(
             "ztoc.checkpoints",
-            f"ztoc {stored.digest}: has {matched} of the {made.span_count} checkpoints that span "
-            f"size {made.span_size} allows; they are correct, but some spans are larger",
+            f"ztoc {stored.digest}: has {matched} of the {rebuilt.span_count} checkpoints that "
+            f"span size {rebuilt.span_size} allows; they are correct, but some spans are larger",
         )
     if wrong_windows:
         match = span_at[_span_starts(stored)[wrong_windows[0]]]
-        yield _window_finding(stored, made.window(match), wrong_windows)
+        yield _window_finding(stored, rebuilt.window(match), wrong_windows)
 
 
 def _checkpoint_finding(
-    stored: Ztoc, made: Ztoc, wrong: Sequence[tuple[int, int | None]]
+    stored: Ztoc, rebuilt: Ztoc, wrong: Sequence[tuple[int, int | None]]
 ) -> Finding:
     span_id, match = wrong[0]
     # Without a match, compare with the checkpoint of the same number.
-    nearest = min(span_id, made.span_count - 1) if match is None else match
-    actual, expected = _position(stored, span_id), _position(made, nearest)
+    nearest = min(span_id, rebuilt.span_count - 1) if match is None else match
+    actual, expected = _position(stored, span_id), _position(rebuilt, nearest)
     return Finding(
         "ztoc.checkpoint",
         f"ztoc {stored.digest}: checkpoint of span {span_id} is at {actual} in the zTOC, at "
@@ -195,11 +195,11 @@ def window_finding(stored: Ztoc, span_id: int, expected: bytes, *, more: str = "
     )
 
 
-def _span_digests(stored: Ztoc, made: Ztoc, span_bytes: SpanBytes) -> Iterator[Finding]:
-    known = dict(zip(_ranges(made), made.spans["sha256"].tolist(), strict=True))
+def _span_digests(stored: Ztoc, rebuilt: Ztoc, span_bytes: SpanBytes) -> Iterator[Finding]:
+    known = dict(zip(_ranges(rebuilt), rebuilt.spans["sha256"].tolist(), strict=True))
     ranges = _ranges(stored)
     # With wrong checkpoints, the spans between them are wrong too, so hashing them is pointless.
-    has_valid_checkpoints = set(_span_starts(stored)) <= set(_span_starts(made))
+    has_valid_checkpoints = set(_span_starts(stored)) <= set(_span_starts(rebuilt))
     wrong = []
     for span_id, (range_, actual) in enumerate(
         zip(ranges, stored.spans["sha256"].tolist(), strict=True)

@@ -46,7 +46,7 @@ def sample(span_count: int, *, seed: int, name: str) -> list[int]:
     """
     if span_count <= SAMPLE_SIZE:
         return list(range(span_count))
-    # random hashes a text seed the same way in every process; this is not a security purpose.
+    # random hashes a text seed the same way in every process, and the sample is not secret.
     chance = random.Random(f"{seed} {name}")  # noqa: S311
     between = chance.sample(range(1, span_count - 1), SAMPLE_SIZE - 2)
     return sorted([0, *between, span_count - 1])
@@ -183,7 +183,7 @@ def _headers(stretch: bytes, start: int) -> EntryHeaders | None:
 def _header_problem(
     entry: FileMetadata, found: EntryHeaders | None, start: int, end: int
 ) -> tuple[str, str | None, str | None] | None:
-    """Return how an entry differs from its headers: a description, the layer's and zTOC's value."""
+    """Return a description of the first difference, the value in the layer and in the zTOC."""
     if found is None or found.data_offset != end:
         length = None if found is None else str(found.data_offset - start)
         return "no tar header at the end of the previous entry", length, str(end - start)

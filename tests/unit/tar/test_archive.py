@@ -23,8 +23,8 @@ def test_archive_when_scanned_then_same_members_as_tarfile(form):
         entry("h", type=tarfile.LNKTYPE, linkname=names[0], format=form),
         entry("s", type=tarfile.SYMTYPE, linkname="../x", format=form),
     )
-    with tarfile.open(fileobj=io.BytesIO(data)) as judge:
-        expected = [(m.name, m.offset_data, m.size, m.linkname) for m in judge]
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        expected = [(m.name, m.offset_data, m.size, m.linkname) for m in archive]
     assert [(m.path, m.offset, m.size, m.linkname) for m in scan(data)] == expected
     assert [m.type for m in scan(data)] == ["dir", *["reg"] * len(names), "hardlink", "symlink"]
 
