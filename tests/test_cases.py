@@ -1,4 +1,4 @@
-"""Odd images of tests/cases: what is read is what containerd unpacks, with and without zTOCs."""
+"""Unusual images of tests/cases read as containerd unpacks them, with and without zTOCs."""
 
 import hashlib
 import json
@@ -26,9 +26,9 @@ HAZARDS = {
     "wr-gnutar-S0.0",
     "wr-gnutar-S1.0",
 }
-"""Images of a single layer that is indexed only when asked to, since other readers fail on it."""
+"""Single-layer images that are indexed only on request, because other readers fail on them."""
 NOT_INDEXED = {"ct-docker-tar-is-gzip"}
-"""Images of a single layer that is never indexed."""
+"""Single-layer images that are never indexed."""
 TYPES = {"symlink": "link", "char": "special", "block": "special", "fifo": "special"}
 
 
@@ -37,29 +37,29 @@ def expected(name: str) -> dict[str, dict[str, object]]:
     paths = json.loads((PLACE / f"{name}.json").read_text())
     for status in paths.values():
         if status["type"] == "link":
-            del status["mode"]  # Linux has none
+            del status["mode"]  # symbolic links have no mode on Linux
     return paths
 
 
 def found(image: tocsin.Image, status: tocsin.FileStat) -> dict[str, object]:
-    """Return one path in the words of the cases."""
-    told: dict[str, object] = {
+    """Return the status of one path in the format of the cases."""
+    result: dict[str, object] = {
         "type": TYPES.get(status.type, status.type),
         "uid": status.uid,
         "gid": status.gid,
     }
     if status.is_symlink:
-        return told | {"target": status.linkname}
-    told["mode"] = oct(status.mode)
+        return result | {"target": status.linkname}
+    result["mode"] = oct(status.mode)
     if status.is_file:
         with image.open(status.path) as file:
-            told |= {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-        told["size"] = status.size
-    return told
+            result |= {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        result["size"] = status.size
+    return result
 
 
 def check(reference: str, name: str, place: Path) -> None:
-    """Compare an image with its case: path by path, and extracted in one go."""
+    """Compare an image with its case: path by path, and extracted as a whole."""
     paths = expected(name)
     with tocsin.open(reference) as image:
         assert {
@@ -79,13 +79,13 @@ def archive(name: str) -> str:
 
 
 def converted(name: str, directory: Path, *, reference_identical: bool = False) -> str:
-    """Index every layer of a case that can be, and return the converted image."""
+    """Index every layer of a case that can be indexed, and return the converted image."""
     options = tocsin.IndexingOptions(min_layer_size=0, reference_identical=reference_identical)
     tocsin.convert(archive(name), f"oci:{directory}:t", options=options)
     return f"oci:{directory}:t"
 
 
-def test_cases_when_counted_then_all_are_there():
+def test_cases_when_counted_then_none_is_missing():
     assert len(NAMES) == 91
     assert set(NAMES) >= HAZARDS | NOT_INDEXED
 

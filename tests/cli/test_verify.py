@@ -144,8 +144,8 @@ def test_verify_when_there_is_no_index_then_it_says_what_makes_one_and_the_code_
     done = tocsin("verify", f"oci:{layout}:app")
     first, hint = done.stderr.decode().splitlines()
     assert (done.returncode, done.stdout) == (3, b"")
-    assert first == f"error: oci:{layout}:app: has no SOCI index, there is nothing to verify"
-    assert hint == "hint: Make one with tocsin create or tocsin convert."
+    assert first == f"error: oci:{layout}:app: has no SOCI index, nothing to verify"
+    assert hint == "hint: Create an index with tocsin create or tocsin convert."
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "8"])

@@ -1,4 +1,4 @@
-"""An authority of our own, and certificates signed by it, for servers and clients on loopback."""
+"""A test certificate authority that signs certificates for servers and clients on loopback."""
 
 from __future__ import annotations
 

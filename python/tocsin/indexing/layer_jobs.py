@@ -19,7 +19,7 @@ from tocsin.model.digest import Digest
 from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
 from tocsin.model.layer_result import LayerResult
 from tocsin.model.media_types import OCTET_STREAM, Compression, layer_type
-from tocsin.model.prefetch import FoundEntry, SearchableLayer, wanted_names
+from tocsin.model.prefetch import FoundEntry, SearchableLayer, entry_names
 from tocsin.model.soci_index import PREFETCH, IndexedLayer
 from tocsin.quoting import shown
 from tocsin.stores.base import MustStream, MustVerify
@@ -155,7 +155,7 @@ class LayerJobs:
 
     def _shares_of(self, layers: Iterable[Descriptor]) -> processors.Shares[LayerKey]:
         return processors.Shares(
-            processors.wanted(self._options.threads),
+            processors.resolve_threads(self._options.threads),
             jobs=self._options.jobs,
             sizes={layer_key(layer): layer.size for layer in layers},
         )
@@ -385,7 +385,7 @@ class LayerJobs:
 
     def _searchable(self, ztoc: Ztoc) -> SearchableLayer | None:
         """Return what is needed to find the wanted paths; nothing is kept where none are wanted."""
-        names = set(wanted_names(self._options.prefetch))
+        names = set(entry_names(self._options.prefetch))
         if not names:
             return None
         places: dict[str, int] = {}

@@ -11,7 +11,7 @@ from tocsin.indexing.results import PlatformResult
 from tocsin.indexing.reuse import ReusableZtocs, find_ztocs
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_MANIFEST
-from tocsin.model.prefetch import plan_prefetch, wanted_names
+from tocsin.model.prefetch import entry_names, plan_prefetch
 from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, make_soci_index
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def index_platforms(
                 soci_index=None if data is None else Descriptor.of(data, OCI_MANIFEST),
             )
         )
-    in_order = wanted_names(options.prefetch)
+    in_order = entry_names(options.prefetch)
     return IndexedPlatforms(
         tuple(results),
         tuple(indexes),

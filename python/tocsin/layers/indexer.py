@@ -130,7 +130,7 @@ class LayerPass:
             build_tool_identifier=build_tool_identifier,
             diff_id=diff_id,
             reference_identical=reference_identical,
-            threads=processors.wanted(threads),
+            threads=processors.resolve_threads(threads),
             for_reading=for_reading,
         )
 

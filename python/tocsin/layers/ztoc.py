@@ -22,7 +22,7 @@ from tocsin.layers.spans import LayerSpans, SpanCache
 from tocsin.model.entry_path import clean_path, path_text
 from tocsin.model.file_metadata import FileMetadata
 from tocsin.model.refusal import Refusal
-from tocsin.processors import available, wanted
+from tocsin.processors import available, resolve_threads
 from tocsin.quoting import shown
 
 if TYPE_CHECKING:
@@ -339,7 +339,7 @@ class Ztoc:
         if entry.is_sparse:
             raise UnsupportedError(f"{name}: is a sparse file, which is not expanded here")
         default = min(_MAX_DEFAULT_THREADS, available())
-        return self._read(entry, layer, default if threads is None else wanted(threads))
+        return self._read(entry, layer, default if threads is None else resolve_threads(threads))
 
     def _read(self, entry: FileMetadata, layer: SeekableLayer, threads: int) -> Iterator[bytes]:
         start, size = entry.uncompressed_offset, entry.uncompressed_size

@@ -97,7 +97,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         FormatError: it is not an image.
         RegistryError, OSError: it cannot be reached or read.
     """
-    threads = processors.wanted(threads)
+    threads = processors.resolve_threads(threads)
     parsed = reference_of(reference)
     choice = IndexChoice.of(index)
     asked = None if platform is None else platform_of(platform)

@@ -149,13 +149,13 @@ def test_old_form_when_a_layer_is_not_what_the_config_says_then_it_is_refused(tm
 @pytest.mark.parametrize(
     ("document", "kind", "says"),
     [
-        (b"{}", FormatError, "images: got object, wanted array"),
-        (b"[1]", FormatError, "got number, wanted object"),
-        (b"[", FormatError, "not JSON"),
+        (b"{}", FormatError, "images: found object, expected array"),
+        (b"[1]", FormatError, "found number, expected object"),
+        (b"[", FormatError, "invalid JSON"),
         (b'[{"Config":"none.json"}]', NotFoundError, "no member none.json"),
         (b'[{"Config":"a; b\\u001b"}]', NotFoundError, r'no member "a; b\\x1b"$'),
         (b'[{"Config":"../../etc/passwd"}]', NotFoundError, "no member etc/passwd"),
-        (b'[{"Config":"manifest.json"}]', FormatError, "got a JSON array"),
+        (b'[{"Config":"manifest.json"}]', FormatError, "found a JSON array"),
         (b'[{"Config":"c","Layers":["x"]}]', FormatError, "lists 0 diff ids"),
     ],
 )

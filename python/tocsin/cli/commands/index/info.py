@@ -210,7 +210,7 @@ def _tell(found: _Found, output: Output) -> None:
         )
     output.table(_COLUMNS, rows)
     write_prefetches(found.prefetches, output)
-    if not names.is_faithful(found.data):
+    if not names.is_go_exact(found.data):
         output.warn("soci-snapshotter cannot store this index: its bytes are not what Go writes")
 
 
