@@ -32,6 +32,7 @@ from tocsin.quoting import quoted, shown
 from tocsin.stores.base import MustStream, TakenOver
 from tocsin.stores.file_store import manifest_descriptor
 from tocsin.stores.http.download import Download
+from tocsin.stores.http.refusal import Refusal
 from tocsin.stores.http.status import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK
 from tocsin.stores.origins import RepositoryOrigin
 from tocsin.stores.registry.endpoint import DELETE, PUSH
@@ -53,8 +54,6 @@ MAX_TAGS = 1_000_000
 _PAGE_SIZE = "1000"
 _MAX_DOUBTS = 4
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_METHOD_NOT_ALLOWED = 405
-_NO_HEAD = frozenset({400, _METHOD_NOT_ALLOWED, 501})
 
 
 class RegistryStore:
@@ -83,34 +82,28 @@ class RegistryStore:
         """Return the descriptor of the image that `selector` names.
 
         Asks with HEAD, which some registries do not count against limits, and reads the manifest
-        only when the answer leaves something out.
+        when HEAD is refused, for whatever reason, or the answer leaves something out.
         """
         if selector is None:
             selector = self._only_tag()
-        what = _what(selector)
-        answer = self._endpoint.send(
-            "HEAD",
-            self._endpoint.url("manifests", str(selector)),
-            doing=f"find {what}",
-            expect={OK, NOT_FOUND, *_NO_HEAD},
-            headers={"Accept": ACCEPT},
-        )
+        url = self._endpoint.url("manifests", str(selector))
+        answer = self._endpoint.attempt("HEAD", url, expect={OK}, headers={"Accept": ACCEPT})
+        if answer is None:
+            return self._resolve_by_reading(selector)
         answer.discard()
-        if answer.status == NOT_FOUND:
-            raise self._absent(selector)
         digest = self._named_digest(answer, selector)
         size = answer.content_length
-        if answer.status != OK or digest is None or not size or not _is_manifest(answer.media_type):
+        if digest is None or not size or not _is_manifest(answer.media_type):
             return self._resolve_by_reading(selector)
         return Descriptor(answer.media_type, digest, size)
 
-    def _absent(self, selector: str | Digest) -> NotFoundError:
-        name = f"{self._endpoint.name}: {_what(selector)}: is not there"
+    def _absent(self, selector: str | Digest, said: str) -> NotFoundError:
+        story = f"{self._endpoint.name}: {_what(selector)}: is not there, {said}"
         if isinstance(selector, str):
             return NotFoundError(
-                name, hint=f"List the tags: skopeo list-tags {self._endpoint.name}"
+                story, hint=f"List the tags: skopeo list-tags {self._endpoint.name}"
             )
-        return NotFoundError(name)
+        return NotFoundError(story)
 
     def tags(self) -> list[str]:
         """Return the tags there are, sorted; none when there is no such repository yet."""
@@ -318,7 +311,7 @@ class RegistryStore:
             headers={"Accept": ACCEPT if known else f"{media_type}, {ACCEPT}"},
         )
         if answer.status == NOT_FOUND:
-            raise self._absent(selector)
+            raise self._absent(selector, Refusal(answer, data).text)
         return data, answer.media_type, self._named_digest(answer, selector)
 
     def _download(
