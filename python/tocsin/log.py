@@ -2,7 +2,7 @@
 
 DEBUG: each request to a registry or web server, each answer and each retry, without secrets. INFO:
 that a layer had to be read in full, or was left out, and why. WARNING: something that is not used
-because it is broken.
+because it is broken or a registry refuses it; the command line shows these.
 """
 
 from __future__ import annotations

@@ -232,7 +232,7 @@ def image_indexes(store: Source, image: Descriptor) -> ImageIndexes:
                 entry.platform or _platform_of(store, manifest),
                 entry,
                 len(manifest.layers or ()),
-                tuple(soci_indexes_of(store, entry, manifest)),
+                tuple(soci_indexes_of(store, entry, manifest, every=True)),
             )
         )
     return ImageIndexes(_name(store, image), image, tuple(platforms))

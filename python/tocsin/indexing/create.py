@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tocsin.images.copying import copy_manifest_blobs
 from tocsin.images.selection import platform_images, resolve_image
+from tocsin.images.soci_indexes import referring_indexes
 from tocsin.images.targets import image_in_the_way, open_pair, pair_of, refuse_to_replace
 from tocsin.indexing.options import IndexingOptions
 from tocsin.indexing.platforms import index_platforms
@@ -66,6 +67,9 @@ def create(
         if existing is not None and existing.digest != target.digest:
             raise refuse_to_replace(pair, existing)
         images = platform_images(read, target, options.platforms)
+        for image in images:
+            # A place that cannot list what refers to an image fails here, before a layer is read.
+            referring_indexes(sink, image.descriptor.digest)
         indexed = index_platforms(
             read,
             sink,

@@ -141,7 +141,7 @@ class Endpoint:
         send = partial(
             self.transport.send, method, url, headers=headers, any_status=True, repeat=True
         )
-        answer = self._authorized(send, url, scopes, optional=True)
+        answer = self._authorized(send, url, scopes)
         if answer.status in expect:
             return answer
         answer.discard()
@@ -151,9 +151,7 @@ class Endpoint:
         asked = PUSH if self.write and actions == PULL else actions
         return Scopes.repository(self.repository, *asked)
 
-    def _authorized(
-        self, send: Callable[..., Answer], url: str, scopes: Scopes, *, optional: bool = False
-    ) -> Answer:
+    def _authorized(self, send: Callable[..., Answer], url: str, scopes: Scopes) -> Answer:
         """Send a request, once more with an answer to the challenge if there was one."""
         is_ours = Origin.of(url) == self.origin
         authorization = self.authenticator.authorization(scopes) if is_ours else None
@@ -161,7 +159,7 @@ class Endpoint:
         if not self._challenges(answer):
             return answer
         challenges = parse_challenges(answer.header("WWW-Authenticate"))
-        if optional and not challenges:
+        if not challenges:
             return answer
         said = Refusal(answer).text
         authorization = self.authenticator.answer(challenges, scopes, authorization, said)
@@ -173,6 +171,14 @@ class Endpoint:
         is_ours = Origin.of(answer.url) == self.origin
         refusal = Refusal(answer)
         if refusal.status == UNAUTHORIZED and is_ours:
+            if not parse_challenges(answer.header("WWW-Authenticate")):
+                return AuthError(
+                    f"{self.name}: {doing}: {refusal.text}, without a WWW-Authenticate header that "
+                    "says which credential it wants",
+                    status=refusal.status,
+                    code=refusal.code,
+                    url=refusal.url,
+                )
             return self.authenticator.refusal(scopes, refusal.text)
         error = refusal.error(f"{self.name}: {doing}")
         if isinstance(error, AuthError):

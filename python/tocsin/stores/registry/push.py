@@ -144,7 +144,7 @@ class BlobPush:
         for tries in range(1, MAX_TRIES + 1):
             session = UploadSession.start(self._endpoint)
             try:
-                step = max(CHUNK_SIZE, session.least_chunk)
+                step = _chunk_size(session)
                 for at in range(0, len(data), step):
                     session.send_chunk(data[at : at + step])
                 session.close(digest, len(data))
@@ -171,14 +171,14 @@ class BlobPush:
         session = UploadSession.start(self._endpoint)
         try:
             if not self._refuses_chunks and session.least_chunk <= MAX_CHUNK_SIZE:
-                more = session.least_chunk - len(first)
+                more = _chunk_size(session) - len(first)
                 first += chunks.take(more) if more > 0 else b""
                 session = self._send_first(session, first)
             if session.confirmed == 0:
                 body = _Body(_one_behind(first, chunks.rest()))
                 self._send_long(session, body, stream, promised)
                 return
-            while chunk := chunks.take(max(CHUNK_SIZE, session.least_chunk)):
+            while chunk := chunks.take(_chunk_size(session)):
                 session.send_chunk(chunk)
             session.close(stream.digest, stream.size)
         except Exception:
@@ -240,6 +240,15 @@ class BlobPush:
             temporary=True,
             hint=PUSH_AGAIN,
         )
+
+
+def _chunk_size(session: UploadSession) -> int:
+    """Return `CHUNK_SIZE`, or the next multiple of what the registry wants at least.
+
+    Some take a chunk only where one of their own parts begins.
+    """
+    least = max(1, session.least_chunk)
+    return -(-CHUNK_SIZE // least) * least
 
 
 class _Chunks:

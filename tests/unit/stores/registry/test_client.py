@@ -87,6 +87,18 @@ def test_resolve_when_get_is_refused_too_then_the_words_are_the_registrys(regist
     assert isinstance(caught.value, NotFoundError) == (status == 404)
 
 
+def test_resolve_when_head_is_encoded_then_its_length_is_not_the_manifests(registry, image):
+    headers = {
+        "Content-Type": OCI_MANIFEST,
+        "Content-Encoding": "gzip",
+        "Content-Length": "17",
+        "Docker-Content-Digest": str(image.descriptor.digest),
+    }
+    registry.fault("HEAD", MANIFESTS, status=200, headers=headers)
+    with store_of(registry) as store:
+        assert store.resolve("v1") == image.descriptor
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 405, 429, 500, 501])
 def test_has_blob_when_head_is_refused_then_get_decides(registry, image, status):
     registry.fault("HEAD", "/", status=status, times=99)
@@ -222,6 +234,13 @@ def test_tags_when_in_pages_then_all_sorted(registry, image):
     with store_of(registry) as store:
         assert store.tags() == sorted(f"t{i}" for i in range(200))
     assert len(registry.asked("GET", "tags/list")) == 29
+
+
+def test_tags_when_a_page_of_that_size_is_refused_then_asked_for_without_one(registry, image):
+    registry.fault("GET", "/tags/list", status=400)
+    with store_of(registry) as store:
+        assert store.tags() == ["v1"]
+    assert [r.query.get("n") for r in registry.asked("GET", "/tags/list")] == ["1000", None]
 
 
 def test_tags_when_there_is_no_repository_then_none(registry):

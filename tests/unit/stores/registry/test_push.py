@@ -117,6 +117,17 @@ def test_put_blob_when_the_registry_wants_larger_chunks_then_they_are(registry, 
     assert stored(registry) == [data]
 
 
+@pytest.mark.parametrize("form", [pieces, bytes])
+def test_put_blob_when_chunks_have_a_least_size_then_each_is_a_multiple_of_it(registry, data, form):
+    registry.chunk_minimum = 60_000
+    registry.single_put = False
+    with store_of(registry) as store:
+        store.put_blob(form(data))
+    assert stored(registry) == [data]
+    sizes = [len(r.body) for r in uploads(registry, "PATCH")]
+    assert sizes == [120_000, 120_000, 110_000]
+
+
 @pytest.mark.parametrize("promised", [True, False])
 @pytest.mark.parametrize("why", ["refuses chunks", "wants huge chunks"])
 def test_put_blob_when_chunks_do_not_go_then_one_long_request(registry, data, promised, why):
