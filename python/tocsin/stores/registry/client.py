@@ -184,8 +184,8 @@ class RegistryStore:
     ) -> Descriptor:
         """Upload a blob, unless it is there.
 
-        When the registry loses an upload, bytes and other sequences are sent again; the error says
-        so when `source` can be read only once.
+        When the registry loses an upload, or refuses the way it was begun, what can be iterated
+        again is sent again; the error says so when `source` can be read only once.
         """
         return Descriptor(media_type, *self._push.put(source, digest, size))
 

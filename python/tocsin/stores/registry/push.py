@@ -10,7 +10,7 @@ Source: OCI distribution-spec 1.1, "Pushing blobs".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from tocsin.stores.registry.upload_session import (
 from tocsin.stores.window import PIECE_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
@@ -66,7 +66,7 @@ class BlobPush:
         """
         place = f"{self._endpoint.name}: new blob"
         promised = None if digest is None or size is None else (digest, size)
-        replayable = isinstance(source, Sequence)
+        replayable = not isinstance(source, Iterator)
         for tries in range(1, MAX_TRIES + 1):
             stream = hashed(source, place=place, digest=digest, size=size)
             try:

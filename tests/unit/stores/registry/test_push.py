@@ -7,6 +7,7 @@ import pytest
 from support.images import make_image, referrer_to
 from support.registry_client import FakeTime, noise, store_of
 from tocsin.errors import AuthError, FormatError, RegistryError, VerificationError
+from tocsin.images.copying import copy_blob
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCI_MANIFEST, OCTET_STREAM
@@ -407,6 +408,19 @@ def test_put_blob_when_a_later_chunk_is_refused_then_replayed_as_one_request_if_
         store.put_blob(list(pieces(data)))
     assert stored(registry) == [data]
     assert uploads(registry, "PATCH")[-1].body == data
+
+
+def test_copy_blob_when_a_second_chunk_is_refused_then_read_again_for_one_request(
+    registry, elsewhere, data
+):
+    """Some registries take one PATCH a session."""
+    blob = Descriptor.of(data, OCTET_STREAM)
+    elsewhere.repository("team/app").blobs[str(blob.digest)] = data
+    registry.fault("PATCH", UPLOADS, skip=1, status=416, times=99)
+    with store_of(registry) as store, store_of(elsewhere) as source:
+        copy_blob(source, store, blob)
+    assert stored(registry) == [data]
+    assert len(elsewhere.asked("GET", "/blobs/")) == 2
 
 
 def test_put_blob_when_the_registry_takes_less_than_given_then_the_rest_is_sent(registry, data):
