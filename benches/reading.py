@@ -227,6 +227,7 @@ def _options() -> RegistryOptions:
 
 def _small(reference: str, path: str) -> None:
     import tocsin  # noqa: PLC0415 (a child's)
+    from tocsin.model.index_choice import IndexChoice  # noqa: PLC0415 (a child's)
 
     options = _options()
     tocsin.Image  # noqa: B018 (imported before the clock runs)
@@ -244,7 +245,9 @@ def _small(reference: str, path: str) -> None:
                 "requests": sum(line.startswith("> ") for line in requests),
                 "ztocs": sum(
                     d.size
-                    for index in image._opener.indexes(image.descriptor, image.manifest, "auto")
+                    for index in image._opener.indexes(
+                        image.descriptor, image.manifest, IndexChoice(), pinned=False
+                    )
                     if index.soci_index
                     for d in index.soci_index.ztocs
                 ),

@@ -27,6 +27,7 @@ REPOSITORIES = {
     "distribution/distribution",
     "distribution/reference",
     "docker/docker-credential-helpers",
+    "golang/net",
     "torvalds/linux",
 }
 """Public ones on GitHub, of which a file is named."""

@@ -72,6 +72,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         client_cert: PEM file, or two.
         insecure: accept any certificate.
         plain_http: speak http.
+        hosts_dir: directory of containerd's ``hosts.toml`` files.
         credentials_dropped: whether another process had a user name and password for this.
         options: those of fsspec itself.
 
@@ -101,6 +102,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         client_cert: StrPath | tuple[StrPath, StrPath] | None = None,
         insecure: bool = False,
         plain_http: bool | None = None,
+        hosts_dir: StrPath | None = None,
         credentials_dropped: bool = False,
         **options: Any,  # noqa: ANN401 (fsspec's)
     ) -> None:
@@ -131,6 +133,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
                     client_cert=client_cert,
                     insecure=insecure,
                     plain_http=plain_http,
+                    hosts_dir=hosts_dir,
                     credentials_dropped=credentials_dropped,
                 ),
             )
@@ -514,11 +517,12 @@ def _registry_options(
     client_cert: StrPath | tuple[StrPath, StrPath] | None,
     insecure: bool,
     plain_http: bool | None,
+    hosts_dir: StrPath | None,
     credentials_dropped: bool,
     **login: str | None,
 ) -> RegistryOptions | None:
     """Return ``None`` where nothing was asked for."""
-    asked = (ca_cert, client_cert, insecure, credentials_dropped, *login.values())
+    asked = (ca_cert, client_cert, insecure, hosts_dir, credentials_dropped, *login.values())
     if not (any(asked) or plain_http is not None):
         return None
     from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415 (not needed for layouts)
@@ -528,6 +532,7 @@ def _registry_options(
         client_cert=client_cert,
         insecure=insecure,
         plain_http=plain_http,
+        hosts_dir=hosts_dir,
         username=login["username"],
         password=login["password"],
         credentials_dropped=credentials_dropped,

@@ -21,6 +21,7 @@ from tocsin.errors import AuthError, RegistryError
 from tocsin.quoting import shown
 from tocsin.stores.http.origin import Origin
 from tocsin.stores.http.redaction import redact_url
+from tocsin.stores.http.redirects import FORWARDED_PROTO
 from tocsin.stores.http.refusal import Refusal
 from tocsin.stores.registry.scopes import Scopes
 
@@ -135,7 +136,7 @@ class Authenticator:
                 return self._answer_bearer(bearer, scopes, refused, said)
             if "basic" in by_scheme:
                 return self._answer_basic(scopes, refused, said)
-        offered = ", ".join(shown(scheme, limit=20) for scheme in by_scheme) or "nothing"
+        offered = ", ".join(shown(scheme, limit=20) for scheme in by_scheme)
         raise AuthError(
             f"{self._place}: wants authentication by {offered}, only Basic and Bearer are done",
             status=401,
@@ -217,6 +218,7 @@ class Authenticator:
                 f"{self._place}: token server {redact_url(realm)} refused, it is plain http and "
                 "the registry is not",
                 status=401,
+                hint=FORWARDED_PROTO,
             )
         return _Bearer(realm, challenge.parameters.get("service", ""))
 

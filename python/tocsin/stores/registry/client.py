@@ -97,8 +97,7 @@ class RegistryStore:
             return self._resolve_by_reading(selector)
         answer.discard()
         digest = self._named_digest(answer, selector)
-        encoded = answer.header("Content-Encoding") not in ("", "identity")
-        size = None if encoded else answer.content_length
+        size = None if answer.is_encoded else answer.content_length
         if digest is None or not size or not _is_manifest(answer.media_type):
             return self._resolve_by_reading(selector)
         return Descriptor(answer.media_type, digest, size)

@@ -227,7 +227,7 @@ class BlobPush:
         if answer is None:
             return False
         answer.discard()
-        return size is None or answer.content_length in (None, size)
+        return size is None or answer.is_encoded or answer.content_length in (None, size)
 
     def _pause(self, failures: int) -> None:
         clock = self._endpoint.clock
