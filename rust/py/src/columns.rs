@@ -4,8 +4,7 @@
 
 use tocsin_core::Result;
 use tocsin_core::span::SpanId;
-use tocsin_core::tar::FileMetadata;
-use tocsin_core::ztoc::{Zinfo, Ztoc};
+use tocsin_core::ztoc::{Entry, Zinfo, Ztoc};
 
 /// numpy's "not a time".
 const NOT_A_TIME: i64 = i64::MIN;
@@ -15,27 +14,27 @@ const TYPE_LEN: usize = 8;
 /// One row for each entry, in stored order.
 pub(crate) fn files(ztoc: &Ztoc) -> Vec<u8> {
     let mut rows = Vec::with_capacity(ztoc.toc.len() * 72);
-    for entry in ztoc.toc.iter() {
+    for entry in ztoc.toc.entries() {
         let mut word = [0; TYPE_LEN];
-        let text = entry.entry_type.as_str().as_bytes();
+        let text = entry.entry_type().as_str().as_bytes();
         word[..text.len()].copy_from_slice(text);
-        let spans = ztoc.spans_for(&entry);
+        let spans = ztoc.spans_for(entry);
         rows.extend_from_slice(&word);
-        rows.extend_from_slice(&entry.uncompressed_offset.to_le_bytes());
-        rows.extend_from_slice(&entry.uncompressed_size.to_le_bytes());
+        rows.extend_from_slice(&entry.uncompressed_offset().to_le_bytes());
+        rows.extend_from_slice(&entry.uncompressed_size().to_le_bytes());
         rows.extend_from_slice(&spans.start.0.to_le_bytes());
         rows.extend_from_slice(&spans.end.0.to_le_bytes());
-        rows.extend_from_slice(&entry.mode.to_le_bytes());
-        rows.extend_from_slice(&entry.uid.to_le_bytes());
-        rows.extend_from_slice(&entry.gid.to_le_bytes());
-        rows.extend_from_slice(&entry.devmajor.to_le_bytes());
-        rows.extend_from_slice(&entry.devminor.to_le_bytes());
-        rows.extend_from_slice(&microseconds(&entry).to_le_bytes());
+        rows.extend_from_slice(&entry.mode().to_le_bytes());
+        rows.extend_from_slice(&entry.uid().to_le_bytes());
+        rows.extend_from_slice(&entry.gid().to_le_bytes());
+        rows.extend_from_slice(&entry.devmajor().to_le_bytes());
+        rows.extend_from_slice(&entry.devminor().to_le_bytes());
+        rows.extend_from_slice(&microseconds(entry).to_le_bytes());
     }
     rows
 }
 
-fn microseconds(entry: &FileMetadata) -> i64 {
+fn microseconds(entry: Entry<'_>) -> i64 {
     entry.mod_time_parts().map_or(NOT_A_TIME, |(seconds, nanoseconds)| {
         seconds.saturating_mul(1_000_000).saturating_add(i64::from(nanoseconds / 1000))
     })

@@ -4,15 +4,20 @@ use std::borrow::Cow;
 
 use super::entry::{EntryType, FileMetadata, clean_path};
 
-/// The entries of a layer in the order of its tar, each made when asked for if need be.
+/// The entries of a layer in the order of its tar.
 ///
 /// What is asked for by a number beyond the last one is empty.
 pub trait Entries {
+    /// How an entry is looked at.
+    type Entry<'a>
+    where
+        Self: 'a;
+
     /// How many there are.
     fn count(&self) -> usize;
 
     /// An entry.
-    fn entry(&self, index: usize) -> Option<Cow<'_, FileMetadata>>;
+    fn entry(&self, index: usize) -> Option<Self::Entry<'_>>;
 
     /// The name of an entry, as in the archive.
     fn name(&self, index: usize) -> &[u8];
@@ -30,12 +35,14 @@ pub trait Entries {
 }
 
 impl Entries for Vec<FileMetadata> {
+    type Entry<'a> = &'a FileMetadata;
+
     fn count(&self) -> usize {
         self.len()
     }
 
-    fn entry(&self, index: usize) -> Option<Cow<'_, FileMetadata>> {
-        self.get(index).map(Cow::Borrowed)
+    fn entry(&self, index: usize) -> Option<&FileMetadata> {
+        self.get(index)
     }
 
     fn name(&self, index: usize) -> &[u8] {

@@ -103,7 +103,7 @@ impl FileMetadata {
             // Where a foreign zTOC repeats a key, the last counts, as in a tar.
             self.xattrs.iter().rfind(|(other, _)| other == key).map_or(&[][..], |(_, value)| value)
         };
-        !self.xattrs.is_empty() && sparse::map_place(value).is_some()
+        !self.xattrs.is_empty() && is_sparse(value)
     }
 
     /// What a link points at, raw; empty for all that is no link, whatever its header says.
@@ -118,9 +118,23 @@ impl FileMetadata {
     /// Whether the entry has an extended attribute, or marks its directory as opaque.
     #[must_use]
     pub fn needs_xattrs(&self) -> bool {
-        self.name.ends_with(b".wh..wh..opq")
-            || self.xattrs.iter().any(|(key, _)| key.starts_with(b"SCHILY.xattr."))
+        is_opaque_mark(&self.name) || self.xattrs.iter().any(|(key, _)| is_xattr(key))
     }
+}
+
+/// Whether the records of an entry, empty where there is none, make it a sparse file.
+pub(crate) fn is_sparse<'a>(value: impl Fn(&[u8]) -> &'a [u8]) -> bool {
+    sparse::map_place(value).is_some()
+}
+
+/// Whether an entry of this name marks its directory as opaque.
+pub(crate) fn is_opaque_mark(name: &[u8]) -> bool {
+    name.ends_with(b".wh..wh..opq")
+}
+
+/// Whether a PAX record with this key is an extended attribute.
+pub(crate) fn is_xattr(key: &[u8]) -> bool {
+    key.starts_with(b"SCHILY.xattr.")
 }
 
 /// A path as readers compare it: from the root, without empty and `.` components, and each `..` takes

@@ -9,11 +9,12 @@ impl FileMetadata {
     /// when the stored text is empty or no time.
     #[must_use]
     pub fn mod_time_parts(&self) -> Option<(i64, u32)> {
-        parse(&self.mod_time)
+        time_parts(&self.mod_time)
     }
 }
 
-fn parse(text: &[u8]) -> Option<(i64, u32)> {
+/// As [`FileMetadata::mod_time_parts`], of a stored text.
+pub(crate) fn time_parts(text: &[u8]) -> Option<(i64, u32)> {
     let (date_time, rest) = text.split_at_checked(19)?;
     let number = |at: usize, len: usize| -> Option<i64> {
         date_time.get(at..at + len)?.iter().try_fold(0, |sum, digit| {
@@ -72,7 +73,7 @@ const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::time_parts;
 
     #[test]
     fn parse_when_utc_or_zoned_then_seconds() {
@@ -86,7 +87,7 @@ mod tests {
             ("9999-12-31T23:59:59Z", (253_402_300_799, 0)),
             ("2024-02-29T12:00:00+05:30", (1_709_188_200, 0)),
         ] {
-            assert_eq!(parse(text.as_bytes()), Some(parts), "{text}");
+            assert_eq!(time_parts(text.as_bytes()), Some(parts), "{text}");
         }
     }
 
@@ -95,7 +96,7 @@ mod tests {
         for text in
             ["", "now", "2023-11-14 22:13:20Z", "2023-13-14T22:13:20Z", "2023-11-14T22:13:20"]
         {
-            assert_eq!(parse(text.as_bytes()), None, "{text}");
+            assert_eq!(time_parts(text.as_bytes()), None, "{text}");
         }
     }
 }

@@ -19,7 +19,6 @@ mod links;
 mod names;
 mod walk;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -29,7 +28,7 @@ pub use links::{Failure, MAX_LINKS};
 pub use names::{MAX_PATH_LEN, MAX_TARGET_LEN, Reason};
 pub use walk::Walk;
 
-use crate::tar::{Entries, EntryType, FileMetadata};
+use crate::tar::{Entries, EntryType};
 use graph::Graph;
 use links::{Budget, Links, Memo};
 
@@ -164,7 +163,7 @@ impl<L: Entries> Tree<L> {
 
     /// What the image says of a place; `None` for a directory that only stands in names.
     #[must_use]
-    pub fn metadata(&self, place: Place) -> Option<Cow<'_, FileMetadata>> {
+    pub fn metadata(&self, place: Place) -> Option<L::Entry<'_>> {
         let source = self.graph.source(place);
         self.entry(source.layer, source.entry?)
     }
@@ -182,7 +181,7 @@ impl<L: Entries> Tree<L> {
 
     /// An entry of a layer, in the tree or not.
     #[must_use]
-    pub fn entry(&self, layer: u32, entry: u32) -> Option<Cow<'_, FileMetadata>> {
+    pub fn entry(&self, layer: u32, entry: u32) -> Option<L::Entry<'_>> {
         self.graph.layers.get(layer as usize)?.entry(entry as usize)
     }
 

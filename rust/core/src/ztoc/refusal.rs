@@ -11,9 +11,9 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use super::{Zinfo, Ztoc};
+use super::{Entry, Zinfo, Ztoc};
 use crate::span::{SpanId, UncompressedOffset};
-use crate::tar::{Entries, EntryType, FileMetadata};
+use crate::tar::{Entries, EntryType};
 
 /// Tar headers and data start at multiples of this.
 const BLOCK: u64 = 512;
@@ -165,7 +165,7 @@ impl Ztoc {
         let mut refusals = Refusals::default();
         self.refuse_spans(&mut refusals);
         // The reader sorts; the derived place of a header depends on it.
-        let offsets = self.toc.iter().map(|entry| entry.uncompressed_offset);
+        let offsets = self.toc.entries().map(Entry::uncompressed_offset);
         if offsets.clone().is_sorted() {
             self.refuse_toc(0..self.toc.len(), &mut refusals);
         } else {
@@ -214,35 +214,38 @@ impl Ztoc {
         let mut header = 0;
         let mut is_before_sized = false;
         for index in order {
-            let Some(entry) = self.toc.get(index) else { return };
-            let offset = entry.uncompressed_offset.unsigned_abs();
+            let Some(entry) = self.toc.entry(index) else { return };
+            let kind = entry.entry_type();
+            let offset = entry.uncompressed_offset().unsigned_abs();
             if header > offset {
                 refusals.push(Refusal::Overlap { index });
-            } else if entry.entry_type == EntryType::Regular
+            } else if kind == EntryType::Regular
                 && (offset - header < BLOCK
                     || !(offset - header).is_multiple_of(BLOCK)
                     || is_before_sized)
             {
                 refusals.push(Refusal::HeaderPlace { index });
             }
-            if entry.entry_type == EntryType::Regular {
-                self.refuse_file(index, &entry, refusals);
+            if kind == EntryType::Regular {
+                self.refuse_file(index, entry, refusals);
             }
-            header = end_of_data(&entry).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
-            is_before_sized = is_sized_without_data(&entry);
+            header = end_of_data(entry).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
+            // A link, directory or device whose header gives a size: no data follows, the reader
+            // thinks it does.
+            is_before_sized = kind != EntryType::Regular && entry.uncompressed_size() > 0;
         }
     }
 
-    fn refuse_file(&self, index: usize, entry: &FileMetadata, refusals: &mut Refusals) {
-        if entry.mod_time.is_empty() {
+    fn refuse_file(&self, index: usize, entry: Entry<'_>, refusals: &mut Refusals) {
+        if entry.mod_time().is_empty() {
             refusals.push(Refusal::ModTime { index });
         }
         let sparse = [b"GNU.sparse.major".as_slice(), b"GNU.sparse.map"];
-        if entry.xattrs.iter().any(|(key, _)| sparse.contains(&key.as_slice())) {
+        if entry.has_key(|key| sparse.contains(&key)) {
             refusals.push(Refusal::Sparse { index });
         }
         if let Zinfo::Tar(zinfo) = &self.zinfo
-            && entry.uncompressed_size > 0
+            && entry.uncompressed_size() > 0
             && end_of_data(entry) == zinfo.size
             && zinfo.size.checked_rem(zinfo.span_size) == Some(0)
         {
@@ -276,15 +279,10 @@ fn is_large(range: Range<u64>) -> bool {
     range.end.saturating_sub(range.start) >= SPAN_LIMIT
 }
 
-/// A link, directory or device whose header gives a size: no data follows, the reader thinks it
-/// does.
-fn is_sized_without_data(entry: &FileMetadata) -> bool {
-    entry.entry_type != EntryType::Regular && entry.uncompressed_size > 0
-}
-
 /// Neither number is negative, so the sum of two int64 fits.
-fn end_of_data(entry: &FileMetadata) -> u64 {
-    entry.uncompressed_offset.unsigned_abs().saturating_add(entry.uncompressed_size.unsigned_abs())
+fn end_of_data(entry: Entry<'_>) -> u64 {
+    let offset = entry.uncompressed_offset().unsigned_abs();
+    offset.saturating_add(entry.uncompressed_size().unsigned_abs())
 }
 
 /// The names on the way from the root, without `.`, `..` and empty ones: as the reader compares

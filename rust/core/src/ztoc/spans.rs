@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::{Zinfo, Ztoc};
+use super::{Entry, Zinfo, Ztoc};
 use crate::error::{Error, Result};
 use crate::span::{CompressedOffset, SpanId, UncompressedOffset};
-use crate::tar::{EntryType, FileMetadata};
+use crate::tar::EntryType;
 
 impl Ztoc {
     /// How many spans the layer is cut into; none for an empty plain tar.
@@ -96,14 +96,15 @@ impl Ztoc {
     /// The spans that hold an entry's data, half-open; empty for one without data, which is
     /// everything but regular files, whatever size their header gives.
     #[must_use]
-    pub fn spans_for(&self, entry: &FileMetadata) -> Range<SpanId> {
+    pub fn spans_for<'e>(&self, entry: impl Into<Entry<'e>>) -> Range<SpanId> {
+        let entry = entry.into();
         let empty = SpanId(0)..SpanId(0);
         let (Ok(start), Ok(size @ 1..)) =
-            (u64::try_from(entry.uncompressed_offset), u64::try_from(entry.uncompressed_size))
+            (u64::try_from(entry.uncompressed_offset()), u64::try_from(entry.uncompressed_size()))
         else {
             return empty;
         };
-        if entry.entry_type != EntryType::Regular {
+        if entry.entry_type() != EntryType::Regular {
             return empty;
         }
         let first = self.span_of(UncompressedOffset(start));

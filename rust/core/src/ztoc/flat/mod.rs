@@ -6,9 +6,11 @@
 //! Source: FlatBuffers, "Internals"; docs/format.md#the-ztoc-blob.
 
 mod builder;
+mod known;
 mod reader;
 
 pub(super) use builder::{Builder, Mark};
+pub(super) use known::KnownTable;
 pub(super) use reader::{Reader, Table};
 
 /// The Go builder cannot grow past 1 GiB, and needs one byte to spare: a blob is smaller than this.
