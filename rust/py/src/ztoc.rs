@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pyo3::exceptions::PyIndexError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use tocsin_core::bytes::SharedBytes;
@@ -108,8 +109,12 @@ impl Ztoc {
     }
 
     fn file_rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let rows = gate::run(py, || Ok(columns::files(&self.0)))?;
-        Ok(PyBytes::new(py, &rows))
+        PyBytes::new_with(py, self.0.toc.len() * columns::FILE_ROW_LEN, |rows| {
+            gate::run(py, || {
+                columns::files(&self.0, rows);
+                Ok(())
+            })
+        })
     }
 
     fn span_rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
@@ -129,21 +134,21 @@ impl Ztoc {
         let entry = self.entry_at(index)?;
         let fields = PyDict::new(py);
         let bytes = |text: &[u8]| PyBytes::new(py, text);
-        fields.set_item("name", bytes(entry.name()))?;
-        fields.set_item("type", entry.entry_type().as_str())?;
-        fields.set_item("uncompressed_offset", entry.uncompressed_offset())?;
-        fields.set_item("uncompressed_size", entry.uncompressed_size())?;
-        fields.set_item("linkname", bytes(entry.linkname()))?;
-        fields.set_item("mode", entry.mode())?;
-        fields.set_item("uid", entry.uid())?;
-        fields.set_item("gid", entry.gid())?;
-        fields.set_item("uname", bytes(entry.uname()))?;
-        fields.set_item("gname", bytes(entry.gname()))?;
-        fields.set_item("mod_time", bytes(entry.mod_time()))?;
-        fields.set_item("devmajor", entry.devmajor())?;
-        fields.set_item("devminor", entry.devminor())?;
-        fields.set_item("is_sparse", entry.is_sparse())?;
-        fields.set_item("pax_records", self.records(py, index)?)?;
+        fields.set_item(intern!(py, "name"), bytes(entry.name()))?;
+        fields.set_item(intern!(py, "type"), entry.entry_type().as_str())?;
+        fields.set_item(intern!(py, "uncompressed_offset"), entry.uncompressed_offset())?;
+        fields.set_item(intern!(py, "uncompressed_size"), entry.uncompressed_size())?;
+        fields.set_item(intern!(py, "linkname"), bytes(entry.linkname()))?;
+        fields.set_item(intern!(py, "mode"), entry.mode())?;
+        fields.set_item(intern!(py, "uid"), entry.uid())?;
+        fields.set_item(intern!(py, "gid"), entry.gid())?;
+        fields.set_item(intern!(py, "uname"), bytes(entry.uname()))?;
+        fields.set_item(intern!(py, "gname"), bytes(entry.gname()))?;
+        fields.set_item(intern!(py, "mod_time"), bytes(entry.mod_time()))?;
+        fields.set_item(intern!(py, "devmajor"), entry.devmajor())?;
+        fields.set_item(intern!(py, "devminor"), entry.devminor())?;
+        fields.set_item(intern!(py, "is_sparse"), entry.is_sparse())?;
+        fields.set_item(intern!(py, "pax_records"), self.records(py, index)?)?;
         Ok(fields)
     }
 

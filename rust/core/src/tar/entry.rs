@@ -41,6 +41,7 @@ impl EntryType {
 
     /// The type a zTOC's word stands for.
     #[must_use]
+    #[inline]
     pub fn from_word(word: &[u8]) -> Option<Self> {
         Some(match word {
             b"reg" => Self::Regular,
@@ -142,6 +143,11 @@ pub(crate) fn is_xattr(key: &[u8]) -> bool {
 pub(crate) fn clean_path(path: &[u8]) -> Cow<'_, [u8]> {
     let path = path.strip_prefix(b"./").unwrap_or(path);
     let path = path.strip_suffix(b"/").unwrap_or(path);
+    // Most paths are clean, which is seen without taking them apart.
+    let may_be_odd = |[slash, next]: &[u8; 2]| *slash == b'/' && matches!(next, b'/' | b'.');
+    if !matches!(path, [] | [b'/' | b'.', ..]) && !any_pair(path, may_be_odd) {
+        return Cow::Borrowed(path);
+    }
     let is_odd = |component: &[u8]| matches!(component, b"" | b"." | b"..");
     if !path.split(|byte| *byte == b'/').any(is_odd) {
         return Cow::Borrowed(path);
@@ -163,6 +169,12 @@ pub(crate) fn clean_path(path: &[u8]) -> Cow<'_, [u8]> {
         }
     }
     Cow::Owned(clean)
+}
+
+/// Whether some byte and the next one are such a pair; looks at all, which is many at a time.
+fn any_pair(bytes: &[u8], is_such: impl Fn(&[u8; 2]) -> bool) -> bool {
+    let next = bytes.get(1..).unwrap_or_default();
+    bytes.iter().zip(next).fold(false, |found, (byte, next)| found | is_such(&[*byte, *next]))
 }
 
 #[cfg(test)]

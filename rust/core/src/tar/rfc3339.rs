@@ -37,9 +37,16 @@ pub(crate) fn time_parts(text: &[u8]) -> Option<(i64, u32)> {
         _ => 0,
     };
     let (fraction, zone) = rest.split_at(fraction_len);
+    Some((seconds - zone_seconds(zone)?, nanoseconds(fraction)))
+}
+
+/// A point and digits, or nothing.
+fn nanoseconds(fraction: &[u8]) -> u32 {
+    if fraction.is_empty() {
+        return 0;
+    }
     let digits = fraction.iter().skip(1).copied().chain(std::iter::repeat(b'0')).take(9);
-    let nanoseconds = digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
-    Some((seconds - zone_seconds(zone)?, nanoseconds))
+    digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'))
 }
 
 /// `Z`, or `±hh:mm` ahead of UTC.

@@ -140,7 +140,7 @@ impl Refusal {
 }
 
 /// Reasons found so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Refusals {
     found: Vec<Refusal>,
     of_layer: usize,
@@ -164,22 +164,35 @@ impl Ztoc {
     pub fn reader_refusals(&self) -> Vec<Refusal> {
         let mut refusals = Refusals::default();
         self.refuse_spans(&mut refusals);
-        // The reader sorts; the derived place of a header depends on it.
-        let offsets = self.toc.entries().map(Entry::uncompressed_offset);
-        if offsets.clone().is_sorted() {
-            self.refuse_toc(0..self.toc.len(), &mut refusals);
-        } else {
-            // A blob of less than 1 GiB has fewer entries than fit 32 bits.
-            let mut order: Vec<(i64, u32)> = offsets.zip(0..).collect();
-            order.sort_unstable();
-            self.refuse_toc(order.iter().map(|(_, index)| *index as usize), &mut refusals);
+        // The reader sorts; the derived place of a header depends on it. Nearly all are in order.
+        let mut in_order = refusals.clone();
+        if self.refuse_toc(self.toc.entries().enumerate(), &mut in_order) {
+            return in_order.found;
         }
+        // A blob of less than 1 GiB has fewer entries than fit 32 bits.
+        let offsets = self.toc.entries().map(Entry::uncompressed_offset);
+        let mut order: Vec<(i64, u32)> = offsets.zip(0..).collect();
+        order.sort_unstable();
+        let indexes = order.iter().map(|(_, index)| *index as usize);
+        let entries = indexes.filter_map(|index| Some((index, self.toc.entry(index)?)));
+        self.refuse_toc(entries, &mut refusals);
         refusals.found
     }
 
-    fn refuse_toc(&self, order: impl Iterator<Item = usize> + Clone, refusals: &mut Refusals) {
-        self.refuse_entries(order.clone(), refusals);
-        self.refuse_hard_links(order, refusals);
+    /// Judges entries in the order of their offsets; returns false, having judged some of them, if
+    /// they have another order.
+    fn refuse_toc<'a>(
+        &self,
+        entries: impl Iterator<Item = (usize, Entry<'a>)> + Clone,
+        refusals: &mut Refusals,
+    ) -> bool {
+        let Some(has_hard_links) = self.refuse_entries(entries.clone(), refusals) else {
+            return false;
+        };
+        if has_hard_links {
+            refuse_hard_links(entries, refusals);
+        }
+        true
     }
 
     fn refuse_spans(&self, refusals: &mut Refusals) {
@@ -210,13 +223,24 @@ impl Ztoc {
         }
     }
 
-    fn refuse_entries(&self, order: impl Iterator<Item = usize>, refusals: &mut Refusals) {
+    /// Returns whether there are hard links; `None` as soon as an offset is less than the one before.
+    fn refuse_entries<'a>(
+        &self,
+        entries: impl Iterator<Item = (usize, Entry<'a>)>,
+        refusals: &mut Refusals,
+    ) -> Option<bool> {
+        let mut before = i64::MIN;
         let mut header = 0;
         let mut is_before_sized = false;
-        for index in order {
-            let Some(entry) = self.toc.entry(index) else { return };
+        let mut has_hard_links = false;
+        for (index, entry) in entries {
+            if entry.uncompressed_offset() < before {
+                return None;
+            }
+            before = entry.uncompressed_offset();
             let kind = entry.entry_type();
-            let offset = entry.uncompressed_offset().unsigned_abs();
+            has_hard_links |= kind == EntryType::HardLink;
+            let offset = before.unsigned_abs();
             if header > offset {
                 refusals.push(Refusal::Overlap { index });
             } else if kind == EntryType::Regular
@@ -234,6 +258,7 @@ impl Ztoc {
             // thinks it does.
             is_before_sized = kind != EntryType::Regular && entry.uncompressed_size() > 0;
         }
+        Some(has_hard_links)
     }
 
     fn refuse_file(&self, index: usize, entry: Entry<'_>, refusals: &mut Refusals) {
@@ -252,26 +277,21 @@ impl Ztoc {
             refusals.push(Refusal::EndOfLastSpan { index });
         }
     }
+}
 
-    fn refuse_hard_links(
-        &self,
-        order: impl Iterator<Item = usize> + Clone,
-        refusals: &mut Refusals,
-    ) {
-        let is_link = |index: usize| self.toc.entry_type(index) == EntryType::HardLink;
-        if !order.clone().any(is_link) {
-            return;
+fn refuse_hard_links<'a>(
+    entries: impl Iterator<Item = (usize, Entry<'a>)>,
+    refusals: &mut Refusals,
+) {
+    // Hashes with a key that nobody knows instead of names, which would take far more memory.
+    let hasher = RandomState::new();
+    let mut earlier = HashSet::new();
+    for (index, entry) in entries {
+        let target = || hasher.hash_one(clean(entry.linkname()));
+        if entry.entry_type() == EntryType::HardLink && !earlier.contains(&target()) {
+            refusals.push(Refusal::HardLink { index });
         }
-        // Hashes with a key that nobody knows instead of names, which would take far more memory.
-        let hasher = RandomState::new();
-        let mut earlier = HashSet::new();
-        for index in order {
-            let target = || hasher.hash_one(clean(self.toc.linkname(index)));
-            if is_link(index) && !earlier.contains(&target()) {
-                refusals.push(Refusal::HardLink { index });
-            }
-            earlier.insert(hasher.hash_one(clean(self.toc.name(index))));
-        }
+        earlier.insert(hasher.hash_one(clean(entry.name())));
     }
 }
 
