@@ -9,7 +9,8 @@ use std::fmt;
 #[derive(Clone, Copy)]
 pub(in crate::ztoc) struct KnownTable<'a> {
     blob: &'a [u8],
-    at: usize,
+    /// The blob from the table on.
+    table: &'a [u8],
     /// The vtable's entries, two bytes for each field.
     entries: &'a [u8],
 }
@@ -24,24 +25,26 @@ impl<'a> KnownTable<'a> {
     #[inline]
     fn referred_to(blob: &'a [u8], reference: usize) -> Option<Self> {
         let at = reference.checked_add(length(blob, reference)?)?;
-        let distance = i32::from_le_bytes(array(blob, at)?);
+        let table = blob.get(at..)?;
+        let distance = i32::from_le_bytes(array(table, 0)?);
         let vtable = at.checked_add_signed(isize::try_from(distance).ok()?.checked_neg()?)?;
         let len = usize::from(u16::from_le_bytes(array(blob, vtable)?));
         let entries = blob.get(vtable..vtable.checked_add(len)?)?.get(4..)?;
-        Some(Self { blob, at, entries })
+        Some(Self { blob, table, entries })
     }
 
+    /// How far into the table a field lies.
     #[inline]
     fn field(&self, slot: usize) -> Option<usize> {
         match u16::from_le_bytes(array(self.entries, 2 * slot)?) {
             0 => None,
-            distance => self.at.checked_add(usize::from(distance)),
+            distance => Some(usize::from(distance)),
         }
     }
 
     #[inline]
     fn scalar<const N: usize>(&self, slot: usize) -> Option<[u8; N]> {
-        array(self.blob, self.field(slot)?)
+        array(self.table, self.field(slot)?)
     }
 
     /// A field of eight bytes.
@@ -56,32 +59,32 @@ impl<'a> KnownTable<'a> {
         self.scalar(slot).map_or(0, u32::from_le_bytes)
     }
 
-    /// Where what a field refers to begins, and the length that it begins with.
+    /// What a field refers to, and the length that it begins with.
     #[inline]
-    fn target(&self, slot: usize) -> Option<(usize, usize)> {
-        let field = self.field(slot)?;
-        let at = field.checked_add(length(self.blob, field)?)?;
-        Some((at.checked_add(4)?, length(self.blob, at)?))
+    fn target(&self, slot: usize) -> Option<(usize, &'a [u8])> {
+        let field = self.table.get(self.field(slot)?..)?;
+        let target = field.get(length(field, 0)?..)?;
+        Some((length(target, 0)?, target.get(4..)?))
     }
 
     /// The bytes of a string without its NUL.
     #[inline]
     pub(in crate::ztoc) fn string(&self, slot: usize) -> &'a [u8] {
-        let text = |(at, len): (usize, usize)| self.blob.get(at..at.checked_add(len)?);
-        self.target(slot).and_then(text).unwrap_or_default()
+        self.target(slot).and_then(|(len, rest)| rest.get(..len)).unwrap_or_default()
     }
 
     /// The tables that a vector refers to.
     pub(in crate::ztoc) fn tables(&self, slot: usize) -> impl Iterator<Item = Self> + use<'a> {
         let blob = self.blob;
-        let (first, count) = self.target(slot).unwrap_or_default();
+        let (count, rest) = self.target(slot).unwrap_or_default();
+        let first = blob.len().saturating_sub(rest.len());
         (0..count).map_while(move |index| Self::element(blob, first, index))
     }
 }
 
 impl fmt::Debug for KnownTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KnownTable(at byte {})", self.at)
+        write!(f, "KnownTable(at byte {})", self.blob.len().saturating_sub(self.table.len()))
     }
 }
 
