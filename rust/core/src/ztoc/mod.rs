@@ -122,7 +122,7 @@ impl Ztoc {
     /// Reads a blob that stays where it is: entries and windows are looked up in it.
     ///
     /// Takes at most as much memory as the blob has, whatever it claims, and mostly far less: digests,
-    /// a few words for each checkpoint, and, for the while, one entry, whose texts are limited.
+    /// a few words for each checkpoint, and four bytes for each entry.
     ///
     /// # Errors
     /// As [`Self::from_bytes`].

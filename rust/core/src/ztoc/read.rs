@@ -9,6 +9,10 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, ZtocError};
 use crate::tar::EntryType;
 
+/// The fewest bytes of the blob for each entry: its place in the vector, the table's start, seven
+/// references, six strings of a length and a NUL, and the count of a vector, all of which may be read
+/// four times.
+const ENTRY_MIN_LEN: usize = (4 + 4 + 7 * 4 + 6 * 5 + 4) / 4;
 /// Bytes of a text, and of all PAX records of an entry with [`RECORD_LEN`] for each: no tar that can
 /// be indexed holds more. Source: Go archive/tar, format.go.
 const MAX_TEXT_LEN: usize = 1 << 20;
@@ -81,11 +85,16 @@ fn text(table: &Table<'_, '_>, slot: usize, what: &'static str) -> Result<String
 /// A text that a tar may hold.
 fn short<'a>(table: &Table<'_, 'a>, slot: usize, what: &'static str) -> Result<&'a [u8]> {
     let text = table.string(slot, what)?;
+    check_short(table, text, what)?;
+    Ok(text)
+}
+
+fn check_short(table: &Table<'_, '_>, text: &[u8], what: &'static str) -> Result<()> {
     if text.len() > MAX_TEXT_LEN {
         let kind = ZtocError::TooLong { what, limit: MAX_TEXT_LEN as u64 };
         return Err(Error::Ztoc { kind, at: table.position() });
     }
-    Ok(text)
+    Ok(())
 }
 
 /// Looks at all entries, and returns them with the first rule that one of them breaks.
@@ -93,17 +102,28 @@ fn read_toc(blob: &SharedBytes, root: &Table<'_, '_>) -> Result<(Toc, Option<Err
     let toc = root.table(slot::ztoc::TOC, "toc")?;
     let tables = toc.vector(slot::toc::METADATA, "file metadata")?;
     let mut broken = None;
+    // As many as the blob can have.
+    let most = blob.as_slice().len() / ENTRY_MIN_LEN;
+    let mut names = Vec::with_capacity(tables.len().min(most));
     for (index, table) in (0..).zip(tables.tables()) {
-        let (offset, size) = check_entry(&table?, index)?;
+        let Checked { name_at, offset, size } = check_entry(&table?, index)?;
+        names.push(name_at);
         if broken.is_none() {
             broken = rules::check_place(index, offset, size).err();
         }
     }
-    Ok((Toc::stored(blob.clone(), tables.first(), tables.len()), broken))
+    Ok((Toc::stored(blob.clone(), tables.first(), names), broken))
 }
 
-/// Reads all fields of an entry, and returns its offset and its size.
-fn check_entry(table: &Table<'_, '_>, index: u64) -> Result<(i64, i64)> {
+/// What is known of an entry all of whose fields have been read.
+struct Checked {
+    name_at: u32,
+    offset: i64,
+    size: i64,
+}
+
+/// Reads all fields of an entry.
+fn check_entry(table: &Table<'_, '_>, index: u64) -> Result<Checked> {
     let word = table.string(slot::entry::TYPE, "type")?;
     if EntryType::from_word(word).is_none() {
         let shown = &word[..word.len().min(SHOWN_LEN)];
@@ -113,7 +133,8 @@ fn check_entry(table: &Table<'_, '_>, index: u64) -> Result<(i64, i64)> {
             at: table.position(),
         });
     }
-    short(table, slot::entry::NAME, "name")?;
+    let (name_at, name) = table.placed_string(slot::entry::NAME, "name")?;
+    check_short(table, name, "name")?;
     let offset = table.int64(slot::entry::UNCOMPRESSED_OFFSET, "entry uncompressed offset")?;
     let size = table.int64(slot::entry::UNCOMPRESSED_SIZE, "entry size")?;
     short(table, slot::entry::LINKNAME, "linkname")?;
@@ -126,7 +147,9 @@ fn check_entry(table: &Table<'_, '_>, index: u64) -> Result<(i64, i64)> {
     table.int64(slot::entry::DEVMAJOR, "devmajor")?;
     table.int64(slot::entry::DEVMINOR, "devminor")?;
     check_xattrs(table)?;
-    Ok((offset, size))
+    // A blob of less than 1 GiB has no place that does not fit.
+    let name_at = u32::try_from(name_at).unwrap_or(u32::MAX);
+    Ok(Checked { name_at, offset, size })
 }
 
 fn check_xattrs(entry: &Table<'_, '_>) -> Result<()> {

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::Entry;
-use super::flat::KnownTable;
+use super::flat::{KnownTable, string_at};
 use crate::bytes::SharedBytes;
 use crate::tar::{Entries, EntryType, FileMetadata};
 
@@ -24,7 +24,8 @@ struct Stored {
     blob: SharedBytes,
     /// Where its elements begin.
     first: usize,
-    count: usize,
+    /// Where the name of each lies: names are asked for many times.
+    names: Vec<u32>,
 }
 
 impl Stored {
@@ -35,7 +36,7 @@ impl Stored {
 
     #[inline]
     fn entry_in<'a>(&self, blob: &'a [u8], index: usize) -> Option<Entry<'a>> {
-        if index >= self.count {
+        if index >= self.names.len() {
             return None;
         }
         KnownTable::element(blob, self.first, index).map(Entry::stored)
@@ -44,8 +45,8 @@ impl Stored {
 
 impl Toc {
     /// Entries whose tables are the elements of a vector, which have been read without an error.
-    pub(super) const fn stored(blob: SharedBytes, first: usize, count: usize) -> Self {
-        Self { listed: Vec::new(), stored: Some(Stored { blob, first, count }) }
+    pub(super) const fn stored(blob: SharedBytes, first: usize, names: Vec<u32>) -> Self {
+        Self { listed: Vec::new(), stored: Some(Stored { blob, first, names }) }
     }
 
     /// The entries that are not in a blob.
@@ -61,7 +62,7 @@ impl Toc {
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.stored.as_ref().map_or(self.listed.len(), |stored| stored.count)
+        self.stored.as_ref().map_or(self.listed.len(), |stored| stored.names.len())
     }
 
     /// Whether there are none.
@@ -122,7 +123,9 @@ impl Entries for Toc {
 
     #[inline]
     fn name(&self, index: usize) -> &[u8] {
-        self.entry(index).map(Entry::name).unwrap_or_default()
+        let Some(stored) = &self.stored else { return self.listed.name(index) };
+        let at = stored.names.get(index);
+        at.map_or(&[], |at| string_at(stored.blob.as_slice(), *at as usize))
     }
 
     #[inline]

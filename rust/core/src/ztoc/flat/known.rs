@@ -82,6 +82,13 @@ impl<'a> KnownTable<'a> {
     }
 }
 
+/// The bytes of a string whose length is at a place in the blob, and which has been read once.
+#[inline]
+pub(in crate::ztoc) fn string_at(blob: &[u8], at: usize) -> &[u8] {
+    let text = || blob.get(at..)?.get(4..)?.get(..length(blob, at)?);
+    text().unwrap_or_default()
+}
+
 impl fmt::Debug for KnownTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KnownTable(at byte {})", self.blob.len().saturating_sub(self.table.len()))

@@ -10,7 +10,7 @@ mod known;
 mod reader;
 
 pub(super) use builder::{Builder, Mark};
-pub(super) use known::KnownTable;
+pub(super) use known::{KnownTable, string_at};
 pub(super) use reader::{Reader, Table};
 
 /// The Go builder cannot grow past 1 GiB, and needs one byte to spare: a blob is smaller than this.

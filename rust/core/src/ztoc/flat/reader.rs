@@ -173,7 +173,17 @@ impl<'r, 'a> Table<'r, 'a> {
 
     /// A string, which must be there; its bytes without the NUL.
     pub(in crate::ztoc) fn string(&self, slot: usize, what: &'static str) -> Result<&'a [u8]> {
-        self.reader.string(self.target(slot, what)?, what)
+        Ok(self.placed_string(slot, what)?.1)
+    }
+
+    /// As `string`, with the place of its length in the blob.
+    pub(in crate::ztoc) fn placed_string(
+        &self,
+        slot: usize,
+        what: &'static str,
+    ) -> Result<(usize, &'a [u8])> {
+        let at = self.target(slot, what)?;
+        Ok((at, self.reader.string(at, what)?))
     }
 
     /// A table, which must be there.
