@@ -100,8 +100,14 @@ bench: dev ## Measure beside the peers: CORPUS_SIZE=full for real figures, recor
 		else echo "docker-registry or skopeo is not installed, so registries are left out"; fi
 
 .PHONY: fuzz
-fuzz: ## Run each fuzzer for FUZZ_SECONDS (needs a nightly toolchain and cargo-fuzz)
-	@for target in $(or $(FUZZ_TARGETS),$$(cargo +nightly fuzz list --fuzz-dir rust/fuzz)); do \
+fuzz: dev ## Run each fuzzer for FUZZ_SECONDS (Rust ones need a nightly toolchain and cargo-fuzz)
+	@for target in $(or $(FUZZ_TARGETS),http_answers $$(cargo +nightly fuzz list --fuzz-dir rust/fuzz)); do \
 		echo "==> $$target for $(FUZZ_SECONDS) s"; \
-		cargo +nightly fuzz run --fuzz-dir rust/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+		if [ -f tests/fuzz/$$target.py ]; then \
+			$(PYTHON) -m pip install --quiet --disable-pip-version-check -r tests/fuzz/requirements.txt \
+			&& mkdir -p .build/fuzz/$$target && $(PYTHON) tests/fuzz/$$target.py .build/fuzz/$$target \
+				-artifact_prefix=.build/fuzz/$$target- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+		else \
+			cargo +nightly fuzz run --fuzz-dir rust/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+		fi; \
 	done

@@ -12,12 +12,6 @@ from tocsin.errors import UnsupportedError
 
 PLACE = Path(__file__).parent / "cases" / "images"
 NAMES = sorted(path.stem for path in PLACE.glob("*.json"))
-TO_COME = {
-    "ct-docker-gzip-is-plain": "compression by content",
-    "ct-gzip-is-plain": "compression by content",
-    "ct-zero-length-blob": "compression by content",
-}
-"""Cases that are not read correctly yet, and the missing feature."""
 HAZARDS = {
     "hardlink-with-size",
     "sparse-all-hole",
@@ -36,12 +30,6 @@ HAZARDS = {
 NOT_INDEXED = {"ct-docker-tar-is-gzip"}
 """Single-layer images that are never indexed."""
 TYPES = {"symlink": "link", "char": "special", "block": "special", "fifo": "special"}
-CASES = [
-    pytest.param(name, marks=pytest.mark.xfail(reason=TO_COME[name], strict=True))
-    if name in TO_COME
-    else name
-    for name in NAMES
-]
 
 
 def expected(name: str) -> dict[str, dict[str, object]]:
@@ -99,15 +87,15 @@ def converted(name: str, directory: Path, *, reference_identical: bool = False) 
 
 def test_cases_when_counted_then_none_is_missing():
     assert len(NAMES) == 91
-    assert HAZARDS | NOT_INDEXED | set(TO_COME) <= set(NAMES)
+    assert set(NAMES) >= HAZARDS | NOT_INDEXED
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_image_when_read_without_ztocs_then_as_containerd_unpacks_it(name, tmp_path):
     check(archive(name), name, tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_image_when_converted_then_as_containerd_unpacks_it(name, tmp_path):
     layout = tmp_path / "layout"
     if name in HAZARDS | NOT_INDEXED:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+import hostile_ztocs
 from support import tarmaker, ztocfile
 from support.bitwriter import BitWriter, gzip_member
 from support.streams import Shape
@@ -243,6 +244,7 @@ ZTOC = {
     "ztoc.entry-type": patched(ENTRY[0].target("type") + 4, b"rog"),
     "ztoc.toc-entry": patched(ENTRY[1].places["offset"], i64(-1)),
     "ztoc.amplified": all_entries_one(),
+    "ztoc.too-long": hostile_ztocs.SHAPES["a long name"](2 << 20),
 }
 
 NOT_PROVOKED = {

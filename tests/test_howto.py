@@ -103,7 +103,9 @@ def test_comparing_packages_when_run_then_prints_the_difference(tmp_path):
     assert printed == "changed 1 → 2\nnew none → 3\n"
 
 
-@pytest.mark.parametrize(("number", "expected"), [(0, "42"), (1, "/srv/data/table.parquet")])
+@pytest.mark.parametrize(
+    ("number", "expected"), [(0, "42"), (1, "/srv/data/table.parquet"), (2, "2")]
+)
 def test_opening_a_table_when_run_then_prints_its_content(tmp_path, number, expected):
     image = put(tmp_path / "l", "app", {**BASE, "srv/data/table.parquet": table()})
     language, code = blocks("Open a table inside an image")[number]

@@ -183,7 +183,7 @@ RUST_ROWS = [
     {"indexer", "extract", "tree"},
     {"parallel", "ztoc", "tar"},
     {"inflate", "gzip", "zstd", "checkpoint"},
-    {"span", "digest"},
+    {"span", "bytes", "digest"},
     {"error"},
 ]
 ON_PURPOSE = {

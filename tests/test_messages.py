@@ -17,8 +17,6 @@ HOLDERS = {"error", "exc", "exception", "err", "failure", "cause", "broken", "lo
 ALLOWED = {
     # requests and urllib3 provide the cause of their exceptions only in the arguments.
     ("stores/http/failures.py", "cause.args"),
-    # An attribute of OpenSSL errors: a code such as WRONG_VERSION_NUMBER, not a message.
-    ("stores/http/failures.py", "str(cause.reason)"),
     # A log record, not an exception.
     ("stores/http/redaction.py", "record.args"),
     # The definition of ``message``.

@@ -66,6 +66,8 @@ PUBLIC = [
     "PlatformIndexes",
     "PlatformResult",
     "PlatformVerdict",
+    "PrefetchInfo",
+    "PrefetchRange",
     "Progress",
     "Reference",
     "ReferenceLike",

@@ -27,6 +27,7 @@ REPOSITORIES = {
     "distribution/distribution",
     "distribution/reference",
     "docker/docker-credential-helpers",
+    "golang/net",
     "torvalds/linux",
 }
 """Public repositories on GitHub; a source names a file in them."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         PlatformIndexes,
     )
     from tocsin.images.info import indexes, info, resolve
+    from tocsin.images.prefetches import PrefetchInfo
     from tocsin.images.remove import remove_indexes
     from tocsin.images.soci_indexes import FoundIndex
     from tocsin.indexing.convert import convert
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from tocsin.model.layer_result import LayerResult
     from tocsin.model.manifest import Manifest
     from tocsin.model.platform import Platform
+    from tocsin.model.prefetch import PrefetchRange
     from tocsin.model.reference import (
         DockerArchiveReference,
         LayoutReference,
@@ -142,6 +144,8 @@ __all__ = [
     "PlatformIndexes",
     "PlatformResult",
     "PlatformVerdict",
+    "PrefetchInfo",
+    "PrefetchRange",
     "Progress",
     "Reference",
     "ReferenceLike",
@@ -228,6 +232,8 @@ _MODULE_OF = {
     "LayerFinished": "tocsin.model.events",
     "LayerStarted": "tocsin.model.events",
     "Planned": "tocsin.model.events",
+    "PrefetchInfo": "tocsin.images.prefetches",
+    "PrefetchRange": "tocsin.model.prefetch",
     "Progress": "tocsin.model.events",
     "FileMetadata": "tocsin.model.file_metadata",
     "Finding": "tocsin.model.finding",

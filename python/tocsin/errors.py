@@ -67,6 +67,12 @@ class TocsinError(Exception):
         """The additional attributes of the class, by name."""
         return dict(self._attributes)
 
+    def with_message(self, message: str) -> TocsinError:
+        """Return an error with the same class, hint and details but another message."""
+        copy = _restore(type(self), message, self._attributes)
+        copy.hint = self.hint
+        return copy
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the attributes and notes too, which ``BaseException`` would drop."""
         notes = getattr(self, "__notes__", None)

@@ -218,7 +218,7 @@ fn test_to_bytes_when_pax_records_are_not_ascending_then_refuses() {
     for keys in [[b"b", b"a"], [b"a", b"a"]] {
         let mut entry = file("a", 512, 0);
         entry.xattrs = keys.map(|key| record(key)).into();
-        let ztoc = Ztoc { toc: vec![entry], ..gzip_ztoc(20, vec![checkpoint(10, 0, 0)]) };
+        let ztoc = Ztoc { toc: vec![entry].into(), ..gzip_ztoc(20, vec![checkpoint(10, 0, 0)]) };
         let kind = ZtocError::TocEntry { index: 0, what };
         assert_eq!(ztoc.to_bytes(), Err(Error::Ztoc { kind, at: 0 }));
     }
@@ -238,7 +238,8 @@ fn test_from_bytes_when_pax_records_are_not_ascending_then_are_sorted_and_the_la
 
     let ztoc = Ztoc::from_bytes(&blob).unwrap();
 
-    assert_eq!(ztoc.toc[0].xattrs, [record("a", "2"), record("b", "3"), record("c", "4")]);
+    let entry = ztoc.toc.get(0).unwrap();
+    assert_eq!(entry.xattrs, [record("a", "2"), record("b", "3"), record("c", "4")]);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use crate::ztoc_patch::{follow, sample_tar, set_u32, shared_entries, table_field
 use crate::ztoc_values::{checkpoint, gzip_ztoc};
 use crate::{peak_of, take_turn};
 
-/// As `Ztoc::from_bytes` promises.
-const FACTOR: usize = 16;
+/// A copy of the blob, and an entry at a time, which is most of it here.
+const FACTOR: usize = 4;
 /// For what is allocated once whatever the blob, such as an error's text.
 const ALLOWANCE: usize = 1024;
 

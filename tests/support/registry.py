@@ -128,7 +128,8 @@ class Registry:
         """The client address of each connection."""
         self._connections: set[socket.socket] = set()
         self._tls = tls is not None
-        self._server = _Server((host, 0), _Handler)
+        self._host = f"[{host}]" if ":" in host else host
+        self._server = (_ServerOfIpv6 if ":" in host else _Server)((host, 0), _Handler)
         self._server.registry = self
         if tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -152,7 +153,7 @@ class Registry:
 
     @property
     def host(self) -> str:
-        return f"127.0.0.1:{self._server.server_port}"
+        return f"{self._host}:{self._server.server_port}"
 
     @property
     def url(self) -> str:
@@ -207,6 +208,10 @@ class _Server(ThreadingHTTPServer):
             self.registry._connections.discard(request)
             with suppress(OSError):
                 request.close()
+
+
+class _ServerOfIpv6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _DroppedError(Exception):

@@ -16,7 +16,7 @@ from tocsin.model.reference import parse_reference
 from tocsin.model.soci_index import SOCI_INDEX_V1
 from tocsin.stores.layout import OciLayout
 
-ALL = tocsin.IndexingOptions(min_layer_size=0, platforms="linux/amd64")
+ALL = tocsin.IndexingOptions(min_layer_size=0, platforms="linux/amd64", prefetch="a")
 REFERENCES = ["h.io/r:t", "oci:d:t", "oci-archive:f", "docker-archive:f:@0"]
 
 

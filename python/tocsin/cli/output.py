@@ -1,4 +1,7 @@
-"""What a command says: results to stdout, words to stderr."""
+"""What a command writes: results to stdout, problems and remarks to stderr.
+
+In a pipe there are no remarks: what is on stderr is a problem, a line each.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ class Output:
 
     Attributes:
         json: whether the result is to be one JSON document.
-        quiet: whether words are to be left out; errors are said all the same.
+        quiet: whether remarks and warnings are left out; errors are written all the same.
     """
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
@@ -89,11 +92,11 @@ class Output:
             self.line(f"{shown}  {printable(value)}".rstrip())
 
     def note(self, text: str) -> None:
-        """Say something, unless asked to be quiet."""
-        if not self.quiet:
+        """Write a remark for a person: only to a terminal, and unless asked to be quiet."""
+        if not self.quiet and streams.is_watched(sys.stderr):
             streams.say(printable(text))
 
     def warn(self, text: str) -> None:
-        """Warn of something, unless asked to be quiet."""
+        """Write a problem on one line, unless asked to be quiet."""
         if not self.quiet:
             streams.say(f"{streams.styled('warning:', '1;33', sys.stderr)} {printable(text)}")

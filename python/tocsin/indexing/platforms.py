@@ -43,7 +43,8 @@ class IndexedPlatforms:
 
     def store(self, sink: Sink) -> None:
         """Store the SOCI indexes and the config blob they share."""
-        sink.put_blob(CONFIG_BLOB)
+        if self.indexes:
+            sink.put_blob(CONFIG_BLOB)
         for data in self.indexes:
             sink.put_manifest(data, OCI_MANIFEST)
 
@@ -74,6 +75,8 @@ def index_platforms(
     Raises:
         UnsupportedError: no layer of any image got a zTOC.
     """
+    if not images:
+        return IndexedPlatforms((), (), ())
     # What is there may have been made to work rather than to be identical; it does not say.
     anew = options.rebuild or options.reference_identical
     known = ReusableZtocs() if anew else find_ztocs(sink, images, tag)

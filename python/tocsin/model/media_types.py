@@ -116,6 +116,18 @@ def _oci_compression(base: str, suffixes: list[str]) -> Compression:
     return {"gzip": Compression.GZIP, "zstd": Compression.ZSTD}.get(last, Compression.OTHER)
 
 
+def is_tar_layer(media_type: str) -> bool:
+    """Return whether unpackers accept this type: a tar, compressed or not, but not encrypted.
+
+    The compression is detected from the content.
+    """
+    kind = layer_type(media_type)
+    if kind is None or kind.encrypted:
+        return False
+    # The reference builds no zTOC for OCI's plain non-distributable type, but unpackers accept it.
+    return kind.compression is not Compression.OTHER or media_type == OCI_LAYER_FOREIGN
+
+
 def is_layer(media_type: str) -> bool:
     """Return whether `media_type` is that of a layer."""
     return layer_type(media_type) is not None

@@ -9,10 +9,13 @@ from tocsin.errors import FormatError
 from tocsin.tar.headers import BLOCK_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 _BLOCKS_PER_MEMBER = 16
 """Maximum header blocks per member on average; three are typical."""
+
+
+_PIECE_SIZE = 1 << 20
 
 
 class Member(NamedTuple):
@@ -65,3 +68,17 @@ def scan_archive(read: Callable[[int, int], bytes], size: int, *, max_members: i
         if scanner.entry_count > max_members or blocks > max_members * _BLOCKS_PER_MEMBER:
             raise FormatError(f"more than {max_members} members", what="archive")
     return [Member(*member) for member in scanner.finish()]
+
+
+def unpack_zstd_archive(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the uncompressed bytes of an archive compressed with zstd.
+
+    Raises:
+        FormatError: the archive is not a valid zstd stream.
+    """
+    decoder = _core.ZstdDecoder()
+    for piece in pieces:
+        decoder.feed(piece)
+        while out := decoder.read(_PIECE_SIZE):
+            yield out
+    decoder.finish()

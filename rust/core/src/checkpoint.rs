@@ -2,37 +2,69 @@
 //!
 //! Source: docs/format.md#checkpoints; docs/format.md#windows.
 
+use crate::bytes::SharedBytes;
 use crate::span::{BitOffset, CompressedOffset, UncompressedOffset};
 
 /// How far back a DEFLATE distance may reach (RFC 1951 §2).
 pub const WINDOW_LEN: usize = 32_768;
 
 /// The 32 KiB of output before a checkpoint, left-padded with zeros near the start of the layer.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Window(Box<[u8; WINDOW_LEN]>);
+#[derive(Clone)]
+pub struct Window(Bytes);
+
+#[derive(Clone)]
+enum Bytes {
+    Owned(Box<[u8; WINDOW_LEN]>),
+    /// From a byte of something larger on, such as the blob of a zTOC.
+    Shared(SharedBytes, usize),
+}
+
+static ZEROS: [u8; WINDOW_LEN] = [0; WINDOW_LEN];
 
 impl Window {
     /// The window of a layer's first checkpoint: nothing came before.
     #[must_use]
     pub fn zeros() -> Self {
-        Self(Box::new([0; WINDOW_LEN]))
+        Self(Bytes::Owned(Box::new(ZEROS)))
+    }
+
+    /// The window that begins at byte `at` of `bytes`, which stays there; `None` if it ends first.
+    #[must_use]
+    pub fn shared(bytes: &SharedBytes, at: usize) -> Option<Self> {
+        let end = at.checked_add(WINDOW_LEN)?;
+        let _ = bytes.as_slice().get(at..end)?;
+        Some(Self(Bytes::Shared(bytes.clone(), at)))
     }
 
     /// The last `WINDOW_LEN` bytes of `history`, zeros before it where it is shorter.
     #[must_use]
     pub fn ending_with(history: &[u8]) -> Self {
-        let mut window = Self::zeros();
+        let mut window = Box::new(ZEROS);
         let tail = &history[history.len().saturating_sub(WINDOW_LEN)..];
-        window.0[WINDOW_LEN - tail.len()..].copy_from_slice(tail);
-        window
+        window[WINDOW_LEN - tail.len()..].copy_from_slice(tail);
+        Self(Bytes::Owned(window))
     }
 
     /// The bytes, oldest first.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; WINDOW_LEN] {
-        &self.0
+        match &self.0 {
+            Bytes::Owned(bytes) => bytes,
+            // They were there when it was made.
+            Bytes::Shared(bytes, at) => {
+                bytes.as_slice().get(*at..).and_then(|rest| rest.first_chunk()).unwrap_or(&ZEROS)
+            }
+        }
     }
 }
+
+impl PartialEq for Window {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Window {}
 
 impl std::fmt::Debug for Window {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -2,8 +2,9 @@
 //!
 //! No files, sockets, clock, environment or globals live here; callers push bytes and get values.
 //! Imports go one way: `indexer, extract, tree → parallel, ztoc, tar → inflate, gzip, zstd, checkpoint → span,
-//! digest → error`.
+//! bytes, digest → error`.
 
+pub mod bytes;
 pub mod checkpoint;
 pub mod digest;
 pub mod error;

@@ -21,6 +21,7 @@ from tocsin.errors import AuthError, RegistryError
 from tocsin.quoting import shown
 from tocsin.stores.http.origin import Origin
 from tocsin.stores.http.redaction import redact_url
+from tocsin.stores.http.redirects import FORWARDED_PROTO
 from tocsin.stores.http.refusal import Refusal
 from tocsin.stores.registry.scopes import Scopes
 
@@ -132,7 +133,7 @@ class Authenticator:
                 return self._answer_bearer(bearer, scopes, refused)
             if "basic" in by_scheme:
                 return self._answer_basic(scopes, refused)
-        offered = ", ".join(shown(scheme, limit=20) for scheme in by_scheme) or "nothing"
+        offered = ", ".join(shown(scheme, limit=20) for scheme in by_scheme)
         raise AuthError(
             f"{self._place}: wants authentication by {offered}, only Basic and Bearer are done",
             status=401,
@@ -200,18 +201,24 @@ class Authenticator:
         return header
 
     def _bearer(self, challenge: Challenge) -> _Bearer:
-        realm = urljoin(f"{self._origin}/v2/", challenge.parameters.get("realm", ""))
-        try:
-            scheme = Origin.of(realm).scheme
-        except RegistryError as error:
-            raise AuthError(f"{self._place}: token server: {error}", status=401) from None
-        if not challenge.parameters.get("realm"):
+        named = challenge.parameters.get("realm")
+        if not named:
             raise AuthError(f"{self._place}: names no token server", status=401)
+        try:
+            realm = urljoin(f"{self._origin}/v2/", named)
+            scheme = Origin.of(realm).scheme
+        except ValueError:  # of urljoin, which parses what it joins
+            raise AuthError(
+                f"{self._place}: token server: {redact_url(named)}: is no URL", status=401
+            ) from None
+        except RegistryError as error:
+            raise AuthError(f"{self._place}: token server: {error.message}", status=401) from None
         if scheme == "http" and self._origin.scheme == "https":
             raise AuthError(
                 f"{self._place}: token server {redact_url(realm)} refused, it is plain http and "
                 "the registry is not",
                 status=401,
+                hint=FORWARDED_PROTO,
             )
         return _Bearer(realm, challenge.parameters.get("service", ""))
 

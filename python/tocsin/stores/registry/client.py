@@ -99,7 +99,7 @@ class RegistryStore:
         if answer.status == NOT_FOUND:
             raise self._absent(selector)
         digest = self._named_digest(answer, selector)
-        size = answer.content_length
+        size = None if answer.is_encoded else answer.content_length
         if answer.status != OK or digest is None or not size or not _is_manifest(answer.media_type):
             return self._resolve_by_reading(selector)
         return Descriptor(answer.media_type, digest, size)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from tocsin.errors import AuthError, NotFoundError, RegistryError
+from tocsin.stores.http.failures import MAYBE_TLS
 from tocsin.stores.http.origin import Origin
 from tocsin.stores.http.redirects import join_location
 from tocsin.stores.http.refusal import Refusal
 from tocsin.stores.http.status import NOT_FOUND, OK, UNAUTHORIZED
-from tocsin.stores.http.transport import MAX_TRIES
 from tocsin.stores.registry.challenges import parse_challenges
 from tocsin.stores.registry.scopes import Scopes
 
@@ -29,6 +29,7 @@ PULL = ("pull",)
 PUSH = ("pull", "push")
 DELETE = ("pull", "push", "delete")
 
+_BAD_REQUEST = 400
 PUSH_AGAIN = "Run the command again; blobs that were already pushed are reused."
 """What to do when something that passes has stopped a push."""
 
@@ -45,6 +46,9 @@ class Endpoint:
         authenticator: answers challenges.
         clock: time.
         write: ask for the right to push at once, which saves a second token.
+        root: the path of the API, which some mirrors have elsewhere.
+        namespace: the registry that this is a mirror of, which it is told; empty for the registry
+            itself.
     """
 
     name: str
@@ -54,12 +58,15 @@ class Endpoint:
     authenticator: Authenticator
     clock: Clock
     write: bool = False
+    root: str = "/v2"
+    namespace: str = ""
 
     def url(self, *path: str, query: Mapping[str, str] | None = None) -> str:
         """Return the URL of `path` below this repository; a last empty part ends it in ``/``."""
         below = "/".join(quote(part, safe=":") for part in path)
-        url = f"{self.origin}/v2/{self.repository}/{below}"
-        return url + (f"?{urlencode(query, safe=':/')}" if query else "")
+        url = f"{self.origin}{self.root}/{self.repository}/{below}"
+        asked = dict(query or {}) | ({"ns": self.namespace} if self.namespace else {})
+        return url + (f"?{urlencode(asked, safe=':/')}" if asked else "")
 
     def send(
         self,
@@ -112,6 +119,8 @@ class Endpoint:
             answer = send(authorization=authorization)
             if self._challenges(answer):
                 challenges = parse_challenges(answer.header("WWW-Authenticate"))
+                if not challenges:
+                    raise self._no_challenge(answer, doing)
                 answer.discard()
                 authorization = self.authenticator.answer(challenges, scopes, authorization)
                 answer = send(authorization=authorization)
@@ -122,6 +131,16 @@ class Endpoint:
             if error.temporary and actions == PUSH:
                 error.hint = PUSH_AGAIN
             raise
+
+    def _no_challenge(self, answer: Answer, doing: str) -> AuthError:
+        refusal = Refusal(answer)
+        return AuthError(
+            f"{self.name}: {doing}: {refusal.text}, and the answer does not say how to log in"
+            " (WWW-Authenticate is missing or empty)",
+            status=refusal.status,
+            code=refusal.code,
+            url=refusal.url,
+        )
 
     def _refusal(
         self, answer: Answer, doing: str, scopes: Scopes, hint: str | None
@@ -136,6 +155,8 @@ class Endpoint:
             error.hint = self.authenticator.hint if is_ours else None
         elif not error.temporary:
             error.hint = hint
+            if refusal.status == _BAD_REQUEST and not refusal.code and self.origin.scheme == "http":
+                error.hint = hint or MAYBE_TLS  # so do servers that speak TLS answer plain http
         return error
 
     def fetch(
@@ -159,12 +180,13 @@ class Endpoint:
             headers: of HTTP.
         """
         give_up_at = self.clock.monotonic() + self.transport.patience
-        for failures in range(1, MAX_TRIES + 1):
+        tries = self.transport.tries
+        for failures in range(1, tries + 1):
             answer = self.send("GET", url, doing=doing, expect=expect, headers=headers)
             try:
                 return answer, answer.read(limit, what=what)
             except RegistryError as error:
-                tired = failures == MAX_TRIES or self.clock.monotonic() >= give_up_at
+                tired = failures == tries or self.clock.monotonic() >= give_up_at
                 if tired or not error.temporary:
                     raise
             self.clock.sleep(self.clock.backoff(failures))
@@ -180,7 +202,10 @@ class Endpoint:
             headers=headers,
         )
         answer.discard()
-        return answer.status == OK and (size is None or answer.content_length in (None, size))
+        sizes = (None, size)
+        return answer.status == OK and (
+            size is None or answer.is_encoded or answer.content_length in sizes
+        )
 
     def location(self, answer: Answer, doing: str) -> str:
         """Return where an answer's ``Location`` points.
@@ -191,7 +216,11 @@ class Endpoint:
         location = answer.header("Location")
         if not location:
             raise Refusal(answer).error(f"{self.name}: {doing}: the answer names no Location")
-        return join_location(answer.url, location)
+        try:
+            return join_location(answer.url, location)
+        except RegistryError:
+            answer.close()
+            raise
 
     def missing(self, what: str) -> NotFoundError:
         """Return the error of something that is not there."""

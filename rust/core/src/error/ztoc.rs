@@ -81,6 +81,14 @@ pub enum ZtocError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// A text, or what an entry has of them, is longer than any tar could hold.
+    #[error("{what} has more than {limit} bytes")]
+    TooLong {
+        /// The field.
+        what: &'static str,
+        /// The most that there may be.
+        limit: u64,
+    },
     /// More bytes referred to than the blob could hold: the same bytes used many times over.
     #[error("strings and tables refer to more than {limit} bytes")]
     Amplified {
@@ -98,6 +106,7 @@ pub enum ZtocError {
 impl ZtocError {
     pub(super) const fn code(&self) -> &'static str {
         match self {
+            Self::TooLong { .. } => "ztoc.too-long",
             Self::OutOfBounds(_) => "ztoc.out-of-bounds",
             Self::Unterminated(_) => "ztoc.unterminated",
             Self::NotUtf8(_) => "ztoc.not-utf8",

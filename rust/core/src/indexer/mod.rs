@@ -177,7 +177,7 @@ impl LayerIndexer {
             build_tool_identifier: self.options.build_tool_identifier,
             compressed_archive_size: self.size,
             uncompressed_archive_size: walked.toc.uncompressed_archive_size,
-            toc: walked.toc.entries,
+            toc: walked.toc.entries.into(),
             zinfo: walked.zinfo,
             span_digests: walked.span_digests,
         };

@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use super::sparse;
 
 /// What an entry is; the words are those the zTOC stores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum EntryType {
     /// A regular file.
+    #[default]
     Regular,
     /// A hard link to an earlier entry.
     HardLink,
@@ -56,7 +57,7 @@ impl EntryType {
 
 /// The metadata of one entry, in the zTOC's terms. Names are raw bytes: nothing makes a tar name
 /// UTF-8.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FileMetadata {
     /// As in the archive, uncleaned; directories keep their trailing slash.
     pub name: Vec<u8>,
@@ -124,7 +125,7 @@ impl FileMetadata {
 
 /// A path as readers compare it: from the root, without empty and `.` components, and each `..` takes
 /// away the component before it, if there is one.
-pub(super) fn clean_path(path: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn clean_path(path: &[u8]) -> Cow<'_, [u8]> {
     let path = path.strip_prefix(b"./").unwrap_or(path);
     let path = path.strip_suffix(b"/").unwrap_or(path);
     let is_odd = |component: &[u8]| matches!(component, b"" | b"." | b"..");

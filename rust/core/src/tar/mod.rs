@@ -10,6 +10,7 @@
 //! `archive/tar` returns. So this is that reader's dialect of tar (V7, ustar, PAX, GNU, star, and
 //! its own old bugs), including what it takes for an end and what for an error.
 
+mod entries;
 mod entry;
 mod hazard;
 mod header;
@@ -22,6 +23,8 @@ mod time;
 mod toc;
 mod walk;
 
+pub use entries::Entries;
+pub(crate) use entry::clean_path;
 pub use entry::{EntryType, FileMetadata};
 pub use hazard::{Hazard, HazardReason};
 pub use headers::{EntryHeaders, read_headers};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::graph::{Graph, NodeId, Place, Text};
 use super::names::next_part;
-use crate::tar::{EntryType, FileMetadata};
+use crate::tar::{Entries, EntryType};
 
 /// Symbolic links followed for one path, as Linux does (`MAXSYMLINKS`, path_resolution(7)).
 pub const MAX_LINKS: u32 = 40;
@@ -124,7 +124,7 @@ pub(super) struct Links<'a> {
     pub(super) used: Option<&'a mut Vec<NodeId>>,
 }
 
-impl<L: AsRef<[FileMetadata]>> Graph<L> {
+impl<L: Entries> Graph<L> {
     /// Resolves a path from the root.
     ///
     /// `follow`: whether a symbolic link at the end is followed too; always, with a slash after it.

@@ -19,6 +19,7 @@ mod links;
 mod names;
 mod walk;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -28,7 +29,7 @@ pub use links::{Failure, MAX_LINKS};
 pub use names::{MAX_PATH_LEN, MAX_TARGET_LEN, Reason};
 pub use walk::Walk;
 
-use crate::tar::{EntryType, FileMetadata};
+use crate::tar::{Entries, EntryType, FileMetadata};
 use graph::Graph;
 use links::{Budget, Links, Memo};
 
@@ -55,7 +56,7 @@ pub struct Tree<L> {
     memo: Mutex<Memo>,
 }
 
-impl<L: AsRef<[FileMetadata]>> Tree<L> {
+impl<L: Entries> Tree<L> {
     fn new(
         graph: Graph<L>,
         left_out: Vec<LeftOut>,
@@ -163,9 +164,9 @@ impl<L: AsRef<[FileMetadata]>> Tree<L> {
 
     /// What the image says of a place; `None` for a directory that only stands in names.
     #[must_use]
-    pub fn metadata(&self, place: Place) -> Option<&FileMetadata> {
+    pub fn metadata(&self, place: Place) -> Option<Cow<'_, FileMetadata>> {
         let source = self.graph.source(place);
-        source.entry.map(|entry| self.graph.entry(source.layer, entry))
+        self.entry(source.layer, source.entry?)
     }
 
     /// A number that two places share if and only if they are links to one file.
@@ -181,8 +182,8 @@ impl<L: AsRef<[FileMetadata]>> Tree<L> {
 
     /// An entry of a layer, in the tree or not.
     #[must_use]
-    pub fn entry(&self, layer: u32, entry: u32) -> Option<&FileMetadata> {
-        self.graph.layers.get(layer as usize)?.as_ref().get(entry as usize)
+    pub fn entry(&self, layer: u32, entry: u32) -> Option<Cow<'_, FileMetadata>> {
+        self.graph.layers.get(layer as usize)?.entry(entry as usize)
     }
 
     /// Begins a walk through all that is below a directory.

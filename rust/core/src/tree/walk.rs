@@ -2,7 +2,7 @@
 
 use super::graph::{Graph, Place};
 use super::names::compare;
-use crate::tar::FileMetadata;
+use crate::tar::Entries;
 
 /// Where a walk through a tree is; it borrows nothing, so [`super::Tree::next`] is given the walk.
 #[derive(Debug)]
@@ -19,18 +19,18 @@ struct Level {
 }
 
 impl Walk {
-    pub(super) fn new<L: AsRef<[FileMetadata]>>(graph: &Graph<L>, top: Place) -> Self {
+    pub(super) fn new<L: Entries>(graph: &Graph<L>, top: Place) -> Self {
         let mut walk = Self { levels: Vec::new(), path: graph.path(top) };
         walk.go_into(graph, top);
         walk
     }
 
-    fn go_into<L: AsRef<[FileMetadata]>>(&mut self, graph: &Graph<L>, directory: Place) {
+    fn go_into<L: Entries>(&mut self, graph: &Graph<L>, directory: Place) {
         let children = sorted_children(graph, directory).into_iter();
         self.levels.push(Level { children, path_len: self.path.len() });
     }
 
-    pub(super) fn step<L: AsRef<[FileMetadata]>>(&mut self, graph: &Graph<L>) -> Option<Place> {
+    pub(super) fn step<L: Entries>(&mut self, graph: &Graph<L>) -> Option<Place> {
         while let Some(level) = self.levels.last_mut() {
             self.path.truncate(level.path_len);
             let Some(place) = level.children.next() else {
@@ -56,10 +56,7 @@ impl Walk {
     }
 }
 
-pub(super) fn sorted_children<L: AsRef<[FileMetadata]>>(
-    graph: &Graph<L>,
-    directory: Place,
-) -> Vec<Place> {
+pub(super) fn sorted_children<L: Entries>(graph: &Graph<L>, directory: Place) -> Vec<Place> {
     // Names beside places, since finding a name takes several looks into memory.
     let children = graph.children(directory).map(|place| (graph.name(place), place));
     let mut named: Vec<(&[u8], Place)> = children.collect();

@@ -6,20 +6,27 @@
 //!
 //! Source: awslabs/soci-snapshotter, ztoc/fbs/ztoc.fbs; docs/format.md#the-ztoc-blob.
 
+mod counts;
 mod flat;
 pub mod raw;
 mod read;
 mod refusal;
 mod rules;
 mod spans;
+mod toc;
 mod zinfo;
 
-pub use refusal::Refusal;
+pub use counts::Counts;
+pub use refusal::{MAX_REFUSALS, Refusal};
+pub use toc::Toc;
 pub use zinfo::{GzipZinfo, TarZinfo, Zinfo, ZinfoVersion};
 
+use std::borrow::Cow;
+
+use crate::bytes::SharedBytes;
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::tar::FileMetadata;
+use crate::tar::{Entries, FileMetadata};
 use raw::{RawEntry, RawZtoc};
 
 /// The only format version there is.
@@ -41,7 +48,7 @@ pub struct Ztoc {
     /// that, and checkpoints with it.
     pub uncompressed_archive_size: u64,
     /// The tar's entries in the stored order, which is that of the archive.
-    pub toc: Vec<FileMetadata>,
+    pub toc: Toc,
     /// How the layer is cut into spans.
     pub zinfo: Zinfo,
     /// The digest of each span's compressed bytes.
@@ -75,20 +82,20 @@ impl Ztoc {
             max_span_id: rules::stored_max_span_id(self)?,
             span_digests: &span_digests,
         };
-        let toc = self.toc.iter().map(RawEntry::from);
         match &self.zinfo {
-            Zinfo::Gzip(zinfo) => fields.write(toc, zinfo.packed_len(), |out| zinfo.pack(out)),
+            Zinfo::Gzip(zinfo) => {
+                fields.write(self.toc.iter(), zinfo.packed_len(), |out| zinfo.pack(out))
+            }
             Zinfo::Tar(zinfo) => {
                 let zinfo = zinfo.to_bytes()?;
-                fields.write(toc, zinfo.len(), |out| out.copy_from_slice(&zinfo))
+                fields.write(self.toc.iter(), zinfo.len(), |out| out.copy_from_slice(&zinfo))
             }
         }
     }
 
     /// Reads a blob; everything in it is checked before it is used.
     ///
-    /// Takes at most sixteen times the blob's length of memory, whatever it claims, and a window for
-    /// the checkpoint that a version 1 zinfo leaves out. PAX records come out in ascending order of
+    /// Copies the blob; [`Self::from_shared`] does not. PAX records come out in ascending order of
     /// keys, of equal keys the last: the reference reads them into a map.
     ///
     /// # Errors
@@ -101,6 +108,17 @@ impl Ztoc {
     /// - a plain tar's spans have no size or do not end with the layer;
     /// - `max_span_id`, spans and span digests do not agree.
     pub fn from_bytes(blob: &[u8]) -> Result<Self> {
+        Self::from_shared(&SharedBytes::copied(blob))
+    }
+
+    /// Reads a blob that stays where it is: entries and windows are looked up in it.
+    ///
+    /// Takes at most as much memory as the blob has, whatever it claims, and mostly far less: digests,
+    /// a few words for each checkpoint, and, for the while, one entry, whose texts are limited.
+    ///
+    /// # Errors
+    /// As [`Self::from_bytes`].
+    pub fn from_shared(blob: &SharedBytes) -> Result<Self> {
         read::read(blob)
     }
 
@@ -115,13 +133,14 @@ impl Ztoc {
     /// The entry with exactly this name, as raw bytes; of several the last, which is the one that
     /// remains when the tar is unpacked. Looks at every entry in the worst case.
     #[must_use]
-    pub fn entry(&self, name: &[u8]) -> Option<&FileMetadata> {
-        self.toc.iter().rev().find(|entry| entry.name == name)
+    pub fn entry(&self, name: &[u8]) -> Option<Cow<'_, FileMetadata>> {
+        let index = (0..self.toc.len()).rev().find(|index| self.toc.name(*index) == name)?;
+        self.toc.get(index)
     }
 }
 
-impl<'a> From<&'a FileMetadata> for RawEntry<'a> {
-    fn from(entry: &'a FileMetadata) -> Self {
+impl<'a> From<&'a Cow<'_, FileMetadata>> for RawEntry<'a> {
+    fn from(entry: &'a Cow<'_, FileMetadata>) -> Self {
         Self {
             name: &entry.name,
             entry_type: entry.entry_type.as_str().as_bytes(),

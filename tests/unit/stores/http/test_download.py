@@ -195,7 +195,7 @@ def test_blob_when_its_iterator_is_closed_early_then_the_connection_is_released(
 def test_blob_when_read_twice_then_the_connection_is_used_again(registry, blob):
     _, descriptor = blob
     before = len(registry.accepted)
-    with store_of(registry) as store:
+    with store_of(registry, plain_http=True) as store:
         for _ in range(3):
             list(store.blob(descriptor))
         store.blob_range(descriptor, 10, 20)

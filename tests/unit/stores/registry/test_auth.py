@@ -216,7 +216,7 @@ def test_bearer_when_the_token_server_gives_no_token_then_an_error(registry, bod
         ("Bearer", "names no token server"),
         ('Bearer realm="http://u:p@127.0.0.1/"', "holds a user name"),
         ("Digest realm=x", "authentication by digest"),
-        ("", "authentication by nothing"),
+        ("", "WWW-Authenticate is missing or empty"),
     ],
 )
 def test_challenge_when_it_cannot_be_met_then_an_error(registry, challenge, problem):

@@ -164,7 +164,7 @@ def test_manifest_when_of_a_foreign_type_then_it_is_asked_for(registry):
 
 def test_walk_when_an_index_has_200_entries_then_all_are_read(registry):
     entries = []
-    with store_of(registry) as store:
+    with store_of(registry, plain_http=True) as store:
         for number in range(200):
             data = referrer_to(Descriptor.of(b"%d" % number, OCI_MANIFEST), "a/b")
             registry.repository("team/app").blobs[digest_of(b"{}")] = b"{}"

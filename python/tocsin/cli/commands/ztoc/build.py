@@ -132,15 +132,17 @@ def _opened(layer: str) -> AbstractContextManager[IO[bytes]]:
 
 def _warn(indexed: IndexedLayerBytes, output: Output) -> None:
     ztoc = indexed.ztoc
-    for hazard in indexed.hazards[:_MAX_WARNINGS]:
-        name = ztoc.entries[hazard.entry_index].name
-        output.warn(f"readers stumble over {name}: {hazard.reason}")
-    if len(indexed.hazards) > _MAX_WARNINGS:
-        output.warn(f"and over {len(indexed.hazards) - _MAX_WARNINGS:,} more; --json lists them")
-    if indexed.dropped_checkpoint_count:
+    hazards = () if output.json else indexed.hazards  # the document has them
+    for hazard in hazards[:_MAX_WARNINGS]:
+        name = words.escaped(ztoc.entries[hazard.entry_index].name)
+        output.warn(f"soci-snapshotter cannot read {name}: {hazard.reason}")
+    if len(hazards) > _MAX_WARNINGS:
+        output.warn(f"and {len(hazards) - _MAX_WARNINGS:,} more entries; --json lists them")
+    if indexed.dropped_checkpoint_count and not output.json:
         output.warn(
             f"{words.count(indexed.dropped_checkpoint_count, 'checkpoint')} left out that the "
             "reference keeps and its reader refuses; --reference-identical keeps them"
         )
-    for refusal in ztoc.reader_refusals():
+    # A hazard is refused too, with other words for the same reason.
+    for refusal in () if indexed.hazards else ztoc.reader_refusals():
         output.warn(f"soci-snapshotter refuses this zTOC: {refusal}")

@@ -2,9 +2,9 @@
 
 use super::Graph;
 use super::node::{Linked, NONE, Node, NodeId, Place, ROOT, Text, short, small};
-use crate::tar::{EntryType, FileMetadata};
+use crate::tar::{Entries, EntryType};
 
-impl<L: AsRef<[FileMetadata]>> Graph<L> {
+impl<L: Entries> Graph<L> {
     /// Adds a directory that only stands in names, or a chain of them.
     pub(in crate::tree) fn add_implied(
         &mut self,

@@ -33,10 +33,19 @@ impl<'a> Reader<'a> {
         Table::at(self, self.follow(0, what)?, what)
     }
 
-    /// How many of `count` things to make room for, each of which takes at least `len` bytes of
-    /// the blob: no more than may be read.
-    pub(in crate::ztoc) fn affordable(&self, count: usize, len: usize) -> usize {
-        count.min(usize::try_from(self.left.get()).unwrap_or(usize::MAX) / len)
+    /// Bytes in the blob.
+    pub(in crate::ztoc) fn len(&self) -> usize {
+        self.blob.len()
+    }
+
+    /// The table that an element of a vector refers to; the first one is at `first`.
+    pub(in crate::ztoc) fn element(
+        &self,
+        first: usize,
+        index: usize,
+        what: &'static str,
+    ) -> Result<Table<'_, 'a>> {
+        Table::at(self, self.follow(first.saturating_add(index.saturating_mul(4)), what)?, what)
     }
 
     fn error(&self, kind: ZtocError, at: usize) -> Error {
@@ -220,6 +229,11 @@ pub(in crate::ztoc) struct Vector<'r, 'a> {
 }
 
 impl<'r, 'a> Vector<'r, 'a> {
+    /// Where its elements begin.
+    pub(in crate::ztoc) fn first(&self) -> usize {
+        self.first
+    }
+
     /// How many elements it has.
     pub(in crate::ztoc) fn len(&self) -> usize {
         self.count
