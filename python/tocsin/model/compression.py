@@ -41,7 +41,7 @@ def compression_of(head: bytes) -> str | None:
 
 
 def with_head(pieces: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first bytes of a stream, at least `HEAD_SIZE` if possible, and the whole stream."""
+    """Return the first bytes of a stream, `HEAD_SIZE` or more if it has them, and all of it."""
     rest = iter(pieces)
     head = b""
     while len(head) < HEAD_SIZE and (piece := next(rest, None)) is not None:
