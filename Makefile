@@ -4,6 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 SETUP := .build/setup.stamp
 EXTENSION := .build/extension.stamp
+DOCS_SETUP := .build/docs.stamp
 RUST_SOURCES := $(shell find rust/core/src rust/py/src -name '*.rs') Cargo.toml Cargo.lock \
 	rust/core/Cargo.toml rust/py/Cargo.toml
 CORPUS ?= .build/corpus
@@ -76,6 +77,19 @@ fmt: $(SETUP) ## Format everything
 	@cargo fmt
 	@$(PYTHON) -m ruff check --quiet --fix --select I
 	@$(PYTHON) -m ruff format --quiet
+
+$(DOCS_SETUP): $(SETUP)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --group docs
+	@touch $@
+
+.PHONY: docs
+docs: dev $(DOCS_SETUP) ## Build the documentation site into .build/site, and check its links
+	@echo "==> documentation site"
+	@$(PYTHON) website/cli_reference.py .build/website/cli.md
+	@rm -rf .build/site
+	@$(PYTHON) -m zensical build --clean --strict
+	@$(PYTHON) website/check_site.py .build/site
+	@echo "open .build/site/index.html"
 
 .PHONY: bench
 bench: dev ## Measure beside the peers: CORPUS_SIZE=full for real figures, recorded in benches/record

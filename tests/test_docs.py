@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import tocsin
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "tocsin"
 CRATES = (ROOT / "rust" / "core" / "src", ROOT / "rust" / "py" / "src")
@@ -53,3 +55,14 @@ def test_architecture_when_read_then_lists_each_rust_file_once():
     existing = [[str(p.relative_to(root)) for p in root.rglob("*.rs")] for root in CRATES]
     assert sorted([*core, "lib.rs"]) == sorted(existing[0])
     assert sorted(gate) == sorted(existing[1])
+
+
+def test_navigation_when_read_then_it_lists_each_page_once():
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    listed = re.findall(r": (\S+\.md)$", nav, re.M)
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_api_page_when_read_then_it_lists_each_public_name_once():
+    listed = re.findall(r"^::: tocsin\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.M)
+    assert sorted(listed) == sorted(tocsin.__all__)

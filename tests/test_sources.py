@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import cli_reference
+
 ROOT = Path(__file__).parents[1]
 CODE = sorted([*(ROOT / "python").rglob("*.py"), *(ROOT / "rust").rglob("*.rs")])
 SECTIONS = r'(?:, "[^"]+")+'
@@ -43,7 +45,10 @@ def sources(path):
 
 def anchors(page):
     """Return the anchors that GitHub generates for the headings of a page."""
-    text = re.sub(r"^```.*?^```", "", (ROOT / "docs" / f"{page}.md").read_text(), flags=re.M | re.S)
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    if page == "cli":
+        text += "\n".join(cli_reference.reference())
+    text = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
     headings = re.findall(r"^#+ (.+)$", text, re.M)
     return {re.sub(r"[^\w -]", "", each.lower()).strip().replace(" ", "-") for each in headings}
 

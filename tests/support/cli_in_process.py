@@ -32,9 +32,16 @@ _RUNNING = threading.Lock()
 
 
 def tocsin(
-    *arguments: str | Path, stdin: bytes = b"", cwd: Path | None = None, **changes: str
+    *arguments: str | Path,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    merged: bool = False,
+    **changes: str,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run ``tocsin`` like `support.cli_process.tocsin`; `changes` are environment variables."""
+    """Run ``tocsin`` like `support.cli_process.tocsin`; `changes` are environment variables.
+
+    With `merged`, stderr goes to stdout, in the order in which both are written.
+    """
     assert not any(name.startswith(_ONLY_FOR_A_PROCESS) for name in changes), "needs a process"
     assert _RUNNING.acquire(blocking=False), "one command at a time: others need a process"
     command = [*map(str, arguments)]
@@ -44,7 +51,7 @@ def tocsin(
         stack.enter_context(_working_directory(cwd))
         stack.enter_context(_interpreter_settings())
         stack.enter_context(_input(stdin))
-        out, err = stack.enter_context(_outputs())
+        out, err = stack.enter_context(_outputs(merged=merged))
         KNOWN.clear()
         code = main(command)
         # An interpreter flushes when it exits; streams redirected to /dev/null discard the rest.
@@ -122,15 +129,22 @@ def _feed(pipe: int, data: bytes) -> None:
 
 
 @contextmanager
-def _outputs() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def _outputs(*, merged: bool) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """Redirect stdout and stderr to files, which like pipes are not terminals, and yield both."""
     before = sys.stdout, sys.stderr
     with (
         tempfile.TemporaryFile() as out,
         tempfile.TemporaryFile() as err,
         _moved(out.fileno(), _STDOUT),
-        _moved(err.fileno(), _STDERR),
-        open(_STDOUT, "w", encoding="utf-8", errors="surrogateescape", closefd=False) as stdout,
+        _moved((out if merged else err).fileno(), _STDERR),
+        open(
+            _STDOUT,
+            "w",
+            1 if merged else -1,
+            encoding="utf-8",
+            errors="surrogateescape",
+            closefd=False,
+        ) as stdout,
         open(_STDERR, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False) as stderr,
     ):
         sys.stdout, sys.stderr = stdout, stderr
