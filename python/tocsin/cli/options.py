@@ -298,7 +298,9 @@ def quiet_option(command: _Command) -> _Command:
 
     @functools.wraps(command)
     def with_output(*, quiet: bool, **others: Any) -> Any:  # noqa: ANN401
-        return command(output=Output(quiet=quiet), **others)
+        output = Output(quiet=quiet)
+        with output.log_shown():
+            return command(output=output, **others)
 
     return cast("_Command", decorated(with_output, _OUTPUT[1:]))
 
@@ -308,7 +310,9 @@ def output_options(command: _Command) -> _Command:
 
     @functools.wraps(command)
     def with_output(*, json: bool, quiet: bool, **others: Any) -> Any:  # noqa: ANN401
-        return command(output=Output(json=json, quiet=quiet), **others)
+        output = Output(json=json, quiet=quiet)
+        with output.log_shown():
+            return command(output=output, **others)
 
     return cast("_Command", decorated(with_output, _OUTPUT))
 

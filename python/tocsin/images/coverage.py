@@ -238,7 +238,7 @@ def image_indexes(store: Source, image: Descriptor, *, pinned: bool = False) -> 
                 entry.platform or _platform_of(store, manifest),
                 entry,
                 len(manifest.layers or ()),
-                with_choice(soci_indexes_of(store, entry, manifest), pinned=pinned),
+                with_choice(soci_indexes_of(store, entry, manifest, every=True), pinned=pinned),
             )
         )
     return ImageIndexes(_name(store, image), image, tuple(platforms))

@@ -88,7 +88,12 @@ class FoundIndex:
 
 
 def soci_indexes_of(
-    store: Source, entry: Descriptor, manifest: Manifest, *, versions: Container[int] = (2, 1)
+    store: Source,
+    entry: Descriptor,
+    manifest: Manifest,
+    *,
+    versions: Container[int] = (2, 1),
+    every: bool = False,
 ) -> Iterator[FoundIndex]:
     """Yield the SOCI indexes of one platform's image, in the order a reader tries them.
 
@@ -97,6 +102,8 @@ def soci_indexes_of(
         entry: of the manifest.
         manifest: of the image.
         versions: which to look for; nothing is asked about others.
+        every: also those that refer to an image whose manifest names a usable one, which is the
+            one that readers use; else they are not asked for.
     """
     named = manifest.annotations.get(INDEX_DIGEST) if 2 in versions else None  # noqa: PLR2004
     if named is not None:
@@ -105,9 +112,13 @@ def soci_indexes_of(
         except (FormatError, UnsupportedError):
             pass  # a reader ignores it too
         else:
-            yield load_soci_index(store, 2, digest)
-    for referrer in referring_indexes(store, entry.digest) if 1 in versions else ():
-        yield load_soci_index(store, 1, referrer.digest, referrer)
+            found = load_soci_index(store, 2, digest)
+            yield found
+            if found.error is None and not every:
+                return
+    if 1 in versions:
+        for referrer in referring_indexes(store, entry.digest, lenient=True):
+            yield load_soci_index(store, 1, referrer.digest, referrer)
 
 
 def indexes_to_read_by(
@@ -172,9 +183,15 @@ def with_choice(found: Iterable[FoundIndex], *, pinned: bool) -> tuple[FoundInde
     return tuple(judged)
 
 
-def referring_indexes(store: Source, subject: Digest) -> list[Descriptor]:
-    """Return the version 1 indexes that refer to a manifest, in the store's own order."""
-    return store.referrers(subject, SOCI_INDEX_V1)
+def referring_indexes(store: Source, subject: Digest, *, lenient: bool = False) -> list[Descriptor]:
+    """Return the version 1 indexes that refer to a manifest, in the store's own order.
+
+    Args:
+        store: that holds them.
+        subject: the manifest.
+        lenient: as `Source.referrers` has it.
+    """
+    return store.referrers(subject, SOCI_INDEX_V1, lenient=lenient)
 
 
 def listed_indexes(store: Source, target: Descriptor) -> list[Descriptor]:

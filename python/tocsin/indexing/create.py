@@ -9,7 +9,6 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tocsin.errors import TocsinError
 from tocsin.images.copying import copy_manifest_blobs
 from tocsin.images.selection import platform_images, resolve_image
 from tocsin.images.soci_indexes import referring_indexes
@@ -125,22 +124,16 @@ def create(
 def _existing(
     sink: Source, images: list[PlatformImage], existing_index: str
 ) -> list[tuple[Descriptor, ...]]:
-    """Return the version 1 indexes that refer to each image already.
+    """Return the version 1 indexes that refer to each image already, if anyone wants to know.
+
+    They are always asked for: where nobody can list what refers to an image, nobody would find what
+    is made, so that fails here, before a layer is read.
 
     Raises:
-        RegistryError: nobody knows, and they would decide what is done.
+        RegistryError: the registry refuses.
     """
-    if existing_index == "allow":
-        return [()] * len(images)
-    found = []
-    for image in images:
-        try:
-            found.append(tuple(referring_indexes(sink, image.descriptor.digest)))
-        except TocsinError:
-            if existing_index == "skip":
-                raise
-            found.append(())  # a warning is no reason to fail; writing may be
-    return found
+    found = [tuple(referring_indexes(sink, image.descriptor.digest)) for image in images]
+    return [()] * len(images) if existing_index == "allow" else found
 
 
 def _skips(existing: tuple[Descriptor, ...], existing_index: str) -> bool:

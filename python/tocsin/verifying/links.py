@@ -129,7 +129,7 @@ def link(store: Source, image: PlatformImage, entries: Sequence[Descriptor]) -> 
                 )
             )
     indexes = []
-    for found in soci_indexes_of(store, image.descriptor, image.manifest):
+    for found in soci_indexes_of(store, image.descriptor, image.manifest, every=True):
         index = LinkedIndex(found.version, found.digest, found.descriptor, found.soci_index)
         if found.version == 1:
             _check_bytes(store, index, found)

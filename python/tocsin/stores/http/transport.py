@@ -91,6 +91,7 @@ class Transport:
         authorization: str | None = None,
         stay: bool = False,
         slow: bool = False,
+        any_status: bool = False,
         repeat: bool,
     ) -> Answer:
         """Send a request, follow its redirects, and return the last answer, whatever its status.
@@ -103,6 +104,7 @@ class Transport:
             authorization: sent to the origin of `url` alone.
             stay: refuse redirects to another origin, since the body is a secret.
             slow: the server may have much to do before it answers.
+            any_status: whether a status that may pass is an answer too; there is another way.
             repeat: whether doing it twice is as good as once.
 
         Raises:
@@ -114,7 +116,9 @@ class Transport:
             sent = self._own_headers(url) | dict(headers or {})
             if authorization is not None and Origin.of(url) == first:
                 sent["Authorization"] = authorization
-            answer = self._send_hop(method, url, sent, body, repeat=repeat, slow=slow)
+            answer = self._send_hop(
+                method, url, sent, body, repeat=repeat, slow=slow, any_status=any_status
+            )
             if answer.status not in REDIRECTS or not answer.header("Location"):
                 return answer
             location = answer.header("Location")
@@ -150,6 +154,7 @@ class Transport:
         *,
         repeat: bool,
         slow: bool,
+        any_status: bool,
     ) -> Answer:
         clock = self._options._clock
         give_up_at = clock.monotonic() + self.patience
@@ -175,6 +180,8 @@ class Transport:
                 f"< {answer.status} {answer.media_type or '-'}, "
                 f"{'?' if answer.content_length is None else answer.content_length} bytes"
             )
+            if any_status:
+                return answer
             wait = self._wait_before_repeat(answer, failures, repeat=repeat)
             if last or wait is None or waited + wait > MAX_RETRY_AFTER:
                 return answer

@@ -1,4 +1,9 @@
-"""The API of one repository: its URLs, its challenges answered, its refusals made errors."""
+"""The API of one repository: its URLs, its challenges answered, its refusals made errors.
+
+Some requests are optional: a registry may refuse HEAD, a mount, or an upload in one request, and
+there is a plain way that does without. They go through `attempt`, for which any refusal is as good
+as any other: the plain way is tried next, and its error is the one to show.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,7 @@ from tocsin.stores.registry.challenges import parse_challenges
 from tocsin.stores.registry.scopes import Scopes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from tocsin.model.digest import Digest
     from tocsin.stores.http.answer import Answer
@@ -102,10 +107,7 @@ class Endpoint:
             AuthError: status 401 or 403.
             RegistryError: another status, or no answer.
         """
-        asked = PUSH if self.write and actions == PULL else actions
-        scopes = Scopes.repository(self.repository, *asked) | (also or Scopes())
-        is_ours = Origin.of(url) == self.origin
-        authorization = self.authenticator.authorization(scopes) if is_ours else None
+        scopes = self._scopes(actions) | (also or Scopes())
         send = partial(
             self.transport.send,
             method,
@@ -116,14 +118,7 @@ class Endpoint:
             slow=slow,
         )
         try:
-            answer = send(authorization=authorization)
-            if self._challenges(answer):
-                challenges = parse_challenges(answer.header("WWW-Authenticate"))
-                if not challenges:
-                    raise self._no_challenge(answer, doing)
-                answer.discard()
-                authorization = self.authenticator.answer(challenges, scopes, authorization)
-                answer = send(authorization=authorization)
+            answer = self._authorized(send, url, scopes)
             if answer.status in expect:
                 return answer
             raise self._refusal(answer, doing, scopes, hint)
@@ -132,8 +127,52 @@ class Endpoint:
                 error.hint = PUSH_AGAIN
             raise
 
-    def _no_challenge(self, answer: Answer, doing: str) -> AuthError:
-        refusal = Refusal(answer)
+    def attempt(
+        self,
+        method: str,
+        url: str,
+        *,
+        expect: Collection[int],
+        actions: tuple[str, ...] = PULL,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer | None:
+        """Send a request that the registry may refuse; ``None`` unless its status is of `expect`.
+
+        No status is waited out: whoever gets ``None`` tries the plain way at once.
+
+        Raises:
+            AuthError: the token server refuses, or no credential can be offered.
+            RegistryError: there was no answer.
+        """
+        scopes = self._scopes(actions)
+        send = partial(
+            self.transport.send, method, url, headers=headers, any_status=True, repeat=True
+        )
+        answer = self._authorized(send, url, scopes)
+        if answer.status in expect:
+            return answer
+        answer.discard()
+        return None
+
+    def _scopes(self, actions: tuple[str, ...]) -> Scopes:
+        asked = PUSH if self.write and actions == PULL else actions
+        return Scopes.repository(self.repository, *asked)
+
+    def _authorized(self, send: Callable[..., Answer], url: str, scopes: Scopes) -> Answer:
+        """Send a request, once more with an answer to the challenge if there was one."""
+        is_ours = Origin.of(url) == self.origin
+        authorization = self.authenticator.authorization(scopes) if is_ours else None
+        answer = send(authorization=authorization)
+        if not self._challenges(answer):
+            return answer
+        challenges = parse_challenges(answer.header("WWW-Authenticate"))
+        if not challenges:
+            return answer
+        said = Refusal(answer).text
+        authorization = self.authenticator.answer(challenges, scopes, authorization, said)
+        return send(authorization=authorization)
+
+    def _no_challenge(self, refusal: Refusal, doing: str) -> AuthError:
         return AuthError(
             f"{self.name}: {doing}: {refusal.text}, and the answer does not say how to log in"
             " (WWW-Authenticate is missing or empty)",
@@ -148,6 +187,8 @@ class Endpoint:
         is_ours = Origin.of(answer.url) == self.origin
         refusal = Refusal(answer)
         if refusal.status == UNAUTHORIZED and is_ours:
+            if not parse_challenges(answer.header("WWW-Authenticate")):
+                return self._no_challenge(refusal, doing)
             return self.authenticator.refusal(scopes, refusal.text)
         error = refusal.error(f"{self.name}: {doing}")
         if isinstance(error, AuthError):
@@ -194,13 +235,11 @@ class Endpoint:
 
     def has(self, url: str, size: int | None, headers: Mapping[str, str] | None = None) -> bool:
         """Return whether there is a blob or manifest at `url`, of `size` bytes if that is told."""
-        answer = self.send(
-            "HEAD",
-            url,
-            doing=f"look for {url.rpartition('/')[2]}",
-            expect={OK, NOT_FOUND},
-            headers=headers,
-        )
+        answer = self.attempt("HEAD", url, expect={OK, NOT_FOUND}, headers=headers)
+        if answer is None:
+            doing = f"look for {url.rpartition('/')[2]}"
+            expect = {OK, NOT_FOUND}
+            answer = self.send("GET", url, doing=doing, expect=expect, headers=headers)
         answer.discard()
         sizes = (None, size)
         return answer.status == OK and (

@@ -103,9 +103,18 @@ class MirroredRepository:
         """Return bytes ``[start, end)`` of a blob, unverified."""
         return self._first(descriptor, lambda store: store.blob_range(descriptor, start, end))
 
-    def referrers(self, subject: Digest, artifact_type: str | None = None) -> list[Descriptor]:
+    def referrers(
+        self, subject: Digest, artifact_type: str | None = None, *, lenient: bool = False
+    ) -> list[Descriptor]:
         """Return what refers to `subject`, from the first host that knows of anything."""
-        return self._first_filled(lambda store: store.referrers(subject, artifact_type))
+        try:
+            return self._first_filled(lambda store: store.referrers(subject, artifact_type))
+        except TocsinError:
+            if not lenient:
+                raise
+        return self._first_filled(
+            lambda store: store.referrers(subject, artifact_type, lenient=True)
+        )
 
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Return whether a blob, or manifest, is at any host."""

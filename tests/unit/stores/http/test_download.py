@@ -220,6 +220,17 @@ def test_blob_range_when_the_server_ignores_it_then_the_bytes_are_cut_out(regist
         assert store.blob_range(descriptor, 1_000_000, 1_000_100) == data[1_000_000:1_000_100]
 
 
+@pytest.mark.parametrize("status", [400, 403, 405, 501])
+def test_blob_range_when_ranges_are_refused_then_the_bytes_are_cut_out(registry, blob, status):
+    data, descriptor = blob
+    registry.fault("GET", BLOBS, status=status)
+    with store_of(registry) as store:
+        assert store.blob_range(descriptor, 1000, 9000) == data[1000:9000]
+        registry.fault("GET", BLOBS, status=status, times=2)
+        with pytest.raises(RegistryError, match=f"HTTP {status}"):
+            store.blob_range(descriptor, 1000, 9000)
+
+
 def test_blob_range_when_broken_then_only_the_missing_bytes_are_asked_for(registry, blob):
     data, descriptor = blob
     registry.fault("GET", BLOBS, close_after=100)
