@@ -13,7 +13,7 @@ use super::speculate::Speculation;
 use super::tools::Tools;
 use crate::checkpoint::{Checkpoint, WINDOW_LEN, Window};
 use crate::error::{Error, Result};
-use crate::gzip::{Event, GzipDecoder, Next, Place};
+use crate::gzip::{Event, GzipDecoder, Next, ResumePoint};
 use crate::span::{BitOffset, UncompressedOffset};
 
 /// Pieces that exact decoding hands out before it looks around again: compressed bytes may stand for a
@@ -243,7 +243,7 @@ impl<P: CheckpointPolicy> Joiner<P> {
     ) -> (Vec<Checkpoint>, Result<()>) {
         let state = std::mem::replace(&mut self.state, JoinerState::Inside);
         if let JoinerState::Accepted(end) = state {
-            self.decoder.restart(&Place {
+            self.decoder.restart(&ResumePoint {
                 position: end.position,
                 first: stretch.byte_of(end.position),
                 window: &end.window,

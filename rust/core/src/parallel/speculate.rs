@@ -12,7 +12,7 @@ use super::probe::{Probe, Start};
 use super::source::Stretch;
 use super::tools::{Decoders, Tools};
 use crate::checkpoint::{WINDOW_LEN, Window};
-use crate::gzip::{Event, Next, Place};
+use crate::gzip::{Event, Next, ResumePoint};
 use crate::inflate::Stop;
 use crate::span::BitOffset;
 
@@ -122,14 +122,14 @@ impl Attempt<'_> {
     /// reach back, so it is decoded with markers too.
     fn start_member(&mut self, byte: u64) -> Option<BitOffset> {
         let decoder = &mut self.decoders.plain;
-        let place = Place {
+        let point = ResumePoint {
             position: BitOffset(byte * 8),
             first: 0,
             window: &Window::zeros(),
             history_len: 0,
             next: Next::Member,
         };
-        decoder.restart(&place);
+        decoder.restart(&point);
         let event = self.stretch.step(decoder);
         let position = decoder.position();
         if !matches!(event, Ok(Event::Candidate)) {
@@ -197,7 +197,7 @@ impl Attempt<'_> {
     fn run_plain(&mut self, position: BitOffset, next: Next) -> Outcome {
         let mut window = [0; WINDOW_LEN];
         narrow(self.decoders.marked.history(), &mut window);
-        self.decoders.plain.restart(&Place {
+        self.decoders.plain.restart(&ResumePoint {
             position,
             first: self.stretch.byte_of(position),
             window: &Window::ending_with(&window),
