@@ -229,8 +229,10 @@ fn test_gzip_zinfo_when_version_1_cannot_say_the_first_checkpoint_then_is_not_wr
     let mut zinfo = GzipZinfo::new(1000, vec![checkpoint(12, 0, 0)]);
     zinfo.version = ZinfoVersion::V1;
 
-    let kind =
-        ZtocError::Checkpoint { span_id: SpanId(0), what: "cannot be left out as version 1 does" };
+    let kind = ZtocError::Checkpoint {
+        span_id: SpanId(0),
+        what: "is not the one that zinfo version 1 implies",
+    };
     assert_eq!(zinfo.to_bytes(), Err(Error::Ztoc { kind, at: 0 }));
 }
 

@@ -162,11 +162,11 @@ fn test_from_bytes_when_a_checkpoint_is_impossible_then_refuses() {
             fields.checkpoints[12] = 0;
             fields.checkpoints[12 + 16] = 1;
         }),
-        wrong(0, "has bits in a byte before the layer")
+        wrong(0, "has bits before the start of the layer")
     );
     assert_eq!(
         refused(|fields| fields.checkpoints[SECOND + 1] = 2),
-        wrong(1, "lies outside the layer")
+        wrong(1, "is outside the layer")
     );
     assert_eq!(
         refused(|fields| fields.checkpoints[SECOND + 7] = 0x80),
@@ -192,7 +192,7 @@ fn test_from_bytes_when_a_tars_spans_are_impossible_then_refuses() {
 
     assert_eq!(
         refused_tar(|fields| fields.checkpoints = zinfo(400, 501)),
-        value("zinfo size, not the archive's,", 501)
+        value("zinfo size, which differs from the archive size", 501)
     );
     let without = |slot| {
         refused_tar(|fields| {
@@ -202,7 +202,7 @@ fn test_from_bytes_when_a_tars_spans_are_impossible_then_refuses() {
     };
     assert_eq!(without(0), value("zinfo version", 0));
     assert_eq!(without(1), value("span size", 0));
-    assert_eq!(without(2), value("zinfo size, not the archive's,", 0));
+    assert_eq!(without(2), value("zinfo size, which differs from the archive size", 0));
     let huge = Ztoc {
         compressed_archive_size: u64::MAX,
         zinfo: tocsin_core::ztoc::Zinfo::Tar(TarZinfo { span_size: 1, size: u64::MAX }),

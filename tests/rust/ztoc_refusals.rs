@@ -47,7 +47,7 @@ fn test_refusals_when_checkpoints_share_an_offset_then_name_the_empty_span() {
 
     assert_eq!(
         empty.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["span 0 is empty on one ruler"]
+        ["span 0 has no compressed or no uncompressed bytes"]
     );
     assert!(empty[0].is_of_layer());
     // The last span may be empty: it is not compared with anything.

@@ -197,7 +197,7 @@ FAILS_THE_REFERENCE = {
     "old GNU sparse": (odd(tarmaker.entry("s", b"x", type=b"S")), OCI_LAYER_GZIP, "'S'"),
     "global header": (odd(tarmaker.global_header({"comment": "x"})), OCI_LAYER_GZIP, "'g'"),
     "trailing bytes": (LAYER + bytes(512), OCI_LAYER_GZIP, "after the last gzip member"),
-    "bad trailer": (LAYER[:-4] + b"\0\0\0\1", OCI_LAYER_GZIP, "size modulo"),
+    "bad trailer": (LAYER[:-4] + b"\0\0\0\1", OCI_LAYER_GZIP, "uncompressed size mismatch"),
     "truncated": (LAYER[:-20], OCI_LAYER_GZIP, "layer ends inside"),
     "empty": (b"", OCI_LAYER_GZIP, "layer ends inside"),
     "no tar": (gzip.compress(b"x" * 600), OCI_LAYER_GZIP, "tar:"),

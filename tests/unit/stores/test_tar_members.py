@@ -106,7 +106,7 @@ def pax(records: bytes) -> bytes:
         (bytes(header(size=5)) + b"1234", "ends inside a file, at uncompressed byte 0"),
         (bytes(header(size=1 << 62)), "ends inside a file"),
         (bytes(header(size=10))[:300], "ends inside a block"),
-        (with_checksum(header()[:124] + b"-0000000001\0" + header()[136:]), "size does not parse"),
+        (with_checksum(header()[:124] + b"-0000000001\0" + header()[136:]), "size is invalid"),
         (with_checksum(header()[:124] + b"\xff" * 12 + header()[136:]), "size is negative"),
         (bytes(header(size=2 << 20, type=tarfile.XHDTYPE)) + bytes(2 << 20), "above the limit"),
         (
@@ -118,7 +118,7 @@ def pax(records: bytes) -> bytes:
         (pax(b"x path=x\n") + bytes(header()), "PAX record"),
         (pax(b"11 size=-1\n") + bytes(header()), "size is negative"),
         (pax(b"11 size=99\n") + bytes(header()), "ends inside a file"),
-        (b"\0" * 100 + b"x" * 412, "chksum does not parse"),
+        (b"\0" * 100 + b"x" * 412, "chksum is invalid"),
         (bytes(512) + bytes(header()), "zero block"),
         (bytes(header(size=5, type=tarfile.GNUTYPE_SPARSE)) + bytes(512), "type 'S'"),
     ],

@@ -1,4 +1,4 @@
-//! From a blob to a [`Ztoc`], field by field.
+//! Parsing a blob into a [`Ztoc`], field by field.
 
 use super::flat::{Reader, Table};
 use super::raw::{self, slot};
@@ -8,14 +8,15 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, ZtocError};
 use crate::tar::{EntryType, FileMetadata};
 
-/// The least an entry can take: its place in the vector, the table's start, seven references, six
-/// strings of a length and a NUL, one vector's count.
+/// Minimum size of an entry in bytes: its slot in the vector, the table's start, seven references,
+/// six strings with a length and a NUL, and the count of one vector.
 const ENTRY_MIN_LEN: usize = 4 + 4 + 7 * 4 + 6 * 5 + 4;
-/// The same for a PAX record: its place, the table's start, two references, two strings.
+/// Minimum size of a PAX record, likewise: its slot, the table's start, two references, two
+/// strings.
 const XATTR_MIN_LEN: usize = 4 + 4 + 2 * 4 + 2 * 5;
-/// And for a digest: its place and its string.
+/// Minimum size of a digest: its slot and its string.
 const DIGEST_MIN_LEN: usize = 4 + 5;
-/// How much of an unknown word is worth showing.
+/// Number of bytes of an unknown entry type shown in errors.
 const SHOWN_LEN: usize = 32;
 
 pub(super) fn read(blob: &[u8]) -> Result<Ztoc> {
@@ -119,7 +120,8 @@ fn read_xattrs(reader: &Reader<'_>, entry: &Table<'_, '_>) -> Result<Vec<(Vec<u8
         xattrs.push((key, value));
     }
     if !rules::is_ascending(&xattrs) {
-        // Reversed first: the sort is stable and `dedup` keeps the first, which must be the last.
+        // Of equal keys, the last must remain. `dedup_by` keeps the first, and the sort is stable,
+        // so reverse the records first.
         xattrs.reverse();
         xattrs.sort_by(|(a, _), (b, _)| a.cmp(b));
         xattrs.dedup_by(|(a, _), (b, _)| a == b);
