@@ -25,7 +25,7 @@ impl Ztoc {
     }
 }
 
-/// Code, span, entry, whether the whole layer is refused, and the sentence.
+/// Code, span, entry, whether the whole layer is rejected, and the message.
 type Refusal = (&'static str, Option<u32>, Option<usize>, bool, String);
 
 fn refusal(found: &ztoc::Refusal) -> Refusal {
@@ -139,7 +139,7 @@ impl Ztoc {
         Ok(records)
     }
 
-    /// Nanoseconds since 1970; `None` when the zTOC holds no time.
+    /// Nanoseconds since 1970; `None` if the zTOC has no valid time.
     fn mod_time_ns(&self, index: usize) -> PyResult<Option<i128>> {
         let parts = self.entry_at(index)?.mod_time_parts();
         Ok(parts.map(|(seconds, nanoseconds)| {
