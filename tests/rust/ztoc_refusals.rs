@@ -47,7 +47,7 @@ fn test_refusals_when_checkpoints_share_an_offset_then_span_is_empty() {
 
     assert_eq!(
         empty.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["span 0 has no compressed or no uncompressed bytes"]
+        ["span 0 is empty (no compressed or no uncompressed bytes)"]
     );
     assert!(empty[0].is_of_layer());
     // The last span may be empty: it is not compared with anything.

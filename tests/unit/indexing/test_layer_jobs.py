@@ -206,7 +206,7 @@ FAILS_THE_REFERENCE = {
     "no type": (LAYER, "", "of no media type"),
     "encrypted": (b"\x8f" * 99, f"{OCI_LAYER_GZIP}+encrypted", "is encrypted"),
     "odd type": (LAYER, "application/vnd.oci.image.layer.v2.odd", "unsupported format"),
-    "mislabelled gzip": (LAYER, DOCKER_LAYER, "first bytes are gzip"),
+    "mislabelled gzip": (LAYER, DOCKER_LAYER, "found gzip"),
     "mislabelled tar": (PLAIN, OCI_LAYER_GZIP, "0x61"),
     "zstd in gzip": (b"\x28\xb5\x2f\xfd" + bytes(9), OCI_LAYER_GZIP, "zstd"),
 }

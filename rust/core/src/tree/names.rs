@@ -41,8 +41,8 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::PathTooLong => "the path has more than 4,095 bytes, the limit on Linux",
-            Self::TargetTooLong => "the link target has more than 4,095 bytes, the limit on Linux",
+            Self::PathTooLong => "the path has more than 4,095 bytes, the limit of Linux",
+            Self::TargetTooLong => "the link target has more than 4,095 bytes, the limit of Linux",
             Self::NulByte => "the name or the link target contains a NUL byte",
             Self::CostlyLinks => "the path leads through too many symbolic links",
             Self::TooManyNames => "the image has more than 268 million names",

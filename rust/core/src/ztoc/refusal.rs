@@ -30,7 +30,7 @@ pub enum Refusal {
     GzipHeader,
     /// Offsets must increase from span to span. An empty first member or an early flush breaks
     /// that.
-    #[error("{span_id} has no compressed or no uncompressed bytes")]
+    #[error("{span_id} is empty (no compressed or no uncompressed bytes)")]
     EmptySpan {
         /// The empty span.
         span_id: SpanId,
