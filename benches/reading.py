@@ -5,13 +5,13 @@
     python benches/reading.py --corpus .build/corpus
 
 ``remote``: a converted image of the corpus's layers in docker-registry, over a link of 200 Mbit/s
-    and 20 ms (`link`) and over loopback. It measures reading one file of 10 KiB with
-    ``tocsin.open`` in a separate process and the bytes fetched, compared with ``skopeo copy`` of
-    the whole image; and reading a file of about 500 MB from start to end, compared with a plain
-    download of the same compressed bytes.
+and 20 ms (`link`) and over loopback. It measures reading one file of 10 KiB with ``tocsin.open`` in
+a separate process and the bytes fetched, compared with ``skopeo copy`` of the whole image; and
+reading a file of about 500 MB from start to end, compared with a plain download of the same
+compressed bytes.
 
 ``local``: TOC lookups, the merged tree of 200,000 files, warm and cold random reads (one CPU)
-    compared with ``indexed_gzip`` in the same run, and extraction compared with ``tar xzf``.
+compared with ``indexed_gzip`` in the same run, and extraction compared with ``tar xzf``.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@
 Whole processes run in rotation on a cached file, with one warm-up round and ``--rounds`` measured
 ones, each pinned to as many CPUs as it has threads. `build_ztoc` and `rapidgzip.open` are also
 measured as calls, without starting the interpreter. The figures are CPU time on one CPU and wall
-time on more, as ratios within a round; the tables have the medians of the rounds. ``rapidgzip -P
-1`` is measured with one CPU and with all, since it uses more than one thread.
+time on more, as ratios within a round; the tables have the medians of the rounds. Since
+``rapidgzip -P 1`` uses more than one thread, it is measured with one CPU and with all.
 
 The last table compares the ratios with tocsin's goals. Wall times require an otherwise idle
 machine.

@@ -26,7 +26,7 @@ const CAPABILITY: &[u8] = b"security.capability";
 pub(crate) enum Owner {
     /// As `NO_ID`.
     Listed,
-    /// As root, who unpacks the file and therefore owns it.
+    /// As root, which unpacks the file and therefore owns it.
     Unpacked,
 }
 

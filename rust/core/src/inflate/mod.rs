@@ -35,8 +35,8 @@ pub const MAX_RATIO: u64 = 1032;
 const MAX_LITLEN_CODES: u16 = 286;
 const MAX_DISTANCE_CODES: u16 = 30;
 
-/// Longest run of symbol 17, which repeats a length of zero up to 10 times; symbol 16 repeats up to
-/// 6 times (§3.2.7).
+/// Maximum length of a short run: symbol 17 repeats a length of zero up to 10 times, symbol 16 any
+/// length up to 6 times (§3.2.7).
 const SHORT_RUN: usize = 10;
 /// Number of code lengths of both codes, plus what a short run may write beyond them.
 const CODE_LENGTHS_LEN: usize = (MAX_LITLEN_CODES + MAX_DISTANCE_CODES) as usize + SHORT_RUN;

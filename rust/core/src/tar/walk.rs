@@ -1,4 +1,4 @@
-//! Walking an archive block by block: the parser behind everything here that reads tar.
+//! Walking an archive block by block: the parser that both interfaces of this module use.
 
 use std::mem;
 
@@ -33,7 +33,7 @@ pub(super) struct Walk {
     payload: Vec<u8>,
 }
 
-/// What pseudo entries have declared about the next entry.
+/// What pseudo entries declare about the next entry.
 #[derive(Debug, Default)]
 struct Announced {
     records: PaxRecords,
@@ -50,7 +50,7 @@ enum State {
     ZeroBlock,
     /// The payload of a pseudo entry, then padding.
     Payload { kind: Kind, left: u64, padding: u64 },
-    /// A block of the map in front of a sparse file's data.
+    /// A block of the map before a sparse file's data.
     SparseMap(Box<SparseFile>),
     /// File data, then padding.
     Data { left: u64, padding: u64 },

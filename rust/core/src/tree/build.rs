@@ -196,7 +196,7 @@ impl<L: AsRef<[FileMetadata]>> TreeBuilder<L> {
         Ok(Some(Linked { layer, entry: source, kind }))
     }
 
-    // -- parent directories ---------------------------------------------------------
+    // -- parent directories -----------------------------------------------------------------------
 
     /// Returns the parent directory of an entry, and creates it if necessary.
     ///

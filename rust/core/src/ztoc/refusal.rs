@@ -1,7 +1,7 @@
 //! Reasons for which the reference's reader, soci-snapshotter, rejects an otherwise valid zTOC.
 //!
-//! Only reasons that can be found without the layer: a wrong digest, or a header that contradicts
-//! its entry, cannot.
+//! It covers only what the zTOC itself shows. Finding a wrong digest, or a header that contradicts
+//! its entry, requires the layer.
 //!
 //! Source: docs/format.md#acceptance-rules; docs/format.md#broken-for-readers.
 
@@ -14,11 +14,11 @@ use super::{Zinfo, Ztoc};
 use crate::span::{SpanId, UncompressedOffset};
 use crate::tar::{EntryType, FileMetadata};
 
-/// Tar headers and data start at multiples of this.
+/// Size of a tar block; headers and data start at multiples of it.
 const BLOCK: u64 = 512;
-/// The fixed part of a gzip header (RFC 1952 §2.3).
+/// Length of a gzip header without optional fields (RFC 1952 §2.3).
 const GZIP_HEADER_MIN_LEN: u64 = 10;
-/// The reader stores span sizes in a C `int`.
+/// The first span size that is too large: the reader stores span sizes in a C `int`.
 const SPAN_LIMIT: u64 = 1 << 31;
 
 /// A reason for which soci-snapshotter rejects a layer or one of its files.
@@ -45,38 +45,38 @@ pub enum Refusal {
     /// data.
     #[error("toc entry {index} overlaps the previous entry")]
     Overlap {
-        /// Its number in the stored order.
+        /// The index of the entry, in stored order.
         index: usize,
     },
     /// The target of a hard link is not an earlier entry.
     #[error("toc entry {index} is a hard link whose target is not an earlier entry")]
     HardLink {
-        /// Its number in the stored order.
+        /// The index of the entry, in stored order.
         index: usize,
     },
     /// The file's header is not where the previous entry seems to end.
     #[error("toc entry {index} does not have its header right after the previous entry")]
     HeaderPlace {
-        /// Its number in the stored order.
+        /// The index of the entry, in stored order.
         index: usize,
     },
     /// The file's modification time is missing, so it never matches the header's.
     #[error("toc entry {index} has no modification time")]
     ModTime {
-        /// Its number in the stored order.
+        /// The index of the entry, in stored order.
         index: usize,
     },
     /// The size is that of the expanded file, but the layer holds only parts of it.
     #[error("toc entry {index} is a sparse file")]
     Sparse {
-        /// Its number in the stored order.
+        /// The index of the entry, in stored order.
         index: usize,
     },
     /// The data ends at the end of a plain tar whose last span is full: the reader looks for one
     /// more span.
     #[error("toc entry {index} ends at the end of the last span")]
     EndOfLastSpan {
-        /// Its number in the stored order.
+        /// The index of the entry, in stored order.
         index: usize,
     },
 }

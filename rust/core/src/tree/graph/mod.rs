@@ -175,8 +175,7 @@ impl<L: AsRef<[FileMetadata]>> Graph<L> {
         is_there.then_some(Location { node, end })
     }
 
-    // -- locations
-    // ------------------------------------------------------------------------------------
+    // -- locations --------------------------------------------------------------------------------
 
     /// The location of a node's last component.
     pub(super) fn end_of(&self, id: NodeId) -> Location {
