@@ -101,7 +101,7 @@ def test_build_warns_of_entries_readers_stumble_over_and_of_dropped_checkpoints(
             "entry_index": 0,
             "name": "link",
             "kind": "link-target-not-earlier",
-            "reason": "hard link to a path that no earlier entry has",
+            "reason": "hard link whose target is not an earlier entry",
         }
     ]
     identical = json.loads(tocsin("ztoc", "build", layer, "--json", "--reference-identical").stdout)
