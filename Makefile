@@ -4,6 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 SETUP := .build/setup.stamp
 EXTENSION := .build/extension.stamp
+DOCS_SETUP := .build/docs.stamp
 RUST_SOURCES := $(shell find rust/core/src rust/py/src -name '*.rs') Cargo.toml Cargo.lock \
 	rust/core/Cargo.toml rust/py/Cargo.toml
 CORPUS ?= .build/corpus
@@ -77,6 +78,19 @@ fmt: $(SETUP) ## Format everything
 	@$(PYTHON) -m ruff check --quiet --fix --select I
 	@$(PYTHON) -m ruff format --quiet
 
+$(DOCS_SETUP): $(SETUP)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --group docs
+	@touch $@
+
+.PHONY: docs
+docs: dev $(DOCS_SETUP) ## Build the documentation site into .build/site, and check its links
+	@echo "==> documentation site"
+	@$(PYTHON) website/cli_reference.py .build/website/cli.md
+	@rm -rf .build/site
+	@$(PYTHON) -m zensical build --clean --strict
+	@$(PYTHON) website/check_site.py .build/site
+	@echo "open .build/site/index.html"
+
 .PHONY: bench
 bench: dev ## Measure beside the peers: CORPUS_SIZE=full for real figures, recorded in benches/record
 	@$(PYTHON) benches/corpus.py --size $(CORPUS_SIZE) --out $(CORPUS)
@@ -100,8 +114,14 @@ bench: dev ## Measure beside the peers: CORPUS_SIZE=full for real figures, recor
 		else echo "docker-registry or skopeo is not installed, so registries are left out"; fi
 
 .PHONY: fuzz
-fuzz: ## Run each fuzzer for FUZZ_SECONDS (needs a nightly toolchain and cargo-fuzz)
-	@for target in $(or $(FUZZ_TARGETS),$$(cargo +nightly fuzz list --fuzz-dir rust/fuzz)); do \
+fuzz: dev ## Run each fuzzer for FUZZ_SECONDS (Rust ones need a nightly toolchain and cargo-fuzz)
+	@for target in $(or $(FUZZ_TARGETS),http_answers $$(cargo +nightly fuzz list --fuzz-dir rust/fuzz)); do \
 		echo "==> $$target for $(FUZZ_SECONDS) s"; \
-		cargo +nightly fuzz run --fuzz-dir rust/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+		if [ -f tests/fuzz/$$target.py ]; then \
+			$(PYTHON) -m pip install --quiet --disable-pip-version-check -r tests/fuzz/requirements.txt \
+			&& mkdir -p .build/fuzz/$$target && $(PYTHON) tests/fuzz/$$target.py .build/fuzz/$$target \
+				-artifact_prefix=.build/fuzz/$$target- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+		else \
+			cargo +nightly fuzz run --fuzz-dir rust/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+		fi; \
 	done

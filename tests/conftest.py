@@ -1,4 +1,4 @@
-"""Fixtures for every room."""
+"""Fixtures for all tests."""
 
 import os
 import shutil
@@ -10,14 +10,14 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def disks(monkeypatch):
-    """Disks need not be waited for, except in the tests of stores, whose job is to be durable."""
+    """Skip fsync, except in the tests of stores, which must be durable."""
     for name in ("fsync", "fdatasync"):
         monkeypatch.setattr(os, name, lambda _: None)
 
 
 @pytest.fixture
 def place():
-    """A directory that anyone may enter, unlike pytest's own."""
+    """A directory that every user may enter, unlike pytest's ``tmp_path``."""
     path = Path(tempfile.mkdtemp())
     path.chmod(0o755)
     yield path

@@ -1,7 +1,9 @@
-"""Pages of docs/ that describe the tree: they must list what exists, and nothing else."""
+"""docs/architecture.md lists exactly the files that exist."""
 
 import re
 from pathlib import Path
+
+import tocsin
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "tocsin"
@@ -39,17 +41,28 @@ def rust_files_listed():
     return found, re.findall(r"`([a-z_]+\.rs)`", gate)
 
 
-def test_architecture_when_read_then_it_lists_each_python_file_once():
-    there = [
+def test_architecture_when_read_then_lists_each_python_file_once():
+    existing = [
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")
         if path.name != "__init__.py" or path.parent == PACKAGE
     ]
-    assert sorted(python_files_listed()) == sorted(there)
+    assert sorted(python_files_listed()) == sorted(existing)
 
 
-def test_architecture_when_read_then_it_lists_each_rust_file_once():
+def test_architecture_when_read_then_lists_each_rust_file_once():
     core, gate = rust_files_listed()
-    there = [[str(p.relative_to(root)) for p in root.rglob("*.rs")] for root in CRATES]
-    assert sorted([*core, "lib.rs"]) == sorted(there[0])
-    assert sorted(gate) == sorted(there[1])
+    existing = [[str(p.relative_to(root)) for p in root.rglob("*.rs")] for root in CRATES]
+    assert sorted([*core, "lib.rs"]) == sorted(existing[0])
+    assert sorted(gate) == sorted(existing[1])
+
+
+def test_navigation_when_read_then_it_lists_each_page_once():
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    listed = re.findall(r": (\S+\.md)$", nav, re.M)
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_api_page_when_read_then_it_lists_each_public_name_once():
+    listed = re.findall(r"^::: tocsin\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.M)
+    assert sorted(listed) == sorted(tocsin.__all__)

@@ -1,4 +1,4 @@
-"""Every kind of error the core has reaches Python as the class and ``.what`` it should."""
+"""Every error of the core reaches Python with the right class and ``.what``."""
 
 import copy
 import gzip
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+import hostile_ztocs
 from support import tarmaker, ztocfile
 from support.bitwriter import BitWriter, gzip_member
 from support.streams import Shape
@@ -50,7 +51,7 @@ def core_codes():
     return found
 
 
-# DEFLATE, bit by bit. zlib is asked about each stream too.
+# DEFLATE, bit by bit. zlib must reject the streams too.
 
 
 def block(kind):
@@ -95,7 +96,7 @@ DEFLATE = {
 
 
 def layer_of(stream):
-    # Enough behind the fault for any decoder to run into it.
+    # Enough bytes after the fault for every decoder to reach it.
     return gzip_member(stream.finish() + b"\x55" * 64)
 
 
@@ -125,7 +126,7 @@ GZIP = {
     "gzip.trailing-bytes": LAYER + b"\0",
 }
 GZIP_BUT_ZLIB_TAKES_IT = {"gzip.header-text", "gzip.trailing-bytes"}
-"""Go's reader sets the limit of the first; the reference's indexer refuses the second."""
+"""The first is a limit of Go's reader; the second is rejected by the reference indexer."""
 
 
 # zstd, RFC 8878
@@ -215,7 +216,7 @@ def i64(value):
 
 
 def all_entries_one():
-    """Let every element of the TOC refer to its first entry, whose name is long."""
+    """Make every element of the TOC refer to its first entry, which has a long name."""
     blob = GZIP_BLOB
     at = PARSED.tables["toc"].target("metadata")
     for number in range(len(ENTRY)):
@@ -243,25 +244,26 @@ ZTOC = {
     "ztoc.entry-type": patched(ENTRY[0].target("type") + 4, b"rog"),
     "ztoc.toc-entry": patched(ENTRY[1].places["offset"], i64(-1)),
     "ztoc.amplified": all_entries_one(),
+    "ztoc.too-long": hostile_ztocs.SHAPES["a long name"](2 << 20),
 }
 
 NOT_PROVOKED = {
-    "tar.toc-too-large": "needs a gigabyte of names; a unit test of the core sets a lower limit",
-    "ztoc.no-such-file": "Python looks paths up itself, and its entries have no impossible sizes",
+    "tar.toc-too-large": "needs 1 GB of names; a unit test of the core sets a lower limit",
+    "ztoc.no-such-file": "Python looks paths up itself and never asks for an impossible entry",
 }
 ELSEWHERE = {
     "ztoc.too-large": "test_blob_when_too_large",
-    "layer.format": "test_layer_when_of_another_format",
-    "tar.no-entry": "test_headers_when_there_are_none",
+    "layer.format": "test_layer_when_format_is_wrong",
+    "tar.no-entry": "test_headers_when_missing",
     "unsupported": "test_layer_when_zstd",
     "verification": "test_span_when_damaged",
-    "ztoc.no-such-span": "test_span_when_there_is_none",
-    "indexer.finished": "test_pass_when_finished",
+    "ztoc.no-such-span": "test_span_when_out_of_range",
+    "indexer.finished": "test_pass_when_already_finished",
 }
-"""Codes that have a test of their own below, by how its name begins."""
+"""Codes with a separate test below, and the start of its name."""
 
 
-def test_codes_when_counted_then_each_is_provoked_or_says_why_not():
+def test_codes_when_listed_then_each_is_tested_or_exempted():
     known = [*DEFLATE, *GZIP, *ZSTD, *TAR, *ZTOC, *NOT_PROVOKED, *ELSEWHERE]
     assert sorted(known) == sorted(core_codes())
     for start in ELSEWHERE.values():
@@ -270,7 +272,7 @@ def test_codes_when_counted_then_each_is_provoked_or_says_why_not():
 
 @pytest.mark.parametrize("what", [*DEFLATE, *GZIP])
 @pytest.mark.parametrize("pieces", ["whole", "bytes"])
-def test_gzip_when_a_rule_is_broken_then_the_error_names_it_and_its_bit(what, pieces):
+def test_gzip_when_rule_is_broken_then_error_has_rule_and_bit(what, pieces):
     layer = layer_of(DEFLATE[what]) if what in DEFLATE else GZIP[what]
     source = layer if pieces == "whole" else (layer[at : at + 1] for at in range(len(layer)))
     with pytest.raises(GzipError) as refusal:
@@ -284,7 +286,7 @@ def test_gzip_when_a_rule_is_broken_then_the_error_names_it_and_its_bit(what, pi
 
 
 @pytest.mark.parametrize("what", [*DEFLATE, *GZIP])
-def test_gzip_when_a_rule_is_broken_then_zlib_says_so_too(what):
+def test_gzip_when_rule_is_broken_then_zlib_fails_too(what):
     layer = layer_of(DEFLATE[what]) if what in DEFLATE else GZIP[what]
     decoder = zlib.decompressobj(wbits=31)
     if what in GZIP_BUT_ZLIB_TAKES_IT:
@@ -299,7 +301,7 @@ def test_gzip_when_a_rule_is_broken_then_zlib_says_so_too(what):
 
 
 @pytest.mark.parametrize("what", ZSTD)
-def test_zstd_when_a_rule_is_broken_then_the_error_names_it_and_its_byte(what):
+def test_zstd_when_rule_is_broken_then_error_has_rule_and_byte(what):
     with pytest.raises(FormatError) as refusal:
         unzstd(ZSTD[what])
     assert type(refusal.value) is FormatError
@@ -310,7 +312,7 @@ def test_zstd_when_a_rule_is_broken_then_the_error_names_it_and_its_byte(what):
 
 
 @pytest.mark.parametrize("what", ZSTD)
-def test_zstd_when_a_rule_is_broken_then_libzstd_says_so_too(what):
+def test_zstd_when_rule_is_broken_then_libzstd_fails_too(what):
     decoder = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
     if what == "zstd.truncated":
         decoder.decompress(ZSTD[what])
@@ -322,7 +324,7 @@ def test_zstd_when_a_rule_is_broken_then_libzstd_says_so_too(what):
 
 @pytest.mark.parametrize("what", TAR)
 @pytest.mark.parametrize("compressed", [False, True])
-def test_tar_when_a_rule_is_broken_then_the_error_names_it_and_the_header(what, compressed):
+def test_tar_when_rule_is_broken_then_error_has_rule_and_header(what, compressed):
     before = tarmaker.entry("before", b"y" * 700)
     plain = before + TAR[what]
     layer = gzip.compress(plain) if compressed else plain
@@ -337,7 +339,7 @@ def test_tar_when_a_rule_is_broken_then_the_error_names_it_and_the_header(what, 
 
 
 @pytest.mark.parametrize("what", ZTOC)
-def test_ztoc_when_a_field_is_altered_then_the_error_names_the_rule_and_the_byte(what):
+def test_ztoc_when_field_is_altered_then_error_has_rule_and_byte(what):
     assert Ztoc.from_bytes(GZIP_BLOB).to_bytes() == GZIP_BLOB
     assert Ztoc.from_bytes(TAR_BLOB).to_bytes() == TAR_BLOB
     with pytest.raises(ZtocError) as refusal:
@@ -345,12 +347,12 @@ def test_ztoc_when_a_field_is_altered_then_the_error_names_the_rule_and_the_byte
     assert type(refusal.value) is ZtocError
     assert refusal.value.what == what
     at = int(refusal.value.offset.removeprefix("ztoc byte "))
-    # What lies outside has the place that was pointed to.
+    # A target outside the blob is reported at the offset that points to it.
     assert 0 <= at <= len(ZTOC[what]) or (what, at) == ("ztoc.out-of-bounds", 1 << 30)
     assert str(refusal.value).startswith("ztoc: ")
 
 
-def test_blob_when_too_large_then_it_is_refused_before_it_is_read(tmp_path):
+def test_blob_when_too_large_then_rejected_before_reading(tmp_path):
     path = tmp_path / "blob"
     with path.open("wb") as file:
         file.truncate(1 << 30)
@@ -360,19 +362,19 @@ def test_blob_when_too_large_then_it_is_refused_before_it_is_read(tmp_path):
         assert refusal.value.what == "ztoc.too-large"
 
 
-def test_layer_when_of_another_format_then_it_is_a_format_error_of_its_own():
+def test_layer_when_format_is_wrong_then_format_error():
     with pytest.raises(FormatError) as refusal:
         build_ztoc(LAYER, format="uncompressed")
     assert type(refusal.value) is FormatError
     assert (refusal.value.what, refusal.value.offset) == ("layer.format", None)
 
 
-def test_layer_when_zstd_then_it_is_unsupported():
+def test_layer_when_zstd_then_unsupported_error():
     with pytest.raises(UnsupportedError, match="a zstd layer cannot be indexed"):
         build_ztoc(bytes.fromhex("28b52ffd00000000"))
 
 
-def test_span_when_damaged_then_both_digests_are_told():
+def test_span_when_damaged_then_error_has_both_digests():
     ztoc = build_ztoc(LAYER)
     start, end = ztoc.span_range(0)
     with pytest.raises(VerificationError, match="span 0 digest mismatch") as refusal:
@@ -381,37 +383,37 @@ def test_span_when_damaged_then_both_digests_are_told():
     assert refusal.value.actual != refusal.value.expected
 
 
-def test_span_when_there_is_none_then_it_is_an_index_error():
+def test_span_when_out_of_range_then_index_error():
     with pytest.raises(IndexError, match=r"span 1 does not exist \(last span is 0\)"):
         build_ztoc(LAYER).span_range(1)
     with pytest.raises(IndexError):
         build_ztoc(LAYER)._core.inflate_span(1, b"")
 
 
-def test_headers_when_there_are_none_then_tar_error():
+def test_headers_when_missing_then_tar_error():
     with pytest.raises(TarError) as refusal:
         read_headers(b"", 512)
     assert (refusal.value.what, refusal.value.offset) == ("tar.no-entry", "uncompressed byte 512")
 
 
-def test_pass_when_finished_then_it_is_a_runtime_error():
+def test_pass_when_already_finished_then_runtime_error():
     layer = LayerPass()
     layer.finish()
     with pytest.raises(RuntimeError, match="already finished"):
         layer.finish()
 
 
-def test_span_when_the_ztoc_lies_about_it_then_the_stream_tells():
-    # The digest of other bytes, so that only inflating shows the lie.
+def test_span_when_ztoc_digest_is_wrong_then_inflating_fails():
+    # The zTOC has the digest of the changed bytes, so only inflating them can fail.
     ztoc = build_ztoc(LAYER)
     start, end = ztoc.span_range(0)
     other = b"\x07" + LAYER[start + 1 : end]
     blob = ztoc.to_bytes()
     digest = ztocfile.parse(blob).tables["info"].elements("span_digests")[0] + 4
     new = f"sha256:{hashlib.sha256(other).hexdigest()}".encode()
-    lying = Ztoc.from_bytes(patched(digest, new, blob))
+    tampered = Ztoc.from_bytes(patched(digest, new, blob))
     with pytest.raises(GzipError) as refusal:
-        lying.inflate_span(0, other)
+        tampered.inflate_span(0, other)
     assert refusal.value.what == "deflate.reserved-block-type"
 
 
@@ -442,7 +444,7 @@ def classes():
 
 
 def tree_in_docstring():
-    """Return (class, bases) for every line of the tree, by how far it is indented."""
+    """Return (class, bases) for every line of the tree, derived from its indentation."""
     found, above = {}, []
     for line in re.findall(r"^    ([ │├└─]*)(\w+)((?: \(\w+\))?)", errors.__doc__, re.M):
         indent, name, builtin = line
@@ -454,21 +456,21 @@ def tree_in_docstring():
     return found
 
 
-def test_tree_when_read_then_it_is_the_docstrings():
+def test_tree_when_read_then_equals_the_docstring():
     actual = {kind.__name__: [base.__name__ for base in kind.__bases__] for kind in classes()}
     assert tree_in_docstring() == actual
 
 
-def test_tree_when_its_attributes_are_told_then_they_are_there():
-    told = dict(re.findall(r"(\w+Error)(?: \(\w+\))? .*?; ((?:\.\w+ ?)+)$", errors.__doc__, re.M))
-    assert set(told) == {"FormatError", "PathError", "VerificationError", "RegistryError"}
+def test_tree_when_it_lists_attributes_then_they_exist():
+    listed = dict(re.findall(r"(\w+Error)(?: \(\w+\))? .*?; ((?:\.\w+ ?)+)$", errors.__doc__, re.M))
+    assert set(listed) == {"FormatError", "PathError", "VerificationError", "RegistryError"}
     for example in EXAMPLES:
-        for name, attributes in told.items():
+        for name, attributes in listed.items():
             if isinstance(example, getattr(errors, name)):
                 assert all(hasattr(example, field.strip(".")) for field in attributes.split())
 
 
-def test_examples_when_counted_then_every_class_has_one():
+def test_examples_when_listed_then_every_class_has_one():
     assert {type(example) for example in EXAMPLES} == classes()
 
 
@@ -483,7 +485,7 @@ def test_error_when_pickled_then_class_message_and_attributes_survive(error):
             assert getattr(again, name) == value == getattr(error, name)
 
 
-def test_error_when_raised_by_the_core_then_it_pickles_too():
+def test_error_when_raised_by_the_core_then_it_can_be_pickled():
     with pytest.raises(GzipError) as refusal:
         build_ztoc(LAYER[:-1])
     again = pickle.loads(pickle.dumps(refusal.value))  # noqa: S301
@@ -492,7 +494,7 @@ def test_error_when_raised_by_the_core_then_it_pickles_too():
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
-def test_error_when_it_has_a_hint_and_notes_then_copies_have_them_too(error):
+def test_error_when_copied_then_hint_and_notes_survive(error):
     given = type(error)("m; n", hint="Do this.", **error.details)
     given.add_note("at file /x")
     assert (str(given), given.message, given.hint) == ("m; n", "m; n", "Do this.")
@@ -522,12 +524,12 @@ CODES = {
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
-def test_error_when_asked_for_its_code_then_it_is_the_stable_one(error):
+def test_error_when_code_is_read_then_it_is_stable(error):
     assert error.error_code == CODES[type(error)]
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
-def test_error_when_its_message_holds_anything_then_it_is_one_printable_line(error):
+def test_error_when_message_is_arbitrary_then_one_printable_line(error):
     message = str(type(error)("a\nb\x1b[2J\u202e\udce9\u2028c", **error.details))
     assert message == r"a\nb\x1b[2J\u202e\xe9\u2028c"
     long = str(type(error)("x" * 100_000, **error.details))
@@ -536,7 +538,7 @@ def test_error_when_its_message_holds_anything_then_it_is_one_printable_line(err
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
-def test_error_when_made_then_attributes_are_by_keyword_only(error):
+def test_error_when_constructed_then_attributes_are_keyword_only(error):
     with pytest.raises(TypeError):
         type(error)("m", "Do this.", **error.details)
     if error._attributes:

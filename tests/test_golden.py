@@ -1,7 +1,7 @@
-"""Every golden layer through the Python API: the reference's digests, from any kind of source.
+"""Every golden layer through the Python API: any kind of source gives the reference's digest.
 
-The Rust test of the same name pushes every layer in pieces of every size. Here pieces of 1 and 7
-bytes are for layers up to `SMALL_LAYER`: a Python iterable of single bytes costs a call a byte.
+The Rust test of the same name pushes every layer in pieces of every size. Here, only layers up to
+`SMALL_LAYER` are pushed in pieces of 1 and 7 bytes, because each piece costs a Python call.
 """
 
 import hashlib
@@ -33,8 +33,8 @@ WHAT = {
     "bad.tar-checksum.tar.gz": (TarError, "tar.checksum"),
     "bad.reserved-block.tar.gz": (GzipError, "deflate.reserved-block-type"),
 }
-"""What each refused layer breaks, as its name says; a flipped byte may break any rule, also of tar:
-entries are looked at before the member's checksum is there."""
+"""The rule that each rejected layer breaks, as its name says. A flipped byte may break any rule,
+including those of tar: entries are parsed before the checksum of the gzip member is read."""
 
 
 def layer_path(case):
@@ -65,14 +65,14 @@ def sources(path):
     yield "views", (memoryview(piece) for piece in pieces(data, 4096))
 
 
-def test_golden_when_counted_then_all_are_there():
+def test_goldens_when_counted_then_none_is_missing():
     assert len({case["layer"] for case in EXPECTED["built"]}) == 84
     assert len(EXPECTED["built"]) == 247
     assert {case["layer"] for case in EXPECTED["refused"]} == set(WHAT)
 
 
 @pytest.mark.parametrize("case", EXPECTED["built"], ids=lambda c: f"{c['layer']}-{c['span_size']}")
-def test_golden_when_built_from_any_source_then_the_digest_is_the_references(case):
+def test_golden_when_built_from_any_source_then_reference_digest(case):
     for kind, source in sources(layer_path(case)):
         ztoc = build_ztoc(
             source,
@@ -98,14 +98,14 @@ def test_golden_when_built_from_any_source_then_the_digest_is_the_references(cas
 
 
 @pytest.mark.parametrize("case", EXPECTED["built"], ids=lambda c: f"{c['layer']}-{c['span_size']}")
-def test_golden_when_the_format_is_not_told_then_the_bytes_tell(case):
+def test_golden_when_format_is_not_given_then_it_is_detected(case):
     ztoc = build_ztoc(layer_path(case), span_size=case["span_size"], reference_identical=True)
     assert ztoc.digest == case["ztoc_digest"]
 
 
 @pytest.mark.parametrize("threads", [2, 3, 8])
 @pytest.mark.parametrize("span_size", sorted({case["span_size"] for case in EXPECTED["built"]}))
-def test_golden_when_built_by_several_threads_then_the_digest_is_the_references(span_size, threads):
+def test_golden_when_built_with_several_threads_then_reference_digest(span_size, threads):
     for case in EXPECTED["built"]:
         if case["span_size"] == span_size:
             ztoc = build_ztoc(
@@ -115,7 +115,7 @@ def test_golden_when_built_by_several_threads_then_the_digest_is_the_references(
 
 
 @pytest.mark.parametrize("case", EXPECTED["refused"], ids=lambda c: c["layer"])
-def test_golden_when_the_reference_refuses_then_the_error_says_what_and_where(case):
+def test_golden_when_reference_rejects_it_then_error_has_rule_and_place(case):
     error_class, what = WHAT[case["layer"]]
     found = set()
     for kind, source in sources(layer_path(case)):

@@ -1,4 +1,4 @@
-"""Which room may import which: docs/architecture.md. Read from the sources, lazy imports too."""
+"""Imports between rooms follow docs/architecture.md, including imports inside functions."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ GATE = ROOT / "rust" / "py" / "src"
 # Python
 
 FLOOR = {"errors", "log", "processors", "quoting", "regular_file"}
-"""What every room may import."""
+"""Modules that every room may import."""
 MAY_IMPORT = {
     "quoting": set(),
     "errors": {"quoting"},
@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "indexing": {"images", "layers", "stores", "tar", "model"},
     "verifying": {"images", "layers", "stores", "tar", "model"},
 }
-"""Room by room, from the bottom: what else it may import. ``cli`` may import all of them."""
+"""Additional imports that each room may use, from the bottom up. ``cli`` may import every room."""
 CORE_USERS = {
     "layers/ztoc.py",
     "layers/indexer.py",
@@ -51,7 +51,7 @@ def room_of(path):
 
 
 def imports_of(path):
-    """Return dotted names that a module imports, wherever in it it does so."""
+    """Return the dotted names that a module imports, at the top or inside functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -60,7 +60,7 @@ def imports_of(path):
             assert node.level == 0, f"{path}: relative import"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Constant) and is_module_name(node.value):
-            # What is imported by its name, as the package and the commands do.
+            # Names passed to importlib, as in the package and in the lazy commands.
             found.add(node.value)
     return found
 
@@ -70,7 +70,7 @@ def is_module_name(value):
 
 
 def own_rooms(path):
-    """Return the rooms of this package that a module imports; ``""`` is the package itself."""
+    """Return the rooms that a module imports; ``""`` is the package itself."""
     rooms = set()
     for name in imports_of(path):
         top, _, rest = name.partition(".")
@@ -89,11 +89,11 @@ def test_rooms_when_listed_then_each_is_in_the_table():
     assert rooms | FLOOR == set(MAY_IMPORT), "the table lists exactly the rooms that exist"
 
 
-def test_table_when_read_then_no_room_is_above_itself():
+def test_table_when_sorted_then_it_has_no_cycle():
     assert list(TopologicalSorter(MAY_IMPORT).static_order())  # or it raises CycleError
 
 
-def test_http_when_it_imports_then_no_registry():
+def test_http_when_it_imports_then_not_the_registry():
     for path in (PACKAGE / "stores" / "http").glob("*.py"):
         assert not [name for name in imports_of(path) if "stores.registry" in name], path
 
@@ -105,11 +105,11 @@ def test_cli_when_imported_then_only_by_itself():
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_module_when_it_imports_then_only_downwards(path):
+def test_module_when_it_imports_then_only_lower_rooms(path):
     room, rooms = room_of(path), own_rooms(path)
     core_users = {"_core"} if str(path.relative_to(PACKAGE)) in CORE_USERS else set()
     if room == "__init__":
-        # The public names come from the rooms; the command line has none.
+        # The package re-exports public names of every room except the command line.
         assert rooms <= set(MAY_IMPORT)
         return
     if room == "__main__":
@@ -125,7 +125,7 @@ def module_name(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def test_modules_when_they_import_then_without_a_circle():
+def test_modules_when_sorted_then_imports_have_no_cycle():
     modules = {module_name(path): imports_of(path) for path in SOURCES}
     below = {
         module: {found for name in names if (found := _module_in(name, modules)) != module}
@@ -135,18 +135,18 @@ def test_modules_when_they_import_then_without_a_circle():
 
 
 def _module_in(name, modules):
-    """Return the module that an imported name is, or is in; not ours: the name."""
+    """Return the module that an imported name is or belongs to; other names are unchanged."""
     if name.startswith("tocsin._core"):
         return name
     return next((found for found in (name, name.rpartition(".")[0]) if found in modules), name)
 
 
-def test_core_when_imported_then_by_those_that_may_and_do():
+def test_core_when_imported_then_only_by_the_listed_modules():
     users = {str(path.relative_to(PACKAGE)) for path in SOURCES if "_core" in own_rooms(path)}
     assert users == CORE_USERS
 
 
-def test_core_stub_when_read_then_it_imports_nothing_of_ours():
+def test_core_stub_when_read_then_it_imports_no_tocsin_module():
     assert own_rooms(PACKAGE / "_core.pyi") == set()
 
 
@@ -157,10 +157,10 @@ FOREIGN = {
     "click": {"cli"},
     "rich": {"cli"},
 }
-"""Which rooms may know a dependency."""
+"""Rooms that may import each dependency."""
 
 
-def test_dependencies_when_imported_then_only_by_the_rooms_that_need_them():
+def test_dependencies_when_imported_then_only_in_listed_rooms():
     known = set(FOREIGN) | {"tocsin", "typing_extensions", "urllib3"}
     for path in SOURCES:
         for name in imports_of(path):
@@ -183,17 +183,17 @@ RUST_ROWS = [
     {"indexer", "extract", "tree"},
     {"parallel", "ztoc", "tar"},
     {"inflate", "gzip", "zstd", "checkpoint"},
-    {"span", "digest"},
+    {"span", "bytes", "digest"},
     {"error"},
 ]
 ON_PURPOSE = {
-    ("ztoc", "tar"): "the entries of a TOC are the tar's",
+    ("ztoc", "tar"): "the TOC consists of tar entries",
     ("gzip", "inflate"): "members hold DEFLATE streams",
-    ("gzip", "checkpoint"): "a decoder may start at one",
-    ("inflate", "checkpoint"): "the window is a checkpoint's",
-    ("error", "span"): "a failure says its place on one of the rulers",
+    ("gzip", "checkpoint"): "a decoder may start at a checkpoint",
+    ("inflate", "checkpoint"): "a checkpoint contains the window",
+    ("error", "span"): "an error has a compressed or uncompressed offset",
 }
-"""Imports within a row, or upwards, that are meant to be there, and why."""
+"""Intended imports within a row or upwards, and why."""
 RUST_SOURCES = sorted(CORE.rglob("*.rs"))
 
 
@@ -220,13 +220,13 @@ def rust_imports():
     return found
 
 
-def test_rust_modules_when_listed_then_each_has_its_row():
+def test_rust_modules_when_listed_then_each_is_in_the_table():
     declared = set(re.findall(r"^(?:pub )?mod (\w+);", (CORE / "lib.rs").read_text(), re.M))
     assert declared == {rust_module(path) for path in RUST_SOURCES} - {"lib"}
     assert declared <= set().union(*RUST_ROWS), "a new module needs its place in the table"
 
 
-def test_rust_modules_when_they_import_then_only_downwards():
+def test_rust_modules_when_they_import_then_only_lower_rows():
     for module, imported, file in sorted(rust_imports()):
         if module == "lib" or (module, imported) in ON_PURPOSE:
             continue
@@ -234,24 +234,24 @@ def test_rust_modules_when_they_import_then_only_downwards():
         assert here < there, f"{file}: {module} imports {imported}"
 
 
-def test_rust_exceptions_when_listed_then_they_are_used():
+def test_rust_exceptions_when_listed_then_each_is_used():
     assert set(ON_PURPOSE) <= {(module, imported) for module, imported, _ in rust_imports()}
 
 
-def test_rust_modules_when_they_import_then_without_a_cycle():
+def test_rust_modules_when_sorted_then_imports_have_no_cycle():
     below = {}
     for module, imported, _ in rust_imports():
         below.setdefault(module, set()).add(imported)
     assert list(TopologicalSorter(below).static_order())  # or it raises CycleError
 
 
-def test_rust_files_when_at_the_top_then_they_reach_others_only_through_the_crate():
+def test_rust_files_when_they_import_then_through_the_crate_root():
     for path in CORE.glob("*.rs"):
         code = without_comments(path.read_text()).split("#[cfg(test)]")[0]
         assert "super::" not in code, path
 
 
-def test_rust_core_when_read_then_it_has_no_files_sockets_clock_or_python():
+def test_rust_core_when_read_then_no_files_sockets_clock_or_python():
     forbidden = re.compile(
         r"\bpyo3\b|\bstd::(?:fs|net|env|time|process|os|path)\b|\bstdin\b|\bstdout\b|\bstderr\b"
         r"|\bprintln!|\bstatic mut\b|\bthread_local!|\bLazyLock\b|\bOnceLock\b|\blazy_static\b"
@@ -261,7 +261,7 @@ def test_rust_core_when_read_then_it_has_no_files_sockets_clock_or_python():
         assert found is None, f"{path.relative_to(CORE)}: {found and found[0]}"
 
 
-def test_unsafe_when_allowed_then_only_in_the_files_that_say_so():
+def test_unsafe_when_allowed_then_only_in_listed_files():
     allowed = {
         "core/inflate/fast.rs",
         "py/buffer.rs",

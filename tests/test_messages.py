@@ -1,7 +1,7 @@
-"""Messages are for people. Programs, ours too, read the attributes of an error.
+"""No code parses error messages; programs use the attributes of an error.
 
-What an exception says is put into other messages, but never taken apart: no method, no pattern and
-no comparison is applied to its text. Read from the sources.
+The text of an exception may become part of another message, but no string method, regular
+expression or comparison is applied to it. The tests check the source code.
 """
 
 import ast
@@ -12,24 +12,22 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "python" / "tocsin"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 HOLDERS = {"error", "exc", "exception", "err", "failure", "cause", "broken", "lost", "refused"}
-"""Names that exceptions have where they are handed on; besides those that ``except`` binds."""
+"""Names of variables that hold exceptions, in addition to those bound by ``except``."""
 
 ALLOWED = {
-    # What the exceptions of requests and urllib3 are about is found in their arguments alone.
+    # requests and urllib3 provide the cause of their exceptions only in the arguments.
     ("stores/http/failures.py", "cause.args"),
-    # The attribute of OpenSSL's errors, a code such as WRONG_VERSION_NUMBER, not their text.
-    ("stores/http/failures.py", "str(cause.reason)"),
-    # The record of a log, not an exception.
+    # A log record, not an exception.
     ("stores/http/redaction.py", "record.args"),
-    # Where ``message`` is made of what the constructor was given.
+    # The definition of ``message``.
     ("errors.py", "self.args"),
-    # An error of the system without a reason of its own is shown as Python shows it.
+    # An OSError without strerror is printed as Python prints it.
     ("cli/failures.py", "str(error)"),
 }
 
 
 class Reader(ast.NodeVisitor):
-    """Finds where the text of an exception is looked into."""
+    """Finds expressions that parse the text of an exception."""
 
     def __init__(self):
         self.bound = []
@@ -44,7 +42,7 @@ class Reader(ast.NodeVisitor):
         return isinstance(node, ast.Name) and (node.id in HOLDERS or node.id in self.bound)
 
     def is_text(self, node):
-        """Return whether an expression is, or contains, what an exception says."""
+        """Return whether an expression is, or contains, the text of an exception."""
         match node:
             case ast.Attribute(value=value, attr="message"):
                 return self.is_exception(value)
@@ -98,19 +96,19 @@ def places_in(source):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_module_when_it_handles_errors_then_it_takes_no_message_apart(path):
+def test_module_when_it_handles_errors_then_no_message_is_parsed(path):
     name = str(path.relative_to(PACKAGE))
     found = [place for place in places_in(path.read_text()) if (name, place) not in ALLOWED]
-    assert not found, f"{name} looks into what an error says: {found}"
+    assert not found, f"{name} parses an error message: {found}"
 
 
-def test_exceptions_to_the_rule_when_listed_then_each_is_there():
-    there = {
+def test_allowed_places_when_listed_then_each_is_still_used():
+    used = {
         (str(path.relative_to(PACKAGE)), place)
         for path in SOURCES
         for place in places_in(path.read_text())
     }
-    assert there >= ALLOWED
+    assert used >= ALLOWED
 
 
 @pytest.mark.parametrize(
@@ -132,7 +130,7 @@ def test_exceptions_to_the_rule_when_listed_then_each_is_there():
         "x = str(why.message)",
     ],
 )
-def test_reader_when_a_message_is_taken_apart_then_it_is_seen(line):
+def test_reader_when_message_is_parsed_then_found(line):
     assert places_in(f"try:\n    go()\nexcept ValueError as why:\n    {line}\n")
 
 
@@ -146,7 +144,7 @@ def test_reader_when_a_message_is_taken_apart_then_it_is_seen(line):
         "x = str(name).partition(':')",
     ],
 )
-def test_reader_when_a_message_is_handed_on_whole_then_it_is_not_seen(line):
+def test_reader_when_message_is_passed_on_whole_then_not_found(line):
     assert not places_in(f"try:\n    go()\nexcept ValueError as why:\n    {line}\n")
 
 
@@ -158,13 +156,13 @@ def strings_of(path):
     ]
 
 
-def test_cli_when_read_then_no_hint_is_cut_from_text():
+def test_cli_when_read_then_no_hint_is_parsed_from_text():
     for path in (PACKAGE / "cli").rglob("*.py"):
         assert not {"; ", "hint: "} & set(strings_of(path)), path
 
 
 def hints():
-    """Yield every hint that is written in the sources: its parts that are text, and the others."""
+    """Yield every hint in the sources: its literal text, and its interpolated expressions."""
     for path in SOURCES:
         tree = ast.parse(path.read_text())
         constants = {
@@ -192,10 +190,10 @@ def hints():
                         yield "".join(texts), tuple(ast.unparse(part.value) for part in inner)
 
 
-def test_hints_when_read_then_each_is_an_imperative_sentence_of_ours():
+def test_hints_when_read_then_each_is_a_constant_sentence():
     found = set(hints())
     assert len(found) > 15
     for text, values in found:
         assert text[0].isupper(), text
-        # Nothing from outside: a name that a reference has, or one of our own tables.
+        # No untrusted text: only a name from a reference or from a table of tocsin.
         assert set(values) <= {"self._endpoint.name", "tool"}, text

@@ -1,4 +1,4 @@
-"""The public names: pinned, documented, there when asked for and not loaded before."""
+"""The public names are pinned, documented and imported lazily."""
 
 import ast
 import importlib
@@ -66,6 +66,8 @@ PUBLIC = [
     "PlatformIndexes",
     "PlatformResult",
     "PlatformVerdict",
+    "PrefetchInfo",
+    "PrefetchRange",
     "Progress",
     "Reference",
     "ReferenceLike",
@@ -100,29 +102,29 @@ PUBLIC = [
     "resolve",
     "verify",
 ]
-"""A name that comes or goes here is news for the CHANGELOG."""
+"""Every change of this list belongs in the CHANGELOG."""
 
 
-def test_all_when_read_then_it_is_the_pinned_list():
+def test_all_when_compared_then_equals_the_pinned_list():
     assert tocsin.__all__ == PUBLIC
     assert set(PUBLIC) <= set(dir(tocsin))
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_name_when_asked_for_then_it_is_there_and_documented(name):
+def test_name_when_public_then_importable_and_documented(name):
     value = getattr(tocsin, name)
     if inspect.isclass(value) or inspect.isfunction(value):
         assert value.__module__.startswith("tocsin.")
         assert value.__name__ == name
         assert inspect.getdoc(value)
-        # Not the docstring a dataclass makes up.
+        # Not the docstring that a dataclass generates.
         assert not value.__doc__.startswith(f"{name}(")
         home = importlib.import_module(value.__module__)
         assert getattr(home, name) is value
 
 
 @pytest.mark.parametrize("name", ["FILES_DTYPE", "SPANS_DTYPE"])
-def test_dtype_when_read_then_each_column_is_documented_beside_it(name):
+def test_dtype_when_public_then_every_column_is_documented(name):
     home = Path(tocsin.__file__).parent / "model" / "columns.py"
     body = ast.parse(home.read_text()).body
     docs = {
@@ -135,7 +137,7 @@ def test_dtype_when_read_then_each_column_is_documented_beside_it(name):
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_class_when_public_then_so_are_its_documented_methods(name):
+def test_class_when_public_then_every_method_is_documented(name):
     value = getattr(tocsin, name)
     if not inspect.isclass(value):
         return
@@ -147,23 +149,23 @@ def test_class_when_public_then_so_are_its_documented_methods(name):
 
 
 MADE_BY = {"Image": "open", "LayerFiles": "open_layer", "Ztoc": "build_ztoc"}
-"""Classes whose instances only we make, and by which function."""
+"""Classes that users do not construct, and the functions that return them."""
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_annotations_when_walked_then_every_class_of_ours_is_public(name):
+def test_annotations_when_walked_then_every_tocsin_class_is_public(name):
     met = annotations.classes_met(getattr(tocsin, name), constructor=name not in MADE_BY)
     public = {id(getattr(tocsin, each)) for each in PUBLIC}
     assert [place for place, kind in met.items() if id(kind) not in public] == []
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_annotations_when_walked_then_every_alias_of_ours_is_public(name):
+def test_annotations_when_walked_then_every_tocsin_alias_is_public(name):
     value = getattr(tocsin, name)
     assert annotations.aliases_met(value, constructor=name not in MADE_BY) <= set(PUBLIC)
 
 
-def test_aliases_when_public_then_each_is_documented_beside_it():
+def test_alias_when_public_then_documented():
     aliases = set().union(*(annotations.aliases_met(getattr(tocsin, name)) for name in PUBLIC))
     assert {"Progress", "ReferenceLike", "Document"} <= aliases
     for name in aliases & set(PUBLIC):
@@ -177,10 +179,10 @@ def test_aliases_when_public_then_each_is_documented_beside_it():
 
 
 def home_of(name):
-    return importlib.import_module(tocsin._HOMES[name])
+    return importlib.import_module(tocsin._MODULE_OF[name])
 
 
-def test_annotations_when_they_name_inner_classes_then_the_walk_meets_them():
+def test_annotations_when_they_name_inner_classes_then_walk_finds_them():
     constructor = {kind.__name__ for kind in annotations.classes_met(tocsin.Image).values()}
     assert {"PlatformImage", "_SourceHolder"} <= constructor
     fields = annotations.classes_met(importlib.import_module("tocsin.reading.opening").LayerOpener)
@@ -193,13 +195,13 @@ def test_annotations_when_they_name_inner_classes_then_the_walk_meets_them():
     } <= set(fields)
 
 
-def test_classes_when_only_we_make_them_then_the_docstring_says_by_what():
+def test_class_when_not_constructible_then_docstring_names_factory():
     for name, function in MADE_BY.items():
         assert f"tocsin.{function}``" in inspect.getdoc(getattr(tocsin, name)).splitlines()[2]
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_class_when_its_docstring_lists_attributes_then_they_exist_and_are_typed(name):
+def test_class_when_docstring_lists_attributes_then_they_are_typed(name):
     value = getattr(tocsin, name)
     if not inspect.isclass(value):
         return
@@ -209,7 +211,7 @@ def test_class_when_its_docstring_lists_attributes_then_they_exist_and_are_typed
         assert attribute in typed or isinstance(getattr(value, attribute), property), attribute
 
 
-def test_version_when_read_then_it_is_the_distributions():
+def test_version_when_read_then_equals_distribution_version():
     assert tocsin.__version__ == importlib.metadata.version("tocsin")
     assert "__version__" in dir(tocsin)
 
@@ -262,11 +264,11 @@ NAMES_IN_0_1 = [
     "remove_indexes",
     "verify",
 ]
-"""``tocsin.__all__`` of 0.1, for good. A name that is no longer in `PUBLIC` must warn."""
+"""``tocsin.__all__`` of 0.1, never changed. A name that is not in `PUBLIC` must warn."""
 
 
 @pytest.mark.parametrize("name", NAMES_IN_0_1)
-def test_name_when_it_was_in_0_1_then_it_still_imports_and_warns_if_renamed(name):
+def test_name_when_in_0_1_then_importable_with_warning_if_renamed(name):
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         getattr(tocsin, name)
@@ -274,13 +276,13 @@ def test_name_when_it_was_in_0_1_then_it_still_imports_and_warns_if_renamed(name
     assert [warning.category for warning in warned] == [DeprecationWarning] * renamed
 
 
-def test_name_when_there_is_none_then_it_is_an_attribute_error():
+def test_name_when_unknown_then_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
         tocsin.nope  # noqa: B018 (the look-up is the test)
 
 
 def loaded_after(code):
-    """Return the modules that are there after `code` ran in an interpreter of its own."""
+    """Return the modules loaded after `code` has run in a new interpreter."""
     script = f"{code}\nimport sys\nprint(*sys.modules)"
     done = subprocess.run(  # noqa: S603 (this interpreter)
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
@@ -303,18 +305,18 @@ HEAVY = {"numpy", "requests", "urllib3", "click", "rich", "tocsin._core", "tocsi
         ("from tocsin import convert, create", {"numpy", "requests", "click", "rich"}),
     ],
 )
-def test_package_when_imported_then_nothing_heavy_is_loaded_before_it_is_needed(code, absent):
+def test_package_when_imported_then_heavy_modules_are_not_loaded(code, absent):
     loaded = loaded_after(code)
     assert not absent & loaded
 
 
-def test_package_when_typed_then_it_says_so():
+def test_package_when_installed_then_marked_as_typed():
     root = Path(tocsin.__file__).parent
     assert (root / "py.typed").is_file()
     assert (root / "_core.pyi").is_file()
 
 
-def test_type_checkers_when_they_look_then_they_see_the_same_names():
+def test_names_when_type_checked_then_same_as_at_run_time():
     tree = ast.parse(Path(tocsin.__file__).read_text())
     (guard,) = (node for node in tree.body if isinstance(node, ast.If))
     homes = {
@@ -323,5 +325,5 @@ def test_type_checkers_when_they_look_then_they_see_the_same_names():
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert homes == tocsin._HOMES
+    assert homes == tocsin._MODULE_OF
     assert sorted(homes) == sorted(PUBLIC)

@@ -1,4 +1,4 @@
-"""The CI recipes of the README, run as they are written, against a registry in this process."""
+"""The CI recipes of the README, run exactly as written against a registry in this process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def commands(recipe):
     return [line for line in lines if re.search(r"(^|\| )tocsin ", line)]
 
 
-def test_recipes_when_read_then_each_has_ten_lines_at_most_and_one_command():
+def test_recipes_when_read_then_at_most_ten_lines_and_one_command():
     assert list(RECIPES) == ["GitHub Actions", "GitLab CI", "AWS CodeBuild"]
     for recipe in RECIPES.values():
         assert len(recipe.splitlines()) <= 10
@@ -41,17 +41,17 @@ def image():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipe_when_run_then_there_is_a_converted_image(tmp_path, image, name):
+def test_recipe_when_run_then_a_converted_image_exists(tmp_path, image, name):
     with Registry() as registry:
         with store_of(registry) as store:
             image.put(store, "1")
         registry.auth = "token"
-        # As docker login leaves it; GitLab's job does not log in.
+        # The file that docker login writes; GitLab's job does not log in.
         known = {registry.host: {"auth": base64.b64encode(b"alice:secret").decode()}}
         (tmp_path / "config.json").write_text(
             json.dumps({"auths": {} if name == "GitLab CI" else known})
         )
-        done = subprocess.run(  # noqa: S603 (our own words)
+        done = subprocess.run(  # noqa: S603 (commands from our own README)
             ["/bin/sh", "-euc", "\n".join(commands(RECIPES[name]))],
             env=environment(
                 PATH=f"{Path(TOCSIN).parent}:/usr/bin:/bin",

@@ -1,9 +1,11 @@
-"""``Source:`` lines lead to a public document with its section, or to a page of docs/."""
+"""``Source:`` lines name a section of a public document or of a page of docs/."""
 
 import re
 from pathlib import Path
 
 import pytest
+
+import cli_reference
 
 ROOT = Path(__file__).parents[1]
 CODE = sorted([*(ROOT / "python").rglob("*.py"), *(ROOT / "rust").rglob("*.rs")])
@@ -18,7 +20,7 @@ PUBLIC = [
     rf"FlatBuffers{SECTIONS}",
     r"PKWARE APPNOTE, [0-9.]+",
 ]
-"""Documents that anyone can read, with the place in them."""
+"""Public documents, each with a section."""
 REPOSITORIES = {
     "awslabs/soci-snapshotter",
     "containerd/containerd",
@@ -27,22 +29,26 @@ REPOSITORIES = {
     "distribution/distribution",
     "distribution/reference",
     "docker/docker-credential-helpers",
+    "golang/net",
     "torvalds/linux",
 }
-"""Public ones on GitHub, of which a file is named."""
+"""Public repositories on GitHub; a source names a file in them."""
 PAGE = r"docs/([a-z]+)\.md#([a-z0-9-]+)"
 
 
 def sources(path):
-    """Yield what each ``Source:`` of a file names; it ends with its sentence."""
+    """Yield each source of the ``Source:`` sentences in a file."""
     text = re.sub(r"^[ \t]*//[/!]? ?", "", path.read_text(), flags=re.M)
     for found in re.finditer(r"\bSource: (.*?)\.(?=\s|\"\"\"|\Z)", text, re.S):
         yield from " ".join(found[1].split()).split("; ")
 
 
 def anchors(page):
-    """Return the anchors of a page, as GitHub makes them of headings."""
-    text = re.sub(r"^```.*?^```", "", (ROOT / "docs" / f"{page}.md").read_text(), flags=re.M | re.S)
+    """Return the anchors that GitHub generates for the headings of a page."""
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    if page == "cli":
+        text += "\n".join(cli_reference.reference())
+    text = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
     headings = re.findall(r"^#+ (.+)$", text, re.M)
     return {re.sub(r"[^\w -]", "", each.lower()).strip().replace(" ", "-") for each in headings}
 
@@ -57,13 +63,13 @@ def leads_somewhere(source):
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_source_when_named_then_it_leads_somewhere(path):
+def test_source_when_named_then_it_exists(path):
     named = list(sources(path))
     assert [source for source in named if not leads_somewhere(source)] == []
     assert len(re.findall(r"\bSource: ", path.read_text())) <= len(named)
 
 
-def test_sources_when_counted_then_there_are_some_of_each_kind():
+def test_sources_when_counted_then_every_kind_is_used():
     named = {source for path in CODE for source in sources(path)}
     assert len([source for source in named if source.startswith("docs/")]) > 9
     for pattern in (r"RFC", r"OCI image-spec", r"OCI distribution-spec"):
@@ -83,7 +89,7 @@ def test_sources_when_counted_then_there_are_some_of_each_kind():
         "the manual",
     ],
 )
-def test_source_when_it_leads_nowhere_then_it_is_noticed(source):
+def test_source_when_it_does_not_exist_then_detected(source):
     assert not leads_somewhere(source)
 
 

@@ -1,7 +1,8 @@
-"""tocsin: make container images start before they have arrived.
+"""tocsin: start containers before their images are downloaded.
 
-Makes SOCI indexes of container images, byte for byte as the reference does, in one pass and without
-root, Docker or containerd. The names below are all there is to know; everything else may change.
+Builds SOCI indexes of container images in one pass, byte for byte identical to those of the
+reference implementation, without root, Docker or containerd. The names in ``__all__`` are the
+public API; everything else may change.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         PlatformIndexes,
     )
     from tocsin.images.info import indexes, info, resolve
+    from tocsin.images.prefetches import PrefetchInfo
     from tocsin.images.remove import remove_indexes
     from tocsin.images.soci_indexes import FoundIndex
     from tocsin.indexing.convert import convert
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from tocsin.model.layer_result import LayerResult
     from tocsin.model.manifest import Manifest
     from tocsin.model.platform import Platform
+    from tocsin.model.prefetch import PrefetchRange
     from tocsin.model.reference import (
         DockerArchiveReference,
         LayoutReference,
@@ -141,6 +144,8 @@ __all__ = [
     "PlatformIndexes",
     "PlatformResult",
     "PlatformVerdict",
+    "PrefetchInfo",
+    "PrefetchRange",
     "Progress",
     "Reference",
     "ReferenceLike",
@@ -176,7 +181,7 @@ __all__ = [
     "verify",
 ]
 
-_HOMES = {
+_MODULE_OF = {
     "AuthError": "tocsin.errors",
     "ConflictError": "tocsin.errors",
     "FormatError": "tocsin.errors",
@@ -227,6 +232,8 @@ _HOMES = {
     "LayerFinished": "tocsin.model.events",
     "LayerStarted": "tocsin.model.events",
     "Planned": "tocsin.model.events",
+    "PrefetchInfo": "tocsin.images.prefetches",
+    "PrefetchRange": "tocsin.model.prefetch",
     "Progress": "tocsin.model.events",
     "FileMetadata": "tocsin.model.file_metadata",
     "Finding": "tocsin.model.finding",
@@ -262,12 +269,12 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 (whatever the name stands for)
-    """Import a public name when it is first used, so that ``tocsin --help`` is there at once."""
+def __getattr__(name: str) -> Any:  # noqa: ANN401 (any public object)
+    """Import a public name on first use, which keeps ``tocsin --help`` fast."""
     if name == "__version__":
         value = importlib.import_module("importlib.metadata").version("tocsin")
-    elif name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name in _MODULE_OF:
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -1,25 +1,24 @@
-"""Every error tocsin raises on purpose, grouped by what a caller would do about it.
+"""The exceptions that tocsin raises, grouped by what a caller can do about them.
 
 ::
 
     TocsinError                       .message .hint .error_code .details
-    ├── FormatError (ValueError)      input is not what it claims; .what .offset
+    ├── FormatError (ValueError)      malformed input; .what .offset
     │   ├── GzipError
     │   ├── TarError
     │   └── ZtocError
     ├── VerificationError             a digest or size differs; .expected .actual
-    ├── UnsupportedError              valid, but not done here
+    ├── UnsupportedError              valid input that tocsin does not support
     ├── NotFoundError (LookupError)   no such path, blob, manifest or index
     │   └── PathError                 a path inside an image; .path .reason
-    ├── ConflictError                 something is there already; forcing would replace it
-    └── RegistryError (OSError)       the far side refused; .status .code .url .temporary
+    ├── ConflictError                 the destination exists and may not be replaced
+    └── RegistryError (OSError)       a registry or web server failed; .status .code .url .temporary
         └── AuthError
 
-A message is one line without control characters, so it can be printed as it is. It says what is
-wrong, the hint what to do about it. Hints are written by tocsin alone: nothing that comes from a
-registry, an archive or a file is ever part of one.
+A message is one line without control characters, so it is safe to print. The message says what is
+wrong, the hint how to fix it. A hint never contains text from a registry, an archive or a file.
 
-Plain ``OSError`` still means what it always does: a file or directory of this machine.
+A plain ``OSError`` is about a local file or directory.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ from typing import Any
 from tocsin.quoting import escaped
 
 _MAX_MESSAGE_LEN = 4000
-"""Characters; a message quotes what it is about, and each quotation is short."""
+"""Maximum characters in a message. Quoted text is cut much earlier; this is the last resort."""
 
 
 class TocsinError(Exception):
-    """Something tocsin was asked to do cannot be done.
+    """Base class of all errors that tocsin raises.
 
     Attributes:
         message: what is wrong, on one line; the same as ``str(error)``.
-        hint: what to do about it, an imperative sentence; ``None`` if there is nothing to say.
-        error_code: a stable word for programs, such as ``gzip.crc`` or ``not-found``.
-        details: the attributes that its class has besides, by name.
+        hint: how to fix it, as an imperative sentence; ``None`` without advice.
+        error_code: a stable code for programs, such as ``gzip.crc`` or ``not-found``.
+        details: the additional attributes of the class, by name.
     """
 
     hint: str | None
@@ -60,16 +59,22 @@ class TocsinError(Exception):
 
     @property
     def error_code(self) -> str:
-        """A stable word for programs."""
+        """A stable code for programs."""
         return self._error_code
 
     @property
     def details(self) -> dict[str, object]:
-        """The attributes that this class has besides, by name."""
+        """The additional attributes of the class, by name."""
         return dict(self._attributes)
 
+    def with_message(self, message: str) -> TocsinError:
+        """Return an error with the same class, hint and details but another message."""
+        copy = _restore(type(self), message, self._attributes)
+        copy.hint = self.hint
+        return copy
+
     def __reduce__(self) -> tuple[Any, ...]:
-        """Keep attributes and notes across pickling, which ``BaseException`` would drop."""
+        """Pickle the attributes and notes too, which ``BaseException`` would drop."""
         notes = getattr(self, "__notes__", None)
         state = {"hint": self.hint} | ({"__notes__": list(notes)} if notes else {})
         return (_restore, (type(self), self.message, self._attributes), state)
@@ -80,11 +85,11 @@ def _restore(kind: type[TocsinError], message: str, attributes: dict[str, Any]) 
 
 
 class FormatError(TocsinError, ValueError):
-    """Input is not what it claims to be.
+    """The input is malformed.
 
     Attributes:
         what: the stable name of the broken rule, such as ``gzip.crc`` or ``manifest``.
-        offset: where, as text naming the ruler and position; ``None`` when the whole is meant.
+        offset: where, as text such as ``compressed byte 17``; ``None`` if it is not one place.
     """
 
     what: str
@@ -102,7 +107,7 @@ class FormatError(TocsinError, ValueError):
 
 
 class GzipError(FormatError):
-    """A layer is not the gzip stream it should be."""
+    """A layer is not a valid gzip stream."""
 
 
 class TarError(FormatError):
@@ -110,15 +115,15 @@ class TarError(FormatError):
 
 
 class ZtocError(FormatError):
-    """A blob is not a zTOC that can be used."""
+    """A blob is not a valid zTOC."""
 
 
 class VerificationError(TocsinError):
-    """A digest or a size differs from what was promised; the bytes must not be used.
+    """A digest or size does not match; the data must not be used.
 
     Attributes:
-        expected: what was promised.
-        actual: what was found.
+        expected: the digest or size that was declared.
+        actual: the digest or size that was found.
     """
 
     expected: str
@@ -132,23 +137,23 @@ class VerificationError(TocsinError):
 
 
 class UnsupportedError(TocsinError):
-    """The input is valid, but tocsin does not do this."""
+    """The input is valid, but tocsin does not support it."""
 
     _error_code = "unsupported"
 
 
 class NotFoundError(TocsinError, LookupError):
-    """There is no such path, blob, manifest, tag or index."""
+    """A path, blob, manifest, tag or index does not exist."""
 
     _error_code = "not-found"
 
 
 class PathError(NotFoundError):
-    """A path inside an image is not there, or not what was asked for.
+    """A path inside an image does not exist or has the wrong type.
 
     Attributes:
-        path: as asked.
-        reason: ``missing``, ``not_directory``, ``directory``, ``special`` (no file with data),
+        path: as given by the caller.
+        reason: ``missing``, ``not_directory``, ``directory``, ``special`` (not a regular file),
             ``loop`` or ``depth``.
     """
 
@@ -160,23 +165,23 @@ class PathError(NotFoundError):
 
     @property
     def error_code(self) -> str:
-        """``path.`` and the reason."""
+        """``path.`` followed by the reason."""
         return f"path.{self.reason}"
 
 
 class ConflictError(TocsinError):
-    """Something is there already, and replacing it was not asked for."""
+    """The destination already exists, and replacing it was not requested."""
 
     _error_code = "conflict"
 
 
 class RegistryError(TocsinError, OSError):
-    """A registry refused or could not be reached.
+    """A registry rejected a request or could not be reached.
 
     Attributes:
-        status: the HTTP status, or ``None`` when there was no answer.
+        status: the HTTP status, or ``None`` without a response.
         code: the registry's error code, such as ``MANIFEST_UNKNOWN``.
-        url: the request, without secrets.
+        url: the URL of the request, without secrets.
         temporary: whether the same request may succeed later.
     """
 
@@ -200,6 +205,6 @@ class RegistryError(TocsinError, OSError):
 
 
 class AuthError(RegistryError):
-    """Credentials are missing, wrong, or do not allow this."""
+    """Credentials are missing, wrong, or not authorized for the request."""
 
     _error_code = "registry.auth"

@@ -1,8 +1,8 @@
-"""The logger ``tocsin``. Nothing is printed unless the program that uses tocsin asks for it.
+"""The logger ``tocsin``. It prints nothing unless the calling program configures logging.
 
-DEBUG: each request to a registry or web server, each answer and each retry, without secrets. INFO:
-that a layer had to be read in full, or was left out, and why. WARNING: something that is not used
-because it is broken.
+DEBUG: each HTTP request, response and retry, without secrets. INFO: layers that were read in full
+or skipped, and why. WARNING: something that is ignored because it is broken or because a registry
+refused it; the command line prints these.
 """
 
 from __future__ import annotations
@@ -10,5 +10,5 @@ from __future__ import annotations
 import logging
 
 LOG = logging.getLogger("tocsin")
-# Or Python prints warnings of programs that have set up no logging.
+# Without a handler, Python prints warnings to stderr when logging is not configured.
 LOG.addHandler(logging.NullHandler())

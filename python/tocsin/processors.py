@@ -1,6 +1,6 @@
-"""Processors: how many this process may use, and how layers that are indexed at once share them.
+"""CPUs: how many this process may use, and how concurrent layers share the threads.
 
-The one place that counts them. It knows numbers only, neither layers nor stores.
+No other module counts CPUs. This one deals in numbers only and imports neither layers nor stores.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _MAX_DEFAULT_JOBS = 4
 
 
 def available(root: Path = Path("/")) -> int:
-    """Return the processors this process may use: its affinity mask, and no more than its quota.
+    """Return the number of CPUs this process may use: its affinity mask, limited by its CPU quota.
 
-    A container that is given two of many processors is given a quota; the mask has all of them. A
-    part of a processor counts as one.
+    A container limited to two CPUs has a quota, but its mask still lists every CPU of the machine.
+    A fraction of a CPU counts as one.
 
     Args:
-        root: what the files of Linux's control groups lie below.
+        root: directory that contains ``proc`` and ``sys``.
     """
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
@@ -33,26 +33,26 @@ def available(root: Path = Path("/")) -> int:
     return max(1, min([count, *_quotas(root)]))
 
 
-def wanted(threads: int | None) -> int:
-    """Return a number of threads that was asked for, ``None`` being all processors there are.
+def resolve_threads(threads: int | None) -> int:
+    """Return `threads`, or the number of available CPUs if it is ``None``.
 
     Raises:
-        ValueError: it is less than 1.
+        ValueError: `threads` is less than 1.
     """
     if threads is None:
         return available()
     if threads < 1:
-        raise ValueError(f"threads is {threads}, wanted 1 or more")
+        raise ValueError(f"threads is {threads}, expected 1 or more")
     return threads
 
 
 def default_jobs() -> int:
-    """Return how many layers are indexed at once by default: the processors, at most 4."""
+    """Return the default number of layers indexed at once: one per CPU, at most 4."""
     return min(_MAX_DEFAULT_JOBS, available())
 
 
 def _quotas(root: Path) -> Iterator[int]:
-    """Yield the quota of each control group this process is in, in processors, rounded up."""
+    """Yield the quota of each control group of this process, in CPUs, rounded up."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except (OSError, UnicodeDecodeError):
@@ -67,7 +67,8 @@ def _quotas(root: Path) -> Iterator[int]:
         else:
             continue
         group = PurePosixPath(name.lstrip("/"))
-        # A group above may allow less; in a container those above, and maybe its own, are not seen.
+        # A parent group may have a lower quota. A container may see neither its parents' files nor
+        # its own.
         for folder in (group, *group.parents):
             yield from _quota([top / folder / file for file in files])
 
@@ -75,51 +76,51 @@ def _quotas(root: Path) -> Iterator[int]:
 def _quota(files: list[Path]) -> Iterator[int]:
     try:
         quota, period = (int(word) for file in files for word in file.read_text().split())
-    except (OSError, ValueError):  # none here, or "max": no limit
+    except (OSError, ValueError):  # the files are missing, or the quota is "max": no limit
         return
-    if quota > 0 < period:  # -1 is no limit, in version 1
+    if quota > 0 < period:  # in cgroups v1, -1 means no limit
         yield -(-quota // period)
 
 
 def share(threads: int, *, free: int, size: int, unfinished: int, starting: int) -> int:
-    """Return how many threads a layer gets for all of its time.
+    """Return the number of threads that a layer gets for its whole run.
 
-    They are its part of the bytes there are, so that all layers end together and one that
-    outweighs the rest has all threads; but no fewer than an equal part of the free ones, so that
-    none is idle.
+    The share is proportional to the layer's size, so that all layers finish at about the same time
+    and one dominant layer gets every thread. It is at least an equal share of the free threads, so
+    that no thread is idle.
 
     Args:
-        threads: in all.
-        free: of them, given to no layer.
-        size: of the layer.
-        unfinished: bytes of this layer, of those that run and of those that wait.
-        starting: layers that may start now, this one among them.
+        threads: total number of threads.
+        free: threads that no layer holds.
+        size: bytes of the layer.
+        unfinished: bytes of this layer and of all running and waiting layers.
+        starting: number of layers that may start now, including this one.
 
     Returns:
-        1 to `free`; 1 also when none is free.
+        1 to `free`, and 1 if no thread is free.
     """
-    # Rounded up from a third on: of two processors, a layer of two thirds of all bytes gets both.
-    # All is done sooner so, if the second helps with more than half of its power.
+    # Fractions of a third or more round up: with two threads, a layer with two thirds of the bytes
+    # gets both. That finishes sooner if the second thread adds more than half of the first's speed.
     part = (3 * threads * size + 2 * unfinished) // (3 * unfinished) if unfinished else 1
     return max(1, min(free, max(part, free // starting)))
 
 
 class Shares(Generic[_Key]):
-    """Gives threads to layers, the largest layer first, and never more than there are.
+    """Distributes a fixed number of threads among layers, largest layer first.
 
-    Each layer does `take`, then `done`, whatever happens; one that turns out to need no threads
-    only `done`. A layer waits until all larger ones have got theirs or are done, so whoever starts
-    layers must start larger ones first. Where more layers run than there are threads, each has one
-    thread, and `turn` lets no more of them work at once than there are threads: the others wait for
-    the network, which is what they are many for.
+    Each layer must call `take` and, even after an error, `done`. A layer that turns out to need no
+    threads calls only `done`. `take` blocks until all larger layers have taken their threads or are
+    done, so the caller must start larger layers first. If there are more layers than threads, each
+    layer has one thread, and `turn` limits how many of them compute at once; the others can wait
+    for the network meanwhile.
 
     Args:
-        threads: in all.
-        jobs: layers that run at once.
-        sizes: of all layers.
+        threads: total number of threads.
+        jobs: number of layers that run at once.
+        sizes: size of each layer.
 
     Attributes:
-        turn: to be held by the caller while it lets a layer's indexer work.
+        turn: semaphore that the caller holds while a layer's indexer is working.
     """
 
     def __init__(self, threads: int, *, jobs: int, sizes: Mapping[_Key, int]) -> None:
@@ -133,7 +134,7 @@ class Shares(Generic[_Key]):
         self._changed = threading.Condition()
 
     def take(self, key: _Key) -> int:
-        """Wait for the threads of a layer and return how many they are; 1 at once after `stop`."""
+        """Wait for a layer's threads and return their number; after `stop`, return 1 at once."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._may_start(key))
             if self._stopped:
@@ -151,20 +152,20 @@ class Shares(Generic[_Key]):
             return given
 
     def done(self, key: _Key) -> None:
-        """Take the threads of a layer back, if it got any, and let it not be waited for."""
+        """Release a layer's threads, if it has any, and stop other layers waiting for it."""
         with self._changed:
             self._waiting.pop(key, None)
             self._given.pop(key, None)
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Let nobody wait any more."""
+        """Wake all waiting layers; nothing waits from now on."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
 
     def _may_start(self, key: _Key) -> bool:
         given = sum(self._given.values())
-        # Either all threads given out are there, or each layer has only one.
-        is_room = given < self._threads or given == len(self._given)
-        return is_room and next(iter(self._waiting)) == key
+        # Even if no thread is free, a layer may start while every running layer has only one.
+        may_take = given < self._threads or given == len(self._given)
+        return may_take and next(iter(self._waiting)) == key

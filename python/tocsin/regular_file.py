@@ -1,7 +1,7 @@
-"""Opening files that somebody else may have put there: only regular ones, and at once.
+"""Opening files that another user may have created: regular files only, without blocking.
 
-Opening a named pipe waits for a writer, reading a device may never end. Neither holds a layer, an
-archive or a zTOC.
+Opening a named pipe blocks until it has a writer, and reading a device may never end. Layers,
+archives and zTOCs are always regular files.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 
+_READ = os.O_RDONLY | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a named pipe",
@@ -20,32 +21,51 @@ _KINDS = {
 
 
 def open_regular(path: str | os.PathLike[str]) -> int:
-    """Return a descriptor of a regular file, opened for reading; links are followed.
+    """Open a regular file for reading and return its file descriptor; links are followed.
 
     Raises:
-        OSError: it cannot be opened, or is not a regular file; ``filename`` says which.
+        OSError: the file cannot be opened or is not a regular file; ``filename`` is its path.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    return _checked(os.open(path, _READ | getattr(os, "O_NONBLOCK", 0)), path, {stat.S_IFREG})
+
+
+def open_regular_or_pipe(path: str | os.PathLike[str]) -> int:
+    """Open a regular file or a pipe that the caller named, such as ``<(curl …)`` in a shell.
+
+    Opening a named pipe blocks until it has a writer.
+
+    Raises:
+        OSError: the file cannot be opened or has another type; ``filename`` is its path.
+    """
+    return _checked(os.open(path, _READ), path, {stat.S_IFREG, stat.S_IFIFO})
+
+
+def _checked(fd: int, path: str | os.PathLike[str], accepted: set[int]) -> int:
+    """Return `fd` if its file has an accepted type; otherwise close it."""
     kind = stat.S_IFMT(os.fstat(fd).st_mode)
-    if kind == stat.S_IFREG:
+    if kind in accepted:
         return fd
     os.close(fd)
     number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
-    raise OSError(number, f"not a regular file but {_KINDS.get(kind, 'something else')}", path)
+    raise OSError(number, f"not a regular file but {_KINDS.get(kind, 'another type')}", path)
 
 
 def read_regular(path: str | os.PathLike[str], *, max_size: int) -> bytes:
     """Return the bytes of a regular file.
 
     Raises:
-        OSError: as `open_regular`; or it has more than `max_size` bytes.
+        OSError: as `open_regular`, or the file is larger than `max_size` bytes.
     """
     with open(open_regular(path), "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_size:
-            raise OSError(errno.EFBIG, f"has {size} bytes, at most {max_size} are read", path)
+            raise OSError(
+                errno.EFBIG,
+                f"file too large (found {size} bytes, expected at most {max_size})",
+                path,
+            )
         parts = []
-        # Not to the end: a file may grow while it is read.
+        # Not read to the end, since the file may grow meanwhile.
         while size and (part := file.read(size)):
             parts.append(part)
             size -= len(part)

@@ -87,7 +87,7 @@ def test_group_when_a_password_is_typed_then_it_is_not_printed(typed):
 
 def test_password_when_typed_then_the_hint_says_how_to_log_in():
     first, second = tocsin("ls", TYPED[0]).stderr.decode().splitlines()
-    assert first.endswith("a reference cannot hold a password")
+    assert first.endswith("a reference cannot contain a password")
     assert second.startswith("hint: Log in with docker login")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import tarfile
@@ -124,10 +123,10 @@ def test_ls_when_entries_cannot_be_created_then_a_note_a_reason(odd_image):
     done = run("ls", "-R", odd_image)
     assert done.stdout == b"/a\n/gone\n"
     assert words(done) == [
-        f'left out 3 entries, the first "{"n/" * 50}\N{HORIZONTAL ELLIPSIS}" in layer 1: the path '
-        "has more than 4,095 bytes, the limit of Linux",
-        "left out 1 entry, target in layer 1: the link target has more than 4,095 bytes, the limit "
-        "of Linux",
+        f'warning: left out 3 entries, the first "{"n/" * 50}\N{HORIZONTAL ELLIPSIS}" in layer 1: '
+        "the path has more than 4,095 bytes, the limit of Linux",
+        "warning: left out 1 entry, target in layer 1: the link target has more than 4,095 bytes, "
+        "the limit of Linux",
     ]
     assert run("ls", "--quiet", odd_image).stderr == b""
 
@@ -281,11 +280,8 @@ def test_cp_of_a_file_gives_it_its_name_or_another(image, tmp_path):
 def test_cp_of_a_tree_tells_what_it_made_and_left_out(image, tmp_path):
     target = tmp_path / "root"
     done = run("cp", f"{image}:/", target)
-    told = words(done)
-    assert told[0].startswith("warning: /dev/null is left out: ")
-    assert re.fullmatch(
-        rf"5 files, 8 directories, 5 links, 3\.0 MiB → {target} in [0-9.]+ m?s", told[1]
-    )
+    (told,) = words(done)
+    assert told.startswith("warning: /dev/null is left out: ")
     assert done.stdout == b""
     assert (target / "usr/bin/app").read_bytes() == BINARY
     assert (target / "usr/bin/same").samefile(target / "usr/bin/app")
@@ -361,7 +357,7 @@ def test_wrong_usage_is_told(image, arguments, message):
 
 def test_what_reading_cost_is_noted_unless_quiet(image):
     noted = run("ls", image).stderr.decode()
-    assert noted == "2 small layers have no ztoc: 3.0 MiB were read\n"
+    assert noted == "warning: 2 small layers have no ztoc: 3.0 MiB were read\n"
     assert run("ls", image, "-q").stderr == b""
 
 

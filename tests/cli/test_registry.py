@@ -19,6 +19,7 @@ from support.cli_process import tocsin as tocsin_process
 from support.images import make_image, put_index
 from support.registry import Registry
 from support.registry_client import noise, store_of
+from tocsin.model.media_types import OCI_INDEX
 
 LARGE = make_image({"usr/bin/app": noise(12 << 20)}, {"usr/lib/a": noise(5 << 20, 8)}, {"b": b"b"})
 """A layer of two upload chunks, a shorter one, and one too small to be indexed."""
@@ -112,6 +113,36 @@ def test_create_reads_each_layer_once_and_never_again(registry, api):
     check_whole(registry)
 
 
+@pytest.mark.parametrize("api", [True, False], ids=["api", "tags"])
+def test_create_skip_reads_and_sends_nothing_where_an_index_is(registry, api):
+    registry.referrers_api = registry.oci_subject = api
+    image = put(registry)
+    first = result("create", image)
+    registry.requests.clear()
+    skipped = result("create", image, "--span-size", "2MiB", "--existing-index", "skip")
+    assert layer_reads(registry) == [0, 0, 0]
+    assert {r.method for r in registry.requests} <= {"GET", "HEAD"}
+    (platform,) = skipped["platforms"]
+    assert platform["skipped"]
+    assert [i["digest"] for i in platform["existing_indexes"]] == list(indexes(first).values())
+
+
+@pytest.mark.parametrize("api", [True, False], ids=["api", "tags"])
+def test_index_rm_removes_one_of_several_by_its_digest(registry, api):
+    registry.referrers_api = registry.oci_subject = api
+    image = put(registry)
+    (first,) = indexes(result("create", image)).values()
+    warned = run("create", image, *OPTIONS, "--span-size", "2MiB", "--json")
+    (second,) = indexes(json.loads(warned.stdout)).values()
+    run("index", "rm", image, first)
+    assert run("index", "ls", image, "-q").stdout.decode() == f"{second}\n"
+    repository = registry.repository("team/app")
+    assert first not in repository.manifests
+    assert second in repository.manifests
+    run("index", "rm", f"{registry.host}/team/app@{second}")
+    assert run("index", "ls", image, "-q").stdout == b""
+
+
 def test_create_makes_what_it_makes_of_a_layout(registry, tmp_path):
     image = put(registry)
     there = result("create", image)
@@ -128,7 +159,7 @@ def test_create_makes_what_it_makes_of_a_layout(registry, tmp_path):
 
 def test_a_dry_run_sends_nothing(registry):
     image = put(registry)
-    said = run("create", image, *OPTIONS, "--dry-run").stderr.decode()
+    said = run("create", image, *OPTIONS, "--dry-run").stdout.decode()
     dry = result("convert", image, f"{registry.host}/other:1", "--dry-run")
     assert {r.method for r in registry.requests} <= {"GET", "HEAD"}
     assert set(registry.repositories) == {"team/app"} | {"other"} & set(registry.repositories)
@@ -152,9 +183,7 @@ def test_convert_within_a_registry_mounts_layers(registry):
     done = run("convert", image, f"{registry.host}/other:1", *OPTIONS)
     assert layer_reads(registry) == [1, 1, 0]
     assert uploaded(registry) < 1 << 20
-    words = done.stderr.decode()
-    assert "taken over without sending 17.0 MiB" in words
-    assert "services that want a single manifest, such as AWS Lambda, refuse it" in words
+    assert b"taken over without sending 17.0 MiB" in done.stdout
     check_whole(registry)
     registry.requests.clear()
     run("convert", image, f"{registry.host}/other:1", *OPTIONS, "--force")
@@ -213,6 +242,73 @@ def test_copy_and_rm_take_the_indexes_along_and_away(registry, elsewhere, api):
     assert index not in registry.repository("team/app").manifests
     assert run("index", "ls", image, "-q").stdout == b""
     assert run("info", f"{elsewhere.host}/app:2").stdout.count(b" v1 ") >= 2
+
+
+# What a registry may refuse
+
+WORDS = b'{"errors":[{"code":"DENIED","message":"not for you"}]}'
+REFUSALS = {
+    "403": {"status": 403, "body": WORDS},
+    "500": {"status": 500, "body": WORDS},
+    "nonsense": {"status": 200, "headers": {"Content-Type": OCI_INDEX}},
+}
+
+
+def refuse_referrers(registry, refusal):
+    registry.fault("GET", "/referrers/", times=9999, **REFUSALS[refusal])
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_readers_are_warned_once_when_referrers_are_refused(registry, refusal, tmp_path):
+    image = put(registry)
+    refuse_referrers(registry, refusal)
+    commands = {
+        ("info", image): 0,
+        ("index", "ls", image): 0,
+        ("cat", image, "/b"): 0,
+        ("verify", image): 3,  # there is no index
+        ("copy", image, f"oci:{tmp_path}/layout:x"): 0,
+    }
+    for command, code in commands.items():
+        done = run(*command, code=code)
+        plain = run(*command, "-q", code=code)
+        said = [line for line in done.stderr.decode().splitlines() if "going on without" in line]
+        assert [line.startswith("warning: ") for line in said] == [True], command
+        assert refusal == "nonsense" or 'DENIED: "not for you"' in said[0]
+        assert b"going on without" not in plain.stderr
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_converted_image_is_read_without_asking_for_referrers(registry, refusal):
+    image = put(registry)
+    refuse_referrers(registry, refusal)
+    soci = f"{registry.host}/team/app:soci"
+    assert b"going on without" not in run("convert", image, soci, *OPTIONS).stderr
+    registry.requests.clear()
+    for command in (("info", soci), ("ls", soci, "/")):
+        assert run(*command).stderr == b""
+    assert registry.asked("GET", "/referrers/") == []
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_writers_stop_before_a_layer_is_read_when_referrers_are_refused(
+    registry, elsewhere, refusal
+):
+    image = put(registry)
+    run("create", image, *OPTIONS)
+    refuse_referrers(registry, refusal)
+    refuse_referrers(elsewhere, refusal)
+    registry.requests.clear()
+    code = 1 if refusal == "nonsense" else 6
+    done = run("create", image, *OPTIONS, "--rebuild", code=code)
+    assert refusal == "nonsense" or b'DENIED: "not for you"' in done.stderr
+    run("index", "rm", image, code=code)
+    registry.faults.clear()
+    run("copy", image, f"{elsewhere.host}/app:2", code=code)
+    run("create", image, f"{elsewhere.host}/app:2", *OPTIONS, code=code)
+    assert set(layer_reads(registry)) == {0}
+    assert registry.asked("DELETE") == []
+    assert elsewhere.asked("PUT") == []
 
 
 # Who may

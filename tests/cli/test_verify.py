@@ -58,11 +58,11 @@ def lying(tmp_path, image):
     return f"oci:{tmp_path / 'lying'}:app", str(Digest.of(false))
 
 
-def test_verify_when_true_then_a_line_a_layer_and_code_0(honest, image):
+def test_verify_when_true_then_a_table_and_code_0(honest, image):
     done = tocsin("verify", honest)
-    out, said = done.stdout.decode().splitlines(), done.stderr.decode().splitlines()
+    out = done.stdout.decode().splitlines()
     large, small = (str(d.digest)[7:19] for d in image.layer_descriptors)
-    assert done.returncode == 0
+    assert (done.returncode, done.stderr) == (0, b"")
     assert out[0] == f"image   {honest}"
     assert out[3].startswith("linux/amd64 · manifest sha256:")
     assert out[4].startswith("index v2 sha256:")
@@ -75,8 +75,6 @@ def test_verify_when_true_then_a_line_a_layer_and_code_0(honest, image):
     assert out[8].startswith("index v1 sha256:")
     assert out[-1].startswith("1 zTOC of 2 indexes verified in ")
     assert out[-1].endswith(": all true")
-    (line,) = said
-    assert line.startswith(f"sha256:{large} 3.0 MiB ok, ")
 
 
 def test_verify_quick_when_its_seed_is_given_then_it_is_repeated(honest):
@@ -146,8 +144,8 @@ def test_verify_when_there_is_no_index_then_it_says_what_makes_one_and_the_code_
     done = tocsin("verify", f"oci:{layout}:app")
     first, hint = done.stderr.decode().splitlines()
     assert (done.returncode, done.stdout) == (3, b"")
-    assert first == f"error: oci:{layout}:app: has no SOCI index, there is nothing to verify"
-    assert hint == "hint: Make one with tocsin create or tocsin convert."
+    assert first == f"error: oci:{layout}:app: has no SOCI index, nothing to verify"
+    assert hint == "hint: Create an index with tocsin create or tocsin convert."
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "8"])

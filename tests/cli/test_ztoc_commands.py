@@ -22,8 +22,7 @@ def test_build_prints_digest_and_size_and_writes_the_blob(files, tmp_path):
     target = tmp_path / "z"
     done = tocsin("ztoc", "build", files.layer, "--span-size", "1MiB", "-o", target)
     assert done.stdout.decode() == identity(target) == identity(files.ztoc)
-    assert done.stderr.decode().startswith("layer.tar.gz 3.0 MiB → zTOC ")
-    assert done.returncode == 0
+    assert (done.returncode, done.stderr) == (0, b"")
     assert [path.name for path in tmp_path.iterdir()] == ["z"]
 
 
@@ -37,8 +36,7 @@ def test_build_without_output_writes_nothing(files, tmp_path):
 def test_build_from_stdin_to_stdout(files):
     layer = files.layer.read_bytes()
     done = tocsin("ztoc", "build", "-", "--span-size", "1m", "-o", "-", stdin=layer)
-    assert done.stdout == files.ztoc.read_bytes()
-    assert identity(files.ztoc).encode() in done.stderr
+    assert (done.stdout, done.stderr) == (files.ztoc.read_bytes(), b"")
 
 
 def test_build_json_has_stable_keys(files, tmp_path):
@@ -92,8 +90,9 @@ def test_build_warns_of_entries_readers_stumble_over_and_of_dropped_checkpoints(
     layer.write_bytes(gzip.compress(b"", mtime=0) + gzip.compress(out.getvalue(), mtime=0))
     done = tocsin("ztoc", "build", layer)
     assert done.returncode == 0
-    assert "warning: readers stumble over link: hard link whose target" in done.stderr.decode()
-    assert "warning: 1 checkpoint left out" in done.stderr.decode()
+    first, second = done.stderr.decode().splitlines()
+    assert first.startswith("warning: soci-snapshotter cannot read link: hard link whose target")
+    assert second.startswith("warning: 1 checkpoint left out")
     document = json.loads(tocsin("ztoc", "build", layer, "--json", "-q").stdout)
     assert document["dropped_checkpoint_count"] == 1
     assert document["hazards"] == [
@@ -229,7 +228,6 @@ def test_cat_of_an_empty_file_is_empty(files):
             "error: nothing: no such entry in the ztoc\n"
             "hint: List the entries of the layer with tocsin ztoc ls ZTOC.\n",
         ),
-        ("usr/bin/short", "error: usr/bin/short: is not a regular file but a symlink to app\n"),
         ("usr", "error: usr: is not a regular file but a dir\n"),
     ],
 )
@@ -243,8 +241,7 @@ def test_extract_copies_the_file(files, tmp_path):
         "ztoc", "extract", files.ztoc, files.layer, "usr/bin/app", "-o", "app", cwd=tmp_path
     )
     assert (tmp_path / "app").read_bytes() == BINARY
-    assert done.stderr.decode() == "usr/bin/app 3.0 MiB → app, from 3 spans\n"
-    assert (done.returncode, done.stdout) == (0, b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     quiet = tocsin(
         "ztoc", "extract", files.ztoc, files.layer, "etc/os-release", "-o", "-", cwd=tmp_path
     )

@@ -1,7 +1,7 @@
 """From a registry to a registry and into a container, with everyone else's tools around.
 
 docker-registry with tokens over TLS; skopeo brings the image and takes the converted one away;
-containerd pulls it, runc runs it. ``TOCSIN_SLOW=1 pytest -s`` does it with 1 GB and tells.
+containerd pulls it, runc runs it. ``TOCSIN_SLOW=1 pytest -s`` uses 1 GB and echoes the commands.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def test_image_when_indexed_in_its_registry_then_others_copy_pull_and_run_it(pla
 
         def tocsin(*arguments):
             login = ("--username", USER, "--password-stdin", "--ca-cert", authority.cert)
-            tells = "--json" not in arguments
-            return shell(TOCSIN, *arguments, *login, stdin=f"{PASSWORD}\n", tells=tells)
+            echo = "--json" not in arguments
+            return shell(TOCSIN, *arguments, *login, stdin=f"{PASSWORD}\n", echo=echo)
 
         tocsin("create", app)
         tocsin("create", app)
@@ -70,9 +70,9 @@ def test_image_when_indexed_in_its_registry_then_others_copy_pull_and_run_it(pla
 
         # What the local path makes of the same image.
         here = f"oci:{place / 'layout'}"
-        created = json.loads(shell(TOCSIN, "create", f"{here}:app", "--json", tells=False))
+        created = json.loads(shell(TOCSIN, "create", f"{here}:app", "--json", echo=False))
         converted = json.loads(
-            shell(TOCSIN, "convert", f"{here}:app", f"{here}:soci", "--json", tells=False)
+            shell(TOCSIN, "convert", f"{here}:app", f"{here}:soci", "--json", echo=False)
         )
         assert indexes_made(created) == indexes_listed(v1)
         assert indexes_made(converted) == indexes_listed(v2)
@@ -87,12 +87,12 @@ def test_image_when_indexed_in_its_registry_then_others_copy_pull_and_run_it(pla
         )
         raw = shell(
             *(*skopeo, "inspect", "--raw", "--tls-verify=false", f"docker://{other}/away/app:1"),
-            tells=False,
+            echo=False,
         )
         assert digests(raw) == digests(
-            shell(*skopeo, "inspect", "--raw", *secure, f"docker://{soci}", tells=False)
+            shell(*skopeo, "inspect", "--raw", *secure, f"docker://{soci}", echo=False)
         )
-        elsewhere = json.loads(shell(TOCSIN, "info", f"{other}/away/app:1", "--json", tells=False))
+        elsewhere = json.loads(shell(TOCSIN, "info", f"{other}/away/app:1", "--json", echo=False))
         assert ztocs(elsewhere) == ztocs(there)
 
         ctr = stack.enter_context(containerd(_made(place / "c")))

@@ -1,4 +1,4 @@
-"""What we read and write again is what Go reads and writes again, on any document."""
+"""Decoding and encoding gives the same bytes as Go's ``encoding/json`` for any document."""
 
 import base64
 import json
@@ -67,7 +67,7 @@ def go(tmp_path_factory):
 
 
 def spell(value, ascii_only: bool) -> bytes:
-    """Write JSON in one of two spellings; half surrogates only as escapes."""
+    """Encode JSON with or without escapes; lone surrogates are always escaped."""
     try:
         return json.dumps(value, ensure_ascii=ascii_only).encode()
     except UnicodeEncodeError:
@@ -79,27 +79,27 @@ relaxed = settings(deadline=None, max_examples=60, suppress_health_check=[Health
 
 @relaxed
 @given(manifests, st.booleans())
-def test_manifest_when_written_again_then_the_bytes_are_gos(go, value, ascii_only):
+def test_manifest_when_reencoded_then_bytes_equal_those_of_go(go, value, ascii_only):
     document = spell(value, ascii_only)
     assert Manifest.from_json(document).to_json() == go.ask("manifest", document)
 
 
 @relaxed
 @given(indexes, st.booleans())
-def test_index_when_written_again_then_the_bytes_are_gos(go, value, ascii_only):
+def test_index_when_reencoded_then_bytes_equal_those_of_go(go, value, ascii_only):
     document = spell(value, ascii_only)
     assert ImageIndex.from_json(document).to_json() == go.ask("index", document)
 
 
 @relaxed
 @given(st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=5), st.booleans())
-def test_map_when_written_then_the_bytes_are_gos(go, value, ascii_only):
+def test_map_when_encoded_then_bytes_equal_those_of_go(go, value, ascii_only):
     assert encode(sorted_map(value)) == go.ask("any", spell(value, ascii_only))
 
 
 @relaxed
 @given(st.binary(max_size=12))
-def test_text_when_bytes_are_not_utf8_then_they_are_replaced_as_in_go(go, noise):
+def test_text_when_bytes_are_not_utf8_then_replaced_as_in_go(go, noise):
     document = b'{"k":"' + noise + b'"}'
     answer = go.ask("any", document)
     try:
@@ -112,7 +112,7 @@ def test_text_when_bytes_are_not_utf8_then_they_are_replaced_as_in_go(go, noise)
 
 @relaxed
 @given(manifests, st.integers(0, 10_000), st.binary(min_size=1, max_size=2))
-def test_manifest_when_damaged_then_it_is_refused_or_read_as_go_does(go, value, at, noise):
+def test_manifest_when_damaged_then_rejected_or_decoded_as_in_go(go, value, at, noise):
     document = bytearray(json.dumps(value).encode())
     at %= len(document)
     document[at : at + len(noise)] = noise

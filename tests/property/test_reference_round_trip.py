@@ -47,12 +47,12 @@ registries = st.builds(
     | st.builds(lambda p, r: DockerArchiveReference(p, r.name),
         paths, registries.filter(lambda r: r.digest is None and r.tag))
 )  # fmt: skip
-def test_reference_when_printed_then_it_reads_back_as_itself(reference):
+def test_reference_when_printed_then_parses_to_itself(reference):
     assert parse_reference(str(reference)) == reference
 
 
 @given(st.text(max_size=80))
-def test_parse_reference_when_text_is_anything_then_it_is_read_or_refused(text):
+def test_parse_reference_when_text_is_arbitrary_then_parsed_or_rejected(text):
     try:
         reference = parse_reference(text)
     except (FormatError, UnsupportedError):
@@ -61,7 +61,7 @@ def test_parse_reference_when_text_is_anything_then_it_is_read_or_refused(text):
 
 
 @given(st.text(max_size=40))
-def test_parse_platform_when_text_is_anything_then_it_is_read_or_refused(text):
+def test_parse_platform_when_text_is_arbitrary_then_parsed_or_rejected(text):
     try:
         platform = Platform.parse(text)
     except FormatError:

@@ -1,4 +1,4 @@
-"""Any layer, cut anywhere: spans are what zlib inflates, entries and files what tarfile reads."""
+"""For any layer and any span size, spans match zlib, and entries and files match tarfile."""
 
 import hashlib
 import io
@@ -43,7 +43,7 @@ def names(tar_format):
     alphabet = st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="/")
     wide = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/")
     part = st.text(alphabet if tar_format == tarfile.USTAR_FORMAT else wide, min_size=1)
-    # USTAR has 100 bytes for a name without slashes; longer ones are for the other formats.
+    # USTAR allows at most 100 bytes for a name without slashes.
     longest = 100 if tar_format == tarfile.USTAR_FORMAT else 300
     return (
         st.lists(part.filter(lambda p: p not in (".", "..")), min_size=1, max_size=4)
@@ -53,7 +53,7 @@ def names(tar_format):
 
 
 def contents():
-    """Bytes that compress well, badly, or change in between."""
+    """Bytes that compress well, poorly, or a mixture of both."""
 
     def make(seed, size, alphabet):
         random = Random(seed)  # noqa: S311 (test data)
@@ -72,13 +72,13 @@ def times(tar_format):
     wide = st.integers(-60_000_000_000, latest)
     if tar_format == tarfile.GNU_FORMAT:
         return wide
-    # Quarters are exact in binary, so that tarfile's float is the number in the header.
+    # Quarters have an exact binary representation, so tarfile's float equals the header's number.
     return st.builds(lambda second, quarter: second + quarter / 4, whole, st.integers(0, 3))
 
 
 @dataclass
 class Tar:
-    """An archive; the bytes would be no help in a report."""
+    """An archive; its repr omits the bytes."""
 
     data: bytes = field(repr=False)
     entries: list[str]
@@ -92,7 +92,8 @@ def tars(draw):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tar_format) as archive:
         earlier = []
-        # Each name once: what repeated names mean is tested with the zTOC, tarfile gets lost there.
+        # Names are unique, since tarfile handles repeated names differently; the tests of the zTOC
+        # cover them.
         for name in draw(st.lists(names(tar_format), max_size=6, unique=True)):
             info = tarfile.TarInfo(name)
             info.type = draw(st.sampled_from(sorted(set(TYPES) - {tarfile.AREGTYPE})))
@@ -129,11 +130,11 @@ shapes = st.builds(
 span_sizes = st.one_of(st.integers(1, 3000), st.integers(0, 100_000), st.just(4 << 20))
 
 
-# Judges
+# Checks
 
 
 def check_spans(ztoc, layer, plain):
-    """Compare every span with what zlib, hashlib and the blob's own numbers say."""
+    """Compare every span with zlib, hashlib and the offsets in the blob."""
     blob = ztocfile.parse(ztoc.to_bytes())
     starts = blob.uncompressed_starts
     assert ztoc.span_count == len(starts) == len(blob.span_digests)
@@ -160,18 +161,18 @@ def seconds(member):
 
 
 def rfc3339(time):
-    """Return a time as Go writes it: the fraction only as long as it has to be."""
+    """Return a time as Go writes it, without trailing zeros in the fraction."""
     whole = EPOCH + timedelta(seconds=math.floor(time))
     fraction = f"{time % 1 + (time % 1 < 0):.9f}"[1:].rstrip("0").rstrip(".")
     return f"{whole:%Y}".zfill(4) + f"{whole:-%m-%dT%H:%M:%S}{fraction}Z"
 
 
 def check_entries(ztoc, archive):
-    """Compare every entry with tarfile's view of it."""
+    """Compare every entry with tarfile's."""
     members = archive.getmembers()
     assert len(ztoc.entries) == len(ztoc.paths) == len(ztoc.files) == len(members)
     for entry, path, row, member in zip(ztoc.entries, ztoc.paths, ztoc.files, members, strict=True):
-        # tarfile drops the slash that directories end with.
+        # tarfile removes the trailing slash of directories.
         assert entry.name.rstrip("/") == member.name.rstrip("/")
         assert path == entry.name
         assert entry.type == row["type"].decode() == TYPES[member.type]
@@ -197,7 +198,7 @@ def os_bytes(text):
 
 
 def check_files(ztoc, layer, archive, *, most=80):
-    """Compare the content of every path with tarfile's; of a great many, `most` evenly spread."""
+    """Compare file contents with tarfile's, for at most about `most` evenly spread paths."""
     last = {member.name: member for member in archive.getmembers()}
     starts = ztoc.spans["uncompressed_start"].tolist()
     for name, member in list(last.items())[:: len(last) // most + 1]:
@@ -208,7 +209,7 @@ def check_files(ztoc, layer, archive, *, most=80):
         content = archive.extractfile(member).read()
         assert ztoc.cat(name, layer) == content
         assert b"".join(ztoc.read(name, io.BytesIO(layer))) == content
-        # Every span that starts inside the data, and the one its first byte is in.
+        # Every span that starts inside the data, and the span of its first byte.
         first, end = target.offset_data, target.offset_data + target.size
         holding = [
             span_id
@@ -231,9 +232,7 @@ def check(layer, plain, **options):
 
 @settings(max_examples=120, deadline=None)
 @given(tars(), shapes, span_sizes, st.booleans())
-def test_gzip_layer_when_any_then_spans_are_zlibs_and_files_tarfiles(
-    tar, shape, span_size, identical
-):
+def test_gzip_layer_when_arbitrary_then_matches_zlib_and_tarfile(tar, shape, span_size, identical):
     layer = shape.compress(tar.data)
     assert gunzip(layer) == tar.data
     check(layer, tar.data, span_size=span_size, reference_identical=identical)
@@ -241,13 +240,13 @@ def test_gzip_layer_when_any_then_spans_are_zlibs_and_files_tarfiles(
 
 @settings(max_examples=40, deadline=None)
 @given(tars(), st.integers(1, 200), st.integers(0, 3))
-def test_plain_layer_when_any_then_spans_are_slices_and_files_tarfiles(tar, count, more):
+def test_plain_layer_when_arbitrary_then_matches_slices_and_tarfile(tar, count, more):
     check(tar.data, tar.data, span_size=len(tar.data) // count + more)
 
 
 @settings(max_examples=40, deadline=None)
 @given(tars(), shapes, span_sizes, st.lists(st.integers(0, 5000), min_size=1, max_size=5))
-def test_gzip_layer_when_cut_anywhere_then_the_ztoc_is_the_same(tar, shape, span_size, sizes):
+def test_gzip_layer_when_pushed_in_any_pieces_then_same_ztoc(tar, shape, span_size, sizes):
     layer = shape.compress(tar.data)
 
     def pieces():
@@ -262,7 +261,7 @@ def test_gzip_layer_when_cut_anywhere_then_the_ztoc_is_the_same(tar, shape, span
 
 
 @pytest.mark.parametrize("case", BUILT, ids=lambda case: f"{case['layer']}-{case['span_size']}")
-def test_golden_layer_when_any_then_spans_are_zlibs_and_files_tarfiles(case):
+def test_golden_layer_when_indexed_then_matches_zlib_and_tarfile(case):
     layer = (GOLDEN / "layers" / case["layer"]).read_bytes()
     plain = gunzip(layer) if case["layer"].endswith(".gz") else layer
     ztoc = build_ztoc(layer, span_size=case["span_size"], reference_identical=True)

@@ -1,4 +1,4 @@
-"""The merged tree of the core against one written plainly, over layers of any shape."""
+"""The merged tree of the core equals that of a simple implementation for any layers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TARGETS = st.one_of(
 
 
 class Names:
-    """A layer given as (type, path, link target)."""
+    """A layer given as tuples of type, path and link target."""
 
     def __init__(self, entries):
         self.types = [kind.encode() for kind, _, _ in entries]
@@ -58,7 +58,7 @@ LAYERS = st.lists(ENTRIES.map(Names), min_size=1, max_size=4)
 
 
 def outcome(tree, path, follow):
-    """Return where a path leads, in one tree or the other, or why nowhere."""
+    """Return the node at a path in either tree, or the reason why it cannot be resolved."""
     try:
         resolved, node = tree.find(path, follow=follow)
     except PathError as error:
@@ -67,12 +67,12 @@ def outcome(tree, path, follow):
 
 
 def listed(tree):
-    """Return what a tree has, each name by its path."""
+    """Return the nodes of a tree by path."""
     return [(path, node.layer, node.entry, tree.is_directory(path)) for path, node in tree.walk("")]
 
 
 def files(tree):
-    """Return sets of paths that are one file."""
+    """Return the sets of paths that are links to one file."""
     found = {}
     for path, node in tree.walk(""):
         if node.entry is not None:
@@ -95,7 +95,7 @@ def assert_equal(layers, asked):
     for path in everything:
         if plain.is_directory(path):
             assert list(tree.children(path)) == sorted(plain.children(path))
-    # Asked again, with what links resolve to remembered.
+    # Again, with cached results of resolved links.
     assert [outcome(tree, path, True) for path in asked] == [
         outcome(plain, path, True) for path in asked
     ]
@@ -104,13 +104,13 @@ def assert_equal(layers, asked):
 @settings(max_examples=80, deadline=None)
 @given(LAYERS, st.lists(paths(PARTS, 6), max_size=6))
 @example(
-    # A chain of directories, cut where a later entry stands inside of it.
+    # A chain of directories that is removed while a later entry is inside it.
     [Names([("reg", "a/b/c/d/f", ""), ("dir", "a/b", ""), ("reg", "a/b/c/x", "")])],
     [],
 )
 @example([Names([("dir", "a", ""), ("hardlink", "a", "a")])], [])
 @example(
-    # A loop in the way gives way, and what was known of the links before is forgotten.
+    # A loop of links is replaced, which invalidates the cached results of links.
     [Names([("symlink", "a", "b"), ("symlink", "b", "a"), ("reg", "a/f", ""), ("reg", "b/g", "")])],
     ["a/f", "b/g"],
 )
@@ -124,7 +124,7 @@ def assert_equal(layers, asked):
 @example([Names([("symlink", "a", "a/a"), *[("dir", "a/b/a/a", "")] * 2])], [])
 @example([Names([("symlink", "a", ""), ("reg", "a/f", "")])], ["a", "a/f"])
 @example(
-    # What a link led to is remembered, then the chain that it is the end of is cut.
+    # The target of a link is cached, then the chain of directories above it is removed.
     [
         Names(
             [
@@ -139,5 +139,5 @@ def assert_equal(layers, asked):
     [],
 )
 @example([Names([("symlink", "a", "m" * 250 + "/" + "x/" * 1900), ("reg", "a/f", "")])], ["a/f"])
-def test_tree_when_layers_are_of_any_shape_then_as_the_plain_one(layers, asked):
+def test_tree_when_layers_are_arbitrary_then_equals_simple_tree(layers, asked):
     assert_equal(layers, asked)

@@ -44,9 +44,9 @@ fn inflate_span_when_layer_is_golden_then_equals_zlib() {
         }
         assert!(joined == whole, "{name}");
 
-        for entry in &ztoc.toc {
-            let range = data_range(entry).unwrap();
-            let spans = ztoc.spans_for(entry);
+        for entry in ztoc.toc.iter() {
+            let range = data_range(&entry).unwrap();
+            let spans = ztoc.spans_for(&entry);
             let mut data = Vec::new();
             for span_id in (spans.start.0..spans.end.0).map(SpanId) {
                 let bytes = span_bytes(&ztoc, &layer, span_id);

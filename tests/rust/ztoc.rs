@@ -178,7 +178,7 @@ fn test_to_bytes_when_layer_is_the_small_pax_tar_then_equals_reference() {
         let ztoc = Ztoc {
             compressed_archive_size,
             uncompressed_archive_size: 7680,
-            toc: small_pax_toc(),
+            toc: small_pax_toc().into(),
             zinfo,
             span_digests: vec![digest(span_digest)],
             ..tar_ztoc(b"", 1, 0)
@@ -303,7 +303,7 @@ fn test_spans_for_when_entry_has_no_data_then_empty() {
 #[test]
 fn test_entry_when_a_name_is_repeated_then_returns_the_last() {
     let toc = vec![file("a", 512, 1), file("b", 1536, 2), file("a", 2560, 3)];
-    let ztoc = Ztoc { toc, ..tar_ztoc(&[0; 4096], 1000, 4096) };
+    let ztoc = Ztoc { toc: toc.into(), ..tar_ztoc(&[0; 4096], 1000, 4096) };
 
     assert_eq!(ztoc.entry(b"a").unwrap().uncompressed_size, 3);
     assert_eq!(ztoc.entry(b"/a"), None);

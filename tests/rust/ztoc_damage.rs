@@ -10,8 +10,8 @@ use crate::ztoc_patch::{sample_gzip, sample_tar};
 fn use_all(ztoc: &Ztoc) {
     assert!(ztoc.to_bytes().is_ok(), "readable, so it must be writable");
     let _ = ztoc.reader_refusals();
-    for entry in &ztoc.toc {
-        for span in ztoc.spans_for(entry).start.0..ztoc.spans_for(entry).end.0 {
+    for entry in ztoc.toc.iter() {
+        for span in ztoc.spans_for(&entry).start.0..ztoc.spans_for(&entry).end.0 {
             assert!(ztoc.span_compressed_range(SpanId(span)).is_ok());
             assert!(ztoc.span_uncompressed_range(SpanId(span)).is_ok());
         }

@@ -218,7 +218,7 @@ fn test_to_bytes_when_pax_records_are_not_sorted_then_fails() {
     for keys in [[b"b", b"a"], [b"a", b"a"]] {
         let mut entry = file("a", 512, 0);
         entry.xattrs = keys.map(|key| record(key)).into();
-        let ztoc = Ztoc { toc: vec![entry], ..gzip_ztoc(20, vec![checkpoint(10, 0, 0)]) };
+        let ztoc = Ztoc { toc: vec![entry].into(), ..gzip_ztoc(20, vec![checkpoint(10, 0, 0)]) };
         let kind = ZtocError::TocEntry { index: 0, what };
         assert_eq!(ztoc.to_bytes(), Err(Error::Ztoc { kind, at: 0 }));
     }
@@ -238,7 +238,8 @@ fn test_from_bytes_when_pax_records_are_not_sorted_then_sorts_them() {
 
     let ztoc = Ztoc::from_bytes(&blob).unwrap();
 
-    assert_eq!(ztoc.toc[0].xattrs, [record("a", "2"), record("b", "3"), record("c", "4")]);
+    let entry = ztoc.toc.get(0).unwrap();
+    assert_eq!(entry.xattrs, [record("a", "2"), record("b", "3"), record("c", "4")]);
 }
 
 #[test]

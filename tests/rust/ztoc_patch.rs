@@ -77,12 +77,12 @@ pub(crate) fn sample_tar() -> Ztoc {
         other(EntryType::HardLink, "link", 3072, "dir/attributed"),
         file("last", 3584, 700),
     ];
-    Ztoc { toc, ..tar_ztoc(&[0; 10_240], 4000, 5376) }
+    Ztoc { toc: toc.into(), ..tar_ztoc(&[0; 10_240], 4000, 5376) }
 }
 
 /// A zTOC of a gzip layer with two spans.
 pub(crate) fn sample_gzip() -> Ztoc {
     let toc = vec![file("name", 512, 12_000)];
     let checkpoints = vec![checkpoint(10, 0, 0), checkpoint(300, 9000, 3)];
-    Ztoc { toc, ..gzip_ztoc(500, checkpoints) }
+    Ztoc { toc: toc.into(), ..gzip_ztoc(500, checkpoints) }
 }

@@ -16,7 +16,7 @@ fn refusals(ztoc: &Ztoc) -> Vec<Refusal> {
 }
 
 fn with_toc(toc: Vec<FileMetadata>) -> Ztoc {
-    Ztoc { toc, ..gzip_ztoc(5000, vec![checkpoint(10, 0, 0)]) }
+    Ztoc { toc: toc.into(), ..gzip_ztoc(5000, vec![checkpoint(10, 0, 0)]) }
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn test_refusals_when_ztoc_is_acceptable_then_none() {
     ];
     let checkpoints = vec![checkpoint(10, 0, 0), checkpoint(300, 2500, 4)];
 
-    assert_eq!(refusals(&Ztoc { toc, ..gzip_ztoc(500, checkpoints) }), []);
+    assert_eq!(refusals(&Ztoc { toc: toc.into(), ..gzip_ztoc(500, checkpoints) }), []);
     assert_eq!(refusals(&tar_ztoc(b"", 1000, 0)), []);
 }
 
@@ -128,7 +128,7 @@ fn test_refusals_when_a_file_is_sparse_then_listed() {
 #[test]
 fn test_refusals_when_a_file_ends_with_the_last_full_span_then_listed() {
     let ztoc = |size, span_size| Ztoc {
-        toc: vec![file("a", 512, 512)],
+        toc: vec![file("a", 512, 512)].into(),
         ..tar_ztoc(&vec![0; size], span_size, 1024)
     };
     assert_eq!(refusals(&ztoc(1024, 256)), [Refusal::EndOfLastSpan { index: 0 }]);

@@ -106,7 +106,7 @@ fn ztoc() -> impl Strategy<Value = Ztoc> {
                 build_tool_identifier,
                 compressed_archive_size,
                 uncompressed_archive_size,
-                toc,
+                toc: toc.into(),
                 zinfo,
                 span_digests: (0..spans).map(|span| Digest::of(&span.to_le_bytes())).collect(),
             }

@@ -54,7 +54,7 @@ pub(crate) fn tar_ztoc(layer: &[u8], span_size: u32, uncompressed_archive_size: 
         build_tool_identifier: "AWS SOCI CLI v0.2".into(),
         compressed_archive_size: layer.len() as u64,
         uncompressed_archive_size,
-        toc: Vec::new(),
+        toc: Vec::new().into(),
         zinfo: Zinfo::Tar(TarZinfo { span_size: span_size.into(), size: layer.len() as u64 }),
         span_digests: layer.chunks(span_size as usize).map(Digest::of).collect(),
     }

@@ -1,4 +1,4 @@
-"""DEFLATE streams written bit by bit, each field named, wrapped as gzip (RFC 1951, RFC 1952)."""
+"""DEFLATE streams written bit by bit and wrapped as gzip (RFC 1951, RFC 1952)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class BitWriter:
         self._bits: list[int] = []
 
     def put(self, value: int, width: int, _field: str) -> Self:
-        """Write a number of `width` bits; the name of the field is for whoever reads the test."""
+        """Write a number of `width` bits; the field name only documents the test."""
         self._bits += [value >> at & 1 for at in range(width)]
         return self
 
     def code(self, value: int, width: int, _symbol: str) -> Self:
-        """Write a Huffman code, which goes most significant bit first."""
+        """Write a Huffman code, most significant bit first."""
         self._bits += [value >> at & 1 for at in reversed(range(width))]
         return self
 
@@ -29,12 +29,12 @@ class BitWriter:
         return self
 
     def align(self) -> Self:
-        """Go to the next byte."""
+        """Pad to the next byte."""
         self._bits += [0] * (-len(self._bits) % 8)
         return self
 
     def finish(self) -> bytes:
-        """Return the bytes; missing bits are 0."""
+        """Return the bytes; the last one is padded with zeros."""
         self.align()
         return bytes(
             sum(bit << at for at, bit in enumerate(self._bits[start : start + 8]))

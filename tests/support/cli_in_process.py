@@ -1,7 +1,7 @@
-"""The command ``tocsin`` run inside the test process: no interpreter to start, nothing to import.
+"""Running ``tocsin`` inside the test process, which saves the start of an interpreter.
 
-Arguments, environment, working directory, standard streams and exit code are those of a process,
-and everything is restored afterwards. Use `support.cli_process` where the process itself is tested:
+Arguments, environment, working directory, standard streams and exit code behave as in a process,
+and everything is restored afterwards. Use `support.cli_process` to test the process itself:
 signals, kills, terminals, broken pipes, locales, limits, start-up, several commands at once.
 """
 
@@ -26,15 +26,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ONLY_FOR_A_PROCESS = ("PYTHON", "LC_", "LANG")
-"""An interpreter reads these variables once, when it starts."""
+"""Variables that the interpreter reads only when it starts."""
 _STDIN, _STDOUT, _STDERR = range(3)
 _RUNNING = threading.Lock()
 
 
 def tocsin(
-    *arguments: str | Path, stdin: bytes = b"", cwd: Path | None = None, **changes: str
+    *arguments: str | Path,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    merged: bool = False,
+    **changes: str,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run ``tocsin``, as `support.cli_process.tocsin` does; `changes` are of the environment."""
+    """Run ``tocsin`` like `support.cli_process.tocsin`; `changes` are environment variables.
+
+    With `merged`, stderr goes to stdout, in the order in which both are written.
+    """
     assert not any(name.startswith(_ONLY_FOR_A_PROCESS) for name in changes), "needs a process"
     assert _RUNNING.acquire(blocking=False), "one command at a time: others need a process"
     command = [*map(str, arguments)]
@@ -44,10 +51,10 @@ def tocsin(
         stack.enter_context(_working_directory(cwd))
         stack.enter_context(_interpreter_settings())
         stack.enter_context(_input(stdin))
-        out, err = stack.enter_context(_outputs())
+        out, err = stack.enter_context(_outputs(merged=merged))
         KNOWN.clear()
         code = main(command)
-        # An interpreter does this at its end; what has been abandoned goes to /dev/null.
+        # An interpreter flushes when it exits; streams redirected to /dev/null discard the rest.
         sys.stdout.flush()
         sys.stderr.flush()
         return subprocess.CompletedProcess(["tocsin", *command], code, _content(out), _content(err))
@@ -85,7 +92,7 @@ def _working_directory(path: Path | None) -> Iterator[None]:
 
 @contextmanager
 def _interpreter_settings() -> Iterator[None]:
-    """Restore what the command line sets for the whole process."""
+    """Restore the settings that the command line changes for the whole process."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     handlers = [(number, signal.getsignal(number)) for number in signals]
     threshold = gc.get_threshold()
@@ -99,7 +106,7 @@ def _interpreter_settings() -> Iterator[None]:
 
 @contextmanager
 def _input(data: bytes) -> Iterator[None]:
-    """Let stdin be a pipe that gives `data`, then ends."""
+    """Replace stdin with a pipe that contains `data`."""
     read, write = os.pipe()
     feeder = threading.Thread(target=_feed, args=(write, data))
     before = sys.stdin
@@ -122,15 +129,22 @@ def _feed(pipe: int, data: bytes) -> None:
 
 
 @contextmanager
-def _outputs() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """Let stdout and stderr be files, which are no terminals, as pipes are none; yield both."""
+def _outputs(*, merged: bool) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Redirect stdout and stderr to files, which like pipes are not terminals, and yield both."""
     before = sys.stdout, sys.stderr
     with (
         tempfile.TemporaryFile() as out,
         tempfile.TemporaryFile() as err,
         _moved(out.fileno(), _STDOUT),
-        _moved(err.fileno(), _STDERR),
-        open(_STDOUT, "w", encoding="utf-8", errors="surrogateescape", closefd=False) as stdout,
+        _moved((out if merged else err).fileno(), _STDERR),
+        open(
+            _STDOUT,
+            "w",
+            1 if merged else -1,
+            encoding="utf-8",
+            errors="surrogateescape",
+            closefd=False,
+        ) as stdout,
         open(_STDERR, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False) as stderr,
     ):
         sys.stdout, sys.stderr = stdout, stderr
@@ -142,7 +156,7 @@ def _outputs() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
 
 @contextmanager
 def _moved(source: int, target: int) -> Iterator[None]:
-    """Let the number `target` mean the file open at `source`, also for C, Rust and children."""
+    """Redirect the file descriptor `target` to `source`, also for C, Rust and child processes."""
     before = os.dup(target)
     os.dup2(source, target)
     try:

@@ -1,4 +1,4 @@
-"""Layers and layouts for the tests of the command line."""
+"""Layers and layouts for tests of the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BINARY = random.Random(7).randbytes(3 << 20)  # noqa: S311 (bytes that do not compress)
-"""A file of several spans at 1 MiB; all byte values."""
+"""File content with all byte values, several spans long at a span size of 1 MiB."""
 STRANGE_NAME = "odd/new\nline\x1b[31m\\"
 LATIN1_NAME = "odd/caf\udce9"
 
@@ -61,7 +61,7 @@ def rich_tar() -> bytes:
         add("etc/os-release", b"NAME=test\n", uid=10, gid=20)
         add("empty")
         add(STRANGE_NAME, b"s")
-    # tarfile writes PAX names as UTF-8 only; a GNU header holds any bytes.
+    # tarfile writes PAX names as UTF-8 only; a GNU header can contain any bytes.
     info = tarfile.TarInfo(LATIN1_NAME)
     info.size = 1
     header = info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
@@ -79,7 +79,7 @@ def put_files(directory: Path) -> Files:
 
 
 def put_image(directory: Path, tag: str = "app") -> Image:
-    """Put an image of a large and a small layer into the layout at `directory`."""
+    """Put an image with a large and a small layer into the layout at `directory`."""
     image = make_image({"usr/bin/app": BINARY}, {"etc/small": b"1\n"})
     with OciLayout(directory, write=True) as store:
         image.put(store, tag=tag)
@@ -88,7 +88,7 @@ def put_image(directory: Path, tag: str = "app") -> Image:
 
 @cache
 def endless_layer(gibibytes: int) -> bytes:
-    """Return a layer of one file of zeros, a thousand times smaller than its tar."""
+    """Return a layer with one file of zeros, which compresses by a factor of a thousand."""
     member_size = 64 << 20
     info = tarfile.TarInfo("zeros")
     info.size = gibibytes << 30
@@ -99,7 +99,7 @@ def endless_layer(gibibytes: int) -> bytes:
 
 
 def put_endless_image(directory: Path, gibibytes: int) -> None:
-    """Put an image of one layer that takes long into the layout at `directory`, tagged ``app``."""
+    """Put an image tagged ``app``, whose only layer takes long, into the layout at `directory`."""
     layer = endless_layer(gibibytes)
     config = json.dumps(
         {

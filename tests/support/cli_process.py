@@ -1,4 +1,4 @@
-"""The installed command ``tocsin`` as a real process; `support.cli_in_process` is the fast way."""
+"""Running the installed ``tocsin`` as a process; `support.cli_in_process` is faster."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CLEARED = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TOCSIN_DEBUG", "PYTH
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return an environment in which nothing decides how output looks, then `changes`."""
+    """Return an environment without variables that affect the output, plus `changes`."""
     kept = {name: value for name, value in os.environ.items() if name not in _CLEARED}
     return {**kept, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **changes}
 
@@ -33,12 +33,12 @@ def environment(**changes: str) -> dict[str, str]:
 def tocsin(
     *arguments: str | Path, stdin: bytes = b"", cwd: Path | None = None, **changes: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run ``tocsin``; `changes` are of the environment."""
+    """Run ``tocsin``; `changes` are environment variables."""
     return _run(TOCSIN, *map(str, arguments), stdin=stdin, cwd=cwd, **changes)
 
 
 def tocsin_without_root_rights(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
-    """Run ``tocsin`` as this user, but without root's right to read and write everything."""
+    """Run ``tocsin`` as this user, but without root's capability to access every file."""
     command = (TOCSIN, *map(str, arguments))
     if os.geteuid():
         return _run(*command)
@@ -48,19 +48,19 @@ def tocsin_without_root_rights(*arguments: str | Path) -> subprocess.CompletedPr
     except FileNotFoundError:
         able = False
     if not able:
-        missing("setpriv cannot take rights away from root here")
+        missing("setpriv cannot drop capabilities here")
     return _run(*drop, *command)
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """Run the interpreter of these tests."""
+    """Run the Python interpreter of the tests."""
     return _run(sys.executable, *arguments)
 
 
 def _run(
     *command: str, stdin: bytes = b"", cwd: Path | None = None, **changes: str
 ) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(  # noqa: S603 (our own program)
+    return subprocess.run(  # noqa: S603 (tocsin itself)
         command,
         input=stdin,
         capture_output=True,
@@ -74,22 +74,22 @@ def _run(
 def start(
     *arguments: str | Path, env: Mapping[str, str] | None = None, **streams: Any
 ) -> subprocess.Popen[bytes]:
-    """Start ``tocsin``; `streams` as ``Popen`` takes them."""
-    return subprocess.Popen(  # noqa: S603 (our own program)
+    """Start ``tocsin``; `streams` are arguments of ``Popen``."""
+    return subprocess.Popen(  # noqa: S603 (tocsin itself)
         [TOCSIN, *map(str, arguments)],
         env=dict(env or environment()),
-        preexec_fn=_heed_interrupts,  # noqa: PLW1509 (the tests start no threads)
+        preexec_fn=_restore_sigint,  # noqa: PLW1509 (the tests start no threads)
         **streams,
     )
 
 
-def _heed_interrupts() -> None:
-    """A shell lets what it runs in the background ignore SIGINT, and that is inherited."""
+def _restore_sigint() -> None:
+    """Undo the ignoring of SIGINT, which is inherited from a shell's background job."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def on_terminal(*arguments: str | Path, columns: int = 100, **changes: str) -> tuple[bytes, int]:
-    """Run ``tocsin`` with both outputs on a terminal; return what that got, and the exit code."""
+    """Run ``tocsin`` with stdout and stderr on a terminal; return its output and the exit code."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     with start(
@@ -104,7 +104,7 @@ def on_terminal(*arguments: str | Path, columns: int = 100, **changes: str) -> t
         try:
             while piece := os.read(leader, 1 << 16):
                 got += piece
-        except OSError:  # EIO: nobody holds the other end any more
+        except OSError:  # EIO: the other end is closed
             pass
         os.close(leader)
         return bytes(got), process.wait(TIMEOUT)

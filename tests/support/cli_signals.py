@@ -1,4 +1,4 @@
-"""Signals to a running ``tocsin``, sent in the middle of its work."""
+"""Sending signals to a running ``tocsin`` in the middle of its work."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds; a command that never gets there is a failed test."""
+    """Wait until a condition holds, or fail the test."""
     deadline = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < deadline, "the command did not get to work"
+        assert time.monotonic() < deadline, "the command did not start working"
         time.sleep(0.01)
 
 
 def stopped(process: subprocess.Popen[bytes], number: int) -> tuple[int, str]:
-    """Send a signal; return the code the process ended with and its last words."""
+    """Send a signal; return the exit code of the process and its stderr."""
     process.send_signal(number)
     _, words = process.communicate(timeout=TIMEOUT)
     return process.returncode, words.decode()
 
 
 def at_work(process: subprocess.Popen[bytes], seconds: float = 0.5) -> None:
-    """Wait until a process has used the processor so long that it is in the middle of a layer."""
+    """Wait until a process has used enough CPU time to be in the middle of a layer."""
 
     def used() -> float:
         fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2]

@@ -1,4 +1,4 @@
-"""containerd of the test machine, with directories of its own; and ``ctr``, its client."""
+"""containerd of the test machine, with separate directories, and its client ``ctr``."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 _PATIENCE = 30
 _ONE_AT_A_TIME = FileLock(Path(tempfile.gettempdir()) / "tocsin-tests-containerd.lock")
-"""Its shims keep the containers that run by their names, for the whole machine."""
+"""containerd's shims identify running containers by name on the whole machine."""
 
 
 @contextmanager
 def containerd(directory: Path) -> Iterator[Ctr]:
-    """Run containerd; yield what runs ``ctr`` with the arguments it gets.
+    """Run containerd and yield a function that runs ``ctr`` with given arguments.
 
     Args:
-        directory: for everything; its path must be short, since sockets are below it.
+        directory: directory for all files; its path must be short, since it contains sockets.
     """
     daemon, ctr, runc = (program(name) for name in ("containerd", "ctr", "runc"))
     if os.geteuid():

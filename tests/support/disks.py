@@ -1,4 +1,4 @@
-"""Disks that fill up, and people who may not use them."""
+"""Full disks, and users without access to them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def mounted(directory: Path, options: str) -> Iterator[Path]:
-    """Mount a tmpfs with `options` at a directory; skip the test where nobody may."""
+    """Mount a tmpfs with `options` at a directory, or skip the test if that is not permitted."""
     mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:  # noqa: S603
-        pytest.skip("no tmpfs can be mounted here: needs root, and a machine that lets it")
+        pytest.skip("cannot mount a tmpfs: needs root and a machine that permits it")
     try:
         yield directory
     finally:
@@ -29,14 +29,14 @@ def mounted(directory: Path, options: str) -> Iterator[Path]:
 
 @contextmanager
 def tiny_disk(directory: Path, *, size: int) -> Iterator[Path]:
-    """Mount a disk of `size` bytes at a directory that is made."""
+    """Create a directory and mount a disk of `size` bytes on it."""
     directory.mkdir()
     with mounted(directory, f"size={size}"):
         yield directory
 
 
 def fill_up(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    """Let ``os.write`` and ``os.pwrite`` take `room` more bytes, then find the disk full."""
+    """Make ``os.write`` and ``os.pwrite`` fail with a full disk after `room` more bytes."""
 
     def limited(real: Callable[..., int]) -> Callable[..., int]:
         def write(fd: int, data: bytes, *offset: int) -> int:
@@ -58,7 +58,7 @@ NOBODY = 65534
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Run as somebody who may not do everything."""
+    """Run as an unprivileged user."""
     if os.geteuid() != 0:
         yield
         return

@@ -1,4 +1,4 @@
-"""Ask a real Go program what it makes of a JSON document."""
+"""A Go program that decodes and encodes JSON documents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class GoJson:
     """A running ``gojson`` program; see its ``main.go``."""
 
     def __init__(self, program: Path) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 (our own program)
+        self._process = subprocess.Popen(  # noqa: S603 (built from this repository)
             [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
         assert self._process.stdin
@@ -40,12 +40,12 @@ class GoJson:
 
 
 def build_gojson(directory: Path) -> GoJson:
-    """Compile and start the program, or skip the test that asks for it."""
+    """Compile and start the program, or skip the test if Go is missing."""
     go = shutil.which("go")
     if go is None:
         missing("go is not installed: cannot compare JSON with Go's own")
     program = directory / "gojson"
-    subprocess.run(  # noqa: S603 (our own source)
+    subprocess.run(  # noqa: S603 (built from this repository)
         [go, "build", "-buildvcs=false", "-o", program, "."], cwd=SOURCE, check=True, timeout=300
     )
     return GoJson(program)

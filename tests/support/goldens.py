@@ -1,4 +1,4 @@
-"""Golden layers as layers of images: their zTOCs are known from the reference."""
+"""Golden layers, for which the zTOCs of the reference are known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 @cache
 def expected() -> dict[str, Any]:
-    """Return what the reference made of every golden layer."""
+    """Return the results of the reference for all golden layers."""
     document = json.loads((GOLDEN / "expected.json").read_text())
     assert isinstance(document, dict)
     return document
@@ -24,7 +24,7 @@ def layer(name: str) -> bytes:
 
 
 def case(name: str, span_size: int = 4 << 20) -> dict[str, Any]:
-    """Return what the reference made of one layer at one span size."""
+    """Return the result of the reference for one layer and span size."""
     found = [
         case
         for case in expected()["built"]

@@ -1,4 +1,4 @@
-"""Small images, made from nothing, put into any store."""
+"""Small generated images that can be put into any store."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def layer_tar(files: dict[str, bytes]) -> bytes:
 
 @dataclass(frozen=True)
 class Image:
-    """One platform's image as bytes."""
+    """The blobs of one platform's image."""
 
     layers: tuple[bytes, ...]
     layer_descriptors: tuple[Descriptor, ...]
@@ -84,10 +84,10 @@ def make_image(
 def image_of(
     *layers: tuple[bytes, str], platform: str = "linux/amd64", docker: bool = False
 ) -> Image:
-    """Return an image with these layers, each bytes and media type, whatever they are."""
+    """Return an image with arbitrary layers, each given as bytes and media type."""
     parsed = Platform.parse(platform)
     descriptors = tuple(Descriptor.of(layer, media_type) for layer, media_type in layers)
-    # Nothing here looks at diff ids; they need only be as many as the layers.
+    # The diff IDs are not checked here, but their number must match the layers.
     diff_ids = [str(descriptor.digest) for descriptor in descriptors]
     config = json.dumps(
         {**write_platform(parsed), "rootfs": {"type": "layers", "diff_ids": diff_ids}}
@@ -108,7 +108,7 @@ def put_index(
     more: tuple[Descriptor, ...] = (),
     docker: bool = False,
 ) -> Descriptor:
-    """Put a multi-platform image: platform text → image, then `more` entries."""
+    """Put a multi-platform image: one entry per platform and image, then the entries `more`."""
     entries = []
     for platform, image in images.items():
         put = image.put(store)

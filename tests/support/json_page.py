@@ -1,4 +1,4 @@
-"""docs/json.md as a schema: which keys each command prints, and of which types."""
+"""docs/json.md as a schema: the keys that each command prints, and their types."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sections() -> dict[str, str]:
 
 
 def keys_of(section: str) -> dict[str, str]:
-    """Return path of a key → type, with those of the section that it continues."""
+    """Return the type of each key path, including those of the section that this one extends."""
     text = sections()[section]
     keys: dict[str, str] = {}
     if above := re.search(r"As for `(.+?)`, and:|All keys of \*(.+?)\*, and:", text):
@@ -36,12 +36,12 @@ def keys_of(section: str) -> dict[str, str]:
 
 
 def problems(section: str, document: object, place: str = "") -> list[str]:
-    """Return where a document differs from what the page says of it."""
+    """Return the differences between a document and its description in the page."""
     return _check_object(_nested(keys_of(section)), document, place or section)
 
 
 def _nested(keys: dict[str, str]) -> dict[str, Any]:
-    """Return key → type, or for objects and lists of them the same of what is inside."""
+    """Return the type of each key; objects and lists of objects become nested dictionaries."""
     tree: dict[str, Any] = {}
     for path, kind in keys.items():
         here = tree

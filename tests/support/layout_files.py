@@ -1,4 +1,4 @@
-"""OCI layouts on disk, read with ``json`` and ``hashlib`` alone: the judge of what was written."""
+"""OCI layouts on disk, read independently of tocsin with ``json`` and ``hashlib``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ JsonObject = dict[str, Any]
 
 
 class LayoutFiles:
-    """A layout directory; a missing one holds nothing."""
+    """A layout directory; a missing one is treated as empty."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @property
     def entries(self) -> list[JsonObject]:
-        """What ``index.json`` lists; nothing where there is none."""
+        """The entries of ``index.json``; empty if it is missing."""
         file = self.path / "index.json"
         if not file.exists():
             return []
@@ -39,7 +39,7 @@ class LayoutFiles:
         }
 
     def blob(self, digest: str) -> bytes:
-        """Return a blob, which must be what its name says."""
+        """Return a blob, whose content must match its name."""
         data = (self.path / "blobs" / digest.replace(":", "/")).read_bytes()
         assert f"sha256:{hashlib.sha256(data).hexdigest()}" == digest
         return data
@@ -60,7 +60,7 @@ class LayoutFiles:
         return [d for d in documents if d.get("subject", {}).get("digest") == subject]
 
     def whole(self, descriptor: JsonObject) -> set[str]:
-        """Return the digests of a manifest and all below it; each must be there and right."""
+        """Return the digests of a manifest and its descendants; all must exist and be intact."""
         data = self.blob(descriptor["digest"])
         assert len(data) == descriptor["size"]
         found = {descriptor["digest"]}
@@ -74,11 +74,11 @@ class LayoutFiles:
 
     @property
     def blobs(self) -> set[str]:
-        """Digests of all blobs there are."""
+        """The digests of all existing blobs."""
         return {f"sha256:{file.name}" for file in self.path.glob("blobs/sha256/*")}
 
     def snapshot(self) -> dict[str, bytes]:
-        """Return every file and what is in it."""
+        """Return all files with their content."""
         return {
             str(file.relative_to(self.path)): file.read_bytes()
             for file in sorted(self.path.rglob("*"))
@@ -92,7 +92,7 @@ def digest_of(data: bytes) -> str:
 
 
 def compact(document: JsonObject) -> bytes:
-    """Return JSON as Go writes it, for text without anything to escape."""
+    """Encode JSON as Go does, for text that needs no escapes."""
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -107,7 +107,7 @@ def soci_index(
     subject: JsonObject | None = None,
     prefetches: tuple[JsonObject, ...] = (),
 ) -> bytes:
-    """Return the SOCI index that docs/format.md asks for, written down a second time."""
+    """Return a SOCI index according to docs/format.md, implemented independently of tocsin."""
     version = 2 if subject is None else 1
     return compact(
         {
@@ -126,7 +126,7 @@ def soci_index(
 
 
 def ztoc_entry(case: JsonObject, media_type: str, *, disable_xattrs: bool = False) -> JsonObject:
-    """Return how a SOCI index lists the zTOC that the reference made of a golden layer."""
+    """Return the entry of a SOCI index for the reference's zTOC of a golden layer."""
     return {
         "mediaType": "application/octet-stream",
         "digest": case["ztoc_digest"],

@@ -1,4 +1,4 @@
-"""An image that runs, made of this machine's busybox, with ballast made of this machine's files."""
+"""A runnable image of this machine's busybox, enlarged with other files of this machine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GREETING = "hello from busybox"
 
 
 class _GzipTar:
-    """A tar that is written as gzip, cut into layers by the size of the latter."""
+    """A gzip-compressed tar whose compressed size decides when a layer is full."""
 
     def __init__(self) -> None:
         self._gzip = zlib.compressobj(1, wbits=31)
@@ -52,14 +52,14 @@ class _GzipTar:
         self.size += len(part)
 
     def finish(self) -> tuple[bytes, str]:
-        """Return the layer and its diff id."""
+        """Return the layer and its diff ID."""
         self.tar.close()
         self._take(self._gzip.flush())
         return b"".join(self._parts), f"sha256:{self._diff.hexdigest()}"
 
 
 def put_machine_image(layout: Path, *, size: int, layer_count: int = 4, tag: str = "app") -> int:
-    """Put an image for two platforms into a layout; return the bytes of its layers.
+    """Put an image for two platforms into a layout; return the total size of its layers.
 
     The one for this machine's platform runs ``/bin/sh``. The other shares one of its layers.
 
@@ -122,7 +122,7 @@ def _ballast(number: int, size: int, files: Iterator[Path]) -> tuple[bytes, str]
     extra = 0
     while made.size < size:
         path = next(files, None)
-        if path is None:  # this machine has too few: noise stands in
+        if path is None:  # not enough files on this machine: use noise instead
             info = tarfile.TarInfo(f"noise/{number}/{extra}")
             info.size = 8 << 20
             made.tar.addfile(info, io.BytesIO(noise(info.size, seed=number << 16 | extra)))

@@ -1,7 +1,7 @@
-"""The merged tree written plainly, with paths as keys: the judge of `tocsin.reading.tree`.
+"""A simple merged tree with paths as keys, to which `tocsin.reading.tree` is compared.
 
-It was that module before the core had one. Source: OCI image-spec 1.1.1, layer.md, "Applying
-Changesets", "Whiteouts"; for what Linux refuses, ``include/uapi/linux/limits.h`` and symlink(2).
+Source: OCI image-spec 1.1.1, layer.md, "Applying Changesets", "Whiteouts"; for limits of Linux,
+``include/uapi/linux/limits.h`` and symlink(2).
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MAX_LINKS = 40
-"""Symbolic links followed for one path, as Linux does."""
+"""Maximum symbolic links followed for one path, as in Linux."""
 MAX_PATH = 4095
-"""Bytes; a NUL is the 4,096th."""
+"""Maximum bytes of a path, without the terminating NUL."""
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
 _OTHER_MARKS = ".wh..wh."
-"""What aufs keeps for itself; unpackers pass over it."""
+"""Prefix of aufs metadata, which unpackers skip."""
 
 
 class LayerNames(Protocol):
-    """What the tree asks of a layer.
+    """The properties of a layer that the tree needs.
 
     Attributes:
-        paths: of all entries, cleaned, in the order of the tar.
-        types: of all entries, as the zTOC names them.
-        linknames: of all entries, as in the tar.
+        paths: normalized paths of all entries, in the order of the tar.
+        types: types of all entries, as in the zTOC.
+        linknames: link targets of all entries, as in the tar.
     """
 
     @property
@@ -43,15 +43,15 @@ class LayerNames(Protocol):
 
 
 class ImpossibleError(Exception):
-    """Linux cannot create it."""
+    """The entry cannot exist on Linux."""
 
 
 class Node(NamedTuple):
-    """What is at a path.
+    """The file at a path.
 
     Attributes:
-        layer: its layer's number, from the lowest up.
-        entry: its place in that layer; ``None`` for a directory that only stands in names.
+        layer: position of its layer, 0 for the bottom layer.
+        entry: position of its entry in the layer; ``None`` for a directory without an entry.
     """
 
     layer: int
@@ -59,7 +59,7 @@ class Node(NamedTuple):
 
     @property
     def inode(self) -> int:
-        """A number that two names share if and only if they are links to one file."""
+        """A number that is equal for two names if and only if they are links to one file."""
         return (self.layer + 1 << 40) + (0 if self.entry is None else self.entry + 1)
 
 
@@ -70,24 +70,24 @@ class Tree:
     """The names of an image.
 
     Args:
-        layers: from the lowest up.
+        layers: the layers, bottom layer first.
     """
 
     def __init__(self, layers: Sequence[LayerNames]) -> None:
         self._layers = layers
         self._root = _ROOT
-        # By path, of true directories only: a symbolic link to one is never a key. So a path whose
-        # parent is a key needs no resolving, and most have such a parent.
+        # The keys are paths of real directories, never of symbolic links to directories. So a path
+        # whose parent is a key need not be resolved, which is the common case.
         self._directories: dict[str, dict[str, Node]] = {"": {}}
         self.left_out = 0
         self.linked: dict[Node, Node] = {}
         for number, layer in enumerate(layers):
             self._apply(number, layer)
 
-    # -- asking --------------------------------------------------------------------------------
+    # -- queries -------------------------------------------------------------------------------
 
     def find(self, path: str, *, follow: bool = True) -> tuple[str, Node]:
-        """Return the resolved path, without a leading slash, and what is there.
+        """Return the resolved path, without a leading slash, and its node.
 
         Args:
             path: relative to the root or absolute; ``.``, ``..`` and links are resolved inside the
@@ -95,7 +95,7 @@ class Tree:
             follow: whether a symbolic link at the end is followed.
 
         Raises:
-            PathError: nothing is there, a part of it is no directory, or links form a loop.
+            PathError: the path does not exist, a parent is not a directory, or links form a loop.
         """
         quick = path.strip("/")
         parent, _, name = quick.rpartition("/")
@@ -109,10 +109,10 @@ class Tree:
         return self._walk(path, follow=follow or path.endswith("/"))
 
     def children(self, path: str) -> dict[str, Node]:
-        """Return what a directory holds, by name; `path` as `find` returned it.
+        """Return the children of a directory by name; `path` as returned by `find`.
 
         Raises:
-            PathError: it is no directory.
+            PathError: the path is not a directory.
         """
         try:
             return self._directories[path]
@@ -122,11 +122,11 @@ class Tree:
             ) from None
 
     def is_directory(self, path: str) -> bool:
-        """Return whether `path`, as `find` returned it, is a directory."""
+        """Return whether `path`, as returned by `find`, is a directory."""
         return path in self._directories
 
     def walk(self, path: str) -> Iterator[tuple[str, Node]]:
-        """Yield every path below a directory, sorted, a directory before what it holds."""
+        """Yield every path below a directory, sorted, parents before children."""
         stack = [iter(sorted(self.children(path).items()))]
         above = [path]
         while stack:
@@ -155,7 +155,7 @@ class Tree:
         return self._layers[node.layer].linknames[node.entry]
 
     def _walk(self, path: str, *, follow: bool) -> tuple[str, Node]:
-        """Resolve name by name."""
+        """Resolve a path name by name."""
         links = 0
         at = ""
         todo = path.split("/")[::-1]
@@ -214,7 +214,7 @@ class Tree:
     # -- applying a layer ----------------------------------------------------------------------
 
     def _apply(self, number: int, layer: LayerNames) -> None:
-        # Only where something is hidden does it matter what this layer itself has brought.
+        # Only layers with whiteouts must remember which paths they have created.
         created: set[str] | None = None
         if any(WHITEOUT in path for path in layer.paths):
             created = set()
@@ -237,7 +237,7 @@ class Tree:
             _check_target(kind, layer.linknames[index])
         if parent not in directories:
             parent = self._make_directory(parent, number, created)
-            path = f"{parent}/{name}" if parent else name  # where it really is
+            path = f"{parent}/{name}" if parent else name  # the resolved path
         directory = directories[parent]
         if created is not None:
             if is_mark:
@@ -254,7 +254,7 @@ class Tree:
                 directories[path] = {}
         else:
             if not path:
-                return  # no unpacker lets the root be anything but a directory
+                return  # for all unpackers, the root is always a directory
             _check(path)
             if name in directory and path in directories:
                 self._remove(path)
@@ -267,7 +267,7 @@ class Tree:
         directory[name] = node
 
     def _make_directory(self, path: str, number: int, created: set[str] | None) -> str:
-        """Return the true path of a directory that an entry's name mentions, made if missing.
+        """Return the resolved path of a parent directory, which is created if missing.
 
         A symbolic link on the way is followed, inside the image; anything else gives way.
         """
@@ -300,7 +300,7 @@ class Tree:
         return at
 
     def _link_target(self, linkname: str) -> Node | None:
-        """Return what a hard link points to; the last name is not followed."""
+        """Return the target of a hard link, without following a final symbolic link."""
         try:
             path, node = self.find(linkname, follow=False)
         except PathError:
@@ -315,14 +315,14 @@ class Tree:
             self._remove_name(parent, name.removeprefix(WHITEOUT))
 
     def _remove_name(self, parent: str, name: str) -> None:
-        """Remove a name and all below it, whichever layer brought it."""
+        """Remove a path and everything below it, from any layer."""
         if self._directories[parent].pop(name, None) is not None:
             path = f"{parent}/{name}" if parent else name
             if path in self._directories:
                 self._remove(path)
 
     def _hide_one(self, parent: str, name: str, created: set[str]) -> None:
-        """Remove a name and all below it but what this layer brought."""
+        """Remove a path and everything below it, except entries of this layer."""
         directory = self._directories[parent]
         if name not in directory:
             return
@@ -335,7 +335,7 @@ class Tree:
             self._remove(path)
             del directory[name]
             return
-        # Depth first, without recursion: hostile trees are deep.
+        # Depth first without recursion, since hostile trees are deep.
         below = [full for full, _ in self._below(path)]
         for full in reversed(below):
             above, _, last = full.rpartition("/")
@@ -349,7 +349,7 @@ class Tree:
         return any(full in created for full, _ in self._below(path))
 
     def _remove(self, path: str) -> None:
-        """Forget a directory and all below it; its name in its parent stays."""
+        """Remove a directory and everything below it, but not its name in its parent."""
         for full in [full for full, _ in self._below(path) if full in self._directories]:
             del self._directories[full]
         del self._directories[path]

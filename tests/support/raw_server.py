@@ -1,4 +1,4 @@
-"""A server that answers each request with bytes a test chooses, HTTP or not."""
+"""A server that answers each request with arbitrary bytes."""
 
 import socket
 import threading
@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 Handler = Callable[[str, str], Iterable[bytes]]
-"""From method and path to what is sent; the connection is closed after it."""
+"""Returns the bytes to send for a method and path; the connection is closed afterwards."""
 
 
 class RawServer:
@@ -34,12 +34,12 @@ class RawServer:
         self._listener.close()
 
     def wait(self, seconds: float) -> None:
-        """Wait, but not after the test has ended."""
+        """Wait, but at most until the test ends."""
         self._stopped.wait(seconds)
 
     @property
     def running(self) -> bool:
-        """Whether the test still runs; what is sent without end ends with it."""
+        """Whether the test is still running; endless responses check this."""
         return not self._stopped.is_set()
 
     def _listen(self) -> None:
@@ -73,7 +73,7 @@ def response(
     headers: Iterable[str] = (),
     length: int | None = None,
 ) -> bytes:
-    """Return a whole response."""
+    """Return a complete response."""
     lines = [
         f"HTTP/1.1 {status}",
         f"Content-Type: {media_type}",

@@ -1,4 +1,4 @@
-"""Images to be read lazily: layers from tar entries, with SOCI indexes made by ``convert``."""
+"""Images for lazy reading: layers from tar entries, converted with ``convert``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def put_image(directory: Path, *tars: bytes, compress: bool = True, tag: str = "
 
 
 def put_indexed(directory: Path, *tars: bytes, compress: bool = True) -> str:
-    """As `put_image`, converted, so that every layer has a zTOC with spans of `SPAN` bytes."""
+    """As `put_image`, but convert the image, so that every layer has spans of `SPAN` bytes."""
     plain = put_image(directory, *tars, compress=compress)
     indexed = f"oci:{directory}:soci"
     tocsin.convert(plain, indexed, options=OPTIONS)
@@ -36,7 +36,7 @@ def put_indexed(directory: Path, *tars: bytes, compress: bool = True) -> str:
 
 
 def text(size: int, seed: int = 0) -> bytes:
-    """Return bytes that compress about fourfold and repeat nowhere for long."""
+    """Return bytes without long repetitions that compress by a factor of about four."""
     rng = random.Random(seed)  # noqa: S311 (no secret)
     words = [rng.randbytes(rng.randrange(3, 9)).hex().encode() for _ in range(500)]
     out = bytearray()

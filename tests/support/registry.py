@@ -1,4 +1,4 @@
-"""A registry in this process, standard library only, with faults by switch.
+"""An in-process registry that uses only the standard library and can inject faults.
 
 It records every request, so that tests can assert which bytes and headers were sent.
 """
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 _NAME = r"(?P<name>[a-z0-9][a-z0-9._/-]*)"
 _PATIENCE = 30.0
-"""Seconds after which a handler that waits for a client gives up; tests never get there."""
+"""Seconds after which a handler stops waiting for a client; tests never take that long."""
 
 
 @dataclass
 class Recorded:
-    """A request as it came."""
+    """A recorded request."""
 
     method: str
     path: str
@@ -40,13 +40,13 @@ class Recorded:
     body: bytes
     status: int = 0
     sent: int = 0
-    """Bytes of the answer's body that were written."""
+    """Bytes of the response body that were written."""
     client_certificate: object = None
 
 
 @dataclass
 class Fault:
-    """What goes wrong with the requests that match, `times` times."""
+    """A fault that affects matching requests `times` times."""
 
     method: str
     path: str
@@ -56,25 +56,25 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     reset_after: int | None = None
-    """Reset the connection after so many bytes of the body."""
+    """Reset the connection after this number of bytes of the body."""
     close_after: int | None = None
-    """Close it in good order after so many bytes of the body."""
+    """Close the connection properly after this number of bytes of the body."""
     drop: bool = False
-    """Reset the connection instead of doing anything."""
+    """Reset the connection without handling the request."""
     drop_answer: bool = False
-    """Do what is asked, then reset the connection instead of answering."""
+    """Handle the request, then reset the connection instead of answering."""
     ignore_range: bool = False
     length_delta: int = 0
     corrupt: bool = False
     short_range: int | None = None
-    """Give at most so many bytes of a range."""
+    """Return at most this number of bytes of a range."""
     content_range: str | None = None
     stall: bool = False
     """Send no more than `close_after` bytes, and keep the connection open."""
     before: Callable[[], None] | None = None
-    """Called before the request is handled; may raise nothing."""
+    """Called before the request is handled; must not raise."""
     keep: int | None = None
-    """Of a PATCH, keep only so many bytes, then reset the connection."""
+    """Store only this number of bytes of a PATCH, then reset the connection."""
 
 
 @dataclass
@@ -91,7 +91,7 @@ def digest_of(data: bytes) -> str:
 class Registry:
     """An HTTP server on loopback; a context manager.
 
-    The attributes are switches and may be changed while it runs.
+    The attributes may be changed while the server runs.
     """
 
     def __init__(self, *, tls: tuple[str, str] | None = None, host: str = "127.0.0.1") -> None:
@@ -118,17 +118,18 @@ class Registry:
         self.mounts = True
         self.chunk_minimum = 0
         self.refused_types: set[str] = set()
-        self.doubted_manifests = 0  # so many puts are answered 400 DIGEST_INVALID
+        self.doubted_manifests = 0  # number of PUTs answered with 400 DIGEST_INVALID
         self.refuses_artifacts = False
         self.relative_locations = True
         self.entity_tags = False
         self.digest_header = True
         self.lock = threading.RLock()
         self.accepted: list[Any] = []
-        """The addresses connections came from, one for each."""
+        """The client address of each connection."""
         self._connections: set[socket.socket] = set()
         self._tls = tls is not None
-        self._server = _Server((host, 0), _Handler)
+        self._host = f"[{host}]" if ":" in host else host
+        self._server = (_ServerOfIpv6 if ":" in host else _Server)((host, 0), _Handler)
         self._server.registry = self
         if tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -152,7 +153,7 @@ class Registry:
 
     @property
     def host(self) -> str:
-        return f"127.0.0.1:{self._server.server_port}"
+        return f"{self._host}:{self._server.server_port}"
 
     @property
     def url(self) -> str:
@@ -162,7 +163,7 @@ class Registry:
         return self.repositories.setdefault(name, Repository())
 
     def fault(self, method: str, path: str, **kinds: Any) -> Fault:
-        """Let something go wrong; `path` is searched for as a regular expression."""
+        """Add a fault for paths that match the regular expression `path`."""
         fault = Fault(method, path, **kinds)
         self.faults.append(fault)
         return fault
@@ -193,7 +194,7 @@ class _Server(ThreadingHTTPServer):
     context: ssl.SSLContext | None = None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: clients that leave are what is tested."""
+        """Ignore errors, since tests disconnect clients on purpose."""
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         self.registry.accepted.append(client_address)
@@ -207,6 +208,10 @@ class _Server(ThreadingHTTPServer):
             self.registry._connections.discard(request)
             with suppress(OSError):
                 request.close()
+
+
+class _ServerOfIpv6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _DroppedError(Exception):
@@ -560,7 +565,7 @@ class _Handler(BaseHTTPRequestHandler):
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": page}
         self._answer(200, json.dumps(index).encode(), headers)
 
-    # -- answers -------------------------------------------------------------------------------
+    # -- responses -----------------------------------------------------------------------------
 
     def _refuse(
         self, status: int, code: str, message: str = "no", headers: dict[str, str] | None = None
@@ -578,7 +583,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         first, last = int(asked[1]), min(int(asked[2]), len(data) - 1)
         if first >= len(data):
-            # Like docker-registry: the length is the blob's, and no body comes.
+            # Like docker-registry: the length is that of the blob, and the body is empty.
             headers["Content-Range"] = f"bytes */{len(data)}"
             headers["Content-Length"] = str(len(data))
             self._answer(416, b"", headers)
@@ -608,7 +613,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fault.stall:
             self.wfile.write(body[: self.fault.close_after or 0])
             self.wfile.flush()
-            self.connection.recv(1)  # until the client leaves
+            self.connection.recv(1)  # until the client disconnects
             raise _DroppedError
         cut = self.fault.reset_after if self.fault.close_after is None else self.fault.close_after
         if cut is None:

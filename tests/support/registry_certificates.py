@@ -1,4 +1,4 @@
-"""An authority of our own, and certificates signed by it, for servers and clients on loopback."""
+"""A test certificate authority that signs certificates for servers and clients on loopback."""
 
 from __future__ import annotations
 
@@ -47,11 +47,15 @@ class Authority:
         self.cert.write_bytes(self._sign(certificate))
 
     def issue(self, name: str) -> tuple[Path, Path]:
-        """Return certificate and key files for 127.0.0.1 and localhost."""
+        """Return certificate and key files for 127.0.0.1, ::1 and localhost."""
         key = _key()
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names = x509.SubjectAlternativeName(
-            [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+            [
+                x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+                x509.IPAddress(ipaddress.ip_address("::1")),
+                x509.DNSName("localhost"),
+            ]
         )
         builder = self._builder(subject, key.public_key()).add_extension(names, critical=False)
         cert_file, key_file = self._directory / f"{name}.crt", self._directory / f"{name}.key"

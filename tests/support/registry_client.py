@@ -1,4 +1,4 @@
-"""Stores of in-process registries, with a clock that never waits."""
+"""Stores of in-process registries, with a clock that never sleeps."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def noise(size: int, seed: int = 7) -> bytes:
-    """Return bytes that do not compress, the same each time."""
+    """Return reproducible bytes that do not compress."""
     return random.Random(seed).randbytes(size)  # noqa: S311 (no secret)
 
 
 @dataclass
 class FakeTime:
-    """Time that passes when somebody sleeps, and by one of `steps` each time somebody looks."""
+    """A clock that advances on every sleep, and by one of `steps` on every read."""
 
     now: float = 1000.0
     steps: list[float] = field(default_factory=list)
@@ -53,7 +53,7 @@ def store_of(
     write: bool = False,
     **options: Any,
 ) -> RegistryStore:
-    """Return a Store of `repository`; `options` are those of `RegistryOptions`."""
+    """Return a store for `repository`; `options` are those of `RegistryOptions`."""
     clock = (time or FakeTime()).clock
     return open_repository(
         RegistryReference(registry.host, repository),

@@ -1,4 +1,4 @@
-"""Registries of other projects, started and stopped by the test that asks; skipped when missing."""
+"""Registries of other projects, started for a test, which is skipped if they are missing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PATIENCE = 30
 
 
 def program(name: str) -> str:
-    """Return the path of a program, or skip the test that asks."""
+    """Return the path of a program, or skip the test if it is missing."""
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
     if path is None:
         missing(f"{name} is not installed")
@@ -46,12 +46,12 @@ def program(name: str) -> str:
 
 
 _PORTS = itertools.count(20_000 + os.getpid() * 61 % 10_000)
-"""Below those the system gives out, so that none is taken between here and its use; processes that
-run tests at the same time begin at different ones."""
+"""Ports below the ephemeral range, so that the system does not assign them meanwhile; concurrent
+test processes start at different ones."""
 
 
 def free_port() -> int:
-    """Return a port of loopback that was free just now, for programs that cannot choose one."""
+    """Return a free port on loopback, for programs that cannot choose one themselves."""
     while True:
         port = next(_PORTS)
         with suppress(OSError), socket.socket() as probe:
@@ -61,11 +61,11 @@ def free_port() -> int:
 
 @contextmanager
 def docker_registry(directory: Path, **sections: Any) -> Iterator[str]:
-    """Run Debian's docker-registry; yield its host and port.
+    """Run Debian's docker-registry and yield its host and port.
 
     Args:
-        directory: for its configuration; blobs go to ``directory/data``.
-        sections: of its configuration, such as ``auth``; those of ``http`` are merged.
+        directory: directory for its configuration; blobs are stored in ``directory/data``.
+        sections: sections of its configuration, such as ``auth``; those of ``http`` are merged.
     """
     path = program("docker-registry")
     config = {
@@ -79,7 +79,7 @@ def docker_registry(directory: Path, **sections: Any) -> Iterator[str]:
         "http": {"addr": "127.0.0.1:0", "secret": "x", **sections.get("http", {})},
     }
     file = directory / "config.yml"
-    file.write_text(json.dumps(config))  # YAML reads JSON
+    file.write_text(json.dumps(config))  # JSON is valid YAML
     process = subprocess.Popen(  # noqa: S603 (a tool of the test machine)
         [path, "serve", file], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -105,7 +105,7 @@ def docker_registry(directory: Path, **sections: Any) -> Iterator[str]:
 
 @contextmanager
 def nginx(directory: Path, root: Path) -> Iterator[str]:
-    """Run nginx with the files below `root`; yield its URL."""
+    """Run nginx, serving the files below `root`, and yield its URL."""
     path = program("nginx")
     port = free_port()
     config = directory / "nginx.conf"
@@ -124,7 +124,7 @@ def nginx(directory: Path, root: Path) -> Iterator[str]:
         """
     )
     command = [path, "-c", str(config), "-e", str(directory / "error.log")]
-    # As a daemon it returns once it listens.
+    # In daemon mode, the command returns when nginx is listening.
     subprocess.run(command, check=True, timeout=_PATIENCE, capture_output=True)  # noqa: S603
     try:
         yield f"http://127.0.0.1:{port}/"
@@ -133,12 +133,12 @@ def nginx(directory: Path, root: Path) -> Iterator[str]:
 
 
 def _go_registry_program() -> Path:
-    """Return the program, built by whoever needs it first; Go itself sees whether it is current."""
+    """Return the path of the program; Go rebuilds it only if the source has changed."""
     go = program("go")
     binary = GO_BUILD / "goregistry"
     GO_BUILD.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{binary}.lock"):
-        built = subprocess.run(  # noqa: S603 (our own source)
+        built = subprocess.run(  # noqa: S603 (built from this repository)
             [go, "build", "-buildvcs=false", "-o", binary, "."],
             cwd=GO_SOURCE,
             capture_output=True,
@@ -155,7 +155,7 @@ def _go_registry_program() -> Path:
 
 @contextmanager
 def go_registry(_directory: Path) -> Iterator[str]:
-    """Run go-containerregistry's registry, which keeps all in memory; yield its host and port."""
+    """Run go-containerregistry's in-memory registry and yield its host and port."""
     binary = _go_registry_program()
     with subprocess.Popen(  # noqa: S603 (just built)
         [binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -171,13 +171,13 @@ def go_registry(_directory: Path) -> Iterator[str]:
 
 @dataclass
 class TokenServer:
-    """Gives signed tokens to alice; the rights asked for are the rights given.
+    """Issues signed tokens to alice with all requested rights.
 
     Attributes:
-        url: its realm.
-        certificate: PEM file the registry trusts.
+        url: the realm.
+        certificate: PEM file that the registry trusts.
         asked: the queries so far.
-        life: seconds a token lives.
+        life: lifetime of a token in seconds.
     """
 
     url: str
@@ -290,11 +290,11 @@ def _der(certificate: Path) -> bytes:
 
 
 class CuttingProxy:
-    """Passes connections on to `target`, and cuts some of them.
+    """Forwards connections to `target` and cuts some of them.
 
     Attributes:
-        cuts: for each connection in turn, after how many bytes in which direction
-            (``"up"`` or ``"down"``) it is cut; connections beyond the list are left alone.
+        cuts: for each connection in turn, the direction (``"up"`` or ``"down"``) and the number of
+            bytes after which it is cut; connections beyond the list are not cut.
     """
 
     def __init__(self, target: str, cuts: list[tuple[str, int]]) -> None:

@@ -1,4 +1,4 @@
-"""Compressed layers of many shapes, all by zlib, which is also their judge."""
+"""Layers of many shapes, compressed and checked with zlib."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Shape:
     """How a layer is compressed.
 
     Attributes:
-        level: 0 to 9.
-        strategy: of `STRATEGIES`.
-        mem_level: 1 to 9; a small one makes many small blocks.
-        cuts: after each of these places (bytes of input) there is a flush or a new member.
-        flush: of `FLUSHES`, at a cut that starts no member.
-        members: whether a cut starts a new member.
+        level: compression level, 0 to 9.
+        strategy: one of `STRATEGIES`.
+        mem_level: 1 to 9; small values give many small blocks.
+        cuts: input offsets of flushes or new members.
+        flush: one of `FLUSHES`, used at cuts unless `members` is set.
+        members: whether each cut starts a new member instead.
     """
 
     level: int = 6
@@ -62,5 +62,5 @@ class Shape:
 
 
 def gunzip(layer: bytes) -> bytes:
-    """Return all members' content, as zlib inflates it."""
+    """Return the content of all members, inflated with zlib."""
     return gzip.decompress(layer)

@@ -1,4 +1,4 @@
-"""zTOC blobs with one thing changed in place, and the indexes that bind them to an image.
+"""zTOC blobs with one value changed in place, and the indexes that link them to an image.
 
 Places come from `support.ztocfile`, which shares no code with what is tested.
 """
@@ -25,32 +25,32 @@ _CODES = {"offset": "<q", "size": "<q", "mode": "<q", "uid": "<I", "gid": "<I"}
 
 
 def with_bytes(blob: bytes, at: int, data: bytes) -> bytes:
-    """Return `blob` with other bytes at one place."""
+    """Return `blob` with other bytes at one offset."""
     assert blob[at : at + len(data)] != data
     return blob[:at] + data + blob[at + len(data) :]
 
 
 def with_number(blob: bytes, index: int, field: str, value: int) -> bytes:
-    """Return a zTOC whose entry `index` has another number; the field must be stored."""
+    """Return a zTOC with one number of entry `index` changed; it must not be the default."""
     table = parse(blob).tables["toc"].tables("metadata", ENTRY)[index]
     return with_bytes(blob, table.places[field], struct.pack(_CODES[field], value))
 
 
 def with_text(blob: bytes, index: int, field: str, value: bytes) -> bytes:
-    """Return a zTOC whose entry `index` has another text of the same length."""
+    """Return a zTOC with one text of entry `index` changed to another of the same length."""
     table = parse(blob).tables["toc"].tables("metadata", ENTRY)[index]
     assert len(value) == len(table.data(field))
     return with_bytes(blob, table.target(field) + 4, value)
 
 
 def with_window_byte(blob: bytes, span_id: int, at: int) -> bytes:
-    """Return a zTOC whose window of one span has another byte at one place."""
+    """Return a zTOC with one byte changed in the window of a span."""
     place = _checkpoint(blob, span_id) + 17 + at
     return with_bytes(blob, place, bytes([blob[place] ^ 1]))
 
 
 def with_checkpoint(blob: bytes, span_id: int, *, compressed: int = 0, bits: int = 0) -> bytes:
-    """Return a zTOC whose checkpoint of one span lies so many bytes on, with other bits."""
+    """Return a zTOC with the checkpoint of a span moved by `compressed` bytes and `bits` bits."""
     place = _checkpoint(blob, span_id)
     found = parse(blob).checkpoints[span_id]
     packed = struct.pack(
@@ -60,7 +60,7 @@ def with_checkpoint(blob: bytes, span_id: int, *, compressed: int = 0, bits: int
 
 
 def with_span_digest(blob: bytes, span_id: int) -> bytes:
-    """Return a zTOC whose digest of one span is another."""
+    """Return a zTOC with the digest of one span changed."""
     place = parse(blob).tables["info"].elements("span_digests")[span_id] + 4 + len("sha256:")
     return with_bytes(blob, place, b"0" if blob[place : place + 1] != b"0" else b"1")
 
@@ -72,7 +72,7 @@ def _checkpoint(blob: bytes, span_id: int) -> int:
 def put_v1(
     store: Sink, image: Image, ztocs: Sequence[bytes], *, tag: str = "app", span_size: int
 ) -> Descriptor:
-    """Put an image and an index that lists `ztocs` for its layers; all digests agree."""
+    """Put an image and an index that lists `ztocs` for its layers; all digests match."""
     subject = image.put(store, tag=tag)
     store.put_blob(CONFIG_BLOB)
     indexed = [
@@ -83,12 +83,12 @@ def put_v1(
 
 
 def put_index_of(store: Sink, index: SociIndex) -> Descriptor:
-    """Put a SOCI index as it is."""
+    """Put a SOCI index."""
     return store.put_manifest(index.to_json(), OCI_MANIFEST)
 
 
 def with_entry(index: SociIndex, **changes: object) -> SociIndex:
-    """Return an index whose first entry says something else; ``annotations`` are added."""
+    """Return an index with its first entry changed; ``annotations`` are merged."""
     first, *rest = index.layers
     more = changes.pop("annotations", {})
     assert isinstance(more, dict)

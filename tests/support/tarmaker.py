@@ -1,4 +1,4 @@
-"""Tars of any shape, also such as no tool makes; the blocks are Python's ``tarfile``'s."""
+"""Tars of any shape, including those that no tool writes, built from blocks of ``tarfile``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
-"""End of archive."""
+"""End-of-archive marker."""
 
 
 def entry(
@@ -22,12 +22,12 @@ def entry(
     """Return the blocks of one entry.
 
     Args:
-        name: of the entry; surrogates stand for bytes that are not UTF-8.
-        data: its content, padded to blocks here.
+        name: name of the entry; surrogates stand for bytes that are not UTF-8.
+        data: content, which is padded to whole blocks.
         type: the type flag.
-        format: of `tarfile`.
-        pax: extended header records before it.
-        fields: attributes of ``TarInfo``; ``size`` may differ from what `data` has.
+        format: a format of `tarfile`.
+        pax: PAX records in an extended header.
+        fields: attributes of ``TarInfo``; ``size`` may differ from the size of `data`.
     """
     info = tarfile.TarInfo(name)
     info.type = type
@@ -39,22 +39,22 @@ def entry(
 
 
 def padded(data: bytes) -> bytes:
-    """Return `data` and the zeros to the end of its last block."""
+    """Return `data` padded with zeros to whole blocks."""
     return data + bytes(-len(data) % BLOCK)
 
 
 def tar(*entries: bytes) -> bytes:
-    """Return an archive of `entries`, ended as it should be."""
+    """Return an archive of `entries` with the end-of-archive marker."""
     return b"".join(entries) + END
 
 
 def global_header(records: dict[str, str]) -> bytes:
-    """Return a PAX global header, as ``git archive`` writes one."""
+    """Return a PAX global header, as written by ``git archive``."""
     return tarfile.TarInfo.create_pax_global_header(records)
 
 
 def with_field(header: bytes, at: int, value: bytes) -> bytes:
-    """Return a header block with other bytes at one place and the checksum that fits them."""
+    """Return a header block with one field changed and its checksum updated."""
     block = bytearray(header[:BLOCK])
     block[at : at + len(value)] = value
     block[148:156] = b" " * 8

@@ -1,6 +1,6 @@
-"""Programs of other projects; where one is missing, tests that need it are skipped by its name.
+"""Programs of other projects; tests that need a missing program are skipped.
 
-CI sets ``TOCSIN_REQUIRE_TOOLS``: there such a test fails, so that nothing goes untested unseen.
+CI sets ``TOCSIN_REQUIRE_TOOLS``, which makes such tests fail instead, so that none is missed.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 def missing(what: str) -> NoReturn:
-    """Skip the test that asks, or fail it where everything must be there."""
+    """Skip the current test, or fail it if all tools are required."""
     if os.environ.get("TOCSIN_REQUIRE_TOOLS"):
         pytest.fail(f"{what}, and TOCSIN_REQUIRE_TOOLS is set", pytrace=False)
     pytest.skip(what)
 
 
 def tool(name: str, *always: str) -> Callable[..., str]:
-    """Return a function that runs a program, its failure a failed test, and gives its output.
+    """Return a function that runs a program and returns its output, or fails the test.
 
     Args:
-        name: of the program.
-        always: arguments that come first every time.
+        name: name of the program.
+        always: arguments that precede all others.
     """
     path = shutil.which(name)
     if path is None:

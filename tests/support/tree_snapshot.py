@@ -1,4 +1,4 @@
-"""All that can be known of a tree of this machine, to be compared with another."""
+"""Snapshots of local directory trees for comparison."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def snapshot(top: Path, *, without: Iterable[str] = ()) -> dict[str, tuple[Any, ...]]:
-    """Return all that can be known of a tree: path → type, mode, owner, time, attributes, data.
+    """Return the type, mode, owner, time, attributes and data of each path in a tree.
 
-    Files with several names have the first of them, for each of them.
+    For a file with several names, each of them also has the first name.
     """
     found: dict[str, tuple[Any, ...]] = {}
     names: dict[int, str] = {}

@@ -1,6 +1,6 @@
-"""A reader of zTOC blobs that shares no code with tocsin: the schema of docs/format.md, by hand.
+"""A parser of zTOC blobs that shares no code with tocsin, written from docs/format.md.
 
-Trusts its input; only for blobs that the tests have made or altered.
+It trusts its input and must be used only for blobs created by the tests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ INFO = ("algorithm", "max_span_id", "span_digests", "checkpoints")
 
 
 class Table:
-    """A FlatBuffers table: where its fields lie, and what they are."""
+    """A FlatBuffers table: the offsets and values of its fields."""
 
     def __init__(self, blob: bytes, at: int, fields: tuple[str, ...]) -> None:
         self._blob = blob
@@ -49,7 +49,7 @@ class Table:
         return self._number(code, self.places[name]) if name in self.places else default
 
     def target(self, name: str) -> int:
-        """Return where a string, vector or table lies."""
+        """Return the offset of a string, vector or table."""
         return self.places[name] + self._number("<I", self.places[name])
 
     def data(self, name: str) -> bytes:
@@ -57,14 +57,14 @@ class Table:
         return _bytes_at(self._blob, self.target(name))
 
     def elements(self, name: str) -> list[int]:
-        """Return where the elements of a vector of references lie."""
+        """Return the offsets of the elements of a vector of references."""
         at = self.target(name)
         count = self._number("<I", at)
         places = range(at + 4, at + 4 + 4 * count, 4)
         return [place + self._number("<I", place) for place in places]
 
     def table(self, name: str, fields: tuple[str, ...]) -> Table:
-        """Return a table this one refers to."""
+        """Return a table that this one refers to."""
         return Table(self._blob, self.target(name), fields)
 
     def tables(self, name: str, fields: tuple[str, ...]) -> list[Table]:
@@ -79,7 +79,7 @@ def _bytes_at(blob: bytes, at: int) -> bytes:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """As the zinfo packs it."""
+    """A checkpoint in the zinfo."""
 
     compressed: int
     uncompressed: int
@@ -89,15 +89,15 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class ZtocFile:
-    """What a zTOC blob says.
+    """The content of a zTOC blob.
 
     Attributes:
         fields: scalars and texts of the root.
-        entries: one dictionary each, by the names of the schema.
-        checkpoints: of a gzip layer; empty for a plain tar.
-        span_size: as asked for.
+        entries: one dictionary per entry, with the field names of the schema.
+        checkpoints: checkpoints of a gzip layer; empty for a plain tar.
+        span_size: the requested span size.
         span_digests: 64 hex digits each.
-        tables: to find where a field lies.
+        tables: the tables, for locating fields.
     """
 
     fields: dict[str, Any]
@@ -109,7 +109,7 @@ class ZtocFile:
 
     @property
     def compressed_ranges(self) -> list[tuple[int, int]]:
-        """Half-open, one a span: docs/format.md#span-digests."""
+        """Half-open ranges, one per span: docs/format.md#span-digests."""
         size = self.fields["compressed_size"]
         if self.fields["algorithm"] == 2:
             starts = range(0, size, self.span_size)
@@ -123,14 +123,14 @@ class ZtocFile:
 
     @property
     def uncompressed_starts(self) -> list[int]:
-        """One a span."""
+        """Uncompressed offset of each span."""
         if self.fields["algorithm"] == 2:
             return [start for start, _ in self.compressed_ranges]
         return [point.uncompressed for point in self.checkpoints]
 
 
 def parse(blob: bytes) -> ZtocFile:
-    """Return what `blob` says."""
+    """Parse a zTOC blob."""
     (at,) = struct.unpack_from("<I", blob)
     root = Table(blob, at, ZTOC)
     toc, info = root.table("toc", ("metadata",)), root.table("info", INFO)

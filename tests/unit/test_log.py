@@ -1,4 +1,4 @@
-"""The logger ``tocsin``: what it says, what it never says, and that it prints nothing by itself."""
+"""The logger ``tocsin`` logs no secrets and prints nothing by default."""
 
 import logging
 import subprocess
@@ -30,7 +30,7 @@ def said(log, level):
     return [r.getMessage() for r in log.records if r.name == "tocsin" and r.levelno == level]
 
 
-def test_registry_when_asked_then_requests_answers_and_retries_are_debug_without_secrets(log):
+def test_registry_when_used_then_requests_are_debug_without_secrets(log):
     with Registry() as registry:
         registry.auth = "token"
         options = {"username": "alice", "password": "secret"}
@@ -48,7 +48,7 @@ def test_registry_when_asked_then_requests_answers_and_retries_are_debug_without
     assert {record.levelno for record in log.records if record.name == "tocsin"} == {logging.DEBUG}
 
 
-def test_layer_when_read_in_full_then_it_is_info_and_a_note(log, tmp_path):
+def test_layer_when_read_in_full_then_info_and_note(log, tmp_path):
     name = put_image(tmp_path, tarmaker.tar(tarmaker.entry("noise", noise(11 << 20))))
     with tocsin.open(name) as image:
         assert image.layers
@@ -56,7 +56,7 @@ def test_layer_when_read_in_full_then_it_is_info_and_a_note(log, tmp_path):
     assert "has no ztoc: 11.0 MiB were read to make one" in image.notes[0]
 
 
-def test_index_when_broken_then_it_is_a_warning_and_a_note(log, tmp_path):
+def test_index_when_broken_then_warning_and_note(log, tmp_path):
     image = make_image()
     absent = Digest.of(b"absent")
     manifest = replace(Manifest.from_json(image.manifest), annotations={INDEX_DIGEST: str(absent)})
@@ -69,7 +69,7 @@ def test_index_when_broken_then_it_is_a_warning_and_a_note(log, tmp_path):
     assert opened.notes[0].startswith(f"SOCI index {absent} is not used: ")
 
 
-def test_layers_when_skipped_then_the_reason_is_info(log, tmp_path):
+def test_layer_when_skipped_then_reason_is_info(log, tmp_path):
     image = make_image({"a": b"1" * 5000}, {"b": b"2"})
     with OciLayout(tmp_path, write=True) as store:
         image.put(store, "t")
@@ -80,7 +80,7 @@ def test_layers_when_skipped_then_the_reason_is_info(log, tmp_path):
     assert said(log, logging.INFO) == [f"layer {skipped.layer.digest}: skipped: {skipped.skipped}"]
 
 
-def test_program_when_it_sets_up_no_logging_then_nothing_is_printed(tmp_path):
+def test_log_when_logging_is_not_configured_then_nothing_is_printed(tmp_path):
     with OciLayout(tmp_path, write=True) as store:
         put = make_image().put(store, "t")
         store.put_manifest(referrer_to(put, "x/y"), OCI_MANIFEST)

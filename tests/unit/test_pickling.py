@@ -1,4 +1,4 @@
-"""Every result, value and event of the public API pickles, and is equal when it comes back."""
+"""Every result, value and event of the public API can be pickled, and its copy is equal."""
 
 import dataclasses
 import inspect
@@ -16,7 +16,7 @@ from tocsin.model.reference import parse_reference
 from tocsin.model.soci_index import SOCI_INDEX_V1
 from tocsin.stores.layout import OciLayout
 
-ALL = tocsin.IndexingOptions(min_layer_size=0, platforms="linux/amd64")
+ALL = tocsin.IndexingOptions(min_layer_size=0, platforms="linux/amd64", prefetch="a")
 REFERENCES = ["h.io/r:t", "oci:d:t", "oci-archive:f", "docker-archive:f:@0"]
 
 
@@ -55,7 +55,7 @@ def results(tmp_path_factory):
 
 
 def parts_of(value):
-    """Yield a value and everything in it."""
+    """Yield a value and everything inside it."""
     yield value
     if dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
@@ -69,7 +69,7 @@ def parts_of(value):
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_result_when_pickled_then_it_comes_back_equal(results, protocol):
+def test_result_when_pickled_then_copy_is_equal(results, protocol):
     for result in results:
         again = pickle.loads(pickle.dumps(result, protocol))  # noqa: S301 (our own)
         assert again == result
@@ -78,7 +78,7 @@ def test_result_when_pickled_then_it_comes_back_equal(results, protocol):
             assert again.to_dict() == result.to_dict()
 
 
-def test_results_when_counted_then_every_public_value_is_among_them(results):
+def test_results_when_listed_then_every_public_class_is_included(results):
     seen = {type(part) for result in results for part in parts_of(result)}
     public = {getattr(tocsin, name) for name in tocsin.__all__}
     values = {kind for kind in public if inspect.isclass(kind) and dataclasses.is_dataclass(kind)}
@@ -86,7 +86,7 @@ def test_results_when_counted_then_every_public_value_is_among_them(results):
     assert {kind.__name__ for kind in (values | {tocsin.Ztoc}) - seen - elsewhere} == set()
 
 
-def test_ztoc_when_pickled_then_it_is_checked_again_where_it_is_read():
+def test_ztoc_when_unpickled_then_it_is_validated_again():
     ztoc = tocsin.build_ztoc(tarmaker.tar(tarmaker.entry("a", b"x" * 5000)))
     data = pickle.dumps(ztoc)
     again = pickle.loads(data)  # noqa: S301 (our own)

@@ -1,4 +1,4 @@
-"""How many processors there are, and how layers share them."""
+"""How many CPUs are available, and how layers share the threads."""
 
 import os
 import threading
@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.processors import Shares, available, share, wanted
+from tocsin.processors import Shares, available, resolve_threads, share
 
 MASK = 64
 
 
 @pytest.fixture
 def mask(monkeypatch):
-    """Let this process be allowed on 64 processors."""
+    """Give this process an affinity mask of 64 CPUs."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(MASK)), raising=False)
 
 
 def control_groups(root, lines, **files):
-    """Write what Linux shows of control groups: which this process is in, and their files."""
+    """Write the files with which Linux describes the control groups of this process."""
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/self/cgroup").write_text("".join(f"{line}\n" for line in lines))
     for name, text in files.items():
@@ -29,15 +29,15 @@ def control_groups(root, lines, **files):
     return root
 
 
-# How many there are
+# Available CPUs
 
 
-def test_available_when_asked_then_as_many_as_the_mask_allows_at_most():
+def test_available_when_called_then_at_most_the_affinity_mask():
     assert 1 <= available() <= (os.cpu_count() or 1)
-    assert wanted(None) == available()
+    assert resolve_threads(None) == available()
 
 
-def test_available_when_there_is_no_mask_then_all_processors(monkeypatch, tmp_path):
+def test_available_when_mask_is_unsupported_then_cpu_count(monkeypatch, tmp_path):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     assert available(tmp_path) == 7
@@ -46,7 +46,7 @@ def test_available_when_there_is_no_mask_then_all_processors(monkeypatch, tmp_pa
 
 
 @pytest.mark.usefixtures("mask")
-def test_available_when_there_are_no_control_groups_then_those_of_the_mask(tmp_path):
+def test_available_when_control_groups_are_missing_then_mask_size(tmp_path):
     assert available(tmp_path) == MASK
 
 
@@ -65,12 +65,12 @@ def test_available_when_there_are_no_control_groups_then_those_of_the_mask(tmp_p
         ("", MASK),
     ],
 )
-def test_available_when_a_container_has_a_quota_then_no_more(tmp_path, text, expected):
+def test_available_when_container_has_quota_then_limited_by_quota(tmp_path, text, expected):
     assert available(control_groups(tmp_path, ["0::/"], **{"cpu.max": text})) == expected
 
 
 @pytest.mark.usefixtures("mask")
-def test_available_when_groups_are_nested_then_the_least_quota_counts(tmp_path):
+def test_available_when_groups_are_nested_then_lowest_quota_wins(tmp_path):
     quotas = {
         "ci.slice/cpu.max": "300000 100000",
         "ci.slice/job.scope/cpu.max": "max 100000",
@@ -81,9 +81,9 @@ def test_available_when_groups_are_nested_then_the_least_quota_counts(tmp_path):
 
 @pytest.mark.usefixtures("mask")
 @pytest.mark.parametrize("group", ["/", "/docker/ab12", "/../../docker"])
-def test_available_when_groups_are_of_version_1_then_their_quota(tmp_path, group):
+def test_available_when_cgroups_are_version_1_then_quota_is_read(tmp_path, group):
     lines = [f"4:cpu,cpuacct:{group}", f"2:cpuset:{group}", "1:name=systemd:/x", "0::/system"]
-    # In a container the path may be the host's, the files are its own.
+    # In a container, the path may be the host's while the files are the container's.
     files = {"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}
     root = control_groups(tmp_path, lines, **files)
     assert available(root) == 4
@@ -92,22 +92,22 @@ def test_available_when_groups_are_of_version_1_then_their_quota(tmp_path, group
 
 
 @pytest.mark.parametrize("threads", [0, -1])
-def test_wanted_when_less_than_one_then_refused(threads):
-    with pytest.raises(ValueError, match=f"threads is {threads}, wanted 1 or more"):
-        wanted(threads)
+def test_resolve_threads_when_less_than_one_then_value_error(threads):
+    with pytest.raises(ValueError, match=f"threads is {threads}, expected 1 or more"):
+        resolve_threads(threads)
 
 
-def test_wanted_when_more_than_there_are_then_so_many():
-    assert wanted(1000) == 1000
+def test_resolve_threads_when_more_than_cpus_then_unchanged():
+    assert resolve_threads(1000) == 1000
 
 
-# The rule
+# How threads are shared
 
 
 @pytest.mark.parametrize(
     ("threads", "jobs", "sizes", "expected"),
     [
-        (2, 2, [100, 10, 10], [2, None, None]),  # one that outweighs the rest: the others after it
+        (2, 2, [100, 10, 10], [2, None, None]),  # a dominant layer runs alone, then the others
         (2, 2, [70, 30], [2, None]),
         (2, 2, [60, 40], [1, 1]),
         (2, 2, [10, 10, 10, 10], [1, 1, None, None]),
@@ -116,15 +116,15 @@ def test_wanted_when_more_than_there_are_then_so_many():
         (4, 4, [50, 50, 10, 10], [2, 2, None, None]),
         (4, 4, [100, 40, 40, 40], [2, 1, 1, None]),
         (4, 4, [40, 30, 30], [2, 1, 1]),
-        (8, 4, [100, *[20] * 10], [3, 1, 2, 2]),  # none is idle where few may run
+        (8, 4, [100, *[20] * 10], [3, 1, 2, 2]),  # few layers may run, but no thread is idle
         (8, 2, [10, 10], [4, 4]),
         (8, 1, [10, 10], [8, None]),
-        (1, 2, [10, 10], [1, 1]),  # more layers than threads: one each, and `turn` between them
+        (1, 2, [10, 10], [1, 1]),  # more layers than threads: one each, and `turn` limits them
         (2, 4, [10, 10, 10, 10], [1, 1, 1, 1]),
         (2, 2, [0, 0], [1, 1]),
     ],
 )
-def test_layers_when_all_start_then_each_has_its_part(threads, jobs, sizes, expected):
+def test_shares_when_all_layers_start_then_each_gets_its_share(threads, jobs, sizes, expected):
     shares = Shares(threads, jobs=jobs, sizes=dict(enumerate(sizes)))
     ready = range(min(jobs, len(sizes)))
     found = [shares.take(at) if shares._may_start(at) else None for at in ready]
@@ -135,7 +135,7 @@ def test_layers_when_all_start_then_each_has_its_part(threads, jobs, sizes, expe
     threads=st.integers(1, 64),
     data=st.data(),
 )
-def test_share_when_anything_then_at_least_one_and_at_most_what_is_free(threads, data):
+def test_share_when_arbitrary_then_between_one_and_free_threads(threads, data):
     size = data.draw(st.integers(0, 1 << 40))
     unfinished = size + data.draw(st.integers(0, 1 << 40))
     free = data.draw(st.integers(-4, threads))
@@ -152,9 +152,7 @@ def test_share_when_anything_then_at_least_one_and_at_most_what_is_free(threads,
     sizes=st.lists(st.integers(0, 1 << 34), min_size=1, max_size=30),
     data=st.data(),
 )
-def test_layers_when_they_start_and_end_in_any_order_then_the_bounds_hold(
-    threads, jobs, sizes, data
-):
+def test_shares_when_layers_run_in_any_order_then_bounds_hold(threads, jobs, sizes, data):
     sizes.sort(reverse=True)
     shares = Shares(threads, jobs=jobs, sizes=dict(enumerate(sizes)))
     waiting, running, order = list(range(len(sizes))), {}, []
@@ -162,13 +160,13 @@ def test_layers_when_they_start_and_end_in_any_order_then_the_bounds_hold(
         may_start = bool(waiting) and len(running) < jobs and shares._may_start(waiting[0])
         if may_start and (not running or data.draw(st.booleans())):
             at = waiting.pop(0)
-            if data.draw(st.integers(0, 9)) == 0:  # its zTOC was there already
+            if data.draw(st.integers(0, 9)) == 0:  # its zTOC already exists
                 shares.done(at)
                 continue
             running[at] = shares.take(at)
             order.append(running[at])
         else:
-            # Somebody runs, or somebody may start: nothing is ever stuck.
+            # A layer is running or may start, so there is no deadlock.
             shares.done(at := data.draw(st.sampled_from(sorted(running))))
             del running[at]
         assert all(count >= 1 for count in running.values())
@@ -182,7 +180,7 @@ def test_layers_when_they_start_and_end_in_any_order_then_the_bounds_hold(
 # Waiting
 
 
-def test_layer_when_larger_ones_have_not_started_then_it_waits_for_them():
+def test_take_when_larger_layer_has_not_started_then_waits():
     shares = Shares(4, jobs=4, sizes={"large": 10, "small": 9, "reused": 12})
     got = []
 
@@ -198,7 +196,7 @@ def test_layer_when_larger_ones_have_not_started_then_it_waits_for_them():
     assert got == [("large", 2), ("small", 2)]
 
 
-def test_layer_when_all_threads_are_given_then_it_waits_until_they_are_back():
+def test_take_when_no_thread_is_free_then_waits_for_release():
     shares = Shares(2, jobs=2, sizes={"large": 90, "small": 10})
     assert shares.take("large") == 2
     order = []
@@ -215,7 +213,7 @@ def test_layer_when_all_threads_are_given_then_it_waits_until_they_are_back():
     assert order == [("large", "done"), ("small", 2)]
 
 
-def test_layers_when_stopped_then_nobody_waits():
+def test_take_when_stopped_then_returns_at_once():
     shares = Shares(2, jobs=2, sizes={"large": 90, "small": 10})
     shares.take("large")
     thread = threading.Thread(target=shares.take, args=("small",))
@@ -226,14 +224,14 @@ def test_layers_when_stopped_then_nobody_waits():
     assert shares.take("small") == 1
 
 
-def test_turn_when_threads_are_few_then_no_more_work_at_once():
+def test_turn_when_acquired_by_all_threads_then_blocks():
     shares = Shares(2, jobs=8, sizes={})
     with shares.turn, shares.turn:
         assert not shares.turn.acquire(blocking=False)
     assert shares.turn.acquire(blocking=False)
 
 
-def test_layers_when_of_one_size_then_they_start_as_they_were_given():
+def test_shares_when_sizes_are_equal_then_given_order_is_kept():
     sizes = dict.fromkeys("cab", 5)
     shares = Shares(8, jobs=3, sizes=sizes)
     assert [shares.take(key) for key in sizes] == [3, 3, 2]

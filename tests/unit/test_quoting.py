@@ -22,11 +22,11 @@ from tocsin.quoting import MAX_NAME_LEN, MAX_QUOTED_LEN, escaped, quoted, shown
         ("\ud800\U000e0001\U000f0000", r'"\ud800\U000e0001\U000f0000"'),
     ],
 )
-def test_quoted_when_text_comes_from_outside_then_it_is_one_quoted_line(text, quotation):
+def test_quoted_when_text_is_untrusted_then_one_escaped_line(text, quotation):
     assert quoted(text) == quotation
 
 
-def test_quoted_when_text_is_long_then_it_is_cut_and_says_so():
+def test_quoted_when_text_is_long_then_cut_with_ellipsis():
     assert quoted("x" * MAX_QUOTED_LEN) == f'"{"x" * MAX_QUOTED_LEN}"'
     assert quoted("x" * (MAX_QUOTED_LEN + 1)) == f'"{"x" * MAX_QUOTED_LEN}…"'
     assert quoted("abcdef", limit=3) == '"abc…"'
@@ -35,22 +35,22 @@ def test_quoted_when_text_is_long_then_it_is_cut_and_says_so():
 @pytest.mark.parametrize(
     "name", ["/usr/lib/x86_64-linux-gnu/libstdc++.so.6", "sha256:00", "application/vnd.oci+json"]
 )
-def test_shown_when_a_name_is_plain_then_it_stands_as_it_is(name):
+def test_shown_when_name_is_plain_then_unchanged(name):
     assert shown(name) == name
 
 
 @pytest.mark.parametrize("name", ["a b", "a;b", "a'b", "a|b", "a`b`", "ä", "", "a\n", "x" * 401])
-def test_shown_when_a_name_is_not_plain_then_it_is_quoted(name):
+def test_shown_when_name_is_not_plain_then_quoted(name):
     assert shown(name) == quoted(name, limit=MAX_NAME_LEN)
 
 
-def test_escaped_when_every_character_is_given_then_no_control_or_format_character_is_left():
+def test_escaped_when_given_all_characters_then_output_is_printable():
     everything = "".join(map(chr, range(sys.maxunicode + 1)))
     left = {unicodedata.category(character) for character in escaped(everything)}
     assert not left & {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
     assert escaped(everything).isprintable()
 
 
-def test_quoted_when_plain_text_is_given_then_json_reads_the_same():
+def test_quoted_when_text_is_plain_then_json_decodes_it():
     text = 'a "quoted" \\ text\twith a tab and ünïcode'
     assert json.loads(quoted(text)) == text

@@ -93,7 +93,7 @@ class ImageOpening:
 
     @contextmanager
     def open(self, reference: Reference, output: Output) -> Iterator[Image]:
-        """Open an image; what it has to note is said when done, where no bar is drawn over it."""
+        """Open an image; its notes are written when done, where no bar is drawn over them."""
         from tocsin.reading.image import open as open_image  # noqa: PLC0415 (not for --help)
 
         notes: list[str] = []
@@ -119,8 +119,8 @@ class ImageOpening:
                 error.hint = _LOOK_AROUND
             raise
         finally:
-            for note in notes:
-                output.note(note)
+            for note in dict.fromkeys(notes):
+                output.warn(note)
 
 
 class _Reading(ExitStack):

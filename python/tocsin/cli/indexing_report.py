@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from tocsin.cli import words
@@ -32,22 +31,28 @@ def tell(result: CreateResult, output: Output, *, min_layer_size: int) -> None:
         _tell_platform(platform, output, min_layer_size)
     if isinstance(result, ConvertResult):
         output.line(f"image {result.image.digest}")
+    for platform in result.platforms:
+        if platform.existing_indexes and not platform.skipped:
+            output.warn(_existing(platform))
     for path in result.missing_prefetch:
         output.warn(f"no indexed layer has {path}, so it is not prefetched")
-    for line in _skipped(result, min_layer_size):
-        output.note(line)
     if isinstance(result, ConvertResult) and result.destination.startswith("docker://"):
         output.note(
             "this tag is an image index, with digests of its own: services that want a single "
             "manifest, such as AWS Lambda, refuse it; tocsin create serves those"
         )
-    output.note(traffic_line(result.traffic, dry_run=result.dry_run))
+    if all(platform.skipped for platform in result.platforms):
+        output.line("nothing was written")
+        return
+    output.line(traffic_line(result.traffic, dry_run=result.dry_run))
     if isinstance(result, ConvertResult) and result.unchanged:
-        output.note(f"{result.destination} is this image already: nothing was written")
+        output.line(
+            words.printable(f"{result.destination} is this image already: nothing was written")
+        )
         return
     if result.dry_run:
-        output.note("dry run: nothing was written")
-    output.note(f"{_summary(result)} → {result.destination}")
+        output.line("dry run: nothing was written")
+    output.line(words.printable(f"{_summary(result)} → {result.destination}"))
 
 
 def traffic_line(traffic: Traffic, *, dry_run: bool = False) -> str:
@@ -87,18 +92,6 @@ def _layers(result: CreateResult) -> list[LayerResult]:
     return list(layers.values())
 
 
-def _skipped(result: CreateResult, min_layer_size: int) -> list[str]:
-    """Return a line for each reason why layers were skipped."""
-    layers = _layers(result)
-    reasons = Counter(
-        skip_reason(layer, min_layer_size) for layer in layers if layer.skipped is not None
-    )
-    return [
-        f"skipped {words.count(count, 'layer')} of {len(layers)}: {reason}"
-        for reason, count in reasons.items()
-    ]
-
-
 def _summary(result: CreateResult) -> str:
     """Return the whole in one line, each layer counted once."""
     layers = _layers(result)
@@ -115,6 +108,11 @@ def _summary(result: CreateResult) -> str:
 def _tell_platform(result: PlatformResult, output: Output, min_layer_size: int) -> None:
     name = str(result.platform) if result.platform is not None else "image"
     output.heading(f"{name} · manifest {words.short_digest(result.manifest.digest)}")
+    if result.skipped:
+        digests = ", ".join(str(index.digest) for index in result.existing_indexes)
+        output.line(f"skipped, since version 1 indexes refer to it already: {digests}")
+        output.line()
+        return
     output.table(_COLUMNS, [_row(layer) for layer in result.layers])
     for remark in _remarks(result, min_layer_size):
         output.line(words.printable(remark))
@@ -123,6 +121,14 @@ def _tell_platform(result: PlatformResult, output: Output, min_layer_size: int) 
     else:
         output.line("no index, since no layer got a zTOC")
     output.line()
+
+
+def _existing(result: PlatformResult) -> str:
+    digests = ", ".join(str(index.digest) for index in result.existing_indexes)
+    return (
+        f"{result.platform or 'image'}: other version 1 indexes refer to the image too, and the "
+        f"registry decides which one a reader takes: {digests}"
+    )
 
 
 def _remarks(result: PlatformResult, min_layer_size: int) -> dict[str, None]:

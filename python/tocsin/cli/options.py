@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -49,7 +50,27 @@ threads_option = click.option(
     help="Processors to use, shared by all layers; a large one may get them all (also"
     " TOCSIN_THREADS).  [default: all there are]",
 )
-force_option = click.option("--force", is_flag=True, help="Overwrite what has that name already.")
+force_option = click.option(
+    "--force", is_flag=True, help="Replace an image that DEST names already."
+)
+
+
+def _flat(
+    _context: click.Context, _parameter: click.Parameter, lists: tuple[tuple[Any, ...], ...]
+) -> tuple[Any, ...]:
+    return tuple(chain.from_iterable(lists))
+
+
+platforms_option = click.option(
+    "-p",
+    "--platform",
+    "platforms",
+    type=parameters.platforms,
+    metavar="OS/ARCH",
+    multiple=True,
+    callback=_flat,
+    help="Only this platform; may be repeated, or a list with commas.  [default: all]",
+)
 
 _INDEXING = (
     span_size_option,
@@ -61,14 +82,11 @@ _INDEXING = (
         show_default=True,
         help="Leave out layers with fewer compressed bytes.",
     ),
+    platforms_option,
     click.option(
-        "-p",
-        "--platform",
-        "platforms",
-        type=parameters.platform,
-        metavar="OS/ARCH",
-        multiple=True,
-        help="Only this platform; may be repeated.  [default: all]",
+        "--all-platforms",
+        is_flag=True,
+        help="Every platform, whatever --platform says; the default without it.",
     ),
     click.option(
         "-j",
@@ -105,14 +123,26 @@ _INDEXING = (
     click.option(
         "--rebuild",
         is_flag=True,
-        help="Read layers again whose zTOC is at the destination already.",
+        help="Index layers again whose zTOC is at the destination already (soci: --force).",
+    ),
+    click.option(
+        "--force",
+        is_flag=True,
+        help="Replace an image that DEST names already. It does not make zTOCs again, as soci's"
+        " --force does: that is --rebuild.",
+    ),
+    click.option(
+        "-f",
+        "as_soci",
+        is_flag=True,
+        help="Both --force and --rebuild, which is what soci -f comes to.",
     ),
     reference_identical_option,
 )
 
 
 def indexing_options(command: _Command) -> _Command:
-    """Give a command the options of `IndexingOptions`, which it gets as ``options``."""
+    """Give a command the options of `IndexingOptions`, which it gets as ``options``, and force."""
 
     @functools.wraps(command)
     def with_options(
@@ -120,12 +150,15 @@ def indexing_options(command: _Command) -> _Command:
         span_size: int,
         min_layer_size: int,
         platforms: tuple[Any, ...],
+        all_platforms: bool,
         jobs: int | None,
         threads: int | None,
         optimizations: tuple[str, ...],
         prefetch: tuple[str, ...],
         prefetch_list: Any,  # noqa: ANN401 (an open file)
         rebuild: bool,
+        force: bool,
+        as_soci: bool,
         reference_identical: bool,
         **others: Any,  # noqa: ANN401 (the command's own)
     ) -> Any:  # noqa: ANN401
@@ -135,15 +168,15 @@ def indexing_options(command: _Command) -> _Command:
         options: IndexingOptions = IndexingOptions(
             span_size=span_size,
             min_layer_size=min_layer_size,
-            platforms=platforms or None,
+            platforms=None if all_platforms else platforms or None,
             jobs=jobs,
             threads=threads,
             optimizations=optimizations,
             prefetch=(*prefetch, *listed),
-            rebuild=rebuild,
+            rebuild=rebuild or as_soci,
             reference_identical=reference_identical,
         )
-        return command(options=options, **others)
+        return command(options=options, force=force or as_soci, **others)
 
     return cast("_Command", decorated(with_options, _INDEXING))
 
@@ -172,7 +205,16 @@ _REGISTRY = (
     click.option(
         "--plain-http/--no-plain-http",
         default=None,
-        help="Speak http, not https.  [default: only to this machine]",
+        help="Speak http, not https.  [default: only to this machine, unless it answers in TLS]",
+    ),
+    click.option(
+        "--hosts-dir",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        metavar="DIR",
+        envvar="TOCSIN_HOSTS_DIR",
+        help="Read mirrors and certificates of each registry from containerd's hosts.toml files in"
+        " this directory, such as /etc/containerd/certs.d (also TOCSIN_HOSTS_DIR)."
+        "  [default: none]",
     ),
     click.option(
         "--timeout",
@@ -200,6 +242,7 @@ def registry_options(command: _Command) -> _Command:
         client_cert: Path | tuple[Path, Path] | None,
         insecure: bool,
         plain_http: bool | None,
+        hosts_dir: Path | None,
         timeout: float | None,
         **others: Any,  # noqa: ANN401 (the command's own)
     ) -> Any:  # noqa: ANN401
@@ -209,7 +252,10 @@ def registry_options(command: _Command) -> _Command:
         password = _password() if password_stdin else None
         debug = streams.say if os.environ.get("TOCSIN_DEBUG") else None
         registry: RegistryOptions | None = None
-        asked = (username, ca_cert, client_cert, insecure or None, plain_http, timeout, debug)
+        asked = (
+            *(username, ca_cert, client_cert, insecure or None),
+            *(plain_http, hosts_dir, timeout, debug),
+        )
         if any(value is not None for value in asked):
             from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415
 
@@ -220,6 +266,7 @@ def registry_options(command: _Command) -> _Command:
                 client_cert=client_cert,
                 insecure=insecure,
                 plain_http=plain_http,
+                hosts_dir=hosts_dir,
                 debug=debug,
             )
             if timeout is not None:
@@ -251,7 +298,9 @@ def quiet_option(command: _Command) -> _Command:
 
     @functools.wraps(command)
     def with_output(*, quiet: bool, **others: Any) -> Any:  # noqa: ANN401
-        return command(output=Output(quiet=quiet), **others)
+        output = Output(quiet=quiet)
+        with output.log_shown():
+            return command(output=output, **others)
 
     return cast("_Command", decorated(with_output, _OUTPUT[1:]))
 
@@ -261,7 +310,9 @@ def output_options(command: _Command) -> _Command:
 
     @functools.wraps(command)
     def with_output(*, json: bool, quiet: bool, **others: Any) -> Any:  # noqa: ANN401
-        return command(output=Output(json=json, quiet=quiet), **others)
+        output = Output(json=json, quiet=quiet)
+        with output.log_shown():
+            return command(output=output, **others)
 
     return cast("_Command", decorated(with_output, _OUTPUT))
 

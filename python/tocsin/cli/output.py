@@ -1,18 +1,24 @@
-"""What a command says: results to stdout, words to stderr."""
+"""What a command writes: results to stdout, problems and remarks to stderr.
+
+In a pipe there are no remarks: what is on stderr is a problem, a line each.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tocsin.cli import streams
 from tocsin.cli.words import printable
+from tocsin.log import LOG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +41,13 @@ class Output:
 
     Attributes:
         json: whether the result is to be one JSON document.
-        quiet: whether words are to be left out; errors are said all the same.
+        quiet: whether remarks and warnings are left out; errors are written all the same.
     """
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json = json
         self.quiet = quiet
+        self._said: set[str] = set()
 
     def line(self, text: str = "") -> None:
         """Write a line of the result."""
@@ -89,11 +96,36 @@ class Output:
             self.line(f"{shown}  {printable(value)}".rstrip())
 
     def note(self, text: str) -> None:
-        """Say something, unless asked to be quiet."""
-        if not self.quiet:
+        """Write a remark for a person: only to a terminal, and unless asked to be quiet."""
+        if not self.quiet and streams.is_watched(sys.stderr):
+            self._said.add(text)
             streams.say(printable(text))
 
     def warn(self, text: str) -> None:
-        """Warn of something, unless asked to be quiet."""
-        if not self.quiet:
+        """Write a problem on one line, unless asked to be quiet, or it was said already."""
+        if not self.quiet and text not in self._said:
             streams.say(f"{streams.styled('warning:', '1;33', sys.stderr)} {printable(text)}")
+        self._said.add(text)
+
+    @contextmanager
+    def log_shown(self) -> Iterator[None]:
+        """Show the warnings that are logged meanwhile, at the end, where no bar is drawn over."""
+        kept = _Warnings()
+        LOG.addHandler(kept)
+        try:
+            yield
+        finally:
+            LOG.removeHandler(kept)
+            for text in kept.texts:
+                self.warn(text)
+
+
+class _Warnings(logging.Handler):
+    """Keeps the warnings that are logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())

@@ -15,6 +15,7 @@ from tocsin.errors import FormatError, UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tocsin.model.digest import Digest
     from tocsin.model.platform import Platform
     from tocsin.model.reference import Reference
 
@@ -43,6 +44,11 @@ def platform(text: str) -> Platform:
         return Platform.parse(text)
     except FormatError as error:
         raise click.BadParameter(error.message) from None
+
+
+def platforms(text: str) -> tuple[Platform, ...]:
+    """Return the platforms of a list with commas: ``linux/amd64,linux/arm64``."""
+    return tuple(platform(one.strip()) for one in text.split(","))
 
 
 class BadReferenceError(click.BadParameter):
@@ -89,6 +95,16 @@ def place(text: str) -> Place:
 
     image, path = split_path(text)
     return Place(reference(image), path)
+
+
+def digest(text: str) -> Digest:
+    """Return a digest: ``sha256:`` and 64 hexadecimal digits."""
+    from tocsin.model.digest import Digest  # noqa: PLC0415 (commands load as they run)
+
+    try:
+        return Digest.parse(text)
+    except (FormatError, UnsupportedError) as error:
+        raise click.BadParameter(error.message) from None
 
 
 def index_choice(text: str) -> str:

@@ -1,4 +1,4 @@
-"""How far the work is: bars on a terminal, a line a finished layer elsewhere, or nothing."""
+"""How far the work is: bars on a terminal, lines on one without a cursor, nothing in a pipe."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Display(AbstractContextManager["Display"], Protocol):
 
 def display_for(output: Output) -> Display:
     """Return the display that suits stderr."""
-    if output.quiet:
+    if output.quiet or not streams.is_watched(sys.stderr):
         return _Silence()
     # Lines that --debug prints would be written across the bars.
     drawn = streams.is_terminal(sys.stderr) and not os.environ.get("TOCSIN_DEBUG")

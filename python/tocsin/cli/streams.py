@@ -43,13 +43,16 @@ def _bytes_of(character: str) -> bytes:
     return character.translate(_PLAIN).encode("ascii", "replace")
 
 
+def is_watched(stream: TextIO | None) -> bool:
+    """Return whether `stream` is a terminal of any kind, so that a person may be looking at it."""
+    with suppress(ValueError):  # closed
+        return stream is not None and stream.isatty()
+    return False
+
+
 def is_terminal(stream: TextIO | None) -> bool:
     """Return whether a person looks at `stream` through a terminal that can move its cursor."""
-    if stream is None or os.environ.get("TERM") == "dumb":
-        return False
-    with suppress(ValueError):  # closed
-        return stream.isatty()
-    return False
+    return os.environ.get("TERM") != "dumb" and is_watched(stream)
 
 
 def has_style(stream: TextIO | None) -> bool:

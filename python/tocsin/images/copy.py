@@ -14,6 +14,7 @@ from tocsin.model.document import seconds_of
 
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.digest import Digest
     from tocsin.model.document import Document
     from tocsin.model.reference import ReferenceLike
     from tocsin.stores.metering import Traffic
@@ -81,14 +82,16 @@ def copy(
         target = read.resolve(pair.source.selector)
         if existing is not None and existing.digest != target.digest:
             raise refuse_to_replace(pair, existing)
+        indexes: dict[Digest, Descriptor] = {}
+        for entry in walk_manifests(read, target):
+            if found := referring_indexes(read, entry.digest, lenient=True):
+                referring_indexes(
+                    sink, entry.digest
+                )  # fails here, or adding to them would at the end
+                indexes |= {index.digest: index for index in found}
         data = read.manifest(target)
         copy_manifest_blobs(read, sink, data, target.media_type)
         image = sink.put_manifest(data, target.media_type, tag=pair.tag)
-        indexes = {
-            index.digest: index
-            for entry in walk_manifests(read, target)
-            for index in referring_indexes(read, entry.digest)
-        }
         for index in indexes.values():
             copy_entry(read, sink, index)
     return CopyResult(

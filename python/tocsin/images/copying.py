@@ -14,6 +14,8 @@ from tocsin.model.media_types import is_index, is_manifest, layer_type
 from tocsin.stores.base import MustStream, MustVerify
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tocsin.model.descriptor import Descriptor
     from tocsin.stores.base import Sink, Source
 
@@ -31,7 +33,19 @@ def copy_blob(source: Source, sink: Sink, descriptor: Descriptor) -> None:
 
 def stream_blob(source: Source, sink: Sink, descriptor: Descriptor) -> None:
     """Bring one blob to `sink` by reading it from `source`."""
-    sink.put_blob(source.blob(descriptor), digest=descriptor.digest, size=descriptor.size)
+    pieces = _Pieces(source, descriptor)
+    sink.put_blob(pieces, digest=descriptor.digest, size=descriptor.size)
+
+
+class _Pieces:
+    """The pieces of a blob; a sink that has to send them again iterates again."""
+
+    def __init__(self, source: Source, descriptor: Descriptor) -> None:
+        self._source = source
+        self._descriptor = descriptor
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._source.blob(self._descriptor)
 
 
 def copy_manifest_blobs(source: Source, sink: Sink, data: bytes, media_type: str) -> None:

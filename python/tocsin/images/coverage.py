@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tocsin.errors import UnsupportedError
-from tocsin.images.soci_indexes import PROBLEMS, FoundIndex, soci_indexes_of
+from tocsin.images.prefetches import prefetches_of
+from tocsin.images.soci_indexes import PROBLEMS, FoundIndex, soci_indexes_of, with_choice
 from tocsin.images.walk import walk_manifests
 from tocsin.images.ztocs import load_ztoc
+from tocsin.layers.known_ztocs import KnownZtocs
 from tocsin.model.document import document_of, text_of
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import Manifest
@@ -25,6 +27,7 @@ from tocsin.stores.base import read_blob
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tocsin.images.prefetches import PrefetchInfo
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.model.document import Document
@@ -89,6 +92,7 @@ class PlatformCoverage:
         manifest: of the image.
         soci_indexes: those that belong to it, in the order a reader tries them.
         layers: from the lowest up.
+        prefetches: the prefetch artifacts that these indexes list, in their order.
         problem: why nothing is known of it, for example that its manifest is not there.
     """
 
@@ -96,6 +100,7 @@ class PlatformCoverage:
     manifest: Descriptor
     soci_indexes: tuple[FoundIndex, ...] = ()
     layers: tuple[LayerCoverage, ...] = ()
+    prefetches: tuple[PrefetchInfo, ...] = ()
     problem: str | None = None
 
     def to_dict(self) -> Document:
@@ -109,6 +114,7 @@ class PlatformCoverage:
             "covered_size": self.covered_size,
             "ztoc_size": self.ztoc_size,
             "layers": [layer.to_dict() for layer in self.layers],
+            "prefetches": [prefetch.to_dict() for prefetch in self.prefetches],
         }
 
     @property
@@ -220,7 +226,7 @@ class ImageIndexes:
         }
 
 
-def image_indexes(store: Source, image: Descriptor) -> ImageIndexes:
+def image_indexes(store: Source, image: Descriptor, *, pinned: bool = False) -> ImageIndexes:
     """Return the SOCI indexes of an image; zTOCs are not read. As `image_coverage` otherwise."""
     platforms = []
     for entry, manifest in _images(store, image):
@@ -232,13 +238,13 @@ def image_indexes(store: Source, image: Descriptor) -> ImageIndexes:
                 entry.platform or _platform_of(store, manifest),
                 entry,
                 len(manifest.layers or ()),
-                tuple(soci_indexes_of(store, entry, manifest)),
+                with_choice(soci_indexes_of(store, entry, manifest, every=True), pinned=pinned),
             )
         )
     return ImageIndexes(_name(store, image), image, tuple(platforms))
 
 
-def image_coverage(store: Source, image: Descriptor) -> ImageCoverage:
+def image_coverage(store: Source, image: Descriptor, *, pinned: bool = False) -> ImageCoverage:
     """Return which layers of an image have a zTOC.
 
     A SOCI index or zTOC that is missing or broken is a `problem` in the answer, not an error.
@@ -246,6 +252,7 @@ def image_coverage(store: Source, image: Descriptor) -> ImageCoverage:
     Args:
         store: that holds the image and its indexes.
         image: its manifest or image index, as `Source.resolve` gives it.
+        pinned: whether it was asked for by digest.
 
     Raises:
         NotFoundError: the image itself is not there.
@@ -258,7 +265,7 @@ def image_coverage(store: Source, image: Descriptor) -> ImageCoverage:
         if isinstance(manifest, str):
             platforms.append(PlatformCoverage(entry.platform, entry, problem=manifest))
         else:
-            platforms.append(_platform_coverage(store, entry, manifest, ztocs))
+            platforms.append(_platform_coverage(store, entry, manifest, ztocs, pinned))
     return ImageCoverage(_name(store, image), image, tuple(platforms))
 
 
@@ -301,10 +308,22 @@ def _platform_coverage(
     entry: Descriptor,
     manifest: Manifest,
     ztocs: dict[tuple[Digest, Digest], LayerCoverage],
+    pinned: bool,  # noqa: FBT001 (of this module)
 ) -> PlatformCoverage:
-    found = tuple(soci_indexes_of(store, entry, manifest))
-    layers = tuple(_layer_coverage(store, layer, found, ztocs) for layer in manifest.layers or ())
-    return PlatformCoverage(entry.platform or _platform_of(store, manifest), entry, found, layers)
+    found = with_choice(soci_indexes_of(store, entry, manifest), pinned=pinned)
+    usable = [(index.digest, index.soci_index) for index in found if index.soci_index is not None]
+    # Kept only where they are looked at twice.
+    known = KnownZtocs() if any(index.prefetches for _, index in usable) else None
+    layers = tuple(
+        _layer_coverage(store, layer, found, ztocs, known) for layer in manifest.layers or ()
+    )
+    prefetches = tuple(
+        prefetch
+        for digest, index in usable
+        for prefetch in prefetches_of(store, digest, index, known=known)
+    )
+    platform = entry.platform or _platform_of(store, manifest)
+    return PlatformCoverage(platform, entry, found, layers, prefetches)
 
 
 def _platform_of(store: Source, manifest: Manifest) -> Platform | None:
@@ -320,6 +339,7 @@ def _layer_coverage(
     layer: Descriptor,
     found: tuple[FoundIndex, ...],
     ztocs: dict[tuple[Digest, Digest], LayerCoverage],
+    known: KnownZtocs | None,
 ) -> LayerCoverage:
     listed = [
         (index.version, ztoc)
@@ -330,15 +350,17 @@ def _layer_coverage(
         return LayerCoverage(layer)
     ztoc = listed[0][1]
     versions = tuple(dict.fromkeys(version for version, _ in listed))
-    known = ztocs.get((layer.digest, ztoc.digest))
-    if known is None:
-        known = ztocs[layer.digest, ztoc.digest] = _look_into(store, layer, ztoc)
-    return replace(known, layer=layer, ztoc=ztoc, soci_versions=versions)
+    seen = ztocs.get((layer.digest, ztoc.digest))
+    if seen is None:
+        seen = ztocs[layer.digest, ztoc.digest] = _look_into(store, layer, ztoc, known)
+    return replace(seen, layer=layer, ztoc=ztoc, soci_versions=versions)
 
 
-def _look_into(store: Source, layer: Descriptor, descriptor: Descriptor) -> LayerCoverage:
+def _look_into(
+    store: Source, layer: Descriptor, descriptor: Descriptor, known: KnownZtocs | None
+) -> LayerCoverage:
     try:
-        ztoc = load_ztoc(store, layer, descriptor)
+        ztoc = load_ztoc(store, layer, descriptor, known=known)
     except PROBLEMS as error:
         return LayerCoverage(layer, problem=error.message)
     return LayerCoverage(

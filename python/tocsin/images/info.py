@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tocsin.images.coverage import image_coverage, image_indexes
+from tocsin.model.digest import Digest
 from tocsin.stores.opening import open_source
 from tocsin.stores.places import reference_of
 
@@ -57,7 +58,8 @@ def info(image: ReferenceLike, *, registry: RegistryOptions | None = None) -> Im
     """
     reference = reference_of(image)
     with open_source(reference, registry=registry) as store:
-        found = image_coverage(store, store.resolve(reference.selector))
+        named = store.resolve(reference.selector)
+        found = image_coverage(store, named, pinned=isinstance(reference.selector, Digest))
     return replace(found, image=str(reference))
 
 
@@ -72,5 +74,6 @@ def indexes(image: ReferenceLike, *, registry: RegistryOptions | None = None) ->
     """
     reference = reference_of(image)
     with open_source(reference, registry=registry) as store:
-        found = image_indexes(store, store.resolve(reference.selector))
+        named = store.resolve(reference.selector)
+        found = image_indexes(store, named, pinned=isinstance(reference.selector, Digest))
     return replace(found, image=str(reference))

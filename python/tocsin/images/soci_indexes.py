@@ -8,7 +8,7 @@ Source: docs/format.md#how-an-index-is-found.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
@@ -19,7 +19,7 @@ from tocsin.model.media_types import is_index
 from tocsin.model.soci_index import INDEX_DIGEST, SOCI_INDEX_V1, SociIndex, is_soci_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
     from tocsin.errors import TocsinError
     from tocsin.model.descriptor import Descriptor
@@ -43,6 +43,8 @@ class FoundIndex:
         soci_index: ``None`` when there is an error.
         error: why it cannot be used.
         data: its bytes; ``None`` when they cannot be read.
+        taken: whether tocsin reads the image by it, if asked for no other: ``--index auto``.
+        reason: why, or why not; empty where nobody chose.
     """
 
     version: int
@@ -51,6 +53,8 @@ class FoundIndex:
     soci_index: SociIndex | None = None
     error: TocsinError | None = field(default=None, compare=False)
     data: bytes | None = field(default=None, repr=False)
+    taken: bool = False
+    reason: str = ""
 
     @property
     def problem(self) -> str | None:
@@ -78,11 +82,18 @@ class FoundIndex:
             "problem": self.problem,
             "ztoc_count": self.ztoc_count,
             "ztoc_size": self.ztoc_size,
+            "taken": self.taken,
+            "reason": self.reason,
         }
 
 
 def soci_indexes_of(
-    store: Source, entry: Descriptor, manifest: Manifest, *, versions: Container[int] = (2, 1)
+    store: Source,
+    entry: Descriptor,
+    manifest: Manifest,
+    *,
+    versions: Container[int] = (2, 1),
+    every: bool = False,
 ) -> Iterator[FoundIndex]:
     """Yield the SOCI indexes of one platform's image, in the order a reader tries them.
 
@@ -91,6 +102,8 @@ def soci_indexes_of(
         entry: of the manifest.
         manifest: of the image.
         versions: which to look for; nothing is asked about others.
+        every: also those that refer to an image whose manifest names a usable one, which is the
+            one that readers use; else they are not asked for.
     """
     named = manifest.annotations.get(INDEX_DIGEST) if 2 in versions else None  # noqa: PLR2004
     if named is not None:
@@ -99,9 +112,13 @@ def soci_indexes_of(
         except (FormatError, UnsupportedError):
             pass  # a reader ignores it too
         else:
-            yield load_soci_index(store, 2, digest)
-    for referrer in referring_indexes(store, entry.digest) if 1 in versions else ():
-        yield load_soci_index(store, 1, referrer.digest, referrer)
+            found = load_soci_index(store, 2, digest)
+            yield found
+            if found.error is None and not every:
+                return
+    if 1 in versions:
+        for referrer in referring_indexes(store, entry.digest, lenient=True):
+            yield load_soci_index(store, 1, referrer.digest, referrer)
 
 
 def indexes_to_read_by(
@@ -135,9 +152,46 @@ def indexes_to_read_by(
     return list(soci_indexes_of(store, entry, manifest, versions=versions))
 
 
-def referring_indexes(store: Source, subject: Digest) -> list[Descriptor]:
-    """Return the version 1 indexes that refer to a manifest, in the store's own order."""
-    return store.referrers(subject, SOCI_INDEX_V1)
+def with_choice(found: Iterable[FoundIndex], *, pinned: bool) -> tuple[FoundIndex, ...]:
+    """Return indexes with what ``auto`` makes of each; `indexes_to_read_by` does the same.
+
+    soci-snapshotter takes a version 1 index only if it is configured to, and then the first that
+    the registry lists: an order that no specification defines.
+
+    Args:
+        found: all indexes of an image, in the order of `soci_indexes_of`.
+        pinned: whether the image was asked for by digest.
+    """
+    found = tuple(found)
+    referring = sum(index.version == 1 and index.error is None for index in found)
+    judged: list[FoundIndex] = []
+    for index in found:
+        taken = False
+        if index.error is not None:
+            reason = "it cannot be used"
+        elif index.version == 1 and pinned:
+            reason = "the digest that the image was asked for by does not bind it"
+        elif any(before.taken for before in judged):
+            reason = "another comes first; it serves only layers that the other does not list"
+        else:
+            taken = True
+            reason = "the image names it"
+            if index.version == 1:
+                which = f"the first of {referring} in the store's order"
+                reason = "it refers to the image" if referring == 1 else which
+        judged.append(replace(index, taken=taken, reason=reason))
+    return tuple(judged)
+
+
+def referring_indexes(store: Source, subject: Digest, *, lenient: bool = False) -> list[Descriptor]:
+    """Return the version 1 indexes that refer to a manifest, in the store's own order.
+
+    Args:
+        store: that holds them.
+        subject: the manifest.
+        lenient: as `Source.referrers` has it.
+    """
+    return store.referrers(subject, SOCI_INDEX_V1, lenient=lenient)
 
 
 def listed_indexes(store: Source, target: Descriptor) -> list[Descriptor]:

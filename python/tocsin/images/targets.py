@@ -196,6 +196,11 @@ def _with_jobs(pair: Pair, registry: RegistryOptions | None, jobs: int) -> Regis
 
 
 def _open_if_there(reference: Reference, registry: RegistryOptions | None) -> Source | None:
+    if isinstance(reference, RegistryReference):
+        # Not from a mirror: what is asked is what a push would find.
+        from tocsin.stores.registry import open_repository  # noqa: PLC0415
+
+        return open_repository(reference, registry)
     try:
         return open_source(reference, registry=registry)
     except (FileNotFoundError, NotFoundError, FormatError):

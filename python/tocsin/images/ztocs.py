@@ -39,12 +39,7 @@ def load_ztoc(
         VerificationError: it is not what its descriptor says, or belongs to a layer of another
             size.
     """
-    ztoc = known.get(descriptor) if known is not None and disk is None else None
-    if ztoc is None:
-        blob = _blob(store, descriptor, disk)
-        ztoc = Ztoc.from_bytes(blob, digest=str(descriptor.digest))
-        if known is not None:
-            known.keep(descriptor, ztoc)
+    ztoc = read_ztoc(store, descriptor, known=known, disk=disk)
     if ztoc.compressed_archive_size != layer.size:
         raise VerificationError(
             f"ztoc {descriptor.digest}: is of a layer of {ztoc.compressed_archive_size} bytes, "
@@ -52,6 +47,23 @@ def load_ztoc(
             expected=str(layer.size),
             actual=str(ztoc.compressed_archive_size),
         )
+    return ztoc
+
+
+def read_ztoc(
+    store: Source,
+    descriptor: Descriptor,
+    *,
+    known: KnownZtocs | None = None,
+    disk: DiskCache | None = None,
+) -> Ztoc:
+    """Return a zTOC, whatever layer it is of; arguments and errors as `load_ztoc`."""
+    ztoc = known.get(descriptor) if known is not None and disk is None else None
+    if ztoc is None:
+        blob = _blob(store, descriptor, disk)
+        ztoc = Ztoc.from_bytes(blob, digest=str(descriptor.digest))
+        if known is not None:
+            known.keep(descriptor, ztoc)
     return ztoc
 
 

@@ -19,7 +19,7 @@ from tocsin.model.digest import Digest
 from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
 from tocsin.model.layer_result import LayerResult
 from tocsin.model.media_types import OCTET_STREAM, Compression, layer_type
-from tocsin.model.prefetch import FoundEntry, SearchableLayer, wanted_names
+from tocsin.model.prefetch import FoundEntry, SearchableLayer, entry_names
 from tocsin.model.soci_index import PREFETCH, IndexedLayer
 from tocsin.quoting import shown
 from tocsin.stores.base import MustStream, MustVerify
@@ -34,11 +34,15 @@ if TYPE_CHECKING:
     from tocsin.stores.base import Sink, Source, Takeover
 
 _FORMATS = {
-    Compression.GZIP: "gzip",
+    Compression.GZIP: None,
     Compression.NONE: "uncompressed",
     Compression.UNKNOWN: "uncompressed",
 }
-"""What the bytes must be; Docker's plain type is taken as a plain tar, as the reference does."""
+"""What the bytes must be; ``None`` where the first of them decide.
+
+The reference's reader goes by the zTOC, not by the type: a plain tar called gzip gets the zTOC of a
+plain tar. Docker's plain type is taken as a plain tar, as the reference does.
+"""
 
 _MAX_PROBLEMS_SHOWN = 3
 
@@ -151,7 +155,7 @@ class LayerJobs:
 
     def _shares_of(self, layers: Iterable[Descriptor]) -> processors.Shares[LayerKey]:
         return processors.Shares(
-            processors.wanted(self._options.threads),
+            processors.resolve_threads(self._options.threads),
             jobs=self._options.jobs,
             sizes={layer_key(layer): layer.size for layer in layers},
         )
@@ -253,9 +257,12 @@ class LayerJobs:
         self, layer: Descriptor, threads: int, takeover: Takeover | None
     ) -> IndexedLayerBytes:
         kind = layer_type(layer.media_type)
+        assert kind is not None  # noqa: S101 (others are not read)
+        is_gzip = kind.compression is Compression.GZIP
         indexer = LayerPass(
             span_size=self._options.span_size,
-            format=None if kind is None else _FORMATS[kind.compression],
+            # Nothing is not an empty tar to the reference, if it is called gzip.
+            format="gzip" if is_gzip and not layer.size else _FORMATS[kind.compression],
             reference_identical=self._options.reference_identical,
             threads=threads,
         )
@@ -378,7 +385,7 @@ class LayerJobs:
 
     def _searchable(self, ztoc: Ztoc) -> SearchableLayer | None:
         """Return what is needed to find the wanted paths; nothing is kept where none are wanted."""
-        names = set(wanted_names(self._options.prefetch))
+        names = set(entry_names(self._options.prefetch))
         if not names:
             return None
         places: dict[str, int] = {}

@@ -82,7 +82,7 @@ class IndexingOptions:
                 raise ValueError(f"{name} is {value}, wanted 0 or more")
         if jobs is not None and jobs < 1:
             raise ValueError(f"jobs is {jobs}, wanted 1 or more")
-        processors.wanted(threads)
+        processors.resolve_threads(threads)
         wanted = frozenset(_texts("optimizations", optimizations))
         if unknown := wanted - OPTIMIZATIONS:
             raise UnsupportedError(

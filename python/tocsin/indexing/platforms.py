@@ -11,7 +11,7 @@ from tocsin.indexing.results import PlatformResult
 from tocsin.indexing.reuse import ReusableZtocs, find_ztocs
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_MANIFEST
-from tocsin.model.prefetch import plan_prefetch, wanted_names
+from tocsin.model.prefetch import entry_names, plan_prefetch
 from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, make_soci_index
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class IndexedPlatforms:
 
     def store(self, sink: Sink) -> None:
         """Store the SOCI indexes and the config blob they share."""
-        sink.put_blob(CONFIG_BLOB)
+        if self.indexes:
+            sink.put_blob(CONFIG_BLOB)
         for data in self.indexes:
             sink.put_manifest(data, OCI_MANIFEST)
 
@@ -74,6 +75,8 @@ def index_platforms(
     Raises:
         UnsupportedError: no layer of any image got a zTOC.
     """
+    if not images:
+        return IndexedPlatforms((), (), ())
     # What is there may have been made to work rather than to be identical; it does not say.
     anew = options.rebuild or options.reference_identical
     known = ReusableZtocs() if anew else find_ztocs(sink, images, tag)
@@ -99,7 +102,7 @@ def index_platforms(
                 soci_index=None if data is None else Descriptor.of(data, OCI_MANIFEST),
             )
         )
-    in_order = wanted_names(options.prefetch)
+    in_order = entry_names(options.prefetch)
     return IndexedPlatforms(
         tuple(results),
         tuple(indexes),

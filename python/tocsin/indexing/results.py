@@ -26,13 +26,18 @@ class PlatformResult:
         platform: as asked for, or as the image says; ``None`` when neither says one.
         manifest: the source image's manifest.
         layers: in the manifest's order; a layer that occurs twice is here twice.
-        soci_index: the index made for it; ``None`` when no layer got a zTOC.
+        soci_index: the index made for it; ``None`` when no layer got a zTOC, or it was skipped.
+        existing_indexes: other version 1 indexes that refer to the image at the destination, if
+            they were looked for.
+        skipped: whether the image was left as it is because of them.
     """
 
     platform: Platform | None
     manifest: Descriptor
     layers: tuple[LayerResult, ...]
     soci_index: Descriptor | None
+    existing_indexes: tuple[Descriptor, ...] = ()
+    skipped: bool = False
 
     def to_dict(self) -> Document:
         """Return what ``--json`` prints of a platform."""
@@ -40,6 +45,8 @@ class PlatformResult:
             "platform": text_of(self.platform),
             "manifest": self.manifest.to_dict(),
             "soci_index": document_of(self.soci_index),
+            "existing_indexes": [index.to_dict() for index in self.existing_indexes],
+            "skipped": self.skipped,
             "layers": [layer.to_dict() for layer in self.layers],
         }
 

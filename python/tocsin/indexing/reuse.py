@@ -96,7 +96,7 @@ def _by_referrer(store: Source, subjects: Iterable[Digest]) -> Iterator[SociInde
             yield from _usable(store, 1, referring_indexes(store, subject))
         except TocsinError:
             # Finding nothing is not a failure; if the place is out of order, writing to it fails.
-            continue
+            return
 
 
 def _by_tag(store: Source, tag: str | None) -> Iterator[SociIndex]:

@@ -31,7 +31,7 @@ class Fetchers:
     """
 
     def __init__(self, threads: int | None = None) -> None:
-        self._threads = processors.wanted(threads)
+        self._threads = processors.resolve_threads(threads)
         self._lock = threading.Lock()
         self.working = threading.Semaphore(self._threads)
         self._pool: ThreadPoolExecutor | None = None

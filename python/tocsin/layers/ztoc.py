@@ -22,7 +22,7 @@ from tocsin.layers.spans import LayerSpans, SpanCache
 from tocsin.model.entry_path import clean_path, path_text
 from tocsin.model.file_metadata import FileMetadata
 from tocsin.model.refusal import Refusal
-from tocsin.processors import available, wanted
+from tocsin.processors import available, resolve_threads
 from tocsin.quoting import shown
 
 if TYPE_CHECKING:
@@ -339,7 +339,7 @@ class Ztoc:
         if entry.is_sparse:
             raise UnsupportedError(f"{name}: is a sparse file, which is not expanded here")
         default = min(_MAX_DEFAULT_THREADS, available())
-        return self._read(entry, layer, default if threads is None else wanted(threads))
+        return self._read(entry, layer, default if threads is None else resolve_threads(threads))
 
     def _read(self, entry: FileMetadata, layer: SeekableLayer, threads: int) -> Iterator[bytes]:
         start, size = entry.uncompressed_offset, entry.uncompressed_size
@@ -402,18 +402,22 @@ class Ztoc:
         return self._core.needs_xattrs
 
     def reader_refusals(self) -> list[Refusal]:
-        """Return why soci-snapshotter would refuse this zTOC or a file in it; empty if it reads."""
+        """Return why soci-snapshotter would refuse this zTOC or a file in it; empty if it reads.
+
+        At most 10,000 reasons about the whole layer, and as many about files.
+        """
         return [Refusal(*fields) for fields in self._core.reader_refusals()]
 
     def info(self) -> ZtocInfo:
         """Count entries and spans: what ``tocsin ztoc info`` shows."""
-        from tocsin.layers import ztoc_info  # noqa: PLC0415 (seldom needed)
+        from tocsin.layers.ztoc_info import ZtocInfo  # noqa: PLC0415 (seldom needed)
 
-        return ztoc_info.ZtocInfo(
+        type_counts, multi_span_file_count, largest_span_size = self._core.counts()
+        return ZtocInfo(
             **self.to_dict(),
-            type_counts=ztoc_info.type_counts(self.files),
-            multi_span_file_count=ztoc_info.multi_span_file_count(self.files),
-            largest_span_size=ztoc_info.largest_span_size(self.spans),
+            type_counts=dict(type_counts),
+            multi_span_file_count=multi_span_file_count,
+            largest_span_size=largest_span_size,
             reader_refusals=tuple(self.reader_refusals()),
         )
 

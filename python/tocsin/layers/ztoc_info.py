@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-
     from tocsin.model.document import Document
     from tocsin.model.refusal import Refusal
-
-ENTRY_TYPES = ("reg", "dir", "symlink", "hardlink", "char", "block", "fifo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +52,3 @@ class ZtocInfo:
     def to_dict(self) -> Document:
         """Return what ``tocsin ztoc info --json`` prints."""
         return {**asdict(self), "reader_refusals": list(map(str, self.reader_refusals))}
-
-
-def type_counts(files: np.ndarray[Any, np.dtype[np.void]]) -> dict[str, int]:
-    """Return how many entries there are of each type, given the rows of ``Ztoc.files``."""
-    types = Counter(kind.decode() for kind in files["type"].tolist())
-    return {kind: types[kind] for kind in ENTRY_TYPES}
-
-
-def multi_span_file_count(files: np.ndarray[Any, np.dtype[np.void]]) -> int:
-    """Return how many files have data in more than one span."""
-    span_counts = files["end_span"].astype("i8") - files["first_span"].astype("i8")
-    return int(((files["type"] == b"reg") & (span_counts > 1)).sum())
-
-
-def largest_span_size(spans: np.ndarray[Any, np.dtype[np.void]]) -> int:
-    """Return the compressed bytes of the largest span, given the rows of ``Ztoc.spans``."""
-    sizes = spans["compressed_end"] - spans["compressed_start"]
-    return int(sizes.max(initial=0))

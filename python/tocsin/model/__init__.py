@@ -1,5 +1,5 @@
-"""Values of images: digests, references, platforms, descriptors, manifests.
+"""Value types: digests, references, platforms, descriptors, manifests.
 
-Nothing in this room opens, fetches or writes anything; it imports only ``tocsin.errors``.
-The law for the bytes is the OCI image specification 1.1.1 as Go's ``encoding/json`` prints it.
+Modules here do no I/O and import no other room. The bytes of documents follow the OCI image
+specification 1.1.1 and Go's ``encoding/json``.
 """

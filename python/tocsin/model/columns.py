@@ -1,7 +1,7 @@
 """The columns of a zTOC as numpy structured arrays.
 
-Alone, so that numpy is imported only when an array is looked at. The rows come from
-``rust/py/src/columns.rs``, which must agree with the layouts here.
+A separate module, so that numpy is imported only on access to an array. The rows come from
+``rust/py/src/columns.rs``, whose layout must match the one here.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ FILES_DTYPE = np.dtype(
 
 ``type``: ``reg``, ``hardlink``, ``symlink``, ``char``, ``block``, ``dir`` or ``fifo``.
 ``uncompressed_offset``, ``uncompressed_size``: bytes in the uncompressed layer.
-``first_span``, ``end_span``: the spans with the entry's data, half-open; equal when it has none.
+``first_span``, ``end_span``: the spans with the entry's data, half-open; equal if it has no data.
 ``mode``, ``uid``, ``gid``, ``devmajor``, ``devminor``: as in the tar header.
-``mod_time``: UTC, cut to microseconds; NaT when the zTOC has none.
+``mod_time``: UTC, truncated to microseconds; NaT if missing from the zTOC.
 """
 
 SPANS_DTYPE = np.dtype(
@@ -46,11 +46,11 @@ SPANS_DTYPE = np.dtype(
 )
 """Columns of ``Ztoc.spans``; ranges are half-open, in bytes.
 
-``compressed_start``, ``compressed_end``: what to fetch of the layer; neighbours may share one byte.
-``uncompressed_start``, ``uncompressed_end``: what it holds; -1 for the end of a gzip layer's last
-span, which goes on to the end of the stream.
-``bits``: how many high-order bits of the first fetched byte belong to the span (0: all of it).
-``sha256``: digest of the compressed bytes, raw.
+``compressed_start``, ``compressed_end``: range to fetch; adjacent spans may share one byte.
+``uncompressed_start``, ``uncompressed_end``: range in the uncompressed layer. The end of the last
+span of a gzip layer is -1, which means the end of the stream.
+``bits``: number of high-order bits of the first byte that belong to the span; 0 for the whole byte.
+``sha256``: raw digest of the compressed bytes.
 """
 
 

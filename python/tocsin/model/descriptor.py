@@ -1,6 +1,6 @@
-"""Descriptors: a blob's media type, digest and size, with what else is said about it.
+"""Descriptors: the media type, digest and size of a blob, with optional metadata.
 
-The field order is that of Go's struct. Source: OCI image-spec 1.1.1, descriptor.md.
+Fields are written in the order of Go's struct. Source: OCI image-spec 1.1.1, descriptor.md.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What one blob is.
+    """A description of a blob.
 
     Attributes:
-        media_type: how to read it; may be empty in sloppy manifests.
-        digest: of its bytes.
-        size: in bytes.
-        urls: other places it can be fetched from; foreign layers have them.
-        annotations: free text by key, in no order.
-        data: the blob itself, when the descriptor carries it (base64 in JSON).
-        platform: which machine the image is for; entries of an image index have it.
-        artifact_type: what the artifact is, when it is no image.
+        media_type: media type; some tools leave it empty.
+        digest: digest of the content.
+        size: size in bytes.
+        urls: alternative download locations, used for foreign layers.
+        annotations: arbitrary text by key; the order is not significant.
+        data: embedded content of the blob (base64 in JSON).
+        platform: platform of the image; set in entries of an image index.
+        artifact_type: type of an artifact that is not an image.
     """
 
     media_type: str
@@ -47,7 +47,7 @@ class Descriptor:
 
     def __post_init__(self) -> None:
         if isinstance(self.digest, str):
-            object.__setattr__(self, "digest", Digest.parse(self.digest))  # frozen for all others
+            object.__setattr__(self, "digest", Digest.parse(self.digest))  # the class is frozen
 
     @classmethod
     def of(cls, data: bytes, media_type: str) -> Self:
@@ -59,7 +59,7 @@ class Descriptor:
         return {"media_type": self.media_type, "digest": str(self.digest), "size": self.size}
 
     def plain(self) -> Self:
-        """Return only media type, digest and size, as a `subject` has them."""
+        """Return only media type, digest and size, as used in a `subject`."""
         return replace(self, urls=(), annotations={}, data=b"", platform=None, artifact_type="")
 
     def __str__(self) -> str:
@@ -67,17 +67,17 @@ class Descriptor:
 
 
 def read_descriptor(fields: Fields) -> Descriptor:
-    """Return the descriptor in `fields`.
+    """Parse a descriptor.
 
     Raises:
-        FormatError: a field of a wrong type, a negative size, no digest.
+        FormatError: a field has the wrong type, the size is negative, or the digest is missing.
         UnsupportedError: a digest other than sha256.
     """
     size = fields.integer("size")
     if size < 0:
-        raise fields.refuse("size", f"got {size}, wanted 0 or more")
+        raise fields.error("size", f"found {size}, expected 0 or more")
     if "digest" not in fields:
-        raise fields.refuse("digest", "got nothing, wanted a digest")
+        raise fields.error("digest", "missing, expected a digest")
     platform = fields.child("platform")
     return Descriptor(
         media_type=fields.text("mediaType"),
@@ -92,7 +92,7 @@ def read_descriptor(fields: Fields) -> Descriptor:
 
 
 def write_descriptor(descriptor: Descriptor) -> dict[str, Json]:
-    """Return the fields as OCI names them, in the order Go writes them."""
+    """Return the fields with their OCI names, in the order in which Go writes them."""
     platform = descriptor.platform
     return omit_empty(
         {

@@ -1,7 +1,7 @@
-"""Content digests: the names of blobs.
+"""Content digests, which identify blobs.
 
-A digest becomes part of file names and URLs, so one is only ever made from text that is exactly
-``sha256:`` and 64 lower-case hexadecimal digits. Source: OCI image-spec 1.1.1, descriptor.md.
+Digests are used in file names and URLs, so parsing accepts nothing but ``sha256:`` followed by 64
+lower-case hexadecimal digits. Source: OCI image-spec 1.1.1, descriptor.md.
 """
 
 from __future__ import annotations
@@ -31,29 +31,30 @@ class Digest:
     def __post_init__(self) -> None:
         if not _SHA256_HEX.fullmatch(self.hex):
             raise FormatError(
-                f"sha256 digest: got {quoted(self.hex, limit=80)}, wanted 64 lower-case "
-                "hexadecimal digits",
+                f"invalid sha256 digest (found {quoted(self.hex, limit=80)}, expected 64 "
+                "lower-case hexadecimal digits)",
                 what="digest",
             )
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the digest that `text` spells.
+        """Parse a digest.
 
         Raises:
-            FormatError: `text` is not a digest at all (path tricks, upper case, wrong length).
-            UnsupportedError: a well-formed digest of another algorithm, such as sha512.
+            FormatError: `text` is not a digest (path traversal, upper case, wrong length).
+            UnsupportedError: `text` is a digest of another algorithm, such as sha512.
         """
         algorithm, colon, value = text.partition(":")
         if algorithm == "sha256" and colon:
             return cls(value)
         if _OTHER.fullmatch(text):
             raise UnsupportedError(
-                f"digest {shown(text, limit=80)}: got {shown(algorithm, limit=80)}, only "
-                "sha256 is done here"
+                f"digest {shown(text, limit=80)}: unsupported algorithm (found "
+                f"{shown(algorithm, limit=80)}, expected sha256)"
             )
         raise FormatError(
-            f"digest: got {quoted(text, limit=80)}, wanted sha256: and 64 hexadecimal digits",
+            f"invalid digest (found {quoted(text, limit=80)}, expected sha256: and 64 hexadecimal "
+            "digits)",
             what="digest",
         )
 
@@ -64,7 +65,7 @@ class Digest:
 
     @property
     def algorithm(self) -> str:
-        """The algorithm's registered name."""
+        """The registered name of the algorithm."""
         return "sha256"
 
     def __str__(self) -> str:
@@ -72,5 +73,5 @@ class Digest:
 
 
 def digest_of(given: str | Digest) -> Digest:
-    """Return a digest that was given as such or as text; errors as `Digest.parse`."""
+    """Return a digest given as a `Digest` or as text; raises as `Digest.parse`."""
     return given if isinstance(given, Digest) else Digest.parse(given)

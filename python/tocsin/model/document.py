@@ -1,9 +1,9 @@
-r"""Results as documents: what each ``to_dict`` returns, and ``--json`` prints; see docs/json.md.
+r"""Results as JSON documents, returned by ``to_dict`` and printed by ``--json``; see docs/json.md.
 
-Keys are stable: new ones may come, none goes or changes its meaning. Sizes are bytes, times are
-seconds, digests whole. A key without a value is ``None``, a list without elements empty; no key is
-left out. Names that are not UTF-8 hold lone surrogates (``\udc80`` to ``\udcff``, one a byte), as
-Python's ``surrogateescape`` makes them.
+Keys are stable: new keys may be added, but none is removed or changes its meaning. Sizes are in
+bytes, times in seconds, digests are not shortened. A missing value is ``None``, a list without
+elements is empty; keys are never omitted. Names that are not UTF-8 contain lone surrogates
+(``\udc80`` to ``\udcff``, one per byte), as in Python's ``surrogateescape``.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ class _Result(Protocol):
 
 
 def document_of(value: _Result | None) -> Document | None:
-    """Return the document of a value that may be missing."""
+    """Return the document of a value, or ``None`` for ``None``."""
     return None if value is None else value.to_dict()
 
 
 def seconds_of(seconds: float) -> float:
-    """Return a duration as documents have it: to the millisecond."""
+    """Round a duration to milliseconds, as in all documents."""
     return round(seconds, 3)
 
 
 def text_of(value: object | None) -> str | None:
-    """Return as ``str`` does what may be missing."""
+    """Return ``str(value)``, or ``None`` for ``None``."""
     return None if value is None else str(value)
 
 
 def escaped_text(data: bytes) -> str:
-    """Return bytes as text; those that are not UTF-8 become lone surrogates."""
+    """Decode bytes as UTF-8; invalid bytes become lone surrogates."""
     return data.decode("utf-8", "surrogateescape")

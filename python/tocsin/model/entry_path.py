@@ -1,6 +1,6 @@
-"""Paths inside an image, as people write them and as tars name entries.
+"""Paths inside an image, as users type them and as tar entries spell them.
 
-Alone, since the zTOC of one layer needs nothing else of this room.
+A separate module, because the zTOC of one layer needs nothing else of this room.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ import os
 from typing import TypeAlias
 
 StrPath: TypeAlias = str | os.PathLike[str]
-"""A path as text, or one of pathlib's."""
+"""A path as ``str`` or as a `pathlib` path."""
 
 
 def path_text(path: StrPath) -> str:
-    """Return a path as text.
+    """Return a path as ``str``.
 
     Raises:
-        TypeError: it is bytes, or not a path at all.
+        TypeError: `path` is bytes or not a path.
     """
     text = os.fspath(path)
     if not isinstance(text, str):
-        raise TypeError(f"path: got {type(text).__name__}, wanted str (os.fsdecode gives one)")
+        raise TypeError(f"path is {type(text).__name__}, expected str (use os.fsdecode)")
     return text
 
 
 def clean_path(path: str) -> str:
-    """Return the name of an entry that an absolute or relative path means: ``/a/../b/`` → ``b``."""
+    """Normalize an absolute or relative path to an entry name: ``/a/../b/`` → ``b``."""
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":

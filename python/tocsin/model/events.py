@@ -1,8 +1,8 @@
-"""Events of a run that is under way: what every ``progress=`` is called with.
+"""Progress events, passed to the ``progress=`` callbacks.
 
-A progress bar needs five of them: `Planned` gives the total, `LayerStarted` adds a line,
-`LayerAdvanced` moves it, `LayerFinished` removes it; `Advanced` moves the one line of a run that
-reads a single layer or copies files.
+For a progress bar, `Planned` gives the total, `LayerStarted` adds a line, `LayerAdvanced` updates
+it and `LayerFinished` removes it. `Advanced` updates the only line of a run that reads a single
+layer or extracts files.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """Before the first layer is read, by ``create``, ``convert`` and ``verify``.
+    """Sent by ``create``, ``convert`` and ``verify`` before the first layer is read.
 
     Attributes:
-        layers: that will be read, each once, largest first.
+        layers: the layers to read, without duplicates, largest first.
     """
 
     layers: tuple[Descriptor, ...]
@@ -30,10 +30,10 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class LayerStarted:
-    """A layer is being read.
+    """Reading a layer has started.
 
     Attributes:
-        layer: as in the image's manifest; its size is the total of `LayerAdvanced`.
+        layer: descriptor in the image's manifest; its size is the total for `LayerAdvanced`.
     """
 
     layer: Descriptor
@@ -44,7 +44,7 @@ class LayerAdvanced:
     """More of a layer has been read.
 
     Attributes:
-        layer: as in `LayerStarted`.
+        layer: the layer, as in `LayerStarted`.
         done: compressed bytes read so far.
     """
 
@@ -54,13 +54,13 @@ class LayerAdvanced:
 
 @dataclass(frozen=True, slots=True)
 class LayerFinished:
-    """A layer is done. A layer that did not have to be read finishes without having started.
+    """A layer is done. A layer that need not be read has no `LayerStarted`.
 
     Attributes:
-        layer: as in the image's manifest.
+        layer: descriptor in the image's manifest.
         seconds: wall time.
-        result: what ``create`` and ``convert`` made of it; ``None`` from all others.
-        findings: what ``verify`` found in the layer and its zTOCs; empty from all others.
+        result: result of ``create`` or ``convert``; ``None`` in other runs.
+        findings: findings of ``verify`` for the layer and its zTOCs; empty in other runs.
     """
 
     layer: Descriptor
@@ -71,14 +71,14 @@ class LayerFinished:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """More bytes are done of a run that has one total; the first is sent before any work.
+    """More bytes of the whole run are done; sent once with 0 before any work.
 
-    Sent by ``build_ztoc`` and ``index_layer``, which count compressed bytes read, and by
-    ``extract``, which counts bytes of files.
+    ``build_ztoc`` and ``index_layer`` count compressed bytes read, ``extract`` counts bytes of
+    files.
 
     Attributes:
         done: bytes so far.
-        total: bytes in all; ``None`` if that is unknown, as for a pipe.
+        total: total bytes; ``None`` if unknown, as for a pipe.
     """
 
     done: int
@@ -86,10 +86,11 @@ class Advanced:
 
 
 Event: TypeAlias = Planned | LayerStarted | LayerAdvanced | LayerFinished | Advanced
-"""What `Progress` is called with."""
+"""The argument of a `Progress` callback."""
 
 Progress: TypeAlias = Callable[[Event], None]
-"""Called for every event, from the threads that work, but never by two at once.
+"""A callback for progress events, called from worker threads but never concurrently.
 
-An exception from it stops the run as Ctrl-C does: nothing half-made stays, and it is passed on.
+An exception raised by the callback stops the run as Ctrl-C does: partial results are removed, and
+the exception propagates to the caller.
 """

@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FileMetadata:
-    """One entry of a layer, as the zTOC lists it.
+    """One entry of a layer, as listed in the zTOC.
 
-    Names are decoded as UTF-8 with ``surrogateescape``, so that ``os.fsencode`` gives any bytes
-    back.
+    Names are decoded as UTF-8 with ``surrogateescape``, so ``os.fsencode`` restores the original
+    bytes.
 
     Attributes:
-        name: as in the tar, uncleaned; directories end with a slash.
+        name: name in the tar, not normalized; directories end with a slash.
         type: ``reg``, ``hardlink``, ``symlink``, ``char``, ``block``, ``dir`` or ``fifo``.
-        uncompressed_offset: first data byte in the uncompressed layer.
+        uncompressed_offset: offset of the data in the uncompressed layer.
         uncompressed_size: bytes of data.
         linkname: target of a link, empty otherwise.
-        mode: the mode field, all bits.
+        mode: the mode field with all bits.
         uid: user id.
         gid: group id.
         uname: user name.
         gname: group name.
-        mod_time: RFC 3339 text; empty when the year is outside 0-9999.
-        devmajor: device number.
-        devminor: device number.
-        pax_records: all PAX records, raw; extended attributes are those under ``SCHILY.xattr.``.
-        is_sparse: whether the layer holds only parts of the file (PAX sparse formats).
+        mod_time: RFC 3339 text; empty if the year is outside 0-9999.
+        devmajor: major device number.
+        devminor: minor device number.
+        pax_records: all PAX records as bytes; extended attributes start with ``SCHILY.xattr.``.
+        is_sparse: whether the layer stores only the data between holes (PAX sparse formats).
     """
 
     name: str
@@ -57,7 +57,7 @@ class FileMetadata:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
-        """Return the entry with these fields; text is given as bytes."""
+        """Return an entry from fields whose text is encoded as bytes."""
         decoded: dict[str, Any] = {
             name: os.fsdecode(value) if isinstance(value, bytes) else value
             for name, value in fields.items()
@@ -65,7 +65,7 @@ class FileMetadata:
         return cls(**decoded)
 
     def to_dict(self) -> Document:
-        """Return what ``tocsin ztoc ls --json`` prints of an entry, but for its spans."""
+        """Return the entry as printed by ``tocsin ztoc ls --json``, without its spans."""
         return {
             "name": self.name,
             "type": self.type,

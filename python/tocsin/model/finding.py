@@ -1,4 +1,4 @@
-"""One thing that ``verify`` found."""
+"""A problem or difference reported by ``verify``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Severity(StrEnum):
-    """How much a finding matters.
+    """The severity of a finding.
 
-    Only an error makes an index untrue or useless; a warning is something a reader or a registry
-    may stumble over, a note a harmless difference.
+    An error means that the index is wrong or unusable. A warning may cause problems with some
+    readers or registries. A note is a harmless difference.
     """
 
     ERROR = "error"
@@ -24,14 +24,14 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found.
+    """A problem or difference reported by ``verify``.
 
     Attributes:
-        kind: a stable word, such as ``ztoc.window``; what it is about comes before the dot.
+        kind: a stable code, such as ``ztoc.window``; its first part is the object concerned.
         message: a sentence that names the digest, file, span or checkpoint.
-        severity: how much it matters.
-        expected: what it must be, as text, where there is one such value.
-        actual: what it is.
+        severity: how serious the finding is.
+        expected: the expected value as text; ``None`` if there is no single value.
+        actual: the value found; ``None`` if there is no single value.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class Finding:
     actual: str | None = None
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of a finding."""
+        """Return the finding as printed by ``--json``."""
         return {
             "kind": self.kind,
             "severity": str(self.severity),

@@ -1,13 +1,13 @@
-r"""JSON as Go's ``encoding/json`` reads and writes it.
+r"""JSON as read and written by Go's ``encoding/json``.
 
-The digests of manifests depend on the bytes, and the SOCI snapshotter re-serialises what it
-fetches, so writing must be Go's to the byte: compact, ``<``, ``>`` and ``&`` as ``\u003c``,
-``\u003e`` and ``\u0026``, U+2028 and U+2029 escaped, all else raw; maps sorted by key, structs in
-declaration order. Callers give structs as dictionaries in that order and maps through
-`sorted_map`; `omit_empty` leaves out what ``omitempty`` would.
+The digests of manifests depend on their bytes, and the SOCI snapshotter re-encodes what it fetches.
+So the output must equal Go's, byte for byte: compact; ``<``, ``>`` and ``&`` as ``\u003c``,
+``\u003e`` and ``\u0026``; U+2028 and U+2029 escaped, everything else unescaped; maps sorted by key,
+structs in declaration order. Callers pass structs as dictionaries in that order, and maps through
+`sorted_map`; `omit_empty` corresponds to ``omitempty``.
 
-Reading is bounded in size and depth. Of equal keys the last wins; half surrogates and invalid
-UTF-8 become U+FFFD, one for each byte, as in Go.
+Input is limited in size and depth. As in Go, the last of several equal keys wins, and lone
+surrogates and bytes that are not UTF-8 become one U+FFFD each.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
 Json: TypeAlias = "str | int | bool | Sequence[Json] | Mapping[str, Json] | None"
 
 MAX_SIZE = 4 << 20
-"""Bytes of a manifest accepted; registries and oras refuse larger ones too."""
+"""Maximum bytes of a manifest, the same as in registries and oras."""
 
 MAX_DEPTH = 64
-"""Levels of nesting accepted; image manifests need five."""
+"""Maximum levels of nesting; image manifests need five."""
 
 _GO_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
-_HALF_SURROGATE = re.compile("[\ud800-\udfff]")
-# A string that does not end matches too, up to the end of the text. If it failed, each quote that
-# is escaped in it would be tried as the start of a string: quadratic time.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# An unterminated string also matches, up to the end of the text. Otherwise, the search would start
+# again at every escaped quote in it, which takes quadratic time.
 _STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"?|([\[{])|([\]}])', re.DOTALL)
 
 
 def encode(value: Json) -> bytes:
-    """Return `value` as ``json.Marshal`` would print it; dictionaries keep their order."""
+    """Encode `value` as ``json.Marshal`` does; dictionaries keep their order."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return _HALF_SURROGATE.sub("\ufffd", text).translate(_GO_ESCAPES).encode()
+    return _SURROGATE.sub("\ufffd", text).translate(_GO_ESCAPES).encode()
 
 
 def sorted_map(mapping: Mapping[str, str]) -> dict[str, str]:
-    """Return `mapping` in the order Go prints a map: by the bytes of its keys."""
+    """Return `mapping` in the order in which Go writes a map: sorted by the bytes of the keys."""
     return dict(sorted(mapping.items()))  # code point order is UTF-8 byte order
 
 
 def omit_empty(struct: dict[str, Json], *names: str) -> dict[str, Json]:
-    """Return `struct` without those of `names` whose value Go calls empty.
+    """Return `struct` without those of `names` whose value is empty in Go.
 
-    An object of no members stays, as a pointer to a struct does in Go; an empty map is given as
+    An empty dictionary is kept, like a pointer to a struct in Go. Callers pass an empty map as
     ``None``.
     """
     return {k: v for k, v in struct.items() if k not in names or not _is_empty(v)}
@@ -61,44 +61,48 @@ def _is_empty(value: Json) -> bool:
 
 
 def decode_object(data: bytes, *, what: str, max_size: int = MAX_SIZE) -> dict[str, Any]:
-    """Return the JSON object in `data`.
+    """Decode a JSON object.
 
     Args:
-        data: the whole document, UTF-8.
-        what: what the document should be; names it in messages and is `FormatError.what`.
-        max_size: bytes accepted.
+        data: the whole document in UTF-8.
+        what: name of the document in messages, and `FormatError.what`.
+        max_size: maximum bytes.
 
     Raises:
-        FormatError: not JSON, not an object, too large or too deep.
+        FormatError: `data` is not JSON, not an object, too large or nested too deeply.
     """
     if len(data) > max_size:
-        raise FormatError(f"{what}: got {len(data)} bytes, at most {max_size} allowed", what=what)
+        raise FormatError(
+            f"{what}: too large (found {len(data)} bytes, expected at most {max_size})", what=what
+        )
     text = _decode_utf8(data)
-    _refuse_depth(text, what)
+    _check_depth(text, what)
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_reject_constant)
     except json.JSONDecodeError as error:
         raise FormatError(
-            f"{what}: character {error.pos} is not JSON, {error.msg.lower()}",
+            f"{what}: invalid JSON at character {error.pos}: {error.msg.lower()}",
             what=what,
             offset=f"character {error.pos}",
         ) from None
     except _ConstantError as error:
-        raise FormatError(f"{what}: not JSON, got {error.name}", what=what) from None
+        raise FormatError(f"{what}: invalid JSON: found {error.name}", what=what) from None
     except (ValueError, RecursionError):
-        raise FormatError(f"{what}: not JSON, got a number of too many digits", what=what) from None
+        raise FormatError(
+            f"{what}: invalid JSON: a number has too many digits", what=what
+        ) from None
     if not isinstance(value, dict):
-        raise FormatError(f"{what}: got a JSON {kind_of(value)}, wanted an object", what=what)
+        raise FormatError(f"{what}: found a JSON {kind_of(value)}, expected an object", what=what)
     return value
 
 
 def clean_text(text: str) -> str:
-    """Return `text` with half surrogates, which JSON can spell, replaced as Go replaces them."""
-    return _HALF_SURROGATE.sub("\ufffd", text)
+    """Replace lone surrogates, which JSON escapes can express, as Go does."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def kind_of(value: object) -> str:
-    """Return JSON's word for the type of `value`."""
+    """Return the name of the JSON type of `value`."""
     match value:
         case None:
             return "null"
@@ -115,25 +119,25 @@ def kind_of(value: object) -> str:
 
 
 class _ConstantError(ValueError):
-    """One of the numbers that Python reads and JSON has not."""
+    """A number such as ``NaN``, which Python accepts but JSON does not allow."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise _ConstantError(name)
 
 
-def _refuse_depth(text: str, what: str) -> None:
+def _check_depth(text: str, what: str) -> None:
     depth = 0
     for match in _STRINGS_AND_BRACKETS.finditer(text):
         if match[1]:
             depth += 1
             if depth > MAX_DEPTH:
                 raise FormatError(
-                    f"{what}: character {match.start()} nests deeper than {MAX_DEPTH} levels",
+                    f"{what}: nested deeper than {MAX_DEPTH} levels at character {match.start()}",
                     what=what,
                     offset=f"character {match.start()}",
                 )
@@ -146,6 +150,6 @@ def _decode_utf8(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         pass
-    # Go puts one U+FFFD for each bad byte, Python one for each broken sequence; "surrogateescape"
-    # maps each bad byte to one half surrogate.
+    # Go writes one U+FFFD per invalid byte, Python one per invalid sequence. "surrogateescape" maps
+    # each invalid byte to one lone surrogate.
     return clean_text(data.decode(errors="surrogateescape"))

@@ -1,4 +1,4 @@
-"""The few fields of an image's config that indexing needs.
+"""The fields of an image config that indexing needs.
 
 Docker's config has the same fields. Source: OCI image-spec 1.1.1, config.md.
 """
@@ -16,16 +16,16 @@ from tocsin.model.platform import Platform, read_platform
 _WHAT = "config"
 
 MAX_CONFIG_SIZE = 8 << 20
-"""Bytes of a config accepted; the history of many layers makes some hundred KiB."""
+"""Maximum bytes of a config; a long history takes a few hundred KiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """What an image's config says about where it runs and what its layers are.
+    """The platform and the layers in an image config.
 
     Attributes:
-        platform: as written; `Platform.normalized` is what ``convert`` records.
-        diff_ids: digests of the uncompressed layers, from the lowest up.
+        platform: platform without normalization; ``convert`` stores the normalized form.
+        diff_ids: digests of the uncompressed layers, bottom layer first.
     """
 
     platform: Platform
@@ -33,10 +33,10 @@ class ImageConfig:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Return the config in `data`.
+        """Parse an image config.
 
         Raises:
-            FormatError: not a config; `what` is ``config``.
+            FormatError: `data` is not an image config; `what` is ``config``.
         """
         fields = Fields(decode_object(data, what=_WHAT, max_size=MAX_CONFIG_SIZE), what=_WHAT)
         rootfs = fields.child("rootfs")

@@ -1,4 +1,4 @@
-"""Which indexes an image is read by: ``--index`` and ``index=``, with one meaning everywhere."""
+"""The choice of SOCI indexes for reading an image: ``--index`` and ``index=``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ class IndexKind(StrEnum):
     """How the indexes are chosen.
 
     Attributes:
-        AUTO: the index that the image's manifest names (version 2); where the image was asked for
-            by tag, also those that refer to the manifest (version 1). An image asked for by digest
-            is read only by what that digest binds.
-        NONE: no index; every layer is read in full and verified by its own digest.
-        V2: only the index that the manifest names.
-        V1: only indexes that refer to the manifest, which whoever may push to the repository can
-            add.
-        DIGEST: one index, which the caller vouches for.
+        AUTO: the index named by the image's manifest (version 2) and, for an image selected by
+            tag, also the indexes that refer to the manifest (version 1). An image selected by
+            digest uses only the index covered by that digest.
+        NONE: no index; every layer is read in full and verified against its digest.
+        V2: only the index named by the manifest.
+        V1: only indexes that refer to the manifest; anyone with push access can add them.
+        DIGEST: one index that the caller trusts.
     """
 
     AUTO = "auto"
@@ -32,11 +31,11 @@ class IndexKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IndexChoice:
-    """Which SOCI indexes to read an image by.
+    """The choice of SOCI indexes for reading an image.
 
     Attributes:
-        kind: how they are chosen.
-        digest: of the one index, if `kind` is ``digest``.
+        kind: how the indexes are chosen.
+        digest: digest of the index if `kind` is ``digest``.
     """
 
     kind: IndexKind = IndexKind.AUTO
@@ -44,10 +43,10 @@ class IndexChoice:
 
     @classmethod
     def parse(cls, text: str) -> IndexChoice:
-        """Return what ``auto``, ``none``, ``v2``, ``v1`` or the digest of an index stands for.
+        """Parse ``auto``, ``none``, ``v2``, ``v1`` or the digest of an index.
 
         Raises:
-            FormatError: `text` is none of them; `what` is ``index``.
+            FormatError: `text` is something else; `what` is ``index``.
         """
         for kind in (IndexKind.AUTO, IndexKind.NONE, IndexKind.V2, IndexKind.V1):
             if text == kind:
@@ -62,7 +61,7 @@ class IndexChoice:
 
     @classmethod
     def of(cls, choice: str | Digest | IndexChoice) -> IndexChoice:
-        """Return a choice given as a value, the digest of an index, or text."""
+        """Return a choice given as an `IndexChoice`, the digest of an index, or text."""
         if isinstance(choice, IndexChoice):
             return choice
         if isinstance(choice, Digest):

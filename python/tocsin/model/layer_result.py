@@ -1,4 +1,4 @@
-"""What became of one layer of an image that was indexed."""
+"""The result of indexing one layer of an image."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LayerResult:
-    """What became of one layer.
+    """The result of indexing one layer.
 
     Attributes:
-        layer: as in the image's manifest.
-        ztoc: as the SOCI index lists it; ``None`` when the layer has none.
-        skipped: why it has none; ``None`` when it has one.
-        notes: what was done differently from the reference, and why.
-        reused: whether its zTOC was there already, so that the layer was not read.
-        entry_count: entries in its tar; 0 when skipped.
-        span_count: spans; 0 when skipped.
-        uncompressed_size: bytes of the uncompressed stream; 0 when skipped.
-        seconds: wall time of its indexing.
+        layer: descriptor in the image's manifest.
+        ztoc: descriptor in the SOCI index; ``None`` if the layer was skipped.
+        skipped: why the layer has no zTOC; ``None`` if it has one.
+        notes: differences from the reference implementation, and the reasons.
+        reused: whether an existing zTOC was reused, so that the layer was not read.
+        entry_count: number of tar entries; 0 if skipped.
+        span_count: number of spans; 0 if skipped.
+        uncompressed_size: bytes of the uncompressed stream; 0 if skipped.
+        seconds: wall time of indexing the layer.
     """
 
     layer: Descriptor
@@ -39,7 +39,7 @@ class LayerResult:
     seconds: float = 0.0
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of a layer."""
+        """Return the layer as printed by ``--json``."""
         return {
             **self.layer.to_dict(),
             "ztoc": document_of(self.ztoc),

@@ -1,8 +1,8 @@
-"""Manifests: one platform's image, and the image index that lists several.
+"""Manifests of single images, and image indexes that list several.
 
-OCI and Docker schema 2 types are read into the same two values. Writing one again gives what the
-reference writes: Go's bytes of the known fields. **Unknown fields are lost then**, so whoever does
-not change a manifest passes its original bytes on.
+OCI and Docker schema 2 documents are parsed into the same two classes. Encoding writes the known
+fields exactly as Go does, like the reference. **Unknown fields are lost**, so code that does not
+change a manifest must pass on the original bytes.
 
 Source: OCI image-spec 1.1.1, manifest.md; OCI image-spec 1.1.1, image-index.md;
 docs/format.md#go-exact-json.
@@ -31,15 +31,15 @@ _SCHEMA_VERSION = 2
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One platform's image, or an artifact in the same form.
+    """The manifest of one platform's image or of an artifact.
 
     Attributes:
         config: the config blob.
-        layers: from the lowest up; ``None`` is Go's nil list and prints ``null``.
-        media_type: as written inside; empty in umoci's manifests.
-        artifact_type: as written at top level.
-        subject: the manifest this one refers to.
-        annotations: free text by key.
+        layers: bottom layer first; ``None`` is Go's nil slice, written as ``null``.
+        media_type: the document's ``mediaType``; empty in umoci's manifests.
+        artifact_type: the document's ``artifactType``.
+        subject: the manifest that this one refers to.
+        annotations: arbitrary text by key.
     """
 
     config: Descriptor
@@ -51,10 +51,10 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Return the manifest in `data`.
+        """Parse an image manifest.
 
         Raises:
-            FormatError: not a manifest; `what` is ``manifest``.
+            FormatError: `data` is not a manifest; `what` is ``manifest``.
             UnsupportedError: Docker schema 1, or a digest other than sha256.
         """
         return cls._from_fields(_document(data))
@@ -62,10 +62,10 @@ class Manifest:
     @classmethod
     def _from_fields(cls, fields: Fields) -> Self:
         if "manifests" in fields:
-            raise fields.refuse("manifests", "a manifest cannot also list manifests")
+            raise fields.error("manifests", "not allowed in an image manifest")
         config = fields.child("config")
         if config is None:
-            raise fields.refuse("config", "got nothing, wanted a descriptor")
+            raise fields.error("config", "missing, expected a descriptor")
         return cls(
             config=read_descriptor(config),
             layers=_descriptors(fields, "layers"),
@@ -76,7 +76,7 @@ class Manifest:
         )
 
     def to_json(self) -> bytes:
-        """Return the bytes Go's ``json.Marshal`` gives for this manifest."""
+        """Return the bytes that Go's ``json.Marshal`` writes for this manifest."""
         return _encode(
             {
                 "schemaVersion": _SCHEMA_VERSION,
@@ -91,20 +91,20 @@ class Manifest:
 
     @property
     def kind(self) -> str:
-        """The artifact type as the referrers API tells it: top level, else the config's type."""
+        """The artifact type in the referrers API: ``artifactType``, or the config's media type."""
         return self.artifact_type or self.config.media_type
 
 
 @dataclass(frozen=True, slots=True)
 class ImageIndex:
-    """A list of manifests, mostly one a platform.
+    """A list of manifests, usually one per platform.
 
     Attributes:
-        manifests: in order; ``None`` is Go's nil list and prints ``null``.
-        media_type: as written inside.
-        artifact_type: as written at top level.
-        subject: the manifest this one refers to.
-        annotations: free text by key.
+        manifests: the entries in order; ``None`` is Go's nil slice, written as ``null``.
+        media_type: the document's ``mediaType``.
+        artifact_type: the document's ``artifactType``.
+        subject: the manifest that this index refers to.
+        annotations: arbitrary text by key.
     """
 
     manifests: tuple[Descriptor, ...] | None
@@ -115,10 +115,10 @@ class ImageIndex:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Return the image index in `data`.
+        """Parse an image index.
 
         Raises:
-            FormatError: not an image index; `what` is ``manifest``.
+            FormatError: `data` is not an image index; `what` is ``manifest``.
             UnsupportedError: a digest other than sha256.
         """
         return cls._from_fields(_document(data))
@@ -127,7 +127,7 @@ class ImageIndex:
     def _from_fields(cls, fields: Fields) -> Self:
         for name in ("config", "layers"):
             if name in fields:
-                raise fields.refuse(name, "an image index cannot have it")
+                raise fields.error(name, "not allowed in an image index")
         return cls(
             manifests=_descriptors(fields, "manifests"),
             media_type=fields.text("mediaType"),
@@ -137,7 +137,7 @@ class ImageIndex:
         )
 
     def to_json(self) -> bytes:
-        """Return the bytes Go's ``json.Marshal`` gives for this index."""
+        """Return the bytes that Go's ``json.Marshal`` writes for this index."""
         return _encode(
             {
                 "schemaVersion": _SCHEMA_VERSION,
@@ -151,38 +151,38 @@ class ImageIndex:
 
     @property
     def kind(self) -> str:
-        """The artifact type as the referrers API tells it."""
+        """The artifact type in the referrers API."""
         return self.artifact_type
 
 
 def parse_manifest(data: bytes, media_type: str = "") -> Manifest | ImageIndex:
-    """Return the manifest or image index in `data`.
+    """Parse an image manifest or an image index.
 
     Args:
         data: the whole document.
-        media_type: as the descriptor that led here says; empty when none did. What the document
-            itself says must agree; where neither says, its fields decide.
+        media_type: media type in the descriptor of the document; empty if unknown. It must be
+            consistent with the ``mediaType`` in the document. Without either, the fields of the
+            document decide.
 
     Raises:
-        FormatError: neither of the two, or of another kind than `media_type`; `what` is
-            ``manifest``.
-        UnsupportedError: Docker schema 1, another media type, a digest other than sha256.
+        FormatError: `data` is neither, or inconsistent with `media_type`; `what` is ``manifest``.
+        UnsupportedError: Docker schema 1, another media type, or a digest other than sha256.
     """
     _refuse_foreign_type(media_type)
     fields = _document(data)
     inside = fields.text("mediaType")
     if inside and media_type and (inside in INDEXES) != (media_type in INDEXES):
-        raise fields.refuse("mediaType", f"got {inside}, the descriptor says {media_type}")
+        raise fields.error("mediaType", f"found {inside}, but the descriptor has {media_type}")
     if (inside or media_type or sniff_media_type(data)) in INDEXES:
         return ImageIndex._from_fields(fields)
     return Manifest._from_fields(fields)
 
 
 def sniff_media_type(data: bytes) -> str:
-    """Return the media type of the manifest in `data`: as it says, else as its fields look.
+    """Return the ``mediaType`` in a manifest or, if missing, guess it from the other fields.
 
     Raises:
-        FormatError: `data` looks like no manifest; `what` is ``manifest``.
+        FormatError: `data` is not a manifest; `what` is ``manifest``.
     """
     fields = Fields(decode_object(data, what=_WHAT), what=_WHAT)
     inside = fields.text("mediaType")
@@ -193,7 +193,7 @@ def sniff_media_type(data: bytes) -> str:
     if "config" in fields:
         return OCI_MANIFEST
     raise FormatError(
-        "manifest: has neither mediaType nor config nor manifests, wanted an image manifest",
+        "not an image manifest: mediaType, config and manifests are missing",
         what=_WHAT,
     )
 
@@ -201,11 +201,11 @@ def sniff_media_type(data: bytes) -> str:
 def _refuse_foreign_type(media_type: str) -> None:
     if media_type in SCHEMA1_MANIFESTS:
         raise UnsupportedError(
-            "manifest: got Docker schema 1, wanted schema 2 or OCI",
-            hint="Copy the image with skopeo, or push it again, to convert it.",
+            "manifest: unsupported Docker schema 1 (expected schema 2 or OCI)",
+            hint="Copy the image with skopeo or push it again to convert it to OCI.",
         )
     if media_type and media_type not in MANIFESTS | INDEXES:
-        raise UnsupportedError(f"manifest: media type {shown(media_type)} is not an image's")
+        raise UnsupportedError(f"manifest: media type {shown(media_type)} is not that of an image")
 
 
 def _document(data: bytes) -> Fields:
@@ -215,7 +215,7 @@ def _document(data: bytes) -> Fields:
     if version == 1:
         _refuse_foreign_type(min(SCHEMA1_MANIFESTS))
     if version != _SCHEMA_VERSION:
-        raise fields.refuse("schemaVersion", f"got {version}, wanted {_SCHEMA_VERSION}")
+        raise fields.error("schemaVersion", f"found {version}, expected {_SCHEMA_VERSION}")
     return fields
 
 

@@ -1,7 +1,7 @@
-"""Media types of manifests, configs and layers, and what a layer's type says about its bytes.
+"""Media types of manifests, configs and layers, and the compression that a layer's type implies.
 
-For layers the rules are containerd's: suffixes after ``+`` are sorted before the last one decides
-the compression.
+Layer types are interpreted as in containerd: the suffixes after ``+`` are sorted, and the last one
+is the compression.
 
 Source: OCI image-spec 1.1.1, media-types.md; distribution/distribution,
 docs/content/spec/manifest-v2-2.md; containerd/containerd, core/images/mediatypes.go.
@@ -43,15 +43,15 @@ _EROFS_PREFIX = "application/vnd.erofs."
 
 
 class Compression(StrEnum):
-    """How the bytes of a layer are compressed, as far as its media type tells."""
+    """The compression of a layer according to its media type."""
 
     GZIP = "gzip"
     NONE = "uncompressed"
     UNKNOWN = "unknown"
-    """Docker's plain tar type: mostly a plain tar, sometimes a mislabelled gzip; the bytes tell."""
+    """Docker's plain tar type: usually a plain tar, sometimes mislabeled gzip."""
     ZSTD = "zstd"
     OTHER = "other"
-    """Nothing that can be indexed, or a type whose compression cannot be told."""
+    """A layer that cannot be indexed, or a type with an unknown compression."""
 
 
 _DOCKER_LAYERS = {
@@ -65,12 +65,12 @@ _DOCKER_LAYERS = {
 
 @dataclass(frozen=True, slots=True)
 class LayerType:
-    """What a layer's media type says.
+    """A parsed media type of a layer.
 
     Attributes:
-        compression: of the bytes inside any encryption.
-        foreign: the layer is not meant to be in registries and may be absent.
-        encrypted: the bytes are ciphertext.
+        compression: compression inside the encryption, if any.
+        foreign: whether the layer is not distributed by registries and may be missing.
+        encrypted: whether the blob is encrypted.
     """
 
     compression: Compression
@@ -79,9 +79,9 @@ class LayerType:
 
     @property
     def indexable(self) -> bool:
-        """Whether a zTOC can be tried: plain or gzip tar, not encrypted.
+        """Whether the layer may get a zTOC: a plain or gzip tar that is not encrypted.
 
-        OCI's plain non-distributable type counts as not, since the reference skips it.
+        False for OCI's plain non-distributable type, which the reference skips.
         """
         return not self.encrypted and self.compression in (
             Compression.GZIP,
@@ -91,7 +91,7 @@ class LayerType:
 
 
 def layer_type(media_type: str) -> LayerType | None:
-    """Return what `media_type` says about a layer, or ``None`` when it names no layer.
+    """Parse the media type of a layer; return ``None`` if it is not a layer type.
 
     Source: docs/format.md#which-layers-get-a-ztoc; containerd/containerd,
     core/images/mediatypes.go.
@@ -112,20 +112,32 @@ def _oci_compression(base: str, suffixes: list[str]) -> Compression:
         return Compression.OTHER
     if not suffixes:
         return Compression.NONE if base == OCI_LAYER else Compression.OTHER
-    last = max(suffixes)  # containerd sorts the suffixes and lets the last decide
+    last = max(suffixes)  # containerd sorts the suffixes and uses the last one
     return {"gzip": Compression.GZIP, "zstd": Compression.ZSTD}.get(last, Compression.OTHER)
 
 
+def is_tar_layer(media_type: str) -> bool:
+    """Return whether unpackers accept this type: a tar, compressed or not, but not encrypted.
+
+    The compression is detected from the content.
+    """
+    kind = layer_type(media_type)
+    if kind is None or kind.encrypted:
+        return False
+    # The reference builds no zTOC for OCI's plain non-distributable type, but unpackers accept it.
+    return kind.compression is not Compression.OTHER or media_type == OCI_LAYER_FOREIGN
+
+
 def is_layer(media_type: str) -> bool:
-    """Return whether `media_type` names a layer."""
+    """Return whether `media_type` is that of a layer."""
     return layer_type(media_type) is not None
 
 
 def is_manifest(media_type: str) -> bool:
-    """Return whether `media_type` names one platform's image manifest."""
+    """Return whether `media_type` is that of an image manifest."""
     return media_type in MANIFESTS
 
 
 def is_index(media_type: str) -> bool:
-    """Return whether `media_type` names an image index or a Docker manifest list."""
+    """Return whether `media_type` is that of an image index or a Docker manifest list."""
     return media_type in INDEXES

@@ -1,7 +1,7 @@
-"""Platforms: which machine an image is for.
+"""Platforms: the operating system and CPU that an image is built for.
 
-Parsing, normalising and strict matching follow containerd, since the platform of a SOCI entry is
-written as the user asked for it and so is part of the converted image's digest.
+Parsing, normalization and strict matching follow containerd. The platform of a SOCI entry is
+written as the user requested it, so it affects the digest of the converted image.
 
 Source: docs/format.md#converted-images; containerd/platforms, platforms.go.
 """
@@ -32,12 +32,12 @@ _ARCHITECTURES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """An operating system and a processor.
+    """An operating system and a CPU architecture.
 
     Attributes:
         os: Go's name, such as ``linux``.
         architecture: Go's name, such as ``arm64``.
-        variant: of the processor, such as ``v8``; mostly empty.
+        variant: CPU variant, such as ``v8``; usually empty.
         os_version: exact version, used for Windows.
         os_features: required features, used for Windows.
     """
@@ -50,13 +50,13 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the platform that ``os/arch[/variant]``, or a known ``arch`` of linux, spells.
+        """Parse ``os/arch[/variant]``, or a known ``arch`` alone for linux.
 
-        Written as asked for: ``linux/arm64`` has no variant, ``linux/arm64/v8`` has ``v8``,
-        ``linux/arm`` has none, and ``linux/x86_64`` is amd64.
+        The result keeps what the user wrote: ``linux/arm64`` and ``linux/arm`` have no variant,
+        ``linux/arm64/v8`` has ``v8``. Only aliases are replaced: ``linux/x86_64`` is amd64.
 
         Raises:
-            FormatError: `text` is no platform.
+            FormatError: `text` is not a platform.
         """
         parts = text.split("/")
         if len(parts) == 1 and _architecture(text, "")[0] in _ARCHITECTURES:
@@ -64,8 +64,8 @@ class Platform:
         os = _OS_PART.fullmatch(parts[0])
         if os is None or len(parts) not in (2, 3) or not all(map(_PART.fullmatch, parts[1:])):
             raise FormatError(
-                f"platform {quoted(text, limit=80)}: wanted os/arch or os/arch/variant, such as "
-                "linux/arm64",
+                f"invalid platform {quoted(text, limit=80)} (expected os/arch or os/arch/variant, "
+                "such as linux/arm64)",
                 what="platform",
             )
         architecture, variant = _architecture(parts[1], "".join(parts[2:]))
@@ -76,7 +76,7 @@ class Platform:
         return cls(_os(os[1]), architecture, variant, os[2] or "")
 
     def normalized(self) -> Self:
-        """Return the platform under its canonical names: arm64 has no ``v8``, arm has ``v7``."""
+        """Return the canonical form: arm64 without the variant ``v8``, arm with ``v7``."""
         architecture, variant = _architecture(self.architecture, self.variant)
         return replace(
             self,
@@ -87,10 +87,10 @@ class Platform:
         )
 
     def matches(self, other: str | Platform) -> bool:
-        """Return whether an image for `other` is exactly what `self` asks for.
+        """Return whether an image for `other` satisfies a request for `self`.
 
-        Strict: ``arm/v7`` does not match an image for ``arm/v6``. An OS version that `self` names
-        must be equal; one that it does not name may be any.
+        Matching is strict: ``arm/v7`` does not match an image for ``arm/v6``. The OS version must
+        be equal if `self` has one.
         """
         mine, theirs = self.normalized(), platform_of(other).normalized()
         return (mine.os, mine.architecture, mine.variant) == (
@@ -101,7 +101,7 @@ class Platform:
 
     @property
     def unknown(self) -> bool:
-        """Whether this marks something that runs nowhere, such as a BuildKit attestation."""
+        """Whether this marks something that cannot run, such as a BuildKit attestation."""
         return "unknown" in (self.os, self.architecture)
 
     def __str__(self) -> str:
@@ -112,37 +112,37 @@ class Platform:
 
 
 def platform_of(given: str | Platform) -> Platform:
-    """Return a platform that was given as such or as text.
+    """Return a platform given as a `Platform` or as text.
 
     Raises:
-        FormatError: the text is no platform.
-        TypeError: it is neither.
+        FormatError: the text is not a platform.
+        TypeError: `given` has another type.
     """
     if isinstance(given, str):
         return Platform.parse(given)
     if not isinstance(given, Platform):
-        raise TypeError(f"platform: got {type(given).__name__}, wanted text such as 'linux/amd64'")
+        raise TypeError(f"platform is {type(given).__name__}, expected str such as 'linux/amd64'")
     return given
 
 
 def platforms_of(given: str | Platform | Iterable[str | Platform]) -> tuple[Platform, ...]:
-    """Return platforms that were given in any of these ways; one by itself stands for a list of it.
+    """Return one or several platforms, each given as a `Platform` or as text, as a tuple.
 
     Raises:
-        FormatError: a text is no platform.
-        ValueError: there is none.
-        TypeError: something else was given.
+        FormatError: a text is not a platform.
+        ValueError: `given` is empty.
+        TypeError: an element has another type.
     """
     if isinstance(given, str | Platform):
         return (platform_of(given),)
     platforms = tuple(platform_of(each) for each in given)
     if not platforms:
-        raise ValueError("platforms is empty, wanted one or more, or None for all")
+        raise ValueError("platforms is empty, expected at least one, or None for all")
     return platforms
 
 
 def read_platform(fields: Fields) -> Platform:
-    """Return the platform of a descriptor or an image config, exactly as written there."""
+    """Return the platform in a descriptor or an image config, without normalization."""
     return Platform(
         os=fields.text("os"),
         architecture=fields.text("architecture"),
@@ -153,7 +153,7 @@ def read_platform(fields: Fields) -> Platform:
 
 
 def write_platform(platform: Platform) -> dict[str, Json]:
-    """Return the fields as OCI names them, in the order Go writes them."""
+    """Return the fields with their OCI names, in the order in which Go writes them."""
     return omit_empty(
         {
             "architecture": platform.architecture,

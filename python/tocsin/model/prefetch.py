@@ -1,6 +1,6 @@
 """The prefetch artifact: spans of a layer that are fetched before the container starts.
 
-Values and pure functions; how a path is found in a layer and where a span begins is handed in.
+Values and pure functions. The caller passes functions that look up paths and spans in a layer.
 Source: docs/format.md#the-prefetch-artifact.
 """
 
@@ -25,21 +25,21 @@ VERSION = "1.0"
 _WHAT = "prefetch"
 _LINKS = frozenset({"symlink", "hardlink"})
 _MAX_LINKS = 40
-"""Links followed for one path, as Linux does."""
+"""Maximum symbolic links followed for one path, as in Linux."""
 _MAX_SPAN_ID = (1 << 31) - 1
-_GO_BLANKS = " \t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+_GO_WHITESPACE = " \t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class PrefetchRange:
-    """Spans ``start_span`` to ``end_span``, **both included**.
+    """The spans from ``start_span`` to ``end_span``, **inclusive**.
 
     Attributes:
-        start_span: span id of the first.
-        end_span: span id of the last.
-        priority: none is 0, which is not written; what is made here has none.
+        start_span: id of the first span.
+        end_span: id of the last span.
+        priority: 0 means no priority and is not written; tocsin never sets it.
     """
 
     start_span: int
@@ -52,8 +52,8 @@ class PrefetchArtifact:
     """The prefetch artifact of one layer.
 
     Attributes:
-        ranges: sorted, neither overlapping nor adjacent when made by `plan_prefetch`.
-        version: of the format.
+        ranges: sorted; from `plan_prefetch`, neither overlapping nor adjacent.
+        version: version of the format.
     """
 
     ranges: tuple[PrefetchRange, ...]
@@ -61,35 +61,36 @@ class PrefetchArtifact:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Return the artifact in `data`.
+        """Parse a prefetch artifact.
 
         Raises:
-            FormatError: it is none, or a range is not one; `what` is ``prefetch``.
-            UnsupportedError: it has another version.
+            FormatError: `data` is not a prefetch artifact or has an invalid range; `what` is
+                ``prefetch``.
+            UnsupportedError: the version is unknown.
         """
         fields = Fields(decode_object(data, what=_WHAT), what=_WHAT)
         version = fields.text("version")
         if version != VERSION:
             raise UnsupportedError(
-                f"prefetch: version is {quoted(version, limit=40)}, wanted {VERSION}"
+                f"prefetch: version is {quoted(version, limit=40)}, expected {VERSION}"
             )
         return cls(tuple(map(_range_from, fields.children("prefetch_spans") or ())), version)
 
     def to_json(self) -> bytes:
-        """Return the bytes the reference writes."""
+        """Return the same bytes as the reference writes."""
         return encode(
             {"version": self.version, "prefetch_spans": [_range_struct(r) for r in self.ranges]}
         )
 
 
 class FoundEntry(NamedTuple):
-    """An entry of a layer, as far as prefetching must know it.
+    """The properties of a layer's entry that prefetching needs.
 
     Attributes:
-        type: as the zTOC names it.
+        type: type in the zTOC, such as ``reg``.
         linkname: target of a link.
-        offset: of its data, in uncompressed bytes.
-        size: of its data.
+        offset: uncompressed offset of the data.
+        size: size of the data in bytes.
     """
 
     type: str
@@ -100,14 +101,13 @@ class FoundEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SearchableLayer:
-    """A layer that has a zTOC, as far as prefetching must look into it.
+    """The look-up functions of a layer with a zTOC that prefetching needs.
 
     Attributes:
-        find: from an entry's exact name to the entry, the first of that name; ``None`` if there is
-            none.
-        span_of: from an uncompressed offset to the id of the span that holds it.
-        at_path: from a cleaned path to the entry there, the last one, however the tar spells its
-            name; ``None`` where only exact names count.
+        find: returns the first entry with exactly this name, or ``None``.
+        span_of: returns the id of the span that contains an uncompressed offset.
+        at_path: returns the last entry at a cleaned path, however the tar spells its name;
+            ``None`` to look up exact names only.
     """
 
     find: Callable[[str], FoundEntry | None]
@@ -117,11 +117,11 @@ class SearchableLayer:
 
 @dataclass(frozen=True, slots=True)
 class PrefetchPlan:
-    """What is to be fetched early.
+    """The prefetch artifacts of an image's layers.
 
     Attributes:
-        artifacts: one for each layer given, in that order; ``None`` where nothing was found.
-        missing: paths that no layer has, cleaned, in the order asked.
+        artifacts: one per layer, in the order of the layers; ``None`` for a layer without matches.
+        missing: cleaned paths that were not found in any layer, in the order given.
     """
 
     artifacts: tuple[PrefetchArtifact | None, ...]
@@ -129,21 +129,22 @@ class PrefetchPlan:
 
 
 def plan_prefetch(paths: Iterable[str], layers: Sequence[SearchableLayer]) -> PrefetchPlan:
-    """Find the spans that hold files.
+    """Find the spans that contain the given files.
+
+    As in the reference, a path first matches the top layer that has an entry with **exactly** that
+    name; whiteouts are ignored. If there is no match, or the match is a link, the path is resolved
+    as a program would resolve it: with any spelling (``./x``) and through links.
 
     Args:
-        paths: as a user writes them, see `wanted_names`.
-        layers: from the lowest up, only those with a zTOC. The uppermost that has an entry of
-            **exactly** that name is taken, as by the reference; whiteouts are not seen. If there is
-            none, or it is a link, the path is looked up the way a program would find it: by any
-            spelling (``./x``) and through links in any part of it.
+        paths: paths as typed by a user, see `entry_names`.
+        layers: the layers with a zTOC, bottom layer first.
     """
     ranges: list[list[PrefetchRange]] = [[] for _ in layers]
     missing = []
-    for name in wanted_names(paths):
+    for name in entry_names(paths):
         found = _find_exactly(name, layers)
         if found is None or found[1].type in _LINKS:
-            found = _find_as_a_program(name, layers) or found
+            found = _find_through_links(name, layers) or found
         if found is None:
             missing.append(name)
         else:
@@ -155,7 +156,7 @@ def plan_prefetch(paths: Iterable[str], layers: Sequence[SearchableLayer]) -> Pr
 
 
 _Found = tuple[int, FoundEntry]
-"""The number of a layer, from the lowest up, and an entry in it."""
+"""The position of a layer, 0 for the bottom layer, and an entry in it."""
 
 
 def _find_exactly(name: str, layers: Sequence[SearchableLayer]) -> _Found | None:
@@ -166,8 +167,8 @@ def _find_exactly(name: str, layers: Sequence[SearchableLayer]) -> _Found | None
     return None
 
 
-def _find_as_a_program(path: str, layers: Sequence[SearchableLayer]) -> _Found | None:
-    """Return the file at a path, links followed; the uppermost layer that has it counts."""
+def _find_through_links(path: str, layers: Sequence[SearchableLayer]) -> _Found | None:
+    """Return the file at a path, following links; upper layers take precedence."""
     at = ""
     links = 0
     todo = path.split("/")[::-1]
@@ -185,7 +186,7 @@ def _find_as_a_program(path: str, layers: Sequence[SearchableLayer]) -> _Found |
             if links > _MAX_LINKS:
                 return None
             target = found[1].linkname
-            # A hard link names its target from the root of the layer, whatever it begins with.
+            # The target of a hard link is relative to the root of the layer, even without a slash.
             if found[1].type == "hardlink" or target.startswith("/"):
                 at = ""
             todo += target.split("/")[::-1]
@@ -205,17 +206,17 @@ def _uppermost(path: str, layers: Sequence[SearchableLayer]) -> _Found | None:
     return None
 
 
-def wanted_names(paths: Iterable[str]) -> list[str]:
-    """Return the names of entries that `paths` mean, in order, each once.
+def entry_names(paths: Iterable[str]) -> list[str]:
+    """Return the entry names for `paths` in order, without duplicates.
 
-    Surrounding blanks and empty paths do not count.
+    Surrounding whitespace and empty paths are ignored.
     """
-    stripped = (path.strip(_GO_BLANKS) for path in paths)
+    stripped = (path.strip(_GO_WHITESPACE) for path in paths)
     return list(dict.fromkeys(clean_path(path) for path in stripped if path))
 
 
 def merge_ranges(ranges: Iterable[PrefetchRange]) -> tuple[PrefetchRange, ...]:
-    """Return `ranges` sorted, overlapping and adjacent ones made one."""
+    """Return `ranges` sorted, with overlapping and adjacent ranges merged."""
     merged: list[PrefetchRange] = []
     for found in sorted(ranges):
         if merged and found.start_span <= merged[-1].end_span + 1:
@@ -227,7 +228,7 @@ def merge_ranges(ranges: Iterable[PrefetchRange]) -> tuple[PrefetchRange, ...]:
 
 
 def _range_of(offset: int, size: int, span_of: Callable[[int], int]) -> PrefetchRange:
-    # The reference asks for the byte after the last, so this may be one span more than needed.
+    # As in the reference, the end is the byte after the last one, which may add a span.
     start = span_of(offset)
     return PrefetchRange(start, max(start, span_of(offset + size)))
 
@@ -237,7 +238,9 @@ def _range_from(fields: Fields) -> PrefetchRange:
         fields.integer("start_span"), fields.integer("end_span"), fields.integer("priority")
     )
     if not 0 <= found.start_span <= found.end_span <= _MAX_SPAN_ID:
-        raise fields.refuse("start_span", f"got spans {found.start_span} to {found.end_span}")
+        raise fields.error(
+            "start_span", f"invalid range of spans, {found.start_span} to {found.end_span}"
+        )
     return found
 
 

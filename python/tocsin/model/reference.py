@@ -1,14 +1,13 @@
-"""References: where an image is, in the spelling of skopeo and podman.
+"""References to images, in the syntax of skopeo and podman.
 
 ================================  =========================================================
 ``docker://host/repo[:tag]``      a registry; also bare ``host/repo:tag``, ``repo@sha256:…``
 ``oci:DIR[:tag]``                 an OCI layout directory; also ``oci:DIR@sha256:…``
 ``oci-archive:FILE[:tag]``        a tar of such a layout
-``docker-archive:FILE[:name]``    what ``docker save`` writes; also ``docker-archive:FILE:@N``
+``docker-archive:FILE[:name]``    output of ``docker save``; also ``docker-archive:FILE:@N``
 ================================  =========================================================
 
-As in skopeo, the first ``:`` ends a path. A place inside an image is written
-``IMAGE:/PATH``.
+As in skopeo, the first ``:`` ends a path. A path inside an image is written ``IMAGE:/PATH``.
 
 Source: containers/image, docs/containers-transports.5.md; distribution/reference, reference.go.
 """
@@ -43,7 +42,7 @@ _REF_NAME = re.compile(
 _LAYOUT_DIGEST = re.compile(r"([^:]+)@(sha256:[^:]*)")
 _TRANSPORT = re.compile(r"(?:dir|containers-storage|docker-daemon|ostree|sif|tarball|https?):")
 _PREFIX = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|oci:|oci-archive:|docker-archive:)?")
-"""Of a reference, and of a URL in its place."""
+"""Transport of a reference, or scheme of a URL."""
 _MAX_NAME_LEN = 255
 _MAX_REF_NAME_LEN = 1024
 
@@ -53,10 +52,10 @@ class RegistryReference:
     """An image in a registry.
 
     Attributes:
-        host: with port when given; ``docker.io`` when the text names none.
-        repository: with ``library/`` where Docker Hub means it.
-        tag: ``None`` only beside a digest.
-        digest: decides when both are given.
+        host: host name, with the port if given; ``docker.io`` by default.
+        repository: includes ``library/`` for official images of Docker Hub.
+        tag: ``None`` only if there is a digest.
+        digest: takes precedence over the tag.
     """
 
     host: str
@@ -65,11 +64,11 @@ class RegistryReference:
     digest: Digest | None = None
 
     def __post_init__(self) -> None:
-        _take_text(self, "digest", digest_of)
+        _parse_field(self, "digest", digest_of)
 
     @property
     def selector(self) -> str | Digest | None:
-        """What `Source.resolve` is asked for."""
+        """The argument for `Source.resolve`."""
         return self.digest or self.tag
 
     @property
@@ -89,8 +88,8 @@ class LayoutReference:
 
     Attributes:
         path: the directory.
-        tag: the entry's ``org.opencontainers.image.ref.name``; may hold ``/`` and ``:``.
-        digest: instead of a tag.
+        tag: the entry's ``org.opencontainers.image.ref.name``; may contain ``/`` and ``:``.
+        digest: selects the image instead of a tag.
     """
 
     path: Path
@@ -98,12 +97,12 @@ class LayoutReference:
     digest: Digest | None = None
 
     def __post_init__(self) -> None:
-        _take_text(self, "path", Path)
-        _take_text(self, "digest", digest_of)
+        _parse_field(self, "path", Path)
+        _parse_field(self, "digest", digest_of)
 
     @property
     def selector(self) -> str | Digest | None:
-        """What `Source.resolve` is asked for."""
+        """The argument for `Source.resolve`."""
         return self.digest or self.tag
 
     def __str__(self) -> str:
@@ -114,19 +113,19 @@ class LayoutReference:
 
 @dataclass(frozen=True, slots=True)
 class OciArchiveReference:
-    """An image in a tar of an OCI layout; the attributes are those of `LayoutReference`."""
+    """An image in a tar of an OCI layout; attributes as in `LayoutReference`."""
 
     path: Path
     tag: str | None = None
     digest: Digest | None = None
 
     def __post_init__(self) -> None:
-        _take_text(self, "path", Path)
-        _take_text(self, "digest", digest_of)
+        _parse_field(self, "path", Path)
+        _parse_field(self, "digest", digest_of)
 
     @property
     def selector(self) -> str | Digest | None:
-        """What `Source.resolve` is asked for."""
+        """The argument for `Source.resolve`."""
         return self.digest or self.tag
 
     def __str__(self) -> str:
@@ -137,12 +136,12 @@ class OciArchiveReference:
 
 @dataclass(frozen=True, slots=True)
 class DockerArchiveReference:
-    """An image in what ``docker save`` wrote.
+    """An image in the output of ``docker save``.
 
     Attributes:
         path: the file.
-        name: full name such as ``docker.io/library/x:1``; ``None`` when the text names none.
-        position: instead of a name, the image's place in the archive, from 0.
+        name: full name such as ``docker.io/library/x:1``; ``None`` if not given.
+        position: position of the image in the archive, from 0; selects it instead of a name.
     """
 
     path: Path
@@ -150,43 +149,43 @@ class DockerArchiveReference:
     position: int | None = None
 
     def __post_init__(self) -> None:
-        _take_text(self, "path", Path)
+        _parse_field(self, "path", Path)
 
     @property
     def selector(self) -> str | None:
-        """What `Source.resolve` is asked for."""
+        """The argument for `Source.resolve`."""
         return self.name if self.position is None else f"@{self.position}"
 
     def __str__(self) -> str:
         return f"docker-archive:{self.path}" + (f":{self.selector}" if self.selector else "")
 
 
-def _take_text(reference: object, name: str, parse: Callable[[str], object]) -> None:
-    """Let a field that was given as text be what it spells."""
+def _parse_field(reference: object, name: str, parse: Callable[[str], object]) -> None:
+    """Parse a field of a frozen reference in place if it was given as text."""
     if isinstance(text := getattr(reference, name), str):
-        object.__setattr__(reference, name, parse(text))  # frozen for everyone else
+        object.__setattr__(reference, name, parse(text))
 
 
 Reference: TypeAlias = (
     RegistryReference | LayoutReference | OciArchiveReference | DockerArchiveReference
 )
-"""Where an image is."""
+"""A reference to an image."""
 
 ReferenceLike: TypeAlias = str | os.PathLike[str] | Reference
-"""What every function takes for an image.
+"""An image as an argument of the public functions.
 
-Text such as ``ghcr.io/team/app:1`` or ``oci:DIR:TAG``, as skopeo spells it. A `pathlib.Path`, which
-is the place itself: a directory is an OCI layout, a file an OCI archive or a docker archive. Or one
-of the four kinds of reference.
+Either text in skopeo's syntax, such as ``ghcr.io/team/app:1`` or ``oci:DIR:TAG``; or the
+`pathlib.Path` of an OCI layout directory, an OCI archive or a docker archive; or one of the four
+reference classes.
 """
 
 
 def parse_reference(text: str) -> Reference:
-    """Return the reference that `text` spells.
+    """Parse a reference.
 
     Raises:
-        FormatError: `text` spells none; `what` is ``reference``.
-        UnsupportedError: another transport of skopeo's, such as ``containers-storage:``.
+        FormatError: `text` is not a reference; `what` is ``reference``.
+        UnsupportedError: another transport of skopeo, such as ``containers-storage:``.
     """
     _refuse_user_info(text)
     transport, colon, rest = text.partition(":")
@@ -199,31 +198,31 @@ def parse_reference(text: str) -> Reference:
             return _docker_archive(text, rest)
         case "docker":
             if not rest.startswith("//"):
-                raise _refuse(text, "wanted // after docker:")
+                raise _error(text, "expected // after docker:")
             return parse_registry_name(rest.removeprefix("//"))
     if other := _TRANSPORT.match(text):
         shown = quoted(without_user_info(text))
         raise UnsupportedError(
-            f"reference {shown}: transport {other[0]} is not done here, only docker://, oci:, "
-            "oci-archive: and docker-archive:"
+            f"reference {shown}: unsupported transport {other[0]} (expected docker://, oci:, "
+            "oci-archive: or docker-archive:)"
         )
     if text.startswith((".", "/", "~")):
-        raise _refuse(
+        raise _error(
             text,
-            "is a path",
-            hint="Write a layout directory as oci:DIR, an archive as oci-archive:FILE.",
+            "a path needs a transport",
+            hint="Write oci:DIR for a layout directory, or oci-archive:FILE for an archive.",
         )
     return parse_registry_name(text)
 
 
 def split_path(text: str) -> tuple[str, str | None]:
-    """Return the reference and the path inside the image that ``IMAGE:/PATH`` spells.
+    """Split ``IMAGE:/PATH`` into the reference and the path inside the image.
 
-    After the transport no reference holds ``:/``, so the first one always ends it, though a path
-    may hold more.
+    After its transport, a reference never contains ``:/``, so the first ``:/`` ends it. A path may
+    contain more of them.
 
     Returns:
-        (reference, path): unparsed; the path begins with ``/``, or is ``None`` where there is none.
+        (reference, path): unparsed; the path starts with ``/``, or is ``None`` if missing.
     """
     prefix = _PREFIX.match(text)
     end = text.find(":/", prefix.end() if prefix is not None else 0)
@@ -231,10 +230,10 @@ def split_path(text: str) -> tuple[str, str | None]:
 
 
 def parse_registry_name(text: str) -> RegistryReference:
-    """Return the reference in ``[host/]repo[:tag][@digest]``, completed as Docker does.
+    """Parse ``[host/]repo[:tag][@digest]`` with the defaults of Docker.
 
     Raises:
-        FormatError: `text` is no such name; `what` is ``reference``.
+        FormatError: `text` is not such a name; `what` is ``reference``.
     """
     _refuse_user_info(text)
     rest, at, digest_text = text.partition("@")
@@ -250,28 +249,31 @@ def parse_registry_name(text: str) -> RegistryReference:
     if host == DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"
     if not _HOST.fullmatch(host):
-        raise _refuse(text, f"{quoted(host, limit=80)} is no host name")
+        raise _error(text, f"invalid host name {quoted(host, limit=80)}")
     if not _REPOSITORY.fullmatch(repository) or re.fullmatch(r"library/[0-9a-f]{64}", repository):
-        named = quoted(repository, limit=80)
-        raise _refuse(text, f"{named} is no repository, wanted lower case, digits, .-_")
+        shown = quoted(repository, limit=80)
+        raise _error(
+            text, f"invalid repository {shown} (expected lower-case letters, digits and . - _ /)"
+        )
     if len(host) + 1 + len(repository) > _MAX_NAME_LEN:
-        raise _refuse(text, f"the name is longer than {_MAX_NAME_LEN} characters")
+        raise _error(text, f"the name is longer than {_MAX_NAME_LEN} characters")
     if colon and not _TAG.fullmatch(tag):
-        raise _refuse(text, f"{quoted(tag, limit=80)} is no tag")
+        raise _error(text, f"invalid tag {quoted(tag, limit=80)}")
     if not colon:
         return RegistryReference(host, repository, None if digest else DEFAULT_TAG, digest)
     return RegistryReference(host, repository, tag, digest)
 
 
 def check_ref_name(tag: str) -> str:
-    """Return `tag` when it may name an image in an OCI layout.
+    """Return `tag` if it is a valid name of an image in an OCI layout.
 
     Raises:
-        FormatError: it may not; `what` is ``reference``.
+        FormatError: it is not; `what` is ``reference``.
     """
     if len(tag) > _MAX_REF_NAME_LEN or not _REF_NAME.fullmatch(tag):
         raise FormatError(
-            f"tag: got {quoted(tag, limit=80)}, wanted letters and digits joined by one of -._:@+/",
+            f"invalid tag {quoted(tag, limit=80)} (expected letters and digits separated by one of "
+            "-._:@+/)",
             what="reference",
         )
     return tag
@@ -292,17 +294,17 @@ def _docker_archive(text: str, rest: str) -> DockerArchiveReference:
     if name.startswith("@"):
         position = name.removeprefix("@")
         if not re.fullmatch(r"[0-9]{1,6}", position):
-            raise _refuse(text, f"{quoted(name, limit=20)} is no position, wanted @0, @1, …")
+            raise _error(text, f"invalid position {quoted(name, limit=20)} (expected @0, @1, …)")
         return DockerArchiveReference(_path(text, path), position=int(position))
     reference = parse_registry_name(name)
     if reference.digest:
-        raise _refuse(text, "an image in a docker archive has no digest to name it by")
+        raise _error(text, "an image in a docker archive cannot be selected by digest")
     return DockerArchiveReference(_path(text, path), reference.name)
 
 
 def _path(text: str, path: str) -> Path:
     if not path or "\0" in path:
-        raise _refuse(text, "wanted a path after the transport")
+        raise _error(text, "expected a path after the transport")
     return Path(path)
 
 
@@ -310,19 +312,19 @@ def _digest(text: str, digest: str) -> Digest:
     try:
         return Digest.parse(digest)
     except FormatError as error:
-        raise _refuse(text, error.message) from None
+        raise _error(text, error.message) from None
 
 
 def _refuse_user_info(text: str) -> None:
     if user_info(text) is not None and not _TRANSPORT.match(text):
-        raise _refuse(
+        raise _error(
             text,
-            "what follows the @ is not a digest, and a reference cannot hold a password",
+            "the text after @ is not a digest, and a reference cannot contain a password",
             hint="Log in with docker login or podman login, or pass --username and"
             " --password-stdin.",
         )
 
 
-def _refuse(text: str, problem: str, hint: str | None = None) -> FormatError:
+def _error(text: str, problem: str, hint: str | None = None) -> FormatError:
     shown = quoted(without_user_info(text))
     return FormatError(f"reference {shown}: {problem}", what="reference", hint=hint)

@@ -1,4 +1,4 @@
-"""Why soci-snapshotter would refuse a zTOC."""
+"""Reasons for which soci-snapshotter rejects a zTOC."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One reason for soci-snapshotter to refuse a zTOC, or to read one of its files wrongly.
+    """A reason for which soci-snapshotter rejects a zTOC or reads a file incorrectly.
 
     ``str(refusal)`` is `text`.
 
     Attributes:
-        code: a stable word, such as ``empty-span``.
-        span_id: the span it is about; ``None`` if it is about an entry.
-        entry_index: the entry it is about, as in `Ztoc.entries`; ``None`` if it is about a span.
-        of_layer: whether the whole layer is refused, and unpacked as if it had no zTOC; otherwise
-            only one file cannot be read.
-        text: the reason in words, which name the span or the entry.
+        code: a stable code, such as ``empty-span``.
+        span_id: the span concerned; ``None`` if an entry is concerned.
+        entry_index: the entry concerned, as in `Ztoc.entries`; ``None`` if a span is concerned.
+        of_layer: whether the whole layer is rejected, and then unpacked as if it had no zTOC;
+            otherwise, only one file cannot be read.
+        text: the reason as text that names the span or entry.
     """
 
     code: str

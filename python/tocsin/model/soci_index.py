@@ -1,7 +1,7 @@
-"""The SOCI index and the converted image, as values and pure functions; nothing is fetched here.
+"""SOCI indexes and converted images, as values and pure functions without I/O.
 
-The snapshotter decodes what it fetched and stores it re-serialised under the digest it asked for,
-so every byte must be what Go would write.
+The snapshotter decodes an index, encodes it again and stores the result under the original digest.
+So every byte must be exactly what Go writes.
 
 Source: docs/format.md#the-soci-index; docs/format.md#go-exact-json;
 docs/format.md#converted-images.
@@ -32,10 +32,10 @@ SOCI_INDEX_V2 = "application/vnd.amazon.soci.index.v2+json"
 PREFETCH = "application/vnd.amazon.soci.prefetch.v1+json"
 
 MAX_ZTOC_SIZE = 1 << 30
-"""Bytes of a zTOC accepted; the reference writes none larger. Source: docs/format.md#limits."""
+"""Maximum bytes of a zTOC; the reference writes no larger ones. Source: docs/format.md#limits."""
 
 CONFIG_BLOB = b"{}"
-"""The config blob of every SOCI index; it must be stored beside the index."""
+"""The config blob of every SOCI index; it must be stored along with the index."""
 
 BUILD_TOOL_IDENTIFIER = "com.amazon.soci.build-tool-identifier"
 DISABLE_XATTRS = "com.amazon.soci.disable-xattrs"
@@ -43,23 +43,23 @@ IMAGE_LAYER_DIGEST = "com.amazon.soci.image-layer-digest"
 IMAGE_LAYER_MEDIA_TYPE = "com.amazon.soci.image-layer-mediaType"
 SPAN_SIZE = "com.amazon.soci.span-size"
 INDEX_DIGEST = "com.amazon.soci.index-digest"
-"""On a converted image manifest: its SOCI index. The only binding used at run time."""
+"""Annotation of a converted image manifest: its SOCI index. The only link used at run time."""
 IMAGE_MANIFEST_DIGEST = "com.amazon.soci.image-manifest-digest"
-"""On the SOCI index's entry in the converted image index: its image manifest."""
+"""Annotation of the SOCI index's entry in the converted image index: its image manifest."""
 
 _WHAT = "soci_index"
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedLayer:
-    """A layer of an image and the zTOC that was made, or found, for it.
+    """A layer of an image and its zTOC.
 
     Attributes:
-        layer: as in the image's manifest.
-        ztoc: digest and size of the zTOC blob; its other fields are not used.
-        span_size: uncompressed bytes between checkpoints that the zTOC was made with.
-        disable_xattrs: no entry of the layer needs extended attributes; only said when the
-            optimisation ``xattr`` was asked for.
+        layer: descriptor in the image's manifest.
+        ztoc: digest and size of the zTOC blob; other fields are ignored.
+        span_size: the span size with which the zTOC was built.
+        disable_xattrs: whether no entry of the layer needs extended attributes; set only with the
+            optimization ``xattr``.
         prefetch: digest and size of the layer's prefetch artifact.
     """
 
@@ -71,7 +71,7 @@ class IndexedLayer:
 
     @property
     def ztoc_descriptor(self) -> Descriptor:
-        """The zTOC as a SOCI index lists it."""
+        """The entry of the zTOC in a SOCI index."""
         annotations = {
             IMAGE_LAYER_DIGEST: str(self.layer.digest),
             IMAGE_LAYER_MEDIA_TYPE: self.layer.media_type,
@@ -83,7 +83,7 @@ class IndexedLayer:
 
     @property
     def prefetch_descriptor(self) -> Descriptor | None:
-        """The prefetch artifact as a SOCI index lists it."""
+        """The entry of the prefetch artifact in a SOCI index."""
         if self.prefetch is None:
             return None
         return Descriptor(
@@ -99,10 +99,10 @@ class SociIndex:
     """The manifest that lists the zTOCs of one platform's image.
 
     Attributes:
-        version: 1 refers to the image by `subject`; 2 is referred to by the image.
+        version: 1 if the index refers to the image with `subject`; 2 if the image refers to it.
         layers: zTOC descriptors in layer order, then prefetch descriptors in layer order.
-        subject: the image's manifest; only and always in version 1.
-        annotations: mostly just `BUILD_TOOL_IDENTIFIER`.
+        subject: the image's manifest; always set in version 1, never in version 2.
+        annotations: usually only `BUILD_TOOL_IDENTIFIER`.
     """
 
     version: int
@@ -114,24 +114,24 @@ class SociIndex:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Return the SOCI index in `data`.
+        """Parse a SOCI index.
 
         Raises:
-            FormatError: it is no manifest, or no SOCI index; `what` is ``manifest`` or
+            FormatError: `data` is not a manifest or not a SOCI index; `what` is ``manifest`` or
                 ``soci_index``.
         """
         manifest = Manifest.from_json(data)
         version = {SOCI_INDEX_V1: 1, SOCI_INDEX_V2: 2}.get(manifest.config.media_type)
         if version is None:
             raise FormatError(
-                f"soci index: config.mediaType is {quoted(manifest.config.media_type)}, "
-                f"wanted {SOCI_INDEX_V1} or {SOCI_INDEX_V2}",
+                f"not a SOCI index: config.mediaType is {quoted(manifest.config.media_type)}, "
+                f"expected {SOCI_INDEX_V1} or {SOCI_INDEX_V2}",
                 what=_WHAT,
             )
         return cls(version, manifest.layers or (), manifest.subject, manifest.annotations)
 
     def to_json(self) -> bytes:
-        """Return the bytes the reference writes."""
+        """Return the same bytes as the reference writes."""
         return Manifest(
             config=Descriptor.of(CONFIG_BLOB, self.media_type),
             layers=self.layers,
@@ -141,12 +141,12 @@ class SociIndex:
         ).to_json()
 
     def to_dict(self) -> Document:
-        """Return the index as OCI names its fields: what ``tocsin index info --json`` prints."""
+        """Return the index with OCI field names, as printed by ``tocsin index info --json``."""
         return decode_object(self.to_json(), what=_WHAT)
 
     @property
     def media_type(self) -> str:
-        """The artifact type of this version; the ``config.mediaType``."""
+        """The artifact type of this version, which is ``config.mediaType``."""
         return SOCI_INDEX_V1 if self.version == 1 else SOCI_INDEX_V2
 
     @property
@@ -160,7 +160,7 @@ class SociIndex:
         return tuple(d for d in self.layers if d.media_type == PREFETCH)
 
     def ztoc_of(self, layer: str | Digest, *, span_size: int | None = None) -> Descriptor | None:
-        """Return the zTOC of a layer, if there is one made with `span_size`."""
+        """Return the zTOC of a layer, if the index lists one with this `span_size`."""
         for found in self.ztocs:
             annotations = found.annotations
             if annotations.get(IMAGE_LAYER_DIGEST) == str(layer) and (
@@ -173,16 +173,16 @@ class SociIndex:
 def make_soci_index(
     indexed: Iterable[IndexedLayer], *, subject: Descriptor | None = None
 ) -> SociIndex:
-    """Return the index of an image.
+    """Return the SOCI index of an image.
 
     Args:
-        indexed: in the order of the image's manifest; skipped layers leave no gap, a layer that
-            occurs twice is given twice.
+        indexed: layers in the order of the image's manifest, without those that were skipped. A
+            layer that occurs twice is included twice.
         subject: the image's manifest for version 1; ``None`` for version 2.
     """
     indexed = tuple(indexed)
     ztocs = tuple(layer.ztoc_descriptor for layer in indexed)
-    # One artifact a layer, however often the layer occurs.
+    # A layer that occurs several times has only one prefetch artifact.
     prefetches = {
         layer.layer.digest: found for layer in indexed if (found := layer.prefetch_descriptor)
     }
@@ -193,29 +193,29 @@ def make_soci_index(
     )
 
 
-def is_faithful(data: bytes) -> bool:
-    """Return whether the snapshotter can store `data`, a SOCI index, under its own digest.
+def is_go_exact(data: bytes) -> bool:
+    """Return whether a SOCI index has exactly the bytes that Go writes.
 
-    It writes what it decoded once more, so pretty-printed or extended JSON never mounts.
-    Source: docs/format.md#go-exact-json.
+    The snapshotter decodes and re-encodes the index, so pretty-printed or extended JSON gets
+    another digest and is never mounted. Source: docs/format.md#go-exact-json.
 
     Raises:
-        FormatError: `data` is no SOCI index.
+        FormatError: `data` is not a SOCI index.
     """
     SociIndex.from_json(data)
     return Manifest.from_json(data).to_json() == data
 
 
-# Converting an image, by the steps of docs/format.md#converted-images.
+# Converting an image. The steps are those of docs/format.md#converted-images.
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformIndex:
-    """A version 2 SOCI index that was made for one platform of an image.
+    """The new version 2 SOCI index of one platform of an image.
 
     Attributes:
-        platform: **as it was requested**; for all platforms, as in the image's entry.
-        manifest: digest of the image manifest it was made from, before any rewriting.
+        platform: platform **as requested by the user**; without a request, as in the image index.
+        manifest: digest of the original image manifest, before it is rewritten.
         soci_index: digest and size of the SOCI index.
     """
 
@@ -226,11 +226,11 @@ class PlatformIndex:
 
 @dataclass(frozen=True, slots=True)
 class ConvertedImage:
-    """A converted image; its parts are to be stored before it.
+    """A converted image.
 
     Attributes:
-        index: the image index.
-        manifests: the rewritten manifests it lists, as bytes.
+        index: the image index, which must be stored after `manifests`.
+        manifests: the rewritten manifests that it lists, as bytes.
     """
 
     index: ImageIndex
@@ -244,17 +244,16 @@ def convert_image(
 ) -> ConvertedImage:
     """Return the converted image (steps 2 and 3).
 
-    Entries that are SOCI indexes, nested image indexes or of unknown type are carried through
-    untouched (the reference damages the first and flattens the second), as are entries that
-    `load` does not have.
+    Entries are copied unchanged if they are SOCI indexes, nested image indexes, of an unknown type,
+    or missing from the store. The reference damages SOCI indexes and flattens nested indexes.
 
     Args:
-        index: as `start_index` gives it.
-        made: the SOCI indexes, in the order the platforms were asked for.
-        load: from an entry to its manifest's bytes; ``None`` when it is not there.
+        index: the image index returned by `start_index`.
+        made: the new SOCI indexes, in the order in which the platforms were requested.
+        load: returns the bytes of an entry's manifest, or ``None`` if the store has no such blob.
 
     Raises:
-        NotFoundError: a manifest that a SOCI index was made for is not there.
+        NotFoundError: the manifest of a new SOCI index is missing.
     """
     soci_indexes = {found.manifest: found.soci_index.digest for found in made}
     rewritten: dict[Digest, Digest] = {}
@@ -264,7 +263,7 @@ def convert_image(
         data = load(entry) if is_manifest(entry.media_type) and not is_soci_entry(entry) else None
         if data is None:
             if entry.digest in soci_indexes:
-                raise NotFoundError(f"manifest {entry.digest}: is not there, cannot convert it")
+                raise NotFoundError(f"manifest {entry.digest}: not found, cannot convert it")
             entries.append(entry)
             continue
         manifest = rewrite_manifest(Manifest.from_json(data), soci_indexes.get(entry.digest))
@@ -275,20 +274,20 @@ def convert_image(
     converted = replace(index, manifests=tuple(entries))
     for found in made:
         if found.manifest not in rewritten:
-            raise NotFoundError(f"manifest {found.manifest}: the image index does not list it")
+            raise NotFoundError(f"manifest {found.manifest}: not listed in the image index")
         entry = soci_entry(found.soci_index, rewritten[found.manifest], found.platform)
         converted = place_soci_entry(converted, entry)
     return ConvertedImage(converted, tuple(manifests.values()))
 
 
 def start_index(target: bytes, descriptor: Descriptor, platform: Platform | None) -> ImageIndex:
-    """Return the image index a conversion starts from (step 1).
+    """Return the image index that a conversion starts from (step 1).
 
     Args:
         target: the image's manifest or image index.
-        descriptor: of `target`.
-        platform: of a single manifest, as its config says, normalised; a descriptor that has one
-            keeps it. Not used for an index.
+        descriptor: descriptor of `target`; its platform, if any, is kept.
+        platform: for a single manifest, the normalized platform in its config. Unused for an image
+            index.
     """
     document = parse_manifest(target, descriptor.media_type)
     if isinstance(document, ImageIndex):
@@ -303,14 +302,15 @@ def start_index(target: bytes, descriptor: Descriptor, platform: Platform | None
 
 
 def rewrite_manifest(manifest: Manifest, soci_index: Digest | None = None) -> Manifest:
-    """Return the manifest as ``convert`` stores it (step 2); `to_json` gives its bytes.
+    """Return the manifest as stored by ``convert`` (step 2).
 
-    Media types become OCI's, but the layers' stay. **Every** entry of an index is treated so,
-    attestations and platforms without a SOCI index too: that is what the reference does.
+    Media types other than those of layers are replaced with OCI's. As in the reference, **every**
+    manifest in an image index is rewritten, including attestations and platforms without a SOCI
+    index.
 
     Args:
-        manifest: of the source image.
-        soci_index: the digest to be found at run time; ``None`` leaves annotations as they are.
+        manifest: manifest of the source image.
+        soci_index: digest of the SOCI index to use at run time; ``None`` keeps the annotations.
     """
     annotations = dict(manifest.annotations)
     if soci_index is not None:
@@ -324,10 +324,10 @@ def rewrite_manifest(manifest: Manifest, soci_index: Digest | None = None) -> Ma
 
 
 def rewrite_entry(entry: Descriptor, manifest: Manifest) -> Descriptor:
-    """Return an entry of the image index for its rewritten manifest (step 2).
+    """Return the entry of the image index for a rewritten manifest (step 2).
 
-    Its annotations are replaced by the manifest's; platform, urls and artifact type stay. The
-    reference also keeps `data`, the old manifest's bytes; we drop them, since they would be wrong.
+    The annotations are those of the manifest; platform, urls and artifact type are kept. The
+    reference also keeps `data`, which contains the old manifest; tocsin removes it.
     """
     stored = Descriptor.of(manifest.to_json(), OCI_MANIFEST)
     return replace(
@@ -348,7 +348,7 @@ def soci_entry(
     Args:
         soci_index: digest and size of the SOCI index.
         image_manifest: digest of the rewritten image manifest.
-        platform: **as it was requested**; for all platforms, as in the image's entry.
+        platform: platform **as requested by the user**; without a request, as in the image index.
     """
     return Descriptor(
         OCI_MANIFEST,
@@ -361,9 +361,9 @@ def soci_entry(
 
 
 def place_soci_entry(index: ImageIndex, entry: Descriptor) -> ImageIndex:
-    """Return the image index with the entry of a SOCI index (step 3).
+    """Return the image index with the entry of a SOCI index added (step 3).
 
-    It takes the place of the first SOCI entry for the same platform, else comes last.
+    The entry replaces the first SOCI entry for the same platform; otherwise it is appended.
     """
     manifests = list(index.manifests or ())
     for at, other in enumerate(manifests):
@@ -376,15 +376,15 @@ def place_soci_entry(index: ImageIndex, entry: Descriptor) -> ImageIndex:
 
 
 def is_soci_entry(entry: Descriptor) -> bool:
-    """Return whether an entry of an image index is a SOCI index, not an image.
+    """Return whether an entry of an image index is a SOCI index.
 
-    skopeo 1.9 (Debian 12) loses the artifact type in an index it copies, so the annotation
-    counts as well; the reference looks only at the artifact type and would damage such an entry.
+    skopeo 1.9 (Debian 12) drops the artifact type when it copies an image index, so the annotation
+    is sufficient too. The reference checks only the artifact type and damages such entries.
     """
     return entry.artifact_type == SOCI_INDEX_V2 or IMAGE_MANIFEST_DIGEST in entry.annotations
 
 
-def _same_platform(asked: Platform | None, there: Platform | None) -> bool:
-    if asked is None or there is None:
-        return asked is there
-    return asked.matches(there)
+def _same_platform(requested: Platform | None, existing: Platform | None) -> bool:
+    if requested is None or existing is None:
+        return requested is existing
+    return requested.matches(existing)

@@ -1,45 +1,45 @@
-"""User names and passwords that were typed into a reference or URL; no message may show them."""
+"""User names and passwords typed into references and URLs, which messages must not show."""
 
 from __future__ import annotations
 
 import re
 
 HIDDEN = "***"
-_OF_THIS_MACHINE = re.compile(r"(?:oci|oci-archive|docker-archive):(?![a-z]*:?//)")
-"""References to files, whose paths may hold an ``@``; but ``oci://HOST/REPO`` is a mistake."""
-_WEB = re.compile(r"https?://", re.IGNORECASE)
-_NOT_OF_DIGEST = re.compile(r"@(?!sha[0-9]+[:+])")
+_LOCAL_TRANSPORT = re.compile(r"(?:oci|oci-archive|docker-archive):(?![a-z]*:?//)")
+"""Local references, whose paths may contain ``@``. ``oci://HOST/REPO`` is a typo and not local."""
+_HTTP_SCHEME = re.compile(r"https?://", re.IGNORECASE)
+_AT_BEFORE_NON_DIGEST = re.compile(r"@(?!sha[0-9]+[:+])")
 _HOST = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
-"""A host name or address, with a port if any."""
+"""A host name or address with an optional port."""
 
 
 def without_user_info(text: str) -> str:
-    """Return a reference or URL with ``***`` in place of its user name and password."""
+    """Replace the user name and password in a reference or URL with ``***``."""
     secret = user_info(text)
     return text if secret is None else text.replace(f"{secret}@", f"{HIDDEN}@", 1)
 
 
 def user_info(text: str) -> str | None:
-    """Return what may be a user name and password in `text`; ``None`` if nothing may be.
+    """Return the part of `text` that may be a user name and password, or ``None``.
 
     Args:
-        text: a reference in any form, right or wrong, such as ``USER:PASSWORD@HOST/REPO`` or
-            ``docker://USER:PASSWORD@HOST/REPO``, or a URL. A password may hold ``/``, ``@`` and
-            ``:`` too.
+        text: a URL or a reference, valid or not, such as ``USER:PASSWORD@HOST/REPO`` or
+            ``docker://USER:PASSWORD@HOST/REPO``. A password may contain ``/``, ``@`` and ``:``.
     """
-    if _OF_THIS_MACHINE.match(text):
+    if _LOCAL_TRANSPORT.match(text):
         return None
     before, slashes, after = text.partition("//")
     if not slashes:
         before, after = "", text.removeprefix("docker:")
-    ats = [found.start() for found in _NOT_OF_DIGEST.finditer(after)]
+    ats = [found.start() for found in _AT_BEFORE_NON_DIGEST.finditer(after)]
     if not ats:
         return None
     secret, rest = after[: ats[-1]], after[ats[-1] + 1 :]
-    if _WEB.fullmatch(before + slashes):
-        # Paths of URLs may hold an @, so there must be something that only a password explains.
+    if _HTTP_SCHEME.fullmatch(before + slashes):
+        # The path of a URL may contain @, so the authority decides whether this is a password.
         authority = re.split("[/?#]", after, maxsplit=1)[0]
         return secret if "@" in authority or not _HOST.fullmatch(authority) else None
-    # A repository and a misspelt digest have no colon, and a slash unless both are plain words.
+    # Not a password but a repository and a misspelled digest: no colon before the @, and a slash
+    # there unless both sides are plain words.
     is_plain = ":" not in secret and ("/" in secret or not re.search("[./:]", rest))
     return None if is_plain else secret

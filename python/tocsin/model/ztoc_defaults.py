@@ -1,12 +1,12 @@
-"""What a zTOC is made with unless someone asks otherwise.
+"""Default settings for building zTOCs.
 
-Apart from `soci_index`, so that building one zTOC does not import the model of whole images.
+Separate from `soci_index`, so that building a single zTOC does not import the model of images.
 """
 
 from __future__ import annotations
 
 BUILD_TOOL = "AWS SOCI CLI v0.2"
-"""What the reference calls itself; written by us too, since it is part of the digests."""
+"""Build tool written by the reference. It affects the digests, so tocsin writes the same."""
 
 DEFAULT_SPAN_SIZE = 4 << 20
-"""Least uncompressed bytes between checkpoints (the reference's default)."""
+"""Minimum uncompressed bytes between checkpoints (the default of the reference)."""

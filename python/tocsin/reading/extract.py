@@ -240,7 +240,7 @@ class _Extraction:
     def _plan_first(self, parent: str, name: str, node: Node) -> None:
         entry = node.entry
         assert entry is not None  # noqa: S101 (only directories have none)
-        layer = self._image.layers[node.layer]
+        layer = self._image.layer(node.layer)
         if node.type == "file":
             self._total += layer.sizes[entry]
             if parent in self._old and self._is_there(parent, name, node):
@@ -350,12 +350,12 @@ class _Extraction:
     def _write_files(self) -> None:
         self._tell(0)
         for number, wanted in sorted(self._files.items()):
-            with self._image.layers[number].verifying_digest():
+            with self._image.layer(number).verifying_digest():
                 self._write_layer(number, wanted)
         self._tell(0)
 
     def _write_layer(self, number: int, wanted: list[tuple[int, str, str]]) -> None:
-        layer, linked = self._image.layers[number], self._image.tree.linked
+        layer, linked = self._image.layer(number), self._image.tree.linked
         # Lists, since taking single numbers out of arrays takes longer than all of these.
         modes = layer.files["mode"].tolist()
         uids, gids = layer.files["uid"].tolist(), layer.files["gid"].tolist()

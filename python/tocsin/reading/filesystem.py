@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from fsspec import AbstractFileSystem
+from fsspec.spec import AbstractBufferedFile
 from fsspec.utils import tokenize
 
 from tocsin.errors import NotFoundError, PathError
@@ -72,6 +73,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         client_cert: PEM file, or two.
         insecure: accept any certificate.
         plain_http: speak http.
+        hosts_dir: directory of containerd's ``hosts.toml`` files.
         credentials_dropped: whether another process had a user name and password for this.
         options: those of fsspec itself.
 
@@ -101,6 +103,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         client_cert: StrPath | tuple[StrPath, StrPath] | None = None,
         insecure: bool = False,
         plain_http: bool | None = None,
+        hosts_dir: StrPath | None = None,
         credentials_dropped: bool = False,
         **options: Any,  # noqa: ANN401 (fsspec's)
     ) -> None:
@@ -131,6 +134,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
                     client_cert=client_cert,
                     insecure=insecure,
                     plain_http=plain_http,
+                    hosts_dir=hosts_dir,
                     credentials_dropped=credentials_dropped,
                 ),
             )
@@ -318,12 +322,26 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         self,
         path: str,
         mode: str = "rb",
-        block_size: int | None = None,  # without a meaning: spans are what is fetched
-        **_: Any,  # noqa: ANN401 (fsspec's; there are no caches to choose)
-    ) -> ImageFileReader:
+        block_size: int | None = None,
+        cache_type: str | None = None,
+        cache_options: dict[str, Any] | None = None,
+        **_: Any,  # noqa: ANN401 (fsspec's)
+    ) -> ImageFileReader | BlockwiseFile:
+        """Return a file; with `cache_type` one that reads in blocks, by that cache of fsspec.
+
+        Without, spans are what is fetched, and `block_size` has no meaning.
+        """
         if mode != "rb":
             self._refuse(path)
-        return ImageFileReader(self, self._inside(path))
+        if cache_type is None:
+            return ImageFileReader(self, self._inside(path))
+        return BlockwiseFile(
+            self,
+            self._inside(path),
+            block_size=block_size or self.blocksize,
+            cache_type=cache_type,
+            cache_options=cache_options,
+        )
 
     def cat_file(
         self,
@@ -484,6 +502,34 @@ def _reopened(fs: TocsinFileSystem, path: str, place: int) -> ImageFileReader:
     return file
 
 
+class BlockwiseFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
+    """A file of an image behind one of fsspec's caches, which keep blocks of equal size.
+
+    ``blockcache::`` needs it: that puts a cache of its own into the file it has opened.
+
+    Args:
+        fs: its file system.
+        path: in the image.
+        options: those of fsspec.
+    """
+
+    def __init__(
+        self,
+        fs: TocsinFileSystem,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,
+        **options: Any,  # noqa: ANN401 (fsspec's)
+    ) -> None:
+        with _as_os_errors(path):
+            options["size"] = fs.image.regular_file(path).size
+        super().__init__(fs, path, mode, block_size or fs.blocksize, **options)
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        data: bytes = self.fs.cat_file(self.path, start, end)
+        return data
+
+
 class _PathInImage(str):
     """A path from a URL that names its image."""
 
@@ -514,11 +560,12 @@ def _registry_options(
     client_cert: StrPath | tuple[StrPath, StrPath] | None,
     insecure: bool,
     plain_http: bool | None,
+    hosts_dir: StrPath | None,
     credentials_dropped: bool,
     **login: str | None,
 ) -> RegistryOptions | None:
     """Return ``None`` where nothing was asked for."""
-    asked = (ca_cert, client_cert, insecure, credentials_dropped, *login.values())
+    asked = (ca_cert, client_cert, insecure, hosts_dir, credentials_dropped, *login.values())
     if not (any(asked) or plain_http is not None):
         return None
     from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415 (not needed for layouts)
@@ -528,6 +575,7 @@ def _registry_options(
         client_cert=client_cert,
         insecure=insecure,
         plain_http=plain_http,
+        hosts_dir=hosts_dir,
         username=login["username"],
         password=login["password"],
         credentials_dropped=credentials_dropped,

@@ -97,7 +97,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         FormatError: it is not an image.
         RegistryError, OSError: it cannot be reached or read.
     """
-    threads = processors.wanted(threads)
+    threads = processors.resolve_threads(threads)
     parsed = reference_of(reference)
     choice = IndexChoice.of(index)
     asked = None if platform is None else platform_of(platform)
@@ -129,13 +129,16 @@ class ImageLayer:
     Attributes:
         descriptor: as in the image's manifest.
         index_origin: where its zTOC is from: ``v2`` or ``v1`` for a SOCI index of that version,
-            ``given`` for the index that was asked for, ``made`` when the layer was read for it.
+            ``given`` for the index that was asked for, ``made`` when the layer was read for it,
+            ``none`` when it cannot be read.
         entry_count: entries of its tar.
+        problem: why it cannot be read; ``None`` when it can.
     """
 
     descriptor: Descriptor
     index_origin: str
     entry_count: int
+    problem: str | None = None
 
 
 class Image(Files):
@@ -217,11 +220,13 @@ class Image(Files):
     def layers(self) -> tuple[ImageLayer, ...]:
         """The layers, from the lowest up; their zTOCs are fetched, or made, when first asked for.
 
+        A layer that cannot be read has a `problem`, and paths fail that it may change.
+
         Raises:
-            UnsupportedError: a layer has no zTOC and none may be made, or it cannot be read.
+            UnsupportedError: a layer has no zTOC and none may be made.
         """
         return tuple(
-            ImageLayer(layer.descriptor, layer.index_origin, layer.entry_count)
+            ImageLayer(layer.descriptor, layer.index_origin, layer.entry_count, layer.problem)
             for layer in self._merged.layers
         )
 

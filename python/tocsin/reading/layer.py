@@ -47,6 +47,9 @@ class Layer:
         digest_is_known: whether the descriptor's digest is the layer's own.
     """
 
+    problem: str | None = None
+    """Why it cannot be read, as `UnreadableLayer` has it."""
+
     def __init__(
         self,
         descriptor: Descriptor,

@@ -9,8 +9,10 @@ from tocsin.errors import PathError
 from tocsin.layers.forking import forget_after_fork
 from tocsin.model.entry_path import path_text
 from tocsin.quoting import shown
+from tocsin.reading.partial_tree import PartialTree
 from tocsin.reading.stat import FileStat
 from tocsin.reading.tree import Tree
+from tocsin.reading.unreadable import UnreadableLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,13 +28,16 @@ class MergedLayers:
     """Layers, and their names merged when first asked for; may be used by several threads.
 
     Args:
-        layers: from the lowest up.
+        layers: from the lowest up. Where one cannot be read, paths fail that it may change.
         notes: told what the tree leaves out.
         named: whether the digests of their descriptors are those of the layers.
     """
 
-    def __init__(self, layers: Sequence[Layer], notes: Notes, *, named: bool = True) -> None:
+    def __init__(
+        self, layers: Sequence[Layer | UnreadableLayer], notes: Notes, *, named: bool = True
+    ) -> None:
         self.layers = layers
+        self._is_partial = any(isinstance(layer, UnreadableLayer) for layer in layers)
         self._notes = notes
         # An image without layers has a root all the same.
         self._digests = [layer.descriptor.digest if named else None for layer in layers] or [None]
@@ -44,6 +49,12 @@ class MergedLayers:
         """Forget a lock that another thread may have held."""
         self._lock = threading.Lock()
 
+    def layer(self, number: int) -> Layer:
+        """Return the layer with this number in a node of the tree, which has none unreadable."""
+        layer = self.layers[number]
+        assert not isinstance(layer, UnreadableLayer)  # noqa: S101 (it has no nodes)
+        return layer
+
     @property
     def tree(self) -> Tree:
         """The merged names of all layers."""
@@ -51,7 +62,7 @@ class MergedLayers:
         if tree is None:
             with self._lock:
                 if self._tree is None:
-                    self._tree = Tree(self.layers)
+                    self._tree = (PartialTree if self._is_partial else Tree)(self.layers)
                     for sentence in self._tree.notes:
                         self._notes.warn(sentence)
                 tree = self._tree
@@ -131,10 +142,10 @@ class MergedLayers:
         Raises:
             VerificationError: the zTOC lies about the file.
         """
-        layer = self.layers[node.layer]
+        layer = self.layer(node.layer)
         assert node.entry is not None  # noqa: S101 (a regular file has an entry)
         return layer, layer.data(node.entry)
 
     def _linkname(self, node: Node) -> str:
         assert node.entry is not None  # noqa: S101 (a link has an entry)
-        return self.layers[node.layer].entry(node.entry).linkname
+        return self.layer(node.layer).entry(node.entry).linkname

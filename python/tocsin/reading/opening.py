@@ -26,13 +26,15 @@ from tocsin.layers.indexer import LayerPass
 from tocsin.layers.known_ztocs import KNOWN
 from tocsin.layers.sources import BytesRanges, StreamRanges
 from tocsin.layers.zstd import unpack_zstd
+from tocsin.model.compression import GZIP, ZSTD, compression_of, with_head
 from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted
 from tocsin.model.index_choice import IndexKind
-from tocsin.model.media_types import Compression, layer_type
+from tocsin.model.media_types import is_tar_layer, layer_type
 from tocsin.model.ztoc_defaults import DEFAULT_SPAN_SIZE
 from tocsin.quoting import shown
 from tocsin.reading.blob_ranges import BlobRanges
 from tocsin.reading.layer import Layer
+from tocsin.reading.unreadable import UnreadableLayer, is_about_layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,17 +120,19 @@ class LayerOpener:
             )
         return usable
 
-    def open(self, layers: list[Descriptor], indexes: list[FoundIndex]) -> list[Layer]:
+    def open(
+        self, layers: list[Descriptor], indexes: list[FoundIndex]
+    ) -> list[Layer | UnreadableLayer]:
         """Return all layers, those that must be fetched or read several at once.
 
         Raises:
-            UnsupportedError: a layer has no zTOC and none may be made, or it cannot be read at all.
-            TocsinError, OSError: a layer without zTOC cannot be read.
+            UnsupportedError: a layer has no zTOC and none may be made.
+            RegistryError, OSError: a layer cannot be read now, but perhaps later.
         """
         sizes = {at: layer.size for at, layer in enumerate(layers)}
         shares = processors.Shares(self.threads, jobs=FETCH_THREADS, sizes=sizes)
 
-        def open_layer(at: int) -> Layer:
+        def open_layer(at: int) -> Layer | UnreadableLayer:
             try:
                 return self._open(layers[at], indexes, shares, at)
             finally:
@@ -138,6 +142,12 @@ class LayerOpener:
         order = sorted(sizes, key=lambda at: -sizes[at])
         found = dict(zip(order, self.fetchers.pool().map(open_layer, order), strict=True))
         opened = [found[at] for at in sizes]
+        for layer in opened:
+            if isinstance(layer, UnreadableLayer):
+                self.notes.warn(
+                    f"layer {layer.descriptor.digest} cannot be read: {layer.problem}; only what "
+                    "the layers above it decide can be read"
+                )
         # Nearly every indexed image has a few tiny layers without a zTOC, which cost nothing.
         if (size := sum(self._small)) >= _MIB:
             self.notes.note(
@@ -151,7 +161,7 @@ class LayerOpener:
         indexes: list[FoundIndex],
         shares: processors.Shares[int],
         at: int,
-    ) -> Layer:
+    ) -> Layer | UnreadableLayer:
         for found in indexes:
             assert found.soci_index is not None  # noqa: S101 (only usable ones are kept)
             descriptor = found.soci_index.ztoc_of(layer.digest)
@@ -165,7 +175,26 @@ class LayerOpener:
             source = BlobRanges(self.store, layer)
             origin = {1: "v1", 2: "v2"}.get(found.version, "given")
             return self._layer(layer, ztoc, str(descriptor.digest), source, origin)
-        return self._index(layer, shares.take(at), shares.turn)
+        if reason := _reason_against(layer):
+            return UnreadableLayer(layer, UnsupportedError(reason))
+        if not self.may_index:
+            raise UnsupportedError(
+                f"layer {layer.digest}: has no ztoc, {layer.size} bytes would have to be read",
+                hint="Make one with tocsin create --min-layer-size 0, or let it be read whole.",
+            )
+        threads = shares.take(at)
+        self._tell(LayerStarted(layer))
+        begun = time.monotonic()
+        try:
+            opened = self._index(layer, threads, shares.turn)
+        except (TocsinError, OSError) as error:
+            if not is_about_layer(error):
+                error.add_note(f"layer {layer.digest}")
+                raise
+            return UnreadableLayer(layer, error)
+        finally:
+            self._tell(LayerFinished(layer, time.monotonic() - begun))
+        return opened
 
     def _layer(
         self,
@@ -185,50 +214,39 @@ class LayerOpener:
 
     def _index(self, layer: Descriptor, threads: int, turn: AbstractContextManager[Any]) -> Layer:
         """Make the zTOC of a layer that has none, by reading all of it."""
-        kind = layer_type(layer.media_type)
-        compression = None if kind is None else kind.compression
-        if kind is None or compression is Compression.OTHER:
-            raise UnsupportedError(
-                f"layer {layer.digest}: has media type {shown(layer.media_type)}, which cannot be "
-                "read"
-            )
-        if not self.may_index:
-            raise UnsupportedError(
-                f"layer {layer.digest}: has no ztoc, {layer.size} bytes would have to be read",
-                hint="Make one with tocsin create --min-layer-size 0, or let it be read whole.",
-            )
         name = f"{self.store().name}: layer {layer.digest}"
-        self._tell(LayerStarted(layer))
         begun = time.monotonic()
+        head, pieces = with_head(self._read_whole(layer))
+        compression = compression_of(head)
+        kept: list[bytes] | None = None
         source: RangeSource
-        if compression is Compression.ZSTD:
-            unpack = partial(self._unpack_zstd, layer)
-            pieces = unpack_zstd(self._read_whole(layer))
-            ztoc = self._made(layer, pieces, "uncompressed", threads, turn)
-            source = StreamRanges(name, unpack)
-        else:
-            plain = compression is Compression.NONE
-            kept: list[bytes] | None = [] if self._may_keep(layer) else None
-            ztoc = self._made(
-                layer,
-                self._pieces(layer, kept),
-                "uncompressed" if plain else "gzip",
-                threads,
-                turn,
-            )
+        if compression == ZSTD:
+            source = StreamRanges(name, partial(self._unpack_zstd, layer))
+        elif self._may_keep(layer):
+            kept = []
+        try:
+            if compression == ZSTD:
+                ztoc = _made(unpack_zstd(pieces), "uncompressed", threads, turn)
+            else:
+                layer_format = GZIP if compression == GZIP else "uncompressed"
+                ztoc = _made(_keeping(pieces, kept), layer_format, threads, turn)
+        except (FormatError, UnsupportedError) as error:
+            for _ in pieces:  # odd, or damaged? its digest tells
+                pass
+            if compression in (None, GZIP, ZSTD):
+                raise
+            raise UnsupportedError(f"compressed with {compression}, not gzip or zstd") from error
+        if compression != ZSTD:
             source = (
                 BlobRanges(self.store, layer) if kept is None else BytesRanges(name, b"".join(kept))
             )
-        seconds = time.monotonic() - begun
-        self._tell(LayerFinished(layer, seconds))
-        zstd = compression is Compression.ZSTD
-        if layer.size <= _KEPT_LAYER and not zstd:
+        if layer.size <= _KEPT_LAYER and compression != ZSTD:
             self._small.append(layer.size)
         else:
-            more = ", and again for each look further back" if zstd else ""
+            more = ", and again for each look further back" if compression == ZSTD else ""
             self.notes.note(
                 f"layer {layer.digest} has no ztoc: {layer.size / _MIB:.1f} MiB were read to make "
-                f"one, in {seconds:.1f} s{more}"
+                f"one, in {time.monotonic() - begun:.1f} s{more}"
             )
         return self._layer(layer, ztoc, f"made:{DEFAULT_SPAN_SIZE}", source, "made")
 
@@ -237,42 +255,12 @@ class LayerOpener:
             with self._telling:
                 self.progress(event)
 
-    def _made(
-        self,
-        layer: Descriptor,
-        pieces: Iterator[bytes],
-        layer_format: str,
-        threads: int,
-        turn: AbstractContextManager[Any],
-    ) -> Ztoc:
-        try:
-            made = LayerPass(
-                format=layer_format,
-                span_size=DEFAULT_SPAN_SIZE,
-                threads=threads,
-                for_reading=True,
-            )
-            for piece in pieces:
-                with turn:
-                    made.push(piece)
-            with turn:
-                return made.finish().ztoc
-        except TocsinError as error:
-            error.add_note(f"layer {layer.digest}")
-            raise
-
     def _may_keep(self, layer: Descriptor) -> bool:
         # Several threads may come here at once; then somewhat more is kept.
         if layer.size > _KEPT_LAYER or self._kept + layer.size > _KEPT_LAYERS:
             return False
         self._kept += layer.size
         return True
-
-    def _pieces(self, layer: Descriptor, kept: list[bytes] | None) -> Iterator[bytes]:
-        for piece in self._read_whole(layer):
-            if kept is not None:
-                kept.append(piece)
-            yield piece
 
     def _read_whole(self, layer: Descriptor) -> Iterator[bytes]:
         done = 0
@@ -283,3 +271,33 @@ class LayerOpener:
 
     def _unpack_zstd(self, layer: Descriptor) -> Iterator[bytes]:
         return unpack_zstd(self.store().blob(layer))
+
+
+def _reason_against(layer: Descriptor) -> str | None:
+    """Return why a layer of this type cannot be read, whatever its bytes are."""
+    if is_tar_layer(layer.media_type):
+        return None
+    kind = layer_type(layer.media_type)
+    if kind is not None and kind.encrypted:
+        return "it is encrypted"
+    return f"it has media type {shown(layer.media_type)}, which cannot be read"
+
+
+def _keeping(pieces: Iterator[bytes], kept: list[bytes] | None) -> Iterator[bytes]:
+    for piece in pieces:
+        if kept is not None:
+            kept.append(piece)
+        yield piece
+
+
+def _made(
+    pieces: Iterator[bytes], layer_format: str, threads: int, turn: AbstractContextManager[Any]
+) -> Ztoc:
+    made = LayerPass(
+        format=layer_format, span_size=DEFAULT_SPAN_SIZE, threads=threads, for_reading=True
+    )
+    for piece in pieces:
+        with turn:
+            made.push(piece)
+    with turn:
+        return made.finish().ztoc

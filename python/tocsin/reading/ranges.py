@@ -78,7 +78,7 @@ def read_ranges(
 def _place(image: MergedLayers, number: int, wanted: FileRange) -> _Place:
     node = image.regular_file(wanted.path)
     assert node.entry is not None  # noqa: S101 (a regular file has an entry)
-    layer = image.layers[node.layer]
+    layer = image.layer(node.layer)
     size = layer.sizes[node.entry]
     start, end, _ = slice(wanted.start, wanted.end).indices(size)
     offset = int(layer.files["uncompressed_offset"][node.entry])

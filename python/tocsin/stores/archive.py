@@ -62,6 +62,7 @@ class OciArchive(FileSource):
         path: of the file; with `write` it may be missing or empty.
         write: whether anything may be put.
         name: how messages call it, when it is not ``oci-archive:``.
+        members: of the archive, if it is open already; closed with this. Not to be written.
 
     Raises:
         OSError: it cannot be read, or is missing and not to be written.
@@ -70,7 +71,14 @@ class OciArchive(FileSource):
             things than a layout.
     """
 
-    def __init__(self, path: Path, *, write: bool = False, name: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        write: bool = False,
+        name: str = "",
+        members: TarMembers | None = None,
+    ) -> None:
         super().__init__(name or f"oci-archive:{path}")
         self.path = Path(os.path.realpath(path)) if write else path
         self._write = write
@@ -78,7 +86,7 @@ class OciArchive(FileSource):
         self._staged: dict[Digest, Callable[[], Window]] = {}
         self._spool = Spool(self.path.parent)
         self._changed = False
-        self._members = self._open_members()
+        self._members = self._open_members() if members is None else members
         try:
             self._layout = self._read_layout()
         except BaseException:

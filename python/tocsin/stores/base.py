@@ -94,11 +94,19 @@ class Source(Protocol):
         """
         ...
 
-    def referrers(self, subject: Digest, artifact_type: str | None = None) -> list[Descriptor]:
+    def referrers(
+        self, subject: Digest, artifact_type: str | None = None, *, lenient: bool = False
+    ) -> list[Descriptor]:
         """Return the manifests that refer to `subject`, in the place's own order.
 
         As with the registry API, each descriptor has the `artifact_type` (the config's media type
         where a manifest names none) and the annotations of its manifest.
+
+        Args:
+            subject: a manifest.
+            artifact_type: of those wanted; ``None`` for any.
+            lenient: for readers, who can do without: a registry that refuses is taken for one that
+                lists nothing, with a warning in the log. Writers must know.
         """
         ...
 

@@ -66,9 +66,13 @@ class DiscardingSink:
         """Return bytes of a blob of `inner`."""
         return self._there().blob_range(descriptor, start, end)
 
-    def referrers(self, subject: Digest, artifact_type: str | None = None) -> list[Descriptor]:
+    def referrers(
+        self, subject: Digest, artifact_type: str | None = None, *, lenient: bool = False
+    ) -> list[Descriptor]:
         """Return the referrers that `inner` knows."""
-        return [] if self._inner is None else self._inner.referrers(subject, artifact_type)
+        if self._inner is None:
+            return []
+        return self._inner.referrers(subject, artifact_type, lenient=lenient)
 
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Return whether `inner` has a blob, or would have it by now."""

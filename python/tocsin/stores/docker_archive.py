@@ -7,6 +7,9 @@ its config lists as diff id and the type ``application/vnd.oci.image.layer.v1.ta
 plain-tar zTOC, and what is converted from it is a valid OCI image. (skopeo would compress instead,
 so digests differ from ``skopeo copy``.) A layer that is gzip or zstd inside keeps its bytes and is
 named by their digest, which takes one reading when the archive is opened.
+
+An archive may be compressed as a whole, with gzip or zstd, as nix and ``docker save | gzip`` leave
+it. It is unpacked into a temporary file each time it is opened.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError
+from tocsin.model.compression import GZIP, HEAD_SIZE, ZSTD, compression_of
 from tocsin.model.descriptor import Descriptor, write_descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.fields import Fields
@@ -40,7 +44,6 @@ if TYPE_CHECKING:
 
 _WHAT = "archive"
 _NAMED_BY_DIGEST = re.compile(r"(?:.*[/:])?([0-9a-f]{64})(?:\.json)?")
-_MAGIC = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
 
 
 def open_docker_archive(path: Path) -> FileSource:
@@ -49,13 +52,12 @@ def open_docker_archive(path: Path) -> FileSource:
     Raises:
         OSError: it cannot be read.
         FormatError: it is none; `what` is ``archive``, ``layout`` or ``config``.
-        UnsupportedError: it is compressed.
+        UnsupportedError: it is compressed with something else than gzip or zstd.
         VerificationError: a config is not what its name says.
     """
-    members = TarMembers(path)
+    members = TarMembers(path, unpack=True)
     if "index.json" in members and "oci-layout" in members:
-        members.close()
-        return OciArchive(path, name=f"docker-archive:{path}")
+        return OciArchive(path, name=f"docker-archive:{path}", members=members)
     try:
         return DockerArchive(path, members)
     except BaseException:
@@ -140,8 +142,8 @@ class DockerArchive(FileSource):
 
     def _add_layer(self, name: str, diff_id: Digest) -> Descriptor:
         window = self._members.window(name)
-        start = window.read(0, 4)
-        suffix = next((s for magic, s in _MAGIC.items() if start.startswith(magic)), "")
+        compression = compression_of(window.read(0, HEAD_SIZE))
+        suffix = f"+{compression}" if compression in (GZIP, ZSTD) else ""
         digest = _digest_of(window) if suffix else diff_id
         self._blobs[digest] = window
         return Descriptor(OCI_LAYER + suffix, digest, window.size)

@@ -111,7 +111,13 @@ class FileSource(ABC):
             )
         return data
 
-    def referrers(self, subject: Digest, artifact_type: str | None = None) -> list[Descriptor]:
+    def referrers(
+        self,
+        subject: Digest,
+        artifact_type: str | None = None,
+        *,
+        lenient: bool = False,
+    ) -> list[Descriptor]:
         """Return the manifests that refer to `subject`."""
         index = self._index()
         found: dict[Digest, Descriptor] = {}

@@ -9,12 +9,13 @@ file ``.tocsin-*.tmp``, which it removes.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from tocsin.errors import FormatError, NotFoundError
+from tocsin.errors import FormatError, NotFoundError, VerificationError
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.media_types import OCTET_STREAM
@@ -24,6 +25,7 @@ from tocsin.stores.base import MustStream, MustVerify, TakenOver
 from tocsin.stores.file_store import FileSource, manifest_descriptor
 from tocsin.stores.hashing import hashed
 from tocsin.stores.layout_index import LAYOUT_FILE, LayoutIndex, check_layout_file
+from tocsin.stores.linking import link_file, others_may_write
 from tocsin.stores.origins import LayoutOrigin, layout_blob_path
 from tocsin.stores.staged_file import (
     StagedFile,
@@ -33,7 +35,7 @@ from tocsin.stores.staged_file import (
     sync_file,
 )
 from tocsin.stores.verification import verified
-from tocsin.stores.window import Window, holds
+from tocsin.stores.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from tocsin.model.digest import Digest
     from tocsin.stores.base import Takeover
     from tocsin.stores.origins import BlobOrigin
+
+    _Identity = tuple[int, int, int, int]
 
 _OWN_NAMES = frozenset({"blobs", "oci-layout", "index.json", "ingest"})
 
@@ -97,13 +101,26 @@ class OciLayout(FileSource):
         return Descriptor(media_type, stream.digest, stream.size)
 
     def take_over(self, descriptor: Descriptor, origin: BlobOrigin) -> Takeover:
-        """Take a blob over from another layout of the same file system, by a hard link."""
+        """Take a blob over from another layout: by a hard link, or else by sharing blocks.
+
+        Linked is only what others cannot write to, and always the file itself, never a link to it.
+        """
         self._check_writable()
         if self.has_blob(descriptor):
             return TakenOver()
         if not self.origin.takes_from(origin):
             return MustStream()
-        return _Link(self, descriptor, origin)
+        try:
+            with origin.window(descriptor.digest) as window:
+                status = os.fstat(window.fd)
+                is_other = others_may_write(status) or status.st_dev != self.origin.device
+                if is_other and status.st_size == descriptor.size:
+                    return TakenOver() if self._share(descriptor, window) else MustStream()
+        except FileNotFoundError:
+            return _Link(self, descriptor, origin, None)
+        except OSError:  # whoever reads the blob reports it
+            return MustStream()
+        return _Link(self, descriptor, origin, _identity(status))
 
     def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
         """Store a manifest; one with a tag or a subject is listed in ``index.json``."""
@@ -204,28 +221,43 @@ class OciLayout(FileSource):
         self._prepared = True
 
     def _link(
-        self, descriptor: Descriptor, origin: LayoutOrigin, *, verify: bool
+        self, descriptor: Descriptor, origin: LayoutOrigin, window: Window, *, verify: bool
     ) -> TakenOver | MustStream:
         self._prepare()
-        if self.has_blob(descriptor):
-            return TakenOver()
-        if not holds(origin.window, descriptor):
-            return MustStream()
         target = self._blob_path(descriptor.digest)
         if target.exists():  # of another size, so broken: let put_blob replace it
             return MustStream()
         if verify:
-            _verify(descriptor, origin)
+            _verify(descriptor, origin, window)
         try:
-            os.link(origin.blob_path(descriptor.digest), target)
+            if not link_file(origin.blob_path(descriptor.digest), window.fd, target):
+                return MustStream()
         except FileExistsError:
             return TakenOver() if self.has_blob(descriptor) else MustStream()
-        except OSError:  # another file system, or one without hard links
+        except OSError:  # another file system, one without hard links, or they are forbidden
             return MustStream()
         with place_in_errors(target):
             sync_file(target)
             sync_directory(target.parent)
         return TakenOver()
+
+    def _share(self, descriptor: Descriptor, window: Window) -> bool:
+        """Make a blob that shares the blocks of an open file; return whether that can be done."""
+        self._prepare()
+        with StagedFile(self.path) as staged:
+            copy = staged.share(window.fd)
+            if copy is None:
+                return False
+            place = self._place(descriptor.digest)
+            try:
+                for _ in verified(
+                    copy.pieces(), place=place, digest=descriptor.digest, size=descriptor.size
+                ):
+                    pass
+            except VerificationError:  # whoever streams the blob reports it
+                return False
+            staged.publish(self._blob_path(descriptor.digest))
+        return True
 
     def _change_index(self, change: Callable[[LayoutIndex], LayoutIndex]) -> None:
         self._prepare()
@@ -249,11 +281,12 @@ class OciLayout(FileSource):
         """Hold the lock on ``oci-layout``, which is made here if need be and never replaced."""
         path = self.path / "oci-layout"
         with place_in_errors(path):
-            fd = _open_for_lock(path)
+            fd, may_write = _open_for_lock(path)
         try:
             with place_in_errors(path):
                 fcntl.flock(fd, fcntl.LOCK_EX)
-                if os.fstat(fd).st_size < len(LAYOUT_FILE):  # new, or its maker died in between
+                # New, or its maker died in between.
+                if may_write and os.fstat(fd).st_size < len(LAYOUT_FILE):
                     os.pwrite(fd, LAYOUT_FILE, 0)
                     os.fsync(fd)
             yield
@@ -264,10 +297,17 @@ class OciLayout(FileSource):
 class _Link(MustVerify):
     """A blob of another layout, to be linked: its bytes are shared from then on, so verified."""
 
-    def __init__(self, layout: OciLayout, descriptor: Descriptor, origin: LayoutOrigin) -> None:
+    def __init__(
+        self,
+        layout: OciLayout,
+        descriptor: Descriptor,
+        origin: LayoutOrigin,
+        identity: _Identity | None,
+    ) -> None:
         self._layout = layout
         self._descriptor = descriptor
         self._origin = origin
+        self._identity = identity
 
     def prepare(self) -> None:
         """Flush the blob to the disk: its writer may have left it in memory."""
@@ -275,24 +315,48 @@ class _Link(MustVerify):
             sync_file(self._origin.blob_path(self._descriptor.digest))
 
     def finish(self) -> TakenOver | MustStream:
-        """Link the blob."""
-        return self._layout._link(self._descriptor, self._origin, verify=False)
+        """Link the blob, if it is still the file that was there before it was read."""
+        return self._link(verify=False)
 
     def verify_and_finish(self) -> TakenOver | MustStream:
         """Read the blob, and link it."""
-        return self._layout._link(self._descriptor, self._origin, verify=True)
+        return self._link(verify=True)
+
+    def _link(self, *, verify: bool) -> TakenOver | MustStream:
+        descriptor = self._descriptor
+        if self._layout.has_blob(descriptor):
+            return TakenOver()
+        try:
+            opened = self._origin.window(descriptor.digest)
+        except FileNotFoundError:
+            return MustStream()
+        with opened as window:
+            status = os.fstat(window.fd)
+            is_same = _identity(status) == self._identity and status.st_size == descriptor.size
+            if not is_same or others_may_write(status):
+                return MustStream()
+            return self._layout._link(descriptor, self._origin, window, verify=verify)
 
 
-def _verify(descriptor: Descriptor, origin: LayoutOrigin) -> None:
+def _identity(status: os.stat_result) -> _Identity:
+    """Return what tells whether a file is the one that was read, and unchanged."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _verify(descriptor: Descriptor, origin: LayoutOrigin, window: Window) -> None:
     place = f"oci:{origin.path}: blob {descriptor.digest}"
-    with origin.window(descriptor.digest) as window:
-        for _ in verified(
-            window.pieces(), place=place, digest=descriptor.digest, size=descriptor.size
-        ):
-            pass
+    for _ in verified(window.pieces(), place=place, digest=descriptor.digest, size=descriptor.size):
+        pass
 
 
-def _open_for_lock(path: Path) -> int:
-    with suppress(PermissionError):
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
-    return open_regular(path)  # exported layouts have it read-only
+def _open_for_lock(path: Path) -> tuple[int, bool]:
+    """Return a descriptor to lock, and whether it may be written to: never through a link."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o666), True
+    except PermissionError:  # exported layouts have it read-only
+        pass
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+    return open_regular(path), False

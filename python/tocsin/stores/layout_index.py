@@ -210,7 +210,7 @@ def check_layout_file(data: bytes, place: str) -> None:
     fields = Fields(decode_object(data, what=_WHAT), what=_WHAT, place=f"{place}/oci-layout")
     version = fields.text("imageLayoutVersion")
     if version != LAYOUT_VERSION:
-        raise fields.refuse("imageLayoutVersion", f"got {quoted(version)}, wanted {LAYOUT_VERSION}")
+        raise fields.error("imageLayoutVersion", f"got {quoted(version)}, wanted {LAYOUT_VERSION}")
 
 
 def _manifests_of(document: dict[str, Any]) -> list[Any]:

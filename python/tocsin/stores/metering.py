@@ -120,9 +120,11 @@ class MeteredSource:
         self._meter.add("read", len(data))
         return data
 
-    def referrers(self, subject: Digest, artifact_type: str | None = None) -> list[Descriptor]:
+    def referrers(
+        self, subject: Digest, artifact_type: str | None = None, *, lenient: bool = False
+    ) -> list[Descriptor]:
         """Return the referrers that `inner` knows."""
-        return self._inner.referrers(subject, artifact_type)
+        return self._inner.referrers(subject, artifact_type, lenient=lenient)
 
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Return whether `inner` has a blob."""

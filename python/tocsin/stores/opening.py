@@ -24,7 +24,7 @@ def open_source(reference: Reference, *, registry: RegistryOptions | None = None
 
     Args:
         reference: as `parse_reference` gives it.
-        registry: how to reach a registry, if it is one; nothing is asked of it yet.
+        registry: how to reach a registry, if it is one; no request is sent yet.
 
     Raises:
         UnsupportedError: a compressed archive.
@@ -45,9 +45,9 @@ def open_source(reference: Reference, *, registry: RegistryOptions | None = None
             return open_docker_archive(reference.path)
         case RegistryReference():
             # requests takes longer to import than a layout to be opened.
-            from tocsin.stores.registry import open_repository  # noqa: PLC0415
+            from tocsin.stores.registry import open_for_reading  # noqa: PLC0415
 
-            return open_repository(reference, registry)
+            return open_for_reading(reference, registry)
 
 
 def open_sink(reference: Reference, *, registry: RegistryOptions | None = None) -> Sink:
@@ -55,7 +55,7 @@ def open_sink(reference: Reference, *, registry: RegistryOptions | None = None) 
 
     Args:
         reference: as `parse_reference` gives it.
-        registry: how to reach a registry, if it is one; nothing is asked of it yet.
+        registry: how to reach a registry, if it is one; no request is sent yet.
 
     Raises:
         UnsupportedError: a docker archive; an archive that is compressed or holds other things.

@@ -26,7 +26,7 @@ def reference_of(image: ReferenceLike) -> Reference:
 
     Text is a reference as `parse_reference` reads it. A path object is the place itself, without a
     tag: a directory is an OCI layout, a file an OCI archive when a layout is in it, else a docker
-    archive.
+    archive. Only a docker archive may be compressed.
 
     Raises:
         FormatError: the text spells no reference, or the file is no tar.
@@ -60,10 +60,15 @@ def _reference_at(path: Path) -> Reference:
     # Archives take longer to import than a layout to be opened.
     from tocsin.stores.tar_members import TarMembers  # noqa: PLC0415
 
-    members = TarMembers(path)
+    members = TarMembers(path, unpack=True)
     try:
+        is_docker = "manifest.json" in members
+        if members.is_compressed and is_docker:
+            return DockerArchiveReference(path)
         is_layout = "oci-layout" in members and "index.json" in members
-        if not is_layout and "manifest.json" not in members:
+        if is_layout and members.is_compressed:
+            TarMembers(path).close()  # says what is wrong
+        if not is_layout and not is_docker:
             raise FormatError(
                 f"{path}: not an image archive: found neither oci-layout and index.json (OCI) nor "
                 "manifest.json (docker save)",

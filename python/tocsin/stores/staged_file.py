@@ -14,6 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from tocsin.stores.linking import share_blocks
+from tocsin.stores.window import Window
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
@@ -77,6 +80,17 @@ class StagedFile:
                 rest = rest[os.write(self._fd, rest) :]
         self.size += len(piece)
 
+    def share(self, fd: int) -> Window | None:
+        """Take the bytes of an open file by sharing its blocks, before anything is written.
+
+        Returns:
+            What the file has now; ``None`` if the file system cannot.
+        """
+        if not share_blocks(fd, self._fd):
+            return None
+        self.size = os.fstat(self._fd).st_size
+        return Window(self._fd, 0, self.size)
+
     def publish(self, target: Path) -> None:
         """Flush the file and give it its name, replacing what has it.
 
@@ -129,7 +143,7 @@ def sync_file(path: Path) -> None:
 
 
 def _sync(path: Path, flags: int) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
     try:
         os.fsync(fd)
     finally:
@@ -139,7 +153,7 @@ def _sync(path: Path, flags: int) -> None:
 def _create_locked(directory: Path) -> tuple[int, Path]:
     while True:
         path = directory / f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(path, flags, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError
+from tocsin.model.compression import GZIP, ZSTD, compression_of
 from tocsin.model.entry_path import clean_path
 from tocsin.quoting import shown
 from tocsin.stores.window import Window
@@ -21,16 +22,16 @@ from tocsin.tar.headers import BLOCK_SIZE
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tocsin.tar.archive import Member
+
 MAX_MEMBERS = 100_000
 _MAX_LINKS = 8
 _WHAT = "archive"
 
-_COMPRESSED = {
-    b"\x1f\x8b": ("gzip", "gunzip"),
-    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
-    b"\xfd7zXZ\x00": ("xz", "unxz"),
-    b"BZh": ("bzip2", "bunzip2"),
-}
+_TOOLS = {GZIP: "gunzip", ZSTD: "unzstd", "xz": "unxz", "bzip2": "bunzip2"}
+"""What unpacks an archive."""
+_USTAR, _USTAR_AT = b"ustar", 257
+"""What a header block has there, in POSIX's and GNU's formats."""
 _LINKS = frozenset({"hardlink", "symlink"})
 
 
@@ -38,7 +39,7 @@ _LINKS = frozenset({"hardlink", "symlink"})
 class _Member:
     offset: int
     size: int
-    target: str | None  # of a link, already a key of the table
+    targets: tuple[str, ...] = ()  # of a link, keys of the table: the first that is there counts
     is_sparse: bool = False
 
 
@@ -47,21 +48,47 @@ class TarMembers:
 
     Args:
         path: of the file, which stays open until `close`.
+        unpack: whether an archive may be compressed with gzip or zstd; it is unpacked into a
+            temporary file.
+
+    Attributes:
+        is_compressed: whether it is.
 
     Raises:
         OSError: it cannot be read.
-        UnsupportedError: it is compressed.
+        UnsupportedError: it is compressed otherwise.
         FormatError: it is not a tar archive; `what` is ``archive``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, unpack: bool = False) -> None:
         self._path = path
         self._file = Window.open(path)
         try:
+            compression = _archive_compression(self._file)
+            self.is_compressed = compression is not None
+            if compression is not None:
+                self._unpack(compression, unpack=unpack)
             self._members = _scan(self._file, path)
         except BaseException:
             self.close()
             raise
+
+    def _unpack(self, compression: str, *, unpack: bool) -> None:
+        """Read from a temporary file from now on, which has the tar of a compressed archive."""
+        tool = _TOOLS[compression]
+        if not unpack or compression not in (GZIP, ZSTD):
+            wanted = "a plain tar, or gzip or zstd" if unpack else "a plain tar"
+            raise UnsupportedError(
+                f"{self._path}: is compressed with {compression}, wanted {wanted}",
+                hint=f"Run {tool} on it first.",
+            )
+        # Here, since few archives are compressed.
+        from tocsin.stores.unpacked import unpack_archive  # noqa: PLC0415
+
+        with unpack_archive(self._file, self._path, compression, tool=tool) as unpacked:
+            fd = os.dup(unpacked.fileno())
+        os.close(self._file.fd)
+        self._file = Window(fd, 0, os.fstat(fd).st_size)
 
     @property
     def names(self) -> list[str]:
@@ -89,9 +116,10 @@ class TarMembers:
                     f"{self._path}: member {shown(key)}: stored as a sparse file",
                     hint="Pack the archive without tar's --sparse.",
                 )
-            if member.target is None:
+            if not member.targets:
                 return Window(self._file.fd, member.offset, member.size)
-            key = member.target
+            there = (target for target in member.targets if target in self._members)
+            key = next(there, member.targets[0])
         raise FormatError(
             f"{self._path}: member {shown(name)}: links do not lead to a file", what=_WHAT
         )
@@ -119,9 +147,16 @@ class TarMembers:
             self._file = Window(-1, 0, 0)
 
 
+def _archive_compression(file: Window) -> str | None:
+    """Return how an archive is compressed, by its first bytes; ``None`` for a plain tar."""
+    head = file.read(0, BLOCK_SIZE)
+    found = compression_of(head)
+    # The marks of bzip2 and xz can also begin the name of a member.
+    return None if head[_USTAR_AT : _USTAR_AT + len(_USTAR)] == _USTAR else found
+
+
 def _scan(file: Window, path: Path) -> dict[str, _Member]:
     """Return the table of files and links; of equal names the last counts, in the first's place."""
-    _refuse_compressed(file.read(0, BLOCK_SIZE), path)
     try:
         members = scan_archive(file.read, file.size, max_members=MAX_MEMBERS)
     except FormatError as error:
@@ -129,19 +164,16 @@ def _scan(file: Window, path: Path) -> dict[str, _Member]:
     found = {}
     for member in members:
         if member.type == "reg":
-            found[member.path] = _Member(member.offset, member.size, None, member.is_sparse)
+            found[member.path] = _Member(member.offset, member.size, is_sparse=member.is_sparse)
         elif member.type in _LINKS:
-            link = member.linkname
-            is_relative = member.type == "symlink" and not link.startswith("/")
-            base = member.path.rpartition("/")[0] if is_relative else ""
-            found[member.path] = _Member(member.offset, 0, clean_path(f"{base}/{link}"))
+            found[member.path] = _Member(member.offset, 0, _targets(member))
     return found
 
 
-def _refuse_compressed(header: bytes, path: Path) -> None:
-    for magic, (name, tool) in _COMPRESSED.items():
-        if header.startswith(magic):
-            raise UnsupportedError(
-                f"{path}: is compressed with {name}, wanted a plain tar",
-                hint=f"Run {tool} on it first.",
-            )
+def _targets(link: Member) -> tuple[str, ...]:
+    """Return what a link may mean: its target from its directory, then from the archive's root."""
+    from_root = clean_path(link.linkname)
+    if link.type == "hardlink" or link.linkname.startswith("/"):
+        return (from_root,)
+    directory = link.path.rpartition("/")[0]
+    return clean_path(f"{directory}/{link.linkname}"), from_root

@@ -1,1 +1,1 @@
-"""tar and gzip headers as the core reads them: one dialect for whoever reads a header."""
+"""tar and gzip headers, always parsed by the core so that every reader sees the same files."""

@@ -1,4 +1,4 @@
-"""The members of an image archive: a tar file that can be read anywhere."""
+"""The members of an image archive: a tar file with random access."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from tocsin.errors import FormatError
 from tocsin.tar.headers import BLOCK_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 _BLOCKS_PER_MEMBER = 16
-"""Header blocks looked at, on average at most; three are usual."""
+"""Maximum header blocks per member on average; three are typical."""
+
+
+_PIECE_SIZE = 1 << 20
 
 
 class Member(NamedTuple):
     """One entry of an archive.
 
     Attributes:
-        type: ``reg``, ``hardlink``, ``symlink``, ``dir`` or another word of a zTOC. Types that no
-            zTOC has are ``reg``, as POSIX demands.
-        path: cleaned, from the root of the archive.
-        offset: of the first byte of data.
+        type: ``reg``, ``hardlink``, ``symlink``, ``dir`` or another type of a zTOC. As POSIX
+            requires, unknown types are ``reg``.
+        path: normalized path relative to the root of the archive.
+        offset: offset of the data.
         size: bytes of data.
-        linkname: raw target of a link, empty otherwise.
-        is_sparse: whether the data is stored in parts.
+        linkname: target of a link, not normalized; empty otherwise.
+        is_sparse: whether the file is stored without its holes.
     """
 
     type: str
@@ -37,17 +40,17 @@ class Member(NamedTuple):
 
 
 def scan_archive(read: Callable[[int, int], bytes], size: int, *, max_members: int) -> list[Member]:
-    """Return the members of an archive, of which nothing but header blocks is read.
+    """Return the members of an archive, reading only its header blocks.
 
     Args:
-        read: from a half-open range of the file to its bytes.
-        size: of the file.
-        max_members: how many it may have.
+        read: returns the bytes in a half-open range of the file.
+        size: size of the file.
+        max_members: maximum number of members.
 
     Raises:
-        TarError: it is not a tar archive, or it ends too early.
-        FormatError: it has too many members, or too many headers for them.
-        OSError: it cannot be read.
+        TarError: the file is not a tar archive or is truncated.
+        FormatError: the archive has too many members or too many header blocks.
+        OSError: the file cannot be read.
     """
     scanner = _core.TarScanner()
     offset = 0
@@ -57,7 +60,7 @@ def scan_archive(read: Callable[[int, int], bytes], size: int, *, max_members: i
             offset += skipped
             continue
         block = read(offset, offset + BLOCK_SIZE)
-        if not block:  # the file has become shorter
+        if not block:  # the file was truncated meanwhile
             break
         scanner.push(block)
         offset += len(block)
@@ -65,3 +68,17 @@ def scan_archive(read: Callable[[int, int], bytes], size: int, *, max_members: i
         if scanner.entry_count > max_members or blocks > max_members * _BLOCKS_PER_MEMBER:
             raise FormatError(f"more than {max_members} members", what="archive")
     return [Member(*member) for member in scanner.finish()]
+
+
+def unpack_zstd_archive(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the uncompressed bytes of an archive compressed with zstd.
+
+    Raises:
+        FormatError: the archive is not a valid zstd stream.
+    """
+    decoder = _core.ZstdDecoder()
+    for piece in pieces:
+        decoder.feed(piece)
+        while out := decoder.read(_PIECE_SIZE):
+            yield out
+    decoder.finish()

@@ -1,4 +1,4 @@
-"""Where the data of a regular file is, by its headers."""
+"""The location of a regular file's data, according to its headers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Where a piece of a file is; what no extent holds is zeros.
+    """A contiguous part of a file; parts without an extent are zeros.
 
     Attributes:
-        start: in the file.
-        size: bytes.
-        offset: in the uncompressed layer.
+        start: offset in the file.
+        size: number of bytes.
+        offset: offset in the uncompressed layer.
     """
 
     start: int
@@ -28,11 +28,11 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class FileData:
-    """The data of one regular file.
+    """The location of one regular file's data.
 
     Attributes:
-        size: of the file.
-        extents: in order; one for a file that is not sparse.
+        size: size of the file.
+        extents: sorted by `start`; at most one for a file that is not sparse.
     """
 
     size: int
@@ -40,19 +40,19 @@ class FileData:
 
     @classmethod
     def of(cls, headers: EntryHeaders) -> Self:
-        """Return where the data is that `headers` announce.
+        """Return the location of the data that follows `headers`.
 
         Raises:
-            TarError: a sparse file's map wants more or fewer bytes than the layer stores for it.
+            TarError: the sparse map needs more or fewer bytes than the layer stores for the file.
         """
         offset, size = headers.data_offset, headers.columns[0]
         regions = headers.regions
         if regions is None:
             return cls(size, (Extent(0, size, offset),) if size else ())
-        wanted = sum(length for _, length in regions)
-        if wanted != headers.stored_size:
+        needed = sum(length for _, length in regions)
+        if needed != headers.stored_size:
             raise TarError(
-                f"sparse map wants {wanted} bytes of data, the layer stores {headers.stored_size}",
+                f"sparse map needs {needed} bytes of data, the layer stores {headers.stored_size}",
                 what="tar.sparse",
                 offset=f"uncompressed byte {offset}",
             )
@@ -65,5 +65,5 @@ class FileData:
 
     @property
     def is_sparse(self) -> bool:
-        """Whether there are holes."""
+        """Whether the file has holes."""
         return sum(extent.size for extent in self.extents) < self.size

@@ -1,7 +1,7 @@
-"""The headers of one entry, and of a gzip member, as the core reads them.
+"""The headers of a tar entry and of a gzip member, parsed by the core.
 
-The dialect of tar is that of Go's ``archive/tar``, which makes zTOCs in the reference and unpacks
-layers in containerd. Whatever else read headers would at times see another file.
+The core follows Go's ``archive/tar``, with which the reference builds zTOCs and containerd unpacks
+layers. Another parser would sometimes see different files.
 """
 
 from tocsin._core import EntryHeaders, gzip_header_len, read_headers
@@ -9,4 +9,4 @@ from tocsin._core import EntryHeaders, gzip_header_len, read_headers
 __all__ = ["BLOCK_SIZE", "EntryHeaders", "gzip_header_len", "read_headers"]
 
 BLOCK_SIZE = 512
-"""Bytes of a block: headers are blocks, and data is padded to whole ones."""
+"""Bytes per tar block: a header consists of blocks, and data is padded to a multiple."""

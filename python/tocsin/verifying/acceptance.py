@@ -1,4 +1,4 @@
-"""Which acceptance rules of soci-snapshotter a zTOC breaks.
+"""The acceptance rules of soci-snapshotter that a zTOC breaks.
 
 Source: docs/format.md#acceptance-rules.
 """
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from tocsin.layers.ztoc import Ztoc
     from tocsin.model.refusal import Refusal
 
-_MAX_SHOWN = 3
+_MAX_REFUSALS_SHOWN = 3
 
 
 def early_spans(ztoc: Ztoc) -> range:
-    """Return the ids of the spans without output before the first span that has some."""
+    """Return the ids of the empty spans at the start of the layer."""
     if ztoc.compression_algorithm != "gzip":
         return range(0)
     starts = ztoc.spans["uncompressed_start"]
@@ -28,37 +28,41 @@ def early_spans(ztoc: Ztoc) -> range:
 
 
 def refusals(ztoc: Ztoc) -> list[Finding]:
-    """Return which acceptance rules of soci-snapshotter a zTOC breaks.
+    """Return a finding for each acceptance rule of soci-snapshotter that a zTOC breaks.
 
-    Early checkpoints, as the reference makes them, are only warned of: the layer is then unpacked
-    as if it had no zTOC. All else makes reading fail, or what is read wrong.
+    Early checkpoints, which the reference itself writes, are only a warning: soci-snapshotter then
+    unpacks the layer as if it had no zTOC. All other rules are errors, because reads fail or return
+    wrong data.
     """
     early = early_spans(ztoc)
-    kept: list[Refusal] = []
+    from_reference: list[Refusal] = []
     others: list[Refusal] = []
     for refusal in ztoc.reader_refusals():
         is_early = refusal.code == "empty-span" and refusal.span_id in early
-        (kept if is_early else others).append(refusal)
+        (from_reference if is_early else others).append(refusal)
     findings = []
-    if kept:
+    if from_reference:
         findings.append(
             warning(
                 "ztoc.refused",
-                f"ztoc {ztoc.digest}: {kept[0]}, as the reference makes it; its own reader then "
-                "unpacks the layer instead",
+                f"ztoc {ztoc.digest}: {from_reference[0]}, as written by the reference; "
+                "soci-snapshotter unpacks the layer instead of mounting it lazily",
             )
         )
     findings += [
-        Finding("ztoc.refused", f"ztoc {ztoc.digest}: readers refuse it: {_named(ztoc, refusal)}")
-        for refusal in others[:_MAX_SHOWN]
+        Finding(
+            "ztoc.refused",
+            f"ztoc {ztoc.digest}: soci-snapshotter rejects it: {_text(ztoc, refusal)}",
+        )
+        for refusal in others[:_MAX_REFUSALS_SHOWN]
     ]
-    if (more := len(others) - _MAX_SHOWN) > 0:
+    if (more := len(others) - _MAX_REFUSALS_SHOWN) > 0:
         last = findings[-1]
         findings[-1] = replace(last, message=f"{last.message}; {more} more reasons")
     return findings
 
 
-def _named(ztoc: Ztoc, refusal: Refusal) -> str:
+def _text(ztoc: Ztoc, refusal: Refusal) -> str:
     if refusal.entry_index is None:
         return refusal.text
     return f"{shown(ztoc.entries[refusal.entry_index].name)}: {refusal.text}"

@@ -1,9 +1,9 @@
-"""How a zTOC differs from the one its layer gives: which entry, checkpoint, window or span.
+"""Differences between a stored zTOC and one rebuilt from the layer.
 
-Two zTOCs may differ and both be true: another tool's name, version 1 of the zinfo, checkpoints
-left out. So bytes are compared first, and when they differ what they say is. Nothing is fetched
-here but the bytes of spans that only one of the two has. Source: docs/format.md#the-ztoc-blob;
-docs/format.md#zinfo; docs/format.md#span-digests.
+Two different zTOCs may both be correct: the build tool, the zinfo version or the set of checkpoints
+may differ. So if the blobs differ, their content is compared. The layer is read only for spans that
+the rebuilt zTOC does not have. Source: docs/format.md#the-ztoc-blob; docs/format.md#zinfo;
+docs/format.md#span-digests.
 """
 
 from __future__ import annotations
@@ -25,150 +25,151 @@ if TYPE_CHECKING:
     from tocsin.layers.ztoc import Ztoc
 
 SpanBytes = Callable[[int, int], Iterable[bytes]]
-"""From a half-open range of compressed bytes to those bytes, in pieces."""
+"""Returns the compressed bytes in a half-open range, in pieces."""
 
 _FIELDS = tuple(field.name for field in fields(FileMetadata))
 _MAX_VALUE_LEN = 200
 
 
-def differences(blob: bytes, stored: Ztoc, made: Ztoc, span_bytes: SpanBytes) -> list[Finding]:
-    """Return what of a zTOC its layer does not bear out; empty when they are equal.
+def differences(blob: bytes, stored: Ztoc, rebuilt: Ztoc, span_bytes: SpanBytes) -> list[Finding]:
+    """Return the differences between a zTOC and its layer; empty if they are equal.
 
     Args:
-        blob: the zTOC as it is stored.
-        stored: what it says.
-        made: what the layer gives, made with the same span size and tool name.
+        blob: the stored zTOC as bytes.
+        stored: the stored zTOC.
+        rebuilt: the zTOC rebuilt from the layer, with the same span size and build tool.
         span_bytes: reads the layer.
     """
-    if blob == made.to_bytes():
+    if blob == rebuilt.to_bytes():
         return []
     findings = [
-        *_archive(stored, made),
-        *_entries(stored, made),
-        *_checkpoints(stored, made),
-        *_span_digests(stored, made, span_bytes),
+        *_archive(stored, rebuilt),
+        *_entries(stored, rebuilt),
+        *_checkpoints(stored, rebuilt),
+        *_span_digests(stored, rebuilt, span_bytes),
     ]
     return findings or [
         note(
             "ztoc.encoding",
-            f"ztoc {stored.digest}: says the same as its layer in other bytes (version "
-            f"{shown(stored.version)}, {stored.size} bytes; made here it has {made.size})",
+            f"ztoc {stored.digest}: matches the layer but is encoded differently (version "
+            f"{shown(stored.version)}, {stored.size} bytes; {rebuilt.size} bytes when rebuilt)",
         )
     ]
 
 
-def _archive(stored: Ztoc, made: Ztoc) -> Iterator[Finding]:
+def _archive(stored: Ztoc, rebuilt: Ztoc) -> Iterator[Finding]:
     for name, kind in (
         ("compression_algorithm", "ztoc.algorithm"),
         ("compressed_archive_size", "ztoc.layer_size"),
         ("uncompressed_archive_size", "ztoc.tar_size"),
     ):
-        says, is_ = str(getattr(stored, name)), str(getattr(made, name))
-        if says != is_:
+        actual, expected = str(getattr(stored, name)), str(getattr(rebuilt, name))
+        if actual != expected:
             yield Finding(
                 kind,
-                f"ztoc {stored.digest}: {name} is {says}, the layer gives {is_}",
-                expected=is_,
-                actual=says,
+                f"ztoc {stored.digest}: {name} is {actual} in the zTOC, {expected} in the layer",
+                expected=expected,
+                actual=actual,
             )
 
 
-def _entries(stored: Ztoc, made: Ztoc) -> Iterator[Finding]:
-    pairs = enumerate(zip_longest(stored.entries, made.entries))
-    wrong = [(index, says, is_) for index, (says, is_) in pairs if says != is_]
-    if not wrong:
+def _entries(stored: Ztoc, rebuilt: Ztoc) -> Iterator[Finding]:
+    pairs = enumerate(zip_longest(stored.entries, rebuilt.entries))
+    different = [(index, listed, found) for index, (listed, found) in pairs if listed != found]
+    if not different:
         return
-    index, says, is_ = wrong[0]
-    what, expected, actual = _entry_difference(says, is_)
-    counts = len(stored.entries), len(made.entries)
-    rest = f"; {counts[0]} entries are listed, the layer has {counts[1]}"
+    index, listed, found = different[0]
+    what, expected, actual = _entry_difference(listed, found)
+    counts = len(stored.entries), len(rebuilt.entries)
+    totals = f"; number of entries is {counts[0]} in the zTOC, {counts[1]} in the layer"
     yield Finding(
         "ztoc.file",
-        f"ztoc {stored.digest}: entry {index}{what}{_more(wrong, 'entries differ')}"
-        + (rest if counts[0] != counts[1] else ""),
+        f"ztoc {stored.digest}: entry {index}{what}{_more(different, 'entries differ')}"
+        + (totals if counts[0] != counts[1] else ""),
         expected=expected,
         actual=actual,
     )
 
 
 def _entry_difference(
-    says: FileMetadata | None, is_: FileMetadata | None
+    listed: FileMetadata | None, found: FileMetadata | None
 ) -> tuple[str, str | None, str | None]:
-    """Return what differs, the layer's value and the zTOC's."""
-    if says is None:
-        assert is_ is not None  # noqa: S101 (one of a pair is there)
-        return f": {shown(is_.name)} is in the layer but not listed", is_.name, None
-    if is_ is None:
-        return f": {shown(says.name)} is listed but not in the layer", None, says.name
-    unequal = [name for name in _FIELDS if getattr(says, name) != getattr(is_, name)]
+    """Return a description, the value in the layer and the value in the zTOC."""
+    if listed is None:
+        assert found is not None  # noqa: S101 (zip_longest never pads both)
+        return f": {shown(found.name)} is in the layer but not in the zTOC", found.name, None
+    if found is None:
+        return f": {shown(listed.name)} is in the zTOC but not in the layer", None, listed.name
+    unequal = [name for name in _FIELDS if getattr(listed, name) != getattr(found, name)]
     name = unequal[0]
-    said, true = (_text(name, getattr(entry, name)) for entry in (says, is_))
-    others = f" ({', '.join(unequal[1:])} differ too)" if len(unequal) > 1 else ""
-    what = f" ({shown(is_.name)}): {name} is {shown(said)}, the layer gives {shown(true)}{others}"
-    return what, true, said
+    actual, expected = (_text(name, getattr(entry, name)) for entry in (listed, found))
+    others = f" (also different: {', '.join(unequal[1:])})" if len(unequal) > 1 else ""
+    values = f"{shown(actual)} in the zTOC, {shown(expected)} in the layer"
+    return f" ({shown(found.name)}): {name} is {values}{others}", expected, actual
 
 
-def _text(name: str, value: Any) -> str:  # noqa: ANN401 (of a field)
+def _text(name: str, value: Any) -> str:  # noqa: ANN401 (value of any field)
     if name == "pax_records":
         value = {key: value[key] for key in sorted(value)}
     text = f"{value:#o}" if name == "mode" else str(value)
     return text if len(text) <= _MAX_VALUE_LEN else f"{text[:_MAX_VALUE_LEN]}…"
 
 
-_Key = tuple[int, int]
-"""Where a span starts in the compressed layer: its first byte, and the bits of it that count."""
+_BitPosition = tuple[int, int]
+"""Start of a span in the compressed layer: the first byte, and the number of its bits to use."""
 
 
-def _keys(ztoc: Ztoc) -> list[_Key]:
+def _span_starts(ztoc: Ztoc) -> list[_BitPosition]:
     spans = ztoc.spans
     return list(zip(spans["compressed_start"].tolist(), spans["bits"].tolist(), strict=True))
 
 
-def _checkpoints(stored: Ztoc, made: Ztoc) -> Iterator[Finding]:
-    if stored.compression_algorithm != "gzip" or made.compression_algorithm != "gzip":
+def _checkpoints(stored: Ztoc, rebuilt: Ztoc) -> Iterator[Finding]:
+    if stored.compression_algorithm != "gzip" or rebuilt.compression_algorithm != "gzip":
         return
-    there = {key: span_id for span_id, key in enumerate(_keys(made))}
-    starts = (stored.spans["uncompressed_start"], made.spans["uncompressed_start"])
+    span_at = {start: span_id for span_id, start in enumerate(_span_starts(rebuilt))}
+    offsets = (stored.spans["uncompressed_start"], rebuilt.spans["uncompressed_start"])
     wrong: list[tuple[int, int | None]] = []
-    windows: list[int] = []
+    wrong_windows: list[int] = []
     matched = 0
-    for span_id, key in enumerate(_keys(stored)):
-        twin = there.get(key)
-        if twin is None or starts[0][span_id] != starts[1][twin]:
-            wrong.append((span_id, twin))
+    for span_id, start in enumerate(_span_starts(stored)):
+        match = span_at.get(start)
+        if match is None or offsets[0][span_id] != offsets[1][match]:
+            wrong.append((span_id, match))
         else:
             matched += 1
-            if stored.window(span_id) != made.window(twin):
-                windows.append(span_id)
+            if stored.window(span_id) != rebuilt.window(match):
+                wrong_windows.append(span_id)
     if wrong:
-        yield _checkpoint_finding(stored, made, wrong)
-    elif matched < made.span_count:
+        yield _checkpoint_finding(stored, rebuilt, wrong)
+    elif matched < rebuilt.span_count:
         yield note(
             "ztoc.checkpoints",
-            f"ztoc {stored.digest}: has {matched} of the {made.span_count} checkpoints that the "
-            f"layer gives at span size {made.span_size}; they are right, spans are larger",
+            f"ztoc {stored.digest}: has {matched} of the {rebuilt.span_count} checkpoints that "
+            f"span size {rebuilt.span_size} allows; they are correct, but some spans are larger",
         )
-    if windows:
-        yield _window_finding(stored, made.window(there[_keys(stored)[windows[0]]]), windows)
+    if wrong_windows:
+        match = span_at[_span_starts(stored)[wrong_windows[0]]]
+        yield _window_finding(stored, rebuilt.window(match), wrong_windows)
 
 
 def _checkpoint_finding(
-    stored: Ztoc, made: Ztoc, wrong: Sequence[tuple[int, int | None]]
+    stored: Ztoc, rebuilt: Ztoc, wrong: Sequence[tuple[int, int | None]]
 ) -> Finding:
-    span_id, twin = wrong[0]
-    # Without a twin the one of the same number is what was most likely meant.
-    nearest = min(span_id, made.span_count - 1) if twin is None else twin
-    says, is_ = _place(stored, span_id), _place(made, nearest)
+    span_id, match = wrong[0]
+    # Without a match, compare with the checkpoint of the same number.
+    nearest = min(span_id, rebuilt.span_count - 1) if match is None else match
+    actual, expected = _position(stored, span_id), _position(rebuilt, nearest)
     return Finding(
         "ztoc.checkpoint",
-        f"ztoc {stored.digest}: checkpoint of span {span_id} is at {says}, the layer gives {is_}"
-        f"{_more(wrong, 'checkpoints differ')}",
-        expected=is_,
-        actual=says,
+        f"ztoc {stored.digest}: checkpoint of span {span_id} is at {actual} in the zTOC, at "
+        f"{expected} in the layer{_more(wrong, 'checkpoints differ')}",
+        expected=expected,
+        actual=actual,
     )
 
 
-def _place(ztoc: Ztoc, span_id: int) -> str:
+def _position(ztoc: Ztoc, span_id: int) -> str:
     row = ztoc.spans[span_id]
     return (
         f"compressed byte {row['compressed_start']} with {row['bits']} bits, "
@@ -176,47 +177,47 @@ def _place(ztoc: Ztoc, span_id: int) -> str:
     )
 
 
-def _window_finding(stored: Ztoc, true: bytes, wrong: Sequence[int]) -> Finding:
+def _window_finding(stored: Ztoc, expected: bytes, wrong: Sequence[int]) -> Finding:
     span_id = wrong[0]
-    return window_finding(stored, span_id, true, more=_more(wrong, "windows differ"))
+    return window_finding(stored, span_id, expected, more=_more(wrong, "windows differ"))
 
 
-def window_finding(stored: Ztoc, span_id: int, true: bytes, *, more: str = "") -> Finding:
-    """Return that the window of a span is not the output before it, which is `true`."""
+def window_finding(stored: Ztoc, span_id: int, expected: bytes, *, more: str = "") -> Finding:
+    """Return the finding for a window that differs from the layer's, which is `expected`."""
     window = stored.window(span_id)
-    at = next(at for at, (says, is_) in enumerate(zip(window, true, strict=True)) if says != is_)
+    at = next(at for at, (a, b) in enumerate(zip(window, expected, strict=True)) if a != b)
     return Finding(
         "ztoc.window",
         f"ztoc {stored.digest}: window of span {span_id} differs from the layer at byte {at} of "
         f"{len(window)}{more}",
-        expected=f"sha256:{hashlib.sha256(true).hexdigest()}",
+        expected=f"sha256:{hashlib.sha256(expected).hexdigest()}",
         actual=f"sha256:{hashlib.sha256(window).hexdigest()}",
     )
 
 
-def _span_digests(stored: Ztoc, made: Ztoc, span_bytes: SpanBytes) -> Iterator[Finding]:
-    known = dict(zip(_ranges(made), made.spans["sha256"].tolist(), strict=True))
+def _span_digests(stored: Ztoc, rebuilt: Ztoc, span_bytes: SpanBytes) -> Iterator[Finding]:
+    known = dict(zip(_ranges(rebuilt), rebuilt.spans["sha256"].tolist(), strict=True))
     ranges = _ranges(stored)
-    # Spans of false checkpoints are no spans: to read the layer for them would tell nothing.
-    truthful = set(_keys(stored)) <= set(_keys(made))
+    # With wrong checkpoints, the spans between them are wrong too, so hashing them is pointless.
+    has_valid_checkpoints = set(_span_starts(stored)) <= set(_span_starts(rebuilt))
     wrong = []
-    for span_id, (range_, says) in enumerate(
+    for span_id, (range_, actual) in enumerate(
         zip(ranges, stored.spans["sha256"].tolist(), strict=True)
     ):
-        is_ = known.get(range_)
-        if is_ is None and truthful:
-            is_ = _digest_of(span_bytes(*range_))
-        if is_ is not None and says != is_:
-            wrong.append((span_id, says, is_))
+        expected = known.get(range_)
+        if expected is None and has_valid_checkpoints:
+            expected = _digest_of(span_bytes(*range_))
+        if expected is not None and actual != expected:
+            wrong.append((span_id, actual, expected))
     if wrong:
-        span_id, says, is_ = wrong[0]
+        span_id, actual, expected = wrong[0]
         yield Finding(
             "ztoc.span",
             f"ztoc {stored.digest}: digest of span {span_id} (compressed bytes "
-            f"{ranges[span_id][0]} to {ranges[span_id][1]}) is sha256:{says.hex()}, the layer "
-            f"gives sha256:{is_.hex()}{_more(wrong, 'span digests differ')}",
-            expected=f"sha256:{is_.hex()}",
-            actual=f"sha256:{says.hex()}",
+            f"{ranges[span_id][0]} to {ranges[span_id][1]}) is sha256:{actual.hex()} in the zTOC, "
+            f"sha256:{expected.hex()} in the layer{_more(wrong, 'span digests differ')}",
+            expected=f"sha256:{expected.hex()}",
+            actual=f"sha256:{actual.hex()}",
         )
 
 
@@ -233,5 +234,5 @@ def _digest_of(pieces: Iterable[bytes]) -> bytes:
     return hasher.digest()
 
 
-def _more(found: Sequence[object], what: str) -> str:
-    return f"; {len(found) - 1} more {what}" if len(found) > 1 else ""
+def _more(different: Sequence[object], what: str) -> str:
+    return f"; {len(different) - 1} more {what}" if len(different) > 1 else ""

@@ -1,6 +1,6 @@
 """The results of ``verify``.
 
-Everything the command line prints comes from here, so that scripts have it too.
+They contain everything that the command line prints, so scripts need not parse its output.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 
 def warning(kind: str, message: str) -> Finding:
-    """Return a finding that readers may stumble over."""
+    """Return a finding that may cause problems with some readers or registries."""
     return Finding(kind, message, Severity.WARNING)
 
 
 def note(kind: str, message: str) -> Finding:
-    """Return a finding that harms nobody."""
+    """Return a harmless finding."""
     return Finding(kind, message, Severity.NOTE)
 
 
 @dataclass(frozen=True, slots=True)
 class LayerVerdict:
-    """What is true of one layer's zTOC.
+    """The result for one layer and its zTOC.
 
     Attributes:
-        layer: as in the image's manifest.
-        ztoc: as the SOCI index lists it; ``None`` when the index has none for the layer, which is
-            then not looked at.
-        span_count: spans the zTOC has; 0 when it cannot be read.
-        checked_spans: spans that were compared with the layer: all of them, or the sample.
-        findings: none if all is well.
+        layer: descriptor in the image's manifest.
+        ztoc: descriptor in the SOCI index; ``None`` if the index has no zTOC for the layer, which
+            is then not checked.
+        span_count: number of spans in the zTOC; 0 if it cannot be read.
+        checked_spans: number of spans compared with the layer: all of them, or the sample.
+        findings: empty if no problems were found.
     """
 
     layer: Descriptor
@@ -50,7 +50,7 @@ class LayerVerdict:
     findings: tuple[Finding, ...] = ()
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of a layer."""
+        """Return the layer as printed by ``--json``."""
         return {
             **self.layer.to_dict(),
             "ztoc": document_of(self.ztoc),
@@ -62,20 +62,20 @@ class LayerVerdict:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error."""
+        """Whether there are no errors; warnings and notes are allowed."""
         return not has_errors(self.findings)
 
 
 @dataclass(frozen=True, slots=True)
 class IndexVerdict:
-    """What is true of one SOCI index.
+    """The result for one SOCI index.
 
     Attributes:
-        version: 2 when the image's manifest names it, 1 when it refers to the manifest.
-        digest: of it.
-        descriptor: ``None`` when it is not there.
-        findings: about the index itself and its links.
-        layers: one for each layer of the image, from the lowest up.
+        version: 2 if the image's manifest names the index, 1 if the index refers to the manifest.
+        digest: digest of the index.
+        descriptor: descriptor of the index; ``None`` if it is missing.
+        findings: findings about the index and its links to the image.
+        layers: one result per layer of the image, bottom layer first.
     """
 
     version: int
@@ -85,7 +85,7 @@ class IndexVerdict:
     layers: tuple[LayerVerdict, ...] = ()
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of a SOCI index."""
+        """Return the SOCI index as printed by ``--json``."""
         found = self.descriptor
         return {
             "digest": str(self.digest),
@@ -99,24 +99,25 @@ class IndexVerdict:
 
     @property
     def all_findings(self) -> tuple[Finding, ...]:
-        """Its own and those of its layers."""
+        """The findings of the index and of its layers."""
         return (*self.findings, *(found for layer in self.layers for found in layer.findings))
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error."""
+        """Whether there are no errors; warnings and notes are allowed."""
         return not has_errors(self.all_findings)
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformVerdict:
-    """What is true of one platform's image.
+    """The result for one platform's image.
 
     Attributes:
-        platform: as asked for, else as the image says; ``None`` when it says none.
-        manifest: of the image.
-        findings: about the image's manifest and config.
-        soci_indexes: those that belong to it, in the order a reader tries them.
+        platform: platform as requested or, without a request, as in the image; ``None`` if
+            unknown.
+        manifest: descriptor of the image manifest.
+        findings: findings about the image's manifest and config.
+        soci_indexes: the SOCI indexes of the image, in the order in which readers try them.
     """
 
     platform: Platform | None
@@ -125,7 +126,7 @@ class PlatformVerdict:
     soci_indexes: tuple[IndexVerdict, ...] = ()
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of a platform."""
+        """Return the platform as printed by ``--json``."""
         return {
             "platform": text_of(self.platform),
             "manifest": self.manifest.to_dict(),
@@ -136,27 +137,27 @@ class PlatformVerdict:
 
     @property
     def all_findings(self) -> tuple[Finding, ...]:
-        """Its own and those of its indexes."""
+        """The findings of the platform and of its indexes."""
         below = (found for index in self.soci_indexes for found in index.all_findings)
         return (*self.findings, *below)
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error."""
+        """Whether there are no errors; warnings and notes are allowed."""
         return not has_errors(self.all_findings)
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """What ``verify`` found.
+    """The result of ``verify``.
 
     Attributes:
-        image: as a reference.
+        image: reference to the image.
         manifest: the image's manifest or image index.
-        findings: about the image index.
-        platforms: one for each image verified.
-        seed: of the random sample; ``None`` when whole layers were read.
-        seconds: wall time of the whole.
+        findings: findings about the image index.
+        platforms: one result per platform verified.
+        seed: seed of the random sample; ``None`` if whole layers were read.
+        seconds: wall time of the run.
     """
 
     image: str
@@ -167,8 +168,8 @@ class VerifyResult:
     seconds: float
 
     def to_dict(self) -> Document:
-        """Return what ``tocsin verify --json`` prints."""
-        # What platforms and indexes share counts once.
+        """Return the result as printed by ``tocsin verify --json``."""
+        # Findings shared by several platforms or indexes count once.
         severities = [finding.severity for finding in dict.fromkeys(self.all_findings)]
         return {
             "image": self.image,
@@ -190,18 +191,18 @@ class VerifyResult:
 
     @property
     def all_findings(self) -> tuple[Finding, ...]:
-        """Every finding; what two indexes or platforms share is there for each."""
+        """All findings; those shared by several platforms or indexes are repeated."""
         below = (found for platform in self.platforms for found in platform.all_findings)
         return (*self.findings, *below)
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error: everything the indexes say is true."""
+        """Whether there are no errors, which means that the indexes match the image."""
         return not has_errors(self.all_findings)
 
     @property
     def layers(self) -> Iterator[LayerVerdict]:
-        """Every verdict on a layer."""
+        """The results for all layers."""
         return (
             layer
             for platform in self.platforms
@@ -215,5 +216,5 @@ def _documents(findings: tuple[Finding, ...]) -> list[Document]:
 
 
 def has_errors(findings: tuple[Finding, ...]) -> bool:
-    """Return whether one of `findings` is an error."""
+    """Return whether any of `findings` is an error."""
     return any(found.severity is Severity.ERROR for found in findings)

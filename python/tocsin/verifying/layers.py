@@ -1,7 +1,7 @@
-"""All layers that have a zTOC, several at once: each read once, or a sample of it.
+"""Checks of all layers that have a zTOC, several at once; each is read once, or only sampled.
 
-Every zTOC of a layer is judged in the same pass, whichever index or platform lists it. Nothing is
-kept on disk.
+All zTOCs of a layer are checked in the same pass, whichever index or platform lists them. Nothing
+is written to disk.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ if TYPE_CHECKING:
     from tocsin.stores.base import Source
 
 Blob = tuple[str, int]
-"""Digest and size: what makes two descriptors name one blob."""
+"""Digest and size; descriptors with equal values refer to the same blob."""
 
 _MAX_HAZARDS_SHOWN = 3
 
 
 def blob_of(descriptor: Descriptor) -> Blob:
-    """Return what makes two descriptors one."""
+    """Return the identity of the blob that a descriptor refers to."""
     return str(descriptor.digest), descriptor.size
 
 
 @dataclass(slots=True)
 class ZtocCheck:
-    """What was found of one zTOC.
+    """The result of checking one zTOC.
 
     Attributes:
-        findings: about it.
-        span_count: spans it has; 0 when it cannot be read.
-        span_size: as it says.
-        needs_xattrs: whether its layer must be mounted with extended attributes.
-        readable: whether the three above are known.
-        checked_spans: spans that were compared with the layer.
+        findings: findings about the zTOC.
+        span_count: number of spans; 0 if the zTOC cannot be read.
+        span_size: span size stored in the zTOC.
+        needs_xattrs: whether the layer must be mounted with extended attributes.
+        readable: whether the zTOC could be read, so that the three values above are known.
+        checked_spans: number of spans compared with the layer.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -68,13 +68,13 @@ class ZtocCheck:
 
 @dataclass(slots=True)
 class LayerCheck:
-    """What was found of one layer.
+    """The result of checking one layer.
 
     Attributes:
-        layer: as in a manifest.
-        ztocs: of the layer.
-        findings: about the layer itself.
-        diff_id: digest of the uncompressed layer; ``None`` when not all of it was read.
+        layer: descriptor in the manifest.
+        ztocs: results for the layer's zTOCs.
+        findings: findings about the layer itself.
+        diff_id: digest of the uncompressed layer; ``None`` if it was not read in full.
     """
 
     layer: Descriptor
@@ -84,17 +84,17 @@ class LayerCheck:
 
     @property
     def all_findings(self) -> tuple[Finding, ...]:
-        """Its own and those of its zTOCs."""
+        """The findings of the layer and of its zTOCs."""
         return (*self.findings, *(f for check in self.ztocs.values() for f in check.findings))
 
 
 @dataclass(frozen=True, slots=True)
 class LayerWork:
-    """A layer, and the zTOCs that are said to be its.
+    """A layer to check, and its zTOCs.
 
     Attributes:
-        layer: as in a manifest.
-        ztocs: as SOCI indexes list them.
+        layer: descriptor in the manifest.
+        ztocs: descriptors of the zTOCs that SOCI indexes list for the layer.
     """
 
     layer: Descriptor
@@ -109,11 +109,11 @@ class _Loaded:
 
 
 class _CancelledError(Exception):
-    """Another layer failed, or the user stopped; only the first reason is told."""
+    """The run was stopped by an error in another layer or by the user; never reported itself."""
 
 
 class LayerChecks:
-    """Holds layers of one source against their zTOCs."""
+    """Compares layers with their zTOCs."""
 
     def __init__(
         self,
@@ -124,14 +124,14 @@ class LayerChecks:
         seed: int | None,
         progress: Progress | None,
     ) -> None:
-        """Prepare.
+        """Prepare a run.
 
         Args:
-            store: has layers and zTOCs.
-            jobs: layers at once.
-            threads: processors for all of them.
-            seed: of the sample; ``None`` to read whole layers.
-            progress: told about each.
+            store: source of layers and zTOCs.
+            jobs: number of layers read at once.
+            threads: number of CPU threads shared by all layers.
+            seed: seed of the sample; ``None`` to read whole layers.
+            progress: called with progress events.
         """
         self._store = store
         self._jobs = jobs
@@ -143,16 +143,16 @@ class LayerChecks:
         self._shares: processors.Shares[Blob] = self._shares_of(())
 
     def run(self, work: Iterable[LayerWork]) -> dict[Blob, LayerCheck]:
-        """Check layers; nothing is left running when this returns or raises.
+        """Check layers; all threads have ended when this returns or raises.
 
         Raises:
-            RegistryError: a registry refused or could not be reached.
-            OSError: a place cannot be read.
+            RegistryError: a registry rejected a request or could not be reached.
+            OSError: a local file cannot be read.
         """
-        # Largest first: the last layer to finish should not be the one that takes longest.
+        # Largest first, so that no large layer starts when all others are done.
         ordered = sorted(work, key=lambda one: -one.layer.size)
         self._shares = self._shares_of(ordered)
-        self._tell(Planned(tuple(one.layer for one in ordered)))
+        self._report(Planned(tuple(one.layer for one in ordered)))
         reason: BaseException | None = None
         checks: dict[Blob, LayerCheck] = {}
         with ThreadPoolExecutor(self._jobs, thread_name_prefix="verify") as pool:
@@ -187,7 +187,7 @@ class LayerChecks:
         self._shares.stop()
         pool.shutdown(wait=False, cancel_futures=True)
 
-    def _tell(self, event: Event) -> None:
+    def _report(self, event: Event) -> None:
         if self._progress is not None:
             with self._progress_lock:
                 self._check_cancelled()
@@ -199,7 +199,7 @@ class LayerChecks:
 
     def _check(self, work: LayerWork) -> LayerCheck:
         key = blob_of(work.layer)
-        # A sample is fetched more than it is worked on: as many layers as may be, at once.
+        # Sampling is limited by the network, so these layers do not wait for threads.
         threads = self._shares.take(key) if self._seed is None else 1
         try:
             return self._find(work, threads)
@@ -209,7 +209,7 @@ class LayerChecks:
     def _find(self, work: LayerWork, threads: int) -> LayerCheck:
         started = time.monotonic()
         self._check_cancelled()
-        self._tell(LayerStarted(work.layer))
+        self._report(LayerStarted(work.layer))
         check = LayerCheck(work.layer)
         loaded = []
         for key, descriptor in work.ztocs.items():
@@ -222,7 +222,7 @@ class LayerChecks:
         else:
             self._read_sample(check, loaded, self._seed)
         seconds = time.monotonic() - started
-        self._tell(LayerFinished(work.layer, seconds, findings=check.all_findings))
+        self._report(LayerFinished(work.layer, seconds, findings=check.all_findings))
         return check
 
     def _load(self, layer: Descriptor, descriptor: Descriptor, check: ZtocCheck) -> _Loaded | None:
@@ -238,8 +238,9 @@ class LayerChecks:
             check.findings.append(
                 Finding(
                     "ztoc.layer_size",
-                    f"ztoc {descriptor.digest}: is of a layer of {ztoc.compressed_archive_size} "
-                    f"bytes, layer {layer.digest} has {layer.size}",
+                    f"ztoc {descriptor.digest}: built for a layer of "
+                    f"{ztoc.compressed_archive_size} bytes, but layer {layer.digest} has "
+                    f"{layer.size}",
                     expected=str(layer.size),
                     actual=str(ztoc.compressed_archive_size),
                 )
@@ -254,7 +255,7 @@ class LayerChecks:
         each = max(1, threads // max(1, len(likes)))
         passes = {key: _pass_like(ztoc, each) for key, ztoc in likes.items()}
         if not passes:
-            # Its zTOCs are of no use, but the layer can still be what the manifest says.
+            # No zTOC can be read, but the layer can still be checked against the manifest.
             passes = {(): LayerPass(diff_id=True, threads=threads)}
         try:
             refused = self._push(check.layer, tuple(passes.values()))
@@ -277,7 +278,7 @@ class LayerChecks:
             self._compare(check.layer, one, made[_settings(one.ztoc)])
 
     def _push(self, layer: Descriptor, passes: Sequence[LayerPass]) -> str | None:
-        """Feed a layer to all passes; return why one refused it, if so."""
+        """Feed a layer to all passes; return the error message if one of them fails."""
         done = 0
         for piece in self._store.blob(layer, verify=False):
             self._check_cancelled()
@@ -288,7 +289,7 @@ class LayerChecks:
             except (FormatError, UnsupportedError) as error:
                 return error.message
             done += len(piece)
-            self._tell(LayerAdvanced(layer, done))
+            self._report(LayerAdvanced(layer, done))
         return None
 
     def _compare(self, layer: Descriptor, one: _Loaded, made: IndexedLayerBytes) -> None:
@@ -299,10 +300,12 @@ class LayerChecks:
             )
         if any(finding.kind == "ztoc.refused" for finding in one.check.findings):
             return
-        # What the zTOC alone does not show: a header that its entry cannot tell exactly.
+        # Hazards are visible only in the layer: headers that a TOC entry cannot represent exactly.
         for hazard in made.hazards[:_MAX_HAZARDS_SHOWN]:
             name = made.ztoc.entries[hazard.entry_index].name
-            message = f"ztoc {one.ztoc.digest}: readers fail on {shown(name)}: {hazard.reason}"
+            message = (
+                f"ztoc {one.ztoc.digest}: soci-snapshotter fails on {shown(name)}: {hazard.reason}"
+            )
             one.check.findings.append(Finding("ztoc.refused", message))
 
     def _range(self, layer: Descriptor, start: int, end: int) -> Iterator[bytes]:
@@ -313,9 +316,9 @@ class LayerChecks:
     def _explain(
         self, check: LayerCheck, loaded: Sequence[_Loaded], *, cannot: str | None = None
     ) -> None:
-        """Say of a layer that is odd or damaged which it is, and where.
+        """Report whether a layer is damaged, and where, or just cannot be indexed.
 
-        It is read again: a pass that refuses it stops before its digest is known.
+        This reads the layer again, because a failing pass stops before the digest is known.
         """
         layer = check.layer
         try:
@@ -326,13 +329,13 @@ class LayerChecks:
             check.findings.append(self._damage(finding, layer, loaded))
             return
         if cannot is None:
-            message = "its bytes were wrong when first read, and right when read again"
+            message = "digest did not match when the layer was first read, but did the second time"
         else:
             message = f"cannot be indexed: {cannot}"
         check.findings.append(Finding("layer.format", f"layer {layer.digest}: {message}"))
 
     def _damage(self, finding: Finding, layer: Descriptor, loaded: Sequence[_Loaded]) -> Finding:
-        """Add to a layer's finding which span is the first that is not as its zTOC says."""
+        """Add the first span that does not match the zTOC to a finding about a layer's digest."""
         if finding.kind != "layer.digest":
             return finding
         fitting = [one for one in loaded if one.ztoc.compressed_archive_size == layer.size]
@@ -344,8 +347,8 @@ class LayerChecks:
                     hasher.update(piece)
                 if hasher.digest() != expected:
                     place = (
-                        f"; span {span_id} (compressed bytes {start} to {end}) is the first that "
-                        f"differs from ztoc {one.ztoc.digest}"
+                        f"; the first span that differs from ztoc {one.ztoc.digest} is span "
+                        f"{span_id} (compressed bytes {start} to {end})"
                     )
                     return replace(finding, message=finding.message + place)
         return finding
@@ -361,14 +364,14 @@ class LayerChecks:
             self._check_cancelled()
             data = self._store.blob_range(layer, start, end)
             done = min(done + len(data), layer.size)
-            self._tell(LayerAdvanced(layer, done))
+            self._report(LayerAdvanced(layer, done))
             return data
 
         if not self._store.has_blob(layer):
             check.findings.append(
                 Finding(
                     "layer.missing",
-                    f"layer {layer.digest}: is not there, or not with {layer.size} bytes",
+                    f"layer {layer.digest}: missing, or its size is not {layer.size} bytes",
                 )
             )
             return
@@ -389,7 +392,7 @@ def _settings(ztoc: Ztoc) -> tuple[object, ...]:
 
 
 def _pass_like(ztoc: Ztoc, threads: int) -> LayerPass:
-    """Return a pass that makes a zTOC as `ztoc` was made, as far as it tells."""
+    """Return a pass with the settings with which `ztoc` was built."""
     return LayerPass(
         span_size=ztoc.span_size,
         reference_identical=_keeps_early_checkpoints(ztoc),
@@ -402,26 +405,27 @@ def _pass_like(ztoc: Ztoc, threads: int) -> LayerPass:
 def _keeps_early_checkpoints(ztoc: Ztoc) -> bool:
     """Return whether there are several checkpoints before the first output.
 
-    The reference makes such, and its reader refuses them; otherwise only the last is kept.
+    The reference writes all of them, though soci-snapshotter rejects such zTOCs. By default, tocsin
+    keeps only the last one.
     """
     return len(early_spans(ztoc)) > 0
 
 
 def unreadable(error: Exception, what: str, digest: str) -> Finding:
-    """Return why a blob or manifest cannot be used.
+    """Return the finding for a blob or manifest that cannot be read.
 
     Args:
-        error: what reading it raised.
-        what: ``ztoc``, ``layer``, ``index`` and so on; the kind begins with it.
-        digest: as it was asked for.
+        error: the exception raised while reading.
+        what: ``ztoc``, ``layer``, ``index`` and so on; the first part of the finding's kind.
+        digest: the expected digest.
     """
     match error:
         case VerificationError(expected=expected, actual=actual):
-            # One error for both promises; sizes are told in bytes.
+            # The exception is the same for a wrong digest and a wrong size.
             part = "digest" if expected.startswith("sha256:") else "size"
-            message = f"{what} {digest}: {part} is {actual}, wanted {expected}"
+            message = f"{what} {digest}: {part} is {actual}, expected {expected}"
             return Finding(f"{what}.{part}", message, expected=expected, actual=actual)
         case NotFoundError():
-            return Finding(f"{what}.missing", f"{what} {digest}: is not there")
+            return Finding(f"{what}.missing", f"{what} {digest}: not found")
         case _:
             return Finding(f"{what}.format", f"{what} {digest}: {error}")

@@ -1,6 +1,6 @@
-"""What binds an image and its SOCI indexes: annotations, subject, media types, sizes, order.
+"""Links between an image and its SOCI indexes: annotations, subject, media types and sizes.
 
-Looks at manifests and configs only; no zTOC and no layer is read.
+This reads only manifests and configs, no zTOCs and no layers.
 
 Source: docs/format.md#the-soci-index; docs/format.md#go-exact-json;
 docs/format.md#converted-images; docs/format.md#how-an-index-is-found.
@@ -27,7 +27,7 @@ from tocsin.model.soci_index import (
     INDEX_DIGEST,
     PREFETCH,
     SOCI_INDEX_V2,
-    is_faithful,
+    is_go_exact,
     is_soci_entry,
 )
 from tocsin.quoting import shown
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class LinkedIndex:
-    """A SOCI index that an image has, as far as it can be read.
+    """A SOCI index of an image; it may be missing or unreadable.
 
     Attributes:
-        version: 2 when the image's manifest names it, 1 when it refers to the manifest.
-        digest: of it.
-        descriptor: ``None`` when it is not there.
-        soci_index: ``None`` when it cannot be read.
-        findings: about it.
+        version: 2 if the image's manifest names the index, 1 if the index refers to the manifest.
+        digest: digest of the index.
+        descriptor: descriptor of the index; ``None`` if it is missing.
+        soci_index: the parsed index; ``None`` if it cannot be read.
+        findings: findings about the index.
     """
 
     version: int
@@ -68,10 +68,10 @@ class LinkedImage:
     """One platform's image and its SOCI indexes.
 
     Attributes:
-        image: as it is.
-        findings: about its manifest and config.
-        indexes: in the order a reader tries them.
-        diff_ids: of its layers as the config says; ``None`` when that cannot be read.
+        image: the image.
+        findings: findings about its manifest and config.
+        indexes: its SOCI indexes, in the order in which readers try them.
+        diff_ids: diff IDs of the layers in the config; ``None`` if it cannot be read.
     """
 
     image: PlatformImage
@@ -81,7 +81,7 @@ class LinkedImage:
 
 
 def entries_of(store: Source, target: Descriptor) -> tuple[Descriptor, ...]:
-    """Return what the image index `target` lists; nothing for a manifest."""
+    """Return the entries of the image index `target`; empty for a manifest."""
     if not is_index(target.media_type):
         return ()
     return ImageIndex.from_json(store.manifest(target)).manifests or ()
@@ -90,7 +90,7 @@ def entries_of(store: Source, target: Descriptor) -> tuple[Descriptor, ...]:
 def stray_entries(
     store: Source, entries: Sequence[Descriptor], linked: Iterable[LinkedImage]
 ) -> Iterator[Finding]:
-    """Yield which SOCI indexes in an image index no manifest in it names, or are not there."""
+    """Yield the SOCI indexes in an image index that are missing or not named by a manifest."""
     manifests = {entry.digest for entry in entries}
     named = {index.digest for one in linked for index in one.indexes}
     for entry in entries:
@@ -98,21 +98,21 @@ def stray_entries(
             continue
         owner = entry.annotations.get(IMAGE_MANIFEST_DIGEST)
         if owner in {str(digest) for digest in manifests} and store.has_blob(entry):
-            continue  # of a platform that was not asked for
+            continue  # it belongs to a platform that is not verified
         yield warning(
             "index.stray",
-            f"index {entry.digest}: the image index lists it for manifest {_shown(owner)}, which "
-            "does not name it",
+            f"index {entry.digest}: listed in the image index for manifest {_shown(owner)}, which "
+            "does not refer to it",
         )
 
 
 def link(store: Source, image: PlatformImage, entries: Sequence[Descriptor]) -> LinkedImage:
-    """Find the SOCI indexes of one platform's image and check what binds them.
+    """Find the SOCI indexes of one platform's image and check their links.
 
     Args:
-        store: that holds them.
-        image: whose.
-        entries: of the image index it was found in; none for a single manifest.
+        store: store that contains the image.
+        image: the image.
+        entries: entries of the image index that lists the image; empty for a single manifest.
     """
     findings: list[Finding] = []
     diff_ids = _diff_ids(store, image, findings)
@@ -129,7 +129,7 @@ def link(store: Source, image: PlatformImage, entries: Sequence[Descriptor]) -> 
                 )
             )
     indexes = []
-    for found in soci_indexes_of(store, image.descriptor, image.manifest):
+    for found in soci_indexes_of(store, image.descriptor, image.manifest, every=True):
         index = LinkedIndex(found.version, found.digest, found.descriptor, found.soci_index)
         if found.version == 1:
             _check_bytes(store, index, found)
@@ -158,7 +158,7 @@ def _diff_ids(
         findings.append(
             Finding(
                 "config.diff_ids",
-                f"config {config.digest}: lists {len(diff_ids)} diff ids, the manifest has {count} "
+                f"config {config.digest}: {len(diff_ids)} diff IDs, but the manifest has {count} "
                 "layers",
                 expected=str(count),
                 actual=str(len(diff_ids)),
@@ -175,11 +175,11 @@ def _check_named(
     image: PlatformImage,
     entries: Sequence[Descriptor],
 ) -> None:
-    """Check an index that the image's manifest names."""
+    """Check an index that is named by the image's manifest."""
     digest = index.digest
     if found.descriptor is None and found.error is not None:
         missing = unreadable(found.error, "index", str(digest))
-        named = f"{missing.message}, manifest {image.descriptor.digest} names it"
+        named = f"{missing.message}, named by manifest {image.descriptor.digest}"
         index.findings.append(Finding(missing.kind, named))
         return
     _check_bytes(store, index, found)
@@ -190,8 +190,8 @@ def _check_named(
         index.findings.append(
             warning(
                 "index.version",
-                f"index {digest}: is of version 1, but manifest {image.descriptor.digest} names it "
-                "as one of version 2",
+                f"index {digest}: version is 1 (expected 2, since manifest "
+                f"{image.descriptor.digest} names it)",
             )
         )
         _check_subject(index, image)
@@ -199,52 +199,55 @@ def _check_named(
         subject = index.soci_index.subject.digest
         index.findings.append(
             warning(
-                "index.subject", f"index {digest}: refers to {subject}, version 2 has no subject"
+                "index.subject",
+                f"index {digest}: subject is {subject}, but version 2 must not have a subject",
             )
         )
 
 
 def _check_bytes(store: Source, index: LinkedIndex, found: FoundIndex) -> None:
-    """Check what an index says of itself, and how it is written."""
+    """Check the encoding, media type and config of an index."""
     if found.error is not None:
         index.findings.append(unreadable(found.error, "index", str(index.digest)))
         return
     data = found.data
-    assert data is not None  # noqa: S101 (without an error there are bytes)
+    assert data is not None  # noqa: S101 (set unless there is an error)
     assert index.descriptor is not None  # noqa: S101 (the same)
     place = f"index {index.digest}"
-    if not is_faithful(data):
+    if not is_go_exact(data):
         index.findings.append(
             Finding(
                 "index.bytes",
-                f"{place}: is not written as Go writes it, so soci-snapshotter stores other bytes "
-                "and refuses them",
+                f"{place}: not encoded exactly as Go does, so soci-snapshotter re-encodes it to a "
+                "different digest and rejects it",
             )
         )
     manifest = Manifest.from_json(data)
-    for name, media_type in (("it", manifest.media_type), ("its", index.descriptor.media_type)):
+    for name, media_type in (
+        ("mediaType", manifest.media_type),
+        ("media type of the descriptor", index.descriptor.media_type),
+    ):
         if media_type not in ("", OCI_MANIFEST):
-            whose = "calls itself" if name == "it" else "is listed as"
             index.findings.append(
                 Finding(
                     "index.media_type",
-                    f"{place}: {whose} {shown(media_type)}, wanted {OCI_MANIFEST}",
+                    f"{place}: {name} is {shown(media_type)}, expected {OCI_MANIFEST}",
                     expected=OCI_MANIFEST,
                     actual=media_type,
                 )
             )
-    wanted = Descriptor.of(CONFIG_BLOB, manifest.config.media_type)
-    if (manifest.config.digest, manifest.config.size) != (wanted.digest, wanted.size):
+    expected = Descriptor.of(CONFIG_BLOB, manifest.config.media_type)
+    if (manifest.config.digest, manifest.config.size) != (expected.digest, expected.size):
         index.findings.append(
             warning(
                 "index.config",
-                f"{place}: its config is {manifest.config.digest} of {manifest.config.size} bytes, "
-                f"wanted {wanted.digest} of {wanted.size}",
+                f"{place}: config is {manifest.config.digest} ({manifest.config.size} bytes), "
+                f"expected {expected.digest} ({expected.size} bytes)",
             )
         )
-    elif not store.has_blob(wanted):
+    elif not store.has_blob(expected):
         index.findings.append(
-            warning("index.config", f"{place}: its config {wanted.digest} is not there")
+            warning("index.config", f"{place}: config {expected.digest} is missing")
         )
 
 
@@ -252,48 +255,49 @@ def _check_subject(index: LinkedIndex, image: PlatformImage) -> None:
     if index.soci_index is None:
         return
     subject = index.soci_index.subject
-    wanted = image.descriptor
+    manifest = image.descriptor
     if index.soci_index.version != 1:
         index.findings.append(
             Finding(
                 "index.version",
-                f"index {index.digest}: refers to manifest {wanted.digest} but is of version 2",
+                f"index {index.digest}: version 2, but refers to manifest {manifest.digest}",
             )
         )
     elif subject is None:
-        index.findings.append(
-            Finding("index.subject", f"index {index.digest}: refers to no manifest")
-        )
-    elif (subject.digest, subject.size) != (wanted.digest, wanted.size):
+        index.findings.append(Finding("index.subject", f"index {index.digest}: missing subject"))
+    elif (subject.digest, subject.size) != (manifest.digest, manifest.size):
         index.findings.append(
             Finding(
                 "index.subject",
-                f"index {index.digest}: refers to manifest {subject.digest} of {subject.size} "
-                f"bytes, the image's is {wanted.digest} of {wanted.size}",
-                expected=str(wanted.digest),
+                f"index {index.digest}: subject is {subject.digest} ({subject.size} bytes), "
+                f"expected {manifest.digest} ({manifest.size} bytes)",
+                expected=str(manifest.digest),
                 actual=str(subject.digest),
             )
         )
-    elif subject.media_type != wanted.media_type:
+    elif subject.media_type != manifest.media_type:
         index.findings.append(
             Finding(
                 "index.subject",
-                f"index {index.digest}: refers to manifest {subject.digest} as "
-                f"{shown(subject.media_type)}, it is {shown(wanted.media_type)}",
-                expected=wanted.media_type,
+                f"index {index.digest}: media type of subject {subject.digest} is "
+                f"{shown(subject.media_type)}, expected {shown(manifest.media_type)}",
+                expected=manifest.media_type,
                 actual=subject.media_type,
             )
         )
 
 
 def _check_entry(index: LinkedIndex, image: PlatformImage, entries: Sequence[Descriptor]) -> None:
-    """Check how the image index lists a version 2 index: that keeps both together in a registry."""
+    """Check the entry of a version 2 index in the image index.
+
+    The entry keeps registries from deleting the SOCI index as an unreferenced manifest.
+    """
     listed = [entry for entry in entries if entry.digest == index.digest]
     if not listed:
         index.findings.append(
             warning(
                 "index.unlisted",
-                f"index {index.digest}: no image index lists it, so a registry may delete it",
+                f"index {index.digest}: not listed in an image index, so a registry may delete it",
             )
         )
         return
@@ -303,7 +307,7 @@ def _check_entry(index: LinkedIndex, image: PlatformImage, entries: Sequence[Des
         index.findings.append(
             Finding(
                 "index.size",
-                f"{place}: the image index says {entry.size} bytes, it has {index.descriptor.size}",
+                f"{place}: size is {index.descriptor.size}, but {entry.size} in the image index",
                 expected=str(index.descriptor.size),
                 actual=str(entry.size),
             )
@@ -312,8 +316,8 @@ def _check_entry(index: LinkedIndex, image: PlatformImage, entries: Sequence[Des
         index.findings.append(
             Finding(
                 "index.media_type",
-                f"{place}: the image index lists it as {shown(entry.media_type)}, "
-                f"wanted {OCI_MANIFEST}",
+                f"{place}: media type in the image index is {shown(entry.media_type)}, expected "
+                f"{OCI_MANIFEST}",
                 expected=OCI_MANIFEST,
                 actual=entry.media_type,
             )
@@ -324,20 +328,20 @@ def _check_entry(index: LinkedIndex, image: PlatformImage, entries: Sequence[Des
         index.findings.append(
             Finding(
                 "index.annotation",
-                f"{place}: the image index lists it for manifest {_shown(owners[0])}, "
-                f"but {manifest} names it",
+                f"{place}: listed in the image index for manifest {_shown(owners[0])}, but named "
+                f"by {manifest}",
                 expected=manifest,
                 actual=owners[0],
             )
         )
     if entry.artifact_type != SOCI_INDEX_V2:
         index.findings.append(
-            note("index.artifact_type", f"{place}: the image index lists it without artifact type")
+            note("index.artifact_type", f"{place}: artifact type is missing in the image index")
         )
 
 
 def _entries(soci_index: SociIndex, digest: Digest, manifest: Manifest) -> Iterator[Finding]:
-    """Check what an index says of the zTOCs and prefetch artifacts it lists."""
+    """Check the entries of zTOCs and prefetch artifacts in an index."""
     layers = {str(layer.digest): layer for layer in manifest.layers or ()}
     for entry in soci_index.layers:
         what = "prefetch" if entry.media_type == PREFETCH else "ztoc"
@@ -346,7 +350,7 @@ def _entries(soci_index: SociIndex, digest: Digest, manifest: Manifest) -> Itera
         if entry.media_type not in (OCTET_STREAM, PREFETCH):
             yield Finding(
                 "ztoc.media_type",
-                f"{place}: is listed as {_shown(entry.media_type)}, wanted {OCTET_STREAM}",
+                f"{place}: media type is {_shown(entry.media_type)}, expected {OCTET_STREAM}",
                 expected=OCTET_STREAM,
                 actual=entry.media_type,
             )
@@ -354,7 +358,7 @@ def _entries(soci_index: SociIndex, digest: Digest, manifest: Manifest) -> Itera
         if layer is None:
             yield Finding(
                 f"{what}.layer",
-                f"{place}: is said to be of layer {_shown(named)}, which the image does not have",
+                f"{place}: belongs to layer {_shown(named)}, which is not in the image",
                 actual=named,
             )
             continue
@@ -362,13 +366,13 @@ def _entries(soci_index: SociIndex, digest: Digest, manifest: Manifest) -> Itera
         if what == "ztoc" and media_type != layer.media_type:
             yield Finding(
                 "ztoc.layer_media_type",
-                f"{place}: calls layer {layer.digest} {_shown(media_type)}, the manifest "
-                f"says {shown(layer.media_type)}",
+                f"{place}: media type of layer {layer.digest} is {_shown(media_type)}, but "
+                f"{shown(layer.media_type)} in the manifest",
                 expected=layer.media_type,
                 actual=media_type,
             )
     if not soci_index.layers:
-        yield warning("index.empty", f"index {digest}: lists no zTOC")
+        yield warning("index.empty", f"index {digest}: does not list any zTOC")
 
 
 def _shown(text: str | None) -> str:

@@ -1,7 +1,7 @@
-"""A random sample of a layer's spans, held against its zTOC without reading the whole layer.
+"""Checks of a random sample of a layer's spans against its zTOC, without reading the whole layer.
 
-What some spans can show: their digests, that they inflate from their checkpoints, that their end is
-the next span's window, and that the tar headers in them are those of the TOC's entries.
+A span is checked for its digest, for inflating from its checkpoint, for ending with the window of
+the next span, and for tar headers that match the entries of the TOC.
 
 Source: docs/format.md#acceptance-rules.
 """
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
     from tocsin.tar.headers import EntryHeaders
 
 SAMPLE_SIZE = 4
-"""Spans of a layer that are looked at, the first and the last among them."""
+"""Number of spans checked per layer, including the first and the last one."""
 MAX_SPAN_SIZE = 256 << 20
-"""A larger span, compressed or not, is passed over: it would be held in memory whole."""
+"""Maximum bytes of a span, compressed or not; larger ones, which would fill memory, are skipped."""
 
 _WINDOW_LEN = 1 << 15
 _MAX_GZIP_HEADER = 1 << 16
 
 
 def sample(span_count: int, *, seed: int, name: str) -> list[int]:
-    """Return the ids of the spans to look at, ascending.
+    """Return the ids of the spans to check, in ascending order.
 
     Args:
-        span_count: of the layer.
-        seed: the same gives the same spans.
-        name: of what is sampled, so that layers of equally many spans get different ones.
+        span_count: number of spans in the layer.
+        seed: equal seeds give equal samples.
+        name: name of the layer, so that layers with equal span counts get different samples.
     """
     if span_count <= SAMPLE_SIZE:
         return list(range(span_count))
-    # Text seeds are hashed by random itself, alike in every process; no secret depends on it.
+    # random hashes a text seed the same way in every process, and the sample is not secret.
     chance = random.Random(f"{seed} {name}")  # noqa: S311
     between = chance.sample(range(1, span_count - 1), SAMPLE_SIZE - 2)
     return sorted([0, *between, span_count - 1])
@@ -55,12 +55,12 @@ def sample(span_count: int, *, seed: int, name: str) -> list[int]:
 def check_spans(
     ztoc: Ztoc, span_ids: list[int], fetch: Callable[[int, int], bytes]
 ) -> Iterator[Finding]:
-    """Yield what some spans of a layer show to be untrue of its zTOC.
+    """Yield the differences between a zTOC and some spans of its layer.
 
     Args:
-        ztoc: what is said.
-        span_ids: which to look at, ascending.
-        fetch: from a half-open range of compressed bytes to those bytes.
+        ztoc: the zTOC to check.
+        span_ids: ids of the spans to check, in ascending order.
+        fetch: returns the compressed bytes in a half-open range.
     """
     if ztoc.compression_algorithm == "gzip":
         yield from _gzip_header(ztoc, fetch)
@@ -72,7 +72,7 @@ def check_spans(
             yield note(
                 "ztoc.sample",
                 f"ztoc {ztoc.digest}: span {span_id} is larger than {MAX_SPAN_SIZE >> 20} MiB and "
-                "was not looked at",
+                "was not checked",
             )
             continue
         compressed = fetch(start, end)
@@ -94,7 +94,7 @@ def check_spans(
 def _uncompressed_range(ztoc: Ztoc, span_id: int) -> tuple[int, int]:
     row = ztoc.spans[span_id]
     start, end = int(row["uncompressed_start"]), int(row["uncompressed_end"])
-    # The last span of a gzip layer goes on to the end of the stream; the tar's end is enough.
+    # The last span of a gzip layer ends with the stream; reading to the end of the tar suffices.
     return start, max(start, ztoc.uncompressed_archive_size) if end < 0 else end
 
 
@@ -103,33 +103,33 @@ def _digest_finding(ztoc: Ztoc, span_id: int, error: VerificationError) -> Findi
     return Finding(
         "ztoc.span",
         f"ztoc {ztoc.digest}: digest of span {span_id} (compressed bytes {start} to {end}) is "
-        f"{error.expected}, the layer gives {error.actual}",
+        f"{error.expected} in the zTOC, {error.actual} in the layer",
         expected=error.actual,
         actual=error.expected,
     )
 
 
 def _next_window(ztoc: Ztoc, span_id: int, data: bytes) -> Iterator[Finding]:
-    """Compare what was inflated with the window of the span after it; the first has only zeros."""
+    """Compare the end of an inflated span with the next span's window; the first is all zeros."""
     if ztoc.compression_algorithm != "gzip":
         return
     if span_id == 0 and any(ztoc.window(0)):
         yield window_finding(ztoc, 0, bytes(_WINDOW_LEN))
     if span_id + 1 < ztoc.span_count:
-        true = (ztoc.window(span_id) + data[-_WINDOW_LEN:])[-_WINDOW_LEN:]
-        if ztoc.window(span_id + 1) != true:
-            yield window_finding(ztoc, span_id + 1, true)
+        expected = (ztoc.window(span_id) + data[-_WINDOW_LEN:])[-_WINDOW_LEN:]
+        if ztoc.window(span_id + 1) != expected:
+            yield window_finding(ztoc, span_id + 1, expected)
 
 
 def _header_ranges(ztoc: Ztoc) -> list[tuple[int, int, int]]:
     """Return (start of header, start of data, entry index) in the order of the layer.
 
-    A header starts where the entry before ends. That is a guess for what follows a sparse file, of
-    which the layer holds less than its size.
+    A header starts at the end of the previous entry. After a sparse file, that is only a guess,
+    because the layer stores less than the size of the file.
     """
     files = ztoc.files
     starts = files["uncompressed_offset"]
-    # Links and devices may have a size, but no data.
+    # Links and devices may have a size, but they have no data.
     sizes = np.where(files["type"] == b"reg", files["uncompressed_size"], 0).tolist()
     order = starts.argsort(kind="stable").tolist()
     ranges = []
@@ -150,7 +150,7 @@ def _entries(
     for guess, at, index in ranges:
         header = guess if end_before is None else end_before
         is_guess, end_before = end_before is None, None
-        # What overlaps is a refusal of the zTOC itself, reported elsewhere.
+        # Overlapping entries break an acceptance rule, which is reported separately.
         if start <= header < at <= start + len(data):
             entry = ztoc.entries[index]
             found = _headers(data[header - start : at - start], header)
@@ -158,13 +158,13 @@ def _entries(
             if found is not None:
                 end_before = found.end
             elif is_guess and before is not None and ztoc.entries[before].is_sparse:
-                problem = None  # nothing here says where that file ends
+                problem = None  # the end of the sparse file is unknown
             if problem is not None:
                 wrong.append((index, entry.name, problem))
         before = index
     if wrong:
         index, name, (what, expected, actual) = wrong[0]
-        more = f"; {len(wrong) - 1} more entries of this span differ" if len(wrong) > 1 else ""
+        more = f"; {len(wrong) - 1} more entries in this span differ" if len(wrong) > 1 else ""
         yield Finding(
             "ztoc.file",
             f"ztoc {ztoc.digest}: entry {index} ({shown(name)}): {what}{more}",
@@ -183,10 +183,10 @@ def _headers(stretch: bytes, start: int) -> EntryHeaders | None:
 def _header_problem(
     entry: FileMetadata, found: EntryHeaders | None, start: int, end: int
 ) -> tuple[str, str | None, str | None] | None:
-    """Return how an entry differs from its headers, the layer's value and the zTOC's."""
+    """Return a description of the first difference, the value in the layer and in the zTOC."""
     if found is None or found.data_offset != end:
         length = None if found is None else str(found.data_offset - start)
-        return "has no header where the entry before it ends", length, str(end - start)
+        return "no tar header at the end of the previous entry", length, str(end - start)
     size, mode, uid, gid = found.columns
     pairs: tuple[tuple[str, object, object], ...] = (
         ("name", found.name, entry.name),
@@ -196,23 +196,24 @@ def _header_problem(
         ("owner", f"{uid}:{gid}", f"{entry.uid}:{entry.gid}"),
         ("linkname", found.linkname, entry.linkname),
     )
-    for what, is_, says in pairs:
-        if is_ != says:
-            said, true = str(says), str(is_)
-            return f"{what} is {shown(said)}, the layer gives {shown(true)}", true, said
+    for what, in_layer, in_ztoc in pairs:
+        if in_layer != in_ztoc:
+            actual, expected = str(in_ztoc), str(in_layer)
+            problem = f"{what} is {shown(actual)} in the zTOC, {shown(expected)} in the layer"
+            return problem, expected, actual
     return None
 
 
 def _gzip_header(ztoc: Ztoc, fetch: Callable[[int, int], bytes]) -> Iterator[Finding]:
-    """Check rule 4: before span 0 there is a gzip header."""
+    """Check acceptance rule 4: span 0 starts after a gzip header."""
     end = ztoc.span_range(0)[0]
     data = fetch(0, min(end, _MAX_GZIP_HEADER))
     length = gzip_header_len(data)
     if length is None or length > end:
         yield Finding(
             "ztoc.checkpoint",
-            f"ztoc {ztoc.digest}: checkpoint of span 0 is at compressed byte {end}, where no gzip "
-            "header has ended",
+            f"ztoc {ztoc.digest}: checkpoint of span 0 is at compressed byte {end}, which is not "
+            "after a gzip header",
             expected=None if length is None else str(length),
             actual=str(end),
         )

@@ -1,8 +1,8 @@
-"""``verify``: proves that the SOCI indexes of an image tell the truth.
+"""``verify``: checks that the SOCI indexes of an image match the image.
 
-Who mounts an image trusts its zTOCs: a window or an offset that lies gives other files than the
-image has. So each layer is read, its zTOC made anew, and the two compared; or, quickly, a random
-sample of spans.
+A snapshotter that mounts an image lazily trusts the zTOCs: a wrong window or offset makes it return
+wrong file contents. So ``verify`` reads each layer, rebuilds its zTOC and compares the two. In
+quick mode, it checks a random sample of spans.
 
 Source: docs/format.md#the-soci-index; docs/format.md#how-an-index-is-found;
 docs/format.md#acceptance-rules.
@@ -65,44 +65,44 @@ def verify(
     registry: RegistryOptions | None = None,
     progress: Progress | None = None,
 ) -> VerifyResult:
-    """Check that all SOCI indexes of an image say what is true of it.
+    """Verify all SOCI indexes of an image against the image.
 
-    What is untrue, missing or refused by readers is a finding in the result, not an error.
+    Anything wrong, missing or rejected by readers is reported as a finding in the result; it does
+    not raise an exception.
 
     Args:
-        image: such as ``oci:some/dir:tag``.
-        platforms: which of its platforms, one or several; ``None`` for all.
-        quick: read a random sample of each layer's spans, not whole layers. Diff ids and layer
-            digests are then not checked.
-        seed: of the sample, to repeat one; it implies `quick`. ``None`` for a new one.
-        jobs: layers at once; as many as there are processors, at most 4, if ``None``.
-        threads: processors that work on all layers together, and may on a single one; all that this
-            process may use if ``None``.
-        registry: how to reach a registry.
-        progress: told what happens, see `Progress`.
+        image: reference such as ``oci:some/dir:tag``.
+        platforms: one or several platforms to verify; ``None`` for all.
+        quick: check a random sample of each layer's spans instead of whole layers. Diff IDs and
+            layer digests are not checked then.
+        seed: seed of the sample, to repeat a previous run; implies `quick`. ``None`` for a new one.
+        jobs: number of layers read at once; ``None`` for one per CPU, at most 4.
+        threads: number of CPU threads shared by all layers; ``None`` for all available CPUs.
+        registry: options for access to a registry.
+        progress: called with progress events, see `Progress`.
 
     Raises:
-        NotFoundError: no such image or platform, or it has no SOCI index at all.
-        VerificationError: the image's own manifest is not what its digest says.
-        FormatError: it is no image.
-        RegistryError: the registry refused or could not be reached; `AuthError` if for want of a
-            credential.
-        OSError: the place cannot be read.
+        NotFoundError: the image or platform does not exist, or the image has no SOCI index.
+        VerificationError: the image's manifest does not match its digest.
+        FormatError: the reference does not refer to an image.
+        RegistryError: the registry rejected a request or could not be reached; `AuthError` if
+            credentials are missing or insufficient.
+        OSError: a local file cannot be read.
     """
     started = time.monotonic()
-    threads = processors.wanted(threads)
+    threads = processors.resolve_threads(threads)
     reference = reference_of(image)
-    asked = None if platforms is None else platforms_of(platforms)
+    requested = None if platforms is None else platforms_of(platforms)
     if quick and seed is None:
         seed = secrets.randbits(_SEED_BITS)
     with open_source(reference, registry=registry) as store:
         target = resolve_image(store, reference.selector)
         entries = entries_of(store, target)
-        linked = [link(store, one, entries) for one in platform_images(store, target, asked)]
+        linked = [link(store, one, entries) for one in platform_images(store, target, requested)]
         if not any(one.indexes or one.findings for one in linked):
             raise NotFoundError(
-                f"{reference}: has no SOCI index, there is nothing to verify",
-                hint="Make one with tocsin create or tocsin convert.",
+                f"{reference}: has no SOCI index, nothing to verify",
+                hint="Create an index with tocsin create or tocsin convert.",
             )
         checks = LayerChecks(
             store,
@@ -125,7 +125,7 @@ def verify(
 
 
 def _work(linked: Iterable[LinkedImage]) -> list[LayerWork]:
-    """Return each layer that has a zTOC once, with all its zTOCs."""
+    """Return the layers that have a zTOC, without duplicates, each with all its zTOCs."""
     work: dict[Blob, LayerWork] = {}
     for one in linked:
         for index in one.indexes:
@@ -137,7 +137,7 @@ def _work(linked: Iterable[LinkedImage]) -> list[LayerWork]:
 
 
 def _ztocs_of(soci_index: SociIndex | None, layer: Descriptor) -> list[Descriptor]:
-    """Return what an index lists for a layer, each once: a layer may occur twice."""
+    """Return the zTOCs that an index lists for a layer, without duplicates."""
     if soci_index is None:
         return []
     listed = {
@@ -197,42 +197,39 @@ def _index_verdict(
 
 
 def _diff_id(one: LinkedImage, position: int, check: LayerCheck) -> Iterator[Finding]:
-    # A layer whose bytes are not those of its digest has no diff id to speak of.
+    # If the layer itself is damaged, its diff ID is meaningless.
     if one.diff_ids is None or check.diff_id is None or check.findings:
         return
-    wanted = str(one.diff_ids[position])
-    if check.diff_id != wanted:
+    listed = str(one.diff_ids[position])
+    if check.diff_id != listed:
         yield Finding(
             "layer.diff_id",
-            f"layer {check.layer.digest}: its diff id is {check.diff_id}, config "
-            f"{one.image.manifest.config.digest} says {wanted}",
+            f"layer {check.layer.digest}: diff ID is {check.diff_id}, but {listed} in config "
+            f"{one.image.manifest.config.digest}",
             expected=check.diff_id,
-            actual=wanted,
+            actual=listed,
         )
 
 
 def _annotations(entry: Descriptor, found: ZtocCheck) -> Iterator[Finding]:
-    """Check what an index says of a zTOC that only the zTOC can tell."""
+    """Check the annotations of a zTOC in an index against the zTOC itself."""
     if not found.readable:
         return
-    says = entry.annotations.get(SPAN_SIZE)
-    if says is None:
-        yield warning(
-            "ztoc.span_size", f"ztoc {entry.digest}: the index does not say its span size"
-        )
-    elif says != str(found.span_size):
+    listed = entry.annotations.get(SPAN_SIZE)
+    if listed is None:
+        yield warning("ztoc.span_size", f"ztoc {entry.digest}: span size is missing from the index")
+    elif listed != str(found.span_size):
         yield Finding(
             "ztoc.span_size",
-            f"ztoc {entry.digest}: the index says span size {shown(says, limit=40)}, it is "
-            f"{found.span_size}",
+            f"ztoc {entry.digest}: span size is {found.span_size}, but {shown(listed, limit=40)} "
+            "in the index",
             expected=str(found.span_size),
-            actual=says,
+            actual=listed,
         )
     if entry.annotations.get(DISABLE_XATTRS) == "true" and found.needs_xattrs:
         yield Finding(
             "ztoc.xattrs",
-            f"ztoc {entry.digest}: the index lets its layer be mounted without extended "
-            "attributes, which it has",
+            f"ztoc {entry.digest}: the index disables extended attributes, but the layer has some",
         )
 
 
@@ -250,7 +247,8 @@ def _prefetch(
     if count is not None and last >= count:
         yield Finding(
             "prefetch.span",
-            f"prefetch {entry.digest}: names span {last}, the last of its layer is {count - 1}",
+            f"prefetch {entry.digest}: span {last} does not exist, the last span of the layer is "
+            f"{count - 1}",
             expected=str(count - 1),
             actual=str(last),
         )

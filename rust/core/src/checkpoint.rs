@@ -2,37 +2,69 @@
 //!
 //! Source: docs/format.md#checkpoints; docs/format.md#windows.
 
+use crate::bytes::SharedBytes;
 use crate::span::{BitOffset, CompressedOffset, UncompressedOffset};
 
 /// How far back a DEFLATE distance may reach (RFC 1951 §2).
 pub const WINDOW_LEN: usize = 32_768;
 
 /// The 32 KiB of output before a checkpoint, left-padded with zeros near the start of the layer.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Window(Box<[u8; WINDOW_LEN]>);
+#[derive(Clone)]
+pub struct Window(Bytes);
+
+#[derive(Clone)]
+enum Bytes {
+    Owned(Box<[u8; WINDOW_LEN]>),
+    /// A part of larger shared bytes, such as the blob of a zTOC, starting at an offset.
+    Shared(SharedBytes, usize),
+}
+
+static ZEROS: [u8; WINDOW_LEN] = [0; WINDOW_LEN];
 
 impl Window {
     /// The window of a layer's first checkpoint, which has no output before it.
     #[must_use]
     pub fn zeros() -> Self {
-        Self(Box::new([0; WINDOW_LEN]))
+        Self(Bytes::Owned(Box::new(ZEROS)))
+    }
+
+    /// The window at offset `at` of `bytes`, which is not copied; `None` if `bytes` is too short.
+    #[must_use]
+    pub fn shared(bytes: &SharedBytes, at: usize) -> Option<Self> {
+        let end = at.checked_add(WINDOW_LEN)?;
+        let _ = bytes.as_slice().get(at..end)?;
+        Some(Self(Bytes::Shared(bytes.clone(), at)))
     }
 
     /// The last `WINDOW_LEN` bytes of `history`, padded on the left with zeros if it is shorter.
     #[must_use]
     pub fn ending_with(history: &[u8]) -> Self {
-        let mut window = Self::zeros();
+        let mut window = Box::new(ZEROS);
         let tail = &history[history.len().saturating_sub(WINDOW_LEN)..];
-        window.0[WINDOW_LEN - tail.len()..].copy_from_slice(tail);
-        window
+        window[WINDOW_LEN - tail.len()..].copy_from_slice(tail);
+        Self(Bytes::Owned(window))
     }
 
     /// The bytes, oldest first.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; WINDOW_LEN] {
-        &self.0
+        match &self.0 {
+            Bytes::Owned(bytes) => bytes,
+            // Always in range, since `shared` checked it.
+            Bytes::Shared(bytes, at) => {
+                bytes.as_slice().get(*at..).and_then(|rest| rest.first_chunk()).unwrap_or(&ZEROS)
+            }
+        }
     }
 }
+
+impl PartialEq for Window {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Window {}
 
 impl std::fmt::Debug for Window {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

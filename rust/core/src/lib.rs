@@ -3,8 +3,9 @@
 //!
 //! It uses no files, sockets, clock, environment variables or globals: callers push bytes and get
 //! values. Imports go one way: `indexer, extract, tree → parallel, ztoc, tar → inflate, gzip, zstd,
-//! checkpoint → span, digest → error`.
+//! checkpoint → span, bytes, digest → error`.
 
+pub mod bytes;
 pub mod checkpoint;
 pub mod digest;
 pub mod error;

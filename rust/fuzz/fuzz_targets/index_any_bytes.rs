@@ -55,7 +55,13 @@ fuzz_target!(|data: &[u8]| {
         // Go's reader accepts a negative size for types without data. A zTOC must not contain it,
         // and the layer's hazards list it.
         Err(Error::Ztoc { kind: ZtocError::TocEntry { index, .. }, .. }) => {
-            assert!(indexed.ztoc.toc[index as usize].uncompressed_size < 0);
+            assert!(
+                indexed
+                    .ztoc
+                    .toc
+                    .get(index as usize)
+                    .is_some_and(|entry| entry.uncompressed_size < 0)
+            );
             let reason = HazardReason::SizeWithoutData;
             let hazard = Hazard { entry_index: index as usize, reason };
             assert!(indexed.hazards.contains(&hazard));

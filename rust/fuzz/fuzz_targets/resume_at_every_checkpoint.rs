@@ -52,8 +52,8 @@ fuzz_target!(|data: &[u8]| {
     for entry in regular {
         let (name, data) = files.next().expect("a file for each entry");
         assert_eq!(&entry.name, name);
-        let range = data_range(entry).expect("a range");
-        let spans = ztoc.spans_for(entry);
+        let range = data_range(&entry).expect("a range");
+        let spans = ztoc.spans_for(&entry);
         let mut read = Vec::new();
         for span_id in (spans.start.0..spans.end.0).map(SpanId) {
             let bytes = compressed(&ztoc, &layer, span_id);

@@ -16,11 +16,11 @@ const TYPE_LEN: usize = 8;
 /// One row per entry, in stored order.
 pub(crate) fn files(ztoc: &Ztoc) -> Vec<u8> {
     let mut rows = Vec::with_capacity(ztoc.toc.len() * 72);
-    for entry in &ztoc.toc {
+    for entry in ztoc.toc.iter() {
         let mut word = [0; TYPE_LEN];
         let text = entry.entry_type.as_str().as_bytes();
         word[..text.len()].copy_from_slice(text);
-        let spans = ztoc.spans_for(entry);
+        let spans = ztoc.spans_for(&entry);
         rows.extend_from_slice(&word);
         rows.extend_from_slice(&entry.uncompressed_offset.to_le_bytes());
         rows.extend_from_slice(&entry.uncompressed_size.to_le_bytes());
@@ -31,7 +31,7 @@ pub(crate) fn files(ztoc: &Ztoc) -> Vec<u8> {
         rows.extend_from_slice(&entry.gid.to_le_bytes());
         rows.extend_from_slice(&entry.devmajor.to_le_bytes());
         rows.extend_from_slice(&entry.devminor.to_le_bytes());
-        rows.extend_from_slice(&microseconds(entry).to_le_bytes());
+        rows.extend_from_slice(&microseconds(&entry).to_le_bytes());
     }
     rows
 }

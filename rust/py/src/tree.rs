@@ -1,12 +1,13 @@
 //! `_core.Tree`: the merged names of an image.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
-use tocsin_core::tar::{EntryType, FileMetadata};
+use tocsin_core::tar::{Entries, EntryType, FileMetadata};
 use tocsin_core::tree::{self, Failure, Location, MAX_LINKS, Source, TreeBuilder};
 use tocsin_core::ztoc;
 
@@ -28,11 +29,39 @@ enum Toc {
     Listed(Vec<FileMetadata>),
 }
 
-impl AsRef<[FileMetadata]> for Toc {
-    fn as_ref(&self) -> &[FileMetadata] {
+impl Entries for Toc {
+    fn count(&self) -> usize {
         match self {
-            Self::Ztoc(ztoc) => &ztoc.toc,
-            Self::Listed(entries) => entries,
+            Self::Ztoc(ztoc) => ztoc.toc.count(),
+            Self::Listed(entries) => entries.count(),
+        }
+    }
+
+    fn entry(&self, index: usize) -> Option<Cow<'_, FileMetadata>> {
+        match self {
+            Self::Ztoc(ztoc) => ztoc.toc.entry(index),
+            Self::Listed(entries) => entries.entry(index),
+        }
+    }
+
+    fn name(&self, index: usize) -> &[u8] {
+        match self {
+            Self::Ztoc(ztoc) => ztoc.toc.name(index),
+            Self::Listed(entries) => entries.name(index),
+        }
+    }
+
+    fn linkname(&self, index: usize) -> &[u8] {
+        match self {
+            Self::Ztoc(ztoc) => ztoc.toc.linkname(index),
+            Self::Listed(entries) => entries.linkname(index),
+        }
+    }
+
+    fn entry_type(&self, index: usize) -> EntryType {
+        match self {
+            Self::Ztoc(ztoc) => ztoc.toc.entry_type(index),
+            Self::Listed(entries) => entries.entry_type(index),
         }
     }
 }
@@ -124,7 +153,7 @@ impl Tree {
         left_out: &tree::LeftOut,
     ) -> PyResult<Bound<'py, PyString>> {
         let entry = self.0.entry(left_out.layer, left_out.entry);
-        let name = entry.map(FileMetadata::clean_name).unwrap_or_default();
+        let name = entry.as_ref().map(|entry| entry.clean_name()).unwrap_or_default();
         match name.get(..SHOWN_LEN) {
             Some(start) => text::decode(py, &[start, "…".as_bytes()].concat()),
             None => text::decode(py, &name),
@@ -163,7 +192,8 @@ impl Tree {
         let metadata = entry.and_then(|entry| self.0.entry(layer, entry));
         let link = entry.and_then(|entry| self.0.links().get(&(layer, entry)));
         let link = link.and_then(|(layer, entry)| self.0.entry(*layer, *entry));
-        stat(py, path, metadata.unwrap_or(&IMPLIED), link, inode, layer, owner)
+        let metadata = metadata.as_deref().unwrap_or(&IMPLIED);
+        stat(py, path, metadata, link.as_deref(), inode, layer, owner)
     }
 }
 
@@ -176,7 +206,7 @@ impl Tree {
     fn new(py: Python<'_>, layers: Vec<LayerArgument<'_>>) -> PyResult<Self> {
         let tocs: Vec<Toc> =
             layers.into_iter().map(LayerArgument::into_toc).collect::<PyResult<_>>()?;
-        let capacity = tocs.iter().map(|toc| toc.as_ref().len()).sum();
+        let capacity = tocs.iter().map(|toc| toc.count()).sum();
         let mut builder = TreeBuilder::with_capacity(capacity);
         for toc in tocs {
             builder.push_layer(toc);
@@ -422,7 +452,7 @@ impl Walk {
         let batch = self.batch(py, limit)?;
         let names = &self.tree.0;
         let rows = batch.iter().map(|(path, location)| {
-            let size = names.metadata(location).map_or(0, size);
+            let size = names.metadata(location).map_or(0, |entry| size(&entry));
             Ok((absolute(py, path)?, word(py, names.kind(location)), size, location.number()))
         });
         rows.collect()

@@ -1,12 +1,14 @@
 //! `_core.Ztoc`: a zTOC in memory.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
+use tocsin_core::bytes::SharedBytes;
 use tocsin_core::span::{SpanId, UncompressedOffset};
-use tocsin_core::tar::FileMetadata;
+use tocsin_core::tar::{Entries, FileMetadata};
 use tocsin_core::ztoc::Zinfo;
 use tocsin_core::{extract, ztoc};
 
@@ -19,7 +21,7 @@ use crate::{columns, gate, text};
 pub(crate) struct Ztoc(pub(crate) Arc<ztoc::Ztoc>);
 
 impl Ztoc {
-    fn entry_at(&self, index: usize) -> PyResult<&FileMetadata> {
+    fn entry_at(&self, index: usize) -> PyResult<Cow<'_, FileMetadata>> {
         let no_entry = || PyIndexError::new_err(format!("toc has no entry {index}"));
         self.0.toc.get(index).ok_or_else(no_entry)
     }
@@ -27,6 +29,9 @@ impl Ztoc {
 
 /// Code, span, entry, whether the whole layer is rejected, and the message.
 type Refusal = (&'static str, Option<u32>, Option<usize>, bool, String);
+
+/// Entries of each type, files with data in several spans, compressed size of the largest span.
+type Counts = (Vec<(&'static str, u64)>, u64, u64);
 
 fn refusal(found: &ztoc::Refusal) -> Refusal {
     let span_id = found.span_id().map(|span_id| span_id.0);
@@ -37,7 +42,9 @@ fn refusal(found: &ztoc::Refusal) -> Refusal {
 impl Ztoc {
     #[staticmethod]
     fn from_bytes(py: Python<'_>, blob: Blob) -> PyResult<Self> {
-        gate::run(py, || ztoc::Ztoc::from_bytes(blob.as_slice())).map(|ztoc| Self(Arc::new(ztoc)))
+        // Keep the blob, since entries and windows are looked up in it later.
+        let blob = SharedBytes::new(blob.into_frozen(py)?);
+        gate::run(py, || ztoc::Ztoc::from_shared(&blob)).map(|ztoc| Self(Arc::new(ztoc)))
     }
 
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
@@ -91,6 +98,16 @@ impl Ztoc {
         self.0.toc.len()
     }
 
+    /// The number of entries of each type, the number of files with data in more than one span, and
+    /// the compressed size of the largest span in bytes.
+    fn counts(&self, py: Python<'_>) -> PyResult<Counts> {
+        gate::run(py, || {
+            let counts = self.0.counts();
+            let types = counts.types.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
+            Ok((types, counts.multi_span_files, counts.largest_span))
+        })
+    }
+
     fn file_rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let rows = gate::run(py, || Ok(columns::files(&self.0)))?;
         Ok(PyBytes::new(py, &rows))
@@ -102,11 +119,12 @@ impl Ztoc {
     }
 
     fn names<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
-        self.0.toc.iter().map(|entry| PyBytes::new(py, &entry.name)).collect()
+        (0..self.0.toc.len()).map(|index| PyBytes::new(py, self.0.toc.name(index))).collect()
     }
 
     fn clean_paths<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyString>>> {
-        self.0.toc.iter().map(|entry| text::decode(py, &entry.clean_name())).collect()
+        let names = (0..self.0.toc.len()).map(|index| self.0.toc.clean_name(index));
+        names.map(|name| text::decode(py, &name)).collect()
     }
 
     fn entry<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyDict>> {
@@ -189,7 +207,7 @@ impl Ztoc {
 
     #[getter]
     fn needs_xattrs(&self) -> bool {
-        self.0.toc.iter().any(FileMetadata::needs_xattrs)
+        self.0.toc.iter().any(|entry| entry.needs_xattrs())
     }
 
     fn reader_refusals(&self, py: Python<'_>) -> PyResult<Vec<Refusal>> {

@@ -40,10 +40,10 @@ def test_platforms_when_none_are_given_then_all_are_meant():
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ("nope", FormatError, 'platform "nope": wanted'),
-        (("linux/amd64", ""), FormatError, 'platform "": wanted'),
-        ((), ValueError, "platforms is empty, wanted one or more, or None for all"),
-        ((b"linux/amd64",), TypeError, "platform: got bytes, wanted text such as 'linux/amd64'"),
+        ("nope", FormatError, 'invalid platform "nope"'),
+        (("linux/amd64", ""), FormatError, 'invalid platform ""'),
+        ((), ValueError, "platforms is empty, expected at least one, or None for all"),
+        ((b"linux/amd64",), TypeError, "platform is bytes, expected str such as 'linux/amd64'"),
         (64, TypeError, "'int' object is not iterable"),
     ],
 )

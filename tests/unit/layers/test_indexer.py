@@ -410,7 +410,7 @@ def test_index_layer_when_damaged_and_of_any_threads_then_the_error_is_the_same(
 @pytest.mark.parametrize("threads", [0, -1])
 def test_layer_when_threads_are_none_at_all_then_it_is_a_value_error(threads):
     for index in (index_layer, build_ztoc):
-        with pytest.raises(ValueError, match=f"threads is {threads}, wanted 1 or more"):
+        with pytest.raises(ValueError, match=f"threads is {threads}, expected 1 or more"):
             index(LAYER, threads=threads)
     with pytest.raises(ValueError, match="threads is"):
         LayerPass(threads=threads)

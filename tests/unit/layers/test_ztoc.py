@@ -384,7 +384,7 @@ def test_cat_when_a_path_is_pathlibs_then_it_is_taken(ztoc):
     assert ztoc.cat(path, LAYER) == b"".join(ztoc.read(path, LAYER)) == TEXT
     assert ztoc.entry(path) == ztoc.entry("d/text")
     assert ztoc.spans_for(path) == ztoc.spans_for("d/text")
-    with pytest.raises(TypeError, match="path: got bytes, wanted str"):
+    with pytest.raises(TypeError, match="path is bytes, expected str"):
         ztoc.cat(b"d/text", LAYER)
 
 

@@ -8,7 +8,7 @@ from tocsin.model.digest import Digest
 EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
-def test_of_when_given_no_bytes_then_it_is_the_known_digest():
+def test_of_when_data_is_empty_then_known_digest():
     assert str(Digest.of(b"")) == EMPTY
     assert Digest.parse(EMPTY) == Digest.of(b"")
 
@@ -33,19 +33,19 @@ def test_of_when_given_no_bytes_then_it_is_the_known_digest():
         "sha512:../x",
     ],
 )
-def test_parse_when_text_is_no_digest_then_it_is_refused(text):
+def test_parse_when_text_is_not_a_digest_then_format_error(text):
     with pytest.raises(FormatError) as refusal:
         Digest.parse(text)
     assert refusal.value.what == "digest"
 
 
 @pytest.mark.parametrize("text", ["sha512:" + "a" * 128, "sha384:" + "b" * 96, "blake3:abc"])
-def test_parse_when_algorithm_is_another_then_it_is_unsupported(text):
-    with pytest.raises(UnsupportedError, match="only sha256"):
+def test_parse_when_algorithm_is_not_sha256_then_unsupported_error(text):
+    with pytest.raises(UnsupportedError, match="expected sha256"):
         Digest.parse(text)
 
 
-def test_digest_when_used_as_key_or_pickled_then_it_stays_equal():
+def test_digest_when_hashed_or_pickled_then_equal():
     digest = Digest.parse(EMPTY)
     assert {digest: 1}[pickle.loads(pickle.dumps(digest))] == 1  # noqa: S301 (our own)
     assert digest.algorithm == "sha256"

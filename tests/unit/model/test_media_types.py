@@ -36,19 +36,19 @@ DOCKER = "application/vnd.docker.image.rootfs."
         ("", None),
     ],
 )
-def test_layer_type_when_asked_for_a_type_then_it_follows_containerd(media_type, expected):
+def test_layer_type_when_parsed_then_as_in_containerd(media_type, expected):
     assert layer_type(media_type) == expected
     assert is_layer(media_type) is (expected is not None)
 
 
-def test_indexable_when_layer_is_encrypted_or_zstd_then_it_is_not():
+def test_indexable_when_layer_is_encrypted_or_zstd_then_false():
     assert layer_type(OCI + "v1.tar+gzip").indexable
     assert layer_type(DOCKER + "diff.tar").indexable
     assert not layer_type(OCI + "v1.tar+gzip+encrypted").indexable
     assert not layer_type(OCI + "v1.tar+zstd").indexable
 
 
-def test_manifest_and_index_when_docker_or_oci_then_both_are_known():
+def test_media_types_when_docker_or_oci_then_recognized():
     assert is_manifest("application/vnd.docker.distribution.manifest.v2+json")
     assert is_index("application/vnd.docker.distribution.manifest.list.v2+json")
     assert not is_manifest("application/vnd.oci.image.index.v1+json")

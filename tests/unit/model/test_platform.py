@@ -23,13 +23,13 @@ from tocsin.model.platform import Platform
         ("arm64", Platform("linux", "arm64")),
     ],
 )
-def test_parse_when_asked_as_containerd_then_it_is_written_as_asked(text, expected):
+def test_parse_when_text_is_a_platform_then_written_as_in_containerd(text, expected):
     assert Platform.parse(text) == expected
     assert Platform.parse(str(expected)) == expected
 
 
 @pytest.mark.parametrize("text", ["", "linux", "linux/", "/amd64", "a/b/c/d", "linux/*", "a b/c"])
-def test_parse_when_text_is_no_platform_then_it_is_refused(text):
+def test_parse_when_text_is_not_a_platform_then_format_error(text):
     with pytest.raises(FormatError) as refusal:
         Platform.parse(text)
     assert refusal.value.what == "platform"
@@ -53,10 +53,10 @@ def test_parse_when_text_is_no_platform_then_it_is_refused(text):
         ),
     ],
 )
-def test_matches_when_compared_strictly_then_only_equal_names_do(asked, has, answer):
+def test_matches_when_compared_then_strict_as_in_containerd(asked, has, answer):
     assert asked.matches(has) is answer
 
 
-def test_unknown_when_entry_is_an_attestation_then_it_is_true():
+def test_unknown_when_entry_is_an_attestation_then_true():
     assert Platform("unknown", "unknown").unknown
     assert not Platform("linux", "amd64").unknown

@@ -46,9 +46,7 @@ DIGEST = Digest("a" * 64)
         ("docker-archive:f:@2", DockerArchiveReference(Path("f"), position=2)),
     ],
 )
-def test_parse_reference_when_spelled_as_skopeo_does_then_it_is_read_and_round_trips(
-    text, expected
-):
+def test_parse_reference_when_in_skopeo_syntax_then_round_trips(text, expected):
     assert parse_reference(text) == expected
     assert parse_reference(str(expected)) == expected
 
@@ -86,31 +84,31 @@ def test_parse_reference_when_spelled_as_skopeo_does_then_it_is_read_and_round_t
         "x\n",
     ],
 )
-def test_parse_reference_when_text_is_no_reference_then_it_is_refused(text):
+def test_parse_reference_when_text_is_invalid_then_format_error(text):
     with pytest.raises(FormatError) as refusal:
         parse_reference(text)
     assert refusal.value.what == "reference"
 
 
 @pytest.mark.parametrize("text", ["dir:/x", "containers-storage:x", "https://r.io/x", "sif:x"])
-def test_parse_reference_when_transport_is_another_then_it_is_unsupported(text):
+def test_parse_reference_when_transport_is_unknown_then_unsupported_error(text):
     with pytest.raises(UnsupportedError, match="transport"):
         parse_reference(text)
 
 
-def test_parse_reference_when_digest_is_sha512_then_it_is_unsupported():
+def test_parse_reference_when_digest_is_sha512_then_unsupported_error():
     with pytest.raises(UnsupportedError, match="sha512"):
         parse_reference("r.io/a@sha512:" + "a" * 128)
 
 
-def test_selector_when_both_tag_and_digest_are_given_then_the_digest_decides():
+def test_selector_when_tag_and_digest_are_given_then_digest():
     assert parse_reference(f"r.io/a:t@{DIGEST}").selector == DIGEST
     assert parse_reference("r.io/a:t").selector == "t"
     assert parse_reference("oci:d").selector is None
     assert parse_reference("docker-archive:f:@3").selector == "@3"
 
 
-def test_check_ref_name_when_name_is_very_long_then_it_is_refused():
+def test_check_ref_name_when_name_is_too_long_then_format_error():
     with pytest.raises(FormatError):
         check_ref_name("x" * 2000)
 
@@ -130,13 +128,11 @@ def test_check_ref_name_when_name_is_very_long_then_it_is_refused():
         ("docker://r.io/a", "docker://r.io/a", None),
     ],
 )
-def test_split_path_when_a_path_follows_then_the_first_colon_and_slash_ends_the_reference(
-    text, image, path
-):
+def test_split_path_when_path_follows_then_split_at_first_colon_slash(text, image, path):
     assert split_path(text) == (image, path)
 
 
-def test_reference_when_its_parts_are_given_as_text_then_they_are_what_the_text_spells():
+def test_reference_when_fields_are_given_as_text_then_parsed():
     assert LayoutReference("d", "t") == LayoutReference(Path("d"), "t")
     assert LayoutReference("d", digest=str(DIGEST)) == LayoutReference(Path("d"), digest=DIGEST)
     assert OciArchiveReference("f", None, str(DIGEST)).digest is not None

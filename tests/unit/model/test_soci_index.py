@@ -28,7 +28,7 @@ from tocsin.model.soci_index import (
     PlatformIndex,
     SociIndex,
     convert_image,
-    is_faithful,
+    is_go_exact,
     is_soci_entry,
     make_soci_index,
     place_soci_entry,
@@ -63,13 +63,13 @@ SUBJECT = replace(
 )
 
 
-def test_v1_when_built_then_it_is_the_vector():
+def test_v1_when_built_then_equals_the_golden():
     index = make_soci_index([IndexedLayer(LAYER, ZTOC, SPAN_SIZE)], subject=SUBJECT)
     assert index.to_json() == golden("v1.json")
     assert (index.version, index.media_type) == (1, "application/vnd.amazon.soci.index.v1+json")
 
 
-def test_v2_when_built_with_xattrs_and_prefetch_then_it_is_the_vector():
+def test_v2_when_built_with_xattrs_and_prefetch_then_equals_the_golden():
     layer = IndexedLayer(LAYER, ZTOC, SPAN_SIZE, disable_xattrs=True, prefetch=described(4, 63))
     index = make_soci_index([layer])
     assert index.to_json() == golden("v2-xattrs-prefetch.json")
@@ -77,13 +77,13 @@ def test_v2_when_built_with_xattrs_and_prefetch_then_it_is_the_vector():
 
 
 @pytest.mark.parametrize("name", ["v1.json", "v2-xattrs-prefetch.json"])
-def test_soci_index_when_parsed_then_it_prints_the_same(name):
+def test_soci_index_when_parsed_then_encodes_to_the_same_bytes(name):
     data = golden(name)
     index = SociIndex.from_json(data)
     assert index.to_json() == data
-    assert is_faithful(data)
-    assert not is_faithful(json.dumps(json.loads(data), indent=2).encode())
-    assert not is_faithful(data.replace(b"{", b'{"artifactType":"x",', 1))
+    assert is_go_exact(data)
+    assert not is_go_exact(json.dumps(json.loads(data), indent=2).encode())
+    assert not is_go_exact(data.replace(b"{", b'{"artifactType":"x",', 1))
     assert [d.digest for d in index.ztocs] == [ZTOC.digest]
     assert index.ztoc_of(LAYER.digest) == index.ztocs[0]
     assert index.ztoc_of(LAYER.digest, span_size=SPAN_SIZE) == index.ztocs[0]
@@ -91,7 +91,7 @@ def test_soci_index_when_parsed_then_it_prints_the_same(name):
     assert index.ztoc_of(ZTOC.digest) is None
 
 
-def test_soci_index_when_a_layer_occurs_twice_then_its_ztoc_does_and_its_prefetch_does_not():
+def test_soci_index_when_layer_occurs_twice_then_prefetch_is_listed_once():
     layer = IndexedLayer(LAYER, ZTOC, SPAN_SIZE, prefetch=described(4, 63))
     other = IndexedLayer(described(7, 1, OCI_LAYER_GZIP), described(8, 9), SPAN_SIZE)
     index = make_soci_index([layer, other, layer])
@@ -99,13 +99,13 @@ def test_soci_index_when_a_layer_occurs_twice_then_its_ztoc_does_and_its_prefetc
     assert len(index.prefetches) == 1
 
 
-def test_soci_index_when_config_type_is_another_then_it_is_refused():
+def test_soci_index_when_config_type_is_unknown_then_format_error():
     with pytest.raises(FormatError, match=r"config\.mediaType") as refusal:
         SociIndex.from_json(make_image().manifest)
     assert refusal.value.what == "soci_index"
 
 
-def test_converted_index_when_built_then_it_is_the_vector():
+def test_converted_index_when_built_then_equals_the_golden():
     image = Descriptor(
         OCI_MANIFEST,
         Digest("5" * 64),
@@ -119,7 +119,7 @@ def test_converted_index_when_built_then_it_is_the_vector():
     assert place_soci_entry(index, entry) == index
 
 
-def test_place_soci_entry_when_platforms_match_strictly_then_it_replaces_else_appends():
+def test_place_soci_entry_when_platform_matches_then_replaces():
     def entry(digit, platform):
         return soci_entry(described(digit, 1), Digest("0" * 64), Platform.parse(platform))
 
@@ -134,7 +134,7 @@ def test_place_soci_entry_when_platforms_match_strictly_then_it_replaces_else_ap
     assert place_soci_entry(ImageIndex(None), image).manifests == (image,)
 
 
-def test_rewrite_manifest_when_image_is_dockers_then_types_are_ocis_but_layers_stay():
+def test_rewrite_manifest_when_docker_then_oci_types_except_layers():
     manifest = Manifest(
         described(1, 2, DOCKER_CONFIG),
         (described(2, 3, DOCKER_LAYER_GZIP),),
@@ -149,14 +149,14 @@ def test_rewrite_manifest_when_image_is_dockers_then_types_are_ocis_but_layers_s
     assert rewrite_manifest(manifest).annotations == {"z": "1"}
 
 
-def test_start_index_when_target_is_a_docker_list_then_the_type_is_ocis_and_the_rest_stays():
+def test_start_index_when_target_is_a_docker_list_then_only_type_changes():
     entries = (replace(described(1, 2, DOCKER_MANIFEST), platform=Platform("linux", "amd64")),)
     target = ImageIndex(entries, DOCKER_INDEX, annotations={"a": "b"}).to_json()
     index = start_index(target, Descriptor.of(target, DOCKER_INDEX), None)
     assert index == ImageIndex(entries, OCI_INDEX, annotations={"a": "b"})
 
 
-def test_start_index_when_target_is_a_manifest_then_it_becomes_the_only_entry():
+def test_start_index_when_target_is_a_manifest_then_only_entry():
     image = make_image()
     tagged = replace(image.descriptor, annotations={"org.opencontainers.image.ref.name": "t"})
     platform = Platform("linux", "amd64")
@@ -168,7 +168,7 @@ def test_start_index_when_target_is_a_manifest_then_it_becomes_the_only_entry():
 
 
 class Source:
-    """An image of two platforms, an attestation, an absent entry and an odd one."""
+    """An image index with two platforms, an attestation, a missing entry and an unknown one."""
 
     def __init__(self):
         self.images = [make_image({"a": b"1"}), make_image({"a": b"2"}, platform="linux/arm64/v8")]
@@ -201,7 +201,7 @@ class Source:
         return self.blobs.get(entry.digest)
 
 
-def test_convert_image_when_all_platforms_are_made_then_every_entry_is_kept_and_bound():
+def test_convert_image_when_all_platforms_are_indexed_then_all_are_kept():
     source = Source()
     converted = convert_image(source.index, source.made, source.load)
     entries = converted.index.manifests
@@ -226,7 +226,7 @@ def test_convert_image_when_all_platforms_are_made_then_every_entry_is_kept_and_
     assert converted.index.media_type == OCI_INDEX
 
 
-def test_convert_image_when_done_again_then_nothing_changes():
+def test_convert_image_when_repeated_then_unchanged():
     source = Source()
     once = convert_image(source.index, source.made, source.load)
     source.blobs |= {Digest.of(data): data for data in once.manifests}
@@ -238,7 +238,7 @@ def test_convert_image_when_done_again_then_nothing_changes():
     assert again.index.to_json() == once.index.to_json()
 
 
-def test_convert_image_when_an_old_skopeo_lost_the_artifact_types_then_they_are_healed():
+def test_convert_image_when_artifact_types_were_lost_then_restored():
     source = Source()
     once = convert_image(source.index, source.made, source.load)
     source.blobs |= {Digest.of(data): data for data in once.manifests}
@@ -252,7 +252,7 @@ def test_convert_image_when_an_old_skopeo_lost_the_artifact_types_then_they_are_
     assert convert_image(copied, made, source.load).index == once.index
 
 
-def test_convert_image_when_one_platform_is_made_again_then_the_others_soci_entry_is_kept():
+def test_convert_image_when_one_platform_is_rebuilt_then_others_are_kept():
     source = Source()
     once = convert_image(source.index, source.made, source.load)
     source.blobs |= {Digest.of(data): data for data in once.manifests}
@@ -261,10 +261,10 @@ def test_convert_image_when_one_platform_is_made_again_then_the_others_soci_entr
     assert again.index == once.index
 
 
-def test_convert_image_when_a_made_platform_is_absent_then_it_is_an_error():
+def test_convert_image_when_indexed_platform_is_missing_then_not_found():
     source = Source()
-    with pytest.raises(NotFoundError, match="is not there"):
+    with pytest.raises(NotFoundError, match="not found"):
         convert_image(source.index, source.made, lambda _: None)
     stray = PlatformIndex(None, Digest("0" * 64), described(1, 1))
-    with pytest.raises(NotFoundError, match="does not list it"):
+    with pytest.raises(NotFoundError, match="not listed"):
         convert_image(source.index, [stray], source.load)

@@ -197,6 +197,44 @@ def test_url_chained_behind_others_is_their_source(reference, tmp_path):
         assert file.read() == packed.getvalue()
 
 
+# The block caches of fsspec leave the file open that they have mapped.
+leaves_files_open = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@leaves_files_open
+@pytest.mark.parametrize("cache", ["simplecache", "filecache", "blockcache", "cached"])
+def test_url_when_behind_a_cache_then_it_is_read_and_found_again(reference, tmp_path, cache):
+    options = {cache: {"cache_storage": str(tmp_path)}}
+    url = f"{cache}::tocsin://{reference}:/etc/os-release"
+    for _ in range(2):
+        with fsspec.open(url, **options) as file:
+            assert file.read(4) == b"NAME"
+            assert file.read() == b"=test\n"
+    apart = {**options, "tocsin": {"image": reference}}
+    with fsspec.open(f"{cache}::tocsin:///etc/os-release", "rt", **apart) as file:
+        assert file.read() == "NAME=test\n"
+    fs = fsspec.filesystem(
+        cache, target_protocol="tocsin", target_options={"image": reference}, **options[cache]
+    )
+    with pytest.raises(FileNotFoundError):
+        fs.open("/etc/none")
+
+
+@leaves_files_open
+@pytest.mark.parametrize("cache_type", ["none", "bytes", "readahead", "blockcache", "all", "mmap"])
+def test_open_when_a_cache_is_asked_for_then_reads_are_the_same(fs, cache_type):
+    with fs.open("/etc/os-release", cache_type=cache_type, block_size=3) as file:
+        assert (file.size, file.read(2), file.seek(-3, 2), file.read()) == (10, b"NA", 7, b"st\n")
+        travelled = pickle.loads(pickle.dumps(file))  # noqa: S301 (our own)
+        assert travelled.tell() == 10
+    with pytest.raises(IsADirectoryError):
+        fs.open("/etc", cache_type=cache_type)
+    with pytest.raises(FileNotFoundError):
+        fs.open("/none", cache_type=cache_type)
+
+
 def test_urls_of_two_images_at_once_are_refused(reference, tmp_path):
     other = put(tmp_path / "other", (tar(*FILES), OCI_LAYER))
     urls = [f"tocsin://{image}:/etc/os-release" for image in (reference, other)]
@@ -609,6 +647,68 @@ def test_pandas_and_pyarrow_read_a_parquet_file(tmp_path):
     fs = fsspec.filesystem("tocsin", image=image)
     table = parquet.read_table("/srv/t", filesystem=fs, columns=["count"])
     assert table.to_pydict() == {"count": [1, 2]}
+
+
+@leaves_files_open
+def test_blockcache_when_read_in_part_then_only_that_is_fetched_and_kept(remote, tmp_path):
+    registry, name, digest = remote
+    fs = fsspec.filesystem(
+        "blockcache",
+        fs=TocsinFileSystem(name, skip_instance_cache=True),
+        cache_storage=str(tmp_path),
+    )
+    for _ in range(2):
+        with fs.open("/f05", block_size=1 << 16) as file:
+            file.seek(300_000)
+            assert file.read(10) == noise(1 << 20, 5)[300_000:300_010]
+    assert len(layer_requests(registry, digest)) <= 2
+    assert sum(request.sent for request in layer_requests(registry, digest)) < 4 << 20
+    fs.fs.close()
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """An image with a Parquet file of two rows and the same as CSV, and the module pyarrow."""
+    pd = tables()
+    try:
+        import pyarrow as pa  # noqa: PLC0415
+    except ImportError:
+        missing("pyarrow is not installed")
+    out = io.BytesIO()
+    pd.DataFrame({"count": [20, 22]}).to_parquet(out)
+    files = {"srv/t.parquet": out.getvalue(), "srv/t.csv": b"count\n20\n22\n"}
+    return put(tmp_path_factory.mktemp("table") / "l", (layer_tar(files), OCI_LAYER)), pa
+
+
+def test_pyarrow_when_given_a_url_behind_fsspec_then_it_reads_it(table):
+    from pyarrow import dataset, parquet  # noqa: PLC0415
+
+    image, pa = table
+    url = f"tocsin://{image}:/srv/t.parquet"
+    assert parquet.read_table(f"fsspec+{url}").to_pydict() == {"count": [20, 22]}
+    found = dataset.dataset(f"fsspec+tocsin://{image}:/srv/t.csv", format="csv")
+    assert found.count_rows() == 2
+    with pytest.raises(pa.ArrowInvalid):  # or the docs may say less
+        parquet.read_table(url)
+
+
+def test_pyarrow_when_given_the_file_system_then_it_reads_paths_and_urls(table):
+    from pyarrow import dataset  # noqa: PLC0415
+
+    image, _ = table
+    fs = fsspec.filesystem("tocsin", image=image)
+    for path in ("/srv/t.parquet", f"tocsin://{image}:/srv/t.parquet"):
+        assert dataset.dataset(path, filesystem=fs).to_table().to_pydict() == {"count": [20, 22]}
+
+
+def test_polars_when_given_an_open_file_then_it_reads_it(table):
+    polars = pytest.importorskip("polars")
+    image, _ = table
+    fs = fsspec.filesystem("tocsin", image=image)
+    with fs.open("/srv/t.parquet") as file:
+        assert polars.read_parquet(file)["count"].to_list() == [20, 22]
+    with fs.open("/srv/t.csv") as file:
+        assert polars.scan_csv(file).collect()["count"].to_list() == [20, 22]
 
 
 def test_media_type_of_a_gzip_layer_needs_nothing_more(tmp_path):

@@ -280,7 +280,7 @@ def test_paths_when_given_as_pathlibs_then_they_are_taken(layers, tmp_path):
         with image.open(path) as file:
             assert file.read() == BIG
         image.extract(path, tmp_path / "out")
-        with pytest.raises(TypeError, match="path: got bytes, wanted str"):
+        with pytest.raises(TypeError, match="path is bytes, expected str"):
             image.cat(b"/usr/twin")
 
 

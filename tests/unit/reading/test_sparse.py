@@ -83,7 +83,7 @@ def test_cat_when_a_map_does_not_fit_its_data_then_tar_error_and_the_next_is_rea
             if name == "b":
                 assert layer.cat("b") == b"next"
                 continue
-            with pytest.raises(TarError, match=f"a: sparse map wants {wanted} bytes") as error:
+            with pytest.raises(TarError, match=f"a: sparse map needs {wanted} bytes") as error:
                 layer.cat("a")
             assert error.value.what == "tar.sparse"
 

@@ -1,6 +1,7 @@
 import pytest
 
 from support.registry import Registry
+from tocsin.stores.registry import certificates
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +19,7 @@ def nothing_of_this_machine(monkeypatch, tmp_path):
         monkeypatch.delenv(f"{scheme}_proxy", raising=False)
         monkeypatch.delenv(f"{scheme}_proxy".upper(), raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(certificates, "SYSTEM_DIRECTORIES", ())
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
+import bz2
 import gzip
 import io
 import json
+import lzma
 import tarfile
 
 import pytest
@@ -11,10 +13,13 @@ from tocsin.model.digest import Digest
 from tocsin.model.image_config import ImageConfig
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_MANIFEST
+from tocsin.model.reference import DockerArchiveReference
+from tocsin.stores import unpacked
 from tocsin.stores.archive import OciArchive
 from tocsin.stores.base import MustStream, TakenOver
 from tocsin.stores.docker_archive import DockerArchive, open_docker_archive
 from tocsin.stores.layout import OciLayout
+from tocsin.stores.places import reference_of
 
 LAYERS = [layer_tar({"a": b"1"}), layer_tar({"b": b"2" * 999})]
 
@@ -144,13 +149,13 @@ def test_old_form_when_a_layer_is_not_what_the_config_says_then_it_is_refused(tm
 @pytest.mark.parametrize(
     ("document", "kind", "says"),
     [
-        (b"{}", FormatError, "images: got object, wanted array"),
-        (b"[1]", FormatError, "got number, wanted object"),
-        (b"[", FormatError, "not JSON"),
+        (b"{}", FormatError, "images: found object, expected array"),
+        (b"[1]", FormatError, "found number, expected object"),
+        (b"[", FormatError, "invalid JSON"),
         (b'[{"Config":"none.json"}]', NotFoundError, "no member none.json"),
         (b'[{"Config":"a; b\\u001b"}]', NotFoundError, r'no member "a; b\\x1b"$'),
         (b'[{"Config":"../../etc/passwd"}]', NotFoundError, "no member etc/passwd"),
-        (b'[{"Config":"manifest.json"}]', FormatError, "got a JSON array"),
+        (b'[{"Config":"manifest.json"}]', FormatError, "found a JSON array"),
         (b'[{"Config":"c","Layers":["x"]}]', FormatError, "lists 0 diff ids"),
     ],
 )
@@ -171,9 +176,93 @@ def test_old_form_when_empty_or_something_else_then_it_is_refused(tmp_path):
     with pytest.raises(FormatError, match="holds no OCI layout") as caught:
         OciArchive(tmp_path / "d")
     assert caught.value.hint == "Name it as docker-archive:FILE."
-    (tmp_path / "f").write_bytes(gzip.compress((tmp_path / "d").read_bytes()))
-    with pytest.raises(UnsupportedError, match="compressed with gzip"):
+
+
+def zstd(data):
+    """Return a zstd frame of raw blocks. Source: RFC 8878 §3.1.1."""
+    blocks = [data[at : at + (1 << 16)] for at in range(0, len(data), 1 << 16)]
+    frame = b"\x28\xb5\x2f\xfd\x00\x58"
+    for number, block in enumerate(blocks, 1):
+        header = len(block) << 3 | (number == len(blocks))
+        frame += header.to_bytes(3, "little") + block
+    return frame
+
+
+def gzip_twice(data):
+    return gzip.compress(data[:700]) + gzip.compress(data[700:]) + bytes(512)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, gzip_twice, zstd])
+def test_old_form_when_compressed_then_it_is_read(tmp_path, compress):
+    plain = save(tmp_path / "d", [(["x:1"], LAYERS)])
+    path = tmp_path / "d.tar.gz"
+    path.write_bytes(compress(plain.read_bytes()))
+    with open_docker_archive(path) as archive, open_docker_archive(plain) as other:
+        assert archive.tags() == ["x:1"]
+        assert archive.resolve(None) == other.resolve(None)
+        manifest = Manifest.from_json(archive.manifest(archive.resolve(None)))
+        for layer, data in zip(manifest.layers, LAYERS, strict=True):
+            assert b"".join(archive.blob(layer)) == data
+            assert archive.blob_range(layer, 5, 9) == data[5:9]
+        with OciArchive(tmp_path / "o.tar", write=True) as copy:
+            for descriptor in manifest.layers:
+                assert copy.take_over(descriptor, archive.origin) == TakenOver()
+    assert reference_of(path) == DockerArchiveReference(path)
+
+
+def test_new_form_when_compressed_then_it_is_read(tmp_path):
+    image = make_image({"a": b"x"})
+    with OciArchive(tmp_path / "d", write=True) as archive:
+        image.put(archive, "1")
+    path = tmp_path / "d.tar.gz"
+    path.write_bytes(gzip.compress((tmp_path / "d").read_bytes()))
+    with open_docker_archive(path) as archive:
+        assert archive.manifest(archive.resolve(None)) == image.manifest
+
+
+@pytest.mark.parametrize(("compress", "tool"), [(lzma.compress, "unxz"), (bz2.compress, "bunzip2")])
+def test_archive_when_compressed_otherwise_then_the_compression_is_named(tmp_path, compress, tool):
+    path = tmp_path / "f"
+    path.write_bytes(compress(save(tmp_path / "d", [(["x:1"], LAYERS)]).read_bytes()))
+    name = {"unxz": "xz", "bunzip2": "bzip2"}[tool]
+    with pytest.raises(UnsupportedError, match=f"is compressed with {name}, wanted a") as caught:
+        open_docker_archive(path)
+    assert tool in caught.value.hint
+
+
+@pytest.mark.parametrize("cut", [30, 700, 4000])
+@pytest.mark.parametrize("compress", [lambda data: gzip.compress(data, 0), zstd])
+def test_archive_when_compressed_and_cut_then_it_is_refused(tmp_path, compress, cut):
+    path = tmp_path / "f"
+    path.write_bytes(compress(save(tmp_path / "d", [(["x:1"], LAYERS)]).read_bytes())[:cut])
+    with pytest.raises(FormatError, match="damaged") as caught:
+        open_docker_archive(path)
+    assert caught.value.what == "archive"
+
+
+def test_archive_when_its_checksum_is_wrong_then_it_is_refused(tmp_path):
+    data = gzip.compress(save(tmp_path / "d", [(["x:1"], LAYERS)]).read_bytes())
+    (tmp_path / "f").write_bytes(data[:-8] + bytes(4) + data[-4:])
+    with pytest.raises(FormatError, match="damaged gzip stream: invalid data or checksum"):
         open_docker_archive(tmp_path / "f")
+
+
+def test_archive_when_it_unpacks_to_far_more_than_images_do_then_it_is_refused(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(unpacked, "FREE_SIZE", 1 << 20)
+    (tmp_path / "f").write_bytes(gzip.compress(bytes(8 << 20)))
+    with pytest.raises(FormatError, match="become more than") as caught:
+        open_docker_archive(tmp_path / "f")
+    assert "gunzip" in caught.value.hint
+
+
+def test_old_form_when_links_are_relative_to_the_root_then_they_are_followed(tmp_path):
+    names = [f"{Digest.of(x).hex}.tar" for x in LAYERS]
+    links = {f"{n}/layer.tar": name for n, name in enumerate(names)}
+    archive = open_docker_archive(save(tmp_path / "d", [(["x:1"], LAYERS)], links=links))
+    manifest = Manifest.from_json(archive.manifest(archive.resolve(None)))
+    assert [d.digest for d in manifest.layers] == [Digest.of(x) for x in LAYERS]
 
 
 def test_new_form_when_opened_then_the_images_own_manifest_is_read(tmp_path):

@@ -212,8 +212,8 @@ def test_index_when_digest_is_sha512_then_it_is_unsupported(layout, image):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("index.json", b"{", "not JSON"),
-        ("index.json", b'{"manifests":{}}', r"index.json.manifests: got object"),
+        ("index.json", b"{", "invalid JSON"),
+        ("index.json", b'{"manifests":{}}', r"index.json.manifests: found object"),
         ("index.json", b"x" * (5 << 20), "at most"),
         ("oci-layout", b"{}", "imageLayoutVersion"),
         ("oci-layout", b'{"imageLayoutVersion":"2.0.0"}', 'got "2.0.0"'),

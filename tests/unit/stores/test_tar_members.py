@@ -76,6 +76,25 @@ def test_members_when_links_point_about_then_they_stay_inside(tmp_path):
         members.window("one")
 
 
+def test_members_when_a_target_is_in_both_places_then_that_beside_the_link_counts(tmp_path):
+    path = write_tar(
+        tmp_path / "t",
+        ("x", b"root"),
+        ("d/x", b"beside"),
+        ("d/link", tarfile.SYMTYPE, "x"),
+        ("e/link", tarfile.SYMTYPE, "x"),
+        ("e/hard", tarfile.LNKTYPE, "d/x"),
+    )
+    members = TarMembers(path)
+    assert members.read("d/link", max_size=9) == b"beside"
+    assert members.read("e/link", max_size=9) == b"root"
+    assert members.read("e/hard", max_size=9) == b"beside"
+
+
+def test_members_when_the_first_name_looks_like_bzip2_then_it_is_a_tar(tmp_path):
+    assert TarMembers(write_tar(tmp_path / "t", ("BZh9", b"x"))).names == ["BZh9"]
+
+
 def test_read_when_member_is_larger_than_allowed_then_it_is_refused(tmp_path):
     members = TarMembers(write_tar(tmp_path / "t", ("a", b"12345")))
     with pytest.raises(FormatError, match="at most 4"):

@@ -1,4 +1,4 @@
-"""Headers as the core reads them, and as ``tarfile`` does where both agree."""
+"""Headers parsed by the core, compared with ``tarfile`` where both agree."""
 
 import gzip
 import io
@@ -14,14 +14,14 @@ from tocsin.tar.headers import gzip_header_len, read_headers
 LONG = "d" * 70 + "/" + "e" * 70 + "/" + "f" * 40
 NAMES = ["a", "./usr/bin/env", "d" * 100, LONG, "ü/é", "\udcff\udcfe", "x" * 150, "n" * 250]
 FORMATS = {
-    tarfile.USTAR_FORMAT: NAMES[:6],  # has no room for the others
+    tarfile.USTAR_FORMAT: NAMES[:6],  # the other names are too long
     tarfile.GNU_FORMAT: NAMES,
     tarfile.PAX_FORMAT: NAMES,
 }
 PLAIN = entry("a", b"", format=tarfile.USTAR_FORMAT)
 
 
-def judged(headers):
+def read_with_tarfile(headers):
     with tarfile.open(fileobj=io.BytesIO(headers), errors="surrogateescape") as archive:
         found = archive.next()
     return found.name, (found.size, found.mode, found.uid, found.gid), found.offset_data
@@ -37,17 +37,19 @@ def read(headers, start=0):
     [(form, name) for form, names in FORMATS.items() for name in names],
     ids=lambda value: ascii(value)[:20],
 )
-def test_headers_when_common_then_what_tarfile_sees(name, form):
+def test_headers_when_common_then_same_as_tarfile(name, form):
     fields = {"size": 123456789, "mode": 0o4751, "uid": 12, "gid": 34567}
     headers = entry(name, format=form, pax={"mtime": "1.5"}, **fields)
-    assert read(headers) == judged(headers) == (name, tuple(fields.values()), len(headers))
-    assert read(headers, start=1 << 40) == judged(headers)
+    assert (
+        read(headers) == read_with_tarfile(headers) == (name, tuple(fields.values()), len(headers))
+    )
+    assert read(headers, start=1 << 40) == read_with_tarfile(headers)
     assert read_headers(headers, 0).path == name.removeprefix("./")
 
 
-def test_headers_when_records_have_numbers_then_they_count():
+def test_headers_when_pax_records_have_numbers_then_they_override():
     headers = entry("a", pax={"size": "77", "uid": "3000000000", "gid": "5"}, mode=0o600)
-    assert read(headers) == judged(headers)
+    assert read(headers) == read_with_tarfile(headers)
     assert read(headers)[1] == (77, 0o600, 3_000_000_000, 5)
 
 
@@ -64,7 +66,7 @@ def test_headers_when_records_have_numbers_then_they_count():
         (tarfile.FIFOTYPE, "fifo"),
     ],
 )
-def test_headers_when_of_any_type_then_only_files_have_data(type_, word):
+def test_headers_when_type_varies_then_only_files_have_data(type_, word):
     found = read_headers(entry("a", type=type_, size=700, linkname="b"), 1024)
     assert (found.type, found.linkname) == (word, "b")
     assert found.stored_size == (700 if word == "reg" else 0)
@@ -72,7 +74,7 @@ def test_headers_when_of_any_type_then_only_files_have_data(type_, word):
     assert found.regions is None
 
 
-def test_headers_when_a_sparse_file_then_its_regions_and_what_is_stored():
+def test_headers_when_file_is_sparse_then_regions_and_stored_size():
     records = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9000"}
     headers = entry("a", padded(b"2\n0\n10\n8990\n10\n"), pax=records, size=512 + 20)
     found = read_headers(headers, 0)
@@ -82,7 +84,7 @@ def test_headers_when_a_sparse_file_then_its_regions_and_what_is_stored():
     assert found.end == len(headers) + 512
 
 
-def test_headers_when_more_follows_then_it_is_not_looked_at():
+def test_headers_when_more_data_follows_then_ignored():
     headers = global_header({"path": "everywhere"}) + PLAIN
     assert read(headers + b"x" * 700) == ("a", (0, 0o644, 0, 0), len(headers))
 
@@ -104,7 +106,7 @@ def test_headers_when_more_follows_then_it_is_not_looked_at():
         (entry("a", pax={"c": "d"})[:512] + padded(b"99 c=d\n") + PLAIN, "tar.pax"),
     ],
 )
-def test_headers_when_they_are_none_then_tar_error_names_the_rule(headers, what):
+def test_headers_when_invalid_then_tar_error_names_the_rule(headers, what):
     with pytest.raises(TarError) as error:
         read_headers(headers, 1 << 20)
     assert error.value.what == what
@@ -112,7 +114,7 @@ def test_headers_when_they_are_none_then_tar_error_names_the_rule(headers, what)
 
 
 def crc(header: bytes) -> bytes:
-    """Return a header with its checksum (RFC 1952 §2.3.1, CRC16)."""
+    """Append the checksum to a gzip header (RFC 1952 §2.3.1, CRC16)."""
     return header + (zlib.crc32(header) & 0xFFFF).to_bytes(2, "little")
 
 
@@ -132,11 +134,11 @@ def fixed(flags: int) -> bytes:
         crc(fixed(30) + b"\1\0x" + b"name\0" + b"note\0"),
     ],
 )
-def test_gzip_header_when_fields_are_there_then_they_count(header):
+def test_gzip_header_when_optional_fields_are_set_then_included(header):
     deflated = zlib.compressobj(wbits=-15)
     body = deflated.compress(b"data") + deflated.flush()
     member = header + body + zlib.crc32(b"data").to_bytes(4, "little") + b"\4\0\0\0"
-    assert gzip.decompress(member) == b"data", "Python reads it too"
+    assert gzip.decompress(member) == b"data", "Python accepts it too"
     assert gzip_header_len(member) == gzip_header_len(header) == len(header)
     assert gzip_header_len(header[:-1]) is None
 
@@ -144,5 +146,5 @@ def test_gzip_header_when_fields_are_there_then_they_count(header):
 @pytest.mark.parametrize(
     "data", [b"", b"PK\3\4", b"\x1f\x8b\x07" + bytes(7), fixed(0x20), crc(fixed(2))[:-1] + b"x"]
 )
-def test_gzip_header_when_there_is_none_then_none(data):
+def test_gzip_header_when_invalid_then_none(data):
     assert gzip_header_len(data) is None

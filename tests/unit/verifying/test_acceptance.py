@@ -12,12 +12,12 @@ def dangling(*names):
     return build_ztoc(gzip.compress(tarmaker.tar(*entries)), reference_identical=True)
 
 
-def test_refusals_when_an_entry_is_refused_then_its_name_is_quoted():
+def test_refusals_when_entry_is_rejected_then_name_is_quoted():
     ztoc = dangling("a; run x\n\x1b[2J")
     (found,) = refusals(ztoc)
     assert (found.kind, found.severity) == ("ztoc.refused", Severity.ERROR)
     assert found.message == (
-        f"ztoc {ztoc.digest}: readers refuse it: "
+        f"ztoc {ztoc.digest}: soci-snapshotter rejects it: "
         r'"a; run x\n\x1b[2J": toc entry 0 is a hard link whose target is not an earlier entry'
     )
 

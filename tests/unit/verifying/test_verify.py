@@ -1,4 +1,4 @@
-"""Of `tocsin.verify`: what is true passes, and each lie is caught by what it is about."""
+"""`tocsin.verify` accepts correct indexes and reports each error with the right kind."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ from tocsin.verifying import layers as verify_layers
 from tocsin.verifying.sample import sample
 
 SIZE = 64 << 10
-"""Of spans; the noise below then has seven."""
+"""Span size with which the noise below has seven spans."""
 NOISE = random.Random(7).randbytes(400_000)  # noqa: S311 (bytes that do not compress)
 WORDS = b"the quick brown fox jumps over the lazy dog " * 40
 OPTIONS = IndexingOptions(min_layer_size=0, span_size=SIZE)
@@ -109,11 +109,11 @@ def path_of(layout, digest):
 HOW = pytest.mark.parametrize("how", [{}, {"seed": 7}], ids=["full", "quick"])
 
 
-# What is true
+# Correct indexes
 
 
 @HOW
-def test_version_1_when_true_then_nothing_is_found(layout, image, how):
+def test_version_1_when_correct_then_no_findings(layout, image, how):
     image.put(layout, tag="app")
     create(reference(layout), options=OPTIONS)
     result = verified(layout, **how)
@@ -126,7 +126,7 @@ def test_version_1_when_true_then_nothing_is_found(layout, image, how):
 
 
 @HOW
-def test_version_2_of_several_platforms_when_true_then_nothing_is_found(layout, how):
+def test_version_2_when_platforms_are_correct_then_no_findings(layout, how):
     images = {
         name: make_image({name: NOISE}, {"same": WORDS}, platform=name)
         for name in ("linux/amd64", "linux/arm64")
@@ -144,7 +144,7 @@ def test_version_2_of_several_platforms_when_true_then_nothing_is_found(layout, 
     assert only.all_findings == ()
 
 
-def test_both_versions_when_there_then_both_are_told_and_a_layer_is_read_once(layout, image):
+def test_versions_when_both_exist_then_layer_is_read_once(layout, image):
     image.put(layout, tag="app")
     convert(reference(layout), reference(layout, "soci"), options=OPTIONS)
     create(reference(layout, "soci"), options=replace(OPTIONS, span_size=1 << 20, rebuild=True))
@@ -159,7 +159,7 @@ def test_both_versions_when_there_then_both_are_told_and_a_layer_is_read_once(la
     assert {type(event) for event in events[1:]} == {LayerStarted, LayerAdvanced, LayerFinished}
 
 
-def test_layers_without_ztoc_when_there_then_they_are_told_and_not_read(layout, image):
+def test_layer_when_it_has_no_ztoc_then_listed_but_not_read(layout, image):
     image.put(layout, tag="app")
     create(reference(layout), options=replace(OPTIONS, min_layer_size=1 << 10))
     path_of(layout, image.layer_descriptors[1].digest).unlink()
@@ -169,7 +169,7 @@ def test_layers_without_ztoc_when_there_then_they_are_told_and_not_read(layout, 
 
 
 @HOW
-def test_layer_that_occurs_twice_when_true_then_nothing_is_found(layout, how):
+def test_layer_when_it_occurs_twice_then_no_findings(layout, how):
     make_image({"a": WORDS}, {"a": WORDS}).put(layout, tag="app")
     create(reference(layout), options=OPTIONS)
     result = verified(layout, **how)
@@ -177,7 +177,7 @@ def test_layer_that_occurs_twice_when_true_then_nothing_is_found(layout, how):
 
 
 @HOW
-def test_plain_tar_when_true_then_nothing_is_found(layout, how):
+def test_plain_tar_when_correct_then_no_findings(layout, how):
     make_image({"a": NOISE, "b": WORDS}, compress=False).put(layout, tag="app")
     create(reference(layout), options=OPTIONS)
     result = verified(layout, **how)
@@ -185,7 +185,7 @@ def test_plain_tar_when_true_then_nothing_is_found(layout, how):
 
 
 def with_config(image, config):
-    """Return the image with another config."""
+    """Return the image with its config replaced."""
     manifest = Manifest.from_json(image.manifest)
     changed = replace(manifest, config=Descriptor.of(config, OCI_CONFIG))
     return replace(image, config=config, manifest=changed.to_json())
@@ -195,7 +195,7 @@ GOLDEN_LAYERS = sorted({case["layer"] for case in goldens.expected()["built"]})
 
 
 @pytest.mark.parametrize("name", GOLDEN_LAYERS)
-def test_golden_layer_when_indexed_to_work_then_an_honest_ztoc_is_not_called_a_lie(layout, name):
+def test_golden_layer_when_indexed_then_no_findings(layout, name):
     layer = goldens.layer(name)
     plain = name.endswith(".tar")
     image = image_of((layer, OCI_LAYER if plain else OCI_LAYER_GZIP))
@@ -213,9 +213,7 @@ def test_golden_layer_when_indexed_to_work_then_an_honest_ztoc_is_not_called_a_l
 
 @pytest.mark.parametrize("name", ["gnu.syncstart.tar.gz", "gnu.emptyblocks.tar.gz"])
 @HOW
-def test_early_checkpoints_when_kept_as_the_reference_does_then_they_are_only_warned_of(
-    layout, name, how
-):
+def test_early_checkpoints_when_kept_as_in_reference_then_warning(layout, name, how):
     layer = goldens.layer(name)
     blob = build_ztoc(layer, span_size=4096, reference_identical=True).to_bytes()
     assert sum(point.uncompressed == 0 for point in parse(blob).checkpoints) > 1
@@ -231,23 +229,23 @@ def test_early_checkpoints_when_kept_as_the_reference_does_then_they_are_only_wa
 
 
 @HOW
-def test_ztoc_of_another_tool_when_true_then_nothing_is_found(layout, image, how):
+def test_ztoc_when_built_with_another_tool_then_no_findings(layout, image, how):
     made = LayerPass(span_size=SIZE, build_tool_identifier="another tool")
     made.push(image.layers[0])
     put_v1(layout, image, [made.finish().ztoc.to_bytes()], span_size=SIZE)
     assert verified(layout, **how).all_findings == ()
 
 
-def test_ztoc_when_written_otherwise_but_true_then_it_is_a_note(layout, image, ztoc):
+def test_ztoc_when_encoded_differently_then_note(layout, image, ztoc):
     put_v1(layout, image, [ztoc.replace(b"0.9", b"0.8")], span_size=SIZE)
     result = verified(layout)
     (found,) = result.all_findings
     assert (result.ok, found.kind, found.severity) == (True, "ztoc.encoding", Severity.NOTE)
 
 
-# Lies that only the layer gives away: every digest agrees
+# Errors that are visible only in the layer, since all digests match
 
-# Entry 0 is usr/bin/app, its header in span 0; 33188 is a mode no tar header has here.
+# Entry 0 is usr/bin/app, and its header is in span 0.
 TAMPERED = {
     "offset": ("ztoc.file", "usr/bin/app", lambda z: with_number(z, 0, "offset", 1024)),
     "size": ("ztoc.file", "usr/bin/app", lambda z: with_number(z, 0, "size", 399_999)),
@@ -264,9 +262,7 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("what", TAMPERED)
-def test_tampered_ztoc_when_all_digests_agree_then_the_layer_gives_it_away(
-    layout, image, ztoc, what
-):
+def test_tampered_ztoc_when_all_digests_match_then_error(layout, image, ztoc, what):
     kind, name, tamper = TAMPERED[what]
     changed = tamper(ztoc)
     put_v1(layout, image, [changed], span_size=SIZE)
@@ -276,9 +272,7 @@ def test_tampered_ztoc_when_all_digests_agree_then_the_layer_gives_it_away(
 
 
 @pytest.mark.parametrize("what", TAMPERED)
-def test_tampered_ztoc_when_looked_at_quickly_then_it_is_caught_all_the_same(
-    layout, image, ztoc, what
-):
+def test_tampered_ztoc_when_verified_quickly_then_error(layout, image, ztoc, what):
     _, _, tamper = TAMPERED[what]
     put_v1(layout, image, [tamper(ztoc)], span_size=SIZE)
     result = verified(layout, quick=True)
@@ -292,16 +286,16 @@ def test_tampered_ztoc_when_looked_at_quickly_then_it_is_caught_all_the_same(
     }
 
 
-def test_file_finding_when_several_differ_then_it_says_what_and_how_many(layout, image, ztoc):
+def test_file_finding_when_several_differ_then_first_one_and_count(layout, image, ztoc):
     changed = with_number(with_number(ztoc, 0, "mode", 0o4755), 1, "mode", 0o777)
     put_v1(layout, image, [changed], span_size=SIZE)
     (error,) = errors(verified(layout))
-    assert "entry 0 (usr/bin/app): mode is 0o4755, the layer gives 0o644" in error.message
+    assert "entry 0 (usr/bin/app): mode is 0o4755 in the zTOC, 0o644 in the layer" in error.message
     assert error.message.endswith("; 1 more entries differ")
     assert (error.expected, error.actual) == ("0o644", "0o4755")
 
 
-def test_ztoc_of_another_layer_of_that_size_when_listed_then_its_files_are_not_there(layout):
+def test_ztoc_when_built_for_layer_of_same_size_then_file_finding(layout):
     one, other = (make_image({name: b"1"}, compress=False) for name in "ab")
     assert len(one.layers[0]) == len(other.layers[0])
     put_v1(layout, one, [build_ztoc(other.layers[0], span_size=SIZE).to_bytes()], span_size=SIZE)
@@ -309,18 +303,18 @@ def test_ztoc_of_another_layer_of_that_size_when_listed_then_its_files_are_not_t
 
 
 @HOW
-def test_ztoc_of_a_layer_of_another_size_when_listed_then_it_says_so(layout, image, how):
+def test_ztoc_when_built_for_layer_of_other_size_then_size_finding(layout, image, how):
     put_v1(layout, image, [build_ztoc(image.layers[1]).to_bytes()], span_size=4 << 20)
     assert str(image.layer_descriptors[0].digest) in only_error(
         verified(layout, **how), "ztoc.layer_size"
     )
 
 
-# Bytes that are not what their digest says
+# Content that does not match its digest
 
 
 @HOW
-def test_ztoc_bytes_when_changed_then_its_digest_is_wrong(layout, image, ztoc, how):
+def test_ztoc_when_its_bytes_are_changed_then_digest_finding(layout, image, ztoc, how):
     put_v1(layout, image, [ztoc], span_size=SIZE)
     path = path_of(layout, Digest.of(ztoc))
     path.write_bytes(with_bytes(ztoc, len(ztoc) // 2, bytes([ztoc[len(ztoc) // 2] ^ 1])))
@@ -330,7 +324,7 @@ def test_ztoc_bytes_when_changed_then_its_digest_is_wrong(layout, image, ztoc, h
 
 
 @HOW
-def test_ztoc_when_missing_or_no_ztoc_then_it_says_so(layout, image, ztoc, how):
+def test_ztoc_when_missing_or_invalid_then_finding(layout, image, ztoc, how):
     put_v1(layout, image, [ztoc, b"no ztoc"], span_size=SIZE)
     path_of(layout, Digest.of(ztoc)).unlink()
     result = verified(layout, **how)
@@ -339,7 +333,7 @@ def test_ztoc_when_missing_or_no_ztoc_then_it_says_so(layout, image, ztoc, how):
 
 
 @HOW
-def test_index_bytes_when_changed_then_its_digest_is_wrong(layout, image, ztoc, how):
+def test_index_when_its_bytes_are_changed_then_digest_finding(layout, image, ztoc, how):
     image.put(layout, tag="app")
     create(reference(layout), options=OPTIONS)
     convert(reference(layout), reference(layout, "soci"), options=OPTIONS)
@@ -353,7 +347,7 @@ def test_index_bytes_when_changed_then_its_digest_is_wrong(layout, image, ztoc, 
 
 
 def tamper_with_layer(layout, image, ztoc, span_id):
-    """Change a byte in the middle of a span of stored noise, which still inflates."""
+    """Change a byte in the middle of a span; the noise is stored, so it still inflates."""
     path = path_of(layout, image.layer_descriptors[0].digest)
     start, end = parse(ztoc).compressed_ranges[span_id]
     data = path.read_bytes()
@@ -362,7 +356,7 @@ def tamper_with_layer(layout, image, ztoc, span_id):
     return Digest.of(path.read_bytes())
 
 
-def test_layer_bytes_when_changed_then_its_digest_and_the_span_are_told(layout, image, ztoc):
+def test_layer_when_its_bytes_are_changed_then_digest_and_span(layout, image, ztoc):
     put_v1(layout, image, [ztoc], span_size=SIZE)
     actual = tamper_with_layer(layout, image, ztoc, 3)
     message = only_error(verified(layout), "layer.digest")
@@ -370,24 +364,22 @@ def test_layer_bytes_when_changed_then_its_digest_and_the_span_are_told(layout, 
         assert str(part) in message
 
 
-def test_layer_bytes_when_changed_outside_all_spans_then_the_digest_is_wrong(layout, image, ztoc):
+def test_layer_when_changed_outside_all_spans_then_digest_finding(layout, image, ztoc):
     put_v1(layout, image, [ztoc], span_size=SIZE)
     path = path_of(layout, image.layer_descriptors[0].digest)
-    path.write_bytes(with_bytes(image.layers[0], 4, b"\1"))  # the gzip header's time
+    path.write_bytes(with_bytes(image.layers[0], 4, b"\1"))  # the time in the gzip header
     assert "span" not in only_error(verified(layout), "layer.digest")
 
 
 @pytest.mark.parametrize("span_id", [0, 6])
-def test_layer_bytes_when_changed_in_a_sampled_span_then_quick_says_which(
-    layout, image, ztoc, span_id
-):
+def test_layer_when_changed_in_sampled_span_then_quick_finds_the_span(layout, image, ztoc, span_id):
     put_v1(layout, image, [ztoc], span_size=SIZE)
     tamper_with_layer(layout, image, ztoc, span_id)
     assert f"span {span_id} " in only_error(verified(layout, quick=True), "ztoc.span")
 
 
 @HOW
-def test_layer_when_missing_or_cut_then_it_says_so(layout, image, ztoc, how):
+def test_layer_when_missing_or_truncated_then_finding(layout, image, ztoc, how):
     put_v1(layout, image, [ztoc], span_size=SIZE)
     path = path_of(layout, image.layer_descriptors[0].digest)
     path.write_bytes(image.layers[0][:-1])
@@ -398,7 +390,7 @@ def test_layer_when_missing_or_cut_then_it_says_so(layout, image, ztoc, how):
     only_error(verified(layout, **how), "layer.missing")
 
 
-def test_layer_that_cannot_be_indexed_when_it_has_a_ztoc_then_it_says_why(layout, image, ztoc):
+def test_layer_when_it_cannot_be_indexed_then_format_finding(layout, image, ztoc):
     layer = image.layers[0] + b"garbage"
     odd = image_of((layer, OCI_LAYER_GZIP))
     put_v1(layout, odd, [ztoc], span_size=SIZE)
@@ -407,7 +399,7 @@ def test_layer_that_cannot_be_indexed_when_it_has_a_ztoc_then_it_says_why(layout
     assert str(Digest.of(layer)) in found["layer.format"]
 
 
-def test_diff_id_when_wrong_in_the_config_then_both_are_told(layout, image, ztoc):
+def test_diff_id_when_wrong_in_config_then_finding_has_both(layout, image, ztoc):
     config = json.loads(image.config)
     right, wrong = config["rootfs"]["diff_ids"][0], str(Digest.of(b"other"))
     config["rootfs"]["diff_ids"][0] = wrong
@@ -418,18 +410,20 @@ def test_diff_id_when_wrong_in_the_config_then_both_are_told(layout, image, ztoc
 
 
 @HOW
-def test_diff_ids_when_too_few_then_the_config_is_wrong(layout, image, ztoc, how):
+def test_diff_ids_when_too_few_then_config_finding(layout, image, ztoc, how):
     config = json.loads(image.config)
     config["rootfs"]["diff_ids"].pop()
     put_v1(layout, with_config(image, json.dumps(config).encode()), [ztoc], span_size=SIZE)
-    assert "lists 1 diff ids" in only_error(verified(layout, **how), "config.diff_ids")
+    assert ": 1 diff IDs, but the manifest has 2" in only_error(
+        verified(layout, **how), "config.diff_ids"
+    )
 
 
 # Links
 
 
 def bound(layout, image, named, tag="app"):
-    """Put the image with an annotation that names its SOCI index, as ``convert`` does."""
+    """Put the image with the annotation that ``convert`` adds, naming its SOCI index."""
     manifest = replace(Manifest.from_json(image.manifest), annotations={INDEX_DIGEST: named})
     image.put(layout)
     layout.put_blob(CONFIG_BLOB)
@@ -457,22 +451,20 @@ def index_of(layout, image, ztoc, **changes):
         ("ztoc.span_size", {"annotations": {SPAN_SIZE: "17"}}),
     ],
 )
-def test_index_entry_when_it_lies_then_it_says_what_about(layout, image, ztoc, kind, changes):
+def test_index_entry_when_wrong_then_finding_of_that_kind(layout, image, ztoc, kind, changes):
     put_index_of(layout, index_of(layout, image, ztoc, **changes))
     for how in ({}, {"quick": True}):
         assert str(Digest.of(ztoc)) in only_error(verified(layout, **how), kind)
 
 
 @HOW
-def test_index_when_it_names_the_wrong_layer_of_the_image_then_sizes_differ(
-    layout, image, ztoc, how
-):
+def test_index_entry_when_it_names_another_layer_then_size_finding(layout, image, ztoc, how):
     other = str(image.layer_descriptors[1].digest)
     put_index_of(layout, index_of(layout, image, ztoc, annotations={IMAGE_LAYER_DIGEST: other}))
     assert other in only_error(verified(layout, **how), "ztoc.layer_size")
 
 
-def test_index_when_not_as_go_writes_it_then_readers_refuse_it(layout, image, ztoc):
+def test_index_when_not_go_exact_then_bytes_finding(layout, image, ztoc):
     index = index_of(layout, image, ztoc)
     pretty = json.dumps(json.loads(index.to_json()), indent=1).encode()
     layout.put_manifest(pretty, OCI_MANIFEST)
@@ -480,20 +472,18 @@ def test_index_when_not_as_go_writes_it_then_readers_refuse_it(layout, image, zt
 
 
 @HOW
-def test_annotation_when_it_names_a_missing_index_then_it_says_so(layout, image, how):
+def test_annotation_when_index_is_missing_then_finding(layout, image, how):
     missing = str(Digest.of(b"nowhere"))
     bound(layout, image, missing)
     assert missing in only_error(verified(layout, **how), "index.missing")
 
 
-def test_annotation_when_it_is_no_digest_then_it_says_so(layout, image):
+def test_annotation_when_not_a_digest_then_finding(layout, image):
     bound(layout, image, "../etc")
     assert '"../etc"' in only_error(verified(layout), "index.annotation")
 
 
-def test_annotation_when_it_names_an_index_of_another_manifest_then_its_subject_is_wrong(
-    layout, image, ztoc
-):
+def test_annotation_when_index_has_another_subject_then_finding(layout, image, ztoc):
     other = put_v1(layout, image, [ztoc], span_size=SIZE)
     put = bound(layout, image, str(other.digest), tag="bound")
     result = verified(layout, reference(layout, "bound"))
@@ -503,8 +493,8 @@ def test_annotation_when_it_names_an_index_of_another_manifest_then_its_subject_
     assert {"index.version", "index.unlisted"} <= kinds(result)
 
 
-def test_referrer_when_it_refers_to_another_manifest_then_its_subject_is_wrong(tmp_path):
-    """A registry without the referrers API lists what clients wrote into a tag."""
+def test_referrer_when_subject_is_another_manifest_then_finding(tmp_path):
+    """Without the referrers API, the list of referrers is a tag that clients write."""
     image, other = make_image({"a": b"1"}), make_image({"b": b"2"})
     ztoc = build_ztoc(image.layers[0], span_size=SIZE).to_bytes()
     with Registry() as registry:
@@ -522,7 +512,7 @@ def test_referrer_when_it_refers_to_another_manifest_then_its_subject_is_wrong(t
 
 
 def converted(layout, image):
-    """Put a converted image; return its image index and the entry of the SOCI index."""
+    """Put a converted image and return its image index."""
     image.put(layout, tag="app")
     convert(reference(layout), reference(layout, "soci"), options=OPTIONS)
     target = layout.resolve("soci")
@@ -542,7 +532,7 @@ def converted(layout, image):
         ),
     ],
 )
-def test_entry_of_the_image_index_when_it_lies_then_it_says_what_about(layout, image, kind, change):
+def test_image_index_entry_when_wrong_then_finding_of_that_kind(layout, image, kind, change):
     document = converted(layout, image)
     change(document["manifests"][1])
     layout.put_manifest(json.dumps(document).encode(), document["mediaType"], tag="soci")
@@ -550,7 +540,7 @@ def test_entry_of_the_image_index_when_it_lies_then_it_says_what_about(layout, i
     assert document["manifests"][1]["digest"] in message
 
 
-def test_entry_of_the_image_index_when_no_manifest_names_it_then_it_is_warned_of(layout, image):
+def test_image_index_entry_when_not_named_by_a_manifest_then_warning(layout, image):
     document = converted(layout, image)
     stray = {**document["manifests"][1], "digest": f"sha256:{'1' * 64}"}
     document["manifests"].append(stray)
@@ -559,7 +549,7 @@ def test_entry_of_the_image_index_when_no_manifest_names_it_then_it_is_warned_of
     assert (result.ok, kinds(result)) == (True, {"index.stray"})
 
 
-def test_xattrs_when_disabled_though_needed_then_it_says_so(layout, tmp_path):
+def test_xattrs_when_disabled_but_needed_then_finding(layout, tmp_path):
     layer = goldens.layer("pax.zlib6.tar.gz")
     built = build_ztoc(layer, span_size=SIZE)
     assert built.needs_xattrs
@@ -571,32 +561,32 @@ def test_xattrs_when_disabled_though_needed_then_it_says_so(layout, tmp_path):
     assert "ztoc.xattrs" in {f.kind for f in errors(verified(layout, quick=True))}
 
 
-def test_prefetch_when_it_names_a_span_that_is_not_there_then_it_says_so(layout, image):
+def test_prefetch_when_span_does_not_exist_then_finding(layout, image):
     image.put(layout, tag="app")
     create(reference(layout), options=replace(OPTIONS, prefetch=("usr/bin/app",)))
     assert verified(layout).all_findings == ()
     (index,) = verified(layout).platforms[0].soci_indexes
     soci = SociIndex.from_json(path_of(layout, index.digest).read_bytes())
-    lying = layout.put_blob(b'{"version":"1.0","prefetch_spans":[{"start_span":0,"end_span":7}]}')
+    wrong = layout.put_blob(b'{"version":"1.0","prefetch_spans":[{"start_span":0,"end_span":7}]}')
     *ztocs, prefetch = soci.layers
-    changed = replace(prefetch, digest=lying.digest, size=lying.size)
+    changed = replace(prefetch, digest=wrong.digest, size=wrong.size)
     layout.delete(index.descriptor)
     put_index_of(layout, replace(soci, layers=(*ztocs, changed)))
-    assert "names span 7, the last of its layer is 6" in only_error(
+    assert "span 7 does not exist, the last span of the layer is 6" in only_error(
         verified(layout), "prefetch.span"
     )
 
 
-# What is not there; how it runs
+# Missing indexes, and how verify runs
 
 
-def test_image_when_it_has_no_index_then_it_is_not_found(layout, image):
+def test_image_when_it_has_no_index_then_not_found_error(layout, image):
     image.put(layout, tag="app")
     with pytest.raises(NotFoundError, match="has no SOCI index"):
         verified(layout)
 
 
-def test_platform_without_index_when_others_have_one_then_it_is_a_note(layout):
+def test_platform_when_only_others_have_an_index_then_note(layout):
     large = make_image({"a": NOISE}, platform="linux/amd64")
     small = make_image({"a": b"1"}, platform="linux/arm64")
     put_index(layout, {"linux/amd64": large, "linux/arm64": small}, tag="app")
@@ -605,7 +595,7 @@ def test_platform_without_index_when_others_have_one_then_it_is_a_note(layout):
     assert (result.ok, kinds(result)) == (True, {"index.none"})
 
 
-def test_sample_when_seeded_then_it_is_the_same_and_has_first_and_last():
+def test_sample_when_seed_is_equal_then_equal_with_first_and_last():
     picked = [sample(100, seed=7, name="a") for _ in range(2)]
     assert picked[0] == picked[1]
     assert (picked[0][0], picked[0][-1], len(set(picked[0]))) == (0, 99, 4)
@@ -613,7 +603,7 @@ def test_sample_when_seeded_then_it_is_the_same_and_has_first_and_last():
     assert [sample(count, seed=1, name="") for count in (0, 1, 4)] == [[], [0], [0, 1, 2, 3]]
 
 
-def test_seed_when_given_or_not_then_the_result_says_it(layout, image, ztoc):
+def test_seed_when_given_or_random_then_in_result(layout, image, ztoc):
     put_v1(layout, image, [ztoc], span_size=SIZE)
     assert (verified(layout).seed, verified(layout, seed=7).seed) == (None, 7)
     again = verified(layout, quick=True)
@@ -621,7 +611,7 @@ def test_seed_when_given_or_not_then_the_result_says_it(layout, image, ztoc):
     assert verified(layout, seed=again.seed).platforms == again.platforms
 
 
-def test_quick_when_it_reads_a_layer_then_only_the_sample(layout, image, ztoc, monkeypatch):
+def test_quick_when_it_reads_a_layer_then_only_the_sample_is_read(layout, image, ztoc, monkeypatch):
     put_v1(layout, image, [ztoc], span_size=SIZE)
     ranges = []
     read = OciLayout.blob_range
@@ -638,7 +628,7 @@ def test_quick_when_it_reads_a_layer_then_only_the_sample(layout, image, ztoc, m
     assert result.ok
 
 
-def test_quick_when_a_layer_has_sparse_files_then_true_entries_are_not_called_lies(layout):
+def test_quick_when_layer_has_sparse_files_then_no_false_findings(layout):
     records = {
         "GNU.sparse.major": "1",
         "GNU.sparse.minor": "0",
@@ -672,7 +662,7 @@ def test_progress_when_it_raises_then_the_run_stops(layout, image, ztoc):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-def test_verify_when_of_any_threads_then_the_verdict_is_the_same(layout, image, threads):
+def test_verify_when_threads_vary_then_result_is_the_same(layout, image, threads):
     image.put(layout, "app")
     create(reference(layout), options=OPTIONS)
     result = verified(layout, threads=threads)
@@ -680,13 +670,13 @@ def test_verify_when_of_any_threads_then_the_verdict_is_the_same(layout, image, 
     assert result.platforms == verified(layout).platforms
 
 
-def test_verify_when_threads_are_none_at_all_then_it_is_a_value_error(layout, image):
+def test_verify_when_threads_is_zero_then_value_error(layout, image):
     image.put(layout, "app")
     with pytest.raises(ValueError, match="threads is 0"):
         verified(layout, threads=0)
 
 
-def test_verify_when_one_layer_has_ztocs_of_two_kinds_then_they_share_its_threads(
+def test_verify_when_layer_has_two_kinds_of_ztoc_then_threads_are_shared(
     layout, image, monkeypatch
 ):
     image.put(layout, "app")

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tocsin.cli import parameters
 from tocsin.cli.command import command
 from tocsin.cli.options import (
     dry_run_option,
-    force_option,
     indexing_options,
     output_options,
     registry_options,
 )
+from tocsin.cli.standalone import destination_image, source_image, standalone_options
 
 if TYPE_CHECKING:
     from tocsin.cli.output import Output
@@ -24,11 +23,11 @@ if TYPE_CHECKING:
 
 
 @command(summary="Make an image with its SOCI indexes (v2).")
-@click.argument("source", metavar="SOURCE", type=parameters.reference)
-@click.argument("destination", metavar="DEST", type=parameters.reference)
+@click.argument("source", metavar="SOURCE", callback=source_image)
+@click.argument("destination", metavar="DEST", callback=destination_image)
 @indexing_options
+@standalone_options
 @dry_run_option
-@force_option
 @registry_options
 @output_options
 def convert(
@@ -38,6 +37,7 @@ def convert(
     options: IndexingOptions,
     dry_run: bool,
     force: bool,
+    standalone: bool,
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
@@ -59,6 +59,7 @@ def convert(
       tocsin convert oci:images:app oci:images:app-soci
       tocsin convert docker-archive:app.tar oci-archive:app-soci.tar:app
       tocsin convert oci:in:app oci:out:app -p linux/amd64 -p linux/arm64
+      tocsin convert --standalone app.tar app-soci.tar
 
     With --quiet only the digest of the new image is printed. JSON keys: as for create, image
     and unchanged.
@@ -71,7 +72,7 @@ def convert(
             source,
             destination,
             options=options,
-            force=force,
+            force=force or standalone,
             dry_run=dry_run,
             registry=registry,
             progress=progress,

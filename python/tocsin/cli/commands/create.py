@@ -10,7 +10,6 @@ from tocsin.cli import parameters
 from tocsin.cli.command import command
 from tocsin.cli.options import (
     dry_run_option,
-    force_option,
     indexing_options,
     output_options,
     registry_options,
@@ -34,8 +33,15 @@ if TYPE_CHECKING:
     metavar="oci:DIR",
     help="Store indexes and zTOCs there, without the image.",
 )
+@click.option(
+    "--existing-index",
+    type=click.Choice(["warn", "skip", "allow"]),
+    default="warn",
+    show_default=True,
+    help="If other version 1 indexes refer to an image: warn of them, skip its platform, or allow"
+    " them and do not look.",
+)
 @dry_run_option
-@force_option
 @registry_options
 @output_options
 def create(
@@ -44,6 +50,7 @@ def create(
     destination: Reference | None,
     options: IndexingOptions,
     place: Reference | None,
+    existing_index: str,
     dry_run: bool,
     force: bool,
     registry: RegistryOptions | None,
@@ -61,12 +68,14 @@ def create(
       tocsin create oci:images:app
       tocsin create oci-archive:app.tar oci:images:app --platform linux/amd64
       tocsin create oci:images:app --prefetch /usr/bin/app --min-layer-size 1MiB
+      tocsin create ghcr.io/team/app:1 --existing-index skip
 
     With --quiet only the digests of the SOCI indexes are printed, a line a platform. JSON keys:
     source, destination, dry_run, seconds, missing_prefetch, traffic: read, pushed, ztocs,
-    manifests, blobs, mounted; platforms[]: platform, manifest, soci_index, layers[]: digest,
-    media_type, size, ztoc, skipped, reused, notes, entry_count, span_count, uncompressed_size,
-    seconds. A zTOC, manifest or index has media_type, digest and size.
+    manifests, blobs, mounted; platforms[]: platform, manifest, soci_index, existing_indexes[],
+    skipped, layers[]: digest, media_type, size, ztoc, skipped, reused, notes, entry_count,
+    span_count, uncompressed_size, seconds. A zTOC, manifest or index has media_type, digest and
+    size.
     """
     if destination is not None and place is not None:
         raise click.UsageError("both DEST and --output were given, wanted one of them")
@@ -79,6 +88,7 @@ def create(
             destination,
             output=place,
             options=options,
+            existing_index=existing_index,
             force=force,
             dry_run=dry_run,
             registry=registry,

@@ -37,7 +37,7 @@ def info(*, image: Reference, registry: RegistryOptions | None, output: Output) 
 
     Every zTOC that a SOCI index lists is read and verified. ZTOC says which index lists it: v2 is
     named by the image itself, v1 refers to it. OVERHEAD is the zTOC's size, in per cent of the
-    layer's.
+    layer's. Prefetch artifacts are shown with their spans, and the files that lie in these whole.
 
     Examples:
       tocsin info ghcr.io/team/app:1-soci
@@ -47,7 +47,8 @@ def info(*, image: Reference, registry: RegistryOptions | None, output: Output) 
     JSON keys: image, manifest, layer_size, covered_size, ztoc_size, platforms[]: platform,
     manifest, problem, soci_indexes[], layer_size, covered_size, ztoc_size, layers[]: digest,
     media_type, size, ztoc, soci_versions, span_size, span_count, entry_count, uncompressed_size,
-    problem.
+    problem; prefetches[]: media_type, digest, size, index, layer, version, spans[]: start_span,
+    end_span, priority; span_count, files[], problem.
     """
     from tocsin.images.info import info as find  # noqa: PLC0415 (not for --help)
 
@@ -80,6 +81,10 @@ def _tell(platform: PlatformCoverage, output: Output) -> None:
         output.line(f"index v{found.version} {found.digest}")
     if not platform.soci_indexes:
         output.line("no index")
+    if platform.prefetches:
+        from tocsin.cli.prefetch_report import write_prefetches  # noqa: PLC0415 (few have any)
+
+        write_prefetches(platform.prefetches, output)
     for problem in _problems(platform.soci_indexes, platform.layers):
         output.warn(problem)
 

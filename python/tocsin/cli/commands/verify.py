@@ -8,7 +8,12 @@ import click
 
 from tocsin.cli import exit_codes, parameters
 from tocsin.cli.command import command
-from tocsin.cli.options import output_options, registry_options, threads_option
+from tocsin.cli.options import (
+    output_options,
+    platforms_option,
+    registry_options,
+    threads_option,
+)
 
 if TYPE_CHECKING:
     from tocsin.cli.output import Output
@@ -29,15 +34,7 @@ if TYPE_CHECKING:
     metavar="NUMBER",
     help="Repeat the sample of another run; implies --quick.",
 )
-@click.option(
-    "-p",
-    "--platform",
-    "platforms",
-    type=parameters.platform,
-    metavar="OS/ARCH",
-    multiple=True,
-    help="Only this platform; may be repeated.  [default: all]",
-)
+@platforms_option
 @click.option(
     "-j",
     "--jobs",

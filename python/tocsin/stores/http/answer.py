@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import TYPE_CHECKING, Self
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     import requests
+
+_DECODED = frozenset({"gzip", "x-gzip", "deflate"})
+_OTHER_CODING = re.compile(r"\b(?:gzip|deflate|br|zstd|dc[bz]|compress)\b")
+"""Codings that nobody asked for, alone or one after the other."""
 
 _DRAIN_SIZE = 64 << 10
 """Bytes read from an unwanted body to keep its connection; beyond that a new one is cheaper."""
@@ -56,6 +61,15 @@ class Answer:
         """``Content-Length``; ``None`` when it is missing or no number."""
         text = self.header("Content-Length").strip()
         return int(text[:20]) if text.isascii() and text.isdigit() else None
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether its content has a coding, so that `content_length` is not the content's size."""
+        return self._coding in _DECODED or bool(_OTHER_CODING.search(self._coding))
+
+    @property
+    def _coding(self) -> str:
+        return self.header("Content-Encoding").strip().lower()
 
     def read_some(self, size: int) -> bytes:
         """Return what has arrived of the body, waiting for the first byte; empty at its end.
@@ -107,10 +121,10 @@ class Answer:
 
         Not left to the library: how much it makes of a few bytes depends on its version.
         """
-        coding = self.header("Content-Encoding").strip().lower()
-        if coding in ("", "identity"):
-            return data
-        if coding not in ("gzip", "x-gzip", "deflate"):
+        coding = self._coding
+        if coding not in _DECODED:
+            if not _OTHER_CODING.search(coding):
+                return data  # "utf-8" for example: some servers write what is no coding
             shown = redact_url(self.url)
             raise RegistryError(
                 f"{shown}: content coding {quoted_name(coding[:40])} is not supported", url=shown

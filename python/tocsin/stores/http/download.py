@@ -88,6 +88,7 @@ class Download:
         self._at = start
         self._end = end
         self._served = end
+        self._ranges = True
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield pieces of `_READ_SIZE` to twice as many bytes, the last one of any size.
@@ -134,14 +135,21 @@ class Download:
 
     def _open(self) -> Answer:
         """Return an answer whose body begins at the byte wanted next."""
-        whole = self._at == 0 and self._end == self._size
-        answer = self._endpoint.send(
-            "GET",
-            self._url,
-            doing=f"get {self._what}",
-            expect={OK, PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE, NOT_FOUND},
-            headers={} if whole else {"Range": f"bytes={self._at}-{self._end - 1}"},
-        )
+        whole = not self._ranges or (self._at == 0 and self._end == self._size)
+        try:
+            answer = self._endpoint.send(
+                "GET",
+                self._url,
+                doing=f"get {self._what}",
+                expect={OK, PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE, NOT_FOUND},
+                headers={} if whole else {"Range": f"bytes={self._at}-{self._end - 1}"},
+            )
+        except RegistryError as error:
+            if whole or error.status is None or error.temporary:
+                raise
+            # A server need not take ranges; then all of the blob is read, as far as it is wanted.
+            self._ranges = False
+            return self._open()
         try:
             self._check(answer)
         except BaseException:

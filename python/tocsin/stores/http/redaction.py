@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 from tocsin.model.user_info import without_user_info
 
 _SHOWN_VALUES = frozenset(
-    {"artifactType", "digest", "from", "last", "mount", "n", "scope", "service"}
+    {"artifactType", "digest", "from", "last", "mount", "n", "ns", "scope", "service"}
 )
 _MAX_URL_LEN = 500
 _MAX_NAME_LEN = 40

@@ -16,6 +16,11 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 KEEP_METHOD = frozenset({307, 308})
 MAX_REDIRECTS = 8
 _MAX_URL_LEN = 16 << 10
+FORWARDED_PROTO = (
+    "If this server is behind a proxy that ends TLS, let the proxy send the header"
+    " X-Forwarded-Proto: https."
+)
+"""What to do about a server behind https that says where to go next with http."""
 _BAD_CHARACTERS = re.compile(r"[\x00-\x20\x7f-\U0010ffff\\]")
 
 
@@ -34,7 +39,7 @@ def join_location(base: str, location: str) -> str:
     if problem := url_problem(url):
         raise _refuse(base, url, f"that {problem}")
     if Origin.of(base).scheme == "https" and Origin.of(url).scheme == "http":
-        raise _refuse(base, url, "that leads from https to http")
+        raise _refuse(base, url, "that leads from https to http", hint=FORWARDED_PROTO)
     return url
 
 
@@ -63,8 +68,9 @@ class RedirectTrail:
         return url
 
 
-def _refuse(base: str, location: str, problem: str) -> RegistryError:
+def _refuse(base: str, location: str, problem: str, hint: str | None = None) -> RegistryError:
     return RegistryError(
         f"{redact_url(base)}: redirect to {redact_url(location) or 'nowhere'} refused, {problem}",
         url=redact_url(base),
+        hint=hint,
     )

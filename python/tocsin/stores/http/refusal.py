@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tocsin.errors import AuthError, FormatError, RegistryError
+from tocsin.errors import AuthError, RegistryError
 from tocsin.quoting import escaped, quoted, shown
 from tocsin.stores.http.failures import TEMPORARY
 from tocsin.stores.http.redaction import redact_url
@@ -28,12 +28,16 @@ class Refusal:
         code: of the registry, such as ``MANIFEST_UNKNOWN``; ``None`` when it gave none.
         url: without secrets.
         text: status and code, and the server's own words in quotes.
+
+    Args:
+        answer: that refuses.
+        data: its body, if it has been read.
     """
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, data: bytes | None = None) -> None:
         self.status = answer.status
         self.url = redact_url(answer.url)
-        self.code, message = _read_error(answer)
+        self.code, message = _read_error(answer, data)
         code = f" {shown(self.code)}" if self.code else ""
         self.text = f"HTTP {self.status}{code}" + (f": {quoted(message)}" if message else "")
         self._wait = answer.header("Retry-After")
@@ -54,18 +58,16 @@ class Refusal:
         )
 
 
-def _read_error(answer: Answer) -> tuple[str | None, str]:
+def _read_error(answer: Answer, data: bytes | None) -> tuple[str | None, str]:
     """Return code and message of the first error in an answer.
 
     Source: OCI distribution-spec 1.1, "Error Codes".
     """
     try:
-        data = answer.read(_MAX_BODY)
-    except (RegistryError, FormatError):
-        return None, ""
-    try:
-        document: Any = json.loads(data)
-    except (ValueError, RecursionError):
+        if data is None:
+            data = answer.read(_MAX_BODY)
+        document: Any = json.loads(data[:_MAX_BODY])
+    except (RegistryError, ValueError, RecursionError):  # FormatError is a ValueError
         return None, ""
     if not isinstance(document, dict):
         return None, ""

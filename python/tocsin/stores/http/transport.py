@@ -24,11 +24,12 @@ from tocsin.stores.http.answer import Answer
 from tocsin.stores.http.deadline import POOLS
 from tocsin.stores.http.failures import BROKEN, TEMPORARY, network_error, never_sent
 from tocsin.stores.http.origin import Origin
+from tocsin.stores.http.proxies import goes_direct, proxy_of
 from tocsin.stores.http.redaction import redact_url, silence_signed_urls
 from tocsin.stores.http.redirects import REDIRECTS, RedirectTrail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tocsin.model.entry_path import StrPath
     from tocsin.stores.http.options import HttpOptions
@@ -57,12 +58,25 @@ class Transport:
     Args:
         options: certificates, time-outs, the debug hook, time.
         home: the registry; client certificates are shown to it alone.
+        authorities: PEM files of authorities trusted besides that of `options`.
+        headers: sent to the registry alone.
+        tries: of one request, at most.
     """
 
-    def __init__(self, options: HttpOptions, home: Origin) -> None:
+    def __init__(
+        self,
+        options: HttpOptions,
+        home: Origin,
+        *,
+        authorities: Sequence[StrPath] = (),
+        headers: Mapping[str, str] | None = None,
+        tries: int = MAX_TRIES,
+    ) -> None:
         self._options = options
         self._home = home
-        self._session = _Session(home, options)
+        self._headers = dict(headers or {})
+        self.tries = tries
+        self._session = _Session(home, options, authorities)
         if options.insecure:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         silence_signed_urls()
@@ -77,6 +91,7 @@ class Transport:
         authorization: str | None = None,
         stay: bool = False,
         slow: bool = False,
+        any_status: bool = False,
         repeat: bool,
     ) -> Answer:
         """Send a request, follow its redirects, and return the last answer, whatever its status.
@@ -89,6 +104,7 @@ class Transport:
             authorization: sent to the origin of `url` alone.
             stay: refuse redirects to another origin, since the body is a secret.
             slow: the server may have much to do before it answers.
+            any_status: whether a status that may pass is an answer too; there is another way.
             repeat: whether doing it twice is as good as once.
 
         Raises:
@@ -97,10 +113,12 @@ class Transport:
         first = Origin.of(url)
         trail = RedirectTrail(method, url)
         while True:
-            sent = dict(headers or {})
+            sent = self._own_headers(url) | dict(headers or {})
             if authorization is not None and Origin.of(url) == first:
                 sent["Authorization"] = authorization
-            answer = self._send_hop(method, url, sent, body, repeat=repeat, slow=slow)
+            answer = self._send_hop(
+                method, url, sent, body, repeat=repeat, slow=slow, any_status=any_status
+            )
             if answer.status not in REDIRECTS or not answer.header("Location"):
                 return answer
             location = answer.header("Location")
@@ -114,6 +132,9 @@ class Transport:
                     url=redact_url(url),
                 )
             url = next_url
+
+    def _own_headers(self, url: str) -> dict[str, str]:
+        return dict(self._headers) if Origin.of(url) == self._home else {}
 
     @property
     def patience(self) -> float:
@@ -133,13 +154,14 @@ class Transport:
         *,
         repeat: bool,
         slow: bool,
+        any_status: bool,
     ) -> Answer:
         clock = self._options._clock
         give_up_at = clock.monotonic() + self.patience
         replayable = body is None or isinstance(body, bytes)
         waited = 0.0
-        for failures in range(1, MAX_TRIES + 1):
-            last = failures == MAX_TRIES or not replayable
+        for failures in range(1, self.tries + 1):
+            last = failures == self.tries or not replayable
             self._debug(f"> {method} {redact_url(url)}{_shown(headers)}")
             try:
                 answer = self._send_once(method, url, headers, body, slow=slow)
@@ -147,7 +169,7 @@ class Transport:
                 shown = redact_url(url)
                 raise RegistryError(f"{shown}: is no URL that can be asked", url=shown) from None
             except BROKEN as error:
-                failure = network_error(error, url)
+                failure = network_error(error, url, proxy_of(url))
                 may_repeat = failure.temporary and (repeat or never_sent(error))
                 self._debug(f"< {failure}")
                 if last or not may_repeat or clock.monotonic() >= give_up_at:
@@ -158,6 +180,8 @@ class Transport:
                 f"< {answer.status} {answer.media_type or '-'}, "
                 f"{'?' if answer.content_length is None else answer.content_length} bytes"
             )
+            if any_status:
+                return answer
             wait = self._wait_before_repeat(answer, failures, repeat=repeat)
             if last or wait is None or waited + wait > MAX_RETRY_AFTER:
                 return answer
@@ -167,7 +191,7 @@ class Transport:
         raise AssertionError  # the last try returned or raised
 
     def _sleep(self, seconds: float, failures: int) -> None:
-        self._debug(f"try {failures + 1} of {MAX_TRIES} in {seconds:.1f} s")
+        self._debug(f"try {failures + 1} of {self.tries} in {seconds:.1f} s")
         self._options._clock.sleep(seconds)
 
     def _wait_before_repeat(self, answer: Answer, failures: int, *, repeat: bool) -> float | None:
@@ -205,7 +229,7 @@ class Transport:
             timeout=(options.connect_timeout, timeout),
             verify=False if options.insecure else _ca_bundle(),
             cert=_client_cert(options.client_cert) if origin == self._home else None,
-            proxies=dict(_NO_PROXY) if origin.is_loopback else None,
+            proxies=dict(_NO_PROXY) if goes_direct(origin) else None,
         )
         return Answer(response, url, timeout=options.timeout)
 
@@ -241,11 +265,14 @@ class _Session(requests.Session):
     part of the TLS context it is used in.
     """
 
-    def __init__(self, home: Origin, options: HttpOptions) -> None:
+    def __init__(self, home: Origin, options: HttpOptions, authorities: Sequence[StrPath]) -> None:
         super().__init__()
         self._home = home
-        self._home_adapter = _Adapter(options)
-        self._other_adapter = _Adapter(options)
+        given = () if options.ca_cert is None else (options.ca_cert,)
+        # Without verification a context that verifies is of no use.
+        trusted = () if options.insecure else (*given, *authorities)
+        self._home_adapter = _Adapter(options, trusted)
+        self._other_adapter = _Adapter(options, trusted)
         self.headers = requests.structures.CaseInsensitiveDict(
             {
                 "User-Agent": f"tocsin/{version('tocsin')}",
@@ -271,36 +298,37 @@ class _Session(requests.Session):
 
 
 class _Adapter(HTTPAdapter):
-    def __init__(self, options: HttpOptions) -> None:
-        self._ca_cert = options.ca_cert
+    def __init__(self, options: HttpOptions, authorities: tuple[StrPath, ...]) -> None:
+        self._authorities = authorities
         connections = options.jobs + _SPARE_CONNECTIONS
         super().__init__(pool_connections=connections, pool_maxsize=connections)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (as requests)
-        if self._ca_cert is not None:
-            kwargs["ssl_context"] = _context_with(self._ca_cert)
+        if self._authorities:
+            kwargs["ssl_context"] = _context_with(self._authorities)
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = POOLS
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:  # noqa: ANN401 (as requests)
-        if self._ca_cert is not None:
-            kwargs["ssl_context"] = _context_with(self._ca_cert)
+        if self._authorities:
+            kwargs["ssl_context"] = _context_with(self._authorities)
         manager = super().proxy_manager_for(proxy, **kwargs)
         if isinstance(manager, urllib3.ProxyManager) and not proxy.lower().startswith("socks"):
             manager.pool_classes_by_scheme = POOLS
         return manager
 
 
-def _context_with(ca_cert: StrPath) -> ssl.SSLContext:
-    """Return a context that trusts `ca_cert`; urllib3 adds the usual authorities to it.
+def _context_with(authorities: tuple[StrPath, ...]) -> ssl.SSLContext:
+    """Return a context that trusts `authorities`; urllib3 adds the usual ones to it.
 
     Both are needed: a registry with its own authority may redirect to a public object store.
     """
     context = create_urllib3_context()
-    try:
-        context.load_verify_locations(ca_cert)
-    except ssl.SSLError:
-        raise RegistryError(f"{os.fspath(ca_cert)}: holds no PEM certificate") from None
+    for file in authorities:
+        try:
+            context.load_verify_locations(file)
+        except ssl.SSLError:
+            raise RegistryError(f"{os.fspath(file)}: holds no PEM certificate") from None
     return context
 
 

@@ -2,21 +2,26 @@
 
 `open_registry` is the door. Inside: `transport` sends and repeats, `auth` answers challenges with
 what `credentials` finds, `endpoint` is the API of one repository, `client` the store; `download`,
-`push` and `referrers` are its three long stories.
+`push` and `referrers` are its three long stories. `hosts` says where a registry is, `mirrors` reads
+it from several hosts.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tocsin.errors import AuthError
-from tocsin.stores.http.transport import Transport
+from tocsin.errors import AuthError, RegistryError
+from tocsin.stores.http.transport import MAX_TRIES, Transport
 from tocsin.stores.registry.auth import Authenticator
 from tocsin.stores.registry.client import RegistryStore
 from tocsin.stores.registry.credentials import find_credential
 from tocsin.stores.registry.endpoint import Endpoint
-from tocsin.stores.registry.options import RegistryOptions, origin_of
+from tocsin.stores.registry.hosts import hosts_of, place_of
+from tocsin.stores.registry.hosts_toml import ALL, PUSH
+from tocsin.stores.registry.mirrors import Mirror, MirroredRepository
+from tocsin.stores.registry.options import RegistryOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +29,16 @@ if TYPE_CHECKING:
     from tocsin.model.entry_path import StrPath
     from tocsin.model.reference import RegistryReference
     from tocsin.stores.registry.credentials import Search
+    from tocsin.stores.registry.hosts_toml import Host
 
-__all__ = ["RegistryOptions", "RegistryStore", "open_registry", "open_repository"]
+__all__ = [
+    "MirroredRepository",
+    "RegistryOptions",
+    "RegistryStore",
+    "open_for_reading",
+    "open_registry",
+    "open_repository",
+]
 
 
 def open_registry(
@@ -37,10 +50,11 @@ def open_registry(
     client_cert: StrPath | tuple[StrPath, StrPath] | None = None,
     insecure: bool = False,
     plain_http: bool | None = None,
+    hosts_dir: StrPath | None = None,
     jobs: int = 4,
     debug: Callable[[str], None] | None = None,
 ) -> RegistryStore:
-    """Return the repository that `reference` names; nothing is asked yet.
+    """Return the repository that `reference` names; no request is sent yet.
 
     The arguments are those of `RegistryOptions`.
 
@@ -56,6 +70,7 @@ def open_registry(
         client_cert=client_cert,
         insecure=insecure,
         plain_http=plain_http,
+        hosts_dir=hosts_dir,
         jobs=jobs,
         debug=debug,
     )
@@ -67,6 +82,8 @@ def open_repository(
 ) -> RegistryStore:
     """Return the repository that `reference` names, reached as `options` say.
 
+    Where a ``hosts.toml`` names several hosts, it is at the first one that may be pushed to.
+
     Args:
         reference: tag and digest play no part.
         options: how to reach it.
@@ -75,25 +92,89 @@ def open_repository(
     Raises:
         AuthError: only one of user name and password is given.
         RegistryError: the host is none, or a certificate file holds none.
-        OSError: a certificate file cannot be read.
+        FormatError: a ``hosts.toml`` cannot be understood.
+        OSError: a file cannot be read.
     """
     options = options or RegistryOptions()
-    host, repository = reference.host, reference.repository
-    name = f"docker://{host}/{repository}"
+    hosts = hosts_of(reference.host, options)
+    pushed_to = next((host for host in hosts if PUSH in host.capabilities), None)
+    if pushed_to is None:
+        raise RegistryError(
+            f"docker://{reference.host}/{reference.repository}: hosts.toml names no host that may"
+            " push"
+        )
+    return _open_host(reference, options, pushed_to, write=write)
+
+
+def open_for_reading(
+    reference: RegistryReference, options: RegistryOptions | None = None
+) -> RegistryStore | MirroredRepository:
+    """Return the repository that `reference` names, with its mirrors where there are any.
+
+    The arguments and the errors are those of `open_repository`.
+    """
+    options = options or RegistryOptions()
+    *mirrors, registry = hosts_of(reference.host, options)
+    if not mirrors and registry.capabilities == ALL:
+        return _open_host(reference, options, registry)
+    stores = [
+        Mirror(_open_host(reference, options, mirror, is_mirror=True), mirror.capabilities)
+        for mirror in mirrors
+    ]
+    last = Mirror(_open_host(reference, options, registry), registry.capabilities)
+    return MirroredRepository(f"docker://{reference.host}/{reference.repository}", [*stores, last])
+
+
+def _open_host(
+    reference: RegistryReference,
+    options: RegistryOptions,
+    host: Host,
+    *,
+    write: bool = False,
+    is_mirror: bool = False,
+) -> RegistryStore:
+    """Return a repository as one host has it.
+
+    A mirror gets neither the user name and password nor the certificate that `options` have for the
+    registry, and is asked only once: the next host may know better.
+    """
+    place = place_of(host, reference.host, options)
+    repository = reference.repository
+    name = f"docker://{place.name}/{repository}"
     if (options.username is None) != (options.password is None):
         missing = "password" if options.password is None else "user name"
         raise AuthError(f"{name}: credentials: a {missing} must be given too")
     explicit = None
-    if options.username is not None and options.password is not None:
+    if options.username is not None and options.password is not None and not is_mirror:
         explicit = (options.username, options.password)
-    origin = origin_of(host, options)
-    transport = Transport(options, origin)
-    find = partial(find_credential, host, repository, explicit=explicit)
-    if options.credentials_dropped and explicit is None:
+    shown = host.certificates.client or place.certificates.client
+    transport = Transport(
+        replace(
+            options,
+            client_cert=shown if is_mirror else options.client_cert or shown,
+            insecure=options.insecure or bool(host.skip_verify),
+        ),
+        place.origin,
+        authorities=(*host.certificates.authorities, *place.certificates.authorities),
+        headers=host.headers,
+        tries=1 if is_mirror else MAX_TRIES,
+    )
+    find = partial(find_credential, place.name, repository, explicit=explicit)
+    if options.credentials_dropped and explicit is None and not is_mirror:
         find = partial(_find_own, name, find)
-    authenticator = Authenticator(name, origin, find, transport, options._clock)
+    clock = options._clock
     return RegistryStore(
-        Endpoint(name, origin, repository, transport, authenticator, options._clock, write)
+        Endpoint(
+            name,
+            place.origin,
+            repository,
+            transport,
+            Authenticator(name, place.origin, find, transport, clock),
+            clock,
+            write,
+            root=host.root,
+            namespace="" if write or place.name == reference.host else reference.host,
+        )
     )
 
 

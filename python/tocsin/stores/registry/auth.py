@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -21,6 +21,7 @@ from tocsin.errors import AuthError, RegistryError
 from tocsin.quoting import shown
 from tocsin.stores.http.origin import Origin
 from tocsin.stores.http.redaction import redact_url
+from tocsin.stores.http.redirects import FORWARDED_PROTO
 from tocsin.stores.http.refusal import Refusal
 from tocsin.stores.registry.scopes import Scopes
 
@@ -115,13 +116,16 @@ class Authenticator:
                 case _:
                     return None
 
-    def answer(self, challenges: Sequence[Challenge], scopes: Scopes, refused: str | None) -> str:
+    def answer(
+        self, challenges: Sequence[Challenge], scopes: Scopes, refused: str | None, said: str
+    ) -> str:
         """Return the header that answers a 401.
 
         Args:
             challenges: what the registry offers; Bearer is preferred.
             scopes: that the request needs, besides those the challenge names.
             refused: the header the refused request had.
+            said: what the registry said when it refused.
 
         Raises:
             AuthError: there is nothing better to offer.
@@ -129,10 +133,10 @@ class Authenticator:
         by_scheme = {challenge.scheme: challenge for challenge in reversed(challenges)}
         with self._lock:
             if bearer := by_scheme.get("bearer"):
-                return self._answer_bearer(bearer, scopes, refused)
+                return self._answer_bearer(bearer, scopes, refused, said)
             if "basic" in by_scheme:
-                return self._answer_basic(scopes, refused)
-        offered = ", ".join(shown(scheme, limit=20) for scheme in by_scheme) or "nothing"
+                return self._answer_basic(scopes, refused, said)
+        offered = ", ".join(shown(scheme, limit=20) for scheme in by_scheme)
         raise AuthError(
             f"{self._place}: wants authentication by {offered}, only Basic and Bearer are done",
             status=401,
@@ -175,10 +179,10 @@ class Authenticator:
                     raise
             return self._search
 
-    def _answer_basic(self, scopes: Scopes, refused: str | None) -> str:
+    def _answer_basic(self, scopes: Scopes, refused: str | None, said: str) -> str:
         header = self._basic()
         if header is None or refused == header:
-            raise self.refusal(scopes, "HTTP 401")
+            raise self.refusal(scopes, said)
         self._scheme = "basic"
         return header
 
@@ -186,7 +190,9 @@ class Authenticator:
         credential = self._searched().credential
         return None if credential is None or not credential.password else _basic(credential)
 
-    def _answer_bearer(self, challenge: Challenge, scopes: Scopes, refused: str | None) -> str:
+    def _answer_bearer(
+        self, challenge: Challenge, scopes: Scopes, refused: str | None, said: str
+    ) -> str:
         bearer = self._bearer(challenge)
         wanted = scopes | Scopes.parse(challenge.parameters.get("scope", ""))
         self._scheme = bearer
@@ -196,22 +202,28 @@ class Authenticator:
                 del self._tokens[key]
         header = f"Bearer {self._token(bearer, wanted)}"
         if header == refused:  # a registry token, or a token server that gives the same again
-            raise self.refusal(wanted, "HTTP 401")
+            raise self.refusal(wanted, said)
         return header
 
     def _bearer(self, challenge: Challenge) -> _Bearer:
-        realm = urljoin(f"{self._origin}/v2/", challenge.parameters.get("realm", ""))
-        try:
-            scheme = Origin.of(realm).scheme
-        except RegistryError as error:
-            raise AuthError(f"{self._place}: token server: {error}", status=401) from None
-        if not challenge.parameters.get("realm"):
+        named = challenge.parameters.get("realm")
+        if not named:
             raise AuthError(f"{self._place}: names no token server", status=401)
+        try:
+            realm = urljoin(f"{self._origin}/v2/", named)
+            scheme = Origin.of(realm).scheme
+        except ValueError:  # of urljoin, which parses what it joins
+            raise AuthError(
+                f"{self._place}: token server: {redact_url(named)}: is no URL", status=401
+            ) from None
+        except RegistryError as error:
+            raise AuthError(f"{self._place}: token server: {error.message}", status=401) from None
         if scheme == "http" and self._origin.scheme == "https":
             raise AuthError(
                 f"{self._place}: token server {redact_url(realm)} refused, it is plain http and "
                 "the registry is not",
                 status=401,
+                hint=FORWARDED_PROTO,
             )
         return _Bearer(realm, challenge.parameters.get("service", ""))
 
@@ -231,11 +243,17 @@ class Authenticator:
 
     def _ask(self, bearer: _Bearer, scopes: Scopes, credential: Credential | None) -> Answer:
         if credential is not None and credential.identity_token:
-            return self._ask_oauth(bearer, scopes, credential.identity_token)
+            answer = self._ask_oauth(bearer, scopes, credential.identity_token)
+            if answer.status == _OK:
+                return answer
+            # Not every token server takes POST; those that do not refuse it in different ways.
+            answer.discard()
+            password = credential.password or credential.identity_token
+            credential = replace(credential, password=password)
         query = [("scope", text) for text in scopes.texts()]
         if bearer.service:
             query.insert(0, ("service", bearer.service))
-        if credential is not None:
+        if credential is not None and credential.username:
             query.insert(0, ("account", credential.username))
         joint = "&" if urlsplit(bearer.realm).query else "?"
         return self._transport.send(

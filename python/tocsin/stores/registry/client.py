@@ -32,6 +32,7 @@ from tocsin.quoting import quoted, shown
 from tocsin.stores.base import MustStream, TakenOver
 from tocsin.stores.file_store import manifest_descriptor
 from tocsin.stores.http.download import Download
+from tocsin.stores.http.refusal import Refusal
 from tocsin.stores.http.status import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK
 from tocsin.stores.origins import RepositoryOrigin
 from tocsin.stores.registry.endpoint import DELETE, PUSH
@@ -51,10 +52,13 @@ if TYPE_CHECKING:
 ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
 MAX_TAGS = 1_000_000
 _PAGE_SIZE = "1000"
+_BAD_REQUEST = 400
 _MAX_DOUBTS = 4
+_UNLISTED = (
+    "Check that deleting is switched on in this registry; readers no longer find the manifest, "
+    "which was taken off the list of referrers."
+)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_METHOD_NOT_ALLOWED = 405
-_NO_HEAD = frozenset({400, _METHOD_NOT_ALLOWED, 501})
 
 
 class RegistryStore:
@@ -83,40 +87,33 @@ class RegistryStore:
         """Return the descriptor of the image that `selector` names.
 
         Asks with HEAD, which some registries do not count against limits, and reads the manifest
-        only when the answer leaves something out.
+        when HEAD is refused, for whatever reason, or the answer leaves something out.
         """
         if selector is None:
             selector = self._only_tag()
-        what = _what(selector)
-        answer = self._endpoint.send(
-            "HEAD",
-            self._endpoint.url("manifests", str(selector)),
-            doing=f"find {what}",
-            expect={OK, NOT_FOUND, *_NO_HEAD},
-            headers={"Accept": ACCEPT},
-        )
+        url = self._endpoint.url("manifests", str(selector))
+        answer = self._endpoint.attempt("HEAD", url, expect={OK}, headers={"Accept": ACCEPT})
+        if answer is None:
+            return self._resolve_by_reading(selector)
         answer.discard()
-        if answer.status == NOT_FOUND:
-            raise self._absent(selector)
         digest = self._named_digest(answer, selector)
-        size = answer.content_length
-        if answer.status != OK or digest is None or not size or not _is_manifest(answer.media_type):
+        size = None if answer.is_encoded else answer.content_length
+        if digest is None or not size or not _is_manifest(answer.media_type):
             return self._resolve_by_reading(selector)
         return Descriptor(answer.media_type, digest, size)
 
-    def _absent(self, selector: str | Digest) -> NotFoundError:
-        name = f"{self._endpoint.name}: {_what(selector)}: is not there"
+    def _absent(self, selector: str | Digest, said: str) -> NotFoundError:
+        story = f"{self._endpoint.name}: {_what(selector)}: is not there, {said}"
         if isinstance(selector, str):
             return NotFoundError(
-                name, hint=f"List the tags: skopeo list-tags {self._endpoint.name}"
+                story, hint=f"List the tags: skopeo list-tags {self._endpoint.name}"
             )
-        return NotFoundError(name)
+        return NotFoundError(story)
 
     def tags(self) -> list[str]:
         """Return the tags there are, sorted; none when there is no such repository yet."""
         found: set[str] = set()
-        first = self._endpoint.url("tags", "list", query={"n": _PAGE_SIZE})
-        for answer, data in pages(first, self._tag_page):
+        for answer, data in self._tag_pages():
             if answer.status == NOT_FOUND:
                 break
             document = decode_object(data, what="tags")
@@ -170,9 +167,11 @@ class RegistryStore:
         accept = {"Accept": ACCEPT} if _is_manifest(descriptor.media_type) else {}
         return self._endpoint.has(self._blob_url(descriptor), descriptor.size, accept)
 
-    def referrers(self, subject: Digest, artifact_type: str | None = None) -> list[Descriptor]:
+    def referrers(
+        self, subject: Digest, artifact_type: str | None = None, *, lenient: bool = False
+    ) -> list[Descriptor]:
         """Return the manifests that refer to `subject`, in the registry's order."""
-        return self._referrers.find(subject, artifact_type)
+        return self._referrers.find(subject, artifact_type, lenient=lenient)
 
     def put_blob(
         self,
@@ -184,8 +183,8 @@ class RegistryStore:
     ) -> Descriptor:
         """Upload a blob, unless it is there.
 
-        When the registry loses an upload, bytes and other sequences are sent again; the error says
-        so when `source` can be read only once.
+        When the registry loses an upload, or refuses the way it was begun, what can be iterated
+        again is sent again; the error says so when `source` can be read only once.
         """
         return Descriptor(media_type, *self._push.put(source, digest, size))
 
@@ -207,9 +206,10 @@ class RegistryStore:
         if refers:
             document = parse_manifest(data, media_type)
             assert document.subject is not None  # noqa: S101 (that is what `refers` says)
-            if not answer.header("OCI-Subject"):
-                entry = replace(descriptor, annotations=document.annotations)
-                self._referrers.add(document.subject.digest, entry)
+            subject = document.subject.digest
+            entry = replace(descriptor, annotations=document.annotations)
+            acknowledged = answer.header("OCI-Subject").strip() == str(subject)
+            self._referrers.add(subject, entry, acknowledged=acknowledged)
         return descriptor
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
@@ -220,15 +220,21 @@ class RegistryStore:
     def delete(self, descriptor: Descriptor) -> None:
         """Remove a manifest and every tag that names it; what it lists stays.
 
+        A list of referrers that names it changes first, so that no list ever names what is gone.
+
         Raises:
             NotFoundError: it is not there.
             RegistryError: the registry does not do this.
         """
         document = parse_manifest(self.manifest(descriptor), descriptor.media_type)
-        digest = descriptor.digest
-        self._delete(self._endpoint.url("manifests", str(digest)), f"manifest {digest}")
-        if document.subject is not None:
-            self._referrers.remove(document.subject.digest, digest)
+        subject, digest = document.subject, descriptor.digest
+        unlisted = subject is not None and self._referrers.remove(subject.digest, digest)
+        try:
+            self._delete(self._endpoint.url("manifests", str(digest)), f"manifest {digest}")
+        except RegistryError as error:
+            if unlisted and not error.temporary:
+                error.hint = _UNLISTED
+            raise
 
     def delete_tag(self, tag: str) -> None:
         """Remove a tag; what it named stays.
@@ -278,6 +284,18 @@ class RegistryStore:
             f"{self.name}: has {len(tags)} tags, and none was named", hint="Name one of its tags."
         )
 
+    def _tag_pages(self) -> Iterator[tuple[Answer, bytes]]:
+        try:
+            yield from pages(self._tags_url({"n": _PAGE_SIZE}), self._tag_page)
+        except RegistryError as error:
+            if error.status != _BAD_REQUEST:
+                raise
+            # So many at once are refused; tags of pages that came before come again.
+            yield from pages(self._tags_url(None), self._tag_page)
+
+    def _tags_url(self, query: dict[str, str] | None) -> str:
+        return self._endpoint.url("tags", "list", query=query)
+
     def _tag_page(self, url: str) -> tuple[Answer, bytes]:
         return self._endpoint.fetch(
             url, doing="list tags", expect={OK, NOT_FOUND}, limit=MAX_SIZE, what="tags"
@@ -318,7 +336,7 @@ class RegistryStore:
             headers={"Accept": ACCEPT if known else f"{media_type}, {ACCEPT}"},
         )
         if answer.status == NOT_FOUND:
-            raise self._absent(selector)
+            raise self._absent(selector, Refusal(answer, data).text)
         return data, answer.media_type, self._named_digest(answer, selector)
 
     def _download(

@@ -1,4 +1,9 @@
-"""The API of one repository: its URLs, its challenges answered, its refusals made errors."""
+"""The API of one repository: its URLs, its challenges answered, its refusals made errors.
+
+Some requests are optional: a registry may refuse HEAD, a mount, or an upload in one request, and
+there is a plain way that does without. They go through `attempt`, for which any refusal is as good
+as any other: the plain way is tried next, and its error is the one to show.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +13,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from tocsin.errors import AuthError, NotFoundError, RegistryError
+from tocsin.stores.http.failures import MAYBE_TLS
 from tocsin.stores.http.origin import Origin
 from tocsin.stores.http.redirects import join_location
 from tocsin.stores.http.refusal import Refusal
 from tocsin.stores.http.status import NOT_FOUND, OK, UNAUTHORIZED
-from tocsin.stores.http.transport import MAX_TRIES
 from tocsin.stores.registry.challenges import parse_challenges
 from tocsin.stores.registry.scopes import Scopes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from tocsin.model.digest import Digest
     from tocsin.stores.http.answer import Answer
@@ -29,6 +34,7 @@ PULL = ("pull",)
 PUSH = ("pull", "push")
 DELETE = ("pull", "push", "delete")
 
+_BAD_REQUEST = 400
 PUSH_AGAIN = "Run the command again; blobs that were already pushed are reused."
 """What to do when something that passes has stopped a push."""
 
@@ -45,6 +51,9 @@ class Endpoint:
         authenticator: answers challenges.
         clock: time.
         write: ask for the right to push at once, which saves a second token.
+        root: the path of the API, which some mirrors have elsewhere.
+        namespace: the registry that this is a mirror of, which it is told; empty for the registry
+            itself.
     """
 
     name: str
@@ -54,12 +63,15 @@ class Endpoint:
     authenticator: Authenticator
     clock: Clock
     write: bool = False
+    root: str = "/v2"
+    namespace: str = ""
 
     def url(self, *path: str, query: Mapping[str, str] | None = None) -> str:
         """Return the URL of `path` below this repository; a last empty part ends it in ``/``."""
         below = "/".join(quote(part, safe=":") for part in path)
-        url = f"{self.origin}/v2/{self.repository}/{below}"
-        return url + (f"?{urlencode(query, safe=':/')}" if query else "")
+        url = f"{self.origin}{self.root}/{self.repository}/{below}"
+        asked = dict(query or {}) | ({"ns": self.namespace} if self.namespace else {})
+        return url + (f"?{urlencode(asked, safe=':/')}" if asked else "")
 
     def send(
         self,
@@ -95,10 +107,7 @@ class Endpoint:
             AuthError: status 401 or 403.
             RegistryError: another status, or no answer.
         """
-        asked = PUSH if self.write and actions == PULL else actions
-        scopes = Scopes.repository(self.repository, *asked) | (also or Scopes())
-        is_ours = Origin.of(url) == self.origin
-        authorization = self.authenticator.authorization(scopes) if is_ours else None
+        scopes = self._scopes(actions) | (also or Scopes())
         send = partial(
             self.transport.send,
             method,
@@ -109,12 +118,7 @@ class Endpoint:
             slow=slow,
         )
         try:
-            answer = send(authorization=authorization)
-            if self._challenges(answer):
-                challenges = parse_challenges(answer.header("WWW-Authenticate"))
-                answer.discard()
-                authorization = self.authenticator.answer(challenges, scopes, authorization)
-                answer = send(authorization=authorization)
+            answer = self._authorized(send, url, scopes)
             if answer.status in expect:
                 return answer
             raise self._refusal(answer, doing, scopes, hint)
@@ -123,12 +127,68 @@ class Endpoint:
                 error.hint = PUSH_AGAIN
             raise
 
+    def attempt(
+        self,
+        method: str,
+        url: str,
+        *,
+        expect: Collection[int],
+        actions: tuple[str, ...] = PULL,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer | None:
+        """Send a request that the registry may refuse; ``None`` unless its status is of `expect`.
+
+        No status is waited out: whoever gets ``None`` tries the plain way at once.
+
+        Raises:
+            AuthError: the token server refuses, or no credential can be offered.
+            RegistryError: there was no answer.
+        """
+        scopes = self._scopes(actions)
+        send = partial(
+            self.transport.send, method, url, headers=headers, any_status=True, repeat=True
+        )
+        answer = self._authorized(send, url, scopes)
+        if answer.status in expect:
+            return answer
+        answer.discard()
+        return None
+
+    def _scopes(self, actions: tuple[str, ...]) -> Scopes:
+        asked = PUSH if self.write and actions == PULL else actions
+        return Scopes.repository(self.repository, *asked)
+
+    def _authorized(self, send: Callable[..., Answer], url: str, scopes: Scopes) -> Answer:
+        """Send a request, once more with an answer to the challenge if there was one."""
+        is_ours = Origin.of(url) == self.origin
+        authorization = self.authenticator.authorization(scopes) if is_ours else None
+        answer = send(authorization=authorization)
+        if not self._challenges(answer):
+            return answer
+        challenges = parse_challenges(answer.header("WWW-Authenticate"))
+        if not challenges:
+            return answer
+        said = Refusal(answer).text
+        authorization = self.authenticator.answer(challenges, scopes, authorization, said)
+        return send(authorization=authorization)
+
+    def _no_challenge(self, refusal: Refusal, doing: str) -> AuthError:
+        return AuthError(
+            f"{self.name}: {doing}: {refusal.text}, and the answer does not say how to log in"
+            " (WWW-Authenticate is missing or empty)",
+            status=refusal.status,
+            code=refusal.code,
+            url=refusal.url,
+        )
+
     def _refusal(
         self, answer: Answer, doing: str, scopes: Scopes, hint: str | None
     ) -> RegistryError:
         is_ours = Origin.of(answer.url) == self.origin
         refusal = Refusal(answer)
         if refusal.status == UNAUTHORIZED and is_ours:
+            if not parse_challenges(answer.header("WWW-Authenticate")):
+                return self._no_challenge(refusal, doing)
             return self.authenticator.refusal(scopes, refusal.text)
         error = refusal.error(f"{self.name}: {doing}")
         if isinstance(error, AuthError):
@@ -136,6 +196,8 @@ class Endpoint:
             error.hint = self.authenticator.hint if is_ours else None
         elif not error.temporary:
             error.hint = hint
+            if refusal.status == _BAD_REQUEST and not refusal.code and self.origin.scheme == "http":
+                error.hint = hint or MAYBE_TLS  # so do servers that speak TLS answer plain http
         return error
 
     def fetch(
@@ -159,12 +221,13 @@ class Endpoint:
             headers: of HTTP.
         """
         give_up_at = self.clock.monotonic() + self.transport.patience
-        for failures in range(1, MAX_TRIES + 1):
+        tries = self.transport.tries
+        for failures in range(1, tries + 1):
             answer = self.send("GET", url, doing=doing, expect=expect, headers=headers)
             try:
                 return answer, answer.read(limit, what=what)
             except RegistryError as error:
-                tired = failures == MAX_TRIES or self.clock.monotonic() >= give_up_at
+                tired = failures == tries or self.clock.monotonic() >= give_up_at
                 if tired or not error.temporary:
                     raise
             self.clock.sleep(self.clock.backoff(failures))
@@ -172,15 +235,16 @@ class Endpoint:
 
     def has(self, url: str, size: int | None, headers: Mapping[str, str] | None = None) -> bool:
         """Return whether there is a blob or manifest at `url`, of `size` bytes if that is told."""
-        answer = self.send(
-            "HEAD",
-            url,
-            doing=f"look for {url.rpartition('/')[2]}",
-            expect={OK, NOT_FOUND},
-            headers=headers,
-        )
+        answer = self.attempt("HEAD", url, expect={OK, NOT_FOUND}, headers=headers)
+        if answer is None:
+            doing = f"look for {url.rpartition('/')[2]}"
+            expect = {OK, NOT_FOUND}
+            answer = self.send("GET", url, doing=doing, expect=expect, headers=headers)
         answer.discard()
-        return answer.status == OK and (size is None or answer.content_length in (None, size))
+        sizes = (None, size)
+        return answer.status == OK and (
+            size is None or answer.is_encoded or answer.content_length in sizes
+        )
 
     def location(self, answer: Answer, doing: str) -> str:
         """Return where an answer's ``Location`` points.
@@ -191,7 +255,11 @@ class Endpoint:
         location = answer.header("Location")
         if not location:
             raise Refusal(answer).error(f"{self.name}: {doing}: the answer names no Location")
-        return join_location(answer.url, location)
+        try:
+            return join_location(answer.url, location)
+        except RegistryError:
+            answer.close()
+            raise
 
     def missing(self, what: str) -> NotFoundError:
         """Return the error of something that is not there."""

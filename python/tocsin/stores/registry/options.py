@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tocsin.errors import RegistryError
 from tocsin.quoting import quoted
 from tocsin.stores.http.options import HttpOptions
-from tocsin.stores.http.origin import Origin, is_loopback
+from tocsin.stores.http.origin import Origin
+from tocsin.stores.http.tls_probe import speaks_tls
 
-_NO_HOST = re.compile(r"[/?#@\\\s]")
+if TYPE_CHECKING:
+    from tocsin.model.entry_path import StrPath
+
+_NO_HOST = re.compile(r"[/?#@\\\s]|^\.+(?::|$)")
 _DOCKER_HUB = "docker.io"
 _DOCKER_HUB_API = "registry-1.docker.io"
 
@@ -28,8 +32,10 @@ class RegistryOptions(HttpOptions):
     Attributes:
         username: with `password`, used instead of any stored credential.
         password: of `username`.
-        plain_http: speak http; ``None`` means on loopback only, and not when one of the options
-            about certificates is given.
+        plain_http: speak http; ``None`` means only on loopback, where the registry does not speak
+            TLS, and not when one of the options about certificates is given.
+        hosts_dir: directory of hosts as containerd has it: for each registry a ``hosts.toml`` with
+            mirrors and certificates. None is read unless it is given.
         credentials_dropped: whether these came from another process, which had a user name and
             password.
     """
@@ -37,6 +43,7 @@ class RegistryOptions(HttpOptions):
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     plain_http: bool | None = None
+    hosts_dir: StrPath | None = None
     credentials_dropped: bool = False
 
     def _to_send(self) -> dict[str, Any]:
@@ -48,20 +55,27 @@ class RegistryOptions(HttpOptions):
 def origin_of(host: str, options: RegistryOptions) -> Origin:
     """Return where the registry `host` (with port when it has one) is reached.
 
+    On loopback, unless `options` say what is spoken, the registry is asked whether it speaks TLS.
+
     Raises:
         RegistryError: `host` is none.
     """
+    check_host(host)
     server = _DOCKER_HUB_API if host == _DOCKER_HUB else host
-    if _NO_HOST.search(server):
-        raise RegistryError(f"registry {quoted(server, limit=80)}: is no host name")
-    plain = options.plain_http
-    if plain is None:
-        about_certificates = options.ca_cert or options.client_cert or options.insecure
-        plain = is_loopback(_without_port(server)) and not about_certificates
-    return Origin.of(f"{'http' if plain else 'https'}://{server}")
+    secure, plain = Origin.of(f"https://{server}"), Origin.of(f"http://{server}")
+    if options.plain_http is not None:
+        return plain if options.plain_http else secure
+    about_certificates = options.ca_cert or options.client_cert or options.insecure
+    if secure.is_loopback and not about_certificates and not speaks_tls(secure):
+        return plain
+    return secure
 
 
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+def check_host(host: str) -> None:
+    """Refuse what cannot be a host with a port: it becomes part of URLs and of paths.
+
+    Raises:
+        RegistryError: `host` is none.
+    """
+    if _NO_HOST.search(host):
+        raise RegistryError(f"registry {quoted(host, limit=80)}: is no host name")

@@ -1,34 +1,34 @@
 """Bringing blobs to a registry, in the way it wants them.
 
-A blob that fits one chunk goes in one PUT. A longer one goes in chunks, each kept until the
-registry has it; where the connection breaks the session is asked how far it got. A registry that
-refuses chunks gets one long request. Whatever was promised about the bytes is checked before their
-digest is named, so nothing wrong is ever stored.
+A blob that fits one chunk goes in one PUT, or in chunks if that is refused. A longer one goes in
+chunks, each kept until the registry has it; where the connection breaks the session is asked how
+far it got. A registry that refuses chunks gets one long request. Whatever was promised about the
+bytes is checked before their digest is named, so nothing wrong is ever stored.
 
 Source: OCI distribution-spec 1.1, "Pushing blobs".
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tocsin.errors import RegistryError
 from tocsin.stores.hashing import hashed
-from tocsin.stores.http.status import ACCEPTED, CREATED
+from tocsin.stores.http.status import ACCEPTED, CREATED, OK
 from tocsin.stores.http.transport import MAX_TRIES
 from tocsin.stores.registry.endpoint import PUSH, PUSH_AGAIN
 from tocsin.stores.registry.scopes import Scopes
 from tocsin.stores.registry.upload_session import (
-    ChunkRefusedError,
     SessionLostError,
     UploadSession,
+    WayRefusedError,
 )
 from tocsin.stores.window import PIECE_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
@@ -52,6 +52,7 @@ class BlobPush:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._refuses_chunks = False
+        self._refuses_single_puts = False
         self._refuses_mounts: set[str] = set()
 
     def put(
@@ -65,7 +66,7 @@ class BlobPush:
         """
         place = f"{self._endpoint.name}: new blob"
         promised = None if digest is None or size is None else (digest, size)
-        replayable = isinstance(source, Sequence)
+        replayable = not isinstance(source, Iterator)
         for tries in range(1, MAX_TRIES + 1):
             stream = hashed(source, place=place, digest=digest, size=size)
             try:
@@ -80,9 +81,9 @@ class BlobPush:
                 if not replayable or tries == MAX_TRIES:
                     raise self._lost(stream.size, lost) from None
                 self._pause(tries)
-            except ChunkRefusedError as refused:
-                if not replayable or self._refuses_chunks or isinstance(source, bytes):
-                    raise self._refused(refused) from None
+            except WayRefusedError as refused:
+                if not replayable or self._refuses_chunks:
+                    raise refused.error from None
                 self._refuses_chunks = True
             else:
                 return stream.digest, stream.size
@@ -93,7 +94,11 @@ class BlobPush:
         return source_repository not in self._refuses_mounts
 
     def mount(self, descriptor: Descriptor, source_repository: str) -> bool:
-        """Take a blob over from another repository of this registry; ``False`` if refused."""
+        """Take a blob over from another repository of this registry; ``False`` if refused.
+
+        A registry may refuse in any way, for the token too, which is for two repositories: the blob
+        can be uploaded all the same, and if it is pushing that is refused, the upload will say so.
+        """
         endpoint = self._endpoint
         doing = f"mount blob {descriptor.digest} from {source_repository}"
         mount = {"mount": str(descriptor.digest), "from": source_repository}
@@ -106,10 +111,7 @@ class BlobPush:
                 actions=PUSH,
                 also=Scopes.repository(source_repository, "pull"),
             )
-        except RegistryError as error:
-            if error.status is None or error.temporary:
-                raise
-            # If it is pushing that is refused, the upload will say so.
+        except RegistryError:
             self._refuses_mounts.add(source_repository)
             return False
         answer.discard()
@@ -124,34 +126,41 @@ class BlobPush:
     def _put_bytes(self, data: bytes, digest: Digest) -> None:
         if self._is_there(digest, len(data)):
             return
+        if not self._refuses_single_puts:
+            session = UploadSession.start(self._endpoint)
+            try:
+                session.put_all(data, digest)
+            except WayRefusedError as refused:
+                session.cancel()
+                self._put_bytes_in_chunks(data, digest)
+                self._refuses_single_puts = not refused.error.temporary
+            except Exception:
+                session.cancel()
+                raise
+            return
+        self._put_bytes_in_chunks(data, digest)
+
+    def _put_bytes_in_chunks(self, data: bytes, digest: Digest) -> None:
         for tries in range(1, MAX_TRIES + 1):
             session = UploadSession.start(self._endpoint)
             try:
-                session.close(digest, len(data), data)
-            except ChunkRefusedError:
-                session.cancel()
-                self._put_bytes_in_chunks(data, digest)
+                step = _chunk_size(session)
+                for at in range(0, len(data), step):
+                    session.send_chunk(data[at : at + step])
+                session.close(digest, len(data))
             except SessionLostError as lost:
                 session.cancel()
                 if tries == MAX_TRIES:
                     raise self._lost(len(data), lost) from None
                 self._pause(tries)
-                continue
+            except WayRefusedError as refused:
+                session.cancel()
+                raise refused.error from None
             except Exception:
                 session.cancel()
                 raise
-            return
-
-    def _put_bytes_in_chunks(self, data: bytes, digest: Digest) -> None:
-        session = UploadSession.start(self._endpoint)
-        try:
-            step = max(CHUNK_SIZE, session.least_chunk)
-            for at in range(0, len(data), step):
-                session.send_chunk(data[at : at + step])
-            session.close(digest, len(data))
-        except Exception:
-            session.cancel()
-            raise
+            else:
+                return
 
     def _put_stream(self, stream: HashedStream, promised: tuple[Digest, int] | None) -> None:
         chunks = _Chunks(stream)
@@ -162,14 +171,14 @@ class BlobPush:
         session = UploadSession.start(self._endpoint)
         try:
             if not self._refuses_chunks and session.least_chunk <= MAX_CHUNK_SIZE:
-                more = session.least_chunk - len(first)
+                more = _chunk_size(session) - len(first)
                 first += chunks.take(more) if more > 0 else b""
                 session = self._send_first(session, first)
             if session.confirmed == 0:
                 body = _Body(_one_behind(first, chunks.rest()))
                 self._send_long(session, body, stream, promised)
                 return
-            while chunk := chunks.take(max(CHUNK_SIZE, session.least_chunk)):
+            while chunk := chunks.take(_chunk_size(session)):
                 session.send_chunk(chunk)
             session.close(stream.digest, stream.size)
         except Exception:
@@ -181,18 +190,17 @@ class BlobPush:
         for tries in range(1, MAX_TRIES + 1):
             try:
                 session.send_chunk(chunk)
-            except ChunkRefusedError:
-                self._refuses_chunks = True
+            except WayRefusedError:
                 session.cancel()
-                return UploadSession.start(self._endpoint)
-            except SessionLostError as lost:
-                if tries == MAX_TRIES:
-                    raise self._lost(len(chunk), lost) from None
-                self._pause(tries)
-                session = UploadSession.start(self._endpoint)
+                break
+            except SessionLostError:
+                if tries < MAX_TRIES:
+                    self._pause(tries)
+                    session = UploadSession.start(self._endpoint)
             else:
                 return session
-        raise AssertionError  # the last try returned or raised
+        self._refuses_chunks = True
+        return UploadSession.start(self._endpoint)
 
     def _send_long(
         self,
@@ -213,14 +221,17 @@ class BlobPush:
             raise body.error from None
 
     def _is_there(self, digest: Digest, size: int | None) -> bool:
-        return self._endpoint.has(self._endpoint.url("blobs", str(digest)), size)
+        """Return whether the blob need not be sent; where HEAD is refused it is simply sent."""
+        url = self._endpoint.url("blobs", str(digest))
+        answer = self._endpoint.attempt("HEAD", url, expect={OK})
+        if answer is None:
+            return False
+        answer.discard()
+        return size is None or answer.is_encoded or answer.content_length in (None, size)
 
     def _pause(self, failures: int) -> None:
         clock = self._endpoint.clock
         clock.sleep(clock.backoff(failures))
-
-    def _refused(self, refused: Exception) -> RegistryError:
-        return RegistryError(f"{self._endpoint.name}: upload in chunks refused: {refused}")
 
     def _lost(self, size: int, lost: Exception) -> RegistryError:
         return RegistryError(
@@ -229,6 +240,15 @@ class BlobPush:
             temporary=True,
             hint=PUSH_AGAIN,
         )
+
+
+def _chunk_size(session: UploadSession) -> int:
+    """Return `CHUNK_SIZE`, or the next multiple of what the registry wants at least.
+
+    Some take a chunk only where one of their own parts begins.
+    """
+    least = max(1, session.least_chunk)
+    return -(-CHUNK_SIZE // least) * least
 
 
 class _Chunks:

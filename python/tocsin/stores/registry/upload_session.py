@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _DONE = frozenset({OK, CREATED, ACCEPTED, NO_CONTENT})
 _OUT_OF_STEP = 416
-_NO_SINGLE_PUT = frozenset({405, 411, 413, 415, 501})
 _ANY_STATUS = range(600)
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,19})")
 _OCTETS = {"Content-Type": OCTET_STREAM}
@@ -38,8 +37,16 @@ class SessionLostError(Exception):
     """The registry no longer knows the session, or not all it was given."""
 
 
-class ChunkRefusedError(Exception):
-    """The registry does not take this way of uploading; nothing was taken."""
+class WayRefusedError(Exception):
+    """The registry does not take this way of uploading; nothing was taken.
+
+    Attributes:
+        error: the refusal, for when there is no other way.
+    """
+
+    def __init__(self, error: RegistryError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 class UploadSession:
@@ -84,7 +91,7 @@ class UploadSession:
         """Upload the next bytes, however often that takes.
 
         Raises:
-            ChunkRefusedError: the registry does not take it.
+            WayRefusedError: the registry does not take it.
             SessionLostError: the session, or bytes before this chunk, are gone.
             RegistryError: otherwise refused.
         """
@@ -98,11 +105,13 @@ class UploadSession:
             if reached == begin + len(chunk):
                 return
             clock.sleep(clock.backoff(failures))
-        raise RegistryError(
-            f"{self._endpoint.name}: upload: no progress at byte {self.confirmed} in "
-            f"{MAX_TRIES} tries",
-            temporary=True,
-            hint=PUSH_AGAIN,
+        raise WayRefusedError(
+            RegistryError(
+                f"{self._endpoint.name}: upload: no progress at byte {self.confirmed} in "
+                f"{MAX_TRIES} tries",
+                temporary=True,
+                hint=PUSH_AGAIN,
+            )
         )
 
     def send_rest(self, body: Iterable[bytes]) -> None:
@@ -125,36 +134,58 @@ class UploadSession:
         self._check_digest(answer, digest)
         answer.discard()
 
-    def close(self, digest: Digest, size: int, data: bytes = b"") -> None:
-        """Name what was uploaded, and `data` after it, by its digest.
+    def put_all(self, data: bytes, digest: Digest) -> None:
+        """Upload a blob and name it, in one request.
 
         Raises:
-            ChunkRefusedError: `data` is not taken this way.
+            WayRefusedError: it failed; the session may have some of it, so it is of no more use.
+            VerificationError: the registry found another digest.
+        """
+        try:
+            answer = self._endpoint.send(
+                "PUT",
+                self._closing_url(digest),
+                doing=f"upload blob {digest}",
+                expect=_DONE,
+                actions=PUSH,
+                headers=_OCTETS,
+                body=data,
+                repeat=False,
+                slow=True,
+            )
+        except RegistryError as error:
+            if self._has_arrived(digest, len(data)):
+                return
+            raise WayRefusedError(error) from None
+        self._check_digest(answer, digest)
+        answer.discard()
+
+    def close(self, digest: Digest, size: int) -> None:
+        """Name what was uploaded by its digest.
+
+        Raises:
             SessionLostError: it has to be uploaded again.
             RegistryError: otherwise refused.
         """
         endpoint = self._endpoint
-        blob_url = endpoint.url("blobs", str(digest))
         for failures in range(1, MAX_TRIES + 1):
             try:
-                answer = self._endpoint.send(
+                answer = endpoint.send(
                     "PUT",
                     self._closing_url(digest),
                     doing=f"upload blob {digest}",
-                    expect={*_DONE, NOT_FOUND, *(_NO_SINGLE_PUT if data else ())},
+                    expect={*_DONE, NOT_FOUND},
                     actions=PUSH,
                     headers=_OCTETS,
-                    body=data,
+                    body=b"",
                     repeat=False,
                     slow=True,  # object stores copy the blob to its place now
                 )
             except RegistryError as error:
                 if not error.temporary or failures == MAX_TRIES:
                     raise
-                if endpoint.has(blob_url, size):  # only the answer was lost
+                if self._has_arrived(digest, size):  # only the answer was lost
                     return
-                if data:  # some of it may have been taken, so it must not be sent twice
-                    raise SessionLostError(error.message) from None
                 endpoint.clock.sleep(endpoint.clock.backoff(failures))
                 continue
             if answer.status in _DONE:
@@ -162,10 +193,9 @@ class UploadSession:
                 answer.discard()
                 return
             refusal = Refusal(answer)
-            if answer.status == NOT_FOUND and endpoint.has(blob_url, size):
+            if self._has_arrived(digest, size):
                 return
-            lost = SessionLostError if answer.status == NOT_FOUND else ChunkRefusedError
-            raise lost(refusal.text)
+            raise SessionLostError(refusal.text)
         raise AssertionError  # the last try returned or raised
 
     def cancel(self) -> None:
@@ -179,6 +209,12 @@ class UploadSession:
                 actions=PUSH,
                 repeat=False,
             ).discard()
+
+    def _has_arrived(self, digest: Digest, size: int) -> bool:
+        """Return whether the blob is there although its upload seems to have failed."""
+        with suppress(RegistryError):
+            return self._endpoint.has(self._endpoint.url("blobs", str(digest)), size)
+        return False
 
     def _send_part(self, part: bytes) -> int:
         """Return how many bytes of the blob the registry has after being given `part`."""
@@ -194,14 +230,13 @@ class UploadSession:
                 body=part,
                 repeat=False,
             )
-        except AuthError:
-            raise
         except RegistryError as error:
             if error.temporary:
                 return self._ask(error.message)
-            if error.status is None:
+            # A registry that took a chunk knows who asks: a later 403 is no matter of the way.
+            if error.status is None or (isinstance(error, AuthError) and start):
                 raise
-            raise ChunkRefusedError(error.message) from None
+            raise WayRefusedError(error) from None
         if answer.status in _DONE:
             self._moved(answer)
             answer.discard()
@@ -212,7 +247,7 @@ class UploadSession:
             raise SessionLostError(refusal.text)
         reached = self._ask(refusal.text)
         if reached == 0 == start:
-            raise ChunkRefusedError(refusal.text)
+            raise WayRefusedError(refusal.error(f"{self._endpoint.name}: upload in chunks"))
         return reached
 
     def _ask(self, story: str) -> int:

@@ -81,6 +81,14 @@ pub enum ZtocError {
         /// What is wrong.
         what: &'static str,
     },
+    /// A string, or the PAX records of one entry, are longer than in any tar that can be indexed.
+    #[error("{what} is too long (more than {limit} bytes)")]
+    TooLong {
+        /// The field.
+        what: &'static str,
+        /// The maximum length.
+        limit: u64,
+    },
     /// The fields refer to the same bytes many times over, and so to more bytes than the blob
     /// holds.
     #[error("strings and tables overlap too much (they refer to more than {limit} bytes)")]
@@ -99,6 +107,7 @@ pub enum ZtocError {
 impl ZtocError {
     pub(super) const fn code(&self) -> &'static str {
         match self {
+            Self::TooLong { .. } => "ztoc.too-long",
             Self::OutOfBounds(_) => "ztoc.out-of-bounds",
             Self::Unterminated(_) => "ztoc.unterminated",
             Self::NotUtf8(_) => "ztoc.not-utf8",

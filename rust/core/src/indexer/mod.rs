@@ -176,7 +176,7 @@ impl LayerIndexer {
             build_tool_identifier: self.options.build_tool_identifier,
             compressed_archive_size: self.size,
             uncompressed_archive_size: result.toc.uncompressed_archive_size,
-            toc: result.toc.entries,
+            toc: result.toc.entries.into(),
             zinfo: result.zinfo,
             span_digests: result.span_digests,
         };

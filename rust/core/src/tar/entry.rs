@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use super::sparse;
 
 /// The type of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum EntryType {
     /// A regular file.
+    #[default]
     Regular,
     /// A hard link to an earlier entry.
     HardLink,
@@ -56,7 +57,7 @@ impl EntryType {
 
 /// The metadata of one entry, as in a zTOC. Names are raw bytes, since a tar name need not be
 /// UTF-8.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FileMetadata {
     /// The name as in the archive, not cleaned; directories keep their trailing slash.
     pub name: Vec<u8>,
@@ -126,7 +127,7 @@ impl FileMetadata {
 
 /// A path as readers compare it: relative to the root, without empty and `.` components, and with
 /// each `..` and the component before it removed.
-pub(super) fn clean_path(path: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn clean_path(path: &[u8]) -> Cow<'_, [u8]> {
     let path = path.strip_prefix(b"./").unwrap_or(path);
     let path = path.strip_suffix(b"/").unwrap_or(path);
     let is_odd = |component: &[u8]| matches!(component, b"" | b"." | b"..");

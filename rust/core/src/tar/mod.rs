@@ -11,6 +11,7 @@
 //! `archive/tar` returns. So this is the dialect of that reader (V7, ustar, PAX, GNU, star, and the
 //! bugs of old Go versions), including what it treats as the end of the archive or as an error.
 
+mod entries;
 mod entry;
 mod hazard;
 mod header;
@@ -23,6 +24,8 @@ mod time;
 mod toc;
 mod walk;
 
+pub use entries::Entries;
+pub(crate) use entry::clean_path;
 pub use entry::{EntryType, FileMetadata};
 pub use hazard::{Hazard, HazardReason};
 pub use headers::{EntryHeaders, read_headers};

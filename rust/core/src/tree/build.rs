@@ -9,7 +9,7 @@ use super::names::{
     self, AUFS_PREFIX, MAX_PATH_LEN, OPAQUE, Reason, WHITEOUT, is_plain_part, next_part,
 };
 use super::{LeftOut, Tree};
-use crate::tar::{EntryType, FileMetadata};
+use crate::tar::{Entries, EntryType};
 
 /// Steps through link targets that any image may take while its layers are applied: three times
 /// what one path can need, which is 40 links of 2,047 components.
@@ -45,7 +45,7 @@ struct KnownParent {
     paths_changed: u64,
 }
 
-impl<L: AsRef<[FileMetadata]>> TreeBuilder<L> {
+impl<L: Entries> TreeBuilder<L> {
     /// Starts with an empty tree.
     ///
     /// `capacity`: the number of entries in all layers, to allocate memory once.
@@ -73,7 +73,7 @@ impl<L: AsRef<[FileMetadata]>> TreeBuilder<L> {
 
     /// Applies at most `limit` more entries of the layer; returns whether there are more.
     pub fn apply(&mut self, limit: usize) -> bool {
-        let count = self.graph.layers.last().map_or(0, |layer| layer.as_ref().len());
+        let count = self.graph.layers.last().map_or(0, Entries::count);
         let end = count.min(self.next.saturating_add(limit));
         for index in self.next..end {
             self.budget.0 = self.budget.0.saturating_add(STEPS_PER_ENTRY);
@@ -102,9 +102,9 @@ impl<L: AsRef<[FileMetadata]>> TreeBuilder<L> {
         if self.graph.node_count() > MAX_NODES - MAX_NODES_PER_ENTRY {
             return Err(Reason::TooManyNames);
         }
-        let metadata = self.graph.entry(self.layer, entry);
-        let kind = metadata.entry_type;
-        let split = names::split_name(metadata)?;
+        let entries = self.graph.layer(self.layer);
+        let (kind, name) = (entries.entry_type(entry as usize), entries.name(entry as usize));
+        let split = names::split_name(name, kind, || entries.linkname(entry as usize))?;
         let texts = self.graph.texts_of(self.layer, entry, &split);
         let (parent, name) = texts.ok_or(Reason::PathTooLong)?;
         let parent = self.make_directory(parent)?;
@@ -175,7 +175,7 @@ impl<L: AsRef<[FileMetadata]>> TreeBuilder<L> {
     fn find_source(&mut self, entry: u32) -> Result<Option<Linked>, Reason> {
         let mut links =
             Links { memo: &mut self.memo, budget: &mut self.budget, used: Some(&mut self.used) };
-        let target = &self.graph.entry(self.layer, entry).linkname;
+        let target = self.graph.layer(self.layer).linkname(entry as usize);
         let found = self.graph.resolve(target, false, &mut links);
         for id in self.used.drain(..) {
             self.graph.mark_used_by_links(id);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::graph::{Graph, Location, NodeId, Text};
 use super::names::next_part;
-use crate::tar::{EntryType, FileMetadata};
+use crate::tar::{Entries, EntryType};
 
 /// Maximum number of symbolic links followed for one path, as on Linux (`MAXSYMLINKS`,
 /// path_resolution(7)).
@@ -127,7 +127,7 @@ pub(super) struct Links<'a> {
     pub(super) used: Option<&'a mut Vec<NodeId>>,
 }
 
-impl<L: AsRef<[FileMetadata]>> Graph<L> {
+impl<L: Entries> Graph<L> {
     /// Resolves a path from the root.
     ///
     /// `follow`: whether to follow a symbolic link at the end too. If a slash follows it, it is

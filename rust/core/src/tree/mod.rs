@@ -20,6 +20,7 @@ mod links;
 mod names;
 mod walk;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -29,7 +30,7 @@ pub use links::{Failure, MAX_LINKS};
 pub use names::{MAX_PATH_LEN, MAX_TARGET_LEN, Reason};
 pub use walk::Walk;
 
-use crate::tar::{EntryType, FileMetadata};
+use crate::tar::{Entries, EntryType, FileMetadata};
 use graph::Graph;
 use links::{Budget, Links, Memo};
 
@@ -57,7 +58,7 @@ pub struct Tree<L> {
     memo: Mutex<Memo>,
 }
 
-impl<L: AsRef<[FileMetadata]>> Tree<L> {
+impl<L: Entries> Tree<L> {
     fn new(
         graph: Graph<L>,
         left_out: Vec<LeftOut>,
@@ -168,9 +169,9 @@ impl<L: AsRef<[FileMetadata]>> Tree<L> {
 
     /// The metadata at a location; `None` for a directory that is only implied by other names.
     #[must_use]
-    pub fn metadata(&self, location: Location) -> Option<&FileMetadata> {
+    pub fn metadata(&self, location: Location) -> Option<Cow<'_, FileMetadata>> {
         let source = self.graph.source(location);
-        source.entry.map(|entry| self.graph.entry(source.layer, entry))
+        self.entry(source.layer, source.entry?)
     }
 
     /// The inode number. Two locations share it if and only if they are hard links to one file.
@@ -186,8 +187,8 @@ impl<L: AsRef<[FileMetadata]>> Tree<L> {
 
     /// An entry of a layer, whether it is in the tree or not.
     #[must_use]
-    pub fn entry(&self, layer: u32, entry: u32) -> Option<&FileMetadata> {
-        self.graph.layers.get(layer as usize)?.as_ref().get(entry as usize)
+    pub fn entry(&self, layer: u32, entry: u32) -> Option<Cow<'_, FileMetadata>> {
+        self.graph.layers.get(layer as usize)?.entry(entry as usize)
     }
 
     /// Starts a walk over everything below a directory.

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Range;
 
-use crate::tar::{EntryType, FileMetadata};
+use crate::tar::{EntryType, clean_path};
 
 /// Maximum length of a path from the root in bytes, without a leading slash: `PATH_MAX` is 4,096
 /// including the terminating NUL. It also bounds the depth of the tree, to 2,048 nested
@@ -67,16 +67,20 @@ pub(super) struct SplitName {
 /// # Errors
 /// The reason if Linux would reject the name or target. For a whiteout only its directory is
 /// checked, since the whiteout itself is not created.
-pub(super) fn split_name(entry: &FileMetadata) -> Result<SplitName, Reason> {
-    let (cleaned, path) = match plain_range(&entry.name) {
+pub(super) fn split_name<'a>(
+    name: &'a [u8],
+    kind: EntryType,
+    target: impl FnOnce() -> &'a [u8],
+) -> Result<SplitName, Reason> {
+    let (cleaned, path) = match plain_range(name) {
         Some(range) => (None, range),
         None => {
-            let cleaned = entry.clean_name().into_owned();
+            let cleaned = clean_path(name).into_owned();
             let all = 0..cleaned.len();
             (Some(cleaned), all)
         }
     };
-    let whole = cleaned.as_ref().unwrap_or(&entry.name);
+    let whole = cleaned.as_deref().unwrap_or(name);
     let slash = whole[path.clone()].iter().rposition(|byte| *byte == b'/');
     let (parent, last) = match slash {
         Some(at) => (path.start..path.start + at, path.start + at + 1..path.end),
@@ -86,7 +90,7 @@ pub(super) fn split_name(entry: &FileMetadata) -> Result<SplitName, Reason> {
         check_path(&whole[parent.clone()])?;
     } else {
         check_path(&whole[parent.start..last.end])?;
-        check_target(entry)?;
+        check_target(kind, target)?;
     }
     Ok(SplitName { cleaned, parent, last })
 }
@@ -98,9 +102,12 @@ fn check_path(path: &[u8]) -> Result<(), Reason> {
     if path.contains(&0) { Err(Reason::NulByte) } else { Ok(()) }
 }
 
-fn check_target(entry: &FileMetadata) -> Result<(), Reason> {
-    let target = &entry.linkname;
-    match entry.entry_type {
+fn check_target<'a>(kind: EntryType, target: impl FnOnce() -> &'a [u8]) -> Result<(), Reason> {
+    if !matches!(kind, EntryType::SymLink | EntryType::HardLink) {
+        return Ok(());
+    }
+    let target = target();
+    match kind {
         EntryType::SymLink if target.len() > MAX_TARGET_LEN => Err(Reason::TargetTooLong),
         EntryType::SymLink if target.contains(&0) => Err(Reason::NulByte),
         // Unpackers clean the target first. Other invalid targets are just missing files.

@@ -2,7 +2,7 @@
 
 use super::graph::{Graph, Location};
 use super::names::compare;
-use crate::tar::FileMetadata;
+use crate::tar::Entries;
 
 /// The state of a walk. It does not borrow the tree, so it is passed to [`super::Tree::next`].
 #[derive(Debug)]
@@ -19,18 +19,18 @@ struct Level {
 }
 
 impl Walk {
-    pub(super) fn new<L: AsRef<[FileMetadata]>>(graph: &Graph<L>, top: Location) -> Self {
+    pub(super) fn new<L: Entries>(graph: &Graph<L>, top: Location) -> Self {
         let mut walk = Self { levels: Vec::new(), path: graph.path(top) };
         walk.enter(graph, top);
         walk
     }
 
-    fn enter<L: AsRef<[FileMetadata]>>(&mut self, graph: &Graph<L>, directory: Location) {
+    fn enter<L: Entries>(&mut self, graph: &Graph<L>, directory: Location) {
         let children = sorted_children(graph, directory).into_iter();
         self.levels.push(Level { children, path_len: self.path.len() });
     }
 
-    pub(super) fn step<L: AsRef<[FileMetadata]>>(&mut self, graph: &Graph<L>) -> Option<Location> {
+    pub(super) fn step<L: Entries>(&mut self, graph: &Graph<L>) -> Option<Location> {
         while let Some(level) = self.levels.last_mut() {
             self.path.truncate(level.path_len);
             let Some(location) = level.children.next() else {
@@ -56,10 +56,7 @@ impl Walk {
     }
 }
 
-pub(super) fn sorted_children<L: AsRef<[FileMetadata]>>(
-    graph: &Graph<L>,
-    directory: Location,
-) -> Vec<Location> {
+pub(super) fn sorted_children<L: Entries>(graph: &Graph<L>, directory: Location) -> Vec<Location> {
     // Collect names with the locations, since looking up a name takes several memory accesses.
     let children = graph.children(directory).map(|location| (graph.name(location), location));
     let mut named: Vec<(&[u8], Location)> = children.collect();

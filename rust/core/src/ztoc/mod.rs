@@ -7,20 +7,27 @@
 //!
 //! Source: awslabs/soci-snapshotter, ztoc/fbs/ztoc.fbs; docs/format.md#the-ztoc-blob.
 
+mod counts;
 mod flat;
 pub mod raw;
 mod read;
 mod refusal;
 mod rules;
 mod spans;
+mod toc;
 mod zinfo;
 
-pub use refusal::Refusal;
+pub use counts::Counts;
+pub use refusal::{MAX_REFUSALS, Refusal};
+pub use toc::Toc;
 pub use zinfo::{GzipZinfo, TarZinfo, Zinfo, ZinfoVersion};
 
+use std::borrow::Cow;
+
+use crate::bytes::SharedBytes;
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::tar::FileMetadata;
+use crate::tar::{Entries, FileMetadata};
 use raw::{RawEntry, RawZtoc};
 
 /// The only format version.
@@ -42,7 +49,7 @@ pub struct Ztoc {
     /// continue after that, with further checkpoints.
     pub uncompressed_archive_size: u64,
     /// The entries of the tar in stored order, which is archive order.
-    pub toc: Vec<FileMetadata>,
+    pub toc: Toc,
     /// How the layer is cut into spans.
     pub zinfo: Zinfo,
     /// The digest of each span's compressed bytes.
@@ -76,21 +83,21 @@ impl Ztoc {
             max_span_id: rules::stored_max_span_id(self)?,
             span_digests: &span_digests,
         };
-        let toc = self.toc.iter().map(RawEntry::from);
         match &self.zinfo {
-            Zinfo::Gzip(zinfo) => fields.write(toc, zinfo.packed_len(), |out| zinfo.pack(out)),
+            Zinfo::Gzip(zinfo) => {
+                fields.write(self.toc.iter(), zinfo.packed_len(), |out| zinfo.pack(out))
+            }
             Zinfo::Tar(zinfo) => {
                 let zinfo = zinfo.to_bytes()?;
-                fields.write(toc, zinfo.len(), |out| out.copy_from_slice(&zinfo))
+                fields.write(self.toc.iter(), zinfo.len(), |out| out.copy_from_slice(&zinfo))
             }
         }
     }
 
     /// Reads a blob, checking everything before using it.
     ///
-    /// It allocates at most sixteen times the length of the blob, whatever the blob contains, plus
-    /// a window for the checkpoint that a version 1 zinfo omits. PAX records are sorted by key, and
-    /// of equal keys only the last is kept, since the reference reads them into a map.
+    /// Copies the blob; [`Self::from_shared`] does not. PAX records are sorted by key, and of equal
+    /// keys only the last is kept, since the reference reads them into a map.
     ///
     /// # Errors
     /// `Error::Ztoc`, in the order of the tables in the blob, if:
@@ -104,6 +111,18 @@ impl Ztoc {
     /// - the spans of a plain tar have size 0 or do not end with the layer;
     /// - `max_span_id`, the spans and the span digests differ in number.
     pub fn from_bytes(blob: &[u8]) -> Result<Self> {
+        Self::from_shared(&SharedBytes::copied(blob))
+    }
+
+    /// Reads a blob without copying it: entries and windows are looked up in it when needed.
+    ///
+    /// Uses at most as much memory as the length of the blob, whatever the blob contains, and usually
+    /// far less: the digests, a few words per checkpoint and, temporarily, one entry, whose strings
+    /// are limited in length.
+    ///
+    /// # Errors
+    /// As [`Self::from_bytes`].
+    pub fn from_shared(blob: &SharedBytes) -> Result<Self> {
         read::read(blob)
     }
 
@@ -118,13 +137,14 @@ impl Ztoc {
     /// The entry with exactly this name, compared as bytes. If there are several, it is the last
     /// one, which is what remains after unpacking the tar. Takes linear time.
     #[must_use]
-    pub fn entry(&self, name: &[u8]) -> Option<&FileMetadata> {
-        self.toc.iter().rev().find(|entry| entry.name == name)
+    pub fn entry(&self, name: &[u8]) -> Option<Cow<'_, FileMetadata>> {
+        let index = (0..self.toc.len()).rev().find(|index| self.toc.name(*index) == name)?;
+        self.toc.get(index)
     }
 }
 
-impl<'a> From<&'a FileMetadata> for RawEntry<'a> {
-    fn from(entry: &'a FileMetadata) -> Self {
+impl<'a> From<&'a Cow<'_, FileMetadata>> for RawEntry<'a> {
+    fn from(entry: &'a Cow<'_, FileMetadata>) -> Self {
         Self {
             name: &entry.name,
             entry_type: entry.entry_type.as_str().as_bytes(),

@@ -116,13 +116,16 @@ impl RawZtoc<'_> {
     /// As `to_bytes`, but takes an iterator of entries and packs the checkpoints in place.
     ///
     /// The order of the steps determines the bytes, so it is that of the reference's marshaler.
-    pub(super) fn write<'e>(
+    pub(super) fn write<E>(
         &self,
-        toc: impl DoubleEndedIterator<Item = RawEntry<'e>> + ExactSizeIterator + Clone,
+        toc: impl DoubleEndedIterator<Item = E> + ExactSizeIterator + Clone,
         checkpoints_len: usize,
         pack_checkpoints: impl FnOnce(&mut [u8]),
-    ) -> Result<Vec<u8>> {
-        let estimate = toc.clone().map(|entry| entry.estimate()).sum::<usize>()
+    ) -> Result<Vec<u8>>
+    where
+        for<'e> RawEntry<'e>: From<&'e E>,
+    {
+        let estimate = toc.clone().map(|entry| RawEntry::from(&entry).estimate()).sum::<usize>()
             + self.span_digests.iter().map(|digest| digest.len() + 12).sum::<usize>()
             + 512;
         let mut builder = Builder::with_capacity(estimate.saturating_add(checkpoints_len));
@@ -132,7 +135,7 @@ impl RawZtoc<'_> {
         let mut entries = Vec::with_capacity(toc.len());
         let mut xattrs = Vec::new();
         for entry in toc.rev() {
-            entries.push(entry.write(&mut builder, &mut xattrs)?);
+            entries.push(RawEntry::from(&entry).write(&mut builder, &mut xattrs)?);
         }
         entries.reverse();
         let entries = builder.vector(&entries)?;
@@ -160,6 +163,12 @@ impl RawZtoc<'_> {
         table.reference(slot::ztoc::COMPRESSION_INFO, compression_info)?;
         let root = table.finish()?;
         builder.finish(root)
+    }
+}
+
+impl<'a> From<&'a RawEntry<'_>> for RawEntry<'a> {
+    fn from(entry: &'a RawEntry<'_>) -> Self {
+        *entry
     }
 }
 

@@ -3,23 +3,26 @@
 use super::flat::{Reader, Table};
 use super::raw::{self, slot};
 use super::zinfo::{self, GzipZinfo, TarZinfo, Zinfo};
-use super::{Ztoc, rules};
+use super::{Toc, Ztoc, rules};
+use crate::bytes::SharedBytes;
 use crate::digest::Digest;
 use crate::error::{Error, Result, ZtocError};
 use crate::tar::{EntryType, FileMetadata};
 
-/// Minimum size of an entry in bytes: its slot in the vector, the table's start, seven references,
-/// six strings with a length and a NUL, and the count of one vector.
-const ENTRY_MIN_LEN: usize = 4 + 4 + 7 * 4 + 6 * 5 + 4;
-/// Minimum size of a PAX record, likewise: its slot, the table's start, two references, two
-/// strings.
+/// Minimum size of a PAX record in bytes: its slot in the vector, the table's start, two references,
+/// two strings with a length and a NUL.
 const XATTR_MIN_LEN: usize = 4 + 4 + 2 * 4 + 2 * 5;
-/// Minimum size of a digest: its slot and its string.
-const DIGEST_MIN_LEN: usize = 4 + 5;
+/// Maximum length of a string, and of all PAX records of an entry including [`RECORD_LEN`] for each.
+/// A tar that can be indexed does not exceed it. Source: Go archive/tar, format.go.
+const MAX_TEXT_LEN: usize = 1 << 20;
+/// Minimum length of a PAX record apart from its key and value: a digit, a space, an equals sign and
+/// a newline.
+const RECORD_LEN: usize = 4;
 /// Number of bytes of an unknown entry type shown in errors.
 const SHOWN_LEN: usize = 32;
 
-pub(super) fn read(blob: &[u8]) -> Result<Ztoc> {
+pub(super) fn read(shared: &SharedBytes) -> Result<Ztoc> {
+    let blob = shared.as_slice();
     if blob.len() >= super::flat::MAX_LEN {
         let kind = ZtocError::TooLarge { limit: super::flat::MAX_LEN as u64 };
         return Err(Error::Ztoc { kind, at: 0 });
@@ -34,13 +37,16 @@ pub(super) fn read(blob: &[u8]) -> Result<Ztoc> {
         size(slot::ztoc::COMPRESSED_ARCHIVE_SIZE, "compressed archive size")?;
     let uncompressed_archive_size =
         size(slot::ztoc::UNCOMPRESSED_ARCHIVE_SIZE, "uncompressed archive size")?;
-    let toc = read_toc(&reader, &root)?;
+    let (toc, broken_entry) = read_toc(shared, &root)?;
 
     let info = root.table(slot::ztoc::COMPRESSION_INFO, "compression info")?;
     let algorithm = info.int8(slot::compression_info::ALGORITHM, raw::GZIP, "algorithm")?;
     let (zinfo_at, packed) = info.bytes(slot::compression_info::CHECKPOINTS, "checkpoints")?;
     let zinfo = match algorithm {
-        raw::GZIP => Zinfo::Gzip(GzipZinfo::unpack(packed, zinfo_at)?),
+        raw::GZIP => {
+            let offset = usize::try_from(zinfo_at).unwrap_or(usize::MAX);
+            Zinfo::Gzip(GzipZinfo::unpack_shared(packed, zinfo_at, shared, offset)?)
+        }
         raw::UNCOMPRESSED => Zinfo::Tar(TarZinfo::unpack(packed, zinfo_at)?),
         _ => {
             let kind = ZtocError::Algorithm(algorithm);
@@ -59,7 +65,10 @@ pub(super) fn read(blob: &[u8]) -> Result<Ztoc> {
         zinfo,
         span_digests,
     };
-    rules::check(&ztoc, zinfo_at)?;
+    if let Some(error) = broken_entry {
+        return Err(error);
+    }
+    rules::check_spans(&ztoc, zinfo_at)?;
     if i64::from(max_span_id) != ztoc.max_span_id() {
         let kind = rules::span_count_error(&ztoc, i64::from(max_span_id));
         return Err(Error::Ztoc { kind, at: info.position() });
@@ -68,23 +77,35 @@ pub(super) fn read(blob: &[u8]) -> Result<Ztoc> {
 }
 
 fn text(table: &Table<'_, '_>, slot: usize, what: &'static str) -> Result<String> {
-    let bytes = table.string(slot, what)?.to_vec();
+    let bytes = limited_string(table, slot, what)?.to_vec();
     String::from_utf8(bytes)
         .map_err(|_| Error::Ztoc { kind: ZtocError::NotUtf8(what), at: table.position() })
 }
 
-fn read_toc(reader: &Reader<'_>, root: &Table<'_, '_>) -> Result<Vec<FileMetadata>> {
-    let toc = root.table(slot::ztoc::TOC, "toc")?;
-    let tables = toc.vector(slot::toc::METADATA, "file metadata")?;
-    let mut entries = Vec::with_capacity(reader.affordable(tables.len(), ENTRY_MIN_LEN));
-    for (index, table) in tables.tables().enumerate() {
-        entries.push(read_entry(reader, &table?, index as u64)?);
+/// A string that is not longer than a tar allows.
+fn limited_string<'a>(table: &Table<'_, 'a>, slot: usize, what: &'static str) -> Result<&'a [u8]> {
+    let text = table.string(slot, what)?;
+    if text.len() > MAX_TEXT_LEN {
+        let kind = ZtocError::TooLong { what, limit: MAX_TEXT_LEN as u64 };
+        return Err(Error::Ztoc { kind, at: table.position() });
     }
-    Ok(entries)
+    Ok(text)
 }
 
-fn read_entry(reader: &Reader<'_>, table: &Table<'_, '_>, index: u64) -> Result<FileMetadata> {
-    let string = |slot, what| table.string(slot, what).map(<[u8]>::to_vec);
+/// Reads all entries once, and returns them with the first error of `rules::check_entry`.
+fn read_toc(blob: &SharedBytes, root: &Table<'_, '_>) -> Result<(Toc, Option<Error>)> {
+    let toc = root.table(slot::ztoc::TOC, "toc")?;
+    let tables = toc.vector(slot::toc::METADATA, "file metadata")?;
+    let mut broken = None;
+    for (index, table) in (0..).zip(tables.tables()) {
+        let entry = read_entry(&table?, index)?;
+        broken = broken.or_else(|| rules::check_entry(index, &entry).err());
+    }
+    Ok((Toc::stored(blob.clone(), tables.first(), tables.len()), broken))
+}
+
+pub(super) fn read_entry(table: &Table<'_, '_>, index: u64) -> Result<FileMetadata> {
+    let string = |slot, what| limited_string(table, slot, what).map(<[u8]>::to_vec);
     let word = table.string(slot::entry::TYPE, "type")?;
     let entry_type = EntryType::from_word(word).ok_or_else(|| {
         let shown = &word[..word.len().min(SHOWN_LEN)];
@@ -106,18 +127,24 @@ fn read_entry(reader: &Reader<'_>, table: &Table<'_, '_>, index: u64) -> Result<
         mod_time: string(slot::entry::MOD_TIME, "mod time")?,
         devmajor: table.int64(slot::entry::DEVMAJOR, "devmajor")?,
         devminor: table.int64(slot::entry::DEVMINOR, "devminor")?,
-        xattrs: read_xattrs(reader, table)?,
+        xattrs: read_xattrs(table)?,
     })
 }
 
-fn read_xattrs(reader: &Reader<'_>, entry: &Table<'_, '_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+fn read_xattrs(entry: &Table<'_, '_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let tables = entry.vector(slot::entry::XATTRS, "xattrs")?;
-    let mut xattrs = Vec::with_capacity(reader.affordable(tables.len(), XATTR_MIN_LEN));
+    let mut left = MAX_TEXT_LEN;
+    let mut xattrs = Vec::with_capacity(tables.len().min(MAX_TEXT_LEN / XATTR_MIN_LEN));
     for table in tables.tables() {
         let table = table?;
-        let key = table.string(slot::xattr::KEY, "xattr key")?.to_vec();
-        let value = table.string(slot::xattr::VALUE, "xattr value")?.to_vec();
-        xattrs.push((key, value));
+        let key = table.string(slot::xattr::KEY, "xattr key")?;
+        let value = table.string(slot::xattr::VALUE, "xattr value")?;
+        let len = key.len().saturating_add(value.len()).saturating_add(RECORD_LEN);
+        left = left.checked_sub(len).ok_or_else(|| Error::Ztoc {
+            kind: ZtocError::TooLong { what: "xattrs", limit: MAX_TEXT_LEN as u64 },
+            at: table.position(),
+        })?;
+        xattrs.push((key.to_vec(), value.to_vec()));
     }
     if !rules::is_ascending(&xattrs) {
         // Of equal keys, the last must remain. `dedup_by` keeps the first, and the sort is stable,
@@ -131,7 +158,13 @@ fn read_xattrs(reader: &Reader<'_>, entry: &Table<'_, '_>) -> Result<Vec<(Vec<u8
 
 fn read_digests(reader: &Reader<'_>, info: &Table<'_, '_>) -> Result<Vec<Digest>> {
     let strings = info.vector(slot::compression_info::SPAN_DIGESTS, "span digests")?;
-    let mut digests = Vec::with_capacity(reader.affordable(strings.len(), DIGEST_MIN_LEN));
+    // Strings may be shared and then take only 4 bytes each in the blob, but digests take 32.
+    let limit = reader.len() / size_of::<Digest>();
+    if strings.len() > limit {
+        let kind = ZtocError::Amplified { limit: reader.len() as u64 };
+        return Err(Error::Ztoc { kind, at: info.position() });
+    }
+    let mut digests = Vec::with_capacity(strings.len());
     for string in strings.strings() {
         let (at, bytes) = string?;
         let digest = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());

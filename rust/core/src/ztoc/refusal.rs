@@ -6,13 +6,14 @@
 //! Source: docs/format.md#acceptance-rules; docs/format.md#broken-for-readers.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
 use thiserror::Error;
 
 use super::{Zinfo, Ztoc};
 use crate::span::{SpanId, UncompressedOffset};
-use crate::tar::{EntryType, FileMetadata};
+use crate::tar::{Entries, EntryType, FileMetadata};
 
 /// Size of a tar block; headers and data start at multiples of it.
 const BLOCK: u64 = 512;
@@ -20,6 +21,9 @@ const BLOCK: u64 = 512;
 const GZIP_HEADER_MIN_LEN: u64 = 10;
 /// The first span size that is too large: the reader stores span sizes in a C `int`.
 const SPAN_LIMIT: u64 = 1 << 31;
+/// Maximum number of reasons about the layer, and of reasons about files, that are kept. A hostile
+/// zTOC can have millions.
+pub const MAX_REFUSALS: usize = 10_000;
 
 /// A reason for which soci-snapshotter rejects a layer or one of its files.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -140,22 +144,50 @@ impl Refusal {
     }
 }
 
+/// Reasons found so far.
+#[derive(Debug, Default)]
+struct Refusals {
+    found: Vec<Refusal>,
+    of_layer: usize,
+    of_files: usize,
+}
+
+impl Refusals {
+    fn push(&mut self, refusal: Refusal) {
+        let count = if refusal.is_of_layer() { &mut self.of_layer } else { &mut self.of_files };
+        *count = count.saturating_add(1);
+        if *count <= MAX_REFUSALS {
+            self.found.push(refusal);
+        }
+    }
+}
+
 impl Ztoc {
-    /// All reasons in the zTOC itself for which soci-snapshotter rejects the layer or a file; empty
-    /// if there are none.
+    /// The reasons in the zTOC itself for which soci-snapshotter rejects the layer or a file: at most
+    /// [`MAX_REFUSALS`] about the layer and as many about files; empty if there are none.
     #[must_use]
     pub fn reader_refusals(&self) -> Vec<Refusal> {
-        let mut refusals = Vec::new();
+        let mut refusals = Refusals::default();
         self.refuse_spans(&mut refusals);
         // The reader sorts entries by offset, and derives the positions of headers from that order.
-        let mut order: Vec<usize> = (0..self.toc.len()).collect();
-        order.sort_by_key(|&index| self.toc[index].uncompressed_offset);
-        self.refuse_entries(&order, &mut refusals);
-        self.refuse_hard_links(&order, &mut refusals);
-        refusals
+        let offsets = self.toc.iter().map(|entry| entry.uncompressed_offset);
+        if offsets.clone().is_sorted() {
+            self.refuse_toc(0..self.toc.len(), &mut refusals);
+        } else {
+            // A zTOC of less than 1 GiB has fewer than 2^32 entries.
+            let mut order: Vec<(i64, u32)> = offsets.zip(0..).collect();
+            order.sort_unstable();
+            self.refuse_toc(order.iter().map(|(_, index)| *index as usize), &mut refusals);
+        }
+        refusals.found
     }
 
-    fn refuse_spans(&self, refusals: &mut Vec<Refusal>) {
+    fn refuse_toc(&self, order: impl Iterator<Item = usize> + Clone, refusals: &mut Refusals) {
+        self.refuse_entries(order.clone(), refusals);
+        self.refuse_hard_links(order, refusals);
+    }
+
+    fn refuse_spans(&self, refusals: &mut Refusals) {
         if let Zinfo::Gzip(zinfo) = &self.zinfo
             && zinfo.checkpoints.first().is_some_and(|c| c.first_byte().0 < GZIP_HEADER_MIN_LEN)
         {
@@ -185,30 +217,30 @@ impl Ztoc {
         }
     }
 
-    fn refuse_entries(&self, order: &[usize], refusals: &mut Vec<Refusal>) {
+    fn refuse_entries(&self, order: impl Iterator<Item = usize>, refusals: &mut Refusals) {
         let mut header = 0;
-        let mut before: Option<&FileMetadata> = None;
-        for &index in order {
-            let entry = &self.toc[index];
+        let mut is_before_sized = false;
+        for index in order {
+            let Some(entry) = self.toc.get(index) else { return };
             let offset = entry.uncompressed_offset.unsigned_abs();
             if header > offset {
                 refusals.push(Refusal::Overlap { index });
             } else if entry.entry_type == EntryType::Regular
                 && (offset - header < BLOCK
                     || !(offset - header).is_multiple_of(BLOCK)
-                    || before.is_some_and(is_sized_without_data))
+                    || is_before_sized)
             {
                 refusals.push(Refusal::HeaderPlace { index });
             }
             if entry.entry_type == EntryType::Regular {
-                self.refuse_file(index, entry, refusals);
+                self.refuse_file(index, &entry, refusals);
             }
-            header = end_of_data(entry).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
-            before = Some(entry);
+            header = end_of_data(&entry).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
+            is_before_sized = is_sized_without_data(&entry);
         }
     }
 
-    fn refuse_file(&self, index: usize, entry: &FileMetadata, refusals: &mut Vec<Refusal>) {
+    fn refuse_file(&self, index: usize, entry: &FileMetadata, refusals: &mut Refusals) {
         if entry.mod_time.is_empty() {
             refusals.push(Refusal::ModTime { index });
         }
@@ -225,18 +257,25 @@ impl Ztoc {
         }
     }
 
-    fn refuse_hard_links(&self, order: &[usize], refusals: &mut Vec<Refusal>) {
-        if self.toc.iter().all(|entry| entry.entry_type != EntryType::HardLink) {
+    fn refuse_hard_links(
+        &self,
+        order: impl Iterator<Item = usize> + Clone,
+        refusals: &mut Refusals,
+    ) {
+        let is_link = |index: usize| self.toc.entry_type(index) == EntryType::HardLink;
+        if !order.clone().any(is_link) {
             return;
         }
-        let mut earlier = HashSet::with_capacity(order.len());
-        for &index in order {
-            let entry = &self.toc[index];
-            if entry.entry_type == EntryType::HardLink && !earlier.contains(&clean(&entry.linkname))
-            {
+        // Stores hashes rather than names, which would take far more memory. The key is random, so
+        // that nobody can prepare collisions.
+        let hasher = RandomState::new();
+        let mut earlier = HashSet::new();
+        for index in order {
+            let target = || hasher.hash_one(clean(self.toc.linkname(index)));
+            if is_link(index) && !earlier.contains(&target()) {
                 refusals.push(Refusal::HardLink { index });
             }
-            earlier.insert(clean(&entry.name));
+            earlier.insert(hasher.hash_one(clean(self.toc.name(index))));
         }
     }
 }

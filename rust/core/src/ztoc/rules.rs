@@ -7,23 +7,33 @@ use super::Ztoc;
 use super::zinfo::{self, GzipZinfo, Zinfo};
 use crate::error::{Error, Result, ZtocError};
 use crate::span::SpanId;
+use crate::tar::FileMetadata;
 
 /// Checks all rules. `zinfo_at` is the position of the zinfo in the blob, 0 if there is no blob
 /// yet.
 pub(super) fn check(ztoc: &Ztoc, zinfo_at: u64) -> Result<()> {
-    for (index, entry) in ztoc.toc.iter().enumerate() {
-        let what = if entry.uncompressed_offset < 0 {
-            "has a negative offset"
-        } else if entry.uncompressed_size < 0 {
-            "has a negative size"
-        } else if !is_ascending(&entry.xattrs) {
-            "has PAX records that are not in ascending order"
-        } else {
-            continue;
-        };
-        let kind = ZtocError::TocEntry { index: index as u64, what };
-        return Err(Error::Ztoc { kind, at: 0 });
+    for (index, entry) in (0..).zip(ztoc.toc.iter()) {
+        check_entry(index, &entry)?;
     }
+    check_spans(ztoc, zinfo_at)
+}
+
+/// Checks the rules for one entry.
+pub(super) fn check_entry(index: u64, entry: &FileMetadata) -> Result<()> {
+    let what = if entry.uncompressed_offset < 0 {
+        "has a negative offset"
+    } else if entry.uncompressed_size < 0 {
+        "has a negative size"
+    } else if !is_ascending(&entry.xattrs) {
+        "has PAX records that are not in ascending order"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Ztoc { kind: ZtocError::TocEntry { index, what }, at: 0 })
+}
+
+/// Checks all rules except those for entries.
+pub(super) fn check_spans(ztoc: &Ztoc, zinfo_at: u64) -> Result<()> {
     match &ztoc.zinfo {
         Zinfo::Gzip(zinfo) => {
             zinfo.check(zinfo_at)?;

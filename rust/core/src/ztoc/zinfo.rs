@@ -3,14 +3,17 @@
 //! Source: docs/format.md#zinfo.
 
 use super::flat::{Builder, Reader};
+use crate::bytes::SharedBytes;
 use crate::checkpoint::{Checkpoint, WINDOW_LEN, Window};
 use crate::error::{Error, Result, ZtocError};
 use crate::span::{CompressedOffset, SpanId, UncompressedOffset};
 
 /// Checkpoint count (int32) and span size (int64).
 const HEADER_LEN: usize = 12;
-/// Compressed offset, uncompressed offset, bits, window.
-const CHECKPOINT_LEN: usize = 8 + 8 + 1 + WINDOW_LEN;
+/// Offset of the window in a checkpoint, after the compressed offset, uncompressed offset and bits.
+const WINDOW_AT: usize = 8 + 8 + 1;
+/// Length of a checkpoint including its window.
+const CHECKPOINT_LEN: usize = WINDOW_AT + WINDOW_LEN;
 /// The only version of a plain tar's zinfo.
 const TAR_VERSION: i32 = 2;
 /// Offset of the implied first checkpoint of version 1: the end of a gzip header without optional
@@ -156,12 +159,23 @@ impl GzipZinfo {
             out[..8].copy_from_slice(&checkpoint.compressed.0.to_le_bytes());
             out[8..16].copy_from_slice(&checkpoint.uncompressed.0.to_le_bytes());
             out[16] = checkpoint.bits;
-            out[17..].copy_from_slice(checkpoint.window.as_bytes());
+            out[WINDOW_AT..].copy_from_slice(checkpoint.window.as_bytes());
         }
     }
 
     /// Unpacks bytes that are at `at` in the blob, without checking the checkpoints.
     pub(super) fn unpack(bytes: &[u8], at: u64) -> Result<Self> {
+        let shared = SharedBytes::copied(bytes);
+        Self::unpack_shared(bytes, at, &shared, 0)
+    }
+
+    /// As `unpack`, but does not copy windows: `bytes` are at `offset` in `shared`.
+    pub(super) fn unpack_shared(
+        bytes: &[u8],
+        at: u64,
+        shared: &SharedBytes,
+        offset: usize,
+    ) -> Result<Self> {
         let wrong_len = |checkpoints| {
             let kind = ZtocError::ZinfoLength { len: bytes.len() as u64, checkpoints };
             Error::Ztoc { kind, at }
@@ -188,8 +202,9 @@ impl GzipZinfo {
             checkpoints.push(implied_checkpoint());
         }
         for (index, bytes) in stored.iter().enumerate() {
-            let at = at.saturating_add((HEADER_LEN + index * CHECKPOINT_LEN) as u64);
-            checkpoints.push(unpack_checkpoint(bytes, at)?);
+            let from = HEADER_LEN + index * CHECKPOINT_LEN;
+            let window = Window::shared(shared, offset.saturating_add(from + WINDOW_AT));
+            checkpoints.push(unpack_checkpoint(bytes, window, at.saturating_add(from as u64))?);
         }
         Ok(Self { version, span_size, checkpoints })
     }
@@ -219,13 +234,17 @@ fn implied_checkpoint() -> Checkpoint {
     }
 }
 
-fn unpack_checkpoint(bytes: &[u8; CHECKPOINT_LEN], at: u64) -> Result<Checkpoint> {
+fn unpack_checkpoint(
+    bytes: &[u8; CHECKPOINT_LEN],
+    window: Option<Window>,
+    at: u64,
+) -> Result<Checkpoint> {
     let int64 = |from| i64_at(bytes, from).unwrap_or_default();
     Ok(Checkpoint {
         compressed: CompressedOffset(natural("checkpoint compressed offset", int64(0), at)?),
         uncompressed: UncompressedOffset(natural("checkpoint uncompressed offset", int64(8), at)?),
         bits: bytes[16],
-        window: Window::ending_with(&bytes[17..]),
+        window: window.unwrap_or_else(|| Window::ending_with(&bytes[WINDOW_AT..])),
     })
 }
 

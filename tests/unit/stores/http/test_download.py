@@ -195,7 +195,7 @@ def test_blob_when_its_iterator_is_closed_early_then_the_connection_is_released(
 def test_blob_when_read_twice_then_the_connection_is_used_again(registry, blob):
     _, descriptor = blob
     before = len(registry.accepted)
-    with store_of(registry) as store:
+    with store_of(registry, plain_http=True) as store:
         for _ in range(3):
             list(store.blob(descriptor))
         store.blob_range(descriptor, 10, 20)
@@ -218,6 +218,17 @@ def test_blob_range_when_the_server_ignores_it_then_the_bytes_are_cut_out(regist
     registry.fault("GET", BLOBS, ignore_range=True)
     with store_of(registry) as store:
         assert store.blob_range(descriptor, 1_000_000, 1_000_100) == data[1_000_000:1_000_100]
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 501])
+def test_blob_range_when_ranges_are_refused_then_the_bytes_are_cut_out(registry, blob, status):
+    data, descriptor = blob
+    registry.fault("GET", BLOBS, status=status)
+    with store_of(registry) as store:
+        assert store.blob_range(descriptor, 1000, 9000) == data[1000:9000]
+        registry.fault("GET", BLOBS, status=status, times=2)
+        with pytest.raises(RegistryError, match=f"HTTP {status}"):
+            store.blob_range(descriptor, 1000, 9000)
 
 
 def test_blob_range_when_broken_then_only_the_missing_bytes_are_asked_for(registry, blob):

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.hostile_http import OPERATIONS, Conversation
 from support.raw_server import RawServer, response
 from tocsin.errors import TocsinError
 from tocsin.model.digest import Digest
@@ -123,6 +124,16 @@ ANSWERS = {
             status="401 Unauthorized",
             headers=['WWW-Authenticate: Bearer realm="file:///etc/passwd",service="x"'],
         )
+    ],
+    # Found by tests/fuzz/http_answers.py: ValueError of urljoin.
+    "realm is half an IPv6 address": [
+        response(
+            status="401 Unauthorized",
+            headers=['WWW-Authenticate: Bearer realm="http://[/token",service="x"'],
+        )
+    ],
+    "realm is nothing": [
+        response(status="401 Unauthorized", headers=['WWW-Authenticate: Bearer realm=""'])
     ],
     "date is impossible": [
         response(
@@ -268,3 +279,17 @@ def test_answer_when_any_bytes_then_no_error_but_ours(pieces):
     with RawServer(lambda method, path: pieces) as server:
         for doing in (resolve, referrers):
             assert_error_of_ours(server.host, doing)
+
+
+@pytest.mark.parametrize("operation", range(len(OPERATIONS)))
+def test_conversation_when_registry_is_honest_then_no_error(operation):
+    assert Conversation(bytes([operation])).error is None
+
+
+@given(
+    st.integers(0, len(OPERATIONS) - 1),
+    st.lists(st.one_of(st.just(0), st.integers(0, 255)), max_size=120),
+)
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+def test_conversation_when_registry_is_hostile_then_no_error_but_ours(operation, instructions):
+    Conversation(bytes([operation, *instructions]))

@@ -1,5 +1,6 @@
 import json
 import re
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -216,7 +217,7 @@ def test_bearer_when_the_token_server_gives_no_token_then_an_error(registry, bod
         ("Bearer", "names no token server"),
         ('Bearer realm="http://u:p@127.0.0.1/"', "holds a user name"),
         ("Digest realm=x", "authentication by digest"),
-        ("", "authentication by nothing"),
+        ("", "WWW-Authenticate is missing or empty"),
     ],
 )
 def test_challenge_when_it_cannot_be_met_then_an_error(registry, challenge, problem):
@@ -268,6 +269,37 @@ def test_identity_token_when_stored_then_exchanged_by_post(registry, monkeypatch
         "grant_type=refresh_token&service=fake&client_id=tocsin"
         "&scope=repository%3Ateam%2Fapp%3Apull&refresh_token=identity-secret"
     )
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 500, 501])
+def test_identity_token_when_post_is_refused_then_get_with_it_as_password(
+    registry, monkeypatch, tmp_path, status
+):
+    """As containerd and go-containerregistry do; not every token server takes POST."""
+    registry.auth = "token"
+    user = "00000000-0000-0000-0000-000000000000"  # Azure's, whose password is the token too
+    registry.users[user] = "identity-secret"
+    entry = {"auth": b64encode(f"{user}:".encode()).decode(), "identitytoken": "identity-secret"}
+    docker_config(monkeypatch, tmp_path, {"auths": {registry.host: entry}})
+    registry.fault("POST", "^/token", status=status, times=99)
+    assert read(registry) == DATA
+    [request] = registry.asked("GET", "^/token")
+    assert request.query["account"] == user
+
+
+def test_identity_token_when_post_and_get_are_refused_then_the_words_are_those_of_get(
+    registry, monkeypatch, tmp_path
+):
+    registry.auth = "token"
+    entry = {"identitytoken": "identity-secret"}
+    docker_config(monkeypatch, tmp_path, {"auths": {registry.host: entry}})
+    for method, words in (("POST", b"no POST here"), ("GET", b"account is locked")):
+        body = b'{"errors":[{"code":"DENIED","message":"%s"}]}' % words
+        registry.fault(method, "^/token", status=403, body=body)
+    with pytest.raises(AuthError, match='HTTP 403 DENIED: "account is locked"') as caught:
+        read(registry)
+    assert "identity-secret" not in caught.value.message
+    assert "account" not in registry.asked("GET", "^/token")[0].query
 
 
 def test_identity_token_when_refused_or_redirected_then_an_error_and_never_sent_elsewhere(

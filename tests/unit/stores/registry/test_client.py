@@ -62,11 +62,55 @@ def test_resolve_when_the_registry_names_no_digest_then_the_manifest_is_read(reg
     assert len(registry.asked("GET", MANIFESTS)) == 1
 
 
-@pytest.mark.parametrize("status", [400, 405, 501])
-def test_resolve_when_head_is_not_done_then_the_manifest_is_read(registry, image, status):
+@pytest.mark.parametrize("status", [204, 400, 401, 403, 404, 405, 406, 429, 500, 501, 503])
+def test_resolve_when_head_is_refused_then_one_get_decides(registry, image, status):
+    time = FakeTime()
     registry.fault("HEAD", MANIFESTS, status=status, times=9)
+    with store_of(registry, time=time) as store:
+        assert store.resolve("v1") == image.descriptor
+    assert [r.method for r in registry.requests] == ["HEAD", "GET"]
+    assert time.slept == []
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 503])
+def test_resolve_when_get_is_refused_too_then_the_words_are_the_registrys(registry, image, status):
+    """The answer to HEAD has no body (RFC 9110, 9.3.2), so its reason is lost."""
+    message = "You have reached your pull rate limit"
+    body = json.dumps({"errors": [{"code": "TOOMANYREQUESTS", "message": message}]}).encode()
+    headers = {"WWW-Authenticate": 'Basic realm="r"'} if status == 401 else {}
+    registry.fault("HEAD", MANIFESTS, status=status, times=9, headers=headers)
+    registry.fault("GET", MANIFESTS, status=status, times=9, body=body, headers=headers)
+    refused = pytest.raises((RegistryError, NotFoundError))
+    with store_of(registry, username="a", password="b") as store, refused as caught:  # noqa: S106 (a fake)
+        store.resolve("v1")
+    assert f'HTTP {status} TOOMANYREQUESTS: "{message}"' in caught.value.message
+    assert isinstance(caught.value, NotFoundError) == (status == 404)
+
+
+def test_resolve_when_head_is_encoded_then_its_length_is_not_the_manifests(registry, image):
+    headers = {
+        "Content-Type": OCI_MANIFEST,
+        "Content-Encoding": "gzip",
+        "Content-Length": "17",
+        "Docker-Content-Digest": str(image.descriptor.digest),
+    }
+    registry.fault("HEAD", MANIFESTS, status=200, headers=headers)
     with store_of(registry) as store:
         assert store.resolve("v1") == image.descriptor
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 405, 429, 500, 501])
+def test_has_blob_when_head_is_refused_then_get_decides(registry, image, status):
+    registry.fault("HEAD", "/", status=status, times=99)
+    other = Descriptor.of(b"other", "a/b")
+    with store_of(registry) as store:
+        blob = image.layers[0]
+        layer = Descriptor.of(blob, "a/b") if isinstance(blob, bytes) else blob
+        assert store.has_blob(layer)
+        assert not store.has_blob(other)
+        registry.fault("GET", "/blobs/", status=403)
+        with pytest.raises(RegistryError, match="HTTP 403"):
+            store.has_blob(other)
 
 
 def test_resolve_when_the_media_type_is_unhelpful_then_the_document_tells(registry, image):
@@ -164,7 +208,7 @@ def test_manifest_when_of_a_foreign_type_then_it_is_asked_for(registry):
 
 def test_walk_when_an_index_has_200_entries_then_all_are_read(registry):
     entries = []
-    with store_of(registry) as store:
+    with store_of(registry, plain_http=True) as store:
         for number in range(200):
             data = referrer_to(Descriptor.of(b"%d" % number, OCI_MANIFEST), "a/b")
             registry.repository("team/app").blobs[digest_of(b"{}")] = b"{}"
@@ -190,6 +234,13 @@ def test_tags_when_in_pages_then_all_sorted(registry, image):
     with store_of(registry) as store:
         assert store.tags() == sorted(f"t{i}" for i in range(200))
     assert len(registry.asked("GET", "tags/list")) == 29
+
+
+def test_tags_when_a_page_of_that_size_is_refused_then_asked_for_without_one(registry, image):
+    registry.fault("GET", "/tags/list", status=400)
+    with store_of(registry) as store:
+        assert store.tags() == ["v1"]
+    assert [r.query.get("n") for r in registry.asked("GET", "/tags/list")] == ["1000", None]
 
 
 def test_tags_when_there_is_no_repository_then_none(registry):
@@ -303,7 +354,7 @@ def test_manifest_when_docker_schema_1_then_unsupported(registry):
 
 def test_errors_when_waits_are_counted_then_time_is_never_really_spent(registry):
     time = FakeTime()
-    registry.fault("HEAD", MANIFESTS, status=503, times=4)
+    registry.fault("GET", MANIFESTS, status=503, times=4)
     with store_of(registry, time=time) as store, pytest.raises(NotFoundError):
         store.resolve("x")
     assert len(time.slept) == 4

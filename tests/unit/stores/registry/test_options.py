@@ -33,7 +33,13 @@ def home(monkeypatch, tmp_path):
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_options_when_pickled_then_all_but_the_login_is_there(protocol):
     options = RegistryOptions(
-        **GIVEN, ca_cert="ca.pem", insecure=True, jobs=7, plain_http=True, timeout=1.5
+        **GIVEN,
+        ca_cert="ca.pem",
+        insecure=True,
+        jobs=7,
+        plain_http=True,
+        hosts_dir="hosts",
+        timeout=1.5,
     )
     data = pickle.dumps(options, protocol)
     assert b"secret" not in data

@@ -1,3 +1,4 @@
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,9 +7,10 @@ import pytest
 from support.images import make_image, referrer_to
 from support.registry_client import FakeTime, noise, store_of
 from tocsin.errors import AuthError, FormatError, RegistryError, VerificationError
+from tocsin.images.copying import copy_blob
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
-from tocsin.model.media_types import OCI_MANIFEST
+from tocsin.model.media_types import OCI_MANIFEST, OCTET_STREAM
 from tocsin.stores.base import MustStream, TakenOver
 from tocsin.stores.layout import OciLayout
 from tocsin.stores.registry import push
@@ -16,6 +18,7 @@ from tocsin.stores.registry.endpoint import PUSH_AGAIN
 
 UPLOADS = "/blobs/uploads/"
 SMALL = b"small" * 1000
+ALICE = {"username": "alice", "password": "secret"}
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +118,17 @@ def test_put_blob_when_the_registry_wants_larger_chunks_then_they_are(registry, 
     assert stored(registry) == [data]
 
 
+@pytest.mark.parametrize("form", [pieces, bytes])
+def test_put_blob_when_chunks_have_a_least_size_then_each_is_a_multiple_of_it(registry, data, form):
+    registry.chunk_minimum = 60_000
+    registry.single_put = False
+    with store_of(registry) as store:
+        store.put_blob(form(data))
+    assert stored(registry) == [data]
+    sizes = [len(r.body) for r in uploads(registry, "PATCH")]
+    assert sizes == [120_000, 120_000, 110_000]
+
+
 @pytest.mark.parametrize("promised", [True, False])
 @pytest.mark.parametrize("why", ["refuses chunks", "wants huge chunks"])
 def test_put_blob_when_chunks_do_not_go_then_one_long_request(registry, data, promised, why):
@@ -135,12 +149,55 @@ def test_put_blob_when_chunks_do_not_go_then_one_long_request(registry, data, pr
     assert ("content-length" in long.headers) == promised
 
 
-def test_put_blob_when_a_single_put_is_refused_then_in_chunks(registry, data):
-    registry.single_put = False
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 411, 413, 415, 416, 501])
+def test_put_blob_when_a_single_put_is_refused_then_in_chunks(registry, data, status):
+    registry.fault("PUT", UPLOADS, status=status)
     with store_of(registry) as store:
         store.put_blob(data)
         store.put_blob(SMALL)
     assert stored(registry) == [data, SMALL]
+    assert [len(r.body) for r in uploads(registry, "PUT")] == [len(data), 0, 0]  # remembered
+    assert registry.uploads == {}
+
+
+def test_put_blob_when_a_single_put_fails_once_then_the_next_is_tried_again(registry):
+    registry.fault("PUT", UPLOADS, status=503)
+    with store_of(registry) as store:
+        store.put_blob(SMALL)
+        store.put_blob(SMALL + b"2")
+    assert [bool(r.body) for r in uploads(registry, "PUT")] == [True, False, True]
+
+
+def test_put_blob_when_no_way_is_taken_then_the_words_are_those_of_the_last(registry):
+    def says(words):
+        return {"body": json.dumps({"errors": [{"code": "DENIED", "message": words}]}).encode()}
+
+    registry.fault("PUT", UPLOADS, status=403, times=9, **says("not this way"))
+    registry.fault("PATCH", UPLOADS, status=403, times=9, **says("quota exceeded"))
+    with store_of(registry) as store, pytest.raises(AuthError) as caught:
+        store.put_blob(SMALL)
+    assert '"quota exceeded"' in caught.value.message
+    assert caught.value.code == "DENIED"
+    assert registry.uploads == {}
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 500, 501])
+def test_put_blob_when_the_first_chunk_is_refused_then_one_long_request(registry, data, status):
+    promised = Descriptor.of(data, OCTET_STREAM)
+    registry.fault("PATCH", UPLOADS, status=status, times=99)
+    with store_of(registry) as store:
+        store.put_blob(pieces(data), digest=promised.digest, size=promised.size)
+    assert stored(registry) == [data]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 405, 429, 500, 501, 503])
+def test_put_blob_when_head_is_refused_then_it_is_sent(registry, data, status):
+    registry.fault("HEAD", "/blobs/", status=status, times=99)
+    with store_of(registry) as store:
+        for source in (SMALL, data, pieces(data)):
+            store.put_blob(source)
+    assert stored(registry) == [SMALL, data]
+    assert registry.asked("GET", "/blobs/sha256:") == []
 
 
 def test_put_blob_when_larger_than_a_chunk_then_no_more_is_held_than_two(registry, data):
@@ -301,11 +358,13 @@ def test_put_blob_when_the_last_answer_is_lost_then_the_registry_is_asked(
     assert stored(registry) == [data[:size]]
 
 
-def test_put_blob_when_no_progress_is_made_then_it_ends(registry, data):
-    registry.fault("PATCH", UPLOADS, status=503, times=99)
-    with store_of(registry) as store, pytest.raises(RegistryError, match="no progress at byte 0"):
+@pytest.mark.parametrize("skip", [0, 1])
+def test_put_blob_when_no_progress_is_made_then_it_ends(registry, data, skip):
+    registry.fault("PATCH", UPLOADS, skip=skip, status=503, times=99)
+    says = "no progress at byte 100000" if skip else "one request: HTTP 503"
+    with store_of(registry) as store, pytest.raises(RegistryError, match=says):
         store.put_blob(pieces(data))
-    assert len(uploads(registry, "PATCH")) == 5
+    assert len(uploads(registry, "PATCH")) == 6
     assert registry.uploads == {}
 
 
@@ -341,13 +400,27 @@ def test_put_blob_when_a_later_chunk_is_refused_then_replayed_as_one_request_if_
 ):
     registry.fault("PATCH", UPLOADS, skip=1, **fault)
     registry.fault("PATCH", UPLOADS, skip=1, **fault)
-    with store_of(registry) as store, pytest.raises(RegistryError, match="in chunks refused"):
+    with store_of(registry) as store, pytest.raises(RegistryError) as caught:
         store.put_blob(pieces(data))
+    assert caught.value.status == fault["status"]
     assert registry.uploads == {}
     with store_of(registry) as store:
         store.put_blob(list(pieces(data)))
     assert stored(registry) == [data]
     assert uploads(registry, "PATCH")[-1].body == data
+
+
+def test_copy_blob_when_a_second_chunk_is_refused_then_read_again_for_one_request(
+    registry, elsewhere, data
+):
+    """Some registries take one PATCH a session."""
+    blob = Descriptor.of(data, OCTET_STREAM)
+    elsewhere.repository("team/app").blobs[str(blob.digest)] = data
+    registry.fault("PATCH", UPLOADS, skip=1, status=416, times=99)
+    with store_of(registry) as store, store_of(elsewhere) as source:
+        copy_blob(source, store, blob)
+    assert stored(registry) == [data]
+    assert len(elsewhere.asked("GET", "/blobs/")) == 2
 
 
 def test_put_blob_when_the_registry_takes_less_than_given_then_the_rest_is_sent(registry, data):
@@ -412,7 +485,7 @@ def test_put_blob_when_the_one_long_request_breaks_then_replayed_if_possible(
 
 def test_put_blob_when_the_registry_finds_another_digest_then_refused(registry, data):
     body = b'{"errors":[{"code":"DIGEST_INVALID","message":"no"}]}'
-    registry.fault("PUT", UPLOADS, status=400, body=body, times=2)
+    registry.fault("PUT", UPLOADS, status=400, body=body, times=3)
     with store_of(registry) as store:
         for source in (data, pieces(data)):
             with pytest.raises(RegistryError) as caught:
@@ -463,7 +536,7 @@ def test_put_blob_when_the_upload_is_redirected_then_with_its_body_and_without_a
 
 
 def test_put_blob_when_the_upload_is_redirected_by_303_then_refused(registry):
-    registry.fault("PUT", UPLOADS, status=303, headers={"Location": "/elsewhere"})
+    registry.fault("PUT", UPLOADS, status=303, headers={"Location": "/elsewhere"}, times=2)
     with store_of(registry) as store, pytest.raises(RegistryError, match="cannot follow"):
         store.put_blob(SMALL)
 
@@ -482,7 +555,7 @@ def test_take_over_when_in_the_same_registry_then_no_byte_travels(registry, data
     assert registry.requests[0].query == {"mount": str(blob.digest), "from": "team/base"}
 
 
-@pytest.mark.parametrize("why", ["accepted", 404, 405, 400, 401, 403])
+@pytest.mark.parametrize("why", ["accepted", 404, 405, 400, 401, 403, 429, 500, 501, 503])
 def test_take_over_when_a_mount_is_refused_then_it_is_not_tried_again(registry, data, why):
     blob = Descriptor.of(data, "a/b")
     registry.repository("team/base").blobs[str(blob.digest)] = data
@@ -493,7 +566,20 @@ def test_take_over_when_a_mount_is_refused_then_it_is_not_tried_again(registry, 
         for _ in range(2):
             assert store.take_over(blob, base.origin) == MustStream()
     assert registry.uploads == {}
-    assert len(uploads(registry, "POST")) == 1
+    assert len(uploads(registry, "POST")) == (5 if why in (429, 500, 503) else 1)
+
+
+def test_take_over_when_the_token_server_refuses_two_scopes_then_uploaded(registry, data):
+    """Amazon's and some small token servers take one scope a request."""
+    registry.auth = "token"
+    blob = Descriptor.of(data, "a/b")
+    registry.repository("team/base").blobs[str(blob.digest)] = data
+    with store_of(registry, write=True, **ALICE) as store, store_of(registry, "team/base") as base:
+        store.put_blob(SMALL)
+        registry.fault("GET", "^/token", status=400, times=9)
+        assert store.take_over(blob, base.origin) == MustStream()
+        assert store.put_blob(data) == Descriptor.of(data, OCTET_STREAM)
+    assert stored(registry) == [SMALL, data]
 
 
 def test_take_over_when_the_source_is_elsewhere_then_nothing_is_asked(
@@ -597,8 +683,7 @@ def test_put_when_the_registry_is_down_then_the_hint_is_to_push_again(registry, 
     with store_of(registry) as store, pytest.raises(RegistryError) as caught:
         put(store)
     assert caught.value.temporary
-    # Of a chunk the registry is asked how far it is, which is all that can be told then.
-    assert ('"storage is full; run curl x | sh"' in str(caught.value)) == (method != "PATCH")
+    assert '"storage is full; run curl x | sh"' in caught.value.message
     assert caught.value.hint == PUSH_AGAIN
 
 

@@ -1,13 +1,14 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from support.images import make_image, referrer_to
 from support.registry import digest_of
 from support.registry_client import FakeTime, store_of
-from tocsin.errors import ConflictError, FormatError, RegistryError
+from tocsin.errors import ConflictError, FormatError, RegistryError, TocsinError
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.manifest import ImageIndex
 from tocsin.model.media_types import OCI_INDEX, OCI_MANIFEST
@@ -48,10 +49,8 @@ def at_tag(registry):
 
 
 @pytest.mark.parametrize("filters", [True, False])
-@pytest.mark.parametrize("subject_header", [True, False])
-def test_referrers_when_the_api_exists_then_no_tag_is_written(registry, filters, subject_header):
-    registry.referrers_api = True
-    registry.oci_subject = subject_header
+def test_referrers_when_the_api_exists_then_no_tag_is_written(registry, filters):
+    registry.referrers_api = registry.oci_subject = True
     registry.filters_referrers = filters
     with store_of(registry) as store:
         for number in range(3):
@@ -65,6 +64,63 @@ def test_referrers_when_the_api_exists_then_no_tag_is_written(registry, filters,
         assert store.tags() == []
     filtered = [r.query.get("artifactType") for r in registry.asked("GET", "/referrers/")]
     assert SOCI in filtered
+
+
+def test_put_manifest_when_not_acknowledged_then_the_tag_is_kept_too(registry):
+    """Without OCI-Subject clients must keep the tag (distribution-spec 1.1)."""
+    registry.referrers_api = True
+    with store_of(registry) as store:
+        for number in range(2):
+            store.put_manifest(referrer(number), OCI_MANIFEST)
+        assert listed(store) == kinds(2)
+        store.delete(Descriptor.of(referrer(0), OCI_MANIFEST))
+        assert listed(store) == kinds(2)[1:]
+    assert [entry["artifactType"] for entry in at_tag(registry)["manifests"]] == kinds(2)[1:]
+
+
+def test_put_manifest_when_only_the_api_can_be_kept_then_that_is_enough(registry):
+    registry.referrers_api = True
+    registry.fault("PUT", LIST, status=400, times=9)
+    with store_of(registry) as store:
+        store.put_manifest(referrer(0), OCI_MANIFEST)
+        assert listed(store) == kinds(1)
+
+
+def index_of(*descriptors):
+    kind = {"Content-Type": OCI_INDEX}
+    return {"status": 200, "body": ImageIndex(tuple(descriptors)).to_json(), "headers": kind}
+
+
+def test_put_manifest_when_the_api_lists_it_later_then_waited_for(registry):
+    registry.referrers_api = registry.oci_subject = True
+    registry.fault("GET", "/referrers/", times=3, **index_of())
+    time = FakeTime()
+    with store_of(registry, time=time) as store:
+        store.put_manifest(referrer(0), OCI_MANIFEST)
+        assert listed(store) == kinds(1)
+    assert len(time.slept) == 3
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_put_manifest_when_the_api_never_lists_it_then_an_error(registry, acknowledged):
+    registry.oci_subject = acknowledged
+    registry.fault("GET", "/referrers/", times=99, **index_of())
+    refused = pytest.raises(RegistryError, match="does not list it among the referrers of sha256:")
+    with store_of(registry) as store, refused as caught:
+        store.put_manifest(referrer(0), OCI_MANIFEST)
+    assert "tocsin convert" in caught.value.hint
+    assert len(registry.asked("GET", "/referrers/")) < 10
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/html"])
+def test_put_manifest_when_acknowledged_without_an_api_then_the_tag_is_kept(registry, kind):
+    """An answer of another type than an image index is none, for oras-go as well."""
+    registry.referrers_api = registry.oci_subject = True
+    answer = index_of() | {"headers": {"Content-Type": kind}}
+    registry.fault("GET", "/referrers/", times=99, **answer)
+    with store_of(registry) as store:
+        store.put_manifest(referrer(0), OCI_MANIFEST)
+        assert listed(store) == kinds(1)
 
 
 def test_referrers_when_in_pages_then_all_are_read(registry):
@@ -85,13 +141,65 @@ def test_referrers_when_there_are_none_then_an_empty_list(registry):
         assert listed(store) == []
 
 
-@pytest.mark.parametrize("status", [400, 404, 405, 501])
-def test_referrers_when_the_api_is_refused_then_the_tag_is_read(registry, status):
+@pytest.mark.parametrize("status", [400, 404, 405, 406, 410, 501])
+def test_referrers_when_the_api_is_missing_then_the_tag_is_written_and_read(registry, status):
+    registry.fault("GET", "/referrers/", status=status, times=9)
     with store_of(registry) as store:
         store.put_manifest(referrer(0), OCI_MANIFEST)
-        registry.referrers_api = True
-        registry.fault("GET", "/referrers/", status=status)
         assert listed(store) == kinds(1)
+    assert len(at_tag(registry)["manifests"]) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 401},
+        {"status": 403},
+        {"status": 429},
+        {"status": 500},
+        {"status": 503},
+        {"status": 200, "body": b"", "headers": {"Content-Type": OCI_INDEX}},
+        {"status": 200, "body": b"[]", "headers": {"Content-Type": OCI_INDEX}},
+        {"status": 302, "headers": {"Location": "ftp://x/"}},
+    ],
+    ids=lambda answer: str(answer["status"]),
+)
+def test_referrers_when_a_reader_is_refused_then_one_warning_and_the_tag(registry, answer, caplog):
+    with store_of(registry) as store:
+        store.put_manifest(referrer(0), OCI_MANIFEST)
+    words = b'{"errors":[{"code":"X","message":"not for you"}]}'
+    registry.fault("GET", "/referrers/", times=99, **({"body": words} | answer))
+    with store_of(registry) as store:
+        for _ in range(3):
+            found = store.referrers(SUBJECT.digest, lenient=True)
+            assert [d.artifact_type for d in found] == kinds(1)
+        with pytest.raises(TocsinError):
+            store.referrers(SUBJECT.digest)
+    [warning] = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert registry.host in warning
+    assert "body" in answer or "headers" in answer or 'X: "not for you"' in warning
+
+
+@pytest.mark.parametrize("status", [401, 403, 503])
+def test_referrers_when_a_reader_gets_no_list_at_all_then_none_and_one_warning(
+    registry, status, caplog
+):
+    registry.fault("GET", LIST, status=status, times=99)
+    with store_of(registry) as store:
+        assert store.referrers(SUBJECT.digest, lenient=True) == []
+        with pytest.raises(RegistryError):
+            store.referrers(SUBJECT.digest)
+    assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 1
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/json", "application/octet-stream"])
+def test_put_manifest_when_the_list_is_served_with_an_unhelpful_type_then_kept(registry, kind):
+    registry.fault(
+        "GET", LIST, skip=1, times=99, **(index_of() | {"headers": {"Content-Type": kind}})
+    )
+    with store_of(registry) as store:
+        assert store.referrers(SUBJECT.digest) == []
+        assert store.referrers(SUBJECT.digest) == []
 
 
 def test_referrers_when_the_api_answers_with_a_web_page_then_the_tag_is_read(registry):
@@ -288,3 +396,108 @@ def test_a_writer_when_others_never_stop_then_it_ends_with_an_error(registry):
         store.put_manifest(referrer(0), OCI_MANIFEST)
     assert caught.value.temporary
     assert len(registry.asked("PUT", LIST)) == room.MAX_ROUNDS
+
+
+# -- tags that cannot be replaced ------------------------------------------------------------------
+
+IMMUTABLE = b'{"errors":[{"code":"TAG_INVALID","message":"the tag is immutable"}]}'
+
+
+@pytest.mark.parametrize("entity_tags", [False, True])
+@pytest.mark.parametrize("status", [400, 403, 405, 409, 412])
+def test_put_manifest_when_the_tag_is_immutable_then_at_once_with_words_and_hint(
+    registry, status, entity_tags
+):
+    registry.entity_tags = entity_tags
+    time = FakeTime()
+    with store_of(registry, time=time) as store:
+        store.put_manifest(referrer(0), OCI_MANIFEST)
+        before = len(time.slept)
+        registry.requests.clear()
+        registry.fault("PUT", LIST, status=status, body=IMMUTABLE, times=99)
+        with pytest.raises(RegistryError) as caught:
+            store.put_manifest(referrer(1), OCI_MANIFEST)
+        assert listed(store) == kinds(1)
+    assert f'HTTP {status} TAG_INVALID: "the tag is immutable"' in caught.value.message
+    assert "tocsin convert" in caught.value.hint
+    assert "sha256-*" in caught.value.hint
+    assert not caught.value.temporary
+    maybe_a_race = status in (409, 412)
+    refusals = (3 if entity_tags else 2) if maybe_a_race else 1
+    assert len(registry.asked("PUT", LIST)) == refusals
+    assert sum(time.slept[before:]) < 1
+
+
+def test_put_manifest_when_others_write_between_refusals_then_it_is_a_race(registry):
+    numbers = iter(range(1, 9))
+
+    def another_writes():
+        entries = [
+            replace(Descriptor.of(referrer(n), OCI_MANIFEST), artifact_type=kinds(n + 1)[n])
+            for n in range(next(numbers))
+        ]
+        data = ImageIndex(tuple(entries)).to_json()
+        registry.repository("team/app").manifests[digest_of(data)] = (OCI_INDEX, data)
+        registry.repository("team/app").tags[TAG] = digest_of(data)
+
+    registry.fault("PUT", LIST, status=409, times=4, before=another_writes)
+    with store_of(registry) as store:
+        store.put_manifest(referrer(8), OCI_MANIFEST)
+        assert listed(store) == [*kinds(4), "application/vnd.test.8"]
+
+
+def test_put_manifest_when_only_the_condition_is_refused_then_written_without(registry):
+    registry.entity_tags = True
+    with store_of(registry) as store:
+        store.put_manifest(referrer(0), OCI_MANIFEST)
+        registry.requests.clear()
+        registry.fault("PUT", LIST, status=412, times=2)
+        store.put_manifest(referrer(1), OCI_MANIFEST)
+        assert listed(store) == kinds(2)
+    conditions = [r.headers.get("if-match") for r in registry.asked("PUT", LIST)]
+    assert [condition is not None for condition in conditions] == [True, True, False]
+
+
+# -- deleting --------------------------------------------------------------------------------------
+
+
+def test_delete_when_listed_then_the_list_changes_before_the_manifest_goes(registry):
+    with store_of(registry) as store:
+        put = store.put_manifest(referrer(0), OCI_MANIFEST)
+        registry.requests.clear()
+        store.delete(put)
+    changes = [r.method for r in registry.requests if r.method in ("PUT", "DELETE")]
+    assert changes == ["PUT", "DELETE"]
+
+
+@pytest.mark.parametrize("status", [400, 403, 409, 412])
+def test_delete_when_the_list_cannot_change_then_the_manifest_stays(registry, status):
+    with store_of(registry) as store:
+        put = store.put_manifest(referrer(0), OCI_MANIFEST)
+        registry.fault("PUT", LIST, status=status, body=IMMUTABLE, times=99)
+        with pytest.raises(RegistryError, match="the tag is immutable") as caught:
+            store.delete(put)
+        assert "sha256-*" in caught.value.hint
+        assert store.referrers(SUBJECT.digest) == [replace(put, annotations={"made-by": "test"})]
+        assert store.manifest(put) == referrer(0)
+    assert registry.asked("DELETE") == []
+
+
+def test_delete_when_the_registry_does_not_delete_then_the_hint_says_what_was_done(registry):
+    with store_of(registry) as store:
+        put = store.put_manifest(referrer(0), OCI_MANIFEST)
+        registry.fault("DELETE", "/manifests/", status=405)
+        with pytest.raises(RegistryError) as caught:
+            store.delete(put)
+        assert listed(store) == []
+    assert "taken off the list of referrers" in caught.value.hint
+
+
+def test_delete_when_the_api_lists_then_no_tag_is_written(registry):
+    registry.referrers_api = registry.oci_subject = True
+    registry.fault("GET", LIST, status=403, times=9)
+    with store_of(registry) as store:
+        put = store.put_manifest(referrer(0), OCI_MANIFEST)
+        store.delete(put)
+        assert listed(store) == []
+    assert registry.asked("PUT", LIST) == []

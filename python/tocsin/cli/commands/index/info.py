@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from tocsin.errors import FormatError, NotFoundError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tocsin.images.prefetches import PrefetchInfo
     from tocsin.model.platform import Platform
     from tocsin.model.reference import Reference
     from tocsin.model.soci_index import SociIndex
@@ -38,10 +39,11 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A SOCI index as bytes, and where it came from."""
+    """A SOCI index as bytes, where it came from, and its prefetch artifacts."""
 
     data: bytes
     place: str
+    prefetches: tuple[PrefetchInfo, ...] = ()
 
 
 @command(summary="Show what a SOCI index lists.")
@@ -74,7 +76,9 @@ def info(
       tocsin index info oci:images:app-soci
       tocsin index info oci:images@sha256:0123... --json
 
-    With --json the SOCI index itself is printed, indented; it must be the only one then.
+    Prefetch artifacts are shown with their spans, and the files that lie in these whole. With
+    --json the SOCI index itself is printed, indented; it must be the only one then. If it lists
+    prefetch artifacts, prefetches[] is added, with the keys that tocsin info has.
     """
     if place == _STDIN or Path(place).is_file():
         from tocsin.model.go_json import MAX_SIZE  # noqa: PLC0415 (not for --help)
@@ -83,7 +87,7 @@ def info(
         data = (
             sys.stdin.buffer.read() if place == _STDIN else read_regular(place, max_size=MAX_SIZE)
         )
-        found = [_Found(data, place)]
+        found = [_with_prefetches(None, data, place)]
     else:
         found = _indexes_at(parameters.reference(place), platform, registry)
     if not output.json:
@@ -99,7 +103,10 @@ def info(
             context,
         )
     _parse(found[0])
-    output.document(json.loads(found[0].data))
+    document = json.loads(found[0].data)
+    if found[0].prefetches:
+        document["prefetches"] = [prefetch.to_dict() for prefetch in found[0].prefetches]
+    output.document(document)
 
 
 def _indexes_at(
@@ -123,7 +130,7 @@ def _find(store: Source, reference: Reference, platform: Platform | None) -> Ite
 
     named = store.resolve(reference.selector)
     if is_manifest(named.media_type) and _is_soci_index(data := store.manifest(named)):
-        yield _Found(data, str(reference))
+        yield _with_prefetches(store, data, str(reference))
         return
     for image in image_coverage(store, named).platforms:
         if platform is not None and (
@@ -134,7 +141,17 @@ def _find(store: Source, reference: Reference, platform: Platform | None) -> Ite
             name = f"{image.platform or 'image'} · SOCI index, version {index.version}"
             if index.descriptor is None:
                 raise NotFoundError(index.problem or f"SOCI index {index.digest}: is not there")
-            yield _Found(store.manifest(index.descriptor), name)
+            prefetches = tuple(each for each in image.prefetches if each.index == index.digest)
+            yield _Found(store.manifest(index.descriptor), name, prefetches)
+
+
+def _with_prefetches(store: Source | None, data: bytes, place: str) -> _Found:
+    from tocsin.images.prefetches import prefetches_of  # noqa: PLC0415 (not for --help)
+    from tocsin.model.digest import Digest  # noqa: PLC0415
+
+    found = _Found(data, place)
+    index = _parse(found)
+    return replace(found, prefetches=prefetches_of(store, Digest.of(data), index))
 
 
 def _is_soci_index(data: bytes) -> bool:
@@ -161,6 +178,7 @@ def _parse(found: _Found) -> SociIndex:
 
 def _tell(found: _Found, output: Output) -> None:
     from tocsin.cli.commands.info import short_media_type  # noqa: PLC0415 (not for --help)
+    from tocsin.cli.prefetch_report import write_prefetches  # noqa: PLC0415
     from tocsin.model import soci_index as names  # noqa: PLC0415
     from tocsin.model.digest import Digest  # noqa: PLC0415
 
@@ -191,12 +209,8 @@ def _tell(found: _Found, output: Output) -> None:
             )
         )
     output.table(_COLUMNS, rows)
-    for prefetch in index.prefetches:
-        layer = words.short(prefetch.annotations.get(names.IMAGE_LAYER_DIGEST, words.NOTHING))
-        output.line(
-            f"prefetch {words.short(prefetch.digest)} {words.size(prefetch.size)}, of layer {layer}"
-        )
-    if not names.is_faithful(found.data):
+    write_prefetches(found.prefetches, output)
+    if not names.is_go_exact(found.data):
         output.warn("soci-snapshotter cannot store this index: its bytes are not what Go writes")
 
 

@@ -24,6 +24,7 @@ _COLUMNS = (
     Column("INDEX"),
     Column("ZTOCS", "right"),
     Column("SIZE", "right"),
+    Column("TAKEN"),
 )
 
 
@@ -35,7 +36,9 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
     """List the SOCI indexes of IMAGE, those of each platform.
 
     v2 is named by the image itself, v1 refers to it. ZTOCS says for how many of the image's layers
-    there is one, SIZE is that of all of them. zTOCs are not read: tocsin info does that.
+    there is one, SIZE is that of all of them. zTOCs are not read: tocsin info does that. TAKEN says
+    whether tocsin reads IMAGE by the index, unless --index asks for another; the lines below say
+    why. Which of several v1 indexes another reader takes depends on the registry.
 
     Examples:
       tocsin index ls ghcr.io/team/app:1
@@ -43,7 +46,7 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
 
     With --quiet only digests are printed, a line an index. JSON keys: image, manifest,
     platforms[]: platform, manifest, layer_count, problem, soci_indexes[]: digest, media_type,
-    size, version, problem, ztoc_count, ztoc_size.
+    size, version, problem, ztoc_count, ztoc_size, taken, reason.
     """
     from tocsin.images.info import indexes  # noqa: PLC0415 (not for --help)
 
@@ -56,6 +59,9 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
             output.line(str(index.digest))
         return
     output.table(_COLUMNS, [row for platform in found.platforms for row in _rows(platform)])
+    for index in (index for platform in found.platforms for index in platform.soci_indexes):
+        verb = "is taken" if index.taken else "is not taken"
+        output.line(f"{words.short_digest(index.digest)} {verb}: {index.reason}")
     for platform in found.platforms:
         problems = [platform.problem, *(index.problem for index in platform.soci_indexes)]
         for problem in problems:
@@ -66,11 +72,11 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
 def _rows(platform: PlatformIndexes) -> Iterator[tuple[str, ...]]:
     name = str(platform.platform) if platform.platform is not None else "image"
     if not platform.soci_indexes:
-        yield (name, "unknown" if platform.problem else "no index", *[words.NOTHING] * 3)
+        yield (name, "unknown" if platform.problem else "no index", *[words.NOTHING] * 4)
     for index in platform.soci_indexes:
         head = (name, f"v{index.version}", words.short_digest(index.digest))
         if index.soci_index is None:
-            yield (*head, "broken", words.NOTHING)
+            yield (*head, "broken", words.NOTHING, "no")
             continue
         count = f"{index.ztoc_count}/{platform.layer_count}"
-        yield (*head, count, words.size(index.ztoc_size))
+        yield (*head, count, words.size(index.ztoc_size), "yes" if index.taken else "no")

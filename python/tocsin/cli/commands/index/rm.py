@@ -8,37 +8,56 @@ import click
 
 from tocsin.cli import parameters, words
 from tocsin.cli.command import command
-from tocsin.cli.options import output_options, registry_options
+from tocsin.cli.options import output_options, platforms_option, registry_options
 
 if TYPE_CHECKING:
     from tocsin.cli.output import Output
+    from tocsin.model.digest import Digest
+    from tocsin.model.platform import Platform
     from tocsin.model.reference import Reference
     from tocsin.stores.registry import RegistryOptions
 
 
 @command(summary="Remove the v1 SOCI indexes of an image.")
 @click.argument("image", metavar="IMAGE", type=parameters.reference)
+@click.argument("indexes", metavar="[DIGEST]...", type=parameters.digest, nargs=-1)
+@platforms_option
 @click.option("--dry-run", is_flag=True, help="Only say which would be removed.")
 @registry_options
 @output_options
 def rm(
-    *, image: Reference, dry_run: bool, registry: RegistryOptions | None, output: Output
+    *,
+    image: Reference,
+    indexes: tuple[Digest, ...],
+    platforms: tuple[Platform, ...],
+    dry_run: bool,
+    registry: RegistryOptions | None,
+    output: Output,
 ) -> None:
-    """Remove the SOCI indexes (version 1) that refer to IMAGE, those of every platform.
+    """Remove the SOCI indexes (version 1) that refer to IMAGE: all, or those with a DIGEST.
 
-    The image stays. zTOCs stay too, until the registry cleans up what nothing lists. Indexes of
-    version 2 are part of a converted image: delete its tag instead.
+    IMAGE can also be an index itself, by its digest. The image stays. zTOCs stay too, until the
+    registry cleans up what nothing lists. Indexes of version 2 are part of a converted image:
+    delete its tag instead.
 
     Examples:
       tocsin index rm ghcr.io/team/app:1 --dry-run
       tocsin index rm oci:images:app
+      tocsin index rm oci:images:app --platform linux/arm64
+      tocsin index rm ghcr.io/team/app:1 sha256:0123...
 
     With --quiet only digests are printed. JSON keys: image, dry_run, removed[]: media_type,
     digest, size.
     """
     from tocsin.images.remove import remove_indexes  # noqa: PLC0415 (not for --help)
 
-    removed = remove_indexes(image, dry_run=dry_run, registry=registry)
+    removed = remove_indexes(
+        image,
+        indexes=indexes or None,
+        platforms=platforms or None,
+        dry_run=dry_run,
+        registry=registry,
+    )
     if output.json:
         documents = [index.to_dict() for index in removed]
         output.document({"image": str(image), "dry_run": dry_run, "removed": documents})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from contextlib import ExitStack, nullcontext
@@ -21,6 +22,7 @@ from tocsin.cli.options import (
 from tocsin.cli.output_file import STDOUT, output_file
 from tocsin.cli.progress import display_for, shown_on, ztoc_line
 from tocsin.errors import GzipError
+from tocsin.regular_file import open_regular_or_pipe
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -124,23 +126,25 @@ def _name(layer: str) -> str:
     return "stdin" if layer == _STDIN else Path(layer).name
 
 
-def _opened(layer: str) -> AbstractContextManager[IO[bytes]]:
+def _opened(layer: str) -> AbstractContextManager[io.RawIOBase | IO[bytes]]:
     if layer == _STDIN:
         return nullcontext(sys.stdin.buffer)
-    return Path(layer).open("rb", buffering=0)
+    return io.FileIO(open_regular_or_pipe(layer))
 
 
 def _warn(indexed: IndexedLayerBytes, output: Output) -> None:
     ztoc = indexed.ztoc
-    for hazard in indexed.hazards[:_MAX_WARNINGS]:
-        name = ztoc.entries[hazard.entry_index].name
-        output.warn(f"readers stumble over {name}: {hazard.reason}")
-    if len(indexed.hazards) > _MAX_WARNINGS:
-        output.warn(f"and over {len(indexed.hazards) - _MAX_WARNINGS:,} more; --json lists them")
-    if indexed.dropped_checkpoint_count:
+    hazards = () if output.json else indexed.hazards  # the document has them
+    for hazard in hazards[:_MAX_WARNINGS]:
+        name = words.escaped(ztoc.entries[hazard.entry_index].name)
+        output.warn(f"soci-snapshotter cannot read {name}: {hazard.reason}")
+    if len(hazards) > _MAX_WARNINGS:
+        output.warn(f"and {len(hazards) - _MAX_WARNINGS:,} more entries; --json lists them")
+    if indexed.dropped_checkpoint_count and not output.json:
         output.warn(
             f"{words.count(indexed.dropped_checkpoint_count, 'checkpoint')} left out that the "
             "reference keeps and its reader refuses; --reference-identical keeps them"
         )
-    for refusal in ztoc.reader_refusals():
+    # A hazard is refused too, with other words for the same reason.
+    for refusal in () if indexed.hazards else ztoc.reader_refusals():
         output.warn(f"soci-snapshotter refuses this zTOC: {refusal}")

@@ -6,7 +6,7 @@ import click
 
 from tocsin.cli import streams
 from tocsin.cli.command import command
-from tocsin.cli.commands.ztoc.reading import read_file, read_ztoc
+from tocsin.cli.commands.ztoc.reading import find_file, read_file, read_ztoc
 
 
 @command(summary="Write a file of a layer to stdout.")
@@ -17,10 +17,11 @@ def cat(*, ztoc_file: str, layer: str, path: str) -> None:
     """Write the file at PATH of LAYER to stdout, by its zTOC in the file ZTOC.
 
     Only the spans that hold the file are read; each is verified before it is inflated, so what is
-    written is right as far as it goes. Hard links are followed, symbolic links are not.
+    written is right as far as it goes. Links are followed inside the layer.
 
     Example:
       tocsin ztoc cat layer.ztoc layer.tar.gz etc/os-release
     """
-    for piece in read_file(read_ztoc(ztoc_file), layer, path):
+    ztoc = read_ztoc(ztoc_file)
+    for piece in read_file(ztoc, layer, find_file(ztoc, path)):
         streams.write_bytes(piece)

@@ -8,7 +8,7 @@ import click
 
 from tocsin.cli import words
 from tocsin.cli.command import command
-from tocsin.cli.commands.ztoc.reading import read_file, read_ztoc
+from tocsin.cli.commands.ztoc.reading import find_file, read_file, read_ztoc
 from tocsin.cli.options import output_options
 from tocsin.cli.output_file import STDOUT, output_file
 
@@ -26,7 +26,8 @@ def extract(*, ztoc_file: str, layer: str, path: str, target: str, output: Outpu
     """Copy the file at PATH of LAYER into a file, by its zTOC in the file ZTOC.
 
     Only the spans that hold it are read; each is verified before it is inflated. The file appears
-    when all of it is right, with its contents only: neither mode nor owner nor times.
+    when all of it is right, with its contents only: neither mode nor owner nor times. Links are
+    followed inside the layer.
 
     Example:
       tocsin ztoc extract layer.ztoc layer.tar.gz usr/bin/bash -o bash
@@ -36,12 +37,13 @@ def extract(*, ztoc_file: str, layer: str, path: str, target: str, output: Outpu
     if output.json and target == STDOUT:
         raise click.UsageError("--json and -o - both want stdout")
     ztoc = read_ztoc(ztoc_file)
+    found = find_file(ztoc, path)
     size = 0
     with output_file(target) as write:
-        for piece in read_file(ztoc, layer, path):
+        for piece in read_file(ztoc, layer, found):
             write(piece)
             size += len(piece)
-    span_count = len(ztoc.spans_for(path))
+    span_count = len(ztoc.spans_for(found))
     if output.json:
         output.document({"path": path, "output": target, "size": size, "span_count": span_count})
     elif target != STDOUT:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tocsin.errors import FormatError, NotFoundError, ZtocError
+from tocsin.errors import FormatError, NotFoundError, PathError, ZtocError
+from tocsin.model.entry_path import clean_path
 from tocsin.model.soci_index import MAX_ZTOC_SIZE
+from tocsin.quoting import shown
 from tocsin.regular_file import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tocsin.layers.ztoc import Ztoc
+    from tocsin.reading.tree import Tree
 
 LIST_ENTRIES = "List the entries of the layer with tocsin ztoc ls ZTOC."
+READ_THE_IMAGE = (
+    "Read the file from the image that the layer belongs to, with tocsin cat IMAGE PATH."
+)
+"""What helps where a link leads to another layer."""
 
 _STDIN = "-"
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -43,19 +51,69 @@ def read_ztoc(path: str) -> Ztoc:
         raise
 
 
-def read_file(ztoc: Ztoc, layer: str, path: str) -> Iterator[bytes]:
-    """Yield the data of a file as `Ztoc.read` does; errors name the layer."""
+def find_file(ztoc: Ztoc, path: str) -> str:
+    """Return the path of the entry that `path` leads to.
+
+    Symbolic links are followed inside the layer, as if it were the whole image.
+
+    Raises:
+        NotFoundError: nothing is there, or a link leads to something that this layer does not have.
+    """
+    index = ztoc.index_at(path)
+    if index is not None and ztoc.entries[index].type != "symlink":
+        return path
+    from tocsin.reading.tree import Tree  # noqa: PLC0415 (only links need it)
+
+    tree = Tree([_OneLayer(ztoc)])
     try:
-        ztoc.entry(path)
-    except NotFoundError as error:
+        return tree.find(path)[0]
+    except PathError as error:
+        if link := _broken_link(ztoc, tree, path):
+            target = shown(ztoc.entry(link).linkname)
+            raise NotFoundError(
+                f"{shown(path)}: the symbolic link {shown(link)} leads to {target}, which is not "
+                "in this layer",
+                hint=READ_THE_IMAGE,
+            ) from None
+        if error.reason == "missing":
+            raise NotFoundError(
+                f"{shown(path)}: no such entry in the ztoc", hint=LIST_ENTRIES
+            ) from None
         error.hint = LIST_ENTRIES
         raise
+
+
+def read_file(ztoc: Ztoc, layer: str, path: str) -> Iterator[bytes]:
+    """Yield the data of a file, as `find_file` found it; errors name the layer."""
     try:
         yield from ztoc.read(path, layer)
     except FormatError as error:  # a VerificationError names it already
         error.add_note(layer)
         raise
+    except NotFoundError as error:
+        if ztoc.entry(path).type == "hardlink":
+            error.hint = READ_THE_IMAGE
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _OneLayer:
+    """A layer, for a tree of it alone."""
+
+    ztoc: Ztoc
+
+
+def _broken_link(ztoc: Ztoc, tree: Tree, path: str) -> str | None:
+    """Return the first symbolic link on the way to `path` that leads to nothing in the layer."""
+    names = clean_path(path).split("/")
+    for count in range(1, len(names) + 1):
+        place = "/".join(names[:count])
+        index = ztoc.index_at(place)
+        is_link = index is not None and ztoc.entries[index].type == "symlink"
+        if is_link and tree.type_of(place) is None:
+            return place
+    return None
 
 
 def _looks_like_layer(data: bytes) -> bool:
-    return data.startswith(_GZIP_MAGIC) or data[_TAR_MAGIC_OFFSET:].startswith(_TAR_MAGIC)
+    return data.startswith(_GZIP_MAGIC) or data.startswith(_TAR_MAGIC, _TAR_MAGIC_OFFSET)

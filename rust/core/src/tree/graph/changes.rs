@@ -2,9 +2,9 @@
 
 use super::Graph;
 use super::node::{Linked, Location, NONE, Node, NodeId, ROOT, Text, to_u16, to_u32};
-use crate::tar::{EntryType, FileMetadata};
+use crate::tar::{Entries, EntryType};
 
-impl<L: AsRef<[FileMetadata]>> Graph<L> {
+impl<L: Entries> Graph<L> {
     /// Adds an implied directory, or a chain of them.
     pub(in crate::tree) fn add_implied(
         &mut self,

@@ -16,7 +16,7 @@ pub(super) use node::{Linked, NodeId, Text, to_u32};
 pub use node::{Location, Source};
 
 use super::names::{SplitName, next_part};
-use crate::tar::{EntryType, FileMetadata};
+use crate::tar::{Entries, EntryType};
 use node::{NONE, Node, ROOT, TextOf, non_null, to_u16};
 
 /// All nodes, and the layers that hold their texts.
@@ -40,7 +40,7 @@ pub(super) struct Graph<L> {
     paths_changed: u64,
 }
 
-impl<L: AsRef<[FileMetadata]>> Graph<L> {
+impl<L: Entries> Graph<L> {
     /// A graph with only the root, and capacity for `capacity` names.
     pub(super) fn with_capacity(capacity: usize) -> Self {
         let mut nodes = Vec::with_capacity(capacity.saturating_add(1));
@@ -97,14 +97,14 @@ impl<L: AsRef<[FileMetadata]>> Graph<L> {
 
     // -- texts -------------------------------------------------------------------------------------
 
-    pub(super) fn entry(&self, layer: u32, entry: u32) -> &FileMetadata {
-        &self.layers[layer as usize].as_ref()[entry as usize]
+    pub(super) fn layer(&self, layer: u32) -> &L {
+        &self.layers[layer as usize]
     }
 
     pub(super) fn bytes(&self, text: Text) -> &[u8] {
         let whole = match text.of {
-            TextOf::Name => &self.entry(text.layer, text.entry).name,
-            TextOf::Target => &self.entry(text.layer, text.entry).linkname,
+            TextOf::Name => self.layer(text.layer).name(text.entry as usize),
+            TextOf::Target => self.layer(text.layer).linkname(text.entry as usize),
             TextOf::Copied => &self.copied,
         };
         &whole[text.start as usize..][..text.len as usize]
@@ -147,7 +147,7 @@ impl<L: AsRef<[FileMetadata]>> Graph<L> {
     pub(super) fn target(&self, id: NodeId) -> Text {
         let Source { layer, entry } = self.source(self.end_of(id));
         let entry = entry.unwrap_or_default();
-        let len = to_u32(self.entry(layer, entry).linkname.len());
+        let len = to_u32(self.layer(layer).linkname(entry as usize).len());
         Text { of: TextOf::Target, layer, entry, start: 0, len }
     }
 
@@ -306,7 +306,7 @@ pub(super) struct Children<'a, L> {
     next: NodeId,
 }
 
-impl<L: AsRef<[FileMetadata]>> Iterator for Children<'_, L> {
+impl<L: Entries> Iterator for Children<'_, L> {
     type Item = Location;
 
     fn next(&mut self) -> Option<Location> {

@@ -35,10 +35,19 @@ impl<'a> Reader<'a> {
         Table::at(self, self.follow(0, what)?, what)
     }
 
-    /// Limits `count`, a number of items to allocate, each of which takes at least `len` bytes of
-    /// the blob, to what may still be read.
-    pub(in crate::ztoc) fn affordable(&self, count: usize, len: usize) -> usize {
-        count.min(usize::try_from(self.left.get()).unwrap_or(usize::MAX) / len)
+    /// Length of the blob in bytes.
+    pub(in crate::ztoc) fn len(&self) -> usize {
+        self.blob.len()
+    }
+
+    /// The table that an element of a vector refers to; `first` is the offset of element 0.
+    pub(in crate::ztoc) fn element(
+        &self,
+        first: usize,
+        index: usize,
+        what: &'static str,
+    ) -> Result<Table<'_, 'a>> {
+        Table::at(self, self.follow(first.saturating_add(index.saturating_mul(4)), what)?, what)
     }
 
     fn error(&self, kind: ZtocError, at: usize) -> Error {
@@ -223,6 +232,11 @@ pub(in crate::ztoc) struct Vector<'r, 'a> {
 }
 
 impl<'r, 'a> Vector<'r, 'a> {
+    /// The offset of the first element.
+    pub(in crate::ztoc) fn first(&self) -> usize {
+        self.first
+    }
+
     /// The number of elements.
     pub(in crate::ztoc) fn len(&self) -> usize {
         self.count

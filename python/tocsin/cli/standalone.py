@@ -1,0 +1,90 @@
+"""``convert --standalone``: SOURCE and DEST as paths, as the reference tool takes them.
+
+The options are read before the arguments, which are then understood by them.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from tocsin.cli import parameters
+from tocsin.cli.options import decorated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tocsin.model.reference import Reference
+
+_Command = TypeVar("_Command", bound="Callable[..., None]")
+
+_STANDALONE, _FORMAT = "standalone", "output_format"
+_ARCHIVE, _DIRECTORY = "oci-archive", "oci-dir"
+_TRANSPORTS = frozenset({"docker", "docker-archive", "oci", "oci-archive"})
+
+_OPTIONS = (
+    click.option(
+        "--standalone",
+        _STANDALONE,
+        is_flag=True,
+        is_eager=True,
+        help="SOURCE and DEST may be paths, and what DEST holds is replaced, as with soci. Nothing"
+        " else changes: a daemon is never needed.",
+    ),
+    click.option(
+        "--format",
+        _FORMAT,
+        type=click.Choice([_ARCHIVE, _DIRECTORY]),
+        is_eager=True,
+        help="With --standalone: what a DEST that is a path becomes.  [default: oci-archive]",
+    ),
+)
+
+
+def standalone_options(command: _Command) -> _Command:
+    """Give a command ``--standalone`` and ``--format``; only the first matters after parsing."""
+
+    @functools.wraps(command)
+    def with_standalone(*, output_format: str | None, **others: Any) -> Any:  # noqa: ANN401
+        del output_format  # destination_image has used it
+        return command(**others)
+
+    return cast("_Command", decorated(with_standalone, _OPTIONS))
+
+
+def source_image(context: click.Context, _parameter: click.Parameter, value: str) -> Reference:
+    """Return a reference; with ``--standalone`` also of the path of a layout or its archive."""
+    if not (context.params.get(_STANDALONE) and _is_path(value)):
+        return parameters.reference(value)
+    return _at(Path(value), archive=not Path(value).is_dir())
+
+
+def destination_image(context: click.Context, _parameter: click.Parameter, value: str) -> Reference:
+    """Return a reference; with ``--standalone`` also of a path, which ``--format`` explains."""
+    wanted = context.params.get(_FORMAT)
+    if context.params.get(_STANDALONE) and _is_path(value):
+        return _at(Path(value), archive=wanted != _DIRECTORY)
+    found = parameters.reference(value)
+    kind = {"oci": _DIRECTORY, "oci-archive": _ARCHIVE}.get(str(found).partition(":")[0])
+    if wanted not in (None, kind):
+        raise click.BadParameter(
+            f"{value!r} is not what --format {wanted} means; for a path add --standalone"
+        )
+    return found
+
+
+def _is_path(text: str) -> bool:
+    transport, colon, _ = text.partition(":")
+    return not (colon and transport in _TRANSPORTS)
+
+
+def _at(path: Path, *, archive: bool) -> Reference:
+    from tocsin.model.reference import (  # noqa: PLC0415 (commands load as they run)
+        LayoutReference,
+        OciArchiveReference,
+    )
+
+    return OciArchiveReference(path) if archive else LayoutReference(path)

@@ -1,0 +1,70 @@
+"""A layer that cannot be read, and the errors of those who need it."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from tocsin.errors import RegistryError, TocsinError
+from tocsin.quoting import quoted, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tocsin.model.descriptor import Descriptor
+
+_OF_THIS_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
+"""Errors that say nothing about a layer."""
+
+
+class UnreadableLayer:
+    """A layer of which nothing is known but that it is there.
+
+    Args:
+        descriptor: of the layer.
+        error: why it cannot be read.
+    """
+
+    index_origin = "none"
+    entry_count = 0
+    paths: Sequence[str] = ()
+    types: Sequence[bytes] = ()
+    linknames: Sequence[str] = ()
+
+    def __init__(self, descriptor: Descriptor, error: TocsinError | OSError) -> None:
+        self.descriptor = descriptor
+        self._error = error
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot be read."""
+        if isinstance(self._error, TocsinError):
+            return self._error.message
+        name = self._error.filename
+        reason = self._error.strerror or "input/output error"
+        return reason if name is None else f"{quoted(str(name))}: {reason}"
+
+    def error_for(self, path: str) -> TocsinError | OSError:
+        """Return the error of a read that this layer may change the answer of.
+
+        Args:
+            path: absolute, that was to be read.
+        """
+        message = (
+            f"{shown(path)}: needs layer {self.descriptor.digest}, which cannot be read: "
+            f"{self.problem}"
+        )
+        error = self._error
+        if isinstance(error, TocsinError):
+            found: TocsinError | OSError = error.with_message(message)
+        else:
+            found = OSError(error.errno, message)
+        found.__cause__ = error.with_traceback(None)
+        return found
+
+
+def is_about_layer(error: TocsinError | OSError) -> bool:
+    """Return whether an error will be the same when the layer is read again."""
+    if isinstance(error, RegistryError):
+        return not error.temporary
+    return isinstance(error, TocsinError) or error.errno not in _OF_THIS_PROCESS

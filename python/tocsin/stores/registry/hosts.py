@@ -1,0 +1,63 @@
+"""Where a registry is reached: itself, or the hosts that a ``hosts.toml`` names in its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tocsin.stores.http.origin import Origin
+from tocsin.stores.http.tls_probe import speaks_tls
+from tocsin.stores.registry.certificates import Certificates, find_certificates
+from tocsin.stores.registry.hosts_toml import Host, read_hosts
+from tocsin.stores.registry.options import check_host, origin_of
+
+if TYPE_CHECKING:
+    from tocsin.stores.registry.options import RegistryOptions
+
+_DOCKER_HUB = "docker.io"
+_DOCKER_HUB_API = "registry-1.docker.io"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a host is.
+
+    Attributes:
+        name: the host, with port, as messages, credentials and ``certs.d`` call it.
+        origin: of its server.
+        certificates: what ``certs.d`` holds for it.
+    """
+
+    name: str
+    origin: Origin
+    certificates: Certificates
+
+
+def hosts_of(registry: str, options: RegistryOptions) -> tuple[Host, ...]:
+    """Return the hosts to ask for `registry`, in order; the last one is its server.
+
+    Raises:
+        RegistryError: `registry` is no host.
+        FormatError: a ``hosts.toml`` cannot be understood.
+        OSError: a file cannot be read.
+    """
+    check_host(registry)
+    if options.hosts_dir is None:
+        return (Host(),)
+    return read_hosts(Path(options.hosts_dir), registry)
+
+
+def place_of(host: Host, registry: str, options: RegistryOptions) -> Place:
+    """Return where `host` is, which stands in for `registry`."""
+    if not host.server:
+        return Place(registry, origin_of(registry, options), find_certificates(registry))
+    origin = Origin.of(host.server)
+    name = host.server.partition("://")[2]
+    if name in (_DOCKER_HUB, _DOCKER_HUB_API):
+        name, origin = _DOCKER_HUB, replace(origin, host=_DOCKER_HUB_API)
+    if origin.scheme == "http" and host.configures_tls and not name.endswith(":80"):
+        # As containerd: who says http, and something about TLS too, may mean either.
+        secure = Origin.of(f"https://{name}")
+        origin = secure if speaks_tls(secure) else origin
+    return Place(name, origin, find_certificates(name))

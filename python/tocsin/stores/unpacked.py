@@ -1,0 +1,104 @@
+"""A compressed archive, unpacked into a file without a name, so that it can be read anywhere.
+
+What a hostile archive can make this write is bounded; the file is gone when its process is.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from tocsin.errors import FormatError
+from tocsin.model.compression import GZIP
+from tocsin.stores.staged_file import place_in_errors
+from tocsin.stores.window import PIECE_SIZE
+from tocsin.tar.archive import unpack_zstd_archive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tocsin.stores.window import Window
+
+_WHAT = "archive"
+FREE_SIZE = 1 << 30
+"""Bytes that any archive may have unpacked."""
+MAX_RATIO = 64
+"""Bytes that one more compressed byte may become; images come to 3 or 4, and seldom to 20."""
+_GZIP_WBITS = 31
+"""zlib's word for a gzip header, any window, and a trailer."""
+
+
+def unpack_archive(file: Window, path: Path, compression: str, *, tool: str) -> IO[bytes]:
+    """Return an unnamed file with the tar of a compressed archive.
+
+    Args:
+        file: the archive.
+        path: of it, for messages.
+        compression: ``gzip`` or ``zstd``.
+        tool: that unpacks it, for hints.
+
+    Raises:
+        FormatError: it is damaged, or becomes larger than any image is; `what` is ``archive``.
+        OSError: the disk is full or broken; ``filename`` is the directory.
+    """
+    directory = Path(tempfile.gettempdir())
+    with place_in_errors(directory):
+        out = tempfile.TemporaryFile(  # noqa: SIM115 (the caller's)
+            dir=directory, prefix=".tocsin-", buffering=0
+        )
+    try:
+        size = 0
+        limit = FREE_SIZE + MAX_RATIO * file.size
+        for piece in _unpacked(file, path, compression):
+            size += len(piece)
+            if size > limit:
+                raise FormatError(  # noqa: TRY301 (what is open is closed below)
+                    f"{path}: {file.size} bytes of {compression} become more than {limit}",
+                    what=_WHAT,
+                    hint=f"Run {tool} on it first if you trust it.",
+                )
+            with place_in_errors(directory):
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[out.write(rest) :]
+    except BaseException:
+        out.close()
+        raise
+    return out
+
+
+def _unpacked(file: Window, path: Path, compression: str) -> Iterator[bytes]:
+    unpack = _unpack_gzip if compression == GZIP else unpack_zstd_archive
+    reason = "invalid data or checksum"
+    try:
+        yield from unpack(file.pieces())
+    except (FormatError, zlib.error) as error:
+        if isinstance(error, FormatError):
+            reason = error.message
+        raise FormatError(f"{path}: damaged {compression} stream: {reason}", what=_WHAT) from error
+
+
+def _unpack_gzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of all members of a gzip stream; zeros after the last one are left out."""
+    decoder = zlib.decompressobj(_GZIP_WBITS)
+    has_begun = False
+    for piece in pieces:
+        rest = piece
+        while rest:
+            if decoder.eof:
+                decoder = zlib.decompressobj(_GZIP_WBITS)
+                has_begun = False
+            if not has_begun:
+                rest = rest.lstrip(b"\0")
+                if not rest:
+                    break
+                has_begun = True
+            yield decoder.decompress(rest, PIECE_SIZE)
+            rest = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
+        # What is left of a large output comes without more input.
+        while has_begun and not decoder.eof and (out := decoder.decompress(b"", PIECE_SIZE)):
+            yield out
+    if has_begun and not decoder.eof:
+        raise FormatError("it ends too early", what="gzip.end")

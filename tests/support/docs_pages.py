@@ -1,0 +1,207 @@
+"""Pages of docs/: their code blocks, and a directory in which the commands of a page are run.
+
+A block is run in one of these ways, or says why not:
+
+- ``console``: lines that begin with ``$`` are commands, run by a shell one after another in a
+  directory that the page shares; the other lines are what they print, which is compared loosely.
+- ``python``: run as a program there; with ``title="NAME"`` it is written to a file of that name.
+- A comment before the block, ``<!-- not run here: REASON -->`` or ``<!-- run by FILE -->``.
+
+Blocks of other languages are not run. `NOT_RUN` lists them.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from support.cli_in_process import tocsin
+from support.cli_process import TIMEOUT, TOCSIN, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DOCS = Path(__file__).parents[2] / "docs"
+NOT_RUN = {"text", "json"}
+"""Languages of blocks that show something and cannot be run."""
+REGISTRY = "registry.example.com"
+"""What pages call the registry; a real one takes its place."""
+
+_BLOCK = re.compile(
+    r"(?P<comment><!-- (?:not run here: [^\n]+|run by [^\n]+) -->\n\n?)?"
+    r"^(?P<indent> *)```(?P<info>[^\n]*)\n(?P<code>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
+)
+_COMMAND = re.compile(
+    r"^\$ (?P<command>(?:.*\\\n> )*.*)\n?(?P<output>(?:(?!\$ ).*\n?)*)", re.MULTILINE
+)
+"""A command, in which a line that ends with a backslash goes on behind ``> ``, and its output."""
+_COLUMNS = "100"
+_SHELL_ONLY = re.compile(r"[|<>&;$`]")
+"""What only a shell can do; other commands are run in this process, which is faster."""
+_PROGRESS = re.compile(r"^sha256:[0-9a-f]{12} .*\n", re.MULTILINE)
+"""A line for each layer, where a terminal shows a progress bar."""
+_OF_A_RUN = (
+    (re.compile(r"\b[0-9][0-9,.]* ?(?:ms|s|min)\b"), "TIME"),
+    (re.compile(r"^seed .*", re.MULTILINE), "seed"),
+    (re.compile(r"[ \t]+"), " "),
+    (re.compile(r" $", re.MULTILINE), ""),
+)
+"""What differs from one run to the next, and what takes its place."""
+_OF_A_MACHINE = (
+    (re.compile(r"\b[0-9a-f]{12}(?:[0-9a-f]{52})?\b"), "DIGEST"),
+    (re.compile(r"\b[0-9][0-9,.]* (?:[KMG]i)?B\b"), "SIZE"),
+    (re.compile(r"\b[0-9][0-9,.]* %"), "PERCENT"),
+)
+"""What differs where another zlib compresses the layers."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A code block of a page.
+
+    Attributes:
+        page: name of the page.
+        line: line it begins in.
+        language: of the fence.
+        title: name of the file it is said to be, or nothing.
+        code: what is in it.
+        comment: the comment before it that says how or why not it is run.
+    """
+
+    page: str
+    line: int
+    language: str
+    title: str
+    code: str
+    comment: str
+
+
+@dataclass
+class Shown:
+    """A command as written and as run, what the page says it prints, and what it printed."""
+
+    block: Block
+    source: str
+    command: str
+    expected: str
+    printed: str = ""
+    exit_code: int = 0
+
+    @property
+    def differs(self) -> bool:
+        """Whether other lines were printed than shown; a line ``...`` stands for any lines."""
+        pattern = "".join(
+            r"(?:.*\n)*" if line == "..." else re.escape(line) + r"\n"
+            for line in _loosely(self.expected, *_OF_A_RUN, *_OF_A_MACHINE).splitlines()
+        )
+        printed = _loosely(self.printed, *_OF_A_RUN, *_OF_A_MACHINE)
+        return re.fullmatch(pattern, printed) is None
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the page should show what was printed now."""
+        if "..." in self.expected.splitlines():
+            return self.differs
+        return _loosely(self.expected, *_OF_A_RUN) != _loosely(self.printed, *_OF_A_RUN)
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """Yield the code blocks of a page, in order."""
+    text = page.read_text()
+    for match in _BLOCK.finditer(text):
+        language, _, attributes = match["info"].partition(" ")
+        title = re.search(r'title="([^"]*)"', attributes)
+        indent = re.compile(rf"^{match['indent']}", re.MULTILINE)
+        yield Block(
+            page.name,
+            text.count("\n", 0, match.start("info")) + 1,
+            language,
+            title[1] if title else "",
+            indent.sub("", match["code"]),
+            (match["comment"] or "").strip(),
+        )
+
+
+def commands(block: Block) -> Iterator[Shown]:
+    """Yield the commands of a console block."""
+    for match in _COMMAND.finditer(block.code):
+        source = match["command"]
+        yield Shown(block, source, source.replace("\\\n> ", ""), match["output"])
+
+
+def _loosely(text: str, *patterns: tuple[re.Pattern[str], str]) -> str:
+    for pattern, name in patterns:
+        text = pattern.sub(name, text)
+    return text.strip("\n") + "\n"
+
+
+@dataclass
+class Sandbox:
+    """A directory in which the commands of one page are run.
+
+    Attributes:
+        directory: where.
+        registry: host and port of the registry that the pages name `REGISTRY`.
+    """
+
+    directory: Path
+    registry: str
+
+    def run(self, block: Block) -> list[Shown]:
+        """Run a block; return its commands with what they printed."""
+        if block.language == "console":
+            shown = list(commands(block))
+            for command in shown:
+                command.printed, command.exit_code = self._shell(command.command)
+            return shown
+        program = block.code.replace(REGISTRY, self.registry)
+        if block.title:
+            (self.directory / block.title).write_text(program)
+            return []
+        done = self._run([sys.executable, "-c", program])
+        return [Shown(block, "", program, "...", done.stdout, done.returncode)]
+
+    def _shell(self, command: str) -> tuple[str, int]:
+        command = command.replace(REGISTRY, self.registry)
+        if command.startswith("tocsin ") and not _SHELL_ONLY.search(command):
+            words, home = shlex.split(command)[1:], str(self.directory)
+            done = tocsin(*words, cwd=self.directory, merged=True, HOME=home, COLUMNS=_COLUMNS)
+            printed, code = done.stdout.decode(), done.returncode
+        else:
+            shell = self._run(["/bin/sh", "-c", command])
+            printed, code = shell.stdout, shell.returncode
+        return _PROGRESS.sub("", printed.replace(self.registry, REGISTRY)), code
+
+    def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        path = f"{Path(TOCSIN).parent}:/usr/bin:/bin"
+        home = str(self.directory)
+        return subprocess.run(  # noqa: S603 (the pages are ours)
+            command,
+            cwd=self.directory,
+            env=environment(PATH=path, HOME=home, COLUMNS=_COLUMNS),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+
+
+def rewrite(page: Path, shown: list[Shown]) -> None:
+    """Put what commands printed into the page, where it is not what the page says."""
+    text = page.read_text()
+    for command in shown:
+        if command.is_outdated:
+            before = f"$ {command.source}\n{command.expected}"
+            assert text.count(before) == 1, (
+                f"{page.name}: {command.source!r} is there more than once"
+            )
+            text = text.replace(before, f"$ {command.source}\n{command.printed}")
+    page.write_text(text)
