@@ -124,7 +124,7 @@ class Certainty:
         parent, at = self._enter(above, layer)
         self._has_floating |= parent.floats
         if name == _OPAQUE:
-            # Directories with an entry of the same layer stay, and it may be there through a link.
+            # A directory stays if it contains an entry of the same layer, perhaps through a link.
             _close(parent, layer, is_exact=self._last_floating < layer)
             self._opaque.append((at, layer, parent.floats))
             return

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tocsin.reading.metadata import Metadata
 
 _PREFIX = ".tocsin-extract-"
-_OPEN_DIRECTORIES = 128
+_MAX_OPEN_DIRECTORIES = 128
 """Maximum number of descriptors kept open; the usual limit of a process is 1,024."""
 _MAX_NAME_SIZE = 255
 """Limit of Linux for a file name, in bytes."""
@@ -167,7 +167,7 @@ class Destination:
                 check_name(name)
                 at = f"{at}/{name}" if at else name
                 fd = self._open[at] = os.open(name, _DIRECTORY, dir_fd=fd)
-                if len(self._open) > _OPEN_DIRECTORIES:
+                if len(self._open) > _MAX_OPEN_DIRECTORIES:
                     os.close(self._open.popitem(last=False)[1])
         else:
             self._open.move_to_end(path)

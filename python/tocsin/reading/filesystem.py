@@ -567,8 +567,8 @@ def _registry_options(
     **login: str | None,
 ) -> RegistryOptions | None:
     """Return the options for the registry; ``None`` if none are set."""
-    asked = (ca_cert, client_cert, insecure, hosts_dir, credentials_dropped, *login.values())
-    if not (any(asked) or plain_http is not None):
+    given = (ca_cert, client_cert, insecure, hosts_dir, credentials_dropped, *login.values())
+    if not (any(given) or plain_http is not None):
         return None
     from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415 (not needed for layouts)
 

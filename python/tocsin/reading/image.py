@@ -99,10 +99,10 @@ def open(  # noqa: A001 (as in gzip and tarfile)
     threads = processors.resolve_threads(threads)
     parsed = reference_of(reference)
     choice = IndexChoice.of(index)
-    asked = None if platform is None else platform_of(platform)
+    requested = None if platform is None else platform_of(platform)
     stores = _SourceHolder(parsed, registry)
     try:
-        found = _choose(stores(), parsed, asked)
+        found = _choose(stores(), parsed, requested)
     except BaseException:
         stores.close()
         raise
@@ -309,9 +309,9 @@ class _OwnedSource(MeteredSource):
         self._inner.close()
 
 
-def _choose(store: Source, reference: Reference, asked: Platform | None) -> PlatformImage:
+def _choose(store: Source, reference: Reference, requested: Platform | None) -> PlatformImage:
     target = resolve_image(store, reference.selector)
-    images = platform_images(store, target, None if asked is None else (asked,))
+    images = platform_images(store, target, None if requested is None else (requested,))
     if len(images) == 1:
         return images[0]
     this_machine = Platform.parse(f"linux/{machine.machine()}")

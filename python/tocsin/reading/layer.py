@@ -247,7 +247,7 @@ class Layer:
         places[self._order] = np.arange(self.entry_count)
         return places
 
-    def announces(self, headers: bytes, index: int) -> bool:
+    def headers_match(self, headers: bytes, index: int) -> bool:
         """Return whether `headers` are exactly those of this file, which is not sparse.
 
         If not, call `data`, which raises an error if anything is wrong.
@@ -275,7 +275,7 @@ class Layer:
     def _look_up(self, index: int) -> FileData:
         start = int(self.header_starts[index])
         try:
-            return self._read_headers_at(index, start)
+            return self._data_at(index, start)
         except VerificationError:
             # If the previous entry is a sparse file, it ends earlier than its size says, at an
             # offset that its headers give.
@@ -283,14 +283,14 @@ class Layer:
             exact = self._start_of(index)
             if exact == start:
                 raise
-        return self._read_headers_at(index, exact)
+        return self._data_at(index, exact)
 
     def _find_previous_ends(self, index: int) -> None:
-        """Find where the files before `index` end, as far back as that is not known.
+        """Find where the files before `index` end, going back until that is known.
 
         The search stops at the first file whose headers are where they should be, so the headers of
         consecutive sparse files are read once. It is bounded, since a zTOC that lies could
-        otherwise make it read everything.
+        otherwise make it read the whole layer.
         """
         unknown: list[int] = []
         last = int(self._places[index]) - 1
@@ -315,7 +315,7 @@ class Layer:
         before = int(self._order[place - 1]) if place else -1
         return self._ends.get(before, int(self.header_starts[index]))
 
-    def _read_headers_at(self, index: int, start: int) -> FileData:
+    def _data_at(self, index: int, start: int) -> FileData:
         """Return where the data is, from the headers at uncompressed byte `start`."""
         headers = self._headers(index, start)
         try:

@@ -84,7 +84,7 @@ class FilesInLayerOrder:
                     and BLOCK_SIZE <= header_size <= _MAX_SMALL_HEADER_SIZE
                 ):
                     found = read(start, offset + size)
-                    if len(found) == header_size + size and layer.announces(
+                    if len(found) == header_size + size and layer.headers_match(
                         found[:header_size], entry
                     ):
                         yield place, memoryview(found)[header_size:]

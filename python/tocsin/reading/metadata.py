@@ -178,7 +178,7 @@ class MetadataWriter:
 
     def _chown(self, target: Target, path: str, uid: int, gid: int) -> bool:
         if NO_ID in (uid, gid):
-            self._note(f"owner not preserved ({NO_ID} stands for no owner)", path)
+            self._note(f"owner not preserved ({NO_ID} means no owner)", path)
             uid, gid = (_KEEP_ID if each == NO_ID else each for each in (uid, gid))
         try:
             target.chown(uid, gid)

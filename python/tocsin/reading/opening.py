@@ -114,9 +114,9 @@ class LayerOpener:
         size = sum(layer.size for layer in manifest.layers or ())
         if pinned and not usable and choice.kind is IndexKind.AUTO and size >= _MIB:
             self.notes.note(
-                "the image is pinned by digest and its manifest names no index, so layers are read "
-                "in full and verified by their own digests; --index v1 (in Python index='v1') "
-                "trusts indexes that refer to it"
+                "the image is pinned by digest and its manifest does not name an index, so layers "
+                "are read in full and verified with their own digests; to trust the indexes that "
+                "refer to the image, use --index v1 (index='v1')"
             )
         return usable
 
@@ -175,13 +175,13 @@ class LayerOpener:
             source = BlobRanges(self.store, layer)
             origin = {1: "v1", 2: "v2"}.get(found.version, "given")
             return self._layer(layer, ztoc, str(descriptor.digest), source, origin)
-        if reason := _reason_against(layer):
+        if reason := _unsupported_reason(layer):
             return UnreadableLayer(layer, UnsupportedError(reason))
         if not self.may_index:
             raise UnsupportedError(
                 f"layer {layer.digest}: has no ztoc, {layer.size} bytes would have to be read",
-                hint="Make one with tocsin create --min-layer-size 0, or allow reading the layer "
-                "in full.",
+                hint="Make one with tocsin create --min-layer-size 0, or read the layer in full "
+                "without --require-index (index_missing=True).",
             )
         threads = shares.take(at)
         self._report(LayerStarted(layer))
@@ -227,10 +227,10 @@ class LayerOpener:
             kept = []
         try:
             if compression == ZSTD:
-                ztoc = _made(unpack_zstd(pieces), "uncompressed", threads, turn)
+                ztoc = _make_ztoc(unpack_zstd(pieces), "uncompressed", threads, turn)
             else:
                 layer_format = GZIP if compression == GZIP else "uncompressed"
-                ztoc = _made(_keeping(pieces, kept), layer_format, threads, turn)
+                ztoc = _make_ztoc(_keeping(pieces, kept), layer_format, threads, turn)
         except (FormatError, UnsupportedError) as error:
             for _ in pieces:  # to the end, where the digest shows whether the layer is damaged
                 pass
@@ -274,7 +274,7 @@ class LayerOpener:
         return unpack_zstd(self.store().blob(layer))
 
 
-def _reason_against(layer: Descriptor) -> str | None:
+def _unsupported_reason(layer: Descriptor) -> str | None:
     """Return why a layer of this type cannot be read; ``None`` if its bytes decide."""
     if is_tar_layer(layer.media_type):
         return None
@@ -291,14 +291,14 @@ def _keeping(pieces: Iterator[bytes], kept: list[bytes] | None) -> Iterator[byte
         yield piece
 
 
-def _made(
+def _make_ztoc(
     pieces: Iterator[bytes], layer_format: str, threads: int, turn: AbstractContextManager[Any]
 ) -> Ztoc:
-    made = LayerPass(
+    layer_pass = LayerPass(
         format=layer_format, span_size=DEFAULT_SPAN_SIZE, threads=threads, for_reading=True
     )
     for piece in pieces:
         with turn:
-            made.push(piece)
+            layer_pass.push(piece)
     with turn:
-        return made.finish().ztoc
+        return layer_pass.finish().ztoc

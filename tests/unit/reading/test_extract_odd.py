@@ -208,9 +208,7 @@ def test_extract_when_an_owner_is_no_id_then_the_owner_is_unchanged(place, owner
         owned = {name: (status.st_uid, status.st_gid) for name, status in found.items()}
         assert owned == {"uid": (0, 7), "gid": (7, 0), "d": (0, 0)}
         assert stat.S_IMODE(found["uid"].st_mode) == 0o4755
-        assert result.notes == (
-            f"owner not preserved ({NO_ID} stands for no owner): /uid, /gid, /d",
-        )
+        assert result.notes == (f"owner not preserved ({NO_ID} means no owner): /uid, /gid, /d",)
     else:
         assert stat.S_IMODE(found["uid"].st_mode) == 0o755
 

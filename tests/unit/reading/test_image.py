@@ -315,6 +315,13 @@ def test_open_when_not_indexed_then_ztocs_are_made_and_noted(layers, tmp_path):
         assert noted[1:] == ["4 small layers have no ztoc: 1.1 MiB were read"]
 
 
+def test_open_when_one_small_layer_is_read_then_the_note_is_singular(tmp_path):
+    image = put_image(tmp_path, tarmaker.tar(entry("noise", noise(2 << 20))))
+    with tocsin.open(image) as opened:
+        opened.cat("noise")
+        assert opened.notes == ["1 small layer has no ztoc: 2.0 MiB were read"]
+
+
 def test_open_when_layers_are_read_in_full_then_progress_of_each(layers, tmp_path):
     busy, events = threading.Lock(), []
 
