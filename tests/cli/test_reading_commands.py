@@ -187,7 +187,7 @@ def test_cat_writes_nothing_when_one_is_not_there(image):
     ("path", "code", "message"),
     [
         ("/etc", 1, "/etc: is a directory"),
-        ("/dev/null", 1, "/dev/null: is no regular file but a char"),
+        ("/dev/null", 1, "/dev/null: not a regular file (found char)"),
         ("/etc/dangling", 3, "/etc/dangling: no such file or directory"),
         ("/etc/os-release/x", 3, "/etc/os-release/x: /etc/os-release is not a directory"),
     ],
@@ -309,8 +309,8 @@ def test_cp_when_entries_are_impossible_then_the_rest_and_exit_code_1(odd, tmp_p
     lines = words(done)
     assert lines[:3] == [
         "warning: /h was not extracted: hard link to gone, which is not in the image",
-        f"warning: /d/{'n' * 300} was not extracted: the name has 300 bytes, at most 255 are"
-        " possible",
+        f"warning: /d/{'n' * 300} was not extracted: file name too long (found 300 bytes, expected"
+        " at most 255)",
         "warning: extended attribute trusted.a not preserved (trusted attributes are never set):"
         " /good/f",
     ]

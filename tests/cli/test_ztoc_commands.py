@@ -228,7 +228,7 @@ def test_cat_of_an_empty_file_is_empty(files):
             "error: nothing: no such entry in the ztoc\n"
             "hint: List the entries of the layer with tocsin ztoc ls ZTOC.\n",
         ),
-        ("usr", "error: usr: is not a regular file but a dir\n"),
+        ("usr", "error: usr: not a regular file (found dir)\n"),
     ],
 )
 def test_cat_of_what_is_no_file_is_not_found(files, path, message):
