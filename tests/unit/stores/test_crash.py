@@ -57,9 +57,7 @@ def read_whole(store):
 
 
 @pytest.mark.parametrize(("module", "kind"), [("layout", OciLayout), ("archive", OciArchive)])
-def test_store_when_its_writer_is_killed_then_it_still_reads_and_the_next_run_cleans(
-    tmp_path, module, kind
-):
+def test_store_when_its_writer_is_killed_then_valid_and_cleaned_later(tmp_path, module, kind):
     place = tmp_path / "place"
     with kind(place, write=True) as store:
         make_image({"first": b"1"}).put(store, "first")

@@ -26,12 +26,12 @@ def test_open_when_written_and_opened_again_then_the_selector_finds_the_image(
             assert store.resolve(docker.selector).digest == image.descriptor.digest
 
 
-def test_open_when_it_is_a_registry_then_nothing_is_asked_of_it_yet():
+def test_open_when_it_is_a_registry_then_no_request_is_sent():
     for opened in (open_source, open_sink):
         with opened(parse_reference("ubuntu")) as store:
             assert store.name == "docker://docker.io/library/ubuntu"
 
 
 def test_open_sink_when_it_is_a_docker_archive_then_it_is_unsupported(tmp_path):
-    with pytest.raises(UnsupportedError, match="cannot be written"):
+    with pytest.raises(UnsupportedError, match="is not supported"):
         open_sink(parse_reference(f"docker-archive:{tmp_path / 'x'}"))
