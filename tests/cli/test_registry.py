@@ -320,7 +320,7 @@ def test_credentials_come_from_stdin_and_are_never_said(registry):
     none = run("create", image, code=6, HOME="/proc/none")
     error, hint = none.stderr.decode().splitlines()
     assert f"docker://{registry.host}/team/app: scope repository:team/app:" in error
-    assert "no credential was found, looked at" in error
+    assert "no credentials found (searched" in error
     assert hint.startswith("hint: Log in with docker login or podman login")
     login = ("--username", "alice", "--password-stdin")
     wrong = run("create", image, *login, stdin=b"wrong-secret", code=6)

@@ -299,7 +299,7 @@ def test_wrong_or_missing_credentials(dress, tmp_path, authority):
             with pytest.raises(AuthError, match=f"docker://{place.host}/a/b: scope") as caught:
                 store.resolve("x")
             assert "given user name and password" in str(caught.value)
-        missing = pytest.raises(AuthError, match="no credential was found, looked at: ")
+        missing = pytest.raises(AuthError, match=r"no credentials found \(searched: ")
         with place.store("a/b", username=None, password=None) as store, missing:
             store.put_blob(b"x")
 

@@ -211,7 +211,7 @@ def test_take_over_when_the_blob_is_missing_or_remote_then_it_is_streamed(path, 
         assert archive.take_over(layer, Nowhere()) == MustStream()
         assert not archive.has_blob(layer)
         assert archive.take_over(layer, layout.origin) == TakenOver()
-        assert archive.take_over(layer, Nowhere()) == TakenOver()  # it has it
+        assert archive.take_over(layer, Nowhere()) == TakenOver()  # the archive has the blob
         assert b"".join(archive.blob(layer)) == image.layers[0]
 
 

@@ -25,12 +25,12 @@ LAYERS = [layer_tar({"a": b"1"}), layer_tar({"b": b"2" * 999})]
 
 
 def save(path, images, *, extra=(), links=None):
-    """Write a docker archive of the old form.
+    """Write a docker archive in the old format.
 
     Args:
-        images: (tags, layers as bytes) each; a member of gzip bytes has the diff id of its tar.
-        extra: further (name, bytes), before manifest.json; later ones of a name count.
-        links: name → target of symlinks.
+        images: list of (tags, layers as bytes); gzip layers have the diff id of their tar.
+        extra: list of (name, bytes) before manifest.json; the last of equal names counts.
+        links: targets of symbolic links by name.
     """
     document = []
     with tarfile.open(path, "w") as tar:
@@ -173,7 +173,7 @@ def test_old_form_when_empty_or_something_else_then_it_is_refused(tmp_path):
     (tmp_path / "e").write_bytes(layer_tar({"a": b""}))
     with pytest.raises(FormatError, match=r"manifest\.json is missing"):
         open_docker_archive(tmp_path / "e")
-    with pytest.raises(FormatError, match="holds no OCI layout") as caught:
+    with pytest.raises(FormatError, match="not an OCI archive") as caught:
         OciArchive(tmp_path / "d")
     assert caught.value.hint == "Name it as docker-archive:FILE."
 

@@ -1,4 +1,4 @@
-"""Blobs taken over by a layout: which are linked, which are copied, and that no link is."""
+"""Blobs taken over by a layout: linked, copied, and never linked to a symbolic link."""
 
 import os
 

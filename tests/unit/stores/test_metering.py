@@ -1,4 +1,4 @@
-"""What passes through a store is counted, whether it is kept or not."""
+"""Bytes that are read and written are counted, even if they are discarded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def registry():
 
 
 def carried(source, sink):
-    """Copy `IMAGE` through meters; return what they say."""
+    """Copy `IMAGE` through meters and return the traffic."""
     meter = Meter()
     read, write = MeteredSource(source, meter), MeteredSink(sink, meter)
     data = read.manifest(IMAGE.descriptor)
@@ -42,7 +42,7 @@ def test_traffic_when_an_image_is_copied_then_each_byte_is_counted_once(tmp_path
         once = carried(layout, store)
         assert once == Traffic(read=BLOBS + manifest, manifests=manifest, blobs=BLOBS)
         assert once.pushed == BLOBS + manifest
-        # All is there now.
+        # Now everything exists.
         assert carried(layout, store) == Traffic(read=manifest, manifests=manifest)
 
 

@@ -1,4 +1,4 @@
-"""Which place takes blobs over from which: compared as values, nothing is asked of either."""
+"""Origins decide by comparison of values which blobs can be taken over."""
 
 from pathlib import Path
 

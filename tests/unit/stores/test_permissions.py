@@ -1,4 +1,4 @@
-"""Places that may not be read or written."""
+"""Stores without read or write permission."""
 
 import pytest
 

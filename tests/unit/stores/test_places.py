@@ -1,4 +1,4 @@
-"""What a path, a text or a reference means as the name of an image."""
+"""Conversion of paths, text and references to references."""
 
 import gzip
 import io
@@ -48,7 +48,7 @@ def archive(tmp_path, image):
 
 @pytest.fixture
 def saved(tmp_path):
-    """What docker before 25 writes: no layout inside."""
+    """Write an archive as docker before 25 does, without a layout."""
     config = b'{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}'
     documents = b'[{"Config":"c.json","RepoTags":["a/b:1"],"Layers":[]}]'
     path = tmp_path / "saved.tar"

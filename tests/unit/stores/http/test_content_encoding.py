@@ -1,7 +1,7 @@
-"""Documents that come with a content coding nobody asked for.
+"""Responses with a content coding that was not requested.
 
-As with Go's clients the digest is that of the decoded content (net/http, `Transport`), while a
-layer's bytes are taken as they are.
+Documents are decoded before their digest is computed, as in Go's clients (net/http, `Transport`);
+layers are not decoded.
 """
 
 import gzip

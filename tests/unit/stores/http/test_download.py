@@ -10,7 +10,7 @@ BLOBS = r"/blobs/sha256:"
 
 @pytest.fixture
 def blob(registry):
-    """A blob of 3 MiB and some, in the repository."""
+    """A blob of more than 3 MiB in the repository."""
     data = noise((3 << 20) + 12345)
     descriptor = Descriptor.of(data, OCI_LAYER_GZIP)
     registry.repository("team/app").blobs[str(descriptor.digest)] = data
@@ -94,7 +94,7 @@ def test_blob_when_the_server_shortens_ranges_then_the_rest_is_requested(registr
     time = FakeTime()
     with store_of(registry, time=time) as store:
         assert b"".join(store.blob(descriptor)) == data
-    assert len(time.slept) == 1  # for the break, not for the cuts
+    assert len(time.slept) == 1  # for the lost connection, not for the shortened ranges
 
 
 @pytest.mark.parametrize("delta", [1, -1])

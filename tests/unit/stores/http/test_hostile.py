@@ -1,7 +1,7 @@
-"""Servers that write nonsense, too much, or too slowly: only errors of ours come out, and soon.
+"""Servers that send invalid, too many or slow bytes: clients raise only TocsinError, and in time.
 
-Each case is one way to answer. What a test of this file may take is bounded by the timeout it sets,
-not by a clock.
+Each case is one kind of response. The timeout that a test sets bounds its duration; no test
+measures time.
 """
 
 import gzip
@@ -52,7 +52,7 @@ def referrers(store):
 
 
 def assert_error_of_ours(host, doing):
-    """Assert that nothing else is raised; some nonsense does no harm, so nothing may be raised."""
+    """Assert that no other error is raised; some invalid responses are harmless."""
     said = ""
     with suppress(TocsinError):
         try:
@@ -65,7 +65,7 @@ def assert_error_of_ours(host, doing):
 
 
 def repeated(*pieces):
-    """Return an endless body; the server stops it with the test."""
+    """Return an endless body, which the server stops at the end of the test."""
     return itertools.chain(pieces[:-1], itertools.repeat(pieces[-1]))
 
 
@@ -166,7 +166,7 @@ ANSWERS |= {
 @pytest.mark.parametrize("name", ANSWERS)
 def test_answer_when_hostile_then_only_our_errors(name, doing):
     pieces = list(itertools.islice(ANSWERS[name], 2))
-    # An endless body ends with the test: what comes first once, what comes then again and again.
+    # An endless body: its beginning, and what is repeated until the end of the test.
     endless = not isinstance(ANSWERS[name], list)
 
     def handle(method, path):

@@ -1,4 +1,4 @@
-"""Proxies: which one is used, and what is said when it fails. The right values are those of Go."""
+"""Proxies: their selection, with expected values from Go, and errors."""
 
 import re
 import socket
@@ -115,7 +115,7 @@ def test_proxy_when_its_url_is_invalid_then_the_error_says_so(monkeypatch):
 
 
 def test_socks_when_its_package_is_missing_then_the_error_names_the_package(monkeypatch):
-    def stand_in(*_, **__):  # as requests defines it where PySocks cannot be imported
+    def stand_in(*_, **__):  # as requests defines it if PySocks cannot be imported
         raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
 
     monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", stand_in)
@@ -135,7 +135,7 @@ def test_socks_when_its_package_is_missing_then_the_error_names_the_package(monk
     ],
 )
 def test_socks_when_the_proxy_fails_then_the_error_names_it_and_the_reason(socket_error, said):
-    """PySocks need not be installed: its exceptions are known by their module."""
+    """PySocks is not required: its exceptions are recognized by their module."""
     kind = type("ProxyError", (OSError,), {"__module__": "socks"})
     failure = kind("0x05: Connection refused")
     failure.msg, failure.socket_err = "0x05: Connection refused", socket_error
@@ -155,7 +155,7 @@ def test_proxy_when_the_registry_fails_behind_it_then_it_is_not_blamed():
     [
         ("", False),
         ("2001:db8::5", True),
-        ("[2001:db8::5]", True),  # curl; not Go, which takes brackets only with a port
+        ("[2001:db8::5]", True),  # like curl; Go accepts brackets only with a port
         ("[2001:db8::5]:5000", True),
         ("[2001:db8::5]:5001", False),
         ("2001:db8:0:0::5", True),

@@ -1,4 +1,4 @@
-"""TLS or not, on loopback and elsewhere; IPv6; what the errors advise. Judge: OpenSSL."""
+"""Detection of TLS, IPv6, and hints of errors; the authority for expected values is OpenSSL."""
 
 import socket
 import ssl
@@ -38,7 +38,7 @@ def server_files(authority):
 
 @pytest.fixture
 def start(server_files):
-    """Starts registries that have the blob."""
+    """Return a function that starts a registry with the blob."""
     with ExitStack() as stack:
 
         def started(host="127.0.0.1", *, tls):
@@ -56,7 +56,7 @@ def read(registry, **options):
 
 @contextmanager
 def answering(data):
-    """Give the origin of a server that answers whatever comes with `data`; with nothing, never."""
+    """Yield the origin of a server that always responds with `data`, or not at all if it is empty."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():
@@ -107,7 +107,10 @@ def test_loopback_when_the_certificate_is_untrusted_then_the_error_says_so(start
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", False),
         (b"<html>", False),
-        (b"\x15\x03\x01\x00\x02\x02\x28", True),  # an alert: TLS, but not with us
+        (
+            b"\x15\x03\x01\x00\x02\x02\x28",
+            True,
+        ),  # an alert: the server uses TLS but rejects the connection
     ],
 )
 def test_probe_when_the_response_is_a_tls_record_then_tls(answer, expected):
@@ -155,7 +158,7 @@ def test_ipv6_when_in_a_reference_then_the_image_is_found(start, prefix):
         assert store.name == f"docker://{registry.host}/team/app"
 
 
-# -- advice ----------------------------------------------------------------------------------------
+# -- hints -----------------------------------------------------------------------------------------
 
 
 def described(error, url="https://reg.example/v2/", proxy=None):
@@ -191,7 +194,7 @@ def test_hint_when_a_client_certificate_is_required_then_option_is_named(
     registry = start(tls=True)
     registry._server.context.load_verify_locations(authority.cert)
     registry._server.context.verify_mode = ssl.CERT_REQUIRED
-    # In TLS 1.3 the server's alert may be overtaken by the end of the connection.
+    # In TLS 1.3, the connection may end before the client reads the server's alert.
     registry._server.context.maximum_version = ssl.TLSVersion.TLSv1_2
     failure = failure_of(registry, ca_cert=authority.cert)
     assert "rejected the TLS connection" in failure.message
@@ -209,7 +212,7 @@ def test_hint_when_plain_http_is_sent_to_a_tls_server_then_option_is_named():
     assert "Omit --plain-http" in failure.hint
 
 
-# -- proxies that end TLS --------------------------------------------------------------------------
+# -- proxies that terminate TLS --------------------------------------------------------------------
 
 
 def upload(registry, store, away):
@@ -247,7 +250,7 @@ def test_location_when_http_behind_https_then_the_error_names_the_header(start, 
 
 
 def test_hint_when_a_tls_server_responds_with_400_then_plain_http_is_named(start):
-    """As Go's and nginx's servers do."""
+    """Go's and nginx's servers respond like this."""
     registry = start(tls=False)
     said = b"Client sent an HTTP request to an HTTPS server.\n"
     registry.fault("GET", "/blobs/", status=400, body=said)
@@ -265,7 +268,7 @@ def test_ipv6_when_in_a_url_then_the_layer_is_read(start):
 
 @pytest.mark.parametrize("reason", ["WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", None])
 def test_hint_when_openssl_reports_plain_text_then_plain_http_is_named(reason):
-    """Its word for that depends on its version, and on whether the server answers at all."""
+    """OpenSSL's reason depends on its version, and on whether the server responds at all."""
     error = ssl.SSLEOFError(8, "EOF occurred") if reason is None else ssl.SSLError(1, reason)
     error.reason = reason
     assert "--plain-http" in described(error).hint

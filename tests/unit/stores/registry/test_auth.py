@@ -273,9 +273,9 @@ def test_identity_token_when_stored_then_exchanged_by_post(registry, monkeypatch
 def test_identity_token_when_post_is_refused_then_get_with_it_as_password(
     registry, monkeypatch, tmp_path, status
 ):
-    """As containerd and go-containerregistry do; not every token server takes POST."""
+    """Like containerd and go-containerregistry; some token servers do not support POST."""
     registry.auth = "token"
-    user = "00000000-0000-0000-0000-000000000000"  # Azure's, whose password is the token too
+    user = "00000000-0000-0000-0000-000000000000"  # Azure's user name, with the token as password
     registry.users[user] = "identity-secret"
     entry = {"auth": b64encode(f"{user}:".encode()).decode(), "identitytoken": "identity-secret"}
     docker_config(monkeypatch, tmp_path, {"auths": {registry.host: entry}})
@@ -310,7 +310,7 @@ def test_identity_token_when_redirected_or_refused_then_not_sent_on(
         read(registry)
     there = {"Location": f"{elsewhere.url}/token"}
     registry.fault("POST", "^/token", status=307, headers=there)
-    with pytest.raises(RegistryError, match="the body is a secret"):
+    with pytest.raises(RegistryError, match="the body contains a secret"):
         read(registry)
     assert elsewhere.requests == []
 

@@ -29,7 +29,7 @@ def server_files(authority):
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """The four directories, in the order they are looked at."""
+    """The four directories, in the order in which they are searched."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     system = (tmp_path / "etc/containers/certs.d", tmp_path / "etc/docker/certs.d")
@@ -59,7 +59,7 @@ def test_authority_when_in_certs_d_then_trusted(places, authority, server_files,
 
 
 def test_authority_when_in_certs_d_then_trusted_for_redirects_too(places, authority, server_files):
-    """As in skopeo: one client asks the registry and where it redirects to."""
+    """Like skopeo, which uses one client for the registry and for redirects."""
     with Registry(tls=server_files) as registry, Registry(tls=server_files) as storage:
         put(places[3], registry.host, ca_crt=authority.cert)
         body = b'{"tags":["t"]}'
@@ -152,7 +152,7 @@ def test_pair_when_the_key_has_a_password_then_an_error_and_no_prompt(places, au
 
 
 def test_authority_when_the_file_has_none_then_skipped_with_a_warning(places, authority, caplog):
-    """skopeo takes no notice of it."""
+    """skopeo ignores such files."""
     directory = put(places[0], HOST, b_crt=authority.cert)
     (directory / "a.crt").write_text("nothing")
     (directory / "c.crt").symlink_to("nowhere")

@@ -61,7 +61,7 @@ def test_scopes_when_parsed_and_merged_then_actions_are_joined_in_order():
 
 
 def test_challenge_when_blanks_replace_commas_then_all_parameters_are_read():
-    """Against RFC 9110, but skopeo and crane take it."""
+    """This violates RFC 9110, but skopeo and crane accept it."""
     (found,) = parse_challenges(
         'Bearer realm="http://h/token" service="s" scope="repository:a:pull"'
     )

@@ -74,7 +74,7 @@ def test_resolve_when_head_is_refused_then_one_get_decides(registry, image, stat
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 503])
 def test_resolve_when_get_is_refused_too_then_its_error_is_reported(registry, image, status):
-    """The answer to HEAD has no body (RFC 9110, 9.3.2), so its reason is lost."""
+    """The response to HEAD has no body (RFC 9110, 9.3.2), and so no reason."""
     message = "You have reached your pull rate limit"
     body = json.dumps({"errors": [{"code": "TOOMANYREQUESTS", "message": message}]}).encode()
     headers = {"WWW-Authenticate": 'Basic realm="r"'} if status == 401 else {}

@@ -18,7 +18,7 @@ def auth(pair):
 
 @pytest.fixture
 def places(tmp_path):
-    """An environment, and a function that writes one of its credential files."""
+    """Return an environment, and a function that writes one of its credential files."""
     environ = {
         "HOME": str(tmp_path / "home"),
         "REGISTRY_AUTH_FILE": str(tmp_path / "named.json"),
@@ -42,7 +42,7 @@ def places(tmp_path):
 
 @pytest.fixture
 def helper(tmp_path, monkeypatch):
-    """A function that installs a credential helper."""
+    """Return a function that installs a credential helper."""
     directory = tmp_path / "bin"
     directory.mkdir()
     monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
@@ -259,7 +259,7 @@ def test_helper_when_it_returns_empty_strings_then_it_has_none(places, helper):
 
 
 def test_auth_when_it_has_line_breaks_then_they_are_ignored(places):
-    """``base64`` breaks lines after 76 characters; Go's decoder passes over them."""
+    """``base64`` breaks lines after 76 characters; Go's decoder ignores them."""
     environ, write = places
     wrapped = encodebytes(b"alice:" + b"s" * 100).decode()
     assert wrapped.count("\n") == 2

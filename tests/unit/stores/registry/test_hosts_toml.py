@@ -1,4 +1,4 @@
-"""``hosts.toml``: the expected values are what containerd 2.0's `ConfigureHosts` makes of it."""
+"""``hosts.toml``: the expected values are those of containerd 2.0's `ConfigureHosts`."""
 
 import pytest
 
@@ -162,7 +162,7 @@ def test_certificates_when_there_is_no_file_then_read_from_the_directory(tmp_pat
     if file is not None:
         (directory / "hosts.toml").write_text(file)
     (directory / "ca.crt").write_bytes(authority.cert.read_bytes())
-    both = directory / "client.cert"  # containerd: without a .key the key is in it
+    both = directory / "client.cert"  # like containerd: without a .key, the file contains the key
     both.write_bytes(certificate.read_bytes() + key.read_bytes())
     (host,) = read_hosts(tmp_path, NAME)
     assert host.certificates == Certificates((directory / "ca.crt",), (both, both))

@@ -1,6 +1,6 @@
-"""Reads from the hosts of a ``hosts.toml`` in order, and writes to one that may be pushed to.
+"""Reads from the hosts of a ``hosts.toml`` in order, and writes to the first with ``push``.
 
-The right order, the query ``ns`` and who is asked for what are those of containerd, docs/hosts.md.
+Source of the order, the parameter ``ns`` and the capabilities: containerd, docs/hosts.md.
 """
 
 import base64
@@ -60,7 +60,7 @@ def fill(registry):
 
 @pytest.fixture
 def configured(tmp_path):
-    """Writes a ``hosts.toml`` of mirrors and, last, a server; gives the options to read it."""
+    """Return a function that writes a ``hosts.toml``, with the server last, and returns options."""
 
     def write(*hosts, extra="", **options):
         *mirrors, server = [(h, "") if isinstance(h, Registry) else h for h in hosts]
@@ -239,7 +239,7 @@ def test_write_when_no_host_can_push_then_an_error(start, configured):
         open_repository(RegistryReference(NAME, REPOSITORY), options, write=True)
 
 
-# -- how each host is reached ----------------------------------------------------------------------
+# -- connections to each host ----------------------------------------------------------------------
 
 
 def test_store_when_there_is_only_the_server_then_without_mirrors(start, configured):
@@ -294,7 +294,7 @@ def test_headers_when_given_then_sent_only_to_that_host(start, configured):
 def test_tls_when_a_host_has_its_own_settings_then_used_for_it(
     start, configured, authority, settings, scheme
 ):
-    """As in containerd, http with settings of TLS means that TLS is tried first."""
+    """Like containerd: for http with settings for TLS, TLS is tried first."""
     files = tuple(map(str, authority.issue("server")))
     mirror, server = start(tls=files), start()
     lines = {"ca": f'ca = "{authority.cert}"'}
@@ -348,7 +348,7 @@ def test_docker_hub_when_it_is_its_own_server_then_its_api_host_is_used(server):
     assert (place.name, str(place.origin)) == ("docker.io", "https://registry-1.docker.io")
 
 
-# -- from outside ----------------------------------------------------------------------------------
+# -- commands and Python API -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("named", ["option", "environment"])

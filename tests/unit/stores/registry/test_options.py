@@ -1,4 +1,4 @@
-"""What options of registries and web servers show, and what of them leaves the process."""
+"""Options of registries and web servers: what they show, and what is pickled."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ def sent(options):
 
 @pytest.fixture
 def home(monkeypatch, tmp_path):
-    """A place where no credential is stored yet."""
+    """A home directory without credentials."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("DOCKER_CONFIG", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)
@@ -86,7 +86,7 @@ def test_login_when_dropped_and_none_is_stored_then_the_error_says_so(registry, 
         f"docker://{registry.host}/team/app: user name and password are not passed to other "
         f"processes, and no credentials were found in this one (searched: {home}/auth.json"
     )
-    assert not registry.asked("GET", "^/token"), "not even asked without"
+    assert not registry.asked("GET", "^/token"), "no anonymous token may be requested"
 
 
 def test_login_when_dropped_and_one_is_stored_then_that_is_used(registry, home):

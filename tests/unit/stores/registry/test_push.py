@@ -45,7 +45,7 @@ def uploads(registry, method):
     return registry.asked(method, UPLOADS)
 
 
-# -- how blobs travel ------------------------------------------------------------------------------
+# -- methods of upload -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("relative", [True, False])
@@ -143,7 +143,7 @@ def test_put_blob_when_chunks_are_refused_then_one_long_request(registry, data, 
         store.put_blob(pieces(data), **promise)
     assert stored(registry) == [data]
     refused = [r for r in uploads(registry, "PATCH") if "content-range" in r.headers]
-    assert len(refused) == (1 if why == "refuses chunks" else 0)  # it is remembered
+    assert len(refused) == (1 if why == "refuses chunks" else 0)  # the refusal is remembered
     long = uploads(registry, "PUT" if promised else "PATCH")[-1]
     assert long.body == data
     assert ("content-length" in long.headers) == promised
@@ -216,7 +216,7 @@ def test_put_blob_when_larger_than_a_chunk_then_at_most_two_are_held(registry, d
     assert max(held) <= 120_000
 
 
-# -- promises --------------------------------------------------------------------------------------
+# -- expected digest and size ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chunks", [True, False])
@@ -269,7 +269,7 @@ def test_put_blob_when_a_chunk_fails_then_resumed_at_the_registrys_offset(
     registry, data, skip, kept
 ):
     if skip == 0 and kept == 1:
-        kept = 2  # 0-0 would mean none or one
+        kept = 2  # 0-0 would mean no byte or one byte
     kept = min(kept, 40_000) if skip == 3 else kept
     registry.fault("PATCH", UPLOADS, skip=skip, keep=kept)
     with store_of(registry) as store:
@@ -408,7 +408,7 @@ def test_put_blob_when_a_later_chunk_is_refused_then_sent_in_one_request(registr
 def test_copy_blob_when_a_second_chunk_is_refused_then_read_again_for_one_request(
     registry, elsewhere, data
 ):
-    """Some registries take one PATCH a session."""
+    """Some registries accept only one PATCH per session."""
     blob = Descriptor.of(data, OCTET_STREAM)
     elsewhere.repository("team/app").blobs[str(blob.digest)] = data
     registry.fault("PATCH", UPLOADS, skip=1, status=416, times=99)
@@ -562,7 +562,7 @@ def test_take_over_when_a_mount_is_refused_then_it_is_not_tried_again(registry, 
 
 
 def test_take_over_when_the_token_server_refuses_two_scopes_then_uploaded(registry, data):
-    """Amazon's and some small token servers take one scope a request."""
+    """Amazon's and some small token servers accept only one scope per request."""
     registry.auth = "token"
     blob = Descriptor.of(data, "a/b")
     registry.repository("team/base").blobs[str(blob.digest)] = data

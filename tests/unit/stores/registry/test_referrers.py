@@ -67,7 +67,7 @@ def test_referrers_when_the_api_exists_then_no_tag_is_written(registry, filters)
 
 
 def test_put_manifest_when_not_acknowledged_then_the_tag_is_written_too(registry):
-    """Without OCI-Subject clients must keep the tag (distribution-spec 1.1)."""
+    """Without OCI-Subject clients must maintain the tag (distribution-spec 1.1)."""
     registry.referrers_api = True
     with store_of(registry) as store:
         for number in range(2):
@@ -114,7 +114,7 @@ def test_put_manifest_when_the_api_never_lists_it_then_an_error(registry, acknow
 
 @pytest.mark.parametrize("kind", ["application/json", "text/html"])
 def test_put_manifest_when_acknowledged_without_api_then_tag_is_written(registry, kind):
-    """An answer of another type than an image index is none, for oras-go as well."""
+    """Like oras-go: a response that is not an image index means that there is no API."""
     registry.referrers_api = registry.oci_subject = True
     answer = index_of() | {"headers": {"Content-Type": kind}}
     registry.fault("GET", "/referrers/", times=99, **answer)
@@ -311,7 +311,7 @@ def store_with(registry, clock):
 
 
 class Steps:
-    """A sleep in which two writers wait for each other, the first time each of them sleeps."""
+    """Return a sleep in which two writers wait for each other when each sleeps for the first time."""
 
     def __init__(self):
         self.met = threading.Barrier(2)
@@ -343,7 +343,7 @@ def test_two_writers_when_both_read_first_then_no_entry_is_lost(registry, entity
 
 
 def test_two_writers_when_one_overwrites_after_a_check_then_checked_again(registry):
-    """The list is not quite what we wrote, so others are at work, so one look is not enough."""
+    """The list differs from what was written, so other clients are active."""
     with store_of(registry) as store:
         store.put_manifest(referrer(0), OCI_MANIFEST)
         own = Descriptor.of(referrer(1), OCI_MANIFEST)
@@ -371,7 +371,7 @@ def test_many_writers_when_concurrent_then_no_entry_is_lost(registry, entity_tag
     start = threading.Barrier(6)
 
     def write(number):
-        with store_with(registry, Clock()) as store:  # the real one
+        with store_with(registry, Clock()) as store:  # the real clock
             start.wait(20)
             store.put_manifest(referrer(number), OCI_MANIFEST)
 
