@@ -185,7 +185,7 @@ def test_archive_when_multi_platform_then_complete(path):
         assert archive.resolve("multi").digest == index.digest
 
 
-def test_archive_when_blob_is_missing_or_of_another_size_then_it_is_refused(path, image):
+def test_archive_when_blob_is_missing_or_of_another_size_then_refused(path, image):
     with OciArchive(path, write=True) as archive:
         image.put(archive, "t")
     with OciArchive(path) as archive:

@@ -255,7 +255,7 @@ def test_archive_when_it_unpacks_to_too_many_bytes_then_it_is_refused(tmp_path, 
     assert "gunzip" in caught.value.hint
 
 
-def test_old_form_when_links_are_relative_to_the_root_then_they_are_followed(tmp_path):
+def test_old_form_when_links_are_relative_to_the_root_then_followed(tmp_path):
     names = [f"{Digest.of(x).hex}.tar" for x in LAYERS]
     links = {f"{n}/layer.tar": name for n, name in enumerate(names)}
     archive = open_docker_archive(save(tmp_path / "d", [(["x:1"], LAYERS)], links=links))

@@ -55,7 +55,7 @@ def test_take_over_when_the_blob_is_a_symlink_then_its_target_is_linked(
     assert b"".join(sink.blob(layer)) == image.layers[0]
 
 
-def test_take_over_when_the_blob_is_a_chain_of_symlinks_then_no_link_is_made(
+def test_take_over_when_the_blob_is_a_chain_of_symlinks_then_no_symlink(
     tmp_path, source, sink, image
 ):
     layer = image.layer_descriptors[0]

@@ -9,9 +9,7 @@ from tocsin.stores.opening import open_sink, open_source
 
 
 @pytest.mark.parametrize(("transport", "kind"), [("oci", OciLayout), ("oci-archive", OciArchive)])
-def test_open_when_written_and_opened_again_then_the_selector_finds_the_image(
-    tmp_path, transport, kind
-):
+def test_open_when_written_before_then_the_selector_finds_the_image(tmp_path, transport, kind):
     reference = parse_reference(f"{transport}:{tmp_path / 'place'}:v1")
     image = make_image()
     with open_sink(reference) as store:

@@ -114,7 +114,7 @@ def test_proxy_when_its_url_is_invalid_then_the_error_says_so(monkeypatch):
     assert "invalid URL" in failure_of().message
 
 
-def test_socks_when_its_package_is_missing_then_the_error_names_the_package(monkeypatch):
+def test_socks_when_its_package_is_missing_then_the_error_names_it(monkeypatch):
     def stand_in(*_, **__):  # as requests defines it if PySocks cannot be imported
         raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
 

@@ -56,7 +56,7 @@ def read(registry, **options):
 
 @contextmanager
 def answering(data):
-    """Yield the origin of a server that always responds with `data`, or not at all if it is empty."""
+    """Yield the origin of a server that responds with `data`, or not at all if it is empty."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():

@@ -54,7 +54,7 @@ def test_resolve_when_it_exists_then_one_head_request(registry, image, by):
     assert all(t in accept for t in (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
 
 
-def test_resolve_when_the_registry_names_no_digest_then_the_manifest_is_read(registry, image):
+def test_resolve_when_the_response_has_no_digest_then_the_manifest_is_read(registry, image):
     registry.digest_header = False
     with store_of(registry) as store:
         assert store.resolve("v1") == image.descriptor

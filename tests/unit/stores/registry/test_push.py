@@ -405,9 +405,7 @@ def test_put_blob_when_a_later_chunk_is_refused_then_sent_in_one_request(registr
     assert uploads(registry, "PATCH")[-1].body == data
 
 
-def test_copy_blob_when_a_second_chunk_is_refused_then_read_again_for_one_request(
-    registry, elsewhere, data
-):
+def test_copy_blob_when_a_second_chunk_is_refused_then_read_again(registry, elsewhere, data):
     """Some registries accept only one PATCH per session."""
     blob = Descriptor.of(data, OCTET_STREAM)
     elsewhere.repository("team/app").blobs[str(blob.digest)] = data

@@ -142,7 +142,7 @@ def test_referrers_when_there_are_none_then_an_empty_list(registry):
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 406, 410, 501])
-def test_referrers_when_the_api_is_missing_then_the_tag_is_written_and_read(registry, status):
+def test_referrers_when_the_api_is_missing_then_the_tag_is_used(registry, status):
     registry.fault("GET", "/referrers/", status=status, times=9)
     with store_of(registry) as store:
         store.put_manifest(referrer(0), OCI_MANIFEST)
@@ -200,7 +200,7 @@ def test_put_manifest_when_the_list_has_a_generic_media_type_then_kept(registry,
         assert store.referrers(SUBJECT.digest) == []
 
 
-def test_referrers_when_the_api_answers_with_a_web_page_then_the_tag_is_read(registry):
+def test_referrers_when_the_api_returns_a_web_page_then_the_tag_is_read(registry):
     html = {"Content-Type": "text/html"}
     registry.fault("GET", "/referrers/", status=200, body=b"<html>", headers=html, times=9)
     with store_of(registry) as store:
@@ -311,7 +311,7 @@ def store_with(registry, clock):
 
 
 class Steps:
-    """Return a sleep in which two writers wait for each other when each sleeps for the first time."""
+    """Return a sleep in which two writers wait for each other the first time that each sleeps."""
 
     def __init__(self):
         self.met = threading.Barrier(2)
@@ -444,7 +444,7 @@ def test_put_manifest_when_others_write_between_refusals_then_it_is_a_race(regis
         assert listed(store) == [*kinds(4), "application/vnd.test.8"]
 
 
-def test_put_manifest_when_only_the_condition_is_refused_then_written_without(registry):
+def test_put_manifest_when_the_condition_is_refused_then_written_without(registry):
     registry.entity_tags = True
     with store_of(registry) as store:
         store.put_manifest(referrer(0), OCI_MANIFEST)
