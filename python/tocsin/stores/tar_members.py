@@ -39,7 +39,7 @@ _LINKS = frozenset({"hardlink", "symlink"})
 class _Member:
     offset: int
     size: int
-    targets: tuple[str, ...] = ()  # of a link, keys of the table: the first that is there counts
+    targets: tuple[str, ...] = ()  # possible targets of a link; the first existing one counts
     is_sparse: bool = False
 
 

@@ -39,10 +39,10 @@ MAX_RETRY_AFTER = 120.0
 """Maximum seconds to wait for all repeats of a request; beyond it, the response is reported."""
 
 SLOW_FACTOR = 10
-"""Factor of the timeout for requests that take a server long."""
+"""Factor for the timeout of requests that a server may need long to process."""
 
 MAX_WAITING = 1.5
-"""Maximum time for repeats, in timeouts, so that a request to a stalled server is repeated once."""
+"""Time in timeouts after which a request is not repeated; allows one repeat after a timeout."""
 
 SEND_SIZE = 64 << 10
 """Bytes of a body that are passed to the socket at once; the connect timeout applies to each."""

@@ -1,8 +1,8 @@
 """Authentication with Basic, or with Bearer tokens from a token server.
 
 Tokens are cached per realm, service and scopes, replaced shortly before they expire, and dropped if
-the registry rejects them. Credentials are searched at the first challenge. If they are rejected,
-the request fails; it is not tried without credentials.
+the registry rejects them. The first challenge starts the search for credentials. If they are
+rejected, the request fails; it is not repeated without credentials.
 
 Source: RFC 7617, 2; distribution/distribution, docs/content/spec/auth/token.md;
 distribution/distribution, docs/content/spec/auth/oauth.md.

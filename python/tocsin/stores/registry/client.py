@@ -303,7 +303,11 @@ class RegistryStore:
         )
 
     def _named_digest(self, answer: Answer, selector: str | Digest) -> Digest | None:
-        """Return the digest in a response; ``None`` if it is missing or not supported."""
+        """Return the digest of a manifest according to a response; ``None`` if it is unknown.
+
+        Raises:
+            VerificationError: it is not the requested digest.
+        """
         text = answer.header("Docker-Content-Digest")
         try:
             digest = Digest.parse(text)

@@ -1,14 +1,14 @@
 """Lists of referrers: the referrers API, or the referrers tag.
 
 Without the API, clients maintain the list in an image index with the tag ``sha256-<hex>``. Most
-registries cannot update a tag conditionally. So the list is read, merged and written; it is read
-again after all other clients that had read the old list should have written theirs. If the entry is
-missing then, the client starts over. Registries that support entity tags refuse the later write
-instead (``If-Match``); others ignore the header. A registry with immutable tags refuses with the
-same status, but the list does not change in between.
+registries cannot update a tag conditionally, so concurrent clients may overwrite each other's
+lists. Therefore the list is read, merged and written, and read again after a wait in which other
+clients finish their writes. If the entry is missing, the client starts over. Registries that
+support entity tags refuse the later write instead (``If-Match``); others ignore the header. A
+registry with immutable tags refuses with the same status, but then the list has not changed.
 
-The tag is written unless the registry acknowledges a put with ``OCI-Subject``. After a put, it is
-an error if a reader would not find the entry.
+The tag is written unless the registry acknowledges a put with ``OCI-Subject``. A put fails if
+readers would not find the entry.
 
 Source: OCI distribution-spec 1.1, "Listing referrers", "Referrers tag schema".
 """
@@ -64,11 +64,12 @@ _ALLOW_TAGS = (
     "lists of referrers as such tags."
 )
 _CONVERT = (
-    "Use tocsin convert, which needs no list of referrers since the image contains its indexes, or "
-    "allow tags sha256-* to be overwritten in this registry."
+    "Use tocsin convert, since a converted image contains its indexes and needs no list of "
+    "referrers, or allow tags sha256-* to be overwritten in this registry."
 )
 _CONVERT_ONLY = (
-    "Use tocsin convert, which needs no list of referrers since the image contains its indexes."
+    "Use tocsin convert, since a converted image contains its indexes and needs no list of "
+    "referrers."
 )
 
 
