@@ -111,7 +111,7 @@ def test_layout_when_its_tags_hold_commands_then_they_are_quoted(layout):
     index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"] = name
     path.write_text(json.dumps(index))
     error = failure("ls", f"oci:{layout}:app")
-    assert r'tags there: "a; run x\x1b[31m"' in error["message"]
+    assert r'found tags: "a; run x\x1b[31m"' in error["message"]
     assert error["hint"] is None
 
 

@@ -336,7 +336,7 @@ def test_info_tells_of_a_broken_ztoc(layout):
     assert done.stderr.decode().startswith("warning: ")
     ztoc.unlink()
     document = json.loads(tocsin("info", f"oci:{layout}:app", "--json").stdout)
-    assert "is not there" in document["platforms"][0]["layers"][0]["problem"]
+    assert "not found" in document["platforms"][0]["layers"][0]["problem"]
 
 
 def test_index_info_shows_and_prints_the_index(layout):

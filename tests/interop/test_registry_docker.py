@@ -296,10 +296,12 @@ def test_wrong_or_missing_credentials(dress, tmp_path, authority):
         place = DRESSES[dress](stack, tmp_path, authority)
         wrong = {"username": USER, "password": "wrong"}
         with place.store("a/b", **wrong) as store:
-            with pytest.raises(AuthError, match=f"docker://{place.host}/a/b: scope") as caught:
+            with pytest.raises(
+                AuthError, match=f"docker://{place.host}/a/b: access denied"
+            ) as caught:
                 store.resolve("x")
             assert "given user name and password" in str(caught.value)
-        missing = pytest.raises(AuthError, match="no credential was found, looked at: ")
+        missing = pytest.raises(AuthError, match=r"no credentials found \(searched: ")
         with place.store("a/b", username=None, password=None) as store, missing:
             store.put_blob(b"x")
 

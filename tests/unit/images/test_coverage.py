@@ -90,7 +90,7 @@ def test_missing_soci_index_is_a_problem_not_an_error(store):
     (platform,) = image_coverage(store, bound).platforms
     (found,) = platform.soci_indexes
     assert found.descriptor is None
-    assert "is not there" in (found.problem or "")
+    assert "not found" in (found.problem or "")
     assert not platform.layers[0].covered
 
 
@@ -134,7 +134,7 @@ def test_attestations_and_soci_indexes_are_no_platforms_and_missing_manifests_ar
     put = store.put_manifest(index.to_json(), OCI_INDEX, tag="app")
     first, second = image_coverage(store, put).platforms
     assert first.problem is None
-    assert "is not there" in (second.problem or "")
+    assert "not found" in (second.problem or "")
 
 
 def test_coverage_of_several_platforms_adds_up(store):

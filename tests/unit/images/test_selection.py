@@ -228,5 +228,5 @@ def test_images_when_a_manifest_was_never_fetched_then_the_others_are_indexed(st
 
 def test_images_when_the_target_itself_is_not_there_then_it_is_not_found(store):
     make_image().put(store)
-    with pytest.raises(NotFoundError, match="is not there"):
+    with pytest.raises(NotFoundError, match="not found"):
         found(store, make_image({"far": b""}).descriptor)

@@ -369,7 +369,7 @@ def test_layer_when_damaged_then_it_is_no_skip_but_an_error(source, sink, damage
 @pytest.mark.parametrize("carry", [False, True])
 def test_layer_when_missing_then_it_is_not_found(source, sink, carry):
     layer = Descriptor.of(LAYER, OCI_LAYER_GZIP)
-    with pytest.raises(NotFoundError, match=f"{layer.digest}: is not there"):
+    with pytest.raises(NotFoundError, match=f"{layer.digest}: not found"):
         run(source, [*put_goldens(source), layer], sink, carry=carry)
 
 

@@ -594,7 +594,9 @@ def test_login_when_a_file_system_is_shown_or_sent_then_omitted(remote, monkeypa
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
     monkeypatch.setenv("HOME", str(tmp_path))
     registry.anonymous_scopes = {"repository:team/app:pull"}
-    with pytest.raises(AuthError, match="are not sent to other processes, and no credential was"):
+    with pytest.raises(
+        AuthError, match="are not passed to other processes, and no credentials were"
+    ):
         again.cat_file("f01")
     (tmp_path / "auth.json").write_text(
         json.dumps({"auths": {registry.host: {"username": "alice", "password": "secret"}}})

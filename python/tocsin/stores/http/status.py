@@ -1,7 +1,4 @@
-"""HTTP status codes that decide what happens next.
-
-Source: RFC 9110, 15.
-"""
+"""HTTP status codes. Source: RFC 9110, 15."""
 
 OK = 200
 CREATED = 201
