@@ -147,7 +147,7 @@ def test_convert_makes_an_image_that_info_finds_covered(layout, tmp_path):
     assert out[1] == f"digest  {image.split()[1]}"
     assert out[4].split() == ["LAYER", "MEDIA", "TYPE", "SIZE", "ZTOC", "SIZE", "OVERHEAD", "SPANS"]
     assert out[5].split()[1:6] == ["oci", "tar+gzip", "3.0", "MiB", "v2"]
-    assert out[7].startswith("covered: 99.9 % of 3.0 MiB, 1 of 2 layers, by zTOCs of ")
+    assert out[7].startswith("covered: 99.9 % of 3.0 MiB, 1 of 2 layers, zTOCs ")
     assert out[8].startswith("index v2 sha256:")
     assert (info.returncode, info.stderr) == (0, b"")
 
@@ -202,8 +202,8 @@ def test_f_is_what_it_is_in_soci_for_create_and_convert(layout):
 def test_help_says_which_force_is_which():
     for command in ("create", "convert"):
         text = " ".join(tocsin(command, "--help").stdout.decode().split())
-        assert "does not make zTOCs again, as soci's --force does: that is --rebuild" in text
-        assert "is at the destination already (soci: --force)" in text
+        assert "Unlike soci --force, this does not rebuild zTOCs; see --rebuild" in text
+        assert "zTOCs that already exist at the destination (soci: --force)" in text
 
 
 def test_platforms_as_soci_takes_them(tmp_path):
@@ -256,7 +256,7 @@ def test_format_without_standalone_must_agree_with_the_destination(layout, tmp_p
     for destination in (f"oci-archive:{tmp_path / 'x.tar'}", "out.example/x:1"):
         done = tocsin("convert", source, destination, "--format", "oci-dir", *SMALL)
         assert done.returncode == 2
-        assert b"for a path add --standalone" in done.stderr
+        assert b"for a path, add --standalone" in done.stderr
     assert tocsin("convert", source, fits[2], "--format", "oci").returncode == 2
 
 
@@ -274,7 +274,7 @@ def test_all_layers_small_is_nothing_to_index_with_advice(layout):
     done = tocsin("convert", f"oci:{layout}:app", f"oci:{layout}:soci")
     assert (done.returncode, done.stdout) == (4, b"")
     assert done.stderr.decode().splitlines() == [
-        f"error: oci:{layout}:app: no zTOC was made, all 2 layers are smaller than 10 MiB",
+        f"error: oci:{layout}:app: nothing to index: all 2 layers are smaller than 10 MiB",
         "hint: Index small layers too with --min-layer-size 0 (min_layer_size=0).",
     ]
     assert before == {path: path.read_bytes() for path in layout.rglob("*") if path.is_file()}
@@ -366,7 +366,7 @@ def test_index_info_warns_of_bytes_that_readers_cannot_store(layout, tmp_path):
 def test_index_info_of_what_is_none(layout, tmp_path):
     none = tocsin("index", "info", f"oci:{layout}:app")
     assert none.returncode == 3
-    assert none.stderr.decode().splitlines()[1] == "hint: Make one with tocsin create."
+    assert none.stderr.decode().splitlines()[1] == "hint: Create one with tocsin create."
     (tmp_path / "x").write_text("{}")
     assert tocsin("index", "info", tmp_path / "x").returncode == 1
 
@@ -376,7 +376,7 @@ def test_index_info_json_of_several_asks_which(layout):
     tocsin("create", f"oci:{layout}:app", "--min-layer-size", "0")
     done = tocsin("index", "info", f"oci:{layout}:app", "--json")
     assert done.returncode == 2
-    assert "has 2 SOCI indexes" in json.loads(done.stdout)["error"]["message"]
+    assert "has 2: choose one" in json.loads(done.stdout)["error"]["message"]
     assert tocsin("index", "info", f"oci:{layout}:app").stdout.count(b"SOCI index, version 1") == 2
 
 
@@ -387,7 +387,7 @@ def test_info_of_what_is_no_image(layout, image):
         )
     done = tocsin("info", f"oci:{layout}@{artifact.digest}")
     assert done.returncode == 4
-    assert b"is no image but application/vnd.example.sbom" in done.stderr
+    assert b"is not an image (found application/vnd.example.sbom)" in done.stderr
 
 
 @pytest.mark.parametrize("columns", [80, 100])
@@ -444,7 +444,7 @@ def test_create_output_has_indexes_and_ztocs_but_not_the_image(layout, tmp_path)
     assert names == {index.removeprefix("sha256:"), ztoc.removeprefix("sha256:"), empty}
     both = tocsin("create", f"oci:{layout}:app", "oci:x", "--output", f"oci:{other}", *SMALL)
     assert both.returncode == 2
-    assert b"DEST and --output" in both.stderr
+    assert b"--output cannot be combined with DEST" in both.stderr
 
 
 def test_the_summary_says_what_was_read_pushed_and_skipped(layout, tmp_path):
@@ -465,7 +465,7 @@ def test_index_ls_and_rm(layout):
     one = tocsin("create", source, *SMALL, "-q").stdout.decode().strip()
     tocsin("convert", source, f"oci:{layout}:soci", *SMALL)
     out = tocsin("index", "ls", source).stdout.decode().splitlines()
-    assert out[0].split() == ["PLATFORM", "VERSION", "INDEX", "ZTOCS", "SIZE", "TAKEN"]
+    assert out[0].split() == ["PLATFORM", "VERSION", "INDEX", "ZTOCS", "SIZE", "USED"]
     assert out[1].split()[:4] == ["linux/amd64", "v1", one[:19], "1/2"]
     assert tocsin("index", "ls", source, "-q").stdout.decode() == f"{one}\n"
     two = json.loads(tocsin("index", "ls", f"oci:{layout}:soci", "--json").stdout)
@@ -483,7 +483,7 @@ def test_index_ls_and_rm(layout):
     assert tocsin("index", "ls", source, "-q").stdout == b""
     again = tocsin("index", "rm", f"oci:{layout}:soci")
     assert again.returncode == 3
-    assert b"hint: Delete the tag of a converted image" in again.stderr
+    assert b"hint: To remove version 2 indexes, delete the tag" in again.stderr
 
 
 def test_copy_takes_v1_indexes_along(layout, tmp_path):

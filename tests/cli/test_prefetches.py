@@ -84,7 +84,7 @@ def test_info_and_index_info_show_spans_and_files(made):
         out = done.stdout.decode().splitlines()
         (at,) = [at for at, line in enumerate(out) if line.startswith("prefetch ")]
         assert out[at].startswith(
-            f"prefetch {entry['digest'][7:19]} {entry['size']} B, of layer {layer}: "
+            f"prefetch {entry['digest'][7:19]} {entry['size']} B for layer {layer}: "
         )
         for span in (first, last):
             ends = sorted({span["start_span"], span["end_span"]})
@@ -118,7 +118,7 @@ def test_index_info_of_a_file_says_that_the_artifacts_are_missing(made):
     file = directory / "blobs/sha256" / coverage.soci_indexes[0].digest.hex
     (prefetch,) = json.loads(tocsin("index", "info", file, "--json").stdout)["prefetches"]
     assert (prefetch["version"], prefetch["spans"]) == ("", [])
-    assert prefetch["problem"] == "the artifact is not in the file of the index"
+    assert prefetch["problem"] == "the prefetch artifact is not part of the index file"
 
 
 def with_artifact(made, tmp_path, data):

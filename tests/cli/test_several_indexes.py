@@ -50,9 +50,9 @@ def many(tmp_path):
 def test_index_ls_says_which_v1_index_is_taken_and_why(source):
     first, second = digests(source)
     lines = tocsin("index", "ls", source).stdout.decode().splitlines()
-    assert [line.split()[-1] for line in lines[:3]] == ["TAKEN", "yes", "no"]
-    assert lines[3] == f"{first[:19]} is taken: the first of 2 in the store's order"
-    assert lines[4].startswith(f"{second[:19]} is not taken: another comes first; ")
+    assert [line.split()[-1] for line in lines[:3]] == ["USED", "yes", "no"]
+    assert lines[3] == f"{first[:19]} is used: it is the first of 2 in the store's order"
+    assert lines[4].startswith(f"{second[:19]} is not used: another index comes first; ")
     assert [index["taken"] for index in listed(source)] == [True, False]
     shown = json.loads(tocsin("info", source, "--json").stdout)["platforms"][0]
     assert shown["soci_indexes"] == listed(source)
@@ -88,7 +88,7 @@ def test_no_v1_index_is_taken_for_an_image_asked_for_by_digest(source):
     digest = str(api.resolve(source).digest)
     pinned = f"{source.removesuffix(':app')}@{digest}"
     assert [index["taken"] for index in listed(pinned)] == [False, False]
-    assert all("does not bind it" in index["reason"] for index in listed(pinned))
+    assert all("does not cover it" in index["reason"] for index in listed(pinned))
 
 
 def test_index_rm_removes_one_index_by_its_digest(source):
@@ -129,7 +129,7 @@ def test_index_rm_refuses_a_v2_index(source):
     (two,) = digests(soci)
     done = tocsin("index", "rm", f"{source.removesuffix(':app')}@{two}")
     assert done.returncode == 4
-    assert b"a version 2 SOCI index is part of its image" in done.stderr
+    assert b"a version 2 SOCI index cannot be removed" in done.stderr
     assert digests(soci) == [two]
 
 
@@ -140,7 +140,7 @@ def test_index_rm_of_a_platform_leaves_the_others(many):
     assert digests(many) == [amd64]
     none = tocsin("index", "rm", many, "--platform", "linux/arm64")
     assert none.returncode == 3
-    assert "refers to its linux/arm64" in none.stderr.decode()
+    assert "has no version 1 SOCI index for linux/arm64" in none.stderr.decode()
     assert tocsin("index", "rm", many, "-p", "linux/s390x").returncode == 3
 
 
@@ -150,7 +150,7 @@ def test_create_warns_of_other_indexes_and_makes_its_own(source):
     (made,) = done.stdout.decode().split()
     assert sorted(digests(source)) == sorted([*before, made])
     (line,) = tocsin("create", source, *ALL, "--span-size", "3MiB").stderr.decode().splitlines()
-    assert line.startswith("warning: linux/amd64: other version 1 indexes refer to the image too")
+    assert line.startswith("warning: linux/amd64: other version 1 indexes also refer to the image")
     assert all(digest in line for digest in before)
     assert made not in line
 
@@ -180,7 +180,7 @@ def test_create_skip_reads_no_layer_of_a_platform_with_an_index(many):
     assert [index["digest"] for index in second["existing_indexes"]] == [arm64]
     again = tocsin(*command)
     assert (again.returncode, again.stderr) == (0, b"")
-    assert again.stdout.count(b"skipped, since version 1 indexes refer to it already: ") == 2
+    assert again.stdout.count(b"skipped: version 1 indexes already refer to it: ") == 2
     assert again.stdout.endswith(b"nothing was written\n")
     assert tocsin(*command, "-q").stdout == b""
 

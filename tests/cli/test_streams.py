@@ -132,7 +132,7 @@ def test_full_disk_under_the_output_file_says_how_much_was_needed(files):
     done = tocsin("ztoc", "build", files.layer, "-o", "/dev/full", "-q")
     first, hint = done.stderr.decode().splitlines()
     assert re.fullmatch(r"error: the disk is full · /dev/full · [0-9.]+ KiB needed", first)
-    assert hint == "hint: Free some space, or write to another place."
+    assert hint == "hint: Free some space, or write to another location."
     assert done.returncode == 5
 
 

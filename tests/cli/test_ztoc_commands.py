@@ -92,7 +92,7 @@ def test_build_warns_of_entries_readers_stumble_over_and_of_dropped_checkpoints(
     assert done.returncode == 0
     first, second = done.stderr.decode().splitlines()
     assert first.startswith("warning: soci-snapshotter cannot read link: hard link to a path")
-    assert second.startswith("warning: 1 checkpoint left out")
+    assert second.startswith("warning: removed 1 checkpoint")
     document = json.loads(tocsin("ztoc", "build", layer, "--json", "-q").stdout)
     assert document["dropped_checkpoint_count"] == 1
     assert document["hazards"] == [
@@ -113,7 +113,7 @@ def test_info_tells_people(files):
     facts = dict(line.split("  ", 1) for line in done.stdout.decode().splitlines())
     facts = {name.strip(): value.strip() for name, value in facts.items()}
     assert facts["digest"] == identity(files.ztoc).split()[0]
-    assert facts["layer"] == "3.0 MiB gzip, 3.0 MiB as a tar"
+    assert facts["layer"] == "3.0 MiB gzip, 3.0 MiB uncompressed"
     assert facts["entries"] == (
         "10: 5 files, 1 directory, 1 symbolic link, 1 hard link, 1 character device, 1 pipe"
     )
@@ -225,7 +225,7 @@ def test_cat_of_an_empty_file_is_empty(files):
     [
         (
             "nothing",
-            "error: nothing: no such entry in the ztoc\n"
+            "error: nothing: no such entry in the zTOC\n"
             "hint: List the entries of the layer with tocsin ztoc ls ZTOC.\n",
         ),
         ("usr", "error: usr: is not a regular file but a dir\n"),
@@ -304,7 +304,7 @@ def test_layer_in_the_place_of_a_ztoc_is_recognised(files):
     done = tocsin("ztoc", "cat", files.layer, files.ztoc, "empty")
     assert done.returncode == 1
     assert done.stderr.decode().splitlines()[1] == (
-        "hint: Make the zTOC of this layer with tocsin ztoc build."
+        "hint: Build the zTOC of this layer with tocsin ztoc build."
     )
 
 
@@ -316,7 +316,7 @@ def test_bad_layer_is_named_and_nothing_is_written(files, tmp_path, threads):
     line, hint = done.stderr.decode().splitlines()
     assert line.startswith("error: gzip: layer ends inside a gzip trailer, at ")
     assert line.endswith(f" · {layer}")
-    assert hint == "hint: Fetch or build the layer again: it is damaged or cut off."
+    assert hint == "hint: Download or build the layer again: it is damaged or truncated."
     assert done.returncode == 1
     assert not target.exists()
     assert len(list(tmp_path.iterdir())) == 1

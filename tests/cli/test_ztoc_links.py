@@ -80,16 +80,16 @@ def test_cat_when_a_link_is_on_the_way_then_it_is_followed_in_the_layer(
     [
         (
             "dangling",
-            "dangling: the symbolic link dangling leads to usr/share/of-a-lower-layer, which is "
+            "dangling: the symbolic link dangling points to usr/share/of-a-lower-layer, which is "
             "not in this layer",
         ),
         (
             "lib64/ld.so",
-            "lib64/ld.so: the symbolic link lib64 leads to usr/lib64, which is not in this layer",
+            "lib64/ld.so: the symbolic link lib64 points to usr/lib64, which is not in this layer",
         ),
         (
             "etc/passwd",
-            "etc/passwd: the symbolic link etc/passwd leads to /etc/passwd-of-this-machine, which "
+            "etc/passwd: the symbolic link etc/passwd points to /etc/passwd-of-this-machine, which "
             "is not in this layer",
         ),
     ],

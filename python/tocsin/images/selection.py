@@ -105,7 +105,10 @@ def platform_images(
 
 def platforms_shown(platforms: Sequence[Platform | None]) -> str:
     """Return a list of platforms for a message."""
-    names = [shown(str(one), limit=_MAX_PLATFORM_LEN) for one in platforms[:_MAX_PLATFORMS_SHOWN]]
+    names = [
+        shown(str(platform or "unknown"), limit=_MAX_PLATFORM_LEN)
+        for platform in platforms[:_MAX_PLATFORMS_SHOWN]
+    ]
     more = len(platforms) - len(names)
     return (", ".join(names) or "none") + (f" and {more} more" if more else "")
 

@@ -337,8 +337,8 @@ class LayerJobs:
             notes.append(broken)
         if found.dropped_checkpoint_count:
             notes.append(
-                f"removed {found.dropped_checkpoint_count} checkpoints before the first output "
-                "that soci-snapshotter rejects; --reference-identical keeps them"
+                f"checkpoints before the first output removed: {found.dropped_checkpoint_count} "
+                "(soci-snapshotter rejects them; --reference-identical keeps them)"
             )
         try:
             blob = found.ztoc.to_bytes()

@@ -108,7 +108,7 @@ def test_ztoc_of_another_layer_covers_nothing(store):
     (platform,) = image_coverage(store, put).platforms
     assert platform.layers[0].ztoc is not None
     assert not platform.layers[0].covered
-    assert "is of a layer of" in (platform.layers[0].problem or "")
+    assert "does not belong to this layer" in (platform.layers[0].problem or "")
 
 
 def test_layer_that_occurs_twice_is_told_twice(store):

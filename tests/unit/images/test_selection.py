@@ -62,7 +62,7 @@ def test_resolve_when_an_index_is_wrapped_without_end_then_it_has_no_image(store
     for _ in range(6):
         wrapped = store.put_manifest(ImageIndex((wrapped,)).to_json(), OCI_INDEX, tag="t")
     target = resolve_image(store, "t")
-    with pytest.raises(NotFoundError, match="lists no image"):
+    with pytest.raises(NotFoundError, match="does not list any image"):
         platform_images(store, target, None, nested=False)
 
 
@@ -112,7 +112,7 @@ def test_images_when_a_config_tells_no_platform_then_there_is_none(store, config
     target = store.put_manifest(manifest.to_json(), OCI_MANIFEST)
     (image,) = platform_images(store, target, None)
     assert image.platform is None
-    with pytest.raises(NotFoundError, match="linux/amd64: not found"):
+    with pytest.raises(NotFoundError, match="no image for linux/amd64"):
         found(store, target, "linux/amd64")
 
 
@@ -207,10 +207,10 @@ def test_images_when_a_platform_is_not_there_then_the_error_lists_those_there_ar
     with pytest.raises(NotFoundError) as refusal:
         found(store, target, "linux/amd64", "linux/arm/v6")
     message = str(refusal.value)
-    assert "image manifest for linux/arm/v6: not found" in message
-    assert message.endswith("there are: linux/amd64, linux/arm/v7")
+    assert "no image for linux/arm/v6" in message
+    assert message.endswith("available: linux/amd64, linux/arm/v7")
     none = store.put_manifest(ImageIndex(None).to_json(), OCI_INDEX)
-    with pytest.raises(NotFoundError, match="there are: none"):
+    with pytest.raises(NotFoundError, match="available: none"):
         found(store, none, "linux/amd64")
 
 
@@ -222,7 +222,7 @@ def test_images_when_a_manifest_was_never_fetched_then_the_others_are_indexed(st
     target = put_index(store, images_for("linux/amd64"), more=(absent,))
     assert found(store, target) == ["linux/amd64"]
     assert found(store, target, "linux/amd64") == ["linux/amd64"]
-    with pytest.raises(NotFoundError, match=r"linux/s390x: not found, there are: linux/amd64"):
+    with pytest.raises(NotFoundError, match=r"no image for linux/s390x \(available: linux/amd64"):
         found(store, target, "linux/s390x")
 
 

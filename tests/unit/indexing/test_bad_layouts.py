@@ -224,7 +224,7 @@ def test_index_when_indexes_nest_deeper_than_any_tool_makes_then_it_is_refused(s
         create(f"oci:{source.path}:t", options=ALL)
     assert refusal.value.what == "manifest.depth"
     # Nested images cannot be bound by convert, so it does not go there.
-    with pytest.raises(NotFoundError, match="lists no image"):
+    with pytest.raises(NotFoundError, match="does not list any image"):
         convert(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL)
 
 

@@ -133,7 +133,7 @@ def test_create_when_one_platform_is_asked_then_only_it_is_indexed(source, files
     amd64, arm64 = images.values()
     check_referrer(files, arm64, index_of(arm64, USTAR, GNU))
     assert files.referrers(digest_of(amd64.manifest)) == []
-    with pytest.raises(NotFoundError, match="there are: linux/amd64, linux/arm64"):
+    with pytest.raises(NotFoundError, match="available: linux/amd64, linux/arm64"):
         create(f"oci:{source.path}:t", options=options("windows/amd64"))
 
 
@@ -190,7 +190,7 @@ def test_create_when_the_destination_exists_then_only_force_replaces_it(source, 
     with OciLayout(sink.path, write=True) as store:
         make_image({"other": b""}).put(store, "c")
     before = sink.snapshot()
-    with pytest.raises(ConflictError, match="the destination names another image"):
+    with pytest.raises(ConflictError, match="already exists as a different image"):
         create(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL)
     assert sink.snapshot() == before
     create(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL, force=True)
@@ -209,7 +209,7 @@ def test_create_when_another_tag_of_the_same_layout_is_named_then_it_names_the_i
     assert files.tags["u"]["digest"] == files.tags["t"]["digest"] == digest_of(image.manifest)
     check_referrer(files, image, index_of(image, USTAR))
     before = files.snapshot()
-    with pytest.raises(ConflictError, match="the destination names another image"):
+    with pytest.raises(ConflictError, match="already exists as a different image"):
         create(f"oci:{source.path}:t", f"oci:{source.path}:taken", options=ALL)
     assert files.snapshot() == before
     create(f"oci:{source.path}:t", f"oci:{source.path}:taken", options=ALL, force=True)

@@ -202,11 +202,11 @@ FAILS_THE_REFERENCE = {
     "truncated": (LAYER[:-20], OCI_LAYER_GZIP, "layer ends inside"),
     "empty": (b"", OCI_LAYER_GZIP, "layer ends inside"),
     "no tar": (gzip.compress(b"x" * 600), OCI_LAYER_GZIP, "tar:"),
-    "no layer": (b"{}", "application/vnd.dev.cosign.simplesigning.v1+json", "is not a layer"),
-    "in-toto": (b"{}", "application/vnd.in-toto+json", "is not a layer"),
-    "no type": (LAYER, "", "of no media type"),
-    "encrypted": (b"\x8f" * 99, f"{OCI_LAYER_GZIP}+encrypted", "is encrypted"),
-    "odd type": (LAYER, "application/vnd.oci.image.layer.v2.odd", "unsupported format"),
+    "no layer": (b"{}", "application/vnd.dev.cosign.simplesigning.v1+json", "not a layer"),
+    "in-toto": (b"{}", "application/vnd.in-toto+json", "not a layer"),
+    "no type": (LAYER, "", "media type: missing"),
+    "encrypted": (b"\x8f" * 99, f"{OCI_LAYER_GZIP}+encrypted", "encrypted"),
+    "odd type": (LAYER, "application/vnd.oci.image.layer.v2.odd", "unsupported compression"),
     "mislabelled gzip": (LAYER, DOCKER_LAYER, "first bytes are gzip"),
     "zstd in gzip": (b"\x28\xb5\x2f\xfd" + bytes(9), OCI_LAYER_GZIP, "zstd"),
 }
@@ -214,10 +214,10 @@ FAILS_THE_REFERENCE = {
 SKIPPED_BY_THE_REFERENCE = {
     "zstd": (b"\x28\xb5\x2f\xfd", f"{OCI_LAYER}+zstd", "zstd"),
     "docker zstd": (b"\x28\xb5\x2f\xfd", DOCKER_LAYER_ZSTD, "zstd"),
-    "encrypted zstd": (b"\x8f", f"{OCI_LAYER}+zstd+encrypted", "is encrypted"),
-    "encrypted tar": (b"\x8f", f"{OCI_LAYER}+encrypted", "is encrypted"),
-    "foreign plain": (PLAIN, OCI_LAYER_FOREIGN, "unsupported format"),
-    "erofs": (b"x", "application/vnd.erofs.layer.v1", "unsupported format"),
+    "encrypted zstd": (b"\x8f", f"{OCI_LAYER}+zstd+encrypted", "encrypted"),
+    "encrypted tar": (b"\x8f", f"{OCI_LAYER}+encrypted", "encrypted"),
+    "foreign plain": (PLAIN, OCI_LAYER_FOREIGN, "unsupported compression"),
+    "erofs": (b"x", "application/vnd.erofs.layer.v1", "unsupported compression"),
 }
 ODD = FAILS_THE_REFERENCE | SKIPPED_BY_THE_REFERENCE
 
@@ -246,7 +246,7 @@ def test_layer_when_called_gzip_but_plain_then_indexed_as_plain_tar(source, sink
 
 def test_layer_when_foreign_and_not_here_then_it_is_skipped(source):
     layer = Descriptor.of(LAYER, DOCKER_LAYER_FOREIGN_GZIP)
-    assert fate_of(source, layer).result.skipped == "is a foreign layer that is not here"
+    assert fate_of(source, layer).result.skipped == "foreign layer that is missing in the source"
 
 
 def test_layer_when_plain_and_spans_have_no_size_then_it_is_skipped(source):
@@ -271,12 +271,12 @@ def test_layer_when_readers_would_fail_then_it_is_skipped_unless_identity_is_ask
     layer = put(source, odd(*HAZARDS[name], tarmaker.entry("z")))
     skipped = fate_of(source, layer).result
     assert skipped.ztoc is None
-    assert "readers fail on it" in skipped.skipped
+    assert "soci-snapshotter cannot read it" in skipped.skipped
     assert "--reference-identical" in skipped.skipped
     identical = fate_of(source, layer, reference_identical=True).result
     assert identical.skipped is None
     assert identical.entry_count == 3
-    assert any("readers fail on it" in note for note in identical.notes)
+    assert any("soci-snapshotter cannot read it" in note for note in identical.notes)
 
 
 def test_layer_when_many_entries_are_hazards_then_three_are_named(source):
@@ -295,11 +295,11 @@ def test_layer_when_early_checkpoints_are_left_out_then_a_note_says_so(source):
     assert starts.count(0) > 1
     layer = put(source, goldens.layer(name))
     working = fate_of(source, layer).result
-    assert "1 checkpoints before the first output are left out" in working.notes[0]
+    assert "checkpoints before the first output removed: 1" in working.notes[0]
     assert str(working.ztoc.digest) != case["ztoc_digest"]
     identical = fate_of(source, layer, reference_identical=True).result
     assert str(identical.ztoc.digest) == case["ztoc_digest"]
-    assert any("readers fail on it" in note for note in identical.notes)
+    assert any("soci-snapshotter cannot read it" in note for note in identical.notes)
 
 
 # Carried to another place

@@ -172,7 +172,10 @@ def test_indexes_when_one_platform_has_nothing_to_index_then_it_has_none(store):
     [
         ([], "image has no layers"),
         ([(SMALL, OCI_LAYER_GZIP)], "the only layer is skipped: size"),
-        ([(SMALL, "x/y"), (SMALL, OCI_LAYER_GZIP)], r"all 2 layers are skipped: is not .*, size"),
+        (
+            [(SMALL, "x/y"), (SMALL, OCI_LAYER_GZIP)],
+            r"all 2 layers are skipped: not a layer .*, size",
+        ),
     ],
 )
 def test_indexes_when_no_layer_can_be_indexed_then_it_is_unsupported(store, layers, message):

@@ -78,7 +78,7 @@ def create(
     size.
     """
     if destination is not None and place is not None:
-        raise click.UsageError("DEST and --output cannot be combined")
+        raise click.UsageError("--output cannot be combined with DEST")
     from tocsin.cli.indexing_run import run  # noqa: PLC0415 (--help needs none of these)
     from tocsin.indexing.create import create as make  # noqa: PLC0415
 
