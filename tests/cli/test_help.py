@@ -73,7 +73,7 @@ def test_reference_spellings_of_options_are_in_the_help():
     [("create",), ("convert",), ("verify",), ("ztoc", "build"), ("cat",), ("ls",), ("cp",)],
     ids=" ".join,
 )
-def test_help_of_commands_that_index_says_what_threads_are(command):
+def test_help_of_commands_with_threads_explains_them(command):
     text = " ".join(tocsin(*command, "--help", COLUMNS="80").stdout.decode().split())
     assert "--threads COUNT" in text
     assert "TOCSIN_THREADS" in text
@@ -99,7 +99,7 @@ def test_version():
     assert done.returncode == 0
 
 
-def test_version_when_the_core_cannot_be_loaded_then_the_rest_is_told(monkeypatch, capsys):
+def test_version_when_the_core_cannot_be_loaded_then_the_rest_is_shown(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tocsin.layers.indexer", None)
     with pytest.raises(click.exceptions.Exit):
         root.make_context("tocsin", ["--version"])
@@ -137,7 +137,7 @@ def test_module_run_is_the_same_command():
         ),
     ],
 )
-def test_wrong_usage_is_one_line_a_hint_and_code_2(arguments, message):
+def test_wrong_usage_prints_an_error_a_hint_and_code_2(arguments, message):
     done = tocsin(*arguments)
     first, second = done.stderr.decode().splitlines()
     assert f"{first}\n".startswith(message)

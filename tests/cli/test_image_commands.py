@@ -76,7 +76,7 @@ def blob(layout, digest):
     return layout / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
 
-def test_create_tells_in_a_table_and_stores_the_index(layout, image):
+def test_create_prints_a_table_and_stores_the_index(layout, image):
     done = tocsin("create", f"oci:{layout}:app", *SMALL)
     out = done.stdout.decode().splitlines()
     large, small = (str(d.digest)[7:19] for d in image.layer_descriptors)
@@ -119,7 +119,7 @@ def test_create_json_has_stable_keys(layout, image):
     assert document["source"] == document["destination"] == f"oci:{layout}:app"
 
 
-def test_a_ztoc_that_is_there_is_reused_unless_asked_to_rebuild(layout):
+def test_an_existing_ztoc_is_reused_unless_rebuild_is_set(layout):
     command = ("create", f"oci:{layout}:app", *SMALL, "--json")
     runs = [tocsin(*command), tocsin(*command), tocsin(*command, "--rebuild")]
     layers = [json.loads(done.stdout)["platforms"][0]["layers"][0] for done in runs]
@@ -128,14 +128,14 @@ def test_a_ztoc_that_is_there_is_reused_unless_asked_to_rebuild(layout):
     assert again.stdout.decode().splitlines()[2].endswith(" reused")
 
 
-def test_create_into_another_place_takes_the_image_along(layout, tmp_path):
+def test_create_with_a_destination_copies_the_image(layout, tmp_path):
     other = tmp_path / "other"
     assert tocsin("create", f"oci:{layout}:app", f"oci:{other}:copy", *SMALL).returncode == 0
     document = json.loads(tocsin("info", f"oci:{other}:copy", "--json").stdout)
     assert document["platforms"][0]["layers"][0]["soci_versions"] == [1]
 
 
-def test_convert_makes_an_image_that_info_finds_covered(layout, tmp_path):
+def test_convert_makes_an_image_that_info_shows_as_covered(layout, tmp_path):
     source = f"oci:{layout}:app"
     destination = f"oci-archive:{tmp_path / 'out.tar'}:soci"
     done = tocsin("convert", source, destination, *SMALL)
@@ -199,7 +199,7 @@ def test_f_is_what_it_is_in_soci_for_create_and_convert(layout):
     assert replaced.returncode == 0
 
 
-def test_help_says_which_force_is_which():
+def test_help_explains_force_and_rebuild():
     for command in ("create", "convert"):
         text = " ".join(tocsin(command, "--help").stdout.decode().split())
         assert "Unlike soci --force, this does not rebuild zTOCs; see --rebuild" in text
@@ -239,7 +239,7 @@ def test_standalone_takes_paths_and_makes_what_references_make(layout, tmp_path)
     assert found["manifest"]["digest"] == wanted.stdout.decode().strip()
 
 
-def test_standalone_replaces_what_is_there(layout, tmp_path):
+def test_standalone_replaces_an_existing_destination(layout, tmp_path):
     archive = tmp_path / "out.tar"
     for size in ("0", "1KiB"):
         command = ("convert", "--standalone", layout, archive, "--min-layer-size", size, "-q")
@@ -261,7 +261,7 @@ def test_format_without_standalone_must_agree_with_the_destination(layout, tmp_p
 
 
 @pytest.mark.parametrize("content", ["{", '{"a": 1}', "[1]", '"x"'])
-def test_a_prefetch_list_that_is_none_is_wrong_usage(layout, tmp_path, content):
+def test_an_invalid_prefetch_list_is_wrong_usage(layout, tmp_path, content):
     paths = tmp_path / "paths.json"
     paths.write_text(content)
     done = tocsin("create", f"oci:{layout}:app", "--prefetch-list", paths)
@@ -322,7 +322,7 @@ def test_info_of_an_image_without_index(layout):
     assert "covered: 0 % of 3.0 MiB, 0 of 2 layers\nno index\n" in done.stdout.decode()
 
 
-def test_info_tells_of_a_broken_ztoc(layout):
+def test_info_reports_a_broken_ztoc(layout):
     tocsin("create", f"oci:{layout}:app", *SMALL)
     document = json.loads(tocsin("info", f"oci:{layout}:app", "--json").stdout)
     ztoc = blob(layout, document["platforms"][0]["layers"][0]["ztoc"]["digest"])
@@ -363,7 +363,7 @@ def test_index_info_warns_of_bytes_that_readers_cannot_store(layout, tmp_path):
     assert b"warning: soci-snapshotter cannot store this index" in done.stderr
 
 
-def test_index_info_of_what_is_none(layout, tmp_path):
+def test_index_info_of_an_image_without_index(layout, tmp_path):
     none = tocsin("index", "info", f"oci:{layout}:app")
     assert none.returncode == 3
     assert none.stderr.decode().splitlines()[1] == "hint: Create one with tocsin create."
@@ -371,7 +371,7 @@ def test_index_info_of_what_is_none(layout, tmp_path):
     assert tocsin("index", "info", tmp_path / "x").returncode == 1
 
 
-def test_index_info_json_of_several_asks_which(layout):
+def test_index_info_json_of_several_indexes_is_wrong_usage(layout):
     tocsin("create", f"oci:{layout}:app", *SMALL)
     tocsin("create", f"oci:{layout}:app", "--min-layer-size", "0")
     done = tocsin("index", "info", f"oci:{layout}:app", "--json")
@@ -380,7 +380,7 @@ def test_index_info_json_of_several_asks_which(layout):
     assert tocsin("index", "info", f"oci:{layout}:app").stdout.count(b"SOCI index, version 1") == 2
 
 
-def test_info_of_what_is_no_image(layout, image):
+def test_info_of_an_artifact_is_refused(layout, image):
     with OciLayout(layout, write=True) as store:
         artifact = store.put_manifest(
             referrer_to(image.descriptor, "application/vnd.example.sbom"), OCI_MANIFEST
@@ -486,7 +486,7 @@ def test_index_ls_and_rm(layout):
     assert b"hint: To remove version 2 indexes, delete the tag" in again.stderr
 
 
-def test_copy_takes_v1_indexes_along(layout, tmp_path):
+def test_copy_copies_v1_indexes(layout, tmp_path):
     source, other = f"oci:{layout}:app", f"oci:{tmp_path}/other:copy"
     index = tocsin("create", source, *SMALL, "-q").stdout.decode().strip()
     done = tocsin("copy", source, other)
@@ -503,7 +503,7 @@ def test_copy_takes_v1_indexes_along(layout, tmp_path):
     assert f"image {document['image']['digest']}" == image
 
 
-def test_a_directory_without_its_transport_is_recognised(layout):
+def test_a_directory_without_its_transport_is_recognized(layout):
     done = tocsin("info", "layout:app", cwd=layout.parent)
     assert done.returncode == 2
     assert "did you mean oci:layout:app?" in done.stderr.decode()
@@ -521,7 +521,7 @@ def test_a_directory_without_its_transport_is_recognised(layout):
     ],
 )
 @pytest.mark.parametrize("command", ["create", "info"])
-def test_what_is_not_there_or_no_image(layout, tmp_path, command, reference, code):
+def test_missing_images_and_non_images(layout, tmp_path, command, reference, code):
     (tmp_path / "other").touch()
     done = tocsin(command, reference.format(tmp_path))
     assert (done.returncode, done.stdout) == (code, b"")

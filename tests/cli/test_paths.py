@@ -22,7 +22,7 @@ def test_missing_file_is_not_found_and_named(tmp_path, command):
 @pytest.mark.parametrize(
     "command", [("ztoc", "build"), ("ztoc", "info"), ("ztoc", "ls")], ids=" ".join
 )
-def test_directory_in_the_place_of_a_file(tmp_path, command):
+def test_directory_instead_of_a_file(tmp_path, command):
     done = tocsin(*command, tmp_path)
     assert done.stderr.decode() == f"error: is a directory, not a file · {tmp_path}\n"
     assert done.returncode == 5
@@ -97,7 +97,7 @@ def test_full_file_system_leaves_nothing_behind(files, layout, tmp_path):
         assert not [p for p in small.rglob("*") if p.is_file() and p.stat().st_size]
 
 
-def test_tracebacks_come_only_when_asked_for(tmp_path):
+def test_tracebacks_are_printed_only_with_debug(tmp_path):
     plain = tocsin("ztoc", "info", tmp_path / "x")
     assert b"Traceback" not in plain.stderr
     for done in (

@@ -59,7 +59,7 @@ def words(done):
 # ls
 
 
-def test_ls_lists_names_of_all_layers_without_what_is_hidden(image):
+def test_ls_lists_names_of_all_layers_without_hidden_files(image):
     assert run("ls", image).stdout.split() == [b"dev", b"empty", b"etc", b"odd", b"run", b"usr"]
     assert run("ls", image, "/run").stdout == b""
     assert run("ls", f"{image}:/usr").stdout == b"bin\nlib\n"
@@ -177,7 +177,7 @@ def test_cat_writes_the_bytes_of_each(image):
     assert both.stdout == b"NAME=upper\n" * 2
 
 
-def test_cat_writes_nothing_when_one_is_not_there(image):
+def test_cat_writes_nothing_when_one_path_is_missing(image):
     done = run("cat", image, "/etc/os-release", "/nope", code=3)
     assert done.stdout == b""
     assert words(done) == ["error: /nope: no such file or directory", LOOK_AROUND]
@@ -192,7 +192,7 @@ def test_cat_writes_nothing_when_one_is_not_there(image):
         ("/etc/os-release/x", 3, "/etc/os-release/x: /etc/os-release is not a directory"),
     ],
 )
-def test_cat_of_what_is_no_file_says_what_it_is(image, path, code, message):
+def test_cat_of_a_path_that_is_not_a_file_reports_the_type(image, path, code, message):
     hint = [LOOK_AROUND] if code == 3 else []
     assert words(run("cat", image, path, code=code)) == [f"error: {message}", *hint]
 
@@ -277,7 +277,7 @@ def test_cp_of_a_file_gives_it_its_name_or_another(image, tmp_path):
     assert (tmp_path / "link").readlink() == Path("/etc/os-release")
 
 
-def test_cp_of_a_tree_tells_what_it_made_and_left_out(image, tmp_path):
+def test_cp_of_a_tree_reports_what_was_copied_and_skipped(image, tmp_path):
     target = tmp_path / "root"
     done = run("cp", f"{image}:/", target)
     (told,) = words(done)
@@ -349,7 +349,7 @@ def test_cp_to_stdout_is_the_bytes(image):
         (("ls", "oci:"), "error: invalid value for 'IMAGE'"),
     ],
 )
-def test_wrong_usage_is_told(image, arguments, message):
+def test_wrong_usage_is_reported(image, arguments, message):
     done = tocsin(*(argument.replace("IMAGE", image) for argument in arguments))
     assert done.returncode == 2
     assert done.stderr.decode().startswith(message)
@@ -438,7 +438,7 @@ def test_cache_dir_when_it_holds_a_fifo_then_a_note_and_the_data(remote, tmp_pat
     assert note.endswith("is ignored and fetched again: not a regular file")
 
 
-def test_registry_that_asks_who_is_there_is_told(remote):
+def test_registry_that_requires_login_gets_the_credentials(remote):
     registry, name = remote
     registry.auth = "token"
     login = ("--username", "alice", "--password-stdin")

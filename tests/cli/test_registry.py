@@ -114,7 +114,7 @@ def test_create_reads_each_layer_once_and_never_again(registry, api):
 
 
 @pytest.mark.parametrize("api", [True, False], ids=["api", "tags"])
-def test_create_skip_reads_and_sends_nothing_where_an_index_is(registry, api):
+def test_create_skip_reads_and_sends_nothing_if_an_index_exists(registry, api):
     registry.referrers_api = registry.oci_subject = api
     image = put(registry)
     first = result("create", image)
@@ -143,7 +143,7 @@ def test_index_rm_removes_one_of_several_by_its_digest(registry, api):
     assert run("index", "ls", image, "-q").stdout == b""
 
 
-def test_create_makes_what_it_makes_of_a_layout(registry, tmp_path):
+def test_create_in_a_registry_gives_the_same_result_as_in_a_layout(registry, tmp_path):
     image = put(registry)
     there = result("create", image)
     run("copy", image, f"oci:{tmp_path}/layout:x")
@@ -218,7 +218,7 @@ def test_convert_across_registries_reads_each_layer_once(registry, elsewhere, ch
     assert document["image"] == result("convert", image, f"{registry.host}/team/app:x")["image"]
 
 
-def test_tags_that_are_there_stay_unless_forced(registry):
+def test_existing_tags_stay_unless_forced(registry):
     image = put(registry)
     before = dict(registry.repository("team/app").tags)
     assert b"is the source image" in run("convert", image, image, code=1).stderr
@@ -231,7 +231,7 @@ def test_tags_that_are_there_stay_unless_forced(registry):
 
 
 @pytest.mark.parametrize("api", [True, False], ids=["api", "tags"])
-def test_copy_and_rm_take_the_indexes_along_and_away(registry, elsewhere, api):
+def test_copy_copies_the_indexes_and_rm_removes_them(registry, elsewhere, api):
     registry.referrers_api = registry.oci_subject = api
     image = put(registry)
     (index,) = indexes(result("create", image)).values()
@@ -314,7 +314,7 @@ def test_writers_stop_before_a_layer_is_read_when_referrers_are_refused(
 # Who may
 
 
-def test_credentials_come_from_stdin_and_are_never_said(registry):
+def test_credentials_come_from_stdin_and_are_never_printed(registry):
     image = put(registry)
     registry.auth = "token"
     none = run("create", image, code=6, HOME="/proc/none")
@@ -333,7 +333,7 @@ def test_credentials_come_from_stdin_and_are_never_said(registry):
         assert secret not in said + wrong.stderr.decode()
 
 
-def test_a_registry_that_is_not_there_is_code_6(registry):
+def test_an_unreachable_registry_is_code_6(registry):
     host = registry.host
     registry.__exit__()
     done = run("info", f"{host}/team/app:1", code=6)
@@ -343,7 +343,7 @@ def test_a_registry_that_is_not_there_is_code_6(registry):
     registry.__exit__ = lambda *_: None
 
 
-def test_what_is_not_there_is_code_3(registry):
+def test_missing_images_are_code_3(registry):
     put(registry)
     assert b"tag 2" in run("create", f"{registry.host}/team/app:2", code=3).stderr
     run("info", f"{registry.host}/nothing", code=3)
@@ -401,7 +401,7 @@ def test_a_token_that_ends_in_the_middle_is_renewed(registry):
 
 @pytest.mark.parametrize("command", ["create", "convert", "convert-mount"])
 @pytest.mark.parametrize("fault", [{"corrupt": True}, {"length_delta": -9}, {"length_delta": 9}])
-def test_a_layer_that_is_not_what_it_should_be_pushes_nothing(registry, elsewhere, command, fault):
+def test_a_layer_that_does_not_match_its_digest_pushes_nothing(registry, elsewhere, command, fault):
     image = put(registry, SMALL)
     manifests = dict(registry.repository("team/app").manifests)
     blobs = set(registry.repository("team/app").blobs)
@@ -461,7 +461,7 @@ class KillingRegistry(Registry):
 
 @pytest.mark.parametrize("api", [True, False], ids=["api", "tags"])
 @pytest.mark.parametrize("command", ["create", "convert", "across"])
-def test_a_run_that_is_killed_leaves_nothing_that_points_to_nothing(command, api):
+def test_a_killed_run_leaves_no_dangling_references(command, api):
     """In a process: it is killed."""
     with Registry() as source, KillingRegistry() as place:
         for each in (source, place):

@@ -33,9 +33,7 @@ def described(done):
     ],
     ids=str,
 )
-def test_command_when_run_in_either_way_then_outputs_and_exit_code_are_equal(
-    files, arguments, changes
-):
+def test_command_when_run_in_either_way_then_outputs_and_codes_are_equal(files, arguments, changes):
     """In a process, and in this one."""
     paths = {"ZTOC": files.ztoc, "LAYER": files.layer}
     arguments = [paths.get(argument, argument) for argument in arguments]
@@ -65,6 +63,6 @@ def test_command_when_run_in_this_process_then_nothing_of_it_stays(files, tmp_pa
 
 
 @pytest.mark.parametrize("changes", [{"LC_ALL": "C"}, {"PYTHONUTF8": "0"}])
-def test_command_when_it_needs_an_interpreter_of_its_own_then_refused(changes):
+def test_command_when_it_needs_a_separate_interpreter_then_refused(changes):
     with pytest.raises(AssertionError, match="needs a process"):
         cli_in_process.tocsin("--help", **changes)

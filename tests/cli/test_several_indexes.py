@@ -47,7 +47,7 @@ def many(tmp_path):
     return reference
 
 
-def test_index_ls_says_which_v1_index_is_taken_and_why(source):
+def test_index_ls_shows_which_v1_index_is_used_and_why(source):
     first, second = digests(source)
     lines = tocsin("index", "ls", source).stdout.decode().splitlines()
     assert [line.split()[-1] for line in lines[:3]] == ["USED", "yes", "no"]
@@ -58,7 +58,7 @@ def test_index_ls_says_which_v1_index_is_taken_and_why(source):
     assert shown["soci_indexes"] == listed(source)
 
 
-def test_the_index_that_ls_says_is_taken_is_the_one_that_reading_uses(source, tmp_path):
+def test_the_index_that_ls_shows_as_used_is_the_one_for_reading(source, tmp_path):
     ztocs = {}
     for index in listed(source):
         place = f"{source.removesuffix(':app')}@{index['digest']}"
@@ -75,7 +75,7 @@ def test_the_index_that_ls_says_is_taken_is_the_one_that_reading_uses(source, tm
     assert all(f"ztoc {digest} is not used".encode() in broken.stderr for digest in ztocs[True])
 
 
-def test_a_v2_index_is_taken_before_those_that_refer(source):
+def test_a_v2_index_is_used_before_v1_indexes(source):
     soci = source.replace(":app", ":soci")
     assert tocsin("convert", source, soci, *ALL).returncode == 0
     assert tocsin("create", soci, *ALL).returncode == 0
@@ -84,7 +84,7 @@ def test_a_v2_index_is_taken_before_those_that_refer(source):
     assert (one["version"], one["taken"]) == (1, False)
 
 
-def test_no_v1_index_is_taken_for_an_image_asked_for_by_digest(source):
+def test_no_v1_index_is_used_for_an_image_given_by_digest(source):
     digest = str(api.resolve(source).digest)
     pinned = f"{source.removesuffix(':app')}@{digest}"
     assert [index["taken"] for index in listed(pinned)] == [False, False]
@@ -144,7 +144,7 @@ def test_index_rm_of_a_platform_leaves_the_others(many):
     assert tocsin("index", "rm", many, "-p", "linux/s390x").returncode == 3
 
 
-def test_create_warns_of_other_indexes_and_makes_its_own(source):
+def test_create_warns_about_other_indexes_and_adds_its_own(source):
     before = digests(source)
     done = tocsin("create", source, *ALL, "--span-size", "3MiB", "-q")
     (made,) = done.stdout.decode().split()

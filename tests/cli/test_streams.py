@@ -48,7 +48,7 @@ def test_dumb_terminal_gets_plain_lines(layout):
     assert "MiB → zTOC ".encode() in shown
 
 
-def test_quiet_says_nothing_on_a_terminal(layout):
+def test_quiet_prints_nothing_on_a_terminal(layout):
     shown, code = on_terminal("create", f"oci:{layout}:app", *SMALL, "-q")
     assert re.fullmatch(rb"sha256:[0-9a-f]{64}\r\n", shown)
     assert code == 0
@@ -67,7 +67,7 @@ def test_errors_on_a_terminal_are_coloured_unless_asked_not_to(tmp_path):
     assert b"\x1b" not in on_terminal("ztoc", "info", missing, NO_COLOR="1")[0]
 
 
-def test_reader_that_leaves_is_silent_success(files):
+def test_reader_that_closes_the_pipe_is_silent_success(files):
     read, write = os.pipe()
     with start(
         "ztoc",
@@ -87,7 +87,7 @@ def test_reader_that_leaves_is_silent_success(files):
 
 
 @pytest.mark.parametrize("command", [("--help",), ("ztoc", "ls")], ids=" ".join)
-def test_reader_that_never_was_is_silent_success(files, command):
+def test_missing_reader_is_silent_success(files, command):
     read, write = os.pipe()
     os.close(read)
     arguments = (*command, files.ztoc) if command[0] == "ztoc" else command
@@ -97,7 +97,7 @@ def test_reader_that_never_was_is_silent_success(files, command):
     assert process.returncode == 0
 
 
-def test_nobody_reading_words_does_not_stop_the_work(layout):
+def test_closed_stderr_does_not_stop_the_work(layout):
     read, write = os.pipe()
     os.close(read)
     with start(

@@ -58,7 +58,7 @@ def lying(tmp_path, image):
     return f"oci:{tmp_path / 'lying'}:app", str(Digest.of(false))
 
 
-def test_verify_when_true_then_a_table_and_code_0(honest, image):
+def test_verify_when_correct_then_a_table_and_code_0(honest, image):
     done = tocsin("verify", honest)
     out = done.stdout.decode().splitlines()
     large, small = (str(d.digest)[7:19] for d in image.layer_descriptors)
@@ -88,7 +88,7 @@ def test_verify_quick_when_its_seed_is_given_then_it_is_repeated(honest):
 
 
 @pytest.mark.parametrize("how", [(), ("--quick",)], ids=["full", "quick"])
-def test_verify_when_a_ztoc_lies_then_it_says_which_and_where_and_the_code_is_1(lying, how):
+def test_verify_when_a_ztoc_is_wrong_then_reported_where_and_code_1(lying, how):
     image, ztoc = lying
     done = tocsin("verify", image, *how)
     out = done.stdout.decode().splitlines()
@@ -102,14 +102,14 @@ def test_verify_when_a_ztoc_lies_then_it_says_which_and_where_and_the_code_is_1(
     assert out[-1].endswith(": 2 errors")
 
 
-def test_verify_quiet_when_true_or_not_then_only_errors_are_printed(honest, lying):
+def test_verify_quiet_prints_only_errors(honest, lying):
     good, bad = tocsin("verify", honest, "-q"), tocsin("verify", lying[0], "-q")
     assert (good.returncode, good.stdout, good.stderr) == (0, b"", b"")
     assert (bad.returncode, bad.stderr) == (1, b"")
     assert [line.partition(b": ")[0] for line in bad.stdout.splitlines()] == [b"error"] * 2
 
 
-def test_verify_json_when_a_ztoc_lies_then_keys_are_stable_and_the_code_is_1(lying):
+def test_verify_json_when_a_ztoc_is_wrong_then_keys_are_stable_and_code_1(lying):
     done = tocsin("verify", lying[0], "--json")
     document = json.loads(done.stdout)
     (platform,) = document["platforms"]
@@ -126,7 +126,7 @@ def test_verify_json_when_a_ztoc_lies_then_keys_are_stable_and_the_code_is_1(lyi
     assert (document["seed"], large["checked_spans"], large["span_count"]) == (None, 3, 3)
 
 
-def test_verify_when_a_platform_is_asked_for_then_only_that(tmp_path):
+def test_verify_when_a_platform_is_given_then_only_that_one(tmp_path):
     images = {
         name: make_image({name: BINARY[: 1 << 17]}, platform=name)
         for name in ("linux/amd64", "linux/arm64")
@@ -140,7 +140,7 @@ def test_verify_when_a_platform_is_asked_for_then_only_that(tmp_path):
     assert tocsin("verify", ref, "-p", "linux/s390x").returncode == 3
 
 
-def test_verify_when_there_is_no_index_then_it_says_what_makes_one_and_the_code_is_3(layout):
+def test_verify_when_there_is_no_index_then_hint_and_code_3(layout):
     done = tocsin("verify", f"oci:{layout}:app")
     first, hint = done.stderr.decode().splitlines()
     assert (done.returncode, done.stdout) == (3, b"")
@@ -149,7 +149,7 @@ def test_verify_when_there_is_no_index_then_it_says_what_makes_one_and_the_code_
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "8"])
-def test_verify_with_any_threads_says_the_same(honest, threads):
+def test_verify_with_any_threads_gives_the_same_result(honest, threads):
     expected = json.loads(tocsin("verify", honest, "--json").stdout)
     done = tocsin("verify", honest, "--json", "--threads", threads)
     assert done.returncode == 0

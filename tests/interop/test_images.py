@@ -171,7 +171,7 @@ def test_image_of_umoci_when_converted_then_files_and_copy_are_the_same(
     assert all(count > 1 for count in spans)
 
 
-def test_image_of_umoci_when_created_in_place_then_umoci_and_skopeo_still_read_it(
+def test_umoci_image_when_indexed_in_place_then_umoci_and_skopeo_read_it(
     umoci_image, umoci, skopeo, tree, tmp_path
 ):
     result = create(f"oci:{umoci_image}:t", options=OPTIONS)
@@ -219,7 +219,7 @@ def test_image_of_skopeo_when_converted_then_files_and_copy_are_the_same(
     assert len(soci["layers"]) == 2
 
 
-def test_docker_manifest_of_skopeo_when_converted_then_layers_keep_their_types(
+def test_skopeo_docker_manifest_when_converted_then_layer_types_stay(
     umoci_image, skopeo, layout, tree, tmp_path
 ):
     # skopeo writes Docker's manifests into its own ``dir:`` only; put one into a layout.
@@ -284,7 +284,7 @@ def test_image_of_buildah_when_converted_then_its_plain_layers_are_indexed(
     assert ztoc.compression_algorithm == "uncompressed"
 
 
-def test_plain_layers_when_skopeo_compresses_them_then_converting_again_heals_the_image(
+def test_plain_layers_when_skopeo_compressed_them_then_converted_again(
     buildah, skopeo, layout, tree, tmp_path
 ):
     container = buildah("from", "scratch")
@@ -344,9 +344,7 @@ def test_images_of_buildah_when_for_two_platforms_then_each_has_its_index(
 # An archive of ours
 
 
-def test_archive_of_ours_when_skopeo_copies_it_then_it_is_the_image(
-    umoci_image, skopeo, layout, tmp_path
-):
+def test_our_archive_when_skopeo_copies_it_then_same_image(umoci_image, skopeo, layout, tmp_path):
     convert(f"oci:{umoci_image}:t", f"oci:{layout.path}:c", options=OPTIONS)
     archive = f"oci-archive:{tmp_path}/ours.tar:c"
     convert(f"oci:{umoci_image}:t", archive, options=OPTIONS)

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.interop
     [60 << 20, pytest.param(1 << 30, marks=[pytest.mark.slow, SLOW])],
     ids=["60MB", "1GB"],
 )
-def test_image_when_indexed_in_its_registry_then_others_copy_pull_and_run_it(place, size):
+def test_image_when_indexed_in_a_registry_then_others_copy_pull_and_run_it(place, size):
     skopeo = (program("skopeo"), "--insecure-policy")
     for name in ("containerd", "ctr", "runc", "docker-registry", "busybox"):
         program(name)

@@ -141,7 +141,7 @@ def test_errors_of_the_system(number, message, hint, code):
     assert (failure.message, failure.hint, failure.exit_code) == (message, hint, code)
 
 
-def test_temporary_names_are_not_told():
+def test_temporary_names_are_not_shown():
     failure = explain(FileNotFoundError(errno.ENOENT, "x", "dir/.tocsin-0123.tmp"))
     assert failure.message == "no such file or directory · dir"
 

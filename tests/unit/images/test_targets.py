@@ -69,7 +69,7 @@ def test_pair_when_no_destination_is_named_then_the_source_is_the_place():
         ("dir:A", "oci:B", UnsupportedError, "dir"),
     ],
 )
-def test_pair_when_it_cannot_be_then_it_is_refused(source, destination, error, message):
+def test_pair_when_invalid_then_refused(source, destination, error, message):
     with pytest.raises(error, match=message) as caught:
         pair_of(source, destination)
     if error is UnsupportedError and source != "dir:A":
@@ -83,7 +83,7 @@ def layout(tmp_path):
     return store
 
 
-def test_image_in_the_way_when_the_tag_is_taken_then_it_is_returned(layout):
+def test_image_in_the_way_when_the_tag_exists_then_returned(layout):
     place = f"oci:{layout.path}"
     itself = pair_of(f"{place}:t", f"{place}:t")
     with pytest.raises(ConflictError, match="the source image"):

@@ -171,9 +171,7 @@ def test_layers_when_one_blob_has_two_types_then_both_have_fates(source):
         ([tarmaker.entry("d/.wh..wh..opq")], False),
     ],
 )
-def test_layer_when_xattrs_are_optimised_then_only_layers_without_are_marked(
-    source, entries, marked
-):
+def test_layer_when_xattrs_are_optimized_then_layers_without_are_marked(source, entries, marked):
     layer = put(source, tarmaker.tar(*entries), OCI_LAYER)
     for optimizations, expected in ((frozenset({"xattr"}), marked), (frozenset(), False)):
         ztoc = fate_of(source, layer, optimizations=optimizations).result.ztoc
@@ -244,7 +242,7 @@ def test_layer_when_called_gzip_but_plain_then_indexed_as_plain_tar(source, sink
     assert ztoc.to_bytes() == tocsin.build_ztoc(PLAIN, format="uncompressed").to_bytes()
 
 
-def test_layer_when_foreign_and_not_here_then_it_is_skipped(source):
+def test_layer_when_foreign_and_missing_then_skipped(source):
     layer = Descriptor.of(LAYER, DOCKER_LAYER_FOREIGN_GZIP)
     assert fate_of(source, layer).result.skipped == "foreign layer that is missing in the source"
 
@@ -267,7 +265,7 @@ HAZARDS = {
 
 
 @pytest.mark.parametrize("name", HAZARDS)
-def test_layer_when_readers_would_fail_then_it_is_skipped_unless_identity_is_asked(source, name):
+def test_layer_when_readers_fail_then_skipped_unless_reference_identical(source, name):
     layer = put(source, odd(*HAZARDS[name], tarmaker.entry("z")))
     skipped = fate_of(source, layer).result
     assert skipped.ztoc is None
@@ -288,7 +286,7 @@ def test_layer_when_many_entries_are_hazards_then_three_are_named(source):
     assert "and 2 more" in reason
 
 
-def test_layer_when_early_checkpoints_are_left_out_then_a_note_says_so(source):
+def test_layer_when_early_checkpoints_are_removed_then_noted(source):
     name = "pax.emptyfirst.tar.gz"
     case = goldens.case(name)
     starts = [point[1] for point in case["checkpoints"]]
@@ -373,7 +371,7 @@ def test_layer_when_missing_then_it_is_not_found(source, sink, carry):
         run(source, [*put_goldens(source), layer], sink, carry=carry)
 
 
-def test_layer_when_unreadable_then_the_error_is_the_systems_and_says_which(place):
+def test_layer_when_unreadable_then_a_system_error_names_it(place):
     source = Source(place / "D")
     layer = put(source, LAYER)
     path = source.path / "blobs" / "sha256" / layer.digest.hex
@@ -401,9 +399,7 @@ def recorded(events):
 
 @pytest.mark.parametrize("carry", [False, True])
 @pytest.mark.parametrize("jobs", [1, 4])
-def test_events_when_layers_run_then_each_starts_advances_to_its_size_and_finishes(
-    source, sink, jobs, carry
-):
+def test_events_when_layers_run_then_each_starts_advances_and_finishes(source, sink, jobs, carry):
     big = gzip.compress(bytes(3 * PIECE_SIZE + 5), 0, mtime=0)
     layers = [*put_goldens(source), put(source, big), put(source, b"{}", "x/y")]
     events = []
@@ -472,9 +468,7 @@ def passes(monkeypatch):
     return given
 
 
-def test_threads_when_one_layer_outweighs_the_rest_then_it_has_them_all_and_comes_first(
-    source, passes
-):
+def test_threads_when_one_layer_is_largest_then_it_is_first_and_has_all(source, passes):
     small = [put(source, gzip.compress(tarmaker.tar(tarmaker.entry(n)))) for n in "ab"]
     large = put(source, gzip.compress(bytes(PIECE_SIZE), 0))
     run(source, [*small, large], jobs=3, threads=4)
@@ -535,9 +529,7 @@ def test_layers_when_run_with_any_threads_then_ztocs_are_the_references(source, 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
 @pytest.mark.parametrize("kind", [Planned, LayerStarted, LayerAdvanced, LayerFinished])
 @pytest.mark.parametrize("jobs", [1, 4])
-def test_run_when_progress_raises_then_no_event_comes_after_and_nothing_runs_on(
-    source, jobs, kind, error
-):
+def test_run_when_progress_raises_then_no_more_events_and_threads_end(source, jobs, kind, error):
     layers = put_goldens(source)
     stopped = []
 
@@ -556,9 +548,7 @@ def test_run_when_progress_raises_then_no_event_comes_after_and_nothing_runs_on(
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
-def test_run_when_a_layer_fails_then_its_error_is_told_and_layers_not_started_are_left(
-    source, jobs
-):
+def test_run_when_a_layer_fails_then_error_raised_and_others_not_started(source, jobs):
     layers = put_goldens(source)
     largest = max(layers, key=lambda layer: layer.size)
     corrupt(source, largest, b"x")
@@ -591,13 +581,13 @@ def test_run_when_one_layer_fails_then_the_others_stop_in_the_middle(tmp_path):
     assert not any(isinstance(event, LayerFinished) for event in events)
 
 
-def test_run_when_there_are_no_layers_then_only_the_plan_is_told(source):
+def test_run_when_there_are_no_layers_then_only_the_plan_is_reported(source):
     events = []
     assert run(source, [], progress=events.append) == {}
     assert events == [Planned(())]
 
 
-def test_layer_when_it_will_be_linked_then_that_is_prepared_while_it_is_read(source, tmp_path):
+def test_layer_when_it_will_be_linked_then_prepared_while_it_is_read(source, tmp_path):
     log = []
 
     class Link(MustVerify):
@@ -651,9 +641,7 @@ def test_layer_when_linking_fails_after_it_is_indexed_then_it_is_streamed(
     assert LayoutFiles(sink.path).blob(str(layer.digest)) == LAYER
 
 
-def test_layer_when_the_sink_is_an_archive_then_it_is_read_once_and_copied_at_the_end(
-    source, tmp_path
-):
+def test_layer_when_the_sink_is_an_archive_then_read_once_and_copied_last(source, tmp_path):
     layer = put(source, LAYER)
     with OciArchive(tmp_path / "a.tar", write=True) as sink:
         run(source, [layer], sink, carry=True)
@@ -662,7 +650,7 @@ def test_layer_when_the_sink_is_an_archive_then_it_is_read_once_and_copied_at_th
         assert b"".join(archive.blob(layer)) == LAYER
 
 
-def test_layer_when_the_sink_is_on_another_file_system_then_it_is_read_once(
+def test_layer_when_the_sink_is_on_another_file_system_then_read_once(
     source, tmp_path, monkeypatch
 ):
     sink = OciLayout(tmp_path / "E", write=True)
@@ -693,7 +681,7 @@ def test_layer_when_a_prefetch_path_has_blanks_around_then_it_is_found(source):
 # Options
 
 
-def test_options_when_they_can_not_be_then_they_are_refused():
+def test_options_when_invalid_then_refused():
     for name, value in [
         ("span_size", -1),
         ("min_layer_size", -1),
@@ -716,7 +704,7 @@ def test_options_when_nothing_is_said_then_they_are_the_references():
     assert options.threads is None
 
 
-def test_jobs_when_nothing_is_said_then_as_many_as_processors_and_at_most_four(monkeypatch):
+def test_jobs_when_not_given_then_one_per_cpu_and_at_most_four(monkeypatch):
     for there, jobs in [(1, 1), (3, 3), (64, 4)]:
         monkeypatch.setattr(processors, "available", lambda there=there: there)
         assert IndexingOptions().jobs == jobs

@@ -228,7 +228,7 @@ def test_layout_when_its_files_are_broken_then_it_is_refused(layout, image, name
 
 
 @pytest.mark.parametrize("name", ["index.json", "oci-layout"])
-def test_layout_when_a_file_is_missing_then_it_is_no_layout(layout, image, name):
+def test_layout_when_a_file_is_missing_then_not_a_layout(layout, image, name):
     image.put(layout, "t")
     (layout.path / name).unlink()
     with pytest.raises(FormatError, match=f"no OCI layout, it has no file {name}"):

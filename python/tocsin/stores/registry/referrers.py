@@ -69,6 +69,9 @@ _CONVERT_ONLY = (
     "Make an image with its indexes inside, which needs no list of referrers, with tocsin convert."
 )
 
+_NO_INDEXES = "Use a registry that has the referrers API, or one that accepts image indexes."
+"""Hint for a registry that rejects the document, not the tag."""
+
 
 class Referrers:
     """The lists of one repository; may be used by several threads.
@@ -136,8 +139,10 @@ class Referrers:
         if from_api is None or not acknowledged:
             try:
                 self._change_tag(subject, change, holds, hint=_CONVERT)
-            except (RegistryError, ConflictError):
+            except (RegistryError, ConflictError) as error:
                 if from_api is None or not holds(from_api):
+                    if isinstance(error, RegistryError) and error.code == "MANIFEST_INVALID":
+                        error.hint = _NO_INDEXES
                     raise
                 return  # the API lists it all the same
         if from_api is not None and not holds(from_api):
