@@ -1,4 +1,4 @@
-"""What a command that fails reports: words on stderr, with ``--json`` a document on stdout."""
+"""Failed commands print messages on stderr and, with ``--json``, a document on stdout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PUSH_AGAIN = "Run the command again; blobs that were already pushed are reused."
 
 
 def failure(*arguments, **options):
-    """Run a command with ``--json`` and return its error, which stderr says too."""
+    """Run a command with ``--json`` and return its error, which is also on stderr."""
     done = tocsin(*arguments, "--json", **options)
     document = json.loads(done.stdout)
     assert json_page.problems("Errors", document) == []
@@ -129,7 +129,7 @@ def test_verify_when_something_is_wrong_then_result_is_the_only_document(layout)
 
 
 def test_document_when_stdout_is_closed_then_exit_code_of_the_failure(layout):
-    """In a process: its stdout is a pipe that nobody reads."""
+    """In a process: its stdout is a closed pipe."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with start("ls", f"oci:{layout}:app", "/nothing", "--json", **streams) as process:
         process.stdout.close()

@@ -55,7 +55,7 @@ def test_layout_below_a_file(layout, tmp_path):
 
 
 def test_unreadable_layer(files, tmp_path):
-    """In a process: its rights."""
+    """In a process: its permissions."""
     layer = tmp_path / "layer"
     layer.write_bytes(b"")
     layer.chmod(0)
@@ -65,7 +65,7 @@ def test_unreadable_layer(files, tmp_path):
 
 
 def test_unwritable_directory(files, tmp_path):
-    """In a process: its rights."""
+    """In a process: its permissions."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     done = tocsin_without_root_rights("ztoc", "build", files.layer, "-o", closed / "z")

@@ -52,7 +52,7 @@ def run(*arguments, code=0, **how):
 
 
 def words(done):
-    """Return stderr without what indexing on the fly cost."""
+    """Return stderr without the cost of indexing on the fly."""
     return [line for line in done.stderr.decode().splitlines() if "no ztoc" not in line]
 
 
@@ -106,7 +106,7 @@ def test_ls_recursive_of_a_file_gives_the_file(image):
 
 @pytest.fixture(scope="module")
 def odd_image(tmp_path_factory):
-    """An image with a hard link to nothing, and what Linux could not create."""
+    """An image with a dangling hard link, and names that Linux cannot create."""
     layer = tar(
         entry("a"),
         entry("gone", type=tarfile.LNKTYPE, linkname="missing"),
@@ -212,7 +212,7 @@ def test_cat_to_a_reader_that_leaves_is_silent_success(image):
 # stat
 
 
-def test_stat_tells_of_links_themselves_unless_asked_to_follow(image):
+def test_stat_shows_links_unless_dereference_is_set(image):
     assert run("stat", image, "/etc/absolute").stdout.decode().splitlines() == [
         "path      /etc/absolute",
         "type      symbolic link",
@@ -280,8 +280,8 @@ def test_cp_of_a_file_gives_it_its_name_or_another(image, tmp_path):
 def test_cp_of_a_tree_reports_what_was_copied_and_skipped(image, tmp_path):
     target = tmp_path / "root"
     done = run("cp", f"{image}:/", target)
-    (told,) = words(done)
-    assert told.startswith("warning: /dev/null was skipped: ")
+    (warning,) = words(done)
+    assert warning.startswith("warning: /dev/null was skipped: ")
     assert done.stdout == b""
     assert (target / "usr/bin/app").read_bytes() == BINARY
     assert (target / "usr/bin/same").samefile(target / "usr/bin/app")
@@ -292,7 +292,7 @@ def test_cp_of_a_tree_reports_what_was_copied_and_skipped(image, tmp_path):
 
 @pytest.fixture
 def odd(tmp_path):
-    """An image with an entry that cannot be made, and one with an attribute that is never set."""
+    """An image with an entry that cannot be created, and one with an attribute that is not set."""
     layer = tar(
         entry("d/" + "n" * 300, b"1"),
         entry("h", type=tarfile.LNKTYPE, linkname="gone"),
@@ -372,7 +372,7 @@ def test_layers_without_a_ztoc_are_refused_when_asked_to(image):
 def test_bars_of_a_copy_vanish(image, tmp_path):
     shown, code = on_terminal("cp", f"{image}:/usr", tmp_path / "usr", columns=100)
     assert code == 0
-    assert b"\x1b[2K" in shown  # bars were drawn over
+    assert b"\x1b[2K" in shown  # bars were cleared
     assert shown.rstrip().splitlines()[-1].startswith(b"1 file, 3 directories, 2 links")
 
 
@@ -463,9 +463,9 @@ def test_indexing_on_the_fly_can_be_interrupted(tmp_path, number):
     reference = f"oci:{tmp_path / 'layout'}:app"
     with start("ls", reference, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         at_work(process)
-        returned, told = stopped(process, number)
+        returned, stderr = stopped(process, number)
     assert returned == 128 + number
-    assert told.splitlines()[-1] in ("interrupted", "terminated")
+    assert stderr.splitlines()[-1] in ("interrupted", "terminated")
 
 
 # Threads

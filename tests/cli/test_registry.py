@@ -1,4 +1,4 @@
-"""The command line on registries; both run in this process unless a test says otherwise."""
+"""Commands on registries; both run in this process unless a test says otherwise."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def result(*arguments, **how):
 
 
 def layer_reads(registry, image=LARGE):
-    """Return how often each layer was asked for."""
+    """Return how often each layer was requested."""
     return [
         len(registry.asked("GET", f"/blobs/{descriptor.digest}"))
         for descriptor in image.layer_descriptors
@@ -65,7 +65,7 @@ def layer_reads(registry, image=LARGE):
 
 
 def uploaded(registry):
-    """Return the bytes of blobs that came in."""
+    """Return the number of bytes of received blobs."""
     return sum(len(r.body) for m in ("PUT", "PATCH") for r in registry.asked(m, "/blobs/uploads/"))
 
 
@@ -74,7 +74,7 @@ def indexes(document):
 
 
 def check_whole(registry):
-    """See that everything a tag, an index or a manifest points to is there."""
+    """Check that everything to which a tag, index or manifest refers exists."""
     for repository in registry.repositories.values():
         for digest in repository.tags.values():
             assert digest in repository.manifests
@@ -88,7 +88,7 @@ def check_whole(registry):
                 assert document["subject"]["digest"] in repository.manifests
 
 
-# What it does
+# Commands that succeed
 
 
 @pytest.mark.parametrize("api", [True, False], ids=["api", "tags"])
@@ -244,7 +244,7 @@ def test_copy_copies_the_indexes_and_rm_removes_them(registry, elsewhere, api):
     assert run("info", f"{elsewhere.host}/app:2").stdout.count(b" v1 ") >= 2
 
 
-# What a registry may refuse
+# Features that a registry may refuse
 
 WORDS = b'{"errors":[{"code":"DENIED","message":"not for you"}]}'
 REFUSALS = {
@@ -266,7 +266,7 @@ def test_readers_are_warned_once_when_referrers_are_refused(registry, refusal, t
         ("info", image): 0,
         ("index", "ls", image): 0,
         ("cat", image, "/b"): 0,
-        ("verify", image): 3,  # there is no index
+        ("verify", image): 3,  # the image has no index
         ("copy", image, f"oci:{tmp_path}/layout:x"): 0,
     }
     for command, code in commands.items():
@@ -311,7 +311,35 @@ def test_writers_stop_before_a_layer_is_read_when_referrers_are_refused(
     assert elsewhere.asked("PUT") == []
 
 
-# Who may
+@pytest.mark.parametrize(
+    ("command", "path", "status", "code", "hint"),
+    [
+        ("create", "/sha256:", 400, "MANIFEST_INVALID", "If it does not accept artifacts, use "),
+        ("create", "/sha256:", 403, "DENIED", "Check that this registry allows the type of this "),
+        (
+            "create",
+            "/sha256-",
+            415,
+            "MANIFEST_INVALID",
+            "Use a registry that has the referrers API",
+        ),
+        ("create", "/sha256-", 403, "DENIED", "allow tags sha256-* to be overwritten"),
+        ("convert", "/soci$", 415, "MANIFEST_INVALID", "Use a registry that accepts manifests of "),
+        ("convert", "/sha256:", 403, "DENIED", "Check that this registry allows this kind of "),
+    ],
+)
+def test_hint_when_a_manifest_is_rejected_then_it_fits_the_cause(
+    registry, command, path, status, code, hint
+):
+    image = put(registry)
+    body = json.dumps({"errors": [{"code": code}]}).encode()
+    registry.fault("PUT", f"/manifests{path}", times=99, status=status, body=body)
+    to = [image.rpartition(":")[0] + ":soci"] if command == "convert" else []
+    done = run(command, image, *to, *OPTIONS, code=6)
+    assert hint in done.stderr.decode()
+
+
+# Credentials
 
 
 def test_credentials_come_from_stdin_and_are_never_printed(registry):
@@ -350,7 +378,7 @@ def test_missing_images_are_code_3(registry):
 
 
 def test_nothing_is_written_on_this_machine(registry, elsewhere):
-    """In a process, with a limit: neither home nor a temporary directory, and no file grows."""
+    """In a process, without home and temporary directory, and with a file size limit of 0."""
     image = put(registry)
     for arguments in (("create", image), ("convert", image, f"{elsewhere.host}/app:1")):
         done = subprocess.run(  # noqa: S603 (our own program)
@@ -367,7 +395,7 @@ def test_nothing_is_written_on_this_machine(registry, elsewhere):
     check_whole(elsewhere)
 
 
-# What goes wrong
+# Failures
 
 
 def test_a_connection_that_breaks_changes_nothing(registry, elsewhere):

@@ -1,4 +1,4 @@
-"""A command in this process does what it does in one of its own, and leaves nothing behind."""
+"""A command has the same result in this process and in a separate one, and leaves no state."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def state():
 def test_command_when_run_in_this_process_then_nothing_of_it_stays(files, tmp_path, arguments):
     before = state()
     for _ in range(2):
-        stdin = files.layer.read_bytes()  # more than is read
+        stdin = files.layer.read_bytes()  # more than the command reads
         done = cli_in_process.tocsin(*arguments, stdin=stdin, cwd=tmp_path, TOCSIN_X="1")
         assert done.returncode
     assert state() == before

@@ -1,4 +1,4 @@
-"""Several version 1 indexes of one image: which is read by, made beside, and removed."""
+"""Several version 1 indexes of an image: selecting, creating and removing them."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_terminal_shows_bars_that_vanish_and_then_the_table(layout):
     shown, code = on_terminal("create", f"oci:{layout}:app", *SMALL)
     assert code == 0
     assert b"\x1b[1mLAYER" in shown
-    assert b"\x1b[2K" in shown  # bars were drawn over
+    assert b"\x1b[2K" in shown  # bars were cleared
     assert "→ zTOC".encode() not in shown  # no lines besides the table
     assert shown.rstrip().splitlines()[-1].startswith(b"1 zTOC for 2 layers")
 

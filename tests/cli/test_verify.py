@@ -42,7 +42,7 @@ SMALL = ("--min-layer-size", "1KiB", "--span-size", "1MiB")
 
 @pytest.fixture
 def honest(layout):
-    """Two versions of true indexes."""
+    """Correct indexes of both versions."""
     assert tocsin("convert", f"oci:{layout}:app", f"oci:{layout}:soci", *SMALL).returncode == 0
     assert tocsin("create", f"oci:{layout}:soci", *SMALL).returncode == 0
     return f"oci:{layout}:soci"
@@ -50,7 +50,7 @@ def honest(layout):
 
 @pytest.fixture
 def lying(tmp_path, image):
-    """A zTOC with a false window and a false mode, whose digests all agree."""
+    """A zTOC with a wrong window and a wrong mode, but consistent digests."""
     ztoc = build_ztoc(image.layers[0], span_size=1 << 20).to_bytes()
     false = with_number(with_window_byte(ztoc, 1, 0), 0, "mode", 0o4755)
     with OciLayout(tmp_path / "lying", write=True) as store:
@@ -94,11 +94,11 @@ def test_verify_when_a_ztoc_is_wrong_then_reported_where_and_code_1(lying, how):
     out = done.stdout.decode().splitlines()
     assert done.returncode == 1
     assert any(" WRONG: ztoc." in line for line in out)
-    told = [line for line in out if line.startswith("error: ")]
-    assert {line.split(": ")[1] for line in told} == {"ztoc.file", "ztoc.window"}
-    assert all(f"ztoc {ztoc}: " in line for line in told)
-    assert any("usr/bin/app" in line for line in told)
-    assert any("window of span 1 " in line for line in told)
+    errors = [line for line in out if line.startswith("error: ")]
+    assert {line.split(": ")[1] for line in errors} == {"ztoc.file", "ztoc.window"}
+    assert all(f"ztoc {ztoc}: " in line for line in errors)
+    assert any("usr/bin/app" in line for line in errors)
+    assert any("window of span 1 " in line for line in errors)
     assert out[-1].endswith(": 2 errors")
 
 

@@ -1,4 +1,4 @@
-"""``tocsin ztoc cat`` and ``extract`` through links: inside the layer, and nowhere else."""
+"""``tocsin ztoc cat`` and ``extract`` follow links only inside the layer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def link(name, target):
     return entry(name, type=SYMLINK, linkname=target)
 
 
-# As in a Debian layer, which is where README's command was tried.
+# As in a Debian layer, for which the README shows a command.
 ENTRIES = [
     entry("etc/", type=DIRECTORY),
     link("etc/os-release", "../usr/lib/os-release"),

@@ -1,4 +1,4 @@
-"""Images in registries of other projects: many writers at once, and writers that are killed."""
+"""Images in registries of other projects, with concurrent and killed writers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run(*arguments, by=tocsin):
 
 
 def check_whole(host, name):
-    """See that all below every tag is there."""
+    """Check that everything below each tag exists."""
     with repository(host, name) as store:
         for tag in store.tags():
             for entry in walk_manifests(store, store.resolve(tag)):

@@ -1,4 +1,4 @@
-"""Images of other tools are read, and other tools read ours."""
+"""tocsin reads images of other tools, and they read ours."""
 
 import json
 from dataclasses import replace
@@ -103,7 +103,7 @@ def test_skopeo_docker_archive_when_read_then_layers_are_plain_tars(umoci_image,
 
 
 def converted(store):
-    """Put a two-platform image and its converted form; the zTOCs are stand-ins."""
+    """Put a two-platform image and its converted form, with fake zTOCs."""
     images = {p: make_image({"p": p.encode()}, platform=p) for p in ("linux/amd64", "linux/arm64")}
     source = put_index(store, images, tag="source")
     store.put_blob(b"{}")
@@ -125,7 +125,7 @@ def converted(store):
 
 
 def check_copy(ours, copy):
-    """Everything below the image index is identical, and the index too but for one field.
+    """Everything below the image index is identical; the index differs in one field.
 
     skopeo 1.9 (Debian 12) knows no ``artifactType`` and writes the index again without it.
     """

@@ -1,4 +1,4 @@
-"""Images from one store to another, children first, with everything they list."""
+"""Images are copied between stores with everything they list, children first."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ from tocsin.stores.layout import OciLayout
 
 
 class Recorder(OciLayout):
-    """A layout that streams what it gets and remembers the order of it."""
+    """A layout that streams every blob and records their order."""
 
     def __init__(self, path):
         super().__init__(path, write=True)

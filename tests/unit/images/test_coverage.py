@@ -1,4 +1,4 @@
-"""Of `tocsin.images.coverage`, which the command ``info`` shows."""
+"""Tests of `tocsin.images.coverage`, which ``tocsin info`` prints."""
 
 from __future__ import annotations
 

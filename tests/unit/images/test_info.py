@@ -1,4 +1,4 @@
-"""Of `tocsin.info`, `tocsin.indexes` and `tocsin.resolve`."""
+"""Tests of `tocsin.info`, `tocsin.indexes` and `tocsin.resolve`."""
 
 import pytest
 

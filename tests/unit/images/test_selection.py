@@ -1,4 +1,4 @@
-"""Which images of a reference are indexed: docs/format.md#which-platforms."""
+"""Selection of the images to index: docs/format.md#which-platforms."""
 
 from dataclasses import replace
 
@@ -214,7 +214,7 @@ def test_images_when_a_platform_is_missing_then_the_error_lists_available(store)
         found(store, none, "linux/amd64")
 
 
-# Images that are not all here, as ``docker save`` and partial pulls leave them
+# Incomplete images, from ``docker save`` and partial pulls
 
 
 def test_images_when_a_manifest_is_missing_then_the_others_are_indexed(store):

@@ -1,4 +1,4 @@
-"""Source and destination: which place, which tag, what must not be replaced."""
+"""Source and destination: stores, tags, and images that must not be replaced."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@ from tocsin.stores.layout import OciLayout
 
 
 class FakeStore:
-    """Answers `manifest` from a table, unverified: the only way to have a loop at all."""
+    """Returns manifests from a table without verification, since only this allows loops."""
 
     name = "fake"
 

@@ -1,4 +1,4 @@
-"""Layouts that are not what they claim, end to end: a typed error, a place, and nothing tagged."""
+"""Invalid layouts, end to end: a typed error with a location, and nothing is tagged."""
 
 import gzip
 import shutil
@@ -28,7 +28,7 @@ USTAR = "ustar.zlib6.tar.gz"
 
 @pytest.fixture
 def source(tmp_path):
-    """A layout with one good image, to be spoilt."""
+    """A layout with a valid image, for tests to break."""
     with OciLayout(tmp_path / "source", write=True) as store:
         image_of((goldens.layer(USTAR), OCI_LAYER_GZIP)).put(store, "t")
     return LayoutFiles(tmp_path / "source")
@@ -44,7 +44,7 @@ def file_of(source, digest):
 
 
 def put(source, data, media_type):
-    """Write a blob without asking any store, and return its descriptor."""
+    """Write a blob without a store, and return its descriptor."""
     descriptor = descriptor_of(data, media_type)
     file_of(source, descriptor["digest"]).write_bytes(data)
     return descriptor
@@ -58,13 +58,13 @@ def list_alone(source, descriptor):
 
 
 def manifest_with(source, **changes):
-    """List the good image with some fields of its manifest changed."""
+    """List the valid image with some fields of its manifest changed."""
     manifest = {**source.image("t"), **changes}
     list_alone(source, put(source, compact(manifest), OCI_MANIFEST))
 
 
 def check_refused(source, sink, error, message=None, **fields):
-    """Both commands refuse the image, in the same way, and leave no image behind."""
+    """Check that both commands fail in the same way and leave no image."""
     before = source.snapshot()
     runs = (
         lambda: convert(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL),
@@ -85,7 +85,7 @@ def check_refused(source, sink, error, message=None, **fields):
         assert all(name.startswith("blobs/sha256/") for name in set(after) - set(before))
 
 
-# The layout's own files
+# Files of the layout
 
 
 @pytest.mark.parametrize("name", ["index.json", "oci-layout"])
@@ -169,7 +169,7 @@ def test_manifest_when_not_a_manifest_then_refused(source, sink, data, media_typ
     list_alone(source, put(source, data, media_type))
     expected = (FormatError, UnsupportedError)
     if (data, media_type) == (b'{"schemaVersion":2}', OCI_INDEX):
-        expected = NotFoundError  # an index may list nothing, and then it has no image
+        expected = NotFoundError  # an empty image index is valid, but has no image
     check_refused(source, sink, expected)
 
 
@@ -216,24 +216,24 @@ def test_index_when_nested_too_deeply_then_refused(source, sink):
     entry = source.tags["t"]
     plain = {key: entry[key] for key in ("mediaType", "digest", "size")}
     for _ in range(6):
-        # Two entries each, since an index around a single index is looked through.
+        # Two entries each, since an index with a single index is unwrapped.
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [plain, plain]}
         plain = put(source, compact(index), OCI_INDEX)
     list_alone(source, plain)
     with pytest.raises(FormatError) as refusal:
         create(f"oci:{source.path}:t", options=ALL)
     assert refusal.value.what == "manifest.depth"
-    # Nested images cannot be bound by convert, so it does not go there.
+    # convert does not search nested image indexes.
     with pytest.raises(NotFoundError, match="does not list any image"):
         convert(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL)
 
 
 def test_index_when_it_contains_itself_then_a_verification_error(source, sink):
-    # A true loop would need a collision of SHA-256; a file can only claim to be one.
+    # A real loop would need a SHA-256 collision; a file can only pretend to be one.
     digest = "sha256:" + "5" * 64
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
     entry = {"mediaType": OCI_INDEX, "digest": digest, "size": 0}
-    for _ in range(2):  # the size is part of what it is the size of
+    for _ in range(2):  # the size is part of the document itself
         index["manifests"] = [entry, entry]
         entry["size"] = len(compact(index))
     file_of(source, digest).write_bytes(compact(index))
@@ -318,7 +318,7 @@ def test_sink_when_not_writable_then_a_system_error(place):
         with unprivileged(), pytest.raises(PermissionError) as refusal:
             convert(f"oci:{source.path}:t", f"{kind}:{closed}/sink:c", options=ALL)
         assert str(closed) in str(refusal.value.filename)
-    # The source itself, which belongs to somebody else.
+    # The source, which another user owns.
     with unprivileged(), pytest.raises(PermissionError) as refusal:
         create(f"oci:{source.path}:t", options=ALL)
     assert str(source.path) in str(refusal.value.filename)

@@ -1,4 +1,4 @@
-"""``convert`` from place to place; the expected bytes are written down a second time, after 5.5."""
+"""``convert`` between stores; the expected bytes are built independently from docs/format.md."""
 
 import errno
 import json
@@ -77,7 +77,7 @@ def options(*platforms, **others):
     return IndexingOptions(min_layer_size=0, platforms=parsed, **others)
 
 
-# The format, a second time
+# An independent implementation of the format
 
 
 def index_of(*names, media_type=OCI_LAYER_GZIP):
@@ -86,7 +86,7 @@ def index_of(*names, media_type=OCI_LAYER_GZIP):
 
 
 def rewritten(manifest, soci=None):
-    """Return an image's manifest as step 4 stores it."""
+    """Return the manifest of an image after step 4."""
     document = json.loads(manifest)
     annotations = document.get("annotations", {})
     if soci is not None:
@@ -134,7 +134,7 @@ def converted_single(image, soci, platform=AMD64):
     return image_index(entry_of(manifest, platform), soci_entry_of(soci, manifest, platform))
 
 
-# What is made
+# Results
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
@@ -203,7 +203,7 @@ def test_convert_when_the_platform_is_unknown_then_none_is_recorded(source, sink
     new = rewritten(compact(manifest), soci)
     expected = image_index(entry_of(new), soci_entry_of(soci, new))
     for place in (source.path, sink.path):
-        # The second conversion finds the SOCI index of the first in its place.
+        # The second conversion finds the SOCI index of the first one.
         result = convert(f"oci:{place}:t", f"oci:{sink.path}:t", options=ALL, force=True)
         assert str(result.image.digest) == digest_of(expected)
         assert result.platforms[0].platform is None
@@ -287,7 +287,7 @@ def test_convert_when_a_platform_has_nothing_to_index_then_no_soci_index(source,
     assert [platform.soci_index is None for platform in result.platforms] == [True, False]
 
 
-# Entries that are no images
+# Entries that are not images
 
 
 def attestation_of(image):
@@ -339,7 +339,7 @@ def test_convert_when_entries_are_unknown_missing_or_nested_then_kept(source, si
     after = sink.image("c")
     assert after["manifests"][1:5] == before[1:5]
     assert after["annotations"] == {"top": "1"}
-    # Byte for byte, too: Go escapes the "<".
+    # Also byte for byte: Go escapes the "<".
     assert rb'"annotations":{"a":"\u003c"}' in sink.blob(sink.tags["c"]["digest"])
     assert {str(odd.digest), str(inner.digest)} <= sink.blobs
     assert sink.whole(json.loads(json.dumps(write_descriptor(inner)))) <= sink.blobs
@@ -408,7 +408,7 @@ def test_convert_when_an_entry_embeds_data_then_the_stale_copy_is_dropped(source
     assert sink.blob(sink.tags["c"]["digest"]) == converted_single(image, index_of(USTAR))
 
 
-# Again
+# Repeated conversions
 
 
 @pytest.mark.parametrize("images", [1, 2])
@@ -447,7 +447,7 @@ def test_convert_when_repeated_with_other_span_size_then_indexes_replaced(source
     assert LayoutFiles(tmp_path / "again").blobs == LayoutFiles(tmp_path / "fresh").blobs
 
 
-# Places
+# Sources and destinations
 
 
 def test_convert_when_in_the_same_layout_then_the_source_tag_is_kept(source, files):
@@ -553,7 +553,7 @@ def test_convert_when_to_an_archive_then_it_holds_the_same_image(source, sink, t
     assert in_archive.image == in_layout.image
     files = unpacked(archive, tmp_path / "unpacked")
     assert files.whole(files.tags["c"]) == files.blobs == sink.blobs
-    # And from there to a layout again, and within the archive itself.
+    # Then back to a layout, and inside the archive.
     again = convert(f"oci-archive:{archive}:c", f"oci:{tmp_path}/again:c", options=ALL)
     assert again.image == in_layout.image
     convert(f"oci-archive:{archive}:c", f"oci-archive:{archive}:d", options=ALL)
@@ -563,7 +563,7 @@ def test_convert_when_to_an_archive_then_it_holds_the_same_image(source, sink, t
 
 
 def saved(path, layers, name="localhost/x:1"):
-    """Write what ``docker save`` used to write: plain tars and no manifest."""
+    """Write an archive as old versions of ``docker save`` do: plain tars and no manifest."""
     config = compact(
         {
             "architecture": "amd64",
@@ -624,7 +624,7 @@ def test_convert_when_the_destination_is_not_writable_then_unsupported(source, t
     assert not (tmp_path / "x").exists()
 
 
-# Failing
+# Failures
 
 
 def test_convert_when_nothing_can_be_indexed_then_nothing_is_written(source, files, sink):
@@ -709,7 +709,7 @@ def test_convert_when_interrupted_then_the_images_are_unchanged(source, sink, jo
             progress=stop,
         )
     after = sink.snapshot()
-    # Whole blobs that nobody refers to may be left; the next run uses them.
+    # Complete but unreferenced blobs may remain; the next run reuses them.
     assert {name: data for name, data in after.items() if name in before} == before
     assert all(name.startswith("blobs/sha256/") for name in set(after) - set(before))
     assert all(sink.blob(digest) for digest in sink.blobs)

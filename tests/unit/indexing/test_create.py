@@ -1,4 +1,4 @@
-"""``create`` from place to place: version 1 SOCI indexes, found by their subject."""
+"""``create`` between stores: version 1 SOCI indexes, found by their subject."""
 
 import json
 import tarfile
@@ -79,7 +79,7 @@ def two_platforms():
 
 
 def check_referrer(files, image, soci):
-    """Check that an index is there, whole, listed for its subject and nothing else of it."""
+    """Check that an index is complete, and the only one that refers to its subject."""
     digest = digest_of(soci)
     assert files.blob(digest) == soci
     assert files.referrers(digest_of(image.manifest)) == [json.loads(soci)]
@@ -234,7 +234,7 @@ def test_create_when_in_an_archive_then_it_is_there_too(source, tmp_path):
     create(f"oci:{source.path}:t", f"oci-archive:{archive}:c", options=ALL)
     files = unpacked(archive, tmp_path / "first")
     check_referrer(files, image, index_of(image, USTAR, PAX))
-    # In place, with other spans: a second index beside the first.
+    # In place, with another span size: a second index next to the first.
     create(f"oci-archive:{archive}:c", options=options(span_size=10_000))
     files = unpacked(archive, tmp_path / "second")
     ours = files.referrers(digest_of(image.manifest))
@@ -262,7 +262,7 @@ def test_create_when_the_image_was_converted_then_manifests_are_subjects(source,
     assert files.referrers(digest_of(image.manifest)) == []
 
 
-# Failing
+# Failures
 
 
 def test_create_when_nothing_can_be_indexed_then_nothing_is_written(source, files, sink):

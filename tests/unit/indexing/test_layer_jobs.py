@@ -1,4 +1,4 @@
-"""Layers of an image, several at once: indexed or skipped with a reason, and what is told."""
+"""Layers of an image in parallel: indexed or skipped with a reason, and progress events."""
 
 import errno
 import gzip
@@ -41,7 +41,7 @@ LAYER = gzip.compress(PLAIN, mtime=0)
 
 
 class Source(OciLayout):
-    """A layout that remembers which blobs were read."""
+    """A layout that records which blobs were read."""
 
     def __init__(self, path):
         super().__init__(path, write=True)
@@ -53,7 +53,7 @@ class Source(OciLayout):
 
 
 class Stream(OciLayout):
-    """A layout that takes nothing over: every blob is streamed into it, as into a registry."""
+    """A layout without takeover: every blob is streamed to it, as to a registry."""
 
     def take_over(self, descriptor, origin):
         return MustStream()
@@ -261,7 +261,7 @@ HAZARDS = {
     "year": [tarmaker.entry("y", pax={"mtime": "253402300800"})],
     "hard link": [tarmaker.entry("h", type=tarfile.LNKTYPE, linkname="later")],
 }
-"""Layers the reference indexes and its reader refuses: docs/format.md#broken-for-readers."""
+"""Layers that soci indexes but its reader rejects: docs/format.md#broken-for-readers."""
 
 
 @pytest.mark.parametrize("name", HAZARDS)
@@ -300,7 +300,7 @@ def test_layer_when_early_checkpoints_are_removed_then_noted(source):
     assert any("soci-snapshotter cannot read it" in note for note in identical.notes)
 
 
-# Carried to another place
+# Copied to another store
 
 
 def test_layers_when_carried_then_each_is_read_once_and_is_there(source, sink):
@@ -390,7 +390,7 @@ def finished(fate):
 
 
 def recorded(events):
-    """Return events by layer digest, in the order they came."""
+    """Return the events for each layer digest, in order."""
     by_layer = {}
     for event in events:
         by_layer.setdefault(event.layer.digest, []).append(event)
@@ -432,7 +432,7 @@ def test_jobs_when_bounded_then_so_many_run_at_once_and_no_more(tmp_path, jobs):
     together = threading.Barrier(jobs, timeout=60)
 
     class Meeting(OciLayout):
-        """A layout whose blobs come only when `jobs` are asked for together."""
+        """A layout that returns blobs only when `jobs` of them are requested at the same time."""
 
         def blob(self, descriptor, *, verify=True):
             together.wait()
@@ -456,7 +456,7 @@ def test_jobs_when_bounded_then_so_many_run_at_once_and_no_more(tmp_path, jobs):
 
 @pytest.fixture
 def passes(monkeypatch):
-    """Return the threads of each pass that is begun, in order."""
+    """Return the number of threads of each started pass, in order."""
     given = []
 
     class Pass(layer_jobs.LayerPass):
@@ -472,7 +472,7 @@ def test_threads_when_one_layer_is_largest_then_it_is_first_and_has_all(source, 
     small = [put(source, gzip.compress(tarmaker.tar(tarmaker.entry(n)))) for n in "ab"]
     large = put(source, gzip.compress(bytes(PIECE_SIZE), 0))
     run(source, [*small, large], jobs=3, threads=4)
-    # Then as many as the two leave each other, in whichever order they come.
+    # Then the two share the threads, in any order.
     assert passes[0] == 4
     assert all(2 <= threads <= 4 for threads in passes[1:])
 
@@ -562,7 +562,7 @@ def test_run_when_one_layer_fails_then_the_others_stop_in_the_middle(tmp_path):
     failed = threading.Event()
 
     class Slow(OciLayout):
-        """The second piece of the large layer comes after the small one has failed."""
+        """Return the second piece of the large layer after the small one has failed."""
 
         def blob(self, descriptor, *, verify=True):
             if descriptor.size < PIECE_SIZE:
@@ -576,7 +576,7 @@ def test_run_when_one_layer_fails_then_the_others_stop_in_the_middle(tmp_path):
     layers = [put(source, gzip.compress(bytes(20 * PIECE_SIZE), 0)), put(source, LAYER)]
     events = []
     with pytest.raises(NotFoundError, match="gone"):
-        # With more threads the large layer would have them all, and the small one wait.
+        # With more threads, the large layer would use all of them, and the small one wait.
         run(source, layers, jobs=2, threads=1, progress=events.append)
     assert not any(isinstance(event, LayerFinished) for event in events)
 

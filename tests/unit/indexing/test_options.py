@@ -1,4 +1,4 @@
-"""What `IndexingOptions` takes, and refuses at once."""
+"""Values that `IndexingOptions` accepts or rejects."""
 
 import pickle
 from dataclasses import FrozenInstanceError, replace

@@ -1,4 +1,4 @@
-"""A SOCI index for each platform's image; layers of all images indexed together, each once."""
+"""A SOCI index for each platform; shared layers are indexed only once."""
 
 import gzip
 import json
@@ -127,7 +127,7 @@ def test_index_when_a_layer_is_a_prefetch_artifact_then_skipped_silently(store):
 
 
 def test_index_when_xattrs_are_optimized_then_only_entries_differ(store):
-    # By tarfile's account: USTAR has an opaque directory, PAX extended attributes, RUNS neither.
+    # According to tarfile: USTAR has an opaque directory, PAX extended attributes, RUNS neither.
     image = platform_image(store, golden(USTAR, PAX, RUNS))
     marked = entries(USTAR, PAX) + entries(RUNS, disable_xattrs=True)
     indexed = index(store, [image], optimizations=frozenset({"xattr"}))
@@ -186,11 +186,11 @@ def test_indexes_when_no_layer_can_be_indexed_then_it_is_unsupported(store, laye
     assert LayoutFiles(store.path).snapshot() == before
 
 
-# Prefetch, as docs/format.md#the-prefetch-artifact says
+# Prefetch artifacts: docs/format.md#the-prefetch-artifact
 
 
 def prefetch_blobs(store, indexed, number=0):
-    """Return (layer digest, ranges) of each prefetch artifact of an index, from the disk."""
+    """Return (layer digest, ranges) of each prefetch artifact of an index on disk."""
     files = LayoutFiles(store.path)
     found = []
     for descriptor in json.loads(indexed.indexes[number])["layers"]:

@@ -1,4 +1,4 @@
-"""zTOCs that are at the destination already: taken when they fit, else made anew."""
+"""zTOCs that already exist at the destination: reused if they fit, otherwise rebuilt."""
 
 import gzip
 import json
@@ -51,7 +51,7 @@ def reused(result):
 
 
 def facts(result):
-    """Return what a result says, without how long it took and how it was come by."""
+    """Return a result without its times and without whether it was reused."""
     return [
         (platform.soci_index, [(layer.ztoc, layer.entry_count, layer.span_count, layer.skipped)])
         for platform in result.platforms
@@ -128,7 +128,7 @@ def test_layer_when_reused_then_the_reported_sizes_are_the_same(source, sink):
     first, again = (COMMANDS["convert"](source, sink, options=ALL) for _ in range(2))
     assert reused(again) == [True]
     assert first.platforms[0].layers[0].uncompressed_size == len(plain)
-    # A zTOC tells only how far the tar goes.
+    # A zTOC has only the size of the tar.
     assert again.platforms[0].layers[0].uncompressed_size == len(plain) - 8192
 
 
@@ -154,7 +154,7 @@ def test_ztoc_when_the_existing_one_is_unusable_then_rebuilt(source, sink, what,
     again = run(source, sink, options=ALL)
     assert reused(again) == ([False, True] if what == "ztoc" else [False, False])
     assert facts(again) == facts(first)
-    # A manifest of the right size is taken for the right one; a zTOC is written anew.
+    # A manifest is recognized by its size; a zTOC is written again.
     if (what, damage) != ("soci index", "garbage"):
         assert sink.whole(sink.tags["c"]) <= sink.blobs
 
