@@ -312,10 +312,15 @@ def test_writers_stop_before_a_layer_is_read_when_referrers_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("command", "path", "status", "code", "hint"),
+    ("command", "path", "refusal", "hint"),
     [
-        ("create", "/sha256:", 400, "MANIFEST_INVALID", "If it does not accept artifacts, use "),
-        ("create", "/sha256:", 403, "DENIED", "Check that this registry allows the type of this "),
+        ("create", "/sha256:", (400, "MANIFEST_INVALID"), "If it does not accept artifacts, use "),
+        (
+            "create",
+            "/sha256:",
+            (403, "DENIED"),
+            "Check that this registry allows the type of this ",
+        ),
         (
             "create",
             "/sha256-",
@@ -323,15 +328,21 @@ def test_writers_stop_before_a_layer_is_read_when_referrers_are_refused(
             "MANIFEST_INVALID",
             "Use a registry that has the referrers API",
         ),
-        ("create", "/sha256-", 403, "DENIED", "allow tags sha256-* to be overwritten"),
-        ("convert", "/soci$", 415, "MANIFEST_INVALID", "Use a registry that accepts manifests of "),
-        ("convert", "/sha256:", 403, "DENIED", "Check that this registry allows this kind of "),
+        ("create", "/sha256-", (403, "DENIED"), "allow tags sha256-* to be overwritten"),
+        (
+            "convert",
+            "/soci$",
+            (415, "MANIFEST_INVALID"),
+            "Use a registry that accepts manifests of ",
+        ),
+        ("convert", "/sha256:", (403, "DENIED"), "Check that this registry allows this kind of "),
     ],
 )
 def test_hint_when_a_manifest_is_rejected_then_it_fits_the_cause(
-    registry, command, path, status, code, hint
+    registry, command, path, refusal, hint
 ):
     image = put(registry)
+    status, code = refusal
     body = json.dumps({"errors": [{"code": code}]}).encode()
     registry.fault("PUT", f"/manifests{path}", times=99, status=status, body=body)
     to = [image.rpartition(":")[0] + ":soci"] if command == "convert" else []

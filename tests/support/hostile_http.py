@@ -8,7 +8,6 @@ can be repeated exactly.
 from __future__ import annotations
 
 import io
-import json
 import os
 import socket
 import ssl
@@ -21,7 +20,7 @@ import requests
 import urllib3
 
 import tocsin
-from support.hostile_image import OCI_MANIFEST, OCTETS
+from support.hostile_image import OCI_MANIFEST, OCTETS, REFERRER
 from support.hostile_registry import HOST, REPOSITORY, HostileRegistry
 from support.instructions import Instructions
 from tocsin.images.coverage import image_coverage, image_indexes
@@ -225,11 +224,7 @@ def _resolve(store: RegistryStore) -> None:
 
 def _put_manifest(store: RegistryStore) -> None:
     with closing(store):
-        subject = {"mediaType": OCI_MANIFEST, "digest": "sha256:" + "1" * 64, "size": 5}
-        config = {"mediaType": "application/x", "digest": "sha256:" + "2" * 64, "size": 2}
-        document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": []}
-        data = json.dumps({**document, "subject": subject}).encode()
-        store.put_manifest(data, OCI_MANIFEST)
+        store.put_manifest(REFERRER, OCI_MANIFEST)
 
 
 def _take_over(store: RegistryStore) -> None:

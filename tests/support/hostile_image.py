@@ -44,6 +44,20 @@ class HostileImage:
     documents: dict[str, tuple[str, bytes]] = field(repr=False)
 
 
+SUBJECT = "sha256:" + "1" * 64
+"""Digest of the manifest that `REFERRER` refers to."""
+REFERRER = json.dumps(
+    {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": "application/x", "digest": "sha256:" + "2" * 64, "size": 2},
+        "layers": [],
+        "subject": {"mediaType": OCI_MANIFEST, "digest": SUBJECT, "size": 5},
+    }
+).encode()
+"""A manifest that is pushed; an honest registry lists it afterwards."""
+
+
 def digest_of(data: bytes) -> str:
     """Return a digest in OCI spelling."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
@@ -112,7 +126,8 @@ def make_image(instructions: Instructions) -> HostileImage:
         OCI_MANIFEST,
         artifactType=_SOCI_V1,
     )
-    referrers = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [soci]}
+    pushed = {"mediaType": OCI_MANIFEST, "digest": digest_of(REFERRER), "size": len(REFERRER)}
+    referrers = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [soci, pushed]}
     tag = manifest
     if instructions.below(2):
         manifest["platform"] = {"architecture": "amd64", "os": "linux"}

@@ -7,7 +7,14 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from support.hostile_image import OCI_INDEX, OCI_MANIFEST, OCTETS, layer_and_ztoc, make_image
+from support.hostile_image import (
+    OCI_INDEX,
+    OCI_MANIFEST,
+    OCTETS,
+    SUBJECT,
+    layer_and_ztoc,
+    make_image,
+)
 from support.hostile_json import spoil
 
 if TYPE_CHECKING:
@@ -263,7 +270,7 @@ class HostileRegistry:
             case "PATCH":
                 return 202, location, b""
             case "PUT":
-                return 201, {"Location": path}, b""
+                return 201, {"Location": path, "OCI-Subject": SUBJECT}, b""
             case "GET":
                 return 204, {**location, "Range": "0-0"}, b""
             case _:

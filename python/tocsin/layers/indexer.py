@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -13,10 +14,9 @@ from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 from tocsin import _core, processors
 from tocsin.layers.ztoc import Ztoc
 from tocsin.model.ztoc_defaults import BUILD_TOOL, DEFAULT_SPAN_SIZE
+from tocsin.regular_file import open_regular_or_pipe
 
 if TYPE_CHECKING:
-    import io
-
     from typing_extensions import Buffer
 
     from tocsin.model.document import Document
@@ -254,7 +254,7 @@ def _size_of(source: LayerSource) -> int | None:
 
 def _pieces(source: LayerSource) -> Iterator[bytes | bytearray | memoryview]:
     if isinstance(source, str | os.PathLike):
-        with Path(source).open("rb", buffering=0) as file:
+        with io.FileIO(open_regular_or_pipe(source)) as file:
             yield from _pieces_in_place(file)
     elif isinstance(source, bytes | bytearray | memoryview):
         view = memoryview(source).cast("B")

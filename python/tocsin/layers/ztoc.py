@@ -229,7 +229,7 @@ class Ztoc:
 
     def _checked(self, span_id: int) -> int:
         if not 0 <= span_id < self.span_count:
-            raise IndexError(f"span {span_id} does not exist, the last is {self.span_count - 1}")
+            raise IndexError(f"span {span_id} does not exist (last span is {self.span_count - 1})")
         return span_id
 
     def spans_for(self, path: StrPath) -> range:

@@ -1,4 +1,5 @@
-//! A zTOC's entries and spans as rows of fixed width, for numpy to view without a Python object a row.
+//! A zTOC's entries and spans as fixed-width rows, which numpy views without a Python object per
+//! row.
 //!
 //! The row layouts are those of `FILES_DTYPE` and `SPANS_DTYPE` in `python/tocsin/model/columns.py`.
 
@@ -7,12 +8,12 @@ use tocsin_core::span::SpanId;
 use tocsin_core::tar::FileMetadata;
 use tocsin_core::ztoc::{Zinfo, Ztoc};
 
-/// numpy's "not a time".
+/// numpy's NaT ("not a time").
 const NOT_A_TIME: i64 = i64::MIN;
-/// Entry type words have at most this many bytes.
+/// Maximum length of an entry type, in bytes.
 const TYPE_LEN: usize = 8;
 
-/// One row for each entry, in stored order.
+/// One row per entry, in stored order.
 pub(crate) fn files(ztoc: &Ztoc) -> Vec<u8> {
     let mut rows = Vec::with_capacity(ztoc.toc.len() * 72);
     for entry in ztoc.toc.iter() {
@@ -41,7 +42,7 @@ fn microseconds(entry: &FileMetadata) -> i64 {
     })
 }
 
-/// One row for each span.
+/// One row per span.
 pub(crate) fn spans(ztoc: &Ztoc) -> Result<Vec<u8>> {
     let mut rows = Vec::new();
     for (index, digest) in (0_u32..).zip(&ztoc.span_digests) {

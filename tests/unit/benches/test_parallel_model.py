@@ -30,7 +30,7 @@ LAYERS = {
 UNIT = Design().unit_size
 DESIGNS = {
     "usual": Design(),
-    "no gap": Design(first_gap=0, most_gap=0),
+    "no gap": Design(first_gap=0, max_gap=0),
     "spans apart": Design(spans_apart=True),
 }
 
@@ -87,11 +87,11 @@ def test_simulate_then_no_stage_in_order_is_faster_than_alone(costs, design, cor
 def test_simulate_when_there_are_more_cores_then_it_is_not_slower(costs, design):
     costs = replace(costs, compressed_size=LONG)
     # With many cores a gap is learned long after it was claimed, and may be wrong by then.
-    few = len(CORES) if design.most_gap == 0 else CORES.index(8) + 1
+    few = len(CORES) if design.max_gap == 0 else CORES.index(8) + 1
     seconds = [simulate(costs, cores, design).seconds for cores in CORES[:few]]
     for fewer, more in itertools.pairwise(seconds):
         # One core is the joiner's: where nothing is left to it, it is idle at times.
-        assert more <= fewer * (1.08 if design.most_gap == 0 else 1.02)
+        assert more <= fewer * (1.08 if design.max_gap == 0 else 1.02)
     assert seconds[-1] < seconds[0] / 1.5
 
 
@@ -121,7 +121,7 @@ def test_simulate_when_markers_cost_nothing_more_and_nothing_is_in_order_then_co
         join=0,
         feed=0,
     )
-    one, eight = simulate(free, 1), simulate(free, 8, Design(first_gap=1, most_gap=1))
+    one, eight = simulate(free, 1), simulate(free, 8, Design(first_gap=1, max_gap=1))
     # The joiner's core waits now and then.
     assert 7 < one.seconds / eight.seconds <= 8
 
@@ -129,9 +129,9 @@ def test_simulate_when_markers_cost_nothing_more_and_nothing_is_in_order_then_co
 def test_simulate_then_what_is_held_is_bounded_whatever_the_size_of_the_layer(costs, design):
     for cores in CORES:
         outcome = simulate(costs, cores, design)
-        fed = design.most_fed(cores) + design.hash_units
+        fed = design.max_fed(cores) + design.hash_units
         ranges = (cores + 1) * design.range_units
-        joined = design.most_pieces * design.piece_size + design.range_units * UNIT * costs.ratio
+        joined = design.max_pieces * design.piece_size + design.range_units * UNIT * costs.ratio
         bound = fed * UNIT + 2 * ranges * UNIT * costs.ratio + 2 * joined
         assert 0 < outcome.peak_size <= bound
 

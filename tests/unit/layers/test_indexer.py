@@ -244,9 +244,9 @@ def test_index_layer_when_a_file_has_no_bytes_yet_then_it_is_not_taken_for_the_e
     ("layer", "said", "error", "message"),
     [
         (ZSTD, None, UnsupportedError, "zstd"),
-        (ZSTD, "gzip", FormatError, "said to be gzip, but its first bytes are zstd"),
-        (ZSTD, "uncompressed", FormatError, "first bytes are zstd"),
-        (LAYER, "uncompressed", FormatError, "first bytes are gzip"),
+        (ZSTD, "gzip", FormatError, "found zstd, expected gzip"),
+        (ZSTD, "uncompressed", FormatError, "found zstd"),
+        (LAYER, "uncompressed", FormatError, "found gzip"),
         (PLAIN, "gzip", GzipError, "0x61"),
         (b"\x1f", None, TarError, "ends inside"),
         (b"\x1f", "gzip", GzipError, "ends inside"),

@@ -118,7 +118,7 @@ def test_ztoc_of_an_empty_plain_tar_when_asked_then_it_has_no_rows():
     assert ztoc.files.dtype == FILES_DTYPE
     with pytest.raises(IndexError, match="no span holds"):
         ztoc.span_of(0)
-    with pytest.raises(IndexError, match="the last is -1"):
+    with pytest.raises(IndexError, match="last span is -1"):
         ztoc.span_range(0)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tocsin.stores.http.answer import Answer
 
-MAX_PAGES = 10_000
+MAX_PAGES = 1_000
 _NEXT = re.compile(r'<([^<>]*)>\s*;[^,<]*?\brel\s*=\s*"?next\b', re.IGNORECASE)
 
 

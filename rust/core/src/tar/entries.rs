@@ -1,17 +1,17 @@
-//! The entries of a layer, wherever they are kept.
+//! Access to the entries of a layer, however they are stored.
 
 use std::borrow::Cow;
 
 use super::entry::{EntryType, FileMetadata, clean_path};
 
-/// The entries of a layer in the order of its tar, each made when asked for if need be.
+/// The entries of a layer in archive order. An implementation may build each entry on demand.
 ///
-/// What is asked for by a number beyond the last one is empty.
+/// Indexes out of range give `None` or empty values.
 pub trait Entries {
-    /// How many there are.
+    /// The number of entries.
     fn count(&self) -> usize;
 
-    /// An entry.
+    /// The entry at `index`.
     fn entry(&self, index: usize) -> Option<Cow<'_, FileMetadata>>;
 
     /// The name of an entry, as in the archive.
@@ -25,7 +25,7 @@ pub trait Entries {
     /// The link target of an entry, as in the archive.
     fn linkname(&self, index: usize) -> &[u8];
 
-    /// What an entry is.
+    /// The type of an entry.
     fn entry_type(&self, index: usize) -> EntryType;
 }
 

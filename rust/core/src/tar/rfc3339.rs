@@ -1,12 +1,12 @@
-//! From a stored modification time back to a number: RFC 3339 §5.6, as zTOCs hold it.
+//! Parsing modification times in zTOCs (RFC 3339 §5.6).
 //!
-//! Written zTOCs are in UTC, but the reference writes the local time zone of the machine it ran on.
+//! tocsin writes them in UTC, but the reference writes them in the local time zone.
 
 use super::entry::FileMetadata;
 
 impl FileMetadata {
     /// Seconds since 1970-01-01T00:00:00Z and the nanoseconds after them (0 to 999,999,999); `None`
-    /// when the stored text is empty or no time.
+    /// if the stored text is empty or not a valid time.
     #[must_use]
     pub fn mod_time_parts(&self) -> Option<(i64, u32)> {
         parse(&self.mod_time)
@@ -61,8 +61,8 @@ fn zone_seconds(zone: &[u8]) -> Option<i64> {
     }
 }
 
-/// Days from 1970-01-01 in the proleptic Gregorian calendar; years are counted from March, so that
-/// the leap day comes last.
+/// Days from 1970-01-01 in the proleptic Gregorian calendar. Years start in March, so that the leap
+/// day comes last.
 const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let day_of_year = (153 * month + 2) / 5 + day - 1;
@@ -75,7 +75,7 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn parse_when_utc_or_zoned_then_seconds() {
+    fn parse_when_utc_or_with_offset_then_seconds() {
         for (text, parts) in [
             ("1970-01-01T00:00:00Z", (0, 0)),
             ("2023-11-14T22:13:20Z", (1_700_000_000, 0)),
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_when_no_time_then_none() {
+    fn parse_when_not_a_time_then_none() {
         for text in
             ["", "now", "2023-11-14 22:13:20Z", "2023-13-14T22:13:20Z", "2023-11-14T22:13:20"]
         {

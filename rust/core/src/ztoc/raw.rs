@@ -1,12 +1,12 @@
-//! The zTOC's tables as they are stored, with no rule applied: for tests and for taking apart what
-//! [`Ztoc`](super::Ztoc) refuses.
+//! The tables of a zTOC as stored, without any checks, for tests and for examining blobs that
+//! [`Ztoc`](super::Ztoc) rejects.
 //!
 //! Source: awslabs/soci-snapshotter, ztoc/fbs/ztoc.fbs; docs/format.md#the-ztoc-blob.
 
 use super::flat::{Builder, Mark};
 use crate::error::Result;
 
-/// Slot numbers: the places of fields in the schema's tables.
+/// Slot numbers of the fields in the schema's tables.
 pub(super) mod slot {
     pub(in crate::ztoc) mod xattr {
         pub(in crate::ztoc) const KEY: usize = 0;
@@ -47,7 +47,7 @@ pub(super) mod slot {
     }
 }
 
-/// `compression_algorithm` of a gzip layer; the schema's default, so not stored.
+/// `compression_algorithm` of a gzip layer. It is the schema's default, so it is not stored.
 pub const GZIP: i8 = 1;
 /// `compression_algorithm` of a plain tar.
 pub const UNCOMPRESSED: i8 = 2;
@@ -59,15 +59,15 @@ pub struct RawZtoc<'a> {
     pub version: &'a [u8],
     /// The tool that made it.
     pub build_tool_identifier: &'a [u8],
-    /// Bytes in the layer as stored in a registry.
+    /// Size of the layer as stored in a registry, in bytes.
     pub compressed_archive_size: i64,
-    /// Bytes of the tar, up to and including its end-of-archive blocks.
+    /// Size of the tar in bytes, up to and including its end-of-archive blocks.
     pub uncompressed_archive_size: i64,
     /// `GZIP` or `UNCOMPRESSED`.
     pub compression_algorithm: i8,
-    /// The number of the last span.
+    /// The ID of the last span.
     pub max_span_id: i32,
-    /// Digests in OCI spelling.
+    /// Digests in OCI form.
     pub span_digests: &'a [String],
 }
 
@@ -76,9 +76,9 @@ pub struct RawZtoc<'a> {
 pub struct RawEntry<'a> {
     /// Name in the tar.
     pub name: &'a [u8],
-    /// The word for the entry's type.
+    /// The name of the entry's type.
     pub entry_type: &'a [u8],
-    /// Uncompressed position of the data.
+    /// Uncompressed offset of the data.
     pub uncompressed_offset: i64,
     /// Bytes of data.
     pub uncompressed_size: i64,
@@ -86,21 +86,21 @@ pub struct RawEntry<'a> {
     pub linkname: &'a [u8],
     /// Mode bits.
     pub mode: i64,
-    /// User id.
+    /// User ID.
     pub uid: u32,
-    /// Group id.
+    /// Group ID.
     pub gid: u32,
     /// User name.
     pub uname: &'a [u8],
     /// Group name.
     pub gname: &'a [u8],
-    /// Time of last change.
+    /// Modification time.
     pub mod_time: &'a [u8],
     /// Device major number.
     pub devmajor: i64,
     /// Device minor number.
     pub devminor: i64,
-    /// PAX records in the order to be stored.
+    /// PAX records in stored order.
     pub xattrs: &'a [(Vec<u8>, Vec<u8>)],
 }
 
@@ -113,9 +113,9 @@ impl RawZtoc<'_> {
         self.write(toc.iter().copied(), checkpoints.len(), |out| out.copy_from_slice(checkpoints))
     }
 
-    /// As `to_bytes`, from entries one by one and checkpoints that are packed in place.
+    /// As `to_bytes`, but takes an iterator of entries and packs the checkpoints in place.
     ///
-    /// The order of the steps decides the bytes: it is that of the reference's marshaler.
+    /// The order of the steps determines the bytes, so it is that of the reference's marshaler.
     pub(super) fn write<E>(
         &self,
         toc: impl DoubleEndedIterator<Item = E> + ExactSizeIterator + Clone,
@@ -173,8 +173,8 @@ impl<'a> From<&'a RawEntry<'_>> for RawEntry<'a> {
 }
 
 impl RawEntry<'_> {
-    /// Bytes this entry will hardly exceed: length, NUL and padding of each string, the table with
-    /// all fields, its place in the vector.
+    /// An estimate of the entry's size, which is rarely too small: length, NUL and padding of each
+    /// string, the table with all fields, and the slot in the vector.
     fn estimate(&self) -> usize {
         let strings =
             [self.name, self.entry_type, self.linkname, self.uname, self.gname, self.mod_time];
@@ -182,7 +182,7 @@ impl RawEntry<'_> {
         strings.map(|string| string.len() + 8).iter().sum::<usize>() + 96 + xattrs.sum::<usize>()
     }
 
-    /// Writes the entry; `xattrs` is a buffer that is used again for each.
+    /// Writes the entry; `xattrs` is a scratch buffer that is reused.
     fn write(&self, builder: &mut Builder, xattrs: &mut Vec<Mark>) -> Result<Mark> {
         let name = builder.string(self.name)?;
         let entry_type = builder.string(self.entry_type)?;

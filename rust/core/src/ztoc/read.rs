@@ -1,4 +1,4 @@
-//! From a blob to a [`Ztoc`], field by field.
+//! Parsing a blob into a [`Ztoc`], field by field.
 
 use super::flat::{Reader, Table};
 use super::raw::{self, slot};
@@ -9,14 +9,16 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, ZtocError};
 use crate::tar::{EntryType, FileMetadata};
 
-/// The least that a PAX record can take: its place, the table's start, two references, two strings.
+/// Minimum size of a PAX record in bytes: its slot in the vector, the table's start, two references,
+/// two strings with a length and a NUL.
 const XATTR_MIN_LEN: usize = 4 + 4 + 2 * 4 + 2 * 5;
-/// Bytes of a text, and of all PAX records of an entry with [`RECORD_LEN`] for each: no tar that can
-/// be indexed holds more. Source: Go archive/tar, format.go.
+/// Maximum length of a string, and of all PAX records of an entry including [`RECORD_LEN`] for each.
+/// A tar that can be indexed does not exceed it. Source: Go archive/tar, format.go.
 const MAX_TEXT_LEN: usize = 1 << 20;
-/// Bytes of a PAX record besides key and value: a digit, a blank, an equals sign, a line end.
+/// Minimum length of a PAX record apart from its key and value: a digit, a space, an equals sign and
+/// a newline.
 const RECORD_LEN: usize = 4;
-/// How much of an unknown word is worth showing.
+/// Number of bytes of an unknown entry type shown in errors.
 const SHOWN_LEN: usize = 32;
 
 pub(super) fn read(shared: &SharedBytes) -> Result<Ztoc> {
@@ -42,8 +44,8 @@ pub(super) fn read(shared: &SharedBytes) -> Result<Ztoc> {
     let (zinfo_at, packed) = info.bytes(slot::compression_info::CHECKPOINTS, "checkpoints")?;
     let zinfo = match algorithm {
         raw::GZIP => {
-            let place = usize::try_from(zinfo_at).unwrap_or(usize::MAX);
-            Zinfo::Gzip(GzipZinfo::unpack_shared(packed, zinfo_at, shared, place)?)
+            let offset = usize::try_from(zinfo_at).unwrap_or(usize::MAX);
+            Zinfo::Gzip(GzipZinfo::unpack_shared(packed, zinfo_at, shared, offset)?)
         }
         raw::UNCOMPRESSED => Zinfo::Tar(TarZinfo::unpack(packed, zinfo_at)?),
         _ => {
@@ -75,13 +77,13 @@ pub(super) fn read(shared: &SharedBytes) -> Result<Ztoc> {
 }
 
 fn text(table: &Table<'_, '_>, slot: usize, what: &'static str) -> Result<String> {
-    let bytes = short(table, slot, what)?.to_vec();
+    let bytes = limited_string(table, slot, what)?.to_vec();
     String::from_utf8(bytes)
         .map_err(|_| Error::Ztoc { kind: ZtocError::NotUtf8(what), at: table.position() })
 }
 
-/// A text that a tar may hold.
-fn short<'a>(table: &Table<'_, 'a>, slot: usize, what: &'static str) -> Result<&'a [u8]> {
+/// A string that is not longer than a tar allows.
+fn limited_string<'a>(table: &Table<'_, 'a>, slot: usize, what: &'static str) -> Result<&'a [u8]> {
     let text = table.string(slot, what)?;
     if text.len() > MAX_TEXT_LEN {
         let kind = ZtocError::TooLong { what, limit: MAX_TEXT_LEN as u64 };
@@ -90,7 +92,7 @@ fn short<'a>(table: &Table<'_, 'a>, slot: usize, what: &'static str) -> Result<&
     Ok(text)
 }
 
-/// Looks at all entries, and returns them with the first rule that one of them breaks.
+/// Reads all entries once, and returns them with the first error of `rules::check_entry`.
 fn read_toc(blob: &SharedBytes, root: &Table<'_, '_>) -> Result<(Toc, Option<Error>)> {
     let toc = root.table(slot::ztoc::TOC, "toc")?;
     let tables = toc.vector(slot::toc::METADATA, "file metadata")?;
@@ -103,7 +105,7 @@ fn read_toc(blob: &SharedBytes, root: &Table<'_, '_>) -> Result<(Toc, Option<Err
 }
 
 pub(super) fn read_entry(table: &Table<'_, '_>, index: u64) -> Result<FileMetadata> {
-    let string = |slot, what| short(table, slot, what).map(<[u8]>::to_vec);
+    let string = |slot, what| limited_string(table, slot, what).map(<[u8]>::to_vec);
     let word = table.string(slot::entry::TYPE, "type")?;
     let entry_type = EntryType::from_word(word).ok_or_else(|| {
         let shown = &word[..word.len().min(SHOWN_LEN)];
@@ -145,7 +147,8 @@ fn read_xattrs(entry: &Table<'_, '_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         xattrs.push((key.to_vec(), value.to_vec()));
     }
     if !rules::is_ascending(&xattrs) {
-        // Reversed first: the sort is stable and `dedup` keeps the first, which must be the last.
+        // Of equal keys, the last must remain. `dedup_by` keeps the first, and the sort is stable,
+        // so reverse the records first.
         xattrs.reverse();
         xattrs.sort_by(|(a, _), (b, _)| a.cmp(b));
         xattrs.dedup_by(|(a, _), (b, _)| a == b);
@@ -155,7 +158,7 @@ fn read_xattrs(entry: &Table<'_, '_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
 
 fn read_digests(reader: &Reader<'_>, info: &Table<'_, '_>) -> Result<Vec<Digest>> {
     let strings = info.vector(slot::compression_info::SPAN_DIGESTS, "span digests")?;
-    // Many references to one string are small, and the digests that they become are not.
+    // Strings may be shared and then take only 4 bytes each in the blob, but digests take 32.
     let limit = reader.len() / size_of::<Digest>();
     if strings.len() > limit {
         let kind = ZtocError::Amplified { limit: reader.len() as u64 };

@@ -1,7 +1,7 @@
-//! The table of contents of a zTOC: entries in memory, or where the blob has them.
+//! The table of contents of a zTOC: a list of entries, or a reference to the blob that has them.
 //!
-//! What was read from a blob stays there, and an entry is made of it when it is looked at: a blob of
-//! small or shared entries would unfold into many times its size.
+//! Entries of a blob are decoded on each access. If all were decoded at once, a blob of small or
+//! shared entries could take many times its size in memory.
 
 use std::borrow::Cow;
 
@@ -12,49 +12,49 @@ use crate::bytes::SharedBytes;
 use crate::error::Result;
 use crate::tar::{Entries, EntryType, FileMetadata};
 
-/// The entries of a layer in the stored order.
+/// The entries of a layer in stored order.
 #[derive(Debug, Clone, Default)]
 pub struct Toc {
-    /// None where they are stored.
+    /// Empty if `stored` is set.
     listed: Vec<FileMetadata>,
     stored: Option<Stored>,
 }
 
-/// A vector of tables, all of which have been read once without an error.
+/// A vector of tables in a blob, all of which were read once without an error.
 #[derive(Debug, Clone)]
 struct Stored {
     blob: SharedBytes,
-    /// Where its elements begin.
+    /// The offset of the first element.
     first: usize,
     count: usize,
 }
 
 impl Stored {
-    fn look<'a, T>(
+    fn with_table<'a, T>(
         &'a self,
         index: usize,
-        at: impl FnOnce(&Table<'_, 'a>) -> Result<T>,
+        read: impl FnOnce(&Table<'_, 'a>) -> Result<T>,
     ) -> Option<T> {
         if index >= self.count {
             return None;
         }
         let reader = Reader::new(self.blob.as_slice(), 0);
         let table = reader.element(self.first, index, "file metadata").ok()?;
-        at(&table).ok()
+        read(&table).ok()
     }
 
     fn entry(&self, index: usize) -> Option<FileMetadata> {
-        self.look(index, |table| read::read_entry(table, index as u64))
+        self.with_table(index, |table| read::read_entry(table, index as u64))
     }
 }
 
 impl Toc {
-    /// Entries whose tables are the elements of a vector, which have been read without an error.
+    /// Entries whose tables are the elements of a vector. All must have been read without an error.
     pub(super) const fn stored(blob: SharedBytes, first: usize, count: usize) -> Self {
         Self { listed: Vec::new(), stored: Some(Stored { blob, first, count }) }
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.stored.as_ref().map_or(self.listed.len(), |stored| stored.count)
@@ -66,7 +66,7 @@ impl Toc {
         self.len() == 0
     }
 
-    /// An entry.
+    /// The entry at `index`.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<Cow<'_, FileMetadata>> {
         match &self.stored {
@@ -75,14 +75,14 @@ impl Toc {
         }
     }
 
-    /// All entries, one after the other.
+    /// Iterates over all entries.
     pub fn iter(
         &self,
     ) -> impl DoubleEndedIterator<Item = Cow<'_, FileMetadata>> + ExactSizeIterator + Clone {
         (0..self.len()).map(|index| self.get(index).unwrap_or_default())
     }
 
-    /// The entries, to be changed.
+    /// The entries for modification; decodes all entries of a blob first.
     pub fn to_mut(&mut self) -> &mut Vec<FileMetadata> {
         if let Some(stored) = self.stored.take() {
             self.listed = (0..stored.count).filter_map(|index| stored.entry(index)).collect();
@@ -102,18 +102,21 @@ impl Entries for Toc {
 
     fn name(&self, index: usize) -> &[u8] {
         let Some(stored) = &self.stored else { return self.listed.name(index) };
-        stored.look(index, |table| table.string(slot::entry::NAME, "name")).unwrap_or_default()
+        stored
+            .with_table(index, |table| table.string(slot::entry::NAME, "name"))
+            .unwrap_or_default()
     }
 
     fn linkname(&self, index: usize) -> &[u8] {
         let Some(stored) = &self.stored else { return self.listed.linkname(index) };
-        let found = stored.look(index, |table| table.string(slot::entry::LINKNAME, "linkname"));
+        let found =
+            stored.with_table(index, |table| table.string(slot::entry::LINKNAME, "linkname"));
         found.unwrap_or_default()
     }
 
     fn entry_type(&self, index: usize) -> EntryType {
         let Some(stored) = &self.stored else { return self.listed.entry_type(index) };
-        let word = stored.look(index, |table| table.string(slot::entry::TYPE, "type"));
+        let word = stored.with_table(index, |table| table.string(slot::entry::TYPE, "type"));
         word.and_then(EntryType::from_word).unwrap_or_default()
     }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from contextlib import ExitStack, nullcontext
@@ -21,6 +22,7 @@ from tocsin.cli.options import (
 from tocsin.cli.output_file import STDOUT, output_file
 from tocsin.cli.progress import display_for, shown_on, ztoc_line
 from tocsin.errors import GzipError
+from tocsin.regular_file import open_regular_or_pipe
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -125,10 +127,10 @@ def _name(layer: str) -> str:
     return "stdin" if layer == _STDIN else Path(layer).name
 
 
-def _opened(layer: str) -> AbstractContextManager[IO[bytes]]:
+def _opened(layer: str) -> AbstractContextManager[io.RawIOBase | IO[bytes]]:
     if layer == _STDIN:
         return nullcontext(sys.stdin.buffer)
-    return Path(layer).open("rb", buffering=0)
+    return io.FileIO(open_regular_or_pipe(layer))
 
 
 def _warn(indexed: IndexedLayerBytes, output: Output) -> None:
