@@ -208,7 +208,7 @@ def test_images_when_a_platform_is_missing_then_the_error_lists_available(store)
         found(store, target, "linux/amd64", "linux/arm/v6")
     message = str(refusal.value)
     assert "no image for linux/arm/v6" in message
-    assert message.endswith("available: linux/amd64, linux/arm/v7")
+    assert message.endswith("(available: linux/amd64, linux/arm/v7)")
     none = store.put_manifest(ImageIndex(None).to_json(), OCI_INDEX)
     with pytest.raises(NotFoundError, match="available: none"):
         found(store, none, "linux/amd64")

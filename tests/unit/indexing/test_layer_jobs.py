@@ -689,13 +689,13 @@ def test_options_when_invalid_then_refused():
         ("threads", 0),
         ("threads", -2),
     ]:
-        with pytest.raises(ValueError, match=f"{name} is {value}"):
+        with pytest.raises(ValueError, match=rf"{name}.* {value}\b"):
             IndexingOptions(**{name: value})
-    with pytest.raises(Exception, match="'zstd' is not known, wanted one of: xattr"):
+    with pytest.raises(Exception, match="found 'zstd', expected one of: xattr"):
         IndexingOptions(optimizations=frozenset({"xattr", "zstd"}))
 
 
-def test_options_when_nothing_is_said_then_they_are_the_references():
+def test_options_when_not_given_then_the_defaults_of_the_reference():
     options = IndexingOptions()
     assert (options.span_size, options.min_layer_size) == (4194304, 10485760)
     assert (options.platforms, options.optimizations, options.prefetch) == (None, frozenset(), ())
