@@ -281,7 +281,7 @@ fn sorted<'a>(mut records: Vec<(&'a [u8], &'a [u8])>) -> Vec<(&'a [u8], &'a [u8]
     if !rules::is_ascending(&records) {
         // Reversed first: the sort is stable and `dedup` keeps the first, which must be the last.
         records.reverse();
-        records.sort_by(|(a, _), (b, _)| a.cmp(b));
+        records.sort_by_key(|(key, _)| *key);
         records.dedup_by(|(a, _), (b, _)| a == b);
     }
     records
