@@ -147,7 +147,7 @@ pub(crate) fn clean_path(path: &[u8]) -> Cow<'_, [u8]> {
     let path = path.strip_suffix(b"/").unwrap_or(path);
     // Most paths are clean, which is seen without taking them apart.
     let may_be_odd = |[slash, next]: &[u8; 2]| *slash == b'/' && matches!(next, b'/' | b'.');
-    if !matches!(path, [] | [b'/' | b'.', ..]) && !any_pair(path, may_be_odd) {
+    if !matches!(path, [] | [b'/' | b'.', ..] | [.., b'/']) && !any_pair(path, may_be_odd) {
         return Cow::Borrowed(path);
     }
     let is_odd = |component: &[u8]| matches!(component, b"" | b"." | b"..");
@@ -189,6 +189,8 @@ mod tests {
             ("a/b", "a/b"),
             ("./a/b", "a/b"),
             ("/a//b/", "a/b"),
+            ("a//", "a"),
+            ("a/b///", "a/b"),
             ("a/./b/../c", "a/c"),
             ("../../a", "a"),
             ("./", ""),
