@@ -5,38 +5,42 @@
 
 use tocsin_core::Result;
 use tocsin_core::span::SpanId;
-use tocsin_core::tar::FileMetadata;
-use tocsin_core::ztoc::{Zinfo, Ztoc};
+use tocsin_core::tar::EntryType;
+use tocsin_core::ztoc::{Entry, Zinfo, Ztoc};
 
 /// numpy's NaT ("not a time").
 const NOT_A_TIME: i64 = i64::MIN;
 /// Maximum length of an entry type, in bytes.
 const TYPE_LEN: usize = 8;
+/// Bytes of an entry's row.
+pub(crate) const FILE_ROW_LEN: usize = 72;
 
-/// One row per entry, in stored order.
-pub(crate) fn files(ztoc: &Ztoc) -> Vec<u8> {
-    let mut rows = Vec::with_capacity(ztoc.toc.len() * 72);
-    for entry in ztoc.toc.iter() {
-        let mut word = [0; TYPE_LEN];
-        let text = entry.entry_type.as_str().as_bytes();
-        word[..text.len()].copy_from_slice(text);
-        let spans = ztoc.spans_for(&entry);
-        rows.extend_from_slice(&word);
-        rows.extend_from_slice(&entry.uncompressed_offset.to_le_bytes());
-        rows.extend_from_slice(&entry.uncompressed_size.to_le_bytes());
-        rows.extend_from_slice(&spans.start.0.to_le_bytes());
-        rows.extend_from_slice(&spans.end.0.to_le_bytes());
-        rows.extend_from_slice(&entry.mode.to_le_bytes());
-        rows.extend_from_slice(&entry.uid.to_le_bytes());
-        rows.extend_from_slice(&entry.gid.to_le_bytes());
-        rows.extend_from_slice(&entry.devmajor.to_le_bytes());
-        rows.extend_from_slice(&entry.devminor.to_le_bytes());
-        rows.extend_from_slice(&microseconds(&entry).to_le_bytes());
+/// Fills one row for each entry, in stored order.
+pub(crate) fn files(ztoc: &Ztoc, rows: &mut [u8]) {
+    let (rows, _) = rows.as_chunks_mut::<FILE_ROW_LEN>();
+    for (row, entry) in rows.iter_mut().zip(ztoc.toc.entries()) {
+        let spans = ztoc.spans_for(entry);
+        row[..8].copy_from_slice(&word(entry.entry_type()));
+        row[8..16].copy_from_slice(&entry.uncompressed_offset().to_le_bytes());
+        row[16..24].copy_from_slice(&entry.uncompressed_size().to_le_bytes());
+        row[24..28].copy_from_slice(&spans.start.0.to_le_bytes());
+        row[28..32].copy_from_slice(&spans.end.0.to_le_bytes());
+        row[32..40].copy_from_slice(&entry.mode().to_le_bytes());
+        row[40..44].copy_from_slice(&entry.uid().to_le_bytes());
+        row[44..48].copy_from_slice(&entry.gid().to_le_bytes());
+        row[48..56].copy_from_slice(&entry.devmajor().to_le_bytes());
+        row[56..64].copy_from_slice(&entry.devminor().to_le_bytes());
+        row[64..].copy_from_slice(&microseconds(entry).to_le_bytes());
     }
-    rows
 }
 
-fn microseconds(entry: &FileMetadata) -> i64 {
+/// The word for a type, padded with zeros.
+fn word(kind: EntryType) -> [u8; TYPE_LEN] {
+    let text = kind.as_str().as_bytes();
+    std::array::from_fn(|at| text.get(at).copied().unwrap_or(0))
+}
+
+fn microseconds(entry: Entry<'_>) -> i64 {
     entry.mod_time_parts().map_or(NOT_A_TIME, |(seconds, nanoseconds)| {
         seconds.saturating_mul(1_000_000).saturating_add(i64::from(nanoseconds / 1000))
     })

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use pyo3::{IntoPyObjectExt, intern};
 use tocsin_core::tar::{EntryType, FileMetadata};
+use tocsin_core::ztoc::{Entry, Records};
 
 use crate::text;
 
@@ -57,16 +58,16 @@ pub(crate) static IMPLIED: FileMetadata = FileMetadata {
 pub(crate) fn stat<'py>(
     py: Python<'py>,
     path: &[u8],
-    entry: &FileMetadata,
-    link: Option<&FileMetadata>,
+    entry: Entry<'_>,
+    link: Option<Entry<'_>>,
     inode: u64,
     layer: u32,
     owner: Owner,
 ) -> PyResult<Bound<'py, PyTuple>> {
-    let is_link = entry.entry_type == EntryType::SymLink;
-    let target: &[u8] = if is_link { &entry.linkname } else { &[] };
+    let is_link = entry.entry_type() == EntryType::SymLink;
+    let target: &[u8] = if is_link { entry.linkname() } else { &[] };
     let last = link.unwrap_or(entry);
-    let mode = if is_link { entry.mode } else { last.mode };
+    let mode = if is_link { entry.mode() } else { last.mode() };
     let id = |listed: u32, of_file: u32| match (listed, of_file, owner) {
         (NO_ID, NO_ID, Owner::Unpacked) => 0,
         (NO_ID, kept, _) => kept,
@@ -74,17 +75,17 @@ pub(crate) fn stat<'py>(
     };
     let row: [Bound<'py, PyAny>; 15] = [
         absolute(py, path)?.into_any(),
-        word(py, entry.entry_type).into_any(),
+        word(py, entry.entry_type()).into_any(),
         size(entry).into_bound_py_any(py)?,
         (mode & PERMISSIONS).into_bound_py_any(py)?,
-        id(last.uid, entry.uid).into_bound_py_any(py)?,
-        id(last.gid, entry.gid).into_bound_py_any(py)?,
-        text::decode(py, &last.uname)?.into_any(),
-        text::decode(py, &last.gname)?.into_any(),
+        id(last.uid(), entry.uid()).into_bound_py_any(py)?,
+        id(last.gid(), entry.gid()).into_bound_py_any(py)?,
+        text::decode(py, last.uname())?.into_any(),
+        text::decode(py, last.gname())?.into_any(),
         mtime_ns(last).into_bound_py_any(py)?,
         text::decode(py, target)?.into_any(),
-        entry.devmajor.into_bound_py_any(py)?,
-        entry.devminor.into_bound_py_any(py)?,
+        entry.devmajor().into_bound_py_any(py)?,
+        entry.devminor().into_bound_py_any(py)?,
         xattrs(py, entry, link)?.into_any(),
         inode.into_bound_py_any(py)?,
         layer.into_bound_py_any(py)?,
@@ -94,17 +95,18 @@ pub(crate) fn stat<'py>(
 
 fn xattrs<'py>(
     py: Python<'py>,
-    entry: &FileMetadata,
-    link: Option<&FileMetadata>,
+    entry: Entry<'_>,
+    link: Option<Entry<'_>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let found = PyDict::new(py);
-    for (key, value) in &entry.xattrs {
+    for (key, value) in entry.xattrs().iter() {
         let name = key.strip_prefix(XATTR).filter(|name| link.is_none() || *name != CAPABILITY);
         if let Some(name) = name {
             found.set_item(text::decode(py, name)?, PyBytes::new(py, value))?;
         }
     }
-    for (key, value) in link.iter().flat_map(|link| &link.xattrs) {
+    let records = link.map(Entry::xattrs);
+    for (key, value) in records.iter().flat_map(Records::iter) {
         if let Some(name) = key.strip_prefix(XATTR) {
             found.set_item(text::decode(py, name)?, PyBytes::new(py, value))?;
         }
@@ -112,17 +114,17 @@ fn xattrs<'py>(
     Ok(found)
 }
 
-/// The size of a file, or the length of a symbolic link's target, in bytes.
-pub(crate) fn size(entry: &FileMetadata) -> i64 {
-    match entry.entry_type {
-        EntryType::Regular => entry.uncompressed_size,
-        EntryType::SymLink => i64::try_from(entry.linkname.len()).unwrap_or(i64::MAX),
+/// Bytes of a file or of a link's target.
+pub(crate) fn size(entry: Entry<'_>) -> i64 {
+    match entry.entry_type() {
+        EntryType::Regular => entry.uncompressed_size(),
+        EntryType::SymLink => i64::try_from(entry.linkname().len()).unwrap_or(i64::MAX),
         _ => 0,
     }
 }
 
-/// Nanoseconds since 1970; 0 if the stored time is missing or outside the range of `datetime`.
-fn mtime_ns(entry: &FileMetadata) -> i128 {
+/// Nanoseconds since 1970; 0 where no time is stored, or none that Python's `datetime` has.
+fn mtime_ns(entry: Entry<'_>) -> i128 {
     let parts = entry.mod_time_parts().filter(|(seconds, _)| DATETIME_SECONDS.contains(seconds));
     parts.map_or(0, |(seconds, nanoseconds)| {
         i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)

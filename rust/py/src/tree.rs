@@ -1,6 +1,5 @@
 //! `_core.Tree`: the merged names of an image.
 
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyIndexError, PyValueError};
@@ -9,7 +8,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use tocsin_core::tar::{Entries, EntryType, FileMetadata};
 use tocsin_core::tree::{self, Failure, Location, MAX_LINKS, Source, TreeBuilder};
-use tocsin_core::ztoc;
+use tocsin_core::ztoc::{self, Entry};
 
 use crate::file_stat::{IMPLIED, Owner, absolute, size, stat, word};
 use crate::ztoc::Ztoc;
@@ -26,43 +25,43 @@ const SHOWN_LEN: usize = 400;
 #[derive(Debug)]
 enum Toc {
     Ztoc(Arc<ztoc::Ztoc>),
-    Listed(Vec<FileMetadata>),
+    Listed(ztoc::Toc),
+}
+
+impl Toc {
+    fn entries(&self) -> &ztoc::Toc {
+        match self {
+            Self::Ztoc(ztoc) => &ztoc.toc,
+            Self::Listed(entries) => entries,
+        }
+    }
 }
 
 impl Entries for Toc {
+    type Entry<'a> = Entry<'a>;
+
     fn count(&self) -> usize {
-        match self {
-            Self::Ztoc(ztoc) => ztoc.toc.count(),
-            Self::Listed(entries) => entries.count(),
-        }
+        self.entries().count()
     }
 
-    fn entry(&self, index: usize) -> Option<Cow<'_, FileMetadata>> {
-        match self {
-            Self::Ztoc(ztoc) => ztoc.toc.entry(index),
-            Self::Listed(entries) => entries.entry(index),
-        }
+    #[inline]
+    fn entry(&self, index: usize) -> Option<Entry<'_>> {
+        self.entries().entry(index)
     }
 
+    #[inline]
     fn name(&self, index: usize) -> &[u8] {
-        match self {
-            Self::Ztoc(ztoc) => ztoc.toc.name(index),
-            Self::Listed(entries) => entries.name(index),
-        }
+        self.entries().name(index)
     }
 
+    #[inline]
     fn linkname(&self, index: usize) -> &[u8] {
-        match self {
-            Self::Ztoc(ztoc) => ztoc.toc.linkname(index),
-            Self::Listed(entries) => entries.linkname(index),
-        }
+        self.entries().linkname(index)
     }
 
+    #[inline]
     fn entry_type(&self, index: usize) -> EntryType {
-        match self {
-            Self::Ztoc(ztoc) => ztoc.toc.entry_type(index),
-            Self::Listed(entries) => entries.entry_type(index),
-        }
+        self.entries().entry_type(index)
     }
 }
 
@@ -81,7 +80,8 @@ impl LayerArgument<'_> {
             Self::Ztoc(ztoc) => Ok(Toc::Ztoc(Arc::clone(&ztoc.get().0))),
             Self::Listed(entries) => {
                 let entries = entries.iter().map(|(name, kind, target)| listed(name, kind, target));
-                Ok(Toc::Listed(entries.collect::<PyResult<_>>()?))
+                let entries = entries.collect::<PyResult<Vec<_>>>()?;
+                Ok(Toc::Listed(entries.into()))
             }
         }
     }
@@ -153,7 +153,7 @@ impl Tree {
         left_out: &tree::LeftOut,
     ) -> PyResult<Bound<'py, PyString>> {
         let entry = self.0.entry(left_out.layer, left_out.entry);
-        let name = entry.as_ref().map(|entry| entry.clean_name()).unwrap_or_default();
+        let name = entry.map(Entry::clean_name).unwrap_or_default();
         match name.get(..SHOWN_LEN) {
             Some(start) => text::decode(py, &[start, "…".as_bytes()].concat()),
             None => text::decode(py, &name),
@@ -192,8 +192,8 @@ impl Tree {
         let metadata = entry.and_then(|entry| self.0.entry(layer, entry));
         let link = entry.and_then(|entry| self.0.links().get(&(layer, entry)));
         let link = link.and_then(|(layer, entry)| self.0.entry(*layer, *entry));
-        let metadata = metadata.as_deref().unwrap_or(&IMPLIED);
-        stat(py, path, metadata, link.as_deref(), inode, layer, owner)
+        let metadata = metadata.unwrap_or_else(|| Entry::from(&IMPLIED));
+        stat(py, path, metadata, link, inode, layer, owner)
     }
 }
 
@@ -451,9 +451,9 @@ impl Walk {
     fn rows<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Vec<Row<'py>>> {
         let batch = self.batch(py, limit)?;
         let names = &self.tree.0;
-        let rows = batch.iter().map(|(path, location)| {
-            let size = names.metadata(location).map_or(0, |entry| size(&entry));
-            Ok((absolute(py, path)?, word(py, names.kind(location)), size, location.number()))
+        let rows = batch.iter().map(|(path, place)| {
+            let size = names.metadata(place).map_or(0, size);
+            Ok((absolute(py, path)?, word(py, names.kind(place)), size, place.number()))
         });
         rows.collect()
     }

@@ -1,15 +1,15 @@
 //! `_core.Ztoc`: a zTOC in memory.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use pyo3::exceptions::PyIndexError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use tocsin_core::bytes::SharedBytes;
 use tocsin_core::span::{SpanId, UncompressedOffset};
-use tocsin_core::tar::{Entries, FileMetadata};
-use tocsin_core::ztoc::Zinfo;
+use tocsin_core::tar::Entries;
+use tocsin_core::ztoc::{Entry, Zinfo};
 use tocsin_core::{extract, ztoc};
 
 use crate::buffer::Blob;
@@ -21,9 +21,9 @@ use crate::{columns, gate, text};
 pub(crate) struct Ztoc(pub(crate) Arc<ztoc::Ztoc>);
 
 impl Ztoc {
-    fn entry_at(&self, index: usize) -> PyResult<Cow<'_, FileMetadata>> {
+    fn entry_at(&self, index: usize) -> PyResult<Entry<'_>> {
         let no_entry = || PyIndexError::new_err(format!("toc has no entry {index}"));
-        self.0.toc.get(index).ok_or_else(no_entry)
+        self.0.toc.entry(index).ok_or_else(no_entry)
     }
 }
 
@@ -109,8 +109,12 @@ impl Ztoc {
     }
 
     fn file_rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let rows = gate::run(py, || Ok(columns::files(&self.0)))?;
-        Ok(PyBytes::new(py, &rows))
+        PyBytes::new_with(py, self.0.toc.len() * columns::FILE_ROW_LEN, |rows| {
+            gate::run(py, || {
+                columns::files(&self.0, rows);
+                Ok(())
+            })
+        })
     }
 
     fn span_rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
@@ -119,39 +123,38 @@ impl Ztoc {
     }
 
     fn names<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
-        (0..self.0.toc.len()).map(|index| PyBytes::new(py, self.0.toc.name(index))).collect()
+        self.0.toc.entries().map(|entry| PyBytes::new(py, entry.name())).collect()
     }
 
     fn clean_paths<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyString>>> {
-        let names = (0..self.0.toc.len()).map(|index| self.0.toc.clean_name(index));
-        names.map(|name| text::decode(py, &name)).collect()
+        self.0.toc.entries().map(|entry| text::decode(py, &entry.clean_name())).collect()
     }
 
     fn entry<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyDict>> {
         let entry = self.entry_at(index)?;
         let fields = PyDict::new(py);
         let bytes = |text: &[u8]| PyBytes::new(py, text);
-        fields.set_item("name", bytes(&entry.name))?;
-        fields.set_item("type", entry.entry_type.as_str())?;
-        fields.set_item("uncompressed_offset", entry.uncompressed_offset)?;
-        fields.set_item("uncompressed_size", entry.uncompressed_size)?;
-        fields.set_item("linkname", bytes(&entry.linkname))?;
-        fields.set_item("mode", entry.mode)?;
-        fields.set_item("uid", entry.uid)?;
-        fields.set_item("gid", entry.gid)?;
-        fields.set_item("uname", bytes(&entry.uname))?;
-        fields.set_item("gname", bytes(&entry.gname))?;
-        fields.set_item("mod_time", bytes(&entry.mod_time))?;
-        fields.set_item("devmajor", entry.devmajor)?;
-        fields.set_item("devminor", entry.devminor)?;
-        fields.set_item("is_sparse", entry.is_sparse())?;
-        fields.set_item("pax_records", self.records(py, index)?)?;
+        fields.set_item(intern!(py, "name"), bytes(entry.name()))?;
+        fields.set_item(intern!(py, "type"), entry.entry_type().as_str())?;
+        fields.set_item(intern!(py, "uncompressed_offset"), entry.uncompressed_offset())?;
+        fields.set_item(intern!(py, "uncompressed_size"), entry.uncompressed_size())?;
+        fields.set_item(intern!(py, "linkname"), bytes(entry.linkname()))?;
+        fields.set_item(intern!(py, "mode"), entry.mode())?;
+        fields.set_item(intern!(py, "uid"), entry.uid())?;
+        fields.set_item(intern!(py, "gid"), entry.gid())?;
+        fields.set_item(intern!(py, "uname"), bytes(entry.uname()))?;
+        fields.set_item(intern!(py, "gname"), bytes(entry.gname()))?;
+        fields.set_item(intern!(py, "mod_time"), bytes(entry.mod_time()))?;
+        fields.set_item(intern!(py, "devmajor"), entry.devmajor())?;
+        fields.set_item(intern!(py, "devminor"), entry.devminor())?;
+        fields.set_item(intern!(py, "is_sparse"), entry.is_sparse())?;
+        fields.set_item(intern!(py, "pax_records"), self.records(py, index)?)?;
         Ok(fields)
     }
 
     fn records<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyDict>> {
         let records = PyDict::new(py);
-        for (key, value) in &self.entry_at(index)?.xattrs {
+        for (key, value) in self.entry_at(index)?.xattrs().iter() {
             records.set_item(PyBytes::new(py, key), PyBytes::new(py, value))?;
         }
         Ok(records)
@@ -207,7 +210,7 @@ impl Ztoc {
 
     #[getter]
     fn needs_xattrs(&self) -> bool {
-        self.0.toc.iter().any(|entry| entry.needs_xattrs())
+        self.0.toc.entries().any(Entry::needs_xattrs)
     }
 
     fn reader_refusals(&self, py: Python<'_>) -> PyResult<Vec<Refusal>> {

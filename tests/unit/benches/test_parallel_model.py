@@ -53,7 +53,7 @@ def exact_seconds(costs, design):
     return costs.compressed_size * compressed_byte / 1e9
 
 
-def test_simulate_when_there_is_one_core_then_it_takes_the_sum_of_the_costs(costs, design):
+def test_simulate_when_one_core_then_takes_the_sum_of_the_costs(costs, design):
     outcome = simulate(costs, 1, design)
     assert outcome.ranges == 0
     assert outcome.seconds == pytest.approx(exact_seconds(costs, design))
@@ -95,20 +95,20 @@ def test_simulate_when_there_are_more_cores_then_it_is_not_slower(costs, design)
     assert seconds[-1] < seconds[0] / 1.5
 
 
-def test_simulate_when_hashing_takes_longest_then_it_limits_and_is_always_busy():
+def test_simulate_when_hashing_is_slowest_then_always_busy():
     outcome = simulate(LAYERS["packed"], 16)
     assert outcome.limit() == "hash"
     assert outcome.load("hash") == pytest.approx(1, abs=0.02)
 
 
-def test_simulate_when_span_digests_are_made_apart_then_the_limit_is_lifted():
+def test_simulate_when_span_digests_are_separate_then_faster():
     together = simulate(LAYERS["packed"], 16)
     apart = simulate(LAYERS["packed"], 16, Design(spans_apart=True))
     gain = LAYERS["packed"].hash_both / LAYERS["packed"].hash_one
     assert together.seconds / apart.seconds == pytest.approx(gain, rel=0.05)
 
 
-def test_simulate_when_markers_cost_nothing_more_and_nothing_is_in_order_then_cores_add_up():
+def test_simulate_when_markers_are_free_and_no_order_then_cores_add_up():
     free = replace(
         ROOTFS,
         compressed_size=LONG,
@@ -126,7 +126,7 @@ def test_simulate_when_markers_cost_nothing_more_and_nothing_is_in_order_then_co
     assert 7 < one.seconds / eight.seconds <= 8
 
 
-def test_simulate_then_what_is_held_is_bounded_whatever_the_size_of_the_layer(costs, design):
+def test_simulate_when_layer_is_large_then_memory_is_bounded(costs, design):
     for cores in CORES:
         outcome = simulate(costs, cores, design)
         fed = design.max_fed(cores) + design.hash_units
@@ -136,7 +136,7 @@ def test_simulate_then_what_is_held_is_bounded_whatever_the_size_of_the_layer(co
         assert 0 < outcome.peak_size <= bound
 
 
-def test_simulate_when_a_layer_is_shorter_than_a_range_then_it_is_decoded_all_the_same(design):
+def test_simulate_when_layer_is_shorter_than_a_range_then_decoded(design):
     for size in (1, 100, design.unit_size, 3 * design.unit_size):
         outcome = simulate(replace(ROOTFS, compressed_size=size), 8, design)
         assert all(outcome.busy[stage] > 0 for stage in IN_ORDER)

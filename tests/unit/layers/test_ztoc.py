@@ -328,6 +328,7 @@ def test_read_when_threads_differ_then_the_same_and_all_threads_end(ztoc, thread
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_read_when_a_span_is_damaged_then_earlier_ones_are_yielded(ztoc, threads):
+    ztoc = Ztoc.from_bytes(ztoc.to_bytes())  # without spans cached by other tests
     spans = ztoc.spans_for("d/text")
     start, end = ztoc.span_range(spans[3])
     damaged = bytearray(LAYER)

@@ -175,7 +175,7 @@ def test_old_form_when_empty_or_something_else_then_it_is_refused(tmp_path):
         open_docker_archive(tmp_path / "e")
     with pytest.raises(FormatError, match="not an OCI archive") as caught:
         OciArchive(tmp_path / "d")
-    assert caught.value.hint == "Name it as docker-archive:FILE."
+    assert caught.value.hint == "Write its name as docker-archive:FILE."
 
 
 def zstd(data):

@@ -32,7 +32,15 @@ from tocsin.stores.base import MustStream, TakenOver
 from tocsin.stores.file_store import manifest_descriptor
 from tocsin.stores.http.download import Download
 from tocsin.stores.http.refusal import Refusal
-from tocsin.stores.http.status import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK
+from tocsin.stores.http.status import (
+    ACCEPTED,
+    CREATED,
+    FORBIDDEN,
+    NO_CONTENT,
+    NOT_FOUND,
+    OK,
+    UNSUPPORTED_MEDIA_TYPE,
+)
 from tocsin.stores.origins import RepositoryOrigin
 from tocsin.stores.registry.endpoint import DELETE, PUSH
 from tocsin.stores.registry.pages import pages
@@ -372,6 +380,7 @@ class RegistryStore:
                 return self._put_manifest_once(data, descriptor, tag)
             except RegistryError as error:
                 if error.code != "DIGEST_INVALID":
+                    error.hint = _hint_for(error, descriptor)
                     raise
             self._endpoint.clock.sleep(self._endpoint.clock.backoff(failures))
         return self._put_manifest_once(data, descriptor, tag)
@@ -403,6 +412,19 @@ class RegistryStore:
         answer.discard()
         if answer.status == NOT_FOUND:
             raise self._endpoint.missing(what)
+
+
+def _hint_for(error: RegistryError, descriptor: Descriptor) -> str | None:
+    """Return a hint that fits the cause for which a registry rejected a manifest."""
+    if error.status == FORBIDDEN:
+        # Seldom about the login: blobs have usually been pushed before.
+        kind = "the type of this artifact" if descriptor.artifact_type else "this kind of manifest"
+        return f"Check that this registry allows {kind}, and that your login may push there."
+    if error.status == UNSUPPORTED_MEDIA_TYPE and not descriptor.artifact_type:
+        return "Use a registry that accepts manifests of this media type."
+    if descriptor.artifact_type and error.hint is not None and not error.temporary:
+        return f"{error.hint} If it does not accept artifacts, use tocsin convert."
+    return error.hint
 
 
 def _what(selector: str | Digest) -> str:

@@ -72,6 +72,9 @@ _CONVERT_ONLY = (
     "referrers."
 )
 
+_NO_INDEXES = "Use a registry that has the referrers API, or one that accepts image indexes."
+"""Hint for a registry that rejects the document, not the tag."""
+
 
 class Referrers:
     """The lists of referrers of one repository; may be used by several threads.
@@ -139,8 +142,10 @@ class Referrers:
         if from_api is None or not acknowledged:
             try:
                 self._change_tag(subject, change, holds, hint=_CONVERT)
-            except (RegistryError, ConflictError):
+            except (RegistryError, ConflictError) as error:
                 if from_api is None or not holds(from_api):
+                    if isinstance(error, RegistryError) and error.code == "MANIFEST_INVALID":
+                        error.hint = _NO_INDEXES
                     raise
                 return  # the API lists it
         if from_api is not None and not holds(from_api):

@@ -4,15 +4,20 @@ use std::borrow::Cow;
 
 use super::entry::{EntryType, FileMetadata, clean_path};
 
-/// The entries of a layer in archive order. An implementation may build each entry on demand.
+/// The entries of a layer in the order of its tar.
 ///
 /// Indexes out of range give `None` or empty values.
 pub trait Entries {
-    /// The number of entries.
+    /// How an entry is looked at.
+    type Entry<'a>
+    where
+        Self: 'a;
+
+    /// How many there are.
     fn count(&self) -> usize;
 
-    /// The entry at `index`.
-    fn entry(&self, index: usize) -> Option<Cow<'_, FileMetadata>>;
+    /// An entry.
+    fn entry(&self, index: usize) -> Option<Self::Entry<'_>>;
 
     /// The name of an entry, as in the archive.
     fn name(&self, index: usize) -> &[u8];
@@ -30,12 +35,14 @@ pub trait Entries {
 }
 
 impl Entries for Vec<FileMetadata> {
+    type Entry<'a> = &'a FileMetadata;
+
     fn count(&self) -> usize {
         self.len()
     }
 
-    fn entry(&self, index: usize) -> Option<Cow<'_, FileMetadata>> {
-        self.get(index).map(Cow::Borrowed)
+    fn entry(&self, index: usize) -> Option<&FileMetadata> {
+        self.get(index)
     }
 
     fn name(&self, index: usize) -> &[u8] {

@@ -41,6 +41,7 @@ impl EntryType {
 
     /// The type with this name in a zTOC.
     #[must_use]
+    #[inline]
     pub fn from_word(word: &[u8]) -> Option<Self> {
         Some(match word {
             b"reg" => Self::Regular,
@@ -105,7 +106,7 @@ impl FileMetadata {
             // If another tool's zTOC repeats a key, the last one wins, as in a tar.
             self.xattrs.iter().rfind(|(other, _)| other == key).map_or(&[][..], |(_, value)| value)
         };
-        !self.xattrs.is_empty() && sparse::map_place(value).is_some()
+        !self.xattrs.is_empty() && is_sparse(value)
     }
 
     /// The target of a link, as in the archive; empty for other types, whatever their header says.
@@ -120,16 +121,35 @@ impl FileMetadata {
     /// Whether the entry has an extended attribute, or marks its directory as opaque.
     #[must_use]
     pub fn needs_xattrs(&self) -> bool {
-        self.name.ends_with(b".wh..wh..opq")
-            || self.xattrs.iter().any(|(key, _)| key.starts_with(b"SCHILY.xattr."))
+        is_opaque_mark(&self.name) || self.xattrs.iter().any(|(key, _)| is_xattr(key))
     }
 }
 
-/// A path as readers compare it: relative to the root, without empty and `.` components, and with
-/// each `..` and the component before it removed.
+/// Whether the records of an entry, empty where there is none, make it a sparse file.
+pub(crate) fn is_sparse<'a>(value: impl Fn(&[u8]) -> &'a [u8]) -> bool {
+    sparse::map_place(value).is_some()
+}
+
+/// Whether an entry of this name marks its directory as opaque.
+pub(crate) fn is_opaque_mark(name: &[u8]) -> bool {
+    name.ends_with(b".wh..wh..opq")
+}
+
+/// Whether a PAX record with this key is an extended attribute.
+pub(crate) fn is_xattr(key: &[u8]) -> bool {
+    key.starts_with(b"SCHILY.xattr.")
+}
+
+/// A path as readers compare it: from the root, without empty and `.` components, and each `..` takes
+/// away the component before it, if there is one.
 pub(crate) fn clean_path(path: &[u8]) -> Cow<'_, [u8]> {
     let path = path.strip_prefix(b"./").unwrap_or(path);
     let path = path.strip_suffix(b"/").unwrap_or(path);
+    // Most paths are clean, which is seen without taking them apart.
+    let may_be_odd = |[slash, next]: &[u8; 2]| *slash == b'/' && matches!(next, b'/' | b'.');
+    if !matches!(path, [] | [b'/' | b'.', ..]) && !any_pair(path, may_be_odd) {
+        return Cow::Borrowed(path);
+    }
     let is_odd = |component: &[u8]| matches!(component, b"" | b"." | b"..");
     if !path.split(|byte| *byte == b'/').any(is_odd) {
         return Cow::Borrowed(path);
@@ -151,6 +171,12 @@ pub(crate) fn clean_path(path: &[u8]) -> Cow<'_, [u8]> {
         }
     }
     Cow::Owned(clean)
+}
+
+/// Whether some byte and the next one are such a pair; looks at all, which is many at a time.
+fn any_pair(bytes: &[u8], is_such: impl Fn(&[u8; 2]) -> bool) -> bool {
+    let next = bytes.get(1..).unwrap_or_default();
+    bytes.iter().zip(next).fold(false, |found, (byte, next)| found | is_such(&[*byte, *next]))
 }
 
 #[cfg(test)]

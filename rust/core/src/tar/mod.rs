@@ -25,10 +25,11 @@ mod toc;
 mod walk;
 
 pub use entries::Entries;
-pub(crate) use entry::clean_path;
 pub use entry::{EntryType, FileMetadata};
+pub(crate) use entry::{clean_path, is_opaque_mark, is_sparse, is_xattr};
 pub use hazard::{Hazard, HazardReason};
 pub use headers::{EntryHeaders, read_headers};
+pub(crate) use rfc3339::time_parts;
 pub use sparse::Region;
 pub use toc::Toc;
 use toc::TocBuilder;

@@ -9,36 +9,42 @@ impl FileMetadata {
     /// if the stored text is empty or not a valid time.
     #[must_use]
     pub fn mod_time_parts(&self) -> Option<(i64, u32)> {
-        parse(&self.mod_time)
+        time_parts(&self.mod_time)
     }
 }
 
-fn parse(text: &[u8]) -> Option<(i64, u32)> {
-    let (date_time, rest) = text.split_at_checked(19)?;
-    let number = |at: usize, len: usize| -> Option<i64> {
-        date_time.get(at..at + len)?.iter().try_fold(0, |sum, digit| {
-            digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0'))
-        })
-    };
+/// As [`FileMetadata::mod_time_parts`], of a stored text.
+pub(crate) fn time_parts(text: &[u8]) -> Option<(i64, u32)> {
+    let (date_time, rest) = text.split_first_chunk::<19>()?;
+    let digit = |at: usize| date_time[at].wrapping_sub(b'0');
+    let digits = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18].map(digit);
     let marks = [4, 7, 10, 13, 16].map(|at| date_time[at]);
-    if marks != *b"--T::" {
+    if marks != *b"--T::" || digits.iter().any(|digit| *digit > 9) {
         return None;
     }
-    let (month, day) = (number(5, 2)?, number(8, 2)?);
+    let two = |at: usize| u32::from(digits[at]) * 10 + u32::from(digits[at + 1]);
+    let (year, month, day) = (two(0) * 100 + two(2), two(4), two(6));
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    let days = days_from_civil(number(0, 4)?, month, day);
-    let seconds = ((days * 24 + number(11, 2)?) * 60 + number(14, 2)?) * 60 + number(17, 2)?;
+    let time_of_day = (two(8) * 60 + two(10)) * 60 + two(12);
+    let seconds = days_from_civil(year, month, day) * 86_400 + i64::from(time_of_day);
 
     let fraction_len = match rest.first() {
         Some(b'.') => 1 + rest[1..].iter().take_while(|byte| byte.is_ascii_digit()).count(),
         _ => 0,
     };
     let (fraction, zone) = rest.split_at(fraction_len);
+    Some((seconds - zone_seconds(zone)?, nanoseconds(fraction)))
+}
+
+/// A point and digits, or nothing.
+fn nanoseconds(fraction: &[u8]) -> u32 {
+    if fraction.is_empty() {
+        return 0;
+    }
     let digits = fraction.iter().skip(1).copied().chain(std::iter::repeat(b'0')).take(9);
-    let nanoseconds = digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
-    Some((seconds - zone_seconds(zone)?, nanoseconds))
+    digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'))
 }
 
 /// `Z`, or `±hh:mm` ahead of UTC.
@@ -61,18 +67,19 @@ fn zone_seconds(zone: &[u8]) -> Option<i64> {
     }
 }
 
-/// Days from 1970-01-01 in the proleptic Gregorian calendar. Years start in March, so that the leap
-/// day comes last.
-const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+/// Days from 1970-01-01 in the proleptic Gregorian calendar; years are counted from March, so that
+/// the leap day comes last, and 400 too high, so that none is negative.
+#[inline]
+fn days_from_civil(year: u32, month: u32, day: u32) -> i64 {
+    let (year, month) = if month > 2 { (year + 400, month - 3) } else { (year + 399, month + 9) };
     let day_of_year = (153 * month + 2) / 5 + day - 1;
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    year * 365 + leap_days + day_of_year - 719_468
+    let leap_days = year / 4 - year / 100 + year / 400;
+    i64::from(year * 365 + leap_days + day_of_year) - (719_468 + 146_097)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::time_parts;
 
     #[test]
     fn parse_when_utc_or_with_offset_then_seconds() {
@@ -84,18 +91,26 @@ mod tests {
             ("1969-12-31T23:59:54.75Z", (-6, 750_000_000)),
             ("0000-01-01T00:00:00Z", (-62_167_219_200, 0)),
             ("9999-12-31T23:59:59Z", (253_402_300_799, 0)),
+            ("1900-03-01T00:00:00Z", (-2_203_891_200, 0)),
+            ("2000-02-29T00:00:00Z", (951_782_400, 0)),
+            ("2100-12-31T23:59:59Z", (4_133_980_799, 0)),
             ("2024-02-29T12:00:00+05:30", (1_709_188_200, 0)),
         ] {
-            assert_eq!(parse(text.as_bytes()), Some(parts), "{text}");
+            assert_eq!(time_parts(text.as_bytes()), Some(parts), "{text}");
         }
     }
 
     #[test]
-    fn parse_when_not_a_time_then_none() {
-        for text in
-            ["", "now", "2023-11-14 22:13:20Z", "2023-13-14T22:13:20Z", "2023-11-14T22:13:20"]
-        {
-            assert_eq!(parse(text.as_bytes()), None, "{text}");
+    fn parse_when_no_time_then_none() {
+        for text in [
+            "",
+            "now",
+            "2023-11-14 22:13:20Z",
+            "2023-11-14T22:1x:20Z",
+            "2023-13-14T22:13:20Z",
+            "2023-11-14T22:13:20",
+        ] {
+            assert_eq!(time_parts(text.as_bytes()), None, "{text}");
         }
     }
 }

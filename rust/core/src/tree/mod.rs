@@ -20,7 +20,6 @@ mod links;
 mod names;
 mod walk;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -30,7 +29,7 @@ pub use links::{Failure, MAX_LINKS};
 pub use names::{MAX_PATH_LEN, MAX_TARGET_LEN, Reason};
 pub use walk::Walk;
 
-use crate::tar::{Entries, EntryType, FileMetadata};
+use crate::tar::{Entries, EntryType};
 use graph::Graph;
 use links::{Budget, Links, Memo};
 
@@ -169,7 +168,7 @@ impl<L: Entries> Tree<L> {
 
     /// The metadata at a location; `None` for a directory that is only implied by other names.
     #[must_use]
-    pub fn metadata(&self, location: Location) -> Option<Cow<'_, FileMetadata>> {
+    pub fn metadata(&self, location: Location) -> Option<L::Entry<'_>> {
         let source = self.graph.source(location);
         self.entry(source.layer, source.entry?)
     }
@@ -187,7 +186,7 @@ impl<L: Entries> Tree<L> {
 
     /// An entry of a layer, whether it is in the tree or not.
     #[must_use]
-    pub fn entry(&self, layer: u32, entry: u32) -> Option<Cow<'_, FileMetadata>> {
+    pub fn entry(&self, layer: u32, entry: u32) -> Option<L::Entry<'_>> {
         self.graph.layers.get(layer as usize)?.entry(entry as usize)
     }
 

@@ -30,11 +30,12 @@ impl Ztoc {
         ]
         .map(|kind| (kind, 0));
         let mut multi_span_files = 0;
-        for entry in self.toc.iter() {
-            if let Some((_, count)) = types.iter_mut().find(|(kind, _)| *kind == entry.entry_type) {
+        for entry in self.toc.entries() {
+            let entry_type = entry.entry_type();
+            if let Some((_, count)) = types.iter_mut().find(|(kind, _)| *kind == entry_type) {
                 *count += 1;
             }
-            let spans = self.spans_for(&entry);
+            let spans = self.spans_for(entry);
             multi_span_files += u64::from(spans.end.0 - spans.start.0 > 1);
         }
         let spans = (0..).map(SpanId).zip(&self.span_digests);

@@ -8,6 +8,7 @@
 //! Source: awslabs/soci-snapshotter, ztoc/fbs/ztoc.fbs; docs/format.md#the-ztoc-blob.
 
 mod counts;
+mod entry;
 mod flat;
 pub mod raw;
 mod read;
@@ -18,6 +19,7 @@ mod toc;
 mod zinfo;
 
 pub use counts::Counts;
+pub use entry::{Entry, Records};
 pub use refusal::{MAX_REFUSALS, Refusal};
 pub use toc::Toc;
 pub use zinfo::{GzipZinfo, TarZinfo, Zinfo, ZinfoVersion};
@@ -36,7 +38,10 @@ pub const VERSION: &str = "0.9";
 /// Blobs must be smaller than this many bytes, as in the reference's writer.
 pub const MAX_LEN: u64 = flat::MAX_LEN as u64;
 
-/// The contents of a zTOC, which describes one layer.
+/// Bytes beyond what is written that the builder wants to have room for.
+const SLACK: usize = 64;
+
+/// Everything a zTOC says about one layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ztoc {
     /// Format version; written as [`VERSION`], not checked by any reader.
@@ -83,13 +88,16 @@ impl Ztoc {
             max_span_id: rules::stored_max_span_id(self)?,
             span_digests: &span_digests,
         };
+        let toc = self.toc.entries().map(|entry| (RawEntry::from(entry), entry.xattrs()));
+        // What was read is written again with hardly any other length.
+        let capacity = self.toc.blob_len().map(|len| len.saturating_add(SLACK));
         match &self.zinfo {
             Zinfo::Gzip(zinfo) => {
-                fields.write(self.toc.iter(), zinfo.packed_len(), |out| zinfo.pack(out))
+                fields.write(toc, capacity, zinfo.packed_len(), |out| zinfo.pack(out))
             }
             Zinfo::Tar(zinfo) => {
                 let zinfo = zinfo.to_bytes()?;
-                fields.write(self.toc.iter(), zinfo.len(), |out| out.copy_from_slice(&zinfo))
+                fields.write(toc, capacity, zinfo.len(), |out| out.copy_from_slice(&zinfo))
             }
         }
     }
@@ -143,23 +151,24 @@ impl Ztoc {
     }
 }
 
-impl<'a> From<&'a Cow<'_, FileMetadata>> for RawEntry<'a> {
-    fn from(entry: &'a Cow<'_, FileMetadata>) -> Self {
+impl<'a> From<Entry<'a>> for RawEntry<'a> {
+    /// All but the PAX records.
+    fn from(entry: Entry<'a>) -> Self {
         Self {
-            name: &entry.name,
-            entry_type: entry.entry_type.as_str().as_bytes(),
-            uncompressed_offset: entry.uncompressed_offset,
-            uncompressed_size: entry.uncompressed_size,
-            linkname: &entry.linkname,
-            mode: entry.mode,
-            uid: entry.uid,
-            gid: entry.gid,
-            uname: &entry.uname,
-            gname: &entry.gname,
-            mod_time: &entry.mod_time,
-            devmajor: entry.devmajor,
-            devminor: entry.devminor,
-            xattrs: &entry.xattrs,
+            name: entry.name(),
+            entry_type: entry.entry_type().as_str().as_bytes(),
+            uncompressed_offset: entry.uncompressed_offset(),
+            uncompressed_size: entry.uncompressed_size(),
+            linkname: entry.linkname(),
+            mode: entry.mode(),
+            uid: entry.uid(),
+            gid: entry.gid(),
+            uname: entry.uname(),
+            gname: entry.gname(),
+            mod_time: entry.mod_time(),
+            devmajor: entry.devmajor(),
+            devminor: entry.devminor(),
+            xattrs: &[],
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Source: awslabs/soci-snapshotter, ztoc/fbs/ztoc.fbs; docs/format.md#the-ztoc-blob.
 
+use super::Records;
 use super::flat::{Builder, Mark};
 use crate::error::Result;
 
@@ -110,32 +111,36 @@ impl RawZtoc<'_> {
     /// # Errors
     /// `Error::Ztoc` with `TooLarge`.
     pub fn to_bytes(&self, toc: &[RawEntry<'_>], checkpoints: &[u8]) -> Result<Vec<u8>> {
-        self.write(toc.iter().copied(), checkpoints.len(), |out| out.copy_from_slice(checkpoints))
+        let toc = toc.iter().map(|entry| (*entry, Records::listed(entry.xattrs)));
+        self.write(toc, None, checkpoints.len(), |out| out.copy_from_slice(checkpoints))
     }
 
-    /// As `to_bytes`, but takes an iterator of entries and packs the checkpoints in place.
+    /// As `to_bytes`, from entries one by one, each with its PAX records, and checkpoints that are
+    /// packed in place.
     ///
-    /// The order of the steps determines the bytes, so it is that of the reference's marshaler.
-    pub(super) fn write<E>(
+    /// `capacity`: bytes that the blob hardly exceeds, if that is known.
+    ///
+    /// The order of the steps decides the bytes: it is that of the reference's marshaler.
+    pub(super) fn write<'e>(
         &self,
-        toc: impl DoubleEndedIterator<Item = E> + ExactSizeIterator + Clone,
+        toc: impl DoubleEndedIterator<Item = (RawEntry<'e>, Records<'e>)> + Clone,
+        capacity: Option<usize>,
         checkpoints_len: usize,
         pack_checkpoints: impl FnOnce(&mut [u8]),
-    ) -> Result<Vec<u8>>
-    where
-        for<'e> RawEntry<'e>: From<&'e E>,
-    {
-        let estimate = toc.clone().map(|entry| RawEntry::from(&entry).estimate()).sum::<usize>()
-            + self.span_digests.iter().map(|digest| digest.len() + 12).sum::<usize>()
-            + 512;
-        let mut builder = Builder::with_capacity(estimate.saturating_add(checkpoints_len));
+    ) -> Result<Vec<u8>> {
+        let mut builder = Builder::with_capacity(capacity.unwrap_or_else(|| {
+            let entries = toc.clone().map(|(entry, records)| entry.estimate(&records));
+            let digests = self.span_digests.iter().map(|digest| digest.len() + 12);
+            let estimate = entries.sum::<usize>() + digests.sum::<usize>() + 512;
+            estimate.saturating_add(checkpoints_len)
+        }));
 
         let version = builder.string(self.version)?;
         let build_tool_identifier = builder.string(self.build_tool_identifier)?;
-        let mut entries = Vec::with_capacity(toc.len());
+        let mut entries = Vec::with_capacity(toc.size_hint().1.unwrap_or_default());
         let mut xattrs = Vec::new();
-        for entry in toc.rev() {
-            entries.push(RawEntry::from(&entry).write(&mut builder, &mut xattrs)?);
+        for (entry, records) in toc.rev() {
+            entries.push(entry.write(&records, &mut builder, &mut xattrs)?);
         }
         entries.reverse();
         let entries = builder.vector(&entries)?;
@@ -166,24 +171,23 @@ impl RawZtoc<'_> {
     }
 }
 
-impl<'a> From<&'a RawEntry<'_>> for RawEntry<'a> {
-    fn from(entry: &'a RawEntry<'_>) -> Self {
-        *entry
-    }
-}
-
 impl RawEntry<'_> {
-    /// An estimate of the entry's size, which is rarely too small: length, NUL and padding of each
-    /// string, the table with all fields, and the slot in the vector.
-    fn estimate(&self) -> usize {
+    /// Bytes this entry will hardly exceed: length, NUL and padding of each string, the table with
+    /// all fields, its place in the vector.
+    fn estimate(&self, records: &Records<'_>) -> usize {
         let strings =
             [self.name, self.entry_type, self.linkname, self.uname, self.gname, self.mod_time];
-        let xattrs = self.xattrs.iter().map(|(key, value)| key.len() + value.len() + 32);
+        let xattrs = records.iter().map(|(key, value)| key.len() + value.len() + 32);
         strings.map(|string| string.len() + 8).iter().sum::<usize>() + 96 + xattrs.sum::<usize>()
     }
 
-    /// Writes the entry; `xattrs` is a scratch buffer that is reused.
-    fn write(&self, builder: &mut Builder, xattrs: &mut Vec<Mark>) -> Result<Mark> {
+    /// Writes the entry with these records; `xattrs` is a buffer that is used again for each.
+    fn write(
+        &self,
+        records: &Records<'_>,
+        builder: &mut Builder,
+        xattrs: &mut Vec<Mark>,
+    ) -> Result<Mark> {
         let name = builder.string(self.name)?;
         let entry_type = builder.string(self.entry_type)?;
         let linkname = builder.string(self.linkname)?;
@@ -191,7 +195,7 @@ impl RawEntry<'_> {
         let gname = builder.string(self.gname)?;
         let mod_time = builder.string(self.mod_time)?;
         xattrs.clear();
-        for (key, value) in self.xattrs {
+        for (key, value) in records.iter() {
             let key = builder.string(key)?;
             let value = builder.string(value)?;
             let mut table = builder.table();

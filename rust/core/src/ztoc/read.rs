@@ -7,13 +7,10 @@ use super::{Toc, Ztoc, rules};
 use crate::bytes::SharedBytes;
 use crate::digest::Digest;
 use crate::error::{Error, Result, ZtocError};
-use crate::tar::{EntryType, FileMetadata};
+use crate::tar::EntryType;
 
-/// Minimum size of a PAX record in bytes: its slot in the vector, the table's start, two references,
-/// two strings with a length and a NUL.
-const XATTR_MIN_LEN: usize = 4 + 4 + 2 * 4 + 2 * 5;
-/// Maximum length of a string, and of all PAX records of an entry including [`RECORD_LEN`] for each.
-/// A tar that can be indexed does not exceed it. Source: Go archive/tar, format.go.
+/// Bytes of a text, and of all PAX records of an entry with [`RECORD_LEN`] for each: no tar that can
+/// be indexed holds more. Source: Go archive/tar, format.go.
 const MAX_TEXT_LEN: usize = 1 << 20;
 /// Minimum length of a PAX record apart from its key and value: a digit, a space, an equals sign and
 /// a newline.
@@ -98,43 +95,44 @@ fn read_toc(blob: &SharedBytes, root: &Table<'_, '_>) -> Result<(Toc, Option<Err
     let tables = toc.vector(slot::toc::METADATA, "file metadata")?;
     let mut broken = None;
     for (index, table) in (0..).zip(tables.tables()) {
-        let entry = read_entry(&table?, index)?;
-        broken = broken.or_else(|| rules::check_entry(index, &entry).err());
+        let (offset, size) = check_entry(&table?, index)?;
+        if broken.is_none() {
+            broken = rules::check_place(index, offset, size).err();
+        }
     }
     Ok((Toc::stored(blob.clone(), tables.first(), tables.len()), broken))
 }
 
-pub(super) fn read_entry(table: &Table<'_, '_>, index: u64) -> Result<FileMetadata> {
-    let string = |slot, what| limited_string(table, slot, what).map(<[u8]>::to_vec);
+/// Reads all fields of an entry, and returns its offset and its size.
+fn check_entry(table: &Table<'_, '_>, index: u64) -> Result<(i64, i64)> {
     let word = table.string(slot::entry::TYPE, "type")?;
-    let entry_type = EntryType::from_word(word).ok_or_else(|| {
+    if EntryType::from_word(word).is_none() {
         let shown = &word[..word.len().min(SHOWN_LEN)];
         let word = String::from_utf8_lossy(shown).into_owned();
-        Error::Ztoc { kind: ZtocError::EntryType { index, word }, at: table.position() }
-    })?;
-    Ok(FileMetadata {
-        name: string(slot::entry::NAME, "name")?,
-        entry_type,
-        uncompressed_offset: table
-            .int64(slot::entry::UNCOMPRESSED_OFFSET, "entry uncompressed offset")?,
-        uncompressed_size: table.int64(slot::entry::UNCOMPRESSED_SIZE, "entry size")?,
-        linkname: string(slot::entry::LINKNAME, "linkname")?,
-        mode: table.int64(slot::entry::MODE, "mode")?,
-        uid: table.uint32(slot::entry::UID, "uid")?,
-        gid: table.uint32(slot::entry::GID, "gid")?,
-        uname: string(slot::entry::UNAME, "uname")?,
-        gname: string(slot::entry::GNAME, "gname")?,
-        mod_time: string(slot::entry::MOD_TIME, "mod time")?,
-        devmajor: table.int64(slot::entry::DEVMAJOR, "devmajor")?,
-        devminor: table.int64(slot::entry::DEVMINOR, "devminor")?,
-        xattrs: read_xattrs(table)?,
-    })
+        return Err(Error::Ztoc {
+            kind: ZtocError::EntryType { index, word },
+            at: table.position(),
+        });
+    }
+    limited_string(table, slot::entry::NAME, "name")?;
+    let offset = table.int64(slot::entry::UNCOMPRESSED_OFFSET, "entry uncompressed offset")?;
+    let size = table.int64(slot::entry::UNCOMPRESSED_SIZE, "entry size")?;
+    limited_string(table, slot::entry::LINKNAME, "linkname")?;
+    table.int64(slot::entry::MODE, "mode")?;
+    table.uint32(slot::entry::UID, "uid")?;
+    table.uint32(slot::entry::GID, "gid")?;
+    limited_string(table, slot::entry::UNAME, "uname")?;
+    limited_string(table, slot::entry::GNAME, "gname")?;
+    limited_string(table, slot::entry::MOD_TIME, "mod time")?;
+    table.int64(slot::entry::DEVMAJOR, "devmajor")?;
+    table.int64(slot::entry::DEVMINOR, "devminor")?;
+    check_xattrs(table)?;
+    Ok((offset, size))
 }
 
-fn read_xattrs(entry: &Table<'_, '_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+fn check_xattrs(entry: &Table<'_, '_>) -> Result<()> {
     let tables = entry.vector(slot::entry::XATTRS, "xattrs")?;
     let mut left = MAX_TEXT_LEN;
-    let mut xattrs = Vec::with_capacity(tables.len().min(MAX_TEXT_LEN / XATTR_MIN_LEN));
     for table in tables.tables() {
         let table = table?;
         let key = table.string(slot::xattr::KEY, "xattr key")?;
@@ -144,16 +142,8 @@ fn read_xattrs(entry: &Table<'_, '_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
             kind: ZtocError::TooLong { what: "xattrs", limit: MAX_TEXT_LEN as u64 },
             at: table.position(),
         })?;
-        xattrs.push((key.to_vec(), value.to_vec()));
     }
-    if !rules::is_ascending(&xattrs) {
-        // Of equal keys, the last must remain. `dedup_by` keeps the first, and the sort is stable,
-        // so reverse the records first.
-        xattrs.reverse();
-        xattrs.sort_by(|(a, _), (b, _)| a.cmp(b));
-        xattrs.dedup_by(|(a, _), (b, _)| a == b);
-    }
-    Ok(xattrs)
+    Ok(())
 }
 
 fn read_digests(reader: &Reader<'_>, info: &Table<'_, '_>) -> Result<Vec<Digest>> {

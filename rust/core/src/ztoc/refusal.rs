@@ -11,9 +11,9 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use super::{Zinfo, Ztoc};
+use super::{Entry, Zinfo, Ztoc};
 use crate::span::{SpanId, UncompressedOffset};
-use crate::tar::{Entries, EntryType, FileMetadata};
+use crate::tar::{Entries, EntryType};
 
 /// Size of a tar block; headers and data start at multiples of it.
 const BLOCK: u64 = 512;
@@ -145,7 +145,7 @@ impl Refusal {
 }
 
 /// Reasons found so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Refusals {
     found: Vec<Refusal>,
     of_layer: usize,
@@ -169,22 +169,35 @@ impl Ztoc {
     pub fn reader_refusals(&self) -> Vec<Refusal> {
         let mut refusals = Refusals::default();
         self.refuse_spans(&mut refusals);
-        // The reader sorts entries by offset, and derives the positions of headers from that order.
-        let offsets = self.toc.iter().map(|entry| entry.uncompressed_offset);
-        if offsets.clone().is_sorted() {
-            self.refuse_toc(0..self.toc.len(), &mut refusals);
-        } else {
-            // A zTOC of less than 1 GiB has fewer than 2^32 entries.
-            let mut order: Vec<(i64, u32)> = offsets.zip(0..).collect();
-            order.sort_unstable();
-            self.refuse_toc(order.iter().map(|(_, index)| *index as usize), &mut refusals);
+        // The reader sorts; the derived place of a header depends on it. Nearly all are in order.
+        let mut in_order = refusals.clone();
+        if self.refuse_toc(self.toc.entries().enumerate(), &mut in_order) {
+            return in_order.found;
         }
+        // A blob of less than 1 GiB has fewer entries than fit 32 bits.
+        let offsets = self.toc.entries().map(Entry::uncompressed_offset);
+        let mut order: Vec<(i64, u32)> = offsets.zip(0..).collect();
+        order.sort_unstable();
+        let indexes = order.iter().map(|(_, index)| *index as usize);
+        let entries = indexes.filter_map(|index| Some((index, self.toc.entry(index)?)));
+        self.refuse_toc(entries, &mut refusals);
         refusals.found
     }
 
-    fn refuse_toc(&self, order: impl Iterator<Item = usize> + Clone, refusals: &mut Refusals) {
-        self.refuse_entries(order.clone(), refusals);
-        self.refuse_hard_links(order, refusals);
+    /// Judges entries in the order of their offsets; returns false, having judged some of them, if
+    /// they have another order.
+    fn refuse_toc<'a>(
+        &self,
+        entries: impl Iterator<Item = (usize, Entry<'a>)> + Clone,
+        refusals: &mut Refusals,
+    ) -> bool {
+        let Some(has_hard_links) = self.refuse_entries(entries.clone(), refusals) else {
+            return false;
+        };
+        if has_hard_links {
+            refuse_hard_links(entries, refusals);
+        }
+        true
     }
 
     fn refuse_spans(&self, refusals: &mut Refusals) {
@@ -217,66 +230,75 @@ impl Ztoc {
         }
     }
 
-    fn refuse_entries(&self, order: impl Iterator<Item = usize>, refusals: &mut Refusals) {
+    /// Returns whether there are hard links; `None` as soon as an offset is less than the one before.
+    fn refuse_entries<'a>(
+        &self,
+        entries: impl Iterator<Item = (usize, Entry<'a>)>,
+        refusals: &mut Refusals,
+    ) -> Option<bool> {
+        let mut before = i64::MIN;
         let mut header = 0;
         let mut is_before_sized = false;
-        for index in order {
-            let Some(entry) = self.toc.get(index) else { return };
-            let offset = entry.uncompressed_offset.unsigned_abs();
+        let mut has_hard_links = false;
+        for (index, entry) in entries {
+            if entry.uncompressed_offset() < before {
+                return None;
+            }
+            before = entry.uncompressed_offset();
+            let kind = entry.entry_type();
+            has_hard_links |= kind == EntryType::HardLink;
+            let offset = before.unsigned_abs();
             if header > offset {
                 refusals.push(Refusal::Overlap { index });
-            } else if entry.entry_type == EntryType::Regular
+            } else if kind == EntryType::Regular
                 && (offset - header < BLOCK
                     || !(offset - header).is_multiple_of(BLOCK)
                     || is_before_sized)
             {
                 refusals.push(Refusal::HeaderPlace { index });
             }
-            if entry.entry_type == EntryType::Regular {
-                self.refuse_file(index, &entry, refusals);
+            if kind == EntryType::Regular {
+                self.refuse_file(index, entry, refusals);
             }
-            header = end_of_data(&entry).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
-            is_before_sized = is_sized_without_data(&entry);
+            header = end_of_data(entry).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
+            // A link, directory or device whose header gives a size: no data follows, the reader
+            // thinks it does.
+            is_before_sized = kind != EntryType::Regular && entry.uncompressed_size() > 0;
         }
+        Some(has_hard_links)
     }
 
-    fn refuse_file(&self, index: usize, entry: &FileMetadata, refusals: &mut Refusals) {
-        if entry.mod_time.is_empty() {
+    fn refuse_file(&self, index: usize, entry: Entry<'_>, refusals: &mut Refusals) {
+        if entry.mod_time().is_empty() {
             refusals.push(Refusal::ModTime { index });
         }
         let sparse = [b"GNU.sparse.major".as_slice(), b"GNU.sparse.map"];
-        if entry.xattrs.iter().any(|(key, _)| sparse.contains(&key.as_slice())) {
+        if entry.has_key(|key| sparse.contains(&key)) {
             refusals.push(Refusal::Sparse { index });
         }
         if let Zinfo::Tar(zinfo) = &self.zinfo
-            && entry.uncompressed_size > 0
+            && entry.uncompressed_size() > 0
             && end_of_data(entry) == zinfo.size
             && zinfo.size.checked_rem(zinfo.span_size) == Some(0)
         {
             refusals.push(Refusal::EndOfLastSpan { index });
         }
     }
+}
 
-    fn refuse_hard_links(
-        &self,
-        order: impl Iterator<Item = usize> + Clone,
-        refusals: &mut Refusals,
-    ) {
-        let is_link = |index: usize| self.toc.entry_type(index) == EntryType::HardLink;
-        if !order.clone().any(is_link) {
-            return;
+fn refuse_hard_links<'a>(
+    entries: impl Iterator<Item = (usize, Entry<'a>)>,
+    refusals: &mut Refusals,
+) {
+    // Hashes with a key that nobody knows instead of names, which would take far more memory.
+    let hasher = RandomState::new();
+    let mut earlier = HashSet::new();
+    for (index, entry) in entries {
+        let target = || hasher.hash_one(clean(entry.linkname()));
+        if entry.entry_type() == EntryType::HardLink && !earlier.contains(&target()) {
+            refusals.push(Refusal::HardLink { index });
         }
-        // Stores hashes rather than names, which would take far more memory. The key is random, so
-        // that nobody can prepare collisions.
-        let hasher = RandomState::new();
-        let mut earlier = HashSet::new();
-        for index in order {
-            let target = || hasher.hash_one(clean(self.toc.linkname(index)));
-            if is_link(index) && !earlier.contains(&target()) {
-                refusals.push(Refusal::HardLink { index });
-            }
-            earlier.insert(hasher.hash_one(clean(self.toc.name(index))));
-        }
+        earlier.insert(hasher.hash_one(clean(entry.name())));
     }
 }
 
@@ -284,15 +306,10 @@ fn is_large(range: Range<u64>) -> bool {
     range.end.saturating_sub(range.start) >= SPAN_LIMIT
 }
 
-/// Whether this is a link, directory or device whose header has a size. No data follows, but the
-/// reader assumes that it does.
-fn is_sized_without_data(entry: &FileMetadata) -> bool {
-    entry.entry_type != EntryType::Regular && entry.uncompressed_size > 0
-}
-
-/// The end of an entry's data. The sum fits, since neither int64 is negative.
-fn end_of_data(entry: &FileMetadata) -> u64 {
-    entry.uncompressed_offset.unsigned_abs().saturating_add(entry.uncompressed_size.unsigned_abs())
+/// Neither number is negative, so the sum of two int64 fits.
+fn end_of_data(entry: Entry<'_>) -> u64 {
+    let offset = entry.uncompressed_offset().unsigned_abs();
+    offset.saturating_add(entry.uncompressed_size().unsigned_abs())
 }
 
 /// The components of a path without `.`, `..` and empty ones, as the reader compares paths. `..`

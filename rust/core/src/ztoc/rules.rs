@@ -7,29 +7,30 @@ use super::Ztoc;
 use super::zinfo::{self, GzipZinfo, Zinfo};
 use crate::error::{Error, Result, ZtocError};
 use crate::span::SpanId;
-use crate::tar::FileMetadata;
 
 /// Checks all rules. `zinfo_at` is the position of the zinfo in the blob, 0 if there is no blob
 /// yet.
 pub(super) fn check(ztoc: &Ztoc, zinfo_at: u64) -> Result<()> {
-    for (index, entry) in (0..).zip(ztoc.toc.iter()) {
-        check_entry(index, &entry)?;
+    // Those that are stored have been checked when they were read.
+    for (index, entry) in (0..).zip(ztoc.toc.listed()) {
+        check_place(index, entry.uncompressed_offset, entry.uncompressed_size)?;
+        if !is_ascending(&entry.xattrs) {
+            return Err(entry_error(index, "has PAX records that are not in ascending order"));
+        }
     }
     check_spans(ztoc, zinfo_at)
 }
 
-/// Checks the rules for one entry.
-pub(super) fn check_entry(index: u64, entry: &FileMetadata) -> Result<()> {
-    let what = if entry.uncompressed_offset < 0 {
-        "has a negative offset"
-    } else if entry.uncompressed_size < 0 {
-        "has a negative size"
-    } else if !is_ascending(&entry.xattrs) {
-        "has PAX records that are not in ascending order"
-    } else {
-        return Ok(());
-    };
-    Err(Error::Ztoc { kind: ZtocError::TocEntry { index, what }, at: 0 })
+/// Checks where the data of an entry is.
+pub(super) fn check_place(index: u64, offset: i64, size: i64) -> Result<()> {
+    if offset < 0 {
+        return Err(entry_error(index, "has a negative offset"));
+    }
+    if size < 0 { Err(entry_error(index, "has a negative size")) } else { Ok(()) }
+}
+
+const fn entry_error(index: u64, what: &'static str) -> Error {
+    Error::Ztoc { kind: ZtocError::TocEntry { index, what }, at: 0 }
 }
 
 /// Checks all rules except those for entries.
@@ -58,8 +59,8 @@ pub(super) fn check_spans(ztoc: &Ztoc, zinfo_at: u64) -> Result<()> {
     Ok(())
 }
 
-/// Whether the keys are sorted and unique.
-pub(super) fn is_ascending(xattrs: &[(Vec<u8>, Vec<u8>)]) -> bool {
+/// Whether keys ascend, each once.
+pub(super) fn is_ascending<T: Ord>(xattrs: &[(T, T)]) -> bool {
     xattrs.is_sorted_by(|(a, _), (b, _)| a < b)
 }
 

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::{Zinfo, Ztoc};
+use super::{Entry, Zinfo, Ztoc};
 use crate::error::{Error, Result};
 use crate::span::{CompressedOffset, SpanId, UncompressedOffset};
-use crate::tar::{EntryType, FileMetadata};
+use crate::tar::EntryType;
 
 impl Ztoc {
     /// The number of spans in the layer; 0 for an empty plain tar.
@@ -96,14 +96,15 @@ impl Ztoc {
     /// The spans that contain an entry's data, as a half-open range. Empty for entries without
     /// data, which includes all types but regular files, whatever size their header has.
     #[must_use]
-    pub fn spans_for(&self, entry: &FileMetadata) -> Range<SpanId> {
+    pub fn spans_for<'e>(&self, entry: impl Into<Entry<'e>>) -> Range<SpanId> {
+        let entry = entry.into();
         let empty = SpanId(0)..SpanId(0);
         let (Ok(start), Ok(size @ 1..)) =
-            (u64::try_from(entry.uncompressed_offset), u64::try_from(entry.uncompressed_size))
+            (u64::try_from(entry.uncompressed_offset()), u64::try_from(entry.uncompressed_size()))
         else {
             return empty;
         };
-        if entry.entry_type != EntryType::Regular {
+        if entry.entry_type() != EntryType::Regular {
             return empty;
         }
         let first = self.span_of(UncompressedOffset(start));

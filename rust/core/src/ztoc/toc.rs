@@ -1,15 +1,13 @@
 //! The table of contents of a zTOC: a list of entries, or a reference to the blob that has them.
 //!
-//! Entries of a blob are decoded on each access. If all were decoded at once, a blob of small or
-//! shared entries could take many times its size in memory.
+//! What was read from a blob stays there: a blob of small or shared entries would unfold into many
+//! times its size.
 
 use std::borrow::Cow;
 
-use super::flat::{Reader, Table};
-use super::raw::slot;
-use super::read;
+use super::Entry;
+use super::flat::KnownTable;
 use crate::bytes::SharedBytes;
-use crate::error::Result;
 use crate::tar::{Entries, EntryType, FileMetadata};
 
 /// The entries of a layer in stored order.
@@ -30,21 +28,17 @@ struct Stored {
 }
 
 impl Stored {
-    fn with_table<'a, T>(
-        &'a self,
-        index: usize,
-        read: impl FnOnce(&Table<'_, 'a>) -> Result<T>,
-    ) -> Option<T> {
+    #[inline]
+    fn entry(&self, index: usize) -> Option<Entry<'_>> {
+        self.entry_in(self.blob.as_slice(), index)
+    }
+
+    #[inline]
+    fn entry_in<'a>(&self, blob: &'a [u8], index: usize) -> Option<Entry<'a>> {
         if index >= self.count {
             return None;
         }
-        let reader = Reader::new(self.blob.as_slice(), 0);
-        let table = reader.element(self.first, index, "file metadata").ok()?;
-        read(&table).ok()
-    }
-
-    fn entry(&self, index: usize) -> Option<FileMetadata> {
-        self.with_table(index, |table| read::read_entry(table, index as u64))
+        KnownTable::element(blob, self.first, index).map(Entry::stored)
     }
 }
 
@@ -54,7 +48,17 @@ impl Toc {
         Self { listed: Vec::new(), stored: Some(Stored { blob, first, count }) }
     }
 
-    /// The number of entries.
+    /// The entries that are not in a blob.
+    pub(super) fn listed(&self) -> &[FileMetadata] {
+        &self.listed
+    }
+
+    /// Bytes of the blob that has the entries.
+    pub(super) fn blob_len(&self) -> Option<usize> {
+        self.stored.as_ref().map(|stored| stored.blob.as_slice().len())
+    }
+
+    /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.stored.as_ref().map_or(self.listed.len(), |stored| stored.count)
@@ -66,58 +70,69 @@ impl Toc {
         self.len() == 0
     }
 
-    /// The entry at `index`.
+    /// An entry, whole.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<Cow<'_, FileMetadata>> {
         match &self.stored {
-            Some(stored) => stored.entry(index).map(Cow::Owned),
+            Some(stored) => stored.entry(index).map(|entry| Cow::Owned(entry.to_metadata())),
             None => self.listed.get(index).map(Cow::Borrowed),
         }
     }
 
-    /// Iterates over all entries.
+    /// All entries, whole, one after the other.
     pub fn iter(
         &self,
     ) -> impl DoubleEndedIterator<Item = Cow<'_, FileMetadata>> + ExactSizeIterator + Clone {
         (0..self.len()).map(|index| self.get(index).unwrap_or_default())
     }
 
-    /// The entries for modification; decodes all entries of a blob first.
+    /// All entries, each field read when asked for.
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = Entry<'_>> + Clone {
+        let stored = self.stored.as_ref().map(|stored| (stored, stored.blob.as_slice()));
+        (0..self.len()).filter_map(move |index| match stored {
+            Some((stored, blob)) => stored.entry_in(blob, index),
+            None => self.listed.get(index).map(Entry::from),
+        })
+    }
+
+    /// The entries, to be changed.
     pub fn to_mut(&mut self) -> &mut Vec<FileMetadata> {
-        if let Some(stored) = self.stored.take() {
-            self.listed = (0..stored.count).filter_map(|index| stored.entry(index)).collect();
+        if self.stored.is_some() {
+            self.listed = self.entries().map(Entry::to_metadata).collect();
+            self.stored = None;
         }
         &mut self.listed
     }
 }
 
 impl Entries for Toc {
+    type Entry<'a> = Entry<'a>;
+
     fn count(&self) -> usize {
         self.len()
     }
 
-    fn entry(&self, index: usize) -> Option<Cow<'_, FileMetadata>> {
-        self.get(index)
+    #[inline]
+    fn entry(&self, index: usize) -> Option<Entry<'_>> {
+        match &self.stored {
+            Some(stored) => stored.entry(index),
+            None => self.listed.get(index).map(Entry::from),
+        }
     }
 
+    #[inline]
     fn name(&self, index: usize) -> &[u8] {
-        let Some(stored) = &self.stored else { return self.listed.name(index) };
-        stored
-            .with_table(index, |table| table.string(slot::entry::NAME, "name"))
-            .unwrap_or_default()
+        self.entry(index).map(Entry::name).unwrap_or_default()
     }
 
+    #[inline]
     fn linkname(&self, index: usize) -> &[u8] {
-        let Some(stored) = &self.stored else { return self.listed.linkname(index) };
-        let found =
-            stored.with_table(index, |table| table.string(slot::entry::LINKNAME, "linkname"));
-        found.unwrap_or_default()
+        self.entry(index).map(Entry::linkname).unwrap_or_default()
     }
 
+    #[inline]
     fn entry_type(&self, index: usize) -> EntryType {
-        let Some(stored) = &self.stored else { return self.listed.entry_type(index) };
-        let word = stored.with_table(index, |table| table.string(slot::entry::TYPE, "type"));
-        word.and_then(EntryType::from_word).unwrap_or_default()
+        self.entry(index).map(Entry::entry_type).unwrap_or_default()
     }
 }
 

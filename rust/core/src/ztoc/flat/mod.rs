@@ -6,9 +6,11 @@
 //! Source: FlatBuffers, "Internals"; docs/format.md#the-ztoc-blob.
 
 mod builder;
+mod known;
 mod reader;
 
 pub(super) use builder::{Builder, Mark};
+pub(super) use known::KnownTable;
 pub(super) use reader::{Reader, Table};
 
 /// Blobs must be smaller than this: the Go builder cannot grow beyond 1 GiB, and needs a spare

@@ -40,16 +40,6 @@ impl<'a> Reader<'a> {
         self.blob.len()
     }
 
-    /// The table that an element of a vector refers to; `first` is the offset of element 0.
-    pub(in crate::ztoc) fn element(
-        &self,
-        first: usize,
-        index: usize,
-        what: &'static str,
-    ) -> Result<Table<'_, 'a>> {
-        Table::at(self, self.follow(first.saturating_add(index.saturating_mul(4)), what)?, what)
-    }
-
     fn error(&self, kind: ZtocError, at: usize) -> Error {
         Error::Ztoc { kind, at: self.base.saturating_add(at as u64) }
     }

@@ -1,0 +1,288 @@
+//! One entry of a zTOC, wherever it is kept.
+
+use std::borrow::Cow;
+
+use super::flat::KnownTable;
+use super::raw::slot;
+use super::rules;
+use crate::tar::{self, EntryType, FileMetadata};
+
+/// The fields of a [`FileMetadata`]. Those of an entry in a blob are read there when asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a>(Kept<'a>);
+
+#[derive(Debug, Clone, Copy)]
+enum Kept<'a> {
+    Listed(&'a FileMetadata),
+    Stored(KnownTable<'a>),
+}
+
+/// The PAX records of an entry, keys ascending by bytes.
+#[derive(Debug, Clone)]
+pub struct Records<'a>(KeptRecords<'a>);
+
+#[derive(Debug, Clone)]
+enum KeptRecords<'a> {
+    Listed(&'a [(Vec<u8>, Vec<u8>)]),
+    Stored(Vec<(&'a [u8], &'a [u8])>),
+}
+
+impl<'a> Entry<'a> {
+    /// The entry of a table that has been read without an error.
+    #[inline]
+    pub(super) const fn stored(table: KnownTable<'a>) -> Self {
+        Self(Kept::Stored(table))
+    }
+
+    #[inline]
+    fn text(self, slot: usize, listed: impl FnOnce(&'a FileMetadata) -> &'a [u8]) -> &'a [u8] {
+        match self.0 {
+            Kept::Listed(entry) => listed(entry),
+            Kept::Stored(table) => table.string(slot),
+        }
+    }
+
+    #[inline]
+    fn int64(self, slot: usize, listed: impl FnOnce(&FileMetadata) -> i64) -> i64 {
+        match self.0 {
+            Kept::Listed(entry) => listed(entry),
+            Kept::Stored(table) => table.int64(slot),
+        }
+    }
+
+    #[inline]
+    fn uint32(self, slot: usize, listed: impl FnOnce(&FileMetadata) -> u32) -> u32 {
+        match self.0 {
+            Kept::Listed(entry) => listed(entry),
+            Kept::Stored(table) => table.uint32(slot),
+        }
+    }
+
+    /// What it is.
+    #[must_use]
+    #[inline]
+    pub fn entry_type(self) -> EntryType {
+        match self.0 {
+            Kept::Listed(entry) => entry.entry_type,
+            Kept::Stored(table) => {
+                EntryType::from_word(table.string(slot::entry::TYPE)).unwrap_or_default()
+            }
+        }
+    }
+
+    /// As in the archive, uncleaned.
+    #[must_use]
+    #[inline]
+    pub fn name(self) -> &'a [u8] {
+        self.text(slot::entry::NAME, |entry| &entry.name)
+    }
+
+    /// Uncompressed position of the first data byte, after all header blocks.
+    #[must_use]
+    #[inline]
+    pub fn uncompressed_offset(self) -> i64 {
+        self.int64(slot::entry::UNCOMPRESSED_OFFSET, |entry| entry.uncompressed_offset)
+    }
+
+    /// Bytes, as [`FileMetadata`] counts them.
+    #[must_use]
+    #[inline]
+    pub fn uncompressed_size(self) -> i64 {
+        self.int64(slot::entry::UNCOMPRESSED_SIZE, |entry| entry.uncompressed_size)
+    }
+
+    /// Target of a link, raw; empty otherwise.
+    #[must_use]
+    #[inline]
+    pub fn linkname(self) -> &'a [u8] {
+        self.text(slot::entry::LINKNAME, |entry| &entry.linkname)
+    }
+
+    /// The header's mode field, all bits.
+    #[must_use]
+    #[inline]
+    pub fn mode(self) -> i64 {
+        self.int64(slot::entry::MODE, |entry| entry.mode)
+    }
+
+    /// User id.
+    #[must_use]
+    #[inline]
+    pub fn uid(self) -> u32 {
+        self.uint32(slot::entry::UID, |entry| entry.uid)
+    }
+
+    /// Group id.
+    #[must_use]
+    #[inline]
+    pub fn gid(self) -> u32 {
+        self.uint32(slot::entry::GID, |entry| entry.gid)
+    }
+
+    /// User name.
+    #[must_use]
+    #[inline]
+    pub fn uname(self) -> &'a [u8] {
+        self.text(slot::entry::UNAME, |entry| &entry.uname)
+    }
+
+    /// Group name.
+    #[must_use]
+    #[inline]
+    pub fn gname(self) -> &'a [u8] {
+        self.text(slot::entry::GNAME, |entry| &entry.gname)
+    }
+
+    /// RFC 3339, or empty.
+    #[must_use]
+    #[inline]
+    pub fn mod_time(self) -> &'a [u8] {
+        self.text(slot::entry::MOD_TIME, |entry| &entry.mod_time)
+    }
+
+    /// Device major number.
+    #[must_use]
+    #[inline]
+    pub fn devmajor(self) -> i64 {
+        self.int64(slot::entry::DEVMAJOR, |entry| entry.devmajor)
+    }
+
+    /// Device minor number.
+    #[must_use]
+    #[inline]
+    pub fn devminor(self) -> i64 {
+        self.int64(slot::entry::DEVMINOR, |entry| entry.devminor)
+    }
+
+    /// All PAX records of the entry.
+    #[must_use]
+    pub fn xattrs(self) -> Records<'a> {
+        Records(match self.0 {
+            Kept::Listed(entry) => KeptRecords::Listed(&entry.xattrs),
+            Kept::Stored(table) => KeptRecords::Stored(sorted(records(table).collect())),
+        })
+    }
+
+    /// Whether one of its PAX records has such a key.
+    pub(super) fn has_key(self, is_wanted: impl Fn(&[u8]) -> bool) -> bool {
+        match self.0 {
+            Kept::Listed(entry) => entry.xattrs.iter().any(|(key, _)| is_wanted(key)),
+            Kept::Stored(table) => records(table).any(|(key, _)| is_wanted(key)),
+        }
+    }
+
+    /// As [`FileMetadata::clean_name`].
+    #[must_use]
+    pub fn clean_name(self) -> Cow<'a, [u8]> {
+        tar::clean_path(self.name())
+    }
+
+    /// As [`FileMetadata::is_sparse`].
+    #[must_use]
+    pub fn is_sparse(self) -> bool {
+        let records = self.xattrs();
+        // Keys ascend, so there is at most one.
+        let value = |key: &[u8]| {
+            records.iter().find(|(other, _)| *other == key).map_or(&[][..], |(_, value)| value)
+        };
+        !records.is_empty() && tar::is_sparse(value)
+    }
+
+    /// As [`FileMetadata::mod_time_parts`].
+    #[must_use]
+    pub fn mod_time_parts(self) -> Option<(i64, u32)> {
+        tar::time_parts(self.mod_time())
+    }
+
+    /// As [`FileMetadata::needs_xattrs`].
+    #[must_use]
+    pub fn needs_xattrs(self) -> bool {
+        tar::is_opaque_mark(self.name()) || self.has_key(tar::is_xattr)
+    }
+
+    /// A copy in memory of its own.
+    #[must_use]
+    pub fn to_metadata(self) -> FileMetadata {
+        FileMetadata {
+            name: self.name().to_vec(),
+            entry_type: self.entry_type(),
+            uncompressed_offset: self.uncompressed_offset(),
+            uncompressed_size: self.uncompressed_size(),
+            linkname: self.linkname().to_vec(),
+            mode: self.mode(),
+            uid: self.uid(),
+            gid: self.gid(),
+            uname: self.uname().to_vec(),
+            gname: self.gname().to_vec(),
+            mod_time: self.mod_time().to_vec(),
+            devmajor: self.devmajor(),
+            devminor: self.devminor(),
+            xattrs: self
+                .xattrs()
+                .iter()
+                .map(|(key, value)| (key.to_vec(), value.to_vec()))
+                .collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a FileMetadata> for Entry<'a> {
+    fn from(entry: &'a FileMetadata) -> Self {
+        Self(Kept::Listed(entry))
+    }
+}
+
+impl<'a> From<&'a Cow<'_, FileMetadata>> for Entry<'a> {
+    fn from(entry: &'a Cow<'_, FileMetadata>) -> Self {
+        Self(Kept::Listed(entry))
+    }
+}
+
+impl<'a> Records<'a> {
+    /// Records in the order in which they are listed.
+    pub(super) const fn listed(records: &'a [(Vec<u8>, Vec<u8>)]) -> Self {
+        Self(KeptRecords::Listed(records))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            KeptRecords::Listed(records) => records.len(),
+            KeptRecords::Stored(records) => records.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Keys and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let (listed, stored) = match &self.0 {
+            KeptRecords::Listed(records) => (*records, &[][..]),
+            KeptRecords::Stored(records) => (&[][..], &records[..]),
+        };
+        let listed = listed.iter().map(|(key, value)| (&key[..], &value[..]));
+        listed.chain(stored.iter().copied())
+    }
+}
+
+/// The records as they are stored.
+fn records(table: KnownTable<'_>) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let tables = table.tables(slot::entry::XATTRS);
+    tables.map(|table| (table.string(slot::xattr::KEY), table.string(slot::xattr::VALUE)))
+}
+
+/// Records in ascending order of keys, of equal keys the last.
+fn sorted<'a>(mut records: Vec<(&'a [u8], &'a [u8])>) -> Vec<(&'a [u8], &'a [u8])> {
+    if !rules::is_ascending(&records) {
+        // Reversed first: the sort is stable and `dedup` keeps the first, which must be the last.
+        records.reverse();
+        records.sort_by_key(|(key, _)| *key);
+        records.dedup_by(|(a, _), (b, _)| a == b);
+    }
+    records
+}
