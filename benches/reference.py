@@ -169,7 +169,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--corpus", type=Path, required=True, metavar="DIR")
     parser.add_argument("--compressor", default="go", help="compressor of the layers (default: go)")
     parser.add_argument("--layers", nargs="+", default=[], metavar="NAME", help="layers to convert")
-    parser.add_argument("--soci", type=Path, metavar="FILE", help="existing program to compare")
+    parser.add_argument(
+        "--soci", type=Path, metavar="FILE", help="soci program (default: build it)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds (default: 5)")
     parser.add_argument("--cpus", type=int, default=2, help="CPUs to run on (default: 2)")
     parser.add_argument("--python", default=sys.executable, help="interpreter that runs tocsin")
