@@ -320,6 +320,6 @@ def _choose(store: Source, reference: Reference, requested: Platform | None) -> 
             return image
     available = platforms_shown([image.platform for image in images])
     raise NotFoundError(
-        f"{store.name}: image manifest for {this_machine}: not found, there are: {available}",
+        f"{store.name}: image manifest for {this_machine}: not found (available: {available})",
         hint="Choose one of them with --platform (platform=).",
     )

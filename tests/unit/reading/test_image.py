@@ -446,7 +446,7 @@ def test_open_when_there_are_several_platforms_then_one_is_chosen(tmp_path):
         assert image.cat("p") == b"linux/mips"
     with tocsin.open(f"oci:{tmp_path}:t", platform="linux/mips") as image:
         assert image.cat("p") == b"linux/mips"
-    with pytest.raises(NotFoundError, match=r"there are: linux/s390x, linux/mips$") as caught:
+    with pytest.raises(NotFoundError, match=r"available: linux/s390x, linux/mips\)$") as caught:
         tocsin.open(f"oci:{tmp_path}:t")
     assert "--platform" in caught.value.hint
     with pytest.raises(NotFoundError):
