@@ -62,7 +62,7 @@ def _core_version() -> str:
     help="Print the versions of tocsin, its core, Python and the platform.",
 )
 def root(*, debug: bool) -> None:
-    """Make container images start before they are pulled.
+    """Make container images start before they have arrived.
 
     tocsin builds SOCI indexes of container images, byte for byte as soci does, in one pass over
     each layer and without root, Docker or containerd. It verifies the indexes, and uses them to
