@@ -1,4 +1,4 @@
-"""Options that several benches share."""
+"""Options shared by several benchmarks."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ if TYPE_CHECKING:
 
 
 def add_programs(parser: argparse.ArgumentParser) -> None:
-    """Let our command and the interpreter be named."""
+    """Add options for the tocsin command and the interpreter."""
     parser.add_argument(
         "--tocsin",
         default=peers.BUILD,
         metavar="COMMAND",
-        help=f"our command (default: {peers.BUILD})",
+        help=f"tocsin command to measure (default: {peers.BUILD})",
     )
     parser.add_argument(
         "--python",
         default=sys.executable,
-        help="interpreter of the environment with tocsin and the Python peers (default: this one)",
+        help="interpreter with tocsin and the Python peers installed (default: this one)",
     )
 
 
 def add_record(parser: argparse.ArgumentParser) -> None:
-    """Let the record be written elsewhere, or not at all."""
-    parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
-    parser.add_argument("--no-record", action="store_true", help="only print")
+    """Add options for where to write the record."""
+    parser.add_argument(
+        "--record", type=Path, metavar="DIR", help="directory to write the record to"
+    )
+    parser.add_argument(
+        "--no-record", action="store_true", help="print the report without recording it"
+    )

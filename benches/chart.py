@@ -33,17 +33,17 @@ def main() -> int:
 
 
 def _draw(walls: dict[str, dict[str, float]], machine: dict[str, str], out: Path) -> None:
-    # Here, since only this script needs it.
+    # Imported here, so that --help works without matplotlib.
     from matplotlib import rcParams  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    rcParams["svg.hashsalt"] = "tocsin"  # equal figures make an equal file
+    rcParams["svg.hashsalt"] = "tocsin"  # so that the same record gives the same file
     figure = Figure(figsize=(7.2, 0.62 * len(walls) + 1.1), layout="constrained")
     axes = figure.subplots()
     height = 0.38
     for row, times in enumerate(walls.values()):
-        for place, (tool, seconds) in enumerate(times.items()):
-            y = row + (place - 0.5) * height
+        for bar, (tool, seconds) in enumerate(times.items()):
+            y = row + (bar - 0.5) * height
             axes.barh(
                 y,
                 seconds,

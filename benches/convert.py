@@ -1,15 +1,16 @@
-"""Measure ``tocsin convert`` of an image with one dominant layer, beside the build of that layer.
+"""Measure ``tocsin convert`` of an image with one dominant layer, compared with its zTOC build.
 
 ::
 
     python benches/corpus.py --size full --out DIR
     TMPDIR=/dev/shm python benches/convert.py --corpus DIR
 
-The image has the layer and some small ones, as images have, and goes from one layout to another of
-the same file system. The largest layer, `whole`, is one of all compressible ones: of the others the
-start of the interpreter is a good part. Wall times of whole processes, in turns: ``ztoc build`` of
-the layer with two threads, then ``convert`` with whatever it does by itself, both on the same CPUs.
-What conversion takes beyond the build is what is not yet done side by side.
+The image has the layer and a few small ones, and is converted from one layout to another on the
+same file system. The layer `whole` combines all compressible layers; for the smaller ones, starting
+the interpreter takes a significant share. The figures are wall times of whole processes in
+rotation: ``ztoc build`` of the layer with two threads, then ``convert`` with its defaults, on the
+same CPUs. The difference is the part of the conversion that does not run in parallel with the
+build.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 GOAL = goals.Goal("wall time of convert over that of the build of its layer", 1.1, at_most=True)
-# Small layers get no zTOC, as usual; the limit is lower, so that a small corpus can be tried.
+# Small layers get no zTOC, as usual. The limit is lower than the default, to allow small corpora.
 _CONVERT = (
     "{python}",
     "-m",
@@ -56,7 +57,7 @@ _SMALL_LAYERS = (4 << 20, 1 << 20, 50_000)  # uncompressed bytes
 
 
 def main() -> int:
-    """Run the command line; return 0, or 1 when a command failed."""
+    """Run the command line; return 0, or 1 if a command failed."""
     args = _arguments()
     build = peers.tocsin(args.tocsin)
     convert = peers.Tool("convert", "", _CONVERT, ())
@@ -97,14 +98,14 @@ def main() -> int:
 def alternate(
     commands: Mapping[str, Sequence[str]], target: Path, *, cpus: int, rounds: int
 ) -> dict[str, Measured]:
-    """Run the commands in turns, `target` absent before each; one round more to warm up."""
+    """Run the commands in turn after a warm-up round, removing `target` before each."""
     measure.pin(cpus)
     rows = {name: Measured() for name in commands}
-    for place in range(rounds + 1):
+    for number in range(rounds + 1):
         for name, words in commands.items():
             shutil.rmtree(target, ignore_errors=True)
             cost = measure.run(words)
-            if place > 0:
+            if number > 0:
                 rows[name].costs.append(cost)
     return rows
 
@@ -115,7 +116,7 @@ def report_text(args: argparse.Namespace, found: dict[str, dict[str, Measured]])
     lines = [
         "# Converting an image with one dominant layer\n",
         f"`convert.py --compressor {args.compressor} --cpus {args.cpus} --rounds {args.rounds}`\n",
-        "Wall seconds of whole processes; medians, the ratio of those in the same round.\n",
+        "Median wall seconds of whole processes; ratios are within a round.\n",
         f"- build: `{args.tocsin}`",
         f"- convert: `{peers.as_typed(_CONVERT)}`\n",
         "| layer | build | convert | ratio | convert peak MiB |",
@@ -136,7 +137,7 @@ def report_text(args: argparse.Namespace, found: dict[str, dict[str, Measured]])
 
 
 def _layers(args: argparse.Namespace, folder: Path) -> Iterator[LayerFile]:
-    """Return the layers asked for; what is made for it is in `folder`."""
+    """Yield the requested layers; `folder` is for generated ones."""
     for layer in corpus_layers(args.corpus, args.compressor):
         if layer.name in args.layers:
             yield layer
@@ -145,7 +146,7 @@ def _layers(args: argparse.Namespace, folder: Path) -> Iterator[LayerFile]:
 
 
 def _whole_layer(corpus: Path, path: Path) -> LayerFile:
-    """Make one layer of all entries of the compressible layers."""
+    """Make one layer with all entries of the compressible layers."""
     size = 0
     with (
         path.open("wb") as out,
@@ -156,8 +157,8 @@ def _whole_layer(corpus: Path, path: Path) -> LayerFile:
             with (corpus / f"{name}.tar").open("rb") as plain:
                 with tarfile.open(fileobj=plain) as tar:
                     while tar.next() is not None:
-                        tar.members = []  # as many as there are files
-                    left = tar.offset  # without the blocks that end the archive
+                        tar.members = []  # would otherwise grow with the number of files
+                    left = tar.offset  # without the end-of-archive blocks
                 plain.seek(0)
                 size += left
                 while left:
@@ -166,7 +167,7 @@ def _whole_layer(corpus: Path, path: Path) -> LayerFile:
                     left -= len(piece)
         gzip.stdin.write(bytes(2 * tarfile.BLOCKSIZE))
     if gzip.returncode:
-        raise SystemExit(f"gzip ended with {gzip.returncode}")
+        raise SystemExit(f"gzip failed with exit status {gzip.returncode}")
     return LayerFile(WHOLE, path, size + 2 * tarfile.BLOCKSIZE)
 
 
@@ -186,16 +187,20 @@ def _small_layers(folder: Path) -> list[Path]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure converting one dominant layer.")
     parser.add_argument("--corpus", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--compressor", default="go", help="whose layers to read (default: go)")
+    parser.add_argument(
+        "--compressor", default="go", help="compressor of the layers to read (default: go)"
+    )
     parser.add_argument(
         "--layers",
         nargs="+",
         default=["rootfs", "node", WHOLE],
         metavar="NAME",
-        help="one image of each",
+        help="layers to make an image of, one each",
     )
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
-    parser.add_argument("--cpus", type=int, default=2, help="CPUs to pin to (default: 2)")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="number of measured rounds (default: 5)"
+    )
+    parser.add_argument("--cpus", type=int, default=2, help="number of CPUs to pin to (default: 2)")
     arguments.add_programs(parser)
     arguments.add_record(parser)
     return parser.parse_args()

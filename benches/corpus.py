@@ -1,14 +1,14 @@
-"""Make the layers that the benchmarks read.
+"""Make the layers for the benchmarks.
 
 ::
 
     python benches/corpus.py --size small --out DIR         from this machine's files, no network
     python benches/corpus.py --size full --out DIR          from package registries; needs root
-    python benches/corpus.py --size pathological --out DIR  streams made to hurt
+    python benches/corpus.py --size pathological --out DIR  hostile streams
 
-What each layer is made of, and why, stands in ``benches/README.md``. A part appears under its
-name only when it is whole, and a compressed layer only after ``gzip -dc`` has given back its tar;
-parts already there are kept, so a run that was stopped goes on where it was.
+``benches/README.md`` describes the layers. A part gets its final name only when it is complete, and
+a compressed layer only after ``gzip -dc`` has restored its tar. Existing parts are kept, so an
+interrupted run can be continued.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import tools
 
 SMALL_SIZE = 12 << 20  # bytes of files in a small layer
 FULL_LOG_SIZE = 120_000_000
-GO_PROGRAMS = ("gocompress", "gopgzip")  # folders beside this file
+GO_PROGRAMS = ("gocompress", "gopgzip")  # folders next to this file
 
 _HERE = Path(__file__).resolve().parent
 
@@ -43,15 +43,15 @@ Fill = Callable[[Path], object]
 
 @dataclass(frozen=True)
 class Part:
-    """One folder of a layer, and what fills it."""
+    """One folder of a layer, and the function that fills it."""
 
-    name: str  # of the folder; its first component is the layer's name
+    name: str  # path of the folder; its first component is the layer's name
     fill: Fill
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A tar archive to be made of one or more parts."""
+    """A tar archive made of one or more parts."""
 
     name: str
     tar_format: str  # GNU tar's --format
@@ -60,7 +60,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Compressor:
-    """A program that writes gzip from stdin to stdout."""
+    """A program that compresses stdin to stdout with gzip."""
 
     name: str
     program: str
@@ -68,7 +68,7 @@ class Compressor:
 
 
 def compressors(out: Path) -> tuple[Compressor, ...]:
-    """Return the seven compressors; those in Go stand in `out`, where this script builds them."""
+    """Return the seven compressors. Those in Go are in `out`, where this script builds them."""
     gocompress, gopgzip = (os.fspath(out / "bin" / name) for name in GO_PROGRAMS)
     return (
         Compressor("gzip", "gzip", ("-6", "-n", "-c")),
@@ -82,7 +82,7 @@ def compressors(out: Path) -> tuple[Compressor, ...]:
 
 
 def small_layers() -> tuple[Layer, ...]:
-    """Return layers made of this machine's files, topped up with made ones where those run out."""
+    """Return layers of this machine's files, topped up with generated ones."""
     half = SMALL_SIZE // 2
     return (
         Layer("rootfs", "gnu", (Part("rootfs", _local(sources.local_root)),)),
@@ -105,7 +105,7 @@ def small_layers() -> tuple[Layer, ...]:
 
 
 def full_layers(parts: Path) -> tuple[Layer, ...]:
-    """Return layers made from package registries; `parts` is where their folders will stand."""
+    """Return layers made from package registries; `parts` is the folder for their parts."""
     unpacked = [parts / name for name in ("rootfs", "ml", "node")]
     return (
         Layer("rootfs", "gnu", (Part("rootfs", sources.debian_root),)),
@@ -135,12 +135,12 @@ def full_layers(parts: Path) -> tuple[Layer, ...]:
 
 
 def main() -> int:
-    """Run the command line; return 0, or 2 when a needed program is missing."""
-    parser = argparse.ArgumentParser(description="Make the layers that the benchmarks read.")
+    """Run the command line; return 0, or 2 if a required program is missing."""
+    parser = argparse.ArgumentParser(description="Make the layers for the benchmarks.")
     parser.add_argument("--size", choices=("small", "full", "pathological"), required=True)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument(
-        "--install", action="store_true", help="apt-get install the programs that are missing"
+        "--install", action="store_true", help="install missing programs with apt-get"
     )
     args = parser.parse_args()
     try:
@@ -152,17 +152,17 @@ def main() -> int:
 
 
 def make_corpus(size: str, out: Path, *, install: bool = False) -> None:
-    """Make what is missing of the corpus `size` in the folder `out`, and describe it there.
+    """Make the missing parts of the corpus `size` in the folder `out`, and describe it there.
 
     Raises:
-        tools.ToolMissingError: a program is not on this machine; nothing was made.
-        SystemExit: `out` holds a corpus of another size.
+        tools.ToolMissingError: a program is not installed; nothing was made.
+        SystemExit: `out` contains a corpus of another size.
     """
     out.mkdir(parents=True, exist_ok=True)
     record = out / "corpus.json"
     description: dict[str, Any] = {"size": size}
     if record.exists() and (found := json.loads(record.read_text("utf-8"))["size"]) != size:
-        raise SystemExit(f"{out} holds a {found} corpus, wanted {size}: name another folder")
+        raise SystemExit(f"{out}: wrong corpus size (found {found}, expected {size})")
     record.write_text(json.dumps(description), "utf-8")
 
     if size == "pathological":
@@ -187,7 +187,7 @@ def make_corpus(size: str, out: Path, *, install: bool = False) -> None:
 
 
 def make_layer(layer: Layer, out: Path) -> dict[str, Any]:
-    """Make one layer's folder, tar and compressed forms in `out`; return their description."""
+    """Make the folder, the tar and the compressed files of a layer; return their description."""
     for part in layer.parts:
         _made(out / "parts" / part.name, partial(_fill, fill=part.fill))
     tar = _made(
@@ -198,7 +198,7 @@ def make_layer(layer: Layer, out: Path) -> dict[str, Any]:
     compressed = {}
     for compressor in compressors(out):
         if tools.find(compressor.program) is None:
-            print(f"{layer.name}: {compressor.name} skipped: it was not built", file=sys.stderr)
+            print(f"{layer.name}: {compressor.name} skipped: not built", file=sys.stderr)
             continue
         path = _made(
             out / f"{layer.name}.{compressor.name}.gz",
@@ -222,7 +222,7 @@ def _local(
     size: int = SMALL_SIZE,
     top_up: Callable[..., None] = seeded.write_modules,
 ) -> Fill:
-    """Return a fill that takes `size` bytes from this machine, and makes those it lacks."""
+    """Return a fill that takes `size` bytes from this machine, and generates what is missing."""
 
     def fill(folder: Path) -> None:
         top_up(folder, size=size - take(folder, size))
@@ -231,7 +231,7 @@ def _local(
 
 
 def _made(target: Path, make: Callable[[Path], object]) -> Path:
-    """Make `target` under another name first, unless it is there; return it."""
+    """Make `target` unless it exists, under a temporary name first; return it."""
     if not target.exists():
         partial = target.with_name(f".{target.name}.partial")
         _clear(partial)
@@ -245,10 +245,10 @@ def _made(target: Path, make: Callable[[Path], object]) -> Path:
 
 def _clear(partial: Path) -> None:
     if partial.is_dir():
-        # debootstrap, when killed, leaves the machine's own /proc mounted here.
+        # If debootstrap was killed, the machine's /proc is still mounted here.
         mounts = [path for path in partial.iterdir() if path.is_mount()]
         if mounts:
-            raise SystemExit(f"still mounted from an earlier run: {mounts[0]}; unmount it first")
+            raise SystemExit(f"{mounts[0]}: still mounted by an earlier run; unmount it first")
         shutil.rmtree(partial)
     else:
         partial.unlink(missing_ok=True)
@@ -262,7 +262,7 @@ def _fill(folder: Path, *, fill: Fill) -> None:
 def _write_tar(tar: Path, *, folder: Path, tar_format: str) -> None:
     options = [f"--format={tar_format}"]
     if tar_format == "posix":
-        # Without these, headers hold the times at which the files were read and this process's id.
+        # Otherwise headers contain the access times of the files and the ID of this process.
         options.append("--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime")
     tools.run(
         "tar",
@@ -281,16 +281,16 @@ def _write_tar(tar: Path, *, folder: Path, tar_format: str) -> None:
 
 
 def _compress(target: Path, *, tar: Path, compressor: Compressor, digest: str) -> None:
-    """Compress `tar` into `target`, and check that gzip gives it back."""
+    """Compress `tar` into `target`, and check that gzip restores it."""
     tools.filter_file(tar, target, compressor.program, *compressor.arguments)
     with tools.reading_output("gzip", "-dc", target) as plain:
         found = hashlib.file_digest(plain, "sha256").hexdigest()
     if found != digest:
-        raise SystemExit(f"{target.name}: holds sha256:{found}, {tar.name} is sha256:{digest}")
+        raise SystemExit(f"{target.name}: wrong content (found sha256:{found}, expected {digest})")
 
 
 def _plain_size(path: Path) -> int:
-    """Return how many bytes `path` holds uncompressed, which also lets gzip check it."""
+    """Return the uncompressed size of `path`, which also lets gzip verify it."""
     with tools.reading_output("gzip", "-dc", path) as plain:
         return sum(map(len, iter(partial(plain.read, 1 << 20), b"")))
 
@@ -301,9 +301,11 @@ def _digest(path: Path) -> str:
 
 
 def _build_go(target: Path) -> None:
-    """Build the Go program of that name, if it can be: one of them needs a module from afar."""
+    """Build the Go program with that name if possible; one of them needs to download a module."""
     if tools.find("go") is None:
-        print(f"{target.name}: skipped: no go here ({tools.package('go')})", file=sys.stderr)
+        print(
+            f"{target.name}: skipped: Go is not installed ({tools.package('go')})", file=sys.stderr
+        )
         return
     try:
         _made(

@@ -1,4 +1,4 @@
-"""Goals that figures are held against, and the table that says which were reached."""
+"""Goals for the figures, and a table of which were reached."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Goal:
-    """What a figure must be.
+    """A bound for a figure.
 
     Attributes:
-        text: the figure, in words.
-        bound: the least it must be, or the most.
-        at_most: whether it is the most.
+        text: description of the figure.
+        bound: the minimum, or the maximum.
+        at_most: whether `bound` is the maximum.
     """
 
     text: str
@@ -20,23 +20,23 @@ class Goal:
     at_most: bool = False
 
     def reached(self, value: float) -> bool:
-        """Return whether `value` is enough; what is printed is rounded, this is not."""
+        """Return whether `value` is within the bound, without rounding."""
         return value <= self.bound if self.at_most else value >= self.bound
 
     def cell(self, value: float | None) -> str:
-        """Return the value and whether it is enough; a dash when it was not measured."""
+        """Return the value and whether it reaches the goal; a dash if it was not measured."""
         if value is None:
             return "-"
         return f"{value:.2f} {'reached' if self.reached(value) else '**not reached**'}"
 
     @property
     def wanted(self) -> str:
-        """The bound in words."""
+        """The bound as text."""
         return f"{'<=' if self.at_most else '>='} {self.bound:g}"
 
 
 def table(goals: dict[Goal, dict[str, float | None]]) -> list[str]:
-    """Return a Markdown table: a line for each goal, a column for each of the cases measured."""
+    """Return a Markdown table with a line for each goal and a column for each case."""
     cases = list(dict.fromkeys(case for values in goals.values() for case in values))
     lines = [
         f"| goal | wanted | {' | '.join(cases)} |",

@@ -1,5 +1,5 @@
-//! A layer's block headers alone: its dynamic blocks (RFC 1951 §3.2.7) with nothing in them but the end
-//! of block. What it takes to inflate that is what reading headers and building tables costs.
+//! The block headers of a layer alone: its dynamic blocks (RFC 1951 §3.2.7), each with only an end
+//! of block. Inflating them measures the cost of reading headers and building tables.
 
 use tocsin_core::inflate::{Inflater, Speed, Stop};
 
@@ -7,13 +7,13 @@ use tocsin_core::inflate::{Inflater, Speed, Stop};
 const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 const END_OF_BLOCK: usize = 256;
 
-/// A DEFLATE stream of headers.
+/// A DEFLATE stream of block headers.
 pub(crate) struct Headers {
     pub(crate) stream: Vec<u8>,
     pub(crate) count: u64,
 }
 
-/// Takes the headers of a layer's first blocks, at most `limit`.
+/// Takes the headers of at most `limit` blocks from the start of a layer.
 pub(crate) fn of(layer: &[u8], limit: u64) -> Headers {
     let mut inflater = Inflater::new(Speed::Fast);
     let mut writer = Writer::default();
@@ -21,7 +21,8 @@ pub(crate) fn of(layer: &[u8], limit: u64) -> Headers {
     while let Some(&flags) = rest.get(3)
         && count < limit
     {
-        // A gzip header without optional fields, or bgzip's with one of 6 bytes and its length.
+        // A gzip header without optional fields, or bgzip's with an extra field of 6 bytes and its
+        // length.
         let stream = &rest[if flags == 0 { 10 } else { 18 }..];
         let (mut input, mut start) = (stream, 0);
         inflater.start_stream();
@@ -35,7 +36,7 @@ pub(crate) fn of(layer: &[u8], limit: u64) -> Headers {
                 }
             }
         }
-        // CRC-32 and length follow the last byte.
+        // CRC-32 and length follow the last block.
         rest = stream.get(start.div_ceil(8) + 8..).unwrap_or_default();
         while inflater.unused_bits() > 0 {
             inflater.next_byte(&mut &[][..]);
@@ -47,7 +48,7 @@ pub(crate) fn of(layer: &[u8], limit: u64) -> Headers {
     Headers { stream: writer.bytes, count }
 }
 
-/// Copies a dynamic block's header and adds the end of block; says whether it was dynamic.
+/// Copies a dynamic block's header and adds an end of block. Returns whether the block was dynamic.
 fn copy_header(from: &mut Reader<'_>, to: &mut Writer) -> bool {
     let start = from.at;
     if from.take(3) >> 1 != 2 {
@@ -71,7 +72,7 @@ fn copy_header(from: &mut Reader<'_>, to: &mut Writer) -> bool {
         };
         lengths.resize(lengths.len() + run, len);
     }
-    // The header, but for BFINAL.
+    // The header, except BFINAL.
     let end = from.at;
     to.put(0, 1);
     from.at = start + 1;

@@ -1,13 +1,13 @@
-"""Measure how much memory hostile zTOCs take that are as large as a zTOC may be.
+"""Measure the memory needed to read hostile zTOCs of the maximum size.
 
 ::
 
     python benches/hostile_memory.py --size-mib 1023
 
-Each shape of `hostile_ztocs` is written to a file and read by two children: one runs
-``tocsin.Ztoc.from_bytes`` and ``info``, the other ``tocsin ztoc info``. Reported is the peak of
-their resident set above that of a child that reads a zTOC of a few bytes, as a multiple of the
-file's size, and whether the zTOC was read or why it was refused. The bound is 2.
+Each shape of `hostile_ztocs` is written to a file and read by two child processes: one runs
+``tocsin.Ztoc.from_bytes`` and ``info``, the other ``tocsin ztoc info``. The peak resident set of a
+child that reads a small zTOC is subtracted from theirs. The report shows the difference as a
+multiple of the file's size, and whether the zTOC was read or why it was rejected. The limit is 2.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from pathlib import Path
 
 import hostile_ztocs
 
-BOUND = 2.0
+MAX_FACTOR = 2.0
+"""Peak memory as a multiple of the file's size, as docs/security.md promises."""
 _PEAK = """
 from pathlib import Path
 print(Path('/proc/self/status').read_text('ascii').partition('VmHWM:')[2].split()[0])
@@ -46,9 +47,9 @@ except SystemExit:
 
 
 def main() -> int:
-    """Run the command line; return 1 when something takes more than the bound."""
+    """Run the command line; return 0, or 1 if a zTOC takes more than `MAX_FACTOR`."""
     parser = argparse.ArgumentParser(description="Measure the memory of hostile zTOCs.")
-    parser.add_argument("--size-mib", type=int, default=1023, help="size (default: 1023)")
+    parser.add_argument("--size-mib", type=int, default=1023, help="size in MiB (default: 1023)")
     args = parser.parse_args()
     worst = 0.0
     print("| shape | MiB | from_bytes | ztoc info | outcome |\n| --- | ---: | ---: | ---: | --- |")
@@ -63,23 +64,24 @@ def main() -> int:
             command, _ = factor(path, command=True)
         worst = max(worst, library, command)
         print(f"| {shape} | {size >> 20} | {library:.2f} | {command:.2f} | {outcome} |")
-    return int(worst > BOUND)
+    return int(worst > MAX_FACTOR)
 
 
 def factor(path: Path, *, command: bool) -> tuple[float, str]:
-    """Return the peak as a multiple of the file's size, and what was said."""
+    """Return the peak as a multiple of the file's size, and the outcome."""
     with tempfile.NamedTemporaryFile() as small:
         small.write(hostile_ztocs.SHAPES["entries"](100))
         small.flush()
         base, _ = peak(Path(small.name), command=command)
-    taken, said = peak(path, command=command)
-    return (taken - base) / path.stat().st_size, said
+    taken, outcome = peak(path, command=command)
+    return (taken - base) / path.stat().st_size, outcome
 
 
 def peak(path: Path, *, command: bool) -> tuple[int, str]:
     """Return the peak resident set of a child that reads a zTOC, and the first line it prints.
 
-    The child says it itself: what the system tells of a child that has ended counts its parent too.
+    The child prints its own peak. The peak that the system reports for an exited child may be that
+    of its parent, from which it was forked.
     """
     program = (_COMMAND if command else _LIBRARY) + _PEAK
     done = subprocess.run(

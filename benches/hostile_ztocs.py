@@ -1,8 +1,8 @@
-"""zTOCs of any size that try to take more memory than they have bytes.
+"""zTOCs of any size that could make a reader use more memory than they have bytes.
 
-FlatBuffers written by hand, since no builder makes such: many elements of a vector may refer to
-one table, many fields to one string. All shapes pass every check of a length, so a reader has to
-look at what they unfold to.
+These FlatBuffers are written by hand, because builders do not share data like this: many elements
+of a vector refer to one table, or many fields to one string. All lengths in them are valid, so a
+reader must limit the total size of what the references lead to.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _DIGEST = b"sha256:" + b"0" * 64
 _ENTRY_REFERENCES = 7
 _ENTRY_LEN = 4 + 4 * _ENTRY_REFERENCES
 _ENTRY_COST = 4 + 4 + 4 * _ENTRY_REFERENCES + 5 * 5 + 8 + 4
-"""What a reader counts for an entry whose texts are all empty."""
+"""Bytes that the reader counts for an entry whose texts are all empty."""
 
 
 class _Blob:
-    """Bytes, and references that are filled in once their target is known."""
+    """Bytes, with references that are filled in at the end."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -56,7 +56,7 @@ class _Blob:
 
 
 def _vtable(*sizes: int) -> bytes:
-    """Return a vtable of fields that lie one after the other; those of no size are absent."""
+    """Return a vtable for consecutive fields of the given sizes; fields of size 0 are absent."""
     entries, at = [], 4
     for size in sizes:
         entries.append(at if size else 0)
@@ -71,7 +71,7 @@ def _make(
     span_count: int = 1,
     checkpoint_count: int = 0,
 ) -> bytes:
-    """Return a zTOC: `toc` adds the entries and is told where the reference to them is."""
+    """Return a zTOC; `toc` adds the entries, given the blob and the position of their reference."""
     blob = _Blob()
     blob.add(bytes(4))
     root_vtable = blob.add(_vtable(4, 4, 8, 8, 4, 4))
@@ -117,7 +117,7 @@ def _entries(
     name: bytes = b"",
     padding: int = 0,
 ) -> None:
-    """Add a table of contents: entries of 32 bytes that share their texts."""
+    """Add a table of contents whose entries have 32 bytes and share their texts."""
     toc_vtable = blob.add(_vtable(4))
     entry_vtable = blob.add(_vtable(4, 4, 0, 0, 4, 0, 0, 0, 4, 4, 4, 0, 0, 4))
     xattr_vtable = blob.add(_vtable(4, 4))
@@ -171,7 +171,7 @@ def _of_spans(count: int, *, checkpoints: bool, padding: int = 0) -> bytes:
 
 
 _SHARED = 4 * 9 / 10 / _ENTRY_COST
-"""Entries for each byte, a tenth fewer than are refused."""
+"""Entries per byte: 10 % fewer than the number that the reader rejects."""
 
 SHAPES: dict[str, Callable[[int], bytes]] = {
     "entries": lambda size: _of_entries(size // (_ENTRY_LEN + 4)),
@@ -187,4 +187,4 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
         size // 34, checkpoints=False, padding=size - 4 * (size // 34)
     ),
 }
-"""What makes a zTOC of about so many bytes."""
+"""Functions that return a zTOC of about the given number of bytes, by name of the shape."""

@@ -1,4 +1,4 @@
-"""Images in layouts, made of layers that are there already."""
+"""Images in OCI layouts, made of existing layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def write_image(folder: Path, layers: Iterable[Path], *, tag: str) -> str:
-    """Make a layout in `folder` with one image of those gzip layers; return its reference."""
+    """Write a layout to `folder` with one image of the gzip layers; return its reference."""
     config = encode({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers"}})
     with OciLayout(folder, write=True) as layout:
         blobs = tuple(layout.put_blob(_pieces(path), media_type=OCI_LAYER_GZIP) for path in layers)

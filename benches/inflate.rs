@@ -1,12 +1,13 @@
-//! Inflate of whole layers with CRC: tocsin beside libdeflate, zlib-ng, zlib-rs and zlib, in the same
-//! run; then of their block headers alone.
+//! Inflating whole layers with CRC: tocsin compared with libdeflate, zlib-ng, zlib-rs and zlib in
+//! the same run; then only their block headers.
 //!
-//! Layers come from the folder named by `TOCSIN_CORPUS` (see benches/corpus.py); those not there are
-//! left out. Every peer reads the layer from memory. All but libdeflate write into a buffer that
-//! stays in the cache, as an indexer does; libdeflate can only write the whole output, into a buffer
-//! touched before. zlib-ng needs cmake, and so the feature `bench-zlib-ng`. ISA-L is not here: its crates
-//! want nasm and autotools; processes.py runs its igzip.
-#![allow(clippy::cast_possible_truncation, reason = "benches run on 64-bit machines")]
+//! Layers come from the folder named by `TOCSIN_CORPUS` (see benches/corpus.py); missing ones are
+//! skipped. Every peer reads the layer from memory. All but libdeflate write into a buffer that
+//! stays in the cache, as an indexer does; libdeflate can only write the whole output at once, into
+//! a buffer whose pages are already mapped. zlib-ng requires the feature `bench-zlib-ng`, since
+//! building it needs cmake. ISA-L is not included, since its crates need nasm and autotools;
+//! processes.py runs its igzip.
+#![allow(clippy::cast_possible_truncation, reason = "benchmarks run on 64-bit machines")]
 #![allow(missing_docs, reason = "criterion's macro makes a public function")]
 #![allow(unreachable_pub, reason = "as above")]
 
@@ -63,7 +64,8 @@ fn tocsin(layer: &[u8], speed: Speed) -> u64 {
     total
 }
 
-/// Where each gzip member lies; libdeflate takes one at a time and does not say where it ended.
+/// The range of each gzip member. libdeflate takes one member at a time and does not return where
+/// it ended.
 fn members(layer: &[u8]) -> Vec<Range<usize>> {
     let mut decoder = GzipDecoder::new(Speed::Fast);
     let (mut input, mut members, mut start) = (layer, Vec::new(), 0);
@@ -132,7 +134,7 @@ fn zlib_rs(layer: &[u8], output: &mut [u8]) -> u64 {
     total
 }
 
-/// Inflates a stream without output; how many blocks it has.
+/// Inflates a stream without output and returns its number of blocks.
 fn tocsin_blocks(inflater: &mut Inflater, stream: &[u8]) -> u64 {
     let (mut input, mut blocks) = (stream, 0);
     inflater.start_stream();
@@ -173,7 +175,7 @@ fn inflate(criterion: &mut Criterion<CpuTime>) {
     }
 }
 
-/// Most headers of a layer that are measured.
+/// Maximum number of headers measured per layer.
 const HEADERS_MAX: u64 = 2000;
 
 fn block_headers(criterion: &mut Criterion<CpuTime>) {
@@ -186,7 +188,8 @@ fn block_headers(criterion: &mut Criterion<CpuTime>) {
             let mut inflater = Inflater::new(Speed::Fast);
             b.iter(|| {
                 assert_eq!(tocsin_blocks(&mut inflater, black_box(&headers.stream)), blocks);
-                // The last byte may not be full, and a fast refill may have taken all 8 after it.
+                // Discard the unused bits of the last byte and the bytes that a refill has taken
+                // after it.
                 while inflater.next_byte(&mut &[][..]).is_some() {}
             });
         });

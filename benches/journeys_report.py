@@ -1,6 +1,6 @@
-"""Make the table of user journeys from pytest-benchmark's figures: CPU time, as ratios.
+"""Make the table of user journeys from pytest-benchmark's figures: CPU times and ratios.
 
-``make bench`` runs it; the figures are those of ``benches/test_journeys.py``.
+Run by ``make bench``. The figures are those of ``benches/test_journeys.py``.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ _ONE_FILE = {"tocsin": "test_extract", "tarfile": "test_peer_tarfile_extract"}
 
 
 def main() -> None:
-    """Read, print, record."""
+    """Read the figures, print the report and record it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("figures", type=Path, help="what --benchmark-json wrote")
-    parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
+    parser.add_argument("figures", type=Path, help="file written with --benchmark-json")
+    parser.add_argument(
+        "--record", type=Path, metavar="DIR", help="directory to write the record to"
+    )
     args = parser.parse_args()
     found = json.loads(args.figures.read_text())["benchmarks"]
     medians = {entry["name"]: entry["stats"]["median"] for entry in found}
     report = "\n".join(
         [
-            *table("build_ztoc, and what a Python programmer would do without", medians, _BUILD),
+            *table("build_ztoc and what Python programs use without it", medians, _BUILD),
             "",
             *table("One file out of a layer", medians, _ONE_FILE),
             "",
@@ -42,12 +44,12 @@ def main() -> None:
 
 
 def table(title: str, medians: dict[str, float], tests: dict[str, str]) -> list[str]:
-    """Return the CPU milliseconds of each, and how many times the peers take."""
+    """Return the CPU milliseconds of tocsin and its peers, and their ratios."""
     peers = [peer for peer in tests if peer != "tocsin"]
     lines = [
         f"## {title}",
         "",
-        "CPU milliseconds inside one process, and how many times what tocsin takes.",
+        "CPU milliseconds inside one process, and as a multiple of tocsin's.",
         "",
         f"| layer | {' | '.join([*tests, *(f'x {peer}' for peer in peers)])} |",
         f"| --- |{' ---: |' * (len(tests) + len(peers))}",

@@ -1,4 +1,4 @@
-"""The compressed layers of a corpus, as `corpus.py` leaves them."""
+"""The compressed layers of a corpus made with `corpus.py`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class LayerFile:
     size: int  # uncompressed, in bytes
 
     def read_once(self) -> None:
-        """Bring the file into the page cache, so that no measured run waits for a disk."""
+        """Read the file into the page cache, so that no measured run waits for the disk."""
         with self.path.open("rb") as file:
             while file.read(1 << 20):
                 pass
 
 
 def corpus_layers(corpus: Path, compressor: str) -> list[LayerFile]:
-    """Return the corpus's layers that this compressor wrote."""
+    """Return the layers of the corpus that this compressor wrote."""
     layers = []
     for name, description in _description(corpus)["layers"].items():
         path = corpus / f"{name}.{compressor}.gz"
@@ -38,12 +38,12 @@ def corpus_layers(corpus: Path, compressor: str) -> list[LayerFile]:
         if path.exists():
             layers.append(LayerFile(name, path, description["bytes"]))
     if not layers:
-        raise SystemExit(f"{corpus}: no layer compressed by {compressor}")
+        raise SystemExit(f"{corpus}: no layer compressed with {compressor}")
     return layers
 
 
 def corpus_compressors(corpus: Path) -> list[str]:
-    """Return the names of the compressors that wrote layers of the corpus, in its order."""
+    """Return the names of the compressors used in the corpus, in its order."""
     found: Iterable[str] = (
         name
         for description in _description(corpus)["layers"].values()
@@ -56,7 +56,7 @@ def _description(corpus: Path) -> dict[str, Any]:
     try:
         description: dict[str, Any] = json.loads((corpus / "corpus.json").read_text("utf-8"))
     except OSError as error:
-        raise SystemExit(f"{corpus}: no corpus here, see corpus.py: {error}") from error
+        raise SystemExit(f"{corpus}: not a corpus (see corpus.py): {error}") from error
     if "layers" not in description:
-        raise SystemExit(f"{corpus}: not finished, run corpus.py again")
+        raise SystemExit(f"{corpus}: incomplete corpus, run corpus.py again")
     return description

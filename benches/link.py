@@ -1,8 +1,8 @@
-"""A slow link between two network namespaces: real TCP, a rate and a delay; needs root.
+"""A slow link between two network namespaces: real TCP with a given rate and delay. Needs root.
 
-The kernels of small machines often lack ``netem``. Here a TAP device in each namespace is joined by
-this process, which hands each frame on when a link of that rate would have sent it, and half a
-round trip later.
+``netem`` is missing from many kernels. Instead, this process connects a TAP device in each
+namespace. It forwards each frame when a link of that rate would have sent it, plus half a round
+trip.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 _CLONE_NEWNET = 0x40000000
-_QUEUE = 0.1  # seconds of frames a direction holds before it drops, as a router would
+_QUEUE = 0.1  # seconds of frames queued in each direction before frames are dropped, as in a router
 SERVER, CLIENT = "10.77.0.1", "10.77.0.2"
 
 
 @contextmanager
 def link(rate: float, round_trip: float) -> Iterator[tuple[list[str], list[str]]]:
-    """Run a link; yield what to put before a command to run it at the server's or client's end.
+    """Run a link; yield the command prefixes that run a command at the server's and client's end.
 
     Args:
-        rate: bits a second, each way.
-        round_trip: seconds.
+        rate: bits per second, in each direction.
+        round_trip: round-trip time in seconds.
     """
     names = [f"tocsin-{side}-{os.getpid()}" for side in ("s", "c")]
     try:
@@ -63,7 +63,7 @@ def _ip(*arguments: str) -> None:
 
 
 def _tap(namespace: str) -> int:
-    """Return the other end of a namespace's TAP device; this process is moved there meanwhile."""
+    """Return the other end of a namespace's TAP device. Moves this process into the namespace."""
     libc = ctypes.CDLL(None, use_errno=True)
     with open(f"/run/netns/{namespace}", "rb") as place:  # noqa: PTH123 (a descriptor is wanted)
         if libc.setns(place.fileno(), _CLONE_NEWNET):
@@ -78,7 +78,7 @@ def _join(namespaces: list[str], rate: float, delay: float) -> None:
     selector = selectors.DefaultSelector()
     for side, tap in enumerate(taps):
         selector.register(tap, selectors.EVENT_READ, side)
-    free = [0.0, 0.0]  # when each direction has sent all it was given
+    free = [0.0, 0.0]  # when each direction will have sent all its frames
     waiting: list[tuple[float, int, int, bytes]] = []
     count = 0
     while True:

@@ -1,4 +1,4 @@
-"""One child process and what it cost, and where such figures are recorded."""
+"""Measuring child processes, and recording the figures."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _CPUS = sorted(os.sched_getaffinity(0))  # before anything is pinned
 
 
 class CommandFailedError(Exception):
-    """A measured command did not end well; the message is the last line it wrote to stderr."""
+    """A measured command failed; the message is the last line that it wrote to stderr."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process used, its waited-for children included.
+    """The resources that one process used, including children that it waited for.
 
     Attributes:
-        user: CPU seconds in its own code.
-        system: CPU seconds in the kernel for it.
-        wall: seconds from just before its start to its end.
-        peak: greatest resident set, in bytes. Linux counts the launcher's own pages until exec,
-            so nothing below `floor()` can be told apart.
+        user: CPU seconds in user mode.
+        system: CPU seconds in kernel mode.
+        wall: wall-clock seconds, including starting the process.
+        peak: peak resident set size in bytes. Linux includes the launcher's pages until exec, so
+            values below `floor()` cannot be distinguished.
     """
 
     user: float
@@ -49,12 +49,12 @@ class Cost:
 
 
 def run(command: Sequence[str]) -> Cost:
-    """Run `command` with no input, its output thrown away, and return what it cost.
+    """Run `command` without input, discard its output, and return its cost.
 
-    It runs on the CPUs that this process is pinned to (`pin`).
+    The command runs on the CPUs that this process is pinned to (`pin`).
 
     Raises:
-        CommandFailedError: it could not be started, or its exit status was not 0.
+        CommandFailedError: the command could not be started, or its exit status is not 0.
     """
     with tempfile.TemporaryFile() as stderr:
         started = time.perf_counter()
@@ -70,28 +70,28 @@ def run(command: Sequence[str]) -> Cost:
         if process.returncode != 0:
             stderr.seek(0)
             lines = stderr.read().decode("utf-8", "replace").split("\n")
-            said = next((line.strip() for line in reversed(lines) if line.strip()), "said nothing")
+            said = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
             raise CommandFailedError(f"exit status {process.returncode}: {said}")
     return Cost(usage.ru_utime, usage.ru_stime, wall, usage.ru_maxrss * 1024)
 
 
 def pin(count: int) -> None:
-    """Pin this process, and so its children, to `count` CPUs: the last of those it began with.
+    """Pin this process and its children to `count` CPUs, the last ones available.
 
-    The first CPU is left free where it can be, since it serves most interrupts.
+    The first CPU is avoided if possible, since it handles most interrupts.
     """
     if count > len(_CPUS):
-        raise SystemExit(f"wanted {count} CPUs, this process may use {len(_CPUS)}")
+        raise SystemExit(f"not enough CPUs (found {len(_CPUS)}, expected {count})")
     os.sched_setaffinity(0, _CPUS[-count:])
 
 
 def floor() -> int:
-    """Return the peak that a program of no size is charged with, in bytes (see `Cost.peak`)."""
+    """Return the peak reported for an empty program, in bytes (see `Cost.peak`)."""
     return run(["true"]).peak
 
 
 def machine() -> dict[str, str]:
-    """Return what the figures depend on: CPU, kernel, Python."""
+    """Return the CPU, the kernel and the Python version."""
     fields = dict(re.findall(r"^([^\t\n]+)\t+: (.*)$", Path("/proc/cpuinfo").read_text(), re.M))
     return {
         "cpu": fields.get("model name", platform.machine()),
@@ -103,10 +103,10 @@ def machine() -> dict[str, str]:
 
 
 def record(name: str, figures: dict[str, Any], report: str, *, folder: Path | None = None) -> Path:
-    """Write `name`.json and `name`.md into the record of this day and CPU, or into `folder`.
+    """Write `name`.json and `name`.md to the record of this day and CPU, or to `folder`.
 
     Returns:
-        The folder that was written to.
+        The folder.
     """
     today = datetime.datetime.now(datetime.UTC).date()
     cpu = re.sub(r"[^a-z0-9]+", "-", machine()["cpu"].lower()).strip("-")

@@ -1,4 +1,5 @@
-//! Criterion in CPU time of the thread, not wall time: these machines are shared.
+//! Makes criterion measure CPU time of the thread instead of wall time, since the machines are
+//! shared.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use cpu_time::ThreadTime;
 use criterion::Throughput;
 use criterion::measurement::{Measurement, ValueFormatter};
 
-/// CPU time of the running thread.
+/// CPU time of the current thread.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CpuTime;
 
@@ -39,7 +40,7 @@ impl Measurement for CpuTime {
     }
 }
 
-/// Shows nanoseconds as milliseconds, and throughput as 10^6 bytes, or things, a second.
+/// Formats nanoseconds as milliseconds, and throughput as 10^6 bytes or elements per second.
 struct Milliseconds;
 
 impl ValueFormatter for Milliseconds {

@@ -1,19 +1,19 @@
-"""Measure how much memory a build takes when the layer is far larger than it should be.
+"""Measure how much memory building a zTOC takes for huge layers.
 
 ::
 
     python benches/memory.py
 
-Two layers that never touch a disk are built from a stream by ``tocsin.build_ztoc``:
+``tocsin.build_ztoc`` reads two layers from a stream, without a file:
 
-- ``layer``: 4 GiB of files that compress about 3:1, with small ones between them;
-- ``bomb``: several GiB of zeros in one deflate block, 1000:1, which asks whether anything grows
-  with what comes out rather than with what goes in.
+- ``layer``: 4 GiB of files that compress about 3:1, with small files between them;
+- ``bomb``: several GiB of zeros in one deflate block, 1000:1, to check that memory does not grow
+  with the output.
 
-One process makes the stream; another, which imports tocsin and then reads it from a pipe, is
-measured: the peak of its resident set above what it was with tocsin imported. Reported beside it
-is what the result itself must hold, 32 KiB for each checkpoint, and the peak after ``to_bytes``.
-``--threads`` builds with each of those numbers of threads.
+One process makes the stream, and another imports tocsin and reads the stream from a pipe. The
+figure is the peak resident set size of the second one, minus its size after importing tocsin. The
+report also has the size of the result's checkpoints, 32 KiB each, and the peak after ``to_bytes``.
+``--threads`` sets the numbers of threads to build with.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _GIB = 1 << 30
-_PIECE = 64 << 10  # bytes read at a time, about what a socket gives
+_PIECE = 64 << 10  # bytes per read, about what a socket returns
 _WINDOW = 32 << 10  # bytes of a checkpoint's window
 
 
 def main() -> int:
-    """Run the command line; return 0, or 1 when a build failed."""
+    """Run the command line; return 0, or 1 if a build failed."""
     parser = argparse.ArgumentParser(description="Measure the memory of building huge layers.")
     parser.add_argument("--layer-gib", type=int, default=4, help="size of the layer (default: 4)")
     parser.add_argument("--bomb-gib", type=int, default=6, help="size of the bomb (default: 6)")
@@ -48,7 +48,7 @@ def main() -> int:
         "--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="default: 1 2"
     )
     parser.add_argument(
-        "--python", default=sys.executable, help="interpreter that has tocsin (default: this one)"
+        "--python", default=sys.executable, help="interpreter with tocsin (default: this one)"
     )
     arguments.add_record(parser)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
@@ -78,7 +78,7 @@ def main() -> int:
 
 
 def measure_build(python: str, stream: Iterable[bytes], threads: int) -> dict[str, Any] | None:
-    """Feed `stream` to a child that builds a zTOC of it; return what it says, None if it fails."""
+    """Feed `stream` to a child that builds its zTOC; return its figures, or None if it fails."""
     started = time.perf_counter()
     sent = 0
     child = subprocess.Popen(
@@ -94,7 +94,7 @@ def measure_build(python: str, stream: Iterable[bytes], threads: int) -> dict[st
                 stdin.write(piece)
                 sent += len(piece)
     except BrokenPipeError:
-        pass  # the child has said on stderr why it stopped reading
+        pass  # the child has reported on stderr why it stopped reading
     with child.stdout as stdout:
         answer = stdout.read()
     if child.wait() != 0:
@@ -104,7 +104,7 @@ def measure_build(python: str, stream: Iterable[bytes], threads: int) -> dict[st
 
 def build_from_stdin(threads: int) -> dict[str, int]:
     """Build a zTOC of the layer on stdin; return sizes and peaks in bytes."""
-    import tocsin  # noqa: PLC0415  the parent, which makes the stream, needs no tocsin
+    import tocsin  # noqa: PLC0415 the parent, which makes the stream, does not need tocsin
 
     before = peak()
     pieces = iter(partial(sys.stdin.buffer.read, _PIECE), b"")
@@ -123,7 +123,7 @@ def build_from_stdin(threads: int) -> dict[str, int]:
 
 
 def peak() -> int:
-    """Return the greatest resident set of this process since it began its program, in bytes."""
+    """Return the peak resident set size of this process in bytes."""
     status = Path("/proc/self/status").read_text("ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 

@@ -1,16 +1,16 @@
-"""A model of the parallel decoder: its tasks, what each waits for, cores that take the next one.
+"""A simulation of the parallel decoder: its tasks, their dependencies, and the cores that run them.
 
-It knows nothing of the machine but what each stage costs alone (`Costs`), and of the decoder but
-its shape (`Design`, docs/performance.md). Time passes from one end of a task to the next; nothing
-is random. Not in the model: memory bandwidth, cores that share a cache or a clock, locks, ranges
-whose block start was a wrong guess.
+Its inputs are the cost of each stage when run alone (`Costs`) and the parameters of the decoder
+(`Design`, docs/performance.md). It is a discrete-event simulation without randomness. It does not
+model memory bandwidth, cores that share a cache or a clock, locks, or wrong guesses of block
+starts.
 
-The compressed stream is cut into units, which the caller feeds. The *joiner* goes through them in
-order. Ahead of it, cores with nothing more urgent to do *speculate*: they claim ranges of some
-units, leaving a gap of unclaimed ones between, find a block start and decode from there, into
-markers first and into bytes when a window has none. Where the joiner arrives at a range that is
-decoded, it only resolves its last window; what is between, it decodes exactly. The gap becomes
-longer when the joiner has to wait for a range, and shorter when it has not.
+The compressed stream is cut into units, which the caller feeds. The *joiner* processes them in
+order. Cores without more urgent work *speculate* ahead of it: they claim ranges of units, with gaps
+of unclaimed units between, find a block start and decode from there, first into markers and then,
+once a window contains none, into bytes. When the joiner reaches a decoded range, it only resolves
+the last window; the units in the gaps it decodes exactly. The gap grows when the joiner has to wait
+for a range, and shrinks otherwise.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
-# What a core takes first when there is a choice.
+# In order of priority.
 STAGES = ("feed", "scan", "resolve", "join", "hash", "hash spans", "speculate")
-IN_ORDER = ("feed", "scan", "join", "hash")  # never on more than one core at a time
+IN_ORDER = ("feed", "scan", "join", "hash")  # run on at most one core at a time
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What the stages cost on one core for one layer, in nanoseconds.
+    """The costs of the stages on one core for one layer, in nanoseconds.
 
-    A byte is an uncompressed one where the name does not say otherwise.
+    Bytes are uncompressed unless stated otherwise.
 
     Attributes:
-        compressed_size: of the layer, in bytes.
+        compressed_size: compressed size of the layer in bytes.
         ratio: uncompressed over compressed size.
-        exact: decode a byte into bytes.
-        marked: decode a byte into markers.
-        marked_share: of a range's output that comes out as markers and must be resolved; the
-            rest is decoded exactly.
-        resolve: make a byte of a marker.
-        crc: of a byte.
-        scan: of a byte, the tar.
-        hash_both: the layer's and the span's digest of a compressed byte, side by side.
+        exact: decoding a byte into bytes.
+        marked: decoding a byte into markers.
+        marked_share: the share of a range's output that has markers and must be resolved; the rest
+            is decoded exactly.
+        resolve: replacing a marker with a byte.
+        crc: CRC-32 of a byte.
+        scan: tar scan of a byte.
+        hash_both: the layer's and the span's digests of a compressed byte, computed together.
         hash_one: one digest of a compressed byte.
-        probe: try whether a block starts at a bit.
-        probed: bits that are tried before one is found.
-        join: take over a range that is decoded.
-        feed: copy a compressed byte.
+        probe: checking whether a block starts at a bit.
+        probed: number of bits checked before a block is found.
+        join: accepting a decoded range.
+        feed: copying a compressed byte.
     """
 
     compressed_size: int
@@ -67,46 +67,46 @@ class Costs:
 
 @dataclass(frozen=True)
 class Design:
-    """The shape of the decoder; the defaults are those of ``rust/core/src/parallel``.
+    """The parameters of the decoder; the defaults are those of ``rust/core/src/parallel``.
 
     Attributes:
-        unit_size: compressed bytes the joiner decodes at once.
-        piece_size: uncompressed bytes that are resolved at once.
-        range_units: units one speculation decodes.
-        first_gap: units between ranges at first.
-        most_gap: units between ranges at most, with two cores; with more, a part of it.
-        most_pieces: joined and not scanned, at which the joiner waits.
-        hash_units: units hashed at once, at most.
-        ahead: how many times as many units as usual are fed ahead of the hash.
-        spans_apart: whether the digests of spans are made on their own, the layer's alone in order.
+        unit_size: compressed bytes in a unit.
+        piece_size: uncompressed bytes resolved at a time.
+        range_units: units in a speculated range.
+        first_gap: initial number of units between ranges.
+        max_gap: maximum number of units between ranges with two cores; smaller with more cores.
+        max_pieces: number of joined, unscanned pieces at which the joiner waits.
+        hash_units: maximum number of units hashed in one task.
+        ahead: factor for the number of units fed ahead of hashing.
+        spans_apart: whether span digests are computed separately from the layer's.
     """
 
     unit_size: int = 256 << 10
     piece_size: int = 256 << 10
     range_units: int = 6
     first_gap: int = 6
-    most_gap: int = 24
-    most_pieces: int = 32
+    max_gap: int = 24
+    max_pieces: int = 32
     hash_units: int = 4
     ahead: int = 1
     spans_apart: bool = False
 
-    def most_fed(self, cores: int) -> int:
-        """Return how many units may wait for the hash: what all cores claim, and gaps."""
+    def max_fed(self, cores: int) -> int:
+        """Return how many units may wait to be hashed: the ranges of all cores, and gaps."""
         each = self.range_units + 2
-        return self.ahead * (4 * self.range_units + self.most_gap + cores * each)
+        return self.ahead * (4 * self.range_units + self.max_gap + cores * each)
 
 
 @dataclass
 class Outcome:
-    """One layer, from its first byte to the last digest.
+    """The result of simulating one layer.
 
     Attributes:
-        cores: how many there were.
-        seconds: what it took.
+        cores: number of cores.
+        seconds: total time.
         busy: core-seconds by stage.
-        ranges: speculations.
-        peak_size: bytes held at most: input, markers, and output not scanned yet.
+        ranges: number of speculations.
+        peak_size: peak memory in bytes: input, markers, and output that is not scanned yet.
     """
 
     cores: int
@@ -116,21 +116,21 @@ class Outcome:
     peak_size: int
 
     def limit(self) -> str:
-        """Return what is busiest: a stage that has to go in order, or the cores all together."""
+        """Return what is busiest: an in-order stage, or the cores together."""
         loads = {stage: self.busy[stage] / self.seconds for stage in IN_ORDER}
         loads["cores"] = sum(self.busy.values()) / self.seconds / self.cores
         name = max(loads, key=loads.__getitem__)
         return name if loads[name] >= 0.85 else "waiting"
 
     def load(self, name: str) -> float:
-        """Return how busy a stage, or "cores", is: 1.0 is always."""
+        """Return the load of a stage, or of "cores"; 1.0 is fully busy."""
         if name == "cores":
             return sum(self.busy.values()) / self.seconds / self.cores
         return self.busy[name] / self.seconds
 
 
 def simulate(costs: Costs, cores: int, design: Design | None = None) -> Outcome:
-    """Return how a layer of those costs fares on so many cores."""
+    """Simulate a layer with these costs on `cores` cores."""
     return _Run(costs, cores, design or Design()).outcome()
 
 
@@ -149,7 +149,7 @@ class _Task:
     """Work on one core until `end`, in nanoseconds."""
 
     end: float
-    number: int  # ties go to what started first
+    number: int  # breaks ties: the task that started first wins
     stage: str = field(compare=False)
     core: int = field(compare=False, default=0)
     unit: int = field(compare=False, default=0)
@@ -158,17 +158,17 @@ class _Task:
 
 
 class _Run:
-    """One simulation on its way."""
+    """The state of one simulation."""
 
     def __init__(self, costs: Costs, cores: int, design: Design) -> None:
         self.costs, self.cores, self.design = costs, cores, design
         self.units = max(1, round(costs.compressed_size / design.unit_size))
         self.in_size = costs.compressed_size / self.units
         self.out_size = self.in_size * costs.ratio
-        self.pieces = max(1, round(self.out_size / design.piece_size))  # of a unit
+        self.pieces = max(1, round(self.out_size / design.piece_size))  # per unit
 
         self.now = 0.0
-        self.idle = list(range(cores))  # the caller, who feeds, is the first
+        self.idle = list(range(cores))  # core 0 is the caller, which feeds
         self.running: list[_Task] = []
         self.started = 0
         self.in_work = dict.fromkeys(STAGES, 0)
@@ -177,17 +177,17 @@ class _Run:
         self.fed = self.joined = self.scanned = 0
         self.hash_begun = self.hashed = 0
         self.spans_begun = self.spans_hashed = 0
-        self.missing = [0] * self.units  # pieces of a joined unit that are not resolved
+        self.missing = [0] * self.units  # unresolved pieces of each joined unit
         self.to_resolve: deque[int] = deque()  # the units they belong to
-        self.ranges: deque[_Range] = deque()  # claimed and not taken over yet
+        self.ranges: deque[_Range] = deque()  # claimed but not accepted yet
         self.claimed_end = 0
-        self.most_gap = math.ceil(design.most_gap / max(1, cores - 1))
-        self.gap = min(design.first_gap, self.most_gap)
+        self.max_gap = math.ceil(design.max_gap / max(1, cores - 1))
+        self.gap = min(design.first_gap, self.max_gap)
         self.range_count = 0
         self.peak_size = 0.0
 
     def outcome(self) -> Outcome:
-        """Run to the end."""
+        """Run the simulation."""
         while True:
             while self.idle and self._start():
                 pass
@@ -204,14 +204,14 @@ class _Run:
         return Outcome(self.cores, self.now / 1e9, seconds, self.range_count, int(self.peak_size))
 
     def _start(self) -> bool:
-        """Give the most urgent task that can be begun to a core; return whether there was one."""
+        """Start the most urgent task that is ready; return whether there was one."""
         for stage in STAGES:
             if stage in IN_ORDER and self.in_work[stage]:
                 continue
             task = self._next(stage)
             if task is None:
                 continue
-            # The caller is kept for feeding while others are idle.
+            # Reserve the caller for feeding while other cores are idle.
             task.core = 0 if stage == "feed" else max(self.idle)
             self.idle.remove(task.core)
             cost = self._cost(task)
@@ -223,12 +223,12 @@ class _Run:
         return False
 
     def _next(self, stage: str) -> _Task | None:
-        """Return the stage's next task, if there is one that need not wait."""
+        """Return the stage's next task, if it is ready."""
         self.started += 1
         task = _Task(0.0, self.started, stage)
         match stage:
             case "feed":
-                has_room = self.fed - self._hash_done() < self.design.most_fed(self.cores)
+                has_room = self.fed - self._hash_done() < self.design.max_fed(self.cores)
                 can = 0 in self.idle and has_room and self.fed < self.units
             case "scan":
                 can = self.scanned < self.joined and self.missing[self.scanned] == 0
@@ -239,7 +239,7 @@ class _Run:
                 task.range = here = self._range_here()
                 waiting = (self.joined - self.scanned) * self.pieces
                 has_input = here.decoded if here else self.joined < self.fed
-                can = has_input and waiting < self.design.most_pieces
+                can = has_input and waiting < self.design.max_pieces
                 if here and not here.decoded:
                     self._widen_gap(here)
             case "hash":
@@ -255,13 +255,13 @@ class _Run:
         return task if can else None
 
     def _hash_done(self) -> int:
-        """Return the units whose compressed bytes nobody waits for."""
+        """Return the number of units whose compressed bytes are no longer needed."""
         if self.design.spans_apart:
             return min(self.hash_begun, self.spans_begun)
         return self.hash_begun
 
     def _range_here(self) -> _Range | None:
-        """Return the range that the joiner stands before, if it does."""
+        """Return the range at which the joiner is, if any."""
         if self.ranges and self.ranges[0].start == self.joined:
             return self.ranges[0]
         return None
@@ -269,9 +269,9 @@ class _Run:
     def _claim(self) -> _Range | None:
         start = max(self.claimed_end, self.joined + 1) + self.gap
         end = min(start + self.design.range_units, self.units)
-        # The last block of a range ends behind it.
+        # The last block of a range ends after the range.
         is_here = min(end + 1, self.units) <= self.fed
-        # One core is left to the joiner, whose way of decoding costs least.
+        # Leave one core for the joiner, whose decoding is the cheapest.
         running = sum(not taken.decoded for taken in self.ranges)
         is_allowed = running + 1 < self.cores and len(self.ranges) <= self.cores
         if start >= end or not is_here or not is_allowed:
@@ -282,10 +282,10 @@ class _Run:
         return self.ranges[-1]
 
     def _widen_gap(self, awaited: _Range) -> None:
-        """Leave more to the joiner before the next range: it has to wait for this one."""
+        """Widen the gap before the next range, since the joiner has to wait for this one."""
         if not awaited.awaited:
             awaited.awaited = True
-            self.gap = min(self.gap + 1, self.most_gap)
+            self.gap = min(self.gap + 1, self.max_gap)
 
     def _cost(self, task: _Task) -> float:
         costs = self.costs

@@ -1,9 +1,9 @@
-//! The whole indexer on one core beside the floor of its own parts: inflate with CRC, tar scan, and the
-//! two digests made side by side, each run alone.
+//! The whole indexer on one core, compared with its parts, each run alone: inflate with CRC, tar
+//! scan, and the two digests computed together.
 //!
-//! What the whole needs beyond their sum is what putting them together costs.
-#![allow(clippy::print_stdout, reason = "benches report there")]
-#![allow(clippy::unwrap_used, reason = "a corpus that does not decode is no corpus")]
+//! The difference between the whole and the sum of its parts is the cost of combining them.
+#![allow(clippy::print_stdout, reason = "benchmarks print their results")]
+#![allow(clippy::unwrap_used, reason = "an invalid corpus is fatal")]
 
 mod measurement;
 mod rounds;
@@ -18,11 +18,11 @@ use tocsin_core::indexer::{IndexOptions, LayerIndexer};
 use tocsin_core::inflate::Speed;
 use tocsin_core::tar::TocScanner;
 
-/// Bytes pushed at once, as the Python side does.
+/// Bytes per push, as in the Python bindings.
 const PIECE_LEN: usize = 1 << 20;
-/// Compressed bytes that the indexer takes at once.
+/// Compressed bytes that the indexer processes at a time.
 const CHUNK_LEN: usize = 64 << 10;
-/// About what inflate hands out at once.
+/// Approximate size of inflate's output pieces.
 const OUTPUT_LEN: usize = 256 << 10;
 
 fn index(layer: &[u8]) -> u64 {

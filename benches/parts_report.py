@@ -1,6 +1,6 @@
-"""Make the table of the whole indexer beside its parts, from what ``cargo bench`` left.
+"""Make the table of the whole indexer and its parts, from the figures of ``cargo bench``.
 
-``make bench`` runs it; the figures are those of ``benches/parts.rs``.
+Run by ``make bench``. The figures are those of ``benches/parts.rs``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ GOAL = goals.Goal("floor of the parts over the whole", 0.97)
 
 
 def main() -> None:
-    """Read, print, record."""
+    """Read the figures, print the report and record it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--figures", type=Path, default=_FIGURES, help="what parts.rs left")
-    parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
+    parser.add_argument("--figures", type=Path, default=_FIGURES, help="figures of parts.rs")
+    parser.add_argument(
+        "--record", type=Path, metavar="DIR", help="directory to write the record to"
+    )
     args = parser.parse_args()
     found = json.loads(args.figures.read_text())
     report = report_text(found)

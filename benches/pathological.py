@@ -1,8 +1,8 @@
-"""Layers made to hurt: valid gzip streams of valid tars that no ordinary compressor would write.
+"""Hostile layers: valid gzip streams of valid tars that no ordinary compressor would write.
 
-Each one is small as a file, seeded, and aimed at one habit of a decoder or an indexer; `why` says
-which. What zlib can be talked into writing, zlib writes; the rest is put together bit by bit after
-RFC 1951 (blocks) and RFC 1952 (members).
+Each one is a small, seeded file that targets one assumption of a decoder or an indexer, which `why`
+describes. zlib writes what it can; the rest is written bit by bit according to RFC 1951 (blocks)
+and RFC 1952 (members).
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 _MTIME = 1767225600  # 2026-01-01T00:00:00Z
 
 HEADER = bytes([0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 255])  # RFC 1952 §2.3: deflate, no flags
-END = b"\x03\x00"  # a final fixed block that holds only its end-of-block code
+END = b"\x03\x00"  # a final fixed block with only an end-of-block code
 
 _STORED_MAX = 65_535  # RFC 1951 §3.2.4: LEN has 16 bits
 _EMPTY_STORED = b"\x00\x00\x00\xff\xff"  # not final, from a byte boundary
-_LONGEST = 258  # bytes of the longest match (RFC 1951 §3.2.5)
-_FARTHEST = 32_768  # bytes of the farthest distance
+_LONGEST = 258  # length of the longest match in bytes (RFC 1951 §3.2.5)
+_FARTHEST = 32_768  # largest distance in bytes
 
 
 @dataclass(frozen=True)
 class Pathological:
-    """One layer: what it holds, how it is written, and whom that hurts."""
+    """One layer: why it is hostile, and the function that makes it."""
 
     why: str
     make: Callable[[], bytes]
@@ -44,7 +44,7 @@ class Pathological:
 
 
 class BitWriter:
-    """Bits in DEFLATE's order, least significant first (RFC 1951 §3.1.1)."""
+    """Writes bits in DEFLATE's order, least significant first (RFC 1951 §3.1.1)."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -52,7 +52,7 @@ class BitWriter:
         self._held_bits = 0
 
     def put(self, value: int, bits: int) -> None:
-        """Append the `bits` low bits of `value`, the lowest first."""
+        """Append the low `bits` bits of `value`, lowest first."""
         self._held |= value << self._held_bits
         self._held_bits += bits
         whole, self._held_bits = divmod(self._held_bits, 8)
@@ -60,21 +60,22 @@ class BitWriter:
         self._held >>= 8 * whole
 
     def align(self) -> None:
-        """Fill up the last byte with zero bits."""
+        """Pad the last byte with zero bits."""
         self.put(0, -self._held_bits % 8)
 
     def finish(self) -> bytes:
-        """Return all bytes, the last one filled up."""
+        """Return all bytes, the last one padded."""
         self.align()
         return bytes(self._bytes)
 
 
 class LopsidedCode:
-    """A dynamic Huffman code in which the longest match at distance 1 costs two zero bits.
+    """A dynamic Huffman code in which the longest match at distance 1 takes two zero bits.
 
-    Length symbol 285 (258 bytes) has one bit, literals 0-254 nine, literal 255 and the end of
-    block ten: 1/2 + 255/512 + 2/1024 = 1, a complete code. The only distance symbol has one bit,
-    which RFC 1951 §3.2.7 allows. So 516 bytes of a run cost half a byte, the most DEFLATE can do.
+    Length symbol 285 (258 bytes) has one bit, literals 0-254 have nine, and literal 255 and the end
+    of block ten: 1/2 + 255/512 + 2/1024 = 1, a complete code. The only distance symbol has one bit,
+    which RFC 1951 §3.2.7 allows. So 516 bytes of a run take half a byte, the highest ratio of
+    DEFLATE.
     """
 
     def __init__(self) -> None:
@@ -92,12 +93,12 @@ class LopsidedCode:
         length_codes = _canonical([used.get(symbol, 0) for symbol in range(19)])
         for length in [*lengths, 1]:
             header.put(*length_codes[length])
-        # Kept with its number of bits, so that a block costs one `put`.
+        # Stored as a number, so that a block needs only one `put`.
         self.header = int.from_bytes(header.finish(), "little")
         self.header_bits = 2 + 5 + 5 + 4 + 18 * 3 + (len(lengths) + 1) * 2
 
     def open_block(self, out: BitWriter, *, final: bool) -> None:
-        """Write a block's three-bit start and its code."""
+        """Write the three-bit header of a block and its code."""
         out.put(int(final), 1)
         out.put(self.header, self.header_bits)
 
@@ -107,7 +108,7 @@ class LopsidedCode:
             out.put(*self._codes[byte])
 
     def run(self, out: BitWriter, matches: int) -> None:
-        """Repeat the byte before, 258 bytes for each of `matches` (both codes are zero bits)."""
+        """Repeat the previous byte, 258 times for each of `matches` (both codes are zero bits)."""
         out.put(0, 2 * matches)
 
     def close_block(self, out: BitWriter) -> None:
@@ -116,7 +117,7 @@ class LopsidedCode:
 
 
 def _canonical(lengths: list[int]) -> list[tuple[int, int]]:
-    """Return each symbol's code, bits reversed for writing, and its length (RFC 1951 §3.2.2)."""
+    """Return each symbol's bit-reversed code and its length (RFC 1951 §3.2.2)."""
     codes = [(0, 0)] * len(lengths)
     code, previous = 0, 0
     for length, symbol in sorted((length, symbol) for symbol, length in enumerate(lengths)):
@@ -131,7 +132,7 @@ def zeros(size: int) -> bytes:
     """Return a layer with one file of `size` zeros in a single dynamic block, about 1032:1."""
     head, tail = _tar_ends("zeros", size)
     plain = size + len(tail)
-    # The first zero is a literal; the rest of the run is matches, then literals for what is left.
+    # The first zero is a literal, followed by matches, and literals for the rest.
     matches, rest = divmod(plain - 1, _LONGEST)
     code, out = LopsidedCode(), BitWriter()
     code.open_block(out, final=True)
@@ -150,7 +151,7 @@ def one_block_of_zeros() -> bytes:
 
 
 def one_literal_a_block() -> bytes:
-    """20,000 dynamic blocks of one literal: every byte costs two Huffman tables."""
+    """20,000 dynamic blocks of one literal: two Huffman tables for every byte."""
     tar = _tar({"literals": seeded.noise(0, 18_000)})
     code, out = LopsidedCode(), BitWriter()
     for place, byte in enumerate(tar):
@@ -163,7 +164,7 @@ def one_literal_a_block() -> bytes:
 def empty_blocks() -> bytes:
     """200,000 empty stored and fixed blocks around a little data: boundaries without output."""
     tar = _tar({"little": seeded.noise(1, 4_000)})
-    # Seven empty fixed blocks are 70 bits; an empty stored block then ends on a byte boundary.
+    # Seven empty fixed blocks have 70 bits, so an empty stored block ends on a byte boundary.
     fixed = BitWriter()
     for _ in range(7):
         fixed.put(0b010, 10)  # BFINAL 0, BTYPE 01, end of block 0000000
@@ -207,7 +208,7 @@ def farthest_matches() -> bytes:
         # Length symbol 285 is 11000101, distance symbol 29 is 11101, then 13 extra bits of one.
         out.put(0b1_1111_1111_1111_10111_10100011, 26)
     out.put(0, 7)  # end of block
-    out.put(0, 3)  # BFINAL 0, BTYPE 00: the stored block's own first byte is written here
+    out.put(0, 3)  # BFINAL 0, BTYPE 00: the first byte of the stored block below
     out.align()
     body = b"".join((_stored(head + noise), out.finish(), _stored(tail)[1:], END))
     whole = (noise * (size // _FARTHEST + 1))[:size]
@@ -220,7 +221,7 @@ def fixed_codes() -> bytes:
 
 
 def huffman_only() -> bytes:
-    """Text without one match: as many symbols as bytes."""
+    """Text without matches: as many symbols as bytes."""
     return _zlib(_tar({"text": seeded.prose(5, 8 << 20)}), strategy=zlib.Z_HUFFMAN_ONLY)
 
 
@@ -230,7 +231,7 @@ def sync_flushes() -> bytes:
 
 
 def full_flushes() -> bytes:
-    """A full flush every 1000 bytes: starts without a window, everywhere."""
+    """A full flush every 1000 bytes: block starts that need no window."""
     return _zlib(_tar({"text": seeded.prose(7, 4 << 20)}), step=1000, flush=zlib.Z_FULL_FLUSH)
 
 
@@ -240,7 +241,7 @@ def noise_at_nine() -> bytes:
 
 
 def tiny_members() -> bytes:
-    """20,000 gzip members of 0 to 400 bytes, as concatenated log files have them."""
+    """20,000 gzip members of 0 to 400 bytes, as in concatenated log files."""
     rng = seeded.generator(9)
     tar = _tar({"text": seeded.prose(9, 4 << 20)})
     members = []
@@ -253,7 +254,7 @@ def tiny_members() -> bytes:
 
 
 def named_members() -> bytes:
-    """Members whose headers carry every optional field, with an extra field of 60,000 bytes."""
+    """Members whose headers have every optional field, with an extra field of 60,000 bytes."""
     tar = _tar({"text": seeded.prose(10, 1 << 20)})
     flags = 0b11110  # FHCRC, FEXTRA, FNAME, FCOMMENT (RFC 1952 §2.3.1)
     fields = (
@@ -272,7 +273,7 @@ def many_entries() -> bytes:
 
 
 def long_names() -> bytes:
-    """2,000 files whose PAX headers carry names of 4,000 bytes and large attributes."""
+    """2,000 files whose PAX headers have names of 4,000 bytes and large attributes."""
     rng = seeded.generator(11)
     names = (f"{'d' * 200}/" * 19 + f"{place}-{rng.getrandbits(64):016x}" for place in range(2_000))
     return _zlib(_tar(dict.fromkeys(names, b"x"), attribute="v" * 8_000))
@@ -313,7 +314,7 @@ def _tar(files: dict[str, bytes], *, attribute: str = "") -> bytes:
 
 
 def _tar_ends(name: str, size: int) -> tuple[bytes, bytes]:
-    """Return what stands before and after the `size` bytes of a tar's only file."""
+    """Return the bytes before and after the `size` bytes of a tar's only file."""
     padding = -size % tarfile.BLOCKSIZE
     return _entry(name, size).tobuf(tarfile.PAX_FORMAT), bytes(padding + 2 * tarfile.BLOCKSIZE)
 
@@ -326,7 +327,7 @@ def _entry(name: str, size: int) -> tarfile.TarInfo:
 
 
 def _member(body: bytes, *plain: bytes) -> bytes:
-    """Frame the deflate stream `body` as one gzip member that holds `plain`."""
+    """Frame the deflate stream `body` as one gzip member with the content `plain`."""
     crc = 0
     for piece in plain:
         crc = zlib.crc32(piece, crc)

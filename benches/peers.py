@@ -1,4 +1,4 @@
-"""The programs that tocsin is measured against: their commands, versions and installation."""
+"""The programs that tocsin is compared with: their commands, versions and installation."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 _REQUIREMENTS = Path(__file__).resolve().with_name("requirements.txt")
 
-# The name matters: a file that only its own method call holds is freed during it, and crashes.
+# The variable matters: without a reference, the file is freed during the call, which crashes.
 _INDEXED_GZIP = (
     "import sys, indexed_gzip; "
     "file = indexed_gzip.IndexedGzipFile(sys.argv[1], spacing=4 << 20); "
     "file.build_full_index()"
 )
-# How `tocsin` is run unless told otherwise.
+# The default command of `tocsin`.
 BUILD = "{python} -m tocsin ztoc build {layer} --threads {cpus} -o {out}"
 _INFLATE = (
     "import sys, collections; from {module} as gzip; "
@@ -30,8 +30,8 @@ _INFLATE = (
 )
 
 
-# As a script or a build system calls it: imports have been paid for. What it took stands in a file
-# beside the index.
+# Measures a call as in a script or a build system, without the imports. The times are written to a
+# file next to the index.
 _CALL = (
     "import json, resource, sys, time; {imports}; "
     "layer, out, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]); "
@@ -43,7 +43,7 @@ _CALL = (
     "took = {{'wall': wall, 'user': user, 'system': system}}; "
     "json.dump(took, open(out + '.took', 'w'))"
 )
-# The package imports only what is taken out of it.
+# tocsin imports lazily, so the name must be imported before the measurement.
 _BUILD_ZTOC = _CALL.format(
     imports="from tocsin import build_ztoc",
     work="open(out, 'wb').write(build_ztoc(layer, threads=threads).to_bytes())",
@@ -60,12 +60,12 @@ class Tool:
     """One command to be measured.
 
     Attributes:
-        name: what the tables call it.
-        work: what it does, and so what it leaves out.
-        command: its words; `{python}`, `{layer}`, `{out}` and `{cpus}` stand for the interpreter
-            of the environment measured, the layer, a file to write, and the number of threads.
-        version: the words that make it say its version.
-        reports_itself: whether it leaves what it took in `{out}` with ``.took`` at the end.
+        name: its name in the tables.
+        work: what it does and does not do.
+        command: its arguments; `{python}`, `{layer}`, `{out}` and `{cpus}` are replaced with the
+            interpreter, the layer, the output file and the number of threads.
+        version: the command that prints its version.
+        reports_itself: whether it writes its times to `{out}` plus ``.took``.
     """
 
     name: str
@@ -75,13 +75,13 @@ class Tool:
     reports_itself: bool = False
 
     def words(self, python: str, *, layer: str = "", out: str = "", cpus: int = 1) -> list[str]:
-        """Return the command with its gaps filled."""
+        """Return the command with its placeholders replaced."""
         gaps = {"{python}": python, "{layer}": layer, "{out}": out, "{cpus}": str(cpus)}
         first, *rest = [_fill(word, gaps) for word in self.command]
         return [_program(first, python), *rest]
 
     def version_here(self, python: str) -> str | None:
-        """Return the version in the environment of `python`; None when the tool is not there."""
+        """Return the version in the environment of `python`; None if the tool is not installed."""
         first, *rest = [_fill(word, {"{python}": python}) for word in self.version]
         path = tools.find(_program(first, python))
         if path is None:
@@ -92,7 +92,7 @@ class Tool:
 
 
 def tocsin(command: str) -> Tool:
-    """Return tocsin as it is run by `command`, which has the gaps of `Tool.command`."""
+    """Return tocsin as run with `command`, which has the placeholders of `Tool.command`."""
     words = shlex.split(command)
     program = words[: words.index("ztoc")] if "ztoc" in words else words[:1]
     work = "zTOC: checkpoints, CRC-32, file list, digests of spans and layer"
@@ -129,13 +129,13 @@ PEERS = (
     ),
     Tool(
         "isal",
-        "inflate and CRC-32 only, through Python: a newer ISA-L than Debian's igzip",
+        "inflate and CRC-32 only, from Python: a newer ISA-L than Debian's igzip",
         ("{python}", "-c", _INFLATE.replace("{module}", "isal import igzip"), "{layer}"),
         ("{python}", "-c", "import isal; print(isal.ISAL_VERSION)"),
     ),
     Tool(
         "zlib-ng",
-        "inflate and CRC-32 only, through Python",
+        "inflate and CRC-32 only, from Python",
         ("{python}", "-c", _INFLATE.replace("{module}", "zlib_ng import gzip_ng"), "{layer}"),
         ("{python}", "-c", "from zlib_ng import zlib_ng; print(zlib_ng.ZLIBNG_RUNTIME_VERSION)"),
     ),
@@ -150,13 +150,13 @@ DEBIAN = ("gztool", "igzip", "pigz", "libdeflate-gunzip")
 
 
 def install(python: str) -> None:
-    """Install the peers: Python's into the environment of `python`, Debian's with apt-get."""
+    """Install the peers: Python packages into the environment of `python`, others with apt-get."""
     tools.run(python, "-m", "pip", "install", "--quiet", "--requirement", _REQUIREMENTS)
     tools.install(DEBIAN)
 
 
 def as_typed(command: Sequence[str]) -> str:
-    """Return a command as a person would type it, with its gaps open."""
+    """Return a command as typed in a shell, with its placeholders."""
     return " ".join(f"'{word}'" if " " in word else word for word in command)
 
 
@@ -167,16 +167,16 @@ def _fill(word: str, gaps: dict[str, str]) -> str:
 
 
 def _program(name: str, python: str) -> str:
-    """Prefer the program that stands beside `python`, as in a virtual environment."""
+    """Return the program's path, preferring one next to `python`, as in a virtual environment."""
     beside = Path(python).parent / name
     return str(beside) if beside.exists() else tools.find(name) or name
 
 
 def build_ztoc() -> Tool:
-    """Return our function, called in an interpreter that has imported it."""
+    """Return `tocsin.build_ztoc`, called in an interpreter that has imported it."""
     return Tool(
         "build_ztoc",
-        "as tocsin, without the start of the interpreter and the imports",
+        "as tocsin, without starting the interpreter and the imports",
         ("{python}", "-c", _BUILD_ZTOC, "{layer}", "{out}", "{cpus}"),
         ("{python}", "-m", "tocsin", "--version"),
         reports_itself=True,
@@ -184,10 +184,10 @@ def build_ztoc() -> Tool:
 
 
 def rapidgzip_call() -> Tool:
-    """Return rapidgzip's own binding, called in an interpreter that has imported it."""
+    """Return rapidgzip's Python binding, called in an interpreter that has imported it."""
     return Tool(
         "rapidgzip.open",
-        "as rapidgzip, without the start of the interpreter and the import",
+        "as rapidgzip, without starting the interpreter and the import",
         ("{python}", "-c", _RAPIDGZIP, "{layer}", "{out}", "{cpus}"),
         ("rapidgzip", "--version"),
         reports_itself=True,

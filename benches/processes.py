@@ -1,21 +1,21 @@
-"""Measure tocsin and its peers as whole processes, layer by layer, in one run.
+"""Measure tocsin and its peers as whole processes, layer by layer.
 
 ::
 
     python benches/corpus.py --size full --out DIR
     python benches/processes.py --corpus DIR
 
-Every tool gets the same warm file, in rotation: A B C, A B C, ..., one round to warm up and
-``--rounds`` that count, all pinned to the same ``--cpus`` CPUs. What is compared is CPU time (user
-and system, start-up included), as the ratio of a peer to tocsin in the same round; the table gives
-the median of the rounds, and at its end the geometric mean over the compressible layers. CPU time
-stands still when something else uses the machine; wall time is reported beside it.
+Every tool reads the same cached file, in rotation (A B C, A B C, ...), with one warm-up round and
+``--rounds`` measured ones, all pinned to the same ``--cpus`` CPUs. The figure is CPU time (user and
+system, including start-up), as the ratio of a peer to tocsin in the same round. The table has the
+median of the rounds, and the geometric mean over the compressible layers. CPU time is less affected
+by other programs than wall time, which is reported too.
 
-The peers do less than tocsin, which also lists the tar's files and computes the digests of spans
-and layer; ``Tool.work`` in peers.py says what each does. A peer that is missing, or that fails on
-a layer, is named and left out.
+The peers do less than tocsin, which also lists the files in the tar and computes the digests of the
+spans and the layer; ``Tool.work`` in peers.py describes each. A peer that is missing or fails on a
+layer is listed as skipped.
 
-Last comes what starting up costs: ``tocsin --help`` against ``python -c pass``.
+Finally, start-up is measured: ``tocsin --help`` compared with ``python -c pass``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ START_UPS = 20
 
 
 def main() -> int:
-    """Run the command line; return 0, or 1 when tocsin itself could not be measured."""
+    """Run the command line; return 0, or 1 if tocsin itself could not be measured."""
     args = _arguments()
     if args.install:
         peers.install(args.python)
@@ -51,7 +51,7 @@ def main() -> int:
     for tool in (tocsin, *peers.PEERS):
         version = tool.version_here(args.python)
         if version is None:
-            skipped.append(f"{tool.name}: not on this machine")
+            skipped.append(f"{tool.name}: not installed")
         else:
             versions[tool.name] = version
             present.append(tool)
@@ -97,10 +97,10 @@ def main() -> int:
 
 
 def start_up_cost(words: list[str], python: str, skipped: list[str]) -> dict[str, float]:
-    """Return medians in milliseconds of `START_UPS` alternating pairs of wall times.
+    """Return median wall times in milliseconds of `START_UPS` pairs of runs.
 
-    The pair is the command `words` and the interpreter that does nothing; `difference` is what
-    importing and answering cost on top of it.
+    Each pair is the command `words` and an interpreter that does nothing; `difference` is the
+    additional cost of the command.
     """
     command = peers.Tool("help", "start-up", tuple(words), ()).words(python)
     pairs = []
@@ -111,7 +111,7 @@ def start_up_cost(words: list[str], python: str, skipped: list[str]) -> dict[str
     except measure.CommandFailedError as error:
         skipped.append(f"start-up: {error}")
         return {}
-    pairs = pairs[1:]  # the first one warms up
+    pairs = pairs[1:]  # the first pair is the warm-up
     return {
         "help": statistics.median(ours for ours, _ in pairs),
         "python": statistics.median(bare for _, bare in pairs),
@@ -120,7 +120,7 @@ def start_up_cost(words: list[str], python: str, skipped: list[str]) -> dict[str
 
 
 def geometric_means(results: dict[str, dict[str, Measured]]) -> dict[str, float]:
-    """Return each peer's ratio to tocsin over the compressible layers, where both ran on each."""
+    """Return each peer's ratio to tocsin over the compressible layers, if both ran on all."""
     rows = [results[name] for name in COMPRESSIBLE if name in results]
     return {
         peer.name: statistics.geometric_mean([row[peer.name].times(row["tocsin"]) for row in rows])
@@ -130,7 +130,7 @@ def geometric_means(results: dict[str, dict[str, Measured]]) -> dict[str, float]
 
 
 def layer_table(layer: LayerFile, rows: dict[str, Measured]) -> list[str]:
-    """Return one layer's Markdown table, a line each."""
+    """Return the lines of a layer's Markdown table."""
     compressed = layer.path.stat().st_size
     lines = [
         f"\n### {layer.name}: {layer.size / 1e6:.1f} MB, {compressed / 1e6:.1f} MB compressed\n",
@@ -199,9 +199,13 @@ def _arguments() -> argparse.Namespace:
         description="Measure tocsin and its peers as whole processes, layer by layer."
     )
     parser.add_argument("--corpus", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--compressor", default="go", help="whose layers to read (default: go)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
-    parser.add_argument("--cpus", type=int, default=1, help="CPUs to pin to (default: 1)")
+    parser.add_argument(
+        "--compressor", default="go", help="compressor of the layers to read (default: go)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="number of measured rounds (default: 5)"
+    )
+    parser.add_argument("--cpus", type=int, default=1, help="number of CPUs to pin to (default: 1)")
     arguments.add_programs(parser)
     parser.add_argument("--install", action="store_true", help="install the peers first")
     arguments.add_record(parser)

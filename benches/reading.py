@@ -1,16 +1,17 @@
-"""Measure reading single files of images lazily, beside a full copy and ``indexed_gzip``.
+"""Measure lazy reading of single files, compared with a full copy and ``indexed_gzip``.
 
 ::
 
     python benches/reading.py --corpus .build/corpus
 
-``remote``: docker-registry at one end of a link of 200 Mbit/s and 20 ms (`link`), and on bare
-loopback; an image of the corpus's layers, converted. One file of 10 KiB by ``tocsin.open`` in a
-process of its own, what it fetched, and ``skopeo copy`` of the whole image; a file of some 500 MB
-read from end to end beside a plain download of the same compressed bytes.
+``remote``: a converted image of the corpus's layers in docker-registry, over a link of 200 Mbit/s
+and 20 ms (`link`) and over loopback. It measures reading one file of 10 KiB with ``tocsin.open`` in
+a separate process and the bytes fetched, compared with ``skopeo copy`` of the whole image; and
+reading a file of about 500 MB from start to end, compared with a plain download of the same
+compressed bytes.
 
-``local``: TOC look-ups, the merged tree of 200,000 files, random reads warm and cold (one CPU),
-``indexed_gzip`` in the same run, extraction beside ``tar xzf``.
+``local``: TOC lookups, the merged tree of 200,000 files, warm and cold random reads (one CPU)
+compared with ``indexed_gzip`` in the same run, and extraction compared with ``tar xzf``.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def main() -> int:
 
 
 def _make_image(directory: Path, corpus: Path) -> dict[str, Any]:
-    """Make a layout of an image with the corpus's layers and one large file; converted."""
+    """Make a layout with a converted image of the corpus's layers and one large file."""
     import tocsin  # noqa: PLC0415 (children of `measure.run` must stay small)
     from tocsin.model.descriptor import Descriptor  # noqa: PLC0415
     from tocsin.model.digest import Digest  # noqa: PLC0415
@@ -138,7 +139,7 @@ def _make_image(directory: Path, corpus: Path) -> dict[str, Any]:
 
 @contextmanager
 def _registry(directory: Path, before: list[str], host: str) -> Iterator[str]:
-    """Run docker-registry behind `before`; yield its host and port."""
+    """Run docker-registry with the command prefix `before`; yield its host and port."""
     config = {
         "version": "0.1",
         "log": {"level": "warn", "accesslog": {"disabled": True}},
@@ -146,7 +147,7 @@ def _registry(directory: Path, before: list[str], host: str) -> Iterator[str]:
         "http": {"addr": f"{host}:5077", "secret": "x"},
     }
     path = directory / "config.yml"
-    path.write_text(json.dumps(config))  # YAML reads JSON
+    path.write_text(json.dumps(config))  # JSON is valid YAML
     with subprocess.Popen(
         [*before, "docker-registry", "serve", path],
         stdout=subprocess.DEVNULL,
@@ -173,7 +174,7 @@ def _measure_remote(
     directory: Path, image: dict[str, Any], server: list[str], client: list[str], address: str
 ) -> dict[str, Any]:
     with _registry(directory, server, address) as host:
-        # At the server's end, where nothing is slow.
+        # At the server's end, which is not slowed down.
         copy = ["skopeo", "--insecure-policy", "copy", "--all", "-q", "--dest-tls-verify=false"]
         there = f"{host}/bench/read:soci"
         subprocess.run([*server, *copy, image["reference"], f"docker://{there}"], check=True)
@@ -230,7 +231,7 @@ def _small(reference: str, path: str) -> None:
     from tocsin.model.index_choice import IndexChoice  # noqa: PLC0415 (a child's)
 
     options = _options()
-    tocsin.Image  # noqa: B018 (imported before the clock runs)
+    tocsin.Image  # noqa: B018 (import it before measuring)
     requests: list[str] = []
     begun = time.perf_counter()
     with tocsin.open(reference, registry=_counting(options, requests)) as image:
@@ -276,7 +277,7 @@ def _big(reference: str) -> None:
     import tocsin  # noqa: PLC0415 (a child's)
 
     with tocsin.open(reference, registry=_options()) as image:
-        image._merged.tree  # noqa: B018 (fetched before; the read alone is measured)
+        image._merged.tree  # noqa: B018 (fetch it first, so that only the read is measured)
         begun = time.perf_counter()
         with image.open("/data/big") as file:
             while file.read(1 << 20):
@@ -388,7 +389,7 @@ def _make_many(directory: str) -> None:
             info = tarfile.TarInfo(name)
             info.size = 20
             tar.addfile(info, io.BytesIO(b"%020d" % number))
-        noise = random.Random(2).randbytes(12 << 20)  # noqa: S311 (no small layer)
+        noise = random.Random(2).randbytes(12 << 20)  # noqa: S311 (so that the layer is not small)
         info = tarfile.TarInfo("noise")
         info.size = len(noise)
         tar.addfile(info, io.BytesIO(noise))
@@ -442,7 +443,7 @@ def _build(layer: str) -> None:
 
 
 def _chosen(layer: str) -> tuple[Any, list[tuple[str, int, int]]]:
-    """Return the zTOC and some regular files of up to 64 KiB: name, offset, size."""
+    """Return the zTOC and random regular files of up to 64 KiB: name, offset, size."""
     import tocsin  # noqa: PLC0415 (a child's)
 
     ztoc = tocsin.build_ztoc(layer, span_size=_SPACING)
@@ -473,7 +474,7 @@ def _cold(layer: str) -> None:
                 data += span.read(offset, offset + size)
             took.append(time.perf_counter() - begun)
             assert len(data) == size
-        # The same once more, its two parts apart: no reader can leave out either.
+        # Again, measuring separately the two parts that no reader can leave out.
         for _, offset, size in chosen:
             span_id = core.span_of(offset) or 0
             start, end = core.span_range(span_id)
@@ -504,7 +505,7 @@ def _cold_peer(layer: str, index: str, kind: str) -> None:
 
     _, chosen = _chosen(layer)
     took = []
-    # Its buffer is a mebibyte by default, filled at each seek; small reads want a small one.
+    # Its default buffer of 1 MiB is filled at each seek; small reads need a small buffer.
     tuned = {"readbuf_size": 1 << 20, "buffer_size": 1 << 16} if kind == "tuned" else {}
     with indexed_gzip.IndexedGzipFile(layer, spacing=_SPACING, index_file=index, **tuned) as file:
         for _, offset, size in chosen:

@@ -1,16 +1,17 @@
-"""Measure ``tocsin convert`` beside the reference's ``soci convert --standalone``, same images.
+"""Compare ``tocsin convert`` with the reference's ``soci convert --standalone``.
 
 ::
 
     python benches/corpus.py --size full --out DIR
     TMPDIR=/dev/shm python benches/reference.py --corpus DIR
 
-Both read an OCI layout and write one: an image with one layer of the corpus for each layer, and an
-image with all of them. Whole processes run in turns, on the same CPUs. The run fails unless both
-images have the same digest, which means that zTOCs, indexes and manifests are equal byte for byte.
+Both convert the same images from OCI layout to OCI layout: one image for each layer of the corpus,
+and one image with all layers. Whole processes run alternately, on the same CPUs. The run fails
+unless both results have the same digest, which means that zTOCs, indexes and manifests are equal
+byte for byte.
 
-``soci`` is built from its Go modules at the versions below (needs Go, a C compiler and
-``zlib1g-dev``), or named with ``--soci``.
+``soci`` is built from its Go modules at the versions below, which needs Go, a C compiler and
+``zlib1g-dev``, unless ``--soci`` names an existing program.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ if TYPE_CHECKING:
 
 _LIBRARY = "github.com/awslabs/soci-snapshotter"
 _LIBRARY_VERSION = "v0.16.1"
-# The commands are a module without releases: this is the commit of the library's release.
+# The commands are a separate module without releases; this is the commit of the library's release.
 _COMMANDS = f"{_LIBRARY}/cmd"
 _COMMANDS_VERSION = "v0.0.0-20260930233240-61147fe7c929"
 ALL = "all layers"
 
 
 def main() -> int:
-    """Run the command line; return 0, or 1 when a command failed or the images differ."""
+    """Run the command line; return 0, or 1 if a command failed or the images differ."""
     args = _arguments()
     found: dict[str, dict[str, Measured]] = {}
     with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as name:
@@ -106,7 +107,7 @@ def _compare(
 
 
 def _images(args: argparse.Namespace) -> Iterator[tuple[str, list[LayerFile]]]:
-    """Return each image to convert: its name, and its layers."""
+    """Yield the name and the layers of each image to convert."""
     layers = [
         layer
         for layer in corpus_layers(args.corpus, args.compressor)
@@ -142,10 +143,10 @@ def _report(args: argparse.Namespace, found: dict[str, dict[str, Measured]]) -> 
     version = "--soci" if args.soci else f"{_LIBRARY} {_LIBRARY_VERSION}"
     options = f"--compressor {args.compressor} --cpus {args.cpus} --rounds {args.rounds}"
     lines = [
-        "# Converting images: tocsin and the reference\n",
+        "# Converting images: tocsin compared with the reference\n",
         f"`reference.py {options}`\n",
-        f"Reference: {version}. Whole processes, layout to layout, medians; ratios are medians of",
-        "those in the same round. Both images have the same digest.\n",
+        f"Reference: {version}. Whole processes, layout to layout. Figures are medians; ratios are",
+        "medians of the ratios within a round. Both images have the same digest.\n",
         "| image | soci wall s | tocsin wall s | times faster | soci CPU s | tocsin CPU s "
         "| times less CPU | soci peak MiB | tocsin peak MiB |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -164,14 +165,16 @@ def _report(args: argparse.Namespace, found: dict[str, dict[str, Measured]]) -> 
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure converting beside the reference.")
+    parser = argparse.ArgumentParser(description="Compare tocsin convert with the reference.")
     parser.add_argument("--corpus", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--compressor", default="go", help="whose layers to read (default: go)")
-    parser.add_argument("--layers", nargs="+", default=[], metavar="NAME", help="only these")
-    parser.add_argument("--soci", type=Path, metavar="FILE", help="the reference, already built")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
-    parser.add_argument("--cpus", type=int, default=2, help="CPUs to pin to (default: 2)")
-    parser.add_argument("--python", default=sys.executable, help="interpreter with tocsin")
+    parser.add_argument("--compressor", default="go", help="compressor of the layers (default: go)")
+    parser.add_argument("--layers", nargs="+", default=[], metavar="NAME", help="layers to convert")
+    parser.add_argument(
+        "--soci", type=Path, metavar="FILE", help="soci program (default: build it)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="measured rounds (default: 5)")
+    parser.add_argument("--cpus", type=int, default=2, help="CPUs to run on (default: 2)")
+    parser.add_argument("--python", default=sys.executable, help="interpreter that runs tocsin")
     arguments.add_record(parser)
     return parser.parse_args()
 

@@ -1,19 +1,19 @@
-"""Measure ``tocsin create`` where images live: a docker-registry on loopback.
+"""Measure ``tocsin create`` with a docker-registry on loopback.
 
 ::
 
     python benches/registry.py
 
-An image of four layers is made from a seed and pushed. In each round, one after the other:
+An image of four generated layers is pushed. Each round runs, in this order:
 
-- ``download``: the layers' blobs read with requests and dropped, as many at once as ``--jobs``;
-- ``local``: ``tocsin.build_ztoc`` of the same layers as files, as many at once;
+- ``download``: download and discard the layers with requests, ``--jobs`` at a time;
+- ``local``: ``tocsin.build_ztoc`` of the same layers as files, ``--jobs`` at a time;
 - ``create``: the whole command, with ``--rebuild``;
-- ``again``: the whole command when everything is there already.
+- ``again``: the whole command when everything exists already.
 
-Reported are wall times, the ratio of ``create`` to the larger of the first two in the same round
-(its median is the figure that counts), what ``again`` read, and the peak of ``create`` above that
-of an interpreter which has imported the same modules.
+The report has wall times, the ratio of ``create`` to the slower of the first two in the same round
+(the main figure is its median), the bytes that ``again`` read, and the peak memory of ``create``
+minus that of an interpreter that has imported the same modules.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _GIB = 1 << 30
 _LAYERS = 4
 _WINDOW = 32 << 10  # bytes of a checkpoint's window
 _PIECE = 1 << 20
-_MORE = 8 << 20  # bytes a layer has more than the one before, so that their digests differ
+_MORE = 8 << 20  # bytes that each layer is larger than the previous one, so that digests differ
 _OCTETS = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 def main() -> int:
     """Run the command line; return 0."""
     parser = argparse.ArgumentParser(description="Measure tocsin create on a local registry.")
-    parser.add_argument("--layer-gib", type=float, default=1, help="of each layer's tar")
+    parser.add_argument("--layer-gib", type=float, default=1, help="size of each layer's tar")
     parser.add_argument("--jobs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     arguments.add_record(parser)
@@ -59,7 +59,7 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as name, _registry(Path(name)) as host:
         files = _make_layers(Path(name), int(args.layer_gib * _GIB))
-        # By a child: this process must stay small, see `measure.Cost.peak`.
+        # In a child process, since this one must stay small (see `measure.Cost.peak`).
         push = [sys.executable, __file__, "--child", "push", host, *map(str, files)]
         measure.run(push)
         figures = _measure(host, files, args.jobs, args.rounds)
@@ -108,11 +108,11 @@ def _measure(host: str, files: list[Path], jobs: int, rounds: int) -> dict[str, 
 
 
 def _child(kind: str, arguments: list[str], jobs: int) -> None:
-    """Do what is measured beside ``tocsin create``, or push the image."""
+    """Run one of the comparisons with ``tocsin create``, or push the image."""
     if kind == "push":
         _push(arguments[0], [Path(name) for name in arguments[1:]])
         return
-    import requests  # noqa: PLC0415 (the parent needs none of these)
+    import requests  # noqa: PLC0415 (not needed by the parent)
 
     import tocsin  # noqa: PLC0415
     from tocsin.indexing import create  # noqa: F401, PLC0415
@@ -132,8 +132,8 @@ def _child(kind: str, arguments: list[str], jobs: int) -> None:
 
 
 def _make_layers(directory: Path, size: int) -> list[Path]:
-    """Write layers that differ, each named by its digest."""
-    import hashlib  # noqa: PLC0415 (only here)
+    """Write distinct layers, each named after its digest."""
+    import hashlib  # noqa: PLC0415 (only needed here)
 
     files = []
     for number in range(_LAYERS):
@@ -148,7 +148,7 @@ def _make_layers(directory: Path, size: int) -> list[Path]:
 
 
 def _push(host: str, files: list[Path]) -> None:
-    from tocsin.model.descriptor import Descriptor  # noqa: PLC0415 (children need it not)
+    from tocsin.model.descriptor import Descriptor  # noqa: PLC0415 (not needed by other children)
     from tocsin.model.digest import Digest  # noqa: PLC0415
     from tocsin.model.manifest import Manifest  # noqa: PLC0415
     from tocsin.model.media_types import OCI_CONFIG, OCI_MANIFEST  # noqa: PLC0415
@@ -185,7 +185,7 @@ def _registry(directory: Path) -> Iterator[str]:
         "storage": {"filesystem": {"rootdirectory": str(directory / "data")}},
         "http": {"addr": "127.0.0.1:0", "secret": "x"},
     }
-    (directory / "config.yml").write_text(json.dumps(config))  # YAML reads JSON
+    (directory / "config.yml").write_text(json.dumps(config))  # JSON is valid YAML
     with subprocess.Popen(
         ["docker-registry", "serve", directory / "config.yml"],
         stdout=subprocess.DEVNULL,

@@ -1,9 +1,10 @@
-//! The rooms of the core beside inflate: tar scan, zTOC blob, the whole indexer, one span read.
+//! The parts of the core besides inflate: the tar scan, reading and writing a zTOC, the whole
+//! indexer, and reading one span.
 //!
-//! Layers come from the folder named by `TOCSIN_CORPUS` (see benches/corpus.py): the `.go.gz` files,
-//! which is what container tools write, and the tars they were made of.
-#![allow(clippy::cast_possible_truncation, reason = "benches run on 64-bit machines")]
-#![allow(clippy::unwrap_used, reason = "a corpus that does not decode is no corpus")]
+//! Layers come from the folder named by `TOCSIN_CORPUS` (see benches/corpus.py): the `.go.gz`
+//! files, which are compressed as container tools do it, and the corresponding tars.
+#![allow(clippy::cast_possible_truncation, reason = "benchmarks run on 64-bit machines")]
+#![allow(clippy::unwrap_used, reason = "an invalid corpus is fatal")]
 #![allow(missing_docs, reason = "criterion's macro makes a public function")]
 #![allow(unreachable_pub, reason = "as above")]
 
@@ -21,7 +22,7 @@ use tocsin_core::span::SpanId;
 use tocsin_core::tar::TocScanner;
 use tocsin_core::ztoc::Ztoc;
 
-/// Bytes pushed at once, as the Python side does.
+/// Bytes per push, as in the Python bindings.
 const PIECE_LEN: usize = 1 << 20;
 
 fn layers() -> Vec<(String, PathBuf)> {

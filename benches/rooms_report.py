@@ -1,7 +1,6 @@
-"""Make the table of the Rust rooms from what criterion measured: medians of CPU time, as ratios.
+"""Make the tables of the Rust benchmarks from criterion's figures: median CPU times and ratios.
 
-``make bench`` runs it after ``cargo bench``; criterion leaves its figures below
-``target/criterion``.
+Run by ``make bench`` after ``cargo bench``. Criterion's figures are in ``target/criterion``.
 """
 
 from __future__ import annotations
@@ -21,10 +20,12 @@ _COMPRESSIBLE = ("rootfs", "ml", "node", "text")
 
 
 def main() -> None:
-    """Read, print, record."""
+    """Read the figures, print the report and record it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--criterion", type=Path, default=_CRITERION, metavar="DIR")
-    parser.add_argument("--record", type=Path, metavar="DIR", help="write the record there")
+    parser.add_argument(
+        "--record", type=Path, metavar="DIR", help="directory to write the record to"
+    )
     args = parser.parse_args()
     figures = read(args.criterion)
     report = "\n".join(
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 def read(criterion: Path) -> dict[str, Any]:
-    """Return {group: {function: {"ns": median, "bytes" or "count" of one run}}} of the newest."""
+    """Return {group: {function: {"ns": median, "bytes" or "count": per run}}} of the last run."""
     figures: dict[str, Any] = {}
     for path in sorted(criterion.glob("*/*/new/benchmark.json")):
         about = json.loads(path.read_text())
@@ -52,11 +53,11 @@ def read(criterion: Path) -> dict[str, Any]:
 
 
 def inflate_table(figures: dict[str, Any]) -> list[str]:
-    """Return the rates of inflate with CRC, and tocsin's as a multiple of each peer's."""
+    """Return the table of inflate rates with CRC, and their ratios to the peers'."""
     lines = [
         "## Inflate with CRC",
         "",
-        "MB/s of uncompressed bytes, and how many times the peer's rate tocsin has.",
+        "MB/s of uncompressed bytes, and tocsin's rate as a multiple of the peer's.",
         "",
         f"| layer | tocsin | {' | '.join(_PEERS)} | {' | '.join(f'x {peer}' for peer in _PEERS)} |",
         f"| --- |{' ---: |' * (1 + 2 * len(_PEERS))}",
@@ -88,11 +89,11 @@ def inflate_table(figures: dict[str, Any]) -> list[str]:
 
 
 def headers_table(figures: dict[str, Any]) -> list[str]:
-    """Return what a block's header and its decode tables cost, in microseconds."""
+    """Return the table of the cost of block headers and decode tables, in microseconds."""
     lines = [
         "## Block headers and decode tables",
         "",
-        "CPU microseconds a dynamic block without symbols.",
+        "CPU microseconds per dynamic block without symbols.",
         "",
         "| layer | tocsin | libdeflate |",
         "| --- | ---: | ---: |",
@@ -108,7 +109,7 @@ def headers_table(figures: dict[str, Any]) -> list[str]:
 
 
 def rooms_table(figures: dict[str, Any]) -> list[str]:
-    """Return the other rooms: CPU milliseconds and rate."""
+    """Return the table of the other benchmarks: CPU milliseconds and rates."""
     lines = [
         "## The other rooms",
         "",

@@ -1,4 +1,4 @@
-"""Programs that take turns on one layer: A B C, A B C, ..., so that all meet what drifts."""
+"""Runs programs in rotation on one layer (A B C, A B C, ...), so that drift affects all alike."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ _CPU = attrgetter("cpu")
 
 @dataclass(frozen=True)
 class Contender:
-    """A tool in one way of running it."""
+    """A tool with its settings."""
 
-    name: str  # what the tables call it
+    name: str  # its name in the tables
     tool: Tool
     threads: int
-    cpus: int  # it is pinned to
+    cpus: int  # number of CPUs that it is pinned to
 
 
 @dataclass
 class Measured:
-    """All counted rounds of one contender on one layer."""
+    """All measured rounds of one contender on one layer."""
 
     costs: list[measure.Cost] = field(default_factory=list)
-    index_size: int = 0  # bytes written; 0 for tools that only read
+    index_size: int = 0  # bytes written; 0 if the tool only reads
 
     def median(self, figure: Callable[[measure.Cost], float]) -> float:
-        """Return the median of one figure of a round over the rounds."""
+        """Return the median of a figure over the rounds."""
         return statistics.median(map(figure, self.costs))
 
     def spread(self, figure: Callable[[measure.Cost], float]) -> float:
-        """Return the greatest figure less the smallest, over the median."""
+        """Return the largest figure minus the smallest, divided by the median."""
         figures = [figure(cost) for cost in self.costs]
         return (max(figures) - min(figures)) / statistics.median(figures)
 
     def times(self, other: Measured, figure: Callable[[measure.Cost], float] = _CPU) -> float:
-        """Return how many times the other's figure this one is: the median over the rounds."""
+        """Return the median over the rounds of this figure divided by the other's."""
         pairs = zip(self.costs, other.costs, strict=True)
         return statistics.median(figure(ours) / figure(theirs) for ours, theirs in pairs)
 
@@ -62,15 +62,15 @@ def rotate(
     rounds: int,
     skipped: list[str],
 ) -> dict[str, Measured]:
-    """Run every contender on `layer`, one after the other, `rounds` times after one to warm up.
+    """Run every contender on `layer` in turn, `rounds` times after a warm-up round.
 
-    A contender that fails is dropped with its rounds, and why is added to `skipped`.
+    A contender that fails is dropped with all its rounds, and the reason is added to `skipped`.
     """
     contenders = list(contenders)
     layer.read_once()
     rows = {contender.name: Measured() for contender in contenders}
     with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as folder:
-        for place in range(rounds + 1):
+        for number in range(rounds + 1):
             for contender in contenders:
                 if contender.name not in rows:
                     continue
@@ -89,7 +89,7 @@ def rotate(
                 if contender.tool.reports_itself:
                     took = json.loads(Path(f"{out}.took").read_text("utf-8"))
                     cost = replace(cost, **took)
-                if place > 0:
+                if number > 0:
                     rows[contender.name].costs.append(cost)
                     rows[contender.name].index_size = out.stat().st_size if out.exists() else 0
     return rows

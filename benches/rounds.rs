@@ -1,9 +1,10 @@
-//! Parts that take turns: A B C, A B C, ..., in CPU time of the thread, for ratios of a few per cent.
+//! Measures parts in rotation (A B C, A B C, ...), in CPU time of the thread, to compare them
+//! within a few per cent.
 //!
-//! Criterion measures one part after the other, so that a machine which slows down meanwhile changes
-//! their ratio. Layers come from the folder named by `TOCSIN_CORPUS` (see benches/corpus.py), those by
-//! the compressor `TOCSIN_COMPRESSOR`, Go's unless told otherwise; `TOCSIN_ROUNDS` says how many turns
-//! count. What is found is printed, and left below `target/tmp` for the reports in Python.
+//! Criterion measures one part after the other, so a machine that slows down meanwhile changes
+//! their ratio. Layers come from the folder named by `TOCSIN_CORPUS` (see benches/corpus.py),
+//! compressed with `TOCSIN_COMPRESSOR` (default: go). `TOCSIN_ROUNDS` sets the number of rounds.
+//! The results are printed, and saved in `target/tmp` for the Python reports.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,19 +13,19 @@ use criterion::measurement::Measurement;
 
 use super::measurement::CpuTime;
 
-/// Something to be measured: what it is called, and what it does.
+/// A part to measure: its name and the code to run.
 pub(crate) type Part<'a> = (&'static str, Box<dyn FnMut() + 'a>);
 
 /// A layer in memory.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    /// Of the corpus, without its compressor.
+    /// The name in the corpus, without the compressor.
     pub(crate) name: String,
     pub(crate) compressed: Vec<u8>,
     pub(crate) tar: Vec<u8>,
 }
 
-/// The layers of the corpus, in the order of their names; read when they are asked for.
+/// The layers of the corpus, sorted by name and read lazily.
 pub(crate) fn layers() -> impl Iterator<Item = Layer> {
     let folder = std::env::var_os("TOCSIN_CORPUS").map(PathBuf::from);
     let compressor = std::env::var("TOCSIN_COMPRESSOR").unwrap_or_else(|_| "go".to_owned());
@@ -39,7 +40,7 @@ pub(crate) fn layers() -> impl Iterator<Item = Layer> {
     })
 }
 
-/// The median CPU nanoseconds of each part, after one round to warm up.
+/// The median CPU nanoseconds of each part, after a warm-up round.
 pub(crate) fn medians(parts: &mut [Part<'_>]) -> Vec<f64> {
     let rounds = std::env::var("TOCSIN_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
     let mut times = vec![Vec::new(); parts.len()];
@@ -56,14 +57,14 @@ pub(crate) fn medians(parts: &mut [Part<'_>]) -> Vec<f64> {
     times.into_iter().map(median).collect()
 }
 
-/// The nanoseconds in the middle.
+/// The median in nanoseconds.
 fn median(mut times: Vec<Duration>) -> f64 {
     times.sort_unstable();
     let (low, high) = (times[(times.len() - 1) / 2], times[times.len() / 2]);
     CpuTime.to_f64(&(low + high)) / 2.0
 }
 
-/// Leaves what was found where the reports look for it.
+/// Saves the results for the reports.
 pub(crate) fn save(name: &str, found: &serde_json::Value) {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
     if found.as_object().is_some_and(|layers| !layers.is_empty()) {

@@ -1,17 +1,17 @@
-"""Predict how fast one layer is indexed on 1 to 64 cores, from what the stages cost on one.
+"""Predict how fast a layer is indexed on 1 to 64 cores, from the costs of the stages on one.
 
 ::
 
     TOCSIN_CORPUS=DIR cargo bench --package tocsin-core --bench stages
     python benches/scaling.py
 
-The model is `parallel_model`; its costs are those that ``benches/stages.rs`` left, or those of
-``--stages FILE``: {layer: {figure: value}}, where figures that hold for all layers may stand at the
-top. Figures that are missing or null are assumed, and the report says so. Layers are taken to be of
-``--size`` compressed bytes, so that beginning and end weigh nothing.
+The model is `parallel_model`. Its costs are the results of ``benches/stages.rs``, or come from
+``--stages FILE``: {layer: {figure: value}}, where figures for all layers may be at the top level.
+Missing or null figures are assumed, which the report mentions. Layers are assumed to have
+``--size`` compressed bytes, so that start and end are negligible.
 
-The picture shows the predictions as lines, and what the same bench measured of the whole indexer as
-points. The report names what limits at 16 and at 64 cores, and what it would bring to lift that.
+The chart shows the predictions as lines, and measurements of the whole indexer as points. The
+report names the bottlenecks at 16 and 64 cores, and the gain from removing them.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _STAGES = _ROOT / "target" / "tmp" / "stages.json"
 _PICTURE = _ROOT / "docs" / "scaling.png"
 
 CORES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-ASKED = (16, 64)  # cores at which the limit is named
-# Bits tried before a block is found: half a block of 20 kB, as Go's compressor writes them.
+ASKED = (16, 64)  # cores for which bottlenecks are reported
+# Bits checked before a block is found: half a block of 20 kB, the size in Go's output.
 ASSUMED = {
     "probe_ns_per_compressed_bit": 2.0,
     "bits_per_probe": 80_000.0,
@@ -63,23 +63,23 @@ _NAMES = {
 _LIMITS = {
     "feed": "copying the input",
     "scan": "the scan of the tar",
-    "join": "the joiner, which decodes what lies between ranges",
-    "hash": "the digests, which go in order",
+    "join": "the joiner, which decodes the gaps between ranges",
+    "hash": "the digests, which are computed in order",
     "cores": "the number of cores",
-    "waiting": "ranges that are not decoded when the joiner comes",
+    "waiting": "ranges that are not decoded when the joiner arrives",
 }
 
 
 @dataclass(frozen=True)
 class Change:
-    """Something that could be done about a limit."""
+    """A change that could remove a bottleneck."""
 
     name: str
-    free: tuple[str, ...]  # costs that become nothing
+    free: tuple[str, ...]  # costs that become zero
     design: Design
 
     def of(self, costs: Costs) -> Costs:
-        """Return the costs as they would be."""
+        """Return the costs after the change."""
         nothing: dict[str, Any] = dict.fromkeys(self.free, 0.0)
         return replace(costs, **nothing)
 
@@ -87,7 +87,7 @@ class Change:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Predict throughput on many cores.")
-    parser.add_argument("--stages", type=Path, default=_STAGES, help="what the stages cost")
+    parser.add_argument("--stages", type=Path, default=_STAGES, help="costs of the stages")
     parser.add_argument("--size", type=int, default=1 << 30, help="compressed bytes of a layer")
     parser.add_argument("--picture", type=Path, default=_PICTURE, metavar="PNG")
     arguments.add_record(parser)
@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def figures_by_layer(stages: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each layer's figures, those that hold for all layers among them."""
+    """Yield each layer's figures, including those for all layers."""
     common = {name: value for name, value in stages.items() if not isinstance(value, dict)}
     for layer, figures in stages.items():
         if isinstance(figures, dict):
@@ -126,7 +126,7 @@ def layer_costs(figures: dict[str, Any], size: int) -> Costs:
     """Return the costs of a layer of `size` compressed bytes.
 
     Raises:
-        KeyError: a figure is neither there nor assumed.
+        KeyError: a figure is missing and has no assumed value.
     """
     values = {}
     for attribute, name in _NAMES.items():
@@ -136,7 +136,7 @@ def layer_costs(figures: dict[str, Any], size: int) -> Costs:
 
 
 def assumed(figures: dict[str, Any]) -> dict[str, float]:
-    """Return the figures that were not measured, and what is taken for them."""
+    """Return the figures that were not measured, with their assumed values."""
     return {name: value for name, value in ASSUMED.items() if figures.get(name) is None}
 
 
@@ -146,9 +146,9 @@ def rate(costs: Costs, outcome: Outcome) -> float:
 
 
 def predict(costs: Costs, cores: int, design: Design | None = None) -> Outcome:
-    """Return how the decoder does, which makes both digests side by side or each on its own core.
+    """Simulate the decoder, which computes the two digests together or on separate cores.
 
-    It does the one while digests keep up and the other when all wait for them, so what is faster.
+    It computes them together while they keep up and separately otherwise, so the faster way counts.
     """
     design = design or Design()
     designs = (design, replace(design, spans_apart=True))
@@ -156,14 +156,14 @@ def predict(costs: Costs, cores: int, design: Design | None = None) -> Outcome:
 
 
 def changes() -> list[Change]:
-    """Return what could be done."""
+    """Return the changes to evaluate."""
     design = Design()
-    dense = replace(design, first_gap=0, most_gap=0)
+    dense = replace(design, first_gap=0, max_gap=0)
     return [
         Change("no gap between ranges", (), dense),
-        Change("a gap of one unit at most", (), replace(design, first_gap=1, most_gap=1)),
+        Change("a gap of one unit at most", (), replace(design, first_gap=1, max_gap=1)),
         Change("twice as much fed ahead", (), replace(design, ahead=2)),
-        Change("twice as many pieces joined ahead", (), replace(design, most_pieces=64)),
+        Change("twice as many pieces joined ahead", (), replace(design, max_pieces=64)),
         Change("ranges half as long", (), replace(design, range_units=design.range_units // 2)),
         Change("markers resolved in no time", ("resolve",), design),
         Change("no digests at all, no gap", ("hash_both", "hash_one"), dense),
@@ -202,7 +202,7 @@ def report_text(
 
 
 def cost_table(layers: dict[str, dict[str, Any]]) -> list[str]:
-    """Return what each stage costs, in nanoseconds and cycles."""
+    """Return the table of the costs of each stage, in nanoseconds and cycles."""
     lines = [
         "## What the stages cost\n",
         "Nanoseconds, and in brackets cycles of one core.\n",
@@ -228,7 +228,7 @@ def cost_table(layers: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def measured_rates(figures: dict[str, Any]) -> dict[int, float]:
-    """Return what was measured of the whole, by number of threads, in 10^6 bytes a second."""
+    """Return the measured rates of the whole indexer by number of threads, in 10^6 bytes/s."""
     measured = figures.get("measured_ns") or {}
     return {int(threads): figures["bytes"] / ns * 1e3 for threads, ns in measured.items()}
 
@@ -239,7 +239,7 @@ def limit_lines(
     costs: dict[str, Costs],
     found: dict[str, list[Outcome]],
 ) -> list[str]:
-    """Return what limits on so many cores, how busy all are, and what changes would bring."""
+    """Return the bottlenecks on `cores` cores, the loads, and the gains from changes."""
     busy = (*IN_ORDER, "cores")
     lines = [
         f"## {cores} cores\n",
@@ -276,7 +276,7 @@ def draw(
     found: dict[str, list[Outcome]],
 ) -> None:
     """Draw the predictions as lines and the measurements as points."""
-    # Only drawing needs it; tests of the model do not.
+    # Imported here, since tests of the model do not need it.
     from matplotlib.figure import Figure  # noqa: PLC0415
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator  # noqa: PLC0415
 

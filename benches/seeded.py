@@ -1,4 +1,4 @@
-"""Made content: logs, small source files and noise, the same bytes from the same seed anywhere."""
+"""Generated content (logs, small source files and noise), deterministic for each seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _SEED = 20261124
 _START = 1767225600.0  # 2026-01-01T00:00:00Z, in seconds
 
-_WORDS = (  # noqa: SIM905  as literals it would fill three screens
+_WORDS = (  # noqa: SIM905 a list of literals would take three screens
     "account address archive batch buffer cache cart catalog channel checkout client cluster "
     "commit config console context counter cursor customer daemon deploy digest driver editor "
     "engine event export factory feature filter folder format gateway graph handler header "
@@ -49,27 +49,27 @@ _MESSAGES = (
 
 
 def generator(stream: int) -> random.Random:
-    """Return the generator of made content number `stream`, which always repeats."""
-    return random.Random(_SEED + stream)  # noqa: S311  it must repeat, not surprise
+    """Return the deterministic random generator number `stream`."""
+    return random.Random(_SEED + stream)  # noqa: S311 it must be reproducible
 
 
 def prose(stream: int, size: int) -> bytes:
-    """Return `size` bytes of words, the most frequent ones very frequent, as prose has them."""
+    """Return `size` bytes of words with the frequency distribution of prose."""
     rng = generator(stream)
     words = [rng.randbytes(rng.randrange(1, 6)).hex() for _ in range(4_000)]
     weights = [1 / rank for rank in range(1, len(words) + 1)]
-    # The shortest word is two bytes and its blank, so a third as many words are always enough.
+    # Words have at least two bytes and a space, so `size // 3 + 1` words are enough.
     text = " ".join(rng.choices(words, weights, k=size // 3 + 1))
     return text.encode("ascii")[:size]
 
 
 def noise(stream: int, size: int) -> bytes:
-    """Return `size` bytes that nothing compresses."""
+    """Return `size` incompressible bytes."""
     return generator(stream).randbytes(size)
 
 
 def write_logs(folder: Path, *, size: int) -> None:
-    """Write an access log, a JSON event log and a syslog, `size` bytes in all, into `folder`."""
+    """Write an access log, a JSON event log and a syslog to `folder`, `size` bytes in total."""
     rng = generator(0)
     paths = [_path(rng) for _ in range(20_000)]
     for name, lines in (
@@ -83,7 +83,7 @@ def write_logs(folder: Path, *, size: int) -> None:
 
 
 def write_modules(folder: Path, *, size: int) -> None:
-    """Write small JavaScript modules into `folder` until they hold `size` bytes."""
+    """Write small JavaScript modules to `folder`, `size` bytes in total."""
     rng = generator(1)
     written = 0
     while written < size:
@@ -95,7 +95,7 @@ def write_modules(folder: Path, *, size: int) -> None:
 
 
 def write_noise(folder: Path, *, size: int) -> None:
-    """Write incompressible files of up to 1 MiB into `folder` until they hold `size` bytes."""
+    """Write incompressible files of up to 1 MiB to `folder`, `size` bytes in total."""
     rng = generator(2)
     made = folder / "made"
     made.mkdir(parents=True, exist_ok=True)

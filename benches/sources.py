@@ -1,7 +1,7 @@
-"""Where the files of a layer come from: package registries, or this machine's own disk.
+"""The sources of the files in a layer: package registries, or this machine's disk.
 
-Every function fills one folder that exists and is empty. Versions of Python and npm packages are
-pinned, so that a corpus made later differs by Debian's point releases and little else.
+Every function fills an existing, empty folder. Versions of Python and npm packages are pinned, so
+that corpora made at different times differ little except for Debian's point releases.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WHEELS = (
     "pillow==13.0.0",
     "matplotlib==3.11.2",
 )
-# One Python and one machine, whichever runs this script: the corpus should not move with them.
+# A fixed Python version and platform, so that the corpus does not depend on this machine's.
 _WHEEL_KIND = (
     "--only-binary=:all:",
     "--implementation=cp",
@@ -62,16 +62,16 @@ _BROWSER_DATA = "@mdn/browser-compat-data@8.1.9"
 _DEBS = ("libllvm14", "gcc-12", "fonts-noto-cjk", "openjdk-17-jre-headless")
 _LINUX_PARTS = ("kernel", "fs", "include", "Documentation", "mm", "net")
 
-# Endings of files that are compressed already.
+# Suffixes of compressed files.
 _PACKED = (".gz", ".png", ".jpg", ".woff2", ".wasm", ".whl", ".jar", ".xz", ".zip", ".deb", ".tgz")
 _SOURCES = (".js", ".mjs", ".cjs", ".ts", ".json", ".css", ".html", ".svg", ".xml", ".py", ".pl")
 
 
-# Full size: from the registries.
+# Full size: from package registries.
 
 
 def debian_root(folder: Path) -> None:
-    """A bootstrapped Debian: programs, libraries and their documents (needs root)."""
+    """A bootstrapped Debian: programs, libraries and documentation (needs root)."""
     tools.run(
         "debootstrap",
         "--variant=minbase",
@@ -80,7 +80,7 @@ def debian_root(folder: Path) -> None:
         folder,
         _mirror(),
     )
-    # What is mounted, cached or stamped with the time of the run.
+    # Remove everything that is mounted, cached or time-stamped.
     for pattern in (
         "var/cache/apt/archives/*.deb",
         "var/cache/ldconfig/aux-cache",
@@ -95,12 +95,12 @@ def debian_root(folder: Path) -> None:
 
 
 def python_packages(folder: Path) -> None:
-    """Scientific Python packages: big shared objects between many small sources."""
+    """Scientific Python packages: large shared objects and many small source files."""
     _pip("install", "--no-compile", f"--target={folder}", *_PYTHON_PACKAGES)
 
 
 def node_modules(folder: Path) -> None:
-    """One application's node_modules: very many small files."""
+    """The node_modules of an application: very many small files."""
     (folder / "package.json").write_text('{"name":"app","version":"1.0.0"}\n', "ascii")
     tools.run(
         "npm",
@@ -115,7 +115,7 @@ def node_modules(folder: Path) -> None:
 
 
 def linux_source(folder: Path) -> None:
-    """Parts of the Linux 6.1 source: C, headers and documents."""
+    """Parts of the Linux 6.1 source: C files, headers and documentation."""
     _apt_download(folder, "linux-source-6.1")
     (archive,) = folder.glob("*.deb")
     unpacked = folder / ".deb"
@@ -133,7 +133,7 @@ def linux_source(folder: Path) -> None:
 
 
 def apt_lists(folder: Path) -> None:
-    """The package lists that apt has on this machine, as plain text."""
+    """This machine's apt package lists, as plain text."""
     lists = tools.output(
         "apt-get", "indextargets", "--format", "$(FILENAME)", "Created-By: Packages"
     )
@@ -167,7 +167,7 @@ def node_archives(folder: Path) -> None:
 
 
 def packed_files(folder: Path, parts: Iterable[Path]) -> None:
-    """Compressed files (gzip, images, fonts) that stand in the folders `parts`."""
+    """Compressed files (gzip, images, fonts) from the folders `parts`."""
     for part in parts:
         for path in sorted(part.rglob("*")):
             if path.suffix in _PACKED and path.is_file() and not path.is_symlink():
@@ -180,29 +180,29 @@ def packed_files(folder: Path, parts: Iterable[Path]) -> None:
 
 
 def local_root(folder: Path, size: int) -> int:
-    """Programs, libraries, configuration and documents of this machine."""
+    """Programs, libraries, configuration and documentation of this machine."""
     return _sample(folder, ("/usr/bin", "/usr/sbin", "/usr/lib", "/usr/share", "/etc"), size)
 
 
 def local_python(folder: Path, size: int) -> int:
-    """Python's own library and what is installed beside it."""
+    """Python's standard library and installed packages."""
     return _sample(folder, _python_roots(), size)
 
 
 def local_sources(folder: Path, size: int) -> int:
-    """Small source files of any kind on this machine."""
+    """Small source files of all kinds on this machine."""
     roots = ("/usr/lib", "/usr/share", *_python_roots())
     return _sample(folder, roots, size, endings=_SOURCES, largest=64 << 10)
 
 
 def local_text(folder: Path, size: int) -> int:
-    """Headers and documents of this machine."""
+    """Headers and documentation on this machine."""
     roots = ("/usr/include", "/usr/share", "/usr/lib")
     return _sample(folder, roots, size, endings=(".h", ".hpp", ".txt", ".md", ".rst", ".c"))
 
 
 def local_packed(folder: Path, size: int) -> int:
-    """Files of this machine that are compressed already."""
+    """Compressed files on this machine."""
     return _sample(folder, ("/usr/share", "/usr/lib"), size, endings=_PACKED)
 
 
@@ -214,12 +214,12 @@ def _sample(
     endings: tuple[str, ...] = ("",),
     largest: int = 2 << 20,
 ) -> int:
-    """Copy files below `roots` into `folder` until `size` bytes are there.
+    """Copy files from below `roots` to `folder`, up to `size` bytes.
 
-    The order is that of a checksum of each path: scattered, and the same on every run.
+    Files are taken in the order of a checksum of their paths, which is scattered but deterministic.
 
     Returns:
-        How many bytes were copied; fewer than `size` when there are no more such files.
+        The number of bytes copied; less than `size` if there are not enough files.
     """
     paths = {path for root in roots for path in _files(root, endings)}
     copied = 0
@@ -239,7 +239,7 @@ def _sample(
 def _files(root: str, endings: tuple[str, ...]) -> Iterator[Path]:
     for folder, _, names in os.walk(root):
         for name in names:
-            # Bytecode comes and goes with whoever imports it.
+            # Skip bytecode, which comes and goes as modules are imported.
             if name.endswith(endings) and name.isascii() and not name.endswith(".pyc"):
                 path = Path(folder, name)
                 if path.is_file():
@@ -256,12 +256,12 @@ def _mirror() -> str:
         "apt-get", "indextargets", "--format", "$(REPO_URI)", f"Codename: {_SUITE}"
     ).split()
     if not sites:
-        raise SystemExit(f"apt knows no mirror of Debian {_SUITE}: run `apt-get update` first")
+        raise SystemExit(f"apt has no mirror of Debian {_SUITE}: run `apt-get update` first")
     return sites[0]
 
 
 def _apt_download(folder: Path, *packages: str) -> None:
-    # Apt's own user may not write here, and apt would say so for every file.
+    # Otherwise apt warns for every file that its sandbox user cannot write here.
     tools.run("apt-get", "-o", "APT::Sandbox::User=root", "download", *packages, cwd=folder)
 
 

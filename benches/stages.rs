@@ -1,25 +1,26 @@
-//! What each stage of the parallel decoder costs when it runs alone: the input of `scaling.py`.
+//! The cost of each stage of the parallel decoder, run alone: the input of `scaling.py`.
 //!
-//! The figures of a layer, in nanoseconds of one core:
+//! The figures of a layer, in nanoseconds on one core:
 //!
-//! - `exact_ns_per_byte`: decode into bytes, without CRC;
-//! - `marked_ns_per_byte`: decode into markers, from block starts as far apart as the ranges are;
-//! - `resolve_ns_per_byte`: markers into bytes;
-//! - `crc_ns_per_byte`, `scan_ns_per_byte`: what it says, of bytes that were just written;
-//! - `sha_pair_ns_per_compressed_byte`, `sha_single_ns_per_compressed_byte`: both digests side by side,
+//! - `exact_ns_per_byte`: decoding into bytes, without CRC;
+//! - `marked_ns_per_byte`: decoding into markers, from block starts as far apart as the ranges;
+//! - `resolve_ns_per_byte`: replacing markers with bytes;
+//! - `crc_ns_per_byte`, `scan_ns_per_byte`: the CRC and the tar scan, of bytes in the cache;
+//! - `sha_pair_ns_per_compressed_byte`, `sha_single_ns_per_compressed_byte`: both digests together,
 //!   and one alone, of bytes in the cache;
 //! - `feed_ns_per_compressed_byte`: copying what a caller pushes;
-//! - `probe_ns_per_compressed_bit`: its filters, without the guesses that are tried and fail;
-//! - `join_ns_per_range`: taking a range over, which resolves its last window.
+//! - `probe_ns_per_compressed_bit`: the probe's filters, without trying the guesses;
+//! - `join_ns_per_range`: accepting a range, which resolves its last window.
 //!
-//! Bytes are uncompressed where the name does not say otherwise. Beside them: `ratio` (uncompressed over
-//! compressed), `bits_per_probe` (from where a range begins to its first block), `marked_share` (of a
-//! range's output, what comes before a window without markers: the rest is decoded exactly), and
-//! `measured_ns`, wall time of the whole indexer by number of threads. For all layers: `cycles_per_ns`.
+//! Bytes are uncompressed unless the name says otherwise. The other figures are `ratio`
+//! (uncompressed over compressed size), `bits_per_probe` (from the start of a range to its first
+//! block), `marked_share` (the share of a range's output before a window without markers; the rest
+//! is decoded exactly), and `measured_ns`, the wall time of the whole indexer by number of threads.
+//! `cycles_per_ns` is for all layers.
 #![allow(clippy::cast_possible_truncation, reason = "64-bit machines; units that are bytes")]
 #![allow(clippy::cast_precision_loss, reason = "sizes of layers")]
-#![allow(clippy::print_stdout, reason = "benches report there")]
-#![allow(clippy::unwrap_used, reason = "a corpus that does not decode is no corpus")]
+#![allow(clippy::print_stdout, reason = "benchmarks print their results")]
+#![allow(clippy::unwrap_used, reason = "an invalid corpus is fatal")]
 
 mod measurement;
 mod rounds;
@@ -41,40 +42,40 @@ use tocsin_core::parallel::UNIT_LEN;
 use tocsin_core::parallel::stages::{self, Resolver};
 use tocsin_core::tar::TocScanner;
 
-/// Compressed bytes that one task decodes into markers.
+/// Compressed bytes in a range that one task decodes into markers.
 const RANGE_LEN: u64 = 6 * UNIT_LEN as u64;
 const PIECE_LEN: usize = 1 << 20;
-/// Ranges taken over in one measurement.
+/// Number of ranges accepted in one measurement.
 const JOINS: usize = 100;
-/// How often what is in the cache is gone through.
+/// Number of passes over cached data in one measurement.
 const TIMES: usize = 64;
-/// What stays in the cache between one stage and the next.
+/// Bytes that stay in the cache between one stage and the next.
 const CACHED_LEN: usize = 256 << 10;
 
-/// Where the blocks of one range are, in bits from the start of the layer.
+/// The blocks of one range, in bits from the start of the layer.
 #[derive(Debug, Clone, Copy)]
 struct Range {
     start: u64,
     end: u64,
 }
 
-/// A member's blocks, in bytes of the layer.
+/// The blocks of a member, in bytes of the layer.
 #[derive(Debug, Clone, Copy)]
 struct Member {
     start: usize,
     end: usize,
 }
 
-/// What a look through the whole layer finds.
+/// The members and ranges of a layer.
 #[derive(Debug, Default)]
 struct Survey {
     members: Vec<Member>,
     ranges: Vec<Range>,
-    /// Bits from each multiple of `RANGE_LEN` to the block that is found there.
+    /// Bits from each multiple of `RANGE_LEN` to the next block.
     probed: Vec<u64>,
 }
 
-/// Cuts each member at the first block at or behind each multiple of `RANGE_LEN`.
+/// Cuts each member at the first block at or after each multiple of `RANGE_LEN`.
 fn survey(layer: &[u8]) -> Survey {
     const TRAILER_LEN: usize = 8;
     const RANGE_BITS: u64 = 8 * RANGE_LEN;
@@ -150,7 +151,7 @@ fn marked(layer: &[u8], ranges: &[Range], mut consume: impl FnMut(usize, &[u16])
     }
 }
 
-/// The output of some ranges, and the share of it that lies before a window without markers.
+/// The output of some ranges, and the share of it before a window without markers.
 fn sample(layer: &[u8], ranges: &[Range]) -> (Vec<u16>, f64) {
     let some: Vec<_> = ranges.iter().copied().step_by((ranges.len() / 16).max(1)).collect();
     let (mut units, mut lens, mut marked_lens) =
@@ -167,7 +168,8 @@ fn sample(layer: &[u8], ranges: &[Range]) -> (Vec<u16>, f64) {
     (units, share)
 }
 
-/// Wall nanoseconds of the whole indexer; the least of a few runs, as other programs only add to it.
+/// Wall nanoseconds of the whole indexer: the minimum of a few runs, since other programs only add
+/// time.
 fn whole(layer: &[u8], threads: usize) -> f64 {
     let run = || {
         let start = Instant::now();
@@ -183,7 +185,7 @@ fn whole(layer: &[u8], threads: usize) -> f64 {
 fn measure(layer: &Layer) -> Value {
     let (compressed, tar) = (&layer.compressed[..], &layer.tar[..]);
     let Survey { members, ranges, probed } = survey(compressed);
-    // A layer of members that are shorter than a range has none.
+    // A layer whose members are shorter than a range has no ranges.
     let marked_len = {
         let mut len = 0;
         marked(compressed, &ranges, |_, units| len += units.len());
@@ -194,7 +196,8 @@ fn measure(layer: &Layer) -> Value {
     let resolver = Resolver::new(&window);
     let shared = Arc::new(compressed.to_vec());
     let mut bytes = vec![0; CACHED_LEN];
-    // Of compressed bytes; a hasher brings what another core has written into its cache ahead of time.
+    // Compressed bytes in the cache, as in the indexer, which prefetches what another core has
+    // written.
     let piece = &compressed[..compressed.len().min(CACHED_LEN)];
     let per_byte = |len: usize| move |ns: f64| json!((len > 0).then(|| ns / len as f64));
 
@@ -296,8 +299,8 @@ fn measure(layer: &Layer) -> Value {
     Value::Object(found)
 }
 
-/// The clock, by a chain of multiplications that wait for each other: 3 cycles each on every x86-64 core
-/// and on most of aarch64 since 2010.
+/// The clock rate, measured with a chain of dependent multiplications: 3 cycles each on all x86-64
+/// cores and most aarch64 cores since 2010.
 fn cycles_per_ns() -> f64 {
     const COUNT: u64 = 1 << 26;
     let mut value = black_box(3_u64);

@@ -1,4 +1,4 @@
-"""Layers of many GiB as streams: made while they are read, never held, never on a disk."""
+"""Layers of many GiB as streams, generated while they are read, in constant memory."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import seeded
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_BIG, _SMALL = 2 << 20, 200  # bytes of the layer's large and small files
-_SMALL_BETWEEN = 8  # small files after each large one
-_BODIES = 4  # large files that differ
+_BIG, _SMALL = 2 << 20, 200  # sizes of large and small files in bytes
+_SMALL_BETWEEN = 8  # number of small files after each large one
+_BODIES = 4  # number of distinct large files
 _PIECE = 64 << 10
 
 
 def layer(size: int) -> Iterator[bytes]:
     """Yield a layer of about `size` uncompressed bytes as one gzip member, about 3:1.
 
-    The large files' bodies are compressed once, up to a full flush so that they may follow
-    anything, and are sent again and again; the headers and small files between are compressed
-    as they come.
+    The contents of the large files are compressed once, ending with a full flush so that they can
+    follow anything, and repeated. The headers and small files between them are compressed as
+    needed.
     """
     crc = total = 0
     yield pathological.HEADER
@@ -43,7 +43,7 @@ def bomb(size: int) -> Iterator[bytes]:
 
 
 def _layer_pieces(size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield pieces of a tar, each as it is and as deflate data that ends with a full flush."""
+    """Yield pieces of a tar, each uncompressed and as deflate data that ends with a full flush."""
     bodies = [_both(seeded.prose(stream, _BIG)) for stream in range(_BODIES)]
     for place in range(size // _BIG):
         yield _both(_header(f"big/{place:06}", _BIG))

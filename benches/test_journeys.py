@@ -1,7 +1,7 @@
-"""User journeys in one process, beside what a Python programmer would do without tocsin.
+"""User journeys in one process, compared with common alternatives in Python.
 
 Run by ``make bench``. The corpus is the folder named by ``TOCSIN_CORPUS``; its ``go`` layers are
-read.
+used.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ CORPUS = Path(os.environ.get("TOCSIN_CORPUS", ".build/corpus"))
 
 @pytest.fixture(params=LAYERS)
 def layer(request: pytest.FixtureRequest) -> Path:
-    """Return a layer as Go's compressor wrote it."""
+    """Return a layer compressed with Go."""
     path = CORPUS / f"{request.param}.go.gz"
     if not path.exists():
-        pytest.skip(f"{path} is not there: python benches/corpus.py --out {CORPUS}")
+        pytest.skip(f"{path} does not exist: run python benches/corpus.py --out {CORPUS}")
     return path
 
 
 def table_of_contents(layer: Path) -> int:
-    """Read a layer as the standard library does: the files, but no index."""
+    """List the files of a layer with the standard library, which makes no index."""
     with tarfile.open(layer) as tar:
         return len(tar.getmembers())
 
 
 @pytest.mark.benchmark(group="build")
 def test_build_ztoc(benchmark: BenchmarkFixture, layer: Path) -> None:
-    """Measure the zTOC of a layer: files, checkpoints, digests."""
+    """Measure building a zTOC: files, checkpoints and digests."""
     ztoc = benchmark.pedantic(
         tocsin.build_ztoc, (layer,), {"threads": 1}, rounds=5, warmup_rounds=1
     )
@@ -50,13 +50,13 @@ def test_build_ztoc(benchmark: BenchmarkFixture, layer: Path) -> None:
 
 @pytest.mark.benchmark(group="build")
 def test_peer_tarfile(benchmark: BenchmarkFixture, layer: Path) -> None:
-    """Measure the list of files alone by the standard library."""
+    """Measure listing the files with the standard library."""
     assert benchmark.pedantic(table_of_contents, (layer,), rounds=3, warmup_rounds=1) > 0
 
 
 @pytest.mark.benchmark(group="build")
 def test_peer_indexed_gzip(benchmark: BenchmarkFixture, layer: Path) -> None:
-    """Measure the checkpoints alone by indexed_gzip, at the same spacing."""
+    """Measure making checkpoints with indexed_gzip, with the same spacing."""
     indexed_gzip = pytest.importorskip("indexed_gzip")
 
     def build() -> None:
@@ -68,7 +68,7 @@ def test_peer_indexed_gzip(benchmark: BenchmarkFixture, layer: Path) -> None:
 
 @pytest.fixture
 def middle_file(layer: Path) -> tuple[tocsin.Ztoc, str]:
-    """Return a layer's zTOC and the name of the file in its middle."""
+    """Return a layer's zTOC and the name of a file in the middle of the layer."""
     ztoc = tocsin.build_ztoc(layer)
     files = [
         entry.name for entry in ztoc.entries if entry.type == "reg" and entry.uncompressed_size
@@ -80,7 +80,7 @@ def middle_file(layer: Path) -> tuple[tocsin.Ztoc, str]:
 def test_extract(
     benchmark: BenchmarkFixture, layer: Path, middle_file: tuple[tocsin.Ztoc, str]
 ) -> None:
-    """Measure one file out of a layer by its spans, verified."""
+    """Measure extracting one file from its verified spans."""
     ztoc, name = middle_file
     assert benchmark(ztoc.extract, name, layer)
 
@@ -89,7 +89,7 @@ def test_extract(
 def test_peer_tarfile_extract(
     benchmark: BenchmarkFixture, layer: Path, middle_file: tuple[tocsin.Ztoc, str]
 ) -> None:
-    """Measure the same file by the standard library, which decompresses all that is before it."""
+    """Measure extracting the same file with the standard library, which reads all before it."""
     _, name = middle_file
 
     def read() -> bytes:
@@ -116,7 +116,7 @@ def image(tmp_path: Path) -> str:
 @pytest.mark.benchmark(group="image")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_convert(benchmark: BenchmarkFixture, image: str, jobs: int) -> None:
-    """Measure a whole image from a layout to itself, some layers at once."""
+    """Measure converting a whole image within a layout, with several layers at a time."""
     options = tocsin.IndexingOptions(jobs=jobs, min_layer_size=0)
     target = image.replace(":all", ":soci")
     arguments: dict[str, Any] = {"options": options, "force": True}

@@ -1,19 +1,18 @@
-"""Measure one layer on one core and on many: every layer, every compressor, beside the peers.
+"""Measure one layer on one core and on many, for every layer and compressor, with the peers.
 
 ::
 
     python benches/corpus.py --size full --out DIR
     python benches/threads.py --corpus DIR
 
-Whole processes take turns on a warm file, one round to warm up and ``--rounds`` that count, each
-pinned to as many CPUs as it is given threads; and `build_ztoc` and `rapidgzip.open`, as a script
-calls them, count themselves without the start of their interpreters. What is compared is CPU time
-on one CPU and wall time on more, always as the ratio within a round; the tables give medians of the
-rounds. ``rapidgzip -P 1`` is measured with one CPU and with all, since it has more threads than it
-says.
+Whole processes run in rotation on a cached file, with one warm-up round and ``--rounds`` measured
+ones, each pinned to as many CPUs as it has threads. `build_ztoc` and `rapidgzip.open` are also
+measured as calls, without starting the interpreter. The figures are CPU time on one CPU and wall
+time on more, as ratios within a round; the tables have the medians of the rounds. Since
+``rapidgzip -P 1`` uses more than one thread, it is measured with one CPU and with all.
 
-The last table holds the ratios against the goals that tocsin set itself. Do not use the machine
-meanwhile: wall time notices.
+The last table compares the ratios with tocsin's goals. Wall times require an otherwise idle
+machine.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ Results = dict[str, dict[str, dict[str, Measured]]]
 
 
 def main() -> int:
-    """Run the command line; return 0, or 1 when tocsin itself could not be measured."""
+    """Run the command line; return 0, or 1 if tocsin itself could not be measured."""
     args = _arguments()
     if args.install:
         peers.install(args.python)
@@ -113,7 +112,7 @@ def main() -> int:
 
 
 def measured_goals(results: Results) -> dict[goals.Goal, dict[str, float | None]]:
-    """Return each goal's figure by compressor; None where a contender or a layer is missing."""
+    """Return each goal's figure by compressor; None if a contender or a layer is missing."""
     found: dict[goals.Goal, dict[str, float | None]] = {}
     for compressor, rows in results.items():
         four = [name for name in COMPRESSIBLE if name in rows]
@@ -139,7 +138,7 @@ def measured_goals(results: Results) -> dict[goals.Goal, dict[str, float | None]
 
 
 def ratios(rows: dict[str, Measured]) -> dict[str, float]:
-    """Return a layer's ratios, those whose contenders were all measured; more is better for us."""
+    """Return a layer's ratios whose contenders were all measured; higher is better for tocsin."""
 
     def ratio(theirs: str, ours: str, figure: Callable[[measure.Cost], float]) -> float | None:
         if theirs not in rows or ours not in rows:
@@ -166,7 +165,7 @@ def ratios(rows: dict[str, Measured]) -> dict[str, float]:
 def compressor_table(
     compressor: str, layers: list[LayerFile], results: dict[str, dict[str, Measured]]
 ) -> list[str]:
-    """Return one compressor's Markdown table, a line each."""
+    """Return the lines of a compressor's Markdown table."""
     lines = [
         f"\n### {compressor}\n",
         "| layer | MB | tool | wall s | spread | CPU s | MB/s | peak MiB | index MB |",
@@ -185,7 +184,7 @@ def compressor_table(
 
 
 def ratio_table(results: Results) -> list[str]:
-    """Return all ratios as a Markdown table, a line for each file."""
+    """Return the lines of a Markdown table with all ratios, one line per file."""
     names = list(
         dict.fromkeys(
             name for rows in results.values() for row in rows.values() for name in ratios(row)
@@ -244,7 +243,7 @@ def report_text(
 def _contenders(
     args: argparse.Namespace, skipped: list[str]
 ) -> tuple[list[Contender], dict[str, str]]:
-    """Return who takes part, and the versions of their tools."""
+    """Return the contenders, and the versions of their tools."""
     by_name = {tool.name: tool for tool in peers.PEERS}
     tocsin, rapidgzip = peers.tocsin(args.tocsin), by_name["rapidgzip"]
     most = max(args.threads)
@@ -261,7 +260,7 @@ def _contenders(
     for tool in {contender.tool.name: contender.tool for contender in wanted}.values():
         version = tool.version_here(args.python)
         if version is None:
-            skipped.append(f"{tool.name}: not on this machine")
+            skipped.append(f"{tool.name}: not installed")
         else:
             versions[tool.name] = version
     return [contender for contender in wanted if contender.tool.name in versions], versions
@@ -290,14 +289,18 @@ def _cpus(count: int) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure one layer on one core and on many.")
     parser.add_argument("--corpus", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--layers", nargs="+", metavar="NAME", help="only these (default: all)")
     parser.add_argument(
-        "--compressors", nargs="+", metavar="NAME", help="only these (default: all there are)"
+        "--layers", nargs="+", metavar="NAME", help="layers to measure (default: all)"
+    )
+    parser.add_argument(
+        "--compressors", nargs="+", metavar="NAME", help="compressors to measure (default: all)"
     )
     parser.add_argument(
         "--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="default: 1 2"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="number of measured rounds (default: 5)"
+    )
     arguments.add_programs(parser)
     parser.add_argument("--install", action="store_true", help="install the peers first")
     arguments.add_record(parser)

@@ -1,7 +1,7 @@
-"""Programs of others: which Debian package brings each, how to run one, what it calls itself.
+"""External programs: their Debian packages, how to run them, and their versions.
 
-Nothing here knows layers or benchmarks. A missing program is always named together with the
-package that has it, and only `install` changes the machine.
+This module is independent of layers and benchmarks. Errors about missing programs name the package
+to install, and only `install` changes the machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from io import BufferedReader
     from pathlib import Path
 
-# Program → Debian package; a program that is not listed comes in a package of its own name.
+# Program → Debian package, if the names differ.
 _PACKAGES = {
     "apt-get": "apt",
     "apt-helper": "apt",
@@ -28,37 +28,37 @@ _PACKAGES = {
     "igzip": "isal",
     "libdeflate-gunzip": "libdeflate-tools",
 }
-# Not on PATH by default: where Go's own archives install it, and apt's inner programs.
+# Not on PATH by default: the Go installation directory and apt's internal programs.
 _ELSEWHERE = ("/usr/local/go/bin", "/usr/lib/apt", "/usr/sbin")
 
 
 class ToolMissingError(Exception):
-    """A program this needs is not on this machine; the message says what to install."""
+    """A required program is not installed; the message says what to install."""
 
 
 def find(program: str) -> str | None:
-    """Return the path of `program`, or None when it is not here."""
+    """Return the path of `program`, or None if it is not installed."""
     folders = (os.environ.get("PATH", os.defpath), *_ELSEWHERE)
     return shutil.which(program, path=os.pathsep.join(folders))
 
 
 def package(program: str) -> str:
-    """Return the Debian package that brings `program`."""
+    """Return the Debian package that contains `program`."""
     return _PACKAGES.get(program, program)
 
 
 def require(programs: Iterable[str]) -> None:
-    """Do nothing when all of `programs` are here.
+    """Check that all `programs` are installed.
 
     Raises:
-        ToolMissingError: some are not; it names each one and its package.
+        ToolMissingError: some are missing; the message names them and their packages.
     """
     missing = sorted(program for program in programs if find(program) is None)
     if missing:
         packages = " ".join(sorted({package(program) for program in missing}))
         raise ToolMissingError(
-            f"not on this machine: {', '.join(missing)}; "
-            f"`apt-get install {packages}`, or add --install"
+            f"not installed: {', '.join(missing)}; "
+            f"run `apt-get install {packages}` or add --install"
         )
 
 
@@ -72,11 +72,11 @@ def install(programs: Iterable[str]) -> None:
 
 
 def run(program: str, *arguments: str | Path, cwd: Path | None = None) -> None:
-    """Run a program to its end, its output going to stderr.
+    """Run a program, with its output redirected to stderr.
 
     Raises:
-        ToolMissingError: it is not here.
-        subprocess.CalledProcessError: it failed.
+        ToolMissingError: the program is not installed.
+        subprocess.CalledProcessError: the program failed.
     """
     subprocess.run(
         [_path(program), *arguments], cwd=cwd, check=True, stdin=subprocess.DEVNULL, stdout=2
@@ -84,7 +84,7 @@ def run(program: str, *arguments: str | Path, cwd: Path | None = None) -> None:
 
 
 def output(program: str, *arguments: str | Path, cwd: Path | None = None) -> str:
-    """Return what a program prints on stdout; fails as `run` does."""
+    """Return the stdout of a program. Raises the same errors as `run`."""
     done = subprocess.run(
         [_path(program), *arguments],
         cwd=cwd,
@@ -97,14 +97,14 @@ def output(program: str, *arguments: str | Path, cwd: Path | None = None) -> str
 
 
 def filter_file(source: Path, target: Path, program: str, *arguments: str | Path) -> None:
-    """Run a program as a filter, from the file `source` into the file `target`."""
+    """Run a program as a filter from the file `source` to the file `target`."""
     with source.open("rb") as stdin, target.open("wb") as stdout:
         subprocess.run([_path(program), *arguments], check=True, stdin=stdin, stdout=stdout)
 
 
 @contextmanager
 def reading_output(program: str, *arguments: str | Path) -> Iterator[BufferedReader]:
-    """Yield what a program prints on stdout, as it comes; fail as `run` does, when it has ended."""
+    """Yield the stdout of a running program. Raises the same errors as `run` once it has ended."""
     command = [_path(program), *arguments]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -114,7 +114,7 @@ def reading_output(program: str, *arguments: str | Path) -> Iterator[BufferedRea
 
 
 def version(program: str, *arguments: str) -> str:
-    """Return the first line that says anything when `program` is asked for its version."""
+    """Return the first non-empty line of a program's version output."""
     path = find(program)
     if path is None:
         return "missing"

@@ -1,18 +1,18 @@
-"""Measure the merged tree: what opening, listing and looking up cost.
+"""Measure the cost of building, listing and searching the merged tree.
 
 ::
 
     python benches/tree.py --before OLD/python
 
-Each case runs in a process of its own. `--before` names the ``python`` directory of another
-checkout that is built; then each figure has one beside it, and their ratio. Cases:
+Each case runs in a separate process. `--before` names the ``python`` directory of another, built
+checkout to compare with. Cases:
 
-- ``flat``: a million files in a thousand directories. Peak memory of the tree an entry, the zTOC
-  not counted; CPU time of ``ls -R``, ``find -name`` and ``Image.find``.
-- ``deep``: 400 names of 4,090 bytes, 2,042 directories each. Peak of the whole process.
-- ``opaque``: 6,000 files and as many opaque marks in one directory. CPU time of the tree.
+- ``flat``: a million files in a thousand directories. Peak memory of the tree per entry, without
+  the zTOC; CPU time of ``ls -R``, ``find -name`` and ``Image.find``.
+- ``deep``: 400 names of 4,090 bytes, 2,042 directories each. Peak memory of the whole process.
+- ``opaque``: 6,000 files and as many opaque markers in one directory. CPU time of the tree.
 - ``links``: 30,000 files behind 39 links with targets of 4,079 bytes. CPU time of the tree.
-- ``warm``: one ``stat``, ``open`` and ``exists`` in an image of this many files that is open.
+- ``warm``: one ``stat``, ``open`` and ``exists`` in an open image with a million files.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _FIGURES = {
     "warm: open, µs": ("warm", "open"),
     "warm: exists, µs": ("warm", "exists"),
 }
-"""What is shown: case and measurement."""
+"""Figures in the report, with their case and measurement."""
 
 
 def main() -> int:
@@ -64,7 +64,9 @@ def main() -> int:
         "--before", type=Path, metavar="DIR", help="python directory of another checkout"
     )
     parser.add_argument("--files", type=int, default=1_000_000, help="default: 1000000")
-    parser.add_argument("--rounds", type=int, default=3, help="the least of them counts")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="number of rounds, of which the minimum counts"
+    )
     arguments.add_record(parser)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -94,7 +96,7 @@ def main() -> int:
 
 
 def run_child(sources: Path, case: str, measurement: str) -> float:
-    """Measure one thing with the tocsin of `sources`."""
+    """Run one measurement with the tocsin in `sources`."""
     done = subprocess.run(
         [sys.executable, __file__, "--child", case, measurement],
         env={**os.environ, "PYTHONPATH": str(sources.resolve())},
@@ -108,7 +110,7 @@ def run_child(sources: Path, case: str, measurement: str) -> float:
 
 
 def entries(case: str, files: int) -> Iterator[tuple[str, bytes, str]]:
-    """Yield name, type and link target of each entry of a case's layer."""
+    """Yield the name, type and link target of each entry in a case's layer."""
     file, directory, link = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE
     if case in ("flat", "warm"):
         for number in range(files):
@@ -131,7 +133,7 @@ def entries(case: str, files: int) -> Iterator[tuple[str, bytes, str]]:
 
 
 def make_image(case: str, files: int) -> None:
-    """Write an image layout with one layer without a zTOC into the directory `case`."""
+    """Write an image layout with one layer and no zTOC to the directory `case`."""
     blobs = Path(case, "blobs", "sha256")
     blobs.mkdir(parents=True)
 
@@ -177,8 +179,8 @@ def make_image(case: str, files: int) -> None:
 
 
 def memory(case: str) -> float:
-    """Return the peak of making the tree, in bytes an entry, above what the zTOC takes."""
-    import tocsin  # noqa: PLC0415 (the version that is measured)
+    """Return the peak memory of building the tree in bytes per entry, without the zTOC."""
+    import tocsin  # noqa: PLC0415 (the version to measure)
 
     with tocsin.open(f"oci:{case}:t") as image:
         count = merged(image).layers[0].entry_count
@@ -189,7 +191,7 @@ def memory(case: str) -> float:
 
 
 def tree(case: str) -> float:
-    """Return the CPU time of making the tree."""
+    """Return the CPU time of building the tree."""
     import tocsin  # noqa: PLC0415
 
     with tocsin.open(f"oci:{case}:t") as image:
@@ -198,7 +200,7 @@ def tree(case: str) -> float:
 
 
 def whole(case: str) -> float:
-    """Return the peak of a process that looks at the root, in MiB."""
+    """Return the peak memory of a process that runs stat on the root, in MiB."""
     return command("stat", case, "/").peak / (1 << 20)
 
 
@@ -213,12 +215,12 @@ def find(case: str) -> float:
 
 
 def command(name: str, case: str, *more: str) -> measure.Cost:
-    """Run a command of tocsin."""
+    """Run a tocsin command."""
     return measure.run([sys.executable, "-m", "tocsin", name, f"oci:{case}:t", *more])
 
 
 def walk(case: str) -> float:
-    """Return the CPU time of going through ``Image.find``."""
+    """Return the CPU time of iterating over ``Image.find``."""
     import tocsin  # noqa: PLC0415
 
     with tocsin.open(f"oci:{case}:t") as image:
@@ -227,7 +229,7 @@ def walk(case: str) -> float:
 
 
 def once(call: str) -> Callable[[str], float]:
-    """Return a measurement of one call of an image that is open, in microseconds."""
+    """Return a measurement of one method call on an open image, in microseconds."""
 
     def measurement(case: str) -> float:
         import tocsin  # noqa: PLC0415
@@ -260,20 +262,20 @@ MEASUREMENTS: dict[str, Callable[[str], float]] = {
 }
 
 
-def merged(image: Any) -> Any:  # noqa: ANN401 (of either version)
-    """Return what has the tree of an image; older checkouts have it in the image itself."""
+def merged(image: Any) -> Any:  # noqa: ANN401 (the class depends on the version)
+    """Return the object that has the image's tree; in older checkouts, the image itself."""
     return getattr(image, "_merged", image)
 
 
 def cpu_of(work: Callable[[], object]) -> float:
-    """Return the CPU seconds that a call takes."""
+    """Return the CPU seconds of a call."""
     started = time.process_time()
     work()
     return time.process_time() - started
 
 
 def status(field: str) -> int:
-    """Return a size from the status of this process, in bytes."""
+    """Return a size in bytes from the status of this process."""
     text = Path("/proc/self/status").read_text("ascii")
     return int(text.partition(f"{field}:")[2].split()[0]) * 1024
 
@@ -285,8 +287,8 @@ def report_text(figures: dict[str, dict[str, float]], files: int) -> str:
     """Return the record as Markdown."""
     lines = [
         "# The merged tree\n",
-        f"`benches/tree.py`; flat and warm have {files:,} files. The least of the rounds, each in "
-        "a process of its own; in these images no layer has a zTOC, so commands make it first.\n",
+        f"`benches/tree.py`; flat and warm have {files:,} files. Minimum of the rounds, each in "
+        "a separate process. The images have no zTOCs, so commands build one first.\n",
         "| case | before | now | now / before |",
         "| --- | ---: | ---: | ---: |",
     ]

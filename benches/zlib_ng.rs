@@ -1,4 +1,4 @@
-//! zlib-ng's inflate, under its own names, so that it may stand beside zlib in one process.
+//! zlib-ng's inflate with its own symbol names, so that it can be used with zlib in one process.
 
 #![allow(unsafe_code, reason = "a C interface")]
 #![allow(clippy::cast_possible_wrap, reason = "the size of a struct")]
@@ -7,16 +7,16 @@ use std::mem::MaybeUninit;
 
 use libz_ng_sys as zng;
 
-/// A window of 32 KiB, and a gzip header before the data (zlib.h, `inflateInit2`).
+/// A window of 32 KiB and a gzip header (zlib.h, `inflateInit2`).
 const GZIP: i32 = 15 + 16;
 
-/// Inflates every member of `layer` into `output`, over and over; how many bytes there were.
+/// Inflates every member of `layer`, reusing `output` as the buffer, and returns the total size.
 pub(crate) fn inflate(layer: &[u8], output: &mut [u8]) -> u64 {
     let mut stream = MaybeUninit::<zng::z_stream>::zeroed();
     let stream = stream.as_mut_ptr();
     let mut total = 0;
-    // SAFETY: zeros ask for zlib-ng's own allocator; the stream and what it points to outlive every call;
-    // layers are shorter than 4 GiB, so that both lengths are true.
+    // SAFETY: zeroed fields select zlib-ng's own allocator; the stream and everything it points to
+    // outlive every call; layers are shorter than 4 GiB, so both lengths fit.
     unsafe {
         ((*stream).next_in, (*stream).avail_in) = (layer.as_ptr().cast_mut(), layer.len() as u32);
         let size = size_of::<zng::z_stream>() as i32;

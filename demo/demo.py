@@ -1,6 +1,6 @@
-"""The main job on real input: index an image made of this machine's files, then take a file out.
+"""Demo: index an image made of this machine's files, then extract a file.
 
-Run by ``make demo``. Everything it makes is below ``.build/demo``.
+Run by ``make demo``. All output is in ``.build/demo``.
 """
 
 from __future__ import annotations
@@ -16,55 +16,55 @@ from pathlib import Path
 import image
 
 ROOT = Path(__file__).resolve().parent.parent
-PLACE = ROOT / ".build" / "demo"
+WORK_DIR = ROOT / ".build" / "demo"
 TOCSIN = Path(sys.executable).parent / "tocsin"
 
 
 def main() -> int:
-    """Make the image, index it twice, read one file, compare."""
-    shutil.rmtree(PLACE, ignore_errors=True)
-    PLACE.mkdir(parents=True)
-    say("An image of this machine's files, as a build would make it")
-    original = image.make(PLACE / "image", tag="app")
+    """Make an image, index it twice, extract one file and compare it."""
+    shutil.rmtree(WORK_DIR, ignore_errors=True)
+    WORK_DIR.mkdir(parents=True)
+    print_step("Make an image of this machine's files")
+    original = image.make(WORK_DIR / "image", tag="app")
 
-    say("A converted image with version 2 SOCI indexes, under a tag of its own")
+    print_step("Convert it to an image with a version 2 SOCI index, under a new tag")
     run("convert", "oci:image:app", "oci:image:app-soci")
 
-    say("Version 1 SOCI indexes beside the unchanged image")
+    print_step("Create a version 1 SOCI index for the unchanged image")
     run("create", "oci:image:app")
 
-    say("What the image has now")
+    print_step("Show the converted image")
     run("info", "oci:image:app-soci")
 
-    say("One file out of a layer, by its spans alone")
-    return 0 if take_out(original) else 1
+    print_step("Extract one file from a layer, reading only its spans")
+    return 0 if extract_and_compare(original) else 1
 
 
-def take_out(original: Path) -> bool:
+def extract_and_compare(original: Path) -> bool:
     """Extract `original` through its layer's zTOC and compare it with the file on this machine."""
     name = str(original).lstrip("/")
     ztoc, layer = next(
-        pair for pair in blobs_of_index("oci:image:app-soci") if holds(pair[0], name)
+        pair for pair in blobs_of_index("oci:image:app-soci") if contains(pair[0], name)
     )
-    run("ztoc", "extract", ztoc, layer, name, "-o", "taken-out")
-    taken = PLACE / "taken-out"
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (original, taken)]
+    run("ztoc", "extract", ztoc, layer, name, "-o", "extracted")
+    extracted = WORK_DIR / "extracted"
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (original, extracted)]
     print(f"  sha256 {digests[0]}  {original}")
-    print(f"  sha256 {digests[1]}  {taken.relative_to(ROOT)}")
+    print(f"  sha256 {digests[1]}  {extracted.relative_to(ROOT)}")
     equal = digests[0] == digests[1]
     print("  equal" if equal else "  DIFFERENT")
     return equal
 
 
-def holds(ztoc: str, name: str) -> bool:
-    """Return whether a zTOC lists `name`."""
-    listing = json.loads(ask("ztoc", "ls", ztoc, "--json"))
+def contains(ztoc: str, name: str) -> bool:
+    """Return whether a zTOC has an entry `name`."""
+    listing = json.loads(output_of("ztoc", "ls", ztoc, "--json"))
     return any(entry["name"] == name for entry in listing["entries"])
 
 
 def blobs_of_index(reference: str) -> list[tuple[str, str]]:
-    """Return the paths of each zTOC and its layer in the layout, largest layer last."""
-    layers = json.loads(ask("info", reference, "--json"))["platforms"][0]["layers"]
+    """Return the paths of each zTOC and its layer in the layout."""
+    layers = json.loads(output_of("info", reference, "--json"))["platforms"][0]["layers"]
     return [
         (blob_path(layer["ztoc"]["digest"]), blob_path(layer["digest"]))
         for layer in layers
@@ -73,23 +73,25 @@ def blobs_of_index(reference: str) -> list[tuple[str, str]]:
 
 
 def blob_path(digest: str) -> str:
-    """Return where the layout keeps a blob."""
+    """Return the path of a blob in the layout."""
     return f"image/blobs/{digest.replace(':', '/')}"
 
 
-def ask(*arguments: str) -> bytes:
-    """Return what a command prints, without showing it."""
-    return subprocess.run([TOCSIN, *arguments], cwd=PLACE, check=True, capture_output=True).stdout
+def output_of(*arguments: str) -> bytes:
+    """Return the output of a command, without printing it."""
+    return subprocess.run(
+        [TOCSIN, *arguments], cwd=WORK_DIR, check=True, capture_output=True
+    ).stdout
 
 
 def run(*arguments: str) -> None:
-    """Show a command, then run it where the image is."""
+    """Print a command and run it in the work directory."""
     print(f"  $ tocsin {shlex.join(arguments)}", flush=True)
-    subprocess.run([TOCSIN, *arguments], cwd=PLACE, check=True)
+    subprocess.run([TOCSIN, *arguments], cwd=WORK_DIR, check=True)
 
 
-def say(title: str) -> None:
-    """Begin a step."""
+def print_step(title: str) -> None:
+    """Print the title of a step."""
     print(f"\n==> {title}", flush=True)
 
 

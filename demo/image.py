@@ -1,4 +1,4 @@
-"""A real image in an OCI layout, from files of the machine at hand; no network, no root."""
+"""Makes an image in an OCI layout from files of this machine, without network or root."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 WANTED_SIZE = 300 * MIB
-"""Uncompressed bytes the whole image should have at least."""
+"""Minimum uncompressed size of the image, in bytes."""
 
-PLACES = (
+SEARCH_DIRS = (
     Path("/usr"),
     Path("/opt"),
     Path(sysconfig.get_path("stdlib")),
@@ -36,19 +36,19 @@ PLACES = (
     Path.home() / ".rustup",
     Path(__file__).resolve().parent.parent / "target",
 )
-"""Where files are looked for, in this order, until there are enough."""
+"""Directories to take files from, in this order, until there are enough."""
 
 
 @dataclass
 class Choice:
-    """Files of one kind, up to a size in all.
+    """Selects files of one kind, up to a total size.
 
     Attributes:
-        smallest: bytes a file has at least.
-        largest: bytes a file has at most.
-        wanted: bytes after which no more files are taken.
-        files: chosen so far.
-        size: bytes of them.
+        smallest: minimum size of a file in bytes.
+        largest: maximum size of a file in bytes.
+        wanted: total size in bytes after which no more files are taken.
+        files: the files taken so far.
+        size: their total size in bytes.
     """
 
     smallest: int
@@ -58,7 +58,7 @@ class Choice:
     size: int = 0
 
     def offer(self, path: Path, size: int) -> bool:
-        """Take a file if it fits and is wanted; say whether it was taken."""
+        """Take a file if its size fits and more files are wanted; return whether it was taken."""
         taken = self.smallest <= size <= self.largest and self.size < self.wanted
         if taken:
             self.files.append(path)
@@ -68,7 +68,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that has been written: its blob, and what it was before compression."""
+    """A layer that has been written: its blob, and its uncompressed size and digest."""
 
     descriptor: Descriptor
     size: int
@@ -76,16 +76,16 @@ class Layer:
 
 
 def make(directory: Path, *, tag: str) -> Path:
-    """Write an image of three layers to an OCI layout, and tell about it.
+    """Write an image of three layers to an OCI layout, and print its layers.
 
     Returns:
-        A file of this machine that is in the layer of large binaries, one of middling size.
+        The path of a file in the layer of large binaries, of medium size.
     """
-    print("  reading and compressing, which takes longer than all that follows", flush=True)
+    print("  Reading and compressing files; this takes longer than all other steps.", flush=True)
     small = Choice(1, 64 << 10, 110 * MIB)
     large = Choice(2 * MIB, 96 * MIB, 220 * MIB)
-    for place in PLACES:
-        for path, size in _files(place):
+    for root in SEARCH_DIRS:
+        for path, size in _files(root):
             if not large.offer(path, size):
                 small.offer(path, size)
     settings = Choice(1, 64 << 10, 2 * MIB)
@@ -107,7 +107,7 @@ def make(directory: Path, *, tag: str) -> Path:
             )
         total = sum(layer.size for layer in written)
         if total < WANTED_SIZE:
-            print(f"  (this machine has only {total / MIB:.0f} MiB of such files)")
+            print(f"  (this machine has only {total / MIB:.0f} MiB of suitable files)")
         _write_image(layout, written, tag)
     by_size = sorted(large.files or small.files, key=lambda path: (path.stat().st_size, path))
     return by_size[len(by_size) // 2]
@@ -131,9 +131,9 @@ def _write_image(layout: OciLayout, layers: list[Layer], tag: str) -> None:
     layout.put_manifest(manifest.to_json(), OCI_MANIFEST, tag=tag)
 
 
-def _files(place: Path) -> Iterator[tuple[Path, int]]:
-    """Give the readable regular files below a place and their sizes; links are not followed."""
-    for folder, folders, names in os.walk(place):
+def _files(directory: Path) -> Iterator[tuple[Path, int]]:
+    """Yield the readable regular files below a directory with their sizes, not following links."""
+    for folder, folders, names in os.walk(directory):
         folders.sort()
         for name in sorted(names):
             path = Path(folder, name)
@@ -158,8 +158,8 @@ def _tar(files: list[Path], stream: _GzipStream) -> Iterator[bytes]:
             try:
                 data, entry = path.read_bytes(), tar.gettarinfo(path)
             except OSError as error:
-                # It was there a moment ago; a log that is being rotated, for instance.
-                print(f"  (left out {path}: {error.strerror})")
+                # It existed a moment ago; for example, a log that was rotated.
+                print(f"  (skipped {path}: {error.strerror})")
                 continue
             entry.type, entry.linkname, entry.size = tarfile.REGTYPE, "", len(data)
             tar.addfile(entry, BytesIO(data))
@@ -169,7 +169,7 @@ def _tar(files: list[Path], stream: _GzipStream) -> Iterator[bytes]:
 
 
 class _GzipStream:
-    """A file to write to, from which the compressed bytes are taken as they come."""
+    """A writable file object that compresses, and returns the compressed pieces."""
 
     def __init__(self) -> None:
         self.size = 0

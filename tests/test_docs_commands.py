@@ -1,4 +1,4 @@
-"""The commands and programs of docs/, run as they are written; `support.docs_pages` says how.
+"""The commands and programs of the README and docs/, run as written (see `support.docs_pages`).
 
 ``TOCSIN_REWRITE_DOCS=1`` puts what commands print now into the pages.
 """
@@ -19,7 +19,7 @@ from tocsin import copy
 
 ERROR = re.compile(r"^error: |^  \"error\": ", re.MULTILINE)
 """What a page shows where a command fails: the message, or the document of ``--json``."""
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]
 RUNS = {"console", "python"}
 TESTS = Path(__file__).parent
 """One page reads a layer of the goldens."""

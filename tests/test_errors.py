@@ -377,14 +377,14 @@ def test_layer_when_zstd_then_unsupported_error():
 def test_span_when_damaged_then_error_has_both_digests():
     ztoc = build_ztoc(LAYER)
     start, end = ztoc.span_range(0)
-    with pytest.raises(VerificationError, match="span 0 digest: is sha256:") as refusal:
+    with pytest.raises(VerificationError, match="span 0 digest mismatch") as refusal:
         ztoc.inflate_span(0, bytes(end - start))
     assert refusal.value.expected.startswith("sha256:")
     assert refusal.value.actual != refusal.value.expected
 
 
 def test_span_when_out_of_range_then_index_error():
-    with pytest.raises(IndexError, match="span 1 does not exist, the last is 0"):
+    with pytest.raises(IndexError, match=r"span 1 does not exist \(last span is 0\)"):
         build_ztoc(LAYER).span_range(1)
     with pytest.raises(IndexError):
         build_ztoc(LAYER)._core.inflate_span(1, b"")

@@ -13,31 +13,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MAX_TEST_NAME_LEN = 70
 
-TO_COME = {
-    "README.md",
-    "CHANGELOG.md",
-    "docs",
-    "python/tocsin/cli",
-    "python/tocsin/images",
-    "python/tocsin/indexing",
-    "python/tocsin/layers",
-    "python/tocsin/reading",
-    "python/tocsin/stores",
-    "rust/core/src",
-    "rust/py/src",
-    "tests/cli",
-    "tests/interop",
-    "tests/unit/benches",
-    "tests/unit/cli",
-    "tests/unit/core",
-    "tests/unit/images",
-    "tests/unit/indexing",
-    "tests/unit/layers",
-    "tests/unit/reading",
-    "tests/unit/stores",
-}
-"""Files and directories that have not been rewritten yet; nothing may be added."""
-
 HABITS = {
     r"(?<!there )\b(?:is|are|was|were) no (?!longer\b|more\b|less\b|fewer\b)": "is not a …",
     r"\b(?:has|have) not(?=[.,;:)]|$| an?\b| the\b)": "… is missing, does not have …",
@@ -57,10 +32,6 @@ EXCEPTIONS = {
     ("python/tocsin/reading/file.py", "tell"): "a method of Python's file objects",
 }
 """Files and phrases that may stay, each with the reason."""
-
-
-def is_to_come(path):
-    return any(path.is_relative_to(ROOT / each) for each in TO_COME)
 
 
 def python_texts(source):
@@ -140,7 +111,7 @@ def test_texts_and_names_when_read_then_without_bad_habits():
     found = [
         f"{path.relative_to(ROOT)}: {problem}"
         for path, phrase, problem in problems()
-        if not is_to_come(path) and (str(path.relative_to(ROOT)), phrase) not in EXCEPTIONS
+        if (str(path.relative_to(ROOT)), phrase) not in EXCEPTIONS
     ]
     assert not found, "\n".join(["", *found])
 
@@ -155,15 +126,10 @@ def test_test_names_when_defined_then_short():
     long = [
         f"{path.relative_to(ROOT)}: {name} ({len(name)})"
         for path in sorted((ROOT / "tests").rglob("test_*.py"))
-        if not is_to_come(path)
         for name in re.findall(r"^ *def (test_\w+)", path.read_text(), re.M)
         if len(name) > MAX_TEST_NAME_LEN
     ]
     assert not long, "\n".join(["", *long])
-
-
-def test_to_come_when_listed_then_each_exists():
-    assert [each for each in TO_COME if not (ROOT / each).exists()] == []
 
 
 @pytest.mark.parametrize(

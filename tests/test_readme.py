@@ -1,71 +1,42 @@
-"""The CI recipes of the README, run exactly as written against a registry in this process."""
+"""What the README links to and recommends; `test_docs_commands` runs its other blocks."""
 
 from __future__ import annotations
 
-import base64
-import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from support.cli_process import TIMEOUT, TOCSIN, environment
-from support.images import make_image
-from support.registry import Registry
-from support.registry_client import noise, store_of
+from support.docs_pages import blocks
 
-README = Path(__file__).parents[1] / "README.md"
-SECTION = README.read_text().partition("## In CI\n")[2].partition("\n## ")[0]
-RECIPES = dict(re.findall(r"\*\*(.+?)\.\*\*.*?```yaml\n(.*?)```", SECTION, re.DOTALL))
-ENTRY = re.compile(r"(?:- )?(?:run: )?(.*)")
-
-
-def commands(recipe):
-    """Return the lines of a recipe that run tocsin."""
-    lines = (ENTRY.fullmatch(line.strip())[1] for line in recipe.splitlines())
-    return [line for line in lines if re.search(r"(^|\| )tocsin ", line)]
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+REPOSITORY = re.compile(
+    r"https://(?:github\.com|raw\.githubusercontent\.com)/tocsin-oci/tocsin/"
+    r"(?:(?:blob|tree)/)?main/(?P<path>[^)#\s]+)"
+)
+"""A file of this repository. Links are absolute, because PyPI shows the README too."""
 
 
-def test_recipes_when_read_then_at_most_ten_lines_and_one_command():
-    assert list(RECIPES) == ["GitHub Actions", "GitLab CI", "AWS CodeBuild"]
-    for recipe in RECIPES.values():
-        assert len(recipe.splitlines()) <= 10
-        assert len(commands(recipe)) == 1
-        assert re.search(r"pip install \S*tocsin", recipe)
+def test_links_when_followed_then_each_file_exists():
+    paths = [match["path"] for match in REPOSITORY.finditer(README.read_text())]
+    assert len(paths) > 10
+    for path in paths:
+        assert (ROOT / path).exists(), path
 
 
-@pytest.fixture(scope="module")
-def image():
-    return make_image({"usr/bin/app": noise(11 << 20)})
+def test_links_when_read_then_none_is_relative():
+    targets = re.findall(r"\]\(([^)\s]+)\)", README.read_text())
+    assert [target for target in targets if not target.startswith("https://")] == []
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_recipe_when_run_then_a_converted_image_exists(tmp_path, image, name):
-    with Registry() as registry:
-        with store_of(registry) as store:
-            image.put(store, "1")
-        registry.auth = "token"
-        # The file that docker login writes; GitLab's job does not log in.
-        known = {registry.host: {"auth": base64.b64encode(b"alice:secret").decode()}}
-        (tmp_path / "config.json").write_text(
-            json.dumps({"auths": {} if name == "GitLab CI" else known})
-        )
-        done = subprocess.run(  # noqa: S603 (commands from our own README)
-            ["/bin/sh", "-euc", "\n".join(commands(RECIPES[name]))],
-            env=environment(
-                PATH=f"{Path(TOCSIN).parent}:/usr/bin:/bin",
-                DOCKER_CONFIG=str(tmp_path),
-                HOME=str(tmp_path),
-                IMAGE=f"{registry.host}/team/app:1",
-                LOGIN="--username alice --password-stdin",
-                CI_REGISTRY_PASSWORD="secret",  # noqa: S106 (of the test registry)
-            ),
-            capture_output=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr.decode()
-        digest = registry.repository("team/app").tags["1-soci"]
-        entries = json.loads(registry.repository("team/app").manifests[digest][1])["manifests"]
-        assert len(entries) == 2
+def test_ci_steps_when_read_then_they_are_those_of_the_recipe():
+    (steps,) = [block.code for block in blocks(README) if block.language == "yaml"]
+    recipes = [block.code for block in blocks(ROOT / "docs" / "ci.md")]
+    assert any(all(line in recipe for line in steps.splitlines()) for recipe in recipes)
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_make_targets_when_read_then_the_makefile_has_them(target):
+    assert f"make {target} " in README.read_text()
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -14,7 +14,7 @@ func main() {
 	flag.Parse()
 	out, err := gzip.NewWriterLevel(os.Stdout, *level)
 	if err == nil {
-		// The struct hides os.File's WriterTo, so that CopyBuffer really steps by its buffer.
+		// The struct hides os.File's WriterTo, so that CopyBuffer actually uses its buffer.
 		_, err = io.CopyBuffer(out, struct{ io.Reader }{os.Stdin}, make([]byte, 32<<10))
 	}
 	if err == nil {

@@ -1,5 +1,5 @@
-// Gopgzip compresses stdin to stdout as pgzip does by default: blocks of 1 MiB, compressed by all cores
-// at once, each with the one before as its dictionary, and a sync flush after each.
+// Gopgzip compresses stdin to stdout with pgzip's defaults: blocks of 1 MiB, compressed in
+// parallel, each with the previous block as its dictionary and followed by a sync flush.
 package main
 
 import (

@@ -68,10 +68,10 @@ class TocsinError(Exception):
         return dict(self._attributes)
 
     def with_message(self, message: str) -> TocsinError:
-        """Return an error of the same class, hint and details that says something else."""
-        found = _restore(type(self), message, self._attributes)
-        found.hint = self.hint
-        return found
+        """Return an error with the same class, hint and details but another message."""
+        copy = _restore(type(self), message, self._attributes)
+        copy.hint = self.hint
+        return copy
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the attributes and notes too, which ``BaseException`` would drop."""

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 
+_READ = os.O_RDONLY | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a named pipe",
@@ -25,9 +26,24 @@ def open_regular(path: str | os.PathLike[str]) -> int:
     Raises:
         OSError: the file cannot be opened or is not a regular file; ``filename`` is its path.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    return _checked(os.open(path, _READ | getattr(os, "O_NONBLOCK", 0)), path, {stat.S_IFREG})
+
+
+def open_regular_or_pipe(path: str | os.PathLike[str]) -> int:
+    """Open a regular file or a pipe that the caller named, such as ``<(curl …)`` in a shell.
+
+    Opening a named pipe blocks until it has a writer.
+
+    Raises:
+        OSError: the file cannot be opened or has another type; ``filename`` is its path.
+    """
+    return _checked(os.open(path, _READ), path, {stat.S_IFREG, stat.S_IFIFO})
+
+
+def _checked(fd: int, path: str | os.PathLike[str], accepted: set[int]) -> int:
+    """Return `fd` if its file has an accepted type; otherwise close it."""
     kind = stat.S_IFMT(os.fstat(fd).st_mode)
-    if kind == stat.S_IFREG:
+    if kind in accepted:
         return fd
     os.close(fd)
     number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_registries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a command in this process tries again, it tries at once."""
+    """Retries of commands in this process do not wait."""
     monkeypatch.setattr(Clock, "backoff", lambda _clock, _failures: 0.0)
 
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """A layer with every kind of entry, and its zTOC; not to be written to."""
+    """A layer with every kind of entry, and its zTOC; tests must not change them."""
     return put_files(tmp_path_factory.mktemp("files"))
 
 

@@ -17,7 +17,7 @@ ALL = tocsin.IndexingOptions(min_layer_size=0)
 
 
 class Place:
-    """An image with indexes of both versions, made anew for each who changes it."""
+    """An image with indexes of both versions; tests that change it get a copy."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -30,7 +30,7 @@ class Place:
         shutil.copytree(self.layout, self.kept)
 
     def restore(self):
-        """Undo what a command, or the same in Python, has changed."""
+        """Undo the changes of a command or of the equivalent Python call."""
         shutil.rmtree(self.layout)
         shutil.copytree(self.kept, self.layout)
         for made in ("new", "out"):
@@ -160,9 +160,9 @@ COMMANDS = {
         lambda p: (p.files.ztoc, p.files.layer, "usr/bin/app", "-o", p.directory / "out"),
     ),
 }
-"""Of each command the document that Python gives, and the arguments that print it."""
+"""For each command, the document from Python, and the arguments that print it."""
 RAW = "index info"
-"""Prints a document of OCI, which the page does not describe."""
+"""A command that prints an OCI document, which the page does not describe."""
 
 
 def timeless(value):

@@ -1,4 +1,4 @@
-"""What a command that fails reports: words on stderr, with ``--json`` a document on stdout."""
+"""Failed commands print messages on stderr and, with ``--json``, a document on stdout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PUSH_AGAIN = "Run the command again; blobs that were already pushed are reused."
 
 
 def failure(*arguments, **options):
-    """Run a command with ``--json`` and return its error, which stderr says too."""
+    """Run a command with ``--json`` and return its error, which is also on stderr."""
     done = tocsin(*arguments, "--json", **options)
     document = json.loads(done.stdout)
     assert json_page.problems("Errors", document) == []
@@ -78,7 +78,7 @@ def test_command_when_it_fails_without_json_then_stdout_is_empty(layout):
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 500, 503])
-def test_registry_when_it_gives_advice_on_a_read_then_it_is_quoted_and_no_hint(status):
+def test_read_when_the_registry_gives_advice_then_quoted_and_not_a_hint(status):
     with hostile_registry("GET", "/v2/", status) as registry:
         registry.fault("HEAD", "/v2/", status=405, times=999)
         error = failure("info", f"{registry.host}/team/app:1")
@@ -90,7 +90,7 @@ def test_registry_when_it_gives_advice_on_a_read_then_it_is_quoted_and_no_hint(s
 
 
 @pytest.mark.parametrize("status", [400, 503])
-def test_registry_when_it_gives_advice_on_a_push_then_it_is_quoted_and_no_hint(layout, status):
+def test_push_when_the_registry_gives_advice_then_quoted_and_not_a_hint(layout, status):
     with hostile_registry("POST", "/blobs/uploads/", status) as registry:
         error = failure("copy", f"oci:{layout}:app", f"{registry.host}/team/app:1")
     assert QUOTED in error["message"]
@@ -111,11 +111,11 @@ def test_layout_when_its_tags_hold_commands_then_they_are_quoted(layout):
     index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"] = name
     path.write_text(json.dumps(index))
     error = failure("ls", f"oci:{layout}:app")
-    assert r'tags there: "a; run x\x1b[31m"' in error["message"]
+    assert r'found tags: "a; run x\x1b[31m"' in error["message"]
     assert error["hint"] is None
 
 
-def test_verify_when_something_is_wrong_then_its_result_is_the_only_document(layout):
+def test_verify_when_something_is_wrong_then_result_is_the_only_document(layout):
     image = f"oci:{layout}:app"
     tocsin("create", image, "--min-layer-size", "0")
     blobs = [p for p in (layout / "blobs" / "sha256").iterdir() if p.stat().st_size > 2000]
@@ -128,8 +128,8 @@ def test_verify_when_something_is_wrong_then_its_result_is_the_only_document(lay
     assert "error" not in json.loads(done.stdout)
 
 
-def test_document_when_stdout_is_closed_then_the_exit_code_is_that_of_the_failure(layout):
-    """In a process: its stdout is a pipe that nobody reads."""
+def test_document_when_stdout_is_closed_then_exit_code_of_the_failure(layout):
+    """In a process: its stdout is a closed pipe."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with start("ls", f"oci:{layout}:app", "/nothing", "--json", **streams) as process:
         process.stdout.close()

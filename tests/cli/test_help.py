@@ -73,11 +73,11 @@ def test_reference_spellings_of_options_are_in_the_help():
     [("create",), ("convert",), ("verify",), ("ztoc", "build"), ("cat",), ("ls",), ("cp",)],
     ids=" ".join,
 )
-def test_help_of_commands_that_index_says_what_threads_are(command):
+def test_help_of_commands_with_threads_explains_them(command):
     text = " ".join(tocsin(*command, "--help", COLUMNS="80").stdout.decode().split())
     assert "--threads COUNT" in text
     assert "TOCSIN_THREADS" in text
-    assert "[default: all there are]" in text
+    assert "[default: all CPUs]" in text
 
 
 def test_without_a_command_help_goes_to_stderr_and_the_code_is_usage():
@@ -99,7 +99,7 @@ def test_version():
     assert done.returncode == 0
 
 
-def test_version_when_the_core_cannot_be_loaded_then_the_rest_is_told(monkeypatch, capsys):
+def test_version_when_the_core_cannot_be_loaded_then_the_rest_is_shown(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tocsin.layers.indexer", None)
     with pytest.raises(click.exceptions.Exit):
         root.make_context("tocsin", ["--version"])
@@ -131,15 +131,18 @@ def test_module_run_is_the_same_command():
         (("create", "r.example/x", "--username", "a"), "error: --username and --password-stdin go"),
         (("info", "r.example/x", "--client-cert", "nope"), "error: invalid value for '--client-c"),
         (("--no-such-option",), "error: no such option '--no-such-option'"),
-        (("ztoc", "build", "x", "--json", "-o", "-"), "error: --json and -o - both want stdout\n"),
+        (
+            ("ztoc", "build", "x", "--json", "-o", "-"),
+            "error: --json and -o - both write to stdout\n",
+        ),
     ],
 )
-def test_wrong_usage_is_one_line_a_hint_and_code_2(arguments, message):
+def test_wrong_usage_prints_an_error_a_hint_and_code_2(arguments, message):
     done = tocsin(*arguments)
     first, second = done.stderr.decode().splitlines()
     assert f"{first}\n".startswith(message)
-    assert second.startswith("hint: tocsin ")
-    assert second.endswith(" --help")
+    assert second.startswith("hint: Show the usage with tocsin ")
+    assert second.endswith(" --help.")
     assert done.returncode == 2
     if "--json" in arguments:
         failure = json.loads(done.stdout)["error"]

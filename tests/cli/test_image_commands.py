@@ -76,7 +76,7 @@ def blob(layout, digest):
     return layout / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
 
-def test_create_tells_in_a_table_and_stores_the_index(layout, image):
+def test_create_prints_a_table_and_stores_the_index(layout, image):
     done = tocsin("create", f"oci:{layout}:app", *SMALL)
     out = done.stdout.decode().splitlines()
     large, small = (str(d.digest)[7:19] for d in image.layer_descriptors)
@@ -119,7 +119,7 @@ def test_create_json_has_stable_keys(layout, image):
     assert document["source"] == document["destination"] == f"oci:{layout}:app"
 
 
-def test_a_ztoc_that_is_there_is_reused_unless_asked_to_rebuild(layout):
+def test_an_existing_ztoc_is_reused_unless_rebuild_is_set(layout):
     command = ("create", f"oci:{layout}:app", *SMALL, "--json")
     runs = [tocsin(*command), tocsin(*command), tocsin(*command, "--rebuild")]
     layers = [json.loads(done.stdout)["platforms"][0]["layers"][0] for done in runs]
@@ -128,14 +128,14 @@ def test_a_ztoc_that_is_there_is_reused_unless_asked_to_rebuild(layout):
     assert again.stdout.decode().splitlines()[2].endswith(" reused")
 
 
-def test_create_into_another_place_takes_the_image_along(layout, tmp_path):
+def test_create_with_a_destination_copies_the_image(layout, tmp_path):
     other = tmp_path / "other"
     assert tocsin("create", f"oci:{layout}:app", f"oci:{other}:copy", *SMALL).returncode == 0
     document = json.loads(tocsin("info", f"oci:{other}:copy", "--json").stdout)
     assert document["platforms"][0]["layers"][0]["soci_versions"] == [1]
 
 
-def test_convert_makes_an_image_that_info_finds_covered(layout, tmp_path):
+def test_convert_makes_an_image_that_info_shows_as_covered(layout, tmp_path):
     source = f"oci:{layout}:app"
     destination = f"oci-archive:{tmp_path / 'out.tar'}:soci"
     done = tocsin("convert", source, destination, *SMALL)
@@ -147,7 +147,7 @@ def test_convert_makes_an_image_that_info_finds_covered(layout, tmp_path):
     assert out[1] == f"digest  {image.split()[1]}"
     assert out[4].split() == ["LAYER", "MEDIA", "TYPE", "SIZE", "ZTOC", "SIZE", "OVERHEAD", "SPANS"]
     assert out[5].split()[1:6] == ["oci", "tar+gzip", "3.0", "MiB", "v2"]
-    assert out[7].startswith("covered: 99.9 % of 3.0 MiB, 1 of 2 layers, by zTOCs of ")
+    assert out[7].startswith("covered: 99.9 % of 3.0 MiB, 1 of 2 layers, zTOCs ")
     assert out[8].startswith("index v2 sha256:")
     assert (info.returncode, info.stderr) == (0, b"")
 
@@ -199,11 +199,11 @@ def test_f_is_what_it_is_in_soci_for_create_and_convert(layout):
     assert replaced.returncode == 0
 
 
-def test_help_says_which_force_is_which():
+def test_help_explains_force_and_rebuild():
     for command in ("create", "convert"):
         text = " ".join(tocsin(command, "--help").stdout.decode().split())
-        assert "does not make zTOCs again, as soci's --force does: that is --rebuild" in text
-        assert "is at the destination already (soci: --force)" in text
+        assert "Unlike soci --force, this does not rebuild zTOCs; see --rebuild" in text
+        assert "zTOCs that already exist at the destination (soci: --force)" in text
 
 
 def test_platforms_as_soci_takes_them(tmp_path):
@@ -239,7 +239,7 @@ def test_standalone_takes_paths_and_makes_what_references_make(layout, tmp_path)
     assert found["manifest"]["digest"] == wanted.stdout.decode().strip()
 
 
-def test_standalone_replaces_what_is_there(layout, tmp_path):
+def test_standalone_replaces_an_existing_destination(layout, tmp_path):
     archive = tmp_path / "out.tar"
     for size in ("0", "1KiB"):
         command = ("convert", "--standalone", layout, archive, "--min-layer-size", size, "-q")
@@ -256,12 +256,12 @@ def test_format_without_standalone_must_agree_with_the_destination(layout, tmp_p
     for destination in (f"oci-archive:{tmp_path / 'x.tar'}", "out.example/x:1"):
         done = tocsin("convert", source, destination, "--format", "oci-dir", *SMALL)
         assert done.returncode == 2
-        assert b"for a path add --standalone" in done.stderr
+        assert b"for a path, add --standalone" in done.stderr
     assert tocsin("convert", source, fits[2], "--format", "oci").returncode == 2
 
 
 @pytest.mark.parametrize("content", ["{", '{"a": 1}', "[1]", '"x"'])
-def test_a_prefetch_list_that_is_none_is_wrong_usage(layout, tmp_path, content):
+def test_an_invalid_prefetch_list_is_wrong_usage(layout, tmp_path, content):
     paths = tmp_path / "paths.json"
     paths.write_text(content)
     done = tocsin("create", f"oci:{layout}:app", "--prefetch-list", paths)
@@ -274,7 +274,7 @@ def test_all_layers_small_is_nothing_to_index_with_advice(layout):
     done = tocsin("convert", f"oci:{layout}:app", f"oci:{layout}:soci")
     assert (done.returncode, done.stdout) == (4, b"")
     assert done.stderr.decode().splitlines() == [
-        f"error: oci:{layout}:app: no zTOC was made, all 2 layers are smaller than 10 MiB",
+        f"error: oci:{layout}:app: nothing to index: all 2 layers are smaller than 10 MiB",
         "hint: Index small layers too with --min-layer-size 0 (min_layer_size=0).",
     ]
     assert before == {path: path.read_bytes() for path in layout.rglob("*") if path.is_file()}
@@ -322,7 +322,7 @@ def test_info_of_an_image_without_index(layout):
     assert "covered: 0 % of 3.0 MiB, 0 of 2 layers\nno index\n" in done.stdout.decode()
 
 
-def test_info_tells_of_a_broken_ztoc(layout):
+def test_info_reports_a_broken_ztoc(layout):
     tocsin("create", f"oci:{layout}:app", *SMALL)
     document = json.loads(tocsin("info", f"oci:{layout}:app", "--json").stdout)
     ztoc = blob(layout, document["platforms"][0]["layers"][0]["ztoc"]["digest"])
@@ -336,7 +336,7 @@ def test_info_tells_of_a_broken_ztoc(layout):
     assert done.stderr.decode().startswith("warning: ")
     ztoc.unlink()
     document = json.loads(tocsin("info", f"oci:{layout}:app", "--json").stdout)
-    assert "is not there" in document["platforms"][0]["layers"][0]["problem"]
+    assert "not found" in document["platforms"][0]["layers"][0]["problem"]
 
 
 def test_index_info_shows_and_prints_the_index(layout):
@@ -363,31 +363,31 @@ def test_index_info_warns_of_bytes_that_readers_cannot_store(layout, tmp_path):
     assert b"warning: soci-snapshotter cannot store this index" in done.stderr
 
 
-def test_index_info_of_what_is_none(layout, tmp_path):
+def test_index_info_of_an_image_without_index(layout, tmp_path):
     none = tocsin("index", "info", f"oci:{layout}:app")
     assert none.returncode == 3
-    assert none.stderr.decode().splitlines()[1] == "hint: Make one with tocsin create."
+    assert none.stderr.decode().splitlines()[1] == "hint: Create one with tocsin create."
     (tmp_path / "x").write_text("{}")
     assert tocsin("index", "info", tmp_path / "x").returncode == 1
 
 
-def test_index_info_json_of_several_asks_which(layout):
+def test_index_info_json_of_several_indexes_is_wrong_usage(layout):
     tocsin("create", f"oci:{layout}:app", *SMALL)
     tocsin("create", f"oci:{layout}:app", "--min-layer-size", "0")
     done = tocsin("index", "info", f"oci:{layout}:app", "--json")
     assert done.returncode == 2
-    assert "has 2 SOCI indexes" in json.loads(done.stdout)["error"]["message"]
+    assert "has 2: choose one" in json.loads(done.stdout)["error"]["message"]
     assert tocsin("index", "info", f"oci:{layout}:app").stdout.count(b"SOCI index, version 1") == 2
 
 
-def test_info_of_what_is_no_image(layout, image):
+def test_info_of_an_artifact_is_refused(layout, image):
     with OciLayout(layout, write=True) as store:
         artifact = store.put_manifest(
             referrer_to(image.descriptor, "application/vnd.example.sbom"), OCI_MANIFEST
         )
     done = tocsin("info", f"oci:{layout}@{artifact.digest}")
     assert done.returncode == 4
-    assert b"is no image but application/vnd.example.sbom" in done.stderr
+    assert b"is not an image (found application/vnd.example.sbom)" in done.stderr
 
 
 @pytest.mark.parametrize("columns", [80, 100])
@@ -444,7 +444,7 @@ def test_create_output_has_indexes_and_ztocs_but_not_the_image(layout, tmp_path)
     assert names == {index.removeprefix("sha256:"), ztoc.removeprefix("sha256:"), empty}
     both = tocsin("create", f"oci:{layout}:app", "oci:x", "--output", f"oci:{other}", *SMALL)
     assert both.returncode == 2
-    assert b"DEST and --output" in both.stderr
+    assert b"--output cannot be combined with DEST" in both.stderr
 
 
 def test_the_summary_says_what_was_read_pushed_and_skipped(layout, tmp_path):
@@ -465,7 +465,7 @@ def test_index_ls_and_rm(layout):
     one = tocsin("create", source, *SMALL, "-q").stdout.decode().strip()
     tocsin("convert", source, f"oci:{layout}:soci", *SMALL)
     out = tocsin("index", "ls", source).stdout.decode().splitlines()
-    assert out[0].split() == ["PLATFORM", "VERSION", "INDEX", "ZTOCS", "SIZE", "TAKEN"]
+    assert out[0].split() == ["PLATFORM", "VERSION", "INDEX", "ZTOCS", "SIZE", "USED"]
     assert out[1].split()[:4] == ["linux/amd64", "v1", one[:19], "1/2"]
     assert tocsin("index", "ls", source, "-q").stdout.decode() == f"{one}\n"
     two = json.loads(tocsin("index", "ls", f"oci:{layout}:soci", "--json").stdout)
@@ -483,10 +483,10 @@ def test_index_ls_and_rm(layout):
     assert tocsin("index", "ls", source, "-q").stdout == b""
     again = tocsin("index", "rm", f"oci:{layout}:soci")
     assert again.returncode == 3
-    assert b"hint: Delete the tag of a converted image" in again.stderr
+    assert b"hint: To remove version 2 indexes, delete the tag" in again.stderr
 
 
-def test_copy_takes_v1_indexes_along(layout, tmp_path):
+def test_copy_copies_v1_indexes(layout, tmp_path):
     source, other = f"oci:{layout}:app", f"oci:{tmp_path}/other:copy"
     index = tocsin("create", source, *SMALL, "-q").stdout.decode().strip()
     done = tocsin("copy", source, other)
@@ -503,7 +503,7 @@ def test_copy_takes_v1_indexes_along(layout, tmp_path):
     assert f"image {document['image']['digest']}" == image
 
 
-def test_a_directory_without_its_transport_is_recognised(layout):
+def test_a_directory_without_its_transport_is_recognized(layout):
     done = tocsin("info", "layout:app", cwd=layout.parent)
     assert done.returncode == 2
     assert "did you mean oci:layout:app?" in done.stderr.decode()
@@ -521,7 +521,7 @@ def test_a_directory_without_its_transport_is_recognised(layout):
     ],
 )
 @pytest.mark.parametrize("command", ["create", "info"])
-def test_what_is_not_there_or_no_image(layout, tmp_path, command, reference, code):
+def test_missing_images_and_non_images(layout, tmp_path, command, reference, code):
     (tmp_path / "other").touch()
     done = tocsin(command, reference.format(tmp_path))
     assert (done.returncode, done.stdout) == (code, b"")

@@ -1,4 +1,4 @@
-"""A password in a reference, where it does not belong, is never printed, whatever the command."""
+"""No command prints a password that was given in a reference, where it does not belong."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def commands(
     group: click.Command, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Yield every command there is, and how it is called."""
+    """Yield every command and its name."""
     if not isinstance(group, click.Group):
         yield path, group
         return

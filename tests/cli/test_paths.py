@@ -22,15 +22,15 @@ def test_missing_file_is_not_found_and_named(tmp_path, command):
 @pytest.mark.parametrize(
     "command", [("ztoc", "build"), ("ztoc", "info"), ("ztoc", "ls")], ids=" ".join
 )
-def test_directory_in_the_place_of_a_file(tmp_path, command):
+def test_directory_instead_of_a_file(tmp_path, command):
     done = tocsin(*command, tmp_path)
-    assert done.stderr.decode() == f"error: is a directory, wanted a file · {tmp_path}\n"
+    assert done.stderr.decode() == f"error: is a directory, not a file · {tmp_path}\n"
     assert done.returncode == 5
 
 
 def test_output_into_a_directory_is_refused_before_any_work(files, tmp_path):
     done = tocsin("ztoc", "build", files.layer, "-o", tmp_path)
-    assert done.stderr.decode() == f"error: is a directory, wanted a file · {tmp_path}\n"
+    assert done.stderr.decode() == f"error: is a directory, not a file · {tmp_path}\n"
     assert done.returncode == 5
 
 
@@ -51,11 +51,11 @@ def test_layout_below_a_file(layout, tmp_path):
     (tmp_path / "file").touch()
     done = tocsin("convert", f"oci:{layout}:app", f"oci:{tmp_path}/file/x", *SMALL)
     assert done.returncode == 5
-    assert "a part of the path is a file, wanted a directory · " in done.stderr.decode()
+    assert "a part of the path is a file, not a directory · " in done.stderr.decode()
 
 
 def test_unreadable_layer(files, tmp_path):
-    """In a process: its rights."""
+    """In a process: its permissions."""
     layer = tmp_path / "layer"
     layer.write_bytes(b"")
     layer.chmod(0)
@@ -65,7 +65,7 @@ def test_unreadable_layer(files, tmp_path):
 
 
 def test_unwritable_directory(files, tmp_path):
-    """In a process: its rights."""
+    """In a process: its permissions."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     done = tocsin_without_root_rights("ztoc", "build", files.layer, "-o", closed / "z")
@@ -79,7 +79,7 @@ def test_read_only_file_system(files, tmp_path):
     assert done.returncode == 5
     assert done.stderr.decode().splitlines() == [
         f"error: the file system is read-only · {tmp_path}",
-        "hint: Write to another place.",
+        "hint: Write to another location.",
     ]
 
 
@@ -97,7 +97,7 @@ def test_full_file_system_leaves_nothing_behind(files, layout, tmp_path):
         assert not [p for p in small.rglob("*") if p.is_file() and p.stat().st_size]
 
 
-def test_tracebacks_come_only_when_asked_for(tmp_path):
+def test_tracebacks_are_printed_only_with_debug(tmp_path):
     plain = tocsin("ztoc", "info", tmp_path / "x")
     assert b"Traceback" not in plain.stderr
     for done in (

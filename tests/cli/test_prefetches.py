@@ -26,7 +26,7 @@ BYTES = random.Random(25).randbytes(9 * MIB)  # noqa: S311 (bytes that do not co
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """An image of two layers; both have files that are to be prefetched."""
+    """An image of two layers, both with files to prefetch."""
     directory = tmp_path_factory.mktemp("made") / "layout"
     lower = {
         "./first": BYTES[:4096],
@@ -50,7 +50,7 @@ def blob(directory, digest):
 
 
 def stored(directory):
-    """Return the artifact as it lies in the layout, and its digest."""
+    """Return the artifact in the layout, and its digest."""
     index = json.loads(tocsin("index", "info", f"oci:{directory}:app2", "--json").stdout)
     (entry,) = [layer for layer in index["layers"] if layer["mediaType"] == PREFETCH]
     return json.loads(blob(directory, entry["digest"])), entry
@@ -84,7 +84,7 @@ def test_info_and_index_info_show_spans_and_files(made):
         out = done.stdout.decode().splitlines()
         (at,) = [at for at, line in enumerate(out) if line.startswith("prefetch ")]
         assert out[at].startswith(
-            f"prefetch {entry['digest'][7:19]} {entry['size']} B, of layer {layer}: "
+            f"prefetch {entry['digest'][7:19]} {entry['size']} B for layer {layer}: "
         )
         for span in (first, last):
             ends = sorted({span["start_span"], span["end_span"]})
@@ -118,11 +118,11 @@ def test_index_info_of_a_file_says_that_the_artifacts_are_missing(made):
     file = directory / "blobs/sha256" / coverage.soci_indexes[0].digest.hex
     (prefetch,) = json.loads(tocsin("index", "info", file, "--json").stdout)["prefetches"]
     assert (prefetch["version"], prefetch["spans"]) == ("", [])
-    assert prefetch["problem"] == "the artifact is not in the file of the index"
+    assert prefetch["problem"] == "the prefetch artifact is not part of the index file"
 
 
 def with_artifact(made, tmp_path, data):
-    """Return an image whose index lists `data` as prefetch artifact of the lower layer."""
+    """Return an image whose index lists `data` as the prefetch artifact of the lower layer."""
     directory, image = made
     (coverage,) = api.info(f"oci:{directory}:app2").platforms
     theirs = SociIndex.from_json(blob(directory, coverage.soci_indexes[0].digest))
@@ -201,7 +201,7 @@ def test_an_artifact_that_is_missing_is_a_warning(made, tmp_path):
 
 
 def test_ranges_and_files_that_are_shown_are_few_whatever_there_are(made, tmp_path):
-    """10,000 ranges are the most that are read."""
+    """At most 10,000 ranges are read."""
     name = with_artifact(made, tmp_path, spans(*((2 * at, 2 * at) for at in range(10_000))))
     (line,) = [
         line

@@ -42,7 +42,7 @@ def image(tmp_path_factory):
     return f"oci:{directory}:app"
 
 
-LOOK_AROUND = "hint: See what the image holds with tocsin ls IMAGE /DIRECTORY or tocsin find IMAGE."
+LOOK_AROUND = "hint: List the image's files with tocsin ls IMAGE /DIRECTORY or tocsin find IMAGE."
 
 
 def run(*arguments, code=0, **how):
@@ -52,14 +52,14 @@ def run(*arguments, code=0, **how):
 
 
 def words(done):
-    """Return stderr without what indexing on the fly cost."""
+    """Return stderr without the cost of indexing on the fly."""
     return [line for line in done.stderr.decode().splitlines() if "no ztoc" not in line]
 
 
 # ls
 
 
-def test_ls_lists_names_of_all_layers_without_what_is_hidden(image):
+def test_ls_lists_names_of_all_layers_without_hidden_files(image):
     assert run("ls", image).stdout.split() == [b"dev", b"empty", b"etc", b"odd", b"run", b"usr"]
     assert run("ls", image, "/run").stdout == b""
     assert run("ls", f"{image}:/usr").stdout == b"bin\nlib\n"
@@ -106,7 +106,7 @@ def test_ls_recursive_of_a_file_gives_the_file(image):
 
 @pytest.fixture(scope="module")
 def odd_image(tmp_path_factory):
-    """An image with a hard link to nothing, and what Linux could not create."""
+    """An image with a dangling hard link, and names that Linux cannot create."""
     layer = tar(
         entry("a"),
         entry("gone", type=tarfile.LNKTYPE, linkname="missing"),
@@ -177,7 +177,7 @@ def test_cat_writes_the_bytes_of_each(image):
     assert both.stdout == b"NAME=upper\n" * 2
 
 
-def test_cat_writes_nothing_when_one_is_not_there(image):
+def test_cat_writes_nothing_when_one_path_is_missing(image):
     done = run("cat", image, "/etc/os-release", "/nope", code=3)
     assert done.stdout == b""
     assert words(done) == ["error: /nope: no such file or directory", LOOK_AROUND]
@@ -187,12 +187,12 @@ def test_cat_writes_nothing_when_one_is_not_there(image):
     ("path", "code", "message"),
     [
         ("/etc", 1, "/etc: is a directory"),
-        ("/dev/null", 1, "/dev/null: is no regular file but a char"),
+        ("/dev/null", 1, "/dev/null: not a regular file (found char)"),
         ("/etc/dangling", 3, "/etc/dangling: no such file or directory"),
         ("/etc/os-release/x", 3, "/etc/os-release/x: /etc/os-release is not a directory"),
     ],
 )
-def test_cat_of_what_is_no_file_says_what_it_is(image, path, code, message):
+def test_cat_of_a_path_that_is_not_a_file_reports_the_type(image, path, code, message):
     hint = [LOOK_AROUND] if code == 3 else []
     assert words(run("cat", image, path, code=code)) == [f"error: {message}", *hint]
 
@@ -212,7 +212,7 @@ def test_cat_to_a_reader_that_leaves_is_silent_success(image):
 # stat
 
 
-def test_stat_tells_of_links_themselves_unless_asked_to_follow(image):
+def test_stat_shows_links_unless_dereference_is_set(image):
     assert run("stat", image, "/etc/absolute").stdout.decode().splitlines() == [
         "path      /etc/absolute",
         "type      symbolic link",
@@ -277,11 +277,11 @@ def test_cp_of_a_file_gives_it_its_name_or_another(image, tmp_path):
     assert (tmp_path / "link").readlink() == Path("/etc/os-release")
 
 
-def test_cp_of_a_tree_tells_what_it_made_and_left_out(image, tmp_path):
+def test_cp_of_a_tree_reports_what_was_copied_and_skipped(image, tmp_path):
     target = tmp_path / "root"
     done = run("cp", f"{image}:/", target)
-    (told,) = words(done)
-    assert told.startswith("warning: /dev/null is left out: ")
+    (warning,) = words(done)
+    assert warning.startswith("warning: /dev/null was skipped: ")
     assert done.stdout == b""
     assert (target / "usr/bin/app").read_bytes() == BINARY
     assert (target / "usr/bin/same").samefile(target / "usr/bin/app")
@@ -292,7 +292,7 @@ def test_cp_of_a_tree_tells_what_it_made_and_left_out(image, tmp_path):
 
 @pytest.fixture
 def odd(tmp_path):
-    """An image with an entry that cannot be made, and one with an attribute that is never set."""
+    """An image with an entry that cannot be created, and one with an attribute that is not set."""
     layer = tar(
         entry("d/" + "n" * 300, b"1"),
         entry("h", type=tarfile.LNKTYPE, linkname="gone"),
@@ -309,8 +309,8 @@ def test_cp_when_entries_are_impossible_then_the_rest_and_exit_code_1(odd, tmp_p
     lines = words(done)
     assert lines[:3] == [
         "warning: /h was not extracted: hard link to gone, which is not in the image",
-        f"warning: /d/{'n' * 300} was not extracted: the name has 300 bytes, at most 255 are"
-        " possible",
+        f"warning: /d/{'n' * 300} was not extracted: file name too long (found 300 bytes, expected"
+        " at most 255)",
         "warning: extended attribute trusted.a not preserved (trusted attributes are never set):"
         " /good/f",
     ]
@@ -334,19 +334,22 @@ def test_cp_to_stdout_is_the_bytes(image):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("cp", "IMAGE", "x"), "error: got 0 paths, wanted IMAGE:/PATH DEST or IMAGE PATH DEST"),
-        (("cp", "IMAGE:/a", "/b", "x"), "error: got 2 paths, wanted"),
-        (("cp", "IMAGE:/a", "-", "--json"), "error: --json and DEST - both want stdout"),
+        (
+            ("cp", "IMAGE", "x"),
+            "error: wrong number of paths (found 0, expected IMAGE:/PATH DEST or IMAGE PATH DEST)",
+        ),
+        (("cp", "IMAGE:/a", "/b", "x"), "error: wrong number of paths (found 2, expected"),
+        (("cp", "IMAGE:/a", "-", "--json"), "error: --json and DEST - both write to stdout"),
         (("cat", "IMAGE"), "error: missing argument 'PATH'"),
         (("stat", "IMAGE"), "error: missing argument 'PATH'"),
-        (("ls", "IMAGE:/a", "/b"), "error: got the paths /a and /b, wanted one"),
-        (("ls", "-0", "-l", "IMAGE"), "error: --null goes with neither"),
+        (("ls", "IMAGE:/a", "/b"), "error: too many paths (found /a and /b, expected one)"),
+        (("ls", "-0", "-l", "IMAGE"), "error: --null cannot be combined with"),
         (("ls", "IMAGE", "--index", "x"), "error: invalid value for '--index'"),
         (("find", "IMAGE", "-size", "+-1"), "error: invalid value for '-size' / '--size'"),
         (("ls", "oci:"), "error: invalid value for 'IMAGE'"),
     ],
 )
-def test_wrong_usage_is_told(image, arguments, message):
+def test_wrong_usage_is_reported(image, arguments, message):
     done = tocsin(*(argument.replace("IMAGE", image) for argument in arguments))
     assert done.returncode == 2
     assert done.stderr.decode().startswith(message)
@@ -369,7 +372,7 @@ def test_layers_without_a_ztoc_are_refused_when_asked_to(image):
 def test_bars_of_a_copy_vanish(image, tmp_path):
     shown, code = on_terminal("cp", f"{image}:/usr", tmp_path / "usr", columns=100)
     assert code == 0
-    assert b"\x1b[2K" in shown  # bars were drawn over
+    assert b"\x1b[2K" in shown  # bars were cleared
     assert shown.rstrip().splitlines()[-1].startswith(b"1 file, 3 directories, 2 links")
 
 
@@ -435,7 +438,7 @@ def test_cache_dir_when_it_holds_a_fifo_then_a_note_and_the_data(remote, tmp_pat
     assert note.endswith("is ignored and fetched again: not a regular file")
 
 
-def test_registry_that_asks_who_is_there_is_told(remote):
+def test_registry_that_requires_login_gets_the_credentials(remote):
     registry, name = remote
     registry.auth = "token"
     login = ("--username", "alice", "--password-stdin")
@@ -460,9 +463,9 @@ def test_indexing_on_the_fly_can_be_interrupted(tmp_path, number):
     reference = f"oci:{tmp_path / 'layout'}:app"
     with start("ls", reference, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         at_work(process)
-        returned, told = stopped(process, number)
+        returned, stderr = stopped(process, number)
     assert returned == 128 + number
-    assert told.splitlines()[-1] in ("interrupted", "terminated")
+    assert stderr.splitlines()[-1] in ("interrupted", "terminated")
 
 
 # Threads

@@ -1,4 +1,4 @@
-"""The command line on registries; both run in this process unless a test says otherwise."""
+"""Commands on registries; both run in this process unless a test says otherwise."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def result(*arguments, **how):
 
 
 def layer_reads(registry, image=LARGE):
-    """Return how often each layer was asked for."""
+    """Return how often each layer was requested."""
     return [
         len(registry.asked("GET", f"/blobs/{descriptor.digest}"))
         for descriptor in image.layer_descriptors
@@ -65,7 +65,7 @@ def layer_reads(registry, image=LARGE):
 
 
 def uploaded(registry):
-    """Return the bytes of blobs that came in."""
+    """Return the number of bytes of received blobs."""
     return sum(len(r.body) for m in ("PUT", "PATCH") for r in registry.asked(m, "/blobs/uploads/"))
 
 
@@ -74,7 +74,7 @@ def indexes(document):
 
 
 def check_whole(registry):
-    """See that everything a tag, an index or a manifest points to is there."""
+    """Check that everything to which a tag, index or manifest refers exists."""
     for repository in registry.repositories.values():
         for digest in repository.tags.values():
             assert digest in repository.manifests
@@ -88,7 +88,7 @@ def check_whole(registry):
                 assert document["subject"]["digest"] in repository.manifests
 
 
-# What it does
+# Commands that succeed
 
 
 @pytest.mark.parametrize("api", [True, False], ids=["api", "tags"])
@@ -114,7 +114,7 @@ def test_create_reads_each_layer_once_and_never_again(registry, api):
 
 
 @pytest.mark.parametrize("api", [True, False], ids=["api", "tags"])
-def test_create_skip_reads_and_sends_nothing_where_an_index_is(registry, api):
+def test_create_skip_reads_and_sends_nothing_if_an_index_exists(registry, api):
     registry.referrers_api = registry.oci_subject = api
     image = put(registry)
     first = result("create", image)
@@ -143,7 +143,7 @@ def test_index_rm_removes_one_of_several_by_its_digest(registry, api):
     assert run("index", "ls", image, "-q").stdout == b""
 
 
-def test_create_makes_what_it_makes_of_a_layout(registry, tmp_path):
+def test_create_in_a_registry_gives_the_same_result_as_in_a_layout(registry, tmp_path):
     image = put(registry)
     there = result("create", image)
     run("copy", image, f"oci:{tmp_path}/layout:x")
@@ -183,7 +183,7 @@ def test_convert_within_a_registry_mounts_layers(registry):
     done = run("convert", image, f"{registry.host}/other:1", *OPTIONS)
     assert layer_reads(registry) == [1, 1, 0]
     assert uploaded(registry) < 1 << 20
-    assert b"taken over without sending 17.0 MiB" in done.stdout
+    assert b"reused 17.0 MiB without sending" in done.stdout
     check_whole(registry)
     registry.requests.clear()
     run("convert", image, f"{registry.host}/other:1", *OPTIONS, "--force")
@@ -218,20 +218,20 @@ def test_convert_across_registries_reads_each_layer_once(registry, elsewhere, ch
     assert document["image"] == result("convert", image, f"{registry.host}/team/app:x")["image"]
 
 
-def test_tags_that_are_there_stay_unless_forced(registry):
+def test_existing_tags_stay_unless_forced(registry):
     image = put(registry)
     before = dict(registry.repository("team/app").tags)
-    assert b"is the source image itself" in run("convert", image, image, code=1).stderr
+    assert b"is the source image" in run("convert", image, image, code=1).stderr
     put(registry, SMALL, tag="taken")
     taken = run("convert", image, f"{registry.host}/team/app:taken", code=1)
-    assert b"the destination names another image already" in taken.stderr
+    assert b"already exists as a different image" in taken.stderr
     assert registry.repository("team/app").tags["1"] == before["1"]
     assert layer_reads(registry) == [0, 0, 0]
     run("convert", image, f"{registry.host}/team/app:taken", *OPTIONS, "--force")
 
 
 @pytest.mark.parametrize("api", [True, False], ids=["api", "tags"])
-def test_copy_and_rm_take_the_indexes_along_and_away(registry, elsewhere, api):
+def test_copy_copies_the_indexes_and_rm_removes_them(registry, elsewhere, api):
     registry.referrers_api = registry.oci_subject = api
     image = put(registry)
     (index,) = indexes(result("create", image)).values()
@@ -244,7 +244,7 @@ def test_copy_and_rm_take_the_indexes_along_and_away(registry, elsewhere, api):
     assert run("info", f"{elsewhere.host}/app:2").stdout.count(b" v1 ") >= 2
 
 
-# What a registry may refuse
+# Features that a registry may refuse
 
 WORDS = b'{"errors":[{"code":"DENIED","message":"not for you"}]}'
 REFUSALS = {
@@ -266,16 +266,16 @@ def test_readers_are_warned_once_when_referrers_are_refused(registry, refusal, t
         ("info", image): 0,
         ("index", "ls", image): 0,
         ("cat", image, "/b"): 0,
-        ("verify", image): 3,  # there is no index
+        ("verify", image): 3,  # the image has no index
         ("copy", image, f"oci:{tmp_path}/layout:x"): 0,
     }
     for command, code in commands.items():
         done = run(*command, code=code)
         plain = run(*command, "-q", code=code)
-        said = [line for line in done.stderr.decode().splitlines() if "going on without" in line]
+        said = [line for line in done.stderr.decode().splitlines() if "continuing without" in line]
         assert [line.startswith("warning: ") for line in said] == [True], command
         assert refusal == "nonsense" or 'DENIED: "not for you"' in said[0]
-        assert b"going on without" not in plain.stderr
+        assert b"continuing without" not in plain.stderr
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
@@ -283,7 +283,7 @@ def test_a_converted_image_is_read_without_asking_for_referrers(registry, refusa
     image = put(registry)
     refuse_referrers(registry, refusal)
     soci = f"{registry.host}/team/app:soci"
-    assert b"going on without" not in run("convert", image, soci, *OPTIONS).stderr
+    assert b"continuing without" not in run("convert", image, soci, *OPTIONS).stderr
     registry.requests.clear()
     for command in (("info", soci), ("ls", soci, "/")):
         assert run(*command).stderr == b""
@@ -311,16 +311,56 @@ def test_writers_stop_before_a_layer_is_read_when_referrers_are_refused(
     assert elsewhere.asked("PUT") == []
 
 
-# Who may
+@pytest.mark.parametrize(
+    ("command", "path", "refusal", "hint"),
+    [
+        ("create", "/sha256:", (400, "MANIFEST_INVALID"), "If it does not accept artifacts, use "),
+        (
+            "create",
+            "/sha256:",
+            (403, "DENIED"),
+            "Check that this registry allows the type of this ",
+        ),
+        (
+            "create",
+            "/sha256-",
+            (415, "MANIFEST_INVALID"),
+            "Use a registry that has the referrers ",
+        ),
+        ("create", "/sha256-", (403, "DENIED"), "allow tags sha256-* to be overwritten"),
+        (
+            "convert",
+            "/soci$",
+            (415, "MANIFEST_INVALID"),
+            "Use a registry that accepts manifests of ",
+        ),
+        ("convert", "/sha256:", (403, "DENIED"), "Check that this registry allows this kind of "),
+    ],
+)
+def test_hint_when_a_manifest_is_rejected_then_it_fits_the_cause(
+    registry, command, path, refusal, hint
+):
+    image = put(registry)
+    status, code = refusal
+    body = json.dumps({"errors": [{"code": code}]}).encode()
+    registry.fault("PUT", f"/manifests{path}", times=99, status=status, body=body)
+    to = [image.rpartition(":")[0] + ":soci"] if command == "convert" else []
+    done = run(command, image, *to, *OPTIONS, code=6)
+    assert hint in done.stderr.decode()
 
 
-def test_credentials_come_from_stdin_and_are_never_said(registry):
+# Credentials
+
+
+def test_credentials_come_from_stdin_and_are_never_printed(registry):
     image = put(registry)
     registry.auth = "token"
     none = run("create", image, code=6, HOME="/proc/none")
     error, hint = none.stderr.decode().splitlines()
-    assert f"docker://{registry.host}/team/app: scope repository:team/app:" in error
-    assert "no credential was found, looked at" in error
+    assert (
+        f"docker://{registry.host}/team/app: access denied for scope repository:team/app:" in error
+    )
+    assert "no credentials found (searched" in error
     assert hint.startswith("hint: Log in with docker login or podman login")
     login = ("--username", "alice", "--password-stdin")
     wrong = run("create", image, *login, stdin=b"wrong-secret", code=6)
@@ -333,7 +373,7 @@ def test_credentials_come_from_stdin_and_are_never_said(registry):
         assert secret not in said + wrong.stderr.decode()
 
 
-def test_a_registry_that_is_not_there_is_code_6(registry):
+def test_an_unreachable_registry_is_code_6(registry):
     host = registry.host
     registry.__exit__()
     done = run("info", f"{host}/team/app:1", code=6)
@@ -343,14 +383,14 @@ def test_a_registry_that_is_not_there_is_code_6(registry):
     registry.__exit__ = lambda *_: None
 
 
-def test_what_is_not_there_is_code_3(registry):
+def test_missing_images_are_code_3(registry):
     put(registry)
     assert b"tag 2" in run("create", f"{registry.host}/team/app:2", code=3).stderr
     run("info", f"{registry.host}/nothing", code=3)
 
 
 def test_nothing_is_written_on_this_machine(registry, elsewhere):
-    """In a process, with a limit: neither home nor a temporary directory, and no file grows."""
+    """In a process, without home and temporary directory, and with a file size limit of 0."""
     image = put(registry)
     for arguments in (("create", image), ("convert", image, f"{elsewhere.host}/app:1")):
         done = subprocess.run(  # noqa: S603 (our own program)
@@ -367,7 +407,7 @@ def test_nothing_is_written_on_this_machine(registry, elsewhere):
     check_whole(elsewhere)
 
 
-# What goes wrong
+# Failures
 
 
 def test_a_connection_that_breaks_changes_nothing(registry, elsewhere):
@@ -401,7 +441,7 @@ def test_a_token_that_ends_in_the_middle_is_renewed(registry):
 
 @pytest.mark.parametrize("command", ["create", "convert", "convert-mount"])
 @pytest.mark.parametrize("fault", [{"corrupt": True}, {"length_delta": -9}, {"length_delta": 9}])
-def test_a_layer_that_is_not_what_it_should_be_pushes_nothing(registry, elsewhere, command, fault):
+def test_a_layer_that_does_not_match_its_digest_pushes_nothing(registry, elsewhere, command, fault):
     image = put(registry, SMALL)
     manifests = dict(registry.repository("team/app").manifests)
     blobs = set(registry.repository("team/app").blobs)
@@ -461,7 +501,7 @@ class KillingRegistry(Registry):
 
 @pytest.mark.parametrize("api", [True, False], ids=["api", "tags"])
 @pytest.mark.parametrize("command", ["create", "convert", "across"])
-def test_a_run_that_is_killed_leaves_nothing_that_points_to_nothing(command, api):
+def test_a_killed_run_leaves_no_dangling_references(command, api):
     """In a process: it is killed."""
     with Registry() as source, KillingRegistry() as place:
         for each in (source, place):

@@ -1,4 +1,4 @@
-"""A command in this process does what it does in one of its own, and leaves nothing behind."""
+"""A command has the same result in this process and in a separate one, and leaves no state."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ def described(done):
     ],
     ids=str,
 )
-def test_command_when_run_in_either_way_then_outputs_and_exit_code_are_equal(
-    files, arguments, changes
-):
+def test_command_when_run_in_either_way_then_outputs_and_codes_are_equal(files, arguments, changes):
     """In a process, and in this one."""
     paths = {"ZTOC": files.ztoc, "LAYER": files.layer}
     arguments = [paths.get(argument, argument) for argument in arguments]
@@ -58,13 +56,13 @@ def state():
 def test_command_when_run_in_this_process_then_nothing_of_it_stays(files, tmp_path, arguments):
     before = state()
     for _ in range(2):
-        stdin = files.layer.read_bytes()  # more than is read
+        stdin = files.layer.read_bytes()  # more than the command reads
         done = cli_in_process.tocsin(*arguments, stdin=stdin, cwd=tmp_path, TOCSIN_X="1")
         assert done.returncode
     assert state() == before
 
 
 @pytest.mark.parametrize("changes", [{"LC_ALL": "C"}, {"PYTHONUTF8": "0"}])
-def test_command_when_it_needs_an_interpreter_of_its_own_then_refused(changes):
+def test_command_when_it_needs_a_separate_interpreter_then_refused(changes):
     with pytest.raises(AssertionError, match="needs a process"):
         cli_in_process.tocsin("--help", **changes)

@@ -1,4 +1,4 @@
-"""Several version 1 indexes of one image: which is read by, made beside, and removed."""
+"""Several version 1 indexes of an image: selecting, creating and removing them."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def many(tmp_path):
     return reference
 
 
-def test_index_ls_says_which_v1_index_is_taken_and_why(source):
+def test_index_ls_shows_which_v1_index_is_used_and_why(source):
     first, second = digests(source)
     lines = tocsin("index", "ls", source).stdout.decode().splitlines()
-    assert [line.split()[-1] for line in lines[:3]] == ["TAKEN", "yes", "no"]
-    assert lines[3] == f"{first[:19]} is taken: the first of 2 in the store's order"
-    assert lines[4].startswith(f"{second[:19]} is not taken: another comes first; ")
+    assert [line.split()[-1] for line in lines[:3]] == ["USED", "yes", "no"]
+    assert lines[3] == f"{first[:19]} is used: it is the first of 2 in the store's order"
+    assert lines[4].startswith(f"{second[:19]} is not used: another index comes first; ")
     assert [index["taken"] for index in listed(source)] == [True, False]
     shown = json.loads(tocsin("info", source, "--json").stdout)["platforms"][0]
     assert shown["soci_indexes"] == listed(source)
 
 
-def test_the_index_that_ls_says_is_taken_is_the_one_that_reading_uses(source, tmp_path):
+def test_the_index_that_ls_shows_as_used_is_the_one_for_reading(source, tmp_path):
     ztocs = {}
     for index in listed(source):
         place = f"{source.removesuffix(':app')}@{index['digest']}"
@@ -75,7 +75,7 @@ def test_the_index_that_ls_says_is_taken_is_the_one_that_reading_uses(source, tm
     assert all(f"ztoc {digest} is not used".encode() in broken.stderr for digest in ztocs[True])
 
 
-def test_a_v2_index_is_taken_before_those_that_refer(source):
+def test_a_v2_index_is_used_before_v1_indexes(source):
     soci = source.replace(":app", ":soci")
     assert tocsin("convert", source, soci, *ALL).returncode == 0
     assert tocsin("create", soci, *ALL).returncode == 0
@@ -84,11 +84,11 @@ def test_a_v2_index_is_taken_before_those_that_refer(source):
     assert (one["version"], one["taken"]) == (1, False)
 
 
-def test_no_v1_index_is_taken_for_an_image_asked_for_by_digest(source):
+def test_no_v1_index_is_used_for_an_image_given_by_digest(source):
     digest = str(api.resolve(source).digest)
     pinned = f"{source.removesuffix(':app')}@{digest}"
     assert [index["taken"] for index in listed(pinned)] == [False, False]
-    assert all("does not bind it" in index["reason"] for index in listed(pinned))
+    assert all("does not cover it" in index["reason"] for index in listed(pinned))
 
 
 def test_index_rm_removes_one_index_by_its_digest(source):
@@ -129,7 +129,7 @@ def test_index_rm_refuses_a_v2_index(source):
     (two,) = digests(soci)
     done = tocsin("index", "rm", f"{source.removesuffix(':app')}@{two}")
     assert done.returncode == 4
-    assert b"a version 2 SOCI index is part of its image" in done.stderr
+    assert b"a version 2 SOCI index cannot be removed" in done.stderr
     assert digests(soci) == [two]
 
 
@@ -140,17 +140,17 @@ def test_index_rm_of_a_platform_leaves_the_others(many):
     assert digests(many) == [amd64]
     none = tocsin("index", "rm", many, "--platform", "linux/arm64")
     assert none.returncode == 3
-    assert "refers to its linux/arm64" in none.stderr.decode()
+    assert "has no version 1 SOCI index for linux/arm64" in none.stderr.decode()
     assert tocsin("index", "rm", many, "-p", "linux/s390x").returncode == 3
 
 
-def test_create_warns_of_other_indexes_and_makes_its_own(source):
+def test_create_warns_about_other_indexes_and_adds_its_own(source):
     before = digests(source)
     done = tocsin("create", source, *ALL, "--span-size", "3MiB", "-q")
     (made,) = done.stdout.decode().split()
     assert sorted(digests(source)) == sorted([*before, made])
     (line,) = tocsin("create", source, *ALL, "--span-size", "3MiB").stderr.decode().splitlines()
-    assert line.startswith("warning: linux/amd64: other version 1 indexes refer to the image too")
+    assert line.startswith("warning: linux/amd64: other version 1 indexes also refer to the image")
     assert all(digest in line for digest in before)
     assert made not in line
 
@@ -180,7 +180,7 @@ def test_create_skip_reads_no_layer_of_a_platform_with_an_index(many):
     assert [index["digest"] for index in second["existing_indexes"]] == [arm64]
     again = tocsin(*command)
     assert (again.returncode, again.stderr) == (0, b"")
-    assert again.stdout.count(b"skipped, since version 1 indexes refer to it already: ") == 2
+    assert again.stdout.count(b"skipped: version 1 indexes already refer to it: ") == 2
     assert again.stdout.endswith(b"nothing was written\n")
     assert tocsin(*command, "-q").stdout == b""
 

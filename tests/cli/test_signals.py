@@ -10,7 +10,7 @@ from support.cli_process import TOCSIN, environment, start
 from support.cli_signals import at_work, stopped, wait_for
 
 GIBIBYTES = 64
-"""Of a layer that takes many seconds; a command that came to its end would return 0."""
+"""Size of a layer that takes many seconds; a command that finishes would return 0."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def build(*arguments, **streams):
 )
 def test_build_stops_at_once_and_leaves_nothing(endless, tmp_path, number, code, word):
     with build(endless, "-o", tmp_path / "z") as process:
-        wait_for(lambda: list(tmp_path.iterdir()))  # its temporary file is there
+        wait_for(lambda: list(tmp_path.iterdir()))  # its temporary file exists
         at_work(process)
         returned, words = stopped(process, number)
     assert (returned, words) == (code, word)

@@ -31,7 +31,7 @@ def test_terminal_shows_bars_that_vanish_and_then_the_table(layout):
     shown, code = on_terminal("create", f"oci:{layout}:app", *SMALL)
     assert code == 0
     assert b"\x1b[1mLAYER" in shown
-    assert b"\x1b[2K" in shown  # bars were drawn over
+    assert b"\x1b[2K" in shown  # bars were cleared
     assert "→ zTOC".encode() not in shown  # no lines besides the table
     assert shown.rstrip().splitlines()[-1].startswith(b"1 zTOC for 2 layers")
 
@@ -48,7 +48,7 @@ def test_dumb_terminal_gets_plain_lines(layout):
     assert "MiB → zTOC ".encode() in shown
 
 
-def test_quiet_says_nothing_on_a_terminal(layout):
+def test_quiet_prints_nothing_on_a_terminal(layout):
     shown, code = on_terminal("create", f"oci:{layout}:app", *SMALL, "-q")
     assert re.fullmatch(rb"sha256:[0-9a-f]{64}\r\n", shown)
     assert code == 0
@@ -67,7 +67,7 @@ def test_errors_on_a_terminal_are_coloured_unless_asked_not_to(tmp_path):
     assert b"\x1b" not in on_terminal("ztoc", "info", missing, NO_COLOR="1")[0]
 
 
-def test_reader_that_leaves_is_silent_success(files):
+def test_reader_that_closes_the_pipe_is_silent_success(files):
     read, write = os.pipe()
     with start(
         "ztoc",
@@ -87,7 +87,7 @@ def test_reader_that_leaves_is_silent_success(files):
 
 
 @pytest.mark.parametrize("command", [("--help",), ("ztoc", "ls")], ids=" ".join)
-def test_reader_that_never_was_is_silent_success(files, command):
+def test_missing_reader_is_silent_success(files, command):
     read, write = os.pipe()
     os.close(read)
     arguments = (*command, files.ztoc) if command[0] == "ztoc" else command
@@ -97,7 +97,7 @@ def test_reader_that_never_was_is_silent_success(files, command):
     assert process.returncode == 0
 
 
-def test_nobody_reading_words_does_not_stop_the_work(layout):
+def test_closed_stderr_does_not_stop_the_work(layout):
     read, write = os.pipe()
     os.close(read)
     with start(
@@ -132,7 +132,7 @@ def test_full_disk_under_the_output_file_says_how_much_was_needed(files):
     done = tocsin("ztoc", "build", files.layer, "-o", "/dev/full", "-q")
     first, hint = done.stderr.decode().splitlines()
     assert re.fullmatch(r"error: the disk is full · /dev/full · [0-9.]+ KiB needed", first)
-    assert hint == "hint: Free some space, or write to another place."
+    assert hint == "hint: Free some space, or write to another location."
     assert done.returncode == 5
 
 

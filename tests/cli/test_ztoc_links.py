@@ -1,4 +1,4 @@
-"""``tocsin ztoc cat`` and ``extract`` through links: inside the layer, and nowhere else."""
+"""``tocsin ztoc cat`` and ``extract`` follow links only inside the layer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def link(name, target):
     return entry(name, type=SYMLINK, linkname=target)
 
 
-# As in a Debian layer, which is where README's command was tried.
+# As in a Debian layer, for which the README shows a command.
 ENTRIES = [
     entry("etc/", type=DIRECTORY),
     link("etc/os-release", "../usr/lib/os-release"),
@@ -80,27 +80,27 @@ def test_cat_when_a_link_is_on_the_way_then_it_is_followed_in_the_layer(
     [
         (
             "dangling",
-            "dangling: the symbolic link dangling leads to usr/share/of-a-lower-layer, which is "
+            "dangling: the symbolic link dangling points to usr/share/of-a-lower-layer, which is "
             "not in this layer",
         ),
         (
             "lib64/ld.so",
-            "lib64/ld.so: the symbolic link lib64 leads to usr/lib64, which is not in this layer",
+            "lib64/ld.so: the symbolic link lib64 points to usr/lib64, which is not in this layer",
         ),
         (
             "etc/passwd",
-            "etc/passwd: the symbolic link etc/passwd leads to /etc/passwd-of-this-machine, which "
+            "etc/passwd: the symbolic link etc/passwd points to /etc/passwd-of-this-machine, which "
             "is not in this layer",
         ),
     ],
 )
-def test_cat_when_a_link_leads_to_another_layer_then_the_link_is_named(layer, path, message):
+def test_cat_when_a_link_target_is_in_another_layer_then_the_link_is_named(layer, path, message):
     done = tocsin("ztoc", "cat", layer / "ztoc", layer / "layer", path)
     assert done.returncode == 3
     assert done.stderr.decode() == f"error: {message}\nhint: {READ_THE_IMAGE}\n"
 
 
-def test_cat_when_a_hard_link_leads_to_another_layer_then_the_hint_says_where(layer):
+def test_cat_when_a_hard_link_target_is_in_another_layer_then_hint(layer):
     done = tocsin("ztoc", "cat", layer / "ztoc", layer / "layer", "usr/bin/lower")
     assert done.returncode == 3
     assert done.stderr.decode().endswith(f"hint: {READ_THE_IMAGE}\n")
@@ -112,6 +112,6 @@ def test_cat_when_links_form_a_loop_then_it_ends(layer, path):
     assert done.returncode == 3
 
 
-def test_cat_when_a_link_leads_to_a_file_with_more_behind_it_then_not_found(layer):
+def test_cat_when_a_path_continues_below_a_file_then_not_found(layer):
     done = tocsin("ztoc", "cat", layer / "ztoc", layer / "layer", "two/x")
     assert done.returncode == 3

@@ -1,12 +1,12 @@
-"""Hostile answers of registries and web servers: only errors of tocsin come out, within bounds.
+"""Hostile responses of registries and web servers: only TocsinError is raised, within bounds.
 
 ::
 
     python tests/fuzz/http_answers.py CORPUS -max_total_time=60
 
-The fuzzer's bytes are instructions for a conversation, see ``tests/support/hostile_http.py``. A
-finding is any exception but a ``TocsinError``, a message that cannot be shown, a secret in one,
-more requests than a client should send, a conversation of more than 10 seconds or 1 GiB.
+The fuzzer's bytes are instructions for a conversation; see ``tests/support/hostile_http.py``.
+Findings are exceptions other than ``TocsinError``, messages with control characters or secrets, too
+many requests, and conversations that take more than 10 seconds or 1 GiB.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LIMITS = ["-timeout=10", "-rss_limit_mb=1024", "-max_len=512", "-len_control=0"
 
 
 def one(data: bytes) -> None:
-    """Hold one conversation."""
+    """Run one conversation."""
     Conversation(data)
 
 

@@ -1,4 +1,4 @@
-"""Extracted trees are those that other tools unpack of the same layers."""
+"""Extracted trees are the same as those that other tools unpack from the same layers."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def tar():
 
 
 def make_files(top):
-    """Make a tree with something of every kind, and holes."""
+    """Create a tree with files of every type, and with holes."""
     (top / "etc").mkdir(parents=True)
     (top / "etc/conf").write_text("conf")
     (top / "etc/shadow").write_text("secret")
@@ -60,12 +60,12 @@ def make_files(top):
     for number in range(20):
         with (top / f"sparse{number}").open("wb") as file:
             file.write(b"start")
-            # Some holes are no larger than the headers that follow them.
+            # Some holes are not larger than the headers that follow them.
             file.seek(4096 * (number % 4 + 1) + number % 3 * 2_000_000)
             if number % 5:
                 file.write(b"end")
             file.truncate(file.tell() + number % 2 * 70_000)
-    with suppress(OSError):  # then nobody keeps any
+    with suppress(OSError):  # then no tool preserves them
         os.setxattr(top / "etc/conf", "user.note", b"v" * 3000)
     for path in [*top.rglob("*"), top]:
         time = 1_600_000_000_123456789 + len(path.name) * 10**9
@@ -82,7 +82,7 @@ def test_extract_when_gnu_tar_made_the_layer_then_as_it_unpacks_it(place, tar, f
     tar(*words, *kept, "--sort=name", "-cf", place / "t.tar", "-C", place / "files", ".")
     (place / "theirs").mkdir()
     tar("-x", "-p", "--numeric-owner", *kept, "-f", place / "t.tar", "-C", place / "theirs")
-    # Other readers fail on sparse files, so convert leaves such layers out.
+    # Other readers fail on sparse files, so convert skips such layers.
     put = put_image if form == "sparse" else put_indexed
     with tocsin.open(put(place / "layout", (place / "t.tar").read_bytes())) as image:
         result = image.extract("/", place / "ours")
@@ -117,7 +117,7 @@ def test_extract_when_umoci_made_the_image_then_as_it_unpacks_it(place):
         result = image.extract("/", place / "ours")
         root_is_listed = image._merged.tree.root.entry is not None
     assert result.skipped == ()
-    # Nothing says what the root is like where no layer lists it.
+    # The metadata of the root is undefined if no layer lists it.
     without = () if root_is_listed else (".",)
     assert snapshot(place / "ours", without=without) == snapshot(place / "theirs", without=without)
     assert not (place / "ours/many3").exists()
@@ -126,7 +126,7 @@ def test_extract_when_umoci_made_the_image_then_as_it_unpacks_it(place):
 
 @pytest.fixture(scope="module")
 def of_this_machine(tmp_path_factory, tar):
-    """A layer of files of this machine, and a snapshot of what tar unpacks of it."""
+    """A layer with files of this machine, and a snapshot of the tree that tar unpacks from it."""
     directory = tmp_path_factory.mktemp("machine")
     layer, theirs = directory / "t.tgz", directory / "theirs"
     tar("-czf", layer, "--exclude=*.gz", "-C", "/usr/share/doc", ".")
@@ -155,7 +155,7 @@ HARD = tarfile.LNKTYPE
 
 
 def odd_metadata():
-    """Return a layer with metadata that unpackers may treat in several ways."""
+    """Return a layer with metadata that tools may unpack differently."""
     nobody = str(0xFFFFFFFF)
     return tarmaker.tar(
         entry("./", type=tarfile.DIRTYPE, mode=0o755),
@@ -192,7 +192,7 @@ def test_extract_when_metadata_is_odd_then_as_containerd_unpacks_it(place):
         mounted = ctr("image", "mount", *native, "--platform", "linux/amd64", "x/y:t", theirs)
         assert mounted.returncode == 0, mounted.stderr
         try:
-            # What is above the entries of a layer is containerd's own.
+            # containerd creates the parents of a layer's entries itself.
             found = snapshot(theirs, without=["."])
         finally:
             subprocess.run(["umount", theirs], check=True)  # noqa: S603, S607

@@ -1,4 +1,4 @@
-"""Images of umoci, skopeo and buildah: indexed, read through the zTOC, and copied on by skopeo."""
+"""Images of umoci, skopeo and buildah: indexed, read with zTOCs, and copied by skopeo."""
 
 import hashlib
 import json
@@ -94,7 +94,7 @@ def names(ztoc):
 
 
 def check_files(layout, manifest, soci, tree, prefix):
-    """Take every file of `tree` out through the zTOCs and compare it with the original."""
+    """Read every file of `tree` with the zTOCs and compare it with the original."""
     ztocs = {
         entry["annotations"][LAYER_DIGEST]: Ztoc.from_bytes(layout.blob(entry["digest"]))
         for entry in soci["layers"]
@@ -119,11 +119,11 @@ def check_files(layout, manifest, soci, tree, prefix):
 
 
 AS_THEY_ARE = "--dest-oci-accept-uncompressed-layers"
-"""Without it skopeo compresses plain layers, which are then others than the zTOCs are of."""
+"""Without this option, skopeo compresses plain layers, which then do not match the zTOCs."""
 
 
 def check_copy(skopeo, layout, tmp_path):
-    """Let skopeo copy the converted image; the copy is the same in every byte.
+    """Let skopeo copy the converted image; the copy is identical.
 
     But for one field: skopeo 1.9 (Debian 12) knows no ``artifactType`` and writes the image index
     again without it.
@@ -141,7 +141,7 @@ def check_copy(skopeo, layout, tmp_path):
 
 
 def check_image(skopeo, source, layout, tmp_path, *trees, platforms=1):
-    """Convert an image and check all that can be."""
+    """Convert an image and check the result."""
     result = convert(source, f"oci:{layout.path}:c", options=OPTIONS)
     assert all(layer.skipped is None for p in result.platforms for layer in p.layers)
     assert layout.whole(layout.tags["c"]) == layout.blobs
@@ -151,7 +151,7 @@ def check_image(skopeo, source, layout, tmp_path, *trees, platforms=1):
         for manifest, soci in images:
             check_files(layout, manifest, soci, tree, prefix)
     check_copy(skopeo, layout, tmp_path)
-    # What skopeo copied is converted again to what it was copied from.
+    # Converting the copy gives the original again.
     again = convert(f"oci:{tmp_path}/copy:c", f"oci:{tmp_path}/again:c", options=OPTIONS)
     assert again.image == result.image
     return images
@@ -171,7 +171,7 @@ def test_image_of_umoci_when_converted_then_files_and_copy_are_the_same(
     assert all(count > 1 for count in spans)
 
 
-def test_image_of_umoci_when_created_in_place_then_umoci_and_skopeo_still_read_it(
+def test_umoci_image_when_indexed_in_place_then_umoci_and_skopeo_read_it(
     umoci_image, umoci, skopeo, tree, tmp_path
 ):
     result = create(f"oci:{umoci_image}:t", options=OPTIONS)
@@ -191,7 +191,7 @@ def test_converted_image_when_one_platform_is_copied_then_umoci_unpacks_it(
     umoci_image, skopeo, layout, tree, tmp_path
 ):
     convert(f"oci:{umoci_image}:t", f"oci:{layout.path}:c", options=OPTIONS)
-    # umoci 0.4 takes no image index; skopeo picks this machine's image out of it.
+    # umoci 0.4 does not support image indexes; skopeo selects this machine's image.
     skopeo("copy", f"oci:{layout.path}:c", f"oci:{tmp_path}/one:c")
     tool("umoci")("unpack", "--rootless", "--image", f"{tmp_path}/one:c", tmp_path / "bundle")
     for path in tree.rglob("*"):
@@ -219,10 +219,10 @@ def test_image_of_skopeo_when_converted_then_files_and_copy_are_the_same(
     assert len(soci["layers"]) == 2
 
 
-def test_docker_manifest_of_skopeo_when_converted_then_layers_keep_their_types(
+def test_skopeo_docker_manifest_when_converted_then_layer_types_stay(
     umoci_image, skopeo, layout, tree, tmp_path
 ):
-    # skopeo writes Docker's manifests into its own ``dir:`` only; put one into a layout.
+    # skopeo writes Docker manifests only to its ``dir:`` format; put one into a layout.
     skopeo("copy", "--format", "v2s2", f"oci:{umoci_image}:t", f"dir:{tmp_path}/dir")
     source = LayoutFiles(tmp_path / "docker")
     blobs = source.path / "blobs" / "sha256"
@@ -284,7 +284,7 @@ def test_image_of_buildah_when_converted_then_its_plain_layers_are_indexed(
     assert ztoc.compression_algorithm == "uncompressed"
 
 
-def test_plain_layers_when_skopeo_compresses_them_then_converting_again_heals_the_image(
+def test_plain_layers_when_skopeo_compressed_them_then_converted_again(
     buildah, skopeo, layout, tree, tmp_path
 ):
     container = buildah("from", "scratch")
@@ -341,12 +341,10 @@ def test_images_of_buildah_when_for_two_platforms_then_each_has_its_index(
     assert platforms == [("amd64", False), ("arm64", False), ("amd64", True), ("arm64", True)]
 
 
-# An archive of ours
+# Our archives
 
 
-def test_archive_of_ours_when_skopeo_copies_it_then_it_is_the_image(
-    umoci_image, skopeo, layout, tmp_path
-):
+def test_our_archive_when_skopeo_copies_it_then_same_image(umoci_image, skopeo, layout, tmp_path):
     convert(f"oci:{umoci_image}:t", f"oci:{layout.path}:c", options=OPTIONS)
     archive = f"oci-archive:{tmp_path}/ours.tar:c"
     convert(f"oci:{umoci_image}:t", archive, options=OPTIONS)

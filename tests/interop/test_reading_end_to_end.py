@@ -1,7 +1,7 @@
-"""Files of an image in a registry, read lazily, beside a full unpack by umoci.
+"""Files of an image in a registry, read lazily, compared with a full unpack by umoci.
 
 buildah makes the image, with a layer of whiteouts; docker-registry holds it; ``tocsin convert`` of
-the same registry indexes it. ``TOCSIN_SLOW=1 pytest -s`` does it with 1 GB and tells.
+the same registry indexes it. ``TOCSIN_SLOW=1 pytest -s`` repeats it with 1 GB and prints the times.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def test_image_of_buildah_when_read_lazily_then_as_umoci_unpacks_it(place, size)
 
 
 def _build(shell: Shell, place: Path, size: int) -> None:
-    """Make a layout of an image of three layers; the last changes and removes what is below."""
+    """Create a layout with an image of three layers; the last changes and removes files below."""
     storage = ("--root", place / "storage", "--runroot", place / "run", "--storage-driver", "vfs")
     buildah = (program("buildah"), *storage)
     one, two = _made(place / "one"), _made(place / "two")

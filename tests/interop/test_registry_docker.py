@@ -1,4 +1,4 @@
-"""Debian's docker-registry, in every dress it wears: skopeo and we read what the other pushed."""
+"""Debian's docker-registry in several configurations: skopeo and we read each other's images."""
 
 import subprocess
 from collections.abc import Callable
@@ -36,7 +36,7 @@ from tocsin.stores.registry import RegistryOptions, open_repository
 pytestmark = pytest.mark.interop
 
 LAYER = noise(20 << 20)
-"""Longer than two chunks."""
+"""Size of a blob of more than two chunks."""
 
 
 @dataclass
@@ -114,7 +114,7 @@ def dress_token(stack, directory, authority):
 
 
 def dress_tls(stack, directory, authority):
-    """Tokens over TLS, all with an authority of our own."""
+    """Tokens over TLS, with our certificate authority."""
     tokens = stack.enter_context(token_server(*authority.issue("tokens"), tls=True))
     certificate, key = authority.issue("registry")
     tls = {"certificate": str(certificate), "key": str(key)}
@@ -131,7 +131,7 @@ def dress_tls(stack, directory, authority):
 
 
 def dress_redirect(stack, directory, authority):
-    """Blobs are at another origin, as those of object stores are; the registry wants tokens."""
+    """Blobs are at another origin, as with object stores; the registry requires tokens."""
     web = directory / "nginx"
     web.mkdir()
     root = directory / "data"
@@ -175,7 +175,7 @@ def prefixed(place, side):
 
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory):
-    """A layout with a multi-platform image ``t``, one layer of it long; not to be written to."""
+    """A layout with a multi-platform image ``t`` with a large layer; tests must not change it."""
     directory = tmp_path_factory.mktemp("layout") / "made"
     with OciLayout(directory, write=True) as store:
         images = {
@@ -187,7 +187,7 @@ def layout(tmp_path_factory):
 
 
 def content(store, selector):
-    """Return every manifest and blob of an image, read and verified."""
+    """Return all manifests and blobs of an image, verified."""
     root = store.resolve(selector)
     found = {root.digest: store.manifest(root)}
     for entry in walk_manifests(store, root):
@@ -296,10 +296,12 @@ def test_wrong_or_missing_credentials(dress, tmp_path, authority):
         place = DRESSES[dress](stack, tmp_path, authority)
         wrong = {"username": USER, "password": "wrong"}
         with place.store("a/b", **wrong) as store:
-            with pytest.raises(AuthError, match=f"docker://{place.host}/a/b: scope") as caught:
+            with pytest.raises(
+                AuthError, match=f"docker://{place.host}/a/b: access denied"
+            ) as caught:
                 store.resolve("x")
             assert "given user name and password" in str(caught.value)
-        missing = pytest.raises(AuthError, match="no credential was found, looked at: ")
+        missing = pytest.raises(AuthError, match=r"no credentials found \(searched: ")
         with place.store("a/b", username=None, password=None) as store, missing:
             store.put_blob(b"x")
 
@@ -334,7 +336,7 @@ def test_a_download_that_is_cut_is_resumed(plain, after):
 
 @pytest.mark.parametrize("after", [1_000, 5_000_000, 12_000_000])
 def test_an_upload_that_is_cut_is_stored_whole_or_not_at_all(plain, after):
-    """docker-registry loses a session whose chunk broke, so only what can be replayed is."""
+    """docker-registry loses a session with a broken chunk, so only replayable uploads succeed."""
     pieces = [LAYER[at : at + (1 << 20)] for at in range(0, len(LAYER), 1 << 20)]
     wanted = Descriptor.of(LAYER, OCI_LAYER_GZIP)
     with CuttingProxy(plain.host, [("up", after)]) as proxy:

@@ -1,4 +1,4 @@
-"""From a registry to a registry and into a container, with everyone else's tools around.
+"""From a registry to another and into a container, with other tools.
 
 docker-registry with tokens over TLS; skopeo brings the image and takes the converted one away;
 containerd pulls it, runc runs it. ``TOCSIN_SLOW=1 pytest -s`` uses 1 GB and echoes the commands.
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.interop
     [60 << 20, pytest.param(1 << 30, marks=[pytest.mark.slow, SLOW])],
     ids=["60MB", "1GB"],
 )
-def test_image_when_indexed_in_its_registry_then_others_copy_pull_and_run_it(place, size):
+def test_image_when_indexed_in_a_registry_then_others_copy_pull_and_run_it(place, size):
     skopeo = (program("skopeo"), "--insecure-policy")
     for name in ("containerd", "ctr", "runc", "docker-registry", "busybox"):
         program(name)
@@ -68,7 +68,7 @@ def test_image_when_indexed_in_its_registry_then_others_copy_pull_and_run_it(pla
         v1 = json.loads(tocsin("index", "ls", app, "--json"))
         v2 = json.loads(tocsin("index", "ls", soci, "--json"))
 
-        # What the local path makes of the same image.
+        # The result for the same image in a local layout.
         here = f"oci:{place / 'layout'}"
         created = json.loads(shell(TOCSIN, "create", f"{here}:app", "--json", echo=False))
         converted = json.loads(
@@ -96,7 +96,7 @@ def test_image_when_indexed_in_its_registry_then_others_copy_pull_and_run_it(pla
         assert ztocs(elsewhere) == ztocs(there)
 
         ctr = stack.enter_context(containerd(_made(place / "c")))
-        # Without this file containerd speaks http to loopback.
+        # Without this file, containerd uses http for loopback addresses.
         (_made(_made(place / "hosts") / host) / "hosts.toml").write_text(
             f'[host."https://{host}"]\n  ca = "{authority.cert}"\n'
         )

@@ -48,8 +48,8 @@ def test_long_blobs_and_their_ranges(store):
         assert store.blob_range(wanted, start, end) == data[start:end]
 
 
-def test_referrers_come_from_the_api_and_the_tag_is_kept_where_the_spec_demands(store):
-    """It lists referrers, but does not answer with OCI-Subject."""
+def test_referrers_come_from_the_api_and_the_tag_is_kept_as_specified(store):
+    """The registry lists referrers, but does not send OCI-Subject."""
     subject = make_image().put(store, "v1")
     store.put_blob(b"{}")
     assert store.referrers(subject.digest) == []

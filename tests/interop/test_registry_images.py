@@ -1,4 +1,4 @@
-"""Images in registries of other projects: many writers at once, and writers that are killed."""
+"""Images in registries of other projects, with concurrent and killed writers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run(*arguments, by=tocsin):
 
 
 def check_whole(host, name):
-    """See that all below every tag is there."""
+    """Check that everything below each tag exists."""
     with repository(host, name) as store:
         for tag in store.tags():
             for entry in walk_manifests(store, store.resolve(tag)):
@@ -83,7 +83,7 @@ def test_creates_when_many_run_at_once_then_no_index_is_lost(host):
 
 
 @pytest.mark.parametrize("command", ["create", "convert"])
-def test_run_when_killed_at_any_moment_then_all_that_is_named_is_there(host, command):
+def test_run_when_killed_at_any_time_then_everything_referenced_exists(host, command):
     """In a process: it is killed."""
     image = f"{host}/team/app:1"
     moments = random.Random(command)  # noqa: S311 (no secret)
@@ -115,7 +115,7 @@ def test_run_when_killed_at_any_moment_then_all_that_is_named_is_there(host, com
         assert [layer.covered for layer in layers] == [True, False] * 2
 
 
-def test_indexes_when_removed_then_they_are_gone_and_the_image_is_not(host):
+def test_indexes_when_removed_then_only_the_image_remains(host):
     image = f"{host}/team/app:1"
     made = run("create", image, *OPTIONS, "-q").split()
     assert run("index", "ls", image, "-q").split() == made

@@ -1,4 +1,4 @@
-"""Images of other tools are read, and other tools read ours."""
+"""tocsin reads images of other tools, and they read ours."""
 
 import json
 from dataclasses import replace
@@ -62,7 +62,7 @@ def read_whole(store, selector):
     return manifest, blobs
 
 
-def test_layout_of_umoci_when_read_then_it_is_whole_although_it_has_no_media_type(umoci_image):
+def test_umoci_layout_without_media_type_when_read_then_complete(umoci_image):
     with OciLayout(umoci_image) as store:
         assert store.tags() == ["t", "u"]
         manifest, blobs = read_whole(store, "t")
@@ -71,9 +71,7 @@ def test_layout_of_umoci_when_read_then_it_is_whole_although_it_has_no_media_typ
         assert len(blobs) == 3
 
 
-def test_layout_and_archives_of_skopeo_when_read_then_they_hold_the_same_image(
-    umoci_image, skopeo, tmp_path
-):
+def test_skopeo_layout_and_archives_when_read_then_same_image(umoci_image, skopeo, tmp_path):
     source = f"oci:{umoci_image}:t"
     places = [f"oci:{tmp_path}/D:x", f"oci-archive:{tmp_path}/a.tar:localhost/x:1"]
     with OciLayout(umoci_image) as store:
@@ -86,9 +84,7 @@ def test_layout_and_archives_of_skopeo_when_read_then_they_hold_the_same_image(
             assert store.resolve(None) == store.resolve(reference.selector)
 
 
-def test_docker_archive_of_skopeo_when_read_then_layers_are_plain_tars(
-    umoci_image, skopeo, tmp_path
-):
+def test_skopeo_docker_archive_when_read_then_layers_are_plain_tars(umoci_image, skopeo, tmp_path):
     place = f"docker-archive:{tmp_path}/d.tar:localhost/x:1"
     skopeo("copy", f"oci:{umoci_image}:t", place)
     reference = parse_reference(place)
@@ -107,7 +103,7 @@ def test_docker_archive_of_skopeo_when_read_then_layers_are_plain_tars(
 
 
 def converted(store):
-    """Put a two-platform image and its converted form; the zTOCs are stand-ins."""
+    """Put a two-platform image and its converted form, with fake zTOCs."""
     images = {p: make_image({"p": p.encode()}, platform=p) for p in ("linux/amd64", "linux/arm64")}
     source = put_index(store, images, tag="source")
     store.put_blob(b"{}")
@@ -129,7 +125,7 @@ def converted(store):
 
 
 def check_copy(ours, copy):
-    """Everything below the image index is identical, and the index too but for one field.
+    """Everything below the image index is identical; the index differs in one field.
 
     skopeo 1.9 (Debian 12) knows no ``artifactType`` and writes the index again without it.
     """
@@ -150,27 +146,21 @@ def check_copy(ours, copy):
             assert b"".join(copy.blob(blob)) == b"".join(ours.blob(blob))
 
 
-def test_layout_of_ours_when_skopeo_copies_all_then_the_converted_image_is_identical(
-    skopeo, tmp_path
-):
+def test_our_layout_when_skopeo_copies_all_then_image_is_identical(skopeo, tmp_path):
     with OciLayout(tmp_path / "ours", write=True) as ours:
         converted(ours)
         skopeo("copy", "--all", f"oci:{tmp_path}/ours:converted", f"oci:{tmp_path}/copy:c")
         check_copy(ours, OciLayout(tmp_path / "copy"))
 
 
-def test_layout_of_ours_when_skopeo_copies_the_source_then_even_the_index_is_identical(
-    skopeo, tmp_path
-):
+def test_our_layout_when_skopeo_copies_the_source_then_index_is_identical(skopeo, tmp_path):
     with OciLayout(tmp_path / "ours", write=True) as ours:
         converted(ours)
         skopeo("copy", "--all", f"oci:{tmp_path}/ours:source", f"oci:{tmp_path}/copy:c")
         assert OciLayout(tmp_path / "copy").resolve("c").digest == ours.resolve("source").digest
 
 
-def test_archive_of_ours_when_skopeo_copies_all_then_the_converted_image_is_identical(
-    skopeo, tmp_path
-):
+def test_our_archive_when_skopeo_copies_all_then_image_is_identical(skopeo, tmp_path):
     with OciArchive(tmp_path / "ours.tar", write=True) as ours:
         converted(ours)
         ours.commit()
@@ -179,7 +169,7 @@ def test_archive_of_ours_when_skopeo_copies_all_then_the_converted_image_is_iden
         check_copy(ours, OciLayout(tmp_path / "copy"))
 
 
-def test_layout_with_a_referrer_when_skopeo_and_umoci_read_it_then_the_image_is_unharmed(
+def test_layout_with_referrer_when_skopeo_or_umoci_read_it_then_unchanged(
     skopeo, umoci, umoci_image, tmp_path
 ):
     with OciLayout(umoci_image, write=True) as store:
@@ -197,16 +187,14 @@ def test_layout_with_a_referrer_when_skopeo_and_umoci_read_it_then_the_image_is_
         assert store.referrers(subject.digest) == [found]
 
 
-def test_layout_of_ours_when_umoci_reads_it_then_it_unpacks(umoci, tmp_path):
+def test_our_layout_when_umoci_reads_it_then_it_unpacks(umoci, tmp_path):
     with OciLayout(tmp_path / "D", write=True) as store:
         make_image({"etc/greeting": b"hello"}).put(store, "t")
     umoci("unpack", "--rootless", "--image", f"{tmp_path}/D:t", tmp_path / "bundle")
     assert (tmp_path / "bundle" / "rootfs" / "etc" / "greeting").read_text() == "hello"
 
 
-def test_layout_of_ours_when_skopeo_writes_into_it_too_then_both_tags_are_there(
-    umoci_image, skopeo, tmp_path
-):
+def test_our_layout_when_skopeo_writes_to_it_then_both_tags_exist(umoci_image, skopeo, tmp_path):
     image = make_image({"x": b"1"})
     with OciLayout(tmp_path / "D", write=True) as store:
         image.put(store, "ours")
@@ -219,9 +207,7 @@ def test_layout_of_ours_when_skopeo_writes_into_it_too_then_both_tags_are_there(
     assert Digest.parse(inspected["Digest"])
 
 
-def test_docker_image_of_skopeo_when_read_then_schema_2_is_understood(
-    umoci_image, skopeo, tmp_path
-):
+def test_skopeo_docker_image_when_read_then_schema_2_is_supported(umoci_image, skopeo, tmp_path):
     place = tmp_path / "dir"
     skopeo("copy", "--format", "v2s2", f"oci:{umoci_image}:t", f"dir:{place}")
     manifest = Manifest.from_json((place / "manifest.json").read_bytes())

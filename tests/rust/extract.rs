@@ -1,5 +1,4 @@
-//! Spans of every golden layer: verified, equal to what zlib inflates, and refused when anything
-//! differs.
+//! Reading spans: those of every golden layer equal zlib's output, and changed bytes are rejected.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test may stop at once")]
 #![allow(clippy::cast_possible_truncation, reason = "test data is small")]
 
@@ -19,7 +18,7 @@ fn spans_of_256_kib() -> IndexOptions {
 }
 
 #[test]
-fn inflate_span_when_any_golden_layer_then_equals_zlib() {
+fn inflate_span_when_layer_is_golden_then_equals_zlib() {
     let expected: Value =
         serde_json::from_slice(&std::fs::read(golden("expected.json")).unwrap()).unwrap();
     for case in expected["built"].as_array().unwrap() {
@@ -95,7 +94,7 @@ fn inflate_span_when_any_byte_differs_then_verification_error() {
 }
 
 #[test]
-fn inflate_span_when_there_is_no_such_span_then_says_the_last() {
+fn inflate_span_when_span_does_not_exist_then_reports_the_last() {
     let layer = zlib_gzip(&tar_of(b"x"), 6);
     let ztoc = index(&layer, IndexOptions::default());
     let error = inflate_span(&ztoc, SpanId(1), &layer).unwrap_err();
@@ -103,25 +102,25 @@ fn inflate_span_when_there_is_no_such_span_then_says_the_last() {
 }
 
 #[test]
-fn inflate_span_when_ztoc_lies_about_the_checkpoint_then_typed_error() {
+fn inflate_span_when_checkpoint_offset_is_wrong_then_gzip_error() {
     let layer = zlib_gzip(&tar_of(&mixed_data(1_200_000, 3)), 6);
-    let honest = index(&layer, spans_of_256_kib());
+    let right = index(&layer, spans_of_256_kib());
     for shift in [1_u64, 5, 1000] {
-        let mut lying = honest.clone();
-        let Zinfo::Gzip(zinfo) = &mut lying.zinfo else { panic!("a gzip layer") };
+        let mut wrong = right.clone();
+        let Zinfo::Gzip(zinfo) = &mut wrong.zinfo else { panic!("a gzip layer") };
         zinfo.checkpoints[2].uncompressed.0 += shift;
-        let bytes = span_bytes(&lying, &layer, SpanId(1));
-        // The digest agrees, so the lie shows only in what comes out: fewer bytes than promised.
-        let error = inflate_span(&lying, SpanId(1), bytes).unwrap_err();
+        let bytes = span_bytes(&wrong, &layer, SpanId(1));
+        // The digest matches, so the error shows only in the output: fewer bytes than declared.
+        let error = inflate_span(&wrong, SpanId(1), bytes).unwrap_err();
         assert!(matches!(error, Error::Gzip { .. }), "{error}");
     }
 }
 
 /// Found by `ztoc_never_panics`: the position of the error overflowed.
 #[test]
-fn inflate_span_when_checkpoint_is_beyond_countable_bits_then_typed_error() {
+fn inflate_span_when_bit_position_overflows_then_gzip_error() {
     let size = u64::MAX >> 1;
-    // A block that goes on: the span ends before it.
+    // An incomplete block: the span ends inside it.
     let bytes = [0b010, 0];
     let mut ztoc = index(&zlib_gzip(&tar_of(b"x"), 6), IndexOptions::default());
     let Zinfo::Gzip(zinfo) = &mut ztoc.zinfo else { panic!("a gzip layer") };

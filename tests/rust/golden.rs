@@ -1,5 +1,5 @@
-//! Every golden layer: the zTOC's digest is the reference's, at any piece size; what the reference
-//! refuses is refused.
+//! Every golden layer: the zTOC is byte-identical to the reference's, at any piece size and number
+//! of threads, and layers that the reference rejects are rejected.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test may stop at once")]
 
 use crate::support::golden;
@@ -36,7 +36,7 @@ fn options(case: &Value) -> IndexOptions {
 }
 
 #[test]
-fn index_when_golden_layer_then_ztoc_is_the_references() {
+fn index_when_layer_is_golden_then_ztoc_equals_the_references() {
     let expected = expected();
     let cases = expected["built"].as_array().unwrap();
     assert_eq!(cases.len(), 247);
@@ -67,13 +67,13 @@ fn index_when_golden_layer_then_ztoc_is_the_references() {
     }
 }
 
-/// Units so small that their seams fall everywhere; of a byte where there are few.
+/// Unit lengths so small that their boundaries fall everywhere, down to one byte for small layers.
 fn unit_lens(layer: &[u8]) -> &'static [usize] {
     if layer.len() < 3_000 { &[1, 7, 97] } else { &[97, 1_000, 16_384] }
 }
 
 #[test]
-fn index_when_golden_layer_on_any_number_of_threads_then_ztoc_is_the_references() {
+fn index_when_on_any_number_of_threads_then_ztoc_equals_the_references() {
     let expected = expected();
     for case in expected["built"].as_array().unwrap() {
         let layer = layer_bytes(case);
@@ -94,7 +94,7 @@ fn index_when_golden_layer_on_any_number_of_threads_then_ztoc_is_the_references(
 }
 
 #[test]
-fn index_when_reference_refuses_then_refused_alike_on_any_number_of_threads() {
+fn index_when_reference_rejects_then_same_error_on_any_number_of_threads() {
     let expected = expected();
     for case in expected["refused"].as_array().unwrap() {
         let layer = layer_bytes(case);
@@ -110,7 +110,7 @@ fn index_when_reference_refuses_then_refused_alike_on_any_number_of_threads() {
 }
 
 #[test]
-fn index_when_format_unknown_then_told_by_magic() {
+fn index_when_format_is_not_given_then_detected_by_magic_number() {
     let expected = expected();
     for case in expected["built"].as_array().unwrap() {
         let layer = layer_bytes(case);
@@ -120,7 +120,7 @@ fn index_when_format_unknown_then_told_by_magic() {
 }
 
 #[test]
-fn index_when_reference_refuses_then_refused_at_every_piece_size() {
+fn index_when_reference_rejects_then_same_error_at_every_piece_size() {
     let expected = expected();
     let cases = expected["refused"].as_array().unwrap();
     assert_eq!(cases.len(), 12);
@@ -135,7 +135,7 @@ fn index_when_reference_refuses_then_refused_at_every_piece_size() {
 }
 
 #[test]
-fn index_when_not_reference_identical_then_differs_only_where_readers_refuse() {
+fn index_when_not_reference_identical_then_differs_where_readers_fail() {
     let expected = expected();
     let mut differing = Vec::new();
     for case in expected["built"].as_array().unwrap() {

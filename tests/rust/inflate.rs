@@ -1,4 +1,5 @@
-//! Inflate and gzip against zlib, the fast decoder against the plain one, and every rule by name.
+//! Compares inflate and gzip with zlib, and the fast decoder with the plain one, and checks the
+//! error for every broken rule.
 #![allow(clippy::cast_possible_truncation, reason = "test data is small")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test may stop at once")]
 
@@ -24,14 +25,14 @@ fn kind_of(layer: &[u8]) -> GzipError {
 }
 
 fn kind_of_stream(stream: BitWriter) -> GzipError {
-    // Long enough behind the fault for the fast decoder to run.
+    // Enough data after the error for the fast decoder to run.
     let mut bytes = stream.finish();
     bytes.extend([0x55; 64]);
     kind_of(&member(&bytes, b""))
 }
 
 #[test]
-fn decode_when_any_level_and_piece_then_equals_zlib() {
+fn decode_when_level_and_piece_length_vary_then_equals_zlib() {
     for (seed, len) in [(1, 0), (2, 1), (3, 300), (4, 70_000), (5, 1_500_000)] {
         let data = mixed_data(len, seed);
         for level in [0, 1, 6, 9] {
@@ -47,7 +48,7 @@ fn decode_when_any_level_and_piece_then_equals_zlib() {
 }
 
 #[test]
-fn decode_when_several_members_then_output_and_candidates_go_on() {
+fn decode_when_several_members_then_output_and_candidates_continue() {
     let (first, second) = (mixed_data(100_000, 6), mixed_data(50_000, 7));
     let mut layer = zlib_gzip(&first, 6);
     let second_start = layer.len() as u64;
@@ -89,8 +90,8 @@ fn resume_when_at_any_candidate_then_same_output() {
 }
 
 #[test]
-fn header_when_all_fields_then_read() {
-    let stream = [3, 0]; // a fixed block with only its end
+fn header_when_it_has_all_fields_then_accepted() {
+    let stream = [3, 0]; // a fixed block with only an end of block
     let mut layer = vec![0x1f, 0x8b, 8, 0b1_1111, 1, 2, 3, 4, 2, 3];
     layer.extend([5, 0, b'a', b'b', 1, 0, 9]); // FEXTRA
     layer.extend(b"name\0comment\0");
@@ -107,7 +108,7 @@ fn header_when_all_fields_then_read() {
 }
 
 #[test]
-fn header_when_not_gzip_then_says_which_byte() {
+fn header_when_not_gzip_then_error_has_the_wrong_byte() {
     assert_eq!(kind_of(b"PK\x03\x04"), GzipError::Magic(b'P'));
     assert_eq!(kind_of(b"\x1f\x8c\x08\0"), GzipError::Magic(0x8c));
     assert_eq!(kind_of(b"\x1f\x8b\x07\0"), GzipError::Method(7));
@@ -129,9 +130,9 @@ fn layer_when_cut_anywhere_then_truncated() {
 }
 
 #[test]
-fn trailer_when_wrong_then_says_both_values() {
+fn trailer_when_wrong_then_crc_or_size_mismatch() {
     let layer = zlib_gzip(b"hello", 6);
-    for (from_end, wanted) in [(8, "CRC-32"), (4, "size")] {
+    for (from_end, wanted) in [(8, "CRC-32 mismatch"), (4, "uncompressed size mismatch")] {
         let mut bad = layer.clone();
         let at = bad.len() - from_end;
         bad[at] ^= 0x10;
@@ -142,7 +143,7 @@ fn trailer_when_wrong_then_says_both_values() {
 }
 
 #[test]
-fn layer_when_bytes_follow_then_refused() {
+fn layer_when_it_has_trailing_bytes_then_rejected() {
     for tail in [&b"\0"[..], b"\0\0\0\0", b"garbage", b"\x78\x9c"] {
         let layer = [zlib_gzip(b"hello", 6), tail.to_vec()].concat();
         assert_eq!(kind_of(&layer), GzipError::TrailingBytes);
@@ -150,13 +151,13 @@ fn layer_when_bytes_follow_then_refused() {
 }
 
 #[test]
-fn block_when_type_reserved_then_refused() {
+fn block_when_type_is_reserved_then_rejected() {
     let stream = BitWriter::new().put(1, 1, "BFINAL").put(2, 3, "BTYPE: reserved");
     assert_eq!(kind_of_stream(stream), GzipError::ReservedBlockType);
 }
 
 #[test]
-fn stored_when_complement_wrong_then_refused() {
+fn stored_when_complement_is_wrong_then_rejected() {
     let stream = BitWriter::new()
         .put(1, 1, "BFINAL")
         .put(2, 0, "BTYPE: stored")
@@ -167,7 +168,7 @@ fn stored_when_complement_wrong_then_refused() {
 }
 
 #[test]
-fn fixed_when_distance_too_far_then_refused() {
+fn fixed_when_distance_is_too_far_then_rejected() {
     let stream = BitWriter::new()
         .put(1, 1, "BFINAL")
         .put(2, 1, "BTYPE: fixed")
@@ -179,7 +180,7 @@ fn fixed_when_distance_too_far_then_refused() {
 }
 
 #[test]
-fn member_when_distance_reaches_into_the_one_before_then_refused() {
+fn member_when_distance_reaches_into_previous_member_then_rejected() {
     let mut layer = zlib_gzip(&[b'x'; 100], 6);
     let stream = BitWriter::new()
         .put(1, 1, "BFINAL")
@@ -193,7 +194,7 @@ fn member_when_distance_reaches_into_the_one_before_then_refused() {
 }
 
 #[test]
-fn fixed_when_symbol_has_no_meaning_then_refused() {
+fn fixed_when_symbol_is_invalid_then_rejected() {
     let block = || BitWriter::new().put(1, 1, "BFINAL").put(2, 1, "BTYPE: fixed");
     for word in [0b1100_0110, 0b1100_0111] {
         let stream = block().code(8, word, "literal/length symbol 286 or 287");
@@ -203,13 +204,14 @@ fn fixed_when_symbol_has_no_meaning_then_refused() {
         let stream = block().code(8, 0x30, "literal 0").code(7, 1, "length 3").code(
             5,
             symbol,
-            "distance symbol without meaning",
+            "invalid distance symbol",
         );
         assert_eq!(kind_of_stream(stream), GzipError::InvalidSymbol(CodeName::Distance));
     }
 }
 
-/// A dynamic block's header up to its code length code, which gives symbols 0, 1, 2 and 18 two bits.
+/// A dynamic block's header up to its code length code, in which symbols 0, 1, 2 and 18 have two
+/// bits.
 fn dynamic(litlen: u32, distance: u32) -> BitWriter {
     let order = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1];
     let mut stream = BitWriter::new()
@@ -247,7 +249,7 @@ fn lengths(mut stream: BitWriter, lens: &[Len]) -> BitWriter {
 }
 
 #[test]
-fn dynamic_when_header_breaks_a_rule_then_refused_by_name() {
+fn dynamic_when_header_breaks_a_rule_then_rejected_with_its_error() {
     use Len::{One, Two, Zeros};
     let none = GzipError::NoEndOfBlock;
     let two_long_runs = [Zeros(138), Zeros(118)]; // symbols 0 to 255
@@ -279,7 +281,7 @@ fn dynamic_when_header_breaks_a_rule_then_refused_by_name() {
             lengths(dynamic(258, 1), &[Two, Zeros(138), Zeros(117), Two, One, One])
                 .code(2, 2, "literal 0")
                 .code(1, 0, "length 3")
-                .code(1, 1, "the code word nobody has"),
+                .code(1, 1, "a code word without a symbol"),
             GzipError::InvalidSymbol(CodeName::Distance),
         ),
     ];
@@ -289,7 +291,7 @@ fn dynamic_when_header_breaks_a_rule_then_refused_by_name() {
 }
 
 #[test]
-fn dynamic_when_first_length_is_a_repeat_then_refused() {
+fn dynamic_when_first_length_is_a_repeat_then_rejected() {
     let stream = BitWriter::new()
         .put(1, 1, "BFINAL")
         .put(2, 2, "BTYPE: dynamic")
@@ -300,12 +302,12 @@ fn dynamic_when_first_length_is_a_repeat_then_refused() {
         .put(3, 0, "17")
         .put(3, 1, "18 has one bit")
         .put(3, 0, "0")
-        .code(1, 0, "repeat what?");
+        .code(1, 0, "repeat without a previous length");
     assert_eq!(kind_of_stream(stream), GzipError::CodeLengthRepeat);
 }
 
 #[test]
-fn dynamic_when_code_length_code_is_bad_then_refused() {
+fn dynamic_when_code_length_code_is_invalid_then_rejected() {
     let header = || {
         BitWriter::new()
             .put(1, 1, "BFINAL")
@@ -321,7 +323,7 @@ fn dynamic_when_code_length_code_is_bad_then_refused() {
 }
 
 #[test]
-fn dynamic_when_no_distance_code_then_literals_decode() {
+fn dynamic_when_it_has_no_distance_code_then_literals_decode() {
     use Len::{One, Zeros};
     let stream = lengths(dynamic(257, 1), &[One, Zeros(138), Zeros(117), One, Len::Zero])
         .code(1, 0, "literal 0")
@@ -334,14 +336,14 @@ fn dynamic_when_no_distance_code_then_literals_decode() {
 }
 
 #[test]
-fn decoder_when_new_then_has_no_position_and_may_not_end() {
+fn decoder_when_new_then_position_is_0_and_it_cannot_finish() {
     let mut decoder = GzipDecoder::new(Speed::Fast);
     assert_eq!(decoder.step(&mut &b""[..]).unwrap(), Event::NeedInput);
     assert_eq!(decoder.position().0, 0);
     assert!(decoder.finish().is_err());
 }
 
-/// Streams that are mostly valid: pieces of data compressed in several ways, then damaged.
+/// Mostly valid layers: data compressed at any level, then damaged.
 fn damaged_layer() -> impl Strategy<Value = Vec<u8>> {
     let data = (0_usize..60_000, any::<u64>()).prop_map(|(len, seed)| mixed_data(len, seed));
     let damage = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
@@ -394,7 +396,7 @@ proptest! {
     }
 
     #[test]
-    fn decode_when_split_anywhere_then_same(
+    fn decode_when_split_anywhere_then_output_is_the_same(
         len in 0_usize..200_000,
         seed in any::<u64>(),
         level in 0_u32..10,

@@ -1,6 +1,7 @@
-//! All tests of the core but those that need a process of their own: one binary links once.
+//! All tests of the core that can share a process, in one binary so that it is linked only once.
 //!
-//! `memory` counts every allocation of its process; `miri` runs without C code.
+//! `memory` is separate since it counts all allocations of its process, and `miri` since it must
+//! not link C code.
 #![allow(clippy::expect_used, reason = "a test may stop at once")]
 
 #[path = "../support/gotar.rs"]

@@ -1,4 +1,4 @@
-//! Bounds on what is allocated, in a binary of its own: its allocator counts for the whole process.
+//! Bounds on allocated memory. A separate binary, since its allocator counts for the whole process.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -18,15 +18,15 @@ mod ztoc_memory;
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
 
-/// Held by each test from its first allocation to its last, since all share one count.
+/// Held by each test from its first allocation to its last, since all tests share one counter.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Waits until no other test allocates. A test that failed does not keep the others from their turn.
+/// Waits until no other test is running. A failed test does not block the others.
 fn take_turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `run`, and returns the most bytes held at once beyond those held before.
+/// Calls `run` and returns the peak memory in bytes, relative to the memory held before.
 fn peak_of<T>(run: impl FnOnce() -> T) -> (usize, T) {
     let before = ALLOCATED.current_usage();
     ALLOCATED.reset_peak_usage();

@@ -1,9 +1,8 @@
-//! The fast decoder's loads and stores, and threads that share a layer, without any C code, so that Miri
-//! can watch them:
-//! `cargo +nightly miri test -p tocsin-core --test miri`.
+//! Tests for Miri, without C code: the fast decoder's loads and stores, and threads that share a
+//! layer. `cargo +nightly miri test -p tocsin-core --test miri`.
 //!
-//! Streams are written by `support::deflate`, which says what they mean. Input comes in pieces that
-//! are allocations of their own, so that a load beyond a piece is a load beyond its allocation.
+//! `support::deflate` writes the streams and computes their expected output. Each piece of input is
+//! a separate allocation, so a load beyond a piece is a load beyond its allocation.
 #![allow(clippy::cast_possible_truncation, reason = "test data is small")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at once")]
 
@@ -21,7 +20,7 @@ use tocsin_core::parallel::{
 };
 use tocsin_core::span::{CompressedOffset, UncompressedOffset};
 
-/// The cases a test goes through: all, or as few as Miri, a thousand times slower, has time for.
+/// The cases of a test: all of them, or only a few under Miri, which is a thousand times slower.
 fn cases<T>(all: impl IntoIterator<Item = T>, few: impl IntoIterator<Item = T>) -> Vec<T> {
     if cfg!(miri) { few.into_iter().collect() } else { all.into_iter().collect() }
 }
@@ -30,7 +29,8 @@ fn literals(bytes: &[u8]) -> impl Iterator<Item = Token> {
     bytes.iter().copied().map(Token::Literal)
 }
 
-/// What a decoder made of a stream: its output, and why it stopped short of the last block's end.
+/// The result of inflating a stream: the output, and why decoding stopped before the end of the
+/// last block. `None` means the end of the input.
 #[derive(Debug, PartialEq, Eq)]
 struct Inflated {
     output: Vec<u8>,
@@ -63,8 +63,8 @@ fn inflate(mut inflater: Inflater, stream: &[u8], piece_len: usize) -> Inflated 
     Inflated { output, end: ended }
 }
 
-/// Checks that both decoders make `wanted` of the stream, at several piece lengths. Miri skips the
-/// plain one where it can: that has no `unsafe`.
+/// Checks that both decoders inflate the stream to `wanted`, at several piece lengths. Miri runs
+/// only the fast decoder, since the plain one has no `unsafe` code.
 fn check(stream: &[u8], wanted: &[u8], piece_lens: &[usize]) {
     for speed in cases([Speed::Plain, Speed::Fast], [Speed::Fast]) {
         for piece_len in piece_lens {
@@ -77,9 +77,9 @@ fn check(stream: &[u8], wanted: &[u8], piece_lens: &[usize]) {
 
 fn check_tokens(tokens: &[Token], codes: Codes, piece_lens: &[usize]) {
     let mut wanted = Vec::new();
-    assert!(expand(tokens, &mut wanted), "the test's own tokens");
+    assert!(expand(tokens, &mut wanted), "the tokens are valid");
     let mut stream = block(BitWriter::new(), tokens, codes, true).finish();
-    // Bytes of what comes after the stream, so that the fast decoder sees the last symbol, too.
+    // Bytes after the stream, so that the fast decoder handles the last symbol too.
     stream.extend([0xa5; 24]);
     check(&stream, &wanted, piece_lens);
 }
@@ -90,7 +90,7 @@ const LONG_WORDS: Codes = Codes::Dynamic {
 };
 
 #[test]
-fn match_when_of_each_length_and_distance_class_then_repeats() {
+fn match_when_length_and_distance_vary_then_copies_the_bytes() {
     let seed: Vec<u8> = (0..=255).cycle().take(700).map(|byte: u8| byte ^ 0x5a).collect();
     let distances = cases(
         (1..=70).chain([127, 255, 256, 257, 258, 259, 600, 700]),
@@ -102,7 +102,7 @@ fn match_when_of_each_length_and_distance_class_then_repeats() {
         for distance in &distances {
             for len in &lens {
                 tokens.push(Token::Match { len: *len, distance: *distance });
-                // Two literals between matches at most, or none.
+                // At most three literals between matches.
                 tokens.extend(literals(b"xyz").take((len + distance) % 4));
             }
         }
@@ -111,7 +111,7 @@ fn match_when_of_each_length_and_distance_class_then_repeats() {
 }
 
 #[test]
-fn code_when_of_any_shape_then_words_in_main_and_subtables_decode() {
+fn code_when_shape_varies_then_words_in_main_table_and_subtables_decode() {
     let mut tokens: Vec<Token> = (0..=255).map(Token::Literal).collect();
     for step in 0..cases([400], [100])[0] {
         tokens.push(Token::Match { len: 3 + step * 7 % 256, distance: 1 + step * step % 250 });
@@ -127,9 +127,9 @@ fn code_when_of_any_shape_then_words_in_main_and_subtables_decode() {
 }
 
 #[test]
-fn literals_when_two_share_an_entry_then_same_output_however_they_are_cut() {
-    // Words of 1, 2, 3... bits: nearly every two literals fit one look-up, and a piece may end, or a
-    // match begin, behind the first of them.
+fn literals_when_two_share_an_entry_then_output_does_not_depend_on_pieces() {
+    // Code words of 1, 2, 3... bits: nearly any two literals fit in one lookup, and a piece may
+    // end, or a match begin, after the first of them.
     let shape = |unused| Shape { skew: 9, reversed: false, unused };
     let codes = Codes::Dynamic { litlen: shape(0), distance: shape(3) };
     for run in 0..cases([40], [9])[0] {
@@ -143,12 +143,12 @@ fn literals_when_two_share_an_entry_then_same_output_however_they_are_cut() {
 }
 
 #[test]
-fn output_when_buffer_fills_with_pairs_of_literals_then_slides_and_goes_on() {
+fn output_when_buffer_fills_with_pairs_of_literals_then_continues() {
     let shape = Shape { skew: 9, reversed: false, unused: 0 };
     let codes = Codes::Dynamic { litlen: shape, distance: shape };
     for shift in cases(0..10, [1]) {
         let mut tokens: Vec<Token> = literals(&b"ab"[..1 + shift % 2]).collect();
-        // Near the end of the buffer by matches, then over it by literals alone.
+        // Matches up to near the end of the buffer, then only literals across it.
         tokens.extend([Token::Match { len: 258, distance: 1 }; 506]);
         tokens.extend((0..1200 + shift).map(|at| Token::Literal(b"aab"[at % 3])));
         check_tokens(&tokens, codes, &[usize::MAX]);
@@ -156,7 +156,7 @@ fn output_when_buffer_fills_with_pairs_of_literals_then_slides_and_goes_on() {
 }
 
 #[test]
-fn code_when_it_has_a_single_word_then_decodes() {
+fn code_when_it_has_a_single_code_word_then_decodes() {
     let plain = Codes::Dynamic { litlen: Shape::default(), distance: Shape::default() };
     check_tokens(&[], plain, &[usize::MAX, 1]);
     let run = [Token::Literal(7), Token::Match { len: 258, distance: 1 }];
@@ -165,7 +165,7 @@ fn code_when_it_has_a_single_word_then_decodes() {
 }
 
 #[test]
-fn stream_when_cut_into_pieces_anywhere_then_same_output() {
+fn stream_when_split_anywhere_then_output_is_the_same() {
     let mut tokens: Vec<Token> = literals(b"edges of the input, one by one").collect();
     for (len, distance) in [(3, 1), (258, 7), (20, 30), (5, 280), (100, 16), (3, 2)] {
         tokens.push(Token::Match { len, distance });
@@ -177,7 +177,7 @@ fn stream_when_cut_into_pieces_anywhere_then_same_output() {
 }
 
 #[test]
-fn stream_when_it_ends_anywhere_then_same_output_so_far() {
+fn stream_when_truncated_anywhere_then_output_so_far_is_the_same() {
     let mut tokens: Vec<Token> = literals(b"0123456789abcdef").collect();
     tokens
         .extend([(9, 3), (258, 16), (4, 1)].map(|(len, distance)| Token::Match { len, distance }));
@@ -198,9 +198,9 @@ fn stream_when_it_ends_anywhere_then_same_output_so_far() {
 }
 
 #[test]
-fn output_when_buffer_fills_then_slides_and_goes_on() {
-    // A slide comes after some 256 KiB; matches reach the whole window behind it. The fill before
-    // decides which symbol meets the buffer's end.
+fn output_when_buffer_fills_then_continues() {
+    // The buffer slides several times, and matches reach the whole window after a slide. The fill
+    // before it decides which symbol is at the end of the buffer.
     for fill in cases(0..=330, [0_usize, 200]) {
         let mut tokens: Vec<Token> = (0..=255).map(Token::Literal).collect();
         let long = |distance| Token::Match { len: 258, distance };
@@ -215,11 +215,11 @@ fn output_when_buffer_fills_then_slides_and_goes_on() {
 }
 
 #[test]
-fn output_when_buffer_fills_with_literals_and_runs_then_slides_and_goes_on() {
+fn output_when_buffer_fills_with_literals_and_runs_then_continues() {
     let mut stream = BitWriter::new();
     let mut wanted = Vec::new();
     for step in 0..cases([9], [1])[0] {
-        // Stored bytes up to near the end of the buffer, then symbols across it.
+        // Stored bytes up to near the end of the buffer, then symbols across its end.
         let data: Vec<u8> =
             (0..cases([65_535_usize], [300])[0]).map(|at| (at % 251) as u8).collect();
         for _ in 0..4 {
@@ -236,7 +236,7 @@ fn output_when_buffer_fills_with_literals_and_runs_then_slides_and_goes_on() {
 }
 
 #[test]
-fn resume_when_at_a_checkpoint_then_matches_reach_its_window() {
+fn resume_when_at_a_checkpoint_then_matches_reach_into_its_window() {
     let history: Vec<u8> = (0..WINDOW_LEN).map(|at| (at * 7 + at / 256) as u8).collect();
     let mut tokens = Vec::new();
     for (len, distance) in [(258, WINDOW_LEN), (40, WINDOW_LEN - 1), (100, 8), (3, 1), (9, 70)] {
@@ -247,7 +247,7 @@ fn resume_when_at_a_checkpoint_then_matches_reach_its_window() {
     assert!(expand(&tokens, &mut wanted));
     let window = Window::ending_with(&history);
     for bits in 0..8_u32 {
-        // The stream starts with the last `bits` bits of a byte before it.
+        // The stream starts with the last `bits` bits of the byte before it.
         let stream = BitWriter::new().put((8 - bits) % 8, 0, "the block before");
         let stream = block(stream, &tokens, LONG_WORDS, true).finish();
         let (first, rest) = stream.split_at(usize::from(bits > 0));
@@ -262,7 +262,7 @@ fn resume_when_at_a_checkpoint_then_matches_reach_its_window() {
 }
 
 #[test]
-fn match_when_it_reaches_too_far_then_refused_before_it_is_copied() {
+fn match_when_distance_is_too_far_then_rejected_before_copying() {
     let cases = [(Speed::Plain, 1), (Speed::Fast, 1), (Speed::Plain, 4000), (Speed::Fast, 4000)];
     for (speed, too_far) in cases {
         let mut tokens: Vec<Token> = literals(&[b'x'; 200]).collect();
@@ -277,7 +277,7 @@ fn match_when_it_reaches_too_far_then_refused_before_it_is_copied() {
 }
 
 #[test]
-fn symbol_when_it_has_no_meaning_then_refused() {
+fn symbol_when_invalid_then_rejected() {
     for (word, code) in [(Some(30), CodeName::Distance), (None, CodeName::LitLen)] {
         for speed in [Speed::Plain, Speed::Fast] {
             let stream = BitWriter::new().put(1, 1, "BFINAL").put(2, 1, "BTYPE: fixed").code(
@@ -299,7 +299,7 @@ fn symbol_when_it_has_no_meaning_then_refused() {
 }
 
 #[test]
-fn layer_when_of_several_members_then_decodes_like_the_plain_decoder() {
+fn layer_when_it_has_several_members_then_equals_the_plain_decoder() {
     let mut layer = Vec::new();
     let mut wanted = Vec::new();
     for (index, codes) in [Codes::Fixed, LONG_WORDS, Codes::Fixed].into_iter().enumerate() {
@@ -334,7 +334,7 @@ fn layer_when_of_several_members_then_decodes_like_the_plain_decoder() {
     }
 }
 
-/// Takes every candidate, and keeps all it is given.
+/// Selects every candidate and keeps everything that it receives.
 #[derive(Debug, Default)]
 struct Keeper {
     bytes: Vec<u8>,
@@ -386,9 +386,9 @@ impl OutputConsumer for Keeper {
 }
 
 #[test]
-fn pipeline_when_threads_share_a_layer_then_output_and_windows_are_those_of_one() {
-    // Blocks of some hundred bytes that copy from far back, so that guesses are made, taken over behind
-    // 32 KiB, and full of markers.
+fn pipeline_when_threads_share_a_layer_then_result_equals_one_threads() {
+    // Blocks of a few hundred bytes that copy from far back, so that there are guesses, which are
+    // accepted after 32 KiB and are full of markers.
     let period: Vec<u8> = (0..33_000_u32).map(|index| (index * index % 253) as u8).collect();
     let mut tokens = vec![literals(&period).collect::<Vec<_>>()];
     for index in 0..cases(0..60, 0..24).len() {

@@ -1,5 +1,5 @@
-//! Many threads on one layer give what one does: output, candidates, windows, compressed bytes, errors,
-//! wherever the seams fall and however hostile the stream.
+//! A pipeline gives the same result as a single thread (output, candidates, windows, compressed
+//! bytes, errors), wherever units and ranges begin and however hostile the stream is.
 #![allow(clippy::cast_possible_truncation, reason = "test data is small")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test may stop at once")]
 
@@ -24,7 +24,7 @@ use tocsin_core::{Error, Result};
 
 const THREADS: [usize; 4] = [1, 2, 3, 8];
 
-/// Makes a checkpoint of every candidate.
+/// Selects every candidate.
 #[derive(Debug, Default)]
 struct Everywhere(Vec<u64>);
 
@@ -80,7 +80,7 @@ impl OutputConsumer for Bytes {
     }
 }
 
-/// Keeps everything.
+/// Consumers that keep everything.
 #[derive(Debug)]
 enum Keeping {}
 
@@ -108,7 +108,7 @@ fn run(layer: &[u8], threads: usize, unit_len: usize) -> Result<Found> {
     pipeline.finish()
 }
 
-/// Runs `layer` in many ways, and compares each with the plain decoder.
+/// Runs pipelines with several settings, and compares each result with the plain decoder's.
 fn check(name: &str, layer: &[u8], unit_lens: &[usize]) {
     let expected = decode(layer, usize::MAX, Speed::Plain);
     for threads in THREADS {
@@ -150,7 +150,7 @@ const DYNAMIC: Codes = Codes::Dynamic {
     distance: Shape { skew: 0, reversed: false, unused: 3 },
 };
 
-/// Bytes that do not compress; the same for the same seed.
+/// Deterministic bytes that do not compress.
 fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let mut next = move || {
@@ -163,7 +163,7 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
 }
 
 #[test]
-fn pipeline_when_any_level_then_equals_one_thread() {
+fn pipeline_when_level_varies_then_equals_one_thread() {
     let data = mixed_data(1_500_000, 1);
     for level in [0, 1, 6, 9] {
         let layer = zlib_gzip(&data, level);
@@ -183,7 +183,7 @@ fn pipeline_when_input_is_tiny_then_equals_one_thread() {
 
 #[test]
 fn pipeline_when_window_stays_unresolved_then_equals_one_thread() {
-    // Every match is at the greatest distance, so no marker is ever overwritten by a byte.
+    // Every match has the largest distance, so no marker is ever replaced by a byte.
     let period = noise(32_768, 5);
     let mut stream = BitWriter::new();
     stream = block(stream, &literals(&period), DYNAMIC, false);
@@ -203,7 +203,7 @@ fn pipeline_when_one_giant_block_then_equals_one_thread() {
 }
 
 #[test]
-fn pipeline_when_ratio_is_a_thousand_then_equals_one_thread() {
+fn pipeline_when_compression_ratio_is_1000_then_equals_one_thread() {
     check("zeros", &zlib_gzip(&vec![0; 20_000_000], 9), &[100, 1_000, 7_000]);
 }
 
@@ -221,7 +221,8 @@ fn pipeline_when_stored_blocks_hold_deflate_data_then_not_misled() {
 
 #[test]
 fn pipeline_when_stream_is_full_of_false_starts_then_not_misled() {
-    // Each literal run spells a whole dynamic block, header and all, in code words of eight bits.
+    // Each run of literals encodes a whole dynamic block, including its header, in code words of
+    // eight bits.
     let text = literals(&mixed_data(900, 13));
     let false_block = block(BitWriter::new(), &text, DYNAMIC, false).finish();
     let mut stream = BitWriter::new();
@@ -240,7 +241,7 @@ fn pipeline_when_stream_is_full_of_false_starts_then_not_misled() {
 }
 
 #[test]
-fn pipeline_when_blocks_are_empty_by_the_thousand_then_equals_one_thread() {
+fn pipeline_when_thousands_of_blocks_are_empty_then_equals_one_thread() {
     let data = mixed_data(60_000, 17);
     let mut stream = BitWriter::new();
     for (index, piece) in data.chunks(1_000).enumerate() {
@@ -267,8 +268,8 @@ fn pipeline_when_members_are_small_then_equals_one_thread() {
 }
 
 #[test]
-fn pipeline_when_a_member_reaches_into_the_one_before_then_refused_at_the_same_bit() {
-    // A guess would find nothing wrong with it: its window has bytes there.
+fn pipeline_when_distance_reaches_into_previous_member_then_same_error() {
+    // Speculative decoding would accept it, since its window has bytes there.
     let first = mixed_data(300_000, 23);
     let mut layer = zlib_gzip(&first, 6);
     let mut stream = block(BitWriter::new(), &literals(b"a start"), DYNAMIC, false);
@@ -279,13 +280,13 @@ fn pipeline_when_a_member_reaches_into_the_one_before_then_refused_at_the_same_b
 }
 
 #[test]
-fn pipeline_when_truncated_or_corrupt_then_the_same_error_at_the_same_place() {
+fn pipeline_when_truncated_or_corrupt_then_same_error_and_position() {
     let data = mixed_data(400_000, 31);
     let layer = zlib_gzip(&data, 6);
-    // Around seams of ranges and of units, and everywhere else.
-    let places = [3_000, 4_000, 8_000, 12_000, 16_000, 40_000];
-    for place in places.into_iter().filter(|place| place + 20 < layer.len()) {
-        for at in [place - 1, place, place + 1, place + 17] {
+    // Around boundaries of ranges and of units, and elsewhere.
+    let offsets = [3_000, 4_000, 8_000, 12_000, 16_000, 40_000];
+    for offset in offsets.into_iter().filter(|offset| offset + 20 < layer.len()) {
+        for at in [offset - 1, offset, offset + 1, offset + 17] {
             check(&format!("cut at {at}"), &layer[..at], &[1_000]);
             let mut corrupt = layer.clone();
             corrupt[at] ^= 0x10;
@@ -303,7 +304,7 @@ fn pipeline_when_truncated_or_corrupt_then_the_same_error_at_the_same_place() {
     check("trailing bytes", &trailing, &[1_000]);
 }
 
-/// Refuses, or panics, at a byte of the output; counts itself while it lives.
+/// Fails or panics after `left` bytes of output. `alive` counts the instances.
 #[derive(Debug)]
 struct Failing {
     left: usize,
@@ -339,7 +340,7 @@ impl OutputConsumer for Failing {
     }
 }
 
-/// Keeps everything but the output.
+/// Consumers that keep everything except the output.
 #[derive(Debug)]
 enum KeepingUntilFailure {}
 
@@ -367,7 +368,7 @@ fn run_failing(layer: &[u8], threads: usize, output: Failing) -> Result<()> {
 }
 
 #[test]
-fn pipeline_when_a_consumer_refuses_then_its_error_and_nothing_is_left() {
+fn pipeline_when_a_consumer_fails_then_returns_its_error_and_drops_all() {
     let layer = zlib_gzip(&mixed_data(1_000_000, 37), 6);
     let alive = Arc::new(AtomicUsize::new(0));
     for threads in THREADS {
@@ -380,13 +381,13 @@ fn pipeline_when_a_consumer_refuses_then_its_error_and_nothing_is_left() {
 }
 
 #[test]
-fn pipeline_when_a_worker_panics_then_the_caller_does() {
+fn pipeline_when_a_worker_panics_then_the_caller_panics() {
     let layer = zlib_gzip(&mixed_data(1_000_000, 41), 6);
     let alive = Arc::new(AtomicUsize::new(0));
     for threads in THREADS {
         let output = Failing::new(500_000, true, &alive);
         let panic = catch_unwind(AssertUnwindSafe(|| run_failing(&layer, threads, output)));
-        let panic = panic.expect_err("the panic is passed on");
+        let panic = panic.expect_err("the panic is rethrown");
         assert_eq!(panic.downcast_ref(), Some(&"a worker fails"), "{threads} threads");
         assert_eq!(alive.load(Ordering::SeqCst), 0, "{threads} threads");
     }
@@ -402,22 +403,22 @@ fn pipeline_when_dropped_in_the_middle_then_its_threads_end() {
             let mut pipeline = Pipeline::new(Settings { threads, unit_len: 4_096 }, consumers);
             pipeline.push(&layer[..layer.len() * part / 6]).unwrap();
             drop(pipeline);
-            // The threads shared what the pipeline owned, so none is left.
+            // The threads share what the pipeline owned, so all of them have ended.
             assert_eq!(alive.load(Ordering::SeqCst), 0, "{threads} threads, part {part}");
         }
     }
 }
 
 #[test]
-fn pipeline_when_the_bits_of_a_member_are_wrong_then_the_first_fault_is_told() {
-    // Two faults: the checksum of the first member, and a block of the second.
+fn pipeline_when_there_are_two_errors_then_reports_the_first() {
+    // Two errors: the checksum of the first member, and a block of the second.
     let first = zlib_gzip(&mixed_data(200_000, 47), 6);
     let mut layer = first.clone();
     layer[first.len() - 6] ^= 1;
     layer.extend(zlib_gzip(&mixed_data(200_000, 53), 6));
     let middle = first.len() + 5_000;
     layer[middle..middle + 50].fill(0xff);
-    check("two faults", &layer, &[1_000, 20_000]);
+    check("two errors", &layer, &[1_000, 20_000]);
     let error = run(&layer, 2, 1_000).err().unwrap();
     assert!(matches!(error, Error::Gzip { kind: GzipError::Crc { .. }, .. }), "{error}");
 }
@@ -426,7 +427,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 24 }))]
 
     #[test]
-    fn pipeline_when_any_damage_then_equals_one_thread(
+    fn pipeline_when_damaged_then_equals_one_thread(
         seed in 1_u64..1000,
         len in 0_usize..400_000,
         level in 0_u32..10,
@@ -442,7 +443,7 @@ proptest! {
     }
 
     #[test]
-    fn index_when_any_damage_then_the_same_layer_or_error_on_any_number_of_threads(
+    fn index_when_damaged_then_same_result_on_any_number_of_threads(
         seed in 1_u64..1000,
         len in 0_usize..300_000,
         tar_damage in proptest::option::of((any::<proptest::sample::Index>(), any::<u8>())),
@@ -450,7 +451,7 @@ proptest! {
         span_size in prop_oneof![Just(0), Just(1_000), Just(60_000), Just(4 << 20)],
         unit_len in 200_usize..20_000,
     ) {
-        // Several entries, so that the tar can break early or late.
+        // Several entries, so that the tar can be damaged early or late.
         let tar: Vec<u8> = mixed_data(len, seed).chunks(9_000).flat_map(tar_entry).collect();
         let mut tar = [tar, vec![0; 1_024]].concat();
         if let Some((index, bits)) = tar_damage {

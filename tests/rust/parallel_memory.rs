@@ -1,4 +1,4 @@
-//! What many threads may hold: 64 MiB, and 24 MiB for each, whatever the ratio of compression.
+//! The memory limit of a pipeline: 64 MiB plus 24 MiB per thread, whatever the compression ratio.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 use std::io::Write;
@@ -44,7 +44,7 @@ impl OutputConsumer for Nothing {
     }
 }
 
-/// The most bytes held at once while `layer` goes through.
+/// Peak memory in bytes while `layer` is processed.
 fn peak(layer: &[u8], threads: usize) -> usize {
     let settings = Settings { threads, unit_len: tocsin_core::parallel::UNIT_LEN };
     let consumers: ConsumerSet<Nothing> =
@@ -67,22 +67,22 @@ fn check(name: &str, layer: &[u8]) {
     for threads in [2, 8] {
         let peak = peak(layer, threads);
         let most = (64 + 24 * threads) << 20;
-        assert!(peak <= most, "{name}, {threads} threads: {peak} bytes, allowed are {most}");
+        assert!(peak <= most, "{name}, {threads} threads: {peak} bytes, limit {most}");
     }
 }
 
 #[test]
-fn pipeline_when_ratio_is_a_thousand_then_memory_is_bounded() {
+fn pipeline_when_compression_ratio_is_1000_then_memory_is_bounded() {
     let _turn = take_turn();
-    // 1.6 MB compressed: six units, each of which stands for 256 MiB.
+    // 1.6 MB compressed: six units, each of which inflates to 256 MiB.
     let zeros = gzip((0..200).map(|_| vec![0; 8 << 20]));
     check("zeros", &zeros);
 }
 
 #[test]
-fn pipeline_when_ratio_is_twenty_then_memory_is_bounded() {
+fn pipeline_when_compression_ratio_is_20_then_memory_is_bounded() {
     let _turn = take_turn();
-    // Whole ranges decode, to as much as one speculation may keep.
+    // Whole ranges are decoded speculatively, to as much output as one speculation may keep.
     let text = mixed_data(40_000, 3).repeat(40);
     let layer = gzip((0..60).map(|index| {
         let mut piece = text.clone();

@@ -1,7 +1,7 @@
-//! The rules of the tar scanner, one test a rule, each archive written field by field.
+//! The rules of the tar scanner, one test per rule, with archives written field by field.
 //!
 //! Source of the rules: Go `archive/tar`, which the reference indexer uses, and SOCI zTOC for what
-//! it makes of the headers.
+//! is stored from the headers.
 #![allow(clippy::expect_used, reason = "a test may stop")]
 
 use crate::tar_blocks::{Header, Tar, field, record, scan};
@@ -12,7 +12,7 @@ use tocsin_core::{Error, Result};
 
 const NONE: [(&str, &str); 0] = [];
 
-/// The only entry of an archive that ends as it should.
+/// The only entry of a valid archive.
 fn entry(tar: Tar) -> FileMetadata {
     let mut toc = scan(&tar.end()).expect("archive is valid");
     assert_eq!(toc.entries.len(), 1);
@@ -41,7 +41,7 @@ fn file(name: &str) -> Header {
 
 /// The tar of the zTOC vectors "a small PAX tar, four ways" (SOCI zTOC): `tests/golden/vectors`.
 #[test]
-fn vector_when_scanned_then_as_the_reference_lists_it() {
+fn vector_when_scanned_then_equals_the_references_entries() {
     let toc = scan(include_bytes!("../golden/vectors/small-pax.tar")).expect("vector is valid");
     assert_eq!(toc.uncompressed_archive_size, 7_680);
     assert!(toc.needs_xattrs());
@@ -80,11 +80,11 @@ fn vector_when_scanned_then_as_the_reference_lists_it() {
 // Where an archive ends.
 
 #[test]
-fn end_when_two_zero_blocks_then_behind_them_and_the_rest_is_ignored() {
+fn end_when_two_zero_blocks_then_after_them_and_the_rest_is_ignored() {
     let archive = Tar::new().header(file("a")).zero_block().zero_block();
     assert_eq!(scan(&archive.0).map(|toc| toc.uncompressed_archive_size), Ok(1_536));
     let longer = archive.raw(&[0; 8_704]).raw(b"anything").header(file("b"));
-    let toc = scan(&longer.0).expect("what follows is ignored");
+    let toc = scan(&longer.0).expect("the rest is ignored");
     assert_eq!((toc.uncompressed_archive_size, toc.entries.len()), (1_536, 1));
 }
 
@@ -96,10 +96,10 @@ fn end_when_zero_blocks_are_missing_then_where_the_bytes_end() {
     assert_eq!(size(Tar::new().header(file("a"))), 512);
     assert_eq!(size(Tar::new().header(file("a")).zero_block()), 1_024);
     assert_eq!(size(Tar::new().file(file("a"), b"data")), 1_024);
-    // Inside the padding, whole or not begun.
+    // Inside the padding, or without any.
     assert_eq!(size(Tar::new().header(file("a").size(4)).raw(b"data")), 516);
     assert_eq!(size(Tar::new().header(file("a").size(4)).raw(b"data\0\0")), 518);
-    // A pseudo entry that nothing follows is no error.
+    // A pseudo entry at the end of the archive is not an error.
     assert_eq!(size(Tar::new().pax(&[("path", "a")])), 1_024);
 }
 
@@ -120,7 +120,7 @@ fn end_when_inside_anything_else_then_truncated() {
 }
 
 #[test]
-fn zero_block_when_something_follows_then_refused() {
+fn zero_block_when_single_and_data_follows_then_rejected() {
     let tar = Tar::new().zero_block().header(file("a"));
     assert_eq!(failure(&tar), (TarError::LoneZeroBlock, 512));
 }
@@ -130,13 +130,13 @@ fn zero_block_when_something_follows_then_refused() {
 #[test]
 fn checksum_when_signed_or_unsigned_then_accepted() {
     let mut block = file("caf\u{e9}").sealed();
-    assert!(scan(&block).is_ok(), "unsigned, as POSIX has it");
+    assert!(scan(&block).is_ok(), "unsigned, as in POSIX");
     // Two bytes above 127 make the signed sum 512 smaller.
     let unsigned: u64 = block.iter().map(|byte| u64::from(*byte)).sum::<u64>()
         - block[field::CHKSUM].iter().map(|byte| u64::from(*byte)).sum::<u64>()
         + 8 * 32;
     block[field::CHKSUM].copy_from_slice(format!("{:06o}\0 ", unsigned - 512).as_bytes());
-    assert!(scan(&block).is_ok(), "signed, as Sun's tar had it");
+    assert!(scan(&block).is_ok(), "signed, as in Sun's tar");
     block[field::CHKSUM].copy_from_slice(format!("{:06o}\0 ", unsigned - 256).as_bytes());
     let expected = TarError::Checksum { stored: unsigned - 256, actual: unsigned };
     assert_eq!(reason(scan(&block)), Some((expected, 0)));
@@ -163,7 +163,7 @@ fn names_when_prefixed_then_joined_by_format() {
 }
 
 #[test]
-fn gnu_prefix_when_times_do_not_parse_then_taken_for_a_name() {
+fn gnu_prefix_when_times_are_invalid_then_used_as_prefix() {
     let written_by_go_1_7 = Header::gnu(b"a", b'0').put(field::PREFIX, b"some/long/prefix");
     assert_eq!(entry(Tar::new().header(written_by_go_1_7)).name, b"some/long/prefix/a");
     let times = Header::gnu(b"a", b'0').octal(field::GNU_ATIME, 1).octal(field::GNU_CTIME, 2);
@@ -173,7 +173,7 @@ fn gnu_prefix_when_times_do_not_parse_then_taken_for_a_name() {
 }
 
 #[test]
-fn numbers_when_base_256_then_read_and_ids_cut_to_32_bits() {
+fn numbers_when_base_256_then_read_and_ids_truncated_to_32_bits() {
     let header = Header::gnu(b"a", b'5')
         .base_256(field::UID, 4_294_967_301)
         .base_256(field::GID, -1)
@@ -188,7 +188,7 @@ fn numbers_when_base_256_then_read_and_ids_cut_to_32_bits() {
 }
 
 #[test]
-fn numbers_when_malformed_then_the_field_is_named() {
+fn numbers_when_malformed_then_error_names_the_field() {
     let cases = [
         (field::MODE, "mode"),
         (field::UID, "uid"),
@@ -198,8 +198,8 @@ fn numbers_when_malformed_then_the_field_is_named() {
         (field::DEVMAJOR, "devmajor"),
         (field::DEVMINOR, "devminor"),
     ];
-    for (place, name) in cases {
-        let tar = Tar::new().header(file("ok")).header(file("a").put(place, b"12x"));
+    for (range, name) in cases {
+        let tar = Tar::new().header(file("ok")).header(file("a").put(range, b"12x"));
         assert_eq!(failure(&tar), (TarError::Field(name), 512));
     }
     let star = Tar::new().header(Header::star(b"a", b'0').put(field::STAR_CTIME, b"12x"));
@@ -207,7 +207,7 @@ fn numbers_when_malformed_then_the_field_is_named() {
 }
 
 #[test]
-fn types_when_zero_to_six_then_listed_and_others_refused() {
+fn types_when_zero_to_six_then_listed_and_others_rejected() {
     let types = [
         (b'0', EntryType::Regular),
         (0, EntryType::Regular),
@@ -228,21 +228,21 @@ fn types_when_zero_to_six_then_listed_and_others_refused() {
 }
 
 #[test]
-fn old_regular_when_the_final_name_ends_with_a_slash_then_a_directory_without_data() {
+fn old_regular_when_final_name_ends_with_a_slash_then_a_directory() {
     let directory = entry(Tar::new().header(Header::v7(b"d/", 0).size(700)));
     assert_eq!(directory.entry_type, EntryType::Directory);
     assert_eq!(directory.uncompressed_size, 700);
-    // The name from PAX records decides.
+    // The name from the PAX records decides.
     let tar = Tar::new().pax(&[("path", "d/")]).header(Header::v7(b"d", 0));
     assert_eq!(entry(tar).entry_type, EntryType::Directory);
     let tar = Tar::new().pax(&[("path", "d")]).file(Header::v7(b"d/", 0), b"data");
     assert_eq!(entry(tar).entry_type, EntryType::Regular);
-    // Flag 0 is a regular file even so.
+    // Flag '0' is a regular file even then.
     assert_eq!(entry(Tar::new().file(file("d/"), b"data")).entry_type, EntryType::Regular);
 }
 
 #[test]
-fn entries_without_data_when_they_have_a_size_then_it_is_kept_and_nothing_skipped() {
+fn entries_without_data_when_they_have_a_size_then_no_data_is_skipped() {
     for flag in *b"123456" {
         let tar = Tar::new().header(Header::ustar(b"a", flag).size(5_000)).header(file("b"));
         let toc = scan(&tar.end()).expect("nothing is skipped");
@@ -266,7 +266,7 @@ fn size_when_negative_then_only_allowed_without_data() {
 }
 
 #[test]
-fn mod_time_when_the_year_is_impossible_then_empty() {
+fn mod_time_when_the_year_is_out_of_range_then_empty() {
     let late = Header::gnu(b"a", b'0').base_256(field::MTIME, 253_402_300_800);
     assert_eq!(entry(Tar::new().header(late)).mod_time, b"");
     let early = Tar::new().pax(&[("mtime", "-62167219200.1")]).header(file("a"));
@@ -297,7 +297,7 @@ fn records_when_known_then_merged_and_all_kept_in_order() {
     assert_eq!(entry.gname, b"g\nroup=x");
     assert_eq!((entry.uid, entry.gid), (5, u32::MAX));
     assert_eq!(entry.mod_time, b"1969-12-31T23:59:54.75Z");
-    assert_eq!(entry.uncompressed_size, 3, "PAX size decides how much is skipped");
+    assert_eq!(entry.uncompressed_size, 3, "the PAX size determines how much is skipped");
     let mut sorted = records.map(|(key, value)| (key.into(), value.into()));
     sorted.sort();
     assert_eq!(entry.xattrs, sorted);
@@ -312,13 +312,13 @@ fn records_when_empty_then_kept_but_not_merged() {
 }
 
 #[test]
-fn records_when_repeated_then_the_last_counts() {
+fn records_when_repeated_then_the_last_one_wins() {
     let tar = Tar::new().pax(&[("path", "one"), ("comment", "c"), ("path", "two"), ("path", "")]);
     let once = entry(tar.header(file("a")));
     let expected: [(Vec<u8>, Vec<u8>); 2] =
         [(b"comment".to_vec(), b"c".to_vec()), (b"path".to_vec(), b"".to_vec())];
     assert_eq!(once.xattrs, expected);
-    assert_eq!(once.name, b"a", "an empty value takes back the one before");
+    assert_eq!(once.name, b"a", "an empty value cancels the previous one");
     // A second header replaces the first.
     let tar = Tar::new().pax(&[("path", "one")]).pax(&[("uname", "two")]).header(file("a"));
     let entry = entry(tar);
@@ -335,7 +335,7 @@ fn records_when_used_then_not_used_again() {
 }
 
 #[test]
-fn records_when_malformed_then_refused() {
+fn records_when_malformed_then_rejected() {
     let payloads: [&[u8]; 14] = [
         b"5 a=",
         b"6 a=b\n7",
@@ -368,7 +368,7 @@ fn records_when_malformed_then_refused() {
 }
 
 #[test]
-fn records_when_oddly_spelled_then_accepted() {
+fn records_when_lengths_have_zeros_or_a_sign_then_accepted() {
     let tar = Tar::new().pax_payload(b"008 a=b\n+6 b=\n").header(file("a"));
     let expected: [(Vec<u8>, Vec<u8>); 2] =
         [(b"a".to_vec(), b"b".to_vec()), (b"b".to_vec(), b"".to_vec())];
@@ -376,7 +376,7 @@ fn records_when_oddly_spelled_then_accepted() {
 }
 
 #[test]
-fn long_names_when_given_then_win_over_records_and_end_at_nul() {
+fn long_names_when_present_then_override_records_and_end_at_nul() {
     let tar = Tar::new()
         .gnu_long(b'L', b"long/name\0ignored")
         .gnu_long(b'K', b"long/target\0")
@@ -385,13 +385,13 @@ fn long_names_when_given_then_win_over_records_and_end_at_nul() {
     let link = entry(tar);
     assert_eq!((&link.name[..], &link.linkname[..]), (&b"long/name"[..], &b"long/target"[..]));
     assert_eq!(link.uncompressed_offset, 7 * 512);
-    // An empty one changes nothing, not even what came before.
+    // An empty long name has no effect, but it cancels the previous one.
     let tar = Tar::new().gnu_long(b'L', b"one").gnu_long(b'L', b"\0two").header(file("a"));
     assert_eq!(entry(tar).name, b"a");
 }
 
 #[test]
-fn payloads_when_above_one_mebibyte_then_refused() {
+fn payloads_when_larger_than_1_mib_then_rejected() {
     let most = 1 << 20;
     let comment = record("comment", vec![b'c'; most - 17]);
     assert_eq!(comment.len(), most);
@@ -430,7 +430,7 @@ fn sparse_when_format_0_0_then_its_pairs_become_one_map() {
     assert_eq!((sparse.uncompressed_offset, sparse.uncompressed_size), (1_536, 5_000));
     let map = (b"GNU.sparse.map".to_vec(), b"0,10,4000,1".to_vec());
     assert!(sparse.xattrs.contains(&map));
-    assert_eq!(sparse.xattrs.len(), 3, "the pairs are gone");
+    assert_eq!(sparse.xattrs.len(), 3, "the pairs are removed");
     assert_eq!(toc.entries[1].uncompressed_offset, 2_560, "11 bytes were skipped");
 }
 
@@ -470,7 +470,7 @@ fn sparse_when_format_0_1_then_map_is_checked_against_the_size() {
 }
 
 #[test]
-fn sparse_when_format_1_0_then_data_starts_behind_the_map() {
+fn sparse_when_format_1_0_then_data_starts_after_the_map() {
     let mut data = b"2\n0\n10\n4990\n10\n".to_vec();
     data.resize(512, 0);
     data.extend_from_slice(&[b'.'; 20]);
@@ -483,7 +483,7 @@ fn sparse_when_format_1_0_then_data_starts_behind_the_map() {
 }
 
 #[test]
-fn sparse_when_format_1_0_map_spans_blocks_then_read_to_its_last_line() {
+fn sparse_when_format_1_0_map_spans_blocks_then_read_in_full() {
     let mut data = b"200\n".to_vec();
     for region in 0..200 {
         data.extend_from_slice(format!("{}\n1\n", region * 10).as_bytes());
@@ -495,7 +495,7 @@ fn sparse_when_format_1_0_map_spans_blocks_then_read_to_its_last_line() {
 }
 
 #[test]
-fn sparse_when_format_1_0_map_is_bad_then_refused() {
+fn sparse_when_format_1_0_map_is_invalid_then_rejected() {
     let scan_map = |map: &[u8]| failure(&Tar::new().pax(&SPARSE_1_0).file(file("a"), map)).0;
     for map in [&b"1\n0\n"[..], b"", b"1\n0\n5001\n", b"x\n", b"\n", b"-1\n", b"2\n5\n1\n0\n1\n"] {
         let mut data = map.to_vec();
@@ -503,9 +503,9 @@ fn sparse_when_format_1_0_map_is_bad_then_refused() {
         let kind = scan_map(&data);
         assert!(matches!(kind, TarError::Sparse(_)), "{map:?}: {kind:?}");
     }
-    // Cut off by the size of the entry, though the archive goes on.
-    assert!(matches!(scan_map(b"0\n"), TarError::Sparse(_)), "the map is whole blocks");
-    // Zeros in front of a number are allowed, up to 1 MiB of them.
+    // The map is longer than the entry, though the archive continues.
+    assert!(matches!(scan_map(b"0\n"), TarError::Sparse(_)), "the map consists of whole blocks");
+    // Leading zeros are allowed, up to 1 MiB of them.
     let zeros = vec![b'0'; (1 << 20) + 512];
     assert_eq!(scan_map(&zeros), TarError::Sparse("is larger than 1 MiB"));
     let cut = Tar::new().pax(&SPARSE_1_0).header(file("a").size(1_024)).raw(&[b'0'; 512]);
@@ -513,7 +513,7 @@ fn sparse_when_format_1_0_map_is_bad_then_refused() {
 }
 
 #[test]
-fn sparse_when_the_entry_has_no_data_then_refused() {
+fn sparse_when_the_entry_has_no_data_then_rejected() {
     let tar = Tar::new().pax(&SPARSE_1_0).header(Header::ustar(b"a", b'5'));
     assert!(matches!(failure(&tar), (TarError::Sparse(_), 1_024)));
 }
@@ -525,7 +525,7 @@ fn sparse_when_the_version_is_unknown_then_a_plain_file() {
     assert_eq!(plain.uncompressed_size, 4);
 }
 
-// What readers refuse.
+// What readers reject.
 
 #[test]
 fn hazards_when_entries_are_plain_then_none() {
@@ -539,7 +539,7 @@ fn hazards_when_entries_are_plain_then_none() {
 }
 
 #[test]
-fn hazards_when_entries_are_odd_then_each_is_named() {
+fn hazards_when_entries_are_unusual_then_each_is_listed() {
     let mut map = b"0\n".to_vec();
     map.resize(512, 0);
     let tar = Tar::new()
@@ -551,7 +551,7 @@ fn hazards_when_entries_are_odd_then_each_is_named() {
         .header(Header::gnu(b"wide", b'0').base_256(field::GID, 1 << 32))
         .header(Header::gnu(b"negative", b'0').base_256(field::UID, -1))
         .header(Header::gnu(b"late", b'0').base_256(field::MTIME, i64::MAX))
-        // No reader compares these of a directory.
+        // Readers do not compare a directory's time.
         .header(Header::gnu(b"d", b'5').base_256(field::MTIME, i64::MAX));
     let expected = [
         (0, HazardReason::SizeWithoutData),
@@ -565,7 +565,7 @@ fn hazards_when_entries_are_odd_then_each_is_named() {
 }
 
 #[test]
-fn needs_xattrs_when_any_entry_has_some_or_is_an_opaque_mark_then_true() {
+fn needs_xattrs_when_an_entry_has_some_or_is_an_opaque_marker_then_true() {
     let needs = |tar: Tar| scan(&tar.end()).expect("archive is valid").needs_xattrs();
     assert!(!needs(Tar::new().pax(&NONE).header(file("a"))));
     assert!(!needs(Tar::new().pax(&[("LIBARCHIVE.xattr.user.k", "v")]).header(file("a"))));

@@ -1,6 +1,6 @@
-//! What must hold for the tar readers whatever they are fed: cuts and skips make no difference, each
-//! entry is found again by its headers, and nothing makes them panic.
-#![allow(clippy::cast_possible_truncation, reason = "random bytes are cut on purpose")]
+//! Invariants of the tar readers for any input: cuts and skips make no difference, `read_headers`
+//! finds each entry of the scanner, and nothing panics.
+#![allow(clippy::cast_possible_truncation, reason = "random numbers are truncated to bytes")]
 
 use crate::tar_blocks::{scan, scan_for, scan_pieces};
 use crate::tar_generator::{Random, archive};
@@ -13,7 +13,7 @@ use tocsin_core::{Error, Result};
 const PURPOSES: [Purpose; 3] = [Purpose::Index, Purpose::Read, Purpose::Archive];
 
 #[test]
-fn scan_when_fed_a_byte_at_a_time_then_the_same() {
+fn scan_when_pieces_are_single_bytes_then_same_result() {
     for seed in 0..400 {
         let archive = archive(&mut Random::new(seed));
         assert_eq!(scan_pieces(archive.chunks(1)), scan(&archive), "seed {seed}");
@@ -21,7 +21,7 @@ fn scan_when_fed_a_byte_at_a_time_then_the_same() {
 }
 
 #[test]
-fn scan_when_cut_anywhere_then_the_same() {
+fn scan_when_split_anywhere_then_same_result() {
     for seed in 0..4_000 {
         let mut random = Random::new(seed);
         let archive = archive(&mut random);
@@ -38,7 +38,7 @@ fn scan_when_cut_anywhere_then_the_same() {
     }
 }
 
-/// Scan an archive, passing over some of what may be skipped.
+/// Scan an archive, skipping some of the bytes that can be skipped.
 fn scan_with_skips(archive: &[u8], purpose: Purpose, random: &mut Random) -> Result<Toc> {
     let longest = random.pick(&[3, 512, 5_000]);
     let mut scanner = TocScanner::new(purpose);
@@ -58,7 +58,7 @@ fn scan_with_skips(archive: &[u8], purpose: Purpose, random: &mut Random) -> Res
 }
 
 #[test]
-fn scan_when_data_is_skipped_then_the_same() {
+fn scan_when_data_is_skipped_then_same_result() {
     for seed in 0..4_000 {
         let mut random = Random::new(seed);
         let archive = archive(&mut random);
@@ -70,7 +70,7 @@ fn scan_when_data_is_skipped_then_the_same() {
 }
 
 #[test]
-fn headers_when_read_between_two_entries_then_what_the_scanner_found() {
+fn headers_when_read_between_two_entries_then_equal_the_scanners() {
     let mut found = 0;
     for seed in 0..4_000 {
         let archive = archive(&mut Random::new(seed));
@@ -81,7 +81,8 @@ fn headers_when_read_between_two_entries_then_what_the_scanner_found() {
             let one_less = stretch.len().checked_sub(1).map(|end| &stretch[..end]);
             let headers = walk.next(entry);
             assert_eq!(headers.as_ref().map(|found| &found.entry), Ok(entry), "seed {seed}");
-            // The bytes behind make no difference, and none may be missing.
+            // Bytes after the headers make no difference, and no byte of the headers may be
+            // missing.
             let all = archive.get(usize::try_from(start.0).unwrap_or_default()..);
             assert_eq!(read_headers(all.unwrap_or_default(), start), headers, "seed {seed}");
             let cut = read_headers(one_less.unwrap_or_default(), start);
@@ -90,12 +91,12 @@ fn headers_when_read_between_two_entries_then_what_the_scanner_found() {
             found += 1;
         }
     }
-    // Otherwise the generator no longer says anything.
+    // Otherwise the generator is no longer useful.
     assert!(found > 2_000, "{found} entries");
 }
 
 #[test]
-fn headers_when_bytes_are_any_then_no_panic_and_nothing_beyond_them() {
+fn headers_when_bytes_are_random_then_no_panic_and_no_overrun() {
     for seed in 0..4_000 {
         let mut random = Random::new(seed);
         let archive = archive(&mut random);
@@ -121,7 +122,7 @@ fn scan_when_bytes_are_random_then_no_panic() {
 }
 
 #[test]
-fn push_when_it_has_failed_then_fails_again_in_the_same_way() {
+fn push_when_it_has_failed_then_returns_the_same_error() {
     for seed in 0..500 {
         let archive = archive(&mut Random::new(seed));
         let mut scanner = TocScanner::default();

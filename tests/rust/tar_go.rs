@@ -1,8 +1,8 @@
-//! The tar readers against their judge: Go's `archive/tar`, the tar reader of the reference indexer and
-//! of containerd.
+//! Compares the tar readers with Go's `archive/tar`, the tar reader of the reference indexer and of
+//! containerd.
 //!
-//! Skipped where Go is missing.
-#![allow(clippy::expect_used, clippy::print_stderr, reason = "a test may stop and may speak")]
+//! Skipped if Go is not installed.
+#![allow(clippy::expect_used, clippy::print_stderr, reason = "tests may panic and print")]
 
 use std::path::Path;
 use std::process::Command;
@@ -15,20 +15,20 @@ use crate::tar_generator::{Random, archive, damage};
 use crate::tar_reading::{HeaderWalk, describe_data};
 use tocsin_core::tar::Purpose;
 
-/// Archives per run; `TOCSIN_TAR_ROUNDS` sets another number.
+/// Default number of archives per run; overridden by `TOCSIN_TAR_ROUNDS`.
 const ROUNDS: u64 = 4_000;
 const PURPOSES: [Purpose; 3] = [Purpose::Index, Purpose::Read, Purpose::Archive];
 
 #[test]
 fn scanner_when_archives_come_from_real_tools_then_agrees_with_go() {
     let Some(go) = GoTar::build() else {
-        eprintln!("skipped: no go");
+        eprintln!("skipped: Go is not installed");
         return;
     };
     let mut archives = made_archives();
     archives.extend(go.own_test_archives());
     compare(&go, &archives, &PURPOSES);
-    // Each of them again, cut at some block boundaries and a little off them, and damaged.
+    // Each of them again, damaged, and cut at and near some block boundaries.
     let mut random = Random::new(0);
     for (name, archive) in &archives {
         let damaged = (0..50).map(|round| {
@@ -44,7 +44,8 @@ fn scanner_when_archives_come_from_real_tools_then_agrees_with_go() {
     }
 }
 
-/// What Go says must be what we say; returns how many archives Go reads, counted once for each purpose.
+/// Checks that our verdicts equal Go's. Returns the number of archives that Go accepts, counted
+/// once for each purpose.
 fn compare(go: &GoTar, archives: &[(String, Vec<u8>)], purposes: &[Purpose]) -> usize {
     let bytes: Vec<Vec<u8>> = archives.iter().map(|(_, archive)| archive.clone()).collect();
     let mut accepted = 0;
@@ -57,8 +58,8 @@ fn compare(go: &GoTar, archives: &[(String, Vec<u8>)], purposes: &[Purpose]) -> 
     accepted
 }
 
-/// An archive in the words of `tests/support/gotar`. To read, each entry is found again by the headers
-/// between it and the one before, and read as these say.
+/// Our verdict in the format of `tests/support/gotar`. For `Purpose::Read`, each entry's headers
+/// are also read on their own, and its data is read accordingly.
 fn verdict_of_ours(archive: &[u8], purpose: Purpose) -> String {
     let scan = scan_for(archive, purpose);
     if purpose != Purpose::Read {
@@ -74,9 +75,9 @@ fn verdict_of_ours(archive: &[u8], purpose: Purpose) -> String {
 }
 
 #[test]
-fn reader_when_features_come_alone_and_in_pairs_then_agrees_with_go() {
+fn reader_when_entries_have_one_or_two_features_then_agrees_with_go() {
     let Some(go) = GoTar::build() else {
-        eprintln!("skipped: no go");
+        eprintln!("skipped: Go is not installed");
         return;
     };
     let mut archives = Vec::new();
@@ -87,7 +88,7 @@ fn reader_when_features_come_alone_and_in_pairs_then_agrees_with_go() {
     };
     for (at, first) in FEATURES.iter().enumerate() {
         FORMATS.iter().for_each(|format| add(format, &[first]));
-        // Each pair comes in both orders, so in two formats.
+        // Each pair occurs in both orders, and so in two formats.
         for (second, format) in FEATURES.iter().zip(FORMATS.iter().cycle().skip(at)) {
             add(format, &[first, second]);
         }
@@ -98,13 +99,13 @@ fn reader_when_features_come_alone_and_in_pairs_then_agrees_with_go() {
     assert!(accepted * 2 > all, "{accepted} of {all} readings accepted");
 }
 
-/// Archives by the tools there are.
+/// Archives made with the installed tools.
 fn made_archives() -> Vec<(String, Vec<u8>)> {
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tar_go");
-    let _ = fs::remove_dir_all(&place);
-    fs::create_dir_all(&place).expect("temporary directory");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tar_go");
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).expect("temporary directory");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/support/make_tars.sh");
-    let made = Command::new("sh").arg(script).current_dir(&place).output();
+    let made = Command::new("sh").arg(script).current_dir(&directory).output();
     let skipped = made.map_or_else(
         |failure| failure.to_string(),
         |output| String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
@@ -112,7 +113,7 @@ fn made_archives() -> Vec<(String, Vec<u8>)> {
     if !skipped.is_empty() {
         eprintln!("skipped: {skipped}");
     }
-    let archives: Vec<(String, Vec<u8>)> = fs::read_dir(&place)
+    let archives: Vec<(String, Vec<u8>)> = fs::read_dir(&directory)
         .expect("temporary directory")
         .map(|file| file.expect("temporary directory").path())
         .filter(|path| path.extension().is_some_and(|kind| kind == "tar"))
@@ -123,9 +124,9 @@ fn made_archives() -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn scanner_when_archives_are_nearly_right_then_agrees_with_go() {
+fn scanner_when_archives_are_nearly_valid_then_agrees_with_go() {
     let Some(go) = GoTar::build() else {
-        eprintln!("skipped: no go");
+        eprintln!("skipped: Go is not installed");
         return;
     };
     let rounds = env::var("TOCSIN_TAR_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
@@ -152,6 +153,6 @@ fn scanner_when_archives_are_nearly_right_then_agrees_with_go() {
     let all = (seeds.len() * PURPOSES.len()) as u64;
     eprintln!("{accepted} of {all} readings accepted");
     assert_eq!(differences, 0);
-    // Otherwise the generator no longer says anything.
+    // Otherwise the generator is no longer useful.
     assert!(accepted * 3 > all, "{accepted} accepted");
 }

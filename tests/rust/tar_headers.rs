@@ -1,4 +1,4 @@
-//! Reading the headers of one entry, what an archive is read for, and skipping: rule by rule.
+//! Reading the headers of one entry, the purposes of reading, and skipping, one test per rule.
 //!
 //! Source of the rules: Go `archive/tar`, GNU tar manual for sparse files, containerd for global headers.
 #![allow(clippy::expect_used, reason = "a test may stop")]
@@ -33,7 +33,7 @@ fn regions(tar: &Tar) -> Option<Vec<(u64, u64)>> {
 }
 
 #[test]
-fn headers_when_of_a_plain_file_then_what_the_scanner_lists() {
+fn headers_when_of_a_plain_file_then_equal_the_scanners_entry() {
     let headers = Tar::new().pax(&[("path", "long/name")]).header(file("a").size(700));
     let data = headers.clone().data(&filling(700));
     let found = found(&headers);
@@ -44,7 +44,7 @@ fn headers_when_of_a_plain_file_then_what_the_scanner_lists() {
     assert_eq!(found.entry, entry);
     assert_eq!((found.data_offset().0, found.stored_size), (START.0 + 1_536, 700));
     assert_eq!(found.regions, None);
-    // What follows is not looked at, be it data or more entries.
+    // Bytes after the headers are ignored, whether data or more entries.
     let longer = data.header(file("b")).raw(b"x");
     assert_eq!(read_headers(&longer.0, START), Ok(found));
 }
@@ -61,13 +61,13 @@ fn headers_when_of_an_entry_without_data_then_nothing_is_stored() {
 }
 
 #[test]
-fn headers_when_pax_gives_the_size_then_as_much_is_stored() {
+fn headers_when_pax_gives_the_size_then_stored_size_equals_it() {
     let large = Tar::new().pax(&[("size", "9000000000")]).header(file("a").size(0));
     assert_eq!(found(&large).stored_size, 9_000_000_000);
 }
 
 #[test]
-fn headers_when_the_file_is_sparse_then_its_regions_in_order() {
+fn headers_when_the_file_is_sparse_then_regions_are_in_order() {
     let format_0_0 = [
         ("GNU.sparse.size", "5000"),
         ("GNU.sparse.numblocks", "2"),
@@ -92,7 +92,7 @@ fn headers_when_the_file_is_sparse_then_its_regions_in_order() {
         ("GNU.sparse.major", "1"),
         ("GNU.sparse.minor", "0"),
         ("GNU.sparse.realsize", "20000000000"),
-        // After the other one, and more than the header's field can say.
+        // After the other record, and too large for the header field.
         ("size", "9000000512"),
     ];
     let map = b"2\n0\n8000000000\n10000000000\n1000000000\n";
@@ -100,14 +100,14 @@ fn headers_when_the_file_is_sparse_then_its_regions_in_order() {
     let large = [(0, 8_000_000_000), (10_000_000_000, 1_000_000_000)];
     assert_eq!(regions(&tar), Some(large.to_vec()));
     let found = found(&tar);
-    assert_eq!(found.data_offset().0, START.0 + 2_048, "behind the map");
+    assert_eq!(found.data_offset().0, START.0 + 2_048, "after the map");
     assert_eq!(found.stored_size, 9_000_000_000, "without the map");
     assert_eq!(found.entry.uncompressed_size, 20_000_000_000);
     assert!(found.entry.is_sparse());
 }
 
 #[test]
-fn headers_when_sparse_records_name_no_map_then_a_plain_file() {
+fn headers_when_sparse_records_have_no_map_then_a_plain_file() {
     for records in [
         vec![("GNU.sparse.name", "real")],
         vec![("GNU.sparse.realsize", "9000")],
@@ -124,7 +124,7 @@ fn headers_when_sparse_records_name_no_map_then_a_plain_file() {
 }
 
 #[test]
-fn headers_when_cut_off_then_no_entry() {
+fn headers_when_truncated_then_no_entry() {
     let whole = Tar::new().gnu_long(b'L', b"long").pax(&[("path", "p")]).header(file("a"));
     for end in 0..whole.0.len() {
         assert_eq!(failure(&whole.0[..end]), (TarError::NoEntry, 0), "{end}");
@@ -134,7 +134,7 @@ fn headers_when_cut_off_then_no_entry() {
 }
 
 #[test]
-fn headers_when_they_are_none_then_the_block_is_named() {
+fn headers_when_invalid_then_error_has_the_block_offset() {
     let (kind, at) = failure(&Tar::new().pax(&[("path", "p")]).data(&filling(700)).0);
     assert!(matches!(kind, TarError::Field("chksum")), "{kind:?}");
     assert_eq!(at, 1_024);
@@ -142,14 +142,14 @@ fn headers_when_they_are_none_then_the_block_is_named() {
     assert_eq!((kind, at), (TarError::LoneZeroBlock, 512));
 }
 
-// What an archive is read for.
+// Purposes.
 
 fn global(records: &[u8]) -> Tar {
     Tar::new().file(Header::ustar(b"pax_global_header", b'g'), records)
 }
 
 #[test]
-fn global_header_when_indexing_then_refused_and_ignored_when_reading() {
+fn global_header_when_indexing_then_rejected_else_ignored() {
     let tar = global(&record("path", "everywhere")).file(file("a"), b"data").end();
     let refusal = Error::Tar { kind: TarError::UnsupportedType('g'), at: UncompressedOffset(0) };
     assert_eq!(scan_for(&tar, Purpose::Index), Err(refusal));
@@ -166,7 +166,7 @@ fn global_header_when_indexing_then_refused_and_ignored_when_reading() {
 }
 
 #[test]
-fn global_header_when_it_follows_records_then_they_are_used_up() {
+fn global_header_when_it_follows_records_then_cancels_them() {
     let before = Tar::new().pax(&[("path", "pax")]).gnu_long(b'K', b"long");
     let tar = before.raw(&global(&record("comment", "c")).0).header(file("a"));
     let found = found(&tar);
@@ -175,14 +175,14 @@ fn global_header_when_it_follows_records_then_they_are_used_up() {
 }
 
 #[test]
-fn global_header_when_its_records_are_bad_then_refused() {
+fn global_header_when_its_records_are_invalid_then_rejected() {
     let (kind, at) = failure(&global(b"5 a=").header(file("a")).0);
     assert!(matches!(kind, TarError::Pax(_)), "{kind:?}");
     assert_eq!(at, 0);
 }
 
 #[test]
-fn unknown_types_when_an_archive_is_searched_then_files() {
+fn unknown_types_when_reading_an_image_archive_then_files() {
     for flag in *b"7VMNDAX8 " {
         let tar = Tar::new().file(Header::gnu(b"a", flag), b"data").header(file("b")).end();
         for purpose in [Purpose::Index, Purpose::Read] {
@@ -205,7 +205,7 @@ fn unknown_types_when_an_archive_is_searched_then_files() {
 fn skip_when_inside_a_file_then_up_to_the_next_header() {
     let tar = Tar::new().file(file("a"), &filling(700)).file(file("b"), b"data").end();
     let mut scanner = TocScanner::default();
-    assert_eq!((scanner.skippable(), scanner.skip(5)), (0, 0), "a header is due");
+    assert_eq!((scanner.skippable(), scanner.skip(5)), (0, 0), "expects a header");
     scanner.push(&tar[..512]).expect("a header");
     assert_eq!(scanner.skippable(), 1_024, "data and padding");
     assert_eq!(scanner.skip(300), 300);
@@ -216,13 +216,13 @@ fn skip_when_inside_a_file_then_up_to_the_next_header() {
     scanner.push(&tar[1_536..2_000]).expect("a part of a header");
     assert_eq!(scanner.skip(9), 0, "inside a block");
     scanner.push(&tar[2_000..]).expect("the rest");
-    assert_eq!(scanner.skippable(), u64::MAX, "nothing counts after the end");
+    assert_eq!(scanner.skippable(), u64::MAX, "everything after the end is ignored");
     assert_eq!(scanner.skip(1 << 50), 1 << 50);
     assert_eq!(scanner.finish(), scan_for(&tar, Purpose::Index));
 }
 
 #[test]
-fn skip_when_the_archive_ends_there_then_as_if_pushed() {
+fn skip_when_the_archive_ends_there_then_same_as_push() {
     let header = file("a").size(700).sealed();
     for len in [0, 699, 700, 701, 1_024] {
         let mut scanner = TocScanner::default();
@@ -234,7 +234,7 @@ fn skip_when_the_archive_ends_there_then_as_if_pushed() {
 }
 
 #[test]
-fn skip_when_sizes_are_huge_then_counted_without_overflow() {
+fn skip_when_sizes_are_huge_then_no_overflow() {
     let huge = Header::gnu(b"a", b'0').base_256(field::SIZE, i64::MAX);
     let mut scanner = TocScanner::default();
     for _ in 0..3 {

@@ -1,13 +1,14 @@
-//! Of `tocsin_core::tree`, what its face in Python does not show: places, and what holds for layers of
-//! any shape. What unpackers make of layers is told by `tests/unit/reading/test_tree.py`, and a plain
-//! tree is the judge in `tests/property/test_tree_equals_plain.py`.
+//! Tests of `tocsin_core::tree` for what its Python interface does not expose: locations, and
+//! invariants for layers of any shape. `tests/unit/reading/test_tree.py` checks that layers are
+//! merged as unpackers merge them, and `tests/property/test_tree_equals_plain.py` compares with a
+//! simple tree.
 
 use std::collections::HashSet;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tocsin_core::tar::{EntryType, FileMetadata};
-use tocsin_core::tree::{Failure, MAX_PATH_LEN, Place, Reason, Tree, TreeBuilder};
+use tocsin_core::tree::{Failure, Location, MAX_PATH_LEN, Reason, Tree, TreeBuilder};
 
 use crate::trees::{self, check, entry, tree_of};
 
@@ -25,60 +26,60 @@ fn link(name: &str, target: &str) -> FileMetadata {
     entry(EntryType::SymLink, name.as_bytes(), target.as_bytes())
 }
 
-fn place(tree: &Tree<Layer>, path: &str) -> Place {
+fn location(tree: &Tree<Layer>, path: &str) -> Location {
     tree.locate(path.as_bytes()).expect("in the tree")
 }
 
 #[test]
-fn place_when_it_is_in_a_chain_of_directories_then_as_any_other() {
+fn location_when_inside_a_chain_of_directories_then_behaves_like_others() {
     let tree = tree_of(vec![vec![file("a/b/c/f")]]);
-    let b = place(&tree, "a/b");
+    let b = location(&tree, "a/b");
     assert_eq!(tree.name(b), b"b");
     assert_eq!(tree.path(b), b"a/b");
-    assert_eq!(tree.parent(b), place(&tree, "a"));
-    assert_eq!(tree.parent(place(&tree, "a")), Place::ROOT);
-    assert_eq!(tree.children(b), [place(&tree, "a/b/c")]);
-    assert_eq!(tree.child(b, b"c"), Some(place(&tree, "a/b/c")));
+    assert_eq!(tree.parent(b), location(&tree, "a"));
+    assert_eq!(tree.parent(location(&tree, "a")), Location::ROOT);
+    assert_eq!(tree.children(b), [location(&tree, "a/b/c")]);
+    assert_eq!(tree.child(b, b"c"), Some(location(&tree, "a/b/c")));
     assert_eq!(tree.child(b, b"f"), None);
     assert_eq!(tree.kind(b), EntryType::Directory);
     assert_eq!(tree.metadata(b), None);
-    assert_eq!(tree.children(place(&tree, "a/b/c/f")), []);
+    assert_eq!(tree.children(location(&tree, "a/b/c/f")), []);
 }
 
 #[test]
-fn place_when_found_by_its_number_then_the_same() {
+fn location_when_looked_up_by_number_then_the_same() {
     let tree = tree_of(vec![vec![file("a/b/c/f"), directory("a/b"), link("l", "a")]]);
     for path in ["", "a", "a/b", "a/b/c", "a/b/c/f", "l"] {
-        let found = place(&tree, path);
-        assert_eq!(tree.place(found.number()), Some(found), "{path}");
+        let found = location(&tree, path);
+        assert_eq!(tree.location(found.number()), Some(found), "{path}");
         assert!(found.number() < 1 << 40);
     }
-    assert_eq!(Place::ROOT.number(), 0);
-    assert_eq!(tree.place(u64::MAX), None);
-    assert_eq!(tree.place(1000 << 12), None);
+    assert_eq!(Location::ROOT.number(), 0);
+    assert_eq!(tree.location(u64::MAX), None);
+    assert_eq!(tree.location(1000 << 12), None);
 }
 
 #[test]
-fn root_when_nothing_is_in_it_then_a_directory() {
+fn root_when_empty_then_a_directory() {
     for layers in [vec![], vec![vec![]], vec![vec![directory("./")]]] {
         let listed = layers.iter().flatten().count() == 1;
         let tree = tree_of(layers);
-        assert_eq!(tree.resolve(b"/..//.", true), Ok(Place::ROOT));
-        assert_eq!(tree.children(Place::ROOT), []);
-        assert_eq!(tree.path(Place::ROOT), b"");
-        assert_eq!(tree.name(Place::ROOT), b"");
-        assert_eq!(tree.parent(Place::ROOT), Place::ROOT);
-        assert_eq!(tree.metadata(Place::ROOT).is_some(), listed);
-        assert_eq!(tree.next(&mut tree.walk(Place::ROOT)), None);
+        assert_eq!(tree.resolve(b"/..//.", true), Ok(Location::ROOT));
+        assert_eq!(tree.children(Location::ROOT), []);
+        assert_eq!(tree.path(Location::ROOT), b"");
+        assert_eq!(tree.name(Location::ROOT), b"");
+        assert_eq!(tree.parent(Location::ROOT), Location::ROOT);
+        assert_eq!(tree.metadata(Location::ROOT).is_some(), listed);
+        assert_eq!(tree.next(&mut tree.walk(Location::ROOT)), None);
     }
 }
 
 #[test]
-fn inode_when_names_are_links_to_one_file_then_one_number() {
+fn inode_when_files_differ_then_numbers_differ() {
     let hard = entry(EntryType::HardLink, b"d/b", b"a");
     let tree = tree_of(vec![vec![file("a"), hard], vec![file("a"), file("x/y/z/f")]]);
-    let inode = |path| tree.inode(place(&tree, path));
-    assert_eq!(tree.source(place(&tree, "d/b")).layer, 0);
+    let inode = |path| tree.inode(location(&tree, path));
+    assert_eq!(tree.source(location(&tree, "d/b")).layer, 0);
     assert_ne!(inode("a"), inode("d/b"));
     let of_directories = ["", "d", "x", "x/y", "x/y/z"].map(inode);
     assert_eq!(HashSet::from(of_directories).len(), of_directories.len());
@@ -86,14 +87,14 @@ fn inode_when_names_are_links_to_one_file_then_one_number() {
 }
 
 #[test]
-fn resolve_when_a_part_is_no_directory_then_which_it_is() {
+fn resolve_when_a_component_is_not_a_directory_then_returns_it() {
     let tree = tree_of(vec![vec![file("a/f"), link("l", "a/f/x")]]);
-    let wrong = Err(Failure::NotDirectory(place(&tree, "a/f")));
+    let wrong = Err(Failure::NotDirectory(location(&tree, "a/f")));
     assert_eq!(tree.resolve(b"a/f/x/y", true), wrong);
     assert_eq!(tree.resolve(b"l", true), wrong);
-    assert_eq!(tree.resolve(b"l", true), wrong, "as it is remembered");
+    assert_eq!(tree.resolve(b"l", true), wrong, "from the cache");
     assert_eq!(tree.resolve(b"a/f/", false), wrong);
-    assert_eq!(tree.resolve(b"l", false), Ok(place(&tree, "l")));
+    assert_eq!(tree.resolve(b"l", false), Ok(location(&tree, "l")));
     assert_eq!(tree.resolve(b"l/../f", true), wrong);
 }
 
@@ -118,7 +119,7 @@ fn layers_when_applied_in_small_steps_then_the_same_tree() {
 }
 
 #[test]
-fn left_out_when_reasons_differ_then_each_with_its_own() {
+fn left_out_when_reasons_differ_then_each_has_its_own() {
     let long = "n/".repeat(2049);
     let layer = vec![file("a"), file(&long), link("s", &"t".repeat(4096)), file("a\0b")];
     let tree = tree_of(vec![vec![], layer]);
@@ -133,7 +134,7 @@ fn left_out_when_reasons_differ_then_each_with_its_own() {
 }
 
 #[test]
-fn links_when_a_file_has_several_then_the_last_entry() {
+fn links_when_a_file_has_several_then_maps_to_the_last_one() {
     let hard =
         |name: &str, target: &str| entry(EntryType::HardLink, name.as_bytes(), target.as_bytes());
     let upper = vec![hard("d", "b"), file(".wh.d")];
@@ -142,8 +143,8 @@ fn links_when_a_file_has_several_then_the_last_entry() {
 }
 
 #[test]
-fn names_when_links_lead_further_down_then_no_path_is_longer_than_linux_takes() {
-    // Each link goes into the deepest directory that the one before has made.
+fn names_when_links_lead_deeper_then_no_path_exceeds_the_linux_limit() {
+    // Each link leads into the deepest directory created by the previous one.
     let mut layer = vec![link("s0", &"d/".repeat(1000))];
     for number in 1..50 {
         let above = number - 1;
@@ -180,7 +181,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn tree_when_layers_are_of_any_shape_then_it_holds_together(
+    fn tree_when_layers_have_any_shape_then_invariants_hold(
         layers in vec(
             vec((kind(), path(), path()).prop_map(|(kind, name, target)| entry(kind, &name, &target)), 0..30),
             0..4,

@@ -1,13 +1,13 @@
-//! What a merged tree takes, at most, beside the zTOCs that it shares.
+//! An upper bound for the memory of a merged tree, besides the zTOCs that it shares.
 
 use tocsin_core::tar::{EntryType, FileMetadata};
 
 use crate::trees::{entry, tree_of};
 use crate::{peak_of, take_turn};
 
-/// Bytes an entry, whatever it is.
+/// Maximum bytes per entry.
 const FACTOR: usize = 200;
-/// What is allocated once.
+/// Bytes allocated once, however many entries there are.
 const ALLOWANCE: usize = 64 << 10;
 
 fn check(what: &str, layers: Vec<Vec<FileMetadata>>) {
@@ -22,22 +22,22 @@ fn files(count: usize, name: impl Fn(usize) -> String) -> Vec<FileMetadata> {
 }
 
 #[test]
-fn tree_when_names_are_of_any_kind_then_its_memory_follows_the_entries() {
+fn tree_when_names_are_unusual_then_memory_is_bounded_by_entry_count() {
     let _turn = take_turn();
     check("flat", vec![files(50_000, |n| format!("usr/share/d{}/file-{n}", n / 1000))]);
     check("as tar spells them", vec![files(50_000, |n| format!("./usr/d{}/f{n}", n / 1000))]);
-    // Names of 4,090 bytes: a directory a byte or two, none of them shared.
+    // Names of 4,090 bytes: one directory for every two bytes, none of them shared.
     check("deep", vec![files(400, |n| format!("{n:05}/{}f", "a/".repeat(2041)))]);
     // Every layer replaces the same names.
     check("again", (0..20).map(|_| files(2_000, |n| format!("a/f{n}"))).collect());
-    // A directory with much in it gives way, and comes again.
+    // A directory with many files is replaced and then created again.
     let churn = (0..200).flat_map(|_| {
         let mut layer = files(50, |n| format!("d/e/f/{n}"));
         layer.push(entry(EntryType::Regular, b"d", b""));
         layer
     });
     check("churn", vec![churn.collect()]);
-    // Many names of one link, each making its target's 2,047 directories in another place.
+    // Many names of one link, each of which creates the 2,030 directories of its target elsewhere.
     let target = "a/".repeat(2030);
     let mut links = vec![entry(EntryType::SymLink, b"s", target.as_bytes())];
     for number in 0..2_000 {

@@ -1,4 +1,4 @@
-//! zstd frames written field by field (RFC 8878): what they hold, and each broken rule by its name.
+//! Decoding zstd frames written field by field (RFC 8878), and the error for each broken rule.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 #![allow(clippy::cast_possible_truncation, reason = "test data is small")]
 
@@ -18,7 +18,7 @@ const RAW: u32 = 0;
 const RLE: u32 = 1;
 const RESERVED_BLOCK: u32 = 3;
 
-/// A frame's header: no content size, no dictionary.
+/// A frame header without a content size or a dictionary.
 fn header(flags: u8, window: u8) -> Vec<u8> {
     [&MAGIC[..], &[flags, window]].concat()
 }
@@ -37,7 +37,7 @@ fn skippable(content: &[u8]) -> Vec<u8> {
     [&magic[..], &(content.len() as u32).to_le_bytes(), content].concat()
 }
 
-/// Feeds pieces of `piece_len` and reads `max` bytes at most each time.
+/// Feeds pieces of `piece_len` bytes and reads at most `max` bytes at a time.
 fn decode(stream: &[u8], piece_len: usize, max: usize) -> Result<Vec<u8>, Error> {
     let mut decoder = ZstdDecoder::new();
     let mut output = Vec::new();
@@ -56,7 +56,7 @@ fn decode(stream: &[u8], piece_len: usize, max: usize) -> Result<Vec<u8>, Error>
     Ok(output)
 }
 
-/// The same failure whatever the pieces; told again at every later call.
+/// The error for an invalid stream, which must not depend on the pieces.
 fn failure(stream: &[u8]) -> (ZstdError, u64) {
     let error = decode(stream, usize::MAX, usize::MAX).unwrap_err();
     for piece_len in [1, 5, 1000] {
@@ -67,8 +67,8 @@ fn failure(stream: &[u8]) -> (ZstdError, u64) {
 }
 
 #[test]
-fn read_when_several_frames_then_all_their_bytes() {
-    // XXH64 of no bytes, as its specification gives it: 0xef46db3751d8e999.
+fn read_when_several_frames_then_returns_all_their_bytes() {
+    // XXH64 of no bytes, from its specification: 0xef46db3751d8e999.
     let checksum = 0x51d8_e999_u32.to_le_bytes();
     let stream = [
         skippable(b"to be skipped"),
@@ -93,7 +93,7 @@ fn read_when_several_frames_then_all_their_bytes() {
 }
 
 #[test]
-fn read_when_small_input_makes_much_output_then_only_a_window_is_ahead() {
+fn read_when_compression_ratio_is_huge_then_decodes_only_as_needed() {
     // 16 GiB from half a megabyte.
     let blocks = block(false, RLE, 128 << 10, b"0").repeat(128 << 10);
     let mut decoder = ZstdDecoder::new();
@@ -105,7 +105,7 @@ fn read_when_small_input_makes_much_output_then_only_a_window_is_ahead() {
 }
 
 #[test]
-fn read_when_a_rule_is_broken_then_the_error_names_it_and_its_place() {
+fn read_when_a_rule_is_broken_then_error_has_the_rule_and_the_offset() {
     let good = [header(0, SMALLEST_WINDOW), raw(true, b"good")].concat();
     let after = good.len() as u64;
 
@@ -129,7 +129,7 @@ fn read_when_a_rule_is_broken_then_the_error_names_it_and_its_place() {
     // Longer than the window.
     let (kind, _) = failure(&[header(0, 0), raw(true, &[0; 1025])].concat());
     assert!(matches!(kind, ZstdError::Block(_)), "{kind}");
-    // Longer than any block; refused before its 2 MiB arrive.
+    // Larger than any valid block; rejected before its 2 MiB arrive.
     let (kind, _) = failure(&[header(0, 7 << 3), block(true, RAW, (1 << 21) - 1, b"")].concat());
     assert!(matches!(kind, ZstdError::Block(_)), "{kind}");
 
@@ -149,7 +149,7 @@ fn read_when_a_rule_is_broken_then_the_error_names_it_and_its_place() {
 }
 
 #[test]
-fn read_when_window_is_beyond_the_limit_then_refused_and_not_before() {
+fn read_when_window_exceeds_the_limit_then_rejected() {
     let empty = raw(true, b"");
     assert_eq!(decode(&[header(0, LARGEST_WINDOW), empty.clone()].concat(), 9, 9).unwrap(), b"");
     let limit = MAX_WINDOW_LEN;
@@ -164,7 +164,7 @@ fn read_when_window_is_beyond_the_limit_then_refused_and_not_before() {
 }
 
 #[test]
-fn finish_when_cut_anywhere_but_between_frames_then_truncated() {
+fn finish_when_stream_does_not_end_between_frames_then_truncated() {
     let frame = [header(0, 0), raw(false, b"one"), raw(true, b"two")].concat();
     let skip = skippable(b"skip");
     let stream = [frame.clone(), skip.clone(), frame.clone()].concat();
@@ -181,7 +181,7 @@ fn finish_when_cut_anywhere_but_between_frames_then_truncated() {
 }
 
 #[test]
-fn read_when_failed_then_the_same_error_every_time() {
+fn read_when_it_has_failed_then_returns_the_same_error() {
     let mut decoder = ZstdDecoder::new();
     decoder.feed(b"junk at the start");
     let error = decoder.read(10).unwrap_err();

@@ -1,4 +1,4 @@
-//! zTOC blobs whose bytes the reference made, and look-ups of spans and entries.
+//! Comparing zTOC blobs with the reference's bytes, and looking up spans and entries.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
@@ -21,9 +21,10 @@ fn hex(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// As the reference's own test `TestWriteZtoc` makes it: checkpoints and digests that no layer has.
+/// The blob of the reference's own test `TestWriteZtoc`, whose checkpoints and digests are not
+/// those of a real layer.
 #[test]
-fn test_raw_blob_when_made_of_the_references_test_values_then_has_its_digest() {
+fn test_raw_blob_when_fields_are_the_references_then_digest_is_too() {
     let entry = RawEntry { mod_time: b"0001-01-01T00:00:00Z", ..RawEntry::default() };
     let ztoc = RawZtoc {
         version: b"0.9",
@@ -45,7 +46,7 @@ fn test_raw_blob_when_made_of_the_references_test_values_then_has_its_digest() {
 }
 
 #[test]
-fn test_to_bytes_when_tar_has_only_end_blocks_then_equals_the_references_bytes() {
+fn test_to_bytes_when_tar_has_only_end_blocks_then_equals_reference() {
     let ztoc = tar_ztoc(&[0; 1024], 4 << 20, 1024);
     let blob = hex("
         18000000000000001000280024002000100008001c00040010000000300000000004000000000000
@@ -66,7 +67,7 @@ fn test_to_bytes_when_tar_has_only_end_blocks_then_equals_the_references_bytes()
 }
 
 #[test]
-fn test_to_bytes_when_tar_is_empty_then_max_span_id_is_minus_one_as_in_the_reference() {
+fn test_to_bytes_when_tar_is_empty_then_max_span_id_is_minus_one() {
     let ztoc = tar_ztoc(b"", 4 << 20, 0);
 
     let blob = ztoc.to_bytes().unwrap();
@@ -83,7 +84,7 @@ fn test_to_bytes_when_tar_is_empty_then_max_span_id_is_minus_one_as_in_the_refer
 }
 
 #[test]
-fn test_to_bytes_when_gzip_is_empty_then_has_the_references_digest() {
+fn test_to_bytes_when_gzip_is_empty_then_equals_reference() {
     let member = hex("1f8b0800000000000203 0300 0000000000000000");
     let ztoc = Ztoc {
         compressed_archive_size: 20,
@@ -136,7 +137,7 @@ fn small_pax_toc() -> Vec<FileMetadata> {
 }
 
 #[test]
-fn test_to_bytes_when_layer_is_the_small_pax_tar_then_has_the_references_digests() {
+fn test_to_bytes_when_layer_is_the_small_pax_tar_then_equals_reference() {
     let digest = |hex: &str| format!("sha256:{hex}").parse::<Digest>().unwrap();
     let gzip = |span_size| Zinfo::Gzip(GzipZinfo::new(span_size, vec![checkpoint(10, 0, 0)]));
     let tar = Zinfo::Tar(TarZinfo { span_size: 4 << 20, size: 10_240 });
@@ -188,7 +189,7 @@ fn test_to_bytes_when_layer_is_the_small_pax_tar_then_has_the_references_digests
 }
 
 #[test]
-fn test_tar_zinfo_when_written_then_equals_the_references_bytes() {
+fn test_tar_zinfo_when_written_then_equals_reference() {
     let zinfo = TarZinfo { span_size: 4 << 20, size: 10_240 };
     let bytes =
         hex("140000000000000000000a001c0018000c0004000a00000000280000000000000000400000000000
@@ -199,7 +200,7 @@ fn test_tar_zinfo_when_written_then_equals_the_references_bytes() {
 }
 
 #[test]
-fn test_gzip_zinfo_when_version_1_then_first_checkpoint_is_implied_and_bytes_return_unchanged() {
+fn test_gzip_zinfo_when_version_1_then_first_checkpoint_is_implied() {
     let mut bytes = vec![0; 12 + 32_785];
     bytes[..4].copy_from_slice(&2i32.to_le_bytes());
     bytes[4..12].copy_from_slice(&1000i64.to_le_bytes());
@@ -225,17 +226,19 @@ fn test_gzip_zinfo_when_version_1_then_first_checkpoint_is_implied_and_bytes_ret
 }
 
 #[test]
-fn test_gzip_zinfo_when_version_1_cannot_say_the_first_checkpoint_then_is_not_written() {
+fn test_gzip_zinfo_when_version_1_cannot_imply_the_first_then_fails() {
     let mut zinfo = GzipZinfo::new(1000, vec![checkpoint(12, 0, 0)]);
     zinfo.version = ZinfoVersion::V1;
 
-    let kind =
-        ZtocError::Checkpoint { span_id: SpanId(0), what: "cannot be left out as version 1 does" };
+    let kind = ZtocError::Checkpoint {
+        span_id: SpanId(0),
+        what: "is not the one that zinfo version 1 implies",
+    };
     assert_eq!(zinfo.to_bytes(), Err(Error::Ztoc { kind, at: 0 }));
 }
 
 #[test]
-fn test_span_ranges_when_gzip_then_neighbours_share_a_byte_and_the_last_is_open() {
+fn test_span_ranges_when_gzip_then_may_share_a_byte_and_last_is_open() {
     let checkpoints =
         vec![checkpoint(10, 0, 0), checkpoint(227, 2500, 4), checkpoint(388, 7500, 0)];
     let ztoc = gzip_ztoc(432, checkpoints);
@@ -274,7 +277,7 @@ fn test_span_ranges_when_tar_then_the_last_ends_with_the_layer() {
 }
 
 #[test]
-fn test_span_of_when_checkpoints_share_an_offset_then_is_the_last_of_them() {
+fn test_span_of_when_checkpoints_share_an_offset_then_returns_the_last() {
     let checkpoints = [(10, 0), (30, 0), (300, 5000), (400, 9000)];
     let ztoc = gzip_ztoc(500, checkpoints.map(|(at, out)| checkpoint(at, out, 0)).into());
     let spans = [0, 1, 4999, 5000, 8999, 9000, u64::MAX].map(UncompressedOffset);
@@ -283,7 +286,7 @@ fn test_span_of_when_checkpoints_share_an_offset_then_is_the_last_of_them() {
 }
 
 #[test]
-fn test_spans_for_when_entry_has_no_data_then_is_empty() {
+fn test_spans_for_when_entry_has_no_data_then_empty() {
     let checkpoints = [(10, 0), (300, 5000), (400, 9000)];
     let ztoc = gzip_ztoc(500, checkpoints.map(|(at, out)| checkpoint(at, out, 0)).into());
     let spans = |entry: &FileMetadata| ztoc.spans_for(entry).start.0..ztoc.spans_for(entry).end.0;
@@ -291,14 +294,14 @@ fn test_spans_for_when_entry_has_no_data_then_is_empty() {
     assert_eq!(spans(&file("within one", 512, 4488)), 0..1);
     assert_eq!(spans(&file("one byte more", 512, 4489)), 0..2);
     assert_eq!(spans(&file("all", 512, 90_000)), 0..3);
-    assert_eq!(spans(&file("any claim", i64::MAX, i64::MAX)), 2..3);
+    assert_eq!(spans(&file("overflow", i64::MAX, i64::MAX)), 2..3);
     assert!(spans(&file("empty", 512, 0)).is_empty());
     let link = FileMetadata { entry_type: EntryType::HardLink, ..file("link", 512, 100) };
     assert!(spans(&link).is_empty());
 }
 
 #[test]
-fn test_entry_when_a_name_comes_twice_then_is_the_last() {
+fn test_entry_when_a_name_is_repeated_then_returns_the_last() {
     let toc = vec![file("a", 512, 1), file("b", 1536, 2), file("a", 2560, 3)];
     let ztoc = Ztoc { toc: toc.into(), ..tar_ztoc(&[0; 4096], 1000, 4096) };
 

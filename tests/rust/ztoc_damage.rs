@@ -1,4 +1,4 @@
-//! Damaged zTOCs: each changed byte and each missing end gives a value or an error, never a panic.
+//! Damaged zTOCs: changing or cutting off bytes gives a value or an error, never a panic.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use tocsin_core::span::SpanId;
@@ -6,9 +6,9 @@ use tocsin_core::ztoc::Ztoc;
 
 use crate::ztoc_patch::{sample_gzip, sample_tar};
 
-/// Every use a reader makes of a zTOC, for the panics it must not have.
+/// Uses a zTOC in every way that a reader does. None of them may panic.
 fn use_all(ztoc: &Ztoc) {
-    assert!(ztoc.to_bytes().is_ok(), "reads, so it must be writable");
+    assert!(ztoc.to_bytes().is_ok(), "readable, so it must be writable");
     let _ = ztoc.reader_refusals();
     for entry in ztoc.toc.iter() {
         for span in ztoc.spans_for(&entry).start.0..ztoc.spans_for(&entry).end.0 {
@@ -19,7 +19,7 @@ fn use_all(ztoc: &Ztoc) {
 }
 
 #[test]
-fn test_from_bytes_when_a_byte_is_changed_then_reads_or_refuses() {
+fn test_from_bytes_when_a_byte_is_changed_then_value_or_error() {
     let tar = sample_tar().to_bytes().unwrap();
     for at in 0..tar.len() {
         for change in 1..=u8::MAX {
@@ -44,10 +44,10 @@ fn test_from_bytes_when_a_byte_is_changed_then_reads_or_refuses() {
 }
 
 #[test]
-fn test_from_bytes_when_cut_short_then_reads_or_refuses() {
+fn test_from_bytes_when_truncated_then_value_or_error() {
     let tar = sample_tar().to_bytes().unwrap();
     for len in 0..tar.len() {
-        // The last string's padding is all that may be missing.
+        // Only the padding of the last string may be missing.
         let read = Ztoc::from_bytes(&tar[..len]);
         assert!(read.is_err() || len >= tar.len() - 4, "{len} of {}", tar.len());
     }

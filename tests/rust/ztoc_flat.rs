@@ -1,12 +1,12 @@
-//! Blobs of random fields against Google's Go builder, the one the reference writes zTOCs with.
+//! Compares blobs of random fields with those of Google's Go builder, which the reference uses.
 //!
-//! `tests/support/goflat` draws the same fields from the same seeds; its digests are in
+//! `tests/support/goflat` generates the same fields from the same seeds; its digests are in
 //! `tests/golden/flat`.
 #![allow(clippy::expect_used, reason = "a test may stop")]
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
-    reason = "random numbers are cut as the Go program cuts them"
+    reason = "random numbers are truncated as in the Go program"
 )]
 
 use std::collections::BTreeMap;
@@ -144,7 +144,7 @@ fn blob(seed: u64) -> Vec<u8> {
 }
 
 #[test]
-fn test_raw_blob_when_fields_are_random_then_equals_the_go_builders() {
+fn test_raw_blob_when_fields_are_random_then_equals_the_go_builder() {
     let lines: Vec<Vec<&str>> =
         DIGESTS.lines().map(|line| line.split_whitespace().collect()).collect();
     let (total, lines) = lines.split_last().expect("one line for all seeds");

@@ -1,4 +1,4 @@
-//! zTOCs that nobody should have made: each rule refuses by name, and nothing panics.
+//! Hostile zTOCs: each broken rule has its error, and nothing panics.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test may stop")]
 
 use tocsin_core::digest::Digest;
@@ -69,7 +69,7 @@ fn kind(blob: &[u8]) -> ZtocError {
     }
 }
 
-/// Why a valid zTOC is refused after one change.
+/// The error for a valid zTOC after one change.
 fn refused(change: impl FnOnce(&mut Fields)) -> ZtocError {
     let mut fields = Fields::valid();
     assert!(Ztoc::from_bytes(&fields.blob()).is_ok());
@@ -89,7 +89,7 @@ fn value(what: &'static str, value: i64) -> ZtocError {
 }
 
 #[test]
-fn test_from_bytes_when_a_size_is_negative_then_refuses() {
+fn test_from_bytes_when_a_size_is_negative_then_fails() {
     assert_eq!(
         refused(|fields| fields.ztoc.compressed_archive_size = -1),
         value("compressed archive size", -1)
@@ -107,7 +107,7 @@ fn test_from_bytes_when_a_size_is_negative_then_refuses() {
 }
 
 #[test]
-fn test_from_bytes_when_a_word_is_wrong_then_refuses() {
+fn test_from_bytes_when_a_type_or_digest_is_invalid_then_fails() {
     assert_eq!(refused(|fields| fields.ztoc.compression_algorithm = 3), ZtocError::Algorithm(3));
     assert_eq!(
         refused(|fields| fields.entry.entry_type = b"contiguous"),
@@ -121,7 +121,7 @@ fn test_from_bytes_when_a_word_is_wrong_then_refuses() {
 }
 
 #[test]
-fn test_from_bytes_when_span_counts_differ_then_refuses() {
+fn test_from_bytes_when_span_counts_differ_then_fails() {
     let counts = |max_span_id, spans, digests| ZtocError::SpanCount { max_span_id, spans, digests };
 
     assert_eq!(refused(|fields| fields.ztoc.max_span_id = 2), counts(2, 2, 2));
@@ -132,7 +132,7 @@ fn test_from_bytes_when_span_counts_differ_then_refuses() {
 }
 
 #[test]
-fn test_from_bytes_when_zinfo_length_fits_no_version_then_refuses() {
+fn test_from_bytes_when_zinfo_length_matches_no_version_then_fails() {
     let length = |len, checkpoints| ZtocError::ZinfoLength { len, checkpoints };
 
     assert_eq!(refused(|fields| fields.checkpoints.truncate(11)), length(11, 0));
@@ -145,7 +145,7 @@ fn test_from_bytes_when_zinfo_length_fits_no_version_then_refuses() {
 }
 
 #[test]
-fn test_from_bytes_when_a_checkpoint_is_impossible_then_refuses() {
+fn test_from_bytes_when_a_checkpoint_is_invalid_then_fails() {
     const SECOND: usize = 12 + CHECKPOINT_LEN;
     let wrong = |span, what| ZtocError::Checkpoint { span_id: SpanId(span), what };
 
@@ -162,11 +162,11 @@ fn test_from_bytes_when_a_checkpoint_is_impossible_then_refuses() {
             fields.checkpoints[12] = 0;
             fields.checkpoints[12 + 16] = 1;
         }),
-        wrong(0, "has bits in a byte before the layer")
+        wrong(0, "has bits before the start of the layer")
     );
     assert_eq!(
         refused(|fields| fields.checkpoints[SECOND + 1] = 2),
-        wrong(1, "lies outside the layer")
+        wrong(1, "is outside the layer")
     );
     assert_eq!(
         refused(|fields| fields.checkpoints[SECOND + 7] = 0x80),
@@ -187,12 +187,12 @@ fn test_from_bytes_when_a_checkpoint_is_impossible_then_refuses() {
 }
 
 #[test]
-fn test_from_bytes_when_a_tars_spans_are_impossible_then_refuses() {
+fn test_from_bytes_when_spans_of_a_tar_are_invalid_then_fails() {
     let zinfo = |span_size, size| TarZinfo { span_size, size }.to_bytes().unwrap();
 
     assert_eq!(
         refused_tar(|fields| fields.checkpoints = zinfo(400, 501)),
-        value("zinfo size, not the archive's,", 501)
+        value("zinfo size, which differs from the archive size", 501)
     );
     let without = |slot| {
         refused_tar(|fields| {
@@ -202,7 +202,7 @@ fn test_from_bytes_when_a_tars_spans_are_impossible_then_refuses() {
     };
     assert_eq!(without(0), value("zinfo version", 0));
     assert_eq!(without(1), value("span size", 0));
-    assert_eq!(without(2), value("zinfo size, not the archive's,", 0));
+    assert_eq!(without(2), value("zinfo size, which differs from the archive size", 0));
     let huge = Ztoc {
         compressed_archive_size: u64::MAX,
         zinfo: tocsin_core::ztoc::Zinfo::Tar(TarZinfo { span_size: 1, size: u64::MAX }),
@@ -212,7 +212,7 @@ fn test_from_bytes_when_a_tars_spans_are_impossible_then_refuses() {
 }
 
 #[test]
-fn test_to_bytes_when_pax_records_are_not_ascending_then_refuses() {
+fn test_to_bytes_when_pax_records_are_not_sorted_then_fails() {
     let record = |key: &[u8]| (key.to_vec(), b"value".to_vec());
     let what = "has PAX records that are not in ascending order";
     for keys in [[b"b", b"a"], [b"a", b"a"]] {
@@ -225,7 +225,7 @@ fn test_to_bytes_when_pax_records_are_not_ascending_then_refuses() {
 }
 
 #[test]
-fn test_from_bytes_when_pax_records_are_not_ascending_then_are_sorted_and_the_last_wins() {
+fn test_from_bytes_when_pax_records_are_not_sorted_then_sorts_them() {
     let record = |key: &str, value: &str| (key.as_bytes().to_vec(), value.as_bytes().to_vec());
     let xattrs = [record("b", "1"), record("a", "2"), record("b", "3"), record("c", "4")];
     let mut fields = Fields::valid();
@@ -243,7 +243,7 @@ fn test_from_bytes_when_pax_records_are_not_ascending_then_are_sorted_and_the_la
 }
 
 #[test]
-fn test_from_bytes_when_a_reference_is_missing_then_names_it() {
+fn test_from_bytes_when_a_reference_is_missing_then_error_names_it() {
     let valid = Fields::valid().blob();
     let root = follow(&valid, 0);
     let toc = follow(&valid, table_field(&valid, root, 4));
@@ -281,7 +281,7 @@ fn test_from_bytes_when_a_reference_is_missing_then_names_it() {
 }
 
 #[test]
-fn test_from_bytes_when_a_length_claims_2_gib_then_is_out_of_bounds() {
+fn test_from_bytes_when_a_length_is_huge_then_out_of_bounds() {
     let valid = Fields::valid().blob();
     let root = follow(&valid, 0);
     let toc = follow(&valid, table_field(&valid, root, 4));
@@ -298,7 +298,7 @@ fn test_from_bytes_when_a_length_claims_2_gib_then_is_out_of_bounds() {
 }
 
 #[test]
-fn test_from_bytes_when_a_string_has_no_nul_then_refuses() {
+fn test_from_bytes_when_a_string_has_no_nul_then_fails() {
     let mut blob = Fields::valid().blob();
     let at = follow(&blob, table_field(&blob, follow(&blob, 0), 0));
     blob[at + 4 + 3] = b'!';
@@ -306,7 +306,7 @@ fn test_from_bytes_when_a_string_has_no_nul_then_refuses() {
 }
 
 #[test]
-fn test_from_bytes_when_not_a_flatbuffer_then_is_out_of_bounds() {
+fn test_from_bytes_when_not_a_flatbuffer_then_out_of_bounds() {
     for blob in [&b""[..], b"\x04", b"not a zTOC, only text", &[0; 4096], &[0xff; 4096]] {
         assert_eq!(kind(blob), ZtocError::OutOfBounds("ztoc"));
     }
@@ -314,7 +314,7 @@ fn test_from_bytes_when_not_a_flatbuffer_then_is_out_of_bounds() {
 
 /// Ten thousand entries, all with the same long name, stored once.
 #[test]
-fn test_from_bytes_when_entries_share_one_long_name_then_is_amplified() {
+fn test_from_bytes_when_entries_share_one_long_name_then_amplified() {
     let blob = shared_entries(10_000, 100_000);
     let limit = 4 * blob.len() as u64;
     assert_eq!(kind(&blob), ZtocError::Amplified { limit });

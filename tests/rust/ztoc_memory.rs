@@ -1,4 +1,4 @@
-//! Reading a zTOC takes memory in proportion to its bytes, whatever it claims.
+//! Reading a zTOC takes memory in proportion to its size, whatever it contains.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use tocsin_core::checkpoint::WINDOW_LEN;
@@ -9,16 +9,17 @@ use crate::ztoc_patch::{follow, sample_tar, set_u32, shared_entries, table_field
 use crate::ztoc_values::{checkpoint, gzip_ztoc};
 use crate::{peak_of, take_turn};
 
-/// A copy of the blob, and an entry at a time, which is most of it here.
+/// Maximum bytes allocated per byte of the blob: a copy of the blob, and one entry at a time, which
+/// is most of the blob in these tests.
 const FACTOR: usize = 4;
-/// For what is allocated once whatever the blob, such as an error's text.
+/// Bytes allocated for any blob, such as the text of an error.
 const ALLOWANCE: usize = 1024;
 
-/// Measurements of one blob. The test harness allocates too when another test begins or ends, which does
-/// not happen every time.
+/// Maximum number of measurements of one blob. The test harness may also allocate when another test
+/// starts or ends.
 const ATTEMPTS: usize = 3;
 
-/// Reads a blob and checks what it took.
+/// Reads a blob and checks the memory that this took.
 fn read(blob: &[u8]) -> Result<Ztoc, Error> {
     read_within(blob, ALLOWANCE)
 }
@@ -36,9 +37,9 @@ fn read_within(blob: &[u8], allowance: usize) -> Result<Ztoc, Error> {
 }
 
 #[test]
-fn test_from_bytes_when_blob_is_hostile_then_memory_stays_in_proportion() {
+fn test_from_bytes_when_blob_is_hostile_then_memory_is_bounded() {
     let _turn = take_turn();
-    // References to one small entry are the cheapest way to ask for much.
+    // References to one small entry are the cheapest way to cause large allocations.
     for (count, name_len) in [(10_000, 0), (10_000, 100_000), (100, 1_000_000)] {
         let blob = shared_entries(count, name_len);
         let kind = read(&blob).map_err(|error| matches!(error, Error::Ztoc { kind, .. }
@@ -66,7 +67,7 @@ fn test_from_bytes_when_blob_is_hostile_then_memory_stays_in_proportion() {
     }
 
     // Found by ztoc_never_panics: a blob of 216 bytes took two windows for the checkpoint that
-    // version 1 leaves out.
+    // version 1 omits.
     let mut implied = gzip_ztoc(500, vec![checkpoint(10, 0, 0)]);
     let Zinfo::Gzip(zinfo) = &mut implied.zinfo else { unreachable!("a gzip layer") };
     zinfo.version = ZinfoVersion::V1;

@@ -1,4 +1,4 @@
-//! Finding and changing fields of a finished blob, for tests that need it broken.
+//! Finding and changing fields of a finished blob, for tests of invalid blobs.
 #![allow(dead_code, reason = "each test crate uses some")]
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
@@ -16,19 +16,19 @@ pub(crate) fn set_u32(blob: &mut [u8], at: usize, value: u32) {
     blob[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }
 
-/// Where the reference at `at` points.
+/// The target of the reference at `at`.
 pub(crate) fn follow(blob: &[u8], at: usize) -> usize {
     at + u32_at(blob, at)
 }
 
-/// The place of a field's entry in its table's vtable.
+/// The offset of a field's entry in the vtable of its table.
 fn vtable_entry(blob: &[u8], table: usize, slot: usize) -> usize {
     let distance = i32::from_le_bytes(blob[table..table + 4].try_into().unwrap());
     let vtable = i64::try_from(table).unwrap() - i64::from(distance);
     usize::try_from(vtable).unwrap() + 4 + 2 * slot
 }
 
-/// Where a field is stored.
+/// The offset of a field.
 pub(crate) fn table_field(blob: &[u8], table: usize, slot: usize) -> usize {
     let entry = vtable_entry(blob, table, slot);
     table + usize::from(u16::from_le_bytes([blob[entry], blob[entry + 1]]))
@@ -40,7 +40,8 @@ pub(crate) fn unset_field(blob: &mut [u8], table: usize, slot: usize) {
     blob[entry..entry + 2].fill(0);
 }
 
-/// A blob of `count` elements in its TOC, all of which are one entry with a name of `name_len`.
+/// A blob whose TOC has `count` elements, all of which refer to one entry with a name of `name_len`
+/// bytes.
 pub(crate) fn shared_entries(count: usize, name_len: usize) -> Vec<u8> {
     let name = vec![b'n'; name_len];
     let entry = RawEntry { name: &name, entry_type: b"reg", ..RawEntry::default() };
@@ -65,7 +66,7 @@ pub(crate) fn shared_entries(count: usize, name_len: usize) -> Vec<u8> {
     blob
 }
 
-/// A plain tar's small zTOC with some of everything.
+/// A small zTOC of a plain tar, with several types of entries.
 pub(crate) fn sample_tar() -> Ztoc {
     let mut attributed = file("dir/attributed", 2048, 6);
     attributed.uid = 1000;
@@ -79,7 +80,7 @@ pub(crate) fn sample_tar() -> Ztoc {
     Ztoc { toc: toc.into(), ..tar_ztoc(&[0; 10_240], 4000, 5376) }
 }
 
-/// A gzip layer's zTOC of two spans.
+/// A zTOC of a gzip layer with two spans.
 pub(crate) fn sample_gzip() -> Ztoc {
     let toc = vec![file("name", 512, 12_000)];
     let checkpoints = vec![checkpoint(10, 0, 0), checkpoint(300, 9000, 3)];

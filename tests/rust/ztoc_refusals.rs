@@ -1,4 +1,4 @@
-//! What the reference's reader refuses: data all the same, but named.
+//! Reasons for which soci-snapshotter rejects zTOCs that tocsin can read.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use std::collections::HashSet;
@@ -9,7 +9,7 @@ use tocsin_core::ztoc::{Refusal, Ztoc};
 
 use crate::ztoc_values::{checkpoint, file, gzip_ztoc, other, tar_ztoc};
 
-/// The refusals of a zTOC, which must be readable nevertheless.
+/// The refusals of a zTOC, which must still be readable.
 fn refusals(ztoc: &Ztoc) -> Vec<Refusal> {
     assert_eq!(Ztoc::from_bytes(&ztoc.to_bytes().unwrap()).as_ref(), Ok(ztoc));
     ztoc.reader_refusals()
@@ -20,7 +20,7 @@ fn with_toc(toc: Vec<FileMetadata>) -> Ztoc {
 }
 
 #[test]
-fn test_refusals_when_all_is_well_then_are_none() {
+fn test_refusals_when_ztoc_is_acceptable_then_none() {
     let toc = vec![
         other(EntryType::Directory, "d/", 512, ""),
         file("d/a", 2048, 700),
@@ -34,20 +34,20 @@ fn test_refusals_when_all_is_well_then_are_none() {
 }
 
 #[test]
-fn test_refusals_when_first_span_leaves_no_room_for_a_header_then_name_it() {
+fn test_refusals_when_first_span_starts_inside_the_header_then_listed() {
     assert_eq!(refusals(&gzip_ztoc(50, vec![checkpoint(9, 0, 0)])), [Refusal::GzipHeader]);
     assert_eq!(refusals(&gzip_ztoc(50, vec![checkpoint(10, 0, 1)])), [Refusal::GzipHeader]);
 }
 
 /// An empty first member, or a flush before any data: 8.2 of the format notes.
 #[test]
-fn test_refusals_when_checkpoints_share_an_offset_then_name_the_empty_span() {
+fn test_refusals_when_checkpoints_share_an_offset_then_span_is_empty() {
     let spans = [checkpoint(10, 0, 0), checkpoint(30, 0, 0), checkpoint(50, 9000, 0)];
     let empty = refusals(&gzip_ztoc(60, spans.into()));
 
     assert_eq!(
         empty.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["span 0 is empty on one ruler"]
+        ["span 0 is empty (no compressed or no uncompressed bytes)"]
     );
     assert!(empty[0].is_of_layer());
     // The last span may be empty: it is not compared with anything.
@@ -56,7 +56,7 @@ fn test_refusals_when_checkpoints_share_an_offset_then_name_the_empty_span() {
 }
 
 #[test]
-fn test_refusals_when_a_span_has_2_gib_then_name_it() {
+fn test_refusals_when_a_span_has_2_gib_then_listed() {
     let two_gib = 1 << 31;
     let span = |span| Refusal::SpanSize { span_id: SpanId(span) };
 
@@ -71,7 +71,7 @@ fn test_refusals_when_a_span_has_2_gib_then_name_it() {
 }
 
 #[test]
-fn test_refusals_when_an_entry_reaches_into_the_next_then_name_the_next_in_order_of_offset() {
+fn test_refusals_when_an_entry_overlaps_the_next_then_the_next_is_listed() {
     let toc = vec![file("b", 2048, 1), file("a", 512, 1025)];
     assert_eq!(refusals(&with_toc(toc)), [Refusal::HeaderPlace { index: 0 }]);
     let toc = vec![file("b", 2048, 1), file("a", 512, 1537)];
@@ -81,22 +81,23 @@ fn test_refusals_when_an_entry_reaches_into_the_next_then_name_the_next_in_order
 }
 
 #[test]
-fn test_refusals_when_a_link_has_a_size_then_name_the_file_after_it() {
+fn test_refusals_when_a_link_has_a_size_then_next_file_is_listed() {
     let link =
         FileMetadata { uncompressed_size: 100, ..other(EntryType::SymLink, "link", 512, "target") };
-    let place = Refusal::HeaderPlace { index: 1 };
-    assert!(!place.is_of_layer());
-    // One header block, which the reader takes for the link's data; three, of which it takes one.
+    let refusal = Refusal::HeaderPlace { index: 1 };
+    assert!(!refusal.is_of_layer());
+    // One header block, which the reader treats as the link's data; or three, of which it treats
+    // one so.
     assert_eq!(
         refusals(&with_toc(vec![link.clone(), file("a", 1024, 5)])),
-        std::slice::from_ref(&place)
+        std::slice::from_ref(&refusal)
     );
-    assert_eq!(refusals(&with_toc(vec![link.clone(), file("a", 2048, 5)])), [place]);
+    assert_eq!(refusals(&with_toc(vec![link.clone(), file("a", 2048, 5)])), [refusal]);
     assert_eq!(refusals(&with_toc(vec![link])), []);
 }
 
 #[test]
-fn test_refusals_when_a_hard_link_has_no_earlier_target_then_name_it() {
+fn test_refusals_when_a_hard_link_has_no_earlier_target_then_listed() {
     let link = |target| other(EntryType::HardLink, "h", 512, target);
     let refused = [Refusal::HardLink { index: 0 }];
 
@@ -112,20 +113,20 @@ fn test_refusals_when_a_hard_link_has_no_earlier_target_then_name_it() {
 }
 
 #[test]
-fn test_refusals_when_a_file_has_no_time_then_name_it() {
+fn test_refusals_when_a_file_has_no_time_then_listed() {
     let timeless = FileMetadata { mod_time: Vec::new(), ..file("a", 512, 5) };
     assert_eq!(refusals(&with_toc(vec![timeless])), [Refusal::ModTime { index: 0 }]);
 }
 
 #[test]
-fn test_refusals_when_a_file_is_sparse_then_name_it() {
+fn test_refusals_when_a_file_is_sparse_then_listed() {
     let record = (b"GNU.sparse.major".to_vec(), b"1".to_vec());
     let sparse = FileMetadata { xattrs: vec![record], ..file("a", 2560, 5) };
     assert_eq!(refusals(&with_toc(vec![sparse])), [Refusal::Sparse { index: 0 }]);
 }
 
 #[test]
-fn test_refusals_when_a_file_ends_a_tar_and_its_last_full_span_then_name_it() {
+fn test_refusals_when_a_file_ends_with_the_last_full_span_then_listed() {
     let ztoc = |size, span_size| Ztoc {
         toc: vec![file("a", 512, 512)].into(),
         ..tar_ztoc(&vec![0; size], span_size, 1024)
@@ -136,7 +137,7 @@ fn test_refusals_when_a_file_ends_a_tar_and_its_last_full_span_then_name_it() {
 }
 
 #[test]
-fn test_refusal_when_asked_then_it_has_a_code_of_its_own_and_the_span_or_entry_it_names() {
+fn test_refusal_when_created_then_has_a_unique_code_and_its_span_or_entry() {
     let span_id = SpanId(7);
     let about_spans = [Refusal::EmptySpan { span_id }, Refusal::SpanSize { span_id }];
     let about_entries = [

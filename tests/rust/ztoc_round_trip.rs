@@ -1,4 +1,4 @@
-//! Any zTOC that can be written reads back as it was, and is written the same again.
+//! Any zTOC that can be written is read back unchanged, and written again with the same bytes.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![Just(Vec::new()), vec(any::<u8>(), 0..40)]
 }
 
-/// Often 0: fields with their default value are left out.
+/// Often 0, since fields with the default value are omitted.
 fn number() -> impl Strategy<Value = i64> {
     prop_oneof![Just(0), any::<i64>()]
 }
@@ -62,7 +62,7 @@ fn entry() -> impl Strategy<Value = FileMetadata> {
     )
 }
 
-/// Checkpoints as steps from one to the next, so that they never go back.
+/// Checkpoints are generated as steps from one to the next, so that offsets never decrease.
 fn gzip() -> impl Strategy<Value = (Zinfo, u64, u64)> {
     let step = (1_u64..1 << 40, 0_u64..1 << 40, 0_u8..8, any::<u8>());
     let trailer = 0_u64..1 << 40;
@@ -118,7 +118,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn test_ztoc_when_written_and_read_then_is_the_same(ztoc in ztoc()) {
+    fn test_ztoc_when_written_and_read_then_unchanged(ztoc in ztoc()) {
         let blob = ztoc.to_bytes().unwrap();
         let read = Ztoc::from_bytes(&blob).unwrap();
 

@@ -1,4 +1,4 @@
-//! Small valid values that the tests of zTOCs start from.
+//! Small valid values for tests of zTOCs.
 #![allow(dead_code, reason = "each test crate uses some")]
 
 use tocsin_core::checkpoint::{Checkpoint, Window};
@@ -60,7 +60,7 @@ pub(crate) fn tar_ztoc(layer: &[u8], span_size: u32, uncompressed_archive_size: 
     }
 }
 
-/// The zTOC of a gzip layer of `size` bytes without entries; digests are those of no bytes.
+/// The zTOC of a gzip layer of `size` bytes without entries. The digests are those of empty spans.
 pub(crate) fn gzip_ztoc(size: u64, checkpoints: Vec<Checkpoint>) -> Ztoc {
     Ztoc {
         span_digests: vec![Digest::of(b""); checkpoints.len()],

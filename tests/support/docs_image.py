@@ -1,4 +1,4 @@
-"""The image that the pages of docs/ work with: small, and the same bytes on every machine."""
+"""The small image that the examples of docs/ use, with the same files on every machine."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ID=debian
 
 @functools.cache
 def _bytes(seed: str, size: int) -> bytes:
-    """Return bytes that do not compress, so that a layer is as large as it looks."""
+    """Return incompressible bytes, so that layers reach the minimum size for indexing."""
     return random.Random(seed).randbytes(size)  # noqa: S311 (not a secret)
 
 
@@ -88,7 +88,7 @@ def put_images(directory: Path) -> None:
 
 
 def _tar(files: dict[str, bytes]) -> bytes:
-    """Return a tar of `files` and of the directories they are in."""
+    """Return a tar with `files` and their parent directories."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         parents = {str(parent) for name in files for parent in PurePosixPath(name).parents}

@@ -1,13 +1,15 @@
-"""Pages of docs/: their code blocks, and a directory in which the commands of a page are run.
+"""The code blocks of docs/, and a sandbox directory that runs the commands of a page.
 
-A block is run in one of these ways, or says why not:
+How a block is run depends on its language:
 
-- ``console``: lines that begin with ``$`` are commands, run by a shell one after another in a
-  directory that the page shares; the other lines are what they print, which is compared loosely.
-- ``python``: run as a program there; with ``title="NAME"`` it is written to a file of that name.
-- A comment before the block, ``<!-- not run here: REASON -->`` or ``<!-- run by FILE -->``.
+- ``console``: lines that begin with ``$`` are commands. A shell runs them one after another in the
+  sandbox. The other lines are the expected output; digests, sizes and times are not compared.
+- ``python``: a program that is run in the sandbox. With ``title="NAME"``, it is written to that
+  file instead.
+- Blocks of the languages in `NOT_RUN` are not run.
 
-Blocks of other languages are not run. `NOT_RUN` lists them.
+A comment before a block says why it is not run, ``<!-- not run here: REASON -->``, or which test
+runs it, ``<!-- run by FILE -->``.
 """
 
 from __future__ import annotations
@@ -28,9 +30,9 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parents[2] / "docs"
 NOT_RUN = {"text", "json"}
-"""Languages of blocks that show something and cannot be run."""
+"""Languages of blocks that cannot be run."""
 REGISTRY = "registry.example.com"
-"""What pages call the registry; a real one takes its place."""
+"""The name of the registry on the pages; commands use a test registry instead."""
 
 _BLOCK = re.compile(
     r"(?P<comment><!-- (?:not run here: [^\n]+|run by [^\n]+) -->\n\n?)?"
@@ -40,25 +42,25 @@ _BLOCK = re.compile(
 _COMMAND = re.compile(
     r"^\$ (?P<command>(?:.*\\\n> )*.*)\n?(?P<output>(?:(?!\$ ).*\n?)*)", re.MULTILINE
 )
-"""A command, in which a line that ends with a backslash goes on behind ``> ``, and its output."""
+"""A command and its output; a command continues on lines that begin with ``> ``."""
 _COLUMNS = "100"
 _SHELL_ONLY = re.compile(r"[|<>&;$`]")
-"""What only a shell can do; other commands are run in this process, which is faster."""
+"""Characters that require a shell; other commands are run in this process, which is faster."""
 _PROGRESS = re.compile(r"^sha256:[0-9a-f]{12} .*\n", re.MULTILINE)
-"""A line for each layer, where a terminal shows a progress bar."""
+"""Progress lines, one per layer, which replace the progress bar of a terminal."""
 _OF_A_RUN = (
     (re.compile(r"\b[0-9][0-9,.]* ?(?:ms|s|min)\b"), "TIME"),
     (re.compile(r"^seed .*", re.MULTILINE), "seed"),
     (re.compile(r"[ \t]+"), " "),
     (re.compile(r" $", re.MULTILINE), ""),
 )
-"""What differs from one run to the next, and what takes its place."""
+"""Patterns that match text that differs between runs, with their replacements."""
 _OF_A_MACHINE = (
     (re.compile(r"\b[0-9a-f]{12}(?:[0-9a-f]{52})?\b"), "DIGEST"),
     (re.compile(r"\b[0-9][0-9,.]* (?:[KMG]i)?B\b"), "SIZE"),
     (re.compile(r"\b[0-9][0-9,.]* %"), "PERCENT"),
 )
-"""What differs where another zlib compresses the layers."""
+"""Patterns that match text that depends on the zlib that compresses the layers."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,11 @@ class Block:
 
     Attributes:
         page: name of the page.
-        line: line it begins in.
-        language: of the fence.
-        title: name of the file it is said to be, or nothing.
-        code: what is in it.
-        comment: the comment before it that says how or why not it is run.
+        line: line number of its first line.
+        language: language of the block.
+        title: the file name in its ``title``, or an empty string.
+        code: its content.
+        comment: the comment before it that says which test runs it, or why it is not run.
     """
 
     page: str
@@ -84,7 +86,7 @@ class Block:
 
 @dataclass
 class Shown:
-    """A command as written and as run, what the page says it prints, and what it printed."""
+    """A command with its expected and actual output; `source` is the command as on the page."""
 
     block: Block
     source: str
@@ -95,7 +97,7 @@ class Shown:
 
     @property
     def differs(self) -> bool:
-        """Whether other lines were printed than shown; a line ``...`` stands for any lines."""
+        """Whether the output differs from the page, where a line ``...`` stands for any lines."""
         pattern = "".join(
             r"(?:.*\n)*" if line == "..." else re.escape(line) + r"\n"
             for line in _loosely(self.expected, *_OF_A_RUN, *_OF_A_MACHINE).splitlines()
@@ -105,7 +107,7 @@ class Shown:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether the page should show what was printed now."""
+        """Whether the page must be updated with the current output."""
         if "..." in self.expected.splitlines():
             return self.differs
         return _loosely(self.expected, *_OF_A_RUN) != _loosely(self.printed, *_OF_A_RUN)
@@ -146,15 +148,15 @@ class Sandbox:
     """A directory in which the commands of one page are run.
 
     Attributes:
-        directory: where.
-        registry: host and port of the registry that the pages name `REGISTRY`.
+        directory: path of the directory.
+        registry: host and port of the registry that replaces `REGISTRY`.
     """
 
     directory: Path
     registry: str
 
     def run(self, block: Block) -> list[Shown]:
-        """Run a block; return its commands with what they printed."""
+        """Run a block and return its commands with their output."""
         if block.language == "console":
             shown = list(commands(block))
             for command in shown:
@@ -181,7 +183,7 @@ class Sandbox:
     def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         path = f"{Path(TOCSIN).parent}:/usr/bin:/bin"
         home = str(self.directory)
-        return subprocess.run(  # noqa: S603 (the pages are ours)
+        return subprocess.run(  # noqa: S603 (commands from our own pages)
             command,
             cwd=self.directory,
             env=environment(PATH=path, HOME=home, COLUMNS=_COLUMNS),
@@ -195,13 +197,11 @@ class Sandbox:
 
 
 def rewrite(page: Path, shown: list[Shown]) -> None:
-    """Put what commands printed into the page, where it is not what the page says."""
+    """Update the outdated output on a page."""
     text = page.read_text()
     for command in shown:
         if command.is_outdated:
             before = f"$ {command.source}\n{command.expected}"
-            assert text.count(before) == 1, (
-                f"{page.name}: {command.source!r} is there more than once"
-            )
+            assert text.count(before) == 1, f"{page.name}: {command.source!r} is not unique"
             text = text.replace(before, f"$ {command.source}\n{command.printed}")
     page.write_text(text)

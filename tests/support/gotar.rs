@@ -1,4 +1,4 @@
-//! Go's `archive/tar` as a judge: builds and runs `tests/support/gotar`.
+//! Go's `archive/tar` as the reference: builds and runs `tests/support/gotar`.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use std::{env, fs, thread};
 
 use tocsin_core::tar::Purpose;
 
-/// The judge, built.
+/// The compiled program.
 pub(crate) struct GoTar {
     go: PathBuf,
     program: PathBuf,
 }
 
 impl GoTar {
-    /// Build it; `None` if there is no Go on this machine.
+    /// Build the program; `None` if Go is not installed.
     pub(crate) fn build() -> Option<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gotar");
@@ -30,7 +30,7 @@ impl GoTar {
         Some(Self { go, program })
     }
 
-    /// The archives Go tests itself with, where its sources are installed; huge ones left out.
+    /// The archives of Go's own tests, if its sources are installed, except huge ones.
     pub(crate) fn own_test_archives(&self) -> Vec<(String, Vec<u8>)> {
         let output = Command::new(&self.go).args(["env", "GOROOT"]).output().expect("go starts");
         let root = String::from_utf8(output.stdout).expect("a path");
@@ -46,7 +46,7 @@ impl GoTar {
             .collect()
     }
 
-    /// What Go makes of each archive, read for `purpose`.
+    /// Go's verdict on each archive, read for `purpose`.
     pub(crate) fn judge(&self, archives: &[Vec<u8>], purpose: Purpose) -> Vec<String> {
         let mut child = Command::new(&self.program)
             .arg(match purpose {
@@ -78,8 +78,8 @@ impl GoTar {
             }
         }
         verdicts.pop();
-        assert_eq!(verdicts.len(), archives.len(), "one verdict an archive");
-        // Entries before an error are not part of a verdict.
+        assert_eq!(verdicts.len(), archives.len(), "one verdict per archive");
+        // Ignore entries before an error.
         verdicts
             .into_iter()
             .map(|v| if v.ends_with("error\n") { "error\n".into() } else { v })
@@ -89,7 +89,7 @@ impl GoTar {
 
 fn find_go() -> Option<PathBuf> {
     let usual = env::var_os("PATH")?;
-    let mut places: Vec<PathBuf> = env::split_paths(&usual).collect();
-    places.push("/usr/local/go/bin".into());
-    places.into_iter().map(|place| place.join("go")).find(|go| go.is_file())
+    let mut directories: Vec<PathBuf> = env::split_paths(&usual).collect();
+    directories.push("/usr/local/go/bin".into());
+    directories.into_iter().map(|directory| directory.join("go")).find(|go| go.is_file())
 }

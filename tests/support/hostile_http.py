@@ -1,14 +1,13 @@
-"""One whole conversation with a hostile registry, in memory: only errors of ours may come out.
+"""A complete conversation with a hostile registry, in memory; it may only raise a `TocsinError`.
 
-Everything above the socket is the real thing: http.client, urllib3, requests, our stores and
-decoders. Sockets are objects that answer at once, so that a conversation takes a millisecond and
-can be repeated exactly.
+Only the sockets are fake: http.client, urllib3, requests, and tocsin's stores and decoders are
+real. Fake sockets respond immediately, so a conversation takes a millisecond and can be repeated
+exactly.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import socket
 import ssl
@@ -21,7 +20,7 @@ import requests
 import urllib3
 
 import tocsin
-from support.hostile_image import OCI_MANIFEST, OCTETS
+from support.hostile_image import OCI_MANIFEST, OCTETS, REFERRER
 from support.hostile_registry import HOST, REPOSITORY, HostileRegistry
 from support.instructions import Instructions
 from tocsin.images.coverage import image_coverage, image_indexes
@@ -41,21 +40,21 @@ if TYPE_CHECKING:
     from tocsin.stores.registry import RegistryStore
 
 MAX_REQUESTS = 600
-"""Requests of one conversation; the longest that were seen have a third of that."""
+"""Maximum number of requests in one conversation, three times the highest number seen."""
 
 MAX_ERROR_LEN = 5000
-"""Characters of a message."""
+"""Maximum number of characters in an error message."""
 
 _IMAGE = f"docker://{HOST}/{REPOSITORY}:1"
-_SECRET = "hunter2"  # noqa: S105 (no real one)
+_SECRET = "hunter2"  # noqa: S105 (not a real password)
 
 
 class TooManyRequestsError(AssertionError):
-    """A hostile server kept a client busy."""
+    """A hostile server caused more than `MAX_REQUESTS` requests."""
 
 
 class _Raw(io.RawIOBase):
-    """What a socket gives, decided when it is first read."""
+    """The bytes that a socket receives, determined at the first read."""
 
     def __init__(self, answer: Callable[[], bytes]) -> None:
         super().__init__()
@@ -72,12 +71,13 @@ class _Raw(io.RawIOBase):
 
 
 class _Socket:
-    """As much of a socket as http.client and urllib3 use; each is good for one request."""
+    """The methods of a socket that http.client and urllib3 use, for one request per socket."""
 
     def __init__(self, network: _Network) -> None:
         self._network = network
         self._sent = bytearray()
-        self._null = os.open(os.devnull, os.O_RDONLY)  # always readable: as a closed connection
+        # urllib3 polls the descriptor: /dev/null is always readable, like a closed connection.
+        self._null = os.open(os.devnull, os.O_RDONLY)
 
     def sendall(self, data: bytes) -> None:
         self._sent += data
@@ -140,20 +140,20 @@ def _no_tls(_connection: object) -> None:
 
 
 def _patches(network: _Network) -> Iterator[AbstractContextManager[Any]]:
-    """Yield what takes the place of sockets, TLS and this machine's proxies."""
+    """Yield patches that replace sockets, TLS and this machine's proxies."""
     yield mock.patch.object(urllib3.util.connection, "create_connection", network.connect)
     yield mock.patch.object(urllib3.connection.HTTPSConnection, "connect", _no_tls)
     yield mock.patch.object(requests.sessions, "get_environ_proxies", return_value={})
 
 
 class Conversation:
-    """A hostile registry and one thing that is done with it.
+    """A hostile registry, and one operation that uses it.
 
     Args:
-        data: instructions for both.
+        data: instructions that determine both.
 
     Attributes:
-        error: what came out; ``None`` if all went well.
+        error: error of the operation, or ``None``.
         requests: method and path of each request.
     """
 
@@ -177,7 +177,7 @@ class Conversation:
 
     @property
     def options(self) -> RegistryOptions:
-        """How the registry is reached."""
+        """Options to connect to the registry."""
         clock = Clock(sleep=lambda _seconds: None, jitter=lambda: 0.5)
         return RegistryOptions(
             plain_http=True,
@@ -195,7 +195,7 @@ class Conversation:
         return open_repository(reference, self.options)
 
     def some_blob(self) -> Descriptor:
-        """Return the descriptor of something the registry holds, its size perhaps a lie."""
+        """Return the descriptor of a document in the registry; its size may be wrong."""
         documents = self._registry.image.documents
         digest = self._instructions.pick(list(documents))
         size = self._instructions.pick([len(documents[digest][1]), 0, 1, 1 << 50])
@@ -203,7 +203,7 @@ class Conversation:
 
 
 def check_message(error: tocsin.TocsinError) -> None:
-    """Check what a person would see: one short printable line without secrets."""
+    """Check that a message is one short printable line without secrets."""
     assert error.message.isprintable(), error
     assert len(error.message) <= MAX_ERROR_LEN
     for text in (error.message, error.hint or "", repr(error.details)):
@@ -211,10 +211,10 @@ def check_message(error: tocsin.TocsinError) -> None:
         assert _SECRET not in text, text
 
 
-def _with_store(doing: Callable[[RegistryStore], object]) -> Callable[[Conversation], None]:
+def _with_store(use: Callable[[RegistryStore], object]) -> Callable[[Conversation], None]:
     def operation(conversation: Conversation) -> None:
         with conversation.store() as store:
-            doing(store)
+            use(store)
 
     return operation
 
@@ -225,11 +225,7 @@ def _resolve(store: RegistryStore) -> None:
 
 def _put_manifest(store: RegistryStore) -> None:
     with closing(store):
-        subject = {"mediaType": OCI_MANIFEST, "digest": "sha256:" + "1" * 64, "size": 5}
-        config = {"mediaType": "application/x", "digest": "sha256:" + "2" * 64, "size": 2}
-        document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": []}
-        data = json.dumps({**document, "subject": subject}).encode()
-        store.put_manifest(data, OCI_MANIFEST)
+        store.put_manifest(REFERRER, OCI_MANIFEST)
 
 
 def _take_over(store: RegistryStore) -> None:

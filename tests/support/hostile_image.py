@@ -1,7 +1,7 @@
-"""A small image with SOCI index and zTOC, some of its documents spoiled, all digests right.
+"""A small image with a SOCI index and a zTOC, some of them damaged, all with correct digests.
 
-What has a wrong digest is refused before it is read. So a registry that wants a decoder to read
-nonsense gives it the right digest, and so does this.
+Documents with a wrong digest are rejected before they are parsed. So a hostile registry that wants
+to reach the parsers uses correct digests, like this image.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _SOCI = "com.amazon.soci."
 
 @dataclass(frozen=True, slots=True)
 class HostileImage:
-    """What a registry holds.
+    """The content of a registry.
 
     Attributes:
-        tag: digest of what its tag names.
-        referrers: the list of what refers to it.
-        documents: media type and bytes, by digest.
+        tag: digest of the manifest or image index that the tag names.
+        referrers: the referrers list of the image's manifest.
+        documents: media type and bytes of each document, by digest.
     """
 
     tag: str
@@ -44,8 +44,22 @@ class HostileImage:
     documents: dict[str, tuple[str, bytes]] = field(repr=False)
 
 
+SUBJECT = "sha256:" + "1" * 64
+"""Digest of the manifest that `REFERRER` refers to."""
+REFERRER = json.dumps(
+    {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": "application/x", "digest": "sha256:" + "2" * 64, "size": 2},
+        "layers": [],
+        "subject": {"mediaType": OCI_MANIFEST, "digest": SUBJECT, "size": 5},
+    }
+).encode()
+"""A manifest that tests push; an honest registry then lists it."""
+
+
 def digest_of(data: bytes) -> str:
-    """Return a digest in OCI spelling."""
+    """Return a digest as OCI writes it."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
@@ -63,7 +77,7 @@ def layer_and_ztoc() -> tuple[bytes, bytes]:
 
 
 def make_image(instructions: Instructions) -> HostileImage:
-    """Return an image; without instructions an honest one."""
+    """Return an image; if all instructions are zero, a correct one."""
     documents: dict[str, tuple[str, bytes]] = {}
 
     def put(data: bytes, media_type: str, **fields: Any) -> dict[str, Any]:
@@ -112,7 +126,8 @@ def make_image(instructions: Instructions) -> HostileImage:
         OCI_MANIFEST,
         artifactType=_SOCI_V1,
     )
-    referrers = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [soci]}
+    pushed = {"mediaType": OCI_MANIFEST, "digest": digest_of(REFERRER), "size": len(REFERRER)}
+    referrers = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [soci, pushed]}
     tag = manifest
     if instructions.below(2):
         manifest["platform"] = {"architecture": "amd64", "os": "linux"}

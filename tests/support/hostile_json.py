@@ -1,4 +1,4 @@
-"""JSON documents with one value replaced by what no sane server sends."""
+"""JSON documents in which one value is replaced with something that no honest server sends."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ VALUES = [
     "'x'",
     "\ufeff1",
 ]
-"""JSON, or nearly."""
+"""Replacements: unusual JSON values, and text that is not valid JSON."""
 
 
 def spoil(document: Any, instructions: Instructions) -> bytes:
-    """Return a JSON document with one of its values, or the whole of it, replaced."""
+    """Return a JSON document with one value, or the whole document, replaced."""
     value = instructions.pick(VALUES)
-    place = instructions.byte()
+    position = instructions.byte()
     count = 0
 
     def visit(node: Any) -> Any:
         nonlocal count
         count += 1
-        if count == place + 1:
+        if count == position + 1:
             return _HOLE
         if isinstance(node, dict):
             return {key: visit(each) for key, each in node.items()}

@@ -1,4 +1,4 @@
-"""A registry that answers as instructions say: mostly honest, with one thing wrong at a time."""
+"""A registry controlled by instructions: responses are mostly valid, with one fault at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from support.hostile_image import OCI_INDEX, OCI_MANIFEST, OCTETS, layer_and_ztoc, make_image
+from support.hostile_image import (
+    OCI_INDEX,
+    OCI_MANIFEST,
+    OCTETS,
+    SUBJECT,
+    layer_and_ztoc,
+    make_image,
+)
 from support.hostile_json import spoil
 
 if TYPE_CHECKING:
@@ -134,7 +141,7 @@ HEADERS = {
     "Connection": ["close", "keep-alive", "x"],
     "Docker-Upload-UUID": ["x"],
 }
-"""What is wrong with one header; each list is one kind."""
+"""Values for a faulty header."""
 TOKENS = [
     b'{"token":"t"}',
     b'{"access_token":"t","expires_in":1}',
@@ -171,7 +178,7 @@ _MAX_RAW = 200
 
 
 class HostileRegistry:
-    """Answers requests with bytes, HTTP or not."""
+    """Responds to requests with bytes that may not be valid HTTP."""
 
     def __init__(self, instructions: Instructions) -> None:
         self._instructions = instructions
@@ -179,7 +186,7 @@ class HostileRegistry:
         self.image = make_image(instructions)
 
     def answer(self, method: str, path: str, headers: dict[str, str]) -> bytes:
-        """Return the answer to a request, up to the end of the connection."""
+        """Return all bytes to send in response to a request before closing the connection."""
         instructions = self._instructions
         status, honest, body = self._honest(method, path, headers)
         match instructions.below(12):
@@ -213,7 +220,7 @@ class HostileRegistry:
         return _joined(status, honest, body, chunked=instructions.below(8) == 7)
 
     def _spoil_header(self, headers: dict[str, str], body: bytes) -> bytes:
-        """Replace a header, and return the body, encoded where the header says so."""
+        """Replace a header and return the body, encoded if the new header requires it."""
         instructions = self._instructions
         name = instructions.pick(list(HEADERS))
         headers[name] = instructions.pick(HEADERS[name])
@@ -263,7 +270,7 @@ class HostileRegistry:
             case "PATCH":
                 return 202, location, b""
             case "PUT":
-                return 201, {"Location": path}, b""
+                return 201, {"Location": path, "OCI-Subject": SUBJECT}, b""
             case "GET":
                 return 204, {**location, "Range": "0-0"}, b""
             case _:

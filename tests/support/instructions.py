@@ -1,4 +1,4 @@
-"""Any bytes as decisions: what a fuzzer changes is then what a test does."""
+"""Decisions read from arbitrary bytes, so that a fuzzer controls what a test does."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class Instructions:
-    """Bytes that are used up from the front; behind their end there are only zeros.
+    """Bytes that are read from the front, followed by infinitely many zeros.
 
-    Zero is the tame decision everywhere, so that a conversation ends when its instructions do.
+    Zero always means the harmless decision, so a conversation ends soon after its instructions end.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -26,16 +26,16 @@ class Instructions:
         return self._data[self._at - 1] if self._at <= len(self._data) else 0
 
     def below(self, count: int) -> int:
-        """Return a number from 0 on, below `count`, which is at most 65,536."""
+        """Return a number from 0 to `count` - 1; `count` must be at most 65,536."""
         number = self.byte() if count <= 1 << 8 else self.byte() | self.byte() << 8
         return number % count
 
     def pick(self, choices: Sequence[T]) -> T:
-        """Return one of `choices`; the first is the tame one."""
+        """Return one of `choices`; the first one is the harmless one."""
         return choices[self.below(len(choices))]
 
     def take(self, count: int) -> bytes:
-        """Return the next bytes, at most `count`."""
+        """Return at most `count` of the remaining bytes."""
         taken = self._data[self._at : self._at + count]
         self._at += len(taken)
         return taken

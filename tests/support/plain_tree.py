@@ -183,7 +183,7 @@ class Tree:
                 links += 1
                 if links > MAX_LINKS:
                     raise PathError(
-                        f"{_shown(path)}: more than {MAX_LINKS} symbolic links, a loop perhaps",
+                        f"{_shown(path)}: more than {MAX_LINKS} symbolic links, possibly a loop",
                         path=path,
                         reason="loop",
                     )

@@ -1,11 +1,11 @@
-//! Tar archives written field by field, and a scanner's answer as text.
+//! Writes tar archives field by field, and formats the result of a scan as text.
 
 use std::fmt::Write as _;
 
 use tocsin_core::Result;
 use tocsin_core::tar::{FileMetadata, Purpose, Toc, TocScanner};
 
-/// Where each field of a header block is; the names are POSIX's, star's and GNU's.
+/// The fields of a header block, with their names in POSIX, star and GNU tar.
 pub(crate) mod field {
     use std::ops::Range;
 
@@ -35,14 +35,14 @@ pub(crate) mod field {
     pub(crate) const NUMBERS: [Range<usize>; 5] = [MODE, UID, GID, SIZE, MTIME];
 }
 
-/// A header block in the making.
+/// A builder for header blocks.
 #[derive(Clone)]
 pub(crate) struct Header {
     pub(crate) block: [u8; 512],
 }
 
 impl Header {
-    /// Seventh Edition Unix: no magic, and NULs behind the link name.
+    /// Seventh Edition Unix: no magic, and NULs after the link name.
     pub(crate) fn v7(name: &[u8], flag: u8) -> Self {
         Self { block: [0; 512] }
             .put(field::NAME, name)
@@ -76,12 +76,12 @@ impl Header {
             .octal(field::DEVMINOR, 0)
     }
 
-    /// Set a field: the bytes, then NULs. Bytes that do not fit are cut.
+    /// Set a field to the bytes, padded with NULs. Bytes that do not fit are dropped.
     pub(crate) fn put(mut self, field: std::ops::Range<usize>, bytes: &[u8]) -> Self {
-        let place = &mut self.block[field];
-        place.fill(0);
-        let len = bytes.len().min(place.len());
-        place[..len].copy_from_slice(&bytes[..len]);
+        let field = &mut self.block[field];
+        field.fill(0);
+        let len = bytes.len().min(field.len());
+        field[..len].copy_from_slice(&bytes[..len]);
         self
     }
 
@@ -105,7 +105,7 @@ impl Header {
         self.octal(field::SIZE, size)
     }
 
-    /// The block with its checksum: the sum of all bytes, the checksum field counting as spaces.
+    /// The block with its checksum: the sum of all bytes, with spaces in the checksum field.
     pub(crate) fn sealed(self) -> [u8; 512] {
         let mut header = self.put(field::CHKSUM, b"        ");
         let sum: u64 = header.block.iter().map(|byte| u64::from(*byte)).sum();
@@ -114,7 +114,7 @@ impl Header {
     }
 }
 
-/// An archive in the making.
+/// A builder for archives.
 #[derive(Clone, Default)]
 pub(crate) struct Tar(pub(crate) Vec<u8>);
 
@@ -170,12 +170,12 @@ impl Tar {
     }
 }
 
-/// Data in which no two neighbours are alike, and no byte is zero.
+/// Data without zeros and without equal neighbouring bytes.
 pub(crate) fn filling(len: usize) -> Vec<u8> {
     (b'!'..=b'~').cycle().take(len).collect()
 }
 
-/// One PAX record with the right length in front.
+/// One PAX record, starting with its length.
 pub(crate) fn record(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Vec<u8> {
     let body = [b" ", key.as_ref(), b"=", value.as_ref(), b"\n"].concat();
     let mut len = body.len() + 1;
@@ -192,12 +192,12 @@ pub(crate) fn scan_for(archive: &[u8], purpose: Purpose) -> Result<Toc> {
     scanner.finish()
 }
 
-/// Scan an archive that comes in one piece.
+/// Scan an archive in one piece.
 pub(crate) fn scan(archive: &[u8]) -> Result<Toc> {
     scan_pieces([archive])
 }
 
-/// Scan an archive that comes in pieces.
+/// Scan an archive in pieces.
 pub(crate) fn scan_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Toc> {
     let mut scanner = TocScanner::default();
     for piece in pieces {
@@ -206,12 +206,12 @@ pub(crate) fn scan_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Res
     scanner.finish()
 }
 
-/// A scan in the words of `tests/support/gotar`.
+/// The result of a scan in the format of `tests/support/gotar`.
 pub(crate) fn describe(scan: &Result<Toc>) -> String {
     describe_with(scan, |_| String::new())
 }
 
-/// The same, each line of an entry with something more at its end.
+/// As `describe`, with the text from `more` at the end of each entry's line.
 pub(crate) fn describe_with(
     scan: &Result<Toc>,
     mut more: impl FnMut(&FileMetadata) -> String,

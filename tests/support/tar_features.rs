@@ -1,22 +1,22 @@
-//! Every feature of a tar entry that changes how it is read, alone and in pairs.
+//! Features of a tar entry that change how it is read, for use alone and in pairs.
 
 use super::tar_blocks::{Header, Tar, field, filling, record};
 
-/// One entry in the making: what is said about it before its header, the header, and its data.
+/// A builder for one entry: the pseudo entries before its header, the header, and the data.
 #[derive(Clone)]
 pub(crate) struct Entry {
-    /// Before the PAX header that `records` make.
+    /// What comes before the PAX header with `records`.
     first: Tar,
     records: Vec<u8>,
-    /// Between that PAX header and the entry's own.
+    /// What comes between that PAX header and the entry's own header.
     then: Tar,
     header: Header,
-    /// Whether the size field is left as it is.
+    /// Whether to keep the size field instead of setting it to the size of the data.
     keeps_size: bool,
     data: Vec<u8>,
 }
 
-/// A name, for messages, and what it does to an entry.
+/// The name of a feature, for messages, and a function that applies it to an entry.
 pub(crate) type Feature = (&'static str, fn(&mut Entry));
 
 impl Entry {
@@ -60,11 +60,11 @@ impl Entry {
 /// Makes a header of a name and a type flag.
 pub(crate) type Make = fn(&[u8], u8) -> Header;
 
-/// How the header itself is laid out.
+/// The formats of a header.
 pub(crate) const FORMATS: [(&str, Make); 4] =
     [("v7", Header::v7), ("ustar", Header::ustar), ("gnu", Header::gnu), ("star", Header::star)];
 
-/// An archive of an entry with these features, between two plain ones.
+/// An archive with an entry that has these features, between two plain ones.
 pub(crate) fn archive(make: Make, features: &[&Feature]) -> Vec<u8> {
     let mut entry = Entry {
         first: Tar::new(),
@@ -139,7 +139,7 @@ pub(crate) const FEATURES: &[Feature] = &[
         entry.put(field::GNU_ATIME, b"13727410001\0");
         entry.put(field::GNU_CTIME, b"13727410002\0");
     }),
-    ("atime of GNU that is none", |entry| entry.put(field::GNU_ATIME, b"1372x410001\0")),
+    ("atime of GNU that is invalid", |entry| entry.put(field::GNU_ATIME, b"1372x410001\0")),
     ("NULs before octal digits", |entry| {
         entry.put(field::MODE, b"\0\x000644\0");
         entry.put(field::UID, b"\x000017\0");
@@ -162,7 +162,7 @@ pub(crate) const FEATURES: &[Feature] = &[
     ("mtime in base 256", |entry| {
         entry.header = entry.header.clone().base_256(field::MTIME, -5);
     }),
-    ("mtime of an impossible year", |entry| {
+    ("mtime with a year out of range", |entry| {
         entry.header = entry.header.clone().base_256(field::MTIME, 1 << 40);
     }),
     ("no data", |entry| entry.data.clear()),
@@ -182,13 +182,13 @@ pub(crate) const FEATURES: &[Feature] = &[
     ("two long names", |entry| {
         entry.first = entry.first.clone().gnu_long(b'L', b"one\0").gnu_long(b'L', b"two\0more");
     }),
-    ("long name taken back", |entry| {
+    ("long name canceled", |entry| {
         entry.first = entry.first.clone().gnu_long(b'L', b"one\0").gnu_long(b'L', b"\0");
     }),
     ("long link", |entry| entry.first = entry.first.clone().gnu_long(b'K', b"long/link\0")),
     // PAX records.
     ("no records", |entry| entry.first = entry.first.clone().pax_payload(b"")),
-    ("records thrown away", |entry| {
+    ("records discarded", |entry| {
         let records = [("path", "thrown/away"), ("size", "3")];
         entry.first = entry.first.clone().pax(&records);
     }),
@@ -198,7 +198,7 @@ pub(crate) const FEATURES: &[Feature] = &[
     ("path", |entry| entry.record("path", "of/record")),
     ("path of a directory", |entry| entry.record("path", "of/record/")),
     ("empty path", |entry| entry.record("path", "")),
-    ("path taken back", |entry| {
+    ("path canceled", |entry| {
         entry.record("path", "one");
         entry.record("path", "");
     }),
@@ -226,7 +226,7 @@ pub(crate) const FEATURES: &[Feature] = &[
     ("size of a part", |entry| {
         entry.record("size", "600");
     }),
-    ("size of none", |entry| entry.record("size", "0")),
+    ("size of zero", |entry| entry.record("size", "0")),
     ("extended attribute", |entry| entry.record("SCHILY.xattr.user.k", "a\0b\n")),
     ("charset", |entry| entry.record("hdrcharset", "BINARY")),
     ("records of GNU format", |entry| {
@@ -242,7 +242,7 @@ pub(crate) const FEATURES: &[Feature] = &[
         let payload = record("comment", "0123456789abcdef");
         entry.then = entry.then.clone().file(Header::ustar(b"pax_global_header", b'g'), &payload);
     }),
-    ("global header that is none", |entry| {
+    ("global header that is invalid", |entry| {
         entry.first = entry.first.clone().file(Header::ustar(b"pax_global_header", b'g'), b"5 a=");
     }),
     // Sparse files.
@@ -278,7 +278,7 @@ pub(crate) const FEATURES: &[Feature] = &[
         let map: Vec<u64> = (0..700).flat_map(|region| [region * 4, 1]).collect();
         entry.sparse("2800", &map);
     }),
-    ("sparse 1.0 of endless size", |entry| {
+    ("sparse 1.0 of maximum size", |entry| {
         entry.sparse("9223372036854775807", &[5, 1, 1 << 62, 699]);
     }),
     ("sparse 1.0 with too little data", |entry| entry.sparse("5000", &[0, 700, 1000, 1])),

@@ -1,6 +1,7 @@
-//! Archives that are nearly right: every rule of the format is met and, now and then, broken.
+//! Generates nearly valid archives, which follow every rule of the format and occasionally break
+//! one.
 //!
-//! Everything comes from a seed, so that a failure can be repeated.
+//! Everything is derived from a seed, so that failures can be reproduced.
 
 use super::tar_blocks::{Header, Tar, field, filling, record};
 
@@ -25,7 +26,7 @@ impl Random {
         usize::try_from(self.next() % end as u64).unwrap_or_default()
     }
 
-    /// True once in `times`.
+    /// True on average once in `times` calls.
     pub(crate) fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
@@ -53,7 +54,7 @@ const NAMES: [&[u8]; 12] = [
 const FLAGS: &[u8; 24] = b"0000000000001122334556\0\0";
 const ODD_FLAGS: &[u8; 14] = b"7SgxLKDMNVAX8z";
 
-/// Contents of numeric fields, good and bad, cut to the field.
+/// Contents of numeric fields, valid and invalid, cut to the length of the field.
 const NUMBERS: [&[u8]; 30] = [
     b"0000644\0",
     b"0000000\0",
@@ -149,7 +150,7 @@ const VALUES: [&[u8]; 32] = [
     b"\xff\xfe",
 ];
 
-/// An archive of a few items, perhaps damaged.
+/// An archive of a few items, possibly damaged.
 pub(crate) fn archive(random: &mut Random) -> Vec<u8> {
     let mut tar = Tar::new();
     for _ in 0..1 + random.below(5) {
@@ -329,10 +330,10 @@ fn sparse_in_data(tar: Tar, random: &mut Random) -> Tar {
     tar.file(Header::ustar(b"GNUSparseFile.0/name", flag), &map)
 }
 
-/// Break the archive, or not.
+/// Damage the archive in random ways, or not at all.
 pub(crate) fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     if random.once_in(3) && !bytes.is_empty() {
-        // A header field or payload byte, with the checksum made right again.
+        // Change a byte of a header field or payload, and usually correct the checksum.
         let block = random.below(bytes.len().div_ceil(512)) * 512;
         let at = block + random.below(512);
         if let Some(byte) = bytes.get_mut(at) {
@@ -349,7 +350,7 @@ pub(crate) fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     }
     if random.once_in(8) && !bytes.is_empty() {
         let end = random.below(bytes.len() + 1);
-        // Block boundaries are where the rules are.
+        // Prefer block boundaries, which most rules are about.
         let end = if random.once_in(2) { end / 512 * 512 } else { end };
         bytes.truncate(end);
     }

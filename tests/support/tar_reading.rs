@@ -1,18 +1,18 @@
-//! Reading an archive's files the way a layer's files are read: where the scanner has found them, by
-//! their headers alone.
+//! Reading the files of an archive as those of a layer are read: at the offsets that the scanner
+//! found, with only their headers.
 
 use tocsin_core::Result;
 use tocsin_core::digest::Digest;
 use tocsin_core::span::UncompressedOffset;
 use tocsin_core::tar::{EntryHeaders, EntryType, FileMetadata, Region, read_headers};
 
-/// How much of a file is read, as by `tests/support/gotar`: holes may be of any size.
+/// Maximum number of bytes read from a file, as in `tests/support/gotar`, since holes may be huge.
 const MOST_READ: u64 = 1 << 17;
 
-/// Goes from entry to entry of an archive by their headers.
+/// Walks the entries of an archive by their headers.
 pub(crate) struct HeaderWalk<'a> {
     archive: &'a [u8],
-    /// Where the entry before ends.
+    /// Where the previous entry ends.
     pub(crate) start: u64,
 }
 
@@ -21,7 +21,7 @@ impl<'a> HeaderWalk<'a> {
         Self { archive, start: 0 }
     }
 
-    /// What the headers of the next entry say, if they end where its data begins.
+    /// Reads the headers of the next entry, which must end where its data begins.
     pub(crate) fn next(&mut self, entry: &FileMetadata) -> Result<EntryHeaders> {
         let stretch = self.stretch(entry);
         let found = read_headers(stretch, UncompressedOffset(self.start))?;
@@ -29,7 +29,7 @@ impl<'a> HeaderWalk<'a> {
         Ok(found)
     }
 
-    /// The bytes between the entry before and this one's data.
+    /// The bytes between the previous entry and this one's data.
     pub(crate) fn stretch(&self, entry: &FileMetadata) -> &'a [u8] {
         let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
         let end = at(entry.uncompressed_offset.unsigned_abs());
@@ -37,8 +37,8 @@ impl<'a> HeaderWalk<'a> {
     }
 }
 
-/// The data of an entry, as much as is read; `None` where the archive holds less or more than the map
-/// of a sparse file says.
+/// The data of an entry, up to the maximum; `None` if the archive holds less or more data than the
+/// map of a sparse file says.
 pub(crate) fn data(archive: &[u8], found: &EntryHeaders) -> Option<Vec<u8>> {
     if found.entry.entry_type != EntryType::Regular {
         return Some(Vec::new());
@@ -51,16 +51,16 @@ pub(crate) fn data(archive: &[u8], found: &EntryHeaders) -> Option<Vec<u8>> {
     let whole = [Region { offset: 0, len: size }];
     for region in found.regions.as_deref().unwrap_or(&whole) {
         let end = (region.offset + region.len).min(wanted);
-        let place = usize::try_from(region.offset.min(end)).ok()?..usize::try_from(end).ok()?;
-        left = left.checked_sub(place.len() as u64)?;
-        let (piece, rest) = stored.split_at_checked(place.len())?;
-        data.get_mut(place)?.copy_from_slice(piece);
+        let range = usize::try_from(region.offset.min(end)).ok()?..usize::try_from(end).ok()?;
+        left = left.checked_sub(range.len() as u64)?;
+        let (piece, rest) = stored.split_at_checked(range.len())?;
+        data.get_mut(range)?.copy_from_slice(piece);
         stored = rest;
     }
     (left == 0 || size > MOST_READ).then_some(data)
 }
 
-/// The data in the words of `tests/support/gotar`.
+/// The data in the format of `tests/support/gotar`.
 pub(crate) fn describe_data(archive: &[u8], found: &EntryHeaders) -> String {
     data(archive, found).map_or_else(
         || "error".to_owned(),

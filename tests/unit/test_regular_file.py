@@ -1,13 +1,15 @@
 """Named pipes, devices and oversized files instead of blobs, archives, layers and zTOCs."""
 
 import errno
+import gzip
 import os
 import socket
+import threading
 
 import pytest
 
 import tocsin
-from support.images import image_of
+from support.images import image_of, layer_tar
 from support.layout_files import LayoutFiles
 from tocsin.model.media_types import OCI_LAYER_GZIP
 from tocsin.regular_file import open_regular, read_regular
@@ -88,3 +90,21 @@ def test_layout_when_file_in_it_is_not_regular_then_fails_at_once(tmp_path, whic
     KINDS[kind](path)
     with pytest.raises(OSError, match="not a regular file"):
         tocsin.open(f"oci:{files.path}:t")
+
+
+def test_build_ztoc_when_layer_is_a_device_then_refused_at_once(tmp_path):
+    path = tmp_path / "layer"
+    make_link_to_device(path)
+    with pytest.raises(OSError, match="not a regular file but a character device"):
+        tocsin.build_ztoc(path)
+
+
+def test_build_ztoc_when_layer_is_a_named_pipe_then_it_is_read(tmp_path):
+    data = gzip.compress(layer_tar({"f": b"text"}))
+    path = tmp_path / "layer"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(data,))
+    writer.start()
+    ztoc = tocsin.build_ztoc(path)
+    writer.join()
+    assert ztoc.cat("f", data) == b"text"

@@ -1,4 +1,4 @@
-"""Commands and groups whose help text is their docstring, examples kept as they are written."""
+"""Commands and groups whose help text is their docstring, with examples kept as written."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _AS_WRITTEN = "\b\n"
-"""Begins a paragraph that click shall not fill."""
+"""Starts a paragraph that click does not rewrap."""
 
 
 def command(*, summary: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """Make a function a command; `summary` is its line in the list of commands."""
+    """Turn a function into a command; `summary` is its line in the list of commands."""
 
     def make(function: Callable[..., Any]) -> click.Command:
         return click.command(epilog=exit_codes.EPILOG, short_help=summary, help=_help_of(function))(
@@ -34,7 +34,7 @@ def group(
     commands_in: Mapping[str, str],
     context: Mapping[str, object] | None = None,
 ) -> Callable[[Callable[..., Any]], click.Group]:
-    """Make a function a group of commands; `commands_in` as `LazyGroup` takes it."""
+    """Turn a function into a group of commands; `commands_in` is passed to `LazyGroup`."""
 
     def make(function: Callable[..., Any]) -> click.Group:
         return click.group(

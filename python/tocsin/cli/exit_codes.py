@@ -1,29 +1,29 @@
-"""What the process ends with. Stable: scripts rely on it."""
+"""Exit codes of the process. They are stable, since scripts rely on them."""
 
 from __future__ import annotations
 
 OK = 0
 FAILED = 1
-"""Bad input, or something did not verify."""
+"""Invalid input, or verification failed."""
 USAGE = 2
 NOT_FOUND = 3
 UNSUPPORTED = 4
-"""Valid, but not done here; or there was nothing to index."""
+"""Valid input that is not supported, or nothing to index."""
 IO_ERROR = 5
-"""Disk full, no permission, a broken device."""
+"""Disk full, permission denied, broken device."""
 REGISTRY = 6
-"""A registry refused, or could not be reached; a credential that is missing or wrong too."""
+"""A registry refused a request or could not be reached, or a credential is missing or wrong."""
 SIGNAL = 128
-"""And the number of the signal: 130 for Ctrl-C, 143 for SIGTERM."""
+"""Plus the number of the signal: 130 for Ctrl-C, 143 for SIGTERM."""
 
 EPILOG = """\b
 Exit codes:
-  0    done
-  1    failed: bad input, or a digest that does not match
+  0    success
+  1    failed: invalid input, or a digest that does not match
   2    wrong usage
   3    not found: no such file, image, tag or path
-  4    not supported here, or nothing to index
-  5    input/output error: disk full, no permission
-  6    a registry refused or was not reached; no credential, or a wrong one
-  130  interrupted (Ctrl-C); 143 terminated. Nothing half-made is left.
+  4    not supported, or nothing to index
+  5    input/output error: disk full, permission denied
+  6    registry refused, unreachable, or a credential missing or wrong
+  130  interrupted (Ctrl-C); 143 if terminated. No partial output is left.
 """

@@ -1,4 +1,4 @@
-"""From an exception to what a person and a script are told, and to the exit code."""
+"""Converts an exception to a message for users, a document for scripts, and an exit code."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TEMPORARY = ".tocsin-"
-"""What names of `stores.staged_file` and its kin begin with."""
-_OTHER_PLACE = "Write to another place."
-_FREE_SPACE = "Free some space, or write to another place."
+"""Prefix of temporary file names, as in `stores.staged_file`."""
+_OTHER_LOCATION = "Write to another location."
+_FREE_SPACE = "Free some space, or write to another location."
 _PERMISSIONS = "Change the permissions, or run as the owner."
-_OF_THE_SYSTEM: dict[int, tuple[str, str | None]] = {
+_SYSTEM_ERRORS: dict[int, tuple[str, str | None]] = {
     errno.ENOSPC: ("the disk is full", _FREE_SPACE),
     errno.EDQUOT: ("the disk quota is used up", _FREE_SPACE),
     errno.EACCES: ("permission denied", _PERMISSIONS),
     errno.EPERM: ("operation not permitted", _PERMISSIONS),
-    errno.EROFS: ("the file system is read-only", _OTHER_PLACE),
-    errno.EISDIR: ("is a directory, wanted a file", None),
-    errno.ENOTDIR: ("a part of the path is a file, wanted a directory", None),
+    errno.EROFS: ("the file system is read-only", _OTHER_LOCATION),
+    errno.EISDIR: ("is a directory, not a file", None),
+    errno.ENOTDIR: ("a part of the path is a file, not a directory", None),
     errno.ENOENT: ("no such file or directory", None),
-    errno.EMFILE: ("too many open files", "Try fewer --jobs, or raise the limit: ulimit -n"),
+    errno.EMFILE: ("too many open files", "Use fewer --jobs, or raise the limit with ulimit -n."),
 }
-"""What is wrong, and what to do; the numbers say what was being done, such as writing."""
+"""Message and hint for each error number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong, for people and for scripts.
+    """A failure, for users and for scripts.
 
     Attributes:
         message: one line: what · where.
         hint: what to do about it.
-        exit_code: of `exit_codes`.
-        code: a stable word, such as ``gzip.crc`` or ``os.enoent``.
-        kind: the class of the exception.
-        details: the attributes of that class.
+        exit_code: one of `exit_codes`.
+        code: a stable identifier, such as ``gzip.crc`` or ``os.enoent``.
+        kind: class name of the exception.
+        details: attributes of the exception.
     """
 
     message: str
@@ -76,7 +76,7 @@ class Failure:
 
 
 def explain(error: Exception) -> Failure:
-    """Return what to say about `error`; its notes (PEP 678) say where it happened."""
+    """Return `error` as a failure; its notes (PEP 678) say where it happened."""
     where = "".join(f" · {note}" for note in getattr(error, "__notes__", ()))
     kind = type(error).__name__
     match error:
@@ -90,14 +90,14 @@ def explain(error: Exception) -> Failure:
                 error.details,
             )
         case OSError():
-            return _of_the_system(error, where)
+            return _system_failure(error, where)
         case MemoryError():
-            hint = "Try fewer --jobs or --threads."
+            hint = "Use fewer --jobs or --threads."
             return Failure(f"out of memory{where}", hint, exit_codes.FAILED, "memory", kind)
         case _:
             return Failure(
-                f"tocsin has a bug: {kind}: {error}{where}",
-                "Run it again as tocsin --debug … and report what it prints.",
+                f"bug in tocsin: {kind}: {error}{where}",
+                "Run the command again as tocsin --debug … and report the output.",
                 exit_codes.FAILED,
                 "bug",
                 kind,
@@ -105,14 +105,15 @@ def explain(error: Exception) -> Failure:
 
 
 def wrong_usage(message: str, *, command: str, hint: str | None = None) -> Failure:
-    """Return what to say about arguments that cannot be understood."""
-    return Failure(message, hint or f"{command} --help", exit_codes.USAGE, "usage", "UsageError")
+    """Return the failure for invalid arguments."""
+    hint = hint or f"Show the usage with {command} --help."
+    return Failure(message, hint, exit_codes.USAGE, "usage", "UsageError")
 
 
-def _of_the_system(error: OSError, where: str) -> Failure:
+def _system_failure(error: OSError, where: str) -> Failure:
     number = error.errno or 0
-    what, hint = _OF_THE_SYSTEM.get(number, (_reason(error), None))
-    path = None if error.filename is None else _named(error.filename)
+    what, hint = _SYSTEM_ERRORS.get(number, (_reason(error), None))
+    path = None if error.filename is None else _shown_path(error.filename)
     missing = isinstance(error, FileNotFoundError)
     return Failure(
         what + ("" if path is None else f" · {path}") + where,
@@ -124,8 +125,8 @@ def _of_the_system(error: OSError, where: str) -> Failure:
     )
 
 
-def _named(filename: object) -> str:
-    """Return the path people know: for a temporary file its directory."""
+def _shown_path(filename: object) -> str:
+    """Return the path to show: for a temporary file, its directory."""
     path = Path(os.fsdecode(filename)) if isinstance(filename, str | bytes) else Path(str(filename))
     return str(path.parent if path.name.startswith(_TEMPORARY) else path)
 
@@ -137,7 +138,7 @@ def _exit_code_of(error: TocsinError) -> int:
         case FormatError(what="reference"):
             return exit_codes.USAGE
         case PathError(reason="directory" | "special" | "loop" | "depth"):
-            return exit_codes.FAILED  # it is there, but not what was asked for
+            return exit_codes.FAILED  # it exists, but cannot be read as requested
         case NotFoundError():
             return exit_codes.NOT_FOUND
         case UnsupportedError():

@@ -1,4 +1,4 @@
-"""What the commands that read inside an image have in common: which image, and how it is opened."""
+"""Arguments and options that are shared by the commands that read files of an image."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound="Callable[..., None]")
 
-_LOOK_AROUND = "See what the image holds with tocsin ls IMAGE /DIRECTORY or tocsin find IMAGE."
-_LARGE = 8 << 20
-"""Bytes of a layer from which on it is worth a bar."""
+_LIST_FILES = "List the image's files with tocsin ls IMAGE /DIRECTORY or tocsin find IMAGE."
+_MIN_BAR_SIZE = 8 << 20
+"""Size in bytes of the smallest layer that gets a progress bar; smaller ones are read at once."""
 
 DEFAULT_CACHE_SIZE = "2GiB"
-"""As `tocsin.layers.disk_cache` has it, which takes long to load; a test holds them equal."""
+"""Same as in `tocsin.layers.disk_cache`, which is slow to import; a test compares them."""
 
 _OPTIONS = (
     click.option(
@@ -40,7 +40,7 @@ _OPTIONS = (
         "--platform",
         type=parameters.platform,
         metavar="OS/ARCH",
-        help="Which of the image's platforms.  [default: the only one, or this machine's]",
+        help="Platform of the image to read.  [default: the only one, or this machine's]",
     ),
     click.option(
         "--index",
@@ -48,15 +48,15 @@ _OPTIONS = (
         type=parameters.index_choice,
         default="auto",
         show_default=True,
-        help="Index to read by. auto uses v2, which the image's digest binds, and v1 only for an "
-        "IMAGE without @sha256.",
+        help="SOCI index to use. auto uses the v2 index, which the image's digest covers, and a v1"
+        " index only if IMAGE is given without a digest.",
     ),
     click.option(
         "--require-index",
         "--no-index",
         "no_index",
         is_flag=True,
-        help="Fail on layers without a zTOC instead of reading them in full (also --no-index).",
+        help="Fail on layers without a zTOC instead of reading them in full.",
     ),
     threads_option,
     click.option(
@@ -64,7 +64,8 @@ _OPTIONS = (
         metavar="DIR",
         type=click.Path(file_okay=False),
         envvar="TOCSIN_CACHE_DIR",
-        help="Keep zTOCs and spans here for later (also TOCSIN_CACHE_DIR).",
+        help="Directory in which to cache zTOCs and spans (also TOCSIN_CACHE_DIR)."
+        "  [default: no cache]",
     ),
     click.option(
         "--cache-size",
@@ -73,15 +74,15 @@ _OPTIONS = (
         default=DEFAULT_CACHE_SIZE,
         show_default=True,
         envvar="TOCSIN_CACHE_SIZE",
-        help="Limit of the cache directory; the least recently used data is removed (also"
-        " TOCSIN_CACHE_SIZE).",
+        help="Size limit of the cache directory; the least recently used data is removed first"
+        " (also TOCSIN_CACHE_SIZE).",
     ),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ImageOpening:
-    """How to open an image, as the options say."""
+    """Options for opening an image."""
 
     platform: Platform | None
     index: str
@@ -93,11 +94,11 @@ class ImageOpening:
 
     @contextmanager
     def open(self, reference: Reference, output: Output) -> Iterator[Image]:
-        """Open an image; its notes are written when done, where no bar is drawn over them."""
+        """Open an image; print its notes at the end, where no progress bar overwrites them."""
         from tocsin.reading.image import open as open_image  # noqa: PLC0415 (not for --help)
 
         notes: list[str] = []
-        shown = _Reading(output)
+        shown = _LayerProgress(output)
         try:
             with open_image(
                 reference,
@@ -112,19 +113,19 @@ class ImageOpening:
                 progress=shown,
             ) as image:
                 with shown:
-                    _ = image.layers  # those without a zTOC are read now
+                    _ = image.layers  # reads the layers without a zTOC
                 yield image
         except PathError as error:
             if error.reason in ("missing", "not_directory"):
-                error.hint = _LOOK_AROUND
+                error.hint = _LIST_FILES
             raise
         finally:
             for note in dict.fromkeys(notes):
                 output.warn(note)
 
 
-class _Reading(ExitStack):
-    """Shows how far large layers without a zTOC have been read; nothing where there is none."""
+class _LayerProgress(ExitStack):
+    """Shows progress bars for large layers without a zTOC, if there are any."""
 
     def __init__(self, output: Output) -> None:
         super().__init__()
@@ -132,7 +133,7 @@ class _Reading(ExitStack):
         self._show: Progress | None = None
 
     def __call__(self, event: Event) -> None:
-        if not hasattr(event, "layer") or event.layer.size < _LARGE:
+        if not hasattr(event, "layer") or event.layer.size < _MIN_BAR_SIZE:
             return
         if self._show is None:
             self._show = shown_on(self.enter_context(display_for(self._output)))
@@ -140,7 +141,7 @@ class _Reading(ExitStack):
 
 
 def image_options(command: _Command) -> _Command:
-    """Give a command the options of ``tocsin.open``, which it gets as ``opening``."""
+    """Add the options of ``tocsin.open`` to a command, which receives them as ``opening``."""
 
     @functools.wraps(command)
     def with_opening(
@@ -152,7 +153,7 @@ def image_options(command: _Command) -> _Command:
         cache_dir: str | None,
         cache_size: int,
         registry: RegistryOptions | None,
-        **others: Any,  # noqa: ANN401 (the command's own)
+        **others: Any,  # noqa: ANN401 (options of the command)
     ) -> Any:  # noqa: ANN401
         opening = ImageOpening(
             platform, index, not no_index, threads, cache_dir, cache_size, registry
@@ -163,10 +164,10 @@ def image_options(command: _Command) -> _Command:
 
 
 def all_paths(image: Place, paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the path that came with the image's name and those after it, at least one.
+    """Return the path in the image argument, if any, and the paths after it.
 
     Raises:
-        click.UsageError: there is none.
+        click.UsageError: there is no path.
     """
     found = paths if image.path is None else (image.path, *paths)
     if not found:
@@ -175,11 +176,11 @@ def all_paths(image: Place, paths: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def one_path(image: Place, path: str | None) -> str:
-    """Return the path that came with the image's name, or the one after it, or the root.
+    """Return the path in the image argument, or else the one after it, or else the root.
 
     Raises:
-        click.UsageError: there are two.
+        click.UsageError: there are two paths.
     """
     if path is not None and image.path is not None:
-        raise click.UsageError(f"got the paths {image.path} and {path}, wanted one")
+        raise click.UsageError(f"too many paths (found {image.path} and {path}, expected one)")
     return path or image.path or "/"

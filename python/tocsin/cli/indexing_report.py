@@ -1,4 +1,4 @@
-"""What ``create`` and ``convert`` made, as people read it."""
+"""Prints the results of ``create`` and ``convert`` for users."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _COLUMNS = (
 )
 
 
-def tell(result: CreateResult, output: Output, *, min_layer_size: int) -> None:
-    """Write a table for each platform, then what was made of the whole."""
+def write_report(result: CreateResult, output: Output, *, min_layer_size: int) -> None:
+    """Write a table for each platform, then a summary."""
     for platform in result.platforms:
-        _tell_platform(platform, output, min_layer_size)
+        _write_platform(platform, output, min_layer_size)
     if isinstance(result, ConvertResult):
         output.line(f"image {result.image.digest}")
     for platform in result.platforms:
         if platform.existing_indexes and not platform.skipped:
             output.warn(_existing(platform))
     for path in result.missing_prefetch:
-        output.warn(f"no indexed layer has {path}, so it is not prefetched")
+        output.warn(f"{path} is not in any indexed layer, so it is not prefetched")
     if isinstance(result, ConvertResult) and result.destination.startswith("docker://"):
         output.note(
-            "this tag is an image index, with digests of its own: services that want a single "
-            "manifest, such as AWS Lambda, refuse it; tocsin create serves those"
+            "the tag now names an image index with new digests; for services that require a "
+            "single manifest, such as AWS Lambda, use tocsin create instead"
         )
     if all(platform.skipped for platform in result.platforms):
         output.line("nothing was written")
@@ -47,7 +47,7 @@ def tell(result: CreateResult, output: Output, *, min_layer_size: int) -> None:
     output.line(traffic_line(result.traffic, dry_run=result.dry_run))
     if isinstance(result, ConvertResult) and result.unchanged:
         output.line(
-            words.printable(f"{result.destination} is this image already: nothing was written")
+            words.printable(f"{result.destination} is already up to date: nothing was written")
         )
         return
     if result.dry_run:
@@ -71,19 +71,19 @@ def traffic_line(traffic: Traffic, *, dry_run: bool = False) -> str:
     if parts:
         line += f" ({', '.join(parts)})"
     if traffic.mounted:
-        line += f", taken over without sending {words.size(traffic.mounted)}"
+        line += f", reused {words.size(traffic.mounted)} without sending"
     return line
 
 
 def skip_reason(result: LayerResult, min_layer_size: int) -> str:
-    """Return why a layer has no zTOC; a size in people's units."""
+    """Return why a layer has no zTOC, with readable sizes."""
     if result.layer.size < min_layer_size:
         return f"smaller than {words.round_size(min_layer_size)}"
     return result.skipped or ""
 
 
 def _layers(result: CreateResult) -> list[LayerResult]:
-    """Return all layers of all platforms, each once."""
+    """Return all layers of all platforms without duplicates."""
     layers = {
         (layer.layer.digest, layer.layer.media_type): layer
         for platform in result.platforms
@@ -93,7 +93,7 @@ def _layers(result: CreateResult) -> list[LayerResult]:
 
 
 def _summary(result: CreateResult) -> str:
-    """Return the whole in one line, each layer counted once."""
+    """Return the totals as one line; a layer of several platforms counts once."""
     layers = _layers(result)
     made = [(layer.layer.size, layer.ztoc.size) for layer in layers if layer.ztoc is not None]
     layer_size = sum(size for size, _ in made)
@@ -105,12 +105,12 @@ def _summary(result: CreateResult) -> str:
     )
 
 
-def _tell_platform(result: PlatformResult, output: Output, min_layer_size: int) -> None:
+def _write_platform(result: PlatformResult, output: Output, min_layer_size: int) -> None:
     name = str(result.platform) if result.platform is not None else "image"
     output.heading(f"{name} · manifest {words.short_digest(result.manifest.digest)}")
     if result.skipped:
         digests = ", ".join(str(index.digest) for index in result.existing_indexes)
-        output.line(f"skipped, since version 1 indexes refer to it already: {digests}")
+        output.line(f"skipped: version 1 indexes already refer to it: {digests}")
         output.line()
         return
     output.table(_COLUMNS, [_row(layer) for layer in result.layers])
@@ -119,27 +119,27 @@ def _tell_platform(result: PlatformResult, output: Output, min_layer_size: int) 
     if result.soci_index is not None:
         output.line(f"index {result.soci_index.digest}")
     else:
-        output.line("no index, since no layer got a zTOC")
+        output.line("no index: no layer has a zTOC")
     output.line()
 
 
 def _existing(result: PlatformResult) -> str:
     digests = ", ".join(str(index.digest) for index in result.existing_indexes)
     return (
-        f"{result.platform or 'image'}: other version 1 indexes refer to the image too, and the "
-        f"registry decides which one a reader takes: {digests}"
+        f"{result.platform or 'image'}: other version 1 indexes also refer to the image, and which "
+        f"one is used depends on the registry: {digests}"
     )
 
 
 def _remarks(result: PlatformResult, min_layer_size: int) -> dict[str, None]:
-    """Return in order, each once, why layers were skipped and what was done differently."""
+    """Return why layers were skipped, and notes on the others, in order without duplicates."""
     remarks: dict[str, None] = {}
     for layer in result.layers:
         name = words.short(layer.layer.digest)
         if layer.skipped is not None:
-            # What is true of all small layers is said once.
-            which = "skipped" if layer.layer.size < min_layer_size else f"{name} skipped"
-            remarks[f"{which}: {skip_reason(layer, min_layer_size)}"] = None
+            # Small layers share one remark.
+            subject = "skipped" if layer.layer.size < min_layer_size else f"{name} skipped"
+            remarks[f"{subject}: {skip_reason(layer, min_layer_size)}"] = None
         for note in layer.notes:
             remarks[f"{name}: {note}"] = None
     return remarks

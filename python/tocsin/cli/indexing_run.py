@@ -1,4 +1,4 @@
-"""What ``create`` and ``convert`` have in common: progress while they run, a report at the end."""
+"""Runs ``create`` and ``convert`` with progress, and prints a report at the end."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def run(
     options: IndexingOptions,
     output: Output,
 ) -> None:
-    """Do `work`, which is given the progress callback, and tell what came of it.
+    """Call `work` with a progress callback, and print its result.
 
     Args:
-        work: indexes.
+        work: function that indexes the image.
         source: the image that is indexed.
-        options: how.
+        options: options of the indexing.
         output: where to write.
 
     Raises:
-        UnsupportedError: no layer got a zTOC.
+        UnsupportedError: no layer has a zTOC.
     """
     seen: list[LayerResult] = []
 
     def line(event: LayerFinished) -> str:
-        assert event.result is not None  # noqa: S101 (indexing gives one)
+        assert event.result is not None  # noqa: S101 (indexing always sets it)
         seen.append(event.result)
         return _layer_line(event.result, options.min_layer_size)
 
@@ -58,7 +58,7 @@ def run(
         for digest in _digests(result):
             output.line(digest)
     else:
-        indexing_report.tell(result, output, min_layer_size=options.min_layer_size)
+        indexing_report.write_report(result, output, min_layer_size=options.min_layer_size)
 
 
 def _layer_line(result: LayerResult, min_layer_size: int) -> str:
@@ -72,10 +72,10 @@ def _layer_line(result: LayerResult, min_layer_size: int) -> str:
 def _all_small(
     source: Reference, count: int, min_layer_size: int, hint: str | None
 ) -> UnsupportedError:
-    """Return the error in fewer words, the size in people's units."""
-    which = f"all {count} layers are" if count > 1 else "the only layer is"
+    """Return a shorter error, with a readable size."""
+    subject = f"all {count} layers are" if count > 1 else "the only layer is"
     smaller = f"smaller than {words.round_size(min_layer_size)}"
-    return UnsupportedError(f"{source}: no zTOC was made, {which} {smaller}", hint=hint)
+    return UnsupportedError(f"{source}: nothing to index: {subject} {smaller}", hint=hint)
 
 
 def _digests(result: CreateResult) -> list[str]:

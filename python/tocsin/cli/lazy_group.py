@@ -1,4 +1,4 @@
-"""A click group whose commands are imported when they are asked for."""
+"""A click group that imports its commands when they are used."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class LazyGroup(click.Group):
-    """A group of commands, each named by the module it is in.
+    """A group of commands, given by the names of their modules.
 
     Args:
-        commands_in: from a command's name to its module, in which it has the same name; the order
-            is that of the help text.
+        commands_in: maps the name of each command to its module, where it has the same name. The
+            help text lists the commands in this order.
     """
 
     def __init__(self, *args: Any, commands_in: Mapping[str, str], **attributes: Any) -> None:  # noqa: ANN401 (click's)
@@ -24,11 +24,11 @@ class LazyGroup(click.Group):
         self._commands_in = commands_in
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order they were given."""
+        """Return the names in the given order."""
         return list(self._commands_in)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command, imported now."""
+        """Import and return a command."""
         module = self._commands_in.get(cmd_name)
         if module is None:
             return None
@@ -39,10 +39,10 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; a misspelled one is answered by the nearest."""
+        """Find a command; for an unknown name, suggest the closest one."""
         name = args[0]
         if not name.startswith("-") and name not in self._commands_in:
-            import difflib  # noqa: PLC0415 (seldom needed)
+            import difflib  # noqa: PLC0415 (rarely needed)
 
             near = difflib.get_close_matches(name, self._commands_in, n=1, cutoff=0.5)
             question = f"; did you mean {near[0]}?" if near else ""

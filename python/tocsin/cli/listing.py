@@ -1,4 +1,4 @@
-"""Files of an image as lines."""
+"""Writes files of an image as lines of text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _TIME = "%Y-%m-%d %H:%M"
 _BATCH = 1024
-"""Names written at once; each may have 4 KiB."""
+"""Names per write; each can have 4 KiB, so a write is at most 4 MiB."""
 
 
 def write_listing(
@@ -29,15 +29,15 @@ def write_listing(
     human: bool = False,
     null: bool = False,
 ) -> None:
-    """Write a line a file: its name, or all about it.
+    """Write one line per file.
 
     Args:
         found: the files.
-        output: where to.
-        name_of: what each is called.
-        long: mode, owner, size, time and target of a link too.
-        human: sizes in units.
-        null: NUL ends a name, and nothing is escaped.
+        output: where to write.
+        name_of: returns the name to show for a file.
+        long: add mode, owner, size, time and link target.
+        human: show sizes with units.
+        null: end each name with a NUL byte and escape nothing.
     """
     if long:
         for line in _long_lines(list(found), name_of, words.size if human else str):
@@ -47,30 +47,30 @@ def write_listing(
 
 
 def write_names(names: Iterable[str], *, null: bool = False) -> None:
-    """Write a line for each name.
+    """Write one line per name.
 
     Args:
-        names: as they are.
-        null: NUL ends a name, and nothing is escaped.
+        names: names before escaping.
+        null: end each name with a NUL byte and escape nothing.
     """
     rest = iter(names)
     while batch := list(islice(rest, _BATCH)):
         if null:
             streams.write_bytes(os.fsencode("\0".join([*batch, ""])))
         else:
-            # Nearly always none of them has anything to escape.
+            # A single check for the whole batch: names rarely need escaping.
             if not words.is_plain("".join(batch)):
                 batch = list(map(words.escaped, batch))
             streams.write_text("\n".join([*batch, ""]))
 
 
 def owner(file: FileStat) -> str:
-    """Return ``root/staff``, with numbers where the image has no names."""
+    """Return an owner such as ``root/staff``; IDs replace missing names."""
     return f"{file.uname or file.uid}/{file.gname or file.gid}"
 
 
 def size(file: FileStat, form: Callable[[int], str] = str) -> str:
-    """Return the size, or a device's numbers."""
+    """Return the size of a file, or the major and minor number of a device."""
     if file.type in ("char", "block"):
         return f"{file.devmajor},{file.devminor}"
     return form(file.size)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound="Callable[..., None]")
 
 DEFAULT_SPAN_SIZE = "4MiB"
-"""As `tocsin.model.soci_index` has it, which takes long to load; a test holds them equal."""
+"""Same as in `tocsin.model.soci_index`, which is slow to import; a test compares them."""
 DEFAULT_MIN_LAYER_SIZE = "10MiB"
 
 span_size_option = click.option(
@@ -34,25 +34,29 @@ span_size_option = click.option(
     metavar="SIZE",
     default=DEFAULT_SPAN_SIZE,
     show_default=True,
-    help="Uncompressed bytes between two checkpoints, at least.",
+    help="Minimum number of uncompressed bytes between two checkpoints.",
 )
 reference_identical_option = click.option(
     "--reference-identical",
     is_flag=True,
-    help="Make every byte as the reference tool does, even where its own reader then refuses the"
-    " layer.",
+    help="Write exactly the bytes that soci would write, even if soci-snapshotter cannot read the"
+    " result.",
 )
 threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="COUNT",
     envvar="TOCSIN_THREADS",
-    help="Processors to use, shared by all layers; a large one may get them all (also"
-    " TOCSIN_THREADS).  [default: all there are]",
+    help="Number of CPU threads, shared between layers (also TOCSIN_THREADS).  [default: all CPUs]",
 )
-force_option = click.option(
-    "--force", is_flag=True, help="Replace an image that DEST names already."
+jobs_option = click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="COUNT",
+    help="Number of layers to read at the same time.  [default: number of CPUs, at most 4]",
 )
+force_option = click.option("--force", is_flag=True, help="Replace a different image at DEST.")
 
 
 def _flat(
@@ -69,7 +73,7 @@ platforms_option = click.option(
     metavar="OS/ARCH",
     multiple=True,
     callback=_flat,
-    help="Only this platform; may be repeated, or a list with commas.  [default: all]",
+    help="Platforms to include: comma-separated, or repeat the option.  [default: all]",
 )
 
 _INDEXING = (
@@ -80,21 +84,15 @@ _INDEXING = (
         metavar="SIZE",
         default=DEFAULT_MIN_LAYER_SIZE,
         show_default=True,
-        help="Leave out layers with fewer compressed bytes.",
+        help="Minimum compressed size of a layer to index; smaller layers are skipped.",
     ),
     platforms_option,
     click.option(
         "--all-platforms",
         is_flag=True,
-        help="Every platform, whatever --platform says; the default without it.",
+        help="Include all platforms, and ignore --platform.",
     ),
-    click.option(
-        "-j",
-        "--jobs",
-        type=click.IntRange(min=1),
-        metavar="COUNT",
-        help="Layers read at once.  [default: the processors, at most 4]",
-    ),
+    jobs_option,
     threads_option,
     click.option(
         "--optimize",
@@ -102,7 +100,8 @@ _INDEXING = (
         "optimizations",
         type=click.Choice(["xattr"]),
         multiple=True,
-        help="xattr: mark layers that can be mounted without extended attributes.",
+        help="Optimization to record in the index. xattr marks layers that do not need extended"
+        " attributes.  [default: none]",
     ),
     click.option(
         "--prefetch",
@@ -110,7 +109,7 @@ _INDEXING = (
         "prefetch",
         metavar="PATH",
         multiple=True,
-        help="A file in the image to be fetched before a container starts; may be repeated.",
+        help="File in the image to fetch before a container starts; can be repeated.",
     ),
     click.option(
         "--prefetch-list",
@@ -118,31 +117,31 @@ _INDEXING = (
         "prefetch_list",
         type=click.File("rb"),
         metavar="JSON",
-        help="A JSON file with a list of such paths; - for stdin.",
+        help="JSON file with a list of paths to prefetch; - for stdin.",
     ),
     click.option(
         "--rebuild",
         is_flag=True,
-        help="Index layers again whose zTOC is at the destination already (soci: --force).",
+        help="Rebuild zTOCs that already exist at the destination (soci: --force).",
     ),
     click.option(
         "--force",
         is_flag=True,
-        help="Replace an image that DEST names already. It does not make zTOCs again, as soci's"
-        " --force does: that is --rebuild.",
+        help="Replace a different image at DEST. Unlike soci --force, this does not rebuild zTOCs;"
+        " see --rebuild.",
     ),
     click.option(
         "-f",
         "as_soci",
         is_flag=True,
-        help="Both --force and --rebuild, which is what soci -f comes to.",
+        help="Same as --force --rebuild, which is what soci -f does.",
     ),
     reference_identical_option,
 )
 
 
 def indexing_options(command: _Command) -> _Command:
-    """Give a command the options of `IndexingOptions`, which it gets as ``options``, and force."""
+    """Add the options of `IndexingOptions`, passed as ``options``, and ``force``."""
 
     @functools.wraps(command)
     def with_options(
@@ -160,7 +159,7 @@ def indexing_options(command: _Command) -> _Command:
         force: bool,
         as_soci: bool,
         reference_identical: bool,
-        **others: Any,  # noqa: ANN401 (the command's own)
+        **others: Any,  # noqa: ANN401 (options of the command)
     ) -> Any:  # noqa: ANN401
         listed = _paths_in(prefetch_list) if prefetch_list is not None else ()
         from tocsin.indexing.options import IndexingOptions  # noqa: PLC0415 (as below)
@@ -185,52 +184,52 @@ _REGISTRY = (
     click.option(
         "--username",
         metavar="NAME",
-        help="Log in to the registry as; needs --password-stdin.  [default: what docker login,"
-        " podman login or a credential helper has stored]",
+        help="User name for the registry; requires --password-stdin.  [default: credentials from"
+        " docker login, podman login or a credential helper]",
     ),
     click.option("--password-stdin", is_flag=True, help="Read the password or token from stdin."),
     click.option(
         "--ca-cert",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         metavar="FILE",
-        help="Trust the certificate authorities in this PEM file too.",
+        help="PEM file with additional certificate authorities to trust.",
     ),
     click.option(
         "--client-cert",
         type=parameters.client_certificate,
         metavar="FILE[,KEY]",
-        help="PEM file with certificate and key to show the registry, or the two files.",
+        help="PEM files of the client certificate and its key, or one file with both.",
     ),
-    click.option("--insecure", is_flag=True, help="Accept any certificate."),
+    click.option("--insecure", is_flag=True, help="Do not verify the registry's certificate."),
     click.option(
         "--plain-http/--no-plain-http",
         default=None,
-        help="Speak http, not https.  [default: only to this machine, unless it answers in TLS]",
+        help="Use http instead of https.  [default: only for localhost, if it does not answer"
+        " with TLS]",
     ),
     click.option(
         "--hosts-dir",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         metavar="DIR",
         envvar="TOCSIN_HOSTS_DIR",
-        help="Read mirrors and certificates of each registry from containerd's hosts.toml files in"
-        " this directory, such as /etc/containerd/certs.d (also TOCSIN_HOSTS_DIR)."
-        "  [default: none]",
+        help="Directory with containerd's hosts.toml files for mirrors and certificates, such as"
+        " /etc/containerd/certs.d (also TOCSIN_HOSTS_DIR).  [default: none]",
     ),
     click.option(
         "--timeout",
         type=parameters.seconds,
         metavar="SECONDS",
         envvar="TOCSIN_TIMEOUT",
-        help="Longest wait for a response, a manifest or the next bytes of a layer (also"
+        help="Time limit for a response, a manifest or the next bytes of a layer (also"
         " TOCSIN_TIMEOUT).  [default: 30]",
     ),
 )
 
 
 def registry_options(command: _Command) -> _Command:
-    """Give a command the options of `RegistryOptions`, which it gets as ``registry``.
+    """Add the options of `RegistryOptions` to a command, which receives them as ``registry``.
 
-    That is ``None`` when nothing was asked for: the module takes long to load.
+    Without any of these options, ``registry`` is ``None``: the module is slow to import.
     """
 
     @functools.wraps(command)
@@ -244,19 +243,19 @@ def registry_options(command: _Command) -> _Command:
         plain_http: bool | None,
         hosts_dir: Path | None,
         timeout: float | None,
-        **others: Any,  # noqa: ANN401 (the command's own)
+        **others: Any,  # noqa: ANN401 (options of the command)
     ) -> Any:  # noqa: ANN401
         if password_stdin != (username is not None):
             missing = "--username" if password_stdin else "--password-stdin"
-            raise click.UsageError(f"--username and --password-stdin go together, add {missing}")
+            raise click.UsageError(f"--username and --password-stdin go together: add {missing}")
         password = _password() if password_stdin else None
-        debug = streams.say if os.environ.get("TOCSIN_DEBUG") else None
+        debug = streams.write_message if os.environ.get("TOCSIN_DEBUG") else None
         registry: RegistryOptions | None = None
-        asked = (
+        given = (
             *(username, ca_cert, client_cert, insecure or None),
             *(plain_http, hosts_dir, timeout, debug),
         )
-        if any(value is not None for value in asked):
+        if any(value is not None for value in given):
             from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415
 
             registry = RegistryOptions(
@@ -284,17 +283,17 @@ def _password() -> str:
 
 
 dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Read and check everything, but write nothing."
+    "--dry-run", is_flag=True, help="Do everything except writing the result."
 )
 
 _OUTPUT = (
-    click.option("--json", is_flag=True, help="Print one JSON document, sizes in bytes."),
-    click.option("-q", "--quiet", is_flag=True, help="Print neither progress nor warnings."),
+    click.option("--json", is_flag=True, help="Print one JSON document, with sizes in bytes."),
+    click.option("-q", "--quiet", is_flag=True, help="Hide progress and warnings."),
 )
 
 
 def quiet_option(command: _Command) -> _Command:
-    """Give a command whose result is bytes ``--quiet``, which it gets as ``output``."""
+    """Add ``--quiet`` to a command that writes bytes; it receives an `Output` as ``output``."""
 
     @functools.wraps(command)
     def with_output(*, quiet: bool, **others: Any) -> Any:  # noqa: ANN401
@@ -306,7 +305,7 @@ def quiet_option(command: _Command) -> _Command:
 
 
 def output_options(command: _Command) -> _Command:
-    """Give a command ``--json`` and ``--quiet``, which it gets as ``output``."""
+    """Add ``--json`` and ``--quiet`` to a command, which receives an `Output` as ``output``."""
 
     @functools.wraps(command)
     def with_output(*, json: bool, quiet: bool, **others: Any) -> Any:  # noqa: ANN401
@@ -318,7 +317,7 @@ def output_options(command: _Command) -> _Command:
 
 
 def decorated(function: Any, options: tuple[Callable[[Any], Any], ...]) -> Any:  # noqa: ANN401
-    """Return a command with `options`, in the order of its help."""
+    """Return a command with `options` added, in the order of its help text."""
     for option in reversed(options):
         function = option(function)
     return function
@@ -329,11 +328,11 @@ def _paths_in(file: Any) -> tuple[str, ...]:  # noqa: ANN401 (click's lazy file)
         paths = json.load(file)
     except ValueError as error:
         raise click.BadParameter(
-            f"{file.name}: is no JSON: {error}", param_hint="--prefetch-list"
+            f"{file.name}: not JSON: {error}", param_hint="--prefetch-list"
         ) from None
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         raise click.BadParameter(
-            f'{file.name}: wanted a list of strings, such as ["/usr/bin/app"]',
+            f'{file.name}: not a list of strings (expected, for example, ["/usr/bin/app"])',
             param_hint="--prefetch-list",
         )
     return tuple(paths)

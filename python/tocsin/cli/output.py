@@ -1,6 +1,6 @@
-"""What a command writes: results to stdout, problems and remarks to stderr.
+"""Writes the output of commands: results to stdout, warnings and notes to stderr.
 
-In a pipe there are no remarks: what is on stderr is a problem, a line each.
+Notes are written only if stderr is a terminal. In a pipe, each line of stderr is a problem.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Column:
     """A column of a table.
 
     Attributes:
-        title: its heading.
-        justify: numbers stand to the right.
-        wraps: the text may take several lines when the terminal is narrow.
+        title: heading of the column.
+        justify: alignment; numbers are aligned to the right.
+        wraps: whether the text is wrapped, not truncated, if the terminal is narrow.
     """
 
     title: str
@@ -37,28 +37,28 @@ class Column:
 
 
 class Output:
-    """Where a command writes.
+    """Output of a command.
 
     Attributes:
-        json: whether the result is to be one JSON document.
-        quiet: whether remarks and warnings are left out; errors are written all the same.
+        json: whether the result is one JSON document.
+        quiet: whether notes and warnings are hidden; errors never are.
     """
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json = json
         self.quiet = quiet
-        self._said: set[str] = set()
+        self._written: set[str] = set()
 
     def line(self, text: str = "") -> None:
         """Write a line of the result."""
         streams.write_text(f"{text}\n")
 
     def heading(self, text: str) -> None:
-        """Write a line of the result that stands above others."""
+        """Write a line of the result as a heading."""
         self.line(streams.styled(printable(text), "1", sys.stdout))
 
     def document(self, value: Any) -> None:  # noqa: ANN401 (any JSON)
-        """Write the result as JSON; ASCII only, so that names that are no UTF-8 survive."""
+        """Write the result as JSON; only ASCII, to preserve names that are not UTF-8."""
         self.line(json.dumps(value, indent=2))
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
@@ -89,39 +89,40 @@ class Output:
             self.line(line)
 
     def facts(self, facts: Mapping[str, str]) -> None:
-        """Write what is known of one thing, a line a fact."""
+        """Write names and values, one pair per line."""
         width = max(map(len, facts))
         for name, value in facts.items():
             shown = streams.styled(printable(name).ljust(width), "1", sys.stdout)
             self.line(f"{shown}  {printable(value)}".rstrip())
 
     def note(self, text: str) -> None:
-        """Write a remark for a person: only to a terminal, and unless asked to be quiet."""
+        """Write a note to stderr, if that is a terminal, unless `quiet`."""
         if not self.quiet and streams.is_watched(sys.stderr):
-            self._said.add(text)
-            streams.say(printable(text))
+            self._written.add(text)
+            streams.write_message(printable(text))
 
     def warn(self, text: str) -> None:
-        """Write a problem on one line, unless asked to be quiet, or it was said already."""
-        if not self.quiet and text not in self._said:
-            streams.say(f"{streams.styled('warning:', '1;33', sys.stderr)} {printable(text)}")
-        self._said.add(text)
+        """Write a warning to stderr, each text once, unless `quiet`."""
+        if not self.quiet and text not in self._written:
+            prefix = streams.styled("warning:", "1;33", sys.stderr)
+            streams.write_message(f"{prefix} {printable(text)}")
+        self._written.add(text)
 
     @contextmanager
     def log_shown(self) -> Iterator[None]:
-        """Show the warnings that are logged meanwhile, at the end, where no bar is drawn over."""
-        kept = _Warnings()
-        LOG.addHandler(kept)
+        """Collect logged warnings and print them at the end, where no bar overwrites them."""
+        collected = _Warnings()
+        LOG.addHandler(collected)
         try:
             yield
         finally:
-            LOG.removeHandler(kept)
-            for text in kept.texts:
+            LOG.removeHandler(collected)
+            for text in collected.texts:
                 self.warn(text)
 
 
 class _Warnings(logging.Handler):
-    """Keeps the warnings that are logged."""
+    """Collects the warnings that are logged."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

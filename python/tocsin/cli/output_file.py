@@ -1,4 +1,4 @@
-"""The file that ``-o`` names: it appears whole or not at all."""
+"""Writes the file given with ``-o`` atomically."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ STDOUT = "-"
 
 @contextmanager
 def output_file(path: str) -> Iterator[Callable[[bytes], None]]:
-    """Give the function that writes to the file at `path`; it gets its name when all went well.
+    """Yield a function that writes to the file at `path`, which appears only on success.
 
-    A device or a pipe, and ``-`` for stdout, are written as the bytes come. Opened at once, so that
-    a place where nothing can be written is found before any work is done.
+    Devices, pipes and ``-`` (stdout) are written directly. The output is opened at once, so that a
+    location that is not writable is reported before any work is done.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     if path == STDOUT:
         yield streams.write_bytes
         streams.flush()
         return
-    target = Path(path).resolve()  # what a symbolic link points to is replaced, not the link
+    target = Path(path).resolve()  # replaces the target of a symbolic link, not the link
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a directory", path)
     if target.exists() and not target.is_file():

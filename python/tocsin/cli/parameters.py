@@ -1,4 +1,4 @@
-"""What click calls types: from the text of an argument to its value."""
+"""Parameter types for click: functions from the text of an argument to its value."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _MAX_SIZE = (1 << 63) - 1
 
 
 def size(text: str) -> int:
-    """Return bytes: ``4194304``, ``4MiB``, ``4M`` (the same), ``4MB`` (4,000,000)."""
+    """Return a number of bytes: ``4194304``, ``4MiB``, ``4M`` (the same), ``4MB`` (4,000,000)."""
     found = _SIZE.fullmatch(text.strip())
     if found is None or (found[3].lower() == "ib" and not found[2]):
-        raise click.BadParameter(f"got {text!r}, wanted bytes, such as 4194304 or 4MiB")
+        raise click.BadParameter(f"{text!r} is not a size (expected, for example, 4194304 or 4MiB)")
     base = 1000 if found[3].lower() == "b" else 1024
     byte_count: int = int(found[1]) * base ** _UNITS.index(found[2].upper())
     if byte_count > _MAX_SIZE:
-        raise click.BadParameter(f"got {text!r}, wanted less than 8 EiB")
+        raise click.BadParameter(f"size too large (found {text!r}, expected less than 8 EiB)")
     return byte_count
 
 
@@ -47,15 +47,15 @@ def platform(text: str) -> Platform:
 
 
 def platforms(text: str) -> tuple[Platform, ...]:
-    """Return the platforms of a list with commas: ``linux/amd64,linux/arm64``."""
+    """Return the platforms of a comma-separated list: ``linux/amd64,linux/arm64``."""
     return tuple(platform(one.strip()) for one in text.split(","))
 
 
 class BadReferenceError(click.BadParameter):
-    """A word that is not a reference.
+    """An argument that is not a reference.
 
     Attributes:
-        hint: what to do about it, if anything is known.
+        hint: what to do about it, if known.
     """
 
     def __init__(self, message: str, *, hint: str | None) -> None:
@@ -64,7 +64,7 @@ class BadReferenceError(click.BadParameter):
 
 
 def reference(text: str) -> Reference:
-    """Return the place of an image: ``oci:DIR:TAG`` and its kin, or ``host/repo:tag``."""
+    """Return the reference of an image, such as ``oci:DIR:TAG`` or ``host/repo:tag``."""
     from tocsin.model.reference import RegistryReference, parse_reference  # noqa: PLC0415
 
     try:
@@ -78,11 +78,11 @@ def reference(text: str) -> Reference:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An image, or a path in one.
+    """An image, or a path in an image.
 
     Attributes:
-        reference: of the image.
-        path: ``None`` when only the image was named.
+        reference: reference of the image.
+        path: path in the image; ``None`` if only the image was given.
     """
 
     reference: Reference
@@ -90,7 +90,7 @@ class Place:
 
 
 def place(text: str) -> Place:
-    """Return the place that ``IMAGE`` or ``IMAGE:/PATH`` names."""
+    """Return the image, and the path if there is one, of ``IMAGE`` or ``IMAGE:/PATH``."""
     from tocsin.model.reference import split_path  # noqa: PLC0415
 
     image, path = split_path(text)
@@ -108,7 +108,7 @@ def digest(text: str) -> Digest:
 
 
 def index_choice(text: str) -> str:
-    """Return which SOCI indexes to read by, as text; see `IndexChoice`."""
+    """Return the choice of SOCI indexes as text, after checking it with `IndexChoice`."""
     from tocsin.model.index_choice import IndexChoice  # noqa: PLC0415
 
     try:
@@ -119,39 +119,41 @@ def index_choice(text: str) -> str:
 
 
 def seconds(text: str) -> float:
-    """Return a time in seconds, more than 0."""
+    """Return a number of seconds greater than 0."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise click.BadParameter(f"{text!r} is not a number of seconds, such as 30 or 0.5")
+        raise click.BadParameter(
+            f"{text!r} is not a number of seconds (expected, for example, 30 or 0.5)"
+        )
     return value
 
 
 def size_test(text: str) -> Callable[[int], bool]:
-    """Return the test that ``+SIZE``, ``-SIZE`` or ``SIZE`` means: more, less, exactly."""
-    wanted = size(text.lstrip("+-") if text[1:2] not in ("+", "-") else text)
+    """Return the predicate for ``+SIZE`` (more), ``-SIZE`` (less) or ``SIZE`` (exactly)."""
+    limit = size(text.lstrip("+-") if text[1:2] not in ("+", "-") else text)
     if text.startswith("+"):
-        return lambda found: found > wanted
+        return lambda byte_count: byte_count > limit
     if text.startswith("-"):
-        return lambda found: found < wanted
-    return lambda found: found == wanted
+        return lambda byte_count: byte_count < limit
+    return lambda byte_count: byte_count == limit
 
 
 def client_certificate(text: str) -> Path | tuple[Path, Path]:
-    """Return a file with certificate and key, or the two files: ``cert.pem,key.pem``."""
+    """Return a file with certificate and key, or two files given as ``cert.pem,key.pem``."""
     certificate, comma, key = text.partition(",")
     if not certificate or (comma and not key):
-        raise click.BadParameter(f"got {text!r}, wanted FILE or CERT,KEY")
+        raise click.BadParameter(f"incomplete (found {text!r}, expected FILE or CERT,KEY)")
     for name in (certificate, key):
         if name and not Path(name).is_file():
-            raise click.BadParameter(f"there is no file {name!r}")
+            raise click.BadParameter(f"{name!r} is not an existing file")
     return (Path(certificate), Path(key)) if comma else Path(certificate)
 
 
 def _refuse_path(text: str) -> None:
-    """Refuse what is read as an image's name but is there on the disk."""
+    """Refuse an image name that is the path of an existing file or directory."""
     path = Path(text.partition(":")[0])
     if not text.startswith("docker:") and path.exists():
         kind = "oci:" if path.is_dir() else "oci-archive:"

@@ -1,4 +1,4 @@
-"""Prefetch artifacts, as people read them."""
+"""Prints prefetch artifacts for users."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_FILES_SHOWN = 10
 
 
 def write_prefetches(prefetches: Iterable[PrefetchInfo], output: Output) -> None:
-    """Write each artifact with its spans and files, once for all indexes that list it."""
+    """Write each artifact with its spans and files, once even if several indexes list it."""
     distinct = {(found.artifact.digest, found.layer): found for found in prefetches}
     for found in distinct.values():
         _write(found, output)
@@ -26,7 +26,7 @@ def write_prefetches(prefetches: Iterable[PrefetchInfo], output: Output) -> None
 def _write(found: PrefetchInfo, output: Output) -> None:
     head = f"prefetch {words.short(found.artifact.digest)} {words.size(found.artifact.size)}"
     layer = words.short(found.layer) or words.NOTHING
-    line = f"{head}, of layer {layer}"
+    line = f"{head} for layer {layer}"
     if found.version:
         spans = f"{words.count(found.span_count, 'span')} ({_ranges(found) or words.NOTHING})"
         line += f": {spans}, {words.count(len(found.files), 'whole file')}"

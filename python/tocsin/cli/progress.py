@@ -1,4 +1,4 @@
-"""How far the work is: bars on a terminal, lines on one without a cursor, nothing in a pipe."""
+"""Shows progress: bars on a terminal, lines on a dumb terminal, nothing in a pipe."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ _BAR_MIN, _BAR_MAX = 8, 40
 
 
 class Display(AbstractContextManager["Display"], Protocol):
-    """What is told while layers are read; its methods are never called by two threads at once."""
+    """Shows progress while layers are read; calls from several threads never overlap."""
 
     def plan(self, layer_count: int, byte_count: int) -> None:
-        """Hear how much there is to be read."""
+        """Set the number of layers to read, and their total size."""
 
     def start(self, name: str, byte_count: int | None) -> None:
-        """Hear that a layer of so many bytes is being read; ``None`` when nobody knows."""
+        """Show that reading a layer starts; ``None`` if its size is unknown."""
 
     def move(self, name: str, done: int) -> None:
-        """Hear that so many bytes of it have been read."""
+        """Show that the first `done` bytes of a layer have been read."""
 
     def finish(self, name: str, line: str) -> None:
-        """Hear what became of it."""
+        """Show that a layer is finished, with a line about its result."""
 
 
 def display_for(output: Output) -> Display:
     """Return the display that suits stderr."""
     if output.quiet or not streams.is_watched(sys.stderr):
         return _Silence()
-    # Lines that --debug prints would be written across the bars.
+    # The lines that --debug prints would overwrite the bars.
     drawn = streams.is_terminal(sys.stderr) and not os.environ.get("TOCSIN_DEBUG")
     return _Bars() if drawn else _Lines()
 
 
 def ztoc_line(size: int, span_count: int, seconds: float | None) -> str:
-    """Return ``zTOC 1.2 MiB, 34 spans, 1.2 s``; ``None`` seconds when it was there already."""
+    """Return ``zTOC 1.2 MiB, 34 spans, 1.2 s``; `seconds` is ``None`` for a reused zTOC."""
     time = "reused" if seconds is None else words.duration(seconds)
     return f"zTOC {words.size(size)}, {words.count(span_count, 'span')}, {time}"
 
@@ -60,12 +60,12 @@ def ztoc_line(size: int, span_count: int, seconds: float | None) -> str:
 def shown_on(
     display: Display, *, name: str = "", line: Callable[[LayerFinished], str] | None = None
 ) -> Progress:
-    """Return what shows the events of a run on a display.
+    """Return a progress callback that shows events on a display.
 
     Args:
-        display: not entered yet, or entered.
-        name: of the bar of a run that has one total.
-        line: what is told of a layer that is done.
+        display: need not be entered yet.
+        name: name of the bar if the operation has a single total.
+        line: returns the line to show for a finished layer.
     """
     from tocsin.model.events import (  # noqa: PLC0415 (--help needs none of these)
         Advanced,
@@ -125,15 +125,15 @@ class _Silence:
 
 
 class _Lines(_Silence):
-    """Shows a line when a layer is done."""
+    """Shows a line for each finished layer."""
 
     def finish(self, name: str, line: str) -> None:
         if line:
-            streams.say(words.printable(line))
+            streams.write_message(words.printable(line))
 
 
 class _Bars(_Silence):
-    """Shows a bar for each layer that is being read, below one for all; they vanish at the end."""
+    """Shows a bar for the total and one for each layer being read, and clears them at the end."""
 
     def __init__(self) -> None:
         self._bars = _new_bars()
@@ -199,7 +199,7 @@ def _new_bars() -> Bars:
     )
 
     class Bar(ProgressColumn):
-        """As wide as fits with some room to spare: else the ``^C`` that a terminal echoes wraps."""
+        """A bar that leaves some columns free: else the ``^C`` that a terminal echoes wraps."""
 
         max_refresh = None
 
@@ -213,7 +213,7 @@ def _new_bars() -> Bars:
             )
 
     class Figures(ProgressColumn):
-        """Done of total, rate, time left."""
+        """Bytes done and in total, rate, remaining time."""
 
         def render(self, task: Task) -> Text:
             return Text(_figures(task), no_wrap=True)
@@ -236,7 +236,7 @@ def _figures(task: Task) -> str:
 
 
 def _done_of(done: int, total: int) -> str:
-    """Return ``50.2/81.2 MiB``: both in the unit of the total."""
+    """Return ``50.2/81.2 MiB``, with both numbers in the unit of the total."""
     total_text = words.size(total)
     value, unit = total_text.split()
     if unit == "B":

@@ -1,4 +1,4 @@
-"""``tocsin`` itself."""
+"""The ``tocsin`` command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tocsin.cli.command import group
 def _print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001 (click's)
     if not asked:
         return
-    import platform  # noqa: PLC0415 (slow, and only needed here, as those below)
+    import platform  # noqa: PLC0415 (slow, and only needed here)
 
     from tocsin import __version__  # noqa: PLC0415
 
@@ -26,7 +26,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, asked: b
 def _core_version() -> str:
     try:
         from tocsin.layers.indexer import CORE_VERSION  # noqa: PLC0415 (only needed here)
-    except ImportError as error:  # then above all people ask for versions
+    except ImportError as error:  # the versions are most useful if the core is broken
         return f"cannot be loaded: {error}"
     return CORE_VERSION
 
@@ -51,7 +51,7 @@ def _core_version() -> str:
 @click.option(
     "--debug",
     is_flag=True,
-    help="Show requests to registries, without secrets, and tracebacks (also TOCSIN_DEBUG=1).",
+    help="Print requests to registries, without secrets, and tracebacks (also TOCSIN_DEBUG=1).",
 )
 @click.option(
     "--version",
@@ -64,14 +64,15 @@ def _core_version() -> str:
 def root(*, debug: bool) -> None:
     """Make container images start before they have arrived.
 
-    Makes SOCI indexes of container images, byte for byte as the reference tool does, in one pass
-    over each layer, without root, Docker or containerd; reads single files of images by them.
+    tocsin builds SOCI indexes of container images, byte for byte as soci does, in one pass over
+    each layer and without root, Docker or containerd. It verifies the indexes, and uses them to
+    read single files of an image.
 
-    Images are named as skopeo and podman name them:
-      [docker://]HOST/REPO:TAG  an image in a registry
-      oci:DIR[:TAG]             an OCI layout directory
-      oci-archive:FILE[:TAG]    a tar of such a layout
-      docker-archive:FILE       what docker save writes (read only)
+    References to images, as in skopeo and podman:
+      [docker://]HOST/REPO:TAG  image in a registry
+      oci:DIR[:TAG]             OCI layout directory
+      oci-archive:FILE[:TAG]    tar archive of an OCI layout
+      docker-archive:FILE       archive from docker save (read only)
 
     Examples:
       tocsin create ghcr.io/team/app:1
@@ -81,9 +82,9 @@ def root(*, debug: bool) -> None:
       tocsin cat ghcr.io/team/app:1 /etc/os-release
       tocsin ztoc build layer.tar.gz -o layer.ztoc
 
-    Results go to stdout, with --json as one document; words go to stderr.
+    Results go to stdout, with --json as one document. Messages go to stderr.
 
-    Completion for bash (zsh and fish likewise):
+    To enable completion in bash (similarly in zsh and fish):
       eval "$(_TOCSIN_COMPLETE=bash_source tocsin)"
     """
     if debug:

@@ -1,4 +1,4 @@
-"""One run of the command line, from arguments to exit code."""
+"""Runs the command line, from arguments to exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COMPLETION = "_TOCSIN_COMPLETE"
 
 
 def run(arguments: Sequence[str] | None) -> int:
-    """Run the command line and return its exit code; nothing is raised but by a second signal."""
+    """Run the command line and return its exit code. Only a second signal raises an exception."""
     streams.prepare()
     words = list(sys.argv[1:] if arguments is None else arguments)
     secrets.remember(words)
@@ -31,12 +31,12 @@ def run(arguments: Sequence[str] | None) -> int:
         streams.flush()
     except signals.Stopped as stop:
         streams.abandon()
-        streams.say("interrupted" if stop.number == _SIGINT else "terminated")
+        streams.write_message("interrupted" if stop.number == _SIGINT else "terminated")
         return exit_codes.SIGNAL + stop.number
     except BrokenPipeError:
-        streams.abandon()  # who reads stdout has seen enough
+        streams.abandon()  # the reader of stdout has closed it, such as head
         return exit_codes.OK
-    except OSError as error:  # of the last flush
+    except OSError as error:  # from the final flush
         streams.abandon()
         return _report(error, json=False)
     return code
@@ -46,7 +46,7 @@ _SIGINT = 2
 
 
 def _wants_json(arguments: list[str]) -> bool:
-    """Return whether ``--json`` is among the options, also where no command understands them."""
+    """Return whether ``--json`` is among the options, even if these are invalid."""
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     return "--json" in options
 
@@ -78,36 +78,38 @@ def _run(arguments: list[str], *, json: bool) -> int:
 
 
 def _report(error: Exception, *, json: bool) -> int:
-    from tocsin.cli.failures import explain  # noqa: PLC0415 (not needed when all goes well)
+    from tocsin.cli.failures import explain  # noqa: PLC0415 (not needed on success)
 
     if os.environ.get("TOCSIN_DEBUG"):
         import traceback  # noqa: PLC0415
 
-        streams.say("".join(traceback.format_exception(error)).rstrip())
-    return _tell(explain(error), json=json)
+        streams.write_message("".join(traceback.format_exception(error)).rstrip())
+    return _report_failure(explain(error), json=json)
 
 
 def _report_usage(error: ClickException, *, json: bool) -> int:
     from tocsin.cli.failures import wrong_usage  # noqa: PLC0415 (as above)
 
     context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":  # click before 8.2 has it not
-        streams.say(error.format_message())
+    if type(error).__name__ == "NoArgsIsHelpError":  # missing in click before 8.2
+        streams.write_message(error.format_message())
         return exit_codes.USAGE
     command = context.command_path if context is not None else _PROGRAM
     message = error.format_message()
     message = message[:1].lower() + message[1:].rstrip(".")
     hint = getattr(error, "hint", None)
-    return _tell(wrong_usage(message, command=command, hint=hint), json=json)
+    return _report_failure(wrong_usage(message, command=command, hint=hint), json=json)
 
 
-def _tell(failure: Failure, *, json: bool) -> int:
-    """Report a failure to stderr, with `json` to stdout too, and return its exit code."""
+def _report_failure(failure: Failure, *, json: bool) -> int:
+    """Write a failure to stderr, with `json` also to stdout, and return its exit code."""
     from tocsin.cli.words import printable  # noqa: PLC0415 (as above)
 
-    streams.say(f"{streams.styled('error:', '1;31', sys.stderr)} {printable(failure.message)}")
+    prefix = streams.styled("error:", "1;31", sys.stderr)
+    streams.write_message(f"{prefix} {printable(failure.message)}")
     if failure.hint is not None:
-        streams.say(f"{streams.styled('hint:', '1;36', sys.stderr)} {printable(failure.hint)}")
+        prefix = streams.styled("hint:", "1;36", sys.stderr)
+        streams.write_message(f"{prefix} {printable(failure.hint)}")
     if json and not streams.has_written():
         from tocsin.cli.output import Output  # noqa: PLC0415 (as above)
 
@@ -115,5 +117,5 @@ def _tell(failure: Failure, *, json: bool) -> int:
             Output(json=True).document(secrets.hide_in(failure.to_dict()))
             streams.flush()
         except OSError:
-            streams.abandon()  # what has failed first decides the exit code
+            streams.abandon()  # the first failure decides the exit code
     return failure.exit_code

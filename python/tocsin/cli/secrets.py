@@ -1,7 +1,7 @@
-"""Passwords on the command line, where they do not belong: nothing that is printed shows them.
+"""Hides passwords that were given on the command line, where they do not belong, in all output.
 
-Messages of this package leave them out by themselves. But click repeats words it does not expect,
-and the system the paths it does not find.
+Messages of this package never contain them, but click repeats unexpected arguments in its errors,
+and the system repeats paths that do not exist.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ if TYPE_CHECKING:
 
 _HIDDEN = "***"
 _MAX_LEN = 60
-"""Characters that are looked for; of a longer password a message may show only the beginning."""
+"""Number of characters to search for: messages may truncate longer passwords."""
 
 _patterns: list[re.Pattern[str]] = []
 
 
 def remember(words: Iterable[str]) -> None:
-    """Look for user names and passwords in the words of a command line, and forget those before."""
+    """Find user names and passwords in a command line; `hide` removes them from texts.
+
+    Those of a previous command line are forgotten.
+    """
     _patterns.clear()
     suspects = [word for word in words if "@" in word]
     if not suspects:
         return
-    from tocsin.model.reference import split_path  # noqa: PLC0415 (hardly ever needed)
+    from tocsin.model.reference import split_path  # noqa: PLC0415 (rarely needed)
     from tocsin.model.user_info import user_info  # noqa: PLC0415
     from tocsin.quoting import quoted  # noqa: PLC0415
 
@@ -38,14 +41,14 @@ def remember(words: Iterable[str]) -> None:
 
 
 def hide(text: str) -> str:
-    """Return `text` without what `remember` found."""
+    """Return `text` without the secrets that `remember` found."""
     for pattern in _patterns:
         text = pattern.sub(f"{_HIDDEN}@", text)
     return text
 
 
 def hide_in(value: object) -> object:
-    """Return a JSON value without what `remember` found."""
+    """Return a JSON value without the secrets that `remember` found."""
     match value:
         case str():
             return hide(value)

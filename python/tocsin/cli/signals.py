@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin: the first one unwinds, so that everything half-made is removed."""
+"""Handles Ctrl-C and other signals: the first one raises, so that partial output is removed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tocsin.cli import exit_codes
 if TYPE_CHECKING:
     from types import FrameType
 
-_PATIENCE = 1.0
-"""Seconds in which a second signal does not count: people press Ctrl-C twice."""
+_GRACE_PERIOD = 1.0
+"""Seconds in which further signals are ignored, since users press Ctrl-C twice."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asks the process to end; unwinds everything, as Ctrl-C does.
+    """A signal that ends the process, raised as an exception.
 
     Attributes:
-        number: of the signal.
+        number: number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -29,10 +29,10 @@ class Stopped(KeyboardInterrupt):
 
 
 def raise_on_signals() -> None:
-    """Let SIGINT, SIGTERM and SIGHUP raise `Stopped`, unless the parent process had them ignored.
+    """Let SIGINT, SIGTERM and SIGHUP raise `Stopped`, unless the parent process ignores them.
 
-    Once one has come, another within a second is not heard, so that clean-up finishes; one after
-    that ends the process at once.
+    After the first signal, further ones are ignored for a second, so that cleanup can finish; later
+    ones end the process immediately.
     """
     first: list[float] = []
 
@@ -40,7 +40,7 @@ def raise_on_signals() -> None:
         if not first:
             first.append(time.monotonic())
             raise Stopped(number)
-        if time.monotonic() - first[0] > _PATIENCE:
+        if time.monotonic() - first[0] > _GRACE_PERIOD:
             os._exit(exit_codes.SIGNAL + number)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

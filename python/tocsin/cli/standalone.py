@@ -1,6 +1,6 @@
-"""``convert --standalone``: SOURCE and DEST as paths, as the reference tool takes them.
+"""``convert --standalone``: accepts paths for SOURCE and DEST, as soci does.
 
-The options are read before the arguments, which are then understood by them.
+The options are parsed before the arguments, because the meaning of the arguments depends on them.
 """
 
 from __future__ import annotations
@@ -31,39 +31,39 @@ _OPTIONS = (
         _STANDALONE,
         is_flag=True,
         is_eager=True,
-        help="SOURCE and DEST may be paths, and what DEST holds is replaced, as with soci. Nothing"
-        " else changes: a daemon is never needed.",
+        help="Accept paths for SOURCE and DEST, and replace an existing DEST, as soci does. tocsin"
+        " needs no daemon with or without it.",
     ),
     click.option(
         "--format",
         _FORMAT,
         type=click.Choice([_ARCHIVE, _DIRECTORY]),
         is_eager=True,
-        help="With --standalone: what a DEST that is a path becomes.  [default: oci-archive]",
+        help="With --standalone, what to write to a DEST that is a path.  [default: oci-archive]",
     ),
 )
 
 
 def standalone_options(command: _Command) -> _Command:
-    """Give a command ``--standalone`` and ``--format``; only the first matters after parsing."""
+    """Add ``--standalone`` and ``--format``; the command receives only the former."""
 
     @functools.wraps(command)
     def with_standalone(*, output_format: str | None, **others: Any) -> Any:  # noqa: ANN401
-        del output_format  # destination_image has used it
+        del output_format  # already applied by destination_image
         return command(**others)
 
     return cast("_Command", decorated(with_standalone, _OPTIONS))
 
 
 def source_image(context: click.Context, _parameter: click.Parameter, value: str) -> Reference:
-    """Return a reference; with ``--standalone`` also of the path of a layout or its archive."""
+    """Return the reference; with ``--standalone``, also for the path of a layout or archive."""
     if not (context.params.get(_STANDALONE) and _is_path(value)):
         return parameters.reference(value)
     return _at(Path(value), archive=not Path(value).is_dir())
 
 
 def destination_image(context: click.Context, _parameter: click.Parameter, value: str) -> Reference:
-    """Return a reference; with ``--standalone`` also of a path, which ``--format`` explains."""
+    """Return the reference; with ``--standalone``, also for a path, depending on ``--format``."""
     wanted = context.params.get(_FORMAT)
     if context.params.get(_STANDALONE) and _is_path(value):
         return _at(Path(value), archive=wanted != _DIRECTORY)
@@ -71,7 +71,7 @@ def destination_image(context: click.Context, _parameter: click.Parameter, value
     kind = {"oci": _DIRECTORY, "oci-archive": _ARCHIVE}.get(str(found).partition(":")[0])
     if wanted not in (None, kind):
         raise click.BadParameter(
-            f"{value!r} is not what --format {wanted} means; for a path add --standalone"
+            f"{value!r} does not match --format {wanted}; for a path, add --standalone"
         )
     return found
 

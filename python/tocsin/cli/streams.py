@@ -1,4 +1,4 @@
-"""stdout and stderr: what may be written to them, and how."""
+"""Writes to stdout and stderr."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 _ERROR_HANDLER = "tocsin"
 _PLAIN = str.maketrans({"→": "->", "·": "-", "…": "..", "\N{EN DASH}": "-"})
 _written: set[str] = set()
-"""The streams that this run has written results to."""
+"""Names of the streams to which this run has written results."""
 _FIRST_SURROGATE, _LAST_SURROGATE = 0xDC80, 0xDCFF
 
 
 def prepare() -> None:
-    """Let both streams take any text in any locale; bytes of file names come out as they are."""
+    """Let both streams accept any text in any locale, and write bytes of file names unchanged."""
     _written.clear()
     codecs.register_error(_ERROR_HANDLER, _encode_anyhow)
     for stream in (sys.stdout, sys.stderr):
@@ -44,24 +44,24 @@ def _bytes_of(character: str) -> bytes:
 
 
 def is_watched(stream: TextIO | None) -> bool:
-    """Return whether `stream` is a terminal of any kind, so that a person may be looking at it."""
+    """Return whether `stream` is a terminal of any kind."""
     with suppress(ValueError):  # closed
         return stream is not None and stream.isatty()
     return False
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether a person looks at `stream` through a terminal that can move its cursor."""
+    """Return whether `stream` is a terminal with a movable cursor."""
     return os.environ.get("TERM") != "dumb" and is_watched(stream)
 
 
 def has_style(stream: TextIO | None) -> bool:
-    """Return whether `stream` takes colours: a terminal, and ``NO_COLOR`` is not set."""
+    """Return whether `stream` gets colors: it is a terminal, and ``NO_COLOR`` is not set."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR")
 
 
 def styled(text: str, codes: str, stream: TextIO | None) -> str:
-    """Return `text` in a style (SGR codes such as ``1;31``) where `stream` takes it."""
+    """Return `text` with SGR codes such as ``1;31``, if `stream` gets colors."""
     return f"\x1b[{codes}m{text}\x1b[0m" if has_style(stream) else text
 
 
@@ -69,7 +69,7 @@ def write_text(text: str) -> None:
     """Write `text` to stdout.
 
     Raises:
-        OSError: stdout cannot take it; ``filename`` says that it is stdout.
+        OSError: writing failed; its ``filename`` is ``stdout``.
     """
     _written.add("stdout")
     with _named_errors():
@@ -77,7 +77,7 @@ def write_text(text: str) -> None:
 
 
 def write_bytes(data: bytes) -> None:
-    """Write `data` to stdout as it is; errors as `write_text`."""
+    """Write `data` to stdout unchanged; errors as in `write_text`."""
     _written.add("stdout")
     with _named_errors():
         _stdout().buffer.write(data)
@@ -89,22 +89,22 @@ def has_written() -> bool:
 
 
 def flush() -> None:
-    """Hand on what stdout still holds; errors as `write_text`."""
+    """Flush stdout; errors as in `write_text`."""
     if sys.stdout is not None and not sys.stdout.closed:
         with _named_errors():
             sys.stdout.flush()
 
 
 def abandon() -> None:
-    """Let nothing more reach stdout: its reader has left, or its disk is full."""
+    """Discard everything else written to stdout: its reader is gone, or its disk is full."""
     null = os.open(os.devnull, os.O_WRONLY)
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(null, sys.stdout.fileno())
     os.close(null)
 
 
-def say(text: str) -> None:
-    """Write a line to stderr; that nobody reads it is no reason to stop."""
+def write_message(text: str) -> None:
+    """Write a line to stderr; failures, such as a closed stream, are ignored."""
     with suppress(OSError, ValueError):
         if sys.stderr is not None:
             sys.stderr.write(f"{secrets.hide(text)}\n")
@@ -118,7 +118,7 @@ def _stdout() -> TextIO:
 
 
 class _named_errors:  # noqa: N801 (used as a context manager)
-    """Let an OSError raised inside say that it is stdout's."""
+    """Set the ``filename`` of an OSError raised inside to ``stdout``."""
 
     def __enter__(self) -> None:
         pass
@@ -129,5 +129,5 @@ class _named_errors:  # noqa: N801 (used as a context manager)
 
 
 def lines(text: str) -> Iterator[str]:
-    """Give the lines of `text` without blanks at their ends."""
+    """Return the lines of `text` without trailing whitespace."""
     return (line.rstrip() for line in text.splitlines())

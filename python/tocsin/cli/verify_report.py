@@ -1,4 +1,4 @@
-"""What ``verify`` found, as people read it."""
+"""Prints the result of ``verify`` for users."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _COLUMNS = (
     Column("RESULT", wraps=True),
 )
 _OK = "ok"
-_NOT_PROVEN = (
-    "a sample only: windows and offsets of other spans, layer digests and diff ids are not verified"
+_SAMPLE_ONLY = (
+    "sample only: windows and offsets of other spans, layer digests and diff IDs were not verified"
 )
 
 
 def layer_line(event: LayerFinished) -> str:
-    """Return what is told of a layer while the others are still being checked."""
+    """Return the line about a finished layer while others are still being verified."""
     layer = event.layer
     return (
         f"{words.short_digest(layer.digest)} {words.size(layer.size)} {_verdict(event.findings)}, "
@@ -43,37 +43,37 @@ def layer_line(event: LayerFinished) -> str:
     )
 
 
-def tell(result: VerifyResult, output: Output) -> None:
-    """Write a table for each SOCI index, every finding once, then what comes of the whole."""
+def write_report(result: VerifyResult, output: Output) -> None:
+    """Write a table for each SOCI index, the findings without duplicates, and a summary."""
     if output.quiet:
-        _tell_findings(_only_errors(result.all_findings), output)
+        _write_findings(_only_errors(result.all_findings), output)
         return
     facts = {"image": words.printable(result.image), "digest": str(result.manifest.digest)}
     if result.seed is not None:
         facts["seed"] = str(result.seed)
     output.facts(facts)
     for platform in result.platforms:
-        _tell_platform(platform, output)
+        _write_platform(platform, output)
     if result.all_findings:
         output.line()
-        _tell_findings(result.all_findings, output)
+        _write_findings(result.all_findings, output)
     output.line()
     if result.quick:
-        output.line(_NOT_PROVEN)
+        output.line(_SAMPLE_ONLY)
     output.line(_summary(result))
 
 
-def _tell_platform(platform: PlatformVerdict, output: Output) -> None:
+def _write_platform(platform: PlatformVerdict, output: Output) -> None:
     name = str(platform.platform) if platform.platform is not None else "image"
     output.line()
     output.heading(f"{name} · manifest {words.short_digest(platform.manifest.digest)}")
     for index in platform.soci_indexes:
-        _tell_index(index, output)
+        _write_index(index, output)
     if not platform.soci_indexes:
         output.line("no index")
 
 
-def _tell_index(index: IndexVerdict, output: Output) -> None:
+def _write_index(index: IndexVerdict, output: Output) -> None:
     output.line(f"index v{index.version} {index.digest}: {_verdict(index.findings)}")
     if index.layers:
         output.table(_COLUMNS, [_row(layer) for layer in index.layers])
@@ -91,7 +91,7 @@ def _row(verdict: LayerVerdict) -> tuple[str, ...]:
 
 
 def _verdict(findings: Iterable[Finding]) -> str:
-    """Return ``ok``, or the kinds of what is wrong, or was warned of."""
+    """Return ``ok``, with the kinds of warnings and notes, or ``WRONG`` with those of errors."""
     errors = dict.fromkeys(f.kind for f in findings if f.severity is Severity.ERROR)
     if errors:
         return f"WRONG: {', '.join(errors)}"
@@ -99,8 +99,8 @@ def _verdict(findings: Iterable[Finding]) -> str:
     return f"{_OK} ({', '.join(others)})" if others else _OK
 
 
-def _tell_findings(findings: Iterable[Finding], output: Output) -> None:
-    """Write each finding once: platforms and indexes share layers."""
+def _write_findings(findings: Iterable[Finding], output: Output) -> None:
+    """Write the findings without duplicates, since platforms and indexes share layers."""
     for finding in dict.fromkeys(findings):
         output.line(words.printable(f"{finding.severity}: {finding.kind}: {finding.message}"))
 
@@ -115,8 +115,8 @@ def _summary(result: VerifyResult) -> str:
     }
     indexes = sum(len(platform.soci_indexes) for platform in result.platforms)
     counts = Counter(finding.severity for finding in dict.fromkeys(result.all_findings))
-    told = [words.count(counts[severity], severity) for severity in Severity if counts[severity]]
-    outcome = ", ".join(told) or "all true"
+    parts = [words.count(counts[severity], severity) for severity in Severity if counts[severity]]
+    outcome = ", ".join(parts) or "no problems found"
     how = "sampled" if result.quick else "verified"
     return (
         f"{words.count(len(ztocs), 'zTOC')} of {words.count(indexes, 'index', 'indexes')} {how} in "

@@ -1,4 +1,4 @@
-"""Numbers and names as people read them."""
+"""Formats numbers and names for users."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from tocsin.model.digest import Digest
 
 NOTHING = "\N{EN DASH}"
-"""In a table, where there is no value."""
+"""Placeholder for a missing value in a table."""
 SHORT_LEN = 12
-"""Hex digits of a digest that people compare."""
+"""Hex digits of a shortened digest, as in Docker."""
 
 _KIBI = 1024
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def size(byte_count: int) -> str:
-    """Return ``512 B``, ``81.2 MiB`` and so on."""
+    """Return a size such as ``512 B`` or ``81.2 MiB``."""
     if byte_count < _KIBI:
         return f"{byte_count} B"
     value = float(byte_count)
@@ -31,12 +31,12 @@ def size(byte_count: int) -> str:
 
 
 def round_size(byte_count: int) -> str:
-    """Return as `size`, but ``4 MiB`` where it is exactly that."""
+    """Return a size as `size` does, but without decimals if it is exact: ``4 MiB``."""
     return size(byte_count).replace(".0 ", " ") if byte_count % _KIBI == 0 else size(byte_count)
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
-    """Return ``1 span``, ``34 spans``, ``1,234 entries``."""
+    """Return a number with its noun, such as ``1 span`` or ``1,234 entries``."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
@@ -53,7 +53,7 @@ def duration(seconds: float) -> str:
 
 
 def percent(part: int, whole: int) -> str:
-    """Return ``98.7 %``; ``100 %`` and ``0 %`` only when it is exactly that."""
+    """Return a percentage such as ``98.7 %``; only exact values become ``100 %`` or ``0 %``."""
     if whole == 0:
         return NOTHING
     if part in (0, whole):
@@ -73,21 +73,21 @@ def short_digest(digest: Digest | str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` with control characters escaped: the last guard before a terminal.
+    """Return `text` with control characters escaped: the last safeguard before a terminal.
 
-    Unlike `quoting.escaped`, bytes that are not UTF-8 stay, as surrogates: the output is a list of
-    names, which must come out as they are.
+    Unlike `quoting.escaped`, it keeps surrogates, which stand for bytes that are not UTF-8: lists
+    of names must be printed unchanged.
     """
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 
 def escaped(name: str) -> str:
-    """Return as `printable`, and backslashes doubled, so that the name can be told again."""
+    """Return `name` as `printable` does, with backslashes doubled so that it can be decoded."""
     return printable(name.replace("\\", "\\\\"))
 
 
 def is_plain(name: str) -> bool:
-    """Return whether there is nothing in `name` to escape, nor bytes that are not UTF-8."""
+    """Return whether `name` is UTF-8 and contains nothing to escape."""
     return name.isprintable() and "\\" not in name
 
 

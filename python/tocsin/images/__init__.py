@@ -1,1 +1,1 @@
-"""Images of a store: which one a reference means, which indexes it has, copies of it."""
+"""Images in a store: resolving references, finding SOCI indexes, copying."""

@@ -1,4 +1,4 @@
-"""``copy``: an image with its SOCI indexes, from one place to another, as it is."""
+"""``copy``: copies an image with its SOCI indexes, unchanged."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """What ``copy`` did.
+    """Result of ``copy``.
 
     Attributes:
-        source: the image, as a reference.
-        destination: its copy, as a reference.
-        image: the manifest or image index, the same in both places.
-        soci_indexes: version 1 indexes that came along; those of version 2 are in the image.
+        source: reference of the image.
+        destination: reference of the copy.
+        image: manifest or image index, the same at source and destination.
+        soci_indexes: version 1 indexes that were copied; version 2 indexes are part of the image.
         seconds: wall time.
-        traffic: bytes read and brought to the destination.
+        traffic: bytes read and written.
     """
 
     source: str
@@ -60,20 +60,20 @@ def copy(
     force: bool = False,
     registry: RegistryOptions | None = None,
 ) -> CopyResult:
-    """Copy an image, every platform of it, with the SOCI indexes that refer to it.
+    """Copy an image, with all platforms and the SOCI indexes that refer to it.
 
     Args:
-        source: the image.
-        destination: its copy; without a tag it gets the source's tag, else ``latest``.
-        force: replace an image that `destination` names.
-        registry: how to reach registries.
+        source: reference of the image.
+        destination: reference of the copy; its tag defaults to the source's tag, else ``latest``.
+        force: replace a different image at `destination`.
+        registry: options for access to registries.
 
     Raises:
-        NotFoundError: no such image or blob.
-        ConflictError: `destination` names another image.
-        VerificationError: a blob is not what its descriptor says.
-        RegistryError: a registry refused or could not be reached.
-        OSError: a place cannot be read or written.
+        NotFoundError: the image or a blob does not exist.
+        ConflictError: `destination` is a different image.
+        VerificationError: a blob does not match its descriptor.
+        RegistryError: a registry rejected a request or could not be reached.
+        OSError: a local file cannot be read or written.
     """
     started = time.monotonic()
     pair = pair_of(source, destination)
@@ -85,9 +85,8 @@ def copy(
         indexes: dict[Digest, Descriptor] = {}
         for entry in walk_manifests(read, target):
             if found := referring_indexes(read, entry.digest, lenient=True):
-                referring_indexes(
-                    sink, entry.digest
-                )  # fails here, or adding to them would at the end
+                # Fails now instead of at the end, if the sink cannot store referrers.
+                referring_indexes(sink, entry.digest)
                 indexes |= {index.digest: index for index in found}
         data = read.manifest(target)
         copy_manifest_blobs(read, sink, data, target.media_type)

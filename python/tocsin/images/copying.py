@@ -1,7 +1,7 @@
-"""From a source to a sink: blobs, and images with everything they list.
+"""Copies blobs, and images with everything they list, from a source to a sink.
 
-Children always come before what lists them, so that an interrupted copy leaves nothing that points
-to a missing blob.
+Children are copied before the manifests that list them, so that an interrupted copy leaves no
+manifest that refers to a missing blob.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def copy_blob(source: Source, sink: Sink, descriptor: Descriptor) -> None:
-    """Bring one blob to `sink`, unless it has it, in the cheapest way there is."""
+    """Copy a blob to `sink`, unless it exists there, in the cheapest way."""
     if sink.has_blob(descriptor):
         return
     takeover = sink.take_over(descriptor, source.origin)
@@ -32,13 +32,13 @@ def copy_blob(source: Source, sink: Sink, descriptor: Descriptor) -> None:
 
 
 def stream_blob(source: Source, sink: Sink, descriptor: Descriptor) -> None:
-    """Bring one blob to `sink` by reading it from `source`."""
+    """Copy a blob to `sink` by reading it from `source`."""
     pieces = _Pieces(source, descriptor)
     sink.put_blob(pieces, digest=descriptor.digest, size=descriptor.size)
 
 
 class _Pieces:
-    """The pieces of a blob; a sink that has to send them again iterates again."""
+    """The pieces of a blob; a sink iterates again to send them again."""
 
     def __init__(self, source: Source, descriptor: Descriptor) -> None:
         self._source = source
@@ -49,10 +49,10 @@ class _Pieces:
 
 
 def copy_manifest_blobs(source: Source, sink: Sink, data: bytes, media_type: str) -> None:
-    """Bring everything below a manifest or image index to `sink`, but not itself.
+    """Copy everything that a manifest or image index lists to `sink`, but not the document itself.
 
-    An image may lack foreign layers, and an image index manifests that were never fetched; what the
-    source lacks of these the sink lacks too.
+    Foreign layers, and manifests that an image index lists, may be missing in the source; these are
+    not copied.
     """
     document = parse_manifest(data, media_type)
     if isinstance(document, ImageIndex):
@@ -68,7 +68,7 @@ def copy_manifest_blobs(source: Source, sink: Sink, data: bytes, media_type: str
 
 
 def copy_entry(source: Source, sink: Sink, entry: Descriptor) -> None:
-    """Bring a manifest that an image index lists to `sink`, with everything below it."""
+    """Copy a manifest that an image index lists to `sink`, with everything below it."""
     if not (is_manifest(entry.media_type) or is_index(entry.media_type)):
         if source.has_blob(entry):
             copy_blob(source, sink, entry)

@@ -1,8 +1,9 @@
-"""How much of an image can be loaded lazily: which of its layers have a zTOC that can be read.
+"""How much of an image can be loaded lazily: which of its layers have a usable zTOC.
 
-Looks where a reader looks: at the SOCI index that the image's manifest names (version 2), then at
-those that refer to the manifest (version 1). Every zTOC is read, verified and held against its
-layer. Nothing is judged beyond that. Source: docs/format.md#how-an-index-is-found.
+Indexes are searched as readers do: first the SOCI index that the image's manifest names (version
+2), then those that refer to the manifest (version 1). Each zTOC is read, verified and compared with
+its layer's size. Anything else is left to ``verify``.
+Source: docs/format.md#how-an-index-is-found.
 """
 
 from __future__ import annotations
@@ -37,17 +38,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LayerCoverage:
-    """What one layer has.
+    """Coverage of one layer.
 
     Attributes:
-        layer: as in the image's manifest.
-        ztoc: as the SOCI index lists it; from the version 2 index where both list one.
-        soci_versions: of the SOCI indexes that list a zTOC for it.
-        span_size: uncompressed bytes between checkpoints.
-        span_count: spans.
-        entry_count: entries of the layer's tar.
-        uncompressed_size: bytes of the layer's tar.
-        problem: why its zTOC cannot be used.
+        layer: descriptor in the image's manifest.
+        ztoc: descriptor in the SOCI index; from the version 2 index if both versions list one.
+        soci_versions: versions of the SOCI indexes that list a zTOC for the layer.
+        span_size: minimum number of uncompressed bytes between checkpoints.
+        span_count: number of spans.
+        entry_count: number of entries in the layer's tar.
+        uncompressed_size: size of the layer's tar in bytes.
+        problem: why the zTOC cannot be used.
     """
 
     layer: Descriptor
@@ -74,26 +75,26 @@ class LayerCoverage:
 
     @property
     def covered(self) -> bool:
-        """Whether it has a zTOC that can be used."""
+        """Whether the layer has a usable zTOC."""
         return self.ztoc is not None and self.problem is None
 
     @property
     def ztoc_size(self) -> int:
-        """Bytes of its zTOC; 0 without one."""
+        """Size of the zTOC in bytes; 0 if there is none."""
         return 0 if self.ztoc is None else self.ztoc.size
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformCoverage:
-    """What one platform's image has.
+    """Coverage of the image for one platform.
 
     Attributes:
-        platform: as the image index says, else the config; ``None`` when neither does.
-        manifest: of the image.
-        soci_indexes: those that belong to it, in the order a reader tries them.
-        layers: from the lowest up.
-        prefetches: the prefetch artifacts that these indexes list, in their order.
-        problem: why nothing is known of it, for example that its manifest is not there.
+        platform: platform in the image index or else the config; ``None`` if neither has one.
+        manifest: manifest of the image.
+        soci_indexes: SOCI indexes of the image, in the order in which readers try them.
+        layers: coverage of the layers, from the lowest up.
+        prefetches: prefetch artifacts that the indexes list, in order.
+        problem: why nothing is known about the image, for example a missing manifest.
     """
 
     platform: Platform | None
@@ -119,28 +120,28 @@ class PlatformCoverage:
 
     @property
     def layer_size(self) -> int:
-        """Compressed bytes of all layers."""
+        """Compressed size of all layers in bytes."""
         return sum(layer.layer.size for layer in self.layers)
 
     @property
     def covered_size(self) -> int:
-        """Compressed bytes of the layers with a zTOC."""
+        """Compressed size of the layers with a zTOC in bytes."""
         return sum(layer.layer.size for layer in self.layers if layer.covered)
 
     @property
     def ztoc_size(self) -> int:
-        """Bytes of all zTOCs."""
+        """Size of all zTOCs in bytes."""
         return sum(layer.ztoc_size for layer in self.layers)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageCoverage:
-    """What an image has.
+    """Coverage of an image.
 
     Attributes:
-        image: as a reference.
-        manifest: the image's manifest or image index.
-        platforms: one for each image in it; attestations and SOCI indexes are none.
+        image: reference of the image.
+        manifest: manifest or image index of the image.
+        platforms: coverage for each platform; attestations and SOCI indexes do not count.
     """
 
     image: str
@@ -160,30 +161,30 @@ class ImageCoverage:
 
     @property
     def layer_size(self) -> int:
-        """Compressed bytes of all layers of all platforms."""
+        """Compressed size of all layers of all platforms in bytes."""
         return sum(platform.layer_size for platform in self.platforms)
 
     @property
     def covered_size(self) -> int:
-        """Compressed bytes of the layers with a zTOC."""
+        """Compressed size of the layers with a zTOC in bytes."""
         return sum(platform.covered_size for platform in self.platforms)
 
     @property
     def ztoc_size(self) -> int:
-        """Bytes of all zTOCs."""
+        """Size of all zTOCs in bytes."""
         return sum(platform.ztoc_size for platform in self.platforms)
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformIndexes:
-    """The SOCI indexes of one platform's image.
+    """The SOCI indexes of the image for one platform.
 
     Attributes:
-        platform: as in `PlatformCoverage`.
-        manifest: of the image.
-        layer_count: layers it has.
-        soci_indexes: in the order a reader tries them.
-        problem: why nothing is known of it.
+        platform: platform, as in `PlatformCoverage`.
+        manifest: manifest of the image.
+        layer_count: number of layers.
+        soci_indexes: SOCI indexes, in the order in which readers try them.
+        problem: why nothing is known about the image.
     """
 
     platform: Platform | None
@@ -208,9 +209,9 @@ class ImageIndexes:
     """The SOCI indexes of an image.
 
     Attributes:
-        image: as a reference.
-        manifest: the image's manifest or image index.
-        platforms: one for each image in it.
+        image: reference of the image.
+        manifest: manifest or image index of the image.
+        platforms: indexes for each platform.
     """
 
     image: str
@@ -227,7 +228,7 @@ class ImageIndexes:
 
 
 def image_indexes(store: Source, image: Descriptor, *, pinned: bool = False) -> ImageIndexes:
-    """Return the SOCI indexes of an image; zTOCs are not read. As `image_coverage` otherwise."""
+    """Return the SOCI indexes of an image as `image_coverage` does, but do not read zTOCs."""
     platforms = []
     for entry, manifest in _images(store, image):
         if isinstance(manifest, str):
@@ -247,17 +248,17 @@ def image_indexes(store: Source, image: Descriptor, *, pinned: bool = False) -> 
 def image_coverage(store: Source, image: Descriptor, *, pinned: bool = False) -> ImageCoverage:
     """Return which layers of an image have a zTOC.
 
-    A SOCI index or zTOC that is missing or broken is a `problem` in the answer, not an error.
+    A missing or broken SOCI index or zTOC is a `problem` in the result, not an error.
 
     Args:
-        store: that holds the image and its indexes.
-        image: its manifest or image index, as `Source.resolve` gives it.
-        pinned: whether it was asked for by digest.
+        store: store with the image and its indexes.
+        image: manifest or image index, as returned by `Source.resolve`.
+        pinned: whether the image was given by digest.
 
     Raises:
-        NotFoundError: the image itself is not there.
-        FormatError: it is no image.
-        VerificationError: its bytes are not what its digest says.
+        NotFoundError: the image does not exist.
+        FormatError: not an image.
+        VerificationError: the image does not match its digest.
     """
     ztocs: dict[tuple[Digest, Digest], LayerCoverage] = {}
     platforms = []
@@ -274,7 +275,7 @@ def _name(store: Source, image: Descriptor) -> str:
 
 
 def _images(store: Source, image: Descriptor) -> Iterator[tuple[Descriptor, Manifest | str]]:
-    """Yield each platform's entry with its manifest, or with why that cannot be read."""
+    """Yield the entry of each platform with its manifest, or with why that cannot be read."""
     manifests = [d for d in walk_manifests(store, image) if _may_be_image(d)]
     single = len(manifests) == 1 and manifests[0].digest == image.digest
     for entry in manifests:
@@ -289,7 +290,8 @@ def _images(store: Source, image: Descriptor) -> Iterator[tuple[Descriptor, Mani
             yield entry, manifest
         elif single:
             raise UnsupportedError(
-                f"{store.name}: {entry.digest} is no image but {shown(manifest.kind or 'artifact')}"
+                f"{store.name}: {entry.digest} is not an image "
+                f"(found {shown(manifest.kind or 'artifact')})"
             )
 
 
@@ -312,7 +314,7 @@ def _platform_coverage(
 ) -> PlatformCoverage:
     found = with_choice(soci_indexes_of(store, entry, manifest), pinned=pinned)
     usable = [(index.digest, index.soci_index) for index in found if index.soci_index is not None]
-    # Kept only where they are looked at twice.
+    # Kept only for prefetch artifacts, which need them a second time.
     known = KnownZtocs() if any(index.prefetches for _, index in usable) else None
     layers = tuple(
         _layer_coverage(store, layer, found, ztocs, known) for layer in manifest.layers or ()

@@ -1,4 +1,4 @@
-"""``info``, ``indexes`` and ``resolve``: questions about an image that read no layer."""
+"""``info``, ``indexes`` and ``resolve``: queries about an image that do not read its layers."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 def resolve(image: ReferenceLike, *, registry: RegistryOptions | None = None) -> Descriptor:
-    """Return what an image's name means now: media type, digest and size of what it names.
+    """Resolve a reference to the media type, digest and size of a manifest or image index.
 
-    That is a manifest or, for images of several platforms, an image index. Of a registry this is
-    one HEAD request, which most do not count against limits; nothing is downloaded.
+    In a registry, this takes one HEAD request, which most registries do not count against their
+    rate limits. Nothing is downloaded.
 
     Args:
-        image: such as ``ghcr.io/team/app:1``.
-        registry: how to reach a registry.
+        image: reference such as ``ghcr.io/team/app:1``.
+        registry: options for access to a registry.
 
     Raises:
-        NotFoundError: no such image.
-        RegistryError: the registry refused or could not be reached; `AuthError` if for want of a
-            credential.
-        OSError: the place cannot be read.
+        NotFoundError: the image does not exist.
+        RegistryError: the registry rejected a request or could not be reached; `AuthError` if
+            credentials are missing or insufficient.
+        OSError: a local file cannot be read.
     """
     reference = reference_of(image)
     with open_source(reference, registry=registry) as store:
@@ -39,22 +39,22 @@ def resolve(image: ReferenceLike, *, registry: RegistryOptions | None = None) ->
 
 
 def info(image: ReferenceLike, *, registry: RegistryOptions | None = None) -> ImageCoverage:
-    """Return which layers of an image have a zTOC, for each platform: what ``tocsin info`` shows.
+    """Return which layers of an image have a zTOC, for each platform, as in ``tocsin info``.
 
-    Every zTOC that a SOCI index lists is read and verified. An index or zTOC that is missing or
-    broken is a `problem` in the result, not an error; ``verify`` judges them.
+    All zTOCs that the SOCI indexes list are read and verified. A missing or broken index or zTOC is
+    a `problem` in the result, not an error; use ``verify`` for a full check.
 
     Args:
-        image: such as ``ghcr.io/team/app:1``.
-        registry: how to reach a registry.
+        image: reference such as ``ghcr.io/team/app:1``.
+        registry: options for access to a registry.
 
     Raises:
-        NotFoundError: no such image.
-        FormatError: it is not an image.
-        VerificationError: its bytes are not what its digest says.
-        RegistryError: the registry refused or could not be reached; `AuthError` if for want of a
-            credential.
-        OSError: the place cannot be read.
+        NotFoundError: the image does not exist.
+        FormatError: not an image.
+        VerificationError: the image does not match its digest.
+        RegistryError: the registry rejected a request or could not be reached; `AuthError` if
+            credentials are missing or insufficient.
+        OSError: a local file cannot be read.
     """
     reference = reference_of(image)
     with open_source(reference, registry=registry) as store:
@@ -64,13 +64,13 @@ def info(image: ReferenceLike, *, registry: RegistryOptions | None = None) -> Im
 
 
 def indexes(image: ReferenceLike, *, registry: RegistryOptions | None = None) -> ImageIndexes:
-    """Return the SOCI indexes of an image, for each platform: what ``tocsin index ls`` shows.
+    """Return the SOCI indexes of an image for each platform, as in ``tocsin index ls``.
 
-    zTOCs are not read. Otherwise as `info`, errors too.
+    zTOCs are not read. Errors are the same as for `info`.
 
     Args:
-        image: such as ``ghcr.io/team/app:1``.
-        registry: how to reach a registry.
+        image: reference such as ``ghcr.io/team/app:1``.
+        registry: options for access to a registry.
     """
     reference = reference_of(image)
     with open_source(reference, registry=registry) as store:

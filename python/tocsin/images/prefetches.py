@@ -1,7 +1,7 @@
-"""Prefetch artifacts of a SOCI index: which spans they name, and which files these hold.
+"""Prefetch artifacts of a SOCI index: which spans they list, and which files these contain.
 
-An artifact has span numbers only. The files are those whose data lies in these spans completely, as
-the layer's zTOC says; what was asked for is among them.
+An artifact has only span numbers. Its files are all whose data is completely in these spans,
+according to the layer's zTOC. These include the files for which the artifact was built.
 Source: docs/format.md#the-prefetch-artifact.
 """
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PrefetchInfo:
-    """What a snapshotter fetches of one layer before the container starts.
+    """The data of one layer that a snapshotter fetches before the container starts.
 
     Attributes:
         index: digest of the SOCI index that lists the artifact.
-        artifact: as the index lists it.
-        layer: digest of the layer, as the index says it; empty if it does not.
-        version: of the format; empty if the artifact cannot be read.
-        ranges: spans, as the artifact has them.
-        files: absolute paths of the files that lie in these spans completely, in the tar's order.
-        problem: why something of it is not known, or wrong.
+        artifact: descriptor of the artifact in the index.
+        layer: digest of the layer in the index; empty if it is missing.
+        version: version of the format; empty if the artifact cannot be read.
+        ranges: ranges of spans in the artifact.
+        files: absolute paths of the files completely in these spans, in the tar's order.
+        problem: what is wrong with the artifact, or why it is incomplete.
     """
 
     index: Digest
@@ -81,10 +81,10 @@ def prefetches_of(
     """Return the prefetch artifacts of a SOCI index.
 
     Args:
-        store: that holds them; ``None`` if there is only the index.
-        digest: of the index.
-        index: what it says.
-        known: zTOCs that were read before.
+        store: store with the artifacts; ``None`` if only the index is available.
+        digest: digest of the index.
+        index: the SOCI index.
+        known: zTOCs that have already been read.
     """
     return tuple(_look_into(store, digest, index, entry, known) for entry in index.prefetches)
 
@@ -98,7 +98,7 @@ def _look_into(
 ) -> PrefetchInfo:
     layer = entry.annotations.get(IMAGE_LAYER_DIGEST, "")
     if store is None:
-        missing = "the artifact is not in the file of the index"
+        missing = "the prefetch artifact is not part of the index file"
         return PrefetchInfo(digest, entry, layer, problem=missing)
     try:
         artifact = PrefetchArtifact.from_json(read_blob(store, entry, max_size=MAX_SIZE))
@@ -108,7 +108,7 @@ def _look_into(
     files: tuple[str, ...] = ()
     ztoc_entry = index.ztoc_of(layer)
     if ztoc_entry is None:
-        problem = f"prefetch {entry.digest}: the index has no zTOC of its layer"
+        problem = f"prefetch {entry.digest}: the index has no zTOC for its layer"
     else:
         try:
             ztoc = read_ztoc(store, ztoc_entry, known=known)

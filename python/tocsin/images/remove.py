@@ -1,4 +1,4 @@
-"""``index rm``: take version 1 SOCI indexes off an image."""
+"""``index rm``: removes version 1 SOCI indexes from an image."""
 
 from __future__ import annotations
 
@@ -32,24 +32,25 @@ def remove_indexes(
     dry_run: bool = False,
     registry: RegistryOptions | None = None,
 ) -> tuple[Descriptor, ...]:
-    """Remove the version 1 SOCI indexes that refer to an image; their zTOCs are left to clean-up.
+    """Remove the version 1 SOCI indexes that refer to an image.
 
-    Those of version 2 are part of a converted image: delete its tag instead.
+    Their zTOCs remain until the registry collects unreferenced blobs. Version 2 indexes are part of
+    a converted image: to remove them, delete its tag.
 
     Args:
-        image: what the indexes refer to, or by its digest one index.
-        indexes: digests of those to remove; all if ``None``.
-        platforms: of the image whose indexes are removed; all if ``None``.
-        dry_run: only say which.
-        registry: how to reach a registry.
+        image: reference of the image, or of an index by its digest.
+        indexes: digests of the indexes to remove; ``None`` for all.
+        platforms: one or several platforms whose indexes to remove; ``None`` for all.
+        dry_run: only return the indexes.
+        registry: options for access to a registry.
 
     Returns:
-        The indexes removed.
+        The removed indexes.
 
     Raises:
-        NotFoundError: no such image or platform, or it has no such index.
+        NotFoundError: the image, platform or index does not exist.
         UnsupportedError: `image` is a version 2 index.
-        RegistryError: the registry does not delete manifests.
+        RegistryError: the registry does not support deleting manifests.
     """
     reference = reference_of(image)
     only = None if indexes is None else _digests(indexes)
@@ -86,32 +87,32 @@ def _find(
         index.digest: index for digest in subjects for index in referring_indexes(source, digest)
     }
     if not found:
-        of = "it" if platforms is None else f"its {' or '.join(map(str, platforms))}"
+        suffix = "" if platforms is None else f" for {' or '.join(map(str, platforms))}"
         raise NotFoundError(
-            f"{reference}: no version 1 SOCI index refers to {of}",
-            hint="Delete the tag of a converted image to remove its version 2 indexes.",
+            f"{reference}: has no version 1 SOCI index{suffix}",
+            hint="To remove version 2 indexes, delete the tag of the converted image.",
         )
     for digest in only or ():
         if digest not in found:
             raise NotFoundError(
-                f"{reference}: SOCI index {digest}: no such version 1 index refers to it",
+                f"{reference}: has no version 1 SOCI index {digest}",
                 hint="List the digests with tocsin index ls --quiet IMAGE.",
             )
     return tuple(found[digest] for digest in dict.fromkeys(found if only is None else only))
 
 
 def _is_index(source: Source, reference: Reference, target: Descriptor) -> bool:
-    """Return whether `target` is a version 1 index itself.
+    """Return whether `target` is a version 1 index.
 
     Raises:
-        UnsupportedError: it is one of version 2.
+        UnsupportedError: it is a version 2 index.
     """
     if not is_manifest(target.media_type):
         return False
     index = load_soci_index(source, 0, target.digest, target).soci_index
     if index is not None and index.version != 1:
         raise UnsupportedError(
-            f"{reference}: a version 2 SOCI index is part of its image",
+            f"{reference}: a version 2 SOCI index cannot be removed from its image",
             hint="Delete the tag of the converted image instead.",
         )
     return index is not None

@@ -1,4 +1,4 @@
-"""Which images a reference means: one for each platform that is to be indexed.
+"""Selects the images of a reference: one for each platform to index.
 
 Source: docs/format.md#which-platforms; containerd/platforms, platforms.go.
 """
@@ -31,12 +31,12 @@ _MAX_PLATFORM_LEN = 60
 
 @dataclass(frozen=True, slots=True)
 class PlatformImage:
-    """One platform's image.
+    """The image for one platform.
 
     Attributes:
-        platform: as it was asked for, else as the image says; ``None`` when it says none.
-        descriptor: of the manifest, as the image index (or the store) lists it.
-        manifest: what it says.
+        platform: requested platform, or else that of the image; ``None`` if unknown.
+        descriptor: descriptor of the manifest in the image index or the store.
+        manifest: manifest of the image.
     """
 
     platform: Platform | None
@@ -45,9 +45,9 @@ class PlatformImage:
 
 
 def resolve_image(store: Source, selector: str | Digest | None) -> Descriptor:
-    """Return what `selector` names, without image indexes around a single image index.
+    """Resolve `selector`, and unwrap image indexes that list only another image index.
 
-    nerdctl and ``docker save`` wrap images so.
+    nerdctl and ``docker save`` write such wrappers.
     """
     target = store.resolve(selector)
     for _ in range(MAX_DEPTH):
@@ -67,27 +67,27 @@ def platform_images(
     *,
     nested: bool = True,
 ) -> list[PlatformImage]:
-    """Return the images to be indexed: in the order asked, or in that of the image index.
+    """Return the images to index, in the order of `platforms` or else of the image index.
 
-    Attestations, SOCI indexes and other artifacts are no images, nor are entries whose manifest is
-    not here: ``docker save`` and partial pulls leave such. Of several images for one platform the
-    first counts.
+    Attestations, SOCI indexes and other artifacts are skipped. Entries with a missing manifest are
+    skipped too, since ``docker save`` and partial pulls leave such entries. If there are several
+    images for a platform, the first one is used.
 
     Args:
-        store: where the image is.
-        target: its manifest or image index.
-        platforms: ``None`` for all there are.
-        nested: whether images count that only an image index inside `target` lists.
+        store: store with the image.
+        target: manifest or image index.
+        platforms: requested platforms; ``None`` for all.
+        nested: whether to include images of image indexes inside `target`.
 
     Raises:
-        NotFoundError: there is no image for a platform asked for, or none at all.
-        FormatError: a manifest is not one.
+        NotFoundError: there is no image, or none for a requested platform.
+        FormatError: a manifest is invalid.
     """
     images = list(_all_images(store, target, nested=nested))
     if platforms is None:
         chosen = _first_of_each_platform(images)
         if not chosen:
-            raise NotFoundError(f"{store.name}: {target.digest} lists no image")
+            raise NotFoundError(f"{store.name}: {target.digest} does not list any image")
         return chosen
     chosen = []
     for asked in platforms:
@@ -98,16 +98,17 @@ def platform_images(
                 chosen.append(PlatformImage(asked, image.descriptor, image.manifest))
                 break
         else:
-            there = platforms_shown([image.platform for image in images])
-            raise NotFoundError(
-                f"{store.name}: image manifest for {asked}: not found, there are: {there}"
-            )
+            available = platforms_shown([image.platform for image in images])
+            raise NotFoundError(f"{store.name}: no image for {asked} (available: {available})")
     return chosen
 
 
 def platforms_shown(platforms: Sequence[Platform | None]) -> str:
-    """Return what an image has, for a message."""
-    names = [shown(str(one), limit=_MAX_PLATFORM_LEN) for one in platforms[:_MAX_PLATFORMS_SHOWN]]
+    """Return a list of platforms for a message."""
+    names = [
+        shown(str(platform or "unknown"), limit=_MAX_PLATFORM_LEN)
+        for platform in platforms[:_MAX_PLATFORMS_SHOWN]
+    ]
     more = len(platforms) - len(names)
     return (", ".join(names) or "none") + (f" and {more} more" if more else "")
 

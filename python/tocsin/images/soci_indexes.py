@@ -1,7 +1,7 @@
-"""The SOCI indexes of an image, found where and in the order a reader looks.
+"""Finds the SOCI indexes of an image, in the same order as readers.
 
 First the one that the image's manifest names (version 2), then those that refer to the manifest
-(version 1). The only room that knows where indexes are looked for.
+(version 1). No other module knows where indexes are.
 
 Source: docs/format.md#how-an-index-is-found.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tocsin.stores.base import Source
 
 PROBLEMS = (FormatError, NotFoundError, UnsupportedError, VerificationError)
-"""Errors that make one index unusable and say nothing about others."""
+"""Errors that affect only one index and not the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,14 @@ class FoundIndex:
     """A SOCI index that belongs to an image.
 
     Attributes:
-        version: 2 when the image's manifest names it, 1 when it refers to the manifest.
-        digest: of it.
-        descriptor: ``None`` when it is missing.
-        soci_index: ``None`` when there is an error.
-        error: why it cannot be used.
-        data: its bytes; ``None`` when they cannot be read.
-        taken: whether tocsin reads the image by it, if asked for no other: ``--index auto``.
-        reason: why, or why not; empty where nobody chose.
+        version: 2 if the image's manifest names the index, 1 if the index refers to the manifest.
+        digest: digest of the index.
+        descriptor: descriptor of the index; ``None`` if it is missing.
+        soci_index: the parsed index; ``None`` if there is an error.
+        error: why the index cannot be used.
+        data: bytes of the index; ``None`` if they cannot be read.
+        taken: whether tocsin uses the index by default, which is ``--index auto``.
+        reason: why the index is used or not; empty if this was not determined.
     """
 
     version: int
@@ -58,17 +58,17 @@ class FoundIndex:
 
     @property
     def problem(self) -> str | None:
-        """Why it cannot be used, as text."""
+        """Why the index cannot be used, as text."""
         return None if self.error is None else self.error.message
 
     @property
     def ztoc_count(self) -> int:
-        """How many zTOCs it lists; 0 when it cannot be used."""
+        """Number of zTOCs in the index; 0 if it cannot be used."""
         return len(self.soci_index.ztocs) if self.soci_index else 0
 
     @property
     def ztoc_size(self) -> int:
-        """Bytes of the zTOCs it lists; 0 when it cannot be used."""
+        """Total size in bytes of the zTOCs in the index; 0 if it cannot be used."""
         return sum(ztoc.size for ztoc in self.soci_index.ztocs) if self.soci_index else 0
 
     def to_dict(self) -> Document:
@@ -95,22 +95,22 @@ def soci_indexes_of(
     versions: Container[int] = (2, 1),
     every: bool = False,
 ) -> Iterator[FoundIndex]:
-    """Yield the SOCI indexes of one platform's image, in the order a reader tries them.
+    """Yield the SOCI indexes of the image for one platform, in the order in which readers try them.
 
     Args:
-        store: that holds them.
-        entry: of the manifest.
-        manifest: of the image.
-        versions: which to look for; nothing is asked about others.
-        every: also those that refer to an image whose manifest names a usable one, which is the
-            one that readers use; else they are not asked for.
+        store: store with the indexes.
+        entry: descriptor of the manifest.
+        manifest: manifest of the image.
+        versions: versions to search for; no requests are made for others.
+        every: whether to search for version 1 indexes even if the manifest names a usable version 2
+            index, which readers prefer.
     """
     named = manifest.annotations.get(INDEX_DIGEST) if 2 in versions else None  # noqa: PLR2004
     if named is not None:
         try:
             digest = Digest.parse(named)
         except (FormatError, UnsupportedError):
-            pass  # a reader ignores it too
+            pass  # readers ignore it too
         else:
             found = load_soci_index(store, 2, digest)
             yield found
@@ -124,18 +124,19 @@ def soci_indexes_of(
 def indexes_to_read_by(
     store: Source, entry: Descriptor, manifest: Manifest, choice: IndexChoice, *, pinned: bool
 ) -> list[FoundIndex]:
-    """Return the SOCI indexes that an image is read by, in the order they are tried.
+    """Return the SOCI indexes to use for an image, in the order in which to try them.
 
     Args:
-        store: that holds them.
-        entry: of the manifest.
-        manifest: of the image.
-        choice: what was asked for.
-        pinned: whether the image was asked for by digest. ``auto`` then means only what that
-            digest binds: whoever may push to a repository can make an index refer to any manifest.
+        store: store with the indexes.
+        entry: descriptor of the manifest.
+        manifest: manifest of the image.
+        choice: requested indexes.
+        pinned: whether the image was given by digest. ``auto`` then includes only the index that
+            this digest covers: anyone with push access to a repository can add a version 1 index
+            that refers to any manifest.
 
     Raises:
-        NotFoundError, FormatError, VerificationError: the index asked for by digest cannot be used.
+        NotFoundError, FormatError, VerificationError: the index requested by digest cannot be used.
     """
     if choice.kind is IndexKind.NONE:
         return []
@@ -153,14 +154,14 @@ def indexes_to_read_by(
 
 
 def with_choice(found: Iterable[FoundIndex], *, pinned: bool) -> tuple[FoundIndex, ...]:
-    """Return indexes with what ``auto`` makes of each; `indexes_to_read_by` does the same.
+    """Return the indexes with ``taken`` and ``reason`` set for ``auto``, as `indexes_to_read_by`.
 
-    soci-snapshotter takes a version 1 index only if it is configured to, and then the first that
-    the registry lists: an order that no specification defines.
+    soci-snapshotter uses a version 1 index only if it is configured to, and then the first one that
+    the registry lists. No specification defines this order.
 
     Args:
         found: all indexes of an image, in the order of `soci_indexes_of`.
-        pinned: whether the image was asked for by digest.
+        pinned: whether the image was given by digest.
     """
     found = tuple(found)
     referring = sum(index.version == 1 and index.error is None for index in found)
@@ -170,35 +171,35 @@ def with_choice(found: Iterable[FoundIndex], *, pinned: bool) -> tuple[FoundInde
         if index.error is not None:
             reason = "it cannot be used"
         elif index.version == 1 and pinned:
-            reason = "the digest that the image was asked for by does not bind it"
+            reason = "the digest in the image's reference does not cover it"
         elif any(before.taken for before in judged):
-            reason = "another comes first; it serves only layers that the other does not list"
+            reason = "another index comes first; this one is used only for layers not listed there"
         else:
             taken = True
             reason = "the image names it"
             if index.version == 1:
-                which = f"the first of {referring} in the store's order"
-                reason = "it refers to the image" if referring == 1 else which
+                first = f"it is the first of {referring} in the store's order"
+                reason = "it refers to the image" if referring == 1 else first
         judged.append(replace(index, taken=taken, reason=reason))
     return tuple(judged)
 
 
 def referring_indexes(store: Source, subject: Digest, *, lenient: bool = False) -> list[Descriptor]:
-    """Return the version 1 indexes that refer to a manifest, in the store's own order.
+    """Return the version 1 indexes that refer to a manifest, in the store's order.
 
     Args:
-        store: that holds them.
-        subject: the manifest.
-        lenient: as `Source.referrers` has it.
+        store: store with the indexes.
+        subject: digest of the manifest.
+        lenient: as in `Source.referrers`.
     """
     return store.referrers(subject, SOCI_INDEX_V1, lenient=lenient)
 
 
 def listed_indexes(store: Source, target: Descriptor) -> list[Descriptor]:
-    """Return the SOCI indexes that an image index lists; none for a manifest.
+    """Return the SOCI indexes that an image index lists; for a manifest, return an empty list.
 
     Raises:
-        FormatError: `target` is not an image index although its media type says so.
+        FormatError: `target` has the media type of an image index but is not one.
     """
     if not is_index(target.media_type):
         return []
@@ -209,7 +210,7 @@ def listed_indexes(store: Source, target: Descriptor) -> list[Descriptor]:
 def load_soci_index(
     store: Source, version: int, digest: Digest, descriptor: Descriptor | None = None
 ) -> FoundIndex:
-    """Return the SOCI index with that digest, or why it cannot be used."""
+    """Return the SOCI index with a digest, or why it cannot be used."""
     data: bytes | None = None
     try:
         descriptor = descriptor or store.resolve(digest)

@@ -1,4 +1,4 @@
-"""Source and destination of a run: which stores, which tags, and what must not be overwritten."""
+"""Source and destination of a command: stores, tags, and protection of existing images."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _OTHER_TAG = "Name another tag, or pass --force (force=True)."
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Where an image comes from and where it goes.
+    """Source and destination of an image.
 
     Attributes:
-        source: the image.
-        sink: the place written to.
-        tag: the name the result gets there; ``None`` when nothing is named.
-        carries: whether the sink is another place, which needs the layers too.
-        overwrites_source: whether place and tag are the source's own.
+        source: reference of the source image.
+        sink: reference of the destination.
+        tag: tag of the result at the destination; ``None`` if no tag is written.
+        carries: whether the sink is another store, so that layers must be copied too.
+        overwrites_source: whether the destination has the same store and tag as the source.
     """
 
     source: Reference
@@ -51,7 +51,7 @@ class Pair:
 
     @property
     def named_sink(self) -> Reference:
-        """The result, as a reference."""
+        """Reference of the result."""
         if self.tag is None or isinstance(self.sink, DockerArchiveReference):
             return self.sink
         return replace(self.sink, tag=self.tag, digest=None)
@@ -63,21 +63,21 @@ def pair_of(
     *,
     output: ReferenceLike | None = None,
 ) -> Pair:
-    """Return what two references mean together.
+    """Return the source and destination that the arguments of a command mean.
 
     Args:
-        source: the image.
-        destination: where the image goes with what is made; ``None`` leaves the image where it is.
-        output: where only what is made goes, without the image; not beside `destination`.
+        source: reference of the source image.
+        destination: destination of the image and the result; ``None`` for the source's store.
+        output: destination of the result without the image; not together with `destination`.
 
     Raises:
-        FormatError: a text is no reference.
-        UnsupportedError: the destination cannot be named so, or written.
+        FormatError: an argument is not a reference.
+        UnsupportedError: the destination cannot be written, or is given by digest.
     """
     read = reference_of(source)
     if output is not None:
         if destination is not None:
-            raise ValueError("a destination and an output were given, wanted one of them")
+            raise ValueError("destination and output cannot be combined")
         into = destination_of(output)
         return Pair(read, into, tag=None, carries=False, overwrites_source=False)
     if destination is None:
@@ -95,7 +95,7 @@ def pair_of(
         )
     if sink.digest is not None:
         raise UnsupportedError(
-            f"{sink}: the result's digest is not known yet", hint="Name a tag instead."
+            f"{sink}: a destination cannot have a digest", hint="Name a tag instead."
         )
     source_tag = None if isinstance(read, DockerArchiveReference) else read.tag
     tag = sink.tag or source_tag or DEFAULT_TAG
@@ -110,21 +110,21 @@ def pair_of(
 
 
 def image_in_the_way(sink: Source, pair: Pair, *, force: bool) -> Descriptor | None:
-    """Return the image that the destination's tag names, if replacing it was not asked for.
+    """Return the image that the destination's tag names, or ``None`` with `force`.
 
-    Whoever gets one goes on only if the result would be that very image.
+    If there is one, the caller may continue only if the result is the same image.
 
     Raises:
-        ConflictError: the destination is the source itself.
+        ConflictError: the destination is the source image.
     """
     if force or pair.tag is None:
         return None
     if pair.overwrites_source:
         raise ConflictError(
-            f"{pair.named_sink}: is the source image itself, whose digests would change",
+            f"{pair.named_sink}: is the source image, whose digest would change",
             hint=_OTHER_TAG,
         )
-    # Not by the list of tags: it is long in a registry, and not everyone may see it.
+    # Does not list tags: a registry can have many of them, and may not allow listing.
     try:
         return sink.resolve(pair.tag)
     except NotFoundError:
@@ -132,9 +132,9 @@ def image_in_the_way(sink: Source, pair: Pair, *, force: bool) -> Descriptor | N
 
 
 def refuse_to_replace(pair: Pair, existing: Descriptor) -> ConflictError:
-    """Return the error for a destination that names another image."""
+    """Return the error for a destination that already is a different image."""
     return ConflictError(
-        f"{pair.named_sink}: the destination names another image already, {existing.digest}",
+        f"{pair.named_sink}: already exists as a different image ({existing.digest})",
         hint=_OTHER_TAG,
     )
 
@@ -157,26 +157,26 @@ def open_pair(
     dry_run: bool = False,
     jobs: int = 1,
 ) -> Iterator[tuple[Source, Sink, Meter]]:
-    """Open source and sink, and a meter of both; leaving normally commits what was put.
+    """Open source and sink with a meter for both; a normal exit commits what was written.
 
     Args:
-        pair: which.
-        registry: how to reach registries.
-        dry_run: open the sink only for reading, if it is there at all, and throw away what is put.
-        jobs: threads that will use them at once.
+        pair: source and destination.
+        registry: options for access to registries.
+        dry_run: open the sink only for reading, if it exists, and discard everything written to it.
+        jobs: number of threads that use the stores at the same time.
 
     Raises:
-        UnsupportedError: explicit credentials, and two registries that could be meant.
+        UnsupportedError: credentials were given, but there are two registries.
     """
     _check_credentials(pair, registry)
     registry = _with_jobs(pair, registry, jobs)
     meter = Meter()
     with open_source(pair.source, registry=registry) as source:
         if dry_run:
-            inner = _open_if_there(pair.sink, registry)
+            inner = _open_if_exists(pair.sink, registry)
             try:
-                nothing = DiscardingSink(str(pair.sink), inner)
-                yield MeteredSource(source, meter), MeteredSink(nothing, meter), meter
+                discarding = DiscardingSink(str(pair.sink), inner)
+                yield MeteredSource(source, meter), MeteredSink(discarding, meter), meter
             finally:
                 if inner is not None:
                     inner.close()
@@ -186,7 +186,7 @@ def open_pair(
 
 
 def _with_jobs(pair: Pair, registry: RegistryOptions | None, jobs: int) -> RegistryOptions | None:
-    """Let connections be kept for all threads; only a registry needs its module imported."""
+    """Keep one connection per thread; import the registry module only for a registry."""
     if not any(isinstance(one, RegistryReference) for one in (pair.source, pair.sink)):
         return registry
     from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415
@@ -195,9 +195,9 @@ def _with_jobs(pair: Pair, registry: RegistryOptions | None, jobs: int) -> Regis
     return replace(registry, jobs=max(registry.jobs, jobs))
 
 
-def _open_if_there(reference: Reference, registry: RegistryOptions | None) -> Source | None:
+def _open_if_exists(reference: Reference, registry: RegistryOptions | None) -> Source | None:
     if isinstance(reference, RegistryReference):
-        # Not from a mirror: what is asked is what a push would find.
+        # Without mirrors, to see the same contents as a push.
         from tocsin.stores.registry import open_repository  # noqa: PLC0415
 
         return open_repository(reference, registry)
@@ -208,7 +208,7 @@ def _open_if_there(reference: Reference, registry: RegistryOptions | None) -> So
 
 
 def _check_credentials(pair: Pair, registry: RegistryOptions | None) -> None:
-    """Refuse to show one registry the password of another."""
+    """Refuse to send the password for one registry to another."""
     if registry is None or registry.username is None:
         return
     hosts = {
@@ -218,7 +218,7 @@ def _check_credentials(pair: Pair, registry: RegistryOptions | None) -> None:
     }
     if len(hosts) > 1:
         raise UnsupportedError(
-            f"credentials: given for one registry, but {' and '.join(sorted(hosts))} are two",
-            hint="Log in to both with docker login or podman login, or name a file with both in "
-            "REGISTRY_AUTH_FILE.",
+            f"credentials: ambiguous for two registries ({' and '.join(sorted(hosts))})",
+            hint="Log in to both with docker login or podman login, or set REGISTRY_AUTH_FILE to a "
+            "file with both credentials.",
         )

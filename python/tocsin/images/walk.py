@@ -1,4 +1,4 @@
-"""The manifests of an image, when image indexes list image indexes."""
+"""Walks over the manifests of an image, including nested image indexes."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from tocsin.stores.base import Source
 
 MAX_DEPTH = 4
-"""Image indexes accepted inside each other; containerd and nerdctl write two."""
+"""Levels of nested image indexes; containerd and nerdctl write two."""
 
 
 def walk_manifests(store: Source, root: Descriptor) -> Iterator[Descriptor]:
-    """Yield every entry below `root` that is not itself an image index, in order.
+    """Yield all entries below `root` that are not image indexes, in order.
 
-    A `root` that is no index is yielded itself. Entries of unknown type and entries whose blob is
-    absent are yielded too: whoever reads them decides.
+    If `root` is not an image index, it is the only entry. Entries with an unknown type or a missing
+    blob are included; the caller decides what to do with them.
 
     Raises:
-        FormatError: an index lists itself or one above it, nests deeper than `MAX_DEPTH`, or more
-            than `fields.MAX_ENTRIES` entries come together; `what` is ``manifest.loop``,
+        FormatError: an index contains itself, is nested deeper than `MAX_DEPTH`, or there are more
+            than `fields.MAX_ENTRIES` entries in total; `what` is ``manifest.loop``,
             ``manifest.depth`` or ``manifest.entries``.
-        NotFoundError: an image index is not there.
+        NotFoundError: an image index is missing.
     """
     for count, entry in enumerate(_walk(store, root, above=())):
         if count == MAX_ENTRIES:
@@ -47,7 +47,7 @@ def _walk(store: Source, entry: Descriptor, above: tuple[Digest, ...]) -> Iterat
         return
     if entry.digest in above:
         raise FormatError(
-            f"{store.name}: image index {entry.digest} lists itself", what="manifest.loop"
+            f"{store.name}: image index {entry.digest} contains itself", what="manifest.loop"
         )
     if len(above) == MAX_DEPTH:
         raise FormatError(

@@ -1,4 +1,4 @@
-"""The zTOC of a layer, as a SOCI index lists it: fetched, verified, and compared with the layer."""
+"""Fetches the zTOC of a layer, verifies it, and compares it with the layer."""
 
 from __future__ import annotations
 
@@ -27,23 +27,22 @@ def load_ztoc(
     """Return the zTOC of a layer.
 
     Args:
-        store: that holds it.
-        layer: as the image's manifest lists it; only its size is compared.
-        descriptor: of the zTOC, as a SOCI index lists it.
-        known: zTOCs this process has read before; one that is found there is not fetched.
-        disk: the same, on disk; asked first, so that what it lacks is added to it.
+        store: store with the zTOC.
+        layer: descriptor of the layer in the image's manifest; only its size is compared.
+        descriptor: descriptor of the zTOC in a SOCI index.
+        known: zTOCs that this process has already read, which are not fetched again.
+        disk: cache on disk; it has precedence over `known`, so that missing zTOCs are added to it.
 
     Raises:
-        NotFoundError: it is missing.
-        FormatError: it is not a zTOC.
-        VerificationError: it is not what its descriptor says, or belongs to a layer of another
-            size.
+        NotFoundError: the zTOC is missing.
+        FormatError: not a zTOC.
+        VerificationError: the zTOC does not match its descriptor or the size of the layer.
     """
     ztoc = read_ztoc(store, descriptor, known=known, disk=disk)
     if ztoc.compressed_archive_size != layer.size:
         raise VerificationError(
-            f"ztoc {descriptor.digest}: is of a layer of {ztoc.compressed_archive_size} bytes, "
-            f"this one has {layer.size}",
+            f"zTOC {descriptor.digest}: does not belong to this layer (found a layer size of "
+            f"{ztoc.compressed_archive_size} bytes, expected {layer.size})",
             expected=str(layer.size),
             actual=str(ztoc.compressed_archive_size),
         )
@@ -57,7 +56,7 @@ def read_ztoc(
     known: KnownZtocs | None = None,
     disk: DiskCache | None = None,
 ) -> Ztoc:
-    """Return a zTOC, whatever layer it is of; arguments and errors as `load_ztoc`."""
+    """Return a zTOC for any layer; arguments and errors are as for `load_ztoc`."""
     ztoc = known.get(descriptor) if known is not None and disk is None else None
     if ztoc is None:
         blob = _blob(store, descriptor, disk)

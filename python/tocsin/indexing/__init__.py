@@ -1,1 +1,1 @@
-"""Making an index of an image: zTOCs of its layers, the SOCI index, the converted image."""
+"""Indexes images: builds zTOCs of layers, SOCI indexes and converted images."""

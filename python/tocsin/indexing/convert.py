@@ -1,6 +1,6 @@
-"""``convert``: an image with version 2 SOCI indexes in it, bound to each manifest by annotation.
+"""``convert``: adds version 2 SOCI indexes to an image, named by an annotation of each manifest.
 
-The result is always an image index, with new digests, under a tag of its own.
+The result is always an image index with new digests and a separate tag.
 
 Source: docs/format.md#converted-images.
 """
@@ -51,25 +51,26 @@ def convert(
     registry: RegistryOptions | None = None,
     progress: Progress | None = None,
 ) -> ConvertResult:
-    """Make an image with version 2 SOCI indexes from another.
+    """Convert an image to one with version 2 SOCI indexes.
 
     Args:
-        source: the image, such as ``oci:some/dir:tag``.
-        destination: the converted image; without a tag it gets the source's tag, else ``latest``.
-        options: how; the reference's defaults if ``None``.
-        force: replace an image that `destination` names, the source itself included.
-        dry_run: do everything but write.
-        registry: how to reach registries; ``jobs`` is that of `options`.
-        progress: told what happens, see `Progress`.
+        source: reference of the image, such as ``oci:some/dir:tag``.
+        destination: reference of the converted image; its tag defaults to the source's tag, else
+            ``latest``.
+        options: indexing options; ``None`` for the defaults of the reference tool.
+        force: replace a different image at `destination`, including the source.
+        dry_run: do everything except writing.
+        registry: options for access to registries; ``jobs`` is taken from `options`.
+        progress: called with progress events, see `Progress`.
 
     Raises:
-        NotFoundError: no such image, platform or blob.
-        UnsupportedError: no layer can be indexed, or a place cannot be written.
-        ConflictError: `destination` names another image than the result.
-        VerificationError: a blob is not what its descriptor says; nothing of it is kept.
-        RegistryError: a registry refused or could not be reached; `AuthError` if for want of a
-            credential.
-        OSError: a place cannot be read or written.
+        NotFoundError: the image, a platform or a blob does not exist.
+        UnsupportedError: no layer can be indexed, or the destination cannot be written.
+        ConflictError: `destination` is a different image than the result.
+        VerificationError: a blob does not match its descriptor; it is not stored.
+        RegistryError: a registry rejected a request or could not be reached; `AuthError` if
+            credentials are missing or insufficient.
+        OSError: a local file cannot be read or written.
     """
     started = time.monotonic()
     options = options or IndexingOptions()
@@ -97,7 +98,7 @@ def convert(
             if result.soci_index is not None
         ]
         start = start_index(read.manifest(target), target, images[0].platform)
-        converted = convert_image(start, made, lambda entry: _manifest_if_there(read, entry))
+        converted = convert_image(start, made, lambda entry: _manifest_if_exists(read, entry))
         data = converted.index.to_json()
         image = Descriptor.of(data, OCI_INDEX)
         if existing is not None and existing.digest != image.digest:
@@ -125,13 +126,13 @@ def convert(
 def _may_be_the_result(
     sink: Source, existing: Descriptor, images: Sequence[PlatformImage], options: IndexingOptions
 ) -> bool:
-    """Return whether an existing image may be what converting `images` gives.
+    """Return whether an existing image may be the result of converting `images`.
 
-    Then it is worth finding out: it has the zTOCs already, so no layer is read for it.
+    In that case the conversion is cheap: the zTOCs already exist, so no layer is read.
     """
     try:
         indexes = listed_indexes(sink, existing)
-        there = platform_images(sink, existing, options.platforms) if indexes else []
+        converted = platform_images(sink, existing, options.platforms) if indexes else []
         span_sizes = {
             entry.annotations.get(SPAN_SIZE)
             for index in indexes
@@ -139,15 +140,16 @@ def _may_be_the_result(
         }
     except TocsinError:
         return False
-    wanted = {_content(image) for image in images}
-    return span_sizes == {str(options.span_size)} and wanted <= {_content(one) for one in there}
+    contents = {_content(image) for image in images}
+    same_contents = contents <= {_content(image) for image in converted}
+    return span_sizes == {str(options.span_size)} and same_contents
 
 
 def _content(image: PlatformImage) -> tuple[Digest, ...]:
     return image.manifest.config.digest, *(layer.digest for layer in image.manifest.layers or ())
 
 
-def _manifest_if_there(store: Source, entry: Descriptor) -> bytes | None:
+def _manifest_if_exists(store: Source, entry: Descriptor) -> bytes | None:
     try:
         return store.manifest(entry)
     except NotFoundError:
@@ -155,10 +157,10 @@ def _manifest_if_there(store: Source, entry: Descriptor) -> bytes | None:
 
 
 def _copy_children(source: Source, sink: Sink, before: ImageIndex, after: ImageIndex) -> None:
-    """Bring over what the converted manifests list, and the entries that stay as they are."""
+    """Copy what the converted manifests list, and the entries that do not change."""
     kept = {entry.digest for entry in after.manifests or ()}
     for entry in before.manifests or ():
         if entry.digest in kept:
             copy_entry(source, sink, entry)
-        elif not is_soci_entry(entry):  # rewritten; a SOCI index that is not kept is replaced
+        elif not is_soci_entry(entry):  # converted; SOCI indexes that are not kept are replaced
             copy_manifest_blobs(source, sink, source.manifest(entry), entry.media_type)

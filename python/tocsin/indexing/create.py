@@ -1,6 +1,6 @@
-"""``create``: a version 1 SOCI index for each platform of an image, found by its subject.
+"""``create``: creates version 1 SOCI indexes, which refer to an image by their subject.
 
-The image itself does not change. Source: docs/format.md#the-soci-index.
+There is one for each platform. The image does not change. Source: docs/format.md#the-soci-index.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tocsin.stores.registry import RegistryOptions
 
 EXISTING_INDEX = ("warn", "skip", "allow")
-"""What may be done about version 1 indexes that are there, as ``soci push --existing-index``."""
+"""Ways to handle existing version 1 indexes, as in ``soci push --existing-index``."""
 
 
 def create(
@@ -44,31 +44,31 @@ def create(
     registry: RegistryOptions | None = None,
     progress: Progress | None = None,
 ) -> CreateResult:
-    """Make a version 1 SOCI index for each platform of an image.
+    """Create a version 1 SOCI index for each platform of an image.
 
     Args:
-        source: the image, such as ``oci:some/dir:tag``.
-        destination: where the image is copied with its indexes, or another tag for it in the same
-            place; ``None`` puts the indexes beside the source image.
-        output: where only the indexes and zTOCs go, without the image.
-        options: how; the reference's defaults if ``None``.
-        existing_index: what to do if other version 1 indexes refer to an image at the destination,
-            so that readers have a choice: ``warn`` lists them in the result, ``skip`` leaves that
-            platform as it is and does not read its layers, ``allow`` does not look.
-        force: replace an image that `destination` names.
-        dry_run: do everything but write.
-        registry: how to reach registries; ``jobs`` is that of `options`.
-        progress: told what happens, see `Progress`.
+        source: reference of the image, such as ``oci:some/dir:tag``.
+        destination: reference of a copy of the image with its indexes, or another tag in the same
+            store; ``None`` stores the indexes next to the source image.
+        output: destination of the indexes and zTOCs without the image.
+        options: indexing options; ``None`` for the defaults of the reference tool.
+        existing_index: what to do if other version 1 indexes refer to the image at the destination:
+            ``warn`` lists them in the result, ``skip`` skips the platform without reading its
+            layers, ``allow`` does not check.
+        force: replace a different image at `destination`.
+        dry_run: do everything except writing.
+        registry: options for access to registries; ``jobs`` is taken from `options`.
+        progress: called with progress events, see `Progress`.
 
     Raises:
-        NotFoundError: no such image, platform or blob.
-        UnsupportedError: no layer can be indexed, or the place cannot be written.
-        ConflictError: `destination` names another image.
-        VerificationError: a blob is not what its descriptor says; nothing of it is kept.
-        RegistryError: a registry refused or could not be reached; `AuthError` if for want of a
-            credential.
-        OSError: a place cannot be read or written.
-        ValueError: `existing_index` is none of the three.
+        NotFoundError: the image, a platform or a blob does not exist.
+        UnsupportedError: no layer can be indexed, or the destination cannot be written.
+        ConflictError: `destination` is a different image.
+        VerificationError: a blob does not match its descriptor; it is not stored.
+        RegistryError: a registry rejected a request or could not be reached; `AuthError` if
+            credentials are missing or insufficient.
+        OSError: a local file cannot be read or written.
+        ValueError: `existing_index` is not one of the three values.
     """
     if existing_index not in EXISTING_INDEX:
         raise ValueError(
@@ -78,7 +78,7 @@ def create(
     started = time.monotonic()
     options = options or IndexingOptions()
     pair = pair_of(source, destination, output=output)
-    # Another name for the image, here or elsewhere; its own name can stay, it does not change.
+    # The image does not change, so it is tagged only if the destination is not the source.
     named = pair.tag is not None and not pair.overwrites_source
     opened = open_pair(pair, registry=registry, dry_run=dry_run, jobs=options.jobs)
     with opened as (read, sink, meter):
@@ -90,8 +90,8 @@ def create(
         others = _existing(sink, images, existing_index)
         wanted = [
             image
-            for image, there in zip(images, others, strict=True)
-            if not _skips(there, existing_index)
+            for image, found in zip(images, others, strict=True)
+            if not _skips(found, existing_index)
         ]
         indexed = index_platforms(
             read,
@@ -108,7 +108,7 @@ def create(
             if pair.carries:
                 copy_manifest_blobs(read, sink, data, target.media_type)
             sink.put_manifest(data, target.media_type, tag=pair.tag)
-        # Last, so that an index is never there before the image it refers to.
+        # Last, so that an index never exists before the image to which it refers.
         indexed.store(sink)
     return CreateResult(
         source=str(pair.source),
@@ -124,13 +124,13 @@ def create(
 def _existing(
     sink: Source, images: list[PlatformImage], existing_index: str
 ) -> list[tuple[Descriptor, ...]]:
-    """Return the version 1 indexes that refer to each image already, if anyone wants to know.
+    """Return the version 1 indexes that already refer to each image; none for ``allow``.
 
-    They are always asked for: where nobody can list what refers to an image, nobody would find what
-    is made, so that fails here, before a layer is read.
+    The referrers are listed in any case: if that fails, readers could not find the new index, so
+    the command must fail before it reads a layer.
 
     Raises:
-        RegistryError: the registry refuses.
+        RegistryError: the registry rejected the request.
     """
     found = [tuple(referring_indexes(sink, image.descriptor.digest)) for image in images]
     return [()] * len(images) if existing_index == "allow" else found
@@ -146,15 +146,15 @@ def _results(
     indexed: IndexedPlatforms,
     existing_index: str,
 ) -> Iterator[PlatformResult]:
-    """Yield a result for each image, also for those that were skipped."""
+    """Yield a result for each image, including skipped ones."""
     made = iter(indexed.results)
-    for image, there in zip(images, existing, strict=True):
-        if _skips(there, existing_index):
+    for image, found in zip(images, existing, strict=True):
+        if _skips(found, existing_index):
             yield PlatformResult(
-                image.platform, image.descriptor, (), None, existing_indexes=there, skipped=True
+                image.platform, image.descriptor, (), None, existing_indexes=found, skipped=True
             )
             continue
         result = next(made)
         own = None if result.soci_index is None else result.soci_index.digest
-        others = tuple(index for index in there if index.digest != own)
+        others = tuple(index for index in found if index.digest != own)
         yield replace(result, existing_indexes=others)

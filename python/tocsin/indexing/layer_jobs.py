@@ -1,4 +1,4 @@
-"""All layers of an image, several at once: each read once, its zTOC stored once it is made."""
+"""Indexes the layers of an image in parallel: reads each layer once and stores its zTOC."""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ _FORMATS = {
     Compression.NONE: "uncompressed",
     Compression.UNKNOWN: "uncompressed",
 }
-"""What the bytes must be; ``None`` where the first of them decide.
+"""Expected format for each compression; ``None`` to detect it from the first bytes.
 
-The reference's reader goes by the zTOC, not by the type: a plain tar called gzip gets the zTOC of a
-plain tar. Docker's plain type is taken as a plain tar, as the reference does.
+The reference's reader uses the format in the zTOC, not the media type, so a plain tar with a gzip
+media type gets the zTOC of a plain tar. Docker's media type without a compression means a plain
+tar, as in the reference.
 """
 
 _MAX_PROBLEMS_SHOWN = 3
@@ -49,12 +50,13 @@ _MAX_PROBLEMS_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class LayerFate:
-    """What became of a layer, with what later steps need.
+    """Outcome for a layer, with the data for later steps.
 
     Attributes:
-        result: for the user.
-        indexed: for the SOCI index; ``None`` when skipped.
-        searchable: for prefetching; ``None`` when skipped or nothing is to be prefetched.
+        result: result for the user.
+        indexed: data for the SOCI index; ``None`` if the layer was skipped.
+        searchable: data for prefetching; ``None`` if the layer was skipped or nothing is
+            prefetched.
     """
 
     result: LayerResult
@@ -66,16 +68,16 @@ LayerKey = tuple[str, str]
 
 
 def layer_key(layer: Descriptor) -> LayerKey:
-    """Return what makes two layers one: digest and media type."""
+    """Return the key by which layers are deduplicated: digest and media type."""
     return str(layer.digest), layer.media_type
 
 
 class _CancelledError(Exception):
-    """Another layer failed, or the user stopped; only the first reason is told."""
+    """Another layer failed, or the user interrupted; only the first reason is reported."""
 
 
 class _OddLayerError(Exception):
-    """A layer cannot be indexed; `verified` says whether its digest was right."""
+    """A layer cannot be indexed; `verified` is true if its digest has been verified."""
 
     def __init__(self, reason: str, *, verified: bool) -> None:
         super().__init__(reason)
@@ -84,7 +86,7 @@ class _OddLayerError(Exception):
 
 
 class LayerJobs:
-    """Indexes layers of one store and brings what it makes to another."""
+    """Indexes layers of one store and writes the zTOCs to another."""
 
     def __init__(
         self,
@@ -96,15 +98,15 @@ class LayerJobs:
         carry: bool,
         progress: Progress | None,
     ) -> None:
-        """Prepare.
+        """Prepare the jobs without starting them.
 
         Args:
-            source: has the layers.
-            sink: gets the zTOCs.
-            options: how.
-            known: zTOCs that the sink has already, if any.
-            carry: whether the sink gets the layers too.
-            progress: told about each.
+            source: store with the layers.
+            sink: destination of the zTOCs.
+            options: indexing options.
+            known: zTOCs that already exist in the sink.
+            carry: whether to copy the layers to the sink.
+            progress: called with progress events.
         """
         self._source = source
         self._sink = sink
@@ -118,34 +120,34 @@ class LayerJobs:
         self._reason: BaseException | None = None
 
     def run(self, layers: Iterable[Descriptor]) -> dict[LayerKey, LayerFate]:
-        """Index `layers`, each once; nothing is left running when this returns or raises.
+        """Index `layers` without duplicates; all threads have ended when this returns or raises.
 
         Raises:
-            VerificationError: a layer's bytes are not what its descriptor says.
-            NotFoundError: a layer is not there.
+            VerificationError: a layer does not match its descriptor.
+            NotFoundError: a layer is missing.
             OSError: a store cannot be read or written.
         """
         wanted = {layer_key(layer): layer for layer in layers}
         fates = {
             key: fate for key, layer in wanted.items() if (fate := self._without_reading(layer))
         }
-        # Largest first: the last layer to finish should not be the one that takes longest.
+        # Largest first, so that the slowest layer does not start last.
         to_read = sorted(
             (layer for key, layer in wanted.items() if key not in fates),
             key=lambda layer: -layer.size,
         )
         self._shares = self._shares_of(to_read)
-        self._tell(Planned(tuple(to_read)))
+        self._report(Planned(tuple(to_read)))
         for fate in fates.values():
-            self._tell(_finished(fate.result))
+            self._report(_finished(fate.result))
         with ThreadPoolExecutor(self._options.jobs, thread_name_prefix="layer") as pool:
             futures = {pool.submit(self._index, layer): layer for layer in to_read}
             try:
                 for future in as_completed(futures):
                     fates[layer_key(futures[future])] = future.result()
-            except _CancelledError:  # seen before the future with the reason
+            except _CancelledError:  # completed before the future with the reason
                 pool.shutdown(cancel_futures=True)
-                assert self._reason is not None  # noqa: S101 (set before anyone is cancelled)
+                assert self._reason is not None  # noqa: S101 (set before cancelling)
                 raise self._reason from None
             except BaseException:
                 self._cancel()
@@ -164,7 +166,7 @@ class LayerJobs:
         self._cancelled.set()
         self._shares.stop()
 
-    def _tell(self, event: Event) -> None:
+    def _report(self, event: Event) -> None:
         if self._progress is not None:
             with self._progress_lock, self._stopping_others():
                 self._check_cancelled()
@@ -172,7 +174,7 @@ class LayerJobs:
 
     @contextmanager
     def _stopping_others(self) -> Iterator[None]:
-        """Let no layer start, go on or be told of once this one has failed."""
+        """Cancel all other layers if this one fails; they are not reported any more."""
         try:
             yield
         except _CancelledError:
@@ -183,26 +185,26 @@ class LayerJobs:
             raise
 
     def _without_reading(self, layer: Descriptor) -> LayerFate | None:
-        """Return the fate of a layer that its descriptor decides, as in the reference."""
+        """Return the fate of a layer if its descriptor determines it, as in the reference."""
         kind = layer_type(layer.media_type)
         reason = None
         if kind is None:
-            kind_shown = shown(layer.media_type) if layer.media_type else "of no media type"
-            reason = f"is not a layer but {kind_shown}"
+            media_type = shown(layer.media_type) if layer.media_type else "missing"
+            reason = f"not a layer (media type: {media_type})"
         elif layer.size < self._options.min_layer_size:
             reason = (
                 f"size {layer.size} is less than the minimum layer size "
                 f"{self._options.min_layer_size}"
             )
         elif kind.encrypted:
-            reason = "is encrypted"
+            reason = "encrypted"
         elif kind.compression not in _FORMATS:
             name = "zstd" if kind.compression is Compression.ZSTD else shown(layer.media_type)
-            reason = f"is compressed in an unsupported format ({name}), SOCI indexes gzip and tar"
+            reason = f"unsupported compression ({name}); SOCI supports only gzip and plain tar"
         elif kind.foreign and not self._source.has_blob(layer):
-            reason = "is a foreign layer that is not here"
+            reason = "foreign layer that is missing in the source"
         elif self._options.span_size == 0 and _FORMATS[kind.compression] == "uncompressed":
-            reason = "is an uncompressed tar, which cannot have spans of 0 bytes"
+            reason = "uncompressed tar, which cannot have spans of 0 bytes"
         return None if reason is None else LayerFate(LayerResult(layer, skipped=reason))
 
     def _index(self, layer: Descriptor) -> LayerFate:
@@ -219,35 +221,35 @@ class LayerJobs:
             self._sink, layer, span_size=self._options.span_size
         )
         if known and (fate := self._reuse(layer, known)):
-            self._tell(_finished(fate.result))
+            self._report(_finished(fate.result))
             return fate
         threads = self._shares.take(layer_key(layer))
         self._check_cancelled()
-        self._tell(LayerStarted(layer))
+        self._report(LayerStarted(layer))
         started = time.monotonic()
         takeover = self._take_over(layer)
         try:
             found = self._read(layer, threads, takeover)
         except _OddLayerError as odd:
-            # Odd, or damaged? A layer that is what its digest says is left out with the reason; the
-            # reference fails the whole image.
+            # If the layer matches its digest, it is unusual but not damaged: skip only this layer,
+            # whereas the reference fails for the whole image.
             if not odd.verified:
                 self._verify(layer)
             fate = LayerFate(LayerResult(layer, skipped=odd.reason))
         else:
             fate = self._keep(layer, found, takeover)
         fate = replace(fate, result=replace(fate.result, seconds=time.monotonic() - started))
-        self._tell(_finished(fate.result))
+        self._report(_finished(fate.result))
         return fate
 
     def _take_over(self, layer: Descriptor) -> Takeover | None:
-        """Let the sink take a layer over as far as that goes without reading it.
+        """Let the sink take over a layer as far as possible without reading it.
 
-        Before it is indexed: if only then the sink turned out to need the bytes, the layer would
-        have to be read again.
+        This must happen before indexing: if the sink needs the bytes, they are sent while the layer
+        is read for indexing.
 
         Returns:
-            What is left to do; ``None`` if the sink does not need the layer.
+            The remaining work; ``None`` if the sink does not need the layer.
         """
         if not self._carry or self._sink.has_blob(layer):
             return None
@@ -261,7 +263,7 @@ class LayerJobs:
         is_gzip = kind.compression is Compression.GZIP
         indexer = LayerPass(
             span_size=self._options.span_size,
-            # Nothing is not an empty tar to the reference, if it is called gzip.
+            # With a gzip media type, the reference does not accept an empty blob as an empty tar.
             format="gzip" if is_gzip and not layer.size else _FORMATS[kind.compression],
             reference_identical=self._options.reference_identical,
             threads=threads,
@@ -271,7 +273,7 @@ class LayerJobs:
         pieces_of = self._through(layer, indexer, refused)
         with _preparing(takeover), closing(pieces_of) as pieces:
             if streamed:
-                # Read once, for both; what the indexer refuses is copied all the same.
+                # One read for both purposes; a layer that the indexer rejects is still copied.
                 self._sink.put_blob(pieces, digest=layer.digest, size=layer.size)
             else:
                 for _ in pieces:
@@ -288,8 +290,8 @@ class LayerJobs:
             self._shares.done(layer_key(layer))
         if found.digest != str(layer.digest):
             raise VerificationError(
-                f"{self._source.name}: layer digest is {found.digest}, "
-                f"manifest says {layer.digest}",
+                f"{self._source.name}: layer does not match its digest (found {found.digest}, "
+                f"expected {layer.digest})",
                 expected=str(layer.digest),
                 actual=found.digest,
             )
@@ -301,7 +303,7 @@ class LayerJobs:
             self._check_cancelled()
             yield piece
             done += len(piece)
-            self._tell(LayerAdvanced(layer, done))
+            self._report(LayerAdvanced(layer, done))
 
     def _through(
         self, layer: Descriptor, indexer: LayerPass, refused: list[FormatError | UnsupportedError]
@@ -329,14 +331,14 @@ class LayerJobs:
         notes = []
         broken = _what_breaks_readers(found)
         if broken and not self._options.reference_identical:
-            reason = f"{broken}, --reference-identical makes its ztoc all the same"
+            reason = f"{broken}; --reference-identical indexes it nevertheless"
             return LayerFate(LayerResult(layer, skipped=reason))
         if broken:
             notes.append(broken)
         if found.dropped_checkpoint_count:
             notes.append(
-                f"{found.dropped_checkpoint_count} checkpoints before the first output are left "
-                "out: readers refuse a layer with them (--reference-identical keeps them)"
+                f"checkpoints before the first output removed: {found.dropped_checkpoint_count} "
+                "(soci-snapshotter rejects them; --reference-identical keeps them)"
             )
         try:
             blob = found.ztoc.to_bytes()
@@ -350,19 +352,19 @@ class LayerJobs:
         return replace(fate, result=result)
 
     def _finish(self, layer: Descriptor, takeover: MustVerify) -> None:
-        if self._sink.has_blob(layer):  # the same layer under another media type was faster
+        if self._sink.has_blob(layer):  # already stored for another media type
             return
         if isinstance(takeover.finish(), MustStream):
             stream_blob(self._source, self._sink, layer)
 
     def _reuse(self, layer: Descriptor, ztoc: Ztoc) -> LayerFate | None:
-        """Take a zTOC that is there, unless readers refuse it: then the layer tells what to do."""
+        """Reuse a zTOC, unless readers reject it; then the layer must be read."""
         if ztoc.reader_refusals():
             return None
         self._shares.done(layer_key(layer))
         if self._carry:
             copy_blob(self._source, self._sink, layer)
-        # Read from the sink, so its descriptor is that of a blob the sink has.
+        # The zTOC was read from the sink, so the blob exists there.
         descriptor = Descriptor(OCTET_STREAM, Digest.parse(ztoc.digest), ztoc.size)
         fate = self._fate(layer, ztoc, descriptor)
         return replace(fate, result=replace(fate.result, reused=True))
@@ -384,7 +386,7 @@ class LayerJobs:
         return LayerFate(result, indexed, self._searchable(ztoc))
 
     def _searchable(self, ztoc: Ztoc) -> SearchableLayer | None:
-        """Return what is needed to find the wanted paths; nothing is kept where none are wanted."""
+        """Return the data to find prefetch paths; ``None`` if there are none."""
         names = set(entry_names(self._options.prefetch))
         if not names:
             return None
@@ -404,7 +406,7 @@ class LayerJobs:
 
         return SearchableLayer(
             find,
-            # The last span that starts at or before the offset; the first starts at 0.
+            # The last span that starts at or before the offset; the first one starts at 0.
             lambda offset: max(int(starts.searchsorted(offset, "right")) - 1, 0),
             None if self._options.reference_identical else at_path,
         )
@@ -419,7 +421,7 @@ def _found_entry(ztoc: Ztoc, index: int) -> FoundEntry:
 
 @contextmanager
 def _preparing(takeover: Takeover | None) -> Iterator[None]:
-    """Let the sink prepare to take a layer over while it is read."""
+    """Let the sink prepare to take over a layer while it is read."""
     if not isinstance(takeover, MustVerify):
         yield
         return
@@ -440,7 +442,7 @@ def _finished(result: LayerResult) -> LayerFinished:
 
 
 def _what_breaks_readers(found: IndexedLayerBytes) -> str | None:
-    """Say what the reference's reader would refuse; its builder makes such zTOCs without a word."""
+    """Return why the reference's reader would fail; its builder does not warn about it."""
     problems = [
         f"{shown(found.ztoc.entries[hazard.entry_index].name)}: {hazard.reason}"
         for hazard in found.hazards
@@ -449,9 +451,9 @@ def _what_breaks_readers(found: IndexedLayerBytes) -> str | None:
         return None
     more = len(problems) - _MAX_PROBLEMS_SHOWN
     rest = f" and {more} more" if more > 0 else ""
-    return f"readers fail on it ({', '.join(problems[:_MAX_PROBLEMS_SHOWN])}{rest})"
+    return f"soci-snapshotter cannot read it ({', '.join(problems[:_MAX_PROBLEMS_SHOWN])}{rest})"
 
 
 def is_prefetch_artifact(layer: Descriptor) -> bool:
-    """Return whether a manifest's "layer" is a prefetch artifact, which is passed over silently."""
+    """Return whether a "layer" of a manifest is a prefetch artifact, which is skipped silently."""
     return layer.media_type == PREFETCH

@@ -1,4 +1,4 @@
-"""What may be asked of ``create`` and ``convert``."""
+"""Options of ``create`` and ``convert``."""
 
 from __future__ import annotations
 
@@ -18,32 +18,29 @@ if TYPE_CHECKING:
     from tocsin.model.platform import Platform
 
 DEFAULT_MIN_LAYER_SIZE = 10 << 20
-"""Compressed bytes below which a layer gets no zTOC (the reference's default)."""
+"""Compressed size in bytes below which layers are skipped; the default of the reference tool."""
 OPTIMIZATIONS = frozenset({"xattr"})
-"""Names the reference knows; ``xattr`` marks layers that can be mounted without them."""
+"""Optimizations of the reference tool; ``xattr`` marks layers without extended attributes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class IndexingOptions:
-    """How an image is indexed.
+    """Options for indexing an image.
 
-    Where several platforms, optimizations or paths may be given, any iterable of them is taken, and
-    a single one by itself.
+    Platforms, optimizations and prefetch paths can each be given as an iterable or a single value.
 
     Attributes:
-        span_size: least uncompressed bytes between checkpoints, 0 or more.
-        min_layer_size: layers with fewer compressed bytes get no zTOC.
-        platforms: which of the image's platforms, as asked for, such as ``linux/amd64``; ``None``
-            for all.
-        jobs: how many layers are read at once, at most; as many as there are processors, at most 4,
-            if ``None`` is given.
-        threads: processors that work on all layers together, and may on a single one; all that this
-            process may use if ``None``. Nothing but time depends on it.
+        span_size: minimum number of uncompressed bytes between checkpoints, at least 0.
+        min_layer_size: minimum compressed size in bytes of a layer to index.
+        platforms: platforms of the image to index, such as ``linux/amd64``; ``None`` for all.
+        jobs: maximum number of layers read at the same time; ``None`` for one per CPU, at most 4.
+        threads: number of CPU threads shared by all layers; ``None`` for all available CPUs. It
+            affects only the speed.
         optimizations: ``xattr`` marks layers that can be mounted without extended attributes.
-        prefetch: paths of files to be fetched before a container starts.
-        rebuild: read layers again whose zTOC is at the destination already.
-        reference_identical: make every byte as the reference does, even where its own reader then
-            refuses the layer.
+        prefetch: paths of files to fetch before a container starts.
+        rebuild: rebuild zTOCs that already exist at the destination.
+        reference_identical: write exactly the bytes that the reference tool would write, even if
+            its reader rejects the result.
     """
 
     span_size: int
@@ -69,25 +66,25 @@ class IndexingOptions:
         rebuild: bool = False,
         reference_identical: bool = False,
     ) -> None:
-        """Check and keep the options.
+        """Check and store the options.
 
         Raises:
-            FormatError: a platform that is none.
-            UnsupportedError: an optimization the reference does not know.
-            ValueError: a number out of its range, or no platform at all.
-            TypeError: not an iterable of what is wanted.
+            FormatError: a platform is invalid.
+            UnsupportedError: an optimization is unknown.
+            ValueError: a number is out of range, or `platforms` is empty.
+            TypeError: an argument has the wrong type.
         """
         for name, value in (("span_size", span_size), ("min_layer_size", min_layer_size)):
             if value < 0:
-                raise ValueError(f"{name} is {value}, wanted 0 or more")
+                raise ValueError(f"{name}: out of range (found {value}, expected at least 0)")
         if jobs is not None and jobs < 1:
-            raise ValueError(f"jobs is {jobs}, wanted 1 or more")
+            raise ValueError(f"jobs: out of range (found {jobs}, expected at least 1)")
         processors.resolve_threads(threads)
         wanted = frozenset(_texts("optimizations", optimizations))
         if unknown := wanted - OPTIMIZATIONS:
             raise UnsupportedError(
-                f"optimization {min(unknown)!r} is not known, wanted one of: "
-                f"{', '.join(sorted(OPTIMIZATIONS))}"
+                f"optimizations: unknown value (found {min(unknown)!r}, expected one of: "
+                f"{', '.join(sorted(OPTIMIZATIONS))})"
             )
         self._set("span_size", span_size)
         self._set("min_layer_size", min_layer_size)
@@ -100,7 +97,7 @@ class IndexingOptions:
         self._set("reference_identical", reference_identical)
 
     def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)  # frozen for everyone else
+        object.__setattr__(self, name, value)  # the dataclass is frozen
 
 
 def _platforms(
@@ -108,7 +105,7 @@ def _platforms(
 ) -> tuple[Platform, ...] | None:
     if given is None:
         return None
-    from tocsin.model.platform import platforms_of  # noqa: PLC0415 (most images are taken whole)
+    from tocsin.model.platform import platforms_of  # noqa: PLC0415 (rarely needed)
 
     return platforms_of(given)
 
@@ -119,4 +116,4 @@ def _texts(name: str, given: StrPath | Iterable[StrPath]) -> tuple[str, ...]:
     try:
         return tuple(path_text(each) for each in given)
     except TypeError as error:
-        raise TypeError(f"{name}: wanted text or an iterable of it: {error}") from None
+        raise TypeError(f"{name}: not a string or an iterable of strings: {error}") from None

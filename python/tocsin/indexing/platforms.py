@@ -1,4 +1,4 @@
-"""A SOCI index for each platform's image: layers indexed together, each layer once."""
+"""Builds a SOCI index for each platform; layers of several platforms are indexed only once."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _INDEX_SMALL = "Index small layers too with --min-layer-size 0 (min_layer_size=0
 
 @dataclass(frozen=True, slots=True)
 class IndexedPlatforms:
-    """SOCI indexes that are made and not stored yet; their zTOCs are.
+    """SOCI indexes that are not stored yet; their zTOCs already are.
 
     Attributes:
-        results: one for each image.
-        indexes: the SOCI indexes' bytes, one for each result that has one.
-        missing_prefetch: paths that no indexed layer of any image has.
+        results: result for each image.
+        indexes: bytes of the SOCI indexes, for each result that has one.
+        missing_prefetch: prefetch paths that are not in any indexed layer.
     """
 
     results: tuple[PlatformResult, ...]
@@ -60,24 +60,24 @@ def index_platforms(
     carry: bool,
     progress: Progress | None,
 ) -> IndexedPlatforms:
-    """Index the layers of `images` and make a SOCI index of each image.
+    """Index the layers of `images` and build a SOCI index for each image.
 
     Args:
-        source: has the images.
-        sink: gets zTOCs and prefetch artifacts at once.
-        images: one for each platform.
-        version: of the SOCI indexes.
-        tag: what the result will be called at the sink.
-        options: how.
-        carry: whether the sink gets the indexed layers too.
-        progress: told about each layer.
+        source: store with the images.
+        sink: destination of zTOCs and prefetch artifacts, which are stored immediately.
+        images: image for each platform.
+        version: version of the SOCI indexes.
+        tag: tag of the result in the sink.
+        options: indexing options.
+        carry: whether to copy the indexed layers to the sink.
+        progress: called with progress events.
 
     Raises:
-        UnsupportedError: no layer of any image got a zTOC.
+        UnsupportedError: no layer of any image has a zTOC.
     """
     if not images:
         return IndexedPlatforms((), (), ())
-    # What is there may have been made to work rather than to be identical; it does not say.
+    # An existing zTOC does not record whether it was built with reference_identical.
     anew = options.rebuild or options.reference_identical
     known = ReusableZtocs() if anew else find_ztocs(sink, images, tag)
     jobs = LayerJobs(source, sink, options=options, known=known, carry=carry, progress=progress)
@@ -142,11 +142,11 @@ def _nothing_indexed(
     source: Source, skipped: Sequence[LayerResult], options: IndexingOptions
 ) -> UnsupportedError:
     if not skipped:
-        return UnsupportedError(f"{source.name}: image has no layers, no ztoc was made")
-    which = f"all {len(skipped)} layers are" if len(skipped) > 1 else "the only layer is"
+        return UnsupportedError(f"{source.name}: nothing to index: the image has no layers")
+    subject = f"all {len(skipped)} layers are" if len(skipped) > 1 else "the only layer is"
     reasons = sorted({result.skipped or "" for result in skipped})
     has_small = any(result.layer.size < options.min_layer_size for result in skipped)
     return UnsupportedError(
-        f"{source.name}: no ztoc was made, {which} skipped: {', '.join(reasons[:3])}",
+        f"{source.name}: nothing to index: {subject} skipped: {', '.join(reasons[:3])}",
         hint=_INDEX_SMALL if has_small else None,
     )

@@ -1,7 +1,4 @@
-"""The results of ``create`` and ``convert``.
-
-Everything the command line prints comes from here, so that scripts have it too.
-"""
+"""Results of ``create`` and ``convert``, with everything that the command line prints."""
 
 from __future__ import annotations
 
@@ -20,16 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PlatformResult:
-    """What became of one platform's image.
+    """Result for the image of one platform.
 
     Attributes:
-        platform: as asked for, or as the image says; ``None`` when neither says one.
-        manifest: the source image's manifest.
-        layers: in the manifest's order; a layer that occurs twice is here twice.
-        soci_index: the index made for it; ``None`` when no layer got a zTOC, or it was skipped.
+        platform: requested platform, or else that of the image; ``None`` if unknown.
+        manifest: manifest of the source image.
+        layers: results for the layers in the manifest's order; a repeated layer is repeated here.
+        soci_index: new SOCI index; ``None`` if no layer has a zTOC, or the image was skipped.
         existing_indexes: other version 1 indexes that refer to the image at the destination, if
-            they were looked for.
-        skipped: whether the image was left as it is because of them.
+            these were checked.
+        skipped: whether the image was skipped because of them.
     """
 
     platform: Platform | None
@@ -53,16 +50,16 @@ class PlatformResult:
 
 @dataclass(frozen=True, slots=True)
 class CreateResult:
-    """What ``create`` did.
+    """Result of ``create``.
 
     Attributes:
-        source: the image, as a reference.
-        destination: where the indexes are, as a reference.
-        platforms: one for each image indexed.
-        missing_prefetch: prefetch paths that no indexed layer has.
-        seconds: wall time of the whole.
-        traffic: bytes read and brought to the destination.
-        dry_run: whether nothing was written.
+        source: reference of the image.
+        destination: reference of the destination of the indexes.
+        platforms: result for each platform.
+        missing_prefetch: prefetch paths that are not in any indexed layer.
+        seconds: total wall time.
+        traffic: bytes read and written.
+        dry_run: whether writing was suppressed.
     """
 
     source: str
@@ -88,11 +85,11 @@ class CreateResult:
 
 @dataclass(frozen=True, slots=True)
 class ConvertResult(CreateResult):
-    """What ``convert`` did.
+    """Result of ``convert``.
 
     Attributes:
-        image: the converted image's index, at `destination`.
-        unchanged: whether `destination` was this image already, so that nothing was written.
+        image: image index of the converted image.
+        unchanged: whether `destination` was already up to date, so that nothing was written.
     """
 
     image: Descriptor

@@ -1,9 +1,8 @@
-"""zTOCs that the destination has already: a layer that has one need not be read again.
+"""Finds zTOCs that already exist at the destination, so that their layers need not be read again.
 
 They are found through SOCI indexes: those that refer to the source image, those that the
-destination's tag lists, and, only for layers that are in none of these, those that other tags of
-the same repository list. Images that share layers share zTOCs that way, such as those of two
-commits, or of two runs with other options.
+destination's tag lists, and, only for layers in none of these, those that other tags of the same
+repository list. Images with common layers can thus share zTOCs, such as the images of two commits.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ if TYPE_CHECKING:
 
 
 MAX_OTHER_TAGS = 16
-"""Tags looked at besides the destination's; each costs some requests, a layer that is read more."""
+"""Number of other tags to search; each costs a few requests, but reading a layer costs more."""
 
 
 class ReusableZtocs:
-    """What SOCI indexes at a place say about layers, unchecked; may be used by several threads.
+    """zTOCs listed by existing SOCI indexes, not verified yet; can be used by several threads.
 
     Args:
-        indexes: read one by one, and only until a layer is found.
+        indexes: SOCI indexes; they are consumed only until a layer is found.
     """
 
     def __init__(self, indexes: Iterable[SociIndex] = ()) -> None:
@@ -45,10 +44,10 @@ class ReusableZtocs:
         self._others = iter(indexes)
 
     def load(self, store: Source, layer: Descriptor, *, span_size: int) -> Ztoc | None:
-        """Return the zTOC of a layer, if `store` has one that can be used.
+        """Return the zTOC of a layer, if `store` has a usable one.
 
-        It must be what its descriptor says, made with `span_size`, and for a layer of this size;
-        one that is not is passed over, since making it anew is always possible.
+        It must match its descriptor, `span_size` and the size of the layer. Others are ignored,
+        since a zTOC can always be rebuilt.
         """
         for index in self._indexes():
             descriptor = index.ztoc_of(layer.digest, span_size=span_size)
@@ -77,12 +76,12 @@ class ReusableZtocs:
 
 
 def find_ztocs(store: Source, images: Iterable[PlatformImage], tag: str | None) -> ReusableZtocs:
-    """Return the zTOCs that `store` knows of for `images`.
+    """Return the existing zTOCs for `images`.
 
     Args:
-        store: where the result will be.
-        images: whose layers will be indexed.
-        tag: what the result will be called there; an older result may have that name.
+        store: destination of the result.
+        images: images to index.
+        tag: tag of the result, which a previous result may have.
     """
     digests = [image.descriptor.digest for image in images]
     return ReusableZtocs(
@@ -95,7 +94,7 @@ def _by_referrer(store: Source, subjects: Iterable[Digest]) -> Iterator[SociInde
         try:
             yield from _usable(store, 1, referring_indexes(store, subject))
         except TocsinError:
-            # Finding nothing is not a failure; if the place is out of order, writing to it fails.
+            # Reuse is optional; if the store is broken, writing to it fails.
             return
 
 
@@ -110,23 +109,23 @@ def _by_tag(store: Source, tag: str | None) -> Iterator[SociIndex]:
 
 def _by_other_tags(store: Source, tag: str | None) -> Iterator[SociIndex]:
     try:
-        there = store.tags()
-    except (TocsinError, OSError):  # as above; not everyone may list tags
+        names = store.tags()
+    except (TocsinError, OSError):  # as above; listing tags may not be allowed
         return
 
-    def likeness(name: str) -> tuple[int, str]:
+    def similarity(name: str) -> tuple[int, str]:
         pairs = zip(name, tag or "", strict=False)
         same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         return same, name
 
-    # Those that begin like the destination's, then the last by name: tags are numbered or dated.
-    others = [name for name in there if name != tag and not _is_referrers_tag(name)]
-    for name in sorted(others, key=likeness, reverse=True)[:MAX_OTHER_TAGS]:
+    # Longest common prefix first, then the last by name, since tags often have numbers or dates.
+    others = [name for name in names if name != tag and not _is_referrers_tag(name)]
+    for name in sorted(others, key=similarity, reverse=True)[:MAX_OTHER_TAGS]:
         yield from _by_tag(store, name)
 
 
 def _is_referrers_tag(name: str) -> bool:
-    """Return whether a tag stands in for the referrers API (distribution-spec 1.1)."""
+    """Return whether a tag belongs to the referrers tag schema (distribution-spec 1.1)."""
     return re.fullmatch(r"sha256-[0-9a-f]{64}", name) is not None
 
 

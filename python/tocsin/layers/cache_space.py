@@ -57,12 +57,12 @@ class _Kept(NamedTuple):
 
 
 @contextmanager
-def room_for(root: int, wanted: int, limit: int) -> Iterator[bool]:
+def room_for(root: int, needed: int, limit: int) -> Iterator[bool]:
     """Lock a cache, evict files if it is full, and add the next file to the total.
 
     Args:
         root: descriptor of its directory.
-        wanted: cost of the next file.
+        needed: cost of the next file.
         limit: cost of all files together, at most.
 
     Yields:
@@ -76,10 +76,10 @@ def room_for(root: int, wanted: int, limit: int) -> Iterator[bool]:
         try:
             total, counted = _read_usage(fd)
             now = int(time.time())
-            if total is None or total + wanted > limit or not 0 <= now - counted <= _MAX_AGE:
-                total, counted = _evict(root, wanted, limit), now
-            has_room = total + wanted <= limit
-            _write_usage(fd, total + wanted if has_room else total, counted)
+            if total is None or total + needed > limit or not 0 <= now - counted <= _MAX_AGE:
+                total, counted = _evict(root, needed, limit), now
+            has_room = total + needed <= limit
+            _write_usage(fd, total + needed if has_room else total, counted)
             yield has_room
         finally:
             # Closing is not enough: if this process was forked meanwhile, its copy holds the lock.
@@ -124,14 +124,14 @@ def _write_usage(fd: int, total: int, counted: int) -> None:
     os.ftruncate(fd, len(text))
 
 
-def _evict(root: int, wanted: int, limit: int) -> int:
-    """Count all files, remove some if there is no room for `wanted`, and return the total."""
+def _evict(root: int, needed: int, limit: int) -> int:
+    """Count all files, remove some if there is no room for `needed`, and return the total."""
     # A file larger than the limit was not written by a DiskCache: remove it first.
     kept = sorted(_files(root), key=lambda each: (each.cost <= limit, each))
     total = sum(each.cost for each in kept)
-    if total + wanted <= limit:
+    if total + needed <= limit:
         return total
-    most = max(0, limit * _KEPT_PERCENT // 100 - wanted)
+    most = max(0, limit * _KEPT_PERCENT // 100 - needed)
     left = set()
     for each in kept:
         if total <= most:

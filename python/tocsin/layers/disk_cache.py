@@ -1,8 +1,8 @@
 """Spans and zTOCs kept on disk between processes.
 
 A file holds exactly what was fetched, and its reader verifies it as if it had just been fetched, so
-a damaged file is replaced by the next run. The directory need not be trusted: what another user
-may put into it is neither followed, nor waited for, nor read without a bound.
+a damaged file is replaced by the next run. The directory need not be trusted: links that another
+user puts into it are not followed, FIFOs are not waited for, and no read is unbounded.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class DiskCache:
         self.write((ZTOCS, digest.hex), data)
 
     def spans_of(self, layer: Digest, ztoc: str) -> KeptSpans:
-        """Return the spans that are kept of one layer.
+        """Return the kept spans of one layer.
 
         Args:
             layer: its digest.
@@ -127,7 +127,7 @@ class DiskCache:
                 self.ignore(place, problem)
 
     def _write_below(self, root: int, place: _Place, data: bytes) -> str:
-        """Write a file if there is room; return what prevents it at this place, if anything."""
+        """Write a file if there is room; return why this path cannot be used, or ``""``."""
         *directories, name = place
         with room_for(root, cost(len(data)), self._size) as has_room:
             if has_room:
@@ -170,7 +170,7 @@ class KeptSpans:
         self._cache.write((*self._directory, str(span_id)), data)
 
     def ignore(self, span_id: int) -> None:
-        """Note that a span did not verify."""
+        """Note that a span did not match its digest."""
         self._cache.ignore((*self._directory, str(span_id)))
 
 

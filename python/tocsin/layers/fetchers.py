@@ -1,4 +1,4 @@
-"""Threads that fetch spans, verify and inflate them: of one image or layer, for all its readers."""
+"""Threads that fetch, verify and inflate spans for all readers of one image or layer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 FETCH_THREADS = 8
-"""Requests in flight, at most."""
+"""Maximum number of requests in flight."""
 CLOSED = "the image is closed"
 
 
@@ -24,10 +24,12 @@ class Fetchers:
     """Threads that fetch, verify and inflate; started when first needed.
 
     Args:
-        threads: processors that inflate at once; all that this process may use if ``None``.
+        threads: number of threads that inflate at once; by default, one for each processor that
+            this process may use.
 
     Attributes:
-        working: to be held by whoever verifies or inflates; so many hold it at once.
+        working: a semaphore to hold while verifying or inflating, with one slot for each of
+            `threads`.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -39,10 +41,10 @@ class Fetchers:
         forget_after_fork(self)
 
     def pool(self) -> ThreadPoolExecutor:
-        """Return the threads.
+        """Return the thread pool.
 
         Raises:
-            ValueError: they have been ended.
+            ValueError: it has been closed.
         """
         with self._lock:
             if self._closed:
@@ -52,10 +54,10 @@ class Fetchers:
             return self._pool
 
     def side_by_side(self, tasks: Iterable[Callable[[], None]]) -> None:
-        """Do tasks in this thread and in idle ones, begun in order; return when all are done.
+        """Run tasks in this thread and in idle ones, started in order; return when all are done.
 
-        This thread does what no other takes, so it does not matter whether any is idle, or ended
-        meanwhile.
+        This thread runs every task that no other thread takes, so the tasks are done even if all
+        other threads are busy or the pool is closed meanwhile.
         """
         left = deque(tasks)
 
@@ -63,13 +65,13 @@ class Fetchers:
             while left:
                 try:
                     task = left.popleft()
-                except IndexError:  # another was faster
+                except IndexError:  # another thread took the last one
                     return
                 task()
 
         helpers: list[Future[None]] = []
         try:
-            with suppress(ValueError, RuntimeError):  # ended, or no thread to be had
+            with suppress(ValueError, RuntimeError):  # closed, or no thread can be started
                 for _ in range(min(self._threads, FETCH_THREADS, len(left)) - 1):
                     helpers.append(self.pool().submit(work))  # noqa: PERF401 (some may fail)
             work()
@@ -79,14 +81,14 @@ class Fetchers:
                     helper.result()
 
     def close(self) -> None:
-        """End the threads; what they do now is finished first."""
+        """End the threads once they have finished their current tasks."""
         with self._lock:
             pool, self._pool, self._closed = self._pool, None, True
         if pool is not None:
             pool.shutdown(cancel_futures=True)
 
     def after_fork(self) -> None:
-        """Forget threads that the process was copied without."""
+        """Forget the threads, which do not exist in a forked process."""
         self._lock = threading.Lock()
         self.working = threading.Semaphore(self._threads)
         self._pool = None

@@ -1,4 +1,4 @@
-"""What must be forgotten when a process with an open image is copied by ``fork``."""
+"""State of open images that a forked process must discard."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import weakref
 from typing import Protocol
 
 
-class Forgetful(Protocol):
-    """Something that holds locks, threads or connections."""
+class ForkAware(Protocol):
+    """An object that holds locks, threads or connections."""
 
     def after_fork(self) -> None:
-        """Forget, in the copy, what belongs to the original or may be half done."""
+        """Discard, in the child process, what belongs to the parent or may be half done."""
         ...
 
 
-_KNOWN: weakref.WeakSet[Forgetful] = weakref.WeakSet()
+_REGISTERED: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 
 
-def forget_after_fork(thing: Forgetful) -> None:
-    """Have `thing` told of forks as long as it lives."""
-    _KNOWN.add(thing)
+def forget_after_fork(holder: ForkAware) -> None:
+    """Call ``holder.after_fork()`` in every forked process, as long as `holder` is alive."""
+    _REGISTERED.add(holder)
 
 
 def _after_fork() -> None:
-    for thing in list(_KNOWN):
-        thing.after_fork()
+    for holder in list(_REGISTERED):
+        holder.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

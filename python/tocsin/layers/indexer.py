@@ -1,7 +1,8 @@
-"""One layer: any source of its bytes through ``_core.LayerIndexer``, in one pass."""
+"""Indexing one layer in one pass: feeds bytes from any source to ``_core.LayerIndexer``."""
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -13,10 +14,9 @@ from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 from tocsin import _core, processors
 from tocsin.layers.ztoc import Ztoc
 from tocsin.model.ztoc_defaults import BUILD_TOOL, DEFAULT_SPAN_SIZE
+from tocsin.regular_file import open_regular_or_pipe
 
 if TYPE_CHECKING:
-    import io
-
     from typing_extensions import Buffer
 
     from tocsin.model.document import Document
@@ -26,10 +26,10 @@ CORE_VERSION: str = _core.CORE_VERSION
 """The version of the compiled core."""
 
 PIECE_SIZE = 1 << 20
-"""Bytes taken from a source at once: some milliseconds of work."""
+"""Bytes taken from a source at once: a few milliseconds of work."""
 
 _BUFFER_SIZE = 1 << 18
-"""Bytes read from a file into the same memory again and again, which stays in the cache."""
+"""Bytes of the buffer that a file is read into; small enough to stay in the processor's cache."""
 
 LayerSource = str | os.PathLike[str] | IO[bytes] | bytes | bytearray | memoryview | Iterable[bytes]
 """A path, a binary file object, bytes, or pieces of bytes as they arrive."""
@@ -37,12 +37,12 @@ LayerSource = str | os.PathLike[str] | IO[bytes] | bytes | bytearray | memoryvie
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """An entry whose zTOC the reference builds but its reader refuses.
+    """An entry that the reference indexes although its own reader refuses the zTOC.
 
     Attributes:
-        entry_index: its place in ``Ztoc.entries``.
-        kind: a stable word.
-        reason: a sentence.
+        entry_index: index in ``Ztoc.entries``.
+        kind: a stable identifier.
+        reason: an explanation for people.
     """
 
     entry_index: int
@@ -52,18 +52,19 @@ class Hazard:
 
 @dataclass(frozen=True, slots=True)
 class IndexedLayerBytes:
-    """Everything one pass over a layer tells.
+    """The result of one pass over a layer.
 
     Attributes:
-        ztoc: its zTOC.
+        ztoc: zTOC of the layer.
         format: ``gzip`` or ``uncompressed``.
-        digest: of the layer as stored.
+        digest: digest of the layer as stored.
         size: bytes of the layer as stored.
-        diff_id: digest of the uncompressed layer, when asked for or the same.
+        diff_id: digest of the uncompressed layer, if requested or if the layer is not compressed.
         uncompressed_size: bytes of the uncompressed layer, to the end of the stream.
-        needs_xattrs: whether it must be mounted with extended attributes.
-        hazards: what readers of its zTOC would stumble over.
-        dropped_checkpoint_count: checkpoints left out because readers refuse a layer with them.
+        needs_xattrs: whether the layer must be mounted with extended attributes.
+        hazards: entries because of which readers refuse the zTOC.
+        dropped_checkpoint_count: number of checkpoints left out because readers refuse a layer
+            with them.
     """
 
     ztoc: Ztoc
@@ -103,11 +104,11 @@ class IndexedLayerBytes:
 
 
 class LayerPass:
-    """One pass over one layer, fed from outside.
+    """One pass over one layer, whose bytes the caller pushes.
 
-    Push the layer's bytes in order, in pieces of any size, then `finish`.
+    Push the layer's bytes in order, in pieces of any size, then call `finish`.
 
-    With ``for_reading``, layers with PAX global headers are taken too, as containerd takes them.
+    With ``for_reading``, layers with PAX global headers are accepted too, as containerd does.
     The reference refuses to index those, so their zTOC must not be written anywhere.
     """
 
@@ -123,7 +124,7 @@ class LayerPass:
         for_reading: bool = False,
     ) -> None:
         if not 0 <= span_size < 1 << 63:
-            raise ValueError(f"span_size is {span_size}, wanted 0 to 2**63 - 1")
+            raise ValueError(f"span_size: must be from 0 to 2**63 - 1 (found {span_size})")
         self._indexer = _core.LayerIndexer(
             format=format,
             span_size=span_size,
@@ -135,20 +136,20 @@ class LayerPass:
         )
 
     def push(self, piece: Buffer) -> None:
-        """Take the next bytes of the layer as stored; releases the GIL.
+        """Index the next bytes of the layer as stored; releases the GIL.
 
         Raises:
-            FormatError: the layer cannot be indexed (`GzipError`, `TarError`, or not the format it
-                is said to have); nothing more can be pushed.
+            FormatError: the layer cannot be indexed (`GzipError`, `TarError`, or a format other
+                than the declared one); nothing more can be pushed.
             UnsupportedError: a zstd layer.
         """
         self._indexer.push(piece)
 
     def finish(self) -> IndexedLayerBytes:
-        """End the layer.
+        """Return the result once all bytes have been pushed.
 
         Raises:
-            FormatError: as `push`; also when the layer ends too early.
+            FormatError: as `push`; also if the layer ends too early.
         """
         found = self._indexer.finish()
         return IndexedLayerBytes(
@@ -179,13 +180,14 @@ def index_layer(
     Args:
         source: the layer as a registry stores it: a path, a binary file object read to its end,
             bytes, or an iterable of pieces.
-        span_size: least uncompressed bytes between checkpoints; a plain tar's spans have exactly
-            so many.
-        format: ``gzip`` or ``uncompressed``, as a media type says it; ``None`` looks at the bytes.
+        span_size: minimum number of uncompressed bytes between checkpoints; the spans of a plain
+            tar have exactly this size.
+        format: ``gzip`` or ``uncompressed``, as the media type declares; by default, detected from
+            the bytes.
         reference_identical: keep checkpoints that make the reference's own reader refuse the layer.
         diff_id: also hash the uncompressed bytes.
-        threads: processors to use, the caller's own among them; all that this process may use if
-            ``None``. The result is the same for any number.
+        threads: number of threads, including the caller's; by default, one for each processor that
+            this process may use. The result is the same for any number.
         progress: called with an `Advanced` for each piece; may raise to stop.
 
     Raises:
@@ -225,7 +227,7 @@ def build_ztoc(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Ztoc:
-    """Make the zTOC of a layer; as `index_layer`, which tells more."""
+    """Make the zTOC of a layer, as `index_layer` does, which returns more than the zTOC."""
     return index_layer(
         source,
         span_size=span_size,
@@ -237,14 +239,14 @@ def build_ztoc(
 
 
 def _size_of(source: LayerSource) -> int | None:
-    """Return how many bytes a layer has, where that is known before they are read."""
+    """Return the size of a layer in bytes; ``None`` if it is not known before reading."""
     if isinstance(source, bytes | bytearray | memoryview):
         return memoryview(source).nbytes
     with suppress(OSError, AttributeError):
         if isinstance(source, str | os.PathLike):
             status = Path(source).stat()
         elif isinstance(source, _Readable):
-            status = os.fstat(source.fileno())  # type: ignore[attr-defined]  # or it has none
+            status = os.fstat(source.fileno())  # type: ignore[attr-defined]  # suppressed above
         else:
             return None
         if stat.S_ISREG(status.st_mode):
@@ -254,7 +256,7 @@ def _size_of(source: LayerSource) -> int | None:
 
 def _pieces(source: LayerSource) -> Iterator[bytes | bytearray | memoryview]:
     if isinstance(source, str | os.PathLike):
-        with Path(source).open("rb", buffering=0) as file:
+        with io.FileIO(open_regular_or_pipe(source)) as file:
             yield from _pieces_in_place(file)
     elif isinstance(source, bytes | bytearray | memoryview):
         view = memoryview(source).cast("B")
@@ -267,9 +269,9 @@ def _pieces(source: LayerSource) -> Iterator[bytes | bytearray | memoryview]:
 
 
 def _pieces_in_place(file: io.RawIOBase) -> Iterator[memoryview]:
-    """Read a file to its end; each piece is good until the next is asked for."""
+    """Yield a file in pieces; each is valid only until the next one is requested."""
     buffer = bytearray(_BUFFER_SIZE)
-    piece = memoryview(buffer).toreadonly()  # what can be written to would be copied
+    piece = memoryview(buffer).toreadonly()  # the core would copy a writable buffer
     while size := file.readinto(buffer):
         yield piece[:size]
 
@@ -285,6 +287,7 @@ def _read_pieces(file: _Readable) -> Iterator[bytes]:
             raise BlockingIOError("layer is a non-blocking file with no bytes yet")
         if not isinstance(piece, bytes):
             raise TypeError(
-                f"layer gave {type(piece).__name__}, wanted bytes: open it in binary mode"
+                "layer: not opened in binary mode "
+                f"(read() returned {type(piece).__name__}, expected bytes)"
             )
         yield piece

@@ -1,4 +1,4 @@
-"""zTOCs read in this process: one that is wanted again, by any image, is not fetched again."""
+"""zTOCs that this process has read, so that no image fetches one of them again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tocsin.model.digest import Digest
 
 MAX_SIZE = 128 << 20
-"""Bytes of blobs whose zTOCs are kept, the least recently used given up first."""
+"""Bytes of the blobs whose zTOCs are kept; the least recently used are dropped first."""
 
 
 class KnownZtocs:
@@ -28,7 +28,7 @@ class KnownZtocs:
         forget_after_fork(self)
 
     def get(self, descriptor: Descriptor) -> Ztoc | None:
-        """Return a zTOC that was read before, verified then, if its size is as told."""
+        """Return a zTOC that was read and verified before, if the descriptor's size matches."""
         with self._lock:
             size, ztoc = self._ztocs.get(descriptor.digest, (0, None))
             if ztoc is None or size != descriptor.size:
@@ -47,7 +47,7 @@ class KnownZtocs:
                 self._size -= freed
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all zTOCs."""
         with self._lock:
             self._ztocs.clear()
             self._size = 0
@@ -58,4 +58,4 @@ class KnownZtocs:
 
 
 KNOWN = KnownZtocs()
-"""Of this process."""
+"""The zTOCs of this process."""

@@ -1,6 +1,6 @@
-"""Where a layer's bytes come from when no store has to be asked, as ranges for `LayerSpans`.
+"""Sources of a layer's bytes for `LayerSpans`: files, file objects, memory and streams.
 
-A store's blob is a source too, but stores are not known here: see ``reading/blob_ranges.py``.
+Blobs in a store are in ``reading/blob_ranges.py``, since this package does not import stores.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SeekableLayer = str | os.PathLike[str] | IO[bytes] | bytes | bytearray | memoryv
 
 
 class RangeSource(Protocol):
-    """Where a layer's bytes come from.
+    """A source of a layer's bytes.
 
     Attributes:
-        name: how messages call it.
-        in_order: whether bytes further back cost reading all before them again.
+        name: name in error messages.
+        in_order: whether going back means reading again from the beginning.
     """
 
     @property
@@ -42,7 +42,7 @@ class RangeSource(Protocol):
 
         Raises:
             TocsinError: they cannot be read.
-            OSError: the same, on this machine.
+            OSError: a local file or the network failed.
         """
         ...
 
@@ -110,7 +110,7 @@ class BytesRanges:
     """Ranges of a layer that is in memory.
 
     Args:
-        name: how messages call it.
+        name: name in error messages.
         data: the layer as stored.
     """
 
@@ -138,11 +138,11 @@ class Unpacked(Protocol):
 class StreamRanges:
     """Ranges of a layer that can only be read from its beginning, such as a zstd layer.
 
-    The stream is kept where it stands: who asks for later bytes lets it run on, who asks for
-    earlier ones starts it again. One at a time.
+    The stream stays open: a read of later bytes continues it, a read of earlier bytes starts it
+    again. Threads take turns.
 
     Args:
-        name: how messages call it.
+        name: name in error messages.
         unpack: starts the stream of uncompressed bytes.
     """
 
@@ -155,12 +155,12 @@ class StreamRanges:
         self._stream: Iterator[bytes] = iter(())
         self._held = b""
         self._at = 0
-        """Where `_held` begins."""
+        """Offset of `_held` in the stream."""
         self._begun = False
         forget_after_fork(self)
 
     def after_fork(self) -> None:
-        """Start anew: the stream's connection is the other process's."""
+        """Discard the stream, whose connection belongs to the parent process."""
         self._lock = threading.Lock()
         self._stream, self._held, self._at = iter(()), b"", 0
         self._begun = False
@@ -171,7 +171,7 @@ class StreamRanges:
             try:
                 return self._read(start, end)
             except BaseException:
-                # The stream is at its end, or nowhere: whoever asks next starts it again.
+                # The stream has ended or its position is unknown, so the next read starts it again.
                 self._stream, self._held, self._at, self._begun = iter(()), b"", 0, False
                 raise
 
@@ -198,7 +198,7 @@ class StreamRanges:
 
 @contextmanager
 def ranges_of(layer: SeekableLayer) -> Iterator[RangeSource]:
-    """Give a layer of this machine as ranges; a file that is opened here is closed at the end.
+    """Yield the ranges of a local layer; a file that is opened here is closed at the end.
 
     Raises:
         OSError: the file cannot be opened.

@@ -1,4 +1,4 @@
-"""Which files of a layer lie in given spans completely."""
+"""Files of a layer whose data lies completely in given spans."""
 
 from __future__ import annotations
 

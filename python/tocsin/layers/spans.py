@@ -1,8 +1,8 @@
-"""The uncompressed bytes of a layer, by its spans: fetched, verified, inflated, kept for a while.
+"""The uncompressed bytes of a layer: spans are fetched, verified, inflated and cached.
 
-A read names uncompressed bytes. The zTOC says which spans hold them; those that are not at hand
-are fetched, neighbours in one request, several requests at once. Each span's digest is checked
-before one byte of it is inflated, and a span is inflated only as far as reads need.
+The zTOC says which spans hold the uncompressed bytes of a read. Spans that are not cached are
+fetched, adjacent ones with one request, and several requests run at once. The digest of a span is
+checked before any of it is inflated, and a span is inflated only as far as reads need.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
 DEFAULT_CACHE_SIZE = 256 << 20
 """Bytes of spans kept in memory."""
 MAX_REQUEST_SIZE = 8 << 20
-"""Compressed bytes asked for at once; beyond that several requests run side by side."""
+"""Maximum size of one request in compressed bytes; larger reads send several at once."""
 MAX_SPAN_SIZE = 1 << 30
-"""Bytes of one span, compressed or inflated; a bomb is one span, however small others are."""
+"""Maximum size of one span in bytes, compressed or inflated; a decompression bomb is one span."""
 _MAX_RESERVED = 256 << 20
-"""Bytes that a read begins with, since a zTOC may claim any size."""
+"""Maximum number of bytes that a read reserves at once, since a zTOC may claim any size."""
 _BATCH_SIZE = 32 << 20
-"""Uncompressed bytes of spans that one read fetches ahead of those it is copying."""
+"""Uncompressed bytes of the spans that a read fetches ahead of the one that it copies."""
 
 
 SpanKey = tuple[Hashable, int]
-"""Whose span, and its id."""
+"""Owner and id of a span."""
 
 
 class SpanCache:
-    """Spans in memory, of any number of layers, the least recently used given up first.
+    """Spans of any number of layers in memory; the least recently used are dropped first.
 
     Args:
-        size: bytes, compressed and inflated together; the span in use is always kept.
+        size: limit in bytes, compressed and inflated together; the span in use is always kept.
     """
 
     def __init__(self, size: int = DEFAULT_CACHE_SIZE) -> None:
@@ -61,11 +61,11 @@ class SpanCache:
 
     @property
     def size(self) -> int:
-        """Bytes kept at most."""
+        """Maximum number of bytes kept."""
         return self._size
 
     def get(self, key: SpanKey) -> _core.SpanReader | None:
-        """Return a span that is here."""
+        """Return a cached span; ``None`` if it is missing."""
         with self._lock:
             found = self._spans.get(key)
             if found is None:
@@ -74,7 +74,7 @@ class SpanCache:
             return found[0]
 
     def put(self, key: SpanKey, span: _core.SpanReader) -> None:
-        """Keep a span, or learn how large it has grown."""
+        """Keep a span, or update the size of one that is kept."""
         memory = span.memory
         with self._lock:
             _, before = self._spans.get(key, (None, 0))
@@ -86,7 +86,7 @@ class SpanCache:
                 self._used -= freed
 
     def after_fork(self) -> None:
-        """Forget everything: another thread may have been at work when the process was copied."""
+        """Forget everything, since another thread may have been changing it during the fork."""
         self._lock = threading.Lock()
         self._spans = OrderedDict()
         self._used = 0
@@ -96,12 +96,12 @@ class LayerSpans:
     """One layer's uncompressed bytes; may be used by several threads.
 
     Args:
-        ztoc: of the layer.
-        source: of its bytes.
-        cache: shared by the layers of an image.
-        fetchers: shared likewise.
-        kept: spans kept on disk, if any are.
-        owner: whose spans these are in `cache`; a new owner for each object if ``None``.
+        ztoc: zTOC of the layer.
+        source: source of its bytes.
+        cache: cache of spans, shared by the layers of an image.
+        fetchers: threads, shared in the same way.
+        kept: spans of the layer in the disk cache, if there is one.
+        owner: key of this layer in `cache`; by default, each object has its own.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class LayerSpans:
         owner: Hashable | None = None,
     ) -> None:
         self._ztoc = ztoc
-        # An object of its own, not id(self): a number may be given again to a later object.
+        # Not id(self), which a later object may have again.
         self._owner = object() if owner is None else owner
         self._source = source
         self._cache = cache
@@ -123,18 +123,18 @@ class LayerSpans:
         self._kept = kept
         self._whole: WholeDigest | None = None
         self._lock = threading.Lock()
-        self._flying: dict[int, Future[_core.SpanReader]] = {}
-        # The span of the last read: most reads stay in it, and then need no look-up.
+        self._in_flight: dict[int, Future[_core.SpanReader]] = {}
+        # The span of the last read: most reads stay in it and then skip the cache.
         self._last: _core.SpanReader | None = None
         forget_after_fork(self)
 
     def read(self, start: int, end: int) -> bytes:
-        """Return uncompressed bytes ``[start, end)``; fewer where the layer ends before.
+        """Return uncompressed bytes ``[start, end)``, or fewer if the layer ends before `end`.
 
         Raises:
-            VerificationError: a span's bytes are not those the zTOC was made from.
+            VerificationError: the bytes of a span are not those that the zTOC was made from.
             GzipError: a span does not decode: the zTOC is wrong.
-            TocsinError, OSError: of the source.
+            TocsinError, OSError: the source cannot be read.
         """
         if end <= start:
             return b""
@@ -153,8 +153,8 @@ class LayerSpans:
             self._cache.put((self._owner, spans[0]), span)
             self._last = span
             return data
-        # Not joined from a list of pieces, which would all be there twice. A large read begins with
-        # its whole size, and no memory: what is not written costs none.
+        # Joining a list of pieces would hold all of them twice. The whole size is reserved first,
+        # but pages use no memory until something is written to them.
         whole = io.BytesIO(bytes(min(end - start, _MAX_RESERVED)))
         for piece in self._read_many(spans, start, end):
             whole.write(piece)
@@ -162,28 +162,29 @@ class LayerSpans:
         return whole.getvalue()
 
     def read_ahead(self, start: int, end: int, *, until: int | None = None) -> None:
-        """Have the spans of ``[start, end)`` fetched and inflated, without waiting for them.
+        """Start to fetch and inflate the spans of ``[start, end)``, without waiting for them.
 
         Args:
-            start: uncompressed byte.
-            end: the same; its span is fetched whole, and inflated
-            until: this far, where more of it will be read.
+            start: offset of the first uncompressed byte.
+            end: offset after the last one.
+            until: offset up to which the last span is inflated, if more of it will be read; by
+                default, `end`.
         """
         if start < end:
             self._launch(self._span_ids(start, end), until or end)
 
     @property
     def in_order(self) -> bool:
-        """Whether spans had better be asked for one after the other."""
+        """Whether the source is slow unless spans are read in order."""
         return self._source.in_order
 
     @property
     def cache_size(self) -> int:
-        """Bytes of spans kept in memory, of all layers together."""
+        """Limit of the spans in memory of all layers together, in bytes."""
         return self._cache.size
 
     def stream(self, start: int, end: int) -> Iterator[bytes]:
-        """Yield uncompressed bytes ``[start, end)`` span by span, the next ones on their way."""
+        """Yield uncompressed bytes ``[start, end)`` span by span, while the next are fetched."""
         if start >= end:
             return
         spans = self._span_ids(start, end)
@@ -197,18 +198,18 @@ class LayerSpans:
         return self._span_ids(start, end) if start < end else range(0)
 
     def begin_whole_digest(self) -> None:
-        """Hash what is fetched from now on, for `whole_digest`."""
+        """Hash all bytes that are fetched from now on, for `whole_digest`."""
         self._whole = WholeDigest(self._ztoc.compressed_archive_size)
 
     def whole_digest(self, *, max_missing_size: int) -> str | None:
-        """Return the SHA-256 of the whole layer, if nearly all of it was fetched meanwhile.
+        """Return the SHA-256 of the whole layer, if nearly all of it has been fetched.
 
         Args:
-            max_missing_size: compressed bytes that are fetched for it: headers before the first
-                span and the end of the archive belong to no file.
+            max_missing_size: maximum number of compressed bytes to fetch for the digest. The bytes
+                before the first span and the end of the archive, for example, hold no file.
 
         Returns:
-            64 hex digits; ``None`` if more than that is missing.
+            64 hex digits; ``None`` if more bytes than that are missing.
         """
         whole, self._whole = self._whole, None
         missing = None if whole is None else whole.missing()
@@ -247,50 +248,53 @@ class LayerSpans:
         return range(first, min(stop, first + step))
 
     def _span(self, span_id: int, end: int) -> _core.SpanReader:
-        """Return a span, fetched here unless somebody is at it already."""
+        """Return a span; fetch it in this thread unless another thread is fetching it."""
         found = self._cache.get((self._owner, span_id))
         if found is not None:
             return found
         with self._lock:
-            future = self._flying.get(span_id)
-            mine = future is None
+            future = self._in_flight.get(span_id)
+            is_new = future is None
             if future is None:
-                future = self._flying[span_id] = Future()
-        if mine:
+                future = self._in_flight[span_id] = Future()
+        if is_new:
             self._fetch(range(span_id, span_id + 1), {span_id: future}, end)
             return future.result()
         try:
             return future.result()
         except TocsinError as error:
-            # Each who waits gets an error of his own: they note different files on it.
+            # Each thread raises its own copy, since each adds a note about a different file.
             raise copy.copy(error) from None
 
     def _launch(self, spans: range, end: int) -> None:
-        """Fetch those spans that are neither here nor on their way, in few requests."""
+        """Fetch the spans that are neither cached nor in flight, with few requests."""
         wanted: dict[int, Future[_core.SpanReader]] = {}
         try:
             self._submit(spans, wanted, end)
         except BaseException as error:
-            # Nobody else will: an interrupt, or no thread to be had.
+            # An interrupt, or no thread could be started: no task will resolve these futures.
             self._fail(wanted, error)
             raise
 
     def _submit(self, spans: range, wanted: dict[int, Future[_core.SpanReader]], end: int) -> None:
         with self._lock:
             for span_id in spans:
-                here = self._cache.get((self._owner, span_id)) is not None
-                if not here and span_id not in self._flying:
-                    wanted[span_id] = self._flying[span_id] = Future()
+                is_cached = self._cache.get((self._owner, span_id)) is not None
+                if not is_cached and span_id not in self._in_flight:
+                    wanted[span_id] = self._in_flight[span_id] = Future()
         groups = list(self._groups(list(wanted)))
         pool = self._fetchers.pool()
-        # Of a stream, threads beside each other would each want it from another place.
+        # Several threads would each read a stream at another offset and so start it again and
+        # again.
         for together in [groups] if self._source.in_order else [[group] for group in groups]:
             futures = {span_id: wanted[span_id] for group in together for span_id in group}
             task = pool.submit(self._fetch_groups, together, futures, end)
-            task.add_done_callback(partial(self._given_up, futures))
+            task.add_done_callback(partial(self._fail_if_cancelled, futures))
 
-    def _given_up(self, futures: dict[int, Future[_core.SpanReader]], task: Future[None]) -> None:
-        """Tell who waits for a task that never ran."""
+    def _fail_if_cancelled(
+        self, futures: dict[int, Future[_core.SpanReader]], task: Future[None]
+    ) -> None:
+        """Raise in the threads that wait for a task that never ran."""
         if task.cancelled():
             self._fail(futures, ValueError(CLOSED))
 
@@ -301,7 +305,7 @@ class LayerSpans:
             self._fetch(group, {span_id: futures[span_id] for span_id in group}, end)
 
     def _groups(self, spans: list[int]) -> Iterator[range]:
-        """Yield runs of neighbours of `MAX_REQUEST_SIZE` bytes at most, or of one span."""
+        """Yield runs of adjacent spans with at most `MAX_REQUEST_SIZE` bytes, or single spans."""
         at = 0
         while at < len(spans):
             first = spans[at]
@@ -318,7 +322,7 @@ class LayerSpans:
             yield range(first, stop)
 
     def _fetch(self, spans: range, futures: dict[int, Future[_core.SpanReader]], end: int) -> None:
-        """Fetch neighbouring spans, verify and inflate each, and tell who waits."""
+        """Fetch adjacent spans, verify and inflate each, and resolve their futures."""
         try:
             missing = []
             for span_id in spans:
@@ -326,7 +330,7 @@ class LayerSpans:
                 if kept is None:
                     missing.append(span_id)
                 else:
-                    self._tell(span_id, kept, futures, end)
+                    self._resolve(span_id, kept, futures, end)
             for group in self._groups(missing):
                 self._fetch_group(group, futures, end)
         except BaseException as error:
@@ -347,10 +351,10 @@ class LayerSpans:
             try:
                 self._take(span_id, compressed, futures, end)
             except Exception as error:
-                # Its neighbours came with it, but what is wrong with it is not wrong with them.
+                # The adjacent spans of the same request may still be correct.
                 self._fail({span_id: futures[span_id]}, error)
 
-        # Fetched together, but whoever waits for the first needs not wait for the others.
+        # A thread that waits for the first span need not wait for the others.
         self._fetchers.side_by_side([partial(take, span_id) for span_id in spans])
 
     def _take(
@@ -360,20 +364,20 @@ class LayerSpans:
         futures: dict[int, Future[_core.SpanReader]],
         end: int,
     ) -> None:
-        """Verify a span that was fetched, keep it, and tell who waits."""
+        """Verify a span that was fetched, keep it, and resolve its future."""
         try:
             with self._fetchers.working:
                 span = _core.SpanReader(self._ztoc, span_id, compressed)
         except VerificationError:
-            # Proxies do garble bytes; what is wrong twice is wrong at the source.
+            # Proxies do corrupt bytes; if it fails twice, the source itself is wrong.
             compressed = self._source.read(*self._ztoc.span_range(span_id))
             span = self._verified(span_id, compressed)
-        # Only now: what was garbled on the way and fetched again must not be hashed.
+        # Not earlier, since bytes that were corrupted in transit must not be hashed.
         if self._whole is not None:
             self._whole.add(self._ztoc.span_range(span_id)[0], compressed)
         if self._kept is not None:
             self._kept.keep(span_id, compressed)
-        self._tell(span_id, span, futures, end)
+        self._resolve(span_id, span, futures, end)
 
     def _verified(self, span_id: int, compressed: bytes) -> _core.SpanReader:
         try:
@@ -385,7 +389,7 @@ class LayerSpans:
 
     def _from_disk(self, span_id: int) -> _core.SpanReader | None:
         start, stop = self._ztoc.span_range(span_id)
-        # A zTOC may claim any size, and then a file of that size may well be in the cache.
+        # A zTOC may claim any size, and the cache may hold a file of that size.
         if self._kept is None or stop - start > MAX_SPAN_SIZE:
             return None
         compressed = self._kept.span(span_id, stop - start)
@@ -400,40 +404,40 @@ class LayerSpans:
             self._whole.add(self._ztoc.span_range(span_id)[0], compressed)
         return span
 
-    def _tell(
+    def _resolve(
         self,
         span_id: int,
         span: _core.SpanReader,
         futures: dict[int, Future[_core.SpanReader]],
         end: int,
     ) -> None:
-        # As far as the read that asked will need; read(x, x) gives nothing but inflates to x.
+        # Inflate as far as the waiting read needs; read(x, x) returns nothing but inflates to x.
         until = min(end, span.end)
         self._check_size(span_id, until - span.start)
         with self._fetchers.working:
             span.read(until, until)
         self._cache.put((self._owner, span_id), span)
         with self._lock:
-            self._flying.pop(span_id, None)
-        if not futures[span_id].done():  # given up by who asked
+            self._in_flight.pop(span_id, None)
+        if not futures[span_id].done():  # it failed when its request could not be submitted
             futures[span_id].set_result(span)
 
     def _check_size(self, span_id: int, size: int) -> None:
         if size > MAX_SPAN_SIZE:
             raise UnsupportedError(
-                f"{self._source.name}: span {span_id} has {size} bytes to be read, at most "
-                f"{MAX_SPAN_SIZE} are held in memory"
+                f"{self._source.name}: span {span_id} is too large to be held in memory (found "
+                f"{size} bytes, expected at most {MAX_SPAN_SIZE})"
             )
 
     def _fail(self, futures: dict[int, Future[_core.SpanReader]], error: BaseException) -> None:
         for span_id, future in futures.items():
             if not future.done():
                 with self._lock:
-                    self._flying.pop(span_id, None)
+                    self._in_flight.pop(span_id, None)
                 future.set_exception(error)
 
     def after_fork(self) -> None:
-        """Forget what other threads, which this process was copied without, had begun."""
+        """Forget requests in flight, whose threads do not exist in a forked process."""
         self._lock = threading.Lock()
-        self._flying = {}
+        self._in_flight = {}
         self._last = None

@@ -1,7 +1,7 @@
-"""The digest of a layer of which, in the end, every byte was fetched, though span by span.
+"""The digest of a whole layer that was fetched span by span.
 
-Spans are verified by what a zTOC says of them. Where all of a layer was read that way, its own
-digest can be verified too, which does not depend on any index.
+Spans are verified with the digests in a zTOC. Once all spans of a layer have been read, the layer's
+own digest can be verified too, and that does not depend on an index.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import threading
 
 MAX_PENDING_SIZE = 64 << 20
-"""Bytes held that came before those in front of them: as many as requests bring at once."""
+"""Bytes held because earlier ones have not arrived yet: the size of all requests in flight."""
 
 
 class WholeDigest:
@@ -18,8 +18,8 @@ class WholeDigest:
 
     Args:
         size: bytes of the layer.
-        max_pending_size: bytes held at most. With more the digest is given up, which costs the
-            check and nothing else.
+        max_pending_size: maximum number of bytes held. With more, the digest is given up: the layer
+            is then not checked as a whole, but its spans still are.
     """
 
     def __init__(self, size: int, *, max_pending_size: int = MAX_PENDING_SIZE) -> None:
@@ -33,7 +33,7 @@ class WholeDigest:
         self._given_up = False
 
     def add(self, start: int, data: bytes) -> None:
-        """Take the bytes from `start` on; neighbours may overlap, repeats are ignored."""
+        """Add the bytes from `start` on; ranges may overlap, and repeated ones are ignored."""
         with self._lock:
             if self._given_up or start + len(data) <= self._hashed:
                 return
@@ -62,7 +62,7 @@ class WholeDigest:
             self._pending.clear()
 
     def missing(self) -> list[tuple[int, int]] | None:
-        """Return the ranges that did not arrive; ``None`` if the digest was given up."""
+        """Return the ranges that have not arrived; ``None`` if the digest was given up."""
         with self._lock:
             if self._given_up:
                 return None

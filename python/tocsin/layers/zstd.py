@@ -1,4 +1,4 @@
-"""zstd layers: read from their beginning only, since a zTOC cannot describe one."""
+"""zstd layers, which can be read only from the beginning, since a zTOC cannot describe one."""
 
 from __future__ import annotations
 

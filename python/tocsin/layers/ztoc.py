@@ -1,7 +1,7 @@
-"""The zTOC of one layer: what is in it, where its spans are, and any file out of it.
+"""The zTOC of one layer: its entries, its spans, and the files that can be read with it.
 
-The face of ``tocsin._core.Ztoc``. Nothing here fetches anything over a network: a layer is a
-file, a file object or bytes at hand. The format is explained in docs/format.md.
+Wraps ``tocsin._core.Ztoc``. Nothing here uses the network: a layer is a local file, a file object
+or bytes. docs/format.md explains the format.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tocsin.model.entry_path import StrPath
 
 _MAX_DEFAULT_THREADS = 8
-"""Spans inflated at once unless asked for more: each may have any size."""
+"""Default limit of spans inflated at once, since each may have any size."""
 _SPAN_CACHE_SIZE = 128 << 20
 """Bytes of spans that `Ztoc.read` keeps: four times what one read fetches ahead."""
 
@@ -58,7 +58,7 @@ class Ztoc:
 
         Args:
             blob: the blob.
-            digest: of the blob, if the caller has verified it; it is computed otherwise.
+            digest: digest of the blob, if the caller has verified it; by default, it is computed.
 
         Raises:
             ZtocError: the blob is not a zTOC that can be used; ``.offset`` says where.
@@ -111,7 +111,7 @@ class Ztoc:
 
     @property
     def uncompressed_archive_size(self) -> int:
-        """Bytes of the tar up to its end-of-archive blocks."""
+        """Bytes of the tar, without its end-of-archive blocks."""
         return self._core.uncompressed_archive_size
 
     @property
@@ -121,7 +121,7 @@ class Ztoc:
 
     @property
     def span_size(self) -> int:
-        """Least uncompressed bytes of a span, as asked for when the zTOC was made."""
+        """Minimum number of uncompressed bytes in a span, as requested when the zTOC was made."""
         return self._core.span_size
 
     @property
@@ -159,7 +159,7 @@ class Ztoc:
     def clean_paths(self) -> list[str]:
         """Return the paths of all entries from the root of the layer, in the order of the tar.
 
-        Without leading slashes and ``.`` and ``..``; empty for the root itself. Made at each call.
+        They have no leading slash, ``.`` or ``..``; the root's is empty. Each call makes new ones.
         """
         return self._core.clean_paths()
 
@@ -168,17 +168,17 @@ class Ztoc:
         return self._core.mod_time_ns(index)
 
     def records(self, index: int) -> dict[bytes, bytes]:
-        """Return the PAX records of an entry, which are in no column of `files`."""
+        """Return the PAX records of an entry, for which `files` has no column."""
         return self._core.records(index)
 
     @property
     def entries(self) -> Sequence[FileMetadata]:
-        """All entries as objects, made when looked at, in the order of the tar."""
+        """All entries as objects, in the order of the tar; each is made when accessed."""
         return _Entries(self._core)
 
     @cached_property
     def _index_by_path(self) -> dict[str, int]:
-        # Of several entries with one path the last remains when the layer is unpacked.
+        # If several entries have the same path, unpacking the layer leaves the last one.
         return {path: index for index, path in enumerate(self._clean_paths)}
 
     @cached_property
@@ -186,7 +186,7 @@ class Ztoc:
         return self.clean_paths()
 
     def entry(self, path: StrPath) -> FileMetadata:
-        """Return the entry at `path`; ``etc/passwd``, ``/etc/passwd`` and ``./etc/passwd`` are one.
+        """Return the entry at `path`; ``etc/passwd`` and ``./etc/passwd`` mean ``/etc/passwd``.
 
         Raises:
             NotFoundError: the layer has no such entry.
@@ -194,7 +194,7 @@ class Ztoc:
         return self.entries[self._index_of(path)]
 
     def index_at(self, path: StrPath) -> int | None:
-        """Return the number of the entry at a path, the last one; ``None`` if there is none."""
+        """Return the index of the last entry at a path; ``None`` if there is none."""
         return self._index_by_path.get(clean_path(path_text(path)))
 
     def _index_of(self, path: StrPath) -> int:
@@ -208,7 +208,7 @@ class Ztoc:
         """Return the id of the span that holds byte `offset` of the uncompressed layer.
 
         Raises:
-            IndexError: `offset` is no int64 from 0 on, or there are no spans.
+            IndexError: `offset` is not from 0 to 2**63 - 1, or there are no spans.
         """
         span_id = self._core.span_of(offset) if 0 <= offset < 1 << 63 else None
         if span_id is None:
@@ -229,13 +229,13 @@ class Ztoc:
 
     def _checked(self, span_id: int) -> int:
         if not 0 <= span_id < self.span_count:
-            raise IndexError(f"span {span_id} does not exist, the last is {self.span_count - 1}")
+            raise IndexError(f"span {span_id} does not exist (last span is {self.span_count - 1})")
         return span_id
 
     def spans_for(self, path: StrPath) -> range:
-        """Return the ids of the spans that hold the data of the file at `path`; empty without data.
+        """Return the ids of the spans with the data of the file at `path`; empty if it has no data.
 
-        A hard link's data is that of the file it points to.
+        The data of a hard link is that of the file it points to.
 
         Raises:
             NotFoundError: the layer has no such entry.
@@ -263,47 +263,46 @@ class Ztoc:
         last = self._index_by_path.get(wanted, limit)
         if last < limit:
             return last
-        # The target, if it was there, was replaced later; the link keeps what it was made of.
+        # A later entry may have replaced the target; the link keeps the file it was made from.
         for index in reversed(range(limit)):
             if self._clean_paths[index] == wanted:
                 return index
         raise NotFoundError(
-            f"{shown(self.paths[limit])}: is a hard link to {shown(path)}, which no earlier entry "
-            "has"
+            f"{shown(self.paths[limit])}: hard link to {shown(path)}, which is not an earlier entry"
         )
 
     def window(self, span_id: int) -> bytes:
         """Return the 32 KiB of output before gzip span `span_id`.
 
         Raises:
-            IndexError: there is no such span, or the layer is not compressed.
+            IndexError: the span does not exist, or the layer is not compressed.
         """
         return self._core.window(self._checked(span_id))
 
     def inflate_span(self, span_id: int, compressed: Buffer) -> bytes:
-        """Return the uncompressed bytes of a span, whose compressed bytes are verified first.
+        """Verify the compressed bytes of a span and return the uncompressed ones.
 
         Args:
-            span_id: which span.
-            compressed: the bytes that ``span_range(span_id)`` names.
+            span_id: id of the span.
+            compressed: the bytes in the range ``span_range(span_id)``.
 
         Raises:
-            VerificationError: `compressed` has another size or digest than the zTOC says.
+            VerificationError: the size or digest of `compressed` differs from the zTOC.
             GzipError: the bytes do not decode from the checkpoint: the zTOC is wrong.
-            IndexError: there is no such span.
+            IndexError: the span does not exist.
         """
         return self._core.inflate_span(self._checked(span_id), compressed)
 
     def read_span(self, span_id: int, compressed: Buffer, start: int, end: int) -> bytes:
         """Return the part of a span that lies in ``[start, end)`` of the uncompressed layer.
 
-        As `inflate_span`, but nothing beyond `end` is inflated, whatever the span holds.
+        As `inflate_span`, but nothing beyond `end` is inflated.
 
         Args:
-            span_id: which span.
-            compressed: the bytes that ``span_range(span_id)`` names.
-            start: first uncompressed byte wanted.
-            end: of what is wanted, exclusive; less comes back where the span ends before it.
+            span_id: id of the span.
+            compressed: the bytes in the range ``span_range(span_id)``.
+            start: offset of the first uncompressed byte.
+            end: offset after the last one; the result is shorter if the span ends before it.
 
         Raises:
             VerificationError, GzipError, IndexError: as `inflate_span`.
@@ -313,16 +312,16 @@ class Ztoc:
     def read(
         self, path: StrPath, layer: SeekableLayer, *, threads: int | None = None
     ) -> Iterator[bytes]:
-        """Yield the data of the file at `path` span by span, verified, reading only those spans.
+        """Yield the verified data of the file at `path`, reading only the spans that hold it.
 
-        Spans are kept for a while, so reading many small files inflates each span once.
+        Recent spans are cached, so reading many small files inflates each span once.
 
         Args:
             path: the file, as for ``entry``; hard links are followed.
             layer: the layer as a registry stores it. A file object is read under a lock, perhaps
                 by another thread.
-            threads: number of threads that inflate, one span each; all that this process may use,
-                at most 8, if ``None``.
+            threads: number of threads that inflate, one span each; by default, one for each
+                processor that this process may use, at most 8.
 
         Yields:
             The file's bytes, at most one span at a time, in order.
@@ -335,9 +334,9 @@ class Ztoc:
         entry, name = self._resolve(path), shown(path_text(path))
         if entry.type != "reg":
             target = f" to {shown(entry.linkname)}" if entry.linkname else ""
-            raise NotFoundError(f"{name}: is not a regular file but a {entry.type}{target}")
+            raise NotFoundError(f"{name}: not a regular file (found {entry.type}{target})")
         if entry.is_sparse:
-            raise UnsupportedError(f"{name}: is a sparse file, which is not expanded here")
+            raise UnsupportedError(f"{name}: sparse files are not supported here")
         default = min(_MAX_DEFAULT_THREADS, available())
         return self._read(entry, layer, default if threads is None else resolve_threads(threads))
 
@@ -380,16 +379,16 @@ class Ztoc:
         )
 
     def cat(self, path: StrPath, layer: SeekableLayer, *, threads: int | None = None) -> bytes:
-        """Return the data of the file at `path`; as ``read``, in one piece."""
+        """Return the data of the file at `path`, as ``read`` does, in one piece."""
         whole = io.BytesIO()
         for piece in self.read(path, layer, threads=threads):
             whole.write(piece)
         return whole.getvalue()
 
     def extract(self, path: StrPath, layer: SeekableLayer, *, threads: int | None = None) -> bytes:
-        """Do what `cat` does: the name it had in tocsin 0.1.
+        """Return the same as `cat`, which had this name in tocsin 0.1.
 
-        Everywhere else ``extract`` puts files on this machine.
+        Everywhere else, ``extract`` writes files to the local disk.
         """
         import warnings  # noqa: PLC0415 (seldom needed)
 
@@ -402,14 +401,14 @@ class Ztoc:
         return self._core.needs_xattrs
 
     def reader_refusals(self) -> list[Refusal]:
-        """Return why soci-snapshotter would refuse this zTOC or a file in it; empty if it reads.
+        """Return why soci-snapshotter would refuse this zTOC or a file in it; empty if it does not.
 
-        At most 10,000 reasons about the whole layer, and as many about files.
+        At most 10,000 reasons about the layer as a whole, and at most 10,000 about files.
         """
         return [Refusal(*fields) for fields in self._core.reader_refusals()]
 
     def info(self) -> ZtocInfo:
-        """Count entries and spans: what ``tocsin ztoc info`` shows."""
+        """Return the summary that ``tocsin ztoc info`` shows."""
         from tocsin.layers.ztoc_info import ZtocInfo  # noqa: PLC0415 (seldom needed)
 
         type_counts, multi_span_file_count, largest_span_size = self._core.counts()
@@ -422,7 +421,7 @@ class Ztoc:
         )
 
     def to_dict(self) -> Document:
-        """Return what is known of the zTOC, without its entries: ``--json`` prints it."""
+        """Return what ``--json`` prints of the zTOC: everything but its entries."""
         return {
             "digest": self.digest,
             "size": self.size,
@@ -437,7 +436,7 @@ class Ztoc:
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as a blob, which is checked again where it is read."""
+        """Pickle the zTOC as its blob, which is checked again when it is unpickled."""
         return _unpickled, (self.to_bytes(), *self._blob_identity)
 
     def __eq__(self, other: object) -> bool:
@@ -458,21 +457,21 @@ class Ztoc:
 def _unpickled(blob: bytes, digest: str, size: int) -> Ztoc:
     """Return a zTOC with the digest and size of the blob it was read from.
 
-    A foreign writer may have written the same content as other bytes.
+    Another tool may have serialized the same content to different bytes.
     """
     return Ztoc(_core.Ztoc.from_bytes(blob), identity=(digest, size))
 
 
 def core_of(ztoc: Ztoc) -> _core.Ztoc:
-    """Return what holds the entries of a zTOC, for others of ``_core`` to share."""
+    """Return the ``_core`` object of a zTOC, which other ``_core`` objects share."""
     return ztoc._core
 
 
 def _identity(layer: SeekableLayer) -> Hashable:
-    """Return whose spans are kept, so that those of another layer are not taken for its own.
+    """Return a cache key for the spans of a layer.
 
-    An object that is gone may have had the same number. Then a span that was verified before is
-    used although this layer may be damaged there: its bytes are right all the same.
+    A deleted object may have had the same ``id()``. Then a cached span is used although this layer
+    may be damaged there, which is harmless: the span was verified.
     """
     if isinstance(layer, str | os.PathLike):
         return os.fspath(layer)
@@ -480,7 +479,7 @@ def _identity(layer: SeekableLayer) -> Hashable:
 
 
 class _Entries(Sequence[FileMetadata]):
-    """The entries of a zTOC, each made when looked at."""
+    """The entries of a zTOC, each made when accessed."""
 
     def __init__(self, core: _core.Ztoc) -> None:
         self._core = core
@@ -497,5 +496,5 @@ class _Entries(Sequence[FileMetadata]):
             return [self[at] for at in range(*index.indices(len(self)))]
         at = index + len(self) if index < 0 else index
         if not 0 <= at < len(self):
-            raise IndexError(f"toc has no entry {index}")
+            raise IndexError(f"the ztoc has no entry {index}")
         return FileMetadata.from_fields(self._core.entry(at))

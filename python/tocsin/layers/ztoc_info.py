@@ -1,4 +1,4 @@
-"""What can be said of a whole zTOC: what ``tocsin ztoc info`` shows."""
+"""The summary of a zTOC that ``tocsin ztoc info`` shows."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ZtocInfo:
-    """A zTOC, counted.
+    """Summary of a zTOC.
 
     Attributes:
-        digest: of the blob.
+        digest: digest of the blob.
         size: bytes of the blob.
-        version: of the format.
+        version: version of the format.
         build_tool_identifier: the tool that made the zTOC.
         compression_algorithm: ``gzip`` or ``uncompressed``.
         compressed_archive_size: bytes of the layer as a registry stores it.
         uncompressed_archive_size: bytes of the tar.
-        span_size: least uncompressed bytes of a span.
+        span_size: minimum number of uncompressed bytes in a span.
         span_count: number of spans.
         entry_count: number of entries.
         type_counts: number of entries of each type: ``reg``, ``dir``, ``symlink``, ``hardlink``,

@@ -1,6 +1,6 @@
-"""How bytes are compressed, by the first of them: media types and file names are often wrong.
+"""Detection of the compression from the first bytes, since media types are often wrong.
 
-containerd knows gzip and zstd; xz and bzip2 are known to be named in messages.
+containerd supports gzip and zstd; xz and bzip2 are detected only to name them in messages.
 
 Source: containerd/containerd, pkg/archive/compression/compression.go.
 """
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 HEAD_SIZE = 8
-"""First bytes that are enough to know the compression."""
+"""Number of first bytes needed to detect the compression."""
 
 GZIP = "gzip"
 ZSTD = "zstd"
@@ -29,9 +29,9 @@ _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
 
 
 def compression_of(head: bytes) -> str | None:
-    """Return ``gzip``, ``zstd``, ``xz``, ``bzip2``, or ``None`` if the bytes are none of these.
+    """Return ``gzip``, ``zstd``, ``xz`` or ``bzip2``, or ``None`` for anything else.
 
-    A tar may begin with any text, so ``bzip2`` is a guess: its mark is three letters.
+    ``bzip2`` is only a guess: its magic number is three letters, with which a tar may start too.
     """
     for magic, name in _MAGIC.items():
         if head.startswith(magic):
@@ -41,10 +41,7 @@ def compression_of(head: bytes) -> str | None:
 
 
 def with_head(pieces: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first bytes of a stream, and the whole stream.
-
-    The first bytes are at least `HEAD_SIZE`, unless the stream has fewer.
-    """
+    """Return the first bytes of a stream, `HEAD_SIZE` or more if it has them, and all of it."""
     rest = iter(pieces)
     head = b""
     while len(head) < HEAD_SIZE and (piece := next(rest, None)) is not None:

@@ -117,14 +117,14 @@ def _oci_compression(base: str, suffixes: list[str]) -> Compression:
 
 
 def is_tar_layer(media_type: str) -> bool:
-    """Return whether unpackers take a layer of this type: a tar, compressed or not, not encrypted.
+    """Return whether unpackers accept this type: a tar, compressed or not, but not encrypted.
 
-    How it is compressed, its first bytes say.
+    The compression is detected from the content.
     """
     kind = layer_type(media_type)
     if kind is None or kind.encrypted:
         return False
-    # The reference makes no zTOC for OCI's plain foreign type; unpackers read it.
+    # The reference builds no zTOC for OCI's plain non-distributable type, but unpackers accept it.
     return kind.compression is not Compression.OTHER or media_type == OCI_LAYER_FOREIGN
 
 

@@ -1,4 +1,4 @@
-"""A layer's blob in a store, as ranges for `LayerSpans`."""
+"""The blob of a layer in a store, as a source of ranges for `LayerSpans`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ class BlobRanges:
     """Ranges of a layer's blob, in any order.
 
     Args:
-        store: gives the source that holds it; asked each time, since a fork makes another one.
-        layer: the blob.
+        store: returns the source that holds the blob; called for each read, since a forked process
+            opens another one.
+        layer: descriptor of the blob.
     """
 
     in_order = False
@@ -27,7 +28,7 @@ class BlobRanges:
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """Name in error messages."""
         return f"{self._store().name}: layer {self._layer.digest}"
 
     def read(self, start: int, end: int) -> bytes:

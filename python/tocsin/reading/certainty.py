@@ -1,15 +1,15 @@
-"""What some layers make certain, whatever the layers below them hold.
+"""Paths that the upper layers of an image decide, whatever the lower layers hold.
 
-Their entries are applied in order. A directory is certain from the entry on that makes it, or
-where nothing of the layers below can be. One that is only mentioned in names may be a symbolic link
-in a layer below: what is put into it floats, since it may come to lie anywhere. A floating entry is
-found by the name it has, but another name may be one of the same file. So names with a part in
-common make each other uncertain, if one of them floats. Layers as engines make them list the
-directories of all they hold; in these nothing floats.
+The entries of the upper layers are applied in order. A directory is certain once an entry makes it,
+or if the lower layers cannot have anything at its path. A directory that only appears in the paths
+of other entries may be a symbolic link in a lower layer. The entries in it float: they may end up
+anywhere. A floating entry exists at its own path, but another path may lead to the same file. So
+paths that have a name in common make each other uncertain if one of them floats. Layers made by
+container engines list every directory, so nothing in them floats.
 
-Two things are not seen: a floating entry that comes to lie, through a link of a lower layer, in a
-directory that a later entry replaces by a file; and links of a lower layer that lead in a circle,
-or to a directory that they are in. No tool makes such layers.
+Two cases are not detected: a floating entry that ends up, through a link of a lower layer, in a
+directory that a later entry replaces with a file; and links of a lower layer that form a loop or
+lead to one of their parent directories. No known tool makes such layers.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Entries(Protocol):
     """The entries of a layer.
 
     Attributes:
-        paths: of all, in the order of the tar.
-        types: of all, as the zTOC names them.
+        paths: paths of all entries, in the order of the tar.
+        types: types of all entries, as in the zTOC.
     """
 
     @property
@@ -43,14 +43,14 @@ class Entries(Protocol):
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of a path.
+    """What is known about a path.
 
     Attributes:
         kind: ``dir``, ``link``, ``file``, ``gone``, or ``unknown``.
-        is_made: whether a directory is one, whatever is below.
-        is_closed: whether nothing of the layers below can be in it.
-        floats: whether a directory above it is not made.
-        layer: the last with an entry for it.
+        is_made: whether it is a directory whatever the lower layers hold.
+        is_closed: whether nothing from the lower layers can be in it.
+        floats: whether one of its parent directories may be a link.
+        layer: number of the last layer with an entry for it.
     """
 
     kind: str
@@ -63,7 +63,7 @@ class _Known:
 
 @dataclass(slots=True)
 class _Use:
-    """What a name is used for at one path; each the number of the last layer that does, or -1."""
+    """How a name is used at one path: for each use, the number of the last such layer, or -1."""
 
     floats: bool = False
     in_between: int = -1
@@ -72,11 +72,11 @@ class _Use:
     whiteout: int = -1
 
     def changes(self, kind: str, since: int) -> bool:
-        """Return whether such a use may change what another path of this name is.
+        """Return whether this use may change another path with the same name.
 
         Args:
-            kind: what it is there: ``dir``, ``metadata`` (of a directory) or anything else.
-            since: its layer; what lower ones do comes before it.
+            kind: kind of the other path: ``dir``, ``metadata`` (of a directory) or anything else.
+            since: layer of the other path; uses by lower layers come before it and do not count.
         """
         last = max(self.other, self.whiteout)
         if kind != "dir":
@@ -86,15 +86,15 @@ class _Use:
         return last >= since
 
 
-_NOTHING = _Known("unknown")
+_UNKNOWN = _Known("unknown")
 
 
 class Certainty:
-    """What layers make certain.
+    """Paths that some upper layers decide.
 
     Args:
         layers: from the lowest up.
-        first: number of the lowest.
+        first: number of the first of them.
     """
 
     def __init__(self, layers: Iterable[Entries], first: int) -> None:
@@ -109,7 +109,7 @@ class Certainty:
         """Directories that may be links."""
         self._has_floating = False
         self._last_floating = -1
-        """The last layer with an entry, no whiteout, that floats."""
+        """The last layer with a floating entry other than a whiteout."""
         for number, layer in enumerate(layers, first):
             for path, kind in zip(layer.paths, layer.types, strict=True):
                 self._apply(clean_path(path), kind, number)
@@ -124,7 +124,7 @@ class Certainty:
         parent, at = self._enter(above, layer)
         self._has_floating |= parent.floats
         if name == _OPAQUE:
-            # Directories stay that hold something of the same layer, perhaps through a link.
+            # A directory stays if it contains an entry of the same layer, perhaps through a link.
             _close(parent, layer, is_exact=self._last_floating < layer)
             self._opaque.append((at, layer, parent.floats))
             return
@@ -147,14 +147,14 @@ class Certainty:
         use.directory = layer
         known = parent.children.get(name)
         if known is None or known.kind != "dir" or not known.is_made:
-            # If it was a link until now, what was put into it before lies elsewhere.
+            # If it was a link until now, its earlier entries are elsewhere.
             was_open = known is None or known.kind == "dir"
             is_new = parent.is_closed or not was_open
             known = parent.children[name] = _Known("dir", is_closed=is_new, floats=parent.floats)
         known.layer = layer
 
     def _enter(self, parts: Sequence[str], layer: int) -> tuple[_Known, str]:
-        """Return the directory that a name leads to, and its path in the name."""
+        """Return the directory with these path components, and its path."""
         known, at = self._root, ""
         for name in parts:
             parent, above = known, at
@@ -167,7 +167,7 @@ class Certainty:
                 found = _Known("dir", is_new, is_new, parent.floats or not is_new, layer)
                 parent.children[name] = found
             elif found.kind in ("link", "unknown"):
-                # Where it leads is not followed up here: as if nothing were known.
+                # The link is not followed here, so nothing is known about its target.
                 found = _Known("dir", is_made=False, floats=True)
             if not found.is_made:
                 self._floating.add(at)
@@ -180,7 +180,7 @@ class Certainty:
         use.floats |= parent.floats
         return use
 
-    # -- asking --------------------------------------------------------------------------------
+    # -- queries -------------------------------------------------------------------------------
 
     @property
     def root_is_listed(self) -> bool:
@@ -188,24 +188,24 @@ class Certainty:
         return self._root_is_listed
 
     def is_certain(self, path: str, kind: str, since: int) -> bool:
-        """Return whether what the layers have at a path is there whatever is below.
+        """Return whether the lower layers cannot change what these layers have at a path.
 
         Args:
-            path: without links on the way.
+            path: a path without links in its parent directories.
             kind: ``dir``, ``metadata`` (of a directory), ``link``, ``file`` or ``missing``.
-            since: the layer that it comes from.
+            since: number of the layer that the file comes from.
         """
         floats = self._floats(path, kind)
         if floats is None:
             return False
         if kind == "missing" or not self._is_made(path):
-            # Any name elsewhere may lead here, and make directories.
+            # Any floating path may lead here and make directories.
             directory = path.rpartition("/")[0] if kind == "missing" else path
             return not self._has_floating or self._is_alone(directory)
         return self._is_unchanged(path, kind, since, floats=floats)
 
     def _is_unchanged(self, path: str, kind: str, since: int, *, floats: bool) -> bool:
-        """Return whether no name elsewhere may change what is at a path."""
+        """Return whether no other path may change what is at this one."""
         *above, last = path.split("/")
         at, known = "", self._root
         for name in above:
@@ -216,12 +216,12 @@ class Certainty:
                 return False
         if self._is_changed(path, last, kind, since, floats=floats):
             return False
-        # Below a link that leads nowhere, a directory is made in the place of the link.
+        # An entry below a dangling link replaces the link with a directory.
         if kind == "link" and self._uses[last][path].in_between >= since:
             return False
         if not floats:
             return not any(mark_floats and layer > since for _, layer, mark_floats in self._opaque)
-        # A whiteout elsewhere may remove a link on the way, even one of its own layer.
+        # A whiteout at another path may remove a parent link, even one of the same layer.
         top, parent = self._top(path), "/".join(above)
         return not any(
             layer >= since and not f"{directory}/".startswith(top)
@@ -247,11 +247,11 @@ class Certainty:
 
     @property
     def has_floating(self) -> bool:
-        """Whether any entry may lie elsewhere."""
+        """Whether any entry may end up at another path."""
         return self._has_floating
 
     def _floats(self, path: str, kind: str) -> bool | None:
-        """Return whether a path may lie elsewhere; ``None`` if it is not certain at all."""
+        """Return whether a path floats; ``None`` if nothing about it is certain."""
         known = self._known(path)
         parent = self._known(path.rpartition("/")[0])
         if parent is None or parent.kind != "dir":
@@ -260,17 +260,17 @@ class Certainty:
             is_gone = parent.is_closed or (known is not None and known.kind == "gone")
             return parent.floats if is_gone else None
         if known is None or known.kind == "unknown":
-            return None  # put there through a link, for example
+            return None  # for example, it exists through a link
         if kind == "metadata" and not known.is_made:
             return None
         return known.floats or parent.floats
 
     def _top(self, path: str) -> str:
-        """Return the first directory on the way that may be a link, with a slash at its end."""
+        """Return the first component of a path that may be a link, with a slash at its end."""
         known, at = self._root, ""
         for name in path.split("/"):
             at += f"{name}/"
-            known = known.children.get(name, _NOTHING)
+            known = known.children.get(name, _UNKNOWN)
             if not known.is_made or known.floats:
                 break
         return at
@@ -286,9 +286,10 @@ class Certainty:
         return known is None or known.kind != "dir" or known.is_made
 
     def _is_alone(self, directory: str) -> bool:
-        """Return whether all that floats is in a directory, and nothing else could be by links.
+        """Return whether everything that floats is in a directory, and no link leads into it.
 
-        What is in directories above it could be only if a link led into what it is in itself.
+        Entries of its parent directories could be in it only through a link to a directory that
+        already contains them.
         """
         if not directory:
             return False
@@ -317,12 +318,12 @@ class Certainty:
 
 
 def _close(directory: _Known, layer: int, *, is_exact: bool) -> None:
-    """Take note that nothing of lower layers is left in a directory, but perhaps directories.
+    """Record that a layer removes everything of lower layers from a directory.
 
     Args:
         directory: the directory.
-        layer: that clears it.
-        is_exact: whether all is known that this layer has put there before.
+        layer: number of the layer.
+        is_exact: whether all earlier entries of this layer in the directory are known.
     """
     todo = [directory]
     while todo:
@@ -332,5 +333,5 @@ def _close(directory: _Known, layer: int, *, is_exact: bool) -> None:
             if is_exact and child.kind == "dir" and child.is_made and child.layer == layer:
                 todo.append(child)
             elif child.kind == "dir":
-                # Gone, unless something of this layer is in it.
+                # Removed, unless an entry of this layer is in it.
                 known.children[name] = _Known("unknown", floats=child.floats)

@@ -1,9 +1,9 @@
-"""A directory of this machine that files of an image are put into, and nothing outside it.
+"""A local directory that files of an image are extracted to; nothing outside it is written.
 
-Every step goes from a directory's descriptor to one name in it, and no symbolic link is followed,
-whether it was there before or the image has brought it. What is made is made in a directory of its
-own beside it, complete with owner, mode and times, and then renamed to its place: under its name
-there is what was there before, or all of it.
+Each step goes from the descriptor of a directory to one name in it. No symbolic link is followed,
+whether it already existed or comes from the image. A file is made in a staging directory, complete
+with owner, mode and times, and then renamed: its name leads to the old file or to the complete new
+one.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from tocsin.reading.metadata import Metadata
 
 _PREFIX = ".tocsin-extract-"
-_OPEN_DIRECTORIES = 128
-"""Descriptors kept; a process may often have no more than 1,024."""
-_MAX_NAME = 255
-"""Bytes of one name, of Linux."""
+_MAX_OPEN_DIRECTORIES = 128
+"""Maximum number of descriptors kept open; the usual limit of a process is 1,024."""
+_MAX_NAME_SIZE = 255
+"""Limit of Linux for a file name, in bytes."""
 _MAX_FILE_SIZE = (1 << 63) - 1
-"""Bytes of a file, of Linux."""
+"""Limit of Linux for a file, in bytes."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _STAGED = "new"
-_OF_ONE_FILE = {
+_SINGLE_FILE_ERRORS = {
     errno.EPERM,  # links, FIFOs and devices on a file system without them
     errno.EINVAL,
-    errno.EILSEQ,  # a name that is not UTF-8, on a file system that demands it
+    errno.EILSEQ,  # a name that is not UTF-8, on a file system that requires it
     errno.ENAMETOOLONG,
     errno.ENOTSUP,
     errno.ENOSYS,
@@ -48,35 +48,36 @@ _OF_ONE_FILE = {
     errno.EOVERFLOW,
     errno.EMLINK,
     errno.EISDIR,
-    errno.EXDEV,  # something is mounted at its directory
-    errno.EBUSY,  # something is mounted in its place
+    errno.EXDEV,  # its directory is a mount point
+    errno.EBUSY,  # it is a mount point
 }
-"""Errors that other files of the same tree need not have."""
+"""Errors that do not mean that other files of the same tree fail too."""
 
 
 class NotMadeError(OSError):
-    """One file cannot be made, for a reason that does not concern other files.
+    """One file cannot be made, for a reason that does not affect other files.
 
-    Such as a name that the file system does not take. A full or broken disk is another `OSError`.
+    For example, the file system does not support its name. A full or broken disk raises another
+    `OSError`.
     """
 
     @property
     def reason(self) -> str:
-        """The reason, to be read after the path of the file."""
+        """The reason in lower case, to follow the path of the file."""
         text = self.strerror or "input/output error"
         return text[:1].lower() + text[1:]
 
 
 class Destination:
-    """A directory to put things into; a context manager. Paths are relative to it, ``""`` is it.
+    """A directory to extract to; a context manager. Paths are relative to it; ``""`` is its path.
 
     Args:
         root: the directory, made if missing; the only path that may lead through links.
         owners: whether files get the image's owners.
-        note: called with what was not preserved, and the path of the file.
+        note: called with a description of what was not preserved, and the path of the file.
 
     Raises:
-        OSError: it cannot be made or written to.
+        OSError: the directory cannot be made or written to.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Destination:
         self._root = root
         self._metadata = MetadataWriter(owners=owners, note=note)
         self._uid = os.geteuid()
-        # Least recently used first; each may be opened again from the root.
+        # The least recently used first; a closed one is opened again from the root.
         self._open: OrderedDict[str, int] = OrderedDict()
         self._at, self._at_fd = "", -1
         self._stage = -1
@@ -111,11 +112,11 @@ class Destination:
 
     @property
     def root_is_new(self) -> bool:
-        """Whether the root was not there before."""
+        """Whether the root was made by this object."""
         return self._new_root
 
     def shown(self, path: str) -> str:
-        """Return how messages call `path`."""
+        """Return `path` as messages show it."""
         return str(self._root / path)
 
     # -- directories ---------------------------------------------------------------------------
@@ -123,7 +124,7 @@ class Destination:
     def make_directory(self, parent: str, name: str) -> bool:
         """Make a directory that only its owner may enter; return whether it was missing.
 
-        A symbolic link or a file in its place is replaced.
+        An existing symbolic link or file with this name is replaced.
         """
         path = f"{parent}/{name}" if parent else name
         try:
@@ -141,13 +142,13 @@ class Destination:
                     return True
         except OSError as error:
             raise _placed(error, self.shown(path)) from error
-        raise placed(OSError(errno.EEXIST, "made again and again by others"), self.shown(path))
+        raise placed(OSError(errno.EEXIST, "another process keeps replacing it"), self.shown(path))
 
     def directory(self, path: str) -> int:
-        """Return the descriptor of a directory, good until the next one is asked for.
+        """Return the descriptor of a directory, valid until the next call.
 
         Raises:
-            OSError: it is none; a symbolic link is none.
+            OSError: it is not a directory, or a symbolic link to one.
         """
         if path == self._at and self._at_fd >= 0:
             return self._at_fd
@@ -155,7 +156,7 @@ class Destination:
             return self._root_fd
         fd = self._open.get(path)
         if fd is None:
-            self._at_fd = -1  # it may be the one that is closed to make room
+            self._at_fd = -1  # the loop below may close it
             at, missing = path, []
             while at and at not in self._open:
                 at, _, name = at.rpartition("/")
@@ -166,7 +167,7 @@ class Destination:
                 check_name(name)
                 at = f"{at}/{name}" if at else name
                 fd = self._open[at] = os.open(name, _DIRECTORY, dir_fd=fd)
-                if len(self._open) > _OPEN_DIRECTORIES:
+                if len(self._open) > _MAX_OPEN_DIRECTORIES:
                     os.close(self._open.popitem(last=False)[1])
         else:
             self._open.move_to_end(path)
@@ -174,27 +175,27 @@ class Destination:
         return fd
 
     def finish_directory(self, path: str, metadata: Metadata) -> None:
-        """Give a directory its owner, mode and times, when all that is in it is there."""
+        """Set the owner, mode and times of a directory once everything in it has been made."""
         with self._naming(path):
             self._metadata.write(OpenFile(self.directory(path)), path, metadata)
 
     def _make_passable(self, above: int, name: str) -> None:
-        """Let the owner write into a directory that was there before, such as one of an image."""
+        """Give the owner full access to an existing directory, such as an extracted one."""
         if self._uid == 0:
             return
         fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
         try:
             found = os.fstat(fd)
             if ~found.st_mode & stat.S_IRWXU and found.st_uid == self._uid:
-                # Of a descriptor without rights the mode can be changed by this name only.
+                # fchmod() does not work on an O_PATH descriptor, but this path does.
                 os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(found.st_mode) | stat.S_IRWXU)  # noqa: PTH101 (by descriptor)
         finally:
             os.close(fd)
 
-    # -- what directories hold -----------------------------------------------------------------
+    # -- files in directories ------------------------------------------------------------------
 
     def lstat(self, parent: str, name: str) -> os.stat_result | None:
-        """Return what is there, if anything."""
+        """Return the status of a file; ``None`` if it is missing."""
         try:
             check_name(name)
             return os.lstat(name, dir_fd=self.directory(parent))
@@ -204,11 +205,11 @@ class Destination:
             raise _placed(error, self.shown(_join(parent, name))) from error
 
     def readlink(self, parent: str, name: str) -> str:
-        """Return the target of the symbolic link there."""
+        """Return the target of a symbolic link."""
         return os.readlink(name, dir_fd=self.directory(parent))
 
     def put_bytes(self, data: memoryview, parent: str, name: str, metadata: Metadata) -> None:
-        """Make a file of all its data."""
+        """Make a file from its complete data."""
         try:
             fd = os.open(_STAGED, _NEW_FILE, 0o600, dir_fd=self._stage)
             try:
@@ -230,11 +231,11 @@ class Destination:
         name: str,
         metadata: Metadata,
     ) -> None:
-        """Make a file of pieces, each with where it belongs; what lies between them is a hole.
+        """Make a file from pieces with their offsets; gaps between them become holes.
 
         Raises:
-            OSError: the file cannot be made; ``filename`` is its path. What `pieces` raises, it
-                raises as it is.
+            OSError: the file cannot be made; ``filename`` is its path. Exceptions of `pieces` pass
+                through unchanged.
         """
         path = _join(parent, name)
         if size > _MAX_FILE_SIZE:
@@ -264,7 +265,7 @@ class Destination:
 
     @contextmanager
     def _naming(self, path: str) -> Iterator[None]:
-        """Let an OSError raised inside say which file could not be made, and drop the new one."""
+        """Add the path of the file to an OSError raised inside, and remove the staged file."""
         try:
             yield
         except OSError as error:
@@ -272,12 +273,12 @@ class Destination:
             raise _placed(error, self.shown(path)) from error
 
     def make_symlink(self, target: str, parent: str, name: str, metadata: Metadata) -> None:
-        """Make a symbolic link, which may say anything: nothing here follows it."""
+        """Make a symbolic link; its target may be anything, since nothing here follows it."""
         with self._naming(_join(parent, name)):
             if not target:
-                raise OSError(errno.EINVAL, "the target of the link is empty")
+                raise OSError(errno.EINVAL, "the link target is empty")
             if "\0" in target:
-                raise OSError(errno.EINVAL, "the target of the link contains a NUL byte")
+                raise OSError(errno.EINVAL, "the link target contains a NUL byte")
             os.symlink(target, _STAGED, dir_fd=self._stage)
             link = NamedFile(self._stage, _STAGED, has_mode=False)
             self._metadata.write(link, _join(parent, name), metadata)
@@ -288,10 +289,10 @@ class Destination:
 
         Args:
             kind: the type bits of its mode.
-            device: its number, as of ``os.makedev``.
+            device: its device number, as ``os.makedev`` returns it.
             parent: the directory.
-            name: in it.
-            metadata: of the node.
+            name: name in the directory.
+            metadata: metadata of the node.
         """
         with self._naming(_join(parent, name)):
             os.mknod(_STAGED, kind | 0o600, device, dir_fd=self._stage)
@@ -300,12 +301,12 @@ class Destination:
             self._publish(parent, name)
 
     def make_link(self, first: tuple[str, str], parent: str, name: str) -> bool:
-        """Make a hard link to something put here before; return whether it was missing."""
+        """Make a hard link to a file made before; return whether the link was missing."""
         with self._naming(_join(parent, name)):
             check_name(name)
             found = os.lstat(first[1], dir_fd=self.directory(first[0]))
-            there = self.lstat(parent, name)
-            if there is not None and os.path.samestat(found, there):
+            existing = self.lstat(parent, name)
+            if existing is not None and os.path.samestat(found, existing):
                 return False
             os.link(
                 first[1],
@@ -321,7 +322,7 @@ class Destination:
         check_name(name)
         os.rename(_STAGED, name, src_dir_fd=self._stage, dst_dir_fd=self.directory(parent))
 
-    # -- the beginning and the end -------------------------------------------------------------
+    # -- staging directory ---------------------------------------------------------------------
 
     def _make_stage(self) -> None:
         while True:
@@ -329,16 +330,16 @@ class Destination:
             os.mkdir(name, 0o700, dir_fd=self._root_fd)
             self._stage_name = name
             fd = os.open(name, _DIRECTORY, dir_fd=self._root_fd)
-            with suppress(OSError):  # where nothing can be locked, nobody removes it either
+            with suppress(OSError):  # without locks, no other run removes it either
                 fcntl.flock(fd, fcntl.LOCK_EX)
-            # Between these lines another run may have taken it for abandoned.
+            # Before it was locked, another run may have removed it as abandoned.
             if os.fstat(fd).st_nlink:
                 self._stage = fd
                 return
             os.close(fd)
 
     def _remove_abandoned(self) -> None:
-        """Remove what runs left that were killed: their directories are locked by nobody."""
+        """Remove staging directories left by killed runs, which no process has locked."""
         if self._new_root:
             return
         with os.scandir(self._root_fd) as entries:
@@ -355,7 +356,7 @@ class Destination:
                     os.close(fd)
 
     def remove_stage(self) -> None:
-        """Remove what only the making needed; nothing more can be made."""
+        """Remove the staging directory; no more files can be made."""
         if self._stage >= 0:
             self._drop_staged()
             with suppress(OSError):
@@ -364,7 +365,7 @@ class Destination:
             self._stage = -1
 
     def close(self) -> None:
-        """Remove what only the making needed, and close everything."""
+        """Remove the staging directory and close all descriptors."""
         self.remove_stage()
         for fd in self._open.values():
             os.close(fd)
@@ -387,26 +388,27 @@ class Destination:
 
 
 def check_name(name: str) -> None:
-    """Refuse what is not the name of a file, whoever let it through.
+    """Check that a name can be that of a file, although earlier code may have checked it too.
 
     Raises:
-        NotMadeError: it is not.
+        NotMadeError: it cannot.
     """
     if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise NotMadeError(errno.EINVAL, f"{quoted(name)} is not a possible file name")
+        raise NotMadeError(errno.EINVAL, f"{quoted(name)} is not a valid file name")
     # A character has at most four bytes.
-    if len(name) > _MAX_NAME // 4 and len(os.fsencode(name)) > _MAX_NAME:
+    if len(name) > _MAX_NAME_SIZE // 4 and len(os.fsencode(name)) > _MAX_NAME_SIZE:
         size = len(os.fsencode(name))
         raise NotMadeError(
-            errno.ENAMETOOLONG, f"the name has {size} bytes, at most {_MAX_NAME} are possible"
+            errno.ENAMETOOLONG,
+            f"file name too long (found {size} bytes, expected at most {_MAX_NAME_SIZE})",
         )
 
 
 def _placed(error: OSError, path: str) -> OSError:
-    """Return `error` naming `path`; a `NotMadeError` if it does not concern other files."""
-    if error.errno not in _OF_ONE_FILE:
+    """Return `error` with `path`; a `NotMadeError` if it does not affect other files."""
+    if error.errno not in _SINGLE_FILE_ERRORS:
         return placed(error, path)
-    reason = "a directory is in its place" if error.errno == errno.EISDIR else error.strerror
+    reason = "a directory has this name" if error.errno == errno.EISDIR else error.strerror
     return NotMadeError(error.errno, reason, path)
 
 

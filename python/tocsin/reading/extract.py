@@ -1,7 +1,8 @@
-"""Files of an image, put into a directory of this machine: what ``Image.extract`` does.
+"""Extraction of files from an image to a local directory; implements ``Image.extract``.
 
-Names come from the merged tree, and directories, links and special files are made in its order;
-data comes layer by layer, in the layers' order; hard links and the times of directories come last.
+Paths come from the merged tree, and directories, symbolic links and special files are made in its
+order. Regular files follow layer by layer, in the order of each layer. Hard links and the times of
+directories come last.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
     from tocsin.reading.stat import FileStat
 
 _SPECIAL = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
-_TELL = 1 << 20
-"""Bytes between two calls of `progress`."""
-_NAMED = 3
-"""Paths that a note names."""
+_PROGRESS_INTERVAL = 1 << 20
+"""Minimum number of bytes between two calls of `progress`."""
+_MAX_NOTED_PATHS = 3
+"""Maximum number of paths in one note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class SkippedFile:
 
     Attributes:
         path: absolute, in the image.
-        reason: why not.
+        reason: why it was not extracted.
     """
 
     path: str
@@ -55,19 +56,19 @@ class SkippedFile:
 
 @dataclass(frozen=True, slots=True)
 class ExtractResult:
-    """What `Image.extract` did.
+    """The result of `Image.extract`.
 
     Attributes:
-        files: regular files written.
-        directories: directories made or completed.
-        links: symbolic links, and names more of what has one already (hard links), made.
-        specials: fifos and device nodes made.
-        unchanged: files, links and special files that were there already, as the image has them.
-        size: bytes of the files written, holes included.
-        skipped: device nodes, where they were not asked for.
+        files: number of regular files written.
+        directories: number of directories made or updated.
+        links: number of symbolic and hard links made.
+        specials: number of FIFOs and device nodes made.
+        unchanged: number of files, links and special files that already existed as in the image.
+        size: bytes of the files written, including holes.
+        skipped: device nodes that were not requested.
         failed: other entries that were not extracted; if there are any, the tree is incomplete.
-        notes: what was not preserved of extracted files, such as attributes, in sentences.
-        seconds: how long it took.
+        notes: sentences about what was not preserved of extracted files, such as attributes.
+        seconds: duration.
     """
 
     files: int
@@ -82,7 +83,7 @@ class ExtractResult:
     seconds: float
 
     def to_dict(self) -> Document:
-        """Return what ``tocsin cp --json`` prints of what was copied."""
+        """Return what ``tocsin cp --json`` prints of the result."""
         return {
             "files": self.files,
             "directories": self.directories,
@@ -107,7 +108,7 @@ def extract(
     owners: bool | None = None,
     progress: Progress | None = None,
 ) -> ExtractResult:
-    """Do what `Image.extract` says."""
+    """Extract a file or directory; see `Image.extract`."""
     begun = time.monotonic()
     tree = image.tree
     top, node = image.locate(path, follow=False)
@@ -115,7 +116,7 @@ def extract(
     run = _Extraction(image, devices=devices, overwrite=overwrite, progress=progress)
     name = ""
     if not tree.is_directory(top):
-        # As cp does: into a directory that is there, else under a name of its own.
+        # As cp does: into an existing directory, or to a new name.
         if root.is_dir():
             name = top.rpartition("/")[2]
         else:
@@ -123,9 +124,9 @@ def extract(
     owned = os.geteuid() == 0 if owners is None else owners
     with Destination(root, owners=owned, note=run.note) as run.destination:
         if name:
-            run.one(name, top, node)
+            run.extract_one(name, top, node)
         else:
-            run.all_below(top, node)
+            run.extract_directory(top, node)
     return run.result(time.monotonic() - begun)
 
 
@@ -146,39 +147,39 @@ class _Extraction:
         self._devices = devices
         self._overwrite = overwrite
         self._progress = progress
-        # Paths in the destination, each as (directory, name); a path in the image is only needed
-        # for words, and then _top is put before it.
+        # Paths are those of the destination, each as (directory, name). Paths of the image are
+        # only needed for messages; they begin with `_top`.
         self._top = ""
         self._one: str | None = None
-        """The path in the image, where only one thing is extracted, perhaps to another name."""
+        """The path in the image, if only one file is extracted, perhaps to another name."""
         self._old: set[str] = set()
-        """Directories that were there before, so that there may be something in them."""
+        """Directories that already existed and may therefore contain something."""
         self._directories: list[tuple[str, Node]] = []
         self._files: dict[int, list[tuple[int, str, str]]] = {}
-        """By layer: entry, directory, name."""
+        """For each layer number: entry, directory and name of each file."""
         self._first: dict[int, tuple[str, str]] = {}
-        """By inode, where each file is put first; its other names become hard links to that."""
-        self._more: list[tuple[Node, str, str]] = []
+        """For each inode, the first path of the file; its other names become links to this one."""
+        self._hard_links: list[tuple[Node, str, str]] = []
         self._absent: set[int] = set()
-        """What is not at its place in `_first`, and why was said."""
+        """Inodes that were not extracted to their path in `_first`, as was already reported."""
         self._file_count = self._link_count = self._special_count = self._unchanged = 0
-        self._size = self._done = self._told = self._total = 0
+        self._size = self._done = self._reported = self._total = 0
         self._skipped: list[SkippedFile] = []
         self._failed: list[SkippedFile] = []
         self._notes: dict[str, list[str]] = {}
         self._note_counts: dict[str, int] = {}
 
-    # -- what to do ----------------------------------------------------------------------------
+    # -- entries -------------------------------------------------------------------------------
 
-    def one(self, name: str, path: str, node: Node) -> None:
-        """Extract something that is no directory, to this name in the destination."""
+    def extract_one(self, name: str, path: str, node: Node) -> None:
+        """Extract anything but a directory to this name in the destination."""
         self._one = path
         self._old.add("")
         self._plan("", name, node)
         self._write_files()
 
-    def all_below(self, top: str, node: Node) -> None:
-        """Extract what a directory holds; it becomes the destination itself."""
+    def extract_directory(self, top: str, node: Node) -> None:
+        """Extract a directory, which becomes the destination itself, with everything below it."""
         tree, make_directory = self._image.tree, self.destination.make_directory
         self._top = top
         self._directories.append(("", node))
@@ -206,9 +207,9 @@ class _Extraction:
                 self._directories.append((path, child))
                 todo.append((path, below))
         self._write_files()
-        for linked, parent, name in self._more:
+        for linked, parent, name in self._hard_links:
             self._link(linked, parent, name)
-        # What a directory holds changes its time, so the innermost come first.
+        # Changing a directory changes the time of its parent, so the innermost come first.
         for path, child in reversed(self._directories[1:]):
             self._finish_directory(path, child)
         self.destination.remove_stage()
@@ -216,20 +217,20 @@ class _Extraction:
 
     def _finish_directory(self, path: str, node: Node) -> None:
         if node.entry is None and not path and path in self._old:
-            return  # no layer says anything of it, so it stays what its owner made it
+            return  # it is not in any layer, so its metadata stays as it was
         found = self._stat(node)
         self.destination.finish_directory(path, _metadata(found))
 
     def _plan(self, parent: str, name: str, node: Node) -> None:
-        """Make what is not a regular file, and put regular files down for later."""
+        """Make links and special files, and record regular files for later."""
         try:
             check_name(name)
         except NotMadeError as error:
-            # Not the first name of this file, so that other names of it can still be made.
+            # Not recorded in `_first`, so that other names of this file can still be made.
             self._fail_unless_alone(parent, name, error)
             return
         if self._first.setdefault(node.inode, (parent, name)) != (parent, name):
-            self._more.append((node, parent, name))
+            self._hard_links.append((node, parent, name))
             return
         try:
             self._plan_first(parent, name, node)
@@ -243,7 +244,7 @@ class _Extraction:
         layer = self._image.layer(node.layer)
         if node.type == "file":
             self._total += layer.sizes[entry]
-            if parent in self._old and self._is_there(parent, name, node):
+            if parent in self._old and self._is_extracted(parent, name, node):
                 self._unchanged += 1
                 self._done += layer.sizes[entry]
             else:
@@ -254,10 +255,10 @@ class _Extraction:
             self._fail(parent, name, f"hard link to {shown(target)}, which is not in the image")
         elif node.type in ("char", "block") and not self._devices:
             self._absent.add(node.inode)
-            reason = "is a device node, made only with devices (--devices)"
-            left = self._skipped if self._one is None else self._failed
-            left.append(SkippedFile(self._path(parent, name), reason))
-        elif parent in self._old and self._is_there(parent, name, node):
+            reason = "device node, extracted only with --devices (devices=True)"
+            left_out = self._skipped if self._one is None else self._failed
+            left_out.append(SkippedFile(self._path(parent, name), reason))
+        elif parent in self._old and self._is_extracted(parent, name, node):
             self._unchanged += 1
         else:
             self._make_special(parent, name, node)
@@ -273,7 +274,7 @@ class _Extraction:
         if device is None:
             problem = f"device number {found.devmajor}:{found.devminor} is out of range"
         elif node.type != "fifo" and os.geteuid() != 0:
-            problem = "is a device node, which only root can make"
+            problem = "device node, which only root can make"
         if device is None or problem:
             self._absent.add(node.inode)
             self._fail(parent, name, problem)
@@ -282,7 +283,7 @@ class _Extraction:
         self._special_count += 1
 
     def _link(self, node: Node, parent: str, name: str) -> None:
-        """Make one more name of a file."""
+        """Make another name of a file."""
         first = self._first[node.inode]
         if node.inode in self._absent:
             self._fail(
@@ -300,10 +301,10 @@ class _Extraction:
             self._unchanged += 1
 
     def _fail_unless_alone(self, parent: str, name: str, error: NotMadeError) -> None:
-        """Go on without a file, unless it is the only one.
+        """Record that a file failed, or raise if it is the only one.
 
         Raises:
-            OSError: it is.
+            OSError: it is the only one.
         """
         if self._one is not None:
             raise placed(error, error.filename or self.destination.shown(name))
@@ -313,10 +314,10 @@ class _Extraction:
         self._failed.append(SkippedFile(self._path(parent, name), reason))
 
     def _fail_below(self, path: str, full: str) -> None:
-        """Go on without all that a directory holds.
+        """Record that everything below a directory failed.
 
         Args:
-            path: of the directory, in the destination.
+            path: path of the directory in the destination.
             full: its path in the image.
         """
         tree = self._image.tree
@@ -328,35 +329,35 @@ class _Extraction:
                 if child.type == "dir":
                     todo.append((f"{at}/{name}", f"{above}/{name}" if above else name))
 
-    def _is_there(self, parent: str, name: str, node: Node) -> bool:
-        """Return whether an earlier run has put the same there: it does so only when complete."""
-        there = None if self._overwrite else self.destination.lstat(parent, name)
-        if there is None:
+    def _is_extracted(self, parent: str, name: str, node: Node) -> bool:
+        """Return whether an earlier run extracted this; it renames only complete files."""
+        existing = None if self._overwrite else self.destination.lstat(parent, name)
+        if existing is None:
             return False
         found = self._stat(node)
-        if (there.st_mtime_ns, stat.S_IFMT(there.st_mode)) != (
+        if (existing.st_mtime_ns, stat.S_IFMT(existing.st_mode)) != (
             bounded_mtime(found.mtime_ns),
             stat.S_IFMT(found.st_mode),
         ):
             return False
         if found.is_file:
-            return there.st_size == found.size
+            return existing.st_size == found.size
         if found.is_symlink:
             return self.destination.readlink(parent, name) == found.linkname
-        return found.type == "fifo" or there.st_rdev == _device(found)
+        return found.type == "fifo" or existing.st_rdev == _device(found)
 
     # -- data ----------------------------------------------------------------------------------
 
     def _write_files(self) -> None:
-        self._tell(0)
+        self._advance(0)
         for number, wanted in sorted(self._files.items()):
             with self._image.layer(number).verifying_digest():
                 self._write_layer(number, wanted)
-        self._tell(0)
+        self._advance(0)
 
     def _write_layer(self, number: int, wanted: list[tuple[int, str, str]]) -> None:
         layer, linked = self._image.layer(number), self._image.tree.linked
-        # Lists, since taking single numbers out of arrays takes longer than all of these.
+        # Lists, since reading single numbers from arrays would take longer than this.
         modes = layer.files["mode"].tolist()
         uids, gids = layer.files["uid"].tolist(), layer.files["gid"].tolist()
 
@@ -366,7 +367,7 @@ class _Extraction:
             mode = stat.S_IMODE(modes[entry])
             return Metadata(mode, uids[entry], gids[entry], *layer.times_and_xattrs(entry))
 
-        # Empty ones too: that they are is only what the zTOC says.
+        # Files that the zTOC calls empty are read too, to verify that they are.
         files = FilesInLayerOrder(layer, [entry for entry, _, _ in wanted])
         for place, content in files:
             entry, parent, name = wanted[place]
@@ -380,12 +381,12 @@ class _Extraction:
                 else:
                     self.destination.put_bytes(content, parent, name, metadata(entry))
                     if size:
-                        self._tell(size)
+                        self._advance(size)
             except NotMadeError as error:
                 self._absent.add(Node.of_file(number, entry).inode)
                 self._fail_unless_alone(parent, name, error)
                 if rest := done + size - self._done:
-                    self._tell(rest)
+                    self._advance(rest)
             else:
                 self._file_count += 1
                 self._size += size
@@ -393,29 +394,29 @@ class _Extraction:
     def _counted(
         self, pieces: Iterator[tuple[int, bytes]], size: int, path: str
     ) -> Iterator[tuple[int, bytes]]:
-        """Pass pieces on, and tell how far they are; holes count too."""
+        """Yield pieces and report progress; holes count too."""
         before = 0
         try:
             for at, piece in pieces:
                 yield at, piece
-                self._tell(at + len(piece) - before)
+                self._advance(at + len(piece) - before)
                 before = at + len(piece)
         except TocsinError as error:
             error.add_note(f"at file {shown(path)}")
             raise
-        self._tell(size - before)
+        self._advance(size - before)
 
-    # -- words ---------------------------------------------------------------------------------
+    # -- reports -------------------------------------------------------------------------------
 
     def note(self, what: str, path: str) -> None:
-        """Take note of what was not preserved of a file."""
+        """Record what was not preserved of a file."""
         paths = self._notes.setdefault(what, [])
-        if len(paths) < _NAMED:
+        if len(paths) < _MAX_NOTED_PATHS:
             paths.append(shown(self._path("", path)))
         self._note_counts[what] = self._note_counts.get(what, 0) + 1
 
     def result(self, seconds: float) -> ExtractResult:
-        """Return what was done."""
+        """Return the result."""
         return ExtractResult(
             files=self._file_count,
             directories=len(self._directories),
@@ -432,21 +433,23 @@ class _Extraction:
             seconds=seconds,
         )
 
-    def _tell(self, size: int) -> None:
-        """Count bytes as done, and say so now and then, at the beginning and at the end."""
+    def _advance(self, size: int) -> None:
+        """Count bytes as done; call `progress` at intervals, and whenever `size` is 0."""
         self._done += size
-        if self._progress is not None and (not size or self._done - self._told >= _TELL):
-            self._told = self._done
+        if self._progress is not None and (
+            not size or self._done - self._reported >= _PROGRESS_INTERVAL
+        ):
+            self._reported = self._done
             self._progress(Advanced(self._done, self._total))
 
     def _path(self, parent: str, name: str) -> str:
-        """Return how the image calls a path of the destination."""
+        """Return the path in the image of a path in the destination."""
         if self._one is not None:
             return f"/{self._one}"
         return "/" + "/".join(part for part in (self._top, parent, name) if part)
 
     def _stat(self, node: Node) -> FileStat:
-        """Return what the image says of a file, whatever its name."""
+        """Return the metadata of a file, without its path."""
         return self._image.listed("", node)
 
 
@@ -455,7 +458,7 @@ def _metadata(found: FileStat) -> Metadata:
 
 
 def _device(found: FileStat) -> int | None:
-    """Return the number of a device node; ``None`` if there is no such number."""
+    """Return the number of a device node; ``None`` if it is out of range."""
     try:
         return os.makedev(found.devmajor, found.devminor)
     except (OverflowError, ValueError):

@@ -1,4 +1,4 @@
-"""A file of an image as Python reads files."""
+"""A file of an image as a Python file object."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ if TYPE_CHECKING:
     from tocsin.tar.file_data import FileData
 
 BUFFER_SIZE = 16 << 10
-"""Bytes that small reads are served from; spans are kept elsewhere, more would only be copied."""
-_FIRST_AHEAD = 8 << 20
-_MOST_AHEAD = 32 << 20
-"""Bytes fetched ahead of a reader who goes straight on: twice as many each time, up to this."""
+"""Bytes of the buffer for small reads; spans are cached elsewhere, so more would only be copied."""
+_MIN_READ_AHEAD = 8 << 20
+"""Bytes fetched ahead of a sequential reader at first; each time, the number is doubled."""
+_MAX_READ_AHEAD = 32 << 20
+"""Maximum number of bytes fetched ahead."""
 
 
 class ImageFile(io.RawIOBase):
-    """The data of one regular file, verified span by span; read only.
+    """The data of one regular file, verified span by span; read-only.
 
-    Who reads on where the last read ended has the next spans fetched meanwhile, never beyond the
-    file's end.
+    While a file is read sequentially, the next spans are fetched in the background, but none
+    beyond the end of the file.
 
     Args:
-        layer: that holds the file.
-        data: where in it.
-        name: of the file, as asked for.
+        layer: the layer that holds the file.
+        data: location of the data in the layer.
+        name: path of the file, as the caller gave it.
     """
 
     def __init__(self, layer: Layer, data: FileData, name: str) -> None:
@@ -39,7 +40,7 @@ class ImageFile(io.RawIOBase):
         self._at = 0
         self._expected = 0
         self._ahead_until = 0
-        self._ahead = _FIRST_AHEAD
+        self._ahead = _MIN_READ_AHEAD
         self.name = name
         self.mode = "rb"
 
@@ -52,16 +53,16 @@ class ImageFile(io.RawIOBase):
         return True
 
     def fileno(self) -> int:
-        """Raise: there is no file of this machine behind it."""
-        raise io.UnsupportedOperation(f"{self.name}: is in an image, it has no file descriptor")
+        """Raise, since a file in an image does not have a descriptor."""
+        raise io.UnsupportedOperation(f"{self.name}: files in an image have no file descriptor")
 
     def tell(self) -> int:
-        """Return the place of the next byte read."""
+        """Return the offset of the next byte to read."""
         self._check()
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move the place of the next byte read, also beyond the end."""
+        """Set the offset of the next byte to read, which may be beyond the end; return it."""
         self._check()
         if whence == os.SEEK_SET:
             target = offset
@@ -70,14 +71,14 @@ class ImageFile(io.RawIOBase):
         elif whence == os.SEEK_END:
             target = self._data.size + offset
         else:
-            raise ValueError(f"whence is {whence}, wanted 0, 1 or 2")
+            raise ValueError(f"whence: must be 0, 1 or 2 (found {whence})")
         if target < 0:
-            raise OSError(errno.EINVAL, f"{self.name}: seek to {target}, before the start")
+            raise OSError(errno.EINVAL, f"{self.name}: cannot seek before the start ({target})")
         self._at = target
         return target
 
     def readinto(self, buffer: Buffer, /) -> int:
-        """Fill `buffer` as far as the file goes and return the number of bytes."""
+        """Read bytes into `buffer`, fewer at the end of the file, and return their number."""
         self._check()
         view = memoryview(buffer).cast("B")
         data = self._take(self._at + len(view))
@@ -98,7 +99,7 @@ class ImageFile(io.RawIOBase):
         return data
 
     def _look_ahead(self, end: int) -> None:
-        """Fetch on, once half of what was fetched ahead has been read."""
+        """Fetch more once half of what was fetched ahead has been read."""
         if end + self._ahead // 2 < self._ahead_until or end >= self._data.size:
             return
         if len(self._data.extents) != 1 or self._expected == 0:
@@ -107,7 +108,7 @@ class ImageFile(io.RawIOBase):
         offset = self._data.extents[0].offset
         self._layer.spans.read_ahead(offset + max(end, self._ahead_until), offset + until)
         self._ahead_until = until
-        self._ahead = min(2 * self._ahead, _MOST_AHEAD)
+        self._ahead = min(2 * self._ahead, _MAX_READ_AHEAD)
 
     def _check(self) -> None:
         if self.closed:

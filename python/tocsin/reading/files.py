@@ -1,4 +1,4 @@
-"""Files that can be read by path, whatever layers they come from: what ``tocsin.open`` gives."""
+"""Reading files by path, from one layer or from all layers of an image."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 class Files(ABC):
-    """A read-only file system of one layer or of several merged; a context manager.
+    """A read-only file system of one layer, or of several merged layers; a context manager.
 
     Paths are absolute or relative to the root, as text or `pathlib.PurePosixPath`; symbolic links
-    are followed inside it only. Methods may be called from several threads, and after a fork. File
-    data is verified by the digests of its spans.
+    are followed only within the file system. Methods may be called from several threads, and after
+    a fork. File data is verified with the digests of its spans.
     """
 
     @property
@@ -39,11 +39,11 @@ class Files(ABC):
     def _merged(self) -> MergedLayers:
         """The layers and their merged names."""
 
-    # -- the end -------------------------------------------------------------------------------
+    # -- closing -------------------------------------------------------------------------------
 
     @abstractmethod
     def close(self) -> None:
-        """Close files and connections and end threads; what is open can no longer be read."""
+        """Close files and connections and end threads; open files can no longer be read."""
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +62,7 @@ class Files(ABC):
         """Return what is at `path`, symbolic links followed.
 
         Raises:
-            PathError: nothing is there, or the links form a loop.
+            PathError: `path` is missing, or the links form a loop.
         """
         return self._merged.stat_path(path)
 
@@ -70,12 +70,12 @@ class Files(ABC):
         """Return what is at `path`; a symbolic link at its end is not followed.
 
         Raises:
-            PathError: nothing is there.
+            PathError: `path` is missing.
         """
         return self._merged.stat_path(path, follow=False)
 
     def exists(self, path: StrPath) -> bool:
-        """Return whether `path`, symbolic links followed, is there."""
+        """Return whether `path` exists, symbolic links followed."""
         return self._merged.type_of(path) is not None
 
     def is_dir(self, path: StrPath) -> bool:
@@ -90,28 +90,28 @@ class Files(ABC):
         """Return the target of the symbolic link at `path`, as it is in the image.
 
         Raises:
-            PathError: it is none.
+            PathError: it is not a symbolic link.
         """
         found = self.lstat(path)
         if not found.is_symlink:
             text = path_text(path)
-            raise PathError(f"{shown(text)}: is no symbolic link", path=text, reason="special")
+            raise PathError(f"{shown(text)}: not a symbolic link", path=text, reason="special")
         return found.linkname
 
     def listdir(self, path: StrPath = "/") -> list[str]:
         """Return the names in a directory, sorted.
 
         Raises:
-            PathError: it is none, or not there.
+            PathError: it is missing, or not a directory.
         """
         merged = self._merged
         return list(merged.tree.children(merged.locate(path)[0]))
 
     def ls(self, path: StrPath = "/") -> list[FileStat]:
-        """Return what is in a directory, sorted by name; for anything else, itself.
+        """Return what is in a directory, sorted by name; for anything else, only itself.
 
         Raises:
-            PathError: it is not there.
+            PathError: it is missing.
         """
         return self._merged.stat_all(path)
 
@@ -119,7 +119,7 @@ class Files(ABC):
         """Yield (directory, names of directories in it, other names), as ``os.walk`` does, sorted.
 
         Raises:
-            PathError: `path` is no directory, or not there.
+            PathError: `path` is missing, or not a directory.
         """
         tree = self._merged.tree
         todo = [self._merged.locate(path)[0]]
@@ -134,19 +134,19 @@ class Files(ABC):
         """Yield `path` and everything below it, sorted; symbolic links are not followed.
 
         Raises:
-            PathError: it is not there.
+            PathError: it is missing.
         """
         return self._merged.stats(path)
 
     def glob(self, pattern: StrPath) -> list[str]:
-        """Return the paths that a pattern means, sorted; ``**`` stands for any directories.
+        """Return the paths that match a pattern, sorted.
 
         Args:
-            pattern: as the shell's: ``*``, ``?`` and ``[…]`` stay within a name, and match names
-                that begin with a dot too.
+            pattern: a pattern as in a shell: ``**`` matches any number of directories; ``*``, ``?``
+                and ``[…]`` match within a name, including names that begin with a dot.
         """
         parts = [part for part in path_text(pattern).split("/") if part not in ("", ".")]
-        # The part before the first wildcard need not be searched, and may lead through links.
+        # The components before the first wildcard need no search, and may lead through links.
         fixed = 0
         while fixed < len(parts) - 1 and not has_wildcard(parts[fixed]):
             fixed += 1
@@ -168,17 +168,17 @@ class Files(ABC):
         """Open a regular file for reading.
 
         Args:
-            path: symbolic links are followed.
-            mode: ``rb``; an image cannot be written, and text is for `io.TextIOWrapper`.
-            buffering: 0 for none, else the size of the buffer in bytes.
+            path: path of the file; symbolic links are followed.
+            mode: ``rb``, since images are read-only; for text, wrap the file in `io.TextIOWrapper`.
+            buffering: size of the buffer in bytes; 0 for none.
 
         Raises:
-            PathError: no such file, or not a regular one.
-            ValueError: another mode.
-            VerificationError: the zTOC lies about the file.
+            PathError: the file is missing, or not a regular file.
+            ValueError: any other mode.
+            VerificationError: the zTOC does not match the file.
         """
         if mode not in ("rb", "br"):
-            raise ValueError(f"mode is {mode!r}, wanted 'rb': images are read only, in bytes")
+            raise ValueError(f"mode: images are read-only (found {mode!r}, expected 'rb')")
         layer, data = self._file(path)
         raw = ImageFile(layer, data, path_text(path))
         if buffering == 0:
@@ -189,24 +189,24 @@ class Files(ABC):
         """Return the data of a regular file.
 
         Raises:
-            PathError: no such file, or not a regular one.
-            VerificationError: its bytes are not those the zTOC was made from.
+            PathError: the file is missing, or not a regular file.
+            VerificationError: its bytes are not those that the zTOC was made from.
         """
         layer, data = self._file(path)
         return layer.read(data, 0, data.size)
 
     def read_range(self, path: StrPath, start: int, end: int) -> bytes:
-        """Return bytes ``[start, end)`` of a regular file, fewer at its end."""
+        """Return bytes ``[start, end)`` of a regular file, or fewer at its end."""
         layer, data = self._file(path)
         return layer.read(data, max(0, start), end)
 
     def regular_file(self, path: StrPath) -> FileStat:
         """Return what is at `path`, symbolic links followed, if it is a regular file.
 
-        Nothing of its data is read: `cat` and `open` raise the same errors, and others later.
+        Its data is not read: `cat` and `open` raise the same errors, and may raise others later.
 
         Raises:
-            PathError: no such file, or not a regular one.
+            PathError: the file is missing, or not a regular file.
         """
         self._merged.regular_file(path)
         return self._merged.stat_path(path)
@@ -221,42 +221,41 @@ class Files(ABC):
         owners: bool | None = None,
         progress: Progress | None = None,
     ) -> ExtractResult:
-        """Put a file, or a directory with all that is below it, into a directory of this machine.
+        """Extract a file, or a directory with everything below it, to the local disk.
 
-        A directory becomes `dest` itself, made if missing: ``extract("/", "rootfs")``. So the same
-        call again goes on with what a killed one has begun. Anything else goes into `dest` under
-        its name if that is a directory, and otherwise becomes `dest`. A symbolic link, also one at
-        the end of `path`, is copied as such.
+        A directory becomes `dest` itself, which is made if missing: ``extract("/", "rootfs")``. If
+        a run is killed, the same call continues it. Anything else is extracted into `dest` under
+        its own name if `dest` is a directory, and becomes `dest` otherwise. Symbolic links are
+        extracted as links, including one at the end of `path`.
 
-        Nothing is written outside `dest`, whatever the image has in it or `dest` had before: no
-        link below it is followed. A file has its name only when it is complete, with mode, times,
-        extended attributes, holes and, for root, its owner; a file, link or special file that is
-        in the place already is replaced, a directory is not replaced by anything else. Files with
-        several names in what is extracted are hard links again.
+        Nothing is written outside `dest`, whatever the image or `dest` contains: no link below
+        `dest` is followed. A file appears under its name only when it is complete, with mode,
+        times, extended attributes, holes and, for root, its owner. An existing file, link or
+        special file is replaced; a directory is replaced only by a directory. Names of the same
+        file become hard links.
 
-        An entry that cannot be extracted, such as one with an impossible name, does not stop the
-        others; it is in ``failed`` of the result.
+        An entry that cannot be extracted, such as one with an invalid name, does not stop the
+        others; ``failed`` of the result lists it.
 
         Args:
-            path: in the image; a symbolic link at the end is not followed, unless a slash is after
-                it.
+            path: path in the image; a symbolic link at its end is not followed, unless a slash
+                follows it.
             dest: the destination; the only path that may itself lead through links.
-            devices: whether root makes device nodes; else, and for others, they are skipped.
-            overwrite: whether files of the right size, time and type that are there already are
-                written again.
-            owners: whether files get the image's owners; by default if root asks. Without, set-id
-                bits are kept only of files whose owner is this user.
-            progress: called with an `Advanced` at the start, now and then, and at the end, in bytes
-                of files; to stop, it may raise what it likes, which is passed on.
+            devices: whether to make device nodes, which requires root; they are skipped otherwise.
+            overwrite: whether to write existing files with the right size, time and type again.
+            owners: whether files get the owners of the image; by default, only for root. If not,
+                set-id bits are kept only for files that the image says belong to this user.
+            progress: called with an `Advanced` at the start, at intervals and at the end, in bytes
+                of files; an exception that it raises stops the extraction and is passed on.
 
         Raises:
-            PathError: nothing is at `path`.
-            OSError: the disk is full or broken, or `dest` cannot be written to; ``filename`` says
-                which file could not be made.
-            VerificationError: data is not what the zTOC was made from; a note says of which file.
-                The files made before stay, as after any other error.
+            PathError: `path` is missing.
+            OSError: the disk is full or broken, or `dest` cannot be written to; ``filename`` is the
+                file that could not be made.
+            VerificationError: data is not what the zTOC was made from; a note names the file.
+                Files extracted before stay, as after any other error.
         """
-        # Here, since reading single files does without.
+        # Imported here, since reading single files does not need it.
         from tocsin.reading.extract import extract  # noqa: PLC0415
 
         return extract(
@@ -269,7 +268,7 @@ class Files(ABC):
             progress=progress,
         )
 
-    # -- inside --------------------------------------------------------------------------------
+    # -- internals -----------------------------------------------------------------------------
 
     def _file(self, path: StrPath) -> tuple[Layer, FileData]:
         merged = self._merged
@@ -277,7 +276,7 @@ class Files(ABC):
 
 
 def merged_of(files: Files) -> MergedLayers:
-    """Return what a file system stands on, for commands that list names in bulk."""
+    """Return the layers of a file system, for commands that list names in bulk."""
     return files._merged
 
 
@@ -291,7 +290,7 @@ def _below(tree: Tree, top: str, pattern: PathPattern) -> Iterator[str]:
             after = pattern.advance(positions, name)
             if pattern.is_match(after):
                 yield path
-            # What no part of the pattern can still match is not looked into.
+            # A directory in which nothing can match is not searched.
             if after and node.type == "dir":
                 stack.append((path, after, iter(tree.children(path).items())))
                 break

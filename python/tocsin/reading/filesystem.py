@@ -1,9 +1,9 @@
-"""An image as a file system of fsspec, so that pandas, dask, pyarrow and others read inside it.
+"""An image as an fsspec file system, so that pandas, dask, pyarrow and others can read its files.
 
-``tocsin://IMAGE:/PATH`` says everything in one string: ``tocsin://ghcr.io/team/app:1:/etc/passwd``,
-``tocsin://oci:DIR:tag:/etc/passwd``. Or the image is given apart, as the option ``image``, and the
-URL is ``tocsin:///etc/passwd``. The one module that knows fsspec, an optional dependency; fsspec
-finds it by the entry point.
+A URL names the image and the path: ``tocsin://IMAGE:/PATH``, for example
+``tocsin://ghcr.io/team/app:1:/etc/passwd`` or ``tocsin://oci:DIR:tag:/etc/passwd``. With the option
+``image``, the URL only has the path: ``tocsin:///etc/passwd``. This is the only module that imports
+fsspec, an optional dependency; fsspec finds it through an entry point.
 """
 
 from __future__ import annotations
@@ -53,34 +53,35 @@ _ERRNO = {
 
 
 class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """The files of one image, read only; what is read is verified.
+    """The files of one image, read-only; everything read is verified.
 
-    The image is opened when first looked into, and again in another process that this is sent to.
-    An image never changes while it is open, so nothing is cached here but the image itself.
+    The image is opened when first used, and again in each process that unpickles this object. An
+    image never changes while it is open, so only the image itself is cached here.
 
     Args:
         image: reference of the image, as for ``tocsin.open``.
-        platform: as for ``tocsin.open``, like those that follow.
-        index: which SOCI indexes are used.
-        index_missing: whether layers without a zTOC are read once, whole.
-        threads: processors that do so; all that this process may use if ``None``.
-        cache_size: bytes of spans kept in memory.
-        cache_dir: where zTOCs and spans are kept for later.
-        cache_dir_size: bytes that this directory may grow to.
-        username: as in ``tocsin.RegistryOptions``, like those that follow.
-        password: never shown, nor sent.
-        ca_cert: PEM file.
-        client_cert: PEM file, or two.
+        platform: platform, such as ``linux/arm64``, as for ``tocsin.open``.
+        index: which SOCI indexes to use, as for ``tocsin.open``.
+        index_missing: whether to read layers without a zTOC once, in full.
+        threads: number of threads that do so; by default, one for each processor that this process
+            may use.
+        cache_size: limit of the spans in memory, in bytes.
+        cache_dir: directory where zTOCs and spans are cached.
+        cache_dir_size: limit of this directory, in bytes.
+        username: user name, as in ``tocsin.RegistryOptions``, like the following arguments.
+        password: password; never shown, and never sent to another process.
+        ca_cert: PEM file with CA certificates.
+        client_cert: PEM file with the client certificate, or a pair of certificate and key.
         insecure: accept any certificate.
-        plain_http: speak http.
+        plain_http: use http instead of https.
         hosts_dir: directory of containerd's ``hosts.toml`` files.
-        credentials_dropped: whether another process had a user name and password for this.
-        options: those of fsspec itself.
+        credentials_dropped: whether another process had a user name and password for this image.
+        options: options of fsspec itself.
 
-    User name and password stay in this process: `storage_options`, pickles, ``to_json`` and the
-    token of dask are without them. Another process uses the credentials stored where it runs, and
-    fails with an `AuthError` when the registry wants one and there is none. (What is passed as
-    ``storage_options`` to dask or pandas themselves they may send as it is.)
+    User name and password stay in this process: `storage_options`, pickles, ``to_json`` and dask's
+    tokens do not contain them. Another process uses the credentials that are stored where it runs,
+    and raises an `AuthError` if the registry requires some and none are found. (dask and pandas may
+    send the ``storage_options`` that they are called with unchanged.)
     """
 
     protocol = PROTOCOL
@@ -110,11 +111,11 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         super().__init__(**options)
         if image is None:
             raise ValueError(
-                f"no image is given, wanted {_SCHEME}IMAGE:/PATH or the option image, such as "
+                f"image is missing, expected {_SCHEME}IMAGE:/PATH or the option image, such as "
                 'storage_options={"image": "ghcr.io/team/app:1"}'
             )
         if user_info(image) is not None:
-            parse_reference(image)  # raises, and before anything keeps the password
+            parse_reference(image)  # raises before anything keeps the password
         self.reference = image
         self._opened = _OpenedImage(
             partial(
@@ -142,12 +143,12 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
 
     @property
     def storage_options(self) -> dict[str, Any]:
-        """The options it was made with, without user name and password."""
+        """The options of this file system, without user name and password."""
         return self._sendable_options
 
     @storage_options.setter
     def storage_options(self, given: dict[str, Any]) -> None:
-        # fsspec sets this once it has made an instance, and makes pickles and JSON of it.
+        # fsspec sets this after making an instance, and writes it to pickles and JSON.
         kept = {name: value for name, value in given.items() if name not in _SECRETS}
         if any(given.get(name) is not None for name in _SECRETS):
             kept["credentials_dropped"] = True
@@ -155,19 +156,19 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
 
     @property
     def _fs_token(self) -> str:
-        """What file systems are compared by, and dask names tasks by.
+        """A token by which file systems are compared and dask names tasks.
 
-        Of the options that may be sent: fsspec's own is a hash of the password too.
+        It depends only on the options that may be sent; fsspec's own hashes the password too.
         """
         token: str = tokenize(type(self).__qualname__, self.storage_args, self.storage_options)
         return token
 
     @property
     def image(self) -> Image:
-        """The image, opened now if it was not.
+        """The image, which is opened when first used.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the image is missing.
             TocsinError, OSError: as ``tocsin.open``.
         """
         try:
@@ -176,7 +177,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
             raise FileNotFoundError(errno.ENOENT, error.message, self.reference) from error
 
     def close(self) -> None:
-        """Close connections and end threads; the next use opens the image anew."""
+        """Close connections and end threads; the next use opens the image again."""
         self._opened.close()
 
     # -- names ---------------------------------------------------------------------------------
@@ -208,30 +209,30 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         """Return a path inside this image.
 
         Raises:
-            ValueError: it is a URL of another image: fsspec opens several URLs by the first one's
-                file system.
+            ValueError: it is a URL of another image, since fsspec opens several URLs with the file
+                system of the first one.
         """
         stripped = self._strip_protocol(path)
         if isinstance(stripped, _PathInImage) and stripped.image != self.reference:
             other = without_user_info(stripped.image)
             raise ValueError(
-                f"{_SCHEME}{other}:{stripped}: is in another image than {self.reference}, open the "
-                "URLs of each image by themselves"
+                f"{_SCHEME}{other}:{stripped}: not in the image {self.reference}, open the URLs of "
+                "each image separately"
             )
         return str(stripped)
 
-    # -- looking -------------------------------------------------------------------------------
+    # -- metadata ------------------------------------------------------------------------------
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:  # noqa: ANN401 (fsspec's)
-        """Return what is known of a path, symbolic links followed.
+        """Return the metadata of a path, symbolic links followed.
 
         Returns:
-            ``name``; ``type``: ``file``, ``directory``, ``link`` (it leads nowhere) or ``other``;
-            ``size`` in bytes; ``mode`` with type bits, ``uid``, ``gid``; ``mtime``: seconds since
-            1970; ``ino``; ``islink``, and for a symbolic link ``destination``.
+            ``name``; ``type``: ``file``, ``directory``, ``link`` (whose target is missing) or
+            ``other``; ``size`` in bytes; ``mode`` with type bits, ``uid``, ``gid``; ``mtime`` in
+            seconds since 1970; ``ino``; ``islink``, and for a symbolic link ``destination``.
 
         Raises:
-            FileNotFoundError, NotADirectoryError: it is not there.
+            FileNotFoundError, NotADirectoryError: the path is missing.
         """
         inside = self._inside(path)
         with _as_os_errors(path):
@@ -239,15 +240,15 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         return self._described(inside, found, listed=False)
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> Any:  # noqa: ANN401, FBT001, FBT002 (fsspec's)
-        """Return what is in a directory, as `info` does or names only; of a file, itself.
+        """Return what is in a directory, as `info` does or only names; for a file, only itself.
 
-        A symbolic link to a directory has the type ``link`` here: who walks must not follow it.
+        A symbolic link to a directory has the type ``link``, so that walks do not follow it.
         """
         inside = self._inside(path)
         with _as_os_errors(path):
             found = self.image.ls(inside)
             is_directory = self.image.is_dir(inside)
-        # The names are those of the path that was asked for, not of where links lead.
+        # Names begin with the path that the caller gave, even if it leads through links.
         prefix = inside.rstrip("/")
         names = [f"{prefix}/{each.name}" if is_directory else inside for each in found]
         if not detail:
@@ -258,7 +259,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         ]
 
     def exists(self, path: str, **_: Any) -> bool:  # noqa: ANN401 (fsspec's)
-        """Return whether a path is there; that an image cannot be reached is an error."""
+        """Return whether a path exists; raise if the image cannot be reached."""
         return self.image.exists(self._inside(path))
 
     def isdir(self, path: str) -> bool:
@@ -270,7 +271,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         return self.image.is_file(self._inside(path))
 
     def lexists(self, path: str, **_: Any) -> bool:  # noqa: ANN401 (fsspec's)
-        """Return whether a path is there, if only as a link to nowhere."""
+        """Return whether a path exists, even if it is a link whose target is missing."""
         try:
             self.image.lstat(self._inside(path))
         except PathError:
@@ -278,13 +279,13 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         return True
 
     def modified(self, path: str) -> datetime:
-        """Return when a file was changed; when it was created no image knows."""
+        """Return the modification time of a file; images do not record creation times."""
         inside = self._inside(path)
         with _as_os_errors(path):
             return self.image.stat(inside).mtime
 
     def ukey(self, path: str) -> str:
-        """Return a key that is the same for the same file of the same layer, whatever the image."""
+        """Return a key that is equal for the same file of the same layer in all images."""
         inside = self._inside(path)
         with _as_os_errors(path):
             found = self.image.stat(inside)
@@ -327,9 +328,9 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         cache_options: dict[str, Any] | None = None,
         **_: Any,  # noqa: ANN401 (fsspec's)
     ) -> ImageFileReader | BlockwiseFile:
-        """Return a file; with `cache_type` one that reads in blocks, by that cache of fsspec.
+        """Return a file; with `cache_type`, one that reads blocks through that cache of fsspec.
 
-        Without, spans are what is fetched, and `block_size` has no meaning.
+        Without `cache_type`, spans are fetched and `block_size` is ignored.
         """
         if mode != "rb":
             self._refuse(path)
@@ -363,7 +364,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         on_error: str = "raise",
         **options: Any,  # noqa: ANN401 (fsspec's)
     ) -> Any:  # noqa: ANN401
-        """Return the data of a file, or of many by their paths; as fsspec's, in few requests."""
+        """Return the data of a file, or a dict of many files, as fsspec does, with few requests."""
         paths = self.expand_path(path, recursive=recursive)
         if len(paths) == 1 and not isinstance(path, list) and paths[0] == self._inside(path):
             return self.cat_file(paths[0], **options)
@@ -383,20 +384,21 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         paths: list[str],
         starts: Any,  # noqa: ANN401 (one for all, or a list)
         ends: Any,  # noqa: ANN401
-        max_gap: int | None = None,  # without a meaning: spans decide what is fetched together
+        max_gap: int | None = None,  # ignored: spans decide what is fetched together
         on_error: str = "return",
         **_: Any,  # noqa: ANN401 (fsspec's)
     ) -> list[bytes | Exception]:
-        """Return many ranges of files, read in the order of the layers, in few requests."""
+        """Return many ranges of files, read in the order of the layers, with few requests."""
         if not isinstance(paths, list):
-            raise TypeError(f"paths: got {type(paths).__name__}, wanted a list")
+            raise TypeError(f"paths: must be a list (found {type(paths).__name__})")
         starts, ends = (
             list(each) if isinstance(each, list | tuple) else [each] * len(paths)
             for each in (starts, ends)
         )
         if not len(paths) == len(starts) == len(ends):
             raise ValueError(
-                f"got {len(paths)} paths, {len(starts)} starts and {len(ends)} ends, wanted as many"
+                "paths, starts and ends: lengths differ "
+                f"(found {len(paths)}, {len(starts)} and {len(ends)})"
             )
         return self._read_ranges(
             [
@@ -412,7 +414,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         """Return the data or the error of each range.
 
         Raises:
-            TocsinError, OSError: of a file, when `on_error` is ``raise``.
+            TocsinError, OSError: a file cannot be read, and `on_error` is ``raise``.
         """
         found: dict[int, bytes | Exception] = {}
         for number, data in read_ranges(self.image._merged, ranges):
@@ -422,11 +424,11 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
             found[number] = outcome
         return [found[number] for number in range(len(ranges))]
 
-    # -- what an image does not take -------------------------------------------------------------
+    # -- writing, which images do not support ----------------------------------------------------
 
     def _refuse(self, path: Any = None, *_: Any, **__: Any) -> NoReturn:  # noqa: ANN401
         name = self.reference if path is None else path
-        raise OSError(errno.EROFS, "images are read only", str(name))
+        raise OSError(errno.EROFS, "images are read-only", str(name))
 
     mkdir = makedirs = makedir = mkdirs = rmdir = _refuse
     rm = rm_file = _rm = delete = touch = _refuse
@@ -434,17 +436,17 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
     cp_file = copy = cp = mv = move = rename = _refuse
 
     def put(self, lpath: Any, rpath: Any, *_: Any, **__: Any) -> NoReturn:  # noqa: ANN401
-        """Refuse."""
+        """Raise, since images are read-only."""
         self._refuse(rpath)
 
     put_file = upload = put
 
 
 class _OpenedImage:
-    """An image opened when first asked for, by one of the threads that ask.
+    """An image that the first thread that needs it opens.
 
-    Apart from the file system, since those of fsspec are equal when their options are, and what is
-    to be told of forks must be itself.
+    Separate from the file system, since fsspec's file systems compare equal if their options do,
+    and `forget_after_fork` must register each object.
     """
 
     def __init__(self, open_: Callable[[], Image]) -> None:
@@ -470,12 +472,12 @@ class _OpenedImage:
 
 
 class ImageFileReader(io.BufferedReader):
-    """A file of an image, buffered; sent to another process it is opened there at the same place.
+    """A buffered file of an image; unpickling opens it again at the same offset.
 
     Attributes:
-        fs: its file system.
-        path: in the image.
-        size: bytes.
+        fs: file system of the file.
+        path: path in the image.
+        size: size in bytes.
     """
 
     def __init__(self, fs: TocsinFileSystem, path: str) -> None:
@@ -489,7 +491,7 @@ class ImageFileReader(io.BufferedReader):
 
     @property
     def full_name(self) -> str:
-        """The URL."""
+        """URL of the file."""
         return self.fs.unstrip_protocol(self.path)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -505,12 +507,12 @@ def _reopened(fs: TocsinFileSystem, path: str, place: int) -> ImageFileReader:
 class BlockwiseFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
     """A file of an image behind one of fsspec's caches, which keep blocks of equal size.
 
-    ``blockcache::`` needs it: that puts a cache of its own into the file it has opened.
+    ``blockcache::`` needs it, since it replaces the cache of the file that it opens.
 
     Args:
-        fs: its file system.
-        path: in the image.
-        options: those of fsspec.
+        fs: file system of the file.
+        path: path in the image.
+        options: options of fsspec.
     """
 
     def __init__(
@@ -547,8 +549,8 @@ class _PathInImage(str):
 
 
 def _image_and_path(text: str) -> tuple[str | None, str]:
-    """Return the image and the path in what stands behind ``tocsin://``."""
-    if text.startswith("/"):  # no reference begins so: a path, of the image that is given apart
+    """Return the image and the path in a URL without ``tocsin://``."""
+    if text.startswith("/"):  # a path in the image of the option, since no reference begins so
         return None, text
     image, path = split_path(text)
     return (None, text) if path is None else (image, path)
@@ -564,9 +566,9 @@ def _registry_options(
     credentials_dropped: bool,
     **login: str | None,
 ) -> RegistryOptions | None:
-    """Return ``None`` where nothing was asked for."""
-    asked = (ca_cert, client_cert, insecure, hosts_dir, credentials_dropped, *login.values())
-    if not (any(asked) or plain_http is not None):
+    """Return the options for the registry; ``None`` if none are set."""
+    given = (ca_cert, client_cert, insecure, hosts_dir, credentials_dropped, *login.values())
+    if not (any(given) or plain_http is not None):
         return None
     from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415 (not needed for layouts)
 
@@ -587,12 +589,12 @@ def _is_path_error(value: bytes | Exception) -> bool:
 
 
 def _os_error(error: Any, path: Any) -> OSError:  # noqa: ANN401 (a PathError; a path or a URL)
-    """Return `error` as what Python raises for files; its class follows from the number."""
+    """Return `error` as the OSError that Python raises for local files."""
     return OSError(_ERRNO[error.reason], error.message, str(path))
 
 
 class _as_os_errors:  # noqa: N801 (used as a context manager)
-    """Let errors of paths inside be those that Python raises for files of this machine."""
+    """Convert a PathError raised inside to the OSError that Python raises for local files."""
 
     def __init__(self, path: Any) -> None:  # noqa: ANN401 (a path or a URL)
         self._path = path

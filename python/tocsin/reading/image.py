@@ -62,48 +62,47 @@ def open(  # noqa: A001 (as in gzip and tarfile)
 
     Args:
         reference: the image, as for ``tocsin.create``.
-        platform: which of its platforms, such as ``linux/arm64``; by default the only one, or that
-            of this machine with Linux.
-        index: which SOCI indexes to read by. ``auto``: the one that the image's manifest names
+        platform: platform of the image, such as ``linux/arm64``; by default, the only one, or Linux
+            on this machine's architecture.
+        index: which SOCI indexes to use. ``auto``: the one that the image's manifest names
             (version 2); if `reference` has no digest, also those that refer to the manifest
-            (version 1). ``v2`` or ``v1``: only those. ``none``: no index. Else the digest of one.
-        index_missing: layers without a zTOC are read in full, once, when the image is first looked
-            into; ``False`` raises `UnsupportedError` instead.
-        threads: processors that read such layers, all together or a single one, and that inflate
-            spans; all that this process may use if ``None``.
-        cache_size: bytes of spans kept in memory.
-        cache_dir: directory where zTOCs and spans are kept for later; may be shared by processes
-            of one user, and need not be trusted: what is found in it is verified.
-        cache_dir_size: bytes that the directory may grow to; what was used least recently is
-            removed from it.
+            (version 1). ``v2`` or ``v1``: only those. ``none``: no index. A digest: that index.
+        index_missing: whether to read layers without a zTOC once, in full, when the image is first
+            accessed; if not, they raise `UnsupportedError`.
+        threads: number of threads that read such layers and inflate spans; by default, one for each
+            processor that this process may use.
+        cache_size: limit of the spans in memory, in bytes.
+        cache_dir: directory where zTOCs and spans are cached; may be shared by processes of one
+            user, and need not be trusted, since everything read from it is verified.
+        cache_dir_size: limit of the directory, in bytes; the least recently used files are removed.
         registry: how to reach a registry.
-        note: called with sentences a user should know, such as what reading a layer whole cost;
-            they are in ``Image.notes`` too, and logged.
-        progress: called while layers without a zTOC are read, see `Progress`; such a layer starts,
-            advances and finishes.
+        note: called with sentences that a user should know, such as how long it took to read a
+            layer in full; they are also in ``Image.notes`` and logged.
+        progress: called while layers without a zTOC are read, when each one starts, advances and
+            finishes; see `Progress`.
 
-    What is guaranteed depends on what the bytes are bound to:
+    What is verified depends on the reference and the index:
 
-    - ``repo@sha256:…``: manifests, index, zTOCs and data are bound by that digest, whatever the
-      registry or anyone who may push to it does; with a version 2 index the publisher of the image
-      vouches for the zTOCs.
-    - ``repo:tag``: the same, below whatever manifest the registry says the tag names.
-    - a version 1 index, and one given by its digest: spans are verified by its zTOCs, but nothing
-      binds these to the image. Whoever could push the index chooses what is read.
-    - ``index="none"``, and layers without a zTOC: verified by the layer's own digest.
+    - ``repo@sha256:…``: the digest binds manifests, index, zTOCs and data, so neither the registry
+      nor anyone who may push to it can change them. With a version 2 index, the publisher of the
+      image vouches for the zTOCs.
+    - ``repo:tag``: the same, for the manifest that the registry says the tag names.
+    - A version 1 index, or an index given by its digest: spans are verified with its zTOCs, but
+      nothing binds these to the image. Anyone who can push the index chooses what is read.
+    - ``index="none"``, and layers without a zTOC: verified with the layer's own digest.
 
     Raises:
-        NotFoundError: no such image, platform or index.
+        NotFoundError: the image, platform or index is missing.
         FormatError: it is not an image.
         RegistryError, OSError: it cannot be reached or read.
     """
     threads = processors.resolve_threads(threads)
     parsed = reference_of(reference)
     choice = IndexChoice.of(index)
-    asked = None if platform is None else platform_of(platform)
+    requested = None if platform is None else platform_of(platform)
     stores = _SourceHolder(parsed, registry)
     try:
-        found = _choose(stores(), parsed, asked)
+        found = _choose(stores(), parsed, requested)
     except BaseException:
         stores.close()
         raise
@@ -124,15 +123,15 @@ def open(  # noqa: A001 (as in gzip and tarfile)
 
 @dataclass(frozen=True, slots=True)
 class ImageLayer:
-    """One layer of an image that is open.
+    """One layer of an open image.
 
     Attributes:
-        descriptor: as in the image's manifest.
-        index_origin: where its zTOC is from: ``v2`` or ``v1`` for a SOCI index of that version,
-            ``given`` for the index that was asked for, ``made`` when the layer was read for it,
-            ``none`` when it cannot be read.
-        entry_count: entries of its tar.
-        problem: why it cannot be read; ``None`` when it can.
+        descriptor: descriptor of the layer in the image's manifest.
+        index_origin: origin of its zTOC: ``v2`` or ``v1`` for a SOCI index of that version,
+            ``given`` for the index that was requested, ``made`` if the layer was read to make it,
+            ``none`` if the layer cannot be read.
+        entry_count: number of entries in its tar.
+        problem: why the layer cannot be read; ``None`` if it can.
     """
 
     descriptor: Descriptor
@@ -145,15 +144,15 @@ class Image(Files):
     """The files of an image, merged from its layers; a context manager.
 
     Made by ``tocsin.open``. Paths are absolute or relative to the root; symbolic links are followed
-    inside the image only. Methods may be called from several threads, and after a fork. What is
-    read is verified: manifests and zTOCs by their digests, file data by the digests of its spans.
+    only within the image. Methods may be called from several threads, and after a fork. Everything
+    read is verified: manifests and zTOCs with their digests, file data with those of its spans.
 
     Attributes:
-        reference: as it was opened.
-        descriptor: of the platform's manifest.
-        platform: of the image; ``None`` when it says none.
-        manifest: of the image.
-        notes: sentences worth knowing, such as what reading a layer whole cost.
+        reference: reference that was opened.
+        descriptor: descriptor of the platform's manifest.
+        platform: platform of the image; ``None`` if the image does not name one.
+        manifest: manifest of the image.
+        notes: sentences that a user should know, such as how long it took to read a layer in full.
     """
 
     reference: Reference
@@ -213,17 +212,18 @@ class Image(Files):
 
     @property
     def layer_descriptors(self) -> list[Descriptor]:
-        """Of the layers, from the lowest up; nothing is fetched."""
+        """Descriptors of the layers, from the lowest up; nothing is fetched."""
         return [layer for layer in self.manifest.layers or () if layer.media_type != PREFETCH]
 
     @property
     def layers(self) -> tuple[ImageLayer, ...]:
-        """The layers, from the lowest up; their zTOCs are fetched, or made, when first asked for.
+        """The layers, from the lowest up; their zTOCs are fetched, or made, at the first access.
 
-        A layer that cannot be read has a `problem`, and paths fail that it may change.
+        A layer that cannot be read has a `problem`; reading a path fails if that layer may affect
+        it.
 
         Raises:
-            UnsupportedError: a layer has no zTOC and none may be made.
+            UnsupportedError: a layer has no zTOC, and `index_missing` is off.
         """
         return tuple(
             ImageLayer(layer.descriptor, layer.index_origin, layer.entry_count, layer.problem)
@@ -246,13 +246,13 @@ class Image(Files):
 
     @property
     def traffic(self) -> Traffic:
-        """Bytes read so far of manifests, indexes, zTOCs and layers."""
+        """Number of bytes read so far: manifests, indexes, zTOCs and layers."""
         return self._stores.meter.traffic
 
-    # -- the end -------------------------------------------------------------------------------
+    # -- closing -------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close connections and end threads; files that are open can no longer be read."""
+        """Close connections and end threads; open files can no longer be read."""
         self._fetchers.close()
         self._stores.close()
 
@@ -293,7 +293,7 @@ class _SourceHolder:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
-        # Not closed: that would say good-bye on connections of the other process.
+        # Not closed: closing would shut down the parent's TLS connections.
         _ABANDONED.append(self._store)
         self._store = None
 
@@ -302,24 +302,24 @@ _ABANDONED: list[Source | None] = []
 
 
 class _OwnedSource(MeteredSource):
-    """A metered source that closes what it meters."""
+    """A metered source that also closes the source."""
 
     def close(self) -> None:
         """Close the source."""
         self._inner.close()
 
 
-def _choose(store: Source, reference: Reference, asked: Platform | None) -> PlatformImage:
+def _choose(store: Source, reference: Reference, requested: Platform | None) -> PlatformImage:
     target = resolve_image(store, reference.selector)
-    images = platform_images(store, target, None if asked is None else (asked,))
+    images = platform_images(store, target, None if requested is None else (requested,))
     if len(images) == 1:
         return images[0]
-    here = Platform.parse(f"linux/{machine.machine()}")
+    this_machine = Platform.parse(f"linux/{machine.machine()}")
     for image in images:
-        if image.platform is not None and here.matches(image.platform):
+        if image.platform is not None and this_machine.matches(image.platform):
             return image
-    there = platforms_shown([image.platform for image in images])
+    available = platforms_shown([image.platform for image in images])
     raise NotFoundError(
-        f"{store.name}: image manifest for {here}: not found, there are: {there}",
+        f"{store.name}: image manifest for {this_machine}: not found (available: {available})",
         hint="Choose one of them with --platform (platform=).",
     )

@@ -1,4 +1,4 @@
-"""One layer to read from: what its zTOC lists, and the data of its files."""
+"""One layer with a zTOC: its entries and the data of its files."""
 
 from __future__ import annotations
 
@@ -25,30 +25,29 @@ if TYPE_CHECKING:
 
 _NO_XATTRS: dict[str, bytes] = {}
 FAR = 1 << 61
-"""A place that no layer has; sums of two such fit 64 bits, whatever a zTOC claims."""
+"""An offset beyond the end of any layer; the sum of two fits 64 bits, whatever a zTOC claims."""
 _MAX_MISSING_SIZE = 8 << 20
-"""Compressed bytes fetched besides, so that a layer's own digest can be verified."""
+"""Maximum number of compressed bytes fetched only to verify the digest of a whole layer."""
 _MAX_LOOK_BACK = 4096
-"""Sparse files in a row, when the last of them is the first to be read."""
+"""Maximum number of consecutive sparse files whose headers are read to find the next file."""
 _MAX_HEADER_SIZE = 8 << 20
-"""Bytes of one entry's headers that are looked at: name, link target, PAX records and sparse map
-may have 1 MiB each, and few archives give any of them twice."""
+"""Limit for the headers of one entry, in bytes: name, link target, PAX records and sparse map may
+have 1 MiB each, and few archives have any of them twice."""
 
 
 class Layer:
-    """One layer of an image that has a zTOC, given or just made.
+    """One layer of an image, with a zTOC from an index or one made while opening the image.
 
     Args:
-        descriptor: of the layer.
-        ztoc: of it.
-        spans: its bytes.
-        index_origin: ``v2``, ``v1`` or ``given``: which SOCI index named the zTOC; ``made`` when it
-            was made just now.
-        digest_is_known: whether the descriptor's digest is the layer's own.
+        descriptor: descriptor of the layer.
+        ztoc: zTOC of the layer.
+        spans: bytes of the layer.
+        index_origin: origin of the zTOC, as in ``ImageLayer``.
+        digest_is_known: whether the digest in `descriptor` is that of the layer.
     """
 
     problem: str | None = None
-    """Why it cannot be read, as `UnreadableLayer` has it."""
+    """Why the layer cannot be read: always ``None``, unlike for an `UnreadableLayer`."""
 
     def __init__(
         self,
@@ -69,22 +68,22 @@ class Layer:
 
     @property
     def entry_count(self) -> int:
-        """How many entries the layer has."""
+        """Number of entries."""
         return self._ztoc.entry_count
 
     @property
     def ztoc(self) -> Ztoc:
-        """What lists the entries."""
+        """The zTOC of the layer."""
         return self._ztoc
 
     @cached_property
     def paths(self) -> Sequence[str]:
-        """Of all entries, cleaned, in the order of the tar."""
+        """Clean paths of all entries, in the order of the tar."""
         return self._ztoc.clean_paths()
 
     @cached_property
     def types(self) -> Sequence[bytes]:
-        """Of all entries."""
+        """Types of all entries."""
         types: list[bytes] = self.files["type"].tolist()
         return types
 
@@ -95,42 +94,42 @@ class Layer:
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Of all entries, in bytes."""
+        """Sizes of all entries, in bytes."""
         sizes: list[int] = self.files["uncompressed_size"].tolist()
         return sizes
 
     def entry(self, index: int) -> FileMetadata:
-        """Return one entry with everything the tar says of it."""
+        """Return one entry with all its metadata."""
         return self._ztoc.entries[index]
 
     def times_and_xattrs(self, index: int) -> tuple[int, dict[str, bytes]]:
-        """Return what of `entry` is in no column: nanoseconds since 1970, extended attributes."""
+        """Return what `files` has no columns for: nanoseconds since 1970, extended attributes."""
         records = self._ztoc.records(index)
         return self.mtime_ns(index), xattrs_of(records) if records else _NO_XATTRS
 
     def mtime_ns(self, index: int) -> int:
-        """Return when an entry was last changed, in nanoseconds since 1970; 0 if unknown."""
+        """Return the modification time of an entry in nanoseconds since 1970; 0 if unknown."""
         return mtime_or_zero(self._ztoc.mod_time_ns(index))
 
     @property
     def spans(self) -> LayerSpans:
-        """The bytes."""
+        """Bytes of the layer."""
         return self._spans
 
     @property
     def is_bound(self) -> bool:
-        """Whether the image itself says which zTOC is its: a version 2 index, or the layer read."""
+        """Whether the image vouches for the zTOC: by a version 2 index, or by the layer itself."""
         return self.index_origin in ("v2", "made")
 
     @contextmanager
     def verifying_digest(self) -> Iterator[None]:
-        """Verify the layer's own digest at the end, if all of it has been read by then.
+        """Verify the layer's own digest at the end, if the whole layer has been read by then.
 
-        A zTOC that nothing binds to the image proves only that it and the bytes agree with each
-        other. For one that is bound this does nothing.
+        A zTOC that the image does not vouch for only shows that it matches the bytes. With one that
+        is bound to the image, this does nothing.
 
         Raises:
-            VerificationError: the layer is another one than the image lists.
+            VerificationError: the layer is not the one that the image lists.
         """
         if self.is_bound or not self._digest_is_known:
             yield
@@ -140,23 +139,23 @@ class Layer:
         found = self._spans.whole_digest(max_missing_size=_MAX_MISSING_SIZE)
         if found is not None and found != self.descriptor.digest.hex:
             raise VerificationError(
-                f"layer {self.descriptor.digest}: all of it was read, and its digest is "
-                f"sha256:{found}: the index describes another layer",
+                f"layer {self.descriptor.digest}: the index describes another layer (found digest "
+                f"sha256:{found} after reading all of it)",
                 expected=str(self.descriptor.digest),
                 actual=f"sha256:{found}",
             )
 
     def data(self, index: int) -> FileData:
-        """Return where the data of a regular file is, after a look at the tar header before it.
+        """Return where the data of a regular file is, after checking the tar header before it.
 
-        Whoever made the zTOC could have named any bytes; the header, which a span's digest covers,
-        must name the same file and size. The reference's reader looks too.
+        A zTOC may name any bytes, but the header, which is covered by the digest of a span, must
+        name the same file and size. The reference's reader checks it too.
         Source: docs/format.md#acceptance-rules.
 
         Raises:
-            VerificationError: the header is another file's, or none.
-            UnsupportedError: the header is of a type that cannot be read.
-            TarError: a sparse file's map does not fit its data.
+            VerificationError: it is not a header, or that of another file.
+            UnsupportedError: the type of the header is not supported.
+            TarError: the map of a sparse file does not match its data.
         """
         found = self._data.get(index)
         if found is None:
@@ -164,7 +163,7 @@ class Layer:
         return found
 
     def read(self, data: FileData, start: int, end: int) -> bytes:
-        """Return bytes ``[start, end)`` of a file, fewer at its end."""
+        """Return bytes ``[start, end)`` of a file, or fewer at its end."""
         end = min(end, data.size)
         if start >= end:
             return b""
@@ -178,7 +177,7 @@ class Layer:
         return self._read_sparse(data, start, end)
 
     def stream(self, data: FileData) -> Iterator[tuple[int, bytes]]:
-        """Give the data of a file in pieces, each with where in the file it belongs; no holes."""
+        """Yield the data of a file in pieces, each with its offset in the file, without holes."""
         for extent in data.extents:
             at = extent.start
             end = extent.offset + extent.size
@@ -203,8 +202,8 @@ class Layer:
 
     def _too_short(self, offset: int, expected: int, actual: int) -> VerificationError:
         return VerificationError(
-            f"layer {self.descriptor.digest}: ends {expected - actual} bytes before the file at "
-            f"uncompressed byte {offset} does",
+            f"layer {self.descriptor.digest}: ends before the file at uncompressed byte {offset} "
+            f"(found {actual} bytes, expected {expected})",
             expected=str(expected),
             actual=str(actual),
         )
@@ -213,10 +212,10 @@ class Layer:
 
     @cached_property
     def header_starts(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Where the headers before each file's data begin, as bytes of the uncompressed layer.
+        """Offsets in the uncompressed layer at which the headers of each file begin.
 
-        That is where the entry before it ends; what lies there is known only when it has been read,
-        since of a sparse file, whose size is not what the layer holds, the end is a guess.
+        That is where the previous entry ends. If that is a sparse file, the offset is a guess until
+        its headers have been read, since its size is not the number of bytes in the layer.
         """
         files = self.files
         offsets = np.minimum(files["uncompressed_offset"], FAR)
@@ -230,7 +229,7 @@ class Layer:
 
     @cached_property
     def data_limits(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Where each file's data ends at the latest: where that of the next entry begins."""
+        """Upper limits of where the data of each file ends: where that of the next entry begins."""
         limits = np.empty(self.entry_count, dtype=np.int64)
         limits[self._order[:-1]] = self.files["uncompressed_offset"][self._order[1:]]
         limits[self._order[-1:]] = self._ztoc.uncompressed_archive_size
@@ -243,15 +242,15 @@ class Layer:
 
     @cached_property
     def _places(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Where in `_order` each entry is."""
+        """Index in `_order` of each entry."""
         places = np.empty(self.entry_count, dtype=np.int64)
         places[self._order] = np.arange(self.entry_count)
         return places
 
-    def announces(self, headers: bytes, index: int) -> bool:
-        """Return whether `headers` are all those of this file, and it is not sparse.
+    def headers_match(self, headers: bytes, index: int) -> bool:
+        """Return whether `headers` are exactly those of this file, which is not sparse.
 
-        If not, `data` must look again, and says what is wrong, if anything is.
+        If not, call `data`, which raises an error if anything is wrong.
         """
         try:
             found = read_headers(headers, 0)
@@ -267,7 +266,7 @@ class Layer:
 
     @cached_property
     def _claims(self) -> list[tuple[int, int, int, int]]:
-        """What the zTOC says of each entry and its header must too: size, mode, owner, group."""
+        """Fields of each entry that must be the same in its header: size, mode, owner, group."""
         claims: list[tuple[int, int, int, int]] = self.files[
             ["uncompressed_size", "mode", "uid", "gid"]
         ].tolist()
@@ -276,21 +275,22 @@ class Layer:
     def _look_up(self, index: int) -> FileData:
         start = int(self.header_starts[index])
         try:
-            return self._look_at(index, start)
+            return self._data_at(index, start)
         except VerificationError:
-            # Is the entry before sparse? Then it ends earlier than its size says, and its headers
-            # tell where.
-            self._look_at_those_before(index)
+            # If the previous entry is a sparse file, it ends earlier than its size says, at an
+            # offset that its headers give.
+            self._find_previous_ends(index)
             exact = self._start_of(index)
             if exact == start:
                 raise
-        return self._look_at(index, exact)
+        return self._data_at(index, exact)
 
-    def _look_at_those_before(self, index: int) -> None:
-        """Learn where the files just before `index` end, as far back as that is not known.
+    def _find_previous_ends(self, index: int) -> None:
+        """Find where the files before `index` end, going back until that is known.
 
-        Back to the first whose headers are where they should be; so a run of sparse files is read
-        once. Not further than any such run goes, or a zTOC that lies would have all of it read.
+        The search stops at the first file whose headers are where they should be, so the headers of
+        consecutive sparse files are read once. It is bounded, since a zTOC that lies could
+        otherwise make it read the whole layer.
         """
         unknown: list[int] = []
         last = int(self._places[index]) - 1
@@ -307,16 +307,16 @@ class Layer:
             try:
                 self._headers(before, self._start_of(before))
             except VerificationError:
-                return  # whoever asked has an error of its own to report
+                return  # the caller reports its own error
 
     def _start_of(self, index: int) -> int:
-        """Return where the headers of `index` begin, given what is known of the entry before."""
+        """Return where the headers of `index` begin, from what is known of the previous entry."""
         place = int(self._places[index])
         before = int(self._order[place - 1]) if place else -1
         return self._ends.get(before, int(self.header_starts[index]))
 
-    def _look_at(self, index: int, start: int) -> FileData:
-        """Return where the data is, by the headers that begin at uncompressed byte `start`."""
+    def _data_at(self, index: int, start: int) -> FileData:
+        """Return where the data is, from the headers at uncompressed byte `start`."""
         headers = self._headers(index, start)
         try:
             return FileData.of(headers)
@@ -325,14 +325,15 @@ class Layer:
             raise TarError(message, what=error.what, offset=error.offset) from None
 
     def _headers(self, index: int, start: int) -> EntryHeaders:
-        """Return the headers of a file that begin at uncompressed byte `start`, once verified."""
+        """Return the verified headers of a file, which begin at uncompressed byte `start`."""
         offset = int(self.files["uncompressed_offset"][index])
         path = self.paths[index]
         name = shown(path)
         place = f"layer {self.descriptor.digest}: {name}: header at uncompressed byte {start}"
         if not BLOCK_SIZE <= offset - start <= _MAX_HEADER_SIZE:
             raise VerificationError(
-                f"{place}: the ztoc leaves {offset - start} bytes for it",
+                f"{place}: the ztoc leaves the wrong number of bytes for it (found "
+                f"{offset - start}, expected {BLOCK_SIZE} to {_MAX_HEADER_SIZE})",
                 expected=f"{BLOCK_SIZE} to {_MAX_HEADER_SIZE}",
                 actual=str(offset - start),
             )
@@ -348,35 +349,37 @@ class Layer:
             ) from None
         if headers.type != "reg":
             raise VerificationError(
-                f"{place}: not a regular file's: the ztoc lies about this file",
+                f"{place}: not that of a regular file: the ztoc lies about this file",
                 expected="reg",
                 actual=headers.type,
             )
         if headers.path != path:
             raise VerificationError(
-                f"{place}: is of {shown(headers.name)}: the ztoc lies about this file",
+                f"{place}: belongs to {shown(headers.name)}: the ztoc lies about this file",
                 expected=path,
                 actual=headers.name,
             )
-        found, said = headers.columns, self._claims[index]
-        if found[0] != said[0]:
+        found, claimed = headers.columns, self._claims[index]
+        if found[0] != claimed[0]:
             raise VerificationError(
-                f"{place}: gives {found[0]} bytes, the ztoc {said[0]}",
-                expected=str(said[0]),
+                f"{place}: size differs from the ztoc (found {found[0]}, expected {claimed[0]})",
+                expected=str(claimed[0]),
                 actual=str(found[0]),
             )
-        if found != said:
+        if found != claimed:
             _, mode, uid, gid = found
+            _, claimed_mode, claimed_uid, claimed_gid = claimed
             raise VerificationError(
-                f"{place}: gives mode {mode:o} and owner {uid}:{gid}, the ztoc others: the ztoc "
-                "lies about this file",
-                expected=str(said[1:]),
+                f"{place}: mode or owner differs from the ztoc (found {mode:o} and {uid}:{gid}, "
+                f"expected {claimed_mode:o} and {claimed_uid}:{claimed_gid}): the ztoc lies about "
+                "this file",
+                expected=str(claimed[1:]),
                 actual=str(found[1:]),
             )
         if headers.data_offset != offset:
             raise VerificationError(
-                f"{place}: the data begins {headers.data_offset - start} bytes on, by the ztoc "
-                f"{offset - start}: the ztoc lies about this file",
+                f"{place}: length differs from the ztoc (found {headers.data_offset - start} "
+                f"bytes, expected {offset - start}): the ztoc lies about this file",
                 expected=str(offset - start),
                 actual=str(headers.data_offset - start),
             )

@@ -1,6 +1,6 @@
-"""Many files of one layer, in the order in which the layer holds them.
+"""Reading many files of one layer in the order in which the layer holds them.
 
-So that each span is fetched and inflated once, and the next ones are on their way meanwhile.
+Each span is then fetched and inflated once, and the next spans are fetched in the background.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from tocsin.tar.file_data import FileData
 
 _AHEAD = 64 << 20
-"""Uncompressed bytes fetched and inflated before they are asked for, at most."""
-_STEP = 8 << 20
-"""Uncompressed bytes asked for ahead at once: a request or two."""
-_GAP = 64 << 10
-"""Bytes between two files, up to which they count as neighbours."""
-_SMALL = 1 << 20
-"""Bytes of a file that is read in one piece, with its headers."""
-_MANY_HEADERS = 64 << 10
-"""Bytes of headers that are not read along."""
+"""Maximum number of uncompressed bytes fetched and inflated ahead."""
+_STEP_SIZE = 8 << 20
+"""Uncompressed bytes fetched ahead at once, with one or two requests."""
+_MAX_GAP = 64 << 10
+"""Maximum number of unused bytes between two files that are fetched together."""
+_MAX_SMALL_FILE_SIZE = 1 << 20
+"""Maximum size of a file that is read in one piece with its headers, in bytes."""
+_MAX_SMALL_HEADER_SIZE = 64 << 10
+"""Maximum size of the headers that are read in one piece with a file, in bytes."""
 _NEVER = 1 << 63
-"""A place that no layer has."""
+"""An offset that no layer has."""
 
 
 class FilesInLayerOrder:
@@ -39,7 +39,7 @@ class FilesInLayerOrder:
 
     Args:
         layer: the layer.
-        entries: numbers of the files in it.
+        entries: entry numbers of the files.
     """
 
     def __init__(self, layer: Layer, entries: Sequence[int]) -> None:
@@ -59,7 +59,7 @@ class FilesInLayerOrder:
             sizes.tolist(),
             strict=True,
         )
-        # Not all that the cache holds, or spans would push each other out before they are read.
+        # Not the whole cache, or spans would be dropped from it before they are read.
         self._ahead = min(_AHEAD, layer.spans.cache_size // 4)
         ends = np.minimum(offsets, FAR) + np.minimum(sizes, FAR)
         self._steps = _steps(starts, np.minimum(ends, layer.data_limits[chosen]))
@@ -67,11 +67,11 @@ class FilesInLayerOrder:
         self._trigger = _NEVER if layer.spans.in_order else 0
 
     def __iter__(self) -> Iterator[tuple[int, memoryview | FileData]]:
-        """Give each file: its place in `entries`, and its data, or where to `stream` it from.
+        """Yield each file: its index in `entries`, and its data or the argument for `stream`.
 
         Raises:
-            VerificationError: a span is not what the zTOC says, or the zTOC lies about a file; its
-                notes name the file.
+            VerificationError: a span does not match the zTOC, or the zTOC lies about a file; the
+                notes of the error name the file.
         """
         layer, read = self._layer, self._layer.spans.read
         for place, entry, start, offset, size in self._rows:
@@ -79,9 +79,12 @@ class FilesInLayerOrder:
                 if start >= self._trigger:
                     self._look_ahead(start)
                 header_size = offset - start
-                if size <= _SMALL and BLOCK_SIZE <= header_size <= _MANY_HEADERS:
+                if (
+                    size <= _MAX_SMALL_FILE_SIZE
+                    and BLOCK_SIZE <= header_size <= _MAX_SMALL_HEADER_SIZE
+                ):
                     found = read(start, offset + size)
-                    if len(found) == header_size + size and layer.announces(
+                    if len(found) == header_size + size and layer.headers_match(
                         found[:header_size], entry
                     ):
                         yield place, memoryview(found)[header_size:]
@@ -92,7 +95,7 @@ class FilesInLayerOrder:
                 raise
 
     def stream(self, data: FileData) -> Iterator[tuple[int, bytes]]:
-        """Give the data of a file in pieces, each with where in the file it belongs; no holes."""
+        """Yield the data of a file in pieces, each with its offset in the file, without holes."""
         offset = data.extents[0].offset if data.extents else 0
         for at, piece in self._layer.stream(data):
             if offset + at >= self._trigger:
@@ -111,13 +114,13 @@ def _steps(
     starts: np.ndarray[tuple[int], np.dtype[np.int64]],
     ends: np.ndarray[tuple[int], np.dtype[np.int64]],
 ) -> Iterator[tuple[int, int, int]]:
-    """Yield (start, end, end of the neighbours' run) of what to fetch, in order."""
+    """Yield the ranges to fetch in order: start, end, end of the contiguous run they are in."""
     if not len(starts):
         return
     ends = np.maximum.accumulate(ends)
-    breaks = np.flatnonzero(starts[1:] - ends[:-1] > _GAP) + 1
+    breaks = np.flatnonzero(starts[1:] - ends[:-1] > _MAX_GAP) + 1
     firsts = starts[np.concatenate(([0], breaks))].tolist()
     lasts = ends[np.concatenate((breaks - 1, [len(ends) - 1]))].tolist()
     for first, last in zip(firsts, lasts, strict=True):
-        for start in range(first, last, _STEP):
-            yield start, min(start + _STEP, last), last
+        for start in range(first, last, _STEP_SIZE):
+            yield start, min(start + _STEP_SIZE, last), last

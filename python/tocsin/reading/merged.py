@@ -1,4 +1,4 @@
-"""The layers of an image and the tree they make together: what the public faces stand on."""
+"""The layers of an image and their merged tree, on which the public classes are built."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 class MergedLayers:
-    """Layers, and their names merged when first asked for; may be used by several threads.
+    """Layers, whose names are merged when first needed; may be used by several threads.
 
     Args:
-        layers: from the lowest up. Where one cannot be read, paths fail that it may change.
-        notes: told what the tree leaves out.
-        named: whether the digests of their descriptors are those of the layers.
+        layers: from the lowest up. Reading a path fails if an unreadable layer may affect it.
+        notes: receives a warning for what the tree leaves out.
+        named: whether the digests in the layers' descriptors are those of the layers.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class MergedLayers:
         self.layers = layers
         self._is_partial = any(isinstance(layer, UnreadableLayer) for layer in layers)
         self._notes = notes
-        # An image without layers has a root all the same.
+        # An image without layers still has a root.
         self._digests = [layer.descriptor.digest if named else None for layer in layers] or [None]
         self._lock = threading.Lock()
         self._tree: Tree | None = None
@@ -50,7 +50,7 @@ class MergedLayers:
         self._lock = threading.Lock()
 
     def layer(self, number: int) -> Layer:
-        """Return the layer with this number in a node of the tree, which has none unreadable."""
+        """Return the layer of a node of the tree, by its number; it can be read."""
         layer = self.layers[number]
         assert not isinstance(layer, UnreadableLayer)  # noqa: S101 (it has no nodes)
         return layer
@@ -69,11 +69,11 @@ class MergedLayers:
         return tree
 
     def locate(self, path: StrPath, *, follow: bool = True) -> tuple[str, Node]:
-        """Return as `Tree.find`; the path may be one of pathlib."""
+        """Return the same as `Tree.find`; the path may also be a `pathlib.PurePosixPath`."""
         return self.tree.find(path_text(path), follow=follow)
 
     def type_of(self, path: StrPath) -> str | None:
-        """Return the type of what is at a path, links followed; ``None`` if nothing is there."""
+        """Return the type of what is at a path, links followed; ``None`` if it is missing."""
         return self.tree.type_of(path_text(path))
 
     def stat_path(self, path: StrPath, *, follow: bool = True) -> FileStat:
@@ -85,11 +85,11 @@ class MergedLayers:
         return self._file_stat(self.tree.stat(path_text(path), follow=follow))
 
     def listed(self, path: str, node: Node) -> FileStat:
-        """Return what is at `path`, as `tree` gave both; the owner may be ``NO_ID``, as listed."""
+        """Return the metadata of a node of `tree`, at any path; an owner may be ``NO_ID``."""
         return self._file_stat(self.tree.stat_listed(path, node))
 
     def stat_all(self, path: StrPath) -> list[FileStat]:
-        """Return what is in a directory, sorted by name; for anything else, itself.
+        """Return what is in a directory, sorted by name; for anything else, only itself.
 
         Raises:
             PathError: as `locate`.
@@ -107,17 +107,17 @@ class MergedLayers:
                 yield self._file_stat(row)
 
     def stat_row(self, row: Row) -> FileStat:
-        """Return what is at a row that `tree` gave."""
+        """Return the metadata of a row of `tree`."""
         return self._file_stat(self.tree.stat_row(row))
 
     def _file_stat(self, row: StatRow) -> FileStat:
         return FileStat(*(*row, self._digests[row[-1]]))
 
     def regular_file(self, path: StrPath) -> Node:
-        """Return a regular file, links followed; nothing is read.
+        """Return the node of a regular file, links followed, without reading its data.
 
         Raises:
-            PathError: no such file, or not a regular one.
+            PathError: the file is missing, or not a regular file.
         """
         path = path_text(path)
         node = self.tree.node_at(path)
@@ -127,13 +127,13 @@ class MergedLayers:
             raise PathError(f"{shown(path)}: is a directory", path=path, reason="directory")
         if node.type == "hardlink":
             raise PathError(
-                f"{shown(path)}: is a hard link to {shown(self._linkname(node))}, which is not in "
-                "the image",
+                f"{shown(path)}: hard link to {shown(self._linkname(node))}, which is not in the "
+                "image",
                 path=path,
                 reason="missing",
             )
         raise PathError(
-            f"{shown(path)}: is no regular file but a {node.type}", path=path, reason="special"
+            f"{shown(path)}: not a regular file (found {node.type})", path=path, reason="special"
         )
 
     def file_data(self, node: Node) -> tuple[Layer, FileData]:

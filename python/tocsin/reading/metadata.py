@@ -1,7 +1,8 @@
 """Owner, mode, times and extended attributes of a file that is being extracted.
 
-What the system refuses is noted, and the file is extracted without it: images hold attributes of
-other file systems, owners that a user namespace lacks, and times that no clock shows.
+Images contain attributes of other file systems, owners outside a user namespace, and times that
+file systems cannot store. If the system refuses one, that is noted and the file is extracted
+without it.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from tocsin.reading.stat import NO_ID
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_LEAVE = -1
+_KEEP_ID = -1
 _MAX_MTIME_NS = (1 << 63) - 1
-"""In the year 2262; later times, and those before 1970, become 0. Source: containerd/containerd,
-archive/time.go."""
+"""Latest time, in the year 2262; later times, and those before 1970, become 0. Source:
+containerd/containerd, archive/time.go."""
 _TRUSTED = "trusted."
 """Prefix of attributes that are never taken from an image. Source: containerd/containerd,
 archive/tar_unix.go."""
 
 _REFUSED = {
-    errno.EPERM,  # of another owner, or on a file system without owners and modes
-    errno.EINVAL,  # an owner that a user namespace does not map, a mode that FAT lacks
+    errno.EPERM,  # the file has another owner, or its file system has no owners and modes
+    errno.EINVAL,  # an owner that a user namespace does not map, or a mode that FAT lacks
     errno.ENOTSUP,
     errno.ENOSYS,
     errno.EOVERFLOW,
@@ -38,7 +39,7 @@ _XATTR_REFUSED = {
     errno.EACCES,
     errno.ERANGE,
     errno.E2BIG,
-    errno.ENOSPC,  # more than ext4 has room for in an inode's block; a full disk shows with data
+    errno.ENOSPC,  # attributes too large for ext4; a full disk is detected when data is written
 }
 
 
@@ -61,7 +62,7 @@ class Metadata(NamedTuple):
 
 
 class Target(Protocol):
-    """A file that exists on this machine and gets metadata."""
+    """A local file whose metadata is set."""
 
     def chown(self, uid: int, gid: int) -> None:
         """Set its owner."""
@@ -82,7 +83,7 @@ class Target(Protocol):
 
 @dataclass(slots=True)
 class OpenFile:
-    """A file or directory by its descriptor."""
+    """An open file or directory."""
 
     fd: int
 
@@ -105,12 +106,12 @@ class OpenFile:
 
 @dataclass(slots=True)
 class NamedFile:
-    """What cannot be opened, by its name in a directory that nobody else can reach.
+    """A file that cannot be opened, by its name in a directory that only this process uses.
 
     Attributes:
-        directory: a descriptor.
-        name: in it; a symbolic link is not followed.
-        has_mode: whether it has permission bits; a symbolic link has none.
+        directory: descriptor of the directory.
+        name: name in the directory; a symbolic link is not followed.
+        has_mode: whether the file has permission bits; a symbolic link has none.
     """
 
     directory: int
@@ -138,11 +139,11 @@ class NamedFile:
 
 
 class MetadataWriter:
-    """Gives files their metadata.
+    """Sets the metadata of files.
 
     Args:
         owners: whether files get the image's owners.
-        note: called with what was not preserved, and the path of the file.
+        note: called with a description of what was not preserved, and the path of the file.
     """
 
     def __init__(self, *, owners: bool, note: Callable[[str, str], None]) -> None:
@@ -151,14 +152,14 @@ class MetadataWriter:
         self._uid, self._gid = os.geteuid(), os.getegid()
 
     def write(self, target: Target, path: str, metadata: Metadata) -> None:
-        """Give a file all its metadata.
+        """Set all metadata of a file.
 
         Raises:
-            OSError: the disk is full or broken; what the system refuses is only noted.
+            OSError: the disk is full or broken; metadata that the system refuses is only noted.
         """
         mode, uid, gid, mtime_ns, xattrs = metadata
-        # In this order: a change of owner removes set-id bits and capabilities, and a file without
-        # write permission takes no attributes.
+        # The order matters: a change of owner removes set-id bits and capabilities, and attributes
+        # cannot be set on a file without write permission.
         if not self._owners or not self._chown(target, path, uid, gid):
             mode = self._without_set_id(mode, uid, gid, path)
         for key, value in xattrs.items():
@@ -177,8 +178,8 @@ class MetadataWriter:
 
     def _chown(self, target: Target, path: str, uid: int, gid: int) -> bool:
         if NO_ID in (uid, gid):
-            self._note(f"owner not preserved ({NO_ID} stands for no owner)", path)
-            uid, gid = (_LEAVE if each == NO_ID else each for each in (uid, gid))
+            self._note(f"owner not preserved ({NO_ID} means no owner)", path)
+            uid, gid = (_KEEP_ID if each == NO_ID else each for each in (uid, gid))
         try:
             target.chown(uid, gid)
         except OSError as error:
@@ -187,7 +188,7 @@ class MetadataWriter:
         return True
 
     def _without_set_id(self, mode: int, uid: int, gid: int, path: str) -> int:
-        """Return `mode` without bits that would act for another owner than the image says."""
+        """Return `mode` without the set-id bits that were meant for another owner."""
         kept = mode
         if uid != self._uid:
             kept &= ~stat.S_ISUID
@@ -207,7 +208,7 @@ class MetadataWriter:
         except OSError as error:
             self._refused(what, error, path, refused=_XATTR_REFUSED)
         except ValueError:  # a NUL byte in its name, or text that cannot be encoded
-            self._note(f"{what} not preserved (not a possible name)", path)
+            self._note(f"{what} not preserved (not a valid name)", path)
 
     def _refused(
         self, what: str, error: OSError, path: str, *, refused: set[int] = _REFUSED
@@ -218,5 +219,5 @@ class MetadataWriter:
 
 
 def bounded_mtime(mtime_ns: int) -> int:
-    """Return the time that a file of an image is extracted with."""
+    """Return the time that an extracted file gets."""
     return mtime_ns if 0 <= mtime_ns <= _MAX_MTIME_NS else 0

@@ -1,4 +1,4 @@
-"""What a reader of an image should know, in sentences."""
+"""Notes for the user of an open image."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ if TYPE_CHECKING:
 
 
 class Notes:
-    """Keeps sentences, hands them on and logs them; may be used by several threads.
+    """Collects sentences, logs them and passes them on; may be used by several threads.
 
     Args:
-        tell: called with each, if anyone wants them at once.
+        callback: called with each sentence.
+
+    Attributes:
+        sentences: all sentences so far.
     """
 
-    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(self, callback: Callable[[str], None] | None = None) -> None:
         self.sentences: list[str] = []
-        self._tell = tell
+        self._callback = callback
 
     def note(self, sentence: str) -> None:
-        """Take note of what something cost."""
+        """Note the cost of an operation."""
         LOG.info("%s", sentence)
         self._keep(sentence)
 
     def warn(self, sentence: str) -> None:
-        """Take note of something that is broken, and therefore not used."""
+        """Note something that is broken and therefore not used."""
         LOG.warning("%s", sentence)
         self._keep(sentence)
 
     def _keep(self, sentence: str) -> None:
         self.sentences.append(sentence)
-        if self._tell is not None:
-            self._tell(sentence)
+        if self._callback is not None:
+            self._callback(sentence)

@@ -1,4 +1,4 @@
-"""The files of a single layer that is no part of an image at hand: ``tocsin.open_layer``."""
+"""The files of a single layer, read without its image: ``tocsin.open_layer``."""
 
 from __future__ import annotations
 
@@ -45,21 +45,22 @@ def open_layer(
     """Open one layer for reading single files.
 
     Args:
-        layer: a path, or an http or https URL of a server that answers to ``Range``.
-        ztoc: of that layer: its bytes, or the path of a file. It is believed, for nothing here
-            names its digest; the layer's bytes are held against it.
-        threads: processors that inflate; all that this process may use if ``None``.
-        cache_size: bytes of spans kept in memory.
-        cache_dir: directory where spans are kept for later; may be shared by processes of one
-            user, and need not be trusted: what is found in it is verified.
-        cache_dir_size: bytes that the directory may grow to; what was used least recently is
-            removed from it.
-        http: certificates and time-outs, of servers that are asked by URL.
+        layer: a path, or an http or https URL of a server that supports ``Range`` requests.
+        ztoc: zTOC of the layer, as bytes or as the path of a file. It is trusted, since nothing
+            here names its digest; the layer's bytes are verified with it.
+        threads: number of threads that inflate; by default, one for each processor that this
+            process may use.
+        cache_size: limit of the spans in memory, in bytes.
+        cache_dir: directory where spans are cached; may be shared by processes of one user, and
+            need not be trusted, since everything read from it is verified.
+        cache_dir_size: limit of the directory, in bytes; the least recently used files are removed.
+        http: certificates and timeouts for URLs.
 
     Raises:
-        ZtocError: the zTOC is none that can be used.
-        VerificationError: it is of a layer of another size.
-        UnsupportedError: the server does not answer to ``Range``, or it is another kind of URL.
+        ZtocError: the zTOC is invalid or not supported.
+        VerificationError: the zTOC is of a layer with another size.
+        UnsupportedError: the server does not support ``Range`` requests, or `layer` is another kind
+            of URL.
         NotFoundError, RegistryError, OSError: the layer cannot be reached or read.
     """
     blob = ztoc if isinstance(ztoc, bytes) else read_regular(ztoc, max_size=MAX_ZTOC_SIZE)
@@ -69,7 +70,7 @@ def open_layer(
         source = _UrlRanges(text, http)
     elif _OTHER_URL.match(text):
         place = shown(without_user_info(text))
-        raise UnsupportedError(f"{place}: a layer is a file, or has an http or https URL")
+        raise UnsupportedError(f"{place}: not supported, expected a path or an http or https URL")
     else:
         source = FileRanges(text)
     try:
@@ -87,12 +88,12 @@ def open_layer(
 
 
 class LayerFiles(Files):
-    """The files of one layer; a context manager. Whiteouts are applied to nothing, and not shown.
+    """The files of one layer; a context manager. Whiteouts are not shown.
 
     Made by ``tocsin.open_layer``.
 
     Attributes:
-        notes: sentences worth knowing, such as that the cache cannot be written.
+        notes: sentences that a user should know, such as that the cache cannot be written.
     """
 
     notes: list[str]
@@ -114,12 +115,12 @@ class LayerFiles(Files):
         ztoc = Ztoc.from_bytes(blob)
         if source.size != ztoc.compressed_archive_size:
             raise VerificationError(
-                f"{source.name}: has {source.size} bytes, the ztoc is of a layer of "
-                f"{ztoc.compressed_archive_size}",
+                f"{source.name}: size differs from the ztoc (found {source.size} bytes, expected "
+                f"{ztoc.compressed_archive_size})",
                 expected=str(ztoc.compressed_archive_size),
                 actual=str(source.size),
             )
-        # The layer's own digest is not known; in a cache the zTOC's stands for both.
+        # The digest of the layer is not known, so the cache uses that of the zTOC for both.
         digest = Digest.parse(ztoc.digest)
         disk = None
         if cache_dir is not None:
@@ -139,18 +140,18 @@ class LayerFiles(Files):
         return self._opened
 
     def close(self) -> None:
-        """Close the file or connections; files that are open can no longer be read."""
+        """Close the file or connections; open files can no longer be read."""
         self._fetchers.close()
         self._source.close()
 
 
 class _UrlRanges:
-    """Ranges of what a web server has; a forked process gets connections of its own."""
+    """Ranges of a layer on a web server; a forked process opens new connections."""
 
     in_order = False
 
     def __init__(self, url: str, options: HttpOptions | None) -> None:
-        # requests takes longer to import than a file to be opened.
+        # Importing requests takes longer than opening a file.
         from tocsin.stores.http.http_blob import HttpBlob  # noqa: PLC0415
 
         self._options = options
@@ -168,6 +169,6 @@ class _UrlRanges:
         self._blob.close()
 
     def after_fork(self) -> None:
-        # Not closed: that would say good-bye on connections of the other process.
+        # Not closed: closing would shut down the parent's TLS connections.
         self._abandoned.append(self._blob)
         self._blob = self._blob.reopened(self._options)

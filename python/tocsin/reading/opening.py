@@ -1,4 +1,4 @@
-"""The layers of one platform's image, each with a zTOC: found where a reader looks, or made.
+"""Opening the layers of one platform's image: finds the zTOC of each, or makes one.
 
 Source: docs/format.md#how-an-index-is-found.
 """
@@ -53,10 +53,10 @@ if TYPE_CHECKING:
     from tocsin.reading.notes import Notes
     from tocsin.stores.base import Source
 
-_KEPT_LAYER = 10 << 20
-"""Compressed bytes up to which a layer that had to be read once is kept in memory."""
-_KEPT_LAYERS = 64 << 20
-"""Compressed bytes of all layers kept so."""
+_MAX_KEPT_LAYER_SIZE = 10 << 20
+"""Maximum compressed size of a layer that is kept in memory after it was read to make its zTOC."""
+_MAX_KEPT_LAYERS_SIZE = 64 << 20
+"""Maximum compressed size of all layers kept in this way."""
 _MIB = 1 << 20
 
 
@@ -65,14 +65,14 @@ class LayerOpener:
     """Opens layers of one image.
 
     Attributes:
-        store: gives the source that holds the image.
-        cache: of spans.
-        fetchers: threads.
-        disk: what is kept on disk, if anything.
-        notes: takes what a user should know.
+        store: returns the source that holds the image.
+        cache: cache of spans in memory.
+        fetchers: threads that fetch and inflate.
+        disk: cache on disk, if there is one.
+        notes: receives notes for the user.
         may_index: whether layers without a zTOC are read once to make one.
-        threads: processors that do so, for all of them together.
-        progress: called while they are, never by two threads at once.
+        threads: number of threads for that, shared between layers.
+        progress: called while layers are read, never by two threads at once.
     """
 
     store: Callable[[], Source]
@@ -84,12 +84,12 @@ class LayerOpener:
     threads: int = 1
     progress: Progress | None = None
     _kept: int = field(default=0, init=False)
-    _small: list[int] = field(default_factory=list, init=False)
-    _telling: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _small_sizes: list[int] = field(default_factory=list, init=False)
+    _progress_lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def after_fork(self) -> None:
         """Forget a lock that another thread may have held."""
-        self._telling = threading.Lock()
+        self._progress_lock = threading.Lock()
 
     def indexes(
         self, image: Descriptor, manifest: Manifest, choice: IndexChoice, *, pinned: bool
@@ -98,12 +98,12 @@ class LayerOpener:
 
         Args:
             image: descriptor of the image's manifest.
-            manifest: of the image.
-            choice: which indexes were asked for.
-            pinned: whether the image was asked for by digest.
+            manifest: manifest of the image.
+            choice: which indexes were requested.
+            pinned: whether the reference of the image has a digest.
 
         Raises:
-            NotFoundError, FormatError: the one asked for by digest is missing, or is not an index.
+            NotFoundError, FormatError: the index requested by digest is missing or not an index.
         """
         usable = []
         for found in indexes_to_read_by(self.store(), image, manifest, choice, pinned=pinned):
@@ -114,20 +114,20 @@ class LayerOpener:
         size = sum(layer.size for layer in manifest.layers or ())
         if pinned and not usable and choice.kind is IndexKind.AUTO and size >= _MIB:
             self.notes.note(
-                "the image is pinned by digest and its manifest names no index, so layers are read "
-                "in full and verified by their own digests; --index v1 (in Python index='v1') "
-                "trusts indexes that refer to it"
+                "the image is pinned by digest and its manifest does not name an index, so layers "
+                "are read in full and verified with their own digests; to trust the indexes that "
+                "refer to the image, use --index v1 (index='v1')"
             )
         return usable
 
     def open(
         self, layers: list[Descriptor], indexes: list[FoundIndex]
     ) -> list[Layer | UnreadableLayer]:
-        """Return all layers, those that must be fetched or read several at once.
+        """Return all layers; several are fetched or read at once.
 
         Raises:
-            UnsupportedError: a layer has no zTOC and none may be made.
-            RegistryError, OSError: a layer cannot be read now, but perhaps later.
+            UnsupportedError: a layer has no zTOC, and `may_index` is off.
+            RegistryError, OSError: a layer cannot be read because of a temporary problem.
         """
         sizes = {at: layer.size for at, layer in enumerate(layers)}
         shares = processors.Shares(self.threads, jobs=FETCH_THREADS, sizes=sizes)
@@ -138,21 +138,21 @@ class LayerOpener:
             finally:
                 shares.done(at)
 
-        # Larger layers first: smaller ones may wait for them, in threads that they need.
+        # Larger layers first: smaller ones may wait for them, and that blocks threads.
         order = sorted(sizes, key=lambda at: -sizes[at])
         found = dict(zip(order, self.fetchers.pool().map(open_layer, order), strict=True))
         opened = [found[at] for at in sizes]
         for layer in opened:
             if isinstance(layer, UnreadableLayer):
                 self.notes.warn(
-                    f"layer {layer.descriptor.digest} cannot be read: {layer.problem}; only what "
-                    "the layers above it decide can be read"
+                    f"layer {layer.descriptor.digest} cannot be read: {layer.problem}; only files "
+                    "that it cannot affect can be read"
                 )
         # Nearly every indexed image has a few tiny layers without a zTOC, which cost nothing.
-        if (size := sum(self._small)) >= _MIB:
-            self.notes.note(
-                f"{len(self._small)} small layers have no ztoc: {size / _MIB:.1f} MiB were read"
-            )
+        if (size := sum(self._small_sizes)) >= _MIB:
+            count = len(self._small_sizes)
+            subject = "1 small layer has" if count == 1 else f"{count} small layers have"
+            self.notes.note(f"{subject} no ztoc: {size / _MIB:.1f} MiB were read")
         return opened
 
     def _open(
@@ -175,15 +175,16 @@ class LayerOpener:
             source = BlobRanges(self.store, layer)
             origin = {1: "v1", 2: "v2"}.get(found.version, "given")
             return self._layer(layer, ztoc, str(descriptor.digest), source, origin)
-        if reason := _reason_against(layer):
+        if reason := _unsupported_reason(layer):
             return UnreadableLayer(layer, UnsupportedError(reason))
         if not self.may_index:
             raise UnsupportedError(
                 f"layer {layer.digest}: has no ztoc, {layer.size} bytes would have to be read",
-                hint="Make one with tocsin create --min-layer-size 0, or let it be read whole.",
+                hint="Make one with tocsin create --min-layer-size 0, or read the layer in full "
+                "without --require-index (index_missing=True).",
             )
         threads = shares.take(at)
-        self._tell(LayerStarted(layer))
+        self._report(LayerStarted(layer))
         begun = time.monotonic()
         try:
             opened = self._index(layer, threads, shares.turn)
@@ -193,7 +194,7 @@ class LayerOpener:
                 raise
             return UnreadableLayer(layer, error)
         finally:
-            self._tell(LayerFinished(layer, time.monotonic() - begun))
+            self._report(LayerFinished(layer, time.monotonic() - begun))
         return opened
 
     def _layer(
@@ -213,7 +214,7 @@ class LayerOpener:
         return Layer(layer, ztoc, spans, index_origin=origin)
 
     def _index(self, layer: Descriptor, threads: int, turn: AbstractContextManager[Any]) -> Layer:
-        """Make the zTOC of a layer that has none, by reading all of it."""
+        """Make the missing zTOC of a layer by reading all of it."""
         name = f"{self.store().name}: layer {layer.digest}"
         begun = time.monotonic()
         head, pieces = with_head(self._read_whole(layer))
@@ -226,12 +227,12 @@ class LayerOpener:
             kept = []
         try:
             if compression == ZSTD:
-                ztoc = _made(unpack_zstd(pieces), "uncompressed", threads, turn)
+                ztoc = _make_ztoc(unpack_zstd(pieces), "uncompressed", threads, turn)
             else:
                 layer_format = GZIP if compression == GZIP else "uncompressed"
-                ztoc = _made(_keeping(pieces, kept), layer_format, threads, turn)
+                ztoc = _make_ztoc(_keeping(pieces, kept), layer_format, threads, turn)
         except (FormatError, UnsupportedError) as error:
-            for _ in pieces:  # odd, or damaged? its digest tells
+            for _ in pieces:  # to the end, where the digest shows whether the layer is damaged
                 pass
             if compression in (None, GZIP, ZSTD):
                 raise
@@ -240,24 +241,24 @@ class LayerOpener:
             source = (
                 BlobRanges(self.store, layer) if kept is None else BytesRanges(name, b"".join(kept))
             )
-        if layer.size <= _KEPT_LAYER and compression != ZSTD:
-            self._small.append(layer.size)
+        if layer.size <= _MAX_KEPT_LAYER_SIZE and compression != ZSTD:
+            self._small_sizes.append(layer.size)
         else:
-            more = ", and again for each look further back" if compression == ZSTD else ""
+            more = ", and again whenever a read goes back" if compression == ZSTD else ""
             self.notes.note(
                 f"layer {layer.digest} has no ztoc: {layer.size / _MIB:.1f} MiB were read to make "
                 f"one, in {time.monotonic() - begun:.1f} s{more}"
             )
         return self._layer(layer, ztoc, f"made:{DEFAULT_SPAN_SIZE}", source, "made")
 
-    def _tell(self, event: Event) -> None:
+    def _report(self, event: Event) -> None:
         if self.progress is not None:
-            with self._telling:
+            with self._progress_lock:
                 self.progress(event)
 
     def _may_keep(self, layer: Descriptor) -> bool:
-        # Several threads may come here at once; then somewhat more is kept.
-        if layer.size > _KEPT_LAYER or self._kept + layer.size > _KEPT_LAYERS:
+        # Without a lock, several threads may together keep somewhat more than the limit.
+        if layer.size > _MAX_KEPT_LAYER_SIZE or self._kept + layer.size > _MAX_KEPT_LAYERS_SIZE:
             return False
         self._kept += layer.size
         return True
@@ -267,20 +268,20 @@ class LayerOpener:
         for piece in self.store().blob(layer):
             yield piece
             done += len(piece)
-            self._tell(LayerAdvanced(layer, done))
+            self._report(LayerAdvanced(layer, done))
 
     def _unpack_zstd(self, layer: Descriptor) -> Iterator[bytes]:
         return unpack_zstd(self.store().blob(layer))
 
 
-def _reason_against(layer: Descriptor) -> str | None:
-    """Return why a layer of this type cannot be read, whatever its bytes are."""
+def _unsupported_reason(layer: Descriptor) -> str | None:
+    """Return why a layer of this type cannot be read; ``None`` if its bytes decide."""
     if is_tar_layer(layer.media_type):
         return None
     kind = layer_type(layer.media_type)
     if kind is not None and kind.encrypted:
         return "it is encrypted"
-    return f"it has media type {shown(layer.media_type)}, which cannot be read"
+    return f"media type {shown(layer.media_type)} is not supported"
 
 
 def _keeping(pieces: Iterator[bytes], kept: list[bytes] | None) -> Iterator[bytes]:
@@ -290,14 +291,14 @@ def _keeping(pieces: Iterator[bytes], kept: list[bytes] | None) -> Iterator[byte
         yield piece
 
 
-def _made(
+def _make_ztoc(
     pieces: Iterator[bytes], layer_format: str, threads: int, turn: AbstractContextManager[Any]
 ) -> Ztoc:
-    made = LayerPass(
+    layer_pass = LayerPass(
         format=layer_format, span_size=DEFAULT_SPAN_SIZE, threads=threads, for_reading=True
     )
     for piece in pieces:
         with turn:
-            made.push(piece)
+            layer_pass.push(piece)
     with turn:
-        return made.finish().ztoc
+        return layer_pass.finish().ztoc

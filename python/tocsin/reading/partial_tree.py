@@ -1,7 +1,8 @@
-"""The names of an image of which a layer cannot be read.
+"""The names of an image with a layer that cannot be read.
 
-Such a layer may hold any entry: files, whiteouts, symbolic links in the place of directories. So
-only the layers above it count. Paths that they decide are answered, others fail with its name.
+Such a layer may hold any entry: files, whiteouts, symbolic links instead of directories. So only
+the layers above it count. Paths that those decide can be read; others fail with an error that names
+the unreadable layer.
 """
 
 from __future__ import annotations
@@ -23,52 +24,52 @@ if TYPE_CHECKING:
     from tocsin.reading.tree import Node, Row, StatRow
 
 _TYPE = 1
-"""Where a row has the type."""
+"""Index of the type in a row."""
 
 
 class PartialTree(Tree):
-    """A tree whose methods fail where a layer that cannot be read may change the answer.
+    """A tree whose methods fail if an unreadable layer may change the result.
 
-    They raise the errors of `UnreadableLayer.error_for`, besides their own.
+    They raise the errors of `UnreadableLayer.error_for`, in addition to those of `Tree`.
 
     Args:
-        layers: of the image, from the lowest up, at least one of them unreadable.
+        layers: layers of the image, from the lowest up; at least one of them is unreadable.
     """
 
     def __init__(self, layers: Sequence[Layer | UnreadableLayer]) -> None:
         highest = max(i for i, layer in enumerate(layers) if isinstance(layer, UnreadableLayer))
         unreadable = layers[highest]
-        assert isinstance(unreadable, UnreadableLayer)  # noqa: S101 (chosen so)
+        assert isinstance(unreadable, UnreadableLayer)  # noqa: S101 (as chosen above)
         self._unreadable = unreadable
         self._above = [
             layer for layer in layers[highest + 1 :] if not isinstance(layer, UnreadableLayer)
         ]
         self._first = highest + 1
-        super().__init__([*[_NOTHING] * self._first, *self._above])
+        super().__init__([*[_EMPTY_LAYER] * self._first, *self._above])
 
     @cached_property
     def _certainty(self) -> Certainty:
         return Certainty(self._above, self._first)
 
-    # -- the face of `Tree` --------------------------------------------------------------------
+    # -- methods of `Tree` ---------------------------------------------------------------------
 
     def find(self, path: str, *, follow: bool = True) -> tuple[str, Node]:
-        """Return as `Tree.find`."""
+        """Return the same as `Tree.find`."""
         self._check(path, follow=follow)
         return super().find(path, follow=follow)
 
     def node_at(self, path: str) -> Node:
-        """Return as `Tree.node_at`."""
+        """Return the same as `Tree.node_at`."""
         self._check(path)
         return super().node_at(path)
 
     def type_of(self, path: str) -> str | None:
-        """Return as `Tree.type_of`."""
+        """Return the same as `Tree.type_of`."""
         self._check(path)
         return super().type_of(path)
 
     def children(self, path: str) -> dict[str, Node]:
-        """Return as `Tree.children`."""
+        """Return the same as `Tree.children`."""
         self._check_whole(path)
         found = super().children(path)
         for name, node in found.items():
@@ -76,24 +77,24 @@ class PartialTree(Tree):
         return found
 
     def names(self, path: str) -> tuple[list[str], list[str]]:
-        """Return as `Tree.names`."""
+        """Return the same as `Tree.names`."""
         self._check_whole(path)
         return super().names(path)
 
     def walk(self, path: str) -> Iterator[tuple[str, Node]]:
-        """Yield as `Tree.walk`."""
+        """Yield the same as `Tree.walk`."""
         self._check_whole(path)
         for full, node in super().walk(path):
             self._check_type(full, node.type)
             yield full, node
 
     def stat(self, path: str, *, follow: bool = True) -> StatRow:
-        """Return as `Tree.stat`."""
+        """Return the same as `Tree.stat`."""
         self._check_metadata(path, self._check(path, follow=follow))
         return super().stat(path, follow=follow)
 
     def stat_all(self, path: str) -> list[StatRow]:
-        """Return as `Tree.stat_all`."""
+        """Return the same as `Tree.stat_all`."""
         at = self._check(path)
         if at is not None and super().is_directory(at):
             self._check_whole(at)
@@ -103,7 +104,7 @@ class PartialTree(Tree):
         return rows
 
     def stats(self, path: str) -> Iterator[list[StatRow]]:
-        """Yield as `Tree.stats`."""
+        """Yield the same as `Tree.stats`."""
         self._check_below(path)
         for batch in super().stats(path):
             for row in batch:
@@ -111,20 +112,20 @@ class PartialTree(Tree):
             yield batch
 
     def rows(self, path: str) -> Iterator[list[Row]]:
-        """Yield as `Tree.rows`."""
+        """Yield the same as `Tree.rows`."""
         self._check_below(path)
         for batch in super().rows(path):
             for row in batch:
                 self._check_type(row[0], row[1])
             yield batch
 
-    # -- whether the layers above decide -------------------------------------------------------
+    # -- checks --------------------------------------------------------------------------------
 
     def _check(self, path: str, *, follow: bool = True) -> str | None:
-        """Check that what is at a path is decided.
+        """Check that the layers above decide what is at a path.
 
         Returns:
-            The resolved path; ``None`` if nothing is there, as `Tree.find` will say.
+            The resolved path; ``None`` if it is missing, as `Tree.find` will report.
         """
         follow = follow or path.endswith("/")
         certainty = self._certainty
@@ -137,7 +138,7 @@ class PartialTree(Tree):
                 self._require(path, self._is_decided(at, follow=True))
                 return None
             if part == "..":
-                # Of a directory that may be a link, what is above it is not known.
+                # The parent of a directory that may be a link is not known.
                 self._require(path, certainty.is_real(at))
                 at = at.rpartition("/")[0]
                 continue
@@ -161,7 +162,7 @@ class PartialTree(Tree):
         return at
 
     def _is_decided(self, full: str, *, follow: bool) -> bool:
-        """Return whether what is at a path that no link is on cannot be anything else."""
+        """Return whether the layers above decide what is at a path without links."""
         node = self._lookup(full)
         if not full or node is None:
             return True
@@ -176,41 +177,41 @@ class PartialTree(Tree):
         first = clean_path(self._above_at(node).paths[node.entry])
         if first == full or not certainty.has_floating:
             return True
-        # Another name of a file: its first name must have led to that file.
+        # A hard link: its target must have been that file.
         is_beside = first.rpartition("/")[0] == full.rpartition("/")[0]
         return is_beside and certainty.is_certain(first, "file", node.layer)
 
     def _check_whole(self, directory: str) -> None:
-        """Check that all names in and below a directory are decided."""
+        """Check that the layers above decide all names in and below a directory."""
         if super().is_directory(directory):
             self._require(directory, self._certainty.is_whole(directory))
 
     def _check_below(self, path: str) -> None:
-        """Check what is at a path, and all names below it."""
+        """Check that the layers above decide what is at a path, and all names below it."""
         at = self._check(path)
         self._check_metadata(path, at)
         if at is not None:
             self._check_whole(at)
 
     def _check_metadata(self, path: str, at: str | None) -> None:
-        """Check that mode, owner and time of what is at a path are decided."""
+        """Check that the layers above decide the mode, owner and time of a path."""
         if not at:
             self._require(path, at is None or self._certainty.root_is_listed)
         elif super().is_directory(at):
             self._require(path, self._is_decided(at, follow=False))
 
     def _check_type(self, path: str, kind: str) -> None:
-        """Check that a hard link's target is not in a layer that cannot be read."""
+        """Check that the target of a hard link cannot be in the unreadable layer."""
         self._require(path, kind != "hardlink")
 
     def _require(self, path: str, is_decided: bool) -> None:  # noqa: FBT001 (the condition itself)
         if not is_decided:
             raise self._unreadable.error_for(f"/{path.lstrip('/')}")
 
-    # -- what the layers above have ------------------------------------------------------------
+    # -- layers above --------------------------------------------------------------------------
 
     def _lookup(self, full: str) -> Node | None:
-        """Return what the layers above have at a path that no link is on."""
+        """Return what the layers above have at a path without links."""
         try:
             return super().find(f"/{full}", follow=False)[1]
         except PathError:
@@ -224,7 +225,7 @@ class PartialTree(Tree):
         return self._above_at(node).entry(node.entry).linkname
 
 
-class _Nothing:
+class _EmptyLayer:
     """A layer without entries."""
 
     paths: Sequence[str] = ()
@@ -232,7 +233,7 @@ class _Nothing:
     linknames: Sequence[str] = ()
 
 
-_NOTHING = _Nothing()
+_EMPTY_LAYER = _EmptyLayer()
 
 
 def _parts(path: str) -> list[str]:

@@ -1,8 +1,8 @@
-"""Patterns of paths, as `Files.glob` takes them, matched name by name.
+"""Path patterns for `Files.glob`, matched name by name.
 
-A pattern is matched the way a nondeterministic automaton is simulated: after each name, the set of
-its parts that may come next is known. So the cost of a path is at most its names times the parts,
-however many ``**`` there are, and a directory that cannot hold a match is never looked into.
+Matching simulates a nondeterministic automaton: after each name, it has the set of pattern parts
+that the next name may match. So the cost of a path is at most the number of its names times the
+number of parts, even with many ``**``, and a directory that cannot contain a match is not searched.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 _WILDCARD = re.compile(r"[*?[]")
 
 Positions = frozenset[int]
-"""Parts of a pattern that the next name may match; the number of parts stands for a whole match."""
+"""Indexes of the parts that the next name may match; the number of parts means a full match."""
 
 
 def has_wildcard(part: str) -> bool:
-    """Return whether a part of a pattern matches more than one name."""
+    """Return whether a part of a pattern contains a wildcard."""
     return _WILDCARD.search(part) is not None
 
 
 class PathPattern:
-    """A pattern below some directory.
+    """A pattern of paths relative to a directory.
 
     Args:
-        parts: one for each name, as the shell's: ``*``, ``?`` and ``[…]`` stay within a name;
-            ``**`` matches any number of directories, and at the end everything below.
+        parts: one part for each name, as in a shell: ``*``, ``?`` and ``[…]`` match within a name;
+            ``**`` matches any number of directories and, as the last part, everything below.
     """
 
     def __init__(self, parts: Sequence[str]) -> None:
@@ -40,11 +40,11 @@ class PathPattern:
 
     @property
     def start(self) -> Positions:
-        """Where matching begins, before the first name."""
+        """Positions before the first name."""
         return self._without_names({0})
 
     def advance(self, positions: Positions, name: str) -> Positions:
-        """Return where matching stands after one more name; empty if nothing can match any more."""
+        """Return the positions after one more name; empty if nothing can match any more."""
         after = set()
         for position in positions:
             if position == len(self._matchers):
@@ -57,11 +57,11 @@ class PathPattern:
         return self._without_names(after)
 
     def is_match(self, positions: Positions) -> bool:
-        """Return whether the names so far are a whole match."""
+        """Return whether the names so far match the whole pattern."""
         return len(self._matchers) in positions
 
     def _without_names(self, positions: set[int]) -> Positions:
-        """Add what ``**`` lets be reached without a name."""
+        """Add the positions that can be reached because ``**`` matches no directory."""
         reached = set()
         for first in positions:
             position = first

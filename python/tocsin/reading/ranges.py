@@ -1,4 +1,4 @@
-"""Ranges of many files at once, in few requests."""
+"""Reading ranges of many files with few requests."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from tocsin.reading.tree import Node
 
 _BATCH_SIZE = 64 << 20
-"""Uncompressed bytes fetched ahead of the files that need them; well below what a cache keeps."""
+"""Uncompressed bytes fetched ahead; well below the size of a cache."""
 _HEADER_SIZE = 512
-"""Of the tar header before a file, which is looked at too; a longer one is fetched when met."""
+"""Bytes of the tar header before a file, which is read too; longer ones are fetched when read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class FileRange:
     """Bytes ``[start, end)`` of a file; negative ones count from its end, as in slices.
 
     Attributes:
-        path: in the image.
-        start: ``None`` for the beginning.
-        end: ``None`` for the end of the file.
+        path: path in the image.
+        start: offset of the first byte; ``None`` for the beginning.
+        end: offset after the last byte; ``None`` for the end of the file.
     """
 
     path: str
@@ -38,7 +38,7 @@ class FileRange:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where, by the zTOC, a range lies; nothing is believed before it is read and verified."""
+    """Location of a range according to the zTOC, which is verified when the range is read."""
 
     number: int
     node: Node
@@ -52,10 +52,10 @@ class _Place:
 def read_ranges(
     image: MergedLayers, ranges: Sequence[FileRange]
 ) -> Iterator[tuple[int, bytes | Exception]]:
-    """Give the data of each range, or why there is none, with its place in `ranges`.
+    """Yield the data of each range, or the error, with its index in `ranges`.
 
-    They come in the order of the layers' bytes, not in that of `ranges`: neighbours share spans,
-    and spans side by side share a request.
+    The order is that of the bytes in the layers, not that of `ranges`, so that ranges next to each
+    other share spans, and spans next to each other share a request.
     """
     places = []
     for number, wanted in enumerate(ranges):
@@ -65,7 +65,7 @@ def read_ranges(
             yield number, error
     places.sort(key=lambda place: (place.node.layer, place.offset + place.start))
     for batch in _batches(places):
-        with suppress(VerificationError):  # reading says it, of the file that is concerned
+        with suppress(VerificationError):  # reading the affected file raises it again
             _fetch(batch)
         for place in batch:
             try:
@@ -99,7 +99,7 @@ def _batches(places: list[_Place]) -> Iterator[list[_Place]]:
 
 
 def _fetch(batch: list[_Place]) -> None:
-    """Have the spans of a batch fetched, neighbours together."""
+    """Start to fetch the spans of a batch, adjacent ones together."""
     layer: Layer | None = None
     first = last = 0
     for place in batch:
@@ -115,7 +115,7 @@ def _fetch(batch: list[_Place]) -> None:
 
 
 def _needed(place: _Place) -> Iterator[tuple[int, int]]:
-    """Yield what of the layer is read: the file's header, then its data, no more than a batch."""
+    """Yield the ranges of the layer to read: the file's header, then data of at most a batch."""
     if place.offset >= _HEADER_SIZE:
         yield place.offset - _HEADER_SIZE, place.offset
     if place.start < place.end:
@@ -124,7 +124,7 @@ def _needed(place: _Place) -> Iterator[tuple[int, int]]:
 
 
 def _touch(layer: Layer, end: int, start: int) -> bool:
-    """Return whether ``…, end)`` and ``[start, …`` are in the same or neighbouring spans."""
+    """Return whether ``…, end)`` and ``[start, …`` are in the same or adjacent spans."""
     if start <= end:
         return True
     return layer.spans.span_ids(start, start + 1).start <= layer.spans.span_ids(end - 1, end).stop

@@ -1,4 +1,4 @@
-"""What an image says about one path."""
+"""The metadata of one path in an image."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _FIRST_NS, _LAST_NS = (
     (limit.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1) * 10**9
     for limit in (datetime.min, datetime.max)
 )
-"""The first and last seconds that ``datetime`` has: zTOCs go back to the year 0, and a zone may
-lead beyond the year 9999."""
+"""The first and last seconds of ``datetime``, in nanoseconds since 1970: zTOCs go back to the year
+0, and a time zone may lead beyond the year 9999."""
 NO_ID = 0xFFFFFFFF
-"""The id that chown(2) takes for none: a file keeps the one it has."""
+"""The id that means "do not change" in chown(2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileStat:
-    """One path of an image.
+    """Metadata of one path in an image.
 
     Attributes:
-        path: absolute, resolved.
+        path: absolute, resolved path.
         type: ``file``, ``dir``, ``symlink``, ``char``, ``block`` or ``fifo``; ``hardlink`` for a
             hard link whose target is missing.
-        size: bytes; 0 for all but files and links.
+        size: size in bytes; 0 for everything but files and links.
         mode: permission bits with set-id and sticky bits.
         uid: user id.
         gid: group id.
@@ -52,12 +52,12 @@ class FileStat:
         gname: group name in the tar.
         mtime_ns: nanoseconds since 1970, UTC.
         linkname: target of a symbolic link, as in the tar.
-        devmajor: device number.
-        devminor: device number.
+        devmajor: major device number.
+        devminor: minor device number.
         xattrs: extended attributes.
-        inode: the same for hard links to one file, and for nothing else in the image.
-        layer: number of the layer it comes from, 0 for the lowest.
-        layer_digest: digest of that layer; ``None`` where it is not known.
+        inode: a number that all hard links to a file share, and that no other file has.
+        layer: number of the layer that the file comes from, 0 for the lowest.
+        layer_digest: digest of that layer; ``None`` if it is not known.
     """
 
     path: str
@@ -78,7 +78,7 @@ class FileStat:
     layer_digest: Digest | None = None
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of a path; ``layer`` is the digest of its layer there."""
+        """Return what ``--json`` prints of a path; its ``layer`` is the digest of the layer."""
         return {
             "path": self.path,
             "type": self.type,
@@ -104,12 +104,12 @@ class FileStat:
 
     @property
     def mtime(self) -> datetime:
-        """When it was last changed, to the microsecond."""
+        """Modification time, rounded down to microseconds."""
         return _EPOCH + timedelta(microseconds=self.mtime_ns // 1000)
 
     @property
     def st_mode(self) -> int:
-        """Type and permissions as ``os.stat_result`` has them, for the functions of ``stat``."""
+        """Type and permissions as in ``os.stat_result``, for the functions of ``stat``."""
         return _TYPE_BITS[self.type] | self.mode
 
     @property
@@ -124,7 +124,7 @@ class FileStat:
 
     @property
     def is_symlink(self) -> bool:
-        """Whether it is a symbolic link; never true for what `Image.stat` gives."""
+        """Whether it is a symbolic link; never true for results of `Image.stat`."""
         return self.type == "symlink"
 
 
@@ -138,7 +138,7 @@ def xattrs_of(pax_records: Mapping[bytes, bytes]) -> dict[str, bytes]:
 
 
 def mtime_or_zero(nanoseconds: int | None) -> int:
-    """Return a time as it is shown: 0 if there is none, or none that ``datetime`` has."""
+    """Return a time; 0 if there is none, or if ``datetime`` cannot represent it."""
     if nanoseconds is None or not _FIRST_NS <= nanoseconds < _LAST_NS + 10**9:
         return 0
     return nanoseconds

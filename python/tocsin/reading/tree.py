@@ -1,8 +1,8 @@
-"""The merged view of an image's layers: names only, no bytes.
+"""The merged names of an image's layers, without data.
 
-The face of ``tocsin._core.Tree``, which applies layers from the lowest up, each entry in the order
-of its tar, as an unpacker does: upper wins, whiteouts and opaque directories hide what is below, a
-link's target is resolved inside the image.
+Wraps ``tocsin._core.Tree``, which applies layers from the lowest up, each entry in the order of its
+tar, as unpacking does: upper entries replace lower ones, whiteouts and opaque directories hide
+lower entries, and the targets of links are resolved inside the image.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from tocsin.layers.ztoc import Ztoc
 
 MAX_LINKS = 40
-"""Symbolic links followed for one path, as Linux does."""
+"""Maximum number of symbolic links followed for one path, as in Linux."""
 
-_BATCH = 4096
-"""Names taken from the core at once."""
-_NAME_LEN = 100
-"""Characters of a name in a note; what is left out mostly has long ones."""
+_BATCH_LEN = 4096
+"""Number of names taken from the core at once."""
+_MAX_NAME_LEN = 100
+"""Maximum number of characters of a name in a note; most entries left out have long names."""
 
 
 class ZtocLayer(Protocol):
     """A layer with a zTOC.
 
     Attributes:
-        ztoc: lists its entries, and is shared by the tree.
+        ztoc: zTOC with its entries, which the tree shares.
     """
 
     @property
@@ -44,9 +44,9 @@ class ListedLayer(Protocol):
     """A layer of which only names are known.
 
     Attributes:
-        paths: of all entries, in the order of the tar.
-        types: of all entries, as the zTOC names them.
-        linknames: of all entries, as in the tar.
+        paths: paths of all entries, in the order of the tar.
+        types: types of all entries, as in a zTOC.
+        linknames: link targets of all entries, as in the tar.
     """
 
     @property
@@ -61,10 +61,10 @@ class Node(NamedTuple):
     """What is at a path.
 
     Attributes:
-        layer: its layer's number, from the lowest up.
-        entry: its place in that layer, of a hard link that of its target; ``None`` for a directory
-            that only stands in names.
-        type: as in ``FileStat``; ``hardlink`` for a hard link whose target is missing.
+        layer: number of its layer, 0 for the lowest.
+        entry: index of its entry in that layer, for a hard link that of its target; ``None`` for a
+            directory that only appears in the paths of other entries.
+        type: type, as in ``FileStat``; ``hardlink`` for a hard link whose target is missing.
         inode: a number that two names share if and only if they are links to one file.
     """
 
@@ -75,7 +75,7 @@ class Node(NamedTuple):
 
     @classmethod
     def of_file(cls, layer: int, entry: int) -> Node:
-        """Return the regular file that an entry is."""
+        """Return the node of an entry that is a regular file."""
         return cls(layer, entry, "file", (layer + 1 << 40) + entry + 1)
 
 
@@ -89,11 +89,11 @@ Row: TypeAlias = tuple[str, str, int, int]
 class Tree:
     """The names of an image.
 
-    Paths are relative to the root or absolute. Entries that Linux could not create on any file
-    system are left out: paths and link targets of more than 4,095 bytes, and NUL bytes in them.
+    Paths are relative to the root or absolute. Entries that Linux cannot create on any file system
+    are left out: those with a path or link target that has more than 4,095 bytes or a NUL byte.
 
     Args:
-        layers: from the lowest up.
+        layers: layers of the image, from the lowest up.
 
     Attributes:
         notes: sentences about what was left out, at most one for each reason.
@@ -104,20 +104,22 @@ class Tree:
         self.notes = tuple(_note(*left_out) for left_out in self._core.left_out())
 
     def find(self, path: str, *, follow: bool = True) -> tuple[str, Node]:
-        """Return the resolved path, without a leading slash, and what is there.
+        """Return the resolved path, without a leading slash, and its node.
 
         Args:
-            path: ``.``, ``..`` and links are resolved inside the image, as ``chroot`` would.
+            path: a path whose ``.``, ``..`` and links are resolved inside the image, as after
+                ``chroot``.
             follow: whether a symbolic link at the end is followed.
 
         Raises:
-            PathError: nothing is there, a part of it is not a directory, or links form a loop.
+            PathError: the path is missing, one of its parents is not a directory, or links form a
+                loop.
         """
         resolved, node = self._core.find(path, follow)
         return resolved, Node._make(node)
 
     def node_at(self, path: str) -> Node:
-        """Return what is at a path, links followed; for less than `find`.
+        """Return the node at a path, links followed; faster than `find`.
 
         Raises:
             PathError: as `find`.
@@ -125,14 +127,14 @@ class Tree:
         return Node._make(self._core.node_at(path))
 
     def type_of(self, path: str) -> str | None:
-        """Return the type of what is at a path, links followed; ``None`` if nothing is there."""
+        """Return the type of what is at a path, links followed; ``None`` if it is missing."""
         return self._core.type_of(path)
 
     def children(self, path: str) -> dict[str, Node]:
-        """Return what a directory holds, by name, sorted; `path` as `find` returned it.
+        """Return the nodes in a directory by name, sorted.
 
         Raises:
-            PathError: it is not a directory.
+            PathError: `path`, as `find` returned it, is not a directory.
         """
         return {name: Node._make(node) for name, node in self._core.children(path)}
 
@@ -149,13 +151,13 @@ class Tree:
         return self._core.is_directory(path)
 
     def walk(self, path: str) -> Iterator[tuple[str, Node]]:
-        """Yield every path below a directory, sorted, a directory before what it holds.
+        """Yield every path below a directory, sorted, a directory before its contents.
 
         Raises:
             PathError: `path`, as `find` returned it, is not a directory.
         """
         walk = self._core.walk(path)
-        while batch := walk.nodes(_BATCH):
+        while batch := walk.nodes(_BATCH_LEN):
             for full, node in batch:
                 yield full, Node._make(node)
 
@@ -166,20 +168,20 @@ class Tree:
 
     @cached_property
     def linked(self) -> dict[tuple[int, int], tuple[int, int]]:
-        """For each file with hard links, by layer and entry, the entry of the last one applied.
+        """Layer and entry of each file with hard links, with those of its last link.
 
-        Its owner, mode and time replace those of the file.
+        The owner, mode and time of the link replace those of the file.
         """
         return dict(self._core.links())
 
     def left_out_below(self, path: str) -> list[tuple[str, str]]:
-        """Return what was left out below a directory: path, cut if it is long, and reason."""
+        """Return the entries left out below a directory: path, shortened if long, and reason."""
         return self._core.left_out_below(path)
 
-    # -- what is said of a path ----------------------------------------------------------------
+    # -- metadata ------------------------------------------------------------------------------
 
     def stat(self, path: str, *, follow: bool = True) -> StatRow:
-        """Return what the image says of a path.
+        """Return the metadata of a path.
 
         Raises:
             PathError: as `find`.
@@ -187,11 +189,11 @@ class Tree:
         return self._core.stat(path, follow)
 
     def stat_listed(self, path: str, node: Node) -> StatRow:
-        """Return what the image says of a node, at any path; an owner may be ``NO_ID``."""
+        """Return the metadata of a node, at any path; an owner may be ``NO_ID``."""
         return self._core.stat_listed(path, node.layer, node.entry, node.inode)
 
     def stat_all(self, path: str) -> list[StatRow]:
-        """Return what is in a directory, sorted by name; for anything else, itself.
+        """Return what is in a directory, sorted by name; for anything else, only itself.
 
         Raises:
             PathError: as `find`.
@@ -205,7 +207,7 @@ class Tree:
             PathError: as `find`.
         """
         walk = self._core.walk_from(path)
-        while batch := walk.stats(_BATCH):
+        while batch := walk.stats(_BATCH_LEN):
             yield batch
 
     def rows(self, path: str) -> Iterator[list[Row]]:
@@ -215,11 +217,11 @@ class Tree:
             PathError: as `find`.
         """
         walk = self._core.walk_from(path)
-        while batch := walk.rows(_BATCH):
+        while batch := walk.rows(_BATCH_LEN):
             yield batch
 
     def stat_row(self, row: Row) -> StatRow:
-        """Return what the image says of a row of `rows`."""
+        """Return the metadata of a row of `rows`."""
         return self._core.stat_place(row[3])
 
 
@@ -235,7 +237,7 @@ def _entries(
 
 
 def _note(why: str, count: int, layer: int, name: str) -> str:
-    first = f"{shown(name, limit=_NAME_LEN)} in layer {layer + 1}"
+    first = f"{shown(name, limit=_MAX_NAME_LEN)} in layer {layer + 1}"
     if count == 1:
         return f"left out 1 entry, {first}: {why}"
     return f"left out {count:,} entries, the first {first}: {why}"

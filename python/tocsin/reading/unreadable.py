@@ -1,4 +1,4 @@
-"""A layer that cannot be read, and the errors of those who need it."""
+"""A layer that cannot be read, and the errors of reads that need it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
     from tocsin.model.descriptor import Descriptor
 
-_OF_THIS_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
-"""Errors that say nothing about a layer."""
+_PROCESS_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
+"""Errors caused by this process or machine, not by a layer."""
 
 
 class UnreadableLayer:
-    """A layer of which nothing is known but that it is there.
+    """A layer of which only the descriptor is known.
 
     Args:
-        descriptor: of the layer.
-        error: why it cannot be read.
+        descriptor: descriptor of the layer.
+        error: error that reading it raised.
     """
 
     index_origin = "none"
@@ -37,7 +37,7 @@ class UnreadableLayer:
 
     @property
     def problem(self) -> str:
-        """Why it cannot be read."""
+        """Why the layer cannot be read."""
         if isinstance(self._error, TocsinError):
             return self._error.message
         name = self._error.filename
@@ -45,10 +45,10 @@ class UnreadableLayer:
         return reason if name is None else f"{quoted(str(name))}: {reason}"
 
     def error_for(self, path: str) -> TocsinError | OSError:
-        """Return the error of a read that this layer may change the answer of.
+        """Return the error for reading a path that this layer may affect.
 
         Args:
-            path: absolute, that was to be read.
+            path: absolute path.
         """
         message = (
             f"{shown(path)}: needs layer {self.descriptor.digest}, which cannot be read: "
@@ -64,7 +64,7 @@ class UnreadableLayer:
 
 
 def is_about_layer(error: TocsinError | OSError) -> bool:
-    """Return whether an error will be the same when the layer is read again."""
+    """Return whether an error is a property of the layer and so would occur again."""
     if isinstance(error, RegistryError):
         return not error.temporary
-    return isinstance(error, TocsinError) or error.errno not in _OF_THIS_PROCESS
+    return isinstance(error, TocsinError) or error.errno not in _PROCESS_ERRORS

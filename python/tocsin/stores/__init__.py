@@ -1,6 +1,5 @@
-"""Places that hold images: bytes in, bytes out.
+"""Stores of images: registries, OCI layouts and archives.
 
-Every place looks the same through the protocols of `base`: a `Source` is read from, a `Sink` is
-written to as well. `opening` gives the one that a reference names. This room knows nothing of
-zTOCs.
+Every store implements the protocols of `base`: a `Source` can be read, a `Sink` can also be
+written. `opening` opens the store that a reference names. This room does not know about zTOCs.
 """

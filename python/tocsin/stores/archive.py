@@ -1,13 +1,13 @@
-"""An OCI archive: a tar of an OCI layout, read by seeking and written whole.
+"""OCI archives: tar files of an OCI layout, read in place and written as a whole.
 
-Reading unpacks nothing. Writing collects blobs beside the archive (`spool`) and, on `commit`,
-writes the new tar under a temporary name and renames it: the archive is the old one or the new
-one. What an existing archive holds is kept. Blobs from another archive or layout are not collected
-but copied at the end, straight from where they lie; one that came as a stream is written twice.
+Reading does not unpack the archive. Writing collects blobs in temporary files next to the archive
+(`spool`); `commit` writes a new tar under a temporary name and renames it, so a reader sees either
+the old archive or the new one. Existing content is kept. Blobs from another archive or layout are
+not collected: `commit` copies them from their files. A streamed blob is therefore written twice.
 
-The same content gives the same bytes: members sorted by name (``blobs/…``, ``index.json``,
-``oci-layout``), times and owners 0, modes as the reference writes them. skopeo, podman and
-containerd read members in any order.
+Equal content gives equal bytes: members are sorted by name (``blobs/…``, ``index.json``,
+``oci-layout``), times and owners are 0, and modes are those that the reference writes. skopeo,
+podman and containerd accept members in any order.
 
 Source: OCI image-spec 1.1.1, image-layout.md; awslabs/soci-snapshotter,
 cmd/soci/commands/internal/standalone.go.
@@ -56,19 +56,21 @@ _DIRECTORY_MODE = 0o755
 
 
 class OciArchive(FileSource):
-    """A tar of an OCI layout; see `Sink` for what each method promises.
+    """A tar file of an OCI layout; see `Sink` for the contract of each method.
 
     Args:
-        path: of the file; with `write` it may be missing or empty.
-        write: whether anything may be put.
-        name: how messages call it, when it is not ``oci-archive:``.
-        members: of the archive, if it is open already; closed with this. Not to be written.
+        path: path of the file; with `write`, the file may be missing or empty.
+        write: whether the archive is opened for writing.
+        name: name in messages; default ``oci-archive:PATH``.
+        members: members of the archive if it is already open, only for reading; `close` closes
+            them.
 
     Raises:
-        OSError: it cannot be read, or is missing and not to be written.
-        FormatError: it is no tar, or no layout is in it; `what` is ``archive`` or ``layout``.
-        UnsupportedError: it is compressed, or no regular file, or to be written and holds other
-            things than a layout.
+        OSError: the file cannot be read, or it is missing and not opened for writing.
+        FormatError: the file is not a tar archive, or does not contain a layout; `what` is
+            ``archive`` or ``layout``.
+        UnsupportedError: the archive is compressed or not a regular file, or it is opened for
+            writing and has members that do not belong to a layout.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class OciArchive(FileSource):
 
     @property
     def origin(self) -> ArchiveOrigin:
-        """The file, and the ranges of it that are blobs."""
+        """The file, and the position of each blob in it."""
         return ArchiveOrigin(self.path, self._window)
 
     def put_blob(
@@ -119,7 +121,7 @@ class OciArchive(FileSource):
         return stored
 
     def take_over(self, descriptor: Descriptor, origin: BlobOrigin) -> TakenOver | MustStream:
-        """Remember where a blob lies; `commit` copies and verifies it from there."""
+        """Remember the file of a blob; `commit` copies and verifies the blob from there."""
         self._check_writable()
         if self.has_blob(descriptor):
             return TakenOver()
@@ -129,7 +131,7 @@ class OciArchive(FileSource):
         return TakenOver()
 
     def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
-        """Keep a manifest for `commit`; one with a tag or a subject is listed."""
+        """Keep a manifest for `commit`; it is listed if it has a tag or a subject."""
         descriptor, refers = manifest_descriptor(data, media_type, place=self._name)
         self.put_blob(data, digest=descriptor.digest, size=descriptor.size)
         if tag is not None or refers:
@@ -137,22 +139,22 @@ class OciArchive(FileSource):
         return descriptor
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
-        """Let `tag` name a manifest from `commit` on."""
+        """Tag a manifest when `commit` is called."""
         self._check_writable()
         if not self.has_blob(descriptor):
-            raise NotFoundError(f"{self._place(descriptor.digest)}: is not there, cannot tag it")
+            raise NotFoundError(f"{self._place(descriptor.digest)}: not found, cannot be tagged")
         self._list(descriptor, tag)
 
     def delete(self, descriptor: Descriptor) -> None:
-        """Refuse: an archive only grows."""
+        """Raise `UnsupportedError`: deleting from archives is not supported."""
         raise UnsupportedError(f"{self._name}: manifests of an archive cannot be deleted")
 
     def commit(self) -> None:
-        """Write the archive, if anything was put.
+        """Write the archive if its content has changed.
 
         Raises:
-            OSError: it cannot be written; the old one is still there.
-            VerificationError: a mounted blob is not what its source said.
+            OSError: the archive cannot be written; the old one is unchanged.
+            VerificationError: a blob that was taken over does not match its descriptor.
         """
         with self._lock:
             if not self._changed:
@@ -163,13 +165,13 @@ class OciArchive(FileSource):
                     self._write_tar(staged)
                     staged.publish(self.path)
             except BaseException:
-                self.close()  # what was staged may be half gone: start anew
+                self.close()  # some staged blobs may have been released already
                 raise
             self._forget()
             self._members = self._open_members()
 
     def close(self) -> None:
-        """Close the file and forget what was not committed; nothing can be put any more."""
+        """Close the file and discard what was not committed; nothing can be written afterwards."""
         with self._lock:
             self._forget()
             self._write = False
@@ -208,13 +210,13 @@ class OciArchive(FileSource):
     def _open_members(self) -> TarMembers | None:
         if self.path.is_dir():
             raise UnsupportedError(
-                f"{self._name}: is a directory", hint="Name a layout directory as oci:DIR."
+                f"{self._name}: is a directory", hint="Write the name of a layout as oci:DIR."
             )
         if self._write:
             if not self.path.exists() or (self.path.is_file() and not self.path.stat().st_size):
                 return None
             if not self.path.is_file():
-                raise UnsupportedError(f"{self._name}: is no regular file, cannot replace it")
+                raise UnsupportedError(f"{self._name}: not a regular file, cannot be replaced")
         return TarMembers(self.path)
 
     def _read_layout(self) -> LayoutIndex:
@@ -224,9 +226,9 @@ class OciArchive(FileSource):
             if name not in self._members:
                 is_docker = "manifest.json" in self._members
                 raise FormatError(
-                    f"{self._name}: holds no OCI layout, it has no member {name}",
+                    f"{self._name}: not an OCI archive: {name} is missing",
                     what="layout",
-                    hint="Name it as docker-archive:FILE." if is_docker else None,
+                    hint="Write its name as docker-archive:FILE." if is_docker else None,
                 )
         check_layout_file(self._members.read("oci-layout", max_size=MAX_SIZE), self._name)
         if self._write:
@@ -237,7 +239,7 @@ class OciArchive(FileSource):
         for name in names:
             if name not in ("oci-layout", "index.json") and not _BLOB.fullmatch(name):
                 raise UnsupportedError(
-                    f"{self._name}: holds {shown(name)} besides an OCI layout, which would be lost",
+                    f"{self._name}: cannot be rewritten: {shown(name)} is not part of a layout",
                     hint="Write to another file.",
                 )
 
@@ -288,6 +290,6 @@ def _header(name: str, size: int, mode: int) -> bytes:
     info.mode = mode
     if name.endswith("/"):
         info.type = tarfile.DIRTYPE
-    # USTAR ends at 8 GiB; GNU's binary sizes are read by every tool that reads such layers.
+    # USTAR sizes end at 8 GiB; every tool that supports such layers reads GNU's binary sizes.
     large = size >= 8 << 30
     return info.tobuf(format=tarfile.GNU_FORMAT if large else tarfile.USTAR_FORMAT)

@@ -1,10 +1,11 @@
-"""The protocols of places that hold images: a `Source` is read from, a `Sink` written to as well.
+"""The protocols of stores of images: a `Source` can be read, a `Sink` can also be written.
 
-One store is one repository: a set of blobs named by digest, and tags. Bytes that come out are
-checked against the descriptor they were asked by; bytes that go in are checked as they flow.
+One store is one repository: a set of blobs named by digest, and tags. Bytes that are read are
+verified against the requested descriptor; bytes that are written are verified while they are
+streamed.
 
-Stores never ask each other what they are. How a blob gets from one to another follows from the
-source's `origin`, a value, and from what `Sink.take_over` makes of it.
+Stores never check each other's types. How a blob is copied from one store to another depends on
+the `origin` of the source, which is a value, and on the result of `Sink.take_over`.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """A place that images are read from.
+    """A store that images are read from.
 
-    Methods may be called from several threads. Leaving a ``with`` block closes.
+    Methods may be called from several threads. Leaving a ``with`` block closes the store.
 
     Attributes:
-        name: how messages call the place, such as ``oci:some/dir``.
-        origin: where its blobs lie, for a sink to compare with its own place.
+        name: name in messages, such as ``oci:some/dir``.
+        origin: location of the blobs, which a sink compares with its own.
     """
 
     @property
@@ -45,51 +46,52 @@ class Source(Protocol):
         """Return the descriptor of the image that `selector` names.
 
         Args:
-            selector: a tag, a digest, or ``None`` for the only image there is; it is what
-                `Reference.selector` gives.
+            selector: a tag, a digest, or ``None`` for the only image of the store; usually
+                `Reference.selector`.
 
         Raises:
-            NotFoundError: there is no such image, or several and no selector.
+            NotFoundError: the image does not exist, or there are several and no selector.
         """
         ...
 
     def tags(self) -> list[str]:
-        """Return the tags there are, sorted."""
+        """Return all tags, sorted."""
         ...
 
     def manifest(self, descriptor: Descriptor) -> bytes:
-        """Return a manifest or image index, its size and digest verified.
+        """Return a manifest or image index after verifying its size and digest.
 
         Raises:
-            NotFoundError: it is not there.
-            VerificationError: what is there has another size or digest.
-            FormatError: it is larger than `go_json.MAX_SIZE`.
+            NotFoundError: the manifest does not exist.
+            VerificationError: the stored bytes have another size or digest.
+            FormatError: the manifest is larger than `go_json.MAX_SIZE`.
         """
         ...
 
     def blob(self, descriptor: Descriptor, *, verify: bool = True) -> Iterator[bytes]:
         """Stream a blob in pieces of about `window.PIECE_SIZE` bytes.
 
-        Size and digest are checked as it flows: a bad blob raises before its last piece is handed
-        on, so what arrived whole was right. Closing the iterator early releases the source.
+        Size and digest are verified during streaming: an error is raised before the last piece is
+        yielded, so a blob that arrived completely is correct. Closing the iterator early releases
+        the source.
 
         Args:
-            descriptor: digest and size are used.
-            verify: ``False`` leaves out the digest, never the size; only for a consumer that
-                checks the digest itself, as `LayerIndexer` does.
+            descriptor: descriptor of the blob; only the digest and size are used.
+            verify: whether to verify the digest; the size is always verified. ``False`` is for
+                consumers that verify the digest themselves, as `LayerIndexer` does.
 
         Raises:
-            NotFoundError: it is not there.
+            NotFoundError: the blob does not exist.
             VerificationError: its size or digest differs.
         """
         ...
 
     def blob_range(self, descriptor: Descriptor, start: int, end: int) -> bytes:
-        """Return bytes ``[start, end)`` of a blob, exactly so many, **unverified**.
+        """Return exactly the bytes ``[start, end)`` of a blob, **unverified**.
 
         Raises:
-            ValueError: the range does not lie within the descriptor's size.
-            NotFoundError: the blob is not there.
+            ValueError: the range is not within the descriptor's size.
+            NotFoundError: the blob does not exist.
             VerificationError: the blob ends before `end`.
         """
         ...
@@ -97,21 +99,21 @@ class Source(Protocol):
     def referrers(
         self, subject: Digest, artifact_type: str | None = None, *, lenient: bool = False
     ) -> list[Descriptor]:
-        """Return the manifests that refer to `subject`, in the place's own order.
+        """Return the manifests that refer to `subject`, in the order of the store.
 
-        As with the registry API, each descriptor has the `artifact_type` (the config's media type
-        where a manifest names none) and the annotations of its manifest.
+        As in the registry API, each descriptor has the `artifact_type` (or the config's media type
+        if the manifest has none) and the annotations of its manifest.
 
         Args:
-            subject: a manifest.
-            artifact_type: of those wanted; ``None`` for any.
-            lenient: for readers, who can do without: a registry that refuses is taken for one that
-                lists nothing, with a warning in the log. Writers must know.
+            subject: digest of a manifest.
+            artifact_type: artifact type to filter by; ``None`` for any.
+            lenient: treat a registry that refuses the request as one without referrers, and log a
+                warning. For readers that work without referrers; writers need the real list.
         """
         ...
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Return whether a blob, or manifest, of this digest and size is there; reads no bytes."""
+        """Return whether a blob or manifest with this digest and size exists; reads no bytes."""
         ...
 
     def close(self) -> None:
@@ -131,46 +133,46 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TakenOver:
-    """The sink has the blob; nothing is left to do."""
+    """The sink has the blob; nothing else needs to be done."""
 
 
 @dataclass(frozen=True, slots=True)
 class MustStream:
-    """The sink gets the blob only by `Sink.put_blob`."""
+    """The blob has to be streamed with `Sink.put_blob`."""
 
 
 class MustVerify(ABC):
-    """The sink can take the blob over once its bytes have been verified where they lie."""
+    """The sink can take the blob over once its bytes have been verified in the source."""
 
     @abstractmethod
     def prepare(self) -> None:
-        """Do what takes long and needs no verified bytes; never raises.
+        """Do the slow work that does not need verified bytes; never raises.
 
         May be called from another thread while the blob is read.
         """
 
     @abstractmethod
     def finish(self) -> TakenOver | MustStream:
-        """Take the blob over; the caller has read all of it and found its digest right."""
+        """Take the blob over; the caller has read all of it and verified its digest."""
 
     @abstractmethod
     def verify_and_finish(self) -> TakenOver | MustStream:
-        """Read the blob, and take it over.
+        """Read and verify the blob, then take it over.
 
         Raises:
-            VerificationError: its bytes are not what the descriptor says.
+            VerificationError: the bytes do not match the descriptor.
         """
 
 
 Takeover = TakenOver | MustVerify | MustStream
-"""How a sink gets a blob that another place has."""
+"""How a sink gets a blob from another store."""
 
 
 class Sink(Source, Protocol):
-    """A place that images are written to; what is there can be read.
+    """A store that images are written to, and that can also be read.
 
-    What a sink cannot do raises `UnsupportedError`. Leaving a ``with`` block normally commits and
-    closes; leaving it by an exception only closes, and what was not committed is forgotten.
+    Operations that a sink does not support raise `UnsupportedError`. Leaving a ``with`` block
+    normally commits and closes; leaving it with an exception closes without committing.
     """
 
     def put_blob(
@@ -183,70 +185,70 @@ class Sink(Source, Protocol):
     ) -> Descriptor:
         """Store a blob and return its descriptor.
 
-        An iterable is always read to its end, also when the blob is there already, so that it may
-        have another consumer. Nothing is kept if it raises, or if digest or size differ.
+        An iterable is always read to its end, even if the blob already exists, since it may have
+        another consumer. Nothing is stored if the iterable raises, or if digest or size differ.
 
         Args:
             source: the bytes.
-            digest: promised; checked. Some registries are faster when it is known.
-            size: promised, in bytes; checked.
-            media_type: of the returned descriptor.
+            digest: expected digest, if known; verified. Some registries are faster with it.
+            size: expected size, if known; verified.
+            media_type: media type of the returned descriptor.
 
         Raises:
-            VerificationError: the bytes differ from what was promised.
-            OSError: of the place; its ``filename`` says where.
+            VerificationError: the bytes have another digest or size.
+            OSError: the store cannot be written; ``filename`` is the path.
         """
         ...
 
     def take_over(self, descriptor: Descriptor, origin: BlobOrigin) -> Takeover:
-        """Take a blob over from another place without streaming it through here, where possible.
+        """Take a blob over from another store without streaming it through this process.
 
-        No byte is read, so this may come before the blob is read for another purpose: whatever has
-        to be streamed can then be streamed in the same pass.
+        Reads no bytes, so that it can be called before the blob is read for another purpose: a
+        blob that has to be streamed can then be streamed in the same pass.
 
         Args:
-            descriptor: of the blob.
-            origin: of the source that has it; the source must stay open until `commit`.
+            descriptor: descriptor of the blob.
+            origin: origin of the source, which must stay open until `commit`.
         """
         ...
 
     def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
-        """Store a manifest or image index, and its tag if given; its children come before it.
+        """Store a manifest or image index, and tag it if `tag` is given.
 
-        A manifest with a `subject` is found by `referrers` from then on.
+        Its children must be stored first. If it has a `subject`, `referrers` lists it afterwards.
         """
         ...
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
-        """Let `tag` name a stored manifest, instead of what it named before."""
+        """Tag a stored manifest, moving the tag if it exists."""
         ...
 
     def delete(self, descriptor: Descriptor) -> None:
-        """Remove a manifest and every tag that names it; what it lists stays.
+        """Remove a manifest and all its tags, but not its children.
 
         Raises:
-            NotFoundError: it is not there.
+            NotFoundError: the manifest does not exist.
         """
         ...
 
     def commit(self) -> None:
-        """Make what was put visible and durable, where that did not happen at once.
+        """Make all changes visible and durable.
 
-        An archive is written here; elsewhere it does nothing.
+        Writes an archive; other stores apply each change at once, so this does nothing.
         """
         ...
 
 
 def read_blob(store: Source, descriptor: Descriptor, *, max_size: int) -> bytes:
-    """Return a small blob whole, verified.
+    """Return the verified bytes of a small blob.
 
     Raises:
-        FormatError: it is larger than `max_size` bytes; `what` is ``blob.size``.
+        FormatError: the blob is larger than `max_size` bytes; `what` is ``blob.size``.
     """
     if descriptor.size > max_size:
         raise FormatError(
-            f"{store.name}: blob {descriptor.digest}: got {descriptor.size} bytes, "
-            f"at most {max_size} allowed here",
+            f"{store.name}: blob {descriptor.digest}: too large (found {descriptor.size} bytes, "
+            f"expected at most {max_size})",
             what="blob.size",
         )
     return b"".join(store.blob(descriptor))

@@ -1,4 +1,4 @@
-"""A sink that reads another place and keeps nothing: what a dry run writes to."""
+"""The sink of a dry run: reads come from another store, writes are discarded."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class DiscardingSink:
-    """Answers like `inner`, if it is given, and throws away what is put; see `Sink`.
+    """A sink that reads from `inner`, if given, and discards writes; see `Sink`.
 
-    It leaves `inner` open.
+    `close` leaves `inner` open.
     """
 
     def __init__(self, name: str, inner: Source | None) -> None:
@@ -33,22 +33,22 @@ class DiscardingSink:
 
     @property
     def name(self) -> str:
-        """How messages call the place that is not written to."""
+        """Name of the destination in messages."""
         return self._name
 
     @property
     def origin(self) -> BlobOrigin:
-        """Where the blobs of `inner` lie."""
+        """Location of the blobs of `inner`."""
         return Nowhere() if self._inner is None else self._inner.origin
 
-    def _there(self) -> Source:
+    def _existing(self) -> Source:
         if self._inner is None:
-            raise NotFoundError(f"{self._name}: there is nothing yet")
+            raise NotFoundError(f"{self._name}: does not exist yet")
         return self._inner
 
     def resolve(self, selector: str | Digest | None) -> Descriptor:
-        """Return what `inner` has under that name."""
-        return self._there().resolve(selector)
+        """Return the descriptor of an image of `inner`."""
+        return self._existing().resolve(selector)
 
     def tags(self) -> list[str]:
         """Return the tags of `inner`."""
@@ -56,26 +56,26 @@ class DiscardingSink:
 
     def manifest(self, descriptor: Descriptor) -> bytes:
         """Return a manifest of `inner`."""
-        return self._there().manifest(descriptor)
+        return self._existing().manifest(descriptor)
 
     def blob(self, descriptor: Descriptor, *, verify: bool = True) -> Iterator[bytes]:
         """Stream a blob of `inner`."""
-        return self._there().blob(descriptor, verify=verify)
+        return self._existing().blob(descriptor, verify=verify)
 
     def blob_range(self, descriptor: Descriptor, start: int, end: int) -> bytes:
         """Return bytes of a blob of `inner`."""
-        return self._there().blob_range(descriptor, start, end)
+        return self._existing().blob_range(descriptor, start, end)
 
     def referrers(
         self, subject: Digest, artifact_type: str | None = None, *, lenient: bool = False
     ) -> list[Descriptor]:
-        """Return the referrers that `inner` knows."""
+        """Return the referrers in `inner`."""
         if self._inner is None:
             return []
         return self._inner.referrers(subject, artifact_type, lenient=lenient)
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Return whether `inner` has a blob, or would have it by now."""
+        """Return whether `inner` has a blob, or would have it after the discarded writes."""
         if descriptor.digest in self._taken:
             return True
         return self._inner is not None and self._inner.has_blob(descriptor)
@@ -98,7 +98,7 @@ class DiscardingSink:
         return put
 
     def take_over(self, descriptor: Descriptor, origin: BlobOrigin) -> TakenOver:
-        """Take nothing over; and nothing has to be streamed to be thrown away."""
+        """Discard a blob, which does not need to be streamed for that."""
         self._taken.add(descriptor.digest)
         return TakenOver()
 
@@ -107,10 +107,10 @@ class DiscardingSink:
         return Descriptor.of(data, media_type)
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
-        """Name nothing."""
+        """Do nothing."""
 
     def delete(self, descriptor: Descriptor) -> None:
-        """Delete nothing."""
+        """Do nothing."""
 
     def commit(self) -> None:
         """Do nothing."""

@@ -1,15 +1,15 @@
-"""What ``docker save``, podman and skopeo write as ``docker-archive``; read only.
+"""Docker archives, as ``docker save``, podman and skopeo write them; read only.
 
-Newer ones hold an OCI layout, and that is what is read: the image's own manifest, whatever its
-layers are. Older ones hold no manifest at all, only ``manifest.json``, a config and layers, mostly
-plain tars. For these **a manifest is made here**, an OCI one: a plain tar of a layer has the digest
-its config lists as diff id and the type ``application/vnd.oci.image.layer.v1.tar``, so it gets a
-plain-tar zTOC, and what is converted from it is a valid OCI image. (skopeo would compress instead,
-so digests differ from ``skopeo copy``.) A layer that is gzip or zstd inside keeps its bytes and is
-named by their digest, which takes one reading when the archive is opened.
+Newer archives contain an OCI layout, which is read with the image's own manifest. Older ones
+contain only ``manifest.json``, a config and layers, usually as plain tars. For these **an OCI
+manifest is created**. A plain-tar layer has the digest that its config lists as diff id, and the
+media type ``application/vnd.oci.image.layer.v1.tar``; so it gets a plain-tar zTOC, and the
+converted image is a valid OCI image. (``skopeo copy`` compresses layers, so its digests differ.)
+A layer compressed with gzip or zstd keeps its bytes and is named by their digest, for which the
+layer is read once when the archive is opened.
 
-An archive may be compressed as a whole, with gzip or zstd, as nix and ``docker save | gzip`` leave
-it. It is unpacked into a temporary file each time it is opened.
+The whole archive may be compressed with gzip or zstd, as nix and ``docker save | gzip`` write it.
+It is unpacked into a temporary file each time it is opened.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _NAMED_BY_DIGEST = re.compile(r"(?:.*[/:])?([0-9a-f]{64})(?:\.json)?")
 
 
 def open_docker_archive(path: Path) -> FileSource:
-    """Return the source that a docker archive is, of the old or the new form.
+    """Open a docker archive in the old or the new format.
 
     Raises:
-        OSError: it cannot be read.
-        FormatError: it is none; `what` is ``archive``, ``layout`` or ``config``.
-        UnsupportedError: it is compressed with something else than gzip or zstd.
-        VerificationError: a config is not what its name says.
+        OSError: the file cannot be read.
+        FormatError: not a docker archive; `what` is ``archive``, ``layout`` or ``config``.
+        UnsupportedError: the archive is compressed, but not with gzip or zstd.
+        VerificationError: a config does not match the digest in its name.
     """
     members = TarMembers(path, unpack=True)
     if "index.json" in members and "oci-layout" in members:
@@ -66,11 +66,11 @@ def open_docker_archive(path: Path) -> FileSource:
 
 
 class DockerArchive(FileSource):
-    """A docker archive of the old form; see `Source` for what each method promises.
+    """A docker archive in the old format; see `Source` for the contract of each method.
 
     Args:
-        path: of the file.
-        members: of the archive; closed with this.
+        path: path of the file.
+        members: members of the archive; `close` closes them.
     """
 
     def __init__(self, path: Path, members: TarMembers) -> None:
@@ -91,7 +91,7 @@ class DockerArchive(FileSource):
 
     @property
     def origin(self) -> ArchiveOrigin:
-        """The file, and what lies in it or was made of it."""
+        """The file, and the position of each blob in it or in memory."""
         return ArchiveOrigin(self._path, self._window)
 
     def close(self) -> None:
@@ -110,10 +110,10 @@ class DockerArchive(FileSource):
     def _read_images(self) -> list[_SavedImage]:
         if "manifest.json" not in self._members:
             raise FormatError(
-                f"{self._name}: is no docker archive, it has no member manifest.json", what=_WHAT
+                f"{self._name}: not a docker archive: manifest.json is missing", what=_WHAT
             )
         data = self._members.read("manifest.json", max_size=MAX_SIZE)
-        # The document is a list; the reader of objects does its checks just as well around it.
+        # The document is a list, but the decoder and its checks expect an object.
         document = decode_object(b'{"images":' + data + b"}", what=_WHAT, max_size=MAX_SIZE + 11)
         fields = Fields(document, what=_WHAT, place=f"{self._name}: manifest.json")
         return [
@@ -129,7 +129,7 @@ class DockerArchive(FileSource):
         diff_ids = ImageConfig.from_json(config).diff_ids
         if len(diff_ids) != len(image.layers):
             raise FormatError(
-                f"{place}: lists {len(diff_ids)} diff ids, manifest.json has "
+                f"{place}: lists {len(diff_ids)} diff ids, but manifest.json lists "
                 f"{len(image.layers)} layers",
                 what=_WHAT,
             )

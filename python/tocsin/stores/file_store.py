@@ -1,4 +1,4 @@
-"""What stores on this machine's disk have in common: every blob is a window of some file."""
+"""The common part of stores in local files: every blob is a window of a file."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class FileSource(ABC):
-    """Reading; see `Source` for what each method promises.
+    """A source in local files; see `Source` for the contract of each method.
 
-    A subclass says where its blobs lie (`origin`, `_window`) and what its index is (`_index`).
+    Subclasses locate their blobs (`origin`, `_window`) and read their index (`_index`).
     """
 
     def __init__(self, name: str) -> None:
@@ -35,20 +35,20 @@ class FileSource(ABC):
 
     @property
     def name(self) -> str:
-        """How messages call the place."""
+        """Name in messages."""
         return self._name
 
     @property
     @abstractmethod
     def origin(self) -> LayoutOrigin | ArchiveOrigin:
-        """Where its blobs lie."""
+        """Location of the blobs."""
 
     @abstractmethod
     def _window(self, digest: Digest) -> Window:
-        """Return where a blob lies.
+        """Open a blob.
 
         Raises:
-            FileNotFoundError: it is not there.
+            FileNotFoundError: the blob does not exist.
         """
 
     @abstractmethod
@@ -65,15 +65,15 @@ class FileSource(ABC):
         return self._descriptor_of(selector)
 
     def tags(self) -> list[str]:
-        """Return the tags there are, sorted."""
+        """Return all tags, sorted."""
         return self._index().tags
 
     def manifest(self, descriptor: Descriptor) -> bytes:
         """Return a manifest or image index, verified."""
         if descriptor.size > MAX_SIZE:
             raise FormatError(
-                f"{self._place(descriptor.digest)}: got {descriptor.size} bytes, "
-                f"a manifest has at most {MAX_SIZE}",
+                f"{self._place(descriptor.digest)}: manifest too large (found {descriptor.size} "
+                f"bytes, expected at most {MAX_SIZE})",
                 what="manifest",
             )
         return b"".join(self.blob(descriptor))
@@ -98,8 +98,8 @@ class FileSource(ABC):
         """Return bytes ``[start, end)`` of a blob, unverified."""
         if not 0 <= start <= end <= descriptor.size:
             raise ValueError(
-                f"{self._place(descriptor.digest)}: range [{start}, {end}) does not lie within "
-                f"{descriptor.size} bytes"
+                f"{self._place(descriptor.digest)}: range [{start}, {end}) is out of bounds "
+                f"(the blob has {descriptor.size} bytes)"
             )
         with self._open(descriptor.digest) as window:
             data = window.read(start, end)
@@ -133,12 +133,12 @@ class FileSource(ABC):
         return [d for d in found.values() if artifact_type in (None, d.artifact_type)]
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Return whether a blob of this digest and size is there."""
+        """Return whether a blob with this digest and size exists."""
         return holds(self._window, descriptor)
 
     @abstractmethod
     def close(self) -> None:
-        """Release what is open."""
+        """Release open files."""
 
     def __enter__(self) -> Self:
         return self
@@ -155,13 +155,13 @@ class FileSource(ABC):
         try:
             return self._window(digest)
         except FileNotFoundError:
-            raise NotFoundError(f"{self._place(digest)}: is not there") from None
+            raise NotFoundError(f"{self._place(digest)}: not found") from None
 
     def _place(self, digest: Digest) -> str:
         return f"{self._name}: blob {digest}"
 
     def _read_only(self) -> UnsupportedError:
-        return UnsupportedError(f"{self._name}: was not opened for writing")
+        return UnsupportedError(f"{self._name}: not opened for writing")
 
     def _descriptor_of(self, digest: Digest) -> Descriptor:
         with self._open(digest) as window:
@@ -176,21 +176,22 @@ class FileSource(ABC):
         return document is None or document.subject is None
 
     def _document(self, entry: Descriptor) -> Manifest | ImageIndex | None:
-        """Return a manifest of the index; ``None`` when it is absent or of a type unknown here."""
+        """Return a manifest of the index; ``None`` if it is missing or its type is unknown."""
         if entry.media_type not in MANIFESTS | INDEXES or not self.has_blob(entry):
             return None
         return parse_manifest(self.manifest(entry), entry.media_type)
 
 
 def manifest_descriptor(data: bytes, media_type: str, *, place: str) -> tuple[Descriptor, bool]:
-    """Return what an index lists of a manifest that is to be stored, and whether it is a referrer.
+    """Return the index entry for a manifest to be stored, and whether it is a referrer.
 
     Raises:
-        FormatError: it is no manifest, or larger than others accept.
+        FormatError: not a manifest, or larger than other tools accept.
     """
     if len(data) > MAX_SIZE:
         raise FormatError(
-            f"{place}: manifest of {len(data)} bytes, at most {MAX_SIZE} allowed", what="manifest"
+            f"{place}: manifest too large (found {len(data)} bytes, expected at most {MAX_SIZE})",
+            what="manifest",
         )
     document = parse_manifest(data, media_type)
     descriptor = Descriptor.of(data, media_type)

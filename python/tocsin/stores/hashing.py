@@ -1,4 +1,4 @@
-"""A stream of bytes on its way into a store: measured, hashed and compared with its promise."""
+"""Streams of bytes that are written to a store: counted, hashed and verified."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ if TYPE_CHECKING:
 
 
 class HashedStream:
-    """Pieces of one blob; `digest` and `size` are true once it has been iterated to its end."""
+    """The pieces of one blob; `digest` and `size` are final after iterating to the end."""
 
     def __init__(
         self, pieces: Iterable[bytes], place: str, digest: Digest | None, size: int | None
     ) -> None:
         self._pieces = pieces
         self._place = place
-        self._promised_digest = digest
-        self._promised_size = size
+        self._expected_digest = digest
+        self._expected_size = size
         self._hasher = hashlib.sha256()
         self.size = 0
 
     @property
     def digest(self) -> Digest:
-        """Of the bytes seen so far."""
+        """Digest of the bytes read so far."""
         return Digest(self._hasher.hexdigest())
 
     def drain(self) -> None:
-        """Read to the end, for the checks alone."""
+        """Read to the end, only for verification."""
         for _ in self:
             pass
 
     def __iter__(self) -> Iterator[bytes]:
         for piece in self._pieces:
             self.size += len(piece)
-            if self._promised_size is not None and self.size > self._promised_size:
+            if self._expected_size is not None and self.size > self._expected_size:
                 raise size_error(
                     self._place,
-                    expected=self._promised_size,
-                    actual=f"more than {self._promised_size}",
+                    expected=self._expected_size,
+                    actual=f"more than {self._expected_size}",
                 )
             self._hasher.update(piece)
             yield piece
-        if self._promised_size is not None and self.size != self._promised_size:
-            raise size_error(self._place, expected=self._promised_size, actual=str(self.size))
-        if self._promised_digest is not None and self.digest != self._promised_digest:
-            raise digest_error(self._place, expected=self._promised_digest, actual=self.digest)
+        if self._expected_size is not None and self.size != self._expected_size:
+            raise size_error(self._place, expected=self._expected_size, actual=str(self.size))
+        if self._expected_digest is not None and self.digest != self._expected_digest:
+            raise digest_error(self._place, expected=self._expected_digest, actual=self.digest)
 
 
 def hashed(
@@ -60,10 +60,10 @@ def hashed(
     digest: Digest | None = None,
     size: int | None = None,
 ) -> HashedStream:
-    """Return `source` as a stream that raises `VerificationError` when it breaks its promise.
+    """Return `source` as a stream that raises `VerificationError` if its digest or size differs.
 
-    Unlike `verification.verified` the last piece is handed on before the verdict: only for a
-    consumer that keeps nothing when the iteration raises.
+    Unlike `verification.verified`, it yields the last piece before verifying: only for consumers
+    that keep nothing if the iteration raises.
     """
     if isinstance(source, bytes):
         view = memoryview(source)

@@ -1,10 +1,10 @@
-"""An OCI layout directory, read and written. Source: OCI image-spec 1.1.1, image-layout.md.
+"""OCI layout directories, for reading and writing. Source: OCI image-spec 1.1.1, image-layout.md.
 
-Writing never leaves anything half-made: a blob gets its name when all its bytes are on the disk,
-and ``index.json`` is replaced last, under a lock on the file ``oci-layout``, so that two writers
-keep each other's entries. The lock binds tocsin only; other tools take none. A run that is killed
-leaves the images that were there, and maybe blobs nobody refers to, which the next run uses, and a
-file ``.tocsin-*.tmp``, which it removes.
+Writes are atomic: a blob gets its name when all its bytes are on the disk. ``index.json`` is
+replaced last, under a lock on the file ``oci-layout``, so that concurrent writers keep each other's
+entries; other tools do not take this lock. A killed run leaves the existing images unchanged. It
+may also leave blobs without references, which the next run reuses, and files ``.tocsin-*.tmp``,
+which the next run removes.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ _OWN_NAMES = frozenset({"blobs", "oci-layout", "index.json", "ingest"})
 
 
 class OciLayout(FileSource):
-    """An OCI layout directory; see `Sink` for what each method promises.
+    """An OCI layout directory; see `Sink` for the contract of each method.
 
     Args:
-        path: the directory; with `write` it may be missing or empty, and is made when the first
-            blob comes.
-        write: whether anything may be put.
+        path: the directory; with `write`, it may be missing or empty, and the first write creates
+            it.
+        write: whether the layout is opened for writing.
 
     Raises:
-        FileNotFoundError: there is no such directory, and it is not to be written.
-        FormatError: the directory is no layout; `what` is ``layout``.
-        OSError: it cannot be read.
+        FileNotFoundError: the directory is missing and not opened for writing.
+        FormatError: the directory is not a layout; `what` is ``layout``.
+        OSError: the directory cannot be read.
     """
 
     def __init__(self, path: Path, *, write: bool = False) -> None:
@@ -76,7 +76,7 @@ class OciLayout(FileSource):
 
     @property
     def origin(self) -> LayoutOrigin:
-        """The directory, and the file system that has its blobs or will have them."""
+        """The directory, and the file system of its blobs."""
         return LayoutOrigin(self.path, self._device())
 
     def put_blob(
@@ -87,7 +87,7 @@ class OciLayout(FileSource):
         size: int | None = None,
         media_type: str = OCTET_STREAM,
     ) -> Descriptor:
-        """Store a blob; it has its name once its bytes are on the disk."""
+        """Store a blob; it becomes visible once its bytes are on the disk."""
         self._prepare()
         stream = hashed(source, place=f"{self._name}: new blob", digest=digest, size=size)
         promised = None if digest is None or size is None else Descriptor(media_type, digest, size)
@@ -101,9 +101,10 @@ class OciLayout(FileSource):
         return Descriptor(media_type, stream.digest, stream.size)
 
     def take_over(self, descriptor: Descriptor, origin: BlobOrigin) -> Takeover:
-        """Take a blob over from another layout: by a hard link, or else by sharing blocks.
+        """Take a blob over from another layout, with a hard link or by sharing its blocks.
 
-        Linked is only what others cannot write to, and always the file itself, never a link to it.
+        Only files that other users cannot write to are linked. Symbolic links are followed, so the
+        new name always refers to the file itself.
         """
         self._check_writable()
         if self.has_blob(descriptor):
@@ -118,12 +119,12 @@ class OciLayout(FileSource):
                     return TakenOver() if self._share(descriptor, window) else MustStream()
         except FileNotFoundError:
             return _Link(self, descriptor, origin, None)
-        except OSError:  # whoever reads the blob reports it
+        except OSError:  # reading the blob will report the error
             return MustStream()
         return _Link(self, descriptor, origin, _identity(status))
 
     def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
-        """Store a manifest; one with a tag or a subject is listed in ``index.json``."""
+        """Store a manifest; ``index.json`` lists it if it has a tag or a subject."""
         descriptor, refers = manifest_descriptor(data, media_type, place=self._name)
         self.put_blob(data, digest=descriptor.digest, size=descriptor.size)
         if tag is not None or refers:
@@ -131,22 +132,22 @@ class OciLayout(FileSource):
         return descriptor
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
-        """Let `tag` name a stored manifest, atomically."""
+        """Tag a stored manifest atomically."""
         if not self.has_blob(descriptor):
-            raise NotFoundError(f"{self._place(descriptor.digest)}: is not there, cannot tag it")
+            raise NotFoundError(f"{self._place(descriptor.digest)}: not found, cannot be tagged")
         self._change_index(lambda index: index.with_entry(descriptor, tag=tag))
 
     def delete(self, descriptor: Descriptor) -> None:
-        """Take a manifest off ``index.json`` and remove its blob; what it lists stays."""
+        """Remove a manifest and its entries in ``index.json``, but not its children."""
         path = self._blob_path(descriptor.digest)
         if not self.has_blob(descriptor):
-            raise NotFoundError(f"{self._place(descriptor.digest)}: is not there")
+            raise NotFoundError(f"{self._place(descriptor.digest)}: not found")
         self._change_index(lambda index: index.without(descriptor.digest))
         with place_in_errors(path):
             path.unlink(missing_ok=True)
 
     def commit(self) -> None:
-        """Do nothing: what was put is visible at once."""
+        """Do nothing: writes are visible at once."""
 
     def close(self) -> None:
         """Do nothing: no file stays open between calls."""
@@ -166,7 +167,7 @@ class OciLayout(FileSource):
         return layout_blob_path(self.path, digest)
 
     def _device(self) -> int:
-        """Return the file system that has the blobs, or will have them."""
+        """Return the device number of the file system that has, or will have, the blobs."""
         blobs = self.path.absolute() / "blobs" / "sha256"
         for folder in (blobs, *blobs.parents):
             with suppress(OSError):
@@ -181,13 +182,13 @@ class OciLayout(FileSource):
         return (self.path / "index.json").exists()
 
     def _check_layout(self) -> None:
-        os.stat(self.path)  # noqa: PTH116 (says whether the directory itself is missing)
+        os.stat(self.path)  # noqa: PTH116 (raises if the directory itself is missing)
         for name in ("oci-layout", "index.json"):
             try:
                 data = self._read(name)
             except (FileNotFoundError, NotADirectoryError):
                 raise FormatError(
-                    f"{self._name}: is no OCI layout, it has no file {name}", what="layout"
+                    f"{self._name}: not an OCI layout: {name} is missing", what="layout"
                 ) from None
             if name == "oci-layout":
                 check_layout_file(data, self._name)
@@ -201,9 +202,9 @@ class OciLayout(FileSource):
         others = [name for name in names if name not in _OWN_NAMES]
         if others:
             raise FormatError(
-                f"{self._name}: is no OCI layout and not empty, it has {shown(others[0])}",
+                f"{self._name}: neither an OCI layout nor empty (found {shown(others[0])})",
                 what="layout",
-                hint="Name an empty or a new directory.",
+                hint="Use an empty or a new directory.",
             )
 
     def _check_writable(self) -> None:
@@ -225,7 +226,7 @@ class OciLayout(FileSource):
     ) -> TakenOver | MustStream:
         self._prepare()
         target = self._blob_path(descriptor.digest)
-        if target.exists():  # of another size, so broken: let put_blob replace it
+        if target.exists():  # has the wrong size, so is damaged: put_blob will replace it
             return MustStream()
         if verify:
             _verify(descriptor, origin, window)
@@ -234,7 +235,7 @@ class OciLayout(FileSource):
                 return MustStream()
         except FileExistsError:
             return TakenOver() if self.has_blob(descriptor) else MustStream()
-        except OSError:  # another file system, one without hard links, or they are forbidden
+        except OSError:  # another file system, or hard links are unsupported or forbidden
             return MustStream()
         with place_in_errors(target):
             sync_file(target)
@@ -242,7 +243,7 @@ class OciLayout(FileSource):
         return TakenOver()
 
     def _share(self, descriptor: Descriptor, window: Window) -> bool:
-        """Make a blob that shares the blocks of an open file; return whether that can be done."""
+        """Create a blob that shares the blocks of an open file; return whether that succeeded."""
         self._prepare()
         with StagedFile(self.path) as staged:
             copy = staged.share(window.fd)
@@ -254,7 +255,7 @@ class OciLayout(FileSource):
                     copy.pieces(), place=place, digest=descriptor.digest, size=descriptor.size
                 ):
                     pass
-            except VerificationError:  # whoever streams the blob reports it
+            except VerificationError:  # streaming the blob will report the error
                 return False
             staged.publish(self._blob_path(descriptor.digest))
         return True
@@ -269,7 +270,8 @@ class OciLayout(FileSource):
             data = after.to_json()
             if len(data) > MAX_SIZE:
                 raise FormatError(
-                    f"{self._name}: index.json would have {len(data)} bytes, at most {MAX_SIZE}",
+                    f"{self._name}: index.json would be too large (found {len(data)} bytes, "
+                    f"expected at most {MAX_SIZE})",
                     what="layout",
                 )
             with StagedFile(self.path) as staged:
@@ -278,14 +280,14 @@ class OciLayout(FileSource):
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the lock on ``oci-layout``, which is made here if need be and never replaced."""
+        """Hold the lock on ``oci-layout``, which is created if missing and never replaced."""
         path = self.path / "oci-layout"
         with place_in_errors(path):
             fd, may_write = _open_for_lock(path)
         try:
             with place_in_errors(path):
                 fcntl.flock(fd, fcntl.LOCK_EX)
-                # New, or its maker died in between.
+                # The file is new, or the process that created it died before writing to it.
                 if may_write and os.fstat(fd).st_size < len(LAYOUT_FILE):
                     os.pwrite(fd, LAYOUT_FILE, 0)
                     os.fsync(fd)
@@ -295,7 +297,7 @@ class OciLayout(FileSource):
 
 
 class _Link(MustVerify):
-    """A blob of another layout, to be linked: its bytes are shared from then on, so verified."""
+    """A blob of another layout to be linked; verified, since both layouts then share the file."""
 
     def __init__(
         self,
@@ -310,16 +312,16 @@ class _Link(MustVerify):
         self._identity = identity
 
     def prepare(self) -> None:
-        """Flush the blob to the disk: its writer may have left it in memory."""
-        with suppress(OSError):  # `finish` reports it
+        """Flush the blob to the disk, since its writer may not have done so."""
+        with suppress(OSError):  # `finish` reports the error
             sync_file(self._origin.blob_path(self._descriptor.digest))
 
     def finish(self) -> TakenOver | MustStream:
-        """Link the blob, if it is still the file that was there before it was read."""
+        """Link the blob if its file has not changed since `take_over`."""
         return self._link(verify=False)
 
     def verify_and_finish(self) -> TakenOver | MustStream:
-        """Read the blob, and link it."""
+        """Read and verify the blob, then link it."""
         return self._link(verify=True)
 
     def _link(self, *, verify: bool) -> TakenOver | MustStream:
@@ -339,7 +341,7 @@ class _Link(MustVerify):
 
 
 def _identity(status: os.stat_result) -> _Identity:
-    """Return what tells whether a file is the one that was read, and unchanged."""
+    """Return a value that changes if a file is replaced or modified."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -350,11 +352,14 @@ def _verify(descriptor: Descriptor, origin: LayoutOrigin, window: Window) -> Non
 
 
 def _open_for_lock(path: Path) -> tuple[int, bool]:
-    """Return a descriptor to lock, and whether it may be written to: never through a link."""
+    """Open a file for locking; return the file descriptor and whether it is writable.
+
+    A symbolic link is never opened for writing.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
     try:
         return os.open(path, flags, 0o666), True
-    except PermissionError:  # exported layouts have it read-only
+    except PermissionError:  # read-only in exported layouts
         pass
     except OSError as error:
         if error.errno != errno.ELOOP:

@@ -1,13 +1,13 @@
-"""``index.json`` of an OCI layout: which images are there, and under which tags.
+"""``index.json`` of an OCI layout: its images and their tags.
 
-Changing it keeps what other tools wrote into it. Source: OCI image-spec 1.1.1, image-layout.md.
+Changes keep everything that other tools wrote. Source: OCI image-spec 1.1.1, image-layout.md.
 
-**Referrers.** The specification does not say how a layout records them. We write what oras does
-since 1.0: the referring manifest is an entry of ``index.json`` without a tag, so oras and our own
-copy find it by its `subject`. An image index tagged ``sha256-<hex of the subject>``, the
-distribution specification's fallback for registries (regclient writes it into layouts too), is
-read but not written. The price: skopeo counts every entry, so ``oci:DIR`` without a tag stops
-working for it once an untagged image got a v1 SOCI index; give such an image a tag.
+**Referrers.** The specification does not define how a layout records them. We follow oras 1.0: the
+referring manifest is an entry of ``index.json`` without a tag, and is found by its `subject`. An
+image index tagged ``sha256-<hex of the subject>``, which is the distribution specification's
+fallback for registries and which regclient also writes into layouts, is read but not written. The
+drawback: skopeo counts every entry, so it no longer accepts ``oci:DIR`` without a tag after a v1
+SOCI index is added to an untagged image. Tag such images.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ LAYOUT_VERSION = "1.0.0"
 LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_NAME = "io.containerd.image.name"
-"""Full name that containerd, nerdctl and ``docker save`` put beside a short `REF_NAME`."""
+"""Full name, which containerd, nerdctl and ``docker save`` write next to a short `REF_NAME`."""
 
 _WHAT = "layout"
 _MAX_TAGS_SHOWN = 20
 _MAX_TAG_LEN = 128
-"""Characters of a tag that are shown; registries take no longer ones."""
+"""Maximum characters of a tag in messages: registries reject longer tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class LayoutIndex:
     """The content of ``index.json``.
 
     Attributes:
-        document: the JSON as it was read, unknown fields included.
-        entries: its ``manifests``, in order.
+        document: the JSON document, with unknown fields.
+        entries: entries of ``manifests``, in order.
     """
 
     document: dict[str, Any]
@@ -59,17 +59,17 @@ class LayoutIndex:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Return the index in `data`.
+        """Parse an index.
 
         Raises:
-            FormatError: it is none; `what` is ``layout``.
+            FormatError: not an index; `what` is ``layout``.
             UnsupportedError: an entry has a digest other than sha256.
         """
         return cls.from_document(decode_object(data, what=_WHAT))
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:
-        """Return the index in a decoded document; errors as `from_json`."""
+        """Return the index in a decoded document; raises like `from_json`."""
         fields = Fields(document, what=_WHAT, place="index.json")
         children = fields.children("manifests") or []
         return cls(document, tuple(map(read_descriptor, children)))
@@ -80,22 +80,23 @@ class LayoutIndex:
 
     @property
     def tags(self) -> list[str]:
-        """The tags there are, sorted."""
+        """All tags, sorted."""
         return sorted({tag for entry in self.entries if (tag := tag_of(entry))})
 
     def select(
         self, selector: str | Digest | None, *, place: str, is_image: Callable[[Descriptor], bool]
     ) -> Descriptor | None:
-        """Return the entry that `selector` names; ``None`` when it is a digest not listed here.
+        """Return the entry that `selector` names; ``None`` if it is a digest that is not listed.
 
         Args:
-            selector: a tag (`REF_NAME`, else a full `IMAGE_NAME`), ``@N`` for the N-th image, a
+            selector: a tag (a `REF_NAME`, otherwise a full `IMAGE_NAME`), ``@N`` for entry N, a
                 digest, or ``None`` for the only image.
-            place: of the layout, for messages.
-            is_image: tells entries that are images from referrers, asked only when needed.
+            place: name of the layout in messages.
+            is_image: returns whether an entry is an image, not a referrer; called only if needed.
 
         Raises:
-            NotFoundError: no such tag, or no selector and not exactly one image.
+            NotFoundError: the tag does not exist; or no selector was given, and the number of
+                images is not 1.
         """
         if isinstance(selector, Digest):
             return next((e for e in self.entries if e.digest == selector), None)
@@ -109,17 +110,17 @@ class LayoutIndex:
         for found in (self._by(REF_NAME, selector), self._by_full_name(selector)):
             if found:
                 return found
-        raise NotFoundError(f"{place}: has no image {quoted(selector)}, {self._tags_there()}")
+        raise NotFoundError(f"{place}: image {quoted(selector)} not found{self._found_tags()}")
 
     def with_entry(self, descriptor: Descriptor, *, tag: str | None = None) -> Self:
-        """Return the index with one more entry, in the place of one it replaces.
+        """Return the index with an entry added, or replaced if the tag exists.
 
         Args:
-            descriptor: of the manifest; any `REF_NAME` among its annotations is replaced by `tag`.
-            tag: ``None`` adds an untagged entry, unless the digest is listed already.
+            descriptor: descriptor of the manifest; `tag` replaces a `REF_NAME` in its annotations.
+            tag: tag of the entry; ``None`` adds an untagged entry if the digest is not listed yet.
 
         Raises:
-            FormatError: no such tag can be, or there are too many entries.
+            FormatError: the tag is invalid, or the index has too many entries.
         """
         if tag is None:
             if any(entry.digest == descriptor.digest for entry in self.entries):
@@ -142,14 +143,15 @@ class LayoutIndex:
             manifests[replaced] = struct
         if len(manifests) > MAX_ENTRIES:
             raise FormatError(
-                f"layout: index.json would have {len(manifests)} entries, at most {MAX_ENTRIES}",
+                f"layout: index.json would have too many entries (found {len(manifests)}, "
+                f"expected at most {MAX_ENTRIES})",
                 what=_WHAT,
             )
         rest = {k: v for k, v in self.document.items() if k.lower() != "manifests"}
         return type(self).from_document({**rest, "manifests": manifests})
 
     def without(self, digest: Digest) -> Self:
-        """Return the index without any entry of this digest."""
+        """Return the index without the entries of this digest."""
         kept = [
             struct
             for struct, entry in zip(_manifests_of(self.document), self.entries, strict=True)
@@ -159,7 +161,7 @@ class LayoutIndex:
         return type(self).from_document({**rest, "manifests": kept})
 
     def fallback(self, subject: Digest) -> Descriptor | None:
-        """Return the entry of the referrers tag of `subject`."""
+        """Return the entry with the referrers tag of `subject`."""
         return self._by(REF_NAME, f"sha256-{subject.hex}")
 
     def _only_image(self, place: str, is_image: Callable[[Descriptor], bool]) -> Descriptor:
@@ -169,9 +171,10 @@ class LayoutIndex:
         if len(images) == 1:
             return next(iter(images.values()))
         if not images:
-            raise NotFoundError(f"{place}: holds no image")
+            raise NotFoundError(f"{place}: contains no images")
         raise NotFoundError(
-            f"{place}: holds {len(images)} images and none was named, {self._tags_there()}"
+            f"{place}: contains {len(images)} images, but no tag or digest was given"
+            f"{self._found_tags()}"
         )
 
     def _by(self, annotation: str, value: str) -> Descriptor | None:
@@ -179,38 +182,41 @@ class LayoutIndex:
         return next(found, None)
 
     def _by_full_name(self, selector: str) -> Descriptor | None:
-        wanted = _full_name(selector)
+        full_name = _full_name(selector)
         for entry in self.entries:
             name = entry.annotations.get(IMAGE_NAME)
-            if name is not None and wanted is not None and _full_name(name) == wanted:
+            if name is not None and full_name is not None and _full_name(name) == full_name:
                 return entry
         return None
 
-    def _tags_there(self) -> str:
+    def _found_tags(self) -> str:
+        """Return the end of a message: the tags, or the digests if there are none."""
         tags = self.tags
         if not tags:
             digests = ", ".join(str(entry.digest) for entry in self.entries[:_MAX_TAGS_SHOWN])
-            return f"it has no tags; digests there: {digests or 'none'}"
+            return f" (found no tags; digests: {digests or 'none'})"
         more = f" and {len(tags) - _MAX_TAGS_SHOWN} more" if len(tags) > _MAX_TAGS_SHOWN else ""
         shown_tags = ", ".join(shown(tag, limit=_MAX_TAG_LEN) for tag in tags[:_MAX_TAGS_SHOWN])
-        return f"tags there: {shown_tags}{more}"
+        return f" (found tags: {shown_tags}{more})"
 
 
 def tag_of(entry: Descriptor) -> str:
-    """Return the tag of an entry of ``index.json``; empty when it has none."""
+    """Return the tag of an entry of ``index.json``; empty if it has none."""
     return entry.annotations.get(REF_NAME, "")
 
 
 def check_layout_file(data: bytes, place: str) -> None:
-    """Accept the content of the file ``oci-layout``.
+    """Check the content of the file ``oci-layout``.
 
     Raises:
-        FormatError: it is not a layout's, or of a version not known; `what` is ``layout``.
+        FormatError: the content is invalid or the version unknown; `what` is ``layout``.
     """
     fields = Fields(decode_object(data, what=_WHAT), what=_WHAT, place=f"{place}/oci-layout")
     version = fields.text("imageLayoutVersion")
     if version != LAYOUT_VERSION:
-        raise fields.error("imageLayoutVersion", f"got {quoted(version)}, wanted {LAYOUT_VERSION}")
+        raise fields.error(
+            "imageLayoutVersion", f"found {quoted(version)}, expected {LAYOUT_VERSION}"
+        )
 
 
 def _manifests_of(document: dict[str, Any]) -> list[Any]:

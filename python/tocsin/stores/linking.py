@@ -1,9 +1,10 @@
-"""A file given a second name, or its blocks shared, instead of being copied.
+"""Hard links and reflinks, which avoid copying a file.
 
-A hard link is one file with two names: whoever may write to it changes both. So a file is linked
-only if nobody else may: its owner is this user or root, and neither group nor others may write.
-(With an access control list, the bits of the group are the most that any user or group in it has.)
-A reflink shares blocks until one of the two files is written to, so it is safe for any file.
+A hard link gives a file a second name, so a write to one changes both. A file is therefore linked
+only if no other user can write to it: its owner is this user or root, and neither the group nor
+others have write permission. (With an access control list, the permissions of the group are the
+maximum for all users and groups in the list.) A reflink shares blocks only until one of the two
+files is written, so it is safe for any file.
 """
 
 from __future__ import annotations
@@ -17,26 +18,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FICLONE = 0x40049409
-"""As linux/fs.h has it, which Python does not before 3.14; see ioctl_ficlone(2)."""
+"""From linux/fs.h; Python defines it since 3.14. See ioctl_ficlone(2)."""
 _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 _ROOT = 0
 
 
 def others_may_write(status: os.stat_result) -> bool:
-    """Return whether anyone but this user and root may write to a file, or let others do so."""
+    """Return whether users other than this one and root can write to a file or permit writing."""
     return status.st_uid not in (os.geteuid(), _ROOT) or bool(status.st_mode & _WRITABLE)
 
 
 def link_file(path: Path, fd: int, target: Path) -> bool:
-    """Give the file that `path` leads to one more name; return whether that is the open file.
+    """Link the file at `path` as `target`; return whether it is the open file `fd`.
 
-    If it is not, since somebody has changed where `path` leads, the name is removed again.
+    If `path` has been changed to another file meanwhile, the link is removed again.
 
     Raises:
-        FileExistsError: something has the name already.
-        OSError: another file system, one without hard links, or the system does not allow it.
+        FileExistsError: `target` exists.
+        OSError: `target` is on another file system, or hard links are unsupported or forbidden.
     """
-    # Of a symbolic link, link(2) would make another symbolic link.
+    # If `path` is a symbolic link, link(2) would link the symbolic link itself.
     os.link(os.path.realpath(path), target)
     if os.path.samestat(os.lstat(target), os.fstat(fd)):
         return True
@@ -45,7 +46,7 @@ def link_file(path: Path, fd: int, target: Path) -> bool:
 
 
 def share_blocks(source: int, target: int) -> bool:
-    """Let an open, empty file have the bytes of another; return whether the file system can."""
+    """Make an empty file share the blocks of another; return whether the file system can."""
     try:
         fcntl.ioctl(target, _FICLONE, source)
     except OSError:

@@ -1,4 +1,4 @@
-"""Sources and sinks that count what passes: bytes read of a place, bytes brought to it."""
+"""Sources and sinks that count the bytes read from a store and written to it."""
 
 from __future__ import annotations
 
@@ -23,16 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Bytes that passed, none of them twice unless they did pass twice.
-
-    In a dry run, what would have been brought to the destination.
+    """Numbers of bytes transferred; in a dry run, those that would be transferred.
 
     Attributes:
-        read: of blobs and manifests read, from source and destination.
-        ztocs: of zTOCs, and the few other blobs made here, that the destination had not.
-        manifests: of SOCI indexes, manifests and image indexes put.
-        blobs: of layers and configs carried to the destination.
-        mounted: of layers and configs that the destination took over by itself.
+        read: bytes of blobs and manifests read from the source and the destination.
+        ztocs: bytes of zTOCs and other generated blobs that were missing from the destination.
+        manifests: bytes of SOCI indexes, manifests and image indexes written.
+        blobs: bytes of layers and configs copied to the destination.
+        mounted: bytes of layers and configs that the destination took over without a copy.
     """
 
     read: int = 0
@@ -43,11 +41,11 @@ class Traffic:
 
     @property
     def pushed(self) -> int:
-        """All bytes brought to the destination."""
+        """All bytes written to the destination."""
         return self.ztocs + self.manifests + self.blobs
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of traffic."""
+        """Return the traffic as ``--json`` prints it."""
         return {
             "read": self.read,
             "pushed": self.pushed,
@@ -59,7 +57,7 @@ class Traffic:
 
 
 class Meter:
-    """Counts for any number of sources, sinks and threads."""
+    """Counters shared by any number of sources, sinks and threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -72,13 +70,13 @@ class Meter:
 
     @property
     def traffic(self) -> Traffic:
-        """What was counted so far."""
+        """The counts so far."""
         with self._lock:
             return Traffic(**self._counts)
 
 
 class MeteredSource:
-    """Answers as `inner` does and counts; see `Source`. It leaves `inner` open."""
+    """A source that counts the bytes read from `inner`; see `Source`. `close` leaves it open."""
 
     def __init__(self, inner: Source, meter: Meter) -> None:
         self._inner = inner
@@ -86,16 +84,16 @@ class MeteredSource:
 
     @property
     def name(self) -> str:
-        """How messages call the place."""
+        """Name of `inner` in messages."""
         return self._inner.name
 
     @property
     def origin(self) -> BlobOrigin:
-        """Where the blobs of `inner` lie."""
+        """Location of the blobs of `inner`."""
         return self._inner.origin
 
     def resolve(self, selector: str | Digest | None) -> Descriptor:
-        """Return what `inner` has under that name."""
+        """Return the descriptor of an image of `inner`."""
         return self._inner.resolve(selector)
 
     def tags(self) -> list[str]:
@@ -123,7 +121,7 @@ class MeteredSource:
     def referrers(
         self, subject: Digest, artifact_type: str | None = None, *, lenient: bool = False
     ) -> list[Descriptor]:
-        """Return the referrers that `inner` knows."""
+        """Return the referrers in `inner`."""
         return self._inner.referrers(subject, artifact_type, lenient=lenient)
 
     def has_blob(self, descriptor: Descriptor) -> bool:
@@ -147,7 +145,7 @@ class MeteredSource:
 
 
 class MeteredSink(MeteredSource):
-    """Answers as `inner` does and counts; see `Sink`. It leaves `inner` open."""
+    """A sink that counts the bytes read from and written to `inner`; see `Sink`."""
 
     def __init__(self, inner: Sink, meter: Meter) -> None:
         super().__init__(inner, meter)
@@ -161,18 +159,18 @@ class MeteredSink(MeteredSource):
         size: int | None = None,
         media_type: str = OCTET_STREAM,
     ) -> Descriptor:
-        """Store a blob in `inner`; whether it has one given as bytes is asked first, to count."""
-        made = isinstance(source, bytes) and digest is None
-        there = isinstance(source, bytes) and self._inner.has_blob(
+        """Store a blob in `inner`; one given as bytes is not counted if it already exists."""
+        is_generated = isinstance(source, bytes) and digest is None
+        exists = isinstance(source, bytes) and self._inner.has_blob(
             Descriptor.of(source, media_type)
         )
         put = self._sink.put_blob(source, digest=digest, size=size, media_type=media_type)
-        if not there:
-            self._meter.add("ztocs" if made else "blobs", put.size)
+        if not exists:
+            self._meter.add("ztocs" if is_generated else "blobs", put.size)
         return put
 
     def take_over(self, descriptor: Descriptor, origin: BlobOrigin) -> Takeover:
-        """Let `inner` take a blob over; it is counted once that has happened."""
+        """Let `inner` take a blob over; the blob is counted when that is finished."""
         takeover = self._sink.take_over(descriptor, origin)
         count = partial(self._count, descriptor, origin)
         if isinstance(takeover, MustVerify):
@@ -184,7 +182,7 @@ class MeteredSink(MeteredSource):
         self, descriptor: Descriptor, origin: BlobOrigin, outcome: TakenOver | MustStream
     ) -> None:
         if isinstance(outcome, TakenOver):
-            # A dry run takes everything over; of some the bytes would have been carried.
+            # The sink of a dry run takes over every blob, even those that a real run would copy.
             mounted = self._sink.origin.takes_from(origin)
             self._meter.add("mounted" if mounted else "blobs", descriptor.size)
 
@@ -195,11 +193,11 @@ class MeteredSink(MeteredSource):
         return put
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
-        """Let `inner` tag a manifest."""
+        """Tag a manifest in `inner`."""
         self._sink.tag(descriptor, tag)
 
     def delete(self, descriptor: Descriptor) -> None:
-        """Let `inner` delete a manifest."""
+        """Delete a manifest from `inner`."""
         self._sink.delete(descriptor)
 
     def commit(self) -> None:

@@ -1,4 +1,4 @@
-"""From a reference to the place it names: to read from, or to write to."""
+"""Opening the store that a reference names, for reading or writing."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 def open_source(reference: Reference, *, registry: RegistryOptions | None = None) -> Source:
-    """Return the source that `reference` names; which image is meant is `reference.selector`.
+    """Open the store that `reference` names for reading; `reference.selector` names the image.
 
     Args:
-        reference: as `parse_reference` gives it.
-        registry: how to reach a registry, if it is one; no request is sent yet.
+        reference: a reference, as `parse_reference` returns it.
+        registry: options for a registry. Opening a registry does not send a request.
 
     Raises:
-        UnsupportedError: a compressed archive.
+        UnsupportedError: the archive is compressed.
         AuthError: only one of user name and password is given.
-        FormatError: the file or directory is not what the reference says.
-        OSError: it is missing or cannot be read.
+        FormatError: the file or directory does not have the format that the reference states.
+        OSError: the file or directory is missing or cannot be read.
     """
     match reference:
         case LayoutReference():
@@ -44,24 +44,25 @@ def open_source(reference: Reference, *, registry: RegistryOptions | None = None
 
             return open_docker_archive(reference.path)
         case RegistryReference():
-            # requests takes longer to import than a layout to be opened.
+            # Importing requests takes longer than opening a layout.
             from tocsin.stores.registry import open_for_reading  # noqa: PLC0415
 
             return open_for_reading(reference, registry)
 
 
 def open_sink(reference: Reference, *, registry: RegistryOptions | None = None) -> Sink:
-    """Return the sink that `reference` names; a layout or archive is made if it is missing.
+    """Open the store that `reference` names for writing; a missing layout or archive is created.
 
     Args:
-        reference: as `parse_reference` gives it.
-        registry: how to reach a registry, if it is one; no request is sent yet.
+        reference: a reference, as `parse_reference` returns it.
+        registry: options for a registry. Opening a registry does not send a request.
 
     Raises:
-        UnsupportedError: a docker archive; an archive that is compressed or holds other things.
+        UnsupportedError: a docker archive, or an OCI archive that is compressed or has members
+            that do not belong to a layout.
         AuthError: only one of user name and password is given.
-        FormatError: the file or directory is not what the reference says.
-        OSError: it cannot be read.
+        FormatError: the file or directory does not have the format that the reference states.
+        OSError: the file or directory cannot be read.
     """
     match reference:
         case LayoutReference():
@@ -72,11 +73,11 @@ def open_sink(reference: Reference, *, registry: RegistryOptions | None = None) 
             return OciArchive(reference.path, write=True)
         case DockerArchiveReference():
             raise UnsupportedError(
-                f"docker-archive:{reference.path}: cannot be written",
-                hint="Write to oci-archive: or oci: and convert that with skopeo copy.",
+                f"docker-archive:{reference.path}: writing docker archives is not supported",
+                hint="Write to oci-archive: or oci: and convert the result with skopeo copy.",
             )
         case RegistryReference():
-            # requests takes longer to import than a layout to be opened.
+            # Importing requests takes longer than opening a layout.
             from tocsin.stores.registry import open_repository  # noqa: PLC0415
 
             return open_repository(reference, registry, write=True)

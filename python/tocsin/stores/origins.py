@@ -1,8 +1,8 @@
-"""Where blobs lie, as values: what a sink compares to know whether it can take blobs over.
+"""Locations of blobs, as values that a sink compares to decide whether it can take blobs over.
 
-Each kind of place has its own value, and says from which others it takes blobs without having them
-streamed: a registry from its own repositories, a layout from layouts on the same file system, an
-archive from files of this machine.
+Each kind of store has its own class of values, which knows the origins that it can take blobs from
+without streaming: a registry from its own repositories, a layout from layouts on the same file
+system, an archive from local files.
 """
 
 from __future__ import annotations
@@ -26,74 +26,74 @@ class RepositoryOrigin:
 
     Attributes:
         registry: scheme, host and port.
-        repository: its name there.
+        repository: name of the repository.
     """
 
     registry: Origin
     repository: str
 
     def takes_from(self, other: BlobOrigin) -> TypeGuard[RepositoryOrigin]:
-        """Return whether blobs from there can be taken over: the registry is the same."""
+        """Return whether blobs can be mounted from `other`: the registry is the same."""
         return isinstance(other, RepositoryOrigin) and other.registry == self.registry
 
 
 @dataclass(frozen=True, slots=True)
 class LayoutOrigin:
-    """An OCI layout: each blob is a file of its own.
+    """An OCI layout, in which each blob is a file.
 
     Attributes:
         path: the directory.
-        device: the file system (``st_dev``) that has the blobs, or will have them.
+        device: device number (``st_dev``) of the file system of the blobs.
     """
 
     path: Path
     device: int
 
     def takes_from(self, other: BlobOrigin) -> TypeGuard[LayoutOrigin]:
-        """Return whether blobs from there can be linked: they are files of one file system."""
+        """Return whether blobs of `other` can be linked: the file system is the same."""
         return isinstance(other, LayoutOrigin) and other.device == self.device
 
     def blob_path(self, digest: Digest) -> Path:
-        """Return the file of a blob."""
+        """Return the path of a blob."""
         return layout_blob_path(self.path, digest)
 
     def window(self, digest: Digest) -> Window:
         """Open a blob.
 
         Raises:
-            FileNotFoundError: it is missing.
+            FileNotFoundError: the blob is missing.
         """
         return Window.open(self.blob_path(digest))
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveOrigin:
-    """An archive: each blob is a range of one file.
+    """An archive, in which each blob is a range of one file.
 
     Attributes:
-        path: the file.
-        window: opens a blob as `LayoutOrigin.window` does, while the archive is open.
+        path: path of the archive.
+        window: opens a blob like `LayoutOrigin.window`, as long as the archive is open.
     """
 
     path: Path
     window: Callable[[Digest], Window] = field(compare=False, repr=False)
 
     def takes_from(self, other: BlobOrigin) -> TypeGuard[LayoutOrigin | ArchiveOrigin]:
-        """Return whether blobs can be copied straight from there: they lie in files."""
+        """Return whether blobs can be copied from the files of `other`."""
         return isinstance(other, LayoutOrigin | ArchiveOrigin)
 
 
 @dataclass(frozen=True, slots=True)
 class Nowhere:
-    """A place that does not exist yet and is not made, as in a dry run."""
+    """The origin of a store that does not exist and is not created, as in a dry run."""
 
     def takes_from(self, other: BlobOrigin) -> bool:
-        """Return that no blob can be taken over."""
+        """Return ``False``: no blob can be taken over."""
         return False
 
 
 def layout_blob_path(layout: Path, digest: Digest) -> Path:
-    """Return the file of a blob in a layout. Source: OCI image-spec 1.1.1, image-layout.md."""
+    """Return the path of a blob in a layout. Source: OCI image-spec 1.1.1, image-layout.md."""
     return layout / "blobs" / digest.algorithm / digest.hex
 
 

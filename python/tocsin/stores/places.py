@@ -1,4 +1,4 @@
-"""What a caller passes for an image, as a reference: text, a path, or a reference."""
+"""Conversion of an image argument, which is text, a path or a reference, to a reference."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _ARCHIVE_SUFFIX = ".tar"
 
 
 def reference_of(image: ReferenceLike) -> Reference:
-    """Return the reference of an image that is there.
+    """Return the reference of an existing image.
 
-    Text is a reference as `parse_reference` reads it. A path object is the place itself, without a
-    tag: a directory is an OCI layout, a file an OCI archive when a layout is in it, else a docker
-    archive. Only a docker archive may be compressed.
+    Text is parsed with `parse_reference`. A path object names a store without a tag: a directory is
+    an OCI layout; a file is an OCI archive if it contains a layout, otherwise a docker archive.
+    Only a docker archive may be compressed.
 
     Raises:
-        FormatError: the text spells no reference, or the file is no tar.
-        UnsupportedError: another transport of skopeo's; a compressed file.
-        OSError: there is nothing at the path, or it cannot be read.
+        FormatError: the text is not a reference, or the file is not a tar archive.
+        UnsupportedError: a skopeo transport that is not supported, or a compressed OCI archive.
+        OSError: the path is missing or cannot be read.
     """
     if isinstance(image, str):
         return parse_reference(image)
@@ -41,10 +41,10 @@ def reference_of(image: ReferenceLike) -> Reference:
 
 
 def destination_of(image: ReferenceLike) -> Reference:
-    """Return the reference of an image that is to be written.
+    """Return the reference of an image to be written.
 
-    As `reference_of`, but nothing need be at the path yet: a name that ends in ``.tar`` becomes an
-    OCI archive, any other an OCI layout.
+    Like `reference_of`, but the path may be missing: a name that ends in ``.tar`` is a new OCI
+    archive, any other name a new OCI layout.
     """
     if isinstance(image, os.PathLike):
         path = _path(image)
@@ -57,7 +57,7 @@ def destination_of(image: ReferenceLike) -> Reference:
 def _reference_at(path: Path) -> Reference:
     if path.is_dir():
         return LayoutReference(path)
-    # Archives take longer to import than a layout to be opened.
+    # Importing the code for archives takes longer than opening a layout.
     from tocsin.stores.tar_members import TarMembers  # noqa: PLC0415
 
     members = TarMembers(path, unpack=True)
@@ -67,7 +67,7 @@ def _reference_at(path: Path) -> Reference:
             return DockerArchiveReference(path)
         is_layout = "oci-layout" in members and "index.json" in members
         if is_layout and members.is_compressed:
-            TarMembers(path).close()  # says what is wrong
+            TarMembers(path).close()  # raises an error with a hint
         if not is_layout and not is_docker:
             raise FormatError(
                 f"{path}: not an image archive: found neither oci-layout and index.json (OCI) nor "
@@ -82,7 +82,7 @@ def _reference_at(path: Path) -> Reference:
 def _path(image: os.PathLike[str]) -> Path:
     text = os.fspath(image)
     if not isinstance(text, str):
-        raise TypeError(f"image: got a path in {type(text).__name__}, wanted one in str")
+        raise TypeError(f"image: wrong type of path (found {type(text).__name__}, expected str)")
     return Path(text)
 
 
@@ -90,7 +90,7 @@ def _checked(image: Reference) -> Reference:
     kinds = RegistryReference | LayoutReference | OciArchiveReference | DockerArchiveReference
     if not isinstance(image, kinds):
         raise TypeError(
-            f"image: got {type(image).__name__}, wanted text such as 'oci:DIR:TAG', a pathlib.Path "
-            "or a reference"
+            f"image: wrong type (found {type(image).__name__}, expected text such as "
+            "'oci:DIR:TAG', a pathlib.Path or a reference)"
         )
     return image

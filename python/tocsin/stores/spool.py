@@ -1,7 +1,7 @@
-"""Blobs on their way into an archive, in files that have no name.
+"""Temporary, unnamed files for blobs that will be written to an archive.
 
-A file without a name is gone when its process is, however it ends: nothing is left to clean.
-Small blobs share one file; a large one has its own, whose space is free again once it is copied.
+The system removes an unnamed file when the process ends, even if it is killed. Small blobs share
+one file; each large blob has its own, whose space is freed as soon as the blob is copied.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SMALL = 4 << 20
-"""Bytes up to which a blob is small; so many are held in memory for each blob being staged."""
+"""Maximum bytes of a small blob, which is held in memory until it is complete."""
 
 
 class Spool:
-    """Unnamed files in `directory`, which should be that of the archive."""
+    """Unnamed files in `directory`, which should be the directory of the archive."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = Lock()
         self._shared: IO[bytes] | None = None
         self._end = 0
-        self._own: dict[int, IO[bytes]] = {}
+        self._large: dict[int, IO[bytes]] = {}
 
     def stage(self, pieces: Iterable[bytes]) -> Window:
-        """Keep a blob; nothing of it is kept if reading or writing raises.
+        """Store a blob; nothing is kept if reading or writing raises.
 
         Raises:
             OSError: the disk is full or broken; ``filename`` is the directory.
@@ -50,17 +50,17 @@ class Spool:
         return self._stage_small(b"".join(held))
 
     def release(self, window: Window) -> None:
-        """Give the disk space of a large blob back; the window must not be used again."""
+        """Free the disk space of a large blob; its window must not be used afterwards."""
         with self._lock:
-            file = self._own.pop(window.fd, None)
+            file = self._large.pop(window.fd, None)
         if file is not None:
             file.close()
 
     def close(self) -> None:
-        """Give everything back."""
+        """Free the disk space of all blobs."""
         with self._lock:
-            files = [*self._own.values(), *([self._shared] if self._shared else [])]
-            self._own.clear()
+            files = [*self._large.values(), *([self._shared] if self._shared else [])]
+            self._large.clear()
             self._shared = None
             self._end = 0
         for file in files:
@@ -86,7 +86,7 @@ class Spool:
             file.close()
             raise
         with self._lock:
-            self._own[file.fileno()] = file
+            self._large[file.fileno()] = file
         return Window(file.fileno(), 0, size)
 
     def _new_file(self) -> IO[bytes]:

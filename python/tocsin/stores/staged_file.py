@@ -1,8 +1,8 @@
-"""A file that appears whole or not at all.
+"""Files that are written atomically.
 
-It is written under a temporary name beside its place, flushed to the disk, and renamed; then the
-directory is flushed. The writer holds a lock on its temporary file, so the file of a run that died
-is the one nobody has locked: the next run removes it.
+A file is written under a temporary name in the target directory, flushed to the disk and renamed;
+then the directory is flushed. The writer holds a lock on the temporary file. If a run is killed,
+its file is no longer locked, and the next run removes it.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ _SUFFIX = ".tmp"
 _PROBLEMS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
-    errno.EACCES: "not allowed to write here",
-    errno.EPERM: "not allowed to write here",
+    errno.EACCES: "no write permission",
+    errno.EPERM: "no write permission",
     errno.EROFS: "the file system is read-only",
-    errno.ENOTDIR: "a part of this path is a file, wanted a directory",
-    errno.EISDIR: "this is a directory, wanted a file",
+    errno.ENOTDIR: "a component of the path is a file, expected a directory",
+    errno.EISDIR: "found a directory, expected a file",
 }
 
 
 def placed(error: OSError, path: str | Path) -> OSError:
-    """Return `error` naming `path` and what is wrong with it; of the same class."""
+    """Return an error of the same class as `error` that names `path` and describes the problem."""
     message = _PROBLEMS.get(error.errno or 0) or error.strerror
     return OSError(error.errno, message, str(path))
 
 
 @contextmanager
 def place_in_errors(path: Path) -> Iterator[None]:
-    """Let an OSError raised inside name `path` and what is wrong with it.
+    """Make an OSError that is raised inside name `path` and describe the problem.
 
     Raises:
-        OSError: of the same errno, and so of the same class.
+        OSError: the same errno, and so the same class.
     """
     try:
         yield
@@ -57,7 +57,7 @@ def place_in_errors(path: Path) -> Iterator[None]:
 
 
 class StagedFile:
-    """A file being written; leaving the ``with`` block without `publish` leaves nothing behind.
+    """A file being written; leaving the ``with`` block without `publish` removes it.
 
     Attributes:
         size: bytes written so far.
@@ -81,10 +81,10 @@ class StagedFile:
         self.size += len(piece)
 
     def share(self, fd: int) -> Window | None:
-        """Take the bytes of an open file by sharing its blocks, before anything is written.
+        """Share the blocks of an open file; must be called before anything is written.
 
         Returns:
-            What the file has now; ``None`` if the file system cannot.
+            The whole file; ``None`` if the file system does not support sharing.
         """
         if not share_blocks(fd, self._fd):
             return None
@@ -92,10 +92,10 @@ class StagedFile:
         return Window(self._fd, 0, self.size)
 
     def publish(self, target: Path) -> None:
-        """Flush the file and give it its name, replacing what has it.
+        """Flush the file and rename it to `target`, replacing an existing file.
 
         Raises:
-            OSError: it cannot; what was at `target` is still there.
+            OSError: this failed; `target` is unchanged.
         """
         with place_in_errors(target):
             os.fsync(self._fd)
@@ -105,7 +105,7 @@ class StagedFile:
 
     def _close(self) -> None:
         if self._fd >= 0:
-            os.close(self._fd)  # and with it the lock
+            os.close(self._fd)  # also releases the lock
             self._fd = -1
 
     def __enter__(self) -> Self:
@@ -118,13 +118,13 @@ class StagedFile:
         traceback: TracebackType | None,
     ) -> None:
         if self._fd >= 0:
-            with suppress(FileNotFoundError):  # renamed, then the directory could not be flushed
+            with suppress(FileNotFoundError):  # renamed, but flushing the directory failed
                 self._path.unlink()
             self._close()
 
 
 def remove_abandoned(directory: Path) -> None:
-    """Remove staged files in `directory` whose writer is dead; what cannot be removed stays."""
+    """Remove staged files in `directory` whose writer has died; errors are ignored."""
     with suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX):
@@ -133,7 +133,7 @@ def remove_abandoned(directory: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Flush the names in `directory` to the disk."""
+    """Flush the entries of `directory` to the disk."""
     _sync(directory, os.O_DIRECTORY)
 
 
@@ -157,7 +157,7 @@ def _create_locked(directory: Path) -> tuple[int, Path]:
         fd = os.open(path, flags, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            # Between the two lines above another run may have taken the file for abandoned.
+            # Before the lock was taken, another run may have removed the file as abandoned.
             if os.fstat(fd).st_nlink:
                 return fd, path
         except BaseException:

@@ -1,8 +1,8 @@
-"""Where the members of a tar file lie, found by seeking from header to header.
+"""The members of a tar file, found by seeking from header to header.
 
-Only what image archives need: regular files and links. Names are keys of a table and never paths of
-this machine; what a hostile archive can make this allocate is bounded. The layers inside are not
-looked into.
+Only what image archives need: regular files and links. Names are keys in a table, never local
+paths. The memory that a hostile archive can make this allocate is bounded. Layers in the archive
+are not parsed.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _MAX_LINKS = 8
 _WHAT = "archive"
 
 _TOOLS = {GZIP: "gunzip", ZSTD: "unzstd", "xz": "unxz", "bzip2": "bunzip2"}
-"""What unpacks an archive."""
+"""Commands that unpack each format, for hints."""
 _USTAR, _USTAR_AT = b"ustar", 257
-"""What a header block has there, in POSIX's and GNU's formats."""
+"""Magic of a header block and its offset, in the POSIX and GNU formats."""
 _LINKS = frozenset({"hardlink", "symlink"})
 
 
@@ -39,25 +39,25 @@ _LINKS = frozenset({"hardlink", "symlink"})
 class _Member:
     offset: int
     size: int
-    targets: tuple[str, ...] = ()  # of a link, keys of the table: the first that is there counts
+    targets: tuple[str, ...] = ()  # possible targets of a link; the first existing one counts
     is_sparse: bool = False
 
 
 class TarMembers:
-    """The members of one tar file; of equal names the last counts, as when unpacking.
+    """The members of one tar file; if a name occurs twice, the last member counts, as in tar.
 
     Args:
-        path: of the file, which stays open until `close`.
-        unpack: whether an archive may be compressed with gzip or zstd; it is unpacked into a
-            temporary file.
+        path: path of the file, which stays open until `close`.
+        unpack: whether to accept an archive that is compressed with gzip or zstd, which is unpacked
+            into a temporary file.
 
     Attributes:
-        is_compressed: whether it is.
+        is_compressed: whether the archive is compressed.
 
     Raises:
-        OSError: it cannot be read.
-        UnsupportedError: it is compressed otherwise.
-        FormatError: it is not a tar archive; `what` is ``archive``.
+        OSError: the file cannot be read.
+        UnsupportedError: the archive is compressed in a way that is not accepted.
+        FormatError: the file is not a tar archive; `what` is ``archive``.
     """
 
     def __init__(self, path: Path, *, unpack: bool = False) -> None:
@@ -74,15 +74,15 @@ class TarMembers:
             raise
 
     def _unpack(self, compression: str, *, unpack: bool) -> None:
-        """Read from a temporary file from now on, which has the tar of a compressed archive."""
+        """Replace the file with a temporary file that contains the unpacked archive."""
         tool = _TOOLS[compression]
         if not unpack or compression not in (GZIP, ZSTD):
-            wanted = "a plain tar, or gzip or zstd" if unpack else "a plain tar"
+            expected = "a plain tar, gzip or zstd" if unpack else "a plain tar"
             raise UnsupportedError(
-                f"{self._path}: is compressed with {compression}, wanted {wanted}",
+                f"{self._path}: compressed with {compression}, expected {expected}",
                 hint=f"Run {tool} on it first.",
             )
-        # Here, since few archives are compressed.
+        # Imported only here, since few archives are compressed.
         from tocsin.stores.unpacked import unpack_archive  # noqa: PLC0415
 
         with unpack_archive(self._file, self._path, compression, tool=tool) as unpacked:
@@ -92,25 +92,25 @@ class TarMembers:
 
     @property
     def names(self) -> list[str]:
-        """Cleaned names of files and links, in the order of the archive."""
+        """Normalized names of files and links, in the order of the archive."""
         return list(self._members)
 
     def __contains__(self, name: str) -> bool:
         return clean_path(name) in self._members
 
     def window(self, name: str) -> Window:
-        """Return where the bytes of a member lie, following links inside the archive.
+        """Return the window of a member, following links inside the archive.
 
         Raises:
-            NotFoundError: there is no such member.
-            UnsupportedError: it is stored as a sparse file.
-            FormatError: links run in a circle.
+            NotFoundError: the member does not exist.
+            UnsupportedError: the member is stored as a sparse file.
+            FormatError: the links form a loop.
         """
         key = clean_path(name)
         for _ in range(_MAX_LINKS):
             member = self._members.get(key)
             if member is None:
-                raise NotFoundError(f"{self._path}: has no member {shown(key)}")
+                raise NotFoundError(f"{self._path}: member {shown(key)}: not found")
             if member.is_sparse:
                 raise UnsupportedError(
                     f"{self._path}: member {shown(key)}: stored as a sparse file",
@@ -118,24 +118,24 @@ class TarMembers:
                 )
             if not member.targets:
                 return Window(self._file.fd, member.offset, member.size)
-            there = (target for target in member.targets if target in self._members)
-            key = next(there, member.targets[0])
+            existing = (target for target in member.targets if target in self._members)
+            key = next(existing, member.targets[0])
         raise FormatError(
-            f"{self._path}: member {shown(name)}: links do not lead to a file", what=_WHAT
+            f"{self._path}: member {shown(name)}: too many levels of links", what=_WHAT
         )
 
     def read(self, name: str, *, max_size: int) -> bytes:
         """Return the bytes of a small member.
 
         Raises:
-            NotFoundError: there is no such member.
-            FormatError: it is larger than `max_size` bytes.
+            NotFoundError: the member does not exist.
+            FormatError: the member is larger than `max_size` bytes.
         """
         window = self.window(name)
         if window.size > max_size:
             raise FormatError(
-                f"{self._path}: member {shown(name)}: got {window.size} bytes, "
-                f"at most {max_size} allowed",
+                f"{self._path}: member {shown(name)}: too large (found {window.size} bytes, "
+                f"expected at most {max_size})",
                 what=_WHAT,
             )
         return window.read(0, window.size)
@@ -148,15 +148,18 @@ class TarMembers:
 
 
 def _archive_compression(file: Window) -> str | None:
-    """Return how an archive is compressed, by its first bytes; ``None`` for a plain tar."""
+    """Detect the compression of an archive from its first bytes; ``None`` for a plain tar."""
     head = file.read(0, BLOCK_SIZE)
     found = compression_of(head)
-    # The marks of bzip2 and xz can also begin the name of a member.
+    # The name of a member can begin with the magic of bzip2 or xz.
     return None if head[_USTAR_AT : _USTAR_AT + len(_USTAR)] == _USTAR else found
 
 
 def _scan(file: Window, path: Path) -> dict[str, _Member]:
-    """Return the table of files and links; of equal names the last counts, in the first's place."""
+    """Return the table of files and links by name.
+
+    If a name occurs twice, the last member counts, at the position of the first.
+    """
     try:
         members = scan_archive(file.read, file.size, max_members=MAX_MEMBERS)
     except FormatError as error:
@@ -171,7 +174,7 @@ def _scan(file: Window, path: Path) -> dict[str, _Member]:
 
 
 def _targets(link: Member) -> tuple[str, ...]:
-    """Return what a link may mean: its target from its directory, then from the archive's root."""
+    """Return the possible targets of a link: relative to its directory, then to the root."""
     from_root = clean_path(link.linkname)
     if link.type == "hardlink" or link.linkname.startswith("/"):
         return (from_root,)

@@ -1,6 +1,7 @@
-"""A compressed archive, unpacked into a file without a name, so that it can be read anywhere.
+"""Unpacking of a compressed archive into an unnamed file, for random access.
 
-What a hostile archive can make this write is bounded; the file is gone when its process is.
+The bytes that a hostile archive can make this write are bounded. The system removes the file when
+the process ends.
 """
 
 from __future__ import annotations
@@ -23,29 +24,29 @@ if TYPE_CHECKING:
 
 _WHAT = "archive"
 FREE_SIZE = 1 << 30
-"""Bytes that any archive may have unpacked."""
+"""Unpacked bytes that are allowed for every archive, however small it is."""
 MAX_RATIO = 64
-"""Bytes that one more compressed byte may become; images come to 3 or 4, and seldom to 20."""
+"""Unpacked bytes allowed for each compressed byte; 3 or 4 are typical for images, 20 are rare."""
 _GZIP_WBITS = 31
-"""zlib's word for a gzip header, any window, and a trailer."""
+"""zlib's ``wbits`` for a gzip header, a window of any size, and a trailer."""
 
 
 def unpack_archive(file: Window, path: Path, compression: str, *, tool: str) -> IO[bytes]:
-    """Return an unnamed file with the tar of a compressed archive.
+    """Unpack an archive into an unnamed file and return it.
 
     Args:
         file: the archive.
-        path: of it, for messages.
+        path: path of the archive, for messages.
         compression: ``gzip`` or ``zstd``.
-        tool: that unpacks it, for hints.
+        tool: command that unpacks the archive, for hints.
 
     Raises:
-        FormatError: it is damaged, or becomes larger than any image is; `what` is ``archive``.
+        FormatError: the archive is damaged or unpacks to too many bytes; `what` is ``archive``.
         OSError: the disk is full or broken; ``filename`` is the directory.
     """
     directory = Path(tempfile.gettempdir())
     with place_in_errors(directory):
-        out = tempfile.TemporaryFile(  # noqa: SIM115 (the caller's)
+        out = tempfile.TemporaryFile(  # noqa: SIM115 (the caller closes it)
             dir=directory, prefix=".tocsin-", buffering=0
         )
     try:
@@ -54,8 +55,8 @@ def unpack_archive(file: Window, path: Path, compression: str, *, tool: str) -> 
         for piece in _unpacked(file, path, compression):
             size += len(piece)
             if size > limit:
-                raise FormatError(  # noqa: TRY301 (what is open is closed below)
-                    f"{path}: {file.size} bytes of {compression} become more than {limit}",
+                raise FormatError(  # noqa: TRY301 (the file is closed below)
+                    f"{path}: {file.size} bytes of {compression} unpack to more than {limit} bytes",
                     what=_WHAT,
                     hint=f"Run {tool} on it first if you trust it.",
                 )
@@ -81,7 +82,7 @@ def _unpacked(file: Window, path: Path, compression: str) -> Iterator[bytes]:
 
 
 def _unpack_gzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the bytes of all members of a gzip stream; zeros after the last one are left out."""
+    """Yield the bytes of all members of a gzip stream; zeros after the last one are ignored."""
     decoder = zlib.decompressobj(_GZIP_WBITS)
     has_begun = False
     for piece in pieces:
@@ -97,8 +98,8 @@ def _unpack_gzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
                 has_begun = True
             yield decoder.decompress(rest, PIECE_SIZE)
             rest = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
-        # What is left of a large output comes without more input.
+        # The decoder may have buffered output, which it returns without more input.
         while has_begun and not decoder.eof and (out := decoder.decompress(b"", PIECE_SIZE)):
             yield out
     if has_begun and not decoder.eof:
-        raise FormatError("it ends too early", what="gzip.end")
+        raise FormatError("unexpected end of file", what="gzip.end")

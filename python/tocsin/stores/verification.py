@@ -1,4 +1,4 @@
-"""The only door bytes of a blob pass: size and digest are checked while they flow."""
+"""Verification of the size and digest of blobs while they are streamed."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def verified(
     digest: Digest | None,
     size: int | None,
 ) -> Iterator[bytes]:
-    """Hand on `pieces`, the last one only when all of them were what was promised.
+    """Yield `pieces`, but the last one only after verifying all of them.
 
     Args:
         pieces: the bytes of one blob.
-        place: where they come from, for messages.
-        digest: promised; ``None`` is not checked.
-        size: promised, in bytes; ``None`` is not checked.
+        place: name of the blob in messages.
+        digest: expected digest; ``None`` skips the check.
+        size: expected size; ``None`` skips the check.
 
     Raises:
-        VerificationError: too many bytes (as soon as seen), too few, or another digest.
+        VerificationError: too many bytes (raised immediately), too few, or another digest.
     """
     hasher = hashlib.sha256() if digest is not None else None
     held = b""
@@ -51,25 +51,27 @@ def verified(
 
 
 def check(data: bytes, *, place: str, digest: Digest | None, size: int | None) -> bytes:
-    """Return `data` when it is what was promised.
+    """Return `data` after verifying it.
 
     Raises:
-        VerificationError: its size or digest differs.
+        VerificationError: the size or digest differs.
     """
     return b"".join(verified((data,), place=place, digest=digest, size=size))
 
 
 def size_error(place: str, *, expected: int, actual: str) -> VerificationError:
-    """Return the error of a blob of another size than promised, both in bytes."""
+    """Return the error for a wrong size; both sizes are in bytes."""
     return VerificationError(
-        f"{place}: got {actual} bytes, wanted {expected}", expected=str(expected), actual=actual
+        f"{place}: wrong size (found {actual} bytes, expected {expected})",
+        expected=str(expected),
+        actual=actual,
     )
 
 
 def digest_error(place: str, *, expected: Digest, actual: Digest) -> VerificationError:
-    """Return the error of a blob of another digest than promised."""
+    """Return the error for a wrong digest."""
     return VerificationError(
-        f"{place}: digest is {actual}, wanted {expected}",
+        f"{place}: wrong digest (found {actual}, expected {expected})",
         expected=str(expected),
         actual=str(actual),
     )

@@ -1,4 +1,4 @@
-"""A blob as it lies in a file: a descriptor, an offset and a size."""
+"""Windows: ranges of open files that contain one blob."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tocsin.model.digest import Digest
 
 PIECE_SIZE = 1 << 20
-"""Bytes of a blob handed on at once: large enough that Python costs nothing beside the hash."""
+"""Bytes of a blob per piece: so large that Python's overhead is negligible next to hashing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,9 @@ class Window:
     """Bytes ``[offset, offset + size)`` of an open file.
 
     Attributes:
-        fd: the open file; reads never move its position, so threads may share it.
-        offset: of the first byte.
-        size: in bytes.
+        fd: file descriptor; reads do not move its position, so threads may share it.
+        offset: offset of the first byte.
+        size: number of bytes.
         owned: whether leaving the ``with`` block closes `fd`.
     """
 
@@ -38,16 +38,16 @@ class Window:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Return the whole of the file at `path`.
+        """Open the file at `path` as one window.
 
         Raises:
-            OSError: it cannot be opened, or is not a regular file.
+            OSError: the file cannot be opened or is not a regular file.
         """
         fd = open_regular(path)
         return cls(fd, 0, os.fstat(fd).st_size, owned=True)
 
     def read(self, start: int, end: int) -> bytes:
-        """Return bytes ``[start, end)`` of the window; fewer when the file ends before."""
+        """Return bytes ``[start, end)`` of the window; fewer if the file ends before."""
         parts = []
         end = min(end, self.size)
         while start < end and (part := os.pread(self.fd, end - start, self.offset + start)):
@@ -56,7 +56,7 @@ class Window:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def pieces(self) -> Iterator[bytes]:
-        """Stream the window; fewer bytes when the file ends before."""
+        """Stream the window; fewer bytes if the file ends before."""
         for start in range(0, self.size, PIECE_SIZE):
             yield self.read(start, min(start + PIECE_SIZE, self.size))
 
@@ -75,17 +75,17 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class MemoryWindow(Window):
-    """A blob that is in no file, because it was made here.
+    """A generated blob, which is in memory and not in a file.
 
     Attributes:
-        data: its bytes.
+        data: bytes of the blob.
     """
 
     data: bytes = b""
 
     @classmethod
     def of(cls, data: bytes) -> Self:
-        """Return the window on all of `data`."""
+        """Return a window of all of `data`."""
         return cls(-1, 0, len(data), data=data)
 
     def read(self, start: int, end: int) -> bytes:
@@ -94,7 +94,7 @@ class MemoryWindow(Window):
 
 
 def holds(window: Callable[[Digest], Window], descriptor: Descriptor) -> bool:
-    """Return whether a blob of this digest and size is there; `window` opens it by its digest."""
+    """Return whether a blob with this digest and size exists; `window` opens it by its digest."""
     try:
         with window(descriptor.digest) as found:
             return found.size == descriptor.size

@@ -71,10 +71,10 @@ def scan_archive(read: Callable[[int, int], bytes], size: int, *, max_members: i
 
 
 def unpack_zstd_archive(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the uncompressed bytes of an archive that is compressed with zstd.
+    """Yield the uncompressed bytes of an archive compressed with zstd.
 
     Raises:
-        FormatError: it is not a zstd stream, or it is damaged.
+        FormatError: the archive is not a valid zstd stream.
     """
     decoder = _core.ZstdDecoder()
     for piece in pieces:

@@ -1,21 +1,20 @@
-//! Bytes that many values share, wherever they lie.
+//! Shared, immutable bytes.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Bytes that never change and stay as long as something refers to them: a vector, or what a caller
-/// holds in memory of its own.
+/// Reference-counted, immutable bytes: a vector, or a buffer that the caller owns.
 #[derive(Clone)]
 pub struct SharedBytes(Arc<dyn AsRef<[u8]> + Send + Sync>);
 
 impl SharedBytes {
-    /// Shares bytes without copying them.
+    /// Wraps bytes without copying them.
     #[must_use]
     pub fn new(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
         Self(Arc::new(bytes))
     }
 
-    /// Shares a copy.
+    /// Wraps a copy of bytes.
     #[must_use]
     pub fn copied(bytes: &[u8]) -> Self {
         Self::new(bytes.to_vec())

@@ -1,4 +1,4 @@
-//! Where inflation can start again, and the rule that decides which places are kept.
+//! Checkpoints, where inflation can resume, and the rule that selects them.
 //!
 //! Source: docs/format.md#checkpoints; docs/format.md#windows.
 
@@ -15,20 +15,20 @@ pub struct Window(Bytes);
 #[derive(Clone)]
 enum Bytes {
     Owned(Box<[u8; WINDOW_LEN]>),
-    /// From a byte of something larger on, such as the blob of a zTOC.
+    /// A part of larger shared bytes, such as the blob of a zTOC, starting at an offset.
     Shared(SharedBytes, usize),
 }
 
 static ZEROS: [u8; WINDOW_LEN] = [0; WINDOW_LEN];
 
 impl Window {
-    /// The window of a layer's first checkpoint: nothing came before.
+    /// The window of a layer's first checkpoint, which has no output before it.
     #[must_use]
     pub fn zeros() -> Self {
         Self(Bytes::Owned(Box::new(ZEROS)))
     }
 
-    /// The window that begins at byte `at` of `bytes`, which stays there; `None` if it ends first.
+    /// The window at offset `at` of `bytes`, which is not copied; `None` if `bytes` is too short.
     #[must_use]
     pub fn shared(bytes: &SharedBytes, at: usize) -> Option<Self> {
         let end = at.checked_add(WINDOW_LEN)?;
@@ -36,7 +36,7 @@ impl Window {
         Some(Self(Bytes::Shared(bytes.clone(), at)))
     }
 
-    /// The last `WINDOW_LEN` bytes of `history`, zeros before it where it is shorter.
+    /// The last `WINDOW_LEN` bytes of `history`, padded on the left with zeros if it is shorter.
     #[must_use]
     pub fn ending_with(history: &[u8]) -> Self {
         let mut window = Box::new(ZEROS);
@@ -50,7 +50,7 @@ impl Window {
     pub fn as_bytes(&self) -> &[u8; WINDOW_LEN] {
         match &self.0 {
             Bytes::Owned(bytes) => bytes,
-            // They were there when it was made.
+            // Always in range, since `shared` checked it.
             Bytes::Shared(bytes, at) => {
                 bytes.as_slice().get(*at..).and_then(|rest| rest.first_chunk()).unwrap_or(&ZEROS)
             }
@@ -72,29 +72,30 @@ impl std::fmt::Debug for Window {
     }
 }
 
-/// A place between two DEFLATE blocks at which inflation can start.
+/// A position between two DEFLATE blocks at which inflation can start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The first whole byte of the block that starts here.
+    /// The offset of the first whole byte of the block that starts here.
     pub compressed: CompressedOffset,
-    /// The first byte that block produces.
+    /// The offset of the first byte that the block produces.
     pub uncompressed: UncompressedOffset,
-    /// How many high-order bits of the byte before `compressed` already belong to the block, 0 to 7.
+    /// The number of high-order bits (0 to 7) of the byte before `compressed` that belong to the
+    /// block.
     pub bits: u8,
     /// The output before `uncompressed`.
     pub window: Window,
 }
 
 impl Checkpoint {
-    /// A checkpoint at a bit of the layer.
+    /// A checkpoint at a bit offset in the layer.
     #[must_use]
     pub const fn at(position: BitOffset, uncompressed: UncompressedOffset, window: Window) -> Self {
         let compressed = CompressedOffset(position.0.div_ceil(8));
         Self { compressed, uncompressed, bits: (8 - position.bit_in_byte()) % 8, window }
     }
 
-    /// The first compressed byte needed to start here: one before `compressed` when bits of that
-    /// byte belong to the block.
+    /// The first compressed byte needed to start here: the one before `compressed` if some of its
+    /// bits belong to the block.
     #[must_use]
     pub const fn first_byte(&self) -> CompressedOffset {
         CompressedOffset(self.compressed.0.saturating_sub((self.bits != 0) as u64))
@@ -103,8 +104,8 @@ impl Checkpoint {
 
 /// The reference's rule for which candidates become checkpoints.
 ///
-/// A candidate is a place between blocks whose preceding block was not the last of its member: right
-/// after a member's header, and after each block that is not final.
+/// A candidate is the position right after a member's header, or after a block that is not the last
+/// of its member.
 #[derive(Debug, Clone)]
 pub struct CheckpointRule {
     span_size: u64,
@@ -112,7 +113,7 @@ pub struct CheckpointRule {
 }
 
 impl CheckpointRule {
-    /// Spans will hold more than `span_size` uncompressed bytes each, except the last.
+    /// Every span except the last will hold more than `span_size` uncompressed bytes.
     #[must_use]
     pub const fn new(span_size: u64) -> Self {
         Self { span_size, last: UncompressedOffset(0) }

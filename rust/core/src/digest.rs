@@ -1,4 +1,5 @@
-//! SHA-256 digests, the only kind SOCI uses, in OCI spelling (`sha256:` and 64 lower-case hex).
+//! SHA-256 digests, the only kind that SOCI uses, in OCI form (`sha256:` and 64 lowercase hex
+//! digits).
 //!
 //! Source: OCI image-spec 1.1.1, descriptor.md, "Digests".
 
@@ -45,7 +46,7 @@ impl fmt::Debug for Digest {
 impl FromStr for Digest {
     type Err = ZtocError;
 
-    /// Parses the OCI spelling; upper-case hex and other algorithms are refused.
+    /// Parses the OCI form; uppercase hex digits and other algorithms are rejected.
     fn from_str(text: &str) -> Result<Self, ZtocError> {
         let hex = text.strip_prefix(PREFIX).ok_or(ZtocError::DigestSpelling)?.as_bytes();
         if hex.len() != 64 {
@@ -67,22 +68,23 @@ fn nibble(digit: u8) -> Result<u8, ZtocError> {
     }
 }
 
-/// Bytes SHA-256 takes at once (FIPS 180-4 §5.2.1).
+/// Bytes in a SHA-256 block (FIPS 180-4 §5.2.1).
 const BLOCK_LEN: usize = 64;
-/// Bytes one of two hashers takes before it is the other's turn. A SHA-NI round waits for the one
-/// before it; with turns this short the processor finds the other hasher's rounds to fill the wait.
+/// Bytes that one of two hashers takes before it is the other's turn. A SHA-NI round waits for the
+/// round before it; with turns this short, the CPU overlaps that wait with rounds of the other
+/// hasher.
 const TURN_LEN: usize = 2 * BLOCK_LEN;
 
-/// A SHA-256 in the making.
+/// An incremental SHA-256 hasher.
 #[derive(Debug, Clone, Default)]
 pub struct Hasher {
     sha256: Sha256,
-    /// Bytes of a block that is not full yet.
+    /// Bytes in the current, incomplete block.
     pending_len: usize,
 }
 
 impl Hasher {
-    /// Starts with no bytes.
+    /// A hasher that has seen no bytes.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -94,14 +96,14 @@ impl Hasher {
         self.pending_len = (self.pending_len + bytes.len() % BLOCK_LEN) % BLOCK_LEN;
     }
 
-    /// Adds each its next bytes, `bytes` to this one and `other_bytes` to `other`: as two calls of
-    /// [`Self::update`], but faster where SHA-256 is done by the processor.
+    /// Adds `bytes` to this hasher and `other_bytes` to `other`. Equivalent to two calls of
+    /// [`Self::update`], but faster on CPUs with SHA-256 instructions.
     pub fn update_with(&mut self, bytes: &[u8], other: &mut Self, other_bytes: &[u8]) {
         let bytes = self.fill_block(bytes);
         let other_bytes = other.fill_block(other_bytes);
         let (turns, _) = bytes.as_chunks::<TURN_LEN>();
         let (other_turns, _) = other_bytes.as_chunks::<TURN_LEN>();
-        // Whole blocks: no pending byte comes or goes.
+        // Whole blocks, so the number of pending bytes does not change.
         for (turn, other_turn) in turns.iter().zip(other_turns) {
             self.sha256.update(turn);
             other.sha256.update(other_turn);
@@ -111,7 +113,7 @@ impl Hasher {
         other.update(&other_bytes[done..]);
     }
 
-    /// Takes what fills the pending block; gives back the rest.
+    /// Adds the bytes that complete the pending block and returns the rest.
     fn fill_block<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let missing = (BLOCK_LEN - self.pending_len) % BLOCK_LEN;
         let (head, rest) = bytes.split_at(missing.min(bytes.len()));
@@ -119,7 +121,7 @@ impl Hasher {
         rest
     }
 
-    /// The digest of all bytes so far; starts over.
+    /// Returns the digest of all bytes so far and resets the hasher.
     pub fn finish_reset(&mut self) -> Digest {
         self.pending_len = 0;
         Digest(self.sha256.finalize_reset().into())
@@ -131,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_update_with_at_any_alignment_gives_the_digests_of_each() {
+    fn test_update_with_when_alignment_varies_then_both_digests_are_right() {
         let bytes: Vec<u8> = (0..1000_u32).map(|i| (i * i % 251) as u8).collect();
         for start in 0..2 * BLOCK_LEN {
             for len in [0, 1, 63, 64, 65, 127, 128, 129, 500] {

@@ -1,8 +1,9 @@
-//! gzip (RFC 1952): members, their headers and checks, around the DEFLATE streams of a layer.
+//! gzip (RFC 1952): the members of a layer, with their headers and checksums, around DEFLATE
+//! streams.
 //!
-//! [`GzipDecoder::step`] walks a layer of any number of members in pieces of any size, and stops at
-//! every candidate for a checkpoint. After the last member nothing may follow: readers of layers do
-//! not agree on what trailing bytes mean, and the reference refuses them.
+//! [`GzipDecoder::step`] decodes a layer of any number of members, in pieces of any size, and stops
+//! at every candidate for a checkpoint. Nothing may follow the last member: readers of layers
+//! disagree on what trailing bytes mean, and the reference rejects them.
 
 use crate::checkpoint::{Checkpoint, Window};
 use crate::error::{Error, GzipError, Result};
@@ -12,7 +13,8 @@ use crate::span::BitOffset;
 /// First bytes of every member.
 pub const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// Longest FNAME or FCOMMENT without its zero byte; Go's reader, which unpacks layers, takes no more.
+/// Longest FNAME or FCOMMENT without its zero byte. Go's reader, which unpacks layers, accepts no
+/// more.
 const MAX_HEADER_TEXT: u32 = 511;
 
 /// The only compression method, CM.
@@ -24,17 +26,17 @@ const FNAME: u8 = 1 << 3;
 const FCOMMENT: u8 = 1 << 4;
 const RESERVED: u8 = 0xe0;
 
-/// Why [`GzipDecoder::step`] came back.
+/// Why [`GzipDecoder::step`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// All input was used and more is needed, if there is any.
+    /// All input was used; more is needed unless the layer ends here.
     NeedInput,
-    /// Output must be taken before anything else can happen.
+    /// Output must be taken before decoding can continue.
     Output,
-    /// A place between blocks where a checkpoint could be, at [`GzipDecoder::position`]: after a
-    /// member's header, or after a block that is not the last of its member.
+    /// A checkpoint is possible here, at [`GzipDecoder::position`]: after a member's header, or
+    /// after a block that is not the last of its member.
     Candidate,
-    /// A member has ended and its checks agree.
+    /// A member has ended and its checksums match.
     MemberEnd,
 }
 
@@ -46,12 +48,12 @@ enum State {
     BetweenMembers,
 }
 
-/// A decoder of whole layers, or from a checkpoint on.
+/// A decoder for whole layers, or for the part after a checkpoint.
 #[derive(Debug, Clone)]
 pub struct GzipDecoder {
     state: State,
     inflater: Inflater,
-    /// `None` when the member's start was not seen, or the checks are left to the caller.
+    /// `None` if the member's start was not seen, or if the caller makes the checks.
     check: Option<MemberCheck>,
     checks_members: bool,
     trailer: Trailer,
@@ -75,40 +77,40 @@ impl GzipDecoder {
         }
     }
 
-    /// Starts at the first byte of a layer and leaves it to the caller to compare each member's output
-    /// with its [`Self::trailer`]. Output need not be taken at a member's end.
+    /// Starts at the first byte of a layer, without checking members: the caller compares each
+    /// member's output with its [`Self::trailer`]. Output need not be taken at the end of a member.
     #[must_use]
     pub fn unchecked(speed: Speed) -> Self {
         Self { checks_members: false, ..Self::new(speed) }
     }
 
-    /// Leaves the checks to the caller from here on, who gets the one of the member that has begun: it has
-    /// seen all output that was taken.
+    /// Stops checking members and returns the check of the current member, which covers all output
+    /// that was taken. The caller makes the checks from here on.
     pub fn leave_checks(&mut self) -> MemberCheck {
         self.checks_members = false;
         self.check.take().unwrap_or_default()
     }
 
-    /// Goes on at another place of the layer, without giving up its memory; what was not taken is lost.
-    /// The checks of a member that begins before the place are not made.
-    pub fn restart(&mut self, place: &Place<'_>) {
-        let bits = (8 - place.position.bit_in_byte()) % 8;
-        let value = if bits == 0 { 0 } else { place.first >> (8 - bits) };
-        self.inflater.restart(place.window, place.history_len, value, bits);
-        self.state = match place.next {
+    /// Continues at another position in the layer, keeping its buffers; output that was not taken
+    /// is lost. A member that begins before that position is not checked.
+    pub fn restart(&mut self, point: &ResumePoint<'_>) {
+        let bits = (8 - point.position.bit_in_byte()) % 8;
+        let value = if bits == 0 { 0 } else { point.first >> (8 - bits) };
+        self.inflater.restart(point.window, point.history_len, value, bits);
+        self.state = match point.next {
             Next::Block => State::Blocks,
             Next::Trailer => State::Trailer { bytes: [0; 8], len: 0 },
             Next::Member => State::BetweenMembers,
         };
         self.check = None;
-        self.taken = place.position.0.div_ceil(8);
+        self.taken = point.position.0.div_ceil(8);
         self.seen_member = true;
     }
 
-    /// Starts at a checkpoint; the input is to begin at [`Checkpoint::first_byte`], and `first` is the
-    /// byte there.
+    /// Starts at a checkpoint. The input must begin at [`Checkpoint::first_byte`], and `first` is
+    /// the byte there.
     ///
-    /// The checks of the member the checkpoint lies in cannot be made; those of later members are.
+    /// The member that contains the checkpoint cannot be checked; later members are.
     #[must_use]
     pub fn resume(speed: Speed, checkpoint: &Checkpoint, first: u8) -> Self {
         let bits = checkpoint.bits & 7;
@@ -124,20 +126,20 @@ impl GzipDecoder {
         }
     }
 
-    /// The first bit not used yet.
+    /// The position of the first unused bit.
     #[must_use]
     pub fn position(&self) -> BitOffset {
         let taken = self.taken.saturating_mul(8);
         BitOffset(taken.saturating_sub(u64::from(self.inflater.unused_bits())))
     }
 
-    /// Bytes of the layer taken so far; the next ones are to follow them.
+    /// Bytes of the layer taken so far; the next input must follow them.
     #[must_use]
     pub const fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// Whether a member's header, or nothing, comes next.
+    /// Whether a member's header or the end of the layer comes next.
     #[must_use]
     pub fn is_between_members(&self) -> bool {
         match &self.state {
@@ -147,19 +149,19 @@ impl GzipDecoder {
         }
     }
 
-    /// How many bytes back distances may reach now.
+    /// The largest valid distance at this point, in bytes.
     #[must_use]
     pub fn history_len(&self) -> usize {
         self.inflater.history_len()
     }
 
-    /// What the last member that ended says of itself.
+    /// The trailer of the last member that ended.
     #[must_use]
     pub const fn trailer(&self) -> Trailer {
         self.trailer
     }
 
-    /// The state of inflation here; `uncompressed` is the output so far, taken or not.
+    /// The inflater, for its window and its pending output.
     #[must_use]
     pub fn inflater(&self) -> &Inflater {
         &self.inflater
@@ -171,7 +173,7 @@ impl GzipDecoder {
         size_of::<Self>() + self.inflater.heap_memory()
     }
 
-    /// Hands the output since the last call to `consume`, once.
+    /// Passes the output since the last call to `consume`.
     pub fn take_output<T>(&mut self, consume: impl FnOnce(&[u8]) -> T) -> T {
         let check = &mut self.check;
         self.inflater.take_output(|bytes| {
@@ -182,16 +184,16 @@ impl GzipDecoder {
         })
     }
 
-    /// As [`Inflater::hand_over`]; makes no checks.
+    /// As [`Inflater::hand_over`]; does not update the member's check.
     pub fn hand_over(&mut self, next: Box<[u8]>) -> Filled<u8> {
         self.inflater.hand_over(next)
     }
 
-    /// Goes on until something happens that the caller should know of.
+    /// Decodes until the next event.
     ///
     /// # Errors
     ///
-    /// [`Error::Gzip`] with the bit position of what is wrong. The decoder must not be used further.
+    /// [`Error::Gzip`] with the bit position of the error. The decoder must not be used afterwards.
     pub fn step(&mut self, input: &mut &[u8]) -> Result<Event> {
         let len = input.len();
         let outcome = self.advance(input);
@@ -199,7 +201,7 @@ impl GzipDecoder {
         outcome.map_err(|kind| Error::Gzip { kind, at: self.position() })
     }
 
-    /// Whether the layer may end here.
+    /// Checks that the layer may end here.
     ///
     /// # Errors
     ///
@@ -273,33 +275,33 @@ impl GzipDecoder {
     }
 }
 
-/// Where a decoder can go on.
+/// A position at which a decoder can continue, with the state that it needs.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
-    /// The first bit that is not used yet.
+pub struct ResumePoint<'a> {
+    /// The position of the first unused bit.
     pub position: BitOffset,
-    /// The byte that bit lies in; not looked at where it is the byte's first bit.
+    /// The byte that contains that bit; ignored if it is the byte's first bit.
     pub first: u8,
-    /// The output before.
+    /// The output before the position.
     pub window: &'a Window,
-    /// How much of it distances may reach: none of what other members made.
+    /// How much of the window distances may reach. Output of other members does not count.
     pub history_len: usize,
-    /// What begins there.
+    /// What starts at the position.
     pub next: Next,
 }
 
-/// What the next bits of a layer are.
+/// What comes next in a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// A block's header.
+    /// A block header.
     Block,
-    /// The rest of a byte, then a member's trailer.
+    /// The rest of a byte, then a member trailer.
     Trailer,
-    /// A member's header, or the end of the layer.
+    /// A member header, or the end of the layer.
     Member,
 }
 
-/// RFC 1952 §2.3.1, what a member says of its output.
+/// A member trailer (RFC 1952 §2.3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Trailer {
     /// CRC32.
@@ -308,7 +310,7 @@ pub struct Trailer {
     pub isize: u32,
 }
 
-/// What a member's trailer is checked against.
+/// The checksum and size of a member's output, to be compared with its trailer.
 #[derive(Debug, Clone, Default)]
 pub struct MemberCheck {
     crc: crc32fast::Hasher,
@@ -316,7 +318,7 @@ pub struct MemberCheck {
 }
 
 impl MemberCheck {
-    /// A check of no output.
+    /// A check that covers no output.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -329,13 +331,13 @@ impl MemberCheck {
         self.len = self.len.wrapping_add(bytes.len() as u32);
     }
 
-    /// Adds output that another check has seen.
+    /// Appends the output that another check covers.
     pub fn append(&mut self, next: &Self) {
         self.crc.combine(&next.crc);
         self.len = self.len.wrapping_add(next.len);
     }
 
-    /// Compares all output with the trailer, the checksum first.
+    /// Compares the output with the trailer, first the checksum, then the size.
     ///
     /// # Errors
     ///
@@ -352,8 +354,8 @@ impl MemberCheck {
     }
 }
 
-/// The length of the header of the gzip member that `bytes` begin with; `None` if they are not the
-/// beginning of one, or end inside the header.
+/// The length of the gzip member header at the start of `bytes`; `None` if there is no header or it
+/// is incomplete.
 #[must_use]
 pub fn header_len(bytes: &[u8]) -> Option<usize> {
     let mut header = HeaderReader::default();
@@ -365,19 +367,19 @@ pub fn header_len(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// RFC 1952 §2.3, a member's header, byte by byte.
+/// Parses a member header byte by byte (RFC 1952 §2.3).
 #[derive(Debug, Clone, Default)]
 struct HeaderReader {
     field: Field,
     flags: u8,
-    /// Bytes seen of the current field.
+    /// Bytes of the current field seen so far.
     seen: u32,
     extra_len: u32,
     stored_crc: u16,
     crc: crc32fast::Hasher,
 }
 
-/// Fields in the order in which they are stored; all but the first are optional.
+/// Header fields in stored order; all but the first are optional.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Field {
     #[default]
@@ -398,7 +400,7 @@ impl HeaderReader {
         self.field == Field::Fixed && self.seen == 0
     }
 
-    /// Takes the next byte; whether the header is complete.
+    /// Takes the next byte and returns whether the header is complete.
     fn push(&mut self, byte: u8) -> std::result::Result<bool, GzipError> {
         if self.flags & FHCRC != 0 && self.field != Field::HeaderCrc {
             self.crc.update(&[byte]);
@@ -448,7 +450,7 @@ impl HeaderReader {
             4 if byte & RESERVED != 0 => return Err(GzipError::ReservedFlags(byte)),
             4 => {
                 self.flags = byte;
-                // Few headers have a checksum, so it is begun only here.
+                // Few headers have a checksum, so it is computed only if the flag is set.
                 if byte & FHCRC != 0 {
                     self.crc.update(&[MAGIC[0], MAGIC[1], DEFLATE, byte]);
                 }
@@ -459,7 +461,7 @@ impl HeaderReader {
         Ok(())
     }
 
-    /// Goes to `field`, or the first field after it that the flags announce.
+    /// Moves on to `field`, or to the first field after it that the flags say is present.
     fn next(&mut self, field: Field) {
         self.seen = 0;
         self.field = match field {

@@ -1,8 +1,9 @@
-//! The core of tocsin: compressed layer bytes in, SOCI zTOC out, and spans back to bytes.
+//! The core of tocsin: compressed layer bytes go in and a SOCI zTOC comes out; spans are turned
+//! back into bytes.
 //!
-//! No files, sockets, clock, environment or globals live here; callers push bytes and get values.
-//! Imports go one way: `indexer, extract, tree → parallel, ztoc, tar → inflate, gzip, zstd, checkpoint → span,
-//! bytes, digest → error`.
+//! It uses no files, sockets, clock, environment variables or globals: callers push bytes and get
+//! values. Imports go one way: `indexer, extract, tree → parallel, ztoc, tar → inflate, gzip, zstd,
+//! checkpoint → span, bytes, digest → error`.
 
 pub mod bytes;
 pub mod checkpoint;

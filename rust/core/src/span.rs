@@ -1,39 +1,39 @@
-//! The two rulers of a layer, and the numbering of spans.
+//! Offsets into a layer, compressed and uncompressed, and span IDs.
 //!
-//! A layer has compressed bytes (what a registry serves) and uncompressed bytes (the tar). Mixing
-//! the two up is the classic error of this field, so each ruler has its own type. All ranges are
+//! A layer has compressed bytes (what a registry serves) and uncompressed bytes (the tar).
+//! Confusing the two offsets is the classic mistake here, so each has its own type. All ranges are
 //! half-open, `[start, end)`.
 
 use std::fmt;
 
-/// Spans are at least this many uncompressed bytes unless asked otherwise (SOCI default, 4 MiB).
+/// Default minimum size of a span, in uncompressed bytes (SOCI's default, 4 MiB).
 pub const DEFAULT_SPAN_SIZE: u64 = 4 << 20;
 
-/// A byte position from 0 in the compressed layer.
+/// A byte offset in the compressed layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct CompressedOffset(pub u64);
 
-/// A byte position from 0 in the uncompressed layer.
+/// A byte offset in the uncompressed layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct UncompressedOffset(pub u64);
 
-/// A bit position from 0 in the compressed layer; DEFLATE fills bytes from the low bit upwards
-/// (RFC 1951 §3.1.1).
+/// A bit offset in the compressed layer; DEFLATE fills bytes from the low bit upwards (RFC 1951
+/// §3.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct BitOffset(pub u64);
 
-/// The number of a span: 0 to `max_span_id`.
+/// A span ID: 0 to `max_span_id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SpanId(pub u32);
 
 impl BitOffset {
-    /// The byte this bit lies in.
+    /// The byte that contains this bit.
     #[must_use]
     pub const fn byte(self) -> CompressedOffset {
         CompressedOffset(self.0 / 8)
     }
 
-    /// The place of this bit in its byte, 0 being the low bit.
+    /// The position of this bit in its byte, 0 being the low bit.
     #[must_use]
     pub const fn bit_in_byte(self) -> u8 {
         (self.0 % 8) as u8

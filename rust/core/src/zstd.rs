@@ -1,7 +1,8 @@
-//! zstd (RFC 8878): the frames of a layer, in pieces of any size, within bounded memory.
+//! zstd (RFC 8878): decodes a layer in pieces of any size, in bounded memory.
 //!
-//! SOCI has no checkpoints in zstd, so such a layer is only ever read from its start. Decoding itself is
-//! `ruzstd`'s; here are the walk from frame to frame, what it leaves unchecked, and the bounds.
+//! SOCI has no checkpoints for zstd, so a zstd layer is always read from its start. `ruzstd`
+//! decodes the blocks; this module goes from frame to frame, makes the checks that `ruzstd` leaves
+//! out, and bounds the memory.
 
 use std::io::Read;
 
@@ -11,12 +12,13 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use crate::error::{Error, Result, ZstdError};
 use crate::span::CompressedOffset;
 
-/// The largest window that is decoded, that of `zstd --long`: more is refused, as `zstd` does by itself.
+/// Largest window accepted, in bytes: that of `zstd --long`, which is also the default limit of
+/// `zstd -d`.
 pub const MAX_WINDOW_LEN: u64 = 128 << 20;
 
 /// §3.1.1.2: Last_Block, Block_Type and Block_Size.
 const BLOCK_HEADER_LEN: usize = 3;
-/// §3.1.1.2.3: no block has more bytes, compressed or not.
+/// §3.1.1.2.3: maximum size of a block, compressed or not.
 const MAX_BLOCK_LEN: usize = 128 << 10;
 /// §3.1.1.2.2: a block of one byte repeated Block_Size times.
 const RLE_BLOCK: u32 = 1;
@@ -25,22 +27,23 @@ const CHECKSUM_LEN: usize = 4;
 /// §3.1.2: magic number and Frame_Size.
 const SKIPPABLE_HEADER_LEN: usize = 8;
 
-/// Frame_Header_Descriptor (§3.1.1.1.1), the byte behind the magic number.
+/// Offset of Frame_Header_Descriptor (§3.1.1.1.1), the byte after the magic number.
 const DESCRIPTOR_AT: usize = 4;
 const CONTENT_SIZE_FLAG: u8 = 0b1100_0000;
 const SINGLE_SEGMENT_FLAG: u8 = 1 << 5;
 const RESERVED_BIT: u8 = 1 << 3;
 const CHECKSUM_FLAG: u8 = 1 << 2;
 
-/// A decoder of whole zstd layers: feed bytes, read until nothing comes, and so on; then finish.
+/// A decoder for whole zstd layers: call `feed`, then `read` until it returns nothing, and repeat;
+/// at the end, call `finish`.
 ///
-/// Holds what was fed and not decoded, a window, and the output of one block; a frame that is said to
-/// be a single segment is its own window.
+/// It holds the input that is not decoded yet, a window, and the output of one block. The window of
+/// a single-segment frame is the whole frame.
 pub struct ZstdDecoder {
     frames: FrameDecoder,
     state: State,
     input: Vec<u8>,
-    /// Bytes of `input` that are decoded.
+    /// Bytes of `input` that have been decoded.
     used: usize,
     /// Bytes of the layer before `input`.
     before: u64,
@@ -55,12 +58,12 @@ enum State {
     Failed(Error),
 }
 
-/// What a frame's header says and is held to.
+/// The header fields of a frame that its output is checked against.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     content_size: Option<u64>,
     has_checksum: bool,
-    /// Bytes of output handed out.
+    /// Bytes of output returned so far.
     output: u64,
     /// Whether all blocks are decoded.
     ended: bool,
@@ -94,18 +97,19 @@ impl ZstdDecoder {
         }
     }
 
-    /// Takes the layer's next bytes; they wait here until they are decoded by [`Self::read`].
+    /// Takes the layer's next bytes, which [`Self::read`] decodes.
     pub fn feed(&mut self, data: &[u8]) {
         self.before += self.used as u64;
         self.input.drain(..std::mem::take(&mut self.used));
         self.input.extend_from_slice(data);
     }
 
-    /// Gives as much output as there is, `max_size` bytes at most; nothing when it needs more input.
+    /// Returns the available output, at most `max_size` bytes; empty if more input is needed.
     ///
     /// # Errors
     ///
-    /// [`Error::Zstd`] with the place of the frame or block that is wrong; the same at every later call.
+    /// [`Error::Zstd`] with the offset of the invalid frame or block; every later call returns the
+    /// same error.
     pub fn read(&mut self, max_size: usize) -> Result<Vec<u8>> {
         if let State::Failed(error) = &self.state {
             return Err(error.clone());
@@ -121,12 +125,12 @@ impl ZstdDecoder {
         Ok(output)
     }
 
-    /// Whether the layer may end here; to be asked when `read` gives nothing.
+    /// Checks that the layer may end here. Call it when `read` returns nothing.
     ///
     /// # Errors
     ///
-    /// [`ZstdError::Truncated`] inside a frame, or before the first one; what `read` failed with, if it
-    /// did.
+    /// [`ZstdError::Truncated`] inside a frame or before the first one, or the error that `read`
+    /// returned.
     pub fn finish(&self) -> Result<()> {
         let inside = match &self.state {
             State::Failed(error) => return Err(error.clone()),
@@ -146,7 +150,7 @@ impl ZstdDecoder {
         self.input.get(self.used..).unwrap_or_default()
     }
 
-    /// Gives up: nothing that is held is of use any more.
+    /// Records the error and frees all buffers.
     fn fail(&mut self, kind: ZstdError) -> Error {
         let error = Error::Zstd { kind, at: self.position() };
         let state = State::Failed(error.clone());
@@ -154,7 +158,7 @@ impl ZstdDecoder {
         error
     }
 
-    /// Takes one step; whether there was enough input for it.
+    /// Takes one step and returns whether there was enough input for it.
     fn advance(
         &mut self,
         output: &mut Vec<u8>,
@@ -220,7 +224,7 @@ impl ZstdDecoder {
                     Ok(true)
                 }
                 Header::BadMagicNumber(magic) => Err(ZstdError::Magic(magic)),
-                // Only the end of what is there can stop the reading of a slice.
+                // Reading from a slice fails only at its end, so more input is needed.
                 Header::MagicNumberReadError(_)
                 | Header::FrameDescriptorReadError(_)
                 | Header::WindowDescriptorReadError(_)
@@ -239,7 +243,7 @@ impl ZstdDecoder {
         }
     }
 
-    /// Decodes the next block once all of it is there, and the checksum with the last one.
+    /// Decodes the next block once it is complete. The last block includes the checksum.
     fn decode_block(&mut self, mut frame: Frame) -> std::result::Result<bool, ZstdError> {
         let pending = self.input.get(self.used..).unwrap_or_default();
         let Some([a, b, c]) = pending.first_chunk::<BLOCK_HEADER_LEN>() else { return Ok(false) };
@@ -248,7 +252,7 @@ impl ZstdDecoder {
         let content_len = if header >> 1 & 3 == RLE_BLOCK { 1 } else { (header >> 3) as usize };
         let checksum_len = if is_last && frame.has_checksum { CHECKSUM_LEN } else { 0 };
         let len = BLOCK_HEADER_LEN + content_len + checksum_len;
-        // A block that is too large fails by its header, without waiting for the rest of it.
+        // A block that is too large is rejected by its header, without waiting for the rest.
         if content_len <= MAX_BLOCK_LEN && pending.len() < len {
             return Ok(false);
         }
@@ -260,7 +264,7 @@ impl ZstdDecoder {
         Ok(true)
     }
 
-    /// Moves output that no later block refers to, as far as there is room.
+    /// Moves output that no later block refers to into `output`, up to `max_size`.
     fn hand_out(
         &mut self,
         mut frame: Frame,
@@ -281,7 +285,7 @@ impl ZstdDecoder {
         }
     }
 
-    /// Compares what a frame gave with what it says of itself; all output has been handed out.
+    /// Compares a frame's output, all of which has been returned, with its header and checksum.
     fn check(&self, frame: Frame) -> std::result::Result<(), ZstdError> {
         if let Some(stored) = frame.content_size
             && stored != frame.output

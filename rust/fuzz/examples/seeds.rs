@@ -1,6 +1,6 @@
-//! Writes the seeds: small inputs of each shape, so that a run starts where it gets interesting.
+//! Writes the seeds: small inputs of every shape, so that a run starts with interesting ones.
 //!
-//! `cargo run --release --example seeds`, in this directory; the same files every time.
+//! Run `cargo run --release --example seeds` in this directory. The output is deterministic.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a tool may stop")]
 
 use std::fs;
@@ -14,7 +14,8 @@ use tocsin_fuzz::support::{golden, mixed_data, zlib_gzip};
 use tocsin_fuzz::zlib::{Part, deflate};
 use tocsin_fuzz::{archives, layers};
 
-/// Instructions for cuts that every target with cuts starts with: pieces of 7, 0, 1 and 300 bytes.
+/// The instructions for cuts, with which every target with cuts starts: pieces of 7, 0, 1 and 300
+/// bytes.
 const CUTS: [u8; 13] = [3, 0, 7, 0, 0, 0, 1, 1, 44, 1, 0, 0, 0];
 
 fn main() {
@@ -27,7 +28,7 @@ fn main() {
     for (name, layer) in &golden_layers {
         write("inflate_matches_oracle", name, &[&[0, 0], layer]);
         if !name.starts_with("runs") {
-            // Half a megabyte each, several times over: too slow for this target.
+            // These are half a megabyte each and decoded several times: too slow for this target.
             write("inflate_any_split", name, &[&CUTS, &[0], layer]);
         }
         write("index_any_bytes", name, &[&CUTS, &[0, 6, 1, 1, 0, 0, 0], layer]);
@@ -68,15 +69,15 @@ fn main() {
     }
 }
 
-/// zTOCs of a plain tar, and of one in gzip.
+/// The zTOCs of a plain tar and of a gzip layer.
 fn ztocs(name: &str, archive: &[u8]) {
     let plain = index(archive).to_bytes().unwrap();
     write("ztoc_never_panics", &format!("{name}-plain"), &[&[0], &plain]);
 
     let mut ztoc = index(&zlib_gzip(archive, 6));
     let blob = ztoc.to_bytes().unwrap();
-    // The first window is zeros and as large as everything else many times over: the target puts it
-    // back.
+    // The first window is all zeros and far larger than everything else, so it is left out; the
+    // target inserts it again.
     let at = blob.windows(32_768).position(|window| window.iter().all(|byte| *byte == 0)).unwrap();
     let (before, after) = (&blob[..at], &blob[at + 32_768..]);
     write(

@@ -1,5 +1,5 @@
-//! Indexing any bytes with any options: no panic, the same result however they are cut, and a zTOC
-//! that survives being written and read.
+//! Indexing any bytes with any options does not panic, does not depend on the pieces, and makes a
+//! zTOC that survives being written and read.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -35,25 +35,25 @@ fuzz_target!(|data: &[u8]| {
     let whole = index([&layer[..]], &options);
     let pieces = pieces(&layer, &mut Instructions::new(cuts));
     let split = index(pieces.iter().map(|piece| &piece[..]), &options);
-    assert_eq!(split, whole, "in pieces, whole");
+    assert_eq!(split, whole, "in pieces and at once");
     if layer.len() < 3000 {
-        assert_eq!(index(layer.chunks(1), &options), whole, "byte by byte, whole");
+        assert_eq!(index(layer.chunks(1), &options), whole, "byte by byte and at once");
     }
 
     let Ok(indexed) = whole else { return };
     assert_eq!(indexed.digest, Digest::of(&layer));
     assert_eq!(indexed.size, layer.len() as u64);
     let uncompressed = match indexed.format {
-        LayerFormat::Gzip => zlib::gunzip(&layer).expect("zlib takes it, too"),
+        LayerFormat::Gzip => zlib::gunzip(&layer).expect("zlib accepts it too"),
         LayerFormat::Tar => layer,
     };
     assert_eq!(indexed.uncompressed_size, uncompressed.len() as u64);
-    let is_asked_for = options.diff_id || indexed.format == LayerFormat::Tar;
-    assert_eq!(indexed.diff_id, is_asked_for.then(|| Digest::of(&uncompressed)));
+    let is_requested = options.diff_id || indexed.format == LayerFormat::Tar;
+    assert_eq!(indexed.diff_id, is_requested.then(|| Digest::of(&uncompressed)));
     match indexed.ztoc.to_bytes() {
         Ok(blob) => assert_eq!(Ztoc::from_bytes(&blob), Ok(indexed.ztoc), "read back"),
-        // Go's reader takes a negative size of what has no data; no zTOC may say so, and the layer's
-        // hazards name it.
+        // Go's reader accepts a negative size for types without data. A zTOC must not contain it,
+        // and the layer's hazards list it.
         Err(Error::Ztoc { kind: ZtocError::TocEntry { index, .. }, .. }) => {
             assert!(
                 indexed

@@ -1,5 +1,5 @@
-//! However a layer is cut into pieces, and whenever its output is taken: the same output, candidates
-//! and error, from both decoders.
+//! Both decoders give the same output, candidates and error, however a layer is cut into pieces and
+//! whenever its output is taken.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,7 +10,7 @@ use tocsin_fuzz::layers;
 
 fuzz_target!(|data: &[u8]| {
     let mut instructions = Instructions::new(data);
-    // The cuts are the first instructions, the layer is made of the rest.
+    // The first instructions are the cuts; the rest build the layer.
     let cuts = instructions.take(13);
     let layer = layers::any(&mut instructions);
     let pieces = pieces(&layer, &mut Instructions::new(cuts));
@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
     let run = |speed, taking| gunzip(pieces.iter().map(|piece| &piece[..]), speed, taking);
     check("fast, in pieces", &run(Speed::Fast, Taking::Late), &whole);
     check("fast, in pieces, taken early", &run(Speed::Fast, Taking::Early), &whole);
-    // The plain decoder is slow enough to hold the fuzzer up.
+    // Skip large layers, since the plain decoder would slow down the fuzzer.
     if whole.output.len() < 64 << 10 {
         check("plain, in pieces", &run(Speed::Plain, Taking::Late), &whole);
     }

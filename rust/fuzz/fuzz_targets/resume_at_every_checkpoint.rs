@@ -1,5 +1,5 @@
-//! Every span of an indexed layer inflates from its checkpoint to its own bytes: joined they are what
-//! zlib makes of the layer, and every file's bytes are in the spans its zTOC names.
+//! Spans inflated from their checkpoints, joined, equal zlib's output for the layer, and each file
+//! is in the spans that its zTOC names.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
         let layer = layers::gzip(&archive.bytes, &mut instructions);
         assert!(
             zlib::gunzip(&layer).is_some_and(|bytes| bytes == archive.bytes),
-            "not what zlib says"
+            "differs from zlib"
         );
         layer
     };
@@ -63,7 +63,7 @@ fuzz_target!(|data: &[u8]| {
     }
     assert!(files.next().is_none(), "an entry for each file");
 
-    // Any other part, from all spans: each leaves out what is not its own.
+    // Any other range, from all spans, each of which returns only its own part.
     let start = instructions.below(65_536).min(joined.len());
     let end = (start + instructions.below(65_536)).min(joined.len());
     let wanted = UncompressedOffset(start as u64)..UncompressedOffset(end as u64);
@@ -74,7 +74,7 @@ fuzz_target!(|data: &[u8]| {
     }
     assert!(part == joined[start..end], "{start}..{end}");
 
-    // Many parts, from readers that go on where they stopped.
+    // Many ranges, from readers that continue where they stopped.
     let mut readers: Vec<_> = span_ids(&ztoc)
         .map(|span_id| SpanReader::new(&ztoc, span_id, compressed(&ztoc, &layer, span_id)))
         .map(|reader| reader.expect("span"))
@@ -83,8 +83,8 @@ fuzz_target!(|data: &[u8]| {
         let start = instructions.below(65_536).min(joined.len());
         let wanted = start..(start + instructions.below(8192)).min(joined.len());
         for reader in &mut readers {
-            let place = |at: usize| (at as u64).clamp(reader.start().0, reader.end().0) as usize;
-            let own = &joined[place(wanted.start)..place(wanted.end)];
+            let clamp = |at: usize| (at as u64).clamp(reader.start().0, reader.end().0) as usize;
+            let own = &joined[clamp(wanted.start)..clamp(wanted.end)];
             let range =
                 UncompressedOffset(wanted.start as u64)..UncompressedOffset(wanted.end as u64);
             assert!(reader.read(&range).expect("span") == own, "{wanted:?}");

@@ -1,5 +1,5 @@
-//! Scanning any bytes as a tar: no panic, the same answer however they are cut and skipped, memory in
-//! proportion to them, and each entry is found again by its headers alone.
+//! Scanning any bytes as a tar does not panic, does not depend on cuts and skips, and takes memory
+//! in proportion to their number; `read_headers` finds each entry of the scanner.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -12,9 +12,10 @@ use tocsin_fuzz::instructions::{Instructions, pieces};
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// A PAX record of 5 bytes makes two vectors, in a vector that doubles.
+/// Maximum bytes allocated per byte: a PAX record of 5 bytes makes two vectors, in a vector that
+/// doubles.
 const FACTOR: usize = 64;
-/// The scanner itself, and what is allocated once.
+/// Bytes allocated for any archive, such as the scanner itself.
 const ALLOWANCE: usize = 16 << 10;
 
 fuzz_target!(|data: &[u8]| {
@@ -29,9 +30,13 @@ fuzz_target!(|data: &[u8]| {
     assert!(taken <= FACTOR * archive.len() + ALLOWANCE, "{taken} bytes for {}", archive.len());
 
     let pieces = pieces(&archive, &mut Instructions::new(cuts));
-    assert_eq!(archives::scan(pieces.iter().map(|piece| &piece[..])), whole, "in pieces, whole");
+    assert_eq!(
+        archives::scan(pieces.iter().map(|piece| &piece[..])),
+        whole,
+        "in pieces and at once"
+    );
     if archive.len() < 5000 {
-        assert_eq!(archives::scan(archive.chunks(1)), whole, "byte by byte, whole");
+        assert_eq!(archives::scan(archive.chunks(1)), whole, "byte by byte and at once");
     }
 
     let which = cuts.iter().map(|cut| usize::from(*cut)).sum::<usize>();
@@ -44,7 +49,7 @@ fuzz_target!(|data: &[u8]| {
         let len = skipped.skip(piece.len() as u64) as usize;
         outcome = outcome.and_then(|()| skipped.push(&piece[len..]));
     }
-    assert_eq!(outcome.and_then(|()| skipped.finish()), pushed, "skipped, whole");
+    assert_eq!(outcome.and_then(|()| skipped.finish()), pushed, "with skips and without");
 
     let _ = read_headers(&archive, UncompressedOffset(u64::MAX));
     let mut start = 0;

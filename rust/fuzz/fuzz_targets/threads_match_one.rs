@@ -1,4 +1,5 @@
-//! A layer on many threads, in units of any size: the layer, checkpoints and error that one thread finds.
+//! Indexing a layer on many threads, in units of any size, gives the same result or error as on
+//! one.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -12,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     let mut instructions = Instructions::new(data);
     let cuts = instructions.take(13);
     let threads = 2 + instructions.below(7);
-    // Seams in every block of a small layer, or some in a large one.
+    // Unit boundaries in every block of a small layer, or a few in a large one.
     let unit_len = match instructions.below(3) {
         0 => 1 + instructions.below(64),
         1 => 1 + instructions.below(4096),
@@ -31,11 +32,12 @@ fuzz_target!(|data: &[u8]| {
     let pieces = pieces(&layer, &mut Instructions::new(cuts));
     let together = IndexOptions { threads, unit_len, ..options };
     let found = index(pieces.iter().map(|piece| &piece[..]), together);
-    assert_eq!(found.as_ref().err(), alone.as_ref().err(), "{threads} threads, one");
+    assert_eq!(found.as_ref().err(), alone.as_ref().err(), "{threads} threads and one");
     assert!(found == alone, "{threads} threads and one differ");
 });
 
-/// Guesses are taken over only behind 32 KiB of output, so most layers have as much.
+/// Builds a layer, usually with more than 32 KiB of output, since speculations are accepted only
+/// after that much.
 fn layer(instructions: &mut Instructions<'_>) -> Vec<u8> {
     let seed = 1 + u64::from(instructions.byte());
     match instructions.below(4) {

@@ -1,22 +1,22 @@
-//! Merging layers of any names: no panic, a tree that agrees with itself and does not depend on how its
-//! layers are cut, and memory in proportion to what it is made of.
+//! Merging layers with any names does not panic, gives a consistent tree that does not depend on
+//! the step size, and takes memory in proportion to its input.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use peak_alloc::PeakAlloc;
-use tocsin_core::tree::Place;
+use tocsin_core::tree::Location;
 use tocsin_fuzz::instructions::Instructions;
 use tocsin_fuzz::trees;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// Nodes, the table and the notes of links, for an entry: it may take 16 steps through links, each of
-/// which may make a directory.
+/// Bytes per entry for nodes, the table and cached links: an entry may take 16 steps through links,
+/// each of which may create a directory.
 const ENTRY_FACTOR: usize = 4096;
-/// Names that have to be cleaned are copied, into a vector that doubles.
+/// Bytes per byte of input: names that have to be cleaned are copied into a vector that doubles.
 const BYTE_FACTOR: usize = 8;
-/// The steps that any image may take, a directory each.
+/// Bytes for the steps that any image may take, each of which may create a directory.
 const ALLOWANCE: usize = 64 << 20;
 
 fuzz_target!(|data: &[u8]| {
@@ -38,20 +38,20 @@ fuzz_target!(|data: &[u8]| {
     for path in &asked {
         for follow in [true, false] {
             let found = tree.resolve(path, follow);
-            assert_eq!(tree.resolve(path, follow), found, "as it is remembered");
-            if let Ok(place) = found {
-                assert_eq!(tree.locate(&tree.path(place)), Some(place));
+            assert_eq!(tree.resolve(path, follow), found, "from the cache");
+            if let Ok(location) = found {
+                assert_eq!(tree.locate(&tree.path(location)), Some(location));
             }
         }
     }
 
     let other = trees::tree(again, step);
-    let (mut one, mut two) = (tree.walk(Place::ROOT), other.walk(Place::ROOT));
+    let (mut one, mut two) = (tree.walk(Location::ROOT), other.walk(Location::ROOT));
     loop {
         let (found, same) = (tree.next(&mut one), other.next(&mut two));
-        assert_eq!((found, one.path()), (same, two.path()), "whole, in steps of {step}");
-        let Some(place) = found else { break };
-        assert_eq!(tree.source(place), other.source(place));
+        assert_eq!((found, one.path()), (same, two.path()), "at once and in steps of {step}");
+        let Some(location) = found else { break };
+        assert_eq!(tree.source(location), other.source(location));
     }
     assert_eq!(tree.left_out(), other.left_out());
 });

@@ -1,5 +1,5 @@
-//! Reading any bytes as a zTOC: no panic, memory in proportion to them; what is accepted can be written
-//! again, looked through, and used on spans of any bytes.
+//! Reading any bytes as a zTOC does not panic and takes memory in proportion to their number. A
+//! zTOC that is accepted can be written, queried, and used to read spans of any bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -15,13 +15,13 @@ use tocsin_fuzz::ztocs;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// A copy of the blob, digests of as many bytes, and the records of an entry that fills the blob: 26
-/// bytes become 112, and twice that while they are sorted.
+/// Maximum bytes allocated per byte of the blob: a copy of the blob, digests of the same size, and
+/// the PAX records of an entry that fills the blob (112 bytes for every 26, twice that while they
+/// are sorted).
 const FACTOR: usize = 12;
-/// What is allocated once whatever the blob: the window that version 1 does not store, an
-/// error's text.
+/// Bytes allocated for any blob: the window that version 1 omits, and the text of an error.
 const ALLOWANCE: usize = 34 << 10;
-/// The longest span that is inflated here.
+/// Maximum compressed size of a span to inflate, in bytes.
 const MAX_SPAN_LEN: u64 = 4096;
 
 fuzz_target!(|data: &[u8]| {
@@ -38,16 +38,16 @@ fuzz_target!(|data: &[u8]| {
     let again = ztoc.to_bytes().expect("what was read can be written");
     assert_eq!(Ztoc::from_bytes(&again).as_ref(), Ok(&ztoc), "read, written and read");
     let _ = ztoc.reader_refusals();
-    look_through(&ztoc);
+    query(&ztoc);
 
-    // Instructions behind a blob taken as it is are none; any bytes do.
+    // If the blob used up all instructions, start over: any bytes will do.
     let mut bytes = if instructions.is_empty() { Instructions::new(data) } else { instructions };
     for span_id in [0, 1, 2, bytes.u16().into(), u32::MAX].map(SpanId) {
         use_span(&mut ztoc, span_id, &mut bytes);
     }
 });
 
-fn look_through(ztoc: &Ztoc) {
+fn query(ztoc: &Ztoc) {
     for entry in ztoc.toc.iter() {
         let spans = ztoc.spans_for(&entry);
         assert!(u64::from(spans.end.0) <= ztoc.span_count());
@@ -66,7 +66,7 @@ fn look_through(ztoc: &Ztoc) {
     }
 }
 
-/// Gives the span other bytes than its own, first as they are, then with a digest that agrees.
+/// Reads the span from wrong bytes, first with the zTOC's digest, then with a matching one.
 fn use_span(ztoc: &mut Ztoc, span_id: SpanId, instructions: &mut Instructions<'_>) {
     let Ok(range) = ztoc.span_compressed_range(span_id) else {
         let refusal = inflate_span(ztoc, span_id, b"");

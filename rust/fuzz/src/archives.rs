@@ -1,4 +1,5 @@
-//! Tar archives by instruction: valid ones with their files, and ones that break any rule.
+//! Builds tar archives from instructions: valid ones with their files, and ones that break any
+//! rule.
 
 use tocsin_core::Result;
 use tocsin_core::tar::Toc;
@@ -16,7 +17,7 @@ pub struct Valid {
     pub files: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// The answer of a scanner.
+/// Scans pieces of an archive.
 pub fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Toc> {
     tar_blocks::scan_pieces(pieces)
 }
@@ -56,7 +57,7 @@ pub fn valid(instructions: &mut Instructions<'_>) -> Valid {
     }
     let bytes = match instructions.below(16) {
         0 => tar.0,
-        // Behind the end anything may follow.
+        // Anything may follow the end of the archive.
         1 => [tar.end(), data(instructions)].concat(),
         _ => tar.end(),
     };
@@ -90,7 +91,7 @@ pub fn any(instructions: &mut Instructions<'_>) -> Vec<u8> {
     tar.0
 }
 
-/// Makes the checksum of every block right that has one and a magic.
+/// Corrects the checksum of every block with a magic number.
 fn seal(bytes: &mut [u8]) {
     for block in bytes.as_chunks_mut::<512>().0 {
         if block[field::MAGIC_VERSION].starts_with(b"ustar") {
@@ -172,7 +173,7 @@ fn header(instructions: &mut Instructions<'_>) -> Header {
     header
 }
 
-/// Format 1.0: the map in front of the data.
+/// Format 1.0: the map is before the data.
 fn sparse_in_data(tar: Tar, instructions: &mut Instructions<'_>) -> Tar {
     let mut map = Vec::new();
     for _ in 0..instructions.below(256) {

@@ -1,19 +1,19 @@
-//! Running our decoders.
+//! Running tocsin's decoders.
 
 use tocsin_core::Error;
 use tocsin_core::error::GzipError;
 use tocsin_core::gzip::{Event, GzipDecoder};
 use tocsin_core::inflate::{Inflater, Speed, Stop};
 
-/// What one of our decoders made of a raw DEFLATE stream.
+/// The result of inflating a raw DEFLATE stream with one of tocsin's decoders.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Inflated {
     pub output: Vec<u8>,
-    /// Bits the stream had; `Err(None)` when it did not end.
+    /// Length of the stream in bits; `Err(None)` if it is incomplete.
     pub end: Result<u64, Option<GzipError>>,
 }
 
-/// A raw DEFLATE stream, whatever follows it.
+/// Inflates a raw DEFLATE stream, ignoring anything after it.
 pub fn inflate(stream: &[u8], speed: Speed) -> Inflated {
     let mut inflater = Inflater::new(speed);
     let mut input = stream;
@@ -34,7 +34,7 @@ pub fn inflate(stream: &[u8], speed: Speed) -> Inflated {
     }
 }
 
-/// Everything a gzip decoder tells about a layer, up to its end or its first error.
+/// Everything that a gzip decoder reports about a layer, up to its end or the first error.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decoded {
     pub output: Vec<u8>,
@@ -45,10 +45,10 @@ pub struct Decoded {
     pub end: Result<(), Error>,
 }
 
-/// When output is taken: it must make no difference.
+/// When output is taken, which must make no difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taking {
-    /// When the decoder can do nothing else.
+    /// Only when the decoder cannot continue.
     Late,
     /// After every step.
     Early,
@@ -70,7 +70,7 @@ pub fn gunzip<'a>(
         let mut input = piece;
         while decoded.end.is_ok() {
             let event = decoder.step(&mut input);
-            let place = (
+            let position = (
                 decoder.position().0,
                 (decoded.output.len() + decoder.inflater().pending_len()) as u64,
             );
@@ -81,8 +81,8 @@ pub fn gunzip<'a>(
             match event {
                 Ok(Event::NeedInput) => break,
                 Ok(Event::Output) => {}
-                Ok(Event::Candidate) => decoded.candidates.push(place),
-                Ok(Event::MemberEnd) => decoded.member_ends.push(place),
+                Ok(Event::Candidate) => decoded.candidates.push(position),
+                Ok(Event::MemberEnd) => decoded.member_ends.push(position),
                 Err(error) => decoded.end = Err(error),
             }
         }

@@ -1,7 +1,7 @@
-//! The fuzzer's bytes as instructions, read from front to back so that a small change of the bytes is
-//! a small change of what they say. At the end everything reads as zero.
+//! Interprets the fuzzer's bytes as instructions, read from front to back so that a small change of
+//! the bytes makes a small change of the result. After the end everything reads as zero.
 
-/// Instructions not used yet.
+/// The instructions that have not been used yet.
 #[derive(Clone)]
 pub struct Instructions<'a>(&'a [u8]);
 
@@ -14,7 +14,7 @@ impl<'a> Instructions<'a> {
         self.0.is_empty()
     }
 
-    /// Everything not used yet.
+    /// All remaining bytes.
     pub fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
     }
@@ -41,7 +41,7 @@ impl<'a> Instructions<'a> {
         u64::from_le_bytes(bytes)
     }
 
-    /// A number below `end`, which is at most 65,536; one byte for small ones.
+    /// A number below `end`, which is at most 65,536. Takes one byte if `end` is at most 256.
     pub fn below(&mut self, end: usize) -> usize {
         let number = if end <= 256 { usize::from(self.byte()) } else { usize::from(self.u16()) };
         number % end.max(1)
@@ -71,8 +71,8 @@ pub fn damage(bytes: &mut [u8], instructions: &mut Instructions<'_>) {
     }
 }
 
-/// Cuts `bytes` into pieces that are allocations of their own, so that reading beyond a piece is
-/// reading beyond its allocation. Empty pieces occur.
+/// Cuts `bytes` into separately allocated pieces, so that reading beyond a piece is reading beyond
+/// its allocation. Pieces may be empty.
 pub fn pieces(bytes: &[u8], instructions: &mut Instructions<'_>) -> Vec<Box<[u8]>> {
     let lens: Vec<usize> =
         (0..1 + instructions.below(6))
@@ -86,7 +86,7 @@ pub fn pieces(bytes: &[u8], instructions: &mut Instructions<'_>) -> Vec<Box<[u8]
             .collect();
     let mut rest = bytes;
     let mut pieces = Vec::new();
-    // Some piece must have bytes; and of a large input not too many pieces.
+    // At least one piece must not be empty, and a large input must not have too many pieces.
     let least = bytes.len() / 4096 + usize::from(lens.iter().all(|len| *len == 0));
     for len in lens.iter().cycle() {
         if rest.is_empty() {

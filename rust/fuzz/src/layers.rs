@@ -1,4 +1,4 @@
-//! gzip layers by instruction.
+//! Builds gzip layers from instructions.
 
 use flate2::FlushCompress;
 use tocsin_core::inflate::Speed;
@@ -11,7 +11,7 @@ use crate::support::BitWriter;
 use crate::support::deflate::{Codes, Token, block, stored};
 use crate::zlib::{self, Part};
 
-/// Any layer: bytes as they are, any stream in a member whose checks are right, or an archive
+/// Any layer: the bytes themselves, any stream in a member with a correct trailer, or an archive
 /// compressed in any way.
 pub fn any(instructions: &mut Instructions<'_>) -> Vec<u8> {
     match instructions.below(4) {
@@ -32,7 +32,7 @@ pub fn any(instructions: &mut Instructions<'_>) -> Vec<u8> {
     }
 }
 
-/// `data` as a valid layer: one to many members, blocks of every kind and none.
+/// Compresses `data` into a valid layer of one or more members, with any kinds of blocks.
 pub fn gzip(data: &[u8], instructions: &mut Instructions<'_>) -> Vec<u8> {
     let mut layer = Vec::new();
     let mut rest = data;
@@ -71,7 +71,7 @@ fn member(layer: &mut Vec<u8>, data: &[u8], instructions: &mut Instructions<'_>)
     layer.extend((data.len() as u32).to_le_bytes());
 }
 
-/// Cuts data into at most 32 parts, some of them empty.
+/// Cuts data into at most 32 parts, which may be empty.
 fn parts<'a>(data: &'a [u8], instructions: &mut Instructions<'_>) -> Vec<&'a [u8]> {
     let mut parts = Vec::new();
     let mut rest = data;
@@ -106,7 +106,7 @@ fn by_zlib(data: &[u8], instructions: &mut Instructions<'_>) -> Vec<u8> {
     zlib::deflate(level, &parts)
 }
 
-/// Blocks that end on any bit, with any code, of matches with one distance.
+/// Blocks that may end at any bit and have any code. All matches in a block have the same distance.
 fn by_hand(data: &[u8], instructions: &mut Instructions<'_>) -> Vec<u8> {
     let mut bits = BitWriter::new();
     let mut start = 0;

@@ -1,11 +1,11 @@
-//! What the fuzz targets share: instructions out of the fuzzer's bytes, inputs made by them, and
-//! judges.
+//! Code shared by the fuzz targets: instructions from the fuzzer's bytes, inputs built from them,
+//! and reference implementations.
 //!
-//! A target states one claim. Its input is either taken as it is, or as instructions that write a
-//! mostly valid stream, archive or zTOC, since random bytes get past no checksum.
+//! Each target checks one claim. Its input is either used directly, or as instructions that build a
+//! mostly valid stream, archive or zTOC, since random bytes do not pass any checksum.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is a finding")]
 #![allow(clippy::cast_possible_truncation, reason = "inputs are small")]
-#![allow(missing_docs, missing_debug_implementations, reason = "not for anybody else")]
+#![allow(missing_docs, missing_debug_implementations, reason = "not for use elsewhere")]
 
 pub mod archives;
 pub mod decode;

@@ -1,14 +1,15 @@
-//! Raw DEFLATE streams by instruction: any blocks, any codes, any matches.
+//! Builds raw DEFLATE streams from instructions, with any blocks, codes and matches.
 
 use crate::decode::Inflated;
 use crate::instructions::{Instructions, damage};
 use crate::support::deflate::{Codes, Shape, Token, block, expand, stored};
 use crate::support::{BitWriter, member, mixed_data};
 
-/// The most output a stream is made for: more than the decoder holds before it slides.
+/// Maximum output of a stream in bytes: more than the decoder's buffer holds before it slides.
 const MAX_OUTPUT_LEN: usize = 400 << 10;
 
-/// A raw DEFLATE stream: the instructions themselves, or written by them and perhaps damaged.
+/// A raw DEFLATE stream: either the instructions themselves, or built from them and possibly
+/// damaged.
 pub fn stream(instructions: &mut Instructions<'_>) -> Vec<u8> {
     if instructions.flag() {
         return instructions.rest().to_vec();
@@ -28,8 +29,8 @@ pub fn stream(instructions: &mut Instructions<'_>) -> Vec<u8> {
     stream
 }
 
-/// The stream as the only member of a layer. Its checks are those of what our decoder made of it, so
-/// that only the stream decides; what follows the stream is left out.
+/// The stream as the only member of a layer. The trailer matches the output of tocsin's decoder, so
+/// only the stream decides whether the layer is valid. Bytes after the stream are left out.
 pub fn as_layer(stream: &[u8], inflated: &Inflated) -> Vec<u8> {
     let len = inflated.end.map_or(stream.len(), |bits| bits.div_ceil(8) as usize);
     member(&stream[..len], &inflated.output)
@@ -63,7 +64,7 @@ pub fn shape(instructions: &mut Instructions<'_>) -> Shape {
     Shape { skew: byte & 15, reversed: byte & 16 != 0, unused }
 }
 
-/// At most 65,535 bytes, mostly few.
+/// At most 65,535 bytes, usually far fewer.
 pub fn data(instructions: &mut Instructions<'_>) -> Vec<u8> {
     match instructions.below(16) {
         0..=3 => {
@@ -112,7 +113,7 @@ fn tokens(
             if output.len() > MAX_OUTPUT_LEN {
                 return tokens;
             }
-            // Beyond a distance that reaches too far the output means nothing.
+            // After a distance that is too far, the output is meaningless.
             expand(&[token], output);
             tokens.push(token);
         }

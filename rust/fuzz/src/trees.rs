@@ -1,4 +1,4 @@
-//! Layers of names by instruction: few names, so that they meet.
+//! Builds layers of names from instructions. There are only a few names, so that they collide.
 
 use tocsin_core::tar::{EntryType, FileMetadata};
 use tocsin_core::tree::{Tree, TreeBuilder};
@@ -37,7 +37,7 @@ const PARTS: [&[u8]; 16] = [
 
 pub type Layers = Vec<Vec<FileMetadata>>;
 
-/// Up to five layers, as long as there are instructions.
+/// Up to five layers, until the instructions run out.
 pub fn layers(instructions: &mut Instructions<'_>) -> Layers {
     let mut layers = vec![Vec::new()];
     while !instructions.is_empty() {
@@ -53,7 +53,7 @@ pub fn layers(instructions: &mut Instructions<'_>) -> Layers {
     layers
 }
 
-/// A path of a few parts; now and then one of them is many times there, or long.
+/// A path of a few components. Occasionally one of them is repeated many times, or is long.
 pub fn path(instructions: &mut Instructions<'_>) -> Vec<u8> {
     let mut parts: Vec<Vec<u8>> = Vec::new();
     for _ in 0..=instructions.below(5) {
@@ -70,7 +70,7 @@ pub fn path(instructions: &mut Instructions<'_>) -> Vec<u8> {
     parts.join(&b'/')
 }
 
-/// The tree of these layers, a few entries at a time.
+/// Builds the tree of the layers, applying `step` entries at a time.
 pub fn tree(layers: Layers, step: usize) -> Tree<Vec<FileMetadata>> {
     let mut builder = TreeBuilder::with_capacity(0);
     for layer in layers {
@@ -80,12 +80,12 @@ pub fn tree(layers: Layers, step: usize) -> Tree<Vec<FileMetadata>> {
     builder.finish()
 }
 
-/// Checks that what a tree says agrees with itself.
+/// Checks the invariants of a tree.
 pub fn check(tree: &Tree<Vec<FileMetadata>>) {
     crate::tree_checks::check(tree);
 }
 
-/// Bytes of names and link targets, and how many entries have them.
+/// The total length of names and link targets, and the number of entries.
 pub fn size(layers: &Layers) -> (usize, usize) {
     let entries = layers.iter().flatten();
     let bytes = entries.clone().map(|entry| entry.name.len() + entry.linkname.len()).sum();

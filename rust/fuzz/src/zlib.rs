@@ -1,23 +1,24 @@
-//! zlib's own C code as judge.
+//! zlib's C code as the reference.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// What zlib made of a stream.
+/// The result of decompressing with zlib.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Judged {
     pub output: Vec<u8>,
-    /// Input bytes the stream had; `None` when zlib refused it or it did not end.
+    /// Length of the stream in bytes; `None` if zlib rejects it or it is incomplete.
     pub stream_len: Option<usize>,
 }
 
-/// A raw DEFLATE stream, whatever follows it.
+/// Inflates a raw DEFLATE stream, ignoring anything after it.
 pub fn inflate(stream: &[u8]) -> Judged {
     let mut output = Vec::new();
     let stream_len = run(Decompress::new(false), stream, &mut output);
     Judged { output, stream_len }
 }
 
-/// All members of a gzip file, after which nothing may follow; `None` when zlib refuses any.
+/// Decompresses all members of a gzip file, after which nothing may follow; `None` if zlib rejects
+/// one.
 pub fn gunzip(mut layer: &[u8]) -> Option<Vec<u8>> {
     let mut output = Vec::new();
     loop {
@@ -42,14 +43,14 @@ fn run(mut zlib: Decompress, input: &[u8], output: &mut Vec<u8>) -> Option<usize
     }
 }
 
-/// One part of a raw DEFLATE stream in the making.
+/// One part of a raw DEFLATE stream to be compressed.
 #[derive(Clone, Copy)]
 pub struct Part<'a> {
     pub data: &'a [u8],
     pub flush: FlushCompress,
 }
 
-/// A raw DEFLATE stream of `parts`, each flushed as it says.
+/// Compresses `parts` into a raw DEFLATE stream, with the flush of each part after it.
 pub fn deflate(level: u32, parts: &[Part<'_>]) -> Vec<u8> {
     let mut zlib = Compress::new(Compression::new(level), false);
     let mut stream = Vec::new();

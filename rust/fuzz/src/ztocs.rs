@@ -1,4 +1,4 @@
-//! zTOC blobs by instruction: fields that agree with each other more often than not.
+//! Builds zTOC blobs from instructions, whose fields are usually consistent.
 
 use tocsin_core::digest::Digest;
 use tocsin_core::ztoc::TarZinfo;
@@ -17,7 +17,7 @@ pub fn blob(instructions: &mut Instructions<'_>) -> Vec<u8> {
         _ => {
             let mut changes = instructions.clone();
             let mut blob = fields(instructions);
-            // What is not a window is at either end.
+            // Everything but the windows is at the two ends.
             let (at_end, len) = (changes.flag(), blob.len().min(4096));
             let start = if at_end { blob.len() - len } else { 0 };
             damage(&mut blob[start..start + len], &mut changes);
@@ -26,8 +26,8 @@ pub fn blob(instructions: &mut Instructions<'_>) -> Vec<u8> {
     }
 }
 
-/// The instructions with a window of zeros put in somewhere: a zTOC of one span is then small enough to
-/// be changed byte by byte.
+/// The instructions with a window of zeros inserted somewhere. A zTOC of one span is then small
+/// enough to be changed byte by byte.
 fn with_zero_window(instructions: &mut Instructions<'_>) -> Vec<u8> {
     let at = instructions.below(65_536);
     let bytes = instructions.rest();
@@ -89,7 +89,7 @@ fn fields(instructions: &mut Instructions<'_>) -> Vec<u8> {
     ztoc.to_bytes(&toc, &checkpoints).unwrap()
 }
 
-/// Checkpoints of a layer of `size` bytes, and how many they are meant to be.
+/// Checkpoints of a layer of `size` bytes, and their intended number.
 fn packed_checkpoints(instructions: &mut Instructions<'_>, size: u64) -> (Vec<u8>, u64) {
     let stored = instructions.below(4);
     let is_v1 = instructions.flag();
@@ -153,7 +153,7 @@ fn entry<'a>(instructions: &mut Instructions<'a>, end: &mut u64) -> Entry<'a> {
     Entry { xattrs, raw }
 }
 
-/// A number, mostly small.
+/// A number, usually small.
 fn offset(instructions: &mut Instructions<'_>) -> u64 {
     match instructions.below(16) {
         0 => instructions.u64(),

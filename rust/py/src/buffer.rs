@@ -1,4 +1,4 @@
-//! Bytes from Python without a copy where they cannot change, with one where they can.
+//! Bytes from Python, copied only if they could change.
 
 #![allow(unsafe_code, reason = "a read-only buffer is borrowed across the release of the GIL")]
 
@@ -11,11 +11,11 @@ use pyo3::types::PyBytes;
 /// `bytes`, or any other contiguous buffer of bytes.
 #[derive(Debug)]
 pub(crate) enum Blob {
-    /// Immutable.
+    /// A `bytes` object, which is immutable.
     Bytes(PyBackedBytes),
-    /// Read-only, such as a read-only `mmap` or a `memoryview` of `bytes`.
+    /// A read-only buffer, such as a read-only `mmap` or a `memoryview` of `bytes`.
     ReadOnly(PyBuffer<u8>),
-    /// Another thread may write to the original while the GIL is released, so this is a copy.
+    /// A copy of a writable buffer, which another thread could change while the GIL is released.
     Copied(Vec<u8>),
 }
 
@@ -28,16 +28,16 @@ impl Blob {
             Self::ReadOnly(buffer) if buffer.len_bytes() == 0 => return &[],
             Self::ReadOnly(buffer) => buffer,
         };
-        // SAFETY: the exported buffer is contiguous, held by `self`, and not to be written through
-        // Python. A read-only `mmap` of a file that someone changes meanwhile gives unspecified bytes,
-        // which every digest is then checked against.
+        // SAFETY: the exported buffer is contiguous, held by `self`, and cannot be written through
+        // Python. If another process changes the file of a read-only `mmap`, the bytes are
+        // unspecified; they are verified with a digest before use.
         unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) }
     }
 }
 
 impl Blob {
-    /// The same bytes, now and later: another process may write to the file of a read-only `mmap`, so
-    /// what is verified once and used for long is copied.
+    /// Makes sure that the bytes can never change: another process may write to the file of a
+    /// read-only `mmap`, so bytes that are verified once and kept must be copied.
     pub(crate) fn into_frozen(self, py: Python<'_>) -> PyResult<Self> {
         match self {
             Self::ReadOnly(buffer) => Ok(Self::Copied(buffer.to_vec(py)?)),

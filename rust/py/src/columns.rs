@@ -1,4 +1,5 @@
-//! A zTOC's entries and spans as rows of fixed width, for numpy to view without a Python object a row.
+//! A zTOC's entries and spans as fixed-width rows, which numpy views without a Python object per
+//! row.
 //!
 //! The row layouts are those of `FILES_DTYPE` and `SPANS_DTYPE` in `python/tocsin/model/columns.py`.
 
@@ -7,9 +8,9 @@ use tocsin_core::span::SpanId;
 use tocsin_core::tar::EntryType;
 use tocsin_core::ztoc::{Entry, Zinfo, Ztoc};
 
-/// numpy's "not a time".
+/// numpy's NaT ("not a time").
 const NOT_A_TIME: i64 = i64::MIN;
-/// Entry type words have at most this many bytes.
+/// Maximum length of an entry type, in bytes.
 const TYPE_LEN: usize = 8;
 /// Bytes of an entry's row.
 pub(crate) const FILE_ROW_LEN: usize = 72;
@@ -45,7 +46,7 @@ fn microseconds(entry: Entry<'_>) -> i64 {
     })
 }
 
-/// One row for each span.
+/// One row per span.
 pub(crate) fn spans(ztoc: &Ztoc) -> Result<Vec<u8>> {
     let mut rows = Vec::new();
     for (index, digest) in (0_u32..).zip(&ztoc.span_digests) {

@@ -1,4 +1,4 @@
-//! From the core's errors to the exceptions of `python/tocsin/errors.py`.
+//! Converts the core's errors into the exceptions of `python/tocsin/errors.py`.
 
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;

@@ -1,4 +1,4 @@
-//! What an image says of one path, as a row for `FileStat` of `python/tocsin/reading/stat.py`.
+//! The metadata of a path in an image, as a row for `FileStat` in `python/tocsin/reading/stat.py`.
 
 use std::ops::RangeInclusive;
 
@@ -12,26 +12,26 @@ use crate::text;
 
 /// The bits of a mode that `chmod` sets.
 const PERMISSIONS: i64 = 0o7777;
-/// The years 1 to 9999 in seconds since 1970.
+/// The range of Python's `datetime`, years 1 to 9999, in seconds since 1970.
 const DATETIME_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
-/// PAX records that are extended attributes.
+/// Prefix of PAX records that hold extended attributes.
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
-/// What chown(2) takes for "leave it".
+/// The ID that chown(2) treats as "do not change".
 const NO_ID: u32 = u32::MAX;
-/// The extended attribute that chown(2) removes.
+/// The extended attribute that chown(2) removes: file capabilities.
 const CAPABILITY: &[u8] = b"security.capability";
 
-/// How an owner that the tar does not give is told.
+/// How to return an owner that the tar leaves unchanged (`NO_ID`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// As `NO_ID`.
     Listed,
-    /// As root, which unpacks and so owns such a file.
+    /// As root, which unpacks the file and therefore owns it.
     Unpacked,
 }
 
-/// A directory that no layer lists, as unpackers make it.
+/// A directory that no layer lists, as unpackers create it.
 pub(crate) static IMPLIED: FileMetadata = FileMetadata {
     name: Vec::new(),
     entry_type: EntryType::Directory,
@@ -49,10 +49,11 @@ pub(crate) static IMPLIED: FileMetadata = FileMetadata {
     xattrs: Vec::new(),
 };
 
-/// A row for `FileStat`, in its order.
+/// A row with the fields of `FileStat`, in its order.
 ///
-/// `link`: the last hard link to the file. An unpacker gives a file the metadata of each link's own entry,
-/// on top of what it has; chown(2) removes file capabilities. Only the last link counts here.
+/// `link`: the last hard link to the file. For each link, an unpacker applies the metadata of the
+/// link's entry to the file, and chown(2) removes its file capabilities, so only the last link
+/// matters.
 /// Source: containerd/containerd, archive/tar.go.
 pub(crate) fn stat<'py>(
     py: Python<'py>,
@@ -130,7 +131,7 @@ fn mtime_ns(entry: Entry<'_>) -> i128 {
     })
 }
 
-/// The word for a type, as `FileStat` has it.
+/// The name of a type in `FileStat`.
 pub(crate) fn word(py: Python<'_>, kind: EntryType) -> Bound<'_, PyString> {
     let word = match kind {
         EntryType::Regular => intern!(py, "file"),
@@ -144,7 +145,7 @@ pub(crate) fn word(py: Python<'_>, kind: EntryType) -> Bound<'_, PyString> {
     word.clone()
 }
 
-/// A path with a slash before it.
+/// A path with a leading slash.
 pub(crate) fn absolute<'py>(py: Python<'py>, path: &[u8]) -> PyResult<Bound<'py, PyString>> {
     text::decode(py, &[b"/", path].concat())
 }

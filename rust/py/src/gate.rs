@@ -1,4 +1,5 @@
-//! The one way from Python into work that takes long: releases the GIL, maps errors, looks at signals.
+//! The only entry from Python into long-running work: releases the GIL, maps errors, checks for
+//! signals.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,13 +8,13 @@ use pyo3::prelude::*;
 
 use crate::errors;
 
-/// Bytes of input between two looks at signals: a few milliseconds of work, a second at the very worst
-/// ratio of compression.
+/// Bytes of input between two checks for signals: a few milliseconds of work, or a second at the
+/// highest compression ratio.
 pub(crate) const PIECE_LEN: usize = 1 << 20;
 
 /// Runs `work` without the GIL.
 ///
-/// A panic is a bug of ours, whatever the input; it becomes a `RuntimeError` that says so.
+/// A panic is a bug in tocsin, whatever the input. It becomes a `RuntimeError` that says so.
 pub(crate) fn run<T: Send>(
     py: Python<'_>,
     work: impl FnOnce() -> tocsin_core::Result<T> + Send,
@@ -22,8 +23,8 @@ pub(crate) fn run<T: Send>(
     py.check_signals()?;
     match outcome {
         Ok(result) => result.map_err(|error| errors::to_python(py, &error)),
-        Err(_) => {
-            Err(PyRuntimeError::new_err("tocsin has a bug: its core panicked; please report it"))
-        }
+        Err(_) => Err(PyRuntimeError::new_err(
+            "internal error: tocsin's core panicked; please report this bug",
+        )),
     }
 }

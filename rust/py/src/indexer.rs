@@ -12,7 +12,7 @@ use crate::buffer::Blob;
 use crate::gate;
 use crate::ztoc::Ztoc;
 
-/// One pass over one layer: push its bytes, finish.
+/// One pass over one layer: call `push` with its bytes, then `finish`.
 #[pyclass(frozen, module = "tocsin._core")]
 #[derive(Debug)]
 pub(crate) struct LayerIndexer(Mutex<Option<indexer::LayerIndexer>>);
@@ -21,7 +21,7 @@ pub(crate) struct LayerIndexer(Mutex<Option<indexer::LayerIndexer>>);
 impl LayerIndexer {
     #[new]
     #[pyo3(signature = (*, format, span_size, build_tool_identifier, diff_id, reference_identical, threads=1, for_reading=false))]
-    #[expect(clippy::too_many_arguments, reason = "Python gives them by name")]
+    #[expect(clippy::too_many_arguments, reason = "Python passes them by name")]
     fn new(
         py: Python<'_>,
         format: Option<&str>,
@@ -38,7 +38,7 @@ impl LayerIndexer {
             Some("uncompressed") => Some(LayerFormat::Tar),
             Some(other) => {
                 let message =
-                    format!("format is {other:?}, expected 'gzip', 'uncompressed' or None");
+                    format!("invalid format {other:?} (expected 'gzip', 'uncompressed' or None)");
                 return Err(PyValueError::new_err(message));
             }
         };
@@ -94,7 +94,7 @@ impl LayerIndexer {
     }
 }
 
-/// Everything one pass tells about a layer.
+/// Everything that one pass finds out about a layer.
 #[pyclass(frozen, get_all, module = "tocsin._core")]
 #[derive(Debug)]
 pub(crate) struct IndexedLayer {

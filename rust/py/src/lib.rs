@@ -1,9 +1,9 @@
-//! `tocsin._core`: the gate between `tocsin-core` and Python, and the only place that knows PyO3.
+//! `tocsin._core`: the Python bindings of `tocsin-core`, and the only crate that uses PyO3.
 //!
-//! Nothing here decides anything: arguments are taken out, the core is called through `gate`, and
-//! results are wrapped. Public docstrings live in `python/tocsin/layers/ztoc.py`.
+//! It contains no logic: it extracts arguments, calls the core through `gate`, and wraps results.
+//! Public docstrings are in `python/tocsin/layers/ztoc.py`.
 
-#![allow(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
+#![allow(clippy::needless_pass_by_value, reason = "PyO3 passes arguments by value")]
 
 mod buffer;
 mod columns;
@@ -34,7 +34,7 @@ mod _core {
     #[pymodule_export]
     use super::ztoc::Ztoc;
 
-    /// The version of the core, which may differ from that of the Python around it.
+    /// The version of the core, which may differ from that of the Python package.
     #[pymodule_export]
     const CORE_VERSION: &str = tocsin_core::VERSION;
 }

@@ -1,4 +1,4 @@
-//! `_core.SpanReader`: one verified span, inflated as far as someone has read.
+//! `_core.SpanReader`: a verified span, inflated only as far as it has been read.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,13 +12,13 @@ use crate::buffer::Blob;
 use crate::ztoc::Ztoc;
 use crate::{errors, gate};
 
-/// One verified span, inflated as far as someone has read.
+/// A verified span, inflated only as far as it has been read.
 #[pyclass(frozen, module = "tocsin._core")]
 #[derive(Debug)]
 pub(crate) struct SpanReader {
     start: u64,
     end: u64,
-    /// Nobody waits for it with the GIL, so whoever holds it may wait for the GIL.
+    /// No thread waits for this lock while it holds the GIL, so its holder may wait for the GIL.
     reader: Mutex<extract::SpanReader<Blob>>,
 }
 
@@ -46,7 +46,7 @@ impl SpanReader {
 
     fn read<'py>(&self, py: Python<'py>, start: u64, end: u64) -> PyResult<Bound<'py, PyBytes>> {
         let wanted = UncompressedOffset(start)..UncompressedOffset(end);
-        // What is inflated is only copied, which is over sooner than the GIL is released.
+        // Copying inflated bytes takes less time than releasing the GIL.
         if let Some(bytes) = self.lock(py).get(&wanted) {
             return Ok(PyBytes::new(py, bytes));
         }
@@ -54,7 +54,7 @@ impl SpanReader {
             let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
             reader.inflate_to(wanted.end)
         })?;
-        // Another thread may have failed further on meanwhile.
+        // Another thread may have failed meanwhile, further into the span.
         let outcome = self.lock(py).read(&wanted).map(|bytes| PyBytes::new(py, bytes));
         outcome.map_err(|error| errors::to_python(py, &error))
     }

@@ -1,5 +1,5 @@
-//! `_core.read_headers`, `_core.EntryHeaders`, `_core.TarScanner`, `_core.gzip_header_len`: headers as
-//! the core reads them.
+//! `_core.read_headers`, `_core.EntryHeaders`, `_core.TarScanner`, `_core.gzip_header_len`: reading
+//! tar and gzip headers.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,17 +12,18 @@ use tocsin_core::{Error, gzip};
 use crate::buffer::Blob;
 use crate::{errors, gate, text};
 
-/// What the headers of one entry say.
+/// The parsed headers of one entry.
 #[pyclass(frozen, module = "tocsin._core")]
 #[derive(Debug)]
 pub(crate) struct EntryHeaders(tar::EntryHeaders);
 
-/// Size, mode, user and group, as the columns of a zTOC hold them.
+/// Size, mode, user and group, as in the columns of a zTOC.
 type Columns = (i64, i64, u32, u32);
 
-/// Reads the headers of the entry that a stretch of a layer begins with, `start` bytes into it.
+/// Reads the headers of the entry at the beginning of `stretch`, which is at offset `start` of a
+/// layer.
 ///
-/// Most are one block, so the GIL is kept.
+/// Keeps the GIL, since headers are usually one block.
 #[pyfunction]
 pub(crate) fn read_headers(py: Python<'_>, stretch: Blob, start: u64) -> PyResult<EntryHeaders> {
     tar::read_headers(stretch.as_slice(), UncompressedOffset(start))
@@ -80,12 +81,12 @@ impl EntryHeaders {
     }
 }
 
-/// A pass over an image archive that looks at nothing but headers.
+/// A pass over an image archive that reads only headers.
 #[pyclass(frozen, module = "tocsin._core")]
 #[derive(Debug)]
 pub(crate) struct TarScanner(Mutex<Option<TocScanner>>);
 
-/// Type, path, offset, size, link target; whether the data is stored in parts.
+/// Type, path, offset, size, link target, and whether the file is sparse.
 type Member<'py> = (&'static str, Bound<'py, PyString>, i64, i64, Bound<'py, PyString>, bool);
 
 impl TarScanner {
@@ -105,7 +106,7 @@ impl TarScanner {
         Self(Mutex::new(Some(TocScanner::new(Purpose::Archive))))
     }
 
-    /// Takes the next bytes: a block or little more, so the GIL is kept.
+    /// Takes the next bytes. Keeps the GIL, since they are little more than a block.
     fn push(&self, py: Python<'_>, data: Blob) -> PyResult<()> {
         self.with(|scanner| scanner.push(data.as_slice()))
             .map_err(|error| errors::to_python(py, &error))
@@ -140,7 +141,8 @@ impl TarScanner {
     }
 }
 
-/// Bytes of the gzip header that `data` begins with; `None` if it begins with none, or ends in it.
+/// The length of the gzip header at the start of `data`; `None` if there is no header or it is
+/// incomplete.
 #[pyfunction]
 pub(crate) fn gzip_header_len(data: Blob) -> Option<usize> {
     gzip::header_len(data.as_slice())

@@ -1,4 +1,4 @@
-//! Names of a tar as Python spells them: `str`, with surrogate escapes where they are not UTF-8.
+//! Names in tars as Python strings, with surrogate escapes for bytes that are not UTF-8.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use pyo3::exceptions::PyUnicodeEncodeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-/// What `os.fsdecode` makes of a name where the file system's encoding is UTF-8.
+/// Decodes a name as `os.fsdecode` does if the file system encoding is UTF-8.
 pub(crate) fn decode<'py>(py: Python<'py>, name: &[u8]) -> PyResult<Bound<'py, PyString>> {
     match std::str::from_utf8(name) {
         Ok(text) => Ok(PyString::new(py, text)),
@@ -17,7 +17,7 @@ pub(crate) fn decode<'py>(py: Python<'py>, name: &[u8]) -> PyResult<Bound<'py, P
     }
 }
 
-/// The bytes that `decode` would make this of; `None` if there are none.
+/// The inverse of `decode`; `None` if no bytes decode to this string.
 pub(crate) fn encode<'a>(name: &'a Bound<'_, PyString>) -> PyResult<Option<Cow<'a, [u8]>>> {
     if let Ok(text) = name.to_str() {
         return Ok(Some(Cow::Borrowed(text.as_bytes())));

@@ -7,18 +7,18 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use tocsin_core::tar::{Entries, EntryType, FileMetadata};
-use tocsin_core::tree::{self, Failure, MAX_LINKS, Place, Source, TreeBuilder};
+use tocsin_core::tree::{self, Failure, Location, MAX_LINKS, Source, TreeBuilder};
 use tocsin_core::ztoc::{self, Entry};
 
 use crate::file_stat::{IMPLIED, Owner, absolute, size, stat, word};
 use crate::ztoc::Ztoc;
 use crate::{gate, text};
 
-/// Entries applied between two looks at signals.
+/// Entries applied between two checks for signals.
 const ENTRIES_AT_ONCE: usize = 1 << 17;
-/// Bytes of paths in one batch of a walk: deep trees have long ones.
+/// Maximum bytes of paths in one batch of a walk: deep trees have long paths.
 const BATCH_LEN: usize = 1 << 20;
-/// What a whole name from a stranger is cut to, in bytes.
+/// Length to which names from an image are cut for display, in bytes.
 const SHOWN_LEN: usize = 400;
 
 /// The entries of one layer.
@@ -87,9 +87,9 @@ impl LayerArgument<'_> {
     }
 }
 
-/// An entry of which no more is known.
+/// An entry with only a name, a type and a link target.
 fn listed(name: &[u8], kind: &[u8], target: &[u8]) -> PyResult<FileMetadata> {
-    let no_type = || PyValueError::new_err(format!("{:?} is not an entry type", kind));
+    let no_type = || PyValueError::new_err(format!("unknown entry type {kind:?}"));
     Ok(FileMetadata {
         name: name.to_vec(),
         entry_type: EntryType::from_word(kind).ok_or_else(no_type)?,
@@ -114,34 +114,34 @@ fn listed(name: &[u8], kind: &[u8], target: &[u8]) -> PyResult<FileMetadata> {
 pub(crate) struct Tree(Arc<Names>);
 
 impl Tree {
-    /// Resolves a path of Python.
-    fn resolve(&self, path: &Bound<'_, PyString>, follow: bool) -> PyResult<Place> {
+    /// Resolves a path given as a Python string.
+    fn resolve(&self, path: &Bound<'_, PyString>, follow: bool) -> PyResult<Location> {
         let outcome = match text::encode(path)? {
             Some(bytes) => self.0.resolve(&bytes, follow),
-            // What cannot be the name of a file is the name of none.
+            // A string that cannot be encoded cannot be a file name.
             None => Err(Failure::Missing),
         };
         outcome.map_err(|failure| self.path_error(path, failure))
     }
 
-    /// Finds a directory by its path without links, as `resolve` led to it.
-    fn directory(&self, path: &Bound<'_, PyString>) -> PyResult<Place> {
+    /// Finds a directory by its resolved path.
+    fn directory(&self, path: &Bound<'_, PyString>) -> PyResult<Location> {
         let found = text::encode(path)?.and_then(|bytes| self.0.locate(&bytes));
-        let directory = found.filter(|place| self.0.is_directory(*place));
+        let directory = found.filter(|location| self.0.is_directory(*location));
         directory.ok_or_else(|| path_error(path, "not_directory", None, "is not a directory"))
     }
 
     fn path_error(&self, path: &Bound<'_, PyString>, failure: Failure) -> PyErr {
         match failure {
             Failure::Missing => path_error(path, "missing", None, "no such file or directory"),
-            Failure::NotDirectory(place) => {
-                let at = self.0.path(place);
+            Failure::NotDirectory(location) => {
+                let at = self.0.path(location);
                 let asked = text::encode(path).ok().flatten().unwrap_or_default();
                 let other = Some(&at[..]).filter(|at| trimmed(&asked) != *at);
                 path_error(path, "not_directory", other, "is not a directory")
             }
             Failure::Loop | Failure::Costly => {
-                let about = format!("more than {MAX_LINKS} symbolic links, a loop perhaps");
+                let about = format!("more than {MAX_LINKS} symbolic links, possibly a loop");
                 path_error(path, "loop", None, &about)
             }
         }
@@ -160,25 +160,25 @@ impl Tree {
         }
     }
 
-    fn path<'py>(&self, py: Python<'py>, place: Place) -> PyResult<Bound<'py, PyString>> {
-        text::decode(py, &self.0.path(place))
+    fn path<'py>(&self, py: Python<'py>, location: Location) -> PyResult<Bound<'py, PyString>> {
+        text::decode(py, &self.0.path(location))
     }
 
-    /// What `Node` of tree.py has: layer, entry, type, inode.
-    fn node<'py>(&self, py: Python<'py>, place: Place) -> Node<'py> {
-        let Source { layer, entry } = self.0.source(place);
-        (layer, entry, word(py, self.0.kind(place)), self.0.inode(place))
+    /// The fields of `Node` in tree.py: layer, entry, type, inode.
+    fn node<'py>(&self, py: Python<'py>, location: Location) -> Node<'py> {
+        let Source { layer, entry } = self.0.source(location);
+        (layer, entry, word(py, self.0.kind(location)), self.0.inode(location))
     }
 
-    /// What `FileStat` of stat.py has, in its order.
+    /// The fields of `FileStat` in stat.py, in its order.
     fn stat_at<'py>(
         &self,
         py: Python<'py>,
         path: &[u8],
-        place: Place,
+        location: Location,
     ) -> PyResult<Bound<'py, PyTuple>> {
-        let source = self.0.source(place);
-        self.stat_source(py, path, source, self.0.inode(place), Owner::Unpacked)
+        let source = self.0.source(location);
+        self.stat_source(py, path, source, self.0.inode(location), Owner::Unpacked)
     }
 
     fn stat_source<'py>(
@@ -215,7 +215,8 @@ impl Tree {
         Ok(Self(Arc::new(builder.finish())))
     }
 
-    /// What was left out for each reason: why, how many entries, layer and name of the first.
+    /// The entries left out, by reason: the reason, the number of entries, and the layer and name
+    /// of the first.
     fn left_out<'py>(&self, py: Python<'py>) -> PyResult<Vec<LeftOut<'py>>> {
         let mut found: Vec<LeftOut<'py>> = Vec::new();
         for left_out in self.0.left_out() {
@@ -228,7 +229,7 @@ impl Tree {
         Ok(found)
     }
 
-    /// What was left out below a directory: names and why.
+    /// The entries left out below a directory: their names and reasons.
     fn left_out_below<'py>(
         &self,
         path: &Bound<'py, PyString>,
@@ -244,7 +245,7 @@ impl Tree {
             .collect()
     }
 
-    /// For each file with hard links, layer and entry of the last of them.
+    /// For each file with hard links, the layer and entry of the last one.
     fn links(&self) -> Vec<((u32, u32), (u32, u32))> {
         self.0.links().iter().map(|(file, link)| (*file, *link)).collect()
     }
@@ -254,31 +255,31 @@ impl Tree {
         path: &Bound<'py, PyString>,
         follow: bool,
     ) -> PyResult<(Bound<'py, PyString>, Node<'py>)> {
-        let place = self.resolve(path, follow)?;
-        Ok((self.path(path.py(), place)?, self.node(path.py(), place)))
+        let location = self.resolve(path, follow)?;
+        Ok((self.path(path.py(), location)?, self.node(path.py(), location)))
     }
 
-    /// What is at a path, links followed.
+    /// The node at a path, following links.
     fn node_at<'py>(&self, path: &Bound<'py, PyString>) -> PyResult<Node<'py>> {
         Ok(self.node(path.py(), self.resolve(path, true)?))
     }
 
-    /// The type of what is at a path, links followed; `None` where nothing is.
+    /// The type at a path, following links; `None` if it does not exist.
     fn type_of<'py>(&self, path: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyString>>> {
         let found = text::encode(path)?.and_then(|bytes| self.0.resolve(&bytes, true).ok());
-        Ok(found.map(|place| word(path.py(), self.0.kind(place))))
+        Ok(found.map(|location| word(path.py(), self.0.kind(location))))
     }
 
     fn root<'py>(&self, py: Python<'py>) -> Node<'py> {
-        self.node(py, Place::ROOT)
+        self.node(py, Location::ROOT)
     }
 
     fn is_directory(&self, path: &Bound<'_, PyString>) -> PyResult<bool> {
         let found = text::encode(path)?.and_then(|bytes| self.0.locate(&bytes));
-        Ok(found.is_some_and(|place| self.0.is_directory(place)))
+        Ok(found.is_some_and(|location| self.0.is_directory(location)))
     }
 
-    /// What a directory holds, sorted: names and nodes.
+    /// The names and nodes in a directory, sorted.
     fn children<'py>(
         &self,
         path: &Bound<'py, PyString>,
@@ -286,20 +287,20 @@ impl Tree {
         let py = path.py();
         let children = self.0.children(self.directory(path)?).into_iter();
         children
-            .map(|place| Ok((text::decode(py, self.0.name(place))?, self.node(py, place))))
+            .map(|location| Ok((text::decode(py, self.0.name(location))?, self.node(py, location))))
             .collect()
     }
 
-    /// The names of directories in a directory, and other names, both sorted.
+    /// The names of subdirectories in a directory, and the other names, both sorted.
     fn names<'py>(
         &self,
         path: &Bound<'py, PyString>,
     ) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
         let py = path.py();
         let (directories, others) = (PyList::empty(py), PyList::empty(py));
-        for place in self.0.children(self.directory(path)?) {
-            let list = if self.0.is_directory(place) { &directories } else { &others };
-            list.append(text::decode(py, self.0.name(place))?)?;
+        for location in self.0.children(self.directory(path)?) {
+            let list = if self.0.is_directory(location) { &directories } else { &others };
+            list.append(text::decode(py, self.0.name(location))?)?;
         }
         Ok((directories, others))
     }
@@ -309,11 +310,12 @@ impl Tree {
         path: &Bound<'py, PyString>,
         follow: bool,
     ) -> PyResult<Bound<'py, PyTuple>> {
-        let place = self.resolve(path, follow)?;
-        self.stat_at(path.py(), &self.0.path(place), place)
+        let location = self.resolve(path, follow)?;
+        self.stat_at(path.py(), &self.0.path(location), location)
     }
 
-    /// As `stat`, of an entry found before, whatever its path, and with the owner that it lists.
+    /// As `stat`, for an entry found before, whatever its path, and with the owner given in the
+    /// tar.
     fn stat_listed<'py>(
         &self,
         py: Python<'py>,
@@ -326,40 +328,40 @@ impl Tree {
         self.stat_source(py, &path, Source { layer, entry }, inode, Owner::Listed)
     }
 
-    /// What is in a directory, sorted, each as `stat` has it; for anything else, itself.
+    /// The contents of a directory, sorted, each as from `stat`; for anything else, only itself.
     fn stat_all<'py>(&self, path: &Bound<'py, PyString>) -> PyResult<Vec<Bound<'py, PyTuple>>> {
-        let place = self.resolve(path, true)?;
-        let mut full = self.0.path(place);
-        if !self.0.is_directory(place) {
-            return Ok(vec![self.stat_at(path.py(), &full, place)?]);
+        let location = self.resolve(path, true)?;
+        let mut full = self.0.path(location);
+        if !self.0.is_directory(location) {
+            return Ok(vec![self.stat_at(path.py(), &full, location)?]);
         }
         if !full.is_empty() {
             full.push(b'/');
         }
         let directory_len = full.len();
-        let children = self.0.children(place).into_iter();
+        let children = self.0.children(location).into_iter();
         children
-            .map(|place| {
+            .map(|location| {
                 full.truncate(directory_len);
-                full.extend_from_slice(self.0.name(place));
-                self.stat_at(path.py(), &full, place)
+                full.extend_from_slice(self.0.name(location));
+                self.stat_at(path.py(), &full, location)
             })
             .collect()
     }
 
-    /// As `stat`, of a place that a walk came to.
+    /// As `stat`, for a location that a walk returned.
     fn stat_place<'py>(&self, py: Python<'py>, number: u64) -> PyResult<Bound<'py, PyTuple>> {
-        let no_place = || PyIndexError::new_err(format!("the tree has no place {number}"));
-        let place = self.0.place(number).ok_or_else(no_place)?;
-        self.stat_at(py, &self.0.path(place), place)
+        let no_location = || PyIndexError::new_err(format!("location {number} is not in the tree"));
+        let location = self.0.location(number).ok_or_else(no_location)?;
+        self.stat_at(py, &self.0.path(location), location)
     }
 
-    /// Begins a walk through all that is below a directory.
+    /// Starts a walk over everything below a directory.
     fn walk(&self, path: &Bound<'_, PyString>) -> PyResult<Walk> {
         Ok(Walk::new(&self.0, None, Some(self.directory(path)?)))
     }
 
-    /// Begins a walk through what is at a path, links in it followed, and all that is below.
+    /// Starts a walk over a path, following links in it, and everything below.
     fn walk_from(&self, path: &Bound<'_, PyString>) -> PyResult<Walk> {
         let top = self.resolve(path, true)?;
         let directory = Some(top).filter(|top| self.0.is_directory(*top));
@@ -367,7 +369,8 @@ impl Tree {
     }
 }
 
-/// A walk through a tree, a directory before what it holds, in batches that are empty at the end.
+/// A walk over a tree, each directory before its contents, in batches. An empty batch marks the
+/// end.
 #[pyclass(frozen, module = "tocsin._core")]
 #[derive(Debug)]
 pub(crate) struct Walk {
@@ -377,36 +380,36 @@ pub(crate) struct Walk {
 
 #[derive(Debug)]
 struct WalkState {
-    /// What comes before all that is below.
-    top: Option<Place>,
+    /// Returned before everything below it.
+    top: Option<Location>,
     below: Option<tree::Walk>,
 }
 
-/// Places, and the ends of their paths in one run of bytes.
+/// Locations, and the ends of their paths in one concatenated string.
 #[derive(Debug, Default)]
 struct Batch {
     paths: Vec<u8>,
-    places: Vec<(Place, usize)>,
+    locations: Vec<(Location, usize)>,
 }
 
 impl Batch {
-    fn push(&mut self, path: &[u8], place: Place) {
+    fn push(&mut self, path: &[u8], location: Location) {
         self.paths.extend_from_slice(path);
-        self.places.push((place, self.paths.len()));
+        self.locations.push((location, self.paths.len()));
     }
 
-    fn iter(&self) -> impl Iterator<Item = (&[u8], Place)> {
+    fn iter(&self) -> impl Iterator<Item = (&[u8], Location)> {
         let mut start = 0;
-        self.places.iter().map(move |(place, end)| {
+        self.locations.iter().map(move |(location, end)| {
             let path = &self.paths[start..*end];
             start = *end;
-            (path, *place)
+            (path, *location)
         })
     }
 }
 
 impl Walk {
-    fn new(tree: &Arc<Names>, top: Option<Place>, directory: Option<Place>) -> Self {
+    fn new(tree: &Arc<Names>, top: Option<Location>, directory: Option<Location>) -> Self {
         let below = directory.map(|directory| tree.walk(directory));
         Self { tree: Tree(Arc::clone(tree)), state: Mutex::new(WalkState { top, below }) }
     }
@@ -419,10 +422,10 @@ impl Walk {
             if let Some(top) = state.top.take() {
                 batch.push(&tree.path(top), top);
             }
-            while batch.places.len() < limit && batch.paths.len() < BATCH_LEN {
+            while batch.locations.len() < limit && batch.paths.len() < BATCH_LEN {
                 let Some(below) = &mut state.below else { break };
-                let Some(place) = tree.next(below) else { break };
-                batch.push(below.path(), place);
+                let Some(location) = tree.next(below) else { break };
+                batch.push(below.path(), location);
             }
             Ok(batch)
         })
@@ -431,7 +434,7 @@ impl Walk {
 
 #[pymethods]
 impl Walk {
-    /// The paths of the next places and their nodes.
+    /// The paths and nodes of the next locations.
     fn nodes<'py>(
         &self,
         py: Python<'py>,
@@ -439,11 +442,12 @@ impl Walk {
     ) -> PyResult<Vec<(Bound<'py, PyString>, Node<'py>)>> {
         let batch = self.batch(py, limit)?;
         let rows = batch.iter();
-        rows.map(|(path, place)| Ok((text::decode(py, path)?, self.tree.node(py, place)))).collect()
+        rows.map(|(path, location)| Ok((text::decode(py, path)?, self.tree.node(py, location))))
+            .collect()
     }
 
-    /// The paths of the next places with a slash before each, their types, their sizes and what
-    /// `stat` is asked for by.
+    /// The next locations: path with a leading slash, type, size, and the number to pass to
+    /// `stat_place`.
     fn rows<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Vec<Row<'py>>> {
         let batch = self.batch(py, limit)?;
         let names = &self.tree.0;
@@ -454,29 +458,29 @@ impl Walk {
         rows.collect()
     }
 
-    /// The next places, each as `Tree.stat` has it.
+    /// The next locations, each as from `Tree.stat`.
     fn stats<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Vec<Bound<'py, PyTuple>>> {
         let batch = self.batch(py, limit)?;
-        batch.iter().map(|(path, place)| self.tree.stat_at(py, path, place)).collect()
+        batch.iter().map(|(path, location)| self.tree.stat_at(py, path, location)).collect()
     }
 }
 
 type Row<'py> = (Bound<'py, PyString>, Bound<'py, PyString>, i64, u64);
 
-/// Whether a path is below a directory, both without slashes at their ends.
+/// Whether a path is below a directory; neither has leading or trailing slashes.
 fn is_below(path: &[u8], directory: &[u8]) -> bool {
     let rest = path.strip_prefix(directory);
     directory.is_empty() || rest.is_some_and(|rest| rest.starts_with(b"/"))
 }
 
-/// A path without the slashes at its ends.
+/// A path without leading and trailing slashes.
 fn trimmed(path: &[u8]) -> &[u8] {
     let start = path.iter().take_while(|byte| **byte == b'/').count();
     let end = path[start..].iter().rev().take_while(|byte| **byte == b'/').count();
     &path[start..path.len() - end]
 }
 
-/// A `PathError` about a path as it was asked for: `about` after it, after `at` if that is given.
+/// A `PathError` for the requested path. The message is the path, `at` if given, and `about`.
 fn path_error(path: &Bound<'_, PyString>, reason: &str, at: Option<&[u8]>, about: &str) -> PyErr {
     let build = || -> PyResult<PyErr> {
         let py = path.py();

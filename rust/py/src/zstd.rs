@@ -1,4 +1,4 @@
-//! `_core.ZstdDecoder`: a zstd layer in pieces.
+//! `_core.ZstdDecoder`: decodes a zstd layer in pieces.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,13 +9,14 @@ use tocsin_core::zstd;
 use crate::buffer::Blob;
 use crate::gate;
 
-/// A zstd layer in pieces: feed, read until nothing comes, finish.
+/// Decodes a zstd layer in pieces: call `feed`, then `read` until it returns nothing; at the end,
+/// call `finish`.
 #[pyclass(frozen, module = "tocsin._core")]
 #[derive(Debug)]
 pub(crate) struct ZstdDecoder(Mutex<zstd::ZstdDecoder>);
 
 impl ZstdDecoder {
-    /// Waits for the decoder, so always without the GIL.
+    /// Runs without the GIL, since it may have to wait for the decoder.
     fn with<T: Send>(
         &self,
         py: Python<'_>,

@@ -27,10 +27,10 @@ impl Ztoc {
     }
 }
 
-/// Code, span, entry, whether the whole layer is refused, and the sentence.
+/// Code, span, entry, whether the whole layer is rejected, and the message.
 type Refusal = (&'static str, Option<u32>, Option<usize>, bool, String);
 
-/// How many entries of each type, files in several spans, bytes of the largest span.
+/// Entries of each type, files with data in several spans, compressed size of the largest span.
 type Counts = (Vec<(&'static str, u64)>, u64, u64);
 
 fn refusal(found: &ztoc::Refusal) -> Refusal {
@@ -42,7 +42,7 @@ fn refusal(found: &ztoc::Refusal) -> Refusal {
 impl Ztoc {
     #[staticmethod]
     fn from_bytes(py: Python<'_>, blob: Blob) -> PyResult<Self> {
-        // Entries and windows are looked up in it later.
+        // Keep the blob, since entries and windows are looked up in it later.
         let blob = SharedBytes::new(blob.into_frozen(py)?);
         gate::run(py, || ztoc::Ztoc::from_shared(&blob)).map(|ztoc| Self(Arc::new(ztoc)))
     }
@@ -98,8 +98,8 @@ impl Ztoc {
         self.0.toc.len()
     }
 
-    /// How many entries there are of each type, how many files have data in more than one span, and the
-    /// compressed bytes of the largest span.
+    /// The number of entries of each type, the number of files with data in more than one span, and
+    /// the compressed size of the largest span in bytes.
     fn counts(&self, py: Python<'_>) -> PyResult<Counts> {
         gate::run(py, || {
             let counts = self.0.counts();
@@ -160,7 +160,7 @@ impl Ztoc {
         Ok(records)
     }
 
-    /// Nanoseconds since 1970; `None` when the zTOC holds no time.
+    /// Nanoseconds since 1970; `None` if the zTOC has no valid time.
     fn mod_time_ns(&self, index: usize) -> PyResult<Option<i128>> {
         let parts = self.entry_at(index)?.mod_time_parts();
         Ok(parts.map(|(seconds, nanoseconds)| {

@@ -1,6 +1,6 @@
-//! DEFLATE written token by token, with Huffman codes of any shape (RFC 1951 §3.2): streams that no
-//! compressor would make and every decoder must read. The tokens' meaning is expanded beside it, so a
-//! test needs no other inflate.
+//! Writes DEFLATE streams token by token, with Huffman codes of any shape (RFC 1951 §3.2): streams
+//! that no compressor would produce but every decoder must accept. [`expand`] computes the output
+//! of tokens, so that tests need no other inflate.
 
 use super::BitWriter;
 
@@ -15,22 +15,23 @@ pub enum Token {
     },
 }
 
-/// The codes a block is written in.
+/// The Huffman codes of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codes {
     Fixed,
     Dynamic { litlen: Shape, distance: Shape },
 }
 
-/// How long the code words of a code are. Always a complete code, or a single word of one bit.
+/// The lengths of the code words in a code, which is always complete, or has a single word of one
+/// bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Shape {
-    /// How many symbols get words of 1, 2, 3... bits; the others share what is left evenly. Reduced
-    /// where words would be longer than 15 bits.
+    /// Number of symbols that have words of 1, 2, 3... bits; the others share the rest evenly.
+    /// Reduced if words would be longer than 15 bits.
     pub skew: usize,
-    /// Whether the last symbols get the short words, not the first.
+    /// Whether the last symbols have the short words instead of the first.
     pub reversed: bool,
-    /// How many symbols that do not occur get a word too.
+    /// Number of symbols that have a word although they do not occur.
     pub unused: usize,
 }
 
@@ -39,7 +40,7 @@ const LITLEN_SYMBOLS: usize = 286;
 const DISTANCE_SYMBOLS: usize = 30;
 const LONGEST_WORD: usize = 15;
 
-/// Appends what `tokens` mean; false, at the first of them, when a distance reaches too far.
+/// Appends the output of `tokens`. Stops and returns false if a distance is too far.
 pub fn expand(tokens: &[Token], output: &mut Vec<u8>) -> bool {
     for token in tokens {
         match *token {
@@ -58,7 +59,7 @@ pub fn expand(tokens: &[Token], output: &mut Vec<u8>) -> bool {
     true
 }
 
-/// Writes a block of at most 65,535 bytes as it is.
+/// Writes a stored block of at most 65,535 bytes.
 pub fn stored(stream: BitWriter, data: &[u8], is_last: bool) -> BitWriter {
     let len = data.len() as u32;
     let stream = stream
@@ -139,7 +140,7 @@ fn symbol_of(
     None
 }
 
-/// Which symbols occur.
+/// The symbols that occur.
 fn used_symbols(tokens: &[Token]) -> ([bool; LITLEN_SYMBOLS], [bool; DISTANCE_SYMBOLS]) {
     let (mut litlen, mut distance) = ([false; LITLEN_SYMBOLS], [false; DISTANCE_SYMBOLS]);
     litlen[END_OF_BLOCK] = true;
@@ -155,7 +156,7 @@ fn used_symbols(tokens: &[Token]) -> ([bool; LITLEN_SYMBOLS], [bool; DISTANCE_SY
     (litlen, distance)
 }
 
-/// Code lengths by symbol, as far as the last one that has a word.
+/// Code lengths by symbol, up to the last symbol with a word.
 fn lengths(is_used: &[bool], shape: Shape) -> Vec<u8> {
     let mut unused = shape.unused;
     let mut used: Vec<usize> = (0..is_used.len())
@@ -175,7 +176,7 @@ fn lengths(is_used: &[bool], shape: Shape) -> Vec<u8> {
     lengths
 }
 
-/// Lengths of a complete code of `count` words; of one word, one bit.
+/// Lengths of a complete code of `count` words; a single word has one bit.
 fn complete(count: usize, skew: usize, longest: usize) -> Vec<u8> {
     if count < 2 {
         return vec![1; count];
@@ -192,7 +193,7 @@ fn complete(count: usize, skew: usize, longest: usize) -> Vec<u8> {
     (1..=skew).chain(even).map(|len| len as u8).collect()
 }
 
-/// (code word, its bits) by symbol (§3.2.2).
+/// (code word, length in bits) by symbol (§3.2.2).
 fn words(lengths: &[u8]) -> Vec<(u32, u32)> {
     let mut words = vec![(0, 0); lengths.len()];
     let mut next = 0_u32;
@@ -210,7 +211,7 @@ fn put_word(stream: BitWriter, (word, bits): (u32, u32), field: &str) -> BitWrit
     stream.code(bits, word, field)
 }
 
-/// HLIT to the last code length (§3.2.7).
+/// Writes HLIT to the last code length (§3.2.7).
 fn dynamic_header(stream: BitWriter, litlen: &[u8], distance: &[u8]) -> BitWriter {
     const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
     let litlen_count = litlen.len().max(257);
@@ -240,7 +241,7 @@ fn dynamic_header(stream: BitWriter, litlen: &[u8], distance: &[u8]) -> BitWrite
     stream
 }
 
-/// Code lengths as code length symbols, number of repeat bits and their value.
+/// Encodes code lengths as (code length symbol, number of repeat bits, their value).
 fn runs(lengths: &[u8]) -> Vec<(usize, u32, u32)> {
     let mut runs = Vec::new();
     for same in lengths.chunk_by(|a, b| a == b) {

@@ -1,4 +1,4 @@
-//! Layers that can be indexed, and their spans.
+//! Indexing layers, and the spans of a layer.
 
 use tocsin_core::indexer::{IndexOptions, LayerIndexer};
 use tocsin_core::span::SpanId;
@@ -19,7 +19,7 @@ pub fn span_ids(ztoc: &Ztoc) -> impl Iterator<Item = SpanId> + use<> {
     (0..ztoc.span_count() as u32).map(SpanId)
 }
 
-/// A tar of one file, so that the layer can be indexed.
+/// A tar of one file with `data`.
 pub fn tar_of(data: &[u8]) -> Vec<u8> {
     let mut header = [0_u8; 512];
     header[..4].copy_from_slice(b"file");

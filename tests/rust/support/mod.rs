@@ -1,5 +1,5 @@
-//! What several test crates share: running the decoder over pieces, streams bit by bit, independent
-//! judges.
+//! Helpers shared by test crates: running the decoder over pieces, writing streams bit by bit, and
+//! zlib as an independent implementation.
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses its own part")]
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test may stop at once")]
 
@@ -13,7 +13,7 @@ use tocsin_core::Error;
 use tocsin_core::gzip::{Event, GzipDecoder};
 use tocsin_core::inflate::Speed;
 
-/// Everything a decoder tells about a layer.
+/// The result of decoding a layer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decoded {
     pub output: Vec<u8>,
@@ -53,27 +53,27 @@ pub fn decode_pieces<'a>(
     Ok(decoded)
 }
 
-/// All members of a gzip file by zlib's own C code.
+/// Decompresses all members of a gzip file with zlib's C code.
 pub fn zlib_gunzip(layer: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut output = Vec::new();
     flate2::read::MultiGzDecoder::new(layer).read_to_end(&mut output)?;
     Ok(output)
 }
 
-/// A raw DEFLATE stream by zlib's own C code; `None` when it refuses.
+/// Inflates a raw DEFLATE stream with zlib's C code; `None` if zlib rejects it.
 pub fn zlib_inflate(stream: &[u8]) -> Option<Vec<u8>> {
     let mut output = Vec::new();
     flate2::read::DeflateDecoder::new(stream).read_to_end(&mut output).ok().map(|_| output)
 }
 
-/// One gzip member made by zlib.
+/// Compresses `data` as one gzip member with zlib.
 pub fn zlib_gzip(data: &[u8], level: u32) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
     encoder.write_all(data).unwrap();
     encoder.finish().unwrap()
 }
 
-/// `stream` as the only member of a gzip file whose checks say `data`.
+/// A gzip file with `stream` as its only member, whose trailer matches `data`.
 pub fn member(stream: &[u8], data: &[u8]) -> Vec<u8> {
     let mut file = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     file.extend_from_slice(stream);
@@ -94,7 +94,7 @@ impl BitWriter {
         Self::default()
     }
 
-    /// Writes the `count` low bits of `value`; `_field` names them for the reader of the test.
+    /// Writes the low `count` bits of `value`. `_field` documents what they are.
     pub fn put(mut self, count: u32, value: u32, _field: &str) -> Self {
         let mut done = 0;
         while done < count {
@@ -111,12 +111,12 @@ impl BitWriter {
         self
     }
 
-    /// Writes a Huffman code word, which is packed from its highest bit.
+    /// Writes a Huffman code word, which is packed starting with its highest bit.
     pub fn code(self, count: u32, word: u32, field: &str) -> Self {
         self.put(count, word.reverse_bits() >> (32 - count), field)
     }
 
-    /// Fills the current byte with zeros.
+    /// Pads the current byte with zeros.
     pub fn align(mut self) -> Self {
         self.used = self.used.next_multiple_of(8);
         self
@@ -132,7 +132,7 @@ pub fn golden(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(path)
 }
 
-/// Bytes that compress like a mix of text, runs and noise; the same for the same seed.
+/// Deterministic data that compresses like a mix of text, runs and noise.
 pub fn mixed_data(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = move || {

@@ -1,9 +1,9 @@
-//! Trees of entries that only have names, and what must hold for any tree.
+//! Trees of entries that have only names, and the invariants of any tree.
 
 use std::collections::HashSet;
 
 use tocsin_core::tar::{EntryType, FileMetadata};
-use tocsin_core::tree::{MAX_PATH_LEN, Place, Tree, TreeBuilder};
+use tocsin_core::tree::{Location, MAX_PATH_LEN, Tree, TreeBuilder};
 
 pub(crate) fn entry(entry_type: EntryType, name: &[u8], target: &[u8]) -> FileMetadata {
     FileMetadata {
@@ -33,9 +33,9 @@ pub(crate) fn tree_of(layers: Vec<Vec<FileMetadata>>) -> Tree<Vec<FileMetadata>>
     builder.finish()
 }
 
-/// All paths, as a walk comes to them.
+/// All paths, in the order of a walk.
 pub(crate) fn paths(tree: &Tree<Vec<FileMetadata>>) -> Vec<Vec<u8>> {
-    let mut walk = tree.walk(Place::ROOT);
+    let mut walk = tree.walk(Location::ROOT);
     let mut paths = Vec::new();
     while tree.next(&mut walk).is_some() {
         paths.push(walk.path().to_vec());
@@ -43,32 +43,32 @@ pub(crate) fn paths(tree: &Tree<Vec<FileMetadata>>) -> Vec<Vec<u8>> {
     paths
 }
 
-/// Checks that what a tree says agrees with itself, and with what Linux allows.
+/// Checks that a tree is consistent and within the limits of Linux.
 pub(crate) fn check(tree: &Tree<Vec<FileMetadata>>) {
-    let mut walk = tree.walk(Place::ROOT);
-    let (mut numbers, mut implied) = (HashSet::new(), HashSet::from([tree.inode(Place::ROOT)]));
-    while let Some(place) = tree.next(&mut walk) {
+    let mut walk = tree.walk(Location::ROOT);
+    let (mut numbers, mut implied) = (HashSet::new(), HashSet::from([tree.inode(Location::ROOT)]));
+    while let Some(location) = tree.next(&mut walk) {
         let path = walk.path();
         assert!(path.len() <= MAX_PATH_LEN);
-        assert_eq!(tree.path(place), path);
-        assert_eq!(tree.locate(path), Some(place));
-        assert_eq!(tree.resolve(path, false), Ok(place));
-        assert_eq!(tree.place(place.number()), Some(place));
-        let name = tree.name(place);
+        assert_eq!(tree.path(location), path);
+        assert_eq!(tree.locate(path), Some(location));
+        assert_eq!(tree.resolve(path, false), Ok(location));
+        assert_eq!(tree.location(location.number()), Some(location));
+        let name = tree.name(location);
         assert!(!name.is_empty() && path.ends_with(name));
         assert!(!name.contains(&b'/') && !name.contains(&0));
         assert!(name != b"." && name != b"..");
-        let parent = tree.parent(place);
+        let parent = tree.parent(location);
         assert!(tree.is_directory(parent));
-        assert_eq!(tree.child(parent, name), Some(place));
-        assert_eq!(tree.is_directory(place), tree.kind(place) == EntryType::Directory);
-        if !tree.is_directory(place) {
-            assert_eq!(tree.children(place), []);
+        assert_eq!(tree.child(parent, name), Some(location));
+        assert_eq!(tree.is_directory(location), tree.kind(location) == EntryType::Directory);
+        if !tree.is_directory(location) {
+            assert_eq!(tree.children(location), []);
         }
-        match tree.metadata(place) {
-            Some(entry) => assert_eq!(entry.entry_type, tree.kind(place)),
-            None => assert!(implied.insert(tree.inode(place)), "two directories, one inode"),
+        match tree.metadata(location) {
+            Some(entry) => assert_eq!(entry.entry_type, tree.kind(location)),
+            None => assert!(implied.insert(tree.inode(location)), "two directories with one inode"),
         }
-        assert!(numbers.insert(place.number()), "met twice");
+        assert!(numbers.insert(location.number()), "returned twice");
     }
 }

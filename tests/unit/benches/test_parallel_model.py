@@ -30,7 +30,7 @@ LAYERS = {
 UNIT = Design().unit_size
 DESIGNS = {
     "usual": Design(),
-    "no gap": Design(first_gap=0, most_gap=0),
+    "no gap": Design(first_gap=0, max_gap=0),
     "spans apart": Design(spans_apart=True),
 }
 
@@ -53,7 +53,7 @@ def exact_seconds(costs, design):
     return costs.compressed_size * compressed_byte / 1e9
 
 
-def test_simulate_when_there_is_one_core_then_it_takes_the_sum_of_the_costs(costs, design):
+def test_simulate_when_one_core_then_takes_the_sum_of_the_costs(costs, design):
     outcome = simulate(costs, 1, design)
     assert outcome.ranges == 0
     assert outcome.seconds == pytest.approx(exact_seconds(costs, design))
@@ -87,28 +87,28 @@ def test_simulate_then_no_stage_in_order_is_faster_than_alone(costs, design, cor
 def test_simulate_when_there_are_more_cores_then_it_is_not_slower(costs, design):
     costs = replace(costs, compressed_size=LONG)
     # With many cores a gap is learned long after it was claimed, and may be wrong by then.
-    few = len(CORES) if design.most_gap == 0 else CORES.index(8) + 1
+    few = len(CORES) if design.max_gap == 0 else CORES.index(8) + 1
     seconds = [simulate(costs, cores, design).seconds for cores in CORES[:few]]
     for fewer, more in itertools.pairwise(seconds):
         # One core is the joiner's: where nothing is left to it, it is idle at times.
-        assert more <= fewer * (1.08 if design.most_gap == 0 else 1.02)
+        assert more <= fewer * (1.08 if design.max_gap == 0 else 1.02)
     assert seconds[-1] < seconds[0] / 1.5
 
 
-def test_simulate_when_hashing_takes_longest_then_it_limits_and_is_always_busy():
+def test_simulate_when_hashing_is_slowest_then_always_busy():
     outcome = simulate(LAYERS["packed"], 16)
     assert outcome.limit() == "hash"
     assert outcome.load("hash") == pytest.approx(1, abs=0.02)
 
 
-def test_simulate_when_span_digests_are_made_apart_then_the_limit_is_lifted():
+def test_simulate_when_span_digests_are_separate_then_faster():
     together = simulate(LAYERS["packed"], 16)
     apart = simulate(LAYERS["packed"], 16, Design(spans_apart=True))
     gain = LAYERS["packed"].hash_both / LAYERS["packed"].hash_one
     assert together.seconds / apart.seconds == pytest.approx(gain, rel=0.05)
 
 
-def test_simulate_when_markers_cost_nothing_more_and_nothing_is_in_order_then_cores_add_up():
+def test_simulate_when_markers_are_free_and_no_order_then_cores_add_up():
     free = replace(
         ROOTFS,
         compressed_size=LONG,
@@ -121,22 +121,22 @@ def test_simulate_when_markers_cost_nothing_more_and_nothing_is_in_order_then_co
         join=0,
         feed=0,
     )
-    one, eight = simulate(free, 1), simulate(free, 8, Design(first_gap=1, most_gap=1))
+    one, eight = simulate(free, 1), simulate(free, 8, Design(first_gap=1, max_gap=1))
     # The joiner's core waits now and then.
     assert 7 < one.seconds / eight.seconds <= 8
 
 
-def test_simulate_then_what_is_held_is_bounded_whatever_the_size_of_the_layer(costs, design):
+def test_simulate_when_layer_is_large_then_memory_is_bounded(costs, design):
     for cores in CORES:
         outcome = simulate(costs, cores, design)
-        fed = design.most_fed(cores) + design.hash_units
+        fed = design.max_fed(cores) + design.hash_units
         ranges = (cores + 1) * design.range_units
-        joined = design.most_pieces * design.piece_size + design.range_units * UNIT * costs.ratio
+        joined = design.max_pieces * design.piece_size + design.range_units * UNIT * costs.ratio
         bound = fed * UNIT + 2 * ranges * UNIT * costs.ratio + 2 * joined
         assert 0 < outcome.peak_size <= bound
 
 
-def test_simulate_when_a_layer_is_shorter_than_a_range_then_it_is_decoded_all_the_same(design):
+def test_simulate_when_layer_is_shorter_than_a_range_then_decoded(design):
     for size in (1, 100, design.unit_size, 3 * design.unit_size):
         outcome = simulate(replace(ROOTFS, compressed_size=size), 8, design)
         assert all(outcome.busy[stage] > 0 for stage in IN_ORDER)

@@ -18,20 +18,20 @@ FIGURES = {
 }
 
 
-def test_layer_costs_when_figures_are_missing_then_they_are_assumed_and_named():
+def test_layer_costs_when_figures_are_missing_then_assumed_and_listed():
     costs = scaling.layer_costs(FIGURES, 1 << 20)
     assert (costs.compressed_size, costs.exact, costs.marked_share) == (1 << 20, 1.0, 1.0)
     assert costs.join == scaling.ASSUMED["join_ns_per_range"]
     assert scaling.assumed(FIGURES) == scaling.ASSUMED
 
 
-def test_layer_costs_when_a_figure_that_cannot_be_assumed_is_missing_then_it_is_an_error():
+def test_layer_costs_when_a_required_figure_is_missing_then_error():
     figures = {name: value for name, value in FIGURES.items() if name != "exact_ns_per_byte"}
     with pytest.raises(KeyError, match="exact_ns_per_byte"):
         scaling.layer_costs(figures, 1 << 20)
 
 
-def test_figures_by_layer_when_some_stand_at_the_top_then_all_layers_have_them():
+def test_figures_by_layer_when_some_are_global_then_all_layers_have_them():
     stages = {"join_ns_per_range": 5.0, "a": FIGURES, "b": {**FIGURES, "join_ns_per_range": 7.0}}
     layers = dict(scaling.figures_by_layer(stages))
     assert {name: figures["join_ns_per_range"] for name, figures in layers.items()} == {

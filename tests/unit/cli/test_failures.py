@@ -130,8 +130,8 @@ def test_every_failure_has_a_code(failure, code):
 @pytest.mark.parametrize(
     ("number", "message", "hint", "code"),
     [
-        (errno.ENOSPC, "the disk is full · f", "Free some space, or write to another place.", 5),
-        (errno.EROFS, "the file system is read-only · f", "Write to another place.", 5),
+        (errno.ENOSPC, "the disk is full · f", "Free some space, or write to another location.", 5),
+        (errno.EROFS, "the file system is read-only · f", "Write to another location.", 5),
         (errno.ENOENT, "no such file or directory · f", None, 3),
         (errno.EIO, "input/output error · f", None, 5),
     ],
@@ -141,7 +141,7 @@ def test_errors_of_the_system(number, message, hint, code):
     assert (failure.message, failure.hint, failure.exit_code) == (message, hint, code)
 
 
-def test_temporary_names_are_not_told():
+def test_temporary_names_are_not_shown():
     failure = explain(FileNotFoundError(errno.ENOENT, "x", "dir/.tocsin-0123.tmp"))
     assert failure.message == "no such file or directory · dir"
 
@@ -149,5 +149,5 @@ def test_temporary_names_are_not_told():
 def test_out_of_memory_and_bugs():
     assert explain(MemoryError()).message == "out of memory"
     failure = explain(KeyError("x"))
-    assert failure.message == "tocsin has a bug: KeyError: 'x'"
+    assert failure.message == "bug in tocsin: KeyError: 'x'"
     assert "--debug" in failure.hint

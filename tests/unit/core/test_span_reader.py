@@ -87,7 +87,7 @@ def test_new_when_there_is_no_such_span_then_index_error(ztoc):
         _core.SpanReader(ztoc, 99, b"")
 
 
-def test_read_when_the_buffer_changes_after_new_then_what_was_verified_is_read(tmp_path):
+def test_read_when_the_buffer_changes_after_new_then_verified_bytes(tmp_path):
     ztoc = build_ztoc(PLAIN, span_size=SPAN_SIZE)._core
     writable = bytearray(compressed_of(ztoc, PLAIN, 0))
     path = tmp_path / "span"

@@ -1,4 +1,4 @@
-"""Images from one store to another, children first, with everything they list."""
+"""Images are copied between stores with everything they list, children first."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ from tocsin.stores.layout import OciLayout
 
 
 class Recorder(OciLayout):
-    """A layout that streams what it gets and remembers the order of it."""
+    """A layout that streams every blob and records their order."""
 
     def __init__(self, path):
         super().__init__(path, write=True)
@@ -137,7 +137,7 @@ def test_image_when_a_foreign_layer_is_not_here_then_the_rest_is_copied(source, 
     assert str(Digest.of(b"far")) in LayoutFiles(sink.path).blobs
 
 
-def test_image_when_a_layer_is_missing_then_it_is_an_error_and_no_manifest_is_there(source, sink):
+def test_image_when_a_layer_is_missing_then_error_and_no_manifest(source, sink):
     image = make_image({"a": b"1"}, {"b": b"2"})
     put = image.put(source)
     (source.path / "blobs" / "sha256" / image.layer_descriptors[1].digest.hex).unlink()

@@ -1,4 +1,4 @@
-"""Of `tocsin.images.coverage`, which the command ``info`` shows."""
+"""Tests of `tocsin.images.coverage`, which ``tocsin info`` prints."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_missing_soci_index_is_a_problem_not_an_error(store):
     (platform,) = image_coverage(store, bound).platforms
     (found,) = platform.soci_indexes
     assert found.descriptor is None
-    assert "is not there" in (found.problem or "")
+    assert "not found" in (found.problem or "")
     assert not platform.layers[0].covered
 
 
@@ -101,17 +101,17 @@ def test_annotation_that_is_no_digest_is_passed_over(store):
     assert platform.soci_indexes == ()
 
 
-def test_ztoc_of_another_layer_covers_nothing(store):
+def test_ztoc_of_another_layer_does_not_count(store):
     image, other = make_image({"a": b"1"}), make_image({"b": b"22" * 900})
     put = image.put(store)
     put_soci_index(store, image, put_ztoc(store, other.layers[0]), subject=put)
     (platform,) = image_coverage(store, put).platforms
     assert platform.layers[0].ztoc is not None
     assert not platform.layers[0].covered
-    assert "is of a layer of" in (platform.layers[0].problem or "")
+    assert "does not belong to this layer" in (platform.layers[0].problem or "")
 
 
-def test_layer_that_occurs_twice_is_told_twice(store):
+def test_layer_that_occurs_twice_is_listed_twice(store):
     image = make_image({"a": b"1"}, {"a": b"1"})
     put = image.put(store)
     put_soci_index(store, image, put_ztoc(store, image.layers[0]), subject=put)
@@ -119,7 +119,7 @@ def test_layer_that_occurs_twice_is_told_twice(store):
     assert [layer.covered for layer in platform.layers] == [True, True]
 
 
-def test_attestations_and_soci_indexes_are_no_platforms_and_missing_manifests_are_problems(store):
+def test_coverage_skips_attestations_and_reports_missing_manifests(store):
     image = make_image({"a": b"1"})
     listed = image.put(store)
     absent = Descriptor.of(b"absent", OCI_MANIFEST)
@@ -134,7 +134,7 @@ def test_attestations_and_soci_indexes_are_no_platforms_and_missing_manifests_ar
     put = store.put_manifest(index.to_json(), OCI_INDEX, tag="app")
     first, second = image_coverage(store, put).platforms
     assert first.problem is None
-    assert "is not there" in (second.problem or "")
+    assert "not found" in (second.problem or "")
 
 
 def test_coverage_of_several_platforms_adds_up(store):

@@ -1,4 +1,4 @@
-"""Of `tocsin.info`, `tocsin.indexes` and `tocsin.resolve`."""
+"""Tests of `tocsin.info`, `tocsin.indexes` and `tocsin.resolve`."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_info_when_indexed_then_layers_have_the_ztocs_that_create_made(name):
     assert found.covered_size == found.layer_size
 
 
-def test_indexes_when_of_both_versions_then_both_are_listed_with_their_ztocs(name):
+def test_indexes_when_of_both_versions_then_both_are_listed_with_ztocs(name):
     made = tocsin.create(name, options=ALL)
     assert [index.digest for index in tocsin.indexes(name).platforms[0].soci_indexes] == [
         made.platforms[0].soci_index.digest

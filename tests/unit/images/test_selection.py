@@ -1,4 +1,4 @@
-"""Which images of a reference are indexed: docs/format.md#which-platforms."""
+"""Selection of the images to index: docs/format.md#which-platforms."""
 
 from dataclasses import replace
 
@@ -48,7 +48,7 @@ def put_manifest(store, config_type, **fields):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_resolve_when_an_index_is_wrapped_in_others_then_the_innermost_counts(store, depth):
+def test_resolve_when_an_index_is_wrapped_then_the_innermost_is_returned(store, depth):
     inner = put_index(store, images_for("linux/amd64", "linux/arm64"))
     wrapped = inner
     for _ in range(depth):
@@ -57,12 +57,12 @@ def test_resolve_when_an_index_is_wrapped_in_others_then_the_innermost_counts(st
     assert found(store, inner) == ["linux/amd64", "linux/arm64"]
 
 
-def test_resolve_when_an_index_is_wrapped_without_end_then_it_has_no_image(store):
+def test_resolve_when_an_index_is_wrapped_too_deeply_then_no_image(store):
     wrapped = put_index(store, images_for("linux/amd64"))
     for _ in range(6):
         wrapped = store.put_manifest(ImageIndex((wrapped,)).to_json(), OCI_INDEX, tag="t")
     target = resolve_image(store, "t")
-    with pytest.raises(NotFoundError, match="lists no image"):
+    with pytest.raises(NotFoundError, match="does not list any image"):
         platform_images(store, target, None, nested=False)
 
 
@@ -93,7 +93,7 @@ def test_images_when_all_are_asked_then_they_come_in_the_indexs_order(store):
         assert image.manifest == Manifest.from_json(made.manifest)
 
 
-def test_images_when_the_target_is_a_manifest_then_its_config_tells_the_platform(store):
+def test_images_when_the_target_is_a_manifest_then_platform_is_from_config(store):
     for text, normalized in [
         ("linux/amd64", "linux/amd64"),
         ("linux/arm64/v8", "linux/arm64"),
@@ -106,13 +106,13 @@ def test_images_when_the_target_is_a_manifest_then_its_config_tells_the_platform
 
 
 @pytest.mark.parametrize("config", [b"{}", b"not json", b'{"os":"linux"}'])
-def test_images_when_a_config_tells_no_platform_then_there_is_none(store, config):
+def test_images_when_a_config_has_no_platform_then_none(store, config):
     store.put_blob(config)
     manifest = Manifest(Descriptor.of(config, OCI_CONFIG), (), media_type=OCI_MANIFEST)
     target = store.put_manifest(manifest.to_json(), OCI_MANIFEST)
     (image,) = platform_images(store, target, None)
     assert image.platform is None
-    with pytest.raises(NotFoundError, match="linux/amd64: not found"):
+    with pytest.raises(NotFoundError, match="no image for linux/amd64"):
         found(store, target, "linux/amd64")
 
 
@@ -202,31 +202,31 @@ def test_images_when_platforms_are_asked_then_they_come_as_asked(store):
     assert image.descriptor.digest == images["linux/arm64/v8"].descriptor.digest
 
 
-def test_images_when_a_platform_is_not_there_then_the_error_lists_those_there_are(store):
+def test_images_when_a_platform_is_missing_then_the_error_lists_available(store):
     target = put_index(store, images_for("linux/amd64", "linux/arm/v7"))
     with pytest.raises(NotFoundError) as refusal:
         found(store, target, "linux/amd64", "linux/arm/v6")
     message = str(refusal.value)
-    assert "image manifest for linux/arm/v6: not found" in message
-    assert message.endswith("there are: linux/amd64, linux/arm/v7")
+    assert "no image for linux/arm/v6" in message
+    assert message.endswith("(available: linux/amd64, linux/arm/v7)")
     none = store.put_manifest(ImageIndex(None).to_json(), OCI_INDEX)
-    with pytest.raises(NotFoundError, match="there are: none"):
+    with pytest.raises(NotFoundError, match="available: none"):
         found(store, none, "linux/amd64")
 
 
-# Images that are not all here, as ``docker save`` and partial pulls leave them
+# Incomplete images, from ``docker save`` and partial pulls
 
 
-def test_images_when_a_manifest_was_never_fetched_then_the_others_are_indexed(store):
+def test_images_when_a_manifest_is_missing_then_the_others_are_indexed(store):
     absent = replace(make_image({"far": b""}).descriptor, platform=Platform("linux", "s390x"))
     target = put_index(store, images_for("linux/amd64"), more=(absent,))
     assert found(store, target) == ["linux/amd64"]
     assert found(store, target, "linux/amd64") == ["linux/amd64"]
-    with pytest.raises(NotFoundError, match=r"linux/s390x: not found, there are: linux/amd64"):
+    with pytest.raises(NotFoundError, match=r"no image for linux/s390x \(available: linux/amd64"):
         found(store, target, "linux/s390x")
 
 
 def test_images_when_the_target_itself_is_not_there_then_it_is_not_found(store):
     make_image().put(store)
-    with pytest.raises(NotFoundError, match="is not there"):
+    with pytest.raises(NotFoundError, match="not found"):
         found(store, make_image({"far": b""}).descriptor)

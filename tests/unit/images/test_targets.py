@@ -1,4 +1,4 @@
-"""Source and destination: which place, which tag, what must not be replaced."""
+"""Source and destination: stores, tags, and images that must not be replaced."""
 
 from pathlib import Path
 
@@ -62,14 +62,14 @@ def test_pair_when_no_destination_is_named_then_the_source_is_the_place():
     [
         ("docker-archive:A", None, UnsupportedError, "cannot be written"),
         ("oci:A", "docker-archive:B", UnsupportedError, "cannot be written"),
-        ("oci:A", f"oci:B@{DIGEST}", UnsupportedError, "digest is not known yet"),
-        ("oci:A", f"docker://h/r@{DIGEST}", UnsupportedError, "digest is not known yet"),
+        ("oci:A", f"oci:B@{DIGEST}", UnsupportedError, "a destination cannot have a digest"),
+        ("oci:A", f"docker://h/r@{DIGEST}", UnsupportedError, "a destination cannot have a digest"),
         ("", "oci:B", FormatError, "reference"),
         ("oci:A", "oci:", FormatError, "reference"),
         ("dir:A", "oci:B", UnsupportedError, "dir"),
     ],
 )
-def test_pair_when_it_cannot_be_then_it_is_refused(source, destination, error, message):
+def test_pair_when_invalid_then_refused(source, destination, error, message):
     with pytest.raises(error, match=message) as caught:
         pair_of(source, destination)
     if error is UnsupportedError and source != "dir:A":
@@ -83,10 +83,10 @@ def layout(tmp_path):
     return store
 
 
-def test_image_in_the_way_when_the_tag_is_taken_then_it_is_returned(layout):
+def test_image_in_the_way_when_the_tag_exists_then_returned(layout):
     place = f"oci:{layout.path}"
     itself = pair_of(f"{place}:t", f"{place}:t")
-    with pytest.raises(ConflictError, match="the source image itself"):
+    with pytest.raises(ConflictError, match="the source image"):
         image_in_the_way(layout, itself, force=False)
     assert image_in_the_way(layout, itself, force=True) is None
     assert image_in_the_way(layout, pair_of(f"{place}:t", f"{place}:u"), force=False) is None

@@ -1,4 +1,4 @@
-"""Layouts that are not what they claim, end to end: a typed error, a place, and nothing tagged."""
+"""Invalid layouts, end to end: a typed error with a location, and nothing is tagged."""
 
 import gzip
 import shutil
@@ -28,7 +28,7 @@ USTAR = "ustar.zlib6.tar.gz"
 
 @pytest.fixture
 def source(tmp_path):
-    """A layout with one good image, to be spoilt."""
+    """A layout with a valid image, for tests to break."""
     with OciLayout(tmp_path / "source", write=True) as store:
         image_of((goldens.layer(USTAR), OCI_LAYER_GZIP)).put(store, "t")
     return LayoutFiles(tmp_path / "source")
@@ -44,7 +44,7 @@ def file_of(source, digest):
 
 
 def put(source, data, media_type):
-    """Write a blob without asking any store, and return its descriptor."""
+    """Write a blob without a store, and return its descriptor."""
     descriptor = descriptor_of(data, media_type)
     file_of(source, descriptor["digest"]).write_bytes(data)
     return descriptor
@@ -58,13 +58,13 @@ def list_alone(source, descriptor):
 
 
 def manifest_with(source, **changes):
-    """List the good image with some fields of its manifest changed."""
+    """List the valid image with some fields of its manifest changed."""
     manifest = {**source.image("t"), **changes}
     list_alone(source, put(source, compact(manifest), OCI_MANIFEST))
 
 
 def check_refused(source, sink, error, message=None, **fields):
-    """Both commands refuse the image, in the same way, and leave no image behind."""
+    """Check that both commands fail in the same way and leave no image."""
     before = source.snapshot()
     runs = (
         lambda: convert(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL),
@@ -85,27 +85,27 @@ def check_refused(source, sink, error, message=None, **fields):
         assert all(name.startswith("blobs/sha256/") for name in set(after) - set(before))
 
 
-# The layout's own files
+# Files of the layout
 
 
 @pytest.mark.parametrize("name", ["index.json", "oci-layout"])
 @pytest.mark.parametrize(
     "data", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"a":1}{"b":2}', b"[" * 100_000]
 )
-def test_layout_when_a_file_is_no_json_then_it_is_refused(source, sink, name, data):
+def test_layout_when_a_file_is_not_json_then_refused(source, sink, name, data):
     (source.path / name).write_bytes(data)
     check_refused(source, sink, FormatError, what="layout")
 
 
 @pytest.mark.parametrize("name", ["index.json", "oci-layout"])
-def test_layout_when_a_file_is_missing_then_it_is_no_layout(source, sink, name):
+def test_layout_when_a_file_is_missing_then_not_a_layout(source, sink, name):
     (source.path / name).unlink()
-    with pytest.raises(FormatError, match=f"has no file {name}"):
+    with pytest.raises(FormatError, match=f"not an OCI layout: {name} is missing"):
         convert(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL)
     assert sink.snapshot() == {}
 
 
-def test_layout_when_its_version_is_another_then_it_is_refused(source, sink):
+def test_layout_when_the_version_differs_then_refused(source, sink):
     (source.path / "oci-layout").write_text('{"imageLayoutVersion":"2.0.0"}')
     check_refused(source, sink, FormatError, r"2\.0\.0", what="layout")
 
@@ -127,7 +127,7 @@ def test_layout_when_its_version_is_another_then_it_is_refused(source, sink):
     ],
 )
 @pytest.mark.parametrize("place", ["index.json", "manifest", "config", "layer"])
-def test_layout_when_a_digest_is_a_path_trick_then_it_is_refused(source, sink, place, digest):
+def test_layout_when_a_digest_is_a_path_then_refused(source, sink, place, digest):
     good = source.image("t")
     bad = {"mediaType": OCI_MANIFEST, "digest": digest, "size": 7}
     if place == "index.json":
@@ -143,7 +143,7 @@ def test_layout_when_a_digest_is_a_path_trick_then_it_is_refused(source, sink, p
 
 
 @pytest.mark.parametrize("digest", ["sha512:" + "a" * 128, "blake3:" + "a" * 64])
-def test_layout_when_a_digest_is_of_another_kind_then_it_is_unsupported(source, sink, digest):
+def test_layout_when_a_digest_is_not_sha256_then_unsupported(source, sink, digest):
     manifest_with(source, layers=[{"mediaType": OCI_LAYER_GZIP, "digest": digest, "size": 7}])
     check_refused(source, sink, UnsupportedError, "sha256")
 
@@ -165,11 +165,11 @@ def test_layout_when_a_digest_is_of_another_kind_then_it_is_unsupported(source, 
     ],
 )
 @pytest.mark.parametrize("media_type", [OCI_MANIFEST, OCI_INDEX])
-def test_manifest_when_it_is_none_then_it_is_refused(source, sink, data, media_type):
+def test_manifest_when_not_a_manifest_then_refused(source, sink, data, media_type):
     list_alone(source, put(source, data, media_type))
     expected = (FormatError, UnsupportedError)
     if (data, media_type) == (b'{"schemaVersion":2}', OCI_INDEX):
-        expected = NotFoundError  # an index may list nothing, and then it has no image
+        expected = NotFoundError  # an empty image index is valid, but has no image
     check_refused(source, sink, expected)
 
 
@@ -196,14 +196,14 @@ def test_manifest_when_a_field_is_wrong_then_it_is_refused(source, sink, changes
     check_refused(source, sink, FormatError, what="manifest")
 
 
-def test_manifest_when_larger_than_any_then_it_is_not_read(source, sink):
+def test_manifest_when_too_large_then_not_read(source, sink):
     entry = {"mediaType": OCI_MANIFEST, "digest": digest_of(b"x"), "size": 1 << 62}
     list_alone(source, entry)
     check_refused(source, sink, FormatError, "at most", what="manifest")
 
 
 @pytest.mark.parametrize("damage", ["short", "long", "other"])
-def test_manifest_when_it_is_not_what_its_digest_says_then_it_is_refused(source, sink, damage):
+def test_manifest_when_it_does_not_match_its_digest_then_refused(source, sink, damage):
     file = file_of(source, source.tags["t"]["digest"])
     data = file.read_bytes()
     file.write_bytes(
@@ -212,28 +212,28 @@ def test_manifest_when_it_is_not_what_its_digest_says_then_it_is_refused(source,
     check_refused(source, sink, VerificationError, source.tags["t"]["digest"])
 
 
-def test_index_when_indexes_nest_deeper_than_any_tool_makes_then_it_is_refused(source, sink):
+def test_index_when_nested_too_deeply_then_refused(source, sink):
     entry = source.tags["t"]
     plain = {key: entry[key] for key in ("mediaType", "digest", "size")}
     for _ in range(6):
-        # Two entries each, since an index around a single index is looked through.
+        # Two entries each, since an index with a single index is unwrapped.
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [plain, plain]}
         plain = put(source, compact(index), OCI_INDEX)
     list_alone(source, plain)
     with pytest.raises(FormatError) as refusal:
         create(f"oci:{source.path}:t", options=ALL)
     assert refusal.value.what == "manifest.depth"
-    # Nested images cannot be bound by convert, so it does not go there.
-    with pytest.raises(NotFoundError, match="lists no image"):
+    # convert does not search nested image indexes.
+    with pytest.raises(NotFoundError, match="does not list any image"):
         convert(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL)
 
 
-def test_index_when_it_stands_for_itself_then_that_is_seen_as_a_lie(source, sink):
-    # A true loop would need a collision of SHA-256; a file can only claim to be one.
+def test_index_when_it_contains_itself_then_a_verification_error(source, sink):
+    # A real loop would need a SHA-256 collision; a file can only pretend to be one.
     digest = "sha256:" + "5" * 64
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
     entry = {"mediaType": OCI_INDEX, "digest": digest, "size": 0}
-    for _ in range(2):  # the size is part of what it is the size of
+    for _ in range(2):  # the size is part of the document itself
         index["manifests"] = [entry, entry]
         entry["size"] = len(compact(index))
     file_of(source, digest).write_bytes(compact(index))
@@ -241,7 +241,7 @@ def test_index_when_it_stands_for_itself_then_that_is_seen_as_a_lie(source, sink
     check_refused(source, sink, VerificationError, digest)
 
 
-def test_index_when_it_lists_very_many_then_it_is_refused_at_once(source, sink):
+def test_index_when_it_has_too_many_entries_then_refused_at_once(source, sink):
     entry = {"mediaType": "x/y", "digest": digest_of(b"x"), "size": 1}
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry] * 30_000}
     list_alone(source, put(source, compact(index), OCI_INDEX))
@@ -252,7 +252,7 @@ def test_index_when_it_lists_very_many_then_it_is_refused_at_once(source, sink):
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "other"])
-def test_config_when_it_is_not_there_or_another_then_it_is_refused(source, sink, damage):
+def test_config_when_missing_or_different_then_refused(source, sink, damage):
     digest = source.image("t")["config"]["digest"]
     file = file_of(source, digest)
     data = file.read_bytes()
@@ -264,7 +264,7 @@ def test_config_when_it_is_not_there_or_another_then_it_is_refused(source, sink,
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "empty", "long", "other"])
-def test_layer_when_it_is_not_there_or_another_then_it_is_refused(source, sink, damage):
+def test_layer_when_missing_or_different_then_refused(source, sink, damage):
     digest = source.image("t")["layers"][0]["digest"]
     file = file_of(source, digest)
     data = file.read_bytes()
@@ -277,7 +277,7 @@ def test_layer_when_it_is_not_there_or_another_then_it_is_refused(source, sink, 
     check_refused(source, sink, (NotFoundError, VerificationError), digest)
 
 
-def test_layer_when_its_size_is_a_lie_then_it_is_refused(source, sink):
+def test_layer_when_its_size_is_wrong_then_refused(source, sink):
     layer = source.image("t")["layers"][0]
     for size in (0, 1, layer["size"] - 1, layer["size"] + 1, (1 << 63) - 1):
         manifest_with(source, layers=[{**layer, "size": size}])
@@ -287,7 +287,7 @@ def test_layer_when_its_size_is_a_lie_then_it_is_refused(source, sink):
 # Files and directories that cannot be used
 
 
-def test_source_when_it_may_not_be_read_then_the_error_is_the_systems(place):
+def test_source_when_not_readable_then_a_system_error(place):
     with OciLayout(place / "source", write=True) as store:
         image_of((goldens.layer(USTAR), OCI_LAYER_GZIP)).put(store, "t")
     source = LayoutFiles(place / "source")
@@ -307,7 +307,7 @@ def test_source_when_it_may_not_be_read_then_the_error_is_the_systems(place):
         convert(f"oci:{source.path}:t", f"oci:{out}/sink:c", options=ALL)
 
 
-def test_sink_when_it_may_not_be_written_then_the_error_is_the_systems(place):
+def test_sink_when_not_writable_then_a_system_error(place):
     with OciLayout(place / "source", write=True) as store:
         image_of((goldens.layer(USTAR), OCI_LAYER_GZIP)).put(store, "t")
     source = LayoutFiles(place / "source")
@@ -318,7 +318,7 @@ def test_sink_when_it_may_not_be_written_then_the_error_is_the_systems(place):
         with unprivileged(), pytest.raises(PermissionError) as refusal:
             convert(f"oci:{source.path}:t", f"{kind}:{closed}/sink:c", options=ALL)
         assert str(closed) in str(refusal.value.filename)
-    # The source itself, which belongs to somebody else.
+    # The source, which another user owns.
     with unprivileged(), pytest.raises(PermissionError) as refusal:
         create(f"oci:{source.path}:t", options=ALL)
     assert str(source.path) in str(refusal.value.filename)
@@ -326,10 +326,10 @@ def test_sink_when_it_may_not_be_written_then_the_error_is_the_systems(place):
     assert list(closed.iterdir()) == []
 
 
-def test_sink_when_it_is_something_else_then_it_is_left_alone(source, sink, tmp_path):
+def test_sink_when_not_a_layout_then_unchanged(source, sink, tmp_path):
     (tmp_path / "sink").mkdir()
     (tmp_path / "sink" / "notes.txt").write_text("mine")
-    with pytest.raises(FormatError, match=r"it has notes\.txt$"):
+    with pytest.raises(FormatError, match=r"\(found notes\.txt\)$"):
         convert(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL)
     assert sink.snapshot() == {"notes.txt": b"mine"}
     file = tmp_path / "file"
@@ -344,7 +344,7 @@ def test_sink_when_it_is_something_else_then_it_is_left_alone(source, sink, tmp_
 @pytest.mark.parametrize(
     "data", [b"", b"x", b"x" * 2000, bytes(10240), gzip.compress(bytes(10240), mtime=0)]
 )
-def test_archive_when_it_is_none_then_it_is_refused(tmp_path, sink, kind, data):
+def test_archive_when_not_an_archive_then_refused(tmp_path, sink, kind, data):
     archive = tmp_path / "a.tar"
     archive.write_bytes(data)
     with pytest.raises((FormatError, UnsupportedError)):
@@ -363,7 +363,7 @@ def test_archive_when_it_ends_early_then_it_is_refused(source, sink, tmp_path):
         assert sink.entries == []
 
 
-def test_images_of_one_layout_when_one_is_broken_then_the_others_still_convert(source, sink):
+def test_layout_when_one_image_is_broken_then_the_others_convert(source, sink):
     with OciLayout(source.path, write=True) as store:
         bad = make_image({"bad": b"x"})
         bad.put(store, "bad")

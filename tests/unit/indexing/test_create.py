@@ -1,4 +1,4 @@
-"""``create`` from place to place: version 1 SOCI indexes, found by their subject."""
+"""``create`` between stores: version 1 SOCI indexes, found by their subject."""
 
 import json
 import tarfile
@@ -79,7 +79,7 @@ def two_platforms():
 
 
 def check_referrer(files, image, soci):
-    """Check that an index is there, whole, listed for its subject and nothing else of it."""
+    """Check that an index is complete, and the only one that refers to its subject."""
     digest = digest_of(soci)
     assert files.blob(digest) == soci
     assert files.referrers(digest_of(image.manifest)) == [json.loads(soci)]
@@ -92,9 +92,7 @@ def check_referrer(files, image, soci):
 
 @pytest.mark.parametrize("jobs", [1, 4])
 @pytest.mark.parametrize("docker", [False, True])
-def test_create_when_in_place_then_the_image_is_untouched_and_the_index_is_beside_it(
-    source, files, jobs, docker
-):
+def test_create_when_in_place_then_the_image_is_unchanged(source, files, jobs, docker):
     image = golden_image(USTAR, PAX, GNU, docker=docker)
     image.put(source, "t")
     before, entry = files.blobs, files.tags["t"]
@@ -126,14 +124,14 @@ def test_create_when_several_platforms_then_each_has_its_own_index(source, files
     assert [str(platform.platform) for platform in result.platforms] == list(images)
 
 
-def test_create_when_one_platform_is_asked_then_only_it_is_indexed(source, files):
+def test_create_when_one_platform_is_given_then_only_it_is_indexed(source, files):
     images = two_platforms()
     put_index(source, images, tag="t")
     create(f"oci:{source.path}:t", options=options("linux/arm64"))
     amd64, arm64 = images.values()
     check_referrer(files, arm64, index_of(arm64, USTAR, GNU))
     assert files.referrers(digest_of(amd64.manifest)) == []
-    with pytest.raises(NotFoundError, match="there are: linux/amd64, linux/arm64"):
+    with pytest.raises(NotFoundError, match="available: linux/amd64, linux/arm64"):
         create(f"oci:{source.path}:t", options=options("windows/amd64"))
 
 
@@ -177,20 +175,20 @@ def test_create_when_elsewhere_then_the_whole_image_goes_with_its_indexes(source
     )
 
 
-def test_create_when_elsewhere_and_wrapped_then_the_inner_index_is_what_goes(source, sink):
+def test_create_when_copied_and_wrapped_then_the_inner_index_is_copied(source, sink):
     inner = put_index(source, two_platforms())
     source.put_manifest(ImageIndex((inner,)).to_json(), OCI_INDEX, tag="t")
     create(f"oci:{source.path}:t", f"oci:{sink.path}", options=ALL)
     assert sink.tags["t"]["digest"] == str(inner.digest)
 
 
-def test_create_when_the_destination_exists_then_only_force_replaces_it(source, sink):
+def test_create_when_the_destination_exists_then_force_is_needed(source, sink):
     image = golden_image(USTAR)
     image.put(source, "t")
     with OciLayout(sink.path, write=True) as store:
         make_image({"other": b""}).put(store, "c")
     before = sink.snapshot()
-    with pytest.raises(ConflictError, match="the destination names another image"):
+    with pytest.raises(ConflictError, match="already exists as a different image"):
         create(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL)
     assert sink.snapshot() == before
     create(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL, force=True)
@@ -198,9 +196,7 @@ def test_create_when_the_destination_exists_then_only_force_replaces_it(source, 
     check_referrer(sink, image, index_of(image, USTAR))
 
 
-def test_create_when_another_tag_of_the_same_layout_is_named_then_it_names_the_image_too(
-    source, files
-):
+def test_create_when_given_another_tag_of_the_layout_then_image_is_tagged(source, files):
     image = golden_image(USTAR)
     image.put(source, "t")
     make_image({"other": b""}).put(source, "taken")
@@ -209,7 +205,7 @@ def test_create_when_another_tag_of_the_same_layout_is_named_then_it_names_the_i
     assert files.tags["u"]["digest"] == files.tags["t"]["digest"] == digest_of(image.manifest)
     check_referrer(files, image, index_of(image, USTAR))
     before = files.snapshot()
-    with pytest.raises(ConflictError, match="the destination names another image"):
+    with pytest.raises(ConflictError, match="already exists as a different image"):
         create(f"oci:{source.path}:t", f"oci:{source.path}:taken", options=ALL)
     assert files.snapshot() == before
     create(f"oci:{source.path}:t", f"oci:{source.path}:taken", options=ALL, force=True)
@@ -238,7 +234,7 @@ def test_create_when_in_an_archive_then_it_is_there_too(source, tmp_path):
     create(f"oci:{source.path}:t", f"oci-archive:{archive}:c", options=ALL)
     files = unpacked(archive, tmp_path / "first")
     check_referrer(files, image, index_of(image, USTAR, PAX))
-    # In place, with other spans: a second index beside the first.
+    # In place, with another span size: a second index next to the first.
     create(f"oci-archive:{archive}:c", options=options(span_size=10_000))
     files = unpacked(archive, tmp_path / "second")
     ours = files.referrers(digest_of(image.manifest))
@@ -249,13 +245,13 @@ def test_create_when_in_an_archive_then_it_is_there_too(source, tmp_path):
     assert set(files.tags) == {"c"}
 
 
-def test_create_when_from_a_docker_archive_then_a_destination_must_be_named(tmp_path):
+def test_create_when_from_a_docker_archive_then_a_destination_is_needed(tmp_path):
     with pytest.raises(UnsupportedError, match="cannot be written") as caught:
         create(f"docker-archive:{tmp_path}/x.tar", options=ALL)
     assert caught.value.hint.startswith("Name a destination")
 
 
-def test_create_when_the_image_was_converted_then_its_manifests_are_the_subjects(source, files):
+def test_create_when_the_image_was_converted_then_manifests_are_subjects(source, files):
     image = golden_image(USTAR)
     image.put(source, "t")
     convert(f"oci:{source.path}:t", f"oci:{source.path}:c", options=ALL)
@@ -266,7 +262,7 @@ def test_create_when_the_image_was_converted_then_its_manifests_are_the_subjects
     assert files.referrers(digest_of(image.manifest)) == []
 
 
-# Failing
+# Failures
 
 
 def test_create_when_nothing_can_be_indexed_then_nothing_is_written(source, files, sink):

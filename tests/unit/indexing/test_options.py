@@ -1,4 +1,4 @@
-"""What `IndexingOptions` takes, and refuses at once."""
+"""Values that `IndexingOptions` accepts or rejects."""
 
 import pickle
 from dataclasses import FrozenInstanceError, replace
@@ -32,7 +32,7 @@ def test_platforms_when_one_is_given_by_itself_then_it_is_the_only_one(given):
     assert IndexingOptions(platforms=given).platforms == (AMD64,)
 
 
-def test_platforms_when_none_are_given_then_all_are_meant():
+def test_platforms_when_not_given_then_all():
     assert IndexingOptions().platforms is None
     assert IndexingOptions(platforms=None).platforms is None
 
@@ -67,17 +67,19 @@ def test_prefetch_when_given_in_any_way_then_it_is_a_tuple_of_texts(given):
 
 @pytest.mark.parametrize("name", ["optimizations", "prefetch"])
 @pytest.mark.parametrize("given", [3, [3], b"xattr", [b"xattr"], [None]])
-def test_texts_when_of_another_type_then_the_error_names_the_option(name, given):
-    with pytest.raises(TypeError, match=f"{name}: wanted text or an iterable of it: "):
+def test_texts_when_of_the_wrong_type_then_the_error_names_the_option(name, given):
+    with pytest.raises(TypeError, match=f"{name}: not a string or an iterable of strings: "):
         IndexingOptions(**{name: given})
 
 
 def test_optimizations_when_unknown_then_unsupported():
-    with pytest.raises(UnsupportedError, match="optimization 'zstd' is not known, wanted one of: "):
+    with pytest.raises(
+        UnsupportedError, match=r"optimizations: unknown value \(found 'zstd', expected"
+    ):
         IndexingOptions(optimizations="zstd")
 
 
-def test_jobs_when_none_then_as_many_as_by_default():
+def test_jobs_when_none_then_the_default_number():
     assert IndexingOptions(jobs=None) == IndexingOptions()
 
 

@@ -1,4 +1,4 @@
-"""A SOCI index for each platform's image; layers of all images indexed together, each once."""
+"""A SOCI index for each platform; shared layers are indexed only once."""
 
 import gzip
 import json
@@ -97,7 +97,7 @@ def test_v1_when_made_then_it_names_its_subject(store, docker):
 
 
 @pytest.mark.parametrize("span_size", [65536, 10000])
-def test_index_when_the_span_size_is_another_then_it_says_so(store, span_size):
+def test_index_when_the_span_size_differs_then_recorded(store, span_size):
     image = platform_image(store, golden(USTAR, PAX))
     expected = soci_index(entries(USTAR, PAX, span_size=span_size))
     assert index(store, [image], span_size=span_size).indexes == (expected,)
@@ -119,15 +119,15 @@ def test_index_when_layers_are_skipped_then_they_leave_no_gap(store):
     assert skipped == [False, True, True, False]
 
 
-def test_index_when_a_layer_is_a_prefetch_artifact_then_it_is_passed_over_silently(store):
+def test_index_when_a_layer_is_a_prefetch_artifact_then_skipped_silently(store):
     image = platform_image(store, [(b"{}", PREFETCH), *golden(USTAR)])
     indexed = index(store, [image])
     assert indexed.indexes == (soci_index(entries(USTAR)),)
     assert len(indexed.results[0].layers) == 1
 
 
-def test_index_when_xattrs_are_optimised_then_entries_say_so_and_ztocs_are_the_same(store):
-    # By tarfile's account: USTAR has an opaque directory, PAX extended attributes, RUNS neither.
+def test_index_when_xattrs_are_optimized_then_only_entries_differ(store):
+    # According to tarfile: USTAR has an opaque directory, PAX extended attributes, RUNS neither.
     image = platform_image(store, golden(USTAR, PAX, RUNS))
     marked = entries(USTAR, PAX) + entries(RUNS, disable_xattrs=True)
     indexed = index(store, [image], optimizations=frozenset({"xattr"}))
@@ -172,7 +172,10 @@ def test_indexes_when_one_platform_has_nothing_to_index_then_it_has_none(store):
     [
         ([], "image has no layers"),
         ([(SMALL, OCI_LAYER_GZIP)], "the only layer is skipped: size"),
-        ([(SMALL, "x/y"), (SMALL, OCI_LAYER_GZIP)], r"all 2 layers are skipped: is not .*, size"),
+        (
+            [(SMALL, "x/y"), (SMALL, OCI_LAYER_GZIP)],
+            r"all 2 layers are skipped: not a layer",
+        ),
     ],
 )
 def test_indexes_when_no_layer_can_be_indexed_then_it_is_unsupported(store, layers, message):
@@ -183,11 +186,11 @@ def test_indexes_when_no_layer_can_be_indexed_then_it_is_unsupported(store, laye
     assert LayoutFiles(store.path).snapshot() == before
 
 
-# Prefetch, as docs/format.md#the-prefetch-artifact says
+# Prefetch artifacts: docs/format.md#the-prefetch-artifact
 
 
 def prefetch_blobs(store, indexed, number=0):
-    """Return (layer digest, ranges) of each prefetch artifact of an index, from the disk."""
+    """Return (layer digest, ranges) of each prefetch artifact of an index on disk."""
     files = LayoutFiles(store.path)
     found = []
     for descriptor in json.loads(indexed.indexes[number])["layers"]:
@@ -220,7 +223,7 @@ def test_prefetch_when_a_file_is_in_two_layers_then_the_upper_one_counts(store):
 
 
 @pytest.mark.parametrize("identical", [False, True])
-def test_prefetch_when_a_tar_spells_names_in_its_way_then_they_are_found(store, identical):
+def test_prefetch_when_a_tar_spells_names_differently_then_found(store, identical):
     layer = gzip.compress(tarmaker.tar(tarmaker.entry("./usr/x", b"1")))
     image = platform_image(store, [(layer, OCI_LAYER_GZIP)])
     indexed = index(store, [image], prefetch=("/usr/x",), reference_identical=identical)
@@ -228,7 +231,7 @@ def test_prefetch_when_a_tar_spells_names_in_its_way_then_they_are_found(store, 
     assert len(prefetch_blobs(store, indexed)) == (not identical)
 
 
-def test_prefetch_when_the_path_leads_through_links_then_the_file_is_fetched(store):
+def test_prefetch_when_the_path_contains_links_then_the_file_is_fetched(store):
     """/bin/sh in a usr-merged image: a link to a directory, then one to a file."""
     lower = tarmaker.tar(
         tarmaker.entry("bin", type=tarfile.SYMTYPE, linkname="usr/bin"),
@@ -268,7 +271,7 @@ def test_prefetch_when_a_file_has_several_spans_then_the_range_holds_all(store):
         assert indexed.missing_prefetch == ()
 
 
-def test_prefetch_when_a_file_ends_where_a_span_does_then_one_span_more_is_taken(store):
+def test_prefetch_when_a_file_ends_with_a_span_then_one_more_span(store):
     plain = tarmaker.tar(tarmaker.entry("a", b"x" * 512), tarmaker.entry("b", b"y" * 512))
     image = platform_image(store, [(plain, OCI_LAYER)])
     indexed = index(store, [image], prefetch=("a",), span_size=1024)
@@ -282,7 +285,7 @@ def test_prefetch_when_a_layer_comes_twice_then_it_has_one_artifact(store):
     assert prefetch_blobs(store, indexed) == [(digest_of(layer), [(0, 0)])]
 
 
-def test_prefetch_when_a_name_comes_twice_in_a_layer_then_the_first_counts(store):
+def test_prefetch_when_a_name_is_repeated_in_a_layer_then_first_is_used(store):
     plain = tarmaker.tar(tarmaker.entry("a", b"x" * 512), tarmaker.entry("a", b"y" * 512))
     image = platform_image(store, [(plain, OCI_LAYER)])
     indexed = index(store, [image], prefetch=("a",), span_size=512)
@@ -297,7 +300,7 @@ def test_prefetch_when_a_layer_is_skipped_then_it_is_not_searched(store):
     assert indexed.missing_prefetch == ("a",)
 
 
-def test_prefetch_when_platforms_differ_then_a_path_is_missing_if_no_image_has_it(store):
+def test_prefetch_when_platforms_differ_then_missing_only_if_in_no_image(store):
     layers = [gzip.compress(tarmaker.tar(tarmaker.entry(name, b"1"))) for name in ("a", "b")]
     images = [
         platform_image(store, [(layers[0], OCI_LAYER_GZIP)]),

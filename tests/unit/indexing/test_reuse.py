@@ -1,4 +1,4 @@
-"""zTOCs that are at the destination already: taken when they fit, else made anew."""
+"""zTOCs that already exist at the destination: reused if they fit, otherwise rebuilt."""
 
 import gzip
 import json
@@ -51,7 +51,7 @@ def reused(result):
 
 
 def facts(result):
-    """Return what a result says, without how long it took and how it was come by."""
+    """Return a result without its times and without whether it was reused."""
     return [
         (platform.soci_index, [(layer.ztoc, layer.entry_count, layer.span_count, layer.skipped)])
         for platform in result.platforms
@@ -61,9 +61,7 @@ def facts(result):
 
 @pytest.mark.parametrize("jobs", [1, 4])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_layers_when_indexed_again_then_they_are_not_read_and_the_result_is_the_same(
-    source, sink, command, jobs
-):
+def test_layers_when_indexed_again_then_not_read_and_same_result(source, sink, command, jobs):
     run, events = COMMANDS[command], []
     first = run(source, sink, options=ALL)
     before = source.snapshot(), sink.snapshot()
@@ -77,7 +75,7 @@ def test_layers_when_indexed_again_then_they_are_not_read_and_the_result_is_the_
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_layers_when_the_span_size_is_another_then_they_are_read_again(source, sink, command):
+def test_layers_when_the_span_size_differs_then_read_again(source, sink, command):
     COMMANDS[command](source, sink, options=ALL)
     other = IndexingOptions(min_layer_size=0, span_size=10_000)
     result = COMMANDS[command](source, sink, options=other)
@@ -89,7 +87,7 @@ def test_layers_when_the_span_size_is_another_then_they_are_read_again(source, s
 @pytest.mark.parametrize(
     "options", [{"rebuild": True}, {"reference_identical": True}], ids=lambda o: next(iter(o))
 )
-def test_layers_when_asked_to_be_made_anew_then_they_are_read(source, sink, options):
+def test_layers_when_rebuild_is_set_then_they_are_read(source, sink, options):
     run = COMMANDS["convert"]
     first = run(source, sink, options=ALL)
     again = run(source, sink, options=IndexingOptions(min_layer_size=0, **options))
@@ -97,7 +95,7 @@ def test_layers_when_asked_to_be_made_anew_then_they_are_read(source, sink, opti
     assert facts(again) == facts(first)
 
 
-def test_layers_when_another_image_has_some_of_them_then_only_those_are_reused(source, sink):
+def test_layers_when_shared_with_another_image_then_only_these_are_reused(source, sink):
     run = COMMANDS["convert"]
     run(source, sink, options=ALL)
     with OciLayout(source.path, write=True) as store:
@@ -106,7 +104,7 @@ def test_layers_when_another_image_has_some_of_them_then_only_those_are_reused(s
     assert reused(run(source, sink, options=ALL)) == [True, False]
 
 
-def test_layers_when_options_differ_then_the_entries_do_although_the_ztocs_are_reused(source, sink):
+def test_layers_when_options_differ_then_only_entries_differ(source, sink):
     run = COMMANDS["convert"]
     with OciLayout(source.path, write=True) as store:
         image_of((goldens.layer(RUNS), OCI_LAYER_GZIP)).put(store, "t")
@@ -122,7 +120,7 @@ def test_layers_when_options_differ_then_the_entries_do_although_the_ztocs_are_r
     assert anew.image == again.image
 
 
-def test_layer_when_reused_then_the_sizes_told_are_those_told_before(source, sink):
+def test_layer_when_reused_then_the_reported_sizes_are_the_same(source, sink):
     # The stream goes on for 8 KiB after the tar.
     plain = tarmaker.tar(tarmaker.entry("a", b"x" * 5000)) + bytes(8192)
     with OciLayout(source.path, write=True) as store:
@@ -130,7 +128,7 @@ def test_layer_when_reused_then_the_sizes_told_are_those_told_before(source, sin
     first, again = (COMMANDS["convert"](source, sink, options=ALL) for _ in range(2))
     assert reused(again) == [True]
     assert first.platforms[0].layers[0].uncompressed_size == len(plain)
-    # A zTOC tells only how far the tar goes.
+    # A zTOC has only the size of the tar.
     assert again.platforms[0].layers[0].uncompressed_size == len(plain) - 8192
 
 
@@ -140,7 +138,7 @@ def spoil(sink, digest, data):
 
 @pytest.mark.parametrize("damage", ["missing", "short", "garbage"])
 @pytest.mark.parametrize("what", ["ztoc", "soci index"])
-def test_ztoc_when_what_is_there_cannot_be_used_then_it_is_made_anew(source, sink, what, damage):
+def test_ztoc_when_the_existing_one_is_unusable_then_rebuilt(source, sink, what, damage):
     run = COMMANDS["convert"]
     first = run(source, sink, options=ALL)
     digest = str(
@@ -156,7 +154,7 @@ def test_ztoc_when_what_is_there_cannot_be_used_then_it_is_made_anew(source, sin
     again = run(source, sink, options=ALL)
     assert reused(again) == ([False, True] if what == "ztoc" else [False, False])
     assert facts(again) == facts(first)
-    # A manifest of the right size is taken for the right one; a zTOC is written anew.
+    # A manifest is recognized by its size; a zTOC is written again.
     if (what, damage) != ("soci index", "garbage"):
         assert sink.whole(sink.tags["c"]) <= sink.blobs
 
@@ -172,7 +170,7 @@ def test_ztoc_when_what_is_there_cannot_be_used_then_it_is_made_anew(source, sin
         {"layers": None},
     ],
 )
-def test_soci_index_when_it_is_odd_then_knowing_nothing_is_no_failure(source, sink, change):
+def test_soci_index_when_broken_then_ignored(source, sink, change):
     run = COMMANDS["convert"]
     first = run(source, sink, options=ALL)
     digest = str(first.platforms[0].soci_index.digest)
@@ -189,7 +187,7 @@ def test_soci_index_when_it_is_odd_then_knowing_nothing_is_no_failure(source, si
     assert again.image == first.image
 
 
-def test_listed_manifest_when_it_is_broken_then_knowing_nothing_is_no_failure(source, sink):
+def test_listed_manifest_when_broken_then_ignored(source, sink):
     run = COMMANDS["convert"]
     first = run(source, sink, options=ALL)
     bad = descriptor_of(b"{}", OCI_MANIFEST)
@@ -201,7 +199,7 @@ def test_listed_manifest_when_it_is_broken_then_knowing_nothing_is_no_failure(so
     assert again.image == first.image
 
 
-def test_ztoc_when_it_is_of_another_layer_then_it_is_made_anew(source, sink):
+def test_ztoc_when_for_another_layer_then_rebuilt(source, sink):
     run = COMMANDS["convert"]
     first = run(source, sink, options=ALL)
     soci = sink.document(str(first.platforms[0].soci_index.digest))
@@ -220,7 +218,7 @@ def test_ztoc_when_it_is_of_another_layer_then_it_is_made_anew(source, sink):
     assert facts(again) == facts(first)
 
 
-def test_layer_when_reused_and_carried_then_it_is_still_verified(source, sink):
+def test_layer_when_reused_and_copied_then_still_verified(source, sink):
     run = COMMANDS["convert"]
     run(source, sink, options=ALL)
     digest = goldens.case(USTAR)["layer_digest"]
@@ -233,7 +231,7 @@ def test_layer_when_reused_and_carried_then_it_is_still_verified(source, sink):
         run(source, sink, options=ALL)
 
 
-def test_ztoc_when_readers_refuse_it_then_the_layer_decides(source, sink):
+def test_ztoc_when_readers_reject_it_then_the_layer_is_read(source, sink):
     run = COMMANDS["convert"]
     with OciLayout(source.path, write=True) as store:
         image_of((goldens.layer("pax.emptyfirst.tar.gz"), OCI_LAYER_GZIP)).put(store, "t")
@@ -265,14 +263,14 @@ def test_convert_when_another_tag_has_the_ztocs_then_no_layer_is_read(source):
     assert not [event for event in events if isinstance(event, LayerStarted)]
 
 
-def test_convert_when_another_tag_has_other_span_sizes_then_layers_are_read(source):
+def test_convert_when_another_tag_has_other_span_sizes_then_layers_read(source):
     image = f"oci:{source.path}:t"
     convert(image, f"oci:{source.path}:t-first", options=ALL)
     smaller = IndexingOptions(min_layer_size=0, span_size=1 << 20)
     assert not any(reused(convert(image, f"oci:{source.path}:t-second", options=smaller)))
 
 
-def test_other_tags_when_there_are_many_then_few_are_looked_at_and_likely_ones_first():
+def test_other_tags_when_there_are_many_then_only_similar_ones_are_read():
     looked_at = []
 
     class Tagged:

@@ -1,4 +1,4 @@
-"""Of `tocsin.layers.disk_cache`: a directory that others may have prepared, and its limit."""
+"""`tocsin.layers.disk_cache`: a directory that another user may have prepared, and its limit."""
 
 import fcntl
 import os
@@ -53,7 +53,7 @@ def cache(tmp_path):
 
 @pytest.fixture
 def victim(tmp_path):
-    """A file that nobody but its owner may change, with the data that the cache would hold."""
+    """A file that only its owner may change, with the data that the cache would hold."""
     path = tmp_path / "victim"
     path.write_bytes(DATA)
     os.utime(path, ns=(5, 5))
@@ -70,7 +70,7 @@ def used(directory):
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
-# -- what somebody put in the place of a file --------------------------------------------------
+# -- files replaced by another user ------------------------------------------------------------
 
 
 def put_symlink(path, victim):
@@ -86,7 +86,7 @@ def put_fifo(path, _victim):
 
 
 def put_socket(path, _victim):
-    # Its path may have 107 bytes at most, so it is made elsewhere.
+    # The path of a socket may have at most 107 bytes, so it is made elsewhere.
     with socket.socket(socket.AF_UNIX) as made:
         place = f"/tmp/{os.urandom(8).hex()}"  # noqa: S108 (moved at once)
         made.bind(place)
@@ -115,7 +115,7 @@ def put_device(path, _victim):
     try:
         os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))
     except PermissionError:
-        pytest.skip("this machine lets nobody make device nodes")
+        pytest.skip("device nodes cannot be made on this machine")
 
 
 @pytest.mark.parametrize(
@@ -132,9 +132,7 @@ def put_device(path, _victim):
         pytest.param(put_device, "not a regular file", marks=as_root),
     ],
 )
-def test_span_when_something_else_has_its_name_then_ignored_and_replaced(
-    cache, victim, put, reason
-):
+def test_span_when_another_file_has_its_name_then_ignored_and_replaced(cache, victim, put, reason):
     before = state_of(victim)
     path = cache.path(3)
     path.unlink()
@@ -172,11 +170,11 @@ def test_span_when_its_file_grew_while_it_is_read_then_no_more_is_read(cache):
     assert cache.spans.span(3, len(DATA)) is None
 
 
-# -- what somebody did to directories ----------------------------------------------------------
+# -- directories changed by another user -------------------------------------------------------
 
 
 @pytest.mark.parametrize("level", [1, 2, 3])
-def test_cache_when_a_directory_is_a_link_then_nothing_beyond_it_is_touched(cache, tmp_path, level):
+def test_cache_when_a_directory_is_a_link_then_its_target_is_not_touched(cache, tmp_path, level):
     names = ["spans", LAYER.hex, "a" * 64]
     inside = cache.directory.joinpath(*names[:level])
     outside = tmp_path / "outside"
@@ -233,7 +231,7 @@ def test_cache_when_it_belongs_to_another_user_then_not_used(cache):
 
 
 @pytest.mark.parametrize("mode", [0o720, 0o702])
-def test_cache_when_others_can_write_to_a_directory_inside_then_it_is_ignored(cache, mode):
+def test_cache_when_others_can_write_to_a_subdirectory_then_ignored(cache, mode):
     cache.path(3).parent.chmod(mode)
     assert cache.spans.span(3, len(DATA)) is None
     cache.spans.keep(3, DATA)
@@ -242,7 +240,7 @@ def test_cache_when_others_can_write_to_a_directory_inside_then_it_is_ignored(ca
 
 
 @as_root
-def test_cache_when_another_user_made_a_directory_inside_then_it_is_ignored(cache):
+def test_cache_when_another_user_made_a_subdirectory_then_ignored(cache):
     os.chown(cache.directory / "spans", NOBODY, -1)
     assert cache.spans.span(3, len(DATA)) is None
     (note,) = cache.notes
@@ -320,7 +318,7 @@ def test_cache_when_full_then_the_least_recently_used_is_removed(tmp_path):
         assert cache.found(span_id)
     cache.spans.keep(10, DATA)
     left = {span_id for span_id in range(11) if cache.path(span_id).exists()}
-    # Down to nine tenths, the new one included.
+    # Down to nine tenths, including the new file.
     assert left == {0, 4, 5, 6, 7, 8, 9, 10} | {3}
     assert cache.notes == []
 
@@ -414,7 +412,7 @@ def test_cache_when_a_huge_file_was_put_inside_then_only_that_is_removed(tmp_pat
     assert all(cache.found(span_id) for span_id in range(6))
 
 
-def test_cache_when_another_process_keeps_it_locked_then_read_but_not_written(cache, monkeypatch):
+def test_cache_when_another_process_locks_it_then_read_but_not_written(cache, monkeypatch):
     monkeypatch.setattr(cache_space, "_PATIENCE", 0)
     with (cache.directory / USAGE).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -427,7 +425,7 @@ def test_cache_when_another_process_keeps_it_locked_then_read_but_not_written(ca
 
 
 def test_cache_when_forked_while_locked_then_it_is_unlocked(cache, monkeypatch):
-    """A copy of this process has the locked file open too, and may live longer."""
+    """A forked process also has the locked file open, and may live longer."""
     children = []
     real = cache_space._write_usage
 
@@ -448,7 +446,7 @@ def test_cache_when_forked_while_locked_then_it_is_unlocked(cache, monkeypatch):
 
 
 def waiting_copy():
-    """Fork; return the copy's id, and what to close so that it ends."""
+    """Fork; return the child's id, and the descriptor to close to end it."""
     wait, stop = os.pipe()
     child = os.fork()
     if child == 0:
@@ -470,14 +468,14 @@ most = 0
 for span_id in range(first, first + 150):
     cache.spans.keep(span_id, bytes(BLOCK))
     with (directory / USAGE).open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # so that nobody writes meanwhile
+        fcntl.flock(file, fcntl.LOCK_EX)  # so that no other process writes meanwhile
         most = max(most, used(directory / "spans"))
 assert cache.notes == [], cache.notes
 print(most)
 """
 
 
-def test_cache_when_several_processes_fill_it_then_it_stays_below_its_limit(tmp_path):
+def test_cache_when_several_processes_fill_it_then_below_its_limit(tmp_path):
     code = _WRITER.format(tests=str(Path(__file__).parents[2]))
     processes = [
         subprocess.Popen(  # noqa: S603 (this interpreter)

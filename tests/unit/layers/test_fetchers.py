@@ -1,4 +1,4 @@
-"""Threads that fetch and inflate: work done side by side, and when there is nobody beside."""
+"""Threads that fetch and inflate: tasks in several threads, and in the caller's alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def started():
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_tasks_when_done_side_by_side_then_each_is_done_once(threads):
+def test_tasks_when_run_side_by_side_then_each_runs_once(threads):
     fetchers = Fetchers(threads)
     done = []
     fetchers.side_by_side([lambda n=n: done.append(n) for n in range(100)])
@@ -33,12 +33,12 @@ def test_tasks_when_done_side_by_side_then_each_is_done_once(threads):
         assert done == list(range(100))
 
 
-def test_tasks_when_threads_are_idle_then_several_are_at_work_at_once(fetchers):
+def test_tasks_when_threads_are_idle_then_several_run_at_once(fetchers):
     together = threading.Barrier(4, timeout=60)
     fetchers.side_by_side([together.wait] * 4)
 
 
-def test_tasks_when_all_threads_are_busy_then_done_here(fetchers):
+def test_tasks_when_all_threads_are_busy_then_run_in_this_thread(fetchers):
     go_on = threading.Event()
     busy = [fetchers.pool().submit(go_on.wait, 60) for _ in range(FETCH_THREADS)]
     here = []
@@ -49,7 +49,7 @@ def test_tasks_when_all_threads_are_busy_then_done_here(fetchers):
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_tasks_when_closed_then_done_here(threads):
+def test_tasks_when_closed_then_run_in_this_thread(threads):
     fetchers = Fetchers(threads)
     fetchers.close()
     here = []
@@ -68,7 +68,7 @@ def test_tasks_when_one_processor_or_one_task_then_no_thread_is_started(fetchers
     assert started() == before
 
 
-def test_tasks_when_one_raises_here_then_it_comes_through_and_nobody_is_at_work(fetchers):
+def test_tasks_when_one_raises_then_raised_once_all_threads_are_idle(fetchers):
     here, at_work = threading.current_thread(), []
     raised = threading.Event()
 
@@ -85,7 +85,7 @@ def test_tasks_when_one_raises_here_then_it_comes_through_and_nobody_is_at_work(
     assert at_work == []
 
 
-def test_working_when_processors_are_few_then_no_more_at_once():
+def test_working_when_threads_are_limited_then_no_more_at_once():
     fetchers = Fetchers(2)
     with fetchers.working, fetchers.working:
         assert not fetchers.working.acquire(blocking=False)
@@ -93,7 +93,7 @@ def test_working_when_processors_are_few_then_no_more_at_once():
         pass
 
 
-def test_fetchers_when_nothing_is_said_then_all_processors(monkeypatch):
+def test_fetchers_when_threads_is_none_then_all_processors(monkeypatch):
     monkeypatch.setattr(processors, "available", lambda: 3)
     together = threading.Barrier(3, timeout=60)
     fetchers = Fetchers()
@@ -101,12 +101,12 @@ def test_fetchers_when_nothing_is_said_then_all_processors(monkeypatch):
     fetchers.close()
 
 
-def test_fetchers_when_threads_are_none_at_all_then_it_is_a_value_error():
+def test_fetchers_when_threads_is_0_then_value_error():
     with pytest.raises(ValueError, match="threads is 0"):
         Fetchers(0)
 
 
-def test_fetchers_when_forked_at_work_then_the_copy_works_too(fetchers):
+def test_fetchers_when_forked_while_busy_then_the_child_works_too(fetchers):
     with fetchers.working, fetchers.working, fetchers.working, fetchers.working:
         fetchers.pool().submit(int).result()
         child = os.fork()

@@ -1,4 +1,4 @@
-"""One pass over one layer: what it takes, what it tells, how it stops."""
+"""One pass over one layer: sources, results and errors."""
 
 import gzip
 import hashlib
@@ -39,12 +39,12 @@ def sha256(data):
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-# What it takes
+# Sources
 
 
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_pass_when_for_reading_then_global_headers_are_taken(compress, threads):
+def test_pass_when_for_reading_then_global_headers_are_accepted(compress, threads):
     plain = tarmaker.global_header({"comment": "of git archive"}) + PLAIN
     layer = gzip.compress(plain, mtime=0) if compress else plain
     with pytest.raises(TarError, match="type 'g'"):
@@ -56,10 +56,10 @@ def test_pass_when_for_reading_then_global_headers_are_taken(compress, threads):
     assert ztoc.entries[0].uncompressed_offset == len(plain) - len(PLAIN) + 512
 
 
-# What it tells
+# Results
 
 
-def test_index_layer_when_gzip_then_it_tells_all_about_it():
+def test_index_layer_when_gzip_then_all_fields_are_returned():
     found = index_layer(LAYER, diff_id=True)
     assert (found.format, found.digest, found.size) == ("gzip", sha256(LAYER), len(LAYER))
     assert (found.diff_id, found.uncompressed_size) == (sha256(PLAIN), len(PLAIN))
@@ -68,7 +68,7 @@ def test_index_layer_when_gzip_then_it_tells_all_about_it():
     assert index_layer(LAYER).diff_id is None
 
 
-def test_index_layer_when_plain_then_digest_and_diff_id_are_one():
+def test_index_layer_when_plain_then_digest_and_diff_id_are_equal():
     found = index_layer(PLAIN)
     assert (found.format, found.digest, found.diff_id) == (
         "uncompressed",
@@ -78,7 +78,7 @@ def test_index_layer_when_plain_then_digest_and_diff_id_are_one():
     assert (found.size, found.uncompressed_size) == (len(PLAIN), len(PLAIN))
 
 
-def test_index_layer_when_the_stream_goes_on_after_the_tar_then_sizes_differ():
+def test_index_layer_when_bytes_follow_the_tar_then_sizes_differ():
     plain = PLAIN + bytes(8192)
     found = index_layer(gzip.compress(plain, mtime=0), diff_id=True)
     assert found.uncompressed_size == len(plain)
@@ -97,7 +97,7 @@ def test_index_layer_when_the_stream_goes_on_after_the_tar_then_sizes_differ():
         ([], False),
     ],
 )
-def test_index_layer_when_entries_need_xattrs_then_it_says_so(entries, needed):
+def test_index_layer_when_entries_need_xattrs_then_needs_xattrs(entries, needed):
     assert index_layer(tarmaker.tar(*entries)).needs_xattrs is needed
 
 
@@ -119,11 +119,11 @@ HAZARDS = {
         tarmaker.entry("later"),
     ],
 }
-"""Entries the builder takes and the reader does not: docs/format.md#broken-for-readers."""
+"""Entries that the builder accepts and the reader refuses: docs/format.md#broken-for-readers."""
 
 
 @pytest.mark.parametrize("kind", HAZARDS)
-def test_index_layer_when_readers_would_stumble_then_it_warns_and_indexes(kind):
+def test_index_layer_when_readers_would_refuse_then_hazards_are_returned(kind):
     plain = tarmaker.tar(tarmaker.entry("before"), *HAZARDS[kind], tarmaker.entry("after"))
     for layer in (plain, gzip.compress(plain)):
         found = index_layer(layer)
@@ -135,7 +135,7 @@ def test_index_layer_when_readers_would_stumble_then_it_warns_and_indexes(kind):
         assert index_layer(layer, reference_identical=True).hazards == found.hazards
 
 
-def test_index_layer_when_checkpoints_precede_all_output_then_only_the_last_is_kept():
+def test_index_layer_when_checkpoints_precede_output_then_one_is_kept():
     layer = EMPTY_MEMBER * 2 + LAYER
     found = index_layer(layer)
     assert found.dropped_checkpoint_count == 2
@@ -156,7 +156,7 @@ def test_index_layer_when_checkpoints_precede_all_output_then_only_the_last_is_k
         assert ztoc.cat("a", layer) == b"hello" * 5000
 
 
-# What it takes
+# Pieces
 
 
 @pytest.mark.parametrize("size", [0, PIECE_SIZE - 1, PIECE_SIZE, PIECE_SIZE + 1, 3 * PIECE_SIZE])
@@ -181,7 +181,7 @@ def test_index_layer_when_the_size_is_unknown_then_progress_has_no_total(make):
     assert seen == [Advanced(0, None), Advanced(len(LAYER), None)]
 
 
-def test_index_layer_when_progress_raises_then_that_is_the_end():
+def test_index_layer_when_progress_raises_then_it_stops():
     def stop(done):
         raise KeyboardInterrupt
 
@@ -191,7 +191,7 @@ def test_index_layer_when_progress_raises_then_that_is_the_end():
         build_ztoc(LAYER, progress=stop)
 
 
-def test_index_layer_when_a_source_fails_then_its_error_comes_through():
+def test_index_layer_when_a_source_fails_then_its_error_is_raised():
     def pieces():
         yield LAYER[:5]
         raise OSError(5, "input/output error")
@@ -200,7 +200,7 @@ def test_index_layer_when_a_source_fails_then_its_error_comes_through():
         index_layer(pieces())
 
 
-def test_index_layer_when_the_path_is_bad_then_the_error_is_the_systems(tmp_path):
+def test_index_layer_when_the_path_is_bad_then_os_error(tmp_path):
     with pytest.raises(FileNotFoundError) as missing:
         index_layer(tmp_path / "nope")
     assert missing.value.filename == str(tmp_path / "nope")
@@ -208,7 +208,7 @@ def test_index_layer_when_the_path_is_bad_then_the_error_is_the_systems(tmp_path
         index_layer(str(tmp_path))
 
 
-def test_index_layer_when_a_file_is_text_then_it_is_a_type_error(tmp_path):
+def test_index_layer_when_a_file_is_text_then_type_error(tmp_path):
     path = tmp_path / "layer"
     path.write_text("text")
     with path.open() as file, pytest.raises(TypeError, match="binary mode"):
@@ -223,9 +223,9 @@ def test_index_layer_when_pieces_are_empty_then_they_do_not_end_the_layer():
     assert index_layer(pieces).ztoc == build_ztoc(LAYER)
 
 
-def test_index_layer_when_a_file_has_no_bytes_yet_then_it_is_not_taken_for_the_end():
+def test_index_layer_when_a_file_has_no_bytes_yet_then_blocking_io_error():
     class Unready(io.RawIOBase):
-        """A non-blocking source: ``None`` means that bytes may still come."""
+        """Return ``None``, as a non-blocking source does when more bytes may still arrive."""
 
         def __init__(self):
             self._answers = [PLAIN[:20_000], None, PLAIN[20_000:], b""]
@@ -244,9 +244,9 @@ def test_index_layer_when_a_file_has_no_bytes_yet_then_it_is_not_taken_for_the_e
     ("layer", "said", "error", "message"),
     [
         (ZSTD, None, UnsupportedError, "zstd"),
-        (ZSTD, "gzip", FormatError, "said to be gzip, but its first bytes are zstd"),
-        (ZSTD, "uncompressed", FormatError, "first bytes are zstd"),
-        (LAYER, "uncompressed", FormatError, "first bytes are gzip"),
+        (ZSTD, "gzip", FormatError, "found zstd, expected gzip"),
+        (ZSTD, "uncompressed", FormatError, "found zstd"),
+        (LAYER, "uncompressed", FormatError, "found gzip"),
         (PLAIN, "gzip", GzipError, "0x61"),
         (b"\x1f", None, TarError, "ends inside"),
         (b"\x1f", "gzip", GzipError, "ends inside"),
@@ -254,9 +254,7 @@ def test_index_layer_when_a_file_has_no_bytes_yet_then_it_is_not_taken_for_the_e
         (b"", "gzip", GzipError, "ends inside"),
     ],
 )
-def test_index_layer_when_bytes_are_not_the_format_then_the_error_says_both(
-    layer, said, error, message
-):
+def test_index_layer_when_the_format_differs_then_the_error_names_both(layer, said, error, message):
     for source in (layer, [layer[at : at + 1] for at in range(len(layer))]):
         with pytest.raises(error, match=message) as refusal:
             index_layer(source, format=said)
@@ -265,7 +263,7 @@ def test_index_layer_when_bytes_are_not_the_format_then_the_error_says_both(
         assert (refusal.value.what, refusal.value.offset) == ("layer.format", None)
 
 
-def test_index_layer_when_nothing_is_said_and_nothing_is_there_then_it_is_an_empty_tar():
+def test_index_layer_when_empty_and_format_is_none_then_an_empty_tar():
     found = index_layer(b"")
     assert (found.format, found.size, len(found.ztoc.entries)) == ("uncompressed", 0, 0)
     # docs/format.md#the-ztoc-blob, the digests to check against
@@ -285,18 +283,18 @@ def test_index_layer_when_nothing_is_said_and_nothing_is_there_then_it_is_an_emp
         ),
     ],
 )
-def test_build_ztoc_when_smallest_then_it_is_the_vector(layer, size, digest):
+def test_build_ztoc_when_the_layer_is_minimal_then_as_the_vector(layer, size, digest):
     ztoc = build_ztoc(layer)  # as above
     assert (ztoc.size, ztoc.digest) == (size, f"sha256:{digest}")
 
 
 @pytest.mark.parametrize("value", [-1, 1 << 63])
-def test_layer_when_the_span_size_is_none_then_it_is_a_value_error(value):
-    with pytest.raises(ValueError, match=f"span_size is {value}"):
+def test_layer_when_the_span_size_is_invalid_then_value_error(value):
+    with pytest.raises(ValueError, match=rf"span_size: .* \(found {value}\)"):
         index_layer(LAYER, span_size=value)
 
 
-def test_layer_when_the_span_size_is_0_then_gzip_has_a_span_a_block_and_a_tar_is_refused():
+def test_layer_when_span_size_is_0_then_one_span_a_block_and_no_tar():
     layer = Shape(cuts=(512, 9000), flush=zlib.Z_SYNC_FLUSH).compress(PLAIN)
     assert build_ztoc(layer, span_size=0).span_count > 2
     for said in (None, "uncompressed"):
@@ -305,15 +303,15 @@ def test_layer_when_the_span_size_is_0_then_gzip_has_a_span_a_block_and_a_tar_is
         assert refusal.value.what == "ztoc.value"
 
 
-def test_layer_when_the_format_is_unknown_then_it_is_a_value_error():
+def test_layer_when_the_format_is_unknown_then_value_error():
     with pytest.raises(ValueError, match="zstd"):
         index_layer(LAYER, format="zstd")
 
 
-# The pass itself
+# LayerPass
 
 
-def test_pass_when_it_has_ended_then_it_can_not_be_used_again():
+def test_pass_when_it_has_finished_then_it_cannot_be_used_again():
     layer = LayerPass()
     layer.push(LAYER)
     assert layer.finish().digest == sha256(LAYER)
@@ -323,7 +321,7 @@ def test_pass_when_it_has_ended_then_it_can_not_be_used_again():
         layer.finish()
 
 
-def test_pass_when_it_has_failed_then_it_can_not_be_used_again():
+def test_pass_when_it_has_failed_then_it_cannot_be_used_again():
     layer = LayerPass(format="gzip")
     with pytest.raises(GzipError):
         layer.push(PLAIN)
@@ -333,7 +331,7 @@ def test_pass_when_it_has_failed_then_it_can_not_be_used_again():
         layer.finish()
 
 
-def test_pass_when_a_piece_is_any_buffer_then_it_is_taken():
+def test_pass_when_a_piece_is_any_buffer_then_accepted():
     layer = LayerPass()
     for piece in (LAYER[:5], bytearray(LAYER[5:9]), memoryview(LAYER)[9:20], LAYER[20:]):
         layer.push(piece)
@@ -342,7 +340,7 @@ def test_pass_when_a_piece_is_any_buffer_then_it_is_taken():
         LayerPass().push(memoryview(LAYER)[::2])
 
 
-def test_pass_when_two_threads_push_different_layers_then_none_disturbs_the_other():
+def test_pass_when_two_threads_push_two_layers_then_independent():
     # Free-threaded or not: the state belongs to the pass.
     script = """
         import gzip, threading
@@ -375,11 +373,11 @@ LARGE = gzip.compress(
     6,
     mtime=0,
 )
-"""Of some MiB: small layers are not worth a second thread."""
+"""A layer of several MiB, since small ones are indexed in a single thread."""
 
 
 @pytest.mark.parametrize("threads", THREADS)
-def test_index_layer_when_of_any_threads_then_nothing_differs(threads, tmp_path):
+def test_index_layer_when_threads_differ_then_the_result_is_the_same(threads, tmp_path):
     (tmp_path / "layer").write_bytes(LARGE)
     alone = index_layer(LARGE, span_size=1 << 20, diff_id=True, threads=1)
     pieces = [LARGE[at : at + 70_001] for at in range(0, len(LARGE), 70_001)]
@@ -392,7 +390,7 @@ def test_index_layer_when_of_any_threads_then_nothing_differs(threads, tmp_path)
 
 
 @pytest.mark.parametrize("threads", THREADS)
-def test_index_layer_when_damaged_and_of_any_threads_then_the_error_is_the_same(threads):
+def test_index_layer_when_damaged_and_threads_differ_then_the_same_error(threads):
     damaged = bytearray(LARGE)
     damaged[len(LARGE) // 2] ^= 0x10
     with pytest.raises(FormatError) as alone:
@@ -408,7 +406,7 @@ def test_index_layer_when_damaged_and_of_any_threads_then_the_error_is_the_same(
 
 
 @pytest.mark.parametrize("threads", [0, -1])
-def test_layer_when_threads_are_none_at_all_then_it_is_a_value_error(threads):
+def test_layer_when_threads_is_0_then_value_error(threads):
     for index in (index_layer, build_ztoc):
         with pytest.raises(ValueError, match=f"threads is {threads}, expected 1 or more"):
             index(LAYER, threads=threads)
@@ -416,7 +414,7 @@ def test_layer_when_threads_are_none_at_all_then_it_is_a_value_error(threads):
         LayerPass(threads=threads)
 
 
-def test_pass_when_threads_are_not_said_then_all_processors(monkeypatch):
+def test_pass_when_threads_is_none_then_all_processors(monkeypatch):
     asked = []
     monkeypatch.setattr(processors, "available", lambda: asked.append(True) or 3)
     LayerPass()
@@ -424,7 +422,7 @@ def test_pass_when_threads_are_not_said_then_all_processors(monkeypatch):
     assert asked == [True]
 
 
-def test_pass_when_dropped_before_its_end_then_nothing_runs_on():
+def test_pass_when_dropped_before_its_end_then_its_threads_end():
     layer = LayerPass(threads=3)
     layer.push(LARGE[: len(LARGE) // 2])
     del layer

@@ -1,4 +1,4 @@
-"""Of `tocsin.layers.sources`."""
+"""Layers read as streams, in `tocsin.layers.sources`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tocsin.layers.sources import StreamRanges
 
 
-def test_read_when_the_stream_fails_once_then_later_reads_are_right():
+def test_read_when_the_stream_fails_once_then_later_reads_are_correct():
     failures = [OSError("connection lost")]
 
     def unpack():

@@ -1,4 +1,4 @@
-"""Spans of one layer, read together: fetched in one request, inflated side by side, in order."""
+"""Spans of one layer, fetched with one request, inflated in parallel and returned in order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ THREADS = [1, 2, 3, 8]
 
 
 class Source:
-    """The layer, or what became of it; remembers what was asked for."""
+    """A layer, perhaps damaged, that records the ranges read from it."""
 
     name = "source"
     in_order = False
@@ -55,14 +55,14 @@ def opened():
         fetchers.close()
 
 
-def test_layer_when_made_for_these_tests_then_it_has_many_spans():
+def test_layer_when_made_for_these_tests_then_many_spans():
     assert ZTOC.span_count >= 8
     assert len(LAYER) < spans_module.MAX_REQUEST_SIZE
 
 
 @pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("cache_size", [1, 64 << 20])
-def test_read_when_of_many_spans_then_in_order_and_by_one_request(opened, threads, cache_size):
+def test_read_when_of_many_spans_then_in_order_and_with_one_request(opened, threads, cache_size):
     source = Source()
     layer = opened(source, threads=threads, cache_size=cache_size)
     assert layer.read(0, len(TAR)) == TAR
@@ -73,7 +73,7 @@ def test_read_when_of_many_spans_then_in_order_and_by_one_request(opened, thread
 
 
 @pytest.mark.parametrize("threads", THREADS)
-def test_stream_when_of_many_spans_then_a_piece_a_span_in_order(opened, threads):
+def test_stream_when_of_many_spans_then_one_piece_for_each_in_order(opened, threads):
     pieces = list(opened(Source(), threads=threads).stream(0, len(TAR)))
     assert b"".join(pieces) == TAR
     assert len(pieces) == ZTOC.span_count
@@ -93,12 +93,12 @@ def test_read_when_one_span_is_damaged_then_only_that_one_cannot_be_read(opened,
     assert spans.read(last, len(TAR)) == TAR[last:]
 
 
-def test_read_when_spans_come_together_then_they_are_inflated_side_by_side(opened, monkeypatch):
+def test_read_when_spans_are_fetched_together_then_inflated_in_parallel(opened, monkeypatch):
     together = threading.Barrier(2, timeout=60)
     met = set()
 
     class Meeting:
-        """A span whose first two are inflated only while both are."""
+        """A span reader; the first two are made only if two threads make them at the same time."""
 
         def __new__(cls, ztoc, span_id, compressed):
             if span_id < 2 and span_id not in met:
@@ -113,7 +113,7 @@ def test_read_when_spans_come_together_then_they_are_inflated_side_by_side(opene
     assert len(source.asked) == 1
 
 
-def test_read_when_several_threads_read_then_each_gets_its_own(opened):
+def test_read_when_several_threads_read_then_each_has_its_bytes(opened):
     spans = opened(Source(), threads=3, cache_size=1)
     places = [(at, at + 300_000) for at in range(0, len(TAR) - 300_000, 100_000)]
     got = {}
@@ -130,7 +130,7 @@ def test_read_when_several_threads_read_then_each_gets_its_own(opened):
 
 
 @pytest.mark.parametrize("threads", THREADS)
-def test_file_when_read_bit_by_bit_then_it_is_all_there(tmp_path, threads):
+def test_file_when_read_in_small_pieces_then_complete(tmp_path, threads):
     (tmp_path / "layer").write_bytes(LAYER)
     with tocsin.open_layer(tmp_path / "layer", BLOB, threads=threads) as layer:
         assert layer.cat("data") == DATA
@@ -140,7 +140,7 @@ def test_file_when_read_bit_by_bit_then_it_is_all_there(tmp_path, threads):
     assert (tmp_path / "out").read_bytes() == DATA
 
 
-def test_open_layer_when_threads_are_none_at_all_then_it_is_a_value_error(tmp_path):
+def test_open_layer_when_threads_is_0_then_value_error(tmp_path):
     (tmp_path / "layer").write_bytes(LAYER)
     with pytest.raises(ValueError, match="threads is 0"):
         tocsin.open_layer(tmp_path / "layer", BLOB, threads=0)

@@ -1,4 +1,4 @@
-"""The digest of a layer whose ranges come in any order, judged by hashing it in one piece."""
+"""The digest of a layer whose ranges arrive in any order, compared with hashing it at once."""
 
 import hashlib
 import itertools
@@ -12,7 +12,7 @@ DATA = bytes(range(256)) * 4
 
 
 @given(st.lists(st.integers(0, len(DATA)), max_size=12), st.integers(0, 3), st.randoms())
-def test_digest_when_ranges_come_in_any_order_then_that_of_the_whole(cuts, overlap, chance):
+def test_digest_when_ranges_arrive_in_any_order_then_that_of_the_whole(cuts, overlap, chance):
     edges = sorted({0, len(DATA), *cuts})
     ranges = [(max(0, start - overlap), end) for start, end in itertools.pairwise(edges)]
     chance.shuffle(ranges)
@@ -24,7 +24,7 @@ def test_digest_when_ranges_come_in_any_order_then_that_of_the_whole(cuts, overl
 
 
 @given(st.sets(st.integers(0, 15)))
-def test_missing_when_some_ranges_came_then_exactly_the_others(came):
+def test_missing_when_some_ranges_arrived_then_exactly_the_others(came):
     whole = WholeDigest(16)
     for at in came:
         whole.add(at, DATA[at : at + 1])
@@ -32,7 +32,7 @@ def test_missing_when_some_ranges_came_then_exactly_the_others(came):
     assert listed == [at for at in range(16) if at not in came]
 
 
-def test_digest_when_too_much_would_be_held_then_it_is_given_up():
+def test_digest_when_too_many_bytes_are_pending_then_given_up():
     whole = WholeDigest(len(DATA), max_pending_size=100)
     whole.add(500, DATA[500:550])
     assert whole.missing() is not None

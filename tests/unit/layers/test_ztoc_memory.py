@@ -1,6 +1,6 @@
-"""Hostile zTOCs are read or refused within twice their size of memory.
+"""Hostile zTOCs are read or refused with at most twice their size in memory.
 
-The same at 1 GiB, the largest that a zTOC may be, is measured by ``benches/hostile_memory.py``.
+The same is measured at 1 GiB, the maximum size of a zTOC, by ``benches/hostile_memory.py``.
 """
 
 import pytest
@@ -15,16 +15,16 @@ REFUSED = ("a long name", "a long text", "records")
 
 
 @pytest.mark.parametrize("shape", hostile_ztocs.SHAPES)
-def test_ztoc_when_hostile_then_within_twice_its_size(tmp_path, shape):
+def test_ztoc_when_hostile_then_memory_is_within_twice_its_size(tmp_path, shape):
     path = tmp_path / "ztoc"
     path.write_bytes(hostile_ztocs.SHAPES[shape](SIZE))
     for command in (False, True):
         factor, said = hostile_memory.factor(path, command=command)
-        assert factor <= hostile_memory.BOUND, f"{shape}: {said}"
+        assert factor <= hostile_memory.MAX_FACTOR, f"{shape}: {said}"
 
 
 @pytest.mark.parametrize("shape", hostile_ztocs.SHAPES)
-def test_ztoc_when_no_tar_can_hold_its_texts_then_refused(shape):
+def test_ztoc_when_its_strings_fit_no_tar_then_refused(shape):
     blob = hostile_ztocs.SHAPES[shape](8 << 20)
     if shape not in REFUSED:
         assert Ztoc.from_bytes(blob).info().size == len(blob)
@@ -34,7 +34,7 @@ def test_ztoc_when_no_tar_can_hold_its_texts_then_refused(shape):
     assert caught.value.what == "ztoc.too-long"
 
 
-def test_ztoc_when_its_buffer_changes_later_then_it_stays_what_was_read():
+def test_ztoc_when_its_buffer_changes_later_then_unchanged():
     blob = bytearray(hostile_ztocs.SHAPES["hard links"](4000))
     ztoc = Ztoc.from_bytes(blob)
     before = ztoc.entries[:3]

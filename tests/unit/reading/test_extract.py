@@ -1,4 +1,4 @@
-"""Of `Image.extract`: what is on the disk afterwards, and what is not, as ``os`` tells it."""
+"""`Image.extract`: the files on disk, as the functions of ``os`` report them."""
 
 import errno
 import hashlib
@@ -41,7 +41,7 @@ def opened(place, *tars, **options):
 
 
 def extracted(place, *tars, path="/", **options):
-    """Return the destination, and what extracting all of an image said."""
+    """Extract an image; return the destination and the result."""
     with opened(place, *tars) as image:
         return place / "out", image.extract(path, place / "out", **options)
 
@@ -51,7 +51,7 @@ def names_in(directory):
 
 
 def snapshot(top):
-    """Return what is below a directory: path → type and mode, owner, time, data or target."""
+    """Return mode, time, and data, target or device of everything below a directory, by path."""
     found = {}
     for path in sorted(top.rglob("*")):
         status = path.lstat()
@@ -85,10 +85,10 @@ MIXED = layer(
 TWICE = 2
 
 
-# -- what is there afterwards ------------------------------------------------------------------
+# -- extracted files ---------------------------------------------------------------------------
 
 
-def test_extract_when_a_whole_image_then_everything_is_as_the_tar_says(place):
+def test_extract_when_a_whole_image_then_everything_is_as_in_the_tar(place):
     out, result = extracted(place, MIXED, layer(entry("etc/conf", b"upper", mode=0o4711, mtime=7)))
     file, folder, link, pipe = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO
     kept = 0o4711 if ROOT else 0o711
@@ -117,7 +117,7 @@ def test_extract_when_a_directory_then_it_becomes_the_destination(place):
     assert result.directories == 1
 
 
-def test_extract_when_a_link_to_a_directory_then_it_is_a_link_unless_a_slash_follows(place):
+def test_extract_when_path_is_a_link_then_followed_only_with_a_slash(place):
     made = layer(entry("d/x", b"1"), entry("l", type=LINK, linkname="d"))
     with opened(place, made) as image:
         image.extract("l", place / "one")
@@ -126,33 +126,33 @@ def test_extract_when_a_link_to_a_directory_then_it_is_a_link_unless_a_slash_fol
     assert (place / "two/x").read_bytes() == b"1"
 
 
-def test_extract_when_first_name_is_outside_then_the_link_is_a_file(place):
+def test_extract_when_link_target_is_outside_then_the_link_is_a_file(place):
     out, result = extracted(place, MIXED, path="usr/twin")
     assert out.read_bytes() == BIG
     assert (out.stat().st_nlink, result.files, result.links) == (1, 1, 0)
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_extract_when_one_file_then_it_goes_where_cp_puts_it(place, there):
-    if there:
+@pytest.mark.parametrize("exists", [False, True])
+def test_extract_when_one_file_then_it_goes_where_cp_puts_it(place, exists):
+    if exists:
         (place / "out").mkdir()
     out, result = extracted(place, MIXED, path="/etc/conf")
-    file = out / "conf" if there else out
+    file = out / "conf" if exists else out
     assert file.read_bytes() == b"conf"
     assert (stat.S_IMODE(file.stat().st_mode), file.stat().st_mtime) == (0o640, 2000)
-    assert sorted(p.name for p in (place / "out").glob("*")) == (["conf"] if there else [])
+    assert sorted(p.name for p in (place / "out").glob("*")) == (["conf"] if exists else [])
     assert sorted(p.name for p in place.iterdir()) == ["layout", "out"]
     assert result.files == 1
 
 
-def test_extract_when_nothing_is_there_then_path_error(place):
+def test_extract_when_path_is_missing_then_path_error(place):
     with opened(place, MIXED) as image, pytest.raises(PathError, match="no such file"):
         image.extract("/nope", place / "out")
     assert not (place / "out").exists()
 
 
 @as_root
-def test_extract_when_root_then_owners_are_the_images_also_of_links(place):
+def test_extract_when_root_then_files_and_links_have_the_images_owners(place):
     owned = {"uid": 1234, "gid": 4321}
     made = layer(
         entry("d/", type=DIR, mode=0o755, **owned),
@@ -175,7 +175,7 @@ def test_extract_when_root_then_owners_are_the_images_also_of_links(place):
 
 
 @as_root
-def test_extract_when_not_root_then_set_id_only_for_the_same_owner(place):
+def test_extract_when_not_root_then_set_id_bits_only_for_the_same_owner(place):
     own = {"uid": NOBODY, "gid": os.getegid()}
     with opened(
         place, layer(entry("own", b"1", mode=0o6755, **own), entry("root", b"1", mode=0o4755))
@@ -190,7 +190,7 @@ def test_extract_when_not_root_then_set_id_only_for_the_same_owner(place):
 
 
 @as_root
-def test_extract_when_not_root_then_directories_without_write_are_filled_and_completed(place):
+def test_extract_when_not_root_then_read_only_directories_are_filled(place):
     made = layer(
         entry("shut/", type=DIR, mode=0o555, mtime=9),
         entry("shut/in/", type=DIR, mode=0, mtime=8),
@@ -210,7 +210,7 @@ def test_extract_when_not_root_then_directories_without_write_are_filled_and_com
     assert stat.S_IMODE((place / "for/out/shut/in").stat().st_mode) == 0
 
 
-def test_extract_when_attributes_then_they_are_kept_or_noted(place, monkeypatch):
+def test_extract_when_files_have_attributes_then_preserved_or_noted(place, monkeypatch):
     made = layer(
         entry("d/", type=DIR, pax={"SCHILY.xattr.user.d": "dir"}),
         entry("f", b"1", mode=0o400, pax={"SCHILY.xattr.user.a": "1", "SCHILY.xattr.user.b": ""}),
@@ -239,7 +239,7 @@ def test_extract_when_attributes_then_they_are_kept_or_noted(place, monkeypatch)
 
 
 @as_root
-def test_extract_when_device_nodes_then_only_where_asked_for(place):
+def test_extract_when_device_nodes_then_made_only_if_requested(place):
     made = layer(
         entry("dev/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3, mode=0o666, mtime=5),
         entry("dev/twin", type=HARD, linkname="dev/null", mode=0o666, mtime=5),
@@ -247,13 +247,15 @@ def test_extract_when_device_nodes_then_only_where_asked_for(place):
     out, result = extracted(place, made)
     assert snapshot(out) == {"dev": (stat.S_IFDIR | 0o755, 0, 0)}
     assert result.skipped == (
-        tocsin.SkippedFile("/dev/null", "is a device node, made only with devices (--devices)"),
+        tocsin.SkippedFile(
+            "/dev/null", "device node, extracted only with --devices (devices=True)"
+        ),
     )
     with opened(place, made) as image:
         try:
             image.extract("/", place / "all", devices=True)
         except PermissionError:
-            pytest.skip("this machine lets nobody make device nodes")
+            pytest.skip("device nodes cannot be made on this machine")
         (place / "for").mkdir()
         os.chown(place / "for", NOBODY, -1)
         with unprivileged():
@@ -261,13 +263,13 @@ def test_extract_when_device_nodes_then_only_where_asked_for(place):
     status = (place / "all/dev/null").lstat()
     assert (status.st_mode, status.st_rdev) == (stat.S_IFCHR | 0o666, os.makedev(1, 3))
     assert (status.st_mtime, status.st_nlink) == (5, 2)
-    assert failed.reason == "is a device node, which only root can make"
+    assert failed.reason == "device node, which only root can make"
 
 
-# -- nothing outside ---------------------------------------------------------------------------
+# -- nothing is written outside the destination ------------------------------------------------
 
 
-def test_extract_when_the_image_leads_through_links_then_nothing_is_written_outside(place):
+def test_extract_when_image_has_links_then_nothing_is_written_outside(place):
     outside = place / "outside"
     outside.mkdir()
     (outside / "passwd").write_text("mine")
@@ -303,7 +305,7 @@ def test_extract_when_the_image_leads_through_links_then_nothing_is_written_outs
     assert [failed.path for failed in result.failed] == ["/f"]
 
 
-def test_extract_when_links_are_at_the_destination_then_they_are_replaced_not_followed(place):
+def test_extract_when_destination_has_links_then_replaced_not_followed(place):
     outside = place / "outside"
     outside.mkdir()
     (outside / "conf").write_text("mine")
@@ -324,16 +326,16 @@ def test_extract_when_links_are_at_the_destination_then_they_are_replaced_not_fo
     assert stat.S_ISFIFO((out / "run/pipe").lstat().st_mode)
 
 
-def test_extract_when_a_directory_is_in_a_files_place_then_it_stays_and_the_rest_is_made(place):
+def test_extract_when_a_directory_has_a_files_name_then_that_file_fails(place):
     (place / "out/etc/conf/mine").mkdir(parents=True)
     out, result = extracted(place, MIXED)
-    assert result.failed == (tocsin.SkippedFile("/etc/conf", "a directory is in its place"),)
+    assert result.failed == (tocsin.SkippedFile("/etc/conf", "a directory has this name"),)
     assert (out / "etc/conf/mine").is_dir()
     assert (out / "usr/twin").read_bytes() == BIG
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "a/b", "a\0b", "n" * 256, "ü" * 128])
-def test_destination_when_given_no_name_then_error(tmp_path, name):
+def test_destination_when_a_name_is_invalid_then_error(tmp_path, name):
     with Destination(tmp_path / "out", owners=False) as destination:
         for make in (
             lambda: destination.make_directory("", name),
@@ -341,7 +343,7 @@ def test_destination_when_given_no_name_then_error(tmp_path, name):
             lambda: destination.make_symlink("t", "", name, PLAIN),
             lambda: destination.lstat("", name),
         ):
-            with pytest.raises(OSError, match=r"not a possible file name|at most 255 are possible"):
+            with pytest.raises(OSError, match=r"not a valid file name|expected at most 255"):
                 make()
         destination.put_bytes(memoryview(b"1"), "", "ü" * 127, PLAIN)
     assert names_in(tmp_path) == [b"out"]
@@ -349,7 +351,7 @@ def test_destination_when_given_no_name_then_error(tmp_path, name):
 
 
 @pytest.mark.parametrize("target", ["", "a\0b", "t" * 5000])
-def test_destination_when_a_target_is_impossible_then_error(tmp_path, target):
+def test_destination_when_a_link_target_is_invalid_then_error(tmp_path, target):
     with Destination(tmp_path / "out", owners=False) as destination:
         with pytest.raises(NotMadeError, match=r"target|too long"):
             destination.make_symlink(target, "", "l", PLAIN)
@@ -358,7 +360,7 @@ def test_destination_when_a_target_is_impossible_then_error(tmp_path, target):
 
 
 @pytest.mark.parametrize("path", ["..", "../x", "d/../..", "l", "l/x", "f"])
-def test_destination_when_a_directory_is_none_then_error(tmp_path, path):
+def test_destination_when_a_parent_is_not_a_directory_then_error(tmp_path, path):
     (tmp_path / "x").mkdir()
     with Destination(tmp_path / "out", owners=False) as destination:
         destination.make_directory("", "d")
@@ -370,9 +372,9 @@ def test_destination_when_a_directory_is_none_then_error(tmp_path, path):
     assert not names_in(tmp_path / "x")
 
 
-def test_extract_when_paths_are_longer_than_the_system_takes_then_they_are_extracted(place):
-    # In the image the path is as long as can be; below the destination it is longer than any call
-    # of the system takes.
+def test_extract_when_paths_are_longer_than_path_max_then_extracted(place):
+    # The path in the image has the maximum length, so below the destination it is too long for any
+    # system call.
     names = [f"{number:02}" + "d" * 200 for number in range(20)]
     made = layer(entry("/".join([*names, "f"]), b"deep"), entry("e/g", b"flat"))
     place = place / ("p" * 100)
@@ -388,20 +390,20 @@ def test_extract_when_paths_are_longer_than_the_system_takes_then_they_are_extra
     os.close(file)
     os.close(fd)
     assert result.directories == len(names) + 2
-    # shutil of old Pythons cannot remove it.
+    # shutil cannot remove it in older versions of Python.
     subprocess.run(["rm", "-rf", out], check=True)  # noqa: S603, S607
 
 
-def test_extract_when_names_are_not_utf8_then_they_are_the_same_bytes(place):
+def test_extract_when_names_are_not_utf8_then_their_bytes_are_preserved(place):
     out, _ = extracted(place, layer(entry("\udcff\udcfe/\udce4", b"1")))
     assert names_in(out) == [b"\xff\xfe"]
     assert names_in(out / "\udcff\udcfe") == [b"\xe4"]
 
 
-# -- again and again ---------------------------------------------------------------------------
+# -- repeated runs -----------------------------------------------------------------------------
 
 
-def test_extract_when_run_again_then_only_what_is_missing_is_fetched(place):
+def test_extract_when_run_again_then_only_missing_files_are_fetched(place):
     with tocsin.open(put_indexed(place / "layout", MIXED)) as image:
         out = place / "out"
         image.extract("/", out)
@@ -438,7 +440,7 @@ def test_extract_when_overwriting_then_everything_is_written_again(place):
 
 
 @pytest.mark.parametrize("after", [1, 1_500_000, len(BIG)])
-def test_extract_when_stopped_then_no_half_file_and_the_next_run_completes_it(place, after):
+def test_extract_when_stopped_then_the_next_run_completes_it(place, after):
     class StopError(Exception):
         pass
 
@@ -459,7 +461,7 @@ def test_extract_when_stopped_then_no_half_file_and_the_next_run_completes_it(pl
     assert snapshot(place / "out") == snapshot(place / "whole")
 
 
-def test_extract_when_a_run_was_killed_then_what_it_left_is_removed(place):
+def test_extract_when_a_run_was_killed_then_its_staging_is_removed(place):
     out = place / "out"
     left = out / ".tocsin-extract-0011223344556677"
     left.mkdir(parents=True)
@@ -472,17 +474,17 @@ def test_extract_when_a_run_was_killed_then_what_it_left_is_removed(place):
     assert not list(out.iterdir())
 
 
-def test_extract_when_it_tells_progress_then_from_nothing_to_all(place):
-    told = []
-    extracted(place, MIXED, progress=lambda event: told.append((event.done, event.total)))
-    assert told[0] == (0, 4 + len(BIG))
-    assert told[-1] == (4 + len(BIG),) * TWICE
-    assert told == sorted(told)
-    assert len(told) > TWICE
+def test_extract_when_progress_is_given_then_called_from_0_to_total(place):
+    events = []
+    extracted(place, MIXED, progress=lambda event: events.append((event.done, event.total)))
+    assert events[0] == (0, 4 + len(BIG))
+    assert events[-1] == (4 + len(BIG),) * TWICE
+    assert events == sorted(events)
+    assert len(events) > TWICE
 
 
 @pytest.mark.parametrize("cache_size", [1, 1 << 20])
-def test_extract_when_the_cache_is_small_then_all_is_right(place, cache_size):
+def test_extract_when_the_cache_is_small_then_files_are_correct(place, cache_size):
     files = {f"d{number % 300}/f{number}": text(number * 7 % 5000, number) for number in range(900)}
     tar = layer(*(entry(name, data) for name, data in files.items()), entry("big", BIG))
     with tocsin.open(put_indexed(place / "layout", tar), cache_size=cache_size) as image:
@@ -494,13 +496,11 @@ def test_extract_when_the_cache_is_small_then_all_is_right(place, cache_size):
     }
 
 
-# -- what goes wrong ---------------------------------------------------------------------------
+# -- errors ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("room", [0, 3, 1_000_000])
-def test_extract_when_the_disk_is_full_then_the_error_says_so_and_no_half_file(
-    place, monkeypatch, room
-):
+def test_extract_when_the_disk_is_full_then_error_and_no_partial_file(place, monkeypatch, room):
     with opened(place, MIXED) as image:
         assert image.layers
         fill_up(monkeypatch, room)
@@ -513,16 +513,16 @@ def test_extract_when_the_disk_is_full_then_the_error_says_so_and_no_half_file(
 
 
 @as_root
-def test_extract_when_not_allowed_to_write_then_the_error_names_the_destination(place):
+def test_extract_when_writing_is_denied_then_error_names_the_destination(place):
     with opened(place, MIXED) as image:
         assert image.layers
         (place / "out").mkdir(mode=0o755)
-        with unprivileged(), pytest.raises(PermissionError, match="not allowed") as caught:
+        with unprivileged(), pytest.raises(PermissionError, match="no write permission") as caught:
             image.extract("/", place / "out")
     assert caught.value.filename == str(place / "out")
 
 
-def test_extract_when_the_disk_is_tiny_then_the_error_says_so_and_what_is_there_is_whole(place):
+def test_extract_when_the_disk_is_tiny_then_error_and_only_complete_files(place):
     with tiny_disk(place / "out", size=256 << 10) as out:
         with pytest.raises(OSError, match="the disk is full") as caught:
             extracted(place, MIXED)
@@ -532,7 +532,7 @@ def test_extract_when_the_disk_is_tiny_then_the_error_says_so_and_what_is_there_
         assert not list(out.glob(".tocsin*"))
 
 
-def test_extract_when_a_span_is_garbled_then_verification_error_names_the_file(place):
+def test_extract_when_a_span_is_corrupt_then_the_error_names_the_file(place):
     tar = layer(entry("a", text(1000)), entry("dir/big", text(2_000_000, 1)))
     reference = put_indexed(place / "layout", tar)
     manifest = LayoutFiles(place / "layout").image("plain")
@@ -552,11 +552,11 @@ def test_extract_when_a_span_is_garbled_then_verification_error_names_the_file(p
     assert not list((place / "out").glob(".tocsin*"))
 
 
-# -- layers of all sorts -----------------------------------------------------------------------
+# -- unusual layers ----------------------------------------------------------------------------
 
 
-def test_extract_when_links_have_a_size_then_the_files_after_them_are_found(place):
-    """A link's size is no data: cpio and star give it that of the file."""
+def test_extract_when_links_have_a_size_then_the_next_files_are_found(place):
+    """A hard link has no data, but cpio and star give it the size of the file."""
     made = layer(
         entry("a", b"data"),
         entry("b", type=HARD, linkname="a", size=4000),
@@ -574,7 +574,7 @@ def test_extract_when_links_have_a_size_then_the_files_after_them_are_found(plac
     ]
 
 
-def test_extract_when_a_layer_is_zstd_then_it_is_read_from_its_start_once(place, monkeypatch):
+def test_extract_when_a_layer_is_zstd_then_it_is_streamed_once(place, monkeypatch):
     files = {f"f{number}": text(400_000, number) for number in range(60)}
     tar = layer(*(entry(name, data) for name, data in files.items()), entry("big", BIG))
     zstd = zstandard.ZstdCompressor(1).compress(tar)

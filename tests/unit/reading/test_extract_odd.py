@@ -1,4 +1,4 @@
-"""Of `Image.extract`: odd entries, which are noted or left out while the others are extracted."""
+"""`Image.extract`: unusual entries are noted or left out, and the others are extracted."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ PLAIN = entry("plain", b"1", mtime=7)
 
 
 def extracted(place, *entries, path="/", **options):
-    """Return the destination, and what extracting an image of these entries returned."""
+    """Extract an image of these entries; return the destination and the result."""
     with tocsin.open(put_image(place / "layout", tarmaker.tar(*entries))) as image:
         return place / "out", image.extract(path, place / "out", **options)
 
@@ -44,13 +44,13 @@ def test_extract_when_a_name_is_too_long_then_the_others_are_extracted(place):
         entry(f"{long}l", type=LINK, linkname="plain"),
         PLAIN,
     )
-    reason = "the name has 300 bytes, at most 255 are possible"
+    reason = "file name too long (found 300 bytes, expected at most 255)"
     assert failures(result) == {
         f"/d/{long}": reason,
         f"/{long}": reason,
         f"/{long}/in": "its directory was not extracted",
         f"/{long}/in/f": "its directory was not extracted",
-        f"/{long}l": "the name has 301 bytes, at most 255 are possible",
+        f"/{long}l": "file name too long (found 301 bytes, expected at most 255)",
     }
     assert names_in(out) == ["d", "plain"]
     assert (result.files, result.directories, result.links) == (1, 2, 0)
@@ -65,13 +65,13 @@ def test_extract_when_a_target_is_empty_then_the_others_are_extracted(place):
         PLAIN,
     )
     assert failures(result) == {
-        "/link": "the target of the link is empty",
+        "/link": "the link target is empty",
         "/same": "hard link to /link, which was not extracted",
     }
     assert (out / "plain").read_bytes() == b"1"
 
 
-def test_extract_when_linux_could_not_create_entries_then_the_others_are_extracted(place):
+def test_extract_when_entries_are_invalid_then_the_others_are_extracted(place):
     path = "p/" * 2048 + "q"
     out, result = extracted(
         place,
@@ -91,7 +91,7 @@ def test_extract_when_linux_could_not_create_entries_then_the_others_are_extract
     assert names_in(below) == ["plain"]
 
 
-def test_extract_when_the_first_name_is_impossible_then_another_is_taken(place):
+def test_extract_when_the_first_name_is_invalid_then_another_is_used(place):
     out, result = extracted(
         place,
         entry("n" * 300, b"data"),
@@ -103,7 +103,7 @@ def test_extract_when_the_first_name_is_impossible_then_another_is_taken(place):
     assert (out / "b").samefile(out / "a")
 
 
-def test_extract_when_a_hard_link_leads_nowhere_then_the_others_are_extracted(place):
+def test_extract_when_a_hard_link_is_dangling_then_others_are_extracted(place):
     out, result = extracted(place, entry("h", type=HARD, linkname="gone"), PLAIN)
     assert failures(result) == {"/h": "hard link to gone, which is not in the image"}
     assert names_in(out) == ["plain"]
@@ -118,7 +118,7 @@ def test_extract_when_a_sparse_file_is_huge_then_the_others_are_extracted(place)
 
 
 @as_root
-def test_extract_when_a_device_number_is_impossible_then_the_others_are_extracted(place):
+def test_extract_when_a_device_number_is_invalid_then_others_are_extracted(place):
     device = entry("dev", type=CHAR, format=tarfile.GNU_FORMAT, devmajor=1, devminor=3)
     device = tarmaker.with_field(device, 329, b"\x80\x00\x00\x7f\xff\xff\xff\xff")
     out, result = extracted(place, device, PLAIN, devices=True)
@@ -135,7 +135,7 @@ def test_extract_when_the_only_file_cannot_be_made_then_os_error(place):
 
 
 def refusing(monkeypatch, function, code, *, times=99):
-    """Let a function of `os` fail with an error, for so many calls."""
+    """Let the next calls of a function of `os` fail with an error, `times` times."""
     real = getattr(os, function)
     left = [times]
 
@@ -193,7 +193,7 @@ def test_extract_when_the_disk_fails_then_it_stops(place, monkeypatch, function,
 
 @as_root
 @pytest.mark.parametrize("owners", [True, False])
-def test_extract_when_an_owner_means_nobody_then_left_as_chown_leaves_it(place, owners):
+def test_extract_when_an_owner_is_no_id_then_the_owner_is_unchanged(place, owners):
     out, result = extracted(
         place,
         entry("uid", b"1", mode=0o4755, pax={"uid": str(NO_ID), "gid": "7"}),
@@ -204,19 +204,17 @@ def test_extract_when_an_owner_means_nobody_then_left_as_chown_leaves_it(place, 
     assert result.failed == ()
     found = {name: (out / name).stat() for name in ("uid", "gid", "d")}
     if owners:
-        # What containerd 1.6.20 left of this layer.
+        # As containerd 1.6.20 unpacks this layer.
         owned = {name: (status.st_uid, status.st_gid) for name, status in found.items()}
         assert owned == {"uid": (0, 7), "gid": (7, 0), "d": (0, 0)}
         assert stat.S_IMODE(found["uid"].st_mode) == 0o4755
-        assert result.notes == (
-            f"owner not preserved ({NO_ID} stands for no owner): /uid, /gid, /d",
-        )
+        assert result.notes == (f"owner not preserved ({NO_ID} means no owner): /uid, /gid, /d",)
     else:
         assert stat.S_IMODE(found["uid"].st_mode) == 0o755
 
 
 MAX_SECONDS = 9223372036
-"""2262-04-11; containerd 1.6.20 left 9223372036.5 as it is, and 9223372037 as 0."""
+"""2262-04-11; containerd 1.6.20 unpacks 9223372036.5 unchanged, and 9223372037 as 0."""
 
 
 @pytest.mark.parametrize(
@@ -243,7 +241,7 @@ def test_extract_when_a_time_is_out_of_range_then_it_is_1970(place, time, expect
             assert (place / "out" / name).lstat().st_mtime_ns == expected, name
         assert result.failed == ()
         note = "time not preserved (before 1970 or after 2262): /l, /f, /d"
-        # The year 10000 is no time for a zTOC, so that nothing is known of it.
+        # A zTOC cannot represent the year 10000, so that time is not noted.
         assert result.notes in (((note,), ()) if not expected else ((),))
         again = image.extract("/", place / "out")
     assert (again.unchanged, again.files) == (2, 0)
@@ -312,12 +310,12 @@ def test_extract_when_the_disk_fails_at_metadata_then_it_stops(place, monkeypatc
     assert caught.value.errno == code
 
 
-# -- hard links with metadata of their own -----------------------------------------------------
+# -- hard links with different metadata --------------------------------------------------------
 
 
 @as_root
 def test_extract_when_a_hard_link_has_metadata_then_the_file_has_it(place):
-    """The case ``hardlink-meta``: what containerd 1.7.27's ``archive.Apply`` left of it."""
+    """The case ``hardlink-meta``, as ``archive.Apply`` of containerd 1.7.27 unpacks it."""
     out, result = extracted(
         place,
         entry("f", b"1", mode=0o600, uid=1, gid=2, mtime=1000),
@@ -337,7 +335,7 @@ def test_extract_when_a_hard_link_has_metadata_then_the_file_has_it(place):
     assert (place / "alone").stat().st_mtime == 2000
 
 
-def test_extract_when_a_symbolic_link_has_hard_links_then_the_last_dresses_it(place):
+def test_extract_when_a_symlink_has_hard_links_then_metadata_of_the_last(place):
     out, _ = extracted(
         place,
         entry("l", type=LINK, linkname="f", mtime=1000),

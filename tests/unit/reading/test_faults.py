@@ -1,4 +1,4 @@
-"""Reading an image from a registry that misbehaves."""
+"""Reading an image from a faulty registry."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def registry():
 def reference(registry, tmp_path):
     """An image in the registry with one layer of two files, indexed."""
     plain = put_image(tmp_path, tarmaker.tar(entry("a", b"first"), entry("big", BIG)))
-    there = f"{registry.host}/team/app:1"
-    tocsin.convert(plain, there, options=OPTIONS)
+    reference = f"{registry.host}/team/app:1"
+    tocsin.convert(plain, reference, options=OPTIONS)
     registry.requests.clear()
-    return there
+    return reference
 
 
 def opened(reference, **options):
@@ -44,7 +44,7 @@ def layer_path(image):
     return f"{BLOBS}{image.layers[0].descriptor.digest.hex}"
 
 
-def test_cat_when_all_is_well_then_few_requests_of_spans_alone(registry, reference):
+def test_cat_when_nothing_fails_then_only_spans_with_few_requests(registry, reference):
     with opened(reference) as image:
         assert image.cat("a") == b"first"
         asked = registry.asked("GET", layer_path(image))
@@ -52,19 +52,19 @@ def test_cat_when_all_is_well_then_few_requests_of_spans_alone(registry, referen
         assert asked[0].headers["range"].startswith("bytes=")
         assert asked[0].sent < image.layers[0].descriptor.size // 3
         assert image.cat("big") == BIG
-        # Neighbours come together.
+        # Adjacent spans are fetched together.
         assert len(registry.asked("GET", layer_path(image))) <= 4
 
 
 @pytest.mark.parametrize("after", [0, 1, 5_000])
-def test_cat_when_the_connection_breaks_then_the_rest_is_asked_for(registry, reference, after):
+def test_cat_when_the_connection_breaks_then_the_rest_is_requested(registry, reference, after):
     with opened(reference) as image:
         image.listdir()
         registry.fault("GET", layer_path(image), reset_after=after, times=2)
         assert image.cat("big") == BIG
 
 
-def test_cat_when_range_is_ignored_then_the_bytes_are_right(registry, reference):
+def test_cat_when_range_is_ignored_then_the_bytes_are_correct(registry, reference):
     with opened(reference) as image:
         image.listdir()
         registry.fault("GET", layer_path(image), ignore_range=True, times=99)
@@ -72,14 +72,14 @@ def test_cat_when_range_is_ignored_then_the_bytes_are_right(registry, reference)
         assert image.read_range("big", 500_000, 500_010) == BIG[500_000:500_010]
 
 
-def test_cat_when_bytes_are_garbled_once_then_fetched_again(registry, reference):
+def test_cat_when_bytes_are_corrupt_once_then_fetched_again(registry, reference):
     with opened(reference) as image:
         image.listdir()
         registry.fault("GET", layer_path(image), corrupt=True)
         assert image.cat("big") == BIG
 
 
-def test_cat_when_bytes_are_garbled_always_then_verification_error(registry, reference):
+def test_cat_when_bytes_are_always_corrupt_then_verification_error(registry, reference):
     with opened(reference) as image:
         image.listdir()
         registry.fault("GET", layer_path(image), corrupt=True, times=99)
@@ -90,7 +90,7 @@ def test_cat_when_bytes_are_garbled_always_then_verification_error(registry, ref
         assert image.cat("big") == BIG  # what was wrong is not kept
 
 
-def test_cat_when_the_registry_is_down_then_registry_error_and_later_well(registry, reference):
+def test_cat_when_the_registry_is_down_then_a_later_read_succeeds(registry, reference):
     with opened(reference) as image:
         image.listdir()
         registry.fault("GET", layer_path(image), status=503, times=999)
@@ -101,23 +101,23 @@ def test_cat_when_the_registry_is_down_then_registry_error_and_later_well(regist
         assert image.cat("big") == BIG
 
 
-def test_read_ahead_when_it_fails_then_the_read_that_needs_it_tries_again(registry, reference):
+def test_read_ahead_when_it_fails_then_the_read_that_needs_it_retries(registry, reference):
     with opened(reference) as image:
         image.listdir()
         fault = registry.fault("GET", layer_path(image), status=404, times=99)
         image._merged.layers[0].spans.read_ahead(0, len(BIG))
-        for future in list(image._merged.layers[0].spans._flying.values()):
+        for future in list(image._merged.layers[0].spans._in_flight.values()):
             assert future.exception() is not None  # waits for what is under way
         assert fault.times < 99
         registry.faults.clear()
         assert image.cat("big") == BIG
 
 
-def test_read_when_going_straight_on_then_never_fetches_beyond_the_file(registry, tmp_path):
+def test_read_when_sequential_then_nothing_beyond_the_file_is_fetched(registry, tmp_path):
     tar = tarmaker.tar(entry("big", BIG), entry("after", text(900_000, seed=4)))
-    there = f"{registry.host}/team/app:2"
-    tocsin.convert(put_image(tmp_path, tar), there, options=OPTIONS)
-    with opened(there) as image, image.open("big") as file:
+    reference = f"{registry.host}/team/app:2"
+    tocsin.convert(put_image(tmp_path, tar), reference, options=OPTIONS)
+    with opened(reference) as image, image.open("big") as file:
         assert hashlib.sha256(file.read()).digest() == hashlib.sha256(BIG).digest()
         last = image._merged.layers[0].spans.span_ids(0, 512 + len(BIG)).stop
         end = image._merged.layers[0]._ztoc.span_range(last - 1)[1]
@@ -125,7 +125,7 @@ def test_read_when_going_straight_on_then_never_fetches_beyond_the_file(registry
             assert int(request.headers["range"].rpartition("-")[2]) < end
 
 
-def test_cat_when_many_threads_and_a_flaky_registry_then_all_right(registry, reference):
+def test_cat_when_many_threads_and_a_flaky_registry_then_correct(registry, reference):
     with opened(reference, cache_size=1) as image, ThreadPoolExecutor(16) as pool:
         image.listdir()
         registry.fault("GET", layer_path(image), reset_after=3_000, times=4)
@@ -134,23 +134,23 @@ def test_cat_when_many_threads_and_a_flaky_registry_then_all_right(registry, ref
         assert list(read) == [BIG[start:end] for start, end in ranges]
 
 
-def test_open_when_the_token_ends_during_a_read_then_renewed(registry, tmp_path):
+def test_open_when_the_token_expires_during_a_read_then_renewed(registry, tmp_path):
     registry.auth = "token"
     registry.anonymous_scopes = {f"repository:team/app:{do}" for do in ("pull", "push")}
-    there = f"{registry.host}/team/app:3"
-    tocsin.convert(put_image(tmp_path, tarmaker.tar(entry("big", BIG))), there, options=OPTIONS)
-    with opened(there) as image:
+    reference = f"{registry.host}/team/app:3"
+    tocsin.convert(put_image(tmp_path, tarmaker.tar(entry("big", BIG))), reference, options=OPTIONS)
+    with opened(reference) as image:
         image.listdir()
         registry.tokens.clear()
         assert image.cat("big") == BIG
 
 
-def test_cat_when_a_neighbour_is_spoilt_then_only_that_one_fails(registry, tmp_path):
+def test_cat_when_an_adjacent_span_is_corrupt_then_only_that_one_fails(registry, tmp_path):
     files = {f"f{n}": text(SPAN - 1024, seed=n) for n in range(12)}
     tar = tarmaker.tar(*(entry(name, data) for name, data in files.items()))
-    there = f"{registry.host}/team/app:4"
-    tocsin.convert(put_image(tmp_path, tar), there, options=OPTIONS)
-    with opened(there) as image:
+    reference = f"{registry.host}/team/app:4"
+    tocsin.convert(put_image(tmp_path, tar), reference, options=OPTIONS)
+    with opened(reference) as image:
         spans = image._merged.layers[0].spans
         bad = spans.span_ids(len(tar) // 2, len(tar) // 2 + 1)[0]
         start, end = spans._ztoc.span_range(bad)
@@ -169,7 +169,7 @@ def test_cat_when_a_neighbour_is_spoilt_then_only_that_one_fails(registry, tmp_p
         assert end > start
 
 
-def test_read_when_the_image_is_closed_then_said_and_no_thread_is_started(reference):
+def test_read_when_the_image_is_closed_then_error_and_no_new_thread(reference):
     image = opened(reference)
     file = image.open("big", buffering=0)
     image.close()

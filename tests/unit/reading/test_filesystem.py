@@ -1,4 +1,4 @@
-"""The file system of fsspec: its own tests of what can only be read, and what ours must do more."""
+"""The fsspec file system: fsspec's own tests for reading, and tests of additional behavior."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tocsin.indexing.options import IndexingOptions
 from tocsin.reading.filesystem import TocsinFileSystem
 from tocsin.reading.ranges import FileRange, read_ranges
 
-# What fsspec asks of every file system
+# fsspec's own tests
 
 _TREES = {
     "fs_bulk_operations_scenario_0": [
@@ -60,7 +60,7 @@ _TREES = {
         f"{md5(str(n).encode(), usedforsecurity=False).hexdigest()}.txt" for n in range(10)
     ],
 }
-"""What the fixtures of fsspec would write, each below a directory of its name."""
+"""Files that the fixtures of fsspec would write, each in a directory with the fixture's name."""
 
 
 def _scenarios():
@@ -72,7 +72,7 @@ def _scenarios():
 
 
 class Stocked(TocsinFileSystem):
-    """Writing finds that everything is there already, which is all those fixtures need."""
+    """Write methods check that everything already exists, which is all that the fixtures need."""
 
     def mkdir(self, path, **_):
         assert self.isdir(path)
@@ -112,10 +112,10 @@ class TestGet(ImageFixtures, AbstractGetTests):
     """fsspec's own."""
 
 
-# What ours does
+# Additional behavior
 
 DATA = noise(9 << 20)
-"""Three spans of 4 MiB, some."""
+"""Data of about three 4 MiB spans."""
 FILES = [
     entry("etc/", type=tarfile.DIRTYPE, mode=0o755),
     entry("etc/os-release", b"NAME=test\n", mode=0o640, uid=10, gid=20, mtime=1_700_000_000),
@@ -149,7 +149,7 @@ def fs(reference):
     return fsspec.filesystem("tocsin", image=reference)
 
 
-def test_protocol_when_asked_for_then_the_entry_point_finds_it():
+def test_protocol_when_requested_then_the_entry_point_finds_it():
     assert fsspec.get_filesystem_class("tocsin") is TocsinFileSystem
 
 
@@ -176,14 +176,14 @@ def test_url_when_the_path_holds_colon_and_slash_then_the_first_splits(reference
         assert file.read() == b"colon"
 
 
-def test_url_with_a_wildcard_opens_what_fits(reference):
+def test_url_when_it_has_a_wildcard_then_matching_files_are_opened(reference):
     found = fsspec.open_files(f"tocsin://{reference}:/etc/*rel*")
     assert [file.path for file in found] == ["/etc/os-release", "/etc/release"]
     with found as (first, second):
         assert first.read() == second.read() == b"NAME=test\n"
 
 
-def test_url_chained_behind_others_is_their_source(reference, tmp_path):
+def test_url_when_chained_then_it_is_the_source(reference, tmp_path):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("inner.txt", "inside")
@@ -197,7 +197,7 @@ def test_url_chained_behind_others_is_their_source(reference, tmp_path):
         assert file.read() == packed.getvalue()
 
 
-# The block caches of fsspec leave the file open that they have mapped.
+# fsspec's block caches leave the file that they have mapped open.
 leaves_files_open = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
@@ -205,7 +205,7 @@ leaves_files_open = pytest.mark.filterwarnings(
 
 @leaves_files_open
 @pytest.mark.parametrize("cache", ["simplecache", "filecache", "blockcache", "cached"])
-def test_url_when_behind_a_cache_then_it_is_read_and_found_again(reference, tmp_path, cache):
+def test_url_when_behind_a_cache_then_it_is_read_twice(reference, tmp_path, cache):
     options = {cache: {"cache_storage": str(tmp_path)}}
     url = f"{cache}::tocsin://{reference}:/etc/os-release"
     for _ in range(2):
@@ -224,7 +224,7 @@ def test_url_when_behind_a_cache_then_it_is_read_and_found_again(reference, tmp_
 
 @leaves_files_open
 @pytest.mark.parametrize("cache_type", ["none", "bytes", "readahead", "blockcache", "all", "mmap"])
-def test_open_when_a_cache_is_asked_for_then_reads_are_the_same(fs, cache_type):
+def test_open_when_a_cache_type_is_given_then_reads_are_the_same(fs, cache_type):
     with fs.open("/etc/os-release", cache_type=cache_type, block_size=3) as file:
         assert (file.size, file.read(2), file.seek(-3, 2), file.read()) == (10, b"NA", 7, b"st\n")
         travelled = pickle.loads(pickle.dumps(file))  # noqa: S301 (our own)
@@ -235,28 +235,28 @@ def test_open_when_a_cache_is_asked_for_then_reads_are_the_same(fs, cache_type):
         fs.open("/none", cache_type=cache_type)
 
 
-def test_urls_of_two_images_at_once_are_refused(reference, tmp_path):
+def test_urls_when_of_two_images_then_value_error(reference, tmp_path):
     other = put(tmp_path / "other", (tar(*FILES), OCI_LAYER))
     urls = [f"tocsin://{image}:/etc/os-release" for image in (reference, other)]
-    with pytest.raises(ValueError, match="another image"), fsspec.open_files(urls):
+    with pytest.raises(ValueError, match="not in the image"), fsspec.open_files(urls):
         pass
 
 
-def test_url_without_an_image_says_how_to_name_one():
+def test_url_when_without_an_image_then_the_error_shows_how_to_name_one():
     with pytest.raises(ValueError, match="tocsin://IMAGE:/PATH"):
         fsspec.open("tocsin:///etc/os-release")
 
 
-def test_image_that_is_not_there_is_file_not_found(tmp_path):
+def test_image_when_missing_then_file_not_found(tmp_path):
     put(tmp_path / "l", (tar(), OCI_LAYER))
     fs = fsspec.filesystem("tocsin", image=f"oci:{tmp_path / 'l'}:nope")
     with pytest.raises(FileNotFoundError, match="nope"):
         fs.ls("/")
     with pytest.raises(FileNotFoundError):
-        fs.exists("/")  # not false: nobody knows
+        fs.exists("/")  # not False, since it is not known
 
 
-def test_info_says_what_the_tar_says_links_followed(fs):
+def test_info_when_links_are_followed_then_as_in_the_tar(fs):
     info = fs.info("/etc/release")
     assert info == {
         "name": "/etc/release",
@@ -288,7 +288,7 @@ def test_info_says_what_the_tar_says_links_followed(fs):
     assert fs.modified("/etc/os-release").timestamp() == 1_700_000_000
 
 
-def test_listing_names_what_was_asked_and_links_to_directories_are_links(fs):
+def test_ls_when_path_has_links_then_names_begin_with_that_path(fs):
     assert fs.ls("/etc", detail=False) == [
         "/etc/nowhere",
         "/etc/os-release",
@@ -303,7 +303,7 @@ def test_listing_names_what_was_asked_and_links_to_directories_are_links(fs):
     assert {info["name"] for info in fs.ls("/")} == {"/conf", "/data", "/dev", "/etc"}
 
 
-def test_walk_find_glob_and_du_see_the_tree_once(fs):
+def test_walk_find_glob_du_when_links_loop_then_each_path_once(fs):
     # /etc/up leads to / again.
     assert [directory for directory, _, _ in fs.walk("/")] == [
         "/",
@@ -324,7 +324,7 @@ def test_walk_find_glob_and_du_see_the_tree_once(fs):
     assert fs.du("/etc") == 2 * len(b"NAME=test\n")
 
 
-def test_questions_are_answered(fs):
+def test_exists_isdir_isfile_when_called_then_as_in_the_image(fs):
     assert fs.exists("/etc/release")
     assert not fs.exists("/etc/nowhere")
     assert fs.lexists("/etc/nowhere")
@@ -346,7 +346,7 @@ def test_questions_are_answered(fs):
         ("/dev/null", OSError, errno.EINVAL),
     ],
 )
-def test_paths_that_cannot_be_read_fail_as_files_do(fs, path, kind, number):
+def test_open_when_path_cannot_be_read_then_the_errors_of_local_files(fs, path, kind, number):
     for read in (fs.open, fs.cat_file, lambda path: fs.cat_ranges([path], 0, 1, on_error="raise")):
         with pytest.raises(kind) as caught:
             read(path)
@@ -359,11 +359,11 @@ def test_paths_that_cannot_be_read_fail_as_files_do(fs, path, kind, number):
 @pytest.mark.parametrize(
     ("start", "end"), [(None, None), (5, 10), (-3, None), (None, -3), (-9, -2), (8 << 20, 1 << 40)]
 )
-def test_cat_file_takes_what_slices_take(fs, start, end):
+def test_cat_file_when_given_offsets_then_as_slices(fs, start, end):
     assert fs.cat_file("/data/big", start, end) == DATA[start:end]
 
 
-def test_cat_of_many_gives_each_or_its_error(fs):
+def test_cat_when_of_many_files_then_data_or_error_of_each(fs):
     assert fs.cat(["/etc/release", "/data/empty"]) == {
         "/etc/release": b"NAME=test\n",
         "/data/empty": b"",
@@ -376,15 +376,15 @@ def test_cat_of_many_gives_each_or_its_error(fs):
         fs.cat(paths)
 
 
-def test_cat_ranges_keeps_the_order_it_was_asked_in(fs):
+def test_cat_ranges_when_unsorted_then_results_in_the_same_order(fs):
     starts, ends = [7 << 20, 0, 1], [(7 << 20) + 9, 4, 3]
     found = fs.cat_ranges(["/data/big", "/etc/release", "/data/same"], starts, ends)
     assert found == [DATA[starts[0] : ends[0]], b"NAME", DATA[1:3]]
-    with pytest.raises(ValueError, match="wanted as many"):
+    with pytest.raises(ValueError, match="lengths differ"):
         fs.cat_ranges(["/etc/release"], [0, 1], 2)
 
 
-def test_open_file_reads_seeks_knows_its_size_and_travels(fs, reference):
+def test_file_when_open_then_it_reads_seeks_and_can_be_pickled(fs, reference):
     with fs.open("/data/big") as file:
         assert (file.size, file.path, file.readable(), file.writable()) == (
             len(DATA),
@@ -399,7 +399,7 @@ def test_open_file_reads_seeks_knows_its_size_and_travels(fs, reference):
             assert again.read() == DATA[-60:]
 
 
-def test_file_system_when_pickled_or_told_as_json_opens_the_image_again(fs):
+def test_file_system_when_pickled_or_json_then_opens_the_image_again(fs):
     assert fs.cat_file("/etc/release") == b"NAME=test\n"
     TocsinFileSystem.clear_instance_cache()
     for again in (
@@ -410,19 +410,19 @@ def test_file_system_when_pickled_or_told_as_json_opens_the_image_again(fs):
         assert again.cat_file("/etc/release") == b"NAME=test\n"
 
 
-def test_file_system_when_asked_for_twice_is_one(reference):
+def test_file_system_when_requested_twice_then_the_same_object(reference):
     first = fsspec.filesystem("tocsin", image=reference)
     assert fsspec.filesystem("tocsin", image=reference) is first
     assert fsspec.filesystem("tocsin", image=reference, index="none") is not first
 
 
-def test_file_system_when_closed_opens_the_image_again(fs):
+def test_file_system_when_closed_then_opens_the_image_again(fs):
     assert fs.exists("/etc")
     fs.close()
     assert fs.cat_file("/etc/release") == b"NAME=test\n"
 
 
-def test_file_system_when_used_by_threads_gives_each_its_bytes(fs):
+def test_file_system_when_used_by_threads_then_each_has_its_bytes(fs):
     found = {}
 
     def read(number):
@@ -436,7 +436,7 @@ def test_file_system_when_used_by_threads_gives_each_its_bytes(fs):
     assert found == {n: DATA[n << 20 : (n << 20) + 99] for n in range(9)}
 
 
-def test_file_system_when_forked_reads_on_in_both(fs):
+def test_file_system_when_forked_then_both_processes_read(fs):
     assert fs.cat_file("/etc/release") == b"NAME=test\n"
     child = os.fork()
     if child == 0:
@@ -446,7 +446,7 @@ def test_file_system_when_forked_reads_on_in_both(fs):
     assert fs.cat_file("/data/big", 0, 9) == DATA[:9]
 
 
-def test_ukey_is_that_of_the_layers_file_in_any_image(fs, tmp_path):
+def test_ukey_when_two_images_share_a_layer_then_equal(fs, tmp_path):
     other = put(tmp_path / "l", (tar(*FILES), OCI_LAYER), tag="other")
     beside = fsspec.filesystem("tocsin", image=other)
     assert fs.ukey("/data/big") == fs.ukey("/data/same") == beside.ukey("/data/big")
@@ -478,13 +478,13 @@ def test_ukey_is_that_of_the_layers_file_in_any_image(fs, tmp_path):
         ("mv", ("/etc/release", "/x")),
     ],
 )
-def test_writing_is_refused(fs, method, arguments):
-    with pytest.raises(OSError, match="images are read only") as caught:
+def test_write_methods_when_called_then_read_only_error(fs, method, arguments):
+    with pytest.raises(OSError, match="images are read-only") as caught:
         getattr(fs, method)(*arguments)
     assert caught.value.errno == errno.EROFS
 
 
-def test_what_an_image_does_not_know_is_not_implemented(fs):
+def test_sign_and_created_when_called_then_not_implemented(fs):
     for ask in (fs.sign, fs.created):
         with pytest.raises(NotImplementedError):
             ask("/etc/release")
@@ -510,18 +510,18 @@ def layer_requests(registry, digest):
     return registry.asked("GET", f"/blobs/{digest}")
 
 
-def test_cat_of_many_files_takes_few_requests(remote):
+def test_cat_when_of_many_files_then_few_requests(remote):
     registry, name, digest = remote
     fs = TocsinFileSystem(name, skip_instance_cache=True)
     paths = [f"/f{number:02}" for number in (7, 3, 4, 5, 6)]
     found = fs.cat(paths)
     assert found == {path: noise(1 << 20, int(path[2:])) for path in paths}
-    # 5 MiB that follow each other, in requests of 4 MiB at most.
+    # 5 contiguous MiB, with requests of at most 4 MiB.
     assert len(layer_requests(registry, digest)) <= 3
     fs.close()
 
 
-def test_cat_ranges_fetches_the_spans_it_needs_only(remote):
+def test_cat_ranges_when_called_then_only_needed_spans_are_fetched(remote):
     registry, name, digest = remote
     fs = TocsinFileSystem(name, skip_instance_cache=True)
     found = fs.cat_ranges(["/f00", "/f11"], 0, 10)
@@ -532,7 +532,7 @@ def test_cat_ranges_fetches_the_spans_it_needs_only(remote):
     fs.close()
 
 
-def test_bytes_that_are_wrong_are_never_given(remote):
+def test_read_when_bytes_are_corrupt_then_never_returned(remote):
     registry, name, digest = remote
     fs = TocsinFileSystem(name, skip_instance_cache=True)
     registry.fault("GET", digest, times=99, corrupt=True)  # the last byte of the layer
@@ -557,7 +557,7 @@ def test_ranges_when_many_then_those_of_one_file_share_its_spans(remote):
     fs.close()
 
 
-def test_login_and_certificates_reach_the_registry(remote):
+def test_options_when_login_and_certificates_then_the_registry_gets_them(remote):
     registry, name, _ = remote
     registry.auth = "token"
     options = {"username": "alice", "password": "secret", "plain_http": True}
@@ -566,7 +566,7 @@ def test_login_and_certificates_reach_the_registry(remote):
 
 
 def shown_by(fs):
-    """Return all that a file system gives away without being asked to read."""
+    """Return everything about a file system that may be shown or sent."""
     return [
         fs.to_json(),
         fs.to_json(include_password=True),
@@ -579,9 +579,7 @@ def shown_by(fs):
     ]
 
 
-def test_login_when_a_file_system_is_shown_or_sent_then_it_is_left_out(
-    remote, monkeypatch, tmp_path
-):
+def test_login_when_a_file_system_is_shown_or_sent_then_omitted(remote, monkeypatch, tmp_path):
     registry, name, _ = remote
     registry.auth = "token"
     fs = TocsinFileSystem(name, username="alice", password="secret", plain_http=True)  # noqa: S106
@@ -596,7 +594,9 @@ def test_login_when_a_file_system_is_shown_or_sent_then_it_is_left_out(
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
     monkeypatch.setenv("HOME", str(tmp_path))
     registry.anonymous_scopes = {"repository:team/app:pull"}
-    with pytest.raises(AuthError, match="are not sent to other processes, and no credential was"):
+    with pytest.raises(
+        AuthError, match="are not passed to other processes, and no credentials were"
+    ):
         again.cat_file("f01")
     (tmp_path / "auth.json").write_text(
         json.dumps({"auths": {registry.host: {"username": "alice", "password": "secret"}}})
@@ -611,7 +611,7 @@ def test_file_system_when_without_login_then_nothing_is_dropped(fs):
     assert pickle.loads(pickle.dumps(fs)).storage_options == fs.storage_options  # noqa: S301
 
 
-# Those that read tables
+# Libraries that read tables
 
 
 def tables():
@@ -622,7 +622,7 @@ def tables():
     return pd
 
 
-def test_pandas_reads_a_csv(tmp_path):
+def test_pandas_when_given_a_url_then_reads_csv(tmp_path):
     pd = tables()
     rows = b"name,count\nleft,1\nright,2\n"
     image = put(tmp_path / "l", (layer_tar({"srv/t.csv": rows}), OCI_LAYER))
@@ -632,7 +632,7 @@ def test_pandas_reads_a_csv(tmp_path):
     assert apart.equals(read)
 
 
-def test_pandas_and_pyarrow_read_a_parquet_file(tmp_path):
+def test_pandas_and_pyarrow_when_given_a_url_then_read_parquet(tmp_path):
     pd = tables()
     try:
         from pyarrow import parquet  # noqa: PLC0415
@@ -668,7 +668,7 @@ def test_blockcache_when_read_in_part_then_only_that_is_fetched_and_kept(remote,
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """An image with a Parquet file of two rows and the same as CSV, and the module pyarrow."""
+    """An image with two rows as Parquet and as CSV, and the module pyarrow."""
     pd = tables()
     try:
         import pyarrow as pa  # noqa: PLC0415
@@ -711,7 +711,7 @@ def test_polars_when_given_an_open_file_then_it_reads_it(table):
         assert polars.scan_csv(file).collect()["count"].to_list() == [20, 22]
 
 
-def test_media_type_of_a_gzip_layer_needs_nothing_more(tmp_path):
+def test_url_when_the_layer_is_gzip_then_the_file_is_read(tmp_path):
     image = put(tmp_path / "l", (gzip.compress(layer_tar({"j": b'{"a": 1}'})), OCI_LAYER_GZIP))
     with fsspec.open(f"tocsin://{image}:/j") as file:
         assert json.load(file) == {"a": 1}

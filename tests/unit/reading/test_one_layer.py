@@ -1,4 +1,4 @@
-"""Of `tocsin.open_layer`: one layer from a file or a web server."""
+"""`tocsin.open_layer`: one layer from a file or a web server."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def test_open_layer_when_it_is_a_url_then_only_ranges_are_fetched(server):
         assert layer.cat("d/big") == BIG
 
 
-def test_open_layer_when_connections_break_then_taken_up(server):
+def test_open_layer_when_connections_break_then_resumed(server):
     with over_http(server) as layer:
         server.fault("GET", "/storage/layer", reset_after=1000, times=3)
         assert layer.cat("d/big") == BIG
 
 
-def test_open_layer_when_bytes_are_wrong_then_said_without_secrets(server):
+def test_open_layer_when_bytes_are_corrupt_then_error_without_secrets(server):
     with over_http(server) as layer:
         server.storage["layer"] = LAYER[:5000] + b"\0" * (len(LAYER) - 5000)
         with pytest.raises(VerificationError, match=r"span \d+") as failed:
@@ -79,7 +79,7 @@ def test_open_layer_when_bytes_are_wrong_then_said_without_secrets(server):
         assert "secret" not in str(failed.value)
 
 
-def test_open_layer_when_forked_then_both_read(server):
+def test_open_layer_when_forked_then_both_processes_read(server):
     with over_http(server, cache_size=1) as layer:
         assert layer.cat("a") == b"first"
         child = os.fork()
@@ -97,15 +97,15 @@ def test_open_layer_when_forked_then_both_read(server):
         ({"ignore_range": True}, UnsupportedError),
     ],
 )
-def test_open_layer_when_the_server_will_not_then_typed_error(server, fault, error):
+def test_open_layer_when_the_server_refuses_then_typed_error(server, fault, error):
     server.fault("GET", "/storage/layer", times=9, **fault)
     with pytest.raises(error):
         over_http(server)
 
 
-def test_open_layer_when_ztoc_is_of_another_layer_then_said(tmp_path):
+def test_open_layer_when_ztoc_is_of_another_layer_then_error(tmp_path):
     (tmp_path / "layer").write_bytes(LAYER + b"x")
-    with pytest.raises(VerificationError, match="the ztoc is of a layer of"):
+    with pytest.raises(VerificationError, match="size differs from the ztoc"):
         tocsin.open_layer(tmp_path / "layer", ZTOC)
     with pytest.raises(ZtocError):
         tocsin.open_layer(tmp_path / "layer", b"no ztoc")

@@ -1,4 +1,4 @@
-"""Sparse files and what follows them: where they end, only their own headers say."""
+"""Sparse files and the files after them: only the headers of a sparse file say where it ends."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def sparse(name: str, content: bytes, *, offset: int = 0, wanted: int | None = N
     """Return the blocks of a file of `SIZE` bytes, zeros but for `content`, in GNU's format 1.0.
 
     Args:
-        name: of the file.
+        name: name of the file.
         content: its data.
-        offset: of the data in the file.
-        wanted: bytes of data that the map says, if not as many as there are.
+        offset: offset of the data in the file.
+        wanted: size of the data according to the map; by default, the correct size.
     """
     records = {
         "GNU.sparse.major": "1",
@@ -48,7 +48,7 @@ def opened(tmp_path):
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations("abcd")), ids="".join)
-def test_cat_when_sparse_files_are_in_a_row_then_in_any_order(opened, order):
+def test_cat_when_sparse_files_are_consecutive_then_read_in_any_order(opened, order):
     content = {"a": b"A" * 600, "b": b"B", "c": b"C" * 512, "d": b"plain"}
     layer = opened(
         sparse("a", content["a"], offset=7),
@@ -66,7 +66,7 @@ def test_cat_when_sparse_files_are_in_a_row_then_in_any_order(opened, order):
         assert {name: layer.cat(name) for name in order} == expected
 
 
-def test_extract_when_sparse_files_are_in_a_row_then_all(opened, tmp_path):
+def test_extract_when_sparse_files_are_consecutive_then_all(opened, tmp_path):
     with opened(sparse("a", b"A", offset=9), sparse("b", b"B" * 700), entry("c", b"C")) as layer:
         layer.extract("/", tmp_path / "out")
     found = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
@@ -75,9 +75,7 @@ def test_extract_when_sparse_files_are_in_a_row_then_all(opened, tmp_path):
 
 @pytest.mark.parametrize("wanted", [699, 701, 5000])
 @pytest.mark.parametrize("order", ["ab", "ba"])
-def test_cat_when_a_map_does_not_fit_its_data_then_tar_error_and_the_next_is_read(
-    opened, wanted, order
-):
+def test_cat_when_a_sparse_map_is_wrong_then_only_that_file_fails(opened, wanted, order):
     with opened(sparse("a", b"A" * 700, wanted=wanted), entry("b", b"next")) as layer:
         for name in order:
             if name == "b":
@@ -88,7 +86,7 @@ def test_cat_when_a_map_does_not_fit_its_data_then_tar_error_and_the_next_is_rea
             assert error.value.what == "tar.sparse"
 
 
-def test_cat_when_records_are_of_no_known_version_then_a_plain_file(opened):
+def test_cat_when_the_sparse_version_is_unknown_then_a_plain_file(opened):
     records = {"GNU.sparse.major": "2", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"}
     with opened(entry("a", b"1\n0\n4\n", pax=records), entry("b", b"next")) as layer:
         assert layer.cat("a") == b"1\n0\n4\n"

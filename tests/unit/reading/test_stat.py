@@ -1,4 +1,4 @@
-"""Of `tocsin.reading.stat`."""
+"""Times of files, in `tocsin.reading.stat`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SECONDS = 1_700_000_000
 
 
 def mtime_of(tmp_path, pax_mtime: str, stored: str | None = None) -> tocsin.FileStat:
-    """Return the status of a file, after its time in the zTOC was replaced by `stored`."""
+    """Return the metadata of a file whose time in the zTOC is replaced with `stored`."""
     layer = tarmaker.tar(tarmaker.entry("a", pax={"mtime": pax_mtime}))
     (tmp_path / "layer").write_bytes(layer)
     ztoc = tocsin.build_ztoc(layer).to_bytes()
@@ -32,7 +32,7 @@ def mtime_of(tmp_path, pax_mtime: str, stored: str | None = None) -> tocsin.File
         ("-62135596800", -62_135_596_800 * 10**9),
     ],
 )
-def test_mtime_when_the_archive_has_it_then_in_nanoseconds(tmp_path, mtime, nanoseconds):
+def test_mtime_when_the_archive_has_nanoseconds_then_preserved(tmp_path, mtime, nanoseconds):
     found = mtime_of(tmp_path, mtime)
     assert found.mtime_ns == nanoseconds
     assert found.mtime.timestamp() == nanoseconds // 1000 / 1e6
@@ -41,7 +41,7 @@ def test_mtime_when_the_archive_has_it_then_in_nanoseconds(tmp_path, mtime, nano
 @pytest.mark.parametrize(
     ("mtime", "stored", "nanoseconds"),
     [
-        # The reference writes times in the zone of its machine.
+        # The reference writes times in the local time zone.
         (f"{SECONDS}.1234", "2023-11-14T17:13:20-05:00", SECONDS * 10**9),
         (f"{SECONDS}.1234567", "2023-11-15T03:43:20.25+05:30", SECONDS * 10**9 + 250_000_000),
         (f"{SECONDS}", "2023-99-14T22:13:20Z", 0),
@@ -49,12 +49,12 @@ def test_mtime_when_the_archive_has_it_then_in_nanoseconds(tmp_path, mtime, nano
         (f"{SECONDS}", "\u20ac" * 6 + "ab", 0),
     ],
 )
-def test_mtime_when_the_ztoc_has_another_text_then_rfc_3339_or_0(
+def test_mtime_when_the_ztoc_has_other_text_then_rfc_3339_or_0(
     tmp_path, mtime, stored, nanoseconds
 ):
     assert mtime_of(tmp_path, mtime, stored).mtime_ns == nanoseconds
 
 
 @pytest.mark.parametrize("mtime", ["-62167219200", "-62135596800.5", f"{1 << 50}"])
-def test_mtime_when_datetime_has_no_such_year_then_0(tmp_path, mtime):
+def test_mtime_when_out_of_range_for_datetime_then_0(tmp_path, mtime):
     assert mtime_of(tmp_path, mtime).mtime_ns == 0

@@ -1,4 +1,4 @@
-"""Of `tocsin.reading.tree`: the OCI layer rules, told by what unpackers do."""
+"""`tocsin.reading.tree`: the OCI layer rules, with expected values from unpacking tools."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tocsin.reading.tree import MAX_LINKS, Tree
 
 
 class Names:
-    """A layer given as lines: ``dir a``, ``reg a/f``, ``symlink l -> t``, ``hardlink h -> t``."""
+    """A layer from lines: ``dir a``, ``reg a/f``, ``symlink l -> t``, ``hardlink h -> t``."""
 
     def __init__(self, *lines: str) -> None:
         self.paths: list[str] = []
@@ -51,12 +51,12 @@ BASE = Names("dir etc", "reg etc/a", "reg etc/b", "dir opt", "dir opt/x", "reg o
             ["dir etc", "reg etc/.wh..wh..opq", "reg etc/new"],
             ["etc/", "etc/new", "opt/", "opt/x/", "opt/x/f", "top"],
         ),
-        # What the layer itself brings stays, wherever its mark stands.
+        # Entries of the same layer stay, before and after its opaque marker.
         (
             ["dir etc", "reg etc/new", "reg etc/.wh..wh..opq"],
             ["etc/", "etc/new", "opt/", "opt/x/", "opt/x/f", "top"],
         ),
-        # As containerd and Docker, which remove what has the name when the whiteout comes.
+        # As in containerd and Docker, which remove the file when they reach the whiteout.
         (["reg etc/a", "reg etc/.wh.a"], ["etc/", "etc/b", "opt/", "opt/x/", "opt/x/f", "top"]),
         (["reg etc/.wh.a", "reg etc/a"], KEPT),
         (
@@ -64,37 +64,37 @@ BASE = Names("dir etc", "reg etc/a", "reg etc/b", "dir opt", "dir opt/x", "reg o
             ["etc/", "etc/a", "etc/b", "opt/", "opt/x/", "opt/x/new", "top"],
         ),
         (["reg .wh..wh..opq"], []),
-        # A file in the place of a directory, and the other way round.
+        # A file replaces a directory, and a directory replaces a file.
         (["reg opt"], ["etc/", "etc/a", "etc/b", "opt", "top"]),
         (["dir top", "reg top/f"], [*KEPT[:-1], "top/", "top/f"]),
         (["symlink etc -> opt"], ["etc", "opt/", "opt/x/", "opt/x/f", "top"]),
-        # aufs' own marks are nobody's files.
+        # aufs' own markers are not files.
         (["reg .wh..wh.aufs", "dir .wh..wh.plnk"], KEPT),
-        # A directory again keeps what is in it.
+        # A directory that is listed again keeps its contents.
         (["dir etc"], KEPT),
     ],
 )  # fmt: skip
-def test_tree_when_a_layer_is_applied_then_what_is_left(upper, left):
+def test_tree_when_a_layer_is_applied_then_the_expected_names_remain(upper, left):
     assert shown(Tree([BASE, Names(*upper)])) == left
 
 
-def test_tree_when_a_name_comes_again_then_the_upper_and_the_later_win():
+def test_tree_when_a_name_is_repeated_then_the_last_entry_counts():
     tree = Tree([Names("reg a", "reg a", "dir d"), Names("dir d", "reg b", "reg b")])
     assert (place(tree, "a"), place(tree, "b"), place(tree, "d")) == ((0, 1), (1, 2), (1, 0))
 
 
-def test_tree_when_file_becomes_directory_and_file_again_then_nothing_old_shows():
+def test_tree_when_a_file_becomes_a_directory_then_old_entries_are_gone():
     tree = Tree([Names("reg x"), Names("dir x", "reg x/f"), Names("reg x"), Names("dir x")])
     assert shown(tree) == ["x/"]
 
 
-def test_tree_when_a_directory_stands_only_in_names_then_it_is_there():
+def test_tree_when_a_directory_has_no_entry_then_it_exists():
     tree = Tree([Names("reg usr/share/doc/f")])
     assert shown(tree) == ["usr/", "usr/share/", "usr/share/doc/", "usr/share/doc/f"]
     assert place(tree, "/usr/share") == (0, None)
 
 
-def test_tree_when_an_entry_goes_through_a_symlink_then_it_lands_behind_it():
+def test_tree_when_an_entry_goes_through_a_symlink_then_at_its_target():
     base = Names("dir usr", "dir usr/lib", "symlink lib -> usr/lib", "symlink abs -> /usr/lib")
     tree = Tree([base, Names("reg lib/x", "reg abs/y", "reg lib/deep/z")])
     assert shown(tree) == [
@@ -104,18 +104,18 @@ def test_tree_when_an_entry_goes_through_a_symlink_then_it_lands_behind_it():
     assert tree.find("lib/x")[0] == tree.find("/abs/../lib/x")[0] == "usr/lib/x"
 
 
-def test_tree_when_whiteout_is_behind_a_symlink_then_it_hides_what_is_there():
+def test_tree_when_a_whiteout_is_behind_a_symlink_then_it_applies():
     base = Names("dir usr", "dir usr/lib", "reg usr/lib/x", "symlink lib -> usr/lib")
     assert shown(Tree([base, Names("reg lib/.wh.x")])) == ["lib", "usr/", "usr/lib/"]
 
 
-def test_tree_when_a_directory_replaces_a_symlink_then_its_whiteouts_are_its_own():
+def test_tree_when_a_directory_replaces_a_symlink_then_whiteouts_are_local():
     base = Names("dir usr", "reg usr/x", "symlink lib -> usr")
     tree = Tree([base, Names("dir lib", "reg lib/.wh.x")])
     assert shown(tree) == ["lib/", "usr/", "usr/x"]
 
 
-def test_tree_when_links_are_hard_then_they_are_one_file_also_across_layers():
+def test_tree_when_links_are_hard_then_one_file_across_layers():
     tree = Tree([Names("reg a", "hardlink b -> a"), Names("hardlink c -> ./b", "reg a")])
     assert place(tree, "b") == place(tree, "c") == (0, 0)
     assert place(tree, "a") == (1, 1)
@@ -123,7 +123,7 @@ def test_tree_when_links_are_hard_then_they_are_one_file_also_across_layers():
     assert nodes[1] == nodes[2] != nodes[0]
 
 
-def test_tree_when_a_hard_link_leads_nowhere_then_it_is_an_entry_of_its_own():
+def test_tree_when_a_hard_link_is_dangling_then_it_is_a_separate_entry():
     tree = Tree([Names("hardlink b -> gone", "dir d", "hardlink e -> d", "hardlink s -> s")])
     assert [place(tree, name) for name in "bes"] == [(0, 0), (0, 2), (0, 3)]
 
@@ -149,7 +149,7 @@ def test_tree_when_a_hard_link_names_a_symlink_then_the_link_itself():
         ("a/b/out", "a/f"),
         ("a/b/abs", "a/f"),
         ("up/", "a"),
-        # Physical, as the kernel does it: the parent of where the link leads.
+        # As in the kernel, the parent of the link's target.
         ("deep/../f", "a/f"),
     ],
 )
@@ -177,7 +177,7 @@ def test_find_when_path_is_odd_then_resolved_inside_the_image(path, found):
         ("empty", "missing"),
     ],
 )
-def test_find_when_there_is_nothing_then_the_reason(path, reason):
+def test_find_when_path_is_missing_then_the_reason(path, reason):
     names = Names(
         "dir a", "reg a/f", "symlink self -> self", "symlink one -> two", "symlink two -> one",
         "symlink dangling -> nowhere", "symlink empty -> ",
@@ -187,7 +187,7 @@ def test_find_when_there_is_nothing_then_the_reason(path, reason):
     assert (failed.value.path, failed.value.reason) == (path, reason)
 
 
-def test_find_when_links_are_many_then_as_many_as_linux_follows():
+def test_find_when_links_are_chained_then_at_most_40_are_followed():
     chain = [f"symlink l{n} -> l{n + 1}" for n in range(MAX_LINKS)]
     tree = Tree([Names(*chain, f"reg l{MAX_LINKS}")])
     assert tree.find("l0")[0] == f"l{MAX_LINKS}"
@@ -213,7 +213,7 @@ NUL = "the name or the link target contains a NUL byte"
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        # The limit is PATH_MAX, 4,096 with the NUL at the end; no file system has another.
+        # The limit on all file systems is PATH_MAX, 4,096 bytes with the NUL at the end.
         ("reg " + "d/" * 2047 + "ff", PATH),
         ("dir " + "d/" * 2047 + "ff/", PATH),
         ("reg " + "\u00e9" * 2048, PATH),
@@ -226,7 +226,7 @@ NUL = "the name or the link target contains a NUL byte"
         ("symlink s -> a\0b", NUL),
     ],
 )
-def test_tree_when_linux_could_not_create_an_entry_then_left_out_with_a_note(line, why):
+def test_tree_when_an_entry_is_invalid_on_linux_then_left_out_and_noted(line, why):
     base = Names("reg " + "d/" * 2000 + "f", "symlink long -> " + "d/" * 2000, "reg last")
     tree = Tree([base, Names("reg x", line, line, "reg y")])
     assert shown(tree) == shown(Tree([base, Names("reg x", "reg y")]))
@@ -238,12 +238,12 @@ def test_tree_when_linux_could_not_create_an_entry_then_left_out_with_a_note(lin
     assert len(first) <= 401
 
 
-def test_tree_when_names_are_as_long_as_linux_takes_then_they_are_there():
+def test_tree_when_names_have_the_maximum_length_then_they_exist():
     names = [
         "reg " + "n" * 300,  # which is for a file system to refuse
         "reg " + "d/" * 2047 + "f",
         "symlink s -> " + "t" * 4095,
-        # What does not count: dots and slashes that are cleaned away.
+        # Dots and slashes that cleaning removes do not count.
         "reg ./" + "/./".join(["e"] * 2048),
         "hardlink h -> ./" + "/./".join(["e"] * 2048),
     ]
@@ -253,13 +253,13 @@ def test_tree_when_names_are_as_long_as_linux_takes_then_they_are_there():
     assert place(tree, "h") == place(tree, "e/" * 2047 + "e") == (0, 3)
 
 
-def test_tree_when_a_whiteout_is_longer_than_what_it_hides_then_it_hides_it():
+def test_tree_when_a_whiteout_name_is_too_long_to_create_then_it_applies():
     name = "n" * 4095
     tree = Tree([Names(f"reg {name}", "reg a"), Names(f"reg .wh.{name}")])
     assert (shown(tree), tree.notes) == (["a"], ())
 
 
-def test_tree_when_what_is_left_out_has_several_reasons_then_a_note_for_each():
+def test_tree_when_entries_are_left_out_then_a_note_for_each_reason():
     names = ["reg e/" + "n" * 4095, "symlink d/s -> a\0b", "reg e/" + "m" * 4096]
     tree = Tree([Names("reg a", *names)])
     first, second = tree.notes
@@ -271,20 +271,20 @@ def test_tree_when_what_is_left_out_has_several_reasons_then_a_note_for_each():
     assert tree.left_out_below("d/s") == []
 
 
-def test_tree_when_a_link_leads_nowhere_at_all_then_it_is_there_and_gives_way_to_a_directory():
+def test_tree_when_a_link_is_dangling_then_a_directory_replaces_it():
     tree = Tree([Names("symlink s -> ", "hardlink h -> s/x")])
     assert (shown(tree), place(tree, "h")) == (["h", "s"], (0, 1))
     assert shown(Tree([Names("symlink s -> ", "reg s/f")])) == ["s/", "s/f"]
 
 
-def test_tree_when_parents_loop_then_the_name_gives_way_to_a_directory():
+def test_tree_when_parent_links_loop_then_a_directory_replaces_the_link():
     tree = Tree([Names("symlink a -> b", "symlink b -> a"), Names("reg a/f")])
     assert "f" in "".join(shown(tree))
 
 
 @pytest.mark.parametrize("count", [1, 30_000])
-def test_tree_when_links_are_long_chains_then_entries_behind_them_are_there(count):
-    # 39 links of 815 steps each: followed once, not for each of the entries.
+def test_tree_when_links_form_long_chains_then_entries_behind_them_exist(count):
+    # 39 links of 815 steps each, which are followed once, not once for each entry.
     links = [f"symlink s{n} -> " + "x/../" * 815 + f"s{n + 1}" for n in range(39)]
     tree = Tree([Names("dir x", *links, "dir s39", *[f"reg s0/f{n}" for n in range(count)])])
     assert tree.notes == ()
@@ -292,8 +292,8 @@ def test_tree_when_links_are_long_chains_then_entries_behind_them_are_there(coun
     assert tree.find("s0/f0")[0] == "s39/f0"
 
 
-def test_tree_when_links_cannot_be_remembered_then_their_cost_is_bounded():
-    # Each directory replaced makes the whole chain lead elsewhere, perhaps.
+def test_tree_when_links_cannot_be_cached_then_their_cost_is_bounded():
+    # Each replaced directory may change the target of the whole chain.
     links = [f"symlink s{n} -> " + "x/../" * 815 + f"s{n + 1}" for n in range(39)]
     again = [line for n in range(2000) for line in ("reg x", "dir x", f"reg s0/f{n}")]
     tree = Tree([Names("dir x", *links, "dir s39", *again, "reg last")])
@@ -318,13 +318,13 @@ def test_tree_when_names_are_not_utf8_then_sorted_as_python_sorts_them():
     assert list(tree.children("")) == shown(tree) == sorted(names)
 
 
-def test_find_when_a_path_is_no_text_of_bytes_then_missing():
+def test_find_when_a_path_cannot_be_encoded_then_missing():
     with pytest.raises(PathError) as failed:
         Tree([BASE]).find("etc/\ud800")
     assert failed.value.reason == "missing"
 
 
-def test_find_when_links_loop_then_the_answer_is_the_same_each_time():
+def test_find_when_links_loop_then_the_result_is_always_the_same():
     loop = [f"symlink l{n} -> l{(n + 1) % 3}" for n in range(3)]
     chain = [f"symlink c{n} -> c{n + 1}" for n in range(MAX_LINKS)]
     tree = Tree([Names(*loop, "symlink start -> c0", *chain, f"reg c{MAX_LINKS}")])
@@ -336,13 +336,13 @@ def test_find_when_links_loop_then_the_answer_is_the_same_each_time():
         assert tree.find("c0")[0] == f"c{MAX_LINKS}"
 
 
-def test_inode_when_directories_only_stand_in_names_then_each_has_its_own():
+def test_inode_when_directories_have_no_entries_then_each_has_its_own():
     tree = Tree([Names("reg a/b/c/d/f", "reg a/b/x", "dir a/b/c/e"), Names("reg g/h/i")])
     inodes = [tree.root.inode, *(node.inode for _, node in tree.walk(""))]
     assert len(set(inodes)) == len(inodes)
 
 
-def test_children_when_no_directory_then_path_error():
+def test_children_when_not_a_directory_then_path_error():
     with pytest.raises(PathError, match="/top: is not a directory"):
         Tree([BASE]).children("top")
 

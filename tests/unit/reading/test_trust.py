@@ -1,7 +1,7 @@
-"""What a digest pins: an index that anyone could have pushed must not choose what is read.
+"""Images pinned by digest: an index that anyone may push must not choose what is read.
 
-Layers and digests are made here with ``gzip`` and ``hashlib``; the attacks are those of a
-registry, or of someone who may push a referrer, against an image that is asked for by digest.
+Layers and digests are made with ``gzip`` and ``hashlib``. The attackers are a registry, and a user
+who may push a referrer.
 """
 
 import gzip
@@ -30,7 +30,7 @@ def bytes_of(size, seed):
 
 
 def padded(stream, size):
-    """Return a gzip stream made longer by an empty member with an extra field."""
+    """Return a gzip stream padded with an empty member that has an extra field."""
     extra = size - len(stream) - 22
     header = b"\x1f\x8b\x08\x04\0\0\0\0\0\x03" + extra.to_bytes(2, "little")
     return stream + header + bytes(extra) + b"\x03\0" + bytes(8)
@@ -160,7 +160,7 @@ def lying_window(registry):
     return f"{registry.host}/app@{pin}", script
 
 
-def test_pinned_when_a_referrer_describes_another_layer_then_it_is_not_used(other_layer):
+def test_pinned_when_a_referrer_is_for_another_layer_then_not_used(other_layer):
     with (
         tocsin.open(other_layer, registry=PLAIN_HTTP) as image,
         pytest.raises(VerificationError, match=digest_of(HONEST)),
@@ -175,15 +175,13 @@ def test_pinned_when_a_referrer_lies_in_a_window_then_the_layer_is_read(lying_wi
         assert any("--index v1" in note for note in image.notes)
 
 
-def test_pinned_when_only_bound_indexes_count_then_no_referrers_are_asked_for(
-    registry, lying_window
-):
+def test_pinned_when_only_bound_indexes_count_then_no_referrers_request(registry, lying_window):
     with tocsin.open(lying_window[0], registry=PLAIN_HTTP) as image:
         image.cat("/usr/bin/tool")
     assert not [request for request in registry.requests if "/referrers/" in request.path]
 
 
-def test_pinned_when_v1_is_asked_for_then_the_referrer_decides(lying_window):
+def test_pinned_when_v1_is_requested_then_the_referrer_is_used(lying_window):
     reference, script = lying_window
     with tocsin.open(reference, index="v1", registry=PLAIN_HTTP) as image:
         assert image.cat("/usr/bin/tool") == script.replace(
@@ -191,7 +189,7 @@ def test_pinned_when_v1_is_asked_for_then_the_referrer_decides(lying_window):
         )
 
 
-def test_tag_when_there_is_a_referrer_then_it_is_used(registry, lying_window):
+def test_tag_when_a_referrer_exists_then_it_is_used(registry, lying_window):
     with tocsin.open(f"{registry.host}/app:1", registry=PLAIN_HTTP) as image:
         assert [layer.index_origin for layer in image.layers] == ["v1"]
 
@@ -209,7 +207,7 @@ def test_pinned_when_an_index_is_required_then_it_fails(lying_window):
         image.cat("/usr/bin/tool")
 
 
-def test_extract_when_all_of_another_layer_was_read_then_its_digest_tells(other_layer, tmp_path):
+def test_extract_when_all_of_another_layer_was_read_then_digest_error(other_layer, tmp_path):
     with (
         tocsin.open(other_layer, index="v1", registry=PLAIN_HTTP) as image,
         pytest.raises(VerificationError, match="describes another layer"),
@@ -217,7 +215,7 @@ def test_extract_when_all_of_another_layer_was_read_then_its_digest_tells(other_
         image.extract("/", tmp_path / "out")
 
 
-def test_extract_when_all_of_the_layer_was_read_then_its_digest_is_right(registry, tmp_path):
+def test_extract_when_all_of_the_layer_was_read_then_digest_matches(registry, tmp_path):
     ztoc = tocsin.build_ztoc(HONEST, span_size=SPAN_SIZE).to_bytes()
     pin = publish(registry, digest_of(HONEST), SIZE, HONEST, ztoc)
     with tocsin.open(f"{registry.host}/app@{pin}", index="v1", registry=PLAIN_HTTP) as image:

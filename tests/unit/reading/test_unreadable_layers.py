@@ -1,4 +1,4 @@
-"""Images of which a layer cannot be read: what its answer could change fails, all else is read."""
+"""Images with an unreadable layer: reads fail if the layer may affect them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def directory(name: str) -> bytes:
 
 @pytest.fixture
 def put(tmp_path):
-    """Put an image of layers, each bytes and media type, and return its reference."""
+    """A function that puts an image of layers, each (bytes, media type), and returns its name."""
 
     def put_layers(*layers):
         with OciLayout(tmp_path / "layout", write=True) as store:
@@ -86,7 +86,7 @@ def put(tmp_path):
         DOCKER_LAYER_FOREIGN_GZIP,
     ],
 )
-def test_layer_when_its_type_lies_then_read_by_its_first_bytes(put, stored, media_type):
+def test_layer_when_its_type_is_wrong_then_the_first_bytes_decide(put, stored, media_type):
     with tocsin.open(put((STORED[stored], media_type))) as image:
         assert image.cat("d/f") == b"data" * 999
         assert image.read_range("d/f", 5, 9) == b"ata" + b"d"
@@ -101,7 +101,7 @@ def test_layer_when_it_has_no_bytes_then_it_is_an_empty_tar(put, media_type):
 
 @pytest.mark.parametrize("stored", STORED)
 @pytest.mark.parametrize("media_type", [OCI_LAYER_GZIP, OCI_LAYER_ZSTD, DOCKER_LAYER_GZIP])
-def test_layer_when_its_type_lies_then_converted_images_are_read_alike(
+def test_layer_when_its_type_is_wrong_then_converted_images_are_readable(
     put, tmp_path, stored, media_type
 ):
     plain = put((STORED[stored], media_type), gz(entry("g", b"g")))
@@ -132,7 +132,7 @@ UNREADABLE = {
 
 
 def fails(image: tocsin.Image, read: object, *, kind: type = TocsinError, says: str = "") -> None:
-    """Check that a read fails, and with the name of the layer that cannot be read."""
+    """Check that a read fails with an error that names the unreadable layer."""
     unreadable = next(layer for layer in image.layers if layer.problem)
     with pytest.raises(kind) as failed:
         read()
@@ -197,7 +197,7 @@ def test_layer_when_an_index_is_required_then_it_still_fails(put):
         image.cat("f")
 
 
-def test_whiteout_when_above_an_unreadable_layer_then_what_it_hides_is_missing(put):
+def test_whiteout_when_above_an_unreadable_layer_then_path_is_missing(put):
     above = gz(directory("d"), entry("d/.wh.gone", b""), entry("d/f", b"1"), entry(".wh.top", b""))
     with tocsin.open(put(ENCRYPTED, above)) as image:
         for path in ("d/gone", "d/gone/below", "top"):
@@ -226,22 +226,22 @@ def test_opaque_directory_when_above_an_unreadable_layer_then_it_is_listed(put, 
         fails(image, lambda: image.ls("/"))
 
 
-def test_directory_when_only_mentioned_then_its_files_are_read_but_not_listed(put):
+def test_directory_when_without_an_entry_then_readable_but_not_listed(put):
     with tocsin.open(put(ENCRYPTED, gz(entry("d/f", b"1"), entry("d/g", b"2")))) as image:
         assert (image.cat("d/f"), image.cat("d/g")) == (b"1", b"2")
         fails(image, lambda: image.stat("d"))  # its mode is in a layer below
         fails(image, lambda: image.listdir("d"))
 
 
-def test_directory_when_it_may_be_a_link_then_names_that_may_be_one_are_not_read(put):
-    # If lib is a link to usr/lib in the layer that cannot be read, both are one file.
+def test_directory_when_it_may_be_a_link_then_possible_aliases_fail(put):
+    # If lib is a link to usr/lib in the unreadable layer, both paths are the same file.
     layers = [gz(entry("lib/x", b"first")), gz(directory("usr"), entry("usr/lib/x", b"second"))]
     with tocsin.open(put(ENCRYPTED, *layers)) as image:
         fails(image, lambda: image.cat("lib/x"))
         assert image.cat("usr/lib/x") == b"second"
 
 
-def test_link_when_it_leads_into_an_unreadable_layer_then_following_it_fails(put):
+def test_link_when_it_may_lead_into_an_unreadable_layer_then_error(put):
     above = gz(
         entry("soft", type=b"2", linkname="target"),
         entry("good", type=b"2", linkname="d/f"),
@@ -257,7 +257,7 @@ def test_link_when_it_leads_into_an_unreadable_layer_then_following_it_fails(put
             fails(image, read)
 
 
-def test_layer_when_the_registry_fails_for_now_then_the_next_read_tries_again(put, monkeypatch):
+def test_layer_when_the_registry_fails_once_then_the_next_read_retries(put, monkeypatch):
     reference = put(gz(entry("below", b"0")), gz(entry("f", b"2")))
     answers = [RegistryError("try later", temporary=True)]
     blob = OciLayout.blob
@@ -275,7 +275,7 @@ def test_layer_when_the_registry_fails_for_now_then_the_next_read_tries_again(pu
         assert not any(layer.problem for layer in image.layers)
 
 
-# Any layers
+# Random layers
 
 
 @dataclass(frozen=True)
@@ -301,10 +301,11 @@ class Names:
 
 
 def random_layer(rng: random.Random) -> Names:
-    """Return a few entries: directories have the names a and b, all else x and y, links b too.
+    """Return a few random entries.
 
-    Links that are named as directories lead to directories that none is named as, or is in: what
-    `reading/certainty.py` does not see is left out.
+    Directories have the names a and b, other entries x and y, and some links b. Those links lead
+    only to directories at other paths, outside themselves, since `reading/certainty.py` does not
+    detect loops.
     """
     rows = []
     for _ in range(rng.randint(0, 5)):
@@ -366,33 +367,33 @@ def walked(tree: Tree, path: str) -> object:
     return [row[:2] for row in rows[1:]]
 
 
-def answer(tree: Tree, ask: object, path: str) -> object:
+def answer(tree: Tree, query: object, path: str) -> object:
     try:
-        return ask(tree, path)
+        return query(tree, path)
     except PathError as error:
         return error.reason
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_answer_when_given_in_spite_of_a_layer_then_no_layer_could_change_it(seed):
+def test_result_when_a_layer_is_unreadable_then_no_layer_could_change_it(seed):
     rng = random.Random(seed)  # noqa: S311 (no secret)
-    asked = (is_directory, found, found_unfollowed, status, children, walked)
+    queries = (is_directory, found, found_unfollowed, status, children, walked)
     unreadable = UnreadableLayer(Descriptor.of(b"x", OCI_LAYER), UnsupportedError("odd"))
-    answered = 0
+    answer_count = 0
     for _ in range(60):
         above = [random_layer(rng) for _ in range(rng.randint(1, 3))]
         partial = PartialTree([Names(()), unreadable, *above])
         answers = {}
-        for ask in asked:
+        for query in queries:
             for path in PATHS:
                 try:
-                    answers[ask, path] = answer(partial, ask, path)
+                    answers[query, path] = answer(partial, query, path)
                 except UnsupportedError:
                     continue
-        answered += len(answers)
+        answer_count += len(answers)
         for _ in range(8):
             below = [random_layer(rng), random_layer(rng)]
             whole = Tree([*below, *above])
-            for (ask, path), told in answers.items():
-                assert answer(whole, ask, path) == told, (ask, path, below, above)
-    assert answered > 300
+            for (query, path), expected in answers.items():
+                assert answer(whole, query, path) == expected, (query, path, below, above)
+    assert answer_count > 300

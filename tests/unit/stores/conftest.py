@@ -6,11 +6,11 @@ from tocsin.stores.registry import certificates
 
 @pytest.fixture(autouse=True)
 def disks():
-    """Real ones."""
+    """Use the real disks."""
 
 
 @pytest.fixture(autouse=True)
-def nothing_of_this_machine(monkeypatch, tmp_path):
+def isolated_configuration(monkeypatch, tmp_path):
     for name in ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
@@ -30,6 +30,6 @@ def registry():
 
 @pytest.fixture
 def elsewhere():
-    """A second server, so another origin."""
+    """A second server, which is another origin."""
     with Registry() as running:
         yield running

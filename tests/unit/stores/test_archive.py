@@ -37,7 +37,7 @@ def members(path):
         return tar.getmembers()
 
 
-def test_archive_when_written_then_another_reader_gets_it_whole(path, image):
+def test_archive_when_written_then_another_reader_reads_it(path, image):
     with OciArchive(path, write=True) as archive:
         image.put(archive, "x/y:1")
         assert archive.resolve("x/y:1").digest == image.descriptor.digest
@@ -55,7 +55,7 @@ def test_archive_when_written_then_another_reader_gets_it_whole(path, image):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_archive_when_written_then_members_are_sorted_and_without_time_or_owner(path, image):
+def test_archive_when_written_then_members_are_sorted_and_without_times(path, image):
     with OciArchive(path, write=True) as archive:
         image.put(archive, "t")
     found = members(path)
@@ -70,7 +70,7 @@ def test_archive_when_written_then_members_are_sorted_and_without_time_or_owner(
     assert {(m.mtime, m.uid, m.gid, m.uname, m.gname) for m in found} == {(0, 0, 0, "", "")}
 
 
-def test_archive_when_blobs_come_in_any_order_and_way_then_the_bytes_are_equal(tmp_path):
+def test_archive_when_blobs_arrive_in_any_order_then_the_bytes_are_equal(tmp_path):
     image = make_image(*({f"f{n}": os.urandom(5000)} for n in range(6)))
     with OciArchive(tmp_path / "1.tar", write=True) as archive:
         image.put(archive, "t")
@@ -84,7 +84,7 @@ def test_archive_when_blobs_come_in_any_order_and_way_then_the_bytes_are_equal(t
     assert (tmp_path / "1.tar").read_bytes() == (tmp_path / "2.tar").read_bytes()
 
 
-def test_archive_when_a_blob_is_large_then_it_is_whole_and_its_space_is_freed(path):
+def test_archive_when_a_blob_is_large_then_complete_and_space_is_freed(path):
     data = os.urandom(SMALL + 12345)
     with OciArchive(path, write=True) as archive:
         large = archive.put_blob(iter([data[:100], data[100:]]))
@@ -94,7 +94,7 @@ def test_archive_when_a_blob_is_large_then_it_is_whole_and_its_space_is_freed(pa
         assert b"".join(archive.blob(large)) == data
 
 
-def test_archive_when_opened_again_for_writing_then_what_it_held_is_kept(path, image):
+def test_archive_when_opened_again_for_writing_then_its_content_is_kept(path, image):
     with OciArchive(path, write=True) as archive:
         subject = image.put(archive, "t")
     before = path.read_bytes()
@@ -114,7 +114,7 @@ def test_archive_when_opened_again_for_writing_then_what_it_held_is_kept(path, i
         assert archive.resolve(None).digest == subject.digest
 
 
-def test_archive_when_left_by_an_error_then_it_is_as_it_was(path, image):
+def test_archive_when_left_with_an_error_then_it_is_unchanged(path, image):
     with OciArchive(path, write=True) as archive:
         image.put(archive, "t")
     before = path.read_bytes()
@@ -128,7 +128,7 @@ def test_archive_when_left_by_an_error_then_it_is_as_it_was(path, image):
 
 
 @pytest.mark.parametrize("room", [0, 600, 3000])
-def test_archive_when_disk_fills_up_then_it_is_as_it_was(path, image, monkeypatch, room):
+def test_archive_when_disk_is_full_then_it_is_unchanged(path, image, monkeypatch, room):
     with OciArchive(path, write=True) as archive:
         image.put(archive, "t")
     before = path.read_bytes()
@@ -144,7 +144,7 @@ def test_archive_when_disk_fills_up_then_it_is_as_it_was(path, image, monkeypatc
 
 
 @pytest.mark.parametrize("room", [0, SMALL, SMALL + 1000])
-def test_archive_when_disk_fills_up_in_a_large_blob_then_nothing_is_left(path, monkeypatch, room):
+def test_archive_when_disk_is_full_in_a_large_blob_then_nothing_is_left(path, monkeypatch, room):
     archive = OciArchive(path, write=True)
     with monkeypatch.context() as patch:
         fill_up(patch, room)
@@ -156,7 +156,7 @@ def test_archive_when_disk_fills_up_in_a_large_blob_then_nothing_is_left(path, m
     assert list(path.parent.iterdir()) == []
 
 
-def test_archive_when_a_promise_is_broken_then_the_blob_is_not_kept(path):
+def test_archive_when_digest_or_size_differs_then_the_blob_is_not_kept(path):
     with OciArchive(path, write=True) as archive:
         for promise in ({"digest": Digest("0" * 64)}, {"size": 2}, {"size": 4}):
             with pytest.raises(VerificationError):
@@ -177,7 +177,7 @@ def test_archive_when_a_blob_taken_over_is_damaged_then_nothing_is_written(path,
     assert not path.exists()
 
 
-def test_archive_when_it_is_multi_platform_then_all_is_there(path):
+def test_archive_when_multi_platform_then_complete(path):
     images = {p: make_image({"p": p.encode()}, platform=p) for p in ("linux/amd64", "linux/arm64")}
     with OciArchive(path, write=True) as archive:
         index = put_index(archive, images, "multi")
@@ -185,7 +185,7 @@ def test_archive_when_it_is_multi_platform_then_all_is_there(path):
         assert archive.resolve("multi").digest == index.digest
 
 
-def test_archive_when_blob_is_missing_or_of_another_size_then_it_is_refused(path, image):
+def test_archive_when_blob_is_missing_or_of_another_size_then_refused(path, image):
     with OciArchive(path, write=True) as archive:
         image.put(archive, "t")
     with OciArchive(path) as archive:
@@ -201,9 +201,7 @@ def test_archive_when_blob_is_missing_or_of_another_size_then_it_is_refused(path
                 call()
 
 
-def test_take_over_when_the_source_lacks_the_blob_or_is_no_file_then_it_is_streamed(
-    path, image, tmp_path
-):
+def test_take_over_when_the_blob_is_missing_or_remote_then_it_is_streamed(path, image, tmp_path):
     image.put(OciLayout(tmp_path / "D", write=True))
     layout = OciLayout(tmp_path / "D", write=True)
     layer = image.layer_descriptors[0]
@@ -213,7 +211,7 @@ def test_take_over_when_the_source_lacks_the_blob_or_is_no_file_then_it_is_strea
         assert archive.take_over(layer, Nowhere()) == MustStream()
         assert not archive.has_blob(layer)
         assert archive.take_over(layer, layout.origin) == TakenOver()
-        assert archive.take_over(layer, Nowhere()) == TakenOver()  # it has it
+        assert archive.take_over(layer, Nowhere()) == TakenOver()  # the archive has the blob
         assert b"".join(archive.blob(layer)) == image.layers[0]
 
 
@@ -242,36 +240,36 @@ def test_delete_when_it_is_an_archive_then_it_is_unsupported(path, image):
      (b"BZh9", "bunzip2")],
 )  # fmt: skip
 @pytest.mark.parametrize("write", [False, True])
-def test_archive_when_compressed_then_it_says_what_to_run(path, magic, tool, write):
+def test_archive_when_compressed_then_the_hint_names_a_command(path, magic, tool, write):
     path.write_bytes(magic + bytes(2000))
-    with pytest.raises(UnsupportedError, match="is compressed") as caught:
+    with pytest.raises(UnsupportedError, match="compressed with") as caught:
         OciArchive(path, write=write)
     assert caught.value.hint == f"Run {tool} on it first."
 
 
-def test_archive_when_it_is_something_else_then_it_is_refused(path, tmp_path):
+def test_archive_when_not_an_archive_then_it_is_refused(path, tmp_path):
     with pytest.raises(FileNotFoundError):
         OciArchive(path)
     path.write_bytes(b"x" * 2000)
     with pytest.raises(FormatError, match="not a usable tar archive"):
         OciArchive(path)
     path.write_bytes(b"")
-    with pytest.raises(FormatError, match="no member oci-layout"):
+    with pytest.raises(FormatError, match="oci-layout is missing"):
         OciArchive(path)
     with pytest.raises(UnsupportedError, match="is a directory"):
         OciArchive(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UnsupportedError, match="no regular file"):
+    with pytest.raises(UnsupportedError, match="not a regular file"):
         OciArchive(tmp_path / "pipe", write=True)
 
 
-def test_archive_when_it_holds_other_things_then_it_is_not_rewritten(path, image):
+def test_archive_when_it_has_other_members_then_it_is_not_rewritten(path, image):
     with OciArchive(path, write=True) as archive:
         image.put(archive, "t")
     with tarfile.open(path, "a") as tar:
         tar.addfile(tarfile.TarInfo("manifest.json"))
     assert OciArchive(path).tags() == ["t"]
-    with pytest.raises(UnsupportedError, match=r"holds manifest.json besides"):
+    with pytest.raises(UnsupportedError, match=r"manifest.json is not part of a layout"):
         OciArchive(path, write=True)
 
 

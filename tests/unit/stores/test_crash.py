@@ -1,4 +1,4 @@
-"""A run that is killed at any moment leaves a store that is as it was, or complete."""
+"""A run that is killed at any moment leaves the store unchanged or complete."""
 
 import os
 import random
@@ -40,14 +40,14 @@ def run_and_kill(module, kind, place, after):
     )
     assert process.stdout
     assert process.stdout.readline() == b"up\n"
-    time.sleep(after)  # not waiting for anything: the moment is meant to be arbitrary
+    time.sleep(after)  # an arbitrary moment, not a wait for something
     process.send_signal(signal.SIGKILL)
     process.wait(10)
     process.stdout.close()
 
 
-def read_whole(store):
-    """Read every image of a store, blobs included."""
+def read_all(store):
+    """Read all images of a store with their blobs."""
     for tag in store.tags():
         manifest = Manifest.from_json(store.manifest(store.resolve(tag)))
         for descriptor in (manifest.config, *manifest.layers):
@@ -57,9 +57,7 @@ def read_whole(store):
 
 
 @pytest.mark.parametrize(("module", "kind"), [("layout", OciLayout), ("archive", OciArchive)])
-def test_store_when_its_writer_is_killed_then_it_still_reads_and_the_next_run_cleans(
-    tmp_path, module, kind
-):
+def test_store_when_its_writer_is_killed_then_valid_and_cleaned_later(tmp_path, module, kind):
     place = tmp_path / "place"
     with kind(place, write=True) as store:
         make_image({"first": b"1"}).put(store, "first")
@@ -67,10 +65,10 @@ def test_store_when_its_writer_is_killed_then_it_still_reads_and_the_next_run_cl
     for _ in range(6):
         run_and_kill(module, kind.__name__, place, dice.uniform(0, 0.15))
         with kind(place) as store:
-            assert "first" in read_whole(store)
+            assert "first" in read_all(store)
     with kind(place, write=True) as store:
         make_image({"last": b"1"}).put(store, "last")
     leftovers = [p for p in tmp_path.rglob("*") if p.name.startswith(".tocsin")]
     assert leftovers == []
     with kind(place) as store:
-        assert {"first", "last"} <= set(read_whole(store))
+        assert {"first", "last"} <= set(read_all(store))

@@ -1,4 +1,4 @@
-"""Blobs taken over by a layout: which are linked, which are copied, and that no link is."""
+"""Blobs taken over by a layout: linked, copied, and never linked to a symbolic link."""
 
 import os
 
@@ -42,7 +42,7 @@ def link_out(layout, descriptor, directory, *, relative=True):
 
 
 @pytest.mark.parametrize("relative", [True, False])
-def test_take_over_when_the_blob_is_a_symlink_then_the_file_behind_is_linked(
+def test_take_over_when_the_blob_is_a_symlink_then_its_target_is_linked(
     tmp_path, source, sink, image, relative
 ):
     layer = image.layer_descriptors[0]
@@ -55,7 +55,7 @@ def test_take_over_when_the_blob_is_a_symlink_then_the_file_behind_is_linked(
     assert b"".join(sink.blob(layer)) == image.layers[0]
 
 
-def test_take_over_when_the_blob_is_a_chain_of_symlinks_then_no_link_is_made(
+def test_take_over_when_the_blob_is_a_chain_of_symlinks_then_no_symlink(
     tmp_path, source, sink, image
 ):
     layer = image.layer_descriptors[0]
@@ -69,7 +69,7 @@ def test_take_over_when_the_blob_is_a_chain_of_symlinks_then_no_link_is_made(
 
 
 @pytest.mark.parametrize("mode", [0o664, 0o646, 0o666, 0o620])
-def test_take_over_when_others_may_write_the_blob_then_it_is_copied(source, sink, image, mode):
+def test_take_over_when_others_can_write_the_blob_then_it_is_copied(source, sink, image, mode):
     layer = image.layer_descriptors[0]
     blob_path(source, layer).chmod(mode)
     copy_blob(source, sink, layer)
@@ -78,9 +78,7 @@ def test_take_over_when_others_may_write_the_blob_then_it_is_copied(source, sink
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o444, 0o600, 0o755])
-def test_take_over_when_only_the_owner_may_write_the_blob_then_it_is_linked(
-    source, sink, image, mode
-):
+def test_take_over_when_only_the_owner_can_write_the_blob_then_linked(source, sink, image, mode):
     layer = image.layer_descriptors[0]
     blob_path(source, layer).chmod(mode)
     copy_blob(source, sink, layer)
@@ -110,7 +108,7 @@ def test_take_over_when_blocks_can_be_shared_then_no_bytes_are_written(
     assert not blob_path(sink, layer).samefile(blob_path(source, layer))
 
 
-def test_take_over_when_shared_blocks_are_not_the_blob_then_nothing_is_stored(
+def test_take_over_when_shared_blocks_differ_then_nothing_is_stored(
     source, sink, image, monkeypatch
 ):
     def share(fd, target):
@@ -125,9 +123,7 @@ def test_take_over_when_shared_blocks_are_not_the_blob_then_nothing_is_stored(
     assert sorted(p.name for p in sink.path.iterdir()) == ["blobs"]
 
 
-def test_finish_when_the_link_leads_elsewhere_by_then_it_must_be_streamed(
-    tmp_path, source, sink, image
-):
+def test_finish_when_the_link_has_changed_then_it_must_be_streamed(tmp_path, source, sink, image):
     layer = image.layer_descriptors[0]
     link_out(source, layer, tmp_path / "cache")
     takeover = sink.take_over(layer, source.origin)
@@ -140,16 +136,14 @@ def test_finish_when_the_link_leads_elsewhere_by_then_it_must_be_streamed(
     assert not sink.has_blob(layer)
 
 
-def test_take_over_when_the_blob_is_a_pipe_then_nobody_waits(source, sink, image):
+def test_take_over_when_the_blob_is_a_pipe_then_it_does_not_block(source, sink, image):
     layer = image.layer_descriptors[0]
     blob_path(source, layer).unlink()
     os.mkfifo(blob_path(source, layer))
     assert sink.take_over(layer, source.origin) == MustStream()
 
 
-def test_layout_when_its_lock_file_is_a_symlink_then_nothing_is_written_through_it(
-    tmp_path, source, image
-):
+def test_layout_when_its_lock_file_is_a_symlink_then_it_is_not_written(tmp_path, source, image):
     precious = tmp_path / "precious"
     precious.write_bytes(b"{}")
     file = source.path / "oci-layout"

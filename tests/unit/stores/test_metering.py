@@ -1,4 +1,4 @@
-"""What passes through a store is counted, whether it is kept or not."""
+"""Bytes that are read and written are counted, even if they are discarded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def registry():
 
 
 def carried(source, sink):
-    """Copy `IMAGE` through meters; return what they say."""
+    """Copy `IMAGE` through meters and return the traffic."""
     meter = Meter()
     read, write = MeteredSource(source, meter), MeteredSink(sink, meter)
     data = read.manifest(IMAGE.descriptor)
@@ -35,14 +35,14 @@ def carried(source, sink):
     return meter.traffic
 
 
-def test_traffic_when_an_image_crosses_then_each_byte_is_counted_once(tmp_path, registry):
+def test_traffic_when_an_image_is_copied_then_each_byte_is_counted_once(tmp_path, registry):
     manifest = len(IMAGE.manifest)
     with OciLayout(tmp_path / "a", write=True) as layout, store_of(registry) as store:
         IMAGE.put(layout, "t")
         once = carried(layout, store)
         assert once == Traffic(read=BLOBS + manifest, manifests=manifest, blobs=BLOBS)
         assert once.pushed == BLOBS + manifest
-        # All is there now.
+        # Now everything exists.
         assert carried(layout, store) == Traffic(read=manifest, manifests=manifest)
 
 
@@ -56,7 +56,7 @@ def test_traffic_when_a_registry_mounts_then_nothing_is_read_or_pushed(registry)
         assert dry == carried(store, other) == expected
 
 
-def test_traffic_when_nothing_is_kept_then_it_is_what_would_be_brought(tmp_path, registry):
+def test_traffic_when_dry_run_then_bytes_that_would_be_written_are_counted(tmp_path, registry):
     with OciLayout(tmp_path / "a", write=True) as layout, store_of(registry) as store:
         IMAGE.put(layout, "t")
         manifest = len(IMAGE.manifest)
@@ -66,7 +66,7 @@ def test_traffic_when_nothing_is_kept_then_it_is_what_would_be_brought(tmp_path,
         assert nowhere == dry
 
 
-def test_traffic_when_a_layout_links_then_it_is_mounted_and_counts_once_it_is(tmp_path):
+def test_traffic_when_a_layout_links_then_counted_as_mounted_when_finished(tmp_path):
     with OciLayout(tmp_path / "a", write=True) as layout:
         IMAGE.put(layout, "t")
         manifest = len(IMAGE.manifest)
@@ -87,7 +87,7 @@ def test_traffic_when_a_layout_links_then_it_is_mounted_and_counts_once_it_is(tm
         assert meter.traffic == Traffic(mounted=layer.size)
 
 
-def test_traffic_when_a_blob_is_made_here_then_it_counts_unless_it_is_there(tmp_path):
+def test_traffic_when_a_blob_is_generated_then_counted_unless_it_exists(tmp_path):
     meter = Meter()
     with OciLayout(tmp_path / "a", write=True) as layout:
         store = MeteredSink(layout, meter)

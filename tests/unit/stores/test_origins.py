@@ -1,4 +1,4 @@
-"""Which place takes blobs over from which: compared as values, nothing is asked of either."""
+"""Origins decide by comparison of values which blobs can be taken over."""
 
 from pathlib import Path
 
@@ -40,11 +40,11 @@ TAKES = {
 
 
 @pytest.mark.parametrize("name", ORIGINS)
-def test_origin_when_compared_then_it_takes_from_those_it_can_reach(name):
+def test_origin_when_compared_then_it_takes_from_reachable_origins(name):
     assert {n for n, other in ORIGINS.items() if ORIGINS[name].takes_from(other)} == TAKES[name]
 
 
-def test_archive_when_compared_then_the_file_decides():
+def test_archive_origin_when_compared_then_the_path_counts():
     path = Path("a.tar")
     assert ArchiveOrigin(path, lambda digest: None) == ORIGINS["archive"]
     assert ORIGINS["archive"] != ORIGINS["another archive"]

@@ -1,4 +1,4 @@
-"""What a path, a text or a reference means as the name of an image."""
+"""Conversion of paths, text and references to references."""
 
 import gzip
 import io
@@ -48,7 +48,7 @@ def archive(tmp_path, image):
 
 @pytest.fixture
 def saved(tmp_path):
-    """What docker before 25 writes: no layout inside."""
+    """Write an archive as docker before 25 does, without a layout."""
     config = b'{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}'
     documents = b'[{"Config":"c.json","RepoTags":["a/b:1"],"Layers":[]}]'
     path = tmp_path / "saved.tar"
@@ -74,11 +74,11 @@ def test_directory_when_given_as_a_path_then_it_is_a_layout(layout):
     assert reference_of(Place(layout)) == LayoutReference(layout)
 
 
-def test_file_when_a_layout_is_in_it_then_it_is_an_oci_archive(archive):
+def test_file_when_it_contains_a_layout_then_it_is_an_oci_archive(archive):
     assert reference_of(archive) == destination_of(archive) == OciArchiveReference(archive)
 
 
-def test_file_when_docker_saved_it_without_a_layout_then_it_is_a_docker_archive(saved):
+def test_file_when_it_has_only_manifest_json_then_it_is_a_docker_archive(saved):
     assert reference_of(saved) == DockerArchiveReference(saved)
 
 
@@ -91,7 +91,7 @@ def test_file_when_it_has_both_then_the_layout_counts(archive, tmp_path):
     assert reference_of(both) == OciArchiveReference(both)
 
 
-def test_file_when_nothing_of_an_image_is_in_it_then_the_error_names_what_is_missing(tmp_path):
+def test_file_when_it_has_no_image_then_the_error_names_missing_members(tmp_path):
     path = tmp_path / "x.tar"
     path.write_bytes(layer_tar({"a": b"1"}))
     with pytest.raises(tocsin.FormatError) as refusal:
@@ -103,10 +103,10 @@ def test_file_when_nothing_of_an_image_is_in_it_then_the_error_names_what_is_mis
     assert refusal.value.what == "archive"
 
 
-def test_file_when_it_is_compressed_or_no_tar_then_it_is_refused(archive, tmp_path):
+def test_file_when_compressed_or_not_a_tar_then_it_is_refused(archive, tmp_path):
     compressed = tmp_path / "c.tar.gz"
     compressed.write_bytes(gzip.compress(archive.read_bytes()))
-    with pytest.raises(tocsin.UnsupportedError, match="is compressed with gzip, wanted a plain"):
+    with pytest.raises(tocsin.UnsupportedError, match="compressed with gzip, expected a plain"):
         reference_of(compressed)
     text = tmp_path / "t"
     text.write_bytes(b"x" * 600)
@@ -114,7 +114,7 @@ def test_file_when_it_is_compressed_or_no_tar_then_it_is_refused(archive, tmp_pa
         reference_of(text)
 
 
-def test_path_when_nothing_is_there_then_file_not_found_names_it(tmp_path):
+def test_path_when_missing_then_file_not_found_error_names_it(tmp_path):
     with pytest.raises(FileNotFoundError) as refusal:
         reference_of(tmp_path / "nope")
     assert refusal.value.filename == str(tmp_path / "nope")
@@ -129,25 +129,23 @@ def test_path_when_nothing_is_there_then_file_not_found_names_it(tmp_path):
         ("a.b.tar", OciArchiveReference),
     ],
 )
-def test_destination_when_nothing_is_there_then_its_name_decides(tmp_path, name, kind):
+def test_destination_when_missing_then_the_suffix_determines_the_format(tmp_path, name, kind):
     assert destination_of(tmp_path / name) == kind(tmp_path / name)
 
 
-def test_destination_when_an_empty_file_is_there_then_its_name_decides(tmp_path):
+def test_destination_when_empty_file_then_the_suffix_determines_the_format(tmp_path):
     path = tmp_path / "mkstemp.tar"
     path.touch()
     assert destination_of(path) == OciArchiveReference(path)
 
 
 @pytest.mark.parametrize("given", [3, None, b"oci:d", ("oci:d",)])
-def test_name_when_of_another_type_then_the_error_says_what_is_wanted(given):
-    with pytest.raises(TypeError, match=r"wanted text such as 'oci:DIR:TAG', a pathlib\.Path"):
+def test_name_when_of_wrong_type_then_the_error_names_accepted_types(given):
+    with pytest.raises(TypeError, match=r"expected text such as 'oci:DIR:TAG', a pathlib\.Path"):
         reference_of(given)
 
 
-def test_functions_when_given_paths_then_they_read_and_write_there(
-    layout, archive, saved, tmp_path
-):
+def test_functions_when_given_paths_then_they_read_and_write_them(layout, archive, saved, tmp_path):
     digest = tocsin.resolve(layout).digest
     assert tocsin.resolve(archive).digest == tocsin.resolve(f"oci:{layout}:t").digest == digest
     for place in (layout, archive):
@@ -169,5 +167,5 @@ def test_functions_when_given_paths_then_they_read_and_write_there(
     assert tocsin.remove_indexes(layout) == copied.soci_indexes
     with pytest.raises(tocsin.UnsupportedError, match="docker archive cannot be written"):
         tocsin.copy(layout, saved)
-    with pytest.raises(tocsin.ConflictError, match="is the source image itself"):
+    with pytest.raises(tocsin.ConflictError, match="is the source image"):
         tocsin.convert(f"oci:{layout}:latest", layout)

@@ -23,13 +23,13 @@ def test_publish_when_done_then_the_file_is_whole_and_alone(tmp_path):
     assert (tmp_path / "target").read_bytes() == b"abcd"
 
 
-def test_staged_file_when_left_without_publish_then_nothing_is_there(tmp_path):
+def test_staged_file_when_not_published_then_it_is_removed(tmp_path):
     with StagedFile(tmp_path) as staged:
         staged.write(b"x")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_remove_abandoned_when_one_writer_lives_then_only_the_dead_ones_file_goes(tmp_path):
+def test_remove_abandoned_when_one_writer_is_alive_then_its_file_is_kept(tmp_path):
     (tmp_path / ".tocsin-0123.tmp").write_bytes(b"of a killed run")
     (tmp_path / ".tocsin-notes").write_bytes(b"the user's")
     with StagedFile(tmp_path) as staged:
@@ -40,9 +40,7 @@ def test_remove_abandoned_when_one_writer_lives_then_only_the_dead_ones_file_goe
     assert sorted(p.name for p in tmp_path.iterdir()) == [".tocsin-notes", "target"]
 
 
-def test_staged_file_when_a_cleaner_takes_it_before_it_is_locked_then_another_is_made(
-    tmp_path, monkeypatch
-):
+def test_staged_file_when_removed_before_it_is_locked_then_recreated(tmp_path, monkeypatch):
     real = fcntl.flock
     taken = []
 
@@ -64,14 +62,12 @@ def test_staged_file_when_a_cleaner_takes_it_before_it_is_locked_then_another_is
     [
         (errno.ENOSPC, OSError, "disk is full"),
         (errno.EDQUOT, OSError, "quota"),
-        (errno.EACCES, PermissionError, "not allowed to write"),
+        (errno.EACCES, PermissionError, "no write permission"),
         (errno.EROFS, OSError, "read-only"),
         (errno.EIO, OSError, "Input/output error"),
     ],
 )
-def test_place_in_errors_when_writing_fails_then_path_and_problem_are_in_it(
-    tmp_path, code, kind, says
-):
+def test_place_in_errors_when_writing_fails_then_path_and_problem_named(tmp_path, code, kind, says):
     with pytest.raises(kind, match=says) as refusal, place_in_errors(tmp_path):
         raise OSError(code, os.strerror(code))
     assert refusal.value.errno == code
@@ -85,7 +81,7 @@ def test_staged_file_when_directory_is_missing_then_the_error_names_it(tmp_path)
 
 
 @pytest.mark.parametrize("room", [0, 1, 1000, 65536, 100_003])
-def test_layout_when_disk_fills_up_in_a_blob_then_it_is_as_it_was(tmp_path, monkeypatch, room):
+def test_layout_when_disk_is_full_during_a_blob_then_it_is_unchanged(tmp_path, monkeypatch, room):
     layout = OciLayout(tmp_path / "D", write=True)
     layout.put_blob(b"before")
     fill_up(monkeypatch, room)
@@ -104,7 +100,7 @@ def disk(tmp_path):
         yield place
 
 
-def test_layout_when_a_real_disk_is_full_then_old_images_are_still_there(disk):
+def test_layout_when_a_real_disk_is_full_then_old_images_are_kept(disk):
     layout = OciLayout(disk / "D", write=True)
     image = make_image({"a": b"hello"})
     image.put(layout, "old")

@@ -56,7 +56,7 @@ def test_members_when_a_name_occurs_twice_then_the_last_counts(tmp_path):
     assert members.read("a", max_size=9) == b"new"
 
 
-def test_members_when_links_point_about_then_they_stay_inside(tmp_path):
+def test_members_when_links_point_outside_then_they_stay_inside(tmp_path):
     path = write_tar(
         tmp_path / "t",
         ("x.tar", b"layer"),
@@ -72,11 +72,11 @@ def test_members_when_links_point_about_then_they_stay_inside(tmp_path):
         assert members.read(name, max_size=9) == b"layer"
     with pytest.raises(NotFoundError, match="etc/passwd"):
         members.window("up")
-    with pytest.raises(FormatError, match="do not lead"):
+    with pytest.raises(FormatError, match="too many levels of links"):
         members.window("one")
 
 
-def test_members_when_a_target_is_in_both_places_then_that_beside_the_link_counts(tmp_path):
+def test_members_when_two_targets_exist_then_the_relative_one_counts(tmp_path):
     path = write_tar(
         tmp_path / "t",
         ("x", b"root"),
@@ -125,19 +125,19 @@ def pax(records: bytes) -> bytes:
         (bytes(header(size=5)) + b"1234", "ends inside a file, at uncompressed byte 0"),
         (bytes(header(size=1 << 62)), "ends inside a file"),
         (bytes(header(size=10))[:300], "ends inside a block"),
-        (with_checksum(header()[:124] + b"-0000000001\0" + header()[136:]), "size does not parse"),
+        (with_checksum(header()[:124] + b"-0000000001\0" + header()[136:]), "size is invalid"),
         (with_checksum(header()[:124] + b"\xff" * 12 + header()[136:]), "size is negative"),
-        (bytes(header(size=2 << 20, type=tarfile.XHDTYPE)) + bytes(2 << 20), "above the limit"),
+        (bytes(header(size=2 << 20, type=tarfile.XHDTYPE)) + bytes(2 << 20), "is too large"),
         (
             bytes(header(size=2 << 20, type=tarfile.GNUTYPE_LONGNAME)) + bytes(2 << 20),
-            "above the limit",
+            "is too large",
         ),
-        (pax(b"0 path=x\n") + bytes(header()), "PAX record length"),
-        (pax(b"99 path=x\n") + bytes(header()), "PAX record length"),
+        (pax(b"0 path=x\n") + bytes(header()), "PAX record has an invalid length"),
+        (pax(b"99 path=x\n") + bytes(header()), "PAX record has an invalid length"),
         (pax(b"x path=x\n") + bytes(header()), "PAX record"),
         (pax(b"11 size=-1\n") + bytes(header()), "size is negative"),
         (pax(b"11 size=99\n") + bytes(header()), "ends inside a file"),
-        (b"\0" * 100 + b"x" * 412, "chksum does not parse"),
+        (b"\0" * 100 + b"x" * 412, "chksum is invalid"),
         (bytes(512) + bytes(header()), "zero block"),
         (bytes(header(size=5, type=tarfile.GNUTYPE_SPARSE)) + bytes(512), "type 'S'"),
     ],
@@ -149,7 +149,7 @@ def test_members_when_a_header_is_bad_then_it_is_refused(tmp_path, data, says):
     assert refusal.value.what == "archive"
 
 
-def test_members_when_sparse_then_its_data_is_refused_and_others_are_read(tmp_path):
+def test_members_when_one_is_sparse_then_only_that_one_is_refused(tmp_path):
     records = {
         "GNU.sparse.major": "1",
         "GNU.sparse.minor": "0",

@@ -18,14 +18,14 @@ def test_refusals_when_entry_is_rejected_then_name_is_quoted():
     assert (found.kind, found.severity) == ("ztoc.refused", Severity.ERROR)
     assert found.message == (
         f"ztoc {ztoc.digest}: soci-snapshotter rejects it: "
-        r'"a; run x\n\x1b[2J": toc entry 0 is a hard link to no earlier entry'
+        r'"a; run x\n\x1b[2J": toc entry 0 is a hard link whose target is not an earlier entry'
     )
 
 
 def test_refusals_when_there_are_many_then_the_rest_is_counted():
     found = refusals(dangling("a", "b", "c", "d", "e"))
     assert [finding.message.rpartition("it: ")[2] for finding in found] == [
-        "a: toc entry 0 is a hard link to no earlier entry",
-        "b: toc entry 1 is a hard link to no earlier entry",
-        "c: toc entry 2 is a hard link to no earlier entry; 2 more reasons",
+        "a: toc entry 0 is a hard link whose target is not an earlier entry",
+        "b: toc entry 1 is a hard link whose target is not an earlier entry",
+        "c: toc entry 2 is a hard link whose target is not an earlier entry; 2 more reasons",
     ]

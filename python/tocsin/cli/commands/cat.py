@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tocsin.reading.image import Image
 
 _PIECE_SIZE = 1 << 20
-"""Bytes written at once."""
+"""Number of bytes per write."""
 
 
 @command(summary="Write files of an image to stdout.")
@@ -29,15 +29,15 @@ _PIECE_SIZE = 1 << 20
 @image_options
 @quiet_option
 def cat(*, place: Place, paths: tuple[str, ...], opening: ImageOpening, output: Output) -> None:
-    """Write the files at the PATHs of IMAGE to stdout, one after another.
+    """Write files of IMAGE to stdout, one after another.
 
-    Only the spans that hold them are fetched; each is verified before it is inflated. Symbolic
-    links are followed inside the image. If one of the PATHs is not a file, nothing is written.
+    Only the spans that contain the files are fetched. Each span is verified before it is inflated.
+    Symbolic links are followed inside the image. If a PATH is not a file, nothing is written.
 
-    What is written is bound to IMAGE's digest (REPO@sha256:…) by a version 2 index, or, without
-    one, by the digest of each layer, which is then read in full. A version 1 index is bound to
-    nothing: whoever may push to the repository chooses what is read by it. It is used for an IMAGE
-    named by tag, and with --index v1.
+    With a version 2 index, the output is verified against the digest of IMAGE (REPO@sha256:…).
+    Without an index, each layer is read in full and verified against its digest. A version 1 index
+    is not covered by a digest: anyone with push access to the repository can change what it
+    returns. tocsin uses it only if IMAGE is given by tag, or with --index v1.
 
     Examples:
       tocsin cat ghcr.io/team/app:1 /etc/os-release
@@ -53,7 +53,7 @@ def cat(*, place: Place, paths: tuple[str, ...], opening: ImageOpening, output: 
 
 
 def write_file(image: Image, path: str, write: Callable[[bytes], None]) -> None:
-    """Write a file of an image piece by piece, the next ones on their way meanwhile."""
+    """Write a file of an image in pieces; the next ones are fetched in the meantime."""
     with image.open(path, buffering=0) as file:
         while piece := file.read(_PIECE_SIZE):
             write(piece)

@@ -1,4 +1,4 @@
-"""``tocsin convert``: an image that names its SOCI indexes (version 2)."""
+"""``tocsin convert``: convert an image to one with version 2 SOCI indexes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tocsin.stores.registry import RegistryOptions
 
 
-@command(summary="Make an image with its SOCI indexes (v2).")
+@command(summary="Convert an image to one with SOCI indexes (v2).")
 @click.argument("source", metavar="SOURCE", callback=source_image)
 @click.argument("destination", metavar="DEST", callback=destination_image)
 @indexing_options
@@ -41,18 +41,18 @@ def convert(
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
-    """Convert the image SOURCE into one at DEST that names its SOCI indexes.
+    """Convert an image to one with SOCI indexes.
 
-    The new image has the same layers and its own digest; it is an image index, with the SOCI
-    indexes (version 2) among its entries, so any tool that copies all of it copies them too. SOURCE
-    stays as it is. Services that want a single manifest, such as AWS Lambda, refuse an image index:
-    use create there.
+    The image at DEST has the same layers as SOURCE but a new digest. It is an image index that also
+    lists the SOCI indexes (version 2), so tools that copy the entire image copy them as well.
+    SOURCE does not change. Services that require a single manifest, such as AWS Lambda, refuse
+    image indexes; use tocsin create for them.
 
-    Running it again with the same result writes nothing and succeeds. A DEST that names another
-    image is replaced only with --force.
+    If DEST is already up to date, the command writes nothing and succeeds. If DEST is a different
+    image, it is replaced only with --force.
 
-    Within a registry layers are mounted, not sent; from one place to another each is read once,
-    indexed and sent at the same time.
+    Inside a registry, layers are mounted instead of sent. Otherwise each layer is read once, and
+    indexed while it is sent.
 
     Examples:
       tocsin convert ghcr.io/app:1 ghcr.io/app:1-soci
@@ -61,8 +61,8 @@ def convert(
       tocsin convert oci:in:app oci:out:app -p linux/amd64 -p linux/arm64
       tocsin convert --standalone app.tar app-soci.tar
 
-    With --quiet only the digest of the new image is printed. JSON keys: as for create, image
-    and unchanged.
+    With --quiet, only the digest of the new image is printed. JSON keys: as for create, plus
+    image and unchanged.
     """
     from tocsin.cli.indexing_run import run  # noqa: PLC0415 (--help needs none of these)
     from tocsin.indexing.convert import convert as make  # noqa: PLC0415

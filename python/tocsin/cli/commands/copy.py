@@ -1,4 +1,4 @@
-"""``tocsin copy``: an image with its SOCI indexes."""
+"""``tocsin copy``: copy an image with its SOCI indexes."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def copy(
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
-    """Copy the image SOURCE, all platforms, to DEST, with the SOCI indexes that refer to it.
+    """Copy the image SOURCE with its SOCI indexes to DEST.
 
-    Nothing changes, digests included. Other tools copy the indexes of version 2, which are part of
-    the image, but leave those of version 1 behind.
+    All platforms are copied, and all digests stay the same. Other tools also copy version 2
+    indexes, which are part of the image, but not version 1 indexes, which only refer to it.
 
     Examples:
       tocsin copy ghcr.io/team/app:1 quay.io/team/app:1
       tocsin copy oci:images:app ghcr.io/team/app:1
 
-    With --quiet only the digest of the image is printed. JSON keys: source, destination, image,
+    With --quiet, only the digest of the image is printed. JSON keys: source, destination, image,
     soci_indexes[], seconds, traffic: read, pushed, ztocs, manifests, blobs, mounted.
     """
     from tocsin.cli.indexing_report import traffic_line  # noqa: PLC0415 (not for --help)

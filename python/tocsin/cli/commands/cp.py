@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from tocsin.reading.image import Image
 
 _BAR = "copying"
-_TOLD = 10
-"""Things left out that are told one by one."""
+_MAX_WARNINGS = 10
+"""Number of skipped or failed entries that are listed individually."""
 
 
 @command(summary="Copy files out of an image.")
 @click.argument("place", metavar="IMAGE:/PATH", type=parameters.place)
 @click.argument("rest", metavar="DEST", nargs=-1, required=True)
 @click.option("-P", "--no-dereference", is_flag=True, help="Copy a symbolic link as a link.")
-@click.option("--devices", is_flag=True, help="Make device nodes; only root can.")
-@click.option("--overwrite", is_flag=True, help="Write files again that are there already.")
+@click.option("--devices", is_flag=True, help="Create device nodes; requires root.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @click.option(
-    "--owners/--no-owners", default=None, help="Give files their owners.  [default: if root]"
+    "--owners/--no-owners", default=None, help="Preserve file owners.  [default: only for root]"
 )
 @image_options
 @output_options
@@ -50,20 +50,21 @@ def cp(
     opening: ImageOpening,
     output: Output,
 ) -> None:
-    """Copy the file or directory PATH of IMAGE to DEST; as two words too: IMAGE PATH DEST.
+    """Copy a file or directory of an image to DEST.
 
-    A directory becomes DEST itself, with all that is in it; the same command again goes on with
-    what an interrupted one has begun. A file goes into DEST if that is a directory. DEST - is
-    stdout, for one file. Nothing is written outside DEST, whatever links the image has.
+    IMAGE and PATH can also be separate arguments: IMAGE PATH DEST. A directory is copied to DEST
+    itself, not into it; run the command again to resume an interrupted copy. A file is copied into
+    DEST if that is a directory. DEST can be - (stdout) for a single file. Links in the image cannot
+    cause writes outside DEST.
 
-    Only the spans that hold the files are fetched; each is verified before it is inflated, and a
-    file appears when all of it is right. What vouches for the files is explained by tocsin cat
-    --help. Where a copy has read all of a layer by a version 1 index, the layer's digest is
-    verified as well, at the end.
+    Only the spans that contain the files are fetched. Each span is verified before it is inflated,
+    and a file appears only when it is complete. See tocsin cat --help for what the verification
+    covers. If a copy reads an entire layer with a version 1 index, the layer's digest is also
+    verified at the end.
 
-    An entry that cannot be extracted, such as one with an impossible name, does not stop the
-    others, but the exit code is 1. Metadata that cannot be preserved, such as an owner or an
-    extended attribute, is only reported.
+    If an entry cannot be extracted, for example because of an invalid name, the others still are,
+    and the exit code is 1. Metadata that cannot be preserved, such as owners or extended
+    attributes, only causes a warning.
 
     Examples:
       tocsin cp ghcr.io/team/app:1:/etc/os-release .
@@ -75,13 +76,13 @@ def cp(
     """
     path, dest = _words(place, rest)
     if dest == STDOUT and output.json:
-        raise click.UsageError("--json and DEST - both want stdout")
+        raise click.UsageError("--json and DEST - both write to stdout")
     with opening.open(place.reference, output) as image:
         if dest == STDOUT:
             write_file(image, path, streams.write_bytes)
             return
         source, target = (path, dest) if no_dereference else _followed(image, path, dest)
-        image.lstat(source)  # what has to be read before that is not copying
+        image.lstat(source)  # reads layers without a zTOC before the progress bar of the copy
         with display_for(output) as display:
             result = image.extract(
                 source,
@@ -95,7 +96,7 @@ def cp(
         place_of = {"image": str(place.reference), "path": path, "destination": dest}
         output.document({**place_of, **result.to_dict()})
     else:
-        _tell(result, dest, output)
+        _report(result, dest, output)
     if result.failed:
         entries = words.count(len(result.failed), "entry was", "entries were")
         raise TocsinError(f"{dest}: {entries} not extracted")
@@ -108,25 +109,26 @@ def _words(place: Place, rest: tuple[str, ...]) -> tuple[str, str]:
         path.insert(0, place.path)
     if len(path) != 1:
         raise click.UsageError(
-            f"got {words.count(len(path), 'path')}, wanted IMAGE:/PATH DEST or IMAGE PATH DEST"
+            f"wrong number of paths (found {len(path)}, expected IMAGE:/PATH DEST or IMAGE PATH"
+            " DEST)"
         )
     return path[0], dest
 
 
 def _followed(image: Image, path: str, dest: str) -> tuple[str, str]:
-    """Return what a link means, and the place where it gets the link's name, as ``cp`` does it."""
+    """Return the target of a link, and the destination named after the link, as ``cp`` does."""
     found = image.stat(path)
     if found.is_dir or not Path(dest).is_dir():
         return found.path, dest
     return found.path, str(Path(dest) / path.rstrip("/").rpartition("/")[2])
 
 
-def _tell(result: ExtractResult, dest: str, output: Output) -> None:
-    for missing, verb in ((result.skipped, "is left out"), (result.failed, "was not extracted")):
-        for each in missing[:_TOLD]:
+def _report(result: ExtractResult, dest: str, output: Output) -> None:
+    for missing, verb in ((result.skipped, "was skipped"), (result.failed, "was not extracted")):
+        for each in missing[:_MAX_WARNINGS]:
             output.warn(f"{words.escaped(each.path)} {verb}: {each.reason}")
-        if len(missing) > _TOLD:
-            output.warn(f"and {len(missing) - _TOLD:,} more; --json lists all")
+        if len(missing) > _MAX_WARNINGS:
+            output.warn(f"and {len(missing) - _MAX_WARNINGS:,} more; --json lists all")
     for note in result.notes:
         output.warn(note)
     counts = [
@@ -140,7 +142,7 @@ def _tell(result: ExtractResult, dest: str, output: Output) -> None:
         if number
     ]
     made = ", ".join(counts) or "nothing new"
-    there = f", {result.unchanged:,} unchanged" if result.unchanged else ""
+    unchanged = f", {result.unchanged:,} unchanged" if result.unchanged else ""
     output.note(
-        f"{made}{there}, {words.size(result.size)} → {dest} in {words.duration(result.seconds)}"
+        f"{made}{unchanged}, {words.size(result.size)} → {dest} in {words.duration(result.seconds)}"
     )

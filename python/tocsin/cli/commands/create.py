@@ -1,4 +1,4 @@
-"""``tocsin create``: SOCI indexes beside an image (version 1)."""
+"""``tocsin create``: create SOCI indexes that refer to an image (version 1)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tocsin.stores.registry import RegistryOptions
 
 
-@command(summary="Make SOCI indexes beside an image (v1).")
+@command(summary="Create SOCI indexes next to an image (v1).")
 @click.argument("source", metavar="SOURCE", type=parameters.reference)
 @click.argument("destination", metavar="[DEST]", type=parameters.reference, required=False)
 @indexing_options
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     "place",
     type=parameters.reference,
     metavar="oci:DIR",
-    help="Store indexes and zTOCs there, without the image.",
+    help="Destination for the indexes and zTOCs without the image.",
 )
 @click.option(
     "--existing-index",
     type=click.Choice(["warn", "skip", "allow"]),
     default="warn",
     show_default=True,
-    help="If other version 1 indexes refer to an image: warn of them, skip its platform, or allow"
-    " them and do not look.",
+    help="If other version 1 indexes refer to the image: warn about them, skip the platform, or"
+    " allow them silently.",
 )
 @dry_run_option
 @registry_options
@@ -56,11 +56,11 @@ def create(
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
-    """Make a SOCI index for each platform of the image SOURCE.
+    """Create a SOCI index for each platform of an image.
 
-    The image stays as it is; the indexes (version 1) refer to it. They are stored where the image
-    is, or with a copy of it at DEST. Layers stream through once, nothing is kept on disk. A zTOC
-    that is there already is used; its layer is not read.
+    The indexes (version 1) refer to the image SOURCE, which does not change. They are stored next
+    to it or, with DEST, next to a copy of it. Each layer is read once, without storing it on disk.
+    Existing zTOCs are reused without reading their layers.
 
     Examples:
       tocsin create ghcr.io/team/app:1
@@ -70,7 +70,7 @@ def create(
       tocsin create oci:images:app --prefetch /usr/bin/app --min-layer-size 1MiB
       tocsin create ghcr.io/team/app:1 --existing-index skip
 
-    With --quiet only the digests of the SOCI indexes are printed, a line a platform. JSON keys:
+    With --quiet, only the digests of the SOCI indexes are printed, one per line. JSON keys:
     source, destination, dry_run, seconds, missing_prefetch, traffic: read, pushed, ztocs,
     manifests, blobs, mounted; platforms[]: platform, manifest, soci_index, existing_indexes[],
     skipped, layers[]: digest, media_type, size, ztoc, skipped, reused, notes, entry_count,
@@ -78,7 +78,7 @@ def create(
     size.
     """
     if destination is not None and place is not None:
-        raise click.UsageError("both DEST and --output were given, wanted one of them")
+        raise click.UsageError("--output cannot be combined with DEST")
     from tocsin.cli.indexing_run import run  # noqa: PLC0415 (--help needs none of these)
     from tocsin.indexing.create import create as make  # noqa: PLC0415
 

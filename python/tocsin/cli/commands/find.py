@@ -28,13 +28,13 @@ _TYPES = {"f": "file", "d": "dir", "l": "symlink", "p": "fifo", "c": "char", "b"
 @command(summary="Find files of an image by name, type or size.")
 @click.argument("place", metavar="IMAGE", type=parameters.place)
 @click.argument("path", required=False)
-@click.option("-name", "--name", metavar="GLOB", help="The last part of the path fits GLOB.")
+@click.option("-name", "--name", metavar="GLOB", help="Match the file name against GLOB.")
 @click.option(
     "-type",
     "--type",
     "kind",
     type=click.Choice(list(_TYPES)),
-    help="File, directory, link, pipe, character or block device.",
+    help="Match the type: file, directory, link, pipe, character or block device.",
 )
 @click.option(
     "-size",
@@ -42,10 +42,12 @@ _TYPES = {"f": "file", "d": "dir", "l": "symlink", "p": "fifo", "c": "char", "b"
     "sized",
     type=parameters.size_test,
     metavar="[+-]SIZE",
-    help="Files of more (+), less (-) or exactly so many bytes; 4K, 1MiB.",
+    help="Match files larger (+SIZE) or smaller (-SIZE) than SIZE, or of exactly SIZE.",
 )
-@click.option("-l", "--long", is_flag=True, help="Mode, owner, size, time (UTC), link target too.")
-@click.option("--human", is_flag=True, help="With --long: sizes as 1.2 MiB.")
+@click.option(
+    "-l", "--long", is_flag=True, help="Show mode, owner, size, time (UTC) and link target."
+)
+@click.option("--human", is_flag=True, help="With --long, show sizes with units, such as 1.2 MiB.")
 @click.option("-0", "--null", is_flag=True, help="End paths with a NUL byte and escape nothing.")
 @image_options
 @output_options
@@ -62,10 +64,11 @@ def find(
     opening: ImageOpening,
     output: Output,
 ) -> None:
-    r"""Print the paths at or below PATH of IMAGE that pass all tests, sorted.
+    r"""Find files of IMAGE by name, type or size.
 
-    No bytes of layers are read, only their zTOCs. Symbolic links below PATH are not followed.
-    Control characters and backslashes in names are escaped (\n, \x1b, \\).
+    Prints the matching paths at or below PATH in sorted order. PATH defaults to the root. If layers
+    have zTOCs, only these are read. Symbolic links below PATH are not followed. Control characters
+    and backslashes in names are escaped (\n, \x1b, \\).
 
     Examples:
       tocsin find ghcr.io/team/app:1 /usr -name '*.so*' -type f
@@ -76,7 +79,7 @@ def find(
     linkname, devmajor, devminor, xattrs, inode, layer (its digest).
     """
     if null and (long or output.json):
-        raise click.UsageError("--null goes with neither --long nor --json")
+        raise click.UsageError("--null cannot be combined with --long or --json")
 
     def passes(row: Row) -> bool:
         path, of_type, size, _ = row

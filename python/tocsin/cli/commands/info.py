@@ -1,4 +1,4 @@
-"""``tocsin info``: what of an image has a zTOC."""
+"""``tocsin info``: show the layers of an image and their zTOCs."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ _COLUMNS = (
 @registry_options
 @output_options
 def info(*, image: Reference, registry: RegistryOptions | None, output: Output) -> None:
-    """Show the layers of IMAGE and which of them have a zTOC.
+    """Show the layers of IMAGE and their zTOCs.
 
-    Every zTOC that a SOCI index lists is read and verified. ZTOC says which index lists it: v2 is
-    named by the image itself, v1 refers to it. OVERHEAD is the zTOC's size, in per cent of the
-    layer's. Prefetch artifacts are shown with their spans, and the files that lie in these whole.
+    All zTOCs that the SOCI indexes list are read and verified. ZTOC is the version of the index
+    that lists the zTOC: the image names its v2 index; a v1 index refers to the image. OVERHEAD is
+    the zTOC's size in percent of the layer's. Prefetch artifacts are shown with their spans and the
+    files that are completely in these spans.
 
     Examples:
       tocsin info ghcr.io/team/app:1-soci
@@ -59,10 +60,10 @@ def info(*, image: Reference, registry: RegistryOptions | None, output: Output) 
     facts = {"image": words.printable(coverage.image), "digest": str(coverage.manifest.digest)}
     output.facts(facts)
     for platform in coverage.platforms:
-        _tell(platform, output)
+        _write(platform, output)
 
 
-def _tell(platform: PlatformCoverage, output: Output) -> None:
+def _write(platform: PlatformCoverage, output: Output) -> None:
     output.line()
     name = str(platform.platform) if platform.platform is not None else "image"
     output.heading(f"{name} · manifest {words.short_digest(platform.manifest.digest)}")
@@ -71,11 +72,11 @@ def _tell(platform: PlatformCoverage, output: Output) -> None:
         return
     output.table(_COLUMNS, [_row(layer) for layer in platform.layers])
     covered = [layer for layer in platform.layers if layer.covered]
-    by = f", by zTOCs of {words.size(platform.ztoc_size)}" if covered else ""
+    ztocs = f", zTOCs {words.size(platform.ztoc_size)}" if covered else ""
     output.line(
         f"covered: {words.percent(platform.covered_size, platform.layer_size)} of "
         f"{words.size(platform.layer_size)}, {len(covered)} of "
-        f"{words.count(len(platform.layers), 'layer')}{by}"
+        f"{words.count(len(platform.layers), 'layer')}{ztocs}"
     )
     for found in platform.soci_indexes:
         output.line(f"index v{found.version} {found.digest}")
@@ -92,7 +93,7 @@ def _tell(platform: PlatformCoverage, output: Output) -> None:
 def _problems(
     indexes: tuple[FoundIndex, ...], layers: tuple[LayerCoverage, ...]
 ) -> dict[str, None]:
-    """Return each problem once, in order."""
+    """Return the problems in order, without duplicates."""
     problems = [*(index.problem for index in indexes), *(layer.problem for layer in layers)]
     return dict.fromkeys(problem for problem in problems if problem is not None)
 
@@ -112,7 +113,7 @@ def _row(coverage: LayerCoverage) -> tuple[str, ...]:
 
 
 def short_media_type(media_type: str) -> str:
-    """Return a layer's media type as short as it can be told: ``oci tar+gzip``."""
+    """Return a short form of a layer's media type, such as ``oci tar+gzip``."""
     for family, prefix in (
         ("oci", "application/vnd.oci.image.layer.v1."),
         ("oci", "application/vnd.oci.image.layer."),

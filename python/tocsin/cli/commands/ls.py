@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 @command(summary="List a directory of an image.")
 @click.argument("place", metavar="IMAGE", type=parameters.place)
 @click.argument("path", required=False)
-@click.option("-l", "--long", is_flag=True, help="Mode, owner, size, time (UTC), link target too.")
-@click.option("-R", "--recursive", is_flag=True, help="All that is below, by whole paths.")
-@click.option("--human", is_flag=True, help="With --long: sizes as 1.2 MiB.")
+@click.option(
+    "-l", "--long", is_flag=True, help="Show mode, owner, size, time (UTC) and link target."
+)
+@click.option("-R", "--recursive", is_flag=True, help="List everything below PATH, as full paths.")
+@click.option("--human", is_flag=True, help="With --long, show sizes with units, such as 1.2 MiB.")
 @click.option("-0", "--null", is_flag=True, help="End names with a NUL byte and escape nothing.")
 @image_options
 @output_options
@@ -42,11 +44,11 @@ def ls(
     opening: ImageOpening,
     output: Output,
 ) -> None:
-    r"""List what is in the directory PATH of IMAGE, by default its root.
+    r"""List a directory of IMAGE.
 
-    What the layers make together is listed; their bytes are not read, only their zTOCs. Symbolic
-    links in PATH are followed, also at its end. Control characters and backslashes in names are
-    escaped (\n, \x1b, \\).
+    PATH defaults to the root. The listing shows the merged file system of all layers. If layers
+    have zTOCs, only these are read. Symbolic links in PATH are followed. Control characters and
+    backslashes in names are escaped (\n, \x1b, \\).
 
     Examples:
       tocsin ls -l ghcr.io/team/app:1 /usr/bin
@@ -57,7 +59,7 @@ def ls(
     linkname, devmajor, devminor, xattrs, inode, layer (its digest).
     """
     if null and (long or output.json):
-        raise click.UsageError("--null goes with neither --long nor --json")
+        raise click.UsageError("--null cannot be combined with --long or --json")
     wanted = one_path(place, path)
     from tocsin.reading.files import merged_of  # noqa: PLC0415 (not for --help)
 
@@ -69,7 +71,7 @@ def ls(
             return
         found: Iterable[FileStat] = image.find(wanted) if recursive else image.ls(wanted)
         if recursive and image.is_dir(wanted):
-            found = islice(found, 1, None)  # what is below, not the directory itself
+            found = islice(found, 1, None)  # without the directory itself
         if output.json:
             entries = [file.to_dict() for file in found]
             output.document({"image": str(place.reference), "path": wanted, "entries": entries})

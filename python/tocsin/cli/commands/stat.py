@@ -32,10 +32,10 @@ _NOUNS = {
 }
 
 
-@command(summary="Show what an image says of a path.")
+@command(summary="Show the metadata of files in an image.")
 @click.argument("place", metavar="IMAGE", type=parameters.place)
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
-@click.option("-L", "--dereference", is_flag=True, help="Follow a symbolic link at the end too.")
+@click.option("-L", "--dereference", is_flag=True, help="Follow a symbolic link at PATH.")
 @image_options
 @output_options
 def stat(
@@ -46,7 +46,7 @@ def stat(
     opening: ImageOpening,
     output: Output,
 ) -> None:
-    """Show what is at each PATH of IMAGE, and which layer it comes from.
+    """Show the metadata of files in IMAGE, including their layer.
 
     Examples:
       tocsin stat ghcr.io/team/app:1 /usr/bin/app

@@ -1,4 +1,4 @@
-"""``tocsin verify``: whether SOCI indexes tell the truth."""
+"""``tocsin verify``: verify SOCI indexes against their image."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from tocsin.cli import exit_codes, parameters
 from tocsin.cli.command import command
 from tocsin.cli.options import (
+    jobs_option,
     output_options,
     platforms_option,
     registry_options,
@@ -21,27 +22,21 @@ if TYPE_CHECKING:
     from tocsin.stores.registry import RegistryOptions
 
 
-@command(summary="Prove that an image's SOCI indexes tell the truth.")
+@command(summary="Verify the SOCI indexes of an image.")
 @click.argument("image", metavar="IMAGE", type=parameters.reference)
 @click.option(
     "--quick",
     is_flag=True,
-    help="Read a random sample of each layer's spans, not whole layers.",
+    help="Check a random sample of each layer's spans instead of whole layers.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     metavar="NUMBER",
-    help="Repeat the sample of another run; implies --quick.",
+    help="Seed of the sample, to repeat a previous run; implies --quick.  [default: random]",
 )
 @platforms_option
-@click.option(
-    "-j",
-    "--jobs",
-    type=click.IntRange(min=1),
-    metavar="COUNT",
-    help="Layers read at once.  [default: the processors, at most 4]",
-)
+@jobs_option
 @threads_option
 @registry_options
 @output_options
@@ -56,16 +51,18 @@ def verify(
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
-    """Check that all SOCI indexes of IMAGE say what is true of it.
+    """Verify all SOCI indexes of IMAGE against its layers.
 
-    Each layer with a zTOC streams through once, nothing is kept on disk. Its zTOC is made anew and
-    compared; digests and diff ids, media types, the links between image, index and zTOC, and what
-    readers accept are checked too. --quick fetches a few spans of each layer instead and checks
-    their digests, windows and tar headers. It proves nothing about other spans, and neither layer
-    digests nor diff ids: an index made to deceive passes it easily.
+    Each layer that has a zTOC is read once, without storing it on disk. Its zTOC is rebuilt and
+    compared. Digests, diff IDs, media types, the links between image, index and zTOC, and the
+    restrictions of soci-snapshotter are also checked. Layers without a zTOC are not read.
 
-    An error makes the exit code 1: something is untrue, missing or refused by readers. A zTOC that
-    another tool made in its own way but truthfully is fine. Layers without a zTOC are not read.
+    --quick fetches only a few spans of each layer, and checks their digests, windows and tar
+    headers. It does not verify the other spans, layer digests or diff IDs, so it does not detect a
+    deliberately manipulated index.
+
+    The exit code is 1 if an index is wrong or incomplete, or if soci-snapshotter cannot read it.
+    zTOCs of other tools may differ in layout, as long as their contents are correct.
 
     Examples:
       tocsin verify ghcr.io/team/app:1-soci
@@ -73,14 +70,14 @@ def verify(
       tocsin verify oci:images:app --platform linux/arm64
       tocsin verify oci:images:app --json | jq '.errors, .warnings'
 
-    With --quiet only errors are printed. JSON keys: image, manifest, ok, quick, seed, seconds,
+    With --quiet, only errors are printed. JSON keys: image, manifest, ok, quick, seed, seconds,
     errors, warnings, findings[], platforms[]: platform, manifest, ok, findings[], soci_indexes[]:
     digest, media_type, size, version, ok, findings[], layers[]: digest, media_type, size, ztoc,
     span_count, checked_spans, ok, findings[]: kind, severity, message, expected, actual. Severity
     is error, warning or note.
     """
     from tocsin.cli.progress import display_for, shown_on  # noqa: PLC0415 (not for --help)
-    from tocsin.cli.verify_report import layer_line, tell  # noqa: PLC0415
+    from tocsin.cli.verify_report import layer_line, write_report  # noqa: PLC0415
     from tocsin.verifying.verify import verify as check  # noqa: PLC0415
 
     with display_for(output) as display:
@@ -97,6 +94,6 @@ def verify(
     if output.json:
         output.document(result.to_dict())
     else:
-        tell(result, output)
+        write_report(result, output)
     if not result.ok:
         raise click.exceptions.Exit(exit_codes.FAILED)

@@ -1,1 +1,1 @@
-"""HTTP as registries and web servers need it: requests, redirects, ranges, retries."""
+"""HTTP for registries and web servers: requests, redirects, ranges and retries."""

@@ -1,4 +1,4 @@
-"""One answer of a server: status, headers, and a body that is read only as far as wanted."""
+"""HTTP responses: status, headers and a body that is read on demand."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 _DECODED = frozenset({"gzip", "x-gzip", "deflate"})
 _OTHER_CODING = re.compile(r"\b(?:gzip|deflate|br|zstd|dc[bz]|compress)\b")
-"""Codings that nobody asked for, alone or one after the other."""
+"""Unsupported content codings, also in a list of codings."""
 
 _DRAIN_SIZE = 64 << 10
-"""Bytes read from an unwanted body to keep its connection; beyond that a new one is cheaper."""
+"""Maximum bytes of an unused body that are read to keep the connection; a new one is cheaper."""
 
 
 class Answer:
-    """What came back; close it, or read it to its end, to give the connection back.
+    """A response; close it or read it to its end to release the connection.
 
     Attributes:
-        status: of HTTP.
-        url: that answered, after redirects; it may be signed, so it is not for messages.
+        status: HTTP status.
+        url: final URL, after redirects. It may be signed, so it must not appear in messages.
 
     Args:
-        response: of requests, its body unread.
-        url: as above.
-        timeout: seconds that a wait for the body may last.
+        response: response of requests, with its body unread.
+        url: see above.
+        timeout: maximum seconds to wait for the body.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Answer:
         self.url = url
 
     def header(self, name: str) -> str:
-        """Return a header, several of one name joined by commas; empty when missing."""
+        """Return a header; repeated headers are joined by commas, a missing one is empty."""
         return self._response.headers.get(name) or ""
 
     @property
@@ -58,13 +58,13 @@ class Answer:
 
     @property
     def content_length(self) -> int | None:
-        """``Content-Length``; ``None`` when it is missing or no number."""
+        """``Content-Length``; ``None`` if it is missing or not a number."""
         text = self.header("Content-Length").strip()
         return int(text[:20]) if text.isascii() and text.isdigit() else None
 
     @property
     def is_encoded(self) -> bool:
-        """Whether its content has a coding, so that `content_length` is not the content's size."""
+        """Whether the body has a content coding, so that `content_length` is not its real size."""
         return self._coding in _DECODED or bool(_OTHER_CODING.search(self._coding))
 
     @property
@@ -72,15 +72,15 @@ class Answer:
         return self.header("Content-Encoding").strip().lower()
 
     def read_some(self, size: int) -> bytes:
-        """Return what has arrived of the body, waiting for the first byte; empty at its end.
+        """Return the next bytes of the body, waiting for the first of them; empty at its end.
 
-        Content codings stay as they are: a layer's digest is that of the bytes stored.
+        Content codings are not decoded: the digest of a layer is that of the stored bytes.
 
         Args:
-            size: the most bytes to return.
+            size: maximum number of bytes.
 
         Raises:
-            RegistryError: the connection broke or timed out; `temporary` is true.
+            RegistryError: the connection was lost or timed out; `temporary` is true.
         """
         try:
             self._start_waiting()
@@ -94,11 +94,11 @@ class Answer:
         """Return the whole body, decoded if the server encoded it, and close.
 
         Raises:
-            FormatError: it is longer than `limit` bytes; `what` names it.
-            RegistryError: the connection broke or the body took too long; `temporary` is true. Or
-                the body has a content coding that is not known.
+            FormatError: the body is longer than `limit` bytes; `what` is its name.
+            RegistryError: the connection was lost or the body took too long, with `temporary` true;
+                or the content coding is not supported.
         """
-        too_long = FormatError(f"{what}: is longer than the {limit} bytes allowed", what=what)
+        too_long = FormatError(f"{what}: too large (expected at most {limit} bytes)", what=what)
         if (self.content_length or 0) > limit:
             self.close()
             raise too_long
@@ -107,7 +107,7 @@ class Answer:
                 self._start_waiting()
                 data: bytes = self._response.raw.read(limit + 1, decode_content=False)
                 if len(data) <= limit:
-                    self._response.raw.read(1)  # notices the end, which frees the connection
+                    self._response.raw.read(1)  # reads the end, which releases the connection
             except BROKEN as error:
                 raise network_error(error, self.url) from None
         if len(data) <= limit:
@@ -117,17 +117,17 @@ class Answer:
         return data
 
     def _decoded(self, data: bytes, limit: int) -> bytes:
-        """Undo the content coding, to one byte more than `limit` at most.
+        """Decode the content coding, to at most one byte more than `limit`.
 
-        Not left to the library: how much it makes of a few bytes depends on its version.
+        Not left to urllib3: how many bytes it decodes at once depends on its version.
         """
         coding = self._coding
         if coding not in _DECODED:
             if not _OTHER_CODING.search(coding):
-                return data  # "utf-8" for example: some servers write what is no coding
+                return data  # some servers send other values, such as "utf-8"
             shown = redact_url(self.url)
             raise RegistryError(
-                f"{shown}: content coding {quoted_name(coding[:40])} is not supported", url=shown
+                f"{shown}: unsupported content coding {quoted_name(coding[:40])}", url=shown
             )
         decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # a gzip or a zlib header
         try:
@@ -136,7 +136,11 @@ class Answer:
             decoded = None
         if decoded is None or (len(decoded) <= limit and not decoder.eof):
             shown = redact_url(self.url)
-            raise RegistryError(f"{shown}: the body is not {coding} as it says", url=shown)
+            raise RegistryError(
+                f"{shown}: invalid body: Content-Encoding is {coding}, but the body cannot be"
+                " decoded",
+                url=shown,
+            )
         return decoded
 
     def _start_waiting(self) -> None:
@@ -145,7 +149,7 @@ class Answer:
             original.deadline.start(self._timeout)
 
     def discard(self) -> None:
-        """Close, keeping the connection when little is left of the body."""
+        """Close the response, but keep the connection if little of the body is left."""
         has_body = self._response.request.method != "HEAD"
         rest = (self.content_length or 0) - self._taken if has_body else 0
         left = _DRAIN_SIZE
@@ -158,7 +162,7 @@ class Answer:
         self.close()
 
     def close(self) -> None:
-        """Give the connection back if the body was read to its end, else close it."""
+        """Release the connection if the body was read to its end, otherwise close it."""
         self._response.close()
 
     def __enter__(self) -> Self:

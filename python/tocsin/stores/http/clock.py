@@ -1,4 +1,4 @@
-"""Time and chance, handed in so that tests neither wait nor wonder."""
+"""Time and randomness, which tests replace."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FIRST_WAIT = 0.25
+"""Seconds."""
 LONGEST_WAIT = 10.0
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """What the registry room knows of time, in seconds.
+    """The time source of HTTP requests, in seconds.
 
     Attributes:
-        monotonic: for durations.
-        wall: since 1970, for dates the far side names.
+        monotonic: returns a monotonic time, for durations.
+        wall: returns the time since 1970, for dates in responses.
         sleep: waits.
-        jitter: a number in ``[0, 1)``.
+        jitter: returns a random number in ``[0, 1)``.
     """
 
     monotonic: Callable[[], float] = time.monotonic
@@ -32,14 +34,14 @@ class Clock:
     jitter: Callable[[], float] = random.random
 
     def backoff(self, failures: int) -> float:
-        """Return how long to wait after the `failures`-th failure: doubling, half of it chance."""
+        """Return the wait after failure number `failures`: it doubles, and half of it is random."""
         longest = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (failures - 1))
         return longest * (0.5 + 0.5 * self.jitter())
 
     def retry_after(self, header: str) -> float | None:
-        """Return the wait that a ``Retry-After`` header asks for; ``None`` when it asks nothing.
+        """Return the wait that a ``Retry-After`` header requests; ``None`` if it is not valid.
 
-        Seconds or a date. Source: RFC 9110, 10.2.3.
+        The header is a number of seconds or a date. Source: RFC 9110, 10.2.3.
         """
         text = header.strip()
         if text.isascii() and text.isdigit():

@@ -1,8 +1,8 @@
-"""Deadlines for what a server sends: a byte now and then does not keep a wait alive.
+"""Deadlines for responses, which a server cannot extend by sending single bytes.
 
-The timeout of a socket is for one call, and a server that sends a byte a second meets it for ever:
-in headers, in interim responses (100 Continue), in chunk extensions and in trailers. So the file
-object that a response is read from looks at a deadline before every call.
+The timeout of a socket is per call, so a server that sends one byte per second never exceeds it:
+in headers, in interim responses (100 Continue), in chunk extensions and in trailers. Therefore the
+file object of a response checks a deadline before every call.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     import socket
 
 _GRANULARITY = 1.0
-"""Seconds by which a wait may be longer; spares two system calls for each read."""
+"""Seconds that a wait may exceed its deadline; saves two system calls per read."""
 
 
 class Deadline:
     """The end of a wait.
 
     Args:
-        sock: that is waited for.
-        seconds: from now; ``None`` for no end.
+        sock: the socket that is read.
+        seconds: seconds from now; ``None`` for no deadline.
     """
 
     def __init__(self, sock: socket.socket, seconds: float | None) -> None:
@@ -36,11 +36,11 @@ class Deadline:
         self.start(seconds)
 
     def start(self, seconds: float | None) -> None:
-        """Let a new wait begin."""
+        """Start a new wait."""
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def before_read(self) -> None:
-        """Bound the next call of the socket.
+        """Set the timeout for the next call of the socket.
 
         Raises:
             TimeoutError: the deadline has passed.
@@ -56,7 +56,7 @@ class Deadline:
 
 
 class _Watched(io.RawIOBase):
-    """The raw file of a response, read before its deadline only."""
+    """The raw file of a response, which can only be read until its deadline."""
 
     def __init__(self, raw: io.RawIOBase, deadline: Deadline) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class WatchedResponse(http.client.HTTPResponse):
     """A response whose status, headers, body and trailers have a deadline.
 
     Attributes:
-        deadline: runs from the beginning, for the headers; started again for what follows.
+        deadline: starts with the request, for the headers; restarted for each part of the body.
     """
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (as http.client)

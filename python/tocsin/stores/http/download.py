@@ -1,8 +1,8 @@
-"""The bytes of one blob, however often the connection breaks.
+"""Downloads of blobs that resume after a lost connection.
 
-After a break the rest is asked for with ``Range``, at the first byte that is missing, from the
-registry itself: where it redirected to may have been signed for a short time. A server that ignores
-``Range`` sends what we have once more; that is skipped. Source: RFC 9110, 14; OCI
+The rest is requested with ``Range``, starting at the first missing byte. The request goes to the
+registry again, since the URL that it redirected to may have been signed for a short time. If a
+server ignores ``Range``, the bytes that have already arrived are skipped. Source: RFC 9110, 14; OCI
 distribution-spec 1.1, "Pulling blobs".
 """
 
@@ -25,17 +25,18 @@ if TYPE_CHECKING:
     from tocsin.stores.http.clock import Clock
 
 MAX_FAILURES = 5
-"""Breaks in a row accepted without `PROGRESS` in between."""
+"""Maximum consecutive failures without `PROGRESS` in between."""
 
 PROGRESS = 1 << 20
-"""Bytes after which a connection counts as having worked."""
+"""Bytes after which a connection counts as successful."""
 
 SHORT_RANGE = 4 << 10
-"""Bytes a server may cut its ranges to; with fewer, each answer counts as a break."""
+"""Minimum bytes of a range that a server has shortened; fewer bytes count as a failure."""
 
 SLOW_WINDOW = 60.0
+"""Seconds of waiting after which the speed is checked."""
 SLOW_SIZE = 64 << 10
-"""A server that sends less than this many bytes in that many seconds of waiting is given up."""
+"""Minimum bytes per `SLOW_WINDOW`; with fewer, the connection is closed and resumed."""
 
 _READ_SIZE = 512 << 10
 _CONTENT_RANGE = re.compile(r"bytes\s+([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
@@ -43,11 +44,11 @@ _UNSATISFIED = re.compile(r"bytes\s+\*/([0-9]{1,19})")
 
 
 class Site(Protocol):
-    """What a download needs of where it comes from; `Endpoint` is one."""
+    """A server that blobs are downloaded from, such as an `Endpoint`."""
 
     @property
     def clock(self) -> Clock:
-        """Time."""
+        """The time source."""
 
     def send(
         self,
@@ -58,23 +59,23 @@ class Site(Protocol):
         expect: Collection[int],
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send a request and return its answer when the status is one of `expect`."""
+        """Send a request and return the response if its status is one of `expect`."""
 
     def missing(self, what: str) -> NotFoundError:
-        """Return the error of something that is not there."""
+        """Return the error for a missing object."""
 
 
 class Download:
-    """Bytes ``[start, end)`` of one blob, unverified but for their number.
+    """Bytes ``[start, end)`` of one blob; only their number is verified.
 
     Args:
-        endpoint: that the blob is asked of, a repository for example.
-        url: of the blob.
-        what: the blob, as it is called where it comes from: ``blob sha256:…``.
-        place: the same with where it comes from, for messages.
-        size: of the whole blob, in bytes.
-        start: first byte wanted.
-        end: after the last one, at most `size`.
+        endpoint: server of the blob, such as a repository.
+        url: URL of the blob.
+        what: name of the blob within the server, such as ``blob sha256:…``.
+        place: name of the blob in messages, with the server.
+        size: size of the whole blob.
+        start: offset of the first byte.
+        end: offset after the last byte, at most `size`.
     """
 
     def __init__(
@@ -91,14 +92,14 @@ class Download:
         self._ranges = True
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield pieces of `_READ_SIZE` to twice as many bytes, the last one of any size.
+        """Yield pieces of `_READ_SIZE` to twice as many bytes; the last one may be smaller.
 
         Raises:
-            NotFoundError: the blob is not there.
-            VerificationError: it has another size.
-            RegistryError: the connection broke too often, or the server misbehaves.
+            NotFoundError: the blob does not exist.
+            VerificationError: the blob has another size.
+            RegistryError: the connection failed too often, or the server sent an invalid response.
         """
-        # What arrives whole is passed on as it is: joining costs a copy and fresh pages.
+        # A large chunk is yielded as it is: joining would cost a copy and new pages.
         held: list[bytes] = []
         held_size = failures = 0
         while self._at < self._end:
@@ -113,18 +114,18 @@ class Download:
                             yield held[0] if len(held) == 1 else b"".join(held)
                             held, held_size = [], 0
                     answer.discard()
-                story = "the connection ended before the blob did"
+                problem = "the connection was closed before the end of the blob"
             except _BrokenError as broken:
-                story = broken.story
+                problem = broken.problem
             if self._at >= self._end:
                 break
             if self._at == self._served and self._at - before >= SHORT_RANGE:
-                continue  # a server that gives only so much at once
+                continue  # the server limits the size of ranges
             failures = 1 if self._at - before >= PROGRESS else failures + 1
             if failures > MAX_FAILURES:
                 raise RegistryError(
-                    f"{self._place}: gave up at byte {self._at} of {self._size} after "
-                    f"{MAX_FAILURES} tries: {story}",
+                    f"{self._place}: download failed at byte {self._at} of {self._size} after "
+                    f"{MAX_FAILURES} retries: {problem}",
                     url=redact_url(self._url),
                     temporary=True,
                 )
@@ -134,7 +135,7 @@ class Download:
             yield b"".join(held)
 
     def _open(self) -> Answer:
-        """Return an answer whose body begins at the byte wanted next."""
+        """Return a response from which the next byte can be read."""
         whole = not self._ranges or (self._at == 0 and self._end == self._size)
         try:
             answer = self._endpoint.send(
@@ -147,7 +148,7 @@ class Download:
         except RegistryError as error:
             if whole or error.status is None or error.temporary:
                 raise
-            # A server need not take ranges; then all of the blob is read, as far as it is wanted.
+            # Support for ranges is optional; without it, the blob is read from its beginning.
             self._ranges = False
             return self._open()
         try:
@@ -169,7 +170,7 @@ class Download:
             self._check_whole(answer)
 
     def _chunks(self, answer: Answer) -> Iterator[bytes]:
-        """Yield what arrives, from the byte wanted next, to the end wanted or that of the body."""
+        """Yield the bytes that arrive, from the next byte to the end of the range or the body."""
         skip = self._at if answer.status == OK else 0
         left = skip + self._end - self._at
         now = self._endpoint.clock.monotonic
@@ -194,7 +195,7 @@ class Download:
                 yield chunk
             if waited >= SLOW_WINDOW:
                 if arrived < SLOW_SIZE:
-                    raise _BrokenError(f"only {arrived} bytes came in {waited:.0f} s")
+                    raise _BrokenError(f"too slow: received only {arrived} bytes in {waited:.0f} s")
                 waited, arrived = 0.0, 0
 
     def _check_whole(self, answer: Answer) -> None:
@@ -206,36 +207,36 @@ class Download:
         text = answer.header("Content-Range")
         match = _CONTENT_RANGE.fullmatch(text.strip())
         if match is None:
-            raise self._misbehaves(
-                answer, f"status 206 with Content-Range {quoted(text, limit=60)}"
-            )
+            raise self._invalid(answer, f"status 206 with Content-Range {quoted(text, limit=60)}")
         first, last = int(match[1]), int(match[2])
         if match[3] != "*" and int(match[3]) != self._size:
             raise size_error(self._place, expected=self._size, actual=match[3])
         if first != self._at or not first <= last < self._size:
-            raise self._misbehaves(answer, f"bytes {first} to {last} for those from {self._at} on")
+            raise self._invalid(
+                answer, f"found bytes {first} to {last}, expected bytes from {self._at}"
+            )
         self._served = min(last + 1, self._end)
         if answer.content_length not in (None, last + 1 - first):
-            raise self._misbehaves(
-                answer, f"{answer.content_length} bytes for the range {first} to {last}"
+            raise self._invalid(
+                answer, f"Content-Length is {answer.content_length} for bytes {first} to {last}"
             )
 
     def _too_short(self, answer: Answer) -> Exception:
-        # The body is not read: docker-registry announces the blob's size as its length and stalls.
+        # The body is not read: docker-registry sends the blob's size as its length, then stalls.
         match = _UNSATISFIED.fullmatch(answer.header("Content-Range").strip())
         actual = match[1] if match else f"fewer than {self._at + 1}"
         if match and int(match[1]) > self._at:
-            return self._misbehaves(answer, f"refuses the range from {self._at} on")
+            return self._invalid(answer, f"status 416 for the range from byte {self._at}")
         return size_error(self._place, expected=self._size, actual=actual)
 
-    def _misbehaves(self, answer: Answer, how: str) -> RegistryError:
+    def _invalid(self, answer: Answer, problem: str) -> RegistryError:
         answer.close()
-        return RegistryError(f"{self._place}: the server gave {how}", status=answer.status)
+        return RegistryError(f"{self._place}: invalid response: {problem}", status=answer.status)
 
 
 class _BrokenError(Exception):
-    """The answer ended early; the rest can be asked for."""
+    """The response ended early; the rest can be requested."""
 
-    def __init__(self, story: str) -> None:
-        super().__init__(story)
-        self.story = story
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem

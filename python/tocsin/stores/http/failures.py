@@ -1,6 +1,6 @@
-"""From broken connections to errors that say what happened, without secrets.
+"""Conversion of network failures to errors that contain no secrets.
 
-Exceptions of requests and urllib3 spell out signed URLs, so they are described, never chained.
+Exceptions of requests and urllib3 contain signed URLs, so they are never chained or quoted.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses after which the same request may succeed later."""
+"""Status codes after which the same request may succeed later."""
 
 BROKEN = (
     OSError,
     requests.RequestException,
     urllib3.exceptions.HTTPError,
     http.client.HTTPException,
-    # What these libraries let through when a server writes nonsense, such as a chunk of -5 bytes.
+    # The libraries raise these for invalid responses, such as a chunk of -5 bytes.
     ValueError,
     OverflowError,
 )
-"""Whatever a request or the reading of its answer may raise because of the far side."""
+"""Exceptions that sending a request or reading its response raises if the other side fails."""
 
 _NOT_TLS = frozenset(
     {
@@ -47,40 +47,41 @@ _NOT_TLS = frozenset(
         "RECORD_LAYER_FAILURE",
     }
 )
-"""What OpenSSL, of one version or another, says of an answer in plain text."""
+"""OpenSSL's reasons for a response in plain text, which depend on its version."""
 
 _ALERT = re.compile(r"(?:SSLV3|TLSV1|TLSV13)_ALERT|TLSV1_UNRECOGNIZED_NAME")
-_WANTS_CERTIFICATE = re.compile(r"CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE|ACCESS_DENIED")
-"""Alerts by which servers refuse a client without a certificate, or with a wrong one."""
+_CERTIFICATE_ALERT = re.compile(r"CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE|ACCESS_DENIED")
+"""Alerts with which servers reject a client whose certificate is missing or wrong."""
 
-_OTHER_NAMES = frozenset({62, 64})
-_OUT_OF_DATE = frozenset({9, 10})
-"""Codes of OpenSSL: the certificate is for another host or address; not yet or no longer valid."""
+_WRONG_HOST_CODES = frozenset({62, 64})
+"""OpenSSL's codes for a certificate of another host name or address."""
+_VALIDITY_CODES = frozenset({9, 10})
+"""OpenSSL's codes for a certificate that is not yet valid, or no longer."""
 
-_PLAIN_HTTP = "Pass --plain-http (plain_http=True) if it speaks plain http."
-MAYBE_TLS = "Leave out --plain-http (plain_http=True) if it speaks TLS."
-_CLIENT_CERT = "Show a certificate with --client-cert (client_cert=), or put one in certs.d."
-_PROXY_VARIABLES = "Check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, or name the registry in NO_PROXY."
+_PLAIN_HTTP = "Pass --plain-http (plain_http=True) if the registry uses plain HTTP."
+MAYBE_TLS = "Omit --plain-http (plain_http=True) if the registry uses TLS."
+_CLIENT_CERT = "Pass a client certificate with --client-cert (client_cert=), or put one in certs.d."
+_PROXY_VARIABLES = "Check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, or add the registry to NO_PROXY."
 _PROXY_LOGIN = (
-    "Put user name and password into the URL of the proxy (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY),"
-    " or name the registry in NO_PROXY."
+    "Add user name and password to the URL of the proxy (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY),"
+    " or add the registry to NO_PROXY."
 )
-_PROXY_WANTS_LOGIN = 407
+_PROXY_AUTH_REQUIRED = 407
 _TUNNEL = re.compile(r"Tunnel connection failed: ([0-9]{3})\b.*", re.DOTALL)
-_OF_PROXY = (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)
+_PROXY_ERRORS = (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)
 
 _MAX_CAUSES = 20
 _MAX_REASON_LEN = 200
-"""Characters of what the system says of a failure."""
+"""Maximum characters of the system's error message."""
 
 
 def network_error(error: BaseException, url: str, proxy: str | None = None) -> RegistryError:
-    """Return the error of a request that got no, or only half an answer.
+    """Return the error for a request whose response is missing or incomplete.
 
     Args:
-        error: what was raised.
-        url: of the request.
-        proxy: the URL of the proxy that it went through.
+        error: the exception that was raised.
+        url: URL of the request.
+        proxy: URL of the proxy, if one was used.
     """
     where = redact_url(url)
     causes = list(_causes(error))
@@ -93,7 +94,7 @@ def network_error(error: BaseException, url: str, proxy: str | None = None) -> R
 
 
 def never_sent(error: BaseException) -> bool:
-    """Return whether the server cannot have seen the request, so that it may be sent again."""
+    """Return whether the server cannot have received the request, so it can be sent again."""
     return any(
         isinstance(cause, requests.ConnectTimeout | urllib3.exceptions.NewConnectionError)
         for cause in _causes(error)
@@ -107,7 +108,7 @@ class _Failure:
     hint: str | None = None
 
 
-def _describe(causes: list[BaseException], *, is_tls: bool) -> _Failure:  # noqa: PLR0911, PLR0912 (one a cause)
+def _describe(causes: list[BaseException], *, is_tls: bool) -> _Failure:  # noqa: PLR0911, PLR0912 (one branch per cause)
     for cause in causes:
         match cause:
             case ssl.SSLCertVerificationError():
@@ -117,79 +118,81 @@ def _describe(causes: list[BaseException], *, is_tls: bool) -> _Failure:  # noqa
                     hint=_certificate_hint(cause.verify_code),
                 )
             case ssl.SSLError() if _tls_reason(cause) in _NOT_TLS:
-                return _Failure("does not speak TLS", temporary=False, hint=_PLAIN_HTTP)
+                return _Failure("the server does not use TLS", temporary=False, hint=_PLAIN_HTTP)
             case ssl.SSLError() if _ALERT.match(_tls_reason(cause)):
                 return _Failure(
-                    f"TLS was refused ({shown(_tls_reason(cause))})",
+                    f"the server rejected the TLS connection ({shown(_tls_reason(cause))})",
                     temporary=False,
-                    hint=_CLIENT_CERT if _WANTS_CERTIFICATE.search(_tls_reason(cause)) else None,
+                    hint=_CLIENT_CERT if _CERTIFICATE_ALERT.search(_tls_reason(cause)) else None,
                 )
             case ssl.SSLEOFError():
-                return _Failure("the TLS connection ended early", hint=_PLAIN_HTTP)
+                return _Failure("the TLS connection was closed unexpectedly", hint=_PLAIN_HTTP)
             case socket.gaierror() | urllib3.exceptions.NameResolutionError():
                 return _Failure("the host name cannot be resolved")
             case TimeoutError() | requests.Timeout() | urllib3.exceptions.TimeoutError():
                 return _Failure("timed out")
             case requests.exceptions.InvalidURL() | requests.exceptions.InvalidSchema():
-                return _Failure("is no URL that can be asked", temporary=False)
+                return _Failure("invalid URL", temporary=False)
             case urllib3.exceptions.IncompleteRead():
-                return _Failure("the connection ended before the answer did")
+                return _Failure("the connection was closed before the end of the response")
             case OSError() if cause.errno and cause.strerror:
                 return _Failure(cause.strerror[:_MAX_REASON_LEN].lower())
             case http.client.RemoteDisconnected():
-                return _Failure("the connection broke")
+                return _Failure("the connection was closed unexpectedly")
             case http.client.HTTPException() | OverflowError():
-                return _Failure("the answer is not HTTP", hint=None if is_tls else MAYBE_TLS)
+                return _Failure("the response is not HTTP", hint=None if is_tls else MAYBE_TLS)
             case _:
                 continue
     if any(type(cause) is ValueError for cause in causes):
-        return _Failure("the answer is not HTTP", hint=None if is_tls else MAYBE_TLS)
-    return _Failure("the connection broke")
+        return _Failure("the response is not HTTP", hint=None if is_tls else MAYBE_TLS)
+    return _Failure("the connection was closed unexpectedly")
 
 
 def _certificate_hint(code: int) -> str:
-    if code in _OTHER_NAMES:
+    if code in _WRONG_HOST_CODES:
         return (
-            "Reach the registry by a name that is in its certificate, or accept any certificate"
-            " with --insecure (insecure=True)."
+            "Use a host name that is in the certificate, or accept any certificate with --insecure"
+            " (insecure=True)."
         )
-    if code in _OUT_OF_DATE:
+    if code in _VALIDITY_CODES:
         return (
             "Check the clock of this machine, have the certificate renewed, or accept any"
             " certificate with --insecure (insecure=True)."
         )
     return (
-        "Name the file of its authority with --ca-cert (ca_cert=) or put it in certs.d, or accept"
-        " any certificate with --insecure (insecure=True)."
+        "Pass the certificate authority with --ca-cert (ca_cert=), put it in certs.d, or accept any"
+        " certificate with --insecure (insecure=True)."
     )
 
 
 def _describe_proxy(causes: list[BaseException], proxy: str) -> _Failure | None:
-    """Return what is wrong with the proxy; ``None`` if it is something else."""
+    """Return the failure if its cause is the proxy, otherwise ``None``."""
     name = redact_url(proxy)
     is_socks = proxy.lower().startswith("socks")
     for cause in causes:
         match cause:
             case requests.exceptions.InvalidSchema() if is_socks:
                 return _Failure(
-                    f"proxy {name}: SOCKS needs the Python package PySocks, which is not installed",
+                    f"proxy {name}: SOCKS requires the Python package PySocks",
                     temporary=False,
-                    hint="Install it: pip install PySocks.",
+                    hint="Install it with pip install PySocks.",
                 )
             case urllib3.exceptions.ProxySchemeUnknown() | requests.exceptions.InvalidSchema():
                 return _Failure(
-                    f"proxy {name}: is neither http, https nor socks",
+                    f"proxy {name}: unsupported URL scheme (expected http, https or socks)",
                     temporary=False,
                     hint=_PROXY_VARIABLES,
                 )
             case requests.exceptions.InvalidProxyURL():
-                return _Failure(f"proxy {name}: is no URL", temporary=False, hint=_PROXY_VARIABLES)
+                return _Failure(
+                    f"proxy {name}: invalid URL", temporary=False, hint=_PROXY_VARIABLES
+                )
             case OSError() if refused := _refused_tunnel(cause):
                 status = int(refused[1])
                 return _Failure(
-                    f"proxy {name}: refused to connect ({quoted(refused[0])})",
+                    f"proxy {name}: the proxy refused to connect ({quoted(refused[0])})",
                     temporary=status in TEMPORARY,
-                    hint=_PROXY_LOGIN if status == _PROXY_WANTS_LOGIN else _PROXY_VARIABLES,
+                    hint=_PROXY_LOGIN if status == _PROXY_AUTH_REQUIRED else _PROXY_VARIABLES,
                 )
             case _:
                 continue
@@ -198,30 +201,32 @@ def _describe_proxy(causes: list[BaseException], proxy: str) -> _Failure | None:
 
 def _describe_lost_proxy(causes: list[BaseException], name: str) -> _Failure | None:
     of_socks = [cause for cause in causes if type(cause).__module__ == "socks"]  # PySocks
-    if not of_socks and not any(isinstance(cause, _OF_PROXY) for cause in causes):
+    if not of_socks and not any(isinstance(cause, _PROXY_ERRORS) for cause in causes):
         return None
     for cause in of_socks:
         if getattr(cause, "socket_err", cause) is None:
-            # The proxy answered: it refuses, or cannot reach the registry.
+            # The proxy responded: it refuses, or it cannot reach the registry.
             said = quoted(str(getattr(cause, "msg", "")))
             return _Failure(f"proxy {name}: {said}", hint=_PROXY_VARIABLES)
-    failure = _describe([each for each in causes if not isinstance(each, _OF_PROXY)], is_tls=True)
+    failure = _describe(
+        [each for each in causes if not isinstance(each, _PROXY_ERRORS)], is_tls=True
+    )
     return _Failure(f"proxy {name}: {failure.text}", failure.temporary, hint=_PROXY_VARIABLES)
 
 
 def _refused_tunnel(cause: OSError) -> re.Match[str] | None:
-    """Return status and reason of a proxy that refused CONNECT, of which nothing else is kept."""
+    """Return the status and reason if a proxy refused CONNECT; nothing else is kept."""
     said = cause.args[0] if cause.args else None
     return _TUNNEL.fullmatch(said) if isinstance(said, str) else None
 
 
 def _tls_reason(error: ssl.SSLError) -> str:
-    """Return OpenSSL's word for a failure; only errors that OpenSSL itself made have one."""
+    """Return OpenSSL's reason for a failure; empty for errors that Python raised itself."""
     return str(getattr(error, "reason", ""))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield what lies beneath `error`, deepest last, then itself: the deep ones tell most."""
+    """Yield the causes of `error`, deepest first, then itself: deep causes are most specific."""
     found: list[BaseException] = []
     queue: list[object] = [error]
     while queue and len(found) < _MAX_CAUSES:

@@ -1,6 +1,6 @@
-"""Bytes behind any URL that answers to ``Range``: no registry, no credentials.
+"""Files on web servers that support ``Range``, without a registry or credentials.
 
-Connections that break are taken up where they broke, as with a registry's blobs.
+Lost connections are resumed, as for blobs of a registry.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _SIZE = re.compile(r"bytes\s+[0-9]+-[0-9]+/([0-9]{1,19})")
 
 
 class HttpBlob:
-    """A file on a web server, read by ranges; may be used by several threads.
+    """A file on a web server that is read in ranges; may be used by several threads.
 
     Args:
-        url: of it; one that is signed stays out of messages.
-        options: certificates, time-outs, the debug hook; user and password are not used.
+        url: URL of the file; messages do not show its signature.
+        options: certificates, timeouts and the debug hook; user name and password are not used.
     """
 
     def __init__(self, url: str, options: HttpOptions | None = None) -> None:
@@ -44,19 +44,19 @@ class HttpBlob:
 
     @property
     def size(self) -> int:
-        """Its size in bytes, asked for once.
+        """Size in bytes, requested once.
 
         Raises:
-            NotFoundError: it is not there.
-            UnsupportedError: the server does not answer to ``Range``, so that all of it would have
-                to be read each time.
-            RegistryError: the server refuses, or cannot be reached.
+            NotFoundError: the file does not exist.
+            UnsupportedError: the server does not support ``Range``, so every read would transfer
+                the whole file.
+            RegistryError: the server refused the request or cannot be reached.
         """
         if self._size is None:
             answer = self._site.send(
                 "GET",
                 self._url,
-                doing="ask for its size",
+                doing="get size",
                 expect={OK, PARTIAL_CONTENT, NOT_FOUND},
                 headers={"Range": "bytes=0-0"},
             )
@@ -65,16 +65,16 @@ class HttpBlob:
             if status == NOT_FOUND:
                 raise self._site.missing("the layer")
             if status == OK or found is None:
-                raise UnsupportedError(f"{self.name}: the server does not answer to Range")
+                raise UnsupportedError(f"{self.name}: the server does not support Range requests")
             self._size = int(found[1])
         return self._size
 
     def read(self, start: int, end: int) -> bytes:
-        """Return bytes ``[start, end)``, exactly so many, unverified.
+        """Return exactly the bytes ``[start, end)``, unverified.
 
         Raises:
-            RegistryError: they cannot be had.
-            VerificationError: the file has another size now.
+            RegistryError: the bytes cannot be downloaded.
+            VerificationError: the size of the file has changed.
         """
         if not 0 <= start <= end <= self.size:
             raise ValueError(f"{self.name}: range [{start}, {end}) is not within {self.size} bytes")
@@ -91,7 +91,7 @@ class HttpBlob:
         )
 
     def reopened(self, options: HttpOptions | None = None) -> Self:
-        """Return the same file with connections of its own, for a forked process."""
+        """Return the same file with new connections, for a forked process."""
         return type(self)(self._url, options)
 
     def close(self) -> None:
@@ -101,12 +101,12 @@ class HttpBlob:
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """What a download asks of an endpoint, without anything of registries.
+    """A web server that is not a registry; see `download.Site`.
 
     Attributes:
-        name: how messages call it.
-        transport: sends.
-        clock: time.
+        name: name in messages.
+        transport: sends the requests.
+        clock: the time source.
     """
 
     name: str
@@ -122,10 +122,10 @@ class _Site:
         expect: Collection[int],
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send a request and return its answer when the status is one of `expect`.
+        """Send a request and return the response if its status is one of `expect`.
 
         Raises:
-            RegistryError: another status, or no answer.
+            RegistryError: another status, or no response.
         """
         answer = self.transport.send(method, url, headers=headers, repeat=True)
         if answer.status in expect:
@@ -134,5 +134,5 @@ class _Site:
         raise refusal
 
     def missing(self, what: str) -> NotFoundError:
-        """Return the error of something that is not there."""
-        return NotFoundError(f"{self.name}: {what} is not there")
+        """Return the error for a missing file."""
+        return NotFoundError(f"{self.name}: {what} was not found")

@@ -1,4 +1,4 @@
-"""How to reach a web server: certificates, timeouts, connections."""
+"""Options for connections to web servers: certificates, timeouts and number of connections."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ if TYPE_CHECKING:
 
     from tocsin.model.entry_path import StrPath
 
-_OF_THIS_PROCESS = frozenset({"debug", "_clock"})
+_PROCESS_FIELDS = frozenset({"debug", "_clock"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpOptions:
-    """How to reach a web server.
+    """Options for connections to a web server.
 
-    Pickled, they lose `debug`, which belongs to this process.
+    Pickling drops `debug`, which cannot be used in another process.
 
     Attributes:
-        ca_cert: PEM file of certificate authorities trusted besides the usual ones.
-        client_cert: PEM file with certificate and key, or the two files; shown to the first server
-            only, not to where it redirects.
+        ca_cert: PEM file of certificate authorities that are trusted in addition to the default.
+        client_cert: PEM file with certificate and key, or a pair of files; used for the first
+            server only, not for servers that it redirects to.
         insecure: accept any certificate.
-        jobs: number of threads that use a connection at the same time, and so of connections kept.
+        jobs: maximum number of threads that use connections at the same time, and so the number of
+            connections kept open.
         debug: called with one line for each request and each response, without secrets; the logger
-            ``tocsin`` gets the same at level DEBUG.
-        connect_timeout: seconds.
-        timeout: seconds that each wait for the server may last: for the headers of a response, for
-            a whole document such as a manifest or a token, for each piece of a blob.
+            ``tocsin`` receives the same lines at level DEBUG.
+        connect_timeout: timeout for connecting, in seconds.
+        timeout: timeout for each response, in seconds: for the headers, for a whole document such
+            as a manifest or a token, and for each piece of a blob.
     """
 
     ca_cert: StrPath | None = None
@@ -50,20 +51,20 @@ class HttpOptions:
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0 seconds")
 
-    def _to_send(self) -> dict[str, Any]:
-        """Return the fields that may leave this process."""
-        names = (each.name for each in fields(self) if each.name not in _OF_THIS_PROCESS)
+    def _to_pickle(self) -> dict[str, Any]:
+        """Return the fields that are pickled."""
+        names = (each.name for each in fields(self) if each.name not in _PROCESS_FIELDS)
         return {name: getattr(self, name) for name in names}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _received, (type(self), self._to_send())
+        return _unpickled, (type(self), self._to_pickle())
 
     def __copy__(self) -> Self:
-        return self  # frozen; and a copy in this process loses nothing
+        return self  # frozen, and `debug` is valid in this process
 
     def __deepcopy__(self, _memo: object) -> Self:
         return self
 
 
-def _received(kind: type[HttpOptions], given: dict[str, Any]) -> HttpOptions:
-    return kind(**given)
+def _unpickled(kind: type[HttpOptions], values: dict[str, Any]) -> HttpOptions:
+    return kind(**values)

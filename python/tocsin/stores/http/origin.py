@@ -1,4 +1,4 @@
-"""Origins (scheme, host, port): the border that credentials do not cross."""
+"""Origins (scheme, host, port); credentials are never sent to another origin."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an HTTP server is.
+    """The origin of an HTTP server.
 
     Attributes:
         scheme: ``http`` or ``https``.
-        host: lower case, without brackets.
-        port: also when it is the scheme's own.
+        host: host name or address in lower case, without brackets.
+        port: port, even if it is the default of the scheme.
     """
 
     scheme: str
@@ -32,18 +32,18 @@ class Origin:
         """Return the origin of `url`.
 
         Raises:
-            RegistryError: it is no http or https URL with a host, or holds a password.
+            RegistryError: not an http or https URL with a host, or it contains a user name.
         """
         if problem := url_problem(url):
             where = redact_url(url)
             raise RegistryError(f"{where}: {problem}", url=where)
         parts = urlsplit(url)
-        assert parts.hostname is not None  # noqa: S101 (that would be a problem)
+        assert parts.hostname is not None  # noqa: S101 (`url_problem` checks it)
         return cls(parts.scheme, parts.hostname.lower(), parts.port or DEFAULT_PORTS[parts.scheme])
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it is on this machine, by name or by address."""
+        """Whether the host is this machine, by name or by address."""
         return is_loopback(self.host)
 
     def __str__(self) -> str:
@@ -53,21 +53,21 @@ class Origin:
 
 
 def url_problem(url: str) -> str | None:
-    """Return why `url` cannot be asked; ``None`` if it can."""
+    """Return why requests cannot be sent to `url`; ``None`` if they can."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        return "is no URL"
+        return "invalid URL"
     if parts.scheme not in DEFAULT_PORTS:
-        return "is neither http nor https"
+        return "URL is neither http nor https"
     if not host:
-        return "names no host"
-    return "holds a user name" if "@" in parts.netloc else None
+        return "URL has no host"
+    return "URL contains a user name" if "@" in parts.netloc else None
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether `host`, a name or an address without port, is this machine."""
+    """Return whether `host`, a name or an address without a port, is this machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -1,7 +1,7 @@
-"""Which proxy the environment names for a URL.
+"""Proxies from environment variables.
 
-requests reads the variables; what it does not know is added here, as Go's clients have it: an IPv6
-address in ``NO_PROXY``, with brackets or without, with a port or without, or a network of them.
+requests reads the variables. This adds what Go's clients support and requests does not: IPv6
+addresses in ``NO_PROXY``, with or without brackets and port, and IPv6 networks.
 
 Source: golang/net, http/httpproxy/proxy.go.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def proxy_of(url: str) -> str | None:
-    """Return the URL of the proxy that requests to `url` go through, with its scheme."""
+    """Return the URL, with a scheme, of the proxy for requests to `url`; ``None`` for no proxy."""
     if goes_direct(Origin.of(url)):
         return None
     proxy = select_proxy(url, get_environ_proxies(url))
@@ -31,7 +31,7 @@ def proxy_of(url: str) -> str | None:
 
 
 def goes_direct(origin: Origin) -> bool:
-    """Return whether `origin` is reached without a proxy, where requests would not know."""
+    """Return whether to connect to `origin` without a proxy for a reason unknown to requests."""
     if origin.is_loopback:
         return True
     excluded = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
@@ -42,10 +42,10 @@ def goes_direct(origin: Origin) -> bool:
 
 
 def _covers(entry: str, address: IPv4Address | IPv6Address, port: int) -> bool:
-    """Return whether an entry of ``NO_PROXY`` means an address."""
+    """Return whether an entry of ``NO_PROXY`` covers an address."""
     if entry.startswith("["):
-        entry, _, wanted = entry[1:].partition("]")
-        if wanted not in ("", f":{port}"):
+        entry, _, suffix = entry[1:].partition("]")
+        if suffix not in ("", f":{port}"):
             return False
     try:
         return address in ip_network(entry, strict=False)

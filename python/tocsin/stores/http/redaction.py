@@ -1,8 +1,9 @@
-"""What may be shown of URLs.
+"""Redaction of secrets in URLs.
 
-Object stores sign URLs in the query, upload sessions keep state there, proxies have passwords
-before the ``@``: only the query values this API itself defines are shown. What no URL can hold,
-blanks for example, is percent-encoded, so that a URL is one word in a message.
+The query contains signatures of object stores and state of upload sessions, and the URLs of proxies
+contain passwords before the ``@``. Only query values that the distribution API defines are shown.
+Characters that are invalid in a URL, such as blanks, are percent-encoded, so that a URL is one word
+in a message.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ _SHOWN_VALUES = frozenset(
 )
 _MAX_URL_LEN = 500
 _MAX_NAME_LEN = 40
-_OF_URLS = "%:/?#[]@!$&'()*+,;=~"
-"""What a URL may hold besides letters, digits and ``-._``."""
+_URL_CHARACTERS = "%:/?#[]@!$&'()*+,;=~"
+"""Valid characters of a URL besides letters, digits and ``-._``."""
 
 
 def redact_url(url: str) -> str:
     """Return `url` without user information, fragment and unknown query values."""
     try:
-        # First, since a password may hold what would end it in a URL.
+        # Removed first, since a password may contain delimiters of URLs.
         parts = urlsplit(without_user_info(url))
         host = parts.netloc.rpartition("@")[2]
     except ValueError:
-        return "(no URL)"
+        return "(invalid URL)"
     text = f"{parts.scheme}://{host}{parts.path}" if host else parts.path or f"{parts.scheme}:"
     if parts.query:
         text += "?" + "&".join(map(_redact_parameter, parts.query.split("&")))
-    word = quote(text[: _MAX_URL_LEN + 1], safe=_OF_URLS, errors="replace")
+    word = quote(text[: _MAX_URL_LEN + 1], safe=_URL_CHARACTERS, errors="replace")
     return word if len(word) <= _MAX_URL_LEN else f"{word[: _MAX_URL_LEN - 1]}…"
 
 
@@ -44,7 +45,7 @@ def _redact_parameter(parameter: str) -> str:
 
 
 class _RedactQueries(logging.Filter):
-    """urllib3 logs the path of each request at DEBUG, signatures and all."""
+    """Redacts the path of each request, which urllib3 logs with signatures at level DEBUG."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -59,6 +60,6 @@ _REDACT_QUERIES = _RedactQueries()
 
 
 def silence_signed_urls() -> None:
-    """Keep query values out of urllib3's own debug log; may be called often."""
+    """Redact query values in urllib3's debug log; may be called repeatedly."""
     for name in ("urllib3.connectionpool", "urllib3.util.retry"):
         logging.getLogger(name).addFilter(_REDACT_QUERIES)

@@ -1,4 +1,4 @@
-"""From an answer that refuses to an error that says what the server said."""
+"""Conversion of error responses to exceptions with the server's message."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 _AUTH = frozenset({401, 403})
 _MAX_BODY = 64 << 10
-"""Bytes read of a refusal's body."""
+"""Maximum bytes of the body of an error response that are read."""
 _MAX_CODE_LEN = 60
-"""Characters kept of a code; the longest of the specification has 21."""
+"""Maximum characters of an error code; the longest in the specification has 21."""
 
 
 class Refusal:
-    """What an answer other than the wanted one says.
+    """An error response.
 
     Attributes:
-        status: of HTTP.
-        code: of the registry, such as ``MANIFEST_UNKNOWN``; ``None`` when it gave none.
-        url: without secrets.
-        text: status and code, and the server's own words in quotes.
+        status: HTTP status.
+        code: error code of the registry, such as ``MANIFEST_UNKNOWN``; ``None`` if it sent none.
+        url: URL without secrets.
+        text: status, code, and the server's message in quotes.
 
     Args:
-        answer: that refuses.
-        data: its body, if it has been read.
+        answer: the response.
+        data: body of the response, if it has been read.
     """
 
     def __init__(self, answer: Answer, data: bytes | None = None) -> None:
@@ -43,11 +43,11 @@ class Refusal:
         self._wait = answer.header("Retry-After")
 
     def error(self, doing: str, *, hint: str | None = None) -> RegistryError:
-        """Return the error of `doing`, such as ``push manifest x``, having been refused."""
+        """Return an exception; `doing` is the failed action, such as ``push manifest x``."""
         kind = AuthError if self.status in _AUTH else RegistryError
         text = f"{doing}: {self.text}"
         if self._wait and self.status in TEMPORARY:
-            text += f", asked to try again after {shown(self._wait, limit=40)}"
+            text += f" (Retry-After: {shown(self._wait, limit=40)})"
         return kind(
             text,
             hint=hint,
@@ -59,7 +59,7 @@ class Refusal:
 
 
 def _read_error(answer: Answer, data: bytes | None) -> tuple[str | None, str]:
-    """Return code and message of the first error in an answer.
+    """Return the code and message of the first error in a response.
 
     Source: OCI distribution-spec 1.1, "Error Codes".
     """

@@ -1,7 +1,4 @@
-"""HTTP status codes that decide what happens next.
-
-Source: RFC 9110, 15.
-"""
+"""HTTP status codes. Source: RFC 9110, 15."""
 
 OK = 200
 CREATED = 201
@@ -9,5 +6,7 @@ ACCEPTED = 202
 NO_CONTENT = 204
 PARTIAL_CONTENT = 206
 UNAUTHORIZED = 401
+FORBIDDEN = 403
 NOT_FOUND = 404
+UNSUPPORTED_MEDIA_TYPE = 415
 RANGE_NOT_SATISFIABLE = 416

@@ -1,7 +1,8 @@
-"""Whether a server speaks TLS, found without verifying it and without an HTTP request.
+"""Detection of TLS, without verifying the server and without an HTTP request.
 
-On loopback nobody says whether a registry speaks https or http. The first byte that answers the
-beginning of a TLS handshake decides: servers of plain http answer it with text or not at all.
+A reference does not state whether a registry on loopback uses https or http. This sends the
+beginning of a TLS handshake and checks the first byte of the response: plain http servers respond
+with text or not at all.
 
 Source: RFC 8446, 5.1.
 """
@@ -17,16 +18,16 @@ if TYPE_CHECKING:
     from tocsin.stores.http.origin import Origin
 
 PROBE_TIMEOUT = 3.0
-"""Seconds for the connection, then for the first byte; a server that stays silent speaks http."""
+"""Timeout for connecting and for the first byte, in seconds; after it, http is assumed."""
 
 _TLS_RECORDS = (b"\x15", b"\x16")
-"""First byte of a record: alert and handshake."""
+"""First byte of an alert record and of a handshake record."""
 
 
 def speaks_tls(origin: Origin, timeout: float = PROBE_TIMEOUT) -> bool:
-    """Return whether the server at `origin` answers in TLS; ``False`` if it is not reached."""
+    """Return whether the server at `origin` uses TLS; ``False`` if it cannot be reached."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # nothing is sent or believed over this connection
+    context.check_hostname = False  # no data is exchanged over this connection
     context.verify_mode = ssl.CERT_NONE
     hello = ssl.MemoryBIO()
     with suppress(ssl.SSLWantReadError):
@@ -35,5 +36,5 @@ def speaks_tls(origin: Origin, timeout: float = PROBE_TIMEOUT) -> bool:
         with socket.create_connection((origin.host, origin.port), timeout) as connection:
             connection.sendall(hello.read())
             return connection.recv(1) in _TLS_RECORDS
-    except (OSError, UnicodeError):  # UnicodeError: a host name that IDNA refuses
+    except (OSError, UnicodeError):  # UnicodeError: a host name that is invalid in IDNA
         return False

@@ -1,8 +1,8 @@
-"""HTTP requests that survive bad networks and worse servers. No registry, no credentials here.
+"""HTTP requests with retries and redirects, independent of registries and credentials.
 
-Repeated are: requests that change nothing or may be done twice, after a broken connection or a
-status that passes; any request the server has not seen; any request refused with 429. Redirects are
-followed by hand, and what is meant for one origin is not sent to another.
+Idempotent requests are repeated after a lost connection or a temporary status. All requests are
+repeated if the server has not received them or refuses them with 429. Redirects are not left to
+requests: headers and certificates for one origin are not sent to another.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 
 MAX_TRIES = 5
 MAX_RETRY_AFTER = 120.0
-"""Seconds, all repeats of a request together; with more the server's answer is reported."""
+"""Maximum seconds to wait for all repeats of a request; beyond it, the response is reported."""
 
 SLOW_FACTOR = 10
-"""Timeouts that a server has to answer what takes it long."""
+"""Factor for the timeout of requests that a server may need long to process."""
 
 MAX_WAITING = 1.5
-"""Timeouts after which a request is not repeated: a server that stalls once may be asked again."""
+"""Time in timeouts after which a request is not repeated; allows one repeat after a timeout."""
 
 SEND_SIZE = 64 << 10
-"""Bytes of a body given to the socket at once; each has the connect time-out to be gone."""
+"""Bytes of a body that are passed to the socket at once; the connect timeout applies to each."""
 
 _TOO_MANY_REQUESTS = 429
 _SPARE_CONNECTIONS = 2
@@ -56,11 +56,11 @@ class Transport:
     """Sends requests; may be used by several threads.
 
     Args:
-        options: certificates, time-outs, the debug hook, time.
-        home: the registry; client certificates are shown to it alone.
-        authorities: PEM files of authorities trusted besides that of `options`.
-        headers: sent to the registry alone.
-        tries: of one request, at most.
+        options: certificates, timeouts, the debug hook and the time source.
+        home: origin of the registry; client certificates are used only for it.
+        authorities: PEM files of trusted certificate authorities, in addition to `options`.
+        headers: headers that are sent only to the registry.
+        tries: maximum number of times that a request is sent.
     """
 
     def __init__(
@@ -94,21 +94,22 @@ class Transport:
         any_status: bool = False,
         repeat: bool,
     ) -> Answer:
-        """Send a request, follow its redirects, and return the last answer, whatever its status.
+        """Send a request, follow redirects, and return the last response with any status.
 
         Args:
-            method: of HTTP.
-            url: absolute.
-            headers: sent to every hop.
-            body: an iterable is sent once and cannot be redirected.
-            authorization: sent to the origin of `url` alone.
+            method: HTTP method.
+            url: absolute URL.
+            headers: headers that are also sent after redirects.
+            body: body; an iterable is sent once and cannot be redirected.
+            authorization: header that is sent only to the origin of `url`.
             stay: refuse redirects to another origin, since the body is a secret.
-            slow: the server may have much to do before it answers.
-            any_status: whether a status that may pass is an answer too; there is another way.
-            repeat: whether doing it twice is as good as once.
+            slow: whether the server may take long to respond.
+            any_status: return a response with a temporary status instead of repeating the request;
+                for callers that have an alternative.
+            repeat: whether the request is idempotent and can be repeated.
 
         Raises:
-            RegistryError: there was no answer, or it led where it must not.
+            RegistryError: no response, or a redirect that must not be followed.
         """
         first = Origin.of(url)
         trail = RedirectTrail(method, url)
@@ -127,8 +128,8 @@ class Transport:
             leaves = stay and Origin.of(next_url) != first
             if leaves or not (body is None or isinstance(body, bytes)):
                 raise RegistryError(
-                    f"{redact_url(url)}: redirect to {redact_url(next_url)} refused, the body "
-                    f"{'is a secret' if leaves else 'can be sent only once'}",
+                    f"{redact_url(url)}: redirect to {redact_url(next_url)} refused: the body "
+                    f"{'contains a secret' if leaves else 'can be sent only once'}",
                     url=redact_url(url),
                 )
             url = next_url
@@ -138,7 +139,7 @@ class Transport:
 
     @property
     def patience(self) -> float:
-        """Seconds after which what failed is not tried again."""
+        """Seconds after which a failed request is not repeated."""
         return MAX_WAITING * self._options.timeout
 
     def close(self) -> None:
@@ -165,9 +166,9 @@ class Transport:
             self._debug(f"> {method} {redact_url(url)}{_shown(headers)}")
             try:
                 answer = self._send_once(method, url, headers, body, slow=slow)
-            except UnicodeError:  # a host name that IDNA refuses
+            except UnicodeError:  # a host name that is invalid in IDNA
                 shown = redact_url(url)
-                raise RegistryError(f"{shown}: is no URL that can be asked", url=shown) from None
+                raise RegistryError(f"{shown}: invalid URL", url=shown) from None
             except BROKEN as error:
                 failure = network_error(error, url, proxy_of(url))
                 may_repeat = failure.temporary and (repeat or never_sent(error))
@@ -188,15 +189,15 @@ class Transport:
             answer.close()
             waited += wait
             self._sleep(wait, failures)
-        raise AssertionError  # the last try returned or raised
+        raise AssertionError  # the last iteration returned or raised
 
     def _sleep(self, seconds: float, failures: int) -> None:
         self._debug(f"try {failures + 1} of {self.tries} in {seconds:.1f} s")
         self._options._clock.sleep(seconds)
 
     def _wait_before_repeat(self, answer: Answer, failures: int, *, repeat: bool) -> float | None:
-        refused_unseen = answer.status == _TOO_MANY_REQUESTS
-        if answer.status not in TEMPORARY or not (repeat or refused_unseen):
+        unprocessed = answer.status == _TOO_MANY_REQUESTS
+        if answer.status not in TEMPORARY or not (repeat or unprocessed):
             return None
         clock = self._options._clock
         asked = clock.retry_after(answer.header("Retry-After"))
@@ -240,10 +241,10 @@ class Transport:
 
 
 class InPieces:
-    """A long body handed to the socket bit by bit, as often as wanted.
+    """A long body that is sent in pieces; it can be iterated repeatedly.
 
-    The time-out of a socket is for one call, however many bytes that is to send: a long body given
-    at once would have to be gone within the connect time-out.
+    The timeout of a socket is per call, regardless of the number of bytes: without pieces, the
+    whole body would have to be sent within the connect timeout.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -259,17 +260,17 @@ class InPieces:
 
 
 class _Session(requests.Session):
-    """A session that follows nothing, remembers nothing and knows no passwords of its own.
+    """A session without redirects, cookies and passwords from ``~/.netrc``.
 
-    The registry has a connection pool apart from all other servers: a client certificate becomes
-    part of the TLS context it is used in.
+    The registry and all other servers use separate connection pools, since a client certificate
+    becomes part of the TLS context.
     """
 
     def __init__(self, home: Origin, options: HttpOptions, authorities: Sequence[StrPath]) -> None:
         super().__init__()
         self._home = home
         given = () if options.ca_cert is None else (options.ca_cert,)
-        # Without verification a context that verifies is of no use.
+        # Without verification, a context with authorities is useless.
         trusted = () if options.insecure else (*given, *authorities)
         self._home_adapter = _Adapter(options, trusted)
         self._other_adapter = _Adapter(options, trusted)
@@ -277,11 +278,11 @@ class _Session(requests.Session):
             {
                 "User-Agent": f"tocsin/{version('tocsin')}",
                 "Accept": "*/*",
-                # Ranges and digests are about the bytes as stored.
+                # Ranges and digests refer to the stored bytes.
                 "Accept-Encoding": "identity",
             }
         )
-        self.auth = _leave_alone  # else requests looks into ~/.netrc
+        self.auth = _unchanged  # otherwise requests reads ~/.netrc
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     def get_adapter(self, url: str) -> HTTPAdapter:
@@ -294,7 +295,7 @@ class _Session(requests.Session):
         self._other_adapter.close()
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return none: requests would read the body, however long, and parse the target."""
+        """Return ``None``: otherwise requests reads the whole body and parses the target."""
 
 
 class _Adapter(HTTPAdapter):
@@ -319,21 +320,22 @@ class _Adapter(HTTPAdapter):
 
 
 def _context_with(authorities: tuple[StrPath, ...]) -> ssl.SSLContext:
-    """Return a context that trusts `authorities`; urllib3 adds the usual ones to it.
+    """Return a context that trusts `authorities`; urllib3 adds the default ones.
 
-    Both are needed: a registry with its own authority may redirect to a public object store.
+    Both are needed, since a registry with a private authority may redirect to a public object
+    store.
     """
     context = create_urllib3_context()
     for file in authorities:
         try:
             context.load_verify_locations(file)
         except ssl.SSLError:
-            raise RegistryError(f"{os.fspath(file)}: holds no PEM certificate") from None
+            raise RegistryError(f"{os.fspath(file)}: contains no PEM certificate") from None
     return context
 
 
 def _ca_bundle() -> str | None:
-    """Return the authorities file of OpenSSL's variable; requests itself knows two others."""
+    """Return the authorities file from OpenSSL's variable; requests reads two other variables."""
     if os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"):
         return None
     return os.environ.get("SSL_CERT_FILE") or None
@@ -347,7 +349,7 @@ def _client_cert(
     return None if client_cert is None else os.fspath(client_cert)
 
 
-def _leave_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 

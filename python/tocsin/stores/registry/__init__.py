@@ -1,9 +1,8 @@
-"""Registries as sources and sinks: OCI distribution API 1.1 and Docker's, over requests.
+"""Registries as sources and sinks, with the APIs of OCI distribution 1.1 and Docker.
 
-`open_registry` is the door. Inside: `transport` sends and repeats, `auth` answers challenges with
-what `credentials` finds, `endpoint` is the API of one repository, `client` the store; `download`,
-`push` and `referrers` are its three long stories. `hosts` says where a registry is, `mirrors` reads
-it from several hosts.
+`open_registry` opens a repository. `auth` answers challenges with credentials from `credentials`,
+`endpoint` is the API of one repository, and `client` is the store, which uses `push` and
+`referrers`. `hosts` locates a registry; `mirrors` reads a repository from several hosts.
 """
 
 from __future__ import annotations
@@ -54,13 +53,13 @@ def open_registry(
     jobs: int = 4,
     debug: Callable[[str], None] | None = None,
 ) -> RegistryStore:
-    """Return the repository that `reference` names; no request is sent yet.
+    """Open the repository that `reference` names, without sending a request.
 
     The arguments are those of `RegistryOptions`.
 
     Raises:
         AuthError: only one of user name and password is given.
-        RegistryError: the host is none, or a certificate file holds none.
+        RegistryError: the host is invalid, or a certificate file contains no certificate.
         OSError: a certificate file cannot be read.
     """
     options = RegistryOptions(
@@ -80,19 +79,19 @@ def open_registry(
 def open_repository(
     reference: RegistryReference, options: RegistryOptions | None = None, *, write: bool = False
 ) -> RegistryStore:
-    """Return the repository that `reference` names, reached as `options` say.
+    """Open the repository that `reference` names.
 
-    Where a ``hosts.toml`` names several hosts, it is at the first one that may be pushed to.
+    If a ``hosts.toml`` lists several hosts, the first one with the capability ``push`` is used.
 
     Args:
-        reference: tag and digest play no part.
-        options: how to reach it.
-        write: something will be put, so ask for the right to do so at once.
+        reference: a reference; its tag and digest are ignored.
+        options: options of the connection.
+        write: request permission to push at once, since something will be written.
 
     Raises:
         AuthError: only one of user name and password is given.
-        RegistryError: the host is none, or a certificate file holds none.
-        FormatError: a ``hosts.toml`` cannot be understood.
+        RegistryError: the host is invalid, or a certificate file contains no certificate.
+        FormatError: a ``hosts.toml`` is invalid.
         OSError: a file cannot be read.
     """
     options = options or RegistryOptions()
@@ -100,8 +99,8 @@ def open_repository(
     pushed_to = next((host for host in hosts if PUSH in host.capabilities), None)
     if pushed_to is None:
         raise RegistryError(
-            f"docker://{reference.host}/{reference.repository}: hosts.toml names no host that may"
-            " push"
+            f"docker://{reference.host}/{reference.repository}: hosts.toml has no host with the"
+            " capability to push"
         )
     return _open_host(reference, options, pushed_to, write=write)
 
@@ -109,9 +108,9 @@ def open_repository(
 def open_for_reading(
     reference: RegistryReference, options: RegistryOptions | None = None
 ) -> RegistryStore | MirroredRepository:
-    """Return the repository that `reference` names, with its mirrors where there are any.
+    """Open the repository that `reference` names for reading, with its mirrors if it has any.
 
-    The arguments and the errors are those of `open_repository`.
+    Arguments and errors are those of `open_repository`.
     """
     options = options or RegistryOptions()
     *mirrors, registry = hosts_of(reference.host, options)
@@ -133,17 +132,17 @@ def _open_host(
     write: bool = False,
     is_mirror: bool = False,
 ) -> RegistryStore:
-    """Return a repository as one host has it.
+    """Open a repository on one host.
 
-    A mirror gets neither the user name and password nor the certificate that `options` have for the
-    registry, and is asked only once: the next host may know better.
+    The user name, password and client certificate in `options` are not sent to a mirror. Requests
+    to a mirror are not repeated, since the next host can be tried instead.
     """
     place = place_of(host, reference.host, options)
     repository = reference.repository
     name = f"docker://{place.name}/{repository}"
     if (options.username is None) != (options.password is None):
         missing = "password" if options.password is None else "user name"
-        raise AuthError(f"{name}: credentials: a {missing} must be given too")
+        raise AuthError(f"{name}: credentials: the {missing} is missing")
     explicit = None
     if options.username is not None and options.password is not None and not is_mirror:
         explicit = (options.username, options.password)
@@ -179,16 +178,16 @@ def _open_host(
 
 
 def _find_own(name: str, find: Callable[[], Search]) -> Search:
-    """Look for a credential in place of one that another process had and did not send.
+    """Look for a credential to replace one that was dropped by pickling.
 
     Raises:
-        AuthError: there is none; to go on without one would seem to work, or fail less clearly.
+        AuthError: none was found. Continuing without one could fail later with a less clear error.
     """
     search = find()
     if search.credential is None:
         raise AuthError(
-            f"{name}: user name and password are not sent to other processes, and no credential "
-            f"was found in this one, looked at: {'; '.join(search.looked_at)}",
+            f"{name}: user name and password are not passed to other processes, and no credentials "
+            f"were found in this one (searched: {'; '.join(search.looked_at)})",
             url=name,
         )
     return search

@@ -1,8 +1,8 @@
-"""Answering challenges: Basic, and Bearer tokens from a token server.
+"""Authentication with Basic, or with Bearer tokens from a token server.
 
-Tokens are kept for each (realm, service, scopes), fetched anew shortly before they end, and
-dropped when refused. A credential is looked for at the first challenge, not before; one that is
-refused ends the request: nothing is tried without it.
+Tokens are cached per realm, service and scopes, replaced shortly before they expire, and dropped if
+the registry rejects them. The first challenge starts the search for credentials. If they are
+rejected, the request fails; it is not repeated without credentials.
 
 Source: RFC 7617, 2; distribution/distribution, docs/content/spec/auth/token.md;
 distribution/distribution, docs/content/spec/auth/oauth.md.
@@ -36,26 +36,26 @@ if TYPE_CHECKING:
 
 CLIENT_ID = "tocsin"
 _DEFAULT_LIFE = 60.0
-"""Seconds a token lives when the server does not say.
+"""Lifetime of a token in seconds, if the server does not specify it.
 
 Source: distribution/distribution, docs/content/spec/auth/token.md.
 """
 
 _MAX_LIFE = 86_400.0
-"""Seconds a token is kept at most, whatever number the server writes."""
+"""Maximum lifetime of a token in seconds, whatever the server specifies."""
 
 _EARLY = 10.0
-"""Seconds before its end at which a token is replaced; never more than half its life."""
+"""Seconds before its expiry at which a token is replaced; at most half its lifetime."""
 
 _MAX_TOKEN_ANSWER = 1 << 20
 _OK = 200
 
 _LOG_IN = "Log in with docker login or podman login, or pass --username and --password-stdin."
 _OTHER_LOGIN = (
-    "Check what this account may do, or log in with another one: docker login, podman login, or "
-    "--username and --password-stdin."
+    "Check the permissions of this account, or log in with another one: docker login, podman "
+    "login, or --username and --password-stdin."
 )
-_CORRECT = "Correct what is named there, or pass --username and --password-stdin."
+_CORRECT = "Correct that configuration, or pass --username and --password-stdin."
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,14 @@ class _Bearer:
 
 
 class Authenticator:
-    """Authorization for the requests to one repository; may be used by several threads.
+    """Authorization of requests to one repository; may be used by several threads.
 
     Args:
-        place: names the registry in messages.
-        origin: of the registry.
-        find: looks for the credential; called once, at the first challenge.
-        transport: reaches the token server.
-        clock: tells when tokens end.
+        place: name of the repository in messages.
+        origin: origin of the registry.
+        find: searches for credentials; called once, at the first challenge.
+        transport: sends requests to the token server.
+        clock: time source for the expiry of tokens.
     """
 
     def __init__(
@@ -102,10 +102,10 @@ class Authenticator:
         self._renewed_identity = ""
 
     def authorization(self, scopes: Scopes) -> str | None:
-        """Return the header for a request that needs `scopes`; ``None`` before any challenge.
+        """Return the header for a request with `scopes`; ``None`` before the first challenge.
 
         Raises:
-            AuthError: the token server refuses.
+            AuthError: the token server denies access.
         """
         with self._lock:
             match self._scheme:
@@ -119,16 +119,16 @@ class Authenticator:
     def answer(
         self, challenges: Sequence[Challenge], scopes: Scopes, refused: str | None, said: str
     ) -> str:
-        """Return the header that answers a 401.
+        """Return the header to send after status 401.
 
         Args:
-            challenges: what the registry offers; Bearer is preferred.
-            scopes: that the request needs, besides those the challenge names.
-            refused: the header the refused request had.
-            said: what the registry said when it refused.
+            challenges: challenges of the registry; Bearer is preferred.
+            scopes: scopes of the request; those in the challenge are added.
+            refused: header of the rejected request.
+            said: status and message of the registry.
 
         Raises:
-            AuthError: there is nothing better to offer.
+            AuthError: no other header can be sent.
         """
         by_scheme = {challenge.scheme: challenge for challenge in reversed(challenges)}
         with self._lock:
@@ -138,26 +138,26 @@ class Authenticator:
                 return self._answer_basic(scopes, refused, said)
         offered = ", ".join(shown(scheme, limit=20) for scheme in by_scheme)
         raise AuthError(
-            f"{self._place}: wants authentication by {offered}, only Basic and Bearer are done",
+            f"{self._place}: unsupported authentication scheme (found {offered}, expected Basic or "
+            "Bearer)",
             status=401,
         )
 
     def refusal(self, scopes: Scopes, said: str) -> AuthError:
-        """Return the error of a request that was refused with the best there is to offer.
+        """Return the error for a request that was refused with the credentials that were found.
 
         Args:
-            scopes: the request needed.
+            scopes: scopes of the request.
             said: status, code and message of the registry or token server.
         """
         search = self._searched()
         if search.credential is None:
-            places = "; ".join(search.looked_at)
-            story = f"no credential was found, looked at: {places}"
+            details = f"no credentials found (searched: {'; '.join(search.looked_at)})"
         else:
-            story = f"the credential is from {search.credential.source}"
-        wanted = f"scope {shown(str(scopes))} " if scopes.entries else ""
+            details = f"the credentials are from {search.credential.source}"
+        requested = f" for scope {shown(str(scopes))}" if scopes.entries else ""
         return AuthError(
-            f"{self._place}: {wanted}refused, {said}; {story}",
+            f"{self._place}: access denied{requested}: {said}; {details}",
             status=401,
             url=str(self._origin),
             hint=self.hint,
@@ -165,7 +165,7 @@ class Authenticator:
 
     @property
     def hint(self) -> str:
-        """What helps against a refusal for want of rights."""
+        """Hint for missing permissions."""
         known = self._search is not None and self._search.credential is not None
         return _OTHER_LOGIN if known else _LOG_IN
 
@@ -194,34 +194,36 @@ class Authenticator:
         self, challenge: Challenge, scopes: Scopes, refused: str | None, said: str
     ) -> str:
         bearer = self._bearer(challenge)
-        wanted = scopes | Scopes.parse(challenge.parameters.get("scope", ""))
+        widened = scopes | Scopes.parse(challenge.parameters.get("scope", ""))
         self._scheme = bearer
-        self._widened[scopes] = wanted
+        self._widened[scopes] = widened
         for key, token in list(self._tokens.items()):
             if refused == f"Bearer {token.value}":
                 del self._tokens[key]
-        header = f"Bearer {self._token(bearer, wanted)}"
-        if header == refused:  # a registry token, or a token server that gives the same again
-            raise self.refusal(wanted, said)
+        header = f"Bearer {self._token(bearer, widened)}"
+        if header == refused:  # a registry token, or the token server returned the same token
+            raise self.refusal(widened, said)
         return header
 
     def _bearer(self, challenge: Challenge) -> _Bearer:
         named = challenge.parameters.get("realm")
         if not named:
-            raise AuthError(f"{self._place}: names no token server", status=401)
+            raise AuthError(
+                f"{self._place}: no token server: WWW-Authenticate has no realm", status=401
+            )
         try:
             realm = urljoin(f"{self._origin}/v2/", named)
             scheme = Origin.of(realm).scheme
-        except ValueError:  # of urljoin, which parses what it joins
+        except ValueError:  # raised by urljoin, which parses the URLs
             raise AuthError(
-                f"{self._place}: token server: {redact_url(named)}: is no URL", status=401
+                f"{self._place}: token server: {redact_url(named)}: invalid URL", status=401
             ) from None
         except RegistryError as error:
             raise AuthError(f"{self._place}: token server: {error.message}", status=401) from None
         if scheme == "http" and self._origin.scheme == "https":
             raise AuthError(
-                f"{self._place}: token server {redact_url(realm)} refused, it is plain http and "
-                "the registry is not",
+                f"{self._place}: token server {redact_url(realm)} refused: plain http, but the "
+                "registry uses https",
                 status=401,
                 hint=FORWARDED_PROTO,
             )
@@ -246,7 +248,7 @@ class Authenticator:
             answer = self._ask_oauth(bearer, scopes, credential.identity_token)
             if answer.status == _OK:
                 return answer
-            # Not every token server takes POST; those that do not refuse it in different ways.
+            # Some token servers do not support POST; their status codes differ.
             answer.discard()
             password = credential.password or credential.identity_token
             credential = replace(credential, password=password)
@@ -297,10 +299,10 @@ class Authenticator:
         except (ValueError, RecursionError):  # FormatError is a ValueError
             document = None
         if not isinstance(document, dict):
-            raise AuthError(f"{self._place}: token server {server}: gave no JSON object")
+            raise AuthError(f"{self._place}: token server {server}: the response is not JSON")
         value = document.get("token") or document.get("access_token")
         if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-            raise AuthError(f"{self._place}: token server {server}: gave no token")
+            raise AuthError(f"{self._place}: token server {server}: the response has no token")
         renewed = document.get("refresh_token")
         if isinstance(renewed, str) and renewed:
             self._renewed_identity = renewed

@@ -1,14 +1,15 @@
-"""Certificates of one registry in files of this machine: ``certs.d``, as skopeo and Docker have it.
+"""Local certificates for a registry in ``certs.d``, as for skopeo and Docker.
 
-A directory named as the registry, with its port, holds ``*.crt`` (authorities), and ``*.cert`` with
-``*.key`` (certificates to show). The first such directory is used:
+The directory of a registry is named after its host and port. It contains certificate authorities in
+``*.crt``, and client certificates in ``*.cert`` and ``*.key``. The first existing directory is used
+in:
 
 1. ``$XDG_CONFIG_HOME/containers/certs.d``
 2. ``~/.config/containers/certs.d``
 3. ``/etc/containers/certs.d``
 4. ``/etc/docker/certs.d``
 
-Of several certificates to show, the first by name is shown.
+If there are several client certificates, the first by name is used.
 
 Source: containers/image, docs/containers-certs.d.5.md; containers/image,
 pkg/tlsclientconfig/tlsclientconfig.go.
@@ -34,11 +35,11 @@ _AUTHORITY, _CERTIFICATE, _KEY = ".crt", ".cert", ".key"
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """What is trusted and shown when one registry is reached.
+    """The certificates for one registry.
 
     Attributes:
-        authorities: PEM files of certificate authorities.
-        client: PEM files with certificate and key, which may be the same.
+        authorities: PEM files of trusted certificate authorities.
+        client: PEM files of the client certificate and its key, which may be the same file.
     """
 
     authorities: tuple[Path, ...] = ()
@@ -46,14 +47,14 @@ class Certificates:
 
 
 def find_certificates(host: str, environ: Mapping[str, str] | None = None) -> Certificates:
-    """Return what ``certs.d`` holds for `host`.
+    """Return the certificates for `host` in ``certs.d``.
 
     Args:
-        host: as references name it, with port.
-        environ: instead of this process's environment.
+        host: host as in references, with the port.
+        environ: environment variables; default those of this process.
 
     Raises:
-        RegistryError: a certificate without its key, or the reverse; a pair that is none.
+        RegistryError: a certificate has no key, a key has no certificate, or a pair is invalid.
         OSError: a file cannot be read.
     """
     for root in _directories(os.environ if environ is None else environ):
@@ -67,27 +68,28 @@ def find_certificates(host: str, environ: Mapping[str, str] | None = None) -> Ce
 
 
 def certificates_in(directory: Path) -> Certificates:
-    """Return what the directory of one registry holds, as containerd reads it.
+    """Return the certificates in the directory of one registry, as containerd reads it.
 
-    A certificate without a key file holds its key itself.
+    A certificate without a key file must contain its key.
 
     Raises:
-        RegistryError: a certificate and a key that do not belong together.
+        RegistryError: a certificate and its key do not match.
         OSError: a file cannot be read.
     """
     return _certificates(directory, _names(directory))
 
 
 def check_client(certificate: Path, key: Path) -> None:
-    """Refuse a certificate and a key that cannot be shown.
+    """Check that a client certificate and its key can be used.
 
     Raises:
-        RegistryError: they are none, or do not belong together, or the key has a password.
+        RegistryError: a file is invalid, they do not match, or the key has a password.
         OSError: a file cannot be read.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context.load_cert_chain(certificate, key, password="")  # else OpenSSL asks the terminal
+        # The empty password keeps OpenSSL from prompting on the terminal.
+        context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError:
         with_key = "its key" if certificate == key else f"the key {key}"
         raise RegistryError(
@@ -96,10 +98,10 @@ def check_client(certificate: Path, key: Path) -> None:
 
 
 def holds_authority(file: Path) -> bool:
-    """Return whether a file holds a PEM certificate.
+    """Return whether a file contains a PEM certificate.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
@@ -128,8 +130,8 @@ def _refuse_halves(directory: Path, names: list[str]) -> None:
         other = {_CERTIFICATE: _KEY, _KEY: _CERTIFICATE}.get(suffix, suffix)
         if name.removesuffix(suffix) + other not in names:
             raise RegistryError(
-                f"{directory / name}: {name.removesuffix(suffix)}{other} is missing beside it",
-                hint="Give authorities the ending .crt; certificates to show have .cert and .key.",
+                f"{directory / name}: {name.removesuffix(suffix)}{other} is missing",
+                hint="Name authorities *.crt, client certificates *.cert and their keys *.key.",
             )
 
 
@@ -150,8 +152,8 @@ def _certificates(directory: Path, names: list[str]) -> Certificates:
 def _is_authority(file: Path) -> bool:
     try:
         found = holds_authority(file)
-    except FileNotFoundError:  # a link that leads nowhere
+    except FileNotFoundError:  # a broken symbolic link
         found = False
     if not found:
-        LOG.warning("%s: holds no PEM certificate, left out", file)
+        LOG.warning("%s: ignored, contains no PEM certificate", file)
     return found

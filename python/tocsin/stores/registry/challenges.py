@@ -1,4 +1,4 @@
-"""``WWW-Authenticate``: what a server wants to see before it answers. Source: RFC 9110, 11.6.1."""
+"""Parsing of ``WWW-Authenticate``. Source: RFC 9110, 11.6.1."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MAX_LEN = 16 << 10
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 (RFC 9110's word for a name)
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 (a token in the sense of RFC 9110)
 _PARAMETER = re.compile(
     rf'\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*+)"|({_TOKEN}))'
-    # A blank in place of the comma is against the RFC, but skopeo and crane take it.
+    # A blank instead of the comma violates the RFC, but skopeo and crane accept it.
     rf"(?:\s*(?:,|$)|\s+(?={_TOKEN}\s*=))"
 )
 _SCHEME = re.compile(rf"\s*({_TOKEN})(?:\s+|,|$)")
@@ -27,8 +27,8 @@ class Challenge:
     """One way to authenticate.
 
     Attributes:
-        scheme: lower case, such as ``bearer``.
-        parameters: by lower-case name.
+        scheme: scheme in lower case, such as ``bearer``.
+        parameters: values by name in lower case.
     """
 
     scheme: str
@@ -36,9 +36,9 @@ class Challenge:
 
 
 def parse_challenges(header: str) -> list[Challenge]:
-    """Return the challenges in the value of one header, or several joined by commas.
+    """Parse the value of one header, or of several joined by commas.
 
-    What follows a syntax error is left out; servers that send one offer nothing usable there.
+    Everything after a syntax error is ignored.
     """
     header = header[:_MAX_LEN]
     found: list[Challenge] = []

@@ -1,7 +1,6 @@
 """`RegistryStore`: one repository of a registry, as a source and a sink.
 
-The reading half is here, the writing half in `push`, the lists of what refers to what in
-`referrers`.
+`push` uploads blobs; `referrers` reads and writes lists of referrers.
 
 Source: OCI distribution-spec 1.1, "Endpoints"; distribution/distribution, docs/content/spec/api.md.
 """
@@ -33,7 +32,15 @@ from tocsin.stores.base import MustStream, TakenOver
 from tocsin.stores.file_store import manifest_descriptor
 from tocsin.stores.http.download import Download
 from tocsin.stores.http.refusal import Refusal
-from tocsin.stores.http.status import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK
+from tocsin.stores.http.status import (
+    ACCEPTED,
+    CREATED,
+    FORBIDDEN,
+    NO_CONTENT,
+    NOT_FOUND,
+    OK,
+    UNSUPPORTED_MEDIA_TYPE,
+)
 from tocsin.stores.origins import RepositoryOrigin
 from tocsin.stores.registry.endpoint import DELETE, PUSH
 from tocsin.stores.registry.pages import pages
@@ -53,19 +60,20 @@ ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
 MAX_TAGS = 1_000_000
 _PAGE_SIZE = "1000"
 _BAD_REQUEST = 400
-_MAX_DOUBTS = 4
+_MAX_DIGEST_RETRIES = 4
+"""Maximum retries after DIGEST_INVALID; see `RegistryStore._put_manifest`."""
 _UNLISTED = (
-    "Check that deleting is switched on in this registry; readers no longer find the manifest, "
-    "which was taken off the list of referrers."
+    "Check that deletion is enabled in this registry. The manifest was removed from the list of "
+    "referrers, so clients no longer find it."
 )
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 class RegistryStore:
-    """One repository of a registry; see `Sink` for what each method promises.
+    """One repository of a registry; see `Sink` for the contract of each method.
 
     Args:
-        endpoint: of the repository; closed with this.
+        endpoint: endpoint of the repository; `close` closes it.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -75,7 +83,7 @@ class RegistryStore:
 
     @property
     def name(self) -> str:
-        """How messages call the place."""
+        """Name in messages."""
         return self._endpoint.name
 
     @property
@@ -86,8 +94,8 @@ class RegistryStore:
     def resolve(self, selector: str | Digest | None) -> Descriptor:
         """Return the descriptor of the image that `selector` names.
 
-        Asks with HEAD, which some registries do not count against limits, and reads the manifest
-        when HEAD is refused, for whatever reason, or the answer leaves something out.
+        Sends HEAD, which some registries do not count towards rate limits. If HEAD is refused for
+        any reason, or its response is incomplete, the manifest is read.
         """
         if selector is None:
             selector = self._only_tag()
@@ -103,15 +111,15 @@ class RegistryStore:
         return Descriptor(answer.media_type, digest, size)
 
     def _absent(self, selector: str | Digest, said: str) -> NotFoundError:
-        story = f"{self._endpoint.name}: {_what(selector)}: is not there, {said}"
+        message = f"{self._endpoint.name}: {_what(selector)}: not found: {said}"
         if isinstance(selector, str):
             return NotFoundError(
-                story, hint=f"List the tags: skopeo list-tags {self._endpoint.name}"
+                message, hint=f"List the tags with skopeo list-tags {self._endpoint.name}."
             )
-        return NotFoundError(story)
+        return NotFoundError(message)
 
     def tags(self) -> list[str]:
-        """Return the tags there are, sorted; none when there is no such repository yet."""
+        """Return all tags, sorted; empty if the repository does not exist yet."""
         found: set[str] = set()
         for answer, data in self._tag_pages():
             if answer.status == NOT_FOUND:
@@ -119,14 +127,14 @@ class RegistryStore:
             document = decode_object(data, what="tags")
             page = document.get("tags") or []
             if not isinstance(page, list):
-                raise FormatError(f"{self.name}: tags: got no list", what="tags")
+                raise FormatError(f"{self.name}: tags: expected a list", what="tags")
             for tag in page:
                 if not isinstance(tag, str) or not _TAG.fullmatch(tag):
-                    got = quoted(str(tag), limit=80)
-                    raise FormatError(f"{self.name}: tags: got {got}", what="tags")
+                    invalid = quoted(str(tag), limit=80)
+                    raise FormatError(f"{self.name}: tags: invalid tag {invalid}", what="tags")
             found.update(page)
             if len(found) > MAX_TAGS:
-                raise FormatError(f"{self.name}: has more than {MAX_TAGS} tags", what="tags")
+                raise FormatError(f"{self.name}: more than {MAX_TAGS} tags", what="tags")
         return sorted(found)
 
     def manifest(self, descriptor: Descriptor) -> bytes:
@@ -134,14 +142,14 @@ class RegistryStore:
         place = self._endpoint.place("manifest", descriptor.digest)
         if descriptor.size > MAX_SIZE:
             raise FormatError(
-                f"{place}: got {descriptor.size} bytes, a manifest has at most {MAX_SIZE}",
+                f"{place}: too large (found {descriptor.size} bytes, expected at most {MAX_SIZE})",
                 what="manifest",
             )
         data = self._read_manifest(descriptor.digest, descriptor.media_type)[0]
         return check(data, place=place, digest=descriptor.digest, size=descriptor.size)
 
     def blob(self, descriptor: Descriptor, *, verify: bool = True) -> Iterator[bytes]:
-        """Stream a blob, verified; a broken connection is resumed where it broke."""
+        """Stream a blob, verified; a lost connection is resumed."""
         place = self._endpoint.place("blob", descriptor.digest)
         if descriptor.size == 0 and not self.has_blob(descriptor):
             raise self._endpoint.missing(f"blob {descriptor.digest}")
@@ -157,13 +165,13 @@ class RegistryStore:
         """Return bytes ``[start, end)`` of a blob, unverified."""
         if not 0 <= start <= end <= descriptor.size:
             raise ValueError(
-                f"{self._endpoint.place('blob', descriptor.digest)}: range [{start}, {end}) does "
-                f"not lie within {descriptor.size} bytes"
+                f"{self._endpoint.place('blob', descriptor.digest)}: range [{start}, {end}) is out "
+                f"of bounds (the blob has {descriptor.size} bytes)"
             )
         return b"".join(self._download(descriptor, start, end))
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Return whether a blob, or manifest, of this digest and size is there."""
+        """Return whether a blob or manifest with this digest and size exists."""
         accept = {"Accept": ACCEPT} if _is_manifest(descriptor.media_type) else {}
         return self._endpoint.has(self._blob_url(descriptor), descriptor.size, accept)
 
@@ -181,15 +189,15 @@ class RegistryStore:
         size: int | None = None,
         media_type: str = OCTET_STREAM,
     ) -> Descriptor:
-        """Upload a blob, unless it is there.
+        """Upload a blob unless it exists.
 
-        When the registry loses an upload, or refuses the way it was begun, what can be iterated
-        again is sent again; the error says so when `source` can be read only once.
+        If the registry loses an upload or refuses its method, the upload is repeated, unless
+        `source` can be read only once.
         """
         return Descriptor(media_type, *self._push.put(source, digest, size))
 
     def take_over(self, descriptor: Descriptor, origin: BlobOrigin) -> TakenOver | MustStream:
-        """Let the registry mount a blob of another repository; after a refusal, ask no more."""
+        """Mount a blob from another repository; after a refusal, no more mounts are requested."""
         if not self.origin.takes_from(origin) or not self._push.may_mount(origin.repository):
             return MustStream()
         if origin.repository == self._endpoint.repository:
@@ -199,13 +207,13 @@ class RegistryStore:
         return TakenOver() if mounted else MustStream()
 
     def put_manifest(self, data: bytes, media_type: str, *, tag: str | None = None) -> Descriptor:
-        """Store a manifest or image index; one with a subject is listed among its referrers."""
+        """Store a manifest or image index, and list it as a referrer if it has a subject."""
         descriptor, refers = manifest_descriptor(data, media_type, place=self.name)
         answer = self._put_manifest(data, descriptor, tag)
         answer.discard()
         if refers:
             document = parse_manifest(data, media_type)
-            assert document.subject is not None  # noqa: S101 (that is what `refers` says)
+            assert document.subject is not None  # noqa: S101 (since `refers` is true)
             subject = document.subject.digest
             entry = replace(descriptor, annotations=document.annotations)
             acknowledged = answer.header("OCI-Subject").strip() == str(subject)
@@ -213,18 +221,18 @@ class RegistryStore:
         return descriptor
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
-        """Let `tag` name a stored manifest, instead of what it named before."""
+        """Tag a stored manifest, moving the tag if it exists."""
         data = self.manifest(descriptor)
         self._put_manifest(data, descriptor, tag).discard()
 
     def delete(self, descriptor: Descriptor) -> None:
-        """Remove a manifest and every tag that names it; what it lists stays.
+        """Remove a manifest and all its tags, but not its children.
 
-        A list of referrers that names it changes first, so that no list ever names what is gone.
+        It is removed from the list of referrers first, so that lists never name missing manifests.
 
         Raises:
-            NotFoundError: it is not there.
-            RegistryError: the registry does not do this.
+            NotFoundError: the manifest does not exist.
+            RegistryError: the registry does not support or allow this.
         """
         document = parse_manifest(self.manifest(descriptor), descriptor.media_type)
         subject, digest = document.subject, descriptor.digest
@@ -237,11 +245,11 @@ class RegistryStore:
             raise
 
     def delete_tag(self, tag: str) -> None:
-        """Remove a tag; what it named stays.
+        """Remove a tag, but not its manifest.
 
         Raises:
-            NotFoundError: there is no such tag.
-            RegistryError: the registry does not do this.
+            NotFoundError: the tag does not exist.
+            RegistryError: the registry does not support or allow this.
         """
         self._delete(self._endpoint.url("manifests", tag), f"tag {tag}")
 
@@ -249,14 +257,14 @@ class RegistryStore:
         """Remove a blob from the repository.
 
         Raises:
-            NotFoundError: it is not there.
-            RegistryError: the registry does not do this.
+            NotFoundError: the blob does not exist.
+            RegistryError: the registry does not support or allow this.
         """
         digest = descriptor.digest
         self._delete(self._endpoint.url("blobs", str(digest)), f"blob {digest}")
 
     def commit(self) -> None:
-        """Do nothing: what was put is visible at once."""
+        """Do nothing: writes are visible at once."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -281,7 +289,8 @@ class RegistryStore:
         if len(tags) == 1:
             return tags[0]
         raise NotFoundError(
-            f"{self.name}: has {len(tags)} tags, and none was named", hint="Name one of its tags."
+            f"{self.name}: contains {len(tags)} tags, but no tag or digest was given",
+            hint="Add a tag or digest to the reference.",
         )
 
     def _tag_pages(self) -> Iterator[tuple[Answer, bytes]]:
@@ -290,7 +299,7 @@ class RegistryStore:
         except RegistryError as error:
             if error.status != _BAD_REQUEST:
                 raise
-            # So many at once are refused; tags of pages that came before come again.
+            # The page size is refused. Tags of earlier pages are repeated, which the set absorbs.
             yield from pages(self._tags_url(None), self._tag_page)
 
     def _tags_url(self, query: dict[str, str] | None) -> str:
@@ -302,7 +311,11 @@ class RegistryStore:
         )
 
     def _named_digest(self, answer: Answer, selector: str | Digest) -> Digest | None:
-        """Return the digest an answer names, if it is one we know and the one asked for."""
+        """Return the digest of a manifest according to a response; ``None`` if it is unknown.
+
+        Raises:
+            VerificationError: it is not the requested digest.
+        """
         text = answer.header("Docker-Content-Digest")
         try:
             digest = Digest.parse(text)
@@ -314,10 +327,10 @@ class RegistryStore:
 
     def _resolve_by_reading(self, selector: str | Digest) -> Descriptor:
         data, media_type, named = self._read_manifest(selector)
-        wanted = selector if isinstance(selector, Digest) else named
+        expected = selector if isinstance(selector, Digest) else named
         digest = Digest.of(data)
-        if wanted is not None and digest != wanted:
-            raise digest_error(f"{self.name}: {_what(selector)}", expected=wanted, actual=digest)
+        if expected is not None and digest != expected:
+            raise digest_error(f"{self.name}: {_what(selector)}", expected=expected, actual=digest)
         if not _is_manifest(media_type):
             media_type = sniff_media_type(data)
         return Descriptor(media_type, digest, len(data))
@@ -325,7 +338,7 @@ class RegistryStore:
     def _read_manifest(
         self, selector: str | Digest, media_type: str = ""
     ) -> tuple[bytes, str, Digest | None]:
-        """Return a manifest, unverified, with the media type and digest its answer names."""
+        """Return an unverified manifest, and the media type and digest in the response."""
         known = not media_type or media_type in MANIFESTS | INDEXES
         answer, data = self._endpoint.fetch(
             self._endpoint.url("manifests", str(selector)),
@@ -357,16 +370,17 @@ class RegistryStore:
         return self._endpoint.url(kind, str(descriptor.digest))
 
     def _put_manifest(self, data: bytes, descriptor: Descriptor, tag: str | None) -> Answer:
-        """Put a manifest; repeated when the registry doubts a digest, since it is that of `data`.
+        """Put a manifest; the request is repeated if the registry responds with DIGEST_INVALID.
 
-        docker-registry says so when another writer is just storing a blob that the manifest lists:
-        it reads the blob's link before that is written.
+        docker-registry does so for valid digests if another client is storing a blob that the
+        manifest lists: it reads the link of the blob before the link is written.
         """
-        for failures in range(1, _MAX_DOUBTS + 1):
+        for failures in range(1, _MAX_DIGEST_RETRIES + 1):
             try:
                 return self._put_manifest_once(data, descriptor, tag)
             except RegistryError as error:
                 if error.code != "DIGEST_INVALID":
+                    error.hint = _hint_for(error, descriptor)
                     raise
             self._endpoint.clock.sleep(self._endpoint.clock.backoff(failures))
         return self._put_manifest_once(data, descriptor, tag)
@@ -393,11 +407,24 @@ class RegistryStore:
             doing=f"delete {what}",
             expect={OK, ACCEPTED, NO_CONTENT, NOT_FOUND},
             actions=DELETE,
-            hint="Check that deleting is switched on in this registry.",
+            hint="Check that deletion is enabled in this registry.",
         )
         answer.discard()
         if answer.status == NOT_FOUND:
             raise self._endpoint.missing(what)
+
+
+def _hint_for(error: RegistryError, descriptor: Descriptor) -> str | None:
+    """Return a hint that fits the cause for which a registry rejected a manifest."""
+    if error.status == FORBIDDEN:
+        # Seldom about the login: blobs have usually been pushed before.
+        kind = "the type of this artifact" if descriptor.artifact_type else "this kind of manifest"
+        return f"Check that this registry allows {kind}, and that your login may push there."
+    if error.status == UNSUPPORTED_MEDIA_TYPE and not descriptor.artifact_type:
+        return "Use a registry that accepts manifests of this media type."
+    if descriptor.artifact_type and error.hint is not None and not error.temporary:
+        return f"{error.hint} If it does not accept artifacts, use tocsin convert."
+    return error.hint
 
 
 def _what(selector: str | Digest) -> str:
@@ -412,7 +439,7 @@ def _kind(descriptor: Descriptor) -> str:
 
 def _manifest_hint(descriptor: Descriptor) -> str:
     kind = "artifacts" if descriptor.artifact_type else "manifests"
-    return f"Check that this registry takes such {kind} and has everything that this one lists."
+    return f"Check that this registry accepts such {kind} and has all blobs and manifests it lists."
 
 
 def _is_manifest(media_type: str) -> bool:

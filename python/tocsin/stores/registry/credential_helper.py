@@ -1,7 +1,7 @@
-"""Programs that keep credentials: ``docker-credential-NAME get``, the server on standard input.
+"""Credential helpers: ``docker-credential-NAME get``, with the server on standard input.
 
-What a helper prints is secret until proven otherwise, so messages quote its standard output only
-when it failed and said a plain sentence.
+The output of a helper may be secret, so messages quote it only if the helper failed and printed a
+plain sentence.
 
 Source: docker/docker-credential-helpers, README.md.
 """
@@ -17,22 +17,22 @@ from tocsin.model.go_json import decode_object
 from tocsin.quoting import quoted, shown
 
 TIME_LIMIT = 60.0
-"""Seconds; some helpers ask the network, others the user."""
+"""Timeout in seconds; some helpers use the network, others prompt the user."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NOT_FOUND = ("credentials not found in native keychain", "no credentials server url")
 
 
 class HelperMissingError(AuthError):
-    """A configuration names a helper that is not installed here."""
+    """The configuration names a helper that is not installed."""
 
 
 def ask_helper(name: str, server: str, *, time_limit: float = TIME_LIMIT) -> tuple[str, str] | None:
-    """Return user name and secret that the helper `name` has for `server`; ``None`` if none.
+    """Return the user name and secret for `server` from a helper; ``None`` if it has none.
 
     Raises:
-        HelperMissingError: there is no such program.
-        AuthError: it has no such name, failed, took too long, or gave something else.
+        HelperMissingError: the helper is not installed.
+        AuthError: the name is invalid, or the helper failed, timed out or printed invalid output.
     """
     program = f"docker-credential-{name}"
     if not _NAME.fullmatch(name):
@@ -50,10 +50,10 @@ def ask_helper(name: str, server: str, *, time_limit: float = TIME_LIMIT) -> tup
         )
     except subprocess.TimeoutExpired:
         raise AuthError(
-            f"credentials: {program}: gave nothing for {server} within {time_limit:g} s"
+            f"credentials: {program}: no response for {server} within {time_limit:g} s"
         ) from None
     except OSError as error:
-        raise AuthError(f"credentials: {program}: cannot be run, {error.strerror}") from None
+        raise AuthError(f"credentials: {program}: cannot be run: {error.strerror}") from None
     if done.returncode != 0:
         said = done.stdout.decode(errors="replace").strip()
         if said.lower().startswith(_NOT_FOUND):
@@ -69,10 +69,10 @@ def _parse(data: bytes, program: str) -> tuple[str, str] | None:
     try:
         document = decode_object(data, what="credentials")
     except FormatError:
-        raise AuthError(f"credentials: {program}: printed something else than JSON") from None
+        raise AuthError(f"credentials: {program}: the output is not JSON") from None
     username, secret = document.get("Username"), document.get("Secret")
     if username == secret == "":
-        return None  # how some helpers say that they have none; crane takes it for anonymous
+        return None  # some helpers print this if they have none; crane treats it as anonymous
     if not isinstance(username, str) or not isinstance(secret, str) or not secret:
-        raise AuthError(f"credentials: {program}: gave no user name and secret")
+        raise AuthError(f"credentials: {program}: the output has no user name and secret")
     return username, secret

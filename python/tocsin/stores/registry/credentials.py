@@ -1,7 +1,7 @@
-"""Where credentials are kept: Docker's and podman's files, credential helpers, ECR.
+"""Search for credentials: Docker's and podman's files, credential helpers, and ECR.
 
-The first place that has one for the registry decides. A place that is broken is an error: going on
-without the credential somebody stored would fail later and less clearly, or seem to work.
+The first credential for the registry is used. A damaged file or failing helper is an error:
+continuing without its credentials could fail later with a less clear error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DOCKER_HUB = "docker.io"
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 _DOCKER_HUB_HOSTS = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
-_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 (Docker's mark, not a password)
+_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 (Docker's marker, not a password)
 _DOCKER_AUTH_CONFIG = "DOCKER_AUTH_CONFIG"
 _MAX_FILE_SIZE = 1 << 20
 _KEY_SCHEME = re.compile(r"https?://")
@@ -36,14 +36,14 @@ _KEY_VERSION = re.compile(r"/v[12]/?")
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What proves who asks; one of password, identity token and registry token is there.
+    """A password, an identity token or a registry token.
 
     Attributes:
         source: where it was found, for messages.
-        username: with `password`.
-        password: of `username`.
-        identity_token: exchanged for access tokens at the token server (OAuth2 refresh token).
-        registry_token: an access token, used as it is.
+        username: user name for `password`.
+        password: password.
+        identity_token: OAuth2 refresh token, which the token server exchanges for access tokens.
+        registry_token: access token, which is sent to the registry.
     """
 
     source: str
@@ -55,11 +55,11 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The result of looking for a credential.
+    """The result of a search for credentials.
 
     Attributes:
-        credential: ``None`` when no place has one.
-        looked_at: the places asked, in order.
+        credential: the credential; ``None`` if none was found.
+        looked_at: the searched places, in order.
     """
 
     credential: Credential | None
@@ -75,20 +75,21 @@ def find_credential(
 ) -> Search:
     """Return the credential for `repository` on `host`.
 
-    Order: `explicit`; the file of ``REGISTRY_AUTH_FILE``; Docker's ``config.json``, then what
-    ``DOCKER_AUTH_CONFIG`` holds in its place; podman's ``auth.json``; for ECR its helper or boto3.
+    Order: `explicit`; the file in ``REGISTRY_AUTH_FILE``; Docker's ``config.json``; the variable
+    ``DOCKER_AUTH_CONFIG``; podman's ``auth.json``; for ECR, its helper or boto3.
 
-    A helper that is named but not installed is passed over with a warning: public images can be
-    read without it, and a refusal says where it was named.
+    A configured helper that is not installed is skipped with a warning: public images can be read
+    without it, and if access is denied, the error names its configuration.
 
     Args:
-        host: as references name it, with port.
-        repository: podman's files may have one credential a repository or name space.
+        host: host as in references, with the port.
+        repository: name of the repository; podman's files may have credentials per repository or
+            namespace.
         explicit: user name and password.
-        environ: instead of this process's environment.
+        environ: environment variables; default those of this process.
 
     Raises:
-        AuthError: a file or helper that was asked is broken.
+        AuthError: a file is invalid, or a helper failed.
     """
     environ = os.environ if environ is None else environ
     if explicit is not None:
@@ -112,7 +113,7 @@ def find_credential(
 
 
 def _documents(environ: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Yield what holds credentials, and its place; ``None`` for a file that is missing."""
+    """Yield the place and content of each document; the content of a missing file is ``None``."""
     for path in _docker_files(environ):
         yield str(path), _read(path)
     if text := environ.get(_DOCKER_AUTH_CONFIG):
@@ -152,7 +153,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise AuthError(f"credentials: {path}: cannot be read, {error.strerror}") from None
+        raise AuthError(f"credentials: {path}: cannot be read: {error.strerror}") from None
     return _parse(data, str(path))
 
 
@@ -172,7 +173,7 @@ def _in_file(
     default = _member(document, "credsStore", str, path)
     own = next((helpers[key] for key in _helper_keys(host) if key in helpers), None)
     if own is not None and not isinstance(own, str):
-        raise AuthError(f"credentials: {path}: credHelpers: wanted names of helpers")
+        raise AuthError(f"credentials: {path}: credHelpers: expected names of helpers")
     for helper in dict.fromkeys(name for name in (own, default) if name):
         source = f"docker-credential-{shown(helper)} (named in {path})"
         server = DOCKER_HUB_KEY if host in _DOCKER_HUB_HOSTS else host
@@ -180,7 +181,7 @@ def _in_file(
             found = ask_helper(helper, server)
         except HelperMissingError:
             looked_at.append(f"{source}, which is not installed")
-            LOG.warning("%s is not installed; going on without its credentials", source)
+            LOG.warning("%s is not installed; continuing without its credentials", source)
             continue
         looked_at.append(source)
         if found is not None:
@@ -200,13 +201,13 @@ def _helper_keys(host: str) -> list[str]:
 
 
 def _auths_key(auths: dict[str, Any], host: str, repository: str) -> str | None:
-    """Return the most specific key that has something: repository, name spaces, host."""
+    """Return the most specific key with a nonempty entry: repository, namespaces, host."""
     usable = [key for key, entry in auths.items() if entry]
     path = repository.split("/")
     for length in range(len(path), 0, -1):
-        wanted = f"{host}/{'/'.join(path[:length])}"
-        if wanted in usable:
-            return wanted
+        key = f"{host}/{'/'.join(path[:length])}"
+        if key in usable:
+            return key
     hosts = _DOCKER_HUB_HOSTS if host in _DOCKER_HUB_HOSTS else {host}
     exact = [key for key in usable if key in hosts]
     legacy = [key for key in usable if _host_of_key(key) in hosts]
@@ -223,7 +224,7 @@ def _host_of_key(key: str) -> str:
 
 def _from_entry(entry: object, source: str) -> Credential | None:
     if not isinstance(entry, dict):
-        raise AuthError(f"credentials: {source}: wanted an object")
+        raise AuthError(f"credentials: {source}: expected an object")
     username = _member(entry, "username", str, source) or ""
     password = _member(entry, "password", str, source) or ""
     if auth := _member(entry, "auth", str, source):
@@ -237,7 +238,7 @@ def _from_entry(entry: object, source: str) -> Credential | None:
 
 def _decode_auth(auth: str, source: str) -> tuple[str, str]:
     try:
-        # As Go's decoder: line breaks, which base64 and YAML put in, do not count.
+        # Like Go's decoder: line breaks, which base64 and YAML insert, are ignored.
         text = b64decode(re.sub(r"[\r\n]", "", auth), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):
         text = ""
@@ -250,5 +251,5 @@ def _decode_auth(auth: str, source: str) -> tuple[str, str]:
 def _member(document: dict[str, Any], name: str, kind: type, place: str) -> Any:  # noqa: ANN401 (JSON)
     value = document.get(name)
     if value is not None and not isinstance(value, kind):
-        raise AuthError(f"credentials: {place}: {name}: got a value of another type than it has")
+        raise AuthError(f"credentials: {place}: {name}: wrong type of value")
     return value

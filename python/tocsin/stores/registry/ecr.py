@@ -1,4 +1,4 @@
-"""Amazon ECR: passwords made from the ambient AWS role, by its credential helper or by boto3."""
+"""Amazon ECR: passwords for the ambient AWS role, from ECR's credential helper or boto3."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def is_ecr(host: str) -> bool:
 
 
 def ambient_ecr_credential(host: str) -> tuple[tuple[str, str] | None, str]:
-    """Return user name and password for `host`, and the place asked.
+    """Return the user name and password for `host`, and the searched place.
 
     Raises:
-        AuthError: the helper or AWS refused; ECR has no anonymous access, so going on is no use.
+        AuthError: the helper or AWS failed; ECR has no anonymous access, so this is an error.
     """
     if shutil.which(f"docker-credential-{_HELPER}"):
         return ask_helper(_HELPER, host), f"docker-credential-{_HELPER} (found on the PATH)"
     try:
         boto3: Any = importlib.import_module("boto3")
     except ImportError:
-        return None, "AWS (neither docker-credential-ecr-login nor the extra tocsin[aws] is there)"
+        return None, "AWS (neither docker-credential-ecr-login nor tocsin[aws] is installed)"
     return _ask_aws(boto3, host), "AWS (boto3)"
 
 
-def _ask_aws(boto3: Any, host: str) -> tuple[str, str]:  # noqa: ANN401 (it has no types)
+def _ask_aws(boto3: Any, host: str) -> tuple[str, str]:  # noqa: ANN401 (boto3 has no types)
     match = _HOST.fullmatch(host)
     region = "" if match is None else match[1]
     try:
@@ -48,7 +48,7 @@ def _ask_aws(boto3: Any, host: str) -> tuple[str, str]:  # noqa: ANN401 (it has 
     except Exception as error:
         kind = type(error).__name__
         raise AuthError(
-            f"credentials: AWS gave no ECR password for {host} in {region}: {kind}"
+            f"credentials: AWS: no ECR password for {host} in {region}: {kind}"
         ) from None
     username, _, password = token.partition(":")
     return username, password

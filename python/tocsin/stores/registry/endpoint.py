@@ -1,8 +1,8 @@
-"""The API of one repository: its URLs, its challenges answered, its refusals made errors.
+"""The API of one repository: URLs, authentication, and conversion of refusals to errors.
 
-Some requests are optional: a registry may refuse HEAD, a mount, or an upload in one request, and
-there is a plain way that does without. They go through `attempt`, for which any refusal is as good
-as any other: the plain way is tried next, and its error is the one to show.
+Some requests are optional: a registry may refuse HEAD, a mount, or an upload in one request, for
+which there is an alternative. `attempt` sends them and does not distinguish refusals: the caller
+uses the alternative, and reports its error if that fails too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DELETE = ("pull", "push", "delete")
 
 _BAD_REQUEST = 400
 PUSH_AGAIN = "Run the command again; blobs that were already pushed are reused."
-"""What to do when something that passes has stopped a push."""
+"""Hint for a push that failed for a temporary reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,16 @@ class Endpoint:
     """The API of one repository.
 
     Attributes:
-        name: how messages call it, ``docker://host/repository``.
-        origin: of the registry.
-        repository: its name.
-        transport: sends.
-        authenticator: answers challenges.
-        clock: time.
-        write: ask for the right to push at once, which saves a second token.
-        root: the path of the API, which some mirrors have elsewhere.
-        namespace: the registry that this is a mirror of, which it is told; empty for the registry
-            itself.
+        name: name in messages, ``docker://host/repository``.
+        origin: origin of the registry.
+        repository: name of the repository.
+        transport: sends the requests.
+        authenticator: authorizes the requests.
+        clock: the time source.
+        write: request permission to push at once, which saves a second token.
+        root: path of the API, which differs for some mirrors.
+        namespace: host of the registry that this is a mirror of, sent as the parameter ``ns``;
+            empty for the registry itself.
     """
 
     name: str
@@ -67,11 +67,11 @@ class Endpoint:
     namespace: str = ""
 
     def url(self, *path: str, query: Mapping[str, str] | None = None) -> str:
-        """Return the URL of `path` below this repository; a last empty part ends it in ``/``."""
+        """Return the URL of `path` in this repository; a last empty part adds a final ``/``."""
         below = "/".join(quote(part, safe=":") for part in path)
         url = f"{self.origin}{self.root}/{self.repository}/{below}"
-        asked = dict(query or {}) | ({"ns": self.namespace} if self.namespace else {})
-        return url + (f"?{urlencode(asked, safe=':/')}" if asked else "")
+        parameters = dict(query or {}) | ({"ns": self.namespace} if self.namespace else {})
+        return url + (f"?{urlencode(parameters, safe=':/')}" if parameters else "")
 
     def send(
         self,
@@ -88,24 +88,24 @@ class Endpoint:
         slow: bool = False,
         hint: str | None = None,
     ) -> Answer:
-        """Send a request and return its answer when the status is one of `expect`.
+        """Send a request and return the response if its status is one of `expect`.
 
         Args:
-            method: of HTTP.
-            url: of the registry, or where it sent us; elsewhere no credential is sent.
-            doing: what this is for, to begin messages with.
-            expect: statuses.
-            actions: the scope needed in this repository.
-            also: further scopes needed.
-            headers: of HTTP.
-            body: of the request.
-            repeat: whether doing it twice is as good as once.
-            slow: the registry may have much to do before it answers.
-            hint: what to do when the registry does not do this.
+            method: HTTP method.
+            url: URL; credentials are sent only if it belongs to the registry.
+            doing: the action, for messages.
+            expect: accepted statuses.
+            actions: actions in this repository that the token must allow.
+            also: additional scopes of the token.
+            headers: HTTP headers.
+            body: body of the request.
+            repeat: whether the request is idempotent and can be repeated.
+            slow: whether the registry may take long to respond.
+            hint: hint of the error if the registry refuses.
 
         Raises:
             AuthError: status 401 or 403.
-            RegistryError: another status, or no answer.
+            RegistryError: another status, or no response.
         """
         scopes = self._scopes(actions) | (also or Scopes())
         send = partial(
@@ -136,13 +136,13 @@ class Endpoint:
         actions: tuple[str, ...] = PULL,
         headers: Mapping[str, str] | None = None,
     ) -> Answer | None:
-        """Send a request that the registry may refuse; ``None`` unless its status is of `expect`.
+        """Send an optional request; return ``None`` if its status is not one of `expect`.
 
-        No status is waited out: whoever gets ``None`` tries the plain way at once.
+        The request is not repeated after a temporary status, since the caller has an alternative.
 
         Raises:
-            AuthError: the token server refuses, or no credential can be offered.
-            RegistryError: there was no answer.
+            AuthError: the token server denies access, or no credentials were found.
+            RegistryError: no response.
         """
         scopes = self._scopes(actions)
         send = partial(
@@ -155,11 +155,11 @@ class Endpoint:
         return None
 
     def _scopes(self, actions: tuple[str, ...]) -> Scopes:
-        asked = PUSH if self.write and actions == PULL else actions
-        return Scopes.repository(self.repository, *asked)
+        requested = PUSH if self.write and actions == PULL else actions
+        return Scopes.repository(self.repository, *requested)
 
     def _authorized(self, send: Callable[..., Answer], url: str, scopes: Scopes) -> Answer:
-        """Send a request, once more with an answer to the challenge if there was one."""
+        """Send a request, and again with new authorization if it is challenged."""
         is_ours = Origin.of(url) == self.origin
         authorization = self.authenticator.authorization(scopes) if is_ours else None
         answer = send(authorization=authorization)
@@ -174,8 +174,8 @@ class Endpoint:
 
     def _no_challenge(self, refusal: Refusal, doing: str) -> AuthError:
         return AuthError(
-            f"{self.name}: {doing}: {refusal.text}, and the answer does not say how to log in"
-            " (WWW-Authenticate is missing or empty)",
+            f"{self.name}: {doing}: {refusal.text}; cannot authenticate, since the response has no"
+            " WWW-Authenticate header",
             status=refusal.status,
             code=refusal.code,
             url=refusal.url,
@@ -192,12 +192,12 @@ class Endpoint:
             return self.authenticator.refusal(scopes, refusal.text)
         error = refusal.error(f"{self.name}: {doing}")
         if isinstance(error, AuthError):
-            # Where a registry redirects to, its credentials are of no use.
+            # The registry's credentials are useless for a host that it redirects to.
             error.hint = self.authenticator.hint if is_ours else None
         elif not error.temporary:
             error.hint = hint
             if refusal.status == _BAD_REQUEST and not refusal.code and self.origin.scheme == "http":
-                error.hint = hint or MAYBE_TLS  # so do servers that speak TLS answer plain http
+                error.hint = hint or MAYBE_TLS  # TLS servers respond to plain http like this
         return error
 
     def fetch(
@@ -210,15 +210,15 @@ class Endpoint:
         what: str,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[Answer, bytes]:
-        """Get a document whole, again when the connection breaks in the middle of it.
+        """Get a whole document; the request is repeated if the connection is lost.
 
         Args:
-            url: of the document.
-            doing: as in `send`.
-            expect: as in `send`.
-            limit: bytes accepted.
-            what: the document should be; `FormatError.what` when it is too long.
-            headers: of HTTP.
+            url: URL of the document.
+            doing: see `send`.
+            expect: see `send`.
+            limit: maximum bytes.
+            what: kind of the document; `FormatError.what` if it is too large.
+            headers: HTTP headers.
         """
         give_up_at = self.clock.monotonic() + self.transport.patience
         tries = self.transport.tries
@@ -227,17 +227,17 @@ class Endpoint:
             try:
                 return answer, answer.read(limit, what=what)
             except RegistryError as error:
-                tired = failures == tries or self.clock.monotonic() >= give_up_at
-                if tired or not error.temporary:
+                is_last = failures == tries or self.clock.monotonic() >= give_up_at
+                if is_last or not error.temporary:
                     raise
             self.clock.sleep(self.clock.backoff(failures))
-        raise AssertionError  # the last try returned or raised
+        raise AssertionError  # the last iteration returned or raised
 
     def has(self, url: str, size: int | None, headers: Mapping[str, str] | None = None) -> bool:
-        """Return whether there is a blob or manifest at `url`, of `size` bytes if that is told."""
+        """Return whether a blob or manifest exists at `url`, with `size` bytes if that is given."""
         answer = self.attempt("HEAD", url, expect={OK, NOT_FOUND}, headers=headers)
         if answer is None:
-            doing = f"look for {url.rpartition('/')[2]}"
+            doing = f"check for {url.rpartition('/')[2]}"
             expect = {OK, NOT_FOUND}
             answer = self.send("GET", url, doing=doing, expect=expect, headers=headers)
         answer.discard()
@@ -247,14 +247,14 @@ class Endpoint:
         )
 
     def location(self, answer: Answer, doing: str) -> str:
-        """Return where an answer's ``Location`` points.
+        """Return the URL in the ``Location`` of a response.
 
         Raises:
-            RegistryError: nowhere, or where we must not go.
+            RegistryError: the header is missing, or its URL is not allowed.
         """
         location = answer.header("Location")
         if not location:
-            raise Refusal(answer).error(f"{self.name}: {doing}: the answer names no Location")
+            raise Refusal(answer).error(f"{self.name}: {doing}: Location is missing")
         try:
             return join_location(answer.url, location)
         except RegistryError:
@@ -262,13 +262,13 @@ class Endpoint:
             raise
 
     def missing(self, what: str) -> NotFoundError:
-        """Return the error of something that is not there."""
-        return NotFoundError(f"{self.name}: {what}: is not there")
+        """Return the error for a missing object."""
+        return NotFoundError(f"{self.name}: {what}: not found")
 
     def place(self, kind: str, digest: Digest) -> str:
-        """Return how messages call a blob or manifest."""
+        """Return the name of a blob or manifest in messages."""
         return f"{self.name}: {kind} {digest}"
 
     def _challenges(self, answer: Answer) -> bool:
-        """Return whether this registry, and not a host it redirected to, wants credentials."""
+        """Return whether this registry requires authentication, not a host it redirected to."""
         return answer.status == UNAUTHORIZED and Origin.of(answer.url) == self.origin

@@ -1,4 +1,4 @@
-"""Where a registry is reached: itself, or the hosts that a ``hosts.toml`` names in its place."""
+"""The hosts of a registry: the registry itself, and those that a ``hosts.toml`` names instead."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _DOCKER_HUB_API = "registry-1.docker.io"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a host is.
+    """The server of a host.
 
     Attributes:
-        name: the host, with port, as messages, credentials and ``certs.d`` call it.
-        origin: of its server.
-        certificates: what ``certs.d`` holds for it.
+        name: host, with the port, as used for messages, credentials and ``certs.d``.
+        origin: origin of the server.
+        certificates: certificates for the host in ``certs.d``.
     """
 
     name: str
@@ -35,11 +35,11 @@ class Place:
 
 
 def hosts_of(registry: str, options: RegistryOptions) -> tuple[Host, ...]:
-    """Return the hosts to ask for `registry`, in order; the last one is its server.
+    """Return the hosts for `registry` in order; the last one is its server.
 
     Raises:
-        RegistryError: `registry` is no host.
-        FormatError: a ``hosts.toml`` cannot be understood.
+        RegistryError: `registry` is not a valid host.
+        FormatError: a ``hosts.toml`` is invalid.
         OSError: a file cannot be read.
     """
     check_host(registry)
@@ -49,7 +49,7 @@ def hosts_of(registry: str, options: RegistryOptions) -> tuple[Host, ...]:
 
 
 def place_of(host: Host, registry: str, options: RegistryOptions) -> Place:
-    """Return where `host` is, which stands in for `registry`."""
+    """Return the server of a host that is used for `registry`."""
     if not host.server:
         return Place(registry, origin_of(registry, options), find_certificates(registry))
     origin = Origin.of(host.server)
@@ -57,7 +57,7 @@ def place_of(host: Host, registry: str, options: RegistryOptions) -> Place:
     if name in (_DOCKER_HUB, _DOCKER_HUB_API):
         name, origin = _DOCKER_HUB, replace(origin, host=_DOCKER_HUB_API)
     if origin.scheme == "http" and host.configures_tls and not name.endswith(":80"):
-        # As containerd: who says http, and something about TLS too, may mean either.
+        # Like containerd: with settings for TLS, http is used only if the server has no TLS.
         secure = Origin.of(f"https://{name}")
         origin = secure if speaks_tls(secure) else origin
     return Place(name, origin, find_certificates(name))

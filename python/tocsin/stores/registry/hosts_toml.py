@@ -1,9 +1,9 @@
-"""containerd's ``hosts.toml``: the hosts that stand in for a registry, and how each is reached.
+"""containerd's ``hosts.toml``: the hosts to use for a registry, and their settings.
 
-The directory of hosts has one directory a registry, ``HOST_PORT_``, ``HOST:PORT`` or ``_default``.
-Where its ``hosts.toml`` is missing or empty, certificates beside it are used, as in ``certs.d``.
-Unlike in containerd, a file that cannot be understood is an error: it may be there to keep requests
-away from the registry itself.
+The hosts directory has a subdirectory per registry: ``HOST_PORT_``, ``HOST:PORT`` or ``_default``.
+If its ``hosts.toml`` is missing or empty, the certificates in the subdirectory are used, as in
+``certs.d``. Unlike in containerd, an invalid file is an error: its purpose may be to prevent
+requests to the registry itself.
 
 Source: containerd/containerd, docs/hosts.md; containerd/containerd,
 core/remotes/docker/config/hosts.go.
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 PULL, RESOLVE, PUSH = "pull", "resolve", "push"
 ALL = frozenset({PULL, RESOLVE, PUSH})
-"""Read by digest; say which digest a tag means; write."""
+"""Reading by digest; resolving tags; writing."""
 
 API_ROOT = "/v2"
 _FILE = "hosts.toml"
@@ -48,15 +48,15 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One host that stands in for a registry, or the registry itself.
+    """One host to use for a registry, or the registry itself.
 
     Attributes:
-        server: scheme, host and port; empty for the registry itself, as references name it.
+        server: scheme, host and port; empty for the registry itself.
         root: path of the API.
-        capabilities: some of `ALL`.
-        certificates: trusted and shown there.
-        skip_verify: whether any certificate is accepted; ``None`` when the file does not say.
-        headers: sent with every request there.
+        capabilities: a subset of `ALL`.
+        certificates: certificates for the host.
+        skip_verify: whether to accept any certificate; ``None`` if not specified.
+        headers: headers that are sent with every request to the host.
     """
 
     server: str = ""
@@ -68,24 +68,24 @@ class Host:
 
     @property
     def configures_tls(self) -> bool:
-        """Whether the file says anything about TLS for it."""
+        """Whether the file has settings for TLS."""
         return self.skip_verify is not None or self.certificates != Certificates()
 
 
 def read_hosts(directory: Path, registry: str) -> tuple[Host, ...]:
-    """Return the hosts to ask for `registry`, in order; the last one is its server.
+    """Return the hosts for `registry` in order; the last one is its server.
 
     Args:
-        directory: of hosts.
-        registry: as references name it, with port.
+        directory: the hosts directory.
+        registry: host of the registry as in references, with the port.
 
     Raises:
-        FormatError: a file is not as containerd documents it; `what` is ``hosts.toml``.
-        RegistryError: a certificate is none.
+        FormatError: a file is invalid; `what` is ``hosts.toml``.
+        RegistryError: a certificate is invalid.
         OSError: `directory` is missing, or a file cannot be read.
     """
     if not directory.is_dir():
-        raise NotADirectoryError(f"{directory}: not a directory of hosts")
+        raise NotADirectoryError(f"{directory}: not a directory")
     for name in _names(registry):
         if (place := directory / name).is_dir():
             return _hosts_in(place)
@@ -108,11 +108,11 @@ def _hosts_in(place: Path) -> tuple[Host, ...]:
     if not data:
         return (Host(certificates=certificates_in(place)),)
     if len(data) > _MAX_FILE_SIZE:
-        raise _refuse(file, f"longer than {_MAX_FILE_SIZE} bytes")
+        raise _refuse(file, f"too large (expected at most {_MAX_FILE_SIZE} bytes)")
     try:
         document = tomllib.loads(data.decode())
     except (ValueError, RecursionError):  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-        raise _refuse(file, "not TOML") from None
+        raise _refuse(file, "invalid TOML") from None
     mirrors = document.get("host", {})
     if not isinstance(mirrors, dict) or len(mirrors) > _MAX_HOSTS:
         raise _refuse(file, f"host: expected at most {_MAX_HOSTS} tables")
@@ -131,9 +131,9 @@ class _Table:
     """The settings of one host.
 
     Attributes:
-        file: that they are in.
-        settings: as TOML has them.
-        where: names the table in messages.
+        file: the file with the settings.
+        settings: decoded TOML value.
+        where: name of the table in messages.
     """
 
     file: Path
@@ -141,7 +141,7 @@ class _Table:
     where: str
 
     def host(self, server: str) -> Host:
-        """Return what the settings say of `server`; empty for the registry itself."""
+        """Return the host `server`, which is empty for the registry itself."""
         if not isinstance(self.settings, dict):
             raise self._refuse("expected a table")
         url, root = self._server(server)
@@ -159,7 +159,7 @@ class _Table:
             return "", API_ROOT
         url = server if "://" in server else f"https://{server}"
         if problem := url_problem(url):
-            raise self._refuse(f"the URL {problem}")
+            raise self._refuse(problem)
         parts = urlsplit(url)
         path = posixpath.normpath(parts.path).strip("/") if parts.path else ""
         root = f"/{path}" if path else ""
@@ -180,7 +180,7 @@ class _Table:
         files = tuple(self._path("ca", each) for each in self._list("ca"))
         for file in files:
             if not holds_authority(file):
-                raise self._refuse(f"ca: {file} holds no PEM certificate")
+                raise self._refuse(f"ca: {file} contains no PEM certificate")
         return files
 
     def _client(self) -> tuple[Path, Path] | None:

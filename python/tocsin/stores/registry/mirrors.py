@@ -1,10 +1,9 @@
-"""A repository that several hosts have: reads ask them in order, until one answers.
+"""Repositories with mirrors: each read tries the hosts in order until one succeeds.
 
-A mirror that fails in any way (refuses, lacks something, sends what its digest does not fit) is
-passed over, and one that does not answer at all is not asked again. A stream that breaks goes on
-where it broke, from the next host. If nobody answers, the error is that of the last one, which is
-the registry itself, and names the others. What a tag means, and what refers to an image, only hosts
-trusted to resolve may say.
+A mirror that fails in any way (refusal, missing object, wrong digest) is skipped, and one that does
+not respond at all is tried last from then on. An interrupted stream is resumed from the next host.
+If all hosts fail, the error is that of the last one, which is the registry itself, with notes about
+the others. Tags and referrers are read only from hosts with the capability ``resolve``.
 
 Source: containerd/containerd, docs/hosts.md.
 """
@@ -32,16 +31,16 @@ if TYPE_CHECKING:
 _Found = TypeVar("_Found")
 
 _RESUMED_SIZE = 4 << 20
-"""Bytes asked for at once where a stream goes on from another host."""
+"""Bytes per request when a stream is resumed from another host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """A host that has the repository.
+    """A host of the repository.
 
     Attributes:
-        store: the repository there.
-        capabilities: what it is trusted with, as ``hosts.toml`` has it.
+        store: the repository on that host.
+        capabilities: capabilities from ``hosts.toml``.
     """
 
     store: RegistryStore
@@ -49,11 +48,11 @@ class Mirror:
 
 
 class MirroredRepository:
-    """A source; see `Source` for what each method promises.
+    """A repository that is read from several hosts; see `Source` for the contract of each method.
 
     Args:
-        name: how messages call it.
-        mirrors: in the order of asking, the registry itself last.
+        name: name in messages.
+        mirrors: the hosts in order, with the registry itself last.
     """
 
     def __init__(self, name: str, mirrors: Sequence[Mirror]) -> None:
@@ -64,12 +63,12 @@ class MirroredRepository:
 
     @property
     def name(self) -> str:
-        """How messages call the place."""
+        """Name in messages."""
         return self._name
 
     @property
     def origin(self) -> RepositoryOrigin:
-        """The registry itself, since a mirror may lack what others have."""
+        """The registry itself, since mirrors may be incomplete."""
         return self._mirrors[-1].store.origin
 
     def resolve(self, selector: str | Digest | None) -> Descriptor:
@@ -91,7 +90,7 @@ class MirroredRepository:
         return self._first(descriptor, lambda store: store.manifest(descriptor))
 
     def blob(self, descriptor: Descriptor, *, verify: bool = True) -> Iterator[bytes]:
-        """Stream a blob, verified as a whole, wherever its parts came from."""
+        """Stream a blob, verified as a whole even if its parts come from several hosts."""
         yield from verified(
             self._pieces(descriptor),
             place=f"{self._name}: blob {descriptor.digest}",
@@ -106,7 +105,7 @@ class MirroredRepository:
     def referrers(
         self, subject: Digest, artifact_type: str | None = None, *, lenient: bool = False
     ) -> list[Descriptor]:
-        """Return what refers to `subject`, from the first host that knows of anything."""
+        """Return the referrers of `subject` from the first host that lists any."""
         try:
             return self._first_filled(lambda store: store.referrers(subject, artifact_type))
         except TocsinError:
@@ -117,7 +116,7 @@ class MirroredRepository:
         )
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Return whether a blob, or manifest, is at any host."""
+        """Return whether any host has a blob or manifest."""
         return self._first_filled(lambda store: store.has_blob(descriptor), PULL)
 
     def close(self) -> None:
@@ -161,7 +160,7 @@ class MirroredRepository:
         raise failures.error()
 
     def _first_filled(self, ask: Callable[[RegistryStore], _Found], *capabilities: str) -> _Found:
-        """Return the first answer that holds anything; else an empty one, if there was one."""
+        """Return the first nonempty result; if there is none, an empty result."""
         failures = _Failures(self)
         answers = []
         for store in self._stores(*(capabilities or (PULL, RESOLVE))):
@@ -174,20 +173,21 @@ class MirroredRepository:
         return answers[-1]
 
     def _stores(self, *capabilities: str) -> list[RegistryStore]:
-        """Return the hosts to ask, those that did not answer before last.
+        """Return the hosts with `capabilities`; those that did not respond before come last.
 
         Raises:
-            RegistryError: no host may be asked.
+            RegistryError: no host has the capabilities.
         """
         found = [each.store for each in self._mirrors if each.capabilities.issuperset(capabilities)]
         if not found:
             raise RegistryError(
-                f"{self._name}: hosts.toml names no host that may {' and '.join(capabilities)}"
+                f"{self._name}: hosts.toml has no host with the capability to "
+                f"{' and '.join(capabilities)}"
             )
         return sorted(found, key=self._silent.__contains__)
 
     def _having(self, descriptor: Descriptor) -> list[RegistryStore]:
-        """Return the hosts to ask for a blob or manifest, without those known to lack it."""
+        """Return the hosts to try for a blob or manifest, without those known not to have it."""
         stores = self._stores(PULL)
         return [s for s in stores if (s, descriptor.digest) not in self._lacking] or stores
 
@@ -202,7 +202,7 @@ class MirroredRepository:
 
 
 class _Failures:
-    """What went wrong at the hosts asked, for one question."""
+    """The errors of all hosts for one request."""
 
     def __init__(self, repository: MirroredRepository) -> None:
         self._repository = repository
@@ -210,7 +210,7 @@ class _Failures:
 
     @contextmanager
     def of(self, store: RegistryStore, digest: Digest | None = None) -> Iterator[None]:
-        """Keep an error of `store`, so that the next host is asked."""
+        """Record an error of `store` instead of raising it, so that the next host is tried."""
         try:
             yield
         except TocsinError as error:
@@ -218,7 +218,7 @@ class _Failures:
             self._errors.append((self._repository._place(store), error))
 
     def error(self) -> TocsinError:
-        """Return the error of the registry itself, or of the host next to it."""
+        """Return the error of the last host, with notes about the others."""
         *others, (_, last) = sorted(self._errors, key=itemgetter(0))
         for _, other in others:
             last.add_note(f"mirror {other.message}")

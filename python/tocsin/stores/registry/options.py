@@ -1,4 +1,4 @@
-"""How to reach a registry: everything a user can ask for."""
+"""Options for connections to registries, and the origin of a registry."""
 
 from __future__ import annotations
 
@@ -15,29 +15,28 @@ from tocsin.stores.http.tls_probe import speaks_tls
 if TYPE_CHECKING:
     from tocsin.model.entry_path import StrPath
 
-_NO_HOST = re.compile(r"[/?#@\\\s]|^\.+(?::|$)")
+_INVALID_HOST = re.compile(r"[/?#@\\\s]|^\.+(?::|$)")
 _DOCKER_HUB = "docker.io"
 _DOCKER_HUB_API = "registry-1.docker.io"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryOptions(HttpOptions):
-    """How to reach a registry; what is not listed here is in `HttpOptions`.
+    """Options for connections to a registry, in addition to those of `HttpOptions`.
 
-    `username` and `password` are never shown, and are left out when the options are pickled, so
-    that they end up in no queue, cache or log of a cluster. A process that gets such options uses
-    the credentials that are stored where it runs; if it finds none and the registry wants one, the
-    request fails with an `AuthError` that says so, rather than going on without.
+    `username` and `password` are never shown, and pickling the options drops them, so that they
+    do not appear in queues, caches or logs of a cluster. A process that unpickles such options uses
+    the credentials that are stored on its machine. If it finds none and the registry requires
+    authentication, requests fail with an `AuthError` that gives the reason.
 
     Attributes:
-        username: with `password`, used instead of any stored credential.
-        password: of `username`.
-        plain_http: speak http; ``None`` means only on loopback, where the registry does not speak
-            TLS, and not when one of the options about certificates is given.
-        hosts_dir: directory of hosts as containerd has it: for each registry a ``hosts.toml`` with
-            mirrors and certificates. None is read unless it is given.
-        credentials_dropped: whether these came from another process, which had a user name and
-            password.
+        username: user name, used with `password` instead of stored credentials.
+        password: password.
+        plain_http: use http instead of https; ``None`` uses http only for registries on loopback
+            that do not use TLS, and only if no option for certificates is given.
+        hosts_dir: directory of containerd's ``hosts.toml`` files, which configure mirrors and
+            certificates per registry; there is no default.
+        credentials_dropped: whether pickling dropped a user name and password.
     """
 
     username: str | None = field(default=None, repr=False)
@@ -46,36 +45,40 @@ class RegistryOptions(HttpOptions):
     hosts_dir: StrPath | None = None
     credentials_dropped: bool = False
 
-    def _to_send(self) -> dict[str, Any]:
-        given = HttpOptions._to_send(self)
-        dropped = given.pop("username") is not None, given.pop("password") is not None
-        return {**given, "credentials_dropped": self.credentials_dropped or any(dropped)}
+    def _to_pickle(self) -> dict[str, Any]:
+        values = HttpOptions._to_pickle(self)
+        dropped = values.pop("username") is not None, values.pop("password") is not None
+        return {**values, "credentials_dropped": self.credentials_dropped or any(dropped)}
 
 
 def origin_of(host: str, options: RegistryOptions) -> Origin:
-    """Return where the registry `host` (with port when it has one) is reached.
+    """Return the origin of a registry.
 
-    On loopback, unless `options` say what is spoken, the registry is asked whether it speaks TLS.
+    Connects to registries on loopback to detect TLS, unless `options` determine the scheme.
+
+    Args:
+        host: host name or address, with the port if given.
+        options: options of the connection.
 
     Raises:
-        RegistryError: `host` is none.
+        RegistryError: `host` is invalid.
     """
     check_host(host)
     server = _DOCKER_HUB_API if host == _DOCKER_HUB else host
     secure, plain = Origin.of(f"https://{server}"), Origin.of(f"http://{server}")
     if options.plain_http is not None:
         return plain if options.plain_http else secure
-    about_certificates = options.ca_cert or options.client_cert or options.insecure
-    if secure.is_loopback and not about_certificates and not speaks_tls(secure):
+    expects_tls = options.ca_cert or options.client_cert or options.insecure
+    if secure.is_loopback and not expects_tls and not speaks_tls(secure):
         return plain
     return secure
 
 
 def check_host(host: str) -> None:
-    """Refuse what cannot be a host with a port: it becomes part of URLs and of paths.
+    """Check the characters of a host with an optional port, which becomes part of URLs and paths.
 
     Raises:
-        RegistryError: `host` is none.
+        RegistryError: `host` is invalid.
     """
-    if _NO_HOST.search(host):
-        raise RegistryError(f"registry {quoted(host, limit=80)}: is no host name")
+    if _INVALID_HOST.search(host):
+        raise RegistryError(f"registry {quoted(host, limit=80)}: invalid host name")

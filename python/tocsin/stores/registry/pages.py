@@ -1,4 +1,4 @@
-"""Lists that come in pages, joined by ``Link: <…>; rel="next"``.
+"""Lists that are split into pages, which ``Link: <…>; rel="next"`` connects.
 
 Source: OCI distribution-spec 1.1, "Listing Tags"; RFC 8288, 3.
 """
@@ -18,37 +18,38 @@ if TYPE_CHECKING:
 
     from tocsin.stores.http.answer import Answer
 
-MAX_PAGES = 10_000
+MAX_PAGES = 1_000
 _NEXT = re.compile(r'<([^<>]*)>\s*;[^,<]*?\brel\s*=\s*"?next\b', re.IGNORECASE)
 
 
 def pages(first: str, ask: Callable[[str], tuple[Answer, bytes]]) -> Iterator[tuple[Answer, bytes]]:
-    """Yield each answer, and its body, from the URL `first` on.
+    """Yield the response and body of each page.
 
     Args:
         first: URL of the first page.
-        ask: gets a page whole.
+        ask: requests a page and returns its response and body.
 
     Raises:
-        RegistryError: the next page is at another origin.
-        FormatError: a page comes twice, or there are more than `MAX_PAGES`; `what` is ``pages``.
+        RegistryError: the next page has another origin.
+        FormatError: a page is repeated, or there are more than `MAX_PAGES`; `what` is ``pages``.
     """
     url = first
     seen: set[str] = set()
     while url:
         if url in seen or len(seen) == MAX_PAGES:
-            raise FormatError(
-                f"{redact_url(first)}: page {len(seen) + 1} "
-                f"{'was there before' if url in seen else 'is one too many'}",
-                what="pages",
+            problem = (
+                f"page {len(seen) + 1} repeats an earlier page"
+                if url in seen
+                else f"too many pages (expected at most {MAX_PAGES})"
             )
+            raise FormatError(f"{redact_url(first)}: {problem}", what="pages")
         seen.add(url)
         answer, body = ask(url)
         following = _NEXT.search(answer.header("Link"))
         next_url = join_location(url, following[1]) if following else ""
         if next_url and Origin.of(next_url) != Origin.of(first):
             raise RegistryError(
-                f"{redact_url(first)}: the next page is elsewhere, at {redact_url(next_url)}",
+                f"{redact_url(first)}: the next page is on another host: {redact_url(next_url)}",
                 url=redact_url(first),
             )
         yield answer, body

@@ -1,9 +1,10 @@
-"""Bringing blobs to a registry, in the way it wants them.
+"""Uploads of blobs, with the methods that a registry supports.
 
-A blob that fits one chunk goes in one PUT, or in chunks if that is refused. A longer one goes in
-chunks, each kept until the registry has it; where the connection breaks the session is asked how
-far it got. A registry that refuses chunks gets one long request. Whatever was promised about the
-bytes is checked before their digest is named, so nothing wrong is ever stored.
+A blob of at most one chunk is uploaded with one PUT, or in chunks if that is refused. A longer blob
+is uploaded in chunks, each of which is kept until the registry has it; after a lost connection, the
+registry is asked how many bytes it has. If a registry refuses chunks, the blob is sent in one long
+request. The expected digest and size are verified before the upload is closed with the digest, so
+a damaged blob is never stored.
 
 Source: OCI distribution-spec 1.1, "Pushing blobs".
 """
@@ -21,9 +22,9 @@ from tocsin.stores.http.transport import MAX_TRIES
 from tocsin.stores.registry.endpoint import PUSH, PUSH_AGAIN
 from tocsin.stores.registry.scopes import Scopes
 from tocsin.stores.registry.upload_session import (
+    MethodRefusedError,
     SessionLostError,
     UploadSession,
-    WayRefusedError,
 )
 from tocsin.stores.window import PIECE_SIZE
 
@@ -36,17 +37,17 @@ if TYPE_CHECKING:
     from tocsin.stores.registry.endpoint import Endpoint
 
 CHUNK_SIZE = 8 << 20
-"""Bytes kept until a registry has them; S3 behind a registry wants parts of 5 MiB at least."""
+"""Bytes per chunk, kept until the registry has them; S3 requires parts of at least 5 MiB."""
 
 MAX_CHUNK_SIZE = 64 << 20
-"""Bytes; a registry that wants larger chunks gets one long request."""
+"""Maximum bytes per chunk; if a registry requires more, one long request is sent."""
 
 
 class BlobPush:
     """Uploads to one repository; may be used by several threads.
 
     Args:
-        endpoint: of the repository.
+        endpoint: endpoint of the repository.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -61,43 +62,44 @@ class BlobPush:
         """Store a blob and return its digest and size; see `Sink.put_blob`.
 
         Raises:
-            VerificationError: the bytes differ from what was promised.
-            RegistryError: refused, or the upload was lost and `source` can be read only once.
+            VerificationError: the bytes have another digest or size.
+            RegistryError: the registry refused; or it lost the upload, and `source` can be read
+                only once.
         """
         place = f"{self._endpoint.name}: new blob"
-        promised = None if digest is None or size is None else (digest, size)
+        expected = None if digest is None or size is None else (digest, size)
         replayable = not isinstance(source, Iterator)
         for tries in range(1, MAX_TRIES + 1):
             stream = hashed(source, place=place, digest=digest, size=size)
             try:
-                if digest is not None and self._is_there(digest, size):
+                if digest is not None and self._exists(digest, size):
                     stream.drain()
                 elif isinstance(source, bytes):
                     stream.drain()
                     self._put_bytes(source, stream.digest)
                 else:
-                    self._put_stream(stream, promised)
+                    self._put_stream(stream, expected)
             except SessionLostError as lost:
                 if not replayable or tries == MAX_TRIES:
                     raise self._lost(stream.size, lost) from None
                 self._pause(tries)
-            except WayRefusedError as refused:
+            except MethodRefusedError as refused:
                 if not replayable or self._refuses_chunks:
                     raise refused.error from None
                 self._refuses_chunks = True
             else:
                 return stream.digest, stream.size
-        raise AssertionError  # the last try returned or raised
+        raise AssertionError  # the last iteration returned or raised
 
     def may_mount(self, source_repository: str) -> bool:
-        """Return whether no mount from there has been refused yet."""
+        """Return whether no mount from `source_repository` has been refused yet."""
         return source_repository not in self._refuses_mounts
 
     def mount(self, descriptor: Descriptor, source_repository: str) -> bool:
-        """Take a blob over from another repository of this registry; ``False`` if refused.
+        """Mount a blob from another repository of this registry; return ``False`` if refused.
 
-        A registry may refuse in any way, for the token too, which is for two repositories: the blob
-        can be uploaded all the same, and if it is pushing that is refused, the upload will say so.
+        All refusals are ignored, including that of the token, which covers two repositories: the
+        blob can be uploaded instead. If pushing is not allowed, the upload reports it.
         """
         endpoint = self._endpoint
         doing = f"mount blob {descriptor.digest} from {source_repository}"
@@ -124,13 +126,13 @@ class BlobPush:
         return False
 
     def _put_bytes(self, data: bytes, digest: Digest) -> None:
-        if self._is_there(digest, len(data)):
+        if self._exists(digest, len(data)):
             return
         if not self._refuses_single_puts:
             session = UploadSession.start(self._endpoint)
             try:
                 session.put_all(data, digest)
-            except WayRefusedError as refused:
+            except MethodRefusedError as refused:
                 session.cancel()
                 self._put_bytes_in_chunks(data, digest)
                 self._refuses_single_puts = not refused.error.temporary
@@ -153,7 +155,7 @@ class BlobPush:
                 if tries == MAX_TRIES:
                     raise self._lost(len(data), lost) from None
                 self._pause(tries)
-            except WayRefusedError as refused:
+            except MethodRefusedError as refused:
                 session.cancel()
                 raise refused.error from None
             except Exception:
@@ -162,7 +164,7 @@ class BlobPush:
             else:
                 return
 
-    def _put_stream(self, stream: HashedStream, promised: tuple[Digest, int] | None) -> None:
+    def _put_stream(self, stream: HashedStream, expected: tuple[Digest, int] | None) -> None:
         chunks = _Chunks(stream)
         first = chunks.take(CHUNK_SIZE)
         if chunks.at_end:
@@ -176,7 +178,7 @@ class BlobPush:
                 session = self._send_first(session, first)
             if session.confirmed == 0:
                 body = _Body(_one_behind(first, chunks.rest()))
-                self._send_long(session, body, stream, promised)
+                self._send_long(session, body, stream, expected)
                 return
             while chunk := chunks.take(_chunk_size(session)):
                 session.send_chunk(chunk)
@@ -186,11 +188,11 @@ class BlobPush:
             raise
 
     def _send_first(self, session: UploadSession, chunk: bytes) -> UploadSession:
-        """Send the first chunk, and return the session that has it, or a new one if refused."""
+        """Send the first chunk and return its session, or a new session if it is refused."""
         for tries in range(1, MAX_TRIES + 1):
             try:
                 session.send_chunk(chunk)
-            except WayRefusedError:
+            except MethodRefusedError:
                 session.cancel()
                 break
             except SessionLostError:
@@ -207,11 +209,11 @@ class BlobPush:
         session: UploadSession,
         body: _Body,
         stream: HashedStream,
-        promised: tuple[Digest, int] | None,
+        expected: tuple[Digest, int] | None,
     ) -> None:
         try:
-            if promised is not None:
-                digest, size = promised
+            if expected is not None:
+                digest, size = expected
                 session.close_with(digest, _SizedBody(body, size))
             else:
                 session.send_rest(iter(body))
@@ -220,8 +222,8 @@ class BlobPush:
             assert body.error is not None  # noqa: S101 (set before _SourceError is raised)
             raise body.error from None
 
-    def _is_there(self, digest: Digest, size: int | None) -> bool:
-        """Return whether the blob need not be sent; where HEAD is refused it is simply sent."""
+    def _exists(self, digest: Digest, size: int | None) -> bool:
+        """Return whether the blob exists; ``False`` if HEAD is refused."""
         url = self._endpoint.url("blobs", str(digest))
         answer = self._endpoint.attempt("HEAD", url, expect={OK})
         if answer is None:
@@ -235,7 +237,8 @@ class BlobPush:
 
     def _lost(self, size: int, lost: Exception) -> RegistryError:
         return RegistryError(
-            f"{self._endpoint.name}: upload lost after {size} bytes were read: {lost}",
+            f"{self._endpoint.name}: upload: the registry lost the session after {size} bytes had "
+            f"been read: {lost}",
             code="BLOB_UPLOAD_UNKNOWN",
             temporary=True,
             hint=PUSH_AGAIN,
@@ -243,16 +246,16 @@ class BlobPush:
 
 
 def _chunk_size(session: UploadSession) -> int:
-    """Return `CHUNK_SIZE`, or the next multiple of what the registry wants at least.
+    """Return `CHUNK_SIZE`, rounded up to a multiple of the registry's minimum.
 
-    Some take a chunk only where one of their own parts begins.
+    Some registries accept a chunk only at the beginning of one of their parts.
     """
     least = max(1, session.least_chunk)
     return -(-CHUNK_SIZE // least) * least
 
 
 class _Chunks:
-    """Pieces of any size, taken in chunks of a wanted size."""
+    """Pieces of any size, regrouped into chunks of a given size."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = iter(pieces)
@@ -261,11 +264,11 @@ class _Chunks:
 
     @property
     def at_end(self) -> bool:
-        """Whether nothing is left; true only after the last byte was taken."""
+        """Whether all bytes have been taken."""
         return self._ended and not self._held
 
     def take(self, size: int) -> bytes:
-        """Return `size` bytes, fewer at the end; the source is read one byte further, to know."""
+        """Return `size` bytes, or fewer at the end; reads one byte ahead to detect the end."""
         while len(self._held) <= size and not self._ended:
             piece = next(self._pieces, None)
             if piece is None:
@@ -277,17 +280,17 @@ class _Chunks:
         return chunk
 
     def rest(self) -> Iterator[bytes]:
-        """Yield everything that is left."""
+        """Yield the remaining bytes."""
         while piece := self.take(PIECE_SIZE):
             yield piece
 
 
 class _SourceError(Exception):
-    """Reading the source failed; not an ``OSError``, which requests would take for its own."""
+    """Reading the source failed; not an ``OSError``, which would look like a network failure."""
 
 
 class _Body:
-    """A body read once; what goes wrong in reading it is kept."""
+    """A body that is read once; `error` is the exception that reading it raised."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = pieces
@@ -302,7 +305,7 @@ class _Body:
 
 
 class _SizedBody:
-    """A body whose length is known, so that it is sent with ``Content-Length``."""
+    """A body of known length, which is sent with ``Content-Length``."""
 
     def __init__(self, body: Iterable[bytes], size: int) -> None:
         self._body = body
@@ -316,9 +319,9 @@ class _SizedBody:
 
 
 def _one_behind(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield `first` and `rest`, each only once the next is there, the last after the end.
+    """Yield `first` and `rest`, each after reading the next one, the last after reading the end.
 
-    So a stream that turns out wrong at its end leaves the body incomplete, and nothing is stored.
+    If the stream fails verification at its end, the body is incomplete and is not stored.
     """
     held = first
     for piece in rest:

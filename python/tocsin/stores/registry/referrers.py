@@ -1,14 +1,14 @@
-"""What refers to a manifest: the referrers API, or the tag that stands in for it.
+"""Lists of referrers: the referrers API, or the referrers tag.
 
-Without the API, clients keep the list themselves, in an image index at the tag ``sha256-<hex>``.
-Registries offer no way to change a tag only if nobody else did, so it is read, merged, written,
-and, after every other writer who had read the old list must have written, read again; who finds its
-entry gone starts over. Where the registry gives and honours entity tags, it refuses the write of
-the later one instead (``If-Match``); others ignore the header. A registry whose tags cannot be
-replaced refuses with the same status; there the list is the same after the refusal as before.
+Without the API, clients maintain the list in an image index with the tag ``sha256-<hex>``. Most
+registries cannot update a tag conditionally, so concurrent clients may overwrite each other's
+lists. Therefore the list is read, merged and written, and read again after a wait in which other
+clients finish their writes. If the entry is missing, the client starts over. Registries that
+support entity tags refuse the later write instead (``If-Match``); others ignore the header. A
+registry with immutable tags refuses with the same status, but then the list has not changed.
 
-The tag is kept where the registry does not answer a put with ``OCI-Subject``; whatever is put is
-looked for where readers look, and an error if it is not found.
+The tag is written unless the registry acknowledges a put with ``OCI-Subject``. A put fails if
+readers would not find the entry.
 
 Source: OCI distribution-spec 1.1, "Listing referrers", "Referrers tag schema".
 """
@@ -44,37 +44,43 @@ if TYPE_CHECKING:
     from tocsin.stores.registry.endpoint import Endpoint
 
 MAX_ROUNDS = 12
-"""Times a writer starts over before it says that others keep replacing the list."""
+"""Maximum attempts to change a list that other clients keep replacing."""
 
 SHORTEST_SETTLE = 0.1
+"""Seconds."""
 LONGEST_SETTLE = 2.0
+"""Seconds."""
 SETTLE_FACTOR = 8.0
-"""Seconds to wait before reading again: so many times what our own read and write took."""
+"""Wait before the list is read again, as a multiple of the time of our own read and write."""
 
 _NO_API = frozenset({400, NOT_FOUND, 405, 406, 410, 501})
-"""What registries without the API answer; all but 404 were seen, not specified."""
+"""Statuses of registries without the API; only 404 is specified, the others were observed."""
 
 _PRECONDITION_FAILED = 412
 _CONFLICT = 409
 
 _ALLOW_TAGS = (
-    "Allow tags sha256-* to be overwritten in this registry, which has no referrers API and keeps "
-    "the list of referrers there."
+    "Allow tags sha256-* to be overwritten in this registry, which has no referrers API and stores "
+    "lists of referrers as such tags."
 )
 _CONVERT = (
-    "Make an image with its indexes inside, which needs no list of referrers, with tocsin convert, "
-    "or allow tags sha256-* to be overwritten in this registry."
+    "Use tocsin convert, since a converted image contains its indexes and needs no list of "
+    "referrers, or allow tags sha256-* to be overwritten in this registry."
 )
 _CONVERT_ONLY = (
-    "Make an image with its indexes inside, which needs no list of referrers, with tocsin convert."
+    "Use tocsin convert, since a converted image contains its indexes and needs no list of "
+    "referrers."
 )
+
+_NO_INDEXES = "Use a registry that has the referrers API, or one that accepts image indexes."
+"""Hint for a registry that rejects the document, not the tag."""
 
 
 class Referrers:
-    """The lists of one repository; may be used by several threads.
+    """The lists of referrers of one repository; may be used by several threads.
 
     Args:
-        endpoint: of the repository.
+        endpoint: endpoint of the repository.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -84,16 +90,16 @@ class Referrers:
     def find(
         self, subject: Digest, artifact_type: str | None = None, *, lenient: bool = False
     ) -> list[Descriptor]:
-        """Return what refers to `subject`, in the registry's order.
+        """Return the manifests that refer to `subject`, in the registry's order.
 
         Args:
-            subject: a manifest.
-            artifact_type: of those wanted; ``None`` for any.
-            lenient: for readers, who can do without. An API that fails is like none; a list that
-                cannot be had is empty, with a warning in the log.
+            subject: digest of a manifest.
+            artifact_type: artifact type to filter by; ``None`` for any.
+            lenient: treat an API that fails as missing, and a list that cannot be read as empty,
+                and log a warning. For readers that work without referrers.
 
         Raises:
-            RegistryError, FormatError, ConflictError: no list can be had.
+            RegistryError, FormatError, ConflictError: the list cannot be read.
         """
         try:
             found = self._from_any_api(subject, artifact_type, lenient=lenient)
@@ -115,15 +121,15 @@ class Referrers:
         """Make sure that `referrer`, which was just put, is listed.
 
         Args:
-            subject: it refers to this manifest.
-            referrer: as the list is to have it.
-            acknowledged: whether the registry answered with ``OCI-Subject``. Without that, clients
-                must keep the tag, even if there is an API.
+            subject: digest of the manifest that it refers to.
+            referrer: entry for the list.
+            acknowledged: whether the response had ``OCI-Subject``; if not, clients must maintain
+                the tag, even if the registry has the API.
 
         Raises:
-            RegistryError: it is not listed, because the registry does not do this or other writers
-                kept replacing the list.
-            ConflictError: the tag is used for something else.
+            RegistryError: the registry does not support or allow this, or other clients kept
+                replacing the list.
+            ConflictError: the tag is not a list of referrers.
         """
 
         def holds(entries: Sequence[Descriptor]) -> bool:
@@ -136,19 +142,21 @@ class Referrers:
         if from_api is None or not acknowledged:
             try:
                 self._change_tag(subject, change, holds, hint=_CONVERT)
-            except (RegistryError, ConflictError):
+            except (RegistryError, ConflictError) as error:
                 if from_api is None or not holds(from_api):
+                    if isinstance(error, RegistryError) and error.code == "MANIFEST_INVALID":
+                        error.hint = _NO_INDEXES
                     raise
-                return  # the API lists it all the same
+                return  # the API lists it
         if from_api is not None and not holds(from_api):
             self._wait_for_api(subject, holds)
 
     def remove(self, subject: Digest, referrer: Digest) -> bool:
-        """Take `referrer`, which is about to be deleted, off the tag; ``False`` if it is not on it.
+        """Remove `referrer`, which will be deleted, from the tag; ``False`` if it is not listed.
 
         Raises:
-            RegistryError: the registry refuses, or other writers kept replacing the list.
-            ConflictError: the tag is used for something else.
+            RegistryError: the registry refuses, or other clients kept replacing the list.
+            ConflictError: the tag is not a list of referrers.
         """
         try:
             return self._change_tag(
@@ -160,12 +168,12 @@ class Referrers:
         except (RegistryError, ConflictError, FormatError):
             if self._from_api(subject, None) is None:
                 raise
-            return False  # the API is what counts, and it needs no help
+            return False  # clients use the API, which the registry maintains
 
     def _from_any_api(
         self, subject: Digest, artifact_type: str | None, *, lenient: bool
     ) -> list[Descriptor] | None:
-        """Return what the API lists; ``None`` when there is none, or it failed a lenient caller."""
+        """Return the list of the API; ``None`` if it is missing, or if it fails and `lenient`."""
         if not lenient:
             return self._from_api(subject, artifact_type)
         if self._api_fails:
@@ -178,11 +186,11 @@ class Referrers:
             return None
 
     def _warn(self, error: TocsinError) -> None:
-        if not self._api_fails:  # or it was said already
-            LOG.warning("%s; going on without indexes that refer to the image", error.message)
+        if not self._api_fails:  # otherwise the warning has been logged
+            LOG.warning("%s; continuing without indexes that refer to the image", error.message)
 
     def _from_api(self, subject: Digest, artifact_type: str | None) -> list[Descriptor] | None:
-        """Return what the API lists, ``None`` when the registry has none."""
+        """Return the list of the API; ``None`` if the registry does not have the API."""
         query = {"artifactType": artifact_type} if artifact_type else None
         found: list[Descriptor] = []
         first = self._endpoint.url("referrers", str(subject), query=query)
@@ -212,20 +220,20 @@ class Referrers:
         )
 
     def _wait_for_api(self, subject: Digest, holds: Callable[[Sequence[Descriptor]], bool]) -> None:
-        """Return once the API lists what was put; some registries do so a little later."""
+        """Wait until the API lists what was put; some registries need some time."""
         clock = self._endpoint.clock
         for failures in range(1, MAX_TRIES + 1):
             clock.sleep(clock.backoff(failures))
             if holds(self._from_api(subject, None) or ()):
                 return
         raise RegistryError(
-            f"{self._endpoint.name}: the manifest was stored, but the registry does not list it "
-            f"among the referrers of {subject}, so nobody would find it",
+            f"{self._endpoint.name}: the manifest was stored, but clients will not find it: the "
+            f"registry does not list it among the referrers of {subject}",
             hint=_CONVERT_ONLY,
         )
 
     def _from_tag(self, subject: Digest) -> tuple[list[Descriptor], str | None]:
-        """Return the entries at the tag, and its entity tag; none and ``None`` if there is none."""
+        """Return the entries and entity tag of the referrers tag; ``[], None`` if it is missing."""
         answer, data = self._endpoint.fetch(
             self._tag_url(subject),
             doing=f"get tag {_tag(subject)}",
@@ -236,11 +244,11 @@ class Referrers:
         )
         if answer.status == NOT_FOUND:
             return [], None
-        # Some registries serve every manifest as text/plain or JSON; then the document tells.
+        # Some registries serve all manifests as text/plain or JSON, so the document is checked too.
         if answer.media_type not in INDEXES and sniff_media_type(data) not in INDEXES:
             raise ConflictError(
-                f"{self._endpoint.name}: tag {_tag(subject)} is no list of referrers, it has media "
-                f"type {shown(answer.media_type, limit=80)}"
+                f"{self._endpoint.name}: tag {_tag(subject)}: not a list of referrers (found media "
+                f"type {shown(answer.media_type, limit=80)}, expected an image index)"
             )
         entries = list(self._entries(f"tag {_tag(subject)}", data))
         self._check_count(subject, len(entries))
@@ -254,13 +262,13 @@ class Referrers:
         *,
         hint: str,
     ) -> bool:
-        """Change the list at the tag; ``False`` if it was right already.
+        """Change the list of the tag; return ``False`` if no change was needed.
 
         Args:
-            subject: whose list.
-            change: makes the new list of the old one.
-            holds: tells whether a list is right.
-            hint: what to do when the registry does not let the tag be replaced.
+            subject: digest of the subject of the list.
+            change: returns the new list for an old one.
+            holds: returns whether a list needs no change.
+            hint: hint for a registry that does not allow the tag to be replaced.
         """
         clock = self._endpoint.clock
         wrote = False
@@ -271,26 +279,24 @@ class Referrers:
             entries, entity_tag = self._from_tag(subject)
             if holds(entries):
                 return wrote
-            wanted = change(entries)
+            changed = change(entries)
             condition = _condition(entity_tag) if conditional else {}
-            refusal = self._write(subject, wanted, condition, hint=hint)
+            refusal = self._write(subject, changed, condition, hint=hint)
             if refusal is None:
                 wrote = True
                 settle = SETTLE_FACTOR * (clock.monotonic() - begun)
-                if self._stays(subject, wanted, holds, settle):
+                if self._stays(subject, changed, holds, settle):
                     return True
             elif refused != (entries, entity_tag):
-                refused = entries, entity_tag  # perhaps another writer came first
+                refused = entries, entity_tag  # another client may have written first
             elif condition:
-                conditional = (
-                    False  # nobody else wrote; perhaps it is the condition that is refused
-                )
+                conditional = False  # nothing has changed, so the condition itself may be refused
             else:
                 raise refusal
             clock.sleep(clock.backoff(failures))
         raise RegistryError(
-            f"{self._endpoint.name}: tag {_tag(subject)}: others kept replacing the list of "
-            f"referrers, {MAX_ROUNDS} times",
+            f"{self._endpoint.name}: tag {_tag(subject)}: other clients replaced the list of "
+            f"referrers {MAX_ROUNDS} times",
             temporary=True,
             hint=PUSH_AGAIN,
         )
@@ -302,10 +308,9 @@ class Referrers:
         holds: Callable[[Sequence[Descriptor]], bool],
         settle: float,
     ) -> bool:
-        """Return whether the list is still right after others had time to write theirs.
+        """Return whether the list is still right after other clients had time to write theirs.
 
-        A list that is no longer quite what we wrote shows that others are at work; then one look
-        is not enough.
+        If the list differs from what was written, other clients are active, and it is read again.
         """
         for _ in range(MAX_ROUNDS):
             self._endpoint.clock.sleep(min(max(SHORTEST_SETTLE, settle), LONGEST_SETTLE))
@@ -320,16 +325,16 @@ class Referrers:
     def _write(
         self, subject: Digest, entries: list[Descriptor], condition: Mapping[str, str], *, hint: str
     ) -> RegistryError | None:
-        """Write the list; return the refusal of a registry that says another writer came first.
+        """Write the list; return the error if the registry refuses because of a conflict.
 
-        So it may be, or the tag is immutable: the status is the same.
+        Either another client has written first, or the tag is immutable; the status is the same.
         """
         self._check_count(subject, len(entries))
         data = ImageIndex(tuple(entries)).to_json()
         if len(data) > MAX_SIZE:
             raise FormatError(
-                f"{self._endpoint.name}: tag {_tag(subject)}: the list of referrers would have "
-                f"{len(data)} bytes, at most {MAX_SIZE} allowed",
+                f"{self._endpoint.name}: tag {_tag(subject)}: the list of referrers would be too "
+                f"large (found {len(data)} bytes, expected at most {MAX_SIZE})",
                 what="referrers",
             )
         try:
@@ -345,7 +350,7 @@ class Referrers:
         except RegistryError as error:
             if error.status is None or error.temporary:
                 raise
-            error.hint = hint  # whoever gets here has just put a manifest, so may push
+            error.hint = hint  # a manifest has just been put, so pushing is allowed
             if error.status not in (_CONFLICT, _PRECONDITION_FAILED):
                 raise
             return error
@@ -357,13 +362,13 @@ class Referrers:
     def _check_count(self, subject: Digest, count: int) -> None:
         if count > MAX_ENTRIES:
             raise FormatError(
-                f"{self._endpoint.name}: {subject}: has more than {MAX_ENTRIES} referrers",
+                f"{self._endpoint.name}: {subject}: more than {MAX_ENTRIES} referrers",
                 what="referrers",
             )
 
 
 def _condition(entity_tag: str | None) -> dict[str, str]:
-    """Return the header that makes a write fail when another one came since the list was read."""
+    """Return the header that makes a write fail if the list has changed since it was read."""
     if entity_tag is None:
         return {"If-None-Match": "*"}
     return {"If-Match": entity_tag} if entity_tag else {}

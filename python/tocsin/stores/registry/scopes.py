@@ -1,4 +1,4 @@
-"""Scopes: what a token is for.
+"""Scopes of tokens: the permissions that a client requests.
 
 A scope is written ``type:name:action,action``, such as ``repository:samalba/my-app:pull,push``.
 
@@ -19,23 +19,23 @@ class Scopes:
     """A set of permissions.
 
     Attributes:
-        entries: (type, name, action), each once.
+        entries: set of (type, name, action).
     """
 
     entries: frozenset[tuple[str, str, str]] = frozenset()
 
     @classmethod
     def repository(cls, name: str, *actions: str) -> Self:
-        """Return the permission to do `actions` in the repository `name`."""
+        """Return the permissions for `actions` in the repository `name`."""
         return cls(frozenset(("repository", name, action) for action in actions))
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the scopes in `text`, separated by spaces; what is none is left out."""
+        """Parse scopes that are separated by spaces; invalid ones are ignored."""
         entries = set()
         for scope in text.split()[:_MAX_SCOPES]:
             kind, _, rest = scope.partition(":")
-            name, _, actions = rest.rpartition(":")  # a name may hold a port
+            name, _, actions = rest.rpartition(":")  # a name may contain a port
             if kind and name:
                 entries |= {(kind, name, action) for action in actions.split(",") if action}
         return cls(frozenset(entries))
@@ -44,11 +44,11 @@ class Scopes:
         return Scopes(self.entries | other.entries)
 
     def covers(self, other: Scopes) -> bool:
-        """Return whether all of `other` is in this."""
+        """Return whether these scopes include all of `other`."""
         return self.entries >= other.entries
 
     def texts(self) -> list[str]:
-        """Return one text for each type and name, sorted, actions in the usual order."""
+        """Return one text per type and name, sorted, with the actions in conventional order."""
         names = sorted({(kind, name) for kind, name, _ in self.entries})
         return [f"{kind}:{name}:{','.join(self._actions(kind, name))}" for kind, name in names]
 

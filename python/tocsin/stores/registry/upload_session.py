@@ -1,7 +1,7 @@
-"""One upload session of a registry: opened, fed in order, closed with the digest.
+"""Upload sessions of a registry: opened, filled in order, and closed with the digest.
 
-Source: OCI distribution-spec 1.1, "Pushing a blob in chunks". Where a session is, its ``Location``,
-may change with each answer and may carry state, so the last one named is always used.
+Source: OCI distribution-spec 1.1, "Pushing a blob in chunks". The ``Location`` of a session may
+change with each response and may contain state, so the latest one is used.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from tocsin.stores.registry.endpoint import Endpoint
 
 _DONE = frozenset({OK, CREATED, ACCEPTED, NO_CONTENT})
-_OUT_OF_STEP = 416
+_OUT_OF_ORDER = 416
 _ANY_STATUS = range(600)
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,19})")
 _OCTETS = {"Content-Type": OCTET_STREAM}
 
 
 class SessionLostError(Exception):
-    """The registry no longer knows the session, or not all it was given."""
+    """The registry no longer has the session, or lost some of its bytes."""
 
 
-class WayRefusedError(Exception):
-    """The registry does not take this way of uploading; nothing was taken.
+class MethodRefusedError(Exception):
+    """The registry refuses this method of uploading, and has stored nothing.
 
     Attributes:
-        error: the refusal, for when there is no other way.
+        error: the error to report if there is no other method.
     """
 
     def __init__(self, error: RegistryError) -> None:
@@ -53,13 +53,13 @@ class UploadSession:
     """An open session.
 
     Args:
-        endpoint: of the repository.
-        url: where the session is.
-        least_chunk: bytes every chunk but the last must have.
+        endpoint: endpoint of the repository.
+        url: URL of the session.
+        least_chunk: minimum bytes of every chunk but the last.
 
     Attributes:
-        confirmed: bytes the registry says it has.
-        least_chunk: as given.
+        confirmed: number of bytes that the registry has confirmed.
+        least_chunk: see above.
     """
 
     def __init__(self, endpoint: Endpoint, url: str, least_chunk: int = 0) -> None:
@@ -78,67 +78,68 @@ class UploadSession:
         answer = endpoint.send(
             "POST",
             endpoint.url("blobs", "uploads", ""),
-            doing="start an upload",
+            doing="start upload",
             expect={ACCEPTED},
             actions=PUSH,
         )
-        url = endpoint.location(answer, "start an upload")
+        url = endpoint.location(answer, "start upload")
         least = answer.header("OCI-Chunk-Min-Length").strip()
         answer.discard()
         return cls(endpoint, url, int(least[:19]) if least.isascii() and least.isdigit() else 0)
 
     def send_chunk(self, chunk: bytes) -> None:
-        """Upload the next bytes, however often that takes.
+        """Upload the next bytes, with several requests if necessary.
 
         Raises:
-            WayRefusedError: the registry does not take it.
-            SessionLostError: the session, or bytes before this chunk, are gone.
-            RegistryError: otherwise refused.
+            MethodRefusedError: the registry refuses chunks.
+            SessionLostError: the session, or bytes before this chunk, were lost.
+            RegistryError: any other refusal.
         """
         begin = self.confirmed
         clock = self._endpoint.clock
         for failures in range(1, MAX_TRIES + 1):
             reached = self._send_part(chunk[self.confirmed - begin :])
             if not begin <= reached <= begin + len(chunk):
-                raise SessionLostError(f"the registry has {reached} of {begin} bytes")
+                raise SessionLostError(f"wrong offset (found {reached}, expected {begin})")
             self.confirmed = reached
             if reached == begin + len(chunk):
                 return
             clock.sleep(clock.backoff(failures))
-        raise WayRefusedError(
+        raise MethodRefusedError(
             RegistryError(
-                f"{self._endpoint.name}: upload: no progress at byte {self.confirmed} in "
-                f"{MAX_TRIES} tries",
+                f"{self._endpoint.name}: upload: no progress at byte {self.confirmed} after "
+                f"{MAX_TRIES} attempts",
                 temporary=True,
                 hint=PUSH_AGAIN,
             )
         )
 
     def send_rest(self, body: Iterable[bytes]) -> None:
-        """Upload all bytes as one request of unknown length; `close` comes after.
+        """Upload all bytes in one request of unknown length; call `close` afterwards.
 
         Raises:
-            SessionLostError: it broke or was refused; `body` may be half used.
+            SessionLostError: the request failed; `body` may be partly consumed.
         """
         answer = self._once("PATCH", body, expect=_DONE)
         self._moved(answer)
         answer.discard()
 
     def close_with(self, digest: Digest, body: Iterable[bytes]) -> None:
-        """Upload all bytes, whose number ``len(body)`` tells, and close, in one request.
+        """Upload all bytes and close the session, in one request; ``len(body)`` is their number.
 
         Raises:
-            SessionLostError: it broke; `body` may be half used.
+            SessionLostError: the request failed; `body` may be partly consumed.
         """
         answer = self._once("PUT", body, expect=_DONE, url=self._closing_url(digest))
         self._check_digest(answer, digest)
         answer.discard()
 
     def put_all(self, data: bytes, digest: Digest) -> None:
-        """Upload a blob and name it, in one request.
+        """Upload a blob and close the session, in one request.
 
         Raises:
-            WayRefusedError: it failed; the session may have some of it, so it is of no more use.
+            MethodRefusedError: the request failed; the session may have some of the bytes, so it
+                must not be used again.
             VerificationError: the registry found another digest.
         """
         try:
@@ -156,16 +157,16 @@ class UploadSession:
         except RegistryError as error:
             if self._has_arrived(digest, len(data)):
                 return
-            raise WayRefusedError(error) from None
+            raise MethodRefusedError(error) from None
         self._check_digest(answer, digest)
         answer.discard()
 
     def close(self, digest: Digest, size: int) -> None:
-        """Name what was uploaded by its digest.
+        """Close the session with the digest of the uploaded blob.
 
         Raises:
-            SessionLostError: it has to be uploaded again.
-            RegistryError: otherwise refused.
+            SessionLostError: the blob has to be uploaded again.
+            RegistryError: any other refusal.
         """
         endpoint = self._endpoint
         for failures in range(1, MAX_TRIES + 1):
@@ -179,12 +180,12 @@ class UploadSession:
                     headers=_OCTETS,
                     body=b"",
                     repeat=False,
-                    slow=True,  # object stores copy the blob to its place now
+                    slow=True,  # registries may copy the blob in an object store
                 )
             except RegistryError as error:
                 if not error.temporary or failures == MAX_TRIES:
                     raise
-                if self._has_arrived(digest, size):  # only the answer was lost
+                if self._has_arrived(digest, size):  # only the response was lost
                     return
                 endpoint.clock.sleep(endpoint.clock.backoff(failures))
                 continue
@@ -196,35 +197,35 @@ class UploadSession:
             if self._has_arrived(digest, size):
                 return
             raise SessionLostError(refusal.text)
-        raise AssertionError  # the last try returned or raised
+        raise AssertionError  # the last iteration returned or raised
 
     def cancel(self) -> None:
-        """Let the registry forget what was uploaded; a registry that won't is not asked twice."""
+        """Delete the session from the registry; failures are ignored."""
         with suppress(RegistryError):
             self._endpoint.send(
                 "DELETE",
                 self._url,
-                doing="cancel an upload",
+                doing="cancel upload",
                 expect=_ANY_STATUS,
                 actions=PUSH,
                 repeat=False,
             ).discard()
 
     def _has_arrived(self, digest: Digest, size: int) -> bool:
-        """Return whether the blob is there although its upload seems to have failed."""
+        """Return whether the blob exists even though its upload seems to have failed."""
         with suppress(RegistryError):
             return self._endpoint.has(self._endpoint.url("blobs", str(digest)), size)
         return False
 
     def _send_part(self, part: bytes) -> int:
-        """Return how many bytes of the blob the registry has after being given `part`."""
+        """Send a part of a chunk; return how many bytes of the blob the registry then has."""
         start = self.confirmed
         try:
             answer = self._endpoint.send(
                 "PATCH",
                 self._url,
-                doing=f"upload bytes from {start} on",
-                expect={*_DONE, NOT_FOUND, _OUT_OF_STEP},
+                doing=f"upload from byte {start}",
+                expect={*_DONE, NOT_FOUND, _OUT_OF_ORDER},
                 actions=PUSH,
                 headers={**_OCTETS, "Content-Range": f"{start}-{start + len(part) - 1}"},
                 body=part,
@@ -233,10 +234,10 @@ class UploadSession:
         except RegistryError as error:
             if error.temporary:
                 return self._ask(error.message)
-            # A registry that took a chunk knows who asks: a later 403 is no matter of the way.
+            # After an accepted chunk, status 403 does not mean that chunks are not supported.
             if error.status is None or (isinstance(error, AuthError) and start):
                 raise
-            raise WayRefusedError(error) from None
+            raise MethodRefusedError(error) from None
         if answer.status in _DONE:
             self._moved(answer)
             answer.discard()
@@ -247,31 +248,31 @@ class UploadSession:
             raise SessionLostError(refusal.text)
         reached = self._ask(refusal.text)
         if reached == 0 == start:
-            raise WayRefusedError(refusal.error(f"{self._endpoint.name}: upload in chunks"))
+            raise MethodRefusedError(refusal.error(f"{self._endpoint.name}: upload in chunks"))
         return reached
 
-    def _ask(self, story: str) -> int:
-        """Return how many bytes the registry says it has."""
+    def _ask(self, reason: str) -> int:
+        """Return how many bytes the registry has; `reason` is why they are unknown."""
         try:
             answer = self._endpoint.send(
-                "GET", self._url, doing="ask for an upload", expect=_DONE, actions=PUSH
+                "GET", self._url, doing="get state of upload", expect=_DONE, actions=PUSH
             )
         except AuthError:
             raise
         except RegistryError as error:
-            raise SessionLostError(f"{story}; then {error}") from None
+            raise SessionLostError(f"{reason}; then {error}") from None
         self._moved(answer)
         answer.discard()
         reached = self._reached(answer)
         if reached is None:
-            raise SessionLostError(story)
+            raise SessionLostError(reason)
         return reached
 
     def _reached(self, answer: Answer) -> int | None:
         match = _RANGE.fullmatch(answer.header("Range").strip())
         if match is None:
             return None
-        # docker-registry writes 0-0 for no byte as well as for one; we never send just one first.
+        # docker-registry sends 0-0 for no byte and for one byte; the first part is always longer.
         return int(match[1]) + 1 if int(match[1]) else 0
 
     def _once(
@@ -287,7 +288,7 @@ class UploadSession:
             return self._endpoint.send(
                 method,
                 url or self._url,
-                doing="upload a blob as one request",
+                doing="upload blob in one request",
                 expect=expect,
                 actions=PUSH,
                 headers={**_OCTETS, **(headers or {})},

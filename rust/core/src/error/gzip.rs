@@ -1,57 +1,57 @@
-//! Broken rules of gzip and DEFLATE.
+//! Errors in gzip and DEFLATE streams.
 
 use thiserror::Error;
 
-/// A broken rule of RFC 1952 (members) or RFC 1951 (blocks).
+/// The rule of RFC 1952 (members) or RFC 1951 (blocks) that a stream breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum GzipError {
     /// RFC 1952 §2.3.1: ID1 and ID2.
-    #[error("byte is {0:#04x} where a member starts with 0x1f 0x8b")]
+    #[error("invalid magic number (found byte {0:#04x}, expected 0x1f 0x8b)")]
     Magic(u8),
     /// RFC 1952 §2.3.1: CM.
-    #[error("compression method is {0}, expected 8 (deflate)")]
+    #[error("unsupported compression method (found {0}, expected 8)")]
     Method(u8),
     /// RFC 1952 §2.3.1.2: reserved FLG bits must be zero.
     #[error("reserved header flags are set ({0:#04x})")]
     ReservedFlags(u8),
     /// RFC 1952 §2.3.1: FHCRC.
-    #[error("header CRC is {actual:#06x}, stored is {stored:#06x}")]
+    #[error("header CRC-16 mismatch (computed {actual:#06x}, stored {stored:#06x})")]
     HeaderCrc {
-        /// As computed.
+        /// The computed value.
         actual: u16,
-        /// As stored.
+        /// The stored value.
         stored: u16,
     },
-    /// FNAME or FCOMMENT longer than readers of SOCI images take.
-    #[error("header text is longer than {0} bytes")]
+    /// FNAME or FCOMMENT is longer than readers of SOCI images accept.
+    #[error("file name or comment in the header is longer than {0} bytes")]
     HeaderText(u32),
     /// RFC 1952 §2.3.1: CRC32.
-    #[error("CRC-32 of the data is {actual:#010x}, stored is {stored:#010x}")]
+    #[error("CRC-32 mismatch (computed {actual:#010x}, stored {stored:#010x})")]
     Crc {
-        /// As computed.
+        /// The computed value.
         actual: u32,
-        /// As stored.
+        /// The stored value.
         stored: u32,
     },
     /// RFC 1952 §2.3.1: ISIZE.
-    #[error("size modulo 2^32 is {actual}, stored is {stored}")]
+    #[error("uncompressed size mismatch, modulo 2^32 (counted {actual}, stored {stored})")]
     Isize {
-        /// As counted.
+        /// The number of bytes counted.
         actual: u32,
-        /// As stored.
+        /// The stored value.
         stored: u32,
     },
-    /// The stream ended inside a member.
+    /// The stream ends inside a member.
     #[error("layer ends inside {0}")]
     Truncated(&'static str),
-    /// Bytes after the last member that do not start another.
-    #[error("bytes after the last gzip member do not start another member")]
+    /// The bytes after the last member are not another member.
+    #[error("trailing data after the last gzip member")]
     TrailingBytes,
     /// RFC 1951 §3.2.3: BTYPE 11.
-    #[error("reserved block type 3")]
+    #[error("invalid block type 3 (reserved)")]
     ReservedBlockType,
     /// RFC 1951 §3.2.4: NLEN is not the complement of LEN.
-    #[error("stored block has length {len:#06x} and complement {nlen:#06x}")]
+    #[error("invalid stored block length (length {len:#06x}, complement {nlen:#06x})")]
     StoredLength {
         /// LEN.
         len: u16,
@@ -59,20 +59,20 @@ pub enum GzipError {
         nlen: u16,
     },
     /// RFC 1951 §3.2.7: HLIT above 286 codes or HDIST above 30.
-    #[error("dynamic block declares {litlen} literal/length and {distance} distance codes")]
+    #[error("too many codes (found {litlen} literal/length and {distance} distance codes)")]
     TooManyCodes {
         /// HLIT + 257.
         litlen: u16,
         /// HDIST + 1.
         distance: u16,
     },
-    /// RFC 1951 §3.2.7: a repeat before the first length or past the last.
-    #[error("code length repeat has nothing to repeat or runs past the end")]
+    /// RFC 1951 §3.2.7: a repeat before the first code length or past the last.
+    #[error("invalid code length repeat (before the first length or past the last)")]
     CodeLengthRepeat,
-    /// RFC 1951 §3.2.2: more codes than bits allow.
+    /// RFC 1951 §3.2.2: more codes than the code lengths allow.
     #[error("over-subscribed {0} code")]
     OverSubscribed(CodeName),
-    /// RFC 1951 §3.2.2: unused codes (allowed only for a single distance code).
+    /// RFC 1951 §3.2.2: unused codes, which are allowed only for a single distance code.
     #[error("incomplete {0} code")]
     Incomplete(CodeName),
     /// RFC 1951 §3.2.7: symbol 256 must have a code.
@@ -82,16 +82,16 @@ pub enum GzipError {
     #[error("invalid {0} symbol")]
     InvalidSymbol(CodeName),
     /// RFC 1951 §3.2.3: a distance beyond the start of the member.
-    #[error("distance {distance} reaches beyond the {available} bytes of history")]
+    #[error("distance too far back (found {distance}, at most {available} bytes of history)")]
     DistanceTooFar {
-        /// As decoded.
+        /// The decoded distance.
         distance: u32,
-        /// Bytes that may be referred to.
+        /// Bytes of history that a distance may refer to.
         available: u32,
     },
 }
 
-/// Which Huffman code of a block.
+/// One of the Huffman codes in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum CodeName {
     /// The code for code lengths.

@@ -1,7 +1,7 @@
-//! Every way the core can fail, grouped by what a caller would do about it.
+//! Every way the core can fail, grouped by what a caller can do about it.
 //!
-//! A failure says what was wrong, where (on which ruler) and, where there is one, what was expected.
-//! Input never makes the core panic; a panic is a bug of ours.
+//! An error says what is wrong, where (at a compressed or uncompressed offset) and, if possible,
+//! what was expected. No input makes the core panic; a panic is a bug in tocsin.
 
 mod gzip;
 mod tar;
@@ -17,89 +17,89 @@ pub use ztoc::ZtocError;
 
 use crate::span::{BitOffset, CompressedOffset, SpanId, UncompressedOffset};
 
-/// What every fallible function of the core returns.
+/// The result type of every fallible function in the core.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failure and its place.
+/// An error and where it occurred.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Error {
-    /// The layer is not a gzip stream that RFC 1951 and RFC 1952 allow.
+    /// The layer is not a valid gzip stream (RFC 1951 and RFC 1952).
     #[error("gzip: {kind}, at {at}")]
     Gzip {
-        /// Which rule is broken.
+        /// The rule that is broken.
         kind: GzipError,
-        /// Where in the compressed layer.
+        /// The position in the compressed layer.
         at: BitOffset,
     },
-    /// The layer is not a zstd stream that RFC 8878 allows, or not one that is decoded here.
+    /// The layer is not a valid zstd stream (RFC 8878), or not one that this decoder supports.
     #[error("zstd: {kind}, at {at}")]
     Zstd {
-        /// Which rule is broken.
+        /// The rule that is broken.
         kind: ZstdError,
-        /// Where in the compressed layer: the frame or block concerned.
+        /// The offset of the frame or block in the compressed layer.
         at: CompressedOffset,
     },
     /// The uncompressed layer is not a tar archive that can be indexed or read.
     #[error("tar: {kind}, at {at}")]
     Tar {
-        /// Which rule is broken.
+        /// The rule that is broken.
         kind: TarError,
-        /// Where in the uncompressed layer: the header block concerned.
+        /// The offset of the header block in the uncompressed layer.
         at: UncompressedOffset,
     },
     /// The bytes are not a zTOC that can be used.
     #[error("ztoc: {kind}, at byte {at}")]
     Ztoc {
-        /// Which rule is broken.
+        /// The rule that is broken.
         kind: ZtocError,
-        /// Byte position in the zTOC blob, 0 where the whole is meant.
+        /// Byte position in the zTOC blob; 0 if the error is about the whole blob.
         at: u64,
     },
-    /// A digest or a size differs from what was promised.
-    #[error("{what}: is {actual}, expected {expected}")]
+    /// A digest or a size differs from the expected one.
+    #[error("{what} mismatch (found {actual}, expected {expected})")]
     Verification {
-        /// The thing that was checked.
+        /// What was checked.
         what: String,
-        /// What was promised.
+        /// The expected value.
         expected: String,
-        /// What was found.
+        /// The value found.
         actual: String,
     },
-    /// The layer's first bytes are not those of the format it is said to have.
-    #[error("layer is said to be {expected}, but its first bytes are {found}")]
+    /// The first bytes of the layer do not match its declared format.
+    #[error("layer format does not match its media type (found {found}, expected {expected})")]
     LayerFormat {
-        /// What the media type says.
+        /// The format according to the media type.
         expected: &'static str,
-        /// What the bytes say.
+        /// The format according to the first bytes.
         found: &'static str,
     },
-    /// Valid, but nothing that SOCI can index.
+    /// The input is valid, but SOCI cannot index it.
     #[error("{what} cannot be indexed by SOCI")]
     Unsupported {
-        /// The thing met.
+        /// What was found.
         what: &'static str,
     },
-    /// A span number beyond the last one.
-    #[error("{span_id} does not exist, the last is {last}")]
+    /// A span ID beyond the last one.
+    #[error("{span_id} does not exist (last span is {last})")]
     NoSuchSpan {
-        /// The number asked for.
+        /// The requested ID.
         span_id: SpanId,
-        /// The greatest number there is; -1 when there are no spans.
+        /// The ID of the last span; -1 if there are no spans.
         last: i64,
     },
-    /// The zTOC has no entry of this name, or not a regular file.
-    #[error("no regular file {path:?} in the ztoc")]
+    /// The zTOC has no entry with this name, or the entry is not a regular file.
+    #[error("no regular file {path:?} in the zTOC")]
     NoSuchFile {
-        /// The name asked for.
+        /// The requested name.
         path: String,
     },
-    /// A `LayerIndexer` was used after `finish` or after it had failed.
+    /// A `LayerIndexer` was used after it had finished or failed.
     #[error("the layer indexer has already finished")]
     AlreadyFinished,
 }
 
 impl Error {
-    /// A stable name for programs: the room, then the rule, such as `gzip.crc`.
+    /// A stable error code for programs: the format, then the rule, such as `gzip.crc`.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {

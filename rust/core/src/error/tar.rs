@@ -1,56 +1,56 @@
-//! Broken rules of tar.
+//! Errors in tar archives.
 
 use thiserror::Error;
 
 /// Why a tar archive cannot be indexed or read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TarError {
-    /// Neither the signed nor the unsigned sum of a header block is the stored one.
-    #[error("header checksum is {stored}, sum of the block is {actual}")]
+    /// Neither the signed nor the unsigned sum of a header block matches the stored checksum.
+    #[error("header checksum mismatch (computed {actual}, stored {stored})")]
     Checksum {
-        /// As stored.
+        /// The stored checksum.
         stored: u64,
         /// The unsigned sum.
         actual: u64,
     },
-    /// A header field does not parse.
-    #[error("header field {0} does not parse")]
+    /// A header field cannot be parsed.
+    #[error("header field {0} is invalid")]
     Field(&'static str),
-    /// A zero block followed by a block that is not zero.
-    #[error("one zero block is followed by a block that is not zero")]
+    /// A single zero block is followed by a block that is not zero.
+    #[error("a single zero block is followed by more data")]
     LoneZeroBlock,
-    /// An entry type that SOCI has no word for.
+    /// An entry type that a zTOC cannot represent.
     #[error("unsupported entry type {0:?}")]
     UnsupportedType(char),
-    /// A PAX record does not parse.
+    /// A PAX record cannot be parsed.
     #[error("PAX record {0}")]
     Pax(&'static str),
-    /// A sparse map does not parse.
+    /// A sparse map cannot be parsed.
     #[error("sparse map {0}")]
     Sparse(&'static str),
-    /// A PAX or GNU long-name payload above Go's limit of 1 MiB.
-    #[error("{what} payload of {size} bytes is above the limit of {limit}")]
+    /// A PAX or GNU long-name payload exceeds Go's limit of 1 MiB.
+    #[error("{what} payload is too large (found {size} bytes, at most {limit} allowed)")]
     PayloadTooLarge {
-        /// Which pseudo entry.
+        /// The kind of pseudo entry.
         what: &'static str,
-        /// As declared.
+        /// The declared size.
         size: u64,
-        /// The most allowed.
+        /// The largest size allowed.
         limit: u64,
     },
     /// A negative size.
     #[error("entry size is negative")]
     NegativeSize,
-    /// The bytes given are not all headers of an entry.
-    #[error("no entry begins here")]
+    /// The bytes are not the complete headers of an entry.
+    #[error("no entry starts here")]
     NoEntry,
-    /// The archive ended where a whole block or file was due.
+    /// The archive ends inside a block or a file.
     #[error("archive ends inside {0}")]
     Truncated(&'static str),
-    /// More names and records than any zTOC can hold.
-    #[error("names and PAX records would make a ztoc larger than {limit} bytes")]
+    /// The names and PAX records do not fit in a zTOC.
+    #[error("names and PAX records do not fit in a zTOC (limit {limit} bytes)")]
     TocTooLarge {
-        /// The most a zTOC may have.
+        /// The size limit of a zTOC.
         limit: u64,
     },
 }

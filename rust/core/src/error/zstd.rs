@@ -1,47 +1,47 @@
-//! Broken rules of zstd.
+//! Errors in zstd streams.
 
 use thiserror::Error;
 
-/// A broken rule of RFC 8878.
+/// The rule of RFC 8878 that a stream breaks.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ZstdError {
     /// §3.1: neither a frame nor a skippable frame starts here.
-    #[error("frame starts with {0:#010x}")]
+    #[error("invalid magic number {0:#010x}")]
     Magic(u32),
     /// §3.1.1.1.1: the reserved bit must be zero.
     #[error("reserved bit of the frame header is set ({0:#04x})")]
     ReservedBit(u8),
-    /// §3.1.1.1.2: a window too large to be held in memory.
-    #[error("window of {size} bytes is above the limit of {limit}")]
+    /// §3.1.1.1.2: the window is too large to hold in memory.
+    #[error("window is too large (found {size} bytes, at most {limit} allowed)")]
     Window {
-        /// As declared.
+        /// The declared size.
         size: u64,
-        /// The most allowed.
+        /// The largest size allowed.
         limit: u64,
     },
-    /// §3.1.1.1.3: layers come without a dictionary.
-    #[error("frame needs dictionary {0}")]
+    /// §3.1.1.1.3: the frame needs a dictionary, and layers have none.
+    #[error("frame needs a dictionary, which is not supported (dictionary ID {0})")]
     Dictionary(u32),
-    /// §3.1.1.2: a block does not decode; what the decoder says of it.
+    /// §3.1.1.2: a block cannot be decoded; the text is the decoder's.
     #[error("{0}")]
     Block(String),
     /// §3.1.1.1.4, Frame_Content_Size.
-    #[error("frame has {actual} bytes, stored is {stored}")]
+    #[error("frame content size mismatch (counted {actual}, stored {stored})")]
     ContentSize {
-        /// As counted, so far.
+        /// Bytes counted so far.
         actual: u64,
-        /// As stored.
+        /// The stored value.
         stored: u64,
     },
     /// §3.1.1, Content_Checksum.
-    #[error("checksum of the data is {actual:#010x}, stored is {stored:#010x}")]
+    #[error("content checksum mismatch (computed {actual:#010x}, stored {stored:#010x})")]
     Checksum {
-        /// As computed.
+        /// The computed value.
         actual: u32,
-        /// As stored.
+        /// The stored value.
         stored: u32,
     },
-    /// The stream ended too early.
+    /// The stream is truncated.
     #[error("stream ends inside {0}")]
     Truncated(&'static str),
 }

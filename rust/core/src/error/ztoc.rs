@@ -1,4 +1,4 @@
-//! Broken rules of the zTOC blob.
+//! Errors in zTOC blobs.
 
 use thiserror::Error;
 
@@ -7,98 +7,99 @@ use crate::span::SpanId;
 /// Why a blob cannot be used as a zTOC.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ZtocError {
-    /// An offset, vector or table points outside the blob.
-    #[error("{0} lies outside the blob")]
+    /// An offset, vector or table lies outside the blob.
+    #[error("{0} is outside the blob")]
     OutOfBounds(&'static str),
-    /// FlatBuffers: strings end with a NUL that their length does not count.
+    /// A FlatBuffers string must end with a NUL, which its length does not include.
     #[error("{0} does not end with a NUL")]
     Unterminated(&'static str),
-    /// A field for people to read is not text.
+    /// A text field is not UTF-8.
     #[error("{0} is not UTF-8")]
     NotUtf8(&'static str),
-    /// A field that must be present is not.
+    /// A required field is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// A digest is not `sha256:` and 64 lower-case hex digits.
-    #[error("digest is not sha256: and 64 lower-case hex digits")]
+    /// A digest is not `sha256:` followed by 64 lowercase hex digits.
+    #[error("invalid digest (expected sha256: followed by 64 lowercase hex digits)")]
     DigestSpelling,
-    /// Not gzip (1) or uncompressed (2).
+    /// The compression algorithm is neither gzip (1) nor uncompressed (2).
     #[error("unknown compression algorithm {0}")]
     Algorithm(i8),
-    /// The checkpoint bytes do not have a length any version would have.
-    #[error("zinfo of {len} bytes does not hold {checkpoints} checkpoints")]
+    /// The length of the checkpoint bytes does not match any zinfo version.
+    #[error("wrong zinfo length (found {len} bytes for {checkpoints} checkpoints)")]
     ZinfoLength {
         /// Bytes found.
         len: u64,
         /// Checkpoints declared.
         checkpoints: i64,
     },
-    /// A field holds a value no zTOC may have.
-    #[error("{what} is {value}")]
+    /// A field has an invalid value.
+    #[error("invalid {what} (found {value})")]
     Value {
         /// The field.
         what: &'static str,
-        /// As found.
+        /// The value found.
         value: i64,
     },
-    /// `max_span_id`, checkpoints and span digests do not agree.
-    #[error("max span id {max_span_id}, {spans} spans and {digests} digests do not agree")]
+    /// `max_span_id`, the checkpoints and the span digests disagree on the number of spans.
+    #[error("span counts differ (max span id {max_span_id}, {spans} spans, {digests} digests)")]
     SpanCount {
-        /// As stored.
+        /// The stored value.
         max_span_id: i64,
-        /// Checkpoints, or spans of a plain tar.
+        /// The number of checkpoints, or of spans in a plain tar.
         spans: u64,
-        /// Span digests.
+        /// The number of span digests.
         digests: u64,
     },
-    /// A checkpoint goes back on one of the rulers.
-    #[error("{span_id} starts before the one before it")]
+    /// A checkpoint starts before the previous one, compressed or uncompressed.
+    #[error("{span_id} starts before the previous span")]
     NotMonotonic {
         /// The later span.
         span_id: SpanId,
     },
-    /// An offset or the bits of a checkpoint are not those of any checkpoint.
+    /// A checkpoint has an invalid offset or number of bits.
     #[error("checkpoint of {span_id} {what}")]
     Checkpoint {
-        /// The span that starts there.
+        /// The span that starts at the checkpoint.
         span_id: SpanId,
-        /// What is wrong with it.
+        /// What is wrong.
         what: &'static str,
     },
-    /// An entry type that SOCI has no word for.
-    #[error("toc entry {index} has the unknown type {word:?}")]
+    /// An unknown entry type.
+    #[error("toc entry {index} has unknown type {word:?}")]
     EntryType {
-        /// Its number in the stored order.
+        /// The index of the entry, in stored order.
         index: u64,
-        /// The word, as far as it can be shown.
+        /// The type as stored, shortened if it is long.
         word: String,
     },
-    /// A field of a TOC entry holds a value no tar entry has.
+    /// A TOC entry has an invalid value.
     #[error("toc entry {index} {what}")]
     TocEntry {
-        /// Its number in the stored order.
+        /// The index of the entry, in stored order.
         index: u64,
-        /// What is wrong with it.
+        /// What is wrong.
         what: &'static str,
     },
-    /// A text, or what an entry has of them, is longer than any tar could hold.
-    #[error("{what} has more than {limit} bytes")]
+    /// A string, or the PAX records of one entry, are longer than in any tar that can be indexed.
+    #[error("{what} is too long (more than {limit} bytes)")]
     TooLong {
         /// The field.
         what: &'static str,
-        /// The most that there may be.
+        /// The maximum length.
         limit: u64,
     },
-    /// More bytes referred to than the blob could hold: the same bytes used many times over.
-    #[error("strings and tables refer to more than {limit} bytes")]
+    /// The fields refer to the same bytes many times over, and so to more bytes than the blob
+    /// holds.
+    #[error("strings and tables overlap too much (they refer to more than {limit} bytes)")]
     Amplified {
-        /// The most allowed for a blob of this size.
+        /// The limit for a blob of this size.
         limit: u64,
     },
-    /// The reference can make no blob this large.
-    #[error("blob does not stay below {limit} bytes")]
+    /// The blob is larger than any that the reference writes.
+    #[error("blob is too large (must be smaller than {limit} bytes)")]
     TooLarge {
-        /// The length that is not reached.
+        /// The first length that is too large.
         limit: u64,
     },
 }

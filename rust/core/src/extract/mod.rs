@@ -1,7 +1,7 @@
-//! Using a zTOC: one span's compressed bytes, verified, to its uncompressed bytes.
+//! Using a zTOC: verifies the compressed bytes of one span and inflates them.
 //!
-//! Nothing is inflated before the span's digest agrees. The checks inside gzip can be made only for
-//! members that begin within the span, so the digest is the guard, not the CRC.
+//! Nothing is inflated before the span's digest has been verified. gzip's own checksums cover only
+//! members that begin within the span, so safety rests on the digest, not on the CRC.
 
 mod decoder;
 mod reader;
@@ -19,28 +19,28 @@ use decoder::SpanDecoder;
 
 pub use reader::SpanReader;
 
-/// The most that is allocated before there is output to fill it.
+/// Maximum number of bytes allocated before there is output to fill them.
 const MAX_RESERVED_LEN: u64 = 64 << 20;
 
-/// Gives all uncompressed bytes of a span; a gzip layer's last span goes to the end of the stream.
+/// Returns all uncompressed bytes of a span. The last span of a gzip layer ends with the stream.
 ///
-/// `compressed` is what [`Ztoc::span_compressed_range`] names.
+/// `compressed` holds the bytes of [`Ztoc::span_compressed_range`].
 ///
 /// # Errors
 ///
-/// [`Error::NoSuchSpan`]; [`Error::Verification`] when `compressed` has another length or digest than
-/// the zTOC says; [`Error::Gzip`] when the bytes do not decode from the checkpoint, which means that
-/// the zTOC lies.
+/// [`Error::NoSuchSpan`]; [`Error::Verification`] if the length or the digest of `compressed`
+/// differs from the zTOC's; [`Error::Gzip`] if the bytes cannot be decoded from the checkpoint,
+/// which means that the zTOC is wrong.
 pub fn inflate_span(ztoc: &Ztoc, span_id: SpanId, compressed: &[u8]) -> Result<Vec<u8>> {
     let (start, end) = ztoc.span_uncompressed_range(span_id)?;
     read_span(ztoc, span_id, compressed, start..end.unwrap_or(UncompressedOffset(u64::MAX)))
 }
 
-/// Gives the part of a span's uncompressed bytes that lies in `wanted`, and decodes no further.
+/// Returns the part of a span's uncompressed bytes that lies in `wanted`, and decodes no further.
 ///
 /// # Errors
 ///
-/// As [`inflate_span`]; bytes of `wanted` beyond the span are left out without an error.
+/// As [`inflate_span`]; the part of `wanted` beyond the span is not an error.
 pub fn read_span(
     ztoc: &Ztoc,
     span_id: SpanId,
@@ -63,18 +63,19 @@ pub fn read_span(
         Zinfo::Gzip(zinfo) => {
             let checkpoint = zinfo.checkpoints.get(span_id.0 as usize);
             let checkpoint = checkpoint.ok_or_else(|| no_such_span(ztoc, span_id))?;
-            // Only the last span may have fewer bytes than asked for: its end is not known.
+            // Only the last span may have fewer bytes than requested: its end is unknown.
             let is_open = span_end.is_none();
             inflate_from(checkpoint, compressed, skip..until, is_open)
         }
     }
 }
 
-/// The uncompressed bytes of an entry, as a range on that ruler; empty for what is not a regular file.
+/// The range of an entry's data in the uncompressed layer; empty if the entry is not a regular
+/// file.
 ///
 /// # Errors
 ///
-/// [`Error::NoSuchFile`] when the entry claims bytes that no layer can have.
+/// [`Error::NoSuchFile`] if the entry's offset or size is impossible.
 pub fn data_range(entry: &FileMetadata) -> Result<Range<UncompressedOffset>> {
     let no_such_file = || Error::NoSuchFile { path: entry.name.escape_ascii().to_string() };
     let start = u64::try_from(entry.uncompressed_offset).map_err(|_| no_such_file())?;
@@ -113,7 +114,8 @@ fn no_such_span(ztoc: &Ztoc, span_id: SpanId) -> Error {
     Error::NoSuchSpan { span_id, last: ztoc.max_span_id() }
 }
 
-/// Inflates from a checkpoint and keeps the output in `wanted`, counted from the checkpoint.
+/// Inflates from a checkpoint and returns the output in `wanted`, which is relative to the
+/// checkpoint.
 fn inflate_from(
     checkpoint: &Checkpoint,
     compressed: &[u8],

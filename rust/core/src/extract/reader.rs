@@ -1,4 +1,4 @@
-//! A span that is read bit by bit: verified once, inflated as far as someone has read.
+//! A span that is read in pieces: verified once, and inflated only as far as it has been read.
 
 use std::ops::Range;
 
@@ -8,11 +8,11 @@ use crate::error::{Error, Result};
 use crate::span::{SpanId, UncompressedOffset};
 use crate::ztoc::{Zinfo, Ztoc};
 
-/// One verified span, inflated no further than what was read needs.
+/// A verified span, inflated only as far as it has been read.
 ///
-/// What was inflated is kept, and the decoder waits where it stopped; once the whole span is inflated,
-/// the decoder and the compressed bytes are dropped. `B` holds the compressed bytes and must give the
-/// same ones at every call, since they are verified only once.
+/// The inflated bytes are kept, and the decoder can continue where it stopped. Once the whole span
+/// is inflated, the decoder and the compressed bytes are dropped. `B` holds the compressed bytes
+/// and must return the same ones at every call, since they are verified only once.
 #[derive(Debug)]
 pub struct SpanReader<B> {
     start: UncompressedOffset,
@@ -22,15 +22,15 @@ pub struct SpanReader<B> {
 
 #[derive(Debug)]
 enum State<B> {
-    /// A plain tar's span is its own data.
+    /// A span of a plain tar, which needs no inflation.
     Stored(B),
     Inflating(Box<Inflating<B>>),
     Inflated(Vec<u8>),
-    /// Everything was dropped: of a span whose zTOC lies nothing is worth keeping.
+    /// The span failed to decode, and its data was dropped.
     Failed(Error),
 }
 
-/// A span whose output is known as far as `output` goes.
+/// A partly inflated span.
 #[derive(Debug)]
 struct Inflating<B> {
     compressed: B,
@@ -39,15 +39,16 @@ struct Inflating<B> {
 }
 
 impl<B: AsRef<[u8]>> SpanReader<B> {
-    /// Takes the bytes that [`Ztoc::span_compressed_range`] names and verifies them; inflates nothing.
+    /// Verifies the bytes of [`Ztoc::span_compressed_range`]; inflates nothing yet.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchSpan`]; [`Error::Verification`] when `compressed` has another length or digest
-    /// than the zTOC says.
+    /// [`Error::NoSuchSpan`]; [`Error::Verification`] if the length or the digest of `compressed`
+    /// differs from the zTOC's.
     pub fn new(ztoc: &Ztoc, span_id: SpanId, compressed: B) -> Result<Self> {
         let (start, end) = ztoc.span_uncompressed_range(span_id)?;
-        // What follows the tar in a gzip layer's last span is padding, which no entry lies in.
+        // Whatever follows the tar in the last span of a gzip layer is padding and belongs to no
+        // entry.
         let end = end.unwrap_or(UncompressedOffset(ztoc.uncompressed_archive_size)).max(start);
         verify_span(ztoc, span_id, compressed.as_ref())?;
         let state = match &ztoc.zinfo {
@@ -63,26 +64,26 @@ impl<B: AsRef<[u8]>> SpanReader<B> {
         Ok(Self { start, end, state })
     }
 
-    /// The span's first uncompressed byte.
+    /// The offset of the span's first uncompressed byte.
     #[must_use]
     pub const fn start(&self) -> UncompressedOffset {
         self.start
     }
 
-    /// Where the span's uncompressed bytes end; for a gzip layer's last span where the tar does, or its
-    /// start when the tar ended before it.
+    /// The end of the span's uncompressed bytes. For the last span of a gzip layer it is the end of
+    /// the tar, or the start of the span if the tar ends before it.
     #[must_use]
     pub const fn end(&self) -> UncompressedOffset {
         self.end
     }
 
-    /// How many of the span's uncompressed bytes are there.
+    /// The number of uncompressed bytes that are available without inflating more.
     #[must_use]
     pub fn inflated_len(&self) -> usize {
         self.inflated().map_or(0, <[u8]>::len)
     }
 
-    /// Bytes of memory held now: compressed, inflated and the decoder's state.
+    /// Bytes of memory held: compressed bytes, inflated bytes and the decoder's state.
     #[must_use]
     pub fn memory(&self) -> usize {
         match &self.state {
@@ -96,7 +97,7 @@ impl<B: AsRef<[u8]>> SpanReader<B> {
         }
     }
 
-    /// The part of the span that lies in `wanted`, if all of it is inflated already.
+    /// The part of the span that lies in `wanted`, if it is already inflated.
     #[must_use]
     pub fn get(&self, wanted: &Range<UncompressedOffset>) -> Option<&[u8]> {
         let end = self.place(wanted.end);
@@ -105,14 +106,15 @@ impl<B: AsRef<[u8]>> SpanReader<B> {
         self.inflated()?.get(place(start)?..place(end)?)
     }
 
-    /// Inflates as far as `end`, or the span's own end if that comes first.
+    /// Inflates up to `end`, or to the end of the span if that comes first.
     ///
-    /// Goes at most one block beyond, and no more than the decoder's buffer holds: 128 KiB.
+    /// It may inflate up to one block more, but no more than the decoder's buffer of 128 KiB.
     ///
     /// # Errors
     ///
-    /// [`Error::Gzip`] when the bytes do not decode from the checkpoint, or to fewer bytes than the
-    /// zTOC says, which means that it lies; the same error at every later call.
+    /// [`Error::Gzip`] if the bytes cannot be decoded from the checkpoint, or decode to fewer bytes
+    /// than the zTOC says; either means that the zTOC is wrong. Every later call returns the same
+    /// error.
     pub fn inflate_to(&mut self, end: UncompressedOffset) -> Result<()> {
         let (wanted, whole) = (self.place(end), self.place(self.end));
         let outcome = match &mut self.state {
@@ -134,18 +136,18 @@ impl<B: AsRef<[u8]>> SpanReader<B> {
         Ok(())
     }
 
-    /// Gives the part of the span that lies in `wanted`, inflating what is not yet.
+    /// Returns the part of the span that lies in `wanted`, and inflates it if necessary.
     ///
     /// # Errors
     ///
-    /// As [`Self::inflate_to`]; bytes of `wanted` beyond the span are left out without an error.
+    /// As [`Self::inflate_to`]; the part of `wanted` beyond the span is not an error.
     pub fn read(&mut self, wanted: &Range<UncompressedOffset>) -> Result<&[u8]> {
         self.inflate_to(wanted.end)?;
-        // Inflated to its end, so there; a plain tar's span is.
+        // Never `None`: the span is inflated to the end of `wanted`, or is a plain tar's.
         Ok(self.get(wanted).unwrap_or_default())
     }
 
-    /// Bytes from the span's start to `at`, no more than it has.
+    /// `at` relative to the start of the span, at most the span's length.
     fn place(&self, at: UncompressedOffset) -> u64 {
         at.min(self.end).0.saturating_sub(self.start.0)
     }
@@ -161,7 +163,8 @@ impl<B: AsRef<[u8]>> SpanReader<B> {
 }
 
 impl<B: AsRef<[u8]>> Inflating<B> {
-    /// Inflates until `output` has `wanted` bytes of the `whole` that the zTOC says there are.
+    /// Inflates until `output` has `wanted` bytes. `whole` is the span's length according to the
+    /// zTOC.
     fn inflate_to(&mut self, wanted: u64, whole: u64) -> Result<()> {
         let Self { compressed, decoder, output } = self;
         while (output.len() as u64) < wanted {
@@ -169,8 +172,8 @@ impl<B: AsRef<[u8]>> Inflating<B> {
                 let missing = whole.saturating_sub(output.len() as u64);
                 let missing = usize::try_from(missing).unwrap_or(usize::MAX);
                 let bytes = &bytes[..bytes.len().min(missing)];
-                // Twice as much each time, but never more than the span has: the claim of a zTOC earns
-                // no memory, only output does.
+                // Double the capacity each time, up to the span's length. Memory follows the actual
+                // output, since the length in the zTOC is untrusted.
                 if output.capacity() - output.len() < bytes.len() {
                     output.reserve_exact(bytes.len().max(output.len()).min(missing));
                 }

@@ -1,8 +1,8 @@
-//! A gzip layer's bytes through all steps: on one thread, or on many.
+//! Indexing a gzip layer, on one thread or on many.
 
 use super::output::TarOutput;
-use super::spans::{Hashed, LayerDigest, Places, Spans};
-use super::{IndexOptions, Walked};
+use super::spans::{CheckpointSelector, Hashed, LayerDigest, Spans};
+use super::{IndexOptions, WalkResult};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::gzip::{Event, GzipDecoder};
@@ -12,11 +12,11 @@ use crate::parallel::{
 };
 use crate::span::UncompressedOffset;
 
-/// A gzip layer on its way, on one thread.
+/// The state of indexing a gzip layer on one thread.
 #[derive(Debug)]
 pub(super) struct GzipWalk {
     decoder: GzipDecoder,
-    places: Places,
+    selector: CheckpointSelector,
     spans: Spans,
     layer: LayerDigest,
     output: TarOutput,
@@ -28,7 +28,7 @@ impl GzipWalk {
     pub(super) fn new(options: &IndexOptions) -> Self {
         Self {
             decoder: GzipDecoder::new(Speed::Fast),
-            places: Places::new(options.span_size),
+            selector: CheckpointSelector::new(options.span_size),
             spans: Spans::new(options),
             layer: LayerDigest::default(),
             output: TarOutput::new(options),
@@ -36,11 +36,12 @@ impl GzipWalk {
         }
     }
 
-    /// Takes the next bytes, for all digests too: the layer's and the span's are made together.
+    /// Takes the next bytes. The digests of the layer and of the span are computed together.
     pub(super) fn push(&mut self, chunk: &[u8]) -> Result<()> {
         let outcome = self.push_chunk(chunk);
         if outcome.is_err() {
-            // Of two things that are wrong, the first in the stream is told.
+            // If two things are wrong, report the earlier one: a tar error in the pending output
+            // comes before the gzip error.
             let output = &mut self.output;
             self.decoder.take_output(|bytes| output.push(bytes))?;
         }
@@ -69,23 +70,23 @@ impl GzipWalk {
     fn candidate(&mut self, chunk: &[u8], hashed: &mut Hashed) -> Result<()> {
         let inflater = self.decoder.inflater();
         let uncompressed = UncompressedOffset(self.output.len + inflater.pending_len() as u64);
-        if !self.places.take(uncompressed)? {
+        if !self.selector.take(uncompressed)? {
             return Ok(());
         }
         let checkpoint = Checkpoint::at(self.decoder.position(), uncompressed, inflater.window());
-        // The decoder reports a block's end as soon as it has its last bit, so the byte that holds
-        // it is in this chunk.
+        // The decoder reports the end of a block as soon as it has the last bit, so the byte that
+        // holds that bit is in this chunk.
         let layer = Some(&mut self.layer);
         self.spans.start_span(layer, checkpoint, self.chunk_start, chunk, hashed);
         Ok(())
     }
 
-    /// Goes on with many threads.
-    pub(super) fn share(self, options: &IndexOptions) -> ParallelWalk {
+    /// Continues with many threads.
+    pub(super) fn into_parallel(self, options: &IndexOptions) -> ParallelWalk {
         let settings = Settings { threads: options.threads, unit_len: options.unit_len };
         let from = Progress { decoder: self.decoder, written: self.output.len };
         let consumers = ConsumerSet {
-            policy: self.places,
+            policy: self.selector,
             spans: self.spans,
             blob: self.layer,
             output: self.output,
@@ -93,21 +94,26 @@ impl GzipWalk {
         ParallelWalk(Pipeline::resume(settings, from, consumers))
     }
 
-    pub(super) fn finish(mut self, span_size: u64) -> Result<Walked> {
+    pub(super) fn finish(mut self, span_size: u64) -> Result<WalkResult> {
         if let Err(error) = self.decoder.finish() {
             let output = &mut self.output;
             self.decoder.take_output(|bytes| output.push(bytes))?;
             return Err(error);
         }
-        walked(self.spans, self.layer, self.output, span_size)
+        walk_result(self.spans, self.layer, self.output, span_size)
     }
 }
 
-/// What a walk over a whole gzip layer has found.
-fn walked(spans: Spans, layer: LayerDigest, output: TarOutput, span_size: u64) -> Result<Walked> {
+/// The result of a walk over a whole gzip layer.
+fn walk_result(
+    spans: Spans,
+    layer: LayerDigest,
+    output: TarOutput,
+    span_size: u64,
+) -> Result<WalkResult> {
     let (diff_id, uncompressed_size) = (output.diff_id, output.len);
-    Ok(Walked {
-        // What is wrong with the tar comes before anything that could be wrong with its digests.
+    Ok(WalkResult {
+        // First, so that an error in the tar is reported before any other.
         toc: output.scanner.finish()?,
         diff_id: diff_id.map(|mut hasher| hasher.finish_reset()),
         uncompressed_size,
@@ -115,16 +121,16 @@ fn walked(spans: Spans, layer: LayerDigest, output: TarOutput, span_size: u64) -
     })
 }
 
-/// A gzip layer on its way, on many threads.
+/// The state of indexing a gzip layer on many threads.
 #[derive(Debug)]
 pub(super) struct ParallelWalk(Pipeline<IndexConsumers>);
 
-/// What a pipeline feeds when it indexes a layer.
+/// The consumers of a pipeline that indexes a layer.
 #[derive(Debug)]
 enum IndexConsumers {}
 
 impl Consumers for IndexConsumers {
-    type Policy = Places;
+    type Policy = CheckpointSelector;
     type Spans = Spans;
     type Blob = LayerDigest;
     type Output = TarOutput;
@@ -135,8 +141,8 @@ impl ParallelWalk {
         self.0.push(bytes)
     }
 
-    pub(super) fn finish(self, span_size: u64) -> Result<Walked> {
+    pub(super) fn finish(self, span_size: u64) -> Result<WalkResult> {
         let found = self.0.finish()?;
-        walked(found.spans, found.blob, found.output, span_size)
+        walk_result(found.spans, found.blob, found.output, span_size)
     }
 }

@@ -1,8 +1,9 @@
-//! Making a zTOC: push a layer's compressed bytes as they arrive, get everything known about it.
+//! Building a zTOC: push a layer's compressed bytes as they arrive and get everything that one pass
+//! can find out about the layer.
 //!
-//! One pass, and nothing kept but checkpoints and the TOC: the layer's digest, span digests, inflation,
-//! the tar scan and the diff id all happen on bytes that are still in the cache. The result is the
-//! same for pieces of any size and any number of threads.
+//! There is one pass, and it keeps only checkpoints and the TOC: the layer's digest, span digests,
+//! inflation, the tar scan and the diff ID all happen while the bytes are still in the cache. The
+//! result does not depend on the size of the pieces or the number of threads.
 
 mod cache;
 mod gzip;
@@ -20,14 +21,15 @@ use crate::ztoc::{self, VERSION, Zinfo, Ztoc};
 use gzip::{GzipWalk, ParallelWalk};
 use tar::TarWalk;
 
-/// The reference's identifier, which is part of the bytes of every zTOC it makes.
+/// The reference's identifier, which is part of every zTOC that it writes.
 pub const BUILD_TOOL_IDENTIFIER: &str = "AWS SOCI CLI v0.2";
 
-/// Compressed bytes that go through all steps together, so that they are read from memory once.
+/// Compressed bytes that go through all steps together, so that they are loaded from memory once.
 const CHUNK_LEN: usize = 64 << 10;
-/// Units that one thread takes before others are started: most layers are small.
-const ALONE_UNITS: u64 = 2;
-/// The least a span of a plain tar takes in a zTOC: its digest as text, and where that is.
+/// Units that one thread handles before other threads are started: most layers are small.
+const SINGLE_THREAD_UNITS: u64 = 2;
+/// Smallest size of a plain tar's span in a zTOC: its digest as text, that string's length and a
+/// reference to it.
 const TAR_SPAN_LEN: u64 = 71 + 4 + 4;
 /// First bytes of a Zstandard frame (RFC 8878 §3.1.1).
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -37,12 +39,12 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 pub enum LayerFormat {
     /// A gzip-compressed tar.
     Gzip,
-    /// A tar as it is.
+    /// An uncompressed tar.
     Tar,
 }
 
 impl LayerFormat {
-    /// The word for people.
+    /// The format's name in messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -52,26 +54,26 @@ impl LayerFormat {
     }
 }
 
-/// What is wanted of an index.
+/// Options for indexing a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexOptions {
-    /// What the layer's media type says; by its first bytes when `None`.
+    /// The format according to the layer's media type; `None` detects it from the first bytes.
     pub format: Option<LayerFormat>,
-    /// Least uncompressed bytes between checkpoints; for a plain tar, exactly the bytes of a span.
+    /// Minimum uncompressed bytes between checkpoints; for a plain tar, the exact size of a span.
     pub span_size: u64,
-    /// Written into the zTOC; no reader looks at it.
+    /// Written into the zTOC; no reader uses it.
     pub build_tool_identifier: String,
-    /// What the tar is read for; a zTOC of anything but `Index` is for this process alone.
+    /// Why the tar is read. A zTOC made for any purpose but `Index` must not leave this process.
     pub purpose: Purpose,
-    /// Whether to hash the uncompressed bytes too.
+    /// Whether to compute the digest of the uncompressed bytes too.
     pub diff_id: bool,
-    /// Whether to keep, as the reference does, checkpoints that make its own reader refuse the layer:
-    /// all but the last of several before the first output.
+    /// Whether to keep checkpoints with which the reference's own reader rejects the layer, as the
+    /// reference does. These are all but the last of several checkpoints before the first output.
     pub reference_identical: bool,
-    /// Threads to use for this one layer, the caller's own among them: 0 and 1 are the same, and a plain tar
-    /// needs no more.
+    /// Number of threads for this layer, including the caller's; 0 means 1. A plain tar always uses
+    /// one.
     pub threads: usize,
-    /// Compressed bytes that threads share out work by; no result depends on it.
+    /// Compressed bytes in a unit of work for the threads; the result does not depend on it.
     pub unit_len: usize,
 }
 
@@ -90,26 +92,26 @@ impl Default for IndexOptions {
     }
 }
 
-/// Everything one pass tells about a layer.
+/// Everything that one pass finds out about a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexedLayer {
     /// Its zTOC.
     pub ztoc: Ztoc,
-    /// How it was stored.
+    /// How the layer is stored.
     pub format: LayerFormat,
-    /// The digest of its bytes as stored.
+    /// The digest of the layer as stored.
     pub digest: Digest,
-    /// Its bytes as stored.
+    /// The size of the layer as stored, in bytes.
     pub size: u64,
-    /// The digest of its uncompressed bytes, if asked for or the same.
+    /// The digest of the uncompressed bytes; `None` for a gzip layer unless it was requested.
     pub diff_id: Option<Digest>,
-    /// Uncompressed bytes, to the end of the stream.
+    /// The number of uncompressed bytes, to the end of the stream.
     pub uncompressed_size: u64,
-    /// Whether it must be mounted with extended attributes.
+    /// Whether the layer must be mounted with extended attributes.
     pub needs_xattrs: bool,
-    /// Entries whose zTOC the reference builds but its reader refuses.
+    /// Entries that the reference indexes but its reader rejects.
     pub hazards: Vec<Hazard>,
-    /// Checkpoints left out because that reader would refuse the layer with them.
+    /// Number of checkpoints left out because that reader would reject the layer with them.
     pub dropped_checkpoint_count: u64,
 }
 
@@ -117,7 +119,7 @@ pub struct IndexedLayer {
 #[derive(Debug)]
 pub struct LayerIndexer {
     options: IndexOptions,
-    /// The first bytes, until they are enough to tell the format.
+    /// The first bytes, until there are enough to detect the format.
     head: Vec<u8>,
     size: u64,
     walk: Option<Walk>,
@@ -125,11 +127,10 @@ pub struct LayerIndexer {
 }
 
 impl LayerIndexer {
-    /// Starts before the first byte.
+    /// Creates an indexer for one layer.
     ///
     /// # Errors
-    ///
-    /// A plain tar cannot have spans of 0 bytes, and no layer spans above 2^63 bytes.
+    /// [`Error::Ztoc`] if the span size is 2^63 or more, or 0 for a plain tar.
     pub fn new(options: IndexOptions) -> Result<Self> {
         let is_tar = options.format == Some(LayerFormat::Tar);
         check_span_size(options.span_size, is_tar)?;
@@ -139,9 +140,8 @@ impl LayerIndexer {
     /// Takes the next bytes of the layer as stored.
     ///
     /// # Errors
-    ///
-    /// [`Error::Gzip`], [`Error::Tar`], [`Error::LayerFormat`] or [`Error::Unsupported`]: the layer
-    /// cannot be indexed, and nothing more can be pushed.
+    /// [`Error::Gzip`], [`Error::Tar`], [`Error::LayerFormat`] or [`Error::Unsupported`] if the
+    /// layer cannot be indexed; nothing more can be pushed then.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         if self.failed {
             return Err(Error::AlreadyFinished);
@@ -151,11 +151,10 @@ impl LayerIndexer {
         outcome
     }
 
-    /// Ends the layer.
+    /// Ends the layer and returns the result.
     ///
     /// # Errors
-    ///
-    /// As [`Self::push`]; also when the layer ends too early.
+    /// As [`Self::push`], and if the layer is truncated.
     pub fn finish(mut self) -> Result<IndexedLayer> {
         if self.failed {
             return Err(Error::AlreadyFinished);
@@ -164,22 +163,22 @@ impl LayerIndexer {
             self.start()?;
         }
         let Some(walk) = self.walk else { return Err(Error::AlreadyFinished) };
-        let (format, walked) = match walk {
+        let (format, result) = match walk {
             Walk::Gzip(walk) => (LayerFormat::Gzip, walk.finish(self.options.span_size)?),
             Walk::Parallel(walk) => (LayerFormat::Gzip, walk.finish(self.options.span_size)?),
             Walk::Tar(walk) => (LayerFormat::Tar, walk.finish(self.size)?),
         };
-        let digest = walked.digest;
-        let diff_id = if format == LayerFormat::Tar { Some(digest) } else { walked.diff_id };
-        let needs_xattrs = walked.toc.needs_xattrs();
+        let digest = result.digest;
+        let diff_id = if format == LayerFormat::Tar { Some(digest) } else { result.diff_id };
+        let needs_xattrs = result.toc.needs_xattrs();
         let ztoc = Ztoc {
             version: VERSION.to_owned(),
             build_tool_identifier: self.options.build_tool_identifier,
             compressed_archive_size: self.size,
-            uncompressed_archive_size: walked.toc.uncompressed_archive_size,
-            toc: walked.toc.entries.into(),
-            zinfo: walked.zinfo,
-            span_digests: walked.span_digests,
+            uncompressed_archive_size: result.toc.uncompressed_archive_size,
+            toc: result.toc.entries.into(),
+            zinfo: result.zinfo,
+            span_digests: result.span_digests,
         };
         Ok(IndexedLayer {
             ztoc,
@@ -187,10 +186,10 @@ impl LayerIndexer {
             digest,
             size: self.size,
             diff_id,
-            uncompressed_size: walked.uncompressed_size,
+            uncompressed_size: result.uncompressed_size,
             needs_xattrs,
-            hazards: walked.toc.reader_hazards,
-            dropped_checkpoint_count: walked.dropped_checkpoint_count,
+            hazards: result.toc.reader_hazards,
+            dropped_checkpoint_count: result.dropped_checkpoint_count,
         })
     }
 
@@ -208,7 +207,7 @@ impl LayerIndexer {
         bytes.chunks(CHUNK_LEN).try_for_each(|chunk| self.push_chunk(chunk))
     }
 
-    /// Decides on the format and gives the first bytes to it.
+    /// Chooses the format and processes the first bytes.
     fn start(&mut self) -> Result<()> {
         let head = std::mem::take(&mut self.head);
         let format = choose_format(self.options.format, &head)?;
@@ -222,9 +221,13 @@ impl LayerIndexer {
 
     fn push_chunk(&mut self, chunk: &[u8]) -> Result<()> {
         self.size = self.size.saturating_add(chunk.len() as u64);
-        if self.options.threads > 1 && self.size > ALONE_UNITS * self.options.unit_len as u64 {
+        if self.options.threads > 1
+            && self.size > SINGLE_THREAD_UNITS * self.options.unit_len as u64
+        {
             self.walk = match self.walk.take() {
-                Some(Walk::Gzip(walk)) => Some(Walk::Parallel(Box::new(walk.share(&self.options)))),
+                Some(Walk::Gzip(walk)) => {
+                    Some(Walk::Parallel(Box::new(walk.into_parallel(&self.options))))
+                }
                 walk => walk,
             };
         }
@@ -250,8 +253,9 @@ fn check_span_size(span_size: u64, is_tar: bool) -> Result<()> {
     }
 }
 
-/// Whether a zTOC has room for another span of `span_len` bytes; a hostile layer, or a tiny span size,
-/// makes one every few bytes, and there is no use in collecting what cannot be written.
+/// Checks that a zTOC has room for another span of `span_len` bytes. A hostile layer, or a tiny
+/// span size, makes a span every few bytes; collecting more than can be written would only waste
+/// memory.
 fn check_room(span_count: usize, span_len: u64) -> Result<()> {
     if span_count as u64 >= ztoc::MAX_LEN / span_len {
         return Err(Error::Ztoc { kind: ZtocError::TooLarge { limit: ztoc::MAX_LEN }, at: 0 });
@@ -284,9 +288,9 @@ enum Walk {
     Tar(Box<TarWalk>),
 }
 
-/// What a walk over the whole layer found.
+/// The result of a walk over the whole layer.
 #[derive(Debug)]
-struct Walked {
+struct WalkResult {
     digest: Digest,
     toc: Toc,
     zinfo: Zinfo,

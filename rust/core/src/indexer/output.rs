@@ -1,4 +1,4 @@
-//! What a layer's uncompressed bytes go through.
+//! What is done with a layer's uncompressed bytes.
 
 use super::IndexOptions;
 use crate::digest::Hasher;
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::parallel::OutputConsumer;
 use crate::tar::TocScanner;
 
-/// What uncompressed bytes go through.
+/// Consumes uncompressed bytes: the tar scan and, if requested, the diff ID.
 #[derive(Debug)]
 pub(super) struct TarOutput {
     pub(super) scanner: TocScanner,

@@ -1,7 +1,7 @@
-//! Checkpoints, and the digests of what lies between them.
+//! Selecting checkpoints, and computing the digests of the spans between them.
 
-use super::cache::{self, AHEAD_LEN};
-use super::{IndexOptions, Walked, check_room};
+use super::cache::{self, PREFETCH_LEN};
+use super::{IndexOptions, WalkResult, check_room};
 use crate::checkpoint::{Checkpoint, CheckpointRule, WINDOW_LEN};
 use crate::digest::{Digest, Hasher};
 use crate::error::Result;
@@ -10,20 +10,20 @@ use crate::span::{CompressedOffset, UncompressedOffset};
 use crate::tar::Toc;
 use crate::ztoc::{GzipZinfo, Zinfo};
 
-/// Which candidates become checkpoints.
+/// Selects the candidates that become checkpoints, and limits their number to what fits in a zTOC.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct CheckpointSelector {
     rule: CheckpointRule,
     count: usize,
 }
 
-impl Places {
+impl CheckpointSelector {
     pub(super) const fn new(span_size: u64) -> Self {
         Self { rule: CheckpointRule::new(span_size), count: 0 }
     }
 }
 
-impl CheckpointPolicy for Places {
+impl CheckpointPolicy for CheckpointSelector {
     fn take(&mut self, at: UncompressedOffset) -> Result<bool> {
         if !self.rule.take(at) {
             return Ok(false);
@@ -34,15 +34,16 @@ impl CheckpointPolicy for Places {
     }
 }
 
-/// How far into a chunk each digest has come. Spans share a byte, and the bytes before the first one
-/// are in none, so the two differ.
+/// How much of a chunk each digest has covered. The two differ because consecutive spans may share
+/// a byte, and the bytes before the first span belong to no span.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Hashed {
     layer: usize,
     span: usize,
 }
 
-/// Checkpoints, and the digests of the spans between them. The layer's own digest is made beside them.
+/// Checkpoints, and the digests of the spans between them. Its methods can update the layer's
+/// digest at the same time.
 #[derive(Debug)]
 pub(super) struct Spans {
     drop_early_checkpoints: bool,
@@ -63,7 +64,7 @@ impl Spans {
         }
     }
 
-    /// Brings the digests to `end` of a chunk that another core has written.
+    /// Updates the digests up to `end` of a chunk that another core has written.
     fn hash_cold(
         &mut self,
         mut layer: Option<&mut LayerDigest>,
@@ -71,15 +72,15 @@ impl Spans {
         hashed: &mut Hashed,
         end: usize,
     ) {
-        while end - hashed.layer > AHEAD_LEN {
-            let step = hashed.layer + AHEAD_LEN;
-            cache::bring(&chunk[step..(step + AHEAD_LEN).min(end)]);
+        while end - hashed.layer > PREFETCH_LEN {
+            let step = hashed.layer + PREFETCH_LEN;
+            cache::prefetch(&chunk[step..(step + PREFETCH_LEN).min(end)]);
             self.hash(layer.as_deref_mut(), chunk, hashed, step);
         }
         self.hash(layer, chunk, hashed, end);
     }
 
-    /// Brings the digests to `end` of `chunk`; the layer's too, if it is to be made here.
+    /// Updates the digests up to `end` of `chunk`, including the layer's if it is given.
     pub(super) fn hash(
         &mut self,
         layer: Option<&mut LayerDigest>,
@@ -109,14 +110,14 @@ impl Spans {
         chunk: &[u8],
         hashed: &mut Hashed,
     ) {
-        let end = place_in(chunk, chunk_start, checkpoint.compressed);
-        let start = place_in(chunk, chunk_start, checkpoint.first_byte());
+        let end = index_in(chunk, chunk_start, checkpoint.compressed);
+        let start = index_in(chunk, chunk_start, checkpoint.first_byte());
         self.hash(layer, chunk, hashed, end);
         if !self.checkpoints.is_empty() {
             let digest = self.span_hasher.finish_reset();
             if self.drop_early_checkpoints && checkpoint.uncompressed.0 == 0 {
-                // Readers want each span to have output. They look for one gzip header before the
-                // first span and do not mind what follows it there.
+                // soci-snapshotter rejects spans without output. It expects a gzip header before
+                // the first span, and accepts anything between the two.
                 self.checkpoints.pop();
                 self.dropped_checkpoint_count += 1;
             } else {
@@ -127,9 +128,9 @@ impl Spans {
         hashed.span = start;
     }
 
-    pub(super) fn finish(mut self, layer: LayerDigest, span_size: u64) -> Walked {
+    pub(super) fn finish(mut self, layer: LayerDigest, span_size: u64) -> WalkResult {
         self.span_digests.push(self.span_hasher.finish_reset());
-        Walked {
+        WalkResult {
             digest: layer.finish(),
             toc: Toc::default(),
             zinfo: Zinfo::Gzip(GzipZinfo::new(span_size, self.checkpoints)),
@@ -140,7 +141,7 @@ impl Spans {
         }
     }
 
-    /// Takes a chunk that another core has written.
+    /// Processes a chunk that another core has written.
     fn push_cold(
         &mut self,
         mut layer: Option<&mut LayerDigest>,
@@ -150,7 +151,7 @@ impl Spans {
     ) {
         let mut hashed = Hashed::default();
         for checkpoint in checkpoints {
-            let end = place_in(bytes, start, checkpoint.compressed);
+            let end = index_in(bytes, start, checkpoint.compressed);
             self.hash_cold(layer.as_deref_mut(), bytes, &mut hashed, end);
             self.start_span(layer.as_deref_mut(), checkpoint, start, bytes, &mut hashed);
         }
@@ -186,14 +187,14 @@ impl LayerDigest {
 
 impl BlobConsumer for LayerDigest {
     fn push(&mut self, bytes: &[u8]) {
-        for step in bytes.chunks(AHEAD_LEN) {
-            cache::bring(step);
+        for step in bytes.chunks(PREFETCH_LEN) {
+            cache::prefetch(step);
             self.0.update(step);
         }
     }
 }
 
-/// Where `at` is in a chunk of the layer.
-fn place_in(chunk: &[u8], chunk_start: u64, at: CompressedOffset) -> usize {
+/// The index of `at` in a chunk of the layer.
+fn index_in(chunk: &[u8], chunk_start: u64, at: CompressedOffset) -> usize {
     usize::try_from(at.0.saturating_sub(chunk_start)).unwrap_or(0).min(chunk.len())
 }

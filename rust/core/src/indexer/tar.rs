@@ -1,18 +1,18 @@
-//! A layer that is a tar as it is: one thread is enough, since nothing but digests takes time.
+//! Indexing an uncompressed layer. One thread is enough, since only the digests take time.
 
-use super::{IndexOptions, TAR_SPAN_LEN, Walked, check_room};
+use super::{IndexOptions, TAR_SPAN_LEN, WalkResult, check_room};
 use crate::digest::{Digest, Hasher};
 use crate::error::Result;
 use crate::tar::TocScanner;
 use crate::ztoc::{TarZinfo, Zinfo};
 
-/// A plain tar on its way.
+/// The state of indexing a plain tar.
 #[derive(Debug)]
 pub(super) struct TarWalk {
     layer_hasher: Hasher,
     scanner: TocScanner,
     span_size: u64,
-    /// Bytes that the current span still takes.
+    /// Bytes missing from the current span.
     span_left: u64,
     span_hasher: Hasher,
     span_digests: Vec<Digest>,
@@ -48,11 +48,11 @@ impl TarWalk {
         Ok(())
     }
 
-    pub(super) fn finish(mut self, size: u64) -> Result<Walked> {
+    pub(super) fn finish(mut self, size: u64) -> Result<WalkResult> {
         if self.span_left < self.span_size {
             self.span_digests.push(self.span_hasher.finish_reset());
         }
-        Ok(Walked {
+        Ok(WalkResult {
             digest: self.layer_hasher.finish_reset(),
             toc: self.scanner.finish()?,
             zinfo: Zinfo::Tar(TarZinfo { span_size: self.span_size, size }),

@@ -1,9 +1,9 @@
-//! The bit buffer between input pieces and the decoders.
+//! The bit buffer between the input and the decoders.
 //!
-//! DEFLATE fills each byte from its low bit upwards (RFC 1951 §3.1.1), so new bytes go above the bits
-//! held. Bits above `count` are zero; `fast.rs` relies on it and keeps it.
+//! DEFLATE fills each byte from its low bit upwards (RFC 1951 §3.1.1), so new bytes go above the
+//! bits held. Bits above `count` are zero; `fast.rs` relies on this and preserves it.
 
-/// Up to 63 bits taken from the input and not yet used.
+/// Up to 63 bits taken from the input but not used yet.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct BitBuffer {
     value: u64,
@@ -11,32 +11,33 @@ pub(crate) struct BitBuffer {
 }
 
 impl BitBuffer {
-    /// Starts with the `count` (0 to 7) low bits of `value`.
+    /// A buffer that holds the low `count` bits (0 to 7) of `value`.
     pub(crate) const fn primed(value: u8, count: u8) -> Self {
         Self { value: value as u64 & ((1 << count) - 1), count: count as u32 }
     }
 
-    /// Puts back what `parts` took out.
+    /// The inverse of `parts`.
     pub(super) const fn from_parts(value: u64, count: u32) -> Self {
         Self { value, count }
     }
 
-    /// The bits and how many they are.
+    /// The bits and their number.
     pub(super) const fn parts(self) -> (u64, u32) {
         (self.value, self.count)
     }
 
-    /// The bits held, the next one lowest, zeros above them.
+    /// The bits held, the next one lowest, with zeros above them.
     pub(crate) const fn peek(self) -> u64 {
         self.value
     }
 
-    /// How many bits are held.
+    /// The number of bits held.
     pub(crate) const fn count(self) -> u32 {
         self.count
     }
 
-    /// Takes whole bytes from `input` while they fit: at least 56 bits unless the input ends first.
+    /// Takes whole bytes from `input` while they fit. Afterwards at least 56 bits are held, unless
+    /// the input ends first.
     #[inline]
     pub(crate) fn fill(&mut self, input: &mut &[u8]) {
         if let Some((word, _)) = input.split_first_chunk::<8>() {
@@ -56,14 +57,15 @@ impl BitBuffer {
         }
     }
 
-    /// Drops the lowest `count` bits; at least that many are held.
+    /// Drops the lowest `count` bits; at least that many must be held.
     #[inline]
     pub(crate) const fn consume(&mut self, count: u32) {
         self.value >>= count;
         self.count -= count;
     }
 
-    /// The next `count` (at most 32) bits, or `None` and no change when the input ends first.
+    /// Takes the next `count` bits (at most 32); returns `None` and takes nothing if the input ends
+    /// first.
     #[inline]
     pub(crate) fn take(&mut self, count: u32, input: &mut &[u8]) -> Option<u32> {
         if self.count < count {

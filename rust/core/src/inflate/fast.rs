@@ -1,26 +1,31 @@
-//! The fast decoder: literals and matches of one block while input and output leave room.
+//! The fast decoder: literals and matches of one block, while there is enough input and room for
+//! output.
 //!
-//! The one file of the core where `unsafe` is allowed. What makes it fast:
+//! This is the only file of the core in which `unsafe` is allowed. What makes it fast:
 //!
-//! * a 64-bit bit buffer refilled without a branch by one unaligned 8-byte load: the whole word is
-//!   OR-ed in above the bits held, and the read position moves by the bytes that fitted. Bits above
-//!   the count are then not zero but equal to the input bits that come next, so that OR-ing the next
+//! * a 64-bit bit buffer, refilled without a branch with one unaligned 8-byte load: the whole
+//!   word is ORed in above the bits held, and the read position advances by the bytes that fit.
+//!   Bits above the count are then not zero but equal to the next input bits, so ORing the next
 //!   word over them changes nothing;
-//! * one look-up a symbol, or one for two literals with short code words; up to three look-ups of
-//!   literals between refills. Both bytes of an entry are stored, whether it has one literal or two, and
-//!   only the step behind them differs: a branch would be guessed wrong too often;
-//! * a chain of one shift, one mask and one load from symbol to symbol, which is what bounds the speed:
-//!   each entry is looked up in bits that are held already, and the refill that follows is needed
-//!   only by the look-up after that;
-//! * the next symbol's entry is loaded before a match is copied, so that the two overlap;
-//! * matches are copied in words that may run over the match's end, into slack. No call is made in
-//!   the loop, so that all of its state stays in registers.
+//! * one lookup per symbol, or one for two literals with short code words, and up to three
+//!   lookups of literals between refills. Both bytes of an entry are always stored, whether it has
+//!   one literal or two, and only the advance differs: a branch would be mispredicted too often;
+//! * a dependency chain of one shift, one mask and one load per symbol, which is what limits the
+//!   speed: each entry is looked up with bits that are already held, and the refill that follows is
+//!   needed only by the lookup after that;
+//! * loading the next symbol's entry before copying a match, so that the two overlap;
+//! * copying matches in words that may overrun the end of the match, into slack. The loop makes
+//!   no calls, so all of its state stays in registers.
 //!
-//! What makes it safe: both margins are checked once a round, at the head of the loop, and every load
-//! and store below is within them. A pattern that is no literal, length or end of block leaves the loop
-//! unused, and the plain decoder meets it again and tells.
+//! What makes it safe: both margins are checked once per iteration, at the head of the loop, and
+//! every load and store stays within them. At a bit pattern that is not a literal, a length or an
+//! end of block, the loop stops without consuming it; the plain decoder then reads it again and
+//! reports the error.
 
-#![allow(unsafe_code, reason = "unchecked loads and stores inside margins checked once a round")]
+#![allow(
+    unsafe_code,
+    reason = "unchecked loads and stores inside margins checked once per iteration"
+)]
 #![allow(
     clippy::cast_possible_truncation,
     reason = "shift counts and payloads are small by layout"
@@ -38,41 +43,41 @@ use crate::inflate::tables::{
 use crate::inflate::unit::Unit;
 use crate::inflate::window::{COPY_OVERRUN, OutputWindow, SLACK_LEN};
 
-/// Input that must be left at the head of a round: it has two refills at most, each of which loads 8
-/// bytes and moves on by at most 7.
+/// Input required at the head of an iteration, which refills at most twice; each refill loads 8
+/// bytes and advances by at most 7.
 const INPUT_MARGIN: usize = 2 * 8;
-/// Output that must be left at the head of a round: three pairs of literals, a match, and the overrun
-/// of its copy.
+/// Room for output required at the head of an iteration: three pairs of literals, a match, and the
+/// overrun of its copy.
 const OUTPUT_MARGIN: usize = 6 + MAX_MATCH + COPY_OVERRUN;
 
 const _: () = assert!(OUTPUT_MARGIN <= SLACK_LEN + 6);
 
-/// Most bits of a length: code word and extra bits (RFC 1951 §3.2.5).
+/// Maximum bits of a length: code word and extra bits (RFC 1951 §3.2.5).
 const LENGTH_BITS_MAX: u32 = 15 + 5;
 /// Extra bits of the largest distances.
 const DISTANCE_EXTRA_MAX: u32 = 13;
 /// Bits held after a refill.
 const REFILLED: u32 = 56;
-/// Bits a distance from the main table may need, and the look-up that follows it.
+/// Bits that a distance from the main table and the lookup after it may need.
 const DISTANCE_NEEDS: u8 = (DISTANCE_BITS + DISTANCE_EXTRA_MAX + LITLEN_BITS) as u8;
 
-// Three entries of literals, and the look-up of the next one.
+// Three entries of literals, and the lookup of the next entry.
 const _: () = assert!(3 * LITLEN_BITS + LITLEN_BITS <= REFILLED);
-// Two entries of literals, one literal from a subtable, and the look-up of the next entry.
+// Two entries of literals, one literal from a subtable, and the lookup of the next entry.
 const _: () = assert!(2 * LITLEN_BITS + 15 + LITLEN_BITS <= REFILLED);
-// Two entries of literals, a length, and the look-up of its distance.
+// Two entries of literals, a length, and the lookup of its distance.
 const _: () = assert!(2 * LITLEN_BITS + LENGTH_BITS_MAX + DISTANCE_BITS <= REFILLED);
-// A distance from a subtable, and the look-up of the next entry.
+// A distance from a subtable, and the lookup of the next entry.
 const _: () = assert!(15 + DISTANCE_EXTRA_MAX + LITLEN_BITS <= REFILLED);
 
-/// Decodes symbols of the current block; whether its end was reached.
+/// Decodes symbols of the current block and returns whether its end was reached.
 ///
-/// Otherwise it stopped for lack of room in `input` or `output`, or before a symbol that the plain
-/// decoder must look at.
+/// Otherwise it stopped because `input` or `output` is too short, or before a symbol that the plain
+/// decoder must handle.
 ///
 /// # Errors
 ///
-/// An invalid distance; the bits before its code word are used, those of it are not.
+/// An invalid distance. The bits before its code word have been consumed, its own bits have not.
 pub(super) fn decode<U: Unit>(
     tables: &BlockTables,
     bits: &mut BitBuffer,
@@ -81,17 +86,17 @@ pub(super) fn decode<U: Unit>(
 ) -> Result<bool, GzipError> {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("bmi2") {
-        // SAFETY: the processor has BMI2.
+        // SAFETY: the CPU supports BMI2.
         return unsafe { decode_bmi2(tables, bits, input, output) };
     }
     decode_body(tables, bits, input, output)
 }
 
-/// The same loop, compiled with shifts that take any register and leave the flags alone.
+/// The same loop, compiled with BMI2 shifts, which take any register and do not change the flags.
 ///
 /// # Safety
 ///
-/// The processor has BMI2.
+/// The CPU must support BMI2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "bmi2")]
 unsafe fn decode_bmi2<U: Unit>(
@@ -100,10 +105,10 @@ unsafe fn decode_bmi2<U: Unit>(
     input: &mut &[u8],
     output: &mut OutputWindow<U>,
 ) -> Result<bool, GzipError> {
-    // The loop must not lie across a 4 KiB page: it then costs 4 to 7 % (measured on Zen 5). This aligns
-    // the function's section, and so the function, to 2 KiB, of which it takes three quarters.
-    // Miri reads no assembler.
-    // SAFETY: a directive to the assembler, which writes at most one byte of padding, a NOP.
+    // A loop that crosses a 4 KiB page boundary is 4 to 7 % slower (measured on Zen 5). This aligns
+    // the function's section, and so the function, to 2 KiB; the function takes three quarters of
+    // that. Miri does not support inline assembly.
+    // SAFETY: an assembler directive, which emits at most one byte of padding, a NOP.
     #[cfg(not(miri))]
     unsafe {
         std::arch::asm!(".p2align 11, , 1", options(nomem, nostack, preserves_flags));
@@ -111,8 +116,8 @@ unsafe fn decode_bmi2<U: Unit>(
     decode_body(tables, bits, input, output)
 }
 
-/// The bit buffer and read position of a round. Only the low 8 bits of `count` mean anything, so that
-/// a whole entry can be subtracted where only its low byte is wanted.
+/// The bit buffer and the read position. Only the low 8 bits of `count` are meaningful, so that a
+/// whole entry can be subtracted without masking its low byte first.
 #[derive(Clone, Copy)]
 struct Reader {
     value: u64,
@@ -121,11 +126,11 @@ struct Reader {
 }
 
 impl Reader {
-    /// Holds at least 56 bits afterwards.
+    /// Refills the buffer to at least 56 bits.
     ///
     /// # Safety
     ///
-    /// 8 bytes can be read at `next`.
+    /// At least 8 bytes must be readable at `next`.
     #[inline(always)]
     unsafe fn refill(&mut self) {
         // SAFETY: by this function's contract.
@@ -144,8 +149,8 @@ impl Reader {
     }
 }
 
-/// Base and extra bits of an entry; `bits` start with its code word. Bits 12 to 15 of an entry that has
-/// a value are zero, so that the length of the code word needs no mask of its own.
+/// The base plus the extra bits of an entry; `bits` start with its code word. Bits 12 to 15 of an
+/// entry with a value are zero, so the length of the code word needs no mask.
 #[inline(always)]
 const fn value(entry: u32, bits: u64) -> usize {
     let with_extra = bits & !(!0 << (consumed(entry) & 63));
@@ -180,14 +185,16 @@ fn decode_body<U: Unit>(
     // SAFETY: `whole` has at least INPUT_MARGIN bytes.
     unsafe { reader.refill() };
     let mut entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
-    // SAFETY (of the raw accesses in this loop): at the head of a round `reader.next` is at most
-    // `input_limit` bytes into `whole`, so INPUT_MARGIN bytes can be read: enough for two refills. `out`
-    // is at most `output_limit` bytes into `buffer`, so OUTPUT_MARGIN bytes can be written: enough for
-    // three pairs of literals, or for two, the longest match and its copy's overrun. A match is copied from
-    // `out - distance`, which is at least `floor` because that is checked first.
+    // SAFETY (of the raw accesses in this loop): at the head of an iteration `reader.next` is at
+    // most `input_limit` bytes into `whole`, so INPUT_MARGIN bytes can be read, which is enough for
+    // two refills. `out` is at most `output_limit` units into `buffer`, so OUTPUT_MARGIN units can
+    // be written, which is enough for three pairs of literals, or for two pairs, the longest match
+    // and the overrun of its copy. A match is copied from `out - distance`, which is at least
+    // `floor` because that is checked first.
     while reader.next <= next_limit && out <= out_limit {
-        // Here: at least 56 bits are held, and `entry` is the main-table entry of the next symbol. Its
-        // bits are dropped before it is looked at; `before` keeps them for a length's extra bits.
+        // At this point at least 56 bits are held, and `entry` is the main-table entry of the next
+        // symbol. Its bits are consumed before it is examined; `before` keeps them for the extra
+        // bits of a length.
         let mut before = reader;
         reader.consume(entry);
         if entry & LITERALS != 0 {
@@ -207,7 +214,8 @@ fn decode_body<U: Unit>(
                 if entry & LITERALS != 0 {
                     let third = entry;
                     entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
-                    // SAFETY: see the head of the loop; the round's only refill, and its third pair at most.
+                    // SAFETY: see the head of the loop; this is the only refill of the iteration,
+                    // and at most its third pair.
                     out = unsafe {
                         reader.refill();
                         write_literals(out, third)
@@ -225,7 +233,8 @@ fn decode_body<U: Unit>(
             if entry & LITERALS != 0 {
                 let literal = entry;
                 entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
-                // SAFETY: see the head of the loop; the round's only refill, and at most two pairs before.
+                // SAFETY: see the head of the loop; this is the only refill of the iteration, with
+                // at most two pairs before.
                 out = unsafe {
                     reader.refill();
                     write_literals(out, literal)
@@ -244,7 +253,7 @@ fn decode_body<U: Unit>(
 
         let mut distance_entry = tables.distance[low_bits(reader.value, DISTANCE_BITS)];
         if distance_entry & EXCEPTIONAL != 0 {
-            // SAFETY: see the head of the loop; the round's first refill.
+            // SAFETY: see the head of the loop; this is the first refill of the iteration.
             unsafe { reader.refill() };
             if distance_entry & SUBTABLE != 0 {
                 distance_entry = tables.distance_subtable(distance_entry, reader.value);
@@ -254,8 +263,9 @@ fn decode_body<U: Unit>(
                 break;
             }
         } else if (reader.count as u8) < DISTANCE_NEEDS {
-            // Mostly after two entries of literals only, so the branch costs less than refilling always.
-            // SAFETY: see the head of the loop; the round's first refill.
+            // Taken mostly after two entries of literals, so the branch costs less than always
+            // refilling.
+            // SAFETY: see the head of the loop; this is the first refill of the iteration.
             unsafe { reader.refill() };
         }
         let distance = value(distance_entry, reader.value);
@@ -266,10 +276,10 @@ fn decode_body<U: Unit>(
         }
         reader.consume(distance_entry);
 
-        // The next symbol's entry is on its way while the match is copied.
+        // The next symbol's entry loads while the match is copied.
         entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
-        // SAFETY: see the head of the loop; the round's second refill, its match after two pairs at most,
-        // and `distance` bytes that lie before `out` (checked above).
+        // SAFETY: see the head of the loop; this is at most the second refill of the iteration, the
+        // match follows at most two pairs, and `distance` units lie before `out` (checked above).
         out = unsafe {
             reader.refill();
             copy_match(out, distance, len);
@@ -279,8 +289,8 @@ fn decode_body<U: Unit>(
 
     let count = reader.count & 0xff;
     let used = (reader.next as usize).wrapping_sub(whole.as_ptr() as usize);
-    // The refill may have counted up to 63 bits; whatever is above the count came from bytes not yet
-    // passed over and must not stay.
+    // A refill leaves bits above the count, from bytes that the read position has not passed. They
+    // must be cleared.
     let value = reader.value & !(!0_u64 << (count & 63));
     *bits = BitBuffer::from_parts(value, count & 63);
     *input = &whole[used..];
@@ -289,11 +299,11 @@ fn decode_body<U: Unit>(
     failure.map_or(Ok(block_ended), Err)
 }
 
-/// Writes the one or two literals of an entry; the position behind them.
+/// Writes the one or two literals of an entry and returns the position after them.
 ///
 /// # Safety
 ///
-/// Two units can be written at `to`.
+/// Two units must be writable at `to`.
 #[inline(always)]
 unsafe fn write_literals<U: Unit>(to: *mut U, entry: u32) -> *mut U {
     // SAFETY: by this function's contract.
@@ -309,24 +319,25 @@ fn too_far(distance: usize, available: usize) -> GzipError {
     GzipError::DistanceTooFar { distance: distance as u32, available }
 }
 
-/// Copies `len` (3 to 258) symbols from `distance` before `to`; writes up to `COPY_OVERRUN` more.
+/// Copies `len` units (3 to 258) from `distance` units before `to`; may write up to `COPY_OVERRUN`
+/// bytes more.
 ///
 /// # Safety
 ///
-/// `distance` is not 0, that many symbols can be read before `to`, and `len + COPY_OVERRUN` written at
-/// it.
+/// `distance` must not be 0, that many units must be readable before `to`, and `len + COPY_OVERRUN`
+/// units must be writable at `to`.
 #[inline(always)]
 unsafe fn copy_match<U: Unit>(to: *mut U, distance: usize, len: usize) {
-    // SAFETY: by this function's contract; each step below writes less than COPY_OVERRUN bytes beyond
-    // `len` symbols, and reads only symbols that were written before. Symbols have no padding, so that
-    // they may be copied as words.
+    // SAFETY: by this function's contract; each step below writes fewer than COPY_OVERRUN bytes beyond
+    // `len` units, and reads only units that were written before. Units have no padding, so they
+    // may be copied as words.
     unsafe {
         let source = to.sub(distance).cast_const();
         let (from, to) = (source.cast::<u8>(), to.cast::<u8>());
         let (distance, len) =
             (distance.wrapping_mul(size_of::<U>()), len.wrapping_mul(size_of::<U>()));
         if distance >= 8 {
-            // Most matches are short: five words without asking.
+            // Most matches are short: copy five words without a branch.
             copy_word::<8>(from, to);
             copy_word::<8>(from.add(8), to.add(8));
             copy_word::<8>(from.add(16), to.add(16));
@@ -342,7 +353,7 @@ unsafe fn copy_match<U: Unit>(to: *mut U, distance: usize, len: usize) {
                 done = done.wrapping_add(40);
             }
         } else if distance == size_of::<U>() {
-            // A run of one symbol. `write_bytes` would be a call.
+            // A run of one unit. `write_bytes` would be a call.
             let word = source.read().word();
             let mut done = 0;
             while done < len {
@@ -351,7 +362,8 @@ unsafe fn copy_match<U: Unit>(to: *mut U, distance: usize, len: usize) {
                 done = done.wrapping_add(16);
             }
         } else {
-            // The word written at `done` holds `distance` good bytes; the next starts behind them.
+            // The first `distance` bytes of the word written at `done` are valid; the next word
+            // starts after them.
             let mut done = 0;
             while done < len {
                 copy_word::<8>(from.add(done), to.add(done));
@@ -365,7 +377,7 @@ unsafe fn copy_match<U: Unit>(to: *mut U, distance: usize, len: usize) {
 ///
 /// # Safety
 ///
-/// `N` bytes can be read at `from` and written at `to`.
+/// `N` bytes must be readable at `from` and writable at `to`.
 #[inline(always)]
 unsafe fn copy_word<const N: usize>(from: *const u8, to: *mut u8) {
     // SAFETY: by this function's contract.

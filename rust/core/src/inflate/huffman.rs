@@ -1,12 +1,12 @@
-//! From code lengths to a decode table (RFC 1951 §3.2.2).
+//! Building decode tables from code lengths (RFC 1951 §3.2.2).
 //!
-//! A table of 2^`TABLE_BITS` entries is indexed by the next bits of the stream; longer code words go
-//! on to a subtable. Images average one dynamic block per 20–60 KiB of output, so a table must be
-//! built in a few microseconds: symbols are sorted by length in one pass, short codes are written
-//! once and the table is then doubled by copying for each further bit of index.
+//! A table of 2^`table_bits` entries is indexed with the next bits of the stream; longer code words
+//! continue in a subtable. Images average one dynamic block per 20–60 KiB of output, so a table
+//! must be built in a few microseconds: symbols are sorted by length in one pass, short codes are
+//! written once, and the table is then doubled by copying it for each further bit of the index.
 //!
-//! Two literals whose code words fit the index together share an entry. Such pairs are written once,
-//! too: when the table has been doubled to the length of both words.
+//! Two literals whose code words together fit in the index share an entry. Such pairs are also
+//! written once, when the table has been doubled to the combined length.
 
 use crate::error::{CodeName, GzipError};
 use crate::inflate::tables::{
@@ -15,17 +15,19 @@ use crate::inflate::tables::{
     LITLEN_SYMBOLS, LITLEN_TEMPLATES, MAX_CODE_LEN, NO_SYMBOL, SUBTABLE, TWO_LITERALS,
 };
 
-/// Index width of the literal/length table; 11 bits hold most literals and still fit the L1 cache.
+/// Index width of the literal/length table: 11 bits cover most literals, and the table still fits
+/// in the L1 cache.
 pub(super) const LITLEN_BITS: u32 = 11;
 /// Index width of the distance table.
 pub(super) const DISTANCE_BITS: u32 = 8;
-/// Index width of the code length table: its longest code word.
+/// Index width of the code length table, the length of its longest code word.
 const CODE_LENGTH_BITS: u32 = 7;
 
-/// Entries of the literal/length table. A complete code of 288 symbols needs at most 2,342 with its
-/// subtables (zlib's `enough`); a power of two lets an index be masked instead of checked.
+/// Entries in the literal/length table. A complete code of 288 symbols needs at most 2,342,
+/// including subtables (zlib's `enough`). A power of two, so that an index can be masked instead of
+/// checked.
 pub(super) const LITLEN_LEN: usize = 4096;
-/// Entries of the distance table; at most 402 are needed.
+/// Entries in the distance table; at most 402 are needed.
 pub(super) const DISTANCE_LEN: usize = 512;
 const CODE_LENGTH_LEN: usize = 1 << CODE_LENGTH_BITS;
 
@@ -34,7 +36,7 @@ const CODE_LENGTH_LEN: usize = 1 << CODE_LENGTH_BITS;
 pub(super) struct BlockTables {
     pub(super) litlen: [u32; LITLEN_LEN],
     pub(super) distance: [u32; DISTANCE_LEN],
-    /// Whether these are the tables of a fixed block, so that the next one need not build them.
+    /// Whether these are the tables of a fixed block, which need not be built again.
     fixed: bool,
 }
 
@@ -57,7 +59,7 @@ impl BlockTables {
         build(&mut self.distance, DISTANCE_BITS, distance, &DISTANCE_TEMPLATES, CodeName::Distance)
     }
 
-    /// Builds the tables of a fixed block, unless they are here already.
+    /// Builds the tables of a fixed block, unless they are already built.
     pub(super) fn build_fixed(&mut self) -> Result<(), GzipError> {
         if !self.fixed {
             self.build(&FIXED_LITLEN_LENGTHS, &FIXED_DISTANCE_LENGTHS)?;
@@ -73,7 +75,7 @@ impl BlockTables {
         if entry & SUBTABLE == 0 { entry } else { self.litlen_subtable(entry, bits) }
     }
 
-    /// Goes on from a subtable pointer; `bits` still starts with the whole code word.
+    /// Follows a pointer to a subtable; `bits` still start with the whole code word.
     #[inline(always)]
     pub(super) fn litlen_subtable(&self, entry: u32, bits: u64) -> u32 {
         self.litlen[subtable_index(entry, bits >> LITLEN_BITS) & (LITLEN_LEN - 1)]
@@ -86,14 +88,14 @@ impl BlockTables {
         if entry & SUBTABLE == 0 { entry } else { self.distance_subtable(entry, bits) }
     }
 
-    /// Goes on from a subtable pointer; `bits` still starts with the whole code word.
+    /// Follows a pointer to a subtable; `bits` still start with the whole code word.
     #[inline(always)]
     pub(super) fn distance_subtable(&self, entry: u32, bits: u64) -> u32 {
         self.distance[subtable_index(entry, bits >> DISTANCE_BITS) & (DISTANCE_LEN - 1)]
     }
 }
 
-/// The table of the code in which a dynamic block's code lengths are written.
+/// The table of the code length code, which encodes a dynamic block's code lengths.
 #[derive(Debug, Clone)]
 pub(super) struct CodeLengthTable([u32; CODE_LENGTH_LEN]);
 
@@ -107,7 +109,7 @@ impl CodeLengthTable {
         build(&mut self.0, CODE_LENGTH_BITS, lengths, &CODE_LENGTH_TEMPLATES, code)
     }
 
-    /// The next symbol, 0 to 18, and the bits of its code word.
+    /// The next symbol (0 to 18) and the length of its code word.
     #[inline(always)]
     pub(super) fn symbol(&self, bits: u64) -> (u32, u32) {
         let entry = self.0[low_bits(bits, CODE_LENGTH_BITS)];
@@ -120,16 +122,16 @@ pub(super) const fn low_bits(bits: u64, count: u32) -> usize {
     (bits & ((1 << count) - 1)) as usize
 }
 
-/// Index of the entry that `pointer` and the bits behind the main table's index lead to.
+/// The index of a subtable entry, from the `pointer` and the bits after the main table's index.
 #[inline(always)]
 const fn subtable_index(pointer: u32, bits: u64) -> usize {
     tables::payload(pointer) as usize + low_bits(bits, tables::code_len(pointer))
 }
 
-/// Fills `table` for the code that `lengths` describe; symbol `i` gets `templates[i]`.
+/// Fills `table` with the code that `lengths` describe; symbol `i` has the entry `templates[i]`.
 ///
-/// Complete codes only, with zlib's exceptions: no code at all and one code of one bit are accepted
-/// for distances, and one code of one bit for literals and lengths.
+/// Only complete codes are accepted, with zlib's exceptions: a single code of one bit is valid for
+/// literals and lengths, and also for distances, which may have no codes at all.
 fn build(
     table: &mut [u32],
     table_bits: u32,
@@ -137,7 +139,7 @@ fn build(
     templates: &[u32],
     code: CodeName,
 ) -> Result<(), GzipError> {
-    // Only one code has literals, and they come first.
+    // Only the literal/length code has literals, and they come first.
     let literal_count = if code == CodeName::LitLen { LITERAL_SYMBOLS } else { 0 };
     let (literals, others) = lengths.split_at(literal_count.min(lengths.len()));
     let literal_counts = count_lengths(literals);
@@ -146,9 +148,9 @@ fn build(
         *count += literal_count;
     }
 
-    // Kraft's sum, in units of the longest code word.
+    // The unused part of the code space (Kraft's inequality), scaled to the current length.
     let mut left = 1_i32;
-    // Where each length's symbols begin when sorted; absent ones are first.
+    // Where the symbols of each length start when sorted; unused symbols come first.
     let mut starts = [0_u16; MAX_CODE_LEN + 2];
     starts[1] = counts[0];
     for len in 1..=MAX_CODE_LEN {
@@ -167,15 +169,15 @@ fn build(
         }
         table[..1 << table_bits].fill(NO_SYMBOL);
         if let Some(symbol) = lengths.iter().position(|&len| len != 0) {
-            // The code word is a single 0 bit; a 1 bit has no meaning.
+            // The code word is a single 0 bit; a 1 bit is invalid.
             let entry = with_code_len(templates[symbol], 1);
             table[..1 << table_bits].iter_mut().step_by(2).for_each(|slot| *slot = entry);
         }
         return Ok(());
     }
 
-    // Templates in order of code word: by length, then by value. Sorting the absent ones too costs less
-    // than asking.
+    // The templates in code word order: by length, then by symbol. Sorting the unused symbols too
+    // costs less than a branch.
     let mut sorted = [0; LITLEN_SYMBOLS];
     let mut next = starts;
     for (&len, &template) in lengths.iter().zip(templates) {
@@ -188,12 +190,13 @@ fn build(
     Ok(())
 }
 
-/// How many symbols have each length; `[0]` are absent.
+/// The number of symbols of each length; `[0]` counts the unused ones.
 type LengthCounts = [u16; MAX_CODE_LEN + 1];
 
 fn count_lengths(lengths: &[u8]) -> LengthCounts {
-    // Two counts for each, by turns: neighbours often have the same length, and one count would wait
-    // for its own last store. No more than `LITLEN_SYMBOLS` are counted.
+    // Two alternating sets of counters: neighbours often have the same length, and a single counter
+    // would wait for its own last store. Counters cannot wrap, since there are at most
+    // `LITLEN_SYMBOLS` symbols.
     let mut counts: LengthCounts = [0; MAX_CODE_LEN + 1];
     let mut others = counts;
     let (pairs, rest) = lengths.as_chunks::<2>();
@@ -212,7 +215,8 @@ fn count_lengths(lengths: &[u8]) -> LengthCounts {
     counts
 }
 
-/// Writes a complete code's entries. Code words are kept bit-reversed, as the stream shows them.
+/// Writes the entries of a complete code. Code words are bit-reversed, as they appear in the
+/// stream.
 fn fill(
     table: &mut [u32],
     table_bits: u32,
@@ -223,10 +227,10 @@ fn fill(
     let mut sorted = sorted.iter();
     let mut literals = ShortLiterals::new();
     let mut reversed = 0_usize;
-    // The part of the table written so far: all patterns of `len` bits.
+    // The size of the table so far: all patterns of `len` bits.
     let mut written = 1_usize;
     for len in 1..=table_bits {
-        // Doubling: what is known for `len - 1` bits holds whatever the next bit is.
+        // Double the table: entries for `len - 1` bits are valid for either value of the next bit.
         table.copy_within(0..written, written);
         written *= 2;
         let literal_count = literal_counts[len as usize];
@@ -243,7 +247,7 @@ fn fill(
         literals.write_pairs(&mut table[..written], len);
     }
 
-    // Longer code words: those that share their first `table_bits` bits share a subtable.
+    // Longer code words: those with the same first `table_bits` bits share a subtable.
     let mut free = 1_usize << table_bits;
     let mut subtable = (usize::MAX, 0_usize, 0_u32); // (index in the main table, start, width)
     for len in table_bits + 1..=MAX_CODE_LEN as u32 {
@@ -272,7 +276,7 @@ fn fill(
     }
 }
 
-/// Adds one to a code word of `len` bits whose bits are reversed; the last one wraps to 0.
+/// Adds one to a bit-reversed code word of `len` bits; the last one wraps to 0.
 #[inline(always)]
 const fn next_reversed(code: usize, len: u32) -> usize {
     let ones = (1_usize << len) - 1;
@@ -284,8 +288,8 @@ const fn next_reversed(code: usize, len: u32) -> usize {
     code & (top_zero - 1) | top_zero
 }
 
-/// How many bits a subtable needs that starts with a code word of `len` bits, `remaining` of which
-/// are still to be given out: enough that the code words filling it have no longer one.
+/// The index width of a subtable whose first code word has `len` bits: wide enough for the longest
+/// code word in it. `remaining` code words of `len` bits have not been assigned yet.
 fn subtable_width(counts: &LengthCounts, len: u32, remaining: u16, table_bits: u32) -> u32 {
     let mut width = len - table_bits;
     let mut room = (1_i32 << width) - i32::from(remaining);
@@ -300,11 +304,11 @@ const fn with_code_len(template: u32, len: u32) -> u32 {
     template + (len << 8 | len)
 }
 
-/// The literals of the code words so far, of which pairs are made.
+/// The literals with code words seen so far, from which pairs are made.
 struct ShortLiterals {
-    /// Each one's reversed code word, and from bit 16 its byte.
+    /// The reversed code word of each literal, and its byte from bit 16 on.
     literals: [u32; LITERAL_SYMBOLS],
-    /// Where those of each length end.
+    /// Where the literals of each length end.
     ends: [usize; MAX_CODE_LEN + 1],
     count: usize,
 }
@@ -314,15 +318,15 @@ impl ShortLiterals {
         Self { literals: [0; LITERAL_SYMBOLS], ends: [0; MAX_CODE_LEN + 1], count: 0 }
     }
 
-    /// Adds a literal; its code word is no shorter than those before.
+    /// Adds a literal, whose code word must not be shorter than the previous ones.
     fn push(&mut self, reversed: usize, template: u32) {
-        // A mask instead of a check: no code has more literals.
+        // A mask instead of a bounds check: there are at most 256 literals.
         self.literals[self.count & (LITERAL_SYMBOLS - 1)] =
             reversed as u32 | template & LITERAL_BYTE;
         self.count += 1;
     }
 
-    /// Tells that all literals with code words of `len` bits are here.
+    /// Ends the literals with code words of `len` bits.
     fn end_len(&mut self, len: u32) {
         self.ends[len as usize] = self.count;
     }
@@ -331,8 +335,9 @@ impl ShortLiterals {
         &self.literals[self.ends[len as usize - 1]..self.ends[len as usize]]
     }
 
-    /// Writes the entries of two literals whose code words have `both_len` bits together, over the
-    /// first one's alone. `table` is all patterns of that many bits.
+    /// Writes the entries of pairs of literals whose code words have `both_len` bits together,
+    /// replacing the entries of the first literal alone. `table` covers all patterns of `both_len`
+    /// bits.
     fn write_pairs(&self, table: &mut [u32], both_len: u32) {
         for len in 1..both_len {
             for &first in self.of_len(len) {
@@ -353,7 +358,7 @@ mod tests {
     use super::*;
     use crate::inflate::tables::{END_OF_BLOCK, LITERALS, ONE_LITERAL};
 
-    /// Code lengths of the literals given, of end of block and of one length, which come last.
+    /// The code lengths of literals, followed by those of end of block and of one length.
     fn litlen(literals: impl IntoIterator<Item = u8>, others: [u8; 2]) -> Vec<u8> {
         let mut lengths: Vec<u8> = literals.into_iter().collect();
         lengths.resize(LITERAL_SYMBOLS, 0);
@@ -362,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn test_entry_when_two_literals_fit_the_index_then_it_holds_both() {
+    fn test_entry_when_two_literals_fit_in_the_index_then_holds_both() {
         let codes = [
             litlen(1..=10, [11, 11]),
             litlen((1..=10).rev(), [11, 11]),
@@ -379,7 +384,7 @@ mod tests {
                 if entry & LITERALS == 0 {
                     continue;
                 }
-                // The first literal is told without the second; the entry behind it tells the second.
+                // Check the first literal on its own; the entry after its bits has the second.
                 let (byte, len) = (tables::payload(entry) & 0xff, tables::code_len(entry));
                 assert_eq!(u32::from(lengths[byte as usize]), len);
                 let next = tables.litlen[low_bits(bits >> len, LITLEN_BITS)];
@@ -395,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn test_entry_when_no_literal_then_it_counts_none() {
+    fn test_entry_when_not_a_literal_then_literal_count_is_0() {
         let mut tables = BlockTables::new();
         tables.build(&litlen([], [1, 1]), &[1, 1]).unwrap();
         assert_eq!(tables.litlen[0] & (LITERALS | END_OF_BLOCK), END_OF_BLOCK);

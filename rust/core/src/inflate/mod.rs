@@ -1,11 +1,12 @@
 //! DEFLATE (RFC 1951), one stream at a time, stopping at every block boundary.
 //!
-//! [`Inflater::run`] takes input in pieces of any size and stops when it needs more, when its output
-//! should be taken, and after each block, where the bit position says exactly how far it read. It may
-//! start at any checkpoint. This file is the plain decoder: safe, able to suspend at any input byte,
-//! and the judge of `fast.rs`, which takes over where input and output leave it room.
+//! [`Inflater::run`] takes input in pieces of any size. It stops when it needs more input, when its
+//! output should be taken, and after each block, at an exact bit position. It can start at any
+//! checkpoint. This file is the plain decoder: it is safe code, can suspend at any input byte, and
+//! is the reference for `fast.rs`, which takes over where there is enough input and room for
+//! output.
 //!
-//! gzip's members, headers and checks are in `gzip.rs`.
+//! `gzip.rs` handles gzip's members, headers and checksums.
 
 #![allow(clippy::cast_possible_truncation, reason = "DEFLATE's fields are 16 bits at most")]
 
@@ -27,41 +28,42 @@ use window::OutputWindow;
 pub use unit::Unit;
 pub use window::{Filled, new_buffer};
 
-/// The most uncompressed bytes that one compressed byte can stand for: 258 from two bits.
+/// Maximum compression ratio of DEFLATE: two bits can produce 258 bytes.
 pub const MAX_RATIO: u64 = 1032;
 
-/// HLIT and HDIST of RFC 1951 §3.2.7, the most that have a meaning.
+/// Largest valid numbers of codes, from HLIT and HDIST (RFC 1951 §3.2.7).
 const MAX_LITLEN_CODES: u16 = 286;
 const MAX_DISTANCE_CODES: u16 = 30;
 
-/// The most code lengths of zero that symbol 17 stands for; 16 stands for up to 6 of any (§3.2.7).
+/// Maximum length of a short run: symbol 17 repeats a length of zero up to 10 times, symbol 16 any
+/// length up to 6 times (§3.2.7).
 const SHORT_RUN: usize = 10;
-/// Code lengths of both codes, and what a short run may write beyond them.
+/// Number of code lengths of both codes, plus what a short run may write beyond them.
 const CODE_LENGTHS_LEN: usize = (MAX_LITLEN_CODES + MAX_DISTANCE_CODES) as usize + SHORT_RUN;
 
-/// Units from here on are markers, below are bytes.
+/// The smallest unit that is a marker; smaller units are bytes.
 pub const FIRST_MARKER: u16 = 1 << 15;
 
-/// Why [`Inflater::run`] came back.
+/// Why [`Inflater::run`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     /// All input was used and more is needed.
     NeedInput,
     /// The output must be taken before more can be written.
     OutputFull,
-    /// A block has ended; `last` is its BFINAL bit.
+    /// A block has ended.
     BlockEnd {
-        /// Whether the stream ends with this block.
+        /// Whether it is the last block of the stream (its BFINAL bit).
         last: bool,
     },
 }
 
-/// Which decoder does the bulk of the work.
+/// Which decoder to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speed {
-    /// The fast decoder where there is room for it.
+    /// The fast decoder, wherever there is enough input and room for output.
     Fast,
-    /// The plain decoder everywhere: slow, and the oracle of the fast one.
+    /// The plain decoder only. It is slow, and the reference for the fast one.
     Plain,
 }
 
@@ -77,7 +79,7 @@ enum State {
     Symbols,
 }
 
-/// How many code lengths a dynamic block's header holds.
+/// The numbers of code lengths in a dynamic block's header.
 #[derive(Debug, Clone, Copy)]
 struct CodeCounts {
     litlen: u16,
@@ -91,15 +93,15 @@ impl CodeCounts {
     }
 }
 
-/// What the plain decoder did with the bits it had.
+/// The result of one step of the plain decoder.
 enum Progress {
     Continue,
     Stop(Stop),
 }
 
-/// A DEFLATE decoder that can stop and go on anywhere.
+/// A DEFLATE decoder that can suspend and resume anywhere.
 ///
-/// It writes bytes, unless it was made by [`Inflater::marked`].
+/// Its output is bytes, unless it was created with [`Inflater::marked`].
 #[derive(Debug, Clone)]
 pub struct Inflater<U = u8> {
     speed: Speed,
@@ -121,8 +123,8 @@ impl Inflater<u8> {
         Self::with(speed)
     }
 
-    /// Starts between two blocks, with the output before them and the `count` (0 to 7) bits of the
-    /// last byte before `input` that already belong to the block, as the low bits of `bits`.
+    /// Starts between two blocks. `window` is the output so far. The low `count` bits (0 to 7) of
+    /// `bits` are the bits of the byte before the input that belong to the next block.
     #[must_use]
     pub fn resume(speed: Speed, window: &Window, bits: u8, count: u8) -> Self {
         let mut this = Self::with(speed);
@@ -130,29 +132,30 @@ impl Inflater<u8> {
         this
     }
 
-    /// As a new one from [`Self::resume`] that keeps its memory; distances may reach only the last
-    /// `history_len` bytes of `window`.
+    /// Resets to the state of [`Self::resume`], keeping the buffers. Distances may reach only the
+    /// last `history_len` bytes of `window`.
     pub fn restart(&mut self, window: &Window, history_len: usize, bits: u8, count: u8) {
         self.output.restart(window.as_bytes(), history_len);
         self.start_over(bits, count);
     }
 
-    /// The last 32 KiB of output so far, taken or not, across streams.
+    /// The last 32 KiB of output, taken or not, including output of earlier streams.
     #[must_use]
     pub fn window(&self) -> Window {
         Window::ending_with(self.history())
     }
 }
 
-/// The unit that stands for the byte at `index` of the window that was not known.
+/// The unit that stands for the byte at `index` of the unknown window.
 #[must_use]
 pub const fn marker(index: u16) -> u16 {
     FIRST_MARKER | index
 }
 
 impl Inflater<u16> {
-    /// Starts between two blocks without knowing the output before them: what is copied from there comes
-    /// out as a [`marker`] of its place in that window. `bits` and `count` as for [`Inflater::resume`].
+    /// Starts between two blocks without knowing the output before them: a byte copied from there
+    /// is output as a [`marker`] of its position in that window. `bits` and `count` are as for
+    /// [`Inflater::resume`].
     #[must_use]
     pub fn marked(speed: Speed, bits: u8, count: u8) -> Self {
         let mut this = Self::with(speed);
@@ -160,7 +163,7 @@ impl Inflater<u16> {
         this
     }
 
-    /// As a new one from [`Self::marked`] that keeps its memory.
+    /// Resets to the state of [`Self::marked`], keeping the buffers.
     pub fn restart_marked(&mut self, bits: u8, count: u8) {
         let mut window = [0; WINDOW_LEN];
         for (unit, index) in window.iter_mut().zip(0..) {
@@ -186,34 +189,36 @@ impl<U: Unit> Inflater<U> {
         }
     }
 
-    /// Stands before a block header whose first `count` (0 to 7) bits are the low ones of `bits`.
+    /// Continues at a block header whose first `count` bits (0 to 7) are the low bits of `bits`.
     fn start_over(&mut self, bits: u8, count: u8) {
         self.bits = BitBuffer::primed(bits, count & 7);
         self.state = State::BlockHeader;
         self.last_block = false;
     }
 
-    /// Starts a new stream whose distances do not reach into the one before; output goes on.
+    /// Starts a new stream, whose distances cannot reach into the previous one. Output continues in
+    /// the same buffer.
     pub fn start_stream(&mut self) {
         self.state = State::BlockHeader;
         self.last_block = false;
         self.output.start_member();
     }
 
-    /// Bits that were taken from the input and not yet used.
+    /// The number of bits taken from the input but not used yet.
     #[must_use]
     pub fn unused_bits(&self) -> u32 {
         self.bits.count()
     }
 
-    /// Drops the rest of a byte after the last block, then gives the byte that follows the stream.
+    /// Discards the unused bits of the current byte and returns the next byte. For use after the
+    /// last block.
     pub fn next_byte(&mut self, input: &mut &[u8]) -> Option<u8> {
         self.bits.align_to_byte();
         let byte = self.bits.take(8, input)?;
         u8::try_from(byte).ok()
     }
 
-    /// Hands out the output since the last call, once, and makes room for more.
+    /// Passes the output since the last call to `consume` and makes room for more.
     pub fn take_output<T>(&mut self, consume: impl FnOnce(&[U]) -> T) -> T {
         let taken = consume(self.output.take());
         if !self.output.has_room() {
@@ -222,42 +227,42 @@ impl<U: Unit> Inflater<U> {
         taken
     }
 
-    /// As [`Self::take_output`], but gives the whole buffer away and goes on in `next`, which is one from
-    /// [`new_buffer`].
+    /// As [`Self::take_output`], but gives the whole buffer away and continues in `next`, which
+    /// must come from [`new_buffer`].
     pub fn hand_over(&mut self, next: Box<[U]>) -> Filled<U> {
         self.output.hand_over(next)
     }
 
-    /// The last `WINDOW_LEN` units of output so far, taken or not.
+    /// The last `WINDOW_LEN` units of output, taken or not.
     #[must_use]
     pub fn history(&self) -> &[U] {
         self.output.history()
     }
 
-    /// How many units back distances may reach now.
+    /// The largest valid distance at this point, in units.
     #[must_use]
     pub fn history_len(&self) -> usize {
         self.output.history_len()
     }
 
-    /// How many units of output wait to be taken.
+    /// The number of units of output that have not been taken.
     #[must_use]
     pub fn pending_len(&self) -> usize {
         self.output.pending_len()
     }
 
-    /// Bytes of memory held beside the value itself.
+    /// Bytes of heap memory held.
     #[must_use]
     pub const fn heap_memory(&self) -> usize {
         self.output.capacity() + size_of::<BlockTables>()
     }
 
-    /// Decodes until something happens that the caller should know of.
+    /// Decodes until there is a reason to stop.
     ///
     /// # Errors
     ///
-    /// A broken rule of RFC 1951; the bit position is that of the header or symbol concerned. The
-    /// inflater must not be used further.
+    /// The rule of RFC 1951 that is broken; the bit position is that of the invalid header or
+    /// symbol. The inflater must not be used afterwards.
     pub fn run(&mut self, input: &mut &[u8]) -> Result<Stop, GzipError> {
         loop {
             if let Progress::Stop(stop) = self.advance(input)? {
@@ -292,7 +297,8 @@ impl<U: Unit> Inflater<U> {
         Progress::Stop(Stop::BlockEnd { last: self.last_block })
     }
 
-    /// §3.2.3. Like the header readers below: the next state, or `None` for lack of input.
+    /// §3.2.3. Like the other header readers, returns the next state, or `None` if there is not
+    /// enough input.
     fn block_header(&mut self, input: &mut &[u8]) -> Result<Option<State>, GzipError> {
         let Some(header) = self.bits.take(3, input) else { return Ok(None) };
         self.last_block = header & 1 != 0;
@@ -309,7 +315,7 @@ impl<U: Unit> Inflater<U> {
 
     /// §3.2.4.
     fn stored_header(&mut self, input: &mut &[u8]) -> Result<Option<State>, GzipError> {
-        // Safe to repeat when the input ends first: an aligned buffer stays aligned.
+        // Safe to repeat after running out of input: an aligned buffer stays aligned.
         self.bits.align_to_byte();
         let Some(header) = self.bits.take(32, input) else { return Ok(None) };
         let [a, b, c, d] = header.to_le_bytes();
@@ -321,7 +327,7 @@ impl<U: Unit> Inflater<U> {
     }
 
     fn stored(&mut self, mut remaining: u16, input: &mut &[u8]) -> Progress {
-        // Whole bytes that the bit buffer holds come first.
+        // First the whole bytes in the bit buffer.
         while remaining > 0 && self.bits.count() >= 8 && self.output.has_room() {
             let byte = (self.bits.peek() & 0xff) as u8;
             self.bits.consume(8);
@@ -345,7 +351,7 @@ impl<U: Unit> Inflater<U> {
         }
     }
 
-    /// §3.2.7, HLIT, HDIST and HCLEN.
+    /// §3.2.7: HLIT, HDIST and HCLEN.
     fn code_counts(&mut self, input: &mut &[u8]) -> Result<Option<State>, GzipError> {
         let Some(header) = self.bits.take(14, input) else { return Ok(None) };
         let counts = CodeCounts {
@@ -361,7 +367,7 @@ impl<U: Unit> Inflater<U> {
         Ok(Some(State::CodeLengthLengths { counts, next: 0 }))
     }
 
-    /// §3.2.7, the lengths of the code length code.
+    /// §3.2.7: the lengths of the code length code.
     fn code_length_lengths(
         &mut self,
         counts: CodeCounts,
@@ -380,7 +386,7 @@ impl<U: Unit> Inflater<U> {
         Ok(Some(State::CodeLengths { counts, next: 0 }))
     }
 
-    /// §3.2.7, the lengths of both codes, run-length coded as one sequence.
+    /// §3.2.7: the lengths of both codes, run-length encoded as one sequence.
     fn code_lengths(
         &mut self,
         counts: CodeCounts,
@@ -390,7 +396,7 @@ impl<U: Unit> Inflater<U> {
         let total = counts.total();
         let mut buffer = self.bits;
         while next < total {
-            // A code word and its repeat count: at most 7 + 7 bits.
+            // A code word and its repeat count have at most 7 + 7 bits.
             if buffer.count() < 14 {
                 buffer.fill(input);
             }
@@ -419,8 +425,8 @@ impl<U: Unit> Inflater<U> {
                 return Err(GzipError::CodeLengthRepeat);
             };
             buffer.consume(code_len + extra);
-            // Runs of up to 10 are written without asking how long they are: what is written beyond
-            // them is written again or not looked at.
+            // Write runs of up to 10 without a branch on their length: anything written beyond the
+            // run is overwritten or never read.
             let rest = &mut self.code_lengths[next..];
             if let Some(start) = rest.first_chunk_mut::<SHORT_RUN>() {
                 *start = [len; SHORT_RUN];
@@ -436,7 +442,7 @@ impl<U: Unit> Inflater<U> {
         Ok(Some(State::Symbols))
     }
 
-    /// §3.2.3, the literals and matches of a block with Huffman codes.
+    /// §3.2.3: the literals and matches of a block with Huffman codes.
     fn symbols(&mut self, input: &mut &[u8]) -> Result<Progress, GzipError> {
         loop {
             if self.speed == Speed::Fast
@@ -447,8 +453,9 @@ impl<U: Unit> Inflater<U> {
             if !self.output.has_room() {
                 return Ok(Progress::Stop(Stop::OutputFull));
             }
-            // One symbol by hand, then the fast decoder may have room again: it stops short of the
-            // ends of input and output, and at anything that is wrong, which is told here.
+            // Decode one symbol here, after which the fast decoder may have room again. It stops
+            // short of the ends of input and output and before invalid symbols, which are reported
+            // here.
             match self.symbol(input)? {
                 Some(Symbol::Data) => {}
                 Some(Symbol::EndOfBlock) => return Ok(self.end_block()),
@@ -457,14 +464,15 @@ impl<U: Unit> Inflater<U> {
         }
     }
 
-    /// Decodes one literal, match or end of block; `None`, and no bit used, for lack of input.
+    /// Decodes one literal, match or end of block; `None`, with no bits used, if there is not
+    /// enough input.
     fn symbol(&mut self, input: &mut &[u8]) -> Result<Option<Symbol>, GzipError> {
         // A length and a distance need at most 15 + 5 + 15 + 13 = 48 bits; 56 fit.
         self.bits.fill(input);
         let bits = self.bits.peek();
         let entry = self.tables.litlen(bits);
         if entry & LITERALS != 0 {
-            // The first of two: the bits held may not be enough for the second.
+            // Only the first of two literals: there may not be enough bits for the second.
             let literal_bits = tables::code_len(entry);
             if literal_bits > self.bits.count() {
                 return Ok(None);
@@ -511,13 +519,14 @@ impl<U: Unit> Inflater<U> {
     }
 }
 
-/// What one code word stood for.
+/// The kind of symbol that was decoded.
 enum Symbol {
     Data,
     EndOfBlock,
 }
 
-/// Base and extra bits of the length or distance whose code word is lowest in `bits`.
+/// The length or distance whose code word is in the low bits of `bits`: the base plus the extra
+/// bits.
 fn value(entry: u32, bits: u64) -> usize {
     let extra = tables::consumed(entry) - tables::code_len(entry);
     tables::payload(entry) as usize + huffman::low_bits(bits >> tables::code_len(entry), extra)

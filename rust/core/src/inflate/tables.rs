@@ -1,73 +1,73 @@
-//! What the symbols of DEFLATE mean (RFC 1951 §3.2.5–3.2.7), and how a decode table says it.
+//! The meaning of DEFLATE's symbols (RFC 1951 §3.2.5–3.2.7), and how a decode table encodes it.
 //!
-//! A decode entry is one `u32`, so that one look-up tells all about a symbol:
+//! A decode table entry is one `u32`, so that one lookup returns everything about a symbol:
 //!
-//! | bits | holds |
+//! | bits | content |
 //! |---|---|
 //! | 0–7 | bits to consume: code word and extra bits (or the main table's width, for a subtable) |
-//! | 8–11 | length of the code word, the first of two; for a subtable, its width in bits |
-//! | 12–13 | how many literals: none, one or two |
+//! | 8–11 | length of the (first) code word; for a subtable, its width in bits |
+//! | 12–13 | number of literals: 0, 1 or 2 |
 //! | 14 | pointer to a subtable |
-//! | 15 | exceptional: a pointer to a subtable, end of block, or no symbol at all |
+//! | 15 | exceptional: a pointer to a subtable, an end of block, or an invalid pattern |
 //! | 16–31 | literal bytes, base length, base distance, or a subtable's first index |
 
-/// Symbols of the literal/length code, two of them without meaning.
+/// Number of symbols in the literal/length code, two of which are invalid.
 pub(super) const LITLEN_SYMBOLS: usize = 288;
-/// The first of them, which are literals; end of block follows.
+/// Number of literals, which come first; end of block follows.
 pub(super) const LITERAL_SYMBOLS: usize = 256;
-/// Symbols of the distance code, two of them without meaning.
+/// Number of symbols in the distance code, two of which are invalid.
 pub(super) const DISTANCE_SYMBOLS: usize = 32;
-/// Symbols of the code length code.
+/// Number of symbols in the code length code.
 pub(super) const CODE_LENGTH_SYMBOLS: usize = 19;
-/// The longest code word of the literal/length and distance codes.
+/// Length of the longest code word in the literal/length and distance codes, in bits.
 pub(super) const MAX_CODE_LEN: usize = 15;
-/// The longest match.
+/// Length of the longest match.
 pub(super) const MAX_MATCH: usize = 258;
 
 /// The order in which a dynamic block stores the lengths of the code length code.
 pub(super) const CODE_LENGTH_ORDER: [usize; CODE_LENGTH_SYMBOLS] =
     [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
-/// Counts of literals.
+/// Values of the literal count.
 pub(super) const ONE_LITERAL: u32 = 1 << 12;
 pub(super) const TWO_LITERALS: u32 = 2 << 12;
-/// Where the count of literals is.
+/// Mask of the literal count.
 pub(super) const LITERALS: u32 = 3 << 12;
-/// Where the first or only literal is; the second one is above it.
+/// Mask of the first or only literal; the second one is above it.
 pub(super) const LITERAL_BYTE: u32 = 0xff << 16;
 pub(super) const EXCEPTIONAL: u32 = 1 << 15;
 pub(super) const SUBTABLE: u32 = 1 << 14;
 /// With `EXCEPTIONAL` and without `SUBTABLE`.
 pub(super) const END_OF_BLOCK: u32 = 1 << 16;
 
-/// An entry for a bit pattern that no symbol has.
+/// The entry for a bit pattern that is not a code word.
 pub(super) const NO_SYMBOL: u32 = EXCEPTIONAL | 1;
 
-/// Bits to consume.
+/// The number of bits to consume.
 #[inline(always)]
 pub(super) const fn consumed(entry: u32) -> u32 {
     entry & 0xff
 }
 
-/// Length of the code word, or width of the subtable.
+/// The length of the code word, or the width of the subtable.
 #[inline(always)]
 pub(super) const fn code_len(entry: u32) -> u32 {
     entry >> 8 & 0xf
 }
 
-/// How many literals.
+/// The number of literals.
 #[inline(always)]
 pub(super) const fn literal_count(entry: u32) -> u32 {
     entry >> 12 & 3
 }
 
-/// Literals, base or subtable start.
+/// The literals, the base or the start of the subtable.
 #[inline(always)]
 pub(super) const fn payload(entry: u32) -> u32 {
     entry >> 16
 }
 
-/// Entry of each literal/length symbol, without its code word: add `len << 8 | len`.
+/// The entry of each literal/length symbol without its code word; add `len << 8 | len`.
 pub(super) const LITLEN_TEMPLATES: [u32; LITLEN_SYMBOLS] = {
     let mut entries = [EXCEPTIONAL; LITLEN_SYMBOLS];
     let mut symbol = 0;
@@ -89,7 +89,7 @@ pub(super) const LITLEN_TEMPLATES: [u32; LITLEN_SYMBOLS] = {
     entries
 };
 
-/// Entry of each distance symbol, without its code word.
+/// The entry of each distance symbol without its code word.
 pub(super) const DISTANCE_TEMPLATES: [u32; DISTANCE_SYMBOLS] = {
     let mut entries = [EXCEPTIONAL; DISTANCE_SYMBOLS];
     // §3.2.5: four distances without extra bits, then two for each number of extra bits.
@@ -104,7 +104,7 @@ pub(super) const DISTANCE_TEMPLATES: [u32; DISTANCE_SYMBOLS] = {
     entries
 };
 
-/// Entry of each symbol of the code length code: the symbol itself.
+/// The entry of each symbol of the code length code, which is the symbol itself.
 pub(super) const CODE_LENGTH_TEMPLATES: [u32; CODE_LENGTH_SYMBOLS] = {
     let mut entries = [0; CODE_LENGTH_SYMBOLS];
     let mut symbol = 0;

@@ -1,14 +1,14 @@
-//! What inflation writes: bytes, or bytes among markers.
+//! The units of inflated output: bytes, or bytes mixed with markers.
 
-/// One unit of output. The decoders are the same for all kinds; only the width of a store differs.
+/// One unit of output. The decoders are the same for both types; only the width of a store differs.
 pub trait Unit: Copy + Default + std::fmt::Debug + Send + Sync + 'static + sealed::Sealed {
     /// The unit of a literal byte.
     fn literal(byte: u8) -> Self;
 
-    /// The units of two literal bytes, the first one lowest.
+    /// The units of two literal bytes; the first is the low byte.
     fn literals(bytes: u16) -> [Self; 2];
 
-    /// Eight bytes of memory that hold nothing but this unit.
+    /// Eight bytes of memory filled with this unit.
     fn word(self) -> u64;
 }
 
@@ -48,7 +48,7 @@ impl Unit for u16 {
 }
 
 mod sealed {
-    /// The fast decoder copies units as plain memory, so it must know them all.
+    /// Sealed, because the fast decoder copies units as plain memory and relies on their layout.
     pub trait Sealed {}
     impl Sealed for u8 {}
     impl Sealed for u16 {}

@@ -1,7 +1,7 @@
 //! The sliding buffer that inflation writes to: 32 KiB of history, then room for new output.
 //!
-//! Small enough to stay in the L2 cache, so that what is written there is still hot when the CRC and
-//! the tar scanner read it.
+//! It is small enough to stay in the L2 cache, so the output is still cached when the CRC and the
+//! tar scanner read it.
 
 use std::ops::Range;
 
@@ -9,28 +9,28 @@ use crate::checkpoint::WINDOW_LEN;
 use crate::inflate::tables::MAX_MATCH;
 use crate::inflate::unit::Unit;
 
-/// New output between two slides. Larger buffers take more of the L2 cache, smaller ones slide more: 64
-/// and 256 KiB are up to 1 % slower.
+/// Bytes of new output between two slides. Larger buffers take more of the L2 cache, smaller ones
+/// slide more often: 64 and 256 KiB are up to 1 % slower.
 const OUTPUT_LEN: usize = 128 << 10;
-/// Bytes behind the last position at which a match may start: its length, and what a word-wise copy
+/// Units after the last position at which a match may start: its length, and what a word-wise copy
 /// may write beyond it.
 pub(super) const SLACK_LEN: usize = MAX_MATCH + COPY_OVERRUN;
-/// What a match copy may write beyond the match: one step of five 8-byte words. In units, which have
-/// one byte at least.
+/// What copying a match may write beyond it: one step of five 8-byte words. Used as a number of
+/// units too, since a unit has at least one byte.
 pub(super) const COPY_OVERRUN: usize = 5 * 8;
 
-/// A buffer for `output_len` units of new output, to go on in when another is handed over.
+/// Allocates a buffer for `output_len` units of new output, to replace one that is handed over.
 #[must_use]
 pub fn new_buffer<U: Unit>(output_len: usize) -> Box<[U]> {
     vec![U::default(); WINDOW_LEN + output_len + SLACK_LEN].into_boxed_slice()
 }
 
-/// A buffer that was handed over: output, and the history before it.
+/// A buffer that was handed over, with output and the history before it.
 #[derive(Debug)]
 pub struct Filled<U> {
-    /// As [`new_buffer`] made it.
+    /// A buffer from [`new_buffer`].
     pub buffer: Box<[U]>,
-    /// Where the output lies; at least `WINDOW_LEN` units of history come before it.
+    /// The range of the output; at least `WINDOW_LEN` units of history come before it.
     pub range: Range<usize>,
 }
 
@@ -41,7 +41,7 @@ impl<U> Filled<U> {
         &self.buffer[self.range.clone()]
     }
 
-    /// The `WINDOW_LEN` units before `len` units of the output.
+    /// The `WINDOW_LEN` units before position `len` of the output.
     #[must_use]
     pub fn window_at(&self, len: usize) -> &[U] {
         let end = self.range.start + len;
@@ -49,14 +49,14 @@ impl<U> Filled<U> {
     }
 }
 
-/// History and output of one stream. The last `WINDOW_LEN` bytes before `end` always exist: zeros
-/// stand for what came before the stream began.
+/// The history and output of one stream. There are always `WINDOW_LEN` units before `end`: zeros
+/// stand for what precedes the stream.
 #[derive(Debug, Clone)]
 pub(super) struct OutputWindow<U> {
     buffer: Box<[U]>,
-    /// Where the history that distances may reach begins.
+    /// Start of the history that distances may reach.
     floor: usize,
-    /// Bytes from here to `end` have not been handed out.
+    /// Start of the output that has not been taken; it ends at `end`.
     taken: usize,
     end: usize,
 }
@@ -71,15 +71,15 @@ impl<U: Unit> OutputWindow<U> {
         }
     }
 
-    /// Starts over behind `window`, of which distances may reach the last `history_len` units. What
-    /// was not taken is lost.
+    /// Starts over after `window`, of which distances may reach the last `history_len` units.
+    /// Output that was not taken is lost.
     pub(super) fn restart(&mut self, window: &[U], history_len: usize) {
         self.buffer[..WINDOW_LEN].copy_from_slice(window);
         self.floor = WINDOW_LEN - history_len.min(WINDOW_LEN);
         (self.taken, self.end) = (WINDOW_LEN, WINDOW_LEN);
     }
 
-    /// Hands out the whole buffer with what was written since the last call, and goes on in `next`.
+    /// Hands over the whole buffer with the output since the last call, and continues in `next`.
     pub(super) fn hand_over(&mut self, mut next: Box<[U]>) -> Filled<U> {
         let shift = self.end - WINDOW_LEN;
         next[..WINDOW_LEN].copy_from_slice(self.history());
@@ -90,12 +90,12 @@ impl<U: Unit> OutputWindow<U> {
         Filled { buffer, range }
     }
 
-    /// Forgets the history as far as distances go: a new member begins.
+    /// Starts a new member, whose distances cannot reach the history.
     pub(super) fn start_member(&mut self) {
         self.floor = self.end;
     }
 
-    /// Bytes a distance may reach back, at most `WINDOW_LEN`.
+    /// The largest valid distance in units, at most `WINDOW_LEN`.
     pub(super) fn history_len(&self) -> usize {
         (self.end - self.floor).min(WINDOW_LEN)
     }
@@ -105,23 +105,23 @@ impl<U: Unit> OutputWindow<U> {
         &self.buffer[self.end - WINDOW_LEN..self.end]
     }
 
-    /// Bytes of history and output that there is memory for.
+    /// Size of the buffer in bytes.
     pub(super) const fn capacity(&self) -> usize {
         self.buffer.len() * size_of::<U>()
     }
 
-    /// Units written and not yet handed out.
+    /// Number of units written but not taken yet.
     pub(super) fn pending_len(&self) -> usize {
         self.end - self.taken
     }
 
-    /// Hands out what was written since the last call, once.
+    /// Returns the output since the last call.
     pub(super) fn take(&mut self) -> &[U] {
         let from = std::mem::replace(&mut self.taken, self.end);
         &self.buffer[from..self.end]
     }
 
-    /// Whether another match may be written.
+    /// Whether there is room for another match.
     #[inline]
     pub(super) fn has_room(&self) -> bool {
         self.end + SLACK_LEN <= self.buffer.len()
@@ -137,14 +137,14 @@ impl<U: Unit> OutputWindow<U> {
         self.taken = WINDOW_LEN;
     }
 
-    /// Writes one literal; there is room.
+    /// Writes one literal; there must be room.
     #[inline]
     pub(super) fn push(&mut self, literal: u8) {
         self.buffer[self.end] = U::literal(literal);
         self.end += 1;
     }
 
-    /// Writes as much of `bytes` as there is room for; says how many.
+    /// Writes as much of `bytes` as there is room for and returns the number of bytes written.
     pub(super) fn extend(&mut self, bytes: &[u8]) -> usize {
         let room = (self.buffer.len() - SLACK_LEN + 1).saturating_sub(self.end);
         let len = bytes.len().min(room);
@@ -155,8 +155,8 @@ impl<U: Unit> OutputWindow<U> {
         len
     }
 
-    /// Repeats `len` bytes from `distance` back, byte by byte so that they may overlap; there is room
-    /// and history.
+    /// Copies `len` units from `distance` units back, one by one since they may overlap. There must
+    /// be enough room and history.
     pub(super) fn repeat(&mut self, distance: usize, len: usize) {
         for at in self.end..self.end + len {
             self.buffer[at] = self.buffer[at - distance];
@@ -169,7 +169,7 @@ impl<U: Unit> OutputWindow<U> {
         (&mut self.buffer, self.end, self.floor)
     }
 
-    /// Takes over what the fast decoder wrote.
+    /// Accounts for what the fast decoder has written.
     pub(super) fn advance_to(&mut self, end: usize) {
         debug_assert!(end >= self.end && end <= self.buffer.len(), "fast decoder left the buffer");
         self.end = end;

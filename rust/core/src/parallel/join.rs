@@ -1,7 +1,7 @@
-//! The one place where the layer is walked in order: exact decoding, and the acceptance of speculations.
+//! Decoding the layer in order, and accepting speculations.
 //!
-//! Only the joiner knows where blocks really begin, so it alone reports checkpoints and errors. It takes over
-//! a speculation that begins where it is, and decodes everything else itself.
+//! Only the joiner knows where blocks really begin, so it alone reports checkpoints and errors. It
+//! takes over speculations that begin at its position, and decodes everything else itself.
 
 use std::sync::Arc;
 
@@ -13,52 +13,52 @@ use super::speculate::Speculation;
 use super::tools::Tools;
 use crate::checkpoint::{Checkpoint, WINDOW_LEN, Window};
 use crate::error::{Error, Result};
-use crate::gzip::{Event, GzipDecoder, Next, Place};
+use crate::gzip::{Event, GzipDecoder, Next, ResumePoint};
 use crate::span::{BitOffset, UncompressedOffset};
 
-/// Pieces that exact decoding hands out before it looks around again: compressed bytes may stand for a
-/// thousand times as many.
+/// Maximum number of pieces that one step of decoding produces. Output may be a thousand times as
+/// large as its input, so input alone does not bound a step.
 const MAX_PIECES: usize = 16;
 
-/// Output in stream order, or the error at its end; `schedule` says what follows.
+/// Output in stream order, or the error at its end. The state table is in `schedule`.
 #[derive(Debug)]
 pub(super) enum Slot {
-    /// Bytes.
+    /// Bytes with their checksums.
     Checked(CheckedPiece),
-    /// Bytes among markers, and what these stand for.
+    /// Bytes mixed with markers, and the resolver for the markers.
     Marked(Piece<u16>, Arc<Resolver>),
     /// A worker is replacing the markers.
     Resolving,
-    /// Nothing can follow.
+    /// The layer has an error here; nothing follows.
     Failed(Error),
 }
 
-/// What one step of joining found.
+/// The result of one step of joining.
 #[derive(Debug, Default)]
 pub(super) struct Joined {
     pub(super) slots: Vec<Slot>,
     pub(super) checkpoints: Vec<Checkpoint>,
 }
 
-/// Where the output of exact decoding goes.
+/// The destination of the joiner's own output.
 pub(super) trait Sink {
-    /// Takes the output that waits in the decoder; says how much it was.
+    /// Takes the pending output of the decoder and returns its length.
     fn take(&mut self, decoder: &mut GzipDecoder) -> Result<u64>;
 
-    /// A member has ended, before the decoder's position. Output may wait to be taken, which belongs to it;
-    /// says how much was taken.
+    /// Ends a member at the decoder's position. Pending output belongs to that member. Returns the
+    /// length of the output taken.
     fn end_member(&mut self, decoder: &mut GzipDecoder) -> Result<u64>;
 
-    /// Whether it has taken enough for once.
+    /// Whether it has enough output for one step.
     fn is_full(&self) -> bool;
 }
 
-/// Makes pieces for the scanner, which waits for something before them.
+/// Collects pieces for the scanner, used when the scanner is busy or must wait for earlier output.
 #[derive(Debug)]
 pub(super) struct Pieces<'a> {
     tools: &'a Tools,
     slots: Vec<Slot>,
-    /// Those of the piece that is being written.
+    /// The marks of the piece that is being written.
     marks: Vec<Mark>,
 }
 
@@ -96,32 +96,33 @@ impl Sink for Pieces<'_> {
     }
 }
 
-/// Walks the layer in order.
+/// Decodes the layer in order.
 #[derive(Debug)]
 pub(super) struct Joiner<P> {
     decoder: GzipDecoder,
     state: JoinerState,
     policy: P,
-    /// Output before the piece that is being written.
+    /// Bytes of output before the piece that is being written.
     written: u64,
 }
 
-/// Where the joiner is; `schedule` says what follows.
+/// The state of the joiner. The state table is in `schedule`.
 #[derive(Debug)]
 enum JoinerState {
     /// Inside a block, a header or a trailer: only the decoder can continue.
     Inside,
-    /// Inside, with all input used.
+    /// As `Inside`, with all input used.
     Starved,
     /// The decoder is at the header of a block or a member.
     AtHeader,
-    /// At the header behind an accepted speculation; the decoder is still where that began.
+    /// At the header after an accepted speculation. The decoder is still where the speculation
+    /// began.
     Accepted(SpeculationEnd),
-    /// At the end of the layer, or at an error.
+    /// At the end of the layer or at an error.
     Finished,
 }
 
-/// The place that an accepted speculation has come to.
+/// The end of an accepted speculation.
 #[derive(Debug)]
 struct SpeculationEnd {
     position: BitOffset,
@@ -131,12 +132,12 @@ struct SpeculationEnd {
 }
 
 impl<P: CheckpointPolicy> Joiner<P> {
-    /// Continues where `decoder` is, with `written` bytes of output taken from it.
+    /// Continues from `decoder`, of which `written` bytes of output have been taken.
     pub(super) const fn new(decoder: GzipDecoder, written: u64, policy: P) -> Self {
         Self { decoder, state: JoinerState::Inside, policy, written }
     }
 
-    /// The first bit not used yet.
+    /// The position of the first unused bit.
     pub(super) fn position(&self) -> BitOffset {
         match &self.state {
             JoinerState::Accepted(end) => end.position,
@@ -144,7 +145,7 @@ impl<P: CheckpointPolicy> Joiner<P> {
         }
     }
 
-    /// The first byte not taken yet.
+    /// The offset of the first byte that has not been taken.
     pub(super) fn taken(&self) -> u64 {
         match &self.state {
             JoinerState::Accepted(end) => end.position.0.div_ceil(8),
@@ -152,17 +153,17 @@ impl<P: CheckpointPolicy> Joiner<P> {
         }
     }
 
-    /// Whether [`Self::position`] is that of a block's or a member's header.
+    /// Whether [`Self::position`] is that of a block header or a member header.
     pub(super) const fn is_at_header(&self) -> bool {
         matches!(self.state, JoinerState::AtHeader | JoinerState::Accepted(_))
     }
 
-    /// Whether nothing more can be decoded without more input.
+    /// Whether decoding needs more input.
     pub(super) const fn is_starved(&self) -> bool {
         matches!(self.state, JoinerState::Starved)
     }
 
-    /// Whether the layer has ended, by its end or by an error.
+    /// Whether the layer has ended, normally or with an error.
     pub(super) const fn is_finished(&self) -> bool {
         matches!(self.state, JoinerState::Finished)
     }
@@ -171,20 +172,20 @@ impl<P: CheckpointPolicy> Joiner<P> {
         self.policy
     }
 
-    /// Compares a guess with the header here.
+    /// Compares a guess with the current header.
     pub(super) fn compare(&self, start: Start, stretch: &Stretch) -> Match {
         let (is_member, history_len) = match &self.state {
             JoinerState::Accepted(end) => (end.next == Next::Member, end.history_len),
             _ => (self.decoder.is_between_members(), self.decoder.history_len()),
         };
         match start.compare(self.position(), is_member, stretch) {
-            // With markers, a distance that reaches beyond the start of the member goes unnoticed.
+            // With markers, a distance beyond the start of the member would go unnoticed.
             Match::Here if !is_member && history_len < WINDOW_LEN => Match::Never,
             found => found,
         }
     }
 
-    /// Takes over a speculation that starts here.
+    /// Takes over a speculation that starts at the current position.
     pub(super) fn accept(&mut self, speculation: Speculation) -> Joined {
         let window = match std::mem::replace(&mut self.state, JoinerState::Inside) {
             JoinerState::Accepted(end) => end.window,
@@ -229,12 +230,12 @@ impl<P: CheckpointPolicy> Joiner<P> {
         joined
     }
 
-    /// Decodes to the end of the stretch, to the first header at or behind `stop`, or until `sink` has enough
-    /// for once.
+    /// Decodes to the end of the stretch, to the first header at or after `stop`, or until `sink`
+    /// is full.
     ///
     /// # Errors
     ///
-    /// The error that ends the layer; `sink` has all output before it.
+    /// The error that ends the layer. `sink` has all output before it.
     pub(super) fn decode(
         &mut self,
         stretch: &Stretch,
@@ -243,7 +244,7 @@ impl<P: CheckpointPolicy> Joiner<P> {
     ) -> (Vec<Checkpoint>, Result<()>) {
         let state = std::mem::replace(&mut self.state, JoinerState::Inside);
         if let JoinerState::Accepted(end) = state {
-            self.decoder.restart(&Place {
+            self.decoder.restart(&ResumePoint {
                 position: end.position,
                 first: stretch.byte_of(end.position),
                 window: &end.window,
@@ -315,8 +316,8 @@ impl<P: CheckpointPolicy> Joiner<P> {
         Ok(is_taken.then(|| Checkpoint::at(position, uncompressed, inflater.window())))
     }
 
-    /// Makes checkpoints at a speculation's marks where they are due; `window_before` gives the window before
-    /// so many units of the piece. An error comes with how far the piece is good.
+    /// Creates the checkpoints at a speculation's marks. `window_before` returns the window before
+    /// an offset in the piece. An error comes with the length of the valid part of the piece.
     fn take_marks(
         &mut self,
         marks: &[Mark],
@@ -333,7 +334,7 @@ impl<P: CheckpointPolicy> Joiner<P> {
         Ok(())
     }
 
-    /// How much output comes before the last member that starts in a piece.
+    /// The output offset of the last member that starts in a piece.
     fn last_member_start(&self, marks: &[Mark]) -> Option<u64> {
         let start = marks.iter().rfind(|mark| mark.kind == MarkKind::MemberStart);
         start.map(|mark| self.written + mark.offset as u64)

@@ -1,23 +1,24 @@
-//! Many cores on one gzip stream.
+//! Decoding one gzip stream on many cores.
 //!
-//! A [`Pipeline`] takes the layer's compressed bytes in order, cuts them into units that its workers share,
-//! and gives its consumers what one thread would give them, in the same order: the [`CheckpointPolicy`]
-//! every place where a checkpoint could be, the [`SpanConsumer`] the compressed bytes with the checkpoints
-//! in them, the [`BlobConsumer`] the same bytes alone, the [`OutputConsumer`] the uncompressed bytes. What
-//! the workers do:
+//! A [`Pipeline`] takes the layer's compressed bytes in order and cuts them into units for its
+//! workers. Its consumers receive exactly what a single thread would pass to them, in the same order:
+//! the [`CheckpointPolicy`] every candidate for a checkpoint, the [`SpanConsumer`] the compressed
+//! bytes with their checkpoints, the [`BlobConsumer`] the compressed bytes alone, and the
+//! [`OutputConsumer`] the uncompressed bytes. The workers' tasks are:
 //!
-//! * *join*: walk the layer in order, decode it, report checkpoints and errors (`join`). One at a time.
-//! * *speculate*: decode a range further on, before the joiner gets there, with markers in place of the
-//!   unknown window (`probe` guesses where a block begins, `speculate` decodes). The joiner takes the range
-//!   over when it arrives at just that block.
-//! * *resolve*: replace a piece's markers with the bytes of the window, which the joiner now knows (`piece`).
-//! * *scan*: hand output to its consumer, compare each member's checksum. One at a time.
-//! * *hash*: hand compressed bytes to their consumers, to both at once or, when the others wait for that, to
-//!   each by a worker of its own.
+//! * *join*: decode the layer in order and report checkpoints and errors (`join`). One at a time.
+//! * *speculate*: decode a later range before the joiner gets there, with markers in place of the
+//!   unknown window (`probe` guesses where a block begins, `speculate` decodes). The joiner takes over
+//!   the result if it arrives at exactly that block.
+//! * *resolve*: replace the markers in a piece with bytes of the window, once the joiner knows it
+//!   (`piece`).
+//! * *scan*: pass output to its consumer and compare each member's checksum. One at a time.
+//! * *hash*: pass compressed bytes to their consumers, to both at once or, if hashing falls behind,
+//!   to each on a worker of its own.
 //!
-//! The result depends neither on the number of threads nor on their timing: the joiner verifies every guess,
-//! and every error is found where one thread would find it. `schedule` decides who does what next, `task`
-//! does it, `worker` is the threads' loop around both.
+//! The result depends neither on the number of threads nor on their timing: the joiner verifies every
+//! guess, and errors are reported exactly as a single thread would report them. `schedule` chooses the
+//! tasks, `task` runs them, and `worker` is the loop of each thread around both.
 //!
 //! Sources: Kerbiriou & Chikhi, "Parallel decompression of gzip-compressed files and random access to DNA
 //! sequences" (2019); Knespel & Brunst, "Rapidgzip" (2023).
@@ -46,60 +47,62 @@ use crate::span::UncompressedOffset;
 use schedule::State;
 use worker::Shared;
 
-/// Compressed bytes in a unit: a millisecond's work or less, so that no worker waits for long.
+/// Compressed bytes in a unit: at most a millisecond of work, so that no worker waits for long.
 pub const UNIT_LEN: usize = 256 << 10;
 
-/// Decides which candidates become checkpoints.
+/// Selects the candidates that become checkpoints.
 pub trait CheckpointPolicy: Send + Debug + 'static {
-    /// Whether the candidate at `at` becomes a checkpoint; candidates come in stream order.
+    /// Returns whether the candidate at `at` becomes a checkpoint. Called in stream order.
     ///
     /// # Errors
     ///
-    /// Fails the layer, once all output before the candidate has been consumed without an error.
+    /// An error fails the layer, unless consuming the output before the candidate fails first.
     fn take(&mut self, at: UncompressedOffset) -> Result<bool>;
 }
 
-/// Takes the layer's compressed bytes, cut into spans at checkpoints; `B` takes them uncut.
+/// Consumes the layer's compressed bytes, divided into spans at checkpoints. `B` consumes them
+/// undivided.
 pub trait SpanConsumer<B>: Send + Debug + 'static {
-    /// Takes the next bytes, the first of which is byte `start` of the layer, and all checkpoints whose
+    /// Takes the next bytes, which are at offset `start` of the layer, and all checkpoints whose
     /// [first byte](Checkpoint::first_byte) is among them.
     fn push(&mut self, start: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>);
 
-    /// Does the same, and gives the bytes to `blob` too: two digests side by side cost less than one after
-    /// the other.
+    /// As [`Self::push`], but also passes the bytes to `blob`: computing two digests together is
+    /// faster than one after the other.
     fn push_with(&mut self, blob: &mut B, start: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>);
 }
 
-/// Takes the layer's compressed bytes as one sequence.
+/// Consumes the layer's compressed bytes as one sequence.
 pub trait BlobConsumer: Send + Debug + 'static {
     /// Takes the next bytes.
     fn push(&mut self, bytes: &[u8]);
 }
 
-/// Takes the layer's uncompressed bytes.
+/// Consumes the layer's uncompressed bytes.
 pub trait OutputConsumer: Send + Debug + 'static {
     /// Takes the next bytes.
     ///
     /// # Errors
     ///
-    /// Fails the layer.
+    /// An error fails the layer.
     fn push(&mut self, bytes: &[u8]) -> Result<()>;
 
-    /// Whether this takes about as long as decoding: a thread of its own is then worth a copy.
+    /// Whether consuming takes about as long as decoding, so that running it on another thread is
+    /// worth a copy.
     fn is_heavy(&self) -> bool {
         false
     }
 }
 
-/// The types of a pipeline's consumers; an implementation only names them and needs no values.
+/// The types of a pipeline's consumers. Implementations only name the types and need no values.
 pub trait Consumers: Debug + 'static {
-    /// Asked about every candidate.
+    /// Selects checkpoints.
     type Policy: CheckpointPolicy;
-    /// Given all compressed bytes, once their checkpoints are known.
+    /// Receives all compressed bytes, once their checkpoints are known.
     type Spans: SpanConsumer<Self::Blob>;
-    /// Given all compressed bytes too, perhaps long before.
+    /// Receives all compressed bytes too, possibly much earlier.
     type Blob: BlobConsumer;
-    /// Given all uncompressed bytes.
+    /// Receives all uncompressed bytes.
     type Output: OutputConsumer;
 }
 
@@ -116,28 +119,28 @@ pub struct ConsumerSet<C: Consumers> {
     pub output: C::Output,
 }
 
-/// How a pipeline works; the result does not depend on them.
+/// The settings of a pipeline, which do not affect its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Number of threads that work, including the caller's.
+    /// Number of threads, including the caller's.
     pub threads: usize,
     /// Compressed bytes in a unit, at least 1.
     pub unit_len: usize,
 }
 
-/// How far one thread has come.
+/// The progress of a single thread, from which a pipeline can continue.
 #[derive(Debug)]
 pub struct Progress {
-    /// Has used all bytes so far; all output that it could make of them may be waiting in it.
+    /// The decoder, which has used all bytes so far. It may hold output that has not been taken.
     pub decoder: GzipDecoder,
     /// Bytes of output taken from the decoder and given to the consumer.
     pub written: u64,
 }
 
-/// One gzip layer on its way through many threads.
+/// A gzip layer being processed by many threads.
 ///
-/// The threads start when the first unit is full and end with the pipeline. The caller works too whenever it
-/// would have to wait.
+/// The threads start when the first unit is full and end with the pipeline. The caller's thread
+/// works too whenever it would have to wait.
 #[derive(Debug)]
 pub struct Pipeline<C: Consumers> {
     settings: Settings,
@@ -149,14 +152,15 @@ pub struct Pipeline<C: Consumers> {
 }
 
 impl<C: Consumers> Pipeline<C> {
-    /// Starts before the first byte of a layer.
+    /// Starts at the first byte of a layer.
     #[must_use]
     pub fn new(settings: Settings, consumers: ConsumerSet<C>) -> Self {
         let from = Progress { decoder: GzipDecoder::new(Speed::Fast), written: 0 };
         Self::resume(settings, from, consumers)
     }
 
-    /// Continues a layer that one thread has begun; the next bytes follow those that it has used.
+    /// Continues a layer that one thread has begun. The next bytes must follow those that it has
+    /// used.
     #[must_use]
     pub fn resume(settings: Settings, from: Progress, consumers: ConsumerSet<C>) -> Self {
         let settings =
@@ -165,16 +169,16 @@ impl<C: Consumers> Pipeline<C> {
         Self { settings, shared, threads: Vec::new(), has_started: false, unit: Vec::new() }
     }
 
-    /// Takes the next compressed bytes; returns when there is room for more.
+    /// Takes the next compressed bytes, and returns once there is room for more.
     ///
     /// # Errors
     ///
-    /// The first error in the layer, if it has been found by now; what a consumer returns. The pipeline must
-    /// not be used further.
+    /// The first error in the layer, if it has been found by now, or the error of a consumer. The
+    /// pipeline must not be used afterwards.
     ///
     /// # Panics
     ///
-    /// If a consumer panicked, on whatever thread.
+    /// If a consumer panicked on any thread.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             if self.unit.capacity() == 0 {
@@ -193,15 +197,15 @@ impl<C: Consumers> Pipeline<C> {
         Ok(())
     }
 
-    /// Ends the layer and returns the consumers, which then have everything.
+    /// Ends the layer and returns the consumers, which have received everything.
     ///
     /// # Errors
     ///
-    /// As [`Self::push`]; also when the layer ends too early.
+    /// As [`Self::push`], and if the layer is truncated.
     ///
     /// # Panics
     ///
-    /// If a consumer panicked, on whatever thread.
+    /// If a consumer panicked on any thread.
     pub fn finish(mut self) -> Result<ConsumerSet<C>> {
         self.shared.end(std::mem::take(&mut self.unit));
         self.shared.work_until(State::is_finished)?;
@@ -209,8 +213,8 @@ impl<C: Consumers> Pipeline<C> {
         self.shared.take_consumers()
     }
 
-    /// Starts one thread less than asked for, since the caller works too; if none can be started, the caller
-    /// does everything.
+    /// Starts one thread less than requested, since the caller works too. If no thread can be
+    /// started, the caller does everything.
     fn start_threads(&mut self) {
         if std::mem::replace(&mut self.has_started, true) {
             return;

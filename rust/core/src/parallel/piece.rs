@@ -1,31 +1,31 @@
-//! Pieces of output on their way to the consumer, and how markers in them become bytes.
+//! Pieces of output, and resolving the markers in them.
 
 use crate::checkpoint::Window;
 use crate::gzip::{MemberCheck, Trailer};
 use crate::inflate::{FIRST_MARKER, Filled};
 use crate::span::BitOffset;
 
-/// A place between blocks or members.
+/// A boundary between blocks or members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// Output of the piece before it.
+    /// Its offset in the output of the piece.
     pub(super) offset: usize,
-    /// Where the next header begins.
+    /// Where the next header begins in the layer.
     pub(super) position: BitOffset,
     pub(super) kind: MarkKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MarkKind {
-    /// Behind a block that is not the last of its member.
+    /// After a block that is not the last of its member.
     Block,
-    /// Behind a member's header.
+    /// After a member's header.
     MemberStart,
-    /// Behind a member's trailer.
+    /// After a member's trailer.
     MemberEnd(Trailer),
 }
 
-/// Some output, with the places in it, in stream order.
+/// A piece of output, with its boundaries in stream order.
 #[derive(Debug)]
 pub(super) struct Piece<U> {
     pub(super) filled: Filled<U>,
@@ -37,23 +37,23 @@ impl<U> Piece<U> {
         self.filled.range.len()
     }
 
-    /// Drops what comes after the first `len` units, and the marks beyond them.
+    /// Keeps the first `len` units, and the marks up to there.
     pub(super) fn truncate(&mut self, len: usize) {
         self.filled.range.end = self.filled.range.start + len.min(self.len());
         self.marks.retain(|mark| mark.offset <= len);
     }
 }
 
-/// Bytes whose checksums are known.
+/// A piece of bytes with their checksums.
 #[derive(Debug)]
 pub(super) struct CheckedPiece {
     pub(super) piece: Piece<u8>,
-    /// Of the output up to each member's end, and of the output behind the last.
+    /// One check for the output up to each member end, and one for the output after the last.
     pub(super) checks: Vec<MemberCheck>,
 }
 
 impl CheckedPiece {
-    /// Looks at all bytes, best while they are in the cache.
+    /// Computes the checksums, preferably while the bytes are in the cache.
     pub(super) fn new(piece: Piece<u8>) -> Self {
         let mut checks = Vec::with_capacity(1);
         let mut done = 0;
@@ -69,13 +69,13 @@ impl CheckedPiece {
     }
 }
 
-/// Units that are looked at together for markers.
+/// Number of units that are searched for markers together.
 const BLOCK_LEN: usize = 32;
-/// Units whose markers are resolved together.
+/// Number of units resolved in one step.
 const STEP_LEN: usize = 4 << 10;
 
-/// What each unit stands for behind one window: most output behind a range's start has few markers, but
-/// where they are, one look-up a unit is what they cost.
+/// Maps each unit to its byte, given the window. Most output has few markers, and resolving one
+/// costs one lookup.
 #[derive(Debug)]
 pub(super) struct Resolver(Box<[u8; 1 << 16]>);
 
@@ -89,10 +89,10 @@ impl Resolver {
         Self(bytes)
     }
 
-    /// Puts the bytes of the window in the place of their markers.
+    /// Replaces markers with bytes of the window.
     pub(super) fn resolve(&self, marked: &[u16], bytes: &mut [u8]) {
-        // First all units as if they were bytes, which vector instructions do, then the markers again; in
-        // steps that stay in the first-level cache.
+        // First convert all units as if they were bytes, which is vectorized, then fix the markers.
+        // The steps are small enough to stay in the L1 cache.
         for (marked, bytes) in marked.chunks(STEP_LEN).zip(bytes.chunks_mut(STEP_LEN)) {
             narrow(marked, bytes);
             let (blocks, rest) = marked.as_chunks::<BLOCK_LEN>();
@@ -113,7 +113,7 @@ impl Resolver {
         }
     }
 
-    /// A window some of whose bytes are markers of places in the window before.
+    /// Resolves a window that contains markers of the window before it.
     pub(super) fn window(&self, marked: &[u16]) -> Window {
         let mut bytes = vec![0; marked.len()];
         self.resolve(marked, &mut bytes);
@@ -121,13 +121,14 @@ impl Resolver {
     }
 }
 
-/// Whether any unit is a marker; all of them are looked at, which vector instructions can do at once.
+/// Whether any unit is a marker. Examines all units, without an early exit, so that it is
+/// vectorized.
 #[inline(always)]
 fn has_marker(units: &[u16]) -> bool {
     units.iter().fold(0, |all, unit| all | unit) >= FIRST_MARKER
 }
 
-/// Units as bytes, as if none were a marker.
+/// Converts units to bytes, as if none were a marker.
 #[inline(always)]
 pub(super) fn narrow(units: &[u16], bytes: &mut [u8]) {
     for (byte, &unit) in bytes.iter_mut().zip(units) {
@@ -135,12 +136,12 @@ pub(super) fn narrow(units: &[u16], bytes: &mut [u8]) {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a byte has nothing in the high half")]
+#[expect(clippy::cast_possible_truncation, reason = "the high half of a byte unit is zero")]
 const fn low_byte(unit: u16) -> u8 {
     unit as u8
 }
 
-/// How many units at the end of `units` are no markers.
+/// The number of units at the end of `units` that are not markers.
 pub(super) fn clean_tail_len(units: &[u16]) -> usize {
     let mut len = 0;
     for block in units.rchunks(BLOCK_LEN) {

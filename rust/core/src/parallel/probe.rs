@@ -1,8 +1,8 @@
-//! Where a block or a member might begin: guesses, from cheap filters, in stream order.
+//! Guessing where a block or a member begins, with cheap filters, in stream order.
 //!
-//! Of random bits, one position in nine could begin a dynamic block by its first 13 bits, and one in some
-//! thousands by its code length code, which must be complete. What passes is tried by decoding, and the
-//! joiner accepts no guess that the block before does not end at.
+//! In random data, one position in nine looks like a dynamic block by its first 13 bits, and one in
+//! several thousand also by its code length code, which must be complete. Positions that pass are
+//! tried by decoding. The joiner accepts a guess only if the previous block ends there.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,20 +11,21 @@ use super::source::Stretch;
 use crate::gzip;
 use crate::span::BitOffset;
 
-/// Bytes looked at together.
+/// Bytes searched in one step.
 const STEP_LEN: usize = 4 << 10;
-/// A header that starts in a step may end behind it: 17 bits and 19 lengths of 3 bits, from any bit on.
+/// Bytes needed after a step, since a header that starts in the step may end after it: 17 bits and
+/// 19 lengths of 3 bits, from any bit on.
 const OVERLAP_LEN: usize = 16;
-/// Bit positions tried with one load: 17 bits follow the last of them.
+/// Bit positions tested with one load, which must include 17 more bits after the last one.
 const POSITIONS: u32 = 40;
-/// Code lengths that one look-up adds up.
+/// Number of code lengths that one lookup sums.
 const LENGTHS: u32 = 4;
-/// Kraft's sum of a complete code length code, whose longest word has 7 bits.
+/// Kraft sum of a complete code length code, in units of a 7-bit code word.
 const COMPLETE: u32 = 1 << 7;
-/// Bits of a stored block's header before its padding.
+/// Bits of a stored block's header, before its padding.
 const STORED_HEADER: u64 = 3;
 
-/// What Kraft's sum gains by four code lengths, in units of a word of 7 bits.
+/// Kraft sum of four code lengths, in units of a 7-bit code word.
 static KRAFT: [u16; 1 << (3 * LENGTHS)] = {
     let mut sums = [0; 1 << (3 * LENGTHS)];
     let mut index = 0;
@@ -41,31 +42,31 @@ static KRAFT: [u16; 1 << (3 * LENGTHS)] = {
     sums
 };
 
-/// A guess.
+/// A guess at the start of a block or member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
     /// A dynamic block's header.
     Dynamic(BitOffset),
-    /// A stored block whose LEN is at this byte. Where in the ten bits before its header begins is not to
-    /// be seen: all bits are zero.
+    /// A stored block whose LEN is at this byte. The header begins somewhere in the ten bits
+    /// before, but all of them are zero, so the exact position is unknown.
     Stored(u64),
     /// A member's header, at this byte.
     Member(u64),
 }
 
-/// How a guess stands to a place where a header is known to begin.
+/// How a guess compares with a position at which a header is known to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Match {
-    /// The guess was right.
+    /// The guess is right.
     Here,
-    /// Perhaps right, further on.
+    /// The guess is further on, and may be right.
     Ahead,
-    /// Wrong.
+    /// The guess is wrong.
     Never,
 }
 
 impl Start {
-    /// A bit at which decoding can start.
+    /// A bit position at which decoding can start.
     pub(super) const fn position(self) -> BitOffset {
         match self {
             Self::Dynamic(position) => position,
@@ -74,7 +75,7 @@ impl Start {
         }
     }
 
-    /// No header that the guess means begins before this bit.
+    /// The earliest bit at which the guessed header can begin.
     pub(super) const fn earliest(self) -> BitOffset {
         match self {
             Self::Stored(len_at) => BitOffset((len_at * 8).saturating_sub(STORED_HEADER + 7)),
@@ -82,7 +83,7 @@ impl Start {
         }
     }
 
-    /// Compares with a header that begins at `at`: a member's, or a block's.
+    /// Compares the guess with a header that begins at `at`, of a member or of a block.
     pub(super) fn compare(self, at: BitOffset, is_member: bool, stretch: &Stretch) -> Match {
         let is_here = match self {
             Self::Dynamic(position) => !is_member && at == position,
@@ -103,7 +104,7 @@ impl Start {
     }
 }
 
-/// Looks for guesses in a range of a stretch.
+/// Searches a range of a stretch for guesses.
 #[derive(Debug)]
 pub(super) struct Probe<'a> {
     stretch: &'a Stretch,
@@ -114,16 +115,16 @@ pub(super) struct Probe<'a> {
 }
 
 impl<'a> Probe<'a> {
-    /// `range` counts the bytes of the layer.
+    /// `range` is in bytes of the layer.
     pub(super) const fn new(stretch: &'a Stretch, range: Range<u64>) -> Self {
         Self { stretch, next: range.start, end: range.end, found: VecDeque::new() }
     }
 
-    /// Looks at the next bytes.
+    /// Searches the next bytes.
     fn step(&mut self) {
         let start = self.next;
         let mut bytes = [0; 1 + STEP_LEN + OVERLAP_LEN];
-        // One byte before too, for a stored block's header.
+        // Include the byte before, for a stored block's header.
         let mut filled = usize::from(start == 0);
         while filled < bytes.len() {
             let piece = self.stretch.bytes_at((start + filled as u64).saturating_sub(1));
@@ -166,7 +167,7 @@ impl<'a> Probe<'a> {
         self.found.extend(found);
     }
 
-    /// Whether what follows a stored block with this LEN could be a block's header.
+    /// Whether the data after a stored block with this LEN could be a block header.
     fn may_follow(&self, len_at: u64, len: u16) -> bool {
         let next = len_at + 4 + u64::from(len);
         if !self.stretch.has(next + OVERLAP_LEN as u64) {
@@ -201,8 +202,8 @@ impl Iterator for Probe<'_> {
     }
 }
 
-/// The positions among the first `POSITIONS` bits of `bits` at which a header of a dynamic block, not the
-/// last of its member, could begin by its first 13 bits (RFC 1951 §3.2.7): one bit for each.
+/// A mask of the positions among the first `POSITIONS` bits at which the first 13 bits could be
+/// those of a dynamic block that is not the last of its member (RFC 1951 §3.2.7).
 const fn possible_headers(bits: u64) -> u64 {
     let is_dynamic = !bits & !(bits >> 1) & (bits >> 2);
     // HLIT and HDIST above 29 have their four high bits set.
@@ -211,7 +212,7 @@ const fn possible_headers(bits: u64) -> u64 {
     is_dynamic & !high_litlen & !high_distance & ((1 << POSITIONS) - 1)
 }
 
-/// Whether the code length code of the header at `bit` uses up all its code words.
+/// Whether the code length code of the header at `bit` is complete.
 fn has_complete_code(bytes: &[u8], bit: usize) -> bool {
     let counts_at = bit + 13;
     let (at, shift) = (counts_at / 8, counts_at % 8);
@@ -219,7 +220,7 @@ fn has_complete_code(bytes: &[u8], bit: usize) -> bool {
     let count = (low & 0xf) as u32 + 4;
     let lengths_at = counts_at + 4;
     let (at, shift) = (lengths_at / 8, lengths_at % 8);
-    // Up to 57 bits from any bit on: a word less 7 bits.
+    // Up to 57 bits from any bit on: a word minus 7 bits.
     let lengths = word(&bytes[at..]) >> shift & ((1 << (3 * count)) - 1);
     let mut sum = 0;
     let mut group = 0;
@@ -230,7 +231,7 @@ fn has_complete_code(bytes: &[u8], bit: usize) -> bool {
     sum == COMPLETE
 }
 
-/// The next eight bytes, the first one lowest; zeros beyond the end.
+/// The next eight bytes, little-endian, with zeros beyond the end.
 fn word(bytes: &[u8]) -> u64 {
     if let Some(word) = bytes.first_chunk::<8>() {
         return u64::from_le_bytes(*word);

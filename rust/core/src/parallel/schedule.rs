@@ -1,30 +1,30 @@
-//! Who does what next.
+//! The scheduler: chooses the next task for each worker.
 //!
-//! All workers share one state behind one lock, which they hold to choose a task and to put its outcome back,
-//! never while working. A worker takes the most urgent task: first what output waits for, last what only
-//! looks ahead. So no worker idles while there is work, and speculation uses only time that would be lost
-//! otherwise.
+//! All workers share one state behind one lock. They hold the lock to choose a task and to store
+//! its outcome, but not while running it. A worker takes the most urgent task: tasks that output
+//! waits for come first, and tasks that only work ahead come last. So no worker is idle while there
+//! is work, and speculation uses only time that would otherwise be wasted.
 //!
-//! The joiner, the scanner and the two consumers of compressed bytes are either here (`Some`) or with the
-//! one worker whose task needs them (`None`). Claims, slots and units are queues in stream order.
+//! The joiner, the scanner and the two consumers of compressed bytes are either in the state
+//! (`Some`) or in use by one worker (`None`). Claims, slots and units are queues in stream order.
 //!
 //! | state | meaning | next |
 //! |---|---|---|
-//! | joiner `Inside` | inside a block, a header or a trailer | decode: any but `Accepted` |
-//! | joiner `Starved` | has used all input it was given | decode the next unit; finish after the last |
+//! | joiner `Inside` | inside a block, a header or a trailer | decode: any state but `Accepted` |
+//! | joiner `Starved` | has used all available input | decode the next unit; finish after the last |
 //! | joiner `AtHeader` | a speculation may begin here | decode; accept: `Accepted` or `Finished` |
-//! | joiner `Accepted` | at the end of a speculation | the same |
-//! | joiner `Finished` | at the layer's end, or its first error | |
-//! | claim `Running` | a worker decodes the range | `Decoded` or `Fruitless` |
+//! | joiner `Accepted` | at the end of a speculation | as `AtHeader` |
+//! | joiner `Finished` | at the end of the layer, or at its first error | |
+//! | claim `Running` | a worker is decoding the range | `Decoded` or `Failed` |
 //! | claim `Decoded` | the result waits for the joiner | accepted if it begins where the joiner is |
-//! | claim `Fruitless` | no block was found | dropped when the joiner gets there |
+//! | claim `Failed` | no block was found | dropped when the joiner gets there |
 //! | any claim | the joiner is past it | dropped |
 //! | slot `Marked` | output with markers | resolve: `Resolving`, then `Checked` |
-//! | slot `Resolving` | a worker replaces the markers | `Checked` |
+//! | slot `Resolving` | a worker is replacing the markers | `Checked` |
 //! | slot `Checked` | bytes with their checksums | scan, after all slots before it |
 //! | slot `Failed` | the first error in the layer | scan: the pipeline fails |
-//! | unit in `units` | still to be hashed by one consumer or both | hash, once joined |
-//! | unit hashed | needed by the tasks that hold it | its buffer is reused |
+//! | unit in `units` | still to be hashed by one or both consumers | hash, once joined |
+//! | unit hashed | still used by some tasks | its buffer is reused after them |
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -41,24 +41,27 @@ use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::span::BitOffset;
 
-/// Units of a range that is speculated on.
+/// Number of units in a range that is decoded speculatively.
 const RANGE_LEN: usize = 6;
-/// Slots of output that stop the joiner from making more.
+/// Maximum number of slots; the joiner pauses when there are this many.
 const MAX_SLOTS: usize = 32;
-/// Units hashed in one task.
+/// Maximum number of units hashed in one task.
 const MAX_HASHED: usize = 4;
-/// Units that may wait to be hashed before two workers share that.
-const MANY_HASHED: usize = 3 * MAX_HASHED;
-/// The widest gap between ranges, for two threads; with more the joiner's part becomes smaller.
+/// Number of units waiting to be hashed above which two workers hash, one for each consumer.
+const MAX_HASH_BACKLOG: usize = 3 * MAX_HASHED;
+/// Maximum gap between ranges with two threads. With more threads it is smaller, since the joiner
+/// has a smaller share of the work.
 const MAX_GAP: usize = 4 * RANGE_LEN;
-/// The gap to start with.
+/// Initial gap between ranges.
 const FIRST_GAP: usize = RANGE_LEN;
-/// Useless claims in a row before speculation pauses; each further one doubles the pause.
+/// Number of consecutive useless claims before speculation pauses. Each further one doubles the
+/// pause.
 const MAX_FAILURES: u32 = 2;
-/// Useless claims in a row from which pauses stay the same: 2^n ranges.
+/// Number of consecutive useless claims after which the pause no longer grows; it is then 2^n
+/// ranges.
 const MAX_BACKOFF: u32 = 6;
 
-/// A range of units that a worker speculates on, or has.
+/// A range of units that a worker is decoding or has decoded speculatively.
 #[derive(Debug)]
 struct Claim {
     first_unit: usize,
@@ -70,40 +73,40 @@ struct Claim {
 
 #[derive(Debug)]
 enum ClaimState {
-    /// A worker decodes the range.
+    /// A worker is decoding the range.
     Running,
     /// The result waits for the joiner.
     Decoded(Box<Speculation>),
     /// No block was found.
-    Fruitless,
+    Failed,
 }
 
-/// Everything that workers share.
+/// The state that workers share.
 #[derive(Debug)]
 pub(super) struct State<C: Consumers> {
     settings: Settings,
-    /// The byte of the layer at which unit 0 begins.
+    /// Offset of unit 0 in the layer.
     start: u64,
-    /// Units that are still needed, `first_unit` the first one's number.
+    /// The units that are still needed; the first one has number `first_unit`.
     units: VecDeque<Arc<Vec<u8>>>,
     first_unit: usize,
-    /// The byte of the layer behind the last unit.
+    /// Offset of the end of the last unit in the layer.
     end: u64,
     is_ended: bool,
 
     joiner: Option<Box<Joiner<C::Policy>>>,
-    /// Bytes before which all candidates are known.
+    /// Offset in the layer before which all checkpoints are known.
     joined: u64,
     is_joined: bool,
     claims: VecDeque<Claim>,
-    /// Where the last claim ends.
+    /// The unit at which the last claim ends.
     claimed: usize,
-    /// Units between two claims that are left to the joiner: more of them when it has to wait for a claim,
-    /// fewer when claims wait for it.
+    /// Number of units between two claims, which the joiner decodes itself. It grows when the
+    /// joiner has to wait for a claim, and shrinks when claims wait for the joiner.
     gap: usize,
-    /// Claims in a row that were of no use.
+    /// Number of consecutive useless claims.
     failures: u32,
-    /// Nothing is claimed until the joiner is at this unit.
+    /// Speculation pauses until the joiner reaches this unit.
     resume_at: usize,
 
     checkpoints: VecDeque<Checkpoint>,
@@ -164,7 +167,7 @@ impl<C: Consumers> State<C> {
         self.units.push_back(Arc::new(unit));
     }
 
-    /// The last unit has been added.
+    /// Marks the last unit as added.
     pub(super) const fn end(&mut self) {
         self.is_ended = true;
     }
@@ -174,7 +177,7 @@ impl<C: Consumers> State<C> {
         self.failure.as_ref()
     }
 
-    /// Returns the consumers, unless a worker has one.
+    /// Returns the consumers, unless one of them is in use by a worker.
     pub(super) fn take_consumers(&mut self) -> Option<ConsumerSet<C>> {
         Some(ConsumerSet {
             policy: self.joiner.take()?.into_policy(),
@@ -184,13 +187,14 @@ impl<C: Consumers> State<C> {
         })
     }
 
-    /// Whether another unit may come.
+    /// Whether another unit may be added.
     pub(super) fn has_room(&self) -> bool {
-        // Each worker's range, the gap before it, and what the joiner and the hash still need.
+        // Units for each worker's range and the gap before it, and those that joining and hashing
+        // still need.
         self.units.len() < 4 * RANGE_LEN + MAX_GAP + self.settings.threads * (RANGE_LEN + 2)
     }
 
-    /// Whether all consumers have everything.
+    /// Whether all consumers have received everything.
     pub(super) fn is_finished(&self) -> bool {
         let all_back = self.joiner.is_some()
             && self.spans.is_some()
@@ -212,7 +216,7 @@ impl<C: Consumers> State<C> {
         self.first_unit + self.units.len()
     }
 
-    /// The units from `first` to before `end`, as far as they are here.
+    /// The units from `first` up to `end` that are available.
     fn stretch(&self, first: usize, end: usize) -> Stretch {
         let first = first.max(self.first_unit);
         let range = first - self.first_unit..end.clamp(first, self.end_unit()) - self.first_unit;
@@ -220,7 +224,7 @@ impl<C: Consumers> State<C> {
         Stretch::new(self.start_of(first), self.settings.unit_len, units)
     }
 
-    /// Chooses the most urgent task, if there is any.
+    /// Chooses the most urgent task, if there is one.
     pub(super) fn choose(&mut self) -> Option<Task<C>> {
         self.scan()
             .or_else(|| self.resolve())
@@ -263,7 +267,7 @@ impl<C: Consumers> State<C> {
         while let Some(claim) = self.claims.front() {
             let start = BitOffset(self.start_of(claim.first_unit) * 8);
             if unit > claim.end_unit {
-                // A block spanned all of it.
+                // A single block spans the whole range.
                 self.drop_claim();
                 continue;
             }
@@ -272,7 +276,7 @@ impl<C: Consumers> State<C> {
             }
             let guess = match &claim.state {
                 ClaimState::Decoded(speculation) => speculation.start,
-                ClaimState::Fruitless => {
+                ClaimState::Failed => {
                     self.drop_claim();
                     continue;
                 }
@@ -296,7 +300,7 @@ impl<C: Consumers> State<C> {
         self.decode(joiner, unit, None)
     }
 
-    /// Lets the joiner decode its unit, if it is here.
+    /// Lets the joiner decode its unit, if it is available.
     fn decode(
         &mut self,
         joiner: Box<Joiner<C::Policy>>,
@@ -304,7 +308,7 @@ impl<C: Consumers> State<C> {
         stop: Option<BitOffset>,
     ) -> Option<Task<C>> {
         if joiner.taken() < self.end || !joiner.is_starved() {
-            // The unit before holds the byte in which a block may begin.
+            // Include the previous unit, since a block may begin inside its last byte.
             let stretch = self.stretch(unit.saturating_sub(1), unit + 1);
             let is_free = self.slots.is_empty()
                 && self.scanner.as_ref().is_some_and(|scanner| !scanner.is_heavy());
@@ -318,7 +322,7 @@ impl<C: Consumers> State<C> {
         None
     }
 
-    /// Takes the first claim's speculation, which was useful.
+    /// Takes the result of the first claim, which was useful.
     fn take_speculation(&mut self) -> Option<Box<Speculation>> {
         let claim = self.claims.pop_front()?;
         let ClaimState::Decoded(speculation) = claim.state else { return None };
@@ -338,11 +342,11 @@ impl<C: Consumers> State<C> {
         }
     }
 
-    /// Lets both consumers of compressed bytes hash together while they keep up, and each alone when they are
-    /// behind, so that two workers can help.
+    /// Lets both consumers of compressed bytes hash together while they keep up. When they fall
+    /// behind, each hashes alone, so that two workers can hash.
     fn hash(&mut self) -> Option<Task<C>> {
         let settled = if self.is_joined { self.end_unit() } else { self.unit_of(self.joined) };
-        let is_behind = settled.saturating_sub(self.spans_unit) > MANY_HASHED;
+        let is_behind = settled.saturating_sub(self.spans_unit) > MAX_HASH_BACKLOG;
         let is_even = self.blob_unit == self.spans_unit;
         if is_even && !is_behind && self.spans.is_some() && self.blob.is_some() {
             let units = self.units_to_hash(self.spans_unit, settled)?;
@@ -361,7 +365,7 @@ impl<C: Consumers> State<C> {
         None
     }
 
-    /// Lets the consumer hash that needs no checkpoints.
+    /// Lets the blob's consumer hash, which needs no checkpoints.
     fn hash_blob(&mut self, end: usize) -> Option<Task<C>> {
         let units = self.units_to_hash(self.blob_unit, end)?;
         let blob = self.blob.take()?;
@@ -405,7 +409,7 @@ impl<C: Consumers> State<C> {
     }
 
     fn speculate(&mut self) -> Option<Task<C>> {
-        // One worker is left to the joiner, which decodes at the least cost.
+        // Leave one worker for the joiner, whose decoding is the cheapest.
         let is_running = |claim: &&Claim| matches!(claim.state, ClaimState::Running);
         let running = self.claims.iter().filter(is_running).count();
         let threads = self.settings.threads;
@@ -417,7 +421,7 @@ impl<C: Consumers> State<C> {
             return None;
         }
         let first_unit = self.claimed.max(here + 1) + self.gap;
-        // The last block of a range ends behind it.
+        // The last block of a range ends after the range.
         let end_unit = first_unit + RANGE_LEN;
         if end_unit >= self.end_unit() && !(self.is_ended && first_unit < self.end_unit()) {
             return None;
@@ -433,7 +437,7 @@ impl<C: Consumers> State<C> {
         })
     }
 
-    /// Gives the joiner more to decode itself before the next claim, since it has to wait for this one.
+    /// Widens the gap before the next claim, since the joiner has to wait for this one.
     fn widen_gap(&mut self) {
         if let Some(claim) = self.claims.front_mut()
             && !std::mem::replace(&mut claim.was_awaited, true)
@@ -442,7 +446,7 @@ impl<C: Consumers> State<C> {
         }
     }
 
-    /// Takes in the outcome of a task.
+    /// Stores the outcome of a task.
     pub(super) fn put_back(&mut self, outcome: Outcome<C>, tools: &Tools) {
         match outcome {
             Outcome::Scanned(scanner, result) => {
@@ -481,15 +485,15 @@ impl<C: Consumers> State<C> {
             Outcome::Speculated(first_unit, result) => {
                 let mut claims = self.claims.iter_mut();
                 if let Some(claim) = claims.find(|claim| claim.first_unit == first_unit) {
-                    claim.state = result.map_or(ClaimState::Fruitless, ClaimState::Decoded);
+                    claim.state = result.map_or(ClaimState::Failed, ClaimState::Decoded);
                 }
             }
         }
     }
 }
 
-/// The widest gap that the joiner fills while every other worker decodes a range. After a wider one, once
-/// the joiner had to wait, all the others would wait later.
+/// Maximum gap: what the joiner can decode while every other worker decodes a range. With a wider
+/// gap, all other workers would have to wait for the joiner.
 const fn max_gap(settings: Settings) -> usize {
     let others = settings.threads.saturating_sub(1);
     if others == 0 { MAX_GAP } else { MAX_GAP.div_ceil(others) }

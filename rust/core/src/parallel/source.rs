@@ -1,4 +1,4 @@
-//! The compressed bytes that workers read: a stretch of the layer, in units that they share.
+//! The compressed bytes that workers read: a range of the layer, in shared units.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::gzip::{Event, GzipDecoder};
 use crate::span::BitOffset;
 
-/// Consecutive units of the layer; all but the layer's last have the same length.
+/// Consecutive units of the layer. All have the same length, except the last unit of the layer.
 #[derive(Debug, Clone)]
 pub(super) struct Stretch {
     /// Bytes of the layer before the first unit.
@@ -20,19 +20,19 @@ impl Stretch {
         Self { start, unit_len, units }
     }
 
-    /// The bytes from `at` to the end of its unit; none outside the stretch.
+    /// The bytes from `at` to the end of its unit; empty outside the stretch.
     pub(super) fn bytes_at(&self, at: u64) -> &[u8] {
         let Some(Ok(offset)) = at.checked_sub(self.start).map(usize::try_from) else { return &[] };
         let unit = self.units.get(offset / self.unit_len);
         unit.and_then(|unit| unit.get(offset % self.unit_len..)).unwrap_or_default()
     }
 
-    /// The byte that holds a bit; 0 outside the stretch.
+    /// The byte that contains a bit; 0 outside the stretch.
     pub(super) fn byte_of(&self, at: BitOffset) -> u8 {
         self.bytes_at(at.byte().0).first().copied().unwrap_or(0)
     }
 
-    /// Eight bytes from `at` on, the first one lowest; zeros beyond the stretch.
+    /// Eight bytes from `at` on, little-endian, with zeros beyond the stretch.
     pub(super) fn word_at(&self, at: u64) -> u64 {
         let bytes = self.bytes_at(at);
         if let Some(word) = bytes.first_chunk::<8>() {
@@ -45,12 +45,13 @@ impl Stretch {
         u64::from_le_bytes(word)
     }
 
-    /// Whether the stretch has the byte at `at`.
+    /// Whether the stretch contains the byte at `at`.
     pub(super) fn has(&self, at: u64) -> bool {
         !self.bytes_at(at).is_empty()
     }
 
-    /// [`GzipDecoder::step`] from unit to unit: input is lacking only where the stretch ends.
+    /// Calls [`GzipDecoder::step`] across units: it returns [`Event::NeedInput`] only at the end of
+    /// the stretch.
     pub(super) fn step(&self, decoder: &mut GzipDecoder) -> Result<Event> {
         loop {
             let mut input = self.bytes_at(decoder.taken());

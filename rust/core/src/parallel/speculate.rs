@@ -1,8 +1,9 @@
-//! Decoding a range of the layer before anything is known of what comes before it.
+//! Decoding a range of the layer without knowing what precedes it.
 //!
-//! Starts at a guess of the probe, with markers for the window; continues in bytes once the last 32 KiB
-//! have none. Whatever is doubtful is left out: the result ends between two blocks, and an error only ends
-//! it early. The joiner decodes what is missing and reports the error.
+//! Decoding starts at a guess of the probe, with markers for the window, and continues with plain
+//! bytes once the last 32 KiB contain no markers. Anything doubtful is left out: the result always
+//! ends between two blocks, and an error only makes it end early. The joiner decodes the rest and
+//! reports the error.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -12,30 +13,30 @@ use super::probe::{Probe, Start};
 use super::source::Stretch;
 use super::tools::{Decoders, Tools};
 use crate::checkpoint::{WINDOW_LEN, Window};
-use crate::gzip::{Event, Next, Place};
+use crate::gzip::{Event, Next, ResumePoint};
 use crate::inflate::Stop;
 use crate::span::BitOffset;
 
-/// Guesses tried in one range, at most: a stream may be full of false ones.
-const MAX_TRIALS: usize = 256;
-/// Bytes of buffers that all false guesses of a range may cost.
+/// Maximum number of guesses tried in a range, since a stream may be full of false ones.
+const MAX_GUESSES: usize = 256;
+/// Maximum bytes of output spent on false guesses in a range.
 const MAX_WASTE: usize = 4 << 20;
 
-/// The decoded part of a range.
+/// The result of decoding a range.
 #[derive(Debug)]
 pub(super) struct Speculation {
     pub(super) start: Start,
-    /// Output that may refer to the window before the range.
+    /// The first output, which may refer to the window before the range.
     pub(super) marked: Vec<Piece<u16>>,
-    /// What follows it and does not.
+    /// The remaining output, which does not.
     pub(super) plain: Vec<CheckedPiece>,
-    /// Where it ends, between two blocks or members.
+    /// Where the result ends, between two blocks or members.
     pub(super) end: BitOffset,
     pub(super) next: Next,
 }
 
-/// Decodes from a start in `range`, in bytes of the layer, to the first block or member at or behind its
-/// end; `None` when no start was found.
+/// Decodes from the first block or member found in `range` to the first one at or after its end.
+/// Returns `None` if nothing was found. `range` is in bytes of the layer.
 pub(super) fn speculate(
     stretch: &Stretch,
     range: Range<u64>,
@@ -54,7 +55,7 @@ pub(super) fn speculate(
         wasted: 0,
     };
     let mut found = None;
-    for start in Probe::new(stretch, range).take(MAX_TRIALS) {
+    for start in Probe::new(stretch, range).take(MAX_GUESSES) {
         if attempt.wasted > MAX_WASTE || tools.is_stopped.load(Ordering::Relaxed) {
             break;
         }
@@ -67,14 +68,15 @@ pub(super) fn speculate(
     found
 }
 
-/// How an attempt came to its end.
+/// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// Where the range, the input, or the memory given to it ends.
+    /// At the end of the range, of the input, or of the allowed memory.
     Stopped,
-    /// At something that is no DEFLATE.
+    /// At invalid DEFLATE data.
     Broken,
-    /// The window has no markers any more; this comes next.
+    /// The window no longer contains markers. Decoding can continue here, with this element of the
+    /// stream.
     Clean(BitOffset, Next),
 }
 
@@ -85,7 +87,7 @@ struct Attempt<'a> {
     decoders: Box<Decoders>,
     marked: Vec<Piece<u16>>,
     plain: Vec<CheckedPiece>,
-    /// Those of the piece that is being written.
+    /// The marks of the piece that is being written.
     marks: Vec<Mark>,
     /// Bytes of buffers filled by this attempt.
     len: usize,
@@ -94,7 +96,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// What decoding from `start` gives, if it looks like a stream.
+    /// Decodes from `start`, and returns the result if it looks like a real stream.
     fn run(&mut self, start: Start) -> Option<Speculation> {
         let position = match start {
             Start::Member(byte) => self.start_member(byte)?,
@@ -118,18 +120,18 @@ impl Attempt<'_> {
         position
     }
 
-    /// Reads a member's header. Its output refers to nothing before, but windows of its first checkpoints
-    /// reach back, so it is decoded with markers too.
+    /// Reads a member's header. The member's output does not refer to earlier output, but the
+    /// windows of its first checkpoints contain some, so it is decoded with markers too.
     fn start_member(&mut self, byte: u64) -> Option<BitOffset> {
         let decoder = &mut self.decoders.plain;
-        let place = Place {
+        let point = ResumePoint {
             position: BitOffset(byte * 8),
             first: 0,
             window: &Window::zeros(),
             history_len: 0,
             next: Next::Member,
         };
-        decoder.restart(&place);
+        decoder.restart(&point);
         let event = self.stretch.step(decoder);
         let position = decoder.position();
         if !matches!(event, Ok(Event::Candidate)) {
@@ -141,8 +143,8 @@ impl Attempt<'_> {
         Some(position)
     }
 
-    /// The bits of the byte at `position` that are not before it, as the low bits, and how many they are
-    /// when some are before it.
+    /// If `position` is inside a byte, the remaining bits of that byte as low bits, and their
+    /// number.
     fn first_bits(&self, position: BitOffset) -> (u8, u8) {
         let used = position.bit_in_byte();
         (self.stretch.byte_of(position) >> used, (8 - used) % 8)
@@ -150,7 +152,7 @@ impl Attempt<'_> {
 
     fn run_marked(&mut self, start: BitOffset) -> Outcome {
         let mut taken = start.0.div_ceil(8);
-        // Output since the window was last looked through.
+        // Units of output since the window was last searched for markers.
         let mut unseen = 0;
         loop {
             let mut input = self.stretch.bytes_at(taken);
@@ -197,7 +199,7 @@ impl Attempt<'_> {
     fn run_plain(&mut self, position: BitOffset, next: Next) -> Outcome {
         let mut window = [0; WINDOW_LEN];
         narrow(self.decoders.marked.history(), &mut window);
-        self.decoders.plain.restart(&Place {
+        self.decoders.plain.restart(&ResumePoint {
             position,
             first: self.stretch.byte_of(position),
             window: &Window::ending_with(&window),
@@ -235,7 +237,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Whether nothing more is wanted, or may be kept.
+    /// Whether to stop, because the result is large enough or no longer needed.
     fn has_enough(&self) -> bool {
         self.len > self.tools.max_len || self.tools.is_stopped.load(Ordering::Relaxed)
     }
@@ -262,13 +264,13 @@ impl Attempt<'_> {
         self.plain.push(CheckedPiece::new(Piece { filled, marks }));
     }
 
-    /// Cuts off what is not known to be whole.
+    /// Cuts the result at the last mark, since the part after it may be incomplete.
     fn finish(&mut self, start: Start, outcome: Outcome) -> Option<Speculation> {
         let mut marked = std::mem::take(&mut self.marked);
         let mut plain = std::mem::take(&mut self.plain);
         let marks = marked.iter().map(|piece| piece.marks.len()).sum::<usize>()
             + plain.iter().map(|checked| checked.piece.marks.len()).sum::<usize>();
-        // Something that breaks after a block or two was none.
+        // Data that becomes invalid after one or two blocks was probably not DEFLATE.
         let least = if outcome == Outcome::Broken { 3 } else { 1 };
         let mut end = None;
         if marks >= least {
@@ -324,7 +326,7 @@ mod tests {
 
     const UNIT_LEN: usize = 10_000;
 
-    /// Words in any order: many short matches, blocks of some ten thousand bytes.
+    /// Random words: many short matches, and blocks of about ten thousand bytes.
     fn text(len: usize) -> Vec<u8> {
         let words: [&[u8]; 7] =
             [b"layer ", b"blob ", b"span ", b"window ", b"of ", b"the ", b"0123"];
@@ -349,7 +351,7 @@ mod tests {
         Stretch::new(0, UNIT_LEN, units)
     }
 
-    /// How much output comes before the block at `position`.
+    /// The length of the output before the block at `position`.
     fn output_before(layer: &[u8], position: BitOffset) -> usize {
         let mut decoder = crate::gzip::GzipDecoder::new(crate::inflate::Speed::Plain);
         let (mut input, mut len) = (layer, 0);
@@ -378,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn speculate_when_a_block_starts_in_the_range_then_its_output_is_found() {
+    fn speculate_when_a_block_starts_in_the_range_then_returns_its_output() {
         let data = text(3_000_000);
         let layer = gzip(&data);
         let tools = Tools::new(usize::MAX);
@@ -394,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn speculate_when_members_start_in_the_range_then_goes_on_from_the_first() {
+    fn speculate_when_members_start_in_the_range_then_starts_at_the_first() {
         let data = text(400_000);
         let layer: Vec<u8> = data.chunks(40_000).flat_map(gzip).collect();
         let starts: Vec<u64> = data
@@ -410,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn speculate_when_noise_then_nothing() {
+    fn speculate_when_data_is_random_then_none() {
         let noise: Vec<u8> = (0..200_000_u32)
             .map(|index| index.wrapping_mul(2_654_435_761).rotate_left(9).to_le_bytes()[1])
             .collect();

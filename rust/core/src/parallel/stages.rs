@@ -1,4 +1,4 @@
-//! Single stages, for the bench that measures what each costs alone.
+//! Single stages of the pipeline, for the benchmark that measures the cost of each.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::probe::Probe;
 use super::source::Stretch;
 use crate::checkpoint::Window;
 
-/// How many places of `layer` the probe takes for a header, anywhere in it.
+/// The number of positions in `layer` that the probe takes for a header.
 #[must_use]
 pub fn probe(layer: Arc<Vec<u8>>) -> usize {
     let len = layer.len();
@@ -15,23 +15,23 @@ pub fn probe(layer: Arc<Vec<u8>>) -> usize {
     Probe::new(&stretch, 0..len as u64).count()
 }
 
-/// What stands for the markers behind one window.
+/// Resolves the markers that refer to one window.
 #[derive(Debug)]
 pub struct Resolver(piece::Resolver);
 
 impl Resolver {
-    /// Looks at the window once.
+    /// Builds the lookup table for a window.
     #[must_use]
     pub fn new(window: &Window) -> Self {
         Self(piece::Resolver::new(window))
     }
 
-    /// Puts the window's bytes in the place of their markers.
+    /// Replaces markers with bytes of the window.
     pub fn resolve(&self, marked: &[u16], bytes: &mut [u8]) {
         self.0.resolve(marked, bytes);
     }
 
-    /// The window behind `marked`, its last 32 Ki units.
+    /// The window at the end of `marked`, its last 32 Ki units.
     #[must_use]
     pub fn window(&self, marked: &[u16]) -> Window {
         self.0.window(marked)

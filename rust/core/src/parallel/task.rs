@@ -1,4 +1,4 @@
-//! What a worker does with the task it has chosen; no lock is held here.
+//! Running tasks, without holding the lock.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::gzip::{GzipDecoder, MemberCheck};
 use crate::inflate::Filled;
 use crate::span::BitOffset;
 
-/// A piece of work, with all it needs.
+/// A task, with everything that it needs.
 pub(super) enum Task<C: Consumers> {
     Scan(Box<Scanner<C::Output>>, Vec<Slot>),
-    /// The slot with this number.
+    /// Resolves the slot with this number.
     Resolve(u64, Piece<u16>, Arc<Resolver>),
     Accept(Box<Joiner<C::Policy>>, Box<Speculation>),
-    /// To the end of the stretch or to a header at or behind the bit; straight into the scanner, if it is
-    /// free and no slot comes before.
+    /// Decodes to the end of the stretch, or to the first header at or after the bit. The output
+    /// goes directly to the scanner if it is free and no slot comes before.
     Decode(Box<Joiner<C::Policy>>, Option<Box<Scanner<C::Output>>>, Stretch, Option<BitOffset>),
     Finish(Box<Joiner<C::Policy>>),
     Hash(Hashing<C>, Vec<HashWork>),
@@ -33,33 +33,33 @@ pub(super) enum Task<C: Consumers> {
     },
 }
 
-/// The consumers of compressed bytes that take part in a task.
+/// The consumers of compressed bytes that a task uses.
 pub(super) enum Hashing<C: Consumers> {
     Both(Box<C::Spans>, Box<C::Blob>),
     Spans(Box<C::Spans>),
     Blob(Box<C::Blob>),
 }
 
-/// A unit for the consumers of compressed bytes.
+/// A unit to be hashed.
 pub(super) struct HashWork {
     pub(super) start: u64,
     pub(super) unit: Arc<Vec<u8>>,
-    /// Those whose first byte is in the unit; none for the blob's consumer alone.
+    /// The checkpoints whose first byte is in the unit; empty if only the blob is hashed.
     pub(super) checkpoints: Vec<Checkpoint>,
 }
 
-/// The outcome of a task, with what it had taken from the state.
+/// The outcome of a task, including what it had taken from the state.
 pub(super) enum Outcome<C: Consumers> {
     Scanned(Box<Scanner<C::Output>>, Result<()>),
     Resolved(u64, CheckedPiece),
     Joined(Box<Joiner<C::Policy>>, Option<Box<Scanner<C::Output>>>, Joined),
     Hashed(Hashing<C>, Vec<HashWork>),
-    /// Of the range that begins with this unit.
+    /// The result for the range that begins with this unit.
     Speculated(usize, Option<Box<Speculation>>),
 }
 
 impl<C: Consumers> Task<C> {
-    /// Does it.
+    /// Runs the task.
     pub(super) fn run(self, tools: &Tools) -> Outcome<C> {
         match self {
             Self::Scan(mut scanner, slots) => {
@@ -115,7 +115,7 @@ impl<C: Consumers> Task<C> {
     }
 }
 
-/// What the joiner decodes is consumed at once, while it is in the cache and without a copy.
+/// Consumes the joiner's output immediately, while it is in the cache and without a copy.
 impl<O: OutputConsumer> Sink for Scanner<O> {
     fn take(&mut self, decoder: &mut GzipDecoder) -> Result<u64> {
         decoder.take_output(|bytes| {
@@ -138,7 +138,7 @@ impl<O: OutputConsumer> Sink for Scanner<O> {
     }
 }
 
-/// Hands output to its consumer and checks members.
+/// Passes output to its consumer and checks members.
 #[derive(Debug)]
 pub(super) struct Scanner<O> {
     output: O,
@@ -146,12 +146,12 @@ pub(super) struct Scanner<O> {
 }
 
 impl<O: OutputConsumer> Scanner<O> {
-    /// `check` has seen the member's output so far.
+    /// `check` covers the current member's output so far.
     pub(super) const fn new(output: O, check: MemberCheck) -> Self {
         Self { output, check }
     }
 
-    /// Whether consuming takes as long as decoding, and is better done beside it.
+    /// Whether consuming takes as long as decoding, and should run in parallel.
     pub(super) fn is_heavy(&self) -> bool {
         self.output.is_heavy()
     }
@@ -164,7 +164,7 @@ impl<O: OutputConsumer> Scanner<O> {
         let checked = match slot {
             Slot::Checked(checked) => checked,
             Slot::Failed(error) => return Err(error),
-            // Only what is ready is given here.
+            // Unreachable: only slots that are ready are passed to the scanner.
             Slot::Marked(..) | Slot::Resolving => return Ok(()),
         };
         let CheckedPiece { piece, checks } = checked;

@@ -1,4 +1,4 @@
-//! What workers take for a task and give back: buffers, decoders, the sign to stop.
+//! What workers share: pools of buffers and decoders, and the stop flag.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
@@ -6,20 +6,21 @@ use std::sync::{Mutex, PoisonError};
 use crate::gzip::GzipDecoder;
 use crate::inflate::{Inflater, Speed, Unit, new_buffer};
 
-/// Output in a buffer that goes from worker to worker. It does not stay in a cache, so it may be larger
-/// than what one thread writes to: each one costs a copy of the window before it.
+/// Units of output in a buffer that is passed between workers. It does not stay in the cache
+/// anyway, so it is larger than a single thread's buffer: each one costs a copy of the window
+/// before it.
 const PIECE_LEN: usize = 256 << 10;
 
-/// What workers work with, beside the state.
+/// What workers use besides the state.
 #[derive(Debug)]
 pub(super) struct Tools {
     pub(super) byte_buffers: Buffers<u8>,
     pub(super) unit_buffers: Buffers<u16>,
     pub(super) units: Pool<Vec<u8>>,
     pub(super) decoders: Pool<Box<Decoders>>,
-    /// Set when nothing is wanted any more.
+    /// Set when no more results are needed.
     pub(super) is_stopped: AtomicBool,
-    /// Bytes of buffers that one speculation may fill.
+    /// Maximum bytes of buffers that one speculation may fill.
     pub(super) max_len: usize,
 }
 
@@ -51,7 +52,7 @@ impl Tools {
     }
 }
 
-/// Buffers that are free, the last one used first: it may still be in the cache.
+/// Free items. The one returned last is reused first, since it may still be in the cache.
 #[derive(Debug)]
 pub(super) struct Pool<T>(Mutex<Vec<T>>);
 
@@ -69,7 +70,7 @@ impl<T> Pool<T> {
     }
 }
 
-/// Buffers for pieces, all of one length.
+/// Free buffers for pieces, all of the same length.
 #[derive(Debug)]
 pub(super) struct Buffers<U>(Pool<Box<[U]>>);
 
@@ -82,7 +83,7 @@ impl<U: Unit> Buffers<U> {
         self.0.take().unwrap_or_else(|| new_buffer(PIECE_LEN))
     }
 
-    /// Keeps the buffer, unless it is one that a decoder began with.
+    /// Keeps the buffer, unless it is the smaller one that a decoder starts with.
     pub(super) fn give(&self, buffer: Box<[U]>) {
         if buffer.len() > PIECE_LEN {
             self.0.give(buffer);

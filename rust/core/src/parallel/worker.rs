@@ -1,4 +1,4 @@
-//! The threads' side of the schedule: one lock, and what is done around it.
+//! The worker threads: the lock around the state, and the loop that runs tasks.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -10,14 +10,14 @@ use super::tools::Tools;
 use super::{ConsumerSet, Consumers, Progress, Settings};
 use crate::error::{Error, Result};
 
-/// Bytes of buffers that the result of one speculation may fill.
+/// Maximum bytes of buffers in the result of one speculation.
 const MAX_SPECULATION_LEN: usize = 16 << 20;
 
 /// What all threads of a pipeline share.
 #[derive(Debug)]
 pub(super) struct Shared<C: Consumers> {
     locked: Mutex<Locked<C>>,
-    /// Signalled when a waiting worker may find something to do, or has to end.
+    /// Signalled when a waiting worker may find a task or has to end.
     changed: Condvar,
     tools: Tools,
 }
@@ -28,29 +28,29 @@ struct Locked<C: Consumers> {
     run: Run,
 }
 
-/// Whether the workers go on.
+/// Whether the workers continue.
 #[derive(Debug)]
 enum Run {
-    Going,
-    /// Nothing more is to be done.
+    Running,
+    /// No more work is needed.
     Stopped,
-    /// A task panicked with this; the caller will too.
+    /// A task panicked with this payload, which is rethrown on the caller's thread.
     Panicked(Box<dyn Any + Send>),
 }
 
 impl Run {
-    const fn is_going(&self) -> bool {
-        matches!(self, Self::Going)
+    const fn is_running(&self) -> bool {
+        matches!(self, Self::Running)
     }
 
-    /// Stops, unless a panic has done so before.
+    /// Stops the workers, unless a panic has already stopped them.
     fn stop(&mut self) {
-        if self.is_going() {
+        if self.is_running() {
             *self = Self::Stopped;
         }
     }
 
-    /// What a task panicked with, once.
+    /// Takes the payload of a panic, if there is one.
     fn take_panic(&mut self) -> Option<Box<dyn Any + Send>> {
         match std::mem::replace(self, Self::Stopped) {
             Self::Panicked(panic) => Some(panic),
@@ -66,25 +66,25 @@ impl<C: Consumers> Shared<C> {
     pub(super) fn new(settings: Settings, from: Progress, consumers: ConsumerSet<C>) -> Self {
         let state = State::new(settings, from, consumers);
         Self {
-            locked: Mutex::new(Locked { state, run: Run::Going }),
+            locked: Mutex::new(Locked { state, run: Run::Running }),
             changed: Condvar::new(),
             tools: Tools::new(MAX_SPECULATION_LEN),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Locked<C>> {
-        // Only a bug in the schedule panics under the lock; whoever looks next finds out.
+        // Only a bug in the scheduler can panic while the lock is held.
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets all workers end.
+    /// Makes all workers end.
     pub(super) fn stop(&self) {
         self.tools.is_stopped.store(true, Ordering::Relaxed);
         self.lock().run.stop();
         self.changed.notify_all();
     }
 
-    /// An empty unit.
+    /// Returns an empty buffer for a unit.
     pub(super) fn new_unit(&self) -> Vec<u8> {
         let mut unit = self.tools.units.take().unwrap_or_default();
         unit.clear();
@@ -92,13 +92,13 @@ impl<C: Consumers> Shared<C> {
         unit
     }
 
-    /// Gives workers another unit.
+    /// Adds a unit.
     pub(super) fn add_unit(&self, unit: Vec<u8>) {
         self.lock().state.add_unit(unit);
         self.changed.notify_all();
     }
 
-    /// Gives workers the last, perhaps shorter unit.
+    /// Adds the last unit, which may be shorter or empty.
     pub(super) fn end(&self, unit: Vec<u8>) {
         let mut locked = self.lock();
         if !unit.is_empty() {
@@ -108,15 +108,15 @@ impl<C: Consumers> Shared<C> {
         self.changed.notify_all();
     }
 
-    /// Works until the pipeline stops: what a thread of its own does.
+    /// Works until the pipeline stops. Run by the worker threads.
     pub(super) fn work(&self) {
         let mut locked = self.lock();
-        while locked.run.is_going() {
+        while locked.run.is_running() {
             locked = self.work_or_wait(locked);
         }
     }
 
-    /// Works until `is_enough`: what the caller's thread does.
+    /// Works until `is_enough`. Run by the caller's thread.
     pub(super) fn work_until(&self, is_enough: impl Fn(&State<C>) -> bool) -> Result<()> {
         let mut locked = self.lock();
         loop {
@@ -130,14 +130,14 @@ impl<C: Consumers> Shared<C> {
             if is_enough(&locked.state) {
                 return Ok(());
             }
-            if !locked.run.is_going() {
+            if !locked.run.is_running() {
                 return Err(Error::AlreadyFinished);
             }
             locked = self.work_or_wait(locked);
         }
     }
 
-    /// Does one task, or waits until there may be one.
+    /// Runs one task, or waits until there may be one.
     fn work_or_wait<'a>(
         &'a self,
         mut locked: MutexGuard<'a, Locked<C>>,
@@ -155,14 +155,14 @@ impl<C: Consumers> Shared<C> {
         if locked.state.failure().is_some() {
             locked.run.stop();
         }
-        if !locked.run.is_going() {
+        if !locked.run.is_running() {
             self.tools.is_stopped.store(true, Ordering::Relaxed);
         }
         self.changed.notify_all();
         locked
     }
 
-    /// Returns the consumers; everything is done.
+    /// Returns the consumers, once all work is done.
     pub(super) fn take_consumers(&self) -> Result<ConsumerSet<C>> {
         self.lock().state.take_consumers().ok_or(Error::AlreadyFinished)
     }

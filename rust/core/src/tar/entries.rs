@@ -1,4 +1,4 @@
-//! The entries of a layer, wherever they are kept.
+//! Access to the entries of a layer, however they are stored.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use super::entry::{EntryType, FileMetadata, clean_path};
 
 /// The entries of a layer in the order of its tar.
 ///
-/// What is asked for by a number beyond the last one is empty.
+/// Indexes out of range give `None` or empty values.
 pub trait Entries {
     /// How an entry is looked at.
     type Entry<'a>
@@ -30,7 +30,7 @@ pub trait Entries {
     /// The link target of an entry, as in the archive.
     fn linkname(&self, index: usize) -> &[u8];
 
-    /// What an entry is.
+    /// The type of an entry.
     fn entry_type(&self, index: usize) -> EntryType;
 }
 

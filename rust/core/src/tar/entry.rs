@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::sparse;
 
-/// What an entry is; the words are those the zTOC stores.
+/// The type of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum EntryType {
     /// A regular file.
@@ -25,7 +25,7 @@ pub enum EntryType {
 }
 
 impl EntryType {
-    /// The word stored in the zTOC.
+    /// The type's name in a zTOC.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ impl EntryType {
         }
     }
 
-    /// The type a zTOC's word stands for.
+    /// The type with this name in a zTOC.
     #[must_use]
     #[inline]
     pub fn from_word(word: &[u8]) -> Option<Self> {
@@ -56,25 +56,26 @@ impl EntryType {
     }
 }
 
-/// The metadata of one entry, in the zTOC's terms. Names are raw bytes: nothing makes a tar name
+/// The metadata of one entry, as in a zTOC. Names are raw bytes, since a tar name need not be
 /// UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FileMetadata {
-    /// As in the archive, uncleaned; directories keep their trailing slash.
+    /// The name as in the archive, not cleaned; directories keep their trailing slash.
     pub name: Vec<u8>,
-    /// What it is.
+    /// The type of the entry.
     pub entry_type: EntryType,
-    /// Uncompressed position of the first data byte, after all of the entry's header blocks.
+    /// Uncompressed offset of the first data byte, after all of the entry's header blocks.
     pub uncompressed_offset: i64,
-    /// Bytes; the header's own field for links and devices, the expanded size for PAX sparse files.
+    /// Size in bytes: the header field for links and devices, the expanded size for PAX sparse
+    /// files.
     pub uncompressed_size: i64,
-    /// Target of a link, raw; empty otherwise.
+    /// Target of a link, as in the archive; empty otherwise.
     pub linkname: Vec<u8>,
     /// The header's mode field, all bits.
     pub mode: i64,
-    /// User id, cut to 32 bits as the reference does.
+    /// User ID, truncated to 32 bits as the reference does.
     pub uid: u32,
-    /// Group id, cut to 32 bits as the reference does.
+    /// Group ID, truncated to 32 bits as the reference does.
     pub gid: u32,
     /// User name.
     pub uname: Vec<u8>,
@@ -82,11 +83,12 @@ pub struct FileMetadata {
     pub gname: Vec<u8>,
     /// RFC 3339 in UTC with up to nine fraction digits; empty when the year is outside 0–9999.
     pub mod_time: Vec<u8>,
-    /// Device major number, from the header of every type.
+    /// Device major number, from the header; not only for devices.
     pub devmajor: i64,
-    /// Device minor number, from the header of every type.
+    /// Device minor number, from the header; not only for devices.
     pub devminor: i64,
-    /// All PAX records of the entry, keys ascending by bytes, raw. The zTOC calls them `xattrs`.
+    /// All PAX records of the entry, as in the archive, sorted by key. The zTOC calls them
+    /// `xattrs`.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -97,17 +99,17 @@ impl FileMetadata {
         clean_path(&self.name)
     }
 
-    /// Whether the archive holds only parts of the file: PAX sparse formats, as far as Go knows them.
+    /// Whether the file is sparse, in one of the PAX sparse formats that Go supports.
     #[must_use]
     pub fn is_sparse(&self) -> bool {
         let value = |key: &[u8]| {
-            // Where a foreign zTOC repeats a key, the last counts, as in a tar.
+            // If another tool's zTOC repeats a key, the last one wins, as in a tar.
             self.xattrs.iter().rfind(|(other, _)| other == key).map_or(&[][..], |(_, value)| value)
         };
         !self.xattrs.is_empty() && is_sparse(value)
     }
 
-    /// What a link points at, raw; empty for all that is no link, whatever its header says.
+    /// The target of a link, as in the archive; empty for other types, whatever their header says.
     #[must_use]
     pub fn link_target(&self) -> &[u8] {
         match self.entry_type {
@@ -145,7 +147,7 @@ pub(crate) fn clean_path(path: &[u8]) -> Cow<'_, [u8]> {
     let path = path.strip_suffix(b"/").unwrap_or(path);
     // Most paths are clean, which is seen without taking them apart.
     let may_be_odd = |[slash, next]: &[u8; 2]| *slash == b'/' && matches!(next, b'/' | b'.');
-    if !matches!(path, [] | [b'/' | b'.', ..]) && !any_pair(path, may_be_odd) {
+    if !matches!(path, [] | [b'/' | b'.', ..] | [.., b'/']) && !any_pair(path, may_be_odd) {
         return Cow::Borrowed(path);
     }
     let is_odd = |component: &[u8]| matches!(component, b"" | b"." | b"..");
@@ -182,11 +184,13 @@ mod tests {
     use super::clean_path;
 
     #[test]
-    fn clean_path_when_dotted_or_slashed_then_relative_to_root() {
+    fn clean_path_when_it_has_dots_or_slashes_then_relative_to_root() {
         for (path, clean) in [
             ("a/b", "a/b"),
             ("./a/b", "a/b"),
             ("/a//b/", "a/b"),
+            ("a//", "a"),
+            ("a/b///", "a/b"),
             ("a/./b/../c", "a/c"),
             ("../../a", "a"),
             ("./", ""),

@@ -1,7 +1,8 @@
-//! Entries that make a zTOC the reference indexer builds but the reference reader refuses.
+//! Entries that the reference indexes but that its reader, soci-snapshotter, rejects.
 //!
-//! The reader derives where an entry's header starts from the end of the entry before, compares
-//! headers field by field, and resolves hard links in archive order; each hazard breaks one of these.
+//! The reader derives the start of an entry's header from the end of the previous entry, compares
+//! headers field by field, and resolves hard links in archive order. Each hazard breaks one of
+//! these.
 //!
 //! Source: docs/format.md#broken-for-readers.
 
@@ -11,32 +12,33 @@ use std::fmt;
 
 use super::entry::{EntryType, FileMetadata, clean_path};
 
-/// An entry that a reader of the zTOC will stumble over.
+/// An entry that soci-snapshotter cannot read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hazard {
-    /// The entry's place in `Toc::entries`.
+    /// The entry's index in `Toc::entries`.
     pub entry_index: usize,
-    /// What is wrong with it.
+    /// What is wrong with the entry.
     pub reason: HazardReason,
 }
 
-/// Why a reader stumbles.
+/// Why soci-snapshotter cannot read an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HazardReason {
-    /// A PAX sparse file: the zTOC has its expanded size, so the next header is misplaced.
+    /// A PAX sparse file: the zTOC has its expanded size, so the next header is expected in the
+    /// wrong place.
     SparseFile,
-    /// A link, directory, device or pipe whose size is not 0, with the same effect.
+    /// A link, directory, device or pipe with a size other than 0, which has the same effect.
     SizeWithoutData,
-    /// A regular file whose user or group id does not fit in 32 bits: it fails verification.
+    /// A regular file whose user or group ID does not fit in 32 bits: it fails verification.
     WideOwner,
     /// A regular file whose modification year is outside 0–9999: it fails verification.
     ImpossibleYear,
-    /// A hard link to a path that no earlier entry has: the layer is not mounted.
+    /// A hard link whose target is not an earlier entry: the layer is not mounted.
     LinkTargetNotEarlier,
 }
 
 impl HazardReason {
-    /// A stable word for programs.
+    /// A stable code for programs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,25 +55,25 @@ impl fmt::Display for HazardReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SparseFile => "sparse file",
-            Self::SizeWithoutData => "entry without data has a size",
-            Self::WideOwner => "user or group id does not fit in 32 bits",
+            Self::SizeWithoutData => "entry without data has a non-zero size",
+            Self::WideOwner => "user or group ID does not fit in 32 bits",
             Self::ImpossibleYear => "modification year is outside 0–9999",
-            Self::LinkTargetNotEarlier => "hard link to a path that no earlier entry has",
+            Self::LinkTargetNotEarlier => "hard link whose target is not an earlier entry",
         })
     }
 }
 
-/// Find the hard links that point to no earlier entry.
+/// Find the hard links whose targets are not earlier entries.
 ///
-/// Costs nothing for a layer without hard links. Directories that exist only as part of another
-/// entry's path do not count: a hard link to a directory cannot be made anyway.
+/// This costs nothing for a layer without hard links. Directories that exist only as part of
+/// another entry's path do not count, since a hard link to a directory cannot be created anyway.
 pub(super) fn dangling_hard_links(entries: &[FileMetadata]) -> Vec<Hazard> {
     let is_link = |entry: &FileMetadata| entry.entry_type == EntryType::HardLink;
     let Some(last_link) = entries.iter().rposition(is_link) else {
         return Vec::new();
     };
     let mut hazards = Vec::new();
-    // The root is always there.
+    // The root always exists.
     let mut earlier = HashSet::from([Cow::Borrowed(&b""[..])]);
     for (entry_index, entry) in entries.iter().enumerate().take(last_link + 1) {
         if is_link(entry) && !earlier.contains(&clean_path(&entry.linkname)) {

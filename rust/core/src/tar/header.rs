@@ -1,20 +1,20 @@
-//! One 512-byte header block: its checksum, its format and its fields.
+//! Parsing a 512-byte header block: its checksum, format and fields.
 //!
-//! Layouts: POSIX ustar interchange format; GNU tar manual, "Basic Tar Format"; star(5). Which
-//! format a block is in, and what is tolerated, follows Go's `archive/tar`.
+//! Layouts: POSIX ustar interchange format; GNU tar manual, "Basic Tar Format"; star(5). The
+//! detection of the format, and what is tolerated, follow Go's `archive/tar`.
 
 use super::Purpose;
 use super::entry::EntryType;
 use super::number::{numeric, octal};
 use crate::error::TarError;
 
-/// Tar's unit: headers are one block, and data is padded to whole blocks.
+/// Size of a tar block. A header is one block, and data is padded to whole blocks.
 pub(super) const BLOCK_LEN: usize = 512;
 
-/// One block.
+/// A block.
 pub(super) type Block = [u8; BLOCK_LEN];
 
-/// A field of the block: where it starts, how long it is, what POSIX calls it.
+/// A field of the block: its start, its length, and its name in POSIX.
 struct Field<const START: usize, const LEN: usize>(&'static str);
 
 impl<const START: usize, const LEN: usize> Field<START, LEN> {
@@ -23,7 +23,7 @@ impl<const START: usize, const LEN: usize> Field<START, LEN> {
         &block[START..START + LEN]
     }
 
-    /// Up to the first NUL; a full field needs none.
+    /// The text up to the first NUL; a field without a NUL is used in full.
     fn text<'a>(&self, block: &'a Block) -> &'a [u8] {
         until_nul(self.bytes(block))
     }
@@ -60,7 +60,7 @@ const STAR_TRAILER: Field<508, 4> = Field("trailer");
 const GNU_ATIME: Field<345, 12> = Field("atime");
 const GNU_CTIME: Field<357, 12> = Field("ctime");
 
-/// Which layout the bytes after the V7 fields have.
+/// The format of a header, which determines the layout after the V7 fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     V7,
@@ -69,16 +69,16 @@ enum Format {
     Gnu,
 }
 
-/// What the type flag announces.
+/// The kind of header, from the type flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// An entry of the TOC.
     Entry(EntryType),
-    /// Flag NUL: a regular file, or a directory if the final name ends with a slash.
+    /// Flag NUL: a regular file, or a directory if its final name ends with a slash.
     OldRegular,
     /// PAX records for the next entry (`x`).
     PaxRecords,
-    /// PAX records for all entries that follow (`g`), which nobody heeds.
+    /// PAX records for all following entries (`g`), which are ignored.
     GlobalRecords,
     /// The next entry's name (GNU `L`).
     LongName,
@@ -86,7 +86,7 @@ pub(super) enum Kind {
     LongLink,
 }
 
-/// A header block, parsed; texts are borrowed from it.
+/// A parsed header block; text fields borrow from it.
 #[derive(Debug)]
 pub(super) struct Header<'a> {
     pub(super) kind: Kind,
@@ -141,14 +141,14 @@ impl<'a> Header<'a> {
             }
             Format::Gnu => header.prefix = misplaced_prefix(block),
         }
-        // Only links, directories, devices and pipes may carry a size that is not the data's.
+        // Only types without data may have a size that is not that of their data.
         if header.size < 0 && !matches!(kind, Kind::Entry(of) if of != EntryType::Regular) {
             return Err(TarError::NegativeSize);
         }
         Ok(header)
     }
 
-    /// The name with its prefix.
+    /// The name, including the prefix.
     pub(super) fn full_name(&self) -> Vec<u8> {
         if self.prefix.is_empty() {
             return self.name.to_vec();
@@ -172,7 +172,7 @@ impl Kind {
             b'L' => Self::LongName,
             b'K' => Self::LongLink,
             b'g' if purpose != Purpose::Index => Self::GlobalRecords,
-            // The map of an old GNU sparse file may go on behind its header.
+            // The map of an old GNU sparse file may continue after its header.
             flag if purpose == Purpose::Archive && flag != b'S' => Self::Entry(EntryType::Regular),
             other => return Err(TarError::UnsupportedType(char::from(other))),
         })
@@ -196,7 +196,7 @@ impl Format {
 pub(super) fn until_nul(field: &[u8]) -> &[u8] {
     const LOW_BITS: u64 = 0x0101_0101_0101_0101;
     let (words, _) = field.as_chunks();
-    // The lowest high bit left marks the first zero byte; marks above it may be false.
+    // The lowest high bit set marks the first zero byte; marks above it may be wrong.
     let marks = |word: &[u8; 8]| {
         let word = u64::from_le_bytes(*word);
         word.wrapping_sub(LOW_BITS) & !word & LOW_BITS << 7
@@ -207,7 +207,8 @@ pub(super) fn until_nul(field: &[u8]) -> &[u8] {
     field.get(..skipped + nul).unwrap_or(field)
 }
 
-/// Compare the stored sum with the block's: unsigned as POSIX has it, or signed as Sun's tar had.
+/// Check the stored checksum against the sum of the block: unsigned as in POSIX, or signed as in
+/// Sun's tar.
 fn check_sum(block: &Block) -> Result<(), TarError> {
     let stored = octal(CHKSUM.bytes(block)).ok_or(TarError::Field(CHKSUM.0))?;
     let stored = stored.unsigned_abs();
@@ -217,7 +218,7 @@ fn check_sum(block: &Block) -> Result<(), TarError> {
         return Ok(());
     }
     let negatives = |bytes: &[u8]| bytes.iter().filter(|byte| **byte >= 0x80).count() as u64;
-    // Every byte above 127 counts 256 less when signed; a negative sum is never stored.
+    // As a signed number, every byte above 127 is 256 less. A negative sum is never stored.
     let excess = 256 * (negatives(block) - negatives(CHKSUM.bytes(block)));
     if actual.checked_sub(excess) == Some(stored) {
         return Ok(());
@@ -229,8 +230,8 @@ fn check_sum(block: &Block) -> Result<(), TarError> {
 fn byte_sum(block: &Block) -> u64 {
     const EVEN_BYTES: u64 = 0x00ff_00ff_00ff_00ff;
     let (words, _) = block.as_chunks();
-    // Four 16-bit sums side by side, of 64 even bytes or 64 odd ones: at most 16,320 each.
-    // Wrapping only spares the check for an overflow that cannot be.
+    // Four 16-bit sums side by side, each over 64 even or 64 odd bytes, so at most 16,320. Wrapping
+    // addition only avoids an overflow check that could never fail.
     let (even, odd) = words.iter().fold((0_u64, 0_u64), |(even, odd), word| {
         let word = u64::from_le_bytes(*word);
         (even.wrapping_add(word & EVEN_BYTES), odd.wrapping_add(word >> 8 & EVEN_BYTES))
@@ -239,8 +240,8 @@ fn byte_sum(block: &Block) -> u64 {
     (sums & 0xffff) + (sums >> 16 & 0xffff) + (sums >> 32 & 0xffff) + (sums >> 48)
 }
 
-/// GNU headers have no prefix, but Go before 1.8 wrote one over atime and ctime. It is believed
-/// when those do not parse and it is ASCII (Go issues 12594 and 21005).
+/// GNU headers have no prefix, but Go before 1.8 wrote one over atime and ctime. It is used if
+/// those fields are invalid and it is ASCII (Go issues 12594 and 21005).
 fn misplaced_prefix(block: &Block) -> &[u8] {
     let times = [GNU_ATIME.bytes(block), GNU_CTIME.bytes(block)];
     let is_time = |field: &&[u8]| field.first() == Some(&0) || numeric(field).is_some();

@@ -1,4 +1,4 @@
-//! The headers of one entry, read on their own.
+//! Reading the headers of a single entry.
 
 use super::Purpose;
 use super::entry::FileMetadata;
@@ -7,16 +7,16 @@ use super::walk::{Walk, padding_after};
 use crate::error::{Error, Result, TarError};
 use crate::span::UncompressedOffset;
 
-/// What the headers of one entry say.
+/// The parsed headers of one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryHeaders {
     /// The entry as a zTOC lists it; its data begins at `uncompressed_offset`.
     pub entry: FileMetadata,
-    /// Bytes of data that the archive holds for it: 0 for all but regular files, and for a sparse file
-    /// as many as it has data.
+    /// Bytes of data that the archive holds for the entry: 0 unless it is a regular file, and
+    /// without the holes of a sparse file.
     pub stored_size: u64,
-    /// Which parts of a sparse file these bytes are, in order; `None` for any other entry. Nothing makes
-    /// them as many bytes as are stored.
+    /// The regions of a sparse file that these bytes belong to, in order; `None` for any other
+    /// entry. Their total length may differ from `stored_size`.
     pub regions: Option<Vec<Region>>,
 }
 
@@ -27,7 +27,7 @@ impl EntryHeaders {
         UncompressedOffset(self.entry.uncompressed_offset.unsigned_abs())
     }
 
-    /// Where the entry ends, with the padding of its data: there the next entry's headers begin.
+    /// Where the entry ends, including padding: the next entry's headers begin there.
     #[must_use]
     pub fn end(&self) -> UncompressedOffset {
         let padded = self.stored_size.saturating_add(padding_after(self.stored_size));
@@ -35,15 +35,15 @@ impl EntryHeaders {
     }
 }
 
-/// Read the headers of one entry of a layer: of the first in a stretch of its uncompressed bytes that
-/// begins, `start` bytes into the layer, where the entry before ends.
+/// Read the headers of the entry at the beginning of `stretch`. These are uncompressed bytes from
+/// offset `start` of the layer, where the previous entry ends.
 ///
-/// What follows the headers is not looked at. The dialect is that of a [`super::TocScanner`] for
+/// Bytes after the headers are ignored. Parsing is that of a [`super::TocScanner`] for
 /// [`Purpose::Read`].
 ///
 /// # Errors
 ///
-/// `Error::Tar` if the bytes are not the headers of an entry, or not all of them.
+/// `Error::Tar` if the bytes are not the complete headers of an entry.
 pub fn read_headers(stretch: &[u8], start: UncompressedOffset) -> Result<EntryHeaders> {
     let mut walk = Walk::new(Purpose::Read, start.0);
     let mut rest = stretch;

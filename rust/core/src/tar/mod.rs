@@ -1,14 +1,15 @@
-//! tar, read one way: push uncompressed bytes and get the layer's entries, or read the headers of one
+//! Reading tar: push uncompressed bytes to list a layer's entries, or read the headers of one
 //! entry.
 //!
-//! In this room: header blocks (`header`), the pseudo entries that speak about the next one (`pax`
-//! and, in `walk`, GNU long names), sparse maps (`sparse`), times (`time`), numbers (`number`), and
-//! what readers of the resulting zTOC will not like (`hazard`). `walk` puts them together; [`TocScanner`]
-//! and [`read_headers`] are its two faces. Not here: file data, which is skipped unseen.
+//! `header` parses header blocks, `pax` (and `walk`, for GNU long names) the pseudo entries that
+//! describe the next entry, `sparse` sparse maps, `time` times and `number` numbers; `hazard` finds
+//! entries that readers of the zTOC reject. `walk` is the parser that combines them, and
+//! [`TocScanner`] and [`read_headers`] are its two interfaces. File data is skipped without being
+//! read.
 //!
-//! A zTOC must be byte-identical with the reference's, whose entries are those that `Next` of Go's
-//! `archive/tar` returns. So this is that reader's dialect of tar (V7, ustar, PAX, GNU, star, and
-//! its own old bugs), including what it takes for an end and what for an error.
+//! A zTOC must be byte-identical to the reference's, whose entries are those that `Next` of Go's
+//! `archive/tar` returns. So this is the dialect of that reader (V7, ustar, PAX, GNU, star, and the
+//! bugs of old Go versions), including what it treats as the end of the archive or as an error.
 
 mod entries;
 mod entry;
@@ -37,23 +38,24 @@ use walk::Walk;
 use crate::error::{self, Error, TarError};
 use crate::span::UncompressedOffset;
 
-/// What an archive is read for, which decides about entries that a zTOC has no word for.
+/// Why an archive is read, which decides how to handle entries of types that a zTOC cannot
+/// represent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Purpose {
-    /// To index a layer: they are refused, as by the reference.
+    /// To index a layer: they are errors, as in the reference.
     #[default]
     Index,
-    /// To read a layer: PAX global headers are ignored, as containerd does; the others are refused, as
-    /// containerd does too.
+    /// To read a layer: PAX global headers are ignored and other types are errors, as in
+    /// containerd.
     Read,
-    /// To find the members of an image archive: as `Read`, but types that POSIX does not know are
-    /// regular files, as it demands. Old GNU sparse files are refused.
+    /// To find the members of an image archive: as `Read`, but types unknown to POSIX are regular
+    /// files, as POSIX requires. Old GNU sparse files are errors.
     Archive,
 }
 
-/// Reads a tar archive that comes in pieces of any size and keeps its table of contents.
+/// Builds the table of contents of a tar archive that arrives in pieces of any size.
 ///
-/// Memory is the TOC, a payload of up to 1 MiB and one block, whatever the archive says.
+/// Whatever the archive contains, it holds only the TOC, a payload of up to 1 MiB and one block.
 #[derive(Debug)]
 pub struct TocScanner {
     walk: Walk,
@@ -74,14 +76,15 @@ impl TocScanner {
         Self { walk: Walk::new(purpose, 0), toc: TocBuilder::new(), failure: None }
     }
 
-    /// Take the next uncompressed bytes. How the archive is cut into pieces makes no difference.
+    /// Take the next uncompressed bytes. The result does not depend on how the archive is cut into
+    /// pieces.
     ///
     /// Bytes after the end of the archive (two zero blocks) are ignored.
     ///
     /// # Errors
     ///
-    /// `Error::Tar` with the block concerned, if the archive is not one that can be read for this
-    /// purpose; the same again from every later call.
+    /// `Error::Tar` with the offset of the invalid block, if the archive cannot be read for this
+    /// purpose. Every later call returns the same error.
     pub fn push(&mut self, bytes: &[u8]) -> error::Result<()> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
@@ -100,33 +103,33 @@ impl TocScanner {
         Ok(())
     }
 
-    /// How many of the next bytes need not be looked at: the rest of a file's data and its padding, or
-    /// all bytes (`u64::MAX`) after the end of the archive.
+    /// The number of bytes that can be skipped: the rest of a file's data and its padding, or all
+    /// bytes (`u64::MAX`) after the end of the archive.
     #[must_use]
     pub const fn skippable(&self) -> u64 {
         self.walk.skippable()
     }
 
-    /// Pass over the next `len` bytes, or as many of them as are [`Self::skippable`], and return how
-    /// many; the same as pushing them.
+    /// Skip the next `len` bytes, but at most [`Self::skippable`], and return the number of bytes
+    /// skipped. Equivalent to pushing those bytes.
     pub fn skip(&mut self, len: u64) -> u64 {
         self.walk.skip(len)
     }
 
-    /// How many entries have been found.
+    /// The number of entries found so far.
     #[must_use]
     pub fn entry_count(&self) -> usize {
         self.toc.len()
     }
 
-    /// Say that the archive has no more bytes and get its table of contents.
+    /// End the archive and return its table of contents.
     ///
-    /// An archive may end, besides after two zero blocks, at any block boundary where a header is
-    /// due, after a single zero block, and inside the padding of a file.
+    /// Besides after two zero blocks, an archive may end at any block boundary where a header could
+    /// start, after a single zero block, and inside the padding of a file.
     ///
     /// # Errors
     ///
-    /// `Error::Tar` if it ends anywhere else, or what an earlier `push` returned.
+    /// `Error::Tar` if it ends anywhere else, or the error that an earlier `push` returned.
     pub fn finish(self) -> error::Result<Toc> {
         if let Some(failure) = self.failure {
             return Err(failure);

@@ -1,8 +1,7 @@
-//! Numbers as tar writes them: octal or base-256 in header fields, decimal in PAX records and
-//! sparse maps.
+//! Numbers in tar: octal or base-256 in header fields, decimal in PAX records and sparse maps.
 //!
-//! The grammar is that of Go's `archive/tar`, which the reference indexer uses: what it refuses is
-//! refused here, and what it lets pass (a `+`, leading zeros, negative base-256) passes.
+//! The grammar is that of Go's `archive/tar`, which the reference uses: this module rejects what it
+//! rejects, and accepts what it accepts (a `+`, leading zeros, negative base-256).
 
 /// Read a numeric header field: base-256 if the top bit is set, octal otherwise.
 #[inline]
@@ -21,7 +20,7 @@ fn unusual_numeric(field: &[u8]) -> Option<i64> {
 /// Two's complement, big-endian, without the marker bit; the sign is bit 6 of the first byte.
 fn base_256(field: &[u8]) -> Option<i64> {
     let negative = field.first()? & 0x40 != 0;
-    // A negative number is the complement of a non-negative one, so only the latter is summed up.
+    // A negative number is the complement of a non-negative one, which is what is accumulated.
     let flip = if negative { 0xff } else { 0 };
     let mut value: i64 = 0;
     for (index, byte) in field.iter().enumerate() {
@@ -31,7 +30,8 @@ fn base_256(field: &[u8]) -> Option<i64> {
     Some(if negative { !value } else { value })
 }
 
-/// Octal digits between spaces and NULs; whatever follows an inner NUL is ignored, nothing is 0.
+/// Octal digits between spaces and NULs. Anything after an inner NUL is ignored, and an empty field
+/// is 0.
 pub(super) fn octal(field: &[u8]) -> Option<i64> {
     let is_padding = |byte: &u8| matches!(byte, b' ' | 0);
     let start = field.iter().position(|byte| !is_padding(byte)).unwrap_or(field.len());
@@ -48,8 +48,8 @@ pub(super) fn octal(field: &[u8]) -> Option<i64> {
     Some(value)
 }
 
-/// The usual spelling, all digits and one terminator, without a branch per digit. Inlined, its loop
-/// unrolls for the length of the field at hand.
+/// Reads the usual form, digits and one terminator, without a branch per digit. Inlined, the loop
+/// is unrolled for the length of the field.
 #[inline]
 fn filled_octal(field: &[u8]) -> Option<i64> {
     let (terminator, digits) = field.split_last()?;
@@ -66,7 +66,7 @@ fn filled_octal(field: &[u8]) -> Option<i64> {
     (stray == 0).then_some(value)
 }
 
-/// Read a decimal number: an optional sign, then at least one digit, then nothing.
+/// Read a decimal number: an optional sign and at least one digit, and nothing else.
 pub(super) fn decimal(text: &[u8]) -> Option<i64> {
     let mut number = Decimal::default();
     for byte in text {
@@ -86,7 +86,7 @@ pub(super) struct Decimal {
 }
 
 impl Decimal {
-    /// Take one more byte; `None` when the number can no longer become one.
+    /// Take one more byte; return `None` if the text is not a number.
     pub(super) fn push(&mut self, byte: u8) -> Option<()> {
         let digit = match byte {
             b'0'..=b'9' => i64::from(byte - b'0'),
@@ -105,7 +105,7 @@ impl Decimal {
         Some(())
     }
 
-    /// The number, if there was one.
+    /// The number, if there are any digits.
     pub(super) fn finish(&self) -> Option<i64> {
         self.has_digits.then_some(self.value)
     }
@@ -116,7 +116,7 @@ mod tests {
     use super::{decimal, numeric, octal};
 
     #[test]
-    fn octal_when_padded_any_way_then_digits_count() {
+    fn octal_when_padded_on_either_side_then_padding_is_ignored() {
         assert_eq!(octal(b"0000644\0"), Some(0o644));
         assert_eq!(octal(b" 644 \0  "), Some(0o644));
         assert_eq!(octal(b"\0\0\x00644 "), Some(0o644));
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn decimal_when_signed_or_at_the_edge_then_exact() {
+    fn decimal_when_signed_or_at_the_limits_then_exact() {
         assert_eq!(decimal(b"+5"), Some(5));
         assert_eq!(decimal(b"-0"), Some(0));
         assert_eq!(decimal(b"0000000000000000000000005"), Some(5));

@@ -1,22 +1,22 @@
-//! PAX records (POSIX pax, "pax Extended Header"): reading them, and laying them over a header.
+//! PAX records (POSIX pax, "pax Extended Header"): parsing them and applying them to a header.
 
 use super::number::decimal;
 use super::time::Timestamp;
 use crate::error::TarError;
 
-/// Sparse format 0.0 repeats these two keys, against POSIX; see [`PaxRecords::parse`].
+/// Sparse format 0.0 repeats these two keys, which POSIX does not allow; see [`PaxRecords::parse`].
 const SPARSE_OFFSET: &[u8] = b"GNU.sparse.offset";
 const SPARSE_NUMBYTES: &[u8] = b"GNU.sparse.numbytes";
 const SPARSE_MAP: &[u8] = b"GNU.sparse.map";
 
-/// Key and value of a record, where they stand.
+/// Key and value of a record, borrowed from the payload.
 type Record<'a> = (&'a [u8], &'a [u8]);
 
-/// The records of one `x` header: keys ascending by bytes, each once.
+/// The records of one `x` header, sorted by key, with unique keys.
 #[derive(Debug, Default)]
 pub(super) struct PaxRecords(Vec<(Vec<u8>, Vec<u8>)>);
 
-/// What the records may change in an entry.
+/// The fields of an entry that records may change.
 #[derive(Debug)]
 pub(super) struct Attributes {
     pub(super) name: Vec<u8>,
@@ -30,7 +30,7 @@ pub(super) struct Attributes {
 }
 
 impl PaxRecords {
-    /// Read the payload of an `x` header. Of records with the same key the last one counts.
+    /// Parse the payload of an `x` header. If a key is repeated, the last record wins.
     ///
     /// The offset and size pairs of sparse format 0.0 become one `GNU.sparse.map` record, as in
     /// format 0.1 and as the reference stores them.
@@ -58,7 +58,7 @@ impl PaxRecords {
             }
         }
         records.extend(sparse_map.map(|map| (SPARSE_MAP.to_vec(), map)));
-        // The sort is stable: equal keys stay in order, and the loop keeps the last of them.
+        // The sort is stable, so equal keys stay in order, and `dedup_by` keeps the last value.
         records.sort_by(|a, b| a.0.cmp(&b.0));
         records.dedup_by(|later, earlier| {
             let repeated = later.0 == earlier.0;
@@ -70,7 +70,7 @@ impl PaxRecords {
         Ok(Self(records))
     }
 
-    /// The value of a key, empty if there is none.
+    /// The value of a key; empty if it is missing.
     pub(super) fn value(&self, key: &[u8]) -> &[u8] {
         match self.0.binary_search_by(|(other, _)| other.as_slice().cmp(key)) {
             Ok(index) => self.0.get(index).map_or(&[], |(_, value)| value),
@@ -78,12 +78,12 @@ impl PaxRecords {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no records.
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Lay the records over an entry. A record with an empty value changes nothing.
+    /// Apply the records to an entry. A record with an empty value changes nothing.
     pub(super) fn apply(&self, entry: &mut Attributes) -> Result<(), TarError> {
         for (key, value) in self.0.iter().filter(|(_, value)| !value.is_empty()) {
             match key.as_slice() {
@@ -94,10 +94,10 @@ impl PaxRecords {
                 b"uid" => entry.uid = number(value, "uid is not a number")?,
                 b"gid" => entry.gid = number(value, "gid is not a number")?,
                 b"size" => entry.size = number(value, "size is not a number")?,
-                b"mtime" => entry.mtime = time(value, "mtime is not a time")?,
-                // Not kept, but a bad one makes the reference refuse the archive.
-                b"atime" => drop(time(value, "atime is not a time")?),
-                b"ctime" => drop(time(value, "ctime is not a time")?),
+                b"mtime" => entry.mtime = time(value, "mtime is not a valid time")?,
+                // Not kept, but the reference rejects the archive if one is invalid.
+                b"atime" => drop(time(value, "atime is not a valid time")?),
+                b"ctime" => drop(time(value, "ctime is not a valid time")?),
                 _ => {}
             }
         }
@@ -109,7 +109,7 @@ impl PaxRecords {
         self.0.iter()
     }
 
-    /// The records, in order, for good.
+    /// Convert into the records, in order.
     pub(super) fn into_vec(self) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.0
     }
@@ -123,7 +123,7 @@ fn time(value: &[u8], complaint: &'static str) -> Result<Timestamp, TarError> {
     Timestamp::from_pax(value).ok_or(TarError::Pax(complaint))
 }
 
-/// Take the first record, `"%d %s=%s\n"` with the length of the whole in front.
+/// Split off the first record, `"%d %s=%s\n"`, which starts with the length of the whole record.
 fn split_record(payload: &[u8]) -> Result<(Record<'_>, &[u8]), TarError> {
     const SHAPE: TarError = TarError::Pax("is not of the form \"length key=value\\n\"");
     let space = payload.iter().position(|byte| *byte == b' ').ok_or(SHAPE)?;
@@ -131,7 +131,7 @@ fn split_record(payload: &[u8]) -> Result<(Record<'_>, &[u8]), TarError> {
     let length = decimal(length).and_then(|length| usize::try_from(length).ok()).ok_or(SHAPE)?;
     // "5 a=\n" is the shortest.
     if length < 5 || length > payload.len() {
-        return Err(TarError::Pax("length is wrong"));
+        return Err(TarError::Pax("has an invalid length"));
     }
     let (record, rest) = payload.split_at_checked(length).ok_or(SHAPE)?;
     let record = record.get(space + 1..).ok_or(SHAPE)?;

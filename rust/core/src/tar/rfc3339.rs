@@ -1,12 +1,12 @@
-//! From a stored modification time back to a number: RFC 3339 §5.6, as zTOCs hold it.
+//! Parsing modification times in zTOCs (RFC 3339 §5.6).
 //!
-//! Written zTOCs are in UTC, but the reference writes the local time zone of the machine it ran on.
+//! tocsin writes them in UTC, but the reference writes them in the local time zone.
 
 use super::entry::FileMetadata;
 
 impl FileMetadata {
     /// Seconds since 1970-01-01T00:00:00Z and the nanoseconds after them (0 to 999,999,999); `None`
-    /// when the stored text is empty or no time.
+    /// if the stored text is empty or not a valid time.
     #[must_use]
     pub fn mod_time_parts(&self) -> Option<(i64, u32)> {
         time_parts(&self.mod_time)
@@ -82,7 +82,7 @@ mod tests {
     use super::time_parts;
 
     #[test]
-    fn parse_when_utc_or_zoned_then_seconds() {
+    fn parse_when_utc_or_with_offset_then_seconds() {
         for (text, parts) in [
             ("1970-01-01T00:00:00Z", (0, 0)),
             ("2023-11-14T22:13:20Z", (1_700_000_000, 0)),

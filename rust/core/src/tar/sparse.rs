@@ -1,40 +1,41 @@
-//! Sparse files in PAX archives (GNU tar manual, "Storing Sparse Files"): which format, which name
-//! and size, and which regions of the file the archive holds.
+//! Sparse files in PAX archives (GNU tar manual, "Storing Sparse Files"): their format, name, size,
+//! and the regions that the archive holds.
 
 use super::header::{BLOCK_LEN, Block};
 use super::number::{Decimal, decimal};
 use super::pax::{Attributes, PaxRecords};
 use crate::error::TarError;
 
-/// The largest map that is read from the data, as in Go: 1 MiB.
+/// Maximum size of a map in the data, in blocks: 1 MiB, as in Go.
 const MAX_MAP_BLOCKS: usize = (1 << 20) / BLOCK_LEN;
 
-/// A part of a sparse file that the archive holds; between them are zeros.
+/// A part of a sparse file that the archive holds; the rest of the file is zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Region {
-    /// Where in the file it begins.
+    /// Offset in the file.
     pub offset: u64,
-    /// Bytes, perhaps none.
+    /// Length in bytes, possibly 0.
     pub len: u64,
 }
 
-/// Where the map is.
+/// Where the map of a sparse file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MapPlace {
     /// Formats 0.0 and 0.1: in the PAX records.
     Records,
-    /// Format 1.0: in front of the data, in whole blocks.
+    /// Format 1.0: before the data, in whole blocks.
     Data,
 }
 
-/// Find out whether an entry is sparse, by the values of its records; empty if there is none.
+/// Determine whether an entry is sparse, and where its map is. `value` returns the value of a PAX
+/// record, empty if it is missing.
 ///
-/// Records of another version, or without a map, leave the file what it is.
+/// Records of another version, or without a map, do not make a file sparse.
 pub(super) fn map_place<'a>(value: impl Fn(&[u8]) -> &'a [u8]) -> Option<MapPlace> {
     match (value(b"GNU.sparse.major"), value(b"GNU.sparse.minor")) {
         (b"0", b"0" | b"1") => Some(MapPlace::Records),
         (b"1", b"0") => Some(MapPlace::Data),
-        // Early writers stored no version.
+        // Early writers did not store a version.
         (b"", b"") if !value(b"GNU.sparse.map").is_empty() => Some(MapPlace::Records),
         _ => None,
     }
@@ -69,8 +70,9 @@ pub(super) fn read_records(records: &PaxRecords, size: i64) -> Result<Vec<Region
     regions.take_complete().ok_or(TarError::Sparse("has too few regions"))
 }
 
-/// The map of format 1.0 as its blocks arrive: decimal numbers, each ended by a newline; first how
-/// many regions, then an offset and a length for each. The rest of the last block is padding.
+/// Reads a map of format 1.0 block by block. It consists of decimal numbers, each followed by a
+/// newline: the number of regions, then the offset and the length of each. The rest of the last
+/// block is padding.
 #[derive(Debug)]
 pub(super) struct MapReader {
     size: i64,
@@ -80,18 +82,20 @@ pub(super) struct MapReader {
 }
 
 impl MapReader {
-    /// A map for a file of `size` bytes.
+    /// Start reading the map of a file of `size` bytes.
     pub(super) fn new(size: i64) -> Self {
         Self { size, blocks_left: MAX_MAP_BLOCKS, number: Decimal::default(), regions: None }
     }
 
-    /// Read one block; the regions when the map is complete.
+    /// Read one block; return the regions if the map is complete.
     pub(super) fn block(&mut self, block: &Block) -> Result<Option<Vec<Region>>, TarError> {
         self.blocks_left =
             self.blocks_left.checked_sub(1).ok_or(TarError::Sparse("is larger than 1 MiB"))?;
         for byte in block {
             if *byte != b'\n' {
-                self.number.push(*byte).ok_or(TarError::Sparse("has a line that is no number"))?;
+                self.number
+                    .push(*byte)
+                    .ok_or(TarError::Sparse("has a line that is not a number"))?;
                 continue;
             }
             let number = std::mem::take(&mut self.number).finish();
@@ -113,10 +117,10 @@ impl MapReader {
 fn region_count(number: Option<i64>) -> Result<u64, TarError> {
     number
         .and_then(|count| u64::try_from(count).ok())
-        .ok_or(TarError::Sparse("has no valid number of regions"))
+        .ok_or(TarError::Sparse("has an invalid number of regions"))
 }
 
-/// Regions of data, checked as they come: in order, not overlapping, inside the file.
+/// Regions of data, which must be in order, not overlap, and lie inside the file.
 #[derive(Debug)]
 struct Regions {
     size: i64,
@@ -136,7 +140,8 @@ impl Regions {
 
     /// Take the next offset or length.
     fn number(&mut self, number: Option<i64>) -> Result<(), TarError> {
-        let number = number.ok_or(TarError::Sparse("has an offset or length that is no number"))?;
+        let number =
+            number.ok_or(TarError::Sparse("has an offset or length that is not a number"))?;
         let Some(offset) = self.offset.take() else {
             self.offset = Some(number);
             return Ok(());
@@ -155,7 +160,7 @@ impl Regions {
         Ok(())
     }
 
-    /// The regions, if all of them have come.
+    /// The regions, if all of them have been read.
     fn take_complete(&mut self) -> Option<Vec<Region>> {
         (self.left == 0 && self.offset.is_none()).then(|| std::mem::take(&mut self.found))
     }

@@ -1,4 +1,4 @@
-//! Modification times: PAX decimal seconds in, RFC 3339 text in UTC out.
+//! Modification times: parsed from PAX decimal seconds, written as RFC 3339 text in UTC.
 
 use super::number::decimal;
 
@@ -6,25 +6,25 @@ use super::number::decimal;
 const FIRST_SECOND: i64 = -62_167_219_200;
 /// 9999-12-31T23:59:59Z.
 const LAST_SECOND: i64 = 253_402_300_799;
-const SECONDS_A_DAY: i64 = 86_400;
+const SECONDS_PER_DAY: i64 = 86_400;
 const NANOSECONDS: u32 = 1_000_000_000;
 
-/// An instant: seconds since 1970 and, always forwards from there, a fraction.
+/// An instant: seconds since 1970, plus a non-negative fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Timestamp {
     seconds: i64,
-    /// Below 10⁹.
+    /// Less than 10⁹.
     nanoseconds: u32,
 }
 
 impl Timestamp {
-    /// Whole seconds, as header fields hold them.
+    /// A time in whole seconds, as in header fields.
     pub(super) const fn from_seconds(seconds: i64) -> Self {
         Self { seconds, nanoseconds: 0 }
     }
 
-    /// Read a PAX time (POSIX pax, `mtime`): decimal seconds with a fraction of any length, of
-    /// which nine digits count. The fraction of a negative number goes backwards.
+    /// Parse a PAX time (POSIX pax, `mtime`): decimal seconds with a fraction of any length, of
+    /// which nine digits are used. The fraction of a negative number is negative too.
     pub(super) fn from_pax(text: &[u8]) -> Option<Self> {
         let dot = text.iter().position(|byte| *byte == b'.').unwrap_or(text.len());
         let (whole, fraction) = text.split_at_checked(dot)?;
@@ -43,15 +43,15 @@ impl Timestamp {
         Some(Self { seconds, nanoseconds })
     }
 
-    /// RFC 3339 in UTC, fraction only as long as needed; `None` outside the years 0 to 9999.
+    /// RFC 3339 in UTC, without trailing zeros in the fraction; `None` outside the years 0 to 9999.
     pub(super) fn to_rfc3339(self) -> Option<Vec<u8>> {
         if !(FIRST_SECOND..=LAST_SECOND).contains(&self.seconds) {
             return None;
         }
-        // Counted from the first second, both fit.
+        // Relative to the first second, both values fit.
         let since_first = self.seconds - FIRST_SECOND;
-        let (year, month, day) = civil_date(low_u32(since_first / SECONDS_A_DAY));
-        let second = low_u32(since_first % SECONDS_A_DAY);
+        let (year, month, day) = civil_date(low_u32(since_first / SECONDS_PER_DAY));
+        let second = low_u32(since_first % SECONDS_PER_DAY);
         let mut text = *b"0000-00-00T00:00:00Z";
         [text[0], text[1]] = two_digits(year / 100);
         [text[2], text[3]] = two_digits(year % 100);
@@ -73,7 +73,7 @@ impl Timestamp {
     }
 }
 
-/// A number below 100, in decimal.
+/// The decimal digits of a number below 100.
 const fn two_digits(number: u32) -> [u8; 2] {
     [low_u8(number / 10 % 10) + b'0', low_u8(number % 10) + b'0']
 }
@@ -92,10 +92,10 @@ const fn low_u8(digit: u32) -> u8 {
     digit as u8
 }
 
-/// Year, month and day of a day counted from 0000-01-01, in the proleptic Gregorian calendar.
+/// Converts days since 0000-01-01 to year, month and day in the proleptic Gregorian calendar.
 ///
-/// Years are counted from March, so that the leap day comes last, in eras of 400 years = 146,097
-/// days (H. Hinnant, "chrono-compatible low-level date algorithms").
+/// Years start in March, so that the leap day comes last, and are grouped in eras of 400 years or
+/// 146,097 days (H. Hinnant, "chrono-compatible low-level date algorithms").
 const fn civil_date(days: u32) -> (u32, u32, u32) {
     // An era earlier, so that the two months before the first March are not negative; 0000-03-01
     // is day 60.
@@ -138,14 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn whole_seconds_when_year_is_impossible_then_empty() {
+    fn whole_seconds_when_year_is_out_of_range_then_empty() {
         for seconds in [FIRST_SECOND - 1, LAST_SECOND + 1, i64::MIN, i64::MAX] {
             assert_eq!(rfc3339(seconds), "", "{seconds}");
         }
     }
 
     #[test]
-    fn pax_time_when_it_has_a_fraction_then_nine_digits_and_no_trailing_zeros() {
+    fn pax_time_when_fractional_then_nine_digits_without_trailing_zeros() {
         assert_eq!(pax("1700000000.25"), "2023-11-14T22:13:20.25Z");
         assert_eq!(pax("1.000000001"), "1970-01-01T00:00:01.000000001Z");
         assert_eq!(pax("1.0000000009"), "1970-01-01T00:00:01Z");
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn pax_time_when_negative_then_fraction_goes_backwards() {
+    fn pax_time_when_negative_then_fraction_is_subtracted() {
         assert_eq!(pax("-5.25"), "1969-12-31T23:59:54.75Z");
         assert_eq!(pax("-0.25"), "1969-12-31T23:59:59.75Z");
         assert_eq!(pax("-62167219200.5"), "");

@@ -1,4 +1,4 @@
-//! The table of contents as it grows, entry by entry.
+//! Building the table of contents, entry by entry.
 
 use super::entry::{EntryType, FileMetadata};
 use super::hazard::{Hazard, HazardReason, dangling_hard_links};
@@ -6,11 +6,12 @@ use super::pax::{Attributes, PaxRecords};
 use super::sparse::Region;
 use crate::error::TarError;
 
-/// The reference's writer refuses zTOCs of 1 GiB and more, so there is no use in collecting one.
+/// Maximum size of a TOC. The reference's writer rejects zTOCs of 1 GiB or more, so a larger TOC is
+/// useless.
 const MAX_TOC_SIZE: u64 = 1 << 30;
-/// What an entry takes in a zTOC at the very least, besides its texts: offsets and lengths.
+/// Minimum size of an entry in a zTOC, in bytes, without its strings: offsets and lengths.
 const MIN_ENTRY_SIZE: u64 = 64;
-/// The same for a PAX record: a vector slot, a table, two lengths.
+/// Minimum size of a PAX record, likewise: a vector slot, a table, two lengths.
 const MIN_RECORD_SIZE: u64 = 24;
 
 /// The table of contents of a layer.
@@ -18,15 +19,15 @@ const MIN_RECORD_SIZE: u64 = 24;
 pub struct Toc {
     /// The entries, in archive order.
     pub entries: Vec<FileMetadata>,
-    /// How far the archive goes: behind the second zero block, or to the end of the bytes if there
-    /// are none. What follows is not counted.
+    /// The size of the archive: up to and including the second zero block, or all bytes if there is
+    /// none. Bytes after that are not counted.
     pub uncompressed_archive_size: u64,
-    /// What readers of a zTOC made of this will refuse, ascending by entry.
+    /// The entries that readers of the zTOC will reject, in ascending order.
     pub reader_hazards: Vec<Hazard>,
 }
 
 impl Toc {
-    /// Whether the layer must be mounted with extended attributes: some entry has one, or marks its
+    /// Whether the layer must be mounted with extended attributes: an entry has one, or marks its
     /// directory as opaque.
     ///
     /// Source: docs/format.md#the-soci-index.
@@ -45,9 +46,9 @@ pub(super) struct Draft {
     pub(super) devminor: i64,
     pub(super) attributes: Attributes,
     pub(super) records: PaxRecords,
-    /// Bytes of data in the archive, without a sparse map in front of them.
+    /// Bytes of data in the archive, not counting a sparse map before them.
     pub(super) stored_size: u64,
-    /// The data of a sparse file; `None` for any other entry.
+    /// The data regions of a sparse file; `None` for any other entry.
     pub(super) regions: Option<Vec<Region>>,
 }
 
@@ -56,7 +57,7 @@ pub(super) struct Draft {
 pub(super) struct TocBuilder {
     entries: Vec<FileMetadata>,
     hazards: Vec<Hazard>,
-    /// Bytes the TOC will take at the very least.
+    /// Minimum size of the TOC so far, in bytes.
     size: u64,
     size_limit: u64,
 }
@@ -68,7 +69,7 @@ impl TocBuilder {
 
     /// Add an entry whose data starts at `position`.
     pub(super) fn add(&mut self, draft: Draft, position: u64) -> Result<(), TarError> {
-        self.size = self.size.saturating_add(draft.least_size());
+        self.size = self.size.saturating_add(draft.min_size());
         if self.size > self.size_limit {
             return Err(TarError::TocTooLarge { limit: self.size_limit });
         }
@@ -99,7 +100,7 @@ impl Draft {
         FileMetadata {
             name,
             entry_type: self.entry_type,
-            // No stream is that long.
+            // No stream is long enough to overflow.
             uncompressed_offset: i64::try_from(position).unwrap_or(i64::MAX),
             uncompressed_size: size,
             linkname,
@@ -115,8 +116,8 @@ impl Draft {
         }
     }
 
-    /// A size that its part of a zTOC cannot be below.
-    fn least_size(&self) -> u64 {
+    /// The minimum size of this entry in a zTOC.
+    fn min_size(&self) -> u64 {
         let Attributes { name, linkname, uname, gname, .. } = &self.attributes;
         let texts = [name, linkname, uname, gname].map(|text| text.len() as u64);
         let records = self.records.iter().map(|(key, value)| {
@@ -125,7 +126,7 @@ impl Draft {
         texts.into_iter().chain(records).fold(MIN_ENTRY_SIZE, u64::saturating_add)
     }
 
-    /// What is wrong with it, as far as the entry itself shows.
+    /// The hazards that can be seen from this entry alone.
     fn hazards(&self, has_time: bool) -> impl Iterator<Item = HazardReason> + use<> {
         let is_regular = self.entry_type == EntryType::Regular;
         let Attributes { uid, gid, size, .. } = &self.attributes;
@@ -141,11 +142,11 @@ impl Draft {
     }
 }
 
-/// An id as the zTOC stores it: the reference cuts what does not fit.
+/// An ID as the zTOC stores it: the reference truncates it to 32 bits.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "the reference stores ids modulo 2^32"
+    reason = "the reference stores IDs modulo 2^32"
 )]
 const fn low_32_bits(id: i64) -> u32 {
     id as u32
@@ -182,9 +183,9 @@ mod tests {
     }
 
     #[test]
-    fn add_when_the_toc_cannot_fit_in_a_ztoc_then_refused() {
+    fn add_when_the_toc_does_not_fit_in_a_ztoc_then_fails() {
         let mut toc = TocBuilder::new();
-        // Both entries with the two bytes of their names, and one record of four bytes.
+        // Room for two entries with two bytes of names, and one record of four bytes.
         toc.size_limit = 2 * MIN_ENTRY_SIZE + MIN_RECORD_SIZE + 2 + 4;
         let limit = toc.size_limit;
         toc.add(draft(b"a", b"8 key=v\n"), 512).unwrap();
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn low_32_bits_when_wide_or_negative_then_cut() {
+    fn low_32_bits_when_wide_or_negative_then_truncates() {
         assert_eq!(low_32_bits(4_294_967_301), 5);
         assert_eq!(low_32_bits(-1), u32::MAX);
     }

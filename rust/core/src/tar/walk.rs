@@ -1,4 +1,4 @@
-//! The walk over an archive, block by block: the one parser behind everything that reads tar here.
+//! Walking an archive block by block: the parser that both interfaces of this module use.
 
 use std::mem;
 
@@ -11,29 +11,29 @@ use super::time::Timestamp;
 use super::toc::Draft;
 use crate::error::TarError;
 
-/// The largest payload of a pseudo entry, as in Go: 1 MiB.
+/// Maximum payload of a pseudo entry, in bytes: 1 MiB, as in Go.
 const MAX_PAYLOAD_LEN: u64 = 1 << 20;
 
-/// Where a reader is in the archive.
+/// A position in the archive, with the state of the parser.
 ///
-/// Memory is a payload of up to 1 MiB, a sparse map of up to 1 MiB, and one block, whatever the
-/// archive says.
+/// Whatever the archive contains, it holds only a payload of up to 1 MiB, a sparse map of up to 1
+/// MiB, and one block.
 #[derive(Debug)]
 pub(super) struct Walk {
     purpose: Purpose,
     state: State,
-    /// Bytes taken so far; stays at the end of the archive.
+    /// Bytes taken so far; no longer advances after the end of the archive.
     position: u64,
-    /// Where the block last looked at started.
+    /// The offset of the last block that was parsed.
     block_offset: u64,
-    /// The beginning of a block that did not come in one piece.
+    /// The start of a block that is split between pieces.
     partial: Block,
     partial_len: usize,
     next: Announced,
     payload: Vec<u8>,
 }
 
-/// What pseudo entries have said about the next entry.
+/// What pseudo entries declare about the next entry.
 #[derive(Debug, Default)]
 struct Announced {
     records: PaxRecords,
@@ -44,13 +44,13 @@ struct Announced {
 /// What comes next in the archive.
 #[derive(Debug)]
 enum State {
-    /// A header block, or a zero block, or the end.
+    /// A header block, a zero block, or the end.
     Header,
     /// After one zero block: another one, or the end.
     ZeroBlock,
     /// The payload of a pseudo entry, then padding.
     Payload { kind: Kind, left: u64, padding: u64 },
-    /// A block of the map in front of a sparse file's data.
+    /// A block of the map before a sparse file's data.
     SparseMap(Box<SparseFile>),
     /// File data, then padding.
     Data { left: u64, padding: u64 },
@@ -58,18 +58,18 @@ enum State {
     End,
 }
 
-/// A sparse file of which the map is being read.
+/// A sparse file whose map is being read.
 #[derive(Debug)]
 struct SparseFile {
     draft: Draft,
     map: MapReader,
-    /// Bytes behind the block that is due, or behind the map.
+    /// Bytes of the entry after the next block of the map.
     left: u64,
     padding: u64,
 }
 
 impl Walk {
-    /// A walk that begins where an entry's headers may, `position` bytes into the archive.
+    /// Start `position` bytes into the archive, where an entry's headers may begin.
     pub(super) fn new(purpose: Purpose, position: u64) -> Self {
         Self {
             purpose,
@@ -83,18 +83,19 @@ impl Walk {
         }
     }
 
-    /// Bytes of the archive taken so far: where the data of an entry just returned begins.
+    /// Bytes of the archive taken so far. Right after an entry was returned, this is where its data
+    /// begins.
     pub(super) const fn position(&self) -> u64 {
         self.position
     }
 
-    /// The block to name in an error.
+    /// The block offset to report in errors.
     pub(super) const fn block_offset(&self) -> u64 {
         self.block_offset
     }
 
-    /// Take bytes up to the end of the next entry's headers and return the entry; `None` when all
-    /// bytes are taken.
+    /// Take bytes up to the end of the next entry's headers and return the entry; return `None` if
+    /// all bytes were taken.
     pub(super) fn next_entry(&mut self, bytes: &mut &[u8]) -> Result<Option<Draft>, TarError> {
         while !bytes.is_empty() && !matches!(self.state, State::End) {
             if !self.wants_block() {
@@ -119,8 +120,8 @@ impl Walk {
         Ok(None)
     }
 
-    /// How many bytes may come next that nothing depends on: the rest of a file's data and its
-    /// padding, or all that follows the end of the archive.
+    /// The number of bytes that can be skipped: the rest of a file's data and its padding, or
+    /// everything after the end of the archive.
     pub(super) const fn skippable(&self) -> u64 {
         match self.state {
             State::Data { left, padding } => left.saturating_add(padding),
@@ -129,7 +130,8 @@ impl Walk {
         }
     }
 
-    /// Take up to `len` of the bytes that may be skipped, unseen, and return how many.
+    /// Skip up to `len` bytes, as far as they are skippable, and return the number of bytes
+    /// skipped.
     pub(super) fn skip(&mut self, len: u64) -> u64 {
         let skipped = len.min(self.skippable());
         if let State::Data { left, padding } = &mut self.state {
@@ -144,10 +146,10 @@ impl Walk {
         skipped
     }
 
-    /// What the archive is inside of and where, if it must not end here.
+    /// If the archive must not end here, what it is inside of and the offset.
     pub(super) const fn unfinished(&self) -> Option<(&'static str, u64)> {
         let inside = match self.state {
-            // A cut block is itself the one concerned.
+            // Report the offset of the incomplete block itself.
             _ if self.partial_len > 0 => {
                 return Some(("a block", self.position.saturating_sub(self.partial_len as u64)));
             }
@@ -159,12 +161,12 @@ impl Walk {
         Some((inside, self.block_offset))
     }
 
-    /// Whether the next bytes are looked at a block at a time.
+    /// Whether the next bytes are parsed block by block.
     const fn wants_block(&self) -> bool {
         matches!(self.state, State::Header | State::ZeroBlock | State::SparseMap(_))
     }
 
-    /// Collect a block that comes in pieces; `None` while it is not complete.
+    /// Collect a block that arrives in pieces; return `None` until it is complete.
     fn partial_block(&mut self, bytes: &mut &[u8]) -> Option<Block> {
         // The partial block is never full here, so each call takes at least one byte.
         let free = self.partial.get_mut(self.partial_len..).unwrap_or_default();
@@ -180,7 +182,7 @@ impl Walk {
         Some(self.partial)
     }
 
-    /// Skip data or collect a payload, and return the bytes not used.
+    /// Skip data or collect a payload, and return the remaining bytes.
     ///
     /// This is the hot path: a piece inside a file costs one subtraction.
     fn stream<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], TarError> {
@@ -207,7 +209,7 @@ impl Walk {
         Ok(rest)
     }
 
-    /// Take a whole block; `position` is already behind it.
+    /// Parse a whole block; `position` is already after it.
     fn block(&mut self, block: &Block) -> Result<Option<Draft>, TarError> {
         self.block_offset = self.position.saturating_sub(BLOCK_LEN as u64);
         if let State::SparseMap(_) = self.state {
@@ -246,11 +248,11 @@ impl Walk {
         Ok(None)
     }
 
-    /// Use a payload: of several pseudo entries of a kind the last one counts.
+    /// Use a payload. If there are several pseudo entries of one kind, the last one wins.
     fn end_payload(&mut self, kind: Kind) -> Result<(), TarError> {
         match kind {
             Kind::PaxRecords => self.next.records = PaxRecords::parse(&self.payload)?,
-            // To Go a global header is an entry of its own, so what was announced is used up.
+            // To Go, a global header is an entry, which uses up what was declared before it.
             Kind::GlobalRecords => {
                 PaxRecords::parse(&self.payload)?;
                 self.next = Announced::default();
@@ -288,7 +290,7 @@ impl Walk {
         if header.kind == Kind::OldRegular && attributes.name.ends_with(b"/") {
             entry_type = EntryType::Directory;
         }
-        // Only regular files have data, whatever the size says.
+        // Only regular files have data, whatever their size field says.
         let has_data = entry_type == EntryType::Regular;
         let stored_size = if has_data { attributes.size } else { 0 };
         let left = u64::try_from(stored_size).map_err(|_| TarError::NegativeSize)?;
@@ -339,7 +341,7 @@ impl Walk {
 }
 
 impl SparseFile {
-    /// Ask for a block of the map, which is part of the entry's data.
+    /// Expect another block of the map, which is part of the entry's data.
     fn next_block(mut self) -> Result<State, TarError> {
         self.left = self
             .left
@@ -358,14 +360,14 @@ impl State {
     }
 }
 
-/// Cut off at most `left` bytes and count them down.
+/// Split off at most `left` bytes and subtract their number from `left`.
 fn split_at_most<'a>(bytes: &'a [u8], left: &mut u64) -> (&'a [u8], &'a [u8]) {
     let len = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
     *left -= len as u64;
     bytes.split_at(len)
 }
 
-/// Bytes from the end of data to the next block.
+/// Bytes from the end of the data to the next block.
 pub(super) const fn padding_after(size: u64) -> u64 {
     (BLOCK_LEN as u64 - size % BLOCK_LEN as u64) % BLOCK_LEN as u64
 }

@@ -1,27 +1,27 @@
-//! Layers applied one on the other, each entry in the order of its tar, as an unpacker does.
+//! Applying layers in order, entry by entry in tar order, as an unpacker does.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::graph::{Graph, Linked, NodeId, Place, Source, Text, small};
+use super::graph::{Graph, Linked, Location, NodeId, Source, Text, to_u32};
 use super::links::{Budget, Failure, Followed, Frame, Links, MAX_LINKS, Memo};
 use super::names::{
-    self, MAX_PATH_LEN, OPAQUE, OTHER_MARKS, Reason, WHITEOUT, is_plain_part, next_part,
+    self, AUFS_PREFIX, MAX_PATH_LEN, OPAQUE, Reason, WHITEOUT, is_plain_part, next_part,
 };
 use super::{LeftOut, Tree};
 use crate::tar::{Entries, EntryType};
 
 /// Steps through link targets that any image may take while its layers are applied: three times
-/// what one path can need, which is 40 links of 2,047 parts.
+/// what one path can need, which is 40 links of 2,047 components.
 const FREE_STEPS: u64 = 1 << 18;
-/// Steps that each entry adds. Since links are remembered, an honest entry needs hardly any.
-const STEPS_AN_ENTRY: u64 = 16;
-/// Numbers of nodes fit 28 bits, so that those of places fit 40.
+/// Additional steps per entry. Since resolved links are cached, ordinary entries need hardly any.
+const STEPS_PER_ENTRY: u64 = 16;
+/// Node indexes fit in 28 bits, so that location numbers fit in 40.
 const MAX_NODES: usize = 1 << 28;
-/// More nodes than one entry can add: one for each step through links.
-const NODES_OF_ONE: usize = 1 << 18;
+/// Upper bound for the nodes that one entry can add: one for each step through links.
+const MAX_NODES_PER_ENTRY: usize = 1 << 18;
 
-/// Puts the layers of an image together; [`Self::finish`] gives the tree.
+/// Merges the layers of an image; [`Self::finish`] returns the tree.
 #[derive(Debug)]
 pub struct TreeBuilder<L> {
     graph: Graph<L>,
@@ -29,15 +29,15 @@ pub struct TreeBuilder<L> {
     budget: Budget,
     last_parent: Option<KnownParent>,
     left_out: Vec<LeftOut>,
-    /// For each file with hard links, the last of their entries.
+    /// For each file with hard links, the entry of the last one.
     links: HashMap<(u32, u32), (u32, u32)>,
-    /// The number of the layer being applied, and of its next entry.
+    /// The index of the layer being applied; `next` is that of its next entry.
     layer: u32,
     next: usize,
     used: Vec<NodeId>,
 }
 
-/// The directory of the entry before, which most entries share.
+/// The directory of the previous entry, which the next entry usually shares.
 #[derive(Debug, Clone, Copy)]
 struct KnownParent {
     text: Text,
@@ -46,9 +46,9 @@ struct KnownParent {
 }
 
 impl<L: Entries> TreeBuilder<L> {
-    /// An empty tree.
+    /// Starts with an empty tree.
     ///
-    /// `capacity`: how many entries all layers have, to allocate once what their names take.
+    /// `capacity`: the number of entries in all layers, to allocate memory once.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
@@ -64,7 +64,7 @@ impl<L: Entries> TreeBuilder<L> {
         }
     }
 
-    /// Begins the next layer, after the entries of the one before have all been applied.
+    /// Starts the next layer. All entries of the previous one must have been applied.
     pub fn push_layer(&mut self, layer: L) {
         self.graph.layers.push(layer);
         self.layer = u32::try_from(self.graph.layers.len() - 1).unwrap_or(u32::MAX);
@@ -76,13 +76,13 @@ impl<L: Entries> TreeBuilder<L> {
         let count = self.graph.layers.last().map_or(0, Entries::count);
         let end = count.min(self.next.saturating_add(limit));
         for index in self.next..end {
-            self.budget.0 = self.budget.0.saturating_add(STEPS_AN_ENTRY);
-            // A zTOC of less than 1 GiB has fewer entries than fit 32 bits.
+            self.budget.0 = self.budget.0.saturating_add(STEPS_PER_ENTRY);
+            // Always succeeds: a zTOC of less than 1 GiB has fewer than 2^32 entries.
             let Ok(entry) = u32::try_from(index) else { break };
             if let Err(reason) = self.apply_entry(entry) {
                 self.leave_out(reason, entry);
             }
-            self.graph.forget_copies();
+            self.graph.drop_unused_copies();
         }
         self.next = end;
         end < count
@@ -99,7 +99,7 @@ impl<L: Entries> TreeBuilder<L> {
     }
 
     fn apply_entry(&mut self, entry: u32) -> Result<(), Reason> {
-        if self.graph.node_count() > MAX_NODES - NODES_OF_ONE {
+        if self.graph.node_count() > MAX_NODES - MAX_NODES_PER_ENTRY {
             return Err(Reason::TooManyNames);
         }
         let entries = self.graph.layer(self.layer);
@@ -109,11 +109,11 @@ impl<L: Entries> TreeBuilder<L> {
         let (parent, name) = texts.ok_or(Reason::PathTooLong)?;
         let parent = self.make_directory(parent)?;
         if self.graph.bytes(name).starts_with(WHITEOUT) {
-            self.hide(parent, name);
+            self.apply_whiteout(parent, name);
             return Ok(());
         }
         if split.last.is_empty() {
-            // No unpacker lets the root be anything but a directory.
+            // Unpackers keep the root a directory.
             if kind == EntryType::Directory {
                 self.graph.set_root(self.layer, entry);
             }
@@ -122,7 +122,7 @@ impl<L: Entries> TreeBuilder<L> {
         self.put(parent, name, entry, kind)
     }
 
-    /// Puts an entry into a directory, in the place of what has its name.
+    /// Adds an entry to a directory, replacing an existing one with its name.
     fn put(
         &mut self,
         parent: NodeId,
@@ -132,11 +132,12 @@ impl<L: Entries> TreeBuilder<L> {
     ) -> Result<(), Reason> {
         let end = self.graph.end_of(parent);
         let known = self.graph.child(end, self.graph.bytes(name));
-        let known = known.map(|place| self.graph.split(place));
+        let known = known.map(|location| self.graph.split(location));
         if known.is_none() && self.graph.bytes(name).len() > self.room(end) {
             return Err(Reason::PathTooLong);
         }
-        // What a directory held is gone before a hard link that replaces it looks for its target.
+        // If a hard link replaces a directory, its contents are removed before the target is
+        // resolved.
         let replaced = known.filter(|id| self.graph.is_directory(self.graph.end_of(*id)));
         if let Some(id) = replaced {
             self.graph.set_entry(id, name, kind);
@@ -163,14 +164,14 @@ impl<L: Entries> TreeBuilder<L> {
         Ok(())
     }
 
-    /// Bytes that a path may go on with, after a slash, below a directory.
-    fn room(&self, directory: Place) -> usize {
-        let slash = usize::from(directory != Place::ROOT);
+    /// The number of bytes by which a path may extend a directory's, after a slash.
+    fn room(&self, directory: Location) -> usize {
+        let slash = usize::from(directory != Location::ROOT);
         MAX_PATH_LEN.saturating_sub(self.graph.path_len(directory) + slash)
     }
 
-    /// What a hard link is one more name of; nothing where its target is missing or a directory. A
-    /// symbolic link at the end of the target is not followed.
+    /// Finds the target of a hard link; `None` if it is missing or a directory. A symbolic link at
+    /// the end of the target is not followed.
     fn find_source(&mut self, entry: u32) -> Result<Option<Linked>, Reason> {
         let mut links =
             Links { memo: &mut self.memo, budget: &mut self.budget, used: Some(&mut self.used) };
@@ -179,34 +180,35 @@ impl<L: Entries> TreeBuilder<L> {
         for id in self.used.drain(..) {
             self.graph.mark_used_by_links(id);
         }
-        let place = match found {
-            Ok(place) if !self.graph.is_directory(place) => place,
+        let location = match found {
+            Ok(location) if !self.graph.is_directory(location) => location,
             Err(Failure::Costly) => return Err(Reason::CostlyLinks),
             _ => return Ok(None),
         };
-        let kind = self.graph.kind(place);
-        let Source { layer, entry: Some(source) } = self.graph.source(place) else {
+        let kind = self.graph.kind(location);
+        let Source { layer, entry: Some(source) } = self.graph.source(location) else {
             return Ok(None);
         };
         if (layer, source) == (self.layer, entry) {
-            return Ok(None); // a directory had this name, which is that of the target too
+            return Ok(None); // the link replaced a directory and is its own target
         }
         self.links.insert((layer, source), (self.layer, entry));
         Ok(Some(Linked { layer, entry: source, kind }))
     }
 
-    // -- directories that names go through ---------------------------------------------------------
+    // -- parent directories -----------------------------------------------------------------------
 
-    /// Returns the directory that an entry's name mentions, made if missing.
+    /// Returns the parent directory of an entry, and creates it if necessary.
     ///
-    /// A symbolic link on the way is followed, inside the image; anything else gives way.
+    /// Symbolic links on the way are followed, inside the image; anything else that is not a
+    /// directory is replaced.
     fn make_directory(&mut self, whole: Text) -> Result<NodeId, Reason> {
         if let Some(known) = self.known_parent(whole) {
             return Ok(known);
         }
         let paths_changed = self.graph.paths_changed();
         let mut frames: Vec<Frame> = Vec::new();
-        let (mut position, mut at, mut followed) = (0, Place::ROOT, 0);
+        let (mut position, mut at, mut followed) = (0, Location::ROOT, 0);
         loop {
             let (text, from) = match frames.last() {
                 Some(frame) => (frame.text, frame.position),
@@ -217,7 +219,7 @@ impl<L: Entries> TreeBuilder<L> {
                 let node = self.graph.split(at);
                 at = self.graph.end_of(node);
                 let Some(frame) = frames.pop() else { break };
-                self.memo.learn_directory(&frame.link, at, followed);
+                self.memo.record_directory(&frame.link, at, followed);
                 continue;
             };
             let mut end = part.end;
@@ -226,18 +228,18 @@ impl<L: Entries> TreeBuilder<L> {
                 b"." => {}
                 b".." => at = self.graph.parent(at),
                 name => match self.graph.child(at, name) {
-                    Some(place) if self.graph.is_directory(place) => at = place,
-                    Some(place) if self.is_link(place) && followed < MAX_LINKS => {
-                        link = Some(place.node);
+                    Some(location) if self.graph.is_directory(location) => at = location,
+                    Some(location) if self.is_link(location) && followed < MAX_LINKS => {
+                        link = Some(location.node);
                     }
-                    Some(place) => {
-                        self.graph.set_implied(place.node, self.layer);
-                        at = place;
+                    Some(location) => {
+                        self.graph.set_implied(location.node, self.layer);
+                        at = location;
                     }
                     None => {
                         let chain = chain_of(bytes, part, self.room(at))?;
                         end = chain.end;
-                        let text = text.part(small(chain.start), small(chain.end));
+                        let text = text.part(to_u32(chain.start), to_u32(chain.end));
                         let parent = self.graph.split(at);
                         let node = self.graph.add_implied(parent, text, self.layer);
                         at = self.graph.end_of(node);
@@ -257,27 +259,28 @@ impl<L: Entries> TreeBuilder<L> {
                 at = self.enter(node, at, &mut followed, &mut frames);
             }
         }
-        // As of the beginning: what gave way on this walk would lead the next one elsewhere.
+        // The counter from before the walk: if this walk replaced something, the next one may lead
+        // elsewhere.
         let known = KnownParent { text: whole, node: at.node, paths_changed };
         self.last_parent = Some(known).filter(|_| !whole.is_copied());
         Ok(at.node)
     }
 
-    /// Follows a symbolic link in the directory `at`, or remembers where it leads; returns where its
-    /// target begins, or where it ends.
+    /// Follows a symbolic link in the directory `at`. Returns where it leads if that is cached,
+    /// else the directory from which to resolve its target.
     fn enter(
         &mut self,
         link: NodeId,
-        at: Place,
+        at: Location,
         followed: &mut u32,
         frames: &mut Vec<Frame>,
-    ) -> Place {
+    ) -> Location {
         self.graph.mark_used_by_links(link);
         self.memo.refresh(self.graph.links_changed());
         let mut count = *followed;
         if let Some(Ok(known)) = self.memo.follow(link, &mut count) {
             *followed = count;
-            // Its number is that of this directory still; where its text ends may not be.
+            // The node is still this directory, but the end of its text may have changed.
             return self.graph.end_of(known.node);
         }
         let text = self.graph.target(link);
@@ -288,15 +291,16 @@ impl<L: Entries> TreeBuilder<L> {
         };
         *followed += 1;
         frames.push(Frame { text, position: 0, link });
-        if self.graph.bytes(text).starts_with(b"/") { Place::ROOT } else { at }
+        if self.graph.bytes(text).starts_with(b"/") { Location::ROOT } else { at }
     }
 
-    /// Whether a place is a symbolic link that leads somewhere.
-    fn is_link(&self, place: Place) -> bool {
-        self.graph.kind(place) == EntryType::SymLink && !self.graph.target(place.node).is_empty()
+    /// Whether a location is a symbolic link with a target.
+    fn is_link(&self, location: Location) -> bool {
+        self.graph.kind(location) == EntryType::SymLink
+            && !self.graph.target(location.node).is_empty()
     }
 
-    /// The directory of the entry before, if this is the same and leads there still.
+    /// The directory of the previous entry, if `text` is the same and still leads there.
     fn known_parent(&self, text: Text) -> Option<NodeId> {
         let known = self.last_parent?;
         let is_same = known.paths_changed == self.graph.paths_changed()
@@ -306,31 +310,33 @@ impl<L: Entries> TreeBuilder<L> {
 
     // -- whiteouts ---------------------------------------------------------------------------------
 
-    /// Applies a whiteout, as containerd and Docker do: an opaque mark keeps what the layer itself
-    /// has brought, wherever in it the mark stands; any other removes whatever has the name by then.
-    fn hide(&mut self, parent: NodeId, mark: Text) {
+    /// Applies a whiteout, as containerd and Docker do: an opaque marker keeps what the layer
+    /// itself adds, wherever in the layer the marker is; any other whiteout removes whatever has
+    /// the name at that point.
+    fn apply_whiteout(&mut self, parent: NodeId, mark: Text) {
         let mark = self.graph.bytes(mark);
         if mark == OPAQUE {
             self.clear(parent);
             return;
         }
-        if mark.starts_with(OTHER_MARKS) {
+        if mark.starts_with(AUFS_PREFIX) {
             return;
         }
         let hidden = &mark[WHITEOUT.len()..];
-        if let Some(place) = self.graph.child(self.graph.end_of(parent), hidden) {
-            self.graph.remove(place.node);
+        if let Some(location) = self.graph.child(self.graph.end_of(parent), hidden) {
+            self.graph.remove(location.node);
         }
     }
 
-    /// Removes all below a directory but what this layer has brought, and the directories with it.
+    /// Removes everything below a directory, except what this layer has added and the directories
+    /// that contain it.
     ///
-    /// What has been cleared once needs it no more in this layer, since nothing old can come back.
+    /// A directory is cleared at most once per layer, since nothing from lower layers can reappear.
     fn clear(&mut self, id: NodeId) {
         if self.graph.is_cleared(id, self.layer) {
             return;
         }
-        // Not recursive: hostile trees are deep.
+        // Not recursive, since hostile trees are deep.
         let mut above = vec![(id, self.graph.first_node(id))];
         while let Some((directory, next)) = above.last_mut() {
             if let Some(child) = *next {
@@ -352,7 +358,7 @@ impl<L: Entries> TreeBuilder<L> {
         }
     }
 
-    /// Removes what a lower layer has brought, unless something is left in it.
+    /// Removes a node added by a lower layer, unless it still contains something.
     fn remove_if_hidden(&mut self, id: NodeId) {
         if self.graph.layer_of(id) != self.layer && self.graph.is_empty(id) {
             self.graph.remove(id);
@@ -360,8 +366,8 @@ impl<L: Entries> TreeBuilder<L> {
     }
 }
 
-/// The longest stretch of a path, from `first` on, that can be made as a chain of directories in
-/// `room` bytes: names with one slash between them.
+/// The longest part of a path, from `first` on, that can become a chain of directories in `room`
+/// bytes: plain names with single slashes between them.
 fn chain_of(path: &[u8], first: Range<usize>, room: usize) -> Result<Range<usize>, Reason> {
     let start = first.start;
     let mut end = first.end;

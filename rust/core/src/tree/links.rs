@@ -1,48 +1,50 @@
-//! Paths resolved through symbolic links, inside the image, as `chroot` would.
+//! Resolving paths through symbolic links, inside the image, as under `chroot`.
 
 use std::collections::HashMap;
 
-use super::graph::{Graph, NodeId, Place, Text};
+use super::graph::{Graph, Location, NodeId, Text};
 use super::names::next_part;
 use crate::tar::{Entries, EntryType};
 
-/// Symbolic links followed for one path, as Linux does (`MAXSYMLINKS`, path_resolution(7)).
+/// Maximum number of symbolic links followed for one path, as on Linux (`MAXSYMLINKS`,
+/// path_resolution(7)).
 pub const MAX_LINKS: u32 = 40;
-/// Bytes of a link target that are passed over at the cost of one step.
-const BYTES_A_STEP: usize = 64;
+/// Bytes of a link target that count as one step.
+const BYTES_PER_STEP: usize = 64;
 
-/// Why a path leads nowhere.
+/// Why a path cannot be resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// Nothing has this name.
+    /// A component of the path does not exist.
     Missing,
-    /// This is not a directory, and the path goes on after it.
-    NotDirectory(Place),
-    /// More than [`MAX_LINKS`] symbolic links, perhaps in a circle.
+    /// This is not a directory, but the path continues after it.
+    NotDirectory(Location),
+    /// More than [`MAX_LINKS`] symbolic links, possibly in a loop.
     Loop,
-    /// The links take more steps than are left for the image; only while its layers are applied.
+    /// Following the links exceeds the budget of the image. Occurs only while its layers are
+    /// applied.
     Costly,
 }
 
-/// What following one symbolic link came to.
+/// The result of following one symbolic link.
 #[derive(Debug, Clone, Copy)]
 struct Outcome {
-    /// `Failure::Loop` says only that `links` are too few to know more.
-    result: Result<Place, Failure>,
-    /// How many links were followed, this one included.
+    /// `Failure::Loop` means only that following `links` links was not enough.
+    result: Result<Location, Failure>,
+    /// The number of links followed, including this one.
     links: u32,
 }
 
-/// What symbolic links resolve to, kept so that each is followed once.
+/// A cache of resolved symbolic links, so that each is followed once.
 #[derive(Debug, Default)]
 pub(super) struct Memo {
     outcomes: HashMap<NodeId, Outcome>,
-    /// `Graph::links_changed` when all of them were right.
+    /// `Graph::links_changed` at the time the outcomes were valid.
     links_changed: u64,
 }
 
 impl Memo {
-    /// Forgets everything if something has changed that links lead through.
+    /// Clears the cache if anything has changed that links lead through.
     pub(super) fn refresh(&mut self, links_changed: u64) {
         if self.links_changed != links_changed {
             self.outcomes.clear();
@@ -50,12 +52,12 @@ impl Memo {
         }
     }
 
-    /// Returns where a link leads if it is known, and counts the links on the way in `followed`.
+    /// Returns where a link leads if that is cached, and adds the links on the way to `followed`.
     pub(super) fn follow(
         &self,
         link: NodeId,
         followed: &mut u32,
-    ) -> Option<Result<Place, Failure>> {
+    ) -> Option<Result<Location, Failure>> {
         let outcome = self.outcomes.get(&link)?;
         let is_loop = *followed + outcome.links > MAX_LINKS;
         if !is_loop && outcome.result == Err(Failure::Loop) {
@@ -65,16 +67,16 @@ impl Memo {
         Some(if is_loop { Err(Failure::Loop) } else { outcome.result })
     }
 
-    fn learn(&mut self, link: &Followed, result: Result<Place, Failure>, followed: u32) {
+    fn record(&mut self, link: &Followed, result: Result<Location, Failure>, followed: u32) {
         if link.links_changed == self.links_changed {
             let links = followed - link.followed_before;
             self.outcomes.insert(link.node, Outcome { result, links });
         }
     }
 
-    /// Learns that a link leads to a directory.
-    pub(super) fn learn_directory(&mut self, link: &Followed, place: Place, followed: u32) {
-        self.learn(link, Ok(place), followed);
+    /// Records that a link leads to a directory.
+    pub(super) fn record_directory(&mut self, link: &Followed, location: Location, followed: u32) {
+        self.record(link, Ok(location), followed);
     }
 }
 
@@ -83,11 +85,11 @@ impl Memo {
 pub(super) struct Followed {
     pub(super) node: NodeId,
     pub(super) followed_before: u32,
-    /// `Graph::links_changed` at the time.
+    /// `Graph::links_changed` when the link was followed.
     pub(super) links_changed: u64,
 }
 
-/// The target of a link, and how far it has been walked.
+/// The target of a link, and how far it has been resolved.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Frame {
     pub(super) text: Text,
@@ -95,14 +97,15 @@ pub(super) struct Frame {
     pub(super) link: Followed,
 }
 
-/// How many steps through links may still be taken.
+/// The number of steps through links that are left.
 #[derive(Debug)]
 pub(super) struct Budget(pub(super) u64);
 
 impl Budget {
-    /// Takes the steps to get from one byte of a link target to another.
+    /// Spends the steps from one byte of a link target to another; returns whether there were
+    /// enough.
     pub(super) fn spend(&mut self, from: usize, to: usize) -> bool {
-        let steps = 1 + (to - from) / BYTES_A_STEP;
+        let steps = 1 + (to - from) / BYTES_PER_STEP;
         match self.0.checked_sub(steps as u64) {
             Some(left) => {
                 self.0 = left;
@@ -113,27 +116,28 @@ impl Budget {
     }
 }
 
-/// What resolving may use and must keep up to date.
+/// State that resolving uses and updates.
 #[derive(Debug)]
 pub(super) struct Links<'a> {
     pub(super) memo: &'a mut Memo,
     pub(super) budget: &'a mut Budget,
-    /// Where nodes are put that the outcome depends on, while the tree still changes; then only
-    /// links to directories are remembered, which nothing but a change of such a node can alter, and
-    /// of those only ends of nodes, which keep their places when nodes are cut.
+    /// While the tree still changes, collects the nodes that the outcome depends on. In that case
+    /// only links to directories are cached, since only a change of such a node can affect them,
+    /// and only if the directory is the end of a node, which stays valid when nodes are split.
     pub(super) used: Option<&'a mut Vec<NodeId>>,
 }
 
 impl<L: Entries> Graph<L> {
     /// Resolves a path from the root.
     ///
-    /// `follow`: whether a symbolic link at the end is followed too; always, with a slash after it.
+    /// `follow`: whether to follow a symbolic link at the end too. If a slash follows it, it is
+    /// always followed.
     pub(super) fn resolve(
         &self,
         path: &[u8],
         follow: bool,
         links: &mut Links<'_>,
-    ) -> Result<Place, Failure> {
+    ) -> Result<Location, Failure> {
         let follow = follow || path.ends_with(b"/");
         links.memo.refresh(self.links_changed());
         let mut frames: Vec<Frame> = Vec::new();
@@ -142,11 +146,11 @@ impl<L: Entries> Graph<L> {
         match outcome {
             Err(failure) if failure != Failure::Costly && links.used.is_none() => {
                 for frame in &frames {
-                    links.memo.learn(&frame.link, Err(failure), followed);
+                    links.memo.record(&frame.link, Err(failure), followed);
                 }
             }
-            Ok(place) if path.ends_with(b"/") && !self.is_directory(place) => {
-                return Err(Failure::NotDirectory(place));
+            Ok(location) if path.ends_with(b"/") && !self.is_directory(location) => {
+                return Err(Failure::NotDirectory(location));
             }
             _ => {}
         }
@@ -160,9 +164,9 @@ impl<L: Entries> Graph<L> {
         links: &mut Links<'_>,
         frames: &mut Vec<Frame>,
         followed: &mut u32,
-    ) -> Result<Place, Failure> {
+    ) -> Result<Location, Failure> {
         let mut position = 0;
-        let mut at = Place::ROOT;
+        let mut at = Location::ROOT;
         loop {
             let (text, from) = match frames.last() {
                 Some(frame) => (self.bytes(frame.text), frame.position),
@@ -171,7 +175,7 @@ impl<L: Entries> Graph<L> {
             let Some(part) = next_part(text, from) else {
                 let Some(frame) = frames.pop() else { return Ok(at) };
                 if links.used.is_none() || self.is_directory(at) && !self.is_inside(at) {
-                    links.memo.learn(&frame.link, Ok(at), *followed);
+                    links.memo.record(&frame.link, Ok(at), *followed);
                 }
                 continue;
             };
@@ -196,7 +200,7 @@ impl<L: Entries> Graph<L> {
             }
             let found = self.child(at, name).ok_or(Failure::Missing)?;
             let is_link = self.kind(found) == EntryType::SymLink;
-            let is_last = || frames.is_empty() && !goes_on(path, position);
+            let is_last = || frames.is_empty() && !has_more_parts(path, position);
             let is_followed = is_link && (follow || !is_last());
             if let Some(used) = &mut links.used
                 && (is_followed || !frames.is_empty())
@@ -207,7 +211,7 @@ impl<L: Entries> Graph<L> {
                 at = found;
             } else if let Some(known) = links.memo.follow(found.node, followed) {
                 let known = known?;
-                // Only ends of nodes are remembered while nodes may still be cut.
+                // While nodes may still be split, only ends of nodes are cached.
                 at = if links.used.is_some() { self.end_of(known.node) } else { known };
             } else {
                 let link = Followed {
@@ -225,15 +229,15 @@ impl<L: Entries> Graph<L> {
                     return Err(Failure::Loop);
                 }
                 if self.bytes(text).starts_with(b"/") {
-                    at = Place::ROOT;
+                    at = Location::ROOT;
                 }
             }
         }
     }
 }
 
-/// Whether a path has more than dots and slashes from a byte on.
-fn goes_on(path: &[u8], mut from: usize) -> bool {
+/// Whether a path has components other than `.` from a byte on.
+fn has_more_parts(path: &[u8], mut from: usize) -> bool {
     while let Some(part) = next_part(path, from) {
         if &path[part.clone()] != b"." {
             return true;

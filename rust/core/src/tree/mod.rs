@@ -1,17 +1,18 @@
-//! The merged view of an image's layers: names only, no bytes, no I/O.
+//! The merged view of an image's layers: names only, without file data or I/O.
 //!
-//! Layers are applied from the lowest up, each entry in the order of its tar, as an unpacker does:
-//! upper wins, whiteouts and opaque directories hide what is below, a link's target is resolved inside
-//! the image. Source: OCI image-spec 1.1.1, layer.md, "Applying Changesets", "Whiteouts".
+//! Layers are applied from the lowest up, entry by entry in tar order, as an unpacker does: upper
+//! layers win, whiteouts and opaque directories hide entries of lower layers, and link targets are
+//! resolved inside the image. Source: OCI image-spec 1.1.1, layer.md, "Applying Changesets",
+//! "Whiteouts".
 //!
-//! What a stranger decides costs time in proportion to the bytes of names and targets, and memory in
-//! proportion to the number of entries:
-//! - `names`: entries that Linux could not create, whatever the file system, are left out (see
-//!   [`Reason`]);
-//! - `graph`: names are nodes that refer to the bytes of the zTOC; chains of directories share one;
-//! - `links`: each symbolic link is followed once, and all of them take a bounded number of steps;
-//! - `build`: applies layers; a directory is cleared of what is below at most once a layer;
-//! - `walk`: lists the result, sorted.
+//! The input is untrusted. Time is proportional to the bytes in names and targets, and memory to
+//! the number of entries:
+//! - `names`: leaves out entries that Linux could not create on any file system (see [`Reason`]);
+//! - `graph`: stores names as nodes that refer to bytes of the zTOC; a chain of directories shares
+//!   one node;
+//! - `links`: follows each symbolic link once, and bounds the total number of steps;
+//! - `build`: applies layers; a directory is cleared at most once per layer;
+//! - `walk`: lists the result in sorted order.
 
 mod build;
 mod graph;
@@ -23,7 +24,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 pub use build::TreeBuilder;
-pub use graph::{Place, Source};
+pub use graph::{Location, Source};
 pub use links::{Failure, MAX_LINKS};
 pub use names::{MAX_PATH_LEN, MAX_TARGET_LEN, Reason};
 pub use walk::Walk;
@@ -35,23 +36,24 @@ use links::{Budget, Links, Memo};
 /// An entry that is not in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// The number of its layer.
+    /// The index of its layer.
     pub layer: u32,
-    /// Its number in that layer.
+    /// Its index in that layer.
     pub entry: u32,
 }
 
-/// The names of an image, merged from its layers; made by [`TreeBuilder`].
+/// The names of an image, merged from its layers. Built with [`TreeBuilder`].
 ///
-/// `L` holds the entries of a layer, and is shared, not copied: names stay where they are.
+/// `L` holds the entries of a layer. The tree refers to the names in it and does not copy them.
 #[derive(Debug)]
 pub struct Tree<L> {
     graph: Graph<L>,
     left_out: Vec<LeftOut>,
     links: HashMap<(u32, u32), (u32, u32)>,
-    /// Only ever tried, since a forked process may have it locked by a thread it does not have.
+    /// Used only with `try_lock`: after a fork, it may be locked by a thread that exists only in
+    /// the parent.
     memo: Mutex<Memo>,
 }
 
@@ -64,27 +66,28 @@ impl<L: Entries> Tree<L> {
         Self { graph, left_out, links, memo: Mutex::new(Memo::default()) }
     }
 
-    /// What is not in the tree, in the order of layers and entries.
+    /// The entries that are not in the tree, in the order of layers and entries.
     #[must_use]
     pub fn left_out(&self) -> &[LeftOut] {
         &self.left_out
     }
 
-    /// For each file with hard links, layer and entry of the last of them that was applied, as an
-    /// unpacker would: it gives the file the metadata of each.
+    /// For each file with hard links, the layer and entry of the link applied last. An unpacker
+    /// gives the file the metadata of each link, so the last one wins.
     #[must_use]
     pub fn links(&self) -> &HashMap<(u32, u32), (u32, u32)> {
         &self.links
     }
 
-    /// Finds a path from the root; `.`, `..` and symbolic links are resolved inside the image, as
-    /// `chroot` would.
+    /// Resolves a path from the root. `.`, `..` and symbolic links are resolved inside the image,
+    /// as under `chroot`.
     ///
-    /// `follow`: whether a symbolic link at the end is followed too; with a slash after it, always.
+    /// `follow`: whether to follow a symbolic link at the end too. If a slash follows it, it is
+    /// always followed.
     ///
     /// # Errors
-    /// Nothing is there, a part of it is not a directory, or links form a loop.
-    pub fn resolve(&self, path: &[u8], follow: bool) -> Result<Place, Failure> {
+    /// The path does not exist, a component is not a directory, or links form a loop.
+    pub fn resolve(&self, path: &[u8], follow: bool) -> Result<Location, Failure> {
         let resolve = |memo: &mut Memo| {
             let mut budget = Budget(u64::MAX);
             let mut links = Links { memo, budget: &mut budget, used: None };
@@ -96,10 +99,11 @@ impl<L: Entries> Tree<L> {
         }
     }
 
-    /// Finds a path from the root that no symbolic link is on, such as [`Self::path`] gives.
+    /// Finds a path from the root without following symbolic links, such as one from
+    /// [`Self::path`].
     #[must_use]
-    pub fn locate(&self, path: &[u8]) -> Option<Place> {
-        let (mut at, mut from) = (Place::ROOT, 0);
+    pub fn locate(&self, path: &[u8]) -> Option<Location> {
+        let (mut at, mut from) = (Location::ROOT, 0);
         while let Some(part) = names::next_part(path, from) {
             from = part.end;
             at = self.graph.child(at, &path[part])?;
@@ -107,92 +111,93 @@ impl<L: Entries> Tree<L> {
         Some(at)
     }
 
-    /// The place with this number, as [`Place::number`] gave it for this tree.
+    /// The location with a number that [`Location::number`] returned for this tree.
     #[must_use]
-    pub fn place(&self, number: u64) -> Option<Place> {
-        self.graph.place(number)
+    pub fn location(&self, number: u64) -> Option<Location> {
+        self.graph.location(number)
     }
 
-    /// What a directory holds under a name.
+    /// The child of a directory with a name.
     #[must_use]
-    pub fn child(&self, directory: Place, name: &[u8]) -> Option<Place> {
+    pub fn child(&self, directory: Location, name: &[u8]) -> Option<Location> {
         self.graph.child(directory, name)
     }
 
-    /// What a directory holds, sorted by name; nothing for what is not a directory.
+    /// The children of a directory, sorted by name; empty if it is not a directory.
     #[must_use]
-    pub fn children(&self, directory: Place) -> Vec<Place> {
+    pub fn children(&self, directory: Location) -> Vec<Location> {
         walk::sorted_children(&self.graph, directory)
     }
 
-    /// The directory that a place is in; the root is in itself.
+    /// The parent directory of a location; the root is its own parent.
     #[must_use]
-    pub fn parent(&self, place: Place) -> Place {
-        self.graph.parent(place)
+    pub fn parent(&self, location: Location) -> Location {
+        self.graph.parent(location)
     }
 
     /// The last part of the path; empty for the root.
     #[must_use]
-    pub fn name(&self, place: Place) -> &[u8] {
-        self.graph.name(place)
+    pub fn name(&self, location: Location) -> &[u8] {
+        self.graph.name(location)
     }
 
-    /// The path from the root, without a slash before it.
+    /// The path from the root, without a leading slash.
     #[must_use]
-    pub fn path(&self, place: Place) -> Vec<u8> {
-        self.graph.path(place)
+    pub fn path(&self, location: Location) -> Vec<u8> {
+        self.graph.path(location)
     }
 
-    /// What is at a place: for a hard link what it is a name of, or `HardLink` if that is missing.
+    /// The type at a location. For a hard link it is the target's, or `HardLink` if the target is
+    /// missing.
     #[must_use]
-    pub fn kind(&self, place: Place) -> EntryType {
-        self.graph.kind(place)
+    pub fn kind(&self, location: Location) -> EntryType {
+        self.graph.kind(location)
     }
 
-    /// Whether a place is a directory.
+    /// Whether a location is a directory.
     #[must_use]
-    pub fn is_directory(&self, place: Place) -> bool {
-        self.graph.is_directory(place)
+    pub fn is_directory(&self, location: Location) -> bool {
+        self.graph.is_directory(location)
     }
 
-    /// The entry that a place stands for: for a hard link that of its target.
+    /// The entry at a location; for a hard link, that of its target.
     #[must_use]
-    pub fn source(&self, place: Place) -> Source {
-        self.graph.source(place)
+    pub fn source(&self, location: Location) -> Source {
+        self.graph.source(location)
     }
 
-    /// What the image says of a place; `None` for a directory that only stands in names.
+    /// The metadata at a location; `None` for a directory that is only implied by other names.
     #[must_use]
-    pub fn metadata(&self, place: Place) -> Option<L::Entry<'_>> {
-        let source = self.graph.source(place);
+    pub fn metadata(&self, location: Location) -> Option<L::Entry<'_>> {
+        let source = self.graph.source(location);
         self.entry(source.layer, source.entry?)
     }
 
-    /// A number that two places share if and only if they are links to one file.
+    /// The inode number. Two locations share it if and only if they are hard links to one file.
     #[must_use]
-    pub fn inode(&self, place: Place) -> u64 {
-        let source = self.graph.source(place);
+    pub fn inode(&self, location: Location) -> u64 {
+        let source = self.graph.source(location);
         match source.entry {
             Some(entry) => ((u64::from(source.layer) + 1) << 40) + u64::from(entry) + 1,
-            // Numbers of places are below 2⁴⁰; that of the root is 0, which no inode has.
-            None => place.number().max(1),
+            // Location numbers are below 2⁴⁰. The root's is 0, which is not a valid inode number.
+            None => location.number().max(1),
         }
     }
 
-    /// An entry of a layer, in the tree or not.
+    /// An entry of a layer, whether it is in the tree or not.
     #[must_use]
     pub fn entry(&self, layer: u32, entry: u32) -> Option<L::Entry<'_>> {
         self.graph.layers.get(layer as usize)?.entry(entry as usize)
     }
 
-    /// Begins a walk through all that is below a directory.
+    /// Starts a walk over everything below a directory.
     #[must_use]
-    pub fn walk(&self, directory: Place) -> Walk {
+    pub fn walk(&self, directory: Location) -> Walk {
         Walk::new(&self.graph, directory)
     }
 
-    /// The next place of a walk.
-    pub fn next(&self, walk: &mut Walk) -> Option<Place> {
+    /// The next location of a walk.
+    pub fn next(&self, walk: &mut Walk) -> Option<Location> {
         walk.step(&self.graph)
     }
 }

@@ -1,4 +1,4 @@
-//! Names as tars spell them, cut into parts, and which of them Linux would refuse.
+//! Cleaning and splitting the names in tars, and finding those that Linux would reject.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -6,33 +6,35 @@ use std::ops::Range;
 
 use crate::tar::{EntryType, clean_path};
 
-/// Bytes of a path from the root, without a slash before it: `PATH_MAX` is 4,096 with the NUL that
-/// ends it. It bounds the depth of the tree too, at 2,048 directories inside each other. What one
-/// file name may have, mostly 255 bytes, depends on the file system, so it is no limit here.
+/// Maximum length of a path from the root in bytes, without a leading slash: `PATH_MAX` is 4,096
+/// including the terminating NUL. It also bounds the depth of the tree, to 2,048 nested
+/// directories. The maximum length of a file name depends on the file system (255 bytes on most),
+/// so it is not checked here.
 /// Source: torvalds/linux, include/uapi/linux/limits.h.
 pub const MAX_PATH_LEN: usize = 4095;
-/// Bytes of a link's target; the same limit, since `symlink(2)` and `link(2)` take a path.
+/// Maximum length of a link target in bytes. The same limit, since `symlink(2)` and `link(2)` take
+/// paths.
 pub const MAX_TARGET_LEN: usize = 4095;
 
-/// What a name begins with that hides another.
+/// The prefix of whiteouts.
 pub(super) const WHITEOUT: &[u8] = b".wh.";
-/// The name that hides all that lower layers have in a directory.
+/// The opaque marker, which hides everything that lower layers have in its directory.
 pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
-/// What aufs keeps for itself; unpackers pass over it.
-pub(super) const OTHER_MARKS: &[u8] = b".wh..wh.";
+/// The prefix of names reserved by aufs, which unpackers ignore.
+pub(super) const AUFS_PREFIX: &[u8] = b".wh..wh.";
 
 /// Why an entry is not in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// A path of more than [`MAX_PATH_LEN`] bytes, symbolic links in it followed.
+    /// The path has more than [`MAX_PATH_LEN`] bytes after following symbolic links.
     PathTooLong,
-    /// A link target of more than [`MAX_TARGET_LEN`] bytes.
+    /// The link target has more than [`MAX_TARGET_LEN`] bytes.
     TargetTooLong,
-    /// A NUL byte in a name or in the target of a symbolic link, which ends it for the kernel.
+    /// The name or the target of a symbolic link contains a NUL byte, which ends it for the kernel.
     NulByte,
-    /// Its path leads through symbolic links that take too many steps to follow.
+    /// The path leads through symbolic links that take too many steps to follow.
     CostlyLinks,
-    /// The tree has all the names that can be numbered.
+    /// The tree has reached the maximum number of names.
     TooManyNames,
 }
 
@@ -48,22 +50,23 @@ impl fmt::Display for Reason {
     }
 }
 
-/// The cleaned name of an entry, cut before its last part.
+/// The cleaned name of an entry, split before its last component.
 #[derive(Debug)]
 pub(super) struct SplitName {
-    /// The cleaned name, where it is not a stretch of the name as the tar has it.
+    /// The cleaned name, if it is not a substring of the name in the tar.
     pub(super) cleaned: Option<Vec<u8>>,
-    /// The directory, in either of the two; empty for the root.
+    /// The directory, as a range of the cleaned name if there is one, else of the name in the tar.
+    /// Empty for the root.
     pub(super) parent: Range<usize>,
-    /// The last part; empty for the root itself.
+    /// The last component, likewise; empty if the entry is the root.
     pub(super) last: Range<usize>,
 }
 
-/// Cleans and cuts the name of an entry, and checks its link target.
+/// Cleans and splits the name of an entry, and checks its link target.
 ///
 /// # Errors
-/// What Linux would refuse in them. Of a whiteout that is only its directory, since the whiteout
-/// itself is not made.
+/// The reason if Linux would reject the name or target. For a whiteout only its directory is
+/// checked, since the whiteout itself is not created.
 pub(super) fn split_name<'a>(
     name: &'a [u8],
     kind: EntryType,
@@ -107,7 +110,7 @@ fn check_target<'a>(kind: EntryType, target: impl FnOnce() -> &'a [u8]) -> Resul
     match kind {
         EntryType::SymLink if target.len() > MAX_TARGET_LEN => Err(Reason::TargetTooLong),
         EntryType::SymLink if target.contains(&0) => Err(Reason::NulByte),
-        // Unpackers clean it first, and it may name no file for other reasons as well.
+        // Unpackers clean the target first. Other invalid targets are just missing files.
         EntryType::HardLink if len_without_dots(target) > MAX_TARGET_LEN => {
             Err(Reason::TargetTooLong)
         }
@@ -115,7 +118,7 @@ fn check_target<'a>(kind: EntryType, target: impl FnOnce() -> &'a [u8]) -> Resul
     }
 }
 
-/// Where in a name the path is, if no part of it needs cleaning: `./usr/lib/` → `usr/lib`.
+/// The range of the path in a name, if only the ends need cleaning: `./usr/lib/` → `usr/lib`.
 fn plain_range(name: &[u8]) -> Option<Range<usize>> {
     let mut start = 0;
     loop {
@@ -130,12 +133,12 @@ fn plain_range(name: &[u8]) -> Option<Range<usize>> {
     is_plain.then_some(start..end)
 }
 
-/// Whether a part of a path names something in its directory.
+/// Whether a path component is a plain name, not empty, `.` or `..`.
 pub(super) fn is_plain_part(part: &[u8]) -> bool {
     !matches!(part, b"" | b"." | b"..")
 }
 
-/// The next part of a path, from byte `from` on; slashes before it are passed over.
+/// The next path component from byte `from` on; slashes before it are skipped.
 pub(super) fn next_part(path: &[u8], from: usize) -> Option<Range<usize>> {
     let rest = path.get(from..)?;
     let start = from + rest.iter().position(|byte| *byte != b'/')?;
@@ -143,21 +146,21 @@ pub(super) fn next_part(path: &[u8], from: usize) -> Option<Range<usize>> {
     Some(start..len.map_or(path.len(), |len| start + len))
 }
 
-/// Bytes of a path without what `.` and empty parts take.
+/// The length of a path without `.` and empty components.
 fn len_without_dots(path: &[u8]) -> usize {
     let parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
     parts.map(|part| part.len() + 1).sum::<usize>().saturating_sub(1)
 }
 
-/// Orders names as Python orders them once decoded: by code points, where a byte that is not UTF-8
-/// stands for the surrogate that `surrogateescape` makes of it.
+/// Compares names as Python compares them after decoding: by code point, where a byte that is not
+/// UTF-8 is the surrogate that `surrogateescape` maps it to.
 pub(super) fn compare(a: &[u8], b: &[u8]) -> Ordering {
     let differs = a.iter().zip(b).position(|(a, b)| a != b);
     let (first_a, first_b) = match differs {
         Some(at) => (a[at], b[at]),
         None => return a.len().cmp(&b.len()),
     };
-    // What comes before is the same, and an ASCII byte ends any sequence of UTF-8.
+    // Everything before is equal, and an ASCII byte ends any UTF-8 sequence.
     if first_a.is_ascii() && first_b.is_ascii() {
         return first_a.cmp(&first_b);
     }
@@ -176,7 +179,7 @@ mod tests {
     use super::{Ordering, compare, len_without_dots, next_part, plain_range};
 
     #[test]
-    fn plain_range_when_only_the_ends_need_cleaning_then_what_is_between() {
+    fn plain_range_when_only_the_ends_need_cleaning_then_the_middle() {
         for (name, path) in [
             ("usr/lib", Some("usr/lib")),
             ("./usr/lib/", Some("usr/lib")),
@@ -195,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn next_part_when_slashes_repeat_then_they_are_passed_over() {
+    fn next_part_when_slashes_repeat_then_skips_them() {
         let path = b"//a///bc/";
         assert_eq!(next_part(path, 0), Some(2..3));
         assert_eq!(next_part(path, 3), Some(6..8));
@@ -204,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn len_without_dots_when_path_has_dots_then_they_do_not_count() {
+    fn len_without_dots_when_path_has_dots_then_does_not_count_them() {
         for (path, len) in [("", 0), ("./", 0), ("./a/../b//c/", "a/../b/c".len()), ("/abc", 3)] {
             assert_eq!(len_without_dots(path.as_bytes()), len, "{path:?}");
         }
     }
 
     #[test]
-    fn compare_when_bytes_are_not_utf8_then_as_python_sorts_surrogates() {
+    fn compare_when_names_are_not_utf8_then_as_python_sorts_surrogates() {
         // Python 3.11: sorted(os.fsdecode(n) for n in …) gives this order.
         let sorted: [&[u8]; 9] = [
             b"",
@@ -224,9 +227,9 @@ mod tests {
             "\u{e000}".as_bytes(),
             "\u{1f600}".as_bytes(),
         ];
-        for (place, a) in sorted.iter().enumerate() {
+        for (location, a) in sorted.iter().enumerate() {
             for (other, b) in sorted.iter().enumerate() {
-                assert_eq!(compare(a, b), place.cmp(&other), "{a:?} and {b:?}");
+                assert_eq!(compare(a, b), location.cmp(&other), "{a:?} and {b:?}");
             }
         }
         assert_eq!(compare(b"x", b"x"), Ordering::Equal);

@@ -1,17 +1,17 @@
-//! A zTOC, counted in one pass, with nothing kept of an entry.
+//! Statistics of a zTOC, computed in one pass without keeping entries in memory.
 
 use super::Ztoc;
 use crate::span::SpanId;
 use crate::tar::EntryType;
 
-/// What there is how often in a zTOC.
+/// Statistics of a zTOC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
-    /// How many entries of each type.
+    /// The number of entries of each type.
     pub types: [(EntryType, u64); 7],
-    /// How many files have data in more than one span.
+    /// The number of files with data in more than one span.
     pub multi_span_files: u64,
-    /// Compressed bytes of the largest span.
+    /// Compressed size of the largest span in bytes.
     pub largest_span: u64,
 }
 

@@ -1,8 +1,9 @@
-//! The zTOC: the blob that lists a layer's entries and checkpoints, both ways.
+//! Reading and writing the zTOC, the blob that lists a layer's entries and checkpoints.
 //!
-//! Three layers: `flat` knows FlatBuffers, `raw` and `zinfo` the stored fields, and this one what
-//! they must say. What is merely unusable for the reference's reader is data all the same, and
-//! listed by [`Ztoc::reader_refusals`]; what could lead our own reading astray is an error.
+//! There are three levels: `flat` handles FlatBuffers, `raw` and `zinfo` the stored fields, and
+//! this module the rules that they must satisfy. A zTOC that only soci-snapshotter rejects can
+//! still be read, and [`Ztoc::reader_refusals`] lists the reasons; anything that could mislead
+//! tocsin's own reader is an error.
 //!
 //! Source: awslabs/soci-snapshotter, ztoc/fbs/ztoc.fbs; docs/format.md#the-ztoc-blob.
 
@@ -31,10 +32,10 @@ use crate::error::Result;
 use crate::tar::{Entries, FileMetadata};
 use raw::{RawEntry, RawZtoc};
 
-/// The only format version there is.
+/// The only format version.
 pub const VERSION: &str = "0.9";
 
-/// A blob of this many bytes is refused, as the reference's writer does.
+/// Blobs must be smaller than this many bytes, as in the reference's writer.
 pub const MAX_LEN: u64 = flat::MAX_LEN as u64;
 
 /// Bytes beyond what is written that the builder wants to have room for.
@@ -43,16 +44,16 @@ const SLACK: usize = 64;
 /// Everything a zTOC says about one layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ztoc {
-    /// Format version; written as [`VERSION`], checked by no reader.
+    /// Format version; written as [`VERSION`], not checked by any reader.
     pub version: String,
-    /// The tool that made it; checked by no reader.
+    /// The tool that made the zTOC; not checked by any reader.
     pub build_tool_identifier: String,
-    /// Bytes in the layer as stored in a registry.
+    /// Size of the layer as stored in a registry, in bytes.
     pub compressed_archive_size: u64,
-    /// Bytes of the tar up to and including its end-of-archive blocks. The layer may go on after
-    /// that, and checkpoints with it.
+    /// Size of the tar in bytes, up to and including its end-of-archive blocks. The layer may
+    /// continue after that, with further checkpoints.
     pub uncompressed_archive_size: u64,
-    /// The tar's entries in the stored order, which is that of the archive.
+    /// The entries of the tar in stored order, which is archive order.
     pub toc: Toc,
     /// How the layer is cut into spans.
     pub zinfo: Zinfo,
@@ -61,11 +62,11 @@ pub struct Ztoc {
 }
 
 impl Ztoc {
-    /// The blob, byte for byte as the reference would write it.
+    /// The blob, byte-identical to what the reference would write.
     ///
     /// # Errors
-    /// `Error::Ztoc`: one of the rules of [`Self::from_bytes`] is broken, PAX records are not in
-    /// ascending order of keys, or the blob would reach 1 GiB (`TooLarge`).
+    /// `Error::Ztoc` if a rule of [`Self::from_bytes`] is broken, PAX records are not sorted by
+    /// key, or the blob would reach 1 GiB (`TooLarge`).
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         rules::check(self, 0)?;
         let span_digests: Vec<String> = self.span_digests.iter().map(Digest::to_string).collect();
@@ -101,28 +102,30 @@ impl Ztoc {
         }
     }
 
-    /// Reads a blob; everything in it is checked before it is used.
+    /// Reads a blob, checking everything before using it.
     ///
-    /// Copies the blob; [`Self::from_shared`] does not. PAX records come out in ascending order of
-    /// keys, of equal keys the last: the reference reads them into a map.
+    /// Copies the blob; [`Self::from_shared`] does not. PAX records are sorted by key, and of equal
+    /// keys only the last is kept, since the reference reads them into a map.
     ///
     /// # Errors
-    /// `Error::Ztoc`, in the order of the blob's tables:
-    /// - the flatbuffer does not parse, lacks a field, or refers to the same bytes over and over;
-    /// - a text is not UTF-8, a digest not a digest, an entry type not known, a size negative;
-    /// - the algorithm is neither gzip nor uncompressed, or the zinfo has a length of no version;
-    /// - no checkpoints; the first not at the start of the tar; one that lies outside the layer,
-    ///   before its predecessor, or has bits no checkpoint can have;
-    /// - a plain tar's spans have no size or do not end with the layer;
-    /// - `max_span_id`, spans and span digests do not agree.
+    /// `Error::Ztoc`, in the order of the tables in the blob, if:
+    /// - the flatbuffer cannot be parsed, lacks a field, or refers to the same bytes too often;
+    /// - a string is not UTF-8, a digest is invalid, an entry type is unknown, or a size is
+    ///   negative;
+    /// - the algorithm is neither gzip nor uncompressed, or the length of the zinfo matches no
+    ///   version;
+    /// - there are no checkpoints, the first is not at the start of the tar, or one is outside the
+    ///   layer, before its predecessor, or has an invalid number of bits;
+    /// - the spans of a plain tar have size 0 or do not end with the layer;
+    /// - `max_span_id`, the spans and the span digests differ in number.
     pub fn from_bytes(blob: &[u8]) -> Result<Self> {
         Self::from_shared(&SharedBytes::copied(blob))
     }
 
-    /// Reads a blob that stays where it is: entries and windows are looked up in it.
+    /// Reads a blob without copying it: entries and windows are looked up in it when needed.
     ///
-    /// Takes at most as much memory as the blob has, whatever it claims, and mostly far less: digests,
-    /// a few words for each checkpoint, and four bytes for each entry.
+    /// Uses at most as much memory as the length of the blob, whatever the blob contains, and usually
+    /// far less: the digests, a few words per checkpoint and four bytes per entry.
     ///
     /// # Errors
     /// As [`Self::from_bytes`].
@@ -130,7 +133,7 @@ impl Ztoc {
         read::read(blob)
     }
 
-    /// The digest of [`Self::to_bytes`], which it makes and drops.
+    /// The digest of [`Self::to_bytes`]. Builds the whole blob.
     ///
     /// # Errors
     /// As `to_bytes`.
@@ -138,8 +141,8 @@ impl Ztoc {
         Ok(Digest::of(&self.to_bytes()?))
     }
 
-    /// The entry with exactly this name, as raw bytes; of several the last, which is the one that
-    /// remains when the tar is unpacked. Looks at every entry in the worst case.
+    /// The entry with exactly this name, compared as bytes. If there are several, it is the last
+    /// one, which is what remains after unpacking the tar. Takes linear time.
     #[must_use]
     pub fn entry(&self, name: &[u8]) -> Option<Cow<'_, FileMetadata>> {
         let index = (0..self.toc.len()).rev().find(|index| self.toc.name(*index) == name)?;

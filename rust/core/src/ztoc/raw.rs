@@ -1,5 +1,5 @@
-//! The zTOC's tables as they are stored, with no rule applied: for tests and for taking apart what
-//! [`Ztoc`](super::Ztoc) refuses.
+//! The tables of a zTOC as stored, without any checks, for tests and for examining blobs that
+//! [`Ztoc`](super::Ztoc) rejects.
 //!
 //! Source: awslabs/soci-snapshotter, ztoc/fbs/ztoc.fbs; docs/format.md#the-ztoc-blob.
 
@@ -7,7 +7,7 @@ use super::Records;
 use super::flat::{Builder, Mark};
 use crate::error::Result;
 
-/// Slot numbers: the places of fields in the schema's tables.
+/// Slot numbers of the fields in the schema's tables.
 pub(super) mod slot {
     pub(in crate::ztoc) mod xattr {
         pub(in crate::ztoc) const KEY: usize = 0;
@@ -48,7 +48,7 @@ pub(super) mod slot {
     }
 }
 
-/// `compression_algorithm` of a gzip layer; the schema's default, so not stored.
+/// `compression_algorithm` of a gzip layer. It is the schema's default, so it is not stored.
 pub const GZIP: i8 = 1;
 /// `compression_algorithm` of a plain tar.
 pub const UNCOMPRESSED: i8 = 2;
@@ -60,15 +60,15 @@ pub struct RawZtoc<'a> {
     pub version: &'a [u8],
     /// The tool that made it.
     pub build_tool_identifier: &'a [u8],
-    /// Bytes in the layer as stored in a registry.
+    /// Size of the layer as stored in a registry, in bytes.
     pub compressed_archive_size: i64,
-    /// Bytes of the tar, up to and including its end-of-archive blocks.
+    /// Size of the tar in bytes, up to and including its end-of-archive blocks.
     pub uncompressed_archive_size: i64,
     /// `GZIP` or `UNCOMPRESSED`.
     pub compression_algorithm: i8,
-    /// The number of the last span.
+    /// The ID of the last span.
     pub max_span_id: i32,
-    /// Digests in OCI spelling.
+    /// Digests in OCI form.
     pub span_digests: &'a [String],
 }
 
@@ -77,9 +77,9 @@ pub struct RawZtoc<'a> {
 pub struct RawEntry<'a> {
     /// Name in the tar.
     pub name: &'a [u8],
-    /// The word for the entry's type.
+    /// The name of the entry's type.
     pub entry_type: &'a [u8],
-    /// Uncompressed position of the data.
+    /// Uncompressed offset of the data.
     pub uncompressed_offset: i64,
     /// Bytes of data.
     pub uncompressed_size: i64,
@@ -87,21 +87,21 @@ pub struct RawEntry<'a> {
     pub linkname: &'a [u8],
     /// Mode bits.
     pub mode: i64,
-    /// User id.
+    /// User ID.
     pub uid: u32,
-    /// Group id.
+    /// Group ID.
     pub gid: u32,
     /// User name.
     pub uname: &'a [u8],
     /// Group name.
     pub gname: &'a [u8],
-    /// Time of last change.
+    /// Modification time.
     pub mod_time: &'a [u8],
     /// Device major number.
     pub devmajor: i64,
     /// Device minor number.
     pub devminor: i64,
-    /// PAX records in the order to be stored.
+    /// PAX records in stored order.
     pub xattrs: &'a [(Vec<u8>, Vec<u8>)],
 }
 

@@ -1,4 +1,4 @@
-//! From a blob to a [`Ztoc`], field by field.
+//! Parsing a blob into a [`Ztoc`], field by field.
 
 use super::flat::{Reader, Table};
 use super::raw::{self, slot};
@@ -16,9 +16,10 @@ const ENTRY_MIN_LEN: usize = (4 + 4 + 7 * 4 + 6 * 5 + 4) / 4;
 /// Bytes of a text, and of all PAX records of an entry with [`RECORD_LEN`] for each: no tar that can
 /// be indexed holds more. Source: Go archive/tar, format.go.
 const MAX_TEXT_LEN: usize = 1 << 20;
-/// Bytes of a PAX record besides key and value: a digit, a blank, an equals sign, a line end.
+/// Minimum length of a PAX record apart from its key and value: a digit, a space, an equals sign and
+/// a newline.
 const RECORD_LEN: usize = 4;
-/// How much of an unknown word is worth showing.
+/// Number of bytes of an unknown entry type shown in errors.
 const SHOWN_LEN: usize = 32;
 
 pub(super) fn read(shared: &SharedBytes) -> Result<Ztoc> {
@@ -44,8 +45,8 @@ pub(super) fn read(shared: &SharedBytes) -> Result<Ztoc> {
     let (zinfo_at, packed) = info.bytes(slot::compression_info::CHECKPOINTS, "checkpoints")?;
     let zinfo = match algorithm {
         raw::GZIP => {
-            let place = usize::try_from(zinfo_at).unwrap_or(usize::MAX);
-            Zinfo::Gzip(GzipZinfo::unpack_shared(packed, zinfo_at, shared, place)?)
+            let offset = usize::try_from(zinfo_at).unwrap_or(usize::MAX);
+            Zinfo::Gzip(GzipZinfo::unpack_shared(packed, zinfo_at, shared, offset)?)
         }
         raw::UNCOMPRESSED => Zinfo::Tar(TarZinfo::unpack(packed, zinfo_at)?),
         _ => {
@@ -77,19 +78,19 @@ pub(super) fn read(shared: &SharedBytes) -> Result<Ztoc> {
 }
 
 fn text(table: &Table<'_, '_>, slot: usize, what: &'static str) -> Result<String> {
-    let bytes = short(table, slot, what)?.to_vec();
+    let bytes = limited_string(table, slot, what)?.to_vec();
     String::from_utf8(bytes)
         .map_err(|_| Error::Ztoc { kind: ZtocError::NotUtf8(what), at: table.position() })
 }
 
-/// A text that a tar may hold.
-fn short<'a>(table: &Table<'_, 'a>, slot: usize, what: &'static str) -> Result<&'a [u8]> {
+/// A string that is not longer than a tar allows.
+fn limited_string<'a>(table: &Table<'_, 'a>, slot: usize, what: &'static str) -> Result<&'a [u8]> {
     let text = table.string(slot, what)?;
-    check_short(table, text, what)?;
+    check_length(table, text, what)?;
     Ok(text)
 }
 
-fn check_short(table: &Table<'_, '_>, text: &[u8], what: &'static str) -> Result<()> {
+fn check_length(table: &Table<'_, '_>, text: &[u8], what: &'static str) -> Result<()> {
     if text.len() > MAX_TEXT_LEN {
         let kind = ZtocError::TooLong { what, limit: MAX_TEXT_LEN as u64 };
         return Err(Error::Ztoc { kind, at: table.position() });
@@ -97,7 +98,7 @@ fn check_short(table: &Table<'_, '_>, text: &[u8], what: &'static str) -> Result
     Ok(())
 }
 
-/// Looks at all entries, and returns them with the first rule that one of them breaks.
+/// Reads all entries once, and returns them with the first error of `rules::check_entry`.
 fn read_toc(blob: &SharedBytes, root: &Table<'_, '_>) -> Result<(Toc, Option<Error>)> {
     let toc = root.table(slot::ztoc::TOC, "toc")?;
     let tables = toc.vector(slot::toc::METADATA, "file metadata")?;
@@ -134,16 +135,16 @@ fn check_entry(table: &Table<'_, '_>, index: u64) -> Result<Checked> {
         });
     }
     let (name_at, name) = table.placed_string(slot::entry::NAME, "name")?;
-    check_short(table, name, "name")?;
+    check_length(table, name, "name")?;
     let offset = table.int64(slot::entry::UNCOMPRESSED_OFFSET, "entry uncompressed offset")?;
     let size = table.int64(slot::entry::UNCOMPRESSED_SIZE, "entry size")?;
-    short(table, slot::entry::LINKNAME, "linkname")?;
+    limited_string(table, slot::entry::LINKNAME, "linkname")?;
     table.int64(slot::entry::MODE, "mode")?;
     table.uint32(slot::entry::UID, "uid")?;
     table.uint32(slot::entry::GID, "gid")?;
-    short(table, slot::entry::UNAME, "uname")?;
-    short(table, slot::entry::GNAME, "gname")?;
-    short(table, slot::entry::MOD_TIME, "mod time")?;
+    limited_string(table, slot::entry::UNAME, "uname")?;
+    limited_string(table, slot::entry::GNAME, "gname")?;
+    limited_string(table, slot::entry::MOD_TIME, "mod time")?;
     table.int64(slot::entry::DEVMAJOR, "devmajor")?;
     table.int64(slot::entry::DEVMINOR, "devminor")?;
     check_xattrs(table)?;
@@ -170,7 +171,7 @@ fn check_xattrs(entry: &Table<'_, '_>) -> Result<()> {
 
 fn read_digests(reader: &Reader<'_>, info: &Table<'_, '_>) -> Result<Vec<Digest>> {
     let strings = info.vector(slot::compression_info::SPAN_DIGESTS, "span digests")?;
-    // Many references to one string are small, and the digests that they become are not.
+    // Strings may be shared and then take only 4 bytes each in the blob, but digests take 32.
     let limit = reader.len() / size_of::<Digest>();
     if strings.len() > limit {
         let kind = ZtocError::Amplified { limit: reader.len() as u64 };

@@ -1,7 +1,7 @@
-//! What the reference's reader, soci-snapshotter, would not take although it is in order otherwise.
+//! Reasons for which the reference's reader, soci-snapshotter, rejects an otherwise valid zTOC.
 //!
-//! Only what the zTOC alone shows: a wrong digest, or a header that contradicts its entry, needs the
-//! layer.
+//! It covers only what the zTOC itself shows. Finding a wrong digest, or a header that contradicts
+//! its entry, requires the layer.
 //!
 //! Source: docs/format.md#acceptance-rules; docs/format.md#broken-for-readers.
 
@@ -15,73 +15,78 @@ use super::{Entry, Zinfo, Ztoc};
 use crate::span::{SpanId, UncompressedOffset};
 use crate::tar::{Entries, EntryType};
 
-/// Tar headers and data start at multiples of this.
+/// Size of a tar block; headers and data start at multiples of it.
 const BLOCK: u64 = 512;
-/// The fixed part of a gzip header (RFC 1952 §2.3).
+/// Length of a gzip header without optional fields (RFC 1952 §2.3).
 const GZIP_HEADER_MIN_LEN: u64 = 10;
-/// The reader keeps span sizes in C's `int`.
+/// The first span size that is too large: the reader stores span sizes in a C `int`.
 const SPAN_LIMIT: u64 = 1 << 31;
-/// Reasons of each kind that are kept: a hostile zTOC has millions, and nobody reads them.
+/// Maximum number of reasons about the layer, and of reasons about files, that are kept. A hostile
+/// zTOC can have millions.
 pub const MAX_REFUSALS: usize = 10_000;
 
-/// One reason for the reference's reader to refuse a layer or one of its files.
+/// A reason for which soci-snapshotter rejects a layer or one of its files.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// Not enough bytes before the first span for the gzip header it looks for there.
-    #[error("span 0 starts before a gzip header could end")]
+    /// There are too few bytes before the first span for the gzip header that the reader expects
+    /// there.
+    #[error("span 0 starts inside the gzip header")]
     GzipHeader,
-    /// Offsets must grow from span to span: an empty first member or an early flush breaks that.
-    #[error("{span_id} is empty on one ruler")]
+    /// Offsets must increase from span to span. An empty first member or an early flush breaks
+    /// that.
+    #[error("{span_id} is empty (no compressed or no uncompressed bytes)")]
     EmptySpan {
         /// The empty span.
         span_id: SpanId,
     },
     /// A span of 2 GiB or more.
-    #[error("{span_id} is not smaller than 2 GiB")]
+    #[error("{span_id} is 2 GiB or larger")]
     SpanSize {
         /// The large span.
         span_id: SpanId,
     },
-    /// The end of the entry before, rounded up to a block, lies beyond the entry's data.
-    #[error("toc entry {index} overlaps the one before it")]
+    /// The end of the previous entry, rounded up to a block, is after the start of the entry's
+    /// data.
+    #[error("toc entry {index} overlaps the previous entry")]
     Overlap {
-        /// Its number in the stored order.
+        /// The index of the entry, in stored order.
         index: usize,
     },
-    /// A hard link to something that does not come earlier.
-    #[error("toc entry {index} is a hard link to no earlier entry")]
+    /// The target of a hard link is not an earlier entry.
+    #[error("toc entry {index} is a hard link whose target is not an earlier entry")]
     HardLink {
-        /// Its number in the stored order.
+        /// The index of the entry, in stored order.
         index: usize,
     },
-    /// The file's header is not where the entry before it seems to end.
-    #[error("toc entry {index} has no header after the end of the entry before it")]
+    /// The file's header is not where the previous entry seems to end.
+    #[error("toc entry {index} does not have its header right after the previous entry")]
     HeaderPlace {
-        /// Its number in the stored order.
+        /// The index of the entry, in stored order.
         index: usize,
     },
-    /// The file's time is missing, so it never equals the header's.
+    /// The file's modification time is missing, so it never matches the header's.
     #[error("toc entry {index} has no modification time")]
     ModTime {
-        /// Its number in the stored order.
+        /// The index of the entry, in stored order.
         index: usize,
     },
-    /// The size is that of the expanded file, of which the layer holds only parts.
+    /// The size is that of the expanded file, but the layer holds only parts of it.
     #[error("toc entry {index} is a sparse file")]
     Sparse {
-        /// Its number in the stored order.
+        /// The index of the entry, in stored order.
         index: usize,
     },
-    /// The data ends a plain tar and its last, full span: the reader looks for one more.
-    #[error("toc entry {index} ends where the last span does")]
+    /// The data ends at the end of a plain tar whose last span is full: the reader looks for one
+    /// more span.
+    #[error("toc entry {index} ends at the end of the last span")]
     EndOfLastSpan {
-        /// Its number in the stored order.
+        /// The index of the entry, in stored order.
         index: usize,
     },
 }
 
 impl Refusal {
-    /// A stable word for programs.
+    /// A stable code for programs.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -97,7 +102,7 @@ impl Refusal {
         }
     }
 
-    /// The span it is about; `None` where it is about an entry.
+    /// The span concerned; `None` if the reason is about an entry.
     #[must_use]
     pub const fn span_id(&self) -> Option<SpanId> {
         match self {
@@ -107,7 +112,7 @@ impl Refusal {
         }
     }
 
-    /// The entry it is about, by its number in the stored order; `None` where it is about a span.
+    /// The index of the entry concerned, in stored order; `None` if the reason is about a span.
     #[must_use]
     pub const fn entry_index(&self) -> Option<usize> {
         match self {
@@ -121,8 +126,8 @@ impl Refusal {
         }
     }
 
-    /// Whether the whole layer is refused, and unpacked as if it had no zTOC; otherwise one file
-    /// cannot be read, or not rightly.
+    /// Whether the reader rejects the whole layer and unpacks it as if it had no zTOC. Otherwise,
+    /// one file cannot be read or is read incorrectly.
     #[must_use]
     pub const fn is_of_layer(&self) -> bool {
         match self {
@@ -158,8 +163,8 @@ impl Refusals {
 }
 
 impl Ztoc {
-    /// The reasons the zTOC itself gives the reference's reader to refuse it, at most
-    /// [`MAX_REFUSALS`] about the whole layer and as many about files; none if all is well.
+    /// The reasons in the zTOC itself for which soci-snapshotter rejects the layer or a file: at most
+    /// [`MAX_REFUSALS`] about the layer and as many about files; empty if there are none.
     #[must_use]
     pub fn reader_refusals(&self) -> Vec<Refusal> {
         let mut refusals = Refusals::default();
@@ -201,14 +206,16 @@ impl Ztoc {
         {
             refusals.push(Refusal::GzipHeader);
         }
-        // One digest for each span, and unlike a plain tar's span count they are really there.
+        // There is one digest per span, and unlike the span count of a plain tar, digests take up
+        // space in the blob.
         for (span_id, _) in (0..).map(SpanId).zip(&self.span_digests) {
             let (Ok(compressed), Ok((start, end))) =
                 (self.span_compressed_range(span_id), self.span_uncompressed_range(span_id))
             else {
                 return;
             };
-            // The last span of a gzip layer has no known end; the tar's is the least it can have.
+            // The end of a gzip layer's last span is unknown, but it is not before the end of the
+            // tar.
             let open_end = UncompressedOffset(self.uncompressed_archive_size);
             let is_last = i64::from(span_id.0) == self.max_span_id();
             let uncompressed = start..end.unwrap_or(open_end);
@@ -305,8 +312,8 @@ fn end_of_data(entry: Entry<'_>) -> u64 {
     offset.saturating_add(entry.uncompressed_size().unsigned_abs())
 }
 
-/// The names on the way from the root, without `.`, `..` and empty ones: as the reader compares
-/// paths, `..` never leading above the root.
+/// The components of a path without `.`, `..` and empty ones, as the reader compares paths. `..`
+/// never leads above the root.
 fn clean(path: &[u8]) -> Vec<&[u8]> {
     let mut names = Vec::new();
     for name in path.split(|&byte| byte == b'/') {

@@ -1,14 +1,15 @@
-//! The rules that keep a zTOC from misleading its reader; the same for writing and reading.
+//! The rules that a zTOC must satisfy to be safe to use, for writing and for reading.
 //!
-//! They are weaker than those of the reference's reader, whose writer makes zTOCs that it then refuses.
-//! The rules of the zinfo alone are beside its types, in `zinfo`.
+//! They are weaker than those of the reference's reader, which rejects some zTOCs that its own
+//! writer makes. Rules about the zinfo alone are in `zinfo`.
 
 use super::Ztoc;
 use super::zinfo::{self, GzipZinfo, Zinfo};
 use crate::error::{Error, Result, ZtocError};
 use crate::span::SpanId;
 
-/// Checks all rules; `zinfo_at` is where the zinfo lies in the blob, 0 if there is none yet.
+/// Checks all rules. `zinfo_at` is the position of the zinfo in the blob, 0 if there is no blob
+/// yet.
 pub(super) fn check(ztoc: &Ztoc, zinfo_at: u64) -> Result<()> {
     // Those that are stored have been checked when they were read.
     for (index, entry) in (0..).zip(ztoc.toc.listed()) {
@@ -32,7 +33,7 @@ const fn entry_error(index: u64, what: &'static str) -> Error {
     Error::Ztoc { kind: ZtocError::TocEntry { index, what }, at: 0 }
 }
 
-/// Checks all rules but those of entries.
+/// Checks all rules except those for entries.
 pub(super) fn check_spans(ztoc: &Ztoc, zinfo_at: u64) -> Result<()> {
     match &ztoc.zinfo {
         Zinfo::Gzip(zinfo) => {
@@ -43,7 +44,10 @@ pub(super) fn check_spans(ztoc: &Ztoc, zinfo_at: u64) -> Result<()> {
             zinfo.check(zinfo_at)?;
             if zinfo.size != ztoc.compressed_archive_size {
                 let value = zinfo::int64("zinfo size", zinfo.size)?;
-                let kind = ZtocError::Value { what: "zinfo size, not the archive's,", value };
+                let kind = ZtocError::Value {
+                    what: "zinfo size, which differs from the archive size",
+                    value,
+                };
                 return Err(Error::Ztoc { kind, at: zinfo_at });
             }
         }
@@ -60,12 +64,13 @@ pub(super) fn is_ascending<T: Ord>(xattrs: &[(T, T)]) -> bool {
     xattrs.is_sorted_by(|(a, _), (b, _)| a < b)
 }
 
-/// No span may end after the layer: the compressed offset of each checkpoint ends a span.
+/// Checks that no span ends after the layer. Each checkpoint's compressed offset is the end of a
+/// span.
 fn check_inside(ztoc: &Ztoc, zinfo: &GzipZinfo, zinfo_at: u64) -> Result<()> {
     let size = ztoc.compressed_archive_size;
     for (span_id, checkpoint) in (0..).map(SpanId).zip(&zinfo.checkpoints) {
         if checkpoint.compressed.0 > size {
-            let kind = ZtocError::Checkpoint { span_id, what: "lies outside the layer" };
+            let kind = ZtocError::Checkpoint { span_id, what: "is outside the layer" };
             let at = zinfo_at.saturating_add(zinfo.packed_position(span_id));
             return Err(Error::Ztoc { kind, at });
         }
@@ -73,7 +78,7 @@ fn check_inside(ztoc: &Ztoc, zinfo: &GzipZinfo, zinfo_at: u64) -> Result<()> {
     Ok(())
 }
 
-/// `max_span_id` as it is stored.
+/// `max_span_id` as an int32, which is how it is stored.
 pub(super) fn stored_max_span_id(ztoc: &Ztoc) -> Result<i32> {
     let max_span_id = ztoc.max_span_id();
     i32::try_from(max_span_id).map_err(|_| {

@@ -1,4 +1,4 @@
-//! From a place in the tar to the span that holds it, and from a span to its bytes.
+//! Mapping offsets in the tar to spans, and spans to byte ranges.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use crate::span::{CompressedOffset, SpanId, UncompressedOffset};
 use crate::tar::EntryType;
 
 impl Ztoc {
-    /// How many spans the layer is cut into; none for an empty plain tar.
+    /// The number of spans in the layer; 0 for an empty plain tar.
     #[must_use]
     pub fn span_count(&self) -> u64 {
         match &self.zinfo {
@@ -17,17 +17,17 @@ impl Ztoc {
         }
     }
 
-    /// The number of the last span, as the zTOC stores it: −1 when there are none.
+    /// The ID of the last span, as the zTOC stores it: −1 if there are no spans.
     #[must_use]
     pub fn max_span_id(&self) -> i64 {
-        // A count above 2^63 has no spans to number: `to_bytes` refuses it.
+        // `to_bytes` rejects counts above 2^63.
         i64::try_from(self.span_count()).map_or(i64::MAX, |count| count - 1)
     }
 
-    /// The compressed bytes that a span needs, the ones its digest covers.
+    /// The compressed bytes of a span, which its digest covers.
     ///
-    /// With `bits` a gzip span starts one byte before its checkpoint, and shares that byte with
-    /// the span before it. The last span reaches to the end of the layer.
+    /// If its checkpoint has bits, a gzip span starts one byte earlier and shares that byte with
+    /// the previous span. The last span ends with the layer.
     ///
     /// # Errors
     /// `Error::NoSuchSpan`.
@@ -50,12 +50,12 @@ impl Ztoc {
         }
     }
 
-    /// Where a span's uncompressed bytes start and end; the end is `None` for a gzip layer's last
-    /// span.
+    /// The start and end of a span's uncompressed bytes. The end is `None` for the last span of a
+    /// gzip layer.
     ///
-    /// That one goes on to the end of the stream, which nothing in a zTOC tells:
-    /// `uncompressed_archive_size` counts only as far as the tar's end-of-archive blocks, and may
-    /// even be smaller than the span's start.
+    /// The last span extends to the end of the stream, which a zTOC does not record:
+    /// `uncompressed_archive_size` covers only the tar up to its end-of-archive blocks, and may
+    /// even be smaller than the start of the span.
     ///
     /// # Errors
     /// `Error::NoSuchSpan`.
@@ -77,15 +77,15 @@ impl Ztoc {
         }
     }
 
-    /// The span that holds a byte: the last one that starts at or before it, also when the byte
-    /// lies beyond the layer. `None` when there are no spans.
+    /// The span that contains a byte: the last span that starts at or before it, even if the byte
+    /// is beyond the layer. `None` if there are no spans.
     #[must_use]
     pub fn span_of(&self, at: UncompressedOffset) -> Option<SpanId> {
         let last = self.span_count().checked_sub(1)?;
         let index = match &self.zinfo {
             Zinfo::Gzip(zinfo) => {
                 let after = zinfo.checkpoints.partition_point(|c| c.uncompressed <= at);
-                // Of a zTOC that keeps the rules the first starts at 0, so one is always before.
+                // In a valid zTOC the first span starts at 0, so `after` is at least 1.
                 after.saturating_sub(1) as u64
             }
             Zinfo::Tar(zinfo) => (at.0 / zinfo.span_size).min(last),
@@ -93,8 +93,8 @@ impl Ztoc {
         u32::try_from(index).ok().map(SpanId)
     }
 
-    /// The spans that hold an entry's data, half-open; empty for one without data, which is
-    /// everything but regular files, whatever size their header gives.
+    /// The spans that contain an entry's data, as a half-open range. Empty for entries without
+    /// data, which includes all types but regular files, whatever size their header has.
     #[must_use]
     pub fn spans_for<'e>(&self, entry: impl Into<Entry<'e>>) -> Range<SpanId> {
         let entry = entry.into();

@@ -1,4 +1,4 @@
-//! The table of contents of a zTOC: entries in memory, or where the blob has them.
+//! The table of contents of a zTOC: a list of entries, or a reference to the blob that has them.
 //!
 //! What was read from a blob stays there: a blob of small or shared entries would unfold into many
 //! times its size.
@@ -10,21 +10,21 @@ use super::flat::{KnownTable, string_at};
 use crate::bytes::SharedBytes;
 use crate::tar::{Entries, EntryType, FileMetadata};
 
-/// The entries of a layer in the stored order.
+/// The entries of a layer in stored order.
 #[derive(Debug, Clone, Default)]
 pub struct Toc {
-    /// None where they are stored.
+    /// Empty if `stored` is set.
     listed: Vec<FileMetadata>,
     stored: Option<Stored>,
 }
 
-/// A vector of tables, all of which have been read once without an error.
+/// A vector of tables in a blob, all of which were read once without an error.
 #[derive(Debug, Clone)]
 struct Stored {
     blob: SharedBytes,
-    /// Where its elements begin.
+    /// The offset of the first element.
     first: usize,
-    /// Where the name of each lies: names are asked for many times.
+    /// The offset of each entry's name: names are read many times.
     names: Vec<u32>,
 }
 
@@ -44,7 +44,7 @@ impl Stored {
 }
 
 impl Toc {
-    /// Entries whose tables are the elements of a vector, which have been read without an error.
+    /// Entries whose tables are the elements of a vector. All must have been read without an error.
     pub(super) const fn stored(blob: SharedBytes, first: usize, names: Vec<u32>) -> Self {
         Self { listed: Vec::new(), stored: Some(Stored { blob, first, names }) }
     }

@@ -1,4 +1,4 @@
-//! The zinfo: where inflation of a layer can start, as the zTOC packs it, and the rules that it must keep.
+//! The zinfo: the packed checkpoints in a zTOC, and the rules that they must satisfy.
 //!
 //! Source: docs/format.md#zinfo.
 
@@ -10,57 +10,58 @@ use crate::span::{CompressedOffset, SpanId, UncompressedOffset};
 
 /// Checkpoint count (int32) and span size (int64).
 const HEADER_LEN: usize = 12;
-/// Compressed offset, uncompressed offset, bits.
+/// Offset of the window in a checkpoint, after the compressed offset, uncompressed offset and bits.
 const WINDOW_AT: usize = 8 + 8 + 1;
-/// The same, and the window.
+/// Length of a checkpoint including its window.
 const CHECKPOINT_LEN: usize = WINDOW_AT + WINDOW_LEN;
 /// The only version of a plain tar's zinfo.
 const TAR_VERSION: i32 = 2;
-/// A gzip header without optional fields: where version 1 takes the first checkpoint to be.
+/// Offset of the implied first checkpoint of version 1: the end of a gzip header without optional
+/// fields.
 const BARE_GZIP_HEADER: CompressedOffset = CompressedOffset(10);
 
-/// How a layer is cut into spans.
+/// How a layer is divided into spans.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Zinfo {
     /// A gzip layer: spans start at checkpoints.
     Gzip(GzipZinfo),
-    /// A plain tar: spans are slices of equal size.
+    /// A plain tar: spans have equal sizes.
     Tar(TarZinfo),
 }
 
 /// The checkpoints of a gzip layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GzipZinfo {
-    /// How they are packed.
+    /// How the checkpoints are packed.
     pub version: ZinfoVersion,
-    /// Uncompressed bytes between checkpoints, as asked for when they were made.
+    /// Minimum uncompressed bytes between checkpoints, as requested when the zTOC was built.
     pub span_size: u64,
-    /// One for each span, in stream order; never none.
+    /// One checkpoint for each span, in stream order; never empty.
     pub checkpoints: Vec<Checkpoint>,
 }
 
-/// How checkpoints are packed; there is no such field, the length tells.
+/// How checkpoints are packed. The version is not stored; it follows from the length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ZinfoVersion {
-    /// Without the first checkpoint, which is at compressed byte 10. No longer made, still read,
-    /// and written again as it was read.
+    /// Without the first checkpoint, which is at compressed byte 10. New zTOCs do not use it, but
+    /// it can be read, and is written back unchanged.
     V1,
     /// With all checkpoints.
     #[default]
     V2,
 }
 
-/// The cutting of a plain tar.
+/// How a plain tar is divided into spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TarZinfo {
-    /// Bytes in each span but the last.
+    /// Size of every span but the last, in bytes.
     pub span_size: u64,
-    /// Bytes in the layer.
+    /// Size of the layer, in bytes.
     pub size: u64,
 }
 
 impl GzipZinfo {
-    /// The checkpoints of a new layer, to be packed as version 2.
+    /// Creates a zinfo of version 2.
     #[must_use]
     pub const fn new(span_size: u64, checkpoints: Vec<Checkpoint>) -> Self {
         Self { version: ZinfoVersion::V2, span_size, checkpoints }
@@ -69,7 +70,7 @@ impl GzipZinfo {
     /// The packed checkpoints.
     ///
     /// # Errors
-    /// `Error::Ztoc`: a rule of [`super::Ztoc::to_bytes`] about checkpoints is broken.
+    /// `Error::Ztoc` if a rule of [`super::Ztoc::to_bytes`] about checkpoints is broken.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         self.check(0)?;
         let mut bytes = vec![0; self.packed_len()];
@@ -80,15 +81,15 @@ impl GzipZinfo {
     /// Unpacks checkpoints; the length decides the version.
     ///
     /// # Errors
-    /// `Error::Ztoc`: the length fits no version, or a rule of [`super::Ztoc::from_bytes`] about
-    /// checkpoints is broken.
+    /// `Error::Ztoc` if the length matches no version, or a rule of [`super::Ztoc::from_bytes`]
+    /// about checkpoints is broken.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let zinfo = Self::unpack(bytes, 0)?;
         zinfo.check(0)?;
         Ok(zinfo)
     }
 
-    /// Checks the rules of checkpoints; the packed bytes are at `zinfo_at` of the blob.
+    /// Checks the rules about checkpoints. The packed bytes are at `zinfo_at` in the blob.
     pub(super) fn check(&self, zinfo_at: u64) -> Result<()> {
         let error = |kind, span_id| {
             let at = zinfo_at.saturating_add(self.packed_position(span_id));
@@ -104,7 +105,7 @@ impl GzipZinfo {
             return Err(wrong(SpanId(0), "is not at the start of the tar"));
         }
         if self.version == ZinfoVersion::V1 && !is_implied(first) {
-            return Err(wrong(SpanId(0), "cannot be left out as version 1 does"));
+            return Err(wrong(SpanId(0), "is not the one that zinfo version 1 implies"));
         }
         let mut before = first;
         for (span_id, checkpoint) in (0..).map(SpanId).zip(&self.checkpoints) {
@@ -112,7 +113,7 @@ impl GzipZinfo {
                 return Err(wrong(span_id, "has more than 7 bits"));
             }
             if checkpoint.bits != 0 && checkpoint.compressed.0 == 0 {
-                return Err(wrong(span_id, "has bits in a byte before the layer"));
+                return Err(wrong(span_id, "has bits before the start of the layer"));
             }
             if first_bit(checkpoint) < first_bit(before)
                 || checkpoint.uncompressed < before.uncompressed
@@ -133,7 +134,7 @@ impl GzipZinfo {
         }
     }
 
-    /// Where in the packed bytes the checkpoint of a span lies; 0 when it is not stored.
+    /// The offset of a span's checkpoint in the packed bytes; 0 if it is not stored.
     pub(super) fn packed_position(&self, span_id: SpanId) -> u64 {
         let index = match self.version {
             ZinfoVersion::V1 => u64::from(span_id.0).checked_sub(1),
@@ -146,9 +147,10 @@ impl GzipZinfo {
         HEADER_LEN.saturating_add(self.stored().len().saturating_mul(CHECKPOINT_LEN))
     }
 
-    /// Packs into `out`, which has `packed_len` bytes.
+    /// Packs into `out`, which must have `packed_len` bytes.
     pub(super) fn pack(&self, out: &mut [u8]) {
-        // The reference counts in an int32; `packed_len` passes its limit, 1 GiB, long before.
+        // The reference stores the count as an int32; `packed_len` reaches the limit of 1 GiB long
+        // before that overflows.
         let count = i32::try_from(self.checkpoints.len()).unwrap_or(i32::MAX);
         let (header, rest) = out.split_at_mut(HEADER_LEN);
         header[..4].copy_from_slice(&count.to_le_bytes());
@@ -161,18 +163,18 @@ impl GzipZinfo {
         }
     }
 
-    /// Unpacks bytes that lie at `at` of the blob, without judging the checkpoints.
+    /// Unpacks bytes that are at `at` in the blob, without checking the checkpoints.
     pub(super) fn unpack(bytes: &[u8], at: u64) -> Result<Self> {
         let shared = SharedBytes::copied(bytes);
         Self::unpack_shared(bytes, at, &shared, 0)
     }
 
-    /// As `unpack`, with windows that stay where they are: from byte `place` of `shared` on.
+    /// As `unpack`, but does not copy windows: `bytes` are at `offset` in `shared`.
     pub(super) fn unpack_shared(
         bytes: &[u8],
         at: u64,
         shared: &SharedBytes,
-        place: usize,
+        offset: usize,
     ) -> Result<Self> {
         let wrong_len = |checkpoints| {
             let kind = ZtocError::ZinfoLength { len: bytes.len() as u64, checkpoints };
@@ -182,7 +184,8 @@ impl GzipZinfo {
             return Err(wrong_len(0));
         };
         if count <= 0 {
-            // No checkpoints pass the reference's length rule, but make its look-up run away.
+            // The reference's length rule accepts a count of 0, but its lookup of a span then
+            // fails.
             let kind = ZtocError::Value { what: "checkpoint count", value: i64::from(count) };
             return Err(Error::Ztoc { kind, at });
         }
@@ -200,20 +203,20 @@ impl GzipZinfo {
         }
         for (index, bytes) in stored.iter().enumerate() {
             let from = HEADER_LEN + index * CHECKPOINT_LEN;
-            let window = Window::shared(shared, place.saturating_add(from + WINDOW_AT));
+            let window = Window::shared(shared, offset.saturating_add(from + WINDOW_AT));
             checkpoints.push(unpack_checkpoint(bytes, window, at.saturating_add(from as u64))?);
         }
         Ok(Self { version, span_size, checkpoints })
     }
 }
 
-/// The first bit of a checkpoint's block; 128 bits wide, since 8 times an untrusted offset may not fit
-/// in 64. The bits are inside the layer: `check` has verified that already.
+/// The bit offset of a checkpoint's block. It has 128 bits, since 8 times an untrusted offset may
+/// not fit in 64. Cannot underflow: `check` has verified that the bits are inside the layer.
 fn first_bit(checkpoint: &Checkpoint) -> u128 {
     u128::from(checkpoint.compressed.0) * 8 - u128::from(checkpoint.bits)
 }
 
-/// Whether version 1 would leave a first checkpoint out: it is the one that reading implies.
+/// Whether version 1 can omit this first checkpoint, because reading implies it.
 fn is_implied(first: &Checkpoint) -> bool {
     first.compressed == BARE_GZIP_HEADER
         && first.uncompressed.0 == 0
@@ -250,18 +253,18 @@ impl TarZinfo {
     const SPAN_SIZE: usize = 1;
     const SIZE: usize = 2;
 
-    /// How many spans there are.
+    /// The number of spans.
     ///
-    /// None when there is nothing to cut, or a span size of 0 to cut it by.
+    /// It is 0 if the layer is empty or the span size is 0.
     #[must_use]
     pub const fn span_count(&self) -> u64 {
         if self.span_size == 0 { 0 } else { self.size.div_ceil(self.span_size) }
     }
 
-    /// The zinfo as its own small flatbuffer.
+    /// The zinfo, which is a small flatbuffer.
     ///
     /// # Errors
-    /// `Error::Ztoc`: a size above 2^63 − 1, or a span size of 0.
+    /// `Error::Ztoc` if a size is above 2^63 − 1, or the span size is 0.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         self.check(0)?;
         let mut builder = Builder::with_capacity(64);
@@ -273,17 +276,17 @@ impl TarZinfo {
         builder.finish(root)
     }
 
-    /// Reads the small flatbuffer.
+    /// Reads the flatbuffer.
     ///
     /// # Errors
-    /// `Error::Ztoc`: it does not parse, has another version, or sizes no tar has.
+    /// `Error::Ztoc` if it cannot be parsed, has another version, or has invalid sizes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let zinfo = Self::unpack(bytes, 0)?;
         zinfo.check(0)?;
         Ok(zinfo)
     }
 
-    /// Checks the rules of the sizes; the flatbuffer is at `zinfo_at` of the blob.
+    /// Checks the rules about sizes. The flatbuffer is at `zinfo_at` in the blob.
     pub(super) fn check(&self, zinfo_at: u64) -> Result<()> {
         if self.span_size == 0 {
             let kind = ZtocError::Value { what: "span size", value: 0 };
@@ -294,7 +297,7 @@ impl TarZinfo {
         Ok(())
     }
 
-    /// Reads the flatbuffer that lies at `at` of the blob, without judging the span size.
+    /// Reads the flatbuffer at `at` in the blob, without checking the span size.
     pub(super) fn unpack(bytes: &[u8], at: u64) -> Result<Self> {
         let reader = Reader::new(bytes, at);
         let root = reader.root("zinfo")?;
@@ -313,12 +316,12 @@ impl TarZinfo {
     }
 }
 
-/// A stored int64 that may not be negative.
+/// Converts a stored int64 that must not be negative.
 pub(super) fn natural(what: &'static str, value: i64, at: u64) -> Result<u64> {
     u64::try_from(value).map_err(|_| Error::Ztoc { kind: ZtocError::Value { what, value }, at })
 }
 
-/// A number to be stored as an int64; above 2^63 − 1 it would read back negative.
+/// Converts a number to be stored as an int64. Above 2^63 − 1 it would be read back as negative.
 pub(super) fn int64(what: &'static str, value: u64) -> Result<i64> {
     i64::try_from(value).map_err(|_| {
         let kind = ZtocError::Value { what, value: value.cast_signed() };

@@ -1,7 +1,7 @@
-"""Documents that come with a content coding nobody asked for.
+"""Responses with a content coding that was not requested.
 
-As with Go's clients the digest is that of the decoded content (net/http, `Transport`), while a
-layer's bytes are taken as they are.
+Documents are decoded before their digest is computed, as in Go's clients (net/http, `Transport`);
+layers are not decoded.
 """
 
 import gzip
@@ -40,7 +40,7 @@ def test_manifest_when_encoded_then_the_digest_is_of_the_content(stored, coding)
 
 
 @pytest.mark.parametrize("coding", CODERS)
-def test_tag_when_head_gives_the_encoded_length_then_the_size_is_the_contents(stored, coding):
+def test_tag_when_head_has_the_encoded_length_then_the_size_is_decoded(stored, coding):
     body = CODERS[coding](IMAGE.manifest)
     encode(stored, "HEAD", body, coding)
     encode(stored, "GET", body, coding)
@@ -50,14 +50,14 @@ def test_tag_when_head_gives_the_encoded_length_then_the_size_is_the_contents(st
 
 
 @pytest.mark.parametrize("coding", ["utf-8", "none", "identity", "binary"])
-def test_manifest_when_the_coding_is_none_then_taken_as_it_is(stored, coding):
+def test_manifest_when_the_value_is_not_a_coding_then_not_decoded(stored, coding):
     encode(stored, "GET", IMAGE.manifest, coding)
     with store_of(stored) as store:
         assert store.manifest(IMAGE.descriptor) == IMAGE.manifest
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "gzip,br", "compress"])
-def test_manifest_when_the_coding_is_not_known_then_the_error_names_it(stored, coding):
+def test_manifest_when_the_coding_is_unknown_then_the_error_names_it(stored, coding):
     encode(stored, "GET", IMAGE.manifest, coding)
     with store_of(stored) as store, pytest.raises(RegistryError, match="content coding"):
         store.manifest(IMAGE.descriptor)
@@ -79,7 +79,7 @@ def test_token_when_encoded_then_read(stored):
         assert store.resolve("t") == IMAGE.descriptor
 
 
-def test_layer_when_its_answer_claims_a_coding_then_its_bytes_are_as_stored(stored):
+def test_layer_when_it_has_a_content_encoding_then_it_is_not_decoded(stored):
     layer, descriptor = IMAGE.layers[0], IMAGE.layer_descriptors[0]
     headers = {"Content-Encoding": "gzip"}
     stored.fault("GET", "/blobs/", status=200, body=layer, headers=headers)

@@ -1,7 +1,7 @@
-"""Servers that write nonsense, too much, or too slowly: only errors of ours come out, and soon.
+"""Servers that send invalid, too many or slow bytes: clients raise only TocsinError, and in time.
 
-Each case is one way to answer. What a test of this file may take is bounded by the timeout it sets,
-not by a clock.
+Each case is one kind of response. The timeout that a test sets bounds its duration; no test
+measures time.
 """
 
 import gzip
@@ -52,7 +52,7 @@ def referrers(store):
 
 
 def assert_error_of_ours(host, doing):
-    """Assert that nothing else is raised; some nonsense does no harm, so nothing may be raised."""
+    """Assert that no other error is raised; some invalid responses are harmless."""
     said = ""
     with suppress(TocsinError):
         try:
@@ -65,7 +65,7 @@ def assert_error_of_ours(host, doing):
 
 
 def repeated(*pieces):
-    """Return an endless body; the server stops it with the test."""
+    """Return an endless body, which the server stops at the end of the test."""
     return itertools.chain(pieces[:-1], itertools.repeat(pieces[-1]))
 
 
@@ -164,9 +164,9 @@ ANSWERS |= {
 
 @pytest.mark.parametrize("doing", [resolve, referrers], ids=["resolve", "referrers"])
 @pytest.mark.parametrize("name", ANSWERS)
-def test_answer_when_hostile_then_no_error_but_ours(name, doing):
+def test_answer_when_hostile_then_only_our_errors(name, doing):
     pieces = list(itertools.islice(ANSWERS[name], 2))
-    # An endless body ends with the test: what comes first once, what comes then again and again.
+    # An endless body: its beginning, and what is repeated until the end of the test.
     endless = not isinstance(ANSWERS[name], list)
 
     def handle(method, path):
@@ -187,7 +187,7 @@ def test_answer_when_hostile_then_no_error_but_ours(name, doing):
     ],
     ids=["header", "100-continue", "body", "chunk-extension", "trailers"],
 )
-def test_answer_when_a_byte_comes_now_and_then_then_the_wait_ends(pieces):
+def test_answer_when_bytes_arrive_slowly_then_it_times_out(pieces):
     server = RawServer(lambda method, path: slowly(server, *pieces))
     with server, pytest.raises(TocsinError, match="timed out"):
         ask(server.host, resolve)
@@ -207,7 +207,7 @@ TOKENS = {
 
 
 @pytest.mark.parametrize("name", TOKENS)
-def test_token_when_hostile_then_an_error_of_ours(name):
+def test_token_when_hostile_then_only_our_errors(name):
     def handle(method, path):
         if path.startswith("/token"):
             return [response(TOKENS[name])]
@@ -219,7 +219,7 @@ def test_token_when_hostile_then_an_error_of_ours(name):
         ask(server.host, resolve)
 
 
-def test_token_when_sent_slowly_then_the_wait_ends():
+def test_token_when_sent_slowly_then_it_times_out():
     def handle(method, path):
         if path.startswith("/token"):
             return slowly(server, HEAD + b"Content-Length: 900000\r\n\r\n", b" ")
@@ -275,7 +275,7 @@ PIECES = st.sampled_from(
 
 @given(st.lists(st.one_of(PIECES, st.binary(max_size=20)), max_size=12))
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_answer_when_any_bytes_then_no_error_but_ours(pieces):
+def test_answer_when_any_bytes_then_only_our_errors(pieces):
     with RawServer(lambda method, path: pieces) as server:
         for doing in (resolve, referrers):
             assert_error_of_ours(server.host, doing)
@@ -291,5 +291,5 @@ def test_conversation_when_registry_is_honest_then_no_error(operation):
     st.lists(st.one_of(st.just(0), st.integers(0, 255)), max_size=120),
 )
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-def test_conversation_when_registry_is_hostile_then_no_error_but_ours(operation, instructions):
+def test_conversation_when_registry_is_hostile_then_only_our_errors(operation, instructions):
     Conversation(bytes([operation, *instructions]))

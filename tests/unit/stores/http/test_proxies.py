@@ -1,4 +1,4 @@
-"""Proxies: which one is used, and what is said when it fails. The right values are those of Go."""
+"""Proxies: their selection, with expected values from Go, and errors."""
 
 import re
 import socket
@@ -74,7 +74,7 @@ def test_proxy_when_it_is_named_without_a_scheme_then_the_error_names_it(monkeyp
     assert f"proxy http://{CLOSED}: " in failure_of().message
 
 
-def test_proxy_when_its_name_is_unknown_then_the_error_is_about_its_name():
+def test_proxy_when_its_name_cannot_be_resolved_then_the_error_names_it():
     unknown = socket.gaierror(-2, "Name or service not known")
     error = network_error(ProxyError("Unable to connect to proxy", unknown), IPV6, "http://p:1")
     assert "proxy http://p:1: the host name cannot be resolved" in error.message
@@ -94,7 +94,7 @@ def test_proxy_when_it_refuses_to_connect_then_its_reason_is_shown(
     with proxy_that_answers(f"HTTP/1.1 {status}\r\n\r\n".encode()) as (host, requests):
         monkeypatch.setenv("HTTPS_PROXY", f"http://{host}")
         error = failure_of()
-    assert f"proxy http://{host}: refused to connect" in error.message
+    assert f"proxy http://{host}: the proxy refused to connect" in error.message
     assert status in error.message
     assert error.temporary is temporary
     assert advice in error.hint
@@ -105,23 +105,23 @@ def test_proxy_when_it_refuses_to_connect_then_its_reason_is_shown(
 def test_proxy_when_its_scheme_is_unknown_then_the_error_says_so(monkeypatch, proxy):
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     error = failure_of()
-    assert re.search(r"proxy \w+://(\*+@)?127.0.0.1:1: is neither http", error.message)
+    assert re.search(r"proxy \w+://(\*+@)?127.0.0.1:1: unsupported URL scheme", error.message)
     assert "secret" not in error.message
 
 
-def test_proxy_when_it_is_no_url_then_the_error_says_so(monkeypatch):
+def test_proxy_when_its_url_is_invalid_then_the_error_says_so(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://")
-    assert "is no URL" in failure_of().message
+    assert "invalid URL" in failure_of().message
 
 
-def test_socks_when_its_package_is_missing_then_the_error_names_the_package(monkeypatch):
-    def stand_in(*_, **__):  # as requests defines it where PySocks cannot be imported
+def test_socks_when_its_package_is_missing_then_the_error_names_it(monkeypatch):
+    def stand_in(*_, **__):  # as requests defines it if PySocks cannot be imported
         raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
 
     monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", stand_in)
     monkeypatch.setenv("ALL_PROXY", "socks5h://alice:secret@127.0.0.1:1")
     error = failure_of()
-    assert "127.0.0.1:1: SOCKS needs the Python package PySocks" in error.message
+    assert "127.0.0.1:1: SOCKS requires the Python package PySocks" in error.message
     assert "pip install PySocks" in error.hint
     assert "secret" not in error.message
     assert not error.temporary
@@ -135,7 +135,7 @@ def test_socks_when_its_package_is_missing_then_the_error_names_the_package(monk
     ],
 )
 def test_socks_when_the_proxy_fails_then_the_error_names_it_and_the_reason(socket_error, said):
-    """PySocks need not be installed: its exceptions are known by their module."""
+    """PySocks is not required: its exceptions are recognized by their module."""
     kind = type("ProxyError", (OSError,), {"__module__": "socks"})
     failure = kind("0x05: Connection refused")
     failure.msg, failure.socket_err = "0x05: Connection refused", socket_error
@@ -155,7 +155,7 @@ def test_proxy_when_the_registry_fails_behind_it_then_it_is_not_blamed():
     [
         ("", False),
         ("2001:db8::5", True),
-        ("[2001:db8::5]", True),  # curl; not Go, which takes brackets only with a port
+        ("[2001:db8::5]", True),  # like curl; Go accepts brackets only with a port
         ("[2001:db8::5]:5000", True),
         ("[2001:db8::5]:5001", False),
         ("2001:db8:0:0::5", True),
@@ -166,7 +166,7 @@ def test_proxy_when_the_registry_fails_behind_it_then_it_is_not_blamed():
     ],
 )
 @pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
-def test_no_proxy_when_the_host_is_an_ipv6_address_then_as_in_go(
+def test_no_proxy_when_the_host_is_an_ipv6_address_then_treated_as_in_go(
     monkeypatch, variable, no_proxy, direct
 ):
     """Expected: `ProxyFunc` of golang.org/x/net/http/httpproxy."""
@@ -176,7 +176,7 @@ def test_no_proxy_when_the_host_is_an_ipv6_address_then_as_in_go(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]:5000", "localhost", "a.localhost"])
-def test_no_proxy_when_the_host_is_this_machine_then_never_a_proxy(monkeypatch, host):
+def test_proxy_when_the_host_is_loopback_then_never_used(monkeypatch, host):
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     assert goes_direct(Origin.of(f"https://{host}"))
     assert proxy_of(f"https://{host}/v2/") is None

@@ -1,4 +1,4 @@
-"""TLS or not, on loopback and elsewhere; IPv6; what the errors advise. Judge: OpenSSL."""
+"""Detection of TLS, IPv6, and hints of errors; the authority for expected values is OpenSSL."""
 
 import socket
 import ssl
@@ -38,7 +38,7 @@ def server_files(authority):
 
 @pytest.fixture
 def start(server_files):
-    """Starts registries that have the blob."""
+    """Return a function that starts a registry with the blob."""
     with ExitStack() as stack:
 
         def started(host="127.0.0.1", *, tls):
@@ -56,7 +56,7 @@ def read(registry, **options):
 
 @contextmanager
 def answering(data):
-    """Give the origin of a server that answers whatever comes with `data`; with nothing, never."""
+    """Yield the origin of a server that responds with `data`, or not at all if it is empty."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():
@@ -90,12 +90,12 @@ def test_loopback_when_plain_then_read_without_an_option(start, host):
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_loopback_when_it_speaks_tls_then_tls_is_spoken(start, authority, monkeypatch, host):
+def test_loopback_when_the_server_uses_tls_then_tls_is_used(start, authority, monkeypatch, host):
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.cert))
     assert read(start(host, tls=True)) == DATA
 
 
-def test_loopback_when_the_certificate_is_not_known_then_the_error_is_about_that(start):
+def test_loopback_when_the_certificate_is_untrusted_then_the_error_says_so(start):
     failure = failure_of(start(tls=True))
     assert "certificate is not trusted" in failure.message
     assert "--ca-cert" in failure.hint
@@ -107,10 +107,13 @@ def test_loopback_when_the_certificate_is_not_known_then_the_error_is_about_that
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", False),
         (b"<html>", False),
-        (b"\x15\x03\x01\x00\x02\x02\x28", True),  # an alert: TLS, but not with us
+        (
+            b"\x15\x03\x01\x00\x02\x02\x28",
+            True,
+        ),  # an alert: the server uses TLS but rejects the connection
     ],
 )
-def test_probe_when_the_answer_begins_as_tls_then_tls(answer, expected):
+def test_probe_when_the_response_is_a_tls_record_then_tls(answer, expected):
     with answering(answer) as origin:
         assert speaks_tls(origin) is expected
 
@@ -120,12 +123,12 @@ def test_probe_when_the_server_is_silent_then_plain_after_the_timeout():
         assert not speaks_tls(origin, timeout=0.05)
 
 
-def test_probe_when_nobody_listens_then_plain():
+def test_probe_when_no_server_listens_then_plain():
     assert not speaks_tls(Origin.of("https://127.0.0.1:1"))
 
 
 @pytest.mark.parametrize("option", [{"plain_http": True}, {"insecure": True}])
-def test_loopback_when_an_option_says_what_is_spoken_then_nothing_is_probed(start, option):
+def test_loopback_when_options_determine_the_scheme_then_no_probe_is_sent(start, option):
     registry = start(tls="insecure" in option)
     assert read(registry, **option) == DATA
     assert len(registry.accepted) == 1
@@ -155,7 +158,7 @@ def test_ipv6_when_in_a_reference_then_the_image_is_found(start, prefix):
         assert store.name == f"docker://{registry.host}/team/app"
 
 
-# -- advice ----------------------------------------------------------------------------------------
+# -- hints -----------------------------------------------------------------------------------------
 
 
 def described(error, url="https://reg.example/v2/", proxy=None):
@@ -173,43 +176,43 @@ def certificate_error(code, text):
     [
         (18, "--ca-cert", None),  # self-signed
         (20, "--ca-cert", None),  # unknown issuer
-        (62, "a name that is in its certificate", "--ca-cert"),
-        (64, "a name that is in its certificate", "--ca-cert"),
+        (62, "a host name that is in the certificate", "--ca-cert"),
+        (64, "a host name that is in the certificate", "--ca-cert"),
         (10, "clock", "--ca-cert"),
     ],
 )
-def test_hint_when_a_certificate_is_refused_then_it_fits_the_reason(code, advice, without):
+def test_hint_when_a_certificate_is_rejected_then_it_fits_the_reason(code, advice, without):
     hint = described(certificate_error(code, "why")).hint
     assert advice in hint
     assert "--insecure" in hint
     assert without is None or without not in hint
 
 
-def test_hint_when_the_server_wants_a_certificate_then_the_option_is_named(
+def test_hint_when_a_client_certificate_is_required_then_option_is_named(
     start, authority, server_files
 ):
     registry = start(tls=True)
     registry._server.context.load_verify_locations(authority.cert)
     registry._server.context.verify_mode = ssl.CERT_REQUIRED
-    # In TLS 1.3 the server's alert may be overtaken by the end of the connection.
+    # In TLS 1.3, the connection may end before the client reads the server's alert.
     registry._server.context.maximum_version = ssl.TLSVersion.TLSv1_2
     failure = failure_of(registry, ca_cert=authority.cert)
-    assert "TLS was refused" in failure.message
+    assert "rejected the TLS connection" in failure.message
     assert "--client-cert" in failure.hint
 
 
-def test_hint_when_a_plain_server_is_spoken_to_in_tls_then_plain_http_is_named(start):
+def test_hint_when_tls_is_sent_to_a_plain_server_then_plain_http_is_named(start):
     failure = failure_of(start(tls=False), plain_http=False)
-    assert "does not speak TLS" in failure.message
+    assert "does not use TLS" in failure.message
     assert "--plain-http" in failure.hint
 
 
-def test_hint_when_a_tls_server_is_spoken_to_in_plain_http_then_plain_http_is_named():
+def test_hint_when_plain_http_is_sent_to_a_tls_server_then_option_is_named():
     failure = described(BadStatusLine("\x15\x03\x01\x00\x02\x02\x46"), "http://reg.example/v2/")
-    assert "Leave out --plain-http" in failure.hint
+    assert "Omit --plain-http" in failure.hint
 
 
-# -- proxies that end TLS --------------------------------------------------------------------------
+# -- proxies that terminate TLS --------------------------------------------------------------------
 
 
 def upload(registry, store, away):
@@ -246,13 +249,13 @@ def test_location_when_http_behind_https_then_the_error_names_the_header(start, 
     assert not caught.value.temporary
 
 
-def test_hint_when_a_tls_server_answers_plain_http_with_words_then_plain_http_is_named(start):
-    """As Go's and nginx's servers do."""
+def test_hint_when_a_tls_server_responds_with_400_then_plain_http_is_named(start):
+    """Go's and nginx's servers respond like this."""
     registry = start(tls=False)
     said = b"Client sent an HTTP request to an HTTPS server.\n"
     registry.fault("GET", "/blobs/", status=400, body=said)
     failure = failure_of(registry, plain_http=True)
-    assert "Leave out --plain-http" in failure.hint
+    assert "Omit --plain-http" in failure.hint
 
 
 def test_ipv6_when_in_a_url_then_the_layer_is_read(start):
@@ -264,8 +267,8 @@ def test_ipv6_when_in_a_url_then_the_layer_is_read(start):
 
 
 @pytest.mark.parametrize("reason", ["WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", None])
-def test_hint_when_openssl_meets_plain_text_then_plain_http_is_named(reason):
-    """Its word for that depends on its version, and on whether the server answers at all."""
+def test_hint_when_openssl_reports_plain_text_then_plain_http_is_named(reason):
+    """OpenSSL's reason depends on its version, and on whether the server responds at all."""
     error = ssl.SSLEOFError(8, "EOF occurred") if reason is None else ssl.SSLError(1, reason)
     error.reason = reason
     assert "--plain-http" in described(error).hint

@@ -29,7 +29,7 @@ def server_files(authority):
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """The four directories, in the order they are looked at."""
+    """The four directories, in the order in which they are searched."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     system = (tmp_path / "etc/containers/certs.d", tmp_path / "etc/docker/certs.d")
@@ -59,7 +59,7 @@ def test_authority_when_in_certs_d_then_trusted(places, authority, server_files,
 
 
 def test_authority_when_in_certs_d_then_trusted_for_redirects_too(places, authority, server_files):
-    """As in skopeo: one client asks the registry and where it redirects to."""
+    """Like skopeo, which uses one client for the registry and for redirects."""
     with Registry(tls=server_files) as registry, Registry(tls=server_files) as storage:
         put(places[3], registry.host, ca_crt=authority.cert)
         body = b'{"tags":["t"]}'
@@ -70,7 +70,7 @@ def test_authority_when_in_certs_d_then_trusted_for_redirects_too(places, author
             assert store.tags() == ["t"]
 
 
-def test_client_certificate_when_in_certs_d_then_shown(places, authority, server_files):
+def test_client_certificate_when_in_certs_d_then_used(places, authority, server_files):
     certificate, key = authority.issue("client")
     with Registry(tls=server_files) as registry:
         registry._server.context.load_verify_locations(authority.cert)
@@ -83,7 +83,7 @@ def test_client_certificate_when_in_certs_d_then_shown(places, authority, server
         assert registry.requests[0].client_certificate
 
 
-def test_client_certificate_when_an_option_names_one_then_that_is_shown(
+def test_client_certificate_when_given_as_an_option_then_that_is_used(
     places, authority, server_files
 ):
     certificate, key = authority.issue("client")
@@ -112,7 +112,7 @@ def test_directory_when_of_another_host_or_port_then_not_read(places, authority,
     assert find_certificates(HOST) == Certificates()
 
 
-def test_directory_when_it_cannot_be_read_then_passed_over(places, authority, monkeypatch):
+def test_directory_when_it_cannot_be_read_then_skipped(places, authority, monkeypatch):
     put(places[1], HOST, ca_crt=authority.cert)
     places[0].mkdir(parents=True)
     (places[0] / HOST).write_text("a file")
@@ -129,14 +129,14 @@ def test_pair_when_a_half_is_missing_then_the_error_names_it(places, authority, 
     assert ".crt" in e.value.hint
 
 
-def test_pair_when_it_does_not_belong_together_then_the_error_names_it(places, authority):
+def test_pair_when_it_does_not_match_then_the_error_names_it(places, authority):
     certificate, key = authority.issue("a")[0], authority.issue("b")[1]
     put(places[0], HOST, client_cert=certificate, client_key=key)
     with pytest.raises(RegistryError, match=r"client\.cert: not a PEM certificate with the key"):
         find_certificates(HOST)
 
 
-def test_pair_when_the_key_has_a_password_then_an_error_and_no_question(places, authority):
+def test_pair_when_the_key_has_a_password_then_an_error_and_no_prompt(places, authority):
     certificate, key = authority.issue("a")
     loaded = serialization.load_pem_private_key(key.read_bytes(), None)
     directory = put(places[0], HOST, client_cert=certificate)
@@ -151,8 +151,8 @@ def test_pair_when_the_key_has_a_password_then_an_error_and_no_question(places, 
         find_certificates(HOST)
 
 
-def test_authority_when_the_file_holds_none_then_left_out_with_a_warning(places, authority, caplog):
-    """skopeo takes no notice of it."""
+def test_authority_when_the_file_has_none_then_skipped_with_a_warning(places, authority, caplog):
+    """skopeo ignores such files."""
     directory = put(places[0], HOST, b_crt=authority.cert)
     (directory / "a.crt").write_text("nothing")
     (directory / "c.crt").symlink_to("nowhere")
@@ -162,7 +162,7 @@ def test_authority_when_the_file_holds_none_then_left_out_with_a_warning(places,
 
 
 @pytest.mark.interop
-def test_certs_d_when_read_by_skopeo_then_the_same_registry_answers(
+def test_certs_d_when_read_by_skopeo_then_the_same_registry_responds(
     place, authority, server_files, monkeypatch
 ):
     skopeo = tool("skopeo")

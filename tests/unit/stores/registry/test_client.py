@@ -38,7 +38,7 @@ def image(registry):
 
 
 @pytest.mark.parametrize("by", ["tag", "digest", "only"])
-def test_resolve_when_there_then_one_head_request(registry, image, by):
+def test_resolve_when_it_exists_then_one_head_request(registry, image, by):
     wanted = image.descriptor
     selector = {"tag": "v1", "digest": wanted.digest, "only": None}[by]
     with store_of(registry) as store:
@@ -54,7 +54,7 @@ def test_resolve_when_there_then_one_head_request(registry, image, by):
     assert all(t in accept for t in (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
 
 
-def test_resolve_when_the_registry_names_no_digest_then_the_manifest_is_read(registry, image):
+def test_resolve_when_the_response_has_no_digest_then_the_manifest_is_read(registry, image):
     registry.digest_header = False
     with store_of(registry) as store:
         assert store.resolve("v1") == image.descriptor
@@ -73,8 +73,8 @@ def test_resolve_when_head_is_refused_then_one_get_decides(registry, image, stat
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 503])
-def test_resolve_when_get_is_refused_too_then_the_words_are_the_registrys(registry, image, status):
-    """The answer to HEAD has no body (RFC 9110, 9.3.2), so its reason is lost."""
+def test_resolve_when_get_is_refused_too_then_its_error_is_reported(registry, image, status):
+    """The response to HEAD has no body (RFC 9110, 9.3.2), and so no reason."""
     message = "You have reached your pull rate limit"
     body = json.dumps({"errors": [{"code": "TOOMANYREQUESTS", "message": message}]}).encode()
     headers = {"WWW-Authenticate": 'Basic realm="r"'} if status == 401 else {}
@@ -87,7 +87,7 @@ def test_resolve_when_get_is_refused_too_then_the_words_are_the_registrys(regist
     assert isinstance(caught.value, NotFoundError) == (status == 404)
 
 
-def test_resolve_when_head_is_encoded_then_its_length_is_not_the_manifests(registry, image):
+def test_resolve_when_head_is_encoded_then_its_length_is_ignored(registry, image):
     headers = {
         "Content-Type": OCI_MANIFEST,
         "Content-Encoding": "gzip",
@@ -113,7 +113,7 @@ def test_has_blob_when_head_is_refused_then_get_decides(registry, image, status)
             store.has_blob(other)
 
 
-def test_resolve_when_the_media_type_is_unhelpful_then_the_document_tells(registry, image):
+def test_resolve_when_the_media_type_is_generic_then_the_document_counts(registry, image):
     digest = str(image.descriptor.digest)
     registry.repository("team/app").manifests[digest] = ("text/plain", image.manifest)
     with store_of(registry) as store:
@@ -122,7 +122,7 @@ def test_resolve_when_the_media_type_is_unhelpful_then_the_document_tells(regist
 
 def test_resolve_when_missing_then_not_found(registry, image):
     with store_of(registry) as store:
-        with pytest.raises(NotFoundError, match="team/app: tag v2: is not there"):
+        with pytest.raises(NotFoundError, match="team/app: tag v2: not found"):
             store.resolve("v2")
         with pytest.raises(NotFoundError, match="manifest sha256:0"):
             store.resolve(Digest("0" * 64))
@@ -134,7 +134,7 @@ def test_resolve_when_several_tags_and_none_is_named_then_not_found(registry, im
     registry.repository("team/app").tags["v2"] = str(image.descriptor.digest)
     with (
         store_of(registry) as store,
-        pytest.raises(NotFoundError, match="has 2 tags"),
+        pytest.raises(NotFoundError, match="contains 2 tags"),
     ):
         store.resolve(None)
 
@@ -151,7 +151,7 @@ def test_resolve_when_the_registry_names_another_digest_then_refused(registry, i
             store.manifest(lied)
 
 
-def test_resolve_when_what_is_read_has_another_digest_then_refused(registry, image):
+def test_resolve_when_the_manifest_has_another_digest_then_refused(registry, image):
     registry.fault("HEAD", MANIFESTS, status=405, times=2)
     registry.fault("GET", MANIFESTS, corrupt=True, times=2)
     with store_of(registry) as store:
@@ -160,7 +160,7 @@ def test_resolve_when_what_is_read_has_another_digest_then_refused(registry, ima
                 store.resolve(selector)
 
 
-def test_manifest_when_a_byte_differs_then_refused_and_not_asked_again(registry, image):
+def test_manifest_when_a_byte_differs_then_refused_and_not_repeated(registry, image):
     registry.fault("GET", MANIFESTS, corrupt=True)
     with store_of(registry) as store, pytest.raises(VerificationError):
         store.manifest(image.descriptor)
@@ -179,7 +179,7 @@ def test_manifest_when_too_large_then_it_is_not_read_to_its_end(registry, image,
     if not announced:
         headers["Content-Length"] = "x"
     registry.fault("GET", MANIFESTS, status=200, body=b" " * (20 << 20), headers=headers)
-    with store_of(registry) as store, pytest.raises(FormatError, match="longer than the 4194304"):
+    with store_of(registry) as store, pytest.raises(FormatError, match=r"too large .* 4194304"):
         store.manifest(image.descriptor)
     huge = Descriptor(OCI_MANIFEST, image.descriptor.digest, (4 << 20) + 1)
     with store_of(registry) as store, pytest.raises(FormatError, match="at most 4194304"):
@@ -187,7 +187,7 @@ def test_manifest_when_too_large_then_it_is_not_read_to_its_end(registry, image,
 
 
 @pytest.mark.parametrize("kinds", [{"close_after": 50}, {"reset_after": 50}, {"length_delta": -9}])
-def test_manifest_when_the_answer_breaks_then_it_is_asked_again(registry, image, kinds):
+def test_manifest_when_the_response_is_interrupted_then_repeated(registry, image, kinds):
     registry.fault("GET", MANIFESTS, times=2, **kinds)
     with store_of(registry) as store:
         if "length_delta" in kinds:
@@ -197,7 +197,7 @@ def test_manifest_when_the_answer_breaks_then_it_is_asked_again(registry, image,
             assert store.manifest(image.descriptor) == image.manifest
 
 
-def test_manifest_when_of_a_foreign_type_then_it_is_asked_for(registry):
+def test_manifest_when_of_a_foreign_type_then_it_is_in_accept(registry):
     data = b'{"odd":1}'
     odd = Descriptor.of(data, "application/vnd.odd+json")
     registry.repository("team/app").manifests[str(odd.digest)] = (odd.media_type, data)
@@ -236,7 +236,7 @@ def test_tags_when_in_pages_then_all_sorted(registry, image):
     assert len(registry.asked("GET", "tags/list")) == 29
 
 
-def test_tags_when_a_page_of_that_size_is_refused_then_asked_for_without_one(registry, image):
+def test_tags_when_the_page_size_is_refused_then_repeated_without_it(registry, image):
     registry.fault("GET", "/tags/list", status=400)
     with store_of(registry) as store:
         assert store.tags() == ["v1"]
@@ -251,12 +251,15 @@ def test_tags_when_there_is_no_repository_then_none(registry):
 @pytest.mark.parametrize("tag", ["../../etc/passwd", "a b", "\x1b[31m", "", "x" * 129, 7, None])
 def test_tags_when_a_name_is_malicious_then_refused(registry, tag):
     registry.fault("GET", "tags/list", status=200, body=json.dumps({"tags": ["ok", tag]}).encode())
-    with store_of(registry) as store, pytest.raises(FormatError, match="tags: got"):
+    with (
+        store_of(registry) as store,
+        pytest.raises(FormatError, match=r"tags: (invalid tag|expected a list)"),
+    ):
         store.tags()
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"tags":"a"}', b'{"tags":{"a":1}}'])
-def test_tags_when_the_answer_is_no_list_then_refused(registry, body):
+def test_tags_when_the_response_is_not_a_list_then_refused(registry, body):
     registry.fault("GET", "tags/list", status=200, body=body)
     with store_of(registry) as store, pytest.raises(FormatError):
         store.tags()
@@ -265,8 +268,12 @@ def test_tags_when_the_answer_is_no_list_then_refused(registry, body):
 @pytest.mark.parametrize(
     ("link", "error", "problem"),
     [
-        ("</v2/team/app/tags/list?n=1000>; rel=next", FormatError, "was there before"),
-        ("<http://elsewhere.invalid/v2/x>; rel=next", RegistryError, "the next page is elsewhere"),
+        ("</v2/team/app/tags/list?n=1000>; rel=next", FormatError, "repeats an earlier page"),
+        (
+            "<http://elsewhere.invalid/v2/x>; rel=next",
+            RegistryError,
+            "the next page is on another host",
+        ),
         ("<file:///etc/passwd>; rel=next", RegistryError, "refused"),
     ],
 )
@@ -278,7 +285,7 @@ def test_tags_when_the_next_page_is_malicious_then_refused(registry, link, error
         store.tags()
 
 
-def test_delete_when_there_then_gone_and_else_not_found(registry, image):
+def test_delete_when_it_exists_then_removed_otherwise_not_found(registry, image):
     layer = image.layer_descriptors[0]
     with store_of(registry) as store:
         store.tag(image.descriptor, "v2")
@@ -296,11 +303,11 @@ def test_delete_when_there_then_gone_and_else_not_found(registry, image):
             store.delete(image.descriptor)
 
 
-def test_delete_when_switched_off_then_a_hint(registry, image):
+def test_delete_when_disabled_then_a_hint(registry, image):
     registry.fault("DELETE", MANIFESTS, status=405)
     with store_of(registry) as store, pytest.raises(RegistryError, match="HTTP 405") as caught:
         store.delete(image.descriptor)
-    assert caught.value.hint == "Check that deleting is switched on in this registry."
+    assert caught.value.hint == "Check that deletion is enabled in this registry."
 
 
 # -- has_blob and opening --------------------------------------------------------------------------
@@ -316,7 +323,7 @@ def test_has_blob_when_blob_or_manifest_then_digest_and_size_decide(registry, im
     assert all(r.method == "HEAD" for r in registry.requests)
 
 
-def test_open_sink_when_a_registry_then_it_is_asked_nothing_until_used(registry):
+def test_open_sink_when_a_registry_then_no_request_until_used(registry):
     reference = parse_reference(f"docker://{registry.host}/team/app:v1")
     with open_sink(reference, registry=RegistryOptions(jobs=2)) as store:
         assert isinstance(store, RegistryStore)
@@ -335,7 +342,7 @@ def test_copy_when_from_registry_to_layout_then_the_same_bytes(registry, image, 
 
 
 @pytest.mark.parametrize("host", ["host:99999", "a/b", "a?b", "a#b", "a\\b", "user@host", ""])
-def test_open_registry_when_the_host_is_none_then_an_error(host):
+def test_open_registry_when_the_host_is_invalid_then_an_error(host):
     with pytest.raises(RegistryError):
         open_registry(RegistryReference(host, "x"))
 
@@ -352,7 +359,7 @@ def test_manifest_when_docker_schema_1_then_unsupported(registry):
             list(walk_manifests(store, found)) and store.put_manifest(data, kind)
 
 
-def test_errors_when_waits_are_counted_then_time_is_never_really_spent(registry):
+def test_errors_when_requests_are_repeated_then_tests_do_not_sleep(registry):
     time = FakeTime()
     registry.fault("GET", MANIFESTS, status=503, times=4)
     with store_of(registry, time=time) as store, pytest.raises(NotFoundError):

@@ -18,7 +18,7 @@ def auth(pair):
 
 @pytest.fixture
 def places(tmp_path):
-    """An environment, and a function that writes one of its credential files."""
+    """Return an environment, and a function that writes one of its credential files."""
     environ = {
         "HOME": str(tmp_path / "home"),
         "REGISTRY_AUTH_FILE": str(tmp_path / "named.json"),
@@ -42,7 +42,7 @@ def places(tmp_path):
 
 @pytest.fixture
 def helper(tmp_path, monkeypatch):
-    """A function that installs a credential helper."""
+    """Return a function that installs a credential helper."""
     directory = tmp_path / "bin"
     directory.mkdir()
     monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
@@ -107,7 +107,7 @@ def test_find_when_no_variable_is_set_then_the_usual_places():
         ("reg.example", "reg.example/team"),
     ],
 )
-def test_find_when_the_key_is_spelled_otherwise_then_found(places, host, key):
+def test_find_when_the_key_has_another_spelling_then_found(places, host, key):
     environ, write = places
     write("docker", {"auths": {key: auth("u:p")}})
     assert found(environ, host) == ("u", "p")
@@ -116,7 +116,7 @@ def test_find_when_the_key_is_spelled_otherwise_then_found(places, host, key):
 @pytest.mark.parametrize(
     "key", ["reg.example:5000", "evil-reg.example", "reg.example/team/ap", "reg.example/other", ""]
 )
-def test_find_when_the_key_means_another_place_then_not_found(places, key):
+def test_find_when_the_key_is_for_another_host_then_not_found(places, key):
     environ, write = places
     write("runtime", {"auths": {key: auth("u:p")}})
     assert found(environ) is None
@@ -163,7 +163,7 @@ def test_find_when_entries_have_different_forms_then_all_are_read(places, entry,
         '{"credHelpers": {"reg.example": "../../bin/sh"}}',
     ],
 )
-def test_find_when_a_file_is_broken_then_an_error_that_shows_no_content(places, document):
+def test_find_when_a_file_is_invalid_then_an_error_without_its_content(places, document):
     environ, write = places
     write("docker", document)
     with pytest.raises(AuthError, match=r"^credentials: ") as caught:
@@ -186,9 +186,7 @@ def test_credential_when_shown_then_without_secrets():
 # -- helpers ---------------------------------------------------------------------------------------
 
 
-def test_helper_when_named_for_the_host_then_asked_with_the_server_on_standard_input(
-    places, helper, tmp_path
-):
+def test_helper_when_named_for_the_host_then_it_gets_the_server_on_stdin(places, helper, tmp_path):
     environ, write = places
     helper(
         "mine",
@@ -203,7 +201,7 @@ def test_helper_when_named_for_the_host_then_asked_with_the_server_on_standard_i
     assert (tmp_path / "asked").read_text() == "https://index.docker.io/v1/"
 
 
-def test_helper_when_it_gives_an_identity_token_then_it_is_one(places, helper):
+def test_helper_when_it_returns_an_identity_token_then_it_is_used(places, helper):
     environ, write = places
     helper("mine", 'echo \'{"Username":"<token>","Secret":"s"}\'')
     write("docker", {"credsStore": "mine"})
@@ -211,7 +209,7 @@ def test_helper_when_it_gives_an_identity_token_then_it_is_one(places, helper):
     assert (credential.identity_token, credential.password) == ("s", "")
 
 
-def test_helper_when_it_has_none_then_the_next_place_is_asked(places, helper):
+def test_helper_when_it_has_none_then_the_next_place_is_searched(places, helper):
     environ, write = places
     helper("mine", 'echo "credentials not found in native keychain"; exit 1')
     write("docker", {"credsStore": "mine", "auths": {"reg.example": {}}})
@@ -225,14 +223,12 @@ def test_helper_when_it_has_none_then_the_next_place_is_asked(places, helper):
         ("echo the keychain is locked; exit 1", 'status 1: "the keychain is locked"$'),
         (r"printf 'a\nhint: b\033[2J'; exit 1", r'status 1: "a\\nhint: b\\x1b\[2J"$'),
         ('echo \'{"Secret":"hidden"}\'; exit 3', "status 3$"),
-        ("echo hidden", "printed something else than JSON"),
-        ('echo \'{"Username":"u"}\'', "gave no user name and secret"),
-        ("exit 0", "printed something else than JSON"),
+        ("echo hidden", "the output is not JSON"),
+        ('echo \'{"Username":"u"}\'', "the output has no user name and secret"),
+        ("exit 0", "the output is not JSON"),
     ],
 )
-def test_helper_when_it_fails_then_an_error_without_what_may_be_secret(
-    places, helper, script, problem
-):
+def test_helper_when_it_fails_then_an_error_without_secrets(places, helper, script, problem):
     environ, write = places
     helper("mine", script)
     write("docker", {"credsStore": "mine"})
@@ -241,7 +237,7 @@ def test_helper_when_it_fails_then_an_error_without_what_may_be_secret(
     assert "hidden" not in str(caught.value)
 
 
-def test_helper_when_it_is_not_installed_then_the_search_goes_on(places, caplog):
+def test_helper_when_it_is_not_installed_then_the_search_continues(places, caplog):
     environ, write = places
     write("docker", {"credsStore": "absent"})
     write("runtime", {"auths": {"reg": {"auth": b64encode(b"u:p").decode()}}})
@@ -255,15 +251,15 @@ def test_helper_when_it_is_not_installed_then_the_search_goes_on(places, caplog)
     assert "docker-credential-absent (named in /" in warning.getMessage()
 
 
-def test_helper_when_it_gives_empty_strings_then_it_has_none(places, helper):
+def test_helper_when_it_returns_empty_strings_then_it_has_none(places, helper):
     environ, write = places
     write("docker", {"credsStore": "mine"})
     helper("mine", 'echo \'{"ServerURL":"reg","Username":"","Secret":""}\'')
     assert find_credential("reg", "a", environ=environ).credential is None
 
 
-def test_auth_when_it_has_line_breaks_then_they_do_not_count(places):
-    """``base64`` breaks lines after 76 characters; Go's decoder passes over them."""
+def test_auth_when_it_has_line_breaks_then_they_are_ignored(places):
+    """``base64`` breaks lines after 76 characters; Go's decoder ignores them."""
     environ, write = places
     wrapped = encodebytes(b"alice:" + b"s" * 100).decode()
     assert wrapped.count("\n") == 2
@@ -282,23 +278,23 @@ def test_variable_when_set_then_it_comes_after_dockers_file(places):
     assert find_credential("reg", "a", environ=environ).credential.source.startswith("/")
 
 
-def test_variable_when_it_is_broken_then_an_error_that_shows_no_content(places):
+def test_variable_when_invalid_then_an_error_without_its_content(places):
     environ, _ = places
     with pytest.raises(AuthError, match="the variable DOCKER_AUTH_CONFIG: not a JSON") as caught:
         find_credential("reg", "a", environ=environ | {"DOCKER_AUTH_CONFIG": "{secret"})
     assert "{secret" not in str(caught.value)
 
 
-def test_helper_when_it_hangs_then_it_is_given_up(helper):
+def test_helper_when_it_hangs_then_it_times_out(helper):
     helper("mine", "exec tail -f /dev/null")
-    with pytest.raises(AuthError, match=r"gave nothing for reg within 0\.1 s"):
+    with pytest.raises(AuthError, match=r"no response for reg within 0\.1 s"):
         ask_helper("mine", "reg", time_limit=0.1)
 
 
 # -- ECR -------------------------------------------------------------------------------------------
 
 
-def test_ecr_when_its_helper_is_installed_then_asked_without_configuration(places, helper):
+def test_ecr_when_its_helper_is_installed_then_used_without_configuration(places, helper):
     environ, write = places
     helper("ecr-login", 'echo \'{"Username":"AWS","Secret":"s"}\'')
     assert found(environ, ECR) == ("AWS", "s")
@@ -307,7 +303,7 @@ def test_ecr_when_its_helper_is_installed_then_asked_without_configuration(place
     assert found(environ, ECR) == ("u", "p")
 
 
-def test_ecr_when_boto3_is_installed_then_asked_in_the_region_of_the_host(
+def test_ecr_when_boto3_is_installed_then_used_with_the_region_of_the_host(
     places, helper, monkeypatch
 ):
     environ, _ = places
@@ -337,7 +333,7 @@ def test_ecr_when_aws_refuses_then_an_error_without_its_text(places, helper, mon
         found(environ, ECR)
 
 
-def test_ecr_when_neither_is_there_then_it_is_listed_among_the_places(places, helper, monkeypatch):
+def test_ecr_when_neither_is_installed_then_listed_as_searched(places, helper, monkeypatch):
     environ, _ = places
     monkeypatch.setitem(sys.modules, "boto3", None)
     search = find_credential(ECR, "a", environ=environ)

@@ -1,6 +1,6 @@
-"""Reads from the hosts of a ``hosts.toml`` in order, and writes to one that may be pushed to.
+"""Reads from the hosts of a ``hosts.toml`` in order, and writes to the first with ``push``.
 
-The right order, the query ``ns`` and who is asked for what are those of containerd, docs/hosts.md.
+Source of the order, the parameter ``ns`` and the capabilities: containerd, docs/hosts.md.
 """
 
 import base64
@@ -60,7 +60,7 @@ def fill(registry):
 
 @pytest.fixture
 def configured(tmp_path):
-    """Writes a ``hosts.toml`` of mirrors and, last, a server; gives the options to read it."""
+    """Return a function that writes a ``hosts.toml``, with the server last, and returns options."""
 
     def write(*hosts, extra="", **options):
         *mirrors, server = [(h, "") if isinstance(h, Registry) else h for h in hosts]
@@ -82,7 +82,7 @@ PULL_ONLY = 'capabilities = ["pull"]'
 PULL_AND_RESOLVE = 'capabilities = ["pull", "resolve"]'
 
 
-def test_read_when_a_mirror_has_it_then_the_server_is_not_asked(start, configured):
+def test_read_when_a_mirror_has_it_then_no_request_to_the_server(start, configured):
     mirror, server = start(), start()
     with opened(configured((mirror, PULL_AND_RESOLVE), server)) as store:
         assert store.resolve("t") == IMAGE.descriptor
@@ -96,7 +96,7 @@ def test_read_when_a_mirror_has_it_then_the_server_is_not_asked(start, configure
     assert {request.query.get("ns") for request in mirror.requests} == {NAME}
 
 
-def test_read_when_there_are_several_mirrors_then_in_order(start, configured):
+def test_read_when_there_are_several_mirrors_then_tried_in_order(start, configured):
     first, second, server = start(full=False), start(), start()
     with opened(configured(first, second, server)) as store:
         assert store.manifest(IMAGE.descriptor) == IMAGE.manifest
@@ -104,7 +104,7 @@ def test_read_when_there_are_several_mirrors_then_in_order(start, configured):
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
-def test_read_when_a_mirror_refuses_then_the_next_is_asked_at_once(start, configured, status):
+def test_read_when_a_mirror_refuses_then_the_next_is_tried_at_once(start, configured, status):
     mirror, server = start(), start()
     mirror.fault("GET", ".", status=status, times=99)
     mirror.fault("HEAD", ".", status=status, times=99)
@@ -128,7 +128,7 @@ def test_read_when_a_mirror_is_down_then_it_is_tried_once(start, configured):
     assert len(mirror.requests) == 1
 
 
-def test_read_when_a_mirror_lacks_a_blob_then_it_is_not_asked_for_it_again(start, configured):
+def test_read_when_a_mirror_lacks_a_blob_then_not_requested_from_it_again(start, configured):
     mirror, server = start(full=False), start()
     with opened(configured(mirror, server)) as store:
         for _ in range(3):
@@ -138,14 +138,14 @@ def test_read_when_a_mirror_lacks_a_blob_then_it_is_not_asked_for_it_again(start
     assert len(mirror.asked("GET", "/manifests/")) == 1
 
 
-def test_manifest_when_a_mirror_sends_another_then_the_next_is_asked(start, configured):
+def test_manifest_when_a_mirror_sends_another_then_the_next_is_tried(start, configured):
     mirror, server = start(), start()
     mirror.fault("GET", "/manifests/", corrupt=True, times=9)
     with opened(configured(mirror, server)) as store:
         assert store.manifest(IMAGE.descriptor) == IMAGE.manifest
 
 
-def test_blob_when_a_mirror_breaks_off_then_the_rest_comes_from_the_next(start, configured):
+def test_blob_when_a_mirror_fails_midway_then_resumed_from_the_next(start, configured):
     mirror, server = start(), start()
     mirror.fault("GET", "/blobs/", reset_after=3 << 20)
     mirror.fault("GET", "/blobs/", drop=True, times=99)
@@ -162,7 +162,7 @@ def test_blob_when_a_mirror_sends_other_bytes_then_they_are_refused(start, confi
         b"".join(store.blob(BLOB))
 
 
-def test_resolve_when_a_mirror_may_only_pull_then_tags_are_asked_elsewhere(start, configured):
+def test_resolve_when_a_mirror_can_only_pull_then_tags_come_from_others(start, configured):
     mirror, server = start(), start()
     with opened(configured((mirror, PULL_ONLY), server)) as store:
         assert store.resolve("t") == IMAGE.descriptor
@@ -173,13 +173,16 @@ def test_resolve_when_a_mirror_may_only_pull_then_tags_are_asked_elsewhere(start
     assert len(mirror.requests) == 1
 
 
-def test_resolve_when_no_host_may_then_an_error_says_so(start, configured):
+def test_resolve_when_no_host_has_the_capability_then_an_error(start, configured):
     options = configured((start(), PULL_ONLY), (start(), PULL_ONLY))
-    with opened(options) as store, pytest.raises(RegistryError, match="may pull and resolve"):
+    with (
+        opened(options) as store,
+        pytest.raises(RegistryError, match="capability to pull and resolve"),
+    ):
         store.resolve("t")
 
 
-def test_read_when_all_fail_then_the_error_is_the_servers_and_names_the_mirrors(start, configured):
+def test_read_when_all_fail_then_the_servers_error_with_notes_on_mirrors(start, configured):
     mirror, server = start(full=False), start(full=False)
     mirror.fault("HEAD", ".", status=400, times=9)
     mirror.fault("GET", ".", status=400, times=9)
@@ -189,7 +192,7 @@ def test_read_when_all_fail_then_the_error_is_the_servers_and_names_the_mirrors(
     assert [note for note in caught.value.__notes__ if f"mirror docker://{mirror.host}/" in note]
 
 
-def test_referrers_when_a_mirror_lists_none_then_the_server_is_asked(start, configured):
+def test_referrers_when_a_mirror_lists_none_then_the_server_is_tried(start, configured):
     mirror, server = start(), start()
     for registry in (mirror, server):
         registry.referrers_api = True
@@ -220,9 +223,7 @@ def test_referrers_when_a_mirror_lists_none_then_the_server_is_asked(start, conf
 # -- writes ----------------------------------------------------------------------------------------
 
 
-def test_write_when_there_are_mirrors_then_to_the_first_host_that_may_be_pushed_to(
-    start, configured
-):
+def test_write_when_there_are_mirrors_then_to_the_first_with_push(start, configured):
     mirror, other, server = start(full=False), start(full=False), start(full=False)
     options = configured((mirror, PULL_AND_RESOLVE), (other, 'capabilities = ["push"]'), server)
     with open_repository(RegistryReference(NAME, REPOSITORY), options, write=True) as store:
@@ -232,20 +233,20 @@ def test_write_when_there_are_mirrors_then_to_the_first_host_that_may_be_pushed_
     assert not any("ns" in request.query for request in other.requests)
 
 
-def test_write_when_no_host_may_be_pushed_to_then_an_error_says_so(start, configured):
+def test_write_when_no_host_can_push_then_an_error(start, configured):
     options = configured((start(), PULL_ONLY), (start(), PULL_ONLY))
-    with pytest.raises(RegistryError, match="names no host that may push"):
+    with pytest.raises(RegistryError, match="no host with the capability to push"):
         open_repository(RegistryReference(NAME, REPOSITORY), options, write=True)
 
 
-# -- how each host is reached ----------------------------------------------------------------------
+# -- connections to each host ----------------------------------------------------------------------
 
 
-def test_store_when_only_the_server_is_there_then_without_mirrors(start, configured):
+def test_store_when_there_is_only_the_server_then_without_mirrors(start, configured):
     assert isinstance(opened(configured(start())), RegistryStore)
 
 
-def test_login_when_given_then_sent_to_the_server_alone(start, configured, tmp_path, monkeypatch):
+def test_login_when_given_then_sent_only_to_the_server(start, configured, tmp_path, monkeypatch):
     mirror, server = start(), start()
     mirror.auth = server.auth = "basic"
     mirror.users = {"bob": "other"}
@@ -263,7 +264,7 @@ def test_login_when_given_then_sent_to_the_server_alone(start, configured, tmp_p
     assert server.requests[-1].status == 200
 
 
-def test_headers_when_given_then_sent_to_that_host_alone(start, configured):
+def test_headers_when_given_then_sent_only_to_that_host(start, configured):
     mirror, server = start(), start()
     elsewhere = start()
     elsewhere.storage["x"] = DATA
@@ -290,10 +291,10 @@ def test_headers_when_given_then_sent_to_that_host_alone(start, configured):
 
 @pytest.mark.parametrize("settings", ["skip_verify = true", "ca", "client"])
 @pytest.mark.parametrize("scheme", ["https", "http"])
-def test_tls_when_a_host_has_its_own_settings_then_they_are_used_there(
+def test_tls_when_a_host_has_its_own_settings_then_used_for_it(
     start, configured, authority, settings, scheme
 ):
-    """As in containerd, http with settings of TLS means that TLS is tried first."""
+    """Like containerd: for http with settings for TLS, TLS is tried first."""
     files = tuple(map(str, authority.issue("server")))
     mirror, server = start(tls=files), start()
     lines = {"ca": f'ca = "{authority.cert}"'}
@@ -310,7 +311,7 @@ def test_tls_when_a_host_has_its_own_settings_then_they_are_used_there(
     assert server.requests == []
 
 
-def test_tls_when_a_mirror_is_not_trusted_then_the_server_is_asked(start, configured, authority):
+def test_tls_when_a_mirror_is_untrusted_then_the_server_is_tried(start, configured, authority):
     mirror, server = start(tls=tuple(map(str, authority.issue("server")))), start()
     with opened(configured(mirror, server)) as store:
         for _ in range(3):
@@ -319,7 +320,7 @@ def test_tls_when_a_mirror_is_not_trusted_then_the_server_is_asked(start, config
     assert len(mirror.accepted) == 1
 
 
-def test_path_when_it_is_overridden_then_the_api_is_there(start, configured, tmp_path):
+def test_path_when_it_is_overridden_then_it_is_the_root_of_the_api(start, configured, tmp_path):
     server = start()
     options = configured(server)
     (tmp_path / NAME / "hosts.toml").write_text(
@@ -329,7 +330,7 @@ def test_path_when_it_is_overridden_then_the_api_is_there(start, configured, tmp
         assert store.resolve("t") == IMAGE.descriptor
 
 
-def test_registry_when_the_file_names_no_server_then_it_is_asked_itself(start, tmp_path):
+def test_registry_when_the_file_has_no_server_then_the_registry_is_used(start, tmp_path):
     mirror, registry = start(full=False), start()
     (tmp_path / "_default").mkdir()
     (tmp_path / "_default" / "hosts.toml").write_text(f'[host."{mirror.url}"]')
@@ -341,13 +342,13 @@ def test_registry_when_the_file_names_no_server_then_it_is_asked_itself(start, t
 
 
 @pytest.mark.parametrize("server", ["docker.io", "https://registry-1.docker.io"])
-def test_docker_hub_when_it_is_its_own_server_then_reached_as_ever(server):
+def test_docker_hub_when_it_is_its_own_server_then_its_api_host_is_used(server):
     scheme = "" if "://" in server else "https://"
     place = place_of(Host(f"{scheme}{server}"), "docker.io", RegistryOptions())
     assert (place.name, str(place.origin)) == ("docker.io", "https://registry-1.docker.io")
 
 
-# -- from outside ----------------------------------------------------------------------------------
+# -- commands and Python API -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("named", ["option", "environment"])

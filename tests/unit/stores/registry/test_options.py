@@ -1,4 +1,4 @@
-"""What options of registries and web servers show, and what of them leaves the process."""
+"""Options of registries and web servers: what they show, and what is pickled."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ def sent(options):
 
 @pytest.fixture
 def home(monkeypatch, tmp_path):
-    """A place where no credential is stored yet."""
+    """A home directory without credentials."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("DOCKER_CONFIG", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)
@@ -31,7 +31,7 @@ def home(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_options_when_pickled_then_all_but_the_login_is_there(protocol):
+def test_options_when_pickled_then_all_but_the_login_is_kept(protocol):
     options = RegistryOptions(
         **GIVEN,
         ca_cert="ca.pem",
@@ -83,10 +83,10 @@ def test_login_when_dropped_and_none_is_stored_then_the_error_says_so(registry, 
     with pytest.raises(tocsin.AuthError) as refusal:
         tocsin.resolve(f"{registry.host}/team/app:t", registry=options)
     assert str(refusal.value).startswith(
-        f"docker://{registry.host}/team/app: user name and password are not sent to other "
-        f"processes, and no credential was found in this one, looked at: {home}/auth.json"
+        f"docker://{registry.host}/team/app: user name and password are not passed to other "
+        f"processes, and no credentials were found in this one (searched: {home}/auth.json"
     )
-    assert not registry.asked("GET", "^/token"), "not even asked without"
+    assert not registry.asked("GET", "^/token"), "no anonymous token may be requested"
 
 
 def test_login_when_dropped_and_one_is_stored_then_that_is_used(registry, home):
@@ -106,14 +106,14 @@ def test_login_when_dropped_and_given_anew_then_that_is_used(registry, home):
     assert tocsin.resolve(f"{registry.host}/team/app:t", registry=options) == put
 
 
-def test_login_when_dropped_and_the_registry_wants_none_then_nothing_is_missed(registry, home):
+def test_login_when_dropped_but_not_required_then_requests_succeed(registry, home):
     with store_of(registry, write=True) as store:
         put = make_image().put(store, "t")
     options = sent(RegistryOptions(**GIVEN))
     assert tocsin.resolve(f"{registry.host}/team/app:t", registry=options) == put
 
 
-def test_certificates_when_named_by_text_then_as_by_paths(tmp_path):
+def test_certificates_when_given_as_text_then_treated_like_paths(tmp_path):
     missing = str(tmp_path / "nope.pem")
     with pytest.raises(FileNotFoundError):
         tocsin.resolve("h.test/a:t", registry=RegistryOptions(ca_cert=missing))

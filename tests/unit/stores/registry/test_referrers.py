@@ -66,8 +66,8 @@ def test_referrers_when_the_api_exists_then_no_tag_is_written(registry, filters)
     assert SOCI in filtered
 
 
-def test_put_manifest_when_not_acknowledged_then_the_tag_is_kept_too(registry):
-    """Without OCI-Subject clients must keep the tag (distribution-spec 1.1)."""
+def test_put_manifest_when_not_acknowledged_then_the_tag_is_written_too(registry):
+    """Without OCI-Subject clients must maintain the tag (distribution-spec 1.1)."""
     registry.referrers_api = True
     with store_of(registry) as store:
         for number in range(2):
@@ -78,7 +78,7 @@ def test_put_manifest_when_not_acknowledged_then_the_tag_is_kept_too(registry):
     assert [entry["artifactType"] for entry in at_tag(registry)["manifests"]] == kinds(2)[1:]
 
 
-def test_put_manifest_when_only_the_api_can_be_kept_then_that_is_enough(registry):
+def test_put_manifest_when_only_the_api_can_list_it_then_that_is_enough(registry):
     registry.referrers_api = True
     registry.fault("PUT", LIST, status=400, times=9)
     with store_of(registry) as store:
@@ -113,8 +113,8 @@ def test_put_manifest_when_the_api_never_lists_it_then_an_error(registry, acknow
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/html"])
-def test_put_manifest_when_acknowledged_without_an_api_then_the_tag_is_kept(registry, kind):
-    """An answer of another type than an image index is none, for oras-go as well."""
+def test_put_manifest_when_acknowledged_without_api_then_tag_is_written(registry, kind):
+    """Like oras-go: a response that is not an image index means that there is no API."""
     registry.referrers_api = registry.oci_subject = True
     answer = index_of() | {"headers": {"Content-Type": kind}}
     registry.fault("GET", "/referrers/", times=99, **answer)
@@ -142,7 +142,7 @@ def test_referrers_when_there_are_none_then_an_empty_list(registry):
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 406, 410, 501])
-def test_referrers_when_the_api_is_missing_then_the_tag_is_written_and_read(registry, status):
+def test_referrers_when_the_api_is_missing_then_the_tag_is_used(registry, status):
     registry.fault("GET", "/referrers/", status=status, times=9)
     with store_of(registry) as store:
         store.put_manifest(referrer(0), OCI_MANIFEST)
@@ -164,7 +164,7 @@ def test_referrers_when_the_api_is_missing_then_the_tag_is_written_and_read(regi
     ],
     ids=lambda answer: str(answer["status"]),
 )
-def test_referrers_when_a_reader_is_refused_then_one_warning_and_the_tag(registry, answer, caplog):
+def test_referrers_when_the_api_refuses_then_one_warning_and_the_tag(registry, answer, caplog):
     with store_of(registry) as store:
         store.put_manifest(referrer(0), OCI_MANIFEST)
     words = b'{"errors":[{"code":"X","message":"not for you"}]}'
@@ -181,9 +181,7 @@ def test_referrers_when_a_reader_is_refused_then_one_warning_and_the_tag(registr
 
 
 @pytest.mark.parametrize("status", [401, 403, 503])
-def test_referrers_when_a_reader_gets_no_list_at_all_then_none_and_one_warning(
-    registry, status, caplog
-):
+def test_referrers_when_a_reader_gets_no_list_then_empty_and_one_warning(registry, status, caplog):
     registry.fault("GET", LIST, status=status, times=99)
     with store_of(registry) as store:
         assert store.referrers(SUBJECT.digest, lenient=True) == []
@@ -193,7 +191,7 @@ def test_referrers_when_a_reader_gets_no_list_at_all_then_none_and_one_warning(
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/json", "application/octet-stream"])
-def test_put_manifest_when_the_list_is_served_with_an_unhelpful_type_then_kept(registry, kind):
+def test_put_manifest_when_the_list_has_a_generic_media_type_then_kept(registry, kind):
     registry.fault(
         "GET", LIST, skip=1, times=99, **(index_of() | {"headers": {"Content-Type": kind}})
     )
@@ -202,7 +200,7 @@ def test_put_manifest_when_the_list_is_served_with_an_unhelpful_type_then_kept(r
         assert store.referrers(SUBJECT.digest) == []
 
 
-def test_referrers_when_the_api_answers_with_a_web_page_then_the_tag_is_read(registry):
+def test_referrers_when_the_api_returns_a_web_page_then_the_tag_is_read(registry):
     html = {"Content-Type": "text/html"}
     registry.fault("GET", "/referrers/", status=200, body=b"<html>", headers=html, times=9)
     with store_of(registry) as store:
@@ -211,14 +209,14 @@ def test_referrers_when_the_api_answers_with_a_web_page_then_the_tag_is_read(reg
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"schemaVersion":2,"manifests":[{"digest":"x"}]}'])
-def test_referrers_when_the_answer_is_broken_then_refused(registry, body):
+def test_referrers_when_the_response_is_invalid_then_refused(registry, body):
     kind = {"Content-Type": OCI_INDEX}
     registry.fault("GET", "/referrers/", status=200, body=body, headers=kind)
     with store_of(registry) as store, pytest.raises(FormatError):
         listed(store)
 
 
-def test_referrers_when_not_allowed_or_broken_then_never_taken_for_none(registry):
+def test_referrers_when_denied_or_failing_then_not_treated_as_empty(registry):
     registry.fault("GET", "/referrers/", status=403)
     with store_of(registry) as store, pytest.raises(RegistryError, match="HTTP 403"):
         listed(store)
@@ -230,7 +228,7 @@ def test_referrers_when_not_allowed_or_broken_then_never_taken_for_none(registry
 # -- with the tag ----------------------------------------------------------------------------------
 
 
-def test_put_manifest_when_there_is_no_api_then_listed_at_the_tag_in_order(registry):
+def test_put_manifest_when_there_is_no_api_then_listed_in_the_tag_in_order(registry):
     with store_of(registry) as store:
         for number in range(3):
             store.put_manifest(referrer(number), OCI_MANIFEST)
@@ -248,7 +246,7 @@ def test_put_manifest_when_there_is_no_api_then_listed_at_the_tag_in_order(regis
     }
 
 
-def test_put_manifest_when_it_is_listed_already_then_the_tag_is_not_written(registry):
+def test_put_manifest_when_already_listed_then_the_tag_is_not_written(registry):
     with store_of(registry) as store:
         store.put_manifest(referrer(0), OCI_MANIFEST)
         store.put_manifest(referrer(0), OCI_MANIFEST)
@@ -275,11 +273,11 @@ def test_delete_when_it_was_listed_then_no_longer(registry):
     assert at_tag(registry)["manifests"] == []
 
 
-def test_put_manifest_when_the_tag_is_something_else_then_it_is_not_overwritten(registry):
+def test_put_manifest_when_the_tag_is_not_a_list_then_not_overwritten(registry):
     image = make_image({"other": b"thing"})
     with store_of(registry) as store:
         image.put(store, TAG)
-        with pytest.raises(ConflictError, match="is no list of referrers"):
+        with pytest.raises(ConflictError, match="not a list of referrers"):
             store.put_manifest(referrer(0), OCI_MANIFEST)
         assert store.resolve(TAG) == image.descriptor
 
@@ -289,7 +287,7 @@ def test_put_manifest_when_the_list_would_be_too_large_then_refused(registry, mo
         store.put_manifest(referrer(0), OCI_MANIFEST)
         limit = len(json.dumps(at_tag(registry))) + 100
         monkeypatch.setattr(room, "MAX_SIZE", limit)
-        with pytest.raises(FormatError, match=f"at most {limit} allowed"):
+        with pytest.raises(FormatError, match=f"expected at most {limit}"):
             store.put_manifest(referrer(1), OCI_MANIFEST)
         monkeypatch.setattr(room, "MAX_ENTRIES", 0)
         with pytest.raises(FormatError, match="more than 0 referrers"):
@@ -297,7 +295,7 @@ def test_put_manifest_when_the_list_would_be_too_large_then_refused(registry, mo
 
 
 @pytest.mark.parametrize("kinds_of_fault", [{"drop": True}, {"drop_answer": True}, {"status": 502}])
-def test_put_manifest_when_writing_the_list_breaks_then_repeated(registry, kinds_of_fault):
+def test_put_manifest_when_writing_the_list_fails_then_repeated(registry, kinds_of_fault):
     registry.fault("PUT", LIST, times=2, **kinds_of_fault)
     with store_of(registry) as store:
         store.put_manifest(referrer(0), OCI_MANIFEST)
@@ -313,7 +311,7 @@ def store_with(registry, clock):
 
 
 class Steps:
-    """A sleep in which two writers wait for each other, the first time each of them sleeps."""
+    """Return a sleep in which two writers wait for each other the first time that each sleeps."""
 
     def __init__(self):
         self.met = threading.Barrier(2)
@@ -326,7 +324,7 @@ class Steps:
 
 
 @pytest.mark.parametrize("entity_tags", [False, True])
-def test_two_writers_when_both_read_before_either_writes_then_none_is_lost(registry, entity_tags):
+def test_two_writers_when_both_read_first_then_no_entry_is_lost(registry, entity_tags):
     registry.entity_tags = entity_tags
     both_have_read = threading.Barrier(2)
     registry.fault("PUT", LIST, times=2, before=lambda: both_have_read.wait(20))
@@ -344,8 +342,8 @@ def test_two_writers_when_both_read_before_either_writes_then_none_is_lost(regis
     assert statuses == ([201, 201, 412] if entity_tags else [201, 201, 201])
 
 
-def test_two_writers_when_one_overwrites_after_the_other_looked_then_it_looks_again(registry):
-    """The list is not quite what we wrote, so others are at work, so one look is not enough."""
+def test_two_writers_when_one_overwrites_after_a_check_then_checked_again(registry):
+    """The list differs from what was written, so other clients are active."""
     with store_of(registry) as store:
         store.put_manifest(referrer(0), OCI_MANIFEST)
         own = Descriptor.of(referrer(1), OCI_MANIFEST)
@@ -368,12 +366,12 @@ def test_two_writers_when_one_overwrites_after_the_other_looked_then_it_looks_ag
 
 
 @pytest.mark.parametrize("entity_tags", [False, True])
-def test_many_writers_when_really_at_once_then_none_is_lost(registry, entity_tags):
+def test_many_writers_when_concurrent_then_no_entry_is_lost(registry, entity_tags):
     registry.entity_tags = entity_tags
     start = threading.Barrier(6)
 
     def write(number):
-        with store_with(registry, Clock()) as store:  # the real one
+        with store_with(registry, Clock()) as store:  # the real clock
             start.wait(20)
             store.put_manifest(referrer(number), OCI_MANIFEST)
 
@@ -383,7 +381,7 @@ def test_many_writers_when_really_at_once_then_none_is_lost(registry, entity_tag
         assert sorted(listed(store)) == kinds(6)
 
 
-def test_a_writer_when_others_never_stop_then_it_ends_with_an_error(registry):
+def test_writer_when_others_never_stop_then_an_error(registry):
     empty = ImageIndex(()).to_json()
 
     def erase(_):
@@ -391,7 +389,7 @@ def test_a_writer_when_others_never_stop_then_it_ends_with_an_error(registry):
         repository.manifests[digest_of(empty)] = (OCI_INDEX, empty)
         repository.tags[TAG] = digest_of(empty)
 
-    refused = pytest.raises(RegistryError, match="others kept replacing the list")
+    refused = pytest.raises(RegistryError, match="other clients replaced the list")
     with store_with(registry, Clock(sleep=erase)) as store, refused as caught:
         store.put_manifest(referrer(0), OCI_MANIFEST)
     assert caught.value.temporary
@@ -405,7 +403,7 @@ IMMUTABLE = b'{"errors":[{"code":"TAG_INVALID","message":"the tag is immutable"}
 
 @pytest.mark.parametrize("entity_tags", [False, True])
 @pytest.mark.parametrize("status", [400, 403, 405, 409, 412])
-def test_put_manifest_when_the_tag_is_immutable_then_at_once_with_words_and_hint(
+def test_put_manifest_when_the_tag_is_immutable_then_an_error_with_a_hint(
     registry, status, entity_tags
 ):
     registry.entity_tags = entity_tags
@@ -446,7 +444,7 @@ def test_put_manifest_when_others_write_between_refusals_then_it_is_a_race(regis
         assert listed(store) == [*kinds(4), "application/vnd.test.8"]
 
 
-def test_put_manifest_when_only_the_condition_is_refused_then_written_without(registry):
+def test_put_manifest_when_the_condition_is_refused_then_written_without(registry):
     registry.entity_tags = True
     with store_of(registry) as store:
         store.put_manifest(referrer(0), OCI_MANIFEST)
@@ -461,7 +459,7 @@ def test_put_manifest_when_only_the_condition_is_refused_then_written_without(re
 # -- deleting --------------------------------------------------------------------------------------
 
 
-def test_delete_when_listed_then_the_list_changes_before_the_manifest_goes(registry):
+def test_delete_when_listed_then_the_list_changes_before_the_manifest(registry):
     with store_of(registry) as store:
         put = store.put_manifest(referrer(0), OCI_MANIFEST)
         registry.requests.clear()
@@ -471,7 +469,7 @@ def test_delete_when_listed_then_the_list_changes_before_the_manifest_goes(regis
 
 
 @pytest.mark.parametrize("status", [400, 403, 409, 412])
-def test_delete_when_the_list_cannot_change_then_the_manifest_stays(registry, status):
+def test_delete_when_the_list_cannot_change_then_the_manifest_is_kept(registry, status):
     with store_of(registry) as store:
         put = store.put_manifest(referrer(0), OCI_MANIFEST)
         registry.fault("PUT", LIST, status=status, body=IMMUTABLE, times=99)
@@ -483,14 +481,14 @@ def test_delete_when_the_list_cannot_change_then_the_manifest_stays(registry, st
     assert registry.asked("DELETE") == []
 
 
-def test_delete_when_the_registry_does_not_delete_then_the_hint_says_what_was_done(registry):
+def test_delete_when_unsupported_then_the_hint_says_what_was_changed(registry):
     with store_of(registry) as store:
         put = store.put_manifest(referrer(0), OCI_MANIFEST)
         registry.fault("DELETE", "/manifests/", status=405)
         with pytest.raises(RegistryError) as caught:
             store.delete(put)
         assert listed(store) == []
-    assert "taken off the list of referrers" in caught.value.hint
+    assert "removed from the list of referrers" in caught.value.hint
 
 
 def test_delete_when_the_api_lists_then_no_tag_is_written(registry):

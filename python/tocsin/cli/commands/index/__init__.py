@@ -1,4 +1,4 @@
-"""``tocsin index``: SOCI indexes themselves."""
+"""``tocsin index``: list, show and remove SOCI indexes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from tocsin.cli.command import group
         "info": "tocsin.cli.commands.index.info",
         "rm": "tocsin.cli.commands.index.rm",
     },
-    summary="List, look into and remove SOCI indexes.",
+    summary="List, show and remove SOCI indexes.",
 )
 def index() -> None:
-    """List, look into and remove SOCI indexes, the manifests that list the zTOCs of an image."""
+    """List, show and remove SOCI indexes.
+
+    A SOCI index is a manifest that lists the zTOCs of an image.
+    """

@@ -39,21 +39,21 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A SOCI index as bytes, where it came from, and its prefetch artifacts."""
+    """A SOCI index as bytes, with its origin and its prefetch artifacts."""
 
     data: bytes
     place: str
     prefetches: tuple[PrefetchInfo, ...] = ()
 
 
-@command(summary="Show what a SOCI index lists.")
+@command(summary="Show the contents of a SOCI index.")
 @click.argument("place", metavar="REFERENCE|FILE")
 @click.option(
     "-p",
     "--platform",
     type=parameters.platform,
     metavar="OS/ARCH",
-    help="Only this platform's.",
+    help="Platform whose indexes to show.  [default: all]",
 )
 @registry_options
 @output_options
@@ -66,19 +66,19 @@ def info(
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
-    """Show what a SOCI index lists: zTOCs, their layers, prefetch artifacts, the subject.
+    """Show the contents of a SOCI index.
 
-    REFERENCE names an image, whose indexes are shown, or by its digest a SOCI index itself. FILE is
-    a SOCI index as JSON; - for stdin.
+    The contents are its subject, its zTOCs with their layers, and its prefetch artifacts. REFERENCE
+    is an image, or a SOCI index given by its digest. FILE is a SOCI index as JSON; - for stdin.
 
     Examples:
       tocsin index info ghcr.io/team/app:1-soci
       tocsin index info oci:images:app-soci
       tocsin index info oci:images@sha256:0123... --json
 
-    Prefetch artifacts are shown with their spans, and the files that lie in these whole. With
-    --json the SOCI index itself is printed, indented; it must be the only one then. If it lists
-    prefetch artifacts, prefetches[] is added, with the keys that tocsin info has.
+    Prefetch artifacts are shown with their spans and the files that are completely in these spans.
+    --json prints the SOCI index itself, indented, and requires that there is only one. If it lists
+    prefetch artifacts, prefetches[] is added, with the same keys as in tocsin info.
     """
     if place == _STDIN or Path(place).is_file():
         from tocsin.model.go_json import MAX_SIZE  # noqa: PLC0415 (not for --help)
@@ -94,12 +94,12 @@ def info(
         for at, one in enumerate(found):
             if at:
                 output.line()
-            _tell(one, output)
+            _write(one, output)
         return
     if len(found) > 1:
         raise click.UsageError(
-            f"{place} has {len(found)} SOCI indexes, --json prints one: choose by --platform or by "
-            "digest",
+            f"--json prints only one SOCI index, but {place} has {len(found)}: choose one with "
+            "--platform or by digest",
             context,
         )
     _parse(found[0])
@@ -117,9 +117,9 @@ def _indexes_at(
     with open_source(reference, registry=registry) as store:
         found = list(_find(store, reference, platform))
     if not found:
-        of = f" for {platform}" if platform is not None else ""
+        suffix = f" for {platform}" if platform is not None else ""
         raise NotFoundError(
-            f"{reference}: has no SOCI index{of}", hint="Make one with tocsin create."
+            f"{reference}: has no SOCI index{suffix}", hint="Create one with tocsin create."
         )
     return found
 
@@ -140,7 +140,7 @@ def _find(store: Source, reference: Reference, platform: Platform | None) -> Ite
         for index in image.soci_indexes:
             name = f"{image.platform or 'image'} · SOCI index, version {index.version}"
             if index.descriptor is None:
-                raise NotFoundError(index.problem or f"SOCI index {index.digest}: is not there")
+                raise NotFoundError(index.problem or f"SOCI index {index.digest}: not found")
             prefetches = tuple(each for each in image.prefetches if each.index == index.digest)
             yield _Found(store.manifest(index.descriptor), name, prefetches)
 
@@ -176,7 +176,7 @@ def _parse(found: _Found) -> SociIndex:
         raise
 
 
-def _tell(found: _Found, output: Output) -> None:
+def _write(found: _Found, output: Output) -> None:
     from tocsin.cli.commands.info import short_media_type  # noqa: PLC0415 (not for --help)
     from tocsin.cli.prefetch_report import write_prefetches  # noqa: PLC0415
     from tocsin.model import soci_index as names  # noqa: PLC0415
@@ -197,21 +197,24 @@ def _tell(found: _Found, output: Output) -> None:
     output.facts(facts)
     rows = []
     for ztoc in index.ztocs:
-        said = ztoc.annotations
+        annotations = ztoc.annotations
         rows.append(
             (
                 words.short(ztoc.digest),
                 words.size(ztoc.size),
-                words.short(said.get(names.IMAGE_LAYER_DIGEST, words.NOTHING)),
-                short_media_type(said.get(names.IMAGE_LAYER_MEDIA_TYPE, "")),
-                _span_size(said.get(names.SPAN_SIZE, "")),
-                "off" if said.get(names.DISABLE_XATTRS) == "true" else "on",
+                words.short(annotations.get(names.IMAGE_LAYER_DIGEST, words.NOTHING)),
+                short_media_type(annotations.get(names.IMAGE_LAYER_MEDIA_TYPE, "")),
+                _span_size(annotations.get(names.SPAN_SIZE, "")),
+                "off" if annotations.get(names.DISABLE_XATTRS) == "true" else "on",
             )
         )
     output.table(_COLUMNS, rows)
     write_prefetches(found.prefetches, output)
     if not names.is_go_exact(found.data):
-        output.warn("soci-snapshotter cannot store this index: its bytes are not what Go writes")
+        output.warn(
+            "soci-snapshotter cannot store this index: its JSON differs from the output of Go's"
+            " encoder"
+        )
 
 
 def _span_size(text: str) -> str:

@@ -24,7 +24,7 @@ _COLUMNS = (
     Column("INDEX"),
     Column("ZTOCS", "right"),
     Column("SIZE", "right"),
-    Column("TAKEN"),
+    Column("USED"),
 )
 
 
@@ -33,18 +33,18 @@ _COLUMNS = (
 @registry_options
 @output_options
 def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) -> None:
-    """List the SOCI indexes of IMAGE, those of each platform.
+    """List the SOCI indexes of IMAGE for each platform.
 
-    v2 is named by the image itself, v1 refers to it. ZTOCS says for how many of the image's layers
-    there is one, SIZE is that of all of them. zTOCs are not read: tocsin info does that. TAKEN says
-    whether tocsin reads IMAGE by the index, unless --index asks for another; the lines below say
-    why. Which of several v1 indexes another reader takes depends on the registry.
+    The image names its v2 index; a v1 index refers to the image. ZTOCS is the number of layers with
+    a zTOC, SIZE the total size of the zTOCs. zTOCs are not read; tocsin info reads them. USED shows
+    whether tocsin uses the index by default, without --index; the lines below the table give the
+    reason. If there are several v1 indexes, the registry determines which one other tools use.
 
     Examples:
       tocsin index ls ghcr.io/team/app:1
       tocsin index ls oci:images:app-soci --json
 
-    With --quiet only digests are printed, a line an index. JSON keys: image, manifest,
+    With --quiet, only digests are printed, one per line. JSON keys: image, manifest,
     platforms[]: platform, manifest, layer_count, problem, soci_indexes[]: digest, media_type,
     size, version, problem, ztoc_count, ztoc_size, taken, reason.
     """
@@ -60,7 +60,7 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
         return
     output.table(_COLUMNS, [row for platform in found.platforms for row in _rows(platform)])
     for index in (index for platform in found.platforms for index in platform.soci_indexes):
-        verb = "is taken" if index.taken else "is not taken"
+        verb = "is used" if index.taken else "is not used"
         output.line(f"{words.short_digest(index.digest)} {verb}: {index.reason}")
     for platform in found.platforms:
         problems = [platform.problem, *(index.problem for index in platform.soci_indexes)]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.argument("image", metavar="IMAGE", type=parameters.reference)
 @click.argument("indexes", metavar="[DIGEST]...", type=parameters.digest, nargs=-1)
 @platforms_option
-@click.option("--dry-run", is_flag=True, help="Only say which would be removed.")
+@click.option("--dry-run", is_flag=True, help="Only list the indexes to remove.")
 @registry_options
 @output_options
 def rm(
@@ -34,11 +34,12 @@ def rm(
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
-    """Remove the SOCI indexes (version 1) that refer to IMAGE: all, or those with a DIGEST.
+    """Remove the version 1 SOCI indexes of IMAGE.
 
-    IMAGE can also be an index itself, by its digest. The image stays. zTOCs stay too, until the
-    registry cleans up what nothing lists. Indexes of version 2 are part of a converted image:
-    delete its tag instead.
+    Without DIGEST, all version 1 indexes that refer to IMAGE are removed. IMAGE can also be an
+    index, given by its digest. The image does not change. zTOCs remain until the registry collects
+    unreferenced blobs. Version 2 indexes are part of a converted image: to remove them, delete its
+    tag.
 
     Examples:
       tocsin index rm ghcr.io/team/app:1 --dry-run
@@ -46,7 +47,7 @@ def rm(
       tocsin index rm oci:images:app --platform linux/arm64
       tocsin index rm ghcr.io/team/app:1 sha256:0123...
 
-    With --quiet only digests are printed. JSON keys: image, dry_run, removed[]: media_type,
+    With --quiet, only digests are printed. JSON keys: image, dry_run, removed[]: media_type,
     digest, size.
     """
     from tocsin.images.remove import remove_indexes  # noqa: PLC0415 (not for --help)

@@ -1,4 +1,4 @@
-"""``tocsin ztoc``: zTOC files and layers at hand, without any image."""
+"""``tocsin ztoc``: commands for zTOC files and layer files, without an image."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tocsin.cli.command import group
         name: f"tocsin.cli.commands.ztoc.{name}"
         for name in ("build", "info", "ls", "cat", "extract")
     },
-    summary="Make zTOCs of layers, and read them.",
+    summary="Build zTOCs of layers, and use them to read files.",
 )
 def ztoc() -> None:
-    """Make the zTOC of a layer, look into it, take files out of the layer by it.
+    """Build and show zTOCs, and use them to read files of layers.
 
-    Layers and zTOCs are files here. Those of an OCI layout are under DIR/blobs/sha256.
+    Layers and zTOCs are local files. In an OCI layout, they are in DIR/blobs/sha256.
     """

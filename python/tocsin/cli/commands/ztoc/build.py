@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from contextlib import ExitStack, nullcontext
@@ -21,6 +22,7 @@ from tocsin.cli.options import (
 from tocsin.cli.output_file import STDOUT, output_file
 from tocsin.cli.progress import display_for, shown_on, ztoc_line
 from tocsin.errors import GzipError
+from tocsin.regular_file import open_regular_or_pipe
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -31,17 +33,17 @@ if TYPE_CHECKING:
 
 _STDIN = "-"
 _MAX_WARNINGS = 10
-"""Warned of one by one; a layer can have as many hazards as entries."""
+"""Number of hazards that are listed individually; a layer can have one per entry."""
 _DAMAGE = ("deflate.", "gzip.truncated", "gzip.crc", "gzip.isize")
-"""Broken rules of a layer that something has happened to; the others are how it was made."""
+"""Prefixes of error codes for damaged layers; other errors come from the tool that built them."""
 
 
-@command(summary="Make the zTOC of a layer.")
+@command(summary="Build the zTOC of a layer.")
 @click.argument("layer")
 @span_size_option
 @reference_identical_option
 @threads_option
-@click.option("-o", "--output", "target", metavar="FILE", help="Write the zTOC here; - for stdout.")
+@click.option("-o", "--output", "target", metavar="FILE", help="File for the zTOC; - for stdout.")
 @output_options
 def build(
     *,
@@ -52,20 +54,21 @@ def build(
     target: str | None,
     output: Output,
 ) -> None:
-    """Make the zTOC of LAYER, a gzip-compressed or plain tar; - for stdin.
+    """Build the zTOC of a layer.
 
-    Prints the digest and the size in bytes of the zTOC. Without -o it is made but not kept.
+    LAYER is a tar file, compressed with gzip or uncompressed; - for stdin. Prints the digest of the
+    zTOC and its size in bytes. Without -o, the zTOC itself is not stored.
 
     Examples:
       tocsin ztoc build layer.tar.gz -o layer.ztoc
       curl -sL "$URL" | tocsin ztoc build - --span-size 1MiB -o layer.ztoc
 
     JSON keys: layer: digest, size, format, diff_id, uncompressed_size, needs_xattrs; ztoc: the
-    first ten of ztoc info; hazards[]: entry_index, name, kind, reason; dropped_checkpoint_count,
-    output, seconds.
+    first ten keys of ztoc info; hazards[]: entry_index, name, kind, reason;
+    dropped_checkpoint_count, output, seconds.
     """
     if output.json and target == STDOUT:
-        raise click.UsageError("--json and -o - both want stdout")
+        raise click.UsageError("--json and -o - both write to stdout")
     started = time.monotonic()
     with ExitStack() as stack:
         write = None if target is None else stack.enter_context(output_file(target))
@@ -116,7 +119,7 @@ def _index(
         except Exception as error:
             error.add_note("stdin" if layer == _STDIN else layer)
             if isinstance(error, GzipError) and error.what.startswith(_DAMAGE):
-                error.hint = "Fetch or build the layer again: it is damaged or cut off."
+                error.hint = "Download or build the layer again: it is damaged or truncated."
             raise
 
 
@@ -124,25 +127,25 @@ def _name(layer: str) -> str:
     return "stdin" if layer == _STDIN else Path(layer).name
 
 
-def _opened(layer: str) -> AbstractContextManager[IO[bytes]]:
+def _opened(layer: str) -> AbstractContextManager[io.RawIOBase | IO[bytes]]:
     if layer == _STDIN:
         return nullcontext(sys.stdin.buffer)
-    return Path(layer).open("rb", buffering=0)
+    return io.FileIO(open_regular_or_pipe(layer))
 
 
 def _warn(indexed: IndexedLayerBytes, output: Output) -> None:
     ztoc = indexed.ztoc
-    hazards = () if output.json else indexed.hazards  # the document has them
+    hazards = () if output.json else indexed.hazards  # the document lists them
     for hazard in hazards[:_MAX_WARNINGS]:
         name = words.escaped(ztoc.entries[hazard.entry_index].name)
         output.warn(f"soci-snapshotter cannot read {name}: {hazard.reason}")
     if len(hazards) > _MAX_WARNINGS:
-        output.warn(f"and {len(hazards) - _MAX_WARNINGS:,} more entries; --json lists them")
+        output.warn(f"and {len(hazards) - _MAX_WARNINGS:,} more entries; --json lists all")
     if indexed.dropped_checkpoint_count and not output.json:
         output.warn(
-            f"{words.count(indexed.dropped_checkpoint_count, 'checkpoint')} left out that the "
-            "reference keeps and its reader refuses; --reference-identical keeps them"
+            f"removed {words.count(indexed.dropped_checkpoint_count, 'checkpoint')} that soci would"
+            " keep but soci-snapshotter rejects; --reference-identical keeps them"
         )
-    # A hazard is refused too, with other words for the same reason.
+    # Hazards also cause refusals, which would repeat the same reason in other words.
     for refusal in () if indexed.hazards else ztoc.reader_refusals():
-        output.warn(f"soci-snapshotter refuses this zTOC: {refusal}")
+        output.warn(f"soci-snapshotter rejects this zTOC: {refusal}")

@@ -14,10 +14,11 @@ from tocsin.cli.commands.ztoc.reading import find_file, read_file, read_ztoc
 @click.argument("layer")
 @click.argument("path")
 def cat(*, ztoc_file: str, layer: str, path: str) -> None:
-    """Write the file at PATH of LAYER to stdout, by its zTOC in the file ZTOC.
+    """Write the file PATH of LAYER to stdout.
 
-    Only the spans that hold the file are read; each is verified before it is inflated, so what is
-    written is right as far as it goes. Links are followed inside the layer.
+    ZTOC is the file with the layer's zTOC. Only the spans that contain PATH are read. Each span is
+    verified before it is inflated, so even incomplete output is correct. Links are followed inside
+    the layer.
 
     Example:
       tocsin ztoc cat layer.ztoc layer.tar.gz etc/os-release

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 @click.argument("ztoc_file", metavar="ZTOC")
 @click.argument("layer")
 @click.argument("path")
-@click.option("-o", "--output", "target", metavar="FILE", required=True, help="Write it here.")
+@click.option(
+    "-o", "--output", "target", metavar="FILE", required=True, help="File to write; - for stdout."
+)
 @output_options
 def extract(*, ztoc_file: str, layer: str, path: str, target: str, output: Output) -> None:
-    """Copy the file at PATH of LAYER into a file, by its zTOC in the file ZTOC.
+    """Copy the file PATH of LAYER to a local file.
 
-    Only the spans that hold it are read; each is verified before it is inflated. The file appears
-    when all of it is right, with its contents only: neither mode nor owner nor times. Links are
-    followed inside the layer.
+    ZTOC is the file with the layer's zTOC. Only the spans that contain PATH are read, and each span
+    is verified before it is inflated. The local file appears only when it is complete. Mode, owner
+    and times are not copied. Links are followed inside the layer.
 
     Example:
       tocsin ztoc extract layer.ztoc layer.tar.gz usr/bin/bash -o bash
@@ -35,7 +37,7 @@ def extract(*, ztoc_file: str, layer: str, path: str, target: str, output: Outpu
     JSON keys: path, output, size, span_count.
     """
     if output.json and target == STDOUT:
-        raise click.UsageError("--json and -o - both want stdout")
+        raise click.UsageError("--json and -o - both write to stdout")
     ztoc = read_ztoc(ztoc_file)
     found = find_file(ztoc, path)
     size = 0

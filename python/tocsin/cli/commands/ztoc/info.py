@@ -27,11 +27,11 @@ _NOUNS = {
 }
 
 
-@command(summary="Show what a zTOC holds.")
+@command(summary="Show the properties of a zTOC.")
 @click.argument("file")
 @output_options
 def info(*, file: str, output: Output) -> None:
-    """Show what the zTOC in FILE holds; - for stdin.
+    """Show the properties of the zTOC in FILE; - for stdin.
 
     JSON keys: digest, size, version, build_tool_identifier, compression_algorithm,
     compressed_archive_size, uncompressed_archive_size, span_size, span_count, entry_count,
@@ -48,20 +48,20 @@ def info(*, file: str, output: Output) -> None:
             "digest": ztoc.digest,
             "size": f"{words.size(ztoc.size)}, {words.percent(ztoc.size, compressed)} of the layer",
             "layer": f"{words.size(compressed)} {ztoc.compression_algorithm}, "
-            f"{words.size(uncompressed)} as a tar",
-            "spans": f"{ztoc.span_count:,} of at least {words.round_size(ztoc.span_size)}; "
-            f"the largest has {words.size(found.largest_span_size)} compressed",
+            f"{words.size(uncompressed)} uncompressed",
+            "spans": f"{ztoc.span_count:,} of at least {words.round_size(ztoc.span_size)}, "
+            f"largest {words.size(found.largest_span_size)} compressed",
             "entries": _entries(found.type_counts),
             "spread": f"{words.count(found.multi_span_file_count, 'file')} in more than one span",
             "made by": f"{words.printable(ztoc.build_tool_identifier)}, version {ztoc.version}",
         }
     )
     for refusal in found.reader_refusals:
-        output.warn(f"soci-snapshotter refuses this zTOC: {refusal}")
+        output.warn(f"soci-snapshotter rejects this zTOC: {refusal}")
 
 
 def _entries(counts: Mapping[str, int]) -> str:
     parts = [words.count(count, *_NOUNS[kind]) for kind, count in counts.items() if count]
-    if len(parts) < 2:  # noqa: PLR2004 (one kind is the whole)
+    if len(parts) < 2:  # noqa: PLR2004 (no total for a single kind)
         return parts[0] if parts else "none"
     return f"{sum(counts.values()):,}: {', '.join(parts)}"

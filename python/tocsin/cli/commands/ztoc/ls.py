@@ -36,14 +36,16 @@ _MINUTES = len("2024-01-31T23:59")
 @command(summary="List the entries of a layer.")
 @click.argument("file")
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
-@click.option("-l", "--long", is_flag=True, help="Mode, owner, size, time (UTC), link target too.")
+@click.option(
+    "-l", "--long", is_flag=True, help="Show mode, owner, size, time (UTC) and link target."
+)
 @click.option("-0", "--null", is_flag=True, help="End names with a NUL byte and escape nothing.")
 @output_options
 def ls(*, file: str, paths: tuple[str, ...], long: bool, null: bool, output: Output) -> None:
-    r"""List the entries of the layer whose zTOC is in FILE; - for stdin.
+    r"""List the entries of a layer, in the order of its tar.
 
-    In the order of the tar; with PATH only entries at or below it. Control characters and
-    backslashes in names are escaped (\n, \x1b, \\).
+    FILE is the zTOC of the layer; - for stdin. With PATHs, only entries at or below them are
+    listed. Control characters and backslashes in names are escaped (\n, \x1b, \\).
 
     Examples:
       tocsin ztoc ls layer.ztoc -l usr/bin
@@ -54,7 +56,7 @@ def ls(*, file: str, paths: tuple[str, ...], long: bool, null: bool, output: Out
     devmajor, devminor, pax_records.
     """
     if null and (long or output.json):
-        raise click.UsageError("--null goes with neither --long nor --json")
+        raise click.UsageError("--null cannot be combined with --long or --json")
     ztoc = read_ztoc(file)
     chosen = _chosen(ztoc, paths)
     if output.json:
@@ -77,10 +79,10 @@ def ls(*, file: str, paths: tuple[str, ...], long: bool, null: bool, output: Out
 
 
 def _chosen(ztoc: Ztoc, paths: tuple[str, ...]) -> Sequence[int]:
-    """Return the places of the entries at or below `paths`.
+    """Return the positions of the entries at or below `paths`.
 
     Raises:
-        NotFoundError: there is none for one of the paths.
+        NotFoundError: a path has no entries.
     """
     from tocsin.model.entry_path import clean_path  # noqa: PLC0415 (not for --help)
 

@@ -1,4 +1,4 @@
-"""A zTOC, and files by it, from what a person names."""
+"""Reads zTOC files, and files of layers, for the commands of ``tocsin ztoc``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIST_ENTRIES = "List the entries of the layer with tocsin ztoc ls ZTOC."
 READ_THE_IMAGE = (
     "Read the file from the image that the layer belongs to, with tocsin cat IMAGE PATH."
 )
-"""What helps where a link leads to another layer."""
+"""Hint for a link whose target is in another layer."""
 
 _STDIN = "-"
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -30,11 +30,11 @@ _TAR_MAGIC, _TAR_MAGIC_OFFSET = b"ustar", 257
 
 
 def read_ztoc(path: str) -> Ztoc:
-    """Return the zTOC in the file at `path`, or on stdin for ``-``.
+    """Read a zTOC from a file, or from stdin if `path` is ``-``.
 
     Raises:
-        ZtocError: there is none in it; a layer in its place is called by its name.
-        OSError: it cannot be read.
+        ZtocError: not a zTOC; if it looks like a layer, there is a hint.
+        OSError: the file cannot be read.
     """
     from tocsin.layers.ztoc import Ztoc  # noqa: PLC0415 (numpy is not for --help)
 
@@ -47,17 +47,17 @@ def read_ztoc(path: str) -> Ztoc:
     except ZtocError as error:
         error.add_note(place)
         if _looks_like_layer(data):
-            error.hint = "Make the zTOC of this layer with tocsin ztoc build."
+            error.hint = "Build the zTOC of this layer with tocsin ztoc build."
         raise
 
 
 def find_file(ztoc: Ztoc, path: str) -> str:
-    """Return the path of the entry that `path` leads to.
+    """Return the path of the entry that `path` resolves to.
 
     Symbolic links are followed inside the layer, as if it were the whole image.
 
     Raises:
-        NotFoundError: nothing is there, or a link leads to something that this layer does not have.
+        NotFoundError: no such entry, or the target of a link is not in this layer.
     """
     index = ztoc.index_at(path)
     if index is not None and ztoc.entries[index].type != "symlink":
@@ -71,20 +71,20 @@ def find_file(ztoc: Ztoc, path: str) -> str:
         if link := _broken_link(ztoc, tree, path):
             target = shown(ztoc.entry(link).linkname)
             raise NotFoundError(
-                f"{shown(path)}: the symbolic link {shown(link)} leads to {target}, which is not "
+                f"{shown(path)}: the symbolic link {shown(link)} points to {target}, which is not "
                 "in this layer",
                 hint=READ_THE_IMAGE,
             ) from None
         if error.reason == "missing":
             raise NotFoundError(
-                f"{shown(path)}: no such entry in the ztoc", hint=LIST_ENTRIES
+                f"{shown(path)}: no such entry in the zTOC", hint=LIST_ENTRIES
             ) from None
         error.hint = LIST_ENTRIES
         raise
 
 
 def read_file(ztoc: Ztoc, layer: str, path: str) -> Iterator[bytes]:
-    """Yield the data of a file, as `find_file` found it; errors name the layer."""
+    """Yield the data of a file that `find_file` returned; errors name the layer."""
     try:
         yield from ztoc.read(path, layer)
     except FormatError as error:  # a VerificationError names it already
@@ -98,13 +98,13 @@ def read_file(ztoc: Ztoc, layer: str, path: str) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class _OneLayer:
-    """A layer, for a tree of it alone."""
+    """The only layer of a tree."""
 
     ztoc: Ztoc
 
 
 def _broken_link(ztoc: Ztoc, tree: Tree, path: str) -> str | None:
-    """Return the first symbolic link on the way to `path` that leads to nothing in the layer."""
+    """Return the first symbolic link in `path` whose target is not in the layer."""
     names = clean_path(path).split("/")
     for count in range(1, len(names) + 1):
         place = "/".join(names[:count])

@@ -1,11 +1,11 @@
-//! Names added, replaced and removed.
+//! Adding, replacing and removing names.
 
 use super::Graph;
-use super::node::{Linked, NONE, Node, NodeId, Place, ROOT, Text, short, small};
+use super::node::{Linked, Location, NONE, Node, NodeId, ROOT, Text, to_u16, to_u32};
 use crate::tar::{Entries, EntryType};
 
 impl<L: Entries> Graph<L> {
-    /// Adds a directory that only stands in names, or a chain of them.
+    /// Adds an implied directory, or a chain of them.
     pub(in crate::tree) fn add_implied(
         &mut self,
         parent: NodeId,
@@ -15,7 +15,7 @@ impl<L: Entries> Graph<L> {
         self.add(parent, text, layer, None)
     }
 
-    /// Adds a name for an entry; `text` is the last part of that entry's own name.
+    /// Adds a name for an entry; `text` is the last component of the entry's name.
     pub(in crate::tree) fn add_entry(
         &mut self,
         parent: NodeId,
@@ -26,7 +26,7 @@ impl<L: Entries> Graph<L> {
     }
 
     fn add(&mut self, parent: NodeId, text: Text, layer: u32, kind: Option<EntryType>) -> NodeId {
-        self.take(text);
+        self.keep_copy(text);
         let above = self.node(parent);
         let slash = u16::from(parent != ROOT);
         let first_child = above.child;
@@ -39,33 +39,33 @@ impl<L: Entries> Graph<L> {
             text_layer: text.layer,
             entry: text.entry,
             start: text.start,
-            len: short(text.len as usize),
-            path_len: above.path_len + slash + short(text.len as usize),
+            len: to_u16(text.len as usize),
+            path_len: above.path_len + slash + to_u16(text.len as usize),
             text_of: text.of,
             kind,
             is_hard_link: false,
             is_used_by_links: false,
             cleared_by: 0,
         };
-        let id = self.take_id(node);
+        let id = self.allocate(node);
         if first_child != NONE {
             self.node_mut(first_child).previous = id;
         }
         self.node_mut(parent).child = id;
-        self.insert(id);
+        self.insert_into_table(id);
         id
     }
 
-    fn take(&mut self, text: Text) {
+    fn keep_copy(&mut self, text: Text) {
         if text.is_copied() {
-            self.taken_len = self.taken_len.max(text.start as usize + text.len as usize);
+            self.copied_in_use = self.copied_in_use.max(text.start as usize + text.len as usize);
         }
     }
 
-    fn take_id(&mut self, node: Node) -> NodeId {
+    fn allocate(&mut self, node: Node) -> NodeId {
         if self.free == NONE {
             self.nodes.push(node);
-            return small(self.nodes.len() - 1);
+            return to_u32(self.nodes.len() - 1);
         }
         let id = self.free;
         self.free = self.node(id).next;
@@ -73,39 +73,39 @@ impl<L: Entries> Graph<L> {
         id
     }
 
-    fn insert(&mut self, id: NodeId) {
+    fn insert_into_table(&mut self, id: NodeId) {
         let hash = self.hash(self.node(id).parent, self.first_part(id));
-        // Taken out for the while, since growing asks for the names of all nodes.
+        // Moved out of `self` for the call, since growing the table hashes the names of all nodes.
         let mut table = std::mem::take(&mut self.table);
         table.insert_unique(hash, id, |id| self.hash(self.node(*id).parent, self.first_part(*id)));
         self.table = table;
     }
 
-    fn take_out(&mut self, id: NodeId) {
+    fn remove_from_table(&mut self, id: NodeId) {
         let hash = self.hash(self.node(id).parent, self.first_part(id));
         if let Ok(found) = self.table.find_entry(hash, |other| *other == id) {
             found.remove();
         }
     }
 
-    /// Lets a place be the end of a node, and returns that node.
-    pub(in crate::tree) fn split(&mut self, place: Place) -> NodeId {
-        if !self.is_inside(place) {
-            return place.node;
+    /// Splits a node if necessary, so that a location is the end of a node, and returns that node.
+    pub(in crate::tree) fn split(&mut self, location: Location) -> NodeId {
+        if !self.is_inside(location) {
+            return location.node;
         }
-        self.take_out(place.node);
-        let lower = self.node(place.node);
-        let after_slash = place.end + 1;
+        self.remove_from_table(location.node);
+        let lower = self.node(location.node);
+        let after_slash = location.end + 1;
         let upper = Node {
-            len: place.end,
-            path_len: lower.path_len - (lower.len - place.end),
-            child: place.node,
+            len: location.end,
+            path_len: lower.path_len - (lower.len - location.end),
+            child: location.node,
             kind: None,
             is_hard_link: false,
             ..*lower
         };
         let (previous, next, parent) = (upper.previous, upper.next, upper.parent);
-        let id = self.take_id(upper);
+        let id = self.allocate(upper);
         if next != NONE {
             self.node_mut(next).previous = id;
         }
@@ -114,26 +114,26 @@ impl<L: Entries> Graph<L> {
         } else {
             self.node_mut(previous).next = id;
         }
-        let lower = self.node_mut(place.node);
+        let lower = self.node_mut(location.node);
         lower.parent = id;
         lower.previous = NONE;
         lower.next = NONE;
         lower.start += u32::from(after_slash);
         lower.len -= after_slash;
-        self.insert(id);
-        self.insert(place.node);
+        self.insert_into_table(id);
+        self.insert_into_table(location.node);
         id
     }
 
-    /// Lets the name at a node, which is not a chain, stand for an entry from now on. A directory
-    /// that stays one keeps what is in it.
+    /// Makes a node, which must not be a chain, stand for an entry. A directory replaced by a
+    /// directory keeps its contents.
     pub(in crate::tree) fn set_entry(&mut self, id: NodeId, text: Text, kind: EntryType) {
         let stays = self.node(id).is_directory() && kind == EntryType::Directory;
         if !stays {
-            self.changes(id);
+            self.note_change(id);
             self.remove_below(id);
         }
-        self.take(text);
+        self.keep_copy(text);
         let node = self.node_mut(id);
         node.kind = Some(kind);
         node.layer = text.layer;
@@ -149,20 +149,20 @@ impl<L: Entries> Graph<L> {
         }
     }
 
-    /// Lets the name at a node be one more name of something.
+    /// Makes a node a hard link to `source`.
     pub(in crate::tree) fn set_hard_link(&mut self, id: NodeId, source: Linked) {
         let kind = source.kind;
         self.sources.push(source);
-        let place = small(self.sources.len() - 1);
+        let location = to_u32(self.sources.len() - 1);
         let node = self.node_mut(id);
         node.kind = Some(kind);
         node.is_hard_link = true;
-        node.child = place;
+        node.child = location;
     }
 
-    /// Lets what is at a node give way to a directory that only stands in names.
+    /// Replaces a node with an implied directory.
     pub(in crate::tree) fn set_implied(&mut self, id: NodeId, layer: u32) {
-        self.changes(id);
+        self.note_change(id);
         let node = self.node_mut(id);
         node.kind = None;
         node.layer = layer;
@@ -172,7 +172,7 @@ impl<L: Entries> Graph<L> {
         node.cleared_by = 0;
     }
 
-    /// The root is listed by an entry.
+    /// Makes the root stand for an entry.
     pub(in crate::tree) fn set_root(&mut self, layer: u32, entry: u32) {
         let root = self.node_mut(ROOT);
         root.kind = Some(EntryType::Directory);
@@ -184,7 +184,7 @@ impl<L: Entries> Graph<L> {
         self.node_mut(id).is_used_by_links = true;
     }
 
-    /// Whether whiteouts of `layer` have hidden all that lower layers have below a directory.
+    /// Whether `layer` has already hidden everything that lower layers have below a directory.
     pub(in crate::tree) fn is_cleared(&self, id: NodeId, layer: u32) -> bool {
         self.node(id).cleared_by == layer + 1
     }
@@ -193,15 +193,15 @@ impl<L: Entries> Graph<L> {
         self.node_mut(id).cleared_by = layer + 1;
     }
 
-    /// Notes that a node is about to be removed or replaced.
-    fn changes(&mut self, id: NodeId) {
+    /// Updates the change counters before a node is removed or replaced.
+    fn note_change(&mut self, id: NodeId) {
         let node = self.node(id);
-        let (is_used, is_fixed) = (node.is_used_by_links, node.is_fixed());
+        let (is_used, affects_paths) = (node.is_used_by_links, node.affects_paths());
         self.links_changed += u64::from(is_used);
-        self.paths_changed += u64::from(is_fixed);
+        self.paths_changed += u64::from(affects_paths);
     }
 
-    /// Removes a name and all that is below it.
+    /// Removes a name and everything below it.
     pub(in crate::tree) fn remove(&mut self, id: NodeId) {
         self.remove_below(id);
         let Node { parent, previous, next, .. } = *self.node(id);
@@ -213,7 +213,7 @@ impl<L: Entries> Graph<L> {
         } else {
             self.node_mut(previous).next = next;
         }
-        self.drop_node(id);
+        self.free_node(id);
     }
 
     fn remove_below(&mut self, id: NodeId) {
@@ -222,7 +222,7 @@ impl<L: Entries> Graph<L> {
             return;
         }
         self.node_mut(id).child = NONE;
-        // Without recursion, and without a stack: each list of children is put before the rest.
+        // Neither recursion nor a stack: each list of children is prepended to the remaining list.
         while next != NONE {
             let child = next;
             next = self.node(child).next;
@@ -235,13 +235,13 @@ impl<L: Entries> Graph<L> {
                 self.node_mut(last).next = next;
                 next = first;
             }
-            self.drop_node(child);
+            self.free_node(child);
         }
     }
 
-    fn drop_node(&mut self, id: NodeId) {
-        self.changes(id);
-        self.take_out(id);
+    fn free_node(&mut self, id: NodeId) {
+        self.note_change(id);
+        self.remove_from_table(id);
         let free = self.free;
         self.node_mut(id).next = free;
         self.free = id;

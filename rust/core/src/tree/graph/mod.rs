@@ -1,8 +1,8 @@
-//! The names of an image in memory: nodes found by (directory, name), with no name copied.
+//! The names of an image in memory: nodes keyed by (directory, name), without copies of the names.
 //!
-//! Directories that only stand in names are often a long chain, each with nothing but the next inside.
-//! Such a chain is one node whose text has several parts, cut in two when something else is put inside
-//! of it. So memory follows the number of entries, not the depth of their paths.
+//! Implied directories often form a long chain, each containing only the next. Such a chain is one
+//! node whose text has several components; it is split when something is added inside it. So memory
+//! is proportional to the number of entries, not to the depth of their paths.
 
 mod changes;
 mod node;
@@ -12,36 +12,36 @@ use std::ops::Range;
 
 use hashbrown::HashTable;
 
-pub(super) use node::{Linked, NodeId, Text, small};
-pub use node::{Place, Source};
+pub(super) use node::{Linked, NodeId, Text, to_u32};
+pub use node::{Location, Source};
 
 use super::names::{SplitName, next_part};
 use crate::tar::{Entries, EntryType};
-use node::{NONE, Node, ROOT, TextOf, short, some};
+use node::{NONE, Node, ROOT, TextOf, non_null, to_u16};
 
-/// All nodes, and the layers that their texts are in.
+/// All nodes, and the layers that hold their texts.
 #[derive(Debug)]
 pub(super) struct Graph<L> {
     pub(super) layers: Vec<L>,
     nodes: Vec<Node>,
-    /// Nodes that were removed, linked by `next`.
+    /// List of free nodes, linked by `next`.
     free: NodeId,
     table: HashTable<NodeId>,
     hasher: RandomState,
-    /// What hard links stand for.
+    /// The targets of hard links.
     sources: Vec<Linked>,
-    /// Names that had to be cleaned.
+    /// Copies of names that had to be cleaned.
     copied: Vec<u8>,
-    /// How much of them nodes have taken.
-    taken_len: usize,
-    /// How often something was removed or replaced that links led through.
+    /// How many bytes of `copied` nodes refer to.
+    copied_in_use: usize,
+    /// Number of nodes removed or replaced that links led through.
     links_changed: u64,
-    /// How often a directory or a symbolic link was removed or replaced.
+    /// Number of directories and symbolic links removed or replaced.
     paths_changed: u64,
 }
 
 impl<L: Entries> Graph<L> {
-    /// A root, and room for so many names.
+    /// A graph with only the root, and capacity for `capacity` names.
     pub(super) fn with_capacity(capacity: usize) -> Self {
         let mut nodes = Vec::with_capacity(capacity.saturating_add(1));
         nodes.push(Node {
@@ -69,7 +69,7 @@ impl<L: Entries> Graph<L> {
             hasher: RandomState::new(),
             sources: Vec::new(),
             copied: Vec::new(),
-            taken_len: 0,
+            copied_in_use: 0,
             links_changed: 0,
             paths_changed: 0,
         }
@@ -110,9 +110,9 @@ impl<L: Entries> Graph<L> {
         &whole[text.start as usize..][..text.len as usize]
     }
 
-    /// The directory and the last part of an entry's name as texts; `None` where their places do not
-    /// fit 32 bits. A name that had to be cleaned is copied, for `forget_copies` to drop again where
-    /// no node has taken it.
+    /// The directory and the last component of an entry's name as texts; `None` if their offsets do
+    /// not fit in 32 bits. A name that had to be cleaned is copied; `drop_unused_copies` drops the
+    /// copy if no node refers to it.
     pub(super) fn texts_of(
         &mut self,
         layer: u32,
@@ -132,22 +132,22 @@ impl<L: Entries> Graph<L> {
             of,
             layer,
             entry,
-            start: small(base + range.start),
-            len: small(range.len()),
+            start: to_u32(base + range.start),
+            len: to_u32(range.len()),
         };
         Some((text(&name.parent), text(&name.last)))
     }
 
-    /// Drops what was copied and no node has taken.
-    pub(super) fn forget_copies(&mut self) {
-        self.copied.truncate(self.taken_len);
+    /// Drops copied names that no node refers to.
+    pub(super) fn drop_unused_copies(&mut self) {
+        self.copied.truncate(self.copied_in_use);
     }
 
     /// The target of the symbolic link at a node.
     pub(super) fn target(&self, id: NodeId) -> Text {
         let Source { layer, entry } = self.source(self.end_of(id));
         let entry = entry.unwrap_or_default();
-        let len = small(self.layer(layer).linkname(entry as usize).len());
+        let len = to_u32(self.layer(layer).linkname(entry as usize).len());
         Text { of: TextOf::Target, layer, entry, start: 0, len }
     }
 
@@ -167,41 +167,41 @@ impl<L: Entries> Graph<L> {
         next_part(text, 0).map_or(&[], |part| &text[part])
     }
 
-    /// The place with this number, if there is one.
-    pub(super) fn place(&self, number: u64) -> Option<Place> {
+    /// The location with this number, if it exists.
+    pub(super) fn location(&self, number: u64) -> Option<Location> {
         let node = NodeId::try_from(number >> 12).ok()?;
         let end = u16::try_from(number & 0xFFF).ok()?;
         let is_there = self.nodes.get(node as usize).is_some_and(|node| end <= node.len);
-        is_there.then_some(Place { node, end })
+        is_there.then_some(Location { node, end })
     }
 
-    // -- places ------------------------------------------------------------------------------------
+    // -- locations --------------------------------------------------------------------------------
 
-    /// The place of a node's last part.
-    pub(super) fn end_of(&self, id: NodeId) -> Place {
-        Place { node: id, end: self.node(id).len }
+    /// The location of a node's last component.
+    pub(super) fn end_of(&self, id: NodeId) -> Location {
+        Location { node: id, end: self.node(id).len }
     }
 
-    /// Whether a place is in the middle of a chain.
-    pub(super) fn is_inside(&self, place: Place) -> bool {
-        place.end < self.node(place.node).len
+    /// Whether a location is inside a chain, not at its end.
+    pub(super) fn is_inside(&self, location: Location) -> bool {
+        location.end < self.node(location.node).len
     }
 
-    /// The kind of what is at a place; that of its target for a hard link that has one.
-    pub(super) fn kind(&self, place: Place) -> EntryType {
-        if self.is_inside(place) {
+    /// The type at a location; for a hard link, the type of its target if that exists.
+    pub(super) fn kind(&self, location: Location) -> EntryType {
+        if self.is_inside(location) {
             return EntryType::Directory;
         }
-        self.node(place.node).kind.unwrap_or(EntryType::Directory)
+        self.node(location.node).kind.unwrap_or(EntryType::Directory)
     }
 
-    pub(super) fn is_directory(&self, place: Place) -> bool {
-        self.is_inside(place) || self.node(place.node).is_directory()
+    pub(super) fn is_directory(&self, location: Location) -> bool {
+        self.is_inside(location) || self.node(location.node).is_directory()
     }
 
-    pub(super) fn source(&self, place: Place) -> Source {
-        let node = self.node(place.node);
-        if node.kind.is_none() || self.is_inside(place) {
+    pub(super) fn source(&self, location: Location) -> Source {
+        let node = self.node(location.node);
+        if node.kind.is_none() || self.is_inside(location) {
             return Source { layer: node.layer, entry: None };
         }
         if node.is_hard_link {
@@ -211,66 +211,66 @@ impl<L: Entries> Graph<L> {
         Source { layer: node.layer, entry: Some(node.entry) }
     }
 
-    /// The layer that brought the name at a node.
+    /// The layer that added a node's name.
     pub(super) fn layer_of(&self, id: NodeId) -> u32 {
         self.node(id).layer
     }
 
-    pub(super) fn name(&self, place: Place) -> &[u8] {
-        let text = &self.text(place.node)[..usize::from(place.end)];
+    pub(super) fn name(&self, location: Location) -> &[u8] {
+        let text = &self.text(location.node)[..usize::from(location.end)];
         text.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
     }
 
-    pub(super) fn parent(&self, place: Place) -> Place {
-        let text = &self.text(place.node)[..usize::from(place.end)];
+    pub(super) fn parent(&self, location: Location) -> Location {
+        let text = &self.text(location.node)[..usize::from(location.end)];
         match text.iter().rposition(|byte| *byte == b'/') {
-            Some(slash) => Place { node: place.node, end: short(slash) },
-            None => self.end_of(self.node(place.node).parent),
+            Some(slash) => Location { node: location.node, end: to_u16(slash) },
+            None => self.end_of(self.node(location.node).parent),
         }
     }
 
-    /// Bytes of the path from the root, without a slash before it.
-    pub(super) fn path_len(&self, place: Place) -> usize {
-        let node = self.node(place.node);
-        usize::from(node.path_len - (node.len - place.end))
+    /// Length of the path from the root in bytes, without a leading slash.
+    pub(super) fn path_len(&self, location: Location) -> usize {
+        let node = self.node(location.node);
+        usize::from(node.path_len - (node.len - location.end))
     }
 
-    /// The path from the root, without a slash before it.
-    pub(super) fn path(&self, place: Place) -> Vec<u8> {
-        let mut path = vec![b'/'; self.path_len(place)];
-        let (mut place, mut end) = (place, path.len());
+    /// The path from the root, without a leading slash.
+    pub(super) fn path(&self, location: Location) -> Vec<u8> {
+        let mut path = vec![b'/'; self.path_len(location)];
+        let (mut location, mut end) = (location, path.len());
         while end > 0 {
-            let part = &self.text(place.node)[..usize::from(place.end)];
+            let part = &self.text(location.node)[..usize::from(location.end)];
             path[end - part.len()..end].copy_from_slice(part);
             end = (end - part.len()).saturating_sub(1);
-            place = self.end_of(self.node(place.node).parent);
+            location = self.end_of(self.node(location.node).parent);
         }
         path
     }
 
-    /// What a directory holds under a name; nothing for what is not a directory.
-    pub(super) fn child(&self, place: Place, name: &[u8]) -> Option<Place> {
-        if self.is_inside(place) {
-            let text = self.text(place.node);
-            let part = next_part(text, usize::from(place.end))?;
+    /// The child of a directory with a name; `None` if it is not a directory.
+    pub(super) fn child(&self, location: Location, name: &[u8]) -> Option<Location> {
+        if self.is_inside(location) {
+            let text = self.text(location.node);
+            let part = next_part(text, usize::from(location.end))?;
             return (&text[part.clone()] == name)
-                .then(|| Place { node: place.node, end: short(part.end) });
+                .then(|| Location { node: location.node, end: to_u16(part.end) });
         }
-        let hash = self.hash(place.node, name);
+        let hash = self.hash(location.node, name);
         let same =
-            |id: &NodeId| self.node(*id).parent == place.node && self.first_part(*id) == name;
+            |id: &NodeId| self.node(*id).parent == location.node && self.first_part(*id) == name;
         let id = *self.table.find(hash, same)?;
-        Some(Place { node: id, end: short(name.len()) })
+        Some(Location { node: id, end: to_u16(name.len()) })
     }
 
-    /// The children of a directory, in no order.
-    pub(super) fn children(&self, place: Place) -> Children<'_, L> {
-        if self.is_inside(place) {
-            let part = next_part(self.text(place.node), usize::from(place.end));
-            let only = part.map(|part| Place { node: place.node, end: short(part.end) });
+    /// The children of a directory, unsorted.
+    pub(super) fn children(&self, location: Location) -> Children<'_, L> {
+        if self.is_inside(location) {
+            let part = next_part(self.text(location.node), usize::from(location.end));
+            let only = part.map(|part| Location { node: location.node, end: to_u16(part.end) });
             return Children { graph: self, only, next: NONE };
         }
-        Children { graph: self, only: None, next: self.first_child(place.node) }
+        Children { graph: self, only: None, next: self.first_child(location.node) }
     }
 
     fn first_child(&self, id: NodeId) -> NodeId {
@@ -282,13 +282,13 @@ impl<L: Entries> Graph<L> {
         self.first_child(id) == NONE
     }
 
-    /// The first of the nodes in a directory; `next_node` gives the others.
+    /// The first node in a directory; `next_node` returns the others.
     pub(super) fn first_node(&self, id: NodeId) -> Option<NodeId> {
-        some(self.first_child(id))
+        non_null(self.first_child(id))
     }
 
     pub(super) fn next_node(&self, id: NodeId) -> Option<NodeId> {
-        some(self.node(id).next)
+        non_null(self.node(id).next)
     }
 
     fn hash(&self, parent: NodeId, name: &[u8]) -> u64 {
@@ -302,19 +302,19 @@ impl<L: Entries> Graph<L> {
 /// Iterates over the children of a directory.
 pub(super) struct Children<'a, L> {
     graph: &'a Graph<L>,
-    only: Option<Place>,
+    only: Option<Location>,
     next: NodeId,
 }
 
 impl<L: Entries> Iterator for Children<'_, L> {
-    type Item = Place;
+    type Item = Location;
 
-    fn next(&mut self) -> Option<Place> {
+    fn next(&mut self) -> Option<Location> {
         if let Some(only) = self.only.take() {
             return Some(only);
         }
-        let id = some(self.next)?;
+        let id = non_null(self.next)?;
         self.next = self.graph.node(id).next;
-        Some(Place { node: id, end: short(self.graph.first_part(id).len()) })
+        Some(Location { node: id, end: to_u16(self.graph.first_part(id).len()) })
     }
 }

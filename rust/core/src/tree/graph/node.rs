@@ -1,43 +1,44 @@
-//! One name in memory, and how places and texts are told.
+//! A name in memory, and how locations and texts are represented.
 
 use crate::tar::EntryType;
 
-/// The number of a node; it stays that of the last part of its text, however often the node is cut.
+/// The index of a node. It belongs to the last component of the node's text, even after the node is
+/// split.
 pub(in crate::tree) type NodeId = u32;
 pub(in crate::tree) const ROOT: NodeId = 0;
 /// No node.
 pub(super) const NONE: NodeId = u32::MAX;
 
-/// Where a name is: a node, and where in its text the name ends.
+/// The location of a name in a tree: a node, and the end of the name in the node's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct Location {
     pub(in crate::tree) node: NodeId,
     pub(in crate::tree) end: u16,
 }
 
-impl Place {
+impl Location {
     /// The root directory.
     pub const ROOT: Self = Self { node: ROOT, end: 0 };
 
-    /// A number that no other place of the tree has; below 2⁴⁰, 0 for the root.
+    /// A number below 2⁴⁰ that is unique in the tree; 0 for the root.
     #[must_use]
     pub const fn number(self) -> u64 {
         (self.node as u64) << 12 | self.end as u64
     }
 }
 
-/// Where a text is.
+/// What a text is part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TextOf {
-    /// In the name of an entry.
+    /// The name of an entry.
     Name,
-    /// In the link target of an entry.
+    /// The link target of an entry.
     Target,
-    /// In `Graph::copied`, since it had to be cleaned.
+    /// `Graph::copied`, since it had to be cleaned.
     Copied,
 }
 
-/// A stretch of bytes that is in memory already.
+/// A range of bytes that are stored elsewhere.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::tree) struct Text {
     pub(super) of: TextOf,
@@ -68,23 +69,24 @@ pub(super) struct Node {
     pub(super) parent: NodeId,
     pub(super) previous: NodeId,
     pub(super) next: NodeId,
-    /// The first of a directory's children; the place in `Graph::sources` for a hard link.
+    /// The first child of a directory; for a hard link, the index in `Graph::sources`.
     pub(super) child: u32,
-    /// The layer that brought the name: what an opaque mark in the same layer does not hide.
+    /// The layer that added the name, which an opaque marker in the same layer does not hide.
     pub(super) layer: u32,
     pub(super) text_layer: u32,
-    /// The entry whose text this is, and which the name stands for unless it is only implied.
+    /// The entry whose text this is, and which the node stands for unless it is an implied
+    /// directory.
     pub(super) entry: u32,
     pub(super) start: u32,
     pub(super) len: u16,
     pub(super) path_len: u16,
     pub(super) text_of: TextOf,
-    /// `None` for a directory that only stands in names.
+    /// `None` for an implied directory.
     pub(super) kind: Option<EntryType>,
     pub(super) is_hard_link: bool,
-    /// Whether what symbolic links resolve to depends on it.
+    /// Whether the resolution of a symbolic link depends on this node.
     pub(super) is_used_by_links: bool,
-    /// One more than the last layer that hid all that lower layers have below; 0 for none.
+    /// One more than the last layer that hid everything lower layers have below; 0 if none.
     pub(super) cleared_by: u32,
 }
 
@@ -93,21 +95,21 @@ impl Node {
         matches!(self.kind, None | Some(EntryType::Directory))
     }
 
-    pub(super) const fn is_fixed(&self) -> bool {
+    pub(super) const fn affects_paths(&self) -> bool {
         matches!(self.kind, None | Some(EntryType::Directory | EntryType::SymLink))
     }
 }
 
-/// What a name stands for.
+/// The entry that a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Source {
-    /// The number of its layer, from the lowest up.
+    /// The index of its layer, from the lowest up.
     pub layer: u32,
-    /// Its number in that layer; `None` for a directory that only stands in names.
+    /// Its index in that layer; `None` for an implied directory.
     pub entry: Option<u32>,
 }
 
-/// What a hard link stands for.
+/// The target of a hard link.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::tree) struct Linked {
     pub(in crate::tree) layer: u32,
@@ -115,16 +117,16 @@ pub(in crate::tree) struct Linked {
     pub(in crate::tree) kind: EntryType,
 }
 
-pub(super) const fn some(id: NodeId) -> Option<NodeId> {
+pub(super) const fn non_null(id: NodeId) -> Option<NodeId> {
     if id == NONE { None } else { Some(id) }
 }
 
-/// A length or number that was checked to fit, or follows from such.
-pub(in crate::tree) fn small(number: usize) -> u32 {
+/// Converts a number that has been checked to fit.
+pub(in crate::tree) fn to_u32(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// A position in a path, which has at most 4,095 bytes.
-pub(super) fn short(number: usize) -> u16 {
+/// Converts an offset in a path, which has at most 4,095 bytes.
+pub(super) fn to_u16(number: usize) -> u16 {
     u16::try_from(number).unwrap_or(u16::MAX)
 }

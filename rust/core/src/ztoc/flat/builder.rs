@@ -1,17 +1,17 @@
-//! Writes a flatbuffer back to front, byte for byte as flatbuffers-go does.
+//! Writes a flatbuffer back to front, byte-identical to flatbuffers-go.
 
 use super::MAX_LEN;
 use crate::error::{Error, Result, ZtocError};
 
-/// The widest table of a zTOC, `FileMetadata`, has 14 fields.
+/// Number of fields of the widest table in a zTOC, `FileMetadata`.
 const MAX_SLOTS: usize = 14;
 
-/// Where an object starts, as its distance from the end: that does not change while bytes are
-/// put before it.
+/// The start of an object, as its distance from the end of the buffer, which does not change when
+/// bytes are added before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::ztoc) struct Mark(u32);
 
-/// A vtable already in the buffer. Entries are distances from the table's start, 0 for absent.
+/// A vtable already in the buffer. Entries are distances from the start of the table, 0 if absent.
 #[derive(Debug, Clone, Copy)]
 struct Vtable {
     entries: [u16; MAX_SLOTS],
@@ -19,26 +19,26 @@ struct Vtable {
     mark: Mark,
 }
 
-/// A flatbuffer in the making.
+/// A flatbuffer builder.
 #[derive(Debug)]
 pub(in crate::ztoc) struct Builder {
-    /// Finished bytes from `head` on; zeros before it, so that padding needs no writing.
+    /// Finished bytes from `head` on, and zeros before it, so padding need not be written.
     buffer: Vec<u8>,
     head: usize,
-    /// The widest alignment asked for so far; it decides the padding before the root offset.
+    /// The largest alignment used so far, which determines the padding before the root offset.
     min_align: usize,
-    /// Distinct vtables, the last used one last.
+    /// The distinct vtables; the one used last is at the end.
     vtables: Vec<Vtable>,
 }
 
 impl Builder {
-    /// Starts an empty buffer; `capacity` bytes will fit before it has to grow.
+    /// Creates an empty buffer that can hold `capacity` bytes before it has to grow.
     pub(in crate::ztoc) fn with_capacity(capacity: usize) -> Self {
         let len = capacity.clamp(64, MAX_LEN);
         Self { buffer: vec![0; len], head: len, min_align: 1, vtables: Vec::new() }
     }
 
-    /// Writes a string. Equal strings are written again each time: the reference never shares them.
+    /// Writes a string. Equal strings are not shared, since the reference does not share them.
     pub(in crate::ztoc) fn string(&mut self, text: &[u8]) -> Result<Mark> {
         self.align(4, text.len().saturating_add(1))?;
         self.head -= 1; // the terminating NUL
@@ -47,8 +47,8 @@ impl Builder {
         Ok(self.mark())
     }
 
-    /// Writes a vector of `len` bytes, which `fill` puts in place: the largest part of a zTOC is
-    /// never held twice. `fill` gets zeros.
+    /// Writes a vector of `len` bytes, which `fill` writes in place, so that the largest part of a
+    /// zTOC is not held in memory twice. `fill` is given zeros.
     pub(in crate::ztoc) fn byte_vector(
         &mut self,
         len: usize,
@@ -62,7 +62,7 @@ impl Builder {
         Ok(self.mark())
     }
 
-    /// Writes a vector of references to objects already written.
+    /// Writes a vector of references to objects that have been written.
     pub(in crate::ztoc) fn vector(&mut self, targets: &[Mark]) -> Result<Mark> {
         self.align(4, targets.len().saturating_mul(4))?;
         for &target in targets.iter().rev() {
@@ -88,7 +88,7 @@ impl Builder {
         Ok(blob)
     }
 
-    /// How many bytes are written.
+    /// The number of bytes written so far.
     fn written(&self) -> usize {
         self.buffer.len() - self.head
     }
@@ -97,12 +97,12 @@ impl Builder {
         Mark(low32(self.written()))
     }
 
-    /// Pads so that, once `extra` more bytes are written, `size` divides the number of bytes
-    /// written, and makes room for those and `size` more.
+    /// Pads so that `size` divides the number of bytes written once `extra` more are written, and
+    /// makes room for those and `size` more bytes.
     #[inline]
     fn align(&mut self, size: usize, extra: usize) -> Result<()> {
         self.min_align = self.min_align.max(size);
-        // A length near the top of `usize` can be no real slice; it ends as `TooLarge` below.
+        // A length close to `usize::MAX` is not that of a real slice; it causes `TooLarge` below.
         let padding = self.written().wrapping_add(extra).wrapping_neg() & (size - 1);
         let needed = extra.saturating_add(padding + size);
         if needed >= MAX_LEN - self.written() {
@@ -126,7 +126,7 @@ impl Builder {
         self.buffer = larger;
     }
 
-    /// Puts `bytes` before all others; `align` has made the room.
+    /// Prepends `bytes`; `align` must have made room.
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
         let end = self.head;
@@ -134,19 +134,19 @@ impl Builder {
         self.buffer[self.head..end].copy_from_slice(bytes);
     }
 
-    /// Puts a reference: the distance from its own first byte to `target`.
+    /// Prepends a reference: the distance from its own first byte to `target`.
     #[inline]
     fn put_reference(&mut self, target: Mark) {
         let distance = self.mark().0 + 4 - target.0;
         self.put(&distance.to_le_bytes());
     }
 
-    /// The vtable with exactly these entries, whatever table it was written for.
+    /// Finds a vtable with exactly these entries, whatever table it was written for.
     ///
-    /// The reference searches newest first and compares entries only, not the object size. No two
-    /// vtables here have equal entries, so the order of the search is free, and the last used one
-    /// nearly always fits. A zTOC has at most some 2^8 distinct ones: seven optional fields, and
-    /// two alignments a table can start with.
+    /// The reference searches the newest first and compares only entries, not the object size. No
+    /// two vtables have equal entries, so the order of the search does not matter, and the one used
+    /// last nearly always matches. A zTOC has at most about 2^8 distinct vtables: seven optional
+    /// fields, and two possible alignments of a table.
     fn find_vtable(&mut self, entries: &[u16; MAX_SLOTS], len: usize) -> Option<Mark> {
         let at = self.vtables.iter().rposition(|v| v.len == len && v.entries == *entries)?;
         let last = self.vtables.len() - 1;
@@ -155,13 +155,13 @@ impl Builder {
     }
 }
 
-/// A table in the making.
+/// A builder for a table.
 #[derive(Debug)]
 pub(in crate::ztoc) struct TableBuilder<'b> {
     builder: &'b mut Builder,
-    /// What was written before the table.
+    /// The mark before the table was started.
     end: Mark,
-    /// Where each field is; nothing is ever at 0, so that means absent.
+    /// The mark of each field; 0 means absent, since no field can have that mark.
     slots: [Mark; MAX_SLOTS],
 }
 
@@ -186,7 +186,7 @@ impl TableBuilder<'_> {
         if value == default { Ok(()) } else { self.scalar(slot, value.to_le_bytes()) }
     }
 
-    /// Writes a reference to an object already written.
+    /// Writes a reference to an object that has been written.
     #[inline]
     pub(in crate::ztoc) fn reference(&mut self, slot: usize, target: Mark) -> Result<()> {
         self.builder.align(4, 0)?;
@@ -203,7 +203,7 @@ impl TableBuilder<'_> {
         Ok(())
     }
 
-    /// Ends the table with its vtable, or a reference to an equal one written before.
+    /// Ends the table with its vtable, or with a reference to an equal one.
     pub(in crate::ztoc) fn finish(self) -> Result<Mark> {
         let Self { builder, end, slots } = self;
         builder.align(4, 0)?;
@@ -217,7 +217,7 @@ impl TableBuilder<'_> {
         let vtable = match builder.find_vtable(&entries, len) {
             Some(mark) => mark,
             None => {
-                // One call for the whole: two bytes at a time never need padding here.
+                // One call for the whole vtable: fields of two bytes need no padding between them.
                 builder.align(2, 2 * len + 2)?;
                 for entry in entries[..len].iter().rev() {
                     builder.put(&entry.to_le_bytes());
@@ -229,7 +229,8 @@ impl TableBuilder<'_> {
                 mark
             }
         };
-        // Signed: positive for a new vtable, which lies before the table, negative for an old one.
+        // Signed: positive for a new vtable, which precedes the table, negative for an existing
+        // one.
         let distance = vtable.0.wrapping_sub(table.0);
         let at = builder.buffer.len() - table.0 as usize;
         builder.buffer[at..at + 4].copy_from_slice(&distance.to_le_bytes());
@@ -267,14 +268,14 @@ mod tests {
     }
 
     #[test]
-    fn test_builder_when_it_grows_then_bytes_are_the_same() {
+    fn test_builder_when_buffer_grows_then_bytes_are_the_same() {
         assert_eq!(blob(0), blob(1 << 20));
     }
 
     #[test]
-    fn test_builder_when_blob_would_reach_1_gib_then_refuses_as_go_does() {
+    fn test_builder_when_blob_would_reach_1_gib_then_fails_as_in_go() {
         let refused = Err(Error::Ztoc { kind: ZtocError::TooLarge { limit: 1 << 30 }, at: 0 });
-        // Four bytes of length and one to spare; with three more there is no padding either.
+        // Four bytes for the length and one spare byte; three bytes fewer would need padding.
         let mut builder = Builder::with_capacity(0);
         assert_eq!(builder.align(4, MAX_LEN - 4), refused);
         assert_eq!(builder.align(4, usize::MAX), refused);

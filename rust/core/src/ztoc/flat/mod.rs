@@ -1,7 +1,7 @@
-//! The part of FlatBuffers a zTOC needs: tables, strings, vectors, back to front.
+//! The part of FlatBuffers that a zTOC needs: tables, strings and vectors.
 //!
-//! Nothing here knows what the tables mean. The builder writes the bytes of the Go builder
-//! (flatbuffers-go 25); the reader trusts no byte it is given.
+//! This module does not know what the tables mean. The builder writes the same bytes as the Go
+//! builder (flatbuffers-go 25); the reader treats its input as untrusted.
 //!
 //! Source: FlatBuffers, "Internals"; docs/format.md#the-ztoc-blob.
 
@@ -13,5 +13,6 @@ pub(super) use builder::{Builder, Mark};
 pub(super) use known::{KnownTable, string_at};
 pub(super) use reader::{Reader, Table};
 
-/// The Go builder cannot grow past 1 GiB, and needs one byte to spare: a blob is smaller than this.
+/// Blobs must be smaller than this: the Go builder cannot grow beyond 1 GiB, and needs a spare
+/// byte.
 pub(super) const MAX_LEN: usize = 1 << 30;

@@ -1,28 +1,30 @@
-//! Reads a flatbuffer that a stranger may have made.
+//! Reads an untrusted flatbuffer.
 //!
-//! Every position is checked before it is used and nothing is assumed aligned. References may point
-//! anywhere, so many can share one target and a small blob could unfold into much memory: the bytes
-//! read are added up, shared ones each time, and stop at a multiple of the blob's length.
+//! Every position is checked before it is used, and nothing is assumed to be aligned. References
+//! may point anywhere, so many can share a target, and a small blob could expand to a lot of
+//! memory. To prevent this, the bytes read are counted, shared ones each time, and limited to a
+//! multiple of the blob's length.
 
 use std::cell::Cell;
 
 use crate::error::{Error, Result, ZtocError};
 
-/// A blob without sharing reads each byte once; builders that pool strings stay well below 4 times.
+/// Maximum number of bytes read, as a multiple of the blob's length. Without sharing each byte is
+/// read once; builders that share strings stay well below 4 times.
 const SHARING: u64 = 4;
 
-/// A blob and how much may still be read from it.
+/// A blob, and the number of bytes that may still be read from it.
 #[derive(Debug)]
 pub(in crate::ztoc) struct Reader<'a> {
     blob: &'a [u8],
-    /// Where the blob lies in what the caller knows, for errors.
+    /// The offset of the blob in the caller's data, for errors.
     base: u64,
     limit: u64,
     left: Cell<u64>,
 }
 
 impl<'a> Reader<'a> {
-    /// A reader of `blob`, which lies at `base` in whatever errors shall refer to.
+    /// A reader of `blob`. Positions in errors are relative to `base`.
     pub(in crate::ztoc) fn new(blob: &'a [u8], base: u64) -> Self {
         let limit = (blob.len() as u64).saturating_mul(SHARING);
         Self { blob, base, limit, left: Cell::new(limit) }
@@ -33,7 +35,7 @@ impl<'a> Reader<'a> {
         Table::at(self, self.follow(0, what)?, what)
     }
 
-    /// Bytes in the blob.
+    /// Length of the blob in bytes.
     pub(in crate::ztoc) fn len(&self) -> usize {
         self.blob.len()
     }
@@ -70,7 +72,7 @@ impl<'a> Reader<'a> {
         usize::try_from(len).map_err(|_| self.error(ZtocError::OutOfBounds(what), at))
     }
 
-    /// Where the reference at `at` points; a null reference points to itself and is refused.
+    /// The target of the reference at `at`. A null reference would point to itself and is an error.
     fn follow(&self, at: usize, what: &'static str) -> Result<usize> {
         let distance = self.length(at, what)?;
         self.charge(4, at)?;
@@ -84,7 +86,7 @@ impl<'a> Reader<'a> {
 
     fn string(&self, at: usize, what: &'static str) -> Result<&'a [u8]> {
         let len = self.length(at, what)?;
-        // `length` has read at + 4 bytes, so the sum is in the blob.
+        // `length` has read the four bytes at `at`, so the sum does not overflow.
         let text = self.slice(at + 4, len.saturating_add(1), what)?;
         self.charge(len.saturating_add(5), at)?;
         match text {
@@ -94,7 +96,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A table.
+/// A table in the blob.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::ztoc) struct Table<'r, 'a> {
     reader: &'r Reader<'a>,
@@ -114,13 +116,13 @@ impl<'r, 'a> Table<'r, 'a> {
             .and_then(|vtable| usize::try_from(vtable).ok())
             .ok_or_else(outside)?;
         let len = u16::from_le_bytes(reader.array(vtable, what)?);
-        // The object size at vtable + 2 is not used: the reference's builder lets tables share a
-        // vtable when only that differs, so it may be a few bytes off.
+        // The object size at vtable + 2 is not used: the reference's builder shares a vtable
+        // between tables that differ only in that, so it may be off by a few bytes.
         let entries = reader.slice(vtable, usize::from(len), what)?.get(4..).ok_or_else(outside)?;
         Ok(Self { reader, at, entries })
     }
 
-    /// Where the table lies.
+    /// The position of the table.
     pub(in crate::ztoc) fn position(&self) -> u64 {
         self.reader.base.saturating_add(self.at as u64)
     }
@@ -171,7 +173,7 @@ impl<'r, 'a> Table<'r, 'a> {
         }
     }
 
-    /// A string, which must be there; its bytes without the NUL.
+    /// A required string, without the NUL.
     pub(in crate::ztoc) fn string(&self, slot: usize, what: &'static str) -> Result<&'a [u8]> {
         Ok(self.placed_string(slot, what)?.1)
     }
@@ -186,12 +188,12 @@ impl<'r, 'a> Table<'r, 'a> {
         Ok((at, self.reader.string(at, what)?))
     }
 
-    /// A table, which must be there.
+    /// A required table.
     pub(in crate::ztoc) fn table(&self, slot: usize, what: &'static str) -> Result<Self> {
         Table::at(self.reader, self.target(slot, what)?, what)
     }
 
-    /// A vector of bytes, which must be there, and its position.
+    /// A required vector of bytes, with its position.
     pub(in crate::ztoc) fn bytes(
         &self,
         slot: usize,
@@ -204,7 +206,7 @@ impl<'r, 'a> Table<'r, 'a> {
         Ok((self.reader.base.saturating_add(at as u64 + 4), bytes))
     }
 
-    /// A vector of references, which must be there.
+    /// A required vector of references.
     pub(in crate::ztoc) fn vector(
         &self,
         slot: usize,
@@ -212,14 +214,15 @@ impl<'r, 'a> Table<'r, 'a> {
     ) -> Result<Vector<'r, 'a>> {
         let at = self.target(slot, what)?;
         let count = self.reader.length(at, what)?;
-        // Here, not at each element: a count must be backed by bytes before anything is allocated.
+        // Check the whole vector here, not each element: the bytes must exist before anything is
+        // allocated for `count` elements.
         self.reader.slice(at + 4, count.saturating_mul(4), what)?;
         self.reader.charge(4, at)?;
         Ok(Vector { reader: self.reader, first: at + 4, count, what })
     }
 }
 
-/// A vector of references whose elements all lie in the blob; their targets may not.
+/// A vector of references. All its elements are inside the blob; their targets may not be.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::ztoc) struct Vector<'r, 'a> {
     reader: &'r Reader<'a>,
@@ -229,12 +232,12 @@ pub(in crate::ztoc) struct Vector<'r, 'a> {
 }
 
 impl<'r, 'a> Vector<'r, 'a> {
-    /// Where its elements begin.
+    /// The offset of the first element.
     pub(in crate::ztoc) fn first(&self) -> usize {
         self.first
     }
 
-    /// How many elements it has.
+    /// The number of elements.
     pub(in crate::ztoc) fn len(&self) -> usize {
         self.count
     }
