@@ -10,7 +10,7 @@ import hostile_ztocs
 from tocsin import Ztoc
 from tocsin.errors import ZtocError
 
-SIZE = 32 << 20
+SIZE = 16 << 20
 REFUSED = ("a long name", "a long text", "records")
 
 
