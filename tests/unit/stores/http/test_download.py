@@ -169,7 +169,7 @@ def test_blob_when_the_server_is_extremely_slow_then_an_error(registry, blob):
     data, descriptor = blob
     registry.fault("GET", BLOBS, stall=True, close_after=10)
     time = FakeTime(steps=[0.0, 61.0])  # a minute for the first read
-    with store_of(registry, time=time) as store:
+    with store_of(registry, time=time, timeout=0.5) as store:
         assert b"".join(store.blob(descriptor)) == data
     assert ranges(registry)[1] == f"bytes=10-{len(data) - 1}"
 
