@@ -2,22 +2,20 @@
 
 A URL names the image and the path: ``tocsin://IMAGE:/PATH``, for example
 ``tocsin://ghcr.io/team/app:1:/etc/passwd`` or ``tocsin://oci:DIR:tag:/etc/passwd``. With the option
-``image``, the URL only has the path: ``tocsin:///etc/passwd``. This is the only module that imports
-fsspec, an optional dependency; fsspec finds it through an entry point.
+``image``, the URL only has the path: ``tocsin:///etc/passwd``. Only this module and
+`filesystem_files` import fsspec, an optional dependency; fsspec finds this one by an entry point.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import os
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from fsspec import AbstractFileSystem
-from fsspec.spec import AbstractBufferedFile
 from fsspec.utils import tokenize
 
 from tocsin.errors import NotFoundError, PathError
@@ -26,7 +24,13 @@ from tocsin.layers.forking import forget_after_fork
 from tocsin.layers.spans import DEFAULT_CACHE_SIZE
 from tocsin.model.reference import parse_reference, split_path
 from tocsin.model.user_info import user_info, without_user_info
-from tocsin.reading.file import BUFFER_SIZE
+from tocsin.reading.filesystem_files import (
+    BlockwiseFile,
+    ImageFileReader,
+    as_os_errors,
+    is_path_error,
+    os_error,
+)
 from tocsin.reading.image import Image
 from tocsin.reading.image import open as open_image
 from tocsin.reading.ranges import FileRange, read_ranges
@@ -42,14 +46,6 @@ if TYPE_CHECKING:
 PROTOCOL = "tocsin"
 _SCHEME = f"{PROTOCOL}://"
 _SECRETS = frozenset({"username", "password"})
-_ERRNO = {
-    "missing": errno.ENOENT,
-    "not_directory": errno.ENOTDIR,
-    "directory": errno.EISDIR,
-    "special": errno.EINVAL,
-    "loop": errno.ELOOP,
-    "depth": errno.ENAMETOOLONG,
-}
 
 
 class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
@@ -235,7 +231,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
             FileNotFoundError, NotADirectoryError: the path is missing.
         """
         inside = self._inside(path)
-        with _as_os_errors(path):
+        with as_os_errors(path):
             found = self.image.lstat(inside)
         return self._described(inside, found, listed=False)
 
@@ -245,7 +241,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         A symbolic link to a directory has the type ``link``, so that walks do not follow it.
         """
         inside = self._inside(path)
-        with _as_os_errors(path):
+        with as_os_errors(path):
             found = self.image.ls(inside)
             is_directory = self.image.is_dir(inside)
         # Names begin with the path that the caller gave, even if it leads through links.
@@ -281,13 +277,13 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
     def modified(self, path: str) -> datetime:
         """Return the modification time of a file; images do not record creation times."""
         inside = self._inside(path)
-        with _as_os_errors(path):
+        with as_os_errors(path):
             return self.image.stat(inside).mtime
 
     def ukey(self, path: str) -> str:
         """Return a key that is equal for the same file of the same layer in all images."""
         inside = self._inside(path)
-        with _as_os_errors(path):
+        with as_os_errors(path):
             found = self.image.stat(inside)
         layer = self.image.layer_descriptors[found.layer].digest
         return hashlib.sha256(f"{layer} {found.inode}".encode()).hexdigest()
@@ -418,7 +414,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         """
         found: dict[int, bytes | Exception] = {}
         for number, data in read_ranges(self.image._merged, ranges):
-            outcome = _os_error(data, ranges[number].path) if _is_path_error(data) else data
+            outcome = os_error(data, ranges[number].path) if is_path_error(data) else data
             if on_error == "raise" and isinstance(outcome, Exception):
                 raise outcome
             found[number] = outcome
@@ -471,67 +467,6 @@ class _OpenedImage:
         self._lock = threading.Lock()
 
 
-class ImageFileReader(io.BufferedReader):
-    """A buffered file of an image; unpickling opens it again at the same offset.
-
-    Attributes:
-        fs: file system of the file.
-        path: path in the image.
-        size: size in bytes.
-    """
-
-    def __init__(self, fs: TocsinFileSystem, path: str) -> None:
-        with _as_os_errors(path):
-            raw = cast("io.RawIOBase", fs.image.open(path, buffering=0))
-        super().__init__(raw, BUFFER_SIZE)
-        self.fs = fs
-        self.path = path
-        self.size = raw.seek(0, os.SEEK_END)
-        raw.seek(0)
-
-    @property
-    def full_name(self) -> str:
-        """URL of the file."""
-        return self.fs.unstrip_protocol(self.path)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self.fs, self.path, self.tell())
-
-
-def _reopened(fs: TocsinFileSystem, path: str, place: int) -> ImageFileReader:
-    file = ImageFileReader(fs, path)
-    file.seek(place)
-    return file
-
-
-class BlockwiseFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
-    """A file of an image behind one of fsspec's caches, which keep blocks of equal size.
-
-    ``blockcache::`` needs it, since it replaces the cache of the file that it opens.
-
-    Args:
-        fs: file system of the file.
-        path: path in the image.
-        options: options of fsspec.
-    """
-
-    def __init__(
-        self,
-        fs: TocsinFileSystem,
-        path: str,
-        mode: str = "rb",
-        block_size: int | None = None,
-        **options: Any,  # noqa: ANN401 (fsspec's)
-    ) -> None:
-        with _as_os_errors(path):
-            options["size"] = fs.image.regular_file(path).size
-        super().__init__(fs, path, mode, block_size or fs.blocksize, **options)
-
-    def _fetch_range(self, start: int, end: int) -> bytes:
-        data: bytes = self.fs.cat_file(self.path, start, end)
-        return data
-
-
 class _PathInImage(str):
     """A path from a URL that names its image."""
 
@@ -582,26 +517,3 @@ def _registry_options(
         password=login["password"],
         credentials_dropped=credentials_dropped,
     )
-
-
-def _is_path_error(value: bytes | Exception) -> bool:
-    return isinstance(value, PathError)
-
-
-def _os_error(error: Any, path: Any) -> OSError:  # noqa: ANN401 (a PathError; a path or a URL)
-    """Return `error` as the OSError that Python raises for local files."""
-    return OSError(_ERRNO[error.reason], error.message, str(path))
-
-
-class _as_os_errors:  # noqa: N801 (used as a context manager)
-    """Convert a PathError raised inside to the OSError that Python raises for local files."""
-
-    def __init__(self, path: Any) -> None:  # noqa: ANN401 (a path or a URL)
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, PathError):
-            raise _os_error(error, self._path) from error
