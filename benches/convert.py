@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from dataclasses import asdict
 from io import BytesIO
 from operator import attrgetter
 from pathlib import Path
@@ -32,10 +31,10 @@ import arguments
 import goals
 import measure
 import peers
+import rotation
 import seeded
 from images import write_image
 from layer_files import COMPRESSIBLE, LayerFile, corpus_layers
-from rotation import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -86,10 +85,7 @@ def main() -> int:
     if not args.no_record:
         figures = {
             "machine": measure.machine(),
-            "layers": {
-                layer: {what: [asdict(cost) for cost in row.costs] for what, row in rows.items()}
-                for layer, rows in found.items()
-            },
+            "layers": rotation.figures(found),
         }
         print(f"recorded in {measure.record('convert', figures, report, folder=args.record)}")
     return 0
@@ -97,10 +93,10 @@ def main() -> int:
 
 def alternate(
     commands: Mapping[str, Sequence[str]], target: Path, *, cpus: int, rounds: int
-) -> dict[str, Measured]:
+) -> dict[str, rotation.Measured]:
     """Run the commands in turn after a warm-up round, removing `target` before each."""
     measure.pin(cpus)
-    rows = {name: Measured() for name in commands}
+    rows = {name: rotation.Measured() for name in commands}
     for number in range(rounds + 1):
         for name, words in commands.items():
             shutil.rmtree(target, ignore_errors=True)
@@ -110,7 +106,7 @@ def alternate(
     return rows
 
 
-def report_text(args: argparse.Namespace, found: dict[str, dict[str, Measured]]) -> str:
+def report_text(args: argparse.Namespace, found: dict[str, dict[str, rotation.Measured]]) -> str:
     """Return the record as Markdown."""
     wall = attrgetter("wall")
     lines = [

@@ -24,13 +24,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import arguments
 import measure
+import rotation
 from convert import alternate
 from images import write_image
 from layer_files import LayerFile, corpus_layers
@@ -38,7 +38,6 @@ from layer_files import LayerFile, corpus_layers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rotation import Measured
 
 _LIBRARY = "github.com/awslabs/soci-snapshotter"
 _LIBRARY_VERSION = "v0.16.1"
@@ -51,7 +50,7 @@ ALL = "all layers"
 def main() -> int:
     """Run the command line; return 0, or 1 if a command failed or the images differ."""
     args = _arguments()
-    found: dict[str, dict[str, Measured]] = {}
+    found: dict[str, dict[str, rotation.Measured]] = {}
     with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as name:
         folder = Path(name)
         soci = args.soci or _build(folder / "build")
@@ -71,10 +70,7 @@ def main() -> int:
     if not args.no_record:
         figures = {
             "machine": measure.machine(),
-            "images": {
-                image: {what: [asdict(cost) for cost in row.costs] for what, row in rows.items()}
-                for image, rows in found.items()
-            },
+            "images": rotation.figures(found),
         }
         print(f"recorded in {measure.record('reference', figures, report, folder=args.record)}")
     return 0
@@ -82,7 +78,7 @@ def main() -> int:
 
 def _compare(
     args: argparse.Namespace, soci: Path, reference: str, source: Path, folder: Path
-) -> dict[str, Measured]:
+) -> dict[str, rotation.Measured]:
     """Measure both commands on one image.
 
     Raises:
@@ -137,7 +133,7 @@ def _module(path: str, version: str) -> Path:
     return Path(json.loads(subprocess.check_output(command, cwd="/"))["Dir"])
 
 
-def _report(args: argparse.Namespace, found: dict[str, dict[str, Measured]]) -> str:
+def _report(args: argparse.Namespace, found: dict[str, dict[str, rotation.Measured]]) -> str:
     """Return the record as Markdown."""
     wall, cpu, peak = attrgetter("wall"), attrgetter("cpu"), attrgetter("peak")
     version = "--soci" if args.soci else f"{_LIBRARY} {_LIBRARY_VERSION}"

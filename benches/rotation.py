@@ -6,7 +6,7 @@ import json
 import os
 import statistics
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import measure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from layer_files import LayerFile
     from peers import Tool
@@ -52,6 +52,16 @@ class Measured:
         """Return the median over the rounds of this figure divided by the other's."""
         pairs = zip(self.costs, other.costs, strict=True)
         return statistics.median(figure(ours) / figure(theirs) for ours, theirs in pairs)
+
+
+def figures(rows: Mapping[str, Mapping[str, Measured]]) -> dict[str, dict[str, list[object]]]:
+    """Return all counted costs by layer or image, then by contender, for the JSON of a record."""
+    return {
+        name: {
+            contender: [asdict(cost) for cost in row.costs] for contender, row in by_name.items()
+        }
+        for name, by_name in rows.items()
+    }
 
 
 def rotate(
