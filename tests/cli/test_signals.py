@@ -20,6 +20,14 @@ def endless(tmp_path_factory):
     return path
 
 
+@pytest.fixture
+def hangup():
+    """Let commands receive SIGHUP, which they ignore if the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def content(directory):
     return {
         path: path.read_bytes() if path.name == "index.json" else path.stat().st_ino
@@ -33,6 +41,7 @@ def build(*arguments, **streams):
     return start("ztoc", "build", *arguments, **pipes)
 
 
+@pytest.mark.usefixtures("hangup")
 @pytest.mark.parametrize(
     ("number", "code", "word"),
     [
