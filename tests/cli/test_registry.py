@@ -314,7 +314,12 @@ def test_writers_stop_before_a_layer_is_read_when_referrers_are_refused(
 @pytest.mark.parametrize(
     ("command", "path", "refusal", "hint"),
     [
-        ("create", "/sha256:", (400, "MANIFEST_INVALID"), "If it does not accept artifacts, use "),
+        (
+            "create",
+            "/sha256:",
+            (400, "MANIFEST_INVALID"),
+            "If the registry does not accept artifacts",
+        ),
         (
             "create",
             "/sha256:",
@@ -327,7 +332,12 @@ def test_writers_stop_before_a_layer_is_read_when_referrers_are_refused(
             (415, "MANIFEST_INVALID"),
             "Use a registry that has the referrers ",
         ),
-        ("create", "/sha256-", (403, "DENIED"), "allow tags sha256-* to be overwritten"),
+        (
+            "create",
+            "/sha256-",
+            (403, "DENIED"),
+            "Allow tags sha256-* to be overwritten in this registry, or use tocsin ",
+        ),
         (
             "convert",
             "/soci$",
