@@ -128,7 +128,7 @@ def test_module_run_is_the_same_command():
         (("create", "oci:x", "--platform", "linux"), "error: invalid value for '-p'"),
         (("create", "oci:x", "--optimize", "speed"), "error: invalid value for '--optimize'"),
         (("create", "oci:"), "error: invalid value for 'SOURCE'"),
-        (("create", "r.example/x", "--username", "a"), "error: --username and --password-stdin go"),
+        (("create", "r.example/x", "--username", "a"), "error: --username and --password-stdin must be used together"),
         (("info", "r.example/x", "--client-cert", "nope"), "error: invalid value for '--client-c"),
         (("--no-such-option",), "error: no such option '--no-such-option'"),
         (
