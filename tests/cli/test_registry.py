@@ -400,7 +400,7 @@ def test_missing_images_are_code_3(registry):
 
 
 def test_nothing_is_written_on_this_machine(registry, elsewhere):
-    """In a process, without home and temporary directory, and with a file size limit of 0."""
+    """Runs a process without home and temporary directory, and with a file size limit of 0."""
     image = put(registry)
     for arguments in (("create", image), ("convert", image, f"{elsewhere.host}/app:1")):
         done = subprocess.run(  # noqa: S603 (our own program)
@@ -512,7 +512,7 @@ class KillingRegistry(Registry):
 @pytest.mark.parametrize("api", [True, False], ids=["api", "tags"])
 @pytest.mark.parametrize("command", ["create", "convert", "across"])
 def test_a_killed_run_leaves_no_dangling_references(command, api):
-    """In a process: it is killed."""
+    """Runs a separate process, which is killed."""
     with Registry() as source, KillingRegistry() as place:
         for each in (source, place):
             each.referrers_api = each.oci_subject = api
