@@ -180,7 +180,9 @@ def row_of(room, rows):
 
 
 RUST_ROWS = [
-    {"indexer", "extract", "tree"},
+    {"indexer", "extract"},
+    {"seek"},
+    {"tree"},
     {"parallel", "ztoc", "tar"},
     {"inflate", "gzip", "zstd", "checkpoint"},
     {"span", "bytes", "digest"},

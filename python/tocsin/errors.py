@@ -119,6 +119,10 @@ class ZtocError(FormatError):
     """A blob is not a valid zTOC."""
 
 
+class SeekTableError(FormatError):
+    """A part of a seek table is not valid."""
+
+
 class VerificationError(TocsinError):
     """A digest or size does not match; the data must not be used.
 

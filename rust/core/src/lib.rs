@@ -14,6 +14,7 @@ pub mod gzip;
 pub mod indexer;
 pub mod inflate;
 pub mod parallel;
+pub mod seek;
 pub mod span;
 pub mod tar;
 pub mod tree;

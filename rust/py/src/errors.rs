@@ -33,6 +33,10 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
             place(Some(format!("ztoc byte {at}")))?;
             "ZtocError"
         }
+        Error::Seek { part, .. } => {
+            place(Some(part.to_string()))?;
+            "SeekTableError"
+        }
         Error::LayerFormat { .. } => {
             place(None)?;
             "FormatError"

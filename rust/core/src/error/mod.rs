@@ -4,6 +4,7 @@
 //! what was expected. No input makes the core panic; a panic is a bug in tocsin.
 
 mod gzip;
+mod seek;
 mod tar;
 mod zstd;
 mod ztoc;
@@ -11,6 +12,7 @@ mod ztoc;
 use thiserror::Error;
 
 pub use gzip::{CodeName, GzipError};
+pub use seek::{SeekError, SeekPart};
 pub use tar::TarError;
 pub use zstd::ZstdError;
 pub use ztoc::ZtocError;
@@ -54,6 +56,14 @@ pub enum Error {
         kind: ZtocError,
         /// Byte position in the zTOC blob; 0 if the error is about the whole blob.
         at: u64,
+    },
+    /// The bytes are not a part of a seek table that can be used.
+    #[error("seek table: {part}: {kind}")]
+    Seek {
+        /// The rule that is broken.
+        kind: SeekError,
+        /// The part that breaks it.
+        part: SeekPart,
     },
     /// A digest or a size differs from the expected one.
     #[error("{what} mismatch (found {actual}, expected {expected})")]
@@ -107,6 +117,7 @@ impl Error {
             Self::Zstd { kind, .. } => kind.code(),
             Self::Tar { kind, .. } => kind.code(),
             Self::Ztoc { kind, .. } => kind.code(),
+            Self::Seek { kind, .. } => kind.code(),
             Self::Verification { .. } => "verification",
             Self::LayerFormat { .. } => "layer.format",
             Self::Unsupported { .. } => "unsupported",

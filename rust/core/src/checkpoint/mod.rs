@@ -2,8 +2,12 @@
 //!
 //! Source: docs/format.md#checkpoints; docs/format.md#windows.
 
+mod point;
+
 use crate::bytes::SharedBytes;
 use crate::span::{BitOffset, CompressedOffset, UncompressedOffset};
+
+pub use point::{BlockHeader, PointStart, Run, SeekPoint, SparseWindow};
 
 /// How far back a DEFLATE distance may reach (RFC 1951 §2).
 pub const WINDOW_LEN: usize = 32_768;
