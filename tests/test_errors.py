@@ -27,6 +27,7 @@ from tocsin import (
     NotFoundError,
     PathError,
     RegistryError,
+    SeekTableError,
     TarError,
     TocsinError,
     UnsupportedError,
@@ -251,6 +252,8 @@ NOT_PROVOKED = {
     "tar.toc-too-large": "needs 1 GB of names; a unit test of the core sets a lower limit",
     "ztoc.no-such-file": "Python looks paths up itself and never asks for an impossible entry",
 }
+PROVOKED_IN_RUST = [code for code in core_codes() if code.startswith("seek.")]
+"""Codes that tests/rust/seek.rs provokes, where parts of a seek table can be made one by one."""
 ELSEWHERE = {
     "ztoc.too-large": "test_blob_when_too_large",
     "layer.format": "test_layer_when_format_is_wrong",
@@ -264,7 +267,7 @@ ELSEWHERE = {
 
 
 def test_codes_when_listed_then_each_is_tested_or_exempted():
-    known = [*DEFLATE, *GZIP, *ZSTD, *TAR, *ZTOC, *NOT_PROVOKED, *ELSEWHERE]
+    known = [*DEFLATE, *GZIP, *ZSTD, *TAR, *ZTOC, *NOT_PROVOKED, *PROVOKED_IN_RUST, *ELSEWHERE]
     assert sorted(known) == sorted(core_codes())
     for start in ELSEWHERE.values():
         assert any(name.startswith(f"{start}_") for name in globals())
@@ -425,6 +428,7 @@ EXAMPLES = [
     GzipError("m", what="gzip.crc", offset="compressed byte 5 bit 3"),
     TarError("m", what="tar.pax", offset="uncompressed byte 512"),
     ZtocError("m", what="ztoc.value", offset="ztoc byte 9"),
+    SeekTableError("m", what="seek.order", offset="root"),
     VerificationError("m", expected="sha256:a", actual="sha256:b"),
     UnsupportedError("m"),
     NotFoundError("m"),
@@ -513,6 +517,7 @@ CODES = {
     GzipError: "gzip.crc",
     TarError: "tar.pax",
     ZtocError: "ztoc.value",
+    SeekTableError: "seek.order",
     VerificationError: "verification",
     UnsupportedError: "unsupported",
     NotFoundError: "not-found",

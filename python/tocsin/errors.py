@@ -6,7 +6,8 @@
     ├── FormatError (ValueError)      malformed input; .what .offset
     │   ├── GzipError
     │   ├── TarError
-    │   └── ZtocError
+    │   ├── ZtocError
+    │   └── SeekTableError
     ├── VerificationError             a digest or size differs; .expected .actual
     ├── UnsupportedError              valid input that tocsin does not support
     ├── NotFoundError (LookupError)   no such path, blob, manifest or index
