@@ -36,6 +36,7 @@ MAY_IMPORT = {
 CORE_USERS = {
     "layers/ztoc.py",
     "layers/indexer.py",
+    "layers/span_table.py",
     "layers/spans.py",
     "layers/zstd.py",
     "reading/tree.py",

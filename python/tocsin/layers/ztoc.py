@@ -18,6 +18,7 @@ from tocsin import _core
 from tocsin.errors import NotFoundError, UnsupportedError, VerificationError
 from tocsin.layers.fetchers import Fetchers
 from tocsin.layers.sources import ranges_of
+from tocsin.layers.span_table import ZtocSpans
 from tocsin.layers.spans import LayerSpans, SpanCache
 from tocsin.model.entry_path import clean_path, path_text
 from tocsin.model.file_metadata import FileMetadata
@@ -375,7 +376,12 @@ class Ztoc:
     ) -> LayerSpans:
         """Return the uncompressed bytes of the layer; the arguments are those of `LayerSpans`."""
         return LayerSpans(
-            self._core, source=source, cache=cache, fetchers=fetchers, kept=kept, owner=owner
+            ZtocSpans(self._core),
+            source=source,
+            cache=cache,
+            fetchers=fetchers,
+            kept=kept,
+            owner=owner,
         )
 
     def cat(self, path: StrPath, layer: SeekableLayer, *, threads: int | None = None) -> bytes:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tocsin.layers.sources import REQUEST_SIZE
+from tocsin.stores.origins import RepositoryOrigin
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,6 +28,11 @@ class BlobRanges:
     def __init__(self, store: Callable[[], Source], layer: Descriptor) -> None:
         self._store = store
         self._layer = layer
+
+    @property
+    def request_size(self) -> int:
+        """Bytes worth reading at once; 0 for a store on this machine."""
+        return REQUEST_SIZE if isinstance(self._store().origin, RepositoryOrigin) else 0
 
     @property
     def name(self) -> str:

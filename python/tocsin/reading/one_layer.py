@@ -10,7 +10,7 @@ from tocsin.errors import UnsupportedError, VerificationError
 from tocsin.layers.disk_cache import DEFAULT_DISK_CACHE_SIZE, DiskCache
 from tocsin.layers.fetchers import Fetchers
 from tocsin.layers.forking import forget_after_fork
-from tocsin.layers.sources import FileRanges
+from tocsin.layers.sources import REQUEST_SIZE, FileRanges
 from tocsin.layers.spans import DEFAULT_CACHE_SIZE, SpanCache
 from tocsin.layers.ztoc import Ztoc
 from tocsin.model.descriptor import Descriptor
@@ -149,6 +149,7 @@ class _UrlRanges:
     """Ranges of a layer on a web server; a forked process opens new connections."""
 
     in_order = False
+    request_size = REQUEST_SIZE
 
     def __init__(self, url: str, options: HttpOptions | None) -> None:
         # Importing requests takes longer than opening a file.
