@@ -205,6 +205,11 @@ class LayerSpans:
             self._launch(wanted, end)
 
     @property
+    def is_remote(self) -> bool:
+        """Whether each request to the source takes a round trip."""
+        return self._source.request_size > 0
+
+    @property
     def in_order(self) -> bool:
         """Whether the source is slow unless spans are read in order."""
         return self._source.in_order

@@ -20,9 +20,9 @@ from tocsin.model.soci_index import MAX_ZTOC_SIZE
 from tocsin.model.user_info import without_user_info
 from tocsin.quoting import shown
 from tocsin.reading.files import Files
-from tocsin.reading.layer import Layer
 from tocsin.reading.merged import MergedLayers
 from tocsin.reading.notes import Notes
+from tocsin.reading.ztoc_layer import ZtocLayer
 from tocsin.regular_file import read_regular
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class LayerFiles(Files):
             kept=None if disk is None else disk.spans_of(digest, ztoc.digest),
         )
         descriptor = Descriptor(OCTET_STREAM, digest, source.size)
-        layer = Layer(descriptor, ztoc, spans, index_origin="given", digest_is_known=False)
+        layer = ZtocLayer(descriptor, ztoc, spans, index_origin="given", digest_is_known=False)
         self._opened = MergedLayers((layer,), notes, named=False)
 
     @property

@@ -133,7 +133,7 @@ def test_read_when_remote_and_more_may_follow_then_one_larger_request(opened):
     assert len(source.asked) == 1
 
 
-def test_read_when_remote_and_the_file_ends_then_nothing_after_it_is_fetched(opened):
+def test_read_when_remote_and_the_file_ends_then_not_more_is_fetched(opened):
     source = Source(request_size=1 << 20)
     at = span_start(2)
     opened(source).read(at, at + 10, until=span_start(4))
