@@ -209,8 +209,8 @@ def report_text(
     lines = ["# One layer, one core and many\n", f"`{figures['command']}`\n"]
     lines += [f"- {name}: {value}" for name, value in figures["machine"].items()]
     lines += [
-        "\nMB/s: 10^6 uncompressed bytes per second of wall time. Spread: greatest less smallest "
-        "wall time, over the median. A peak at or near the launcher's own "
+        "\nMB/s: 10^6 uncompressed bytes per second of wall time. Spread: largest minus smallest "
+        "wall time, divided by the median. A peak at or near the launcher's own "
         f"{figures['peak floor'] / 2**20:.0f} MiB means at most that.\n",
         "| tool | work | command | version |",
         "| --- | --- | --- | --- |",

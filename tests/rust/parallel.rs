@@ -178,7 +178,7 @@ fn pipeline_when_input_is_tiny_then_equals_one_thread() {
     }
     check("nothing", b"", &[1, 100]);
     check("one byte", &[0x1f], &[1, 100]);
-    check("no gzip", b"not a gzip stream at all", &[1, 7]);
+    check("not gzip", b"not a gzip stream at all", &[1, 7]);
 }
 
 #[test]

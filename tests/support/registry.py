@@ -422,10 +422,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(201, b"", headers)
 
     def _precondition_holds(self, repository: Repository, reference: str) -> bool:
-        there = repository.tags.get(reference)
+        current = repository.tags.get(reference)
         if wanted := self.record.headers.get("if-match"):
-            return wanted == f'"{there}"'
-        return not (self.record.headers.get("if-none-match") == "*" and there)
+            return wanted == f'"{current}"'
+        return not (self.record.headers.get("if-none-match") == "*" and current)
 
     # -- blobs ---------------------------------------------------------------------------------
 

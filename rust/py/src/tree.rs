@@ -170,7 +170,7 @@ impl Tree {
         (layer, entry, word(py, self.0.kind(location)), self.0.inode(location))
     }
 
-    /// The fields of `FileStat` in stat.py, in its order.
+    /// The fields of `FileStat` in stat.py, in the same order.
     fn stat_at<'py>(
         &self,
         py: Python<'py>,
@@ -314,8 +314,8 @@ impl Tree {
         self.stat_at(path.py(), &self.0.path(location), location)
     }
 
-    /// As `stat`, for an entry found before, whatever its path, and with the owner given in the
-    /// tar.
+    /// As `stat`, but for an entry that was found before, with any path, and with the owner as the
+    /// tar gives it.
     fn stat_listed<'py>(
         &self,
         py: Python<'py>,

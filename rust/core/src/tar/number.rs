@@ -1,7 +1,7 @@
 //! Numbers in tar: octal or base-256 in header fields, decimal in PAX records and sparse maps.
 //!
-//! The grammar is that of Go's `archive/tar`, which the reference uses: this module rejects what it
-//! rejects, and accepts what it accepts (a `+`, leading zeros, negative base-256).
+//! The grammar is that of Go's `archive/tar`, which the reference uses. This module accepts and
+//! rejects the same numbers; a `+`, leading zeros and negative base-256 are accepted.
 
 /// Read a numeric header field: base-256 if the top bit is set, octal otherwise.
 #[inline]
@@ -20,7 +20,7 @@ fn unusual_numeric(field: &[u8]) -> Option<i64> {
 /// Two's complement, big-endian, without the marker bit; the sign is bit 6 of the first byte.
 fn base_256(field: &[u8]) -> Option<i64> {
     let negative = field.first()? & 0x40 != 0;
-    // A negative number is the complement of a non-negative one, which is what is accumulated.
+    // A negative number is the complement of a non-negative one; the loop accumulates the latter.
     let flip = if negative { 0xff } else { 0 };
     let mut value: i64 = 0;
     for (index, byte) in field.iter().enumerate() {
@@ -48,8 +48,8 @@ pub(super) fn octal(field: &[u8]) -> Option<i64> {
     Some(value)
 }
 
-/// Reads the usual form, digits and one terminator, without a branch per digit. Inlined, the loop
-/// is unrolled for the length of the field.
+/// Reads the usual form, digits and one terminator, without a branch per digit. When inlined,
+/// the loop is unrolled for the length of the field.
 #[inline]
 fn filled_octal(field: &[u8]) -> Option<i64> {
     let (terminator, digits) = field.split_last()?;
