@@ -28,7 +28,7 @@ from typing import Any
 from tocsin.quoting import escaped
 
 _MAX_MESSAGE_LEN = 4000
-"""Maximum characters in a message. Quoted text is cut much earlier; this is the last resort."""
+"""Maximum characters in a message; a last resort, since quoted text is cut much earlier."""
 
 
 class TocsinError(Exception):
@@ -36,7 +36,7 @@ class TocsinError(Exception):
 
     Attributes:
         message: what is wrong, on one line; the same as ``str(error)``.
-        hint: how to fix it, as an imperative sentence; ``None`` without advice.
+        hint: how to fix it, as an imperative sentence; ``None`` if there is no advice.
         error_code: a stable code for programs, such as ``gzip.crc`` or ``not-found``.
         details: the additional attributes of the class, by name.
     """
@@ -89,7 +89,8 @@ class FormatError(TocsinError, ValueError):
 
     Attributes:
         what: the stable name of the broken rule, such as ``gzip.crc`` or ``manifest``.
-        offset: where, as text such as ``compressed byte 17``; ``None`` if it is not one place.
+        offset: position of the problem, as text such as ``compressed byte 17``; ``None`` if there
+            is no single position.
     """
 
     what: str
@@ -152,7 +153,7 @@ class PathError(NotFoundError):
     """A path inside an image does not exist or has the wrong type.
 
     Attributes:
-        path: as given by the caller.
+        path: the path as given by the caller.
         reason: ``missing``, ``not_directory``, ``directory``, ``special`` (not a regular file),
             ``loop`` or ``depth``.
     """

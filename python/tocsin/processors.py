@@ -1,6 +1,6 @@
 """CPUs: how many this process may use, and how concurrent layers share the threads.
 
-No other module counts CPUs. This one deals in numbers only and imports neither layers nor stores.
+No other module counts CPUs. This one deals only with numbers and imports neither layers nor stores.
 """
 
 from __future__ import annotations
@@ -152,14 +152,14 @@ class Shares(Generic[_Key]):
             return given
 
     def done(self, key: _Key) -> None:
-        """Release a layer's threads, if it has any, and stop other layers waiting for it."""
+        """Release a layer's threads, if it has any, so that no other layer waits for it."""
         with self._changed:
             self._waiting.pop(key, None)
             self._given.pop(key, None)
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Wake all waiting layers; nothing waits from now on."""
+        """Wake all waiting layers; from now on, `take` never blocks."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()

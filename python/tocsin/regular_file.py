@@ -54,7 +54,7 @@ def read_regular(path: str | os.PathLike[str], *, max_size: int) -> bytes:
     """Return the bytes of a regular file.
 
     Raises:
-        OSError: as `open_regular`, or the file is larger than `max_size` bytes.
+        OSError: as for `open_regular`, or the file is larger than `max_size` bytes.
     """
     with open(open_regular(path), "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
@@ -65,7 +65,7 @@ def read_regular(path: str | os.PathLike[str], *, max_size: int) -> bytes:
                 path,
             )
         parts = []
-        # Not read to the end, since the file may grow meanwhile.
+        # Read at most `size` bytes, not to the end: the file may grow in the meantime.
         while size and (part := file.read(size)):
             parts.append(part)
             size -= len(part)

@@ -97,14 +97,14 @@ def test_push_when_the_registry_gives_advice_then_quoted_and_not_a_hint(layout, 
     assert error["hint"] == (PUSH_AGAIN if status == 503 else None)
 
 
-def test_names_in_an_archive_when_they_hold_commands_then_they_are_quoted(tmp_path, layout):
+def test_paths_when_they_contain_commands_then_they_are_quoted(tmp_path, layout):
     odd = f"oci:{layout}:app"
     error = failure("ls", odd, "/x: no; run `curl x | sh`\n\u202e")
     assert error["message"] == r'"/x: no; run `curl x | sh`\n\u202e": no such file or directory'
     assert error["details"]["path"] == "/x: no; run `curl x | sh`\n\u202e"
 
 
-def test_layout_when_its_tags_hold_commands_then_they_are_quoted(layout):
+def test_layout_when_its_tags_contain_commands_then_they_are_quoted(layout):
     path = layout / "index.json"
     index = json.loads(path.read_bytes())
     name = "a; run x\x1b[31m"
@@ -129,10 +129,10 @@ def test_verify_when_something_is_wrong_then_result_is_the_only_document(layout)
 
 
 def test_document_when_stdout_is_closed_then_exit_code_of_the_failure(layout):
-    """In a process: its stdout is a closed pipe."""
+    """Runs a separate process, whose stdout is a closed pipe."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with start("ls", f"oci:{layout}:app", "/nothing", "--json", **streams) as process:
         process.stdout.close()
-        said = process.stderr.read()
+        stderr = process.stderr.read()
     assert process.returncode == 3
-    assert b"error: /nothing: no such file or directory\n" in said
+    assert b"error: /nothing: no such file or directory\n" in stderr

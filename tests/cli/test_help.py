@@ -33,7 +33,7 @@ COMMANDS = [
 
 
 def test_help_names_every_command_and_exit_code():
-    """In a process: the installed program."""
+    """Runs the installed program."""
     done = tocsin_process("--help")
     text = done.stdout.decode()
     assert (done.returncode, done.stderr) == (0, b"")
@@ -81,14 +81,14 @@ def test_help_of_commands_with_threads_explains_them(command):
 
 
 def test_without_a_command_help_goes_to_stderr_and_the_code_is_usage():
-    """In a process: its exit code."""
+    """Runs a separate process, to check its exit code."""
     done = tocsin_process()
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"Commands:" in done.stderr
 
 
 def test_version():
-    """In a process: the installed program."""
+    """Runs the installed program."""
     done = tocsin_process("--version")
     assert done.stdout.decode().splitlines() == [
         f"tocsin {version('tocsin')}",
@@ -128,7 +128,10 @@ def test_module_run_is_the_same_command():
         (("create", "oci:x", "--platform", "linux"), "error: invalid value for '-p'"),
         (("create", "oci:x", "--optimize", "speed"), "error: invalid value for '--optimize'"),
         (("create", "oci:"), "error: invalid value for 'SOURCE'"),
-        (("create", "r.example/x", "--username", "a"), "error: --username and --password-stdin go"),
+        (
+            ("create", "r.example/x", "--username", "a"),
+            "error: --username and --password-stdin ",
+        ),
         (("info", "r.example/x", "--client-cert", "nope"), "error: invalid value for '--client-c"),
         (("--no-such-option",), "error: no such option '--no-such-option'"),
         (
@@ -168,7 +171,7 @@ def test_completion_knows_commands():
 
 @pytest.mark.parametrize("command", ["create", "cp", "find"])
 def test_help_imports_nothing_heavy(command):
-    """In a process: its imports."""
+    """Runs a separate process, to list its imports."""
     done = python("-X", "importtime", "-m", "tocsin", command, "--help")
     imported = {line.rpartition(b"|")[2].strip() for line in done.stderr.splitlines()}
     assert b"click" in imported

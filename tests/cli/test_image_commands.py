@@ -172,7 +172,7 @@ def test_an_existing_destination_needs_force(layout):
     assert tocsin("convert", source, source, *SMALL, "--force").returncode == 0
 
 
-def test_spellings_of_the_reference_do_the_same(layout, tmp_path):
+def test_option_names_of_soci_are_accepted(layout, tmp_path):
     paths = tmp_path / "paths.json"
     paths.write_text('["/usr/bin/app", " "]')
     ours = ("--optimize", "xattr", "--prefetch", "/usr/bin/app")
@@ -189,7 +189,7 @@ def test_spellings_of_the_reference_do_the_same(layout, tmp_path):
     assert len(index.prefetches) == 1
 
 
-def test_f_is_what_it_is_in_soci_for_create_and_convert(layout):
+def test_f_does_in_create_and_convert_what_it_does_in_soci(layout):
     source, other = f"oci:{layout}:app", f"oci:{layout}:other"
     for command in (("create", source), ("convert", source, other)):
         assert tocsin(*command, *SMALL).returncode == 0
@@ -206,7 +206,7 @@ def test_help_explains_force_and_rebuild():
         assert "zTOCs that already exist at the destination (soci: --force)" in text
 
 
-def test_platforms_as_soci_takes_them(tmp_path):
+def test_platforms_can_be_given_as_in_soci(tmp_path):
     names = ("linux/amd64", "linux/arm64", "linux/s390x")
     images = {name: make_image({name: b"x"}, platform=name) for name in names}
     with OciLayout(tmp_path / "many", write=True) as store:
@@ -223,7 +223,7 @@ def test_platforms_as_soci_takes_them(tmp_path):
     assert tocsin(*command, "-p", "linux/amd64,").returncode == 2
 
 
-def test_standalone_takes_paths_and_makes_what_references_make(layout, tmp_path):
+def test_standalone_with_paths_makes_the_same_image_as_references(layout, tmp_path):
     wanted = tocsin("convert", f"oci:{layout}:app", f"oci:{tmp_path / 'ours'}:x", *SMALL, "-q")
     archive, directory = tmp_path / "out.tar", tmp_path / "out"
     for source, target, *options in (
@@ -269,7 +269,7 @@ def test_an_invalid_prefetch_list_is_wrong_usage(layout, tmp_path, content):
     assert done.stderr.decode().startswith("error: invalid value for --prefetch-list")
 
 
-def test_all_layers_small_is_nothing_to_index_with_advice(layout):
+def test_when_all_layers_are_small_then_nothing_to_index_and_a_hint(layout):
     before = {path: path.read_bytes() for path in layout.rglob("*") if path.is_file()}
     done = tocsin("convert", f"oci:{layout}:app", f"oci:{layout}:soci")
     assert (done.returncode, done.stdout) == (4, b"")
@@ -280,7 +280,7 @@ def test_all_layers_small_is_nothing_to_index_with_advice(layout):
     assert before == {path: path.read_bytes() for path in layout.rglob("*") if path.is_file()}
 
 
-def test_platforms_are_chosen(tmp_path):
+def test_only_requested_platforms_are_indexed(tmp_path):
     layout = tmp_path / "many"
     images = {
         name: make_image({name: b"x"}, platform=name) for name in ("linux/amd64", "linux/arm64")
@@ -317,7 +317,7 @@ def test_info_json_has_stable_keys(layout):
     assert document["ztoc_size"] == large["ztoc"]["size"]
 
 
-def test_info_of_an_image_without_index(layout):
+def test_info_of_an_image_without_index_prints_no_index(layout):
     done = tocsin("info", f"oci:{layout}:app")
     assert "covered: 0 % of 3.0 MiB, 0 of 2 layers\nno index\n" in done.stdout.decode()
 
@@ -354,7 +354,7 @@ def test_index_info_shows_and_prints_the_index(layout):
     assert piped.stdout.decode().splitlines()[1:] == out[1:]
 
 
-def test_index_info_warns_of_bytes_that_readers_cannot_store(layout, tmp_path):
+def test_index_info_warns_about_bytes_that_readers_cannot_store(layout, tmp_path):
     digest = tocsin("create", f"oci:{layout}:app", *SMALL, "-q").stdout.decode().strip()
     pretty = tmp_path / "index.json"
     pretty.write_text(json.dumps(json.loads(blob(layout, digest).read_bytes()), indent=2))
@@ -363,7 +363,7 @@ def test_index_info_warns_of_bytes_that_readers_cannot_store(layout, tmp_path):
     assert b"warning: soci-snapshotter cannot store this index" in done.stderr
 
 
-def test_index_info_of_an_image_without_index(layout, tmp_path):
+def test_index_info_of_an_image_without_index_is_not_found(layout, tmp_path):
     none = tocsin("index", "info", f"oci:{layout}:app")
     assert none.returncode == 3
     assert none.stderr.decode().splitlines()[1] == "hint: Create one with tocsin create."
@@ -391,7 +391,7 @@ def test_info_of_an_artifact_is_refused(layout, image):
 
 
 @pytest.mark.parametrize("columns", [80, 100])
-def test_tables_fit(layout, columns):
+def test_tables_fit_the_width_of_the_terminal(layout, columns):
     tocsin("convert", f"oci:{layout}:app", f"oci:{layout}:soci", *SMALL)
     for command in (
         ("create", f"oci:{layout}:app", "--min-layer-size", "0"),
@@ -456,7 +456,7 @@ def test_the_summary_says_what_was_read_pushed_and_skipped(layout, tmp_path):
     assert "indexes and manifests " in out[-2]
 
 
-def test_index_ls_and_rm(layout):
+def test_index_ls_lists_indexes_and_index_rm_removes_them(layout):
     source = f"oci:{layout}:app"
     none = tocsin("index", "ls", source)
     assert none.returncode == 0
@@ -521,7 +521,7 @@ def test_a_directory_without_its_transport_is_recognized(layout):
     ],
 )
 @pytest.mark.parametrize("command", ["create", "info"])
-def test_missing_images_and_non_images(layout, tmp_path, command, reference, code):
+def test_missing_images_and_non_images_are_errors(layout, tmp_path, command, reference, code):
     (tmp_path / "other").touch()
     done = tocsin(command, reference.format(tmp_path))
     assert (done.returncode, done.stdout) == (code, b"")
@@ -545,7 +545,7 @@ def test_a_corrupted_layer_fails_and_stores_no_index(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["create", "convert"])
-def test_threads_change_nothing_but_time(layout, tmp_path, command):
+def test_any_number_of_threads_gives_the_same_result(layout, tmp_path, command):
     digests, documents = set(), []
     for threads in ("1", "2", "3", "8"):
         to = f"oci:{tmp_path / threads}:app"

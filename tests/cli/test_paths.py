@@ -22,7 +22,7 @@ def test_missing_file_is_not_found_and_named(tmp_path, command):
 @pytest.mark.parametrize(
     "command", [("ztoc", "build"), ("ztoc", "info"), ("ztoc", "ls")], ids=" ".join
 )
-def test_directory_instead_of_a_file(tmp_path, command):
+def test_directory_instead_of_a_file_is_an_io_error(tmp_path, command):
     done = tocsin(*command, tmp_path)
     assert done.stderr.decode() == f"error: is a directory, not a file · {tmp_path}\n"
     assert done.returncode == 5
@@ -40,22 +40,22 @@ def test_output_into_a_missing_directory_names_the_directory(files, tmp_path):
     assert done.returncode == 3
 
 
-def test_output_below_a_file(files, tmp_path):
+def test_output_below_a_file_is_an_io_error(files, tmp_path):
     (tmp_path / "file").touch()
     done = tocsin("ztoc", "build", files.layer, "-o", tmp_path / "file" / "z")
     assert done.returncode == 5
     assert str(tmp_path / "file") in done.stderr.decode()
 
 
-def test_layout_below_a_file(layout, tmp_path):
+def test_layout_below_a_file_is_an_io_error(layout, tmp_path):
     (tmp_path / "file").touch()
     done = tocsin("convert", f"oci:{layout}:app", f"oci:{tmp_path}/file/x", *SMALL)
     assert done.returncode == 5
     assert "a part of the path is a file, not a directory · " in done.stderr.decode()
 
 
-def test_unreadable_layer(files, tmp_path):
-    """In a process: its permissions."""
+def test_unreadable_layer_is_permission_denied(files, tmp_path):
+    """Runs a separate process, which drops the permissions of root."""
     layer = tmp_path / "layer"
     layer.write_bytes(b"")
     layer.chmod(0)
@@ -64,8 +64,8 @@ def test_unreadable_layer(files, tmp_path):
     assert done.stderr.decode().splitlines()[0] == f"error: permission denied · {layer}"
 
 
-def test_unwritable_directory(files, tmp_path):
-    """In a process: its permissions."""
+def test_unwritable_directory_is_permission_denied(files, tmp_path):
+    """Runs a separate process, which drops the permissions of root."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     done = tocsin_without_root_rights("ztoc", "build", files.layer, "-o", closed / "z")
@@ -73,7 +73,7 @@ def test_unwritable_directory(files, tmp_path):
     assert done.stderr.decode().splitlines()[0] == f"error: permission denied · {closed}"
 
 
-def test_read_only_file_system(files, tmp_path):
+def test_read_only_file_system_is_an_io_error_with_a_hint(files, tmp_path):
     with mounted(tmp_path, "ro"):
         done = tocsin("ztoc", "build", files.layer, "-o", tmp_path / "z")
     assert done.returncode == 5
@@ -109,6 +109,6 @@ def test_tracebacks_are_printed_only_with_debug(tmp_path):
         assert done.returncode == 3
 
 
-def test_control_characters_of_a_path_do_not_reach_the_terminal(tmp_path):
+def test_control_characters_in_a_path_do_not_reach_the_terminal(tmp_path):
     done = tocsin("ztoc", "info", tmp_path / "\x1b[31mred\n")
     assert done.stderr.decode().endswith("/\\x1b[31mred\\n\n")

@@ -1,6 +1,6 @@
 """In a pipe, every command writes results to stdout and one line per problem to stderr.
 
-The commands are those the parser has: one that is not in `RUNS` fails here.
+All commands of the parser are tested: one that is missing from `RUNS` fails a test.
 """
 
 from __future__ import annotations
@@ -188,20 +188,20 @@ def reason_of(message):
     return message.rpartition(": ")[2]
 
 
-def test_every_command_is_tried():
+def test_every_command_is_tested():
     assert set(RUNS) == set(commands())
     assert all({GOOD, FAILED} <= runs.keys() for runs in RUNS.values())
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_when_all_is_well_then_stderr_is_empty(place, name):
+def test_when_a_command_succeeds_then_stderr_is_empty(place, name):
     done = run(*name.split(), *RUNS[name][GOOD](place))
     assert (done.returncode, done.stderr) == (0, b"")
     assert bool(done.stdout) == (name not in NO_RESULT)
 
 
 @pytest.mark.parametrize("name", outcomes(WARNED))
-def test_warnings_are_a_line_each_and_only_on_stderr(place, name):
+def test_each_warning_is_one_line_and_only_on_stderr(place, name):
     good = run(*name.split(), *RUNS[name][GOOD](place))
     shutil.rmtree(place.out, ignore_errors=True)
     shutil.rmtree(place.directory / "new", ignore_errors=True)
@@ -215,14 +215,14 @@ def test_warnings_are_a_line_each_and_only_on_stderr(place, name):
 
 
 @pytest.mark.parametrize("name", outcomes(WARNED))
-def test_quiet_leaves_out_warnings(place, name):
+def test_quiet_hides_warnings(place, name):
     done = run(*name.split(), *RUNS[name][WARNED](place), "--quiet")
     assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("quiet", [False, True], ids=["plain", "quiet"])
 @pytest.mark.parametrize("name", RUNS)
-def test_a_failure_is_one_error_and_its_reason_stands_once(place, name, quiet):
+def test_a_failure_is_one_error_that_states_its_reason_once(place, name, quiet):
     more = ["--quiet"] if quiet and name not in NO_QUIET else []
     done = run(*name.split(), *RUNS[name][FAILED](place), *more)
     (kind, message), *rest = problems(done)
@@ -248,14 +248,14 @@ def test_with_json_stdout_is_one_document(place, name, kind):
     assert kinds[:1] == (["error"] if kind == FAILED else kinds[:1] and ["warning"])
 
 
-def test_what_verify_finds_is_its_result(place):
+def test_verify_prints_its_findings_to_stdout(place):
     done = run("verify", place.doubtful)
     assert (done.returncode, done.stderr) == (1, b"")
     assert done.stdout.count(b"error: ztoc.digest: ") == 2
 
 
-def test_real_pipes_get_the_same(place):
-    """In processes: pipes, where other tests have files."""
+def test_real_pipes_receive_the_same_output(place):
+    """Runs separate processes, which write to pipes; other tests stay in this process."""
     for command in (
         ("create", place.plain),
         ("create", place.plain, *ALL),

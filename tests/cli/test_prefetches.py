@@ -1,7 +1,8 @@
 """Prefetch artifacts in ``info`` and ``index info``: their spans, and the files in them.
 
-What an artifact is made of is read here with ``json`` alone, and which files lie in its spans is
-known from how the layer was made: files of some MiB that do not compress, and spans of 1 MiB.
+The expected values are independent of the code under test: artifacts are decoded with ``json``
+alone, and the files in each span follow from how the layer was made. Its files, the largest of
+several MiB, do not compress, and its spans have 1 MiB.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def blob(directory, digest):
 
 
 def stored(directory):
-    """Return the artifact in the layout, and its digest."""
+    """Return the artifact in the layout, and its entry in the index."""
     index = json.loads(tocsin("index", "info", f"oci:{directory}:app2", "--json").stdout)
     (entry,) = [layer for layer in index["layers"] if layer["mediaType"] == PREFETCH]
     return json.loads(blob(directory, entry["digest"])), entry
@@ -161,9 +162,7 @@ def spans(*ranges):
         ([(0, 2), (4, 5)], ["/first", "/last"], 5),
     ],
 )
-def test_files_are_those_whose_data_lies_in_the_spans_completely(
-    made, tmp_path, ranges, files, count
-):
+def test_files_are_those_that_the_spans_contain_completely(made, tmp_path, ranges, files, count):
     name = with_artifact(made, tmp_path, spans(*ranges))
     (platform,) = api.info(name).platforms
     assert platform.layers[0].span_count == 6
@@ -174,13 +173,13 @@ def test_files_are_those_whose_data_lies_in_the_spans_completely(
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"no JSON", "prefetch"),
+        (b"not JSON", "prefetch"),
         (b'{"version":"2.0","prefetch_spans":[]}', "version"),
         (spans((0, 6)), "(found 6, expected at most 5)"),
         (spans((0, (1 << 31) - 1)), "expected at most 5"),
     ],
 )
-def test_an_artifact_that_is_wrong_is_a_warning_and_not_a_failure(made, tmp_path, data, problem):
+def test_an_invalid_artifact_is_a_warning_and_not_a_failure(made, tmp_path, data, problem):
     name = with_artifact(made, tmp_path, data)
     for command in (("info",), ("index", "info")):
         done = tocsin(*command, name)
@@ -190,7 +189,7 @@ def test_an_artifact_that_is_wrong_is_a_warning_and_not_a_failure(made, tmp_path
         assert problem in line
 
 
-def test_an_artifact_that_is_missing_is_a_warning(made, tmp_path):
+def test_a_missing_artifact_is_a_warning(made, tmp_path):
     name = with_artifact(made, tmp_path, spans((0, 0)))
     (platform,) = api.info(name).platforms
     (tmp_path / "new/blobs/sha256" / platform.prefetches[0].artifact.digest.hex).unlink()
@@ -200,8 +199,8 @@ def test_an_artifact_that_is_missing_is_a_warning(made, tmp_path):
     assert b"prefetch " in done.stdout
 
 
-def test_ranges_and_files_that_are_shown_are_few_whatever_there_are(made, tmp_path):
-    """At most 10,000 ranges are read."""
+def test_a_long_list_of_ranges_is_shortened(made, tmp_path):
+    """The artifact has 10,000 ranges, the most that are read."""
     name = with_artifact(made, tmp_path, spans(*((2 * at, 2 * at) for at in range(10_000))))
     (line,) = [
         line

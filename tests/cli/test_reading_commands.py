@@ -1,4 +1,4 @@
-"""Files inside images from the command line: layouts, and a registry in this process."""
+"""Commands that read files of images, in layouts and in a registry in this process."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def image(tmp_path_factory):
     return f"oci:{directory}:app"
 
 
-LOOK_AROUND = "hint: List the image's files with tocsin ls IMAGE /DIRECTORY or tocsin find IMAGE."
+LIST_FILES = "hint: List the image's files with tocsin ls IMAGE /DIRECTORY or tocsin find IMAGE."
 
 
 def run(*arguments, code=0, **how):
@@ -52,7 +52,7 @@ def run(*arguments, code=0, **how):
 
 
 def words(done):
-    """Return stderr without the cost of indexing on the fly."""
+    """Return the lines of stderr without the warning about layers that were read in full."""
     return [line for line in done.stderr.decode().splitlines() if "no ztoc" not in line]
 
 
@@ -66,7 +66,7 @@ def test_ls_lists_names_of_all_layers_without_hidden_files(image):
     assert run("ls", image, "etc/os-release").stdout == b"os-release\n"
 
 
-def test_ls_long_looks_like_that_of_ls(image):
+def test_ls_long_looks_like_the_output_of_ls(image):
     lines = run("ls", "-l", image, "/usr/bin").stdout.decode().splitlines()
     assert lines == [
         "-rwsr-xr-x root/staff 3145728 2023-11-14 22:13 app",
@@ -78,12 +78,12 @@ def test_ls_long_looks_like_that_of_ls(image):
     assert b"crw-r--r-- 0/0 1,3 2023-11-14 22:13 null" in run("ls", "-l", image, "/dev").stdout
 
 
-def test_ls_of_odd_names_escapes_or_ends_them_with_nul(image):
+def test_ls_escapes_odd_names_or_ends_them_with_nul(image):
     assert run("ls", image, "/odd").stdout == b"caf\xe9\nnew\\nline\\x1b[31m\\\\\n"
     assert run("ls", "-0", image, "/odd").stdout == b"caf\xe9\0new\nline\x1b[31m\\\0"
 
 
-def test_ls_recursive_gives_whole_paths(image):
+def test_ls_recursive_prints_full_paths(image):
     assert run("ls", "-R", image, "/usr").stdout.decode().splitlines() == [
         "/usr/bin",
         "/usr/bin/app",
@@ -93,14 +93,14 @@ def test_ls_recursive_gives_whole_paths(image):
     ]
 
 
-def test_ls_recursive_of_odd_names_escapes_or_ends_them_with_nul(image):
+def test_ls_recursive_escapes_odd_names_or_ends_them_with_nul(image):
     lines = run("ls", "-R", image, "/odd").stdout
     assert lines == b"/odd/caf\xe9\n/odd/new\\nline\\x1b[31m\\\\\n"
     names = run("ls", "-R", "-0", image, "/odd").stdout
     assert names == b"/odd/caf\xe9\0/odd/new\nline\x1b[31m\\\0"
 
 
-def test_ls_recursive_of_a_file_gives_the_file(image):
+def test_ls_recursive_of_a_file_prints_the_file(image):
     assert run("ls", "-R", image, "/etc/os-release").stdout == b"/etc/os-release\n"
 
 
@@ -119,7 +119,7 @@ def odd_image(tmp_path_factory):
     return f"oci:{directory}:t"
 
 
-def test_ls_when_entries_cannot_be_created_then_a_note_a_reason(odd_image):
+def test_ls_when_entries_cannot_be_created_then_one_warning_per_reason(odd_image):
     done = run("ls", "-R", odd_image)
     assert done.stdout == b"/a\n/gone\n"
     assert words(done) == [
@@ -137,7 +137,7 @@ def test_cp_when_linux_could_not_create_entries_then_exit_code_1(odd_image, tmp_
     assert (tmp_path / "out/a").exists()
 
 
-def test_hard_link_to_nothing_is_listed_as_one(odd_image):
+def test_hard_link_without_a_target_is_listed_as_a_hard_link(odd_image):
     assert run("ls", "-l", odd_image).stdout.splitlines()[1].startswith(b"?")
     assert b"hard link, target missing" in run("stat", odd_image, "/gone").stdout
     found = json.loads(run("find", "--json", "-name", "gone", odd_image).stdout)
@@ -171,7 +171,7 @@ def test_ls_json_has_everything(image):
 # cat
 
 
-def test_cat_writes_the_bytes_of_each(image):
+def test_cat_writes_the_bytes_of_each_file(image):
     assert run("cat", image, "/usr/bin/app").stdout == BINARY
     both = run("cat", f"{image}:/etc/absolute", "/etc/escape", "/empty")
     assert both.stdout == b"NAME=upper\n" * 2
@@ -180,7 +180,7 @@ def test_cat_writes_the_bytes_of_each(image):
 def test_cat_writes_nothing_when_one_path_is_missing(image):
     done = run("cat", image, "/etc/os-release", "/nope", code=3)
     assert done.stdout == b""
-    assert words(done) == ["error: /nope: no such file or directory", LOOK_AROUND]
+    assert words(done) == ["error: /nope: no such file or directory", LIST_FILES]
 
 
 @pytest.mark.parametrize(
@@ -193,11 +193,11 @@ def test_cat_writes_nothing_when_one_path_is_missing(image):
     ],
 )
 def test_cat_of_a_path_that_is_not_a_file_reports_the_type(image, path, code, message):
-    hint = [LOOK_AROUND] if code == 3 else []
+    hint = [LIST_FILES] if code == 3 else []
     assert words(run("cat", image, path, code=code)) == [f"error: {message}", *hint]
 
 
-def test_cat_to_a_reader_that_leaves_is_silent_success(image):
+def test_cat_when_the_reader_closes_the_pipe_then_silent_success(image):
     read, write = os.pipe()
     with start(
         "cat", "-q", image, "/usr/bin/app", stdout=write, stderr=subprocess.PIPE, bufsize=0
@@ -230,7 +230,7 @@ def test_stat_shows_links_unless_dereference_is_set(image):
     ]
 
 
-def test_stat_json_names_the_layer_of_each(image):
+def test_stat_json_names_the_layer_of_each_file(image):
     files = json.loads(run("stat", "--json", image, "/usr/bin/app", "/etc").stdout)["files"]
     assert [(file["path"], file["type"]) for file in files] == [
         ("/usr/bin/app", "file"),
@@ -254,7 +254,7 @@ def test_stat_json_names_the_layer_of_each(image):
         (("-name", "nothing"), ""),
     ],
 )
-def test_find_prints_what_passes_all_tests(image, tests, found):
+def test_find_prints_files_that_match_all_conditions(image, tests, found):
     assert run("find", image, *tests).stdout.decode() == found
 
 
@@ -267,7 +267,7 @@ def test_find_below_a_path_and_as_json(image):
 # cp
 
 
-def test_cp_of_a_file_gives_it_its_name_or_another(image, tmp_path):
+def test_cp_of_a_file_keeps_its_name_or_uses_the_given_one(image, tmp_path):
     run("cp", f"{image}:/etc/absolute", tmp_path)
     run("cp", image, "/etc/os-release", tmp_path / "other")
     for name in ("absolute", "other"):
@@ -292,7 +292,7 @@ def test_cp_of_a_tree_reports_what_was_copied_and_skipped(image, tmp_path):
 
 @pytest.fixture
 def odd(tmp_path):
-    """An image with an entry that cannot be created, and one with an attribute that is not set."""
+    """An image with entries that cannot be created, and an attribute that is not preserved."""
     layer = tar(
         entry("d/" + "n" * 300, b"1"),
         entry("h", type=tarfile.LNKTYPE, linkname="gone"),
@@ -303,7 +303,7 @@ def odd(tmp_path):
     return f"oci:{tmp_path / 'layout'}:app"
 
 
-def test_cp_when_entries_are_impossible_then_the_rest_and_exit_code_1(odd, tmp_path):
+def test_cp_when_entries_are_invalid_then_the_rest_and_exit_code_1(odd, tmp_path):
     done = run("cp", f"{odd}:/", tmp_path / "out", code=1)
     assert (tmp_path / "out/good/f").read_bytes() == b"1"
     lines = words(done)
@@ -327,7 +327,7 @@ def test_cp_when_only_metadata_is_not_preserved_then_exit_code_0(odd, tmp_path):
     assert words(done)[0].startswith("warning: extended attribute trusted.a not preserved")
 
 
-def test_cp_to_stdout_is_the_bytes(image):
+def test_cp_to_stdout_writes_the_bytes(image):
     assert run("cp", f"{image}:/etc/os-release", "-").stdout == b"NAME=upper\n"
 
 
@@ -358,25 +358,25 @@ def test_wrong_usage_is_reported(image, arguments, message):
 # How the image is read
 
 
-def test_what_reading_cost_is_noted_unless_quiet(image):
+def test_reading_layers_in_full_is_a_warning_unless_quiet(image):
     noted = run("ls", image).stderr.decode()
     assert noted == "warning: 2 small layers have no ztoc: 3.0 MiB were read\n"
     assert run("ls", image, "-q").stderr == b""
 
 
-def test_layers_without_a_ztoc_are_refused_when_asked_to(image):
+def test_layers_without_a_ztoc_are_an_error_with_no_index(image):
     done = run("ls", image, "--no-index", code=4)
     assert "has no ztoc" in done.stderr.decode()
 
 
-def test_bars_of_a_copy_vanish(image, tmp_path):
+def test_progress_bars_of_cp_are_cleared(image, tmp_path):
     shown, code = on_terminal("cp", f"{image}:/usr", tmp_path / "usr", columns=100)
     assert code == 0
     assert b"\x1b[2K" in shown  # bars were cleared
     assert shown.rstrip().splitlines()[-1].startswith(b"1 file, 3 directories, 2 links")
 
 
-def test_reading_a_large_layer_whole_shows_a_bar(tmp_path):
+def test_reading_a_large_layer_in_full_shows_a_progress_bar(tmp_path):
     layer = tar(entry("big", bytes(9 << 20)))
     with OciLayout(tmp_path / "layout", write=True) as store:
         image_of((layer, OCI_LAYER)).put(store, tag="app")
@@ -403,7 +403,7 @@ def layer_bytes(registry):
     return sum(request.sent for request in registry.asked("GET", f"/blobs/{LAYERS[0]}"))
 
 
-def test_registry_image_is_read_by_its_index_and_kept(remote, tmp_path):
+def test_registry_image_is_read_through_its_index_and_cached(remote, tmp_path):
     registry, name = remote
     kept = {"TOCSIN_CACHE_DIR": str(tmp_path / "cache")}
     listed = run("ls", f"{name}:/usr", **kept)
@@ -425,7 +425,7 @@ def test_cache_size_when_given_then_the_directory_stays_below_it(image, tmp_path
     assert sum(sizes) <= 100 << 10
 
 
-def test_cache_dir_when_it_holds_a_fifo_then_a_note_and_the_data(remote, tmp_path):
+def test_cache_dir_when_it_contains_a_pipe_then_a_warning_and_the_data(remote, tmp_path):
     _, name = remote
     cached = ("--cache-dir", tmp_path / "c")
     run("cat", name, "/etc/os-release", *cached)
@@ -472,7 +472,7 @@ def test_indexing_on_the_fly_can_be_interrupted(tmp_path, number):
 
 
 @pytest.mark.parametrize("threads", ["1", "3"])
-def test_layers_without_ztoc_are_read_by_any_threads(image, threads):
+def test_layers_without_ztoc_are_read_with_any_number_of_threads(image, threads):
     done = run("cat", image, "/etc/os-release", "--threads", threads)
     assert done.stdout == b"NAME=upper\n"
     run("cat", image, "/etc/os-release", "--threads", "0", code=2)

@@ -314,7 +314,12 @@ def test_writers_stop_before_a_layer_is_read_when_referrers_are_refused(
 @pytest.mark.parametrize(
     ("command", "path", "refusal", "hint"),
     [
-        ("create", "/sha256:", (400, "MANIFEST_INVALID"), "If it does not accept artifacts, use "),
+        (
+            "create",
+            "/sha256:",
+            (400, "MANIFEST_INVALID"),
+            "If the registry does not accept artifacts",
+        ),
         (
             "create",
             "/sha256:",
@@ -327,7 +332,12 @@ def test_writers_stop_before_a_layer_is_read_when_referrers_are_refused(
             (415, "MANIFEST_INVALID"),
             "Use a registry that has the referrers ",
         ),
-        ("create", "/sha256-", (403, "DENIED"), "allow tags sha256-* to be overwritten"),
+        (
+            "create",
+            "/sha256-",
+            (403, "DENIED"),
+            "Allow tags sha256-* to be overwritten in this registry, or use tocsin ",
+        ),
         (
             "convert",
             "/soci$",
@@ -390,7 +400,7 @@ def test_missing_images_are_code_3(registry):
 
 
 def test_nothing_is_written_on_this_machine(registry, elsewhere):
-    """In a process, without home and temporary directory, and with a file size limit of 0."""
+    """Runs a process without home and temporary directory, and with a file size limit of 0."""
     image = put(registry)
     for arguments in (("create", image), ("convert", image, f"{elsewhere.host}/app:1")):
         done = subprocess.run(  # noqa: S603 (our own program)
@@ -502,7 +512,7 @@ class KillingRegistry(Registry):
 @pytest.mark.parametrize("api", [True, False], ids=["api", "tags"])
 @pytest.mark.parametrize("command", ["create", "convert", "across"])
 def test_a_killed_run_leaves_no_dangling_references(command, api):
-    """In a process: it is killed."""
+    """Runs a separate process, which is killed."""
     with Registry() as source, KillingRegistry() as place:
         for each in (source, place):
             each.referrers_api = each.oci_subject = api

@@ -33,8 +33,8 @@ def described(done):
     ],
     ids=str,
 )
-def test_command_when_run_in_either_way_then_outputs_and_codes_are_equal(files, arguments, changes):
-    """In a process, and in this one."""
+def test_command_when_run_either_way_then_outputs_and_codes_are_equal(files, arguments, changes):
+    """Runs each command in a separate process and in this one."""
     paths = {"ZTOC": files.ztoc, "LAYER": files.layer}
     arguments = [paths.get(argument, argument) for argument in arguments]
     if "stdin" in changes:
@@ -53,7 +53,7 @@ def state():
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 @pytest.mark.parametrize("arguments", [("ztoc", "info", "-"), ("--debug", "ztoc", "info", "x")])
-def test_command_when_run_in_this_process_then_nothing_of_it_stays(files, tmp_path, arguments):
+def test_command_when_run_in_this_process_then_it_leaves_no_state(files, tmp_path, arguments):
     before = state()
     for _ in range(2):
         stdin = files.layer.read_bytes()  # more than the command reads

@@ -10,7 +10,7 @@ from support.cli_process import TOCSIN, environment, start
 from support.cli_signals import at_work, stopped, wait_for
 
 GIBIBYTES = 64
-"""Size of a layer that takes many seconds; a command that finishes would return 0."""
+"""Size of a layer that takes many seconds to index; a command that finished would return 0."""
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_waiting_for_stdin_can_be_interrupted(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pressing_twice_is_as_once(endless, tmp_path):
+def test_second_interrupt_within_a_second_is_ignored(endless, tmp_path):
     with build(endless, "-o", tmp_path / "z") as process:
         at_work(process)
         process.send_signal(signal.SIGINT)
@@ -95,7 +95,7 @@ def test_pressing_twice_is_as_once(endless, tmp_path):
 
 def test_ignored_interrupt_stays_ignored(endless, tmp_path):
     script = 'trap "" INT; exec "$0" "$@"'
-    with subprocess.Popen(  # noqa: S603 (a shell, to set what is ignored)
+    with subprocess.Popen(  # noqa: S603 (a shell, which ignores SIGINT)
         ["/bin/sh", "-c", script, TOCSIN, "ztoc", "build", endless, "-o", tmp_path / "z"],
         env=environment(),
         stdout=subprocess.PIPE,

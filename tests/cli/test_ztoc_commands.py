@@ -158,7 +158,7 @@ def test_ls_null_gives_raw_names(files):
     assert names[-3:] == [b"odd/new\nline\x1b[31m\\", b"odd/caf\xe9", b""]
 
 
-def test_ls_long_reads_like_tar(files):
+def test_ls_long_looks_like_tar_output(files):
     lines = tocsin("ztoc", "ls", "-l", files.ztoc).stdout.split(b"\n")
     assert lines[:7] == [
         b"drwxr-xr-x 0/0              0 2023-11-14 22:13 usr/",
@@ -171,7 +171,7 @@ def test_ls_long_reads_like_tar(files):
     ]
 
 
-def test_ls_of_paths_lists_what_is_at_or_below_them(files):
+def test_ls_of_paths_lists_entries_at_or_below_them(files):
     done = tocsin("ztoc", "ls", files.ztoc, "/etc", "./usr/bin/app")
     assert done.stdout == b"usr/bin/app\netc/os-release\n"
     missing = tocsin("ztoc", "ls", files.ztoc, "us")
@@ -279,7 +279,7 @@ def test_extract_from_a_changed_layer_fails_and_leaves_nothing(files, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["layer"]
     cat = tocsin("ztoc", "cat", files.ztoc, broken, "usr/bin/app")
     assert cat.returncode == 1
-    assert BINARY.startswith(cat.stdout)  # only what was verified
+    assert BINARY.startswith(cat.stdout)  # only verified bytes
 
 
 def test_short_layer_is_refused(files, tmp_path):
@@ -290,7 +290,7 @@ def test_short_layer_is_refused(files, tmp_path):
 
 
 @pytest.mark.parametrize("command", [("info",), ("ls",), ("ls", "-l")], ids=" ".join)
-def test_damaged_ztoc_is_one_line_and_code_1(files, tmp_path, command):
+def test_damaged_ztoc_is_a_one_line_error_and_code_1(files, tmp_path, command):
     damaged = tmp_path / "z"
     damaged.write_bytes(files.ztoc.read_bytes()[:-1000])
     done = tocsin("ztoc", *command, damaged)
@@ -329,7 +329,7 @@ def test_spans_of_the_command_and_the_library_are_the_same(files):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-def test_build_with_any_threads_makes_the_same_blob(files, tmp_path, threads):
+def test_build_with_any_number_of_threads_makes_the_same_blob(files, tmp_path, threads):
     target = tmp_path / "z"
     build = ("ztoc", "build", files.layer, "--span-size", "1MiB", "-o", target)
     done = tocsin(*build, "--threads", threads)
@@ -338,7 +338,7 @@ def test_build_with_any_threads_makes_the_same_blob(files, tmp_path, threads):
     assert done.stdout.decode() == identity(target) == identity(files.ztoc)
 
 
-def test_build_when_the_variable_is_not_a_number_then_wrong_usage(files):
+def test_build_when_tocsin_threads_is_not_a_number_then_wrong_usage(files):
     done = tocsin("ztoc", "build", files.layer, TOCSIN_THREADS="many")
     assert done.returncode == 2
     assert done.stderr.decode().startswith("error: invalid value for '--threads'")

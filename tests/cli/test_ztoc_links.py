@@ -64,9 +64,7 @@ def layer(tmp_path_factory):
         ("to-hard-link", b"#!/bin/sh\n"),
     ],
 )
-def test_cat_when_a_link_is_on_the_way_then_it_is_followed_in_the_layer(
-    layer, path, data, tmp_path
-):
+def test_cat_when_a_path_contains_links_then_followed_in_the_layer(layer, path, data, tmp_path):
     done = tocsin("ztoc", "cat", layer / "ztoc", layer / "layer", path)
     assert (done.returncode, done.stdout, done.stderr) == (0, data, b"")
     target = tmp_path / "out"
@@ -107,7 +105,7 @@ def test_cat_when_a_hard_link_target_is_in_another_layer_then_hint(layer):
 
 
 @pytest.mark.parametrize("path", ["loop", "loop/x"])
-def test_cat_when_links_form_a_loop_then_it_ends(layer, path):
+def test_cat_when_links_form_a_loop_then_not_found(layer, path):
     done = tocsin("ztoc", "cat", layer / "ztoc", layer / "layer", path)
     assert done.returncode == 3
 

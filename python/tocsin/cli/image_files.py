@@ -1,4 +1,4 @@
-"""Arguments and options that are shared by the commands that read files of an image."""
+"""Arguments and options shared by the commands that read files of an image."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _Command = TypeVar("_Command", bound="Callable[..., None]")
 
 _LIST_FILES = "List the image's files with tocsin ls IMAGE /DIRECTORY or tocsin find IMAGE."
 _MIN_BAR_SIZE = 8 << 20
-"""Size in bytes of the smallest layer that gets a progress bar; smaller ones are read at once."""
+"""Size in bytes of the smallest layer that gets a progress bar; smaller layers are read quickly."""
 
 DEFAULT_CACHE_SIZE = "2GiB"
-"""Same as in `tocsin.layers.disk_cache`, which is slow to import; a test compares them."""
+"""Same as in `tocsin.layers.disk_cache`, which is slow to import; a test compares the values."""
 
 _OPTIONS = (
     click.option(
@@ -167,7 +167,7 @@ def all_paths(image: Place, paths: tuple[str, ...]) -> tuple[str, ...]:
     """Return the path in the image argument, if any, and the paths after it.
 
     Raises:
-        click.UsageError: there is no path.
+        click.UsageError: no path is given.
     """
     found = paths if image.path is None else (image.path, *paths)
     if not found:
@@ -176,10 +176,10 @@ def all_paths(image: Place, paths: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def one_path(image: Place, path: str | None) -> str:
-    """Return the path in the image argument, or else the one after it, or else the root.
+    """Return the path in the image argument or the one after it; the root if neither is given.
 
     Raises:
-        click.UsageError: there are two paths.
+        click.UsageError: two paths are given.
     """
     if path is not None and image.path is not None:
         raise click.UsageError(f"too many paths (found {image.path} and {path}, expected one)")

@@ -31,8 +31,8 @@ def run(
 
     Args:
         work: function that indexes the image.
-        source: the image that is indexed.
-        options: options of the indexing.
+        source: the image to index.
+        options: indexing options.
         output: where to write.
 
     Raises:

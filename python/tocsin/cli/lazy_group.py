@@ -15,8 +15,8 @@ class LazyGroup(click.Group):
     """A group of commands, given by the names of their modules.
 
     Args:
-        commands_in: maps the name of each command to its module, where it has the same name. The
-            help text lists the commands in this order.
+        commands_in: maps the name of each command to its module, in which a variable of that name
+            holds the command. The help text lists the commands in this order.
     """
 
     def __init__(self, *args: Any, commands_in: Mapping[str, str], **attributes: Any) -> None:  # noqa: ANN401 (click's)

@@ -1,4 +1,4 @@
-"""Writes files of an image as lines of text."""
+"""Writes lists of an image's files, one file per line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _TIME = "%Y-%m-%d %H:%M"
 _BATCH = 1024
-"""Names per write; each can have 4 KiB, so a write is at most 4 MiB."""
+"""Names per write; a name has at most 4 KiB, so a write is at most 4 MiB."""
 
 
 def write_listing(
@@ -32,7 +32,7 @@ def write_listing(
     """Write one line per file.
 
     Args:
-        found: the files.
+        found: the files to list.
         output: where to write.
         name_of: returns the name to show for a file.
         long: add mode, owner, size, time and link target.

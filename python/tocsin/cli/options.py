@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound="Callable[..., None]")
 
 DEFAULT_SPAN_SIZE = "4MiB"
-"""Same as in `tocsin.model.soci_index`, which is slow to import; a test compares them."""
+"""Same as in `tocsin.model.soci_index`, which is slow to import; a test compares the values."""
 DEFAULT_MIN_LAYER_SIZE = "10MiB"
 
 span_size_option = click.option(
@@ -247,7 +247,9 @@ def registry_options(command: _Command) -> _Command:
     ) -> Any:  # noqa: ANN401
         if password_stdin != (username is not None):
             missing = "--username" if password_stdin else "--password-stdin"
-            raise click.UsageError(f"--username and --password-stdin go together: add {missing}")
+            raise click.UsageError(
+                f"--username and --password-stdin must be used together: add {missing}"
+            )
         password = _password() if password_stdin else None
         debug = streams.write_message if os.environ.get("TOCSIN_DEBUG") else None
         registry: RegistryOptions | None = None
@@ -317,7 +319,7 @@ def output_options(command: _Command) -> _Command:
 
 
 def decorated(function: Any, options: tuple[Callable[[Any], Any], ...]) -> Any:  # noqa: ANN401
-    """Return a command with `options` added, in the order of its help text."""
+    """Return a command with `options` added; its help text lists them in this order."""
     for option in reversed(options):
         function = option(function)
     return function

@@ -19,8 +19,8 @@ STDOUT = "-"
 def output_file(path: str) -> Iterator[Callable[[bytes], None]]:
     """Yield a function that writes to the file at `path`, which appears only on success.
 
-    Devices, pipes and ``-`` (stdout) are written directly. The output is opened at once, so that a
-    location that is not writable is reported before any work is done.
+    Devices, pipes and ``-`` (stdout) are written directly. The output is opened immediately, so
+    that a location that is not writable is reported before any work is done.
 
     Raises:
         OSError: the file cannot be written.

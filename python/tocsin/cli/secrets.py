@@ -1,7 +1,7 @@
-"""Hides passwords that were given on the command line, where they do not belong, in all output.
+"""Hides passwords in all output if they were given on the command line, where they do not belong.
 
-Messages of this package never contain them, but click repeats unexpected arguments in its errors,
-and the system repeats paths that do not exist.
+The messages of this package never contain passwords, but click repeats unexpected arguments in its
+errors, and the system repeats paths that do not exist.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _patterns: list[re.Pattern[str]] = []
 
 
 def remember(words: Iterable[str]) -> None:
-    """Find user names and passwords in a command line; `hide` removes them from texts.
+    """Find user names and passwords in a command line; `hide` removes them from text.
 
-    Those of a previous command line are forgotten.
+    Secrets from a previous command line are forgotten.
     """
     _patterns.clear()
     suspects = [word for word in words if "@" in word]

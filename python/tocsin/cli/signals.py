@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _GRACE_PERIOD = 1.0
-"""Seconds in which further signals are ignored, since users press Ctrl-C twice."""
+"""Seconds during which further signals are ignored, since users may press Ctrl-C twice."""
 
 
 class Stopped(KeyboardInterrupt):

@@ -24,13 +24,13 @@ _FIRST_SURROGATE, _LAST_SURROGATE = 0xDC80, 0xDCFF
 def prepare() -> None:
     """Let both streams accept any text in any locale, and write bytes of file names unchanged."""
     _written.clear()
-    codecs.register_error(_ERROR_HANDLER, _encode_anyhow)
+    codecs.register_error(_ERROR_HANDLER, _encode_with_fallback)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_ERROR_HANDLER)
 
 
-def _encode_anyhow(error: UnicodeError) -> tuple[bytes | str, int]:
+def _encode_with_fallback(error: UnicodeError) -> tuple[bytes | str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return b"".join(map(_bytes_of, error.object[error.start : error.end])), error.end
@@ -118,7 +118,7 @@ def _stdout() -> TextIO:
 
 
 class _named_errors:  # noqa: N801 (used as a context manager)
-    """Set the ``filename`` of an OSError raised inside to ``stdout``."""
+    """Sets ``filename`` to ``stdout`` on any OSError raised inside, unless it has one."""
 
     def __enter__(self) -> None:
         pass

@@ -42,9 +42,9 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 def duration(seconds: float) -> str:
     """Return ``80 ms``, ``1.2 s``, ``3 min 05 s`` or ``1 h 02 min``."""
-    if seconds < 0.9995:  # noqa: PLR2004 (what rounds to 1000 ms)
+    if seconds < 0.9995:  # noqa: PLR2004 (larger values round to 1000 ms)
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 59.95:  # noqa: PLR2004 (what rounds to 60.0 s)
+    if seconds < 59.95:  # noqa: PLR2004 (larger values round to 60.0 s)
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:  # noqa: PLR2004
@@ -82,7 +82,7 @@ def printable(text: str) -> str:
 
 
 def escaped(name: str) -> str:
-    """Return `name` as `printable` does, with backslashes doubled so that it can be decoded."""
+    """Return `name` as `printable` does, but double backslashes so that it can be decoded."""
     return printable(name.replace("\\", "\\\\"))
 
 

@@ -1,6 +1,6 @@
 """Paths inside an image, as users type them and as tar entries spell them.
 
-A separate module, because the zTOC of one layer needs nothing else of this room.
+A separate module, because the zTOC of one layer needs nothing else from this package.
 """
 
 from __future__ import annotations

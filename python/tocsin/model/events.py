@@ -54,7 +54,7 @@ class LayerAdvanced:
 
 @dataclass(frozen=True, slots=True)
 class LayerFinished:
-    """A layer is done. A layer that need not be read has no `LayerStarted`.
+    """A layer is done. For a layer that need not be read, `LayerStarted` is not sent.
 
     Attributes:
         layer: descriptor in the image's manifest.
@@ -71,13 +71,13 @@ class LayerFinished:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """More bytes of the whole run are done; sent once with 0 before any work.
+    """The whole run has advanced; sent once with 0 before any work.
 
     ``build_ztoc`` and ``index_layer`` count compressed bytes read, ``extract`` counts bytes of
     files.
 
     Attributes:
-        done: bytes so far.
+        done: bytes processed so far.
         total: total bytes; ``None`` if unknown, as for a pipe.
     """
 

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 Json: TypeAlias = "str | int | bool | Sequence[Json] | Mapping[str, Json] | None"
 
 MAX_SIZE = 4 << 20
-"""Maximum bytes of a manifest, the same as in registries and oras."""
+"""Maximum size of a manifest in bytes, the same as in registries and oras."""
 
 MAX_DEPTH = 64
-"""Maximum levels of nesting; image manifests need five."""
+"""Maximum nesting depth; image manifests need five levels."""
 
 _GO_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -48,7 +48,7 @@ def sorted_map(mapping: Mapping[str, str]) -> dict[str, str]:
 
 
 def omit_empty(struct: dict[str, Json], *names: str) -> dict[str, Json]:
-    """Return `struct` without those of `names` whose value is empty in Go.
+    """Return `struct` without the fields in `names` whose value Go considers empty.
 
     An empty dictionary is kept, like a pointer to a struct in Go. Callers pass an empty map as
     ``None``.
@@ -66,7 +66,7 @@ def decode_object(data: bytes, *, what: str, max_size: int = MAX_SIZE) -> dict[s
     Args:
         data: the whole document in UTF-8.
         what: name of the document in messages, and `FormatError.what`.
-        max_size: maximum bytes.
+        max_size: maximum size of `data` in bytes.
 
     Raises:
         FormatError: `data` is not JSON, not an object, too large or nested too deeply.

@@ -53,7 +53,7 @@ class Platform:
         """Parse ``os/arch[/variant]``, or a known ``arch`` alone for linux.
 
         The result keeps what the user wrote: ``linux/arm64`` and ``linux/arm`` have no variant,
-        ``linux/arm64/v8`` has ``v8``. Only aliases are replaced: ``linux/x86_64`` is amd64.
+        ``linux/arm64/v8`` has ``v8``. Only aliases are replaced: ``x86_64`` becomes amd64.
 
         Raises:
             FormatError: `text` is not a platform.

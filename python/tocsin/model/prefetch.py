@@ -84,7 +84,7 @@ class PrefetchArtifact:
 
 
 class FoundEntry(NamedTuple):
-    """The properties of a layer's entry that prefetching needs.
+    """The properties of an entry in a layer, as far as prefetching needs them.
 
     Attributes:
         type: type in the zTOC, such as ``reg``.
@@ -101,7 +101,7 @@ class FoundEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SearchableLayer:
-    """The look-up functions of a layer with a zTOC that prefetching needs.
+    """The look-up functions that prefetching needs for a layer with a zTOC.
 
     Attributes:
         find: returns the first entry with exactly this name, or ``None``.
@@ -136,7 +136,7 @@ def plan_prefetch(paths: Iterable[str], layers: Sequence[SearchableLayer]) -> Pr
     as a program would resolve it: with any spelling (``./x``) and through links.
 
     Args:
-        paths: paths as typed by a user, see `entry_names`.
+        paths: paths as typed by a user; `entry_names` cleans them.
         layers: the layers with a zTOC, bottom layer first.
     """
     ranges: list[list[PrefetchRange]] = [[] for _ in layers]

@@ -1,4 +1,4 @@
-"""Reasons for which soci-snapshotter rejects a zTOC."""
+"""Reasons why soci-snapshotter rejects a zTOC."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A reason for which soci-snapshotter rejects a zTOC or reads a file incorrectly.
+    """A reason why soci-snapshotter rejects a zTOC or reads a file incorrectly.
 
     ``str(refusal)`` is `text`.
 
@@ -15,8 +15,8 @@ class Refusal:
         code: a stable code, such as ``empty-span``.
         span_id: the span concerned; ``None`` if an entry is concerned.
         entry_index: the entry concerned, as in `Ztoc.entries`; ``None`` if a span is concerned.
-        of_layer: whether the whole layer is rejected, and then unpacked as if it had no zTOC;
-            otherwise, only one file cannot be read.
+        of_layer: whether soci-snapshotter rejects the whole layer and unpacks it as if it had no
+            zTOC; otherwise, only one file cannot be read.
         text: the reason as text that names the span or entry.
     """
 

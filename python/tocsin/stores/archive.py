@@ -142,7 +142,9 @@ class OciArchive(FileSource):
         """Tag a manifest when `commit` is called."""
         self._check_writable()
         if not self.has_blob(descriptor):
-            raise NotFoundError(f"{self._place(descriptor.digest)}: not found, cannot be tagged")
+            raise NotFoundError(
+                f"{self._place(descriptor.digest)}: not found, so it cannot be tagged"
+            )
         self._list(descriptor, tag)
 
     def delete(self, descriptor: Descriptor) -> None:

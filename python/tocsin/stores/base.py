@@ -1,4 +1,4 @@
-"""The protocols of stores of images: a `Source` can be read, a `Sink` can also be written.
+"""Protocols of image stores: a `Source` can be read, a `Sink` can also be written.
 
 One store is one repository: a set of blobs named by digest, and tags. Bytes that are read are
 verified against the requested descriptor; bytes that are written are verified while they are
@@ -63,7 +63,7 @@ class Source(Protocol):
 
         Raises:
             NotFoundError: the manifest does not exist.
-            VerificationError: the stored bytes have another size or digest.
+            VerificationError: the stored bytes have a different size or digest.
             FormatError: the manifest is larger than `go_json.MAX_SIZE`.
         """
         ...
@@ -113,7 +113,7 @@ class Source(Protocol):
         ...
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Return whether a blob or manifest with this digest and size exists; reads no bytes."""
+        """Return whether a blob or manifest with this digest and size exists; does not read it."""
         ...
 
     def close(self) -> None:
@@ -190,12 +190,13 @@ class Sink(Source, Protocol):
 
         Args:
             source: the bytes.
-            digest: expected digest, if known; verified. Some registries are faster with it.
+            digest: expected digest, if known; verified. Uploads to some registries are faster
+                if it is known.
             size: expected size, if known; verified.
             media_type: media type of the returned descriptor.
 
         Raises:
-            VerificationError: the bytes have another digest or size.
+            VerificationError: the bytes have a different digest or size.
             OSError: the store cannot be written; ``filename`` is the path.
         """
         ...
@@ -203,8 +204,8 @@ class Sink(Source, Protocol):
     def take_over(self, descriptor: Descriptor, origin: BlobOrigin) -> Takeover:
         """Take a blob over from another store without streaming it through this process.
 
-        Reads no bytes, so that it can be called before the blob is read for another purpose: a
-        blob that has to be streamed can then be streamed in the same pass.
+        This does not read the blob, so it can be called before the blob is read for another
+        purpose: a blob that has to be streamed can then be streamed in the same pass.
 
         Args:
             descriptor: descriptor of the blob.
@@ -234,7 +235,7 @@ class Sink(Source, Protocol):
     def commit(self) -> None:
         """Make all changes visible and durable.
 
-        Writes an archive; other stores apply each change at once, so this does nothing.
+        An archive is written only now. Other stores apply each change at once and do nothing here.
         """
         ...
 

@@ -1,15 +1,15 @@
-"""Docker archives, as ``docker save``, podman and skopeo write them; read only.
+"""Docker archives, as written by ``docker save``, podman and skopeo; read-only.
 
 Newer archives contain an OCI layout, which is read with the image's own manifest. Older ones
 contain only ``manifest.json``, a config and layers, usually as plain tars. For these **an OCI
-manifest is created**. A plain-tar layer has the digest that its config lists as diff id, and the
-media type ``application/vnd.oci.image.layer.v1.tar``; so it gets a plain-tar zTOC, and the
-converted image is a valid OCI image. (``skopeo copy`` compresses layers, so its digests differ.)
-A layer compressed with gzip or zstd keeps its bytes and is named by their digest, for which the
-layer is read once when the archive is opened.
+manifest is created**. The digest of a plain-tar layer is the diff id in the config, and its media
+type is ``application/vnd.oci.image.layer.v1.tar``; so it gets a plain-tar zTOC, and the converted
+image is a valid OCI image. (``skopeo copy`` compresses layers, so its digests differ.) A layer
+compressed with gzip or zstd is not decompressed. Its digest is not in the config, so the layer is
+read once to compute it when the archive is opened.
 
-The whole archive may be compressed with gzip or zstd, as nix and ``docker save | gzip`` write it.
-It is unpacked into a temporary file each time it is opened.
+The whole archive may be compressed with gzip or zstd, as nix and ``docker save | gzip``
+produce it. It is unpacked into a temporary file each time it is opened.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class HashedStream:
         return Digest(self._hasher.hexdigest())
 
     def drain(self) -> None:
-        """Read to the end, only for verification."""
+        """Read to the end to verify the bytes, which are discarded."""
         for _ in self:
             pass
 
@@ -62,8 +62,8 @@ def hashed(
 ) -> HashedStream:
     """Return `source` as a stream that raises `VerificationError` if its digest or size differs.
 
-    Unlike `verification.verified`, it yields the last piece before verifying: only for consumers
-    that keep nothing if the iteration raises.
+    Unlike `verification.verified`, it yields the last piece before verifying, so a consumer must
+    discard everything if the iteration raises.
     """
     if isinstance(source, bytes):
         view = memoryview(source)

@@ -1,6 +1,6 @@
 """OCI layout directories, for reading and writing. Source: OCI image-spec 1.1.1, image-layout.md.
 
-Writes are atomic: a blob gets its name when all its bytes are on the disk. ``index.json`` is
+Writes are atomic: a blob gets its name once all its bytes are on disk. ``index.json`` is
 replaced last, under a lock on the file ``oci-layout``, so that concurrent writers keep each other's
 entries; other tools do not take this lock. A killed run leaves the existing images unchanged. It
 may also leave blobs without references, which the next run reuses, and files ``.tocsin-*.tmp``,
@@ -87,7 +87,7 @@ class OciLayout(FileSource):
         size: int | None = None,
         media_type: str = OCTET_STREAM,
     ) -> Descriptor:
-        """Store a blob; it becomes visible once its bytes are on the disk."""
+        """Store a blob; it becomes visible once its bytes are on disk."""
         self._prepare()
         stream = hashed(source, place=f"{self._name}: new blob", digest=digest, size=size)
         promised = None if digest is None or size is None else Descriptor(media_type, digest, size)
@@ -134,7 +134,9 @@ class OciLayout(FileSource):
     def tag(self, descriptor: Descriptor, tag: str) -> None:
         """Tag a stored manifest atomically."""
         if not self.has_blob(descriptor):
-            raise NotFoundError(f"{self._place(descriptor.digest)}: not found, cannot be tagged")
+            raise NotFoundError(
+                f"{self._place(descriptor.digest)}: not found, so it cannot be tagged"
+            )
         self._change_index(lambda index: index.with_entry(descriptor, tag=tag))
 
     def delete(self, descriptor: Descriptor) -> None:
@@ -167,7 +169,7 @@ class OciLayout(FileSource):
         return layout_blob_path(self.path, digest)
 
     def _device(self) -> int:
-        """Return the device number of the file system that has, or will have, the blobs."""
+        """Return the device number of the file system that contains, or will contain, the blobs."""
         blobs = self.path.absolute() / "blobs" / "sha256"
         for folder in (blobs, *blobs.parents):
             with suppress(OSError):
@@ -204,7 +206,7 @@ class OciLayout(FileSource):
             raise FormatError(
                 f"{self._name}: neither an OCI layout nor empty (found {shown(others[0])})",
                 what="layout",
-                hint="Use an empty or a new directory.",
+                hint="Use an empty or new directory.",
             )
 
     def _check_writable(self) -> None:
@@ -226,7 +228,7 @@ class OciLayout(FileSource):
     ) -> TakenOver | MustStream:
         self._prepare()
         target = self._blob_path(descriptor.digest)
-        if target.exists():  # has the wrong size, so is damaged: put_blob will replace it
+        if target.exists():  # its size is wrong, so it is damaged: put_blob will replace it
             return MustStream()
         if verify:
             _verify(descriptor, origin, window)

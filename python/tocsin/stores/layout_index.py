@@ -3,11 +3,11 @@
 Changes keep everything that other tools wrote. Source: OCI image-spec 1.1.1, image-layout.md.
 
 **Referrers.** The specification does not define how a layout records them. We follow oras 1.0: the
-referring manifest is an entry of ``index.json`` without a tag, and is found by its `subject`. An
-image index tagged ``sha256-<hex of the subject>``, which is the distribution specification's
-fallback for registries and which regclient also writes into layouts, is read but not written. The
-drawback: skopeo counts every entry, so it no longer accepts ``oci:DIR`` without a tag after a v1
-SOCI index is added to an untagged image. Tag such images.
+referring manifest is an entry of ``index.json`` without a tag, and is found by its `subject`. We
+also read, but do not write, an image index tagged ``sha256-<hex of the subject>``: this is the
+distribution specification's fallback for registries, and regclient uses it in layouts too. The
+drawback of our choice: skopeo counts every entry, so it no longer accepts ``oci:DIR`` without a tag
+after a v1 SOCI index is added to an untagged image. Tag such images.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class LayoutIndex:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:
-        """Return the index in a decoded document; raises like `from_json`."""
+        """Return the index in a decoded document; raises the same errors as `from_json`."""
         fields = Fields(document, what=_WHAT, place="index.json")
         children = fields.children("manifests") or []
         return cls(document, tuple(map(read_descriptor, children)))
@@ -151,7 +151,7 @@ class LayoutIndex:
         return type(self).from_document({**rest, "manifests": manifests})
 
     def without(self, digest: Digest) -> Self:
-        """Return the index without the entries of this digest."""
+        """Return the index without the entries that have this digest."""
         kept = [
             struct
             for struct, entry in zip(_manifests_of(self.document), self.entries, strict=True)

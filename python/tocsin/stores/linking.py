@@ -24,14 +24,14 @@ _ROOT = 0
 
 
 def others_may_write(status: os.stat_result) -> bool:
-    """Return whether users other than this one and root can write to a file or permit writing."""
+    """Return whether users other than this one and root can write to a file or make it writable."""
     return status.st_uid not in (os.geteuid(), _ROOT) or bool(status.st_mode & _WRITABLE)
 
 
 def link_file(path: Path, fd: int, target: Path) -> bool:
-    """Link the file at `path` as `target`; return whether it is the open file `fd`.
+    """Link the file at `path` as `target`; return whether the linked file is the open file `fd`.
 
-    If `path` has been changed to another file meanwhile, the link is removed again.
+    If `path` was replaced by another file in the meantime, the link is removed.
 
     Raises:
         FileExistsError: `target` exists.
@@ -46,7 +46,7 @@ def link_file(path: Path, fd: int, target: Path) -> bool:
 
 
 def share_blocks(source: int, target: int) -> bool:
-    """Make an empty file share the blocks of another; return whether the file system can."""
+    """Make an empty file share the blocks of another; return whether that succeeded."""
     try:
         fcntl.ioctl(target, _FICLONE, source)
     except OSError:

@@ -1,4 +1,4 @@
-"""Conversion of an image argument, which is text, a path or a reference, to a reference."""
+"""Conversion of an image argument (text, a path or a reference) to a reference."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Unpacking of a compressed archive into an unnamed file, for random access.
+"""Unpacking a compressed archive into an unnamed file, for random access.
 
-The bytes that a hostile archive can make this write are bounded. The system removes the file when
-the process ends.
+The size of the file is bounded, since a hostile archive could otherwise fill the disk. The
+operating system removes the file when the process ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WHAT = "archive"
 FREE_SIZE = 1 << 30
 """Unpacked bytes that are allowed for every archive, however small it is."""
 MAX_RATIO = 64
-"""Unpacked bytes allowed for each compressed byte; 3 or 4 are typical for images, 20 are rare."""
+"""Unpacked bytes allowed for each compressed byte; 3 or 4 is typical for images, 20 is rare."""
 _GZIP_WBITS = 31
 """zlib's ``wbits`` for a gzip header, a window of any size, and a trailer."""
 

@@ -28,7 +28,7 @@ def verified(
         size: expected size; ``None`` skips the check.
 
     Raises:
-        VerificationError: too many bytes (raised immediately), too few, or another digest.
+        VerificationError: too many bytes (raised immediately), too few, or a wrong digest.
     """
     hasher = hashlib.sha256() if digest is not None else None
     held = b""

@@ -22,8 +22,8 @@ class Member(NamedTuple):
     """One entry of an archive.
 
     Attributes:
-        type: ``reg``, ``hardlink``, ``symlink``, ``dir`` or another type of a zTOC. As POSIX
-            requires, unknown types are ``reg``.
+        type: ``reg``, ``hardlink``, ``symlink``, ``dir`` or another zTOC entry type. As POSIX
+            requires, unknown types are treated as ``reg``.
         path: normalized path relative to the root of the archive.
         offset: offset of the data.
         size: bytes of data.
@@ -60,7 +60,7 @@ def scan_archive(read: Callable[[int, int], bytes], size: int, *, max_members: i
             offset += skipped
             continue
         block = read(offset, offset + BLOCK_SIZE)
-        if not block:  # the file was truncated meanwhile
+        if not block:  # the file was truncated in the meantime
             break
         scanner.push(block)
         offset += len(block)

@@ -52,7 +52,8 @@ class FileData:
         needed = sum(length for _, length in regions)
         if needed != headers.stored_size:
             raise TarError(
-                f"sparse map needs {needed} bytes of data, the layer stores {headers.stored_size}",
+                f"sparse map needs {needed} bytes of data, but the layer stores "
+                f"{headers.stored_size}",
                 what="tar.sparse",
                 offset=f"uncompressed byte {offset}",
             )

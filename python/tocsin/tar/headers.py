@@ -1,7 +1,7 @@
 """The headers of a tar entry and of a gzip member, parsed by the core.
 
-The core follows Go's ``archive/tar``, with which the reference builds zTOCs and containerd unpacks
-layers. Another parser would sometimes see different files.
+The core follows Go's ``archive/tar``: the reference uses it to build zTOCs, and containerd uses it
+to unpack layers. A different parser would sometimes see different files.
 """
 
 from tocsin._core import EntryHeaders, gzip_header_len, read_headers

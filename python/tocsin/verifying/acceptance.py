@@ -1,4 +1,4 @@
-"""The acceptance rules of soci-snapshotter that a zTOC breaks.
+"""Findings for the acceptance rules of soci-snapshotter that a zTOC breaks.
 
 Source: docs/format.md#acceptance-rules.
 """
@@ -30,9 +30,9 @@ def early_spans(ztoc: Ztoc) -> range:
 def refusals(ztoc: Ztoc) -> list[Finding]:
     """Return a finding for each acceptance rule of soci-snapshotter that a zTOC breaks.
 
-    Early checkpoints, which the reference itself writes, are only a warning: soci-snapshotter then
-    unpacks the layer as if it had no zTOC. All other rules are errors, because reads fail or return
-    wrong data.
+    Empty spans at the start, which the reference itself writes, are only a warning:
+    soci-snapshotter then unpacks the layer as if it had no zTOC. All other violations are errors,
+    because reads fail or return wrong data.
     """
     early = early_spans(ztoc)
     from_reference: list[Refusal] = []

@@ -1,9 +1,9 @@
 """Differences between a stored zTOC and one rebuilt from the layer.
 
 Two different zTOCs may both be correct: the build tool, the zinfo version or the set of checkpoints
-may differ. So if the blobs differ, their content is compared. The layer is read only for spans that
-the rebuilt zTOC does not have. Source: docs/format.md#the-ztoc-blob; docs/format.md#zinfo;
-docs/format.md#span-digests.
+may differ. So if the blobs differ, their content is compared. The layer is read again only for
+spans that the rebuilt zTOC does not have. Source: docs/format.md#the-ztoc-blob;
+docs/format.md#zinfo; docs/format.md#span-digests.
 """
 
 from __future__ import annotations

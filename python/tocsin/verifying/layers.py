@@ -1,4 +1,4 @@
-"""Checks of all layers that have a zTOC, several at once; each is read once, or only sampled.
+"""Checks all layers that have a zTOC, several at once; each is read once, or only sampled.
 
 All zTOCs of a layer are checked in the same pass, whichever index or platform lists them. Nothing
 is written to disk.
@@ -54,7 +54,7 @@ class ZtocCheck:
         span_count: number of spans; 0 if the zTOC cannot be read.
         span_size: span size stored in the zTOC.
         needs_xattrs: whether the layer must be mounted with extended attributes.
-        readable: whether the zTOC could be read, so that the three values above are known.
+        readable: whether the zTOC could be read, so that the values above are known.
         checked_spans: number of spans compared with the layer.
     """
 
@@ -109,7 +109,7 @@ class _Loaded:
 
 
 class _CancelledError(Exception):
-    """The run was stopped by an error in another layer or by the user; never reported itself."""
+    """An error in another layer or the user stopped the run; this exception is never reported."""
 
 
 class LayerChecks:
@@ -251,9 +251,9 @@ class LayerChecks:
     # Whole layers
 
     def _read_whole(self, check: LayerCheck, loaded: Sequence[_Loaded], threads: int) -> None:
-        likes = {_settings(one.ztoc): one.ztoc for one in loaded}
-        each = max(1, threads // max(1, len(likes)))
-        passes = {key: _pass_like(ztoc, each) for key, ztoc in likes.items()}
+        models = {_settings(one.ztoc): one.ztoc for one in loaded}
+        each = max(1, threads // max(1, len(models)))
+        passes = {key: _pass_like(ztoc, each) for key, ztoc in models.items()}
         if not passes:
             # No zTOC can be read, but the layer can still be checked against the manifest.
             passes = {(): LayerPass(diff_id=True, threads=threads)}
@@ -267,7 +267,7 @@ class LayerChecks:
         except (FormatError, UnsupportedError) as error:
             made, refused = None, error.message
         if made is None:
-            self._explain(check, loaded, cannot=refused)
+            self._explain(check, loaded, problem=refused)
             return
         first = next(iter(made.values()))
         check.diff_id = first.diff_id
@@ -314,9 +314,9 @@ class LayerChecks:
             yield self._store.blob_range(layer, at, min(at + PIECE_SIZE, end))
 
     def _explain(
-        self, check: LayerCheck, loaded: Sequence[_Loaded], *, cannot: str | None = None
+        self, check: LayerCheck, loaded: Sequence[_Loaded], *, problem: str | None = None
     ) -> None:
-        """Report whether a layer is damaged, and where, or just cannot be indexed.
+        """Report whether a layer is damaged, and where, or only cannot be indexed.
 
         This reads the layer again, because a failing pass stops before the digest is known.
         """
@@ -328,10 +328,10 @@ class LayerChecks:
             finding = unreadable(error, "layer", str(layer.digest))
             check.findings.append(self._damage(finding, layer, loaded))
             return
-        if cannot is None:
+        if problem is None:
             message = "digest did not match when the layer was first read, but did the second time"
         else:
-            message = f"cannot be indexed: {cannot}"
+            message = f"cannot be indexed: {problem}"
         check.findings.append(Finding("layer.format", f"layer {layer.digest}: {message}"))
 
     def _damage(self, finding: Finding, layer: Descriptor, loaded: Sequence[_Loaded]) -> Finding:
@@ -392,7 +392,7 @@ def _settings(ztoc: Ztoc) -> tuple[object, ...]:
 
 
 def _pass_like(ztoc: Ztoc, threads: int) -> LayerPass:
-    """Return a pass with the settings with which `ztoc` was built."""
+    """Return a pass with the settings that `ztoc` was built with."""
     return LayerPass(
         span_size=ztoc.span_size,
         reference_identical=_keeps_early_checkpoints(ztoc),

@@ -1,7 +1,7 @@
 """Checks of a random sample of a layer's spans against its zTOC, without reading the whole layer.
 
-A span is checked for its digest, for inflating from its checkpoint, for ending with the window of
-the next span, and for tar headers that match the entries of the TOC.
+For each span, four checks are made: its digest matches, it inflates from its checkpoint, it ends
+with the window of the next span, and its tar headers match the entries of the TOC.
 
 Source: docs/format.md#acceptance-rules.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SAMPLE_SIZE = 4
 """Number of spans checked per layer, including the first and the last one."""
 MAX_SPAN_SIZE = 256 << 20
-"""Maximum bytes of a span, compressed or not; larger ones, which would fill memory, are skipped."""
+"""Maximum bytes of a span, compressed or not; larger ones could exhaust memory and are skipped."""
 
 _WINDOW_LEN = 1 << 15
 _MAX_GZIP_HEADER = 1 << 16
@@ -41,7 +41,7 @@ def sample(span_count: int, *, seed: int, name: str) -> list[int]:
 
     Args:
         span_count: number of spans in the layer.
-        seed: equal seeds give equal samples.
+        seed: seed of the random numbers; equal seeds give equal samples.
         name: name of the layer, so that layers with equal span counts get different samples.
     """
     if span_count <= SAMPLE_SIZE:

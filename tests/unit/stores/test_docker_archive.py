@@ -29,7 +29,7 @@ def save(path, images, *, extra=(), links=None):
 
     Args:
         images: list of (tags, layers as bytes); gzip layers have the diff id of their tar.
-        extra: list of (name, bytes) before manifest.json; the last of equal names counts.
+        extra: list of (name, bytes) before manifest.json; of equal names, the last one wins.
         links: targets of symbolic links by name.
     """
     document = []
@@ -67,7 +67,7 @@ def save(path, images, *, extra=(), links=None):
     return path
 
 
-def test_old_form_when_opened_then_it_has_a_manifest_of_plain_tar_layers(tmp_path):
+def test_old_format_when_opened_then_it_has_a_manifest_of_plain_tar_layers(tmp_path):
     archive = open_docker_archive(save(tmp_path / "d", [(["x:1"], LAYERS)]))
     assert isinstance(archive, DockerArchive)
     descriptor = archive.resolve("docker.io/library/x:1")
@@ -85,7 +85,7 @@ def test_old_form_when_opened_then_it_has_a_manifest_of_plain_tar_layers(tmp_pat
     archive.close()
 
 
-def test_old_form_when_copied_to_a_layout_then_the_image_is_complete(tmp_path):
+def test_old_format_when_copied_to_a_layout_then_the_image_is_complete(tmp_path):
     archive = open_docker_archive(save(tmp_path / "d", [(["x:1"], LAYERS)]))
     data = archive.manifest(archive.resolve(None))
     layout = OciLayout(tmp_path / "D", write=True)
@@ -99,7 +99,7 @@ def test_old_form_when_copied_to_a_layout_then_the_image_is_complete(tmp_path):
     assert layout.resolve("t").digest == archive.resolve(None).digest
 
 
-def test_old_form_when_layers_are_symlinks_then_they_are_followed(tmp_path):
+def test_old_format_when_layers_are_symlinks_then_they_are_followed(tmp_path):
     names = [f"{Digest.of(x).hex}.tar" for x in LAYERS]
     links = {f"{n}/layer.tar": f"../{name}" for n, name in enumerate(names)}
     archive = open_docker_archive(save(tmp_path / "d", [(["x:1"], LAYERS)], links=links))
@@ -107,7 +107,7 @@ def test_old_form_when_layers_are_symlinks_then_they_are_followed(tmp_path):
     assert [d.digest for d in manifest.layers] == [Digest.of(x) for x in LAYERS]
 
 
-def test_old_form_when_a_layer_is_gzip_then_its_own_digest_names_it(tmp_path):
+def test_old_format_when_a_layer_is_gzip_then_its_own_digest_names_it(tmp_path):
     zipped = gzip.compress(LAYERS[0], mtime=0)
     archive = open_docker_archive(save(tmp_path / "d", [(None, [zipped, LAYERS[1]])]))
     manifest = Manifest.from_json(archive.manifest(archive.resolve(None)))
@@ -116,7 +116,7 @@ def test_old_form_when_a_layer_is_gzip_then_its_own_digest_names_it(tmp_path):
     assert archive.tags() == []
 
 
-def test_old_form_when_it_has_several_images_then_name_or_position_selects(tmp_path):
+def test_old_format_when_it_has_several_images_then_name_or_index_selects(tmp_path):
     archive = open_docker_archive(
         save(tmp_path / "d", [(["x:1", "y:2"], LAYERS[:1]), (["z:3"], LAYERS)])
     )
@@ -128,7 +128,7 @@ def test_old_form_when_it_has_several_images_then_name_or_position_selects(tmp_p
         archive.resolve("@2")
 
 
-def test_old_form_when_config_does_not_match_its_name_then_it_is_refused(tmp_path):
+def test_old_format_when_config_does_not_match_its_name_then_it_is_refused(tmp_path):
     path = save(tmp_path / "d", [(["x:1"], LAYERS)])
     with tarfile.open(path) as tar:
         config = next(n for n in tar.getnames() if n.endswith(".json") and n != "manifest.json")
@@ -137,7 +137,7 @@ def test_old_form_when_config_does_not_match_its_name_then_it_is_refused(tmp_pat
         open_docker_archive(path)
 
 
-def test_old_form_when_a_layer_does_not_match_the_config_then_refused(tmp_path):
+def test_old_format_when_a_layer_does_not_match_the_config_then_refused(tmp_path):
     name = f"{Digest.of(LAYERS[0]).hex}.tar"
     path = save(tmp_path / "d", [(["x:1"], LAYERS)], extra=[(name, LAYERS[1])])
     archive = open_docker_archive(path)
@@ -159,13 +159,13 @@ def test_old_form_when_a_layer_does_not_match_the_config_then_refused(tmp_path):
         (b'[{"Config":"c","Layers":["x"]}]', FormatError, "lists 0 diff ids"),
     ],
 )
-def test_old_form_when_manifest_json_is_bad_then_it_is_refused(tmp_path, document, kind, says):
+def test_old_format_when_manifest_json_is_bad_then_it_is_refused(tmp_path, document, kind, says):
     extra = [("manifest.json", document), ("c", b"{}")]
     with pytest.raises(kind, match=says):
         open_docker_archive(save(tmp_path / "d", [(["x:1"], LAYERS)], extra=extra))
 
 
-def test_old_form_when_empty_or_something_else_then_it_is_refused(tmp_path):
+def test_old_format_when_empty_or_without_manifest_json_then_refused(tmp_path):
     archive = open_docker_archive(save(tmp_path / "d", []))
     with pytest.raises(NotFoundError, match="contains no images"):
         archive.resolve(None)
@@ -193,7 +193,7 @@ def gzip_twice(data):
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, gzip_twice, zstd])
-def test_old_form_when_compressed_then_it_is_read(tmp_path, compress):
+def test_old_format_when_compressed_then_it_is_read(tmp_path, compress):
     plain = save(tmp_path / "d", [(["x:1"], LAYERS)])
     path = tmp_path / "d.tar.gz"
     path.write_bytes(compress(plain.read_bytes()))
@@ -210,7 +210,7 @@ def test_old_form_when_compressed_then_it_is_read(tmp_path, compress):
     assert reference_of(path) == DockerArchiveReference(path)
 
 
-def test_new_form_when_compressed_then_it_is_read(tmp_path):
+def test_new_format_when_compressed_then_it_is_read(tmp_path):
     image = make_image({"a": b"x"})
     with OciArchive(tmp_path / "d", write=True) as archive:
         image.put(archive, "1")
@@ -255,7 +255,7 @@ def test_archive_when_it_unpacks_to_too_many_bytes_then_it_is_refused(tmp_path, 
     assert "gunzip" in caught.value.hint
 
 
-def test_old_form_when_links_are_relative_to_the_root_then_followed(tmp_path):
+def test_old_format_when_links_are_relative_to_the_root_then_followed(tmp_path):
     names = [f"{Digest.of(x).hex}.tar" for x in LAYERS]
     links = {f"{n}/layer.tar": name for n, name in enumerate(names)}
     archive = open_docker_archive(save(tmp_path / "d", [(["x:1"], LAYERS)], links=links))
@@ -263,7 +263,7 @@ def test_old_form_when_links_are_relative_to_the_root_then_followed(tmp_path):
     assert [d.digest for d in manifest.layers] == [Digest.of(x) for x in LAYERS]
 
 
-def test_new_form_when_opened_then_the_images_own_manifest_is_read(tmp_path):
+def test_new_format_when_opened_then_the_images_own_manifest_is_read(tmp_path):
     image = make_image({"a": b"x"})
     with OciArchive(tmp_path / "d", write=True) as archive:
         image.put(archive, "1")

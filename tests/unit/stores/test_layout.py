@@ -109,7 +109,7 @@ def test_resolve_when_full_name_is_in_containerds_annotation_then_found(layout, 
     assert layout.resolve("docker.io/library/busybox:latest").digest == image.descriptor.digest
 
 
-def test_blob_when_it_is_larger_than_a_piece_then_it_comes_in_pieces(layout):
+def test_blob_when_it_is_larger_than_a_piece_then_it_is_split(layout):
     data = os.urandom(2 * PIECE_SIZE + 5)
     descriptor = layout.put_blob(iter([data[:10], data[10:]]))
     assert [len(p) for p in layout.blob(descriptor)] == [PIECE_SIZE, PIECE_SIZE, 5]
@@ -194,7 +194,7 @@ def test_read_blob_when_it_is_larger_than_allowed_then_it_is_refused(layout):
     "digest",
     ["sha256:../../../../etc/passwd", "../../x", "sha256:" + "A" * 64, "sha256:" + "/" * 64],
 )
-def test_index_when_a_digest_is_a_path_trick_then_it_is_refused(layout, image, digest):
+def test_index_when_a_digest_is_malformed_then_it_is_refused(layout, image, digest):
     image.put(layout, "t")
     edit_index(layout, lambda d: d["manifests"][0].update(digest=digest))
     with pytest.raises(FormatError) as refusal:
@@ -235,7 +235,7 @@ def test_layout_when_a_file_is_missing_then_it_is_not_a_layout(layout, image, na
         OciLayout(layout.path)
 
 
-def test_layout_when_directory_is_missing_then_it_is_an_os_error(tmp_path):
+def test_layout_when_directory_is_missing_then_an_os_error_is_raised(tmp_path):
     with pytest.raises(FileNotFoundError) as refusal:
         OciLayout(tmp_path / "none")
     assert refusal.value.filename == str(tmp_path / "none") or refusal.value.filename == (
@@ -255,7 +255,7 @@ def test_layout_when_directory_has_other_files_then_it_is_not_written(tmp_path):
 # Writing
 
 
-def test_layout_when_opened_for_reading_then_every_writing_method_refuses(layout, image):
+def test_layout_when_opened_for_reading_then_every_write_is_refused(layout, image):
     descriptor = image.put(layout, "t")
     store = OciLayout(layout.path)
     for call in (

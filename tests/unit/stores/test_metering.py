@@ -25,7 +25,7 @@ def registry():
         yield running
 
 
-def carried(source, sink):
+def traffic_of_copy(source, sink):
     """Copy `IMAGE` through meters and return the traffic."""
     meter = Meter()
     read, write = MeteredSource(source, meter), MeteredSink(sink, meter)
@@ -39,11 +39,11 @@ def test_traffic_when_an_image_is_copied_then_each_byte_is_counted_once(tmp_path
     manifest = len(IMAGE.manifest)
     with OciLayout(tmp_path / "a", write=True) as layout, store_of(registry) as store:
         IMAGE.put(layout, "t")
-        once = carried(layout, store)
+        once = traffic_of_copy(layout, store)
         assert once == Traffic(read=BLOBS + manifest, manifests=manifest, blobs=BLOBS)
         assert once.pushed == BLOBS + manifest
         # Now everything exists.
-        assert carried(layout, store) == Traffic(read=manifest, manifests=manifest)
+        assert traffic_of_copy(layout, store) == Traffic(read=manifest, manifests=manifest)
 
 
 def test_traffic_when_a_registry_mounts_then_nothing_is_read_or_pushed(registry):
@@ -51,18 +51,18 @@ def test_traffic_when_a_registry_mounts_then_nothing_is_read_or_pushed(registry)
         IMAGE.put(store, "t")
         manifest = len(IMAGE.manifest)
         expected = Traffic(read=manifest, manifests=manifest, mounted=BLOBS)
-        dry = carried(store, DiscardingSink("other", other))
+        dry = traffic_of_copy(store, DiscardingSink("other", other))
         assert "other" not in registry.repositories or not registry.repository("other").blobs
-        assert dry == carried(store, other) == expected
+        assert dry == traffic_of_copy(store, other) == expected
 
 
 def test_traffic_when_dry_run_then_bytes_that_would_be_written_are_counted(tmp_path, registry):
     with OciLayout(tmp_path / "a", write=True) as layout, store_of(registry) as store:
         IMAGE.put(layout, "t")
         manifest = len(IMAGE.manifest)
-        dry = carried(layout, DiscardingSink("docker://x", store))
+        dry = traffic_of_copy(layout, DiscardingSink("docker://x", store))
         assert dry == Traffic(read=manifest, manifests=manifest, blobs=BLOBS)
-        nowhere = carried(layout, DiscardingSink("docker://x", None))
+        nowhere = traffic_of_copy(layout, DiscardingSink("docker://x", None))
         assert nowhere == dry
 
 
@@ -72,8 +72,8 @@ def test_traffic_when_a_layout_links_then_counted_as_mounted_when_finished(tmp_p
         manifest = len(IMAGE.manifest)
         sink = OciLayout(tmp_path / "b", write=True)
         expected = Traffic(read=manifest, manifests=manifest, mounted=BLOBS)
-        assert carried(layout, DiscardingSink("oci:b", sink)) == expected
-        assert carried(layout, sink) == expected
+        assert traffic_of_copy(layout, DiscardingSink("oci:b", sink)) == expected
+        assert traffic_of_copy(layout, sink) == expected
         meter = Meter()
         layer = IMAGE.layer_descriptors[0]
         other = MeteredSink(OciLayout(tmp_path / "c", write=True), meter)
@@ -82,8 +82,8 @@ def test_traffic_when_a_layout_links_then_counted_as_mounted_when_finished(tmp_p
         assert meter.traffic == Traffic()
         assert takeover.finish() == TakenOver()
         assert meter.traffic == Traffic(mounted=layer.size)
-        lacking = Descriptor.of(b"lacking", OCTET_STREAM)
-        assert other.take_over(lacking, layout.origin).verify_and_finish() == MustStream()
+        missing = Descriptor.of(b"missing", OCTET_STREAM)
+        assert other.take_over(missing, layout.origin).verify_and_finish() == MustStream()
         assert meter.traffic == Traffic(mounted=layer.size)
 
 

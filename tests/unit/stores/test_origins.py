@@ -1,4 +1,4 @@
-"""Origins decide by comparison of values which blobs can be taken over."""
+"""Origins are compared by value to decide which blobs can be taken over."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_origin_when_compared_then_it_takes_from_reachable_origins(name):
     assert {n for n, other in ORIGINS.items() if ORIGINS[name].takes_from(other)} == TAKES[name]
 
 
-def test_archive_origin_when_compared_then_the_path_counts():
+def test_archive_origin_when_compared_then_only_the_path_matters():
     path = Path("a.tar")
     assert ArchiveOrigin(path, lambda digest: None) == ORIGINS["archive"]
     assert ORIGINS["archive"] != ORIGINS["another archive"]

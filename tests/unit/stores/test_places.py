@@ -82,7 +82,7 @@ def test_file_when_it_has_only_manifest_json_then_it_is_a_docker_archive(saved):
     assert reference_of(saved) == DockerArchiveReference(saved)
 
 
-def test_file_when_it_has_both_then_the_layout_counts(archive, tmp_path):
+def test_file_when_it_has_both_then_it_is_an_oci_archive(archive, tmp_path):
     both = tmp_path / "both.tar"
     with tarfile.open(archive) as old, tarfile.open(both, "w") as new:
         for member in old:
@@ -140,7 +140,7 @@ def test_destination_when_empty_file_then_the_suffix_determines_the_format(tmp_p
 
 
 @pytest.mark.parametrize("given", [3, None, b"oci:d", ("oci:d",)])
-def test_name_when_of_wrong_type_then_the_error_names_accepted_types(given):
+def test_image_when_its_type_is_wrong_then_the_error_names_accepted_types(given):
     with pytest.raises(TypeError, match=r"expected text such as 'oci:DIR:TAG', a pathlib\.Path"):
         reference_of(given)
 

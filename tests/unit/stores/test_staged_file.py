@@ -11,7 +11,7 @@ from tocsin.stores.layout import OciLayout
 from tocsin.stores.staged_file import StagedFile, place_in_errors, remove_abandoned
 
 
-def test_publish_when_done_then_the_file_is_whole_and_alone(tmp_path):
+def test_publish_when_done_then_the_file_is_complete_and_nothing_else_left(tmp_path):
     (tmp_path / "target").write_text("old")
     with StagedFile(tmp_path) as staged:
         staged.write(b"ab")
@@ -40,7 +40,7 @@ def test_remove_abandoned_when_one_writer_is_alive_then_its_file_is_kept(tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == [".tocsin-notes", "target"]
 
 
-def test_staged_file_when_removed_before_it_is_locked_then_recreated(tmp_path, monkeypatch):
+def test_staged_file_when_removed_before_it_is_locked_then_it_is_recreated(tmp_path, monkeypatch):
     real = fcntl.flock
     taken = []
 
@@ -81,7 +81,7 @@ def test_staged_file_when_directory_is_missing_then_the_error_names_it(tmp_path)
 
 
 @pytest.mark.parametrize("room", [0, 1, 1000, 65536, 100_003])
-def test_layout_when_disk_is_full_during_a_blob_then_it_is_unchanged(tmp_path, monkeypatch, room):
+def test_layout_when_disk_is_full_during_a_write_then_it_is_unchanged(tmp_path, monkeypatch, room):
     layout = OciLayout(tmp_path / "D", write=True)
     layout.put_blob(b"before")
     fill_up(monkeypatch, room)

@@ -36,8 +36,8 @@ def cat(*, place: Place, paths: tuple[str, ...], opening: ImageOpening, output: 
 
     With a version 2 index, the output is verified against the digest of IMAGE (REPO@sha256:…).
     Without an index, each layer is read in full and verified against its digest. A version 1 index
-    is not covered by a digest: anyone with push access to the repository can change what it
-    returns. tocsin uses it only if IMAGE is given by tag, or with --index v1.
+    is not covered by a digest: anyone with push access to the repository can replace it and so
+    change the output. tocsin uses it only if IMAGE is given by tag, or with --index v1.
 
     Examples:
       tocsin cat ghcr.io/team/app:1 /etc/os-release
@@ -53,7 +53,7 @@ def cat(*, place: Place, paths: tuple[str, ...], opening: ImageOpening, output: 
 
 
 def write_file(image: Image, path: str, write: Callable[[bytes], None]) -> None:
-    """Write a file of an image in pieces; the next ones are fetched in the meantime."""
+    """Write a file of an image in pieces; while one is written, the next ones are fetched."""
     with image.open(path, buffering=0) as file:
         while piece := file.read(_PIECE_SIZE):
             write(piece)

@@ -82,7 +82,7 @@ def cp(
             write_file(image, path, streams.write_bytes)
             return
         source, target = (path, dest) if no_dereference else _followed(image, path, dest)
-        image.lstat(source)  # reads layers without a zTOC before the progress bar of the copy
+        image.lstat(source)  # reads layers without a zTOC before the copy's progress bar appears
         with display_for(output) as display:
             result = image.extract(
                 source,
@@ -116,7 +116,7 @@ def _words(place: Place, rest: tuple[str, ...]) -> tuple[str, str]:
 
 
 def _followed(image: Image, path: str, dest: str) -> tuple[str, str]:
-    """Return the target of a link, and the destination named after the link, as ``cp`` does."""
+    """Return the target of a link and, as ``cp`` does, a destination named after the link."""
     found = image.stat(path)
     if found.is_dir or not Path(dest).is_dir():
         return found.path, dest

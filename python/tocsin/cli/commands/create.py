@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     type=click.Choice(["warn", "skip", "allow"]),
     default="warn",
     show_default=True,
-    help="If other version 1 indexes refer to the image: warn about them, skip the platform, or"
-    " allow them silently.",
+    help="What to do if other version 1 indexes refer to the image: warn about them, skip the"
+    " platform, or allow them silently.",
 )
 @dry_run_option
 @registry_options

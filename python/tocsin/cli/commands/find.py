@@ -67,8 +67,8 @@ def find(
     r"""Find files of IMAGE by name, type or size.
 
     Prints the matching paths at or below PATH in sorted order. PATH defaults to the root. If layers
-    have zTOCs, only these are read. Symbolic links below PATH are not followed. Control characters
-    and backslashes in names are escaped (\n, \x1b, \\).
+    have zTOCs, only the zTOCs are read. Symbolic links below PATH are not followed. Control
+    characters and backslashes in names are escaped (\n, \x1b, \\).
 
     Examples:
       tocsin find ghcr.io/team/app:1 /usr -name '*.so*' -type f

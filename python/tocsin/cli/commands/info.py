@@ -35,10 +35,10 @@ _COLUMNS = (
 def info(*, image: Reference, registry: RegistryOptions | None, output: Output) -> None:
     """Show the layers of IMAGE and their zTOCs.
 
-    All zTOCs that the SOCI indexes list are read and verified. ZTOC is the version of the index
-    that lists the zTOC: the image names its v2 index; a v1 index refers to the image. OVERHEAD is
-    the zTOC's size in percent of the layer's. Prefetch artifacts are shown with their spans and the
-    files that are completely in these spans.
+    All zTOCs that the SOCI indexes list are read and verified. The ZTOC column shows the version of
+    the index that lists the zTOC: v2 if the image names the index, v1 if the index refers to the
+    image. OVERHEAD is the size of the zTOC as a percentage of the layer's size. Prefetch artifacts
+    are shown with their spans and the files that are entirely within these spans.
 
     Examples:
       tocsin info ghcr.io/team/app:1-soci
@@ -83,7 +83,7 @@ def _write(platform: PlatformCoverage, output: Output) -> None:
     if not platform.soci_indexes:
         output.line("no index")
     if platform.prefetches:
-        from tocsin.cli.prefetch_report import write_prefetches  # noqa: PLC0415 (few have any)
+        from tocsin.cli.prefetch_report import write_prefetches  # noqa: PLC0415 (few images have any)
 
         write_prefetches(platform.prefetches, output)
     for problem in _problems(platform.soci_indexes, platform.layers):

@@ -47,7 +47,7 @@ def ls(
     r"""List a directory of IMAGE.
 
     PATH defaults to the root. The listing shows the merged file system of all layers. If layers
-    have zTOCs, only these are read. Symbolic links in PATH are followed. Control characters and
+    have zTOCs, only the zTOCs are read. Symbolic links in PATH are followed. Control characters and
     backslashes in names are escaped (\n, \x1b, \\).
 
     Examples:
@@ -71,7 +71,7 @@ def ls(
             return
         found: Iterable[FileStat] = image.find(wanted) if recursive else image.ls(wanted)
         if recursive and image.is_dir(wanted):
-            found = islice(found, 1, None)  # without the directory itself
+            found = islice(found, 1, None)  # skips the directory itself
         if output.json:
             entries = [file.to_dict() for file in found]
             output.document({"image": str(place.reference), "path": wanted, "entries": entries})

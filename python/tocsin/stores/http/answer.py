@@ -22,7 +22,7 @@ _OTHER_CODING = re.compile(r"\b(?:gzip|deflate|br|zstd|dc[bz]|compress)\b")
 """Unsupported content codings, also in a list of codings."""
 
 _DRAIN_SIZE = 64 << 10
-"""Maximum bytes of an unused body that are read to keep the connection; a new one is cheaper."""
+"""Maximum bytes of an unused body to read; for more, a new connection is cheaper."""
 
 
 class Answer:
@@ -33,7 +33,7 @@ class Answer:
         url: final URL, after redirects. It may be signed, so it must not appear in messages.
 
     Args:
-        response: response of requests, with its body unread.
+        response: response from the ``requests`` library, with its body unread.
         url: see above.
         timeout: maximum seconds to wait for the body.
     """
@@ -48,7 +48,7 @@ class Answer:
         self.url = url
 
     def header(self, name: str) -> str:
-        """Return a header; repeated headers are joined by commas, a missing one is empty."""
+        """Return a header; repeated headers are joined with commas, a missing one is empty."""
         return self._response.headers.get(name) or ""
 
     @property
@@ -72,7 +72,7 @@ class Answer:
         return self.header("Content-Encoding").strip().lower()
 
     def read_some(self, size: int) -> bytes:
-        """Return the next bytes of the body, waiting for the first of them; empty at its end.
+        """Return the next bytes of the body, waiting for the first of them; empty at the end.
 
         Content codings are not decoded: the digest of a layer is that of the stored bytes.
 
@@ -119,7 +119,7 @@ class Answer:
     def _decoded(self, data: bytes, limit: int) -> bytes:
         """Decode the content coding, to at most one byte more than `limit`.
 
-        Not left to urllib3: how many bytes it decodes at once depends on its version.
+        urllib3 is not used for this, since how much it decodes at once depends on its version.
         """
         coding = self._coding
         if coding not in _DECODED:

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FIRST_WAIT = 0.25
-"""Seconds."""
+"""Maximum wait after the first failure, in seconds."""
+
 LONGEST_WAIT = 10.0
-"""Seconds."""
+"""Maximum wait after any failure, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Clock:
     Attributes:
         monotonic: returns a monotonic time, for durations.
         wall: returns the time since 1970, for dates in responses.
-        sleep: waits.
+        sleep: sleeps for a number of seconds.
         jitter: returns a random number in ``[0, 1)``.
     """
 
@@ -34,7 +35,10 @@ class Clock:
     jitter: Callable[[], float] = random.random
 
     def backoff(self, failures: int) -> float:
-        """Return the wait after failure number `failures`: it doubles, and half of it is random."""
+        """Return how long to wait after `failures` failures in a row.
+
+        The maximum wait doubles with each failure; the upper half of the wait is random.
+        """
         longest = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (failures - 1))
         return longest * (0.5 + 0.5 * self.jitter())
 

@@ -1,8 +1,8 @@
 """Downloads of blobs that resume after a lost connection.
 
 The rest is requested with ``Range``, starting at the first missing byte. The request goes to the
-registry again, since the URL that it redirected to may have been signed for a short time. If a
-server ignores ``Range``, the bytes that have already arrived are skipped. Source: RFC 9110, 14; OCI
+registry again, since the signed URL that it redirected to may have expired. If a server ignores
+``Range``, the bytes that have already arrived are skipped. Source: RFC 9110, 14; OCI
 distribution-spec 1.1, "Pulling blobs".
 """
 
@@ -36,7 +36,7 @@ SHORT_RANGE = 4 << 10
 SLOW_WINDOW = 60.0
 """Seconds of waiting after which the speed is checked."""
 SLOW_SIZE = 64 << 10
-"""Minimum bytes per `SLOW_WINDOW`; with fewer, the connection is closed and resumed."""
+"""Minimum bytes per `SLOW_WINDOW`; below it, the download is resumed on a new connection."""
 
 _READ_SIZE = 512 << 10
 _CONTENT_RANGE = re.compile(r"bytes\s+([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
@@ -92,14 +92,14 @@ class Download:
         self._ranges = True
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield pieces of `_READ_SIZE` to twice as many bytes; the last one may be smaller.
+        """Yield pieces of one to two times `_READ_SIZE` bytes; the last one may be smaller.
 
         Raises:
             NotFoundError: the blob does not exist.
-            VerificationError: the blob has another size.
-            RegistryError: the connection failed too often, or the server sent an invalid response.
+            VerificationError: the blob has a different size.
+            RegistryError: the connection failed too many times, or a response is invalid.
         """
-        # A large chunk is yielded as it is: joining would cost a copy and new pages.
+        # A large chunk is yielded as is: joining would copy it and allocate new pages.
         held: list[bytes] = []
         held_size = failures = 0
         while self._at < self._end:

@@ -125,7 +125,7 @@ class _Site:
         """Send a request and return the response if its status is one of `expect`.
 
         Raises:
-            RegistryError: another status, or no response.
+            RegistryError: any other status, or no response.
         """
         answer = self.transport.send(method, url, headers=headers, repeat=True)
         if answer.status in expect:

@@ -23,7 +23,8 @@ class HttpOptions:
     Pickling drops `debug`, which cannot be used in another process.
 
     Attributes:
-        ca_cert: PEM file of certificate authorities that are trusted in addition to the default.
+        ca_cert: PEM file of certificate authorities that are trusted in addition to the default
+            ones.
         client_cert: PEM file with certificate and key, or a pair of files; used for the first
             server only, not for servers that it redirects to.
         insecure: accept any certificate.

@@ -32,7 +32,7 @@ class Origin:
         """Return the origin of `url`.
 
         Raises:
-            RegistryError: not an http or https URL with a host, or it contains a user name.
+            RegistryError: `url` is not an http or https URL, has no host, or contains a user name.
         """
         if problem := url_problem(url):
             where = redact_url(url)

@@ -1,7 +1,8 @@
 """Proxies from environment variables.
 
-requests reads the variables. This adds what Go's clients support and requests does not: IPv6
-addresses in ``NO_PROXY``, with or without brackets and port, and IPv6 networks.
+The ``requests`` library reads the variables. This module adds what Go's clients support and
+``requests`` does not: IPv6 addresses in ``NO_PROXY``, with or without brackets and port, and IPv6
+networks.
 
 Source: golang/net, http/httpproxy/proxy.go.
 """
@@ -31,7 +32,7 @@ def proxy_of(url: str) -> str | None:
 
 
 def goes_direct(origin: Origin) -> bool:
-    """Return whether to connect to `origin` without a proxy for a reason unknown to requests."""
+    """Return whether a rule that ``requests`` does not know excludes `origin` from proxying."""
     if origin.is_loopback:
         return True
     excluded = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")

@@ -1,6 +1,6 @@
 """Checks of redirects. Registries redirect to object stores; attackers use redirects too.
 
-Source: RFC 9110, 15.4. The maximum number and the checks are our own.
+Source: RFC 9110, 15.4. The limit on their number and the checks are our own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """HTTP requests with retries and redirects, independent of registries and credentials.
 
 Idempotent requests are repeated after a lost connection or a temporary status. All requests are
-repeated if the server has not received them or refuses them with 429. Redirects are not left to
-requests: headers and certificates for one origin are not sent to another.
+repeated if the server has not received them or refuses them with 429. Redirects are followed here
+and not by the ``requests`` library, so that headers and certificates for one origin are not sent to
+another.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ if TYPE_CHECKING:
 
 MAX_TRIES = 5
 MAX_RETRY_AFTER = 120.0
-"""Maximum seconds to wait for all repeats of a request; beyond it, the response is reported."""
+"""Maximum total wait for repeats of a request, in seconds; beyond it, the response is returned."""
 
 SLOW_FACTOR = 10
-"""Factor for the timeout of requests that a server may need long to process."""
+"""Factor for the timeout of requests that a server may take long to process."""
 
 MAX_WAITING = 1.5
-"""Time in timeouts after which a request is not repeated; allows one repeat after a timeout."""
+"""Multiple of the timeout after which a failed request is not repeated; allows for one repeat."""
 
 SEND_SIZE = 64 << 10
 """Bytes of a body that are passed to the socket at once; the connect timeout applies to each."""
@@ -102,7 +103,7 @@ class Transport:
             headers: headers that are also sent after redirects.
             body: body; an iterable is sent once and cannot be redirected.
             authorization: header that is sent only to the origin of `url`.
-            stay: refuse redirects to another origin, since the body is a secret.
+            stay: refuse redirects to another origin, since the body contains a secret.
             slow: whether the server may take long to respond.
             any_status: return a response with a temporary status instead of repeating the request;
                 for callers that have an alternative.
@@ -260,7 +261,7 @@ class InPieces:
 
 
 class _Session(requests.Session):
-    """A session without redirects, cookies and passwords from ``~/.netrc``.
+    """A session without redirects, cookies or passwords from ``~/.netrc``.
 
     The registry and all other servers use separate connection pools, since a client certificate
     becomes part of the TLS context.
@@ -270,7 +271,7 @@ class _Session(requests.Session):
         super().__init__()
         self._home = home
         given = () if options.ca_cert is None else (options.ca_cert,)
-        # Without verification, a context with authorities is useless.
+        # Without verification, certificate authorities have no effect.
         trusted = () if options.insecure else (*given, *authorities)
         self._home_adapter = _Adapter(options, trusted)
         self._other_adapter = _Adapter(options, trusted)
@@ -282,7 +283,7 @@ class _Session(requests.Session):
                 "Accept-Encoding": "identity",
             }
         )
-        self.auth = _unchanged  # otherwise requests reads ~/.netrc
+        self.auth = _unchanged  # otherwise the library reads ~/.netrc
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     def get_adapter(self, url: str) -> HTTPAdapter:
@@ -295,7 +296,7 @@ class _Session(requests.Session):
         self._other_adapter.close()
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return ``None``: otherwise requests reads the whole body and parses the target."""
+        """Return ``None``; otherwise ``requests`` reads the whole body and parses the target."""
 
 
 class _Adapter(HTTPAdapter):
@@ -335,7 +336,7 @@ def _context_with(authorities: tuple[StrPath, ...]) -> ssl.SSLContext:
 
 
 def _ca_bundle() -> str | None:
-    """Return the authorities file from OpenSSL's variable; requests reads two other variables."""
+    """Return the file that ``SSL_CERT_FILE`` names, unless ``requests`` reads another variable."""
     if os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"):
         return None
     return os.environ.get("SSL_CERT_FILE") or None

@@ -1,8 +1,8 @@
-"""Local certificates for a registry in ``certs.d``, as for skopeo and Docker.
+"""Local certificates for a registry in ``certs.d``, as in skopeo and Docker.
 
 The directory of a registry is named after its host and port. It contains certificate authorities in
-``*.crt``, and client certificates in ``*.cert`` and ``*.key``. The first existing directory is used
-in:
+``*.crt``, and client certificates in ``*.cert`` and ``*.key``. The directory is read from the
+first of these places where it exists:
 
 1. ``$XDG_CONFIG_HOME/containers/certs.d``
 2. ``~/.config/containers/certs.d``
@@ -51,7 +51,7 @@ def find_certificates(host: str, environ: Mapping[str, str] | None = None) -> Ce
 
     Args:
         host: host as in references, with the port.
-        environ: environment variables; default those of this process.
+        environ: environment variables; by default, those of this process.
 
     Raises:
         RegistryError: a certificate has no key, a key has no certificate, or a pair is invalid.
@@ -62,7 +62,7 @@ def find_certificates(host: str, environ: Mapping[str, str] | None = None) -> Ce
             names = _names(root / host)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             continue
-        _refuse_halves(root / host, names)
+        _refuse_unpaired(root / host, names)
         return _certificates(root / host, names)
     return Certificates()
 
@@ -83,7 +83,7 @@ def check_client(certificate: Path, key: Path) -> None:
     """Check that a client certificate and its key can be used.
 
     Raises:
-        RegistryError: a file is invalid, they do not match, or the key has a password.
+        RegistryError: a file is invalid, the two do not match, or the key has a password.
         OSError: a file cannot be read.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -124,7 +124,7 @@ def _names(directory: Path) -> list[str]:
     return sorted(entry.name for entry in directory.iterdir())
 
 
-def _refuse_halves(directory: Path, names: list[str]) -> None:
+def _refuse_unpaired(directory: Path, names: list[str]) -> None:
     for name in names:
         suffix = Path(name).suffix
         other = {_CERTIFICATE: _KEY, _KEY: _CERTIFICATE}.get(suffix, suffix)

@@ -299,7 +299,7 @@ class RegistryStore:
         except RegistryError as error:
             if error.status != _BAD_REQUEST:
                 raise
-            # The page size is refused. Tags of earlier pages are repeated, which the set absorbs.
+            # The page size is refused. Earlier pages are read again; the set drops duplicates.
             yield from pages(self._tags_url(None), self._tag_page)
 
     def _tags_url(self, query: dict[str, str] | None) -> str:
@@ -417,13 +417,13 @@ class RegistryStore:
 def _hint_for(error: RegistryError, descriptor: Descriptor) -> str | None:
     """Return a hint that fits the cause for which a registry rejected a manifest."""
     if error.status == FORBIDDEN:
-        # Seldom about the login: blobs have usually been pushed before.
+        # The login is rarely the cause: usually, the blobs have already been pushed.
         kind = "the type of this artifact" if descriptor.artifact_type else "this kind of manifest"
         return f"Check that this registry allows {kind}, and that your login may push there."
     if error.status == UNSUPPORTED_MEDIA_TYPE and not descriptor.artifact_type:
         return "Use a registry that accepts manifests of this media type."
     if descriptor.artifact_type and error.hint is not None and not error.temporary:
-        return f"{error.hint} If it does not accept artifacts, use tocsin convert."
+        return f"{error.hint} If the registry does not accept artifacts, use tocsin convert."
     return error.hint
 
 
@@ -439,7 +439,10 @@ def _kind(descriptor: Descriptor) -> str:
 
 def _manifest_hint(descriptor: Descriptor) -> str:
     kind = "artifacts" if descriptor.artifact_type else "manifests"
-    return f"Check that this registry accepts such {kind} and has all blobs and manifests it lists."
+    return (
+        f"Check that this registry accepts such {kind}, and that it has every blob and manifest "
+        "that this one lists."
+    )
 
 
 def _is_manifest(media_type: str) -> bool:

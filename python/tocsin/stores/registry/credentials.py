@@ -86,7 +86,7 @@ def find_credential(
         repository: name of the repository; podman's files may have credentials per repository or
             namespace.
         explicit: user name and password.
-        environ: environment variables; default those of this process.
+        environ: environment variables; by default, those of this process.
 
     Raises:
         AuthError: a file is invalid, or a helper failed.

@@ -24,7 +24,7 @@ def is_ecr(host: str) -> bool:
 
 
 def ambient_ecr_credential(host: str) -> tuple[tuple[str, str] | None, str]:
-    """Return the user name and password for `host`, and the searched place.
+    """Return the user name and password for `host`, and the place that was searched.
 
     Raises:
         AuthError: the helper or AWS failed; ECR has no anonymous access, so this is an error.

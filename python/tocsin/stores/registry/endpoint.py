@@ -1,8 +1,8 @@
 """The API of one repository: URLs, authentication, and conversion of refusals to errors.
 
-Some requests are optional: a registry may refuse HEAD, a mount, or an upload in one request, for
-which there is an alternative. `attempt` sends them and does not distinguish refusals: the caller
-uses the alternative, and reports its error if that fails too.
+Some requests are optional, since they have an alternative: a registry may refuse HEAD, a mount, or
+an upload in one request. `attempt` sends them and does not distinguish between refusals: the caller
+tries the alternative, and if that fails too, reports the alternative's error.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Endpoint:
         transport: sends the requests.
         authenticator: authorizes the requests.
         clock: the time source.
-        write: request permission to push at once, which saves a second token.
+        write: request permission to push from the start, which saves a second token.
         root: path of the API, which differs for some mirrors.
         namespace: host of the registry that this is a mirror of, sent as the parameter ``ns``;
             empty for the registry itself.
@@ -105,7 +105,7 @@ class Endpoint:
 
         Raises:
             AuthError: status 401 or 403.
-            RegistryError: another status, or no response.
+            RegistryError: any other status, or no response.
         """
         scopes = self._scopes(actions) | (also or Scopes())
         send = partial(
@@ -270,5 +270,5 @@ class Endpoint:
         return f"{self.name}: {kind} {digest}"
 
     def _challenges(self, answer: Answer) -> bool:
-        """Return whether this registry requires authentication, not a host it redirected to."""
+        """Return whether the registry, not a host it redirected to, requires authentication."""
         return answer.status == UNAUTHORIZED and Origin.of(answer.url) == self.origin

@@ -57,7 +57,7 @@ def place_of(host: Host, registry: str, options: RegistryOptions) -> Place:
     if name in (_DOCKER_HUB, _DOCKER_HUB_API):
         name, origin = _DOCKER_HUB, replace(origin, host=_DOCKER_HUB_API)
     if origin.scheme == "http" and host.configures_tls and not name.endswith(":80"):
-        # Like containerd: with settings for TLS, http is used only if the server has no TLS.
+        # As in containerd: if TLS is configured, http is used only for a server without TLS.
         secure = Origin.of(f"https://{name}")
         origin = secure if speaks_tls(secure) else origin
     return Place(name, origin, find_certificates(name))

@@ -1,4 +1,4 @@
-"""Lists that are split into pages, which ``Link: <…>; rel="next"`` connects.
+"""Lists that are split into pages, each linked to the next by ``Link: <…>; rel="next"``.
 
 Source: OCI distribution-spec 1.1, "Listing Tags"; RFC 8288, 3.
 """
@@ -30,7 +30,7 @@ def pages(first: str, ask: Callable[[str], tuple[Answer, bytes]]) -> Iterator[tu
         ask: requests a page and returns its response and body.
 
     Raises:
-        RegistryError: the next page has another origin.
+        RegistryError: the next page has a different origin.
         FormatError: a page is repeated, or there are more than `MAX_PAGES`; `what` is ``pages``.
     """
     url = first

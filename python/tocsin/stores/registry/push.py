@@ -62,7 +62,7 @@ class BlobPush:
         """Store a blob and return its digest and size; see `Sink.put_blob`.
 
         Raises:
-            VerificationError: the bytes have another digest or size.
+            VerificationError: the bytes have a different digest or size.
             RegistryError: the registry refused; or it lost the upload, and `source` can be read
                 only once.
         """

@@ -46,12 +46,12 @@ if TYPE_CHECKING:
 MAX_ROUNDS = 12
 """Maximum attempts to change a list that other clients keep replacing."""
 
-SHORTEST_SETTLE = 0.1
-"""Seconds."""
-LONGEST_SETTLE = 2.0
-"""Seconds."""
 SETTLE_FACTOR = 8.0
-"""Wait before the list is read again, as a multiple of the time of our own read and write."""
+"""Wait before the list is read again, as a multiple of the time our own read and write took."""
+SHORTEST_SETTLE = 0.1
+"""Minimum of this wait, in seconds."""
+LONGEST_SETTLE = 2.0
+"""Maximum of this wait, in seconds."""
 
 _NO_API = frozenset({400, NOT_FOUND, 405, 406, 410, 501})
 """Statuses of registries without the API; only 404 is specified, the others were observed."""
@@ -64,11 +64,11 @@ _ALLOW_TAGS = (
     "lists of referrers as such tags."
 )
 _CONVERT = (
-    "Use tocsin convert, since a converted image contains its indexes and needs no list of "
-    "referrers, or allow tags sha256-* to be overwritten in this registry."
+    "Allow tags sha256-* to be overwritten in this registry, or use tocsin convert: a converted "
+    "image contains its indexes and does not need a list of referrers."
 )
 _CONVERT_ONLY = (
-    "Use tocsin convert, since a converted image contains its indexes and needs no list of "
+    "Use tocsin convert: a converted image contains its indexes and does not need a list of "
     "referrers."
 )
 
@@ -152,7 +152,7 @@ class Referrers:
             self._wait_for_api(subject, holds)
 
     def remove(self, subject: Digest, referrer: Digest) -> bool:
-        """Remove `referrer`, which will be deleted, from the tag; ``False`` if it is not listed.
+        """Remove `referrer`, which will be deleted, from the tag; return whether the tag changed.
 
         Raises:
             RegistryError: the registry refuses, or other clients kept replacing the list.
@@ -173,7 +173,7 @@ class Referrers:
     def _from_any_api(
         self, subject: Digest, artifact_type: str | None, *, lenient: bool
     ) -> list[Descriptor] | None:
-        """Return the list of the API; ``None`` if it is missing, or if it fails and `lenient`."""
+        """Return the API's list; ``None`` if the API is missing, or fails and `lenient` is set."""
         if not lenient:
             return self._from_api(subject, artifact_type)
         if self._api_fails:
@@ -186,11 +186,11 @@ class Referrers:
             return None
 
     def _warn(self, error: TocsinError) -> None:
-        if not self._api_fails:  # otherwise the warning has been logged
+        if not self._api_fails:  # otherwise the warning has already been logged
             LOG.warning("%s; continuing without indexes that refer to the image", error.message)
 
     def _from_api(self, subject: Digest, artifact_type: str | None) -> list[Descriptor] | None:
-        """Return the list of the API; ``None`` if the registry does not have the API."""
+        """Return the list from the API; ``None`` if the registry does not have the API."""
         query = {"artifactType": artifact_type} if artifact_type else None
         found: list[Descriptor] = []
         first = self._endpoint.url("referrers", str(subject), query=query)
@@ -220,7 +220,7 @@ class Referrers:
         )
 
     def _wait_for_api(self, subject: Digest, holds: Callable[[Sequence[Descriptor]], bool]) -> None:
-        """Wait until the API lists what was put; some registries need some time."""
+        """Wait until the API lists what was put; some registries take a moment."""
         clock = self._endpoint.clock
         for failures in range(1, MAX_TRIES + 1):
             clock.sleep(clock.backoff(failures))
@@ -308,7 +308,7 @@ class Referrers:
         holds: Callable[[Sequence[Descriptor]], bool],
         settle: float,
     ) -> bool:
-        """Return whether the list is still right after other clients had time to write theirs.
+        """Return whether the list is still right after other clients have had time to write theirs.
 
         If the list differs from what was written, other clients are active, and it is read again.
         """

@@ -140,7 +140,7 @@ class UploadSession:
         Raises:
             MethodRefusedError: the request failed; the session may have some of the bytes, so it
                 must not be used again.
-            VerificationError: the registry found another digest.
+            VerificationError: the registry computed a different digest.
         """
         try:
             answer = self._endpoint.send(
@@ -252,10 +252,10 @@ class UploadSession:
         return reached
 
     def _ask(self, reason: str) -> int:
-        """Return how many bytes the registry has; `reason` is why they are unknown."""
+        """Return how many bytes the registry has; `reason` says why the number is unknown."""
         try:
             answer = self._endpoint.send(
-                "GET", self._url, doing="get state of upload", expect=_DONE, actions=PUSH
+                "GET", self._url, doing="get the state of the upload", expect=_DONE, actions=PUSH
             )
         except AuthError:
             raise
@@ -272,7 +272,7 @@ class UploadSession:
         match = _RANGE.fullmatch(answer.header("Range").strip())
         if match is None:
             return None
-        # docker-registry sends 0-0 for no byte and for one byte; the first part is always longer.
+        # docker-registry sends 0-0 for 0 bytes and for 1 byte; the first part is always longer.
         return int(match[1]) + 1 if int(match[1]) else 0
 
     def _once(

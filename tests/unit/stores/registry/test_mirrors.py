@@ -147,7 +147,7 @@ def test_manifest_when_a_mirror_sends_another_then_the_next_is_tried(start, conf
 
 def test_blob_when_a_mirror_fails_midway_then_resumed_from_the_next(start, configured):
     mirror, server = start(), start()
-    mirror.fault("GET", "/blobs/", reset_after=3 << 20)
+    mirror.fault("GET", "/blobs/", close_after=3 << 20)
     mirror.fault("GET", "/blobs/", drop=True, times=99)
     with opened(configured(mirror, server)) as store:
         assert b"".join(store.blob(BLOB)) == DATA

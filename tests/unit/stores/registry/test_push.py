@@ -638,7 +638,7 @@ def test_put_manifest_when_the_type_is_refused_then_an_error_with_a_hint(registr
     assert caught.value.code == "MANIFEST_INVALID"
     says = f'as tag v1 ({OCI_MANIFEST}): HTTP 400 MANIFEST_INVALID: "no"'
     assert str(caught.value).endswith(says)
-    assert caught.value.hint.startswith("Check that this registry accepts such manifests ")
+    assert caught.value.hint.startswith("Check that this registry accepts such manifests, ")
 
 
 def test_put_manifest_when_artifacts_are_refused_then_an_error_with_a_hint(registry):
@@ -652,7 +652,7 @@ def test_put_manifest_when_artifacts_are_refused_then_an_error_with_a_hint(regis
         says = re.escape(f"(artifact of type {kind}): HTTP 400 ")
         with pytest.raises(RegistryError, match=says) as caught:
             store.put_manifest(referrer_to(image.descriptor, kind), OCI_MANIFEST)
-        assert caught.value.hint.startswith("Check that this registry accepts such artifacts ")
+        assert caught.value.hint.startswith("Check that this registry accepts such artifacts, ")
         assert registry.repository("team/app").manifests == before
         assert store.tags() == ["v1"]
         assert store.referrers(image.descriptor.digest) == []
