@@ -25,9 +25,9 @@ const CAPABILITY: &[u8] = b"security.capability";
 /// How to return an owner that the tar leaves unchanged (`NO_ID`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// As `NO_ID`.
+    /// Returned as `NO_ID`.
     Listed,
-    /// As root, which unpacks the file and therefore owns it.
+    /// Returned as root, which unpacks the file and therefore owns it.
     Unpacked,
 }
 

@@ -245,7 +245,7 @@ impl Tree {
             .collect()
     }
 
-    /// For each file with hard links, the layer and entry of the last one.
+    /// For each file with hard links, the layer and entry of its last hard link.
     fn links(&self) -> Vec<((u32, u32), (u32, u32))> {
         self.0.links().iter().map(|(file, link)| (*file, *link)).collect()
     }
@@ -314,8 +314,8 @@ impl Tree {
         self.stat_at(path.py(), &self.0.path(location), location)
     }
 
-    /// As `stat`, but for an entry that was found before, with any path, and with the owner as the
-    /// tar gives it.
+    /// As `stat`, but for an entry found earlier, under any path, with the owner as stored in the
+    /// tar.
     fn stat_listed<'py>(
         &self,
         py: Python<'py>,

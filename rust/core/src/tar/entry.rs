@@ -131,7 +131,7 @@ pub(crate) fn is_sparse<'a>(value: impl Fn(&[u8]) -> &'a [u8]) -> bool {
     sparse::map_place(value).is_some()
 }
 
-/// Whether an entry of this name marks its directory as opaque.
+/// Whether an entry with this name marks its directory as opaque.
 pub(crate) fn is_opaque_mark(name: &[u8]) -> bool {
     name.ends_with(b".wh..wh..opq")
 }

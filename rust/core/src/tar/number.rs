@@ -3,7 +3,7 @@
 //! The grammar is that of Go's `archive/tar`, which the reference uses. This module accepts and
 //! rejects the same numbers; a `+`, leading zeros and negative base-256 are accepted.
 
-/// Read a numeric header field: base-256 if the top bit is set, octal otherwise.
+/// Reads a numeric header field: base-256 if the top bit is set, octal otherwise.
 #[inline]
 pub(super) fn numeric(field: &[u8]) -> Option<i64> {
     filled_octal(field).or_else(|| unusual_numeric(field))
@@ -66,7 +66,7 @@ fn filled_octal(field: &[u8]) -> Option<i64> {
     (stray == 0).then_some(value)
 }
 
-/// Read a decimal number: an optional sign and at least one digit, and nothing else.
+/// Reads a decimal number: an optional sign and at least one digit, and nothing else.
 pub(super) fn decimal(text: &[u8]) -> Option<i64> {
     let mut number = Decimal::default();
     for byte in text {
@@ -86,7 +86,7 @@ pub(super) struct Decimal {
 }
 
 impl Decimal {
-    /// Take one more byte; return `None` if the text is not a number.
+    /// Takes one more byte; returns `None` if the text is not a number.
     pub(super) fn push(&mut self, byte: u8) -> Option<()> {
         let digit = match byte {
             b'0'..=b'9' => i64::from(byte - b'0'),
