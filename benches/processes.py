@@ -163,7 +163,7 @@ def report_text(
         "\nMB/s: 10^6 uncompressed bytes per CPU second. x tocsin: CPU time over tocsin's in the "
         "same round. Figures are medians of the rounds; spread: largest minus smallest CPU "
         "time, divided by the median. A peak at or near the launcher's own "
-        f"{figures['peak floor'] / 2**20:.0f} MiB means at most that.\n",
+        f"{figures['peak floor'] / 2**20:.0f} MiB is only an upper bound.\n",
         "| tool | work | command | version |",
         "| --- | --- | --- | --- |",
     ]

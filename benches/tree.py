@@ -42,7 +42,7 @@ _DEEP = "a/" * 2042
 _TARGET = "x/../" * 815
 _LINKS = 39
 _FIGURES = {
-    "flat: tree, bytes an entry": ("flat", "memory"),
+    "flat: tree, bytes per entry": ("flat", "memory"),
     "flat: tree, CPU s": ("flat", "tree"),
     "flat: ls -R, CPU s": ("flat", "ls"),
     "flat: find -name, CPU s": ("flat", "find"),
