@@ -1,4 +1,4 @@
-"""Goals for the figures, and a table of which were reached."""
+"""Goals for the figures, and a table that shows whether each was reached."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""zTOCs of any size that could make a reader use more memory than they have bytes.
+"""zTOCs of any size that could make a reader use more memory than their own size.
 
 These FlatBuffers are written by hand, because builders do not share data like this: many elements
 of a vector refer to one table, or many fields to one string. All lengths in them are valid, so a
-reader must limit the total size of what the references lead to.
+reader must limit the total size of the data that it reads through references.
 """
 
 from __future__ import annotations

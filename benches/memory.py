@@ -132,11 +132,11 @@ def report_text(results: dict[str, dict[str, Any]]) -> str:
     """Return the record as Markdown."""
     lines = [
         "# Memory\n",
-        "Peak resident set above the interpreter with tocsin imported, in MiB; checkpoints: "
-        "32 KiB for each span, which any result must hold. The bound is 64 MiB and 24 MiB a "
+        "Peak resident set minus that of an interpreter with tocsin imported, in MiB. Checkpoints: "
+        "32 KiB for each span, which any result must hold. The bound is 64 MiB plus 24 MiB per "
         "thread.\n",
         "| layer | compressed MB | files | spans | checkpoints | build | with bytes | "
-        "build less checkpoints | bound | seconds |",
+        "build minus checkpoints | bound | seconds |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, row in results.items():

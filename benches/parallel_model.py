@@ -7,10 +7,10 @@ starts.
 
 The compressed stream is cut into units, which the caller feeds. The *joiner* processes them in
 order. Cores without more urgent work *speculate* ahead of it: they claim ranges of units, with gaps
-of unclaimed units between, find a block start and decode from there, first into markers and then,
-once a window contains none, into bytes. When the joiner reaches a decoded range, it only resolves
-the last window; the units in the gaps it decodes exactly. The gap grows when the joiner has to wait
-for a range, and shrinks otherwise.
+of unclaimed units between them, find a block start and decode from there, first into markers and
+then, once a window contains none, into bytes. When the joiner reaches a decoded range, it only
+resolves the last window. It decodes the units in the gaps exactly. The gap grows when the joiner
+has to wait for a range, and shrinks otherwise.
 """
 
 from __future__ import annotations

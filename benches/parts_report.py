@@ -36,9 +36,9 @@ def main() -> None:
 def report_text(found: dict[str, dict[str, float]]) -> str:
     """Return the record as Markdown."""
     lines = [
-        "## The whole indexer beside its parts, one core\n",
-        "CPU milliseconds in one process, the parts each run alone, in turns: inflate with CRC,",
-        "tar scan, the two digests side by side. Floor: their sum.\n",
+        "## The whole indexer and its parts, on one core\n",
+        "CPU milliseconds in one process, with each part run alone, in rotation: inflate with CRC,",
+        "tar scan, and the two digests computed together. Floor: the sum of the parts.\n",
         f"| layer | MB | {' | '.join(_PARTS)} | floor | whole | floor / whole |",
         f"| --- | ---: |{' ---: |' * len(_PARTS)} ---: | ---: | ---: |",
     ]

@@ -120,7 +120,7 @@ def start_up_cost(words: list[str], python: str, skipped: list[str]) -> dict[str
 
 
 def geometric_means(results: dict[str, dict[str, Measured]]) -> dict[str, float]:
-    """Return each peer's ratio to tocsin over the compressible layers, if both ran on all."""
+    """Return each peer's ratio to tocsin over the compressible layers; both must run on all."""
     rows = [results[name] for name in COMPRESSIBLE if name in results]
     return {
         peer.name: statistics.geometric_mean([row[peer.name].times(row["tocsin"]) for row in rows])
@@ -161,9 +161,9 @@ def report_text(
     lines += [f"- {name}: {value}" for name, value in figures["machine"].items()]
     lines += [
         "\nMB/s: 10^6 uncompressed bytes per CPU second. x tocsin: CPU time over tocsin's in the "
-        "same round. Figures are medians of the rounds; spread: greatest less smallest CPU time, "
-        "over the median. A peak at or near the launcher's own "
-        f"{figures['peak floor'] / 2**20:.0f} MiB means at most that.\n",
+        "same round. Figures are medians of the rounds; spread: largest minus smallest CPU "
+        "time, divided by the median. A peak at or near the launcher's own "
+        f"{figures['peak floor'] / 2**20:.0f} MiB is only an upper bound.\n",
         "| tool | work | command | version |",
         "| --- | --- | --- | --- |",
     ]

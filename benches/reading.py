@@ -174,19 +174,19 @@ def _measure_remote(
     directory: Path, image: dict[str, Any], server: list[str], client: list[str], address: str
 ) -> dict[str, Any]:
     with _registry(directory, server, address) as host:
-        # At the server's end, which is not slowed down.
+        # Push from the server's end, which the slow link does not affect.
         copy = ["skopeo", "--insecure-policy", "copy", "--all", "-q", "--dest-tls-verify=false"]
-        there = f"{host}/bench/read:soci"
-        subprocess.run([*server, *copy, image["reference"], f"docker://{there}"], check=True)
+        pushed = f"{host}/bench/read:soci"
+        subprocess.run([*server, *copy, image["reference"], f"docker://{pushed}"], check=True)
         child = [*client, sys.executable, __file__, "--corpus", ".", "--child"]
         found: dict[str, Any] = {"image": image}
-        runs = [_json([*child, "small", there, image["small"]]) for _ in range(3)]
+        runs = [_json([*child, "small", pushed, image["small"]]) for _ in range(3)]
         found["small"] = min(runs, key=lambda run: run["wall"])
         copied = directory / "copied"
         found["skopeo"] = measure.run(
             [
                 *client, "skopeo", "--insecure-policy", "copy", "-q", "--src-tls-verify=false",
-                f"docker://{there}", f"oci:{copied}:x",
+                f"docker://{pushed}", f"oci:{copied}:x",
             ]
         ).wall  # fmt: skip
         shutil.rmtree(copied)
@@ -194,7 +194,7 @@ def _measure_remote(
         pairs = []
         for _ in range(3):
             download = _json([*child, "download", url])["wall"]
-            pairs.append((download, _json([*child, "big", there])["wall"]))
+            pairs.append((download, _json([*child, "big", pushed])["wall"]))
         found["download"] = statistics.median(pair[0] for pair in pairs)
         found["big"] = statistics.median(pair[1] for pair in pairs)
         found["rate_ratio"] = statistics.median(pair[0] / pair[1] for pair in pairs)
@@ -208,7 +208,7 @@ def _json(command: list[str]) -> dict[str, Any]:
 
 
 def _wait(host: str) -> None:
-    import socket  # noqa: PLC0415 (a child's)
+    import socket  # noqa: PLC0415 (only in a child process)
 
     for _ in range(500):
         try:
@@ -221,14 +221,14 @@ def _wait(host: str) -> None:
 
 
 def _options() -> RegistryOptions:
-    import tocsin  # noqa: PLC0415 (a child's)
+    import tocsin  # noqa: PLC0415 (only in a child process)
 
     return tocsin.RegistryOptions(plain_http=True)
 
 
 def _small(reference: str, path: str) -> None:
-    import tocsin  # noqa: PLC0415 (a child's)
-    from tocsin.model.index_choice import IndexChoice  # noqa: PLC0415 (a child's)
+    import tocsin  # noqa: PLC0415 (only in a child process)
+    from tocsin.model.index_choice import IndexChoice  # noqa: PLC0415 (only in a child process)
 
     options = _options()
     tocsin.Image  # noqa: B018 (import it before measuring)
@@ -259,7 +259,7 @@ def _small(reference: str, path: str) -> None:
 
 
 def _counting(options: RegistryOptions, requests: list[str]) -> RegistryOptions:
-    from dataclasses import replace  # noqa: PLC0415 (a child's)
+    from dataclasses import replace  # noqa: PLC0415 (only in a child process)
 
     return replace(options, debug=requests.append)
 
@@ -274,7 +274,7 @@ def _span_bytes(layer: Layer, image: Image, path: str) -> int:
 
 
 def _big(reference: str) -> None:
-    import tocsin  # noqa: PLC0415 (a child's)
+    import tocsin  # noqa: PLC0415 (only in a child process)
 
     with tocsin.open(reference, registry=_options()) as image:
         image._merged.tree  # noqa: B018 (fetch it first, so that only the read is measured)
@@ -286,7 +286,7 @@ def _big(reference: str) -> None:
 
 
 def _download(url: str) -> None:
-    import requests  # noqa: PLC0415 (a child's)
+    import requests  # noqa: PLC0415 (only in a child process)
 
     begun = time.perf_counter()
     with requests.get(url, stream=True, timeout=60) as answer:
@@ -352,7 +352,7 @@ def _local(directory: Path, corpus: Path) -> dict[str, Any]:
 
 
 def _put_layer(directory: Path, data: bytes | Path) -> None:
-    import tocsin  # noqa: PLC0415 (a child's)
+    import tocsin  # noqa: PLC0415 (only in a child process)
     from tocsin.model.descriptor import Descriptor  # noqa: PLC0415
     from tocsin.model.manifest import Manifest  # noqa: PLC0415
     from tocsin.stores.layout import OciLayout  # noqa: PLC0415
@@ -375,12 +375,12 @@ def _put_layer(directory: Path, data: bytes | Path) -> None:
 
 
 def _make_many(directory: str) -> None:
-    import gzip  # noqa: PLC0415 (a child's)
+    import gzip  # noqa: PLC0415 (only in a child process)
     import io  # noqa: PLC0415
 
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        body = random.Random(1).randbytes(1 << 20)  # noqa: S311 (no secret)
+        body = random.Random(1).randbytes(1 << 20)  # noqa: S311 (not a secret)
         info = tarfile.TarInfo("data")
         info.size = len(body)
         tar.addfile(info, io.BytesIO(body))
@@ -401,7 +401,7 @@ def _make_one(directory: str, layer: str) -> None:
 
 
 def _tree(reference: str) -> None:
-    import tocsin  # noqa: PLC0415 (a child's)
+    import tocsin  # noqa: PLC0415 (only in a child process)
 
     with tempfile.TemporaryDirectory() as cache:
         for _ in range(2):
@@ -409,7 +409,7 @@ def _tree(reference: str) -> None:
                 begun = time.perf_counter()
                 tree = image._merged.tree
                 ready = time.perf_counter() - begun
-                rng = random.Random(5)  # noqa: S311 (no secret)
+                rng = random.Random(5)  # noqa: S311 (not a secret)
                 paths = [path for path, _ in tree.walk("")]
                 wanted = [rng.choice(paths) for _ in range(100_000)]
                 begun = time.perf_counter()
@@ -420,11 +420,11 @@ def _tree(reference: str) -> None:
 
 
 def _warm(reference: str) -> None:
-    import tocsin  # noqa: PLC0415 (a child's)
+    import tocsin  # noqa: PLC0415 (only in a child process)
 
     with tocsin.open(reference) as image, image.open("data") as file:
         file.read()
-        rng = random.Random(6)  # noqa: S311 (no secret)
+        rng = random.Random(6)  # noqa: S311 (not a secret)
         places = [rng.randrange(0, (1 << 20) - 4096) for _ in range(200_000)]
         begun = time.perf_counter()
         for place in places:
@@ -435,7 +435,7 @@ def _warm(reference: str) -> None:
 
 
 def _build(layer: str) -> None:
-    import tocsin  # noqa: PLC0415 (a child's)
+    import tocsin  # noqa: PLC0415 (only in a child process)
 
     begun = time.perf_counter()
     tocsin.build_ztoc(layer)
@@ -444,7 +444,7 @@ def _build(layer: str) -> None:
 
 def _chosen(layer: str) -> tuple[Any, list[tuple[str, int, int]]]:
     """Return the zTOC and random regular files of up to 64 KiB: name, offset, size."""
-    import tocsin  # noqa: PLC0415 (a child's)
+    import tocsin  # noqa: PLC0415 (only in a child process)
 
     ztoc = tocsin.build_ztoc(layer, span_size=_SPACING)
     small = [
@@ -452,11 +452,11 @@ def _chosen(layer: str) -> tuple[Any, list[tuple[str, int, int]]]:
         for entry in ztoc.entries
         if entry.type == "reg" and 0 < entry.uncompressed_size <= 64 << 10
     ]
-    return ztoc, random.Random(8).sample(small, _COLD_READS)  # noqa: S311 (no secret)
+    return ztoc, random.Random(8).sample(small, _COLD_READS)  # noqa: S311 (not a secret)
 
 
 def _cold(layer: str) -> None:
-    from tocsin import _core  # noqa: PLC0415 (a child's)
+    from tocsin import _core  # noqa: PLC0415 (only in a child process)
 
     ztoc, chosen = _chosen(layer)
     core = _core.Ztoc.from_bytes(ztoc.to_bytes())
@@ -493,7 +493,7 @@ def _cold(layer: str) -> None:
 
 
 def _export(layer: str, index: str) -> None:
-    import indexed_gzip  # noqa: PLC0415 (a child's)
+    import indexed_gzip  # noqa: PLC0415 (only in a child process)
 
     with indexed_gzip.IndexedGzipFile(layer, spacing=_SPACING) as file:
         file.build_full_index()
@@ -501,7 +501,7 @@ def _export(layer: str, index: str) -> None:
 
 
 def _cold_peer(layer: str, index: str, kind: str) -> None:
-    import indexed_gzip  # noqa: PLC0415 (a child's)
+    import indexed_gzip  # noqa: PLC0415 (only in a child process)
 
     _, chosen = _chosen(layer)
     took = []
@@ -518,7 +518,7 @@ def _cold_peer(layer: str, index: str, kind: str) -> None:
 
 
 def _extract(reference: str, destination: str) -> None:
-    import tocsin  # noqa: PLC0415 (a child's)
+    import tocsin  # noqa: PLC0415 (only in a child process)
 
     begun = time.perf_counter()
     with tocsin.open(reference) as image:
@@ -558,7 +558,7 @@ def report_text(figures: dict[str, Any]) -> str:
             f"An image of {image['size'] / 1e6:.0f} MB compressed. One file of "
             f"{small['size']} bytes, best of 3:",
             "",
-            "| wall, s | fetched, bytes | zTOCs | its spans | requests | skopeo copy, s |",
+            "| wall, s | fetched, bytes | zTOCs | spans of the file | requests | skopeo copy, s |",
             "| ---: | ---: | ---: | ---: | ---: | ---: |",
             f"| {small['wall']:.2f} | {small['read']} | {small['ztocs']} | {small['span']} "
             f"| {small['requests']} | {found['skopeo']:.1f} |",
@@ -566,8 +566,8 @@ def report_text(figures: dict[str, Any]) -> str:
         ]
         if name == "link":
             lines += [
-                f"One round trip a request and the bytes at the link's rate: {needed:.2f} s; "
-                f"wall is {small['wall'] / needed:.2f} times that.",
+                f"Minimum, with one round trip per request and the bytes at the link's rate: "
+                f"{needed:.2f} s; the wall time is {small['wall'] / needed:.2f} times that.",
                 "",
             ]
         lines += [

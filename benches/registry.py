@@ -41,7 +41,7 @@ _GIB = 1 << 30
 _LAYERS = 4
 _WINDOW = 32 << 10  # bytes of a checkpoint's window
 _PIECE = 1 << 20
-_MORE = 8 << 20  # bytes that each layer is larger than the previous one, so that digests differ
+_MORE = 8 << 20  # bytes by which each layer exceeds the previous one, so that digests differ
 _OCTETS = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 

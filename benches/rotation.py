@@ -55,7 +55,7 @@ class Measured:
 
 
 def figures(rows: Mapping[str, Mapping[str, Measured]]) -> dict[str, dict[str, list[object]]]:
-    """Return all counted costs by layer or image, then by contender, for the JSON of a record."""
+    """Return all measured costs by layer or image, then by contender, for the JSON of a record."""
     return {
         name: {
             contender: [asdict(cost) for cost in row.costs] for contender, row in by_name.items()

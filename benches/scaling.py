@@ -141,7 +141,7 @@ def assumed(figures: dict[str, Any]) -> dict[str, float]:
 
 
 def rate(costs: Costs, outcome: Outcome) -> float:
-    """Return 10^6 uncompressed bytes a second."""
+    """Return the rate in 10^6 uncompressed bytes per second."""
     return costs.compressed_size * costs.ratio / outcome.seconds / 1e6
 
 
@@ -161,12 +161,12 @@ def changes() -> list[Change]:
     dense = replace(design, first_gap=0, max_gap=0)
     return [
         Change("no gap between ranges", (), dense),
-        Change("a gap of one unit at most", (), replace(design, first_gap=1, max_gap=1)),
+        Change("a gap of at most one unit", (), replace(design, first_gap=1, max_gap=1)),
         Change("twice as much fed ahead", (), replace(design, ahead=2)),
         Change("twice as many pieces joined ahead", (), replace(design, max_pieces=64)),
         Change("ranges half as long", (), replace(design, range_units=design.range_units // 2)),
-        Change("markers resolved in no time", ("resolve",), design),
-        Change("no digests at all, no gap", ("hash_both", "hash_one"), dense),
+        Change("markers resolved at no cost", ("resolve",), design),
+        Change("no digests, and no gap between ranges", ("hash_both", "hash_one"), dense),
     ]
 
 
@@ -176,8 +176,8 @@ def report_text(
     """Return the record as Markdown."""
     lines = [
         "# Many cores on one layer, predicted\n",
-        "10^6 uncompressed bytes a second by number of cores, from the costs in stages.json. In",
-        "brackets: what the bench measured of the whole indexer with as many threads.\n",
+        "10^6 uncompressed bytes per second by number of cores, from the costs in stages.json. In",
+        "brackets: rate of the whole indexer as measured with the same number of threads.\n",
         f"| layer | {' | '.join(map(str, CORES))} |",
         f"| --- |{' ---: |' * len(CORES)}",
     ]
@@ -204,8 +204,8 @@ def report_text(
 def cost_table(layers: dict[str, dict[str, Any]]) -> list[str]:
     """Return the table of the costs of each stage, in nanoseconds and cycles."""
     lines = [
-        "## What the stages cost\n",
-        "Nanoseconds, and in brackets cycles of one core.\n",
+        "## Costs of the stages\n",
+        "Nanoseconds, with cycles of one core in brackets.\n",
         f"| cost | {' | '.join(layers)} |",
         f"| --- |{' ---: |' * len(layers)}",
     ]
@@ -261,7 +261,7 @@ def limit_lines(
             gains.setdefault(change.name, []).append(cell)
     lines += [
         "",
-        "What each change would bring alone, and what would limit then:\n",
+        "Gain from each change alone, and the remaining bottleneck:\n",
         f"| change | {' | '.join(found)} |",
         f"| --- |{' --- |' * len(found)}",
     ]

@@ -20,7 +20,7 @@ _PIECE = 64 << 10
 
 
 def layer(size: int) -> Iterator[bytes]:
-    """Yield a layer of about `size` uncompressed bytes as one gzip member, about 3:1.
+    """Yield a layer of about `size` uncompressed bytes as one gzip member, compressed about 3:1.
 
     The contents of the large files are compressed once, ending with a full flush so that they can
     follow anything, and repeated. The headers and small files between them are compressed as

@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 _WALL, _PEAK = attrgetter("wall"), attrgetter("peak")
 
 ONE_CPU = goals.Goal("1 CPU: CPU time of rapidgzip -P 1 over build_ztoc's, geometric mean", 1.15)
-ONE_CPU_LEAST = goals.Goal("1 CPU: the same, least of the four", 1.05)
+ONE_CPU_LEAST = goals.Goal("1 CPU: the same, lowest of the four", 1.05)
 TWO_CPUS_LEAST = goals.Goal(
-    "2 CPUs: build_ztoc's wall time on one over that on two, least of all", 1.2
+    "2 CPUs: build_ztoc's wall time on one over that on two, lowest of all", 1.2
 )
 TWO_CPUS = goals.Goal("2 CPUs: the same, geometric mean", 1.5)
 TWO_CPUS_PEER = goals.Goal(
     "2 CPUs: wall time of rapidgzip -P 2 over build_ztoc's, geometric mean", 1.5
 )
-TWO_CPUS_BETTER = goals.Goal("2 CPUs: the better of its -P 1 and -P 2, least of the four", 1.1)
+TWO_CPUS_BETTER = goals.Goal("2 CPUs: the better of its -P 1 and -P 2, lowest of the four", 1.1)
 TWO_CPUS_PACKED = goals.Goal("2 CPUs: the better of its -P 1 and -P 2, packed", 0.85)
 PROCESS = goals.Goal("1 CPU: CPU time of rapidgzip -P 1 over our command's, geometric mean", 1.15)
 CALL = goals.Goal("1 CPU: CPU time of rapidgzip.open over build_ztoc's, geometric mean", 1.15)
@@ -209,9 +209,9 @@ def report_text(
     lines = ["# One layer, one core and many\n", f"`{figures['command']}`\n"]
     lines += [f"- {name}: {value}" for name, value in figures["machine"].items()]
     lines += [
-        "\nMB/s: 10^6 uncompressed bytes per second of wall time. Spread: greatest less smallest "
-        "wall time, over the median. A peak at or near the launcher's own "
-        f"{figures['peak floor'] / 2**20:.0f} MiB means at most that.\n",
+        "\nMB/s: 10^6 uncompressed bytes per second of wall time. Spread: largest minus smallest "
+        "wall time, divided by the median. A peak at or near the launcher's own "
+        f"{figures['peak floor'] / 2**20:.0f} MiB is only an upper bound.\n",
         "| tool | work | command | version |",
         "| --- | --- | --- | --- |",
     ]
@@ -224,7 +224,7 @@ def report_text(
         lines += compressor_table(compressor, layers[compressor], rows)
     lines += [
         "\n## Ratios\n",
-        "Times of the peer (rapidgzip, which makes neither file list nor digests) over ours, and "
+        "Times of the peer (rapidgzip, which makes neither a file list nor digests) over ours, and "
         "ours on one CPU over ours on two: CPU time where it says 1 CPU, else wall time. Ours is "
         "`build_ztoc` and writing the zTOC, in an interpreter that has imported it, or the whole "
         "process of our command. The peer is its whole command, which starts faster than ours, or, "

@@ -42,7 +42,7 @@ _DEEP = "a/" * 2042
 _TARGET = "x/../" * 815
 _LINKS = 39
 _FIGURES = {
-    "flat: tree, bytes an entry": ("flat", "memory"),
+    "flat: tree, bytes per entry": ("flat", "memory"),
     "flat: tree, CPU s": ("flat", "tree"),
     "flat: ls -R, CPU s": ("flat", "ls"),
     "flat: find -name, CPU s": ("flat", "find"),
@@ -65,7 +65,7 @@ def main() -> int:
     )
     parser.add_argument("--files", type=int, default=1_000_000, help="default: 1000000")
     parser.add_argument(
-        "--rounds", type=int, default=3, help="number of rounds, of which the minimum counts"
+        "--rounds", type=int, default=3, help="number of rounds; the minimum counts"
     )
     arguments.add_record(parser)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)

@@ -178,7 +178,7 @@ fn pipeline_when_input_is_tiny_then_equals_one_thread() {
     }
     check("nothing", b"", &[1, 100]);
     check("one byte", &[0x1f], &[1, 100]);
-    check("no gzip", b"not a gzip stream at all", &[1, 7]);
+    check("not gzip", b"not a gzip stream at all", &[1, 7]);
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn pipeline_when_distance_reaches_into_previous_member_then_same_error() {
 fn pipeline_when_truncated_or_corrupt_then_same_error_and_position() {
     let data = mixed_data(400_000, 31);
     let layer = zlib_gzip(&data, 6);
-    // Around boundaries of ranges and of units, and elsewhere.
+    // Offsets around boundaries of ranges and of units, and elsewhere.
     let offsets = [3_000, 4_000, 8_000, 12_000, 16_000, 40_000];
     for offset in offsets.into_iter().filter(|offset| offset + 20 < layer.len()) {
         for at in [offset - 1, offset, offset + 1, offset + 17] {

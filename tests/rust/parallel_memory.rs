@@ -82,7 +82,7 @@ fn pipeline_when_compression_ratio_is_1000_then_memory_is_bounded() {
 #[test]
 fn pipeline_when_compression_ratio_is_20_then_memory_is_bounded() {
     let _turn = take_turn();
-    // Whole ranges are decoded speculatively, to as much output as one speculation may keep.
+    // Whole ranges are decoded speculatively, up to the output limit of a speculation.
     let text = mixed_data(40_000, 3).repeat(40);
     let layer = gzip((0..60).map(|index| {
         let mut piece = text.clone();

@@ -1,7 +1,7 @@
 //! The rules of the tar scanner, one test per rule, with archives written field by field.
 //!
-//! Source of the rules: Go `archive/tar`, which the reference indexer uses, and SOCI zTOC for what
-//! is stored from the headers.
+//! Source of the rules: Go `archive/tar`, which the reference indexer uses, and docs/format.md for
+//! what a zTOC stores of the headers.
 #![allow(clippy::expect_used, reason = "a test may stop")]
 
 use crate::tar_blocks::{Header, Tar, field, record, scan};
@@ -39,7 +39,7 @@ fn file(name: &str) -> Header {
     Header::ustar(name.as_bytes(), b'0')
 }
 
-/// The tar of the zTOC vectors "a small PAX tar, four ways" (SOCI zTOC): `tests/golden/vectors`.
+/// The entries of this tar are also those of the small PAX layers in `ztoc.rs`.
 #[test]
 fn vector_when_scanned_then_equals_the_references_entries() {
     let toc = scan(include_bytes!("../golden/vectors/small-pax.tar")).expect("vector is valid");
@@ -153,10 +153,10 @@ fn names_when_prefixed_then_joined_by_format() {
     let full = [b'p'; 155];
     let ustar = file("a").put(field::PREFIX, &full);
     assert_eq!(entry(Tar::new().header(ustar)).name, [&full[..], b"/a"].concat());
-    // star's prefix is shorter: access and change time follow it.
+    // star's prefix is shorter, since access and change time follow it.
     let star = Header::star(b"a", b'0').put(field::STAR_PREFIX, &full);
     assert_eq!(entry(Tar::new().header(star)).name, [&full[..131], b"/a"].concat());
-    // V7 has no prefix, nor owners, nor devices.
+    // V7 has no fields for a prefix, owner names or devices.
     let v7 = Header::v7(b"a", b'0').put(field::PREFIX, b"dir").put(field::UNAME, b"u");
     let v7 = entry(Tar::new().header(v7.octal(field::DEVMAJOR, 1)));
     assert_eq!((&v7.name[..], &v7.uname[..], v7.devmajor), (&b"a"[..], &b""[..], 0));

@@ -38,7 +38,7 @@ fn scan_when_split_anywhere_then_same_result() {
     }
 }
 
-/// Scan an archive, skipping some of the bytes that can be skipped.
+/// Scans an archive, skipping some of the bytes that can be skipped.
 fn scan_with_skips(archive: &[u8], purpose: Purpose, random: &mut Random) -> Result<Toc> {
     let longest = random.pick(&[3, 512, 5_000]);
     let mut scanner = TocScanner::new(purpose);

@@ -28,7 +28,7 @@ fn scanner_when_archives_come_from_real_tools_then_agrees_with_go() {
     let mut archives = made_archives();
     archives.extend(go.own_test_archives());
     compare(&go, &archives, &PURPOSES);
-    // Each of them again, damaged, and cut at and near some block boundaries.
+    // Compare damaged copies of each, and copies cut at and near some block boundaries.
     let mut random = Random::new(0);
     for (name, archive) in &archives {
         let damaged = (0..50).map(|round| {
@@ -51,7 +51,7 @@ fn compare(go: &GoTar, archives: &[(String, Vec<u8>)], purposes: &[Purpose]) -> 
     let mut accepted = 0;
     for &purpose in purposes {
         for ((name, archive), verdict) in archives.iter().zip(go.judge(&bytes, purpose)) {
-            assert_eq!(verdict_of_ours(archive, purpose), verdict, "{purpose:?} {name}");
+            assert_eq!(our_verdict(archive, purpose), verdict, "{purpose:?} {name}");
             accepted += usize::from(verdict != "error\n");
         }
     }
@@ -60,7 +60,7 @@ fn compare(go: &GoTar, archives: &[(String, Vec<u8>)], purposes: &[Purpose]) -> 
 
 /// Our verdict in the format of `tests/support/gotar`. For `Purpose::Read`, each entry's headers
 /// are also read on their own, and its data is read accordingly.
-fn verdict_of_ours(archive: &[u8], purpose: Purpose) -> String {
+fn our_verdict(archive: &[u8], purpose: Purpose) -> String {
     let scan = scan_for(archive, purpose);
     if purpose != Purpose::Read {
         return describe(&scan);
@@ -140,7 +140,7 @@ fn scanner_when_archives_are_nearly_valid_then_agrees_with_go() {
             let verdicts = go.judge(&archives, purpose);
             for ((seed, archive), verdict) in batch.iter().zip(&archives).zip(verdicts) {
                 accepted += u64::from(verdict != "error\n");
-                let ours = verdict_of_ours(archive, purpose);
+                let ours = our_verdict(archive, purpose);
                 if ours != verdict {
                     differences += 1;
                     if differences < 5 {

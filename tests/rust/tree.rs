@@ -1,5 +1,5 @@
-//! Tests of `tocsin_core::tree` for what its Python interface does not expose: locations, and
-//! invariants for layers of any shape. `tests/unit/reading/test_tree.py` checks that layers are
+//! Tests of the parts of `tocsin_core::tree` that its Python interface does not expose: locations,
+//! and invariants for layers of any shape. `tests/unit/reading/test_tree.py` checks that layers are
 //! merged as unpackers merge them, and `tests/property/test_tree_equals_plain.py` compares with a
 //! simple tree.
 

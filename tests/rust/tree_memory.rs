@@ -7,7 +7,7 @@ use crate::{peak_of, take_turn};
 
 /// Maximum bytes per entry.
 const FACTOR: usize = 200;
-/// Bytes allocated once, however many entries there are.
+/// Bytes allocated whatever the number of entries.
 const ALLOWANCE: usize = 64 << 10;
 
 fn check(what: &str, layers: Vec<Vec<FileMetadata>>) {

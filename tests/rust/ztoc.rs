@@ -103,7 +103,7 @@ fn test_to_bytes_when_gzip_is_empty_then_equals_reference() {
     assert_eq!(Ztoc::from_bytes(&blob).unwrap(), ztoc);
 }
 
-/// The TOC of the format notes' small PAX tar (10.4): most types, PAX records, a long name.
+/// The TOC of `tests/golden/vectors/small-pax.tar`: most types, PAX records, and a long name.
 fn small_pax_toc() -> Vec<FileMetadata> {
     let record = |key: &str, value: &str| (key.as_bytes().to_vec(), value.as_bytes().to_vec());
     let root = |entry| FileMetadata { uname: b"root".to_vec(), gname: b"root".to_vec(), ..entry };

@@ -10,7 +10,7 @@ use crate::ztoc_values::{checkpoint, gzip_ztoc};
 use crate::{peak_of, take_turn};
 
 /// Maximum bytes allocated per byte of the blob: a copy of the blob, and one entry at a time, which
-/// is most of the blob in these tests.
+/// may be most of the blob.
 const FACTOR: usize = 4;
 /// Bytes allocated for any blob, such as the text of an error.
 const ALLOWANCE: usize = 1024;
@@ -66,8 +66,8 @@ fn test_from_bytes_when_blob_is_hostile_then_memory_is_bounded() {
         }
     }
 
-    // Found by ztoc_never_panics: a blob of 216 bytes took two windows for the checkpoint that
-    // version 1 omits.
+    // Found by ztoc_never_panics: a blob of 216 bytes made the reader allocate two windows for
+    // the checkpoint that version 1 omits.
     let mut implied = gzip_ztoc(500, vec![checkpoint(10, 0, 0)]);
     let Zinfo::Gzip(zinfo) = &mut implied.zinfo else { unreachable!("a gzip layer") };
     zinfo.version = ZinfoVersion::V1;

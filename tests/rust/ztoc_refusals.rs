@@ -1,4 +1,4 @@
-//! Reasons for which soci-snapshotter rejects zTOCs that tocsin can read.
+//! Reasons why soci-snapshotter rejects zTOCs that tocsin can read.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use std::collections::HashSet;
@@ -39,7 +39,7 @@ fn test_refusals_when_first_span_starts_inside_the_header_then_listed() {
     assert_eq!(refusals(&gzip_ztoc(50, vec![checkpoint(10, 0, 1)])), [Refusal::GzipHeader]);
 }
 
-/// An empty first member, or a flush before any data: 8.2 of the format notes.
+/// An empty first member, or a flush before any data; see docs/format.md#broken-for-readers.
 #[test]
 fn test_refusals_when_checkpoints_share_an_offset_then_span_is_empty() {
     let spans = [checkpoint(10, 0, 0), checkpoint(30, 0, 0), checkpoint(50, 9000, 0)];
@@ -86,8 +86,8 @@ fn test_refusals_when_a_link_has_a_size_then_next_file_is_listed() {
         FileMetadata { uncompressed_size: 100, ..other(EntryType::SymLink, "link", 512, "target") };
     let refusal = Refusal::HeaderPlace { index: 1 };
     assert!(!refusal.is_of_layer());
-    // One header block, which the reader treats as the link's data; or three, of which it treats
-    // one so.
+    // The file has one header block, which the reader takes for the link's data, or three, of which
+    // it takes the first.
     assert_eq!(
         refusals(&with_toc(vec![link.clone(), file("a", 1024, 5)])),
         std::slice::from_ref(&refusal)

@@ -84,7 +84,7 @@ def start(
 
 
 def _restore_sigint() -> None:
-    """Undo the ignoring of SIGINT, which is inherited from a shell's background job."""
+    """Restore the default action of SIGINT, which shells ignore in background jobs."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -36,7 +36,7 @@ def tiny_disk(directory: Path, *, size: int) -> Iterator[Path]:
 
 
 def fill_up(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    """Make ``os.write`` and ``os.pwrite`` fail with a full disk after `room` more bytes."""
+    """Make ``os.write`` and ``os.pwrite`` fail as on a full disk after `room` more bytes."""
 
     def limited(real: Callable[..., int]) -> Callable[..., int]:
         def write(fd: int, data: bytes, *offset: int) -> int:

@@ -25,7 +25,7 @@ class GoJson:
         self._answers = self._process.stdout
 
     def ask(self, kind: str, document: bytes) -> bytes | None:
-        """Return the document as Go prints it again, or ``None`` when Go refuses it."""
+        """Return the document, decoded and encoded by Go, or ``None`` if Go rejects it."""
         self._questions.write(json.dumps({"kind": kind, "hex": document.hex()}).encode() + b"\n")
         line = bytearray()
         while not line.endswith(b"\n"):
@@ -43,7 +43,7 @@ def build_gojson(directory: Path) -> GoJson:
     """Compile and start the program, or skip the test if Go is missing."""
     go = shutil.which("go")
     if go is None:
-        missing("go is not installed: cannot compare JSON with Go's own")
+        missing("go is not installed: cannot compare with Go's JSON")
     program = directory / "gojson"
     subprocess.run(  # noqa: S603 (built from this repository)
         [go, "build", "-buildvcs=false", "-o", program, "."], cwd=SOURCE, check=True, timeout=300

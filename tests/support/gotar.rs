@@ -14,7 +14,7 @@ pub(crate) struct GoTar {
 }
 
 impl GoTar {
-    /// Build the program; `None` if Go is not installed.
+    /// Builds the program; `None` if Go is not installed.
     pub(crate) fn build() -> Option<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gotar");

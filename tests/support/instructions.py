@@ -31,7 +31,7 @@ class Instructions:
         return number % count
 
     def pick(self, choices: Sequence[T]) -> T:
-        """Return one of `choices`; the first one is the harmless one."""
+        """Return one of `choices`; the first is the harmless one."""
         return choices[self.below(len(choices))]
 
     def take(self, count: int) -> bytes:

@@ -32,7 +32,7 @@ GREETING = "hello from busybox"
 
 
 class _GzipTar:
-    """A gzip-compressed tar whose compressed size decides when a layer is full."""
+    """A gzip-compressed tar; its compressed size so far shows when a layer is full."""
 
     def __init__(self) -> None:
         self._gzip = zlib.compressobj(1, wbits=31)
@@ -61,13 +61,14 @@ class _GzipTar:
 def put_machine_image(layout: Path, *, size: int, layer_count: int = 4, tag: str = "app") -> int:
     """Put an image for two platforms into a layout; return the total size of its layers.
 
-    The one for this machine's platform runs ``/bin/sh``. The other shares one of its layers.
+    The image for this machine's platform runs ``/bin/sh``. The other image shares one of its
+    layers.
 
     Args:
         layout: the directory.
-        size: bytes of all layers, compressed, at least.
-        layer_count: layers of ballast.
-        tag: of the image.
+        size: minimum size of all layers together, compressed, in bytes.
+        layer_count: number of layers that only add size.
+        tag: tag of the image.
     """
     layers = [_busybox()]
     files = _files()

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Writes archives of one odd tree into the current directory, one a tool and format, with the tools
-# there are. An archive whose tool fails is left out; its name is printed as skipped.
+# Writes archives of one unusual tree to the current directory, one for each tool and format. If a
+# tool is missing or fails, its archive is left out and the archive's name is printed.
 set -eu
 mkdir -p tree/d/e
 cd tree

@@ -37,7 +37,7 @@ def put_indexed(directory: Path, *tars: bytes, compress: bool = True) -> str:
 
 def text(size: int, seed: int = 0) -> bytes:
     """Return bytes without long repetitions that compress by a factor of about four."""
-    rng = random.Random(seed)  # noqa: S311 (no secret)
+    rng = random.Random(seed)  # noqa: S311 (not a secret)
     words = [rng.randbytes(rng.randrange(3, 9)).hex().encode() for _ in range(500)]
     out = bytearray()
     while len(out) < size:

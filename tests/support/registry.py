@@ -118,7 +118,7 @@ class Registry:
         self.mounts = True
         self.chunk_minimum = 0
         self.refused_types: set[str] = set()
-        self.doubted_manifests = 0  # number of PUTs answered with 400 DIGEST_INVALID
+        self.refused_manifests = 0  # number of PUTs to answer with 400 DIGEST_INVALID
         self.refuses_artifacts = False
         self.relative_locations = True
         self.entity_tags = False
@@ -390,8 +390,8 @@ class _Handler(BaseHTTPRequestHandler):
         media_type = self.record.headers.get("content-type", "")
         data = self.record.body
         document = json.loads(data)
-        if registry.doubted_manifests > 0:
-            registry.doubted_manifests -= 1
+        if registry.refused_manifests > 0:
+            registry.refused_manifests -= 1
             self._refuse(400, "DIGEST_INVALID")
             return
         if media_type in registry.refused_types:
@@ -422,10 +422,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(201, b"", headers)
 
     def _precondition_holds(self, repository: Repository, reference: str) -> bool:
-        there = repository.tags.get(reference)
+        current = repository.tags.get(reference)
         if wanted := self.record.headers.get("if-match"):
-            return wanted == f'"{there}"'
-        return not (self.record.headers.get("if-none-match") == "*" and there)
+            return wanted == f'"{current}"'
+        return not (self.record.headers.get("if-none-match") == "*" and current)
 
     # -- blobs ---------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def noise(size: int, seed: int = 7) -> bytes:
     """Return reproducible bytes that do not compress."""
-    return random.Random(seed).randbytes(size)  # noqa: S311 (no secret)
+    return random.Random(seed).randbytes(size)  # noqa: S311 (not a secret)
 
 
 @dataclass

@@ -76,7 +76,7 @@ impl Header {
             .octal(field::DEVMINOR, 0)
     }
 
-    /// Set a field to the bytes, padded with NULs. Bytes that do not fit are dropped.
+    /// Sets a field to the bytes, padded with NULs. Bytes that do not fit are dropped.
     pub(crate) fn put(mut self, field: std::ops::Range<usize>, bytes: &[u8]) -> Self {
         let field = &mut self.block[field];
         field.fill(0);
@@ -85,13 +85,13 @@ impl Header {
         self
     }
 
-    /// Set a numeric field the usual way: octal digits and a NUL.
+    /// Sets a numeric field the usual way: octal digits and a NUL.
     pub(crate) fn octal(self, field: std::ops::Range<usize>, number: u64) -> Self {
         let width = field.len() - 1;
         self.put(field, format!("{number:0width$o}").as_bytes())
     }
 
-    /// Set a numeric field in base-256.
+    /// Sets a numeric field in base-256.
     pub(crate) fn base_256(self, field: std::ops::Range<usize>, number: i64) -> Self {
         let fill = if number < 0 { 0xff } else { 0 };
         let mut bytes = vec![fill; field.len().saturating_sub(8)];
@@ -185,19 +185,19 @@ pub(crate) fn record(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Vec<u8> 
     [len.to_string().as_bytes(), &body].concat()
 }
 
-/// Scan an archive for some purpose.
+/// Scans an archive for some purpose.
 pub(crate) fn scan_for(archive: &[u8], purpose: Purpose) -> Result<Toc> {
     let mut scanner = TocScanner::new(purpose);
     scanner.push(archive)?;
     scanner.finish()
 }
 
-/// Scan an archive in one piece.
+/// Scans an archive in one piece.
 pub(crate) fn scan(archive: &[u8]) -> Result<Toc> {
     scan_pieces([archive])
 }
 
-/// Scan an archive in pieces.
+/// Scans an archive in pieces.
 pub(crate) fn scan_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Toc> {
     let mut scanner = TocScanner::default();
     for piece in pieces {

@@ -5,10 +5,10 @@ use super::tar_blocks::{Header, Tar, field, filling, record};
 /// A builder for one entry: the pseudo entries before its header, the header, and the data.
 #[derive(Clone)]
 pub(crate) struct Entry {
-    /// What comes before the PAX header with `records`.
+    /// The blocks before the PAX header that holds `records`.
     first: Tar,
     records: Vec<u8>,
-    /// What comes between that PAX header and the entry's own header.
+    /// The blocks between that PAX header and the entry's own header.
     then: Tar,
     header: Header,
     /// Whether to keep the size field instead of setting it to the size of the data.

@@ -330,7 +330,7 @@ fn sparse_in_data(tar: Tar, random: &mut Random) -> Tar {
     tar.file(Header::ustar(b"GNUSparseFile.0/name", flag), &map)
 }
 
-/// Damage the archive in random ways, or not at all.
+/// Damages the archive in random ways, or not at all.
 pub(crate) fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     if random.once_in(3) && !bytes.is_empty() {
         // Change a byte of a header field or payload, and usually correct the checksum.

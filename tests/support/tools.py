@@ -1,6 +1,7 @@
 """Programs of other projects; tests that need a missing program are skipped.
 
-CI sets ``TOCSIN_REQUIRE_TOOLS``, which makes such tests fail instead, so that none is missed.
+CI sets ``TOCSIN_REQUIRE_TOOLS``, which makes such tests fail instead, so that no skipped test
+goes unnoticed.
 """
 
 from __future__ import annotations

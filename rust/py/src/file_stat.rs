@@ -25,9 +25,9 @@ const CAPABILITY: &[u8] = b"security.capability";
 /// How to return an owner that the tar leaves unchanged (`NO_ID`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// As `NO_ID`.
+    /// Returned as `NO_ID`.
     Listed,
-    /// As root, which unpacks the file and therefore owns it.
+    /// Returned as root, which unpacks the file and therefore owns it.
     Unpacked,
 }
 
@@ -49,7 +49,7 @@ pub(crate) static IMPLIED: FileMetadata = FileMetadata {
     xattrs: Vec::new(),
 };
 
-/// A row with the fields of `FileStat`, in its order.
+/// A row with the fields of `FileStat`, in the same order.
 ///
 /// `link`: the last hard link to the file. For each link, an unpacker applies the metadata of the
 /// link's entry to the file, and chown(2) removes its file capabilities, so only the last link
@@ -123,7 +123,7 @@ pub(crate) fn size(entry: Entry<'_>) -> i64 {
     }
 }
 
-/// Nanoseconds since 1970; 0 where no time is stored, or none that Python's `datetime` has.
+/// Nanoseconds since 1970; 0 if no time is stored, or if Python's `datetime` cannot represent it.
 fn mtime_ns(entry: Entry<'_>) -> i128 {
     let parts = entry.mod_time_parts().filter(|(seconds, _)| DATETIME_SECONDS.contains(seconds));
     parts.map_or(0, |(seconds, nanoseconds)| {

@@ -18,7 +18,8 @@ use crate::{errors, gate};
 pub(crate) struct SpanReader {
     start: u64,
     end: u64,
-    /// No thread waits for this lock while it holds the GIL, so its holder may wait for the GIL.
+    /// No thread that holds the GIL waits for this lock, so a thread that holds the lock may wait
+    /// for the GIL.
     reader: Mutex<extract::SpanReader<Blob>>,
 }
 

@@ -106,7 +106,7 @@ impl TarScanner {
         Self(Mutex::new(Some(TocScanner::new(Purpose::Archive))))
     }
 
-    /// Takes the next bytes. Keeps the GIL, since they are little more than a block.
+    /// Takes the next bytes. Keeps the GIL, since callers push little more than a block at a time.
     fn push(&self, py: Python<'_>, data: Blob) -> PyResult<()> {
         self.with(|scanner| scanner.push(data.as_slice()))
             .map_err(|error| errors::to_python(py, &error))

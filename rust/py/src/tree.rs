@@ -170,7 +170,7 @@ impl Tree {
         (layer, entry, word(py, self.0.kind(location)), self.0.inode(location))
     }
 
-    /// The fields of `FileStat` in stat.py, in its order.
+    /// The fields of `FileStat` in stat.py, in the same order.
     fn stat_at<'py>(
         &self,
         py: Python<'py>,
@@ -245,7 +245,7 @@ impl Tree {
             .collect()
     }
 
-    /// For each file with hard links, the layer and entry of the last one.
+    /// For each file with hard links, the layer and entry of its last hard link.
     fn links(&self) -> Vec<((u32, u32), (u32, u32))> {
         self.0.links().iter().map(|(file, link)| (*file, *link)).collect()
     }
@@ -314,7 +314,7 @@ impl Tree {
         self.stat_at(path.py(), &self.0.path(location), location)
     }
 
-    /// As `stat`, for an entry found before, whatever its path, and with the owner given in the
+    /// As `stat`, but for an entry found earlier, under any path, with the owner as stored in the
     /// tar.
     fn stat_listed<'py>(
         &self,

@@ -6,7 +6,7 @@ use crate::gzip::{Event, GzipDecoder};
 use crate::inflate::Speed;
 use crate::span::{BitOffset, CompressedOffset};
 
-/// A decoder inside a span. The caller holds the span's compressed bytes, all of them.
+/// A decoder inside a span. The caller holds all compressed bytes of the span.
 #[derive(Debug)]
 pub(super) struct SpanDecoder {
     decoder: GzipDecoder,

@@ -1,4 +1,4 @@
-//! What is done with a layer's uncompressed bytes.
+//! Processing a layer's uncompressed bytes.
 
 use super::IndexOptions;
 use crate::digest::Hasher;

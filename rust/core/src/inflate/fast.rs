@@ -215,7 +215,7 @@ fn decode_body<U: Unit>(
                     let third = entry;
                     entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
                     // SAFETY: see the head of the loop; this is the only refill of the iteration,
-                    // and at most its third pair.
+                    // and at most its third pair of literals.
                     out = unsafe {
                         reader.refill();
                         write_literals(out, third)
@@ -233,8 +233,8 @@ fn decode_body<U: Unit>(
             if entry & LITERALS != 0 {
                 let literal = entry;
                 entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
-                // SAFETY: see the head of the loop; this is the only refill of the iteration, with
-                // at most two pairs before.
+                // SAFETY: see the head of the loop; this is the only refill of the iteration, and
+                // at most two pairs come before this one.
                 out = unsafe {
                     reader.refill();
                     write_literals(out, literal)
@@ -328,9 +328,9 @@ fn too_far(distance: usize, available: usize) -> GzipError {
 /// units must be writable at `to`.
 #[inline(always)]
 unsafe fn copy_match<U: Unit>(to: *mut U, distance: usize, len: usize) {
-    // SAFETY: by this function's contract; each step below writes fewer than COPY_OVERRUN bytes beyond
-    // `len` units, and reads only units that were written before. Units have no padding, so they
-    // may be copied as words.
+    // SAFETY: by this function's contract; each step below writes fewer than COPY_OVERRUN bytes
+    // beyond `len` units, and reads only units that were written before. Units have no padding, so
+    // they may be copied as words.
     unsafe {
         let source = to.sub(distance).cast_const();
         let (from, to) = (source.cast::<u8>(), to.cast::<u8>());

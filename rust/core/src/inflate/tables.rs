@@ -37,7 +37,7 @@ pub(super) const LITERALS: u32 = 3 << 12;
 pub(super) const LITERAL_BYTE: u32 = 0xff << 16;
 pub(super) const EXCEPTIONAL: u32 = 1 << 15;
 pub(super) const SUBTABLE: u32 = 1 << 14;
-/// With `EXCEPTIONAL` and without `SUBTABLE`.
+/// Set together with `EXCEPTIONAL`, and only if `SUBTABLE` is not set.
 pub(super) const END_OF_BLOCK: u32 = 1 << 16;
 
 /// The entry for a bit pattern that is not a code word.

@@ -132,7 +132,7 @@ struct SpeculationEnd {
 }
 
 impl<P: CheckpointPolicy> Joiner<P> {
-    /// Continues from `decoder`, of which `written` bytes of output have been taken.
+    /// Continues from `decoder`, whose first `written` bytes of output have already been taken.
     pub(super) const fn new(decoder: GzipDecoder, written: u64, policy: P) -> Self {
         Self { decoder, state: JoinerState::Inside, policy, written }
     }

@@ -213,7 +213,7 @@ impl<C: Consumers> Pipeline<C> {
         self.shared.take_consumers()
     }
 
-    /// Starts one thread less than requested, since the caller works too. If no thread can be
+    /// Starts one thread fewer than requested, since the caller works too. If no thread can be
     /// started, the caller does everything.
     fn start_threads(&mut self) {
         if std::mem::replace(&mut self.has_started, true) {

@@ -22,7 +22,7 @@ pub(super) enum Task<C: Consumers> {
     Resolve(u64, Piece<u16>, Arc<Resolver>),
     Accept(Box<Joiner<C::Policy>>, Box<Speculation>),
     /// Decodes to the end of the stretch, or to the first header at or after the bit. The output
-    /// goes directly to the scanner if it is free and no slot comes before.
+    /// goes directly to the scanner if one is given: it must be idle, with no earlier slot waiting.
     Decode(Box<Joiner<C::Policy>>, Option<Box<Scanner<C::Output>>>, Stretch, Option<BitOffset>),
     Finish(Box<Joiner<C::Policy>>),
     Hash(Hashing<C>, Vec<HashWork>),
@@ -48,7 +48,7 @@ pub(super) struct HashWork {
     pub(super) checkpoints: Vec<Checkpoint>,
 }
 
-/// The outcome of a task, including what it had taken from the state.
+/// The outcome of a task, including what the task took from the state.
 pub(super) enum Outcome<C: Consumers> {
     Scanned(Box<Scanner<C::Output>>, Result<()>),
     Resolved(u64, CheckedPiece),

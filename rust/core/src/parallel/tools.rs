@@ -1,4 +1,4 @@
-//! What workers share: pools of buffers and decoders, and the stop flag.
+//! Tools that workers share: pools of buffers and decoders, and the stop flag.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
@@ -6,12 +6,12 @@ use std::sync::{Mutex, PoisonError};
 use crate::gzip::GzipDecoder;
 use crate::inflate::{Inflater, Speed, Unit, new_buffer};
 
-/// Units of output in a buffer that is passed between workers. It does not stay in the cache
-/// anyway, so it is larger than a single thread's buffer: each one costs a copy of the window
-/// before it.
+/// Units of output in a buffer that is passed between workers. Each new buffer costs a copy of the
+/// window before it, and a buffer for another core does not stay in the cache anyway, so it is
+/// larger than a single thread's buffer.
 const PIECE_LEN: usize = 256 << 10;
 
-/// What workers use besides the state.
+/// Everything that workers share besides the state.
 #[derive(Debug)]
 pub(super) struct Tools {
     pub(super) byte_buffers: Buffers<u8>,

@@ -6,17 +6,17 @@ use super::entry::{EntryType, FileMetadata, clean_path};
 
 /// The entries of a layer in the order of its tar.
 ///
-/// Indexes out of range give `None` or empty values.
+/// For an index out of range, methods return `None` or an empty value.
 pub trait Entries {
-    /// How an entry is looked at.
+    /// A view of an entry.
     type Entry<'a>
     where
         Self: 'a;
 
-    /// How many there are.
+    /// The number of entries.
     fn count(&self) -> usize;
 
-    /// An entry.
+    /// The entry at an index.
     fn entry(&self, index: usize) -> Option<Self::Entry<'_>>;
 
     /// The name of an entry, as in the archive.

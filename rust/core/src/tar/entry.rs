@@ -125,12 +125,13 @@ impl FileMetadata {
     }
 }
 
-/// Whether the records of an entry, empty where there is none, make it a sparse file.
+/// Whether an entry with these PAX records is a sparse file. `value` returns the value of a key,
+/// empty if it is missing.
 pub(crate) fn is_sparse<'a>(value: impl Fn(&[u8]) -> &'a [u8]) -> bool {
     sparse::map_place(value).is_some()
 }
 
-/// Whether an entry of this name marks its directory as opaque.
+/// Whether an entry with this name marks its directory as opaque.
 pub(crate) fn is_opaque_mark(name: &[u8]) -> bool {
     name.ends_with(b".wh..wh..opq")
 }
@@ -140,12 +141,12 @@ pub(crate) fn is_xattr(key: &[u8]) -> bool {
     key.starts_with(b"SCHILY.xattr.")
 }
 
-/// A path as readers compare it: from the root, without empty and `.` components, and each `..` takes
-/// away the component before it, if there is one.
+/// A path in the form that readers compare: from the root, without empty and `.` components. Each
+/// `..` removes the component before it, if there is one.
 pub(crate) fn clean_path(path: &[u8]) -> Cow<'_, [u8]> {
     let path = path.strip_prefix(b"./").unwrap_or(path);
     let path = path.strip_suffix(b"/").unwrap_or(path);
-    // Most paths are clean, which is seen without taking them apart.
+    // Most paths are clean, which adjacent bytes show faster than splitting into components.
     let may_be_odd = |[slash, next]: &[u8; 2]| *slash == b'/' && matches!(next, b'/' | b'.');
     if !matches!(path, [] | [b'/' | b'.', ..] | [.., b'/']) && !any_pair(path, may_be_odd) {
         return Cow::Borrowed(path);
@@ -173,10 +174,11 @@ pub(crate) fn clean_path(path: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(clean)
 }
 
-/// Whether some byte and the next one are such a pair; looks at all, which is many at a time.
-fn any_pair(bytes: &[u8], is_such: impl Fn(&[u8; 2]) -> bool) -> bool {
+/// Whether any two adjacent bytes match. The loop has no early exit, so that the compiler can
+/// vectorize it.
+fn any_pair(bytes: &[u8], is_match: impl Fn(&[u8; 2]) -> bool) -> bool {
     let next = bytes.get(1..).unwrap_or_default();
-    bytes.iter().zip(next).fold(false, |found, (byte, next)| found | is_such(&[*byte, *next]))
+    bytes.iter().zip(next).fold(false, |found, (byte, next)| found | is_match(&[*byte, *next]))
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ impl fmt::Display for HazardReason {
     }
 }
 
-/// Find the hard links whose targets are not earlier entries.
+/// Finds the hard links whose targets are not earlier entries.
 ///
 /// This costs nothing for a layer without hard links. Directories that exist only as part of
 /// another entry's path do not count, since a hard link to a directory cannot be created anyway.

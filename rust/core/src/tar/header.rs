@@ -105,7 +105,7 @@ pub(super) struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Parse a block that is not all zeros.
+    /// Parses a block that is not all zeros.
     pub(super) fn parse(block: &'a Block, purpose: Purpose) -> Result<Self, TarError> {
         check_sum(block)?;
         let kind = Kind::from_flag(block[TYPEFLAG], purpose)?;
@@ -141,7 +141,7 @@ impl<'a> Header<'a> {
             }
             Format::Gnu => header.prefix = misplaced_prefix(block),
         }
-        // Only types without data may have a size that is not that of their data.
+        // Only entries without data may have a negative size.
         if header.size < 0 && !matches!(kind, Kind::Entry(of) if of != EntryType::Regular) {
             return Err(TarError::NegativeSize);
         }
@@ -207,7 +207,7 @@ pub(super) fn until_nul(field: &[u8]) -> &[u8] {
     field.get(..skipped + nul).unwrap_or(field)
 }
 
-/// Check the stored checksum against the sum of the block: unsigned as in POSIX, or signed as in
+/// Checks the stored checksum against the sum of the block: unsigned as in POSIX, or signed as in
 /// Sun's tar.
 fn check_sum(block: &Block) -> Result<(), TarError> {
     let stored = octal(CHKSUM.bytes(block)).ok_or(TarError::Field(CHKSUM.0))?;
@@ -240,8 +240,8 @@ fn byte_sum(block: &Block) -> u64 {
     (sums & 0xffff) + (sums >> 16 & 0xffff) + (sums >> 32 & 0xffff) + (sums >> 48)
 }
 
-/// GNU headers have no prefix, but Go before 1.8 wrote one over atime and ctime. It is used if
-/// those fields are invalid and it is ASCII (Go issues 12594 and 21005).
+/// GNU headers have no prefix, but Go before 1.8 wrote one over atime and ctime. That prefix is used
+/// if it is ASCII and those fields are invalid (Go issues 12594 and 21005).
 fn misplaced_prefix(block: &Block) -> &[u8] {
     let times = [GNU_ATIME.bytes(block), GNU_CTIME.bytes(block)];
     let is_time = |field: &&[u8]| field.first() == Some(&0) || numeric(field).is_some();

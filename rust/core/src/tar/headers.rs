@@ -35,7 +35,7 @@ impl EntryHeaders {
     }
 }
 
-/// Read the headers of the entry at the beginning of `stretch`. These are uncompressed bytes from
+/// Reads the headers of the entry at the beginning of `stretch`. These are uncompressed bytes from
 /// offset `start` of the layer, where the previous entry ends.
 ///
 /// Bytes after the headers are ignored. Parsing is that of a [`super::TocScanner`] for

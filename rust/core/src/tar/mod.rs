@@ -76,7 +76,7 @@ impl TocScanner {
         Self { walk: Walk::new(purpose, 0), toc: TocBuilder::new(), failure: None }
     }
 
-    /// Take the next uncompressed bytes. The result does not depend on how the archive is cut into
+    /// Takes the next uncompressed bytes. The result does not depend on how the archive is cut into
     /// pieces.
     ///
     /// Bytes after the end of the archive (two zero blocks) are ignored.
@@ -110,7 +110,7 @@ impl TocScanner {
         self.walk.skippable()
     }
 
-    /// Skip the next `len` bytes, but at most [`Self::skippable`], and return the number of bytes
+    /// Skips the next `len` bytes, but at most [`Self::skippable`], and returns the number of bytes
     /// skipped. Equivalent to pushing those bytes.
     pub fn skip(&mut self, len: u64) -> u64 {
         self.walk.skip(len)
@@ -122,7 +122,7 @@ impl TocScanner {
         self.toc.len()
     }
 
-    /// End the archive and return its table of contents.
+    /// Ends the archive and returns its table of contents.
     ///
     /// Besides after two zero blocks, an archive may end at any block boundary where a header could
     /// start, after a single zero block, and inside the padding of a file.

@@ -1,9 +1,9 @@
 //! Numbers in tar: octal or base-256 in header fields, decimal in PAX records and sparse maps.
 //!
-//! The grammar is that of Go's `archive/tar`, which the reference uses: this module rejects what it
-//! rejects, and accepts what it accepts (a `+`, leading zeros, negative base-256).
+//! The grammar is that of Go's `archive/tar`, which the reference uses. This module accepts and
+//! rejects the same numbers; a `+`, leading zeros and negative base-256 are accepted.
 
-/// Read a numeric header field: base-256 if the top bit is set, octal otherwise.
+/// Reads a numeric header field: base-256 if the top bit is set, octal otherwise.
 #[inline]
 pub(super) fn numeric(field: &[u8]) -> Option<i64> {
     filled_octal(field).or_else(|| unusual_numeric(field))
@@ -20,7 +20,7 @@ fn unusual_numeric(field: &[u8]) -> Option<i64> {
 /// Two's complement, big-endian, without the marker bit; the sign is bit 6 of the first byte.
 fn base_256(field: &[u8]) -> Option<i64> {
     let negative = field.first()? & 0x40 != 0;
-    // A negative number is the complement of a non-negative one, which is what is accumulated.
+    // A negative number is the complement of a non-negative one; the loop accumulates the latter.
     let flip = if negative { 0xff } else { 0 };
     let mut value: i64 = 0;
     for (index, byte) in field.iter().enumerate() {
@@ -48,8 +48,8 @@ pub(super) fn octal(field: &[u8]) -> Option<i64> {
     Some(value)
 }
 
-/// Reads the usual form, digits and one terminator, without a branch per digit. Inlined, the loop
-/// is unrolled for the length of the field.
+/// Reads the usual form, digits and one terminator, without a branch per digit. When inlined,
+/// the loop is unrolled for the length of the field.
 #[inline]
 fn filled_octal(field: &[u8]) -> Option<i64> {
     let (terminator, digits) = field.split_last()?;
@@ -66,7 +66,7 @@ fn filled_octal(field: &[u8]) -> Option<i64> {
     (stray == 0).then_some(value)
 }
 
-/// Read a decimal number: an optional sign and at least one digit, and nothing else.
+/// Reads a decimal number: an optional sign and at least one digit, and nothing else.
 pub(super) fn decimal(text: &[u8]) -> Option<i64> {
     let mut number = Decimal::default();
     for byte in text {
@@ -86,7 +86,7 @@ pub(super) struct Decimal {
 }
 
 impl Decimal {
-    /// Take one more byte; return `None` if the text is not a number.
+    /// Takes one more byte; returns `None` if the text is not a number.
     pub(super) fn push(&mut self, byte: u8) -> Option<()> {
         let digit = match byte {
             b'0'..=b'9' => i64::from(byte - b'0'),

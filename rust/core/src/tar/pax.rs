@@ -30,7 +30,7 @@ pub(super) struct Attributes {
 }
 
 impl PaxRecords {
-    /// Parse the payload of an `x` header. If a key is repeated, the last record wins.
+    /// Parses the payload of an `x` header. If a key is repeated, the last record wins.
     ///
     /// The offset and size pairs of sparse format 0.0 become one `GNU.sparse.map` record, as in
     /// format 0.1 and as the reference stores them.
@@ -83,7 +83,7 @@ impl PaxRecords {
         self.0.is_empty()
     }
 
-    /// Apply the records to an entry. A record with an empty value changes nothing.
+    /// Applies the records to an entry. A record with an empty value changes nothing.
     pub(super) fn apply(&self, entry: &mut Attributes) -> Result<(), TarError> {
         for (key, value) in self.0.iter().filter(|(_, value)| !value.is_empty()) {
             match key.as_slice() {
@@ -109,7 +109,7 @@ impl PaxRecords {
         self.0.iter()
     }
 
-    /// Convert into the records, in order.
+    /// Converts `self` into its records, in order.
     pub(super) fn into_vec(self) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.0
     }
@@ -123,7 +123,7 @@ fn time(value: &[u8], complaint: &'static str) -> Result<Timestamp, TarError> {
     Timestamp::from_pax(value).ok_or(TarError::Pax(complaint))
 }
 
-/// Split off the first record, `"%d %s=%s\n"`, which starts with the length of the whole record.
+/// Splits off the first record, `"%d %s=%s\n"`, which starts with the length of the whole record.
 fn split_record(payload: &[u8]) -> Result<(Record<'_>, &[u8]), TarError> {
     const SHAPE: TarError = TarError::Pax("is not of the form \"length key=value\\n\"");
     let space = payload.iter().position(|byte| *byte == b' ').ok_or(SHAPE)?;

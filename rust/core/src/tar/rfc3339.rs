@@ -13,7 +13,7 @@ impl FileMetadata {
     }
 }
 
-/// As [`FileMetadata::mod_time_parts`], of a stored text.
+/// As [`FileMetadata::mod_time_parts`], but for any text.
 pub(crate) fn time_parts(text: &[u8]) -> Option<(i64, u32)> {
     let (date_time, rest) = text.split_first_chunk::<19>()?;
     let digit = |at: usize| date_time[at].wrapping_sub(b'0');
@@ -38,7 +38,7 @@ pub(crate) fn time_parts(text: &[u8]) -> Option<(i64, u32)> {
     Some((seconds - zone_seconds(zone)?, nanoseconds(fraction)))
 }
 
-/// A point and digits, or nothing.
+/// Converts a fraction, which is a point and digits, or empty.
 fn nanoseconds(fraction: &[u8]) -> u32 {
     if fraction.is_empty() {
         return 0;
@@ -47,7 +47,7 @@ fn nanoseconds(fraction: &[u8]) -> u32 {
     digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'))
 }
 
-/// `Z`, or `±hh:mm` ahead of UTC.
+/// Seconds ahead of UTC, from `Z` or `±hh:mm`.
 fn zone_seconds(zone: &[u8]) -> Option<i64> {
     let [sign, h1, h2, b':', m1, m2] = *zone else {
         return (zone == b"Z").then_some(0);
@@ -67,8 +67,10 @@ fn zone_seconds(zone: &[u8]) -> Option<i64> {
     }
 }
 
-/// Days from 1970-01-01 in the proleptic Gregorian calendar; years are counted from March, so that
-/// the leap day comes last, and 400 too high, so that none is negative.
+/// Days from 1970-01-01 in the proleptic Gregorian calendar.
+///
+/// Years start in March, so that the leap day comes last, and 400 years are added, so that no
+/// number is negative.
 #[inline]
 fn days_from_civil(year: u32, month: u32, day: u32) -> i64 {
     let (year, month) = if month > 2 { (year + 400, month - 3) } else { (year + 399, month + 9) };

@@ -27,7 +27,7 @@ pub(super) enum MapPlace {
     Data,
 }
 
-/// Determine whether an entry is sparse, and where its map is. `value` returns the value of a PAX
+/// Determines whether an entry is sparse, and where its map is. `value` returns the value of a PAX
 /// record, empty if it is missing.
 ///
 /// Records of another version, or without a map, do not make a file sparse.
@@ -41,7 +41,7 @@ pub(super) fn map_place<'a>(value: impl Fn(&[u8]) -> &'a [u8]) -> Option<MapPlac
     }
 }
 
-/// Give a sparse entry its real name and its expanded size.
+/// Gives a sparse entry its real name and its expanded size.
 pub(super) fn apply(records: &PaxRecords, entry: &mut Attributes) -> Result<(), TarError> {
     let name = records.value(b"GNU.sparse.name");
     if !name.is_empty() {
@@ -57,7 +57,7 @@ pub(super) fn apply(records: &PaxRecords, entry: &mut Attributes) -> Result<(), 
     Ok(())
 }
 
-/// Read the map of formats 0.0 and 0.1 for a file of `size` bytes.
+/// Reads the map of formats 0.0 and 0.1 for a file of `size` bytes.
 pub(super) fn read_records(records: &PaxRecords, size: i64) -> Result<Vec<Region>, TarError> {
     let announced = region_count(decimal(records.value(b"GNU.sparse.numblocks")))?;
     let mut regions = Regions::new(size, announced)?;
@@ -82,12 +82,12 @@ pub(super) struct MapReader {
 }
 
 impl MapReader {
-    /// Start reading the map of a file of `size` bytes.
+    /// Starts reading the map of a file of `size` bytes.
     pub(super) fn new(size: i64) -> Self {
         Self { size, blocks_left: MAX_MAP_BLOCKS, number: Decimal::default(), regions: None }
     }
 
-    /// Read one block; return the regions if the map is complete.
+    /// Reads one block; returns the regions if the map is complete.
     pub(super) fn block(&mut self, block: &Block) -> Result<Option<Vec<Region>>, TarError> {
         self.blocks_left =
             self.blocks_left.checked_sub(1).ok_or(TarError::Sparse("is larger than 1 MiB"))?;
@@ -138,7 +138,7 @@ impl Regions {
         Ok(Self { size, left: count, offset: None, previous_end: 0, found: Vec::new() })
     }
 
-    /// Take the next offset or length.
+    /// Takes the next offset or length.
     fn number(&mut self, number: Option<i64>) -> Result<(), TarError> {
         let number =
             number.ok_or(TarError::Sparse("has an offset or length that is not a number"))?;

@@ -23,7 +23,7 @@ impl Timestamp {
         Self { seconds, nanoseconds: 0 }
     }
 
-    /// Parse a PAX time (POSIX pax, `mtime`): decimal seconds with a fraction of any length, of
+    /// Parses a PAX time (POSIX pax, `mtime`): decimal seconds with a fraction of any length, of
     /// which nine digits are used. The fraction of a negative number is negative too.
     pub(super) fn from_pax(text: &[u8]) -> Option<Self> {
         let dot = text.iter().position(|byte| *byte == b'.').unwrap_or(text.len());
@@ -97,8 +97,8 @@ const fn low_u8(digit: u32) -> u8 {
 /// Years start in March, so that the leap day comes last, and are grouped in eras of 400 years or
 /// 146,097 days (H. Hinnant, "chrono-compatible low-level date algorithms").
 const fn civil_date(days: u32) -> (u32, u32, u32) {
-    // An era earlier, so that the two months before the first March are not negative; 0000-03-01
-    // is day 60.
+    // Count from one era earlier, so that the two months before the first March are not negative;
+    // 0000-03-01 is day 60.
     let days = days + 146_097 - 60;
     let era = days / 146_097;
     let day_of_era = days % 146_097;

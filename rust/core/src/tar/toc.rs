@@ -11,7 +11,8 @@ use crate::error::TarError;
 const MAX_TOC_SIZE: u64 = 1 << 30;
 /// Minimum size of an entry in a zTOC, in bytes, without its strings: offsets and lengths.
 const MIN_ENTRY_SIZE: u64 = 64;
-/// Minimum size of a PAX record, likewise: a vector slot, a table, two lengths.
+/// Minimum size of a PAX record in a zTOC, in bytes, without its strings: a vector slot, a table,
+/// and two lengths.
 const MIN_RECORD_SIZE: u64 = 24;
 
 /// The table of contents of a layer.
@@ -67,7 +68,7 @@ impl TocBuilder {
         Self { entries: Vec::new(), hazards: Vec::new(), size: 0, size_limit: MAX_TOC_SIZE }
     }
 
-    /// Add an entry whose data starts at `position`.
+    /// Adds an entry whose data starts at `position`.
     pub(super) fn add(&mut self, draft: Draft, position: u64) -> Result<(), TarError> {
         self.size = self.size.saturating_add(draft.min_size());
         if self.size > self.size_limit {

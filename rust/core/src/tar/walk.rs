@@ -69,7 +69,7 @@ struct SparseFile {
 }
 
 impl Walk {
-    /// Start `position` bytes into the archive, where an entry's headers may begin.
+    /// Starts `position` bytes into the archive, where an entry's headers may begin.
     pub(super) fn new(purpose: Purpose, position: u64) -> Self {
         Self {
             purpose,
@@ -94,8 +94,8 @@ impl Walk {
         self.block_offset
     }
 
-    /// Take bytes up to the end of the next entry's headers and return the entry; return `None` if
-    /// all bytes were taken.
+    /// Takes bytes up to the end of the next entry's headers and returns the entry, or `None` if all
+    /// bytes were taken.
     pub(super) fn next_entry(&mut self, bytes: &mut &[u8]) -> Result<Option<Draft>, TarError> {
         while !bytes.is_empty() && !matches!(self.state, State::End) {
             if !self.wants_block() {
@@ -130,7 +130,7 @@ impl Walk {
         }
     }
 
-    /// Skip up to `len` bytes, as far as they are skippable, and return the number of bytes
+    /// Skips up to `len` bytes, as far as they are skippable, and returns the number of bytes
     /// skipped.
     pub(super) fn skip(&mut self, len: u64) -> u64 {
         let skipped = len.min(self.skippable());
@@ -146,7 +146,8 @@ impl Walk {
         skipped
     }
 
-    /// If the archive must not end here, what it is inside of and the offset.
+    /// The structure that is incomplete if the archive ends here, and its offset; `None` if the
+    /// archive may end here.
     pub(super) const fn unfinished(&self) -> Option<(&'static str, u64)> {
         let inside = match self.state {
             // Report the offset of the incomplete block itself.
@@ -166,7 +167,7 @@ impl Walk {
         matches!(self.state, State::Header | State::ZeroBlock | State::SparseMap(_))
     }
 
-    /// Collect a block that arrives in pieces; return `None` until it is complete.
+    /// Collects a block that arrives in pieces; returns `None` until it is complete.
     fn partial_block(&mut self, bytes: &mut &[u8]) -> Option<Block> {
         // The partial block is never full here, so each call takes at least one byte.
         let free = self.partial.get_mut(self.partial_len..).unwrap_or_default();
@@ -182,7 +183,7 @@ impl Walk {
         Some(self.partial)
     }
 
-    /// Skip data or collect a payload, and return the remaining bytes.
+    /// Skips data or collects a payload, and returns the remaining bytes.
     ///
     /// This is the hot path: a piece inside a file costs one subtraction.
     fn stream<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], TarError> {
@@ -209,7 +210,7 @@ impl Walk {
         Ok(rest)
     }
 
-    /// Parse a whole block; `position` is already after it.
+    /// Parses a whole block; `position` is already after it.
     fn block(&mut self, block: &Block) -> Result<Option<Draft>, TarError> {
         self.block_offset = self.position.saturating_sub(BLOCK_LEN as u64);
         if let State::SparseMap(_) = self.state {
@@ -248,11 +249,11 @@ impl Walk {
         Ok(None)
     }
 
-    /// Use a payload. If there are several pseudo entries of one kind, the last one wins.
+    /// Handles a complete payload. If there are several pseudo entries of one kind, the last one wins.
     fn end_payload(&mut self, kind: Kind) -> Result<(), TarError> {
         match kind {
             Kind::PaxRecords => self.next.records = PaxRecords::parse(&self.payload)?,
-            // To Go, a global header is an entry, which uses up what was declared before it.
+            // Go treats a global header as an entry, so earlier pseudo entries no longer apply.
             Kind::GlobalRecords => {
                 PaxRecords::parse(&self.payload)?;
                 self.next = Announced::default();
@@ -341,7 +342,7 @@ impl Walk {
 }
 
 impl SparseFile {
-    /// Expect another block of the map, which is part of the entry's data.
+    /// Expects another block of the map, which is part of the entry's data.
     fn next_block(mut self) -> Result<State, TarError> {
         self.left = self
             .left
@@ -360,7 +361,7 @@ impl State {
     }
 }
 
-/// Split off at most `left` bytes and subtract their number from `left`.
+/// Splits off at most `left` bytes and subtracts their number from `left`.
 fn split_at_most<'a>(bytes: &'a [u8], left: &mut u64) -> (&'a [u8], &'a [u8]) {
     let len = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
     *left -= len as u64;

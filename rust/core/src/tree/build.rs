@@ -29,9 +29,9 @@ pub struct TreeBuilder<L> {
     budget: Budget,
     last_parent: Option<KnownParent>,
     left_out: Vec<LeftOut>,
-    /// For each file with hard links, the entry of the last one.
+    /// For each file with hard links, the entry of its last hard link.
     links: HashMap<(u32, u32), (u32, u32)>,
-    /// The index of the layer being applied; `next` is that of its next entry.
+    /// The index of the layer being applied; `next` is the index of its next entry.
     layer: u32,
     next: usize,
     used: Vec<NodeId>,
@@ -122,7 +122,7 @@ impl<L: Entries> TreeBuilder<L> {
         self.put(parent, name, entry, kind)
     }
 
-    /// Adds an entry to a directory, replacing an existing one with its name.
+    /// Adds an entry to a directory, replacing any existing entry with the same name.
     fn put(
         &mut self,
         parent: NodeId,
@@ -164,7 +164,7 @@ impl<L: Entries> TreeBuilder<L> {
         Ok(())
     }
 
-    /// The number of bytes by which a path may extend a directory's, after a slash.
+    /// The number of bytes that a path may add to a directory's path, after a slash.
     fn room(&self, directory: Location) -> usize {
         let slash = usize::from(directory != Location::ROOT);
         MAX_PATH_LEN.saturating_sub(self.graph.path_len(directory) + slash)

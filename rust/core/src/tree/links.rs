@@ -130,8 +130,8 @@ pub(super) struct Links<'a> {
 impl<L: Entries> Graph<L> {
     /// Resolves a path from the root.
     ///
-    /// `follow`: whether to follow a symbolic link at the end too. If a slash follows it, it is
-    /// always followed.
+    /// `follow`: whether to follow a symbolic link at the end of the path too. Before a trailing
+    /// slash, a link is always followed.
     pub(super) fn resolve(
         &self,
         path: &[u8],

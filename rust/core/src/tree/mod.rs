@@ -82,8 +82,8 @@ impl<L: Entries> Tree<L> {
     /// Resolves a path from the root. `.`, `..` and symbolic links are resolved inside the image,
     /// as under `chroot`.
     ///
-    /// `follow`: whether to follow a symbolic link at the end too. If a slash follows it, it is
-    /// always followed.
+    /// `follow`: whether to follow a symbolic link at the end of the path too. Before a trailing
+    /// slash, a link is always followed.
     ///
     /// # Errors
     /// The path does not exist, a component is not a directory, or links form a loop.
@@ -99,8 +99,8 @@ impl<L: Entries> Tree<L> {
         }
     }
 
-    /// Finds a path from the root without following symbolic links, such as one from
-    /// [`Self::path`].
+    /// Finds a path from the root, such as one from [`Self::path`], without following symbolic
+    /// links.
     #[must_use]
     pub fn locate(&self, path: &[u8]) -> Option<Location> {
         let (mut at, mut from) = (Location::ROOT, 0);
@@ -111,13 +111,13 @@ impl<L: Entries> Tree<L> {
         Some(at)
     }
 
-    /// The location with a number that [`Location::number`] returned for this tree.
+    /// The location with this number, as returned by [`Location::number`] for this tree.
     #[must_use]
     pub fn location(&self, number: u64) -> Option<Location> {
         self.graph.location(number)
     }
 
-    /// The child of a directory with a name.
+    /// The child with this name in a directory.
     #[must_use]
     pub fn child(&self, directory: Location, name: &[u8]) -> Option<Location> {
         self.graph.child(directory, name)

@@ -12,7 +12,7 @@ use crate::tar::{EntryType, clean_path};
 /// so it is not checked here.
 /// Source: torvalds/linux, include/uapi/linux/limits.h.
 pub const MAX_PATH_LEN: usize = 4095;
-/// Maximum length of a link target in bytes. The same limit, since `symlink(2)` and `link(2)` take
+/// Maximum length of a link target in bytes: the same limit, since `symlink(2)` and `link(2)` take
 /// paths.
 pub const MAX_TARGET_LEN: usize = 4095;
 
@@ -58,7 +58,7 @@ pub(super) struct SplitName {
     /// The directory, as a range of the cleaned name if there is one, else of the name in the tar.
     /// Empty for the root.
     pub(super) parent: Range<usize>,
-    /// The last component, likewise; empty if the entry is the root.
+    /// The last component, as a range of the same name; empty if the entry is the root.
     pub(super) last: Range<usize>,
 }
 
@@ -160,7 +160,7 @@ pub(super) fn compare(a: &[u8], b: &[u8]) -> Ordering {
         Some(at) => (a[at], b[at]),
         None => return a.len().cmp(&b.len()),
     };
-    // Everything before is equal, and an ASCII byte ends any UTF-8 sequence.
+    // All bytes before these are equal, and an ASCII byte ends any UTF-8 sequence.
     if first_a.is_ascii() && first_b.is_ascii() {
         return first_a.cmp(&first_b);
     }
@@ -179,7 +179,7 @@ mod tests {
     use super::{Ordering, compare, len_without_dots, next_part, plain_range};
 
     #[test]
-    fn plain_range_when_only_the_ends_need_cleaning_then_the_middle() {
+    fn plain_range_when_only_the_ends_need_cleaning_then_returns_the_middle() {
         for (name, path) in [
             ("usr/lib", Some("usr/lib")),
             ("./usr/lib/", Some("usr/lib")),
@@ -227,9 +227,9 @@ mod tests {
             "\u{e000}".as_bytes(),
             "\u{1f600}".as_bytes(),
         ];
-        for (location, a) in sorted.iter().enumerate() {
+        for (index, a) in sorted.iter().enumerate() {
             for (other, b) in sorted.iter().enumerate() {
-                assert_eq!(compare(a, b), location.cmp(&other), "{a:?} and {b:?}");
+                assert_eq!(compare(a, b), index.cmp(&other), "{a:?} and {b:?}");
             }
         }
         assert_eq!(compare(b"x", b"x"), Ordering::Equal);

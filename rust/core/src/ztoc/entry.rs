@@ -1,4 +1,4 @@
-//! One entry of a zTOC, wherever it is kept.
+//! A view of one entry of a zTOC, whether it is in a blob or in memory.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use super::raw::slot;
 use super::rules;
 use crate::tar::{self, EntryType, FileMetadata};
 
-/// The fields of a [`FileMetadata`]. Those of an entry in a blob are read there when asked for.
+/// The fields of a [`FileMetadata`]. If the entry is in a blob, each call reads the field from it.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a>(Kept<'a>);
 
@@ -28,7 +28,7 @@ enum KeptRecords<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// The entry of a table that has been read without an error.
+    /// The entry in a table that has been read without an error before.
     #[inline]
     pub(super) const fn stored(table: KnownTable<'a>) -> Self {
         Self(Kept::Stored(table))
@@ -58,7 +58,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// What it is.
+    /// The type of the entry.
     #[must_use]
     #[inline]
     pub fn entry_type(self) -> EntryType {
@@ -70,28 +70,28 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// As in the archive, uncleaned.
+    /// The name as in the archive, not cleaned.
     #[must_use]
     #[inline]
     pub fn name(self) -> &'a [u8] {
         self.text(slot::entry::NAME, |entry| &entry.name)
     }
 
-    /// Uncompressed position of the first data byte, after all header blocks.
+    /// Uncompressed offset of the first data byte, after all of the entry's header blocks.
     #[must_use]
     #[inline]
     pub fn uncompressed_offset(self) -> i64 {
         self.int64(slot::entry::UNCOMPRESSED_OFFSET, |entry| entry.uncompressed_offset)
     }
 
-    /// Bytes, as [`FileMetadata`] counts them.
+    /// Size in bytes; see [`FileMetadata::uncompressed_size`].
     #[must_use]
     #[inline]
     pub fn uncompressed_size(self) -> i64 {
         self.int64(slot::entry::UNCOMPRESSED_SIZE, |entry| entry.uncompressed_size)
     }
 
-    /// Target of a link, raw; empty otherwise.
+    /// Target of a link, as in the archive; empty otherwise.
     #[must_use]
     #[inline]
     pub fn linkname(self) -> &'a [u8] {
@@ -105,14 +105,14 @@ impl<'a> Entry<'a> {
         self.int64(slot::entry::MODE, |entry| entry.mode)
     }
 
-    /// User id.
+    /// User ID.
     #[must_use]
     #[inline]
     pub fn uid(self) -> u32 {
         self.uint32(slot::entry::UID, |entry| entry.uid)
     }
 
-    /// Group id.
+    /// Group ID.
     #[must_use]
     #[inline]
     pub fn gid(self) -> u32 {
@@ -133,7 +133,7 @@ impl<'a> Entry<'a> {
         self.text(slot::entry::GNAME, |entry| &entry.gname)
     }
 
-    /// RFC 3339, or empty.
+    /// Modification time in RFC 3339, or empty.
     #[must_use]
     #[inline]
     pub fn mod_time(self) -> &'a [u8] {
@@ -163,7 +163,7 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// Whether one of its PAX records has such a key.
+    /// Whether any of the entry's PAX records has a wanted key.
     pub(super) fn has_key(self, is_wanted: impl Fn(&[u8]) -> bool) -> bool {
         match self.0 {
             Kept::Listed(entry) => entry.xattrs.iter().any(|(key, _)| is_wanted(key)),
@@ -181,7 +181,7 @@ impl<'a> Entry<'a> {
     #[must_use]
     pub fn is_sparse(self) -> bool {
         let records = self.xattrs();
-        // Keys ascend, so there is at most one.
+        // Keys are unique, so at most one record matches.
         let value = |key: &[u8]| {
             records.iter().find(|(other, _)| *other == key).map_or(&[][..], |(_, value)| value)
         };
@@ -200,7 +200,7 @@ impl<'a> Entry<'a> {
         tar::is_opaque_mark(self.name()) || self.has_key(tar::is_xattr)
     }
 
-    /// A copy in memory of its own.
+    /// Copies all fields.
     #[must_use]
     pub fn to_metadata(self) -> FileMetadata {
         FileMetadata {
@@ -239,12 +239,12 @@ impl<'a> From<&'a Cow<'_, FileMetadata>> for Entry<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// Records in the order in which they are listed.
+    /// The records of a list, in its order.
     pub(super) const fn listed(records: &'a [(Vec<u8>, Vec<u8>)]) -> Self {
         Self(KeptRecords::Listed(records))
     }
 
-    /// How many there are.
+    /// The number of records.
     #[must_use]
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -253,13 +253,13 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Keys and values.
+    /// Iterates over keys and values.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let (listed, stored) = match &self.0 {
             KeptRecords::Listed(records) => (*records, &[][..]),
@@ -270,16 +270,17 @@ impl<'a> Records<'a> {
     }
 }
 
-/// The records as they are stored.
+/// The records in stored order, which may repeat a key.
 fn records(table: KnownTable<'_>) -> impl Iterator<Item = (&[u8], &[u8])> {
     let tables = table.tables(slot::entry::XATTRS);
     tables.map(|table| (table.string(slot::xattr::KEY), table.string(slot::xattr::VALUE)))
 }
 
-/// Records in ascending order of keys, of equal keys the last.
+/// Sorts records by key. If a key is repeated, the last record wins.
 fn sorted<'a>(mut records: Vec<(&'a [u8], &'a [u8])>) -> Vec<(&'a [u8], &'a [u8])> {
     if !rules::is_ascending(&records) {
-        // Reversed first: the sort is stable and `dedup` keeps the first, which must be the last.
+        // `dedup_by` keeps the first record of each key, and the sort is stable, so reversing puts
+        // the last one first.
         records.reverse();
         records.sort_by_key(|(key, _)| *key);
         records.dedup_by(|(a, _), (b, _)| a == b);

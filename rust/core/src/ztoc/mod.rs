@@ -38,7 +38,7 @@ pub const VERSION: &str = "0.9";
 /// Blobs must be smaller than this many bytes, as in the reference's writer.
 pub const MAX_LEN: u64 = flat::MAX_LEN as u64;
 
-/// Bytes beyond what is written that the builder wants to have room for.
+/// Bytes of capacity that the builder needs in addition to the length of the blob.
 const SLACK: usize = 64;
 
 /// Everything a zTOC says about one layer.
@@ -89,7 +89,7 @@ impl Ztoc {
             span_digests: &span_digests,
         };
         let toc = self.toc.entries().map(|entry| (RawEntry::from(entry), entry.xattrs()));
-        // What was read is written again with hardly any other length.
+        // A zTOC that was read from a blob usually has about that blob's length when written again.
         let capacity = self.toc.blob_len().map(|len| len.saturating_add(SLACK));
         match &self.zinfo {
             Zinfo::Gzip(zinfo) => {
@@ -104,8 +104,8 @@ impl Ztoc {
 
     /// Reads a blob, checking everything before using it.
     ///
-    /// Copies the blob; [`Self::from_shared`] does not. PAX records are sorted by key, and of equal
-    /// keys only the last is kept, since the reference reads them into a map.
+    /// Copies the blob; [`Self::from_shared`] does not. PAX records are sorted by key, and of
+    /// repeated keys only the last is kept, since the reference reads records into a map.
     ///
     /// # Errors
     /// `Error::Ztoc`, in the order of the tables in the blob, if:
@@ -124,8 +124,8 @@ impl Ztoc {
 
     /// Reads a blob without copying it: entries and windows are looked up in it when needed.
     ///
-    /// Uses at most as much memory as the length of the blob, whatever the blob contains, and usually
-    /// far less: the digests, a few words per checkpoint and four bytes per entry.
+    /// Uses at most as many bytes of memory as the blob has, whatever it contains, and usually far
+    /// fewer: those of the digests, a few words per checkpoint and four bytes per entry.
     ///
     /// # Errors
     /// As [`Self::from_bytes`].
@@ -141,8 +141,8 @@ impl Ztoc {
         Ok(Digest::of(&self.to_bytes()?))
     }
 
-    /// The entry with exactly this name, compared as bytes. If there are several, it is the last
-    /// one, which is what remains after unpacking the tar. Takes linear time.
+    /// The entry with exactly this name, compared as bytes. If there are several, returns the
+    /// last one, which is the one that remains after unpacking the tar. Takes linear time.
     #[must_use]
     pub fn entry(&self, name: &[u8]) -> Option<Cow<'_, FileMetadata>> {
         let index = (0..self.toc.len()).rev().find(|index| self.toc.name(*index) == name)?;
@@ -151,7 +151,7 @@ impl Ztoc {
 }
 
 impl<'a> From<Entry<'a>> for RawEntry<'a> {
-    /// All but the PAX records.
+    /// Converts everything but the PAX records.
     fn from(entry: Entry<'a>) -> Self {
         Self {
             name: entry.name(),

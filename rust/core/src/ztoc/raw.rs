@@ -58,7 +58,7 @@ pub const UNCOMPRESSED: i8 = 2;
 pub struct RawZtoc<'a> {
     /// Format version.
     pub version: &'a [u8],
-    /// The tool that made it.
+    /// The tool that made the zTOC.
     pub build_tool_identifier: &'a [u8],
     /// Size of the layer as stored in a registry, in bytes.
     pub compressed_archive_size: i64,
@@ -81,7 +81,7 @@ pub struct RawEntry<'a> {
     pub entry_type: &'a [u8],
     /// Uncompressed offset of the data.
     pub uncompressed_offset: i64,
-    /// Bytes of data.
+    /// Size of the data in bytes.
     pub uncompressed_size: i64,
     /// Target of a link.
     pub linkname: &'a [u8],
@@ -115,12 +115,12 @@ impl RawZtoc<'_> {
         self.write(toc, None, checkpoints.len(), |out| out.copy_from_slice(checkpoints))
     }
 
-    /// As `to_bytes`, from entries one by one, each with its PAX records, and checkpoints that are
-    /// packed in place.
+    /// As `to_bytes`, but takes the entries one by one, each with its PAX records, and packs the
+    /// checkpoints in place.
     ///
-    /// `capacity`: bytes that the blob hardly exceeds, if that is known.
+    /// `capacity`: the expected length of the blob in bytes, if known.
     ///
-    /// The order of the steps decides the bytes: it is that of the reference's marshaler.
+    /// The bytes depend on the order of the steps, which is that of the reference's marshaler.
     pub(super) fn write<'e>(
         &self,
         toc: impl DoubleEndedIterator<Item = (RawEntry<'e>, Records<'e>)> + Clone,
@@ -172,8 +172,8 @@ impl RawZtoc<'_> {
 }
 
 impl RawEntry<'_> {
-    /// Bytes this entry will hardly exceed: length, NUL and padding of each string, the table with
-    /// all fields, its place in the vector.
+    /// A generous estimate of this entry's size in bytes: length, NUL and padding of each string,
+    /// the table with all fields, and its place in the vector.
     fn estimate(&self, records: &Records<'_>) -> usize {
         let strings =
             [self.name, self.entry_type, self.linkname, self.uname, self.gname, self.mod_time];
@@ -181,7 +181,7 @@ impl RawEntry<'_> {
         strings.map(|string| string.len() + 8).iter().sum::<usize>() + 96 + xattrs.sum::<usize>()
     }
 
-    /// Writes the entry with these records; `xattrs` is a buffer that is used again for each.
+    /// Writes the entry with these records; `xattrs` is a buffer that is reused for each entry.
     fn write(
         &self,
         records: &Records<'_>,

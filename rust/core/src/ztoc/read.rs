@@ -9,15 +9,15 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, ZtocError};
 use crate::tar::EntryType;
 
-/// The fewest bytes of the blob for each entry: its place in the vector, the table's start, seven
-/// references, six strings of a length and a NUL, and the count of a vector, all of which may be read
-/// four times.
+/// Minimum number of blob bytes per entry: its place in the vector, the table's start, seven
+/// references, six strings of a length and a NUL, and the count of a vector; divided by four, since
+/// entries may share bytes as long as the reader reads at most four times the blob's length.
 const ENTRY_MIN_LEN: usize = (4 + 4 + 7 * 4 + 6 * 5 + 4) / 4;
-/// Bytes of a text, and of all PAX records of an entry with [`RECORD_LEN`] for each: no tar that can
-/// be indexed holds more. Source: Go archive/tar, format.go.
+/// Maximum length of a string in bytes, and of all PAX records of an entry, counting [`RECORD_LEN`]
+/// for each: no tar that can be indexed holds more. Source: Go archive/tar, format.go.
 const MAX_TEXT_LEN: usize = 1 << 20;
-/// Minimum length of a PAX record apart from its key and value: a digit, a space, an equals sign and
-/// a newline.
+/// Minimum length of a PAX record apart from its key and value: a digit, a space, an equals sign
+/// and a newline.
 const RECORD_LEN: usize = 4;
 /// Number of bytes of an unknown entry type shown in errors.
 const SHOWN_LEN: usize = 32;
@@ -83,7 +83,7 @@ fn text(table: &Table<'_, '_>, slot: usize, what: &'static str) -> Result<String
         .map_err(|_| Error::Ztoc { kind: ZtocError::NotUtf8(what), at: table.position() })
 }
 
-/// A string that is not longer than a tar allows.
+/// Reads a string, which must not be longer than a tar allows.
 fn limited_string<'a>(table: &Table<'_, 'a>, slot: usize, what: &'static str) -> Result<&'a [u8]> {
     let text = table.string(slot, what)?;
     check_length(table, text, what)?;
@@ -103,7 +103,7 @@ fn read_toc(blob: &SharedBytes, root: &Table<'_, '_>) -> Result<(Toc, Option<Err
     let toc = root.table(slot::ztoc::TOC, "toc")?;
     let tables = toc.vector(slot::toc::METADATA, "file metadata")?;
     let mut broken = None;
-    // As many as the blob can have.
+    // A hostile vector may claim more entries than the blob can hold.
     let most = blob.as_slice().len() / ENTRY_MIN_LEN;
     let mut names = Vec::with_capacity(tables.len().min(most));
     for (index, table) in (0..).zip(tables.tables()) {
@@ -116,7 +116,7 @@ fn read_toc(blob: &SharedBytes, root: &Table<'_, '_>) -> Result<(Toc, Option<Err
     Ok((Toc::stored(blob.clone(), tables.first(), names), broken))
 }
 
-/// What is known of an entry all of whose fields have been read.
+/// The values of a checked entry that the caller still needs.
 struct Checked {
     name_at: u32,
     offset: i64,

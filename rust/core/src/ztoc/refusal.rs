@@ -1,7 +1,7 @@
-//! Reasons for which the reference's reader, soci-snapshotter, rejects an otherwise valid zTOC.
+//! Reasons why the reference's reader, soci-snapshotter, rejects an otherwise valid zTOC.
 //!
-//! It covers only what the zTOC itself shows. Finding a wrong digest, or a header that contradicts
-//! its entry, requires the layer.
+//! This module finds only reasons that the zTOC itself shows. Finding a wrong digest, or a header
+//! that contradicts its entry, requires the layer.
 //!
 //! Source: docs/format.md#acceptance-rules; docs/format.md#broken-for-readers.
 
@@ -21,11 +21,11 @@ const BLOCK: u64 = 512;
 const GZIP_HEADER_MIN_LEN: u64 = 10;
 /// The first span size that is too large: the reader stores span sizes in a C `int`.
 const SPAN_LIMIT: u64 = 1 << 31;
-/// Maximum number of reasons about the layer, and of reasons about files, that are kept. A hostile
-/// zTOC can have millions.
+/// Maximum number of reasons kept about the layer, and about files. A hostile zTOC can have
+/// millions.
 pub const MAX_REFUSALS: usize = 10_000;
 
-/// A reason for which soci-snapshotter rejects a layer or one of its files.
+/// A reason why soci-snapshotter rejects a layer or one of its files.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// There are too few bytes before the first span for the gzip header that the reader expects
@@ -163,18 +163,19 @@ impl Refusals {
 }
 
 impl Ztoc {
-    /// The reasons in the zTOC itself for which soci-snapshotter rejects the layer or a file: at most
-    /// [`MAX_REFUSALS`] about the layer and as many about files; empty if there are none.
+    /// The reasons in the zTOC itself why soci-snapshotter rejects the layer or a file: at most
+    /// [`MAX_REFUSALS`] about the layer, and at most as many about files.
     #[must_use]
     pub fn reader_refusals(&self) -> Vec<Refusal> {
         let mut refusals = Refusals::default();
         self.refuse_spans(&mut refusals);
-        // The reader sorts; the derived place of a header depends on it. Nearly all are in order.
+        // The reader sorts entries by offset, and derives from that order where headers are. Nearly
+        // all zTOCs are sorted already, so this tries the stored order first.
         let mut in_order = refusals.clone();
         if self.refuse_toc(self.toc.entries().enumerate(), &mut in_order) {
             return in_order.found;
         }
-        // A blob of less than 1 GiB has fewer entries than fit 32 bits.
+        // A blob is smaller than 1 GiB, so it has fewer than 2^32 entries.
         let offsets = self.toc.entries().map(Entry::uncompressed_offset);
         let mut order: Vec<(i64, u32)> = offsets.zip(0..).collect();
         order.sort_unstable();
@@ -184,8 +185,8 @@ impl Ztoc {
         refusals.found
     }
 
-    /// Judges entries in the order of their offsets; returns false, having judged some of them, if
-    /// they have another order.
+    /// Checks entries, which must be sorted by offset. If they are not, returns false, and
+    /// `refusals` is incomplete.
     fn refuse_toc<'a>(
         &self,
         entries: impl Iterator<Item = (usize, Entry<'a>)> + Clone,
@@ -230,30 +231,30 @@ impl Ztoc {
         }
     }
 
-    /// Returns whether there are hard links; `None` as soon as an offset is less than the one before.
+    /// Returns whether there are hard links; `None` if the entries are not sorted by offset.
     fn refuse_entries<'a>(
         &self,
         entries: impl Iterator<Item = (usize, Entry<'a>)>,
         refusals: &mut Refusals,
     ) -> Option<bool> {
-        let mut before = i64::MIN;
+        let mut previous_offset = i64::MIN;
         let mut header = 0;
-        let mut is_before_sized = false;
+        let mut previous_has_size = false;
         let mut has_hard_links = false;
         for (index, entry) in entries {
-            if entry.uncompressed_offset() < before {
+            if entry.uncompressed_offset() < previous_offset {
                 return None;
             }
-            before = entry.uncompressed_offset();
+            previous_offset = entry.uncompressed_offset();
             let kind = entry.entry_type();
             has_hard_links |= kind == EntryType::HardLink;
-            let offset = before.unsigned_abs();
+            let offset = previous_offset.unsigned_abs();
             if header > offset {
                 refusals.push(Refusal::Overlap { index });
             } else if kind == EntryType::Regular
                 && (offset - header < BLOCK
                     || !(offset - header).is_multiple_of(BLOCK)
-                    || is_before_sized)
+                    || previous_has_size)
             {
                 refusals.push(Refusal::HeaderPlace { index });
             }
@@ -261,9 +262,9 @@ impl Ztoc {
                 self.refuse_file(index, entry, refusals);
             }
             header = end_of_data(entry).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
-            // A link, directory or device whose header gives a size: no data follows, the reader
-            // thinks it does.
-            is_before_sized = kind != EntryType::Regular && entry.uncompressed_size() > 0;
+            // If the header of a link, directory or device gives a size, the reader expects data,
+            // but none follows.
+            previous_has_size = kind != EntryType::Regular && entry.uncompressed_size() > 0;
         }
         Some(has_hard_links)
     }
@@ -290,7 +291,8 @@ fn refuse_hard_links<'a>(
     entries: impl Iterator<Item = (usize, Entry<'a>)>,
     refusals: &mut Refusals,
 ) {
-    // Hashes with a key that nobody knows instead of names, which would take far more memory.
+    // Hashes, since names would take far more memory. The key is random, so that nobody can
+    // choose names with equal hashes.
     let hasher = RandomState::new();
     let mut earlier = HashSet::new();
     for (index, entry) in entries {
@@ -306,7 +308,7 @@ fn is_large(range: Range<u64>) -> bool {
     range.end.saturating_sub(range.start) >= SPAN_LIMIT
 }
 
-/// Neither number is negative, so the sum of two int64 fits.
+/// The offset after an entry's data. Neither number is negative, and the sum of two `i64` fits.
 fn end_of_data(entry: Entry<'_>) -> u64 {
     let offset = entry.uncompressed_offset().unsigned_abs();
     offset.saturating_add(entry.uncompressed_size().unsigned_abs())

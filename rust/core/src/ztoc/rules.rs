@@ -11,7 +11,7 @@ use crate::span::SpanId;
 /// Checks all rules. `zinfo_at` is the position of the zinfo in the blob, 0 if there is no blob
 /// yet.
 pub(super) fn check(ztoc: &Ztoc, zinfo_at: u64) -> Result<()> {
-    // Those that are stored have been checked when they were read.
+    // Entries in a blob were checked when they were read.
     for (index, entry) in (0..).zip(ztoc.toc.listed()) {
         check_place(index, entry.uncompressed_offset, entry.uncompressed_size)?;
         if !is_ascending(&entry.xattrs) {
@@ -59,7 +59,7 @@ pub(super) fn check_spans(ztoc: &Ztoc, zinfo_at: u64) -> Result<()> {
     Ok(())
 }
 
-/// Whether keys ascend, each once.
+/// Whether the keys are in strictly ascending order.
 pub(super) fn is_ascending<T: Ord>(xattrs: &[(T, T)]) -> bool {
     xattrs.is_sorted_by(|(a, _), (b, _)| a < b)
 }

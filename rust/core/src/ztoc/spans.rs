@@ -26,8 +26,8 @@ impl Ztoc {
 
     /// The compressed bytes of a span, which its digest covers.
     ///
-    /// If its checkpoint has bits, a gzip span starts one byte earlier and shares that byte with
-    /// the previous span. The last span ends with the layer.
+    /// A gzip span whose checkpoint has bits starts one byte earlier and shares that byte with the
+    /// previous span. The last span ends with the layer.
     ///
     /// # Errors
     /// `Error::NoSuchSpan`.
@@ -94,7 +94,7 @@ impl Ztoc {
     }
 
     /// The spans that contain an entry's data, as a half-open range. Empty for entries without
-    /// data, which includes all types but regular files, whatever size their header has.
+    /// data, which includes all types but regular files, whatever size their header gives.
     #[must_use]
     pub fn spans_for<'e>(&self, entry: impl Into<Entry<'e>>) -> Range<SpanId> {
         let entry = entry.into();

@@ -1,7 +1,8 @@
-//! The table of contents of a zTOC: a list of entries, or a reference to the blob that has them.
+//! The table of contents of a zTOC: a list of entries, or a reference to the blob that contains
+//! them.
 //!
-//! What was read from a blob stays there: a blob of small or shared entries would unfold into many
-//! times its size.
+//! Entries of a blob are not copied: if they are small or share strings, the copies would take many
+//! times the memory of the blob.
 
 use std::borrow::Cow;
 
@@ -18,13 +19,13 @@ pub struct Toc {
     stored: Option<Stored>,
 }
 
-/// A vector of tables in a blob, all of which were read once without an error.
+/// A vector of tables in a blob, all of which have been read without an error.
 #[derive(Debug, Clone)]
 struct Stored {
     blob: SharedBytes,
     /// The offset of the first element.
     first: usize,
-    /// The offset of each entry's name: names are read many times.
+    /// The offset of each entry's name, kept because names are read many times.
     names: Vec<u32>,
 }
 
@@ -44,34 +45,34 @@ impl Stored {
 }
 
 impl Toc {
-    /// Entries whose tables are the elements of a vector. All must have been read without an error.
+    /// The entries in a vector of tables, all of which have been read without an error.
     pub(super) const fn stored(blob: SharedBytes, first: usize, names: Vec<u32>) -> Self {
         Self { listed: Vec::new(), stored: Some(Stored { blob, first, names }) }
     }
 
-    /// The entries that are not in a blob.
+    /// The entries in memory; empty if they are in a blob.
     pub(super) fn listed(&self) -> &[FileMetadata] {
         &self.listed
     }
 
-    /// Bytes of the blob that has the entries.
+    /// The length of the blob that contains the entries; `None` if they are in memory.
     pub(super) fn blob_len(&self) -> Option<usize> {
         self.stored.as_ref().map(|stored| stored.blob.as_slice().len())
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.stored.as_ref().map_or(self.listed.len(), |stored| stored.names.len())
     }
 
-    /// Whether there are none.
+    /// Whether there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// An entry, whole.
+    /// An entry with all its fields; a copy if it is in a blob.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<Cow<'_, FileMetadata>> {
         match &self.stored {
@@ -80,14 +81,14 @@ impl Toc {
         }
     }
 
-    /// All entries, whole, one after the other.
+    /// Iterates over all entries, each as from [`Self::get`].
     pub fn iter(
         &self,
     ) -> impl DoubleEndedIterator<Item = Cow<'_, FileMetadata>> + ExactSizeIterator + Clone {
         (0..self.len()).map(|index| self.get(index).unwrap_or_default())
     }
 
-    /// All entries, each field read when asked for.
+    /// Iterates over all entries without copying their fields.
     pub fn entries(&self) -> impl DoubleEndedIterator<Item = Entry<'_>> + Clone {
         let stored = self.stored.as_ref().map(|stored| (stored, stored.blob.as_slice()));
         (0..self.len()).filter_map(move |index| match stored {
@@ -96,7 +97,7 @@ impl Toc {
         })
     }
 
-    /// The entries, to be changed.
+    /// The entries for changing them; they are copied first if they are in a blob.
     pub fn to_mut(&mut self) -> &mut Vec<FileMetadata> {
         if self.stored.is_some() {
             self.listed = self.entries().map(Entry::to_metadata).collect();

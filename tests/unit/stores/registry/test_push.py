@@ -617,14 +617,14 @@ def test_put_manifest_when_the_connection_is_lost_then_repeated(registry, kinds)
 
 def test_put_manifest_when_digest_invalid_by_a_race_then_repeated(registry):
     image = make_image()
-    registry.doubted_manifests = 3
+    registry.refused_manifests = 3
     with store_of(registry) as store:
         image.put(store, "v1")
         assert store.resolve("v1") == image.descriptor
 
 
 def test_put_manifest_when_digest_invalid_persists_then_an_error(registry):
-    registry.doubted_manifests = 1000
+    registry.refused_manifests = 1000
     with store_of(registry) as store, pytest.raises(RegistryError) as error:
         make_image().put(store, "v1")
     assert error.value.code == "DIGEST_INVALID"

@@ -248,7 +248,7 @@ impl<L: Entries> Graph<L> {
         path
     }
 
-    /// The child of a directory with a name; `None` if it is not a directory.
+    /// The child with this name; `None` if there is none or `location` is not a directory.
     pub(super) fn child(&self, location: Location, name: &[u8]) -> Option<Location> {
         if self.is_inside(location) {
             let text = self.text(location.node);

@@ -1,15 +1,15 @@
-//! Reads tables again that the reader has found to be in order, at the speed of plain memory.
+//! Fast access to tables that have been read without an error before.
 //!
-//! Nothing is charged and nothing can fail: a field that is absent, or would lie outside the blob, is
-//! zero or empty.
+//! Nothing is counted against the reader's limit, and nothing fails: a field that is absent, or
+//! would lie outside the blob, is zero or empty.
 
 use std::fmt;
 
-/// A table whose fields have all been read once without an error.
+/// A table whose fields have all been read without an error before.
 #[derive(Clone, Copy)]
 pub(in crate::ztoc) struct KnownTable<'a> {
     blob: &'a [u8],
-    /// The blob from the table on.
+    /// The blob from the start of the table to its end.
     table: &'a [u8],
     /// The vtable's entries, two bytes for each field.
     entries: &'a [u8],
@@ -33,7 +33,7 @@ impl<'a> KnownTable<'a> {
         Some(Self { blob, table, entries })
     }
 
-    /// How far into the table a field lies.
+    /// The offset of a field in the table; `None` if the field is absent.
     #[inline]
     fn field(&self, slot: usize) -> Option<usize> {
         match u16::from_le_bytes(array(self.entries, 2 * slot)?) {
@@ -59,7 +59,8 @@ impl<'a> KnownTable<'a> {
         self.scalar(slot).map_or(0, u32::from_le_bytes)
     }
 
-    /// What a field refers to, and the length that it begins with.
+    /// The length of the string or vector that a field refers to, and all bytes of the blob after
+    /// that length.
     #[inline]
     fn target(&self, slot: usize) -> Option<(usize, &'a [u8])> {
         let field = self.table.get(self.field(slot)?..)?;
@@ -82,7 +83,8 @@ impl<'a> KnownTable<'a> {
     }
 }
 
-/// The bytes of a string whose length is at a place in the blob, and which has been read once.
+/// The string whose length is at `at` in the blob, without its NUL. It has been read without an
+/// error before.
 #[inline]
 pub(in crate::ztoc) fn string_at(blob: &[u8], at: usize) -> &[u8] {
     let text = || blob.get(at..)?.get(4..)?.get(..length(blob, at)?);
