@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from tocsin import _core
-    from tocsin.layers.disk_cache import KeptSpans
+    from tocsin.layers.disk_cache import KeptParts
     from tocsin.layers.fetchers import Fetchers
     from tocsin.layers.sources import RangeSource
     from tocsin.layers.span_table import SpanTable
@@ -117,7 +117,7 @@ class LayerSpans:
         source: RangeSource,
         cache: SpanCache,
         fetchers: Fetchers,
-        kept: KeptSpans | None = None,
+        kept: KeptParts | None = None,
         owner: Hashable | None = None,
     ) -> None:
         self.table = table
@@ -460,7 +460,7 @@ class LayerSpans:
             start, stop = self.table.compressed_range(span_id)
             # A zTOC may claim any size, and the cache may hold a file of that size.
             if stop - start <= MAX_SPAN_SIZE:
-                compressed = self._kept.span(span_id, stop - start)
+                compressed = self._kept.part(span_id, stop - start)
                 if compressed is not None:
                     found[span_id] = compressed
         for part in self.table.missing_parts(found):

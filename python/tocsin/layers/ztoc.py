@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from typing_extensions import Buffer
 
-    from tocsin.layers.disk_cache import KeptSpans
+    from tocsin.layers.disk_cache import KeptParts
     from tocsin.layers.sources import RangeSource, SeekableLayer
     from tocsin.layers.ztoc_info import ZtocInfo
     from tocsin.model.digest import Digest
@@ -371,7 +371,7 @@ class Ztoc:
         *,
         cache: SpanCache,
         fetchers: Fetchers,
-        kept: KeptSpans | None = None,
+        kept: KeptParts | None = None,
         owner: Hashable | None = None,
     ) -> LayerSpans:
         """Return the uncompressed bytes of the layer; the arguments are those of `LayerSpans`."""

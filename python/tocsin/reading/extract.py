@@ -183,6 +183,7 @@ class _Extraction:
     def extract_directory(self, top: str, node: Node) -> None:
         """Extract a directory, which becomes the destination itself, with everything below it."""
         tree, make_directory = self._image.tree, self.destination.make_directory
+        tree.will_walk()
         self._top = top
         self._directories.append(("", node))
         if not self.destination.root_is_new:

@@ -126,6 +126,7 @@ class Files(ABC):
             PathError: `path` is missing, or not a directory.
         """
         tree = self._merged.tree
+        tree.will_walk()
         todo = [self._merged.locate(path)[0]]
         while todo:
             at = todo.pop()
@@ -162,6 +163,8 @@ class Files(ABC):
         shown = f"/{start}/" if start else "/"
         skip = len(top) + 1 if top else 0
         pattern_parts = PathPattern(parts[fixed:])
+        if len(parts) - fixed > 1:
+            tree.will_walk()
         return [shown + path[skip:] for path in _below(tree, top, pattern_parts)]
 
     # -- data ----------------------------------------------------------------------------------

@@ -95,7 +95,6 @@ class Layer(ABC):
 
     Args:
         descriptor: descriptor of the layer.
-        spans: bytes of the layer.
         index_origin: origin of its index, as in ``ImageLayer``.
         is_bound: whether the image vouches for that index.
         digest_is_known: whether the digest in `descriptor` is that of the layer.
@@ -107,7 +106,6 @@ class Layer(ABC):
     def __init__(
         self,
         descriptor: Descriptor,
-        spans: LayerSpans,
         *,
         index_origin: str,
         is_bound: bool,
@@ -115,17 +113,21 @@ class Layer(ABC):
     ) -> None:
         self.descriptor = descriptor
         self.index_origin = index_origin
-        self.spans = spans
         self.is_bound = is_bound
         self._digest_is_known = digest_is_known
         self._data: dict[int, FileData] = {}
+
+    @property
+    @abstractmethod
+    def spans(self) -> LayerSpans:
+        """Bytes of the layer."""
 
     # -- what the index claims -----------------------------------------------------------------
 
     @property
     @abstractmethod
-    def entry_count(self) -> int:
-        """Number of entries."""
+    def entry_count(self) -> int | None:
+        """Number of entries in its tar; ``None`` if the index does not say it."""
 
     @abstractmethod
     def place(self, entry: int) -> Place:

@@ -156,6 +156,9 @@ class Tree:
             for full, node in batch:
                 yield full, Node._make(node)
 
+    def will_walk(self) -> None:
+        """Prepare to list many directories; does nothing, since all names are known."""
+
     @property
     def root(self) -> Node:
         """The root directory."""

@@ -50,13 +50,18 @@ class ZtocLayer(Layer):
     ) -> None:
         super().__init__(
             descriptor,
-            spans,
             index_origin=index_origin,
             is_bound=index_origin in ("v2", "made"),
             digest_is_known=digest_is_known,
         )
         self._ztoc = ztoc
+        self._spans = spans
         self._ends: dict[int, int] = {}
+
+    @property
+    def spans(self) -> LayerSpans:
+        """Bytes of the layer."""
+        return self._spans
 
     @property
     def entry_count(self) -> int:
