@@ -25,7 +25,7 @@ mod _core {
     #[pymodule_export]
     use super::indexer::{IndexedLayer, LayerIndexer};
     #[pymodule_export]
-    use super::seek::SeekLayer;
+    use super::seek::{SeekLayer, SeekSpans};
     #[pymodule_export]
     use super::span_reader::SpanReader;
     #[pymodule_export]

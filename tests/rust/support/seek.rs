@@ -57,7 +57,7 @@ fn header(draw: &mut Draw<'_>) -> BlockHeader {
     let len = 29 + draw(1000) as u16;
     let mut bytes: Vec<u8> = (0..len.div_ceil(8)).map(|_| draw(256) as u8).collect();
     bytes[0] = bytes[0] & !0b110 | 0b100;
-    if len % 8 != 0 {
+    if !len.is_multiple_of(8) {
         *bytes.last_mut().unwrap() &= (1 << (len % 8)) - 1;
     }
     BlockHeader { bytes: bytes.into(), len }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use super::chunk::Chunk;
-use super::positions::{Position, checkpoint};
+use super::positions::checkpoint;
 use super::{CHECKPOINTS_PER_CHUNK, Positions, in_part};
 use crate::bytes::SharedBytes;
 use crate::checkpoint::SeekPoint;
@@ -94,25 +94,18 @@ impl SeekSpans {
         Ok(())
     }
 
-    /// The checkpoint of a span.
+    /// The checkpoint of a span, and the digest of the span's compressed bytes.
     ///
     /// # Errors
     /// `Error::NoSuchSpan`; `Error::Seek` if the chunk has not been added.
-    pub fn point(&self, span_id: SpanId) -> Result<SeekPoint> {
-        let (index, position) = self.place(span_id)?;
-        let point = self.load(span_id)?.chunk().point(index, position);
-        let point = point.ok_or_else(|| self.positions.no_such_span(span_id))?;
-        point.map_err(in_part(checkpoint(span_id.0.into())))
-    }
-
-    /// The digest of a span's compressed bytes.
-    ///
-    /// # Errors
-    /// As [`Self::point`].
-    pub fn digest(&self, span_id: SpanId) -> Result<Digest> {
-        let (index, _) = self.place(span_id)?;
-        let digest = self.load(span_id)?.chunk().digest(index);
-        digest.ok_or_else(|| self.positions.no_such_span(span_id))
+    pub fn point(&self, span_id: SpanId) -> Result<(SeekPoint, Digest)> {
+        let no_such_span = || self.positions.no_such_span(span_id);
+        let position = self.positions.points.get(span_id.0 as usize).ok_or_else(no_such_span)?;
+        let loaded = self.load(span_id)?;
+        let index = span_id.0 as usize % CHECKPOINTS_PER_CHUNK;
+        let point = loaded.chunk().point(index, *position).ok_or_else(no_such_span)?;
+        let point = point.map_err(in_part(checkpoint(span_id.0.into())))?;
+        Ok((point, loaded.chunk().digest(index).ok_or_else(no_such_span)?))
     }
 
     /// Bytes of memory held by chunks.
@@ -123,13 +116,6 @@ impl SeekSpans {
             Kept::Stored(data) => data.as_slice().len(),
         };
         self.chunks.iter().filter_map(OnceLock::get).map(of).sum()
-    }
-
-    /// The index of a span in its chunk, and its position.
-    fn place(&self, span_id: SpanId) -> Result<(usize, Position)> {
-        let position = self.positions.points.get(span_id.0 as usize);
-        let position = position.ok_or_else(|| self.positions.no_such_span(span_id))?;
-        Ok((span_id.0 as usize % CHECKPOINTS_PER_CHUNK, *position))
     }
 
     fn load(&self, span_id: SpanId) -> Result<Loaded<'_>> {

@@ -272,7 +272,7 @@ mod tests {
         let mut compressor = Compressor::new(9).unwrap();
         for len in [0_usize, 1, 255, 256, 257, 65_791, 65_792, 300_000, 9 << 20] {
             #[allow(clippy::cast_possible_truncation, reason = "any bytes")]
-            let content: Vec<u8> = (0..len).map(|at| (at * at >> 7) as u8).collect();
+            let content: Vec<u8> = (0..len).map(|at| ((at * at) >> 7) as u8).collect();
             let stored = compressor.compress(&content).unwrap();
             let limit = len as u64;
             assert_eq!(decompress(&stored, limit, limit, "x").as_ref(), Ok(&content));
