@@ -2,6 +2,26 @@
 //!
 //! `docs/seek-table.md` describes the format.
 
+mod build;
+mod chunk;
+mod file_list;
+mod layer_blob;
+mod list_chunk;
+mod positions;
+mod root;
+mod spans;
+pub(crate) mod wire;
+
+pub use build::{LayerParts, SeekTable, build};
+pub use file_list::{Answer, FileList, ListWalk, Listed, Stop};
+pub use layer_blob::{LayerWriter, SeekLayer};
+pub use list_chunk::{Extra, ListEntry, Owner};
+pub use positions::{LayerCompression, Positions};
+pub use root::{ENTRIES_PER_CHUNK, MAX_LAYERS, Root, RootLayer};
+pub use spans::SeekSpans;
+
+use crate::error::{Error, SeekError, SeekPart};
+
 /// Default distance between checkpoints in uncompressed bytes.
 pub const DEFAULT_SEEK_SPAN_SIZE: u64 = 256 << 10;
 /// Smallest distance between checkpoints: below it, windows are most of the table.
@@ -10,3 +30,13 @@ pub const MIN_SEEK_SPAN_SIZE: u64 = 64 << 10;
 pub const MAX_SEEK_SPAN_SIZE: u64 = 64 << 20;
 /// Number of checkpoints in a seek chunk; the last one may have fewer.
 pub const CHECKPOINTS_PER_CHUNK: usize = 64;
+/// Maximum number of spans of a layer: 256 GiB at the smallest distance. A reader holds 16 bytes for
+/// each, and 2 bytes of a position map can claim one.
+pub const MAX_SPANS: u64 = 1 << 22;
+/// Maximum size of a layer in bytes, compressed or not, so that positions in bits fit 64 bits.
+pub const MAX_LAYER_SIZE: u64 = 1 << 60;
+
+/// Converts a broken rule to an error that names the part which breaks it.
+pub(crate) const fn in_part(part: SeekPart) -> impl Fn(SeekError) -> Error {
+    move |kind| Error::Seek { kind, part }
+}
