@@ -481,7 +481,12 @@ pub(crate) fn trimmed(path: &[u8]) -> &[u8] {
 }
 
 /// A `PathError` for the requested path. The message is the path, `at` if given, and `about`.
-pub(crate) fn path_error(path: &Bound<'_, PyString>, reason: &str, at: Option<&[u8]>, about: &str) -> PyErr {
+pub(crate) fn path_error(
+    path: &Bound<'_, PyString>,
+    reason: &str,
+    at: Option<&[u8]>,
+    about: &str,
+) -> PyErr {
     let build = || -> PyResult<PyErr> {
         let py = path.py();
         let shown = py.import("tocsin.quoting")?.getattr("shown")?;

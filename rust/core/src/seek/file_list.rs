@@ -171,17 +171,21 @@ impl FileList {
     /// # Errors
     /// [`Stop::Missing`] if there is no such entry, [`Stop::Chunks`].
     pub fn entry(&self, number: u32) -> Answer<Listed> {
-        match self.entry_itself(number) {
+        match self.named(number) {
             Err(Stop::Chunks(chunks)) => {
                 let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
                 let known = names.get(&number).copied();
-                known.map_or(Err(Stop::Chunks(chunks)), |known| self.entry_itself(known))
+                known.map_or(Err(Stop::Chunks(chunks)), |known| self.named(known))
             }
             answer => answer,
         }
     }
 
-    fn entry_itself(&self, number: u32) -> Answer<Listed> {
+    /// An entry by its number, whatever other names its file has.
+    ///
+    /// # Errors
+    /// As [`Self::entry`].
+    pub fn named(&self, number: u32) -> Answer<Listed> {
         let chunk = self.root.chunk_of_entry(number).ok_or(Stop::Missing)?;
         let found = self.chunk(chunk).ok_or_else(|| Stop::Chunks(vec![chunk]))?;
         let index = (number - self.root.chunk_entries(chunk).start) as usize;
