@@ -48,8 +48,8 @@ _OPTIONS = (
         type=parameters.index_choice,
         default="auto",
         show_default=True,
-        help="Index to use. auto prefers a seek table to the v2 SOCI index, and uses indexes that the"
-        " image's digest does not cover only if IMAGE is given without a digest.",
+        help="Index to use. auto prefers a seek table to the v2 SOCI index, and uses indexes that"
+        " the image's digest does not cover only if IMAGE is given without a digest.",
     ),
     click.option(
         "--require-index",

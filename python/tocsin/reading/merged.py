@@ -10,6 +10,7 @@ from tocsin.layers.forking import forget_after_fork
 from tocsin.model.entry_path import path_text
 from tocsin.quoting import shown
 from tocsin.reading.partial_tree import PartialTree
+from tocsin.reading.seek_tree import SeekTree
 from tocsin.reading.stat import FileStat
 from tocsin.reading.tree import Tree
 from tocsin.reading.unreadable import UnreadableLayer
@@ -166,5 +167,7 @@ class MergedLayers:
         """Return the target of a hard link that is missing."""
         assert node.entry is not None  # noqa: S101 (a link has an entry)
         layer = self.layer(node.layer)
-        assert isinstance(layer, ZtocLayer)  # noqa: S101 (others have no such links)
-        return layer.ztoc.entries[node.entry].linkname
+        if isinstance(layer, ZtocLayer):
+            return layer.entry(node.entry).linkname
+        assert isinstance(self.tree, SeekTree)  # noqa: S101 (as the layer)
+        return self.tree.target_of(node.entry)

@@ -182,10 +182,11 @@ class _SeekTables:
         self, number: int, files: FileList, tree: SeekTree, blob: Descriptor, *, is_bound: bool
     ) -> SeekLayer:
         layer = self._layers[number]
-        _, compression, size, uncompressed_size, _ = files.root.layer(number)
+        _, compression, size, uncompressed_size, *_ = files.root.layer(number)
         spans: Callable[[], LayerSpans]
         if compression == _ZSTD:
             spans = partial(self._whole, layer)
+            is_bound = True  # its own digest is verified before anything of it is returned
         else:
             table = SeekSpanTable(
                 compressed_size=size,

@@ -79,8 +79,9 @@ class SeekLayer(Layer):
 
     def place(self, entry: int) -> Place:
         """Return where a regular file is, without verifying it."""
-        _, offset, size, blocks, _ = self._tree.data_place(entry)
-        return Place(max(0, offset - blocks * BLOCK_SIZE), offset, size)
+        found = self._tree.data_place(entry)
+        start = max(0, found.offset - found.header_blocks * BLOCK_SIZE)
+        return Place(start, found.offset, found.size)
 
     def places(self, entries: Sequence[int]) -> Places:
         """Return where several regular files are, without verifying it."""
@@ -91,9 +92,14 @@ class SeekLayer(Layer):
 
     def claims(self, entry: int) -> Claims:
         """Return what the headers of a regular file must say."""
-        path = self._tree.data_place(entry).path
+        place = self._tree.data_place(entry)
         row = self._tree.stat_listed("", Node(self._number, entry, "file", 0))
-        return Claims(path, (row[_SIZE], *row[_MODE : _GID + 1]), mode_mask=_PERMISSIONS)
+        return Claims(
+            place.path,
+            (row[_SIZE], *row[_MODE : _GID + 1]),
+            has_owner=place.has_owner,
+            mode_mask=_PERMISSIONS,
+        )
 
     def _look_up(self, entry: int) -> FileData:
         return self._data_at(entry, self.place(entry).start)

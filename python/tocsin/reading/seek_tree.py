@@ -32,6 +32,8 @@ class DataPlace(NamedTuple):
         header_blocks: number of blocks of 512 bytes that its headers take.
         path: clean path of its entry in the layer, which differs from that in the image for a hard
             link.
+        has_owner: whether mode and owner in the file list are those of this entry, and not of a
+            hard link.
     """
 
     layer: int
@@ -39,6 +41,7 @@ class DataPlace(NamedTuple):
     size: int
     header_blocks: int
     path: str
+    has_owner: bool
 
 
 class FileList:
@@ -169,6 +172,10 @@ class SeekTree(Tree):
     def will_walk(self) -> None:
         """Fetch the whole file list, if one request suffices."""
         self._files.load_all()
+
+    def target_of(self, entry: int) -> str:
+        """Return the target of a link, by the number of its entry."""
+        return cast("_core.SeekTree", self._core).target_of(entry)
 
     def data_place(self, entry: int) -> DataPlace:
         """Return where the data of a regular file is, by the number of its entry."""
