@@ -21,6 +21,7 @@ from tocsin.model.document import document_of, text_of
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import DOCKER_CONFIG, OCI_CONFIG, is_manifest
+from tocsin.model.seek_manifest import is_seek_entry
 from tocsin.model.soci_index import is_soci_entry
 from tocsin.quoting import shown
 from tocsin.stores.base import read_blob
@@ -298,7 +299,7 @@ def _images(store: Source, image: Descriptor) -> Iterator[tuple[Descriptor, Mani
 def _may_be_image(entry: Descriptor) -> bool:
     attestation = entry.platform is not None and entry.platform.unknown
     known = not entry.media_type or is_manifest(entry.media_type)
-    return known and not attestation and not is_soci_entry(entry)
+    return known and not attestation and not (is_soci_entry(entry) or is_seek_entry(entry))
 
 
 def _is_image(manifest: Manifest) -> bool:

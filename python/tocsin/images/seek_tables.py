@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
 from tocsin.model.digest import Digest
+from tocsin.model.manifest import ImageIndex
+from tocsin.model.media_types import is_index
 from tocsin.model.seek_manifest import (
     MAX_ROOT_SIZE,
     SEEK_ROOT,
     SEEK_TABLE_DIGEST,
     SeekManifest,
+    is_seek_entry,
 )
 from tocsin.stores.base import read_blob
 
@@ -70,6 +73,19 @@ def referring_seek_tables(store: Source, image: Descriptor) -> Iterator[FoundSee
     """Yield the seek tables that refer to an image's manifest, in the store's order."""
     for referrer in store.referrers(image.digest, SEEK_ROOT, lenient=True):
         yield _load(store, referrer.digest, referrer, is_bound=False)
+
+
+def listed_seek_tables(store: Source, target: Descriptor) -> Iterator[FoundSeekTable]:
+    """Yield the seek tables that an image index lists; for a manifest, there are none.
+
+    Raises:
+        FormatError: `target` has the media type of an image index but is not one.
+    """
+    if not is_index(target.media_type):
+        return
+    for entry in ImageIndex.from_json(store.manifest(target)).manifests or ():
+        if is_seek_entry(entry):
+            yield _load(store, entry.digest, entry, is_bound=True)
 
 
 def _load(
