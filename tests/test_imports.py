@@ -36,9 +36,12 @@ MAY_IMPORT = {
 CORE_USERS = {
     "layers/ztoc.py",
     "layers/indexer.py",
+    "layers/seek.py",
     "layers/span_table.py",
     "layers/spans.py",
     "layers/zstd.py",
+    "reading/seek_image.py",
+    "reading/seek_tree.py",
     "reading/tree.py",
     "tar/archive.py",
     "tar/headers.py",

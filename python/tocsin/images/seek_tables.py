@@ -92,7 +92,7 @@ def _load(
     store: Source, digest: Digest, descriptor: Descriptor | None, *, is_bound: bool
 ) -> FoundSeekTable:
     try:
-        data = store.manifest(descriptor or store.resolve(digest))
+        data = store.manifest(descriptor or store.resolve(digest, will_read=True))
         manifest = SeekManifest.from_json(data)
         return FoundSeekTable(digest, is_bound, manifest, _root(store, manifest.root))
     except PROBLEMS as error:

@@ -50,7 +50,7 @@ def resolve_image(store: Source, selector: str | Digest | None) -> Descriptor:
 
     nerdctl and ``docker save`` write such wrappers.
     """
-    target = store.resolve(selector)
+    target = store.resolve(selector, will_read=True)
     for _ in range(MAX_DEPTH):
         if not is_index(target.media_type):
             break

@@ -213,7 +213,7 @@ def load_soci_index(
     """Return the SOCI index with a digest, or why it cannot be used."""
     data: bytes | None = None
     try:
-        descriptor = descriptor or store.resolve(digest)
+        descriptor = descriptor or store.resolve(digest, will_read=True)
         data = store.manifest(descriptor)
         soci_index = SociIndex.from_json(data)
     except PROBLEMS as error:

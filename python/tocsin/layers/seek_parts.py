@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MAX_REQUEST_SIZE = 1 << 20
 """Maximum size of one request for several parts in bytes, unless one part is larger."""
+MAX_GAP = 32 << 10
+"""Maximum number of unneeded bytes between two parts that are fetched with one request."""
 MAX_PART_SIZE = 64 << 20
 """Maximum size of one part in bytes; real ones have less than 100 KiB."""
 
@@ -61,7 +63,7 @@ class BlobParts:
         self._kept = kept
 
     def tasks(self, parts: Iterable[Part], add: AddPart) -> list[Callable[[], None]]:
-        """Return tasks that fetch parts and add each, adjacent ones with one request.
+        """Return tasks that fetch parts and add each, neighbours with one request.
 
         Parts on disk are added at once.
 
@@ -126,10 +128,12 @@ class BlobParts:
 
 
 def _groups(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """Yield runs of adjacent parts of at most `MAX_REQUEST_SIZE` bytes, or single parts."""
+    """Yield parts to fetch with one request of at most `MAX_REQUEST_SIZE`, or single parts."""
     group: list[Part] = []
     for part in sorted(parts, key=lambda part: part.start):
-        if group and (part.start != group[-1].end or part.end - group[0].start > MAX_REQUEST_SIZE):
+        if group and (
+            part.start - group[-1].end > MAX_GAP or part.end - group[0].start > MAX_REQUEST_SIZE
+        ):
             yield group
             group = []
         group.append(part)

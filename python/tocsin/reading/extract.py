@@ -246,10 +246,10 @@ class _Extraction:
         assert entry is not None  # noqa: S101 (only directories have none)
         layer = self._image.layer(node.layer)
         if node.type == "file":
-            self._total += layer.place(entry).size
+            self._total += layer.size(entry)
             if parent in self._old and self._is_extracted(parent, name, node):
                 self._unchanged += 1
-                self._done += layer.place(entry).size
+                self._done += layer.size(entry)
             else:
                 self._files.setdefault(node.layer, []).append((node, parent, name))
         elif node.type == "hardlink":

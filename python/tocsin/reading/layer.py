@@ -134,6 +134,10 @@ class Layer(ABC):
         """Return where a regular file is, without verifying it."""
 
     @abstractmethod
+    def size(self, entry: int) -> int:
+        """Return the size of a regular file, as the index says."""
+
+    @abstractmethod
     def places(self, entries: Sequence[int]) -> Places:
         """Return where several regular files are, without verifying it."""
 

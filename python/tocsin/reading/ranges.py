@@ -50,6 +50,8 @@ def read_ranges(
     The order is that of the bytes in the layers, not that of `ranges`, so that ranges next to each
     other share spans, and spans next to each other share a request.
     """
+    if len(ranges) > 1:
+        image.tree.will_find(wanted.path for wanted in ranges)
     places = []
     for number, wanted in enumerate(ranges):
         try:

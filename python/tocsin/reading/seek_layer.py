@@ -83,6 +83,10 @@ class SeekLayer(Layer):
         start = max(0, found.offset - found.header_blocks * BLOCK_SIZE)
         return Place(start, found.offset, found.size)
 
+    def size(self, entry: int) -> int:
+        """Return the size of a regular file."""
+        return self._tree.data_place(entry).size
+
     def places(self, entries: Sequence[int]) -> Places:
         """Return where several regular files are, without verifying it."""
         found = np.array([self.place(entry) for entry in entries], dtype=np.int64)

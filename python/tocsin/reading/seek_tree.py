@@ -6,13 +6,13 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tocsin import _core
-from tocsin.errors import VerificationError
+from tocsin.errors import PathError, VerificationError
 from tocsin.layers.forking import forget_after_fork
 from tocsin.layers.seek_parts import MAX_REQUEST_SIZE, Part
-from tocsin.reading.tree import Node, Tree
+from tocsin.reading.tree import MAX_LINKS, Node, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tocsin.layers.fetchers import Fetchers
     from tocsin.layers.seek_parts import BlobParts
@@ -168,6 +168,26 @@ class SeekTree(Tree):
         """Yield the same as `Tree.rows`."""
         self.will_walk()
         return super().rows(path)
+
+    def will_find(self, paths: Iterable[str]) -> None:
+        """Fetch the chunks that many paths need at the same time, instead of path by path."""
+        self._files.will_read_data()
+        todo = list(paths)
+        for _ in range(MAX_LINKS):  # each link may lead to other chunks
+            missing: set[int] = set()
+            again = []
+            for path in todo:
+                try:
+                    self._files.tree.node_at(path)
+                except _core.MissingChunks as error:
+                    missing.update(error.chunks)
+                    again.append(path)
+                except PathError:
+                    pass  # raised again when the path is read
+            if not missing:
+                return
+            self._files.load(sorted(missing))
+            todo = again
 
     def will_walk(self) -> None:
         """Fetch the whole file list, if one request suffices."""

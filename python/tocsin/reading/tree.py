@@ -16,7 +16,7 @@ from tocsin.layers.ztoc import core_of
 from tocsin.quoting import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tocsin.layers.ztoc import Ztoc
 
@@ -155,6 +155,9 @@ class Tree:
         while batch := walk.nodes(_BATCH_LEN):
             for full, node in batch:
                 yield full, Node._make(node)
+
+    def will_find(self, paths: Iterable[str]) -> None:
+        """Prepare to find many paths; does nothing, since all names are known."""
 
     def will_walk(self) -> None:
         """Prepare to list many directories; does nothing, since all names are known."""

@@ -149,7 +149,14 @@ class ZtocLayer(Layer):
 
     def place(self, entry: int) -> Place:
         """Return where a regular file is, without verifying it."""
-        return Place(int(self.header_starts[entry]), self._offsets[entry], self.sizes[entry])
+        # Not lists, which would take longer to make than to read one file.
+        row = self.files[entry]
+        offset, size = row["uncompressed_offset"], row["uncompressed_size"]
+        return Place(int(self.header_starts[entry]), int(offset), int(size))
+
+    def size(self, entry: int) -> int:
+        """Return the size of a regular file."""
+        return self.sizes[entry]
 
     def places(self, entries: Sequence[int]) -> Places:
         """Return where several regular files are, without verifying it."""
@@ -164,11 +171,6 @@ class ZtocLayer(Layer):
     def claims(self, entry: int) -> Claims:
         """Return what the headers of a regular file must say."""
         return Claims(self.paths[entry], self._claims[entry])
-
-    @cached_property
-    def _offsets(self) -> list[int]:
-        offsets: list[int] = self.files["uncompressed_offset"].tolist()
-        return offsets
 
     @cached_property
     def _claims(self) -> list[tuple[int, int, int, int]]:
