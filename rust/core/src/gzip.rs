@@ -126,26 +126,6 @@ impl GzipDecoder {
         }
     }
 
-    /// STUB until branch sA is merged: knows blocks and members only.
-    #[must_use]
-    pub fn resume_at(speed: Speed, point: &crate::checkpoint::SeekPoint, first: u8) -> Self {
-        let mut bytes = vec![0; crate::checkpoint::WINDOW_LEN];
-        let mut from = point.window.bytes.iter();
-        for run in &point.window.runs {
-            let start = usize::from(run.start);
-            for byte in &mut bytes[start..start + usize::from(run.len)] {
-                *byte = *from.next().unwrap_or(&0);
-            }
-        }
-        let checkpoint =
-            Checkpoint::at(point.position, point.uncompressed, Window::ending_with(&bytes));
-        let mut decoder = Self::resume(speed, &checkpoint, first);
-        if point.start == crate::checkpoint::PointStart::Member {
-            decoder.state = State::BetweenMembers;
-        }
-        decoder
-    }
-
     /// The position of the first unused bit.
     #[must_use]
     pub fn position(&self) -> BitOffset {
