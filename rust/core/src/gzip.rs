@@ -5,9 +5,9 @@
 //! at every candidate for a checkpoint. Nothing may follow the last member: readers of layers
 //! disagree on what trailing bytes mean, and the reference rejects them.
 
-use crate::checkpoint::{Checkpoint, Window};
-use crate::error::{Error, GzipError, Result};
-use crate::inflate::{Filled, Inflater, Speed, Stop};
+use crate::checkpoint::{Checkpoint, PointStart, SeekPoint, WINDOW_LEN, Window};
+use crate::error::{Error, GzipError, Result, SeekError, SeekPart};
+use crate::inflate::{Filled, Inflater, SparseError, Speed, Stop};
 use crate::span::BitOffset;
 
 /// First bytes of every member.
@@ -60,6 +60,8 @@ pub struct GzipDecoder {
     /// Bytes taken from the input so far, from the start of the layer.
     taken: u64,
     seen_member: bool,
+    /// The number of the checkpoint at which it started, while it may refer to bytes before it.
+    checkpoint: Option<u32>,
 }
 
 impl GzipDecoder {
@@ -74,6 +76,7 @@ impl GzipDecoder {
             trailer: Trailer::default(),
             taken: 0,
             seen_member: false,
+            checkpoint: None,
         }
     }
 
@@ -123,7 +126,49 @@ impl GzipDecoder {
             trailer: Trailer::default(),
             taken: checkpoint.compressed.0,
             seen_member: true,
+            checkpoint: None,
         }
+    }
+
+    /// Starts at a checkpoint of a seek table, the one with this number. The input must begin with
+    /// the first whole byte at or after [`SeekPoint::position`]; `first` is the byte that contains
+    /// that bit, and is ignored if it is the byte's first bit.
+    ///
+    /// Bytes that the sparse window does not list are unknown. A reference to one of them is an
+    /// error, reported by [`Self::step`] before any output that follows the reference is taken. The
+    /// member that contains the checkpoint cannot be checked, unless it starts there; later members
+    /// are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Seek`] if the block header in the checkpoint is invalid.
+    pub fn resume_at(speed: Speed, point: &SeekPoint, first: u8, checkpoint: u32) -> Result<Self> {
+        let used = point.position.bit_in_byte();
+        let count = (8 - used) % 8;
+        let mut inflater = Inflater::resume_sparse(speed, &point.window, first >> used, count);
+        let state = match &point.start {
+            PointStart::Member => State::BetweenMembers,
+            PointStart::Block => State::Blocks,
+            PointStart::Huffman(header) => {
+                inflater.enter_block(header).map_err(|error| seek_error(&error, checkpoint))?;
+                State::Blocks
+            }
+            PointStart::Stored { remaining, last } => {
+                inflater.enter_stored(*remaining, *last);
+                State::Blocks
+            }
+        };
+        Ok(Self {
+            state,
+            inflater,
+            check: None,
+            checks_members: true,
+            trailer: Trailer::default(),
+            taken: point.position.0.div_ceil(8),
+            // A checkpoint at the start of the layer has no member before it.
+            seen_member: point.position.0 > 0,
+            checkpoint: Some(checkpoint),
+        })
     }
 
     /// The position of the first unused bit.
@@ -169,7 +214,7 @@ impl GzipDecoder {
 
     /// Bytes of memory held.
     #[must_use]
-    pub const fn memory(&self) -> usize {
+    pub fn memory(&self) -> usize {
         size_of::<Self>() + self.inflater.heap_memory()
     }
 
@@ -198,6 +243,10 @@ impl GzipDecoder {
         let len = input.len();
         let outcome = self.advance(input);
         self.taken = self.taken.saturating_add((len - input.len()) as u64);
+        if let Some(checkpoint) = self.checkpoint {
+            // First, since what follows a wrong byte means nothing.
+            self.inflater.check_window().map_err(|error| seek_error(&error, checkpoint))?;
+        }
         outcome.map_err(|kind| Error::Gzip { kind, at: self.position() })
     }
 
@@ -243,6 +292,7 @@ impl GzipDecoder {
                     Stop::NeedInput => return Ok(Event::NeedInput),
                     Stop::OutputFull => return Ok(Event::Output),
                     Stop::BlockEnd { last: false } => return Ok(Event::Candidate),
+                    Stop::BlockHeader | Stop::Pause => {}
                     Stop::BlockEnd { last: true } => {
                         self.state = State::Trailer { bytes: [0; 8], len: 0 };
                     }
@@ -273,6 +323,17 @@ impl GzipDecoder {
             }
         }
     }
+}
+
+fn seek_error(error: &SparseError, checkpoint: u32) -> Error {
+    let kind = match error {
+        SparseError::Header => SeekError::BlockHeader,
+        SparseError::MissingByte(index) => {
+            let before = WINDOW_LEN.saturating_sub(*index);
+            SeekError::MissingWindowByte(u32::try_from(before).unwrap_or(u32::MAX))
+        }
+    };
+    Error::Seek { kind, part: SeekPart::Checkpoint(checkpoint) }
 }
 
 /// A position at which a decoder can continue, with the state that it needs.
