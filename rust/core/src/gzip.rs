@@ -60,8 +60,10 @@ pub struct GzipDecoder {
     /// Bytes taken from the input so far, from the start of the layer.
     taken: u64,
     seen_member: bool,
-    /// The number of the checkpoint at which it started, while it may refer to bytes before it.
-    checkpoint: Option<u32>,
+    /// Whether it started at a checkpoint of a seek table.
+    is_sparse: bool,
+    /// The stored block header of that checkpoint is invalid.
+    failure: Option<SparseError>,
 }
 
 impl GzipDecoder {
@@ -76,7 +78,8 @@ impl GzipDecoder {
             trailer: Trailer::default(),
             taken: 0,
             seen_member: false,
-            checkpoint: None,
+            is_sparse: false,
+            failure: None,
         }
     }
 
@@ -126,49 +129,45 @@ impl GzipDecoder {
             trailer: Trailer::default(),
             taken: checkpoint.compressed.0,
             seen_member: true,
-            checkpoint: None,
+            is_sparse: false,
+            failure: None,
         }
     }
 
-    /// Starts at a checkpoint of a seek table, the one with this number. The input must begin with
-    /// the first whole byte at or after [`SeekPoint::position`]; `first` is the byte that contains
-    /// that bit, and is ignored if it is the byte's first bit.
+    /// Starts at a checkpoint of a seek table. The input must begin with the first whole byte at or
+    /// after [`SeekPoint::position`]; `first` is the byte that contains that bit, and is ignored if
+    /// it is the byte's first bit.
     ///
     /// Bytes that the sparse window does not list are unknown. A reference to one of them is an
-    /// error, reported by [`Self::step`] before any output that follows the reference is taken. The
-    /// member that contains the checkpoint cannot be checked, unless it starts there; later members
-    /// are.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Seek`] if the block header in the checkpoint is invalid.
-    pub fn resume_at(speed: Speed, point: &SeekPoint, first: u8, checkpoint: u32) -> Result<Self> {
+    /// error, which [`Self::step`] reports before any output that follows the reference can be
+    /// taken; so is an invalid block header in the checkpoint. The error's part is checkpoint 0, for
+    /// the caller to replace. The member that contains the checkpoint cannot be checked, unless it
+    /// starts there; later members are.
+    #[must_use]
+    pub fn resume_at(speed: Speed, point: &SeekPoint, first: u8) -> Self {
         let used = point.position.bit_in_byte();
         let count = (8 - used) % 8;
         let mut inflater = Inflater::resume_sparse(speed, &point.window, first >> used, count);
-        let state = match &point.start {
-            PointStart::Member => State::BetweenMembers,
-            PointStart::Block => State::Blocks,
-            PointStart::Huffman(header) => {
-                inflater.enter_block(header).map_err(|error| seek_error(&error, checkpoint))?;
-                State::Blocks
-            }
-            PointStart::Stored { remaining, last } => {
-                inflater.enter_stored(*remaining, *last);
-                State::Blocks
-            }
-        };
-        Ok(Self {
+        let mut failure = None;
+        let mut state = State::Blocks;
+        match &point.start {
+            PointStart::Member => state = State::BetweenMembers,
+            PointStart::Block => {}
+            PointStart::Huffman(header) => failure = inflater.enter_block(header).err(),
+            PointStart::Stored { remaining, last } => inflater.enter_stored(*remaining, *last),
+        }
+        Self {
             state,
             inflater,
             check: None,
             checks_members: true,
             trailer: Trailer::default(),
             taken: point.position.0.div_ceil(8),
-            // A checkpoint at the start of the layer has no member before it.
+            // Before the first byte of the layer there is no member.
             seen_member: point.position.0 > 0,
-            checkpoint: Some(checkpoint),
-        })
+            is_sparse: true,
+            failure,
+        }
     }
 
     /// The position of the first unused bit.
@@ -241,11 +240,14 @@ impl GzipDecoder {
     /// [`Error::Gzip`] with the bit position of the error. The decoder must not be used afterwards.
     pub fn step(&mut self, input: &mut &[u8]) -> Result<Event> {
         let len = input.len();
+        if let Some(failure) = &self.failure {
+            return Err(sparse_error(failure));
+        }
         let outcome = self.advance(input);
         self.taken = self.taken.saturating_add((len - input.len()) as u64);
-        if let Some(checkpoint) = self.checkpoint {
-            // First, since what follows a wrong byte means nothing.
-            self.inflater.check_window().map_err(|error| seek_error(&error, checkpoint))?;
+        if self.is_sparse {
+            // First, since what follows an unknown byte means nothing.
+            self.inflater.check_window().map_err(|error| sparse_error(&error))?;
         }
         outcome.map_err(|kind| Error::Gzip { kind, at: self.position() })
     }
@@ -325,7 +327,7 @@ impl GzipDecoder {
     }
 }
 
-fn seek_error(error: &SparseError, checkpoint: u32) -> Error {
+fn sparse_error(error: &SparseError) -> Error {
     let kind = match error {
         SparseError::Header => SeekError::BlockHeader,
         SparseError::MissingByte(index) => {
@@ -333,7 +335,7 @@ fn seek_error(error: &SparseError, checkpoint: u32) -> Error {
             SeekError::MissingWindowByte(u32::try_from(before).unwrap_or(u32::MAX))
         }
     };
-    Error::Seek { kind, part: SeekPart::Checkpoint(checkpoint) }
+    Error::Seek { kind, part: SeekPart::Checkpoint(0) }
 }
 
 /// A position at which a decoder can continue, with the state that it needs.
