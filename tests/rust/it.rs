@@ -26,6 +26,7 @@ mod inflate;
 mod parallel;
 mod seek_hostile;
 mod seek_layer;
+mod seek_spans;
 mod span_reader;
 mod tar;
 mod tar_any_input;

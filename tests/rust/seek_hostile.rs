@@ -278,13 +278,16 @@ fn parse_when_numbers_are_invalid_then_error() {
         (5, 1 << 22, value("span count", 1 << 22)),
         (5, 100_000, value("length of a chunk", 136)),
         (5, 3, SeekError::Truncated("uncompressed offset of a checkpoint")),
-        (5, 1, SeekError::TrailingBytes(5)),
     ] {
         let mut raw = raw.clone();
         raw.numbers[index] = number;
         let (found, part) = kind_and_part(&raw.to_bytes());
         assert_eq!((found, part), (kind, SeekPart::LayerHead), "{index} {number}");
     }
+    let mut fewer = raw.clone();
+    (fewer.numbers[4], fewer.numbers[5]) = (65_536, 1);
+    let error = (SeekError::TrailingBytes(5), SeekPart::LayerHead);
+    assert_eq!(kind_and_part(&fewer.to_bytes()), error);
     let mut other = raw;
     other.magic[7] = b'2';
     assert_eq!(kind_and_part(&other.to_bytes()), (SeekError::Magic, SeekPart::LayerHead));
