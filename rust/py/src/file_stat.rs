@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use pyo3::{IntoPyObjectExt, intern};
+use tocsin_core::seek::Listed;
 use tocsin_core::tar::{EntryType, FileMetadata};
 use tocsin_core::ztoc::{Entry, Records};
 
@@ -73,22 +74,106 @@ pub(crate) fn stat<'py>(
         (NO_ID, kept, _) => kept,
         (listed, ..) => listed,
     };
+    row(
+        py,
+        Fields {
+            path,
+            kind: entry.entry_type(),
+            size: size(entry),
+            mode: mode & PERMISSIONS,
+            uid: id(last.uid(), entry.uid()),
+            gid: id(last.gid(), entry.gid()),
+            uname: last.uname(),
+            gname: last.gname(),
+            mtime_ns: mtime_ns(last),
+            target,
+            device: (entry.devmajor(), entry.devminor()),
+            xattrs: xattrs(py, entry, link)?,
+            inode,
+            layer,
+        },
+    )
+}
+
+/// The metadata of an entry of a seek table, which describes the file after all layers are applied.
+pub(crate) fn stat_in_list<'py>(
+    py: Python<'py>,
+    path: &[u8],
+    listed: &Listed,
+    inode: u64,
+    owner: Owner,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let entry = listed.entry();
+    let names = listed.owner();
+    let id = |id: u32| if id == NO_ID && owner == Owner::Unpacked { 0 } else { id };
+    let (seconds, nanoseconds) = entry.mtime;
+    let target: &[u8] = if entry.kind == EntryType::SymLink { &entry.target } else { &[] };
+    let found = PyDict::new(py);
+    let extra = entry.extra.as_deref();
+    for (name, value) in extra.iter().flat_map(|extra| &extra.xattrs) {
+        found.set_item(text::decode(py, name)?, PyBytes::new(py, value))?;
+    }
+    let size = match entry.kind {
+        EntryType::Regular => entry.size,
+        EntryType::SymLink => entry.target.len() as u64,
+        _ => 0,
+    };
+    row(
+        py,
+        Fields {
+            path,
+            kind: entry.kind,
+            size: i64::try_from(size).unwrap_or(i64::MAX),
+            mode: entry.mode.into(),
+            uid: id(names.uid),
+            gid: id(names.gid),
+            uname: &names.uname,
+            gname: &names.gname,
+            mtime_ns: nanoseconds_since_1970(seconds, nanoseconds),
+            target,
+            device: extra.map_or((0, 0), |extra| extra.device),
+            xattrs: found,
+            inode,
+            layer: entry.layer,
+        },
+    )
+}
+
+/// What a row shows.
+struct Fields<'a, 'py> {
+    path: &'a [u8],
+    kind: EntryType,
+    size: i64,
+    mode: i64,
+    uid: u32,
+    gid: u32,
+    uname: &'a [u8],
+    gname: &'a [u8],
+    mtime_ns: i128,
+    target: &'a [u8],
+    device: (i64, i64),
+    xattrs: Bound<'py, PyDict>,
+    inode: u64,
+    layer: u32,
+}
+
+fn row<'py>(py: Python<'py>, fields: Fields<'_, 'py>) -> PyResult<Bound<'py, PyTuple>> {
     let row: [Bound<'py, PyAny>; 15] = [
-        absolute(py, path)?.into_any(),
-        word(py, entry.entry_type()).into_any(),
-        size(entry).into_bound_py_any(py)?,
-        (mode & PERMISSIONS).into_bound_py_any(py)?,
-        id(last.uid(), entry.uid()).into_bound_py_any(py)?,
-        id(last.gid(), entry.gid()).into_bound_py_any(py)?,
-        text::decode(py, last.uname())?.into_any(),
-        text::decode(py, last.gname())?.into_any(),
-        mtime_ns(last).into_bound_py_any(py)?,
-        text::decode(py, target)?.into_any(),
-        entry.devmajor().into_bound_py_any(py)?,
-        entry.devminor().into_bound_py_any(py)?,
-        xattrs(py, entry, link)?.into_any(),
-        inode.into_bound_py_any(py)?,
-        layer.into_bound_py_any(py)?,
+        absolute(py, fields.path)?.into_any(),
+        word(py, fields.kind).into_any(),
+        fields.size.into_bound_py_any(py)?,
+        fields.mode.into_bound_py_any(py)?,
+        fields.uid.into_bound_py_any(py)?,
+        fields.gid.into_bound_py_any(py)?,
+        text::decode(py, fields.uname)?.into_any(),
+        text::decode(py, fields.gname)?.into_any(),
+        fields.mtime_ns.into_bound_py_any(py)?,
+        text::decode(py, fields.target)?.into_any(),
+        fields.device.0.into_bound_py_any(py)?,
+        fields.device.1.into_bound_py_any(py)?,
+        fields.xattrs.into_any(),
+        fields.inode.into_bound_py_any(py)?,
+        fields.layer.into_bound_py_any(py)?,
     ];
     PyTuple::new(py, row)
 }
@@ -125,10 +210,15 @@ pub(crate) fn size(entry: Entry<'_>) -> i64 {
 
 /// Nanoseconds since 1970; 0 if no time is stored, or if Python's `datetime` cannot represent it.
 fn mtime_ns(entry: Entry<'_>) -> i128 {
-    let parts = entry.mod_time_parts().filter(|(seconds, _)| DATETIME_SECONDS.contains(seconds));
-    parts.map_or(0, |(seconds, nanoseconds)| {
-        i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
-    })
+    let parts = entry.mod_time_parts();
+    parts.map_or(0, |(seconds, nanoseconds)| nanoseconds_since_1970(seconds, nanoseconds))
+}
+
+fn nanoseconds_since_1970(seconds: i64, nanoseconds: u32) -> i128 {
+    if !DATETIME_SECONDS.contains(&seconds) {
+        return 0;
+    }
+    i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
 }
 
 /// The name of a type in `FileStat`.

@@ -12,6 +12,7 @@ mod file_stat;
 mod gate;
 mod indexer;
 mod seek;
+mod seek_tree;
 mod span_reader;
 mod tar;
 mod text;
@@ -26,6 +27,8 @@ mod _core {
     use super::indexer::{IndexedLayer, LayerIndexer};
     #[pymodule_export]
     use super::seek::{SeekLayer, SeekSpans};
+    #[pymodule_export]
+    use super::seek_tree::{MissingChunks, SeekRoot, SeekTree, SeekWalk, build_seek_table};
     #[pymodule_export]
     use super::span_reader::SpanReader;
     #[pymodule_export]

@@ -474,14 +474,19 @@ fn is_below(path: &[u8], directory: &[u8]) -> bool {
 }
 
 /// A path without leading and trailing slashes.
-fn trimmed(path: &[u8]) -> &[u8] {
+pub(crate) fn trimmed(path: &[u8]) -> &[u8] {
     let start = path.iter().take_while(|byte| **byte == b'/').count();
     let end = path[start..].iter().rev().take_while(|byte| **byte == b'/').count();
     &path[start..path.len() - end]
 }
 
 /// A `PathError` for the requested path. The message is the path, `at` if given, and `about`.
-fn path_error(path: &Bound<'_, PyString>, reason: &str, at: Option<&[u8]>, about: &str) -> PyErr {
+pub(crate) fn path_error(
+    path: &Bound<'_, PyString>,
+    reason: &str,
+    at: Option<&[u8]>,
+    about: &str,
+) -> PyErr {
     let build = || -> PyResult<PyErr> {
         let py = path.py();
         let shown = py.import("tocsin.quoting")?.getattr("shown")?;

@@ -14,6 +14,7 @@ CODES = {
     errors.GzipError: exit_codes.FAILED,
     errors.TarError: exit_codes.FAILED,
     errors.ZtocError: exit_codes.FAILED,
+    errors.SeekTableError: exit_codes.FAILED,
     errors.VerificationError: exit_codes.FAILED,
     errors.ConflictError: exit_codes.FAILED,
     errors.UnsupportedError: exit_codes.UNSUPPORTED,

@@ -41,7 +41,7 @@ def test_data_when_sparse_file_has_no_hole_then_not_sparse():
 @pytest.mark.parametrize("stored", [19, 21])
 def test_data_when_map_does_not_match_stored_size_then_tar_error(stored):
     with pytest.raises(
-        TarError, match=f"needs 20 bytes of data, the layer stores {stored}"
+        TarError, match=f"needs 20 bytes of data, but the layer stores {stored}"
     ) as error:
         data_of("a", padded(b"1\n5\n20\n"), pax=VERSION_1_0, size=512 + stored)
     assert (error.value.what, error.value.offset) == ("tar.sparse", "uncompressed byte 2048")

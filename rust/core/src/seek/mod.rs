@@ -2,14 +2,22 @@
 //!
 //! `docs/seek-table.md` describes the format.
 
+mod build;
 mod chunk;
+mod file_list;
 mod layer_blob;
+mod list_chunk;
 mod positions;
+mod root;
 mod spans;
 pub(crate) mod wire;
 
+pub use build::{LayerParts, SeekTable, build};
+pub use file_list::{Answer, FileList, ListWalk, Listed, Stop};
 pub use layer_blob::{LayerWriter, SeekLayer};
+pub use list_chunk::{Extra, ListEntry, Owner};
 pub use positions::{LayerCompression, Positions};
+pub use root::{ENTRIES_PER_CHUNK, MAX_LAYERS, Root, RootLayer};
 pub use spans::SeekSpans;
 
 use crate::error::{Error, SeekError, SeekPart};

@@ -26,7 +26,7 @@ use std::sync::Mutex;
 pub use build::TreeBuilder;
 pub use graph::{Location, Source};
 pub use links::{Failure, MAX_LINKS};
-pub use names::{MAX_PATH_LEN, MAX_TARGET_LEN, Reason};
+pub use names::{MAX_PATH_LEN, MAX_TARGET_LEN, Reason, compare as compare_names};
 pub use walk::Walk;
 
 use crate::tar::{Entries, EntryType};

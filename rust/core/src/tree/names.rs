@@ -154,7 +154,8 @@ fn len_without_dots(path: &[u8]) -> usize {
 
 /// Compares names as Python compares them after decoding: by code point, where a byte that is not
 /// UTF-8 is the surrogate that `surrogateescape` maps it to.
-pub(super) fn compare(a: &[u8], b: &[u8]) -> Ordering {
+#[must_use]
+pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
     let differs = a.iter().zip(b).position(|(a, b)| a != b);
     let (first_a, first_b) = match differs {
         Some(at) => (a[at], b[at]),

@@ -1,0 +1,261 @@
+//! Makes the root and the file list of an image from its zTOCs and seek blobs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::list_chunk::{self, Extra, ListEntry, Owner, Row};
+use super::root::{self, MAX_ENTRIES};
+use super::{SeekLayer, in_part};
+use crate::digest::Digest;
+use crate::error::{Result, SeekError, SeekPart};
+use crate::tar::{Entries, EntryType, FileMetadata};
+use crate::tree::{Location, Tree, TreeBuilder};
+use crate::ztoc::{Entry, Ztoc};
+
+/// Size of a tar block.
+const BLOCK_LEN: i64 = 512;
+/// Maximum length of the headers of one entry, in blocks: as for reading by zTOCs.
+const MAX_HEADER_BLOCKS: i64 = (8 << 20) / BLOCK_LEN;
+/// Permission bits of a mode.
+const PERMISSIONS: i64 = 0o7777;
+/// The ID that chown(2) treats as "do not change".
+const NO_ID: u32 = u32::MAX;
+/// Prefix of PAX records that hold extended attributes.
+const XATTR: &[u8] = b"SCHILY.xattr.";
+/// The extended attribute that chown(2) removes: file capabilities.
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// The parts of a seek table besides the seek blobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeekTable {
+    /// The root.
+    pub root: Vec<u8>,
+    /// The file list blob: position map and chunks of the file list.
+    pub list_blob: Vec<u8>,
+}
+
+/// A layer of the image.
+#[derive(Debug)]
+pub struct LayerParts {
+    /// Its zTOC, for the entries.
+    pub ztoc: Arc<Ztoc>,
+    /// Its seek blob.
+    pub seek: SeekLayer,
+    /// The digest of the layer as stored.
+    pub digest: Digest,
+}
+
+/// The entries of a layer, which the tree shares.
+#[derive(Debug)]
+struct Layer(Arc<Ztoc>);
+
+impl Entries for Layer {
+    type Entry<'a> = Entry<'a>;
+
+    fn count(&self) -> usize {
+        self.0.toc.count()
+    }
+
+    fn entry(&self, index: usize) -> Option<Entry<'_>> {
+        self.0.toc.entry(index)
+    }
+
+    fn name(&self, index: usize) -> &[u8] {
+        self.0.toc.name(index)
+    }
+
+    fn linkname(&self, index: usize) -> &[u8] {
+        self.0.toc.linkname(index)
+    }
+
+    fn entry_type(&self, index: usize) -> EntryType {
+        self.0.toc.entry_type(index)
+    }
+}
+
+/// Makes the seek table of an image with these layers, from the lowest up.
+///
+/// # Errors
+/// `Error::Seek` if there is more of anything than the format allows, if layers have different span
+/// sizes, or if a zTOC has an entry with an impossible size or offset.
+pub fn build(layers: &[LayerParts]) -> Result<SeekTable> {
+    let mut builder =
+        TreeBuilder::with_capacity(layers.iter().map(|layer| layer.ztoc.toc.count()).sum());
+    for layer in layers {
+        builder.push_layer(Layer(Arc::clone(&layer.ztoc)));
+        while builder.apply(usize::MAX) {}
+    }
+    let tree = builder.finish();
+    let in_root = in_part(SeekPart::Root);
+    let rows = Rows::of(&tree, layers).map_err(&in_root)?;
+    // An image without layers still has a root directory.
+    let chunks = list_chunk::write(&rows, layers.len().max(1)).map_err(&in_root)?;
+    let seek: Vec<_> = layers.iter().map(|layer| (layer.digest, &layer.seek)).collect();
+    let (root, list_blob) = root::write(&seek, &chunks)?;
+    Ok(SeekTable { root, list_blob })
+}
+
+struct Rows<'a> {
+    tree: &'a Tree<Layer>,
+    /// For each layer, the number of header blocks of each entry.
+    header_blocks: Vec<Vec<u32>>,
+}
+
+impl Rows<'_> {
+    /// The rows of all entries, by directory and name.
+    fn of(tree: &Tree<Layer>, layers: &[LayerParts]) -> std::result::Result<Vec<Row>, SeekError> {
+        let header_blocks = layers.iter().map(|layer| header_blocks(&layer.ztoc)).collect();
+        let rows = Rows { tree, header_blocks };
+        let mut found = vec![(rows.row(&[], Location::ROOT)?, None)];
+        let mut walk = tree.walk(Location::ROOT);
+        while let Some(location) = tree.next(&mut walk) {
+            let source = tree.source(location);
+            let is_directory = tree.is_directory(location);
+            let file = source.entry.filter(|_| !is_directory).map(|entry| (source.layer, entry));
+            found.push((rows.row(walk.path(), location)?, file));
+        }
+        if found.len() as u64 > MAX_ENTRIES {
+            let (what, value) = ("number of entries", found.len() as u64);
+            return Err(SeekError::TooLarge { what, value, limit: MAX_ENTRIES });
+        }
+        found.sort_unstable_by(|(a, _), (b, _)| {
+            (&a.directory, &a.name).cmp(&(&b.directory, &b.name))
+        });
+        number_names(&mut found);
+        Ok(found.into_iter().map(|(row, _)| row).collect())
+    }
+
+    fn row(&self, path: &[u8], location: Location) -> std::result::Result<Row, SeekError> {
+        let slash = path.iter().rposition(|byte| *byte == b'/');
+        let (directory, name) = match slash {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (&[][..], path),
+        };
+        let source = self.tree.source(location);
+        let implied = FileMetadata {
+            entry_type: EntryType::Directory,
+            mode: 0o755,
+            ..FileMetadata::default()
+        };
+        let listed = self.tree.metadata(location);
+        let is_implied = listed.is_none();
+        let entry = listed.unwrap_or_else(|| Entry::from(&implied));
+        let link = source.entry.and_then(|index| self.tree.links().get(&(source.layer, index)));
+        let link = link.and_then(|(layer, index)| self.tree.entry(*layer, *index));
+        let last = link.unwrap_or(entry);
+        let kind = entry.entry_type();
+        let is_symlink = kind == EntryType::SymLink;
+        let id = |last: u32, own: u32| if last == NO_ID { own } else { last };
+
+        let mut found = ListEntry {
+            kind,
+            is_implied,
+            layer: source.layer,
+            mode: permissions(if is_symlink { entry } else { last }),
+            mtime: last.mod_time_parts().unwrap_or((0, 0)),
+            ..ListEntry::default()
+        };
+        let mut extra = Extra {
+            device: (entry.devmajor(), entry.devminor()),
+            xattrs: xattrs(entry, link),
+            ..Extra::default()
+        };
+        if kind == EntryType::Regular {
+            let positive = |what, value: i64| {
+                let found = value.cast_unsigned();
+                u64::try_from(value).map_err(|_| SeekError::Value { what, value: found })
+            };
+            found.size = positive("size of a file", entry.uncompressed_size())?;
+            found.offset = positive("offset of a file", entry.uncompressed_offset())?;
+            let blocks = self.header_blocks.get(source.layer as usize);
+            let blocks = blocks.and_then(|blocks| blocks.get(source.entry? as usize));
+            found.header_blocks = blocks.copied().unwrap_or(1);
+            let tar_name = entry.clean_name();
+            extra.tar_name = (*tar_name != *path).then(|| tar_name.into_owned());
+        }
+        if matches!(kind, EntryType::SymLink | EntryType::HardLink) {
+            found.target = entry.linkname().to_vec();
+        }
+        found.extra = (extra != Extra::default()).then(|| Box::new(extra));
+        let owner = Owner {
+            uid: id(last.uid(), entry.uid()),
+            gid: id(last.gid(), entry.gid()),
+            uname: last.uname().to_vec(),
+            gname: last.gname().to_vec(),
+        };
+        Ok(Row { directory: directory.to_vec(), name: name.to_vec(), owner, entry: found })
+    }
+}
+
+/// A row, with layer and entry of the file at it.
+type Found = (Row, Option<(u32, u32)>);
+
+/// Records for each name of a file with several names where the first of them is.
+fn number_names(rows: &mut [Found]) {
+    let mut names: HashMap<(u32, u32), Vec<usize>> = HashMap::new();
+    for (index, (_, file)) in rows.iter().enumerate() {
+        if let Some(file) = file {
+            names.entry(*file).or_default().push(index);
+        }
+    }
+    for indices in names.values().filter(|indices| indices.len() > 1) {
+        for index in indices {
+            let extra = rows[*index].0.entry.extra.get_or_insert_default();
+            extra.names_before = u32::try_from(index - indices[0]).ok();
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "12 bits")]
+fn permissions(entry: Entry<'_>) -> u16 {
+    (entry.mode() & PERMISSIONS) as u16
+}
+
+/// Extended attributes. A hard link's replace those of the file, and making the link removes file
+/// capabilities.
+fn xattrs(entry: Entry<'_>, link: Option<Entry<'_>>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    for (key, value) in entry.xattrs().iter() {
+        let name = key.strip_prefix(XATTR).filter(|name| link.is_none() || *name != CAPABILITY);
+        if let Some(name) = name {
+            found.insert(name.to_vec(), value.to_vec());
+        }
+    }
+    if let Some(link) = link {
+        for (key, value) in link.xattrs().iter() {
+            if let Some(name) = key.strip_prefix(XATTR) {
+                found.insert(name.to_vec(), value.to_vec());
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// The number of blocks from the first header of each entry to its data.
+///
+/// Headers begin where the entry before ends. A sparse file ends earlier than its size says, so what
+/// follows it gets the usual 1, and readers look for the header if it is elsewhere.
+fn header_blocks(ztoc: &Ztoc) -> Vec<u32> {
+    let count = ztoc.toc.count();
+    let entry = |index: usize| ztoc.toc.entry(index);
+    let offset = |index: usize| entry(index).map_or(0, Entry::uncompressed_offset);
+    let mut order: Vec<usize> = (0..count).collect();
+    order.sort_by_key(|index| offset(*index));
+    let mut blocks = vec![1; count];
+    let mut end = Some(0_i64);
+    for index in order {
+        let Some(entry) = entry(index) else { continue };
+        let at = entry.uncompressed_offset();
+        let len = end.and_then(|end| at.checked_sub(end)).filter(|len| len % BLOCK_LEN == 0);
+        let found =
+            len.map(|len| len / BLOCK_LEN).filter(|len| (1..=MAX_HEADER_BLOCKS).contains(len));
+        blocks[index] = found.and_then(|found| u32::try_from(found).ok()).unwrap_or(1);
+        let size =
+            if entry.entry_type() == EntryType::Regular { entry.uncompressed_size() } else { 0 };
+        end = at.checked_add(size).and_then(|end| end.checked_add(-end & (BLOCK_LEN - 1)));
+        if entry.is_sparse() {
+            end = None;
+        }
+    }
+    blocks
+}
