@@ -11,6 +11,7 @@ mod errors;
 mod file_stat;
 mod gate;
 mod indexer;
+mod seek;
 mod span_reader;
 mod tar;
 mod text;
@@ -23,6 +24,8 @@ mod ztoc;
 mod _core {
     #[pymodule_export]
     use super::indexer::{IndexedLayer, LayerIndexer};
+    #[pymodule_export]
+    use super::seek::{SeekLayer, SeekSpans};
     #[pymodule_export]
     use super::span_reader::SpanReader;
     #[pymodule_export]

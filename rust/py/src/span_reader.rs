@@ -5,12 +5,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::PyBytes;
-use tocsin_core::extract;
+use tocsin_core::extract::{self, SpanTable};
 use tocsin_core::span::{SpanId, UncompressedOffset};
 
 use crate::buffer::Blob;
+use crate::seek::SeekSpans;
 use crate::ztoc::Ztoc;
 use crate::{errors, gate};
+
+/// What describes the span.
+#[derive(FromPyObject)]
+enum Table<'py> {
+    Ztoc(Bound<'py, Ztoc>),
+    Seek(Bound<'py, SeekSpans>),
+}
 
 /// A verified span, inflated only as far as it has been read.
 #[pyclass(frozen, module = "tocsin._core")]
@@ -32,15 +40,13 @@ impl SpanReader {
 #[pymethods]
 impl SpanReader {
     #[new]
-    fn new(
-        py: Python<'_>,
-        ztoc: Bound<'_, Ztoc>,
-        span_id: u32,
-        compressed: Blob,
-    ) -> PyResult<Self> {
-        let ztoc = &ztoc.get().0;
+    fn new(py: Python<'_>, table: Table<'_>, span_id: u32, compressed: Blob) -> PyResult<Self> {
+        let table: &(dyn SpanTable + Sync) = match &table {
+            Table::Ztoc(ztoc) => &*ztoc.get().0,
+            Table::Seek(spans) => &*spans.get().0,
+        };
         let compressed = compressed.into_frozen(py)?;
-        let work = || extract::SpanReader::new(ztoc, SpanId(span_id), compressed);
+        let work = || extract::SpanReader::new(table, SpanId(span_id), compressed);
         let reader = gate::run(py, work)?;
         Ok(Self { start: reader.start().0, end: reader.end().0, reader: Mutex::new(reader) })
     }

@@ -191,7 +191,7 @@ impl Ztoc {
         span_id: u32,
         compressed: Blob,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let work = || extract::inflate_span(&self.0, SpanId(span_id), compressed.as_slice());
+        let work = || extract::inflate_span(&*self.0, SpanId(span_id), compressed.as_slice());
         Ok(PyBytes::new(py, &gate::run(py, work)?))
     }
 
@@ -204,7 +204,7 @@ impl Ztoc {
         end: u64,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let wanted = UncompressedOffset(start)..UncompressedOffset(end);
-        let work = || extract::read_span(&self.0, SpanId(span_id), compressed.as_slice(), wanted);
+        let work = || extract::read_span(&*self.0, SpanId(span_id), compressed.as_slice(), wanted);
         Ok(PyBytes::new(py, &gate::run(py, work)?))
     }
 

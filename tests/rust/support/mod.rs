@@ -5,6 +5,7 @@
 
 pub mod deflate;
 pub mod layers;
+pub mod seek;
 
 use std::io::{Read, Write};
 use std::path::PathBuf;

@@ -4,6 +4,9 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::GzipError;
+use crate::span::BitOffset;
+
 /// The rule of docs/seek-table.md that a seek table breaks.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SeekError {
@@ -34,6 +37,9 @@ pub enum SeekError {
         /// The value found.
         value: u64,
     },
+    /// A varint is not in its shortest form, or has more than 64 bits.
+    #[error("invalid varint in {0}")]
+    Varint(&'static str),
     /// Things that must be in order are not.
     #[error("{0} out of order")]
     Order(&'static str),
@@ -43,6 +49,17 @@ pub enum SeekError {
     /// The block header of a checkpoint is not the header of a block with Huffman codes.
     #[error("invalid block header")]
     BlockHeader,
+    /// The span cannot be decoded from the checkpoint, although its digest matches.
+    #[error("the span cannot be decoded from it: {kind}, at {at}")]
+    Span {
+        /// The rule that is broken.
+        kind: GzipError,
+        /// The position in the compressed layer.
+        at: BitOffset,
+    },
+    /// A chunk is needed that the reader has not been given yet.
+    #[error("it has not been read yet")]
+    MissingChunk,
     /// The span refers to a byte of its window that the checkpoint does not list.
     #[error("the span refers to byte {0} before the checkpoint, which is not in its window")]
     MissingWindowByte(u32),
@@ -61,6 +78,9 @@ impl SeekError {
             Self::Order(_) => "seek.order",
             Self::Compression(_) => "seek.compression",
             Self::BlockHeader => "seek.block-header",
+            Self::Varint(_) => "seek.varint",
+            Self::Span { .. } => "seek.span",
+            Self::MissingChunk => "seek.missing-chunk",
             Self::MissingWindowByte(_) => "seek.missing-window-byte",
         }
     }

@@ -1,10 +1,10 @@
 //! Inflates one span from its checkpoint, for single reads and for [`super::SpanReader`].
 
-use crate::checkpoint::Checkpoint;
-use crate::error::{Error, GzipError, Result};
+use super::{Span, SpanStart};
+use crate::error::{Error, GzipError, Result, SeekError, SeekPart};
 use crate::gzip::{Event, GzipDecoder};
 use crate::inflate::Speed;
-use crate::span::{BitOffset, CompressedOffset};
+use crate::span::{BitOffset, CompressedOffset, SpanId};
 
 /// A decoder inside a span. The caller holds all compressed bytes of the span.
 #[derive(Debug)]
@@ -14,20 +14,32 @@ pub(super) struct SpanDecoder {
     taken: usize,
     /// Where the span ends in the layer.
     end: BitOffset,
+    /// The number of the seek table's checkpoint, which errors name.
+    seek_checkpoint: Option<SpanId>,
 }
 
 impl SpanDecoder {
-    /// Starts at the checkpoint at the beginning of `compressed`.
-    pub(super) fn new(checkpoint: &Checkpoint, compressed: &[u8]) -> Self {
-        // If the checkpoint has bits, the byte that contains them comes first and is consumed here.
-        let (first, taken) = match compressed.first() {
-            Some(first) if checkpoint.bits != 0 => (*first, 1),
-            _ => (0, 0),
+    /// Starts at the beginning of a span; `None` if its bytes are not compressed.
+    pub(super) fn new(span: &Span<'_>, compressed: &[u8]) -> Option<Self> {
+        // If the span starts inside a byte, that byte comes first and is consumed here.
+        let first = compressed.first().copied();
+        let taken = |has_bits: bool| usize::from(has_bits && first.is_some());
+        let first = first.unwrap_or(0);
+        let (decoder, taken, seek_checkpoint) = match &span.from {
+            SpanStart::Plain => return None,
+            SpanStart::Checkpoint(checkpoint) => {
+                let taken = taken(checkpoint.bits != 0);
+                (GzipDecoder::resume(Speed::Fast, checkpoint, first), taken, None)
+            }
+            SpanStart::Point(point) => {
+                let taken = taken(point.position.bit_in_byte() != 0);
+                (GzipDecoder::resume_at(Speed::Fast, point, first), taken, Some(span.id))
+            }
         };
-        // The offset comes from the zTOC, so the position in bits may overflow.
-        let len = BitOffset::from(CompressedOffset(compressed.len() as u64));
-        let end = BitOffset(BitOffset::from(checkpoint.compressed).0.saturating_add(len.0));
-        Self { decoder: GzipDecoder::resume(Speed::Fast, checkpoint, first), taken, end }
+        // The offset comes from the table, so the position in bits may overflow.
+        let len = compressed.len() as u64;
+        let end = CompressedOffset(span.compressed.start.0.saturating_add(len)).into();
+        Some(Self { decoder, taken, end, seek_checkpoint })
     }
 
     /// Decodes at most one block, or as much as fits in the output buffer, passes the output to
@@ -35,7 +47,7 @@ impl SpanDecoder {
     /// call.
     pub(super) fn step(&mut self, compressed: &[u8], consume: impl FnOnce(&[u8])) -> Result<bool> {
         let mut input = compressed.get(self.taken..).unwrap_or_default();
-        let event = self.decoder.step(&mut input)?;
+        let event = self.decoder.step(&mut input).map_err(|error| self.named(error))?;
         self.taken = compressed.len() - input.len();
         self.decoder.take_output(consume);
         Ok(event != Event::NeedInput)
@@ -46,9 +58,21 @@ impl SpanDecoder {
         self.decoder.finish().is_ok()
     }
 
-    /// The error for a span that has less output than its zTOC says.
+    /// The error for a span that has less output than its table says.
     pub(super) fn truncated(&self) -> Error {
-        Error::Gzip { kind: GzipError::Truncated("a span"), at: self.end }
+        self.named(Error::Gzip { kind: GzipError::Truncated("a span"), at: self.end })
+    }
+
+    /// Names the seek table's checkpoint. The span's bytes were verified, so an error means that the
+    /// checkpoint is wrong.
+    fn named(&self, error: Error) -> Error {
+        let Some(SpanId(number)) = self.seek_checkpoint else { return error };
+        let kind = match error {
+            Error::Gzip { kind, at } => SeekError::Span { kind, at },
+            Error::Seek { kind, .. } => kind,
+            other => return other,
+        };
+        Error::Seek { kind, part: SeekPart::Checkpoint(number) }
     }
 
     /// Bytes of memory held, without the compressed bytes.

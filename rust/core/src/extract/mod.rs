@@ -1,39 +1,42 @@
-//! Using a zTOC: verifies the compressed bytes of one span and inflates them.
+//! Using a zTOC or a seek table: verifies the compressed bytes of one span and inflates them.
 //!
 //! Nothing is inflated before the span's digest has been verified. gzip's own checksums cover only
 //! members that begin within the span, so safety rests on the digest, not on the CRC.
 
 mod decoder;
 mod reader;
+mod table;
 
 use std::ops::Range;
 
-use crate::checkpoint::Checkpoint;
-use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::inflate::MAX_RATIO;
 use crate::span::{SpanId, UncompressedOffset};
 use crate::tar::{EntryType, FileMetadata};
-use crate::ztoc::{Zinfo, Ztoc};
 use decoder::SpanDecoder;
 
 pub use reader::SpanReader;
+pub use table::{Span, SpanStart, SpanTable};
 
 /// Maximum number of bytes allocated before there is output to fill them.
 const MAX_RESERVED_LEN: u64 = 64 << 20;
 
 /// Returns all uncompressed bytes of a span. The last span of a gzip layer ends with the stream.
 ///
-/// `compressed` holds the bytes of [`Ztoc::span_compressed_range`].
+/// `compressed` holds the bytes of [`Span::compressed`].
 ///
 /// # Errors
 ///
 /// [`Error::NoSuchSpan`]; [`Error::Verification`] if the length or the digest of `compressed`
-/// differs from the zTOC's; [`Error::Gzip`] if the bytes cannot be decoded from the checkpoint,
-/// which means that the zTOC is wrong.
-pub fn inflate_span(ztoc: &Ztoc, span_id: SpanId, compressed: &[u8]) -> Result<Vec<u8>> {
-    let (start, end) = ztoc.span_uncompressed_range(span_id)?;
-    read_span(ztoc, span_id, compressed, start..end.unwrap_or(UncompressedOffset(u64::MAX)))
+/// differs from the table's; [`Error::Gzip`], or [`Error::Seek`] for a seek table, if the bytes
+/// cannot be decoded from the checkpoint, which means that the table is wrong.
+pub fn inflate_span(
+    table: &(impl SpanTable + ?Sized),
+    span_id: SpanId,
+    compressed: &[u8],
+) -> Result<Vec<u8>> {
+    let all = UncompressedOffset(0)..UncompressedOffset(u64::MAX);
+    read_span(table, span_id, compressed, all)
 }
 
 /// Returns the part of a span's uncompressed bytes that lies in `wanted`, and decodes no further.
@@ -42,30 +45,28 @@ pub fn inflate_span(ztoc: &Ztoc, span_id: SpanId, compressed: &[u8]) -> Result<V
 ///
 /// As [`inflate_span`]; the part of `wanted` beyond the span is not an error.
 pub fn read_span(
-    ztoc: &Ztoc,
+    table: &(impl SpanTable + ?Sized),
     span_id: SpanId,
     compressed: &[u8],
     wanted: Range<UncompressedOffset>,
 ) -> Result<Vec<u8>> {
-    let (start, span_end) = ztoc.span_uncompressed_range(span_id)?;
-    verify_span(ztoc, span_id, compressed)?;
-    let skip = wanted.start.0.saturating_sub(start.0);
-    let end = span_end.map_or(wanted.end.0, |span_end| wanted.end.0.min(span_end.0));
-    let until = end.saturating_sub(start.0);
+    let span = table.span(span_id)?;
+    span.verify(compressed)?;
+    let skip = wanted.start.0.saturating_sub(span.start.0);
+    let end = span.end.map_or(wanted.end.0, |span_end| wanted.end.0.min(span_end.0));
+    let until = end.saturating_sub(span.start.0);
     if skip >= until {
         return Ok(Vec::new());
     }
-    match &ztoc.zinfo {
-        Zinfo::Tar(_) => {
+    match SpanDecoder::new(&span, compressed) {
+        None => {
             let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(compressed.len());
             Ok(compressed[place(skip)..place(until)].to_vec())
         }
-        Zinfo::Gzip(zinfo) => {
-            let checkpoint = zinfo.checkpoints.get(span_id.0 as usize);
-            let checkpoint = checkpoint.ok_or_else(|| no_such_span(ztoc, span_id))?;
+        Some(decoder) => {
             // Only the last span may have fewer bytes than requested: its end is unknown.
-            let is_open = span_end.is_none();
-            inflate_from(checkpoint, compressed, skip..until, is_open)
+            let is_open = span.end.is_none();
+            inflate_from(decoder, compressed, skip..until, is_open)
         }
     }
 }
@@ -87,37 +88,9 @@ pub fn data_range(entry: &FileMetadata) -> Result<Range<UncompressedOffset>> {
     Ok(UncompressedOffset(start)..UncompressedOffset(end))
 }
 
-fn verify_span(ztoc: &Ztoc, span_id: SpanId, compressed: &[u8]) -> Result<()> {
-    let range = ztoc.span_compressed_range(span_id)?;
-    let expected_len = range.end.0.saturating_sub(range.start.0);
-    if compressed.len() as u64 != expected_len {
-        return Err(Error::Verification {
-            what: format!("{span_id} size"),
-            expected: expected_len.to_string(),
-            actual: compressed.len().to_string(),
-        });
-    }
-    let expected = ztoc.span_digests.get(span_id.0 as usize);
-    let expected = expected.ok_or_else(|| no_such_span(ztoc, span_id))?;
-    let actual = Digest::of(compressed);
-    if actual != *expected {
-        return Err(Error::Verification {
-            what: format!("{span_id} digest"),
-            expected: expected.to_string(),
-            actual: actual.to_string(),
-        });
-    }
-    Ok(())
-}
-
-fn no_such_span(ztoc: &Ztoc, span_id: SpanId) -> Error {
-    Error::NoSuchSpan { span_id, last: ztoc.max_span_id() }
-}
-
-/// Inflates from a checkpoint and returns the output in `wanted`, which is relative to the
-/// checkpoint.
+/// Inflates and returns the output in `wanted`, which is relative to the start of the span.
 fn inflate_from(
-    checkpoint: &Checkpoint,
+    mut decoder: SpanDecoder,
     compressed: &[u8],
     wanted: Range<u64>,
     may_end_early: bool,
@@ -125,7 +98,6 @@ fn inflate_from(
     let possible = (compressed.len() as u64).saturating_mul(MAX_RATIO);
     let len = (wanted.end - wanted.start).min(possible).min(MAX_RESERVED_LEN);
     let mut output = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
-    let mut decoder = SpanDecoder::new(checkpoint, compressed);
     let mut done = 0_u64;
     while done < wanted.end {
         let more = decoder.step(compressed, |bytes| {

@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
+use super::SpanTable;
 use super::decoder::SpanDecoder;
-use super::{no_such_span, verify_span};
 use crate::error::{Error, Result};
 use crate::span::{SpanId, UncompressedOffset};
-use crate::ztoc::{Zinfo, Ztoc};
 
 /// A verified span, inflated only as far as it has been read.
 ///
@@ -39,25 +38,20 @@ struct Inflating<B> {
 }
 
 impl<B: AsRef<[u8]>> SpanReader<B> {
-    /// Verifies the bytes of [`Ztoc::span_compressed_range`]; inflates nothing yet.
+    /// Verifies the bytes of [`super::Span::compressed`]; inflates nothing yet.
     ///
     /// # Errors
     ///
     /// [`Error::NoSuchSpan`]; [`Error::Verification`] if the length or the digest of `compressed`
-    /// differs from the zTOC's.
-    pub fn new(ztoc: &Ztoc, span_id: SpanId, compressed: B) -> Result<Self> {
-        let (start, end) = ztoc.span_uncompressed_range(span_id)?;
-        // Whatever follows the tar in the last span of a gzip layer is padding and belongs to no
-        // entry.
-        let end = end.unwrap_or(UncompressedOffset(ztoc.uncompressed_archive_size)).max(start);
-        verify_span(ztoc, span_id, compressed.as_ref())?;
-        let state = match &ztoc.zinfo {
-            Zinfo::Tar(_) => State::Stored(compressed),
-            Zinfo::Gzip(_) if start == end => State::Inflated(Vec::new()),
-            Zinfo::Gzip(zinfo) => {
-                let checkpoint = zinfo.checkpoints.get(span_id.0 as usize);
-                let checkpoint = checkpoint.ok_or_else(|| no_such_span(ztoc, span_id))?;
-                let decoder = SpanDecoder::new(checkpoint, compressed.as_ref());
+    /// differs from the table's.
+    pub fn new(table: &(impl SpanTable + ?Sized), span_id: SpanId, compressed: B) -> Result<Self> {
+        let span = table.span(span_id)?;
+        span.verify(compressed.as_ref())?;
+        let (start, end) = (span.start, span.needed_end);
+        let state = match SpanDecoder::new(&span, compressed.as_ref()) {
+            None => State::Stored(compressed),
+            Some(_) if start == end => State::Inflated(Vec::new()),
+            Some(decoder) => {
                 State::Inflating(Box::new(Inflating { compressed, decoder, output: Vec::new() }))
             }
         };
@@ -70,8 +64,8 @@ impl<B: AsRef<[u8]>> SpanReader<B> {
         self.start
     }
 
-    /// The end of the span's uncompressed bytes. For the last span of a gzip layer it is the end of
-    /// the tar, or the start of the span if the tar ends before it.
+    /// The end of the span's uncompressed bytes. For the last span of a gzip layer with a zTOC it is
+    /// the end of the tar, or the start of the span if the tar ends before it.
     #[must_use]
     pub const fn end(&self) -> UncompressedOffset {
         self.end
@@ -112,9 +106,9 @@ impl<B: AsRef<[u8]>> SpanReader<B> {
     ///
     /// # Errors
     ///
-    /// [`Error::Gzip`] if the bytes cannot be decoded from the checkpoint, or decode to fewer bytes
-    /// than the zTOC says; either means that the zTOC is wrong. Every later call returns the same
-    /// error.
+    /// [`Error::Gzip`], or [`Error::Seek`] for a seek table, if the bytes cannot be decoded from the
+    /// checkpoint, or decode to fewer bytes than the table says; either means that the table is
+    /// wrong. Every later call returns the same error.
     pub fn inflate_to(&mut self, end: UncompressedOffset) -> Result<()> {
         let (wanted, whole) = (self.place(end), self.place(self.end));
         let outcome = match &mut self.state {
@@ -164,7 +158,7 @@ impl<B: AsRef<[u8]>> SpanReader<B> {
 
 impl<B: AsRef<[u8]>> Inflating<B> {
     /// Inflates until `output` has `wanted` bytes. `whole` is the span's length according to the
-    /// zTOC.
+    /// table.
     fn inflate_to(&mut self, wanted: u64, whole: u64) -> Result<()> {
         let Self { compressed, decoder, output } = self;
         while (output.len() as u64) < wanted {
@@ -173,7 +167,7 @@ impl<B: AsRef<[u8]>> Inflating<B> {
                 let missing = usize::try_from(missing).unwrap_or(usize::MAX);
                 let bytes = &bytes[..bytes.len().min(missing)];
                 // Double the capacity each time, up to the span's length. Memory follows the actual
-                // output, since the length in the zTOC is untrusted.
+                // output, since the length in the table is untrusted.
                 if output.capacity() - output.len() < bytes.len() {
                     output.reserve_exact(bytes.len().max(output.len()).min(missing));
                 }

@@ -2,6 +2,23 @@
 //!
 //! `docs/seek-table.md` describes the format.
 
+mod builder;
+mod chunk;
+mod finder;
+mod layer_blob;
+mod positions;
+mod spans;
+pub(crate) mod wire;
+mod zone;
+
+pub(crate) use builder::LayerBuilder;
+pub(crate) use finder::{Choices, Finder};
+pub use layer_blob::{LayerWriter, SeekLayer};
+pub use positions::{LayerCompression, Positions};
+pub use spans::SeekSpans;
+
+use crate::error::{Error, SeekError, SeekPart};
+
 /// Default distance between checkpoints in uncompressed bytes.
 pub const DEFAULT_SEEK_SPAN_SIZE: u64 = 256 << 10;
 /// Smallest distance between checkpoints: below it, windows are most of the table.
@@ -10,3 +27,22 @@ pub const MIN_SEEK_SPAN_SIZE: u64 = 64 << 10;
 pub const MAX_SEEK_SPAN_SIZE: u64 = 64 << 20;
 /// Number of checkpoints in a seek chunk; the last one may have fewer.
 pub const CHECKPOINTS_PER_CHUNK: usize = 64;
+/// Maximum number of spans of a layer: 256 GiB at the smallest distance. A reader holds 16 bytes for
+/// each, and 2 bytes of a position map can claim one.
+pub const MAX_SPANS: u64 = 1 << 22;
+/// Maximum size of a layer in bytes, compressed or not, so that positions in bits fit 64 bits.
+pub const MAX_LAYER_SIZE: u64 = 1 << 60;
+
+/// Checks the span size of a seek table.
+///
+/// # Errors
+///
+/// [`Error::Seek`] unless it is from [`MIN_SEEK_SPAN_SIZE`] to [`MAX_SEEK_SPAN_SIZE`].
+pub fn check_span_size(span_size: u64) -> crate::Result<()> {
+    positions::check_span_size(span_size).map_err(in_part(SeekPart::LayerHead))
+}
+
+/// Converts a broken rule to an error that names the part which breaks it.
+pub(crate) const fn in_part(part: SeekPart) -> impl Fn(SeekError) -> Error {
+    move |kind| Error::Seek { kind, part }
+}

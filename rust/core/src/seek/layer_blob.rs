@@ -1,0 +1,353 @@
+//! The seek blob of a layer: a head with the positions of all checkpoints, then the seek chunks.
+
+use std::ops::Range;
+
+use super::chunk::{ChunkWriter, DIGEST_LEN};
+use super::positions::{LayerSizes, Position, check_span_size, checkpoint};
+use super::wire::{Compressor, Reader, len32, put_varint};
+use super::{CHECKPOINTS_PER_CHUNK, LayerCompression, MAX_SPANS, Positions, SeekSpans, in_part};
+use crate::bytes::SharedBytes;
+use crate::checkpoint::{PointStart, SeekPoint, SparseWindow};
+use crate::digest::Digest;
+use crate::error::{Result, SeekError, SeekPart};
+use crate::span::{BitOffset, UncompressedOffset};
+
+const MAGIC: [u8; 8] = *b"TOCSINL1";
+/// Maximum length of a decompressed head: six numbers, a length for each chunk, two for each span,
+/// each of at most ten bytes.
+const MAX_HEAD_LEN: u64 = 10 * (6 + MAX_SPANS / CHECKPOINTS_PER_CHUNK as u64 + 2 * MAX_SPANS);
+/// Compression level of the head.
+const LEVEL: i32 = 19;
+
+/// Writes the seek blob of a layer while the layer is being indexed.
+///
+/// Checkpoints are compressed 64 at a time, so that few of them are in memory. An error is returned
+/// by [`Self::finish`].
+#[derive(Debug)]
+pub struct LayerWriter {
+    span_size: u64,
+    points: Vec<Position>,
+    /// The columns of each complete chunk, compressed.
+    columns: Vec<Vec<u8>>,
+    digests: Vec<Digest>,
+    /// Fails once; then nothing is collected any more.
+    state: Result<ChunkWriter>,
+}
+
+impl LayerWriter {
+    /// A writer for a layer with a checkpoint about every `span_size` uncompressed bytes.
+    #[must_use]
+    pub fn new(span_size: u64) -> Self {
+        let check = check_span_size(span_size);
+        let state = check.and_then(|()| ChunkWriter::new()).map_err(in_part(SeekPart::LayerHead));
+        Self { span_size, points: Vec::new(), columns: Vec::new(), digests: Vec::new(), state }
+    }
+
+    /// Adds the next checkpoint.
+    ///
+    /// Not for a plain tar, whose checkpoints follow from its size.
+    #[allow(clippy::needless_pass_by_value, reason = "the caller has no use for it afterwards")]
+    pub fn push_point(&mut self, point: SeekPoint) {
+        let Ok(chunk) = &mut self.state else { return };
+        let part = checkpoint(self.points.len() as u64);
+        let outcome = chunk.push(&point);
+        let position = Position { uncompressed: point.uncompressed.0, bits: point.position.0 };
+        self.points.push(position);
+        let outcome = outcome.map_err(in_part(part)).and_then(|()| {
+            if self.points.len().is_multiple_of(CHECKPOINTS_PER_CHUNK) {
+                self.columns.push(finish_chunk(chunk, self.columns.len())?);
+            }
+            Ok(())
+        });
+        if let Err(error) = outcome {
+            self.state = Err(error);
+        }
+    }
+
+    /// Adds the digest of the next span's compressed bytes. It may lag behind the checkpoints.
+    pub fn push_digest(&mut self, digest: Digest) {
+        self.digests.push(digest);
+    }
+
+    /// The number of checkpoints so far.
+    #[must_use]
+    pub fn point_count(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Bytes of memory held, without the compressor's.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let columns: usize = self.columns.iter().map(Vec::capacity).sum();
+        columns
+            + self.points.capacity() * size_of::<Position>()
+            + self.digests.capacity() * size_of::<Digest>()
+    }
+
+    /// The blob of a layer with these sizes, the second up to the end of the stream.
+    ///
+    /// # Errors
+    /// `Error::Seek` if a checkpoint that was added breaks a rule of the format, checkpoints and
+    /// digests differ in number, or the layer has too many.
+    pub fn finish(
+        mut self,
+        compression: LayerCompression,
+        compressed_size: u64,
+        uncompressed_size: u64,
+    ) -> Result<SeekLayer> {
+        if compression == LayerCompression::Tar && self.points.is_empty() {
+            self.push_tar(uncompressed_size);
+        }
+        let Self { span_size, points, mut columns, digests, state } = self;
+        let mut chunk = state?;
+        if !points.len().is_multiple_of(CHECKPOINTS_PER_CHUNK) {
+            columns.push(finish_chunk(&mut chunk, columns.len())?);
+        }
+        let in_head = in_part(SeekPart::LayerHead);
+        if digests.len() != points.len() {
+            let (what, value) = ("number of span digests", digests.len() as u64);
+            return Err(in_head(SeekError::Value { what, value }));
+        }
+        let span_count = points.len() as u64;
+        let layer =
+            LayerSizes { span_size, compression, compressed_size, uncompressed_size, span_count };
+        let positions = Positions::new(layer, points, SeekPart::LayerHead)?;
+
+        let mut chunks = columns;
+        for (chunk, digests) in chunks.iter_mut().zip(digests.chunks(CHECKPOINTS_PER_CHUNK)) {
+            chunk.extend(digests.iter().flat_map(Digest::as_bytes));
+        }
+        write(positions, &chunks).map_err(in_head)
+    }
+
+    /// Adds the checkpoints of a plain tar.
+    fn push_tar(&mut self, size: u64) {
+        // More are an error later.
+        for index in 0..size.div_ceil(self.span_size.max(1)).min(MAX_SPANS + 1) {
+            let uncompressed = UncompressedOffset(index * self.span_size);
+            self.push_point(SeekPoint {
+                uncompressed,
+                position: BitOffset(uncompressed.0 * 8),
+                start: PointStart::Block,
+                window: SparseWindow::default(),
+            });
+        }
+    }
+}
+
+fn finish_chunk(chunk: &mut ChunkWriter, number: usize) -> Result<Vec<u8>> {
+    let part = SeekPart::SeekChunk(u32::try_from(number).unwrap_or(u32::MAX));
+    chunk.finish_columns().map_err(in_part(part))
+}
+
+fn write(positions: Positions, chunks: &[Vec<u8>]) -> std::result::Result<SeekLayer, SeekError> {
+    let mut content = Vec::new();
+    let LayerSizes { span_size, compression, compressed_size, uncompressed_size, span_count } =
+        positions.layer;
+    for number in [
+        span_size,
+        CHECKPOINTS_PER_CHUNK as u64,
+        compression.code(),
+        compressed_size,
+        uncompressed_size,
+        span_count,
+    ] {
+        put_varint(&mut content, number);
+    }
+    for chunk in chunks {
+        put_varint(&mut content, len32(chunk.len())?.into());
+    }
+    positions.write(&mut content);
+
+    let mut blob = MAGIC.to_vec();
+    Compressor::new(LEVEL)?.put_frame(&mut blob, &content)?;
+    let head_len = blob.len();
+    let mut ends = Vec::with_capacity(chunks.len());
+    for chunk in chunks {
+        blob.extend_from_slice(chunk);
+        ends.push(blob.len());
+    }
+    let (blob, ends) = (SharedBytes::new(blob), ends.into());
+    Ok(SeekLayer { blob, head_len, ends, positions })
+}
+
+/// The seek blob of a layer, whose head has been checked.
+#[derive(Debug, Clone)]
+pub struct SeekLayer {
+    blob: SharedBytes,
+    head_len: usize,
+    /// Where each chunk ends in the blob.
+    ends: Box<[usize]>,
+    positions: Positions,
+}
+
+impl PartialEq for SeekLayer {
+    /// The blob says everything.
+    fn eq(&self, other: &Self) -> bool {
+        self.blob() == other.blob()
+    }
+}
+
+impl Eq for SeekLayer {}
+
+impl SeekLayer {
+    /// Reads a blob and checks its head. Chunks are checked when they are used, see
+    /// [`SeekSpans::add_chunk`].
+    ///
+    /// # Errors
+    /// `Error::Seek` for whatever is wrong with the head.
+    pub fn parse(blob: &SharedBytes) -> Result<Self> {
+        let in_head = in_part(SeekPart::LayerHead);
+        let mut reader = Reader::new(blob.as_slice());
+        let content = read_head(&mut reader).map_err(&in_head)?;
+        let head_len = reader.position();
+        let (positions, chunk_lens) = read_positions(&content)?;
+        let mut end = head_len;
+        let mut ends = Vec::with_capacity(chunk_lens.len());
+        for len in chunk_lens {
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            let _ = reader.bytes(len, "a seek chunk").map_err(&in_head)?;
+            end += len;
+            ends.push(end);
+        }
+        reader.finish().map_err(&in_head)?;
+        Ok(Self { blob: blob.clone(), head_len, ends: ends.into(), positions })
+    }
+
+    /// The blob of a layer without spans, which is read in full.
+    ///
+    /// # Errors
+    /// `Error::Seek` if a number is out of range.
+    pub fn whole(
+        compression: LayerCompression,
+        compressed_size: u64,
+        uncompressed_size: u64,
+        span_size: u64,
+    ) -> Result<Self> {
+        LayerWriter::new(span_size).finish(compression, compressed_size, uncompressed_size)
+    }
+
+    /// The bytes of the blob.
+    #[must_use]
+    pub fn blob(&self) -> &[u8] {
+        self.blob.as_slice()
+    }
+
+    /// The number of bytes before the first chunk.
+    #[must_use]
+    pub const fn head_len(&self) -> usize {
+        self.head_len
+    }
+
+    /// The sizes of the layer and the positions of its checkpoints.
+    #[must_use]
+    pub const fn positions(&self) -> &Positions {
+        &self.positions
+    }
+
+    /// The distance between checkpoints in uncompressed bytes.
+    #[must_use]
+    pub const fn span_size(&self) -> u64 {
+        self.positions.span_size()
+    }
+
+    /// The number of spans.
+    #[must_use]
+    pub const fn span_count(&self) -> u64 {
+        self.positions.span_count()
+    }
+
+    /// The number of chunks.
+    #[must_use]
+    pub fn chunk_count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Where a chunk is in the blob.
+    #[must_use]
+    pub fn chunk_range(&self, chunk: usize) -> Option<Range<usize>> {
+        let end = *self.ends.get(chunk)?;
+        let start = chunk
+            .checked_sub(1)
+            .map_or(Some(self.head_len), |before| self.ends.get(before).copied())?;
+        Some(start..end)
+    }
+
+    /// The bytes of a chunk.
+    #[must_use]
+    pub fn chunk(&self, chunk: usize) -> Option<&[u8]> {
+        self.blob().get(self.chunk_range(chunk)?)
+    }
+
+    /// The digest of each chunk.
+    pub fn chunk_digests(&self) -> impl Iterator<Item = Digest> + '_ {
+        (0..self.chunk_count()).filter_map(|chunk| self.chunk(chunk)).map(Digest::of)
+    }
+
+    /// The spans of the layer, without any chunk.
+    #[must_use]
+    pub fn spans(&self) -> SeekSpans {
+        SeekSpans::new(self.positions.clone(), self.chunk_digests().collect())
+    }
+
+    /// The spans of the layer, with all chunks.
+    ///
+    /// # Errors
+    /// `Error::Seek` for whatever is wrong with a chunk.
+    pub fn all_spans(&self) -> Result<SeekSpans> {
+        let spans = self.spans();
+        for number in 0..self.chunk_count() {
+            let data = self.chunk(number).unwrap_or_default();
+            spans
+                .add_chunk(u32::try_from(number).unwrap_or(u32::MAX), SharedBytes::copied(data))?;
+        }
+        Ok(spans)
+    }
+}
+
+/// Reads the magic number and the frame of a head.
+fn read_head(reader: &mut Reader<'_>) -> std::result::Result<Vec<u8>, SeekError> {
+    if *reader.array::<8>("the magic number")? != MAGIC {
+        return Err(SeekError::Magic);
+    }
+    reader.frame(MAX_HEAD_LEN, "the head")
+}
+
+/// Reads the content of a head: positions and the length of each chunk.
+fn read_positions(content: &[u8]) -> Result<(Positions, Vec<u64>)> {
+    let part = SeekPart::LayerHead;
+    let in_head = in_part(part);
+    let mut reader = Reader::new(content);
+    let (layer, chunk_lens) = read_sizes(&mut reader).map_err(&in_head)?;
+    let positions = Positions::read(layer, &mut reader, part)?;
+    reader.finish().map_err(&in_head)?;
+    Ok((positions, chunk_lens))
+}
+
+fn read_sizes(reader: &mut Reader<'_>) -> std::result::Result<(LayerSizes, Vec<u64>), SeekError> {
+    let span_size = reader.varint("the span size")?;
+    let (what, value) = (
+        "number of checkpoints in a chunk",
+        reader.varint("the number of checkpoints in a chunk")?,
+    );
+    if value != CHECKPOINTS_PER_CHUNK as u64 {
+        return Err(SeekError::Value { what, value });
+    }
+    let layer = LayerSizes {
+        span_size,
+        compression: LayerCompression::from_code(reader.varint("the compression")?)?,
+        compressed_size: reader.varint("the compressed size")?,
+        uncompressed_size: reader.varint("the uncompressed size")?,
+        span_count: reader.varint("the span count")?,
+    };
+    layer.check()?;
+    let mut chunk_lens = Vec::with_capacity(layer.chunk_count().min(reader.remaining()));
+    for _ in 0..layer.chunk_count() {
+        let (what, len) = ("length of a chunk", reader.varint("the length of a chunk")?);
+        if len < DIGEST_LEN as u64 {
+            return Err(SeekError::Value { what, value: len });
+        }
+        chunk_lens.push(len);
+    }
+    Ok((layer, chunk_lens))
+}
