@@ -5,7 +5,6 @@
 mod build;
 mod builder;
 mod chunk;
-mod chunk;
 mod file_list;
 mod finder;
 mod layer_blob;
