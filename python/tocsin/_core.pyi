@@ -119,6 +119,7 @@ class MissingChunks(Exception):
     chunks: list[int]
 
 def build_seek_table(layers: Sequence[tuple[Ztoc, SeekLayer, str]]) -> tuple[bytes, bytes]: ...
+
 @final
 class SeekRoot:
     def __new__(cls, root: Buffer) -> SeekRoot: ...
