@@ -46,6 +46,9 @@ pub enum SeekError {
     /// A compressed part cannot be decompressed, or not to the stated size.
     #[error("invalid zstd data: {0}")]
     Compression(String),
+    /// The block header of a checkpoint is not the header of a block with Huffman codes.
+    #[error("invalid block header")]
+    BlockHeader,
     /// The span cannot be decoded from the checkpoint, although its digest matches.
     #[error("the span cannot be decoded from it: {kind}, at {at}")]
     Span {
@@ -74,6 +77,7 @@ impl SeekError {
             Self::Value { .. } => "seek.value",
             Self::Order(_) => "seek.order",
             Self::Compression(_) => "seek.compression",
+            Self::BlockHeader => "seek.block-header",
             Self::Varint(_) => "seek.varint",
             Self::Span { .. } => "seek.span",
             Self::MissingChunk => "seek.missing-chunk",
