@@ -103,6 +103,7 @@ impl LayerIndexer {
 #[derive(Debug)]
 pub(crate) struct IndexedLayer {
     ztoc: Py<Ztoc>,
+    seek: Option<Py<SeekLayer>>,
     format: &'static str,
     digest: String,
     size: u64,
