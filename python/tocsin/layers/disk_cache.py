@@ -39,11 +39,11 @@ _Place = tuple[str, ...]
 class DiskCache:
     """A directory of spans and zTOCs; may be shared by threads, and by processes of one user.
 
-    A cache that cannot be used does not fail a read: it is noted once, and data is fetched instead.
+    An unusable cache does not make reads fail: data is fetched instead, and one note reports why.
 
     Args:
-        directory: made when first written to, with access for this user only.
-        note: called with a sentence.
+        directory: created when first written to, with access for this user only.
+        note: called with messages for the user.
         size: limit in bytes; the least recently used files are removed.
     """
 
@@ -87,8 +87,8 @@ class DiskCache:
         """Return the kept spans of one layer.
 
         Args:
-            layer: its digest.
-            ztoc: a name for how it was cut into spans: the zTOC's digest, or what it was made with.
+            layer: digest of the layer.
+            ztoc: digest of its zTOC, or a name for the options with which its spans are made.
         """
         return KeptSpans(self, (SPANS, layer.hex, ztoc.rpartition(":")[2]))
 
@@ -121,7 +121,7 @@ class DiskCache:
             self._refuse(error)
         except OSError as error:
             self._writes = False
-            self._note_once("full", f"nothing more is kept: {_reason(error)}")
+            self._note_once("full", f"no longer written to: {_reason(error)}")
         else:
             if problem:
                 self.ignore(place, problem)

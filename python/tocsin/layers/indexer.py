@@ -78,7 +78,7 @@ class IndexedLayerBytes:
     dropped_checkpoint_count: int
 
     def to_dict(self) -> Document:
-        """Return what ``tocsin ztoc build --json`` prints of the layer and its zTOC."""
+        """Return what ``tocsin ztoc build --json`` prints for the layer and its zTOC."""
         entries = self.ztoc.entries
         return {
             "layer": {

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tocsin.layers.sources import RangeSource
 
 DEFAULT_CACHE_SIZE = 256 << 20
-"""Bytes of spans kept in memory."""
+"""Default limit on the spans kept in memory, in bytes."""
 MAX_REQUEST_SIZE = 8 << 20
 """Maximum size of one request in compressed bytes; larger reads send several at once."""
 MAX_SPAN_SIZE = 1 << 30
@@ -284,7 +284,7 @@ class LayerSpans:
                     wanted[span_id] = self._in_flight[span_id] = Future()
         groups = list(self._groups(list(wanted)))
         pool = self._fetchers.pool()
-        # Several threads would each read a stream at another offset and so start it again and
+        # Several threads would read a stream at different offsets and so restart it again and
         # again.
         for together in [groups] if self._source.in_order else [[group] for group in groups]:
             futures = {span_id: wanted[span_id] for group in together for span_id in group}
@@ -355,7 +355,7 @@ class LayerSpans:
                 self._fail({span_id: futures[span_id]}, error)
 
         # A thread that waits for the first span need not wait for the others.
-        self._fetchers.side_by_side([partial(take, span_id) for span_id in spans])
+        self._fetchers.run_in_parallel([partial(take, span_id) for span_id in spans])
 
     def _take(
         self,
@@ -369,7 +369,7 @@ class LayerSpans:
             with self._fetchers.working:
                 span = _core.SpanReader(self._ztoc, span_id, compressed)
         except VerificationError:
-            # Proxies do corrupt bytes; if it fails twice, the source itself is wrong.
+            # Some proxies corrupt bytes: fetch the span again, and report the source if that fails.
             compressed = self._source.read(*self._ztoc.span_range(span_id))
             span = self._verified(span_id, compressed)
         # Not earlier, since bytes that were corrupted in transit must not be hashed.
