@@ -118,8 +118,8 @@ def _all_images(store: Source, target: Descriptor, *, nested: bool) -> Iterator[
     if not nested and is_index(target.media_type):
         entries = ImageIndex.from_json(store.manifest(target)).manifests or ()
     for entry in entries:
-        marked = entry.platform is not None and entry.platform.unknown
-        if is_soci_entry(entry) or marked:
+        is_attestation = entry.platform is not None and entry.platform.unknown
+        if is_soci_entry(entry) or is_attestation:
             continue
         if not is_manifest(entry.media_type) and entry.digest != target.digest:
             continue
