@@ -49,7 +49,7 @@ _MAX_PROBLEMS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class LayerFate:
+class LayerOutcome:
     """Outcome for a layer, with the data for later steps.
 
     Attributes:
@@ -76,7 +76,7 @@ class _CancelledError(Exception):
     """Another layer failed, or the user interrupted; only the first reason is reported."""
 
 
-class _OddLayerError(Exception):
+class _NotIndexableError(Exception):
     """A layer cannot be indexed; `verified` is true if its digest has been verified."""
 
     def __init__(self, reason: str, *, verified: bool) -> None:
@@ -119,7 +119,7 @@ class LayerJobs:
         self._shares: processors.Shares[LayerKey] = self._shares_of(())
         self._reason: BaseException | None = None
 
-    def run(self, layers: Iterable[Descriptor]) -> dict[LayerKey, LayerFate]:
+    def run(self, layers: Iterable[Descriptor]) -> dict[LayerKey, LayerOutcome]:
         """Index `layers` without duplicates; all threads have ended when this returns or raises.
 
         Raises:
@@ -128,23 +128,25 @@ class LayerJobs:
             OSError: a store cannot be read or written.
         """
         wanted = {layer_key(layer): layer for layer in layers}
-        fates = {
-            key: fate for key, layer in wanted.items() if (fate := self._without_reading(layer))
+        outcomes = {
+            key: outcome
+            for key, layer in wanted.items()
+            if (outcome := self._without_reading(layer))
         }
         # Largest first, so that the slowest layer does not start last.
         to_read = sorted(
-            (layer for key, layer in wanted.items() if key not in fates),
+            (layer for key, layer in wanted.items() if key not in outcomes),
             key=lambda layer: -layer.size,
         )
         self._shares = self._shares_of(to_read)
         self._report(Planned(tuple(to_read)))
-        for fate in fates.values():
-            self._report(_finished(fate.result))
+        for outcome in outcomes.values():
+            self._report(_finished(outcome.result))
         with ThreadPoolExecutor(self._options.jobs, thread_name_prefix="layer") as pool:
             futures = {pool.submit(self._index, layer): layer for layer in to_read}
             try:
                 for future in as_completed(futures):
-                    fates[layer_key(futures[future])] = future.result()
+                    outcomes[layer_key(futures[future])] = future.result()
             except _CancelledError:  # completed before the future with the reason
                 pool.shutdown(cancel_futures=True)
                 assert self._reason is not None  # noqa: S101 (set before cancelling)
@@ -153,7 +155,7 @@ class LayerJobs:
                 self._cancel()
                 pool.shutdown(cancel_futures=True)
                 raise
-        return fates
+        return outcomes
 
     def _shares_of(self, layers: Iterable[Descriptor]) -> processors.Shares[LayerKey]:
         return processors.Shares(
@@ -174,7 +176,7 @@ class LayerJobs:
 
     @contextmanager
     def _stopping_others(self) -> Iterator[None]:
-        """Cancel all other layers if this one fails; they are not reported any more."""
+        """Cancel all other layers if this one fails; they are no longer reported."""
         try:
             yield
         except _CancelledError:
@@ -184,8 +186,8 @@ class LayerJobs:
             self._cancel()
             raise
 
-    def _without_reading(self, layer: Descriptor) -> LayerFate | None:
-        """Return the fate of a layer if its descriptor determines it, as in the reference."""
+    def _without_reading(self, layer: Descriptor) -> LayerOutcome | None:
+        """Return the outcome for a layer if its descriptor decides it, as in the reference."""
         kind = layer_type(layer.media_type)
         reason = None
         if kind is None:
@@ -202,27 +204,27 @@ class LayerJobs:
             name = "zstd" if kind.compression is Compression.ZSTD else shown(layer.media_type)
             reason = f"unsupported compression ({name}); SOCI supports only gzip and plain tar"
         elif kind.foreign and not self._source.has_blob(layer):
-            reason = "foreign layer that is missing in the source"
+            reason = "foreign layer that is missing from the source"
         elif self._options.span_size == 0 and _FORMATS[kind.compression] == "uncompressed":
             reason = "uncompressed tar, which cannot have spans of 0 bytes"
-        return None if reason is None else LayerFate(LayerResult(layer, skipped=reason))
+        return None if reason is None else LayerOutcome(LayerResult(layer, skipped=reason))
 
-    def _index(self, layer: Descriptor) -> LayerFate:
+    def _index(self, layer: Descriptor) -> LayerOutcome:
         with self._stopping_others():
             try:
-                return self._find_fate(layer)
+                return self._outcome_of(layer)
             finally:
                 self._shares.done(layer_key(layer))
 
-    def _find_fate(self, layer: Descriptor) -> LayerFate:
+    def _outcome_of(self, layer: Descriptor) -> LayerOutcome:
         started = time.monotonic()
         self._check_cancelled()
         known = self._known and self._known.load(
             self._sink, layer, span_size=self._options.span_size
         )
-        if known and (fate := self._reuse(layer, known)):
-            self._report(_finished(fate.result))
-            return fate
+        if known and (outcome := self._reuse(layer, known)):
+            self._report(_finished(outcome.result))
+            return outcome
         threads = self._shares.take(layer_key(layer))
         self._check_cancelled()
         self._report(LayerStarted(layer))
@@ -230,17 +232,19 @@ class LayerJobs:
         takeover = self._take_over(layer)
         try:
             found = self._read(layer, threads, takeover)
-        except _OddLayerError as odd:
+        except _NotIndexableError as error:
             # If the layer matches its digest, it is unusual but not damaged: skip only this layer,
             # whereas the reference fails for the whole image.
-            if not odd.verified:
+            if not error.verified:
                 self._verify(layer)
-            fate = LayerFate(LayerResult(layer, skipped=odd.reason))
+            outcome = LayerOutcome(LayerResult(layer, skipped=error.reason))
         else:
-            fate = self._keep(layer, found, takeover)
-        fate = replace(fate, result=replace(fate.result, seconds=time.monotonic() - started))
-        self._report(_finished(fate.result))
-        return fate
+            outcome = self._keep(layer, found, takeover)
+        outcome = replace(
+            outcome, result=replace(outcome.result, seconds=time.monotonic() - started)
+        )
+        self._report(_finished(outcome.result))
+        return outcome
 
     def _take_over(self, layer: Descriptor) -> Takeover | None:
         """Let the sink take over a layer as far as possible without reading it.
@@ -270,8 +274,8 @@ class LayerJobs:
         )
         refused: list[FormatError | UnsupportedError] = []
         streamed = isinstance(takeover, MustStream)
-        pieces_of = self._through(layer, indexer, refused)
-        with _preparing(takeover), closing(pieces_of) as pieces:
+        indexed_pieces = self._pieces_through(layer, indexer, refused)
+        with _preparing(takeover), closing(indexed_pieces) as pieces:
             if streamed:
                 # One read for both purposes; a layer that the indexer rejects is still copied.
                 self._sink.put_blob(pieces, digest=layer.digest, size=layer.size)
@@ -285,7 +289,7 @@ class LayerJobs:
             with self._shares.turn:
                 found = indexer.finish()
         except (FormatError, UnsupportedError) as error:
-            raise _OddLayerError(error.message, verified=streamed) from error
+            raise _NotIndexableError(error.message, verified=streamed) from error
         finally:
             self._shares.done(layer_key(layer))
         if found.digest != str(layer.digest):
@@ -305,9 +309,10 @@ class LayerJobs:
             done += len(piece)
             self._report(LayerAdvanced(layer, done))
 
-    def _through(
+    def _pieces_through(
         self, layer: Descriptor, indexer: LayerPass, refused: list[FormatError | UnsupportedError]
     ) -> Generator[bytes, None, None]:
+        """Yield the pieces of a layer; push each to the indexer first, until it refuses one."""
         for piece in self._pieces(layer):
             if not refused:
                 try:
@@ -327,29 +332,31 @@ class LayerJobs:
 
     def _keep(
         self, layer: Descriptor, found: IndexedLayerBytes, takeover: Takeover | None
-    ) -> LayerFate:
+    ) -> LayerOutcome:
         notes = []
         broken = _what_breaks_readers(found)
         if broken and not self._options.reference_identical:
-            reason = f"{broken}; --reference-identical indexes it nevertheless"
-            return LayerFate(LayerResult(layer, skipped=reason))
+            reason = f"{broken}; --reference-identical indexes it anyway"
+            return LayerOutcome(LayerResult(layer, skipped=reason))
         if broken:
             notes.append(broken)
         if found.dropped_checkpoint_count:
             notes.append(
-                f"checkpoints before the first output removed: {found.dropped_checkpoint_count} "
+                f"removed checkpoints before the first output: {found.dropped_checkpoint_count} "
                 "(soci-snapshotter rejects them; --reference-identical keeps them)"
             )
         try:
             blob = found.ztoc.to_bytes()
         except FormatError as error:
-            return LayerFate(LayerResult(layer, skipped=error.message))
+            return LayerOutcome(LayerResult(layer, skipped=error.message))
         descriptor = self._sink.put_blob(blob)
         if isinstance(takeover, MustVerify):
             self._finish(layer, takeover)
-        fate = self._fate(layer, found.ztoc, descriptor)
-        result = replace(fate.result, notes=tuple(notes), uncompressed_size=found.uncompressed_size)
-        return replace(fate, result=result)
+        outcome = self._outcome_with(layer, found.ztoc, descriptor)
+        result = replace(
+            outcome.result, notes=tuple(notes), uncompressed_size=found.uncompressed_size
+        )
+        return replace(outcome, result=result)
 
     def _finish(self, layer: Descriptor, takeover: MustVerify) -> None:
         if self._sink.has_blob(layer):  # already stored for another media type
@@ -357,7 +364,7 @@ class LayerJobs:
         if isinstance(takeover.finish(), MustStream):
             stream_blob(self._source, self._sink, layer)
 
-    def _reuse(self, layer: Descriptor, ztoc: Ztoc) -> LayerFate | None:
+    def _reuse(self, layer: Descriptor, ztoc: Ztoc) -> LayerOutcome | None:
         """Reuse a zTOC, unless readers reject it; then the layer must be read."""
         if ztoc.reader_refusals():
             return None
@@ -366,10 +373,10 @@ class LayerJobs:
             copy_blob(self._source, self._sink, layer)
         # The zTOC was read from the sink, so the blob exists there.
         descriptor = Descriptor(OCTET_STREAM, Digest.parse(ztoc.digest), ztoc.size)
-        fate = self._fate(layer, ztoc, descriptor)
-        return replace(fate, result=replace(fate.result, reused=True))
+        outcome = self._outcome_with(layer, ztoc, descriptor)
+        return replace(outcome, result=replace(outcome.result, reused=True))
 
-    def _fate(self, layer: Descriptor, ztoc: Ztoc, descriptor: Descriptor) -> LayerFate:
+    def _outcome_with(self, layer: Descriptor, ztoc: Ztoc, descriptor: Descriptor) -> LayerOutcome:
         indexed = IndexedLayer(
             layer,
             descriptor,
@@ -383,21 +390,21 @@ class LayerJobs:
             span_count=ztoc.span_count,
             uncompressed_size=ztoc.uncompressed_archive_size,
         )
-        return LayerFate(result, indexed, self._searchable(ztoc))
+        return LayerOutcome(result, indexed, self._searchable(ztoc))
 
     def _searchable(self, ztoc: Ztoc) -> SearchableLayer | None:
-        """Return the data to find prefetch paths; ``None`` if there are none."""
+        """Return the data for finding prefetch paths; ``None`` if there are no such paths."""
         names = set(entry_names(self._options.prefetch))
         if not names:
             return None
-        places: dict[str, int] = {}
+        first_entries: dict[str, int] = {}
         for index, name in enumerate(ztoc.paths):
             if name in names:
-                places.setdefault(name, index)
+                first_entries.setdefault(name, index)
         starts = ztoc.spans["uncompressed_start"].copy()
 
         def find(name: str) -> FoundEntry | None:
-            index = places.get(name)
+            index = first_entries.get(name)
             return None if index is None else _found_entry(ztoc, index)
 
         def at_path(path: str) -> FoundEntry | None:
@@ -425,12 +432,12 @@ def _preparing(takeover: Takeover | None) -> Iterator[None]:
     if not isinstance(takeover, MustVerify):
         yield
         return
-    beside = threading.Thread(target=takeover.prepare, name="layer-takeover")
-    beside.start()
+    preparation = threading.Thread(target=takeover.prepare, name="layer-takeover")
+    preparation.start()
     try:
         yield
     finally:
-        beside.join()
+        preparation.join()
 
 
 def _finished(result: LayerResult) -> LayerFinished:
@@ -442,7 +449,7 @@ def _finished(result: LayerResult) -> LayerFinished:
 
 
 def _what_breaks_readers(found: IndexedLayerBytes) -> str | None:
-    """Return why the reference's reader would fail; its builder does not warn about it."""
+    """Return why the reference's reader would fail; the reference's builder gives no warning."""
     problems = [
         f"{shown(found.ztoc.entries[hazard.entry_index].name)}: {hazard.reason}"
         for hazard in found.hazards

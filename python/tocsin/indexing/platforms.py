@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tocsin.images.selection import PlatformImage
-    from tocsin.indexing.layer_jobs import LayerFate, LayerKey
+    from tocsin.indexing.layer_jobs import LayerKey, LayerOutcome
     from tocsin.indexing.options import IndexingOptions
     from tocsin.model.events import Progress
     from tocsin.model.layer_result import LayerResult
@@ -33,7 +33,7 @@ class IndexedPlatforms:
 
     Attributes:
         results: result for each image.
-        indexes: bytes of the SOCI indexes, for each result that has one.
+        indexes: bytes of the SOCI index of each result that has one.
         missing_prefetch: prefetch paths that are not in any indexed layer.
     """
 
@@ -81,13 +81,13 @@ def index_platforms(
     anew = options.rebuild or options.reference_identical
     known = ReusableZtocs() if anew else find_ztocs(sink, images, tag)
     jobs = LayerJobs(source, sink, options=options, known=known, carry=carry, progress=progress)
-    fates = jobs.run(layer for image in images for layer in _layers(image))
-    if not any(fate.indexed for fate in fates.values()):
-        raise _nothing_indexed(source, [fate.result for fate in fates.values()], options)
+    outcomes = jobs.run(layer for image in images for layer in _layers(image))
+    if not any(outcome.indexed for outcome in outcomes.values()):
+        raise _nothing_indexed(source, [outcome.result for outcome in outcomes.values()], options)
     results, indexes = [], []
     missing: set[str] | None = None
     for image in images:
-        indexed, not_found = _with_prefetch(sink, image, fates, options)
+        indexed, not_found = _with_prefetch(sink, image, outcomes, options)
         if indexed:
             missing = not_found if missing is None else missing & not_found
         subject = image.descriptor if version == 1 else None
@@ -98,7 +98,7 @@ def index_platforms(
             PlatformResult(
                 platform=image.platform,
                 manifest=image.descriptor,
-                layers=tuple(fates[layer_key(layer)].result for layer in _layers(image)),
+                layers=tuple(outcomes[layer_key(layer)].result for layer in _layers(image)),
                 soci_index=None if data is None else Descriptor.of(data, OCI_MANIFEST),
             )
         )
@@ -117,18 +117,18 @@ def _layers(image: PlatformImage) -> list[Descriptor]:
 def _with_prefetch(
     sink: Sink,
     image: PlatformImage,
-    fates: Mapping[LayerKey, LayerFate],
+    outcomes: Mapping[LayerKey, LayerOutcome],
     options: IndexingOptions,
 ) -> tuple[list[IndexedLayer], set[str]]:
     """Return an image's indexed layers with their prefetch artifacts, and the paths not found."""
     found: list[IndexedLayer] = []
     searchable = []
     for layer in _layers(image):
-        fate = fates[layer_key(layer)]
-        if fate.indexed is not None:
-            found.append(fate.indexed)
-            if fate.searchable is not None:
-                searchable.append(fate.searchable)
+        outcome = outcomes[layer_key(layer)]
+        if outcome.indexed is not None:
+            found.append(outcome.indexed)
+            if outcome.searchable is not None:
+                searchable.append(outcome.searchable)
     if not options.prefetch or not found:
         return found, set()
     plan = plan_prefetch(options.prefetch, searchable)

@@ -1,4 +1,4 @@
-"""Results of ``create`` and ``convert``, with everything that the command line prints."""
+"""Results of ``create`` and ``convert``, with everything that these commands print."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PlatformResult:
         soci_index: new SOCI index; ``None`` if no layer has a zTOC, or the image was skipped.
         existing_indexes: other version 1 indexes that refer to the image at the destination, if
             these were checked.
-        skipped: whether the image was skipped because of them.
+        skipped: whether the image was skipped because of `existing_indexes`.
     """
 
     platform: Platform | None
@@ -37,7 +37,7 @@ class PlatformResult:
     skipped: bool = False
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of a platform."""
+        """Return what ``--json`` prints for a platform."""
         return {
             "platform": text_of(self.platform),
             "manifest": self.manifest.to_dict(),
