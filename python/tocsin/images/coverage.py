@@ -266,7 +266,7 @@ def _indexes_of(
 ) -> tuple[tuple[FoundIndex, ...], tuple[FoundSeekTable, ...]]:
     found = tuple(soci_indexes_of(store, entry, manifest, every=every))
     has_v2 = any(index.error is None and index.version == 2 for index in found)  # noqa: PLR2004
-    seek_tables = seek_tables_of(store, entry, manifest, pinned=pinned, has_v2=has_v2)
+    seek_tables = seek_tables_of(store, entry, manifest, pinned=pinned, has_v2=has_v2, every=every)
     after_seek = any(table.taken for table in seek_tables)
     return with_choice(found, pinned=pinned, after_seek=after_seek), seek_tables
 
