@@ -245,7 +245,12 @@ fn seek_when_highly_compressible_then_cheapest_checkpoints() {
     let mut data = vec![0; 1_000_000];
     data.extend(mixed_data(100_000, 5));
     data.extend(vec![7; 500_000]);
-    check(&zlib_gzip(&tar_of(&data), 9), 64 * KIB);
+    let layer = zlib_gzip(&tar_of(&data), 9);
+    let wanted = check(&layer, 64 * KIB);
+    // Several checkpoints are found from one symbol.
+    for push_len in [1, 50, 700] {
+        assert!(seek_layer(&layer, 64 * KIB, How { push_len, ..SIMPLE }) == wanted);
+    }
 }
 
 #[test]
