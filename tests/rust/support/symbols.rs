@@ -269,6 +269,13 @@ impl Symbols {
                 Begins::Block => 1,
                 Begins::Symbol | Begins::StoredByte => 2,
             };
+            if is_too_long {
+                let first = candidates.min_by_key(|begins| (begins.0, rank(begins), begins.2));
+                let &(at, what, position, _) = first.expect("a block begins in the zone");
+                let window = if what == Begins::Member { at } else { at.saturating_sub(WINDOW) };
+                found.push((at, what, position, (window..at).collect()));
+                continue;
+            }
             let best =
                 candidates.min_by_key(|begins| (cost(begins), begins.0, rank(begins), begins.2));
             let &(at, what, position, _) = best.expect("a symbol begins in every zone");

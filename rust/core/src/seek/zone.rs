@@ -13,7 +13,7 @@ use crate::inflate::{Match, words};
 
 /// Positions in a step. Counting the bits of a window costs as much as going through the matches of
 /// about 2 KiB one by one.
-const STEP_LEN: usize = 4 << 10;
+const STEP_LEN: usize = 2 << 10;
 
 /// What a checkpoint inside a block with Huffman codes costs for its stored header, in bytes.
 pub(super) const HUFFMAN_COST: u32 = 60;
@@ -85,13 +85,16 @@ impl Zone<'_> {
         }
         // The end of the zone belongs to the last step.
         let mut step_end = end + 1;
+        let mut after = None;
         while step_end > start {
             let step = start.max(step_end.saturating_sub(STEP_LEN))..step_end;
             step_end = step.start;
-            if bits.count_below(step.start) > search.best.cost {
+            // The bytes before the step that are referred to after it.
+            let count = after.take().unwrap_or_else(|| bits.count_below(step.end));
+            if count - bits.count(step.start, step.end) > search.best.cost {
                 search.skip(&mut bits, step.start);
             } else {
-                search.sweep(&mut bits, &step);
+                after = Some(search.sweep(&mut bits, &step, count));
             }
         }
         let cost = bits.count_below(first) + self.first_cost;
@@ -164,9 +167,10 @@ impl<'a> Search<'a> {
         while self.next_boundary(limit).is_some() {}
     }
 
-    /// Goes through the candidates of a step.
-    fn sweep(&mut self, bits: &mut Bits, step: &Range<usize>) {
-        let mut place = Place { at: step.end, count: bits.count_below(step.end) };
+    /// Goes through the candidates of a step. `count` is the number of bits below its end; returns
+    /// that below its start.
+    fn sweep(&mut self, bits: &mut Bits, step: &Range<usize>, count: u32) -> u32 {
+        let mut place = Place { at: step.end, count };
         while let Some((matches, delta)) = self.next_matches(step.start) {
             for found in matches.iter().rev() {
                 let at = delta.wrapping_add(found.offset() as usize);
@@ -197,6 +201,8 @@ impl<'a> Search<'a> {
             place.go(bits, boundary);
             self.offer(&place, 0);
         }
+        place.go(bits, step.start);
+        place.count
     }
 
     #[inline]
@@ -284,7 +290,8 @@ impl Bits {
             let high = (mask >> 1 >> (63 - start % 64)) & !*second;
             *first |= low;
             *second |= high;
-            return low.count_ones() + high.count_ones();
+            // `low` has no bits below the start, and `high` none from there on.
+            return (low | high).count_ones();
         }
         let before = self.count(start, start + len);
         self.set_long(start, len);
@@ -296,8 +303,16 @@ impl Bits {
     fn count(&self, start: usize, end: usize) -> u32 {
         if start / 64 == end / 64 {
             let word = self.words.get(start / 64).copied().unwrap_or(0);
-            let mask = (1_u64 << (end % 64)) - (1_u64 << (start % 64));
-            return (word & mask).count_ones();
+            let found = word & ((1_u64 << (end % 64)) - (1_u64 << (start % 64)));
+            // Mostly, nothing so recent is referred to.
+            return if found == 0 { 0 } else { found.count_ones() };
+        }
+        if start / 64 + 1 == end / 64
+            && let Some([first, second]) = self.words.get(start / 64..start / 64 + 2)
+        {
+            let first = first >> (start % 64);
+            let second = second & ((1_u64 << (end % 64)) - 1);
+            return if first | second == 0 { 0 } else { first.count_ones() + second.count_ones() };
         }
         self.count_long(start, end)
     }
