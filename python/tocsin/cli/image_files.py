@@ -44,12 +44,12 @@ _OPTIONS = (
     ),
     click.option(
         "--index",
-        metavar="auto|none|v2|v1|DIGEST",
+        metavar="auto|none|seek|v2|v1|DIGEST",
         type=parameters.index_choice,
         default="auto",
         show_default=True,
-        help="SOCI index to use. auto uses the v2 index, which the image's digest covers, and a v1"
-        " index only if IMAGE is given without a digest.",
+        help="Index to use. auto prefers a seek table to the v2 SOCI index, and uses indexes that"
+        " the image's digest does not cover only if IMAGE is given without a digest.",
     ),
     click.option(
         "--require-index",

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from tocsin.model.layer_result import LayerResult
     from tocsin.stores.metering import Traffic
 
-_COLUMNS = (
-    Column("LAYER"),
-    Column("SIZE", "right"),
+_LAYER = (Column("LAYER"), Column("SIZE", "right"))
+_ZTOC = (
     Column("ZTOC"),
     Column("SIZE", "right"),
     Column("OVERHEAD", "right"),
     Column("SPANS", "right"),
-    Column("TIME", "right"),
 )
+_SEEK = (Column("SEEK", "right"),)
+_TIME = (Column("TIME", "right"),)
 
 
 def write_report(result: CreateResult, output: Output, *, min_layer_size: int) -> None:
@@ -95,6 +95,15 @@ def _layers(result: CreateResult) -> list[LayerResult]:
 def _summary(result: CreateResult) -> str:
     """Return the totals as one line; a layer of several platforms counts once."""
     layers = _layers(result)
+    seek_size = sum(platform.seek_size for platform in result.platforms)
+    if seek_size and not any(platform.soci_index for platform in result.platforms):
+        total = sum(layer.layer.size for layer in layers)
+        return (
+            f"{words.count(sum(p.seek_table is not None for p in result.platforms), 'seek table')} "
+            f"for {words.count(len(layers), 'layer')}, {words.size(seek_size)} for "
+            f"{words.size(total)} ({words.percent(seek_size, total)}), "
+            f"in {words.duration(result.seconds)}"
+        )
     made = [(layer.layer.size, layer.ztoc.size) for layer in layers if layer.ztoc is not None]
     layer_size = sum(size for size, _ in made)
     ztoc_size = sum(size for _, size in made)
@@ -113,13 +122,25 @@ def _write_platform(result: PlatformResult, output: Output, min_layer_size: int)
         output.line(f"skipped: version 1 indexes already refer to it: {digests}")
         output.line()
         return
-    output.table(_COLUMNS, [_row(layer) for layer in result.layers])
+    has_ztocs = result.soci_index is not None or result.seek_table is None
+    has_seek = result.seek_table is not None
+    columns = (*_LAYER, *(_ZTOC if has_ztocs else ()), *(_SEEK if has_seek else ()), *_TIME)
+    rows = [_row(layer, has_ztocs=has_ztocs, has_seek=has_seek) for layer in result.layers]
+    output.table(columns, rows)
     for remark in _remarks(result, min_layer_size):
         output.line(words.printable(remark))
     if result.soci_index is not None:
         output.line(f"index {result.soci_index.digest}")
-    else:
+    elif result.seek_table is None:
         output.line("no index: no layer has a zTOC")
+    if result.seek_table is not None:
+        total = sum(layer.layer.size for layer in result.layers)
+        output.line(
+            f"seek table {result.seek_table.digest}, {words.size(result.seek_size)} "
+            f"({words.percent(result.seek_size, total)} of the image)"
+        )
+    if result.seek_problem is not None:
+        output.warn(words.printable(f"no seek table: {result.seek_problem}"))
     output.line()
 
 
@@ -145,16 +166,20 @@ def _remarks(result: PlatformResult, min_layer_size: int) -> dict[str, None]:
     return remarks
 
 
-def _row(result: LayerResult) -> tuple[str, ...]:
-    layer, ztoc = result.layer, result.ztoc
-    head = (words.short(layer.digest), words.size(layer.size))
-    if ztoc is None:
-        return (*head, "skipped", *[words.NOTHING] * 4)
-    return (
-        *head,
-        words.short(ztoc.digest),
-        words.size(ztoc.size),
-        words.percent(ztoc.size, layer.size),
-        f"{result.span_count:,}",
-        "reused" if result.reused else words.duration(result.seconds),
-    )
+def _row(result: LayerResult, *, has_ztocs: bool, has_seek: bool) -> tuple[str, ...]:
+    layer, ztoc, seek = result.layer, result.ztoc, result.seek_blob
+    cells = [words.short(layer.digest), words.size(layer.size)]
+    if has_ztocs and ztoc is None:
+        cells += ["skipped", *[words.NOTHING] * 3]
+    elif ztoc is not None:
+        cells += [
+            words.short(ztoc.digest),
+            words.size(ztoc.size),
+            words.percent(ztoc.size, layer.size),
+            f"{result.span_count:,}",
+        ]
+    if has_seek:
+        cells.append(words.NOTHING if seek is None else words.size(seek.size))
+    if ztoc is None and seek is None:
+        return (*cells, words.NOTHING)
+    return (*cells, "reused" if result.reused else words.duration(result.seconds))

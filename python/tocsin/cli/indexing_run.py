@@ -81,4 +81,5 @@ def _all_small(
 def _digests(result: CreateResult) -> list[str]:
     if isinstance(result, ConvertResult):
         return [str(result.image.digest)]
-    return [str(made.soci_index.digest) for made in result.platforms if made.soci_index is not None]
+    made = ((platform.soci_index, platform.seek_table) for platform in result.platforms)
+    return [str(index.digest) for pair in made for index in pair if index is not None]

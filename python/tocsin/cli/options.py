@@ -27,6 +27,7 @@ _Command = TypeVar("_Command", bound="Callable[..., None]")
 DEFAULT_SPAN_SIZE = "4MiB"
 """Same as in `tocsin.model.soci_index`, which is slow to import; a test compares the values."""
 DEFAULT_MIN_LAYER_SIZE = "10MiB"
+DEFAULT_SEEK_SPAN_SIZE = "256KiB"
 
 span_size_option = click.option(
     "--span-size",
@@ -57,6 +58,17 @@ jobs_option = click.option(
     help="Number of layers to read at the same time.  [default: number of CPUs, at most 4]",
 )
 force_option = click.option("--force", is_flag=True, help="Replace a different image at DEST.")
+
+
+def _seek_span_size(_context: click.Context, parameter: click.Parameter, value: int) -> int:
+    from tocsin.model.seek_defaults import (  # noqa: PLC0415 (--help needs none of these)
+        MAX_SEEK_SPAN_SIZE,
+        MIN_SEEK_SPAN_SIZE,
+    )
+
+    if not MIN_SEEK_SPAN_SIZE <= value <= MAX_SEEK_SPAN_SIZE:
+        raise click.BadParameter("must be from 64KiB to 64MiB", param=parameter)
+    return value
 
 
 def _flat(
@@ -137,6 +149,26 @@ _INDEXING = (
         help="Same as --force --rebuild, which is what soci -f does.",
     ),
     reference_identical_option,
+    click.option(
+        "--seek",
+        is_flag=True,
+        help="Make a seek table too: a small index with which tocsin reads files of any layer with"
+        " few requests.",
+    ),
+    click.option(
+        "--seek-only",
+        is_flag=True,
+        help="Make only seek tables, without zTOCs and SOCI indexes.",
+    ),
+    click.option(
+        "--seek-span-size",
+        type=parameters.size,
+        metavar="SIZE",
+        default=DEFAULT_SEEK_SPAN_SIZE,
+        show_default=True,
+        callback=_seek_span_size,
+        help="Uncompressed bytes between the checkpoints of a seek table, from 64KiB to 64MiB.",
+    ),
 )
 
 
@@ -159,6 +191,9 @@ def indexing_options(command: _Command) -> _Command:
         force: bool,
         as_soci: bool,
         reference_identical: bool,
+        seek: bool,
+        seek_only: bool,
+        seek_span_size: int,
         **others: Any,  # noqa: ANN401 (options of the command)
     ) -> Any:  # noqa: ANN401
         listed = _paths_in(prefetch_list) if prefetch_list is not None else ()
@@ -174,6 +209,9 @@ def indexing_options(command: _Command) -> _Command:
             prefetch=(*prefetch, *listed),
             rebuild=rebuild or as_soci,
             reference_identical=reference_identical,
+            seek=seek,
+            seek_only=seek_only,
+            seek_span_size=seek_span_size,
         )
         return command(options=options, force=force or as_soci, **others)
 

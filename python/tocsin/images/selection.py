@@ -13,6 +13,7 @@ from tocsin.images.walk import MAX_DEPTH, walk_manifests
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import ImageIndex, Manifest, parse_manifest
 from tocsin.model.media_types import DOCKER_CONFIG, OCI_CONFIG, is_index, is_manifest
+from tocsin.model.seek_manifest import is_seek_entry
 from tocsin.model.soci_index import is_soci_entry
 from tocsin.quoting import shown
 from tocsin.stores.base import read_blob
@@ -49,7 +50,7 @@ def resolve_image(store: Source, selector: str | Digest | None) -> Descriptor:
 
     nerdctl and ``docker save`` write such wrappers.
     """
-    target = store.resolve(selector)
+    target = store.resolve(selector, will_read=True)
     for _ in range(MAX_DEPTH):
         if not is_index(target.media_type):
             break
@@ -119,7 +120,7 @@ def _all_images(store: Source, target: Descriptor, *, nested: bool) -> Iterator[
         entries = ImageIndex.from_json(store.manifest(target)).manifests or ()
     for entry in entries:
         marked = entry.platform is not None and entry.platform.unknown
-        if is_soci_entry(entry) or marked:
+        if is_soci_entry(entry) or is_seek_entry(entry) or marked:
             continue
         if not is_manifest(entry.media_type) and entry.digest != target.digest:
             continue

@@ -20,6 +20,7 @@ from tocsin.indexing.platforms import index_platforms
 from tocsin.indexing.results import ConvertResult
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_INDEX, OCI_MANIFEST
+from tocsin.model.seek_manifest import is_seek_entry
 from tocsin.model.soci_index import (
     SPAN_SIZE,
     PlatformIndex,
@@ -93,9 +94,11 @@ def convert(
             progress=progress,
         )
         made = [
-            PlatformIndex(result.platform, result.manifest.digest, result.soci_index)
+            PlatformIndex(
+                result.platform, result.manifest.digest, result.soci_index, result.seek_table
+            )
             for result in indexed.results
-            if result.soci_index is not None
+            if result.soci_index is not None or result.seek_table is not None
         ]
         start = start_index(read.manifest(target), target, images[0].platform)
         converted = convert_image(start, made, lambda entry: _manifest_if_exists(read, entry))
@@ -128,11 +131,13 @@ def _may_be_the_result(
 ) -> bool:
     """Return whether an existing image may be the result of converting `images`.
 
-    In that case the conversion is cheap: the zTOCs already exist, so no layer is read.
+    In that case the conversion is cheap: the zTOCs already exist, so no layer is read. For seek
+    tables alone, layers are read in any case.
     """
     try:
         indexes = listed_indexes(sink, existing)
-        converted = platform_images(sink, existing, options.platforms) if indexes else []
+        has_indexes = indexes or options.seek_only
+        converted = platform_images(sink, existing, options.platforms) if has_indexes else []
         span_sizes = {
             entry.annotations.get(SPAN_SIZE)
             for index in indexes
@@ -142,7 +147,7 @@ def _may_be_the_result(
         return False
     contents = {_content(image) for image in images}
     same_contents = contents <= {_content(image) for image in converted}
-    return span_sizes == {str(options.span_size)} and same_contents
+    return same_contents and (options.seek_only or span_sizes == {str(options.span_size)})
 
 
 def _content(image: PlatformImage) -> tuple[Digest, ...]:
@@ -162,5 +167,6 @@ def _copy_children(source: Source, sink: Sink, before: ImageIndex, after: ImageI
     for entry in before.manifests or ():
         if entry.digest in kept:
             copy_entry(source, sink, entry)
-        elif not is_soci_entry(entry):  # converted; SOCI indexes that are not kept are replaced
+        elif not is_soci_entry(entry) and not is_seek_entry(entry):
+            # Converted; indexes that are not kept are replaced.
             copy_manifest_blobs(source, sink, source.manifest(entry), entry.media_type)

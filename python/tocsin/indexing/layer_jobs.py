@@ -1,4 +1,4 @@
-"""Indexes the layers of an image in parallel: reads each layer once and stores its zTOC."""
+"""Indexes the layers of an image in parallel: reads each layer once and stores what it makes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from tocsin import processors
 from tocsin.errors import FormatError, UnsupportedError, VerificationError
 from tocsin.images.copying import copy_blob, stream_blob
 from tocsin.layers.indexer import IndexedLayerBytes, LayerPass
+from tocsin.layers.seek_table import SeekBlob, SeekParts
+from tocsin.layers.zstd import unpack_zstd
 from tocsin.log import LOG
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
@@ -20,7 +22,9 @@ from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Plan
 from tocsin.model.layer_result import LayerResult
 from tocsin.model.media_types import OCTET_STREAM, Compression, layer_type
 from tocsin.model.prefetch import FoundEntry, SearchableLayer, entry_names
+from tocsin.model.seek_manifest import SEEK_LAYER
 from tocsin.model.soci_index import PREFETCH, IndexedLayer
+from tocsin.model.ztoc_defaults import DEFAULT_SPAN_SIZE
 from tocsin.quoting import shown
 from tocsin.stores.base import MustStream, MustVerify
 
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
     from tocsin.indexing.options import IndexingOptions
-    from tocsin.indexing.reuse import ReusableZtocs
+    from tocsin.indexing.reuse import ReusableSeekBlobs, ReusableZtocs
     from tocsin.layers.ztoc import Ztoc
     from tocsin.model.events import Event, Progress
     from tocsin.stores.base import Sink, Source, Takeover
@@ -57,11 +61,15 @@ class LayerFate:
         indexed: data for the SOCI index; ``None`` if the layer was skipped.
         searchable: data for prefetching; ``None`` if the layer was skipped or nothing is
             prefetched.
+        seek: data for the seek table; ``None`` if none is made, or the layer cannot be in one.
+        seek_problem: why the layer cannot be in the requested seek table.
     """
 
     result: LayerResult
     indexed: IndexedLayer | None = None
     searchable: SearchableLayer | None = None
+    seek: SeekParts | None = None
+    seek_problem: str | None = None
 
 
 LayerKey = tuple[str, str]
@@ -95,6 +103,7 @@ class LayerJobs:
         *,
         options: IndexingOptions,
         known: ReusableZtocs | None = None,
+        known_seek: ReusableSeekBlobs | None = None,
         carry: bool,
         progress: Progress | None,
     ) -> None:
@@ -105,6 +114,7 @@ class LayerJobs:
             sink: destination of the zTOCs.
             options: indexing options.
             known: zTOCs that already exist in the sink.
+            known_seek: seek blobs that already exist in the sink.
             carry: whether to copy the layers to the sink.
             progress: called with progress events.
         """
@@ -112,6 +122,7 @@ class LayerJobs:
         self._sink = sink
         self._options = options
         self._known = known
+        self._known_seek = known_seek
         self._carry = carry
         self._progress = progress
         self._progress_lock = threading.Lock()
@@ -185,7 +196,28 @@ class LayerJobs:
             raise
 
     def _without_reading(self, layer: Descriptor) -> LayerFate | None:
-        """Return the fate of a layer if its descriptor determines it, as in the reference."""
+        """Return the fate of a layer if its descriptor determines it."""
+        problem = self._unreadable_reason(layer) if self._options.seek else None
+        reason = self._skip_reason(layer)
+        if reason is None or (self._options.seek and problem is None):
+            return None
+        return LayerFate(LayerResult(layer, skipped=reason), seek_problem=problem)
+
+    def _unreadable_reason(self, layer: Descriptor) -> str | None:
+        """Return why a layer cannot be read at all; ``None`` if its bytes decide."""
+        kind = layer_type(layer.media_type)
+        if kind is None:
+            return "not a layer"
+        if kind.encrypted:
+            return "encrypted"
+        if kind.compression not in _FORMATS and kind.compression is not Compression.ZSTD:
+            return f"unsupported compression ({shown(layer.media_type)})"
+        if kind.foreign and not self._source.has_blob(layer):
+            return "foreign layer that is missing in the source"
+        return None
+
+    def _skip_reason(self, layer: Descriptor) -> str | None:
+        """Return why a layer gets no zTOC, if its descriptor determines it, as in the reference."""
         kind = layer_type(layer.media_type)
         reason = None
         if kind is None:
@@ -205,7 +237,7 @@ class LayerJobs:
             reason = "foreign layer that is missing in the source"
         elif self._options.span_size == 0 and _FORMATS[kind.compression] == "uncompressed":
             reason = "uncompressed tar, which cannot have spans of 0 bytes"
-        return None if reason is None else LayerFate(LayerResult(layer, skipped=reason))
+        return reason
 
     def _index(self, layer: Descriptor) -> LayerFate:
         with self._stopping_others():
@@ -220,7 +252,11 @@ class LayerJobs:
         known = self._known and self._known.load(
             self._sink, layer, span_size=self._options.span_size
         )
-        if known and (fate := self._reuse(layer, known)):
+        known_seek = None
+        if known and self._known_seek:
+            known_seek = self._known_seek.load(self._sink, layer)
+        is_complete = known_seek is not None or not self._options.seek
+        if known and is_complete and (fate := self._reuse(layer, known, known_seek)):
             self._report(_finished(fate.result))
             return fate
         threads = self._shares.take(layer_key(layer))
@@ -228,6 +264,7 @@ class LayerJobs:
         self._report(LayerStarted(layer))
         started = time.monotonic()
         takeover = self._take_over(layer)
+        reason = self._skip_reason(layer)
         try:
             found = self._read(layer, threads, takeover)
         except _OddLayerError as odd:
@@ -235,9 +272,13 @@ class LayerJobs:
             # whereas the reference fails for the whole image.
             if not odd.verified:
                 self._verify(layer)
-            fate = LayerFate(LayerResult(layer, skipped=odd.reason))
+            fate = LayerFate(LayerResult(layer, skipped=reason or odd.reason))
+            if self._options.seek:
+                fate = self._with_seek(layer, fate, self._read_for_seek_table(layer, threads))
         else:
-            fate = self._keep(layer, found, takeover)
+            fate = self._keep(layer, found, takeover, reason)
+            if self._options.seek:
+                fate = self._with_seek(layer, fate, self._seek_parts(layer, found))
         fate = replace(fate, result=replace(fate.result, seconds=time.monotonic() - started))
         self._report(_finished(fate.result))
         return fate
@@ -261,13 +302,20 @@ class LayerJobs:
         kind = layer_type(layer.media_type)
         assert kind is not None  # noqa: S101 (others are not read)
         is_gzip = kind.compression is Compression.GZIP
+        is_zstd = kind.compression is Compression.ZSTD
         indexer = LayerPass(
-            span_size=self._options.span_size,
+            # A plain tar cannot have spans of 0 bytes; such a layer gets no zTOC.
+            span_size=self._options.span_size or (0 if is_gzip else DEFAULT_SPAN_SIZE),
             # With a gzip media type, the reference does not accept an empty blob as an empty tar.
-            format="gzip" if is_gzip and not layer.size else _FORMATS[kind.compression],
+            format="gzip" if is_gzip and not layer.size else _FORMATS.get(kind.compression),
             reference_identical=self._options.reference_identical,
             threads=threads,
+            for_reading=self._options.seek_only,
+            seek_span_size=self._options.seek_span_size if self._options.seek else None,
         )
+        if is_zstd:
+            # Rejected at its first bytes: SOCI has no zTOCs of zstd layers.
+            indexer = LayerPass(format="gzip")
         refused: list[FormatError | UnsupportedError] = []
         streamed = isinstance(takeover, MustStream)
         pieces_of = self._through(layer, indexer, refused)
@@ -325,9 +373,61 @@ class LayerJobs:
         if self._cancelled.is_set():
             raise _CancelledError
 
+    def _read_for_seek_table(self, layer: Descriptor, threads: int) -> SeekParts | str:
+        """Read a layer that has no zTOC for SOCI; return why it cannot be in a seek table."""
+        kind = layer_type(layer.media_type)
+        pieces = self._pieces(layer)
+        is_zstd = kind is not None and kind.compression is Compression.ZSTD
+        span_size = self._options.seek_span_size
+        indexer = LayerPass(
+            format="uncompressed" if is_zstd else None,
+            threads=threads,
+            for_reading=True,
+            seek_span_size=None if is_zstd else span_size,
+        )
+        try:
+            for piece in unpack_zstd(pieces) if is_zstd else pieces:
+                indexer.push(piece)
+            found = indexer.finish()
+        except (FormatError, UnsupportedError) as error:
+            return error.message
+        if not is_zstd:
+            return self._seek_parts(layer, found)
+        seek = SeekBlob.of_whole_layer(
+            "zstd", size=layer.size, uncompressed_size=found.size, span_size=span_size
+        )
+        return SeekParts(found.ztoc, seek, str(layer.digest))
+
+    @staticmethod
+    def _seek_parts(layer: Descriptor, found: IndexedLayerBytes) -> SeekParts:
+        assert found.seek is not None  # noqa: S101 (requested)
+        return SeekParts(found.ztoc, found.seek, str(layer.digest))
+
+    def _with_seek(self, layer: Descriptor, fate: LayerFate, parts: SeekParts | str) -> LayerFate:
+        """Store a layer's seek blob and return the fate with it."""
+        if isinstance(parts, str):
+            return replace(fate, seek_problem=parts)
+        descriptor = self._sink.put_blob(parts.seek.blob, media_type=SEEK_LAYER)
+        return replace(fate, seek=parts, result=replace(fate.result, seek_blob=descriptor))
+
     def _keep(
-        self, layer: Descriptor, found: IndexedLayerBytes, takeover: Takeover | None
+        self,
+        layer: Descriptor,
+        found: IndexedLayerBytes,
+        takeover: Takeover | None,
+        reason: str | None,
     ) -> LayerFate:
+        """Store a layer's zTOC, unless it gets none for a `reason`."""
+        if reason is not None or self._options.seek_only:
+            if isinstance(takeover, MustVerify):
+                self._finish(layer, takeover)
+            counts = LayerResult(
+                layer,
+                skipped=None if self._options.seek_only else reason,
+                entry_count=len(found.ztoc.entries),
+                uncompressed_size=found.uncompressed_size,
+            )
+            return LayerFate(counts)
         notes = []
         broken = _what_breaks_readers(found)
         if broken and not self._options.reference_identical:
@@ -357,7 +457,7 @@ class LayerJobs:
         if isinstance(takeover.finish(), MustStream):
             stream_blob(self._source, self._sink, layer)
 
-    def _reuse(self, layer: Descriptor, ztoc: Ztoc) -> LayerFate | None:
+    def _reuse(self, layer: Descriptor, ztoc: Ztoc, seek: SeekBlob | None) -> LayerFate | None:
         """Reuse a zTOC, unless readers reject it; then the layer must be read."""
         if ztoc.reader_refusals():
             return None
@@ -367,7 +467,10 @@ class LayerJobs:
         # The zTOC was read from the sink, so the blob exists there.
         descriptor = Descriptor(OCTET_STREAM, Digest.parse(ztoc.digest), ztoc.size)
         fate = self._fate(layer, ztoc, descriptor)
-        return replace(fate, result=replace(fate.result, reused=True))
+        fate = replace(fate, result=replace(fate.result, reused=True))
+        if seek is None:
+            return fate
+        return self._with_seek(layer, fate, SeekParts(ztoc, seek, str(layer.digest)))
 
     def _fate(self, layer: Descriptor, ztoc: Ztoc, descriptor: Descriptor) -> LayerFate:
         indexed = IndexedLayer(

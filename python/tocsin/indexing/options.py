@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING
 from tocsin import processors
 from tocsin.errors import UnsupportedError
 from tocsin.model.entry_path import path_text
+from tocsin.model.seek_defaults import (
+    DEFAULT_SEEK_SPAN_SIZE,
+    MAX_SEEK_SPAN_SIZE,
+    MIN_SEEK_SPAN_SIZE,
+)
 from tocsin.model.ztoc_defaults import DEFAULT_SPAN_SIZE
 
 if TYPE_CHECKING:
@@ -41,6 +46,10 @@ class IndexingOptions:
         rebuild: rebuild zTOCs that already exist at the destination.
         reference_identical: write exactly the bytes that the reference tool would write, even if
             its reader rejects the result.
+        seek: make a seek table for each platform too, see docs/seek-table.md.
+        seek_only: make only seek tables, without zTOCs and SOCI indexes; implies `seek`.
+        seek_span_size: uncompressed bytes between the checkpoints of seek tables, from 64 KiB to
+            64 MiB.
     """
 
     span_size: int
@@ -52,6 +61,9 @@ class IndexingOptions:
     prefetch: tuple[str, ...]
     rebuild: bool
     reference_identical: bool
+    seek: bool
+    seek_only: bool
+    seek_span_size: int
 
     def __init__(
         self,
@@ -65,6 +77,9 @@ class IndexingOptions:
         prefetch: StrPath | Iterable[StrPath] = (),
         rebuild: bool = False,
         reference_identical: bool = False,
+        seek: bool = False,
+        seek_only: bool = False,
+        seek_span_size: int = DEFAULT_SEEK_SPAN_SIZE,
     ) -> None:
         """Check and store the options.
 
@@ -77,6 +92,11 @@ class IndexingOptions:
         for name, value in (("span_size", span_size), ("min_layer_size", min_layer_size)):
             if value < 0:
                 raise ValueError(f"{name}: out of range (found {value}, expected at least 0)")
+        if not MIN_SEEK_SPAN_SIZE <= seek_span_size <= MAX_SEEK_SPAN_SIZE:
+            raise ValueError(
+                f"seek_span_size: out of range (found {seek_span_size}, expected "
+                f"{MIN_SEEK_SPAN_SIZE} to {MAX_SEEK_SPAN_SIZE})"
+            )
         if jobs is not None and jobs < 1:
             raise ValueError(f"jobs: out of range (found {jobs}, expected at least 1)")
         processors.resolve_threads(threads)
@@ -95,6 +115,9 @@ class IndexingOptions:
         self._set("prefetch", _texts("prefetch", prefetch))
         self._set("rebuild", rebuild)
         self._set("reference_identical", reference_identical)
+        self._set("seek", seek or seek_only)
+        self._set("seek_only", seek_only)
+        self._set("seek_span_size", seek_span_size)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)  # the dataclass is frozen

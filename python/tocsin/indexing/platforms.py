@@ -1,17 +1,24 @@
-"""Builds a SOCI index for each platform; layers of several platforms are indexed only once."""
+"""Builds the indexes of each platform; layers of several platforms are indexed only once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tocsin.errors import UnsupportedError
+from tocsin.errors import SeekTableError, UnsupportedError
 from tocsin.indexing.layer_jobs import LayerJobs, is_prefetch_artifact, layer_key
 from tocsin.indexing.results import PlatformResult
-from tocsin.indexing.reuse import ReusableZtocs, find_ztocs
+from tocsin.indexing.reuse import ReusableZtocs, find_seek_blobs, find_ztocs
+from tocsin.layers.seek_table import make_seek_table
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.media_types import OCI_MANIFEST
 from tocsin.model.prefetch import entry_names, plan_prefetch
+from tocsin.model.seek_manifest import (
+    SEEK_FILE_LIST,
+    SEEK_ROOT,
+    SeekManifest,
+    root_descriptor,
+)
 from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, make_soci_index
 
 if TYPE_CHECKING:
@@ -21,7 +28,6 @@ if TYPE_CHECKING:
     from tocsin.indexing.layer_jobs import LayerFate, LayerKey
     from tocsin.indexing.options import IndexingOptions
     from tocsin.model.events import Progress
-    from tocsin.model.layer_result import LayerResult
     from tocsin.stores.base import Sink, Source
 
 _INDEX_SMALL = "Index small layers too with --min-layer-size 0 (min_layer_size=0)."
@@ -29,23 +35,25 @@ _INDEX_SMALL = "Index small layers too with --min-layer-size 0 (min_layer_size=0
 
 @dataclass(frozen=True, slots=True)
 class IndexedPlatforms:
-    """SOCI indexes that are not stored yet; their zTOCs already are.
+    """SOCI indexes and seek tables that are not stored yet; their blobs already are.
 
     Attributes:
         results: result for each image.
         indexes: bytes of the SOCI indexes, for each result that has one.
+        seek_tables: bytes of the seek manifests, for each result that has one.
         missing_prefetch: prefetch paths that are not in any indexed layer.
     """
 
     results: tuple[PlatformResult, ...]
     indexes: tuple[bytes, ...]
     missing_prefetch: tuple[str, ...]
+    seek_tables: tuple[bytes, ...] = ()
 
     def store(self, sink: Sink) -> None:
-        """Store the SOCI indexes and the config blob they share."""
+        """Store the SOCI indexes, the config blob they share, and the seek manifests."""
         if self.indexes:
             sink.put_blob(CONFIG_BLOB)
-        for data in self.indexes:
+        for data in (*self.indexes, *self.seek_tables):
             sink.put_manifest(data, OCI_MANIFEST)
 
 
@@ -73,20 +81,34 @@ def index_platforms(
         progress: called with progress events.
 
     Raises:
-        UnsupportedError: no layer of any image has a zTOC.
+        UnsupportedError: there is neither a zTOC of any layer nor a seek table of any image.
     """
     if not images:
         return IndexedPlatforms((), (), ())
     # An existing zTOC does not record whether it was built with reference_identical.
     anew = options.rebuild or options.reference_identical
-    known = ReusableZtocs() if anew else find_ztocs(sink, images, tag)
-    jobs = LayerJobs(source, sink, options=options, known=known, carry=carry, progress=progress)
+    # A seek table needs the entries of all layers, which only their zTOCs and the layers have.
+    known = ReusableZtocs() if anew or options.seek_only else find_ztocs(sink, images, tag)
+    known_seek = None
+    if options.seek and not anew:
+        known_seek = find_seek_blobs(sink, images, tag, span_size=options.seek_span_size)
+    jobs = LayerJobs(
+        source,
+        sink,
+        options=options,
+        known=known,
+        known_seek=known_seek,
+        carry=carry,
+        progress=progress,
+    )
     fates = jobs.run(layer for image in images for layer in _layers(image))
-    if not any(fate.indexed for fate in fates.values()):
-        raise _nothing_indexed(source, [fate.result for fate in fates.values()], options)
+    seek_tables = [_seek_table(sink, image, version, fates, options) for image in images]
+    is_empty = not any(fate.indexed for fate in fates.values())
+    if is_empty and not any(table.data for table in seek_tables):
+        raise _nothing_indexed(source, list(fates.values()), options)
     results, indexes = [], []
     missing: set[str] | None = None
-    for image in images:
+    for image, seek_table in zip(images, seek_tables, strict=True):
         indexed, not_found = _with_prefetch(sink, image, fates, options)
         if indexed:
             missing = not_found if missing is None else missing & not_found
@@ -100,6 +122,9 @@ def index_platforms(
                 manifest=image.descriptor,
                 layers=tuple(fates[layer_key(layer)].result for layer in _layers(image)),
                 soci_index=None if data is None else Descriptor.of(data, OCI_MANIFEST),
+                seek_table=seek_table.descriptor,
+                seek_problem=seek_table.problem,
+                seek_size=seek_table.size,
             )
         )
     in_order = entry_names(options.prefetch)
@@ -107,7 +132,51 @@ def index_platforms(
         tuple(results),
         tuple(indexes),
         tuple(path for path in in_order if path in (missing or ())),
+        tuple(table.data for table in seek_tables if table.data is not None),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _SeekTable:
+    """A seek manifest that is not stored yet, or why there is none."""
+
+    data: bytes | None = None
+    problem: str | None = None
+    size: int = 0
+
+    @property
+    def descriptor(self) -> Descriptor | None:
+        return None if self.data is None else Descriptor.of(self.data, OCI_MANIFEST)
+
+
+def _seek_table(
+    sink: Sink,
+    image: PlatformImage,
+    version: int,
+    fates: Mapping[LayerKey, LayerFate],
+    options: IndexingOptions,
+) -> _SeekTable:
+    """Build the seek table of an image and store its blobs."""
+    if not options.seek:
+        return _SeekTable()
+    parts, blobs = [], []
+    for layer in _layers(image):
+        fate = fates[layer_key(layer)]
+        if fate.seek is None or fate.result.seek_blob is None:
+            return _SeekTable(problem=f"layer {layer.digest}: {fate.seek_problem}")
+        parts.append(fate.seek)
+        blobs.append(fate.result.seek_blob)
+    try:
+        table = make_seek_table(parts)
+    except SeekTableError as error:
+        return _SeekTable(problem=error.message)
+    root = root_descriptor(table.root)
+    manifest = SeekManifest(root, table.file_list_descriptor, tuple(blobs))
+    sink.put_blob(table.root, media_type=SEEK_ROOT)
+    sink.put_blob(table.file_list, media_type=SEEK_FILE_LIST)
+    data = manifest.to_json(subject=image.descriptor if version == 1 else None)
+    size = len(data) + root.size + sum({blob.digest: blob.size for blob in blobs}.values())
+    return _SeekTable(data, size=size + manifest.file_list.size)
 
 
 def _layers(image: PlatformImage) -> list[Descriptor]:
@@ -139,12 +208,13 @@ def _with_prefetch(
 
 
 def _nothing_indexed(
-    source: Source, skipped: Sequence[LayerResult], options: IndexingOptions
+    source: Source, fates: Sequence[LayerFate], options: IndexingOptions
 ) -> UnsupportedError:
+    skipped = [fate.result for fate in fates]
     if not skipped:
         return UnsupportedError(f"{source.name}: nothing to index: the image has no layers")
     subject = f"all {len(skipped)} layers are" if len(skipped) > 1 else "the only layer is"
-    reasons = sorted({result.skipped or "" for result in skipped})
+    reasons = sorted({fate.result.skipped or fate.seek_problem or "" for fate in fates})
     has_small = any(result.layer.size < options.min_layer_size for result in skipped)
     return UnsupportedError(
         f"{source.name}: nothing to index: {subject} skipped: {', '.join(reasons[:3])}",

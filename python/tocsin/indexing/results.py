@@ -27,6 +27,9 @@ class PlatformResult:
         existing_indexes: other version 1 indexes that refer to the image at the destination, if
             these were checked.
         skipped: whether the image was skipped because of them.
+        seek_table: manifest of the new seek table; ``None`` if none was requested or made.
+        seek_problem: why the requested seek table was not made.
+        seek_size: bytes of the seek table, with all its blobs.
     """
 
     platform: Platform | None
@@ -35,6 +38,9 @@ class PlatformResult:
     soci_index: Descriptor | None
     existing_indexes: tuple[Descriptor, ...] = ()
     skipped: bool = False
+    seek_table: Descriptor | None = None
+    seek_problem: str | None = None
+    seek_size: int = 0
 
     def to_dict(self) -> Document:
         """Return what ``--json`` prints of a platform."""
@@ -42,6 +48,9 @@ class PlatformResult:
             "platform": text_of(self.platform),
             "manifest": self.manifest.to_dict(),
             "soci_index": document_of(self.soci_index),
+            "seek_table": document_of(self.seek_table),
+            "seek_problem": self.seek_problem,
+            "seek_size": self.seek_size,
             "existing_indexes": [index.to_dict() for index in self.existing_indexes],
             "skipped": self.skipped,
             "layers": [layer.to_dict() for layer in self.layers],

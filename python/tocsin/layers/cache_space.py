@@ -25,6 +25,7 @@ from tocsin.layers.untrusted_directory import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SEEK = "seek"
 SPANS = "spans"
 ZTOCS = "ztocs"
 _USAGE = ".tocsin-usage"
@@ -160,6 +161,8 @@ def _remove_empty(root: int, directory: tuple[str, ...]) -> None:
 def _files(root: int) -> Iterator[_Kept]:
     """Yield all files of the cache, and remove half-written and special files."""
     yield from _files_in(root, (ZTOCS,), _HEX)
+    for blob in _directories(root, (SEEK,)):
+        yield from _files_in(root, (SEEK, blob), _NUMBER)
     for layer in _directories(root, (SPANS,)):
         for ztoc in _directories(root, (SPANS, layer)):
             yield from _files_in(root, (SPANS, layer, ztoc), _NUMBER)

@@ -1,4 +1,4 @@
-"""Spans and zTOCs kept on disk between processes.
+"""Spans, zTOCs and parts of seek tables kept on disk between processes.
 
 A file holds exactly what was fetched, and its reader verifies it as if it had just been fetched, so
 a damaged file is replaced by the next run. The directory need not be trusted: links that another
@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tocsin.layers.cache_space import SPANS, ZTOCS, cost, room_for
+from tocsin.layers.cache_space import SEEK, SPANS, ZTOCS, cost, room_for
 from tocsin.layers.forking import forget_after_fork
 from tocsin.layers.untrusted_directory import (
     UntrustedFileError,
@@ -37,7 +37,9 @@ _Place = tuple[str, ...]
 
 
 class DiskCache:
-    """A directory of spans and zTOCs; may be shared by threads, and by processes of one user.
+    """A directory of spans, zTOCs and parts of seek tables.
+
+    It may be shared by threads, and by processes of one user.
 
     A cache that cannot be used does not fail a read: it is noted once, and data is fetched instead.
 
@@ -83,14 +85,19 @@ class DiskCache:
         """Keep a verified zTOC."""
         self.write((ZTOCS, digest.hex), data)
 
-    def spans_of(self, layer: Digest, ztoc: str) -> KeptSpans:
-        """Return the kept spans of one layer.
+    def spans_of(self, layer: Digest, table: str) -> KeptParts:
+        """Return the kept spans of one layer, each with its id as number.
 
         Args:
             layer: its digest.
-            ztoc: a name for how it was cut into spans: the zTOC's digest, or what it was made with.
+            table: a name for how it was cut into spans: the digest of the zTOC or of the layer's
+                blob in a seek table, or what it was made with.
         """
-        return KeptSpans(self, (SPANS, layer.hex, ztoc.rpartition(":")[2]))
+        return KeptParts(self, (SPANS, layer.hex, table.rpartition(":")[2]))
+
+    def parts_of(self, blob: Digest) -> KeptParts:
+        """Return the kept parts of a blob of a seek table, each with its offset as number."""
+        return KeptParts(self, (SEEK, blob.hex))
 
     def read(self, place: _Place, size: int) -> bytes | None:
         """Return the unverified data of a file of `size` bytes; ``None`` if there is none."""
@@ -154,24 +161,24 @@ class DiskCache:
             self._note(f"cache {self._directory}: {text}")
 
 
-class KeptSpans:
-    """The spans of one layer that are kept on disk."""
+class KeptParts:
+    """The parts of one blob that are kept on disk, such as the spans of a layer."""
 
     def __init__(self, cache: DiskCache, directory: _Place) -> None:
         self._cache = cache
         self._directory = directory
 
-    def span(self, span_id: int, size: int) -> bytes | None:
-        """Return the `size` compressed bytes of a span, **unverified**; ``None`` if missing."""
-        return self._cache.read((*self._directory, str(span_id)), size)
+    def part(self, number: int, size: int) -> bytes | None:
+        """Return the `size` bytes of a part, **unverified**; ``None`` if missing."""
+        return self._cache.read((*self._directory, str(number)), size)
 
-    def keep(self, span_id: int, data: bytes) -> None:
-        """Keep the compressed bytes of a span."""
-        self._cache.write((*self._directory, str(span_id)), data)
+    def keep(self, number: int, data: bytes) -> None:
+        """Keep the bytes of a part."""
+        self._cache.write((*self._directory, str(number)), data)
 
-    def ignore(self, span_id: int) -> None:
-        """Note that a span did not match its digest."""
-        self._cache.ignore((*self._directory, str(span_id)))
+    def ignore(self, number: int) -> None:
+        """Note that a part did not match its digest."""
+        self._cache.ignore((*self._directory, str(number)))
 
 
 def _reason(error: UntrustedFileError | OSError) -> str:

@@ -53,13 +53,19 @@ class Fetchers:
                 self._pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="tocsin-fetch")
             return self._pool
 
-    def side_by_side(self, tasks: Iterable[Callable[[], None]]) -> None:
+    def side_by_side(self, tasks: Iterable[Callable[[], None]], *, waiting: bool = False) -> None:
         """Run tasks in this thread and in idle ones, started in order; return when all are done.
 
         This thread runs every task that no other thread takes, so the tasks are done even if all
         other threads are busy or the pool is closed meanwhile.
+
+        Args:
+            tasks: the tasks.
+            waiting: whether they mostly wait for the network, so that more of them may run at once
+                than there are threads that inflate.
         """
         left = deque(tasks)
+        limit = FETCH_THREADS if waiting else min(self._threads, FETCH_THREADS)
 
         def work() -> None:
             while left:
@@ -72,7 +78,7 @@ class Fetchers:
         helpers: list[Future[None]] = []
         try:
             with suppress(ValueError, RuntimeError):  # closed, or no thread can be started
-                for _ in range(min(self._threads, FETCH_THREADS, len(left)) - 1):
+                for _ in range(min(limit, len(left)) - 1):
                     helpers.append(self.pool().submit(work))  # noqa: PERF401 (some may fail)
             work()
         finally:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 
 from tocsin import _core, processors
+from tocsin.layers.seek_table import SeekBlob
 from tocsin.layers.ztoc import Ztoc
 from tocsin.model.ztoc_defaults import BUILD_TOOL, DEFAULT_SPAN_SIZE
 from tocsin.regular_file import open_regular_or_pipe
@@ -65,6 +66,7 @@ class IndexedLayerBytes:
         hazards: entries because of which readers refuse the zTOC.
         dropped_checkpoint_count: number of checkpoints left out because readers refuse a layer
             with them.
+        seek: checkpoints for a seek table, if requested.
     """
 
     ztoc: Ztoc
@@ -76,6 +78,7 @@ class IndexedLayerBytes:
     needs_xattrs: bool
     hazards: tuple[Hazard, ...]
     dropped_checkpoint_count: int
+    seek: SeekBlob | None = None
 
     def to_dict(self) -> Document:
         """Return what ``tocsin ztoc build --json`` prints of the layer and its zTOC."""
@@ -122,6 +125,7 @@ class LayerPass:
         build_tool_identifier: str = BUILD_TOOL,
         threads: int | None = None,
         for_reading: bool = False,
+        seek_span_size: int | None = None,
     ) -> None:
         if not 0 <= span_size < 1 << 63:
             raise ValueError(f"span_size: must be from 0 to 2**63 - 1 (found {span_size})")
@@ -133,6 +137,7 @@ class LayerPass:
             reference_identical=reference_identical,
             threads=processors.resolve_threads(threads),
             for_reading=for_reading,
+            seek_span_size=seek_span_size,
         )
 
     def push(self, piece: Buffer) -> None:
@@ -162,6 +167,7 @@ class LayerPass:
             needs_xattrs=found.needs_xattrs,
             hazards=tuple(Hazard(*hazard) for hazard in found.hazards),
             dropped_checkpoint_count=found.dropped_checkpoint_count,
+            seek=None if found.seek is None else SeekBlob.wrapping(found.seek),
         )
 
 

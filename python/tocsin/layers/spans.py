@@ -1,8 +1,9 @@
 """The uncompressed bytes of a layer: spans are fetched, verified, inflated and cached.
 
-The zTOC says which spans hold the uncompressed bytes of a read. Spans that are not cached are
-fetched, adjacent ones with one request, and several requests run at once. The digest of a span is
-checked before any of it is inflated, and a span is inflated only as far as reads need.
+A span table says which spans hold the uncompressed bytes of a read. Spans that are not cached are
+fetched, neighbours with one request, and several requests run at once; the size of a request does
+not depend on that of the spans. The digest of a span is checked before any of it is inflated, and
+a span is inflated only as far as reads need.
 """
 
 from __future__ import annotations
@@ -16,18 +17,19 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tocsin import _core
 from tocsin.errors import TocsinError, UnsupportedError, VerificationError
 from tocsin.layers.fetchers import CLOSED
 from tocsin.layers.forking import forget_after_fork
 from tocsin.layers.whole_digest import WholeDigest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from tocsin.layers.disk_cache import KeptSpans
+    from tocsin import _core
+    from tocsin.layers.disk_cache import KeptParts
     from tocsin.layers.fetchers import Fetchers
     from tocsin.layers.sources import RangeSource
+    from tocsin.layers.span_table import SpanTable
 
 DEFAULT_CACHE_SIZE = 256 << 20
 """Bytes of spans kept in memory."""
@@ -35,10 +37,14 @@ MAX_REQUEST_SIZE = 8 << 20
 """Maximum size of one request in compressed bytes; larger reads send several at once."""
 MAX_SPAN_SIZE = 1 << 30
 """Maximum size of one span in bytes, compressed or inflated; a decompression bomb is one span."""
+MAX_GAP = 128 << 10
+"""Maximum number of unneeded bytes between two spans that are fetched with one request: on a link
+of 200 Mbit/s, they take as long as the request that they save."""
 _MAX_RESERVED = 256 << 20
 """Maximum number of bytes that a read reserves at once, since a zTOC may claim any size."""
 _BATCH_SIZE = 32 << 20
-"""Uncompressed bytes of the spans that a read fetches ahead of the one that it copies."""
+"""Uncompressed bytes of the spans that a read fetches ahead of the one that it copies; more are
+fetched once half of them have been copied."""
 
 
 SpanKey = tuple[Hashable, int]
@@ -96,7 +102,7 @@ class LayerSpans:
     """One layer's uncompressed bytes; may be used by several threads.
 
     Args:
-        ztoc: zTOC of the layer.
+        table: the layer's spans.
         source: source of its bytes.
         cache: cache of spans, shared by the layers of an image.
         fetchers: threads, shared in the same way.
@@ -106,15 +112,15 @@ class LayerSpans:
 
     def __init__(
         self,
-        ztoc: _core.Ztoc,
+        table: SpanTable,
         *,
         source: RangeSource,
         cache: SpanCache,
         fetchers: Fetchers,
-        kept: KeptSpans | None = None,
+        kept: KeptParts | None = None,
         owner: Hashable | None = None,
     ) -> None:
-        self._ztoc = ztoc
+        self.table = table
         # Not id(self), which a later object may have again.
         self._owner = object() if owner is None else owner
         self._source = source
@@ -128,12 +134,18 @@ class LayerSpans:
         self._last: _core.SpanReader | None = None
         forget_after_fork(self)
 
-    def read(self, start: int, end: int) -> bytes:
+    def read(self, start: int, end: int, *, until: int = 0) -> bytes:
         """Return uncompressed bytes ``[start, end)``, or fewer if the layer ends before `end`.
 
+        Args:
+            start: offset of the first byte.
+            end: offset after the last one.
+            until: offset up to which later reads may need bytes: if any must be fetched, the
+                request includes more of them, as many as are worth a request.
+
         Raises:
-            VerificationError: the bytes of a span are not those that the zTOC was made from.
-            GzipError: a span does not decode: the zTOC is wrong.
+            VerificationError: the bytes of a span are not those that the table was made from.
+            GzipError, SeekTableError: a span does not decode: the table is wrong.
             TocsinError, OSError: the source cannot be read.
         """
         if end <= start:
@@ -146,6 +158,8 @@ class LayerSpans:
         ):
             return last.read(start, end)
         spans = self._span_ids(start, end)
+        if until > end and self._source.request_size and self._is_missing(spans):
+            self._launch(self._extended(spans, until), end)
         if len(spans) == 1:
             span = self._span(spans[0], end)
             self._check_size(spans[0], min(end, span.end) - span.start)
@@ -173,6 +187,28 @@ class LayerSpans:
         if start < end:
             self._launch(self._span_ids(start, end), until or end)
 
+    def read_all_ahead(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Start to fetch and inflate the spans of all these ranges, with as few requests as useful.
+
+        Args:
+            ranges: start and end of each, as for `read_ahead`, in ascending order.
+        """
+        wanted: list[int] = []
+        end = 0
+        for start, stop in ranges:
+            if start < stop:
+                spans = self._span_ids(start, stop)
+                first = max(spans.start, wanted[-1] + 1) if wanted else spans.start
+                wanted += range(first, spans.stop)
+                end = max(end, stop)
+        if wanted:
+            self._launch(wanted, end)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether each request to the source takes a round trip."""
+        return self._source.request_size > 0
+
     @property
     def in_order(self) -> bool:
         """Whether the source is slow unless spans are read in order."""
@@ -199,7 +235,7 @@ class LayerSpans:
 
     def begin_whole_digest(self) -> None:
         """Hash all bytes that are fetched from now on, for `whole_digest`."""
-        self._whole = WholeDigest(self._ztoc.compressed_archive_size)
+        self._whole = WholeDigest(self.table.compressed_size)
 
     def whole_digest(self, *, max_missing_size: int) -> str | None:
         """Return the SHA-256 of the whole layer, if nearly all of it has been fetched.
@@ -222,30 +258,45 @@ class LayerSpans:
         return whole.hexdigest()
 
     def _span_ids(self, start: int, end: int) -> range:
-        first, last = self._ztoc.span_of(start), self._ztoc.span_of(end - 1)
+        first, last = self.table.span_of(start), self.table.span_of(end - 1)
         if first is None or last is None:
             raise VerificationError(
-                f"{self._source.name}: the ztoc has no spans for bytes {start} to {end}",
+                f"{self._source.name}: the {self.table.name} has no spans for bytes {start} to "
+                f"{end}",
                 expected=str(end),
                 actual="0",
             )
         return range(first, last + 1)
 
+    def _is_missing(self, spans: range) -> bool:
+        """Return whether one of these spans is neither cached nor being fetched."""
+        with self._lock:
+            return any(
+                span_id not in self._in_flight and self._cache.get((self._owner, span_id)) is None
+                for span_id in spans
+            )
+
+    def _extended(self, spans: range, until: int) -> range:
+        """Return these spans and the next, up to `until` or to the size of a good request."""
+        stop = self._span_ids(until - 1, until).stop
+        limit = self.table.compressed_range(spans.start)[0] + self._source.request_size
+        for span_id in range(spans.stop, stop):
+            if self.table.compressed_range(span_id)[1] > limit:
+                return range(spans.start, span_id)
+        return range(spans.start, stop)
+
     def _read_many(self, spans: range, start: int, end: int) -> Iterator[bytes]:
-        launched = spans.start
+        launched, at, ahead = spans.start, start, start
         for span_id in spans:
-            if launched <= span_id + 1:
-                ahead = self._batch(launched, spans.stop)
-                self._launch(ahead, end)
-                launched = ahead.stop
+            if launched < spans.stop and (launched <= span_id or ahead - at <= _BATCH_SIZE // 2):
+                ahead = min(end, at + _BATCH_SIZE)
+                first, launched = launched, max(span_id + 1, self._span_ids(at, ahead).stop)
+                self._launch(range(first, launched), end)
             span = self._span(span_id, end)
             self._check_size(span_id, min(end, span.end) - span.start)
             yield span.read(start, end)
             self._cache.put((self._owner, span_id), span)
-
-    def _batch(self, first: int, stop: int) -> range:
-        step = max(1, _BATCH_SIZE // max(1, self._ztoc.span_size or _BATCH_SIZE))
-        return range(first, min(stop, first + step))
+            at = min(end, span.end)
 
     def _span(self, span_id: int, end: int) -> _core.SpanReader:
         """Return a span; fetch it in this thread unless another thread is fetching it."""
@@ -266,7 +317,7 @@ class LayerSpans:
             # Each thread raises its own copy, since each adds a note about a different file.
             raise copy.copy(error) from None
 
-    def _launch(self, spans: range, end: int) -> None:
+    def _launch(self, spans: Sequence[int], end: int) -> None:
         """Fetch the spans that are neither cached nor in flight, with few requests."""
         wanted: dict[int, Future[_core.SpanReader]] = {}
         try:
@@ -276,7 +327,9 @@ class LayerSpans:
             self._fail(wanted, error)
             raise
 
-    def _submit(self, spans: range, wanted: dict[int, Future[_core.SpanReader]], end: int) -> None:
+    def _submit(
+        self, spans: Sequence[int], wanted: dict[int, Future[_core.SpanReader]], end: int
+    ) -> None:
         with self._lock:
             for span_id in spans:
                 is_cached = self._cache.get((self._owner, span_id)) is not None
@@ -299,38 +352,34 @@ class LayerSpans:
             self._fail(futures, ValueError(CLOSED))
 
     def _fetch_groups(
-        self, groups: list[range], futures: dict[int, Future[_core.SpanReader]], end: int
+        self, groups: list[list[int]], futures: dict[int, Future[_core.SpanReader]], end: int
     ) -> None:
         for group in groups:
             self._fetch(group, {span_id: futures[span_id] for span_id in group}, end)
 
-    def _groups(self, spans: list[int]) -> Iterator[range]:
-        """Yield runs of adjacent spans with at most `MAX_REQUEST_SIZE` bytes, or single spans."""
-        at = 0
-        while at < len(spans):
-            first = spans[at]
-            start = self._ztoc.span_range(first)[0]
-            stop = first + 1
-            at += 1
-            while (
-                at < len(spans)
-                and spans[at] == stop
-                and self._ztoc.span_range(stop)[1] - start <= MAX_REQUEST_SIZE
-            ):
-                stop += 1
-                at += 1
-            yield range(first, stop)
+    def _groups(self, spans: Sequence[int]) -> Iterator[list[int]]:
+        """Yield spans to fetch with one request of at most `MAX_REQUEST_SIZE`, or single spans."""
+        max_gap = MAX_GAP if self._source.request_size else 0
+        group: list[int] = []
+        start = end = 0
+        for span_id in spans:
+            first, last = self.table.compressed_range(span_id)
+            if group and (first - end > max_gap or last - start > MAX_REQUEST_SIZE):
+                yield group
+                group = []
+            if not group:
+                start = first
+            group.append(span_id)
+            end = last
+        if group:
+            yield group
 
-    def _fetch(self, spans: range, futures: dict[int, Future[_core.SpanReader]], end: int) -> None:
-        """Fetch adjacent spans, verify and inflate each, and resolve their futures."""
+    def _fetch(
+        self, spans: Sequence[int], futures: dict[int, Future[_core.SpanReader]], end: int
+    ) -> None:
+        """Fetch spans, verify and inflate each, and resolve their futures."""
         try:
-            missing = []
-            for span_id in spans:
-                kept = self._from_disk(span_id)
-                if kept is None:
-                    missing.append(span_id)
-                else:
-                    self._resolve(span_id, kept, futures, end)
+            missing = self._from_disk(spans, futures, end) if self._kept is not None else spans
             for group in self._groups(missing):
                 self._fetch_group(group, futures, end)
         except BaseException as error:
@@ -339,14 +388,14 @@ class LayerSpans:
                 raise
 
     def _fetch_group(
-        self, spans: range, futures: dict[int, Future[_core.SpanReader]], end: int
+        self, spans: list[int], futures: dict[int, Future[_core.SpanReader]], end: int
     ) -> None:
-        start, stop = self._ztoc.span_range(spans[0])[0], self._ztoc.span_range(spans[-1])[1]
+        ranges = [self.table.compressed_range(span_id) for span_id in spans]
+        start, stop = ranges[0][0], ranges[-1][1]
         self._check_size(spans[0], stop - start)
-        data = self._source.read(start, stop)
+        data = self._read_with_parts(spans, start, stop)
 
-        def take(span_id: int) -> None:
-            first, last = self._ztoc.span_range(span_id)
+        def take(span_id: int, first: int, last: int) -> None:
             compressed = data if len(spans) == 1 else data[first - start : last - start]
             try:
                 self._take(span_id, compressed, futures, end)
@@ -355,7 +404,21 @@ class LayerSpans:
                 self._fail({span_id: futures[span_id]}, error)
 
         # A thread that waits for the first span need not wait for the others.
-        self._fetchers.side_by_side([partial(take, span_id) for span_id in spans])
+        self._fetchers.side_by_side(
+            [partial(take, span_id, *range_) for span_id, range_ in zip(spans, ranges, strict=True)]
+        )
+
+    def _read_with_parts(self, spans: list[int], start: int, stop: int) -> bytes:
+        """Return bytes of the layer; fetch missing parts of the table at the same time."""
+        parts = self.table.missing_parts(spans)
+        if not parts:
+            return self._source.read(start, stop)
+        found: list[bytes] = []
+        # They wait for the network, not for a processor.
+        self._fetchers.side_by_side(
+            [lambda: found.append(self._source.read(start, stop)), *parts], waiting=True
+        )
+        return found[0]
 
     def _take(
         self,
@@ -367,42 +430,57 @@ class LayerSpans:
         """Verify a span that was fetched, keep it, and resolve its future."""
         try:
             with self._fetchers.working:
-                span = _core.SpanReader(self._ztoc, span_id, compressed)
+                span = self.table.reader(span_id, compressed)
         except VerificationError:
             # Proxies do corrupt bytes; if it fails twice, the source itself is wrong.
-            compressed = self._source.read(*self._ztoc.span_range(span_id))
+            compressed = self._source.read(*self.table.compressed_range(span_id))
             span = self._verified(span_id, compressed)
         # Not earlier, since bytes that were corrupted in transit must not be hashed.
         if self._whole is not None:
-            self._whole.add(self._ztoc.span_range(span_id)[0], compressed)
+            self._whole.add(self.table.compressed_range(span_id)[0], compressed)
         if self._kept is not None:
             self._kept.keep(span_id, compressed)
         self._resolve(span_id, span, futures, end)
 
     def _verified(self, span_id: int, compressed: bytes) -> _core.SpanReader:
         try:
-            return _core.SpanReader(self._ztoc, span_id, compressed)
+            return self.table.reader(span_id, compressed)
         except VerificationError as error:
             raise VerificationError(
                 f"{self._source.name}: {error}", expected=error.expected, actual=error.actual
             ) from None
 
-    def _from_disk(self, span_id: int) -> _core.SpanReader | None:
-        start, stop = self._ztoc.span_range(span_id)
-        # A zTOC may claim any size, and the cache may hold a file of that size.
-        if self._kept is None or stop - start > MAX_SPAN_SIZE:
-            return None
-        compressed = self._kept.span(span_id, stop - start)
-        if compressed is None:
-            return None
-        try:
-            span = _core.SpanReader(self._ztoc, span_id, compressed)
-        except VerificationError:
-            self._kept.ignore(span_id)
-            return None
-        if self._whole is not None:
-            self._whole.add(self._ztoc.span_range(span_id)[0], compressed)
-        return span
+    def _from_disk(
+        self, spans: Sequence[int], futures: dict[int, Future[_core.SpanReader]], end: int
+    ) -> list[int]:
+        """Resolve the futures of spans that are on disk; return the other spans."""
+        assert self._kept is not None  # noqa: S101 (the caller checks it)
+        found: dict[int, bytes] = {}
+        for span_id in spans:
+            start, stop = self.table.compressed_range(span_id)
+            # A zTOC may claim any size, and the cache may hold a file of that size.
+            if stop - start <= MAX_SPAN_SIZE:
+                compressed = self._kept.part(span_id, stop - start)
+                if compressed is not None:
+                    found[span_id] = compressed
+        for part in self.table.missing_parts(found):
+            part()
+        missing = []
+        for span_id in spans:
+            compressed = found.pop(span_id, None)
+            if compressed is None:
+                missing.append(span_id)
+                continue
+            try:
+                span = self.table.reader(span_id, compressed)
+            except VerificationError:
+                self._kept.ignore(span_id)
+                missing.append(span_id)
+                continue
+            if self._whole is not None:
+                self._whole.add(self.table.compressed_range(span_id)[0], compressed)
+            self._resolve(span_id, span, futures, end)
+        return missing
 
     def _resolve(
         self,
@@ -412,7 +490,7 @@ class LayerSpans:
         end: int,
     ) -> None:
         # Inflate as far as the waiting read needs; read(x, x) returns nothing but inflates to x.
-        until = min(end, span.end)
+        until = max(span.start, min(end, span.end))
         self._check_size(span_id, until - span.start)
         with self._fetchers.working:
             span.read(until, until)

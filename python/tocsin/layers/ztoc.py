@@ -18,6 +18,7 @@ from tocsin import _core
 from tocsin.errors import NotFoundError, UnsupportedError, VerificationError
 from tocsin.layers.fetchers import Fetchers
 from tocsin.layers.sources import ranges_of
+from tocsin.layers.span_table import ZtocSpans
 from tocsin.layers.spans import LayerSpans, SpanCache
 from tocsin.model.entry_path import clean_path, path_text
 from tocsin.model.file_metadata import FileMetadata
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from typing_extensions import Buffer
 
-    from tocsin.layers.disk_cache import KeptSpans
+    from tocsin.layers.disk_cache import KeptParts
     from tocsin.layers.sources import RangeSource, SeekableLayer
     from tocsin.layers.ztoc_info import ZtocInfo
     from tocsin.model.digest import Digest
@@ -370,12 +371,17 @@ class Ztoc:
         *,
         cache: SpanCache,
         fetchers: Fetchers,
-        kept: KeptSpans | None = None,
+        kept: KeptParts | None = None,
         owner: Hashable | None = None,
     ) -> LayerSpans:
         """Return the uncompressed bytes of the layer; the arguments are those of `LayerSpans`."""
         return LayerSpans(
-            self._core, source=source, cache=cache, fetchers=fetchers, kept=kept, owner=owner
+            ZtocSpans(self._core),
+            source=source,
+            cache=cache,
+            fetchers=fetchers,
+            kept=kept,
+            owner=owner,
         )
 
     def cat(self, path: StrPath, layer: SeekableLayer, *, threads: int | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""The choice of SOCI indexes for reading an image: ``--index`` and ``index=``."""
+"""The choice of indexes for reading an image: ``--index`` and ``index=``."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ class IndexKind(StrEnum):
     """How the indexes are chosen.
 
     Attributes:
-        AUTO: the index named by the image's manifest (version 2) and, for an image selected by
-            tag, also the indexes that refer to the manifest (version 1). An image selected by
-            digest uses only the index covered by that digest.
+        AUTO: the seek table or else the SOCI index (version 2) named by the image's manifest and,
+            for an image selected by tag, also seek tables and SOCI indexes (version 1) that refer
+            to the manifest. An image selected by digest uses only what that digest covers.
         NONE: no index; every layer is read in full and verified against its digest.
-        V2: only the index named by the manifest.
-        V1: only indexes that refer to the manifest; anyone with push access can add them.
-        DIGEST: one index that the caller trusts.
+        SEEK: only a seek table, named by the manifest or referring to it.
+        V2: only the SOCI index named by the manifest.
+        V1: only SOCI indexes that refer to the manifest; anyone with push access can add them.
+        DIGEST: one SOCI index that the caller trusts.
     """
 
     AUTO = "auto"
     NONE = "none"
+    SEEK = "seek"
     V2 = "v2"
     V1 = "v1"
     DIGEST = "digest"
@@ -31,7 +33,7 @@ class IndexKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IndexChoice:
-    """The choice of SOCI indexes for reading an image.
+    """The choice of indexes for reading an image.
 
     Attributes:
         kind: how the indexes are chosen.
@@ -43,19 +45,19 @@ class IndexChoice:
 
     @classmethod
     def parse(cls, text: str) -> IndexChoice:
-        """Parse ``auto``, ``none``, ``v2``, ``v1`` or the digest of an index.
+        """Parse ``auto``, ``none``, ``seek``, ``v2``, ``v1`` or the digest of a SOCI index.
 
         Raises:
             FormatError: `text` is something else; `what` is ``index``.
         """
-        for kind in (IndexKind.AUTO, IndexKind.NONE, IndexKind.V2, IndexKind.V1):
+        for kind in (IndexKind.AUTO, IndexKind.NONE, IndexKind.SEEK, IndexKind.V2, IndexKind.V1):
             if text == kind:
                 return cls(kind)
         try:
             return cls(IndexKind.DIGEST, Digest.parse(text))
         except FormatError as error:
             raise FormatError(
-                f"index {text[:80]!r}: expected auto, none, v2, v1 or a digest: {error}",
+                f"index {text[:80]!r}: expected auto, none, seek, v2, v1 or a digest: {error}",
                 what="index",
             ) from None
 

@@ -26,6 +26,7 @@ class LayerResult:
         span_count: number of spans; 0 if skipped.
         uncompressed_size: bytes of the uncompressed stream; 0 if skipped.
         seconds: wall time of indexing the layer.
+        seek_blob: descriptor in the seek table; ``None`` if the layer is not in one.
     """
 
     layer: Descriptor
@@ -37,6 +38,7 @@ class LayerResult:
     span_count: int = 0
     uncompressed_size: int = 0
     seconds: float = 0.0
+    seek_blob: Descriptor | None = None
 
     def to_dict(self) -> Document:
         """Return the layer as printed by ``--json``."""
@@ -50,4 +52,5 @@ class LayerResult:
             "span_count": self.span_count,
             "uncompressed_size": self.uncompressed_size,
             "seconds": seconds_of(self.seconds),
+            "seek_blob": document_of(self.seek_blob),
         }

@@ -17,6 +17,12 @@ from tocsin.model.descriptor import Descriptor
 from tocsin.model.go_json import decode_object
 from tocsin.model.manifest import ImageIndex, Manifest, parse_manifest
 from tocsin.model.media_types import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, OCTET_STREAM, is_manifest
+from tocsin.model.seek_manifest import (
+    SEEK_IMAGE_DIGEST,
+    SEEK_TABLE_DIGEST,
+    is_seek_entry,
+    seek_entry,
+)
 from tocsin.model.ztoc_defaults import BUILD_TOOL
 from tocsin.quoting import quoted
 
@@ -211,17 +217,19 @@ def is_go_exact(data: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PlatformIndex:
-    """The new version 2 SOCI index of one platform of an image.
+    """What is new for one platform of an image: its version 2 SOCI index, its seek table, or both.
 
     Attributes:
         platform: platform **as requested by the user**; without a request, as in the image index.
         manifest: digest of the original image manifest, before it is rewritten.
-        soci_index: digest and size of the SOCI index.
+        soci_index: digest and size of the SOCI index, if there is one.
+        seek_table: digest and size of the seek manifest, if there is one.
     """
 
     platform: Platform | None
     manifest: Digest
-    soci_index: Descriptor
+    soci_index: Descriptor | None
+    seek_table: Descriptor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +253,8 @@ def convert_image(
     """Return the converted image (steps 2 and 3).
 
     Entries are copied unchanged if they are SOCI indexes, nested image indexes, of an unknown type,
-    or missing from the store. The reference damages SOCI indexes and flattens nested indexes.
+    or missing from the store. The reference damages SOCI indexes and flattens nested indexes. Seek
+    tables are copied too, and their entries follow the manifests that name them.
 
     Args:
         index: the image index returned by `start_index`.
@@ -255,18 +264,24 @@ def convert_image(
     Raises:
         NotFoundError: the manifest of a new SOCI index is missing.
     """
-    soci_indexes = {found.manifest: found.soci_index.digest for found in made}
+    new_of = {found.manifest: found for found in made}
     rewritten: dict[Digest, Digest] = {}
     manifests: dict[Digest, bytes] = {}
     entries = []
     for entry in index.manifests or ():
-        data = load(entry) if is_manifest(entry.media_type) and not is_soci_entry(entry) else None
+        is_index = is_soci_entry(entry) or is_seek_entry(entry)
+        data = load(entry) if is_manifest(entry.media_type) and not is_index else None
         if data is None:
-            if entry.digest in soci_indexes:
+            if entry.digest in new_of:
                 raise NotFoundError(f"manifest {entry.digest}: not found, cannot convert it")
             entries.append(entry)
             continue
-        manifest = rewrite_manifest(Manifest.from_json(data), soci_indexes.get(entry.digest))
+        new_indexes = new_of.get(entry.digest)
+        manifest = rewrite_manifest(
+            Manifest.from_json(data),
+            None if new_indexes is None else _digest(new_indexes.soci_index),
+            None if new_indexes is None else _digest(new_indexes.seek_table),
+        )
         new = rewrite_entry(entry, manifest)
         rewritten[entry.digest] = new.digest
         manifests[new.digest] = manifest.to_json()
@@ -275,9 +290,41 @@ def convert_image(
     for found in made:
         if found.manifest not in rewritten:
             raise NotFoundError(f"manifest {found.manifest}: not listed in the image index")
-        entry = soci_entry(found.soci_index, rewritten[found.manifest], found.platform)
-        converted = place_soci_entry(converted, entry)
+        if found.soci_index is not None:
+            entry = soci_entry(found.soci_index, rewritten[found.manifest], found.platform)
+            converted = place_soci_entry(converted, entry)
+    converted = _place_seek_entries(converted, made, rewritten)
     return ConvertedImage(converted, tuple(manifests.values()))
+
+
+def _digest(descriptor: Descriptor | None) -> Digest | None:
+    return None if descriptor is None else descriptor.digest
+
+
+def _place_seek_entries(
+    index: ImageIndex, made: Sequence[PlatformIndex], rewritten: Mapping[Digest, Digest]
+) -> ImageIndex:
+    """Return the image index with the entries of new seek tables, which replace earlier ones.
+
+    Other entries follow the manifests that name them, which have new digests.
+    """
+    now = {str(before): after for before, after in rewritten.items()}
+    replaced = {str(found.manifest) for found in made if found.seek_table is not None}
+    entries = []
+    for entry in index.manifests or ():
+        before = entry.annotations.get(SEEK_IMAGE_DIGEST)
+        if before is None:
+            entries.append(entry)
+        elif before not in replaced:
+            after = str(now.get(before, before))
+            annotations = {**entry.annotations, SEEK_IMAGE_DIGEST: after}
+            entries.append(replace(entry, annotations=annotations))
+    entries += [
+        seek_entry(found.seek_table, rewritten[found.manifest])
+        for found in made
+        if found.seek_table is not None
+    ]
+    return replace(index, manifests=tuple(entries))
 
 
 def start_index(target: bytes, descriptor: Descriptor, platform: Platform | None) -> ImageIndex:
@@ -301,7 +348,9 @@ def start_index(target: bytes, descriptor: Descriptor, platform: Platform | None
     return ImageIndex((entry,))
 
 
-def rewrite_manifest(manifest: Manifest, soci_index: Digest | None = None) -> Manifest:
+def rewrite_manifest(
+    manifest: Manifest, soci_index: Digest | None = None, seek_table: Digest | None = None
+) -> Manifest:
     """Return the manifest as stored by ``convert`` (step 2).
 
     Media types other than those of layers are replaced with OCI's. As in the reference, **every**
@@ -310,11 +359,14 @@ def rewrite_manifest(manifest: Manifest, soci_index: Digest | None = None) -> Ma
 
     Args:
         manifest: manifest of the source image.
-        soci_index: digest of the SOCI index to use at run time; ``None`` keeps the annotations.
+        soci_index: digest of the SOCI index to use at run time; ``None`` keeps its annotation.
+        seek_table: digest of the seek manifest to use; ``None`` keeps its annotation.
     """
     annotations = dict(manifest.annotations)
     if soci_index is not None:
         annotations[INDEX_DIGEST] = str(soci_index)
+    if seek_table is not None:
+        annotations[SEEK_TABLE_DIGEST] = str(seek_table)
     return replace(
         manifest,
         media_type=OCI_MANIFEST,

@@ -21,18 +21,20 @@ from tocsin.quoting import shown
 from tocsin.reading.destination import Destination, NotMadeError, check_name
 from tocsin.reading.layer_order import FilesInLayerOrder
 from tocsin.reading.metadata import Metadata, bounded_mtime
-from tocsin.reading.tree import Node
+from tocsin.reading.ztoc_layer import ZtocLayer
 from tocsin.stores.staged_file import placed
 from tocsin.tar.file_data import FileData
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tocsin.model.document import Document
     from tocsin.model.entry_path import StrPath
     from tocsin.model.events import Progress
+    from tocsin.reading.layer import Layer
     from tocsin.reading.merged import MergedLayers
     from tocsin.reading.stat import FileStat
+    from tocsin.reading.tree import Node
 
 _SPECIAL = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 _PROGRESS_INTERVAL = 1 << 20
@@ -155,8 +157,8 @@ class _Extraction:
         self._old: set[str] = set()
         """Directories that already existed and may therefore contain something."""
         self._directories: list[tuple[str, Node]] = []
-        self._files: dict[int, list[tuple[int, str, str]]] = {}
-        """For each layer number: entry, directory and name of each file."""
+        self._files: dict[int, list[tuple[Node, str, str]]] = {}
+        """For each layer number: node, directory and name of each file."""
         self._first: dict[int, tuple[str, str]] = {}
         """For each inode, the first path of the file; its other names become links to this one."""
         self._hard_links: list[tuple[Node, str, str]] = []
@@ -181,6 +183,7 @@ class _Extraction:
     def extract_directory(self, top: str, node: Node) -> None:
         """Extract a directory, which becomes the destination itself, with everything below it."""
         tree, make_directory = self._image.tree, self.destination.make_directory
+        tree.will_walk()
         self._top = top
         self._directories.append(("", node))
         if not self.destination.root_is_new:
@@ -243,15 +246,15 @@ class _Extraction:
         assert entry is not None  # noqa: S101 (only directories have none)
         layer = self._image.layer(node.layer)
         if node.type == "file":
-            self._total += layer.sizes[entry]
+            self._total += layer.size(entry)
             if parent in self._old and self._is_extracted(parent, name, node):
                 self._unchanged += 1
-                self._done += layer.sizes[entry]
+                self._done += layer.size(entry)
             else:
-                self._files.setdefault(node.layer, []).append((entry, parent, name))
+                self._files.setdefault(node.layer, []).append((node, parent, name))
         elif node.type == "hardlink":
             self._absent.add(node.inode)
-            target = layer.entry(entry).linkname
+            target = self._image.linkname(node)
             self._fail(parent, name, f"hard link to {shown(target)}, which is not in the image")
         elif node.type in ("char", "block") and not self._devices:
             self._absent.add(node.inode)
@@ -355,41 +358,54 @@ class _Extraction:
                 self._write_layer(number, wanted)
         self._advance(0)
 
-    def _write_layer(self, number: int, wanted: list[tuple[int, str, str]]) -> None:
-        layer, linked = self._image.layer(number), self._image.tree.linked
-        # Lists, since reading single numbers from arrays would take longer than this.
-        modes = layer.files["mode"].tolist()
-        uids, gids = layer.files["uid"].tolist(), layer.files["gid"].tolist()
-
-        def metadata(entry: int) -> Metadata:
-            if (number, entry) in linked:
-                return _metadata(self._stat(Node.of_file(number, entry)))
-            mode = stat.S_IMODE(modes[entry])
-            return Metadata(mode, uids[entry], gids[entry], *layer.times_and_xattrs(entry))
-
+    def _write_layer(self, number: int, wanted: list[tuple[Node, str, str]]) -> None:
+        layer = self._image.layer(number)
+        metadata = self._metadata_of(layer, number)
         # Files that the zTOC calls empty are read too, to verify that they are.
-        files = FilesInLayerOrder(layer, [entry for entry, _, _ in wanted])
+        files = FilesInLayerOrder(layer, [node.entry or 0 for node, _, _ in wanted])
         for place, content in files:
-            entry, parent, name = wanted[place]
+            node, parent, name = wanted[place]
             size = content.size if isinstance(content, FileData) else len(content)
             done = self._done
             try:
                 if isinstance(content, FileData):
                     path = self._path(parent, name)
                     pieces = self._counted(files.stream(content), size, path)
-                    self.destination.put_pieces(pieces, size, parent, name, metadata(entry))
+                    self.destination.put_pieces(pieces, size, parent, name, metadata(node))
                 else:
-                    self.destination.put_bytes(content, parent, name, metadata(entry))
+                    self.destination.put_bytes(content, parent, name, metadata(node))
                     if size:
                         self._advance(size)
             except NotMadeError as error:
-                self._absent.add(Node.of_file(number, entry).inode)
+                self._absent.add(node.inode)
                 self._fail_unless_alone(parent, name, error)
                 if rest := done + size - self._done:
                     self._advance(rest)
             else:
                 self._file_count += 1
                 self._size += size
+
+    def _metadata_of(self, layer: Layer, number: int) -> Callable[[Node], Metadata]:
+        """Return a function that returns the metadata of a regular file."""
+
+        def from_tree(node: Node) -> Metadata:
+            return _metadata(self._stat(node))
+
+        if not isinstance(layer, ZtocLayer):
+            return from_tree
+        linked = self._image.tree.linked
+        # Lists, since reading single numbers from arrays would take longer than this.
+        modes = layer.files["mode"].tolist()
+        uids, gids = layer.files["uid"].tolist(), layer.files["gid"].tolist()
+
+        def from_ztoc(node: Node) -> Metadata:
+            entry = node.entry or 0
+            if (number, entry) in linked:
+                return from_tree(node)
+            mode = stat.S_IMODE(modes[entry])
+            return Metadata(mode, uids[entry], gids[entry], *layer.times_and_xattrs(entry))
+
+        return from_ztoc
 
     def _counted(
         self, pieces: Iterator[tuple[int, bytes]], size: int, path: str

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 BUFFER_SIZE = 16 << 10
 """Bytes of the buffer for small reads; spans are cached elsewhere, so more would only be copied."""
-_MIN_READ_AHEAD = 8 << 20
+_MIN_READ_AHEAD = 2 << 20
 """Bytes fetched ahead of a sequential reader at first; each time, the number is doubled."""
 _MAX_READ_AHEAD = 32 << 20
 """Maximum number of bytes fetched ahead."""
@@ -94,7 +94,7 @@ class ImageFile(io.RawIOBase):
         start = self._at
         if start == self._expected and start < self._data.size:
             self._look_ahead(min(end, self._data.size))
-        data = self._layer.read(self._data, start, end)
+        data = self._layer.read(self._data, start, end, more=True)
         self._at = self._expected = start + len(data)
         return data
 

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from tocsin.tar.file_data import FileData
 
 
+WHOLE = 1 << 63
+"""An end beyond that of any file."""
+
+
 class Files(ABC):
     """A read-only file system of one layer, or of several merged layers; a context manager.
 
@@ -122,6 +126,7 @@ class Files(ABC):
             PathError: `path` is missing, or not a directory.
         """
         tree = self._merged.tree
+        tree.will_walk()
         todo = [self._merged.locate(path)[0]]
         while todo:
             at = todo.pop()
@@ -158,6 +163,8 @@ class Files(ABC):
         shown = f"/{start}/" if start else "/"
         skip = len(top) + 1 if top else 0
         pattern_parts = PathPattern(parts[fixed:])
+        if len(parts) - fixed > 1:
+            tree.will_walk()
         return [shown + path[skip:] for path in _below(tree, top, pattern_parts)]
 
     # -- data ----------------------------------------------------------------------------------
@@ -192,13 +199,14 @@ class Files(ABC):
             PathError: the file is missing, or not a regular file.
             VerificationError: its bytes are not those that the zTOC was made from.
         """
-        layer, data = self._file(path)
+        layer, data = self._file(path, (0, WHOLE))
         return layer.read(data, 0, data.size)
 
     def read_range(self, path: StrPath, start: int, end: int) -> bytes:
         """Return bytes ``[start, end)`` of a regular file, or fewer at its end."""
-        layer, data = self._file(path)
-        return layer.read(data, max(0, start), end)
+        start = max(0, start)
+        layer, data = self._file(path, (start, end))
+        return layer.read(data, start, end)
 
     def regular_file(self, path: StrPath) -> FileStat:
         """Return what is at `path`, symbolic links followed, if it is a regular file.
@@ -270,9 +278,9 @@ class Files(ABC):
 
     # -- internals -----------------------------------------------------------------------------
 
-    def _file(self, path: StrPath) -> tuple[Layer, FileData]:
+    def _file(self, path: StrPath, part: tuple[int, int] | None = None) -> tuple[Layer, FileData]:
         merged = self._merged
-        return merged.file_data(merged.regular_file(path))
+        return merged.file_data(merged.regular_file(path), part)
 
 
 def merged_of(files: Files) -> MergedLayers:

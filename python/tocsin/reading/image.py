@@ -22,9 +22,9 @@ from tocsin.model.index_choice import IndexChoice
 from tocsin.model.platform import Platform, platform_of
 from tocsin.model.soci_index import PREFETCH
 from tocsin.reading.files import Files
-from tocsin.reading.merged import MergedLayers
 from tocsin.reading.notes import Notes
 from tocsin.reading.opening import LayerOpener
+from tocsin.reading.seek_image import open_merged
 from tocsin.stores.base import read_blob
 from tocsin.stores.metering import Meter, MeteredSource
 from tocsin.stores.opening import open_source
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tocsin.model.events import Progress
     from tocsin.model.manifest import Manifest
     from tocsin.model.reference import Reference, ReferenceLike
+    from tocsin.reading.merged import MergedLayers
     from tocsin.stores.base import Source
     from tocsin.stores.metering import Traffic
     from tocsin.stores.registry import RegistryOptions
@@ -127,16 +128,18 @@ class ImageLayer:
 
     Attributes:
         descriptor: descriptor of the layer in the image's manifest.
-        index_origin: origin of its zTOC: ``v2`` or ``v1`` for a SOCI index of that version,
-            ``given`` for the index that was requested, ``made`` if the layer was read to make it,
-            ``none`` if the layer cannot be read.
-        entry_count: number of entries in its tar.
+        index_origin: what it is read with: ``seek`` for a seek table; for a zTOC, ``v2`` or ``v1``
+            if it is from a SOCI index of that version, ``given`` if it is from the index that was
+            requested, ``made`` if the layer was read to make it; ``none`` if the layer cannot be
+            read.
+        entry_count: number of entries in its tar; ``None`` with a seek table, which does not say
+            it.
         problem: why the layer cannot be read; ``None`` if it can.
     """
 
     descriptor: Descriptor
     index_origin: str
-    entry_count: int
+    entry_count: int | None
     problem: str | None = None
 
 
@@ -234,14 +237,14 @@ class Image(Files):
     def _merged(self) -> MergedLayers:
         with self._lock:
             if self._opened is None:
-                indexes = self._opener.indexes(
+                self._opened = open_merged(
+                    self._opener,
                     self.descriptor,
                     self.manifest,
+                    self.layer_descriptors,
                     self._choice,
                     pinned=isinstance(self.reference.selector, Digest),
                 )
-                layers = self._opener.open(self.layer_descriptors, indexes)
-                self._opened = MergedLayers(layers, self._notes)
             return self._opened
 
     @property

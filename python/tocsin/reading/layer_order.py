@@ -11,7 +11,6 @@ import numpy as np
 
 from tocsin.errors import TocsinError
 from tocsin.quoting import shown
-from tocsin.reading.layer import FAR
 from tocsin.tar.headers import BLOCK_SIZE
 
 if TYPE_CHECKING:
@@ -30,6 +29,8 @@ _MAX_SMALL_FILE_SIZE = 1 << 20
 """Maximum size of a file that is read in one piece with its headers, in bytes."""
 _MAX_SMALL_HEADER_SIZE = 64 << 10
 """Maximum size of the headers that are read in one piece with a file, in bytes."""
+FAR = 1 << 61
+"""An offset beyond the end of any layer; the sum of two fits 64 bits, whatever a zTOC claims."""
 _NEVER = 1 << 63
 """An offset that no layer has."""
 
@@ -44,16 +45,12 @@ class FilesInLayerOrder:
 
     def __init__(self, layer: Layer, entries: Sequence[int]) -> None:
         self._layer = layer
-        chosen = np.array(entries, dtype=np.int64)
-        files = layer.files
-        order = files["uncompressed_offset"][chosen].argsort(kind="stable")
-        chosen = chosen[order]
-        offsets = files["uncompressed_offset"][chosen]
-        sizes = files["uncompressed_size"][chosen]
-        starts = layer.header_starts[chosen]
+        places = layer.places(entries)
+        order = places.offsets.argsort(kind="stable")
+        offsets, sizes, starts = places.offsets[order], places.sizes[order], places.starts[order]
         self._rows = zip(
             order.tolist(),
-            chosen.tolist(),
+            np.array(entries, dtype=np.int64)[order].tolist(),
             starts.tolist(),
             offsets.tolist(),
             sizes.tolist(),
@@ -62,7 +59,7 @@ class FilesInLayerOrder:
         # Not the whole cache, or spans would be dropped from it before they are read.
         self._ahead = min(_AHEAD, layer.spans.cache_size // 4)
         ends = np.minimum(offsets, FAR) + np.minimum(sizes, FAR)
-        self._steps = _steps(starts, np.minimum(ends, layer.data_limits[chosen]))
+        self._steps = _steps(starts, np.minimum(ends, places.limits[order]))
         self._next = next(self._steps, None)
         self._trigger = _NEVER if layer.spans.in_order else 0
 
@@ -91,7 +88,7 @@ class FilesInLayerOrder:
                         continue
                 yield place, layer.data(entry)
             except TocsinError as error:
-                error.add_note(f"at file {shown(f'/{layer.paths[entry]}')}")
+                error.add_note(f"at file {shown(f'/{layer.claims(entry).path}')}")
                 raise
 
     def stream(self, data: FileData) -> Iterator[tuple[int, bytes]]:
@@ -103,18 +100,20 @@ class FilesInLayerOrder:
             yield at, piece
 
     def _look_ahead(self, at: int) -> None:
+        ranges = []
         while self._next is not None and self._next[0] < at + self._ahead:
-            start, end, until = self._next
-            self._layer.spans.read_ahead(start, end, until=until)
+            ranges.append(self._next)
             self._next = next(self._steps, None)
-        self._trigger = _NEVER if self._next is None else self._next[0] - self._ahead + 1
+        # Of several ranges at once, those near each other share a request.
+        self._layer.spans.read_all_ahead(ranges)
+        self._trigger = _NEVER if self._next is None else self._next[0] - self._ahead // 2
 
 
 def _steps(
     starts: np.ndarray[tuple[int], np.dtype[np.int64]],
     ends: np.ndarray[tuple[int], np.dtype[np.int64]],
-) -> Iterator[tuple[int, int, int]]:
-    """Yield the ranges to fetch in order: start, end, end of the contiguous run they are in."""
+) -> Iterator[tuple[int, int]]:
+    """Yield the ranges to fetch in order."""
     if not len(starts):
         return
     ends = np.maximum.accumulate(ends)
@@ -123,4 +122,4 @@ def _steps(
     lasts = ends[np.concatenate((breaks - 1, [len(ends) - 1]))].tolist()
     for first, last in zip(firsts, lasts, strict=True):
         for start in range(first, last, _STEP_SIZE):
-            yield start, min(start + _STEP_SIZE, last), last
+            yield start, min(start + _STEP_SIZE, last)

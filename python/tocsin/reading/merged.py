@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tocsin.errors import PathError
 from tocsin.layers.forking import forget_after_fork
 from tocsin.model.entry_path import path_text
 from tocsin.quoting import shown
 from tocsin.reading.partial_tree import PartialTree
+from tocsin.reading.seek_tree import SeekTree
 from tocsin.reading.stat import FileStat
 from tocsin.reading.tree import Tree
 from tocsin.reading.unreadable import UnreadableLayer
+from tocsin.reading.ztoc_layer import ZtocLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,10 +33,16 @@ class MergedLayers:
         layers: from the lowest up. Reading a path fails if an unreadable layer may affect it.
         notes: receives a warning for what the tree leaves out.
         named: whether the digests in the layers' descriptors are those of the layers.
+        tree: the merged names of the layers, if they are known; by default, made from zTOCs.
     """
 
     def __init__(
-        self, layers: Sequence[Layer | UnreadableLayer], notes: Notes, *, named: bool = True
+        self,
+        layers: Sequence[Layer | UnreadableLayer],
+        notes: Notes,
+        *,
+        named: bool = True,
+        tree: Tree | None = None,
     ) -> None:
         self.layers = layers
         self._is_partial = any(isinstance(layer, UnreadableLayer) for layer in layers)
@@ -42,7 +50,7 @@ class MergedLayers:
         # An image without layers still has a root.
         self._digests = [layer.descriptor.digest if named else None for layer in layers] or [None]
         self._lock = threading.Lock()
-        self._tree: Tree | None = None
+        self._tree = tree
         forget_after_fork(self)
 
     def after_fork(self) -> None:
@@ -62,7 +70,9 @@ class MergedLayers:
         if tree is None:
             with self._lock:
                 if self._tree is None:
-                    self._tree = (PartialTree if self._is_partial else Tree)(self.layers)
+                    # Without a seek table, every layer that can be read has a zTOC.
+                    layers = cast("Sequence[ZtocLayer | UnreadableLayer]", self.layers)
+                    self._tree = (PartialTree if self._is_partial else Tree)(layers)
                     for sentence in self._tree.notes:
                         self._notes.warn(sentence)
                 tree = self._tree
@@ -127,7 +137,7 @@ class MergedLayers:
             raise PathError(f"{shown(path)}: is a directory", path=path, reason="directory")
         if node.type == "hardlink":
             raise PathError(
-                f"{shown(path)}: hard link to {shown(self._linkname(node))}, which is not in the "
+                f"{shown(path)}: hard link to {shown(self.linkname(node))}, which is not in the "
                 "image",
                 path=path,
                 reason="missing",
@@ -136,16 +146,28 @@ class MergedLayers:
             f"{shown(path)}: not a regular file (found {node.type})", path=path, reason="special"
         )
 
-    def file_data(self, node: Node) -> tuple[Layer, FileData]:
+    def file_data(self, node: Node, part: tuple[int, int] | None = None) -> tuple[Layer, FileData]:
         """Return where the data of a regular file is.
 
+        Args:
+            node: node of the file.
+            part: start and end of the only bytes that will be read, if that is known. They are
+                fetched together with the headers before the file.
+
         Raises:
-            VerificationError: the zTOC lies about the file.
+            VerificationError: the index lies about the file.
         """
         layer = self.layer(node.layer)
         assert node.entry is not None  # noqa: S101 (a regular file has an entry)
+        if part is not None and layer.spans.is_remote and not layer.is_known(node.entry):
+            layer.read_ahead([(node.entry, *part)])
         return layer, layer.data(node.entry)
 
-    def _linkname(self, node: Node) -> str:
+    def linkname(self, node: Node) -> str:
+        """Return the target of a hard link that is missing."""
         assert node.entry is not None  # noqa: S101 (a link has an entry)
-        return self.layer(node.layer).entry(node.entry).linkname
+        layer = self.layer(node.layer)
+        if isinstance(layer, ZtocLayer):
+            return layer.entry(node.entry).linkname
+        assert isinstance(self.tree, SeekTree)  # noqa: S101 (as the layer)
+        return self.tree.target_of(node.entry)

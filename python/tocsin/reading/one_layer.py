@@ -10,7 +10,7 @@ from tocsin.errors import UnsupportedError, VerificationError
 from tocsin.layers.disk_cache import DEFAULT_DISK_CACHE_SIZE, DiskCache
 from tocsin.layers.fetchers import Fetchers
 from tocsin.layers.forking import forget_after_fork
-from tocsin.layers.sources import FileRanges
+from tocsin.layers.sources import REQUEST_SIZE, FileRanges
 from tocsin.layers.spans import DEFAULT_CACHE_SIZE, SpanCache
 from tocsin.layers.ztoc import Ztoc
 from tocsin.model.descriptor import Descriptor
@@ -20,9 +20,9 @@ from tocsin.model.soci_index import MAX_ZTOC_SIZE
 from tocsin.model.user_info import without_user_info
 from tocsin.quoting import shown
 from tocsin.reading.files import Files
-from tocsin.reading.layer import Layer
 from tocsin.reading.merged import MergedLayers
 from tocsin.reading.notes import Notes
+from tocsin.reading.ztoc_layer import ZtocLayer
 from tocsin.regular_file import read_regular
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class LayerFiles(Files):
             kept=None if disk is None else disk.spans_of(digest, ztoc.digest),
         )
         descriptor = Descriptor(OCTET_STREAM, digest, source.size)
-        layer = Layer(descriptor, ztoc, spans, index_origin="given", digest_is_known=False)
+        layer = ZtocLayer(descriptor, ztoc, spans, index_origin="given", digest_is_known=False)
         self._opened = MergedLayers((layer,), notes, named=False)
 
     @property
@@ -149,6 +149,7 @@ class _UrlRanges:
     """Ranges of a layer on a web server; a forked process opens new connections."""
 
     in_order = False
+    request_size = REQUEST_SIZE
 
     def __init__(self, url: str, options: HttpOptions | None) -> None:
         # Importing requests takes longer than opening a file.

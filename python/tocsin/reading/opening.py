@@ -33,8 +33,8 @@ from tocsin.model.media_types import is_tar_layer, layer_type
 from tocsin.model.ztoc_defaults import DEFAULT_SPAN_SIZE
 from tocsin.quoting import shown
 from tocsin.reading.blob_ranges import BlobRanges
-from tocsin.reading.layer import Layer
 from tocsin.reading.unreadable import UnreadableLayer, is_about_layer
+from tocsin.reading.ztoc_layer import ZtocLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from tocsin.model.events import Event, Progress
     from tocsin.model.index_choice import IndexChoice
     from tocsin.model.manifest import Manifest
+    from tocsin.reading.layer import Layer
     from tocsin.reading.notes import Notes
     from tocsin.stores.base import Source
 
@@ -211,7 +212,7 @@ class LayerOpener:
             fetchers=self.fetchers,
             kept=None if self.disk is None else self.disk.spans_of(layer.digest, spans_name),
         )
-        return Layer(layer, ztoc, spans, index_origin=origin)
+        return ZtocLayer(layer, ztoc, spans, index_origin=origin)
 
     def _index(self, layer: Descriptor, threads: int, turn: AbstractContextManager[Any]) -> Layer:
         """Make the missing zTOC of a layer by reading all of it."""

@@ -20,8 +20,8 @@ from tocsin.reading.unreadable import UnreadableLayer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tocsin.reading.layer import Layer
     from tocsin.reading.tree import Node, Row, StatRow
+    from tocsin.reading.ztoc_layer import ZtocLayer
 
 _TYPE = 1
 """Index of the type in a row."""
@@ -36,7 +36,7 @@ class PartialTree(Tree):
         layers: layers of the image, from the lowest up; at least one of them is unreadable.
     """
 
-    def __init__(self, layers: Sequence[Layer | UnreadableLayer]) -> None:
+    def __init__(self, layers: Sequence[ZtocLayer | UnreadableLayer]) -> None:
         highest = max(i for i, layer in enumerate(layers) if isinstance(layer, UnreadableLayer))
         unreadable = layers[highest]
         assert isinstance(unreadable, UnreadableLayer)  # noqa: S101 (as chosen above)
@@ -217,7 +217,7 @@ class PartialTree(Tree):
         except PathError:
             return None
 
-    def _above_at(self, node: Node) -> Layer:
+    def _above_at(self, node: Node) -> ZtocLayer:
         return self._above[node.layer - self._first]
 
     def _linkname(self, node: Node) -> str:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
-
-from tocsin.errors import VerificationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tocsin.reading.layer import Layer
     from tocsin.reading.merged import MergedLayers
     from tocsin.reading.tree import Node
 
 _BATCH_SIZE = 64 << 20
 """Uncompressed bytes fetched ahead; well below the size of a cache."""
-_HEADER_SIZE = 512
-"""Bytes of the tar header before a file, which is read too; longer ones are fetched when read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +33,10 @@ class FileRange:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Location of a range according to the zTOC, which is verified when the range is read."""
+    """Location of a range according to the index, which is verified when the range is read."""
 
     number: int
     node: Node
-    layer: Layer
-    size: int
     offset: int
     start: int
     end: int
@@ -57,6 +50,8 @@ def read_ranges(
     The order is that of the bytes in the layers, not that of `ranges`, so that ranges next to each
     other share spans, and spans next to each other share a request.
     """
+    if len(ranges) > 1:
+        image.tree.will_find(wanted.path for wanted in ranges)
     places = []
     for number, wanted in enumerate(ranges):
         try:
@@ -65,12 +60,14 @@ def read_ranges(
             yield number, error
     places.sort(key=lambda place: (place.node.layer, place.offset + place.start))
     for batch in _batches(places):
-        with suppress(VerificationError):  # reading the affected file raises it again
-            _fetch(batch)
+        for layer, together in groupby(batch, key=lambda place: place.node.layer):
+            image.layer(layer).read_ahead(
+                (place.node.entry or 0, place.start, place.end) for place in together
+            )
         for place in batch:
             try:
-                layer, data = image.file_data(place.node)
-                yield place.number, layer.read(data, place.start, place.end)
+                holder, data = image.file_data(place.node)
+                yield place.number, holder.read(data, place.start, place.end)
             except Exception as error:
                 yield place.number, error
 
@@ -78,11 +75,9 @@ def read_ranges(
 def _place(image: MergedLayers, number: int, wanted: FileRange) -> _Place:
     node = image.regular_file(wanted.path)
     assert node.entry is not None  # noqa: S101 (a regular file has an entry)
-    layer = image.layer(node.layer)
-    size = layer.sizes[node.entry]
+    _, offset, size = image.layer(node.layer).place(node.entry)
     start, end, _ = slice(wanted.start, wanted.end).indices(size)
-    offset = int(layer.files["uncompressed_offset"][node.entry])
-    return _Place(number, node, layer, size, offset, start, end)
+    return _Place(number, node, offset, start, end)
 
 
 def _batches(places: list[_Place]) -> Iterator[list[_Place]]:
@@ -96,35 +91,3 @@ def _batches(places: list[_Place]) -> Iterator[list[_Place]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _fetch(batch: list[_Place]) -> None:
-    """Start to fetch the spans of a batch, adjacent ones together."""
-    layer: Layer | None = None
-    first = last = 0
-    for place in batch:
-        for start, end in _needed(place):
-            if layer is place.layer and _touch(layer, last, start):
-                last = max(last, end)
-                continue
-            if layer is not None:
-                layer.spans.read_ahead(first, last)
-            layer, first, last = place.layer, start, end
-    if layer is not None:
-        layer.spans.read_ahead(first, last)
-
-
-def _needed(place: _Place) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of the layer to read: the file's header, then data of at most a batch."""
-    if place.offset >= _HEADER_SIZE:
-        yield place.offset - _HEADER_SIZE, place.offset
-    if place.start < place.end:
-        end = min(place.end, place.start + _BATCH_SIZE)
-        yield place.offset + place.start, place.offset + end
-
-
-def _touch(layer: Layer, end: int, start: int) -> bool:
-    """Return whether ``…, end)`` and ``[start, …`` are in the same or adjacent spans."""
-    if start <= end:
-        return True
-    return layer.spans.span_ids(start, start + 1).start <= layer.spans.span_ids(end - 1, end).stop

@@ -16,7 +16,7 @@ from tocsin.layers.ztoc import core_of
 from tocsin.quoting import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tocsin.layers.ztoc import Ztoc
 
@@ -29,7 +29,7 @@ _MAX_NAME_LEN = 100
 """Maximum number of characters of a name in a note; most entries left out have long names."""
 
 
-class ZtocLayer(Protocol):
+class HasZtoc(Protocol):
     """A layer with a zTOC.
 
     Attributes:
@@ -73,11 +73,6 @@ class Node(NamedTuple):
     type: str
     inode: int
 
-    @classmethod
-    def of_file(cls, layer: int, entry: int) -> Node:
-        """Return the node of an entry that is a regular file."""
-        return cls(layer, entry, "file", (layer + 1 << 40) + entry + 1)
-
 
 StatRow: TypeAlias = tuple[Any, ...]
 """The fields of ``FileStat`` up to ``layer``, in their order."""
@@ -99,7 +94,7 @@ class Tree:
         notes: sentences about what was left out, at most one for each reason.
     """
 
-    def __init__(self, layers: Sequence[ZtocLayer | ListedLayer]) -> None:
+    def __init__(self, layers: Sequence[HasZtoc | ListedLayer]) -> None:
         self._core = _core.Tree([_entries(layer) for layer in layers])
         self.notes = tuple(_note(*left_out) for left_out in self._core.left_out())
 
@@ -160,6 +155,12 @@ class Tree:
         while batch := walk.nodes(_BATCH_LEN):
             for full, node in batch:
                 yield full, Node._make(node)
+
+    def will_find(self, paths: Iterable[str]) -> None:
+        """Prepare to find many paths; does nothing, since all names are known."""
+
+    def will_walk(self) -> None:
+        """Prepare to list many directories; does nothing, since all names are known."""
 
     @property
     def root(self) -> Node:
@@ -226,7 +227,7 @@ class Tree:
 
 
 def _entries(
-    layer: ZtocLayer | ListedLayer,
+    layer: HasZtoc | ListedLayer,
 ) -> _core.Ztoc | list[tuple[bytes, bytes, bytes]]:
     ztoc: Ztoc | None = getattr(layer, "ztoc", None)
     if ztoc is not None:

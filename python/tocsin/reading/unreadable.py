@@ -33,15 +33,15 @@ class UnreadableLayer:
 
     def __init__(self, descriptor: Descriptor, error: TocsinError | OSError) -> None:
         self.descriptor = descriptor
-        self._error = error
+        self.error = error
 
     @property
     def problem(self) -> str:
         """Why the layer cannot be read."""
-        if isinstance(self._error, TocsinError):
-            return self._error.message
-        name = self._error.filename
-        reason = self._error.strerror or "input/output error"
+        if isinstance(self.error, TocsinError):
+            return self.error.message
+        name = self.error.filename
+        reason = self.error.strerror or "input/output error"
         return reason if name is None else f"{quoted(str(name))}: {reason}"
 
     def error_for(self, path: str) -> TocsinError | OSError:
@@ -54,7 +54,7 @@ class UnreadableLayer:
             f"{shown(path)}: needs layer {self.descriptor.digest}, which cannot be read: "
             f"{self.problem}"
         )
-        error = self._error
+        error = self.error
         if isinstance(error, TocsinError):
             found: TocsinError | OSError = error.with_message(message)
         else:

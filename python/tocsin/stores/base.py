@@ -42,12 +42,14 @@ class Source(Protocol):
     @property
     def origin(self) -> BlobOrigin: ...  # noqa: D102 (in the class docstring)
 
-    def resolve(self, selector: str | Digest | None) -> Descriptor:
+    def resolve(self, selector: str | Digest | None, *, will_read: bool = False) -> Descriptor:
         """Return the descriptor of the image that `selector` names.
 
         Args:
             selector: a tag, a digest, or ``None`` for the only image of the store; usually
                 `Reference.selector`.
+            will_read: whether `manifest` is called next, so that a registry may return the manifest
+                at once, with one request for both.
 
         Raises:
             NotFoundError: the image does not exist, or there are several and no selector.

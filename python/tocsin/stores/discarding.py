@@ -46,9 +46,9 @@ class DiscardingSink:
             raise NotFoundError(f"{self._name}: does not exist yet")
         return self._inner
 
-    def resolve(self, selector: str | Digest | None) -> Descriptor:
+    def resolve(self, selector: str | Digest | None, *, will_read: bool = False) -> Descriptor:
         """Return the descriptor of an image of `inner`."""
-        return self._existing().resolve(selector)
+        return self._existing().resolve(selector, will_read=will_read)
 
     def tags(self) -> list[str]:
         """Return the tags of `inner`."""

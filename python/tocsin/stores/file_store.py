@@ -55,7 +55,12 @@ class FileSource(ABC):
     def _index(self) -> LayoutIndex:
         """Return the current index."""
 
-    def resolve(self, selector: str | Digest | None) -> Descriptor:
+    def resolve(
+        self,
+        selector: str | Digest | None,
+        *,
+        will_read: bool = False,
+    ) -> Descriptor:
         """Return the descriptor of the image that `selector` names."""
         index = self._index()
         found = index.select(selector, place=self._name, is_image=self._is_image)

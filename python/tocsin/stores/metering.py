@@ -92,9 +92,9 @@ class MeteredSource:
         """Location of the blobs of `inner`."""
         return self._inner.origin
 
-    def resolve(self, selector: str | Digest | None) -> Descriptor:
+    def resolve(self, selector: str | Digest | None, *, will_read: bool = False) -> Descriptor:
         """Return the descriptor of an image of `inner`."""
-        return self._inner.resolve(selector)
+        return self._inner.resolve(selector, will_read=will_read)
 
     def tags(self) -> list[str]:
         """Return the tags of `inner`."""

@@ -5,10 +5,13 @@
 //! at every candidate for a checkpoint. Nothing may follow the last member: readers of layers
 //! disagree on what trailing bytes mean, and the reference rejects them.
 
-use crate::checkpoint::{Checkpoint, Window};
-use crate::error::{Error, GzipError, Result};
-use crate::inflate::{Filled, Inflater, Speed, Stop};
+use std::ops::Range;
+
+use crate::checkpoint::{Checkpoint, PointStart, SeekPoint, WINDOW_LEN, Window};
+use crate::error::{Error, GzipError, Result, SeekError, SeekPart};
+use crate::inflate::{Filled, Inflater, SparseError, Speed, Stop};
 use crate::span::BitOffset;
+use crate::trace::{NoteKind, Notes, Trace};
 
 /// First bytes of every member.
 pub const MAGIC: [u8; 2] = [0x1f, 0x8b];
@@ -60,6 +63,14 @@ pub struct GzipDecoder {
     /// Bytes taken from the input so far, from the start of the layer.
     taken: u64,
     seen_member: bool,
+    /// Whether it started at a checkpoint of a seek table.
+    is_sparse: bool,
+    /// The stored block header of that checkpoint is invalid.
+    failure: Option<SparseError>,
+    /// What was decoded since the trace was last taken, if it is traced.
+    notes: Option<Notes>,
+    /// Where the current member header begins.
+    header_start: BitOffset,
 }
 
 impl GzipDecoder {
@@ -74,6 +85,10 @@ impl GzipDecoder {
             trailer: Trailer::default(),
             taken: 0,
             seen_member: false,
+            is_sparse: false,
+            failure: None,
+            notes: None,
+            header_start: BitOffset(0),
         }
     }
 
@@ -105,6 +120,9 @@ impl GzipDecoder {
         self.check = None;
         self.taken = point.position.0.div_ceil(8);
         self.seen_member = true;
+        if let Some(notes) = &mut self.notes {
+            *notes = Notes::default();
+        }
     }
 
     /// Starts at a checkpoint. The input must begin at [`Checkpoint::first_byte`], and `first` is
@@ -123,33 +141,84 @@ impl GzipDecoder {
             trailer: Trailer::default(),
             taken: checkpoint.compressed.0,
             seen_member: true,
+            is_sparse: false,
+            failure: None,
+            notes: None,
+            header_start: BitOffset(0),
         }
     }
 
-    /// STUB until branch sA is merged: knows blocks and members only.
+    /// Starts at a checkpoint of a seek table. The input must begin with the first whole byte at or
+    /// after [`SeekPoint::position`]; `first` is the byte that contains that bit, and is ignored if
+    /// it is the byte's first bit.
+    ///
+    /// Bytes that the sparse window does not list are unknown. A reference to one of them is an
+    /// error, which [`Self::step`] reports before any output that follows the reference can be
+    /// taken; so is an invalid block header in the checkpoint. The error's part is checkpoint 0, for
+    /// the caller to replace. The member that contains the checkpoint cannot be checked, unless it
+    /// starts there; later members are.
     #[must_use]
-    pub fn resume_at(speed: Speed, point: &crate::checkpoint::SeekPoint, first: u8) -> Self {
-        let mut bytes = vec![0; crate::checkpoint::WINDOW_LEN];
-        let mut from = point.window.bytes.iter();
-        for run in &point.window.runs {
-            let start = usize::from(run.start);
-            for byte in &mut bytes[start..start + usize::from(run.len)] {
-                *byte = *from.next().unwrap_or(&0);
-            }
+    pub fn resume_at(speed: Speed, point: &SeekPoint, first: u8) -> Self {
+        let used = point.position.bit_in_byte();
+        let count = (8 - used) % 8;
+        let mut inflater = Inflater::resume_sparse(speed, &point.window, first >> used, count);
+        let mut failure = None;
+        let mut state = State::Blocks;
+        match &point.start {
+            PointStart::Member => state = State::BetweenMembers,
+            PointStart::Block => {}
+            PointStart::Huffman(header) => failure = inflater.enter_block(header).err(),
+            PointStart::Stored { remaining, last } => inflater.enter_stored(*remaining, *last),
         }
-        let checkpoint =
-            Checkpoint::at(point.position, point.uncompressed, Window::ending_with(&bytes));
-        let mut decoder = Self::resume(speed, &checkpoint, first);
-        if point.start == crate::checkpoint::PointStart::Member {
-            decoder.state = State::BetweenMembers;
+        Self {
+            state,
+            inflater,
+            check: None,
+            checks_members: true,
+            trailer: Trailer::default(),
+            taken: point.position.0.div_ceil(8),
+            // Before the first byte of the layer there is no member.
+            seen_member: point.position.0 > 0,
+            is_sparse: true,
+            failure,
+            notes: None,
+            header_start: point.position,
         }
-        decoder
+    }
+
+    /// Traces what is decoded from now on: boundaries and block headers everywhere, matches and
+    /// places between symbols only in `range`, which counts bytes of output since the decoder
+    /// started. At the end of that range it stops with [`Event::Output`].
+    pub fn trace(&mut self, range: Range<u64>) {
+        self.notes.get_or_insert_default();
+        self.inflater.record(range, true);
+    }
+
+    /// Moves the trace of the output that was not taken to `trace`; call it just before that output
+    /// is taken.
+    pub fn take_trace(&mut self, trace: &mut Trace) {
+        self.inflater.take_matches(&mut trace.matches);
+        if let Some(notes) = &mut self.notes {
+            notes.take(&mut trace.notes);
+        }
+    }
+
+    /// Notes that something begins at `position`.
+    fn note(&mut self, position: BitOffset, kind: NoteKind) {
+        if let Some(notes) = &mut self.notes {
+            notes.push(self.inflater.pending_len(), position, kind);
+        }
     }
 
     /// The position of the first unused bit.
     #[must_use]
     pub fn position(&self) -> BitOffset {
-        let taken = self.taken.saturating_mul(8);
+        self.position_after(0)
+    }
+
+    /// The position after the next `used` bytes, which the inflater has taken.
+    fn position_after(&self, used: usize) -> BitOffset {
+        let taken = self.taken.saturating_add(used as u64).saturating_mul(8);
         BitOffset(taken.saturating_sub(u64::from(self.inflater.unused_bits())))
     }
 
@@ -189,7 +258,7 @@ impl GzipDecoder {
 
     /// Bytes of memory held.
     #[must_use]
-    pub const fn memory(&self) -> usize {
+    pub fn memory(&self) -> usize {
         size_of::<Self>() + self.inflater.heap_memory()
     }
 
@@ -216,8 +285,15 @@ impl GzipDecoder {
     /// [`Error::Gzip`] with the bit position of the error. The decoder must not be used afterwards.
     pub fn step(&mut self, input: &mut &[u8]) -> Result<Event> {
         let len = input.len();
+        if let Some(failure) = &self.failure {
+            return Err(sparse_error(failure));
+        }
         let outcome = self.advance(input);
         self.taken = self.taken.saturating_add((len - input.len()) as u64);
+        if self.is_sparse {
+            // First, since what follows an unknown byte means nothing.
+            self.inflater.check_window().map_err(|error| sparse_error(&error))?;
+        }
         outcome.map_err(|kind| Error::Gzip { kind, at: self.position() })
     }
 
@@ -237,9 +313,13 @@ impl GzipDecoder {
     }
 
     fn advance(&mut self, input: &mut &[u8]) -> std::result::Result<Event, GzipError> {
+        let len = input.len();
         loop {
             match &mut self.state {
-                State::BetweenMembers => self.state = State::Header(HeaderReader::default()),
+                State::BetweenMembers => {
+                    self.state = State::Header(HeaderReader::default());
+                    self.header_start = self.position_after(len - input.len());
+                }
                 State::Header(header) => {
                     let Some(byte) = self.inflater.next_byte(input) else {
                         return Ok(Event::NeedInput);
@@ -251,6 +331,7 @@ impl GzipDecoder {
                             self.seen_member = true;
                             self.check = self.checks_members.then(MemberCheck::new);
                             self.inflater.start_stream();
+                            self.note(self.header_start, NoteKind::Member);
                             return Ok(Event::Candidate);
                         }
                         Err(GzipError::Magic(..)) if self.seen_member => {
@@ -262,7 +343,21 @@ impl GzipDecoder {
                 State::Blocks => match self.inflater.run(input)? {
                     Stop::NeedInput => return Ok(Event::NeedInput),
                     Stop::OutputFull => return Ok(Event::Output),
-                    Stop::BlockEnd { last: false } => return Ok(Event::Candidate),
+                    Stop::BlockEnd { last: false } => {
+                        let position = self.position_after(len - input.len());
+                        self.note(position, NoteKind::Block);
+                        return Ok(Event::Candidate);
+                    }
+                    Stop::BlockHeader => {
+                        let position = self.position_after(len - input.len());
+                        if let Some(body) = self.inflater.body() {
+                            self.note(position, NoteKind::Body(body));
+                        }
+                    }
+                    Stop::Pause => {
+                        let position = self.position_after(len - input.len());
+                        self.note(position, NoteKind::Symbol);
+                    }
                     Stop::BlockEnd { last: true } => {
                         self.state = State::Trailer { bytes: [0; 8], len: 0 };
                     }
@@ -293,6 +388,17 @@ impl GzipDecoder {
             }
         }
     }
+}
+
+fn sparse_error(error: &SparseError) -> Error {
+    let kind = match error {
+        SparseError::Header => SeekError::BlockHeader,
+        SparseError::MissingByte(index) => {
+            let before = WINDOW_LEN.saturating_sub(*index);
+            SeekError::MissingWindowByte(u32::try_from(before).unwrap_or(u32::MAX))
+        }
+    };
+    Error::Seek { kind, part: SeekPart::Checkpoint(0) }
 }
 
 /// A position at which a decoder can continue, with the state that it needs.

@@ -255,12 +255,12 @@ impl SeekTree {
     }
 
     /// Layer, offset, size, number of header blocks, and the clean name in the tar of a regular
-    /// file's data.
+    /// file's data; whether mode and owner are those in its headers.
     fn data_place<'py>(
         &self,
         py: Python<'py>,
         entry: u32,
-    ) -> PyResult<(u32, u64, u64, u32, Bound<'py, PyString>)> {
+    ) -> PyResult<(u32, u64, u64, u32, Bound<'py, PyString>, bool)> {
         let listed = self.numbered(py, entry.into(), self.0.entry(entry))?;
         let found = listed.entry();
         if found.kind != EntryType::Regular {
@@ -268,7 +268,8 @@ impl SeekTree {
         }
         let tar_name = found.extra.as_ref().and_then(|extra| extra.tar_name.clone());
         let name = text::decode(py, &tar_name.unwrap_or_else(|| listed.path()))?;
-        Ok((found.layer, found.offset, found.size, found.header_blocks, name))
+        let has_owner = !found.extra.as_ref().is_some_and(|extra| extra.has_link_owner);
+        Ok((found.layer, found.offset, found.size, found.header_blocks, name, has_owner))
     }
 
     /// The target of a link.

@@ -38,7 +38,7 @@ class Cache:
         return self.directory / "spans" / LAYER.hex / ("a" * 64) / str(span_id)
 
     def found(self, span_id, data=DATA):
-        return self.spans.span(span_id, len(data)) == data
+        return self.spans.part(span_id, len(data)) == data
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_span_when_another_file_has_its_name_then_ignored_and_replaced(cache, vi
     path.unlink()
     put(path, victim)
     for _ in range(2):
-        assert cache.spans.span(3, len(DATA)) is None
+        assert cache.spans.part(3, len(DATA)) is None
     place = path.relative_to(cache.directory)
     assert cache.notes == [
         f"cache {cache.directory}: {place} is ignored and fetched again: {reason}"
@@ -154,7 +154,7 @@ def test_span_when_a_directory_has_its_name_then_ignored_and_it_stays(cache):
     path = cache.path(3)
     path.unlink()
     (path / "mine").mkdir(parents=True)
-    assert cache.spans.span(3, len(DATA)) is None
+    assert cache.spans.part(3, len(DATA)) is None
     cache.spans.keep(3, DATA)
     cache.spans.keep(4, DATA)
     assert cache.found(4)
@@ -167,7 +167,7 @@ def test_span_when_its_file_grew_while_it_is_read_then_no_more_is_read(cache):
     path = cache.path(3)
     with path.open("ab") as file:
         file.write(b"more")
-    assert cache.spans.span(3, len(DATA)) is None
+    assert cache.spans.part(3, len(DATA)) is None
 
 
 # -- directories changed by another user -------------------------------------------------------
@@ -181,7 +181,7 @@ def test_cache_when_a_directory_is_a_link_then_its_target_is_not_touched(cache, 
     inside.rename(outside)
     inside.symlink_to(outside)
     before = {path: path.lstat().st_mtime_ns for path in [outside, *outside.rglob("*")]}
-    assert cache.spans.span(3, len(DATA)) is None
+    assert cache.spans.part(3, len(DATA)) is None
     cache.spans.keep(3, DATA)
     cache.spans.keep(4, DATA)
     assert {path: path.lstat().st_mtime_ns for path in [outside, *outside.rglob("*")]} == before
@@ -208,7 +208,7 @@ def test_cache_when_all_users_can_write_to_it_then_not_used(cache, mode):
     cache.directory.chmod(mode)
     before = sorted(cache.directory.rglob("*"))
     for span_id in (3, 4):
-        assert cache.spans.span(span_id, len(DATA)) is None
+        assert cache.spans.part(span_id, len(DATA)) is None
         cache.spans.keep(span_id, DATA)
     assert sorted(cache.directory.rglob("*")) == before
     assert cache.notes == [f"cache {cache.directory}: not used: all users can write to it"]
@@ -224,7 +224,7 @@ def test_cache_when_its_directory_is_sticky_or_of_a_group_then_used(cache):
 @as_root
 def test_cache_when_it_belongs_to_another_user_then_not_used(cache):
     os.chown(cache.directory, NOBODY, -1)
-    assert cache.spans.span(3, len(DATA)) is None
+    assert cache.spans.part(3, len(DATA)) is None
     cache.spans.keep(4, DATA)
     assert not cache.path(4).exists()
     assert cache.notes == [f"cache {cache.directory}: not used: it belongs to user {NOBODY}"]
@@ -233,7 +233,7 @@ def test_cache_when_it_belongs_to_another_user_then_not_used(cache):
 @pytest.mark.parametrize("mode", [0o720, 0o702])
 def test_cache_when_others_can_write_to_a_subdirectory_then_ignored(cache, mode):
     cache.path(3).parent.chmod(mode)
-    assert cache.spans.span(3, len(DATA)) is None
+    assert cache.spans.part(3, len(DATA)) is None
     cache.spans.keep(3, DATA)
     (note,) = cache.notes
     assert note.endswith(f"fetched again: other users can write to the directory {'a' * 64}")
@@ -242,7 +242,7 @@ def test_cache_when_others_can_write_to_a_subdirectory_then_ignored(cache, mode)
 @as_root
 def test_cache_when_another_user_made_a_subdirectory_then_ignored(cache):
     os.chown(cache.directory / "spans", NOBODY, -1)
-    assert cache.spans.span(3, len(DATA)) is None
+    assert cache.spans.part(3, len(DATA)) is None
     (note,) = cache.notes
     assert note.endswith(f"fetched again: the directory spans belongs to user {NOBODY}")
 

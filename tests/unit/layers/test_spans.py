@@ -11,6 +11,7 @@ import tocsin
 from support import tarmaker
 from support.readable import SPAN, text
 from support.tarmaker import entry
+from tocsin import _core
 from tocsin.errors import VerificationError
 from tocsin.layers import spans as spans_module
 from tocsin.layers.fetchers import Fetchers
@@ -31,8 +32,9 @@ class Source:
     name = "source"
     in_order = False
 
-    def __init__(self, layer=LAYER):
+    def __init__(self, layer=LAYER, *, request_size=0):
         self.layer = layer
+        self.request_size = request_size
         self.asked = []
 
     def read(self, start, end):
@@ -106,11 +108,66 @@ def test_read_when_spans_are_fetched_together_then_inflated_in_parallel(opened, 
                 together.wait()
             return inner(ztoc, span_id, compressed)
 
-    inner = spans_module._core.SpanReader
-    monkeypatch.setattr(spans_module._core, "SpanReader", Meeting)
+    inner = _core.SpanReader
+    monkeypatch.setattr(_core, "SpanReader", Meeting)
     source = Source()
     assert opened(source, threads=2).read(0, len(TAR)) == TAR
     assert len(source.asked) == 1
+
+
+def span_start(span_id):
+    return int(ZTOC.spans["uncompressed_start"][span_id])
+
+
+def test_read_when_remote_and_more_may_follow_then_one_larger_request(opened):
+    source = Source(request_size=200 << 10)
+    layer = opened(source)
+    at = span_start(1)
+    assert layer.read(at, at + 10, until=len(TAR)) == TAR[at : at + 10]
+    ((start, end),) = source.asked
+    assert start == ZTOC.span_range(1)[0]
+    assert 64 << 9 < end - start <= 200 << 10
+    last = max(n for n in range(ZTOC.span_count) if ZTOC.span_range(n)[1] <= end)
+    assert last > 3
+    layer.read(at, span_start(last + 1))
+    assert len(source.asked) == 1
+
+
+def test_read_when_remote_and_the_file_ends_then_not_more_is_fetched(opened):
+    source = Source(request_size=1 << 20)
+    at = span_start(2)
+    opened(source).read(at, at + 10, until=span_start(4))
+    assert source.asked == [(ZTOC.span_range(2)[0], ZTOC.span_range(3)[1])]
+
+
+@pytest.mark.parametrize("until", [0, len(TAR)])
+def test_read_when_local_or_exact_then_only_the_span_is_fetched(opened, until):
+    source = Source(request_size=0 if until else 1 << 20)
+    at = span_start(2)
+    opened(source).read(at, at + 10, until=until)
+    assert source.asked == [ZTOC.span_range(2)]
+
+
+@pytest.mark.parametrize(("request_size", "count"), [(0, 2), (1 << 20, 1)])
+def test_read_all_ahead_when_gaps_are_small_then_bridged_if_remote(opened, request_size, count):
+    source = Source(request_size=request_size)
+    layer = opened(source)
+    ranges = [(span_start(n), span_start(n) + 10) for n in (1, 3)]
+    layer.read_all_ahead(ranges)
+    for start, end in ranges:
+        assert layer.read(start, end) == TAR[start:end]
+    assert len(source.asked) == count
+    # What is between them was not kept.
+    layer.read(span_start(2), span_start(2) + 10)
+    assert len(source.asked) == count + 1
+
+
+def test_read_all_ahead_when_ranges_share_spans_then_each_is_fetched_once(opened):
+    source = Source()
+    layer = opened(source)
+    layer.read_all_ahead([(0, 10), (5, 20), (20, 20), (span_start(1), span_start(2) + 1)])
+    assert layer.read(0, span_start(2) + 1) == TAR[: span_start(2) + 1]
+    assert source.asked == [(ZTOC.span_range(0)[0], ZTOC.span_range(2)[1])]
 
 
 def test_read_when_several_threads_read_then_each_has_its_bytes(opened):

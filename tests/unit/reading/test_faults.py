@@ -120,7 +120,7 @@ def test_read_when_sequential_then_nothing_beyond_the_file_is_fetched(registry, 
     with opened(reference) as image, image.open("big") as file:
         assert hashlib.sha256(file.read()).digest() == hashlib.sha256(BIG).digest()
         last = image._merged.layers[0].spans.span_ids(0, 512 + len(BIG)).stop
-        end = image._merged.layers[0]._ztoc.span_range(last - 1)[1]
+        end = image._merged.layers[0].spans.table.compressed_range(last - 1)[1]
         for request in registry.asked("GET", layer_path(image)):
             assert int(request.headers["range"].rpartition("-")[2]) < end
 
@@ -153,7 +153,7 @@ def test_cat_when_an_adjacent_span_is_corrupt_then_only_that_one_fails(registry,
     with opened(reference) as image:
         spans = image._merged.layers[0].spans
         bad = spans.span_ids(len(tar) // 2, len(tar) // 2 + 1)[0]
-        start, end = spans._ztoc.span_range(bad)
+        start, end = spans.table.compressed_range(bad)
         blobs = registry.repository("team/app").blobs
         digest = str(image.layers[0].descriptor.digest)
         blobs[digest] = blobs[digest][: start + 5] + b"\0" * 20 + blobs[digest][start + 25 :]

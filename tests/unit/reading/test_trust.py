@@ -225,5 +225,5 @@ def test_extract_when_all_of_the_layer_was_read_then_digest_matches(registry, tm
 
 @pytest.mark.parametrize("index", ["v3", "sha256:12", "", "auto ", "digest"])
 def test_index_when_it_is_not_a_choice_then_the_error_lists_them(index):
-    with pytest.raises(tocsin.FormatError, match="expected auto, none, v2, v1 or a digest"):
+    with pytest.raises(tocsin.FormatError, match="expected auto, none, seek, v2, v1 or a digest"):
         tocsin.open("oci:nowhere", index=index)

@@ -80,6 +80,8 @@ class RegistryStore:
         self._endpoint = endpoint
         self._push = BlobPush(endpoint)
         self._referrers = Referrers(endpoint)
+        self._kept_manifest: tuple[Digest, bytes] | None = None
+        """The manifest that was resolved last, which is usually read next, sometimes twice."""
 
     @property
     def name(self) -> str:
@@ -91,14 +93,17 @@ class RegistryStore:
         """The registry and the repository."""
         return RepositoryOrigin(self._endpoint.origin, self._endpoint.repository)
 
-    def resolve(self, selector: str | Digest | None) -> Descriptor:
+    def resolve(self, selector: str | Digest | None, *, will_read: bool = False) -> Descriptor:
         """Return the descriptor of the image that `selector` names.
 
         Sends HEAD, which some registries do not count towards rate limits. If HEAD is refused for
-        any reason, or its response is incomplete, the manifest is read.
+        any reason, or its response is incomplete, the manifest is read. If the manifest will be
+        read anyway, HEAD would only be another round trip.
         """
         if selector is None:
             selector = self._only_tag()
+        if will_read:
+            return self._resolve_by_reading(selector, keep=True)
         url = self._endpoint.url("manifests", str(selector))
         answer = self._endpoint.attempt("HEAD", url, expect={OK}, headers={"Accept": ACCEPT})
         if answer is None:
@@ -145,6 +150,9 @@ class RegistryStore:
                 f"{place}: too large (found {descriptor.size} bytes, expected at most {MAX_SIZE})",
                 what="manifest",
             )
+        kept = self._kept_manifest
+        if kept is not None and kept[0] == descriptor.digest:
+            return check(kept[1], place=place, digest=descriptor.digest, size=descriptor.size)
         data = self._read_manifest(descriptor.digest, descriptor.media_type)[0]
         return check(data, place=place, digest=descriptor.digest, size=descriptor.size)
 
@@ -325,7 +333,7 @@ class RegistryStore:
             raise digest_error(f"{self.name}: {_what(selector)}", expected=selector, actual=digest)
         return digest
 
-    def _resolve_by_reading(self, selector: str | Digest) -> Descriptor:
+    def _resolve_by_reading(self, selector: str | Digest, *, keep: bool = False) -> Descriptor:
         data, media_type, named = self._read_manifest(selector)
         expected = selector if isinstance(selector, Digest) else named
         digest = Digest.of(data)
@@ -333,6 +341,8 @@ class RegistryStore:
             raise digest_error(f"{self.name}: {_what(selector)}", expected=expected, actual=digest)
         if not _is_manifest(media_type):
             media_type = sniff_media_type(data)
+        if keep:
+            self._kept_manifest = (digest, data)
         return Descriptor(media_type, digest, len(data))
 
     def _read_manifest(

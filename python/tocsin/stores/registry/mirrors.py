@@ -71,14 +71,14 @@ class MirroredRepository:
         """The registry itself, since mirrors may be incomplete."""
         return self._mirrors[-1].store.origin
 
-    def resolve(self, selector: str | Digest | None) -> Descriptor:
+    def resolve(self, selector: str | Digest | None, *, will_read: bool = False) -> Descriptor:
         """Return the descriptor of the image that `selector` names."""
         by_digest = isinstance(selector, Digest)
         stores = self._stores(PULL) if by_digest else self._stores(PULL, RESOLVE)
         failures = _Failures(self)
         for store in stores:
             with failures.of(store):
-                return store.resolve(selector)
+                return store.resolve(selector, will_read=will_read)
         raise failures.error()
 
     def tags(self) -> list[str]:

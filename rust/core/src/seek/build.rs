@@ -172,6 +172,9 @@ impl Rows<'_> {
             found.header_blocks = blocks.copied().unwrap_or(1);
             let tar_name = entry.clean_name();
             extra.tar_name = (*tar_name != *path).then(|| tar_name.into_owned());
+            let own = (permissions(entry), entry.uid(), entry.gid());
+            let shown = (found.mode, id(last.uid(), own.1), id(last.gid(), own.2));
+            extra.has_link_owner = own != shown;
         }
         if matches!(kind, EntryType::SymLink | EntryType::HardLink) {
             found.target = entry.linkname().to_vec();

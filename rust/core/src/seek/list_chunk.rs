@@ -46,6 +46,21 @@ pub struct ListEntry {
     pub extra: Option<Box<Extra>>,
 }
 
+/// An entry without any metadata.
+pub(super) static EMPTY: ListEntry = ListEntry {
+    kind: EntryType::Regular,
+    is_implied: false,
+    layer: 0,
+    mode: 0,
+    owner: 0,
+    mtime: (0, 0),
+    size: 0,
+    header_blocks: 0,
+    offset: 0,
+    target: Vec::new(),
+    extra: None,
+};
+
 /// Fields that few entries have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Extra {
@@ -57,6 +72,9 @@ pub struct Extra {
     pub device: (i64, i64),
     /// Extended attributes, without a prefix, ascending by name.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Whether mode and owner are those of a hard link to this regular file, and not those in the
+    /// headers before its data.
+    pub has_link_owner: bool,
 }
 
 /// An owner: numbers and names.
@@ -180,6 +198,9 @@ const HAS_NAMES: u64 = 1;
 const HAS_TAR_NAME: u64 = 1 << 1;
 const HAS_DEVICE: u64 = 1 << 2;
 const HAS_XATTRS: u64 = 1 << 3;
+/// Nothing follows.
+const HAS_LINK_OWNER: u64 = 1 << 4;
+const ALL_FLAGS: u64 = (1 << 5) - 1;
 
 /// Writes rows, which must ascend by directory and name, as chunks.
 pub(super) fn write(rows: &[Row], layer_count: usize) -> Result<Vec<WrittenChunk>> {
@@ -305,14 +326,15 @@ impl<'a> Writer<'a> {
 }
 
 fn put_extra(out: &mut Vec<u8>, extra: &Extra) {
-    let Extra { names_before, tar_name, device, xattrs } = extra;
+    let Extra { names_before, tar_name, device, xattrs, has_link_owner } = extra;
     let flag = |is_set: bool, flag: u64| if is_set { flag } else { 0 };
     put_varint(
         out,
         flag(names_before.is_some(), HAS_NAMES)
             | flag(tar_name.is_some(), HAS_TAR_NAME)
             | flag(*device != (0, 0), HAS_DEVICE)
-            | flag(!xattrs.is_empty(), HAS_XATTRS),
+            | flag(!xattrs.is_empty(), HAS_XATTRS)
+            | flag(*has_link_owner, HAS_LINK_OWNER),
     );
     if let Some(count) = names_before {
         put_varint(out, (*count).into());
@@ -557,8 +579,8 @@ const MAX_TARGET_BYTES: usize = 1 << 20;
 const _: () = assert!(MAX_TARGET_BYTES > MAX_TARGET_LEN);
 
 fn read_extra(reader: &mut Reader<'_>, number: u32) -> Result<Extra> {
-    let flags = reader.varint_to(15, "flags of rare fields")?;
-    let mut extra = Extra::default();
+    let flags = reader.varint_to(ALL_FLAGS, "flags of rare fields")?;
+    let mut extra = Extra { has_link_owner: flags & HAS_LINK_OWNER != 0, ..Extra::default() };
     if flags & HAS_NAMES != 0 {
         let before = reader.varint_to(number.into(), "number of the first name of a file")?;
         extra.names_before = Some(u32::try_from(before).unwrap_or(0));

@@ -1,0 +1,90 @@
+"""The spans of a layer in a seek table, whose checkpoints are fetched chunk by chunk.
+
+docs/seek-table.md explains the format.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tocsin import _core
+from tocsin.layers.forking import forget_after_fork
+from tocsin.layers.seek_parts import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tocsin.layers.seek_parts import BlobParts
+
+
+class SeekSpanTable:
+    """The spans of one layer in a seek table; implements `SpanTable`.
+
+    Args:
+        compressed_size: size of the layer, as the root says.
+        spans: returns the layer's spans; their positions are fetched at the first call.
+        chunk_range: returns the range of a chunk in the layer's seek blob.
+        parts: parts of that blob.
+    """
+
+    name = "seek table"
+
+    def __init__(
+        self,
+        *,
+        compressed_size: int,
+        spans: Callable[[], _core.SeekSpans],
+        chunk_range: Callable[[int], tuple[int, int]],
+        parts: BlobParts,
+    ) -> None:
+        self.compressed_size = compressed_size
+        self._open = spans
+        self._chunk_range = chunk_range
+        self._parts = parts
+        self._spans: _core.SeekSpans | None = None
+        self._lock = threading.Lock()
+        self._locks: dict[int, threading.Lock] = {}
+        forget_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget locks that other threads may have held."""
+        self._lock = threading.Lock()
+        self._locks = {}
+
+    @property
+    def _loaded(self) -> _core.SeekSpans:
+        spans = self._spans
+        if spans is None:
+            spans = self._spans = self._open()
+        return spans
+
+    def span_of(self, offset: int) -> int | None:
+        """Return the id of the span that holds an uncompressed byte; ``None`` if none does."""
+        return self._loaded.span_of(offset)
+
+    def compressed_range(self, span_id: int) -> tuple[int, int]:
+        """Return the compressed bytes that a span needs; neighbours may share one byte."""
+        return self._loaded.compressed_range(span_id)
+
+    def missing_parts(self, spans: Iterable[int]) -> list[Callable[[], None]]:
+        """Return tasks that fetch the chunks with the checkpoints of these spans."""
+        core = self._loaded
+        chunks = dict.fromkeys(map(core.chunk_of, spans))
+        return [partial(self._load, chunk) for chunk in chunks if not core.has_chunk(chunk)]
+
+    def reader(self, span_id: int, compressed: bytes) -> _core.SpanReader:
+        """Return a span after verifying its compressed bytes."""
+        return _core.SpanReader(self._loaded, span_id, compressed)
+
+    def _load(self, chunk: int) -> None:
+        core = self._loaded
+        with self._lock:
+            lock = self._locks.setdefault(chunk, threading.Lock())
+        # Other threads that need the same chunk wait for it, instead of fetching it too.
+        with lock:
+            if not core.has_chunk(chunk):
+                part = Part(chunk, *self._chunk_range(chunk))
+                for fetch in self._parts.tasks([part], core.add_chunk):
+                    fetch()

@@ -1,0 +1,141 @@
+"""Parts of a blob of a seek table: fetched when needed, several at once, and kept on disk."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from tocsin.errors import UnsupportedError, VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from tocsin.layers.disk_cache import KeptParts
+    from tocsin.layers.sources import RangeSource
+
+MAX_REQUEST_SIZE = 1 << 20
+"""Maximum size of one request for several parts in bytes, unless one part is larger."""
+MAX_GAP = 32 << 10
+"""Maximum number of unneeded bytes between two parts that are fetched with one request."""
+MAX_PART_SIZE = 64 << 20
+"""Maximum size of one part in bytes; real ones have less than 100 KiB."""
+
+
+class Part(NamedTuple):
+    """A part of a blob.
+
+    Attributes:
+        number: number of the part, for the caller.
+        start: offset of its first byte in the blob.
+        end: offset after its last byte.
+    """
+
+    number: int
+    start: int
+    end: int
+
+
+class AddPart(Protocol):
+    """Verifies and adds the bytes of a part."""
+
+    def __call__(self, number: int, data: bytes, /) -> None:
+        """Add a part.
+
+        Raises:
+            VerificationError: the bytes do not have the digest of this part; nothing was parsed.
+            SeekTableError: they have it, but are invalid.
+        """
+        ...
+
+
+class BlobParts:
+    """The parts of one blob of a seek table.
+
+    Args:
+        source: source of the blob's bytes.
+        size: size of the blob.
+        kept: parts of the blob in the disk cache, if there is one.
+    """
+
+    def __init__(self, source: RangeSource, size: int, kept: KeptParts | None = None) -> None:
+        self._source = source
+        self._size = size
+        self._kept = kept
+
+    def tasks(self, parts: Iterable[Part], add: AddPart) -> list[Callable[[], None]]:
+        """Return tasks that fetch parts and add each, neighbours with one request.
+
+        Parts on disk are added at once.
+
+        Raises:
+            VerificationError: a part is not within the blob, or as `add`.
+            UnsupportedError: a part is larger than `MAX_PART_SIZE`.
+            SeekTableError: as `add`.
+        """
+        parts = list(parts)
+        for part in parts:
+            self._check(part)
+        missing = [part for part in parts if not self._add_kept(part, add)]
+        return [partial(self._fetch, group, add) for group in _groups(missing)]
+
+    def _check(self, part: Part) -> None:
+        if part.end > self._size:
+            raise VerificationError(
+                f"{self._source.name}: ends before a part that the seek table lists (found "
+                f"{self._size} bytes, expected at least {part.end})",
+                expected=str(part.end),
+                actual=str(self._size),
+            )
+        if part.end - part.start > MAX_PART_SIZE:
+            raise UnsupportedError(
+                f"{self._source.name}: part {part.number} is too large (found "
+                f"{part.end - part.start} bytes, expected at most {MAX_PART_SIZE})"
+            )
+
+    def _add_kept(self, part: Part, add: AddPart) -> bool:
+        size = part.end - part.start
+        data = None if self._kept is None else self._kept.part(part.start, size)
+        if self._kept is None or data is None:
+            return False
+        try:
+            add(part.number, data)
+        except VerificationError:
+            self._kept.ignore(part.start)
+            return False
+        return True
+
+    def _fetch(self, parts: list[Part], add: AddPart) -> None:
+        start = parts[0].start
+        whole = self._source.read(start, parts[-1].end)
+        for part in parts:
+            data = whole[part.start - start : part.end - start]
+            try:
+                add(part.number, data)
+            except VerificationError:
+                # Proxies do corrupt bytes; if it fails twice, the table itself is wrong.
+                data = self._source.read(part.start, part.end)
+                self._add_again(part.number, data, add)
+            if self._kept is not None:
+                self._kept.keep(part.start, data)
+
+    def _add_again(self, number: int, data: bytes, add: AddPart) -> None:
+        try:
+            add(number, data)
+        except VerificationError as error:
+            raise VerificationError(
+                f"{self._source.name}: {error}", expected=error.expected, actual=error.actual
+            ) from None
+
+
+def _groups(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    """Yield parts to fetch with one request of at most `MAX_REQUEST_SIZE`, or single parts."""
+    group: list[Part] = []
+    for part in sorted(parts, key=lambda part: part.start):
+        if group and (
+            part.start - group[-1].end > MAX_GAP or part.end - group[0].start > MAX_REQUEST_SIZE
+        ):
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group

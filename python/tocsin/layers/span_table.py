@@ -1,0 +1,74 @@
+"""The table of a layer's spans: which compressed bytes hold which uncompressed ones.
+
+A zTOC is one. `LayerSpans` knows only this interface.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from tocsin import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+class SpanTable(Protocol):
+    """The spans of one layer; may be used by several threads.
+
+    Attributes:
+        name: what it is, in error messages.
+        compressed_size: size of the layer as a registry stores it.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 (in the class docstring)
+    @property
+    def compressed_size(self) -> int: ...  # noqa: D102 (in the class docstring)
+
+    def span_of(self, offset: int) -> int | None:
+        """Return the id of the span that holds an uncompressed byte; ``None`` if none does."""
+        ...
+
+    def compressed_range(self, span_id: int) -> tuple[int, int]:
+        """Return the compressed bytes that a span needs; neighbours may share one byte."""
+        ...
+
+    def missing_parts(self, spans: Iterable[int]) -> list[Callable[[], None]]:
+        """Return tasks that fetch what `reader` needs for these spans; they may run side by side.
+
+        Spans and these parts do not depend on each other, so that both can be fetched at once.
+        """
+        ...
+
+    def reader(self, span_id: int, compressed: bytes) -> _core.SpanReader:
+        """Return a span after verifying its compressed bytes.
+
+        Raises:
+            VerificationError: they are not those that the table was made from.
+        """
+        ...
+
+
+class ZtocSpans:
+    """The spans of a zTOC."""
+
+    name = "ztoc"
+
+    def __init__(self, ztoc: _core.Ztoc) -> None:
+        self._ztoc = ztoc
+        self.span_of = ztoc.span_of
+        self.compressed_range = ztoc.span_range
+
+    @property
+    def compressed_size(self) -> int:
+        """Size of the layer as a registry stores it."""
+        return self._ztoc.compressed_archive_size
+
+    def missing_parts(self, spans: Iterable[int]) -> list[Callable[[], None]]:
+        """Return nothing: a zTOC is complete."""
+        return []
+
+    def reader(self, span_id: int, compressed: bytes) -> _core.SpanReader:
+        """Return a span after verifying its compressed bytes."""
+        return _core.SpanReader(self._ztoc, span_id, compressed)

@@ -1,0 +1,217 @@
+"""Opening an image with the best of its indexes: a seek table, or the zTOCs of SOCI indexes.
+
+Source: docs/seek-table.md#parts; docs/format.md#how-an-index-is-found.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tocsin import _core
+from tocsin.errors import (
+    FormatError,
+    NotFoundError,
+    SeekTableError,
+    TocsinError,
+    UnsupportedError,
+    VerificationError,
+)
+from tocsin.images.seek_tables import bound_seek_table, referring_seek_tables
+from tocsin.layers.seek import SeekSpanTable
+from tocsin.layers.seek_parts import BlobParts
+from tocsin.layers.spans import LayerSpans
+from tocsin.model.index_choice import IndexChoice, IndexKind
+from tocsin.reading.blob_ranges import BlobRanges
+from tocsin.reading.merged import MergedLayers
+from tocsin.reading.seek_layer import SeekLayer
+from tocsin.reading.seek_tree import FileList, SeekTree
+from tocsin.reading.unreadable import UnreadableLayer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tocsin.images.seek_tables import FoundSeekTable
+    from tocsin.model.descriptor import Descriptor
+    from tocsin.model.manifest import Manifest
+    from tocsin.reading.opening import LayerOpener
+
+_PROBLEMS = (FormatError, NotFoundError, SeekTableError, UnsupportedError, VerificationError)
+"""Errors of a seek table, after which zTOCs are used."""
+_ZSTD = "zstd"
+
+
+def open_merged(
+    opener: LayerOpener,
+    image: Descriptor,
+    manifest: Manifest,
+    layers: list[Descriptor],
+    choice: IndexChoice,
+    *,
+    pinned: bool,
+) -> MergedLayers:
+    """Return the layers of an image and their tree.
+
+    Args:
+        opener: opens layers.
+        image: descriptor of the image's manifest.
+        manifest: the manifest.
+        layers: descriptors of its layers, from the lowest up.
+        choice: the indexes to use. ``auto`` means the first of: the seek table that the manifest
+            names; the SOCI index that it names; and, unless `pinned`, seek tables and then SOCI
+            indexes that refer to it.
+        pinned: whether the reference of the image has a digest.
+
+    Raises:
+        NotFoundError, FormatError, SeekTableError, VerificationError: the requested index is
+            missing or cannot be used.
+    """
+    tables = _SeekTables(opener, layers, required=choice.kind is IndexKind.SEEK)
+    if choice.kind in (IndexKind.AUTO, IndexKind.SEEK):
+        opened = tables.open_first(bound_seek_table(opener.store(), manifest))
+        if opened is not None:
+            return opened
+    indexes = []
+    if choice.kind is IndexKind.SEEK or (choice.kind is IndexKind.AUTO and not pinned):
+        if choice.kind is IndexKind.AUTO:
+            indexes = opener.indexes(image, manifest, IndexChoice(IndexKind.V2), pinned=False)
+        if not indexes:
+            opened = tables.open_first(*referring_seek_tables(opener.store(), image))
+            if opened is not None:
+                return opened
+            if choice.kind is IndexKind.SEEK:
+                raise tables.error(image)
+            indexes = opener.indexes(image, manifest, IndexChoice(IndexKind.V1), pinned=False)
+    else:
+        indexes = opener.indexes(image, manifest, choice, pinned=pinned)
+    return MergedLayers(opener.open(layers, indexes), opener.notes)
+
+
+class _SeekTables:
+    """Opens an image with a seek table.
+
+    Args:
+        opener: opens layers.
+        layers: descriptors of the image's layers.
+        required: whether seek tables were requested, so that zTOCs are not used instead.
+    """
+
+    def __init__(self, opener: LayerOpener, layers: list[Descriptor], *, required: bool) -> None:
+        self._opener = opener
+        self._layers = layers
+        self._required = required
+        self._first_error: TocsinError | None = None
+
+    def open_first(self, *tables: FoundSeekTable | None) -> MergedLayers | None:
+        """Return the image with the first seek table that can be used; note why others cannot."""
+        for found in tables:
+            if found is None:
+                continue
+            try:
+                return self._open(found)
+            except _PROBLEMS as error:
+                self._first_error = self._first_error or error
+                if not self._required:
+                    self._opener.notes.warn(
+                        f"seek table {found.digest} is not used: {error.message}"
+                    )
+        return None
+
+    def error(self, image: Descriptor) -> TocsinError:
+        """Return the error for an image without a seek table that can be used."""
+        if self._first_error is not None:
+            return self._first_error
+        return NotFoundError(
+            f"{self._opener.store().name}: image {image.digest}: seek table not found",
+            hint="Make one with tocsin create --seek, or read with zTOCs (--index auto).",
+        )
+
+    def _open(self, found: FoundSeekTable) -> MergedLayers:
+        if found.error is not None:
+            raise found.error
+        assert found.manifest is not None  # noqa: S101 (without an error, both are known)
+        assert found.root is not None  # noqa: S101 (as above)
+        root = _core.SeekRoot(found.root)
+        self._check(found, root)
+        files = FileList(root, self._parts(found.manifest.file_list), self._opener.fetchers)
+        tree = SeekTree(files)
+        layers = [
+            self._layer(number, files, tree, blob, is_bound=found.is_bound)
+            for number, blob in enumerate(found.manifest.layers)
+        ]
+        return MergedLayers(layers, self._opener.notes, tree=tree)
+
+    def _check(self, found: FoundSeekTable, root: _core.SeekRoot) -> None:
+        """Check that the seek table is of this image."""
+        assert found.manifest is not None  # noqa: S101 (as in `_open`)
+        expected = [str(layer.digest) for layer in self._layers]
+        listed = [root.layer(number)[0] for number in range(root.layer_count)]
+        if listed != expected:
+            same = sum(a == b for a, b in zip(listed, expected, strict=False))
+            raise VerificationError(
+                f"seek table {found.digest}: made for another image ({same} of {len(expected)} "
+                f"layers are the same, and {len(listed)} are listed)",
+                expected=", ".join(expected),
+                actual=", ".join(listed),
+            )
+        if len(found.manifest.layers) != len(expected):
+            raise VerificationError(
+                f"seek table {found.digest}: the manifest lists the wrong number of layers (found "
+                f"{len(found.manifest.layers)}, expected {len(expected)})",
+                expected=str(len(expected)),
+                actual=str(len(found.manifest.layers)),
+            )
+        for number, layer in enumerate(self._layers):
+            if (size := root.layer(number)[2]) != layer.size:
+                raise VerificationError(
+                    f"seek table {found.digest}: the size of layer {layer.digest} differs from the "
+                    f"image (found {size}, expected {layer.size})",
+                    expected=str(layer.size),
+                    actual=str(size),
+                )
+
+    def _parts(self, blob: Descriptor) -> BlobParts:
+        disk = self._opener.disk
+        return BlobParts(
+            BlobRanges(self._opener.store, blob, "seek table blob"),
+            blob.size,
+            None if disk is None else disk.parts_of(blob.digest),
+        )
+
+    def _layer(
+        self, number: int, files: FileList, tree: SeekTree, blob: Descriptor, *, is_bound: bool
+    ) -> SeekLayer:
+        layer = self._layers[number]
+        _, compression, size, uncompressed_size, *_ = files.root.layer(number)
+        spans: Callable[[], LayerSpans]
+        if compression == _ZSTD:
+            spans = partial(self._whole, layer)
+            is_bound = True  # its own digest is verified before anything of it is returned
+        else:
+            table = SeekSpanTable(
+                compressed_size=size,
+                spans=partial(files.spans, number),
+                chunk_range=partial(files.root.seek_chunk_range, number),
+                parts=self._parts(blob),
+            )
+            spans = partial(self._spans, layer, blob, table)
+        return SeekLayer(layer, number, tree, spans, size=uncompressed_size, is_bound=is_bound)
+
+    def _spans(self, layer: Descriptor, blob: Descriptor, table: SeekSpanTable) -> LayerSpans:
+        opener = self._opener
+        disk = opener.disk
+        return LayerSpans(
+            table,
+            source=BlobRanges(opener.store, layer),
+            cache=opener.cache,
+            fetchers=opener.fetchers,
+            # Not the digest of the root, since several images share the blob of a layer.
+            kept=None if disk is None else disk.spans_of(layer.digest, str(blob.digest)),
+        )
+
+    def _whole(self, layer: Descriptor) -> LayerSpans:
+        """Return the bytes of a layer without checkpoints, which is read in full."""
+        (opened,) = self._opener.open([layer], [])
+        if isinstance(opened, UnreadableLayer):
+            raise opened.error
+        return opened.spans
