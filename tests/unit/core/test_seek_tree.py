@@ -142,6 +142,24 @@ def test_find_when_chunks_are_missing_then_few_rounds(many, path, most):
     assert rounds(table, "type_of", path) <= most
 
 
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [("/usr/bin/tool1499", 1), ("/bin/tool1499", 2), ("/lib64/lib2499.so", 3), ("/bin/sh", 3)],
+)
+def test_find_when_chunks_have_one_entry_then_few_rounds(many, path, most):
+    parts, _, _ = many
+    table, entries = seekfile.read(*_core.build_seek_table(parts))
+    wanted = {b"", b"usr", b"usr/bin", b"usr/lib"}
+    some = [entry for entry in entries if entry.directory in wanted][::7]
+    keep = {b"bin", b"lib", b"lib64", b"usr", b"usr/bin", b"usr/lib", b"usr/bin/sh"}
+    keep |= {b"usr/bin/tool1499", b"usr/lib/lib2499.so", b"usr/bin/tool0007"}
+    some += [
+        entry for entry in entries if (entry.directory + b"/" + entry.name).strip(b"/") in keep
+    ]
+    some = sorted({entry.key: entry for entry in some}.values(), key=lambda entry: entry.key)
+    assert rounds(seekfile.cut(table, some, 1), "find", path, True) == most
+
+
 @pytest.mark.parametrize("path", ["/usr/bin/none", "/none", "/usr/lib/none/none", "/var/599/a/b"])
 def test_find_when_path_is_missing_then_at_most_two_rounds(many, path):
     _, table, _ = many
