@@ -69,11 +69,10 @@ def index_layer(
     )
     indexer.push(data)
     found = indexer.finish()
+    seek = found.seek
     if is_zstd:
         seek = _core.SeekLayer.whole("zstd", len(layer), len(data), span_size)
-    else:
-        assert found.seek is not None
-        seek = found.seek
+    assert seek is not None
     return found.ztoc, seek
 
 

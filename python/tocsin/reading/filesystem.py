@@ -58,7 +58,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
     Args:
         image: reference of the image, as for ``tocsin.open``.
         platform: platform, such as ``linux/arm64``, as for ``tocsin.open``.
-        index: which SOCI indexes to use, as for ``tocsin.open``.
+        index: which indexes to use, as for ``tocsin.open``.
         index_missing: whether to read layers without a zTOC once, in full.
         threads: number of threads that do so; by default, one for each processor that this process
             may use.

@@ -65,9 +65,11 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         reference: the image, as for ``tocsin.create``.
         platform: platform of the image, such as ``linux/arm64``; by default, the only one, or Linux
             on this machine's architecture.
-        index: which SOCI indexes to use. ``auto``: the one that the image's manifest names
-            (version 2); if `reference` has no digest, also those that refer to the manifest
-            (version 1). ``v2`` or ``v1``: only those. ``none``: no index. A digest: that index.
+        index: which indexes to use. ``auto``: the seek table that the image's manifest names, or
+            else the SOCI index that it names (version 2); if `reference` has no digest, also seek
+            tables and SOCI indexes (version 1) that refer to the manifest. ``seek``: a seek table,
+            or an error. ``v2`` or ``v1``: only those SOCI indexes. ``none``: no index. A digest:
+            that SOCI index.
         index_missing: whether to read layers without a zTOC once, in full, when the image is first
             accessed; if not, the access raises `UnsupportedError`.
         threads: number of threads that read such layers and inflate spans; by default, one for each
@@ -86,11 +88,12 @@ def open(  # noqa: A001 (as in gzip and tarfile)
     What is verified depends on the reference and the index:
 
     - ``repo@sha256:…``: the digest binds manifests, index, zTOCs and data, so neither the registry
-      nor anyone who may push to it can change them. With a version 2 index, the publisher of the
-      image vouches for the zTOCs.
+      nor anyone who may push to it can change them. With a seek table that the manifest names, or
+      a version 2 index, the publisher of the image vouches for it.
     - ``repo:tag``: the same, for the manifest that the registry says the tag names.
-    - A version 1 index, or an index given by its digest: spans are verified with its zTOCs, but
-      nothing binds these to the image. Anyone who can push the index chooses what is read.
+    - A version 1 index, an index given by its digest, or a seek table that the manifest does not
+      name: spans are verified with the digests in it, but nothing binds these to the image. Anyone
+      who can push the index chooses what is read.
     - ``index="none"``, and layers without a zTOC: verified with the layer's own digest.
 
     Raises:
