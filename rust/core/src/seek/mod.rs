@@ -46,7 +46,7 @@ pub const MAX_LAYER_SIZE: u64 = 1 << 60;
 /// # Errors
 ///
 /// [`Error::Seek`] unless it is from [`MIN_SEEK_SPAN_SIZE`] to [`MAX_SEEK_SPAN_SIZE`].
-pub fn check_span_size(span_size: u64) -> crate::Result<()> {
+pub fn check_span_size(span_size: u64) -> crate::error::Result<()> {
     positions::check_span_size(span_size).map_err(in_part(SeekPart::LayerHead))
 }
 
