@@ -10,8 +10,8 @@ import zstandard
 from tocsin import _core
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
-from tocsin.model.manifest import Manifest
-from tocsin.model.media_types import OCI_MANIFEST
+from tocsin.model.manifest import ImageIndex, Manifest
+from tocsin.model.media_types import OCI_MANIFEST, is_index
 from tocsin.model.seek_manifest import SEEK_FILE_LIST, SEEK_LAYER, SEEK_ROOT, SEEK_TABLE_DIGEST
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def make_table(
 def layers_of(store: Sink, tag: str | None) -> tuple[Descriptor, Manifest, list[bytes]]:
     """Return the manifest of an image for one platform, and its layers."""
     found = store.resolve(tag)
+    if is_index(found.media_type):
+        found = (ImageIndex.from_json(store.manifest(found)).manifests or ())[0]
     manifest = Manifest.from_json(store.manifest(found))
     return found, manifest, [b"".join(store.blob(layer)) for layer in manifest.layers or ()]
 

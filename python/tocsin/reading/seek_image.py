@@ -173,7 +173,7 @@ class _SeekTables:
     def _parts(self, blob: Descriptor) -> BlobParts:
         disk = self._opener.disk
         return BlobParts(
-            BlobRanges(self._opener.store, blob),
+            BlobRanges(self._opener.store, blob, "seek table blob"),
             blob.size,
             None if disk is None else disk.parts_of(blob.digest),
         )
