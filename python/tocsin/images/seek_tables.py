@@ -1,6 +1,6 @@
 """Finds the seek tables of an image: the one that its manifest names, and those that refer to it.
 
-Source: docs/seek-table.md.
+Source: docs/seek-table.md#parts.
 """
 
 from __future__ import annotations

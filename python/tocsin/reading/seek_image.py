@@ -1,6 +1,6 @@
 """Opening an image with the best of its indexes: a seek table, or the zTOCs of SOCI indexes.
 
-Source: docs/seek-table.md; docs/format.md#how-an-index-is-found.
+Source: docs/seek-table.md#parts; docs/format.md#how-an-index-is-found.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-use tocsin_core::indexer::*;
 use std::time::Instant;
+use tocsin_core::indexer::*;
 fn main() {
     let a: Vec<String> = std::env::args().collect();
     let threads: usize = a[2].parse().unwrap();
@@ -12,13 +12,33 @@ fn main() {
         for (i, seek) in [None, Some(s)].into_iter().enumerate() {
             let t = Instant::now();
             let c = cpu_time::ProcessTime::now();
-            let mut ix = LayerIndexer::new(IndexOptions { threads, seek_span_size: seek, ..IndexOptions::default() }).unwrap();
+            let mut ix = LayerIndexer::new(IndexOptions {
+                threads,
+                seek_span_size: seek,
+                ..IndexOptions::default()
+            })
+            .unwrap();
             layer.chunks(1 << 20).try_for_each(|p| ix.push(p)).unwrap();
             let r = ix.finish().unwrap();
             best[i] = best[i].min(t.elapsed().as_secs_f64());
             cpu[i] = cpu[i].min(c.elapsed().as_secs_f64());
-            if let Some(l) = r.seek { if rounds > 0 { eprint!("blob {} ", l.blob().len()); eprintln!("{}", tocsin_core::digest::Digest::of(l.blob())); } }
+            if let Some(l) = r.seek {
+                if rounds > 0 {
+                    eprint!("blob {} ", l.blob().len());
+                    eprintln!("{}", tocsin_core::digest::Digest::of(l.blob()));
+                }
+            }
         }
     }
-    println!("{} threads {} wall {:.3} {:.3} ratio {:.3}  cpu {:.3} {:.3} ratio {:.3}", a[1], threads, best[0], best[1], best[1]/best[0], cpu[0], cpu[1], cpu[1]/cpu[0]);
+    println!(
+        "{} threads {} wall {:.3} {:.3} ratio {:.3}  cpu {:.3} {:.3} ratio {:.3}",
+        a[1],
+        threads,
+        best[0],
+        best[1],
+        best[1] / best[0],
+        cpu[0],
+        cpu[1],
+        cpu[1] / cpu[0]
+    );
 }

@@ -173,9 +173,7 @@ impl LayerIndexer {
         let Some(walk) = self.walk else { return Err(Error::AlreadyFinished) };
         let (format, result) = match walk {
             Walk::Gzip(walk) => (LayerFormat::Gzip, walk.finish(&self.options, self.size)?),
-            Walk::Parallel(walk) => {
-                (LayerFormat::Gzip, walk.finish(&self.options, self.size)?)
-            }
+            Walk::Parallel(walk) => (LayerFormat::Gzip, walk.finish(&self.options, self.size)?),
             Walk::Tar(walk) => (LayerFormat::Tar, walk.finish(self.size)?),
         };
         let digest = result.digest;

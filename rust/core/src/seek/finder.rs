@@ -294,8 +294,7 @@ impl Finder {
             Some(Place::Symbol { .. }) | None => super::zone::HUFFMAN_COST,
             Some(Place::Block(_) | Place::Member(_)) => 0,
         };
-        let is_boundary =
-            |mark: &&Mark| mark.kind.is_boundary() && mark.at <= self.zone.end;
+        let is_boundary = |mark: &&Mark| mark.kind.is_boundary() && mark.at <= self.zone.end;
         let zone = Zone {
             start: self.zone.start,
             end: self.zone.end,
@@ -305,9 +304,8 @@ impl Finder {
             first_cost,
         };
         let at = zone.cheapest();
-        let references = self
-            .references(at.saturating_add(WINDOW))
-            .take_while(|reference| reference.at >= at);
+        let references =
+            self.references(at.saturating_add(WINDOW)).take_while(|reference| reference.at >= at);
         let window = sparse_window(at, references, |range| self.bytes(range));
         self.take(at, window);
     }

@@ -215,7 +215,10 @@ impl Bits {
         let whole: u64 =
             self.words[first..last].iter().map(|word| u64::from(word.count_ones())).sum();
         let edges = words(range.start..first * 64).chain(words(last * 64..range.end));
-        whole + edges.map(|(index, mask)| u64::from((self.words[index] & mask).count_ones())).sum::<u64>()
+        whole
+            + edges
+                .map(|(index, mask)| u64::from((self.words[index] & mask).count_ones()))
+                .sum::<u64>()
     }
 }
 
