@@ -112,4 +112,5 @@ pub(crate) struct IndexedLayer {
     needs_xattrs: bool,
     hazards: Vec<(usize, &'static str, String)>,
     dropped_checkpoint_count: u64,
+    seek: Option<Py<SeekLayer>>,
 }
