@@ -46,9 +46,7 @@ class SeekBlob:
         cls, compression: str, *, size: int, uncompressed_size: int, span_size: int
     ) -> SeekBlob:
         """Return the blob of a layer without checkpoints, which readers read in full."""
-        return cls.wrapping(
-            _core.SeekLayer.whole(compression, size, uncompressed_size, span_size)
-        )
+        return cls.wrapping(_core.SeekLayer.whole(compression, size, uncompressed_size, span_size))
 
     @property
     def blob(self) -> bytes:
