@@ -112,5 +112,4 @@ pub(crate) struct IndexedLayer {
     needs_xattrs: bool,
     hazards: Vec<(usize, &'static str, String)>,
     dropped_checkpoint_count: u64,
-    seek: Option<Py<SeekLayer>>,
 }
