@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import zstandard
 
@@ -69,11 +69,10 @@ def index_layer(
     )
     indexer.push(data)
     found = indexer.finish()
+    seek = found.seek
     if is_zstd:
         seek = _core.SeekLayer.whole("zstd", len(layer), len(data), span_size)
-    else:
-        seek = found.seek
-        assert seek is not None
+    assert seek is not None
     return found.ztoc, seek
 
 
@@ -102,7 +101,7 @@ def layers_of(store: Sink, tag: str | None) -> tuple[Descriptor, Manifest, list[
     return found, manifest, [b"".join(store.blob(layer)) for layer in manifest.layers or ()]
 
 
-def add_referrer(store: Sink, tag: str | None, table: Table | None = None, **options: int) -> Table:
+def add_referrer(store: Sink, tag: str | None, table: Table | None = None, **options: Any) -> Table:
     """Make a seek table that refers to an image in a store, unless one is given, and put it."""
     found, _, layers = layers_of(store, tag)
     table = table or make_table(*layers, **options)
@@ -111,7 +110,7 @@ def add_referrer(store: Sink, tag: str | None, table: Table | None = None, **opt
 
 
 def bind(
-    store: Sink, tag: str | None, new_tag: str, table: Table | None = None, **options: int
+    store: Sink, tag: str | None, new_tag: str, table: Table | None = None, **options: Any
 ) -> Table:
     """As `add_referrer`, but put a copy of the image's manifest that names the table."""
     _, manifest, layers = layers_of(store, tag)

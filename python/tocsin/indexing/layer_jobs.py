@@ -43,7 +43,7 @@ _MAX_PROBLEMS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class LayerFate:
+class LayerOutcome:
     """Outcome for a layer, with the data for later steps.
 
     Attributes:
@@ -74,7 +74,7 @@ class _CancelledError(Exception):
     """Another layer failed, or the user interrupted; only the first reason is reported."""
 
 
-class _OddLayerError(Exception):
+class _NotIndexableError(Exception):
     """A layer cannot be indexed.
 
     Attributes:
@@ -127,7 +127,7 @@ class LayerJobs:
         self._shares: processors.Shares[LayerKey] = self._shares_of(())
         self._reason: BaseException | None = None
 
-    def run(self, layers: Iterable[Descriptor]) -> dict[LayerKey, LayerFate]:
+    def run(self, layers: Iterable[Descriptor]) -> dict[LayerKey, LayerOutcome]:
         """Index `layers` without duplicates; all threads have ended when this returns or raises.
 
         Raises:
@@ -136,23 +136,25 @@ class LayerJobs:
             OSError: a store cannot be read or written.
         """
         wanted = {layer_key(layer): layer for layer in layers}
-        fates = {
-            key: fate for key, layer in wanted.items() if (fate := self._without_reading(layer))
+        outcomes = {
+            key: outcome
+            for key, layer in wanted.items()
+            if (outcome := self._without_reading(layer))
         }
         # Largest first, so that the slowest layer does not start last.
         to_read = sorted(
-            (layer for key, layer in wanted.items() if key not in fates),
+            (layer for key, layer in wanted.items() if key not in outcomes),
             key=lambda layer: -layer.size,
         )
         self._shares = self._shares_of(to_read)
         self._report(Planned(tuple(to_read)))
-        for fate in fates.values():
-            self._report(_finished(fate.result))
+        for outcome in outcomes.values():
+            self._report(_finished(outcome.result))
         with ThreadPoolExecutor(self._options.jobs, thread_name_prefix="layer") as pool:
             futures = {pool.submit(self._index, layer): layer for layer in to_read}
             try:
                 for future in as_completed(futures):
-                    fates[layer_key(futures[future])] = future.result()
+                    outcomes[layer_key(futures[future])] = future.result()
             except _CancelledError:  # completed before the future with the reason
                 pool.shutdown(cancel_futures=True)
                 assert self._reason is not None  # noqa: S101 (set before cancelling)
@@ -161,7 +163,7 @@ class LayerJobs:
                 self._cancel()
                 pool.shutdown(cancel_futures=True)
                 raise
-        return fates
+        return outcomes
 
     def _shares_of(self, layers: Iterable[Descriptor]) -> processors.Shares[LayerKey]:
         return processors.Shares(
@@ -182,7 +184,7 @@ class LayerJobs:
 
     @contextmanager
     def _stopping_others(self) -> Iterator[None]:
-        """Cancel all other layers if this one fails; they are not reported any more."""
+        """Cancel all other layers if this one fails; they are no longer reported."""
         try:
             yield
         except _CancelledError:
@@ -192,22 +194,22 @@ class LayerJobs:
             self._cancel()
             raise
 
-    def _without_reading(self, layer: Descriptor) -> LayerFate | None:
-        """Return the fate of a layer if its descriptor determines it."""
+    def _without_reading(self, layer: Descriptor) -> LayerOutcome | None:
+        """Return the outcome for a layer if its descriptor determines it."""
         problem = unreadable_reason(self._source, layer) if self._options.seek else None
         reason = skip_reason(self._source, layer, self._options)
         if reason is None or (self._options.seek and problem is None):
             return None
-        return LayerFate(LayerResult(layer, skipped=reason), seek_problem=problem)
+        return LayerOutcome(LayerResult(layer, skipped=reason), seek_problem=problem)
 
-    def _index(self, layer: Descriptor) -> LayerFate:
+    def _index(self, layer: Descriptor) -> LayerOutcome:
         with self._stopping_others():
             try:
-                return self._find_fate(layer)
+                return self._outcome_of(layer)
             finally:
                 self._shares.done(layer_key(layer))
 
-    def _find_fate(self, layer: Descriptor) -> LayerFate:
+    def _outcome_of(self, layer: Descriptor) -> LayerOutcome:
         started = time.monotonic()
         self._check_cancelled()
         known = self._known and self._known.load(
@@ -217,65 +219,67 @@ class LayerJobs:
         if known and self._known_seek:
             known_seek = self._known_seek.load(self._sink, layer)
         is_complete = known_seek is not None or not self._options.seek
-        if known and is_complete and (fate := self._reuse(layer, known, known_seek)):
-            self._report(_finished(fate.result))
-            return fate
+        if known and is_complete and (outcome := self._reuse(layer, known, known_seek)):
+            self._report(_finished(outcome.result))
+            return outcome
         threads = self._shares.take(layer_key(layer))
         self._check_cancelled()
         self._report(LayerStarted(layer))
         started = time.monotonic()
         takeover = self._take_over(layer)
-        fate = self._read_and_keep(layer, threads, takeover)
-        fate = replace(fate, result=replace(fate.result, seconds=time.monotonic() - started))
-        self._report(_finished(fate.result))
-        return fate
+        outcome = self._read_and_keep(layer, threads, takeover)
+        outcome = replace(
+            outcome, result=replace(outcome.result, seconds=time.monotonic() - started)
+        )
+        self._report(_finished(outcome.result))
+        return outcome
 
     def _read_and_keep(
         self, layer: Descriptor, threads: int, takeover: Takeover | None
-    ) -> LayerFate:
+    ) -> LayerOutcome:
         reason = skip_reason(self._source, layer, self._options)
         seek_problem = None
         try:
             found = self._read(layer, self._pass(layer, threads, seek=self._options.seek), takeover)
-        except _OddLayerError as odd:
-            if not odd.only_seek:
-                return self._keep_odd(layer, threads, odd, reason)
+        except _NotIndexableError as error:
+            if not error.only_seek:
+                return self._keep_unusual(layer, threads, error, reason)
             # The layer can be indexed all the same, but must be read again.
-            seek_problem = odd.reason
+            seek_problem = error.reason
             try:
                 found = self._read(layer, self._pass(layer, threads, seek=False))
-            except _OddLayerError as again:
-                if not odd.verified:
+            except _NotIndexableError as again:
+                if not error.verified:
                     self._verify(layer)
                 result = LayerResult(layer, skipped=reason or again.reason)
-                return LayerFate(result, seek_problem=seek_problem)
+                return LayerOutcome(result, seek_problem=seek_problem)
         if found.format == ZSTD:
             reason = reason or unsupported(ZSTD)
-        fate = self._with_ztoc(layer, found, takeover, reason)
+        outcome = self._with_ztoc(layer, found, takeover, reason)
         if found.seek is None:
-            return replace(fate, seek_problem=seek_problem)
-        return self._with_seek(fate, SeekParts(found.ztoc, found.seek, str(layer.digest)))
+            return replace(outcome, seek_problem=seek_problem)
+        return self._with_seek(outcome, SeekParts(found.ztoc, found.seek, str(layer.digest)))
 
-    def _keep_odd(
-        self, layer: Descriptor, threads: int, odd: _OddLayerError, reason: str | None
-    ) -> LayerFate:
-        """Return the fate of a layer that the reference refuses to index."""
-        fate = LayerFate(LayerResult(layer, skipped=reason or odd.reason))
+    def _keep_unusual(
+        self, layer: Descriptor, threads: int, error: _NotIndexableError, reason: str | None
+    ) -> LayerOutcome:
+        """Return the outcome for a layer that the reference refuses to index."""
+        outcome = LayerOutcome(LayerResult(layer, skipped=reason or error.reason))
         problem = None
         if self._options.seek:
             try:
                 found = self._read(layer, self._pass(layer, threads, seek=True, for_reading=True))
-            except _OddLayerError as again:
+            except _NotIndexableError as again:
                 problem = again.reason
             else:
                 assert found.seek is not None  # noqa: S101 (requested)
                 parts = SeekParts(found.ztoc, found.seek, str(layer.digest))
-                return self._with_seek(fate, parts)
+                return self._with_seek(outcome, parts)
         # If the layer matches its digest, it is unusual but not damaged: skip only this layer,
         # whereas the reference fails for the whole image.
-        if not odd.verified:
+        if not error.verified:
             self._verify(layer)
-        return replace(fate, seek_problem=problem)
+        return replace(outcome, seek_problem=problem)
 
     def _take_over(self, layer: Descriptor) -> Takeover | None:
         """Let the sink take over a layer as far as possible without reading it.
@@ -309,8 +313,8 @@ class LayerJobs:
     ) -> IndexedLayerBytes:
         refused: list[FormatError | UnsupportedError] = []
         streamed = isinstance(takeover, MustStream)
-        pieces_of = self._through(layer, indexer, refused)
-        with _preparing(takeover), closing(pieces_of) as pieces:
+        indexed_pieces = self._pieces_through(layer, indexer, refused)
+        with _preparing(takeover), closing(indexed_pieces) as pieces:
             if streamed:
                 # One read for both purposes; a layer that the indexer rejects is still copied.
                 self._sink.put_blob(pieces, digest=layer.digest, size=layer.size)
@@ -325,7 +329,9 @@ class LayerJobs:
                 found = indexer.finish()
         except (FormatError, UnsupportedError) as error:
             only_seek = isinstance(error, SeekTableError)
-            raise _OddLayerError(error.message, verified=streamed, only_seek=only_seek) from error
+            raise _NotIndexableError(
+                error.message, verified=streamed, only_seek=only_seek
+            ) from error
         finally:
             self._shares.done(layer_key(layer))
         if found.digest != str(layer.digest):
@@ -345,12 +351,13 @@ class LayerJobs:
             done += len(piece)
             self._report(LayerAdvanced(layer, done))
 
-    def _through(
+    def _pieces_through(
         self,
         layer: Descriptor,
         indexer: LayerPass | SeekPass,
         refused: list[FormatError | UnsupportedError],
     ) -> Generator[bytes, None, None]:
+        """Yield the pieces of a layer; push each to the indexer first, until it refuses one."""
         for piece in self._pieces(layer):
             if not refused:
                 try:
@@ -368,10 +375,10 @@ class LayerJobs:
         if self._cancelled.is_set():
             raise _CancelledError
 
-    def _with_seek(self, fate: LayerFate, parts: SeekParts) -> LayerFate:
-        """Store a layer's seek blob and return the fate with it."""
+    def _with_seek(self, outcome: LayerOutcome, parts: SeekParts) -> LayerOutcome:
+        """Store a layer's seek blob and return the outcome with it."""
         descriptor = self._sink.put_blob(parts.seek.blob, media_type=SEEK_LAYER)
-        return replace(fate, seek=parts, result=replace(fate.result, seek_blob=descriptor))
+        return replace(outcome, seek=parts, result=replace(outcome.result, seek_blob=descriptor))
 
     def _with_ztoc(
         self,
@@ -379,7 +386,7 @@ class LayerJobs:
         found: IndexedLayerBytes,
         takeover: Takeover | None,
         reason: str | None,
-    ) -> LayerFate:
+    ) -> LayerOutcome:
         """Store a layer's zTOC, unless it gets none for a `reason`."""
         if reason is not None or self._options.seek_only:
             if isinstance(takeover, MustVerify):
@@ -390,29 +397,31 @@ class LayerJobs:
                 entry_count=len(found.ztoc.entries),
                 uncompressed_size=found.uncompressed_size,
             )
-            return LayerFate(counts)
+            return LayerOutcome(counts)
         notes = []
         broken = _what_breaks_readers(found)
         if broken and not self._options.reference_identical:
-            reason = f"{broken}; --reference-identical indexes it nevertheless"
-            return LayerFate(LayerResult(layer, skipped=reason))
+            reason = f"{broken}; --reference-identical indexes it anyway"
+            return LayerOutcome(LayerResult(layer, skipped=reason))
         if broken:
             notes.append(broken)
         if found.dropped_checkpoint_count:
             notes.append(
-                f"checkpoints before the first output removed: {found.dropped_checkpoint_count} "
+                f"removed checkpoints before the first output: {found.dropped_checkpoint_count} "
                 "(soci-snapshotter rejects them; --reference-identical keeps them)"
             )
         try:
             blob = found.ztoc.to_bytes()
         except FormatError as error:
-            return LayerFate(LayerResult(layer, skipped=error.message))
+            return LayerOutcome(LayerResult(layer, skipped=error.message))
         descriptor = self._sink.put_blob(blob)
         if isinstance(takeover, MustVerify):
             self._finish(layer, takeover)
-        fate = self._fate(layer, found.ztoc, descriptor)
-        result = replace(fate.result, notes=tuple(notes), uncompressed_size=found.uncompressed_size)
-        return replace(fate, result=result)
+        outcome = self._outcome_with(layer, found.ztoc, descriptor)
+        result = replace(
+            outcome.result, notes=tuple(notes), uncompressed_size=found.uncompressed_size
+        )
+        return replace(outcome, result=result)
 
     def _finish(self, layer: Descriptor, takeover: MustVerify) -> None:
         if self._sink.has_blob(layer):  # already stored for another media type
@@ -420,7 +429,7 @@ class LayerJobs:
         if isinstance(takeover.finish(), MustStream):
             stream_blob(self._source, self._sink, layer)
 
-    def _reuse(self, layer: Descriptor, ztoc: Ztoc, seek: SeekBlob | None) -> LayerFate | None:
+    def _reuse(self, layer: Descriptor, ztoc: Ztoc, seek: SeekBlob | None) -> LayerOutcome | None:
         """Reuse a zTOC, unless readers reject it; then the layer must be read."""
         if ztoc.reader_refusals():
             return None
@@ -429,13 +438,13 @@ class LayerJobs:
             copy_blob(self._source, self._sink, layer)
         # The zTOC was read from the sink, so the blob exists there.
         descriptor = Descriptor(OCTET_STREAM, Digest.parse(ztoc.digest), ztoc.size)
-        fate = self._fate(layer, ztoc, descriptor)
-        fate = replace(fate, result=replace(fate.result, reused=True))
+        outcome = self._outcome_with(layer, ztoc, descriptor)
+        outcome = replace(outcome, result=replace(outcome.result, reused=True))
         if seek is None:
-            return fate
-        return self._with_seek(fate, SeekParts(ztoc, seek, str(layer.digest)))
+            return outcome
+        return self._with_seek(outcome, SeekParts(ztoc, seek, str(layer.digest)))
 
-    def _fate(self, layer: Descriptor, ztoc: Ztoc, descriptor: Descriptor) -> LayerFate:
+    def _outcome_with(self, layer: Descriptor, ztoc: Ztoc, descriptor: Descriptor) -> LayerOutcome:
         indexed = IndexedLayer(
             layer,
             descriptor,
@@ -449,21 +458,21 @@ class LayerJobs:
             span_count=ztoc.span_count,
             uncompressed_size=ztoc.uncompressed_archive_size,
         )
-        return LayerFate(result, indexed, self._searchable(ztoc))
+        return LayerOutcome(result, indexed, self._searchable(ztoc))
 
     def _searchable(self, ztoc: Ztoc) -> SearchableLayer | None:
-        """Return the data to find prefetch paths; ``None`` if there are none."""
+        """Return the data for finding prefetch paths; ``None`` if there are no such paths."""
         names = set(entry_names(self._options.prefetch))
         if not names:
             return None
-        places: dict[str, int] = {}
+        first_entries: dict[str, int] = {}
         for index, name in enumerate(ztoc.paths):
             if name in names:
-                places.setdefault(name, index)
+                first_entries.setdefault(name, index)
         starts = ztoc.spans["uncompressed_start"].copy()
 
         def find(name: str) -> FoundEntry | None:
-            index = places.get(name)
+            index = first_entries.get(name)
             return None if index is None else _found_entry(ztoc, index)
 
         def at_path(path: str) -> FoundEntry | None:
@@ -491,12 +500,12 @@ def _preparing(takeover: Takeover | None) -> Iterator[None]:
     if not isinstance(takeover, MustVerify):
         yield
         return
-    beside = threading.Thread(target=takeover.prepare, name="layer-takeover")
-    beside.start()
+    preparation = threading.Thread(target=takeover.prepare, name="layer-takeover")
+    preparation.start()
     try:
         yield
     finally:
-        beside.join()
+        preparation.join()
 
 
 def _finished(result: LayerResult) -> LayerFinished:
@@ -508,7 +517,7 @@ def _finished(result: LayerResult) -> LayerFinished:
 
 
 def _what_breaks_readers(found: IndexedLayerBytes) -> str | None:
-    """Return why the reference's reader would fail; its builder does not warn about it."""
+    """Return why the reference's reader would fail; the reference's builder gives no warning."""
     problems = [
         f"{shown(found.ztoc.entries[hazard.entry_index].name)}: {hazard.reason}"
         for hazard in found.hazards

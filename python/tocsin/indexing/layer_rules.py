@@ -44,7 +44,7 @@ def skip_reason(source: Source, layer: Descriptor, options: IndexingOptions) -> 
         is_zstd = kind.compression is Compression.ZSTD
         reason = unsupported(ZSTD if is_zstd else shown(layer.media_type))
     elif kind.foreign and not source.has_blob(layer):
-        reason = "foreign layer that is missing in the source"
+        reason = "foreign layer that is missing from the source"
     elif options.span_size == 0 and _FORMATS[kind.compression] == "uncompressed":
         reason = "uncompressed tar, which cannot have spans of 0 bytes"
     return reason
@@ -66,7 +66,7 @@ def unreadable_reason(source: Source, layer: Descriptor) -> str | None:
     if kind.compression not in _FORMATS and kind.compression is not Compression.ZSTD:
         return f"unsupported compression ({shown(layer.media_type)})"
     if kind.foreign and not source.has_blob(layer):
-        return "foreign layer that is missing in the source"
+        return "foreign layer that is missing from the source"
     return None
 
 

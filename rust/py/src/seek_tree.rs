@@ -20,7 +20,7 @@ use crate::file_stat::{IMPLIED, Owner, absolute, stat, stat_in_list, word};
 use crate::seek::{SeekLayer, SeekSpans, compression_name};
 use crate::tree::{path_error, trimmed};
 use crate::ztoc::Ztoc;
-use crate::{gate, text};
+use crate::{errors, gate, text};
 
 /// Maximum bytes of paths in one batch of a walk: deep trees have long paths.
 const BATCH_LEN: usize = 1 << 20;
@@ -264,7 +264,7 @@ impl SeekTree {
         let listed = self.numbered(py, entry.into(), self.0.entry(entry))?;
         let found = listed.entry();
         if found.kind != EntryType::Regular {
-            return Err(PyValueError::new_err(format!("entry {entry} is not a regular file")));
+            return Err(errors::to_python(py, &self.0.not_a_file(&listed)));
         }
         let tar_name = found.extra.as_ref().and_then(|extra| extra.tar_name.clone());
         let name = text::decode(py, &tar_name.unwrap_or_else(|| listed.path()))?;

@@ -202,7 +202,7 @@ def test_choice_when_it_refers_to_the_image(layout, pinned, has_v2, taken, reaso
     image = IMAGE.put(layout, "1")
     TABLE.put(layout, image.plain())
     manifest = Manifest.from_json(IMAGE.manifest)
-    (found,) = seek_tables_of(layout, image, manifest, pinned=pinned, has_v2=has_v2)
+    (found,) = seek_tables_of(layout, image, manifest, pinned=pinned, has_v2=has_v2, every=True)
     assert (found.taken, found.reason) == (taken, reason)
 
 
@@ -211,8 +211,22 @@ def test_choice_when_it_refers_to_the_image(layout, pinned, has_v2, taken, reaso
 def test_choice_when_bound_then_used_and_before_others(layout, pinned, has_v2):
     image, manifest = put_bound(layout)
     TABLE.put(layout, image.plain())
-    found = seek_tables_of(layout, image, manifest, pinned=pinned, has_v2=has_v2)
+    found = seek_tables_of(layout, image, manifest, pinned=pinned, has_v2=has_v2, every=True)
     assert [(table.is_bound, table.taken) for table in found] == [(True, True), (False, False)]
+
+
+@pytest.mark.parametrize("names", ["seek table", "SOCI index"])
+def test_choice_when_the_image_names_an_index_then_no_request_for_referrers(registry, names):
+    with store_of(registry) as store:
+        image, manifest = put_bound(store)
+        TABLE.put(store, image.plain())
+        if names == "SOCI index":
+            manifest = replace(manifest, annotations={})
+        registry.requests.clear()
+        has_v2 = names == "SOCI index"
+        found = seek_tables_of(store, image, manifest, pinned=False, has_v2=has_v2)
+    assert [table.is_bound for table in found] == ([] if has_v2 else [True])
+    assert not any("referrers" in r.path or "sha256-" in r.path for r in registry.requests)
 
 
 # -- by digest, and listed by an image index ---------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 import tocsin
-from support import seek, tarmaker
+from support import goldens, seek, tarmaker
 from support.images import image_of
 from support.readable import OPTIONS, put_image, text
 from support.registry import Registry
@@ -157,6 +157,21 @@ def test_cat_when_span_size_and_compression_vary_then_the_same(span_size, thread
         with image.open("usr/big") as file:
             file.seek(100_000)
             assert file.read() == BIG[100_000:]
+
+
+@pytest.mark.parametrize(("span_size", "threads"), list(zip(SPAN_SIZES, (1, 2, 3), strict=True)))
+@pytest.mark.parametrize("name", sorted({case["layer"] for case in goldens.expected()["built"]}))
+def test_golden_when_read_by_table_then_the_same_as_without(name, span_size, threads, tmp_path):
+    layer = goldens.layer(name)
+    media_type = OCI_LAYER_GZIP if layer[:2] == seek.GZIP else OCI_LAYER
+    with OciLayout(tmp_path, write=True) as store:
+        image_of((layer, media_type)).put(store, "t")
+        seek.add_referrer(store, "t", span_size=span_size, threads=threads)
+    reference = f"oci:{tmp_path}:t"
+    with tocsin.open(reference) as image, tocsin.open(reference, index="none") as plain:
+        assert origins(image) == {"seek"}
+        assert listed(image) == listed(plain)
+        assert data_of(image) == data_of(plain)
 
 
 # -- trust -------------------------------------------------------------------------------------
