@@ -189,7 +189,7 @@ RUST_ROWS = [
     {"seek"},
     {"tree"},
     {"parallel", "ztoc", "tar"},
-    {"inflate", "gzip", "zstd", "checkpoint"},
+    {"inflate", "gzip", "zstd", "checkpoint", "trace"},
     {"span", "bytes", "digest"},
     {"error"},
 ]
@@ -197,6 +197,8 @@ ON_PURPOSE = {
     ("ztoc", "tar"): "the TOC consists of tar entries",
     ("gzip", "inflate"): "members hold DEFLATE streams",
     ("gzip", "checkpoint"): "a decoder may start at a checkpoint",
+    ("gzip", "trace"): "a decoder can trace what it decodes",
+    ("trace", "inflate"): "a trace contains matches",
     ("inflate", "checkpoint"): "a checkpoint contains the window",
     ("error", "span"): "an error has a compressed or uncompressed offset",
 }

@@ -27,6 +27,9 @@ PLATFORM_RESULT = {
     "platform",
     "manifest",
     "soci_index",
+    "seek_table",
+    "seek_problem",
+    "seek_size",
     "existing_indexes",
     "skipped",
     "layers",
@@ -43,6 +46,7 @@ LAYER_RESULT = {
     "span_count",
     "uncompressed_size",
     "seconds",
+    "seek_blob",
 }
 COVERAGE = {"image", "manifest", "layer_size", "covered_size", "ztoc_size", "platforms"}
 PLATFORM_COVERAGE = {
@@ -50,6 +54,7 @@ PLATFORM_COVERAGE = {
     "manifest",
     "problem",
     "soci_indexes",
+    "seek_tables",
     "layer_size",
     "covered_size",
     "ztoc_size",
@@ -471,7 +476,8 @@ def test_index_ls_lists_indexes_and_index_rm_removes_them(layout):
     two = json.loads(tocsin("index", "ls", f"oci:{layout}:soci", "--json").stdout)
     assert two.keys() == {"image", "manifest", "platforms"}
     (platform,) = two["platforms"]
-    assert platform.keys() == {"platform", "manifest", "layer_count", "problem", "soci_indexes"}
+    keys = {"platform", "manifest", "layer_count", "problem", "soci_indexes", "seek_tables"}
+    assert platform.keys() == keys
     (index,) = platform["soci_indexes"]
     assert index.keys() == INDEX
     assert (index["version"], index["ztoc_count"], platform["layer_count"]) == (2, 1, 2)
@@ -483,7 +489,7 @@ def test_index_ls_lists_indexes_and_index_rm_removes_them(layout):
     assert tocsin("index", "ls", source, "-q").stdout == b""
     again = tocsin("index", "rm", f"oci:{layout}:soci")
     assert again.returncode == 3
-    assert b"hint: To remove version 2 indexes, delete the tag" in again.stderr
+    assert b"hint: To remove indexes that an image names, delete the tag" in again.stderr
 
 
 def test_copy_copies_v1_indexes(layout, tmp_path):
@@ -498,7 +504,7 @@ def test_copy_copies_v1_indexes(layout, tmp_path):
     assert tocsin("convert", source, f"oci:{layout}:soci", *SMALL).returncode == 0
     assert tocsin("copy", f"oci:{layout}:soci", other).returncode == 1
     document = json.loads(tocsin("copy", source, other, "--force", "--json").stdout)
-    keys = {"source", "destination", "image", "soci_indexes", "seconds", "traffic"}
+    keys = {"source", "destination", "image", "soci_indexes", "seek_tables", "seconds", "traffic"}
     assert document.keys() == keys
     assert f"image {document['image']['digest']}" == image
 

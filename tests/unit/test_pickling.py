@@ -17,6 +17,7 @@ from tocsin.model.soci_index import SOCI_INDEX_V1
 from tocsin.stores.layout import OciLayout
 
 ALL = tocsin.IndexingOptions(min_layer_size=0, platforms="linux/amd64", prefetch="a")
+SEEK = tocsin.IndexingOptions(min_layer_size=0, seek=True)
 REFERENCES = ["h.io/r:t", "oci:d:t", "oci-archive:f", "docker-archive:f:@0"]
 
 
@@ -40,6 +41,8 @@ def results(tmp_path_factory):
             tocsin.verify(name, progress=events.append),
             tocsin.info(name),
             tocsin.indexes(f"{name}2"),
+            tocsin.convert(name, f"{name}3", options=SEEK),
+            tocsin.indexes(f"{name}3"),
             tocsin.resolve(name),
             index_layer(odd, progress=events.append),
             tocsin.build_ztoc(odd).info(),

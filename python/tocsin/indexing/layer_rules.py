@@ -1,4 +1,4 @@
-"""Which layers get a zTOC or are part of a seek table, as far as their descriptors determine it."""
+"""Rules for layers: reasons to leave them out of indexes, and how they are indexed."""
 
 from __future__ import annotations
 

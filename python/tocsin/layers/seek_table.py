@@ -13,7 +13,7 @@ from tocsin.model.descriptor import Descriptor
 from tocsin.model.seek_manifest import SEEK_FILE_LIST, SEEK_LAYER
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from typing_extensions import Buffer
 
@@ -47,6 +47,16 @@ class SeekBlob:
     ) -> SeekBlob:
         """Return the blob of a layer without checkpoints, which readers read in full."""
         return cls.wrapping(_core.SeekLayer.whole(compression, size, uncompressed_size, span_size))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SeekBlob) and other.blob == self.blob
+
+    def __hash__(self) -> int:
+        return hash(self.blob)
+
+    def __reduce__(self) -> tuple[Callable[[bytes], SeekBlob], tuple[bytes]]:
+        """Pickle as bytes, which are parsed again."""
+        return SeekBlob.parse, (self.blob,)
 
     @property
     def blob(self) -> bytes:

@@ -72,7 +72,7 @@ def test_bound_when_the_root_is_not_inline_then_two_requests(registry):
 
 
 @pytest.mark.parametrize("named", [None, "", "latest", "sha256:1", "sha512:" + "0" * 128])
-def test_bound_when_the_annotation_is_not_a_digest_then_none_and_no_request(registry, named):
+def test_bound_when_the_annotation_is_not_a_digest_then_no_request(registry, named):
     annotations = {} if named is None else {"dev.tocsin.seek-table-digest": named}
     manifest = replace(Manifest.from_json(IMAGE.manifest), annotations=annotations)
     with store_of(registry) as store:
@@ -216,7 +216,7 @@ def test_choice_when_bound_then_used_and_before_others(layout, pinned, has_v2):
 
 
 @pytest.mark.parametrize("names", ["seek table", "SOCI index"])
-def test_choice_when_the_image_names_an_index_then_no_request_for_referrers(registry, names):
+def test_choice_when_the_image_names_an_index_then_no_referrers(registry, names):
     with store_of(registry) as store:
         image, manifest = put_bound(store)
         TABLE.put(store, image.plain())

@@ -150,7 +150,7 @@ def test_layer_when_damaged_then_verification_error(pack, place):
 GLOBAL = tarmaker.tar(tarmaker.global_header({"comment": "x"}), entry("etc/a", b"a\n"))
 
 
-def test_layer_when_only_readers_accept_it_then_in_the_table_but_without_ztoc(place):
+def test_layer_when_only_readers_accept_it_then_table_but_no_ztoc(place):
     """The reference refuses PAX global headers; containerd unpacks such layers."""
     reference = put(place, gzip.compress(GLOBAL), GZIP[1])
     (result,) = convert(reference, f"oci:{place}:soci", options=SEEK).platforms
@@ -188,7 +188,7 @@ def test_image_when_a_layer_cannot_be_read_then_no_table_but_ztocs(odd, reason, 
         convert(reference, f"oci:{place}:only", options=ONLY)
 
 
-def test_platforms_when_one_has_an_encrypted_layer_then_the_other_has_a_table(place):
+def test_platforms_when_one_is_encrypted_then_the_other_has_a_table(place):
     with OciLayout(place, write=True) as store:
         images = {
             "linux/amd64": make_image({"etc/a": b"a\n"}),
@@ -314,7 +314,7 @@ def test_convert_when_seek_blobs_cannot_be_reused_then_layers_are_read(options, 
     assert files_of(f"oci:{place}:other") == FILES
 
 
-def test_convert_when_another_image_shares_a_layer_then_its_seek_blob_is_reused(place):
+def test_convert_when_images_share_a_layer_then_its_seek_blob_is_reused(place):
     convert(put(place, *GZIP[:2], tag="a"), f"oci:{place}:a-soci", options=SEEK)
     reference = put(place, *GZIP, tag="b")
     result, read = started(convert, reference, f"oci:{place}:b-soci", options=SEEK)
@@ -352,7 +352,7 @@ def test_convert_when_the_source_has_a_table_then_the_new_one_replaces_it(place)
         assert found.digest == tables[0].digest
 
 
-def test_convert_when_the_source_has_a_table_and_none_is_made_then_it_is_carried(place, tmp_path):
+def test_convert_when_the_source_has_a_table_then_it_is_carried(place, tmp_path):
     reference = put(place, *GZIP)
     convert(reference, f"oci:{place}:a", options=ONLY)
     elsewhere = f"oci:{tmp_path / 'other'}:b"

@@ -63,7 +63,7 @@ def test_manifest_when_written_then_as_specified():
     }
 
 
-def test_manifest_when_it_refers_to_an_image_then_plain_subject_and_no_artifact_type():
+def test_manifest_when_it_refers_to_an_image_then_plain_subject():
     written = json.loads(MANIFEST.to_json(subject=SUBJECT))
     assert written["subject"] == {
         "mediaType": "application/vnd.oci.image.manifest.v1+json",

@@ -207,7 +207,7 @@ def test_open_when_another_index_is_requested_then_no_table_is_used(place, index
 
 
 @pytest.mark.parametrize("tag", ["bound", "bare"])
-def test_open_when_the_digest_of_a_table_is_given_then_used_with_any_reference(place, tag):
+def test_open_when_the_digest_of_a_table_is_given_then_it_is_used(place, tag):
     with OciLayout(place) as store:
         image = store.resolve(tag)
         manifest = Manifest.from_json(store.manifest(image))
@@ -218,7 +218,7 @@ def test_open_when_the_digest_of_a_table_is_given_then_used_with_any_reference(p
             assert image.cat("usr/big") == BIG
 
 
-def test_open_when_the_digest_of_a_table_of_another_image_is_given_then_error(place, tmp_path):
+def test_open_when_given_the_digest_of_another_table_then_error(place, tmp_path):
     reference = put_image(tmp_path, LAYERS[0])
     with OciLayout(tmp_path, write=True) as store:
         other = seek.make_table(gzip.compress(tarmaker.tar(entry("other", b"x")))).put(store)

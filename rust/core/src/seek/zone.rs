@@ -1,19 +1,19 @@
 //! The cheapest position in a zone: where the fewest bytes before it are referred to after it.
 //!
-//! The matches are gone through backwards, with a bitmap of the bytes that they refer to. Before
-//! each match is added, the bits below a position are the bytes that a checkpoint there needs. To
-//! count them at every match would take longer than to decode it, so a whole step of positions is
-//! passed over if already its lower bound is worse than the best position found: the bytes before
-//! the step that are referred to after it.
+//! The matches are gone through backwards, with a bitmap of the bytes that they refer to. Once those
+//! after a position have been added, the bits below it are the bytes that a checkpoint there needs.
+//! To count them at every match would take longer than to decode it. But going back from a position
+//! loses only the bits passed, so if it needs many more bytes than the best position found, the
+//! search jumps to where enough bits have been passed.
 
 use std::ops::Range;
 
 use crate::checkpoint::{Run, SparseWindow, WINDOW_LEN};
 use crate::inflate::{Match, words};
 
-/// Positions in a step. Counting the bits of a window costs as much as going through the matches of
-/// about 2 KiB one by one.
-const STEP_LEN: usize = 2 << 10;
+/// Positions that are gone through one by one before the next jump is tried. Counting the bits of a
+/// window costs as much as going through this many positions.
+const SWEEP_LEN: usize = 1 << 10;
 
 /// What a checkpoint inside a block with Huffman codes costs for its stored header, in bytes.
 pub(super) const HUFFMAN_COST: u32 = 60;
@@ -75,26 +75,23 @@ impl Zone<'_> {
             pieces: self.pieces.to_vec(),
             boundaries: self.boundaries,
             origin,
-            start,
             // A match that ends where the zone starts, if none does later.
             match_end: usize::try_from(self.match_end.saturating_sub(origin)).unwrap_or(0),
             best: Best { cost: u32::MAX, at: first },
         };
-        while let Some((matches, delta)) = search.next_matches(end) {
-            bits.set_all(matches, delta);
-        }
-        // The end of the zone belongs to the last step.
-        let mut step_end = end + 1;
-        let mut after = None;
-        while step_end > start {
-            let step = start.max(step_end.saturating_sub(STEP_LEN))..step_end;
-            step_end = step.start;
-            // The bytes before the step that are referred to after it.
-            let count = after.take().unwrap_or_else(|| bits.count_below(step.end));
-            if count - bits.count(step.start, step.end) > search.best.cost {
-                search.skip(&mut bits, step.start);
+        search.pass(&mut bits, end);
+        // The end of the zone is a candidate too.
+        let mut place = Place { at: end + 1, count: bits.count_below(end + 1) };
+        while place.at > start {
+            // However far back this goes, all but the bits passed remain needed.
+            let room = place.count.saturating_sub(search.best.cost.saturating_add(1));
+            let limit = bits.back_over(place.at, room).max(start);
+            if place.count > search.best.cost && limit + SWEEP_LEN <= place.at {
+                search.pass(&mut bits, limit);
+                place = Place { at: limit, count: bits.count_below(limit) };
             } else {
-                after = Some(search.sweep(&mut bits, &step, count));
+                let limit = start.max(place.at.saturating_sub(SWEEP_LEN));
+                search.sweep(&mut bits, limit, &mut place);
             }
         }
         let cost = bits.count_below(first) + self.first_cost;
@@ -109,34 +106,11 @@ struct Search<'a> {
     pieces: Vec<Piece<'a>>,
     boundaries: &'a [u64],
     origin: u64,
-    start: usize,
     match_end: usize,
     best: Best,
 }
 
 impl<'a> Search<'a> {
-    /// The last matches that have not been taken and begin at or after `limit`, those of one piece,
-    /// and what to add to their offsets.
-    fn next_matches(&mut self, limit: usize) -> Option<(&'a [Match], usize)> {
-        while let Some(piece) = self.pieces.last_mut() {
-            let delta = delta(piece, self.origin);
-            let is_before = |found: &Match| delta.wrapping_add(found.offset() as usize) < limit;
-            let count = piece.matches.partition_point(is_before);
-            let (before, found) = piece.matches.split_at(count);
-            piece.matches = before;
-            if before.is_empty() {
-                self.pieces.pop();
-            }
-            if !found.is_empty() {
-                return Some((found, delta));
-            }
-            if !before.is_empty() {
-                return None;
-            }
-        }
-        None
-    }
-
     /// Where the last match ends that has not been taken.
     fn last_end(&self) -> usize {
         let last = self.pieces.last().and_then(|piece| {
@@ -159,50 +133,72 @@ impl<'a> Search<'a> {
         Some(at)
     }
 
-    /// Passes over the matches that begin at or after `limit`.
-    fn skip(&mut self, bits: &mut Bits, limit: usize) {
-        while let Some((matches, delta)) = self.next_matches(limit) {
-            bits.set_all(matches, delta);
+    /// Adds the matches that begin at or after `limit`, and passes over the candidates there.
+    fn pass(&mut self, bits: &mut Bits, limit: usize) {
+        while let Some(piece) = self.pieces.last_mut() {
+            let delta = delta(piece, self.origin);
+            while let Some((found, before)) = piece.matches.split_last() {
+                if delta.wrapping_add(found.offset() as usize) < limit {
+                    break;
+                }
+                bits.set(*found, delta);
+                piece.matches = before;
+            }
+            if !piece.matches.is_empty() {
+                break;
+            }
+            self.pieces.pop();
         }
         while self.next_boundary(limit).is_some() {}
     }
 
-    /// Goes through the candidates of a step. `count` is the number of bits below its end; returns
-    /// that below its start.
-    fn sweep(&mut self, bits: &mut Bits, step: &Range<usize>, count: u32) -> u32 {
-        let mut place = Place { at: step.end, count };
-        while let Some((matches, delta)) = self.next_matches(step.start) {
-            for found in matches.iter().rev() {
+    /// Goes back through the candidates from `place` to `limit`.
+    fn sweep(&mut self, bits: &mut Bits, limit: usize, place: &mut Place) {
+        let first = place.at;
+        while let Some(&piece) = self.pieces.last() {
+            let delta = delta(&piece, self.origin);
+            let mut matches = piece.matches;
+            while let Some((found, before)) = matches.split_last() {
                 let at = delta.wrapping_add(found.offset() as usize);
+                if at < limit {
+                    break;
+                }
                 let end = at + usize::from(found.len());
                 while let Some(boundary) = self.next_boundary(end) {
                     place.go(bits, boundary);
-                    self.offer(&place, 0);
+                    self.offer(place, 0);
                 }
-                if end < step.end {
+                if end < first {
                     place.go(bits, end);
-                    self.offer(&place, HUFFMAN_COST);
+                    self.offer(place, HUFFMAN_COST);
                 }
                 // The source of a match ends before it, and so do all positions that follow.
                 place.go(bits, at);
                 place.count += bits.set_counting(*found, delta);
+                matches = before;
             }
+            if let Some(last) = self.pieces.last_mut() {
+                last.matches = matches;
+            }
+            if !matches.is_empty() {
+                break;
+            }
+            self.pieces.pop();
         }
         let end = self.last_end();
-        while let Some(boundary) = self.next_boundary(end.max(step.start)) {
+        while let Some(boundary) = self.next_boundary(end.max(limit)) {
             place.go(bits, boundary);
-            self.offer(&place, 0);
+            self.offer(place, 0);
         }
-        if step.contains(&end) && end >= self.start {
+        if (limit..first).contains(&end) {
             place.go(bits, end);
-            self.offer(&place, HUFFMAN_COST);
+            self.offer(place, HUFFMAN_COST);
         }
-        while let Some(boundary) = self.next_boundary(step.start) {
+        while let Some(boundary) = self.next_boundary(limit) {
             place.go(bits, boundary);
-            self.offer(&place, 0);
+            self.offer(place, 0);
         }
-        place.go(bits, step.start);
-        place.count
+        place.go(bits, limit);
     }
 
     #[inline]
@@ -251,21 +247,34 @@ impl Bits {
         Self { words: vec![0; len / 64 + 2], start: first }
     }
 
-    /// Sets the bits of what matches refer to; `delta` is added to their offsets.
-    fn set_all(&mut self, matches: &[Match], delta: usize) {
-        for found in matches {
-            let start = source(*found, delta);
-            let len = usize::from(found.source_len());
-            if len < 64
-                && let Some([first, second]) = self.words.get_mut(start / 64..start / 64 + 2)
-            {
-                let mask = (1_u64 << len) - 1;
-                *first |= mask << (start % 64);
-                *second |= mask >> 1 >> (63 - start % 64);
-            } else {
-                self.set_long(start, len);
-            }
+    /// Sets the bits of what a match refers to; `delta` is added to its offset.
+    #[inline]
+    fn set(&mut self, found: Match, delta: usize) {
+        let start = source(found, delta);
+        let len = usize::from(found.source_len());
+        if len < 64
+            && let Some([first, second]) = self.words.get_mut(start / 64..start / 64 + 2)
+        {
+            let mask = (1_u64 << len) - 1;
+            *first |= mask << (start % 64);
+            *second |= mask >> 1 >> (63 - start % 64);
+        } else {
+            self.set_long(start, len);
         }
+    }
+
+    /// The earliest position before `at` with at most `room` bits between the two, rounded up to a
+    /// word.
+    fn back_over(&self, at: usize, room: u32) -> usize {
+        let mut index = at / 64;
+        let mut count = self.count(index * 64, at);
+        let mut found = at;
+        while count <= room && index > 0 {
+            found = index * 64;
+            index -= 1;
+            count += self.words.get(index).map_or(0, |word| word.count_ones());
+        }
+        found
     }
 
     #[cold]
@@ -348,7 +357,8 @@ pub(super) fn sparse_window(
 ) -> SparseWindow {
     let mut bits = Bits::new(at, at + WINDOW_LEN as u64);
     for piece in pieces {
-        bits.set_all(piece.matches, delta(piece, bits.start));
+        let delta = delta(piece, bits.start);
+        piece.matches.iter().for_each(|found| bits.set(*found, delta));
     }
     let first = bits.start;
     // Where the window would start in front of the output.
