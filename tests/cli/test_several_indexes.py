@@ -150,7 +150,7 @@ def test_create_warns_about_other_indexes_and_adds_its_own(source):
     (made,) = done.stdout.decode().split()
     assert sorted(digests(source)) == sorted([*before, made])
     (line,) = tocsin("create", source, *ALL, "--span-size", "3MiB").stderr.decode().splitlines()
-    assert line.startswith("warning: linux/amd64: other version 1 indexes also refer to the image")
+    assert line.startswith("warning: linux/amd64: other indexes also refer to the image")
     assert all(digest in line for digest in before)
     assert made not in line
 
@@ -180,7 +180,7 @@ def test_create_skip_reads_no_layer_of_a_platform_with_an_index(many):
     assert [index["digest"] for index in second["existing_indexes"]] == [arm64]
     again = tocsin(*command)
     assert (again.returncode, again.stderr) == (0, b"")
-    assert again.stdout.count(b"skipped: version 1 indexes already refer to it: ") == 2
+    assert again.stdout.count(b"skipped: indexes already refer to it: ") == 2
     assert again.stdout.endswith(b"nothing was written\n")
     assert tocsin(*command, "-q").stdout == b""
 

@@ -119,7 +119,7 @@ def _write_platform(result: PlatformResult, output: Output, min_layer_size: int)
     output.heading(f"{name} · manifest {words.short_digest(result.manifest.digest)}")
     if result.skipped:
         digests = ", ".join(str(index.digest) for index in result.existing_indexes)
-        output.line(f"skipped: version 1 indexes already refer to it: {digests}")
+        output.line(f"skipped: indexes already refer to it: {digests}")
         output.line()
         return
     has_ztocs = result.soci_index is not None or result.seek_table is None
@@ -147,8 +147,8 @@ def _write_platform(result: PlatformResult, output: Output, min_layer_size: int)
 def _existing(result: PlatformResult) -> str:
     digests = ", ".join(str(index.digest) for index in result.existing_indexes)
     return (
-        f"{result.platform or 'image'}: other version 1 indexes also refer to the image, and which "
-        f"one is used depends on the registry: {digests}"
+        f"{result.platform or 'image'}: other indexes also refer to the image, and which one is "
+        f"used depends on the registry: {digests}"
     )
 
 

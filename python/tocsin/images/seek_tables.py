@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
 from tocsin.model.digest import Digest
-from tocsin.model.manifest import ImageIndex
-from tocsin.model.media_types import is_index
+from tocsin.model.manifest import ImageIndex, Manifest
+from tocsin.model.media_types import is_index, is_manifest
 from tocsin.model.seek_manifest import (
     MAX_ROOT_SIZE,
     SEEK_ROOT,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from tocsin.errors import TocsinError
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.document import Document
-    from tocsin.model.manifest import Manifest
     from tocsin.stores.base import Source
 
 PROBLEMS = (FormatError, NotFoundError, UnsupportedError, VerificationError)
@@ -158,6 +157,20 @@ def referring_seek_tables(store: Source, image: Descriptor) -> Iterator[FoundSee
     """Yield the seek tables that refer to an image's manifest, in the store's order."""
     for referrer in referrers_with_seek_tables(store, image.digest, lenient=True):
         yield _load(store, referrer.digest, referrer, is_bound=False)
+
+
+def requested_seek_table(store: Source, digest: Digest) -> FoundSeekTable | None:
+    """Return the seek table that the caller names; ``None`` if the manifest is not of one.
+
+    Raises:
+        NotFoundError, FormatError, VerificationError: the manifest is missing or damaged.
+    """
+    descriptor = store.resolve(digest, will_read=True)
+    if not is_manifest(descriptor.media_type):
+        return None
+    if Manifest.from_json(store.manifest(descriptor)).config.media_type != SEEK_ROOT:
+        return None
+    return _load(store, digest, descriptor, is_bound=False)
 
 
 def listed_seek_tables(store: Source, target: Descriptor) -> Iterator[FoundSeekTable]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import NotFoundError, TocsinError
 from tocsin.images.copying import copy_entry, copy_manifest_blobs
+from tocsin.images.seek_tables import listed_seek_tables
 from tocsin.images.selection import platform_images, resolve_image
 from tocsin.images.soci_indexes import listed_indexes
 from tocsin.images.targets import image_in_the_way, open_pair, pair_of, refuse_to_replace
@@ -132,12 +133,13 @@ def _may_be_the_result(
 ) -> bool:
     """Return whether an existing image may be the result of converting `images`.
 
-    In that case the conversion is cheap: the zTOCs already exist, so no layer is read. For seek
-    tables alone, layers are read in any case.
+    In that case the conversion is cheap: the zTOCs already exist, so no layer is read. For a seek
+    table, layers without a zTOC are read in any case.
     """
     try:
         indexes = listed_indexes(sink, existing)
-        has_indexes = indexes or options.seek_only
+        tables = listed_seek_tables(sink, existing) if options.seek else iter(())
+        has_indexes = bool(indexes) or next(tables, None) is not None
         converted = platform_images(sink, existing, options.platforms) if has_indexes else []
         span_sizes = {
             entry.annotations.get(SPAN_SIZE)
@@ -148,7 +150,7 @@ def _may_be_the_result(
         return False
     contents = {_content(image) for image in images}
     same_contents = contents <= {_content(image) for image in converted}
-    return same_contents and (options.seek_only or span_sizes == {str(options.span_size)})
+    return same_contents and (options.seek_only or span_sizes <= {str(options.span_size)})
 
 
 def _content(image: PlatformImage) -> tuple[Digest, ...]:

@@ -6,10 +6,11 @@ There is one for each platform. The image does not change. Source: docs/format.m
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tocsin.images.copying import copy_manifest_blobs
+from tocsin.images.seek_tables import referrers_with_seek_tables
 from tocsin.images.selection import platform_images, resolve_image
 from tocsin.images.soci_indexes import referring_indexes
 from tocsin.images.targets import image_in_the_way, open_pair, pair_of, refuse_to_replace
@@ -87,11 +88,9 @@ def create(
         if existing is not None and existing.digest != target.digest:
             raise refuse_to_replace(pair, existing)
         images = platform_images(read, target, options.platforms)
-        others = _existing(sink, images, existing_index)
+        others = _existing(sink, images, existing_index, options)
         wanted = [
-            image
-            for image, found in zip(images, others, strict=True)
-            if not _skips(found, existing_index)
+            image for image, found in zip(images, others, strict=True) if not found.is_skipped
         ]
         indexed = index_platforms(
             read,
@@ -113,7 +112,7 @@ def create(
     return CreateResult(
         source=str(pair.source),
         destination=str(pair.named_sink),
-        platforms=tuple(_results(images, others, indexed, existing_index)),
+        platforms=tuple(_results(images, others, indexed)),
         missing_prefetch=indexed.missing_prefetch,
         seconds=time.monotonic() - started,
         traffic=meter.traffic,
@@ -121,10 +120,23 @@ def create(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Existing:
+    """The indexes that already refer to an image, of the kinds that are made.
+
+    Attributes:
+        indexes: version 1 SOCI indexes, then seek tables.
+        is_skipped: whether nothing is made for the image.
+    """
+
+    indexes: tuple[Descriptor, ...] = ()
+    is_skipped: bool = False
+
+
 def _existing(
-    sink: Source, images: list[PlatformImage], existing_index: str
-) -> list[tuple[Descriptor, ...]]:
-    """Return the version 1 indexes that already refer to each image; none for ``allow``.
+    sink: Source, images: list[PlatformImage], existing_index: str, options: IndexingOptions
+) -> list[_Existing]:
+    """Return the indexes that already refer to each image; none for ``allow``.
 
     The referrers are listed in any case: if that fails, readers could not find the new index, so
     the command must fail before it reads a layer.
@@ -132,29 +144,34 @@ def _existing(
     Raises:
         RegistryError: the registry rejected the request.
     """
-    found = [tuple(referring_indexes(sink, image.descriptor.digest)) for image in images]
-    return [()] * len(images) if existing_index == "allow" else found
-
-
-def _skips(existing: tuple[Descriptor, ...], existing_index: str) -> bool:
-    return existing_index == "skip" and bool(existing)
+    found = []
+    for image in images:
+        digest = image.descriptor.digest
+        soci = [] if options.seek_only else referring_indexes(sink, digest)
+        seek = referrers_with_seek_tables(sink, digest) if options.seek else []
+        # Skipped only if there is one of each kind that would be made.
+        has_all = bool(soci or options.seek_only) and bool(seek or not options.seek)
+        found.append(_Existing((*soci, *seek), existing_index == "skip" and has_all))
+    return [_Existing()] * len(images) if existing_index == "allow" else found
 
 
 def _results(
-    images: list[PlatformImage],
-    existing: list[tuple[Descriptor, ...]],
-    indexed: IndexedPlatforms,
-    existing_index: str,
+    images: list[PlatformImage], existing: list[_Existing], indexed: IndexedPlatforms
 ) -> Iterator[PlatformResult]:
     """Yield a result for each image, including skipped ones."""
     made = iter(indexed.results)
     for image, found in zip(images, existing, strict=True):
-        if _skips(found, existing_index):
+        if found.is_skipped:
             yield PlatformResult(
-                image.platform, image.descriptor, (), None, existing_indexes=found, skipped=True
+                image.platform,
+                image.descriptor,
+                (),
+                None,
+                existing_indexes=found.indexes,
+                skipped=True,
             )
             continue
         result = next(made)
-        own = None if result.soci_index is None else result.soci_index.digest
-        others = tuple(index for index in found if index.digest != own)
+        own = {index.digest for index in (result.soci_index, result.seek_table) if index}
+        others = tuple(index for index in found.indexes if index.digest not in own)
         yield replace(result, existing_indexes=others)

@@ -10,21 +10,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tocsin import processors
-from tocsin.errors import FormatError, UnsupportedError, VerificationError
+from tocsin.errors import FormatError, SeekTableError, UnsupportedError, VerificationError
 from tocsin.images.copying import copy_blob, stream_blob
-from tocsin.layers.indexer import IndexedLayerBytes, LayerPass
-from tocsin.layers.seek_table import SeekBlob, SeekParts
-from tocsin.layers.zstd import unpack_zstd
+from tocsin.indexing.layer_rules import pass_over, skip_reason, unreadable_reason, unsupported
+from tocsin.layers.seek_table import SeekParts
 from tocsin.log import LOG
+from tocsin.model.compression import ZSTD
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
 from tocsin.model.layer_result import LayerResult
-from tocsin.model.media_types import OCTET_STREAM, Compression, layer_type
+from tocsin.model.media_types import OCTET_STREAM
 from tocsin.model.prefetch import FoundEntry, SearchableLayer, entry_names
 from tocsin.model.seek_manifest import SEEK_LAYER
 from tocsin.model.soci_index import PREFETCH, IndexedLayer
-from tocsin.model.ztoc_defaults import DEFAULT_SPAN_SIZE
 from tocsin.quoting import shown
 from tocsin.stores.base import MustStream, MustVerify
 
@@ -33,21 +32,12 @@ if TYPE_CHECKING:
 
     from tocsin.indexing.options import IndexingOptions
     from tocsin.indexing.reuse import ReusableSeekBlobs, ReusableZtocs
+    from tocsin.layers.indexer import IndexedLayerBytes, LayerPass
+    from tocsin.layers.seek_pass import SeekPass
+    from tocsin.layers.seek_table import SeekBlob
     from tocsin.layers.ztoc import Ztoc
     from tocsin.model.events import Event, Progress
     from tocsin.stores.base import Sink, Source, Takeover
-
-_FORMATS = {
-    Compression.GZIP: None,
-    Compression.NONE: "uncompressed",
-    Compression.UNKNOWN: "uncompressed",
-}
-"""Expected format for each compression; ``None`` to detect it from the first bytes.
-
-The reference's reader uses the format in the zTOC, not the media type, so a plain tar with a gzip
-media type gets the zTOC of a plain tar. Docker's media type without a compression means a plain
-tar, as in the reference.
-"""
 
 _MAX_PROBLEMS_SHOWN = 3
 
@@ -85,12 +75,19 @@ class _CancelledError(Exception):
 
 
 class _NotIndexableError(Exception):
-    """A layer cannot be indexed; `verified` is true if its digest has been verified."""
+    """A layer cannot be indexed.
 
-    def __init__(self, reason: str, *, verified: bool) -> None:
+    Attributes:
+        reason: why.
+        verified: whether its digest has been verified.
+        only_seek: whether only a seek table cannot be made of it.
+    """
+
+    def __init__(self, reason: str, *, verified: bool, only_seek: bool) -> None:
         super().__init__(reason)
         self.reason = reason
         self.verified = verified
+        self.only_seek = only_seek
 
 
 class LayerJobs:
@@ -199,47 +196,11 @@ class LayerJobs:
 
     def _without_reading(self, layer: Descriptor) -> LayerOutcome | None:
         """Return the outcome for a layer if its descriptor determines it."""
-        problem = self._unreadable_reason(layer) if self._options.seek else None
-        reason = self._skip_reason(layer)
+        problem = unreadable_reason(self._source, layer) if self._options.seek else None
+        reason = skip_reason(self._source, layer, self._options)
         if reason is None or (self._options.seek and problem is None):
             return None
         return LayerOutcome(LayerResult(layer, skipped=reason), seek_problem=problem)
-
-    def _unreadable_reason(self, layer: Descriptor) -> str | None:
-        """Return why a layer cannot be read at all; ``None`` if its bytes decide."""
-        kind = layer_type(layer.media_type)
-        if kind is None:
-            return "not a layer"
-        if kind.encrypted:
-            return "encrypted"
-        if kind.compression not in _FORMATS and kind.compression is not Compression.ZSTD:
-            return f"unsupported compression ({shown(layer.media_type)})"
-        if kind.foreign and not self._source.has_blob(layer):
-            return "foreign layer that is missing from the source"
-        return None
-
-    def _skip_reason(self, layer: Descriptor) -> str | None:
-        """Return why a layer gets no zTOC, if its descriptor determines it, as in the reference."""
-        kind = layer_type(layer.media_type)
-        reason = None
-        if kind is None:
-            media_type = shown(layer.media_type) if layer.media_type else "missing"
-            reason = f"not a layer (media type: {media_type})"
-        elif layer.size < self._options.min_layer_size:
-            reason = (
-                f"size {layer.size} is less than the minimum layer size "
-                f"{self._options.min_layer_size}"
-            )
-        elif kind.encrypted:
-            reason = "encrypted"
-        elif kind.compression not in _FORMATS:
-            name = "zstd" if kind.compression is Compression.ZSTD else shown(layer.media_type)
-            reason = f"unsupported compression ({name}); SOCI supports only gzip and plain tar"
-        elif kind.foreign and not self._source.has_blob(layer):
-            reason = "foreign layer that is missing from the source"
-        elif self._options.span_size == 0 and _FORMATS[kind.compression] == "uncompressed":
-            reason = "uncompressed tar, which cannot have spans of 0 bytes"
-        return reason
 
     def _index(self, layer: Descriptor) -> LayerOutcome:
         with self._stopping_others():
@@ -266,26 +227,59 @@ class LayerJobs:
         self._report(LayerStarted(layer))
         started = time.monotonic()
         takeover = self._take_over(layer)
-        reason = self._skip_reason(layer)
-        try:
-            found = self._read(layer, threads, takeover)
-        except _NotIndexableError as error:
-            # If the layer matches its digest, it is unusual but not damaged: skip only this layer,
-            # whereas the reference fails for the whole image.
-            if not error.verified:
-                self._verify(layer)
-            outcome = LayerOutcome(LayerResult(layer, skipped=reason or error.reason))
-            if self._options.seek:
-                outcome = self._with_seek(layer, outcome, self._read_for_seek_table(layer, threads))
-        else:
-            outcome = self._keep(layer, found, takeover, reason)
-            if self._options.seek:
-                outcome = self._with_seek(layer, outcome, self._seek_parts(layer, found))
+        outcome = self._read_and_keep(layer, threads, takeover)
         outcome = replace(
             outcome, result=replace(outcome.result, seconds=time.monotonic() - started)
         )
         self._report(_finished(outcome.result))
         return outcome
+
+    def _read_and_keep(
+        self, layer: Descriptor, threads: int, takeover: Takeover | None
+    ) -> LayerOutcome:
+        reason = skip_reason(self._source, layer, self._options)
+        seek_problem = None
+        try:
+            found = self._read(layer, self._pass(layer, threads, seek=self._options.seek), takeover)
+        except _NotIndexableError as error:
+            if not error.only_seek:
+                return self._keep_unusual(layer, threads, error, reason)
+            # The layer can be indexed all the same, but must be read again.
+            seek_problem = error.reason
+            try:
+                found = self._read(layer, self._pass(layer, threads, seek=False))
+            except _NotIndexableError as again:
+                if not error.verified:
+                    self._verify(layer)
+                result = LayerResult(layer, skipped=reason or again.reason)
+                return LayerOutcome(result, seek_problem=seek_problem)
+        if found.format == ZSTD:
+            reason = reason or unsupported(ZSTD)
+        outcome = self._with_ztoc(layer, found, takeover, reason)
+        if found.seek is None:
+            return replace(outcome, seek_problem=seek_problem)
+        return self._with_seek(outcome, SeekParts(found.ztoc, found.seek, str(layer.digest)))
+
+    def _keep_unusual(
+        self, layer: Descriptor, threads: int, error: _NotIndexableError, reason: str | None
+    ) -> LayerOutcome:
+        """Return the outcome for a layer that the reference refuses to index."""
+        outcome = LayerOutcome(LayerResult(layer, skipped=reason or error.reason))
+        problem = None
+        if self._options.seek:
+            try:
+                found = self._read(layer, self._pass(layer, threads, seek=True, for_reading=True))
+            except _NotIndexableError as again:
+                problem = again.reason
+            else:
+                assert found.seek is not None  # noqa: S101 (requested)
+                parts = SeekParts(found.ztoc, found.seek, str(layer.digest))
+                return self._with_seek(outcome, parts)
+        # If the layer matches its digest, it is unusual but not damaged: skip only this layer,
+        # whereas the reference fails for the whole image.
+        if not error.verified:
+            self._verify(layer)
+        return replace(outcome, seek_problem=problem)
 
     def _take_over(self, layer: Descriptor) -> Takeover | None:
         """Let the sink take over a layer as far as possible without reading it.
@@ -300,26 +294,23 @@ class LayerJobs:
             return None
         return self._sink.take_over(layer, self._source.origin)
 
-    def _read(
-        self, layer: Descriptor, threads: int, takeover: Takeover | None
-    ) -> IndexedLayerBytes:
-        kind = layer_type(layer.media_type)
-        assert kind is not None  # noqa: S101 (others are not read)
-        is_gzip = kind.compression is Compression.GZIP
-        is_zstd = kind.compression is Compression.ZSTD
-        indexer = LayerPass(
-            # A plain tar cannot have spans of 0 bytes; such a layer gets no zTOC.
-            span_size=self._options.span_size or (0 if is_gzip else DEFAULT_SPAN_SIZE),
-            # With a gzip media type, the reference does not accept an empty blob as an empty tar.
-            format="gzip" if is_gzip and not layer.size else _FORMATS.get(kind.compression),
-            reference_identical=self._options.reference_identical,
-            threads=threads,
-            for_reading=self._options.seek_only,
-            seek_span_size=self._options.seek_span_size if self._options.seek else None,
+    def _pass(
+        self, layer: Descriptor, threads: int, *, seek: bool, for_reading: bool = False
+    ) -> LayerPass | SeekPass:
+        # Without a zTOC to store, layers are accepted that the reference refuses to index.
+        for_reading = (
+            for_reading
+            or self._options.seek_only
+            or skip_reason(self._source, layer, self._options) is not None
         )
-        if is_zstd:
-            # Rejected at its first bytes: SOCI has no zTOCs of zstd layers.
-            indexer = LayerPass(format="gzip")
+        return pass_over(layer, self._options, threads=threads, seek=seek, for_reading=for_reading)
+
+    def _read(
+        self,
+        layer: Descriptor,
+        indexer: LayerPass | SeekPass,
+        takeover: Takeover | None = None,
+    ) -> IndexedLayerBytes:
         refused: list[FormatError | UnsupportedError] = []
         streamed = isinstance(takeover, MustStream)
         indexed_pieces = self._pieces_through(layer, indexer, refused)
@@ -337,7 +328,10 @@ class LayerJobs:
             with self._shares.turn:
                 found = indexer.finish()
         except (FormatError, UnsupportedError) as error:
-            raise _NotIndexableError(error.message, verified=streamed) from error
+            only_seek = isinstance(error, SeekTableError)
+            raise _NotIndexableError(
+                error.message, verified=streamed, only_seek=only_seek
+            ) from error
         finally:
             self._shares.done(layer_key(layer))
         if found.digest != str(layer.digest):
@@ -358,7 +352,10 @@ class LayerJobs:
             self._report(LayerAdvanced(layer, done))
 
     def _pieces_through(
-        self, layer: Descriptor, indexer: LayerPass, refused: list[FormatError | UnsupportedError]
+        self,
+        layer: Descriptor,
+        indexer: LayerPass | SeekPass,
+        refused: list[FormatError | UnsupportedError],
     ) -> Generator[bytes, None, None]:
         """Yield the pieces of a layer; push each to the indexer first, until it refuses one."""
         for piece in self._pieces(layer):
@@ -378,46 +375,12 @@ class LayerJobs:
         if self._cancelled.is_set():
             raise _CancelledError
 
-    def _read_for_seek_table(self, layer: Descriptor, threads: int) -> SeekParts | str:
-        """Read a layer that has no zTOC for SOCI; return why it cannot be in a seek table."""
-        kind = layer_type(layer.media_type)
-        pieces = self._pieces(layer)
-        is_zstd = kind is not None and kind.compression is Compression.ZSTD
-        span_size = self._options.seek_span_size
-        indexer = LayerPass(
-            format="uncompressed" if is_zstd else None,
-            threads=threads,
-            for_reading=True,
-            seek_span_size=None if is_zstd else span_size,
-        )
-        try:
-            for piece in unpack_zstd(pieces) if is_zstd else pieces:
-                indexer.push(piece)
-            found = indexer.finish()
-        except (FormatError, UnsupportedError) as error:
-            return error.message
-        if not is_zstd:
-            return self._seek_parts(layer, found)
-        seek = SeekBlob.of_whole_layer(
-            "zstd", size=layer.size, uncompressed_size=found.size, span_size=span_size
-        )
-        return SeekParts(found.ztoc, seek, str(layer.digest))
-
-    @staticmethod
-    def _seek_parts(layer: Descriptor, found: IndexedLayerBytes) -> SeekParts:
-        assert found.seek is not None  # noqa: S101 (requested)
-        return SeekParts(found.ztoc, found.seek, str(layer.digest))
-
-    def _with_seek(
-        self, layer: Descriptor, outcome: LayerOutcome, parts: SeekParts | str
-    ) -> LayerOutcome:
+    def _with_seek(self, outcome: LayerOutcome, parts: SeekParts) -> LayerOutcome:
         """Store a layer's seek blob and return the outcome with it."""
-        if isinstance(parts, str):
-            return replace(outcome, seek_problem=parts)
         descriptor = self._sink.put_blob(parts.seek.blob, media_type=SEEK_LAYER)
         return replace(outcome, seek=parts, result=replace(outcome.result, seek_blob=descriptor))
 
-    def _keep(
+    def _with_ztoc(
         self,
         layer: Descriptor,
         found: IndexedLayerBytes,
@@ -479,7 +442,7 @@ class LayerJobs:
         outcome = replace(outcome, result=replace(outcome.result, reused=True))
         if seek is None:
             return outcome
-        return self._with_seek(layer, outcome, SeekParts(ztoc, seek, str(layer.digest)))
+        return self._with_seek(outcome, SeekParts(ztoc, seek, str(layer.digest)))
 
     def _outcome_with(self, layer: Descriptor, ztoc: Ztoc, descriptor: Descriptor) -> LayerOutcome:
         indexed = IndexedLayer(

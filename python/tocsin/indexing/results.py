@@ -24,8 +24,8 @@ class PlatformResult:
         manifest: manifest of the source image.
         layers: results for the layers in the manifest's order; a repeated layer is repeated here.
         soci_index: new SOCI index; ``None`` if no layer has a zTOC, or the image was skipped.
-        existing_indexes: other version 1 indexes that refer to the image at the destination, if
-            these were checked.
+        existing_indexes: other indexes of the kinds made that refer to the image at the
+            destination, if these were checked.
         skipped: whether the image was skipped because of them.
         seek_table: manifest of the new seek table; ``None`` if none was requested or made.
         seek_problem: why the requested seek table was not made.

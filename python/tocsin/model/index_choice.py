@@ -20,7 +20,7 @@ class IndexKind(StrEnum):
         SEEK: only a seek table, named by the manifest or referring to it.
         V2: only the SOCI index named by the manifest.
         V1: only SOCI indexes that refer to the manifest; anyone with push access can add them.
-        DIGEST: one SOCI index that the caller trusts.
+        DIGEST: one SOCI index or seek table that the caller trusts.
     """
 
     AUTO = "auto"
@@ -45,7 +45,7 @@ class IndexChoice:
 
     @classmethod
     def parse(cls, text: str) -> IndexChoice:
-        """Parse ``auto``, ``none``, ``seek``, ``v2``, ``v1`` or the digest of a SOCI index.
+        """Parse ``auto``, ``none``, ``seek``, ``v2``, ``v1`` or the digest of an index.
 
         Raises:
             FormatError: `text` is something else; `what` is ``index``.

@@ -17,7 +17,11 @@ from tocsin.errors import (
     UnsupportedError,
     VerificationError,
 )
-from tocsin.images.seek_tables import bound_seek_table, referring_seek_tables
+from tocsin.images.seek_tables import (
+    bound_seek_table,
+    referring_seek_tables,
+    requested_seek_table,
+)
 from tocsin.layers.seek import SeekSpanTable
 from tocsin.layers.seek_parts import BlobParts
 from tocsin.layers.spans import LayerSpans
@@ -83,7 +87,13 @@ def open_merged(
                 raise tables.error(image)
             indexes = opener.indexes(image, manifest, IndexChoice(IndexKind.V1), pinned=False)
     else:
-        indexes = opener.indexes(image, manifest, choice, pinned=pinned)
+        try:
+            indexes = opener.indexes(image, manifest, choice, pinned=pinned)
+        except FormatError:
+            opened = tables.open_requested(choice)
+            if opened is None:
+                raise
+            return opened
     return MergedLayers(opener.open(layers, indexes), opener.notes)
 
 
@@ -116,6 +126,17 @@ class _SeekTables:
                         f"seek table {found.digest} is not used: {error.message}"
                     )
         return None
+
+    def open_requested(self, choice: IndexChoice) -> MergedLayers | None:
+        """Return the image with the seek table given by digest; ``None`` if it is not of one.
+
+        Raises:
+            FormatError, SeekTableError, VerificationError: the seek table cannot be used.
+        """
+        if choice.digest is None:
+            return None
+        found = requested_seek_table(self._opener.store(), choice.digest)
+        return None if found is None else self._open(found)
 
     def error(self, image: Descriptor) -> TocsinError:
         """Return the error for an image without a seek table that can be used."""

@@ -14,7 +14,7 @@ from support.disks import unprivileged
 from support.layout_files import LayoutFiles, digest_of
 from tocsin import processors
 from tocsin.errors import NotFoundError, VerificationError
-from tocsin.indexing import layer_jobs
+from tocsin.indexing import layer_rules
 from tocsin.indexing.layer_jobs import LayerJobs, layer_key
 from tocsin.indexing.options import IndexingOptions
 from tocsin.indexing.reuse import ReusableZtocs
@@ -461,12 +461,12 @@ def passes(monkeypatch):
     """Return the number of threads of each started pass, in order."""
     given = []
 
-    class Pass(layer_jobs.LayerPass):
+    class Pass(layer_rules.LayerPass):
         def __init__(self, *, threads, **options):
             given.append(threads)
             super().__init__(threads=threads, **options)
 
-    monkeypatch.setattr(layer_jobs, "LayerPass", Pass)
+    monkeypatch.setattr(layer_rules, "LayerPass", Pass)
     return given
 
 

@@ -26,8 +26,10 @@ from tocsin.errors import (
     PathError,
     VerificationError,
 )
+from tocsin.images.seek_tables import bound_seek_table, referring_seek_tables
 from tocsin.layers import seek_parts
 from tocsin.layers.seek_parts import BlobParts, Part
+from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import OCI_LAYER, OCI_LAYER_GZIP
 from tocsin.model.reference import parse_reference
 from tocsin.reading.blob_ranges import BlobRanges
@@ -202,6 +204,29 @@ def test_open_when_bound_ztocs_and_a_referring_table_then_ztocs(place):
 def test_open_when_another_index_is_requested_then_no_table_is_used(place, index):
     with opened(place, "bound", index=index) as image:
         assert origins(image) == {"made"}
+
+
+@pytest.mark.parametrize("tag", ["bound", "bare"])
+def test_open_when_the_digest_of_a_table_is_given_then_it_is_used(place, tag):
+    with OciLayout(place) as store:
+        image = store.resolve(tag)
+        manifest = Manifest.from_json(store.manifest(image))
+        found = bound_seek_table(store, manifest) or next(referring_seek_tables(store, image))
+    for reference in (f"oci:{place}:{tag}", pinned(place, tag)):
+        with tocsin.open(reference, index=str(found.digest)) as image:
+            assert origins(image) == {"seek"}
+            assert image.cat("usr/big") == BIG
+
+
+def test_open_when_given_the_digest_of_another_table_then_error(place, tmp_path):
+    reference = put_image(tmp_path, LAYERS[0])
+    with OciLayout(tmp_path, write=True) as store:
+        other = seek.make_table(gzip.compress(tarmaker.tar(entry("other", b"x")))).put(store)
+    with (
+        tocsin.open(reference, index=str(other.digest)) as image,
+        pytest.raises(VerificationError, match="made for another image"),
+    ):
+        image.listdir()
 
 
 def test_open_when_a_table_is_required_and_missing_then_error(place):
