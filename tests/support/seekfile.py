@@ -64,9 +64,11 @@ def counted(data: bytes) -> bytes:
 
 def shared_len(a: bytes, b: bytes) -> int:
     """Return the number of bytes that both start with."""
-    return next(
-        (at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
-    )
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[:middle] == b[:middle] else (low, middle - 1)
+    return low
 
 
 def frame(content: bytes) -> bytes:
