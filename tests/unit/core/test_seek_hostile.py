@@ -168,7 +168,7 @@ def test_root_when_first_keys_do_not_ascend_then_error():
         rejected(replace(found, chunks=[found.chunks[at] for at in order]), "seek.order")
 
 
-def test_root_when_it_claims_chunks_without_digests_then_error_and_little_memory():
+def test_root_when_chunks_lack_digests_then_error_and_little_memory():
     many = [Chunk(b"", 0, 1, b"%06d\0" % number) for number in range(300_000)]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rejected(replace(table(), chunks=many), "seek.too-large", digests=bytes(320))
