@@ -118,7 +118,7 @@ fn exact(layer: &[u8], members: &[Member]) -> u64 {
             match inflater.run(&mut input).unwrap() {
                 Stop::NeedInput => unreachable!("a member that ends before its last block"),
                 Stop::OutputFull => inflater.take_output(|bytes| total += bytes.len() as u64),
-                Stop::BlockEnd { last: false } => {}
+                Stop::BlockEnd { last: false } | Stop::BlockHeader | Stop::Pause => {}
                 Stop::BlockEnd { last: true } => break,
             }
         }
@@ -139,6 +139,7 @@ fn marked(layer: &[u8], ranges: &[Range], mut consume: impl FnMut(usize, &[u16])
             match inflater.run(&mut input).unwrap() {
                 Stop::NeedInput => unreachable!("a range ends inside the layer"),
                 Stop::OutputFull => inflater.take_output(|units| consume(index, units)),
+                Stop::BlockHeader | Stop::Pause => {}
                 Stop::BlockEnd { .. } => {
                     let taken = (layer.len() - input.len()) as u64 * 8;
                     if taken - u64::from(inflater.unused_bits()) >= range.end {

@@ -12,6 +12,7 @@ mod ztoc_patch;
 mod ztoc_values;
 
 mod parallel_memory;
+mod seek_memory;
 mod tree_memory;
 mod ztoc_memory;
 

@@ -53,6 +53,7 @@ fn inflate(mut inflater: Inflater, stream: &[u8], piece_len: usize) -> Inflated 
                     break 'pieces;
                 }
                 Ok(Stop::OutputFull | Stop::BlockEnd { last: false }) => {}
+                Ok(Stop::BlockHeader | Stop::Pause) => {}
                 Err(kind) => {
                     ended = Err(Some(kind));
                     break 'pieces;

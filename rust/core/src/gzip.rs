@@ -5,9 +5,9 @@
 //! at every candidate for a checkpoint. Nothing may follow the last member: readers of layers
 //! disagree on what trailing bytes mean, and the reference rejects them.
 
-use crate::checkpoint::{Checkpoint, Window};
-use crate::error::{Error, GzipError, Result};
-use crate::inflate::{Filled, Inflater, Speed, Stop};
+use crate::checkpoint::{Checkpoint, PointStart, SeekPoint, WINDOW_LEN, Window};
+use crate::error::{Error, GzipError, Result, SeekError, SeekPart};
+use crate::inflate::{Filled, Inflater, SparseError, Speed, Stop};
 use crate::span::BitOffset;
 
 /// First bytes of every member.
@@ -60,6 +60,10 @@ pub struct GzipDecoder {
     /// Bytes taken from the input so far, from the start of the layer.
     taken: u64,
     seen_member: bool,
+    /// Whether it started at a checkpoint of a seek table.
+    is_sparse: bool,
+    /// The stored block header of that checkpoint is invalid.
+    failure: Option<SparseError>,
 }
 
 impl GzipDecoder {
@@ -74,6 +78,8 @@ impl GzipDecoder {
             trailer: Trailer::default(),
             taken: 0,
             seen_member: false,
+            is_sparse: false,
+            failure: None,
         }
     }
 
@@ -123,27 +129,45 @@ impl GzipDecoder {
             trailer: Trailer::default(),
             taken: checkpoint.compressed.0,
             seen_member: true,
+            is_sparse: false,
+            failure: None,
         }
     }
 
-    /// STUB until branch sA is merged: knows blocks and members only.
+    /// Starts at a checkpoint of a seek table. The input must begin with the first whole byte at or
+    /// after [`SeekPoint::position`]; `first` is the byte that contains that bit, and is ignored if
+    /// it is the byte's first bit.
+    ///
+    /// Bytes that the sparse window does not list are unknown. A reference to one of them is an
+    /// error, which [`Self::step`] reports before any output that follows the reference can be
+    /// taken; so is an invalid block header in the checkpoint. The error's part is checkpoint 0, for
+    /// the caller to replace. The member that contains the checkpoint cannot be checked, unless it
+    /// starts there; later members are.
     #[must_use]
-    pub fn resume_at(speed: Speed, point: &crate::checkpoint::SeekPoint, first: u8) -> Self {
-        let mut bytes = vec![0; crate::checkpoint::WINDOW_LEN];
-        let mut from = point.window.bytes.iter();
-        for run in &point.window.runs {
-            let start = usize::from(run.start);
-            for byte in &mut bytes[start..start + usize::from(run.len)] {
-                *byte = *from.next().unwrap_or(&0);
-            }
+    pub fn resume_at(speed: Speed, point: &SeekPoint, first: u8) -> Self {
+        let used = point.position.bit_in_byte();
+        let count = (8 - used) % 8;
+        let mut inflater = Inflater::resume_sparse(speed, &point.window, first >> used, count);
+        let mut failure = None;
+        let mut state = State::Blocks;
+        match &point.start {
+            PointStart::Member => state = State::BetweenMembers,
+            PointStart::Block => {}
+            PointStart::Huffman(header) => failure = inflater.enter_block(header).err(),
+            PointStart::Stored { remaining, last } => inflater.enter_stored(*remaining, *last),
         }
-        let checkpoint =
-            Checkpoint::at(point.position, point.uncompressed, Window::ending_with(&bytes));
-        let mut decoder = Self::resume(speed, &checkpoint, first);
-        if point.start == crate::checkpoint::PointStart::Member {
-            decoder.state = State::BetweenMembers;
+        Self {
+            state,
+            inflater,
+            check: None,
+            checks_members: true,
+            trailer: Trailer::default(),
+            taken: point.position.0.div_ceil(8),
+            // Before the first byte of the layer there is no member.
+            seen_member: point.position.0 > 0,
+            is_sparse: true,
+            failure,
         }
-        decoder
     }
 
     /// The position of the first unused bit.
@@ -189,7 +213,7 @@ impl GzipDecoder {
 
     /// Bytes of memory held.
     #[must_use]
-    pub const fn memory(&self) -> usize {
+    pub fn memory(&self) -> usize {
         size_of::<Self>() + self.inflater.heap_memory()
     }
 
@@ -216,8 +240,15 @@ impl GzipDecoder {
     /// [`Error::Gzip`] with the bit position of the error. The decoder must not be used afterwards.
     pub fn step(&mut self, input: &mut &[u8]) -> Result<Event> {
         let len = input.len();
+        if let Some(failure) = &self.failure {
+            return Err(sparse_error(failure));
+        }
         let outcome = self.advance(input);
         self.taken = self.taken.saturating_add((len - input.len()) as u64);
+        if self.is_sparse {
+            // First, since what follows an unknown byte means nothing.
+            self.inflater.check_window().map_err(|error| sparse_error(&error))?;
+        }
         outcome.map_err(|kind| Error::Gzip { kind, at: self.position() })
     }
 
@@ -263,6 +294,7 @@ impl GzipDecoder {
                     Stop::NeedInput => return Ok(Event::NeedInput),
                     Stop::OutputFull => return Ok(Event::Output),
                     Stop::BlockEnd { last: false } => return Ok(Event::Candidate),
+                    Stop::BlockHeader | Stop::Pause => {}
                     Stop::BlockEnd { last: true } => {
                         self.state = State::Trailer { bytes: [0; 8], len: 0 };
                     }
@@ -293,6 +325,17 @@ impl GzipDecoder {
             }
         }
     }
+}
+
+fn sparse_error(error: &SparseError) -> Error {
+    let kind = match error {
+        SparseError::Header => SeekError::BlockHeader,
+        SparseError::MissingByte(index) => {
+            let before = WINDOW_LEN.saturating_sub(*index);
+            SeekError::MissingWindowByte(u32::try_from(before).unwrap_or(u32::MAX))
+        }
+    };
+    Error::Seek { kind, part: SeekPart::Checkpoint(0) }
 }
 
 /// A position at which a decoder can continue, with the state that it needs.

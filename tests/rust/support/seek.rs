@@ -93,3 +93,105 @@ pub fn numbers(seed: u64) -> impl FnMut(u64) -> u64 {
         (state >> 11) % limit
     }
 }
+
+/// A seek blob field by field, which may break any rule.
+#[derive(Debug, Clone)]
+pub struct RawLayer {
+    pub magic: [u8; 8],
+    /// Span size, checkpoints in a chunk, compression, compressed size, uncompressed size, span
+    /// count.
+    pub numbers: [u64; 6],
+    /// Uncompressed bytes and bits since the checkpoint before.
+    pub deltas: Vec<(u64, u64)>,
+    pub chunks: Vec<RawChunk>,
+}
+
+/// What starts at a checkpoint, as it is stored, and runs (start and length).
+pub type RawPoint<'a> = (Vec<u8>, &'a [(u64, u64)]);
+
+/// A seek chunk, field by field.
+#[derive(Debug, Clone, Default)]
+pub struct RawChunk {
+    pub columns: [Vec<u8>; 4],
+    pub digests: Vec<u8>,
+}
+
+impl RawLayer {
+    /// A gzip layer whose checkpoints are 65,536 bytes and 1,000 bits apart, with these columns.
+    pub fn of_columns(count: u64, columns: [Vec<u8>; 4]) -> Self {
+        let deltas = (0..count).map(|index| if index == 0 { (0, 0) } else { (65_536, 1000) });
+        let digests = vec![0; 32 * count as usize];
+        Self {
+            magic: *b"TOCSINL1",
+            numbers: [65_536, 64, 0, count * 125, count * 65_536, count],
+            deltas: deltas.collect(),
+            chunks: vec![RawChunk { columns, digests }],
+        }
+    }
+
+    /// A gzip layer with a member, then checkpoints with these starts and runs of zeros.
+    pub fn of_points(points: &[RawPoint<'_>]) -> Self {
+        let mut columns = [varint(3), varint(0), Vec::new(), Vec::new()];
+        for (start, runs) in points {
+            columns[0].extend_from_slice(start);
+            columns[1].extend(varint(runs.len() as u64));
+            let mut end = 0;
+            for (start, len) in *runs {
+                columns[1].extend(varint(start.wrapping_sub(end)));
+                columns[2].extend(varint(len - 1));
+                columns[3].resize(columns[3].len() + *len as usize, 0);
+                end = start + len;
+            }
+        }
+        Self::of_columns(points.len() as u64 + 1, columns)
+    }
+
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let chunks: Vec<_> = self.chunks.iter().map(RawChunk::to_bytes).collect();
+        let mut head: Vec<u8> = self.numbers.iter().flat_map(|number| varint(*number)).collect();
+        head.extend(chunks.iter().flat_map(|chunk| varint(chunk.len() as u64)));
+        for (uncompressed, bits) in &self.deltas {
+            head.extend(varint(*uncompressed));
+            head.extend(varint(*bits));
+        }
+        let parts = [self.magic.to_vec(), frame(&head)];
+        parts.into_iter().chain(chunks).collect::<Vec<_>>().concat()
+    }
+}
+
+impl RawChunk {
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes: Vec<u8> = self.columns.iter().flat_map(|column| frame(column)).collect();
+        bytes.extend_from_slice(&self.digests);
+        bytes
+    }
+}
+
+/// An unsigned LEB128 number.
+pub fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
+
+/// Both lengths, and a zstd frame.
+pub fn frame(content: &[u8]) -> Vec<u8> {
+    stated_frame(content, content.len() as u32)
+}
+
+/// As `frame`, with another length of the content.
+pub fn stated_frame(content: &[u8], len: u32) -> Vec<u8> {
+    let stored = zstd::bulk::compress(content, 3).unwrap();
+    [&(stored.len() as u32).to_le_bytes(), &len.to_le_bytes(), stored.as_slice()].concat()
+}
+
+/// What starts at a checkpoint, as the first column stores it.
+pub fn start(kind: u64, value: u64, header: &[u8]) -> Vec<u8> {
+    let mut bytes = varint(value << 2 | kind);
+    bytes.extend_from_slice(header);
+    bytes
+}

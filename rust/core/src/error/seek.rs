@@ -57,6 +57,9 @@ pub enum SeekError {
     /// A chunk is needed that the reader has not been given yet.
     #[error("it has not been read yet")]
     MissingChunk,
+    /// The block header of a checkpoint is not the header of a block with Huffman codes.
+    #[error("invalid block header")]
+    BlockHeader,
     /// The span refers to a byte of its window that the checkpoint does not list.
     #[error("the span refers to byte {0} before the checkpoint, which is not in its window")]
     MissingWindowByte(u32),
@@ -77,6 +80,7 @@ impl SeekError {
             Self::Varint(_) => "seek.varint",
             Self::Span { .. } => "seek.span",
             Self::MissingChunk => "seek.missing-chunk",
+            Self::BlockHeader => "seek.block-header",
             Self::MissingWindowByte(_) => "seek.missing-window-byte",
         }
     }

@@ -37,6 +37,7 @@ use crate::checkpoint::WINDOW_LEN;
 use crate::error::{CodeName, GzipError};
 use crate::inflate::bits::BitBuffer;
 use crate::inflate::huffman::{BlockTables, DISTANCE_BITS, LITLEN_BITS, low_bits};
+use crate::inflate::record::Match;
 use crate::inflate::tables::{
     self, END_OF_BLOCK, EXCEPTIONAL, LITERALS, MAX_MATCH, SUBTABLE, consumed,
 };
@@ -70,10 +71,13 @@ const _: () = assert!(2 * LITLEN_BITS + LENGTH_BITS_MAX + DISTANCE_BITS <= REFIL
 // A distance from a subtable, and the lookup of the next entry.
 const _: () = assert!(15 + DISTANCE_EXTRA_MAX + LITLEN_BITS <= REFILLED);
 
+/// Number of matches that one call may record.
+const MAX_RECORDED: usize = 4 << 10;
+
 /// Decodes symbols of the current block and returns whether its end was reached.
 ///
 /// Otherwise it stopped because `input` or `output` is too short, or before a symbol that the plain
-/// decoder must handle.
+/// decoder must handle, or because it has written at least `max_len` units.
 ///
 /// # Errors
 ///
@@ -83,13 +87,43 @@ pub(super) fn decode<U: Unit>(
     bits: &mut BitBuffer,
     input: &mut &[u8],
     output: &mut OutputWindow<U>,
+    max_len: u64,
 ) -> Result<bool, GzipError> {
+    let matches = &mut Vec::new();
+    let limits =
+        Limits { input: usize::MAX, output: usize::try_from(max_len).unwrap_or(usize::MAX) };
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("bmi2") {
         // SAFETY: the CPU supports BMI2.
-        return unsafe { decode_bmi2(tables, bits, input, output) };
+        return unsafe { decode_bmi2(tables, bits, input, output, limits) };
     }
-    decode_body(tables, bits, input, output)
+    decode_body::<U, false>(tables, bits, input, output, limits, matches)
+}
+
+/// As [`decode`], but appends each match to `matches`, and may stop once it has used `max_input`
+/// bytes.
+pub(super) fn decode_recording<U: Unit>(
+    tables: &BlockTables,
+    bits: &mut BitBuffer,
+    input: &mut &[u8],
+    output: &mut OutputWindow<U>,
+    max_input: usize,
+    matches: &mut Vec<Match>,
+) -> Result<bool, GzipError> {
+    let limits = Limits { input: max_input, output: usize::MAX };
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("bmi2") {
+        // SAFETY: the CPU supports BMI2.
+        return unsafe { decode_recording_bmi2(tables, bits, input, output, limits, matches) };
+    }
+    decode_body::<U, true>(tables, bits, input, output, limits, matches)
+}
+
+/// After how many bytes of input or units of output the loop stops.
+#[derive(Clone, Copy)]
+struct Limits {
+    input: usize,
+    output: usize,
 }
 
 /// The same loop, compiled with BMI2 shifts, which take any register and do not change the flags.
@@ -104,6 +138,7 @@ unsafe fn decode_bmi2<U: Unit>(
     bits: &mut BitBuffer,
     input: &mut &[u8],
     output: &mut OutputWindow<U>,
+    limits: Limits,
 ) -> Result<bool, GzipError> {
     // A loop that crosses a 4 KiB page boundary is 4 to 7 % slower (measured on Zen 5). This aligns
     // the function's section, and so the function, to 2 KiB; the function takes three quarters of
@@ -113,7 +148,31 @@ unsafe fn decode_bmi2<U: Unit>(
     unsafe {
         std::arch::asm!(".p2align 11, , 1", options(nomem, nostack, preserves_flags));
     }
-    decode_body(tables, bits, input, output)
+    decode_body::<U, false>(tables, bits, input, output, limits, &mut Vec::new())
+}
+
+/// The same loop, recording.
+///
+/// # Safety
+///
+/// The CPU must support BMI2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "bmi2")]
+unsafe fn decode_recording_bmi2<U: Unit>(
+    tables: &BlockTables,
+    bits: &mut BitBuffer,
+    input: &mut &[u8],
+    output: &mut OutputWindow<U>,
+    limits: Limits,
+    matches: &mut Vec<Match>,
+) -> Result<bool, GzipError> {
+    // See `decode_bmi2`.
+    // SAFETY: an assembler directive, which emits at most one byte of padding, a NOP.
+    #[cfg(not(miri))]
+    unsafe {
+        std::arch::asm!(".p2align 11, , 1", options(nomem, nostack, preserves_flags));
+    }
+    decode_body::<U, true>(tables, bits, input, output, limits, matches)
 }
 
 /// The bit buffer and the read position. Only the low 8 bits of `count` are meaningful, so that a
@@ -158,18 +217,26 @@ const fn value(entry: u32, bits: u64) -> usize {
 }
 
 #[inline(always)]
-fn decode_body<U: Unit>(
+fn decode_body<U: Unit, const RECORD: bool>(
     tables: &BlockTables,
     bits: &mut BitBuffer,
     input: &mut &[u8],
     output: &mut OutputWindow<U>,
+    limits: Limits,
+    matches: &mut Vec<Match>,
 ) -> Result<bool, GzipError> {
+    let taken = output.taken();
     let (buffer, start, floor) = output.raw_parts();
     let whole = *input;
     let Some(input_limit) = whole.len().checked_sub(INPUT_MARGIN) else { return Ok(false) };
     let Some(output_limit) = buffer.len().checked_sub(OUTPUT_MARGIN) else { return Ok(false) };
     if start > output_limit {
         return Ok(false);
+    }
+    let input_limit = input_limit.min(limits.input);
+    let output_limit = output_limit.min(start.saturating_add(limits.output));
+    if RECORD {
+        matches.reserve(MAX_RECORDED);
     }
 
     let (value_held, count_held) = bits.parts();
@@ -179,6 +246,11 @@ fn decode_body<U: Unit>(
     let mut out = base.wrapping_add(start);
     let out_limit = base.wrapping_add(output_limit);
     let floor = base.wrapping_add(floor) as usize;
+    let taken = base.wrapping_add(taken) as usize;
+    let first_match =
+        if RECORD { matches.as_mut_ptr().wrapping_add(matches.len()) } else { ptr::null_mut() };
+    let mut next_match = first_match;
+    let match_limit = first_match.wrapping_add(MAX_RECORDED);
     let mut block_ended = false;
     let mut failure = None;
 
@@ -190,8 +262,9 @@ fn decode_body<U: Unit>(
     // two refills. `out` is at most `output_limit` units into `buffer`, so OUTPUT_MARGIN units can
     // be written, which is enough for three pairs of literals, or for two pairs, the longest match
     // and the overrun of its copy. A match is copied from `out - distance`, which is at least
-    // `floor` because that is checked first.
-    while reader.next <= next_limit && out <= out_limit {
+    // `floor` because that is checked first. Matches are recorded only below `match_limit`, up to
+    // which `matches` has room.
+    while reader.next <= next_limit && out <= out_limit && (!RECORD || next_match < match_limit) {
         // At this point at least 56 bits are held, and `entry` is the main-table entry of the next
         // symbol. Its bits are consumed before it is examined; `before` keeps them for the extra
         // bits of a length.
@@ -275,6 +348,14 @@ fn decode_body<U: Unit>(
             break;
         }
         reader.consume(distance_entry);
+        if RECORD {
+            let offset = (out as usize).wrapping_sub(taken) / size_of::<U>();
+            // SAFETY: see the head of the loop; an iteration has at most one match.
+            unsafe {
+                next_match.write(Match::new(offset, distance, len));
+                next_match = next_match.add(1);
+            }
+        }
 
         // The next symbol's entry loads while the match is copied.
         entry = tables.litlen[low_bits(reader.value, LITLEN_BITS)];
@@ -287,6 +368,13 @@ fn decode_body<U: Unit>(
         };
     }
 
+    if RECORD {
+        let recorded =
+            (next_match as usize).wrapping_sub(first_match as usize) / size_of::<Match>();
+        // SAFETY: at most MAX_RECORDED more than before, for which there is room, and all were
+        // written.
+        unsafe { matches.set_len(matches.len() + recorded) };
+    }
     let count = reader.count & 0xff;
     let used = (reader.next as usize).wrapping_sub(whole.as_ptr() as usize);
     // A refill leaves bits above the count, from bytes that the read position has not passed. They

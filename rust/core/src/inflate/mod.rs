@@ -13,18 +13,23 @@
 mod bits;
 mod fast;
 mod huffman;
-
+mod record;
 mod tables;
 mod unit;
 mod window;
 
-use crate::checkpoint::{WINDOW_LEN, Window};
+use std::ops::Range;
+
+use crate::checkpoint::{BlockHeader, SparseWindow, WINDOW_LEN, Window};
 use crate::error::{CodeName, GzipError};
 use bits::BitBuffer;
 use huffman::{BlockTables, CodeLengthTable};
+use record::{KnownBytes, Mode, PAUSE_LEN, Recorder};
 use tables::{CODE_LENGTH_ORDER, CODE_LENGTH_SYMBOLS, END_OF_BLOCK, EXCEPTIONAL, LITERALS};
 use window::OutputWindow;
 
+pub(crate) use record::words;
+pub use record::{Body, Match};
 pub use unit::Unit;
 pub use window::{Filled, new_buffer};
 
@@ -56,6 +61,12 @@ pub enum Stop {
         /// Whether it is the last block of the stream (its BFINAL bit).
         last: bool,
     },
+    /// The header of a block has been read; [`Inflater::body`] says what follows. Only while
+    /// recording with pauses.
+    BlockHeader,
+    /// Between two symbols of a block, so that they can be found again later. Only while recording
+    /// with pauses.
+    Pause,
 }
 
 /// Which decoder to use.
@@ -114,6 +125,18 @@ pub struct Inflater<U = u8> {
     code_length_lengths: [u8; CODE_LENGTH_SYMBOLS],
     /// Literal/length code lengths, then distance code lengths.
     code_lengths: [u8; CODE_LENGTHS_LEN],
+    recorder: Option<Box<Recorder>>,
+    /// The bytes before the start that are known; `None` if all are, or none is needed any more.
+    known: Option<KnownBytes>,
+}
+
+/// Why decoding from a sparse window failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SparseError {
+    /// The stored block header is not the header of a block with Huffman codes.
+    Header,
+    /// A match refers to this byte of the window, which is not known.
+    MissingByte(usize),
 }
 
 impl Inflater<u8> {
@@ -137,6 +160,86 @@ impl Inflater<u8> {
     pub fn restart(&mut self, window: &Window, history_len: usize, bits: u8, count: u8) {
         self.output.restart(window.as_bytes(), history_len);
         self.start_over(bits, count);
+    }
+
+    /// Starts at the first bit after the low `count` bits (0 to 7) of `bits`, with the bytes of
+    /// `window` before it. Nothing else is known of the window: [`Self::check_window`] must be
+    /// called after each [`Self::run`].
+    #[must_use]
+    pub fn resume_sparse(speed: Speed, window: &SparseWindow, bits: u8, count: u8) -> Self {
+        let mut this = Self::with(speed);
+        let (mut history, mut known) = (vec![0; WINDOW_LEN], KnownBytes::none());
+        let mut rest = &window.bytes[..];
+        for run in &window.runs {
+            let start = usize::from(run.start);
+            let range = start..(start + usize::from(run.len)).min(WINDOW_LEN);
+            let (bytes, after) = rest.split_at(range.len().min(rest.len()));
+            if bytes.len() == range.len() {
+                history[range.clone()].copy_from_slice(bytes);
+                known.add(range);
+            }
+            rest = after;
+        }
+        this.output.restart(&history, WINDOW_LEN);
+        this.start_over(bits, count);
+        this.known = Some(known);
+        this.record(0..WINDOW_LEN as u64, false);
+        this
+    }
+
+    /// Continues inside a block with this header, at the bit where the decoder is.
+    ///
+    /// # Errors
+    /// [`SparseError::Header`].
+    pub fn enter_block(&mut self, header: &BlockHeader) -> Result<(), SparseError> {
+        let bits = std::mem::take(&mut self.bits);
+        let mut input = &header.bytes[..];
+        self.state = State::BlockHeader;
+        while !matches!(self.state, State::Symbols) {
+            match self.header_field(&mut input) {
+                Ok(Some(state)) => self.state = state,
+                Ok(None) | Err(_) => return Err(SparseError::Header),
+            }
+        }
+        let used = 8 * (header.bytes.len() - input.len()) - self.bits.count() as usize;
+        if used != usize::from(header.len) || header.bytes.len() != used.div_ceil(8) {
+            return Err(SparseError::Header);
+        }
+        self.bits = bits;
+        Ok(())
+    }
+
+    /// Continues inside a stored block, with `remaining` bytes left.
+    pub fn enter_stored(&mut self, remaining: u16, last: bool) {
+        self.state = State::Stored { remaining };
+        self.last_block = last;
+    }
+
+    /// Checks that the matches decoded so far refer only to known bytes of the window. Output must
+    /// not be taken before this check.
+    ///
+    /// # Errors
+    /// [`SparseError::MissingByte`].
+    pub fn check_window(&mut self) -> Result<(), SparseError> {
+        let (Some(known), Some(recorder)) = (&self.known, &mut self.recorder) else {
+            return Ok(());
+        };
+        let first = self.output.position() - self.output.pending_len() as u64;
+        for found in recorder.matches.drain(..) {
+            // The start of the source in the window, which ends where decoding started.
+            let place = first + u64::from(found.offset()) + WINDOW_LEN as u64;
+            let start =
+                usize::try_from(place).unwrap_or(usize::MAX) - usize::from(found.distance());
+            let range = start..start.saturating_add(usize::from(found.source_len()));
+            if let Some(byte) = known.first_missing(range) {
+                return Err(SparseError::MissingByte(byte));
+            }
+        }
+        if self.output.position() >= WINDOW_LEN as u64 {
+            // Distances cannot reach the window any more.
+            (self.known, self.recorder) = (None, None);
+        }
+        Ok(())
     }
 
     /// The last 32 KiB of output, taken or not, including output of earlier streams.
@@ -186,6 +289,8 @@ impl<U: Unit> Inflater<U> {
             code_length_table: CodeLengthTable::new(),
             code_length_lengths: [0; CODE_LENGTH_SYMBOLS],
             code_lengths: [0; CODE_LENGTHS_LEN],
+            recorder: None,
+            known: None,
         }
     }
 
@@ -194,6 +299,48 @@ impl<U: Unit> Inflater<U> {
         self.bits = BitBuffer::primed(bits, count & 7);
         self.state = State::BlockHeader;
         self.last_block = false;
+        self.known = None;
+    }
+
+    /// Records what the decoder does from now on: matches in the output positions of `range`,
+    /// counted in units from the decoder's first output, and a few before it. With `pauses`, it
+    /// also stops after each block header and between symbols.
+    pub fn record(&mut self, range: Range<u64>, pauses: bool) {
+        match &mut self.recorder {
+            Some(recorder) => (recorder.range, recorder.pauses) = (range, pauses),
+            None => self.recorder = Some(Box::new(Recorder::new(range, pauses))),
+        }
+    }
+
+    /// The number of units output so far, taken or not.
+    #[must_use]
+    pub fn output_position(&self) -> u64 {
+        self.output.position()
+    }
+
+    /// Moves the matches recorded since the last call to the end of `matches`. Their offsets count
+    /// from the first unit of output that has not been taken, so they must be taken first.
+    pub fn take_matches(&mut self, matches: &mut Vec<Match>) {
+        if let Some(recorder) = &mut self.recorder {
+            if matches.is_empty() {
+                std::mem::swap(matches, &mut recorder.matches);
+            } else {
+                matches.append(&mut recorder.matches);
+            }
+        }
+    }
+
+    /// What follows the block header that has just been read; `None` unless it was recorded.
+    #[must_use]
+    pub fn body(&self) -> Option<Body> {
+        let recorder = self.recorder.as_ref()?;
+        match self.state {
+            State::Stored { remaining } => {
+                Some(Body::Stored { len: remaining, last: self.last_block })
+            }
+            State::Symbols => Some(Body::Huffman(recorder.header.header())),
+            _ => None,
+        }
     }
 
     /// Starts a new stream, whose distances cannot reach into the previous one. Output continues in
@@ -253,8 +400,9 @@ impl<U: Unit> Inflater<U> {
 
     /// Bytes of heap memory held.
     #[must_use]
-    pub const fn heap_memory(&self) -> usize {
-        self.output.capacity() + size_of::<BlockTables>()
+    pub fn heap_memory(&self) -> usize {
+        let recorder = self.recorder.as_ref().map_or(0, |recorder| recorder.heap_memory());
+        self.output.capacity() + size_of::<BlockTables>() + recorder
     }
 
     /// Decodes until there is a reason to stop.
@@ -272,24 +420,46 @@ impl<U: Unit> Inflater<U> {
     }
 
     fn advance(&mut self, input: &mut &[u8]) -> Result<Progress, GzipError> {
-        let state = match self.state {
-            State::BlockHeader => self.block_header(input)?,
-            State::StoredHeader => self.stored_header(input)?,
+        match self.state {
             State::Stored { remaining } => return Ok(self.stored(remaining, input)),
-            State::CodeCounts => self.code_counts(input)?,
-            State::CodeLengthLengths { counts, next } => {
-                self.code_length_lengths(counts, next, input)?
-            }
-            State::CodeLengths { counts, next } => self.code_lengths(counts, next, input)?,
             State::Symbols => return self.symbols(input),
-        };
-        Ok(match state {
-            Some(state) => {
-                self.state = state;
-                Progress::Continue
+            _ => {}
+        }
+        let (held, before) = (self.bits, *input);
+        let is_first = matches!(self.state, State::BlockHeader);
+        let state = self.header_field(input)?;
+        if let Some(recorder) = &mut self.recorder {
+            if is_first {
+                recorder.header.clear();
             }
-            None => Progress::Stop(Stop::NeedInput),
+            let used = 8 * (before.len() - input.len()) + held.count() as usize;
+            recorder.header.append(held, before, used - self.bits.count() as usize);
+        }
+        let Some(state) = state else { return Ok(Progress::Stop(Stop::NeedInput)) };
+        self.state = state;
+        let is_read = matches!(state, State::Stored { .. } | State::Symbols);
+        Ok(match &mut self.recorder {
+            Some(recorder) if is_read && recorder.pauses => {
+                recorder.since_pause = 0;
+                Progress::Stop(Stop::BlockHeader)
+            }
+            _ => Progress::Continue,
         })
+    }
+
+    /// Reads a part of a block header. Like each reader, returns the next state, or `None` if there
+    /// is not enough input.
+    fn header_field(&mut self, input: &mut &[u8]) -> Result<Option<State>, GzipError> {
+        match self.state {
+            State::BlockHeader => self.block_header(input),
+            State::StoredHeader => self.stored_header(input),
+            State::CodeCounts => self.code_counts(input),
+            State::CodeLengthLengths { counts, next } => {
+                self.code_length_lengths(counts, next, input)
+            }
+            State::CodeLengths { counts, next } => self.code_lengths(counts, next, input),
+            State::Stored { .. } | State::Symbols => Ok(None),
+        }
     }
 
     fn end_block(&mut self) -> Progress {
@@ -297,8 +467,7 @@ impl<U: Unit> Inflater<U> {
         Progress::Stop(Stop::BlockEnd { last: self.last_block })
     }
 
-    /// §3.2.3. Like the other header readers, returns the next state, or `None` if there is not
-    /// enough input.
+    /// §3.2.3.
     fn block_header(&mut self, input: &mut &[u8]) -> Result<Option<State>, GzipError> {
         let Some(header) = self.bits.take(3, input) else { return Ok(None) };
         self.last_block = header & 1 != 0;
@@ -444,9 +613,12 @@ impl<U: Unit> Inflater<U> {
 
     /// §3.2.3: the literals and matches of a block with Huffman codes.
     fn symbols(&mut self, input: &mut &[u8]) -> Result<Progress, GzipError> {
+        if self.recorder.is_some() {
+            return self.record_symbols(input);
+        }
         loop {
             if self.speed == Speed::Fast
-                && fast::decode(&self.tables, &mut self.bits, input, &mut self.output)?
+                && fast::decode(&self.tables, &mut self.bits, input, &mut self.output, u64::MAX)?
             {
                 return Ok(self.end_block());
             }
@@ -457,9 +629,72 @@ impl<U: Unit> Inflater<U> {
             // short of the ends of input and output and before invalid symbols, which are reported
             // here.
             match self.symbol(input)? {
-                Some(Symbol::Data) => {}
+                Some(Symbol::Literal | Symbol::Match { .. }) => {}
                 Some(Symbol::EndOfBlock) => return Ok(self.end_block()),
                 None => return Ok(Progress::Stop(Stop::NeedInput)),
+            }
+        }
+    }
+
+    /// As [`Self::symbols`], with a recorder.
+    #[cold]
+    fn record_symbols(&mut self, input: &mut &[u8]) -> Result<Progress, GzipError> {
+        // Taken out, so that the recorder and the decoder can be changed together.
+        let Some(mut recorder) = self.recorder.take() else { return Ok(Progress::Continue) };
+        let progress = self.record_symbols_with(&mut recorder, input);
+        self.recorder = Some(recorder);
+        progress
+    }
+
+    fn record_symbols_with(
+        &mut self,
+        recorder: &mut Recorder,
+        input: &mut &[u8],
+    ) -> Result<Progress, GzipError> {
+        loop {
+            let len = input.len();
+            let mode = recorder.mode(self.output.position());
+            if mode == Mode::Record && recorder.since_pause >= PAUSE_LEN {
+                recorder.since_pause = 0;
+                if recorder.pauses {
+                    return Ok(Progress::Stop(Stop::Pause));
+                }
+            }
+            if self.speed == Speed::Fast {
+                let (tables, bits, output) = (&self.tables, &mut self.bits, &mut self.output);
+                let is_ended = match mode {
+                    Mode::Decode(max_len) => fast::decode(tables, bits, input, output, max_len)?,
+                    Mode::Record => {
+                        let max_input = PAUSE_LEN - recorder.since_pause;
+                        let matches = &mut recorder.matches;
+                        fast::decode_recording(tables, bits, input, output, max_input, matches)?
+                    }
+                };
+                if is_ended {
+                    return Ok(self.end_block());
+                }
+            }
+            if !self.output.has_room() {
+                return Ok(Progress::Stop(Stop::OutputFull));
+            }
+            let offset = self.output.pending_len();
+            match self.symbol(input)? {
+                Some(Symbol::Literal) => {}
+                Some(Symbol::Match { distance, len }) => {
+                    if mode == Mode::Record {
+                        recorder.matches.push(Match::new(offset, distance, len));
+                    }
+                }
+                Some(Symbol::EndOfBlock) => return Ok(self.end_block()),
+                None => {
+                    recorder.since_pause += len - input.len();
+                    return Ok(Progress::Stop(Stop::NeedInput));
+                }
+            }
+            match mode {
+                Mode::Record => recorder.since_pause += len - input.len(),
+                // The first pause is where recording begins.
+                Mode::Decode(_) => recorder.since_pause = PAUSE_LEN,
             }
         }
     }
@@ -479,7 +714,7 @@ impl<U: Unit> Inflater<U> {
             }
             self.bits.consume(literal_bits);
             self.output.push((tables::payload(entry) & 0xff) as u8);
-            return Ok(Some(Symbol::Data));
+            return Ok(Some(Symbol::Literal));
         }
         let litlen_bits = tables::consumed(entry);
         if litlen_bits > self.bits.count() {
@@ -515,13 +750,14 @@ impl<U: Unit> Inflater<U> {
         }
         self.bits.consume(match_bits);
         self.output.repeat(distance, len);
-        Ok(Some(Symbol::Data))
+        Ok(Some(Symbol::Match { distance, len }))
     }
 }
 
 /// The kind of symbol that was decoded.
 enum Symbol {
-    Data,
+    Literal,
+    Match { distance: usize, len: usize },
     EndOfBlock,
 }
 

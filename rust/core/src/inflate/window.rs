@@ -59,7 +59,12 @@ pub(super) struct OutputWindow<U> {
     /// Start of the output that has not been taken; it ends at `end`.
     taken: usize,
     end: usize,
+    /// The number of units output before the start of the buffer; wraps below 0 at first.
+    origin: u64,
 }
+
+/// The value of `origin` before any output.
+const FIRST_ORIGIN: u64 = 0_u64.wrapping_sub(WINDOW_LEN as u64);
 
 impl<U: Unit> OutputWindow<U> {
     pub(super) fn new() -> Self {
@@ -68,6 +73,7 @@ impl<U: Unit> OutputWindow<U> {
             floor: WINDOW_LEN,
             taken: WINDOW_LEN,
             end: WINDOW_LEN,
+            origin: FIRST_ORIGIN,
         }
     }
 
@@ -77,6 +83,7 @@ impl<U: Unit> OutputWindow<U> {
         self.buffer[..WINDOW_LEN].copy_from_slice(window);
         self.floor = WINDOW_LEN - history_len.min(WINDOW_LEN);
         (self.taken, self.end) = (WINDOW_LEN, WINDOW_LEN);
+        self.origin = FIRST_ORIGIN;
     }
 
     /// Hands over the whole buffer with the output since the last call, and continues in `next`.
@@ -86,6 +93,7 @@ impl<U: Unit> OutputWindow<U> {
         let buffer = std::mem::replace(&mut self.buffer, next);
         let range = self.taken..self.end;
         self.floor = self.floor.saturating_sub(shift);
+        self.origin = self.origin.wrapping_add(shift as u64);
         (self.taken, self.end) = (WINDOW_LEN, WINDOW_LEN);
         Filled { buffer, range }
     }
@@ -133,6 +141,7 @@ impl<U: Unit> OutputWindow<U> {
         let shift = self.end - WINDOW_LEN;
         self.buffer.copy_within(shift..self.end, 0);
         self.floor = self.floor.saturating_sub(shift);
+        self.origin = self.origin.wrapping_add(shift as u64);
         self.end = WINDOW_LEN;
         self.taken = WINDOW_LEN;
     }
@@ -164,9 +173,20 @@ impl<U: Unit> OutputWindow<U> {
         self.end += len;
     }
 
+    /// The number of units output so far, taken or not.
+    #[inline]
+    pub(super) const fn position(&self) -> u64 {
+        self.origin.wrapping_add(self.end as u64)
+    }
+
     /// The buffer, the write position and the floor, for the fast decoder.
     pub(super) fn raw_parts(&mut self) -> (&mut [U], usize, usize) {
         (&mut self.buffer, self.end, self.floor)
+    }
+
+    /// The index of the first unit that has not been taken.
+    pub(super) const fn taken(&self) -> usize {
+        self.taken
     }
 
     /// Accounts for what the fast decoder has written.

@@ -163,6 +163,7 @@ impl Attempt<'_> {
             taken += (len - input.len()) as u64;
             match stop {
                 Ok(Stop::NeedInput) if len > 0 => {}
+                Ok(Stop::BlockHeader | Stop::Pause) => {}
                 Ok(Stop::NeedInput) => return Outcome::Stopped,
                 Ok(Stop::OutputFull) => {
                     self.flush_marked();

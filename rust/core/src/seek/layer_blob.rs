@@ -13,9 +13,9 @@ use crate::error::{Result, SeekError, SeekPart};
 use crate::span::{BitOffset, UncompressedOffset};
 
 const MAGIC: [u8; 8] = *b"TOCSINL1";
-/// Maximum length of a decompressed head: six numbers, a length for each chunk, two for each span,
-/// each of at most ten bytes.
-const MAX_HEAD_LEN: u64 = 10 * (6 + MAX_SPANS / CHECKPOINTS_PER_CHUNK as u64 + 2 * MAX_SPANS);
+/// Maximum length of the decompressed head of any blob. It has fewer bytes than the digests in the
+/// blob, except in small blobs.
+const MAX_SMALL_HEAD_LEN: u64 = 1 << 20;
 /// Compression level of the head.
 const LEVEL: i32 = 19;
 
@@ -192,17 +192,13 @@ impl SeekLayer {
         let mut reader = Reader::new(blob.as_slice());
         let content = read_head(&mut reader).map_err(&in_head)?;
         let head_len = reader.position();
-        let (positions, chunk_lens) = read_positions(&content)?;
-        let mut end = head_len;
-        let mut ends = Vec::with_capacity(chunk_lens.len());
-        for len in chunk_lens {
-            let len = usize::try_from(len).unwrap_or(usize::MAX);
-            let _ = reader.bytes(len, "a seek chunk").map_err(&in_head)?;
-            end += len;
-            ends.push(end);
-        }
-        reader.finish().map_err(&in_head)?;
-        Ok(Self { blob: blob.clone(), head_len, ends: ends.into(), positions })
+        let mut head = Reader::new(&content);
+        let layer = read_sizes(&mut head).map_err(&in_head)?;
+        let ends = read_chunk_ends(&layer, &mut head, &mut reader, head_len).map_err(&in_head)?;
+        // The chunks are complete, so the blob has 32 bytes or more for each checkpoint.
+        let positions = Positions::read(layer, &mut head, SeekPart::LayerHead)?;
+        head.finish().map_err(&in_head)?;
+        Ok(Self { blob: blob.clone(), head_len, ends, positions })
     }
 
     /// The blob of a layer without spans, which is read in full.
@@ -301,44 +297,49 @@ fn read_head(reader: &mut Reader<'_>) -> std::result::Result<Vec<u8>, SeekError>
     if *reader.array::<8>("the magic number")? != MAGIC {
         return Err(SeekError::Magic);
     }
-    reader.frame(MAX_HEAD_LEN, "the head")
+    let limit = MAX_SMALL_HEAD_LEN.max(reader.remaining() as u64);
+    reader.frame(limit, "the head")
 }
 
-/// Reads the content of a head: positions and the length of each chunk.
-fn read_positions(content: &[u8]) -> Result<(Positions, Vec<u64>)> {
-    let part = SeekPart::LayerHead;
-    let in_head = in_part(part);
-    let mut reader = Reader::new(content);
-    let (layer, chunk_lens) = read_sizes(&mut reader).map_err(&in_head)?;
-    let positions = Positions::read(layer, &mut reader, part)?;
-    reader.finish().map_err(&in_head)?;
-    Ok((positions, chunk_lens))
-}
-
-fn read_sizes(reader: &mut Reader<'_>) -> std::result::Result<(LayerSizes, Vec<u64>), SeekError> {
-    let span_size = reader.varint("the span size")?;
-    let (what, value) = (
-        "number of checkpoints in a chunk",
-        reader.varint("the number of checkpoints in a chunk")?,
-    );
+/// Reads the numbers at the start of a head.
+fn read_sizes(head: &mut Reader<'_>) -> std::result::Result<LayerSizes, SeekError> {
+    let span_size = head.varint("the span size")?;
+    let (what, value) = ("number of checkpoints in a chunk", head.varint("the chunk size")?);
     if value != CHECKPOINTS_PER_CHUNK as u64 {
         return Err(SeekError::Value { what, value });
     }
     let layer = LayerSizes {
         span_size,
-        compression: LayerCompression::from_code(reader.varint("the compression")?)?,
-        compressed_size: reader.varint("the compressed size")?,
-        uncompressed_size: reader.varint("the uncompressed size")?,
-        span_count: reader.varint("the span count")?,
+        compression: LayerCompression::from_code(head.varint("the compression")?)?,
+        compressed_size: head.varint("the compressed size")?,
+        uncompressed_size: head.varint("the uncompressed size")?,
+        span_count: head.varint("the span count")?,
     };
     layer.check()?;
-    let mut chunk_lens = Vec::with_capacity(layer.chunk_count().min(reader.remaining()));
-    for _ in 0..layer.chunk_count() {
-        let (what, len) = ("length of a chunk", reader.varint("the length of a chunk")?);
-        if len < DIGEST_LEN as u64 {
-            return Err(SeekError::Value { what, value: len });
+    Ok(layer)
+}
+
+/// Reads the length of each chunk from the head, and checks that `chunks` has exactly these chunks.
+fn read_chunk_ends(
+    layer: &LayerSizes,
+    head: &mut Reader<'_>,
+    chunks: &mut Reader<'_>,
+    head_len: usize,
+) -> std::result::Result<Box<[usize]>, SeekError> {
+    let mut ends = Vec::with_capacity(layer.chunk_count().min(head.remaining()));
+    let mut left = layer.span_count;
+    let mut end = head_len;
+    while left > 0 {
+        let count = left.min(CHECKPOINTS_PER_CHUNK as u64);
+        let (what, value) = ("length of a chunk", head.varint("the length of a chunk")?);
+        if value < count * DIGEST_LEN as u64 {
+            return Err(SeekError::Value { what, value });
         }
-        chunk_lens.push(len);
+        let len = usize::try_from(value).unwrap_or(usize::MAX);
+        end += chunks.bytes(len, "a chunk")?.len();
+        ends.push(end);
+        left -= count;
     }
-    Ok((layer, chunk_lens))
+    chunks.finish()?;
+    Ok(ends.into())
 }
