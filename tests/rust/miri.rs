@@ -412,7 +412,7 @@ fn pipeline_when_threads_share_a_layer_then_result_equals_one_threads() {
             blob: Keeper::default(),
             output: Keeper::default(),
         };
-        let settings = Settings { threads, unit_len: 300 };
+        let settings = Settings { threads, unit_len: 300, traces: false };
         let mut pipeline = Pipeline::new(settings, consumers);
         layer.chunks(1_000).try_for_each(|piece| pipeline.push(piece)).unwrap();
         let found = pipeline.finish().unwrap();

@@ -103,7 +103,7 @@ fn consumers() -> Found {
 }
 
 fn run(layer: &[u8], threads: usize, unit_len: usize) -> Result<Found> {
-    let mut pipeline = Pipeline::new(Settings { threads, unit_len }, consumers());
+    let mut pipeline = Pipeline::new(Settings { threads, unit_len, traces: false }, consumers());
     layer.chunks(10_000).try_for_each(|piece| pipeline.push(piece))?;
     pipeline.finish()
 }
@@ -362,7 +362,8 @@ fn failing_consumers(output: Failing) -> ConsumerSet<KeepingUntilFailure> {
 
 fn run_failing(layer: &[u8], threads: usize, output: Failing) -> Result<()> {
     let consumers = failing_consumers(output);
-    let mut pipeline = Pipeline::new(Settings { threads, unit_len: 4_096 }, consumers);
+    let mut pipeline =
+        Pipeline::new(Settings { threads, unit_len: 4_096, traces: false }, consumers);
     layer.chunks(10_000).try_for_each(|piece| pipeline.push(piece))?;
     pipeline.finish().map(drop)
 }
@@ -400,7 +401,8 @@ fn pipeline_when_dropped_in_the_middle_then_its_threads_end() {
     for threads in THREADS {
         for part in 1..6 {
             let consumers = failing_consumers(Failing::new(usize::MAX, false, &alive));
-            let mut pipeline = Pipeline::new(Settings { threads, unit_len: 4_096 }, consumers);
+            let mut pipeline =
+                Pipeline::new(Settings { threads, unit_len: 4_096, traces: false }, consumers);
             pipeline.push(&layer[..layer.len() * part / 6]).unwrap();
             drop(pipeline);
             // The threads share what the pipeline owned, so all of them have ended.

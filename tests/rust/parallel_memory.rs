@@ -46,7 +46,7 @@ impl OutputConsumer for Nothing {
 
 /// Peak memory in bytes while `layer` is processed.
 fn peak(layer: &[u8], threads: usize) -> usize {
-    let settings = Settings { threads, unit_len: tocsin_core::parallel::UNIT_LEN };
+    let settings = Settings { threads, unit_len: tocsin_core::parallel::UNIT_LEN, traces: false };
     let consumers: ConsumerSet<Nothing> =
         ConsumerSet { policy: Nothing, spans: Nothing, blob: Nothing, output: Nothing };
     let (peak, ()) = peak_of(|| {

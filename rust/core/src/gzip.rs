@@ -5,10 +5,13 @@
 //! at every candidate for a checkpoint. Nothing may follow the last member: readers of layers
 //! disagree on what trailing bytes mean, and the reference rejects them.
 
+use std::ops::Range;
+
 use crate::checkpoint::{Checkpoint, PointStart, SeekPoint, WINDOW_LEN, Window};
 use crate::error::{Error, GzipError, Result, SeekError, SeekPart};
 use crate::inflate::{Filled, Inflater, SparseError, Speed, Stop};
 use crate::span::BitOffset;
+use crate::trace::{NoteKind, Notes, Trace};
 
 /// First bytes of every member.
 pub const MAGIC: [u8; 2] = [0x1f, 0x8b];
@@ -64,6 +67,10 @@ pub struct GzipDecoder {
     is_sparse: bool,
     /// The stored block header of that checkpoint is invalid.
     failure: Option<SparseError>,
+    /// What was decoded since the trace was last taken, if it is traced.
+    notes: Option<Notes>,
+    /// Where the current member header begins.
+    header_start: BitOffset,
 }
 
 impl GzipDecoder {
@@ -80,6 +87,8 @@ impl GzipDecoder {
             seen_member: false,
             is_sparse: false,
             failure: None,
+            notes: None,
+            header_start: BitOffset(0),
         }
     }
 
@@ -111,6 +120,9 @@ impl GzipDecoder {
         self.check = None;
         self.taken = point.position.0.div_ceil(8);
         self.seen_member = true;
+        if let Some(notes) = &mut self.notes {
+            *notes = Notes::default();
+        }
     }
 
     /// Starts at a checkpoint. The input must begin at [`Checkpoint::first_byte`], and `first` is
@@ -131,6 +143,8 @@ impl GzipDecoder {
             seen_member: true,
             is_sparse: false,
             failure: None,
+            notes: None,
+            header_start: BitOffset(0),
         }
     }
 
@@ -167,13 +181,44 @@ impl GzipDecoder {
             seen_member: point.position.0 > 0,
             is_sparse: true,
             failure,
+            notes: None,
+            header_start: point.position,
+        }
+    }
+
+    /// Traces what is decoded from now on: boundaries and block headers everywhere, matches and
+    /// places between symbols only in `range`, which counts bytes of output since the decoder
+    /// started. At the end of that range it stops with [`Event::Output`].
+    pub fn trace(&mut self, range: Range<u64>) {
+        self.notes.get_or_insert_default();
+        self.inflater.record(range, true);
+    }
+
+    /// Moves the trace of the output that was not taken to `trace`; call it just before that output
+    /// is taken.
+    pub fn take_trace(&mut self, trace: &mut Trace) {
+        self.inflater.take_matches(&mut trace.matches);
+        if let Some(notes) = &mut self.notes {
+            notes.take(&mut trace.notes);
+        }
+    }
+
+    /// Notes that something begins at `position`.
+    fn note(&mut self, position: BitOffset, kind: NoteKind) {
+        if let Some(notes) = &mut self.notes {
+            notes.push(self.inflater.pending_len(), position, kind);
         }
     }
 
     /// The position of the first unused bit.
     #[must_use]
     pub fn position(&self) -> BitOffset {
-        let taken = self.taken.saturating_mul(8);
+        self.position_after(0)
+    }
+
+    /// The position after the next `used` bytes, which the inflater has taken.
+    fn position_after(&self, used: usize) -> BitOffset {
+        let taken = self.taken.saturating_add(used as u64).saturating_mul(8);
         BitOffset(taken.saturating_sub(u64::from(self.inflater.unused_bits())))
     }
 
@@ -268,9 +313,13 @@ impl GzipDecoder {
     }
 
     fn advance(&mut self, input: &mut &[u8]) -> std::result::Result<Event, GzipError> {
+        let len = input.len();
         loop {
             match &mut self.state {
-                State::BetweenMembers => self.state = State::Header(HeaderReader::default()),
+                State::BetweenMembers => {
+                    self.state = State::Header(HeaderReader::default());
+                    self.header_start = self.position_after(len - input.len());
+                }
                 State::Header(header) => {
                     let Some(byte) = self.inflater.next_byte(input) else {
                         return Ok(Event::NeedInput);
@@ -282,6 +331,7 @@ impl GzipDecoder {
                             self.seen_member = true;
                             self.check = self.checks_members.then(MemberCheck::new);
                             self.inflater.start_stream();
+                            self.note(self.header_start, NoteKind::Member);
                             return Ok(Event::Candidate);
                         }
                         Err(GzipError::Magic(..)) if self.seen_member => {
@@ -293,8 +343,21 @@ impl GzipDecoder {
                 State::Blocks => match self.inflater.run(input)? {
                     Stop::NeedInput => return Ok(Event::NeedInput),
                     Stop::OutputFull => return Ok(Event::Output),
-                    Stop::BlockEnd { last: false } => return Ok(Event::Candidate),
-                    Stop::BlockHeader | Stop::Pause => {}
+                    Stop::BlockEnd { last: false } => {
+                        let position = self.position_after(len - input.len());
+                        self.note(position, NoteKind::Block);
+                        return Ok(Event::Candidate);
+                    }
+                    Stop::BlockHeader => {
+                        let position = self.position_after(len - input.len());
+                        if let Some(body) = self.inflater.body() {
+                            self.note(position, NoteKind::Body(body));
+                        }
+                    }
+                    Stop::Pause => {
+                        let position = self.position_after(len - input.len());
+                        self.note(position, NoteKind::Symbol);
+                    }
                     Stop::BlockEnd { last: true } => {
                         self.state = State::Trailer { bytes: [0; 8], len: 0 };
                     }

@@ -17,6 +17,7 @@ pub mod parallel;
 pub mod seek;
 pub mod span;
 pub mod tar;
+pub mod trace;
 pub mod tree;
 pub mod zstd;
 pub mod ztoc;

@@ -46,6 +46,9 @@ pub enum SeekError {
     /// A compressed part cannot be decompressed, or not to the stated size.
     #[error("invalid zstd data: {0}")]
     Compression(String),
+    /// The block header of a checkpoint is not the header of a block with Huffman codes.
+    #[error("invalid block header")]
+    BlockHeader,
     /// The span cannot be decoded from the checkpoint, although its digest matches.
     #[error("the span cannot be decoded from it: {kind}, at {at}")]
     Span {
@@ -57,9 +60,6 @@ pub enum SeekError {
     /// A chunk is needed that the reader has not been given yet.
     #[error("it has not been read yet")]
     MissingChunk,
-    /// The block header of a checkpoint is not the header of a block with Huffman codes.
-    #[error("invalid block header")]
-    BlockHeader,
     /// The span refers to a byte of its window that the checkpoint does not list.
     #[error("the span refers to byte {0} before the checkpoint, which is not in its window")]
     MissingWindowByte(u32),

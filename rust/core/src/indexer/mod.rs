@@ -8,6 +8,7 @@
 mod cache;
 mod gzip;
 mod output;
+mod seek;
 mod spans;
 mod tar;
 
@@ -15,6 +16,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, ZtocError};
 use crate::gzip::MAGIC;
 use crate::parallel;
+use crate::seek::{self as seek_table, SeekLayer};
 use crate::span::DEFAULT_SPAN_SIZE;
 use crate::tar::{Hazard, Purpose, Toc};
 use crate::ztoc::{self, VERSION, Zinfo, Ztoc};
@@ -75,6 +77,8 @@ pub struct IndexOptions {
     pub threads: usize,
     /// Compressed bytes in a unit of work for the threads; the result does not depend on it.
     pub unit_len: usize,
+    /// Uncompressed bytes between the checkpoints of a seek table; `None` makes no seek table.
+    pub seek_span_size: Option<u64>,
 }
 
 impl Default for IndexOptions {
@@ -88,6 +92,7 @@ impl Default for IndexOptions {
             reference_identical: false,
             threads: 1,
             unit_len: parallel::UNIT_LEN,
+            seek_span_size: None,
         }
     }
 }
@@ -113,6 +118,8 @@ pub struct IndexedLayer {
     pub hazards: Vec<Hazard>,
     /// Number of checkpoints left out because that reader would reject the layer with them.
     pub dropped_checkpoint_count: u64,
+    /// Its part of a seek table, if one was requested.
+    pub seek: Option<SeekLayer>,
 }
 
 /// Indexes one layer.
@@ -134,6 +141,7 @@ impl LayerIndexer {
     pub fn new(options: IndexOptions) -> Result<Self> {
         let is_tar = options.format == Some(LayerFormat::Tar);
         check_span_size(options.span_size, is_tar)?;
+        options.seek_span_size.map_or(Ok(()), seek_table::check_span_size)?;
         Ok(Self { options, head: Vec::new(), size: 0, walk: None, failed: false })
     }
 
@@ -164,8 +172,8 @@ impl LayerIndexer {
         }
         let Some(walk) = self.walk else { return Err(Error::AlreadyFinished) };
         let (format, result) = match walk {
-            Walk::Gzip(walk) => (LayerFormat::Gzip, walk.finish(self.options.span_size)?),
-            Walk::Parallel(walk) => (LayerFormat::Gzip, walk.finish(self.options.span_size)?),
+            Walk::Gzip(walk) => (LayerFormat::Gzip, walk.finish(&self.options, self.size)?),
+            Walk::Parallel(walk) => (LayerFormat::Gzip, walk.finish(&self.options, self.size)?),
             Walk::Tar(walk) => (LayerFormat::Tar, walk.finish(self.size)?),
         };
         let digest = result.digest;
@@ -190,6 +198,7 @@ impl LayerIndexer {
             needs_xattrs,
             hazards: result.toc.reader_hazards,
             dropped_checkpoint_count: result.dropped_checkpoint_count,
+            seek: result.seek,
         })
     }
 
@@ -291,6 +300,7 @@ enum Walk {
 /// The result of a walk over the whole layer.
 #[derive(Debug)]
 struct WalkResult {
+    seek: Option<SeekLayer>,
     digest: Digest,
     toc: Toc,
     zinfo: Zinfo,

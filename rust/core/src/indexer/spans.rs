@@ -1,6 +1,7 @@
 //! Selecting checkpoints, and computing the digests of the spans between them.
 
 use super::cache::{self, PREFETCH_LEN};
+use super::seek::SeekInput;
 use super::{IndexOptions, WalkResult, check_room};
 use crate::checkpoint::{Checkpoint, CheckpointRule, WINDOW_LEN};
 use crate::digest::{Digest, Hasher};
@@ -51,16 +52,18 @@ pub(super) struct Spans {
     checkpoints: Vec<Checkpoint>,
     span_hasher: Hasher,
     span_digests: Vec<Digest>,
+    pub(super) seek: Option<SeekInput>,
 }
 
 impl Spans {
-    pub(super) fn new(options: &IndexOptions) -> Self {
+    pub(super) fn new(options: &IndexOptions, seek: Option<SeekInput>) -> Self {
         Self {
             drop_early_checkpoints: !options.reference_identical,
             dropped_checkpoint_count: 0,
             checkpoints: Vec::new(),
             span_hasher: Hasher::new(),
             span_digests: Vec::new(),
+            seek,
         }
     }
 
@@ -138,6 +141,7 @@ impl Spans {
             diff_id: None,
             uncompressed_size: 0,
             dropped_checkpoint_count: self.dropped_checkpoint_count,
+            seek: None,
         }
     }
 
@@ -156,6 +160,9 @@ impl Spans {
             self.start_span(layer.as_deref_mut(), checkpoint, start, bytes, &mut hashed);
         }
         self.hash_cold(layer, bytes, &mut hashed, bytes.len());
+        if let Some(seek) = &mut self.seek {
+            seek.push(bytes);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{IndexOptions, TAR_SPAN_LEN, WalkResult, check_room};
 use crate::digest::{Digest, Hasher};
 use crate::error::Result;
+use crate::seek::{LayerCompression, LayerWriter, SeekLayer};
 use crate::tar::TocScanner;
 use crate::ztoc::{TarZinfo, Zinfo};
 
@@ -16,6 +17,44 @@ pub(super) struct TarWalk {
     span_left: u64,
     span_hasher: Hasher,
     span_digests: Vec<Digest>,
+    seek: Option<SeekSpans>,
+}
+
+/// The spans of a seek table.
+#[derive(Debug)]
+struct SeekSpans {
+    span_size: u64,
+    left: u64,
+    hasher: Hasher,
+    writer: LayerWriter,
+}
+
+impl SeekSpans {
+    fn new(span_size: u64) -> Self {
+        let writer = LayerWriter::new(span_size);
+        Self { span_size, left: span_size, hasher: Hasher::new(), writer }
+    }
+
+    fn push(&mut self, mut rest: &[u8]) {
+        while !rest.is_empty() {
+            let len = usize::try_from(self.left).unwrap_or(usize::MAX).min(rest.len());
+            let (span, after) = rest.split_at(len);
+            self.hasher.update(span);
+            self.left -= len as u64;
+            if self.left == 0 {
+                self.writer.push_digest(self.hasher.finish_reset());
+                self.left = self.span_size;
+            }
+            rest = after;
+        }
+    }
+
+    fn finish(mut self, size: u64) -> Result<SeekLayer> {
+        if self.left < self.span_size {
+            self.writer.push_digest(self.hasher.finish_reset());
+        }
+        self.writer.finish(LayerCompression::Tar, size, size)
+    }
 }
 
 impl TarWalk {
@@ -27,6 +66,7 @@ impl TarWalk {
             span_left: options.span_size,
             span_hasher: Hasher::new(),
             span_digests: Vec::new(),
+            seek: options.seek_span_size.map(SeekSpans::new),
         }
     }
 
@@ -45,6 +85,9 @@ impl TarWalk {
             }
             rest = after;
         }
+        if let Some(seek) = &mut self.seek {
+            seek.push(chunk);
+        }
         Ok(())
     }
 
@@ -60,6 +103,10 @@ impl TarWalk {
             diff_id: None,
             uncompressed_size: size,
             dropped_checkpoint_count: 0,
+            seek: match self.seek {
+                Some(seek) => Some(seek.finish(size)?),
+                None => None,
+            },
         })
     }
 }

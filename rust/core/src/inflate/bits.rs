@@ -11,7 +11,7 @@ pub(crate) struct BitBuffer {
 }
 
 impl BitBuffer {
-    /// A buffer that holds the low `count` bits (0 to 7) of `value`.
+    /// A buffer that holds the low `count` bits (0 to 8) of `value`.
     pub(crate) const fn primed(value: u8, count: u8) -> Self {
         Self { value: value as u64 & ((1 << count) - 1), count: count as u32 }
     }

@@ -13,7 +13,7 @@ use crate::checkpoint::{BlockHeader, WINDOW_LEN};
 pub(super) const PAUSE_LEN: usize = 4 << 10;
 /// Recording starts at most this many units early, so that the match across the start of the range
 /// is recorded too. More than one iteration of the fast decoder writes.
-const EARLY_LEN: u64 = 512;
+pub const EARLY_LEN: u64 = 512;
 
 /// A match, packed into one word so that recording it costs one store.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,6 +93,8 @@ pub(super) struct Recorder {
     pub(super) matches: Vec<Match>,
     /// Compressed bytes of symbols since the last pause.
     pub(super) since_pause: usize,
+    /// Whether the end of the range has been reported.
+    pub(super) is_over: bool,
     /// The header of the current block.
     pub(super) header: HeaderBits,
 }
@@ -104,6 +106,7 @@ impl Recorder {
             pauses,
             matches: Vec::new(),
             since_pause: PAUSE_LEN,
+            is_over: false,
             header: HeaderBits::new(),
         }
     }

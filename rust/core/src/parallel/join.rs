@@ -15,6 +15,7 @@ use crate::checkpoint::{Checkpoint, WINDOW_LEN, Window};
 use crate::error::{Error, Result};
 use crate::gzip::{Event, GzipDecoder, Next, ResumePoint};
 use crate::span::{BitOffset, UncompressedOffset};
+use crate::trace::Trace;
 
 /// Maximum number of pieces that one step of decoding produces. Output may be a thousand times as
 /// large as its input, so input alone does not bound a step.
@@ -74,11 +75,14 @@ impl<'a> Pieces<'a> {
 
 impl Sink for Pieces<'_> {
     fn take(&mut self, decoder: &mut GzipDecoder) -> Result<u64> {
-        if decoder.inflater().pending_len() == 0 && self.marks.is_empty() {
+        let mut trace = Trace::default();
+        decoder.take_trace(&mut trace);
+        let is_traced = !trace.notes.is_empty();
+        if decoder.inflater().pending_len() == 0 && self.marks.is_empty() && !is_traced {
             return Ok(0);
         }
         let filled = decoder.hand_over(self.tools.byte_buffers.take());
-        let piece = Piece { filled, marks: std::mem::take(&mut self.marks) };
+        let piece = Piece { filled, marks: std::mem::take(&mut self.marks), trace };
         let len = piece.len() as u64;
         self.slots.push(Slot::Checked(CheckedPiece::new(piece)));
         Ok(len)

@@ -44,6 +44,7 @@ use crate::error::Result;
 use crate::gzip::GzipDecoder;
 use crate::inflate::Speed;
 use crate::span::UncompressedOffset;
+use crate::trace::Trace;
 use schedule::State;
 use worker::Shared;
 
@@ -87,6 +88,10 @@ pub trait OutputConsumer: Send + Debug + 'static {
     /// An error fails the layer.
     fn push(&mut self, bytes: &[u8]) -> Result<()>;
 
+    /// Takes the trace of output that has just been pushed, once for each piece. Only if the pipeline
+    /// traces.
+    fn trace(&mut self, _bytes: &[u8], _trace: &mut Trace) {}
+
     /// Whether consuming takes about as long as decoding, so that running it on another thread is
     /// worth a copy.
     fn is_heavy(&self) -> bool {
@@ -126,6 +131,8 @@ pub struct Settings {
     pub threads: usize,
     /// Compressed bytes in a unit, at least 1.
     pub unit_len: usize,
+    /// Whether the output's consumer also gets traces.
+    pub traces: bool,
 }
 
 /// The progress of a single thread, from which a pipeline can continue.
@@ -163,8 +170,11 @@ impl<C: Consumers> Pipeline<C> {
     /// used.
     #[must_use]
     pub fn resume(settings: Settings, from: Progress, consumers: ConsumerSet<C>) -> Self {
-        let settings =
-            Settings { threads: settings.threads.max(1), unit_len: settings.unit_len.max(1) };
+        let settings = Settings {
+            threads: settings.threads.max(1),
+            unit_len: settings.unit_len.max(1),
+            ..settings
+        };
         let shared = Arc::new(Shared::new(settings, from, consumers));
         Self { settings, shared, threads: Vec::new(), has_started: false, unit: Vec::new() }
     }

@@ -4,6 +4,7 @@ use crate::checkpoint::Window;
 use crate::gzip::{MemberCheck, Trailer};
 use crate::inflate::{FIRST_MARKER, Filled};
 use crate::span::BitOffset;
+use crate::trace::Trace;
 
 /// A boundary between blocks or members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(super) enum MarkKind {
 pub(super) struct Piece<U> {
     pub(super) filled: Filled<U>,
     pub(super) marks: Vec<Mark>,
+    /// Empty unless the pipeline traces.
+    pub(super) trace: Trace,
 }
 
 impl<U> Piece<U> {
@@ -41,6 +44,7 @@ impl<U> Piece<U> {
     pub(super) fn truncate(&mut self, len: usize) {
         self.filled.range.end = self.filled.range.start + len.min(self.len());
         self.marks.retain(|mark| mark.offset <= len);
+        self.trace.truncate(len);
     }
 }
 

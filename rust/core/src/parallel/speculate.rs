@@ -16,6 +16,7 @@ use crate::checkpoint::{WINDOW_LEN, Window};
 use crate::gzip::{Event, Next, ResumePoint};
 use crate::inflate::Stop;
 use crate::span::BitOffset;
+use crate::trace::{NoteKind, Notes, Trace};
 
 /// Maximum number of guesses tried in a range, since a stream may be full of false ones.
 const MAX_GUESSES: usize = 256;
@@ -42,7 +43,7 @@ pub(super) fn speculate(
     range: Range<u64>,
     tools: &Tools,
 ) -> Option<Speculation> {
-    let decoders = tools.decoders.take().unwrap_or_else(|| Box::new(Decoders::new()));
+    let decoders = tools.decoders.take().unwrap_or_else(|| Box::new(Decoders::new(tools.traces)));
     let mut attempt = Attempt {
         stretch,
         stop: BitOffset(range.end.saturating_mul(8)),
@@ -51,6 +52,7 @@ pub(super) fn speculate(
         marked: Vec::new(),
         plain: Vec::new(),
         marks: Vec::new(),
+        notes: Notes::default(),
         len: 0,
         wasted: 0,
     };
@@ -89,6 +91,8 @@ struct Attempt<'a> {
     plain: Vec<CheckedPiece>,
     /// The marks of the piece that is being written.
     marks: Vec<Mark>,
+    /// The notes of the marked piece that is being written.
+    notes: Notes,
     /// Bytes of buffers filled by this attempt.
     len: usize,
     /// Bytes of buffers filled by attempts that failed.
@@ -98,6 +102,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     /// Decodes from `start`, and returns the result if it looks like a real stream.
     fn run(&mut self, start: Start) -> Option<Speculation> {
+        self.notes = Notes::default();
         let position = match start {
             Start::Member(byte) => self.start_member(byte)?,
             Start::Dynamic(position) => self.start_block(position),
@@ -140,6 +145,7 @@ impl Attempt<'_> {
         self.start_block(position);
         self.decoders.marked.start_stream();
         self.marks.push(Mark { offset: 0, position, kind: MarkKind::MemberStart });
+        self.note(BitOffset(byte * 8), NoteKind::Member);
         Some(position)
     }
 
@@ -163,7 +169,12 @@ impl Attempt<'_> {
             taken += (len - input.len()) as u64;
             match stop {
                 Ok(Stop::NeedInput) if len > 0 => {}
-                Ok(Stop::BlockHeader | Stop::Pause) => {}
+                Ok(Stop::BlockHeader) => {
+                    if let Some(body) = self.decoders.marked.body() {
+                        self.note(self.marked_position(taken), NoteKind::Body(body));
+                    }
+                }
+                Ok(Stop::Pause) => self.note(self.marked_position(taken), NoteKind::Symbol),
                 Ok(Stop::NeedInput) => return Outcome::Stopped,
                 Ok(Stop::OutputFull) => {
                     self.flush_marked();
@@ -172,9 +183,9 @@ impl Attempt<'_> {
                     }
                 }
                 Ok(Stop::BlockEnd { last }) => {
-                    let unused = u64::from(self.decoders.marked.unused_bits());
-                    let position = BitOffset(taken * 8 - unused);
+                    let position = self.marked_position(taken);
                     if !last {
+                        self.note(position, NoteKind::Block);
                         let offset = self.decoders.marked.pending_len();
                         self.marks.push(Mark { offset, position, kind: MarkKind::Block });
                         if position >= self.stop {
@@ -194,6 +205,18 @@ impl Attempt<'_> {
                 }
                 Err(_) => return Outcome::Broken,
             }
+        }
+    }
+
+    /// The position of the marked decoder, which has taken the bytes before `taken`.
+    fn marked_position(&self, taken: u64) -> BitOffset {
+        BitOffset(taken * 8 - u64::from(self.decoders.marked.unused_bits()))
+    }
+
+    /// Notes that something begins at `position`, where the marked decoder is.
+    fn note(&mut self, position: BitOffset, kind: NoteKind) {
+        if self.tools.traces {
+            self.notes.push(self.decoders.marked.pending_len(), position, kind);
         }
     }
 
@@ -249,9 +272,12 @@ impl Attempt<'_> {
             return;
         }
         let next = self.tools.unit_buffers.take();
-        self.len = self.len.saturating_add(size_of_val(&*next));
+        let mut trace = Trace::default();
+        self.decoders.marked.take_matches(&mut trace.matches);
+        self.notes.take(&mut trace.notes);
+        self.len = self.len.saturating_add(size_of_val(&*next)).saturating_add(trace.memory());
         let filled = self.decoders.marked.hand_over(next);
-        self.marked.push(Piece { filled, marks });
+        self.marked.push(Piece { filled, marks, trace });
     }
 
     fn flush_plain(&mut self) {
@@ -260,9 +286,11 @@ impl Attempt<'_> {
             return;
         }
         let next = self.tools.byte_buffers.take();
-        self.len = self.len.saturating_add(size_of_val(&*next));
+        let mut trace = Trace::default();
+        self.decoders.plain.take_trace(&mut trace);
+        self.len = self.len.saturating_add(size_of_val(&*next)).saturating_add(trace.memory());
         let filled = self.decoders.plain.hand_over(next);
-        self.plain.push(CheckedPiece::new(Piece { filled, marks }));
+        self.plain.push(CheckedPiece::new(Piece { filled, marks, trace }));
     }
 
     /// Cuts the result at the last mark, since the part after it may be incomplete.
@@ -384,7 +412,7 @@ mod tests {
     fn speculate_when_a_block_starts_in_the_range_then_returns_its_output() {
         let data = text(3_000_000);
         let layer = gzip(&data);
-        let tools = Tools::new(usize::MAX);
+        let tools = Tools::new(usize::MAX, false);
         let range = 100_000..200_000;
         let found = speculate(&stretch(&layer), range.clone(), &tools).unwrap();
         let (start, end) = (found.start.position().0 / 8, found.end.0 / 8);
@@ -404,7 +432,7 @@ mod tests {
             .chunks(40_000)
             .scan(0, |at, piece| Some(std::mem::replace(at, *at + gzip(piece).len() as u64)))
             .collect();
-        let tools = Tools::new(usize::MAX);
+        let tools = Tools::new(usize::MAX, false);
         let range = starts[2] - 10..starts[5];
         let found = speculate(&stretch(&layer), range, &tools).unwrap();
         assert_eq!(found.start, Start::Member(starts[2]));
@@ -417,7 +445,7 @@ mod tests {
         let noise: Vec<u8> = (0..200_000_u32)
             .map(|index| index.wrapping_mul(2_654_435_761).rotate_left(9).to_le_bytes()[1])
             .collect();
-        let tools = Tools::new(usize::MAX);
+        let tools = Tools::new(usize::MAX, false);
         assert!(speculate(&stretch(&noise), 10_000..150_000, &tools).is_none());
     }
 }

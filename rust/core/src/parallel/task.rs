@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::gzip::{GzipDecoder, MemberCheck};
 use crate::inflate::Filled;
 use crate::span::BitOffset;
+use crate::trace::Trace;
 
 /// A task, with everything that it needs.
 pub(super) enum Task<C: Consumers> {
@@ -72,7 +73,7 @@ impl<C: Consumers> Task<C> {
                 resolver.resolve(piece.filled.output(), &mut buffer[range.clone()]);
                 tools.unit_buffers.give(piece.filled.buffer);
                 let filled = Filled { buffer, range };
-                let piece = Piece { filled, marks: piece.marks };
+                let piece = Piece { filled, marks: piece.marks, trace: piece.trace };
                 Outcome::Resolved(number, CheckedPiece::new(piece))
             }
             Self::Accept(mut joiner, speculation) => {
@@ -118,11 +119,16 @@ impl<C: Consumers> Task<C> {
 /// Consumes the joiner's output immediately, while it is in the cache and without a copy.
 impl<O: OutputConsumer> Sink for Scanner<O> {
     fn take(&mut self, decoder: &mut GzipDecoder) -> Result<u64> {
-        decoder.take_output(|bytes| {
+        let mut trace = std::mem::take(&mut self.trace);
+        decoder.take_trace(&mut trace);
+        let taken = decoder.take_output(|bytes| {
             self.check.update(bytes);
             self.output.push(bytes)?;
+            self.output.trace(bytes, &mut trace);
             Ok(bytes.len() as u64)
-        })
+        });
+        self.trace = trace;
+        taken
     }
 
     fn end_member(&mut self, decoder: &mut GzipDecoder) -> Result<u64> {
@@ -143,12 +149,14 @@ impl<O: OutputConsumer> Sink for Scanner<O> {
 pub(super) struct Scanner<O> {
     output: O,
     check: MemberCheck,
+    /// A buffer.
+    trace: Trace,
 }
 
 impl<O: OutputConsumer> Scanner<O> {
     /// `check` covers the current member's output so far.
-    pub(super) const fn new(output: O, check: MemberCheck) -> Self {
-        Self { output, check }
+    pub(super) fn new(output: O, check: MemberCheck) -> Self {
+        Self { output, check, trace: Trace::default() }
     }
 
     /// Whether consuming takes as long as decoding, and should run in parallel.
@@ -167,7 +175,7 @@ impl<O: OutputConsumer> Scanner<O> {
             // Unreachable: only slots that are ready are passed to the scanner.
             Slot::Marked(..) | Slot::Resolving => return Ok(()),
         };
-        let CheckedPiece { piece, checks } = checked;
+        let CheckedPiece { mut piece, checks } = checked;
         let output = piece.filled.output();
         let mut done = 0;
         let ends = piece.marks.iter().filter_map(|mark| match mark.kind {
@@ -187,6 +195,9 @@ impl<O: OutputConsumer> Scanner<O> {
         self.output.push(&output[done..])?;
         if let Some(check) = checks.next() {
             self.check.append(&check);
+        }
+        if tools.traces {
+            self.output.trace(piece.filled.output(), &mut piece.trace);
         }
         tools.byte_buffers.give(piece.filled.buffer);
         Ok(())

@@ -22,6 +22,8 @@ pub(super) struct Tools {
     pub(super) is_stopped: AtomicBool,
     /// Maximum bytes of buffers that one speculation may fill.
     pub(super) max_len: usize,
+    /// Whether output is traced.
+    pub(super) traces: bool,
 }
 
 #[derive(Debug)]
@@ -31,16 +33,19 @@ pub(super) struct Decoders {
 }
 
 impl Decoders {
-    pub(super) fn new() -> Self {
-        Self {
-            marked: Inflater::marked(Speed::Fast, 0, 0),
-            plain: GzipDecoder::unchecked(Speed::Fast),
+    pub(super) fn new(traces: bool) -> Self {
+        let mut marked = Inflater::marked(Speed::Fast, 0, 0);
+        let mut plain = GzipDecoder::unchecked(Speed::Fast);
+        if traces {
+            marked.record(0..u64::MAX, true);
+            plain.trace(0..u64::MAX);
         }
+        Self { marked, plain }
     }
 }
 
 impl Tools {
-    pub(super) const fn new(max_len: usize) -> Self {
+    pub(super) const fn new(max_len: usize, traces: bool) -> Self {
         Self {
             byte_buffers: Buffers::new(),
             unit_buffers: Buffers::new(),
@@ -48,6 +53,7 @@ impl Tools {
             decoders: Pool::new(),
             is_stopped: AtomicBool::new(false),
             max_len,
+            traces,
         }
     }
 }

@@ -64,11 +64,12 @@ impl Run {
 
 impl<C: Consumers> Shared<C> {
     pub(super) fn new(settings: Settings, from: Progress, consumers: ConsumerSet<C>) -> Self {
+        let tools = Tools::new(MAX_SPECULATION_LEN, settings.traces);
         let state = State::new(settings, from, consumers);
         Self {
             locked: Mutex::new(Locked { state, run: Run::Running }),
             changed: Condvar::new(),
-            tools: Tools::new(MAX_SPECULATION_LEN),
+            tools,
         }
     }
 

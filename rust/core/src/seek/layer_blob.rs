@@ -181,6 +181,15 @@ pub struct SeekLayer {
     positions: Positions,
 }
 
+impl PartialEq for SeekLayer {
+    /// The blob says everything.
+    fn eq(&self, other: &Self) -> bool {
+        self.blob() == other.blob()
+    }
+}
+
+impl Eq for SeekLayer {}
+
 impl SeekLayer {
     /// Reads a blob and checks its head. Chunks are checked when they are used, see
     /// [`SeekSpans::add_chunk`].

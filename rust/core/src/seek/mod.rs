@@ -3,17 +3,22 @@
 //! `docs/seek-table.md` describes the format.
 
 mod build;
+mod builder;
 mod chunk;
 mod file_list;
+mod finder;
 mod layer_blob;
 mod list_chunk;
 mod positions;
 mod root;
 mod spans;
 pub(crate) mod wire;
+mod zone;
 
 pub use build::{LayerParts, SeekTable, build};
+pub(crate) use builder::LayerBuilder;
 pub use file_list::{Answer, FileList, ListWalk, Listed, Stop};
+pub(crate) use finder::{Choices, Finder};
 pub use layer_blob::{LayerWriter, SeekLayer};
 pub use list_chunk::{Extra, ListEntry, Owner};
 pub use positions::{LayerCompression, Positions};
@@ -35,6 +40,15 @@ pub const CHECKPOINTS_PER_CHUNK: usize = 64;
 pub const MAX_SPANS: u64 = 1 << 22;
 /// Maximum size of a layer in bytes, compressed or not, so that positions in bits fit 64 bits.
 pub const MAX_LAYER_SIZE: u64 = 1 << 60;
+
+/// Checks the span size of a seek table.
+///
+/// # Errors
+///
+/// [`Error::Seek`] unless it is from [`MIN_SEEK_SPAN_SIZE`] to [`MAX_SEEK_SPAN_SIZE`].
+pub fn check_span_size(span_size: u64) -> crate::Result<()> {
+    positions::check_span_size(span_size).map_err(in_part(SeekPart::LayerHead))
+}
 
 /// Converts a broken rule to an error that names the part which breaks it.
 pub(crate) const fn in_part(part: SeekPart) -> impl Fn(SeekError) -> Error {
