@@ -22,7 +22,9 @@ pub fn inflate(stream: &[u8], speed: Speed) -> Inflated {
         let stop = inflater.run(&mut input);
         inflater.take_output(|bytes| output.extend_from_slice(bytes));
         let end = match stop {
-            Ok(Stop::OutputFull | Stop::BlockEnd { last: false }) => continue,
+            Ok(
+                Stop::OutputFull | Stop::BlockEnd { last: false } | Stop::BlockHeader | Stop::Pause,
+            ) => continue,
             Ok(Stop::BlockEnd { last: true }) => {
                 let taken = (stream.len() - input.len()) as u64 * 8;
                 Ok(taken - u64::from(inflater.unused_bits()))
