@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tocsin.images.info import indexes, info, resolve
     from tocsin.images.prefetches import PrefetchInfo
     from tocsin.images.remove import remove_indexes
+    from tocsin.images.seek_tables import FoundSeekTable
     from tocsin.images.soci_indexes import FoundIndex
     from tocsin.indexing.convert import convert
     from tocsin.indexing.create import create
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         build_ztoc,
         index_layer,
     )
+    from tocsin.layers.seek_table import SeekBlob
     from tocsin.layers.sources import SeekableLayer
     from tocsin.layers.ztoc import Ztoc
     from tocsin.layers.ztoc_info import ZtocInfo
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
         RegistryReference,
     )
     from tocsin.model.refusal import Refusal
+    from tocsin.model.seek_manifest import SeekManifest
     from tocsin.model.soci_index import SociIndex
     from tocsin.reading.extract import ExtractResult, SkippedFile
     from tocsin.reading.files import Files
@@ -116,6 +119,7 @@ __all__ = [
     "Finding",
     "FormatError",
     "FoundIndex",
+    "FoundSeekTable",
     "GzipError",
     "Hazard",
     "HttpOptions",
@@ -154,6 +158,8 @@ __all__ = [
     "RegistryError",
     "RegistryOptions",
     "RegistryReference",
+    "SeekBlob",
+    "SeekManifest",
     "SeekTableError",
     "SeekableLayer",
     "Severity",
@@ -209,6 +215,7 @@ _MODULE_OF = {
     "resolve": "tocsin.images.info",
     "remove_indexes": "tocsin.images.remove",
     "FoundIndex": "tocsin.images.soci_indexes",
+    "FoundSeekTable": "tocsin.images.seek_tables",
     "convert": "tocsin.indexing.convert",
     "create": "tocsin.indexing.create",
     "IndexingOptions": "tocsin.indexing.options",
@@ -251,6 +258,8 @@ _MODULE_OF = {
     "ReferenceLike": "tocsin.model.reference",
     "Refusal": "tocsin.model.refusal",
     "RegistryReference": "tocsin.model.reference",
+    "SeekBlob": "tocsin.layers.seek_table",
+    "SeekManifest": "tocsin.model.seek_manifest",
     "SociIndex": "tocsin.model.soci_index",
     "ExtractResult": "tocsin.reading.extract",
     "SkippedFile": "tocsin.reading.extract",

@@ -21,7 +21,7 @@ _ZTOC = (
     Column("OVERHEAD", "right"),
     Column("SPANS", "right"),
 )
-_SEEK = (Column("SEEK BLOB"), Column("SIZE", "right"))
+_SEEK = (Column("SEEK", "right"),)
 _TIME = (Column("TIME", "right"),)
 
 
@@ -179,11 +179,7 @@ def _row(result: LayerResult, *, has_ztocs: bool, has_seek: bool) -> tuple[str, 
             f"{result.span_count:,}",
         ]
     if has_seek:
-        cells += (
-            [words.NOTHING] * 2
-            if seek is None
-            else [words.short(seek.digest), words.size(seek.size)]
-        )
+        cells.append(words.NOTHING if seek is None else words.size(seek.size))
     if ztoc is None and seek is None:
         return (*cells, words.NOTHING)
     return (*cells, "reused" if result.reused else words.duration(result.seconds))

@@ -152,8 +152,8 @@ _INDEXING = (
     click.option(
         "--seek",
         is_flag=True,
-        help="Make a seek table too: a small index with which tocsin reads single files of any layer"
-        " with few requests.",
+        help="Make a seek table too: a small index with which tocsin reads files of any layer with"
+        " few requests.",
     ),
     click.option(
         "--seek-only",

@@ -1,4 +1,4 @@
-"""``copy``: copies an image with its SOCI indexes, unchanged."""
+"""``copy``: copies an image with its SOCI indexes and seek tables, unchanged."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tocsin.images.copying import copy_entry, copy_manifest_blobs
+from tocsin.images.seek_tables import referrers_with_seek_tables
 from tocsin.images.soci_indexes import referring_indexes
 from tocsin.images.targets import image_in_the_way, open_pair, pair_of, refuse_to_replace
 from tocsin.images.walk import walk_manifests
@@ -30,6 +31,7 @@ class CopyResult:
         destination: reference of the copy.
         image: manifest or image index, the same at source and destination.
         soci_indexes: version 1 indexes that were copied; version 2 indexes are part of the image.
+        seek_tables: seek tables that refer to the image; others are part of it.
         seconds: wall time.
         traffic: bytes read and written.
     """
@@ -40,6 +42,7 @@ class CopyResult:
     soci_indexes: tuple[Descriptor, ...]
     seconds: float
     traffic: Traffic
+    seek_tables: tuple[Descriptor, ...] = ()
 
     def to_dict(self) -> Document:
         """Return what ``tocsin copy --json`` prints."""
@@ -48,6 +51,7 @@ class CopyResult:
             "destination": self.destination,
             "image": self.image.to_dict(),
             "soci_indexes": [index.to_dict() for index in self.soci_indexes],
+            "seek_tables": [table.to_dict() for table in self.seek_tables],
             "seconds": seconds_of(self.seconds),
             "traffic": self.traffic.to_dict(),
         }
@@ -60,7 +64,7 @@ def copy(
     force: bool = False,
     registry: RegistryOptions | None = None,
 ) -> CopyResult:
-    """Copy an image, with all platforms and the SOCI indexes that refer to it.
+    """Copy an image, with all platforms and the SOCI indexes and seek tables that refer to it.
 
     Args:
         source: reference of the image.
@@ -83,15 +87,19 @@ def copy(
         if existing is not None and existing.digest != target.digest:
             raise refuse_to_replace(pair, existing)
         indexes: dict[Digest, Descriptor] = {}
+        tables: dict[Digest, Descriptor] = {}
         for entry in walk_manifests(read, target):
-            if found := referring_indexes(read, entry.digest, lenient=True):
+            found = referring_indexes(read, entry.digest, lenient=True)
+            found_tables = referrers_with_seek_tables(read, entry.digest, lenient=True)
+            if found or found_tables:
                 # Fails now instead of at the end, if the sink cannot store referrers.
                 referring_indexes(sink, entry.digest)
                 indexes |= {index.digest: index for index in found}
+                tables |= {table.digest: table for table in found_tables}
         data = read.manifest(target)
         copy_manifest_blobs(read, sink, data, target.media_type)
         image = sink.put_manifest(data, target.media_type, tag=pair.tag)
-        for index in indexes.values():
+        for index in (*indexes.values(), *tables.values()):
             copy_entry(read, sink, index)
     return CopyResult(
         source=str(pair.source),
@@ -100,4 +108,5 @@ def copy(
         soci_indexes=tuple(indexes.values()),
         seconds=time.monotonic() - started,
         traffic=meter.traffic,
+        seek_tables=tuple(tables.values()),
     )

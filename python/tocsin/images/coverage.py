@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import UnsupportedError
 from tocsin.images.prefetches import prefetches_of
+from tocsin.images.seek_tables import seek_tables_of
 from tocsin.images.soci_indexes import PROBLEMS, FoundIndex, soci_indexes_of, with_choice
 from tocsin.images.walk import walk_manifests
 from tocsin.images.ztocs import load_ztoc
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tocsin.images.prefetches import PrefetchInfo
+    from tocsin.images.seek_tables import FoundSeekTable
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.model.document import Document
@@ -96,6 +98,7 @@ class PlatformCoverage:
         layers: coverage of the layers, from the lowest up.
         prefetches: prefetch artifacts that the indexes list, in order.
         problem: why nothing is known about the image, for example a missing manifest.
+        seek_tables: seek tables of the image, in the order in which readers try them.
     """
 
     platform: Platform | None
@@ -104,6 +107,7 @@ class PlatformCoverage:
     layers: tuple[LayerCoverage, ...] = ()
     prefetches: tuple[PrefetchInfo, ...] = ()
     problem: str | None = None
+    seek_tables: tuple[FoundSeekTable, ...] = ()
 
     def to_dict(self) -> Document:
         """Return what ``--json`` prints of a platform."""
@@ -112,6 +116,7 @@ class PlatformCoverage:
             "manifest": self.manifest.to_dict(),
             "problem": self.problem,
             "soci_indexes": [found.to_dict() for found in self.soci_indexes],
+            "seek_tables": [found.to_dict() for found in self.seek_tables],
             "layer_size": self.layer_size,
             "covered_size": self.covered_size,
             "ztoc_size": self.ztoc_size,
@@ -186,6 +191,7 @@ class PlatformIndexes:
         layer_count: number of layers.
         soci_indexes: SOCI indexes, in the order in which readers try them.
         problem: why nothing is known about the image.
+        seek_tables: seek tables, in the order in which readers try them.
     """
 
     platform: Platform | None
@@ -193,6 +199,12 @@ class PlatformIndexes:
     layer_count: int = 0
     soci_indexes: tuple[FoundIndex, ...] = ()
     problem: str | None = None
+    seek_tables: tuple[FoundSeekTable, ...] = ()
+
+    @property
+    def all_indexes(self) -> tuple[FoundIndex | FoundSeekTable, ...]:
+        """SOCI indexes, then seek tables."""
+        return (*self.soci_indexes, *self.seek_tables)
 
     def to_dict(self) -> Document:
         """Return what ``--json`` prints of a platform."""
@@ -202,6 +214,7 @@ class PlatformIndexes:
             "layer_count": self.layer_count,
             "problem": self.problem,
             "soci_indexes": [found.to_dict() for found in self.soci_indexes],
+            "seek_tables": [found.to_dict() for found in self.seek_tables],
         }
 
 
@@ -235,15 +248,27 @@ def image_indexes(store: Source, image: Descriptor, *, pinned: bool = False) -> 
         if isinstance(manifest, str):
             platforms.append(PlatformIndexes(entry.platform, entry, problem=manifest))
             continue
+        found, seek_tables = _indexes_of(store, entry, manifest, pinned=pinned, every=True)
         platforms.append(
             PlatformIndexes(
                 entry.platform or _platform_of(store, manifest),
                 entry,
                 len(manifest.layers or ()),
-                with_choice(soci_indexes_of(store, entry, manifest, every=True), pinned=pinned),
+                found,
+                seek_tables=seek_tables,
             )
         )
     return ImageIndexes(_name(store, image), image, tuple(platforms))
+
+
+def _indexes_of(
+    store: Source, entry: Descriptor, manifest: Manifest, *, pinned: bool, every: bool = False
+) -> tuple[tuple[FoundIndex, ...], tuple[FoundSeekTable, ...]]:
+    found = tuple(soci_indexes_of(store, entry, manifest, every=every))
+    has_v2 = any(index.error is None and index.version == 2 for index in found)  # noqa: PLR2004
+    seek_tables = seek_tables_of(store, entry, manifest, pinned=pinned, has_v2=has_v2)
+    after_seek = any(table.taken for table in seek_tables)
+    return with_choice(found, pinned=pinned, after_seek=after_seek), seek_tables
 
 
 def image_coverage(store: Source, image: Descriptor, *, pinned: bool = False) -> ImageCoverage:
@@ -313,7 +338,7 @@ def _platform_coverage(
     ztocs: dict[tuple[Digest, Digest], LayerCoverage],
     pinned: bool,  # noqa: FBT001 (of this module)
 ) -> PlatformCoverage:
-    found = with_choice(soci_indexes_of(store, entry, manifest), pinned=pinned)
+    found, seek_tables = _indexes_of(store, entry, manifest, pinned=pinned)
     usable = [(index.digest, index.soci_index) for index in found if index.soci_index is not None]
     # Kept only for prefetch artifacts, which need them a second time.
     known = KnownZtocs() if any(index.prefetches for _, index in usable) else None
@@ -326,7 +351,7 @@ def _platform_coverage(
         for prefetch in prefetches_of(store, digest, index, known=known)
     )
     platform = entry.platform or _platform_of(store, manifest)
-    return PlatformCoverage(platform, entry, found, layers, prefetches)
+    return PlatformCoverage(platform, entry, found, layers, prefetches, seek_tables=seek_tables)
 
 
 def _platform_of(store: Source, manifest: Manifest) -> Platform | None:

@@ -1,16 +1,19 @@
-"""``index rm``: removes version 1 SOCI indexes from an image."""
+"""``index rm``: removes the version 1 SOCI indexes and seek tables that refer to an image."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from tocsin.errors import NotFoundError, UnsupportedError
+from tocsin.images.seek_tables import referrers_with_seek_tables
 from tocsin.images.selection import platform_images
 from tocsin.images.soci_indexes import load_soci_index, referring_indexes
 from tocsin.images.walk import walk_manifests
 from tocsin.model.digest import Digest, digest_of
+from tocsin.model.manifest import Manifest, parse_manifest
 from tocsin.model.media_types import is_manifest
 from tocsin.model.platform import platforms_of
+from tocsin.model.seek_manifest import SEEK_ROOT
 from tocsin.stores.opening import open_sink, open_source
 from tocsin.stores.places import reference_of
 
@@ -32,10 +35,10 @@ def remove_indexes(
     dry_run: bool = False,
     registry: RegistryOptions | None = None,
 ) -> tuple[Descriptor, ...]:
-    """Remove the version 1 SOCI indexes that refer to an image.
+    """Remove the version 1 SOCI indexes and the seek tables that refer to an image.
 
-    Their zTOCs remain until the registry collects unreferenced blobs. Version 2 indexes are part of
-    a converted image: to remove them, delete its tag.
+    Their blobs remain until the registry collects unreferenced blobs. Version 2 indexes, and seek
+    tables that the image names, are part of a converted image: to remove them, delete its tag.
 
     Args:
         image: reference of the image, or of an index by its digest.
@@ -49,7 +52,7 @@ def remove_indexes(
 
     Raises:
         NotFoundError: the image, platform or index does not exist.
-        UnsupportedError: `image` is a version 2 index.
+        UnsupportedError: `image` is a version 2 index, or a seek table that an image names.
         RegistryError: the registry does not support deleting manifests.
     """
     reference = reference_of(image)
@@ -84,31 +87,44 @@ def _find(
         images = platform_images(source, target, platforms)
         subjects = {image.descriptor.digest for image in images}
     found = {
-        index.digest: index for digest in subjects for index in referring_indexes(source, digest)
+        index.digest: index
+        for digest in subjects
+        for index in (
+            *referring_indexes(source, digest),
+            *referrers_with_seek_tables(source, digest),
+        )
     }
     if not found:
         suffix = "" if platforms is None else f" for {' or '.join(map(str, platforms))}"
         raise NotFoundError(
-            f"{reference}: has no version 1 SOCI index{suffix}",
-            hint="To remove version 2 indexes, delete the tag of the converted image.",
+            f"{reference}: no index refers to it{suffix}",
+            hint="To remove indexes that an image names, delete the tag of the converted image.",
         )
     for digest in only or ():
         if digest not in found:
             raise NotFoundError(
-                f"{reference}: has no version 1 SOCI index {digest}",
+                f"{reference}: index {digest} does not refer to it",
                 hint="List the digests with tocsin index ls --quiet IMAGE.",
             )
     return tuple(found[digest] for digest in dict.fromkeys(found if only is None else only))
 
 
 def _is_index(source: Source, reference: Reference, target: Descriptor) -> bool:
-    """Return whether `target` is a version 1 index.
+    """Return whether `target` is a version 1 index, or a seek table that refers to an image.
 
     Raises:
-        UnsupportedError: it is a version 2 index.
+        UnsupportedError: it is an index that is part of an image.
     """
     if not is_manifest(target.media_type):
         return False
+    manifest = parse_manifest(source.manifest(target), target.media_type)
+    if isinstance(manifest, Manifest) and manifest.config.media_type == SEEK_ROOT:
+        if manifest.subject is None:
+            raise UnsupportedError(
+                f"{reference}: a seek table that an image names cannot be removed from it",
+                hint="Delete the tag of the converted image instead.",
+            )
+        return True
     index = load_soci_index(source, 0, target.digest, target).soci_index
     if index is not None and index.version != 1:
         raise UnsupportedError(

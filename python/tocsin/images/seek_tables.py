@@ -5,7 +5,7 @@ Source: docs/seek-table.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from tocsin.errors import TocsinError
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.document import Document
     from tocsin.model.manifest import Manifest
     from tocsin.stores.base import Source
 
@@ -43,6 +44,9 @@ class FoundSeekTable:
         manifest: the parsed manifest; ``None`` if there is an error.
         root: verified bytes of the root; ``None`` if there is an error.
         error: why it cannot be used.
+        descriptor: descriptor of its manifest; ``None`` if that is missing.
+        taken: whether tocsin uses it by default, which is ``--index auto``.
+        reason: why it is used or not; empty if this was not determined.
     """
 
     digest: Digest
@@ -50,6 +54,31 @@ class FoundSeekTable:
     manifest: SeekManifest | None = None
     root: bytes | None = field(default=None, repr=False)
     error: TocsinError | None = field(default=None, compare=False)
+    descriptor: Descriptor | None = None
+    taken: bool = False
+    reason: str = ""
+
+    @property
+    def size(self) -> int:
+        """Size in bytes of its root, file list and seek blobs; 0 if it cannot be used."""
+        if self.manifest is None:
+            return 0
+        blobs = {blob.digest: blob.size for blob in self.manifest.blobs}
+        return sum(blobs.values())
+
+    def to_dict(self) -> Document:
+        """Return what ``--json`` prints of a seek table."""
+        found = self.descriptor
+        return {
+            "digest": str(self.digest),
+            "media_type": None if found is None else found.media_type,
+            "manifest_size": None if found is None else found.size,
+            "size": self.size,
+            "bound": self.is_bound,
+            "problem": self.problem,
+            "taken": self.taken,
+            "reason": self.reason,
+        }
 
     @property
     def problem(self) -> str | None:
@@ -69,9 +98,55 @@ def bound_seek_table(store: Source, manifest: Manifest) -> FoundSeekTable | None
     return _load(store, digest, None, is_bound=True)
 
 
+def seek_tables_of(
+    store: Source, entry: Descriptor, manifest: Manifest, *, pinned: bool, has_v2: bool
+) -> tuple[FoundSeekTable, ...]:
+    """Return all seek tables of an image, in the order in which readers try them.
+
+    Args:
+        store: store with the seek tables.
+        entry: descriptor of the image's manifest.
+        manifest: the manifest.
+        pinned: whether the image was given by digest.
+        has_v2: whether it has a version 2 SOCI index that can be used.
+    """
+    bound = bound_seek_table(store, manifest)
+    tables = [*([] if bound is None else [bound]), *referring_seek_tables(store, entry)]
+    judged: list[FoundSeekTable] = []
+    for table in tables:
+        taken = False
+        if table.error is not None:
+            reason = "it cannot be used"
+        elif any(before.taken for before in judged):
+            reason = "another seek table comes first"
+        elif table.is_bound:
+            taken, reason = True, "the image names it"
+        elif pinned:
+            reason = "the digest in the image's reference does not cover it"
+        elif has_v2:
+            reason = "the image names a SOCI index, which comes first"
+        else:
+            taken, reason = True, "it refers to the image"
+        judged.append(replace(table, taken=taken, reason=reason))
+    return tuple(judged)
+
+
+def referrers_with_seek_tables(
+    store: Source, subject: Digest, *, lenient: bool = False
+) -> list[Descriptor]:
+    """Return the seek tables that refer to a manifest, in the store's order, without reading them.
+
+    Args:
+        store: store with the seek tables.
+        subject: digest of the manifest.
+        lenient: as in `Source.referrers`.
+    """
+    return store.referrers(subject, SEEK_ROOT, lenient=lenient)
+
+
 def referring_seek_tables(store: Source, image: Descriptor) -> Iterator[FoundSeekTable]:
     """Yield the seek tables that refer to an image's manifest, in the store's order."""
-    for referrer in store.referrers(image.digest, SEEK_ROOT, lenient=True):
+    for referrer in referrers_with_seek_tables(store, image.digest, lenient=True):
         yield _load(store, referrer.digest, referrer, is_bound=False)
 
 
@@ -92,11 +167,12 @@ def _load(
     store: Source, digest: Digest, descriptor: Descriptor | None, *, is_bound: bool
 ) -> FoundSeekTable:
     try:
-        data = store.manifest(descriptor or store.resolve(digest, will_read=True))
-        manifest = SeekManifest.from_json(data)
-        return FoundSeekTable(digest, is_bound, manifest, _root(store, manifest.root))
+        descriptor = descriptor or store.resolve(digest, will_read=True)
+        manifest = SeekManifest.from_json(store.manifest(descriptor))
+        root = _root(store, manifest.root)
     except PROBLEMS as error:
-        return FoundSeekTable(digest, is_bound, error=error)
+        return FoundSeekTable(digest, is_bound, error=error, descriptor=descriptor)
+    return FoundSeekTable(digest, is_bound, manifest, root, descriptor=descriptor)
 
 
 def _root(store: Source, descriptor: Descriptor) -> bytes:

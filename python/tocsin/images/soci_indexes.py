@@ -153,7 +153,9 @@ def indexes_to_read_by(
     return list(soci_indexes_of(store, entry, manifest, versions=versions))
 
 
-def with_choice(found: Iterable[FoundIndex], *, pinned: bool) -> tuple[FoundIndex, ...]:
+def with_choice(
+    found: Iterable[FoundIndex], *, pinned: bool, after_seek: bool = False
+) -> tuple[FoundIndex, ...]:
     """Return the indexes with ``taken`` and ``reason`` set for ``auto``, as `indexes_to_read_by`.
 
     soci-snapshotter uses a version 1 index only if it is configured to, and then the first one that
@@ -162,6 +164,7 @@ def with_choice(found: Iterable[FoundIndex], *, pinned: bool) -> tuple[FoundInde
     Args:
         found: all indexes of an image, in the order of `soci_indexes_of`.
         pinned: whether the image was given by digest.
+        after_seek: whether a seek table is used instead.
     """
     found = tuple(found)
     referring = sum(index.version == 1 and index.error is None for index in found)
@@ -172,6 +175,8 @@ def with_choice(found: Iterable[FoundIndex], *, pinned: bool) -> tuple[FoundInde
             reason = "it cannot be used"
         elif index.version == 1 and pinned:
             reason = "the digest in the image's reference does not cover it"
+        elif after_seek:
+            reason = "a seek table comes first"
         elif any(before.taken for before in judged):
             reason = "another index comes first; this one is used only for layers not listed there"
         else:

@@ -252,7 +252,9 @@ class LayerJobs:
         known = self._known and self._known.load(
             self._sink, layer, span_size=self._options.span_size
         )
-        known_seek = known and self._known_seek and self._known_seek.load(self._sink, layer)
+        known_seek = None
+        if known and self._known_seek:
+            known_seek = self._known_seek.load(self._sink, layer)
         is_complete = known_seek is not None or not self._options.seek
         if known and is_complete and (fate := self._reuse(layer, known, known_seek)):
             self._report(_finished(fate.result))

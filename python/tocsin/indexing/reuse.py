@@ -1,8 +1,9 @@
-"""Finds zTOCs and seek blobs that already exist at the destination, instead of reading layers again.
+"""Finds zTOCs and seek blobs that exist at the destination, so that layers need not be read again.
 
-zTOCs are found through SOCI indexes, seek blobs in the same way through seek tables: those that refer to the source image, those that the
-destination's tag lists, and, only for layers in none of these, those that other tags of the same
-repository list. Images with common layers can thus share zTOCs, such as the images of two commits.
+They are found through SOCI indexes and seek tables: those that refer to the source image, those
+that the destination's tag lists, and, only for layers in none of these, those that other tags of
+the same repository list. Images with common layers can thus share them, such as the images of two
+commits.
 """
 
 from __future__ import annotations

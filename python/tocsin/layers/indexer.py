@@ -167,7 +167,7 @@ class LayerPass:
             needs_xattrs=found.needs_xattrs,
             hazards=tuple(Hazard(*hazard) for hazard in found.hazards),
             dropped_checkpoint_count=found.dropped_checkpoint_count,
-            seek=None if found.seek is None else SeekBlob(found.seek),
+            seek=None if found.seek is None else SeekBlob.wrapping(found.seek),
         )
 
 

@@ -5,7 +5,7 @@ Source: docs/seek-table.md.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tocsin import _core
 from tocsin.layers.ztoc import core_of
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 
 
 class SeekBlob:
-    """The seek blob of one layer: its checkpoints, and the digests of its spans.
+    """The seek blob of one layer: its checkpoints, and the digests of its spans."""
 
-    Args:
-        core: the blob in the core.
-    """
+    _core: Any  # ``_core.SeekLayer``, which is not public
 
-    def __init__(self, core: _core.SeekLayer) -> None:
-        self._core = core
+    @classmethod
+    def wrapping(cls, core: object) -> SeekBlob:
+        """Return a blob of the core, a ``_core.SeekLayer``."""
+        blob = cls()
+        blob._core = core
+        return blob
 
     @classmethod
     def parse(cls, blob: Buffer) -> SeekBlob:
@@ -37,24 +39,22 @@ class SeekBlob:
         Raises:
             SeekTableError: it is not a seek blob, or it is damaged.
         """
-        return cls(_core.SeekLayer.parse(blob))
+        return cls.wrapping(_core.SeekLayer.parse(blob))
 
     @classmethod
     def of_whole_layer(
         cls, compression: str, *, size: int, uncompressed_size: int, span_size: int
     ) -> SeekBlob:
         """Return the blob of a layer without checkpoints, which readers read in full."""
-        return cls(_core.SeekLayer.whole(compression, size, uncompressed_size, span_size))
-
-    @property
-    def core(self) -> _core.SeekLayer:
-        """The blob in the core."""
-        return self._core
+        return cls.wrapping(
+            _core.SeekLayer.whole(compression, size, uncompressed_size, span_size)
+        )
 
     @property
     def blob(self) -> bytes:
         """The bytes to store."""
-        return self._core.blob
+        blob: bytes = self._core.blob
+        return blob
 
     @property
     def descriptor(self) -> Descriptor:
@@ -64,12 +64,14 @@ class SeekBlob:
     @property
     def span_size(self) -> int:
         """Uncompressed bytes between two checkpoints."""
-        return self._core.span_size
+        size: int = self._core.span_size
+        return size
 
     @property
     def layer_size(self) -> int:
         """Bytes of the layer as stored."""
-        return self._core.compressed_size
+        size: int = self._core.compressed_size
+        return size
 
 
 class SeekParts(NamedTuple):
@@ -103,7 +105,7 @@ def make_seek_table(layers: Sequence[SeekParts]) -> SeekTableBlobs:
     Raises:
         SeekTableError: the image has more of something than the format allows.
     """
-    parts = [(core_of(layer.ztoc), layer.seek.core, layer.digest) for layer in layers]
+    parts = [(core_of(layer.ztoc), layer.seek._core, layer.digest) for layer in layers]
     return SeekTableBlobs(*_core.build_seek_table(parts))
 
 

@@ -27,8 +27,8 @@ SEEK_TABLE_DIGEST = "dev.tocsin.seek-table-digest"
 SEEK_IMAGE_DIGEST = "dev.tocsin.image-manifest-digest"
 """Annotation of the seek manifest's entry in an image index: digest of the image's manifest."""
 MAX_INLINE_SIZE = 1 << 20
-"""Size in bytes up to which a root is also part of its descriptor; registries accept manifests of at
-least 4 MiB."""
+"""Maximum size in bytes of a root that is also part of its descriptor; registries accept manifests
+of at least 4 MiB."""
 MAX_ROOT_SIZE = 64 << 20
 """Maximum size of a root in bytes; that of an image of 100 GiB has about 2 MiB."""
 
@@ -46,6 +46,11 @@ class SeekManifest:
     root: Descriptor
     file_list: Descriptor
     layers: tuple[Descriptor, ...]
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """All blobs that it lists."""
+        return self.root, self.file_list, *self.layers
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:

@@ -13,7 +13,6 @@ from tocsin.cli.output import Column, Output
 
 if TYPE_CHECKING:
     from tocsin.images.coverage import LayerCoverage, PlatformCoverage
-    from tocsin.images.soci_indexes import FoundIndex
     from tocsin.model.reference import Reference
     from tocsin.stores.registry import RegistryOptions
 
@@ -80,21 +79,27 @@ def _write(platform: PlatformCoverage, output: Output) -> None:
     )
     for found in platform.soci_indexes:
         output.line(f"index v{found.version} {found.digest}")
-    if not platform.soci_indexes:
+    for table in platform.seek_tables:
+        kind = "seek table, bound" if table.is_bound else "seek table"
+        size = f"{words.size(table.size)}, {words.percent(table.size, platform.layer_size)}"
+        output.line(f"{kind} {table.digest} ({size} of the layers)")
+    if not platform.soci_indexes and not platform.seek_tables:
         output.line("no index")
     if platform.prefetches:
         from tocsin.cli.prefetch_report import write_prefetches  # noqa: PLC0415 (few images have any)
 
         write_prefetches(platform.prefetches, output)
-    for problem in _problems(platform.soci_indexes, platform.layers):
+    for problem in _problems(platform):
         output.warn(problem)
 
 
-def _problems(
-    indexes: tuple[FoundIndex, ...], layers: tuple[LayerCoverage, ...]
-) -> dict[str, None]:
+def _problems(platform: PlatformCoverage) -> dict[str, None]:
     """Return the problems in order, without duplicates."""
-    problems = [*(index.problem for index in indexes), *(layer.problem for layer in layers)]
+    problems = [
+        *(index.problem for index in platform.soci_indexes),
+        *(layer.problem for layer in platform.layers),
+        *(table.problem for table in platform.seek_tables),
+    ]
     return dict.fromkeys(problem for problem in problems if problem is not None)
 
 

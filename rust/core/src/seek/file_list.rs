@@ -43,9 +43,8 @@ impl Listed {
     /// The entry.
     #[must_use]
     pub fn entry(&self) -> &ListEntry {
-        static NONE: OnceLock<ListEntry> = OnceLock::new();
         // Never missing: `index` has been checked.
-        self.chunk.entry(self.index).unwrap_or_else(|| NONE.get_or_init(ListEntry::default))
+        self.chunk.entry(self.index).unwrap_or(&list_chunk::EMPTY)
     }
 
     /// The owner of the entry.

@@ -46,6 +46,21 @@ pub struct ListEntry {
     pub extra: Option<Box<Extra>>,
 }
 
+/// An entry without any metadata.
+pub(super) static EMPTY: ListEntry = ListEntry {
+    kind: EntryType::Regular,
+    is_implied: false,
+    layer: 0,
+    mode: 0,
+    owner: 0,
+    mtime: (0, 0),
+    size: 0,
+    header_blocks: 0,
+    offset: 0,
+    target: Vec::new(),
+    extra: None,
+};
+
 /// Fields that few entries have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Extra {

@@ -28,15 +28,16 @@ _COLUMNS = (
 )
 
 
-@command(summary="List the SOCI indexes of an image.")
+@command(summary="List the SOCI indexes and seek tables of an image.")
 @click.argument("image", metavar="IMAGE", type=parameters.reference)
 @registry_options
 @output_options
 def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) -> None:
-    """List the SOCI indexes of IMAGE for each platform.
+    """List the SOCI indexes and seek tables of IMAGE for each platform.
 
-    The image names its v2 index; a v1 index refers to the image. ZTOCS is the number of layers with
-    a zTOC, SIZE the total size of the zTOCs. zTOCs are not read; tocsin info reads them. USED shows
+    The image names its v2 index; a v1 index refers to the image. A seek table is bound if the image
+    names it. ZTOCS is the number of layers with a zTOC, SIZE the total size of the zTOCs, or of the
+    seek table. zTOCs are not read; tocsin info reads them. USED shows
     whether tocsin uses the index by default, without --index; the lines below the table give the
     reason. If there are several v1 indexes, the registry determines which one other tools use.
 
@@ -46,7 +47,8 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
 
     With --quiet, only digests are printed, one per line. JSON keys: image, manifest,
     platforms[]: platform, manifest, layer_count, problem, soci_indexes[]: digest, media_type,
-    size, version, problem, ztoc_count, ztoc_size, taken, reason.
+    size, version, problem, ztoc_count, ztoc_size, taken, reason; seek_tables[]: digest, media_type,
+    manifest_size, size, bound, problem, taken, reason.
     """
     from tocsin.images.info import indexes  # noqa: PLC0415 (not for --help)
 
@@ -55,15 +57,18 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
         output.document(found.to_dict())
         return
     if output.quiet:
-        for index in (index for platform in found.platforms for index in platform.soci_indexes):
-            output.line(str(index.digest))
+        for platform in found.platforms:
+            for index in platform.all_indexes:
+                output.line(str(index.digest))
         return
     output.table(_COLUMNS, [row for platform in found.platforms for row in _rows(platform)])
-    for index in (index for platform in found.platforms for index in platform.soci_indexes):
-        verb = "is used" if index.taken else "is not used"
-        output.line(f"{words.short_digest(index.digest)} {verb}: {index.reason}")
     for platform in found.platforms:
-        problems = [platform.problem, *(index.problem for index in platform.soci_indexes)]
+        for index in platform.all_indexes:
+            verb = "is used" if index.taken else "is not used"
+            output.line(f"{words.short_digest(index.digest)} {verb}: {index.reason}")
+    for platform in found.platforms:
+        indexes_found = platform.all_indexes
+        problems = [platform.problem, *(index.problem for index in indexes_found)]
         for problem in problems:
             if problem is not None:
                 output.warn(problem)
@@ -71,7 +76,7 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
 
 def _rows(platform: PlatformIndexes) -> Iterator[tuple[str, ...]]:
     name = str(platform.platform) if platform.platform is not None else "image"
-    if not platform.soci_indexes:
+    if not platform.soci_indexes and not platform.seek_tables:
         yield (name, "unknown" if platform.problem else "no index", *[words.NOTHING] * 4)
     for index in platform.soci_indexes:
         head = (name, f"v{index.version}", words.short_digest(index.digest))
@@ -80,3 +85,8 @@ def _rows(platform: PlatformIndexes) -> Iterator[tuple[str, ...]]:
             continue
         count = f"{index.ztoc_count}/{platform.layer_count}"
         yield (*head, count, words.size(index.ztoc_size), "yes" if index.taken else "no")
+    for table in platform.seek_tables:
+        kind = "seek, bound" if table.is_bound else "seek"
+        size = "broken" if table.problem else words.size(table.size)
+        used = "yes" if table.taken else "no"
+        yield (name, kind, words.short_digest(table.digest), words.NOTHING, size, used)

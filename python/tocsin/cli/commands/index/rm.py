@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tocsin.stores.registry import RegistryOptions
 
 
-@command(summary="Remove the v1 SOCI indexes of an image.")
+@command(summary="Remove the indexes that refer to an image.")
 @click.argument("image", metavar="IMAGE", type=parameters.reference)
 @click.argument("indexes", metavar="[DIGEST]...", type=parameters.digest, nargs=-1)
 @platforms_option
@@ -34,12 +34,12 @@ def rm(
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
-    """Remove the version 1 SOCI indexes of IMAGE.
+    """Remove the version 1 SOCI indexes and the seek tables that refer to IMAGE.
 
-    Without DIGEST, all version 1 indexes that refer to IMAGE are removed. IMAGE can also be an
-    index, given by its digest. The image does not change. zTOCs remain until the registry collects
-    unreferenced blobs. Version 2 indexes are part of a converted image: to remove them, delete its
-    tag.
+    Without DIGEST, all of them are removed. IMAGE can also be an index or seek table, given by its
+    digest. The image does not change. Blobs remain until the registry collects unreferenced ones.
+    Version 2 indexes, and seek tables that the image names, are part of a converted image: to
+    remove them, delete its tag.
 
     Examples:
       tocsin index rm ghcr.io/team/app:1 --dry-run
