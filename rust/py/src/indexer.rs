@@ -10,6 +10,7 @@ use tocsin_core::tar::Purpose;
 
 use crate::buffer::Blob;
 use crate::gate;
+use crate::seek::SeekLayer;
 use crate::ztoc::Ztoc;
 
 /// One pass over one layer: call `push` with its bytes, then `finish`.
@@ -20,7 +21,7 @@ pub(crate) struct LayerIndexer(Mutex<Option<indexer::LayerIndexer>>);
 #[pymethods]
 impl LayerIndexer {
     #[new]
-    #[pyo3(signature = (*, format, span_size, build_tool_identifier, diff_id, reference_identical, threads=1, for_reading=false))]
+    #[pyo3(signature = (*, format, span_size, build_tool_identifier, diff_id, reference_identical, threads=1, for_reading=false, seek_span_size=None))]
     #[expect(clippy::too_many_arguments, reason = "Python passes them by name")]
     fn new(
         py: Python<'_>,
@@ -31,6 +32,7 @@ impl LayerIndexer {
         reference_identical: bool,
         threads: usize,
         for_reading: bool,
+        seek_span_size: Option<u64>,
     ) -> PyResult<Self> {
         let format = match format {
             None => None,
@@ -50,6 +52,7 @@ impl LayerIndexer {
             diff_id,
             reference_identical,
             threads,
+            seek_span_size,
             ..IndexOptions::default()
         };
         let indexer = gate::run(py, || indexer::LayerIndexer::new(options))?;
@@ -90,6 +93,7 @@ impl LayerIndexer {
                 .collect(),
             dropped_checkpoint_count: layer.dropped_checkpoint_count,
             ztoc: Py::new(py, Ztoc(Arc::new(layer.ztoc)))?,
+            seek: layer.seek.map(|seek| Py::new(py, SeekLayer(seek))).transpose()?,
         })
     }
 }
@@ -107,4 +111,5 @@ pub(crate) struct IndexedLayer {
     needs_xattrs: bool,
     hazards: Vec<(usize, &'static str, String)>,
     dropped_checkpoint_count: u64,
+    seek: Option<Py<SeekLayer>>,
 }
