@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tocsin import _core
+from tocsin.layers.seek_table import core_of_blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     from tocsin.layers.seek_table import SeekBlob
 
-_BATCH_SIZE = 4096
-"""Entries of the file list that are decoded at once."""
 STAT_FIELDS = (
     "path",
     "type",
@@ -87,22 +86,43 @@ class RootLayer(NamedTuple):
     blob_size: int
 
 
+class DataPlace(NamedTuple):
+    """Where the data of a regular file is.
+
+    Attributes:
+        layer: number of its layer.
+        offset: offset of its data in the uncompressed layer.
+        size: size of the file.
+        header_blocks: number of blocks of 512 bytes that its headers take.
+        path: clean path of its entry in the layer.
+        has_owner: whether mode and owner in the file list are those of this entry.
+    """
+
+    layer: int
+    offset: int
+    size: int
+    header_blocks: int
+    path: str
+    has_owner: bool
+
+
 class ListedEntry(NamedTuple):
     """An entry of the file list.
 
     Attributes:
         metadata: values of `STAT_FIELDS`.
         layer: number of the layer that the file comes from.
-        place: where the data of a regular file is: layer, offset, size, header blocks, path in the
-            layer, whether the metadata is that of this entry; ``None`` for other types.
+        place: where the data of a regular file is; ``None`` for other types.
         first_name: number of the first name of the same file; hard links share it.
+        target: target of a symbolic link, or of a hard link whose target is missing.
         is_implied: whether it is a directory that no layer lists.
     """
 
     metadata: tuple[Any, ...]
     layer: int
-    place: tuple[int, int, int, int, str, bool] | None
+    place: DataPlace | None
     first_name: int
+    target: str
     is_implied: bool
 
     @property
@@ -110,6 +130,11 @@ class ListedEntry(NamedTuple):
         """The absolute path."""
         path: str = self.metadata[0]
         return path
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The metadata by name."""
+        return dict(zip(STAT_FIELDS, self.metadata, strict=True))
 
 
 class LayerSpans:
@@ -123,16 +148,21 @@ class LayerSpans:
         self._core = core
 
     @classmethod
+    def of_head(cls, seek: SeekBlob) -> LayerSpans:
+        """Return the spans of a seek blob, without any chunk."""
+        return cls(core_of_blob(seek).spans())
+
+    @classmethod
     def of_blob(cls, seek: SeekBlob) -> LayerSpans:
         """Return the spans of a seek blob, with all its chunks.
 
         Raises:
             SeekTableError: a chunk is damaged.
         """
-        spans = cls(seek.core.spans())
-        for chunk in range(seek.core.chunk_count):
-            start, end = seek.core.chunk_range(chunk)
-            spans.add_chunk(chunk, memoryview(seek.blob)[start:end])
+        spans, blob = cls.of_head(seek), seek.blob
+        for chunk in range(spans.chunk_count):
+            start, end = core_of_blob(seek).chunk_range(chunk)
+            spans.add_chunk(chunk, blob[start:end])
         return spans
 
     @property
@@ -197,9 +227,7 @@ class LayerSpans:
         """
         return self._core.inflate_span(span_id, compressed)
 
-    def read(
-        self, start: int, end: int, compressed_bytes: Callable[[int, int], bytes]
-    ) -> bytes:
+    def read(self, start: int, end: int, compressed_bytes: Callable[[int, int], bytes]) -> bytes:
         """Return a range of uncompressed bytes.
 
         Args:
@@ -292,19 +320,21 @@ class SeekTableContents:
         self._tree.add_chunk(chunk, data)
 
     def entries(self) -> Iterator[ListedEntry]:
-        """Yield all entries, each directory before its contents.
+        """Yield all entries, in order; all chunks must have been added."""
+        for chunk in range(self.list_chunk_count):
+            yield from self.chunk_entries(chunk)
 
-        All chunks must have been added.
-        """
-        nodes, stats = self._tree.walk_from(""), self._tree.walk_from("")
-        while batch := nodes.nodes(_BATCH_SIZE):
-            rows: list[tuple[Any, ...]] = []
-            while len(rows) < len(batch):
-                rows += stats.stats(len(batch) - len(rows))
-            for (_, (layer, entry, kind, inode)), row in zip(batch, rows, strict=True):
-                place = None
-                if kind == "file" and entry is not None:
-                    place = self._tree.data_place(entry)
-                yield ListedEntry(
-                    row[: len(STAT_FIELDS)], layer, place, inode - 1, is_implied=entry is None
-                )
+    def chunk_entries(self, chunk: int) -> Iterator[ListedEntry]:
+        """Yield the entries of a chunk, which must have been added."""
+        for number in range(*self._root.toc_chunk_entries(chunk)):
+            row = self._tree.stat_place(number)
+            inode, layer = row[len(STAT_FIELDS) :]
+            place, is_implied, target = self._tree.listed(number)
+            yield ListedEntry(
+                metadata=row[: len(STAT_FIELDS)],
+                layer=layer,
+                place=None if place is None else DataPlace(*place),
+                first_name=inode - 1,
+                target=target,
+                is_implied=is_implied,
+            )

@@ -46,9 +46,7 @@ class SeekBlob:
         cls, compression: str, *, size: int, uncompressed_size: int, span_size: int
     ) -> SeekBlob:
         """Return the blob of a layer without checkpoints, which readers read in full."""
-        return cls.wrapping(
-            _core.SeekLayer.whole(compression, size, uncompressed_size, span_size)
-        )
+        return cls.wrapping(_core.SeekLayer.whole(compression, size, uncompressed_size, span_size))
 
     @property
     def blob(self) -> bytes:
@@ -72,6 +70,12 @@ class SeekBlob:
         """Bytes of the layer as stored."""
         size: int = self._core.compressed_size
         return size
+
+
+def core_of_blob(seek: SeekBlob) -> _core.SeekLayer:
+    """Return the ``_core`` object of a seek blob, which other ``_core`` objects share."""
+    core: _core.SeekLayer = seek._core
+    return core
 
 
 class SeekParts(NamedTuple):

@@ -140,14 +140,14 @@ class _Comparison:
             yield note(
                 "seek_layer.checkpoints",
                 f"{self._place}: {len(self._elsewhere)} of {self._stored.span_count} checkpoints "
-                f"are not where tocsin puts them, the first one is checkpoint {self._elsewhere[0]}; "
-                "their spans match the layer",
+                f"are not where tocsin puts them (the first is checkpoint {self._elsewhere[0]}), "
+                "but their spans match the layer",
             )
         if self._excess:
             yield note(
                 "seek_layer.excess",
-                f"{self._place}: {len(self._excess)} windows have bytes that no span refers to, the "
-                f"first one is that of checkpoint {self._excess[0]}",
+                f"{self._place}: {len(self._excess)} windows have bytes that no span refers to, "
+                f"the first is that of checkpoint {self._excess[0]}",
             )
 
     def _add(
@@ -161,7 +161,9 @@ class _Comparison:
             for spans, at in ((self._stored, span_id), (self._rebuilt, match))
         )
         if actual != expected:
-            what = f"checkpoint {span_id} starts {actual} in the seek table, {expected} in the layer"
+            what = (
+                f"checkpoint {span_id} starts {actual} in the seek table, {expected} in the layer"
+            )
             self._add("start", span_id, what, expected, actual)
 
     def _window(self, span_id: int, match: int) -> None:
@@ -199,9 +201,7 @@ class _Comparison:
     def _inflate(self, span_id: int) -> None:
         """Read a span whose checkpoint the rebuilt blob does not have."""
         uncompressed, bit = self._stored.position(span_id)
-        place = (
-            f"checkpoint {span_id} (compressed bit {bit}, uncompressed byte {uncompressed})"
-        )
+        place = f"checkpoint {span_id} (compressed bit {bit}, uncompressed byte {uncompressed})"
         start, end = self._stored.uncompressed_range(span_id)
         compressed = self._compressed_bytes(*self._stored.compressed_range(span_id))
         try:
