@@ -53,7 +53,7 @@ def layer_line(event: LayerFinished) -> str:
 
 
 def write_report(result: VerifyResult, output: Output) -> None:
-    """Write a table for each SOCI index and seek table, the findings without duplicates, and a summary."""
+    """Write a table for each SOCI index and seek table, the findings, and a summary."""
     if output.quiet:
         _write_findings(_only_errors(result.all_findings), output)
         return

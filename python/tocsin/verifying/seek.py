@@ -22,7 +22,7 @@ from tocsin.model.manifest import Manifest
 from tocsin.model.seek_manifest import SEEK_IMAGE_DIGEST, SEEK_TABLE_DIGEST, is_seek_entry
 from tocsin.quoting import shown
 from tocsin.stores.base import read_blob
-from tocsin.verifying.findings import has_errors, warning
+from tocsin.verifying.findings import warning
 from tocsin.verifying.seek_layer import layer_differences
 from tocsin.verifying.seek_list import encoding_note, list_differences, root_differences
 from tocsin.verifying.unreadable import unreadable
@@ -240,6 +240,22 @@ def _open(check: SeekTableCheck, image: PlatformImage) -> None:
             actual=str(len(check.manifest.layers)),
         )
         return
+    sizes = [("file list", "", contents.list_size, check.manifest.file_list.size)]
+    rows = zip(layers, check.manifest.layers, contents.layers, strict=True)
+    for number, (layer, blob, row) in enumerate(rows):
+        sizes += [
+            ("layer", f" {number}", row.size, layer.size),
+            ("seek blob", f" of layer {number}", row.blob_size, blob.size),
+        ]
+    for what, which, actual, size in sizes:
+        if actual != size:
+            check.add(
+                "seek.root",
+                f"size of {what}{which} is {actual} in the root, but {size} in the manifest",
+                expected=str(size),
+                actual=str(actual),
+            )
+            return
     check.contents = contents
     pairs = zip(layers, check.manifest.layers, contents.layers, strict=True)
     for number, (layer, blob, listed_layer) in enumerate(pairs):
@@ -400,7 +416,7 @@ def check_list(store: Source, check: SeekTableCheck, layers: Sequence[SeekParts 
         findings += root_differences(name, number, *pair)
     findings += list_differences(name, contents, rebuilt)
     before = (*check.findings, *(found for layer in check.layers for found in layer.findings))
-    if not findings and not has_errors(before):
+    if not findings and not before:
         findings.append(encoding_note(name))
     check.findings += findings
 

@@ -161,9 +161,7 @@ class _Comparison:
             for spans, at in ((self._stored, span_id), (self._rebuilt, match))
         )
         if actual != expected:
-            what = (
-                f"checkpoint {span_id} starts {actual} in the seek table, {expected} in the layer"
-            )
+            what = f"checkpoint {span_id} is {actual} in the seek table, {expected} in the layer"
             self._add("start", span_id, what, expected, actual)
 
     def _window(self, span_id: int, match: int) -> None:

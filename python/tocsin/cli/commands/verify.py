@@ -59,8 +59,8 @@ def verify(
     checked. Layers without a zTOC or seek blob are not read.
 
     --quick fetches only a few spans of each layer, and checks their digests, windows and tar
-    headers, and parts of the file list. It does not verify the other spans, layer digests or diff IDs, so it does not detect a
-    deliberately manipulated index.
+    headers, and parts of the file list. It does not verify the other spans, layer digests or diff
+    IDs, so it does not detect a deliberately manipulated index.
 
     The exit code is 1 if an index is wrong or incomplete, or if soci-snapshotter cannot read it.
     zTOCs of other tools may differ in layout, as long as their contents are correct.
