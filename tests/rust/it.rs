@@ -24,6 +24,7 @@ mod extract;
 mod golden;
 mod inflate;
 mod parallel;
+mod seek_finder;
 mod seek_hostile;
 mod seek_layer;
 mod seek_spans;

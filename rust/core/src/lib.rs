@@ -2,8 +2,8 @@
 //! back into bytes.
 //!
 //! It uses no files, sockets, clock, environment variables or globals: callers push bytes and get
-//! values. Imports go one way: `indexer, extract, tree → parallel, ztoc, tar → inflate, gzip, zstd,
-//! checkpoint → span, bytes, digest → error`.
+//! values. Imports go one way: `indexer, extract, seek, tree → parallel, ztoc, tar → gzip → trace →
+//! inflate, zstd, checkpoint → span, bytes, digest → error`.
 
 pub mod bytes;
 pub mod checkpoint;

@@ -6,6 +6,7 @@
 pub mod deflate;
 pub mod layers;
 pub mod seek;
+pub mod symbols;
 
 use std::io::{Read, Write};
 use std::path::PathBuf;

@@ -155,6 +155,9 @@ impl Symbols {
             0 => {
                 bits.at = bits.at.div_ceil(8) * 8;
                 let len = bits.take(32) & 0xffff;
+                if let Some(header) = self.headers.last_mut() {
+                    header.1 = bits.at;
+                }
                 for _ in 0..len {
                     self.begin(Begins::StoredByte, bits.at);
                     let byte = bits.take(8) as u8;
@@ -197,6 +200,20 @@ impl Symbols {
         }
     }
 
+    /// Whether the blocks from the start of a zone to 32 KiB after its end take too many compressed
+    /// bytes.
+    fn is_too_long(&self, zone: &std::ops::RangeInclusive<usize>, limit: u64) -> bool {
+        let end = zone.end() + WINDOW;
+        let mut boundaries = self.begins.iter().filter(|begins| {
+            begins.0 >= *zone.start() && matches!(begins.1, Begins::Member | Begins::Block)
+        });
+        let first = boundaries.clone().map(|begins| begins.2).next();
+        let last = boundaries
+            .rfind(|begins| begins.1 == Begins::Block && begins.0 < end)
+            .map(|begins| self.headers[begins.3].1);
+        first.zip(last).is_some_and(|(first, last)| last > first + 8 * limit)
+    }
+
     /// The output positions of the checkpoints of a seek table, each with the positions that its
     /// span refers to: by the rule itself, without any shortcut.
     pub fn checkpoints(&self, span_size: usize) -> Vec<(usize, Begins, u64, Vec<usize>)> {
@@ -214,10 +231,11 @@ impl Symbols {
         let quarter = span_size / 4;
         loop {
             let last = found.last().map_or(0, |found| found.0);
-            if len - last <= 5 * quarter {
+            let zone = last + 3 * quarter..=last + 5 * quarter;
+            let is_too_long = self.is_too_long(&zone, 4 * span_size as u64);
+            if len - last <= 5 * quarter && !is_too_long {
                 return found;
             }
-            let zone = last + 3 * quarter..=last + 5 * quarter;
             // The number of needed bytes before each position, by differences.
             let first = zone.start().saturating_sub(2 * WINDOW);
             let mut differences = vec![0_i64; zone.end() + 2 - first];
@@ -251,7 +269,15 @@ impl Symbols {
                 Begins::Block => 1,
                 Begins::Symbol | Begins::StoredByte => 2,
             };
-            let best = candidates.min_by_key(|begins| (cost(begins), begins.0, rank(begins), begins.2));
+            if is_too_long {
+                let first = candidates.min_by_key(|begins| (begins.0, rank(begins), begins.2));
+                let &(at, what, position, _) = first.expect("a block begins in the zone");
+                let window = if what == Begins::Member { at } else { at.saturating_sub(WINDOW) };
+                found.push((at, what, position, (window..at).collect()));
+                continue;
+            }
+            let best =
+                candidates.min_by_key(|begins| (cost(begins), begins.0, rank(begins), begins.2));
             let &(at, what, position, _) = best.expect("a symbol begins in every zone");
             found.push((at, what, position, needed(at)));
         }

@@ -666,7 +666,10 @@ impl<U: Unit> Inflater<U> {
                 recorder.is_over = true;
                 return Ok(Progress::Stop(Stop::OutputFull));
             }
-            if mode == Mode::Record && recorder.since_pause >= PAUSE_LEN {
+            if mode != Mode::Record {
+                // The first pause is where recording begins.
+                recorder.since_pause = PAUSE_LEN;
+            } else if recorder.since_pause >= PAUSE_LEN {
                 recorder.since_pause = 0;
                 if recorder.pauses {
                     return Ok(Progress::Stop(Stop::Pause));
@@ -703,11 +706,7 @@ impl<U: Unit> Inflater<U> {
                     return Ok(Progress::Stop(Stop::NeedInput));
                 }
             }
-            match mode {
-                Mode::Record => recorder.since_pause += len - input.len(),
-                // The first pause is where recording begins.
-                Mode::Decode(_) => recorder.since_pause = PAUSE_LEN,
-            }
+            recorder.since_pause += len - input.len();
         }
     }
 

@@ -10,7 +10,7 @@ use crate::checkpoint::{BlockHeader, WINDOW_LEN};
 
 /// Compressed bytes between two pauses in a block: what has to be decoded again to find the bit
 /// position of a symbol.
-pub(super) const PAUSE_LEN: usize = 4 << 10;
+pub(super) const PAUSE_LEN: usize = 2 << 10;
 /// Recording starts at most this many units early, so that the match across the start of the range
 /// is recorded too. More than one iteration of the fast decoder writes.
 pub const EARLY_LEN: u64 = 512;

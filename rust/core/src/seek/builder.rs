@@ -52,7 +52,9 @@ impl LayerBuilder {
 
     /// Takes the next compressed bytes.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        let used = self.hashed - self.start;
+        // Hashed bytes may still be needed: the symbol to search from may be before the last
+        // checkpoint, if little compressed data makes much output.
+        let used = self.hashed.min(self.settled.byte().0).saturating_sub(self.start);
         let used = usize::try_from(used).unwrap_or(usize::MAX).min(self.bytes.len());
         if used == self.bytes.len() {
             self.bytes.clear();

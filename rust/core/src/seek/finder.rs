@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::zone::{Reference, STORED_COST, Zone, full_window, sparse_window};
+use super::zone::{HUFFMAN_COST, Piece, STORED_COST, Zone, full_window, sparse_window};
 use crate::checkpoint::{BlockHeader, SparseWindow, WINDOW_LEN};
 use crate::inflate::{Body, EARLY_LEN, Match};
 use crate::span::BitOffset;
@@ -259,31 +259,26 @@ impl Finder {
         first.zip(last).is_some_and(|(first, last)| is_over(first, last))
     }
 
-    /// The matches that begin before `end`, backwards.
-    fn references(&self, end: u64) -> impl Iterator<Item = Reference> {
-        self.pieces.iter().rev().flat_map(move |piece| {
-            let base = piece.base;
-            let count = match end.checked_sub(base + u64::from(u32::MAX)) {
-                Some(_) => piece.matches.len(),
-                None => {
-                    let is_before = |found: &Match| base + u64::from(found.offset()) < end;
-                    piece.matches.partition_point(is_before)
-                }
-            };
-            piece.matches[..count].iter().rev().map(move |found| {
-                let at = base + u64::from(found.offset());
-                let source = at.saturating_sub(u64::from(found.distance()));
-                let source_len = u64::from(found.source_len());
-                Reference { at, len: u64::from(found.len()), source, source_len }
-            })
-        })
+    /// The matches that begin in `range`.
+    fn matches(&self, range: &Range<u64>) -> Vec<Piece<'_>> {
+        let pieces = self.pieces.iter();
+        let pieces =
+            pieces.map(|piece| Piece { base: piece.base, matches: &piece.matches }.within(range));
+        pieces.filter(|piece| !piece.matches.is_empty()).collect()
+    }
+
+    /// Where the last match before the zone ends.
+    fn match_end(&self) -> u64 {
+        let end = |piece: Piece<'_>| {
+            let last = piece.matches.last()?;
+            Some(piece.base + u64::from(last.offset()) + u64::from(last.len()))
+        };
+        self.matches(&(0..self.zone.start)).pop().and_then(end).unwrap_or(0)
     }
 
     /// The first position in the zone at which a symbol or a stored byte begins.
     fn first(&self) -> u64 {
-        let start = self.zone.start;
-        let end = self.references(start).next().map_or(0, |last| last.at + last.len);
-        end.max(start)
+        self.match_end().max(self.zone.start)
     }
 
     /// Chooses the cheapest position of the zone.
@@ -291,22 +286,23 @@ impl Finder {
         let first = self.first();
         let first_cost = match self.place(first) {
             Some(Place::Stored { .. }) => STORED_COST,
-            Some(Place::Symbol { .. }) | None => super::zone::HUFFMAN_COST,
+            Some(Place::Symbol { .. }) | None => HUFFMAN_COST,
             Some(Place::Block(_) | Place::Member(_)) => 0,
         };
         let is_boundary = |mark: &&Mark| mark.kind.is_boundary() && mark.at <= self.zone.end;
+        let boundaries = self.marks.iter().filter(is_boundary).map(|mark| mark.at);
+        let Range { start, end } = self.zone;
         let zone = Zone {
-            start: self.zone.start,
-            end: self.zone.end,
-            references: self.references(self.zone.end.saturating_add(WINDOW)),
-            boundaries: self.marks.iter().rev().filter(is_boundary).map(|mark| mark.at),
-            first,
+            start,
+            end,
+            pieces: &self.matches(&(start..end.saturating_add(WINDOW))),
+            match_end: self.match_end(),
+            boundaries: &boundaries.collect::<Vec<_>>(),
             first_cost,
         };
         let at = zone.cheapest();
-        let references =
-            self.references(at.saturating_add(WINDOW)).take_while(|reference| reference.at >= at);
-        let window = sparse_window(at, references, |range| self.bytes(range));
+        let pieces = self.matches(&(at..at.saturating_add(WINDOW)));
+        let window = sparse_window(at, &pieces, |range| self.bytes(range));
         self.take(at, window);
     }
 

@@ -1,151 +1,241 @@
 //! The cheapest position in a zone: where the fewest bytes before it are referred to after it.
 //!
-//! The matches are gone through backwards, with a bitmap of the bytes that they refer to. Before
-//! each match is added, the bits below a position are the bytes that a checkpoint there needs. To
-//! count them at every match would take longer than to decode it, so a whole step of positions is
-//! passed over if already its lower bound is worse than the best position found: the bytes before
-//! the step that are referred to after it.
+//! The matches are gone through backwards, with a bitmap of the bytes that they refer to. Once those
+//! after a position have been added, the bits below it are the bytes that a checkpoint there needs.
+//! To count them at every match would take longer than to decode it. But going back from a position
+//! loses only the bits passed, so if it needs many more bytes than the best position found, the
+//! search jumps to where enough bits have been passed.
 
 use std::ops::Range;
 
 use crate::checkpoint::{Run, SparseWindow, WINDOW_LEN};
-use crate::inflate::words;
+use crate::inflate::{Match, words};
 
-/// Positions in a step. Counting the bits of a window costs as much as going through the matches of
-/// about 2 KiB one by one.
-const STEP_LEN: u64 = 4 << 10;
+/// Positions that are gone through one by one before the next jump is tried. Counting the bits of a
+/// window costs as much as going through this many positions.
+const SWEEP_LEN: usize = 1 << 10;
 
 /// What a checkpoint inside a block with Huffman codes costs for its stored header, in bytes.
-pub(super) const HUFFMAN_COST: u64 = 60;
+pub(super) const HUFFMAN_COST: u32 = 60;
 /// What a checkpoint inside a stored block costs.
-pub(super) const STORED_COST: u64 = 4;
+pub(super) const STORED_COST: u32 = 4;
 
-/// A match, by output positions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reference {
-    /// Where it is.
-    pub(super) at: u64,
-    pub(super) len: u64,
-    /// What it refers to.
-    pub(super) source: u64,
-    pub(super) source_len: u64,
+/// Matches of one piece of output, by position.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Piece<'a> {
+    /// The output position that their offsets count from.
+    pub(super) base: u64,
+    pub(super) matches: &'a [Match],
 }
 
-impl Reference {
-    const fn end(&self) -> u64 {
-        self.at + self.len
+impl<'a> Piece<'a> {
+    /// The matches that begin in `range`.
+    pub(super) fn within(self, range: &Range<u64>) -> Self {
+        let place = |at: u64| {
+            let is_before = |found: &Match| self.base + u64::from(found.offset()) < at;
+            self.matches.partition_point(is_before)
+        };
+        let end = place(range.end);
+        Self { base: self.base, matches: &self.matches[place(range.start).min(end)..end] }
     }
 }
 
 /// A candidate, and what it costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Best {
-    cost: u64,
-    at: u64,
+    cost: u32,
+    at: usize,
 }
 
 /// What is known about a zone.
-pub(super) struct Zone<R, B> {
+#[derive(Debug)]
+pub(super) struct Zone<'a> {
     /// The positions that may become the checkpoint; both ends may.
     pub(super) start: u64,
     pub(super) end: u64,
-    /// The matches that begin in the zone and at most 32 KiB after it, backwards. Earlier ones may
-    /// follow.
-    pub(super) references: R,
-    /// The boundaries in the zone, backwards.
-    pub(super) boundaries: B,
-    /// The first position in the zone at which something begins.
-    pub(super) first: u64,
-    /// What a checkpoint there costs for its header.
-    pub(super) first_cost: u64,
+    /// The matches that begin in the zone, or at most 32 KiB after it.
+    pub(super) pieces: &'a [Piece<'a>],
+    /// Where the last match before the zone ends.
+    pub(super) match_end: u64,
+    /// The boundaries in the zone.
+    pub(super) boundaries: &'a [u64],
+    /// What a checkpoint at the first position costs for its header. That is the start of the zone,
+    /// or the end of a match across it.
+    pub(super) first_cost: u32,
 }
 
-impl<R, B> Zone<R, B>
-where
-    R: Iterator<Item = Reference>,
-    B: Iterator<Item = u64>,
-{
+impl Zone<'_> {
     /// The cheapest position; the first of several.
-    pub(super) fn cheapest(self) -> u64 {
-        let mut references = self.references.peekable();
-        let mut boundaries = self.boundaries.peekable();
-        let mut bits = Bits::new(self.start, self.end);
-        while let Some(next) = references.next_if(|next| next.at >= self.end) {
-            bits.set(&next);
-        }
-        let mut best = Best { cost: u64::MAX, at: self.first };
-        // The end of the zone belongs to the last step.
-        let mut step_end = self.end + 1;
-        while step_end > self.start {
-            let step = self.start.max(step_end.saturating_sub(STEP_LEN))..step_end;
-            step_end = step.start;
-            if bits.count_below(step.start) > best.cost {
-                while let Some(next) = references.next_if(|next| next.at >= step.start) {
-                    bits.set(&next);
-                }
-                while boundaries.next_if(|&next| next >= step.start).is_some() {}
-                continue;
-            }
-            let mut sweep = Sweep::new(&mut bits, &step, &mut best);
-            loop {
-                let end = references.peek().map_or(0, Reference::end);
-                while let Some(at) = boundaries.next_if(|&at| at >= end.max(step.start)) {
-                    sweep.offer(at, 0);
-                }
-                if end >= step.start && end < step.end && end >= self.start {
-                    sweep.offer(end, HUFFMAN_COST);
-                }
-                let Some(next) = references.next_if(|next| next.at >= step.start) else { break };
-                sweep.add(&next);
+    pub(super) fn cheapest(&self) -> u64 {
+        let mut bits = Bits::new(self.start, self.end + WINDOW_LEN as u64);
+        let origin = bits.start;
+        let [start, end, first] = [self.start, self.end, self.match_end.max(self.start)]
+            .map(|at| usize::try_from(at - origin).unwrap_or(usize::MAX));
+        let mut search = Search {
+            pieces: self.pieces.to_vec(),
+            boundaries: self.boundaries,
+            origin,
+            // A match that ends where the zone starts, if none does later.
+            match_end: usize::try_from(self.match_end.saturating_sub(origin)).unwrap_or(0),
+            best: Best { cost: u32::MAX, at: first },
+        };
+        search.pass(&mut bits, end);
+        // The end of the zone is a candidate too.
+        let mut place = Place { at: end + 1, count: bits.count_below(end + 1) };
+        while place.at > start {
+            // However far back this goes, all but the bits passed remain needed.
+            let room = place.count.saturating_sub(search.best.cost.saturating_add(1));
+            let limit = bits.back_over(place.at, room).max(start);
+            if place.count > search.best.cost && limit + SWEEP_LEN <= place.at {
+                search.pass(&mut bits, limit);
+                place = Place { at: limit, count: bits.count_below(limit) };
+            } else {
+                let limit = start.max(place.at.saturating_sub(SWEEP_LEN));
+                search.sweep(&mut bits, limit, &mut place);
             }
         }
-        let cost = bits.count_below(self.first) + self.first_cost;
-        if cost <= best.cost { self.first } else { best.at }
+        let cost = bits.count_below(first) + self.first_cost;
+        let at = if cost <= search.best.cost { first } else { search.best.at };
+        origin + at as u64
     }
 }
 
-/// A backward pass over the positions of one step.
-struct Sweep<'a> {
-    bits: &'a mut Bits,
-    best: &'a mut Best,
-    at: u64,
-    /// The number of bits below `at`.
-    count: u64,
+/// A backward search. Positions count from `origin`.
+struct Search<'a> {
+    /// What has not been taken yet.
+    pieces: Vec<Piece<'a>>,
+    boundaries: &'a [u64],
+    origin: u64,
+    match_end: usize,
+    best: Best,
 }
 
-impl<'a> Sweep<'a> {
-    fn new(bits: &'a mut Bits, step: &Range<u64>, best: &'a mut Best) -> Self {
-        let count = bits.count_below(step.end);
-        Self { bits, best, at: step.end, count }
+impl<'a> Search<'a> {
+    /// Where the last match ends that has not been taken.
+    fn last_end(&self) -> usize {
+        let last = self.pieces.last().and_then(|piece| {
+            let found = piece.matches.last()?;
+            let at = delta(piece, self.origin).wrapping_add(found.offset() as usize);
+            Some(at + usize::from(found.len()))
+        });
+        last.unwrap_or(self.match_end)
     }
 
-    /// Goes back to a candidate, all references after which were added.
+    /// Takes the last boundary if it is at or after `limit`.
     #[inline]
-    fn offer(&mut self, at: u64, extra: u64) {
-        self.count -= self.bits.count(at..self.at);
-        self.at = at;
-        let cost = self.count + extra;
+    fn next_boundary(&mut self, limit: usize) -> Option<usize> {
+        let (last, rest) = self.boundaries.split_last()?;
+        let at = usize::try_from(last - self.origin).unwrap_or(usize::MAX);
+        if at < limit {
+            return None;
+        }
+        self.boundaries = rest;
+        Some(at)
+    }
+
+    /// Adds the matches that begin at or after `limit`, and passes over the candidates there.
+    fn pass(&mut self, bits: &mut Bits, limit: usize) {
+        while let Some(piece) = self.pieces.last_mut() {
+            let delta = delta(piece, self.origin);
+            while let Some((found, before)) = piece.matches.split_last() {
+                if delta.wrapping_add(found.offset() as usize) < limit {
+                    break;
+                }
+                bits.set(*found, delta);
+                piece.matches = before;
+            }
+            if !piece.matches.is_empty() {
+                break;
+            }
+            self.pieces.pop();
+        }
+        while self.next_boundary(limit).is_some() {}
+    }
+
+    /// Goes back through the candidates from `place` to `limit`.
+    fn sweep(&mut self, bits: &mut Bits, limit: usize, place: &mut Place) {
+        let first = place.at;
+        while let Some(&piece) = self.pieces.last() {
+            let delta = delta(&piece, self.origin);
+            let mut matches = piece.matches;
+            while let Some((found, before)) = matches.split_last() {
+                let at = delta.wrapping_add(found.offset() as usize);
+                if at < limit {
+                    break;
+                }
+                let end = at + usize::from(found.len());
+                while let Some(boundary) = self.next_boundary(end) {
+                    place.go(bits, boundary);
+                    self.offer(place, 0);
+                }
+                if end < first {
+                    place.go(bits, end);
+                    self.offer(place, HUFFMAN_COST);
+                }
+                // The source of a match ends before it, and so do all positions that follow.
+                place.go(bits, at);
+                place.count += bits.set_counting(*found, delta);
+                matches = before;
+            }
+            if let Some(last) = self.pieces.last_mut() {
+                last.matches = matches;
+            }
+            if !matches.is_empty() {
+                break;
+            }
+            self.pieces.pop();
+        }
+        let end = self.last_end();
+        while let Some(boundary) = self.next_boundary(end.max(limit)) {
+            place.go(bits, boundary);
+            self.offer(place, 0);
+        }
+        if (limit..first).contains(&end) {
+            place.go(bits, end);
+            self.offer(place, HUFFMAN_COST);
+        }
+        while let Some(boundary) = self.next_boundary(limit) {
+            place.go(bits, boundary);
+            self.offer(place, 0);
+        }
+        place.go(bits, limit);
+    }
+
+    #[inline]
+    fn offer(&mut self, place: &Place, extra: u32) {
+        let cost = place.count + extra;
         if cost <= self.best.cost {
-            *self.best = Best { cost, at };
+            self.best = Best { cost, at: place.at };
         }
-    }
-
-    /// Adds the reference that comes before all others.
-    #[inline]
-    fn add(&mut self, reference: &Reference) {
-        // Its source ends before it, and so do all positions that follow.
-        self.count -= self.bits.count(reference.at..self.at);
-        self.at = reference.at;
-        self.count += self.bits.set_counting(reference);
     }
 }
 
-/// The bytes that are referred to, one bit each.
+/// What to add to the offsets of a piece's matches. It wraps if the piece begins before the origin;
+/// adding an offset wraps back.
+#[allow(clippy::cast_possible_truncation, reason = "wraps")]
+const fn delta(piece: &Piece<'_>, origin: u64) -> usize {
+    piece.base.wrapping_sub(origin) as usize
+}
+
+/// A position, and the number of bits below it.
+struct Place {
+    at: usize,
+    count: u32,
+}
+
+impl Place {
+    /// Goes back to `at`. All matches that begin between the two must have been added.
+    #[inline]
+    fn go(&mut self, bits: &Bits, at: usize) {
+        self.count -= bits.count(at, self.at);
+        self.at = at;
+    }
+}
+
+/// The bytes that are referred to, one bit each. Positions count from `start`.
 struct Bits {
     words: Vec<u64>,
-    /// The position of the first bit.
     start: u64,
-    end: u64,
 }
 
 impl Bits {
@@ -153,84 +243,123 @@ impl Bits {
     fn new(start: u64, end: u64) -> Self {
         let first = start.saturating_sub(WINDOW_LEN as u64);
         let len = usize::try_from(end - first).unwrap_or(0);
-        Self { words: vec![0; len / 64 + 1], start: first, end }
+        // One more, so that two words can be changed at any position.
+        Self { words: vec![0; len / 64 + 2], start: first }
     }
 
-    /// The bits of a range of positions.
+    /// Sets the bits of what a match refers to; `delta` is added to its offset.
     #[inline]
-    fn place(&self, start: u64, end: u64) -> Range<usize> {
-        let place = |at: u64| at.clamp(self.start, self.end) - self.start;
-        #[allow(clippy::cast_possible_truncation, reason = "at most the length of the vector")]
-        let range = place(start) as usize..place(end) as usize;
-        range
-    }
-
-    #[inline]
-    fn set(&mut self, reference: &Reference) {
-        let range = self.place(reference.source, reference.source + reference.source_len);
-        if range.is_empty() {
-            return;
-        }
-        let (first, shift, len) = (range.start / 64, range.start % 64, range.len());
-        if len < 64 {
+    fn set(&mut self, found: Match, delta: usize) {
+        let start = source(found, delta);
+        let len = usize::from(found.source_len());
+        if len < 64
+            && let Some([first, second]) = self.words.get_mut(start / 64..start / 64 + 2)
+        {
             let mask = (1_u64 << len) - 1;
-            self.words[first] |= mask << shift;
-            if shift + len > 64 {
-                self.words[first + 1] |= mask >> (64 - shift);
+            *first |= mask << (start % 64);
+            *second |= mask >> 1 >> (63 - start % 64);
+        } else {
+            self.set_long(start, len);
+        }
+    }
+
+    /// The earliest position before `at` with at most `room` bits between the two, rounded up to a
+    /// word.
+    fn back_over(&self, at: usize, room: u32) -> usize {
+        let mut index = at / 64;
+        let mut count = self.count(index * 64, at);
+        let mut found = at;
+        while count <= room && index > 0 {
+            found = index * 64;
+            index -= 1;
+            count += self.words.get(index).map_or(0, |word| word.count_ones());
+        }
+        found
+    }
+
+    #[cold]
+    fn set_long(&mut self, start: usize, len: usize) {
+        for (index, mask) in words(start..start + len) {
+            if let Some(word) = self.words.get_mut(index) {
+                *word |= mask;
             }
-            return;
-        }
-        for (index, mask) in words(range) {
-            self.words[index] |= mask;
         }
     }
 
-    /// Sets the bits and returns how many were not set before.
+    /// Sets the bits of what a match refers to and returns how many were not set before.
     #[inline]
-    fn set_counting(&mut self, reference: &Reference) -> u64 {
-        let range = self.place(reference.source, reference.source + reference.source_len);
-        let mut count = 0;
-        for (index, mask) in words(range) {
-            let word = &mut self.words[index];
-            count += (mask & !*word).count_ones();
-            *word |= mask;
+    fn set_counting(&mut self, found: Match, delta: usize) -> u32 {
+        let start = source(found, delta);
+        let len = usize::from(found.source_len());
+        if len < 64
+            && let Some([first, second]) = self.words.get_mut(start / 64..start / 64 + 2)
+        {
+            let mask = (1_u64 << len) - 1;
+            let low = (mask << (start % 64)) & !*first;
+            let high = (mask >> 1 >> (63 - start % 64)) & !*second;
+            *first |= low;
+            *second |= high;
+            // `low` has no bits below the start, and `high` none from there on.
+            return (low | high).count_ones();
         }
-        u64::from(count)
+        let before = self.count(start, start + len);
+        self.set_long(start, len);
+        u32::from(found.source_len()) - before
     }
 
+    /// The number of bits from `start` up to `end`.
     #[inline]
-    fn count(&self, range: Range<u64>) -> u64 {
-        let range = self.place(range.start, range.end);
-        words(range).map(|(index, mask)| u64::from((self.words[index] & mask).count_ones())).sum()
+    fn count(&self, start: usize, end: usize) -> u32 {
+        if start / 64 == end / 64 {
+            let word = self.words.get(start / 64).copied().unwrap_or(0);
+            let found = word & ((1_u64 << (end % 64)) - (1_u64 << (start % 64)));
+            // Mostly, nothing so recent is referred to.
+            return if found == 0 { 0 } else { found.count_ones() };
+        }
+        if start / 64 + 1 == end / 64
+            && let Some([first, second]) = self.words.get(start / 64..start / 64 + 2)
+        {
+            let first = first >> (start % 64);
+            let second = second & ((1_u64 << (end % 64)) - 1);
+            return if first | second == 0 { 0 } else { first.count_ones() + second.count_ones() };
+        }
+        self.count_long(start, end)
+    }
+
+    fn count_long(&self, start: usize, end: usize) -> u32 {
+        let (first, last) = (start / 64, end / 64);
+        let word = |index: usize| self.words.get(index).copied().unwrap_or(0);
+        let edges = (word(first) >> (start % 64)).count_ones()
+            + (word(last) & ((1_u64 << (end % 64)) - 1)).count_ones();
+        // Whole words in one loop, which is vectorized.
+        let whole = self.words.get(first + 1..last).unwrap_or_default();
+        edges + whole.iter().map(|word| word.count_ones()).sum::<u32>()
     }
 
     /// The number of bits in the window before `at`.
-    fn count_below(&self, at: u64) -> u64 {
-        let range = self.place(at.saturating_sub(WINDOW_LEN as u64), at);
-        let (first, last) = (range.start.div_ceil(64), range.end / 64);
-        if first >= last {
-            return self.count(at.saturating_sub(WINDOW_LEN as u64)..at);
-        }
-        // Whole words in one loop, which is vectorized.
-        let whole: u64 =
-            self.words[first..last].iter().map(|word| u64::from(word.count_ones())).sum();
-        let edges = words(range.start..first * 64).chain(words(last * 64..range.end));
-        whole
-            + edges
-                .map(|(index, mask)| u64::from((self.words[index] & mask).count_ones()))
-                .sum::<u64>()
+    fn count_below(&self, at: usize) -> u32 {
+        self.count(at.saturating_sub(WINDOW_LEN), at)
     }
 }
 
-/// The bytes before `at` that the given references, which begin at or after it, need. `byte`
-/// returns the output at a position.
+/// Where the source of a match begins.
+#[inline]
+fn source(found: Match, delta: usize) -> usize {
+    delta.wrapping_add(found.offset() as usize).wrapping_sub(usize::from(found.distance()))
+}
+
+/// The bytes before `at` that the matches of `pieces`, which begin at or after it, refer to. `bytes`
+/// returns a range of the output.
 pub(super) fn sparse_window(
     at: u64,
-    references: impl Iterator<Item = Reference>,
+    pieces: &[Piece<'_>],
     bytes: impl Fn(Range<u64>) -> Vec<u8>,
 ) -> SparseWindow {
-    let mut bits = Bits::new(at, at);
-    references.for_each(|reference| bits.set(&reference));
+    let mut bits = Bits::new(at, at + WINDOW_LEN as u64);
+    for piece in pieces {
+        let delta = delta(piece, bits.start);
+        piece.matches.iter().for_each(|found| bits.set(*found, delta));
+    }
     let first = bits.start;
     // Where the window would start in front of the output.
     let missing = WINDOW_LEN as u64 - (at - first);
