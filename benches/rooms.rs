@@ -1,5 +1,5 @@
 //! The parts of the core besides inflate: the tar scan, reading and writing a zTOC, the whole
-//! indexer, and reading one span.
+//! indexer, reading one span, and reading at random places with a zTOC or a seek table.
 //!
 //! Layers come from the folder named by `TOCSIN_CORPUS` (see benches/corpus.py): the `.go.gz`
 //! files, which are compressed as container tools do it, and the corresponding tars.
@@ -16,9 +16,10 @@ use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use measurement::CpuTime;
-use tocsin_core::extract::inflate_span;
-use tocsin_core::indexer::{IndexOptions, LayerIndexer};
-use tocsin_core::span::SpanId;
+use tocsin_core::extract::{SpanReader, SpanTable, inflate_span};
+use tocsin_core::indexer::{IndexOptions, IndexedLayer, LayerIndexer};
+use tocsin_core::seek::DEFAULT_SEEK_SPAN_SIZE;
+use tocsin_core::span::{SpanId, UncompressedOffset};
 use tocsin_core::tar::TocScanner;
 use tocsin_core::ztoc::Ztoc;
 
@@ -39,10 +40,37 @@ fn layers() -> Vec<(String, PathBuf)> {
     layers
 }
 
+/// Bytes of a random read, the largest that a page fault or a small file usually takes.
+const READ_LEN: u64 = 64 << 10;
+
 fn index(layer: &[u8]) -> Ztoc {
-    let mut indexer = LayerIndexer::new(IndexOptions::default()).unwrap();
+    index_with(layer, IndexOptions::default()).ztoc
+}
+
+fn index_with(layer: &[u8], options: IndexOptions) -> IndexedLayer {
+    let mut indexer = LayerIndexer::new(options).unwrap();
     layer.chunks(PIECE_LEN).try_for_each(|piece| indexer.push(piece)).unwrap();
-    indexer.finish().unwrap().ztoc
+    indexer.finish().unwrap()
+}
+
+/// Reads a range from spans that nothing was read from before: verifies each and inflates it as far
+/// as necessary.
+fn cold_read(
+    table: &impl SpanTable,
+    span_of: impl Fn(UncompressedOffset) -> Option<SpanId>,
+    layer: &[u8],
+    start: u64,
+) -> u64 {
+    let (mut at, end) = (UncompressedOffset(start), UncompressedOffset(start + READ_LEN));
+    while at < end {
+        let span_id = span_of(at).unwrap();
+        let range = table.span(span_id).unwrap().compressed;
+        let bytes = &layer[range.start.0 as usize..range.end.0 as usize];
+        let mut reader = SpanReader::new(table, span_id, bytes).unwrap();
+        let len = reader.read(&(at..end)).unwrap().len();
+        at.0 += len as u64;
+    }
+    at.0 - start
 }
 
 fn scan(tar: &[u8]) -> usize {
@@ -82,6 +110,27 @@ fn rooms(criterion: &mut Criterion<CpuTime>) {
         group.bench_function("span-read", |b| {
             b.iter(|| inflate_span(&ztoc, span_id, black_box(bytes)).unwrap());
         });
+
+        let seek_span_size = Some(DEFAULT_SEEK_SPAN_SIZE);
+        let options = IndexOptions { seek_span_size, ..IndexOptions::default() };
+        let seek = index_with(&layer, options).seek.unwrap();
+        let spans = seek.all_spans().unwrap();
+        // The same places for both, spread over the layer.
+        let room = ztoc.uncompressed_archive_size.saturating_sub(READ_LEN);
+        let places: Vec<u64> = (0..64).map(|index| room / 64 * index + index * 997 % 512).collect();
+        group.throughput(Throughput::Bytes(READ_LEN * places.len() as u64));
+        group.bench_function("cold-reads-ztoc", |b| {
+            let span_of = |at| ztoc.span_of(at);
+            let read = |start: &u64| cold_read(&ztoc, span_of, black_box(&layer), *start);
+            b.iter(|| places.iter().map(read).sum::<u64>());
+        });
+        group.bench_function("cold-reads-seek", |b| {
+            let span_of = |at| spans.positions().span_of(at);
+            let read = |start: &u64| cold_read(&spans, span_of, black_box(&layer), *start);
+            b.iter(|| places.iter().map(read).sum::<u64>());
+        });
+        group.throughput(Throughput::Bytes(seek.blob().len() as u64));
+        group.bench_function("seek-chunks-read", |b| b.iter(|| seek.all_spans().map(drop)));
         group.finish();
     }
 }

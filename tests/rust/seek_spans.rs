@@ -4,16 +4,21 @@
 
 use std::ops::Range;
 
-use crate::support::layers::tar_of;
+use crate::support::layers::{span_bytes, tar_of};
 use crate::support::seek::numbers;
-use crate::support::{decode, mixed_data, zlib_gunzip, zlib_gzip};
+use crate::support::{decode, golden, mixed_data, zlib_gunzip, zlib_gzip};
+use proptest::prelude::*;
+use serde_json::Value;
+use tocsin_core::bytes::SharedBytes;
 use tocsin_core::checkpoint::{PointStart, Run, SeekPoint, SparseWindow, WINDOW_LEN, Window};
 use tocsin_core::digest::Digest;
 use tocsin_core::error::{Error, GzipError, SeekError, SeekPart};
 use tocsin_core::extract::{SpanReader, inflate_span, read_span};
+use tocsin_core::indexer::{IndexOptions, LayerFormat, LayerIndexer};
 use tocsin_core::inflate::Speed;
-use tocsin_core::seek::{LayerCompression, LayerWriter, MIN_SEEK_SPAN_SIZE, SeekSpans};
+use tocsin_core::seek::{LayerCompression, LayerWriter, MIN_SEEK_SPAN_SIZE, SeekLayer, SeekSpans};
 use tocsin_core::span::{BitOffset, SpanId, UncompressedOffset};
+use tocsin_core::ztoc::Ztoc;
 
 /// A window of which all bytes are known.
 fn whole_window(before: &[u8]) -> SparseWindow {
@@ -188,4 +193,106 @@ fn inflate_span_when_checkpoint_is_wrong_then_error_names_it() {
     let header = tocsin_core::checkpoint::BlockHeader { bytes: [4, 0, 0, 0].into(), len: 29 };
     let huffman = |point: &mut SeekPoint| point.start = PointStart::Huffman(header);
     assert_eq!(error_after(huffman, SpanId(2)), (SeekError::BlockHeader, second));
+}
+
+/// The spans of a layer as the indexer makes them.
+fn indexed(layer: &[u8], format: LayerFormat) -> (Ztoc, SeekSpans) {
+    let options = IndexOptions {
+        format: Some(format),
+        span_size: MIN_SEEK_SPAN_SIZE,
+        seek_span_size: Some(MIN_SEEK_SPAN_SIZE),
+        reference_identical: true,
+        ..IndexOptions::default()
+    };
+    let mut indexer = LayerIndexer::new(options).unwrap();
+    indexer.push(layer).unwrap();
+    let indexed = indexer.finish().unwrap();
+    let seek = indexed.seek.unwrap();
+    let read = SeekLayer::parse(&SharedBytes::copied(seek.blob())).unwrap();
+    (indexed.ztoc, read.all_spans().unwrap())
+}
+
+/// Reads a range with a seek table.
+fn read_range(spans: &SeekSpans, layer: &[u8], range: Range<usize>) -> Vec<u8> {
+    let span_ids = spans.positions().spans_in(offsets(range.clone()));
+    (span_ids.start.0..span_ids.end.0)
+        .map(SpanId)
+        .flat_map(|span_id| {
+            let bytes = bytes_of(spans, layer, span_id);
+            let part = read_span(spans, span_id, bytes, offsets(range.clone())).unwrap();
+            let mut reader = SpanReader::new(spans, span_id, bytes).unwrap();
+            assert!(reader.read(&offsets(range.clone())).unwrap() == part);
+            part
+        })
+        .collect()
+}
+
+/// Checks all spans and some ranges of a layer against zlib's output and its zTOC.
+fn assert_same(name: &str, layer: &[u8], whole: &[u8], format: LayerFormat, seed: u64) {
+    let (ztoc, spans) = indexed(layer, format);
+    let mut joined = Vec::new();
+    for span_id in span_ids(&spans) {
+        let range = spans.positions().uncompressed_range(span_id).unwrap();
+        assert!(range.end.0 - range.start.0 <= MIN_SEEK_SPAN_SIZE / 4 * 5, "{name} {span_id}");
+        joined.extend(inflate_span(&spans, span_id, bytes_of(&spans, layer, span_id)).unwrap());
+    }
+    assert!(joined == whole, "{name}");
+    let mut draw = numbers(seed);
+    for _ in 0..10 {
+        let start = draw(whole.len() as u64 + 1) as usize;
+        let end = start + draw((whole.len() - start) as u64 + 1) as usize;
+        let by_seek_table = read_range(&spans, layer, start..end);
+        assert!(by_seek_table == whole[start..end], "{name} {start}..{end}");
+        let first = ztoc.span_of(UncompressedOffset(start as u64)).unwrap_or_default();
+        let last = ztoc.span_of(UncompressedOffset(end as u64)).unwrap_or_default();
+        let by_ztoc: Vec<u8> = (first.0..=last.0)
+            .map(SpanId)
+            .filter(|span_id| u64::from(span_id.0) < ztoc.span_count())
+            .flat_map(|span_id| {
+                let bytes = span_bytes(&ztoc, layer, span_id);
+                read_span(&ztoc, span_id, bytes, offsets(start..end)).unwrap()
+            })
+            .collect();
+        assert!(by_seek_table == by_ztoc, "{name} {start}..{end}");
+    }
+}
+
+#[test]
+fn read_span_when_layer_is_golden_then_equals_zlib_and_ztoc() {
+    let json: Value =
+        serde_json::from_slice(&std::fs::read(golden("expected.json")).unwrap()).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for case in json["built"].as_array().unwrap() {
+        let name = case["layer"].as_str().unwrap();
+        if !seen.insert(name) {
+            continue;
+        }
+        let layer = std::fs::read(golden("layers").join(name)).unwrap();
+        let is_gzip = name.ends_with(".gz");
+        let whole = if is_gzip { zlib_gunzip(&layer).unwrap() } else { layer.clone() };
+        let format = if is_gzip { LayerFormat::Gzip } else { LayerFormat::Tar };
+        assert_same(name, &layer, &whole, format, 1);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn read_span_when_layer_is_arbitrary_then_equals_zlib_and_ztoc(
+        len in 0..800_000_usize, seed in any::<u64>(), level in 0..10_u32,
+        cuts in prop::collection::vec(0..800_000_usize, 0..4),
+    ) {
+        let whole = tar_of(&mixed_data(len, seed));
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut % whole.len()).collect();
+        cuts.sort_unstable();
+        let starts = std::iter::once(0).chain(cuts.iter().copied());
+        let ends = cuts.iter().copied().chain([whole.len()]);
+        let layer: Vec<u8> = starts
+            .zip(ends)
+            .flat_map(|(start, end)| zlib_gzip(&whole[start..end], level))
+            .collect();
+        assert_same("gzip", &layer, &whole, LayerFormat::Gzip, seed);
+        assert_same("tar", &whole, &whole, LayerFormat::Tar, seed);
+    }
 }
