@@ -1,4 +1,4 @@
-"""Unusual images of tests/cases read as containerd unpacks them, with and without zTOCs."""
+"""Unusual images of tests/cases read as containerd unpacks them, with each kind of index."""
 
 import hashlib
 import json
@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import tocsin
+from support import seek
 from tocsin.errors import UnsupportedError
+from tocsin.stores.layout import OciLayout
 
 PLACE = Path(__file__).parent / "cases" / "images"
 NAMES = sorted(path.stem for path in PLACE.glob("*.json"))
@@ -104,3 +106,17 @@ def test_image_when_converted_then_as_containerd_unpacks_it(name, tmp_path):
     if name not in NOT_INDEXED:
         indexed = converted(name, layout, reference_identical=name in HAZARDS)
         check(indexed, name, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("span_size", "threads"), [(64 << 10, 1), (256 << 10, 2), (1 << 20, 3)])
+@pytest.mark.parametrize("name", NAMES)
+def test_image_when_read_by_seek_table_then_as_containerd_unpacks_it(
+    name, span_size, threads, tmp_path
+):
+    layout = tmp_path / "layout"
+    tocsin.copy(archive(name), f"oci:{layout}:t")
+    with OciLayout(layout, write=True) as store:
+        seek.add_referrer(store, "t", span_size=span_size, threads=threads)
+    with tocsin.open(f"oci:{layout}:t") as image:
+        assert {layer.index_origin for layer in image.layers} <= {"seek"}
+    check(f"oci:{layout}:t", name, tmp_path / "out")

@@ -33,7 +33,7 @@ REPOSITORIES = {
     "torvalds/linux",
 }
 """Public repositories on GitHub; a source names a file in them."""
-PAGE = r"docs/([a-z]+)\.md#([a-z0-9-]+)"
+PAGE = r"docs/([a-z-]+)\.md#([a-z0-9-]+)"
 
 
 def sources(path):

@@ -46,7 +46,7 @@ fn seek_layer(layer: &[u8], span_size: usize, how: How) -> SeekLayer {
 /// The checkpoints of a seek blob, each with the digest of its span.
 fn points(layer: &SeekLayer) -> Vec<(SeekPoint, Digest)> {
     let digests = layer.chunk_digests().collect();
-    let mut spans = SeekSpans::new(layer.positions().clone(), digests);
+    let spans = SeekSpans::new(layer.positions().clone(), digests);
     for chunk in 0..layer.chunk_count() {
         let data = layer.chunk(chunk).unwrap().to_vec();
         spans.add_chunk(chunk as u32, SharedBytes::new(data)).unwrap();

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import zstandard
 
 from tocsin import _core
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
-from tocsin.model.manifest import Manifest
-from tocsin.model.media_types import OCI_MANIFEST
+from tocsin.model.manifest import ImageIndex, Manifest
+from tocsin.model.media_types import OCI_MANIFEST, is_index
 from tocsin.model.seek_manifest import SEEK_FILE_LIST, SEEK_LAYER, SEEK_ROOT, SEEK_TABLE_DIGEST
 
 if TYPE_CHECKING:
@@ -69,11 +69,10 @@ def index_layer(
     )
     indexer.push(data)
     found = indexer.finish()
+    seek = found.seek
     if is_zstd:
         seek = _core.SeekLayer.whole("zstd", len(layer), len(data), span_size)
-    else:
-        seek = found.seek
-        assert seek is not None
+    assert seek is not None
     return found.ztoc, seek
 
 
@@ -96,11 +95,13 @@ def make_table(
 def layers_of(store: Sink, tag: str | None) -> tuple[Descriptor, Manifest, list[bytes]]:
     """Return the manifest of an image for one platform, and its layers."""
     found = store.resolve(tag)
+    if is_index(found.media_type):
+        found = (ImageIndex.from_json(store.manifest(found)).manifests or ())[0]
     manifest = Manifest.from_json(store.manifest(found))
     return found, manifest, [b"".join(store.blob(layer)) for layer in manifest.layers or ()]
 
 
-def add_referrer(store: Sink, tag: str | None, table: Table | None = None, **options: int) -> Table:
+def add_referrer(store: Sink, tag: str | None, table: Table | None = None, **options: Any) -> Table:
     """Make a seek table that refers to an image in a store, unless one is given, and put it."""
     found, _, layers = layers_of(store, tag)
     table = table or make_table(*layers, **options)
@@ -109,7 +110,7 @@ def add_referrer(store: Sink, tag: str | None, table: Table | None = None, **opt
 
 
 def bind(
-    store: Sink, tag: str | None, new_tag: str, table: Table | None = None, **options: int
+    store: Sink, tag: str | None, new_tag: str, table: Table | None = None, **options: Any
 ) -> Table:
     """As `add_referrer`, but put a copy of the image's manifest that names the table."""
     _, manifest, layers = layers_of(store, tag)

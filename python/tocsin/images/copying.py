@@ -38,7 +38,7 @@ def stream_blob(source: Source, sink: Sink, descriptor: Descriptor) -> None:
 
 
 class _Pieces:
-    """The pieces of a blob; a sink iterates again to send them again."""
+    """The pieces of a blob; a sink can iterate over them again to retry."""
 
     def __init__(self, source: Source, descriptor: Descriptor) -> None:
         self._source = source
@@ -51,8 +51,8 @@ class _Pieces:
 def copy_manifest_blobs(source: Source, sink: Sink, data: bytes, media_type: str) -> None:
     """Copy everything that a manifest or image index lists to `sink`, but not the document itself.
 
-    Foreign layers, and manifests that an image index lists, may be missing in the source; these are
-    not copied.
+    Foreign layers, and manifests that an image index lists, may be missing from the source; these
+    are not copied.
     """
     document = parse_manifest(data, media_type)
     if isinstance(document, ImageIndex):

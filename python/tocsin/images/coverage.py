@@ -64,7 +64,7 @@ class LayerCoverage:
     problem: str | None = None
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of a layer."""
+        """Return what ``--json`` prints for a layer."""
         return {
             **self.layer.to_dict(),
             "ztoc": document_of(self.ztoc),
@@ -110,7 +110,7 @@ class PlatformCoverage:
     seek_tables: tuple[FoundSeekTable, ...] = ()
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of a platform."""
+        """Return what ``--json`` prints for a platform."""
         return {
             "platform": text_of(self.platform),
             "manifest": self.manifest.to_dict(),
@@ -131,7 +131,7 @@ class PlatformCoverage:
 
     @property
     def covered_size(self) -> int:
-        """Compressed size of the layers with a zTOC in bytes."""
+        """Compressed size in bytes of the layers with a usable zTOC."""
         return sum(layer.layer.size for layer in self.layers if layer.covered)
 
     @property
@@ -172,7 +172,7 @@ class ImageCoverage:
 
     @property
     def covered_size(self) -> int:
-        """Compressed size of the layers with a zTOC in bytes."""
+        """Compressed size in bytes of the layers with a usable zTOC."""
         return sum(platform.covered_size for platform in self.platforms)
 
     @property
@@ -207,7 +207,7 @@ class PlatformIndexes:
         return (*self.soci_indexes, *self.seek_tables)
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of a platform."""
+        """Return what ``--json`` prints for a platform."""
         return {
             "platform": text_of(self.platform),
             "manifest": self.manifest.to_dict(),
@@ -266,7 +266,7 @@ def _indexes_of(
 ) -> tuple[tuple[FoundIndex, ...], tuple[FoundSeekTable, ...]]:
     found = tuple(soci_indexes_of(store, entry, manifest, every=every))
     has_v2 = any(index.error is None and index.version == 2 for index in found)  # noqa: PLR2004
-    seek_tables = seek_tables_of(store, entry, manifest, pinned=pinned, has_v2=has_v2)
+    seek_tables = seek_tables_of(store, entry, manifest, pinned=pinned, has_v2=has_v2, every=every)
     after_seek = any(table.taken for table in seek_tables)
     return with_choice(found, pinned=pinned, after_seek=after_seek), seek_tables
 
@@ -301,7 +301,7 @@ def _name(store: Source, image: Descriptor) -> str:
 
 
 def _images(store: Source, image: Descriptor) -> Iterator[tuple[Descriptor, Manifest | str]]:
-    """Yield the entry of each platform with its manifest, or with why that cannot be read."""
+    """Yield the entry of each platform with its manifest, or with the reason it cannot be read."""
     manifests = [d for d in walk_manifests(store, image) if _may_be_image(d)]
     single = len(manifests) == 1 and manifests[0].digest == image.digest
     for entry in manifests:
@@ -336,7 +336,7 @@ def _platform_coverage(
     entry: Descriptor,
     manifest: Manifest,
     ztocs: dict[tuple[Digest, Digest], LayerCoverage],
-    pinned: bool,  # noqa: FBT001 (of this module)
+    pinned: bool,  # noqa: FBT001 (a private function)
 ) -> PlatformCoverage:
     found, seek_tables = _indexes_of(store, entry, manifest, pinned=pinned)
     usable = [(index.digest, index.soci_index) for index in found if index.soci_index is not None]
@@ -380,11 +380,11 @@ def _layer_coverage(
     versions = tuple(dict.fromkeys(version for version, _ in listed))
     seen = ztocs.get((layer.digest, ztoc.digest))
     if seen is None:
-        seen = ztocs[layer.digest, ztoc.digest] = _look_into(store, layer, ztoc, known)
+        seen = ztocs[layer.digest, ztoc.digest] = _read_coverage(store, layer, ztoc, known)
     return replace(seen, layer=layer, ztoc=ztoc, soci_versions=versions)
 
 
-def _look_into(
+def _read_coverage(
     store: Source, layer: Descriptor, descriptor: Descriptor, known: KnownZtocs | None
 ) -> LayerCoverage:
     try:

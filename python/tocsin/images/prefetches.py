@@ -55,7 +55,7 @@ class PrefetchInfo:
         return sum(found.end_span - found.start_span + 1 for found in merge_ranges(self.ranges))
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of a prefetch artifact."""
+        """Return what ``--json`` prints for a prefetch artifact."""
         return {
             **self.artifact.to_dict(),
             "index": str(self.index),
@@ -86,10 +86,10 @@ def prefetches_of(
         index: the SOCI index.
         known: zTOCs that have already been read.
     """
-    return tuple(_look_into(store, digest, index, entry, known) for entry in index.prefetches)
+    return tuple(_read_prefetch(store, digest, index, entry, known) for entry in index.prefetches)
 
 
-def _look_into(
+def _read_prefetch(
     store: Source | None,
     digest: Digest,
     index: SociIndex,

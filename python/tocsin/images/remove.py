@@ -43,8 +43,8 @@ def remove_indexes(
     Args:
         image: reference of the image, or of an index by its digest.
         indexes: digests of the indexes to remove; ``None`` for all.
-        platforms: one or several platforms whose indexes to remove; ``None`` for all.
-        dry_run: only return the indexes.
+        platforms: one or several platforms whose indexes are removed; ``None`` for all.
+        dry_run: return the indexes without removing them.
         registry: options for access to a registry.
 
     Returns:

@@ -1,6 +1,6 @@
 """Finds the seek tables of an image: the one that its manifest names, and those that refer to it.
 
-Source: docs/seek-table.md.
+Source: docs/seek-table.md#parts.
 """
 
 from __future__ import annotations
@@ -99,9 +99,15 @@ def bound_seek_table(store: Source, manifest: Manifest) -> FoundSeekTable | None
 
 
 def seek_tables_of(
-    store: Source, entry: Descriptor, manifest: Manifest, *, pinned: bool, has_v2: bool
+    store: Source,
+    entry: Descriptor,
+    manifest: Manifest,
+    *,
+    pinned: bool,
+    has_v2: bool,
+    every: bool = False,
 ) -> tuple[FoundSeekTable, ...]:
-    """Return all seek tables of an image, in the order in which readers try them.
+    """Return the seek tables of an image, in the order in which readers try them.
 
     Args:
         store: store with the seek tables.
@@ -109,9 +115,13 @@ def seek_tables_of(
         manifest: the manifest.
         pinned: whether the image was given by digest.
         has_v2: whether it has a version 2 SOCI index that can be used.
+        every: whether to search for tables that refer to the image even if it names a seek table or
+            SOCI index that can be used, which readers prefer.
     """
     bound = bound_seek_table(store, manifest)
-    tables = [*([] if bound is None else [bound]), *referring_seek_tables(store, entry)]
+    tables = [] if bound is None else [bound]
+    if every or not (has_v2 or any(table.error is None for table in tables)):
+        tables += referring_seek_tables(store, entry)
     judged: list[FoundSeekTable] = []
     for table in tables:
         taken = False

@@ -119,8 +119,8 @@ def _all_images(store: Source, target: Descriptor, *, nested: bool) -> Iterator[
     if not nested and is_index(target.media_type):
         entries = ImageIndex.from_json(store.manifest(target)).manifests or ()
     for entry in entries:
-        marked = entry.platform is not None and entry.platform.unknown
-        if is_soci_entry(entry) or is_seek_entry(entry) or marked:
+        is_artifact = entry.platform is not None and entry.platform.unknown
+        if is_soci_entry(entry) or is_seek_entry(entry) or is_artifact:
             continue
         if not is_manifest(entry.media_type) and entry.digest != target.digest:
             continue

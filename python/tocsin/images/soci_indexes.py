@@ -1,7 +1,7 @@
 """Finds the SOCI indexes of an image, in the same order as readers.
 
-First the one that the image's manifest names (version 2), then those that refer to the manifest
-(version 1). No other module knows where indexes are.
+The index that the image's manifest names (version 2) comes first, then those that refer to the
+manifest (version 1). No other module knows where indexes are stored.
 
 Source: docs/format.md#how-an-index-is-found.
 """
@@ -72,7 +72,7 @@ class FoundIndex:
         return sum(ztoc.size for ztoc in self.soci_index.ztocs) if self.soci_index else 0
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of a SOCI index."""
+        """Return what ``--json`` prints for a SOCI index."""
         found = self.descriptor
         return {
             "digest": str(self.digest),
@@ -121,7 +121,7 @@ def soci_indexes_of(
             yield load_soci_index(store, 1, referrer.digest, referrer)
 
 
-def indexes_to_read_by(
+def indexes_to_use(
     store: Source, entry: Descriptor, manifest: Manifest, choice: IndexChoice, *, pinned: bool
 ) -> list[FoundIndex]:
     """Return the SOCI indexes to use for an image, in the order in which to try them.
@@ -156,7 +156,7 @@ def indexes_to_read_by(
 def with_choice(
     found: Iterable[FoundIndex], *, pinned: bool, after_seek: bool = False
 ) -> tuple[FoundIndex, ...]:
-    """Return the indexes with ``taken`` and ``reason`` set for ``auto``, as `indexes_to_read_by`.
+    """Return the indexes with ``taken`` and ``reason`` set as in `indexes_to_use` for ``auto``.
 
     soci-snapshotter uses a version 1 index only if it is configured to, and then the first one that
     the registry lists. No specification defines this order.

@@ -68,7 +68,7 @@ def pair_of(
     Args:
         source: reference of the source image.
         destination: destination of the image and the result; ``None`` for the source's store.
-        output: destination of the result without the image; not together with `destination`.
+        output: destination of the result without the image; cannot be combined with `destination`.
 
     Raises:
         FormatError: an argument is not a reference.
@@ -124,7 +124,7 @@ def image_in_the_way(sink: Source, pair: Pair, *, force: bool) -> Descriptor | N
             f"{pair.named_sink}: is the source image, whose digest would change",
             hint=_OTHER_TAG,
         )
-    # Does not list tags: a registry can have many of them, and may not allow listing.
+    # Tags are not listed: a registry can have many of them, and may not allow listing.
     try:
         return sink.resolve(pair.tag)
     except NotFoundError:
@@ -132,7 +132,7 @@ def image_in_the_way(sink: Source, pair: Pair, *, force: bool) -> Descriptor | N
 
 
 def refuse_to_replace(pair: Pair, existing: Descriptor) -> ConflictError:
-    """Return the error for a destination that already is a different image."""
+    """Return the error for a destination that already exists as a different image."""
     return ConflictError(
         f"{pair.named_sink}: already exists as a different image ({existing.digest})",
         hint=_OTHER_TAG,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tocsin.stores.base import Source
 
 MAX_DEPTH = 4
-"""Levels of nested image indexes; containerd and nerdctl write two."""
+"""Maximum depth of nested image indexes; containerd and nerdctl write two levels."""
 
 
 def walk_manifests(store: Source, root: Descriptor) -> Iterator[Descriptor]:

@@ -31,7 +31,7 @@ def load_ztoc(
         layer: descriptor of the layer in the image's manifest; only its size is compared.
         descriptor: descriptor of the zTOC in a SOCI index.
         known: zTOCs that this process has already read, which are not fetched again.
-        disk: cache on disk; it has precedence over `known`, so that missing zTOCs are added to it.
+        disk: cache on disk; takes precedence over `known`, so that missing zTOCs are added to it.
 
     Raises:
         NotFoundError: the zTOC is missing.

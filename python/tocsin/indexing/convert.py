@@ -1,6 +1,7 @@
-"""``convert``: adds version 2 SOCI indexes to an image, named by an annotation of each manifest.
+"""``convert``: adds version 2 SOCI indexes to an image.
 
-The result is always an image index with new digests and a separate tag.
+An annotation of each manifest names its index. The result is always an image index with new digests
+and a separate tag.
 
 Source: docs/format.md#converted-images.
 """
@@ -67,7 +68,7 @@ def convert(
     Raises:
         NotFoundError: the image, a platform or a blob does not exist.
         UnsupportedError: no layer can be indexed, or the destination cannot be written.
-        ConflictError: `destination` is a different image than the result.
+        ConflictError: `destination` is an image that differs from the result.
         VerificationError: a blob does not match its descriptor; it is not stored.
         RegistryError: a registry rejected a request or could not be reached; `AuthError` if
             credentials are missing or insufficient.

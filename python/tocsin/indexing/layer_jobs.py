@@ -53,7 +53,7 @@ _MAX_PROBLEMS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class LayerFate:
+class LayerOutcome:
     """Outcome for a layer, with the data for later steps.
 
     Attributes:
@@ -84,7 +84,7 @@ class _CancelledError(Exception):
     """Another layer failed, or the user interrupted; only the first reason is reported."""
 
 
-class _OddLayerError(Exception):
+class _NotIndexableError(Exception):
     """A layer cannot be indexed; `verified` is true if its digest has been verified."""
 
     def __init__(self, reason: str, *, verified: bool) -> None:
@@ -130,7 +130,7 @@ class LayerJobs:
         self._shares: processors.Shares[LayerKey] = self._shares_of(())
         self._reason: BaseException | None = None
 
-    def run(self, layers: Iterable[Descriptor]) -> dict[LayerKey, LayerFate]:
+    def run(self, layers: Iterable[Descriptor]) -> dict[LayerKey, LayerOutcome]:
         """Index `layers` without duplicates; all threads have ended when this returns or raises.
 
         Raises:
@@ -139,23 +139,25 @@ class LayerJobs:
             OSError: a store cannot be read or written.
         """
         wanted = {layer_key(layer): layer for layer in layers}
-        fates = {
-            key: fate for key, layer in wanted.items() if (fate := self._without_reading(layer))
+        outcomes = {
+            key: outcome
+            for key, layer in wanted.items()
+            if (outcome := self._without_reading(layer))
         }
         # Largest first, so that the slowest layer does not start last.
         to_read = sorted(
-            (layer for key, layer in wanted.items() if key not in fates),
+            (layer for key, layer in wanted.items() if key not in outcomes),
             key=lambda layer: -layer.size,
         )
         self._shares = self._shares_of(to_read)
         self._report(Planned(tuple(to_read)))
-        for fate in fates.values():
-            self._report(_finished(fate.result))
+        for outcome in outcomes.values():
+            self._report(_finished(outcome.result))
         with ThreadPoolExecutor(self._options.jobs, thread_name_prefix="layer") as pool:
             futures = {pool.submit(self._index, layer): layer for layer in to_read}
             try:
                 for future in as_completed(futures):
-                    fates[layer_key(futures[future])] = future.result()
+                    outcomes[layer_key(futures[future])] = future.result()
             except _CancelledError:  # completed before the future with the reason
                 pool.shutdown(cancel_futures=True)
                 assert self._reason is not None  # noqa: S101 (set before cancelling)
@@ -164,7 +166,7 @@ class LayerJobs:
                 self._cancel()
                 pool.shutdown(cancel_futures=True)
                 raise
-        return fates
+        return outcomes
 
     def _shares_of(self, layers: Iterable[Descriptor]) -> processors.Shares[LayerKey]:
         return processors.Shares(
@@ -185,7 +187,7 @@ class LayerJobs:
 
     @contextmanager
     def _stopping_others(self) -> Iterator[None]:
-        """Cancel all other layers if this one fails; they are not reported any more."""
+        """Cancel all other layers if this one fails; they are no longer reported."""
         try:
             yield
         except _CancelledError:
@@ -195,13 +197,13 @@ class LayerJobs:
             self._cancel()
             raise
 
-    def _without_reading(self, layer: Descriptor) -> LayerFate | None:
-        """Return the fate of a layer if its descriptor determines it."""
+    def _without_reading(self, layer: Descriptor) -> LayerOutcome | None:
+        """Return the outcome for a layer if its descriptor determines it."""
         problem = self._unreadable_reason(layer) if self._options.seek else None
         reason = self._skip_reason(layer)
         if reason is None or (self._options.seek and problem is None):
             return None
-        return LayerFate(LayerResult(layer, skipped=reason), seek_problem=problem)
+        return LayerOutcome(LayerResult(layer, skipped=reason), seek_problem=problem)
 
     def _unreadable_reason(self, layer: Descriptor) -> str | None:
         """Return why a layer cannot be read at all; ``None`` if its bytes decide."""
@@ -213,7 +215,7 @@ class LayerJobs:
         if kind.compression not in _FORMATS and kind.compression is not Compression.ZSTD:
             return f"unsupported compression ({shown(layer.media_type)})"
         if kind.foreign and not self._source.has_blob(layer):
-            return "foreign layer that is missing in the source"
+            return "foreign layer that is missing from the source"
         return None
 
     def _skip_reason(self, layer: Descriptor) -> str | None:
@@ -234,19 +236,19 @@ class LayerJobs:
             name = "zstd" if kind.compression is Compression.ZSTD else shown(layer.media_type)
             reason = f"unsupported compression ({name}); SOCI supports only gzip and plain tar"
         elif kind.foreign and not self._source.has_blob(layer):
-            reason = "foreign layer that is missing in the source"
+            reason = "foreign layer that is missing from the source"
         elif self._options.span_size == 0 and _FORMATS[kind.compression] == "uncompressed":
             reason = "uncompressed tar, which cannot have spans of 0 bytes"
         return reason
 
-    def _index(self, layer: Descriptor) -> LayerFate:
+    def _index(self, layer: Descriptor) -> LayerOutcome:
         with self._stopping_others():
             try:
-                return self._find_fate(layer)
+                return self._outcome_of(layer)
             finally:
                 self._shares.done(layer_key(layer))
 
-    def _find_fate(self, layer: Descriptor) -> LayerFate:
+    def _outcome_of(self, layer: Descriptor) -> LayerOutcome:
         started = time.monotonic()
         self._check_cancelled()
         known = self._known and self._known.load(
@@ -256,9 +258,9 @@ class LayerJobs:
         if known and self._known_seek:
             known_seek = self._known_seek.load(self._sink, layer)
         is_complete = known_seek is not None or not self._options.seek
-        if known and is_complete and (fate := self._reuse(layer, known, known_seek)):
-            self._report(_finished(fate.result))
-            return fate
+        if known and is_complete and (outcome := self._reuse(layer, known, known_seek)):
+            self._report(_finished(outcome.result))
+            return outcome
         threads = self._shares.take(layer_key(layer))
         self._check_cancelled()
         self._report(LayerStarted(layer))
@@ -267,21 +269,23 @@ class LayerJobs:
         reason = self._skip_reason(layer)
         try:
             found = self._read(layer, threads, takeover)
-        except _OddLayerError as odd:
+        except _NotIndexableError as error:
             # If the layer matches its digest, it is unusual but not damaged: skip only this layer,
             # whereas the reference fails for the whole image.
-            if not odd.verified:
+            if not error.verified:
                 self._verify(layer)
-            fate = LayerFate(LayerResult(layer, skipped=reason or odd.reason))
+            outcome = LayerOutcome(LayerResult(layer, skipped=reason or error.reason))
             if self._options.seek:
-                fate = self._with_seek(layer, fate, self._read_for_seek_table(layer, threads))
+                outcome = self._with_seek(layer, outcome, self._read_for_seek_table(layer, threads))
         else:
-            fate = self._keep(layer, found, takeover, reason)
+            outcome = self._keep(layer, found, takeover, reason)
             if self._options.seek:
-                fate = self._with_seek(layer, fate, self._seek_parts(layer, found))
-        fate = replace(fate, result=replace(fate.result, seconds=time.monotonic() - started))
-        self._report(_finished(fate.result))
-        return fate
+                outcome = self._with_seek(layer, outcome, self._seek_parts(layer, found))
+        outcome = replace(
+            outcome, result=replace(outcome.result, seconds=time.monotonic() - started)
+        )
+        self._report(_finished(outcome.result))
+        return outcome
 
     def _take_over(self, layer: Descriptor) -> Takeover | None:
         """Let the sink take over a layer as far as possible without reading it.
@@ -318,8 +322,8 @@ class LayerJobs:
             indexer = LayerPass(format="gzip")
         refused: list[FormatError | UnsupportedError] = []
         streamed = isinstance(takeover, MustStream)
-        pieces_of = self._through(layer, indexer, refused)
-        with _preparing(takeover), closing(pieces_of) as pieces:
+        indexed_pieces = self._pieces_through(layer, indexer, refused)
+        with _preparing(takeover), closing(indexed_pieces) as pieces:
             if streamed:
                 # One read for both purposes; a layer that the indexer rejects is still copied.
                 self._sink.put_blob(pieces, digest=layer.digest, size=layer.size)
@@ -333,7 +337,7 @@ class LayerJobs:
             with self._shares.turn:
                 found = indexer.finish()
         except (FormatError, UnsupportedError) as error:
-            raise _OddLayerError(error.message, verified=streamed) from error
+            raise _NotIndexableError(error.message, verified=streamed) from error
         finally:
             self._shares.done(layer_key(layer))
         if found.digest != str(layer.digest):
@@ -353,9 +357,10 @@ class LayerJobs:
             done += len(piece)
             self._report(LayerAdvanced(layer, done))
 
-    def _through(
+    def _pieces_through(
         self, layer: Descriptor, indexer: LayerPass, refused: list[FormatError | UnsupportedError]
     ) -> Generator[bytes, None, None]:
+        """Yield the pieces of a layer; push each to the indexer first, until it refuses one."""
         for piece in self._pieces(layer):
             if not refused:
                 try:
@@ -403,12 +408,14 @@ class LayerJobs:
         assert found.seek is not None  # noqa: S101 (requested)
         return SeekParts(found.ztoc, found.seek, str(layer.digest))
 
-    def _with_seek(self, layer: Descriptor, fate: LayerFate, parts: SeekParts | str) -> LayerFate:
-        """Store a layer's seek blob and return the fate with it."""
+    def _with_seek(
+        self, layer: Descriptor, outcome: LayerOutcome, parts: SeekParts | str
+    ) -> LayerOutcome:
+        """Store a layer's seek blob and return the outcome with it."""
         if isinstance(parts, str):
-            return replace(fate, seek_problem=parts)
+            return replace(outcome, seek_problem=parts)
         descriptor = self._sink.put_blob(parts.seek.blob, media_type=SEEK_LAYER)
-        return replace(fate, seek=parts, result=replace(fate.result, seek_blob=descriptor))
+        return replace(outcome, seek=parts, result=replace(outcome.result, seek_blob=descriptor))
 
     def _keep(
         self,
@@ -416,7 +423,7 @@ class LayerJobs:
         found: IndexedLayerBytes,
         takeover: Takeover | None,
         reason: str | None,
-    ) -> LayerFate:
+    ) -> LayerOutcome:
         """Store a layer's zTOC, unless it gets none for a `reason`."""
         if reason is not None or self._options.seek_only:
             if isinstance(takeover, MustVerify):
@@ -427,29 +434,31 @@ class LayerJobs:
                 entry_count=len(found.ztoc.entries),
                 uncompressed_size=found.uncompressed_size,
             )
-            return LayerFate(counts)
+            return LayerOutcome(counts)
         notes = []
         broken = _what_breaks_readers(found)
         if broken and not self._options.reference_identical:
-            reason = f"{broken}; --reference-identical indexes it nevertheless"
-            return LayerFate(LayerResult(layer, skipped=reason))
+            reason = f"{broken}; --reference-identical indexes it anyway"
+            return LayerOutcome(LayerResult(layer, skipped=reason))
         if broken:
             notes.append(broken)
         if found.dropped_checkpoint_count:
             notes.append(
-                f"checkpoints before the first output removed: {found.dropped_checkpoint_count} "
+                f"removed checkpoints before the first output: {found.dropped_checkpoint_count} "
                 "(soci-snapshotter rejects them; --reference-identical keeps them)"
             )
         try:
             blob = found.ztoc.to_bytes()
         except FormatError as error:
-            return LayerFate(LayerResult(layer, skipped=error.message))
+            return LayerOutcome(LayerResult(layer, skipped=error.message))
         descriptor = self._sink.put_blob(blob)
         if isinstance(takeover, MustVerify):
             self._finish(layer, takeover)
-        fate = self._fate(layer, found.ztoc, descriptor)
-        result = replace(fate.result, notes=tuple(notes), uncompressed_size=found.uncompressed_size)
-        return replace(fate, result=result)
+        outcome = self._outcome_with(layer, found.ztoc, descriptor)
+        result = replace(
+            outcome.result, notes=tuple(notes), uncompressed_size=found.uncompressed_size
+        )
+        return replace(outcome, result=result)
 
     def _finish(self, layer: Descriptor, takeover: MustVerify) -> None:
         if self._sink.has_blob(layer):  # already stored for another media type
@@ -457,7 +466,7 @@ class LayerJobs:
         if isinstance(takeover.finish(), MustStream):
             stream_blob(self._source, self._sink, layer)
 
-    def _reuse(self, layer: Descriptor, ztoc: Ztoc, seek: SeekBlob | None) -> LayerFate | None:
+    def _reuse(self, layer: Descriptor, ztoc: Ztoc, seek: SeekBlob | None) -> LayerOutcome | None:
         """Reuse a zTOC, unless readers reject it; then the layer must be read."""
         if ztoc.reader_refusals():
             return None
@@ -466,13 +475,13 @@ class LayerJobs:
             copy_blob(self._source, self._sink, layer)
         # The zTOC was read from the sink, so the blob exists there.
         descriptor = Descriptor(OCTET_STREAM, Digest.parse(ztoc.digest), ztoc.size)
-        fate = self._fate(layer, ztoc, descriptor)
-        fate = replace(fate, result=replace(fate.result, reused=True))
+        outcome = self._outcome_with(layer, ztoc, descriptor)
+        outcome = replace(outcome, result=replace(outcome.result, reused=True))
         if seek is None:
-            return fate
-        return self._with_seek(layer, fate, SeekParts(ztoc, seek, str(layer.digest)))
+            return outcome
+        return self._with_seek(layer, outcome, SeekParts(ztoc, seek, str(layer.digest)))
 
-    def _fate(self, layer: Descriptor, ztoc: Ztoc, descriptor: Descriptor) -> LayerFate:
+    def _outcome_with(self, layer: Descriptor, ztoc: Ztoc, descriptor: Descriptor) -> LayerOutcome:
         indexed = IndexedLayer(
             layer,
             descriptor,
@@ -486,21 +495,21 @@ class LayerJobs:
             span_count=ztoc.span_count,
             uncompressed_size=ztoc.uncompressed_archive_size,
         )
-        return LayerFate(result, indexed, self._searchable(ztoc))
+        return LayerOutcome(result, indexed, self._searchable(ztoc))
 
     def _searchable(self, ztoc: Ztoc) -> SearchableLayer | None:
-        """Return the data to find prefetch paths; ``None`` if there are none."""
+        """Return the data for finding prefetch paths; ``None`` if there are no such paths."""
         names = set(entry_names(self._options.prefetch))
         if not names:
             return None
-        places: dict[str, int] = {}
+        first_entries: dict[str, int] = {}
         for index, name in enumerate(ztoc.paths):
             if name in names:
-                places.setdefault(name, index)
+                first_entries.setdefault(name, index)
         starts = ztoc.spans["uncompressed_start"].copy()
 
         def find(name: str) -> FoundEntry | None:
-            index = places.get(name)
+            index = first_entries.get(name)
             return None if index is None else _found_entry(ztoc, index)
 
         def at_path(path: str) -> FoundEntry | None:
@@ -528,12 +537,12 @@ def _preparing(takeover: Takeover | None) -> Iterator[None]:
     if not isinstance(takeover, MustVerify):
         yield
         return
-    beside = threading.Thread(target=takeover.prepare, name="layer-takeover")
-    beside.start()
+    preparation = threading.Thread(target=takeover.prepare, name="layer-takeover")
+    preparation.start()
     try:
         yield
     finally:
-        beside.join()
+        preparation.join()
 
 
 def _finished(result: LayerResult) -> LayerFinished:
@@ -545,7 +554,7 @@ def _finished(result: LayerResult) -> LayerFinished:
 
 
 def _what_breaks_readers(found: IndexedLayerBytes) -> str | None:
-    """Return why the reference's reader would fail; its builder does not warn about it."""
+    """Return why the reference's reader would fail; the reference's builder gives no warning."""
     problems = [
         f"{shown(found.ztoc.entries[hazard.entry_index].name)}: {hazard.reason}"
         for hazard in found.hazards

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tocsin.images.selection import PlatformImage
-    from tocsin.indexing.layer_jobs import LayerFate, LayerKey
+    from tocsin.indexing.layer_jobs import LayerKey, LayerOutcome
     from tocsin.indexing.options import IndexingOptions
     from tocsin.model.events import Progress
     from tocsin.stores.base import Sink, Source
@@ -101,15 +101,15 @@ def index_platforms(
         carry=carry,
         progress=progress,
     )
-    fates = jobs.run(layer for image in images for layer in _layers(image))
-    seek_tables = [_seek_table(sink, image, version, fates, options) for image in images]
-    is_empty = not any(fate.indexed for fate in fates.values())
+    outcomes = jobs.run(layer for image in images for layer in _layers(image))
+    seek_tables = [_seek_table(sink, image, version, outcomes, options) for image in images]
+    is_empty = not any(outcome.indexed for outcome in outcomes.values())
     if is_empty and not any(table.data for table in seek_tables):
-        raise _nothing_indexed(source, list(fates.values()), options)
+        raise _nothing_indexed(source, list(outcomes.values()), options)
     results, indexes = [], []
     missing: set[str] | None = None
     for image, seek_table in zip(images, seek_tables, strict=True):
-        indexed, not_found = _with_prefetch(sink, image, fates, options)
+        indexed, not_found = _with_prefetch(sink, image, outcomes, options)
         if indexed:
             missing = not_found if missing is None else missing & not_found
         subject = image.descriptor if version == 1 else None
@@ -120,7 +120,7 @@ def index_platforms(
             PlatformResult(
                 platform=image.platform,
                 manifest=image.descriptor,
-                layers=tuple(fates[layer_key(layer)].result for layer in _layers(image)),
+                layers=tuple(outcomes[layer_key(layer)].result for layer in _layers(image)),
                 soci_index=None if data is None else Descriptor.of(data, OCI_MANIFEST),
                 seek_table=seek_table.descriptor,
                 seek_problem=seek_table.problem,
@@ -153,7 +153,7 @@ def _seek_table(
     sink: Sink,
     image: PlatformImage,
     version: int,
-    fates: Mapping[LayerKey, LayerFate],
+    outcomes: Mapping[LayerKey, LayerOutcome],
     options: IndexingOptions,
 ) -> _SeekTable:
     """Build the seek table of an image and store its blobs."""
@@ -161,11 +161,11 @@ def _seek_table(
         return _SeekTable()
     parts, blobs = [], []
     for layer in _layers(image):
-        fate = fates[layer_key(layer)]
-        if fate.seek is None or fate.result.seek_blob is None:
-            return _SeekTable(problem=f"layer {layer.digest}: {fate.seek_problem}")
-        parts.append(fate.seek)
-        blobs.append(fate.result.seek_blob)
+        outcome = outcomes[layer_key(layer)]
+        if outcome.seek is None or outcome.result.seek_blob is None:
+            return _SeekTable(problem=f"layer {layer.digest}: {outcome.seek_problem}")
+        parts.append(outcome.seek)
+        blobs.append(outcome.result.seek_blob)
     try:
         table = make_seek_table(parts)
     except SeekTableError as error:
@@ -186,18 +186,18 @@ def _layers(image: PlatformImage) -> list[Descriptor]:
 def _with_prefetch(
     sink: Sink,
     image: PlatformImage,
-    fates: Mapping[LayerKey, LayerFate],
+    outcomes: Mapping[LayerKey, LayerOutcome],
     options: IndexingOptions,
 ) -> tuple[list[IndexedLayer], set[str]]:
     """Return an image's indexed layers with their prefetch artifacts, and the paths not found."""
     found: list[IndexedLayer] = []
     searchable = []
     for layer in _layers(image):
-        fate = fates[layer_key(layer)]
-        if fate.indexed is not None:
-            found.append(fate.indexed)
-            if fate.searchable is not None:
-                searchable.append(fate.searchable)
+        outcome = outcomes[layer_key(layer)]
+        if outcome.indexed is not None:
+            found.append(outcome.indexed)
+            if outcome.searchable is not None:
+                searchable.append(outcome.searchable)
     if not options.prefetch or not found:
         return found, set()
     plan = plan_prefetch(options.prefetch, searchable)
@@ -208,13 +208,13 @@ def _with_prefetch(
 
 
 def _nothing_indexed(
-    source: Source, fates: Sequence[LayerFate], options: IndexingOptions
+    source: Source, outcomes: Sequence[LayerOutcome], options: IndexingOptions
 ) -> UnsupportedError:
-    skipped = [fate.result for fate in fates]
+    skipped = [outcome.result for outcome in outcomes]
     if not skipped:
         return UnsupportedError(f"{source.name}: nothing to index: the image has no layers")
     subject = f"all {len(skipped)} layers are" if len(skipped) > 1 else "the only layer is"
-    reasons = sorted({fate.result.skipped or fate.seek_problem or "" for fate in fates})
+    reasons = sorted({outcome.result.skipped or outcome.seek_problem or "" for outcome in outcomes})
     has_small = any(result.layer.size < options.min_layer_size for result in skipped)
     return UnsupportedError(
         f"{source.name}: nothing to index: {subject} skipped: {', '.join(reasons[:3])}",

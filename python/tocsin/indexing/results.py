@@ -1,4 +1,4 @@
-"""Results of ``create`` and ``convert``, with everything that the command line prints."""
+"""Results of ``create`` and ``convert``, with everything that these commands print."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class PlatformResult:
     seek_size: int = 0
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of a platform."""
+        """Return what ``--json`` prints for a platform."""
         return {
             "platform": text_of(self.platform),
             "manifest": self.manifest.to_dict(),

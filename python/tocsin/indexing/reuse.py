@@ -48,7 +48,7 @@ class ReusableZtocs:
     """zTOCs listed by existing SOCI indexes, not verified yet; can be used by several threads.
 
     Args:
-        indexes: SOCI indexes; they are consumed only until a layer is found.
+        indexes: SOCI indexes; the iterable is consumed only until a layer is found.
     """
 
     def __init__(self, indexes: Iterable[SociIndex] = ()) -> None:
@@ -179,7 +179,7 @@ def find_ztocs(store: Source, images: Iterable[PlatformImage], tag: str | None) 
     Args:
         store: destination of the result.
         images: images to index.
-        tag: tag of the result, which a previous result may have.
+        tag: tag of the result; a previous result may already have it.
     """
     digests = [image.descriptor.digest for image in images]
     return ReusableZtocs(
@@ -222,7 +222,7 @@ def _other_tags(store: Source, tag: str | None) -> Iterator[str]:
         same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         return same, name
 
-    # Longest common prefix first, then the last by name, since tags often have numbers or dates.
+    # Longest common prefix first, then the last by name: tags often contain numbers or dates.
     others = [name for name in names if name != tag and not _is_referrers_tag(name)]
     yield from sorted(others, key=similarity, reverse=True)[:MAX_OTHER_TAGS]
 

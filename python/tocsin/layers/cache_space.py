@@ -30,13 +30,13 @@ SPANS = "spans"
 ZTOCS = "ztocs"
 _USAGE = ".tocsin-usage"
 _USAGE_TEXT = re.compile(rb"([0-9]{1,19}) ([0-9]{1,19})\n")
-_PATIENCE = 5.0
+_LOCK_TIMEOUT = 5.0
 """Seconds to wait for other processes; one of them may be counting all files."""
 _PAUSE = 0.01
 _MAX_AGE = 86_400
 """Seconds until all files are counted again, since a user may have added or removed some."""
 _KEPT_PERCENT = 90
-"""Share of the limit that eviction goes down to, so that it does not happen at every write."""
+"""Percentage of the limit that eviction leaves in use, so that not every write evicts files."""
 _BLOCK = 4096
 """Allocation unit of most file systems, in bytes."""
 _HEX = re.compile(r"[0-9a-f]{1,64}")
@@ -44,7 +44,7 @@ _NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 def cost(size: int) -> int:
-    """Return how much of the disk a file of `size` bytes takes."""
+    """Return the disk space that a file of `size` bytes takes, in bytes."""
     return -(-size // _BLOCK) * _BLOCK
 
 
@@ -62,9 +62,9 @@ def room_for(root: int, needed: int, limit: int) -> Iterator[bool]:
     """Lock a cache, evict files if it is full, and add the next file to the total.
 
     Args:
-        root: descriptor of its directory.
+        root: descriptor of the cache directory.
         needed: cost of the next file.
-        limit: cost of all files together, at most.
+        limit: maximum cost of all files together.
 
     Yields:
         Whether the next file may be written.
@@ -83,7 +83,7 @@ def room_for(root: int, needed: int, limit: int) -> Iterator[bool]:
             _write_usage(fd, total + needed if has_room else total, counted)
             yield has_room
         finally:
-            # Closing is not enough: if this process was forked meanwhile, its copy holds the lock.
+            # Closing is not enough: a process forked meanwhile has a copy that holds the lock.
             fcntl.flock(fd, fcntl.LOCK_UN)
 
 
@@ -102,7 +102,7 @@ def _open_usage(root: int) -> Iterator[int]:
 
 
 def _lock(fd: int) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _LOCK_TIMEOUT
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -41,11 +41,11 @@ class DiskCache:
 
     It may be shared by threads, and by processes of one user.
 
-    A cache that cannot be used does not fail a read: it is noted once, and data is fetched instead.
+    An unusable cache does not make reads fail: data is fetched instead, and one note reports why.
 
     Args:
-        directory: made when first written to, with access for this user only.
-        note: called with a sentence.
+        directory: created when first written to, with access for this user only.
+        note: called with messages for the user.
         size: limit in bytes; the least recently used files are removed.
     """
 
@@ -128,7 +128,7 @@ class DiskCache:
             self._refuse(error)
         except OSError as error:
             self._writes = False
-            self._note_once("full", f"nothing more is kept: {_reason(error)}")
+            self._note_once("full", f"no longer written to: {_reason(error)}")
         else:
             if problem:
                 self.ignore(place, problem)

@@ -53,7 +53,9 @@ class Fetchers:
                 self._pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="tocsin-fetch")
             return self._pool
 
-    def side_by_side(self, tasks: Iterable[Callable[[], None]], *, waiting: bool = False) -> None:
+    def run_in_parallel(
+        self, tasks: Iterable[Callable[[], None]], *, waiting: bool = False
+    ) -> None:
         """Run tasks in this thread and in idle ones, started in order; return when all are done.
 
         This thread runs every task that no other thread takes, so the tasks are done even if all
@@ -87,7 +89,7 @@ class Fetchers:
                     helper.result()
 
     def close(self) -> None:
-        """End the threads once they have finished their current tasks."""
+        """Stop the threads once they have finished their current tasks."""
         with self._lock:
             pool, self._pool, self._closed = self._pool, None, True
         if pool is not None:

@@ -11,7 +11,7 @@ class ForkAware(Protocol):
     """An object that holds locks, threads or connections."""
 
     def after_fork(self) -> None:
-        """Discard, in the child process, what belongs to the parent or may be half done."""
+        """Discard state that belongs to the parent process or may be inconsistent."""
         ...
 
 

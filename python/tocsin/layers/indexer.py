@@ -81,7 +81,7 @@ class IndexedLayerBytes:
     seek: SeekBlob | None = None
 
     def to_dict(self) -> Document:
-        """Return what ``tocsin ztoc build --json`` prints of the layer and its zTOC."""
+        """Return what ``tocsin ztoc build --json`` prints for the layer and its zTOC."""
         entries = self.ztoc.entries
         return {
             "layer": {

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tocsin.model.digest import Digest
 
 MAX_SIZE = 128 << 20
-"""Bytes of the blobs whose zTOCs are kept; the least recently used are dropped first."""
+"""Maximum total size of the kept zTOCs' blobs; the least recently used are dropped first."""
 
 
 class KnownZtocs:

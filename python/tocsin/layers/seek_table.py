@@ -1,6 +1,6 @@
 """Making the seek table of an image from its layers.
 
-Source: docs/seek-table.md.
+Source: docs/seek-table.md#parts.
 """
 
 from __future__ import annotations

@@ -82,10 +82,10 @@ class FileRanges:
 
 
 class FileObjectRanges:
-    """Ranges of a seekable file object, which only one thread may move at a time.
+    """Ranges of a seekable file object, which only one thread may use at a time.
 
     Args:
-        file: opened in binary mode by the caller, who also closes it.
+        file: binary file, which the caller opens and closes.
     """
 
     name = "layer"

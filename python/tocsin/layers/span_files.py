@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 
 def whole_files(ztoc: Ztoc, ranges: Sequence[tuple[int, int]]) -> list[str]:
-    """Return the clean paths of files that have data, all of it in these spans, each once.
+    """Return the clean paths, without duplicates, of nonempty files that lie in these spans.
+
+    A file counts only if all of its data is in them.
 
     Args:
-        ztoc: of the layer.
+        ztoc: zTOC of the layer.
         ranges: first and last span, both included; sorted, neither overlapping nor adjacent.
     """
     if not ranges:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tocsin.layers.span_table import SpanTable
 
 DEFAULT_CACHE_SIZE = 256 << 20
-"""Bytes of spans kept in memory."""
+"""Default limit on the spans kept in memory, in bytes."""
 MAX_REQUEST_SIZE = 8 << 20
 """Maximum size of one request in compressed bytes; larger reads send several at once."""
 MAX_SPAN_SIZE = 1 << 30
@@ -337,7 +337,7 @@ class LayerSpans:
                     wanted[span_id] = self._in_flight[span_id] = Future()
         groups = list(self._groups(list(wanted)))
         pool = self._fetchers.pool()
-        # Several threads would each read a stream at another offset and so start it again and
+        # Several threads would read a stream at different offsets and so restart it again and
         # again.
         for together in [groups] if self._source.in_order else [[group] for group in groups]:
             futures = {span_id: wanted[span_id] for group in together for span_id in group}
@@ -404,7 +404,7 @@ class LayerSpans:
                 self._fail({span_id: futures[span_id]}, error)
 
         # A thread that waits for the first span need not wait for the others.
-        self._fetchers.side_by_side(
+        self._fetchers.run_in_parallel(
             [partial(take, span_id, *range_) for span_id, range_ in zip(spans, ranges, strict=True)]
         )
 
@@ -415,7 +415,7 @@ class LayerSpans:
             return self._source.read(start, stop)
         found: list[bytes] = []
         # They wait for the network, not for a processor.
-        self._fetchers.side_by_side(
+        self._fetchers.run_in_parallel(
             [lambda: found.append(self._source.read(start, stop)), *parts], waiting=True
         )
         return found[0]
@@ -432,7 +432,7 @@ class LayerSpans:
             with self._fetchers.working:
                 span = self.table.reader(span_id, compressed)
         except VerificationError:
-            # Proxies do corrupt bytes; if it fails twice, the source itself is wrong.
+            # Some proxies corrupt bytes: fetch the span again, and report the source if that fails.
             compressed = self._source.read(*self.table.compressed_range(span_id))
             span = self._verified(span_id, compressed)
         # Not earlier, since bytes that were corrupted in transit must not be hashed.

@@ -10,16 +10,16 @@ import hashlib
 import threading
 
 MAX_PENDING_SIZE = 64 << 20
-"""Bytes held because earlier ones have not arrived yet: the size of all requests in flight."""
+"""Maximum number of bytes that wait for earlier ones: the size of all requests in flight."""
 
 
 class WholeDigest:
     """SHA-256 of a layer whose ranges arrive in any order; may be used by several threads.
 
     Args:
-        size: bytes of the layer.
-        max_pending_size: maximum number of bytes held. With more, the digest is given up: the layer
-            is then not checked as a whole, but its spans still are.
+        size: size of the layer in bytes.
+        max_pending_size: maximum number of bytes that wait for earlier ones. If there are more, the
+            digest is given up: the spans are still verified, but not the layer as a whole.
     """
 
     def __init__(self, size: int, *, max_pending_size: int = MAX_PENDING_SIZE) -> None:
@@ -77,6 +77,6 @@ class WholeDigest:
             return ranges
 
     def hexdigest(self) -> str | None:
-        """Return the digest once every byte has arrived; ``None`` before."""
+        """Return the digest once every byte has arrived; ``None`` before that."""
         with self._lock:
             return self._hash.hexdigest() if self._hashed == self._size else None

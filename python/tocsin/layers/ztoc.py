@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tocsin.model.entry_path import StrPath
 
 _MAX_DEFAULT_THREADS = 8
-"""Default limit of spans inflated at once, since each may have any size."""
+"""Default limit on the number of spans inflated at once, since each may have any size."""
 _SPAN_CACHE_SIZE = 128 << 20
 """Bytes of spans that `Ztoc.read` keeps: four times what one read fetches ahead."""
 
@@ -92,7 +92,7 @@ class Ztoc:
 
     @property
     def size(self) -> int:
-        """Bytes of the blob."""
+        """Size of the blob in bytes."""
         return self._blob_identity[1]
 
     @property
@@ -107,12 +107,12 @@ class Ztoc:
 
     @property
     def compressed_archive_size(self) -> int:
-        """Bytes of the layer as a registry stores it."""
+        """Size in bytes of the layer as a registry stores it."""
         return self._core.compressed_archive_size
 
     @property
     def uncompressed_archive_size(self) -> int:
-        """Bytes of the tar, without its end-of-archive blocks."""
+        """Size in bytes of the tar, without its end-of-archive blocks."""
         return self._core.uncompressed_archive_size
 
     @property
@@ -136,7 +136,7 @@ class Ztoc:
 
         Row ``i`` belongs to ``paths[i]`` and ``entries[i]``.
         """
-        from tocsin.model import columns  # noqa: PLC0415 (numpy takes longer than a small layer)
+        from tocsin.model import columns  # noqa: PLC0415 (importing numpy is slow)
 
         return columns.files_array(self._core.file_rows())
 
@@ -160,7 +160,8 @@ class Ztoc:
     def clean_paths(self) -> list[str]:
         """Return the paths of all entries from the root of the layer, in the order of the tar.
 
-        They have no leading slash, ``.`` or ``..``; the root's is empty. Each call makes new ones.
+        They have no leading slash, ``.`` or ``..``; the path of the root is empty. Each call makes
+        a new list.
         """
         return self._core.clean_paths()
 
@@ -220,8 +221,8 @@ class Ztoc:
         """Return the compressed bytes that span `span_id` needs.
 
         Returns:
-            (start, end): byte offsets into the compressed layer, end exclusive; neighbours may
-            share one byte.
+            (start, end): byte offsets into the compressed layer, end exclusive; adjacent spans
+            may share one byte.
 
         Raises:
             IndexError: there is no such span.
@@ -297,7 +298,7 @@ class Ztoc:
     def read_span(self, span_id: int, compressed: Buffer, start: int, end: int) -> bytes:
         """Return the part of a span that lies in ``[start, end)`` of the uncompressed layer.
 
-        As `inflate_span`, but nothing beyond `end` is inflated.
+        Like `inflate_span`, but nothing beyond `end` is inflated.
 
         Args:
             span_id: id of the span.
@@ -330,14 +331,14 @@ class Ztoc:
         Raises:
             NotFoundError: no such entry, or not a regular file.
             VerificationError: the layer's bytes are not those the zTOC was made from.
-            UnsupportedError: a sparse file, of which the layer holds only parts.
+            UnsupportedError: the file is sparse, so the layer holds only parts of it.
         """
         entry, name = self._resolve(path), shown(path_text(path))
         if entry.type != "reg":
             target = f" to {shown(entry.linkname)}" if entry.linkname else ""
             raise NotFoundError(f"{name}: not a regular file (found {entry.type}{target})")
         if entry.is_sparse:
-            raise UnsupportedError(f"{name}: sparse files are not supported here")
+            raise UnsupportedError(f"{name}: sparse file, which Ztoc.read does not support")
         default = min(_MAX_DEFAULT_THREADS, available())
         return self._read(entry, layer, default if threads is None else resolve_threads(threads))
 
@@ -398,7 +399,7 @@ class Ztoc:
         """
         import warnings  # noqa: PLC0415 (seldom needed)
 
-        warnings.warn("Ztoc.extract is called Ztoc.cat now", DeprecationWarning, stacklevel=2)
+        warnings.warn("Ztoc.extract is deprecated, use Ztoc.cat", DeprecationWarning, stacklevel=2)
         return self.cat(path, layer, threads=threads)
 
     @property
@@ -407,9 +408,9 @@ class Ztoc:
         return self._core.needs_xattrs
 
     def reader_refusals(self) -> list[Refusal]:
-        """Return why soci-snapshotter would refuse this zTOC or a file in it; empty if it does not.
+        """Return the reasons for which soci-snapshotter would refuse this zTOC or a file in it.
 
-        At most 10,000 reasons about the layer as a whole, and at most 10,000 about files.
+        At most 10,000 reasons concern the layer as a whole, and at most 10,000 concern files.
         """
         return [Refusal(*fields) for fields in self._core.reader_refusals()]
 
@@ -427,7 +428,7 @@ class Ztoc:
         )
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of the zTOC: everything but its entries."""
+        """Return what ``--json`` prints for the zTOC: everything but its entries."""
         return {
             "digest": self.digest,
             "size": self.size,
@@ -476,8 +477,8 @@ def core_of(ztoc: Ztoc) -> _core.Ztoc:
 def _identity(layer: SeekableLayer) -> Hashable:
     """Return a cache key for the spans of a layer.
 
-    A deleted object may have had the same ``id()``. Then a cached span is used although this layer
-    may be damaged there, which is harmless: the span was verified.
+    A deleted object may have had the same ``id()``, so its cached spans may be used for this layer.
+    That is harmless, since they were verified with the same zTOC.
     """
     if isinstance(layer, str | os.PathLike):
         return os.fspath(layer)

@@ -1,6 +1,6 @@
 """The manifest of a seek table: its root, its file list, and a blob for each layer of the image.
 
-Source: docs/seek-table.md.
+Source: docs/seek-table.md#parts.
 """
 
 from __future__ import annotations

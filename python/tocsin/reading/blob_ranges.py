@@ -1,4 +1,4 @@
-"""The blob of a layer in a store, as a source of ranges for `LayerSpans`."""
+"""A blob in a store, such as a layer, as a source of ranges for `LayerSpans`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ if TYPE_CHECKING:
 
 
 class BlobRanges:
-    """Ranges of a layer's blob, in any order.
+    """Ranges of a blob, in any order.
 
     Args:
         store: returns the source that holds the blob; called for each read, since a forked process
             opens another one.
-        layer: descriptor of the blob.
+        blob: descriptor of the blob.
+        kind: what it is, in error messages.
     """
 
     in_order = False
 
-    def __init__(self, store: Callable[[], Source], layer: Descriptor) -> None:
+    def __init__(self, store: Callable[[], Source], blob: Descriptor, kind: str = "layer") -> None:
         self._store = store
-        self._layer = layer
+        self._blob = blob
+        self._kind = kind
 
     @property
     def request_size(self) -> int:
@@ -37,8 +39,8 @@ class BlobRanges:
     @property
     def name(self) -> str:
         """Name in error messages."""
-        return f"{self._store().name}: layer {self._layer.digest}"
+        return f"{self._store().name}: {self._kind} {self._blob.digest}"
 
     def read(self, start: int, end: int) -> bytes:
         """Return bytes ``[start, end)``, unverified."""
-        return self._store().blob_range(self._layer, start, end)
+        return self._store().blob_range(self._blob, start, end)

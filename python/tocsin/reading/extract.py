@@ -48,7 +48,7 @@ class SkippedFile:
     """An entry that was not extracted.
 
     Attributes:
-        path: absolute, in the image.
+        path: absolute path in the image.
         reason: why it was not extracted.
     """
 
@@ -65,11 +65,11 @@ class ExtractResult:
         directories: number of directories made or updated.
         links: number of symbolic and hard links made.
         specials: number of FIFOs and device nodes made.
-        unchanged: number of files, links and special files that already existed as in the image.
+        unchanged: number of files, links and special files that already matched the image.
         size: bytes of the files written, including holes.
         skipped: device nodes that were not requested.
         failed: other entries that were not extracted; if there are any, the tree is incomplete.
-        notes: sentences about what was not preserved of extracted files, such as attributes.
+        notes: sentences about metadata of extracted files that was not preserved.
         seconds: duration.
     """
 
@@ -85,7 +85,7 @@ class ExtractResult:
     seconds: float
 
     def to_dict(self) -> Document:
-        """Return what ``tocsin cp --json`` prints of the result."""
+        """Return what ``tocsin cp --json`` prints for the result."""
         return {
             "files": self.files,
             "directories": self.directories,
@@ -133,7 +133,7 @@ def extract(
 
 
 class _Extraction:
-    """One run."""
+    """One run of `extract`."""
 
     destination: Destination
 
@@ -155,7 +155,7 @@ class _Extraction:
         self._one: str | None = None
         """The path in the image, if only one file is extracted, perhaps to another name."""
         self._old: set[str] = set()
-        """Directories that already existed and may therefore contain something."""
+        """Directories that already existed and may therefore contain files."""
         self._directories: list[tuple[str, Node]] = []
         self._files: dict[int, list[tuple[Node, str, str]]] = {}
         """For each layer number: node, directory and name of each file."""
@@ -163,7 +163,7 @@ class _Extraction:
         """For each inode, the first path of the file; its other names become links to this one."""
         self._hard_links: list[tuple[Node, str, str]] = []
         self._absent: set[int] = set()
-        """Inodes that were not extracted to their path in `_first`, as was already reported."""
+        """Inodes not extracted to their path in `_first`; the reason is already recorded."""
         self._file_count = self._link_count = self._special_count = self._unchanged = 0
         self._size = self._done = self._reported = self._total = 0
         self._skipped: list[SkippedFile] = []
@@ -307,7 +307,7 @@ class _Extraction:
         """Record that a file failed, or raise if it is the only one.
 
         Raises:
-            OSError: it is the only one.
+            OSError: the file is the only one to extract.
         """
         if self._one is not None:
             raise placed(error, error.filename or self.destination.shown(name))
@@ -333,7 +333,7 @@ class _Extraction:
                     todo.append((f"{at}/{name}", f"{above}/{name}" if above else name))
 
     def _is_extracted(self, parent: str, name: str, node: Node) -> bool:
-        """Return whether an earlier run extracted this; it renames only complete files."""
+        """Return whether an earlier run extracted this; incomplete files have other names."""
         existing = None if self._overwrite else self.destination.lstat(parent, name)
         if existing is None:
             return False
@@ -425,7 +425,7 @@ class _Extraction:
     # -- reports -------------------------------------------------------------------------------
 
     def note(self, what: str, path: str) -> None:
-        """Record what was not preserved of a file."""
+        """Record metadata of a file that was not preserved."""
         paths = self._notes.setdefault(what, [])
         if len(paths) < _MAX_NOTED_PATHS:
             paths.append(shown(self._path("", path)))

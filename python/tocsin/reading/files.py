@@ -47,7 +47,7 @@ class Files(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close files and connections and end threads; open files can no longer be read."""
+        """Close files and connections and stop threads; open files can no longer be read."""
 
     def __enter__(self) -> Self:
         return self
@@ -63,7 +63,7 @@ class Files(ABC):
     # -- paths ---------------------------------------------------------------------------------
 
     def stat(self, path: StrPath) -> FileStat:
-        """Return what is at `path`, symbolic links followed.
+        """Return what is at `path`, following symbolic links.
 
         Raises:
             PathError: `path` is missing, or the links form a loop.
@@ -79,22 +79,22 @@ class Files(ABC):
         return self._merged.stat_path(path, follow=False)
 
     def exists(self, path: StrPath) -> bool:
-        """Return whether `path` exists, symbolic links followed."""
+        """Return whether `path` exists, following symbolic links."""
         return self._merged.type_of(path) is not None
 
     def is_dir(self, path: StrPath) -> bool:
-        """Return whether `path`, symbolic links followed, is a directory."""
+        """Return whether `path` is a directory, following symbolic links."""
         return self._merged.type_of(path) == "dir"
 
     def is_file(self, path: StrPath) -> bool:
-        """Return whether `path`, symbolic links followed, is a regular file."""
+        """Return whether `path` is a regular file, following symbolic links."""
         return self._merged.type_of(path) == "file"
 
     def readlink(self, path: StrPath) -> str:
         """Return the target of the symbolic link at `path`, as it is in the image.
 
         Raises:
-            PathError: it is not a symbolic link.
+            PathError: `path` is missing, or not a symbolic link.
         """
         found = self.lstat(path)
         if not found.is_symlink:
@@ -106,16 +106,16 @@ class Files(ABC):
         """Return the names in a directory, sorted.
 
         Raises:
-            PathError: it is missing, or not a directory.
+            PathError: `path` is missing, or not a directory.
         """
         merged = self._merged
         return list(merged.tree.children(merged.locate(path)[0]))
 
     def ls(self, path: StrPath = "/") -> list[FileStat]:
-        """Return what is in a directory, sorted by name; for anything else, only itself.
+        """Return what is in a directory, sorted by name; for anything else, `path` itself.
 
         Raises:
-            PathError: it is missing.
+            PathError: `path` is missing.
         """
         return self._merged.stat_all(path)
 
@@ -139,7 +139,7 @@ class Files(ABC):
         """Yield `path` and everything below it, sorted; symbolic links are not followed.
 
         Raises:
-            PathError: it is missing.
+            PathError: `path` is missing.
         """
         return self._merged.stats(path)
 
@@ -181,7 +181,7 @@ class Files(ABC):
 
         Raises:
             PathError: the file is missing, or not a regular file.
-            ValueError: any other mode.
+            ValueError: `mode` is anything else.
             VerificationError: the zTOC does not match the file.
         """
         if mode not in ("rb", "br"):
@@ -209,7 +209,7 @@ class Files(ABC):
         return layer.read(data, start, end)
 
     def regular_file(self, path: StrPath) -> FileStat:
-        """Return what is at `path`, symbolic links followed, if it is a regular file.
+        """Return what is at `path`, following symbolic links, if it is a regular file.
 
         Its data is not read: `cat` and `open` raise the same errors, and may raise others later.
 
@@ -250,18 +250,19 @@ class Files(ABC):
                 follows it.
             dest: the destination; the only path that may itself lead through links.
             devices: whether to make device nodes, which requires root; they are skipped otherwise.
-            overwrite: whether to write existing files with the right size, time and type again.
+            overwrite: whether to rewrite existing files that have the right size, time and type.
             owners: whether files get the owners of the image; by default, only for root. If not,
                 set-id bits are kept only for files that the image says belong to this user.
-            progress: called with an `Advanced` at the start, at intervals and at the end, in bytes
-                of files; an exception that it raises stops the extraction and is passed on.
+            progress: called with an `Advanced`, which counts bytes of files, at the start, at
+                intervals and at the end; an exception that it raises stops the extraction and is
+                passed on.
 
         Raises:
             PathError: `path` is missing.
             OSError: the disk is full or broken, or `dest` cannot be written to; ``filename`` is the
                 file that could not be made.
             VerificationError: data is not what the zTOC was made from; a note names the file.
-                Files extracted before stay, as after any other error.
+                Files that were already extracted stay, as after any other error.
         """
         # Imported here, since reading single files does not need it.
         from tocsin.reading.extract import extract  # noqa: PLC0415

@@ -2,8 +2,9 @@
 
 A URL names the image and the path: ``tocsin://IMAGE:/PATH``, for example
 ``tocsin://ghcr.io/team/app:1:/etc/passwd`` or ``tocsin://oci:DIR:tag:/etc/passwd``. With the option
-``image``, the URL only has the path: ``tocsin:///etc/passwd``. Only this module and
-`filesystem_files` import fsspec, an optional dependency; fsspec finds this one by an entry point.
+``image``, the URL contains only the path: ``tocsin:///etc/passwd``. Only this module and
+`filesystem_files` import fsspec, an optional dependency. fsspec finds this module through an entry
+point.
 """
 
 from __future__ import annotations
@@ -57,13 +58,13 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
     Args:
         image: reference of the image, as for ``tocsin.open``.
         platform: platform, such as ``linux/arm64``, as for ``tocsin.open``.
-        index: which SOCI indexes to use, as for ``tocsin.open``.
+        index: which indexes to use, as for ``tocsin.open``.
         index_missing: whether to read layers without a zTOC once, in full.
         threads: number of threads that do so; by default, one for each processor that this process
             may use.
-        cache_size: limit of the spans in memory, in bytes.
+        cache_size: maximum size of the spans in memory, in bytes.
         cache_dir: directory where zTOCs and spans are cached.
-        cache_dir_size: limit of this directory, in bytes.
+        cache_dir_size: maximum size of this directory, in bytes.
         username: user name, as in ``tocsin.RegistryOptions``, like the following arguments.
         password: password; never shown, and never sent to another process.
         ca_cert: PEM file with CA certificates.
@@ -77,7 +78,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
     User name and password stay in this process: `storage_options`, pickles, ``to_json`` and dask's
     tokens do not contain them. Another process uses the credentials that are stored where it runs,
     and raises an `AuthError` if the registry requires some and none are found. (dask and pandas may
-    send the ``storage_options`` that they are called with unchanged.)
+    send the ``storage_options`` that they are given, password included.)
     """
 
     protocol = PROTOCOL
@@ -152,9 +153,9 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
 
     @property
     def _fs_token(self) -> str:
-        """A token by which file systems are compared and dask names tasks.
+        """The token by which fsspec compares file systems and dask names tasks.
 
-        It depends only on the options that may be sent; fsspec's own hashes the password too.
+        It depends only on the options that may be sent; fsspec's own also hashes the password.
         """
         token: str = tokenize(type(self).__qualname__, self.storage_args, self.storage_options)
         return token
@@ -173,7 +174,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
             raise FileNotFoundError(errno.ENOENT, error.message, self.reference) from error
 
     def close(self) -> None:
-        """Close connections and end threads; the next use opens the image again."""
+        """Close connections and stop threads; the next use opens the image again."""
         self._opened.close()
 
     # -- names ---------------------------------------------------------------------------------
@@ -205,8 +206,8 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         """Return a path inside this image.
 
         Raises:
-            ValueError: it is a URL of another image, since fsspec opens several URLs with the file
-                system of the first one.
+            ValueError: it is a URL of another image, which happens because fsspec opens several
+                URLs with the file system of the first one.
         """
         stripped = self._strip_protocol(path)
         if isinstance(stripped, _PathInImage) and stripped.image != self.reference:
@@ -220,7 +221,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
     # -- metadata ------------------------------------------------------------------------------
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:  # noqa: ANN401 (fsspec's)
-        """Return the metadata of a path, symbolic links followed.
+        """Return the metadata of a path, following symbolic links.
 
         Returns:
             ``name``; ``type``: ``file``, ``directory``, ``link`` (whose target is missing) or
@@ -236,7 +237,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         return self._described(inside, found, listed=False)
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> Any:  # noqa: ANN401, FBT001, FBT002 (fsspec's)
-        """Return what is in a directory, as `info` does or only names; for a file, only itself.
+        """Return the `info`, or only the name, of each entry of a directory; for a file, its own.
 
         A symbolic link to a directory has the type ``link``, so that walks do not follow it.
         """
@@ -259,11 +260,11 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         return self.image.exists(self._inside(path))
 
     def isdir(self, path: str) -> bool:
-        """Return whether a path is a directory, symbolic links followed."""
+        """Return whether a path is a directory, following symbolic links."""
         return self.image.is_dir(self._inside(path))
 
     def isfile(self, path: str) -> bool:
-        """Return whether a path is a regular file, symbolic links followed."""
+        """Return whether a path is a regular file, following symbolic links."""
         return self.image.is_file(self._inside(path))
 
     def lexists(self, path: str, **_: Any) -> bool:  # noqa: ANN401 (fsspec's)
@@ -439,7 +440,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
 
 
 class _OpenedImage:
-    """An image that the first thread that needs it opens.
+    """An image, opened by the first thread that needs it.
 
     Separate from the file system, since fsspec's file systems compare equal if their options do,
     and `forget_after_fork` must register each object.
@@ -485,7 +486,7 @@ class _PathInImage(str):
 
 def _image_and_path(text: str) -> tuple[str | None, str]:
     """Return the image and the path in a URL without ``tocsin://``."""
-    if text.startswith("/"):  # a path in the image of the option, since no reference begins so
+    if text.startswith("/"):  # only a path, since no reference begins with a slash
         return None, text
     image, path = split_path(text)
     return (None, text) if path is None else (image, path)

@@ -1,4 +1,4 @@
-"""Files of the fsspec file system, and the errors that they raise like local files."""
+"""Files of the fsspec file system, which raise the same errors as local files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ERRNO = {
 
 
 class ImageFileSystem(Protocol):
-    """What these files need of their file system."""
+    """The part of the file system that its files use."""
 
     blocksize: int
 
@@ -37,7 +37,7 @@ class ImageFileSystem(Protocol):
 
 
 class ImageFileReader(io.BufferedReader):
-    """A buffered file of an image; unpickling opens it again at the same offset.
+    """A buffered file of an image; unpickling reopens it at the same offset.
 
     Attributes:
         fs: file system of the file.
@@ -63,16 +63,16 @@ class ImageFileReader(io.BufferedReader):
         return _reopened, (self.fs, self.path, self.tell())
 
 
-def _reopened(fs: ImageFileSystem, path: str, place: int) -> ImageFileReader:
+def _reopened(fs: ImageFileSystem, path: str, offset: int) -> ImageFileReader:
     file = ImageFileReader(fs, path)
-    file.seek(place)
+    file.seek(offset)
     return file
 
 
 class BlockwiseFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
-    """A file of an image behind one of fsspec's caches, which keep blocks of equal size.
+    """A file of an image behind one of fsspec's caches, which keep fixed-size blocks.
 
-    ``blockcache::`` needs it, since it replaces the cache of the file that it opens.
+    ``blockcache::`` needs such files, since it replaces their ``cache``.
 
     Args:
         fs: file system of the file.

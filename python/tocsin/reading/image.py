@@ -65,37 +65,41 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         reference: the image, as for ``tocsin.create``.
         platform: platform of the image, such as ``linux/arm64``; by default, the only one, or Linux
             on this machine's architecture.
-        index: which SOCI indexes to use. ``auto``: the one that the image's manifest names
-            (version 2); if `reference` has no digest, also those that refer to the manifest
-            (version 1). ``v2`` or ``v1``: only those. ``none``: no index. A digest: that index.
+        index: which indexes to use. ``auto``: the seek table that the image's manifest names, or
+            else the SOCI index that it names (version 2); if `reference` has no digest, also seek
+            tables and SOCI indexes (version 1) that refer to the manifest. ``seek``: a seek table,
+            or an error. ``v2`` or ``v1``: only those SOCI indexes. ``none``: no index. A digest:
+            that SOCI index.
         index_missing: whether to read layers without a zTOC once, in full, when the image is first
-            accessed; if not, they raise `UnsupportedError`.
+            accessed; if not, the access raises `UnsupportedError`.
         threads: number of threads that read such layers and inflate spans; by default, one for each
             processor that this process may use.
-        cache_size: limit of the spans in memory, in bytes.
+        cache_size: maximum size of the spans in memory, in bytes.
         cache_dir: directory where zTOCs and spans are cached; may be shared by processes of one
             user, and need not be trusted, since everything read from it is verified.
-        cache_dir_size: limit of the directory, in bytes; the least recently used files are removed.
+        cache_dir_size: maximum size of the directory, in bytes; the least recently used files are
+            removed.
         registry: how to reach a registry.
-        note: called with sentences that a user should know, such as how long it took to read a
-            layer in full; they are also in ``Image.notes`` and logged.
+        note: called with messages for the user, such as how long it took to read a layer in full;
+            they are also in ``Image.notes`` and logged.
         progress: called while layers without a zTOC are read, when each one starts, advances and
             finishes; see `Progress`.
 
     What is verified depends on the reference and the index:
 
     - ``repo@sha256:…``: the digest binds manifests, index, zTOCs and data, so neither the registry
-      nor anyone who may push to it can change them. With a version 2 index, the publisher of the
-      image vouches for the zTOCs.
+      nor anyone who may push to it can change them. With a seek table that the manifest names, or
+      a version 2 index, the publisher of the image vouches for it.
     - ``repo:tag``: the same, for the manifest that the registry says the tag names.
-    - A version 1 index, or an index given by its digest: spans are verified with its zTOCs, but
-      nothing binds these to the image. Anyone who can push the index chooses what is read.
+    - A version 1 index, an index given by its digest, or a seek table that the manifest does not
+      name: spans are verified with the digests in it, but nothing binds these to the image. Anyone
+      who can push the index chooses what is read.
     - ``index="none"``, and layers without a zTOC: verified with the layer's own digest.
 
     Raises:
         NotFoundError: the image, platform or index is missing.
-        FormatError: it is not an image.
-        RegistryError, OSError: it cannot be reached or read.
+        FormatError: `reference` is invalid or does not name an image.
+        RegistryError, OSError: the image cannot be reached or read.
     """
     threads = processors.resolve_threads(threads)
     parsed = reference_of(reference)
@@ -155,7 +159,7 @@ class Image(Files):
         descriptor: descriptor of the platform's manifest.
         platform: platform of the image; ``None`` if the image does not name one.
         manifest: manifest of the image.
-        notes: sentences that a user should know, such as how long it took to read a layer in full.
+        notes: messages for the user, such as how long it took to read a layer in full.
     """
 
     reference: Reference
@@ -255,7 +259,7 @@ class Image(Files):
     # -- closing -------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close connections and end threads; open files can no longer be read."""
+        """Close connections and stop threads; open files can no longer be read."""
         self._fetchers.close()
         self._stores.close()
 
@@ -269,7 +273,7 @@ class Image(Files):
 
 
 class _SourceHolder:
-    """The source of an image, opened again in a forked process: connections cannot be shared."""
+    """The source of an image; a forked process reopens it, since connections cannot be shared."""
 
     def __init__(self, reference: Reference, registry: RegistryOptions | None) -> None:
         self._reference = reference

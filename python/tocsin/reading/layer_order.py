@@ -32,7 +32,7 @@ _MAX_SMALL_HEADER_SIZE = 64 << 10
 FAR = 1 << 61
 """An offset beyond the end of any layer; the sum of two fits 64 bits, whatever a zTOC claims."""
 _NEVER = 1 << 63
-"""An offset that no layer has."""
+"""An offset that no layer reaches."""
 
 
 class FilesInLayerOrder:
@@ -71,7 +71,7 @@ class FilesInLayerOrder:
                 notes of the error name the file.
         """
         layer, read = self._layer, self._layer.spans.read
-        for place, entry, start, offset, size in self._rows:
+        for index, entry, start, offset, size in self._rows:
             try:
                 if start >= self._trigger:
                     self._look_ahead(start)
@@ -84,9 +84,9 @@ class FilesInLayerOrder:
                     if len(found) == header_size + size and layer.headers_match(
                         found[:header_size], entry
                     ):
-                        yield place, memoryview(found)[header_size:]
+                        yield index, memoryview(found)[header_size:]
                         continue
-                yield place, layer.data(entry)
+                yield index, layer.data(entry)
             except TocsinError as error:
                 error.add_note(f"at file {shown(f'/{layer.claims(entry).path}')}")
                 raise

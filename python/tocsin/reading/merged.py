@@ -83,7 +83,7 @@ class MergedLayers:
         return self.tree.find(path_text(path), follow=follow)
 
     def type_of(self, path: StrPath) -> str | None:
-        """Return the type of what is at a path, links followed; ``None`` if it is missing."""
+        """Return the type of what is at a path, following links; ``None`` if it is missing."""
         return self.tree.type_of(path_text(path))
 
     def stat_path(self, path: StrPath, *, follow: bool = True) -> FileStat:
@@ -124,7 +124,7 @@ class MergedLayers:
         return FileStat(*(*row, self._digests[row[-1]]))
 
     def regular_file(self, path: StrPath) -> Node:
-        """Return the node of a regular file, links followed, without reading its data.
+        """Return the node of a regular file, following links, without reading its data.
 
         Raises:
             PathError: the file is missing, or not a regular file.

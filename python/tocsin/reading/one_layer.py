@@ -50,10 +50,11 @@ def open_layer(
             here names its digest; the layer's bytes are verified with it.
         threads: number of threads that inflate; by default, one for each processor that this
             process may use.
-        cache_size: limit of the spans in memory, in bytes.
+        cache_size: maximum size of the spans in memory, in bytes.
         cache_dir: directory where spans are cached; may be shared by processes of one user, and
             need not be trusted, since everything read from it is verified.
-        cache_dir_size: limit of the directory, in bytes; the least recently used files are removed.
+        cache_dir_size: maximum size of the directory, in bytes; the least recently used files are
+            removed.
         http: certificates and timeouts for URLs.
 
     Raises:
@@ -93,7 +94,7 @@ class LayerFiles(Files):
     Made by ``tocsin.open_layer``.
 
     Attributes:
-        notes: sentences that a user should know, such as that the cache cannot be written.
+        notes: messages for the user, such as that the cache cannot be written.
     """
 
     notes: list[str]

@@ -19,7 +19,7 @@ from tocsin.errors import (
     UnsupportedError,
     VerificationError,
 )
-from tocsin.images.soci_indexes import indexes_to_read_by
+from tocsin.images.soci_indexes import indexes_to_use
 from tocsin.images.ztocs import load_ztoc
 from tocsin.layers.fetchers import FETCH_THREADS
 from tocsin.layers.indexer import LayerPass
@@ -107,7 +107,7 @@ class LayerOpener:
             NotFoundError, FormatError: the index requested by digest is missing or not an index.
         """
         usable = []
-        for found in indexes_to_read_by(self.store(), image, manifest, choice, pinned=pinned):
+        for found in indexes_to_use(self.store(), image, manifest, choice, pinned=pinned):
             if found.soci_index is None:
                 self.notes.warn(f"SOCI index {found.digest} is not used: {found.problem}")
             else:

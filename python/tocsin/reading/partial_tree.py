@@ -1,8 +1,8 @@
 """The names of an image with a layer that cannot be read.
 
-Such a layer may hold any entry: files, whiteouts, symbolic links instead of directories. So only
-the layers above it count. Paths that those decide can be read; others fail with an error that names
-the unreadable layer.
+Such a layer may hold any entry, such as a file, a whiteout, or a symbolic link in place of a
+directory. So only the layers above it count: if they decide what is at a path, it can be read; if
+not, reading it fails with an error that names the unreadable layer.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class PartialTree(Tree):
                 self._require(path, self._is_decided(at, follow=True))
                 return None
             if part == "..":
-                # The parent of a directory that may be a link is not known.
+                # If this directory may be a link, its parent is unknown.
                 self._require(path, certainty.is_real(at))
                 at = at.rpartition("/")[0]
                 continue

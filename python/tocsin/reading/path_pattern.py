@@ -41,7 +41,7 @@ class PathPattern:
     @property
     def start(self) -> Positions:
         """Positions before the first name."""
-        return self._without_names({0})
+        return self._with_empty_matches({0})
 
     def advance(self, positions: Positions, name: str) -> Positions:
         """Return the positions after one more name; empty if nothing can match any more."""
@@ -54,14 +54,14 @@ class PathPattern:
                 after.add(position)
             elif matcher(name):
                 after.add(position + 1)
-        return self._without_names(after)
+        return self._with_empty_matches(after)
 
     def is_match(self, positions: Positions) -> bool:
         """Return whether the names so far match the whole pattern."""
         return len(self._matchers) in positions
 
-    def _without_names(self, positions: set[int]) -> Positions:
-        """Add the positions that can be reached because ``**`` matches no directory."""
+    def _with_empty_matches(self, positions: set[int]) -> Positions:
+        """Add the positions that are reached if ``**`` matches zero directories."""
         reached = set()
         for first in positions:
             position = first

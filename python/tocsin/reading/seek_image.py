@@ -1,6 +1,6 @@
 """Opening an image with the best of its indexes: a seek table, or the zTOCs of SOCI indexes.
 
-Source: docs/seek-table.md; docs/format.md#how-an-index-is-found.
+Source: docs/seek-table.md#parts; docs/format.md#how-an-index-is-found.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class _SeekTables:
     def _parts(self, blob: Descriptor) -> BlobParts:
         disk = self._opener.disk
         return BlobParts(
-            BlobRanges(self._opener.store, blob),
+            BlobRanges(self._opener.store, blob, "seek table blob"),
             blob.size,
             None if disk is None else disk.parts_of(blob.digest),
         )

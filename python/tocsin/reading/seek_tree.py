@@ -125,7 +125,7 @@ class FileList:
             if len(tasks) == 1:
                 tasks[0]()
             elif tasks:
-                self._fetchers.side_by_side(tasks, waiting=True)
+                self._fetchers.run_in_parallel(tasks, waiting=True)
 
     def _add(self, number: int, data: bytes) -> None:
         if number == _POSITIONS:

@@ -30,8 +30,8 @@ _FIRST_NS, _LAST_NS = (
     (limit.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1) * 10**9
     for limit in (datetime.min, datetime.max)
 )
-"""The first and last seconds of ``datetime``, in nanoseconds since 1970: zTOCs go back to the year
-0, and a time zone may lead beyond the year 9999."""
+"""The first and last seconds of ``datetime``, in nanoseconds since 1970: times in zTOCs
+go back to the year 0, and a UTC offset may put one past the year 9999."""
 NO_ID = 0xFFFFFFFF
 """The id that means "do not change" in chown(2)."""
 
@@ -78,7 +78,7 @@ class FileStat:
     layer_digest: Digest | None = None
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of a path; its ``layer`` is the digest of the layer."""
+        """Return what ``--json`` prints for a path; its ``layer`` is the digest of the layer."""
         return {
             "path": self.path,
             "type": self.type,

@@ -114,7 +114,7 @@ class Tree:
         return resolved, Node._make(node)
 
     def node_at(self, path: str) -> Node:
-        """Return the node at a path, links followed; faster than `find`.
+        """Return the node at a path, following links; faster than `find`.
 
         Raises:
             PathError: as `find`.
@@ -122,7 +122,7 @@ class Tree:
         return Node._make(self._core.node_at(path))
 
     def type_of(self, path: str) -> str | None:
-        """Return the type of what is at a path, links followed; ``None`` if it is missing."""
+        """Return the type of what is at a path, following links; ``None`` if it is missing."""
         return self._core.type_of(path)
 
     def children(self, path: str) -> dict[str, Node]:

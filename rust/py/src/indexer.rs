@@ -103,6 +103,7 @@ impl LayerIndexer {
 #[derive(Debug)]
 pub(crate) struct IndexedLayer {
     ztoc: Py<Ztoc>,
+    seek: Option<Py<SeekLayer>>,
     format: &'static str,
     digest: String,
     size: u64,
@@ -111,5 +112,4 @@ pub(crate) struct IndexedLayer {
     needs_xattrs: bool,
     hazards: Vec<(usize, &'static str, String)>,
     dropped_checkpoint_count: u64,
-    seek: Option<Py<SeekLayer>>,
 }

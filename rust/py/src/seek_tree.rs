@@ -20,7 +20,7 @@ use crate::file_stat::{IMPLIED, Owner, absolute, stat, stat_in_list, word};
 use crate::seek::{SeekLayer, SeekSpans, compression_name};
 use crate::tree::{path_error, trimmed};
 use crate::ztoc::Ztoc;
-use crate::{gate, text};
+use crate::{errors, gate, text};
 
 /// Maximum bytes of paths in one batch of a walk: deep trees have long paths.
 const BATCH_LEN: usize = 1 << 20;
@@ -278,8 +278,7 @@ impl SeekTree {
     /// As [`data_place`], for one of the names of a file.
     fn data_place<'py>(&self, py: Python<'py>, entry: u32) -> PyResult<DataPlace<'py>> {
         let listed = self.numbered(py, entry.into(), self.0.entry(entry))?;
-        let not_regular = || PyValueError::new_err(format!("entry {entry} is not a regular file"));
-        data_place(py, &listed)?.ok_or_else(not_regular)
+        data_place(py, &listed)?.ok_or_else(|| errors::to_python(py, &self.0.not_a_file(&listed)))
     }
 
     /// The place of an entry's data, or `None`; whether no layer lists it; its target.

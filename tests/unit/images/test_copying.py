@@ -51,7 +51,7 @@ def sink(tmp_path):
     return Recorder(tmp_path / "sink")
 
 
-def test_blob_when_streamed_then_it_is_checked(source, sink):
+def test_blob_when_streamed_then_it_is_verified(source, sink):
     good, bad = source.put_blob(b"good"), source.put_blob(b"bad")
     copy_blob(source, sink, good)
     copy_blob(source, sink, good)
@@ -86,7 +86,7 @@ def test_blob_when_linking_fails_then_it_is_streamed(source, tmp_path, monkeypat
     assert LayoutFiles(sink.path).blob(str(blob.digest)) == b"data"
 
 
-def test_image_when_copied_then_children_come_before_what_lists_them(source, sink):
+def test_image_when_copied_then_blobs_come_before_the_manifest(source, sink):
     image = make_image({"a": b"1"}, {"b": b"2"})
     put = image.put(source)
     copy_entry(source, sink, put)
@@ -98,7 +98,7 @@ def test_image_when_copied_then_children_come_before_what_lists_them(source, sin
     assert LayoutFiles(manifest_only.path).blobs == {config, *layers}
 
 
-def test_index_when_copied_then_all_is_there_and_right(source, sink):
+def test_index_when_copied_then_the_copy_is_complete(source, sink):
     platforms = ("linux/amd64", "linux/arm64")
     images = {p: make_image({"p": p.encode()}, platform=p) for p in platforms}
     inner = put_index(source, {"linux/s390x": make_image({"s": b""}, platform="linux/s390x")})
@@ -125,7 +125,7 @@ def test_index_when_parts_were_never_fetched_then_the_copy_lacks_them_too(source
     assert LayoutFiles(sink.path).blobs == LayoutFiles(source.path).blobs
 
 
-def test_image_when_a_foreign_layer_is_not_here_then_the_rest_is_copied(source, sink):
+def test_image_when_a_foreign_layer_is_missing_then_the_rest_is_copied(source, sink):
     image = image_of((b"far", DOCKER_LAYER_FOREIGN_GZIP), (b"near", OCI_LAYER_GZIP))
     source.put_blob(b"near")
     source.put_blob(image.config)
@@ -146,7 +146,7 @@ def test_image_when_a_layer_is_missing_then_error_and_no_manifest(source, sink):
     assert str(put.digest) not in LayoutFiles(sink.path).blobs
 
 
-def test_image_when_copied_to_an_archive_then_it_is_whole(source, tmp_path):
+def test_image_when_copied_to_an_archive_then_it_is_complete(source, tmp_path):
     image = make_image({"a": b"1"})
     put = image.put(source)
     with OciArchive(tmp_path / "a.tar", write=True) as archive:

@@ -49,7 +49,7 @@ def put_bound(store, image, named: str) -> Descriptor:
     return store.put_manifest(bound.to_json(), OCI_MANIFEST)
 
 
-def test_coverage_of_an_image_without_index_when_nothing_is_there(store):
+def test_coverage_when_no_index_exists_then_no_layer_is_covered(store):
     image = make_image({"a": b"1"}, {"b": b"2"})
     (platform,) = image_coverage(store, image.put(store)).platforms
     assert [layer.covered for layer in platform.layers] == [False, False]
@@ -57,7 +57,7 @@ def test_coverage_of_an_image_without_index_when_nothing_is_there(store):
     assert (platform.covered_size, platform.ztoc_size, platform.soci_indexes) == (0, 0, ())
 
 
-def test_coverage_by_a_referrer_counts_only_its_layers(store):
+def test_coverage_when_a_referrer_lists_one_layer_then_only_it_is_covered(store):
     image = make_image({"a": b"1"}, {"b": b"2"})
     put = image.put(store)
     put_soci_index(store, image, put_ztoc(store, image.layers[0]), subject=put)
@@ -70,7 +70,7 @@ def test_coverage_by_a_referrer_counts_only_its_layers(store):
     assert coverage.layer_size == sum(map(len, image.layers))
 
 
-def test_version_2_that_is_usable_is_what_counts(store):
+def test_coverage_when_both_versions_exist_then_version_2_is_used(store):
     image = make_image({"a": b"1"})
     image.put(store)
     other = put_ztoc(store, image.layers[0], span_size=1 << 10)
@@ -83,7 +83,7 @@ def test_version_2_that_is_usable_is_what_counts(store):
     assert platform.layers[0].span_size == 1 << 20
 
 
-def test_missing_soci_index_is_a_problem_not_an_error(store):
+def test_coverage_when_the_soci_index_is_missing_then_it_has_a_problem(store):
     image = make_image({"a": b"1"})
     image.put(store)
     bound = put_bound(store, image, str(Digest.of(b"nowhere")))
@@ -94,14 +94,14 @@ def test_missing_soci_index_is_a_problem_not_an_error(store):
     assert not platform.layers[0].covered
 
 
-def test_annotation_that_is_no_digest_is_passed_over(store):
+def test_coverage_when_the_annotation_is_not_a_digest_then_ignored(store):
     image = make_image({"a": b"1"})
     image.put(store)
     (platform,) = image_coverage(store, put_bound(store, image, "../etc")).platforms
     assert platform.soci_indexes == ()
 
 
-def test_ztoc_of_another_layer_does_not_count(store):
+def test_coverage_when_a_ztoc_is_of_another_layer_then_not_covered(store):
     image, other = make_image({"a": b"1"}), make_image({"b": b"22" * 900})
     put = image.put(store)
     put_soci_index(store, image, put_ztoc(store, other.layers[0]), subject=put)
@@ -111,7 +111,7 @@ def test_ztoc_of_another_layer_does_not_count(store):
     assert "does not belong to this layer" in (platform.layers[0].problem or "")
 
 
-def test_layer_that_occurs_twice_is_listed_twice(store):
+def test_coverage_when_a_layer_occurs_twice_then_it_is_listed_twice(store):
     image = make_image({"a": b"1"}, {"a": b"1"})
     put = image.put(store)
     put_soci_index(store, image, put_ztoc(store, image.layers[0]), subject=put)
@@ -119,7 +119,7 @@ def test_layer_that_occurs_twice_is_listed_twice(store):
     assert [layer.covered for layer in platform.layers] == [True, True]
 
 
-def test_coverage_skips_attestations_and_reports_missing_manifests(store):
+def test_coverage_when_entries_are_unusable_then_skipped_or_with_a_problem(store):
     image = make_image({"a": b"1"})
     listed = image.put(store)
     absent = Descriptor.of(b"absent", OCI_MANIFEST)
@@ -137,14 +137,14 @@ def test_coverage_skips_attestations_and_reports_missing_manifests(store):
     assert "not found" in (second.problem or "")
 
 
-def test_coverage_of_several_platforms_adds_up(store):
+def test_coverage_when_several_platforms_then_sizes_are_summed(store):
     images = {name: make_image({name: b"1"}, platform=name) for name in ("linux/arm", "linux/386")}
     coverage = image_coverage(store, put_index(store, images, tag="app"))
     assert coverage.layer_size == sum(len(image.layers[0]) for image in images.values())
     assert [str(p.platform) for p in coverage.platforms] == list(images)
 
 
-def test_what_is_no_image_is_unsupported_and_what_is_not_there_not_found(store):
+def test_coverage_when_not_an_image_or_missing_then_typed_error(store):
     image = make_image({"a": b"1"})
     artifact = store.put_manifest(
         referrer_to(image.put(store), "application/vnd.example"), OCI_MANIFEST

@@ -63,20 +63,20 @@ def test_indexes_when_of_both_versions_then_both_are_listed_with_ztocs(name):
 
 
 @pytest.mark.parametrize("question", [tocsin.info, tocsin.indexes, tocsin.resolve])
-def test_question_when_there_is_no_such_image_then_not_found(name, question, tmp_path):
+def test_query_when_there_is_no_such_image_then_not_found(name, question, tmp_path):
     with pytest.raises(tocsin.NotFoundError):
         question(f"{name}x")
     with pytest.raises(FileNotFoundError):
         question(tmp_path / "nope")
 
 
-def test_resolve_when_asked_then_it_is_what_the_tag_names_and_nothing_more(name, image):
+def test_resolve_when_called_then_only_the_descriptor_of_the_tag(name, image):
     assert tocsin.resolve(name) == image.descriptor == tocsin.resolve(name).plain()
     digest = image.descriptor.digest
     assert tocsin.resolve(f"{name.rpartition(':')[0]}@{digest}") == image.descriptor
 
 
-def test_resolve_when_of_a_registry_then_one_head_request_is_sent(image):
+def test_resolve_when_in_a_registry_then_one_head_request_is_sent(image):
     with Registry() as registry, store_of(registry) as store:
         index = put_index(store, {"linux/amd64": image}, "t")
         with registry.lock:
@@ -88,7 +88,7 @@ def test_resolve_when_of_a_registry_then_one_head_request_is_sent(image):
         assert index == Descriptor(OCI_INDEX, index.digest, index.size)
 
 
-def test_resolve_when_the_tag_moves_then_the_next_answer_is_another(name, image, tmp_path):
+def test_resolve_when_the_tag_moves_then_the_new_image_is_returned(name, image, tmp_path):
     other = make_image({"c": b"3"})
     with OciLayout(tmp_path / "D", write=True) as store:
         other.put(store, "t")

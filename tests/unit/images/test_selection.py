@@ -73,7 +73,7 @@ def test_resolve_when_an_index_lists_one_manifest_then_it_is_kept(store):
     assert resolve_image(store, None).digest == index.digest
 
 
-def test_resolve_when_an_index_is_empty_then_it_has_no_image(store):
+def test_resolve_when_an_index_is_empty_then_no_image_is_found(store):
     store.put_manifest(ImageIndex(()).to_json(), OCI_INDEX, tag="t")
     target = resolve_image(store, "t")
     for asked in ((), ("linux/amd64",)):
@@ -84,7 +84,7 @@ def test_resolve_when_an_index_is_empty_then_it_has_no_image(store):
 # All platforms
 
 
-def test_images_when_all_are_asked_then_they_come_in_the_indexs_order(store):
+def test_images_when_all_are_requested_then_in_the_order_of_the_index(store):
     images = images_for("linux/arm64/v8", "linux/amd64", "windows/amd64", "linux/arm/v7")
     target = put_index(store, images)
     assert found(store, target) == list(images)
@@ -116,7 +116,7 @@ def test_images_when_a_config_has_no_platform_then_none(store, config):
         found(store, target, "linux/amd64")
 
 
-def test_images_when_entries_are_no_images_then_they_are_passed_over(store):
+def test_images_when_entries_are_not_images_then_they_are_skipped(store):
     images = images_for("linux/amd64")
     soci = put_manifest(store, "application/vnd.amazon.soci.index.v2+json")
     unmarked = put_manifest(
@@ -143,7 +143,7 @@ def test_images_when_entries_are_no_images_then_they_are_passed_over(store):
     assert found(store, target) == ["linux/amd64"]
 
 
-def test_images_when_a_platform_comes_twice_then_the_first_counts(store):
+def test_images_when_a_platform_occurs_twice_then_the_first_is_used(store):
     images = images_for("linux/amd64", "linux/arm64")
     again = replace(
         make_image({"again": b""}).put(store), platform=Platform("linux", "arm64", "v8")
@@ -154,7 +154,7 @@ def test_images_when_a_platform_comes_twice_then_the_first_counts(store):
     assert image.descriptor.digest == images["linux/arm64"].descriptor.digest
 
 
-def test_images_when_windows_versions_differ_then_each_counts(store):
+def test_images_when_windows_versions_differ_then_all_are_found(store):
     def entry(version):
         descriptor = make_image({version: b""}).put(store)
         return replace(descriptor, platform=Platform("windows", "amd64", os_version=version))
@@ -172,14 +172,14 @@ def test_images_when_indexes_are_nested_then_all_are_found(store):
     assert found(store, outer) == ["linux/amd64", "linux/arm64"]
 
 
-def test_images_when_docker_made_them_then_they_count_too(store):
+def test_images_when_in_docker_format_then_they_are_found(store):
     image = image_of((b"x", OCI_LAYER_GZIP), docker=True)
     target = put_index(store, {"linux/amd64": image}, docker=True)
     assert target.media_type == DOCKER_INDEX
     assert found(store, target) == ["linux/amd64"]
 
 
-def test_images_when_indexes_nest_without_end_then_it_is_refused(store):
+def test_images_when_indexes_are_nested_too_deeply_then_refused(store):
     deep = put_index(store, images_for("linux/amd64"))
     for _ in range(5):
         deep = store.put_manifest(ImageIndex((deep, deep)).to_json(), OCI_INDEX, tag="t")
@@ -191,7 +191,7 @@ def test_images_when_indexes_nest_without_end_then_it_is_refused(store):
 # Chosen platforms
 
 
-def test_images_when_platforms_are_asked_then_they_come_as_asked(store):
+def test_images_when_platforms_are_requested_then_in_the_requested_order(store):
     images = images_for("linux/amd64", "linux/arm64/v8", "linux/arm/v7")
     target = put_index(store, images)
     assert found(store, target, "linux/arm64", "linux/amd64") == ["linux/arm64", "linux/amd64"]
@@ -226,7 +226,7 @@ def test_images_when_a_manifest_is_missing_then_the_others_are_indexed(store):
         found(store, target, "linux/s390x")
 
 
-def test_images_when_the_target_itself_is_not_there_then_it_is_not_found(store):
+def test_images_when_the_target_itself_is_missing_then_not_found(store):
     make_image().put(store)
     with pytest.raises(NotFoundError, match="not found"):
         found(store, make_image({"far": b""}).descriptor)

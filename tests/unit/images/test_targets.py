@@ -29,7 +29,7 @@ DIGEST = "sha256:" + "1" * 64
         ("oci:A:t", "docker://h.example/r", "docker://h.example/r:latest", "latest", True),
     ],
 )
-def test_pair_when_two_are_named_then_place_and_tag_are_clear(
+def test_pair_when_both_are_given_then_store_and_tag_are_resolved(
     source, destination, named, tag, carries
 ):
     pair = pair_of(source, destination)
@@ -40,7 +40,7 @@ def test_pair_when_two_are_named_then_place_and_tag_are_clear(
 
 
 @pytest.mark.parametrize("place", ["oci", "oci-archive"])
-def test_pair_when_the_destination_is_the_source_then_it_says_so(tmp_path, place):
+def test_pair_when_the_destination_is_the_source_then_it_is_detected(tmp_path, place):
     (tmp_path / "link").symlink_to(tmp_path / "A")
     for other in ("A", "link", "x/../A"):
         pair = pair_of(f"{place}:{tmp_path}/A:t", f"{place}:{tmp_path}/{other}:t")
@@ -49,7 +49,7 @@ def test_pair_when_the_destination_is_the_source_then_it_says_so(tmp_path, place
         assert pair_of(f"{place}:{tmp_path}/A:t", f"{place}:{tmp_path}/{other}").overwrites_source
 
 
-def test_pair_when_no_destination_is_named_then_the_source_is_the_place():
+def test_pair_when_no_destination_is_given_then_it_is_the_source():
     pair = pair_of("oci:A:t", None)
     assert (pair.tag, pair.carries, pair.sink) == (None, False, parse_reference("oci:A:t"))
     assert pair.named_sink == pair.source
@@ -95,5 +95,5 @@ def test_image_in_the_way_when_the_tag_exists_then_returned(layout):
     assert image_in_the_way(layout, other, force=True) is None
 
 
-def test_image_in_the_way_when_nothing_is_named_then_nothing_is_replaced(layout):
+def test_image_in_the_way_when_no_destination_is_given_then_none(layout):
     assert image_in_the_way(layout, pair_of(f"oci:{layout.path}:t", None), force=False) is None

@@ -12,7 +12,7 @@ from tocsin.stores.layout import OciLayout
 
 
 class FakeStore:
-    """Returns manifests from a table without verification, since only this allows loops."""
+    """Returns manifests from a table without verifying them, so that they can form loops."""
 
     name = "fake"
 
@@ -32,7 +32,7 @@ def leaf(number: int) -> Descriptor:
     return Descriptor(OCI_MANIFEST, Digest(f"{number:064x}"), 1)
 
 
-def test_walk_when_indexes_are_nested_then_leaves_come_in_order(tmp_path):
+def test_walk_when_indexes_are_nested_then_manifests_are_in_order(tmp_path):
     layout = OciLayout(tmp_path / "D", write=True)
     amd, arm = make_image({"a": b"1"}), make_image({"a": b"2"}, platform="linux/arm64")
     inner = put_index(layout, {"linux/amd64": amd, "linux/arm64": arm})
@@ -60,7 +60,7 @@ def test_walk_when_an_index_contains_itself_then_refused():
         assert refusal.value.what == "manifest.loop"
 
 
-def test_walk_when_nested_too_deep_then_it_is_refused():
+def test_walk_when_indexes_are_nested_too_deeply_then_refused():
     table, below = {}, leaf(0)
     for number in range(1, MAX_DEPTH + 2):
         below, data = index_at(number, below)
@@ -70,7 +70,7 @@ def test_walk_when_nested_too_deep_then_it_is_refused():
     assert refusal.value.what == "manifest.depth"
 
 
-def test_walk_when_indexes_multiply_then_it_is_refused():
+def test_walk_when_repeated_indexes_multiply_then_refused():
     table, below = {}, leaf(0)
     for number in range(1, MAX_DEPTH + 1):
         below, data = index_at(number, *[below] * 100)
@@ -80,7 +80,7 @@ def test_walk_when_indexes_multiply_then_it_is_refused():
     assert refusal.value.what == "manifest.entries"
 
 
-def test_walk_when_an_index_is_missing_then_it_is_not_found(tmp_path):
+def test_walk_when_an_index_is_missing_then_not_found(tmp_path):
     layout = OciLayout(tmp_path / "D", write=True)
     layout.put_blob(b"")
     with pytest.raises(NotFoundError):

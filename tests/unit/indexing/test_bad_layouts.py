@@ -51,7 +51,7 @@ def put(source, data, media_type):
 
 
 def list_alone(source, descriptor):
-    """Let ``index.json`` list one entry, tagged ``t``."""
+    """Make ``index.json`` list only this entry, tagged ``t``."""
     entry = {**descriptor, "annotations": {"org.opencontainers.image.ref.name": "t"}}
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}
     (source.path / "index.json").write_bytes(compact(index))
@@ -191,7 +191,7 @@ def test_manifest_when_not_a_manifest_then_refused(source, sink, data, media_typ
         {"schemaVersion": 3},
     ],
 )
-def test_manifest_when_a_field_is_wrong_then_it_is_refused(source, sink, changes):
+def test_manifest_when_a_field_is_wrong_then_refused(source, sink, changes):
     manifest_with(source, **changes)
     check_refused(source, sink, FormatError, what="manifest")
 
@@ -228,7 +228,7 @@ def test_index_when_nested_too_deeply_then_refused(source, sink):
         convert(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL)
 
 
-def test_index_when_it_contains_itself_then_a_verification_error(source, sink):
+def test_index_when_it_contains_itself_then_verification_error(source, sink):
     # A real loop would need a SHA-256 collision; a file can only pretend to be one.
     digest = "sha256:" + "5" * 64
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
@@ -287,7 +287,7 @@ def test_layer_when_its_size_is_wrong_then_refused(source, sink):
 # Files and directories that cannot be used
 
 
-def test_source_when_not_readable_then_a_system_error(place):
+def test_source_when_not_readable_then_permission_error(place):
     with OciLayout(place / "source", write=True) as store:
         image_of((goldens.layer(USTAR), OCI_LAYER_GZIP)).put(store, "t")
     source = LayoutFiles(place / "source")
@@ -307,7 +307,7 @@ def test_source_when_not_readable_then_a_system_error(place):
         convert(f"oci:{source.path}:t", f"oci:{out}/sink:c", options=ALL)
 
 
-def test_sink_when_not_writable_then_a_system_error(place):
+def test_sink_when_not_writable_then_permission_error(place):
     with OciLayout(place / "source", write=True) as store:
         image_of((goldens.layer(USTAR), OCI_LAYER_GZIP)).put(store, "t")
     source = LayoutFiles(place / "source")
@@ -352,7 +352,7 @@ def test_archive_when_not_an_archive_then_refused(tmp_path, sink, kind, data):
     assert (sink.snapshot(), archive.read_bytes()) == ({}, data)
 
 
-def test_archive_when_it_ends_early_then_it_is_refused(source, sink, tmp_path):
+def test_archive_when_truncated_then_refused(source, sink, tmp_path):
     archive = tmp_path / "a.tar"
     convert(f"oci:{source.path}:t", f"oci-archive:{archive}:c", options=ALL)
     data = archive.read_bytes()
@@ -374,7 +374,7 @@ def test_layout_when_one_image_is_broken_then_the_others_convert(source, sink):
         convert(f"oci:{source.path}:bad", f"oci:{sink.path}:d", options=ALL)
 
 
-def test_layout_when_it_vanishes_then_it_is_not_found(source, sink):
+def test_layout_when_it_is_removed_then_not_found(source, sink):
     shutil.rmtree(source.path)
     with pytest.raises(FileNotFoundError) as refusal:
         convert(f"oci:{source.path}:t", f"oci:{sink.path}:c", options=ALL)

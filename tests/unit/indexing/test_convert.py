@@ -305,7 +305,7 @@ def attestation_of(image):
     return made, entry
 
 
-def test_convert_when_there_is_an_attestation_then_rewritten_as_by_soci(source, sink):
+def test_convert_when_an_attestation_exists_then_rewritten_as_by_soci(source, sink):
     image = golden_image(USTAR)
     attestation, entry = attestation_of(image)
     attestation.put(source)
@@ -524,7 +524,7 @@ def test_convert_when_the_result_would_differ_then_no_layer_is_read(source, sink
     assert sink.tags["c"]["digest"] == str(first.image.digest)
 
 
-def test_convert_when_no_tag_is_named_then_it_is_the_sources_else_latest(source, tmp_path):
+def test_convert_when_no_tag_is_given_then_that_of_the_source_or_latest(source, tmp_path):
     put = golden_image(USTAR).put(source, "t")
     for number, (named, tag) in enumerate(
         [

@@ -146,7 +146,7 @@ def test_create_when_an_index_is_nested_then_all_its_images_are_indexed(source, 
 
 
 @pytest.mark.parametrize("where", ["in place", "elsewhere"])
-def test_create_when_done_twice_then_nothing_changes(source, files, sink, where):
+def test_create_when_run_twice_then_nothing_changes(source, files, sink, where):
     put_index(source, two_platforms(), tag="t")
     destination = None if where == "in place" else f"oci:{sink.path}:c"
     written = files if where == "in place" else sink
@@ -156,7 +156,7 @@ def test_create_when_done_twice_then_nothing_changes(source, files, sink, where)
     assert written.snapshot() == before
 
 
-def test_create_when_elsewhere_then_the_whole_image_goes_with_its_indexes(source, files, sink):
+def test_create_when_elsewhere_then_the_image_is_copied_with_its_indexes(source, files, sink):
     images = two_platforms()
     odd = replace(source.put_blob(b"odd"), media_type="application/x-odd")
     put = put_index(source, images, tag="t", more=(odd,))
@@ -227,14 +227,14 @@ def unpacked(archive, path):
     return LayoutFiles(path)
 
 
-def test_create_when_in_an_archive_then_it_is_there_too(source, tmp_path):
+def test_create_when_in_an_archive_then_the_index_is_in_it(source, tmp_path):
     image = golden_image(USTAR, PAX)
     image.put(source, "t")
     archive = tmp_path / "a.tar"
     create(f"oci:{source.path}:t", f"oci-archive:{archive}:c", options=ALL)
     files = unpacked(archive, tmp_path / "first")
     check_referrer(files, image, index_of(image, USTAR, PAX))
-    # In place, with another span size: a second index next to the first.
+    # Indexing in place with another span size adds a second index.
     create(f"oci-archive:{archive}:c", options=options(span_size=10_000))
     files = unpacked(archive, tmp_path / "second")
     ours = files.referrers(digest_of(image.manifest))
@@ -275,7 +275,7 @@ def test_create_when_nothing_can_be_indexed_then_nothing_is_written(source, file
 
 
 @pytest.mark.parametrize("where", ["in place", "elsewhere"])
-def test_create_when_a_layer_is_damaged_then_no_index_is_there(source, files, sink, where):
+def test_create_when_a_layer_is_damaged_then_no_index_is_added(source, files, sink, where):
     image = golden_image(USTAR, PAX)
     image.put(source, "t")
     path = source.path / "blobs" / "sha256" / image.layer_descriptors[0].digest.hex
@@ -288,7 +288,7 @@ def test_create_when_a_layer_is_damaged_then_no_index_is_there(source, files, si
 
 
 @pytest.mark.parametrize("kind", [Planned, LayerStarted, LayerAdvanced, LayerFinished])
-def test_create_when_stopped_then_the_images_are_those_that_were_there(source, files, kind):
+def test_create_when_interrupted_then_the_images_are_unchanged(source, files, kind):
     golden_image(USTAR, PAX).put(source, "t")
     before = files.snapshot()
 

@@ -91,9 +91,9 @@ def run(source, layers, sink=None, *, carry=False, progress=None, known=None, **
     return jobs.run(layers)
 
 
-def fate_of(source, layer, **options):
-    (fate,) = run(source, [layer], **options).values()
-    return fate
+def outcome_of(source, layer, **options):
+    (outcome,) = run(source, [layer], **options).values()
+    return outcome
 
 
 # Indexed
@@ -103,10 +103,10 @@ def fate_of(source, layer, **options):
 @pytest.mark.parametrize("span_size", [4 << 20, 65536, 10000])
 def test_layers_when_run_then_ztocs_are_the_references(source, jobs, span_size):
     layers = put_goldens(source)
-    fates = run(source, layers, jobs=jobs, span_size=span_size)
-    assert set(fates) == {layer_key(layer) for layer in layers}
+    outcomes = run(source, layers, jobs=jobs, span_size=span_size)
+    assert set(outcomes) == {layer_key(layer) for layer in layers}
     for name, layer in zip(NAMES, layers, strict=True):
-        case, result = goldens.case(name, span_size), fates[layer_key(layer)].result
+        case, result = goldens.case(name, span_size), outcomes[layer_key(layer)].result
         assert str(result.ztoc.digest) == case["ztoc_digest"]
         assert result.ztoc.size == case["ztoc_size"]
         assert result.layer == layer
@@ -118,47 +118,47 @@ def test_layers_when_run_then_ztocs_are_the_references(source, jobs, span_size):
         LayoutFiles(source.path).blob(case["ztoc_digest"])
 
 
-def test_layer_when_docker_calls_it_plain_then_it_is_a_plain_tar(source):
+def test_layer_when_the_docker_type_is_plain_then_indexed_as_plain_tar(source):
     for media_type in (OCI_LAYER, DOCKER_LAYER):
         layer = put(source, goldens.layer("ustar.tar"), media_type)
         case = goldens.case("ustar.tar")
-        assert str(fate_of(source, layer).result.ztoc.digest) == case["ztoc_digest"]
+        assert str(outcome_of(source, layer).result.ztoc.digest) == case["ztoc_digest"]
 
 
-def test_layer_when_foreign_but_here_then_it_is_indexed(source):
+def test_layer_when_foreign_but_in_the_source_then_it_is_indexed(source):
     case = goldens.case(NAMES[0])
     for media_type in (DOCKER_LAYER_FOREIGN_GZIP, f"{OCI_LAYER_FOREIGN}+gzip", DOCKER_LAYER_GZIP):
         layer = put(source, goldens.layer(NAMES[0]), media_type)
-        ztoc = fate_of(source, layer).result.ztoc
+        ztoc = outcome_of(source, layer).result.ztoc
         assert str(ztoc.digest) == case["ztoc_digest"]
         assert ztoc.annotations["com.amazon.soci.image-layer-mediaType"] == media_type
 
 
 @pytest.mark.parametrize(("over", "built"), [(-1, True), (0, True), (1, False)])
-def test_layer_when_exactly_of_the_minimum_size_then_it_is_built(source, over, built):
+def test_layer_when_it_has_the_minimum_size_then_it_is_indexed(source, over, built):
     layer = put(source, LAYER)
-    fate = fate_of(source, layer, min_layer_size=len(LAYER) + over)
-    assert (fate.result.ztoc is not None) is built
+    outcome = outcome_of(source, layer, min_layer_size=len(LAYER) + over)
+    assert (outcome.result.ztoc is not None) is built
     if not built:
-        assert fate.result.skipped == (
+        assert outcome.result.skipped == (
             f"size {len(LAYER)} is less than the minimum layer size {len(LAYER) + 1}"
         )
-        assert (fate.indexed, fate.searchable) == (None, None)
+        assert (outcome.indexed, outcome.searchable) == (None, None)
         assert source.reads == []
 
 
-def test_layers_when_one_comes_twice_then_it_is_read_once(source):
+def test_layers_when_one_occurs_twice_then_it_is_read_once(source):
     layers = put_goldens(source) * 3
-    fates = run(source, layers, jobs=4)
-    assert len(fates) == 3
+    outcomes = run(source, layers, jobs=4)
+    assert len(outcomes) == 3
     assert sorted(source.reads) == sorted({str(layer.digest) for layer in layers})
 
 
-def test_layers_when_one_blob_has_two_types_then_both_have_fates(source):
+def test_layers_when_a_blob_has_several_types_then_each_has_an_outcome(source):
     layers = [put(source, LAYER), put(source, LAYER, DOCKER_LAYER_GZIP), put(source, LAYER, "x/y")]
-    fates = run(source, layers)
-    assert [fates[layer_key(layer)].result.skipped is None for layer in layers] == [1, 1, 0]
-    first, second, _ = (fates[layer_key(layer)].result.ztoc for layer in layers)
+    outcomes = run(source, layers)
+    assert [outcomes[layer_key(layer)].result.skipped is None for layer in layers] == [1, 1, 0]
+    first, second, _ = (outcomes[layer_key(layer)].result.ztoc for layer in layers)
     assert first.digest == second.digest
     assert first.annotations != second.annotations
 
@@ -174,7 +174,7 @@ def test_layers_when_one_blob_has_two_types_then_both_have_fates(source):
 def test_layer_when_xattrs_are_optimized_then_layers_without_are_marked(source, entries, marked):
     layer = put(source, tarmaker.tar(*entries), OCI_LAYER)
     for optimizations, expected in ((frozenset({"xattr"}), marked), (frozenset(), False)):
-        ztoc = fate_of(source, layer, optimizations=optimizations).result.ztoc
+        ztoc = outcome_of(source, layer, optimizations=optimizations).result.ztoc
         assert ("com.amazon.soci.disable-xattrs" in ztoc.annotations) is expected
 
 
@@ -225,33 +225,35 @@ ODD = FAILS_THE_REFERENCE | SKIPPED_BY_THE_REFERENCE
 def test_layer_when_odd_then_it_is_skipped_with_the_reason(source, sink, name, carry):
     data, media_type, reason = ODD[name]
     layers = [put(source, data, media_type), *put_goldens(source)]
-    fates = run(source, layers, sink, carry=carry)
-    fate = fates[layer_key(layers[0])]
-    assert reason in fate.result.skipped
-    assert (fate.result.ztoc, fate.indexed, fate.searchable) == (None, None, None)
-    assert (fate.result.entry_count, fate.result.span_count) == (0, 0)
-    assert all(fates[layer_key(layer)].result.ztoc for layer in layers[1:])
+    outcomes = run(source, layers, sink, carry=carry)
+    outcome = outcomes[layer_key(layers[0])]
+    assert reason in outcome.result.skipped
+    assert (outcome.result.ztoc, outcome.indexed, outcome.searchable) == (None, None, None)
+    assert (outcome.result.entry_count, outcome.result.span_count) == (0, 0)
+    assert all(outcomes[layer_key(layer)].result.ztoc for layer in layers[1:])
 
 
 @pytest.mark.parametrize("media_type", [OCI_LAYER_GZIP, DOCKER_LAYER_GZIP])
 def test_layer_when_called_gzip_but_plain_then_indexed_as_plain_tar(source, sink, media_type):
     layer = put(source, PLAIN, media_type)
-    fate = run(source, [layer], sink)[layer_key(layer)]
-    ztoc = tocsin.Ztoc.from_bytes(b"".join(sink.blob(fate.result.ztoc)))
+    outcome = run(source, [layer], sink)[layer_key(layer)]
+    ztoc = tocsin.Ztoc.from_bytes(b"".join(sink.blob(outcome.result.ztoc)))
     assert ztoc.compression_algorithm == "uncompressed"
     assert ztoc.to_bytes() == tocsin.build_ztoc(PLAIN, format="uncompressed").to_bytes()
 
 
 def test_layer_when_foreign_and_missing_then_skipped(source):
     layer = Descriptor.of(LAYER, DOCKER_LAYER_FOREIGN_GZIP)
-    assert fate_of(source, layer).result.skipped == "foreign layer that is missing in the source"
+    assert (
+        outcome_of(source, layer).result.skipped == "foreign layer that is missing from the source"
+    )
 
 
 def test_layer_when_plain_and_spans_have_no_size_then_it_is_skipped(source):
     layers = [put(source, PLAIN, OCI_LAYER), put(source, LAYER)]
-    fates = run(source, layers, span_size=0)
-    assert "spans of 0 bytes" in fates[layer_key(layers[0])].result.skipped
-    assert fates[layer_key(layers[1])].result.ztoc
+    outcomes = run(source, layers, span_size=0)
+    assert "spans of 0 bytes" in outcomes[layer_key(layers[0])].result.skipped
+    assert outcomes[layer_key(layers[1])].result.ztoc
 
 
 HAZARDS = {
@@ -267,11 +269,11 @@ HAZARDS = {
 @pytest.mark.parametrize("name", HAZARDS)
 def test_layer_when_readers_fail_then_skipped_unless_reference_identical(source, name):
     layer = put(source, odd(*HAZARDS[name], tarmaker.entry("z")))
-    skipped = fate_of(source, layer).result
+    skipped = outcome_of(source, layer).result
     assert skipped.ztoc is None
     assert "soci-snapshotter cannot read it" in skipped.skipped
     assert "--reference-identical" in skipped.skipped
-    identical = fate_of(source, layer, reference_identical=True).result
+    identical = outcome_of(source, layer, reference_identical=True).result
     assert identical.skipped is None
     assert identical.entry_count == 3
     assert any("soci-snapshotter cannot read it" in note for note in identical.notes)
@@ -279,7 +281,7 @@ def test_layer_when_readers_fail_then_skipped_unless_reference_identical(source,
 
 def test_layer_when_many_entries_are_hazards_then_three_are_named(source):
     links = [tarmaker.entry(f"l{n}", type=tarfile.SYMTYPE, linkname="x", size=5) for n in range(5)]
-    reason = fate_of(source, put(source, odd(*links))).result.skipped
+    reason = outcome_of(source, put(source, odd(*links))).result.skipped
     assert "l0:" in reason
     assert "l2:" in reason
     assert "l3:" not in reason
@@ -292,10 +294,10 @@ def test_layer_when_early_checkpoints_are_removed_then_noted(source):
     starts = [point[1] for point in case["checkpoints"]]
     assert starts.count(0) > 1
     layer = put(source, goldens.layer(name))
-    working = fate_of(source, layer).result
-    assert "checkpoints before the first output removed: 1" in working.notes[0]
+    working = outcome_of(source, layer).result
+    assert "removed checkpoints before the first output: 1" in working.notes[0]
     assert str(working.ztoc.digest) != case["ztoc_digest"]
-    identical = fate_of(source, layer, reference_identical=True).result
+    identical = outcome_of(source, layer, reference_identical=True).result
     assert str(identical.ztoc.digest) == case["ztoc_digest"]
     assert any("soci-snapshotter cannot read it" in note for note in identical.notes)
 
@@ -303,23 +305,23 @@ def test_layer_when_early_checkpoints_are_removed_then_noted(source):
 # Copied to another store
 
 
-def test_layers_when_carried_then_each_is_read_once_and_is_there(source, sink):
+def test_layers_when_copied_then_each_is_read_once_and_stored(source, sink):
     layers = put_goldens(source)
-    fates = run(source, layers, sink, carry=True, jobs=4)
+    outcomes = run(source, layers, sink, carry=True, jobs=4)
     assert sorted(source.reads) == sorted(str(layer.digest) for layer in layers)
     there = LayoutFiles(sink.path)
-    ztocs = {str(fate.result.ztoc.digest) for fate in fates.values()}
+    ztocs = {str(outcome.result.ztoc.digest) for outcome in outcomes.values()}
     assert there.blobs == {str(layer.digest) for layer in layers} | ztocs
     for name, layer in zip(NAMES, layers, strict=True):
         assert there.blob(str(layer.digest)) == goldens.layer(name)
 
 
-def test_layers_when_not_carried_then_only_ztocs_arrive(source, sink):
-    fates = run(source, put_goldens(source), sink)
-    assert LayoutFiles(sink.path).blobs == {str(f.result.ztoc.digest) for f in fates.values()}
+def test_layers_when_not_copied_then_only_ztocs_are_stored(source, sink):
+    outcomes = run(source, put_goldens(source), sink)
+    assert LayoutFiles(sink.path).blobs == {str(f.result.ztoc.digest) for f in outcomes.values()}
 
 
-def test_layers_when_the_sink_has_one_then_it_is_read_for_indexing_alone(source, sink):
+def test_layers_when_the_sink_has_one_then_it_is_only_indexed(source, sink):
     layers = put_goldens(source)
     put(sink, goldens.layer(NAMES[0]))
     run(source, layers, sink, carry=True)
@@ -327,10 +329,10 @@ def test_layers_when_the_sink_has_one_then_it_is_read_for_indexing_alone(source,
     assert {str(layer.digest) for layer in layers} <= LayoutFiles(sink.path).blobs
 
 
-def test_layer_when_odd_and_carried_then_the_sink_gets_it_whole(source, sink):
+def test_layer_when_skipped_as_odd_then_still_copied_in_full(source, sink):
     data = LAYER[:-4] + b"\0\0\0\1" + bytes(3 * PIECE_SIZE)
     layer = put(source, data)
-    assert fate_of(source, layer, sink=sink, carry=True).result.skipped
+    assert outcome_of(source, layer, sink=sink, carry=True).result.skipped
     assert LayoutFiles(sink.path).blob(str(layer.digest)) == data
 
 
@@ -354,7 +356,7 @@ def corrupt(source, layer, data):
         "long": lambda data: data + b"\0",
     }.values(),
 )
-def test_layer_when_damaged_then_it_is_no_skip_but_an_error(source, sink, damage, jobs, carry):
+def test_layer_when_damaged_then_an_error_instead_of_a_skip(source, sink, damage, jobs, carry):
     layers = [*put_goldens(source), put(source, LAYER)]
     corrupt(source, layers[3], damage(LAYER))
     with pytest.raises(VerificationError) as refusal:
@@ -365,13 +367,13 @@ def test_layer_when_damaged_then_it_is_no_skip_but_an_error(source, sink, damage
 
 
 @pytest.mark.parametrize("carry", [False, True])
-def test_layer_when_missing_then_it_is_not_found(source, sink, carry):
+def test_layer_when_missing_then_not_found(source, sink, carry):
     layer = Descriptor.of(LAYER, OCI_LAYER_GZIP)
     with pytest.raises(NotFoundError, match=f"{layer.digest}: not found"):
         run(source, [*put_goldens(source), layer], sink, carry=carry)
 
 
-def test_layer_when_unreadable_then_a_system_error_names_it(place):
+def test_layer_when_unreadable_then_the_os_error_names_it(place):
     source = Source(place / "D")
     layer = put(source, LAYER)
     path = source.path / "blobs" / "sha256" / layer.digest.hex
@@ -384,8 +386,8 @@ def test_layer_when_unreadable_then_a_system_error_names_it(place):
 # Events
 
 
-def finished(fate):
-    result = fate.result
+def finished(outcome):
+    result = outcome.result
     return LayerFinished(result.layer, result.seconds, result)
 
 
@@ -403,21 +405,21 @@ def test_events_when_layers_run_then_each_starts_advances_and_finishes(source, s
     big = gzip.compress(bytes(3 * PIECE_SIZE + 5), 0, mtime=0)
     layers = [*put_goldens(source), put(source, big), put(source, b"{}", "x/y")]
     events = []
-    fates = run(source, layers, sink, jobs=jobs, carry=carry, progress=events.append)
+    outcomes = run(source, layers, sink, jobs=jobs, carry=carry, progress=events.append)
     to_read = sorted(layers[:4], key=lambda layer: -layer.size)
     assert events[0] == Planned(tuple(to_read))
-    assert events[1] == finished(fates[layer_key(layers[4])])
+    assert events[1] == finished(outcomes[layer_key(layers[4])])
     by_layer = recorded(events[2:])
     assert list(by_layer) == [layer.digest for layer in to_read] or jobs > 1
     for layer in to_read:
         first, *advances, last = by_layer[layer.digest]
         assert first == LayerStarted(layer)
-        assert last == finished(fates[layer_key(layer)])
+        assert last == finished(outcomes[layer_key(layer)])
         steps = range(PIECE_SIZE, layer.size + PIECE_SIZE, PIECE_SIZE)
         assert advances == [LayerAdvanced(layer, min(at, layer.size)) for at in steps]
 
 
-def test_events_when_layers_run_at_once_then_never_two_come_together(source):
+def test_events_when_layers_run_in_parallel_then_never_concurrent(source):
     busy = threading.Lock()
 
     def progress(event):
@@ -428,7 +430,7 @@ def test_events_when_layers_run_at_once_then_never_two_come_together(source):
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3])
-def test_jobs_when_bounded_then_so_many_run_at_once_and_no_more(tmp_path, jobs):
+def test_jobs_when_limited_then_exactly_that_many_run_in_parallel(tmp_path, jobs):
     together = threading.Barrier(jobs, timeout=60)
 
     class Meeting(OciLayout):
@@ -468,7 +470,7 @@ def passes(monkeypatch):
     return given
 
 
-def test_threads_when_one_layer_is_largest_then_it_is_first_and_has_all(source, passes):
+def test_threads_when_one_layer_is_largest_then_it_starts_first_with_all(source, passes):
     small = [put(source, gzip.compress(tarmaker.tar(tarmaker.entry(n)))) for n in "ab"]
     large = put(source, gzip.compress(bytes(PIECE_SIZE), 0))
     run(source, [*small, large], jobs=3, threads=4)
@@ -477,26 +479,26 @@ def test_threads_when_one_layer_is_largest_then_it_is_first_and_has_all(source, 
     assert all(2 <= threads <= 4 for threads in passes[1:])
 
 
-def test_threads_when_layers_are_alike_then_one_each(source, passes):
+def test_threads_when_layers_have_equal_sizes_then_one_each(source, passes):
     run(source, put_goldens(source), jobs=2, threads=2)
     assert passes[:2] == [1, 1]
     assert passes[2] in (1, 2)  # the last one may have been left alone
 
 
-def test_threads_when_nothing_is_said_then_all_processors(source, passes, monkeypatch):
+def test_threads_when_not_given_then_all_processors(source, passes, monkeypatch):
     monkeypatch.setattr(processors, "available", lambda: 6)
     run(source, [put(source, LAYER)])
     assert passes == [6]
 
 
-def test_threads_when_a_larger_layer_is_reused_then_it_has_none(source, passes):
+def test_threads_when_a_larger_layer_is_reused_then_it_takes_none(source, passes):
     big = put(source, gzip.compress(tarmaker.tar(tarmaker.entry("b", bytes(PIECE_SIZE))), 0))
     made = run(source, [big])[layer_key(big)]
     index = make_soci_index([made.indexed], subject=None)
     small = put(source, LAYER)
     del passes[:]
-    fates = run(source, [small, big], jobs=2, threads=8, known=ReusableZtocs((index,)))
-    assert fates[layer_key(big)].result.reused
+    outcomes = run(source, [small, big], jobs=2, threads=8, known=ReusableZtocs((index,)))
+    assert outcomes[layer_key(big)].result.reused
     assert passes == [8]
 
 
@@ -520,9 +522,9 @@ def test_run_when_stopped_while_layers_wait_for_threads_then_they_end(source, pa
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_layers_when_run_with_any_threads_then_ztocs_are_the_references(source, threads):
     layers = put_goldens(source)
-    fates = run(source, layers, threads=threads, span_size=65536)
+    outcomes = run(source, layers, threads=threads, span_size=65536)
     for name, layer in zip(NAMES, layers, strict=True):
-        digest = str(fates[layer_key(layer)].result.ztoc.digest)
+        digest = str(outcomes[layer_key(layer)].result.ztoc.digest)
         assert digest == goldens.case(name, 65536)["ztoc_digest"]
 
 
@@ -619,7 +621,7 @@ def test_layer_when_it_will_be_linked_then_prepared_while_it_is_read(source, tmp
     assert mine.samefile(theirs)
 
 
-def test_layer_when_nothing_is_carried_then_the_sink_takes_nothing_over(source, tmp_path):
+def test_layer_when_not_copied_then_the_sink_takes_nothing_over(source, tmp_path):
     class Unasked(OciLayout):
         def take_over(self, descriptor, origin):
             raise AssertionError("nothing is carried")
@@ -664,18 +666,18 @@ def test_layer_when_the_sink_is_on_another_file_system_then_read_once(
 # Prefetch
 
 
-def test_layer_when_prefetch_is_asked_then_only_wanted_names_are_kept(source):
+def test_layer_when_prefetch_is_requested_then_only_those_names_are_kept(source):
     layer = put(source, LAYER)
-    fate = fate_of(source, layer, prefetch=("/a", "b"))
-    assert fate.searchable.find("a")[2:] == (512, 500)
-    assert fate.searchable.find("b") is None
-    assert fate_of(source, layer).searchable is None
-    assert fate_of(source, layer, prefetch=("", " ")).searchable is None
+    outcome = outcome_of(source, layer, prefetch=("/a", "b"))
+    assert outcome.searchable.find("a")[2:] == (512, 500)
+    assert outcome.searchable.find("b") is None
+    assert outcome_of(source, layer).searchable is None
+    assert outcome_of(source, layer, prefetch=("", " ")).searchable is None
 
 
-def test_layer_when_a_prefetch_path_has_blanks_around_then_it_is_found(source):
-    fate = fate_of(source, put(source, LAYER), prefetch=(" /x/../a\n",))
-    assert fate.searchable.find("a")[2:] == (512, 500)
+def test_layer_when_a_prefetch_path_has_spaces_around_it_then_found(source):
+    outcome = outcome_of(source, put(source, LAYER), prefetch=(" /x/../a\n",))
+    assert outcome.searchable.find("a")[2:] == (512, 500)
 
 
 # Options
@@ -710,6 +712,6 @@ def test_jobs_when_not_given_then_one_per_cpu_and_at_most_four(monkeypatch):
         assert IndexingOptions().jobs == jobs
 
 
-def test_digest_of_a_golden_when_compared_then_it_is_the_recorded_one():
+def test_golden_when_hashed_then_its_digest_is_the_recorded_one():
     for name in NAMES:
         assert digest_of(goldens.layer(name)) == goldens.case(name)["layer_digest"]

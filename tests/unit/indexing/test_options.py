@@ -23,12 +23,12 @@ AMD64, ARM = Platform("linux", "amd64"), Platform("linux", "arm", "v7")
     ],
     ids=["texts", "both", "platforms", "iterator", "keys"],
 )
-def test_platforms_when_given_in_any_way_then_they_are_platforms(given):
+def test_platforms_when_given_in_any_form_then_they_are_parsed(given):
     assert IndexingOptions(platforms=given).platforms == (AMD64, ARM)
 
 
 @pytest.mark.parametrize("given", ["linux/amd64", AMD64, "amd64"])
-def test_platforms_when_one_is_given_by_itself_then_it_is_the_only_one(given):
+def test_platforms_when_a_single_one_is_given_then_a_tuple_of_it(given):
     assert IndexingOptions(platforms=given).platforms == (AMD64,)
 
 
@@ -53,7 +53,7 @@ def test_platforms_when_wrong_then_refused_at_once(given, error, message):
 
 
 @pytest.mark.parametrize("given", ["xattr", ["xattr"], {"xattr"}, iter(["xattr", "xattr"])])
-def test_optimizations_when_given_in_any_way_then_they_are_a_set(given):
+def test_optimizations_when_given_in_any_form_then_a_set(given):
     assert IndexingOptions(optimizations=given).optimizations == frozenset({"xattr"})
 
 
@@ -61,13 +61,13 @@ def test_optimizations_when_given_in_any_way_then_they_are_a_set(given):
     "given",
     ["/usr/bin/app", APP, ["/usr/bin/app"], iter([APP])],
 )
-def test_prefetch_when_given_in_any_way_then_it_is_a_tuple_of_texts(given):
+def test_prefetch_when_given_in_any_form_then_a_tuple_of_strings(given):
     assert IndexingOptions(prefetch=given).prefetch == ("/usr/bin/app",)
 
 
 @pytest.mark.parametrize("name", ["optimizations", "prefetch"])
 @pytest.mark.parametrize("given", [3, [3], b"xattr", [b"xattr"], [None]])
-def test_texts_when_of_the_wrong_type_then_the_error_names_the_option(name, given):
+def test_strings_when_of_the_wrong_type_then_the_error_names_the_option(name, given):
     with pytest.raises(TypeError, match=f"{name}: not a string or an iterable of strings: "):
         IndexingOptions(**{name: given})
 
@@ -83,7 +83,7 @@ def test_jobs_when_none_then_the_default_number():
     assert IndexingOptions(jobs=None) == IndexingOptions()
 
 
-def test_options_when_replaced_or_pickled_then_the_rest_stays():
+def test_options_when_replaced_or_pickled_then_other_fields_are_kept():
     options = IndexingOptions(platforms="linux/amd64", prefetch="/a", optimizations="xattr", jobs=3)
     other = replace(options, jobs=2)
     assert (other.jobs, other.platforms, other.prefetch) == (2, (AMD64,), ("/a",))

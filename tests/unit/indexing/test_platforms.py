@@ -67,7 +67,7 @@ def entries(*names, media_type=OCI_LAYER_GZIP, span_size=4 << 20, **how):
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
-def test_v2_when_made_then_it_is_what_the_format_says(store, jobs):
+def test_v2_when_made_then_bytes_are_as_specified(store, jobs):
     image = platform_image(store, golden(USTAR, PAX, GNU))
     indexed = index(store, [image], jobs=jobs)
     expected = soci_index(entries(USTAR, PAX, GNU))
@@ -103,7 +103,7 @@ def test_index_when_the_span_size_differs_then_recorded(store, span_size):
     assert index(store, [image], span_size=span_size).indexes == (expected,)
 
 
-def test_index_when_a_layer_comes_twice_then_its_ztoc_is_listed_twice(store):
+def test_index_when_a_layer_occurs_twice_then_its_ztoc_is_listed_twice(store):
     image = platform_image(store, golden(USTAR, PAX, USTAR))
     indexed = index(store, [image], jobs=4)
     assert indexed.indexes == (soci_index(entries(USTAR, PAX, USTAR)),)
@@ -156,7 +156,7 @@ def test_indexes_when_platforms_share_layers_then_each_layer_is_read_once(tmp_pa
     )
 
 
-def test_indexes_when_one_platform_has_nothing_to_index_then_it_has_none(store):
+def test_indexes_when_a_platform_has_nothing_to_index_then_it_has_no_index(store):
     images = [
         platform_image(store, [(SMALL, OCI_LAYER_GZIP)]),
         platform_image(store, golden(USTAR), "linux/arm64"),
@@ -178,7 +178,7 @@ def test_indexes_when_one_platform_has_nothing_to_index_then_it_has_none(store):
         ),
     ],
 )
-def test_indexes_when_no_layer_can_be_indexed_then_it_is_unsupported(store, layers, message):
+def test_indexes_when_no_layer_can_be_indexed_then_unsupported(store, layers, message):
     image = platform_image(store, layers)
     before = LayoutFiles(store.path).snapshot()
     with pytest.raises(UnsupportedError, match=message):
@@ -207,7 +207,7 @@ def prefetch_blobs(store, indexed, number=0):
     return found
 
 
-def test_prefetch_when_a_file_is_in_two_layers_then_the_upper_one_counts(store):
+def test_prefetch_when_a_file_is_in_two_layers_then_the_upper_one_is_used(store):
     lower = gzip.compress(tarmaker.tar(tarmaker.entry("a", b"1"), tarmaker.entry("b", b"2")))
     upper = gzip.compress(tarmaker.tar(tarmaker.entry("a", b"3"), tarmaker.entry("./c", b"4")))
     image = platform_image(store, [(lower, OCI_LAYER_GZIP), (upper, OCI_LAYER_GZIP)])
@@ -231,7 +231,7 @@ def test_prefetch_when_a_tar_spells_names_differently_then_found(store, identica
     assert len(prefetch_blobs(store, indexed)) == (not identical)
 
 
-def test_prefetch_when_the_path_contains_links_then_the_file_is_fetched(store):
+def test_prefetch_when_the_path_contains_links_then_the_file_is_found(store):
     """/bin/sh in a usr-merged image: a link to a directory, then one to a file."""
     lower = tarmaker.tar(
         tarmaker.entry("bin", type=tarfile.SYMTYPE, linkname="usr/bin"),
@@ -252,7 +252,7 @@ def test_prefetch_when_the_path_contains_links_then_the_file_is_fetched(store):
     assert indexed.missing_prefetch == ("loop/x",)
 
 
-def test_prefetch_when_a_file_has_several_spans_then_the_range_holds_all(store):
+def test_prefetch_when_a_file_has_several_spans_then_all_are_in_the_range(store):
     plain = tarmaker.tar(
         tarmaker.entry("a", b"x" * 1000), tarmaker.entry("b", b"y" * 5000), tarmaker.entry("c")
     )
@@ -271,14 +271,14 @@ def test_prefetch_when_a_file_has_several_spans_then_the_range_holds_all(store):
         assert indexed.missing_prefetch == ()
 
 
-def test_prefetch_when_a_file_ends_with_a_span_then_one_more_span(store):
+def test_prefetch_when_a_file_ends_with_a_span_then_the_next_is_included(store):
     plain = tarmaker.tar(tarmaker.entry("a", b"x" * 512), tarmaker.entry("b", b"y" * 512))
     image = platform_image(store, [(plain, OCI_LAYER)])
     indexed = index(store, [image], prefetch=("a",), span_size=1024)
     assert prefetch_blobs(store, indexed) == [(digest_of(plain), [(0, 1)])]
 
 
-def test_prefetch_when_a_layer_comes_twice_then_it_has_one_artifact(store):
+def test_prefetch_when_a_layer_occurs_twice_then_it_has_one_artifact(store):
     layer = gzip.compress(tarmaker.tar(tarmaker.entry("a", b"1")))
     image = platform_image(store, [(layer, OCI_LAYER_GZIP)] * 2)
     indexed = index(store, [image], prefetch=("a",))

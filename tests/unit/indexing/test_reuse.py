@@ -51,7 +51,7 @@ def reused(result):
 
 
 def facts(result):
-    """Return a result without its times and without whether it was reused."""
+    """Return the parts of a result that do not depend on time or reuse."""
     return [
         (platform.soci_index, [(layer.ztoc, layer.entry_count, layer.span_count, layer.skipped)])
         for platform in result.platforms
@@ -121,7 +121,7 @@ def test_layers_when_options_differ_then_only_entries_differ(source, sink):
 
 
 def test_layer_when_reused_then_the_reported_sizes_are_the_same(source, sink):
-    # The stream goes on for 8 KiB after the tar.
+    # The gzip stream continues for 8 KiB after the end of the tar.
     plain = tarmaker.tar(tarmaker.entry("a", b"x" * 5000)) + bytes(8192)
     with OciLayout(source.path, write=True) as store:
         image_of((gzip.compress(plain, mtime=0), OCI_LAYER_GZIP)).put(store, "t")
@@ -271,7 +271,7 @@ def test_convert_when_another_tag_has_other_span_sizes_then_layers_read(source):
 
 
 def test_other_tags_when_there_are_many_then_only_similar_ones_are_read():
-    looked_at = []
+    resolved = []
 
     class Tagged:
         name = "tagged"
@@ -280,8 +280,8 @@ def test_other_tags_when_there_are_many_then_only_similar_ones_are_read():
             return [f"build-{n:03}" for n in range(100)] + ["main-7", "sha256-" + "0" * 64]
 
         def resolve(self, tag):
-            looked_at.append(tag)
+            resolved.append(tag)
             raise NotFoundError("missing")
 
     assert find_ztocs(Tagged(), [], "main-8").load(Tagged(), LAYER, span_size=1) is None
-    assert looked_at == ["main-8", "main-7", *(f"build-{n:03}" for n in range(99, 84, -1))]
+    assert resolved == ["main-8", "main-7", *(f"build-{n:03}" for n in range(99, 84, -1))]

@@ -26,7 +26,7 @@ USAGE = ".tocsin-usage"
 
 
 class Cache:
-    """A `DiskCache` of one layer, and what it noted."""
+    """A `DiskCache` of one layer, with its notes."""
 
     def __init__(self, directory, **options):
         self.notes = []
@@ -163,7 +163,7 @@ def test_span_when_a_directory_has_its_name_then_ignored_and_it_stays(cache):
     assert sorted(each.name for each in path.parent.iterdir()) == ["3", "4"]
 
 
-def test_span_when_its_file_grew_while_it_is_read_then_no_more_is_read(cache):
+def test_span_when_its_file_grows_during_a_read_then_no_more_is_read(cache):
     path = cache.path(3)
     with path.open("ab") as file:
         file.write(b"more")
@@ -277,7 +277,7 @@ def test_keep_when_its_temporary_name_is_taken_then_nothing_is_followed(
     before = state_of(victim)
     cache.spans.keep(span_id, b"other")
     assert state_of(victim) == before
-    assert cache.notes == [f"cache {cache.directory}: nothing more is kept: File exists"]
+    assert cache.notes == [f"cache {cache.directory}: no longer written to: File exists"]
 
 
 @pytest.mark.parametrize("put", [put_symlink, put_fifo, put_hard_link])
@@ -299,7 +299,7 @@ def test_usage_when_it_is_a_directory_then_read_but_not_written(cache):
     cache.spans.keep(4, DATA)
     assert cache.found(3)
     assert cache.notes == [
-        f"cache {cache.directory}: nothing more is kept: .tocsin-usage is a directory"
+        f"cache {cache.directory}: no longer written to: .tocsin-usage is a directory"
     ]
 
 
@@ -413,14 +413,14 @@ def test_cache_when_a_huge_file_was_put_inside_then_only_that_is_removed(tmp_pat
 
 
 def test_cache_when_another_process_locks_it_then_read_but_not_written(cache, monkeypatch):
-    monkeypatch.setattr(cache_space, "_PATIENCE", 0)
+    monkeypatch.setattr(cache_space, "_LOCK_TIMEOUT", 0)
     with (cache.directory / USAGE).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         cache.spans.keep(4, DATA)
         assert not cache.path(4).exists()
         assert cache.found(3)
     assert cache.notes == [
-        f"cache {cache.directory}: nothing more is kept: another process keeps it locked"
+        f"cache {cache.directory}: no longer written to: another process keeps it locked"
     ]
 
 
@@ -436,7 +436,7 @@ def test_cache_when_forked_while_locked_then_it_is_unlocked(cache, monkeypatch):
 
     monkeypatch.setattr(cache_space, "_write_usage", fork_once)
     cache.spans.keep(4, DATA)
-    monkeypatch.setattr(cache_space, "_PATIENCE", 0)
+    monkeypatch.setattr(cache_space, "_LOCK_TIMEOUT", 0)
     cache.spans.keep(5, DATA)
     [(child, stop)] = children
     os.close(stop)
@@ -505,7 +505,7 @@ def test_blob_when_it_has_other_bytes_of_the_same_size_then_ignored(cache):
     ]
 
 
-def test_blob_when_larger_than_any_ztoc_may_be_then_not_read(cache):
+def test_blob_when_larger_than_the_maximum_ztoc_then_not_read(cache):
     digest = Digest.of(DATA)
     cache.disk.keep_blob(digest, DATA)
     with (cache.directory / "ztocs" / digest.hex).open("r+b") as file:

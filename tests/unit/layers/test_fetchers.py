@@ -1,4 +1,4 @@
-"""Threads that fetch and inflate: tasks in several threads, and in the caller's alone."""
+"""Threads that fetch and inflate: tasks run in several threads, or only in the caller's."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def started():
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_tasks_when_run_side_by_side_then_each_runs_once(threads):
+def test_tasks_when_run_run_in_parallel_then_each_runs_once(threads):
     fetchers = Fetchers(threads)
     done = []
-    fetchers.side_by_side([lambda n=n: done.append(n) for n in range(100)])
+    fetchers.run_in_parallel([lambda n=n: done.append(n) for n in range(100)])
     fetchers.close()
     assert sorted(done) == list(range(100))
     if threads == 1:
@@ -35,14 +35,14 @@ def test_tasks_when_run_side_by_side_then_each_runs_once(threads):
 
 def test_tasks_when_threads_are_idle_then_several_run_at_once(fetchers):
     together = threading.Barrier(4, timeout=60)
-    fetchers.side_by_side([together.wait] * 4)
+    fetchers.run_in_parallel([together.wait] * 4)
 
 
 def test_tasks_when_all_threads_are_busy_then_run_in_this_thread(fetchers):
     go_on = threading.Event()
     busy = [fetchers.pool().submit(go_on.wait, 60) for _ in range(FETCH_THREADS)]
     here = []
-    fetchers.side_by_side([lambda: here.append(threading.current_thread())] * 5)
+    fetchers.run_in_parallel([lambda: here.append(threading.current_thread())] * 5)
     assert here == [threading.current_thread()] * 5
     go_on.set()
     assert all(one.result() for one in busy)
@@ -53,7 +53,7 @@ def test_tasks_when_closed_then_run_in_this_thread(threads):
     fetchers = Fetchers(threads)
     fetchers.close()
     here = []
-    fetchers.side_by_side([lambda: here.append(threading.current_thread())] * 5)
+    fetchers.run_in_parallel([lambda: here.append(threading.current_thread())] * 5)
     assert here == [threading.current_thread()] * 5
 
 
@@ -61,9 +61,9 @@ def test_tasks_when_one_processor_or_one_task_then_no_thread_is_started(fetchers
     before = started()
     alone = Fetchers(1)
     done = []
-    alone.side_by_side([lambda: done.append(1)] * 3)
-    fetchers.side_by_side([lambda: done.append(1)])
-    fetchers.side_by_side([])
+    alone.run_in_parallel([lambda: done.append(1)] * 3)
+    fetchers.run_in_parallel([lambda: done.append(1)])
+    fetchers.run_in_parallel([])
     assert len(done) == 4
     assert started() == before
 
@@ -81,7 +81,7 @@ def test_tasks_when_one_raises_then_raised_once_all_threads_are_idle(fetchers):
         at_work.pop()
 
     with pytest.raises(KeyboardInterrupt):
-        fetchers.side_by_side([task] * 50)
+        fetchers.run_in_parallel([task] * 50)
     assert at_work == []
 
 
@@ -97,7 +97,7 @@ def test_fetchers_when_threads_is_none_then_all_processors(monkeypatch):
     monkeypatch.setattr(processors, "available", lambda: 3)
     together = threading.Barrier(3, timeout=60)
     fetchers = Fetchers()
-    fetchers.side_by_side([together.wait] * 3)
+    fetchers.run_in_parallel([together.wait] * 3)
     fetchers.close()
 
 
@@ -106,13 +106,13 @@ def test_fetchers_when_threads_is_0_then_value_error():
         Fetchers(0)
 
 
-def test_fetchers_when_forked_while_busy_then_the_child_works_too(fetchers):
+def test_fetchers_when_forked_while_busy_then_they_work_in_the_child(fetchers):
     with fetchers.working, fetchers.working, fetchers.working, fetchers.working:
         fetchers.pool().submit(int).result()
         child = os.fork()
         if child == 0:
             done = []
             with fetchers.working:
-                fetchers.side_by_side([lambda: done.append(1)] * 5)
+                fetchers.run_in_parallel([lambda: done.append(1)] * 5)
             os._exit(0 if len(done) == 5 else 9)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -57,14 +57,14 @@ def opened():
         fetchers.close()
 
 
-def test_layer_when_made_for_these_tests_then_many_spans():
+def test_layer_when_made_here_then_it_has_many_spans():
     assert ZTOC.span_count >= 8
     assert len(LAYER) < spans_module.MAX_REQUEST_SIZE
 
 
 @pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("cache_size", [1, 64 << 20])
-def test_read_when_of_many_spans_then_in_order_and_with_one_request(opened, threads, cache_size):
+def test_read_when_of_many_spans_then_in_order_with_one_request(opened, threads, cache_size):
     source = Source()
     layer = opened(source, threads=threads, cache_size=cache_size)
     assert layer.read(0, len(TAR)) == TAR

@@ -24,7 +24,7 @@ def test_digest_when_ranges_arrive_in_any_order_then_that_of_the_whole(cuts, ove
 
 
 @given(st.sets(st.integers(0, 15)))
-def test_missing_when_some_ranges_arrived_then_exactly_the_others(came):
+def test_missing_when_some_ranges_arrived_then_exactly_the_other_ranges(came):
     whole = WholeDigest(16)
     for at in came:
         whole.add(at, DATA[at : at + 1])

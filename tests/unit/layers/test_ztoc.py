@@ -231,7 +231,7 @@ def test_entry_when_a_name_is_not_utf8_then_its_bytes_are_preserved():
     assert again.paths == [name]
 
 
-def test_entry_when_a_name_occurs_twice_then_the_last_counts():
+def test_entry_when_a_name_occurs_twice_then_the_last_is_used():
     ztoc, layer = built(tarmaker.entry("a", b"first"), tarmaker.entry("./a", b"second"))
     assert ztoc.entry("a").name == "./a"
     assert ztoc.cat("a", layer) == b"second"
@@ -390,7 +390,9 @@ def test_cat_when_a_path_is_a_pathlib_object_then_accepted(ztoc):
 
 
 def test_extract_when_called_by_its_old_name_then_it_works_and_warns(ztoc):
-    with pytest.warns(DeprecationWarning, match="Ztoc.extract is called Ztoc.cat now") as warned:
+    with pytest.warns(
+        DeprecationWarning, match="Ztoc.extract is deprecated, use Ztoc.cat"
+    ) as warned:
         assert ztoc.extract("d/text", LAYER, threads=1) == TEXT
     assert warned[0].filename == __file__
 
@@ -429,7 +431,7 @@ def test_cat_when_not_a_regular_file_then_the_error_names_its_type(ztoc, path, s
 @pytest.mark.parametrize(
     "layer", [LAYER[:-1], LAYER[1:], b"", bytes(len(LAYER)), gzip.compress(PLAIN, mtime=0)]
 )
-def test_cat_when_the_layer_is_another_then_no_data(ztoc, layer):
+def test_cat_when_the_layer_is_another_one_then_no_data_is_returned(ztoc, layer):
     with pytest.raises(VerificationError):
         ztoc.cat("last", layer)
 

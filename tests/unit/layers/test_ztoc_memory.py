@@ -24,7 +24,7 @@ def test_ztoc_when_hostile_then_memory_is_within_twice_its_size(tmp_path, shape)
 
 
 @pytest.mark.parametrize("shape", hostile_ztocs.SHAPES)
-def test_ztoc_when_its_strings_fit_no_tar_then_refused(shape):
+def test_ztoc_when_its_strings_are_too_long_for_a_tar_then_refused(shape):
     blob = hostile_ztocs.SHAPES[shape](8 << 20)
     if shape not in REFUSED:
         assert Ztoc.from_bytes(blob).info().size == len(blob)

@@ -135,7 +135,7 @@ def test_extract_when_the_only_file_cannot_be_made_then_os_error(place):
 
 
 def refusing(monkeypatch, function, code, *, times=99):
-    """Let the next calls of a function of `os` fail with an error, `times` times."""
+    """Make the next `times` calls of a function of `os` fail with an error."""
     real = getattr(os, function)
     left = [times]
 
@@ -193,7 +193,7 @@ def test_extract_when_the_disk_fails_then_it_stops(place, monkeypatch, function,
 
 @as_root
 @pytest.mark.parametrize("owners", [True, False])
-def test_extract_when_an_owner_is_no_id_then_the_owner_is_unchanged(place, owners):
+def test_extract_when_an_owner_is_not_a_valid_id_then_unchanged(place, owners):
     out, result = extracted(
         place,
         entry("uid", b"1", mode=0o4755, pax={"uid": str(NO_ID), "gid": "7"}),

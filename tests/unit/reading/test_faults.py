@@ -44,7 +44,7 @@ def layer_path(image):
     return f"{BLOBS}{image.layers[0].descriptor.digest.hex}"
 
 
-def test_cat_when_nothing_fails_then_only_spans_with_few_requests(registry, reference):
+def test_cat_when_nothing_fails_then_few_requests_fetch_only_spans(registry, reference):
     with opened(reference) as image:
         assert image.cat("a") == b"first"
         asked = registry.asked("GET", layer_path(image))
@@ -87,7 +87,7 @@ def test_cat_when_bytes_are_always_corrupt_then_verification_error(registry, ref
             image.cat("big")
         assert failed.value.expected != failed.value.actual
         registry.faults.clear()
-        assert image.cat("big") == BIG  # what was wrong is not kept
+        assert image.cat("big") == BIG  # the corrupt bytes were not cached
 
 
 def test_cat_when_the_registry_is_down_then_a_later_read_succeeds(registry, reference):
@@ -107,7 +107,7 @@ def test_read_ahead_when_it_fails_then_the_read_that_needs_it_retries(registry, 
         fault = registry.fault("GET", layer_path(image), status=404, times=99)
         image._merged.layers[0].spans.read_ahead(0, len(BIG))
         for future in list(image._merged.layers[0].spans._in_flight.values()):
-            assert future.exception() is not None  # waits for what is under way
+            assert future.exception() is not None  # waits for the requests in flight
         assert fault.times < 99
         registry.faults.clear()
         assert image.cat("big") == BIG
@@ -163,9 +163,9 @@ def test_cat_when_an_adjacent_span_is_corrupt_then_only_that_one_fails(registry,
             try:
                 assert image.cat(name) == data
             except VerificationError as error:
-                assert f"span {bad}" in str(error)  # noqa: PT017 (of any of several)
+                assert f"span {bad}" in str(error)  # noqa: PT017 (several calls may raise)
                 wrong.append(name)
-        assert 1 <= len(wrong) <= 3  # the files of which it holds something
+        assert 1 <= len(wrong) <= 3  # the files with data in that span
         assert end > start
 
 

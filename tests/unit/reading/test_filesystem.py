@@ -109,7 +109,7 @@ class ImageFixtures(AbstractFixtures):
 
 
 class TestGet(ImageFixtures, AbstractGetTests):
-    """fsspec's own."""
+    """fsspec's own tests of ``get``."""
 
 
 # Additional behavior
@@ -242,7 +242,7 @@ def test_urls_when_of_two_images_then_value_error(reference, tmp_path):
         pass
 
 
-def test_url_when_without_an_image_then_the_error_shows_how_to_name_one():
+def test_url_when_the_image_is_missing_then_the_error_shows_the_format():
     with pytest.raises(ValueError, match="tocsin://IMAGE:/PATH"):
         fsspec.open("tocsin:///etc/os-release")
 
@@ -557,7 +557,7 @@ def test_ranges_when_many_then_those_of_one_file_share_its_spans(remote):
     fs.close()
 
 
-def test_options_when_login_and_certificates_then_the_registry_gets_them(remote):
+def test_options_when_credentials_are_given_then_the_registry_gets_them(remote):
     registry, name, _ = remote
     registry.auth = "token"
     options = {"username": "alice", "password": "secret", "plain_http": True}
@@ -606,7 +606,7 @@ def test_login_when_a_file_system_is_shown_or_sent_then_omitted(remote, monkeypa
         each.close()
 
 
-def test_file_system_when_without_login_then_nothing_is_dropped(fs):
+def test_file_system_when_no_credentials_are_given_then_none_are_dropped(fs):
     assert "credentials_dropped" not in fs.storage_options
     assert pickle.loads(pickle.dumps(fs)).storage_options == fs.storage_options  # noqa: S301
 
@@ -688,7 +688,7 @@ def test_pyarrow_when_given_a_url_behind_fsspec_then_it_reads_it(table):
     assert parquet.read_table(f"fsspec+{url}").to_pydict() == {"count": [20, 22]}
     found = dataset.dataset(f"fsspec+tocsin://{image}:/srv/t.csv", format="csv")
     assert found.count_rows() == 2
-    with pytest.raises(pa.ArrowInvalid):  # or the docs may say less
+    with pytest.raises(pa.ArrowInvalid):  # once this works, the docs need not require fsspec+
         parquet.read_table(url)
 
 

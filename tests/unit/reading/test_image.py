@@ -117,7 +117,7 @@ def test_stat_when_called_then_as_in_the_tar(image):
     assert [found.name for found in image.ls("usr")] == ["again", "big", "new", "twin"]
 
 
-def test_paths_when_queried_then_as_with_os(image):
+def test_paths_when_queried_then_the_same_as_with_os(image):
     assert image.exists("lib/big")
     assert not image.exists("etc/gone")
     assert image.is_dir("lib")
@@ -146,7 +146,7 @@ def test_paths_when_queried_then_as_with_os(image):
         ("x/*", []),
     ],
 )
-def test_glob_when_pattern_then_names(image, pattern, found):
+def test_glob_when_given_a_pattern_then_the_matching_paths(image, pattern, found):
     assert image.glob(pattern) == found
 
 
@@ -160,7 +160,7 @@ def test_glob_when_pattern_then_names(image, pattern, found):
         ("x/y", "not_directory"),
     ],
 )
-def test_open_when_file_is_missing_then_path_error(image, path, reason):
+def test_open_when_not_a_regular_file_then_path_error(image, path, reason):
     with pytest.raises(PathError) as failed:
         image.open(path)
     assert failed.value.reason == reason
@@ -172,7 +172,7 @@ def test_open_when_not_read_only_then_value_error(image):
             image.open("x", mode)
 
 
-def test_file_when_used_then_a_real_file_object(image):
+def test_file_when_used_then_it_behaves_like_a_file_object(image):
     with image.open("usr/twin") as file:
         assert isinstance(file, io.BufferedReader)
         assert file.read(10) == BIG[:10]
@@ -204,7 +204,7 @@ def test_file_when_wrapped_in_text_io_then_text_is_read(image):
         assert list(lines) == ["NAME=small\n"]
 
 
-def test_read_when_at_random_then_slices(image):
+def test_read_when_at_random_offsets_then_equal_to_slices(image):
     rng = random.Random(7)  # noqa: S311 (no secret)
     with image.open("usr/twin") as file:
         for _ in range(300):
@@ -322,7 +322,7 @@ def test_open_when_one_small_layer_is_read_then_the_note_is_singular(tmp_path):
         assert opened.notes == ["1 small layer has no ztoc: 2.0 MiB were read"]
 
 
-def test_open_when_layers_are_read_in_full_then_progress_of_each(layers, tmp_path):
+def test_open_when_layers_are_read_in_full_then_each_reports_progress(layers, tmp_path):
     busy, events = threading.Lock(), []
 
     def progress(event):
@@ -341,7 +341,7 @@ def test_open_when_layers_are_read_in_full_then_progress_of_each(layers, tmp_pat
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8, None])
-def test_open_when_not_indexed_then_any_threads_give_the_same(layers, tmp_path, threads):
+def test_open_when_not_indexed_then_any_thread_count_gives_the_same(layers, tmp_path, threads):
     twice = tarmaker.tar(entry("some", noise(1 << 20)))
     image_name = put_image(tmp_path, *layers, twice, twice)
     with tocsin.open(image_name, threads=threads) as image:
@@ -418,7 +418,7 @@ def test_open_when_index_is_none_then_none_is_used(indexed):
         assert {layer.index_origin for layer in image.layers} == {"made"}
 
 
-def test_open_when_index_is_named_then_that_one(layers, tmp_path):
+def test_open_when_an_index_is_given_by_digest_then_it_is_used(layers, tmp_path):
     plain = put_image(tmp_path, layers[0])
     made = tocsin.create(plain, options=tocsin.IndexingOptions(min_layer_size=0))
     [platform] = made.platforms
@@ -469,7 +469,7 @@ def test_cat_when_layer_is_golden_then_every_file_is_as_tarfile_has_it(name, tmp
         files = [found.path for found in image.find() if found.is_file]
         for path in files:
             at = image._merged.tree.find(path)[1]
-            # For a hard link, the file that it was made from.
+            # For a hard link, the path of the file to which it links.
             named = image._merged.layers[0].paths[at.entry]
             assert image.cat(path) == wanted[named]
     assert len(files) >= len(wanted) - 1  # one golden lists a name twice
@@ -628,7 +628,7 @@ def test_stat_when_a_hard_link_has_other_metadata_then_the_file_has_it(tmp_path)
         assert (found.mode, found.uid, found.mtime_ns) == (0o777, 7, 3 * 10**9)
 
 
-def test_stat_when_an_owner_is_no_id_then_root(tmp_path):
+def test_stat_when_an_owner_is_not_a_valid_id_then_root(tmp_path):
     no_owner = {"uid": "4294967295", "gid": "4294967295"}
     made = tarmaker.tar(
         entry("f", b"1", pax=no_owner),
@@ -727,7 +727,7 @@ def test_cache_dir_when_the_disk_is_full_then_noted_and_reading_continues(indexe
     with tiny_disk(tmp_path / "disk", size=64 << 10) as disk:
         with tocsin.open(indexed, cache_dir=disk) as image:
             assert image.cat("usr/twin") == BIG
-            [note] = [note for note in image.notes if "nothing more is kept" in note]
+            [note] = [note for note in image.notes if "no longer written to" in note]
             assert "No space left" in note
         with tocsin.open(indexed, cache_dir=disk) as image:
             assert image.cat("usr/twin") == BIG

@@ -42,7 +42,7 @@ def over_http(server, name="layer", **options):
     )
 
 
-def test_open_layer_when_it_is_a_file_then_its_files(tmp_path):
+def test_open_layer_when_given_a_file_then_its_files_are_read(tmp_path):
     (tmp_path / "layer").write_bytes(LAYER)
     (tmp_path / "ztoc").write_bytes(ZTOC)
     with tocsin.open_layer(tmp_path / "layer", tmp_path / "ztoc") as layer:
@@ -55,7 +55,7 @@ def test_open_layer_when_it_is_a_file_then_its_files(tmp_path):
     assert (tmp_path / "out" / "big").read_bytes() == BIG
 
 
-def test_open_layer_when_it_is_a_url_then_only_ranges_are_fetched(server):
+def test_open_layer_when_given_a_url_then_only_ranges_are_fetched(server):
     with over_http(server) as layer:
         assert layer.cat("a") == b"first"
         asked = server.asked("GET", "/storage/layer")
@@ -103,11 +103,11 @@ def test_open_layer_when_the_server_refuses_then_typed_error(server, fault, erro
         over_http(server)
 
 
-def test_open_layer_when_ztoc_is_of_another_layer_then_error(tmp_path):
+def test_open_layer_when_the_ztoc_does_not_match_then_error(tmp_path):
     (tmp_path / "layer").write_bytes(LAYER + b"x")
     with pytest.raises(VerificationError, match="size differs from the ztoc"):
         tocsin.open_layer(tmp_path / "layer", ZTOC)
     with pytest.raises(ZtocError):
-        tocsin.open_layer(tmp_path / "layer", b"no ztoc")
+        tocsin.open_layer(tmp_path / "layer", b"not a ztoc")
     with pytest.raises(FileNotFoundError):
         tocsin.open_layer(tmp_path / "none", ZTOC)

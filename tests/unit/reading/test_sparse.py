@@ -66,7 +66,7 @@ def test_cat_when_sparse_files_are_consecutive_then_read_in_any_order(opened, or
         assert {name: layer.cat(name) for name in order} == expected
 
 
-def test_extract_when_sparse_files_are_consecutive_then_all(opened, tmp_path):
+def test_extract_when_sparse_files_are_consecutive_then_all_are_correct(opened, tmp_path):
     with opened(sparse("a", b"A", offset=9), sparse("b", b"B" * 700), entry("c", b"C")) as layer:
         layer.extract("/", tmp_path / "out")
     found = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
@@ -86,7 +86,7 @@ def test_cat_when_a_sparse_map_is_wrong_then_only_that_file_fails(opened, wanted
             assert error.value.what == "tar.sparse"
 
 
-def test_cat_when_the_sparse_version_is_unknown_then_a_plain_file(opened):
+def test_cat_when_the_sparse_version_is_unknown_then_read_as_plain(opened):
     records = {"GNU.sparse.major": "2", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"}
     with opened(entry("a", b"1\n0\n4\n", pax=records), entry("b", b"next")) as layer:
         assert layer.cat("a") == b"1\n0\n4\n"

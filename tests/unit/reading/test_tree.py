@@ -115,7 +115,7 @@ def test_tree_when_a_directory_replaces_a_symlink_then_whiteouts_are_local():
     assert shown(tree) == ["lib/", "usr/", "usr/x"]
 
 
-def test_tree_when_links_are_hard_then_one_file_across_layers():
+def test_tree_when_hard_links_span_layers_then_they_are_one_file():
     tree = Tree([Names("reg a", "hardlink b -> a"), Names("hardlink c -> ./b", "reg a")])
     assert place(tree, "b") == place(tree, "c") == (0, 0)
     assert place(tree, "a") == (1, 1)
@@ -197,7 +197,7 @@ def test_find_when_links_are_chained_then_at_most_40_are_followed():
     assert longer.find("start", follow=False)[0] == "start"
 
 
-def test_tree_when_directories_are_deep_then_without_recursion():
+def test_tree_when_directories_are_deep_then_recursion_is_not_used():
     depth = sys.getrecursionlimit() + 500
     path = "/".join(["d"] * depth)
     tree = Tree([Names(f"reg {path}"), Names("reg .wh.d")])
@@ -240,7 +240,7 @@ def test_tree_when_an_entry_is_invalid_on_linux_then_left_out_and_noted(line, wh
 
 def test_tree_when_names_have_the_maximum_length_then_they_exist():
     names = [
-        "reg " + "n" * 300,  # which is for a file system to refuse
+        "reg " + "n" * 300,  # a file system may refuse it, but the tree does not
         "reg " + "d/" * 2047 + "f",
         "symlink s -> " + "t" * 4095,
         # Dots and slashes that cleaning removes do not count.

@@ -14,7 +14,7 @@ import zstandard
 from support import goldens, seek, tarmaker
 from support.images import image_of, make_image, put_index
 from support.seek import SPAN_SIZE, Table, add_referrer, index_layer, make_table
-from support.seekfile import HUFFMAN, SeekBlobFile
+from support.seekblob import HUFFMAN, SeekBlobFile
 from support.tampered import with_number, with_text
 from support.ztocfile import parse
 from tocsin import IndexingOptions, NotFoundError, Severity, _core, convert, create, verify

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::list_chunk::{self, Extra, ListEntry, Owner, Row};
+use super::list_chunk::{self, Extra, ListEntry, MAX_HEADER_BLOCKS, Owner, Row};
 use super::root::{self, MAX_ENTRIES};
-use super::{SeekLayer, in_part};
+use super::{MAX_LAYER_SIZE, SeekLayer, in_part};
 use crate::digest::Digest;
 use crate::error::{Result, SeekError, SeekPart};
 use crate::tar::{Entries, EntryType, FileMetadata};
@@ -14,8 +14,6 @@ use crate::ztoc::{Entry, Ztoc};
 
 /// Size of a tar block.
 const BLOCK_LEN: i64 = 512;
-/// Maximum length of the headers of one entry, in blocks: as for reading by zTOCs.
-const MAX_HEADER_BLOCKS: i64 = (8 << 20) / BLOCK_LEN;
 /// Permission bits of a mode.
 const PERMISSIONS: i64 = 0o7777;
 /// The ID that chown(2) treats as "do not change".
@@ -161,15 +159,19 @@ impl Rows<'_> {
             ..Extra::default()
         };
         if kind == EntryType::Regular {
-            let positive = |what, value: i64| {
-                let found = value.cast_unsigned();
-                u64::try_from(value).map_err(|_| SeekError::Value { what, value: found })
+            let positive = |what, value: i64| match u64::try_from(value) {
+                Ok(value) if value > MAX_LAYER_SIZE => {
+                    Err(SeekError::TooLarge { what, value, limit: MAX_LAYER_SIZE })
+                }
+                Ok(value) => Ok(value),
+                Err(_) => Err(SeekError::Value { what, value: value.cast_unsigned() }),
             };
             found.size = positive("size of a file", entry.uncompressed_size())?;
             found.offset = positive("offset of a file", entry.uncompressed_offset())?;
             let blocks = self.header_blocks.get(source.layer as usize);
             let blocks = blocks.and_then(|blocks| blocks.get(source.entry? as usize));
             found.header_blocks = blocks.copied().unwrap_or(1);
+            list_chunk::check_place(&found)?;
             let tar_name = entry.clean_name();
             extra.tar_name = (*tar_name != *path).then(|| tar_name.into_owned());
             let own = (permissions(entry), entry.uid(), entry.gid());
@@ -250,8 +252,9 @@ fn header_blocks(ztoc: &Ztoc) -> Vec<u32> {
         let Some(entry) = entry(index) else { continue };
         let at = entry.uncompressed_offset();
         let len = end.and_then(|end| at.checked_sub(end)).filter(|len| len % BLOCK_LEN == 0);
-        let found =
-            len.map(|len| len / BLOCK_LEN).filter(|len| (1..=MAX_HEADER_BLOCKS).contains(len));
+        let found = len
+            .map(|len| len / BLOCK_LEN)
+            .filter(|len| (1..=MAX_HEADER_BLOCKS.into()).contains(len));
         blocks[index] = found.and_then(|found| u32::try_from(found).ok()).unwrap_or(1);
         let size =
             if entry.entry_type() == EntryType::Regular { entry.uncompressed_size() } else { 0 };

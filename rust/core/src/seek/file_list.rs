@@ -3,14 +3,15 @@
 //! Nothing is fetched here. If an answer needs chunks that are missing, it names them, and the caller
 //! adds them and asks again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::Root;
 use super::list_chunk::{self, ListChunk, ListEntry, Owner};
 use super::root::MAX_KEY_LEN;
-use crate::error::Result;
+use super::{Root, in_part};
+use crate::error::{Error, Result, SeekError, SeekPart};
 use crate::tar::EntryType;
 use crate::tree::{MAX_LINKS, compare_names};
 
@@ -26,6 +27,14 @@ pub enum Stop {
     /// More than [`MAX_LINKS`] symbolic links, possibly in a loop.
     Loop,
 }
+
+/// Usual bytes of memory for each byte of a chunk and for each of its entries. Real chunks take about
+/// 200 bytes for each entry.
+const KEPT_PER_BYTE: usize = 16;
+const KEPT_PER_ENTRY: usize = 512;
+/// Bytes by which all decoded chunks of an image may exceed the usual: some have deep directories. The
+/// list of an image that has more is slow to read, but does not exhaust memory.
+const MAX_EXCESS: usize = 64 << 20;
 
 /// An answer, or why there is none.
 pub type Answer<T> = std::result::Result<T, Stop>;
@@ -78,9 +87,19 @@ impl Listed {
 #[derive(Debug)]
 pub struct FileList {
     root: Arc<Root>,
-    chunks: Box<[OnceLock<Arc<ListChunk>>]>,
+    chunks: Box<[OnceLock<Kept>]>,
     /// For files with several names, by the number of the first: one that is in an added chunk.
     names: Mutex<HashMap<u32, u32>>,
+    /// What is left of [`MAX_EXCESS`].
+    spare: AtomicUsize,
+}
+
+/// A chunk that has been checked.
+#[derive(Debug)]
+enum Kept {
+    Decoded(Arc<ListChunk>),
+    /// Decoded it would exceed [`MAX_EXCESS`], so it is decoded each time.
+    Stored(Box<[u8]>),
 }
 
 impl FileList {
@@ -88,7 +107,7 @@ impl FileList {
     #[must_use]
     pub fn new(root: Arc<Root>) -> Self {
         let chunks = (0..root.list_chunk_count()).map(|_| OnceLock::new()).collect();
-        Self { root, chunks, names: Mutex::default() }
+        Self { root, chunks, names: Mutex::default(), spare: AtomicUsize::new(MAX_EXCESS) }
     }
 
     /// The root.
@@ -111,27 +130,37 @@ impl FileList {
         if self.has_chunk(number) {
             return Ok(());
         }
+        let chunk = self.decode(number, stored)?;
+        let entries = self.root.chunk_entries(number);
+        self.note_names(&chunk, entries.start);
+        let usual = KEPT_PER_BYTE * stored.len() + KEPT_PER_ENTRY * entries.len();
+        let excess = chunk.memory().saturating_sub(usual);
+        let take = |spare: usize| spare.checked_sub(excess);
+        let kept = match self.spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+            Ok(_) => Kept::Decoded(Arc::new(chunk)),
+            Err(_) => Kept::Stored(stored.into()),
+        };
+        if let Some(place) = self.chunks.get(number as usize) {
+            let _ = place.set(kept);
+        }
+        Ok(())
+    }
+
+    /// Verifies, decodes and checks a chunk.
+    fn decode(&self, number: u32, stored: &[u8]) -> Result<ListChunk> {
         let content = self.root.open_list_chunk(number, stored)?;
         let entries = self.root.chunk_entries(number);
-        let in_chunk = super::in_part(crate::error::SeekPart::TocChunk(number));
+        let in_chunk = in_part(SeekPart::TocChunk(number));
         // An image without layers still has a root directory.
         let layers = self.root.layers().len().max(1);
         let chunk =
             list_chunk::read(&content, entries.start, entries.len(), layers).map_err(&in_chunk)?;
         self.check_keys(number, &chunk).map_err(&in_chunk)?;
-        self.note_names(&chunk, entries.start);
-        if let Some(place) = self.chunks.get(number as usize) {
-            let _ = place.set(Arc::new(chunk));
-        }
-        Ok(())
+        Ok(chunk)
     }
 
     /// Checks that the first key is the one in the root, and the last one before the next chunk's.
-    fn check_keys(
-        &self,
-        number: u32,
-        chunk: &ListChunk,
-    ) -> std::result::Result<(), crate::error::SeekError> {
+    fn check_keys(&self, number: u32, chunk: &ListChunk) -> std::result::Result<(), SeekError> {
         let key = |index: usize| {
             chunk.key(index).map(|(directory, name)| list_chunk::key(directory, name))
         };
@@ -139,11 +168,7 @@ impl FileList {
         let last = chunk.entries().len().checked_sub(1).and_then(key);
         let next = self.root.first_key(number.saturating_add(1));
         let is_before = next.is_none_or(|next| last.as_deref().is_some_and(|last| last < next));
-        if is_first && is_before {
-            Ok(())
-        } else {
-            Err(crate::error::SeekError::Order("keys of chunks"))
-        }
+        if is_first && is_before { Ok(()) } else { Err(SeekError::Order("keys of chunks")) }
     }
 
     fn note_names(&self, chunk: &ListChunk, first: u32) {
@@ -155,8 +180,12 @@ impl FileList {
         }
     }
 
-    fn chunk(&self, chunk: u32) -> Option<&Arc<ListChunk>> {
-        self.chunks.get(chunk as usize)?.get()
+    fn chunk(&self, number: u32) -> Option<Arc<ListChunk>> {
+        match self.chunks.get(number as usize)?.get()? {
+            Kept::Decoded(chunk) => Some(Arc::clone(chunk)),
+            // It could be decoded before.
+            Kept::Stored(stored) => self.decode(number, stored).ok().map(Arc::new),
+        }
     }
 
     /// All chunks that have not been added.
@@ -180,6 +209,14 @@ impl FileList {
         }
     }
 
+    /// The error for an entry that should be a regular file, because another name says so.
+    #[must_use]
+    pub fn not_a_file(&self, listed: &Listed) -> Error {
+        let chunk = self.root.chunk_of_entry(listed.number).unwrap_or(u32::MAX);
+        let (what, value) = ("entry of a file with several names", listed.number.into());
+        in_part(SeekPart::TocChunk(chunk))(SeekError::Value { what, value })
+    }
+
     /// An entry by its number, whatever other names its file has.
     ///
     /// # Errors
@@ -188,7 +225,7 @@ impl FileList {
         let chunk = self.root.chunk_of_entry(number).ok_or(Stop::Missing)?;
         let found = self.chunk(chunk).ok_or_else(|| Stop::Chunks(vec![chunk]))?;
         let index = (number - self.root.chunk_entries(chunk).start) as usize;
-        Ok(Listed { chunk: Arc::clone(found), index, number })
+        Ok(Listed { chunk: found, index, number })
     }
 
     /// The entry with a key; `None` if there is none.
@@ -201,7 +238,7 @@ impl FileList {
         let chunk = self.chunk(number).ok_or(number)?;
         let first = self.root.chunk_entries(number).start;
         Ok(chunk.find(directory, name).map(|index| Listed {
-            chunk: Arc::clone(chunk),
+            chunk,
             index,
             number: first + u32::try_from(index).unwrap_or(0),
         }))
@@ -229,10 +266,13 @@ impl FileList {
         let mut frames = vec![(path.to_vec(), 0)];
         let mut at = At { path: Vec::new(), listed: None };
         let mut followed = 0;
+        // Whether the rest of a text may exist as it is; if not, it is looked up step by step.
+        let mut may_jump = true;
         loop {
             let Some((text, position)) = frames.last_mut() else { return self.listed(at) };
             let Some(part) = next_part(text, *position) else {
                 frames.pop();
+                may_jump = true;
                 continue;
             };
             let start = part.start;
@@ -249,20 +289,20 @@ impl FileList {
                 continue;
             }
             // If the rest exists as it is, all directories on the way are real.
-            let rest = plain_rest(text, start);
-            let jump = rest.as_ref().map(|rest| joined(&at.path, rest));
-            let found = match jump.as_deref().map(|full| self.lookup_path(full)) {
+            let rest = if may_jump { plain_rest(text, start, &at.path) } else { None };
+            may_jump = false;
+            let found = match rest.as_deref().map(|full| self.lookup_path(full)) {
                 Some(Ok(Some(found))) => {
                     *position = text.len();
                     Some(found)
                 }
-                Some(Err(chunk)) => return Err(self.needs(chunk, &at.path, &name)),
+                Some(Err(chunk)) => {
+                    let whole = whole_rest(&frames, start, &at.path);
+                    return Err(self.needs(chunk, &at.path, &name, &whole));
+                }
                 Some(Ok(None)) | None => match self.lookup(&at.path, &name) {
                     Ok(found) => found,
-                    Err(chunk) => {
-                        let rest = rest.unwrap_or_else(|| name.clone());
-                        return Err(self.needs_each(chunk, &at.path, &rest));
-                    }
+                    Err(chunk) => return Err(self.needs_each(chunk, &at.path, &text[start..])),
                 },
             };
             let found = found.ok_or(Stop::Missing)?;
@@ -291,6 +331,7 @@ impl FileList {
                 frames.pop();
             }
             frames.push((target, 0));
+            may_jump = true;
         }
     }
 
@@ -309,29 +350,29 @@ impl FileList {
         self.lookup(directory, name)
     }
 
-    /// The chunk of a path, and that of its first component, which may be a link to a directory.
-    fn needs(&self, chunk: u32, directory: &[u8], first: &[u8]) -> Stop {
-        let first = self.lookup(directory, first).err().filter(|first| *first != chunk);
-        Stop::Chunks(
-            first
-                .into_iter()
-                .chain([chunk])
-                .collect::<std::collections::BTreeSet<_>>()
-                .into_iter()
-                .collect(),
-        )
+    /// The chunk of a path; that of its first component, which may be a link to a directory; and that
+    /// of the whole path which is left after the links so far.
+    fn needs(&self, chunk: u32, directory: &[u8], first: &[u8], whole: &[u8]) -> Stop {
+        let others = [self.lookup(directory, first).err(), self.lookup_path(whole).err()];
+        let chunks: BTreeSet<_> = others.into_iter().flatten().chain([chunk]).collect();
+        Stop::Chunks(chunks.into_iter().collect())
     }
 
     /// The chunks of all directories on the way, since the path itself does not exist as it is.
     fn needs_each(&self, chunk: u32, directory: &[u8], rest: &[u8]) -> Stop {
-        let mut chunks = std::collections::BTreeSet::from([chunk]);
+        let mut chunks = BTreeSet::from([chunk]);
         let mut at = directory.to_vec();
         let mut from = 0;
-        while let Some(part) = next_part(rest, from) {
+        while let Some(part) = next_part(rest, from).filter(|_| at.len() < MAX_KEY_LEN) {
             from = part.end;
             let name = &rest[part];
-            chunks.extend(self.lookup(&at, name).err());
-            at = joined(&at, name);
+            if name == b".." {
+                break;
+            }
+            if name != b"." {
+                chunks.extend(self.lookup(&at, name).err());
+                push_part(&mut at, name);
+            }
         }
         Stop::Chunks(chunks.into_iter().collect())
     }
@@ -354,7 +395,7 @@ impl FileList {
                     continue;
                 }
                 let number = first + u32::try_from(index).unwrap_or(0);
-                found.push(Listed { chunk: Arc::clone(chunk), index, number });
+                found.push(Listed { chunk: Arc::clone(&chunk), index, number });
             }
         }
         if !missing.is_empty() {
@@ -384,7 +425,7 @@ impl FileList {
         let mut from = 0;
         while let Some(part) = next_part(path, from) {
             from = part.end;
-            clean = joined(&clean, &path[part]);
+            push_part(&mut clean, &path[part]);
         }
         self.lookup_path(&clean).map_err(|chunk| Stop::Chunks(vec![chunk]))
     }
@@ -461,16 +502,38 @@ fn parent(path: &[u8]) -> &[u8] {
     split(path).0
 }
 
-/// The rest of a path from a component on, if it has no `.` or `..`, without repeated slashes.
-fn plain_rest(path: &[u8], start: usize) -> Option<Vec<u8>> {
-    let mut rest = Vec::new();
+fn push_part(path: &mut Vec<u8>, name: &[u8]) {
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+}
+
+/// A directory, the rest of the last text from a component on, and the rests of the texts below it, up
+/// to a `.` or `..`.
+fn whole_rest(frames: &[(Vec<u8>, usize)], start: usize, directory: &[u8]) -> Vec<u8> {
+    let mut path = directory.to_vec();
+    for (index, (text, position)) in frames.iter().rev().enumerate() {
+        let from = if index == 0 { start } else { *position };
+        match plain_rest(text, from, &path) {
+            Some(longer) => path = longer,
+            None => break,
+        }
+    }
+    path
+}
+
+/// A directory and the rest of a path from a component on, without repeated slashes, if the rest has
+/// no `.` or `..`.
+fn plain_rest(path: &[u8], start: usize, directory: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = directory.to_vec();
     let mut from = start;
     while let Some(part) = next_part(path, from) {
         from = part.end;
         if matches!(&path[part.clone()], b"." | b"..") {
             return None;
         }
-        rest = joined(&rest, &path[part]);
+        push_part(&mut rest, &path[part]);
     }
     Some(rest)
 }

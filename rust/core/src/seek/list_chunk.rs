@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::root::{MAX_KEY_LEN, WrittenChunk, shared_len};
+use super::root::{MAX_KEY_LEN, MAX_LIST_CHUNK_LEN, WrittenChunk, shared_len};
 use super::wire::{Compressor, Reader, put_varint};
 use crate::error::SeekError;
 use crate::tar::EntryType;
@@ -16,6 +16,8 @@ const LEVEL: i32 = 9;
 const CUT_LEN: usize = 256 << 10;
 /// Size of a tar block.
 const BLOCK_LEN: u64 = 512;
+/// Maximum length of the headers of one entry, in blocks: as for reading by zTOCs.
+pub(super) const MAX_HEADER_BLOCKS: u32 = (8 << 20) / BLOCK_LEN as u32;
 /// Largest offset or size in a layer.
 const MAX_OFFSET: u64 = super::MAX_LAYER_SIZE;
 
@@ -150,6 +152,27 @@ impl ListChunk {
         None
     }
 
+    /// Bytes of memory held.
+    pub(super) fn memory(&self) -> usize {
+        let directories = self.directories.iter().map(|directory| directory.path.len());
+        let owners = self.owners.iter().map(|owner| owner.uname.len() + owner.gname.len());
+        let extra = |extra: &Extra| {
+            let xattrs = extra.xattrs.iter().map(|(name, value)| name.len() + value.len());
+            let tar_name = extra.tar_name.as_ref().map_or(0, Vec::len);
+            size_of::<Extra>() + size_of_val(&extra.xattrs[..]) + tar_name + xattrs.sum::<usize>()
+        };
+        let entries = self
+            .entries
+            .iter()
+            .map(|entry| entry.target.len() + entry.extra.as_deref().map_or(0, extra));
+        self.names.len()
+            + size_of_val(&self.name_ends[..])
+            + size_of_val(&self.directories[..])
+            + size_of_val(&self.entries[..])
+            + size_of_val(&self.owners[..])
+            + directories.chain(owners).chain(entries).sum::<usize>()
+    }
+
     /// The entries of a directory in this chunk.
     pub(super) fn in_directory(&self, directory: &[u8]) -> Range<usize> {
         let found = self.directories.binary_search_by(|other| other.path[..].cmp(directory));
@@ -209,10 +232,15 @@ pub(super) fn write(rows: &[Row], layer_count: usize) -> Result<Vec<WrittenChunk
     let mut rest = rows;
     while !rest.is_empty() {
         let (content, count) = write_content(rest, layer_count);
+        let len = content.len() as u64;
+        if len > MAX_LIST_CHUNK_LEN {
+            let (what, limit) = ("length of a chunk", MAX_LIST_CHUNK_LEN);
+            return Err(SeekError::TooLarge { what, value: len, limit });
+        }
         let first = &rest[0];
         chunks.push(WrittenChunk {
             stored: compressor.compress(&content)?,
-            len: content.len() as u64,
+            len,
             entries: u32::try_from(count).unwrap_or(u32::MAX),
             first_key: key(&first.directory, &first.name),
         });
@@ -521,12 +549,16 @@ fn read_entries(
 ) -> Result<()> {
     let mut ends = vec![0_u64; layer_count];
     let mut seconds = 0_i64;
+    let mut xattrs = MAX_XATTRS;
     chunk.entries.reserve_exact(count);
     for number in (first..).take(count) {
         let [bits] = *columns[KINDS].array::<1>("the type of an entry")?;
         let kind = kind_of(bits & 7).filter(|_| bits >> 5 == 0);
         let unknown = || SeekError::Value { what: "type of an entry", value: bits.into() };
         let kind = kind.ok_or_else(unknown)?;
+        if bits & IMPLIED != 0 && kind != EntryType::Directory {
+            return Err(SeekError::Value { what: "type of an entry", value: bits.into() });
+        }
         let layer = columns[LAYERS].varint("the layer of an entry")?;
         if layer >= layer_count as u64 {
             return Err(SeekError::Value { what: "layer of an entry", value: layer });
@@ -550,7 +582,8 @@ fn read_entries(
         };
         if kind == EntryType::Regular {
             entry.size = columns[SIZES].varint_to(MAX_OFFSET, "size of a file")?;
-            let blocks = columns[HEADERS].varint_to(1 << 20, "number of header blocks")?;
+            let limit = MAX_HEADER_BLOCKS.into();
+            let blocks = columns[HEADERS].varint_to(limit, "number of header blocks")?;
             entry.header_blocks = small(blocks);
             let end = &mut ends[entry.layer as usize];
             let difference = unzigzag(columns[OFFSETS].varint("the offset of a file")?);
@@ -560,16 +593,32 @@ fn read_entries(
                 let (what, value, limit) = ("offset of a file", entry.offset, MAX_OFFSET);
                 return Err(SeekError::TooLarge { what, value, limit });
             }
+            check_place(&entry)?;
             *end = padded_end(entry.offset, entry.size);
         }
         if matches!(kind, EntryType::SymLink | EntryType::HardLink) {
-            entry.target =
-                read_bytes(&mut columns[TARGETS], MAX_TARGET_BYTES, "a link target")?.to_vec();
+            let is_symlink = kind == EntryType::SymLink;
+            let limit = if is_symlink { MAX_TARGET_LEN } else { MAX_TARGET_BYTES };
+            entry.target = read_bytes(&mut columns[TARGETS], limit, "a link target")?.to_vec();
         }
         if bits & HAS_EXTRA != 0 {
-            entry.extra = Some(Box::new(read_extra(&mut columns[EXTRAS], number)?));
+            let extra = read_extra(&mut columns[EXTRAS], number, &mut xattrs)?;
+            entry.extra = Some(Box::new(extra));
         }
         chunk.entries.push(entry);
+    }
+    Ok(())
+}
+
+/// Maximum number of extended attributes in a chunk: each takes memory many times its length. The
+/// headers of one entry have room for about 55,000, a hard link can add as many, and a chunk ends
+/// before its other entries have 65,000.
+const MAX_XATTRS: u64 = 1 << 18;
+
+/// Checks that the headers of a file are inside the layer.
+pub(super) fn check_place(entry: &ListEntry) -> Result<()> {
+    if entry.header_blocks == 0 || entry.offset < u64::from(entry.header_blocks) * BLOCK_LEN {
+        return Err(SeekError::Value { what: "offset of a file", value: entry.offset });
     }
     Ok(())
 }
@@ -578,8 +627,12 @@ fn read_entries(
 const MAX_TARGET_BYTES: usize = 1 << 20;
 const _: () = assert!(MAX_TARGET_BYTES > MAX_TARGET_LEN);
 
-fn read_extra(reader: &mut Reader<'_>, number: u32) -> Result<Extra> {
+/// Reads rare fields. `xattrs` is the number of extended attributes that the chunk may still have.
+fn read_extra(reader: &mut Reader<'_>, number: u32, xattrs: &mut u64) -> Result<Extra> {
     let flags = reader.varint_to(ALL_FLAGS, "flags of rare fields")?;
+    if flags == 0 {
+        return Err(SeekError::Value { what: "flags of rare fields", value: flags });
+    }
     let mut extra = Extra { has_link_owner: flags & HAS_LINK_OWNER != 0, ..Extra::default() };
     if flags & HAS_NAMES != 0 {
         let before = reader.varint_to(number.into(), "number of the first name of a file")?;
@@ -593,10 +646,9 @@ fn read_extra(reader: &mut Reader<'_>, number: u32) -> Result<Extra> {
         extra.device = (major, unzigzag(reader.varint("a device number")?));
     }
     if flags & HAS_XATTRS != 0 {
-        // Each takes two bytes or more.
-        let limit = reader.remaining() as u64 / 2;
-        let what = "number of extended attributes";
-        for _ in 0..reader.varint_to(limit, what)? {
+        let count = reader.varint_to(*xattrs, "number of extended attributes")?;
+        *xattrs -= count;
+        for _ in 0..count {
             let name =
                 read_bytes(reader, usize::MAX, "the name of an extended attribute")?.to_vec();
             let value = read_bytes(reader, usize::MAX, "an extended attribute")?.to_vec();

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::chunk::DIGEST_LEN;
 use super::positions::{LayerCompression, LayerSizes, Positions};
 use super::wire::{Compressor, Reader, len32, put_varint};
 use super::{CHECKPOINTS_PER_CHUNK, SeekLayer, SeekSpans, in_part};
@@ -21,9 +22,11 @@ pub(super) const MAX_ENTRIES: u64 = 1 << 28;
 const MAX_CONTENT_LEN: u64 = 64 << 20;
 /// Maximum length of the decompressed position map.
 const MAX_POSITIONS_LEN: u64 = 256 << 20;
-/// Maximum length of a decompressed chunk of the file list. A chunk is cut at a few hundred KiB, but a
-/// single entry may have extended attributes of 1 MiB and more.
-pub(super) const MAX_LIST_CHUNK_LEN: u64 = 16 << 20;
+/// Maximum length of a position in the map: two varints.
+const MAX_POSITION_LEN: u64 = 2 * 10;
+/// Maximum length of a decompressed chunk of the file list. A chunk ends at 256 KiB, but its last entry
+/// may have extended attributes of 1 MiB, and a hard link to it as many again.
+pub(super) const MAX_LIST_CHUNK_LEN: u64 = 4 << 20;
 
 /// The root of a seek table.
 #[derive(Debug)]
@@ -165,12 +168,14 @@ impl Root {
             return Err(in_root(SeekError::Magic));
         }
         let content = reader.frame(MAX_CONTENT_LEN, "the content of the root").map_err(&in_root)?;
-        let mut root = Self::read_content(&content).map_err(&in_root)?;
+        // Each chunk has a digest after the content, so a small root cannot claim many of them.
+        let digests = reader.remaining() / DIGEST_LEN;
+        let mut root = Self::read_content(&content, digests).map_err(&in_root)?;
         root.read_digests(&mut reader).map_err(&in_root)?;
         Ok(root)
     }
 
-    fn read_content(content: &[u8]) -> std::result::Result<Self, SeekError> {
+    fn read_content(content: &[u8], digests: usize) -> std::result::Result<Self, SeekError> {
         let mut reader = Reader::new(content);
         let span_size = reader.varint("the span size")?;
         for (what, expected) in [
@@ -183,15 +188,17 @@ impl Root {
             }
         }
         let count = reader.varint_to(MAX_LAYERS as u64, "number of layers")?;
-        let layers = (0..count).map(|_| read_layer(&mut reader, span_size));
+        let mut left = digests;
+        let layers = (0..count).map(|_| read_layer(&mut reader, span_size, &mut left));
         let layers = layers.collect::<std::result::Result<Vec<_>, _>>()?;
+        let spans: u64 = layers.iter().map(RootLayer::span_count).sum();
         let stored_len = reader.varint("the stored length of the position map")?;
-        let len = reader.varint_to(MAX_POSITIONS_LEN, "length of the position map")?;
+        let limit = MAX_POSITIONS_LEN.min(spans * MAX_POSITION_LEN);
+        let len = reader.varint_to(limit, "length of the position map")?;
         let positions = Part { range: 0..stored_len, len, digest: Digest::of(&[]) };
 
         let what = "number of chunks in the file list";
-        // Each chunk takes five bytes or more.
-        let count = reader.varint_to(content.len() as u64 / 5, what)?;
+        let count = reader.varint_to(left as u64, what)?;
         let (mut list, mut keys) = (Vec::new(), Vec::new());
         let (mut end, mut entries) = (stored_len, 0_u64);
         let mut last = 0..0;
@@ -374,6 +381,7 @@ impl RootLayer {
 fn read_layer(
     reader: &mut Reader<'_>,
     span_size: u64,
+    digests: &mut usize,
 ) -> std::result::Result<RootLayer, SeekError> {
     let digest = reader.digest("the digest of a layer")?;
     let sizes = LayerSizes {
@@ -386,11 +394,9 @@ fn read_layer(
     sizes.check()?;
     let mut end = reader.varint_to(u64::from(u32::MAX), "length of the head of a seek blob")?;
     let mut ends = vec![end];
-    // Each length takes a byte or more.
     let what = "the length of a seek chunk";
-    if sizes.chunk_count() > reader.remaining() {
-        return Err(SeekError::Truncated(what));
-    }
+    *digests =
+        digests.checked_sub(sizes.chunk_count()).ok_or(SeekError::Truncated("the digests"))?;
     for _ in 0..sizes.chunk_count() {
         end += reader.varint_to(u64::from(u32::MAX), what)?;
         ends.push(end);
