@@ -316,7 +316,8 @@ def test_checkpoints_when_elsewhere_but_correct_then_note(layout, image, indexed
     result = verified(layout, image, table)
     assert result.ok
     kinds = {found.kind for found in result.all_findings}
-    assert kinds == {"seek_layer.checkpoints", "seek_layer.encoding"}
+    assert "seek_layer.checkpoints" in kinds
+    assert kinds <= {"seek_layer.checkpoints", "seek_layer.encoding"}
 
 
 def test_seek_blob_when_encoded_differently_then_note(layout, image, indexed):
