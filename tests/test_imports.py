@@ -38,6 +38,7 @@ CORE_USERS = {
     "layers/indexer.py",
     "layers/seek_table.py",
     "layers/seek.py",
+    "layers/seek_contents.py",
     "layers/span_table.py",
     "layers/spans.py",
     "layers/zstd.py",
