@@ -253,6 +253,25 @@ fn seek_when_highly_compressible_then_cheapest_checkpoints() {
     }
 }
 
+/// Steps of up to 258 bytes, so that one step of the fast decoder and one of the plain decoder may
+/// begin far before a zone and end inside it.
+#[test]
+fn seek_when_matches_are_long_then_those_across_the_start_of_a_zone_count() {
+    for seed in 0..12_usize {
+        let mut data = mixed_data(40_000 + 977 * seed, seed as u64);
+        let mut at = seed;
+        while data.len() < 2_200_000 {
+            at = (at * 7919 + 12_345) % 1_000_003;
+            let start = data.len() - 9_000 - at % 20_000;
+            data.extend_from_within(start..start + 2_000 + at % 7_000);
+            if at % 5 == 0 {
+                data.push(at as u8);
+            }
+        }
+        check(&zlib_gzip(&tar_of(&data), 6), 64 * KIB);
+    }
+}
+
 #[test]
 fn seek_when_smaller_than_a_span_then_one_checkpoint() {
     for len in [0, 1, 79_000, 80_000] {

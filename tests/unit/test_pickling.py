@@ -43,6 +43,7 @@ def results(tmp_path_factory):
             tocsin.indexes(f"{name}2"),
             tocsin.convert(name, f"{name}3", options=SEEK),
             tocsin.indexes(f"{name}3"),
+            tocsin.verify(f"{name}3"),
             tocsin.resolve(name),
             index_layer(odd, progress=events.append),
             tocsin.build_ztoc(odd).info(),

@@ -1,6 +1,6 @@
 """The decoded contents of a seek table, so that it can be compared with its image.
 
-Source: docs/seek-table.md.
+Source: docs/seek-table.md#parts.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ First the parts that belong to the whole table are read: manifest, root, positio
 Then each layer's seek blob is compared with the layer (`verifying.layers`), and at last the file
 list with that of the rebuilt table.
 
-Source: docs/seek-table.md.
+Source: docs/seek-table.md#parts.
 """
 
 from __future__ import annotations

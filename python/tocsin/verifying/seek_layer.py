@@ -3,7 +3,7 @@
 A checkpoint may be somewhere else than where tocsin puts it, as long as its span can be read. So
 spans whose checkpoints the rebuilt blob does not have are inflated and compared with the layer.
 
-Source: docs/seek-table.md.
+Source: docs/seek-table.md#parts.
 """
 
 from __future__ import annotations

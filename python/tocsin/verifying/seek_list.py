@@ -1,6 +1,6 @@
 """Differences between the root and file list of a seek table and those rebuilt from the layers.
 
-Source: docs/seek-table.md.
+Source: docs/seek-table.md#parts.
 """
 
 from __future__ import annotations

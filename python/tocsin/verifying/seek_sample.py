@@ -4,7 +4,7 @@ Some spans of each layer are read with the seek table, as readers do: their dige
 inflate, and they end with the window of the next span. Some chunks of the file list are read, and
 some of their files have the tar headers that the file list says.
 
-Source: docs/seek-table.md.
+Source: docs/seek-table.md#parts.
 """
 
 from __future__ import annotations
