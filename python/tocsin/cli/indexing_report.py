@@ -9,18 +9,16 @@ from tocsin.cli.output import Column
 from tocsin.indexing.results import ConvertResult
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tocsin.cli.output import Output
     from tocsin.indexing.results import CreateResult, PlatformResult
     from tocsin.model.layer_result import LayerResult
     from tocsin.stores.metering import Traffic
 
 _LAYER = (Column("LAYER"), Column("SIZE", "right"))
-_ZTOC = (
-    Column("ZTOC"),
-    Column("SIZE", "right"),
-    Column("OVERHEAD", "right"),
-    Column("SPANS", "right"),
-)
+_ZTOC = (Column("ZTOC"), Column("SIZE", "right"), Column("OVERHEAD", "right"))
+_SPANS = (Column("SPANS", "right"),)
 _SEEK = (Column("SEEK", "right"),)
 _TIME = (Column("TIME", "right"),)
 
@@ -44,7 +42,9 @@ def write_report(result: CreateResult, output: Output, *, min_layer_size: int) -
     if all(platform.skipped for platform in result.platforms):
         output.line("nothing was written")
         return
-    output.line(traffic_line(result.traffic, dry_run=result.dry_run))
+    output.line(
+        traffic_line(result.traffic, indexes=_made(result.platforms), dry_run=result.dry_run)
+    )
     if isinstance(result, ConvertResult) and result.unchanged:
         output.line(
             words.printable(f"{result.destination} is already up to date: nothing was written")
@@ -55,12 +55,18 @@ def write_report(result: CreateResult, output: Output, *, min_layer_size: int) -
     output.line(words.printable(f"{_summary(result)} → {result.destination}"))
 
 
-def traffic_line(traffic: Traffic, *, dry_run: bool = False) -> str:
-    """Return ``read 81.2 MiB, pushed 1.3 MiB (zTOCs 1.3 MiB, manifests 2.1 KiB)``."""
+def traffic_line(traffic: Traffic, *, indexes: str = "zTOCs", dry_run: bool = False) -> str:
+    """Return ``read 81.2 MiB, pushed 1.3 MiB (zTOCs 1.3 MiB, manifests 2.1 KiB)``.
+
+    Args:
+        traffic: bytes read and written.
+        indexes: what the generated blobs are.
+        dry_run: whether writing was suppressed.
+    """
     parts = [
         f"{name} {words.size(byte_count)}"
         for name, byte_count in (
-            ("zTOCs", traffic.ztocs),
+            (indexes, traffic.ztocs),
             ("indexes and manifests", traffic.manifests),
             ("layers and configs", traffic.blobs),
         )
@@ -73,6 +79,14 @@ def traffic_line(traffic: Traffic, *, dry_run: bool = False) -> str:
     if traffic.mounted:
         line += f", reused {words.size(traffic.mounted)} without sending"
     return line
+
+
+def _made(platforms: Sequence[PlatformResult]) -> str:
+    """Return what the blobs are that were generated."""
+    if all(platform.seek_table is None for platform in platforms):
+        return "zTOCs"
+    has_ztocs = any(platform.soci_index is not None for platform in platforms)
+    return "zTOCs and seek tables" if has_ztocs else "seek tables"
 
 
 def skip_reason(result: LayerResult, min_layer_size: int) -> str:
@@ -124,7 +138,13 @@ def _write_platform(result: PlatformResult, output: Output, min_layer_size: int)
         return
     has_ztocs = result.soci_index is not None or result.seek_table is None
     has_seek = result.seek_table is not None
-    columns = (*_LAYER, *(_ZTOC if has_ztocs else ()), *(_SEEK if has_seek else ()), *_TIME)
+    # With the spans, the table would be wider than 80 columns; tocsin info shows them.
+    columns = (
+        *_LAYER,
+        *(_ZTOC if has_ztocs else ()),
+        *(_SEEK if has_seek else _SPANS),
+        *_TIME,
+    )
     rows = [_row(layer, has_ztocs=has_ztocs, has_seek=has_seek) for layer in result.layers]
     output.table(columns, rows)
     for remark in _remarks(result, min_layer_size):
@@ -135,10 +155,8 @@ def _write_platform(result: PlatformResult, output: Output, min_layer_size: int)
         output.line("no index: no layer has a zTOC")
     if result.seek_table is not None:
         total = sum(layer.layer.size for layer in result.layers)
-        output.line(
-            f"seek table {result.seek_table.digest}, {words.size(result.seek_size)} "
-            f"({words.percent(result.seek_size, total)} of the image)"
-        )
+        output.line(f"seek {result.seek_table.digest}")
+        output.line(words.seek_table(result.seek_size, total))
     if result.seek_problem is not None:
         output.warn(words.printable(f"no seek table: {result.seek_problem}"))
     output.line()
@@ -170,16 +188,17 @@ def _row(result: LayerResult, *, has_ztocs: bool, has_seek: bool) -> tuple[str, 
     layer, ztoc, seek = result.layer, result.ztoc, result.seek_blob
     cells = [words.short(layer.digest), words.size(layer.size)]
     if has_ztocs and ztoc is None:
-        cells += ["skipped", *[words.NOTHING] * 3]
+        cells += ["skipped", *[words.NOTHING] * 2]
     elif ztoc is not None:
         cells += [
             words.short(ztoc.digest),
             words.size(ztoc.size),
             words.percent(ztoc.size, layer.size),
-            f"{result.span_count:,}",
         ]
     if has_seek:
         cells.append(words.NOTHING if seek is None else words.size(seek.size))
+    else:
+        cells.append(words.NOTHING if ztoc is None else f"{result.span_count:,}")
     if ztoc is None and seek is None:
         return (*cells, words.NOTHING)
     return (*cells, "reused" if result.reused else words.duration(result.seconds))
