@@ -207,6 +207,17 @@ def test_create_when_a_layer_cannot_be_read_then_a_warning_and_the_ztocs(tmp_pat
     assert alone.stdout == b""
 
 
+def test_create_when_all_layers_are_small_then_a_table_but_no_index(app):
+    out = lines("create", app, "--seek")
+    platform = platform_of("index", "ls", app)
+    assert platform["soci_indexes"] == []
+    assert [line.split()[3] for line in out[2:4]] == ["skipped", "skipped"]
+    assert out[4] == "skipped: smaller than 10 MiB"
+    assert out[5] == "no index: no layer has a zTOC"
+    assert out[6] == f"seek {platform['seek_tables'][0]['digest']}"
+    assert out[-1].startswith("1 seek table for 2 layers, ")
+
+
 # Options
 
 

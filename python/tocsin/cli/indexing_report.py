@@ -136,7 +136,9 @@ def _write_platform(result: PlatformResult, output: Output, min_layer_size: int)
         output.line(f"skipped: indexes already refer to it: {digests}")
         output.line()
         return
-    has_ztocs = result.soci_index is not None or result.seek_table is None
+    # With --seek-only, layers of a seek table have no reason why they are skipped.
+    is_soci = result.seek_table is None or any(layer.skipped for layer in result.layers)
+    has_ztocs = result.soci_index is not None or is_soci
     has_seek = result.seek_table is not None
     # With the spans, the table would be wider than 80 columns; tocsin info shows them.
     columns = (
@@ -151,7 +153,7 @@ def _write_platform(result: PlatformResult, output: Output, min_layer_size: int)
         output.line(words.printable(remark))
     if result.soci_index is not None:
         output.line(f"index {result.soci_index.digest}")
-    elif result.seek_table is None:
+    elif is_soci:
         output.line("no index: no layer has a zTOC")
     if result.seek_table is not None:
         total = sum(layer.layer.size for layer in result.layers)
