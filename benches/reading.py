@@ -37,9 +37,10 @@ import link
 import measure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from tocsin import Image, RegistryOptions
+    from tocsin.model.descriptor import Descriptor
     from tocsin.reading.layer import Layer
 
 RATE, ROUND_TRIP = 200e6, 0.02
@@ -78,28 +79,26 @@ def main() -> int:
 # -- remote ------------------------------------------------------------------------------------
 
 
-def _make_image(directory: Path, corpus: Path) -> dict[str, Any]:
-    """Make a layout with a converted image of the corpus's layers and one large file."""
-    import tocsin  # noqa: PLC0415 (children of `measure.run` must stay small)
-    from tocsin.model.descriptor import Descriptor  # noqa: PLC0415
-    from tocsin.model.digest import Digest  # noqa: PLC0415
-    from tocsin.model.manifest import Manifest  # noqa: PLC0415
-    from tocsin.stores.layout import OciLayout  # noqa: PLC0415
-
-    big = directory / "big.tar.gz"
-    with subprocess.Popen(["gzip", "-6"], stdin=subprocess.PIPE, stdout=big.open("wb")) as gzip:
+def make_big(source: Path, out: Path, size: int) -> None:
+    """Make a layer with the start of `source` as a single file, ``/data/big``."""
+    with subprocess.Popen(["gzip", "-6"], stdin=subprocess.PIPE, stdout=out.open("wb")) as gzip:
         assert gzip.stdin is not None
-        source = corpus / "rootfs.tar"
         with tarfile.open(fileobj=gzip.stdin, mode="w|", format=tarfile.PAX_FORMAT) as tar:
             info = tarfile.TarInfo("data/big")
-            info.size = min(500_000_000, source.stat().st_size)
+            info.size = min(size, source.stat().st_size)
             with source.open("rb") as data:
                 tar.addfile(info, data)
         gzip.stdin.close()
-    files = [corpus / f"{name}.gzip.gz" for name in ("rootfs", "ml", "node", "packed", "text")]
-    files += [corpus / "node.go.gz", big]
+
+
+def put_image(directory: Path, files: Iterable[Path], *, tag: str) -> tuple[Descriptor, ...]:
+    """Put an image with gzip layers into a layout, and return the descriptors of the layers."""
+    from tocsin.model.descriptor import Descriptor  # noqa: PLC0415 (children must stay small)
+    from tocsin.model.manifest import Manifest  # noqa: PLC0415
+    from tocsin.stores.layout import OciLayout  # noqa: PLC0415
+
     octets = "application/vnd.oci.image.layer.v1.tar+gzip"
-    with OciLayout(directory / "layout", write=True) as store:
+    with OciLayout(directory, write=True) as store:
         layers = []
         for file in files:
             with file.open("rb") as data:
@@ -118,7 +117,18 @@ def _make_image(directory: Path, corpus: Path) -> dict[str, Any]:
             tuple(layers),
             media_type="application/vnd.oci.image.manifest.v1+json",
         )
-        store.put_manifest(manifest.to_json(), manifest.media_type, tag="plain")
+        store.put_manifest(manifest.to_json(), manifest.media_type, tag=tag)
+    return tuple(layers)
+
+
+def _make_image(directory: Path, corpus: Path) -> dict[str, Any]:
+    """Make a layout with a converted image of the corpus's layers and one large file."""
+    import tocsin  # noqa: PLC0415 (children of `measure.run` must stay small)
+
+    big = directory / "big.tar.gz"
+    make_big(corpus / "rootfs.tar", big, 500_000_000)
+    files = [corpus / f"{name}.gzip.gz" for name in ("rootfs", "ml", "node", "packed", "text")]
+    layers = put_image(directory / "layout", [*files, corpus / "node.go.gz", big], tag="plain")
     reference = f"oci:{directory}/layout"
     tocsin.convert(f"{reference}:plain", f"{reference}:soci")
     with tocsin.open(f"{reference}:soci") as opened:
@@ -126,7 +136,6 @@ def _make_image(directory: Path, corpus: Path) -> dict[str, Any]:
             (f for f in opened.find("/") if f.is_file and f.layer == 0),
             key=lambda found: abs(found.size - 10_240),
         )
-    assert Digest is not None
     return {
         "reference": f"{reference}:soci",
         "size": sum(layer.size for layer in layers),
@@ -138,7 +147,7 @@ def _make_image(directory: Path, corpus: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _registry(directory: Path, before: list[str], host: str) -> Iterator[str]:
+def registry(directory: Path, before: list[str], host: str) -> Iterator[str]:
     """Run docker-registry with the command prefix `before`; yield its host and port."""
     config = {
         "version": "0.1",
@@ -173,14 +182,14 @@ def _remote(
 def _measure_remote(
     directory: Path, image: dict[str, Any], server: list[str], client: list[str], address: str
 ) -> dict[str, Any]:
-    with _registry(directory, server, address) as host:
+    with registry(directory, server, address) as host:
         # Push from the server's end, which the slow link does not affect.
         copy = ["skopeo", "--insecure-policy", "copy", "--all", "-q", "--dest-tls-verify=false"]
         pushed = f"{host}/bench/read:soci"
         subprocess.run([*server, *copy, image["reference"], f"docker://{pushed}"], check=True)
         child = [*client, sys.executable, __file__, "--corpus", ".", "--child"]
         found: dict[str, Any] = {"image": image}
-        runs = [_json([*child, "small", pushed, image["small"]]) for _ in range(3)]
+        runs = [run_json([*child, "small", pushed, image["small"]]) for _ in range(3)]
         found["small"] = min(runs, key=lambda run: run["wall"])
         copied = directory / "copied"
         found["skopeo"] = measure.run(
@@ -193,15 +202,16 @@ def _measure_remote(
         url = f"http://{host}/v2/bench/read/blobs/{image['big_digest']}"
         pairs = []
         for _ in range(3):
-            download = _json([*child, "download", url])["wall"]
-            pairs.append((download, _json([*child, "big", pushed])["wall"]))
+            download = run_json([*child, "download", url])["wall"]
+            pairs.append((download, run_json([*child, "big", pushed])["wall"]))
         found["download"] = statistics.median(pair[0] for pair in pairs)
         found["big"] = statistics.median(pair[1] for pair in pairs)
         found["rate_ratio"] = statistics.median(pair[0] / pair[1] for pair in pairs)
         return found
 
 
-def _json(command: list[str]) -> dict[str, Any]:
+def run_json(command: list[str]) -> dict[str, Any]:
+    """Run a command and return the JSON object that it prints."""
     found = json.loads(subprocess.check_output(command))
     assert isinstance(found, dict)
     return found
@@ -220,7 +230,8 @@ def _wait(host: str) -> None:
     raise SystemExit("docker-registry did not start")
 
 
-def _options() -> RegistryOptions:
+def options() -> RegistryOptions:
+    """Return the options for the registry of `registry`."""
     import tocsin  # noqa: PLC0415 (only in a child process)
 
     return tocsin.RegistryOptions(plain_http=True)
@@ -230,11 +241,11 @@ def _small(reference: str, path: str) -> None:
     import tocsin  # noqa: PLC0415 (only in a child process)
     from tocsin.model.index_choice import IndexChoice  # noqa: PLC0415 (only in a child process)
 
-    options = _options()
+    plain = options()
     tocsin.Image  # noqa: B018 (import it before measuring)
     requests: list[str] = []
     begun = time.perf_counter()
-    with tocsin.open(reference, registry=_counting(options, requests)) as image:
+    with tocsin.open(reference, registry=_counting(plain, requests)) as image:
         data = image.cat(path)
         wall = time.perf_counter() - begun
         layer = image._merged.layers[image.stat(path).layer]
@@ -276,7 +287,7 @@ def _span_bytes(layer: Layer, image: Image, path: str) -> int:
 def _big(reference: str) -> None:
     import tocsin  # noqa: PLC0415 (only in a child process)
 
-    with tocsin.open(reference, registry=_options()) as image:
+    with tocsin.open(reference, registry=options()) as image:
         image._merged.tree  # noqa: B018 (fetch it first, so that only the read is measured)
         begun = time.perf_counter()
         with image.open("/data/big") as file:
@@ -304,18 +315,18 @@ def _local(directory: Path, corpus: Path) -> dict[str, Any]:
     child = [sys.executable, __file__, "--corpus", str(corpus), "--child"]
     subprocess.run([*child, "make-many", str(many)], check=True)
     found["tree"] = min(
-        (_json([*child, "tree", f"oci:{many}:soci"]) for _ in range(3)), key=lambda r: r["tree"]
+        (run_json([*child, "tree", f"oci:{many}:soci"]) for _ in range(3)), key=lambda r: r["tree"]
     )
-    found["warm"] = _json([*child, "warm", f"oci:{many}:soci"])
+    found["warm"] = run_json([*child, "warm", f"oci:{many}:soci"])
     layer = corpus / "rootfs.gzip.gz"
-    found["build"] = min(_json([*child, "build", str(layer)])["wall"] for _ in range(3))
+    found["build"] = min(run_json([*child, "build", str(layer)])["wall"] for _ in range(3))
     pin = ["taskset", "-c", "1"]
     subprocess.run([*child, "export", str(layer), str(directory / "index")], check=True)
     runs = []
     for _ in range(3):
-        ours = _json([*pin, *child, "cold", str(layer)])
+        ours = run_json([*pin, *child, "cold", str(layer)])
         peer, tuned = (
-            _json([*pin, *child, "cold-peer", str(layer), str(directory / "index"), kind])
+            run_json([*pin, *child, "cold-peer", str(layer), str(directory / "index"), kind])
             for kind in ("default", "tuned")
         )
         runs.append((ours, peer, tuned))
@@ -339,7 +350,7 @@ def _local(directory: Path, corpus: Path) -> dict[str, Any]:
             for place in (directory / "out-ours", directory / "out-tar"):
                 shutil.rmtree(place, ignore_errors=True)
                 place.mkdir()
-            ours = _json([*child, "extract", f"oci:{one}:soci", str(directory / "out-ours")])
+            ours = run_json([*child, "extract", f"oci:{one}:soci", str(directory / "out-ours")])
             tar = measure.run(["tar", "xzf", str(gz), "-C", str(directory / "out-tar")])
             pairs.append((ours["wall"], tar.wall))
         found["extract"][name] = {

@@ -93,7 +93,14 @@ if TYPE_CHECKING:
     from tocsin.stores.http.options import HttpOptions
     from tocsin.stores.metering import Traffic
     from tocsin.stores.registry.options import RegistryOptions
-    from tocsin.verifying.findings import IndexVerdict, LayerVerdict, PlatformVerdict, VerifyResult
+    from tocsin.verifying.findings import (
+        IndexVerdict,
+        LayerVerdict,
+        PlatformVerdict,
+        SeekLayerVerdict,
+        SeekTableVerdict,
+        VerifyResult,
+    )
     from tocsin.verifying.verify import verify
 
     __version__: str
@@ -159,8 +166,10 @@ __all__ = [
     "RegistryOptions",
     "RegistryReference",
     "SeekBlob",
+    "SeekLayerVerdict",
     "SeekManifest",
     "SeekTableError",
+    "SeekTableVerdict",
     "SeekableLayer",
     "Severity",
     "SkippedFile",
@@ -275,6 +284,8 @@ _MODULE_OF = {
     "RegistryOptions": "tocsin.stores.registry.options",
     "IndexVerdict": "tocsin.verifying.findings",
     "LayerVerdict": "tocsin.verifying.findings",
+    "SeekLayerVerdict": "tocsin.verifying.findings",
+    "SeekTableVerdict": "tocsin.verifying.findings",
     "PlatformVerdict": "tocsin.verifying.findings",
     "VerifyResult": "tocsin.verifying.findings",
     "verify": "tocsin.verifying.verify",

@@ -24,7 +24,7 @@ DOCUMENT = {
     "findings",
     "platforms",
 }
-PLATFORM = {"platform", "manifest", "ok", "findings", "soci_indexes"}
+PLATFORM = {"platform", "manifest", "ok", "findings", "soci_indexes", "seek_tables"}
 INDEX = {"digest", "media_type", "size", "version", "ok", "findings", "layers"}
 LAYER = {
     "digest",
@@ -36,6 +36,17 @@ LAYER = {
     "ok",
     "findings",
 }
+SEEK_TABLE = {
+    "digest",
+    "bound",
+    "span_size",
+    "entry_count",
+    "checked_entries",
+    "ok",
+    "findings",
+    "layers",
+}
+SEEK_LAYER = (LAYER - {"ztoc"}) | {"seek_blob"}
 FINDING = {"kind", "severity", "message", "expected", "actual"}
 SMALL = ("--min-layer-size", "1KiB", "--span-size", "1MiB")
 
@@ -140,11 +151,30 @@ def test_verify_when_a_platform_is_given_then_only_that_one(tmp_path):
     assert tocsin("verify", ref, "-p", "linux/s390x").returncode == 3
 
 
+def test_verify_when_there_is_a_seek_table_then_a_table_and_code_0(layout, image):
+    ref = f"oci:{layout}:app"
+    assert tocsin("create", ref, "--seek-only", "--seek-span-size", "1MiB").returncode == 0
+    done = tocsin("verify", ref)
+    out = done.stdout.decode().splitlines()
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert out[4].startswith("seek table sha256:")
+    assert out[4].endswith(": ok")
+    assert out[5].split() == ["LAYER", "SIZE", "SEEK", "BLOB", "SPANS", "RESULT"]
+    digests = [str(layer.digest)[7:19] for layer in image.layer_descriptors]
+    assert [line.split()[0] for line in out[6:8]] == digests
+    assert out[-1].startswith("1 seek table verified in ")
+    assert out[-1].endswith(": no problems found")
+    (platform,) = json.loads(tocsin("verify", ref, "--json").stdout)["platforms"]
+    (table,) = platform["seek_tables"]
+    assert table.keys() == SEEK_TABLE
+    assert all(layer.keys() == SEEK_LAYER for layer in table["layers"])
+
+
 def test_verify_when_there_is_no_index_then_hint_and_code_3(layout):
     done = tocsin("verify", f"oci:{layout}:app")
     first, hint = done.stderr.decode().splitlines()
     assert (done.returncode, done.stdout) == (3, b"")
-    assert first == f"error: oci:{layout}:app: has no SOCI index, nothing to verify"
+    assert first == f"error: oci:{layout}:app: has no SOCI index or seek table, nothing to verify"
     assert hint == "hint: Create an index with tocsin create or tocsin convert."
 
 

@@ -261,6 +261,27 @@ fn seek_when_smaller_than_a_span_then_one_checkpoint() {
     }
 }
 
+/// A block starts at the first or the last position of the zone, and nothing before it is needed.
+#[test]
+fn seek_when_block_starts_at_an_end_of_the_zone_then_found() {
+    let data = tar_of(&mixed_data(300_000, 12));
+    let tokens = tokens(&data);
+    for place in [48 * KIB, 80 * KIB] {
+        let mut ends = tokens.iter().scan(0, |sum, token| {
+            *sum += output_len(&[*token]);
+            Some(*sum)
+        });
+        // Matches up to about that place, then stored bytes up to it, then literals.
+        let count = ends.position(|end| end > place).unwrap();
+        let done = output_len(&tokens[..count]);
+        let stream = block(BitWriter::new(), &tokens[..count], Codes::Fixed, false);
+        let stream = stored(stream, &data[done..place], false);
+        let rest: Vec<Token> = data[place..].iter().map(|byte| Token::Literal(*byte)).collect();
+        let stream = block(stream, &rest, Codes::Fixed, true);
+        check(&member(&stream.finish(), &data), 64 * KIB);
+    }
+}
+
 #[test]
 fn seek_when_golden_layers_then_cheapest_checkpoints() {
     let mut count = 0;

@@ -64,9 +64,11 @@ def counted(data: bytes) -> bytes:
 
 def shared_len(a: bytes, b: bytes) -> int:
     """Return the number of bytes that both start with."""
-    return next(
-        (at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
-    )
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[:middle] == b[:middle] else (low, middle - 1)
+    return low
 
 
 def frame(content: bytes) -> bytes:
@@ -81,7 +83,7 @@ class Cursor:
         self._data = data
         self._at = 0
 
-    def bytes(self, size: int) -> bytes:
+    def take(self, size: int) -> bytes:
         found = self._data[self._at : self._at + size]
         assert len(found) == size
         self._at += size
@@ -90,18 +92,18 @@ class Cursor:
     def varint(self) -> int:
         number = shift = 0
         while True:
-            (byte,) = self.bytes(1)
+            (byte,) = self.take(1)
             number |= (byte & 0x7F) << shift
             shift += 7
             if byte < 0x80:
                 return number
 
     def counted(self) -> bytes:
-        return self.bytes(self.varint())
+        return self.take(self.varint())
 
     def frame(self) -> bytes:
-        stored, size = struct.unpack("<II", self.bytes(8))
-        content = zstandard.decompress(self.bytes(stored))
+        stored, size = struct.unpack("<II", self.take(8))
+        content = zstandard.decompress(self.take(stored))
         assert len(content) == size
         return content
 
@@ -233,7 +235,9 @@ def read(root: bytes, blob: bytes) -> tuple[Table, list[Entry]]:
     cursor = Cursor(outer.frame())
     table = Table(cursor.varint(), cursor.varint(), cursor.varint())
     for _ in range(cursor.varint()):
-        layer = Layer(cursor.bytes(32), *(cursor.varint() for _ in range(5)))
+        digest = cursor.take(32)
+        compression, compressed_size, size, spans, head = (cursor.varint() for _ in range(5))
+        layer = Layer(digest, compression, compressed_size, size, spans, head)
         count = -(-layer.span_count // CHECKPOINTS_PER_CHUNK)
         layer.chunks = [cursor.varint() for _ in range(count)]
         table.layers.append(layer)
@@ -241,8 +245,8 @@ def read(root: bytes, blob: bytes) -> tuple[Table, list[Entry]]:
     rest = Cursor(blob)
 
     def part(stored: int, size: int) -> tuple[bytes, bytes]:
-        data = rest.bytes(stored)
-        assert hashlib.sha256(data).digest() == outer.bytes(32)
+        data = rest.take(stored)
+        assert hashlib.sha256(data).digest() == outer.take(32)
         content = zstandard.decompress(data)
         assert len(content) == size
         return data, content
@@ -261,7 +265,7 @@ def read(root: bytes, blob: bytes) -> tuple[Table, list[Entry]]:
     cursor.end()
     rest.end()
     for layer in table.layers:
-        layer.digests = [outer.bytes(32) for _ in layer.chunks]
+        layer.digests = [outer.take(32) for _ in layer.chunks]
     outer.end()
     return table, entries
 
@@ -270,7 +274,7 @@ def read_chunk(content: bytes, count: int) -> list[Entry]:
     """Read the content of a chunk of the file list."""
     outer = Cursor(content)
     sizes = [outer.varint() for _ in COLUMNS]
-    column = {name: Cursor(outer.bytes(size)) for name, size in zip(COLUMNS, sizes, strict=True)}
+    column = {name: Cursor(outer.take(size)) for name, size in zip(COLUMNS, sizes, strict=True)}
     outer.end()
     owners = column["owner table"]
     table = [
@@ -281,7 +285,7 @@ def read_chunk(content: bytes, count: int) -> list[Entry]:
     entries: list[Entry] = []
     seconds = 0
     for directory, name in _keys(column):
-        bits = column["kinds"].bytes(1)[0]
+        bits = column["kinds"].take(1)[0]
         entry = Entry(
             directory,
             name,
@@ -322,7 +326,7 @@ def _keys(column: dict[str, Cursor]) -> Iterator[tuple[bytes, bytes]]:
         name = b""
         for _ in range(directories.varint()):
             lens = column["name lengths"]
-            name = name[: lens.varint()] + column["names"].bytes(lens.varint())
+            name = name[: lens.varint()] + column["names"].take(lens.varint())
             yield directory, name
 
 

@@ -9,10 +9,9 @@ from tocsin.cli.output import Column
 from tocsin.indexing.results import ConvertResult
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tocsin.cli.output import Output
     from tocsin.indexing.results import CreateResult, PlatformResult
+    from tocsin.model.digest import Digest
     from tocsin.model.layer_result import LayerResult
     from tocsin.stores.metering import Traffic
 
@@ -42,8 +41,13 @@ def write_report(result: CreateResult, output: Output, *, min_layer_size: int) -
     if all(platform.skipped for platform in result.platforms):
         output.line("nothing was written")
         return
+    has_ztocs = any(platform.soci_index is not None for platform in result.platforms)
+    has_seek = any(platform.seek_table is not None for platform in result.platforms)
+    made = [name for name, has in (("zTOCs", has_ztocs), ("seek tables", has_seek)) if has]
     output.line(
-        traffic_line(result.traffic, indexes=_made(result.platforms), dry_run=result.dry_run)
+        traffic_line(
+            result.traffic, dry_run=result.dry_run, index_blobs=" and ".join(made) or "zTOCs"
+        )
     )
     if isinstance(result, ConvertResult) and result.unchanged:
         output.line(
@@ -55,18 +59,18 @@ def write_report(result: CreateResult, output: Output, *, min_layer_size: int) -
     output.line(words.printable(f"{_summary(result)} → {result.destination}"))
 
 
-def traffic_line(traffic: Traffic, *, indexes: str = "zTOCs", dry_run: bool = False) -> str:
+def traffic_line(traffic: Traffic, *, dry_run: bool = False, index_blobs: str = "zTOCs") -> str:
     """Return ``read 81.2 MiB, pushed 1.3 MiB (zTOCs 1.3 MiB, manifests 2.1 KiB)``.
 
     Args:
         traffic: bytes read and written.
-        indexes: what the generated blobs are.
-        dry_run: whether writing was suppressed.
+        dry_run: whether nothing was written.
+        index_blobs: what the blobs are that were made.
     """
     parts = [
         f"{name} {words.size(byte_count)}"
         for name, byte_count in (
-            (indexes, traffic.ztocs),
+            (index_blobs, traffic.ztocs),
             ("indexes and manifests", traffic.manifests),
             ("layers and configs", traffic.blobs),
         )
@@ -79,14 +83,6 @@ def traffic_line(traffic: Traffic, *, indexes: str = "zTOCs", dry_run: bool = Fa
     if traffic.mounted:
         line += f", reused {words.size(traffic.mounted)} without sending"
     return line
-
-
-def _made(platforms: Sequence[PlatformResult]) -> str:
-    """Return what the blobs are that were generated."""
-    if all(platform.seek_table is None for platform in platforms):
-        return "zTOCs"
-    has_ztocs = any(platform.soci_index is not None for platform in platforms)
-    return "zTOCs and seek tables" if has_ztocs else "seek tables"
 
 
 def skip_reason(result: LayerResult, min_layer_size: int) -> str:
@@ -109,14 +105,19 @@ def _layers(result: CreateResult) -> list[LayerResult]:
 def _summary(result: CreateResult) -> str:
     """Return the totals as one line; a layer of several platforms counts once."""
     layers = _layers(result)
-    seek_size = sum(platform.seek_size for platform in result.platforms)
-    if seek_size and not any(platform.soci_index for platform in result.platforms):
-        total = sum(layer.layer.size for layer in layers)
+    table_count = sum(platform.seek_table is not None for platform in result.platforms)
+    seek_size, total = _seek_size(result), sum(layer.layer.size for layer in layers)
+    if table_count and not any(platform.soci_index for platform in result.platforms):
         return (
-            f"{words.count(sum(p.seek_table is not None for p in result.platforms), 'seek table')} "
-            f"for {words.count(len(layers), 'layer')}, {words.size(seek_size)} for "
-            f"{words.size(total)} ({words.percent(seek_size, total)}), "
+            f"{words.count(table_count, 'seek table')} for {words.count(len(layers), 'layer')}, "
+            f"{words.size(seek_size)} for {words.size(total)} ({words.percent(seek_size, total)}), "
             f"in {words.duration(result.seconds)}"
+        )
+    seek = ""
+    if table_count:
+        seek = (
+            f"{words.count(table_count, 'seek table')}, {words.size(seek_size)} for "
+            f"{words.size(total)} ({words.percent(seek_size, total)}), "
         )
     made = [(layer.layer.size, layer.ztoc.size) for layer in layers if layer.ztoc is not None]
     layer_size = sum(size for size, _ in made)
@@ -124,8 +125,24 @@ def _summary(result: CreateResult) -> str:
     return (
         f"{words.count(len(made), 'zTOC')} for {words.count(len(layers), 'layer')}, "
         f"{words.size(ztoc_size)} for {words.size(layer_size)} "
-        f"({words.percent(ztoc_size, layer_size)}), in {words.duration(result.seconds)}"
+        f"({words.percent(ztoc_size, layer_size)}), {seek}in {words.duration(result.seconds)}"
     )
+
+
+def _seek_size(result: CreateResult) -> int:
+    """Return the bytes of all seek tables; the blob of a layer of several platforms counts once."""
+    shared: dict[Digest, int] = {}
+    other = 0
+    for platform in result.platforms:
+        blobs = {
+            layer.seek_blob.digest: layer.seek_blob.size
+            for layer in platform.layers
+            if layer.seek_blob is not None
+        }
+        if platform.seek_table is not None:
+            shared |= blobs
+            other += platform.seek_size - sum(blobs.values())
+    return other + sum(shared.values())
 
 
 def _write_platform(result: PlatformResult, output: Output, min_layer_size: int) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         IndexVerdict,
         LayerVerdict,
         PlatformVerdict,
+        SeekLayerVerdict,
+        SeekTableVerdict,
         VerifyResult,
     )
 
@@ -25,6 +27,13 @@ _COLUMNS = (
     Column("LAYER"),
     Column("SIZE", "right"),
     Column("ZTOC"),
+    Column("SPANS", "right"),
+    Column("RESULT", wraps=True),
+)
+_SEEK_COLUMNS = (
+    Column("LAYER"),
+    Column("SIZE", "right"),
+    Column("SEEK BLOB"),
     Column("SPANS", "right"),
     Column("RESULT", wraps=True),
 )
@@ -44,7 +53,7 @@ def layer_line(event: LayerFinished) -> str:
 
 
 def write_report(result: VerifyResult, output: Output) -> None:
-    """Write a table for each SOCI index, the findings without duplicates, and a summary."""
+    """Write a table for each SOCI index and seek table, the findings, and a summary."""
     if output.quiet:
         _write_findings(_only_errors(result.all_findings), output)
         return
@@ -69,7 +78,9 @@ def _write_platform(platform: PlatformVerdict, output: Output) -> None:
     output.heading(f"{name} · manifest {words.short_digest(platform.manifest.digest)}")
     for index in platform.soci_indexes:
         _write_index(index, output)
-    if not platform.soci_indexes:
+    for table in platform.seek_tables:
+        _write_seek_table(table, output)
+    if not platform.soci_indexes and not platform.seek_tables:
         output.line("no index")
 
 
@@ -79,14 +90,32 @@ def _write_index(index: IndexVerdict, output: Output) -> None:
         output.table(_COLUMNS, [_row(layer) for layer in index.layers])
 
 
+def _write_seek_table(table: SeekTableVerdict, output: Output) -> None:
+    output.line(f"seek table {table.digest}: {_verdict(table.findings)}")
+    if table.layers:
+        output.table(_SEEK_COLUMNS, [_seek_row(layer) for layer in table.layers])
+
+
+def _seek_row(verdict: SeekLayerVerdict) -> tuple[str, ...]:
+    return (
+        words.short(verdict.layer.digest),
+        words.size(verdict.layer.size),
+        words.short(verdict.seek_blob.digest),
+        _spans(verdict.checked_spans, verdict.span_count),
+        _verdict(verdict.findings),
+    )
+
+
+def _spans(checked: int, count: int) -> str:
+    return f"{count:,}" if checked >= count else f"{checked:,} of {count:,}"
+
+
 def _row(verdict: LayerVerdict) -> tuple[str, ...]:
     layer = verdict.layer
     head = (words.short(layer.digest), words.size(layer.size))
     if verdict.ztoc is None:
         return (*head, words.NOTHING, words.NOTHING, "no zTOC")
-    spans = f"{verdict.span_count:,}"
-    if verdict.checked_spans < verdict.span_count:
-        spans = f"{verdict.checked_spans:,} of {spans}"
+    spans = _spans(verdict.checked_spans, verdict.span_count)
     return (*head, words.short(verdict.ztoc.digest), spans, _verdict(verdict.findings))
 
 
@@ -114,11 +143,15 @@ def _summary(result: VerifyResult) -> str:
         (verdict.layer.digest, verdict.ztoc.digest) for verdict in result.layers if verdict.ztoc
     }
     indexes = sum(len(platform.soci_indexes) for platform in result.platforms)
+    tables = {table.digest for platform in result.platforms for table in platform.seek_tables}
     counts = Counter(finding.severity for finding in dict.fromkeys(result.all_findings))
     parts = [words.count(counts[severity], severity) for severity in Severity if counts[severity]]
     outcome = ", ".join(parts) or "no problems found"
     how = "sampled" if result.quick else "verified"
-    return (
-        f"{words.count(len(ztocs), 'zTOC')} of {words.count(indexes, 'index', 'indexes')} {how} in "
-        f"{words.duration(result.seconds)}: {outcome}"
-    )
+    verified = []
+    if indexes or not tables:
+        of_indexes = words.count(indexes, "index", "indexes")
+        verified.append(f"{words.count(len(ztocs), 'zTOC')} of {of_indexes}")
+    if tables:
+        verified.append(words.count(len(tables), "seek table"))
+    return f"{' and '.join(verified)} {how} in {words.duration(result.seconds)}: {outcome}"

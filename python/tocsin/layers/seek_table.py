@@ -82,6 +82,12 @@ class SeekBlob:
         return size
 
 
+def core_of_blob(seek: SeekBlob) -> _core.SeekLayer:
+    """Return the ``_core`` object of a seek blob, which other ``_core`` objects share."""
+    core: _core.SeekLayer = seek._core
+    return core
+
+
 class SeekParts(NamedTuple):
     """What a seek table needs of one layer: its entries, its checkpoints and its digest."""
 

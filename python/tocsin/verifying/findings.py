@@ -109,6 +109,87 @@ class IndexVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class SeekLayerVerdict:
+    """The result for one layer in a seek table.
+
+    Attributes:
+        layer: descriptor in the image's manifest.
+        seek_blob: descriptor in the seek table.
+        span_count: number of spans; 0 for a layer that readers read in full.
+        checked_spans: number of spans compared with the layer: all of them, or the sample.
+        findings: empty if no problems were found.
+    """
+
+    layer: Descriptor
+    seek_blob: Descriptor
+    span_count: int = 0
+    checked_spans: int = 0
+    findings: tuple[Finding, ...] = ()
+
+    def to_dict(self) -> Document:
+        """Return the layer as printed by ``--json``."""
+        return {
+            **self.layer.to_dict(),
+            "seek_blob": self.seek_blob.to_dict(),
+            "span_count": self.span_count,
+            "checked_spans": self.checked_spans,
+            "ok": self.ok,
+            "findings": _documents(self.findings),
+        }
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are no errors; warnings and notes are allowed."""
+        return not has_errors(self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class SeekTableVerdict:
+    """The result for one seek table.
+
+    Attributes:
+        digest: digest of its manifest.
+        bound: whether the image's manifest names it; otherwise it refers to the manifest.
+        span_size: uncompressed bytes between two checkpoints; ``None`` if it cannot be read.
+        entry_count: number of entries in the file list; ``None`` if it cannot be read.
+        checked_entries: number of entries compared with the layers: all of them, or the sample.
+        findings: findings about the table, its links to the image and its file list.
+        layers: one result per layer of the image, bottom layer first; empty if it cannot be read.
+    """
+
+    digest: Digest
+    bound: bool
+    span_size: int | None = None
+    entry_count: int | None = None
+    checked_entries: int = 0
+    findings: tuple[Finding, ...] = ()
+    layers: tuple[SeekLayerVerdict, ...] = ()
+
+    def to_dict(self) -> Document:
+        """Return the seek table as printed by ``--json``."""
+        return {
+            "digest": str(self.digest),
+            "bound": self.bound,
+            "span_size": self.span_size,
+            "entry_count": self.entry_count,
+            "checked_entries": self.checked_entries,
+            "ok": self.ok,
+            "findings": _documents(self.findings),
+            "layers": [layer.to_dict() for layer in self.layers],
+        }
+
+    @property
+    def all_findings(self) -> tuple[Finding, ...]:
+        """The findings of the seek table and of its layers."""
+        return (*self.findings, *(found for layer in self.layers for found in layer.findings))
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are no errors; warnings and notes are allowed."""
+        return not has_errors(self.all_findings)
+
+
+@dataclass(frozen=True, slots=True)
 class PlatformVerdict:
     """The result for one platform's image.
 
@@ -118,12 +199,14 @@ class PlatformVerdict:
         manifest: descriptor of the image manifest.
         findings: findings about the image's manifest and config.
         soci_indexes: the SOCI indexes of the image, in the order in which readers try them.
+        seek_tables: the seek tables of the image, in the order in which readers try them.
     """
 
     platform: Platform | None
     manifest: Descriptor
     findings: tuple[Finding, ...] = ()
     soci_indexes: tuple[IndexVerdict, ...] = ()
+    seek_tables: tuple[SeekTableVerdict, ...] = ()
 
     def to_dict(self) -> Document:
         """Return the platform as printed by ``--json``."""
@@ -133,13 +216,15 @@ class PlatformVerdict:
             "ok": self.ok,
             "findings": _documents(self.findings),
             "soci_indexes": [index.to_dict() for index in self.soci_indexes],
+            "seek_tables": [table.to_dict() for table in self.seek_tables],
         }
 
     @property
     def all_findings(self) -> tuple[Finding, ...]:
-        """The findings of the platform and of its indexes."""
-        below = (found for index in self.soci_indexes for found in index.all_findings)
-        return (*self.findings, *below)
+        """The findings of the platform, of its indexes and of its seek tables."""
+        of_indexes = (found for index in self.soci_indexes for found in index.all_findings)
+        of_tables = (found for table in self.seek_tables for found in table.all_findings)
+        return (*self.findings, *of_indexes, *of_tables)
 
     @property
     def ok(self) -> bool:
@@ -202,7 +287,7 @@ class VerifyResult:
 
     @property
     def layers(self) -> Iterator[LayerVerdict]:
-        """The results for all layers."""
+        """The results for all layers of all SOCI indexes."""
         return (
             layer
             for platform in self.platforms

@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING
 from tocsin import processors
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
 from tocsin.layers.indexer import IndexedLayerBytes, LayerPass
+from tocsin.layers.seek_table import SeekBlob, SeekParts
+from tocsin.layers.zstd import unpack_zstd
 from tocsin.layers.ztoc import Ztoc
 from tocsin.model.events import LayerAdvanced, LayerFinished, LayerStarted, Planned
 from tocsin.model.finding import Finding
+from tocsin.model.media_types import Compression, layer_type
 from tocsin.model.soci_index import MAX_ZTOC_SIZE
 from tocsin.quoting import shown
 from tocsin.stores.base import read_blob
@@ -26,6 +29,9 @@ from tocsin.stores.window import PIECE_SIZE
 from tocsin.verifying.acceptance import early_spans, refusals
 from tocsin.verifying.difference import differences
 from tocsin.verifying.sample import check_spans, sample
+from tocsin.verifying.seek import check_layers
+from tocsin.verifying.seek_sample import sample_layer
+from tocsin.verifying.unreadable import unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.events import Event, Progress
     from tocsin.stores.base import Source
+    from tocsin.verifying.seek import SeekLayerCheck
 
 Blob = tuple[str, int]
 """Digest and size; descriptors with equal values refer to the same blob."""
@@ -75,17 +82,24 @@ class LayerCheck:
         ztocs: results for the layer's zTOCs.
         findings: findings about the layer itself.
         diff_id: digest of the uncompressed layer; ``None`` if it was not read in full.
+        seek: results for the layer's parts of seek tables.
+        seek_parts: what seek tables need of the layer, by span size; empty if it was not read in
+            full.
     """
 
     layer: Descriptor
     ztocs: dict[Blob, ZtocCheck] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     diff_id: str | None = None
+    seek: list[SeekLayerCheck] = field(default_factory=list)
+    seek_parts: dict[int, SeekParts] = field(default_factory=dict, repr=False)
 
     @property
     def all_findings(self) -> tuple[Finding, ...]:
-        """The findings of the layer and of its zTOCs."""
-        return (*self.findings, *(f for check in self.ztocs.values() for f in check.findings))
+        """The findings of the layer, of its zTOCs and of its parts of seek tables."""
+        of_ztocs = (found for check in self.ztocs.values() for found in check.findings)
+        of_seek = (found for check in self.seek for found in check.findings)
+        return (*self.findings, *of_ztocs, *of_seek)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +109,12 @@ class LayerWork:
     Attributes:
         layer: descriptor in the manifest.
         ztocs: descriptors of the zTOCs that SOCI indexes list for the layer.
+        seek: the layer's parts of seek tables, which receive their findings.
     """
 
     layer: Descriptor
     ztocs: dict[Blob, Descriptor] = field(default_factory=dict)
+    seek: list[SeekLayerCheck] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +129,7 @@ class _CancelledError(Exception):
 
 
 class LayerChecks:
-    """Compares layers with their zTOCs."""
+    """Compares layers with their zTOCs and seek tables."""
 
     def __init__(
         self,
@@ -210,14 +226,16 @@ class LayerChecks:
         started = time.monotonic()
         self._check_cancelled()
         self._report(LayerStarted(work.layer))
-        check = LayerCheck(work.layer)
+        check = LayerCheck(work.layer, seek=work.seek)
         loaded = []
         for key, descriptor in work.ztocs.items():
             check.ztocs[key] = ZtocCheck()
             found = self._load(work.layer, descriptor, check.ztocs[key])
             if found is not None:
                 loaded.append(found)
-        if self._seed is None:
+        if self._seed is None and _is_zstd(work.layer):
+            self._read_zstd(check, threads)
+        elif self._seed is None:
             self._read_whole(check, loaded, threads)
         else:
             self._read_sample(check, loaded, self._seed)
@@ -251,12 +269,7 @@ class LayerChecks:
     # Whole layers
 
     def _read_whole(self, check: LayerCheck, loaded: Sequence[_Loaded], threads: int) -> None:
-        models = {_settings(one.ztoc): one.ztoc for one in loaded}
-        each = max(1, threads // max(1, len(models)))
-        passes = {key: _pass_like(ztoc, each) for key, ztoc in models.items()}
-        if not passes:
-            # No zTOC can be read, but the layer can still be checked against the manifest.
-            passes = {(): LayerPass(diff_id=True, threads=threads)}
+        passes = _passes(loaded, check.seek, threads)
         try:
             refused = self._push(check.layer, tuple(passes.values()))
             with self._shares.turn:
@@ -276,6 +289,50 @@ class LayerChecks:
             return
         for one in loaded:
             self._compare(check.layer, one, made[_settings(one.ztoc)])
+        for found in made.values():
+            if found.seek is not None:
+                parts = SeekParts(found.ztoc, found.seek, found.digest)
+                check.seek_parts[found.seek.span_size] = parts
+        self._compare_seek(check)
+
+    def _read_zstd(self, check: LayerCheck, threads: int) -> None:
+        """Read a zstd layer, which has no zTOC and no checkpoints, but entries in file lists."""
+        layer = check.layer
+        one = LayerPass(format="uncompressed", diff_id=True, threads=threads, for_reading=True)
+        try:
+            for piece in unpack_zstd(self._pieces(layer)):
+                with self._shares.turn:
+                    one.push(piece)
+            found = one.finish()
+        except (NotFoundError, VerificationError) as error:
+            check.findings.append(unreadable(error, "layer", str(layer.digest)))
+            return
+        except (FormatError, UnsupportedError) as error:
+            self._explain(check, (), problem=error.message)
+            return
+        check.diff_id = found.diff_id
+        for span_size in {part.span_size for part in check.seek}:
+            seek = SeekBlob.of_whole_layer(
+                "zstd", size=layer.size, uncompressed_size=found.size, span_size=span_size
+            )
+            check.seek_parts[span_size] = SeekParts(found.ztoc, seek, str(layer.digest))
+        self._compare_seek(check)
+
+    def _pieces(self, layer: Descriptor) -> Iterator[bytes]:
+        done = 0
+        for piece in self._store.blob(layer):
+            self._check_cancelled()
+            yield piece
+            done += len(piece)
+            self._report(LayerAdvanced(layer, done))
+
+    def _compare_seek(self, check: LayerCheck) -> None:
+        layer = check.layer
+
+        def compressed_bytes(start: int, end: int) -> bytes:
+            return b"".join(self._range(layer, start, end))
+
+        check_layers(self._store, check.seek, check.seek_parts, compressed_bytes)
 
     def _push(self, layer: Descriptor, passes: Sequence[LayerPass]) -> str | None:
         """Feed a layer to all passes; return the error message if one of them fails."""
@@ -385,13 +442,43 @@ class LayerChecks:
                 check.findings.append(unreadable(error, "layer", str(layer.digest)))
                 return
             one.check.checked_spans = len(span_ids)
+        for part in check.seek:
+            span_ids = sample(part.span_count, seed=seed, name=str(layer.digest))
+            try:
+                sample_layer(self._store, part, span_ids, fetch)
+            except (NotFoundError, VerificationError) as error:
+                check.findings.append(unreadable(error, "layer", str(layer.digest)))
+                return
+
+
+def _is_zstd(layer: Descriptor) -> bool:
+    kind = layer_type(layer.media_type)
+    return kind is not None and kind.compression is Compression.ZSTD
+
+
+def _passes(
+    loaded: Sequence[_Loaded], seek: Sequence[SeekLayerCheck], threads: int
+) -> dict[tuple[object, ...], LayerPass]:
+    """Return the passes that rebuild what is to be compared, as few as possible."""
+    models = {_settings(one.ztoc): one.ztoc for one in loaded}
+    span_sizes: list[int | None] = sorted({one.span_size for one in seek})  # type: ignore[assignment]  # no None yet
+    each = max(1, threads // max(1, len(models), len(span_sizes)))
+    passes: dict[tuple[object, ...], LayerPass] = {}
+    for key, ztoc in models.items():
+        passes[key] = _pass_like(ztoc, each, span_sizes.pop() if span_sizes else None)
+    # With nothing to compare, the layer is still checked against the manifest.
+    for span_size in span_sizes or ([] if passes else [None]):
+        passes[span_size,] = LayerPass(
+            diff_id=True, threads=each, for_reading=True, seek_span_size=span_size
+        )
+    return passes
 
 
 def _settings(ztoc: Ztoc) -> tuple[object, ...]:
     return ztoc.span_size, ztoc.build_tool_identifier, _keeps_early_checkpoints(ztoc)
 
 
-def _pass_like(ztoc: Ztoc, threads: int) -> LayerPass:
+def _pass_like(ztoc: Ztoc, threads: int, seek_span_size: int | None) -> LayerPass:
     """Return a pass with the settings that `ztoc` was built with."""
     return LayerPass(
         span_size=ztoc.span_size,
@@ -399,6 +486,7 @@ def _pass_like(ztoc: Ztoc, threads: int) -> LayerPass:
         diff_id=True,
         build_tool_identifier=ztoc.build_tool_identifier,
         threads=threads,
+        seek_span_size=seek_span_size,
     )
 
 
@@ -409,23 +497,3 @@ def _keeps_early_checkpoints(ztoc: Ztoc) -> bool:
     keeps only the last one.
     """
     return len(early_spans(ztoc)) > 0
-
-
-def unreadable(error: Exception, what: str, digest: str) -> Finding:
-    """Return the finding for a blob or manifest that cannot be read.
-
-    Args:
-        error: the exception raised while reading.
-        what: ``ztoc``, ``layer``, ``index`` and so on; the first part of the finding's kind.
-        digest: the expected digest.
-    """
-    match error:
-        case VerificationError(expected=expected, actual=actual):
-            # The exception is the same for a wrong digest and a wrong size.
-            part = "digest" if expected.startswith("sha256:") else "size"
-            message = f"{what} {digest}: {part} is {actual}, expected {expected}"
-            return Finding(f"{what}.{part}", message, expected=expected, actual=actual)
-        case NotFoundError():
-            return Finding(f"{what}.missing", f"{what} {digest}: not found")
-        case _:
-            return Finding(f"{what}.format", f"{what} {digest}: {error}")

@@ -33,7 +33,8 @@ from tocsin.model.soci_index import (
 from tocsin.quoting import shown
 from tocsin.stores.base import read_blob
 from tocsin.verifying.findings import note, warning
-from tocsin.verifying.layers import unreadable
+from tocsin.verifying.seek import SeekTableCheck, seek_tables_of
+from tocsin.verifying.unreadable import unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -65,19 +66,21 @@ class LinkedIndex:
 
 @dataclass(frozen=True, slots=True)
 class LinkedImage:
-    """One platform's image and its SOCI indexes.
+    """One platform's image, its SOCI indexes and its seek tables.
 
     Attributes:
         image: the image.
         findings: findings about its manifest and config.
         indexes: its SOCI indexes, in the order in which readers try them.
         diff_ids: diff IDs of the layers in the config; ``None`` if it cannot be read.
+        seek_tables: its seek tables.
     """
 
     image: PlatformImage
     findings: tuple[Finding, ...]
     indexes: tuple[LinkedIndex, ...]
     diff_ids: tuple[Digest, ...] | None
+    seek_tables: tuple[SeekTableCheck, ...] = ()
 
 
 def entries_of(store: Source, target: Descriptor) -> tuple[Descriptor, ...]:
@@ -107,7 +110,7 @@ def stray_entries(
 
 
 def link(store: Source, image: PlatformImage, entries: Sequence[Descriptor]) -> LinkedImage:
-    """Find the SOCI indexes of one platform's image and check their links.
+    """Find the SOCI indexes and seek tables of one platform's image and check their links.
 
     Args:
         store: store that contains the image.
@@ -140,7 +143,9 @@ def link(store: Source, image: PlatformImage, entries: Sequence[Descriptor]) -> 
     for index in indexes:
         if index.soci_index is not None:
             index.findings += _entries(index.soci_index, index.digest, image.manifest)
-    return LinkedImage(image, tuple(findings), tuple(indexes), diff_ids)
+    seek_tables, seek_findings = seek_tables_of(store, image, entries)
+    findings += seek_findings
+    return LinkedImage(image, tuple(findings), tuple(indexes), diff_ids, tuple(seek_tables))
 
 
 def _diff_ids(

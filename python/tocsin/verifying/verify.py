@@ -1,10 +1,10 @@
-"""``verify``: checks that the SOCI indexes of an image match the image.
+"""``verify``: checks that the SOCI indexes and seek tables of an image match the image.
 
 A snapshotter that mounts an image lazily trusts the zTOCs: a wrong window or offset makes it return
 wrong file contents. So ``verify`` reads each layer, rebuilds its zTOC and compares the two. In
-quick mode, it checks a random sample of spans.
+quick mode, it checks a random sample of spans. Seek tables are checked in the same pass.
 
-Source: docs/format.md#the-soci-index; docs/format.md#how-an-index-is-found;
+Source: docs/seek-table.md; docs/format.md#the-soci-index; docs/format.md#how-an-index-is-found;
 docs/format.md#acceptance-rules.
 """
 
@@ -30,16 +30,22 @@ from tocsin.verifying.findings import (
     IndexVerdict,
     LayerVerdict,
     PlatformVerdict,
+    SeekLayerVerdict,
+    SeekTableVerdict,
     VerifyResult,
     note,
     warning,
 )
-from tocsin.verifying.layers import LayerChecks, LayerWork, ZtocCheck, blob_of, unreadable
+from tocsin.verifying.layers import LayerChecks, LayerWork, ZtocCheck, blob_of
 from tocsin.verifying.links import entries_of, link, stray_entries
+from tocsin.verifying.seek import add_positions, check_list, stray_seek_entries
+from tocsin.verifying.seek_sample import sample_list
+from tocsin.verifying.unreadable import unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from tocsin.layers.seek_table import SeekParts
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
     from tocsin.model.events import Progress
@@ -50,6 +56,7 @@ if TYPE_CHECKING:
     from tocsin.stores.registry import RegistryOptions
     from tocsin.verifying.layers import Blob, LayerCheck
     from tocsin.verifying.links import LinkedImage, LinkedIndex
+    from tocsin.verifying.seek import SeekTableCheck
 
 _SEED_BITS = 32
 
@@ -65,7 +72,7 @@ def verify(
     registry: RegistryOptions | None = None,
     progress: Progress | None = None,
 ) -> VerifyResult:
-    """Verify all SOCI indexes of an image against the image.
+    """Verify all SOCI indexes and seek tables of an image against the image.
 
     Anything wrong, missing or rejected by readers is reported as a finding in the result; it does
     not raise an exception.
@@ -82,7 +89,8 @@ def verify(
         progress: called with progress events, see `Progress`.
 
     Raises:
-        NotFoundError: the image or platform does not exist, or the image has no SOCI index.
+        NotFoundError: the image or platform does not exist, or the image has no SOCI index
+            and no seek table.
         VerificationError: the image's manifest does not match its digest.
         FormatError: the reference does not refer to an image.
         RegistryError: the registry rejected a request or could not be reached; `AuthError` if
@@ -99,11 +107,13 @@ def verify(
         target = resolve_image(store, reference.selector)
         entries = entries_of(store, target)
         linked = [link(store, one, entries) for one in platform_images(store, target, requested)]
-        if not any(one.indexes or one.findings for one in linked):
+        if not any(one.indexes or one.seek_tables or one.findings for one in linked):
             raise NotFoundError(
-                f"{reference}: has no SOCI index, nothing to verify",
+                f"{reference}: has no SOCI index or seek table, nothing to verify",
                 hint="Create an index with tocsin create or tocsin convert.",
             )
+        for table in _seek_tables(linked):
+            add_positions(store, table)
         checks = LayerChecks(
             store,
             jobs=jobs or processors.default_jobs(),
@@ -112,8 +122,16 @@ def verify(
             progress=progress,
         )
         done = checks.run(_work(linked))
+        for table in _seek_tables(linked):
+            if seed is None:
+                check_list(store, table, _seek_parts(table, done))
+            else:
+                sample_list(store, table, seed=seed)
         verdicts = tuple(_platform_verdict(store, one, done) for one in linked)
-        strays = tuple(stray_entries(store, entries, linked))
+        strays = (
+            *stray_entries(store, entries, linked),
+            *stray_seek_entries(store, entries, _seek_tables(linked)),
+        )
     return VerifyResult(
         image=str(reference),
         manifest=target,
@@ -125,7 +143,7 @@ def verify(
 
 
 def _work(linked: Iterable[LinkedImage]) -> list[LayerWork]:
-    """Return the layers that have a zTOC, without duplicates, each with all its zTOCs."""
+    """Return the layers to check, without duplicates, each with all its zTOCs and seek blobs."""
     work: dict[Blob, LayerWork] = {}
     for one in linked:
         for index in one.indexes:
@@ -133,7 +151,19 @@ def _work(linked: Iterable[LinkedImage]) -> list[LayerWork]:
                 for ztoc in _ztocs_of(index.soci_index, layer):
                     found = work.setdefault(blob_of(layer), LayerWork(layer))
                     found.ztocs[blob_of(ztoc)] = ztoc
+        for table in one.seek_tables:
+            for part in table.layers:
+                work.setdefault(blob_of(part.layer), LayerWork(part.layer)).seek.append(part)
     return list(work.values())
+
+
+def _seek_tables(linked: Iterable[LinkedImage]) -> list[SeekTableCheck]:
+    return [table for one in linked for table in one.seek_tables]
+
+
+def _seek_parts(table: SeekTableCheck, done: Mapping[Blob, LayerCheck]) -> list[SeekParts | None]:
+    """Return what each layer gave for a seek table; ``None`` for those that cannot be read."""
+    return [done[blob_of(part.layer)].seek_parts.get(part.span_size) for part in table.layers]
 
 
 def _ztocs_of(soci_index: SociIndex | None, layer: Descriptor) -> list[Descriptor]:
@@ -153,15 +183,41 @@ def _platform_verdict(
     store: Source, one: LinkedImage, done: Mapping[Blob, LayerCheck]
 ) -> PlatformVerdict:
     findings = list(one.findings)
-    if not one.indexes and not findings:
+    if not one.indexes and not one.seek_tables and not findings:
         findings.append(
-            note("index.none", f"manifest {one.image.descriptor.digest}: has no SOCI index")
+            note(
+                "index.none",
+                f"manifest {one.image.descriptor.digest}: has no SOCI index or seek table",
+            )
         )
     return PlatformVerdict(
         one.image.platform,
         one.image.descriptor,
         tuple(findings),
         tuple(_index_verdict(store, one, index, done) for index in one.indexes),
+        tuple(_seek_verdict(one, table, done) for table in one.seek_tables),
+    )
+
+
+def _seek_verdict(
+    one: LinkedImage, table: SeekTableCheck, done: Mapping[Blob, LayerCheck]
+) -> SeekTableVerdict:
+    layers = []
+    for part in table.layers:
+        check = done[blob_of(part.layer)]
+        findings = (*check.findings, *_diff_id(one, part.number, check), *part.findings)
+        layers.append(
+            SeekLayerVerdict(part.layer, part.blob, part.span_count, part.checked_spans, findings)
+        )
+    contents = table.contents
+    return SeekTableVerdict(
+        table.digest,
+        table.is_bound,
+        None if contents is None else contents.span_size,
+        None if contents is None else contents.entry_count,
+        table.checked_entries,
+        tuple(table.findings),
+        tuple(layers),
     )
 
 

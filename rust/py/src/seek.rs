@@ -6,6 +6,7 @@ use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tocsin_core::bytes::SharedBytes;
+use tocsin_core::checkpoint::PointStart;
 use tocsin_core::extract;
 use tocsin_core::seek::{self, LayerCompression};
 use tocsin_core::span::{SpanId, UncompressedOffset};
@@ -110,6 +111,9 @@ impl SeekLayer {
     }
 }
 
+type Checkpoint<'py> =
+    (&'static str, u16, bool, Bound<'py, PyBytes>, Vec<(u16, Bound<'py, PyBytes>)>, String);
+
 /// The spans of one layer, according to a seek table.
 #[pyclass(frozen, module = "tocsin._core")]
 #[derive(Debug)]
@@ -184,6 +188,33 @@ impl SeekSpans {
     fn add_chunk(&self, py: Python<'_>, chunk: u32, data: Blob) -> PyResult<()> {
         let data = SharedBytes::new(data.into_frozen(py)?);
         gate::run(py, || self.0.add_chunk(chunk, data))
+    }
+
+    /// Uncompressed offset of a checkpoint, and offset of its first bit.
+    fn position(&self, span_id: u32) -> PyResult<(u64, u64)> {
+        let position = self.0.positions().position(SpanId(span_id));
+        position.map(|(offset, bit)| (offset.0, bit.0)).ok_or_else(|| no_span(span_id))
+    }
+
+    /// What starts at a checkpoint, and a number: the bits of the block header, or the bytes left in
+    /// a stored block; whether that is the last one of its member; the bytes of the block header;
+    /// the runs of its window; the digest of its span.
+    fn checkpoint<'py>(&self, py: Python<'py>, span_id: u32) -> PyResult<Checkpoint<'py>> {
+        let (point, digest) = gate::run(py, || self.0.point(SpanId(span_id)))?;
+        let (kind, number, is_last, header) = match &point.start {
+            PointStart::Member => ("member", 0, false, &[][..]),
+            PointStart::Block => ("block", 0, false, &[][..]),
+            PointStart::Huffman(header) => ("symbol", header.len, false, &header.bytes[..]),
+            PointStart::Stored { remaining, last } => ("stored", *remaining, *last, &[][..]),
+        };
+        let mut rest = &point.window.bytes[..];
+        let mut runs = Vec::with_capacity(point.window.runs.len());
+        for run in &point.window.runs {
+            let (bytes, after) = rest.split_at(rest.len().min(run.len.into()));
+            runs.push((run.start, PyBytes::new(py, bytes)));
+            rest = after;
+        }
+        Ok((kind, number, is_last, PyBytes::new(py, header), runs, digest.to_string()))
     }
 
     fn inflate_span<'py>(

@@ -35,6 +35,8 @@ create_exception!(
 type Node<'py> = (u32, Option<u32>, Bound<'py, PyString>, u64);
 type Row<'py> = (Bound<'py, PyString>, Bound<'py, PyString>, u64, u64);
 
+type DataPlace<'py> = (u32, u64, u64, u32, Bound<'py, PyString>, bool);
+
 /// Makes the root and the file list blob of an image. Layers are zTOC, seek blob and digest.
 #[pyfunction]
 pub(crate) fn build_seek_table<'py>(
@@ -120,6 +122,12 @@ impl SeekRoot {
         self.0.list_chunk_range(chunk).map(bounds).ok_or_else(|| no_chunk(chunk))
     }
 
+    /// The numbers of the entries in a chunk, as a half-open range.
+    fn toc_chunk_entries(&self, chunk: u32) -> (u32, u32) {
+        let entries = self.0.chunk_entries(chunk);
+        (entries.start, entries.end)
+    }
+
     fn seek_chunk_range(&self, layer: usize, chunk: u32) -> PyResult<(u64, u64)> {
         let range = self.root_layer(layer)?.chunk_range(chunk);
         range.map(bounds).ok_or_else(|| no_chunk(chunk))
@@ -202,6 +210,19 @@ impl SeekTree {
     }
 }
 
+/// Layer, offset, size, number of header blocks, and the clean name in the tar of a regular file's
+/// data; whether mode and owner are those in its headers.
+fn data_place<'py>(py: Python<'py>, listed: &Listed) -> PyResult<Option<DataPlace<'py>>> {
+    let found = listed.entry();
+    if found.kind != EntryType::Regular {
+        return Ok(None);
+    }
+    let tar_name = found.extra.as_ref().and_then(|extra| extra.tar_name.clone());
+    let name = text::decode(py, &tar_name.unwrap_or_else(|| listed.path()))?;
+    let has_owner = !found.extra.as_ref().is_some_and(|extra| extra.has_link_owner);
+    Ok(Some((found.layer, found.offset, found.size, found.header_blocks, name, has_owner)))
+}
+
 fn is_directory(listed: &Listed) -> bool {
     listed.entry().kind == EntryType::Directory
 }
@@ -254,22 +275,21 @@ impl SeekTree {
         self.0.missing_chunks()
     }
 
-    /// Layer, offset, size, number of header blocks, and the clean name in the tar of a regular
-    /// file's data; whether mode and owner are those in its headers.
-    fn data_place<'py>(
+    /// As [`data_place`], for one of the names of a file.
+    fn data_place<'py>(&self, py: Python<'py>, entry: u32) -> PyResult<DataPlace<'py>> {
+        let listed = self.numbered(py, entry.into(), self.0.entry(entry))?;
+        data_place(py, &listed)?.ok_or_else(|| errors::to_python(py, &self.0.not_a_file(&listed)))
+    }
+
+    /// The place of an entry's data, or `None`; whether no layer lists it; its target.
+    fn listed<'py>(
         &self,
         py: Python<'py>,
         entry: u32,
-    ) -> PyResult<(u32, u64, u64, u32, Bound<'py, PyString>, bool)> {
-        let listed = self.numbered(py, entry.into(), self.0.entry(entry))?;
+    ) -> PyResult<(Option<DataPlace<'py>>, bool, Bound<'py, PyString>)> {
+        let listed = self.numbered(py, entry.into(), self.0.named(entry))?;
         let found = listed.entry();
-        if found.kind != EntryType::Regular {
-            return Err(errors::to_python(py, &self.0.not_a_file(&listed)));
-        }
-        let tar_name = found.extra.as_ref().and_then(|extra| extra.tar_name.clone());
-        let name = text::decode(py, &tar_name.unwrap_or_else(|| listed.path()))?;
-        let has_owner = !found.extra.as_ref().is_some_and(|extra| extra.has_link_owner);
-        Ok((found.layer, found.offset, found.size, found.header_blocks, name, has_owner))
+        Ok((data_place(py, &listed)?, found.is_implied, text::decode(py, &found.target)?))
     }
 
     /// The target of a link.

@@ -1,6 +1,7 @@
 //! A slow decoder of its own that keeps everything: each symbol with its bit position, and for each
 //! byte the last match that refers to it. It judges which checkpoint is the cheapest, byte by byte,
 //! without any code of the core.
+#![allow(clippy::panic, clippy::expect_used, reason = "a test may stop at once")]
 
 /// The longest distance (RFC 1951 §3.2.5).
 pub const WINDOW: usize = 32_768;

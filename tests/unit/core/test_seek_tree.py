@@ -172,7 +172,7 @@ def test_children_when_chunks_are_missing_then_at_most_two_rounds(many, path):
     assert rounds(table, "children", path) <= 2
 
 
-def test_node_when_first_name_is_elsewhere_then_its_own_chunk_suffices(many):
+def test_hard_link_when_found_then_the_chunk_of_any_name_suffices(many):
     _, table, _ = many
     fetching = Fetching(table)
     found = fetching.find("var/first", True)[1]

@@ -1,4 +1,4 @@
-"""``tocsin verify``: verify SOCI indexes against their image."""
+"""``tocsin verify``: verify SOCI indexes and seek tables against their image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tocsin.stores.registry import RegistryOptions
 
 
-@command(summary="Verify the SOCI indexes of an image.")
+@command(summary="Verify the indexes of an image.")
 @click.argument("image", metavar="IMAGE", type=parameters.reference)
 @click.option(
     "--quick",
@@ -51,15 +51,16 @@ def verify(
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
-    """Verify all SOCI indexes of IMAGE against its layers.
+    """Verify all SOCI indexes and seek tables of IMAGE against its layers.
 
-    Each layer that has a zTOC is read once, without storing it on disk. Its zTOC is rebuilt and
-    compared. Digests, diff IDs, media types, the links between image, index and zTOC, and the
-    restrictions of soci-snapshotter are also checked. Layers without a zTOC are not read.
+    Each layer that has a zTOC or seek blob is read once, without storing it on disk. Both are
+    rebuilt and compared, and so is the file list of a seek table. Digests, diff IDs, media types,
+    the links between image, index and zTOC, and the restrictions of soci-snapshotter are also
+    checked. Layers without a zTOC or seek blob are not read.
 
     --quick fetches only a few spans of each layer, and checks their digests, windows and tar
-    headers. It does not verify the other spans, layer digests or diff IDs, so it does not detect a
-    deliberately manipulated index.
+    headers, and parts of the file list. It does not verify the other spans, layer digests or diff
+    IDs, so it does not detect a deliberately manipulated index.
 
     The exit code is 1 if an index is wrong or incomplete, or if soci-snapshotter cannot read it.
     zTOCs of other tools may differ in layout, as long as their contents are correct.
@@ -74,7 +75,9 @@ def verify(
     errors, warnings, findings[], platforms[]: platform, manifest, ok, findings[], soci_indexes[]:
     digest, media_type, size, version, ok, findings[], layers[]: digest, media_type, size, ztoc,
     span_count, checked_spans, ok, findings[]: kind, severity, message, expected, actual. Severity
-    is error, warning or note.
+    is error, warning or note. Platforms also have seek_tables[]: digest, bound, span_size,
+    entry_count, checked_entries, ok, findings[], layers[]: digest, media_type, size, seek_blob,
+    span_count, checked_spans, ok, findings[].
     """
     from tocsin.cli.progress import display_for, shown_on  # noqa: PLC0415 (not for --help)
     from tocsin.cli.verify_report import layer_line, write_report  # noqa: PLC0415

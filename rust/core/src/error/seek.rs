@@ -77,10 +77,10 @@ impl SeekError {
             Self::Value { .. } => "seek.value",
             Self::Order(_) => "seek.order",
             Self::Compression(_) => "seek.compression",
-            Self::BlockHeader => "seek.block-header",
             Self::Varint(_) => "seek.varint",
             Self::Span { .. } => "seek.span",
             Self::MissingChunk => "seek.missing-chunk",
+            Self::BlockHeader => "seek.block-header",
             Self::MissingWindowByte(_) => "seek.missing-window-byte",
         }
     }

@@ -14,6 +14,9 @@ use crate::ztoc::{Entry, Ztoc};
 
 /// Size of a tar block.
 const BLOCK_LEN: i64 = 512;
+/// Maximum length of all paths of an image in bytes, which are in memory while the list is sorted. Ten
+/// million files have this much; but a single path of 4 KiB can also make two thousand directories.
+const MAX_PATHS_LEN: u64 = 1 << 30;
 /// Permission bits of a mode.
 const PERMISSIONS: i64 = 0o7777;
 /// The ID that chown(2) treats as "do not change".
@@ -106,7 +109,13 @@ impl Rows<'_> {
         let rows = Rows { tree, header_blocks };
         let mut found = vec![(rows.row(&[], Location::ROOT)?, None)];
         let mut walk = tree.walk(Location::ROOT);
+        let mut paths_len = 0;
         while let Some(location) = tree.next(&mut walk) {
+            paths_len += walk.path().len() as u64;
+            if paths_len > MAX_PATHS_LEN {
+                let (what, value) = ("length of all paths", paths_len);
+                return Err(SeekError::TooLarge { what, value, limit: MAX_PATHS_LEN });
+            }
             let source = tree.source(location);
             let is_directory = tree.is_directory(location);
             let file = source.entry.filter(|_| !is_directory).map(|entry| (source.layer, entry));

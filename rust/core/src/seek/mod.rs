@@ -25,7 +25,7 @@ pub use positions::{LayerCompression, Positions};
 pub use root::{ENTRIES_PER_CHUNK, MAX_LAYERS, Root, RootLayer};
 pub use spans::SeekSpans;
 
-use crate::error::{Error, SeekError, SeekPart};
+use crate::error::{Error, Result, SeekError, SeekPart};
 
 /// Default distance between checkpoints in uncompressed bytes.
 pub const DEFAULT_SEEK_SPAN_SIZE: u64 = 256 << 10;
@@ -46,7 +46,7 @@ pub const MAX_LAYER_SIZE: u64 = 1 << 60;
 /// # Errors
 ///
 /// [`Error::Seek`] unless it is from [`MIN_SEEK_SPAN_SIZE`] to [`MAX_SEEK_SPAN_SIZE`].
-pub fn check_span_size(span_size: u64) -> crate::error::Result<()> {
+pub fn check_span_size(span_size: u64) -> Result<()> {
     positions::check_span_size(span_size).map_err(in_part(SeekPart::LayerHead))
 }
 

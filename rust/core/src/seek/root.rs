@@ -287,7 +287,8 @@ impl Root {
     }
 
     /// The numbers of the entries in a chunk; empty if it does not exist.
-    pub(super) fn chunk_entries(&self, chunk: u32) -> Range<u32> {
+    #[must_use]
+    pub fn chunk_entries(&self, chunk: u32) -> Range<u32> {
         self.list.get(chunk as usize).map_or(0..0, |chunk| chunk.entries.clone())
     }
 

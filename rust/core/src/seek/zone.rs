@@ -79,7 +79,7 @@ impl Zone<'_> {
             match_end: usize::try_from(self.match_end.saturating_sub(origin)).unwrap_or(0),
             best: Best { cost: u32::MAX, at: first },
         };
-        search.pass(&mut bits, end);
+        search.add_matches(&mut bits, end);
         // The end of the zone is a candidate too.
         let mut place = Place { at: end + 1, count: bits.count_below(end + 1) };
         while place.at > start {
@@ -87,7 +87,8 @@ impl Zone<'_> {
             let room = place.count.saturating_sub(search.best.cost.saturating_add(1));
             let limit = bits.back_over(place.at, room).max(start);
             if place.count > search.best.cost && limit + SWEEP_LEN <= place.at {
-                search.pass(&mut bits, limit);
+                search.add_matches(&mut bits, limit);
+                while search.next_boundary(limit).is_some() {}
                 place = Place { at: limit, count: bits.count_below(limit) };
             } else {
                 let limit = start.max(place.at.saturating_sub(SWEEP_LEN));
@@ -133,8 +134,8 @@ impl<'a> Search<'a> {
         Some(at)
     }
 
-    /// Adds the matches that begin at or after `limit`, and passes over the candidates there.
-    fn pass(&mut self, bits: &mut Bits, limit: usize) {
+    /// Adds the matches that begin at or after `limit`.
+    fn add_matches(&mut self, bits: &mut Bits, limit: usize) {
         while let Some(piece) = self.pieces.last_mut() {
             let delta = delta(piece, self.origin);
             while let Some((found, before)) = piece.matches.split_last() {
@@ -149,7 +150,6 @@ impl<'a> Search<'a> {
             }
             self.pieces.pop();
         }
-        while self.next_boundary(limit).is_some() {}
     }
 
     /// Goes back through the candidates from `place` to `limit`.
