@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from support import tarmaker
 from support.cli_in_process import tocsin
 from support.cli_inputs import put_image
-from support.images import make_image, put_index
+from support.images import image_of, make_image, put_index
 from support.registry import Registry
 from support.registry_client import noise, store_of
+from support.seek import add_referrer, make_table
+from support.tarmaker import entry
+from tocsin.model.digest import Digest
+from tocsin.model.media_types import OCI_LAYER
 from tocsin.stores.layout import OciLayout
 
 BOUND = "dev.tocsin.seek-table-digest"
@@ -411,9 +416,7 @@ def test_create_when_another_table_exists_then_warn_skip_or_allow(app):
 
 
 @APIS
-def test_registry_when_a_table_is_created_then_found_read_copied_and_removed(
-    registry, elsewhere, api
-):
+def test_registry_when_a_table_is_created_then_every_command_knows_it(registry, elsewhere, api):
     for each in (registry, elsewhere):
         each.referrers_api = each.oci_subject = api
     image = put(registry)
@@ -511,3 +514,26 @@ def test_registry_when_the_layer_is_damaged_then_no_table_is_pushed(registry):
     assert done.returncode in (1, 6)
     assert digest in done.stderr.decode()
     assert set(registry.repository("team/app").manifests) == before
+
+
+# Trust
+
+
+def test_convert_when_a_planted_seek_blob_fits_then_only_rebuild_ignores_it(tmp_path):
+    """Documented in docs/security.md: like zTOCs, seek blobs at the destination are trusted."""
+    layer, other = (tarmaker.tar(entry("file", byte * 300_000)) for byte in (b"a", b"b"))
+    assert len(layer) == len(other)
+    app, soci = (f"oci:{tmp_path}/layout:{tag}" for tag in ("app", "soci"))
+    with OciLayout(tmp_path / "layout", write=True) as store:
+        image_of((layer, OCI_LAYER)).put(store, "app")
+        lie = make_table(other, span_size=256 << 10, digests=[Digest.of(layer)])
+        add_referrer(store, "app", lie)
+    options = ("--min-layer-size", "0", "--seek")
+    run("create", app, "--min-layer-size", "0", "-q")
+    planted = platform_of("convert", app, soci, *options)
+    assert planted["layers"][0]["seek_blob"]["digest"] == str(Digest.of(lie.layers[0]))
+    assert tocsin("cat", soci, "/file").returncode == 1
+    assert tocsin("verify", soci).returncode == 1
+    run("convert", app, soci, *options, "--rebuild", "--force", "-q")
+    assert run("cat", soci, "/file", "--index", "seek").stdout == b"a" * 300_000
+    run("verify", soci)
