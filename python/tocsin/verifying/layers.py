@@ -233,7 +233,7 @@ class LayerChecks:
             found = self._load(work.layer, descriptor, check.ztocs[key])
             if found is not None:
                 loaded.append(found)
-        if self._seed is None and _is_zstd(work.layer):
+        if self._seed is None and not loaded and _is_zstd(work.layer):
             self._read_zstd(check, threads)
         elif self._seed is None:
             self._read_whole(check, loaded, threads)

@@ -25,7 +25,7 @@ from tocsin.stores.base import read_blob
 from tocsin.verifying.findings import warning
 from tocsin.verifying.seek_layer import layer_differences
 from tocsin.verifying.seek_list import encoding_note, list_differences, root_differences
-from tocsin.verifying.unreadable import unreadable
+from tocsin.verifying.unreadable import missing, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -269,6 +269,9 @@ def add_positions(store: Source, check: SeekTableCheck) -> None:
     contents, manifest = check.contents, check.manifest
     if contents is None or manifest is None:
         return
+    if not store.has_blob(manifest.file_list):
+        check.findings.append(missing("file_list", manifest.file_list))
+        return
     try:
         data = store.blob_range(manifest.file_list, *contents.positions_range)
         contents.add_positions(data)
@@ -388,18 +391,16 @@ def check_list(store: Source, check: SeekTableCheck, layers: Sequence[SeekParts 
         layers: what each layer gives with the table's span size; ``None`` if it cannot be read.
     """
     contents, manifest = check.contents, check.manifest
-    if contents is None or manifest is None:
-        return
+    if contents is None or manifest is None or not store.has_blob(manifest.file_list):
+        return  # reported when the table was opened
     try:
         blob = read_blob(store, manifest.file_list, max_size=MAX_SEEK_BLOB_SIZE)
     except PROBLEMS as error:
         check.findings.append(unreadable(error, "file_list", str(manifest.file_list.digest)))
         return
-    if not _add_chunks(check, contents, blob):
-        return
     present = [layer for layer in layers if layer is not None]
-    if len(present) < len(layers):
-        return  # what is wrong with the others has been reported
+    if not _add_chunks(check, contents, blob) or len(present) < len(layers):
+        return  # what is wrong has been reported
     try:
         made = make_seek_table(present)
     except SeekTableError as error:

@@ -20,13 +20,14 @@ from tocsin.tar.headers import BLOCK_SIZE, read_headers
 from tocsin.verifying.findings import note
 from tocsin.verifying.sample import MAX_SPAN_SIZE, sample
 from tocsin.verifying.seek import DAMAGED
-from tocsin.verifying.unreadable import unreadable
+from tocsin.verifying.unreadable import missing, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tocsin.layers.seek_contents import LayerSpans, ListedEntry
+    from tocsin.layers.seek_contents import DataPlace, LayerSpans, ListedEntry
     from tocsin.stores.base import Source
+    from tocsin.tar.headers import EntryHeaders
     from tocsin.verifying.seek import SeekLayerCheck, SeekTableCheck
 
 _WINDOW_LEN = 1 << 15
@@ -52,6 +53,9 @@ def sample_layer(
     """
     spans = check.table.readable_contents.spans(check.number)
     if spans is None:  # reported with the position map
+        return
+    if not store.has_blob(check.blob):
+        check.findings.append(missing("seek_layer", check.blob))
         return
     for span_id in span_ids:
         if not _add_chunks(store, check, spans, span_id):
@@ -145,7 +149,7 @@ def sample_list(store: Source, check: SeekTableCheck, *, seed: int) -> None:
         seed: seed of the random numbers; equal seeds give equal samples.
     """
     contents, manifest = check.contents, check.manifest
-    if contents is None or manifest is None:
+    if contents is None or manifest is None or not store.has_blob(manifest.file_list):
         return
     for chunk in sample(contents.list_chunk_count, seed=seed, name=str(check.digest)):
         range_ = contents.list_chunk_range(chunk)
@@ -176,25 +180,32 @@ def _headers(store: Source, check: SeekTableCheck, entry: ListedEntry) -> Iterat
     if not 0 < length <= min(place.offset, _MAX_HEADERS_SIZE):
         yield note("file_list.sample", f"{name}: its headers were not checked")
         return
-    if spans is None or not spans.span_count:  # zstd layers are read only in full
-        return
+    # What is missing has been reported with the layer. zstd layers are read only in full.
+    present = store.has_blob(layer.blob) and store.has_blob(layer.layer)
     start = place.offset - length
-    ids = spans.span_ids(start, place.offset)
-    if not all(_add_chunks(store, layer, spans, span_id) for span_id in ids):
+    if spans is None or not spans.span_count or not present:
         return
+    for span_id in spans.span_ids(start, place.offset):
+        if not _add_chunks(store, layer, spans, span_id):
+            return
 
     def fetch(first: int, end: int) -> bytes:
         return store.blob_range(layer.layer, first, end)
 
     try:
         found = read_headers(spans.read(start, place.offset, fetch), start)
-    except (NotFoundError, VerificationError, SeekTableError) as error:
-        yield Finding("seek_layer.span", f"{name}: cannot be read: {error.message}")
-        return
     except TarError as error:
         what = f"no tar header {place.header_blocks} blocks before its data: {error.message}"
         yield Finding("file_list.entry", f"{name}: {what}")
-        return
+    except (NotFoundError, VerificationError, FormatError) as error:
+        yield Finding("seek_layer.span", f"{name}: cannot be read: {error.message}")
+    else:
+        yield from _header_differences(name, entry, place, found)
+
+
+def _header_differences(
+    name: str, entry: ListedEntry, place: DataPlace, found: EntryHeaders
+) -> Iterator[Finding]:
     size, mode, uid, gid = found.columns
     values = entry.values
     pairs: list[tuple[str, object, object]] = [

@@ -361,6 +361,19 @@ def test_blob_when_damaged_then_named(layout, image, table, how, part):
     assert {kind.partition(".")[0] for kind in found} == {part}
 
 
+@HOW
+@pytest.mark.parametrize("part", ["file_list", "seek_layer"])
+def test_blob_when_truncated_then_named(layout, image, table, how, part):
+    blob = {"file_list": table.file_list, "seek_layer": table.layers[0]}[part]
+    image.put(layout, tag="app")
+    add_referrer(layout, "app", table)
+    path = layout.path / "blobs/sha256" / str(Digest.of(blob)).removeprefix("sha256:")
+    path.chmod(0o600)
+    path.write_bytes(blob[:50])
+    found = {error.kind.partition(".")[0] for error in errors(verify(reference(layout), **how))}
+    assert found == {part}
+
+
 # File lists that lie
 
 

@@ -12,8 +12,9 @@ use crate::checkpoint::{BlockHeader, WINDOW_LEN};
 /// position of a symbol.
 pub(super) const PAUSE_LEN: usize = 2 << 10;
 /// Recording starts at most this many units early, so that the match across the start of the range
-/// is recorded too. More than one iteration of the fast decoder writes.
-pub const EARLY_LEN: u64 = 512;
+/// is recorded too. One iteration of the fast decoder and then one symbol of the plain one write at
+/// most 6 + 258 + 258 units.
+pub const EARLY_LEN: u64 = 1 << 10;
 
 /// A match, packed into one word so that recording it costs one store.
 #[derive(Clone, Copy, PartialEq, Eq)]
