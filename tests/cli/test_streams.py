@@ -48,6 +48,14 @@ def test_dumb_terminal_gets_plain_lines(layout):
     assert "MiB → zTOC ".encode() in shown
 
 
+def test_dumb_terminal_gets_a_line_for_each_seek_blob(layout):
+    command = ("create", f"oci:{layout}:app", "--seek-only", "--existing-index", "allow")
+    shown, code = on_terminal(*command, TERM="dumb")
+    assert code == 0
+    assert shown.count("B → seek blob ".encode()) == 2
+    assert b"skipped" not in shown
+
+
 def test_quiet_prints_nothing_on_a_terminal(layout):
     shown, code = on_terminal("create", f"oci:{layout}:app", *SMALL, "-q")
     assert re.fullmatch(rb"sha256:[0-9a-f]{64}\r\n", shown)

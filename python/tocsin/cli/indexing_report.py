@@ -16,12 +16,8 @@ if TYPE_CHECKING:
     from tocsin.stores.metering import Traffic
 
 _LAYER = (Column("LAYER"), Column("SIZE", "right"))
-_ZTOC = (
-    Column("ZTOC"),
-    Column("SIZE", "right"),
-    Column("OVERHEAD", "right"),
-    Column("SPANS", "right"),
-)
+_ZTOC = (Column("ZTOC"), Column("SIZE", "right"), Column("OVERHEAD", "right"))
+_SPANS = (Column("SPANS", "right"),)
 _SEEK = (Column("SEEK", "right"),)
 _TIME = (Column("TIME", "right"),)
 
@@ -157,23 +153,29 @@ def _write_platform(result: PlatformResult, output: Output, min_layer_size: int)
         output.line(f"skipped: indexes already refer to it: {digests}")
         output.line()
         return
-    has_ztocs = result.soci_index is not None or result.seek_table is None
+    # With --seek-only, layers of a seek table have no reason why they are skipped.
+    is_soci = result.seek_table is None or any(layer.skipped for layer in result.layers)
+    has_ztocs = result.soci_index is not None or is_soci
     has_seek = result.seek_table is not None
-    columns = (*_LAYER, *(_ZTOC if has_ztocs else ()), *(_SEEK if has_seek else ()), *_TIME)
+    # With the spans, the table would be wider than 80 columns; tocsin info shows them.
+    columns = (
+        *_LAYER,
+        *(_ZTOC if has_ztocs else ()),
+        *(_SEEK if has_seek else _SPANS),
+        *_TIME,
+    )
     rows = [_row(layer, has_ztocs=has_ztocs, has_seek=has_seek) for layer in result.layers]
     output.table(columns, rows)
     for remark in _remarks(result, min_layer_size):
         output.line(words.printable(remark))
     if result.soci_index is not None:
         output.line(f"index {result.soci_index.digest}")
-    elif result.seek_table is None:
+    elif is_soci:
         output.line("no index: no layer has a zTOC")
     if result.seek_table is not None:
         total = sum(layer.layer.size for layer in result.layers)
-        output.line(
-            f"seek table {result.seek_table.digest}, {words.size(result.seek_size)} "
-            f"({words.percent(result.seek_size, total)} of the image)"
-        )
+        output.line(f"seek {result.seek_table.digest}")
+        output.line(words.seek_table(result.seek_size, total))
     if result.seek_problem is not None:
         output.warn(words.printable(f"no seek table: {result.seek_problem}"))
     output.line()
@@ -205,16 +207,17 @@ def _row(result: LayerResult, *, has_ztocs: bool, has_seek: bool) -> tuple[str, 
     layer, ztoc, seek = result.layer, result.ztoc, result.seek_blob
     cells = [words.short(layer.digest), words.size(layer.size)]
     if has_ztocs and ztoc is None:
-        cells += ["skipped", *[words.NOTHING] * 3]
+        cells += ["skipped", *[words.NOTHING] * 2]
     elif ztoc is not None:
         cells += [
             words.short(ztoc.digest),
             words.size(ztoc.size),
             words.percent(ztoc.size, layer.size),
-            f"{result.span_count:,}",
         ]
     if has_seek:
         cells.append(words.NOTHING if seek is None else words.size(seek.size))
+    else:
+        cells.append(words.NOTHING if ztoc is None else f"{result.span_count:,}")
     if ztoc is None and seek is None:
         return (*cells, words.NOTHING)
     return (*cells, "reused" if result.reused else words.duration(result.seconds))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tocsin.cli import indexing_report, words
-from tocsin.cli.progress import display_for, shown_on, ztoc_line
+from tocsin.cli.progress import display_for, seek_blob_line, shown_on, ztoc_line
 from tocsin.errors import UnsupportedError
 from tocsin.indexing.results import ConvertResult
 
@@ -63,9 +63,11 @@ def run(
 
 def _layer_line(result: LayerResult, min_layer_size: int) -> str:
     name = f"{words.short_digest(result.layer.digest)} {words.size(result.layer.size)}"
+    seconds = None if result.reused else result.seconds
+    if result.ztoc is None and result.seek_blob is not None:
+        return f"{name} → {seek_blob_line(result.seek_blob.size, seconds)}"
     if result.ztoc is None:
         return f"{name} skipped: {indexing_report.skip_reason(result, min_layer_size)}"
-    seconds = None if result.reused else result.seconds
     return f"{name} → {ztoc_line(result.ztoc.size, result.span_count, seconds)}"
 
 

@@ -53,8 +53,16 @@ def display_for(output: Output) -> Display:
 
 def ztoc_line(size: int, span_count: int, seconds: float | None) -> str:
     """Return ``zTOC 1.2 MiB, 34 spans, 1.2 s``; `seconds` is ``None`` for a reused zTOC."""
-    time = "reused" if seconds is None else words.duration(seconds)
-    return f"zTOC {words.size(size)}, {words.count(span_count, 'span')}, {time}"
+    return f"zTOC {words.size(size)}, {words.count(span_count, 'span')}, {_time(seconds)}"
+
+
+def seek_blob_line(size: int, seconds: float | None) -> str:
+    """Return ``seek blob 94.3 KiB, 1.2 s``; `seconds` is ``None`` for a reused blob."""
+    return f"seek blob {words.size(size)}, {_time(seconds)}"
+
+
+def _time(seconds: float | None) -> str:
+    return "reused" if seconds is None else words.duration(seconds)
 
 
 def shown_on(

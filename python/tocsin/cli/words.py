@@ -93,3 +93,10 @@ def is_plain(name: str) -> bool:
 
 def _escaped(character: str) -> str:
     return character if "\udc80" <= character <= "\udcff" else quoting.escaped(character)
+
+
+def seek_table(byte_count: int, layer_size: int) -> str:
+    """Return ``seek table: 1.1 MiB, 1.4 % of 81.2 MiB``."""
+    return (
+        f"seek table: {size(byte_count)}, {percent(byte_count, layer_size)} of {size(layer_size)}"
+    )

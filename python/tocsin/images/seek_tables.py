@@ -60,10 +60,7 @@ class FoundSeekTable:
     @property
     def size(self) -> int:
         """Size in bytes of its root, file list and seek blobs; 0 if it cannot be used."""
-        if self.manifest is None:
-            return 0
-        blobs = {blob.digest: blob.size for blob in self.manifest.blobs}
-        return sum(blobs.values())
+        return 0 if self.manifest is None else self.manifest.size
 
     def to_dict(self) -> Document:
         """Return what ``--json`` prints of a seek table."""

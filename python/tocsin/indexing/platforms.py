@@ -175,8 +175,7 @@ def _seek_table(
     sink.put_blob(table.root, media_type=SEEK_ROOT)
     sink.put_blob(table.file_list, media_type=SEEK_FILE_LIST)
     data = manifest.to_json(subject=image.descriptor if version == 1 else None)
-    size = len(data) + root.size + sum({blob.digest: blob.size for blob in blobs}.values())
-    return _SeekTable(data, size=size + manifest.file_list.size)
+    return _SeekTable(data, size=manifest.size)
 
 
 def _layers(image: PlatformImage) -> list[Descriptor]:

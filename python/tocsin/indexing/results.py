@@ -29,7 +29,7 @@ class PlatformResult:
         skipped: whether the image was skipped because of them.
         seek_table: manifest of the new seek table; ``None`` if none was requested or made.
         seek_problem: why the requested seek table was not made.
-        seek_size: bytes of the seek table, with all its blobs.
+        seek_size: bytes of its root, file list and seek blobs.
     """
 
     platform: Platform | None

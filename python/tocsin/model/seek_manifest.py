@@ -52,6 +52,11 @@ class SeekManifest:
         """All blobs that it lists."""
         return self.root, self.file_list, *self.layers
 
+    @property
+    def size(self) -> int:
+        """Size in bytes of all blobs; a blob that is listed twice counts once."""
+        return sum({blob.digest: blob.size for blob in self.blobs}.values())
+
     @classmethod
     def from_json(cls, data: bytes) -> Self:
         """Parse a seek manifest.

@@ -54,12 +54,16 @@ def convert(
     Inside a registry, layers are mounted instead of sent. Otherwise each layer is read once, and
     indexed while it is sent.
 
+    With --seek, the new image also names a seek table of all layers, with which tocsin reads single
+    files. The SOCI indexes stay the same.
+
     Examples:
       tocsin convert ghcr.io/app:1 ghcr.io/app:1-soci
       tocsin convert oci:images:app oci:images:app-soci
       tocsin convert docker-archive:app.tar oci-archive:app-soci.tar:app
       tocsin convert oci:in:app oci:out:app -p linux/amd64 -p linux/arm64
       tocsin convert --standalone app.tar app-soci.tar
+      tocsin convert ghcr.io/app:1 ghcr.io/app:1-soci --seek
 
     With --quiet, only the digest of the new image is printed. JSON keys: as for create, plus
     image and unchanged.

@@ -1,4 +1,4 @@
-"""``tocsin copy``: copy an image with its SOCI indexes."""
+"""``tocsin copy``: copy an image with its indexes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tocsin.stores.registry import RegistryOptions
 
 
-@command(summary="Copy an image with its SOCI indexes.")
+@command(summary="Copy an image with its indexes.")
 @click.argument("source", metavar="SOURCE", type=parameters.reference)
 @click.argument("destination", metavar="DEST", type=parameters.reference)
 @force_option
@@ -30,17 +30,18 @@ def copy(
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
-    """Copy the image SOURCE with its SOCI indexes to DEST.
+    """Copy the image SOURCE with its SOCI indexes and seek tables to DEST.
 
     All platforms are copied, and all digests stay the same. Other tools also copy version 2
-    indexes, which are part of the image, but not version 1 indexes, which only refer to it.
+    indexes and the seek tables of converted images, which are part of the image, but not version 1
+    indexes and seek tables that only refer to it.
 
     Examples:
       tocsin copy ghcr.io/team/app:1 quay.io/team/app:1
       tocsin copy oci:images:app ghcr.io/team/app:1
 
     With --quiet, only the digest of the image is printed. JSON keys: source, destination, image,
-    soci_indexes[], seconds, traffic: read, pushed, ztocs, manifests, blobs, mounted.
+    soci_indexes[], seek_tables[], seconds, traffic: read, pushed, ztocs, manifests, blobs, mounted.
     """
     from tocsin.cli.indexing_report import traffic_line  # noqa: PLC0415 (not for --help)
     from tocsin.images.copy import copy as make  # noqa: PLC0415
@@ -55,5 +56,7 @@ def copy(
     output.line(f"image {result.image.digest}")
     for index in result.soci_indexes:
         output.line(f"index {index.digest}")
+    for table in result.seek_tables:
+        output.line(f"seek {table.digest}")
     output.note(traffic_line(result.traffic))
     output.note(f"copied in {words.duration(result.seconds)} → {result.destination}")

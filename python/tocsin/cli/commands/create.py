@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     type=click.Choice(["warn", "skip", "allow"]),
     default="warn",
     show_default=True,
-    help="What to do if other version 1 indexes refer to the image: warn about them, skip the"
-    " platform, or allow them silently.",
+    help="What to do if other version 1 indexes (with --seek, also seek tables) refer to the image:"
+    " warn about them, skip the platform, or allow them silently.",
 )
 @dry_run_option
 @registry_options
@@ -62,6 +62,8 @@ def create(
     to it or, with DEST, next to a copy of it. Each layer is read once, without storing it on disk.
     Existing zTOCs are reused without reading their layers.
 
+    With --seek, a seek table of all layers is made, too, with which tocsin reads single files.
+
     Examples:
       tocsin create ghcr.io/team/app:1
       tocsin create ghcr.io/team/app:1 --dry-run
@@ -69,13 +71,14 @@ def create(
       tocsin create oci-archive:app.tar oci:images:app --platform linux/amd64
       tocsin create oci:images:app --prefetch /usr/bin/app --min-layer-size 1MiB
       tocsin create ghcr.io/team/app:1 --existing-index skip
+      tocsin create ghcr.io/team/app:1 --seek-only
 
-    With --quiet, only the digests of the SOCI indexes are printed, one per line. JSON keys:
-    source, destination, dry_run, seconds, missing_prefetch, traffic: read, pushed, ztocs,
-    manifests, blobs, mounted; platforms[]: platform, manifest, soci_index, existing_indexes[],
-    skipped, layers[]: digest, media_type, size, ztoc, skipped, reused, notes, entry_count,
-    span_count, uncompressed_size, seconds. A zTOC, manifest or index has media_type, digest and
-    size.
+    With --quiet, only the digests of the SOCI indexes and seek tables are printed, one per line.
+    JSON keys: source, destination, dry_run, seconds, missing_prefetch, traffic: read, pushed,
+    ztocs, manifests, blobs, mounted; platforms[]: platform, manifest, soci_index, seek_table,
+    seek_problem, seek_size, existing_indexes[], skipped, layers[]: digest, media_type, size, ztoc,
+    skipped, reused, notes, entry_count, span_count, uncompressed_size, seconds, seek_blob. A zTOC,
+    seek blob, manifest or index has media_type, digest and size.
     """
     if destination is not None and place is not None:
         raise click.UsageError("--output cannot be combined with DEST")

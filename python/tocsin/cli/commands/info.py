@@ -32,7 +32,7 @@ _COLUMNS = (
 @registry_options
 @output_options
 def info(*, image: Reference, registry: RegistryOptions | None, output: Output) -> None:
-    """Show the layers of IMAGE and their zTOCs.
+    """Show the layers of IMAGE, their zTOCs, and the seek tables of the image.
 
     All zTOCs that the SOCI indexes list are read and verified. The ZTOC column shows the version of
     the index that lists the zTOC: v2 if the image names the index, v1 if the index refers to the
@@ -45,10 +45,10 @@ def info(*, image: Reference, registry: RegistryOptions | None, output: Output) 
       tocsin info oci:images:app --json | jq .covered_size
 
     JSON keys: image, manifest, layer_size, covered_size, ztoc_size, platforms[]: platform,
-    manifest, problem, soci_indexes[], layer_size, covered_size, ztoc_size, layers[]: digest,
-    media_type, size, ztoc, soci_versions, span_size, span_count, entry_count, uncompressed_size,
-    problem; prefetches[]: media_type, digest, size, index, layer, version, spans[]: start_span,
-    end_span, priority; span_count, files[], problem.
+    manifest, problem, soci_indexes[], seek_tables[], layer_size, covered_size, ztoc_size,
+    layers[]: digest, media_type, size, ztoc, soci_versions, span_size, span_count, entry_count,
+    uncompressed_size, problem; prefetches[]: media_type, digest, size, index, layer, version,
+    spans[]: start_span, end_span, priority; span_count, files[], problem.
     """
     from tocsin.images.info import info as find  # noqa: PLC0415 (not for --help)
 
@@ -80,9 +80,10 @@ def _write(platform: PlatformCoverage, output: Output) -> None:
     for found in platform.soci_indexes:
         output.line(f"index v{found.version} {found.digest}")
     for table in platform.seek_tables:
-        kind = "seek table, bound" if table.is_bound else "seek table"
-        size = f"{words.size(table.size)}, {words.percent(table.size, platform.layer_size)}"
-        output.line(f"{kind} {table.digest} ({size} of the layers)")
+        output.line(f"seek {table.digest}")
+        if table.problem is None:
+            binding = "the image names it" if table.is_bound else "it refers to the image"
+            output.line(f"{words.seek_table(table.size, platform.layer_size)}, {binding}")
     if not platform.soci_indexes and not platform.seek_tables:
         output.line("no index")
     if platform.prefetches:

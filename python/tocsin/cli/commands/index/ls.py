@@ -37,9 +37,9 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
 
     The image names its v2 index; a v1 index refers to the image. A seek table is bound if the image
     names it. ZTOCS is the number of layers with a zTOC, SIZE the total size of the zTOCs, or of the
-    seek table. zTOCs are not read; tocsin info reads them. USED shows
-    whether tocsin uses the index by default, without --index; the lines below the table give the
-    reason. If there are several v1 indexes, the registry determines which one other tools use.
+    seek table. zTOCs are not read; tocsin info reads them. USED shows whether tocsin uses the index
+    by default, without --index; the lines below the table give the reason. If there are several v1
+    indexes, the registry determines which one other tools use.
 
     Examples:
       tocsin index ls ghcr.io/team/app:1
