@@ -4,8 +4,8 @@ A snapshotter that mounts an image lazily trusts the zTOCs: a wrong window or of
 wrong file contents. So ``verify`` reads each layer, rebuilds its zTOC and compares the two. In
 quick mode, it checks a random sample of spans. Seek tables are checked in the same pass.
 
-Source: docs/seek-table.md#parts; docs/format.md#the-soci-index; docs/format.md#how-an-index-is-found;
-docs/format.md#acceptance-rules.
+Source: docs/seek-table.md#parts; docs/format.md#the-soci-index;
+docs/format.md#how-an-index-is-found; docs/format.md#acceptance-rules.
 """
 
 from __future__ import annotations
