@@ -49,8 +49,10 @@ const MAX_COLUMN_LENS: [u64; COLUMN_COUNT] = {
 /// Length of a stored digest.
 pub(super) const DIGEST_LEN: usize = 32;
 
-/// Compression level of the columns, which are compressed while the layer is indexed.
-const LEVEL: i32 = 9;
+/// Compression level of the columns, which are compressed while the layer is indexed. For the
+/// checkpoints of node_modules, level 9 takes a sixth less time and 0.3 % more space, level 11 twice
+/// the time and 0.7 % less space.
+const LEVEL: i32 = 10;
 
 /// Collects the columns of the chunk that is being written.
 #[derive(Debug)]
