@@ -163,7 +163,7 @@ fn output_len(tokens: &[Token]) -> usize {
     tokens.iter().map(len).sum()
 }
 
-/// A layer with blocks of so many tokens, of every kind in turn, and empty blocks between them.
+/// A layer with blocks of the given numbers of tokens, of every kind in turn, and empty blocks between them.
 fn odd_blocks(data: &[u8], lens: &[usize]) -> Vec<u8> {
     let tokens = tokens(data);
     let mut stream = BitWriter::new();

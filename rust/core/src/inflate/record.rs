@@ -135,7 +135,7 @@ impl Recorder {
 pub(super) enum Mode {
     /// They are.
     Record,
-    /// Not for the next so many units of output.
+    /// Not for this number of units of output.
     Decode(u64),
 }
 

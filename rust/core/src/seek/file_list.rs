@@ -13,7 +13,7 @@ use super::root::MAX_KEY_LEN;
 use super::{Root, in_part};
 use crate::error::{Error, Result, SeekError, SeekPart};
 use crate::tar::EntryType;
-use crate::tree::{MAX_LINKS, compare_names};
+use crate::tree::{MAX_LINKS, compare_names, has_more_parts, next_part};
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -536,23 +536,4 @@ fn plain_rest(path: &[u8], start: usize, directory: &[u8]) -> Option<Vec<u8>> {
         push_part(&mut rest, &path[part]);
     }
     Some(rest)
-}
-
-/// The next component from byte `from` on; slashes before it are skipped.
-fn next_part(path: &[u8], from: usize) -> Option<Range<usize>> {
-    let rest = path.get(from..)?;
-    let start = from + rest.iter().position(|byte| *byte != b'/')?;
-    let len = path[start..].iter().position(|byte| *byte == b'/');
-    Some(start..len.map_or(path.len(), |len| start + len))
-}
-
-/// Whether a path has components other than `.` from a byte on.
-fn has_more_parts(path: &[u8], mut from: usize) -> bool {
-    while let Some(part) = next_part(path, from) {
-        if &path[part.clone()] != b"." {
-            return true;
-        }
-        from = part.end;
-    }
-    false
 }

@@ -237,7 +237,7 @@ impl<L: Entries> Graph<L> {
 }
 
 /// Whether a path has components other than `.` from a byte on.
-fn has_more_parts(path: &[u8], mut from: usize) -> bool {
+pub(crate) fn has_more_parts(path: &[u8], mut from: usize) -> bool {
     while let Some(part) = next_part(path, from) {
         if &path[part.clone()] != b"." {
             return true;

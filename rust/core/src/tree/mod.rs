@@ -25,7 +25,9 @@ use std::sync::Mutex;
 
 pub use build::TreeBuilder;
 pub use graph::{Location, Source};
+pub(crate) use links::has_more_parts;
 pub use links::{Failure, MAX_LINKS};
+pub(crate) use names::next_part;
 pub use names::{MAX_PATH_LEN, MAX_TARGET_LEN, Reason, compare as compare_names};
 pub use walk::Walk;
 
@@ -104,7 +106,7 @@ impl<L: Entries> Tree<L> {
     #[must_use]
     pub fn locate(&self, path: &[u8]) -> Option<Location> {
         let (mut at, mut from) = (Location::ROOT, 0);
-        while let Some(part) = names::next_part(path, from) {
+        while let Some(part) = next_part(path, from) {
             from = part.end;
             at = self.graph.child(at, &path[part])?;
         }

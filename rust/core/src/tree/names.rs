@@ -139,7 +139,7 @@ pub(super) fn is_plain_part(part: &[u8]) -> bool {
 }
 
 /// The next path component from byte `from` on; slashes before it are skipped.
-pub(super) fn next_part(path: &[u8], from: usize) -> Option<Range<usize>> {
+pub(crate) fn next_part(path: &[u8], from: usize) -> Option<Range<usize>> {
     let rest = path.get(from..)?;
     let start = from + rest.iter().position(|byte| *byte != b'/')?;
     let len = path[start..].iter().position(|byte| *byte == b'/');
