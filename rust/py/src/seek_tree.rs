@@ -13,10 +13,10 @@ use tocsin_core::digest::Digest;
 use tocsin_core::seek::{self, Answer, FileList, LayerParts, ListWalk, Listed, RootLayer, Stop};
 use tocsin_core::tar::EntryType;
 use tocsin_core::tree::MAX_LINKS;
-use tocsin_core::ztoc::Entry;
+use tocsin_core::ztoc::{Entry, IMPLIED_DIRECTORY};
 
 use crate::buffer::Blob;
-use crate::file_stat::{IMPLIED, Owner, absolute, stat, stat_in_list, word};
+use crate::file_stat::{Owner, absolute, stat, stat_in_list, word};
 use crate::seek::{SeekLayer, SeekSpans, compression_name};
 use crate::tree::{path_error, trimmed};
 use crate::ztoc::Ztoc;
@@ -386,7 +386,15 @@ impl SeekTree {
     ) -> PyResult<Bound<'py, PyTuple>> {
         let path = text::encode(path)?.unwrap_or_default();
         let Some(number) = entry else {
-            return stat(py, &path, Entry::from(&IMPLIED), None, inode, layer, Owner::Listed);
+            return stat(
+                py,
+                &path,
+                Entry::from(&IMPLIED_DIRECTORY),
+                None,
+                inode,
+                layer,
+                Owner::Listed,
+            );
         };
         let listed = self.numbered(py, number.into(), self.0.entry(number))?;
         stat_in_list(py, &path, &listed, inode, Owner::Listed)

@@ -8,9 +8,9 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use tocsin_core::tar::{Entries, EntryType, FileMetadata};
 use tocsin_core::tree::{self, Failure, Location, MAX_LINKS, Source, TreeBuilder};
-use tocsin_core::ztoc::{self, Entry};
+use tocsin_core::ztoc::{self, Entry, IMPLIED_DIRECTORY};
 
-use crate::file_stat::{IMPLIED, Owner, absolute, size, stat, word};
+use crate::file_stat::{Owner, absolute, size, stat, word};
 use crate::ztoc::Ztoc;
 use crate::{gate, text};
 
@@ -192,7 +192,7 @@ impl Tree {
         let metadata = entry.and_then(|entry| self.0.entry(layer, entry));
         let link = entry.and_then(|entry| self.0.links().get(&(layer, entry)));
         let link = link.and_then(|(layer, entry)| self.0.entry(*layer, *entry));
-        let metadata = metadata.unwrap_or_else(|| Entry::from(&IMPLIED));
+        let metadata = metadata.unwrap_or_else(|| Entry::from(&IMPLIED_DIRECTORY));
         stat(py, path, metadata, link, inode, layer, owner)
     }
 }

@@ -1,6 +1,6 @@
 //! Makes the root and the file list of an image from its zTOCs and seek blobs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::list_chunk::{self, Extra, ListEntry, MAX_HEADER_BLOCKS, Owner, Row};
@@ -8,24 +8,15 @@ use super::root::{self, MAX_ENTRIES};
 use super::{MAX_LAYER_SIZE, SeekLayer, in_part};
 use crate::digest::Digest;
 use crate::error::{Result, SeekError, SeekPart};
-use crate::tar::{Entries, EntryType, FileMetadata};
+use crate::tar::{Entries, EntryType};
 use crate::tree::{Location, Tree, TreeBuilder};
-use crate::ztoc::{Entry, Ztoc};
+use crate::ztoc::{Entry, IMPLIED_DIRECTORY, Unpacked, Ztoc};
 
 /// Size of a tar block.
 const BLOCK_LEN: i64 = 512;
 /// Maximum length of all paths of an image in bytes, which are in memory while the list is sorted. Ten
 /// million files have this much; but a single path of 4 KiB can also make two thousand directories.
 const MAX_PATHS_LEN: u64 = 1 << 30;
-/// Permission bits of a mode.
-const PERMISSIONS: i64 = 0o7777;
-/// The ID that chown(2) treats as "do not change".
-const NO_ID: u32 = u32::MAX;
-/// Prefix of PAX records that hold extended attributes.
-const XATTR: &[u8] = b"SCHILY.xattr.";
-/// The extended attribute that chown(2) removes: file capabilities.
-const CAPABILITY: &[u8] = b"security.capability";
-
 /// The parts of a seek table besides the seek blobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeekTable {
@@ -139,32 +130,25 @@ impl Rows<'_> {
             None => (&[][..], path),
         };
         let source = self.tree.source(location);
-        let implied = FileMetadata {
-            entry_type: EntryType::Directory,
-            mode: 0o755,
-            ..FileMetadata::default()
-        };
         let listed = self.tree.metadata(location);
         let is_implied = listed.is_none();
-        let entry = listed.unwrap_or_else(|| Entry::from(&implied));
+        let entry = listed.unwrap_or_else(|| Entry::from(&IMPLIED_DIRECTORY));
         let link = source.entry.and_then(|index| self.tree.links().get(&(source.layer, index)));
         let link = link.and_then(|(layer, index)| self.tree.entry(*layer, *index));
-        let last = link.unwrap_or(entry);
+        let unpacked = Unpacked::new(entry, link);
         let kind = entry.entry_type();
-        let is_symlink = kind == EntryType::SymLink;
-        let id = |last: u32, own: u32| if last == NO_ID { own } else { last };
 
         let mut found = ListEntry {
             kind,
             is_implied,
             layer: source.layer,
-            mode: permissions(if is_symlink { entry } else { last }),
-            mtime: last.mod_time_parts().unwrap_or((0, 0)),
+            mode: unpacked.mode(),
+            mtime: unpacked.mod_time_parts().unwrap_or((0, 0)),
             ..ListEntry::default()
         };
         let mut extra = Extra {
             device: (entry.devmajor(), entry.devminor()),
-            xattrs: xattrs(entry, link),
+            xattrs: unpacked.xattrs().into_iter().collect(),
             ..Extra::default()
         };
         if kind == EntryType::Regular {
@@ -183,19 +167,19 @@ impl Rows<'_> {
             list_chunk::check_place(&found)?;
             let tar_name = entry.clean_name();
             extra.tar_name = (*tar_name != *path).then(|| tar_name.into_owned());
-            let own = (permissions(entry), entry.uid(), entry.gid());
-            let shown = (found.mode, id(last.uid(), own.1), id(last.gid(), own.2));
-            extra.has_link_owner = own != shown;
+            let owner = |file: Unpacked<'_>| (file.mode(), file.uid(), file.gid());
+            let own = owner(Unpacked::new(entry, None));
+            extra.has_link_owner = own != owner(unpacked);
         }
         if matches!(kind, EntryType::SymLink | EntryType::HardLink) {
             found.target = entry.linkname().to_vec();
         }
         found.extra = (extra != Extra::default()).then(|| Box::new(extra));
         let owner = Owner {
-            uid: id(last.uid(), entry.uid()),
-            gid: id(last.gid(), entry.gid()),
-            uname: last.uname().to_vec(),
-            gname: last.gname().to_vec(),
+            uid: unpacked.uid(),
+            gid: unpacked.gid(),
+            uname: unpacked.uname().to_vec(),
+            gname: unpacked.gname().to_vec(),
         };
         Ok(Row { directory: directory.to_vec(), name: name.to_vec(), owner, entry: found })
     }
@@ -218,31 +202,6 @@ fn number_names(rows: &mut [Found]) {
             extra.names_before = u32::try_from(index - indices[0]).ok();
         }
     }
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "12 bits")]
-fn permissions(entry: Entry<'_>) -> u16 {
-    (entry.mode() & PERMISSIONS) as u16
-}
-
-/// Extended attributes. A hard link's replace those of the file, and making the link removes file
-/// capabilities.
-fn xattrs(entry: Entry<'_>, link: Option<Entry<'_>>) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut found = BTreeMap::new();
-    for (key, value) in entry.xattrs().iter() {
-        let name = key.strip_prefix(XATTR).filter(|name| link.is_none() || *name != CAPABILITY);
-        if let Some(name) = name {
-            found.insert(name.to_vec(), value.to_vec());
-        }
-    }
-    if let Some(link) = link {
-        for (key, value) in link.xattrs().iter() {
-            if let Some(name) = key.strip_prefix(XATTR) {
-                found.insert(name.to_vec(), value.to_vec());
-            }
-        }
-    }
-    found.into_iter().collect()
 }
 
 /// The number of blocks from the first header of each entry to its data.

@@ -16,12 +16,14 @@ mod refusal;
 mod rules;
 mod spans;
 mod toc;
+mod unpacked;
 mod zinfo;
 
 pub use counts::Counts;
 pub use entry::{Entry, Records};
 pub use refusal::{MAX_REFUSALS, Refusal};
 pub use toc::Toc;
+pub use unpacked::{IMPLIED_DIRECTORY, NO_ID, Unpacked};
 pub use zinfo::{GzipZinfo, TarZinfo, Zinfo, ZinfoVersion};
 
 use std::borrow::Cow;
