@@ -137,7 +137,7 @@ class ListedEntry(NamedTuple):
         return dict(zip(STAT_FIELDS, self.metadata, strict=True))
 
 
-class LayerSpans:
+class CheckpointReader:
     """The spans of a layer according to a seek table.
 
     Args:
@@ -148,12 +148,12 @@ class LayerSpans:
         self._core = core
 
     @classmethod
-    def of_head(cls, seek: SeekBlob) -> LayerSpans:
+    def of_head(cls, seek: SeekBlob) -> CheckpointReader:
         """Return the spans of a seek blob, without any chunk."""
         return cls(core_of_blob(seek).spans())
 
     @classmethod
-    def of_blob(cls, seek: SeekBlob) -> LayerSpans:
+    def of_blob(cls, seek: SeekBlob) -> CheckpointReader:
         """Return the spans of a seek blob, with all its chunks.
 
         Raises:
@@ -257,7 +257,7 @@ class SeekTableContents:
     def __init__(self, root: Buffer) -> None:
         self._root = _core.SeekRoot(root)
         self._tree = _core.SeekTree(self._root)
-        self._spans: list[LayerSpans] = []
+        self._spans: list[CheckpointReader] = []
 
     @property
     def span_size(self) -> int:
@@ -304,9 +304,9 @@ class SeekTableContents:
             VerificationError: the digest differs.
             SeekTableError: it is damaged.
         """
-        self._spans = [LayerSpans(spans) for spans in self._root.positions(data)]
+        self._spans = [CheckpointReader(spans) for spans in self._root.positions(data)]
 
-    def spans(self, layer: int) -> LayerSpans | None:
+    def spans(self, layer: int) -> CheckpointReader | None:
         """Return the spans of a layer; ``None`` without the position map."""
         return self._spans[layer] if self._spans else None
 

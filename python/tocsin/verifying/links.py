@@ -11,10 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tocsin.errors import FormatError, UnsupportedError
 from tocsin.images.soci_indexes import PROBLEMS, soci_indexes_of
 from tocsin.model.descriptor import Descriptor
-from tocsin.model.digest import Digest
 from tocsin.model.finding import Finding
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import ImageIndex, Manifest
@@ -33,14 +31,15 @@ from tocsin.model.soci_index import (
 from tocsin.quoting import shown
 from tocsin.stores.base import read_blob
 from tocsin.verifying.findings import note, warning
-from tocsin.verifying.seek import SeekTableCheck, seek_tables_of
-from tocsin.verifying.unreadable import unreadable
+from tocsin.verifying.seek import SeekTableCheck, seek_table_checks
+from tocsin.verifying.unreadable import bad_annotation, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from tocsin.images.selection import PlatformImage
     from tocsin.images.soci_indexes import FoundIndex
+    from tocsin.model.digest import Digest
     from tocsin.model.soci_index import SociIndex
     from tocsin.stores.base import Source
 
@@ -119,18 +118,9 @@ def link(store: Source, image: PlatformImage, entries: Sequence[Descriptor]) -> 
     """
     findings: list[Finding] = []
     diff_ids = _diff_ids(store, image, findings)
-    named = image.manifest.annotations.get(INDEX_DIGEST)
-    if named is not None:
-        try:
-            Digest.parse(named)
-        except (FormatError, UnsupportedError) as error:
-            findings.append(
-                Finding(
-                    "index.annotation",
-                    f"manifest {image.descriptor.digest}: annotation {INDEX_DIGEST}: {error}",
-                    actual=named[:120],
-                )
-            )
+    annotation = bad_annotation(image, INDEX_DIGEST, "index")
+    if annotation is not None:
+        findings.append(annotation)
     indexes = []
     for found in soci_indexes_of(store, image.descriptor, image.manifest, every=True):
         index = LinkedIndex(found.version, found.digest, found.descriptor, found.soci_index)
@@ -143,7 +133,7 @@ def link(store: Source, image: PlatformImage, entries: Sequence[Descriptor]) -> 
     for index in indexes:
         if index.soci_index is not None:
             index.findings += _entries(index.soci_index, index.digest, image.manifest)
-    seek_tables, seek_findings = seek_tables_of(store, image, entries)
+    seek_tables, seek_findings = seek_table_checks(store, image, entries)
     findings += seek_findings
     return LinkedImage(image, tuple(findings), tuple(indexes), diff_ids, tuple(seek_tables))
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tocsin.errors import FormatError, SeekTableError, UnsupportedError, VerificationError
+from tocsin.errors import SeekTableError, VerificationError
 from tocsin.images.seek_tables import PROBLEMS, bound_seek_table, referring_seek_tables
-from tocsin.layers.seek_contents import LayerSpans, SeekTableContents
+from tocsin.layers.seek_contents import CheckpointReader, SeekTableContents
 from tocsin.layers.seek_table import SeekBlob, make_seek_table
-from tocsin.model.digest import Digest
 from tocsin.model.finding import Finding
 from tocsin.model.manifest import Manifest
 from tocsin.model.seek_manifest import SEEK_IMAGE_DIGEST, SEEK_TABLE_DIGEST, is_seek_entry
@@ -25,7 +24,7 @@ from tocsin.stores.base import read_blob
 from tocsin.verifying.findings import warning
 from tocsin.verifying.seek_layer import layer_differences
 from tocsin.verifying.seek_list import encoding_note, list_differences, root_differences
-from tocsin.verifying.unreadable import missing, unreadable
+from tocsin.verifying.unreadable import bad_annotation, missing, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from tocsin.images.selection import PlatformImage
     from tocsin.layers.seek_table import SeekParts
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.digest import Digest
     from tocsin.model.seek_manifest import SeekManifest
     from tocsin.stores.base import Source
 
@@ -111,7 +111,7 @@ class SeekTableCheck:
 # The table
 
 
-def seek_tables_of(
+def seek_table_checks(
     store: Source, image: PlatformImage, entries: Sequence[Descriptor]
 ) -> tuple[list[SeekTableCheck], list[Finding]]:
     """Return the seek tables of one platform's image, and findings about the image's manifest.
@@ -121,20 +121,8 @@ def seek_tables_of(
         image: the image.
         entries: entries of the image index that lists the image; empty for a single manifest.
     """
-    findings = []
-    named = image.manifest.annotations.get(SEEK_TABLE_DIGEST)
-    if named is not None:
-        try:
-            Digest.parse(named)
-        except (FormatError, UnsupportedError) as error:
-            findings.append(
-                Finding(
-                    "seek.annotation",
-                    f"manifest {image.descriptor.digest}: annotation {SEEK_TABLE_DIGEST}: "
-                    f"{error.message}",
-                    actual=named[:120],
-                )
-            )
+    annotation = bad_annotation(image, SEEK_TABLE_DIGEST, "seek")
+    findings = [] if annotation is None else [annotation]
     checks = []
     bound = bound_seek_table(store, image.manifest)
     for found in (bound, *referring_seek_tables(store, image.descriptor)):
@@ -338,7 +326,7 @@ def _root_findings(check: SeekLayerCheck, blob: SeekBlob) -> Iterator[Finding]:
     place = f"seek table {table.digest}: layer {number}"
     contents = table.readable_contents
     listed = contents.layers[number]
-    own = LayerSpans.of_head(blob)
+    own = CheckpointReader.of_head(blob)
     for what, actual, expected in (
         ("span size", contents.span_size, blob.span_size),
         ("number of spans", listed.span_count, own.span_count),

@@ -12,7 +12,7 @@ import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from tocsin.errors import FormatError, SeekTableError, VerificationError
-from tocsin.layers.seek_contents import LayerSpans
+from tocsin.layers.seek_contents import CheckpointReader
 from tocsin.model.finding import Finding
 from tocsin.verifying.findings import note
 
@@ -53,10 +53,10 @@ def layer_differences(
         return []
     place = f"seek blob {name}"
     try:
-        spans = LayerSpans.of_blob(stored)
+        spans = CheckpointReader.of_blob(stored)
     except (SeekTableError, VerificationError) as error:
         return [Finding("seek_layer.chunk", f"{place}: {error.message}")]
-    judge = LayerSpans.of_blob(rebuilt)
+    judge = CheckpointReader.of_blob(rebuilt)
     findings = list(_sizes(place, spans, judge))
     if findings:
         return findings
@@ -68,7 +68,7 @@ def layer_differences(
     return findings
 
 
-def _sizes(place: str, stored: LayerSpans, rebuilt: LayerSpans) -> Iterator[Finding]:
+def _sizes(place: str, stored: CheckpointReader, rebuilt: CheckpointReader) -> Iterator[Finding]:
     for what, actual, expected in zip(_SIZES, stored.sizes, rebuilt.sizes, strict=True):
         if actual != expected:
             yield Finding(
@@ -84,8 +84,8 @@ class _Comparison:
     def __init__(
         self,
         place: str,
-        stored: LayerSpans,
-        rebuilt: LayerSpans,
+        stored: CheckpointReader,
+        rebuilt: CheckpointReader,
         compressed_bytes: Callable[[int, int], bytes],
     ) -> None:
         self._place = place

@@ -25,7 +25,7 @@ from tocsin.verifying.unreadable import missing, unreadable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tocsin.layers.seek_contents import DataPlace, LayerSpans, ListedEntry
+    from tocsin.layers.seek_contents import CheckpointReader, DataPlace, ListedEntry
     from tocsin.stores.base import Source
     from tocsin.tar.headers import EntryHeaders
     from tocsin.verifying.seek import SeekLayerCheck, SeekTableCheck
@@ -64,7 +64,9 @@ def sample_layer(
         check.checked_spans += 1
 
 
-def _add_chunks(store: Source, check: SeekLayerCheck, spans: LayerSpans, span_id: int) -> bool:
+def _add_chunks(
+    store: Source, check: SeekLayerCheck, spans: CheckpointReader, span_id: int
+) -> bool:
     """Add the chunks with the checkpoints of a span and of the next one."""
     for one in {span_id, min(span_id + 1, spans.span_count - 1)}:
         chunk = spans.chunk_of(one)
@@ -84,7 +86,7 @@ def _add_chunks(store: Source, check: SeekLayerCheck, spans: LayerSpans, span_id
 
 
 def _span(
-    check: SeekLayerCheck, spans: LayerSpans, span_id: int, fetch: Callable[[int, int], bytes]
+    check: SeekLayerCheck, spans: CheckpointReader, span_id: int, fetch: Callable[[int, int], bytes]
 ) -> Iterator[Finding]:
     place = f"seek blob {check.blob.digest}"
     start, end = spans.compressed_range(span_id)
@@ -117,7 +119,9 @@ def _span(
         yield from _next_window(place, spans, span_id, data)
 
 
-def _next_window(place: str, spans: LayerSpans, span_id: int, data: bytes) -> Iterator[Finding]:
+def _next_window(
+    place: str, spans: CheckpointReader, span_id: int, data: bytes
+) -> Iterator[Finding]:
     """Compare the window of the next span with the end of this one, as far as it is in it."""
     for start, run in spans.checkpoint(span_id + 1).runs:
         # Offset of the run in `data`; a run may begin before it.

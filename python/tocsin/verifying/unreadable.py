@@ -1,13 +1,15 @@
-"""The finding for a blob or manifest that cannot be read."""
+"""Findings for blobs, manifests and annotations that cannot be read."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tocsin.errors import NotFoundError, VerificationError
+from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
+from tocsin.model.digest import Digest
 from tocsin.model.finding import Finding
 
 if TYPE_CHECKING:
+    from tocsin.images.selection import PlatformImage
     from tocsin.model.descriptor import Descriptor
 
 _NAMES = {"seek": "seek table", "seek_layer": "seek blob", "file_list": "file list"}
@@ -44,3 +46,22 @@ def unreadable(error: Exception, what: str, digest: str) -> Finding:
             return Finding(f"{what}.missing", f"{name}: not found")
         case _:
             return Finding(f"{what}.format", f"{name}: {error}")
+
+
+def bad_annotation(image: PlatformImage, key: str, what: str) -> Finding | None:
+    """Return the finding for an annotation of an image's manifest that is not a digest.
+
+    Args:
+        image: the image.
+        key: name of the annotation.
+        what: ``index`` or ``seek``; the first part of the finding's kind.
+    """
+    named = image.manifest.annotations.get(key)
+    if named is None:
+        return None
+    try:
+        Digest.parse(named)
+    except (FormatError, UnsupportedError) as error:
+        message = f"manifest {image.descriptor.digest}: annotation {key}: {error.message}"
+        return Finding(f"{what}.annotation", message, actual=named[:120])
+    return None
