@@ -1,0 +1,150 @@
+"""The threads that fetch what a mount asks for: bytes of layers, and chunks of seek tables.
+
+The core decides what is fetched and when; a thread only moves the bytes. What a thread gets is not
+verified: the core verifies it before it is used.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from tocsin.errors import TocsinError
+from tocsin.log import LOG
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Buffer
+
+    from tocsin.mounting.opening import FillSource
+
+_WAIT = 1.0
+"""Seconds after which a thread without work looks whether it should stop."""
+_PAUSE = 0.2
+"""Seconds that a thread waits after a failure at first, so that a refused request is not repeated
+at once; doubled after each further failure."""
+_MAX_PAUSE = 2.0
+
+
+class FetchQueue(Protocol):
+    """What fetch threads need of ``_core.Mount``."""
+
+    def next_fetch(self, timeout: float) -> tuple[int, int, bool, int, int, str] | None: ...  # noqa: D102
+    def answer(self, number: int, data: Buffer) -> str | None: ...  # noqa: D102
+    def fail(self, number: int, error: str) -> None: ...  # noqa: D102
+
+
+class FetchThreads:
+    """Threads that answer the fetches of one mount.
+
+    Args:
+        queue: gives fetches, and takes their answers.
+        layers: sources of the layers.
+        count: number of threads, and so of requests in flight.
+    """
+
+    def __init__(self, queue: FetchQueue, layers: Sequence[FillSource], count: int) -> None:
+        self._queue = queue
+        self._layers = layers
+        self._stop = threading.Event()
+        self._failures = 0
+        self._damaged: set[tuple[int, int]] = set()
+        """Layer and offset of chunks in the disk cache that did not match their digest."""
+        self._threads = [
+            # Daemons: a thread that waits for a registry must not keep the process alive.
+            threading.Thread(target=self._work, name=f"tocsin-fetch-{number}", daemon=True)
+            for number in range(count)
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout: float = 0.0) -> None:
+        """Let the threads end after their current fetch; wait for them for `timeout` seconds."""
+        self._stop.set()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(timeout / len(self._threads))
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            fetch = self._queue.next_fetch(_WAIT)
+            if fetch is not None:
+                self._answer(*fetch)
+
+    def _answer(
+        self, number: int, layer: int, of_chunks: bool, start: int, end: int, purpose: str
+    ) -> None:
+        try:
+            problem = self._fetch(number, layer, of_chunks, start, end)
+        except (TocsinError, OSError) as error:
+            self._fail(number, _text(error), purpose)
+        except Exception as error:
+            # Without an answer, the read would wait until its time limit.
+            LOG.exception("fetch of bytes %d to %d of layer %d", start, end, layer + 1)
+            self._fail(number, f"bug in tocsin: {type(error).__name__}", purpose)
+        else:
+            self._failures = 0
+            if problem is not None:
+                LOG.warning("layer %d, bytes %d to %d: %s", layer + 1, start, end, problem)
+
+    def _fetch(
+        self, number: int, layer_number: int, of_chunks: bool, start: int, end: int
+    ) -> str | None:
+        """Fetch and answer; return what is wrong with the bytes."""
+        layer = self._layers[layer_number]
+        if not of_chunks:
+            return self._queue.answer(number, layer.source.read(start, end))
+        assert layer.chunk_source is not None  # noqa: S101 (the mount has chunks of this layer)
+        inside = [each for each in layer.chunks if start <= each[0] and each[1] <= end]
+        is_damaged = (layer_number, start) in self._damaged
+        kept = None if is_damaged else _kept(layer, inside, start, end)
+        if kept is not None:
+            problem = self._queue.answer(number, kept)
+            if problem is not None:
+                # The core asks again, and then the bytes are fetched.
+                self._damaged.add((layer_number, start))
+            return problem
+        data = layer.chunk_source.read(start, end)
+        problem = self._queue.answer(number, data)
+        if problem is None and layer.kept_chunks is not None:
+            for first, last in inside:
+                layer.kept_chunks.keep(first, data[first - start : last - start])
+        return problem
+
+    def _fail(self, number: int, reason: str, purpose: str) -> None:
+        self._failures += 1
+        if self._failures == 1:
+            LOG.warning("%s", reason)
+        # Not for what a program waits for, whose deadline is near.
+        if purpose == "background":
+            self._stop.wait(min(_MAX_PAUSE, _PAUSE * 2 ** min(self._failures, 5)))
+        else:
+            self._stop.wait(_PAUSE)
+        self._queue.fail(number, reason)
+
+
+def _kept(
+    layer: FillSource, chunks: list[tuple[int, int]], start: int, end: int
+) -> bytes | None:
+    """Return the bytes of neighbouring chunks from the disk cache, if it has all of them."""
+    if layer.kept_chunks is None or not chunks or (chunks[0][0], chunks[-1][1]) != (start, end):
+        return None
+    parts = []
+    at = start
+    for first, last in chunks:
+        part = layer.kept_chunks.part(first, last - first) if first == at else None
+        if part is None:
+            return None
+        parts.append(part)
+        at = last
+    return b"".join(parts)
+
+
+def _text(error: TocsinError | OSError) -> str:
+    if isinstance(error, TocsinError):
+        return error.message
+    return error.strerror or type(error).__name__
