@@ -1,9 +1,9 @@
 """Layers without an index, kept on disk with the zTOC that was made when they were read.
 
 Below the cache directory, ``inflated/LAYER-TABLE`` holds what is known about a layer that a table
-with the digest TABLE cuts into spans. For a layer without an index, the table is a zTOC made here:
-the file ``ztoc`` holds it, and its digest is in the name of the directory. The file ``stored`` holds
-the bytes that its spans are verified against: the layer, or its tar if it is compressed with zstd.
+with the digest TABLE cuts into spans. For a layer without an index, the table is a zTOC made here,
+which is in the file ``ztoc``. The file ``stored`` holds the bytes that the zTOC describes: the
+layer, or its tar if the layer is compressed with zstd.
 """
 
 from __future__ import annotations
@@ -83,10 +83,8 @@ class KeptLayers:
         return KeptLayer(self._directory, layer.digest, self._note, data=data)
 
     def _names(self, root: int, layer: Digest) -> list[str]:
-        with open_directory(root, [INFLATED]) as inflated:
-            return sorted(
-                name for name in os.listdir(inflated) if name.startswith(f"{layer.hex}-")
-            )
+        with open_directory(root, [INFLATED]) as inflated, os.scandir(inflated) as entries:
+            return sorted(entry.name for entry in entries if entry.name.startswith(f"{layer.hex}-"))
 
     def _open(self, root: int, name: str) -> FoundLayer:
         with open_directory(root, [INFLATED, name]) as directory:
@@ -193,9 +191,7 @@ class KeptLayer:
 
     def _give_up(self, error: Exception) -> None:
         reason = error.reason if isinstance(error, UntrustedFileError) else _reason(error)
-        self._note(
-            f"cache {self._directory}: layer sha256:{self._layer.hex} is not kept: {reason}"
-        )
+        self._note(f"cache {self._directory}: layer sha256:{self._layer.hex} is not kept: {reason}")
         self.abandon()
         self._is_broken = True
 

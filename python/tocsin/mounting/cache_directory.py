@@ -75,14 +75,11 @@ class InflatedLayers:
                 # Waits only while the cache is being cleaned. A lock belongs to the open file, so
                 # that the copy of the descriptor holds it.
                 fcntl.flock(kept, fcntl.LOCK_SH)
-                if os.fstat(kept).st_nlink == 0:
-                    raise UntrustedFileError(f"{name} was removed meanwhile")
+                _check_exists(kept, name)
         except (OSError, UntrustedFileError) as error:
             self._is_usable = False
             reason = error.reason if isinstance(error, UntrustedFileError) else error.strerror
-            self._note(
-                f"cache {self._directory}: not used, so that files stay in memory: {reason}"
-            )
+            self._note(f"cache {self._directory}: not used, so that files stay in memory: {reason}")
             return None
         return str(self._directory / INFLATED / name)
 
@@ -92,3 +89,8 @@ class InflatedLayers:
             with suppress(OSError):
                 os.close(lock)
         self._locks.clear()
+
+
+def _check_exists(lock: int, name: str) -> None:
+    if os.fstat(lock).st_nlink == 0:
+        raise UntrustedFileError(f"{name} was removed meanwhile")

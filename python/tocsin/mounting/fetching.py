@@ -7,7 +7,7 @@ verified: the core verifies it before it is used.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tocsin.errors import TocsinError
 from tocsin.log import LOG
@@ -25,6 +25,26 @@ _PAUSE = 0.2
 """Seconds that a thread waits after a failure at first, so that a refused request is not repeated
 at once; doubled after each further failure."""
 _MAX_PAUSE = 2.0
+
+
+class Fetch(NamedTuple):
+    """A request of the core.
+
+    Attributes:
+        number: its number, for the answer.
+        layer: number of the layer, 0 for the lowest.
+        is_chunk: whether the bytes are those of the layer's seek blob, and not of the layer.
+        start: offset of the first byte.
+        end: offset after the last one.
+        purpose: ``demand``, ``list`` or ``background``.
+    """
+
+    number: int
+    layer: int
+    is_chunk: bool
+    start: int
+    end: int
+    purpose: str
 
 
 class FetchQueue(Protocol):
@@ -73,63 +93,61 @@ class FetchThreads:
         while not self._stop.is_set():
             fetch = self._queue.next_fetch(_WAIT)
             if fetch is not None:
-                self._answer(*fetch)
+                self._answer(Fetch(*fetch))
 
-    def _answer(
-        self, number: int, layer: int, of_chunks: bool, start: int, end: int, purpose: str
-    ) -> None:
+    def _answer(self, fetch: Fetch) -> None:
         try:
-            problem = self._fetch(number, layer, of_chunks, start, end)
+            problem = self._fetch(fetch)
         except (TocsinError, OSError) as error:
-            self._fail(number, _text(error), purpose)
+            self._fail(fetch, _text(error))
         except Exception as error:
             # Without an answer, the read would wait until its time limit.
-            LOG.exception("fetch of bytes %d to %d of layer %d", start, end, layer + 1)
-            self._fail(number, f"bug in tocsin: {type(error).__name__}", purpose)
+            LOG.exception("%s", _place(fetch))
+            self._fail(fetch, f"bug in tocsin: {type(error).__name__}")
         else:
             self._failures = 0
             if problem is not None:
-                LOG.warning("layer %d, bytes %d to %d: %s", layer + 1, start, end, problem)
+                LOG.warning("%s: %s", _place(fetch), problem)
 
-    def _fetch(
-        self, number: int, layer_number: int, of_chunks: bool, start: int, end: int
-    ) -> str | None:
+    def _fetch(self, fetch: Fetch) -> str | None:
         """Fetch and answer; return what is wrong with the bytes."""
-        layer = self._layers[layer_number]
-        if not of_chunks:
-            return self._queue.answer(number, layer.source.read(start, end))
+        layer = self._layers[fetch.layer]
+        start, end = fetch.start, fetch.end
+        if not fetch.is_chunk:
+            return self._queue.answer(fetch.number, layer.source.read(start, end))
         assert layer.chunk_source is not None  # noqa: S101 (the mount has chunks of this layer)
         inside = [each for each in layer.chunks if start <= each[0] and each[1] <= end]
-        is_damaged = (layer_number, start) in self._damaged
+        is_damaged = (fetch.layer, start) in self._damaged
         kept = None if is_damaged else _kept(layer, inside, start, end)
         if kept is not None:
-            problem = self._queue.answer(number, kept)
+            problem = self._queue.answer(fetch.number, kept)
             if problem is not None:
                 # The core asks again, and then the bytes are fetched.
-                self._damaged.add((layer_number, start))
+                self._damaged.add((fetch.layer, start))
             return problem
         data = layer.chunk_source.read(start, end)
-        problem = self._queue.answer(number, data)
+        problem = self._queue.answer(fetch.number, data)
         if problem is None and layer.kept_chunks is not None:
             for first, last in inside:
                 layer.kept_chunks.keep(first, data[first - start : last - start])
         return problem
 
-    def _fail(self, number: int, reason: str, purpose: str) -> None:
+    def _fail(self, fetch: Fetch, reason: str) -> None:
         self._failures += 1
         if self._failures == 1:
-            LOG.warning("%s", reason)
-        # Not for what a program waits for, whose deadline is near.
-        if purpose == "background":
-            self._stop.wait(min(_MAX_PAUSE, _PAUSE * 2 ** min(self._failures, 5)))
-        else:
-            self._stop.wait(_PAUSE)
-        self._queue.fail(number, reason)
+            LOG.warning("%s: %s", _place(fetch), reason)
+        # A program that waits has a deadline; background loading has time.
+        doublings = min(self._failures, 5) if fetch.purpose == "background" else 0
+        self._stop.wait(min(_MAX_PAUSE, _PAUSE * 2**doublings))
+        self._queue.fail(fetch.number, reason)
 
 
-def _kept(
-    layer: FillSource, chunks: list[tuple[int, int]], start: int, end: int
-) -> bytes | None:
+def _place(fetch: Fetch) -> str:
+    what = "seek table" if fetch.is_chunk else "layer"
+    return f"{what} {fetch.layer + 1}, bytes {fetch.start} to {fetch.end}"
+
+
+def _kept(layer: FillSource, chunks: list[tuple[int, int]], start: int, end: int) -> bytes | None:
     """Return the bytes of neighbouring chunks from the disk cache, if it has all of them."""
     if layer.kept_chunks is None or not chunks or (chunks[0][0], chunks[-1][1]) != (start, end):
         return None

@@ -24,7 +24,7 @@ from tocsin.reading.unreadable import UnreadableLayer
 from tocsin.stores.opening import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tocsin.layers.disk_cache import KeptParts
     from tocsin.layers.sources import RangeSource
@@ -126,9 +126,7 @@ def open_for_mount(
     inflated = InflatedLayers(options.cache_dir, note)
     try:
         merged = merged_of(image)
-        for layer in merged.layers:
-            if isinstance(layer, UnreadableLayer):
-                raise layer.error
+        _check_readable(merged.layers)
         tree = merged.tree.complete()
         layers = [merged.layer(number) for number in range(len(merged.layers))]
         sources = tuple(_fill_source(layer, inflated) for layer in layers)
@@ -140,6 +138,12 @@ def open_for_mount(
         image.close()
         inflated.close()
         raise
+
+
+def _check_readable(layers: Sequence[Layer | UnreadableLayer]) -> None:
+    for layer in layers:
+        if isinstance(layer, UnreadableLayer):
+            raise layer.error
 
 
 def _store_of(options: MountOptions, note: Callable[[str], None]) -> Callable[[], Source]:

@@ -185,8 +185,8 @@ class LayerOpener:
             return UnreadableLayer(layer, UnsupportedError(reason))
         kept = None if self.kept_layers is None else self.kept_layers.find(layer)
         if kept is not None:
-            source = kept.source or BlobRanges(self.store, layer)
-            return self._layer(layer, kept.ztoc, kept.ztoc.digest, source, "made")
+            stored = kept.source or BlobRanges(self.store, layer)
+            return self._layer(layer, kept.ztoc, kept.ztoc.digest, stored, "made")
         if not self.may_index:
             raise UnsupportedError(
                 f"layer {layer.digest}: has no ztoc, {layer.size} bytes would have to be read",
