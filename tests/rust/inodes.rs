@@ -142,7 +142,7 @@ fn inodes_when_layers_are_random_then_same_from_both_indexes() {
     let (mut inode_count, mut left_out, mut linked) = (0, 0, 0);
     for seed in 1..=400 {
         let mut draw = numbers(seed);
-        let mut layer = |_| (0..draw(12)).map(|_| any_entry(&mut draw)).collect();
+        let mut layer = |_| (0..draw(12)).map(|_| any_entry(&mut draw)).collect::<Vec<_>>();
         let inodes = table((0..3).map(&mut layer).collect());
         inode_count += inodes.len();
         left_out += inodes.left_out();

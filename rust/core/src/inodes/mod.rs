@@ -180,7 +180,7 @@ impl Inodes {
     /// The extended attributes of an inode, ascending by name, without those that Linux rejects.
     #[must_use]
     pub fn xattrs(&self, inode: u64) -> &[Xattr] {
-        rare(&self.xattrs, inode).map_or(&[], |xattrs| xattrs)
+        rare(&self.xattrs, inode).map_or(&[][..], |xattrs| &xattrs[..])
     }
 
     /// The path of an inode under its first name, without a leading slash.
