@@ -2,7 +2,7 @@
 
 use tocsin_core::inodes::Claims;
 use tocsin_core::span::UncompressedOffset;
-use tocsin_core::tar::{EntryHeaders, EntryType, clean_path, read_headers};
+use tocsin_core::tar::{EntryHeaders, EntryType, read_headers};
 
 /// Length of a block of a tar.
 const BLOCK_LEN: usize = 512;
@@ -52,7 +52,7 @@ fn check_at(headers: &[u8], start: u64, data_offset: u64, claims: &Claims) -> Op
     let entry = &found.entry;
     let is_match = entry.entry_type == EntryType::Regular
         && found.data_offset().0 == data_offset
-        && clean_path(&entry.name) == claims.path
+        && *entry.clean_name() == *claims.path
         && u64::try_from(entry.uncompressed_size) == Ok(claims.size)
         && (!claims.has_owner
             || (entry.mode & 0o7777 == i64::from(claims.mode)

@@ -26,6 +26,6 @@ pub use engine::{Engine, LayerPlace, Options, Status};
 #[cfg(target_os = "linux")]
 pub use fs::Fs;
 #[cfg(target_os = "linux")]
-pub use fuse::{Mounted, mount};
+pub use fuse::{MountOptions, Mounted, mount};
 #[cfg(target_os = "linux")]
 pub use log::Read;

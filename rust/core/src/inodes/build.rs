@@ -321,9 +321,9 @@ impl<N: Names> Builder<'_, N> {
 /// Whether Linux lets a file of this type have this extended attribute; unpackers leave out others.
 fn is_possible(kind: EntryType, name: &[u8], value: &[u8]) -> bool {
     let has_data = matches!(kind, EntryType::Regular | EntryType::Directory);
-    let in_namespace = XATTR_NAMESPACES.iter().any(|namespace| {
-        name.starts_with(namespace) && name.len() > namespace.len()
-    });
+    let in_namespace = XATTR_NAMESPACES
+        .iter()
+        .any(|namespace| name.starts_with(namespace) && name.len() > namespace.len());
     (in_namespace || SYSTEM_XATTRS.contains(&name))
         && (has_data || !name.starts_with(b"user."))
         && name.len() <= MAX_XATTR_NAME_LEN
