@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "reading": {"images", "layers", "stores", "tar", "model"},
     "indexing": {"images", "layers", "stores", "tar", "model"},
     "verifying": {"images", "layers", "stores", "tar", "model"},
+    "mounting": {"reading", "layers", "stores", "model"},
 }
 """Additional imports that each room may use, from the bottom up. ``cli`` may import every room."""
 CORE_USERS = {
@@ -43,6 +44,7 @@ CORE_USERS = {
     "layers/span_table.py",
     "layers/spans.py",
     "layers/zstd.py",
+    "mounting/engine.py",
     "reading/seek_image.py",
     "reading/seek_tree.py",
     "reading/tree.py",

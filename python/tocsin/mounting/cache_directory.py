@@ -27,8 +27,8 @@ _LOCK = "lock"
 def default_cache_directory() -> Path:
     """Return ``$XDG_CACHE_HOME/tocsin``, or ``~/.cache/tocsin``.
 
-    Source: XDG Base Directory Specification 0.8, "Environment variables": relative paths are
-    ignored.
+    As that specification says, a relative path is ignored. Source: XDG Base Directory
+    Specification 0.8, "Environment variables".
     """
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "tocsin"
