@@ -185,12 +185,7 @@ class Machine:
             os.kill(each["pid"], number)
             wait_for_end(each["pid"])
 
-    def names_in(directory: Path) -> list[str]:
-    """Return the sorted names in a directory."""
-    return sorted(path.name for path in directory.iterdir())
-
-
-def is_mounted(self) -> bool:
+    def is_mounted(self) -> bool:
         """Return whether something is mounted in the directory."""
         return is_mounted(self.mount_point)
 
