@@ -22,6 +22,7 @@ mod ztoc_patch;
 mod ztoc_values;
 
 mod extract;
+mod fetch;
 mod golden;
 mod inflate;
 mod inodes;
