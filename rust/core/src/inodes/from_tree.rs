@@ -20,8 +20,7 @@ impl Inodes {
     /// than fits in memory.
     pub fn from_tree<L>(tree: &Tree<L>) -> Result<Self>
     where
-        L: Entries + 'static,
-        for<'a> Entry<'a>: From<L::Entry<'a>>,
+        L: for<'a> Entries<Entry<'a> = Entry<'a>> + 'static,
     {
         let header_blocks = tree.layers().iter().map(header_blocks).collect();
         build(&TreeNames { tree, header_blocks })
@@ -36,8 +35,7 @@ struct TreeNames<'t, L> {
 
 impl<L> TreeNames<'_, L>
 where
-    L: Entries + 'static,
-    for<'a> Entry<'a>: From<L::Entry<'a>>,
+    L: for<'a> Entries<Entry<'a> = Entry<'a>> + 'static,
 {
     /// The size of a regular file, and where its data is.
     fn data(&self, source: Source, entry: Entry<'_>) -> Result<(u64, Option<DataPlace>)> {
@@ -64,8 +62,7 @@ where
 
 impl<L> Names for TreeNames<'_, L>
 where
-    L: Entries + 'static,
-    for<'a> Entry<'a>: From<L::Entry<'a>>,
+    L: for<'a> Entries<Entry<'a> = Entry<'a>> + 'static,
 {
     type Place = Location;
 
@@ -97,11 +94,11 @@ where
 
     fn describe(&self, place: &Location, path: &[u8]) -> Result<Description> {
         let source = self.tree.source(*place);
-        let listed = self.tree.metadata(*place).map(Entry::from);
+        let listed = self.tree.metadata(*place);
         let entry = listed.unwrap_or_else(|| Entry::from(&IMPLIED_DIRECTORY));
         let link = source.entry.and_then(|index| self.tree.links().get(&(source.layer, index)));
         let link = link.and_then(|(layer, index)| self.tree.entry(*layer, *index));
-        let unpacked = Unpacked::new(entry, link.map(Entry::from));
+        let unpacked = Unpacked::new(entry, link);
         let own = Unpacked::new(entry, None);
         let kind = self.tree.kind(*place);
         let is_file = kind == EntryType::Regular;

@@ -12,13 +12,12 @@ pub(crate) const MAX_HEADER_BLOCKS: u32 = 16 << 10;
 ///
 /// Headers begin where the previous entry ends. A sparse file ends earlier than its size says, so
 /// what follows it gets the usual 1, and readers look for the header if it is elsewhere.
-pub(crate) fn header_blocks<L: Entries>(layer: &L) -> Vec<u32>
+pub(crate) fn header_blocks<L>(layer: &L) -> Vec<u32>
 where
-    for<'a> Entry<'a>: From<L::Entry<'a>>,
-    L: 'static,
+    L: for<'a> Entries<Entry<'a> = Entry<'a>> + 'static,
 {
     let count = layer.count();
-    let entry = |index: usize| layer.entry(index).map(Entry::from);
+    let entry = |index: usize| layer.entry(index);
     let offset = |index: usize| entry(index).map_or(0, Entry::uncompressed_offset);
     let mut order: Vec<usize> = (0..count).collect();
     order.sort_by_key(|index| offset(*index));
