@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod digest;
 pub mod error;
 pub mod extract;
+pub mod fetch;
 pub mod gzip;
 pub mod indexer;
 pub mod inflate;

@@ -332,9 +332,7 @@ fn is_possible(kind: EntryType, name: &[u8], value: &[u8]) -> bool {
     let is_known = match name {
         b"system.posix_acl_access" => kind != EntryType::SymLink,
         b"system.posix_acl_default" => is_directory,
-        _ if name.starts_with(b"user.") && !is_directory => {
-            kind == EntryType::Regular && name != b"user."
-        }
+        _ if name.starts_with(b"user.") && !is_directory && kind != EntryType::Regular => false,
         _ => XATTR_NAMESPACES.iter().any(is_in),
     };
     is_known
