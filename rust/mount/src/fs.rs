@@ -112,22 +112,33 @@ impl Fs {
         if let Some(log) = &self.log {
             log.note(Read { at: self.engine.now(), inode, start, end });
         }
-        let outcome = BUFFER.with_borrow_mut(|buffer| match self.step(inode, place, start..end, buffer) {
-            Ok(Step::Done) => {
-                self.engine.count_read(true);
-                reply(Ok(buffer));
-                None
-            }
-            Ok(Step::Missing(missing)) => Some((missing, reply)),
-            Err(error) => {
-                reply(Err(error));
-                None
-            }
-        });
+        let outcome =
+            BUFFER.with_borrow_mut(|buffer| match self.step(inode, place, start..end, buffer) {
+                Ok(Step::Done) => {
+                    self.engine.count_read(true);
+                    reply(Ok(buffer));
+                    None
+                }
+                Ok(Step::Missing(missing)) => Some((missing, reply)),
+                Err(error) => {
+                    reply(Err(error));
+                    None
+                }
+            });
         if let Some((missing, reply)) = outcome {
             self.engine.count_read(false);
-            self.engine.note_use(place.layer as usize, &(place.offset..place.offset.saturating_add(found.size)));
-            Arc::clone(self).read_later(inode, place, start..end, Box::new(reply), missing, MAX_TRIES);
+            self.engine.note_use(
+                place.layer as usize,
+                &(place.offset..place.offset.saturating_add(found.size)),
+            );
+            Arc::clone(self).read_later(
+                inode,
+                place,
+                start..end,
+                Box::new(reply),
+                missing,
+                MAX_TRIES,
+            );
         }
     }
 
@@ -207,9 +218,7 @@ impl Fs {
                 Ok(Step::Missing(vec![(layer, self.engine.spans_in(layer, &(at..until)))]))
             }
             SPARSE => self.step_sparse(inode, layer, &range, buffer),
-            _ => {
-                Err(io_error())
-            }
+            _ => Err(io_error()),
         }
     }
 
@@ -220,7 +229,8 @@ impl Fs {
         range: &Range<u64>,
         buffer: &mut Vec<u8>,
     ) -> io::Result<Step> {
-        let extents = self.sparse.lock().unwrap_or_else(PoisonError::into_inner).get(&inode).cloned();
+        let extents =
+            self.sparse.lock().unwrap_or_else(PoisonError::into_inner).get(&inode).cloned();
         let extents = extents.ok_or_else(io_error)?;
         buffer.resize(len(range)?, 0);
         let mut missing = Vec::new();
@@ -262,8 +272,8 @@ impl Fs {
 
 /// The bytes before a file's data that hold its headers.
 fn header_window(place: DataPlace) -> Range<u64> {
-    let is_likely = place.header_start < place.offset
-        && place.offset - place.header_start <= headers::MAX_LEN;
+    let is_likely =
+        place.header_start < place.offset && place.offset - place.header_start <= headers::MAX_LEN;
     if is_likely {
         return place.header_start..place.offset;
     }
