@@ -128,7 +128,7 @@ pub struct Inflater<U = u8> {
     /// Literal/length code lengths, then distance code lengths.
     code_lengths: [u8; CODE_LENGTHS_LEN],
     recorder: Option<Box<Recorder>>,
-    /// The bytes before the start that are known; `None` if all are, or none is needed any more.
+    /// The bytes before the start that are known; `None` if all are, or if none are needed any more.
     known: Option<KnownBytes>,
 }
 
