@@ -100,7 +100,7 @@ pub(super) fn decode<U: Unit>(
     decode_body::<U, false>(tables, bits, input, output, limits, matches)
 }
 
-/// As [`decode`], but appends each match to `matches`, and may stop once it has used `max_input`
+/// Like [`decode`], but appends each match to `matches`, and may stop once it has used `max_input`
 /// bytes.
 pub(super) fn decode_recording<U: Unit>(
     tables: &BlockTables,

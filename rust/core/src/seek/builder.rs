@@ -145,7 +145,7 @@ impl LayerBuilder {
     ///
     /// # Errors
     ///
-    /// As [`LayerWriter::finish`].
+    /// Same as [`LayerWriter::finish`].
     pub(crate) fn finish(
         mut self,
         compressed_size: u64,
