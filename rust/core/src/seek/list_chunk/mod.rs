@@ -15,7 +15,7 @@ type Result<T> = std::result::Result<T, SeekError>;
 
 /// Size of a tar block.
 const BLOCK_LEN: u64 = 512;
-/// Maximum length of the headers of one entry, in blocks: 8 MiB, as for reading by zTOCs.
+/// Maximum length of the headers of one entry, in blocks: 8 MiB, as when reading with zTOCs.
 pub(super) const MAX_HEADER_BLOCKS: u32 = 16 << 10;
 /// Largest offset or size in a layer.
 const MAX_OFFSET: u64 = super::MAX_LAYER_SIZE;
@@ -65,7 +65,7 @@ pub(super) static EMPTY: ListEntry = ListEntry {
 /// Fields that few entries have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Extra {
-    /// How many entries before this one is the first of the names of this file.
+    /// How many entries before this one the first name of this file is.
     pub names_before: Option<u32>,
     /// The clean name in the tar of the entry that holds the data, if it differs from the path.
     pub tar_name: Option<Vec<u8>>,
@@ -200,12 +200,12 @@ const EXTRAS: usize = 14;
 /// Bits above the type in the column of types.
 const IMPLIED: u8 = 1 << 3;
 const HAS_EXTRA: u8 = 1 << 4;
-/// Which rare fields follow.
+/// Flags for the rare fields that follow.
 const HAS_NAMES: u64 = 1;
 const HAS_TAR_NAME: u64 = 1 << 1;
 const HAS_DEVICE: u64 = 1 << 2;
 const HAS_XATTRS: u64 = 1 << 3;
-/// Nothing follows.
+/// No field follows for this one.
 const HAS_LINK_OWNER: u64 = 1 << 4;
 const ALL_FLAGS: u64 = (1 << 5) - 1;
 
