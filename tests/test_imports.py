@@ -15,7 +15,7 @@ GATE = ROOT / "rust" / "py" / "src"
 
 # Python
 
-FLOOR = {"errors", "log", "processors", "quoting", "regular_file"}
+FLOOR = {"errors", "log", "processors", "quoting", "regular_file", "staged_file"}
 """Modules that every room may import."""
 MAY_IMPORT = {
     "quoting": set(),
@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "log": set(),
     "processors": set(),
     "regular_file": set(),
+    "staged_file": set(),
     "model": set(),
     "tar": {"model"},
     "layers": {"tar", "model"},

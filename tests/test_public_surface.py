@@ -19,6 +19,8 @@ from support import annotations
 PUBLIC = [
     "FILES_DTYPE",
     "SPANS_DTYPE",
+    "AccessLog",
+    "AccessedFile",
     "Advanced",
     "AuthError",
     "ConflictError",

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from tocsin.layers.sources import SeekableLayer
     from tocsin.layers.ztoc import Ztoc
     from tocsin.layers.ztoc_info import ZtocInfo
+    from tocsin.model.access_log import AccessedFile, AccessLog
     from tocsin.model.columns import FILES_DTYPE, SPANS_DTYPE
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
@@ -108,6 +109,8 @@ if TYPE_CHECKING:
 __all__ = [
     "FILES_DTYPE",
     "SPANS_DTYPE",
+    "AccessLog",
+    "AccessedFile",
     "Advanced",
     "AuthError",
     "ConflictError",
@@ -239,6 +242,8 @@ _MODULE_OF = {
     "SeekableLayer": "tocsin.layers.sources",
     "Ztoc": "tocsin.layers.ztoc",
     "ZtocInfo": "tocsin.layers.ztoc_info",
+    "AccessLog": "tocsin.model.access_log",
+    "AccessedFile": "tocsin.model.access_log",
     "FILES_DTYPE": "tocsin.model.columns",
     "SPANS_DTYPE": "tocsin.model.columns",
     "Descriptor": "tocsin.model.descriptor",
