@@ -7,6 +7,7 @@ import os
 import pytest
 
 from support.cli_in_process import tocsin
+from tocsin.cli import words
 
 LAYER, TABLE = "a" * 64, "b" * 64
 USED = 1_700_000_000
@@ -37,7 +38,7 @@ def lines(done):
 def test_ls_when_cache_is_filled_then_layers_parts_and_total_are_printed(cache):
     assert lines(tocsin("cache", "ls", "--cache-dir", cache, COLUMNS="200")) == [
         "LAYER INDEX ON DISK LAST USED (UTC) STATE",
-        f"{'a' * 12} {'b' * 12} 8.0 KiB 2023-11-14 22:13 –",
+        f"{'a' * 12} {'b' * 12} 8.0 KiB 2023-11-14 22:13 {words.NOTHING}",
         "CONTENTS FILES ON DISK",
         "compressed spans 1 4.0 KiB",
         "zTOCs 0 0 B",

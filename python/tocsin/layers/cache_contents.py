@@ -235,4 +235,6 @@ def _opened(directory: Path) -> Iterator[int]:
         with open_root(directory) as root:
             yield root
     except UntrustedFileError as error:
-        raise PermissionError(errno.EPERM, error.reason, str(directory)) from None
+        refusal = PermissionError(errno.EPERM, error.reason, str(directory))
+        refusal.add_note(error.reason)  # the command line replaces the message of the system
+        raise refusal from None
