@@ -14,6 +14,8 @@ from support.cli_process import tocsin as run
 from tocsin.cli.root import root
 from tocsin.layers.cache_contents import cache_contents, prune_cache
 from tocsin.layers.indexer import index_layer
+from tocsin.mounting.doctor import diagnose
+from tocsin.mounting.machine import Machine
 
 ALL = tocsin.IndexingOptions(min_layer_size=0)
 
@@ -159,6 +161,10 @@ def cache_pruned(place):
     return result
 
 
+def doctor_arguments(place):
+    return ("--cache-dir", place.directory)
+
+
 SMALL = ("--min-layer-size", "0")
 COMMANDS = {
     "create": (created, lambda p: (p.plain, *SMALL)),
@@ -176,6 +182,7 @@ COMMANDS = {
         index_shown,
         lambda p: (f"oci:{p.layout}@{tocsin.indexes(p.name).platforms[0].soci_indexes[0].digest}",),
     ),
+    "doctor": (lambda p: diagnose(Machine.this(p.directory)).to_dict(), doctor_arguments),
     "cache ls": (cache_listed, lambda p: ("--cache-dir", p.directory / "new")),
     "cache prune": (cache_pruned, lambda p: ("--all", "--cache-dir", filled_cache(p))),
     "ztoc build": (built, lambda p: (p.files.layer, "--span-size", "1MiB")),

@@ -29,6 +29,7 @@ COMMANDS = [
     ("index", "ls"),
     ("index", "info"),
     ("index", "rm"),
+    ("doctor",),
     ("cache", "ls"),
     ("cache", "prune"),
 ]

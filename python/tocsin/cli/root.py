@@ -45,6 +45,7 @@ def _core_version() -> str:
         "verify": "tocsin.cli.commands.verify",
         "ztoc": "tocsin.cli.commands.ztoc",
         "index": "tocsin.cli.commands.index",
+        "doctor": "tocsin.cli.commands.doctor",
         "cache": "tocsin.cli.commands.cache",
     },
     context={"help_option_names": ["-h", "--help"], "max_content_width": 100},
