@@ -141,11 +141,11 @@ def one_extracted(place):
 
 def filled_cache(place):
     """Make a cache with one inflated layer and one compressed span."""
-    directory = place.directory / "new"
+    directory = place.directory / "cache"
     layer = directory / "inflated" / f"{'a' * 64}-{'b' * 64}"
     span = directory / "spans" / ("a" * 64) / ("b" * 64) / "0"
     for path in (layer / "data", span):
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
         os.utime(path, (5, 5))
     return directory
@@ -156,9 +156,7 @@ def cache_listed(place):
 
 
 def cache_pruned(place):
-    result = prune_cache(filled_cache(place), max_size=0).to_dict()
-    place.restore()
-    return result
+    return prune_cache(filled_cache(place), max_size=0).to_dict()
 
 
 def doctor_arguments(place):
@@ -183,7 +181,7 @@ COMMANDS = {
         lambda p: (f"oci:{p.layout}@{tocsin.indexes(p.name).platforms[0].soci_indexes[0].digest}",),
     ),
     "doctor": (lambda p: diagnose(Machine.this(p.directory)).to_dict(), doctor_arguments),
-    "cache ls": (cache_listed, lambda p: ("--cache-dir", p.directory / "new")),
+    "cache ls": (cache_listed, lambda p: ("--cache-dir", p.directory / "cache")),
     "cache prune": (cache_pruned, lambda p: ("--all", "--cache-dir", filled_cache(p))),
     "ztoc build": (built, lambda p: (p.files.layer, "--span-size", "1MiB")),
     "ztoc info": (lambda p: ztoc_of(p).info().to_dict(), lambda p: (p.files.ztoc,)),

@@ -1,8 +1,8 @@
 """Inflated layers in a cache directory: which exist, which are in use, and removing them.
 
 The directory ``inflated/LAYER-TABLE`` holds what is inflated of a layer, cut into spans by the
-index with the digest TABLE. A mount holds a shared lock on the file ``lock`` in it. Whoever removes
-a layer holds an exclusive lock, so it never removes a layer that is mounted.
+index with the digest TABLE. A mount holds a shared lock on the file ``lock`` in it. A process that
+removes a layer holds an exclusive lock, so layers that are mounted are never removed.
 """
 
 from __future__ import annotations

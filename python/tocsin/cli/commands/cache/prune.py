@@ -62,6 +62,6 @@ def prune(
     pinned = f" ({words.size(result.pinned_size)} pinned)" if result.pinned_size else ""
     output.line(
         f"{removed} {words.count(len(result.layers), 'inflated layer')} and "
-        f"{words.count(result.file_count, 'other file')}, {words.size(result.removed_size)}; "
-        f"{words.size(result.disk_size)}{pinned} {left} in {directory}"
+        f"{words.count(result.file_count, 'other file')}, {words.size(result.removed_size)}"
     )
+    output.line(f"{words.size(result.disk_size)}{pinned} {left} in {directory}")
