@@ -189,6 +189,12 @@ class SeekTree(Tree):
             self._files.load(sorted(missing))
             todo = again
 
+    def complete(self) -> _core.SeekTree:
+        """Fetch the whole file list and the position map; return the names as the core has them."""
+        self._files.will_read_data()
+        self._files.load(range(self._files.root.toc_chunk_count))
+        return self._files.tree
+
     def will_walk(self) -> None:
         """Fetch the whole file list, if one request suffices."""
         self._files.load_all()
