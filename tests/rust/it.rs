@@ -15,6 +15,7 @@ mod tar_features;
 mod tar_generator;
 #[path = "../support/tar_reading.rs"]
 mod tar_reading;
+mod inode_tables;
 #[path = "support/trees.rs"]
 mod trees;
 mod ztoc_patch;
@@ -23,6 +24,7 @@ mod ztoc_values;
 mod extract;
 mod golden;
 mod inflate;
+mod inodes;
 mod parallel;
 mod seek_finder;
 mod seek_hostile;

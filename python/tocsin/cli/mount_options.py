@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound="Callable[..., None]")
 
-DEFAULT_READ_TIMEOUT = 30.0
+DEFAULT_READ_TIMEOUT = "30"
 """Same as in `tocsin.mounting.options`; a test compares the values."""
 _INDEX_WORDS = {
     "seek": "seek table",
@@ -79,7 +79,7 @@ _OPTIONS = (
         type=parameters.seconds,
         metavar="SECONDS",
         default=DEFAULT_READ_TIMEOUT,
-        show_default="30",
+        show_default=True,
         help="Time limit for a read that waits for the registry, over all tries together.",
     ),
     click.option(

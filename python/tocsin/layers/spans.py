@@ -46,6 +46,8 @@ _BATCH_SIZE = 32 << 20
 """Uncompressed bytes of the spans that a read fetches ahead of the one that it copies; more are
 fetched once half of them have been copied."""
 
+_NO_SPAN = (None, 0, -1)
+"""In place of the span of the last read, before the first one."""
 
 SpanKey = tuple[Hashable, int]
 """Owner and id of a span."""
@@ -130,8 +132,9 @@ class LayerSpans:
         self._whole: WholeDigest | None = None
         self._lock = threading.Lock()
         self._in_flight: dict[int, Future[_core.SpanReader]] = {}
-        # The span of the last read: most reads stay in it and then skip the cache.
-        self._last: _core.SpanReader | None = None
+        # The span of the last read, with its start and end: most reads stay in it and then skip the
+        # cache.
+        self._last: tuple[_core.SpanReader | None, int, int] = _NO_SPAN
         forget_after_fork(self)
 
     def read(self, start: int, end: int, *, until: int = 0) -> bytes:
@@ -150,12 +153,8 @@ class LayerSpans:
         """
         if end <= start:
             return b""
-        last = self._last
-        if (
-            last is not None
-            and last.start <= start
-            and end <= last.end <= last.start + MAX_SPAN_SIZE
-        ):
+        last, first, limit = self._last
+        if first <= start and end <= limit and last is not None:
             return last.read(start, end)
         spans = self._span_ids(start, end)
         if until > end and self._source.request_size and self._is_missing(spans):
@@ -165,7 +164,7 @@ class LayerSpans:
             self._check_size(spans[0], min(end, span.end) - span.start)
             data = span.read(start, end)
             self._cache.put((self._owner, spans[0]), span)
-            self._last = span
+            self._last = (span, span.start, min(span.end, span.start + MAX_SPAN_SIZE))
             return data
         # Joining a list of pieces would hold all of them twice. The whole size is reserved first,
         # but pages use no memory until something is written to them.
@@ -523,4 +522,4 @@ class LayerSpans:
         """Forget requests in flight, whose threads do not exist in a forked process."""
         self._lock = threading.Lock()
         self._in_flight = {}
-        self._last = None
+        self._last = _NO_SPAN

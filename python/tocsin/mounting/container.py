@@ -220,13 +220,17 @@ def _make_root(place: Place, report: PipeReport, *, read_only: bool) -> None:
     root = f"{place.scratch}/root"
     for name in ("root", "upper", "work"):
         Path(place.scratch, name).mkdir(mode=0o755)
-    if read_only or not _mount_overlay(place, root, report):
+    if not _mount_overlay(place, root, report):
         calls.mount(place.image, root, "", calls.MS_BIND)
+        read_only = True
     fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
     try:
         _mount_system(fd, is_read_only=read_only)
     finally:
         os.close(fd)
+    if read_only:
+        # Only now, since an image may lack directories such as /proc.
+        calls.mount("", root, "", flags | calls.MS_BIND | calls.MS_REMOUNT | calls.MS_RDONLY)
     calls.change_root(root)
 
 

@@ -105,13 +105,19 @@ def mount(
         made = directory = tempfile.mkdtemp(prefix="tocsin-")
     notes = _Notes(note)
     try:
-        spawned = Spawned(options, mount_points.absolute(directory), notes, progress=progress)
+        spawned = Spawned(
+            options,
+            mount_points.absolute(directory),
+            notes,
+            progress=progress,
+            temporary=made is not None,
+        )
     except BaseException:
         if made is not None:
             with suppress(OSError):
                 Path(made).rmdir()
         raise
-    return Mount(spawned, notes.texts, is_temporary=made is not None)
+    return Mount(spawned, notes.texts)
 
 
 class Mount:
@@ -126,14 +132,13 @@ class Mount:
         notes: messages for the user.
     """
 
-    def __init__(self, spawned: Spawned, notes: list[str], *, is_temporary: bool) -> None:
+    def __init__(self, spawned: Spawned, notes: list[str]) -> None:
         ready = spawned.ready
         self.directory = Path(ready.directory)
         self.manifest = Digest.parse(ready.manifest)
         self.index = ready.index
         self.notes = notes
         self._spawned = spawned
-        self._is_temporary = is_temporary
 
     def status(self) -> MountStatus:
         """Return what the mount is doing.
@@ -158,9 +163,6 @@ class Mount:
             unmount(self.directory, lazy=lazy)
         if not lazy:
             self._spawned.close()
-        if self._is_temporary:
-            with suppress(OSError):
-                self.directory.rmdir()
 
     def __enter__(self) -> Path:
         return self.directory

@@ -49,9 +49,9 @@ def absolute(directory: str | os.PathLike[str]) -> str:
     Nothing is asked of the directory itself, which may be a mount whose process does not answer.
     """
     path = Path(os.path.abspath(os.fsdecode(directory)))  # noqa: PTH100 (`absolute` keeps ..)
-    if path.is_symlink():
-        path = path.parent / path.readlink()
-        return absolute(path)
+    # Not `Path.is_symlink`, which raises an error for a mount whose process has died.
+    if os.path.islink(path):  # noqa: PTH114 (see above)
+        return absolute(path.parent / path.readlink())
     return str(Path(os.path.realpath(path.parent)) / path.name)
 
 

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from tocsin.errors import ConflictError, TocsinError, UnsupportedError
 from tocsin.log import LOG
@@ -27,7 +27,7 @@ from tocsin.mounting.status import of_live
 from tocsin.quoting import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from types import FrameType
 
@@ -93,6 +93,7 @@ def fork(
     progress: Progress | None = None,
     log: Path | None = None,
     lifeline: tuple[int, int] | None = None,
+    temporary: Sequence[Path] = (),
     with_config: bool = False,
 ) -> Ready:
     """Mount an image with a new process, and return when the mount is ready.
@@ -106,6 +107,7 @@ def fork(
         progress: receives events while layers are read.
         log: file to which the process appends its messages; ``None`` to discard them.
         lifeline: both ends of a pipe; the mount ends when this process closes the one for writing.
+        temporary: directories to remove in this order when the mount has ended, if they are empty.
         with_config: whether the image's config is wanted.
 
     Raises:
@@ -120,7 +122,16 @@ def fork(
         if lifeline is not None:
             end = lifeline[0]
             os.close(lifeline[1])
-        _run_child(options, directory, write, log, end, with_config=with_config)
+        report = PipeReport(write)
+        with _detached(report, log):
+            serve(
+                options,
+                directory,
+                report,
+                lifeline=end,
+                temporary=temporary,
+                with_config=with_config,
+            )
     os.close(write)
     try:
         with os.fdopen(read, "rb") as pipe:
@@ -143,24 +154,17 @@ def _ended(directory: str, status: int) -> TocsinError:
     )
 
 
-def _run_child(
-    options: MountOptions,
-    directory: str,
-    pipe: int,
-    log: Path | None,
-    lifeline: int | None,
-    *,
-    with_config: bool,
-) -> NoReturn:
-    report = PipeReport(pipe)
+@contextmanager
+def _detached(report: PipeReport, log: Path | None) -> Iterator[None]:
+    """Run the block as a process of its own, and end this process after it."""
     code = 1
     try:
         os.setsid()
         redirect(log)
-        serve(options, directory, report, lifeline=lifeline, with_config=with_config)
+        yield
         code = 0
     except Exception as error:
-        LOG.error("%s", error, exc_info=not isinstance(error, TocsinError | OSError))
+        log_failure(error)
         report.error(error)
     except BaseException:  # a signal while the image was being opened
         report.close()
@@ -168,6 +172,11 @@ def _run_child(
         with suppress(Exception):
             logging.shutdown()
         os._exit(code)
+
+
+def log_failure(error: Exception) -> None:
+    """Log why a mount's process ends, with a traceback if that was not expected."""
+    LOG.error("%s", error, exc_info=not isinstance(error, TocsinError | OSError))
 
 
 def redirect(log: Path | None) -> None:
@@ -199,6 +208,7 @@ def serve(
     report: Report,
     *,
     lifeline: int | None = None,
+    temporary: Sequence[Path] = (),
     with_config: bool = False,
 ) -> None:
     """Mount an image in this process, and return when it has been unmounted.
@@ -208,6 +218,7 @@ def serve(
         directory: absolute path of an empty directory.
         report: receives notes, events, and that the mount is ready.
         lifeline: end for reading of a pipe; the mount ends when the other end is closed.
+        temporary: as for `fork`.
         with_config: as for `fork`.
 
     Raises:
@@ -227,6 +238,7 @@ def serve(
         cache_dir=str(options.cache_dir),
     )
     with ExitStack() as stack:
+        stack.callback(_remove_directories, temporary)
         registry.write(entry)
         stack.callback(registry.remove, entry)
         # Imported here, since commands that only ask about mounts do not need them.
@@ -252,6 +264,12 @@ def serve(
             report.ready(_ready(entry, opened, begun, with_config=with_config))
             _notify_ready()
             _serve(engine, listening, stopping, lifeline)
+
+
+def _remove_directories(directories: Sequence[Path]) -> None:
+    for directory in directories:
+        with suppress(OSError):
+            directory.rmdir()
 
 
 def _described(entry: Registration, opened: OpenedImage, engine: Engine) -> Registration:

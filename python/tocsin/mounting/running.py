@@ -60,6 +60,7 @@ def run(
             progress=progress,
             log=log,
             lifeline=lifeline,
+            temporary=(image, scratch, base),
             with_config=True,
         )
         started(ready)

@@ -14,10 +14,10 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tocsin.errors import TocsinError, UnsupportedError
-from tocsin.log import LOG
+from tocsin.errors import UnsupportedError
 from tocsin.mounting import process
 from tocsin.mounting.reports import PipeReport, await_ready
 from tocsin.quoting import quoted
@@ -42,6 +42,7 @@ class Spawned:
         directory: absolute path of an empty directory.
         report: receives notes.
         progress: receives events while layers are read.
+        temporary: whether to remove the directory when the mount has ended.
 
     Attributes:
         ready: what was mounted.
@@ -59,6 +60,7 @@ class Spawned:
         report: Report,
         *,
         progress: Progress | None = None,
+        temporary: bool = False,
     ) -> None:
         process.prepare(options, directory)
         if not sys.executable:
@@ -82,7 +84,7 @@ class Spawned:
                 os.close(report_end)
                 os.close(lifeline)
             try:
-                self._send(options, directory, report_end, lifeline)
+                self._send(options, directory, report_end, lifeline, temporary)
                 ready = await_ready(pipe, report, progress)
                 self.ready = ready or self._fail(directory)
             except BaseException:
@@ -96,11 +98,11 @@ class Spawned:
             f"{quoted(directory)}: the process of the mount ended with exit code {code}"
         )
 
-    def _send(self, options: MountOptions, directory: str, report_end: int, lifeline: int) -> None:
+    def _send(self, options: MountOptions, directory: str, *rest: int) -> None:
         registry = options.registry
         # Pickling drops the credentials, which must not get into queues or files. This is a pipe.
         secrets = None if registry is None else (registry.username, registry.password)
-        message = pickle.dumps((options, secrets, directory, report_end, lifeline))
+        message = pickle.dumps((options, secrets, directory, *rest))
         assert self._process.stdin is not None  # noqa: S101 (it is a pipe)
         with suppress(BrokenPipeError), self._process.stdin as stdin:
             stdin.write(message)
@@ -124,7 +126,7 @@ class Spawned:
 def main() -> None:
     """Serve the mount that the standard input describes; never returns normally on errors."""
     message: Any = pickle.load(sys.stdin.buffer)  # noqa: S301 (written by our own process)
-    options, secrets, directory, report_end, lifeline = message
+    options, secrets, directory, report_end, lifeline, is_temporary = message
     if secrets is not None and secrets[0] is not None:
         username, password = secrets
         options = replace(
@@ -140,9 +142,15 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _raise)
     process.redirect(None)
     try:
-        process.serve(options, directory, report, lifeline=lifeline)
+        process.serve(
+            options,
+            directory,
+            report,
+            lifeline=lifeline,
+            temporary=[Path(directory)] if is_temporary else (),
+        )
     except Exception as error:
-        LOG.error("%s", error, exc_info=not isinstance(error, TocsinError | OSError))
+        process.log_failure(error)
         report.error(error)
         sys.exit(1)
 

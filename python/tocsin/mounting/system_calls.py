@@ -52,7 +52,7 @@ def _check(result: int, path: str | None = None) -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
-    """Attach a file system to a directory, as mount(2) does.
+    """Attach a file system to a directory, like the program of that name.
 
     Raises:
         OSError: the kernel refused; ``filename`` is the target.

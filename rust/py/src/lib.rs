@@ -11,6 +11,8 @@ mod errors;
 mod file_stat;
 mod gate;
 mod indexer;
+#[cfg(target_os = "linux")]
+mod mount;
 mod seek;
 mod seek_tree;
 mod span_reader;
@@ -25,6 +27,9 @@ mod ztoc;
 mod _core {
     #[pymodule_export]
     use super::indexer::{IndexedLayer, LayerIndexer};
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use super::mount::Mount;
     #[pymodule_export]
     use super::seek::{SeekLayer, SeekSpans};
     #[pymodule_export]
