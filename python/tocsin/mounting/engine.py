@@ -61,6 +61,15 @@ class Engine:
             self._prefetch(log)
         self._core.set_background(options.background, options.background_rate)
 
+    @property
+    def failure(self) -> Exception | None:
+        """The exception of the last request that failed; ``None`` if none has."""
+        return self._threads.failure
+
+    def start(self) -> None:
+        """Start to fetch."""
+        self._threads.start()
+
     def mount(self, directory: str, *, source: str) -> None:
         """Mount the file system, and start to fetch.
 
@@ -72,7 +81,7 @@ class Engine:
             OSError: the kernel refused the mount.
         """
         # Before the mount is visible: the first read comes at once.
-        self._threads.start()
+        self.start()
         self._core.mount(
             directory,
             allow_other=self._options.allow_other,
