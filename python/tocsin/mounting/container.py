@@ -43,6 +43,8 @@ _DEVICE_LINKS = {
     "stdout": "/proc/self/fd/1",
     "stderr": "/proc/self/fd/2",
 }
+_PROTECTED = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+"""Entries of ``/proc`` with which root could change the machine; read-only, as in Docker."""
 _COPIED = ("/etc/resolv.conf", "/etc/hosts")
 """Files of the machine without which the network is of little use."""
 _MAX_COPIED_SIZE = 64 << 10
@@ -232,6 +234,7 @@ def _make_root(place: Place, report: PipeReport, *, read_only: bool) -> None:
         # Only now, since an image may lack directories such as /proc.
         calls.mount("", root, "", flags | calls.MS_BIND | calls.MS_REMOUNT | calls.MS_RDONLY)
     calls.change_root(root)
+    _protect()
 
 
 def _mount_overlay(place: Place, root: str, report: PipeReport) -> bool:
@@ -267,7 +270,11 @@ def _mount_system(root: int, *, is_read_only: bool) -> None:
             # In a container whose own /proc is masked, the kernel refuses a new one.
             calls.mount("/proc", path, "", calls.MS_BIND | calls.MS_REC)
     with suppress(OSError), _Directory(root, "sys") as path:
-        calls.mount("/sys", path, "", calls.MS_BIND | calls.MS_REC)
+        try:
+            calls.mount("sysfs", path, "sysfs", safe | calls.MS_RDONLY)
+        except OSError:
+            # A user namespace that shares the network may not; it has no rights there either.
+            calls.mount("/sys", path, "", calls.MS_BIND | calls.MS_REC)
     with suppress(OSError), _Directory(root, "dev") as path:
         calls.mount("tmpfs", path, "tmpfs", calls.MS_NOSUID | calls.MS_NOEXEC, "mode=755")
     with suppress(OSError), _Directory(root, "dev") as path:
@@ -278,6 +285,18 @@ def _mount_system(root: int, *, is_read_only: bool) -> None:
                 calls.mount(
                     "tmpfs", path, "tmpfs", calls.MS_NOSUID | calls.MS_NODEV, f"mode={mode}"
                 )
+
+
+def _protect() -> None:
+    """Make what could change the machine read-only, inside the new root."""
+    flags = calls.MS_NOSUID | calls.MS_NODEV | calls.MS_NOEXEC | calls.MS_RDONLY
+    if Path("/proc").is_symlink():
+        return  # nothing is mounted there
+    for name in _PROTECTED:
+        path = f"/proc/{name}"
+        with suppress(OSError):
+            calls.mount(path, path, "", calls.MS_BIND)
+            calls.mount("", path, "", flags | calls.MS_BIND | calls.MS_REMOUNT)
 
 
 class _Directory:

@@ -176,7 +176,9 @@ def mount_refused(error: OSError, directory: str) -> UnsupportedError | OSError:
             f"{_FUSE}: the kernel does not support FUSE",
             hint="Load the kernel module with modprobe fuse as root.",
         )
-    return OSError(error.errno, error.strerror or "cannot be mounted", directory)
+    # The messages of fusermount3 come without a number.
+    reason = error.strerror or " ".join(map(str, error.args)).strip() or "cannot be mounted"
+    return OSError(error.errno or errno.EIO, reason, directory)
 
 
 def unmount(point: MountPoint, *, lazy: bool = False) -> None:

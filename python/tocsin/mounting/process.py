@@ -42,7 +42,8 @@ SOURCE = "tocsin"
 """What the kernel lists as source of our mounts."""
 _COLLECT_INTERVAL = 1.0
 """Seconds between two looks at the access log, which the core keeps in memory."""
-_UNMOUNT_WAIT = 3600.0
+_UNMOUNT_WAIT = 0.2
+"""Seconds that the core waits at once for an unmount; it cannot unmount meanwhile."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -316,23 +317,28 @@ def _serve(
     """Answer questions until the mount has to end."""
     unmounted, waiter = os.pipe()
 
+    is_ending = threading.Event()
+
     def wait() -> None:
-        while not engine.wait(_UNMOUNT_WAIT):
+        while not (is_ending.is_set() or engine.wait(_UNMOUNT_WAIT)):
             pass
         with suppress(OSError):
             os.write(waiter, b"u")
 
     threading.Thread(target=wait, name="tocsin-unmounted", daemon=True).start()
-    with selectors.DefaultSelector() as selector:
-        selector.register(listening.fileno(), selectors.EVENT_READ, listening)
-        for end in (unmounted, stopping, *(() if lifeline is None else (lifeline,))):
-            selector.register(end, selectors.EVENT_READ)
-        while True:
-            for key, _ in selector.select(_COLLECT_INTERVAL):
-                if key.data is not listening:
-                    return
-                listening.serve_one()
-            engine.collect()
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(listening.fileno(), selectors.EVENT_READ, listening)
+            for end in (unmounted, stopping, *(() if lifeline is None else (lifeline,))):
+                selector.register(end, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select(_COLLECT_INTERVAL):
+                    if key.data is not listening:
+                        return
+                    listening.serve_one()
+                engine.collect()
+    finally:
+        is_ending.set()
 
 
 @contextmanager
