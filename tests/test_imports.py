@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "images": {"layers", "stores", "model"},
     "reading": {"images", "layers", "stores", "tar", "model"},
     "indexing": {"images", "layers", "stores", "tar", "model"},
+    "mounting": {"reading", "images", "layers", "stores", "tar", "model"},
     "verifying": {"images", "layers", "stores", "tar", "model"},
 }
 """Additional imports that each room may use, from the bottom up. ``cli`` may import every room."""
