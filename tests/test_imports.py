@@ -31,8 +31,8 @@ MAY_IMPORT = {
     "images": {"layers", "stores", "model"},
     "reading": {"images", "layers", "stores", "tar", "model"},
     "indexing": {"images", "layers", "stores", "tar", "model"},
+    "mounting": {"reading", "images", "layers", "stores", "tar", "model"},
     "verifying": {"images", "layers", "stores", "tar", "model"},
-    "mounting": {"reading", "layers", "stores", "model"},
 }
 """Additional imports that each room may use, from the bottom up. ``cli`` may import every room."""
 CORE_USERS = {

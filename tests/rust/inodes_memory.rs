@@ -1,4 +1,5 @@
 //! Bounds on the memory of inode tables, besides the indexes that they are made from.
+#![allow(clippy::expect_used, reason = "a test may stop")]
 
 use std::sync::Arc;
 

@@ -6,6 +6,7 @@
 
 #[path = "../support/gotar.rs"]
 mod gotar;
+mod inode_tables;
 mod support;
 #[path = "../support/tar_blocks.rs"]
 mod tar_blocks;
@@ -15,13 +16,13 @@ mod tar_features;
 mod tar_generator;
 #[path = "../support/tar_reading.rs"]
 mod tar_reading;
-mod inode_tables;
 #[path = "support/trees.rs"]
 mod trees;
 mod ztoc_patch;
 mod ztoc_values;
 
 mod extract;
+mod fetch;
 mod golden;
 mod inflate;
 mod inodes;

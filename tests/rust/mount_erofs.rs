@@ -79,7 +79,11 @@ fn layer(number: u8) -> Vec<u8> {
     (0..LAYER_LEN / 8).flat_map(|word| (word << 8 | u64::from(number)).to_le_bytes()).collect()
 }
 
-fn check(name: &str, layers: Vec<Vec<FileMetadata>>, extents: &dyn Fn(&[u8]) -> Option<Vec<Extent>>) {
+fn check(
+    name: &str,
+    layers: Vec<Vec<FileMetadata>>,
+    extents: &dyn Fn(&[u8]) -> Option<Vec<Extent>>,
+) {
     if !has_fsck() {
         return;
     }
@@ -87,7 +91,10 @@ fn check(name: &str, layers: Vec<Vec<FileMetadata>>, extents: &dyn Fn(&[u8]) -> 
     let count = layers.len();
     let inodes = table(layers);
     let contents: Vec<_> = (0..count).map(|number| layer(u8::try_from(number).unwrap())).collect();
-    let files: Vec<_> = (0..).zip(&contents).map(|(number, content): (usize, _)| scratch.file(&number.to_string(), content)).collect();
+    let files: Vec<_> = (0..)
+        .zip(&contents)
+        .map(|(number, content): (usize, _)| scratch.file(&number.to_string(), content))
+        .collect();
     let bytes = image(&inodes, &vec![LAYER_LEN; count], |number| extents(&inodes.path(number)));
     let image = scratch.file("image", &bytes.unwrap());
     let target = scratch.0.join("tree");

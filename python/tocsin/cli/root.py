@@ -50,6 +50,9 @@ def _core_version() -> str:
         "verify": "tocsin.cli.commands.verify",
         "ztoc": "tocsin.cli.commands.ztoc",
         "index": "tocsin.cli.commands.index",
+        "fetch": "tocsin.cli.commands.fetch",
+        "doctor": "tocsin.cli.commands.doctor",
+        "cache": "tocsin.cli.commands.cache",
     },
     context={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from tocsin.errors import TocsinError
+from tocsin.layers.cache_space import INFLATED
 from tocsin.layers.sources import FileRanges
 from tocsin.layers.untrusted_directory import (
     TEMPORARY_PREFIX,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
 
-INFLATED = "inflated"
-"""Directory of inflated layers below the cache directory."""
 _ZTOC = "ztoc"
 _STORED = "stored"
 _PROBLEMS = (OSError, UntrustedFileError)

@@ -1,4 +1,4 @@
-r"""Access logs: which files of an image a program opened and read, in order, with times.
+r"""Access logs: the files of an image that a program opened and read, in order, with times.
 
 A log is JSON Lines: a header, then one line per file in the order of first use. A log is a hint for
 prefetching. It may have been recorded on another image, and anyone may have written it, so its size
@@ -79,7 +79,7 @@ class AccessedFile:
 
 @dataclass(frozen=True, slots=True)
 class AccessLog:
-    """Which files of an image a program opened and read, in order, with times.
+    """The files of an image that a program opened and read, in order, with times.
 
     ``tocsin mount --record`` writes such a log, and ``--access-log`` prefetches what it lists.
 

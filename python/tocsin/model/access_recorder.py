@@ -32,9 +32,13 @@ class AccessRecorder:
     """Collects what is opened and read.
 
     Once a limit of the format is reached, files that were not used before are no longer recorded.
+
+    Attributes:
+        is_full: whether files are missing in the log because of a limit.
     """
 
     def __init__(self) -> None:
+        self.is_full = False
         self._files: dict[str, _RecordedFile] = {}
 
     def add(self, accesses: Iterable[tuple[float, str, int, int]]) -> None:
@@ -44,10 +48,12 @@ class AccessRecorder:
             accesses: each is the seconds since the mount, a path, and the start and end of what
                 was read; both are equal if the file was only opened.
         """
-        for time, path, start, end in accesses:
+        for time, name, start, end in accesses:
+            path = name.lstrip("/")
             file = self._files.get(path)
             if file is None:
                 if len(self._files) == MAX_FILES:
+                    self.is_full = True
                     continue
                 file = self._files[path] = _RecordedFile(time)
             if start < end:
@@ -64,6 +70,7 @@ class AccessRecorder:
             size += encoded_size(file)
             range_count += len(file.ranges)
             if size > MAX_SIZE or range_count > MAX_RANGES:
+                self.is_full = True
                 break
             files.append(file)
         return AccessLog(tuple(files), image, platform, tool)

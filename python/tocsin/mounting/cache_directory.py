@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tocsin.layers.kept_layers import INFLATED
+from tocsin.layers.cache_space import INFLATED
+from tocsin.layers.inflated_layers import LOCK
 from tocsin.layers.untrusted_directory import (
     UntrustedFileError,
     open_directory,
@@ -21,15 +22,12 @@ if TYPE_CHECKING:
 
     from tocsin.model.digest import Digest
 
-_LOCK = "lock"
+_MAX_TRIES = 10
+"""Number of times that a directory is made again if the cache is cleaned at the same moment."""
 
 
 def default_cache_directory() -> Path:
-    """Return ``$XDG_CACHE_HOME/tocsin``, or ``~/.cache/tocsin``.
-
-    As that specification says, a relative path is ignored. Source: XDG Base Directory
-    Specification 0.8, "Environment variables".
-    """
+    """Return ``$XDG_CACHE_HOME/tocsin``, or ``~/.cache/tocsin``; relative paths are ignored."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "tocsin"
 
@@ -65,17 +63,8 @@ class InflatedLayers:
             return None
         name = f"{layer.hex}-{table}"
         try:
-            with (
-                open_root(self._directory, make=True) as root,
-                open_directory(root, [INFLATED, name], make=True) as directory,
-                open_file(_LOCK, directory, write=True) as lock,
-            ):
-                kept = os.dup(lock)
-                self._locks.append(kept)
-                # Waits only while the cache is being cleaned. A lock belongs to the open file, so
-                # that the copy of the descriptor holds it.
-                fcntl.flock(kept, fcntl.LOCK_SH)
-                _check_exists(kept, name)
+            with open_root(self._directory, make=True) as root:
+                self._locks.append(_make_and_lock(root, name))
         except (OSError, UntrustedFileError) as error:
             self._is_usable = False
             reason = error.reason if isinstance(error, UntrustedFileError) else error.strerror
@@ -91,6 +80,19 @@ class InflatedLayers:
         self._locks.clear()
 
 
-def _check_exists(lock: int, name: str) -> None:
-    if os.fstat(lock).st_nlink == 0:
-        raise UntrustedFileError(f"{name} was removed meanwhile")
+def _make_and_lock(root: int, name: str) -> int:
+    """Make the directory of a layer, and return the descriptor of its lock, which is held."""
+    for _ in range(_MAX_TRIES):
+        with (
+            # A process that cleans the cache may remove the directory before it is locked.
+            suppress(FileNotFoundError),
+            open_directory(root, [INFLATED, name], make=True) as directory,
+            open_file(LOCK, directory, write=True) as lock,
+        ):
+            # Waits only while the cache is being cleaned. A lock belongs to the open file, so that
+            # the copy of the descriptor holds it.
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if os.fstat(lock).st_nlink:
+                os.utime(lock)  # the time of the last use
+                return os.dup(lock)
+    raise UntrustedFileError(f"{name} was removed again and again")

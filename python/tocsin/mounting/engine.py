@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from tocsin import _core
-from tocsin.errors import UnsupportedError
+from tocsin.errors import NotFoundError, UnsupportedError
 from tocsin.model.access_log import AccessLog
+from tocsin.model.access_recorder import AccessRecorder
 from tocsin.mounting.fetching import FetchThreads
 from tocsin.mounting.opening import CONNECTIONS
-from tocsin.mounting.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tocsin.mounting.opening import OpenedImage
     from tocsin.mounting.options import MountOptions
+    from tocsin.reading.image import Image
 
 MEMORY_SIZE = 64 << 20
 """Inflated bytes that are kept in memory, if they cannot be kept on disk."""
@@ -42,9 +45,7 @@ class Engine:
         self._opened = opened
         self._options = options
         self._note = note
-        self._recorder = None
-        if options.record is not None:
-            self._recorder = Recorder(opened.image.descriptor.digest, opened.image.platform)
+        self._recorder = None if options.record is None else AccessRecorder()
         log = None if options.access_log is None else AccessLog.read(options.access_log)
         if not hasattr(_core, "Mount"):
             raise UnsupportedError("mounting is only supported on Linux")
@@ -60,6 +61,15 @@ class Engine:
             self._prefetch(log)
         self._core.set_background(options.background, options.background_rate)
 
+    @property
+    def failure(self) -> Exception | None:
+        """The exception of the last request that failed; ``None`` if none has."""
+        return self._threads.failure
+
+    def start(self) -> None:
+        """Start to fetch."""
+        self._threads.start()
+
     def mount(self, directory: str, *, source: str) -> None:
         """Mount the file system, and start to fetch.
 
@@ -71,7 +81,7 @@ class Engine:
             OSError: the kernel refused the mount.
         """
         # Before the mount is visible: the first read comes at once.
-        self._threads.start()
+        self.start()
         self._core.mount(
             directory,
             allow_other=self._options.allow_other,
@@ -107,12 +117,33 @@ class Engine:
             self._core.close()
             self._threads.stop(_JOIN_TIMEOUT)
         if self._recorder is not None and self._options.record is not None:
+            log = self._recorder.log(
+                image=self._opened.image.descriptor.digest,
+                platform=self._opened.image.platform,
+                tool=f"tocsin {version('tocsin')}",
+            )
             if self._recorder.is_full:
                 self._note("the access log is full, so that later files are missing from it")
-            self._recorder.log().write(self._options.record)
+            log.write(self._options.record)
 
     def _prefetch(self, log: AccessLog) -> None:
-        reads = log.reads
-        if log.image is not None and log.image != self._opened.image.descriptor.digest:
-            self._note("the access log is of another image, so that only paths in both are used")
-        self._core.prefetch(reads)
+        image = self._opened.image
+        if log.image != image.descriptor.digest:
+            here = log.within(partial(_size_in, image))
+            count = len(log.files) - len(here.files)
+            if count:
+                self._note(
+                    f"the access log was recorded on another image: {count} of {len(log.files)} "
+                    "files are not in this one"
+                )
+            log = here
+        self._core.prefetch(log.reads)
+
+
+def _size_in(image: Image, path: str) -> int | None:
+    """Return the size of a regular file; ``None`` if there is no such file."""
+    try:
+        file = image.stat(path)
+    except NotFoundError:
+        return None
+    return file.size if file.is_file else None

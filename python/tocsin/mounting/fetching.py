@@ -62,6 +62,9 @@ class FetchThreads:
         queue: gives fetches, and takes their answers.
         layers: sources of the layers.
         count: number of threads, and so of requests in flight.
+
+    Attributes:
+        failure: the exception of the last fetch that failed; ``None`` if none has.
     """
 
     def __init__(self, queue: FetchQueue, layers: Sequence[FillSource], count: int) -> None:
@@ -69,6 +72,7 @@ class FetchThreads:
         self._layers = layers
         self._stop = threading.Event()
         self._failures = 0
+        self.failure: Exception | None = None
         self._damaged: set[tuple[int, int]] = set()
         """Layer and offset of chunks in the disk cache that did not match their digest."""
         self._threads = [
@@ -99,9 +103,11 @@ class FetchThreads:
         try:
             problem = self._fetch(fetch)
         except (TocsinError, OSError) as error:
+            self.failure = error
             self._fail(fetch, _text(error))
         except Exception as error:
             # Without an answer, the read would wait until its time limit.
+            self.failure = error
             LOG.exception("%s", _place(fetch))
             self._fail(fetch, f"bug in tocsin: {type(error).__name__}")
         else:

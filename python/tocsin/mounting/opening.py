@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tocsin.layers.kept_layers import KeptLayers
 from tocsin.layers.seek import SeekSpanTable
+from tocsin.layers.sources import FileRanges
 from tocsin.layers.span_table import ZtocSpans
 from tocsin.model.index_choice import IndexKind
 from tocsin.model.reference import RegistryReference
@@ -89,7 +90,10 @@ class OpenedImage:
         return sum(layer.size for layer in self.image.layer_descriptors)
 
     def close(self) -> None:
-        """Close connections and release locks."""
+        """Close files and connections, and release locks."""
+        for layer in self.layers:
+            if isinstance(layer.source, FileRanges):
+                layer.source.close()
         self.image.close()
         self.inflated.close()
 

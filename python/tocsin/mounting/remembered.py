@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from tocsin.errors import FormatError, RegistryError, UnsupportedError
+from tocsin.layers.cache_space import ANSWERS, IMAGES
 from tocsin.layers.untrusted_directory import (
     UntrustedFileError,
     open_directory,
@@ -38,10 +39,6 @@ if TYPE_CHECKING:
     from tocsin.stores.base import Source
     from tocsin.stores.origins import BlobOrigin
 
-_IMAGES = "images"
-"""Directory of manifests and other small blobs below the cache directory, by digest."""
-_ANSWERS = "answers"
-"""Directory of answers about tags and referrers below the cache directory."""
 _PROBLEMS = (OSError, UntrustedFileError)
 
 
@@ -92,7 +89,7 @@ class RememberedSource:
     def resolve(self, selector: str | Digest | None, *, will_read: bool = False) -> Descriptor:
         """Return the descriptor of an image; one given by digest is not requested twice."""
         if isinstance(selector, Digest):
-            data = self._read(_IMAGES, selector.hex, MAX_SIZE)
+            data = self._read(IMAGES, selector.hex, MAX_SIZE)
             if data is not None and Digest.of(data) == selector:
                 with suppress(FormatError):
                     return Descriptor(sniff_media_type(data), selector, len(data))
@@ -177,12 +174,12 @@ class RememberedSource:
     def _small(self, descriptor: Descriptor, limit: int, read: Callable[[], bytes]) -> bytes:
         name = descriptor.digest.hex
         if descriptor.size <= limit:
-            data = self._read(_IMAGES, name, descriptor.size)
+            data = self._read(IMAGES, name, descriptor.size)
             is_right = data is not None and len(data) == descriptor.size
             if data is not None and is_right and Digest.of(data) == descriptor.digest:
                 return data
         data = read()
-        self._write(_IMAGES, name, data)
+        self._write(IMAGES, name, data)
         return data
 
     def _key(self, kind: str, question: str) -> str:
@@ -193,7 +190,7 @@ class RememberedSource:
         """Return the last answer, if the registry cannot be reached."""
         if not error.temporary:
             return None
-        data = self._read(_ANSWERS, key, MAX_SIZE)
+        data = self._read(ANSWERS, key, MAX_SIZE)
         if data is None:
             return None
         try:
@@ -203,8 +200,8 @@ class RememberedSource:
 
     def _keep_answer(self, key: str, found: list[Descriptor]) -> None:
         data = ImageIndex(tuple(found), media_type=OCI_INDEX).to_json()
-        if data != self._read(_ANSWERS, key, MAX_SIZE):
-            self._write(_ANSWERS, key, data)
+        if data != self._read(ANSWERS, key, MAX_SIZE):
+            self._write(ANSWERS, key, data)
 
     def _read(self, kind: str, name: str, limit: int) -> bytes | None:
         with (

@@ -158,7 +158,8 @@ impl Engine {
             for (span, _) in (0..).zip(&known).filter(|(_, is_known)| **is_known) {
                 scheduler.arrived(number, span);
             }
-            let states = known.iter().map(|known| AtomicU8::new(if *known { KEPT } else { ABSENT }));
+            let states =
+                known.iter().map(|known| AtomicU8::new(if *known { KEPT } else { ABSENT }));
             opened.push(Layer { table, file, states: states.collect() });
         }
         let engine = Arc::new(Self {
@@ -286,7 +287,8 @@ impl Engine {
                 target.copy_from_slice(bytes.get(from).ok_or_else(io_error)?);
                 continue;
             }
-            let state = found.states.get(span as usize).map_or(ABSENT, |s| s.load(Ordering::Acquire));
+            let state =
+                found.states.get(span as usize).map_or(ABSENT, |s| s.load(Ordering::Acquire));
             let is_read = state == ON_DISK
                 && found.file.as_ref().is_some_and(|file| file.read(target, first).is_ok());
             if !is_read {
@@ -314,7 +316,8 @@ impl Engine {
     }
 
     fn lose(&self, layer: usize, span: u32) {
-        if let Some(state) = self.layers.get(layer).and_then(|layer| layer.states.get(span as usize))
+        if let Some(state) =
+            self.layers.get(layer).and_then(|layer| layer.states.get(span as usize))
         {
             state.store(ABSENT, Ordering::Release);
         }
@@ -365,7 +368,8 @@ impl Engine {
     }
 
     fn arrived(&self, layer: usize, span: u32, as_state: u8) {
-        if let Some(state) = self.layers.get(layer).and_then(|layer| layer.states.get(span as usize))
+        if let Some(state) =
+            self.layers.get(layer).and_then(|layer| layer.states.get(span as usize))
         {
             state.store(as_state, Ordering::Release);
         }
@@ -392,7 +396,8 @@ impl Engine {
 
     /// Whether the rest is fetched in the background, and with how many bytes a second at most.
     pub fn set_background(&self, on: bool, rate: Option<u64>) {
-        self.rate.lock().unwrap_or_else(PoisonError::into_inner).limit = rate.filter(|rate| *rate > 0);
+        self.rate.lock().unwrap_or_else(PoisonError::into_inner).limit =
+            rate.filter(|rate| *rate > 0);
         self.lock().scheduler.set_background(on);
         self.work.notify_all();
     }
@@ -454,7 +459,8 @@ impl Engine {
             if fetch.range.end - fetch.range.start != bytes.len() as u64 {
                 let wanted = fetch.range.end - fetch.range.start;
                 drop(state);
-                let error = format!("wrong length (found {} bytes, expected {wanted})", bytes.len());
+                let error =
+                    format!("wrong length (found {} bytes, expected {wanted})", bytes.len());
                 self.fail(number, &error);
                 return Err(error);
             }

@@ -20,6 +20,8 @@ const MAX_TRIES: u32 = 16;
 
 /// The headers of a file have not been compared with the index.
 const UNKNOWN: u8 = 0;
+/// They are not where the index says, so they are looked for: they may come after a sparse file.
+const ELSEWHERE: u8 = 4;
 /// They match; the data is where the index says.
 const PLAIN: u8 = 1;
 /// They match; the file is sparse.
@@ -112,22 +114,33 @@ impl Fs {
         if let Some(log) = &self.log {
             log.note(Read { at: self.engine.now(), inode, start, end });
         }
-        let outcome = BUFFER.with_borrow_mut(|buffer| match self.step(inode, place, start..end, buffer) {
-            Ok(Step::Done) => {
-                self.engine.count_read(true);
-                reply(Ok(buffer));
-                None
-            }
-            Ok(Step::Missing(missing)) => Some((missing, reply)),
-            Err(error) => {
-                reply(Err(error));
-                None
-            }
-        });
+        let outcome =
+            BUFFER.with_borrow_mut(|buffer| match self.step(inode, place, start..end, buffer) {
+                Ok(Step::Done) => {
+                    self.engine.count_read(true);
+                    reply(Ok(buffer));
+                    None
+                }
+                Ok(Step::Missing(missing)) => Some((missing, reply)),
+                Err(error) => {
+                    reply(Err(error));
+                    None
+                }
+            });
         if let Some((missing, reply)) = outcome {
             self.engine.count_read(false);
-            self.engine.note_use(place.layer as usize, &(place.offset..place.offset.saturating_add(found.size)));
-            Arc::clone(self).read_later(inode, place, start..end, Box::new(reply), missing, MAX_TRIES);
+            self.engine.note_use(
+                place.layer as usize,
+                &(place.offset..place.offset.saturating_add(found.size)),
+            );
+            Arc::clone(self).read_later(
+                inode,
+                place,
+                start..end,
+                Box::new(reply),
+                missing,
+                MAX_TRIES,
+            );
         }
     }
 
@@ -169,8 +182,9 @@ impl Fs {
         let layer = place.layer as usize;
         let state = usize::try_from(inode).ok().and_then(|at| self.checked.get(at.wrapping_sub(1)));
         let state = state.ok_or_else(io_error)?;
-        if state.load(Ordering::Acquire) == UNKNOWN {
-            let window = header_window(place);
+        while matches!(state.load(Ordering::Acquire), UNKNOWN | ELSEWHERE) {
+            let is_elsewhere = state.load(Ordering::Acquire) == ELSEWHERE;
+            let window = if is_elsewhere { wide_window(place) } else { header_window(place) };
             let mut before = vec![0; len(&window)?];
             if !self.engine.read(layer, window.start, &mut before)? {
                 // The data comes right behind, so both are asked for at once.
@@ -184,6 +198,7 @@ impl Fs {
             let found = headers::check(&before, window.start, place.offset, &claims);
             state.store(
                 match found {
+                    None if !is_elsewhere && len(&window)? < len(&wide_window(place))? => ELSEWHERE,
                     None => LIES,
                     Some(Data::Plain) => PLAIN,
                     Some(Data::Sparse(extents)) => {
@@ -207,9 +222,7 @@ impl Fs {
                 Ok(Step::Missing(vec![(layer, self.engine.spans_in(layer, &(at..until)))]))
             }
             SPARSE => self.step_sparse(inode, layer, &range, buffer),
-            _ => {
-                Err(io_error())
-            }
+            _ => Err(io_error()),
         }
     }
 
@@ -220,7 +233,8 @@ impl Fs {
         range: &Range<u64>,
         buffer: &mut Vec<u8>,
     ) -> io::Result<Step> {
-        let extents = self.sparse.lock().unwrap_or_else(PoisonError::into_inner).get(&inode).cloned();
+        let extents =
+            self.sparse.lock().unwrap_or_else(PoisonError::into_inner).get(&inode).cloned();
         let extents = extents.ok_or_else(io_error)?;
         buffer.resize(len(range)?, 0);
         let mut missing = Vec::new();
@@ -262,11 +276,15 @@ impl Fs {
 
 /// The bytes before a file's data that hold its headers.
 fn header_window(place: DataPlace) -> Range<u64> {
-    let is_likely = place.header_start < place.offset
-        && place.offset - place.header_start <= headers::MAX_LEN;
+    let is_likely =
+        place.header_start < place.offset && place.offset - place.header_start <= headers::MAX_LEN;
     if is_likely {
         return place.header_start..place.offset;
     }
+    wide_window(place)
+}
+
+fn wide_window(place: DataPlace) -> Range<u64> {
     place.offset.saturating_sub(headers::LOOK_BACK)..place.offset
 }
 

@@ -349,7 +349,8 @@ fn attributes(number: u64, inode: &Inode) -> FileAttr {
 fn time((seconds, nanoseconds): (i64, u32)) -> SystemTime {
     let fraction = Duration::from_nanos(nanoseconds.into());
     let whole = Duration::from_secs(seconds.unsigned_abs());
-    let at = if seconds < 0 { UNIX_EPOCH.checked_sub(whole) } else { UNIX_EPOCH.checked_add(whole) };
+    let at =
+        if seconds < 0 { UNIX_EPOCH.checked_sub(whole) } else { UNIX_EPOCH.checked_add(whole) };
     at.and_then(|at| at.checked_add(fraction)).unwrap_or(UNIX_EPOCH)
 }
 

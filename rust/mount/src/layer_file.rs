@@ -66,7 +66,8 @@ impl LayerFile {
         let mut digests = vec![0; span_count as usize * DIGEST_LEN];
         let len = read_up_to(&spans, &mut digests, HEADER_LEN as u64)?;
         let known = digests.chunks_exact(DIGEST_LEN).enumerate();
-        let known = known.map(|(at, digest)| (at + 1) * DIGEST_LEN <= len && digest != [0; DIGEST_LEN]);
+        let known =
+            known.map(|(at, digest)| (at + 1) * DIGEST_LEN <= len && digest != [0; DIGEST_LEN]);
         Ok((Self { data, spans, _lock: lock }, known.collect()))
     }
 

@@ -2,12 +2,14 @@
 //!
 //! `fuse` is a thin front over `fs`, which answers reads from `engine`. The engine knows what is here
 //! (`layer_file`, `memory`), asks `tocsin_core::fetch` what to fetch next, and gives fetches to
-//! whoever asks: it uses no network itself. `log` notes what is read.
+//! whoever asks: it uses no network itself. `log` notes what is read. `erofs` writes the metadata of an
+//! image for the kernel's EROFS, over the files of the layers.
 
 #[cfg(target_os = "linux")]
 mod answers;
 #[cfg(target_os = "linux")]
 mod engine;
+pub mod erofs;
 #[cfg(target_os = "linux")]
 mod fs;
 #[cfg(target_os = "linux")]

@@ -294,8 +294,12 @@ def test_recorder_when_ranges_are_too_many_then_the_closest_are_joined():
 @pytest.mark.parametrize(("limit", "value"), [("MAX_FILES", 3), ("MAX_RANGES", 3)])
 def test_recorder_when_a_limit_is_reached_then_the_log_ends(monkeypatch, limit, value):
     monkeypatch.setattr(f"tocsin.model.access_recorder.{limit}", value)
-    files = recorded(*((0, str(at), 0, 1) for at in range(5)))
-    assert [file.path for file in files] == ["0", "1", "2"]
+    recorder = AccessRecorder()
+    recorder.add((0, str(at), 0, 1) for at in range(3))
+    assert (len(recorder.log().files), recorder.is_full) == (3, False)
+    recorder.add((0, str(at), 0, 1) for at in range(5))
+    assert [file.path for file in recorder.log().files] == ["0", "1", "2"]
+    assert recorder.is_full
 
 
 def test_recorder_when_the_log_would_be_too_large_then_it_ends(monkeypatch):

@@ -41,7 +41,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { request: 512 << 10, longest: 4 << 20, background: 4, patience: Duration::from_secs(30) }
+        Self {
+            request: 512 << 10,
+            longest: 4 << 20,
+            background: 4,
+            patience: Duration::from_secs(30),
+        }
     }
 }
 
@@ -106,7 +111,9 @@ enum State {
     Absent,
     /// In the queue of spans that readers wait for.
     Wanted,
-    Requested { fetch: u64 },
+    Requested {
+        fetch: u64,
+    },
     Here,
 }
 
@@ -252,11 +259,7 @@ impl Scheduler {
 
     /// A reader waits for spans until all are here, or until its time is up. Returns its number;
     /// `None` if all of them are here.
-    pub fn wait_for(
-        &mut self,
-        wanted: &[(usize, Range<u32>)],
-        now: Duration,
-    ) -> Option<u64> {
+    pub fn wait_for(&mut self, wanted: &[(usize, Range<u32>)], now: Duration) -> Option<u64> {
         let all = wanted.iter().flat_map(|(layer, spans)| spans.clone().map(|span| (*layer, span)));
         let missing: HashSet<(usize, u32)> =
             all.filter(|(layer, span)| !self.is_here(*layer, *span)).collect();
@@ -313,7 +316,9 @@ impl Scheduler {
         let mut chunks: Vec<(usize, u32)> = Vec::new();
         for (layer, run) in &runs {
             let Some(at) = self.layers.get(*layer) else { continue };
-            chunks.extend(run.clone().filter_map(|span| at.table.missing_chunk(span)).map(|c| (*layer, c)));
+            chunks.extend(
+                run.clone().filter_map(|span| at.table.missing_chunk(span)).map(|c| (*layer, c)),
+            );
         }
         chunks.sort_unstable();
         chunks.dedup();
@@ -341,8 +346,10 @@ impl Scheduler {
                 Some((last, run))
                     if *last == layer
                         && run.end <= chunk
-                        && range.start.saturating_sub(at.table.chunk_range(run.end - 1).end) <= MAX_GAP
-                        && range.end.saturating_sub(at.table.chunk_range(run.start).start) <= 1 << 20 =>
+                        && range.start.saturating_sub(at.table.chunk_range(run.end - 1).end)
+                            <= MAX_GAP
+                        && range.end.saturating_sub(at.table.chunk_range(run.start).start)
+                            <= 1 << 20 =>
                 {
                     run.end = chunk + 1;
                 }
@@ -439,7 +446,8 @@ impl Scheduler {
         if self.background_pause.not_before > now {
             return sooner(self.background_pause.not_before);
         }
-        let busy = self.open.values().filter(|open| open.fetch.purpose != Purpose::Background).count();
+        let busy =
+            self.open.values().filter(|open| open.fetch.purpose != Purpose::Background).count();
         let running = self.open.len() - busy;
         let quiet_at = self.last_demand.map_or(Duration::ZERO, |last| last + QUIET);
         let is_quiet = busy == 0 && self.readers.is_empty() && now >= quiet_at;
@@ -455,7 +463,8 @@ impl Scheduler {
         let size = if is_quiet { self.limits.longest } else { self.limits.request };
         let Some((layer, first)) = self.next_absent() else { return Next::Wait(wake) };
         let Some(at) = self.layers.get(layer) else { return Next::Wait(wake) };
-        let after = at.spans.iter().skip(first as usize).take_while(|s| **s == State::Absent).count();
+        let after =
+            at.spans.iter().skip(first as usize).take_while(|s| **s == State::Absent).count();
         let all = first..first.saturating_add(u32::try_from(after).unwrap_or(1));
         let end = self.fit(layer, all, size);
         self.last_background = now;
@@ -482,12 +491,20 @@ impl Scheduler {
         None
     }
 
-    fn open_spans(&mut self, layer: usize, run: Range<u32>, purpose: Purpose, now: Duration) -> Fetch {
+    fn open_spans(
+        &mut self,
+        layer: usize,
+        run: Range<u32>,
+        purpose: Purpose,
+        now: Duration,
+    ) -> Fetch {
         let mut chunks = Vec::new();
         let mut range = 0..0;
         if let Some(at) = self.layers.get(layer) {
             range = at.table.compressed(run.start).start..at.table.compressed(run.end - 1).end;
-            chunks.extend(run.clone().filter_map(|span| at.table.missing_chunk(span)).map(|c| (layer, c)));
+            chunks.extend(
+                run.clone().filter_map(|span| at.table.missing_chunk(span)).map(|c| (layer, c)),
+            );
         }
         chunks.dedup();
         self.queue_chunks(&chunks, purpose);

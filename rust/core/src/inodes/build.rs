@@ -28,10 +28,9 @@ const SYMLINK_MODE: u16 = 0o777;
 /// torvalds/linux, include/uapi/linux/limits.h, `XATTR_NAME_MAX` and `XATTR_SIZE_MAX`.
 const MAX_XATTR_NAME_LEN: usize = 255;
 const MAX_XATTR_LEN: usize = 65_536;
-/// The namespaces of extended attributes, and the names in `system.` that Linux takes. Source:
-/// torvalds/linux, include/uapi/linux/xattr.h.
+/// The namespaces of extended attributes in which any name is possible. Source: torvalds/linux,
+/// include/uapi/linux/xattr.h.
 const XATTR_NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
-const SYSTEM_XATTRS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 
 /// An index of an image.
 pub(super) trait Names {
@@ -182,7 +181,7 @@ impl<N: Names> Builder<'_, N> {
             let name = self.names.name(&place);
             self.spend(name.len() as u64)?;
             let start = self.to_u32("length of all names", self.table.names.len())?;
-            self.table.names.extend_from_slice(name);
+            extend(&mut self.table.names, name);
             self.table.children.push(Child { inode, name: start, name_len });
             if kind == EntryType::Directory {
                 self.link(directory);
@@ -263,7 +262,7 @@ impl<N: Names> Builder<'_, N> {
             self.spend(target.len() as u64)?;
             places.start = self.to_u32("length of all link targets", self.table.targets.len())?;
             places.len = self.to_u32("length of a link target", target.len())?;
-            self.table.targets.extend_from_slice(&target);
+            extend(&mut self.table.targets, &target);
         }
         self.table.places.push(places);
         let is_possible = |(name, value): &(Vec<u8>, Vec<u8>)| is_possible(kind, name, value);
@@ -318,14 +317,25 @@ impl<N: Names> Builder<'_, N> {
     }
 }
 
+/// Appends bytes, with less unused memory than a vector has by itself.
+fn extend(bytes: &mut Vec<u8>, more: &[u8]) {
+    if bytes.capacity() - bytes.len() < more.len() {
+        bytes.reserve_exact(more.len() + bytes.len() / 8 + 1024);
+    }
+    bytes.extend_from_slice(more);
+}
+
 /// Whether Linux lets a file of this type have this extended attribute; unpackers leave out others.
 fn is_possible(kind: EntryType, name: &[u8], value: &[u8]) -> bool {
-    let has_data = matches!(kind, EntryType::Regular | EntryType::Directory);
-    let in_namespace = XATTR_NAMESPACES
-        .iter()
-        .any(|namespace| name.starts_with(namespace) && name.len() > namespace.len());
-    (in_namespace || SYSTEM_XATTRS.contains(&name))
-        && (has_data || !name.starts_with(b"user."))
+    let is_directory = kind == EntryType::Directory;
+    let is_in = |namespace: &&[u8]| name.starts_with(namespace) && name.len() > namespace.len();
+    let is_known = match name {
+        b"system.posix_acl_access" => kind != EntryType::SymLink,
+        b"system.posix_acl_default" => is_directory,
+        _ if name.starts_with(b"user.") && !is_directory && kind != EntryType::Regular => false,
+        _ => XATTR_NAMESPACES.iter().any(is_in),
+    };
+    is_known
         && name.len() <= MAX_XATTR_NAME_LEN
         && value.len() <= MAX_XATTR_LEN
         && !name.contains(&0)

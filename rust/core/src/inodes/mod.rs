@@ -200,8 +200,8 @@ impl Inodes {
     /// The inode at a path. Does not follow symbolic links, and gives `.` and `..` no meaning.
     #[must_use]
     pub fn find(&self, path: &[u8]) -> Option<u64> {
-        let parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
-        parts.fold(Some(ROOT), |at, part| self.child(at?, part))
+        let mut parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
+        parts.try_fold(ROOT, |at, part| self.child(at, part))
     }
 
     /// What the headers of a regular file must say.

@@ -38,18 +38,16 @@ impl Chunks {
     }
 
     /// Those of a sparse file: as large as the boundaries of its data allow.
-    pub(super) fn sparse(
-        size: u64,
-        layer: u32,
-        extents: &[Extent],
-    ) -> std::result::Result<Self, &'static str> {
+    pub(super) fn sparse(size: u64, layer: u32, extents: &[Extent]) -> Result<Self, &'static str> {
         let extents = extents.iter().filter(|extent| extent.len > 0);
         // The bits of all boundaries.
         let mut aligned = 0;
         let mut at = 0;
         for extent in extents.clone() {
             let end = extent.start.checked_add(extent.len).filter(|end| *end <= size);
-            let end = end.filter(|_| extent.start >= at).ok_or("the map of the sparse file is invalid")?;
+            let end = end
+                .filter(|_| extent.start >= at)
+                .ok_or("the map of the sparse file is invalid")?;
             // Blocks are padded at the end of the file, nowhere else.
             aligned |= extent.start | if end == size { 0 } else { end };
             at = end;
