@@ -27,7 +27,7 @@ def test_run_when_no_command_then_that_of_the_image(machine, image):
     assert left_over(machine) == []
 
 
-def test_run_when_command_then_environment_and_directory_are_those_of_the_image(machine, image):
+def test_run_when_command_then_environment_is_that_of_the_image(machine, image):
     out = machine.ok("run", image, "--", "sh", "-c", 'echo "$GREETING $PATH $HOME"; pwd')
     assert out == "hi /bin /root\n/data\n"
 
