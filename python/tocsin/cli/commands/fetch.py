@@ -59,7 +59,8 @@ def fetch(
 
     Examples:
       tocsin fetch ghcr.io/team/app:1
-      tocsin fetch ghcr.io/team/app:1 --platform linux/arm64 --cache-dir /var/cache/tocsin
+      tocsin fetch ghcr.io/team/app:1 --platform linux/arm64
+      tocsin fetch ghcr.io/team/app:1 --cache-dir /var/cache/tocsin
 
     JSON keys: image, manifest, platform, cache_dir, layers[]: media_type, digest, size, index,
     disk_size; bytes_total, bytes_fetched, fetches, seconds, notes[].
