@@ -89,10 +89,10 @@ def fetch(
     if output.json:
         output.document(result.to_dict())
     else:
-        _write(result, output)
+        _write(result, directory, output)
 
 
-def _write(result: FetchResult, output: Output) -> None:
+def _write(result: FetchResult, directory: Path, output: Output) -> None:
     output.table(
         _COLUMNS,
         [
@@ -106,8 +106,7 @@ def _write(result: FetchResult, output: Output) -> None:
         ],
     )
     output.line()
-    count = words.count(result.fetches, "request")
     output.line(
-        f"fetched {words.size(result.bytes_fetched)} of {words.size(result.bytes_total)} with "
-        f"{count} in {words.duration(result.seconds)} → {result.cache_dir}"
+        f"fetched {words.size(result.bytes_fetched)} of {words.size(result.bytes_total)} in "
+        f"{words.duration(result.seconds)} → {directory}"
     )
