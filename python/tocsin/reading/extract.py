@@ -118,7 +118,7 @@ def extract(
     run = _Extraction(image, devices=devices, overwrite=overwrite, progress=progress)
     name = ""
     if not tree.is_directory(top):
-        # As cp does: into an existing directory, or to a new name.
+        # Like cp: extract into an existing directory, or to a new name.
         if root.is_dir():
             name = top.rpartition("/")[2]
         else:
@@ -394,7 +394,7 @@ class _Extraction:
         if not isinstance(layer, ZtocLayer):
             return from_tree
         linked = self._image.tree.linked
-        # Lists, since reading single numbers from arrays would take longer than this.
+        # Converted to lists, since reading single numbers from arrays is slower.
         modes = layer.files["mode"].tolist()
         uids, gids = layer.files["uid"].tolist(), layer.files["gid"].tolist()
 
