@@ -19,7 +19,7 @@ class SeekPass:
     """One pass over one layer, whose bytes the caller pushes, as to a `LayerPass`.
 
     A zstd layer is decompressed to list its files. It has no checkpoints, so readers read it in
-    full, and its zTOC is only good for the file list of a seek table.
+    full, and its zTOC is used only for the file list of a seek table.
 
     Args:
         seek_span_size: uncompressed bytes between the checkpoints.

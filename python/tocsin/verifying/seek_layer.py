@@ -1,7 +1,7 @@
-"""Differences between the seek blob of a layer and the one that the layer gives when rebuilt.
+"""Differences between the seek blob of a layer and the one rebuilt from the layer.
 
-A checkpoint may be somewhere else than where tocsin puts it, as long as its span can be read. So
-spans whose checkpoints the rebuilt blob does not have are inflated and compared with the layer.
+A checkpoint need not be where tocsin would put it, as long as its span can be read. If the rebuilt
+blob does not have a checkpoint, the span is therefore inflated and compared with the layer.
 
 Source: docs/seek-table.md#parts.
 """
@@ -27,7 +27,7 @@ _SIZES = ("compression", "compressed size", "uncompressed size")
 
 
 class _Wrong(NamedTuple):
-    """A value of one checkpoint or span that differs."""
+    """A wrong value of a checkpoint or span."""
 
     span_id: int
     what: str
@@ -56,11 +56,11 @@ def layer_differences(
         spans = CheckpointReader.of_blob(stored)
     except (SeekTableError, VerificationError) as error:
         return [Finding("seek_layer.chunk", f"{place}: {error.message}")]
-    judge = CheckpointReader.of_blob(rebuilt)
-    findings = list(_sizes(place, spans, judge))
+    expected = CheckpointReader.of_blob(rebuilt)
+    findings = list(_sizes(place, spans, expected))
     if findings:
         return findings
-    findings = list(_Comparison(place, spans, judge, compressed_bytes).findings())
+    findings = list(_Comparison(place, spans, expected, compressed_bytes).findings())
     if not findings:
         findings = [
             note("seek_layer.encoding", f"{place}: matches the layer but is encoded differently")
@@ -146,8 +146,8 @@ class _Comparison:
         if self._excess:
             yield note(
                 "seek_layer.excess",
-                f"{self._place}: {len(self._excess)} windows have bytes that no span refers to, "
-                f"the first is that of checkpoint {self._excess[0]}",
+                f"{self._place}: {len(self._excess)} windows have bytes that no span refers to "
+                f"(the first is the window of checkpoint {self._excess[0]})",
             )
 
     def _add(
