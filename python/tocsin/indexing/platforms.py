@@ -81,7 +81,7 @@ def index_platforms(
         progress: called with progress events.
 
     Raises:
-        UnsupportedError: no layer got a zTOC, and no image got a seek table.
+        UnsupportedError: no layer has a zTOC, and no image has a seek table.
     """
     if not images:
         return IndexedPlatforms((), (), ())
