@@ -90,6 +90,8 @@ class SeekPass:
 
 
 class _ZstdPass:
+    """One pass over a zstd layer, which is decompressed only to list its files."""
+
     def __init__(self, seek_span_size: int, threads: int) -> None:
         self._span_size = seek_span_size
         self._hash = hashlib.sha256()

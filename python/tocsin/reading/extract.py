@@ -111,7 +111,7 @@ def extract(
     progress: Progress | None = None,
 ) -> ExtractResult:
     """Extract a file or directory; see `Image.extract`."""
-    begun = time.monotonic()
+    started = time.monotonic()
     tree = image.tree
     top, node = image.locate(path, follow=False)
     root = Path(dest)
@@ -129,7 +129,7 @@ def extract(
             run.extract_one(name, top, node)
         else:
             run.extract_directory(top, node)
-    return run.result(time.monotonic() - begun)
+    return run.result(time.monotonic() - started)
 
 
 class _Extraction:

@@ -23,7 +23,7 @@ _PLACE_FIELDS = (
     "stored size",
     "number of header blocks",
     "path in the layer",
-    "origin of the metadata",
+    "has-owner flag",
 )
 _MAX_VALUE_LEN = 200
 

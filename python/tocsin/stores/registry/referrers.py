@@ -275,7 +275,7 @@ class Referrers:
         conditional = True
         refused: tuple[list[Descriptor], str | None] | None = None
         for failures in range(1, MAX_ROUNDS + 1):
-            begun = clock.monotonic()
+            started = clock.monotonic()
             entries, entity_tag = self._from_tag(subject)
             if holds(entries):
                 return wrote
@@ -284,7 +284,7 @@ class Referrers:
             refusal = self._write(subject, changed, condition, hint=hint)
             if refusal is None:
                 wrote = True
-                settle = SETTLE_FACTOR * (clock.monotonic() - begun)
+                settle = SETTLE_FACTOR * (clock.monotonic() - started)
                 if self._stays(subject, changed, holds, settle):
                     return True
             elif refused != (entries, entity_tag):
