@@ -44,6 +44,7 @@ CORE_USERS = {
     "layers/span_table.py",
     "layers/spans.py",
     "layers/zstd.py",
+    "mounting/engine.py",
     "reading/seek_image.py",
     "reading/seek_tree.py",
     "reading/tree.py",
