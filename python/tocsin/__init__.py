@@ -86,6 +86,8 @@ if TYPE_CHECKING:
     from tocsin.model.refusal import Refusal
     from tocsin.model.seek_manifest import SeekManifest
     from tocsin.model.soci_index import SociIndex
+    from tocsin.mounting.mount import Mount, mount
+    from tocsin.mounting.status import MountStatus
     from tocsin.reading.extract import ExtractResult, SkippedFile
     from tocsin.reading.files import Files
     from tocsin.reading.image import Image, ImageLayer, open  # noqa: A004 (as in gzip and tarfile)
@@ -150,6 +152,8 @@ __all__ = [
     "LayerVerdict",
     "LayoutReference",
     "Manifest",
+    "Mount",
+    "MountStatus",
     "NotFoundError",
     "OciArchiveReference",
     "PathError",
@@ -194,6 +198,7 @@ __all__ = [
     "index_layer",
     "indexes",
     "info",
+    "mount",
     "open",
     "open_layer",
     "remove_indexes",
@@ -275,6 +280,9 @@ _MODULE_OF = {
     "SeekBlob": "tocsin.layers.seek_table",
     "SeekManifest": "tocsin.model.seek_manifest",
     "SociIndex": "tocsin.model.soci_index",
+    "Mount": "tocsin.mounting.mount",
+    "mount": "tocsin.mounting.mount",
+    "MountStatus": "tocsin.mounting.status",
     "ExtractResult": "tocsin.reading.extract",
     "SkippedFile": "tocsin.reading.extract",
     "Files": "tocsin.reading.files",

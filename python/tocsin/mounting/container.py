@@ -1,4 +1,4 @@
-"""Runs one program with an image as its root, in namespaces of its own.
+"""Runs one program with an image as its root, in its own namespaces.
 
 The namespaces are made with system calls, so that no other program is needed: mounts, processes and
 IPC are separate, the network is that of the machine. Without root, a user namespace makes this user
@@ -182,7 +182,7 @@ def _unshare() -> None:
             else "Run tocsin as root, or allow user namespaces with sysctl "
             "kernel.unprivileged_userns_clone=1 or kernel.apparmor_restrict_unprivileged_userns=0.",
         ) from error
-    # Source: Linux, user_namespaces(7).
+    # Source: Linux man-pages, user_namespaces(7).
     process = Path("/proc/self")
     (process / "setgroups").write_text("deny")
     (process / "uid_map").write_text(f"0 {user} 1")

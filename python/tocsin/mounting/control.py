@@ -1,7 +1,7 @@
 """Questions to the process of a mount, over a socket in the runtime directory.
 
 A question is one line of JSON, and so is the answer. The runtime directory is closed to other
-users, so whoever reaches the socket may ask.
+users, so any process that reaches the socket may ask.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ControlSocket:
     """The socket of a mount's process.
 
     Args:
-        path: path of the socket; what is there is replaced.
+        path: path of the socket; an existing one is replaced.
         answer: returns the answer to a question; ``None`` if it is unknown.
 
     Raises:
@@ -64,11 +64,11 @@ class ControlSocket:
             raise
 
     def fileno(self) -> int:
-        """Return the descriptor to wait for, which becomes readable when somebody asks."""
+        """Return the descriptor to wait for, which becomes readable when a question arrives."""
         return self._socket.fileno()
 
     def serve_one(self) -> None:
-        """Answer one question; failures of whoever asks are ignored."""
+        """Answer one question; failures of the other process are ignored."""
         with suppress(OSError):
             asker, _ = self._socket.accept()
             with asker:

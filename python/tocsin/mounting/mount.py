@@ -7,7 +7,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tocsin.errors import ConflictError, NotFoundError, UnsupportedError
 from tocsin.model.digest import Digest
@@ -52,9 +52,8 @@ def mount(
 ) -> Mount:
     """Mount an image as a directory, without waiting for its layers.
 
-    Files are fetched when they are read, and the rest is loaded in the background. The mount has a
-    process of its own, which ends when the mount is unmounted, or when this process ends. Linux
-    only.
+    Files are fetched when they are read, and the rest is loaded in the background. The mount has
+    its own process, which ends when the mount is unmounted, or when this process ends. Linux only.
 
     Args:
         reference: the image, as for ``tocsin.open``.
@@ -117,7 +116,7 @@ def mount(
             with suppress(OSError):
                 Path(made).rmdir()
         raise
-    return Mount(spawned, notes.texts)
+    return Mount._of(spawned, notes.texts)
 
 
 class Mount:
@@ -132,13 +131,21 @@ class Mount:
         notes: messages for the user.
     """
 
-    def __init__(self, spawned: Spawned, notes: list[str]) -> None:
-        ready = spawned.ready
-        self.directory = Path(ready.directory)
-        self.manifest = Digest.parse(ready.manifest)
-        self.index = ready.index
-        self.notes = notes
-        self._spawned = spawned
+    directory: Path
+    manifest: Digest
+    index: str
+    notes: list[str]
+    _spawned: Any  # `Spawned`, which is not public
+
+    @classmethod
+    def _of(cls, spawned: Spawned, notes: list[str]) -> Mount:
+        mount = cls()
+        mount.directory = Path(spawned.ready.directory)
+        mount.manifest = Digest.parse(spawned.ready.manifest)
+        mount.index = spawned.ready.index
+        mount.notes = notes
+        mount._spawned = spawned
+        return mount
 
     def status(self) -> MountStatus:
         """Return what the mount is doing.
@@ -161,7 +168,9 @@ class Mount:
         """
         with suppress(NotFoundError):
             unmount(self.directory, lazy=lazy)
-        if not lazy:
+        if lazy:
+            self._spawned.detach()
+        else:
             self._spawned.close()
 
     def __enter__(self) -> Path:

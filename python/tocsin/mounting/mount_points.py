@@ -70,7 +70,7 @@ def mounted_at(directory: str) -> MountPoint | None:
 
 
 def _parsed(line: str) -> MountPoint | None:
-    """Parse a line of ``mountinfo``. Source: Linux, proc_pid_mountinfo(5)."""
+    """Parse a line of ``mountinfo``. Source: Linux man-pages, proc_pid_mountinfo(5)."""
     before, _, after = line.partition(" - ")
     fields, rest = before.split(" "), after.split(" ")
     try:
@@ -145,7 +145,7 @@ def check_system(*, allow_other: bool) -> None:
     if allow_other and not _users_may_allow_others():
         raise UnsupportedError(
             f"--allow-other: not allowed for users other than root by {_FUSE_SETTINGS}",
-            hint=f"Add the line {_ALLOW_OTHER} to {_FUSE_SETTINGS} as root.",
+            hint="Add the line user_allow_other to /etc/fuse.conf as root.",
         )
 
 
@@ -176,9 +176,10 @@ def mount_refused(error: OSError, directory: str) -> UnsupportedError | OSError:
             f"{_FUSE}: the kernel does not support FUSE",
             hint="Load the kernel module with modprobe fuse as root.",
         )
-    # The messages of fusermount3 come without a number.
-    reason = error.strerror or " ".join(map(str, error.args)).strip() or "cannot be mounted"
-    return OSError(error.errno or errno.EIO, reason, directory)
+    if error.errno is None:  # a message of fusermount3
+        error.add_note(quoted(directory))
+        return error
+    return OSError(error.errno, error.strerror, directory)
 
 
 def unmount(point: MountPoint, *, lazy: bool = False) -> None:

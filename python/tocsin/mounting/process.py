@@ -1,6 +1,6 @@
 """The process of a mount: it opens the image, mounts it, and serves it until it is unmounted.
 
-A mount has a process of its own, so that it outlives the program that asked for it, and that
+A mount has its own process, so that it outlives the program that asked for it, and that
 neither can block the other. It is forked before any thread exists. It ends when the file system is
 unmounted, or when it receives SIGTERM or SIGINT, and then unmounts it.
 """
@@ -109,7 +109,7 @@ def fork(
         log: file to which the process appends its messages; ``None`` to discard them.
         lifeline: both ends of a pipe; the mount ends when this process closes the one for writing.
         temporary: directories to remove in this order when the mount has ended, if they are empty.
-        with_config: whether the image's config is wanted.
+        with_config: whether to report the image's config.
 
     Raises:
         TocsinError, OSError: there is no mount.
@@ -157,7 +157,7 @@ def _ended(directory: str, status: int) -> TocsinError:
 
 @contextmanager
 def _detached(report: PipeReport, log: Path | None) -> Iterator[None]:
-    """Run the block as a process of its own, and end this process after it."""
+    """Run the block as a separate process, and end this process after it."""
     code = 1
     try:
         os.setsid()
@@ -363,7 +363,7 @@ def _stopped_by_signals() -> Iterator[int]:
 
 
 def _notify_ready() -> None:
-    """Tell systemd, if it started this process, that the mount is ready.
+    """Report to systemd, if it started this process, that the mount is ready.
 
     Source: systemd, sd_notify(3).
     """

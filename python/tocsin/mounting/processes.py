@@ -14,7 +14,7 @@ _PROC = Path("/proc")
 _START_TIME = 19
 """Index of ``starttime`` among the fields of ``/proc/PID/stat`` after the name of the program.
 
-Source: Linux, proc_pid_stat(5): it is field 22, and the name is field 2.
+It is field 22, and the name is field 2. Source: Linux man-pages, proc_pid_stat(5).
 """
 _ZOMBIE = "Z"
 _MAX_USERS = 5
@@ -33,7 +33,7 @@ def start_time(pid: int) -> int | None:
 
 
 def is_running(pid: int, started: int) -> bool:
-    """Return whether a process is running, and not another one that got its number."""
+    """Return whether a process is running, and not another one with its number."""
     return start_time(pid) == started
 
 

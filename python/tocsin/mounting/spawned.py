@@ -122,6 +122,16 @@ class Spawned:
             self._lifeline = -1
         self._process.wait()
 
+    def detach(self) -> None:
+        """Leave the process to those who still use its mount; it ends when they or we do."""
+        _DETACHED[:] = [each for each in _DETACHED if not each.wait(0)]
+        if not self.wait(0):
+            _DETACHED.append(self)
+
+
+_DETACHED: list[Spawned] = []
+"""Processes whose mounts were removed while they were in use."""
+
 
 def main() -> None:
     """Serve the mount that the standard input describes; never returns normally on errors."""

@@ -31,7 +31,7 @@ _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s39
 _KEPT_CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31})
 """Capabilities of a program that runs as root: those that Docker keeps, by number.
 
-Source: Linux, capabilities(7); moby, profiles/seccomp and oci/caps, "DefaultCapabilities".
+Source: Linux man-pages, capabilities(7); moby/moby, daemon/pkg/oci/caps/defaults.go.
 """
 
 

@@ -48,8 +48,8 @@ def unmount(directory: str | os.PathLike[str], *, lazy: bool = False) -> None:
     if point is None or not is_ours:
         if found is not None and not found.mounted:
             raise NotFoundError(
-                f"{quoted(path)}: the image is still being opened",
-                hint=f"End its process with kill {found.pid}.",
+                f"{quoted(path)}: the image is still being opened by process {found.pid}",
+                hint="Wait until it is mounted, or end that process with kill.",
             )
         raise NotFoundError(
             f"{quoted(path)}: no image is mounted there",

@@ -50,13 +50,13 @@ def mount(
     verified; which indexes are used is described in tocsin cat --help. Layers without an index are
     read in full before the mount is ready, and kept in the cache.
 
-    The mount has a process of its own. tocsin umount DIR ends it, tocsin status DIR shows what it
+    The mount has its own process. tocsin umount DIR ends it, tocsin status DIR shows what it
     does. Only this user can use the mount, unless --allow-other is given; set-user-ID bits and
     devices have no effect. A read that waits longer than --read-timeout fails with an input/output
     error, and the next read tries again.
 
     With --foreground, the command stays until the mount is unmounted, or until SIGTERM or Ctrl-C;
-    it tells systemd when the mount is ready.
+    it reports to systemd when the mount is ready.
 
     Examples:
       tocsin mount ghcr.io/team/app:1 /mnt

@@ -35,7 +35,7 @@ def mounts(*, clean: bool, output: Output) -> None:
 
     STATE is starting while the image is being opened; lazy if data is fetched when it is read;
     complete if all data is on this machine; dead if the process of the mount has died. FETCHED is
-    what the mount has fetched, LEFT what it has not.
+    the size of what the mount has fetched, LEFT the size of what is still missing.
 
     Examples:
       tocsin mounts
