@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import click
@@ -14,8 +15,11 @@ from support.cli_process import tocsin as run
 from tocsin.cli.root import root
 from tocsin.layers.cache_contents import cache_contents, prune_cache
 from tocsin.layers.indexer import index_layer
+from tocsin.model.reference import parse_reference
 from tocsin.mounting.doctor import diagnose
+from tocsin.mounting.fetch import fetch_image
 from tocsin.mounting.machine import Machine
+from tocsin.mounting.options import MountOptions
 
 ALL = tocsin.IndexingOptions(min_layer_size=0)
 
@@ -141,7 +145,7 @@ def one_extracted(place):
 
 def filled_cache(place):
     """Make a cache with one inflated layer and one compressed span."""
-    directory = place.directory / "cache"
+    directory = place.directory / "filled"
     layer = directory / "inflated" / f"{'a' * 64}-{'b' * 64}"
     span = directory / "spans" / ("a" * 64) / ("b" * 64) / "0"
     for path in (layer / "data", span):
@@ -157,6 +161,14 @@ def cache_listed(place):
 
 def cache_pruned(place):
     return prune_cache(filled_cache(place), max_size=0).to_dict()
+
+
+def fetched(place):
+    options = MountOptions(
+        reference=parse_reference(place.name), cache_dir=place.directory / "cache"
+    )
+    fetch_image(options)
+    return fetch_image(options).to_dict()
 
 
 def doctor_arguments(place):
@@ -180,8 +192,9 @@ COMMANDS = {
         index_shown,
         lambda p: (f"oci:{p.layout}@{tocsin.indexes(p.name).platforms[0].soci_indexes[0].digest}",),
     ),
+    "fetch": (fetched, lambda p: (p.name, "--cache-dir", p.directory / "cache")),
     "doctor": (lambda p: diagnose(Machine.this(p.directory)).to_dict(), doctor_arguments),
-    "cache ls": (cache_listed, lambda p: ("--cache-dir", p.directory / "cache")),
+    "cache ls": (cache_listed, lambda p: ("--cache-dir", p.directory / "filled")),
     "cache prune": (cache_pruned, lambda p: ("--all", "--cache-dir", filled_cache(p))),
     "ztoc build": (built, lambda p: (p.files.layer, "--span-size", "1MiB")),
     "ztoc info": (lambda p: ztoc_of(p).info().to_dict(), lambda p: (p.files.ztoc,)),
@@ -197,6 +210,9 @@ RAW = "index info"
 
 
 def timeless(value):
+    """Return a document without durations and free disk space, which differ each time."""
+    if isinstance(value, str):
+        return re.sub(r"[0-9.,]+ GiB free", "", value)
     if isinstance(value, dict):
         return {k: 0 if k == "seconds" else timeless(v) for k, v in value.items()}
     return [timeless(each) for each in value] if isinstance(value, list) else value

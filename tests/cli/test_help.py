@@ -29,6 +29,7 @@ COMMANDS = [
     ("index", "ls"),
     ("index", "info"),
     ("index", "rm"),
+    ("fetch",),
     ("doctor",),
     ("cache", "ls"),
     ("cache", "prune"),

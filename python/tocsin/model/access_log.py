@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
-from tocsin.errors import FormatError, UnsupportedError
+from tocsin.errors import FormatError, TocsinError, UnsupportedError
 from tocsin.model.digest import Digest
 from tocsin.model.document import Document, text_of
 from tocsin.model.entry_path import StrPath, path_text
 from tocsin.model.fields import Fields
 from tocsin.model.go_json import decode_object, kind_of
 from tocsin.model.platform import Platform
-from tocsin.quoting import quoted
+from tocsin.quoting import quoted, shown
 from tocsin.regular_file import read_regular
 from tocsin.staged_file import StagedFile, placed, remove_abandoned
 
@@ -127,7 +127,13 @@ class AccessLog:
             UnsupportedError: its version is unknown.
             OSError: the file cannot be read, or it is not a regular file.
         """
-        return cls.from_bytes(read_regular(path_text(path), max_size=MAX_SIZE))
+        name = path_text(path)
+        data = read_regular(name, max_size=MAX_SIZE)
+        try:
+            return cls.from_bytes(data)
+        except TocsinError as error:
+            error.add_note(shown(name))
+            raise
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

@@ -101,7 +101,7 @@ def check_rights(machine: Machine) -> Check:
             "rights",
             State.FAILED,
             f"this process may not mount, and {program} gains no rights (no_new_privs)",
-            "Start the process without no_new_privs, such as --security-opt no-new-privileges",
+            "Start the process without no_new_privs (--security-opt no-new-privileges)",
         )
     return Check("rights", State.OK, f"{program}")
 

@@ -104,7 +104,7 @@ def fetch_image(
     note: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> FetchResult:
-    """Download an image into the cache, and return when all of it is there, verified and inflated.
+    """Download an image into the cache, and return when all of it is verified and inflated.
 
     What is in the cache already is not fetched again. If this fails, what was fetched stays there.
 

@@ -136,12 +136,15 @@ class RememberedSource:
         """Return the manifests that refer to `subject`."""
         key = self._key("referrers", f"{subject} {artifact_type}")
         try:
-            found = self._inner.referrers(subject, artifact_type, lenient=lenient)
+            # Not lenient: an empty list instead of an error would replace the last answer.
+            found = self._inner.referrers(subject, artifact_type)
         except RegistryError as error:
             known = self._last_answer(key, error)
-            if known is None:
+            if known is not None:
+                return known
+            if not lenient:
                 raise
-            return known
+            return self._inner.referrers(subject, artifact_type, lenient=True)
         self._keep_answer(key, found)
         return found
 

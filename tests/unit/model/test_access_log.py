@@ -232,6 +232,13 @@ def test_write_when_it_fails_then_the_old_file_is_unchanged(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_read_when_the_file_is_not_a_log_then_the_error_names_it(tmp_path):
+    (tmp_path / "log").write_bytes(b"{}\n")
+    with pytest.raises(FormatError) as refusal:
+        AccessLog.read(tmp_path / "log")
+    assert refusal.value.__notes__ == [str(tmp_path / "log")]
+
+
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
 def test_write_when_target_is_not_a_file_then_os_error(tmp_path, make):
     make(tmp_path / "x")

@@ -182,7 +182,7 @@ def test_fetch_when_a_layer_is_missing_then_it_fails_at_once(registry, layout, c
     assert fetch_image(options_of(f"{registry.host}/r:v2", cache)).fetches > 0
 
 
-def test_fetch_when_the_registry_lies_then_it_fails_and_keeps_nothing_wrong(
+def test_fetch_when_the_registry_lies_then_it_fails_and_can_be_repeated(
     registry, layout, cache, monkeypatch
 ):
     monkeypatch.setattr(fetch, "_MAX_FAILURES", 2)

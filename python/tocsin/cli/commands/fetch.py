@@ -59,7 +59,8 @@ def fetch(
 
     Examples:
       tocsin fetch ghcr.io/team/app:1
-      tocsin fetch ghcr.io/team/app:1 --platform linux/arm64 --cache-dir /var/cache/tocsin
+      tocsin fetch ghcr.io/team/app:1 --platform linux/arm64
+      tocsin fetch ghcr.io/team/app:1 --cache-dir /var/cache/tocsin
 
     JSON keys: image, manifest, platform, cache_dir, layers[]: media_type, digest, size, index,
     disk_size; bytes_total, bytes_fetched, fetches, seconds, notes[].
@@ -88,10 +89,10 @@ def fetch(
     if output.json:
         output.document(result.to_dict())
     else:
-        _write(result, output)
+        _write(result, directory, output)
 
 
-def _write(result: FetchResult, output: Output) -> None:
+def _write(result: FetchResult, directory: Path, output: Output) -> None:
     output.table(
         _COLUMNS,
         [
@@ -105,8 +106,7 @@ def _write(result: FetchResult, output: Output) -> None:
         ],
     )
     output.line()
-    count = words.count(result.fetches, "request")
     output.line(
-        f"fetched {words.size(result.bytes_fetched)} of {words.size(result.bytes_total)} with "
-        f"{count} in {words.duration(result.seconds)} → {result.cache_dir}"
+        f"fetched {words.size(result.bytes_fetched)} of {words.size(result.bytes_total)} in "
+        f"{words.duration(result.seconds)} → {directory}"
     )
