@@ -145,7 +145,9 @@ def optimize(
 def _daemon(command: list[str], log: Path) -> Iterator[None]:
     with (
         log.open("wb") as output,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as process,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        ) as process,
     ):
         try:
             yield

@@ -296,17 +296,21 @@ def _plain_size(path: Path) -> int:
 
 
 def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def build_go(target: Path) -> None:
-    """Build the Go program with that name if possible; one of them needs to download a module."""
+def build_go(target: Path) -> Path:
+    """Build the Go program with that name if possible, and return `target`.
+
+    One of them needs to download a module.
+    """
     if tools.find("go") is None:
         print(
             f"{target.name}: skipped: Go is not installed ({tools.package('go')})", file=sys.stderr
         )
-        return
+        return target
     try:
         made(
             target,
@@ -316,6 +320,7 @@ def build_go(target: Path) -> None:
         )
     except subprocess.CalledProcessError as error:
         print(f"{target.name}: skipped: {error}", file=sys.stderr)
+    return target
 
 
 if __name__ == "__main__":

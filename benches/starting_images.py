@@ -255,7 +255,9 @@ def _pack(target: Path, *, folder: Path, compressor: Path) -> None:
             marked.touch()
             if path:
                 names.write(f"./{path.relative_to(folder)}\n")
-    marked_names = [os.fspath(p.relative_to(whiteouts)) for p in whiteouts.rglob("*") if p.is_file()]
+    marked_names = [
+        os.fspath(p.relative_to(whiteouts)) for p in whiteouts.rglob("*") if p.is_file()
+    ]
     tar = target.with_name(f"{target.name}.tar")
     options = ["--format=gnu", "--sort=name", "--numeric-owner", "--no-wildcards", "--anchored"]
     tools.run(
@@ -278,9 +280,8 @@ def _removed(folder: Path) -> Iterator[tuple[Path | None, Path]]:
             status = path.lstat()
             if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
                 yield path, path.with_name(f".wh.{name}")
-            elif stat.S_ISDIR(status.st_mode):
-                if "trusted.overlay.opaque" in os.listxattr(path):
-                    yield None, path / ".wh..wh..opq"
+            elif stat.S_ISDIR(status.st_mode) and "trusted.overlay.opaque" in os.listxattr(path):
+                yield None, path / ".wh..wh..opq"
 
 
 # -- steps -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import isolation
@@ -102,8 +103,6 @@ def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> s
     Raises:
         CommandError: it failed, or took too long.
     """
-    from tempfile import TemporaryFile  # noqa: PLC0415 (children must stay small)
-
     with TemporaryFile() as stdout, TemporaryFile() as stderr:
         try:
             done = subprocess.run(
