@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 _INSIDE = "TOCSIN_BENCH_ISOLATED"
 _UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 # The first process of the namespace waits for the orphans of all others, which no Python does.
-_FIRST = ("sh", "-c", '"$@"; exit $?', "sh")
+# Names of network namespaces are files in a directory, so that is private too.
+_FIRST = (
+    "sh",
+    "-c",
+    'mkdir -p /run/netns && mount -t tmpfs netns /run/netns && "$@"; exit $?',
+    "sh",
+)
 
 
 def enter() -> None:

@@ -123,7 +123,7 @@ def recipes() -> dict[str, Recipe]:
             "Debian with python3-numpy",
             {
                 **base,
-                "numpy": partial(_apt, packages=("python3-numpy", "python3-pip")),
+                "numpy": partial(_apt, packages=("python3-numpy",), clean=False),
                 "numpy-app": partial(_app, files=python),
             },
             {"main": numpy, "true": shell, "everything": read_all},
@@ -260,10 +260,10 @@ def _pack(target: Path, *, folder: Path, compressor: Path) -> None:
     ]
     tar = target.with_name(f"{target.name}.tar")
     options = ["--format=gnu", "--sort=name", "--numeric-owner", "--no-wildcards", "--anchored"]
+    added = ["-C", whiteouts, *marked_names] if marked_names else []
     tools.run(
-        "tar", *options, f"--exclude-from={excluded}", "-cf", tar, "-C", folder, ".",
-        "-C", whiteouts, *marked_names,
-    )  # fmt: skip
+        "tar", *options, f"--exclude-from={excluded}", "-cf", tar, "-C", folder, ".", *added
+    )
     name = target.name.strip(".").removesuffix(".partial").removesuffix(".tar.gz")
     target.with_name(f"{name}.diff-id").write_text(f"sha256:{corpus.digest_of(tar)}", "ascii")
     tools.filter_file(tar, target, os.fspath(compressor))
@@ -287,8 +287,15 @@ def _removed(folder: Path) -> Iterator[tuple[Path | None, Path]]:
 # -- steps -------------------------------------------------------------------------------------
 
 
-def _apt(root: Path, *, packages: tuple[str, ...]) -> None:
-    """Install Debian packages as a Dockerfile does, with what they recommend."""
+def _apt(root: Path, *, packages: tuple[str, ...], clean: bool = True) -> None:
+    """Install Debian packages as a Dockerfile does, with what they recommend.
+
+    Args:
+        root: the file system.
+        packages: the packages.
+        clean: whether to remove apt's lists of packages, which many Dockerfiles keep. Archives of
+            packages are always removed, as in Debian's official images.
+    """
     for name, kind in (("dev", "--rbind"), ("proc", "--bind")):
         (root / name).mkdir(exist_ok=True)
         tools.run("mount", kind, f"/{name}", root / name)
@@ -296,12 +303,12 @@ def _apt(root: Path, *, packages: tuple[str, ...]) -> None:
     chroot = [root, *environment, "apt-get", "-qq", "-o", "APT::Sandbox::User=root"]
     tools.run("chroot", *chroot, "update")
     tools.run("chroot", *chroot, "install", "-y", *packages)
-    tools.run("chroot", *chroot, "clean")
     for name in ("dev", "proc"):
         tools.run("umount", "-l", root / name)
-    for path in (root / "var/lib/apt/lists").glob("*"):
-        if path.is_file():
-            path.unlink()
+    for kind in ("cache/apt/archives", *(["lib/apt/lists"] if clean else [])):
+        for path in (root / "var" / kind).glob("*"):
+            if path.is_file():
+                path.unlink()
 
 
 def _pip(root: Path) -> None:
