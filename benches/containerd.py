@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -151,12 +152,19 @@ def _daemon(command: list[str], log: Path) -> Iterator[None]:
     ):
         try:
             yield
+        except CommandError:
+            print(f"{log.name} ends with:", *_last_lines(log), sep="\n", file=sys.stderr)
+            raise
         finally:
             process.terminate()
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _last_lines(log: Path, count: int = 20) -> list[str]:
+    return log.read_text("utf-8", "replace").splitlines()[-count:]
 
 
 def _answers(containerd: Containerd) -> bool:

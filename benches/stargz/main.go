@@ -9,6 +9,7 @@ import (
 	"context"
 	"log"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 
@@ -35,7 +36,11 @@ func main() {
 
 func serve(directory, socket string) error {
 	everywhere := func(string) (bool, error) { return true, nil }
-	registries := docker.ConfigureDefaultRegistries(docker.WithPlainHTTP(everywhere))
+	registries := docker.ConfigureDefaultRegistries(
+		docker.WithPlainHTTP(everywhere),
+		// The file system uses the client's transport, which must not be nil.
+		docker.WithClient(&http.Client{Transport: http.DefaultTransport}),
+	)
 	hosts := func(name reference.Spec) ([]docker.RegistryHost, error) {
 		return registries(name.Hostname())
 	}
