@@ -116,7 +116,7 @@ def _fill(mount: starting_mounts.Mount, reference: str) -> str | None:
 
 def _wait_until_complete(mount: starting_mounts.Mount) -> None:
     deadline = time.monotonic() + _COMPLETE_TIMEOUT
-    while not mount.status()["complete"]:
+    while mount.status()["state"] != "complete":
         if time.monotonic() > deadline:
             raise containerd.CommandError(f"not complete after {_COMPLETE_TIMEOUT} s")
         time.sleep(0.2)

@@ -376,7 +376,7 @@ def _complete(directory: str, reference: str) -> None:
 
     options = tocsin.RegistryOptions(plain_http=True)
     with tocsin.mount(reference, registry=options, cache_dir=f"{directory}/cache") as mount:
-        while not mount.status()["complete"]:
+        while mount.status().state != "complete":
             time.sleep(0.1)
         wall = time.perf_counter() - begun
     print(json.dumps({"wall": wall}))
