@@ -9,7 +9,7 @@ with numpy and pandas, packages for machine learning, and node_modules. Every fi
 next to that of zTOCs, in the same run and on the same image:
 
 - ``size``: bytes of the tables of each layer and of the image, at span sizes of 256 KiB and 1 MiB,
-  and bytes of the file list for each entry;
+  and bytes of the file list per entry;
 - ``build``: CPU time on one core and wall time on two for indexing with a seek table, divided by
   that without;
 - ``remote``: reading a file of 10 KiB, listing ``/``, and reading the first 300 files that ``import
@@ -162,7 +162,7 @@ def _make_image(directory: Path, files: dict[str, Path]) -> dict[str, Any]:
 
 
 def _sizes(image: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
-    """Return the bytes of each layer's tables, of the image's, and entries of the file list."""
+    """Return the table sizes of each layer and the image, and the entry count of the file list."""
     from tocsin import _core  # noqa: PLC0415 (children must stay small)
     from tocsin.images.seek_tables import bound_seek_table  # noqa: PLC0415
     from tocsin.images.selection import platform_images, resolve_image  # noqa: PLC0415
@@ -313,13 +313,13 @@ def _check_same(runs: list[list[dict[str, Any]]]) -> None:
         (run.get("digest"), run.get("size"), run.get("names")) for pair in runs for run in pair
     }
     if len(found) != 1:
-        raise SystemExit(f"what was read differs: {found}")
+        raise SystemExit(f"the runs read different data: {found}")
 
 
 def _opened(
     reference: str, index: str, work: Callable[[Any, str], dict[str, Any]], given: str
 ) -> None:
-    """Open an image, do some work with what is given, and print what it took."""
+    """Open an image, run `work` on it with what is given, and print time and traffic."""
     import tocsin  # noqa: PLC0415 (only in a child process)
 
     tocsin.Image  # noqa: B018 (import it before measuring)
@@ -489,7 +489,7 @@ def _size_report(found: dict[str, Any], reached: _Goals) -> list[str]:
     lines = [
         "## Size",
         "",
-        "Bytes of the seek blobs, of root, position map and file list, and of the zTOCs (4 MiB).",
+        "Sizes in bytes: seek blobs; root, position map and file list; zTOCs (4 MiB).",
         "",
         "| | compressed | zTOC | 256 KiB | of the layer | 1 MiB | of the layer |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -529,7 +529,7 @@ def _build_report(found: dict[str, Any], reached: _Goals) -> list[str]:
     lines = [
         "## Build",
         "",
-        "Indexing with a seek table (256 KiB) divided by indexing without, in turns: medians.",
+        "Indexing with a seek table (256 KiB) divided by indexing without; medians, runs in turns.",
         "",
         "| layer | CPU, one core | wall, two cores | CPU, two cores | peak memory |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -541,8 +541,8 @@ def _build_report(found: dict[str, Any], reached: _Goals) -> list[str]:
             f"| {one['peak']:.2f} |"
         )
     for text, bound, cpus, figure in (
-        ("CPU of a build on one core, over that without", 1.35, "1", "cpu"),
-        ("wall of a build on two cores, over that without", 1.25, "2", "wall"),
+        ("CPU time of a build on one core, over one without", 1.35, "1", "cpu"),
+        ("wall time of a build on two cores, over one without", 1.25, "2", "wall"),
     ):
         values: dict[str, float | None] = {name: found[name][cpus][figure] for name in found}
         reached[goals.Goal(text, bound, at_most=True)] = values
@@ -553,8 +553,8 @@ def _remote_report(found: dict[str, Any], reached: _Goals) -> list[str]:
     lines = [
         "## docker-registry over 200 Mbit/s, 20 ms",
         "",
-        "The fastest run with zTOCs (`--index v2`) and with the seek table (256 KiB), each in a "
-        "process of its own, without its start; the ratio is the median of runs in turns.",
+        "The fastest run with zTOCs (`--index v2`) and with the seek table (256 KiB), each in its "
+        "own process, not counting its start; the ratio is the median of runs in turns.",
         "",
         "| | wall, s | bytes | requests | seek table: wall, s | bytes | requests | ratio |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -578,13 +578,13 @@ def _remote_report(found: dict[str, Any], reached: _Goals) -> list[str]:
         "compressed bytes.",
     ]
     for text, bound, value in (
-        ("wall of `cat` of 10 KiB, s", 0.40, found["small"]["seek"]["wall"]),
+        ("wall time of `cat` of 10 KiB, s", 0.40, found["small"]["seek"]["wall"]),
         ("bytes of `cat` of 10 KiB, KB", 250, found["small"]["seek"]["read"] / 1e3),
-        ("wall of `ls /`, s", 0.25, found["ls"]["seek"]["wall"]),
+        ("wall time of `ls /`, s", 0.25, found["ls"]["seek"]["wall"]),
         ("bytes of `ls /`, KB", 60, found["ls"]["seek"]["read"] / 1e3),
-        ("wall of the import's files, over zTOCs", 0.35, found["import"]["ratio"]),
+        ("wall time of the import's files, over zTOCs", 0.35, found["import"]["ratio"]),
         ("bytes of the import, over its spans", 1.35, many["read"] / many["touched"]),
-        ("wall of a sequential file, over zTOCs", 1.0, found["big"]["ratio"]),
+        ("wall time of a sequential file, over zTOCs", 1.0, found["big"]["ratio"]),
     ):
         reached[goals.Goal(text, bound, at_most=True)] = {"seek table": value}
     return lines

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def disks(monkeypatch):
-    """Skip fsync, except in the tests of stores, which must be durable."""
+    """Skip fsync, except in the tests of stores, which test durability."""
     for name in ("fsync", "fdatasync"):
         monkeypatch.setattr(os, name, lambda _: None)
 

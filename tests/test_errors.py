@@ -97,7 +97,7 @@ DEFLATE = {
 
 
 def layer_of(stream):
-    # Enough bytes after the fault for every decoder to reach it.
+    # Enough bytes follow the fault for every decoder to reach it.
     return gzip_member(stream.finish() + b"\x55" * 64)
 
 
@@ -126,7 +126,7 @@ GZIP = {
     "gzip.truncated": LAYER[:-1],
     "gzip.trailing-bytes": LAYER + b"\0",
 }
-GZIP_BUT_ZLIB_TAKES_IT = {"gzip.header-text", "gzip.trailing-bytes"}
+GZIP_BUT_ZLIB_ACCEPTS_IT = {"gzip.header-text", "gzip.trailing-bytes"}
 """The first is a limit of Go's reader; the second is rejected by the reference indexer."""
 
 
@@ -253,7 +253,7 @@ NOT_PROVOKED = {
     "ztoc.no-such-file": "Python looks paths up itself and never asks for an impossible entry",
 }
 PROVOKED_IN_RUST = [code for code in core_codes() if code.startswith("seek.")]
-"""Codes that tests/rust/seek.rs provokes, where parts of a seek table can be made one by one."""
+"""Codes that tests/rust/seek_*.rs provoke, where parts of a seek table can be made one by one."""
 ELSEWHERE = {
     "ztoc.too-large": "test_blob_when_too_large",
     "layer.format": "test_layer_when_format_is_wrong",
@@ -292,7 +292,7 @@ def test_gzip_when_rule_is_broken_then_error_has_rule_and_bit(what, pieces):
 def test_gzip_when_rule_is_broken_then_zlib_fails_too(what):
     layer = layer_of(DEFLATE[what]) if what in DEFLATE else GZIP[what]
     decoder = zlib.decompressobj(wbits=31)
-    if what in GZIP_BUT_ZLIB_TAKES_IT:
+    if what in GZIP_BUT_ZLIB_ACCEPTS_IT:
         assert decoder.decompress(layer) == PLAIN
         return
     if what == "gzip.truncated":

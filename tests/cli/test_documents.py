@@ -1,6 +1,7 @@
 """``--json``: each command prints ``to_dict()`` of its result, and what docs/json.md says."""
 
 import json
+import os
 import shutil
 
 import click
@@ -11,7 +12,10 @@ from support import json_page
 from support.cli_inputs import put_files, put_image
 from support.cli_process import tocsin as run
 from tocsin.cli.root import root
+from tocsin.layers.cache_contents import cache_contents, prune_cache
 from tocsin.layers.indexer import index_layer
+from tocsin.mounting.doctor import diagnose
+from tocsin.mounting.machine import Machine
 
 ALL = tocsin.IndexingOptions(min_layer_size=0)
 
@@ -135,6 +139,30 @@ def one_extracted(place):
     }
 
 
+def filled_cache(place):
+    """Make a cache with one inflated layer and one compressed span."""
+    directory = place.directory / "cache"
+    layer = directory / "inflated" / f"{'a' * 64}-{'b' * 64}"
+    span = directory / "spans" / ("a" * 64) / ("b" * 64) / "0"
+    for path in (layer / "data", span):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+        os.utime(path, (5, 5))
+    return directory
+
+
+def cache_listed(place):
+    return cache_contents(filled_cache(place)).to_dict()
+
+
+def cache_pruned(place):
+    return prune_cache(filled_cache(place), max_size=0).to_dict()
+
+
+def doctor_arguments(place):
+    return ("--cache-dir", place.directory)
+
+
 SMALL = ("--min-layer-size", "0")
 COMMANDS = {
     "create": (created, lambda p: (p.plain, *SMALL)),
@@ -152,6 +180,9 @@ COMMANDS = {
         index_shown,
         lambda p: (f"oci:{p.layout}@{tocsin.indexes(p.name).platforms[0].soci_indexes[0].digest}",),
     ),
+    "doctor": (lambda p: diagnose(Machine.this(p.directory)).to_dict(), doctor_arguments),
+    "cache ls": (cache_listed, lambda p: ("--cache-dir", p.directory / "cache")),
+    "cache prune": (cache_pruned, lambda p: ("--all", "--cache-dir", filled_cache(p))),
     "ztoc build": (built, lambda p: (p.files.layer, "--span-size", "1MiB")),
     "ztoc info": (lambda p: ztoc_of(p).info().to_dict(), lambda p: (p.files.ztoc,)),
     "ztoc ls": (entries_listed, lambda p: (p.files.ztoc,)),

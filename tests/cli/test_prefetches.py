@@ -1,8 +1,8 @@
 """Prefetch artifacts in ``info`` and ``index info``: their spans, and the files in them.
 
 The expected values are independent of the code under test: artifacts are decoded with ``json``
-alone, and the files in each span follow from how the layer was made. Its files, the largest of
-several MiB, do not compress, and its spans have 1 MiB.
+alone, and the files in each span follow from how the layer was made: none of its files compress,
+the largest has several MiB, and its spans have 1 MiB.
 """
 
 from __future__ import annotations

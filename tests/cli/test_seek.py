@@ -93,7 +93,7 @@ class Stored:
         return json.loads(self.blob(digest))
 
     def blob_sizes(self, digest):
-        """Return the sizes of the blobs that a seek manifest lists, without repetitions."""
+        """Return the sizes of the blobs that a seek manifest lists, each blob once."""
         manifest = self.json(digest)
         listed = [manifest["config"], *manifest["layers"]]
         return {entry["digest"]: len(self.blob(entry["digest"])) for entry in listed}
@@ -194,7 +194,7 @@ def test_json_when_no_table_is_requested_then_its_keys_are_empty(app):
 
 
 def test_create_when_a_layer_cannot_be_read_then_a_warning_and_the_ztocs(tmp_path):
-    """Nothing can be known of an encrypted layer."""
+    """An encrypted layer cannot be indexed."""
     image = make_image({"a": noise(4096)}, {"b": noise(4096)})
     manifest = json.loads(image.manifest)
     manifest["layers"][1]["mediaType"] += "+encrypted"
@@ -416,7 +416,7 @@ def test_create_when_another_table_exists_then_warn_skip_or_allow(app):
 
 
 @APIS
-def test_registry_when_a_table_is_created_then_every_command_knows_it(registry, elsewhere, api):
+def test_registry_when_a_table_is_created_then_every_command_finds_it(registry, elsewhere, api):
     for each in (registry, elsewhere):
         each.referrers_api = each.oci_subject = api
     image = put(registry)

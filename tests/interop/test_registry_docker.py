@@ -1,4 +1,4 @@
-"""Debian's docker-registry in several configurations: skopeo and we read each other's images."""
+"""Debian's docker-registry in several configurations: skopeo and tocsin read the same images."""
 
 import subprocess
 from collections.abc import Callable
@@ -57,7 +57,7 @@ class Place:
 
 
 @pytest.fixture(autouse=True)
-def nothing_of_this_machine(monkeypatch, tmp_path):
+def isolated_configuration(monkeypatch, tmp_path):
     for name in ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -71,7 +71,7 @@ def authority(tmp_path_factory):
 @pytest.fixture(params=["plain", "htpasswd", "token", "tls", "redirect"])
 def place(request, tmp_path, authority):
     with ExitStack() as stack:
-        yield DRESSES[request.param](stack, tmp_path, authority)
+        yield CONFIGURATIONS[request.param](stack, tmp_path, authority)
 
 
 @pytest.fixture
@@ -83,14 +83,14 @@ def plain(tmp_path):
 CREDENTIALS = {"username": USER, "password": PASSWORD}
 
 
-def dress_plain(stack, directory, _):
+def start_plain(stack, directory, _):
     return Place(
         stack.enter_context(docker_registry(directory)),
         skopeo_options=["--tls-verify=false"],
     )
 
 
-def dress_htpasswd(stack, directory, _):
+def start_htpasswd(stack, directory, _):
     made = subprocess.run(  # noqa: S603 (a tool of the test machine)
         [program("htpasswd"), "-Bbn", USER, PASSWORD], capture_output=True, check=True
     )
@@ -103,7 +103,7 @@ def dress_htpasswd(stack, directory, _):
     )
 
 
-def dress_token(stack, directory, authority):
+def start_token(stack, directory, authority):
     tokens = stack.enter_context(token_server(*authority.issue("tokens")))
     return Place(
         stack.enter_context(docker_registry(directory, auth=tokens.auth())),
@@ -113,7 +113,7 @@ def dress_token(stack, directory, authority):
     )
 
 
-def dress_tls(stack, directory, authority):
+def start_tls(stack, directory, authority):
     """Tokens over TLS, with our certificate authority."""
     tokens = stack.enter_context(token_server(*authority.issue("tokens"), tls=True))
     certificate, key = authority.issue("registry")
@@ -130,7 +130,7 @@ def dress_tls(stack, directory, authority):
     )
 
 
-def dress_redirect(stack, directory, authority):
+def start_redirect(stack, directory, authority):
     """Blobs are at another origin, as with object stores; the registry requires tokens."""
     web = directory / "nginx"
     web.mkdir()
@@ -148,12 +148,12 @@ def dress_redirect(stack, directory, authority):
     )
 
 
-DRESSES: dict[str, Callable[..., Place]] = {
-    "plain": dress_plain,
-    "htpasswd": dress_htpasswd,
-    "token": dress_token,
-    "tls": dress_tls,
-    "redirect": dress_redirect,
+CONFIGURATIONS: dict[str, Callable[..., Place]] = {
+    "plain": start_plain,
+    "htpasswd": start_htpasswd,
+    "token": start_token,
+    "tls": start_tls,
+    "redirect": start_redirect,
 }
 
 
@@ -290,10 +290,10 @@ def test_deleting_when_switched_on(place):
         assert not store.has_blob(image.layer_descriptors[0])
 
 
-@pytest.mark.parametrize("dress", ["htpasswd", "token", "tls"])
-def test_wrong_or_missing_credentials(dress, tmp_path, authority):
+@pytest.mark.parametrize("configuration", ["htpasswd", "token", "tls"])
+def test_wrong_or_missing_credentials(configuration, tmp_path, authority):
     with ExitStack() as stack:
-        place = DRESSES[dress](stack, tmp_path, authority)
+        place = CONFIGURATIONS[configuration](stack, tmp_path, authority)
         wrong = {"username": USER, "password": "wrong"}
         with place.store("a/b", **wrong) as store:
             with pytest.raises(
@@ -308,7 +308,7 @@ def test_wrong_or_missing_credentials(dress, tmp_path, authority):
 
 def test_tokens_are_few_and_scopes_are_merged(tmp_path, authority):
     with ExitStack() as stack:
-        place = dress_token(stack, tmp_path, authority)
+        place = start_token(stack, tmp_path, authority)
         with place.store("base/image") as base, place.store("new/image") as store:
             put = base.put_blob(b"data" * 1000)
             before = len(place.token_server.asked)

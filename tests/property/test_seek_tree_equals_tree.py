@@ -34,7 +34,7 @@ def paths(parts, most):
 
 
 def made(kind, name, target, number):
-    """Return the blocks of an entry whose metadata are all different."""
+    """Return the blocks of an entry, all of whose metadata depend on `number`."""
     is_link = kind.endswith("link")
     return entry(
         name,

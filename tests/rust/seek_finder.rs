@@ -1,6 +1,6 @@
-//! The checkpoints of a seek table are the cheapest ones, as a slow decoder finds them that counts
-//! byte by byte; every span can be decoded from its checkpoint; and nothing depends on threads or on
-//! how the layer is pushed.
+//! The checkpoints of a seek table are the cheapest ones according to a slow decoder that counts byte
+//! by byte; every span can be decoded from its checkpoint; and the result does not depend on threads
+//! or on how the layer is pushed.
 #![allow(clippy::cast_possible_truncation, reason = "test data is small")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test may stop at once")]
 
@@ -78,7 +78,7 @@ fn decode_from(
     Ok(output)
 }
 
-/// Compares all checkpoints with the judge's and decodes every span.
+/// Compares all checkpoints with those of the slow decoder, and decodes every span.
 fn check(layer: &[u8], span_size: usize) -> SeekLayer {
     let found = seek_layer(layer, span_size, SIMPLE);
     let points = points(&found);
@@ -129,7 +129,7 @@ fn check(layer: &[u8], span_size: usize) -> SeekLayer {
     found
 }
 
-/// Greedy matches, found with a table of the last position of each four bytes.
+/// Greedy matches, found with a table of the last position of each sequence of four bytes.
 fn tokens(data: &[u8]) -> Vec<Token> {
     let mut last = std::collections::HashMap::new();
     let mut found = Vec::new();
@@ -254,7 +254,7 @@ fn seek_when_highly_compressible_then_cheapest_checkpoints() {
     }
 }
 
-/// All matches that a decoder records which is asked to from an offset on, as (start, end).
+/// All matches, as (start, end), that a decoder records when told to record from an offset on.
 fn recorded_from(layer: &[u8], start: u64) -> Vec<(u64, u64)> {
     let mut decoder = GzipDecoder::new(Speed::Fast);
     decoder.trace(start..u64::MAX);

@@ -31,7 +31,7 @@ fn kind_and_part(blob: &[u8]) -> (SeekError, SeekPart) {
     }
 }
 
-/// Checks a layer with a member and one more checkpoint, about which there is an error.
+/// Reads a layer with a member and one more checkpoint, and checks the error about the latter.
 fn assert_point(start: Vec<u8>, runs: &[(u64, u64)], kind: SeekError) {
     let blob = RawLayer::of_points(&[(start, runs)]).to_bytes();
     assert_eq!(kind_and_part(&blob), (kind, SeekPart::Checkpoint(1)));
@@ -335,7 +335,7 @@ fn parse_when_checkpoints_go_back_or_are_too_far_apart_then_error() {
 }
 
 #[test]
-fn parse_when_tar_has_other_spans_than_equal_ones_then_error() {
+fn parse_when_spans_of_a_tar_are_not_equal_then_error() {
     let points = vec![(start(BLOCK, 0, b""), [].as_slice())];
     let mut raw = RawLayer::of_points(&points);
     raw.numbers = [65_536, 64, 1, 100_000, 100_000, 2];

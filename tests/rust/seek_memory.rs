@@ -1,5 +1,5 @@
-//! Reading a seek blob takes memory in proportion to its size, whatever it contains, and a constant
-//! for the largest chunk that is possible.
+//! Reading a seek blob takes memory in proportion to its size, whatever it contains, plus a constant
+//! for the largest possible chunk.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use tocsin_core::bytes::SharedBytes;
@@ -10,10 +10,10 @@ use tocsin_core::span::SpanId;
 use crate::support::seek::{RawLayer, frame, start, stated_frame, varint};
 use crate::{peak_of, take_turn};
 
-/// Maximum number of bytes held per byte of the blob: a decompressed chunk has 16 at most.
+/// Maximum number of bytes held per byte of the blob: a decompressed chunk has at most 16.
 const FACTOR: usize = 20;
-/// Bytes allocated at a time for any blob: the content of the largest chunk, the decoder's window
-/// for its largest column, and the decoder's buffers.
+/// Bytes that any blob may allocate: the content of the largest chunk, the decoder's window for its
+/// largest column, and the decoder's buffers.
 const ALLOWANCE: usize = 12 << 20;
 /// Bytes held for any blob after it was read.
 const HELD_ALLOWANCE: usize = 16 << 10;
@@ -34,7 +34,7 @@ fn read(blob: &[u8]) -> Result<usize> {
 #[test]
 fn test_seek_blob_when_hostile_then_memory_is_bounded() {
     let _turn = take_turn();
-    // Whole windows of zeros: a valid chunk of 4 KB, the content of which has 2 MiB.
+    // Whole windows of zeros: a valid chunk of 4 KB, whose content has 2 MiB.
     let whole = vec![(start(0, 0, b""), [(0, 32_768)].as_slice()); 63];
     let raw = RawLayer::of_points(&whole);
     let blob = raw.to_bytes();
@@ -55,7 +55,7 @@ fn test_seek_blob_when_hostile_then_memory_is_bounded() {
         }
     }
 
-    // A large number of checkpoints or chunks that are not there.
+    // A large number of checkpoints or chunks that do not exist.
     for content in [vec![0; 1 << 20], vec![1; 1 << 20], vec![0; 64 << 20]] {
         assert!(read(&[b"TOCSINL1".as_slice(), &frame(&content)].concat()).is_err());
     }

@@ -20,7 +20,7 @@ use tocsin_core::seek::{LayerCompression, LayerWriter, MIN_SEEK_SPAN_SIZE, SeekL
 use tocsin_core::span::{BitOffset, SpanId, UncompressedOffset};
 use tocsin_core::ztoc::Ztoc;
 
-/// A window of which all bytes are known.
+/// A window whose bytes are all known.
 fn whole_window(before: &[u8]) -> SparseWindow {
     let known = before.len().min(WINDOW_LEN);
     if known == 0 {
@@ -184,7 +184,7 @@ fn inflate_span_when_checkpoint_is_wrong_then_error_names_it() {
     assert!(matches!(kind, SeekError::Span { .. } | SeekError::MissingWindowByte(_)), "{kind}");
     assert_eq!(part, second);
 
-    // The span before has fewer bytes than that.
+    // The previous span has fewer bytes than the checkpoint now claims.
     let (kind, part) = error_after(|point| point.uncompressed.0 += 1, SpanId(1));
     let is_truncated = matches!(kind, SeekError::Span { kind: GzipError::Truncated("a span"), .. });
     assert!(is_truncated, "{kind}");

@@ -28,7 +28,7 @@ def put_image(directory: Path, *tars: bytes, compress: bool = True, tag: str = "
 
 
 def put_indexed(directory: Path, *tars: bytes, compress: bool = True) -> str:
-    """As `put_image`, but convert the image, so that every layer has spans of `SPAN` bytes."""
+    """Like `put_image`, but convert the image, so that every layer has spans of `SPAN` bytes."""
     plain = put_image(directory, *tars, compress=compress)
     indexed = f"oci:{directory}:soci"
     tocsin.convert(plain, indexed, options=OPTIONS)

@@ -82,7 +82,10 @@ def make_table(
     threads: int = 1,
     digests: Sequence[Digest] | None = None,
 ) -> Table:
-    """Return the seek table of an image with these layers; `digests` are for tables that lie."""
+    """Return the seek table of an image with these layers.
+
+    Other `digests` than those of the layers make a table that lies.
+    """
     digests = digests or [Digest.of(layer) for layer in layers]
     parts = [
         (*index_layer(layer, span_size=span_size, threads=threads), str(digest))
@@ -102,7 +105,7 @@ def layers_of(store: Sink, tag: str | None) -> tuple[Descriptor, Manifest, list[
 
 
 def add_referrer(store: Sink, tag: str | None, table: Table | None = None, **options: Any) -> Table:
-    """Make a seek table that refers to an image in a store, unless one is given, and put it."""
+    """Put a seek table that refers to an image in a store; make the table unless one is given."""
     found, _, layers = layers_of(store, tag)
     table = table or make_table(*layers, **options)
     table.put(store, found.plain())
@@ -112,7 +115,7 @@ def add_referrer(store: Sink, tag: str | None, table: Table | None = None, **opt
 def bind(
     store: Sink, tag: str | None, new_tag: str, table: Table | None = None, **options: Any
 ) -> Table:
-    """As `add_referrer`, but put a copy of the image's manifest that names the table."""
+    """Like `add_referrer`, but put a copy of the image's manifest that names the table."""
     _, manifest, layers = layers_of(store, tag)
     table = table or make_table(*layers, **options)
     put = table.put(store)

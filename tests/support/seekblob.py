@@ -157,7 +157,7 @@ def _write_chunk(points: list[Point]) -> bytes:
 
 
 def with_digests(root: bytes, old: bytes, new: bytes) -> bytes:
-    """Return a root in which the digest of one part is that of another."""
+    """Return a root in which the digest of the part `old` is replaced by that of `new`."""
     before, after = hashlib.sha256(old).digest(), hashlib.sha256(new).digest()
     assert root.count(before) == 1
     return root.replace(before, after)

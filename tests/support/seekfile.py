@@ -58,12 +58,12 @@ def unzigzag(number: int) -> int:
 
 
 def counted(data: bytes) -> bytes:
-    """Return bytes after their length."""
+    """Return bytes preceded by their length."""
     return varint(len(data)) + data
 
 
 def shared_len(a: bytes, b: bytes) -> int:
-    """Return the number of bytes that both start with."""
+    """Return the length of the common prefix."""
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2
@@ -214,7 +214,7 @@ class Table:
         return b"".join([*found, *(digest for layer in self.layers for digest in layer.digests)])
 
     def root(self, content: bytes | None = None, digests: bytes | None = None) -> bytes:
-        """Return the root, perhaps with another content or digests."""
+        """Return the root, with other content or digests if they are given."""
         content = self.content() if content is None else content
         stored = frame(content)
         lengths = struct.pack("<II", len(stored), len(content))
@@ -419,7 +419,7 @@ def content_of(columns: dict[str, bytes]) -> bytes:
 
 
 def chunk_of(entries: list[Entry], content: bytes | None = None) -> Chunk:
-    """Return a chunk of entries, perhaps with another content."""
+    """Return a chunk of entries, with other content if it is given."""
     content = content_of(columns_of(entries)) if content is None else content
     return Chunk(frame(content), len(content), len(entries), entries[0].key)
 

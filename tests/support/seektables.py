@@ -52,7 +52,7 @@ def archive_layers(path: Path) -> list[bytes]:
 
 
 def table_of(parts: list[Parts], chunk_size: int | None = None) -> seekfile.Table:
-    """Return the seek table of layers, perhaps with chunks of another size."""
+    """Return the seek table of layers, with chunks of another size if one is given."""
     table, entries = seekfile.read(*_core.build_seek_table(parts))
     return table if chunk_size is None else seekfile.cut(table, entries, chunk_size)
 

@@ -55,6 +55,7 @@ def results(tmp_path_factory):
             tuple(events),
             tuple(map(parse_reference, REFERENCES)),
             ALL,
+            tocsin.AccessLog((tocsin.AccessedFile(0.5, "a", ((0, 1),)),)),
         ]
 
 

@@ -18,14 +18,14 @@ MAX_REQUEST_SIZE = 1 << 20
 MAX_GAP = 32 << 10
 """Maximum number of unneeded bytes between two parts that are fetched with one request."""
 MAX_PART_SIZE = 64 << 20
-"""Maximum size of one part in bytes; real ones have less than 100 KiB."""
+"""Maximum size of one part in bytes; real parts are smaller than 100 KiB."""
 
 
 class Part(NamedTuple):
     """A part of a blob.
 
     Attributes:
-        number: number of the part, for the caller.
+        number: number of the part, chosen by the caller.
         start: offset of its first byte in the blob.
         end: offset after its last byte.
     """
@@ -42,8 +42,8 @@ class AddPart(Protocol):
         """Add a part.
 
         Raises:
-            VerificationError: the bytes do not have the digest of this part; nothing was parsed.
-            SeekTableError: they have it, but are invalid.
+            VerificationError: the digest differs; nothing was parsed.
+            SeekTableError: the digest matches, but the bytes are invalid.
         """
         ...
 
@@ -55,15 +55,19 @@ class BlobParts:
         source: source of the blob's bytes.
         size: size of the blob.
         kept: parts of the blob in the disk cache, if there is one.
+
+    Attributes:
+        source: source of the blob's bytes, which are not verified.
+        kept: parts of the blob in the disk cache, if there is one.
     """
 
     def __init__(self, source: RangeSource, size: int, kept: KeptParts | None = None) -> None:
-        self._source = source
+        self.source = source
+        self.kept = kept
         self._size = size
-        self._kept = kept
 
     def tasks(self, parts: Iterable[Part], add: AddPart) -> list[Callable[[], None]]:
-        """Return tasks that fetch parts and add each, neighbours with one request.
+        """Return tasks that fetch and add parts; neighbouring parts share a request.
 
         Parts on disk are added at once.
 
@@ -81,54 +85,54 @@ class BlobParts:
     def _check(self, part: Part) -> None:
         if part.end > self._size:
             raise VerificationError(
-                f"{self._source.name}: ends before a part that the seek table lists (found "
+                f"{self.source.name}: ends before a part that the seek table lists (found "
                 f"{self._size} bytes, expected at least {part.end})",
                 expected=str(part.end),
                 actual=str(self._size),
             )
         if part.end - part.start > MAX_PART_SIZE:
             raise UnsupportedError(
-                f"{self._source.name}: part {part.number} is too large (found "
+                f"{self.source.name}: part {part.number} is too large (found "
                 f"{part.end - part.start} bytes, expected at most {MAX_PART_SIZE})"
             )
 
     def _add_kept(self, part: Part, add: AddPart) -> bool:
         size = part.end - part.start
-        data = None if self._kept is None else self._kept.part(part.start, size)
-        if self._kept is None or data is None:
+        data = None if self.kept is None else self.kept.part(part.start, size)
+        if self.kept is None or data is None:
             return False
         try:
             add(part.number, data)
         except VerificationError:
-            self._kept.ignore(part.start)
+            self.kept.ignore(part.start)
             return False
         return True
 
     def _fetch(self, parts: list[Part], add: AddPart) -> None:
         start = parts[0].start
-        whole = self._source.read(start, parts[-1].end)
+        whole = self.source.read(start, parts[-1].end)
         for part in parts:
             data = whole[part.start - start : part.end - start]
             try:
                 add(part.number, data)
             except VerificationError:
-                # Proxies do corrupt bytes; if it fails twice, the table itself is wrong.
-                data = self._source.read(part.start, part.end)
+                # Proxies do corrupt bytes. If a part fails twice, the table itself is wrong.
+                data = self.source.read(part.start, part.end)
                 self._add_again(part.number, data, add)
-            if self._kept is not None:
-                self._kept.keep(part.start, data)
+            if self.kept is not None:
+                self.kept.keep(part.start, data)
 
     def _add_again(self, number: int, data: bytes, add: AddPart) -> None:
         try:
             add(number, data)
         except VerificationError as error:
             raise VerificationError(
-                f"{self._source.name}: {error}", expected=error.expected, actual=error.actual
+                f"{self.source.name}: {error}", expected=error.expected, actual=error.actual
             ) from None
 
 
 def _groups(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """Yield parts to fetch with one request of at most `MAX_REQUEST_SIZE`, or single parts."""
+    """Yield the parts of each request: at most `MAX_REQUEST_SIZE` bytes, or a single part."""
     group: list[Part] = []
     for part in sorted(parts, key=lambda part: part.start):
         if group and (

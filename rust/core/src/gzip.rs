@@ -16,8 +16,8 @@ use crate::trace::{NoteKind, Notes, Trace};
 /// First bytes of every member.
 pub const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// Longest FNAME or FCOMMENT without its zero byte. Go's reader, which unpacks layers, accepts no
-/// more.
+/// Longest FNAME or FCOMMENT without its zero byte. Go's reader, which unpacks layers, rejects longer
+/// ones.
 const MAX_HEADER_TEXT: u32 = 511;
 
 /// The only compression method, CM.
@@ -56,7 +56,7 @@ enum State {
 pub struct GzipDecoder {
     state: State,
     inflater: Inflater,
-    /// `None` if the member's start was not seen, or if the caller makes the checks.
+    /// `None` if the member's start was not seen, or if the caller does the checks.
     check: Option<MemberCheck>,
     checks_members: bool,
     trailer: Trailer,
@@ -65,7 +65,7 @@ pub struct GzipDecoder {
     seen_member: bool,
     /// Whether it started at a checkpoint of a seek table.
     is_sparse: bool,
-    /// The stored block header of that checkpoint is invalid.
+    /// Set if the stored block header of that checkpoint is invalid.
     failure: Option<SparseError>,
     /// What was decoded since the trace was last taken, if it is traced.
     notes: Option<Notes>,
@@ -100,7 +100,7 @@ impl GzipDecoder {
     }
 
     /// Stops checking members and returns the check of the current member, which covers all output
-    /// that was taken. The caller makes the checks from here on.
+    /// that was taken. The caller does the checks from here on.
     pub fn leave_checks(&mut self) -> MemberCheck {
         self.checks_members = false;
         self.check.take().unwrap_or_default()
@@ -273,7 +273,7 @@ impl GzipDecoder {
         })
     }
 
-    /// As [`Inflater::hand_over`]; does not update the member's check.
+    /// Like [`Inflater::hand_over`], but does not update the member's check.
     pub fn hand_over(&mut self, next: Box<[u8]>) -> Filled<u8> {
         self.inflater.hand_over(next)
     }
@@ -291,7 +291,7 @@ impl GzipDecoder {
         let outcome = self.advance(input);
         self.taken = self.taken.saturating_add((len - input.len()) as u64);
         if self.is_sparse {
-            // First, since what follows an unknown byte means nothing.
+            // Checked first, since whatever follows an unknown byte is meaningless.
             self.inflater.check_window().map_err(|error| sparse_error(&error))?;
         }
         outcome.map_err(|kind| Error::Gzip { kind, at: self.position() })

@@ -58,15 +58,15 @@ pub enum NoteKind {
 }
 
 impl NoteKind {
-    /// Whether it lies between two blocks.
+    /// Whether this is a boundary between two blocks.
     #[must_use]
     pub const fn is_boundary(&self) -> bool {
         matches!(self, Self::Member | Self::Block)
     }
 }
 
-/// Collects notes. Of what begins at one offset it keeps only what a checkpoint there may need, so
-/// that any number of empty blocks and members take no memory.
+/// Collects notes. For each offset, it keeps only what a checkpoint there may need, so that empty
+/// blocks and members take no memory, however many there are.
 #[derive(Debug, Clone, Default)]
 pub struct Notes(Vec<Note>);
 

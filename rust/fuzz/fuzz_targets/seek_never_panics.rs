@@ -21,7 +21,7 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 /// Maximum bytes held per byte of a blob.
 const FACTOR: usize = 20;
-/// Bytes allocated at a time for any blob: the content of the largest chunk, and the decoder.
+/// Bytes that any blob may allocate: the content of the largest chunk, and the decoder.
 const ALLOWANCE: usize = 12 << 20;
 /// Maximum compressed size of a span to inflate, in bytes.
 const MAX_SPAN_LEN: u64 = 4096;

@@ -97,7 +97,7 @@ fn any_fields(instructions: &mut Instructions<'_>) -> RawLayer {
     RawLayer { magic: *b"TOCSINL1", numbers, deltas, chunks }
 }
 
-/// A root, a position map and a chunk of a file list, each of any bytes under the right digest.
+/// A root, a position map and a chunk of a file list, each with arbitrary bytes and the right digest.
 pub fn table(instructions: &mut Instructions<'_>) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     let map = zstd::bulk::compress(instructions.take(16), 1).unwrap();
     let map_len = 16;

@@ -20,6 +20,8 @@ const MAX_TRIES: u32 = 16;
 
 /// The headers of a file have not been compared with the index.
 const UNKNOWN: u8 = 0;
+/// They are not where the index says, so they are looked for: they may come after a sparse file.
+const ELSEWHERE: u8 = 4;
 /// They match; the data is where the index says.
 const PLAIN: u8 = 1;
 /// They match; the file is sparse.
@@ -180,8 +182,9 @@ impl Fs {
         let layer = place.layer as usize;
         let state = usize::try_from(inode).ok().and_then(|at| self.checked.get(at.wrapping_sub(1)));
         let state = state.ok_or_else(io_error)?;
-        if state.load(Ordering::Acquire) == UNKNOWN {
-            let window = header_window(place);
+        while matches!(state.load(Ordering::Acquire), UNKNOWN | ELSEWHERE) {
+            let is_elsewhere = state.load(Ordering::Acquire) == ELSEWHERE;
+            let window = if is_elsewhere { wide_window(place) } else { header_window(place) };
             let mut before = vec![0; len(&window)?];
             if !self.engine.read(layer, window.start, &mut before)? {
                 // The data comes right behind, so both are asked for at once.
@@ -195,6 +198,7 @@ impl Fs {
             let found = headers::check(&before, window.start, place.offset, &claims);
             state.store(
                 match found {
+                    None if !is_elsewhere && len(&window)? < len(&wide_window(place))? => ELSEWHERE,
                     None => LIES,
                     Some(Data::Plain) => PLAIN,
                     Some(Data::Sparse(extents)) => {
@@ -277,6 +281,10 @@ fn header_window(place: DataPlace) -> Range<u64> {
     if is_likely {
         return place.header_start..place.offset;
     }
+    wide_window(place)
+}
+
+fn wide_window(place: DataPlace) -> Range<u64> {
     place.offset.saturating_sub(headers::LOOK_BACK)..place.offset
 }
 

@@ -6,9 +6,9 @@ use tocsin_core::tar::{EntryHeaders, EntryType, read_headers};
 
 /// Length of a block of a tar.
 const BLOCK_LEN: usize = 512;
-/// Maximum length of the headers of one file.
-pub(crate) const MAX_LEN: u64 = 1 << 20;
-/// Where the headers begin is not known after a sparse file in a zTOC: they end at the data, and are
+/// Maximum length of the headers of one file, as in a seek table.
+pub(crate) const MAX_LEN: u64 = 8 << 20;
+/// An index does not say where the headers after a sparse file begin. They end at the data, and are
 /// looked for in this many bytes before it.
 pub(crate) const LOOK_BACK: u64 = 16 << 10;
 

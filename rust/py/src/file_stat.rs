@@ -98,7 +98,7 @@ pub(crate) fn stat_in_list<'py>(
     )
 }
 
-/// What a row shows.
+/// The contents of a row.
 struct Fields<'a, X> {
     path: &'a [u8],
     kind: EntryType,

@@ -1,4 +1,4 @@
-//! The only entry from Python into long-running work: releases the GIL, maps errors, checks for
+//! The only way from Python into long-running work: releases the GIL, maps errors and checks for
 //! signals.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -23,7 +23,7 @@ pub(crate) const fn compression_name(compression: LayerCompression) -> &'static 
     }
 }
 
-/// The compression with a name.
+/// The compression with this name.
 pub(crate) fn compression_named(name: &str) -> PyResult<LayerCompression> {
     match name {
         "gzip" => Ok(LayerCompression::Gzip),
@@ -196,9 +196,9 @@ impl SeekSpans {
         position.map(|(offset, bit)| (offset.0, bit.0)).ok_or_else(|| no_span(span_id))
     }
 
-    /// What starts at a checkpoint, and a number: the bits of the block header, or the bytes left in
-    /// a stored block; whether that is the last one of its member; the bytes of the block header;
-    /// the runs of its window; the digest of its span.
+    /// The fields of a checkpoint: what starts at it; the number of bits in the block header, or of
+    /// bytes left in a stored block; whether the stored block is the last one of its member; the
+    /// bytes of the block header; the runs of the window; the digest of the span.
     fn checkpoint<'py>(&self, py: Python<'py>, span_id: u32) -> PyResult<Checkpoint<'py>> {
         let (point, digest) = gate::run(py, || self.0.point(SpanId(span_id)))?;
         let (kind, number, is_last, header) = match &point.start {

@@ -29,7 +29,7 @@ create_exception!(
     tocsin._core,
     MissingChunks,
     PyException,
-    "The answer needs chunks of the file list that have not been added: `chunks`, their numbers."
+    "The answer needs chunks of the file list that have not been added; `chunks` has their numbers."
 );
 
 type Node<'py> = (u32, Option<u32>, Bound<'py, PyString>, u64);
@@ -37,7 +37,8 @@ type Row<'py> = (Bound<'py, PyString>, Bound<'py, PyString>, u64, u64);
 
 type DataPlace<'py> = (u32, u64, u64, u32, Bound<'py, PyString>, bool);
 
-/// Makes the root and the file list blob of an image. Layers are zTOC, seek blob and digest.
+/// Makes the root and the file list blob of an image. Each layer is given as its zTOC, its seek blob
+/// and its digest.
 #[pyfunction]
 pub(crate) fn build_seek_table<'py>(
     py: Python<'py>,
@@ -148,7 +149,7 @@ fn no_chunk(chunk: u32) -> PyErr {
     PyIndexError::new_err(format!("chunk {chunk} does not exist"))
 }
 
-/// The merged names of an image, as far as chunks of its file list have been added.
+/// The merged names of an image, from those chunks of its file list that have been added.
 #[pyclass(frozen, module = "tocsin._core")]
 #[derive(Debug)]
 pub(crate) struct SeekTree(Arc<FileList>);
@@ -191,7 +192,7 @@ impl SeekTree {
         }
     }
 
-    /// The path of a directory, given its resolved path.
+    /// The clean path of a directory, given a path that has already been resolved.
     fn directory(&self, path: &Bound<'_, PyString>) -> PyResult<Vec<u8>> {
         let found = self.located(path)?.filter(is_directory);
         let error = || path_error(path, "not_directory", None, "is not a directory");
@@ -218,8 +219,8 @@ impl SeekTree {
     }
 }
 
-/// Layer, offset, size, number of header blocks, and the clean name in the tar of a regular file's
-/// data; whether mode and owner are those in its headers.
+/// Where the data of a regular file is: layer, offset, size, number of header blocks and clean name in
+/// the tar; and whether the mode and owner are those in its headers. `None` for other types.
 fn data_place<'py>(py: Python<'py>, listed: &Listed) -> PyResult<Option<DataPlace<'py>>> {
     let found = listed.entry();
     if found.kind != EntryType::Regular {
@@ -235,7 +236,7 @@ fn is_directory(listed: &Listed) -> bool {
     listed.entry().kind == EntryType::Directory
 }
 
-/// Two names share it if and only if they are links to one file. 0 is not a valid inode number.
+/// The inode number. Two names share it if and only if they are links to one file. 0 is not valid.
 fn inode(first_name: u32) -> u64 {
     u64::from(first_name) + 1
 }
@@ -283,13 +284,13 @@ impl SeekTree {
         self.0.missing_chunks()
     }
 
-    /// As [`data_place`], for one of the names of a file.
+    /// Like [`data_place`], for a file given by any of its names.
     fn data_place<'py>(&self, py: Python<'py>, entry: u32) -> PyResult<DataPlace<'py>> {
         let listed = self.numbered(py, entry.into(), self.0.entry(entry))?;
         data_place(py, &listed)?.ok_or_else(|| errors::to_python(py, &self.0.not_a_file(&listed)))
     }
 
-    /// The place of an entry's data, or `None`; whether no layer lists it; its target.
+    /// Where an entry's data is, or `None`; whether the entry is only implied; its target.
     fn listed<'py>(
         &self,
         py: Python<'py>,
@@ -459,8 +460,8 @@ impl SeekWalk {
         Self { tree: SeekTree(Arc::clone(list)), state: Mutex::new(WalkState { top, below }) }
     }
 
-    /// The next paths and entries. If chunks are missing, those before them, or an error if there
-    /// are none; the walk can then be continued.
+    /// The next paths and entries. If chunks are missing, returns the entries before them, or an
+    /// error if there are none; the walk can be continued afterwards.
     fn batch(&self, py: Python<'_>, limit: usize) -> PyResult<Vec<(Vec<u8>, Listed)>> {
         let list = &self.tree.0;
         let (batch, missing) = gate::run(py, || {

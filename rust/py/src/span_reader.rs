@@ -13,7 +13,7 @@ use crate::seek::SeekSpans;
 use crate::ztoc::Ztoc;
 use crate::{errors, gate};
 
-/// What describes the span.
+/// The table that describes the span.
 #[derive(FromPyObject)]
 enum Table<'py> {
     Ztoc(Bound<'py, Ztoc>),

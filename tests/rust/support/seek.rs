@@ -1,4 +1,4 @@
-//! Checkpoints for seek blobs, valid but made up: they belong to no layer.
+//! Made-up checkpoints for seek blobs: valid, but not those of any layer.
 
 use tocsin_core::checkpoint::{BlockHeader, PointStart, Run, SeekPoint, SparseWindow, WINDOW_LEN};
 use tocsin_core::digest::Digest;
@@ -8,7 +8,7 @@ use tocsin_core::span::{BitOffset, UncompressedOffset};
 /// A source of numbers below a limit.
 pub type Draw<'a> = dyn FnMut(u64) -> u64 + 'a;
 
-/// A layer with `count` checkpoints of every kind, at least 1, and its checkpoints.
+/// A layer with `count` checkpoints (at least 1) of random kinds, and its checkpoints.
 pub fn layer(count: u64, draw: &mut Draw<'_>) -> (SeekLayer, Vec<SeekPoint>) {
     let mut writer = LayerWriter::new(MIN_SEEK_SPAN_SIZE);
     let (points, compressed_size, uncompressed_size) = points(count, draw);
@@ -83,7 +83,7 @@ fn window(before: u64, draw: &mut Draw<'_>) -> SparseWindow {
     SparseWindow { runs: runs.into(), bytes: bytes.into() }
 }
 
-/// Numbers below a limit from a seed, the same at every run.
+/// A generator of numbers below a limit, which are the same in every run.
 pub fn numbers(seed: u64) -> impl FnMut(u64) -> u64 {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     move |limit| {
@@ -101,7 +101,7 @@ pub struct RawLayer {
     /// Span size, checkpoints in a chunk, compression, compressed size, uncompressed size, span
     /// count.
     pub numbers: [u64; 6],
-    /// Uncompressed bytes and bits since the checkpoint before.
+    /// Uncompressed bytes and compressed bits since the previous checkpoint.
     pub deltas: Vec<(u64, u64)>,
     pub chunks: Vec<RawChunk>,
 }
@@ -183,7 +183,7 @@ pub fn frame(content: &[u8]) -> Vec<u8> {
     stated_frame(content, content.len() as u32)
 }
 
-/// As `frame`, with another length of the content.
+/// Like `frame`, but states any length of the content.
 pub fn stated_frame(content: &[u8], len: u32) -> Vec<u8> {
     let stored = zstd::bulk::compress(content, 3).unwrap();
     [&(stored.len() as u32).to_le_bytes(), &len.to_le_bytes(), stored.as_slice()].concat()

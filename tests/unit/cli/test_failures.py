@@ -57,7 +57,7 @@ def test_every_kind_of_error_has_its_code():
         ("depth", exit_codes.FAILED),
     ],
 )
-def test_a_path_that_is_there_but_not_as_wanted_is_bad_input(reason, code):
+def test_a_path_that_exists_but_cannot_be_used_is_bad_input(reason, code):
     assert explain(errors.PathError("x", path="/x", reason=reason)).exit_code == code
 
 

@@ -1,4 +1,4 @@
-"""Seek blobs and reading spans with them, from Python; judged by ``zlib``."""
+"""Seek blobs and reading spans with them, from Python, checked against ``zlib``."""
 
 import hashlib
 from random import Random
@@ -67,7 +67,7 @@ def compressed_of(spans, layer, span_id):
     return layer[start:end]
 
 
-def test_spans_when_joined_then_the_layer(blob, layer):
+def test_spans_when_joined_then_equal_to_the_layer(blob, layer):
     spans = spans_of(blob)
     readers = [
         _core.SpanReader(spans, span_id, compressed_of(spans, layer, span_id))

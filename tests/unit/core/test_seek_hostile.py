@@ -1,4 +1,4 @@
-"""Roots and file lists that break a rule of docs/seek-table.md are rejected by a named error."""
+"""Roots and file lists that break a rule of docs/seek-table.md are rejected with a named error."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def test_column_when_wrong_then_named_error(found, code):
     rejected(found, code)
 
 
-def test_chunk_when_it_has_a_cut_at_any_byte_then_named_error():
+def test_chunk_when_cut_at_any_byte_then_named_error():
     content = seekfile.content_of(seekfile.columns_of(FILES))
     for size in range(len(content)):
         with pytest.raises(SeekTableError):
@@ -302,7 +302,7 @@ def test_frame_when_not_one_frame_of_the_stated_size_then_error(stored):
 
 
 def test_chunks_when_they_expand_enormously_then_memory_is_bounded():
-    """A few hundred bytes stand for 1,024 paths of 4,000 bytes; 100 of them, for 400 MB."""
+    """A chunk stands for 1,024 paths of 4,000 bytes in a few hundred; 100 chunks, for 400 MB."""
     chunks = []
     for number in range(100):
         name = b"%03d" % number + b"n" * 3990
@@ -331,7 +331,7 @@ def test_names_when_they_lead_to_no_file_then_error_instead_of_data():
         tree.data_place(number)
 
 
-def test_targets_when_they_are_long_and_many_then_a_loop_is_found_soon():
+def test_targets_when_they_are_long_and_many_then_a_loop_is_found_quickly():
     deep = [Entry(b"/".join([b"a"] * depth), b"a", kind=1) for depth in range(1000)]
     target = b"/a" * 1000 + b"/../" * 500
     links = [
@@ -355,7 +355,7 @@ def test_targets_when_they_are_long_and_many_then_a_loop_is_found_soon():
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_bytes_when_changed_anywhere_then_named_error_or_valid(data):
-    """Digests are adapted, so that whatever is behind them is reached."""
+    """Digests are computed after the change, so that the changed bytes are parsed."""
     found = table(size=data.draw(st.sampled_from([2, 1024])), layers=[gzip_layer()])
     found.map = positions()
     number = data.draw(st.integers(0, len(found.chunks) - 1))

@@ -110,7 +110,7 @@ def test_table_when_built_twice_then_same_bytes(many):
     assert _core.build_seek_table(parts) == _core.build_seek_table(parts)
 
 
-# -- rounds ----------------------------------------------------------------------------------------
+# -- rounds of fetching ----------------------------------------------------------------------------
 
 
 def rounds(table, name, *args):

@@ -1,4 +1,4 @@
-"""Tests of `tocsin.images.seek_tables`: which seek tables an image has, and what that costs."""
+"""Tests of `tocsin.images.seek_tables`: finding the seek tables of an image, and its cost."""
 
 from dataclasses import replace
 
@@ -100,7 +100,7 @@ def test_bound_when_it_is_an_image_then_a_problem(layout):
 
 @pytest.mark.parametrize("has_blob", [True, False])
 def test_bound_when_the_inline_root_is_wrong_then_only_the_blob_counts(layout, has_blob):
-    """Anyone could have written the bytes in the manifest; its digest decides."""
+    """The inline bytes may be anything; the digest decides whether they are the root."""
     manifest = TABLE.manifest(None)
     lie = replace(manifest, config=replace(manifest.config, data=bytes(len(TABLE.root))))
     for blob in (TABLE.file_list, *TABLE.layers, *([TABLE.root] if has_blob else [])):
@@ -186,7 +186,7 @@ def test_referrers_when_the_first_is_broken_then_the_second_follows(layout):
     assert sorted(table.problem is None for table in found) == [False, True]
 
 
-# -- all of an image ---------------------------------------------------------------------------
+# -- all tables of an image --------------------------------------------------------------------
 
 
 CHOICES = [
@@ -198,7 +198,7 @@ CHOICES = [
 
 
 @pytest.mark.parametrize(("pinned", "has_v2", "taken", "reason"), CHOICES)
-def test_choice_when_it_refers_to_the_image(layout, pinned, has_v2, taken, reason):
+def test_choice_when_not_bound_then_explained(layout, pinned, has_v2, taken, reason):
     image = IMAGE.put(layout, "1")
     TABLE.put(layout, image.plain())
     manifest = Manifest.from_json(IMAGE.manifest)

@@ -39,7 +39,7 @@ FILES = {"etc/a": b"a\n", "etc/b": b"b\n", "usr/big": BIG}
 
 
 class Counted(OciLayout):
-    """A layout that records which blobs were read, and to which blobs are streamed."""
+    """A layout that records which blobs were read, and that takes blobs only as streams."""
 
     def __init__(self, path):
         super().__init__(path, write=True)
@@ -89,14 +89,14 @@ def existing_blobs(place):
         (TARS, OCI_LAYER),
         (ZSTD, OCI_LAYER_ZSTD),
         (ZSTD, DOCKER_LAYER_ZSTD),
-        # Media types that lie: like containerd, the bytes decide.
+        # Media types that lie: the bytes decide, as in containerd.
         (GZIP, OCI_LAYER_ZSTD),
         (ZSTD, OCI_LAYER_GZIP),
         (TARS, OCI_LAYER_GZIP),
     ],
     ids=["gzip", "tar", "zstd", "docker zstd", "zstd is gzip", "gzip is zstd", "gzip is tar"],
 )
-def test_image_when_made_of_any_compression_then_read(command, only, layers, media_type, place):
+def test_image_when_of_any_compression_then_readable(command, only, layers, media_type, place):
     reference = put(place, *layers, media_type=media_type)
     options = ONLY if only else IndexingOptions(min_layer_size=1 << 30, seek=True)
     if command == "create":
@@ -151,7 +151,7 @@ GLOBAL = tarmaker.tar(tarmaker.global_header({"comment": "x"}), entry("etc/a", b
 
 
 def test_layer_when_only_readers_accept_it_then_table_but_no_ztoc(place):
-    """The reference refuses PAX global headers; containerd unpacks such layers."""
+    """The reference rejects PAX global headers; containerd unpacks such layers."""
     reference = put(place, gzip.compress(GLOBAL), GZIP[1])
     (result,) = convert(reference, f"oci:{place}:soci", options=SEEK).platforms
     assert [layer.ztoc is None for layer in result.layers] == [True, False]
@@ -237,7 +237,7 @@ def test_layer_when_its_seek_blob_and_its_ztoc_fail_then_skipped(place, monkeypa
 # -- what is written ---------------------------------------------------------------------------
 
 
-def test_convert_when_only_a_seek_table_is_made_then_nothing_of_soci(place):
+def test_convert_when_only_a_seek_table_is_made_then_no_soci_blobs(place):
     reference = put(place, *GZIP)
     convert(reference, f"oci:{place}:soci", options=ONLY)
     for path in (place / "blobs" / "sha256").iterdir():
@@ -257,7 +257,7 @@ def test_convert_when_a_dry_run_then_nothing_is_written(place):
 
 
 @pytest.mark.parametrize("command", [create, convert])
-def test_soci_index_when_a_table_is_made_too_then_the_same(command, place):
+def test_soci_index_when_a_table_is_made_too_then_unchanged(command, place):
     reference = put(place, *GZIP)
     to = [] if command is create else [f"oci:{place}:soci"]
     (plain,) = command(
@@ -268,7 +268,7 @@ def test_soci_index_when_a_table_is_made_too_then_the_same(command, place):
     assert plain.seek_table is None
 
 
-# -- again -------------------------------------------------------------------------------------
+# -- repeated runs -----------------------------------------------------------------------------
 
 
 def started(command, *references, **options):
@@ -352,7 +352,7 @@ def test_convert_when_the_source_has_a_table_then_the_new_one_replaces_it(place)
         assert found.digest == tables[0].digest
 
 
-def test_convert_when_the_source_has_a_table_then_it_is_carried(place, tmp_path):
+def test_convert_when_the_source_has_a_table_then_it_is_carried_over(place, tmp_path):
     reference = put(place, *GZIP)
     convert(reference, f"oci:{place}:a", options=ONLY)
     elsewhere = f"oci:{tmp_path / 'other'}:b"
@@ -398,7 +398,7 @@ def test_create_when_a_table_of_another_span_size_exists_then_listed(place):
         (SEEK, IndexingOptions(min_layer_size=0), True),
     ],
 )
-def test_create_when_asked_to_skip_then_only_what_exists(before, now, skipped, place):
+def test_create_when_asked_to_skip_then_skips_if_all_exist(before, now, skipped, place):
     reference = put(place, *GZIP)
     create(reference, options=before)
     (result,) = create(reference, options=now, existing_index="skip").platforms

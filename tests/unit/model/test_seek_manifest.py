@@ -204,7 +204,7 @@ def test_convert_when_made_again_then_the_old_table_is_replaced(start):
     assert annotations_of(index, held) == {TABLE_DIGEST: str(Digest.of(b"new"))}
 
 
-def test_convert_when_made_again_without_then_the_table_follows_its_image(start):
+def test_convert_when_no_table_is_made_then_the_old_one_follows_its_image(start):
     index, held = start
     index, held = converted(index, seek=described("table"), held=held)
     before = index.manifests[0].digest
@@ -227,5 +227,5 @@ def test_convert_when_another_platform_has_a_table_then_it_stays(start):
     index, held = converted(index, seek=described("ours"), held=held)
     tables = [entry for entry in index.manifests if is_seek_entry(entry)]
     assert [table.digest for table in tables] == [Digest.of(b"theirs"), Digest.of(b"ours")]
-    # Every manifest is rewritten, and entries name what their images are now.
+    # Every manifest is rewritten, and entries name the new digests of their images.
     assert tables[0].annotations == {IMAGE_DIGEST: str(index.manifests[1].digest)}

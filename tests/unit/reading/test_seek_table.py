@@ -1,4 +1,4 @@
-"""Reading an image by its seek table: the same as by zTOCs, with few bytes and round trips."""
+"""Reading an image with its seek table: same results as with zTOCs, few bytes and round trips."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ LAYERS = (
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A layout with one image: plain, with zTOCs (soci, referred), bound to a table or bare."""
+    """A layout with one image: plain, with zTOCs (soci, referred), with a table (bound, bare)."""
     directory = tmp_path_factory.mktemp("layout") / "D"
     plain = put_image(directory, *LAYERS)
     for tag in ("soci", "referred"):
@@ -90,7 +90,7 @@ def origins(image):
 
 
 def listed(image):
-    """Return everything of each path but the inode, and which paths share one."""
+    """Return all fields of each path, with the first path that has an inode in place of it."""
     found, names = {}, {}
     for status in image.find("/"):
         first = names.setdefault(status.inode, status.path)
@@ -104,7 +104,7 @@ def data_of(image):
 
 
 @pytest.mark.parametrize("tag", ["bound", "bare"])
-def test_image_when_read_by_table_then_the_same_as_without(place, tag, tmp_path):
+def test_image_when_read_with_table_then_the_same_as_without(place, tag, tmp_path):
     with opened(place, tag) as image, opened(place, "plain", index="none") as plain:
         assert origins(image) == {"seek"}
         assert image.notes == []
@@ -161,7 +161,7 @@ def test_cat_when_span_size_and_compression_vary_then_the_same(span_size, thread
 
 @pytest.mark.parametrize(("span_size", "threads"), list(zip(SPAN_SIZES, (1, 2, 3), strict=True)))
 @pytest.mark.parametrize("name", sorted({case["layer"] for case in goldens.expected()["built"]}))
-def test_golden_when_read_by_table_then_the_same_as_without(name, span_size, threads, tmp_path):
+def test_golden_when_read_with_table_then_the_same_as_without(name, span_size, threads, tmp_path):
     layer = goldens.layer(name)
     media_type = OCI_LAYER_GZIP if layer[:2] == seek.GZIP else OCI_LAYER
     with OciLayout(tmp_path, write=True) as store:
@@ -191,7 +191,7 @@ def test_open_when_pinned_then_only_a_bound_table_is_used(place):
         assert origins(image) == {"seek"}
 
 
-def test_open_when_bound_ztocs_and_a_referring_table_then_ztocs(place):
+def test_open_when_ztocs_are_bound_and_a_table_refers_then_ztocs_are_used(place):
     with OciLayout(place, write=True) as store:
         seek.add_referrer(store, "referred")
     with opened(place, "referred") as image:
@@ -325,7 +325,7 @@ def test_read_when_a_chunk_is_damaged_then_named_error_and_no_wrong_bytes(tmp_pa
             image.cat("etc/os-release")
 
 
-def test_read_when_positions_are_damaged_then_lists_and_named_error(tmp_path):
+def test_read_when_positions_are_damaged_then_lists_but_reading_fails(tmp_path):
     tag = put_damaged(tmp_path, "list", 3)
     with opened(tmp_path, tag) as image:
         assert "etc" in image.listdir("/")
@@ -428,7 +428,7 @@ def test_find_when_remote_then_the_whole_list_with_one_request(remote, asked):
     assert len(asked) == 4
 
 
-def test_open_when_remote_and_read_by_pieces_then_requests_grow(remote, asked):
+def test_open_when_remote_and_read_in_pieces_then_requests_grow(remote, asked):
     with tocsin.open(remote, registry=PLAIN_HTTP) as image, image.open("usr/big") as file:
         del asked[:]
         assert b"".join(iter(lambda: file.read(10_000), b"")) == BIG
@@ -468,7 +468,7 @@ def test_cat_when_a_cached_part_is_damaged_then_fetched_again(remote, tmp_path):
     assert any("is ignored and fetched again" in note for note in image.notes)
 
 
-def test_cat_when_cached_by_tables_of_other_span_sizes_then_correct(tmp_path):
+def test_cat_when_cached_with_tables_of_other_span_sizes_then_correct(tmp_path):
     put_image(tmp_path / "D", *LAYERS)
     with OciLayout(tmp_path / "D", write=True) as store:
         for size in SPAN_SIZES:
@@ -491,7 +491,7 @@ def test_image_when_forked_then_both_processes_read(remote):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_file_system_when_pickled_then_reads_by_table(place):
+def test_file_system_when_pickled_then_reads_with_table(place):
     fs = pickle.loads(pickle.dumps(TocsinFileSystem(f"oci:{place}:bound")))  # noqa: S301 (our own)
     assert fs.cat_file("/etc/os-release") == SMALL
     assert fs.cat_ranges(["/usr/big"] * 2, [0, 700_000], [10, 700_010]) == [

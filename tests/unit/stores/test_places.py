@@ -48,7 +48,7 @@ def archive(tmp_path, image):
 
 @pytest.fixture
 def saved(tmp_path):
-    """Write an archive as docker before 25 does, without a layout."""
+    """An archive without a layout, as Docker before version 25 writes it."""
     config = b'{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}'
     documents = b'[{"Config":"c.json","RepoTags":["a/b:1"],"Layers":[]}]'
     path = tmp_path / "saved.tar"

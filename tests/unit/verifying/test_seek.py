@@ -1,4 +1,4 @@
-"""`tocsin.verify` accepts correct seek tables and names the part of each one that lies."""
+"""`tocsin.verify` accepts correct seek tables, and names the part that is wrong in others."""
 
 from __future__ import annotations
 
@@ -484,7 +484,7 @@ def test_seek_table_when_of_another_image_then_named(layout, image, how):
 
 
 @HOW
-def test_seek_table_when_it_claims_the_layers_then_named(layout, image, how):
+def test_seek_table_when_it_claims_the_layers_of_another_image_then_named(layout, image, how):
     other = make_image({"etc/motd": b"HELLO", "usr/words": WORDS[::-1]}, {"etc/hosts": b"::1"})
     digests = [layer.digest for layer in image.layer_descriptors]
     result = verified(layout, image, make_table(*other.layers, digests=digests), **how)
@@ -544,7 +544,7 @@ def test_bound_table_when_missing_then_named(layout, image):
     only_error(verify(reference(layout)), "seek.missing")
 
 
-def test_manifest_when_blobs_are_too_few_then_named(layout, image, table):
+def test_manifest_when_it_has_too_few_blobs_then_named(layout, image, table):
     fewer = replace(table, layers=table.layers[:1])
     only_error(verified(layout, image, fewer), "seek.layers")
 

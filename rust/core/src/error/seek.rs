@@ -10,8 +10,8 @@ use crate::span::BitOffset;
 /// The rule of docs/seek-table.md that a seek table breaks.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SeekError {
-    /// The magic number is that of something else, or of another version.
-    #[error("invalid magic number, or a version that this reader does not know")]
+    /// The magic number is that of another format, or of another version.
+    #[error("invalid magic number, or unsupported version")]
     Magic,
     /// The bytes end inside this field.
     #[error("truncated inside {0}")]
@@ -40,7 +40,7 @@ pub enum SeekError {
     /// A varint is not in its shortest form, or has more than 64 bits.
     #[error("invalid varint in {0}")]
     Varint(&'static str),
-    /// Things that must be in order are not.
+    /// Items that must be in order are not.
     #[error("{0} out of order")]
     Order(&'static str),
     /// A compressed part cannot be decompressed, or not to the stated size.
@@ -50,15 +50,15 @@ pub enum SeekError {
     #[error("invalid block header")]
     BlockHeader,
     /// The span cannot be decoded from the checkpoint, although its digest matches.
-    #[error("the span cannot be decoded from it: {kind}, at {at}")]
+    #[error("the span cannot be decoded from this checkpoint: {kind}, at {at}")]
     Span {
         /// The rule that is broken.
         kind: GzipError,
         /// The position in the compressed layer.
         at: BitOffset,
     },
-    /// A chunk is needed that the reader has not been given yet.
-    #[error("it has not been read yet")]
+    /// A chunk that is needed has not been added yet.
+    #[error("the chunk has not been read yet")]
     MissingChunk,
     /// The span refers to a byte of its window that the checkpoint does not list.
     #[error("the span refers to byte {0} before the checkpoint, which is not in its window")]

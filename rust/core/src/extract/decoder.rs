@@ -75,7 +75,7 @@ impl SpanDecoder {
         Error::Seek { kind, part: SeekPart::Checkpoint(number) }
     }
 
-    /// Bytes of memory held, without the compressed bytes.
+    /// Bytes of memory held, not counting the compressed bytes.
     pub(super) fn memory(&self) -> usize {
         self.decoder.memory()
     }

@@ -43,7 +43,7 @@ pub fn inflate_span(
 ///
 /// # Errors
 ///
-/// As [`inflate_span`]; the part of `wanted` beyond the span is not an error.
+/// Same as [`inflate_span`]; the part of `wanted` beyond the span is not an error.
 pub fn read_span(
     table: &(impl SpanTable + ?Sized),
     span_id: SpanId,

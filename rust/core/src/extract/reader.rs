@@ -134,7 +134,7 @@ impl<B: AsRef<[u8]>> SpanReader<B> {
     ///
     /// # Errors
     ///
-    /// As [`Self::inflate_to`]; the part of `wanted` beyond the span is not an error.
+    /// Same as [`Self::inflate_to`]; the part of `wanted` beyond the span is not an error.
     pub fn read(&mut self, wanted: &Range<UncompressedOffset>) -> Result<&[u8]> {
         self.inflate_to(wanted.end)?;
         // Never `None`: the span is inflated to the end of `wanted`, or is a plain tar's.

@@ -162,7 +162,7 @@ impl LayerIndexer {
     /// Ends the layer and returns the result.
     ///
     /// # Errors
-    /// As [`Self::push`], and if the layer is truncated.
+    /// Same as [`Self::push`]; also fails if the layer is truncated.
     pub fn finish(mut self) -> Result<IndexedLayer> {
         if self.failed {
             return Err(Error::AlreadyFinished);

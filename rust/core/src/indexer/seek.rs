@@ -1,5 +1,5 @@
-//! Making the seek table of a layer in the same pass: the output side chooses checkpoints, the side
-//! of the compressed bytes finds their positions and hashes the spans.
+//! Making the seek table of a layer in the same pass: the output side chooses checkpoints, and the
+//! input side, which sees the compressed bytes, finds their positions and hashes the spans.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,14 +25,14 @@ pub(super) struct SeekInput {
     mailbox: Mailbox,
 }
 
-/// Both sides of a new layer.
+/// Creates both sides for a new layer.
 pub(super) fn sides(span_size: u64) -> (SeekOutput, SeekInput) {
     let mailbox = Mailbox::default();
     let output = SeekOutput { finder: Finder::new(span_size), mailbox: Arc::clone(&mailbox) };
     (output, SeekInput { builder: LayerBuilder::new(span_size), mailbox })
 }
 
-/// Ends the layer, of which both sides have seen everything.
+/// Ends the layer, after both sides have seen all of it.
 pub(super) fn finish(
     mut output: SeekOutput,
     mut input: SeekInput,
@@ -52,7 +52,7 @@ impl SeekOutput {
         self.send();
     }
 
-    /// The decoder is at `position`, and all its output has been pushed.
+    /// Records that the decoder is at `position`. All its output must have been pushed.
     pub(super) fn reach(&mut self, position: BitOffset) {
         self.finder.reach(position);
         self.send();

@@ -100,7 +100,7 @@ pub(super) fn decode<U: Unit>(
     decode_body::<U, false>(tables, bits, input, output, limits, matches)
 }
 
-/// As [`decode`], but appends each match to `matches`, and may stop once it has used `max_input`
+/// Like [`decode`], but appends each match to `matches`, and may stop once it has used `max_input`
 /// bytes.
 pub(super) fn decode_recording<U: Unit>(
     tables: &BlockTables,
@@ -119,7 +119,7 @@ pub(super) fn decode_recording<U: Unit>(
     decode_body::<U, true>(tables, bits, input, output, limits, matches)
 }
 
-/// After how many bytes of input or units of output the loop stops.
+/// The number of bytes of input, and of units of output, after which the loop stops.
 #[derive(Clone, Copy)]
 struct Limits {
     input: usize,
@@ -151,7 +151,7 @@ unsafe fn decode_bmi2<U: Unit>(
     decode_body::<U, false>(tables, bits, input, output, limits, &mut Vec::new())
 }
 
-/// The same loop, recording.
+/// The same loop, but recording matches.
 ///
 /// # Safety
 ///

@@ -128,7 +128,7 @@ pub struct Inflater<U = u8> {
     /// Literal/length code lengths, then distance code lengths.
     code_lengths: [u8; CODE_LENGTHS_LEN],
     recorder: Option<Box<Recorder>>,
-    /// The bytes before the start that are known; `None` if all are, or none is needed any more.
+    /// The bytes before the start that are known; `None` if all are, or if none are needed any more.
     known: Option<KnownBytes>,
 }
 
@@ -383,7 +383,7 @@ impl<U: Unit> Inflater<U> {
         taken
     }
 
-    /// As [`Self::take_output`], but gives the whole buffer away and continues in `next`, which
+    /// Like [`Self::take_output`], but gives the whole buffer away and continues in `next`, which
     /// must come from [`new_buffer`].
     pub fn hand_over(&mut self, next: Box<[U]>) -> Filled<U> {
         self.output.hand_over(next)
@@ -645,7 +645,7 @@ impl<U: Unit> Inflater<U> {
         }
     }
 
-    /// As [`Self::symbols`], with a recorder.
+    /// Like [`Self::symbols`], but with a recorder.
     #[cold]
     fn record_symbols(&mut self, input: &mut &[u8]) -> Result<Progress, GzipError> {
         // Taken out, so that the recorder and the decoder can be changed together.

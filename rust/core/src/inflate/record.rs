@@ -133,9 +133,9 @@ impl Recorder {
 /// Whether symbols are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// They are.
+    /// Symbols are recorded.
     Record,
-    /// Not for this number of units of output.
+    /// Symbols are not recorded for this number of units of output.
     Decode(u64),
 }
 
@@ -207,7 +207,7 @@ impl std::fmt::Debug for HeaderBits {
 pub(super) struct KnownBytes(Box<[u64; WINDOW_LEN / 64]>);
 
 impl KnownBytes {
-    /// None of them.
+    /// No known bytes.
     pub(super) fn none() -> Self {
         Self(Box::new([0; WINDOW_LEN / 64]))
     }

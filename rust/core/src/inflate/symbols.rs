@@ -17,8 +17,8 @@ impl SymbolFinder {
     }
 
     /// Decodes from bit `bit` of `bytes`, inside a block with this header, and returns the bit at
-    /// which the symbol begins that follows `len` bytes of output. `None` if there is no such
-    /// symbol in `bytes`.
+    /// which the symbol that follows `len` bytes of output begins. `None` if there is no such symbol
+    /// in `bytes`.
     pub fn find(&mut self, header: &BlockHeader, bytes: &[u8], bit: u8, len: u64) -> Option<u64> {
         self.0.enter_block(header).ok()?;
         let (first, mut input) = bytes.split_first()?;

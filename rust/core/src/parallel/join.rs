@@ -115,7 +115,7 @@ pub(super) struct Joiner<P> {
 enum JoinerState {
     /// Inside a block, a header or a trailer: only the decoder can continue.
     Inside,
-    /// As `Inside`, with all input used.
+    /// Like `Inside`, with all input used.
     Starved,
     /// The decoder is at the header of a block or a member.
     AtHeader,

@@ -68,7 +68,7 @@ pub trait SpanConsumer<B>: Send + Debug + 'static {
     /// [first byte](Checkpoint::first_byte) is among them.
     fn push(&mut self, start: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>);
 
-    /// As [`Self::push`], but also passes the bytes to `blob`: computing two digests together is
+    /// Like [`Self::push`], but also passes the bytes to `blob`: computing two digests together is
     /// faster than one after the other.
     fn push_with(&mut self, blob: &mut B, start: u64, bytes: &[u8], checkpoints: Vec<Checkpoint>);
 }
@@ -88,8 +88,8 @@ pub trait OutputConsumer: Send + Debug + 'static {
     /// An error fails the layer.
     fn push(&mut self, bytes: &[u8]) -> Result<()>;
 
-    /// Takes the trace of output that has just been pushed, once for each piece. Only if the pipeline
-    /// traces.
+    /// Takes the trace of output that has just been pushed, once for each piece. Called only if the
+    /// pipeline traces.
     fn trace(&mut self, _bytes: &[u8], _trace: &mut Trace) {}
 
     /// Whether consuming takes about as long as decoding, so that running it on another thread is
@@ -211,7 +211,7 @@ impl<C: Consumers> Pipeline<C> {
     ///
     /// # Errors
     ///
-    /// As [`Self::push`], and if the layer is truncated.
+    /// Same as [`Self::push`]; also fails if the layer is truncated.
     ///
     /// # Panics
     ///

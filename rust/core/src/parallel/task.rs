@@ -149,7 +149,7 @@ impl<O: OutputConsumer> Sink for Scanner<O> {
 pub(super) struct Scanner<O> {
     output: O,
     check: MemberCheck,
-    /// A buffer.
+    /// Reused for one piece after another.
     trace: Trace,
 }
 

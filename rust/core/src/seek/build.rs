@@ -12,8 +12,9 @@ use crate::tar::{Entries, EntryType};
 use crate::tree::{Location, Tree, TreeBuilder};
 use crate::ztoc::{Entry, IMPLIED_DIRECTORY, Unpacked, Ztoc, header_blocks};
 
-/// Maximum length of all paths of an image in bytes, which are in memory while the list is sorted. Ten
-/// million files have this much; but a single path of 4 KiB can also make two thousand directories.
+/// Maximum total length of the paths of an image in bytes: all of them are in memory while the list is
+/// sorted. Ten million files need about this much, but a single path of 4 KiB can also imply two
+/// thousand directories.
 const MAX_PATHS_LEN: u64 = 1 << 30;
 /// The parts of a seek table besides the seek blobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,10 +64,10 @@ impl Entries for Layer {
     }
 }
 
-/// Makes the seek table of an image with these layers, from the lowest up.
+/// Makes the seek table of an image from its layers, lowest first.
 ///
 /// # Errors
-/// `Error::Seek` if there is more of anything than the format allows, if layers have different span
+/// `Error::Seek` if a count or size exceeds what the format allows, if layers have different span
 /// sizes, or if a zTOC has an entry with an impossible size or offset.
 pub fn build(layers: &[LayerParts]) -> Result<SeekTable> {
     let mut builder =
@@ -92,7 +93,7 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// The rows of all entries, by directory and name.
+    /// The rows of all entries, sorted by directory and name.
     fn of(tree: &Tree<Layer>, layers: &[LayerParts]) -> std::result::Result<Vec<Row>, SeekError> {
         let header_blocks = layers.iter().map(|layer| header_blocks(&layer.ztoc.toc)).collect();
         let rows = Rows { tree, header_blocks };
@@ -183,10 +184,10 @@ impl Rows<'_> {
     }
 }
 
-/// A row, with layer and entry of the file at it.
+/// A row, and the layer and entry of its file; `None` for a directory.
 type Found = (Row, Option<(u32, u32)>);
 
-/// Records for each name of a file with several names where the first of them is.
+/// For each file with several names, records in each of its rows how far back the first one is.
 fn number_names(rows: &mut [Found]) {
     let mut names: HashMap<(u32, u32), Vec<usize>> = HashMap::new();
     for (index, (_, file)) in rows.iter().enumerate() {

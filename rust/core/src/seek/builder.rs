@@ -11,12 +11,12 @@ use crate::error::Result;
 use crate::inflate::SymbolFinder;
 use crate::span::{BitOffset, UncompressedOffset};
 
-/// Bytes dropped from the front at once, so that the rest is not moved each time.
+/// Used bytes are dropped only when there are more than this, so that the rest is rarely moved.
 const DROPPED_LEN: usize = 256 << 10;
 
 /// Builds the seek blob of a layer.
 ///
-/// Compressed bytes may come before or after the checkpoints among them. Only those that may still
+/// Compressed bytes may arrive before or after the checkpoints within them. Only bytes that may still
 /// be needed are kept.
 #[derive(Debug)]
 pub(crate) struct LayerBuilder {
@@ -53,7 +53,7 @@ impl LayerBuilder {
     /// Takes the next compressed bytes.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         // Hashed bytes may still be needed: the symbol to search from may be before the last
-        // checkpoint, if little compressed data makes much output.
+        // checkpoint, if little compressed data expands to much output.
         let used = self.hashed.min(self.settled.byte().0).saturating_sub(self.start);
         let used = usize::try_from(used).unwrap_or(usize::MAX).min(self.bytes.len());
         if used == self.bytes.len() {
@@ -72,7 +72,7 @@ impl LayerBuilder {
         self.settled = choices.settled;
     }
 
-    /// Hashes what can be hashed.
+    /// Completes the checkpoints whose bytes have arrived, and hashes as far as possible.
     pub(crate) fn advance(&mut self) {
         while let Some(choice) = self.choices.pop_front() {
             let located = self.locate(&choice.place);
@@ -80,7 +80,8 @@ impl LayerBuilder {
             let Some((position, start)) =
                 located.filter(|(position, _)| position.0.div_ceil(8) <= end)
             else {
-                // Its bytes have not come yet. It is not before the symbol to search from.
+                // Its bytes have not arrived yet. Everything before the symbol to search from
+                // belongs to the current span.
                 if let Place::Symbol { from, .. } = &choice.place {
                     self.hash_to(from.byte().0);
                 }
@@ -104,12 +105,12 @@ impl LayerBuilder {
         self.hash_to(self.settled.byte().0);
     }
 
-    /// The offset of the end of the bytes so far.
+    /// The offset after the last byte that has arrived.
     fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
 
-    /// Hashes the bytes before `end`, as far as they have come.
+    /// Hashes the bytes before `end`, as far as they have arrived.
     fn hash_to(&mut self, end: u64) {
         let end = end.min(self.end());
         if end > self.hashed {
@@ -120,7 +121,7 @@ impl LayerBuilder {
         }
     }
 
-    /// The position of a checkpoint; `None` if its bytes have not come yet.
+    /// The position of a checkpoint; `None` if its bytes have not arrived yet.
     fn locate(&mut self, place: &Place) -> Option<(BitOffset, PointStart)> {
         match place {
             Place::Member(position) => Some((*position, PointStart::Member)),
@@ -140,11 +141,11 @@ impl LayerBuilder {
         }
     }
 
-    /// Ends the layer. All bytes and all checkpoints have come.
+    /// Ends the layer, once all bytes and all checkpoints have been passed in.
     ///
     /// # Errors
     ///
-    /// As [`LayerWriter::finish`].
+    /// Same as [`LayerWriter::finish`].
     pub(crate) fn finish(
         mut self,
         compressed_size: u64,

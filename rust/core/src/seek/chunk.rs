@@ -23,7 +23,7 @@ const MAX_DYNAMIC_HEADER_BITS: u16 = FIXED_HEADER_BITS + 14 + 19 * 3 + (286 + 32
 const FIXED: u8 = 1;
 const DYNAMIC: u8 = 2;
 
-/// The kinds of starts, in the low two bits of their number.
+/// Kinds of start, in the low two bits of a number in the starts column.
 const BLOCK: u64 = 0;
 const HUFFMAN: u64 = 1;
 const STORED: u64 = 2;
@@ -33,8 +33,9 @@ const COLUMN_COUNT: usize = 4;
 /// Names of the columns, for errors.
 const COLUMNS: [&str; COLUMN_COUNT] =
     ["the starts column", "the gaps column", "the lengths column", "the window column"];
-/// Maximum length of each column: a header for each checkpoint; as many runs as possible, each with
-/// one byte, since gaps and runs that take more are longer by more; whole windows.
+/// Maximum length of each column. Starts: a header for each checkpoint. Gaps and lengths: the maximum
+/// number of runs, one byte each, since a gap or run that needs a second byte leaves room for fewer.
+/// Window: whole windows.
 #[allow(clippy::cast_possible_truncation, reason = "small constants")]
 const MAX_COLUMN_LENS: [u64; COLUMN_COUNT] = {
     let count = CHECKPOINTS_PER_CHUNK as u64;
@@ -152,12 +153,12 @@ impl Chunk {
         Ok(Self { columns, places, digests })
     }
 
-    /// The digest of a span, counted from the first of the chunk.
+    /// The digest of a span. `index` counts from the first span of the chunk.
     pub(super) fn digest(&self, index: usize) -> Option<Digest> {
         self.digests.get(index).copied()
     }
 
-    /// A checkpoint, counted from the first of the chunk.
+    /// A checkpoint. `index` counts from the first checkpoint of the chunk.
     pub(super) fn point(
         &self,
         index: usize,
@@ -247,7 +248,7 @@ const fn past_window(value: u64) -> SeekError {
     SeekError::TooLarge { what: "end of a run in a window", value, limit: WINDOW_LEN as u64 }
 }
 
-/// Checks the rules about one checkpoint, for writing and reading.
+/// Checks the rules for one checkpoint, both before writing and after reading.
 fn check_point(point: &SeekPoint) -> std::result::Result<(), SeekError> {
     let is_aligned = point.position.bit_in_byte() == 0;
     let bits = u64::from(point.position.bit_in_byte());

@@ -1,4 +1,4 @@
-//! The file list of an image, answered from the chunks that have been added.
+//! The file list of an image, which answers from the chunks that have been added.
 //!
 //! Nothing is fetched here. If an answer needs chunks that are missing, it names them, and the caller
 //! adds them and asks again.
@@ -28,12 +28,12 @@ pub enum Stop {
     Loop,
 }
 
-/// Usual bytes of memory for each byte of a chunk and for each of its entries. Real chunks take about
-/// 200 bytes for each entry.
+/// Usual memory of a decoded chunk in bytes, per stored byte and per entry. Real chunks take about 200
+/// bytes per entry.
 const KEPT_PER_BYTE: usize = 16;
 const KEPT_PER_ENTRY: usize = 512;
-/// Bytes by which all decoded chunks of an image may exceed the usual: some have deep directories. The
-/// list of an image that has more is slow to read, but does not exhaust memory.
+/// Bytes by which all decoded chunks of an image together may exceed the usual memory, since some have
+/// deep directories. Beyond that, the list is slow to read, but does not exhaust memory.
 const MAX_EXCESS: usize = 64 << 20;
 
 /// An answer, or why there is none.
@@ -44,7 +44,7 @@ pub type Answer<T> = std::result::Result<T, Stop>;
 pub struct Listed {
     chunk: Arc<ListChunk>,
     index: usize,
-    /// Its number.
+    /// The number of the entry.
     pub number: u32,
 }
 
@@ -83,12 +83,13 @@ impl Listed {
     }
 }
 
-/// The file list of an image; may be used by several threads.
+/// The file list of an image. Several threads may use it at once.
 #[derive(Debug)]
 pub struct FileList {
     root: Arc<Root>,
     chunks: Box<[OnceLock<Kept>]>,
-    /// For files with several names, by the number of the first: one that is in an added chunk.
+    /// For files with several names: from the number of the first name to that of one in an added
+    /// chunk.
     names: Mutex<HashMap<u32, u32>>,
     /// What is left of [`MAX_EXCESS`].
     spare: AtomicUsize,
@@ -98,7 +99,7 @@ pub struct FileList {
 #[derive(Debug)]
 enum Kept {
     Decoded(Arc<ListChunk>),
-    /// Decoded it would exceed [`MAX_EXCESS`], so it is decoded each time.
+    /// Keeping it decoded would exceed [`MAX_EXCESS`], so it is decoded each time.
     Stored(Box<[u8]>),
 }
 
@@ -125,7 +126,7 @@ impl FileList {
     /// Verifies, decodes and adds a chunk. Adding it again changes nothing.
     ///
     /// # Errors
-    /// `Error::Verification` if the digest differs; `Error::Seek` for whatever is wrong in it.
+    /// `Error::Verification` if the digest differs; `Error::Seek` if its content is invalid.
     pub fn add_chunk(&self, number: u32, stored: &[u8]) -> Result<()> {
         if self.has_chunk(number) {
             return Ok(());
@@ -159,7 +160,8 @@ impl FileList {
         Ok(chunk)
     }
 
-    /// Checks that the first key is the one in the root, and the last one before the next chunk's.
+    /// Checks that the first key is the one in the root, and that the last key is less than the first
+    /// key of the next chunk.
     fn check_keys(&self, number: u32, chunk: &ListChunk) -> std::result::Result<(), SeekError> {
         let key = |index: usize| {
             chunk.key(index).map(|(directory, name)| list_chunk::key(directory, name))
@@ -183,7 +185,7 @@ impl FileList {
     fn chunk(&self, number: u32) -> Option<Arc<ListChunk>> {
         match self.chunks.get(number as usize)?.get()? {
             Kept::Decoded(chunk) => Some(Arc::clone(chunk)),
-            // It could be decoded before.
+            // Decoding does not fail: it succeeded when the chunk was added.
             Kept::Stored(stored) => self.decode(number, stored).ok().map(Arc::new),
         }
     }
@@ -194,10 +196,11 @@ impl FileList {
         (0..self.root.list_chunk_count()).filter(|chunk| !self.has_chunk(*chunk)).collect()
     }
 
-    /// An entry by its number. For a file with several names, any of them that has been added.
+    /// The entry with a number. If its chunk is missing, any other name of the same file that has been
+    /// added.
     ///
     /// # Errors
-    /// [`Stop::Missing`] if there is no such entry, [`Stop::Chunks`].
+    /// [`Stop::Missing`] if there is no such entry; [`Stop::Chunks`] if a chunk is missing.
     pub fn entry(&self, number: u32) -> Answer<Listed> {
         match self.named(number) {
             Err(Stop::Chunks(chunks)) => {
@@ -209,7 +212,7 @@ impl FileList {
         }
     }
 
-    /// The error for an entry that should be a regular file, because another name says so.
+    /// The error for an entry that is not a regular file, although another name of it says so.
     #[must_use]
     pub fn not_a_file(&self, listed: &Listed) -> Error {
         let chunk = self.root.chunk_of_entry(listed.number).unwrap_or(u32::MAX);
@@ -217,10 +220,10 @@ impl FileList {
         in_part(SeekPart::TocChunk(chunk))(SeekError::Value { what, value })
     }
 
-    /// An entry by its number, whatever other names its file has.
+    /// The entry with exactly this number, whatever other names its file has.
     ///
     /// # Errors
-    /// As [`Self::entry`].
+    /// Same as [`Self::entry`].
     pub fn named(&self, number: u32) -> Answer<Listed> {
         let chunk = self.root.chunk_of_entry(number).ok_or(Stop::Missing)?;
         let found = self.chunk(chunk).ok_or_else(|| Stop::Chunks(vec![chunk]))?;
@@ -266,7 +269,7 @@ impl FileList {
         let mut frames = vec![(path.to_vec(), 0)];
         let mut at = At { path: Vec::new(), listed: None };
         let mut followed = 0;
-        // Whether the rest of a text may exist as it is; if not, it is looked up step by step.
+        // Whether to try the rest of a path in one lookup. If that fails, each component is looked up.
         let mut may_jump = true;
         loop {
             let Some((text, position)) = frames.last_mut() else { return self.listed(at) };
@@ -288,7 +291,7 @@ impl FileList {
                 at = At { path: parent(&at.path).to_vec(), listed: None };
                 continue;
             }
-            // If the rest exists as it is, all directories on the way are real.
+            // If the rest exists as written, no directory in it is a link.
             let rest = if may_jump { plain_rest(text, start, &at.path) } else { None };
             may_jump = false;
             let found = match rest.as_deref().map(|full| self.lookup_path(full)) {
@@ -325,7 +328,7 @@ impl FileList {
             let directory =
                 if target.starts_with(b"/") { Vec::new() } else { parent(&found.path()).to_vec() };
             at = At { path: directory, listed: None };
-            // Frames that have ended are dropped, so that there are at most as many as links.
+            // Finished frames are dropped, so that a long chain of links does not pile them up.
             while frames.last().is_some_and(|(text, position)| next_part(text, *position).is_none())
             {
                 frames.pop();
@@ -350,15 +353,16 @@ impl FileList {
         self.lookup(directory, name)
     }
 
-    /// The chunk of a path; that of its first component, which may be a link to a directory; and that
-    /// of the whole path which is left after the links so far.
+    /// Asks for the chunk of a path, and for two more that may be needed next: that of its first
+    /// component, which may be a link to a directory, and that of the whole path that remains after
+    /// the links so far.
     fn needs(&self, chunk: u32, directory: &[u8], first: &[u8], whole: &[u8]) -> Stop {
         let others = [self.lookup(directory, first).err(), self.lookup_path(whole).err()];
         let chunks: BTreeSet<_> = others.into_iter().flatten().chain([chunk]).collect();
         Stop::Chunks(chunks.into_iter().collect())
     }
 
-    /// The chunks of all directories on the way, since the path itself does not exist as it is.
+    /// Asks for the chunks of all components of a path, since it does not exist as written.
     fn needs_each(&self, chunk: u32, directory: &[u8], rest: &[u8]) -> Stop {
         let mut chunks = BTreeSet::from([chunk]);
         let mut at = directory.to_vec();
@@ -417,7 +421,7 @@ impl FileList {
     /// The chunks that may hold entries of a directory.
     fn chunks_of_directory(&self, directory: &[u8]) -> Range<u32> {
         let first = self.root.chunk_of_key(&list_chunk::key(directory, &[])).unwrap_or(0);
-        // No key of the directory is as great as this, and no key of a later one is smaller.
+        // Greater than every key of the directory, and not greater than any key of a later one.
         let after = [directory, &[1]].concat();
         match self.root.chunk_of_key(&after) {
             Some(last) => first..last + 1,
@@ -425,7 +429,7 @@ impl FileList {
         }
     }
 
-    /// What is at a path that has been resolved before, without following links.
+    /// The entry at a path that has already been resolved. Links are not followed.
     ///
     /// # Errors
     /// [`Stop::Chunks`].
@@ -440,7 +444,7 @@ impl FileList {
     }
 }
 
-/// Where resolving has got to. If the entry is not known, it is a directory.
+/// How far a path has been resolved. An entry that is not known is a directory.
 struct At {
     path: Vec<u8>,
     listed: Option<Listed>,
@@ -518,8 +522,8 @@ fn push_part(path: &mut Vec<u8>, name: &[u8]) {
     path.extend_from_slice(name);
 }
 
-/// A directory, the rest of the last text from a component on, and the rests of the texts below it, up
-/// to a `.` or `..`.
+/// Joins a directory, the rest of the top frame from `start` on, and the rests of the frames below it,
+/// up to a frame with a `.` or `..`.
 fn whole_rest(frames: &[(Vec<u8>, usize)], start: usize, directory: &[u8]) -> Vec<u8> {
     let mut path = directory.to_vec();
     for (index, (text, position)) in frames.iter().rev().enumerate() {
@@ -532,8 +536,8 @@ fn whole_rest(frames: &[(Vec<u8>, usize)], start: usize, directory: &[u8]) -> Ve
     path
 }
 
-/// A directory and the rest of a path from a component on, without repeated slashes, if the rest has
-/// no `.` or `..`.
+/// Joins a directory and the rest of a path from `start` on, without repeated slashes. `None` if the
+/// rest has a `.` or `..`.
 fn plain_rest(path: &[u8], start: usize, directory: &[u8]) -> Option<Vec<u8>> {
     let mut rest = directory.to_vec();
     let mut from = start;

@@ -4,11 +4,11 @@
 //! chosen once the output is 32 KiB past the zone, since no match after that can refer to a byte
 //! before the zone's end.
 //!
-//! Everything kept is about the current zone, so memory is proportional to the span size. What is
-//! kept for a byte of output is bounded too: a match has at least 3 bytes, and of all blocks and
+//! Only data about the current zone is kept, so memory is proportional to the span size. What is
+//! kept per byte of output is bounded too: a match has at least 3 bytes, and of all blocks and
 //! members that begin at one position only the first of each kind is kept. Only empty blocks and
-//! members take compressed bytes without any output, and the caller has to keep these bytes until
-//! the checkpoint is chosen. So if the blocks from the zone to the choice take more than
+//! members take compressed bytes without producing output, and the caller has to keep these bytes
+//! until the checkpoint is chosen. So if the blocks from the zone to the choice take more than
 //! [`max_zone_len`] compressed bytes, the checkpoint is the first position of the zone, with its
 //! whole window.
 
@@ -104,8 +104,8 @@ pub(crate) struct Finder {
 }
 
 /// Largest number of compressed bytes between the first block of a zone and the last one before the
-/// choice. DEFLATE's longest code words make output twice as large at most, so it is exceeded only
-/// by thousands of empty blocks, or by blocks with a few bytes each.
+/// choice. Even DEFLATE's longest code words take at most twice as many bytes as their output, so
+/// only thousands of empty blocks, or of blocks with a few bytes each, exceed it.
 const fn max_zone_len(span_size: u64) -> u64 {
     4 * span_size
 }
@@ -141,7 +141,7 @@ impl Finder {
         self.zone.start..self.zone.end.saturating_add(WINDOW)
     }
 
-    /// The decoder is at `position`, and all output has been pushed.
+    /// Records that the decoder is at `position`. All output before it must have been pushed.
     pub(crate) fn reach(&mut self, position: BitOffset) {
         self.reached = position;
     }
@@ -205,7 +205,7 @@ impl Finder {
         self.kept.get(place(range.start)..place(range.end)).unwrap_or_default().to_vec()
     }
 
-    /// Adds a mark, in the way that [`crate::trace::Notes`] does.
+    /// Adds a mark, by the same rules as [`crate::trace::Notes`].
     fn add(&mut self, base: u64, note: Note) {
         let Note { offset, position, kind } = note;
         self.reached = position;
@@ -230,7 +230,7 @@ impl Finder {
         }
     }
 
-    /// Passes a mark before the zone.
+    /// Updates the current block and symbol for a mark before the zone.
     fn pass(&mut self, mark: Mark) {
         match mark.kind {
             NoteKind::Member | NoteKind::Block => (self.body, self.symbol) = (None, None),
@@ -248,7 +248,7 @@ impl Finder {
         let is_over = |first: &Mark, last: &Mark| {
             last.position.0.saturating_sub(first.position.0) > 8 * max_zone_len(self.span_size)
         };
-        // The first mark comes first, so this is false for nearly all.
+        // A cheap test that rules out nearly all marks: no boundary is before the first mark.
         if !self.marks.front().is_some_and(|first| is_over(first, last)) {
             return false;
         }

@@ -13,16 +13,16 @@ use crate::error::{Result, SeekError, SeekPart};
 use crate::span::{BitOffset, UncompressedOffset};
 
 const MAGIC: [u8; 8] = *b"TOCSINL1";
-/// Maximum length of the decompressed head of any blob. It has fewer bytes than the digests in the
-/// blob, except in small blobs.
+/// Length in bytes that the decompressed head of any blob may have. In large blobs it may be longer,
+/// but never longer than the rest of the blob: the digests alone take more bytes than the head.
 const MAX_SMALL_HEAD_LEN: u64 = 1 << 20;
 /// Compression level of the head.
 const LEVEL: i32 = 19;
 
 /// Writes the seek blob of a layer while the layer is being indexed.
 ///
-/// Checkpoints are compressed 64 at a time, so that few of them are in memory. An error is returned
-/// by [`Self::finish`].
+/// Checkpoints are compressed 64 at a time, so that few of them are held in memory. Errors are
+/// returned by [`Self::finish`].
 #[derive(Debug)]
 pub struct LayerWriter {
     span_size: u64,
@@ -30,7 +30,7 @@ pub struct LayerWriter {
     /// The columns of each complete chunk, compressed.
     columns: Vec<Vec<u8>>,
     digests: Vec<Digest>,
-    /// Fails once; then nothing is collected any more.
+    /// The first error, after which nothing more is collected.
     state: Result<ChunkWriter>,
 }
 
@@ -45,7 +45,7 @@ impl LayerWriter {
 
     /// Adds the next checkpoint.
     ///
-    /// Not for a plain tar, whose checkpoints follow from its size.
+    /// Not needed for a plain tar, whose checkpoints follow from its size.
     #[allow(clippy::needless_pass_by_value, reason = "the caller has no use for it afterwards")]
     pub fn push_point(&mut self, point: SeekPoint) {
         let Ok(chunk) = &mut self.state else { return };
@@ -64,7 +64,7 @@ impl LayerWriter {
         }
     }
 
-    /// Adds the digest of the next span's compressed bytes. It may lag behind the checkpoints.
+    /// Adds the digest of the next span's compressed bytes. Digests may lag behind checkpoints.
     pub fn push_digest(&mut self, digest: Digest) {
         self.digests.push(digest);
     }
@@ -75,7 +75,7 @@ impl LayerWriter {
         self.points.len()
     }
 
-    /// Bytes of memory held, without the compressor's.
+    /// Memory held in bytes, not counting the compressor's.
     #[must_use]
     pub fn memory(&self) -> usize {
         let columns: usize = self.columns.iter().map(Vec::capacity).sum();
@@ -84,7 +84,8 @@ impl LayerWriter {
             + self.digests.capacity() * size_of::<Digest>()
     }
 
-    /// The blob of a layer with these sizes, the second up to the end of the stream.
+    /// Returns the blob of a layer with these sizes. The uncompressed size is that up to the end of
+    /// the stream.
     ///
     /// # Errors
     /// `Error::Seek` if a checkpoint that was added breaks a rule of the format, checkpoints and
@@ -122,7 +123,7 @@ impl LayerWriter {
 
     /// Adds the checkpoints of a plain tar.
     fn push_tar(&mut self, size: u64) {
-        // More are an error later.
+        // One above the maximum is enough for `finish` to fail.
         for index in 0..size.div_ceil(self.span_size.max(1)).min(MAX_SPANS + 1) {
             let uncompressed = UncompressedOffset(index * self.span_size);
             self.push_point(SeekPoint {
@@ -182,7 +183,7 @@ pub struct SeekLayer {
 }
 
 impl PartialEq for SeekLayer {
-    /// The blob says everything.
+    /// Everything else follows from the blob.
     fn eq(&self, other: &Self) -> bool {
         self.blob() == other.blob()
     }
@@ -195,7 +196,7 @@ impl SeekLayer {
     /// [`SeekSpans::add_chunk`].
     ///
     /// # Errors
-    /// `Error::Seek` for whatever is wrong with the head.
+    /// `Error::Seek` if the head is invalid.
     pub fn parse(blob: &SharedBytes) -> Result<Self> {
         let in_head = in_part(SeekPart::LayerHead);
         let mut reader = Reader::new(blob.as_slice());
@@ -204,7 +205,7 @@ impl SeekLayer {
         let mut head = Reader::new(&content);
         let layer = read_sizes(&mut head).map_err(&in_head)?;
         let ends = read_chunk_ends(&layer, &mut head, &mut reader, head_len).map_err(&in_head)?;
-        // The chunks are complete, so the blob has 32 bytes or more for each checkpoint.
+        // All chunks are complete, so the blob has at least 32 bytes for each checkpoint.
         let positions = Positions::read(layer, &mut head, SeekPart::LayerHead)?;
         head.finish().map_err(&in_head)?;
         Ok(Self { blob: blob.clone(), head_len, ends, positions })
@@ -289,7 +290,7 @@ impl SeekLayer {
     /// The spans of the layer, with all chunks.
     ///
     /// # Errors
-    /// `Error::Seek` for whatever is wrong with a chunk.
+    /// `Error::Seek` if a chunk is invalid.
     pub fn all_spans(&self) -> Result<SeekSpans> {
         let spans = self.spans();
         for number in 0..self.chunk_count() {

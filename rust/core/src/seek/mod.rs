@@ -29,16 +29,16 @@ use crate::error::{Error, Result, SeekError, SeekPart};
 
 /// Default distance between checkpoints in uncompressed bytes.
 pub const DEFAULT_SEEK_SPAN_SIZE: u64 = 256 << 10;
-/// Smallest distance between checkpoints: below it, windows are most of the table.
+/// Smallest distance between checkpoints: below it, the table would consist mostly of windows.
 pub const MIN_SEEK_SPAN_SIZE: u64 = 64 << 10;
 /// Largest distance between checkpoints.
 pub const MAX_SEEK_SPAN_SIZE: u64 = 64 << 20;
 /// Number of checkpoints in a seek chunk; the last one may have fewer.
 pub const CHECKPOINTS_PER_CHUNK: usize = 64;
-/// Maximum number of spans of a layer: 256 GiB at the smallest distance. A reader holds 16 bytes for
-/// each, and 2 bytes of a position map can claim one.
+/// Maximum number of spans of a layer: 256 GiB at the smallest distance. A reader allocates 16 bytes
+/// for each, while a position map can declare one in 2 bytes.
 pub const MAX_SPANS: u64 = 1 << 22;
-/// Maximum size of a layer in bytes, compressed or not, so that positions in bits fit 64 bits.
+/// Maximum size of a layer in bytes, compressed or not, so that positions in bits fit in 64 bits.
 pub const MAX_LAYER_SIZE: u64 = 1 << 60;
 
 /// Checks the span size of a seek table.
@@ -50,7 +50,7 @@ pub fn check_span_size(span_size: u64) -> Result<()> {
     positions::check_span_size(span_size).map_err(in_part(SeekPart::LayerHead))
 }
 
-/// Converts a broken rule to an error that names the part which breaks it.
+/// Returns a function that turns a broken rule into an error about `part`.
 pub(crate) const fn in_part(part: SeekPart) -> impl Fn(SeekError) -> Error {
     move |kind| Error::Seek { kind, part }
 }

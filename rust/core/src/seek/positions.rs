@@ -55,7 +55,7 @@ pub struct Positions {
     pub(crate) points: Vec<Position>,
 }
 
-/// What a seek table says about a layer besides its checkpoints.
+/// What a seek table records about a layer besides its checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LayerSizes {
     pub(crate) span_size: u64,
@@ -82,7 +82,7 @@ impl LayerSizes {
             return Err(SeekError::TooLarge { what, value, limit: MAX_SPANS });
         }
         let is_possible = match self.compression {
-            // A span has at least one byte, unless there are none.
+            // Every span has at least one byte, except that of an empty layer.
             LayerCompression::Gzip => (1..=self.uncompressed_size.max(1)).contains(&value),
             LayerCompression::Tar => value == self.uncompressed_size.div_ceil(self.span_size),
             LayerCompression::Zstd => value == 0,
@@ -131,7 +131,7 @@ impl Positions {
     pub(crate) fn read(layer: LayerSizes, reader: &mut Reader<'_>, part: SeekPart) -> Result<Self> {
         layer.check().map_err(in_part(part))?;
         let count = usize::try_from(layer.span_count).unwrap_or(usize::MAX);
-        // Each takes two bytes or more, so there is no reason to allocate for more of them.
+        // Each takes at least two bytes, so no more than this can follow.
         let mut points = Vec::with_capacity(count.min(reader.remaining() / 2));
         let mut last = Position { uncompressed: 0, bits: 0 };
         for index in 0..layer.span_count {
@@ -244,7 +244,7 @@ impl Positions {
         place(chunk)..place(chunk.saturating_add(1))
     }
 
-    /// The position of a checkpoint: uncompressed offset and first unused bit.
+    /// The position of a checkpoint: its uncompressed offset and its first compressed bit.
     #[must_use]
     pub fn position(&self, span_id: SpanId) -> Option<(UncompressedOffset, BitOffset)> {
         let point = self.points.get(span_id.0 as usize)?;
@@ -302,7 +302,7 @@ impl Positions {
     }
 }
 
-/// The part that an error about a checkpoint names.
+/// The part that errors about a checkpoint name.
 pub(crate) fn checkpoint(index: u64) -> SeekPart {
     SeekPart::Checkpoint(u32::try_from(index).unwrap_or(u32::MAX))
 }

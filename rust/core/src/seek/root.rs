@@ -1,4 +1,4 @@
-//! The root of a seek table: what every other part is, and its digest.
+//! The root of a seek table, which describes every other part and holds its digest.
 
 use std::ops::Range;
 
@@ -25,7 +25,7 @@ const MAX_POSITIONS_LEN: u64 = 256 << 20;
 /// Maximum length of a position in the map: two varints.
 const MAX_POSITION_LEN: u64 = 2 * 10;
 /// Maximum length of a decompressed chunk of the file list. A chunk ends at 256 KiB, but its last entry
-/// may have extended attributes of 1 MiB, and a hard link to it as many again.
+/// may have extended attributes of 1 MiB, and a hard link to it may add as much again.
 pub(super) const MAX_LIST_CHUNK_LEN: u64 = 4 << 20;
 
 /// The root of a seek table.
@@ -45,7 +45,7 @@ pub struct RootLayer {
     /// The digest of the layer as stored.
     pub digest: Digest,
     sizes: LayerSizes,
-    /// Where each chunk ends in the seek blob, after the end of the head.
+    /// Where the head ends in the seek blob, then where each chunk ends.
     ends: Vec<u64>,
     chunk_digests: Vec<Digest>,
 }
@@ -80,7 +80,7 @@ pub(super) struct WrittenChunk {
 /// Writes the root and the file list blob.
 ///
 /// # Errors
-/// `Error::Seek` if there is more of anything than the format allows, or layers have different span
+/// `Error::Seek` if a count or size exceeds what the format allows, or if layers have different span
 /// sizes.
 pub(super) fn write(
     layers: &[(Digest, &SeekLayer)],
@@ -151,16 +151,16 @@ fn write_parts(
     Ok((root, blob))
 }
 
-/// The number of bytes that both start with.
+/// The length of the common prefix.
 pub(super) fn shared_len(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 impl Root {
-    /// Reads a root, whose own digest the caller has verified.
+    /// Reads a root. The caller must have verified its digest.
     ///
     /// # Errors
-    /// `Error::Seek` for whatever is wrong with it.
+    /// `Error::Seek` if it is invalid.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let in_root = in_part(SeekPart::Root);
         let mut reader = Reader::new(bytes);
@@ -250,7 +250,7 @@ impl Root {
         self.span_size
     }
 
-    /// The layers, from the lowest up.
+    /// The layers, lowest first.
     #[must_use]
     pub fn layers(&self) -> &[RootLayer] {
         &self.layers
@@ -324,7 +324,7 @@ impl Root {
     /// Verifies and reads the position map; returns the spans of each layer.
     ///
     /// # Errors
-    /// `Error::Verification` if the digest differs; `Error::Seek` for whatever is wrong in it.
+    /// `Error::Verification` if the digest differs; `Error::Seek` if its content is invalid.
     pub fn spans(&self, stored: &[u8]) -> Result<Vec<SeekSpans>> {
         let part = SeekPart::Positions;
         let map = open(&self.positions, stored, part, MAX_POSITIONS_LEN)?;
@@ -404,7 +404,7 @@ fn read_layer(
     Ok(RootLayer { digest, sizes, ends, chunk_digests: Vec::new() })
 }
 
-/// Reads a front-coded key, appends it to `keys` and returns its range. Keys ascend.
+/// Reads a front-coded key, appends it to `keys` and returns its range. Keys must ascend.
 fn read_key(
     reader: &mut Reader<'_>,
     keys: &mut Vec<u8>,
@@ -437,10 +437,10 @@ fn read_key(
     Ok(key)
 }
 
-/// Directory, NUL and name: at most the longest path of Linux.
+/// Maximum length of a key (directory, NUL and name), from the longest path that Linux accepts.
 pub(super) const MAX_KEY_LEN: usize = crate::tree::MAX_PATH_LEN + 1;
 
-/// Maximum length of all first keys together.
+/// Maximum total length of the first keys.
 const MAX_KEYS_LEN: usize = 64 << 20;
 
 fn open(part: &Part, stored: &[u8], name: SeekPart, limit: u64) -> Result<Vec<u8>> {

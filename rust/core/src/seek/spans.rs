@@ -1,4 +1,4 @@
-//! The spans of one layer: positions, and checkpoints as far as their chunks have been added.
+//! The spans of one layer: their positions, and the checkpoints whose chunks have been added.
 
 use std::sync::OnceLock;
 
@@ -11,9 +11,9 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, SeekError, SeekPart};
 use crate::span::SpanId;
 
-/// A decompressed chunk is kept if it has at most this many times the memory of the compressed one;
-/// real chunks have less than ten. Others are decompressed each time they are used, so that memory
-/// stays in proportion to what was fetched.
+/// A decompressed chunk is kept if it takes at most this many times the memory of the compressed one;
+/// real chunks take less than ten times as much. Others are decompressed each time they are used, so
+/// that memory stays in proportion to what was fetched.
 const MAX_KEPT_RATIO: usize = 16;
 
 /// The spans of one layer. A span can be read as soon as its chunk has been added.
@@ -69,7 +69,7 @@ impl SeekSpans {
     /// changes nothing.
     ///
     /// # Errors
-    /// `Error::Verification` if the digest differs; `Error::Seek` for whatever is wrong in it.
+    /// `Error::Verification` if the digest differs; `Error::Seek` if its content is invalid.
     pub fn add_chunk(&self, number: u32, data: SharedBytes) -> Result<()> {
         let places = (self.chunks.get(number as usize), self.digests.get(number as usize));
         let (Some(kept), Some(expected)) = places else {

@@ -1,4 +1,4 @@
-//! The parts that everything in a seek table is made of: varints, fixed integers and zstd frames.
+//! The building blocks of a seek table: varints, fixed-size integers and zstd frames.
 
 use std::io::Read;
 
@@ -9,14 +9,14 @@ use crate::error::SeekError;
 
 type Result<T> = std::result::Result<T, SeekError>;
 
-/// Longest varint: 64 bits, 7 a byte.
+/// Maximum length of a varint: 64 bits, 7 per byte.
 const MAX_VARINT_LEN: usize = 10;
 /// RFC 8878 §3.1.1.
 const ZSTD_MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 /// RFC 8878 §3.1.1.1.1: bits of the frame header descriptor.
 const SINGLE_SEGMENT_FLAG: u8 = 1 << 5;
-/// Reserved bit, checksum flag and dictionary ID flag, all of which must be zero. The unused bit may
-/// have any value, says RFC 8878, but has only one here.
+/// Unused bit, reserved bit, checksum flag and dictionary ID flag, all of which must be zero. RFC 8878
+/// allows any value for the unused bit, but a seek table has only one form.
 const FORBIDDEN_FLAGS: u8 = 0b0001_1111;
 /// RFC 8878 §3.1.1.1.2: the smallest window.
 const MIN_WINDOW_LEN: u64 = 1 << 10;
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
         let mut value = 0_u64;
         for (index, byte) in self.bytes.iter().take(MAX_VARINT_LEN).enumerate() {
             let is_last_possible = index == MAX_VARINT_LEN - 1;
-            // The tenth byte has one bit of the number.
+            // The tenth byte holds only one bit of the number.
             if is_last_possible && *byte > 1 {
                 return Err(SeekError::Varint(what));
             }
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// Two lengths and a zstd frame; returns its content, which has at most `limit` bytes.
+    /// Reads two lengths and a zstd frame. Returns its content, which has at most `limit` bytes.
     pub(crate) fn frame(&mut self, limit: u64, what: &'static str) -> Result<Vec<u8>> {
         let stored_len = self.u32(what)?;
         let len = self.u32(what)?;
@@ -164,7 +164,7 @@ pub(crate) fn len32(len: usize) -> Result<u32> {
     u32::try_from(len).map_err(|_| SeekError::TooLarge { what: "length", value: len as u64, limit })
 }
 
-/// Decompresses one zstd frame, which must have a content of exactly `len` bytes.
+/// Decompresses one zstd frame, whose content must have exactly `len` bytes.
 ///
 /// Allocates at most the content, a window of the same size, and the decoder's own buffers.
 pub(crate) fn decompress(
@@ -230,7 +230,7 @@ fn check_header(stored: &[u8], len: u64) -> Result<()> {
     let mut size = [0; 8];
     size[..size_len].copy_from_slice(header.bytes(size_len, what)?);
     let size = u64::from_le_bytes(size);
-    // Two bytes hold a size from 256 on.
+    // A field of two bytes holds the size minus 256.
     let size = if size_len == 2 { size + 256 } else { size };
     if size != len {
         let message = format!("wrong content size (found {size}, expected {len})");

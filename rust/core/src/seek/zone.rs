@@ -1,18 +1,18 @@
 //! The cheapest position in a zone: where the fewest bytes before it are referred to after it.
 //!
-//! The matches are gone through backwards, with a bitmap of the bytes that they refer to. Once those
-//! after a position have been added, the bits below it are the bytes that a checkpoint there needs.
-//! To count them at every match would take longer than to decode it. But going back from a position
-//! loses only the bits passed, so if it needs many more bytes than the best position found, the
-//! search jumps to where enough bits have been passed.
+//! The matches are visited from last to first, and the bytes that they refer to are marked in a
+//! bitmap. Once all matches after a position have been added, the bits set below it are the bytes
+//! that a checkpoint at that position needs. Counting them at every match would take longer than
+//! decoding it. But going back from a position drops only the bits passed, so if a position needs
+//! many more bytes than the best one found, the search jumps to where enough bits have been passed.
 
 use std::ops::Range;
 
 use crate::checkpoint::{Run, SparseWindow, WINDOW_LEN};
 use crate::inflate::{Match, words};
 
-/// Positions that are gone through one by one before the next jump is tried. Counting the bits of a
-/// window costs as much as going through this many positions.
+/// Number of positions to visit one by one before the next jump is tried. Counting the bits of a
+/// window costs as much as visiting this many.
 const SWEEP_LEN: usize = 1 << 10;
 
 /// What a checkpoint inside a block with Huffman codes costs for its stored header, in bytes.
@@ -50,7 +50,7 @@ struct Best {
 /// What is known about a zone.
 #[derive(Debug)]
 pub(super) struct Zone<'a> {
-    /// The positions that may become the checkpoint; both ends may.
+    /// The positions that may become the checkpoint, including both ends.
     pub(super) start: u64,
     pub(super) end: u64,
     /// The matches that begin in the zone, or at most 32 KiB after it.
@@ -59,13 +59,13 @@ pub(super) struct Zone<'a> {
     pub(super) match_end: u64,
     /// The boundaries in the zone.
     pub(super) boundaries: &'a [u64],
-    /// What a checkpoint at the first position costs for its header. That is the start of the zone,
-    /// or the end of a match across it.
+    /// What a checkpoint at the first position costs for its header. The first position is the start
+    /// of the zone, or the end of a match that crosses it.
     pub(super) first_cost: u32,
 }
 
 impl Zone<'_> {
-    /// The cheapest position; the first of several.
+    /// The cheapest position; the first one if several cost the same.
     pub(super) fn cheapest(&self) -> u64 {
         let mut bits = Bits::new(self.start, self.end + WINDOW_LEN as u64);
         let origin = bits.start;
@@ -75,7 +75,7 @@ impl Zone<'_> {
             pieces: self.pieces.to_vec(),
             boundaries: self.boundaries,
             origin,
-            // A match that ends where the zone starts, if none does later.
+            // Used once no match in the zone is left.
             match_end: usize::try_from(self.match_end.saturating_sub(origin)).unwrap_or(0),
             best: Best { cost: u32::MAX, at: first },
         };
@@ -83,7 +83,7 @@ impl Zone<'_> {
         // The end of the zone is a candidate too.
         let mut place = Place { at: end + 1, count: bits.count_below(end + 1) };
         while place.at > start {
-            // However far back this goes, all but the bits passed remain needed.
+            // However far back the search goes, all bits but those passed are still needed.
             let room = place.count.saturating_sub(search.best.cost.saturating_add(1));
             let limit = bits.back_over(place.at, room).max(start);
             if place.count > search.best.cost && limit + SWEEP_LEN <= place.at {
@@ -112,7 +112,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// Where the last match ends that has not been taken.
+    /// Where the last match that has not been taken ends.
     fn last_end(&self) -> usize {
         let last = self.pieces.last().and_then(|piece| {
             let found = piece.matches.last()?;
@@ -313,7 +313,7 @@ impl Bits {
         if start / 64 == end / 64 {
             let word = self.words.get(start / 64).copied().unwrap_or(0);
             let found = word & ((1_u64 << (end % 64)) - (1_u64 << (start % 64)));
-            // Mostly, nothing so recent is referred to.
+            // Usually, nothing this recent is referred to.
             return if found == 0 { 0 } else { found.count_ones() };
         }
         if start / 64 + 1 == end / 64
@@ -348,8 +348,8 @@ fn source(found: Match, delta: usize) -> usize {
     delta.wrapping_add(found.offset() as usize).wrapping_sub(usize::from(found.distance()))
 }
 
-/// The bytes before `at` that the matches of `pieces`, which begin at or after it, refer to. `bytes`
-/// returns a range of the output.
+/// The bytes before `at` that matches refer to. `pieces` are the matches from `at` on; `bytes` returns
+/// a range of the output.
 pub(super) fn sparse_window(
     at: u64,
     pieces: &[Piece<'_>],
@@ -361,7 +361,7 @@ pub(super) fn sparse_window(
         piece.matches.iter().for_each(|found| bits.set(*found, delta));
     }
     let first = bits.start;
-    // Where the window would start in front of the output.
+    // The length of the window that would be before the start of the output.
     let missing = WINDOW_LEN as u64 - (at - first);
     let is_set = |position: u64| {
         let index = position - first;

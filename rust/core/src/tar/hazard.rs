@@ -1,8 +1,8 @@
 //! Entries that the reference indexes but that its reader, soci-snapshotter, rejects.
 //!
 //! The reader derives the start of an entry's header from the end of the previous entry, compares
-//! headers field by field, and resolves hard links in archive order. Each hazard breaks one of
-//! these.
+//! headers field by field, and resolves hard links in archive order. Each hazard defeats one of
+//! these steps.
 //!
 //! Source: docs/format.md#broken-for-readers.
 

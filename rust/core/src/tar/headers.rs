@@ -38,7 +38,7 @@ impl EntryHeaders {
 /// Reads the headers of the entry at the beginning of `stretch`. These are uncompressed bytes from
 /// offset `start` of the layer, where the previous entry ends.
 ///
-/// Bytes after the headers are ignored. Parsing is that of a [`super::TocScanner`] for
+/// Bytes after the headers are ignored. The headers are parsed as by a [`super::TocScanner`] for
 /// [`Purpose::Read`].
 ///
 /// # Errors

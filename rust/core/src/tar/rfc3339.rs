@@ -13,7 +13,7 @@ impl FileMetadata {
     }
 }
 
-/// As [`FileMetadata::mod_time_parts`], but for any text.
+/// Like [`FileMetadata::mod_time_parts`], but for any text.
 pub(crate) fn time_parts(text: &[u8]) -> Option<(i64, u32)> {
     let (date_time, rest) = text.split_first_chunk::<19>()?;
     let digit = |at: usize| date_time[at].wrapping_sub(b'0');
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_when_no_time_then_none() {
+    fn parse_when_not_a_time_then_none() {
         for text in [
             "",
             "now",

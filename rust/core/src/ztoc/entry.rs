@@ -171,13 +171,13 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// As [`FileMetadata::clean_name`].
+    /// Same as [`FileMetadata::clean_name`].
     #[must_use]
     pub fn clean_name(self) -> Cow<'a, [u8]> {
         tar::clean_path(self.name())
     }
 
-    /// As [`FileMetadata::is_sparse`].
+    /// Same as [`FileMetadata::is_sparse`].
     #[must_use]
     pub fn is_sparse(self) -> bool {
         let records = self.xattrs();
@@ -188,13 +188,13 @@ impl<'a> Entry<'a> {
         !records.is_empty() && tar::is_sparse(value)
     }
 
-    /// As [`FileMetadata::mod_time_parts`].
+    /// Same as [`FileMetadata::mod_time_parts`].
     #[must_use]
     pub fn mod_time_parts(self) -> Option<(i64, u32)> {
         tar::time_parts(self.mod_time())
     }
 
-    /// As [`FileMetadata::needs_xattrs`].
+    /// Same as [`FileMetadata::needs_xattrs`].
     #[must_use]
     pub fn needs_xattrs(self) -> bool {
         tar::is_opaque_mark(self.name()) || self.has_key(tar::is_xattr)

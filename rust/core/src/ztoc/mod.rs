@@ -132,7 +132,7 @@ impl Ztoc {
     /// fewer: those of the digests, a few words per checkpoint and four bytes per entry.
     ///
     /// # Errors
-    /// As [`Self::from_bytes`].
+    /// Same as [`Self::from_bytes`].
     pub fn from_shared(blob: &SharedBytes) -> Result<Self> {
         read::read(blob)
     }

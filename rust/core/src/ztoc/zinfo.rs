@@ -169,7 +169,7 @@ impl GzipZinfo {
         Self::unpack_shared(bytes, at, &shared, 0)
     }
 
-    /// As `unpack`, but does not copy windows: `bytes` are at `offset` in `shared`.
+    /// Like `unpack`, but does not copy windows: `bytes` are at `offset` in `shared`.
     pub(super) fn unpack_shared(
         bytes: &[u8],
         at: u64,

@@ -63,7 +63,7 @@ pub(super) static EMPTY: ListEntry = ListEntry {
 /// Fields that few entries have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Extra {
-    /// How many entries before this one is the first of the names of this file.
+    /// How many entries before this one the first name of this file is.
     pub names_before: Option<u32>,
     /// The clean name in the tar of the entry that holds the data, if it differs from the path.
     pub tar_name: Option<Vec<u8>>,
@@ -198,12 +198,12 @@ const EXTRAS: usize = 14;
 /// Bits above the type in the column of types.
 const IMPLIED: u8 = 1 << 3;
 const HAS_EXTRA: u8 = 1 << 4;
-/// Which rare fields follow.
+/// Flags for the rare fields that follow.
 const HAS_NAMES: u64 = 1;
 const HAS_TAR_NAME: u64 = 1 << 1;
 const HAS_DEVICE: u64 = 1 << 2;
 const HAS_XATTRS: u64 = 1 << 3;
-/// Nothing follows.
+/// No field follows for this one.
 const HAS_LINK_OWNER: u64 = 1 << 4;
 const ALL_FLAGS: u64 = (1 << 5) - 1;
 

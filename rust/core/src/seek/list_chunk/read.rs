@@ -1,4 +1,4 @@
-//! Reads a chunk of the file list, and rejects what breaks a rule.
+//! Reads a chunk of the file list, and rejects one that breaks a rule.
 
 use super::{
     ALL_FLAGS, COLUMN_COUNT, DIRECTORIES, Directory, EXTRAS, Extra, HAS_DEVICE, HAS_EXTRA,
@@ -93,7 +93,7 @@ fn read_names(columns: &mut [Reader<'_>; COLUMN_COUNT], chunk: &mut ListChunk) -
                 columns[NAMES].bytes(usize::try_from(len).unwrap_or(usize::MAX), "a name")?;
             chunk.names.extend_from_slice(suffix);
             last = start..chunk.names.len();
-            // With their directories, so that every key fits.
+            // Including the directory, so that every key fits.
             if last.len() + directory.path.len() + 1 > MAX_KEY_LEN {
                 let value = (last.len() + directory.path.len()) as u64;
                 let limit = MAX_PATH_LEN as u64;
@@ -191,12 +191,13 @@ fn read_entries(
     Ok(())
 }
 
-/// Maximum number of extended attributes in a chunk: each takes memory many times its length. The
+/// Maximum number of extended attributes in a chunk: each takes many times its length in memory. The
 /// headers of one entry have room for about 55,000, a hard link can add as many, and a chunk ends
-/// before its other entries have 65,000.
+/// before its other entries reach 65,000.
 const MAX_XATTRS: u64 = 1 << 18;
 
-/// The target of a hard link is not cleaned, so it may be longer than one that Linux accepts.
+/// Maximum length of a hard link's target, and of a name in the tar. The target of a hard link is not
+/// cleaned, so it may be longer than one that Linux accepts.
 const MAX_TARGET_BYTES: usize = 1 << 20;
 const _: () = assert!(MAX_TARGET_BYTES > MAX_TARGET_LEN);
 
@@ -234,7 +235,8 @@ fn read_extra(reader: &mut Reader<'_>, number: u32, xattrs: &mut u64) -> Result<
     Ok(extra)
 }
 
-/// Names ascend within a directory and are single path components. Only the root has an empty name.
+/// Checks that names ascend within a directory and are single path components. Only the root has an
+/// empty name.
 fn check_names(chunk: &ListChunk) -> Result<()> {
     for directory in &chunk.directories {
         for index in directory.entries.clone() {

@@ -178,7 +178,7 @@ impl<'r, 'a> Table<'r, 'a> {
         Ok(self.placed_string(slot, what)?.1)
     }
 
-    /// As `string`, with the offset of its length in the blob.
+    /// Like `string`, but also returns the offset of its length in the blob.
     pub(in crate::ztoc) fn placed_string(
         &self,
         slot: usize,
