@@ -132,7 +132,6 @@ class MissingChunks(Exception):  # noqa: N818 (a request rather than an error)
     chunks: list[int]
 
 def build_seek_table(layers: Sequence[tuple[Ztoc, SeekLayer, str]]) -> tuple[bytes, bytes]: ...
-
 def erofs_image(
     tree: Tree | SeekTree,
     layer_sizes: Sequence[int],

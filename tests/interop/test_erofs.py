@@ -137,6 +137,28 @@ def test_mount_when_files_are_sparse_then_holes_are_zeros(place):
         assert (top / "sparse").read_bytes() == file.read_bytes()
 
 
+def test_mount_when_sparse_file_has_5_tib_then_only_its_data_is_mapped(place):
+    start, data = 5 << 40, os.urandom(4096)
+    records = {
+        "GNU.sparse.major": "0",
+        "GNU.sparse.minor": "1",
+        "GNU.sparse.name": "huge",
+        "GNU.sparse.size": str(start + 4096),
+        "GNU.sparse.numblocks": "1",
+        "GNU.sparse.map": f"{start},4096",
+    }
+    layer = tar(entry("huge", data, pax=records), entry("next", b"n" * 1000))
+    extents = [(start, 4096, layer.index(data))]
+    with (
+        mounted_erofs(place, [layer], [("huge", extents)]) as top,
+        (top / "huge").open("rb") as file,
+    ):
+        assert os.fstat(file.fileno()).st_size == start + 4096
+        for at in (0, (1 << 40) - 100, 1 << 40, start - 4096):
+            assert os.pread(file.fileno(), 4096, at) == bytes(4096)
+        assert os.pread(file.fileno(), 8192, start - 100) == bytes(100) + data
+
+
 def test_overlay_when_on_erofs_then_programs_can_write(place):
     for name in ("upper", "work", "merged"):
         (place / name).mkdir()
