@@ -21,8 +21,8 @@ pytestmark = pytest.mark.interop
 LONGEST = "n" * 255
 
 
-def directory(name, mtime=5, **fields):
-    return entry(name, type=tarfile.DIRTYPE, mode=0o755, mtime=mtime, **fields)
+def directory(name, *, mode=0o755, mtime=5, **fields):
+    return entry(name, type=tarfile.DIRTYPE, mode=mode, mtime=mtime, **fields)
 
 
 def link(kind, name, target, **fields):
@@ -33,7 +33,7 @@ def unpack(place, layers):
     """Return the tree that umoci makes of layers."""
     umoci = tool("umoci")
     layout = place / "layout"
-    with OciLayout.create(layout) as store:
+    with OciLayout(layout, write=True) as store:
         image_of(*((layer, OCI_LAYER) for layer in layers)).put(store, "t")
     umoci("unpack", "--image", f"{layout}:t", place / "bundle")
     return place / "bundle" / "rootfs"
@@ -50,16 +50,17 @@ LOWER = tar(
     entry("a/-before-dots", b"x"),
     entry("a/large", os.urandom(3 << 20)),
     entry(f"a/{LONGEST}", b"long"),
-    entry("a/\udcff\udc00é", b"not UTF-8"),
+    entry("a/\udcff\udc80é", b"not UTF-8", format=tarfile.GNU_FORMAT),
     entry("a/hidden", b"h"),
     entry("a/replaced", b"r" * 5000),
     entry("a/xattr", b"x", pax={"SCHILY.xattr.user.k": "v" * 3000, "SCHILY.xattr.trusted.t": "t"}),
-    directory("a/xattrs", pax={f"SCHILY.xattr.user.{n:03}": "v" * n for n in range(40)}),
+    directory("a/xattrs", pax={f"SCHILY.xattr.user.{n:03}": "v" * n for n in range(1, 40)}),
     link(tarfile.SYMTYPE, "short", "a/one"),
-    link(tarfile.SYMTYPE, "middle", "m" * 511),
+    link(tarfile.SYMTYPE, "middle", "m/" * 255 + "m"),
     link(tarfile.SYMTYPE, "longest", "./" * 2047),
     link(tarfile.SYMTYPE, "marked", "x", pax={"SCHILY.xattr.trusted.t": "t" * 600}),
-    link(tarfile.LNKTYPE, "a/second", "a/large", mode=0o600, mtime=9),
+    # Unlike containerd, umoci ignores the metadata of hard links.
+    link(tarfile.LNKTYPE, "a/second", "a/large"),
     link(tarfile.LNKTYPE, "third", "short"),
     entry("fifo", type=tarfile.FIFOTYPE, mode=0o640),
     entry("null", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
@@ -71,7 +72,7 @@ UPPER = tar(
     entry("a/replaced", b"new", mtime=12),
     directory("b", mtime=13),
     entry("b/f", os.urandom(70_000), mtime=14),
-    link(tarfile.LNKTYPE, "b/again", "a/second", mode=0o644, mtime=15),
+    link(tarfile.LNKTYPE, "b/again", "a/second"),
 )
 
 
@@ -103,7 +104,7 @@ def test_mount_when_directory_is_huge_then_every_name_is_found(place):
     names = [f"{'f' * (number % 200)}{number}" for number in range(100_000)]
     layer = tar(directory("d"), *(entry(f"d/{name}") for name in names))
     with mounted_erofs(place, [layer]) as top:
-        assert sorted(os.listdir(top / "d")) == sorted(names)
+        assert {path.name for path in (top / "d").iterdir()} == set(names)
         for name in names:
             os.lstat(f"{top}/d/{name}")
         for name in ("\x01", "-", "...", "f" * 255, f"{names[50_000]}0", "~"):
@@ -136,6 +137,28 @@ def test_mount_when_files_are_sparse_then_holes_are_zeros(place):
         assert (top / "sparse").read_bytes() == file.read_bytes()
 
 
+def test_mount_when_sparse_file_has_5_tib_then_only_its_data_is_mapped(place):
+    start, data = 5 << 40, os.urandom(4096)
+    records = {
+        "GNU.sparse.major": "0",
+        "GNU.sparse.minor": "1",
+        "GNU.sparse.name": "huge",
+        "GNU.sparse.size": str(start + 4096),
+        "GNU.sparse.numblocks": "1",
+        "GNU.sparse.map": f"{start},4096",
+    }
+    layer = tar(entry("huge", data, pax=records), entry("next", b"n" * 1000))
+    extents = [(start, 4096, layer.index(data))]
+    with (
+        mounted_erofs(place, [layer], [("huge", extents)]) as top,
+        (top / "huge").open("rb") as file,
+    ):
+        assert os.fstat(file.fileno()).st_size == start + 4096
+        for at in (0, (1 << 40) - 100, 1 << 40, start - 4096):
+            assert os.pread(file.fileno(), 4096, at) == bytes(4096)
+        assert os.pread(file.fileno(), 8192, start - 100) == bytes(100) + data
+
+
 def test_overlay_when_on_erofs_then_programs_can_write(place):
     for name in ("upper", "work", "merged"):
         (place / name).mkdir()
@@ -152,6 +175,10 @@ def test_overlay_when_on_erofs_then_programs_can_write(place):
         assert (lower / "a" / "one").read_bytes() == b"1"
 
 
-def test_image_when_data_of_a_file_ends_after_the_layer_then_error():
-    with pytest.raises(ValueError, match="a/large: the data ends after the layer"):
-        make_erofs([LOWER[: len(LOWER) - (1 << 20)]])
+def test_image_when_a_file_is_sparse_but_not_said_to_be_then_error(place):
+    with (place / "sparse").open("wb") as out:
+        out.truncate(1 << 30)
+    run = tool("tar")
+    run("--format=pax", "--sparse", "-C", place, "-cf", place / "sparse.tar", "sparse")
+    with pytest.raises(ValueError, match=r"^sparse: the data ends after the layer$"):
+        make_erofs([(place / "sparse.tar").read_bytes()])
