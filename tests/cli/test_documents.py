@@ -176,6 +176,8 @@ def doctor_arguments(place):
 
 
 SMALL = ("--min-layer-size", "0")
+OF_MOUNTS = {"mount", "mounts", "status"}
+"""Commands whose documents tests/mounts compares with the page."""
 COMMANDS = {
     "create": (created, lambda p: (p.plain, *SMALL)),
     "convert": (converted, lambda p: (p.plain, f"oci:{p.directory / 'new'}:x", *SMALL)),
@@ -241,9 +243,10 @@ def json_commands(group, name=""):
 
 
 def test_page_when_read_then_it_has_a_heading_for_each_command_with_json():
-    assert set(json_commands(root)) == set(COMMANDS)
+    commands = {*COMMANDS, *OF_MOUNTS}
+    assert set(json_commands(root)) == commands
     headings = {name for name in json_page.sections() if name.startswith("tocsin ")}
-    assert headings == {f"tocsin {command}" for command in COMMANDS}
+    assert headings == {f"tocsin {command}" for command in commands}
 
 
 def test_page_when_a_document_differs_then_each_difference_is_named():

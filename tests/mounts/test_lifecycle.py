@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from support import json_page
 from support.cli_process import TOCSIN
 from support.mounts import ACCOUNTS, DATA_FILES, data_of, is_mounted, names_in, wait_for_end
 
@@ -24,6 +25,17 @@ def test_mount_when_ready_then_every_byte_is_that_of_the_image(machine, layout, 
     machine.ok("umount", machine.mount_point)
     assert not machine.is_mounted()
     assert machine.mounts() == []
+
+
+def test_documents_when_printed_then_as_the_page_says(machine, layout):
+    mounted = machine.mount(f"oci:{layout}:plain")
+    assert json_page.problems("tocsin mount", mounted) == []
+    (machine.mount_point / "etc/passwd").read_bytes()
+    assert json_page.problems("tocsin status", machine.status()) == []
+    listed = json.loads(machine.ok("mounts", "--json"))
+    assert json_page.problems("tocsin mounts", listed) == []
+    machine.kill()
+    assert json_page.problems("tocsin status", machine.status()) == []
 
 
 def test_mount_when_run_then_prints_one_line(machine, layout):

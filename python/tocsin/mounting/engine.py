@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from tocsin import _core
@@ -119,6 +118,8 @@ class Engine:
             self._core.close()
             self._threads.stop(_JOIN_TIMEOUT)
         if self._recorder is not None and self._options.record is not None:
+            from importlib.metadata import version  # noqa: PLC0415 (slow to import)
+
             log = self._recorder.log(
                 image=self._opened.image.descriptor.digest,
                 platform=self._opened.image.platform,
