@@ -190,7 +190,8 @@ class Machine:
         return is_mounted(self.mount_point)
 
     def clean(self) -> None:
-        """Remove what a test has left mounted."""
+        """Remove what a test has left mounted, and end its processes."""
+        self.kill()
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
             where = line.split()[4]
             if where.startswith(f"{self.directory}/"):
