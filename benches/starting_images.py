@@ -259,7 +259,7 @@ def _pack(target: Path, *, folder: Path, compressor: Path) -> None:
     ]
     tar = target.with_name(f"{target.name}.tar")
     options = ["--format=gnu", "--sort=name", "--numeric-owner", "--no-wildcards", "--anchored"]
-    added = ["-C", whiteouts, *marked_names] if marked_names else []
+    added = ["-C", os.fspath(whiteouts), *marked_names] if marked_names else []
     tools.run("tar", *options, f"--exclude-from={excluded}", "-cf", tar, "-C", folder, ".", *added)
     name = target.name.strip(".").removesuffix(".partial").removesuffix(".tar.gz")
     target.with_name(f"{name}.diff-id").write_text(f"sha256:{corpus.digest_of(tar)}", "ascii")
@@ -297,7 +297,7 @@ def _apt(root: Path, *, packages: tuple[str, ...], clean: bool = True) -> None:
         (root / name).mkdir(exist_ok=True)
         tools.run("mount", kind, f"/{name}", root / name)
     environment = ["env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C"]
-    chroot = [root, *environment, "apt-get", "-qq", "-o", "APT::Sandbox::User=root"]
+    chroot = [os.fspath(root), *environment, "apt-get", "-qq", "-o", "APT::Sandbox::User=root"]
     tools.run("chroot", *chroot, "update")
     tools.run("chroot", *chroot, "install", "-y", *packages)
     for name in ("dev", "proc"):

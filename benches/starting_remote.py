@@ -132,7 +132,7 @@ class Place:
         os.sync()
         Path("/proc/sys/vm/drop_caches").write_text("3", "ascii")
         programs = ["containerd", "containerd-shim-runc-v2", "ctr", "ctr-remote", "runc", "mount"]
-        found = [Path(path) for name in programs if (path := tools.find(name))]
+        found = [Path(program) for name in programs if (program := tools.find(name))]
         repository = starting_registry.repository(image, kind)
         for path in (*found, *starting_registry.blobs(self.registry, repository)):
             with path.open("rb") as file:
@@ -255,7 +255,7 @@ def _run(
         return _run_containerd(place, image, program, way)
     if way.listed and way.kind not in lists:
         raise containerd.CommandError("there is no list")
-    return _run_mount(place, image, program, way, lists.get(way.kind))
+    return _run_mount(place, image, program, way, lists[way.kind] if way.listed else None)
 
 
 def _run_containerd(place: Place, image: starting_images.Image, program: str, way: Way) -> Figures:
@@ -279,7 +279,7 @@ def _run_mount(
     place: Place, image: starting_images.Image, program: str, way: Way, accesses: Path | None
 ) -> Figures:
     reference = place.reference(image.name, way.kind)
-    given = ("--access-log", os.fspath(accesses)) if way.listed else ()
+    given = ("--access-log", os.fspath(accesses)) if accesses else ()
     with place.fresh() as directory:
         mount = place.new_mount(directory)
         place.settle(image.name, way.kind)
