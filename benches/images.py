@@ -28,8 +28,8 @@ def write_image(
         config: what its config has besides the platform; programs that unpack the image need
             `rootfs` with the digests of the layers' tars.
     """
-    fields = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers"}}
-    data = encode({**fields, **(config or {})})
+    fields: dict[str, Any] = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers"}}
+    data = encode(fields | (config or {}))
     with OciLayout(folder, write=True) as layout:
         blobs = tuple(layout.put_blob(_pieces(path), media_type=OCI_LAYER_GZIP) for path in layers)
         layout.put_blob(data)

@@ -35,13 +35,12 @@ _WHEELS = (
     "pyarrow==26.0.1",
     "matplotlib==3.11.2",
     "polars==2.1.0",
-    "tensorflow-cpu==2.21.0",
     "jax==0.10.2",
     "opencv-python-headless==5.0.0.93",
     "numba==0.68.1",
     "onnxruntime==1.32.0",
 )
-_NODE = ("express@5.3.0", "@mui/material@9.5.0", "@mui/icons-material@9.5.0", "googleapis@188.0.0")
+_NODE = ("express@5.3.0", "@mui/material@9.5.0", "@mui/icons-material@9.5.0")
 
 _MATMUL = """\
 import numpy
@@ -260,10 +259,8 @@ def _pack(target: Path, *, folder: Path, compressor: Path) -> None:
     ]
     tar = target.with_name(f"{target.name}.tar")
     options = ["--format=gnu", "--sort=name", "--numeric-owner", "--no-wildcards", "--anchored"]
-    added = ["-C", whiteouts, *marked_names] if marked_names else []
-    tools.run(
-        "tar", *options, f"--exclude-from={excluded}", "-cf", tar, "-C", folder, ".", *added
-    )
+    added = ["-C", os.fspath(whiteouts), *marked_names] if marked_names else []
+    tools.run("tar", *options, f"--exclude-from={excluded}", "-cf", tar, "-C", folder, ".", *added)
     name = target.name.strip(".").removesuffix(".partial").removesuffix(".tar.gz")
     target.with_name(f"{name}.diff-id").write_text(f"sha256:{corpus.digest_of(tar)}", "ascii")
     tools.filter_file(tar, target, os.fspath(compressor))
@@ -300,7 +297,7 @@ def _apt(root: Path, *, packages: tuple[str, ...], clean: bool = True) -> None:
         (root / name).mkdir(exist_ok=True)
         tools.run("mount", kind, f"/{name}", root / name)
     environment = ["env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C"]
-    chroot = [root, *environment, "apt-get", "-qq", "-o", "APT::Sandbox::User=root"]
+    chroot = [os.fspath(root), *environment, "apt-get", "-qq", "-o", "APT::Sandbox::User=root"]
     tools.run("chroot", *chroot, "update")
     tools.run("chroot", *chroot, "install", "-y", *packages)
     for name in ("dev", "proc"):

@@ -153,6 +153,9 @@ def _mounted(
     background = "--background" if live else "--no-background"
     mount.mount(place.reference(image.name, "pinned"), *VARIANTS[variant], background)
     try:
+        front = VARIANTS[variant][-1]
+        if (found := mount.status()["front"]) != front:
+            raise containerd.CommandError(f"wrong front (found {found}, expected {front})")
         if live:
             _wait_until_complete(mount)
         yield mount.add_overlay()
@@ -214,25 +217,26 @@ def memory(place: Place) -> Figures:
                 mount = place.new_mount(directory)
                 mount.mount(target, "--front", front)
                 process = isolation.process_with(os.fspath(mount.directory))
-                mounted = _memory_of(process, mount.cache)
+                mounted = _memory_of(process, mount.cache, "Rss")
                 subprocess.run(
                     ["sh", "-c", "tar -cf - . | cat"],
                     check=True, stdout=subprocess.DEVNULL, cwd=mount.directory,
                 )  # fmt: skip
-                found = _memory_of(process, mount.cache)
+                found = _memory_of(process, mount.cache, "Rss")
+                anonymous = _memory_of(process, mount.cache, "Anonymous")
                 mount.unmount()
-            return {"mounted": mounted, "read": found}
+            return {"mounted": mounted, "read": found, "anonymous": anonymous}
 
         return rounds(1, ("fuse", "erofs"), one, title="memory")
 
 
-def _memory_of(process: int, cache: Path) -> int:
-    """Return the resident bytes of a process, without files of the cache that it has mapped."""
+def _memory_of(process: int, cache: Path, figure: str) -> int:
+    """Return a figure of a process in bytes, without files of the cache that it has mapped."""
     total = 0
     counted = True
     for line in Path(f"/proc/{process}/smaps").read_text("utf-8").splitlines():
         if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
             counted = os.fspath(cache) not in line
-        elif counted and line.startswith("Rss:"):
+        elif counted and line.startswith(f"{figure}:"):
             total += int(line.split()[1]) * 1024
     return total

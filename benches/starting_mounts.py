@@ -57,7 +57,8 @@ class Mount:
 
     def tocsin(self, *arguments: str) -> str:
         """Run a tocsin command at the client's end, and return its output."""
-        return _run([*self._before, *arguments], self.environment)
+        command = [*self._before, *arguments]
+        return _run(command, self.environment, name=f"tocsin {arguments[0]}")
 
     def mount(self, reference: str, *options: str) -> None:
         """Mount an image; return when the mount is ready."""
@@ -95,8 +96,10 @@ class Mount:
         return _run([*runc, "run", "-b", os.fspath(self._bundle), name])
 
 
-def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> str:
-    """Run a command, and return its output.
+def _run(
+    command: Sequence[str], environment: dict[str, str] | None = None, *, name: str | None = None
+) -> str:
+    """Run a command, and return its output; `name` is what errors call it.
 
     What it writes goes to a file: daemons that it starts may keep a pipe open.
 
@@ -110,10 +113,10 @@ def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> s
                 env=environment, timeout=_TIMEOUT,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
-            raise CommandError(f"{shlex.join(command)}: took more than {_TIMEOUT} s") from error
+            raise CommandError(f"{name or command[0]}: took more than {_TIMEOUT} s") from error
         stdout.seek(0)
         stderr.seek(0)
         if done.returncode != 0:
             said = stderr.read().decode("utf-8", "replace").strip().splitlines()
-            raise CommandError(f"{shlex.join(command)}: {' '.join(said[:2])}")
+            raise CommandError(f"{name or command[0]}: {' '.join(said[:2])}")
         return stdout.read().decode("utf-8", "replace")

@@ -132,7 +132,7 @@ class Place:
         os.sync()
         Path("/proc/sys/vm/drop_caches").write_text("3", "ascii")
         programs = ["containerd", "containerd-shim-runc-v2", "ctr", "ctr-remote", "runc", "mount"]
-        found = [Path(path) for name in programs if (path := tools.find(name))]
+        found = [Path(program) for name in programs if (program := tools.find(name))]
         repository = starting_registry.repository(image, kind)
         for path in (*found, *starting_registry.blobs(self.registry, repository)):
             with path.open("rb") as file:
@@ -255,7 +255,7 @@ def _run(
         return _run_containerd(place, image, program, way)
     if way.listed and way.kind not in lists:
         raise containerd.CommandError("there is no list")
-    return _run_mount(place, image, program, way, lists.get(way.kind))
+    return _run_mount(place, image, program, way, lists[way.kind] if way.listed else None)
 
 
 def _run_containerd(place: Place, image: starting_images.Image, program: str, way: Way) -> Figures:
@@ -279,7 +279,7 @@ def _run_mount(
     place: Place, image: starting_images.Image, program: str, way: Way, accesses: Path | None
 ) -> Figures:
     reference = place.reference(image.name, way.kind)
-    given = ("--access-log", os.fspath(accesses)) if way.listed else ()
+    given = ("--access-log", os.fspath(accesses)) if accesses else ()
     with place.fresh() as directory:
         mount = place.new_mount(directory)
         place.settle(image.name, way.kind)
@@ -292,6 +292,9 @@ def _run_mount(
         fetched = place.received() - before
         status = mount.status()
         mount.unmount()
+    wanted = "v2" if way.kind == "ztoc" else "seek"
+    if status["index"] != wanted:
+        raise containerd.CommandError(f"wrong index (found {status['index']}, expected {wanted})")
     return {"wall": wall, "ready": ready, "bytes": fetched, "output": output, "status": status}
 
 
@@ -375,7 +378,8 @@ def _complete(directory: str, reference: str) -> None:
     import tocsin  # noqa: PLC0415 (only in a child process, and part of what is measured)
 
     options = tocsin.RegistryOptions(plain_http=True)
-    with tocsin.mount(reference, registry=options, cache_dir=f"{directory}/cache") as mount:
+    mount = tocsin.mount(reference, registry=options, cache_dir=f"{directory}/cache")
+    with mount:
         while mount.status().state != "complete":
             time.sleep(0.1)
         wall = time.perf_counter() - begun
@@ -383,26 +387,38 @@ def _complete(directory: str, reference: str) -> None:
 
 
 def _ready(directory: str, reference: str, cached: str) -> None:
-    """Measure a call of `tocsin.mount` in a process that has imported all that it needs."""
-    import tocsin  # noqa: PLC0415 (only in a child process)
+    """Measure ``tocsin mount`` in a process that has imported all that it needs."""
+    from tocsin.cli import main as tocsin  # noqa: PLC0415 (only in a child process)
 
-    options = tocsin.RegistryOptions(plain_http=True)
+    _import()
+    place = Path(directory) / "mount"
+    place.mkdir()
+
+    def run(*arguments: str) -> float:
+        sys.argv = ["tocsin", *arguments]
+        begun = time.perf_counter()
+        status = tocsin()
+        wall = time.perf_counter() - begun
+        if status:
+            raise SystemExit(f"{arguments[0]}: exit status {status}")
+        return wall
 
     def mount(cache: str) -> float:
-        begun = time.perf_counter()
-        with tocsin.mount(
-            reference, registry=options, cache_dir=f"{directory}/{cache}", background=False
-        ):
-            return time.perf_counter() - begun
+        options = ("--plain-http", "--no-background", "--cache-dir", f"{directory}/{cache}")
+        wall = run("mount", reference, str(place), *options)
+        run("umount", str(place))
+        return wall
 
     mount("first")
     print(json.dumps({"wall": mount("first" if cached == "cached" else "second")}))
 
 
 def _import() -> None:
-    """Import all of tocsin, so that its files are in memory."""
+    """Import all of tocsin and the HTTP client, so that their files are in memory."""
     import importlib  # noqa: PLC0415 (only in a child process)
     import pkgutil  # noqa: PLC0415
+
+    import requests  # noqa: F401, PLC0415
 
     import tocsin  # noqa: PLC0415
 
