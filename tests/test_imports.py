@@ -189,7 +189,8 @@ def row_of(room, rows):
 
 
 RUST_ROWS = [
-    {"indexer", "extract"},
+    {"fetch"},
+    {"indexer", "extract", "inodes"},
     {"seek"},
     {"tree"},
     {"parallel", "ztoc", "tar"},

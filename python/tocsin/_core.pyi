@@ -21,6 +21,7 @@ __all__ = [
     "ZstdDecoder",
     "Ztoc",
     "build_seek_table",
+    "erofs_image",
     "gzip_header_len",
     "read_headers",
 ]
@@ -131,6 +132,11 @@ class MissingChunks(Exception):  # noqa: N818 (a request rather than an error)
     chunks: list[int]
 
 def build_seek_table(layers: Sequence[tuple[Ztoc, SeekLayer, str]]) -> tuple[bytes, bytes]: ...
+def erofs_image(
+    tree: Tree | SeekTree,
+    layer_sizes: Sequence[int],
+    sparse: Sequence[tuple[str, Sequence[tuple[int, int, int]]]] = ...,
+) -> bytes: ...
 
 @final
 class SeekRoot:

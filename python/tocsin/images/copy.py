@@ -68,7 +68,7 @@ def copy(
 
     Args:
         source: reference of the image.
-        destination: reference of the copy; its tag defaults to the source's tag, else ``latest``.
+        destination: reference of the copy; its tag defaults to the source's, or to ``latest``.
         force: replace a different image at `destination`.
         registry: options for access to registries.
 
@@ -92,7 +92,7 @@ def copy(
             found = referring_indexes(read, entry.digest, lenient=True)
             found_tables = referrers_with_seek_tables(read, entry.digest, lenient=True)
             if found or found_tables:
-                # Fails now instead of at the end, if the sink cannot store referrers.
+                # If the sink cannot store referrers, this fails now instead of at the end.
                 referring_indexes(sink, entry.digest)
                 indexes |= {index.digest: index for index in found}
                 tables |= {table.digest: table for table in found_tables}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def copy_blob(source: Source, sink: Sink, descriptor: Descriptor) -> None:
-    """Copy a blob to `sink`, unless it exists there, in the cheapest way."""
+    """Copy a blob to `sink` in the cheapest way, unless it already exists there."""
     if sink.has_blob(descriptor):
         return
     takeover = sink.take_over(descriptor, source.origin)
@@ -49,7 +49,7 @@ class _Pieces:
 
 
 def copy_manifest_blobs(source: Source, sink: Sink, data: bytes, media_type: str) -> None:
-    """Copy everything that a manifest or image index lists to `sink`, but not the document itself.
+    """Copy to `sink` everything that a manifest or image index lists, but not the document itself.
 
     Foreign layers, and manifests that an image index lists, may be missing from the source; these
     are not copied.
@@ -68,7 +68,7 @@ def copy_manifest_blobs(source: Source, sink: Sink, data: bytes, media_type: str
 
 
 def copy_entry(source: Source, sink: Sink, entry: Descriptor) -> None:
-    """Copy a manifest that an image index lists to `sink`, with everything below it."""
+    """Copy to `sink` a manifest that an image index lists, with everything below it."""
     if not (is_manifest(entry.media_type) or is_index(entry.media_type)):
         if source.has_blob(entry):
             copy_blob(source, sink, entry)

@@ -242,7 +242,7 @@ class ImageIndexes:
 
 
 def image_indexes(store: Source, image: Descriptor, *, pinned: bool = False) -> ImageIndexes:
-    """Return the SOCI indexes of an image as `image_coverage` does, but do not read zTOCs."""
+    """Return the SOCI indexes of an image as `image_coverage` does, without reading zTOCs."""
     platforms = []
     for entry, manifest in _images(store, image):
         if isinstance(manifest, str):
@@ -340,7 +340,7 @@ def _platform_coverage(
 ) -> PlatformCoverage:
     found, seek_tables = _indexes_of(store, entry, manifest, pinned=pinned)
     usable = [(index.digest, index.soci_index) for index in found if index.soci_index is not None]
-    # Kept only for prefetch artifacts, which need them a second time.
+    # zTOCs are kept only if there are prefetch artifacts, which need them a second time.
     known = KnownZtocs() if any(index.prefetches for _, index in usable) else None
     layers = tuple(
         _layer_coverage(store, layer, found, ztocs, known) for layer in manifest.layers or ()

@@ -63,7 +63,7 @@ class FoundSeekTable:
         return 0 if self.manifest is None else self.manifest.size
 
     def to_dict(self) -> Document:
-        """Return what ``--json`` prints of a seek table."""
+        """Return what ``--json`` prints for a seek table."""
         found = self.descriptor
         return {
             "digest": str(self.digest),
@@ -157,7 +157,7 @@ def referring_seek_tables(store: Source, image: Descriptor) -> Iterator[FoundSee
 
 
 def requested_seek_table(store: Source, digest: Digest) -> FoundSeekTable | None:
-    """Return the seek table that the caller names; ``None`` if the manifest is not of one.
+    """Return the seek table that the caller names; ``None`` if that is anything else.
 
     Raises:
         NotFoundError, FormatError, VerificationError: the manifest is missing or damaged.

@@ -63,7 +63,7 @@ def pair_of(
     *,
     output: ReferenceLike | None = None,
 ) -> Pair:
-    """Return the source and destination that the arguments of a command mean.
+    """Return the source and destination that the arguments of a command name.
 
     Args:
         source: reference of the source image.

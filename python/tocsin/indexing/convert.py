@@ -58,13 +58,13 @@ def convert(
 
     Args:
         source: reference of the image, such as ``oci:some/dir:tag``.
-        destination: reference of the converted image; its tag defaults to the source's tag, else
+        destination: reference of the converted image; its tag defaults to the source's, or to
             ``latest``.
         options: indexing options; ``None`` for the defaults of the reference tool.
         force: replace a different image at `destination`, including the source.
         dry_run: do everything except writing.
         registry: options for access to registries; ``jobs`` is taken from `options`.
-        progress: called with progress events, see `Progress`.
+        progress: called with progress events; see `Progress`.
 
     Raises:
         NotFoundError: the image, a platform or a blob does not exist.
@@ -171,5 +171,5 @@ def _copy_children(source: Source, sink: Sink, before: ImageIndex, after: ImageI
         if entry.digest in kept:
             copy_entry(source, sink, entry)
         elif not is_soci_entry(entry) and not is_seek_entry(entry):
-            # Converted; indexes that are not kept are replaced.
+            # Converted here. SOCI indexes and seek tables that are not kept were replaced.
             copy_manifest_blobs(source, sink, source.manifest(entry), entry.media_type)

@@ -59,7 +59,7 @@ def create(
         force: replace a different image at `destination`.
         dry_run: do everything except writing.
         registry: options for access to registries; ``jobs`` is taken from `options`.
-        progress: called with progress events, see `Progress`.
+        progress: called with progress events; see `Progress`.
 
     Raises:
         NotFoundError: the image, a platform or a blob does not exist.
@@ -122,7 +122,7 @@ def create(
 
 @dataclass(frozen=True, slots=True)
 class _Existing:
-    """The indexes that already refer to an image, of the kinds that are made.
+    """The indexes of the requested kinds that already refer to an image.
 
     Attributes:
         indexes: version 1 SOCI indexes, then seek tables.
@@ -149,7 +149,7 @@ def _existing(
         digest = image.descriptor.digest
         soci = [] if options.seek_only else referring_indexes(sink, digest)
         seek = referrers_with_seek_tables(sink, digest) if options.seek else []
-        # Skipped only if there is one of each kind that would be made.
+        # Skipped only if an index of each requested kind exists.
         has_all = bool(soci or options.seek_only) and bool(seek or not options.seek)
         found.append(_Existing((*soci, *seek), existing_index == "skip" and has_all))
     return [_Existing()] * len(images) if existing_index == "allow" else found

@@ -1,4 +1,4 @@
-"""Indexes the layers of an image in parallel: reads each layer once and stores what it makes."""
+"""Indexes the layers of an image in parallel: reads each layer once and stores the results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 from tocsin import processors
 from tocsin.errors import FormatError, SeekTableError, UnsupportedError, VerificationError
 from tocsin.images.copying import copy_blob, stream_blob
-from tocsin.indexing.layer_rules import pass_over, skip_reason, unreadable_reason, unsupported
+from tocsin.indexing.layer_rules import (
+    indexing_pass,
+    skip_reason,
+    unreadable_reason,
+    unsupported,
+)
 from tocsin.layers.seek_table import SeekParts
 from tocsin.log import LOG
 from tocsin.model.compression import ZSTD
@@ -80,7 +85,7 @@ class _NotIndexableError(Exception):
     Attributes:
         reason: why.
         verified: whether its digest has been verified.
-        only_seek: whether only a seek table cannot be made of it.
+        only_seek: whether the layer may still get a zTOC, and only a seek table is impossible.
     """
 
     def __init__(self, reason: str, *, verified: bool, only_seek: bool) -> None:
@@ -155,7 +160,7 @@ class LayerJobs:
             try:
                 for future in as_completed(futures):
                     outcomes[layer_key(futures[future])] = future.result()
-            except _CancelledError:  # completed before the future with the reason
+            except _CancelledError:  # this future ended before the one that failed
                 pool.shutdown(cancel_futures=True)
                 assert self._reason is not None  # noqa: S101 (set before cancelling)
                 raise self._reason from None
@@ -244,7 +249,7 @@ class LayerJobs:
         except _NotIndexableError as error:
             if not error.only_seek:
                 return self._keep_unusual(layer, threads, error, reason)
-            # The layer can be indexed all the same, but must be read again.
+            # The layer may still get a zTOC, but must be read again.
             seek_problem = error.reason
             try:
                 found = self._read(layer, self._pass(layer, threads, seek=False))
@@ -297,13 +302,15 @@ class LayerJobs:
     def _pass(
         self, layer: Descriptor, threads: int, *, seek: bool, for_reading: bool = False
     ) -> LayerPass | SeekPass:
-        # Without a zTOC to store, layers are accepted that the reference refuses to index.
+        # If no zTOC is stored, layers that the reference refuses to index are accepted.
         for_reading = (
             for_reading
             or self._options.seek_only
             or skip_reason(self._source, layer, self._options) is not None
         )
-        return pass_over(layer, self._options, threads=threads, seek=seek, for_reading=for_reading)
+        return indexing_pass(
+            layer, self._options, threads=threads, seek=seek, for_reading=for_reading
+        )
 
     def _read(
         self,

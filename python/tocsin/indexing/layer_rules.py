@@ -70,7 +70,7 @@ def unreadable_reason(source: Source, layer: Descriptor) -> str | None:
     return None
 
 
-def pass_over(
+def indexing_pass(
     layer: Descriptor, options: IndexingOptions, *, threads: int, seek: bool, for_reading: bool
 ) -> LayerPass | SeekPass:
     """Return the pass that indexes a layer.

@@ -46,7 +46,7 @@ class IndexingOptions:
         rebuild: rebuild zTOCs that already exist at the destination.
         reference_identical: write exactly the bytes that the reference tool would write, even if
             its reader rejects the result.
-        seek: make a seek table for each platform too, see docs/seek-table.md.
+        seek: also make a seek table for each platform; see docs/seek-table.md.
         seek_only: make only seek tables, without zTOCs and SOCI indexes; implies `seek`.
         seek_span_size: uncompressed bytes between the checkpoints of seek tables, from 64 KiB to
             64 MiB.

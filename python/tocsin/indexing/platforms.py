@@ -81,16 +81,16 @@ def index_platforms(
         progress: called with progress events.
 
     Raises:
-        UnsupportedError: there is neither a zTOC of any layer nor a seek table of any image.
+        UnsupportedError: no layer has a zTOC, and no image has a seek table.
     """
     if not images:
         return IndexedPlatforms((), (), ())
     # An existing zTOC does not record whether it was built with reference_identical.
-    anew = options.rebuild or options.reference_identical
-    # A seek table needs the entries of all layers, which only their zTOCs and the layers have.
-    known = ReusableZtocs() if anew or options.seek_only else find_ztocs(sink, images, tag)
+    rebuild = options.rebuild or options.reference_identical
+    # With seek_only, no zTOCs are looked up: the entries of the file list come from the layers.
+    known = ReusableZtocs() if rebuild or options.seek_only else find_ztocs(sink, images, tag)
     known_seek = None
-    if options.seek and not anew:
+    if options.seek and not rebuild:
         known_seek = find_seek_blobs(sink, images, tag, span_size=options.seek_span_size)
     jobs = LayerJobs(
         source,

@@ -24,9 +24,9 @@ class PlatformResult:
         manifest: manifest of the source image.
         layers: results for the layers in the manifest's order; a repeated layer is repeated here.
         soci_index: new SOCI index; ``None`` if no layer has a zTOC, or the image was skipped.
-        existing_indexes: other indexes of the kinds made that refer to the image at the
-            destination, if these were checked.
-        skipped: whether the image was skipped because of them.
+        existing_indexes: other indexes of the requested kinds that refer to the image at the
+            destination; empty if this was not checked.
+        skipped: whether the image was skipped because of `existing_indexes`.
         seek_table: manifest of the new seek table; ``None`` if none was requested or made.
         seek_problem: why the requested seek table was not made.
         seek_size: bytes of its root, file list and seek blobs.

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 _MAX_SEEK_BLOB_SIZE = 1 << 30
-"""Maximum bytes of a seek blob; that of a layer of 10 GiB has about 150 MiB."""
+"""Maximum bytes of a seek blob; the blob of a 10 GiB layer has about 150 MiB."""
 MAX_OTHER_TAGS = 16
 """Number of other tags to search; each costs a few requests, but reading a layer costs more."""
 
@@ -145,7 +145,7 @@ def find_seek_blobs(
     Args:
         store: destination of the result.
         images: images to index.
-        tag: tag of the result, which a previous result may have.
+        tag: tag of the result; a previous result may already have it.
         span_size: span size of the new seek tables.
     """
     tags = chain([] if tag is None else [tag], _other_tags(store, tag))

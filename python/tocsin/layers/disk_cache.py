@@ -86,17 +86,17 @@ class DiskCache:
         self.write((ZTOCS, digest.hex), data)
 
     def spans_of(self, layer: Digest, table: str) -> KeptParts:
-        """Return the kept spans of one layer, each with its id as number.
+        """Return the kept spans of one layer, numbered by span id.
 
         Args:
             layer: its digest.
-            table: a name for how it was cut into spans: the digest of the zTOC or of the layer's
-                blob in a seek table, or what it was made with.
+            table: name of the division into spans: the digest of the zTOC, the digest of the
+                layer's seek blob, or the options of an index that is made while reading.
         """
         return KeptParts(self, (SPANS, layer.hex, table.rpartition(":")[2]))
 
     def parts_of(self, blob: Digest) -> KeptParts:
-        """Return the kept parts of a blob of a seek table, each with its offset as number."""
+        """Return the kept parts of a blob of a seek table, numbered by their offsets."""
         return KeptParts(self, (SEEK, blob.hex))
 
     def read(self, place: _Place, size: int) -> bytes | None:
@@ -146,7 +146,7 @@ class DiskCache:
         return ""
 
     def ignore(self, place: _Place, reason: str = "does not match its digest") -> None:
-        """Note, the first time, that a file is not used but fetched again."""
+        """Report that a file is ignored and fetched again; only the first one is reported."""
         self._note_once("ignored", f"{'/'.join(place)} is ignored and fetched again: {reason}")
 
     def _refuse(self, error: UntrustedFileError | OSError) -> None:

@@ -1,4 +1,4 @@
-"""zTOCs that this process has read, so that no image fetches one of them again."""
+"""zTOCs that this process has read, so that opening another image does not fetch them again."""
 
 from __future__ import annotations
 

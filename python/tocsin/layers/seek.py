@@ -99,7 +99,7 @@ class SeekSpanTable:
         core = self._loaded
         with self._lock:
             lock = self._locks.setdefault(chunk, threading.Lock())
-        # Other threads that need the same chunk wait for it, instead of fetching it too.
+        # Other threads that need the same chunk wait here instead of fetching it too.
         with lock:
             if not core.has_chunk(chunk):
                 part = Part(chunk, *self._chunk_range(chunk))

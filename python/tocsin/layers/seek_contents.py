@@ -202,7 +202,7 @@ class CheckpointReader:
         return self._core.position(span_id)
 
     def checkpoint(self, span_id: int) -> Checkpoint:
-        """Return a checkpoint, whose chunk must have been added."""
+        """Return a checkpoint; its chunk must have been added."""
         *start, runs, digest = self._core.checkpoint(span_id)
         return Checkpoint(Start(*start), tuple(runs), digest)  # type: ignore[arg-type]  # unpacked
 
@@ -223,7 +223,7 @@ class CheckpointReader:
 
         Raises:
             VerificationError: the digest differs.
-            SeekTableError, FormatError: it does not inflate from its checkpoint.
+            SeekTableError, FormatError: the span does not inflate from its checkpoint.
         """
         return self._core.inflate_span(span_id, compressed)
 
@@ -325,7 +325,7 @@ class SeekTableContents:
             yield from self.chunk_entries(chunk)
 
     def chunk_entries(self, chunk: int) -> Iterator[ListedEntry]:
-        """Yield the entries of a chunk, which must have been added."""
+        """Yield the entries of a chunk; it must have been added."""
         for number in range(*self._root.toc_chunk_entries(chunk)):
             row = self._tree.stat_place(number)
             inode, layer = row[len(STAT_FIELDS) :]

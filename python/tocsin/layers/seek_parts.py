@@ -18,14 +18,14 @@ MAX_REQUEST_SIZE = 1 << 20
 MAX_GAP = 32 << 10
 """Maximum number of unneeded bytes between two parts that are fetched with one request."""
 MAX_PART_SIZE = 64 << 20
-"""Maximum size of one part in bytes; real ones have less than 100 KiB."""
+"""Maximum size of one part in bytes; real parts are smaller than 100 KiB."""
 
 
 class Part(NamedTuple):
     """A part of a blob.
 
     Attributes:
-        number: number of the part, for the caller.
+        number: number of the part, chosen by the caller.
         start: offset of its first byte in the blob.
         end: offset after its last byte.
     """
@@ -42,8 +42,8 @@ class AddPart(Protocol):
         """Add a part.
 
         Raises:
-            VerificationError: the bytes do not have the digest of this part; nothing was parsed.
-            SeekTableError: they have it, but are invalid.
+            VerificationError: the digest differs; nothing was parsed.
+            SeekTableError: the digest matches, but the bytes are invalid.
         """
         ...
 
@@ -67,7 +67,7 @@ class BlobParts:
         self._size = size
 
     def tasks(self, parts: Iterable[Part], add: AddPart) -> list[Callable[[], None]]:
-        """Return tasks that fetch parts and add each, neighbours with one request.
+        """Return tasks that fetch and add parts; neighbouring parts share a request.
 
         Parts on disk are added at once.
 
@@ -116,7 +116,7 @@ class BlobParts:
             try:
                 add(part.number, data)
             except VerificationError:
-                # Proxies do corrupt bytes; if it fails twice, the table itself is wrong.
+                # Proxies do corrupt bytes. If a part fails twice, the table itself is wrong.
                 data = self.source.read(part.start, part.end)
                 self._add_again(part.number, data, add)
             if self.kept is not None:
@@ -132,7 +132,7 @@ class BlobParts:
 
 
 def _groups(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """Yield parts to fetch with one request of at most `MAX_REQUEST_SIZE`, or single parts."""
+    """Yield the parts of each request: at most `MAX_REQUEST_SIZE` bytes, or a single part."""
     group: list[Part] = []
     for part in sorted(parts, key=lambda part: part.start):
         if group and (

@@ -19,7 +19,7 @@ class SeekPass:
     """One pass over one layer, whose bytes the caller pushes, as to a `LayerPass`.
 
     A zstd layer is decompressed to list its files. It has no checkpoints, so readers read it in
-    full, and its zTOC is only good for the file list of a seek table.
+    full, and its zTOC is used only for the file list of a seek table.
 
     Args:
         seek_span_size: uncompressed bytes between the checkpoints.
@@ -90,6 +90,8 @@ class SeekPass:
 
 
 class _ZstdPass:
+    """One pass over a zstd layer, which is decompressed only to list its files."""
+
     def __init__(self, seek_span_size: int, threads: int) -> None:
         self._span_size = seek_span_size
         self._hash = hashlib.sha256()

@@ -27,7 +27,7 @@ class SeekBlob:
 
     @classmethod
     def wrapping(cls, core: object) -> SeekBlob:
-        """Return a blob of the core, a ``_core.SeekLayer``."""
+        """Wrap a blob of the core, a ``_core.SeekLayer``."""
         blob = cls()
         blob._core = core
         return blob
@@ -89,7 +89,7 @@ def core_of_blob(seek: SeekBlob) -> _core.SeekLayer:
 
 
 class SeekParts(NamedTuple):
-    """What a seek table needs of one layer: its entries, its checkpoints and its digest."""
+    """What a seek table needs from one layer: its entries, its checkpoints and its digest."""
 
     ztoc: Ztoc
     seek: SeekBlob
@@ -117,7 +117,7 @@ def make_seek_table(layers: Sequence[SeekParts]) -> SeekTableBlobs:
     """Return the root and the file list of an image, given its layers from the lowest up.
 
     Raises:
-        SeekTableError: the image has more of something than the format allows.
+        SeekTableError: the image exceeds a limit of the format.
     """
     parts = [(core_of(layer.ztoc), layer.seek._core, layer.digest) for layer in layers]
     return SeekTableBlobs(*_core.build_seek_table(parts))

@@ -1,6 +1,6 @@
-"""The table of a layer's spans: which compressed bytes hold which uncompressed ones.
+"""The table of a layer's spans: which compressed bytes hold which uncompressed bytes.
 
-A zTOC is one. `LayerSpans` knows only this interface.
+A zTOC contains such a table. `LayerSpans` knows only this interface.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class SpanTable(Protocol):
     """The spans of one layer; may be used by several threads.
 
     Attributes:
-        name: what it is, in error messages.
+        name: name of the table in error messages.
         compressed_size: size of the layer as a registry stores it.
     """
 
@@ -35,9 +35,9 @@ class SpanTable(Protocol):
         ...
 
     def missing_parts(self, spans: Iterable[int]) -> list[Callable[[], None]]:
-        """Return tasks that fetch what `reader` needs for these spans; they may run side by side.
+        """Return tasks that fetch what `reader` needs for these spans; they may run concurrently.
 
-        Spans and these parts do not depend on each other, so that both can be fetched at once.
+        These parts and the spans do not depend on each other, so both can be fetched at once.
         """
         ...
 
@@ -45,7 +45,7 @@ class SpanTable(Protocol):
         """Return a span after verifying its compressed bytes.
 
         Raises:
-            VerificationError: they are not those that the table was made from.
+            VerificationError: the bytes differ from those that the table was made from.
         """
         ...
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tocsin.model.digest import Digest
 
 SEEK_ROOT = "application/vnd.tocsin.seek.v1"
-"""Media type of the root, and so of the whole."""
+"""Media type of the root, by which a seek table is recognized."""
 SEEK_FILE_LIST = "application/vnd.tocsin.seek.toc.v1"
 SEEK_LAYER = "application/vnd.tocsin.seek.layer.v1"
 SEEK_TABLE_DIGEST = "dev.tocsin.seek-table-digest"
@@ -27,10 +27,10 @@ SEEK_TABLE_DIGEST = "dev.tocsin.seek-table-digest"
 SEEK_IMAGE_DIGEST = "dev.tocsin.image-manifest-digest"
 """Annotation of the seek manifest's entry in an image index: digest of the image's manifest."""
 MAX_INLINE_SIZE = 1 << 20
-"""Maximum size in bytes of a root that is also part of its descriptor; registries accept manifests
+"""Maximum size in bytes of a root that is embedded in its descriptor; registries accept manifests
 of at least 4 MiB."""
 MAX_ROOT_SIZE = 64 << 20
-"""Maximum size of a root in bytes; that of an image of 100 GiB has about 2 MiB."""
+"""Maximum size of a root in bytes; the root for an image of 100 GiB has about 2 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def root_descriptor(data: bytes) -> Descriptor:
 def seek_entry(seek_table: Descriptor, image_manifest: Digest) -> Descriptor:
     """Return the entry of a seek table in a converted image index.
 
-    Its platform is unknown, as that of an attestation, so that no reader takes it for an image.
+    Its platform is unknown, like that of an attestation, so that no reader takes it for an image.
 
     Args:
         seek_table: digest and size of the seek manifest.

@@ -81,7 +81,7 @@ def check_rights(machine: Machine) -> Check:
     """Check that this process may mount, itself or through fusermount3."""
     if machine.may_mount:
         return Check("rights", State.OK, "this process may mount (CAP_SYS_ADMIN)")
-    program = machine.program("fusermount3")
+    program = machine.program("fusermount3") or machine.program("fusermount")
     if program is None:
         return Check(
             "rights",
@@ -194,20 +194,6 @@ def check_overlay(machine: Machine) -> Check:
     return Check("overlay", State.OK, "available")
 
 
-def check_run(machine: Machine) -> Check:
-    """Check for the programs with which ``tocsin run`` isolates a program."""
-    programs = [machine.program(name) for name in ("unshare", "bwrap", "runc")]
-    found = [str(each) for each in programs if each is not None]
-    if found:
-        return Check("run", State.OK, ", ".join(found))
-    return Check(
-        "run",
-        State.LIMITED,
-        "unshare, bwrap and runc are missing, so tocsin run does not work",
-        machine.install("util-linux"),
-    )
-
-
 def check_cache(machine: Machine) -> Check:
     """Check that the cache directory can be written to, and its free space."""
     directory = machine.cache_dir
@@ -235,6 +221,5 @@ _CHECKS: tuple[Callable[[Machine], Check], ...] = (
     check_erofs,
     check_user_namespaces,
     check_overlay,
-    check_run,
     check_cache,
 )

@@ -12,6 +12,7 @@ from tocsin.model.access_log import AccessLog
 from tocsin.model.access_recorder import AccessRecorder
 from tocsin.mounting.fetching import FetchThreads
 from tocsin.mounting.opening import CONNECTIONS
+from tocsin.mounting.system_calls import release_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,12 +50,13 @@ class Engine:
         if not hasattr(_core, "Mount"):
             raise UnsupportedError("mounting is only supported on Linux")
         self._core = _core.Mount(
-            opened.tree,
+            opened.take_tree(),
             [(layer.table, layer.chunks, layer.directory) for layer in opened.layers],
             read_timeout=options.read_timeout,
             memory_size=MEMORY_SIZE,
             record=self._recorder is not None,
         )
+        release_memory()
         self._threads = FetchThreads(self._core, opened.layers, CONNECTIONS)
         if log is not None:
             self._prefetch(log)

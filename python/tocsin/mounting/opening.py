@@ -65,7 +65,7 @@ class FillSource:
     directory: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OpenedImage:
     """An image that can be mounted.
 
@@ -88,6 +88,12 @@ class OpenedImage:
     def size(self) -> int:
         """Total size of the layers as the registry stores them, in bytes."""
         return sum(layer.size for layer in self.image.layer_descriptors)
+
+    def take_tree(self) -> Any:  # noqa: ANN401 (a class of the core)
+        """Return `tree`, and keep no names: a mount has its own table, and they take memory."""
+        tree, self.tree = self.tree, None
+        merged_of(self.image).tree.forget()
+        return tree
 
     def close(self) -> None:
         """Close files and connections, and release locks."""

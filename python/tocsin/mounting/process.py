@@ -264,7 +264,7 @@ def serve(
         with _stopped_by_signals() as stopping:
             report.ready(_ready(entry, opened, begun, with_config=with_config))
             _notify_ready()
-            _serve(engine, listening, stopping, lifeline)
+            _serve(engine, directory, listening, stopping, lifeline)
 
 
 def _remove_directories(directories: Sequence[Path]) -> None:
@@ -312,7 +312,11 @@ def _answers(
 
 
 def _serve(
-    engine: Engine, listening: control.ControlSocket, stopping: int, lifeline: int | None
+    engine: Engine,
+    directory: str,
+    listening: control.ControlSocket,
+    stopping: int,
+    lifeline: int | None,
 ) -> None:
     """Answer questions until the mount has to end."""
     unmounted, waiter = os.pipe()

@@ -45,6 +45,13 @@ def load() -> None:
     _libc()
 
 
+def release_memory() -> None:
+    """Give memory that was freed back to the system, if the C library can (glibc)."""
+    trim = getattr(_libc(), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def _check(result: int, path: str | None = None) -> None:
     if result < 0:
         number = ctypes.get_errno()

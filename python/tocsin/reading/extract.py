@@ -111,14 +111,14 @@ def extract(
     progress: Progress | None = None,
 ) -> ExtractResult:
     """Extract a file or directory; see `Image.extract`."""
-    begun = time.monotonic()
+    started = time.monotonic()
     tree = image.tree
     top, node = image.locate(path, follow=False)
     root = Path(dest)
     run = _Extraction(image, devices=devices, overwrite=overwrite, progress=progress)
     name = ""
     if not tree.is_directory(top):
-        # As cp does: into an existing directory, or to a new name.
+        # Like cp: extract into an existing directory, or to a new name.
         if root.is_dir():
             name = top.rpartition("/")[2]
         else:
@@ -129,7 +129,7 @@ def extract(
             run.extract_one(name, top, node)
         else:
             run.extract_directory(top, node)
-    return run.result(time.monotonic() - begun)
+    return run.result(time.monotonic() - started)
 
 
 class _Extraction:
@@ -394,7 +394,7 @@ class _Extraction:
         if not isinstance(layer, ZtocLayer):
             return from_tree
         linked = self._image.tree.linked
-        # Lists, since reading single numbers from arrays would take longer than this.
+        # Converted to lists, since reading single numbers from arrays is slower.
         modes = layer.files["mode"].tolist()
         uids, gids = layer.files["uid"].tolist(), layer.files["gid"].tolist()
 

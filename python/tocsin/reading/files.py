@@ -151,7 +151,7 @@ class Files(ABC):
                 and ``[…]`` match within a name, including names that begin with a dot.
         """
         parts = [part for part in path_text(pattern).split("/") if part not in ("", ".")]
-        # The components before the first wildcard need no search, and may lead through links.
+        # Components before the first wildcard are not searched for, and may lead through links.
         fixed = 0
         while fixed < len(parts) - 1 and not has_wildcard(parts[fixed]):
             fixed += 1
@@ -181,7 +181,7 @@ class Files(ABC):
 
         Raises:
             PathError: the file is missing, or not a regular file.
-            ValueError: `mode` is anything else.
+            ValueError: `mode` is not ``rb``.
             VerificationError: the zTOC does not match the file.
         """
         if mode not in ("rb", "br"):
@@ -197,7 +197,7 @@ class Files(ABC):
 
         Raises:
             PathError: the file is missing, or not a regular file.
-            VerificationError: its bytes are not those that the zTOC was made from.
+            VerificationError: its bytes differ from those that the zTOC was made from.
         """
         layer, data = self._file(path, (0, WHOLE))
         return layer.read(data, 0, data.size)
@@ -253,15 +253,15 @@ class Files(ABC):
             overwrite: whether to rewrite existing files that have the right size, time and type.
             owners: whether files get the owners of the image; by default, only for root. If not,
                 set-id bits are kept only for files that the image says belong to this user.
-            progress: called with an `Advanced`, which counts bytes of files, at the start, at
-                intervals and at the end; an exception that it raises stops the extraction and is
-                passed on.
+            progress: called at the start, at intervals and at the end with an `Advanced`, which
+                counts bytes of files; an exception that `progress` raises stops the extraction and
+                is passed on.
 
         Raises:
             PathError: `path` is missing.
             OSError: the disk is full or broken, or `dest` cannot be written to; ``filename`` is the
                 file that could not be made.
-            VerificationError: data is not what the zTOC was made from; a note names the file.
+            VerificationError: data differs from what the zTOC was made from; a note names the file.
                 Files that were already extracted stay, as after any other error.
         """
         # Imported here, since reading single files does not need it.

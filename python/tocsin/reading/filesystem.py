@@ -60,12 +60,13 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         platform: platform, such as ``linux/arm64``, as for ``tocsin.open``.
         index: which indexes to use, as for ``tocsin.open``.
         index_missing: whether to read layers without a zTOC once, in full.
-        threads: number of threads that do so; by default, one for each processor that this process
-            may use.
+        threads: number of threads that read such layers; by default, one for each processor that
+            this process may use.
         cache_size: maximum size of the spans in memory, in bytes.
         cache_dir: directory where zTOCs and spans are cached.
         cache_dir_size: maximum size of this directory, in bytes.
-        username: user name, as in ``tocsin.RegistryOptions``, like the following arguments.
+        username: user name; this and the following arguments are as in
+            ``tocsin.RegistryOptions``.
         password: password; never shown, and never sent to another process.
         ca_cert: PEM file with CA certificates.
         client_cert: PEM file with the client certificate, or a pair of certificate and key.
@@ -325,7 +326,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         cache_options: dict[str, Any] | None = None,
         **_: Any,  # noqa: ANN401 (fsspec's)
     ) -> ImageFileReader | BlockwiseFile:
-        """Return a file; with `cache_type`, one that reads blocks through that cache of fsspec.
+        """Return a file; with `cache_type`, one that reads blocks through that fsspec cache.
 
         Without `cache_type`, spans are fetched and `block_size` is ignored.
         """
@@ -348,7 +349,7 @@ class TocsinFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         end: int | None = None,
         **_: Any,  # noqa: ANN401 (fsspec's)
     ) -> bytes:
-        """Return bytes ``[start, end)`` of a file; negative ones count from its end."""
+        """Return bytes ``[start, end)`` of a file; negative offsets count from its end."""
         (found,) = self._read_ranges([FileRange(self._inside(path), start, end)])
         if isinstance(found, Exception):
             raise found

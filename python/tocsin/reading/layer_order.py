@@ -58,7 +58,7 @@ class FilesInLayerOrder:
             sizes.tolist(),
             strict=True,
         )
-        # Not the whole cache, or spans would be dropped from it before they are read.
+        # Only a part of the cache, or spans would be evicted before they are read.
         self._ahead = min(_AHEAD, layer.spans.cache_size // 4)
         ends = np.minimum(offsets, FAR) + np.minimum(sizes, FAR)
         self._steps = _steps(starts, np.minimum(ends, places.limits[order]))
@@ -106,7 +106,7 @@ class FilesInLayerOrder:
         while self._next is not None and self._next[0] < at + self._ahead:
             ranges.append(self._next)
             self._next = next(self._steps, None)
-        # Of several ranges at once, those near each other share a request.
+        # Passed all at once, since ranges near each other share a request.
         self._layer.spans.read_all_ahead(ranges)
         self._trigger = _NEVER if self._next is None else self._next[0] - self._ahead // 2
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tocsin.reading.opening import LayerOpener
 
 _PROBLEMS = (FormatError, NotFoundError, SeekTableError, UnsupportedError, VerificationError)
-"""Errors of a seek table, after which zTOCs are used."""
+"""Errors of a seek table after which zTOCs are used instead."""
 _ZSTD = "zstd"
 
 
@@ -128,7 +128,7 @@ class _SeekTables:
         return None
 
     def open_requested(self, choice: IndexChoice) -> MergedLayers | None:
-        """Return the image with the seek table given by digest; ``None`` if it is not of one.
+        """Return the image with the seek table given by digest; ``None`` if that is anything else.
 
         Raises:
             FormatError, SeekTableError, VerificationError: the seek table cannot be used.
@@ -163,7 +163,7 @@ class _SeekTables:
         return MergedLayers(layers, self._opener.notes, tree=tree)
 
     def _check(self, found: FoundSeekTable, root: _core.SeekRoot) -> None:
-        """Check that the seek table is of this image."""
+        """Check that the seek table belongs to this image."""
         assert found.manifest is not None  # noqa: S101 (as in `_open`)
         expected = [str(layer.digest) for layer in self._layers]
         listed = [root.layer(number)[0] for number in range(root.layer_count)]
@@ -207,7 +207,7 @@ class _SeekTables:
         spans: Callable[[], LayerSpans]
         if compression == _ZSTD:
             spans = partial(self._whole, layer)
-            is_bound = True  # its own digest is verified before anything of it is returned
+            is_bound = True  # the layer's own digest is verified before its bytes are returned
         else:
             table = SeekSpanTable(
                 compressed_size=size,
@@ -227,7 +227,7 @@ class _SeekTables:
             source=BlobRanges(opener.store, layer),
             cache=opener.cache,
             fetchers=opener.fetchers,
-            # Not the digest of the root, since several images share the blob of a layer.
+            # Keyed by the layer's blob and not the root, since several images may share the blob.
             kept=None if disk is None else disk.spans_of(layer.digest, str(blob.digest)),
         )
 

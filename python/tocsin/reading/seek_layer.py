@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tocsin.tar.file_data import FileData
 
 _PERMISSIONS = 0o7777
-"""The bits of a mode that a file list has."""
+"""The mode bits that a file list records."""
 _SIZE, _MODE, _GID = 2, 3, 5
 """Indices in a row of metadata."""
 
@@ -61,7 +61,7 @@ class SeekLayer(Layer):
 
     @property
     def entry_count(self) -> int | None:
-        """Nothing: the file list does not have entries that upper layers hide."""
+        """``None``: the file list leaves out the entries that upper layers hide."""
         return None
 
     @property
@@ -91,7 +91,7 @@ class SeekLayer(Layer):
 
         found = np.array([self.place(entry) for entry in entries], dtype=np.int64)
         starts, offsets, sizes = found.reshape(-1, 3).T
-        # A sparse file has less data than its size, but where the next one begins is not known.
+        # A sparse file has less data than its size, but the start of the next file is unknown.
         return Places(starts, offsets, sizes, np.full(len(found), self._size, dtype=np.int64))
 
     def claims(self, entry: int) -> Claims:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tocsin.reading.tree import Row, StatRow
 
 _POSITIONS = -1
-"""Number of the position map among the parts of the file list blob."""
+"""Part number that stands for the position map; chunks are numbered from 0."""
 
 
 class DataPlace(NamedTuple):
@@ -85,8 +85,8 @@ class FileList:
 
         Args:
             chunks: numbers of the chunks.
-            ahead: whether the following chunks will be needed too: then as many are added as are
-                worth a request.
+            ahead: whether the following chunks will be needed too; if so, as many as fit into one
+                request are added.
 
         Raises:
             VerificationError, SeekTableError: the file list is damaged.
@@ -104,6 +104,12 @@ class FileList:
         if count and self.root.toc_chunk_range(count - 1)[1] <= MAX_REQUEST_SIZE:
             self._fetch(range(count))
 
+    def forget(self) -> None:
+        """Drop all chunks."""
+        with self._lock:
+            self.tree = _core.SeekTree(self.root)
+            self._added.clear()
+
     def _following(self, chunk: int) -> Iterator[int]:
         limit = self.root.toc_chunk_range(chunk)[0] + MAX_REQUEST_SIZE
         for after in range(chunk + 1, self.root.toc_chunk_count):
@@ -112,7 +118,7 @@ class FileList:
             yield after
 
     def _fetch(self, chunks: Sequence[int]) -> None:
-        # Other threads that need the same chunks wait for them, instead of fetching them too.
+        # Other threads that need the same chunks wait here instead of fetching them too.
         with self._lock:
             missing = [
                 Part(chunk, *self.root.toc_chunk_range(chunk))
@@ -195,6 +201,11 @@ class SeekTree(Tree):
         self._files.load(range(self._files.root.toc_chunk_count))
         return self._files.tree
 
+    def forget(self) -> None:
+        """Free the memory of the names; they are fetched again when they are needed."""
+        self._files.forget()
+        self._core = cast("_core.Tree", _Loading(self._files.tree, self._files))
+
     def will_walk(self) -> None:
         """Fetch the whole file list, if one request suffices."""
         self._files.load_all()
@@ -210,7 +221,7 @@ class SeekTree(Tree):
 
 
 class _Loading:
-    """The methods of a `_core` object; they fetch the chunks that are missing and start again."""
+    """A proxy for a `_core` object, whose methods fetch missing chunks and then try again."""
 
     def __init__(self, core: Any, files: FileList, *, ahead: bool = False) -> None:  # noqa: ANN401 (its methods have the types of `_core`)
         self._core = core
@@ -231,7 +242,7 @@ class _Loading:
                     break
                 if asked.issuperset(chunks):
                     raise VerificationError(
-                        "seek table: the file list needs chunks that it does not have",
+                        "seek table: the file list still needs chunks that were already fetched",
                         expected="a chunk",
                         actual=str(chunks),
                     )
@@ -241,6 +252,6 @@ class _Loading:
                 return _Loading(found, self._files, ahead=True)
             return found
 
-        # Not looked up again.
+        # Cached, so that the next call bypasses `__getattr__`.
         self.__dict__[name] = call
         return call

@@ -166,6 +166,9 @@ class Tree:
         """Return the names as the core has them, all of them."""
         return self._core
 
+    def forget(self) -> None:
+        """Free memory that can be restored; does nothing, since names are in the zTOCs."""
+
     @property
     def root(self) -> Node:
         """The root directory."""

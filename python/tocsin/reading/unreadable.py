@@ -64,7 +64,7 @@ class UnreadableLayer:
 
 
 def is_about_layer(error: TocsinError | OSError) -> bool:
-    """Return whether an error is a property of the layer and so would occur again."""
+    """Return whether an error is caused by the layer itself, so that it would occur again."""
     if isinstance(error, RegistryError):
         return not error.temporary
     return isinstance(error, TocsinError) or error.errno not in _PROCESS_ERRORS

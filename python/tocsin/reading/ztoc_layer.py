@@ -100,7 +100,7 @@ class ZtocLayer(Layer):
         return self._ztoc.entries[index]
 
     def times_and_xattrs(self, index: int) -> tuple[int, dict[str, bytes]]:
-        """Return what `files` has no columns for: nanoseconds since 1970, extended attributes."""
+        """Return the time and extended attributes of an entry, which `files` has no columns for."""
         records = self._ztoc.records(index)
         return self.mtime_ns(index), xattrs_of(records) if records else _NO_XATTRS
 
@@ -114,8 +114,9 @@ class ZtocLayer(Layer):
     def header_starts(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Offsets in the uncompressed layer at which the headers of each file begin.
 
-        That is where the previous entry ends. If that is a sparse file, the offset is a guess until
-        its headers have been read, since its size is not the number of bytes in the layer.
+        They begin where the previous entry ends. If that entry is a sparse file, the offset is a
+        guess until its headers have been read, since its size is not the number of bytes that it
+        takes in the layer.
         """
         import numpy as np  # noqa: PLC0415 (slow, and a mount needs no arrays)
 
@@ -131,7 +132,7 @@ class ZtocLayer(Layer):
 
     @cached_property
     def data_limits(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Upper limits of where the data of each file ends: where that of the next entry begins."""
+        """Upper limits of the end of each file's data: the start of the next entry's data."""
         import numpy as np  # noqa: PLC0415 (slow, and a mount needs no arrays)
 
         limits = np.empty(self.entry_count, dtype=np.int64)
@@ -155,7 +156,7 @@ class ZtocLayer(Layer):
 
     def place(self, entry: int) -> Place:
         """Return where a regular file is, without verifying it."""
-        # Not lists, which would take longer to make than to read one file.
+        # No lists are used here: making them would take longer than reading one file.
         row = self.files[entry]
         offset, size = row["uncompressed_offset"], row["uncompressed_size"]
         return Place(int(self.header_starts[entry]), int(offset), int(size))
@@ -205,8 +206,8 @@ class ZtocLayer(Layer):
         """Find where the files before `index` end, going back until that is known.
 
         The search stops at the first file whose headers are where they should be, so the headers of
-        consecutive sparse files are read once. It is bounded, since a zTOC that lies could
-        otherwise make it read the whole layer.
+        consecutive sparse files are read once. It is bounded, since a lying zTOC could otherwise
+        make it read the whole layer.
         """
         unknown: list[int] = []
         last = int(self._places[index]) - 1

@@ -110,7 +110,8 @@ class Source(Protocol):
             subject: digest of a manifest.
             artifact_type: artifact type to filter by; ``None`` for any.
             lenient: treat a registry that refuses the request as one without referrers, and log a
-                warning. For readers that work without referrers; writers need the real list.
+                warning. Readers that can work without referrers set this; writers need the real
+                list.
         """
         ...
 

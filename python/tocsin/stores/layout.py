@@ -299,7 +299,7 @@ class OciLayout(FileSource):
 
 
 class _Link(MustVerify):
-    """A blob of another layout to be linked; verified, since both layouts then share the file."""
+    """A blob of another layout to link, after verification: both layouts will share its file."""
 
     def __init__(
         self,

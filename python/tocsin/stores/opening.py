@@ -44,7 +44,7 @@ def open_source(reference: Reference, *, registry: RegistryOptions | None = None
 
             return open_docker_archive(reference.path)
         case RegistryReference():
-            # Importing requests takes longer than opening a layout.
+            # Importing the requests library takes longer than opening a layout.
             from tocsin.stores.registry import open_for_reading  # noqa: PLC0415
 
             return open_for_reading(reference, registry)
@@ -77,7 +77,7 @@ def open_sink(reference: Reference, *, registry: RegistryOptions | None = None) 
                 hint="Write to oci-archive: or oci: and convert the result with skopeo copy.",
             )
         case RegistryReference():
-            # Importing requests takes longer than opening a layout.
+            # Importing the requests library takes longer than opening a layout.
             from tocsin.stores.registry import open_repository  # noqa: PLC0415
 
             return open_repository(reference, registry, write=True)

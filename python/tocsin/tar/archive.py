@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _BLOCKS_PER_MEMBER = 16
-"""Maximum header blocks per member on average; three are typical."""
+"""Maximum average number of header blocks per member; three are typical."""
 
 
 _PIECE_SIZE = 1 << 20

@@ -9,4 +9,4 @@ from tocsin._core import EntryHeaders, gzip_header_len, read_headers
 __all__ = ["BLOCK_SIZE", "EntryHeaders", "gzip_header_len", "read_headers"]
 
 BLOCK_SIZE = 512
-"""Bytes per tar block: a header consists of blocks, and data is padded to a multiple."""
+"""Bytes per tar block: headers consist of whole blocks, and data is padded to whole blocks."""

@@ -1,8 +1,8 @@
 """Checks that the seek tables of an image match the image.
 
 First the parts that belong to the whole table are read: manifest, root, position map and file list.
-Then each layer's seek blob is compared with the layer (`verifying.layers`), and at last the file
-list with that of the rebuilt table.
+Then each layer's seek blob is compared with the layer (`verifying.layers`), and finally the file
+list is compared with that of the rebuilt table.
 
 Source: docs/seek-table.md#parts.
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tocsin.stores.base import Source
 
 MAX_SEEK_BLOB_SIZE = 1 << 30
-"""Maximum bytes of a seek blob or file list; that of a layer of 10 GiB has about 150 MiB."""
+"""Maximum bytes of a seek blob or file list; the blob of a 10 GiB layer has about 150 MiB."""
 DAMAGED = (SeekTableError, VerificationError)
 """Errors of a part whose digest differs, or that cannot be parsed."""
 
@@ -79,7 +79,7 @@ class SeekTableCheck:
         is_bound: whether the image's manifest names it.
         manifest: the parsed manifest; ``None`` if it cannot be read.
         root: bytes of the root; ``None`` if it cannot be read.
-        contents: the decoded root; ``None`` if it cannot be read or is of another image.
+        contents: the decoded root; ``None`` if it cannot be read or belongs to another image.
         layers: results for the layers; empty without `contents`.
         checked_entries: number of entries of the file list compared with the image.
         findings: findings about the table and its file list.
@@ -177,8 +177,8 @@ def _check_links(
         check.findings.append(
             warning(
                 "seek.subject",
-                f"seek table {check.digest}: subject is {subject.digest}, but the image's manifest "
-                "names the table, which then must not have a subject",
+                f"seek table {check.digest}: subject is {subject.digest}, but a table that the "
+                "image's manifest names must not have a subject",
             )
         )
     listed = [entry for entry in entries if entry.digest == check.digest]
@@ -201,7 +201,7 @@ def _check_links(
 
 
 def _open(check: SeekTableCheck, image: PlatformImage) -> None:
-    """Decode the root, and check that it is of this image."""
+    """Decode the root, and check that it belongs to this image."""
     assert check.manifest is not None  # noqa: S101 (the table could be read)
     assert check.root is not None  # noqa: S101 (the same)
     try:
@@ -228,12 +228,12 @@ def _open(check: SeekTableCheck, image: PlatformImage) -> None:
             actual=str(len(check.manifest.layers)),
         )
         return
-    sizes = [("file list", "", contents.list_size, check.manifest.file_list.size)]
+    sizes = [("the file list", "", contents.list_size, check.manifest.file_list.size)]
     rows = zip(layers, check.manifest.layers, contents.layers, strict=True)
     for number, (layer, blob, row) in enumerate(rows):
         sizes += [
             ("layer", f" {number}", row.size, layer.size),
-            ("seek blob", f" of layer {number}", row.blob_size, blob.size),
+            ("the seek blob", f" of layer {number}", row.blob_size, blob.size),
         ]
     for what, which, actual, size in sizes:
         if actual != size:
@@ -288,7 +288,7 @@ def check_layers(
     Args:
         store: store that contains the image.
         checks: receive the findings.
-        rebuilt: what the layer gives, by span size.
+        rebuilt: the parts rebuilt from the layer, by span size.
         compressed_bytes: returns a range of the layer as stored.
     """
     blobs: dict[Digest, SeekBlob | Finding] = {}
@@ -342,7 +342,7 @@ def _root_findings(check: SeekLayerCheck, blob: SeekBlob) -> Iterator[Finding]:
             )
             return
     spans = contents.spans(number)
-    if spans is None:  # reported with the position map
+    if spans is None:  # already reported with the position map
         return
     for span_id in range(spans.span_count):
         places = spans.position(span_id), own.position(span_id)
@@ -371,12 +371,13 @@ def _root_findings(check: SeekLayerCheck, blob: SeekBlob) -> Iterator[Finding]:
 
 
 def check_list(store: Source, check: SeekTableCheck, layers: Sequence[SeekParts | None]) -> None:
-    """Compare the file list and the root with those that the layers give.
+    """Compare the file list and the root with those rebuilt from the layers.
 
     Args:
         store: store that contains the image.
         check: receives the findings.
-        layers: what each layer gives with the table's span size; ``None`` if it cannot be read.
+        layers: the parts rebuilt from each layer with the table's span size; ``None`` for a layer
+            that cannot be read.
     """
     contents, manifest = check.contents, check.manifest
     if contents is None or manifest is None or not store.has_blob(manifest.file_list):
@@ -388,7 +389,7 @@ def check_list(store: Source, check: SeekTableCheck, layers: Sequence[SeekParts 
         return
     present = [layer for layer in layers if layer is not None]
     if not _add_chunks(check, contents, blob) or len(present) < len(layers):
-        return  # what is wrong has been reported
+        return  # already reported
     try:
         made = make_seek_table(present)
     except SeekTableError as error:
@@ -412,7 +413,7 @@ def check_list(store: Source, check: SeekTableCheck, layers: Sequence[SeekParts 
 
 def _add_chunks(check: SeekTableCheck, contents: SeekTableContents, blob: bytes) -> bool:
     if len(blob) != contents.list_size:
-        message = f"file list has {len(blob)} bytes, but {contents.list_size} according to the root"
+        message = f"the file list has {len(blob)} bytes, but {contents.list_size} in the root"
         check.add("seek.root", message, expected=str(len(blob)), actual=str(contents.list_size))
         return False
     for chunk in range(contents.list_chunk_count):

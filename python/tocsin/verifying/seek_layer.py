@@ -1,7 +1,7 @@
-"""Differences between the seek blob of a layer and the one that the layer gives when rebuilt.
+"""Differences between the seek blob of a layer and the one rebuilt from the layer.
 
-A checkpoint may be somewhere else than where tocsin puts it, as long as its span can be read. So
-spans whose checkpoints the rebuilt blob does not have are inflated and compared with the layer.
+A checkpoint need not be where tocsin would put it, as long as its span can be read. If the rebuilt
+blob does not have a checkpoint, the span is therefore inflated and compared with the layer.
 
 Source: docs/seek-table.md#parts.
 """
@@ -27,7 +27,7 @@ _SIZES = ("compression", "compressed size", "uncompressed size")
 
 
 class _Wrong(NamedTuple):
-    """A value of one checkpoint or span that differs."""
+    """A wrong value of a checkpoint or span."""
 
     span_id: int
     what: str
@@ -56,11 +56,11 @@ def layer_differences(
         spans = CheckpointReader.of_blob(stored)
     except (SeekTableError, VerificationError) as error:
         return [Finding("seek_layer.chunk", f"{place}: {error.message}")]
-    judge = CheckpointReader.of_blob(rebuilt)
-    findings = list(_sizes(place, spans, judge))
+    expected = CheckpointReader.of_blob(rebuilt)
+    findings = list(_sizes(place, spans, expected))
     if findings:
         return findings
-    findings = list(_Comparison(place, spans, judge, compressed_bytes).findings())
+    findings = list(_Comparison(place, spans, expected, compressed_bytes).findings())
     if not findings:
         findings = [
             note("seek_layer.encoding", f"{place}: matches the layer but is encoded differently")
@@ -81,6 +81,8 @@ def _sizes(place: str, stored: CheckpointReader, rebuilt: CheckpointReader) -> I
 
 
 class _Comparison:
+    """Compares the checkpoints and spans of a stored seek blob with those of a rebuilt one."""
+
     def __init__(
         self,
         place: str,
@@ -107,11 +109,11 @@ class _Comparison:
             match = known.get(self._stored.position(span_id))
             expected = digests.get(self._stored.compressed_range(span_id))
             if match is None:
-                self._inflate(span_id)
+                self._compare_inflated(span_id)
                 continue
-            self._start(span_id, match)
-            self._window(span_id, match)
-            self._digest(span_id, expected)
+            self._compare_start(span_id, match)
+            self._compare_window(span_id, match)
+            self._compare_digest(span_id, expected)
         for kind, label in (
             ("checkpoint", "checkpoints are"),
             ("start", "starts are"),
@@ -146,8 +148,8 @@ class _Comparison:
         if self._excess:
             yield note(
                 "seek_layer.excess",
-                f"{self._place}: {len(self._excess)} windows have bytes that no span refers to, "
-                f"the first is that of checkpoint {self._excess[0]}",
+                f"{self._place}: {len(self._excess)} windows have bytes that no span refers to "
+                f"(the first is the window of checkpoint {self._excess[0]})",
             )
 
     def _add(
@@ -155,7 +157,7 @@ class _Comparison:
     ) -> None:
         self._wrong.setdefault(kind, []).append(_Wrong(span_id, what, expected, actual))
 
-    def _start(self, span_id: int, match: int) -> None:
+    def _compare_start(self, span_id: int, match: int) -> None:
         actual, expected = (
             _text(spans.checkpoint(at).start)
             for spans, at in ((self._stored, span_id), (self._rebuilt, match))
@@ -164,7 +166,7 @@ class _Comparison:
             what = f"checkpoint {span_id} is {actual} in the seek table, {expected} in the layer"
             self._add("start", span_id, what, expected, actual)
 
-    def _window(self, span_id: int, match: int) -> None:
+    def _compare_window(self, span_id: int, match: int) -> None:
         runs = self._stored.checkpoint(span_id).runs
         needed = self._rebuilt.checkpoint(match).runs
         if runs == needed:
@@ -183,7 +185,7 @@ class _Comparison:
             return
         self._excess.append(span_id)
 
-    def _digest(self, span_id: int, expected: str | None) -> None:
+    def _compare_digest(self, span_id: int, expected: str | None) -> None:
         start, end = self._stored.compressed_range(span_id)
         if expected is None:  # the next checkpoint is somewhere else
             data = self._compressed_bytes(start, end)
@@ -196,8 +198,8 @@ class _Comparison:
             )
             self._add("span", span_id, what, expected, actual)
 
-    def _inflate(self, span_id: int) -> None:
-        """Read a span whose checkpoint the rebuilt blob does not have."""
+    def _compare_inflated(self, span_id: int) -> None:
+        """Inflate a span whose checkpoint is not in the rebuilt blob, and compare its bytes."""
         uncompressed, bit = self._stored.position(span_id)
         place = f"checkpoint {span_id} (compressed bit {bit}, uncompressed byte {uncompressed})"
         start, end = self._stored.uncompressed_range(span_id)
@@ -205,7 +207,7 @@ class _Comparison:
         try:
             data = self._stored.inflate(span_id, compressed)
         except VerificationError as error:
-            self._digest(span_id, error.actual)
+            self._compare_digest(span_id, error.actual)
             return
         except (SeekTableError, FormatError) as error:
             what = f"{place}: its span does not inflate: {error.message}"

@@ -23,7 +23,7 @@ _PLACE_FIELDS = (
     "stored size",
     "number of header blocks",
     "path in the layer",
-    "origin of the metadata",
+    "has-owner flag",
 )
 _MAX_VALUE_LEN = 200
 
@@ -31,7 +31,7 @@ _MAX_VALUE_LEN = 200
 def list_differences(
     name: str, stored: SeekTableContents, rebuilt: SeekTableContents
 ) -> Iterator[Finding]:
-    """Yield the differences between two seek tables whose chunks of the file list were all added.
+    """Yield the differences between two seek tables; all chunks of their file lists were added.
 
     Args:
         name: digest of the stored seek table.
@@ -71,7 +71,7 @@ def root_differences(
         name: digest of the stored seek table.
         number: number of the layer.
         stored: the layer in the stored root.
-        rebuilt: the layer in the rebuilt one.
+        rebuilt: the layer in the rebuilt root.
     """
     for what in ("compression", "size", "uncompressed_size"):
         actual, expected = str(getattr(stored, what)), str(getattr(rebuilt, what))
@@ -111,7 +111,7 @@ def _differences(
         *zip(_PLACE_FIELDS, listed.place or (), found.place or (), strict=False),
         ("target", listed.target, found.target),
         ("first hard link", *links),
-        ("implied", listed.is_implied, found.is_implied),
+        ("implied flag", listed.is_implied, found.is_implied),
     ]
     for what, actual, expected in pairs:
         if actual != expected:

@@ -1,8 +1,8 @@
 """Checks of a random sample of a seek table, without reading whole layers.
 
-Some spans of each layer are read with the seek table, as readers do: their digests match, they
-inflate, and they end with the window of the next span. Some chunks of the file list are read, and
-some of their files have the tar headers that the file list says.
+Some spans of each layer are read with the seek table, as readers do: their digests must match, they
+must inflate, and they must end with the window of the next span. Some chunks of the file list are
+read, and the tar headers of some of their files are compared with the list.
 
 Source: docs/seek-table.md#parts.
 """
@@ -122,9 +122,9 @@ def _span(
 def _next_window(
     place: str, spans: CheckpointReader, span_id: int, data: bytes
 ) -> Iterator[Finding]:
-    """Compare the window of the next span with the end of this one, as far as it is in it."""
+    """Compare the end of a span with the part of the next span's window that lies in it."""
     for start, run in spans.checkpoint(span_id + 1).runs:
-        # Offset of the run in `data`; a run may begin before it.
+        # Offset of the run in `data`; negative if the run begins before the span.
         at = len(data) - _WINDOW_LEN + start
         cut = max(0, -at)
         expected = data[at + cut : at + len(run)] if len(run) > cut else b""
@@ -184,7 +184,7 @@ def _headers(store: Source, check: SeekTableCheck, entry: ListedEntry) -> Iterat
     if not 0 < length <= min(place.offset, _MAX_HEADERS_SIZE):
         yield note("file_list.sample", f"{name}: its headers were not checked")
         return
-    # What is missing has been reported with the layer. zstd layers are read only in full.
+    # Missing blobs were reported with the layer, and zstd layers can only be read in full.
     present = store.has_blob(layer.blob) and store.has_blob(layer.layer)
     start = place.offset - length
     if spans is None or not spans.span_count or not present:

@@ -7,6 +7,8 @@
 
 mod buffer;
 mod columns;
+#[cfg(target_os = "linux")]
+mod erofs;
 mod errors;
 mod file_stat;
 mod gate;
@@ -25,6 +27,9 @@ mod ztoc;
 /// The private module `tocsin._core`.
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use super::erofs::erofs_image;
     #[pymodule_export]
     use super::indexer::{IndexedLayer, LayerIndexer};
     #[cfg(target_os = "linux")]

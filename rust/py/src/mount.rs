@@ -23,9 +23,25 @@ use crate::{gate, text};
 
 /// Names of a merged image.
 #[derive(FromPyObject)]
-enum Names<'py> {
+pub(crate) enum Names<'py> {
     Tree(Bound<'py, Tree>),
     Seek(Bound<'py, SeekTree>),
+}
+
+impl Names<'_> {
+    /// The inode table of the image. A file list must be complete.
+    pub(crate) fn inodes(&self, py: Python<'_>) -> PyResult<Inodes> {
+        match self {
+            Self::Tree(tree) => {
+                let names = tree.get().merged();
+                gate::run(py, || Inodes::from_tree(names))
+            }
+            Self::Seek(tree) => {
+                let list = tree.get().list();
+                gate::run(py, || Inodes::from_list(list))
+            }
+        }
+    }
 }
 
 /// The spans of a layer.
@@ -80,16 +96,7 @@ impl Mount {
                 LayerPlace { table, directory }
             })
             .collect();
-        let inodes = match &tree {
-            Names::Tree(tree) => {
-                let names = tree.get().merged();
-                gate::run(py, || Inodes::from_tree(names))?
-            }
-            Names::Seek(tree) => {
-                let list = tree.get().list();
-                gate::run(py, || Inodes::from_list(list))?
-            }
-        };
+        let inodes = tree.inodes(py)?;
         let options = Options { read_timeout: seconds(read_timeout)?, memory_size };
         let fs = py.detach(|| -> std::io::Result<Fs> {
             Ok(Fs::new(inodes, Engine::start(places, &options)?, record))

@@ -14,7 +14,7 @@ from tocsin.mounting.machine import Machine
 
 ROOT = "CapEff:\t000001ffffffffff\nNoNewPrivs:\t0\n"
 USER = "CapEff:\t0000000000000000\nNoNewPrivs:\t0\n"
-PROGRAMS = ("usr/bin/fusermount3", "usr/bin/unshare")
+FUSERMOUNT = "usr/bin/fusermount3"
 
 
 class Fake:
@@ -22,8 +22,7 @@ class Fake:
 
     def __init__(self, directory):
         self.directory = directory
-        for program in PROGRAMS:
-            self.put(program, mode=0o4755)
+        self.put(FUSERMOUNT, mode=0o4755)
         self.put("dev/fuse")
         self.put("proc/self/status", USER)
         self.put("proc/self/ns/user")
@@ -78,7 +77,7 @@ def test_diagnosis_when_user_may_do_all_then_only_erofs_is_limited(fake):
 
 def test_diagnosis_when_root_then_all_is_ok(fake):
     fake.put("proc/self/status", ROOT)
-    for missing in ("etc/fuse.conf", "usr/bin/fusermount3", "proc/self/ns/user"):
+    for missing in ("etc/fuse.conf", FUSERMOUNT, "proc/self/ns/user"):
         fake.remove(missing)
     assert set(states(fake.machine).values()) == {"ok"}
 
@@ -106,9 +105,9 @@ def test_diagnosis_when_printed_then_as_documented(fake):
 def test_diagnosis_when_this_machine_then_no_check_fails_to_run(tmp_path):
     diagnosis = diagnose(Machine.this(tmp_path))
     names = [check.name for check in diagnosis.checks]
-    assert names[:9] == [
+    assert names[:8] == [
         *("system", "fuse", "rights", "allow-other", "erofs"),
-        *("user-namespaces", "overlay", "run", "cache"),
+        *("user-namespaces", "overlay", "cache"),
     ]
     assert len(set(names)) == len(names)
 
@@ -145,7 +144,7 @@ def test_fuse_when_device_cannot_be_used_then_failed(fake):
     ],
 )
 def test_rights_when_fusermount3_is_missing_then_install_command(fake, release, fix):
-    fake.remove("usr/bin/fusermount3")
+    fake.remove(FUSERMOUNT)
     fake.put("etc/os-release", release)
     assert fake.check("rights") == (
         "failed",
@@ -154,14 +153,20 @@ def test_rights_when_fusermount3_is_missing_then_install_command(fake, release, 
     )
 
 
+def test_rights_when_only_the_older_fusermount_exists_then_ok(fake):
+    fake.remove(FUSERMOUNT)
+    fake.put("usr/sbin/fusermount", mode=0o4755)
+    assert fake.check("rights") == ("ok", "/usr/sbin/fusermount", None)
+
+
 def test_rights_when_in_a_container_then_its_options_are_named(fake):
-    fake.remove("usr/bin/fusermount3")
+    fake.remove(FUSERMOUNT)
     fake.put("run/.containerenv")
     assert fake.check("rights")[2] == doctor._CONTAINER_OPTIONS
 
 
 def test_rights_when_fusermount3_is_not_setuid_then_failed(fake):
-    fake.put("usr/bin/fusermount3", mode=0o755)
+    fake.put(FUSERMOUNT, mode=0o755)
     assert fake.check("rights") == (
         "failed",
         "this process may not mount, and /usr/bin/fusermount3 does not run as root",
@@ -293,15 +298,6 @@ def test_overlay_when_missing_or_too_old_then_limited(fake):
     assert fake.check("overlay")[0] == "ok"
     fake.put("proc/filesystems", "")
     assert fake.check("overlay")[0::2] == ("limited", "sudo modprobe overlay")
-
-
-def test_run_when_programs_are_missing_then_limited(fake):
-    assert fake.check("run") == ("ok", "/usr/bin/unshare", None)
-    fake.put("usr/sbin/runc", mode=0o755)
-    assert fake.check("run")[1] == "/usr/bin/unshare, /usr/sbin/runc"
-    fake.put("usr/bin/unshare", mode=0o644)
-    fake.remove("usr/sbin/runc")
-    assert fake.check("run")[0::2] == ("limited", "sudo apt install util-linux")
 
 
 def test_cache_when_directory_is_usable_then_free_space_is_printed(fake):

@@ -31,8 +31,8 @@ def doctor(*, directory: Path, output: Output) -> None:
     code is 1 if a check failed.
 
     Checks: system, fuse (the device), rights (to mount), allow-other (mounts for other users),
-    erofs (faster mounts), user-namespaces, overlay and run (for tocsin run), cache, and if
-    containerd is installed, containerd-plugins and containerd-labels.
+    erofs (faster mounts), user-namespaces and overlay (for tocsin run), cache, and if containerd is
+    installed, containerd-plugins and containerd-labels.
 
     Examples:
       tocsin doctor

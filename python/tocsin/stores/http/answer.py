@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _DECODED = frozenset({"gzip", "x-gzip", "deflate"})
 _OTHER_CODING = re.compile(r"\b(?:gzip|deflate|br|zstd|dc[bz]|compress)\b")
-"""Unsupported content codings, also in a list of codings."""
+"""Matches an unsupported content coding, alone or in a list of codings."""
 
 _DRAIN_SIZE = 64 << 10
 """Maximum bytes of an unused body to read; for more, a new connection is cheaper."""
@@ -34,7 +34,7 @@ class Answer:
 
     Args:
         response: response from the ``requests`` library, with its body unread.
-        url: see above.
+        url: final URL.
         timeout: maximum seconds to wait for the body.
     """
 

@@ -49,8 +49,11 @@ class HttpOptions:
 
     def __post_init__(self) -> None:
         for name in ("connect_timeout", "timeout"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0 seconds")
+            seconds = getattr(self, name)
+            if not 0 < seconds < math.inf:
+                raise ValueError(
+                    f"{name}: out of range (found {seconds} seconds, expected more than 0)"
+                )
 
     def _to_pickle(self) -> dict[str, Any]:
         """Return the fields that are pickled."""

@@ -20,7 +20,7 @@ FORWARDED_PROTO = (
     "If the server is behind a proxy that terminates TLS, configure the proxy to send the header"
     " X-Forwarded-Proto: https."
 )
-"""Hint for an https server that refers to an http URL."""
+"""Hint for an https server that redirects or links to an http URL."""
 _BAD_CHARACTERS = re.compile(r"[\x00-\x20\x7f-\U0010ffff\\]")
 
 

@@ -155,5 +155,5 @@ def _is_authority(file: Path) -> bool:
     except FileNotFoundError:  # a broken symbolic link
         found = False
     if not found:
-        LOG.warning("%s: ignored, contains no PEM certificate", file)
+        LOG.warning("%s: ignored, since it contains no PEM certificate", file)
     return found

@@ -115,8 +115,8 @@ class RegistryStore:
             return self._resolve_by_reading(selector)
         return Descriptor(answer.media_type, digest, size)
 
-    def _absent(self, selector: str | Digest, said: str) -> NotFoundError:
-        message = f"{self._endpoint.name}: {_what(selector)}: not found: {said}"
+    def _absent(self, selector: str | Digest, reason: str) -> NotFoundError:
+        message = f"{self._endpoint.name}: {_what(selector)}: not found: {reason}"
         if isinstance(selector, str):
             return NotFoundError(
                 message, hint=f"List the tags with skopeo list-tags {self._endpoint.name}."
@@ -307,7 +307,7 @@ class RegistryStore:
         except RegistryError as error:
             if error.status != _BAD_REQUEST:
                 raise
-            # The page size is refused. Earlier pages are read again; the set drops duplicates.
+            # The registry refuses the page size. Tags that were already read are not duplicated.
             yield from pages(self._tags_url(None), self._tag_page)
 
     def _tags_url(self, query: dict[str, str] | None) -> str:
@@ -425,7 +425,7 @@ class RegistryStore:
 
 
 def _hint_for(error: RegistryError, descriptor: Descriptor) -> str | None:
-    """Return a hint that fits the cause for which a registry rejected a manifest."""
+    """Return a hint that fits the reason why a registry rejected a manifest."""
     if error.status == FORBIDDEN:
         # The login is rarely the cause: usually, the blobs have already been pushed.
         kind = "the type of this artifact" if descriptor.artifact_type else "this kind of manifest"
@@ -450,8 +450,8 @@ def _kind(descriptor: Descriptor) -> str:
 def _manifest_hint(descriptor: Descriptor) -> str:
     kind = "artifacts" if descriptor.artifact_type else "manifests"
     return (
-        f"Check that this registry accepts such {kind}, and that it has every blob and manifest "
-        "that this one lists."
+        f"Check that this registry accepts such {kind}, and that every blob and manifest listed "
+        "in this one exists there."
     )
 
 

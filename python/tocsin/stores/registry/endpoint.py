@@ -67,7 +67,7 @@ class Endpoint:
     namespace: str = ""
 
     def url(self, *path: str, query: Mapping[str, str] | None = None) -> str:
-        """Return the URL of `path` in this repository; a last empty part adds a final ``/``."""
+        """Return the URL of `path` in this repository; an empty last part adds a final ``/``."""
         below = "/".join(quote(part, safe=":") for part in path)
         url = f"{self.origin}{self.root}/{self.repository}/{below}"
         parameters = dict(query or {}) | ({"ns": self.namespace} if self.namespace else {})
@@ -159,7 +159,7 @@ class Endpoint:
         return Scopes.repository(self.repository, *requested)
 
     def _authorized(self, send: Callable[..., Answer], url: str, scopes: Scopes) -> Answer:
-        """Send a request, and again with new authorization if it is challenged."""
+        """Send a request; if the registry challenges it, send it again with new authorization."""
         is_ours = Origin.of(url) == self.origin
         authorization = self.authenticator.authorization(scopes) if is_ours else None
         answer = send(authorization=authorization)
@@ -168,8 +168,8 @@ class Endpoint:
         challenges = parse_challenges(answer.header("WWW-Authenticate"))
         if not challenges:
             return answer
-        said = Refusal(answer).text
-        authorization = self.authenticator.answer(challenges, scopes, authorization, said)
+        reason = Refusal(answer).text
+        authorization = self.authenticator.answer(challenges, scopes, authorization, reason)
         return send(authorization=authorization)
 
     def _no_challenge(self, refusal: Refusal, doing: str) -> AuthError:

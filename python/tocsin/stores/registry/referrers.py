@@ -3,9 +3,9 @@
 Without the API, clients maintain the list in an image index with the tag ``sha256-<hex>``. Most
 registries cannot update a tag conditionally, so concurrent clients may overwrite each other's
 lists. Therefore the list is read, merged and written, and read again after a wait in which other
-clients finish their writes. If the entry is missing, the client starts over. Registries that
+clients can finish their writes. If the entry is missing, the client starts over. Registries that
 support entity tags refuse the later write instead (``If-Match``); others ignore the header. A
-registry with immutable tags refuses with the same status, but then the list has not changed.
+registry with immutable tags refuses the write with the same status, but its list has not changed.
 
 The tag is written unless the registry acknowledges a put with ``OCI-Subject``. A put fails if
 readers would not find the entry.
@@ -49,9 +49,9 @@ MAX_ROUNDS = 12
 SETTLE_FACTOR = 8.0
 """Wait before the list is read again, as a multiple of the time our own read and write took."""
 SHORTEST_SETTLE = 0.1
-"""Minimum of this wait, in seconds."""
+"""Minimum time to wait before the list is read again, in seconds."""
 LONGEST_SETTLE = 2.0
-"""Maximum of this wait, in seconds."""
+"""Maximum time to wait before the list is read again, in seconds."""
 
 _NO_API = frozenset({400, NOT_FOUND, 405, 406, 410, 501})
 """Statuses of registries without the API; only 404 is specified, the others were observed."""
@@ -96,7 +96,7 @@ class Referrers:
             subject: digest of a manifest.
             artifact_type: artifact type to filter by; ``None`` for any.
             lenient: treat an API that fails as missing, and a list that cannot be read as empty,
-                and log a warning. For readers that work without referrers.
+                and log a warning. Readers that can work without referrers set this.
 
         Raises:
             RegistryError, FormatError, ConflictError: the list cannot be read.
@@ -220,7 +220,7 @@ class Referrers:
         )
 
     def _wait_for_api(self, subject: Digest, holds: Callable[[Sequence[Descriptor]], bool]) -> None:
-        """Wait until the API lists what was put; some registries take a moment."""
+        """Wait until the API lists the new manifest; some registries take a moment."""
         clock = self._endpoint.clock
         for failures in range(1, MAX_TRIES + 1):
             clock.sleep(clock.backoff(failures))
@@ -275,7 +275,7 @@ class Referrers:
         conditional = True
         refused: tuple[list[Descriptor], str | None] | None = None
         for failures in range(1, MAX_ROUNDS + 1):
-            begun = clock.monotonic()
+            started = clock.monotonic()
             entries, entity_tag = self._from_tag(subject)
             if holds(entries):
                 return wrote
@@ -284,7 +284,7 @@ class Referrers:
             refusal = self._write(subject, changed, condition, hint=hint)
             if refusal is None:
                 wrote = True
-                settle = SETTLE_FACTOR * (clock.monotonic() - begun)
+                settle = SETTLE_FACTOR * (clock.monotonic() - started)
                 if self._stays(subject, changed, holds, settle):
                     return True
             elif refused != (entries, entity_tag):
@@ -308,7 +308,7 @@ class Referrers:
         holds: Callable[[Sequence[Descriptor]], bool],
         settle: float,
     ) -> bool:
-        """Return whether the list is still right after other clients have had time to write theirs.
+        """Return whether the list is still correct after other clients had time to write theirs.
 
         If the list differs from what was written, other clients are active, and it is read again.
         """

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
-use std::time::Duration;
+use core::time::Duration;
 
 use super::Table;
 

@@ -26,6 +26,8 @@ use format::{
 
 /// Maximum size of a file in bytes, as on ext4 with blocks of 4 KiB.
 const MAX_FILE_SIZE: u64 = 16 << 40;
+/// The result is padded to this, since readers map pages of it.
+const PADDING: u64 = 4096;
 /// Maximum length of the result. 10 million files take a quarter of it.
 const MAX_LEN: u64 = 4 << 30;
 
@@ -193,6 +195,7 @@ impl Writer<'_> {
                 blocks += placed.size.div_ceil(BLOCK_LEN);
             }
         }
+        let blocks = blocks.next_multiple_of(PADDING / BLOCK_LEN);
         let blocks = u32::try_from(blocks).ok().filter(|_| blocks <= MAX_LEN / BLOCK_LEN);
         Ok(Layouts { placed, blocks: blocks.ok_or(ErofsError::Metadata)? })
     }
