@@ -82,7 +82,7 @@ def test_registry_when_a_file_is_damaged_then_it_is_left_out(registry, text):
     assert [each.directory for each in registry.all()] == ["/other"]
 
 
-def test_registry_when_file_has_the_name_of_another_mount_then_it_is_left_out(registry):
+def test_registry_when_a_file_has_another_name_then_it_is_left_out(registry):
     registry.write(registration("/other"))
     path = registry.directory / f"{registration('/other').name}.json"
     path.rename(registry.directory / f"{registration().name}.json")
