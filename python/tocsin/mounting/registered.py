@@ -34,7 +34,7 @@ _SOCKET_SUFFIX = ".sock"
 _ID_LEN = 16
 _MAX_SIZE = 64 << 10
 """Maximum size of a description in bytes; a path and a reference have a few KiB each."""
-_PROBLEMS = (OSError, UntrustedFileError, ValueError, TypeError)
+_PROBLEMS = (OSError, UntrustedFileError, ValueError, TypeError, KeyError)
 
 
 @dataclass(frozen=True, slots=True)
