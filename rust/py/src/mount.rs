@@ -158,10 +158,7 @@ impl Mount {
         py.detach(|| self.fs.engine().fail(number, error));
     }
 
-    fn drain_log<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<Vec<Row<'py>>> {
+    fn drain_log<'py>(&self, py: Python<'py>) -> PyResult<Vec<Row<'py>>> {
         let reads = py.detach(|| self.fs.drain_log());
         let row = |read: &tocsin_mount::Read| {
             let path = text::decode(py, &self.fs.inodes().path(read.inode))?;
