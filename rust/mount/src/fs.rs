@@ -115,7 +115,7 @@ impl Fs {
             log.note(Read { at: self.engine.now(), inode, start, end });
         }
         let outcome =
-            BUFFER.with_borrow_mut(|buffer| match self.step(inode, place, start..end, buffer) {
+            BUFFER.with_borrow_mut(|buffer| match self.step(inode, place, &(start..end), buffer) {
                 Ok(Step::Done) => {
                     self.engine.count_read(true);
                     reply(Ok(buffer));
@@ -133,42 +133,36 @@ impl Fs {
                 place.layer as usize,
                 &(place.offset..place.offset.saturating_add(found.size)),
             );
-            Arc::clone(self).read_later(
-                inode,
-                place,
-                start..end,
-                Box::new(reply),
-                missing,
-                MAX_TRIES,
-            );
+            self.read_later(inode, place, start..end, Box::new(reply), &missing, MAX_TRIES);
         }
     }
 
     fn read_later(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         inode: u64,
         place: DataPlace,
         range: Range<u64>,
         reply: Reply,
-        missing: Vec<(usize, Range<u32>)>,
+        missing: &[(usize, Range<u32>)],
         tries: u32,
     ) {
         let engine = Arc::clone(&self.engine);
+        let this = Arc::clone(self);
         let callback = move |outcome: io::Result<()>| {
             if let Err(error) = outcome {
                 return reply(Err(error));
             }
             let mut buffer = Vec::new();
-            match self.step(inode, place, range.clone(), &mut buffer) {
+            match this.step(inode, place, &range, &mut buffer) {
                 Ok(Step::Done) => reply(Ok(&buffer)),
                 Ok(Step::Missing(missing)) if tries > 0 => {
-                    self.read_later(inode, place, range, reply, missing, tries - 1);
+                    this.read_later(inode, place, range, reply, &missing, tries - 1);
                 }
                 Ok(Step::Missing(_)) => reply(Err(io_error())),
                 Err(error) => reply(Err(error)),
             }
         };
-        engine.when_here(&missing, Box::new(callback));
+        engine.when_here(missing, Box::new(callback));
     }
 
     /// Fills the buffer, if everything is here.
@@ -176,7 +170,7 @@ impl Fs {
         &self,
         inode: u64,
         place: DataPlace,
-        range: Range<u64>,
+        range: &Range<u64>,
         buffer: &mut Vec<u8>,
     ) -> io::Result<Step> {
         let layer = place.layer as usize;
@@ -210,10 +204,9 @@ impl Fs {
                 Ordering::Release,
             );
         }
-        buffer.clear();
         match state.load(Ordering::Acquire) {
             PLAIN => {
-                buffer.resize(len(&range)?, 0);
+                buffer.resize(len(range)?, 0);
                 let at = place.offset.checked_add(range.start).ok_or_else(io_error)?;
                 if self.engine.read(layer, at, buffer)? {
                     return Ok(Step::Done);
@@ -221,7 +214,7 @@ impl Fs {
                 let until = place.offset.saturating_add(range.end);
                 Ok(Step::Missing(vec![(layer, self.engine.spans_in(layer, &(at..until)))]))
             }
-            SPARSE => self.step_sparse(inode, layer, &range, buffer),
+            SPARSE => self.step_sparse(inode, layer, range, buffer),
             _ => Err(io_error()),
         }
     }
@@ -236,6 +229,8 @@ impl Fs {
         let extents =
             self.sparse.lock().unwrap_or_else(PoisonError::into_inner).get(&inode).cloned();
         let extents = extents.ok_or_else(io_error)?;
+        // Holes are zeros.
+        buffer.clear();
         buffer.resize(len(range)?, 0);
         let mut missing = Vec::new();
         let first = extents.partition_point(|extent| extent.start + extent.len <= range.start);
