@@ -264,7 +264,20 @@ def serve(
         with _stopped_by_signals() as stopping:
             report.ready(_ready(entry, opened, begun, with_config=with_config))
             _notify_ready()
+<<<<<<< HEAD
             _serve(engine, directory, listening, stopping, lifeline)
+=======
+            threading.Thread(target=_limit_cache, args=(options,), daemon=True).start()
+            _serve(engine, listening, stopping, lifeline)
+>>>>>>> mountaux
+
+
+def _limit_cache(options: MountOptions) -> None:
+    """Remove what was used least recently from the cache; not what live mounts use."""
+    from tocsin.layers.cache_contents import prune_cache  # noqa: PLC0415 (after the mount is ready)
+
+    with suppress(OSError):
+        prune_cache(options.cache_dir, max_size=options.cache_size)
 
 
 def _remove_directories(directories: Sequence[Path]) -> None:
