@@ -20,7 +20,7 @@ fn at(milliseconds: u64) -> Duration {
 
 /// The spans of a plain tar, each of 4 KiB.
 fn table(spans: u32) -> Table {
-    let data = [7; SPAN as usize].repeat(spans as usize).split_off(2048);
+    let data = [7; 4 << 10].repeat(spans as usize).split_off(2048);
     let options = IndexOptions { span_size: SPAN, ..IndexOptions::default() };
     let table = Table::Ztoc(Arc::new(index(&tar_of(&data), options)));
     assert_eq!(table.span_count(), spans);

@@ -264,12 +264,8 @@ def serve(
         with _stopped_by_signals() as stopping:
             report.ready(_ready(entry, opened, begun, with_config=with_config))
             _notify_ready()
-<<<<<<< HEAD
-            _serve(engine, directory, listening, stopping, lifeline)
-=======
             threading.Thread(target=_limit_cache, args=(options,), daemon=True).start()
-            _serve(engine, listening, stopping, lifeline)
->>>>>>> mountaux
+            _serve(engine, directory, listening, stopping, lifeline)
 
 
 def _limit_cache(options: MountOptions) -> None:
@@ -354,6 +350,10 @@ def _serve(
                         return
                     listening.serve_one()
                 engine.collect()
+                # The kernel keeps a file system as long as another mount namespace has a copy of it,
+                # such as that of a container that was started meanwhile.
+                if mount_points.mounted_at(directory) is None:
+                    return
     finally:
         is_ending.set()
 
