@@ -350,7 +350,7 @@ def _serve(
                         return
                     listening.serve_one()
                 engine.collect()
-                # The kernel keeps a file system as long as another mount namespace has a copy of it,
+                # The kernel keeps a file system while another mount namespace has a copy of it,
                 # such as that of a container that was started meanwhile.
                 if mount_points.mounted_at(directory) is None:
                     return
