@@ -18,6 +18,7 @@ measures over a link of 200 Mbit/s and 20 ms (`link`), each time from nothing, i
 
 and over loopback:
 
+- ``loopback``: the same as ``start``;
 - ``fetch``: ``tocsin fetch`` and ``tocsin cp``, compared with ``skopeo copy`` and ``umoci unpack``;
 - ``complete``: work on a mount whose image is complete, compared with native overlayfs;
 - ``memory``: memory of the process behind a mount of 200,000 files.
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _REMOTE = ("start", "programs", "everything", "background", "ready")
-_LOCAL = ("fetch", "complete", "memory")
+_LOCAL = ("loopback", "fetch", "complete", "memory")
 _QUICK = ("start", "ready")
 _ROUNDS = 5
 _PROGRAMS = ("ip", "nsenter", "unshare", "mount", "umoci", *starting_images.PROGRAMS)
@@ -146,6 +147,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
         "everything": starting_remote.everything,
         "background": starting_remote.background,
         "ready": starting_remote.ready,
+        "loopback": lambda place: starting_remote.start(place, "main", args.ways),
         "fetch": starting_local.fetch,
         "complete": starting_local.complete,
         "memory": starting_local.memory,
