@@ -29,6 +29,7 @@ What it makes is kept in DIR (about 8 GB). Needs root. Nothing that it starts or
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import subprocess
@@ -66,11 +67,19 @@ def main() -> int:
     """Run the command line; return 0, or 2 if a required program is missing."""
     args = _arguments()
     isolation.enter()
-    try:
-        figures = _measure(args)
-    except tools.ToolMissingError as error:
-        print(f"starting: {error}", file=sys.stderr)
-        return 2
+    args.corpus.mkdir(parents=True, exist_ok=True)
+    with (args.corpus / "lock").open("w") as lock:
+        try:
+            # Runs that share a directory would also disturb each other's times.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"starting: {args.corpus}: in use by another run", file=sys.stderr)
+            return 2
+        try:
+            figures = _measure(args)
+        except tools.ToolMissingError as error:
+            print(f"starting: {error}", file=sys.stderr)
+            return 2
     report = starting_report.text(figures)
     print(report)
     if not args.no_record:
