@@ -183,9 +183,9 @@ class Machine:
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to the processes of all mounts, and wait until they have ended."""
         for each in self.mounts():
-            with suppress(ProcessLookupError):  # it is dead already
+            with suppress(ProcessLookupError):  # it has just ended
                 os.kill(each["pid"], number)
-            wait_for_end(each["pid"])
+                wait_for_end(each["pid"])
 
     def is_mounted(self) -> bool:
         """Return whether something is mounted in the directory."""
