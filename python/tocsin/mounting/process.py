@@ -251,11 +251,14 @@ def serve(
         opened = open_for_mount(options, note=report.note, progress=report.progress)
         stack.callback(opened.close)
         engine = Engine(opened, options, report.note)
+        mounted: list[mount_points.MountPoint] = []
+        stack.callback(_detach, mounted)
         stack.callback(engine.close)
         try:
             engine.mount(directory, source=SOURCE)
         except OSError as error:
             raise mount_points.mount_refused(error, directory) from error
+        mounted.extend(filter(None, [mount_points.mounted_at(directory)]))
         entry = _described(entry, opened, engine)
         registry.write(entry)
         listening = control.ControlSocket(
@@ -276,6 +279,18 @@ def _limit_cache(options: MountOptions) -> None:
 
     with suppress(OSError):
         prune_cache(options.cache_dir, max_size=options.cache_size)
+
+
+def _detach(mounted: Sequence[mount_points.MountPoint]) -> None:
+    """Free the directory of a mount that could not be unmounted, since programs use it.
+
+    They get errors in any case, since this process ends.
+    """
+    for point in mounted:
+        # Another mount may be there by now.
+        if mount_points.mounted_at(point.directory) == point:
+            with suppress(TocsinError, OSError):
+                mount_points.unmount(point, lazy=True)
 
 
 def _remove_directories(directories: Sequence[Path]) -> None:
