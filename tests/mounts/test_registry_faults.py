@@ -40,7 +40,7 @@ def read(machine, number):
 
 
 def fails_in_time(machine, number, seconds):
-    """Read a file, which must fail with EIO before long; the time of repeated reads is over then."""
+    """Read a file, which must fail with EIO before long; then wait until reads are tried again."""
     begun = time.monotonic()
     with pytest.raises(OSError, match=r".") as caught:
         read(machine, number)
@@ -100,9 +100,7 @@ def test_read_when_all_bytes_are_wrong_then_eio_and_the_next_works(machine, regi
 
 
 @pytest.mark.parametrize("kind", [{"short_range": 100}, {"length_delta": 3}, {"reset_after": 50}])
-def test_read_when_answers_have_another_length_then_eio_and_the_next_works(
-    machine, registry, kind
-):
+def test_read_when_answers_have_another_length_then_eio_and_the_next_works(machine, registry, kind):
     mount(machine, registry, "--no-background", "--read-timeout", "1")
     fault = registry.fault("GET", BLOBS, times=LONG, **kind)
     fails_in_time(machine, 3, 2)
