@@ -167,7 +167,7 @@ def make_corpus(size: str, out: Path, *, install: bool = False) -> None:
 
     if size == "pathological":
         description["layers"] = {
-            name: {"bytes": _plain_size(_made(out / f"{name}.gz", layer.write)), "why": layer.why}
+            name: {"bytes": _plain_size(made(out / f"{name}.gz", layer.write)), "why": layer.why}
             for name, layer in pathological.LAYERS.items()
         }
     else:
@@ -178,7 +178,7 @@ def make_corpus(size: str, out: Path, *, install: bool = False) -> None:
             tools.install([*programs, "go"])
         tools.require(programs)
         for program in GO_PROGRAMS:
-            _build_go(out / "bin" / program)
+            build_go(out / "bin" / program)
         layers = small_layers() if size == "small" else full_layers(out / "parts")
         description["tools"] = {name: tools.version(name) for name in programs}
         description["tools"]["go"] = tools.version("go", "version")
@@ -189,18 +189,18 @@ def make_corpus(size: str, out: Path, *, install: bool = False) -> None:
 def make_layer(layer: Layer, out: Path) -> dict[str, Any]:
     """Make the folder, the tar and the compressed files of a layer; return their description."""
     for part in layer.parts:
-        _made(out / "parts" / part.name, partial(_fill, fill=part.fill))
-    tar = _made(
+        made(out / "parts" / part.name, partial(_fill, fill=part.fill))
+    tar = made(
         out / f"{layer.name}.tar",
         partial(_write_tar, folder=out / "parts" / layer.name, tar_format=layer.tar_format),
     )
-    digest = _digest(tar)
+    digest = digest_of(tar)
     compressed = {}
     for compressor in compressors(out):
         if tools.find(compressor.program) is None:
             print(f"{layer.name}: {compressor.name} skipped: not built", file=sys.stderr)
             continue
-        path = _made(
+        path = made(
             out / f"{layer.name}.{compressor.name}.gz",
             partial(_compress, tar=tar, compressor=compressor, digest=digest),
         )
@@ -230,7 +230,7 @@ def _local(
     return fill
 
 
-def _made(target: Path, make: Callable[[Path], object]) -> Path:
+def made(target: Path, make: Callable[[Path], object]) -> Path:
     """Make `target` unless it exists, under a temporary name first; return it."""
     if not target.exists():
         partial = target.with_name(f".{target.name}.partial")
@@ -295,20 +295,24 @@ def _plain_size(path: Path) -> int:
         return sum(map(len, iter(partial(plain.read, 1 << 20), b"")))
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _build_go(target: Path) -> None:
-    """Build the Go program with that name if possible; one of them needs to download a module."""
+def build_go(target: Path) -> Path:
+    """Build the Go program with that name if possible, and return `target`.
+
+    One of them needs to download a module.
+    """
     if tools.find("go") is None:
         print(
             f"{target.name}: skipped: Go is not installed ({tools.package('go')})", file=sys.stderr
         )
-        return
+        return target
     try:
-        _made(
+        made(
             target,
             lambda path: tools.run(
                 "go", "build", "-trimpath", "-o", path, ".", cwd=_HERE / target.name
@@ -316,6 +320,7 @@ def _build_go(target: Path) -> None:
         )
     except subprocess.CalledProcessError as error:
         print(f"{target.name}: skipped: {error}", file=sys.stderr)
+    return target
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.go_json import encode
@@ -16,13 +16,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write_image(folder: Path, layers: Iterable[Path], *, tag: str) -> str:
-    """Write a layout to `folder` with one image of the gzip layers; return its reference."""
-    config = encode({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers"}})
+def write_image(
+    folder: Path, layers: Iterable[Path], *, tag: str, config: dict[str, Any] | None = None
+) -> str:
+    """Write a layout to `folder` with one image of the gzip layers; return its reference.
+
+    Args:
+        folder: the layout; made if it doesn't exist.
+        layers: the compressed layers, the lowest first.
+        tag: the image's tag.
+        config: what its config has besides the platform; programs that unpack the image need
+            `rootfs` with the digests of the layers' tars.
+    """
+    fields: dict[str, Any] = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers"}}
+    data = encode(fields | (config or {}))
     with OciLayout(folder, write=True) as layout:
         blobs = tuple(layout.put_blob(_pieces(path), media_type=OCI_LAYER_GZIP) for path in layers)
-        layout.put_blob(config)
-        manifest = Manifest(Descriptor.of(config, OCI_CONFIG), blobs, media_type=OCI_MANIFEST)
+        layout.put_blob(data)
+        manifest = Manifest(Descriptor.of(data, OCI_CONFIG), blobs, media_type=OCI_MANIFEST)
         layout.put_manifest(manifest.to_json(), OCI_MANIFEST, tag=tag)
     return f"oci:{folder}:{tag}"
 

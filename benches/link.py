@@ -58,6 +58,13 @@ def link(rate: float, round_trip: float) -> Iterator[tuple[list[str], list[str]]
             subprocess.run(["ip", "netns", "del", name], check=False, stderr=subprocess.DEVNULL)
 
 
+def received(client: list[str]) -> int:
+    """Return the bytes that have arrived at the client's end, with the headers of all frames."""
+    table = subprocess.check_output([*client, "cat", "/proc/net/dev"], text=True)
+    (line,) = (line for line in table.splitlines() if line.strip().startswith("tap0:"))
+    return int(line.partition(":")[2].split()[0])
+
+
 def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True)
 

@@ -70,16 +70,10 @@ _SOURCES = (".js", ".mjs", ".cjs", ".ts", ".json", ".css", ".html", ".svg", ".xm
 # Full size: from package registries.
 
 
-def debian_root(folder: Path) -> None:
+def debian_root(folder: Path, *, packages: str = _ROOTFS_PACKAGES) -> None:
     """A bootstrapped Debian: programs, libraries and documentation (needs root)."""
-    tools.run(
-        "debootstrap",
-        "--variant=minbase",
-        f"--include={_ROOTFS_PACKAGES}",
-        _SUITE,
-        folder,
-        _mirror(),
-    )
+    include = [f"--include={packages}"] if packages else []
+    tools.run("debootstrap", "--variant=minbase", *include, _SUITE, folder, _mirror())
     # Remove everything that is mounted, cached or time-stamped.
     for pattern in (
         "var/cache/apt/archives/*.deb",
@@ -94,12 +88,13 @@ def debian_root(folder: Path) -> None:
             _remove(path)
 
 
-def python_packages(folder: Path) -> None:
+def python_packages(folder: Path, *, more: Iterable[str] = (), compiled: bool = False) -> None:
     """Scientific Python packages: large shared objects and many small source files."""
-    _pip("install", "--no-compile", f"--target={folder}", *_PYTHON_PACKAGES)
+    bytecode = "--compile" if compiled else "--no-compile"
+    _pip("install", bytecode, f"--target={folder}", *_PYTHON_PACKAGES, *more)
 
 
-def node_modules(folder: Path) -> None:
+def node_modules(folder: Path, *, more: Iterable[str] = ()) -> None:
     """The node_modules of an application: very many small files."""
     (folder / "package.json").write_text('{"name":"app","version":"1.0.0"}\n', "ascii")
     tools.run(
@@ -110,6 +105,7 @@ def node_modules(folder: Path) -> None:
         "--no-fund",
         "--legacy-peer-deps",
         *_NODE_PACKAGES,
+        *more,
         cwd=folder,
     )
 

@@ -23,10 +23,15 @@ _PACKAGES = {
     "apt-get": "apt",
     "apt-helper": "apt",
     "bgzip": "tabix",
+    "ctr": "containerd",
+    "ctr-remote": "stargz-snapshotter",
     "dpkg-deb": "dpkg",
     "go": "golang-go",
     "igzip": "isal",
+    "ip": "iproute2",
     "libdeflate-gunzip": "libdeflate-tools",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
 }
 # Not on PATH by default: the Go installation directory and apt's internal programs.
 _ELSEWHERE = ("/usr/local/go/bin", "/usr/lib/apt", "/usr/sbin")

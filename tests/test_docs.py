@@ -7,7 +7,7 @@ import tocsin
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "tocsin"
-CRATES = (ROOT / "rust" / "core" / "src", ROOT / "rust" / "py" / "src")
+CRATES = [ROOT / "rust" / crate / "src" for crate in ("core", "mount", "py")]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 
 
@@ -37,8 +37,8 @@ def rust_files_listed():
         name = room.strip(" `")
         inside = re.findall(r"`([a-z_0-9/]+\.rs)`", files)
         found += [name] if name.endswith(".rs") else [name + file for file in inside]
-    gate = text[text.index("`rust/py` is") : text.index("### ")]
-    return found, re.findall(r"`([a-z_]+\.rs)`", gate)
+    mount, gate = text[text.index("`rust/mount` ") : text.index("### ")].split("`rust/py` is")
+    return found, *(re.findall(r"`([a-z_/]+\.rs)`", crate) for crate in (mount, gate))
 
 
 def test_architecture_when_read_then_lists_each_python_file_once():
@@ -51,10 +51,9 @@ def test_architecture_when_read_then_lists_each_python_file_once():
 
 
 def test_architecture_when_read_then_lists_each_rust_file_once():
-    core, gate = rust_files_listed()
-    existing = [[str(p.relative_to(root)) for p in root.rglob("*.rs")] for root in CRATES]
-    assert sorted([*core, "lib.rs"]) == sorted(existing[0])
-    assert sorted(gate) == sorted(existing[1])
+    core, mount, gate = rust_files_listed()
+    existing = [sorted(str(p.relative_to(root)) for p in root.rglob("*.rs")) for root in CRATES]
+    assert [sorted([*core, "lib.rs"]), sorted(mount), sorted(gate)] == existing
 
 
 def test_navigation_when_read_then_it_lists_each_page_once():

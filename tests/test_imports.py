@@ -15,7 +15,7 @@ GATE = ROOT / "rust" / "py" / "src"
 
 # Python
 
-FLOOR = {"errors", "log", "processors", "quoting", "regular_file"}
+FLOOR = {"errors", "log", "processors", "quoting", "regular_file", "staged_file"}
 """Modules that every room may import."""
 MAY_IMPORT = {
     "quoting": set(),
@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "log": set(),
     "processors": set(),
     "regular_file": set(),
+    "staged_file": set(),
     "model": set(),
     "tar": {"model"},
     "layers": {"tar", "model"},
@@ -30,6 +31,7 @@ MAY_IMPORT = {
     "images": {"layers", "stores", "model"},
     "reading": {"images", "layers", "stores", "tar", "model"},
     "indexing": {"images", "layers", "stores", "tar", "model"},
+    "mounting": {"reading", "images", "layers", "stores", "tar", "model"},
     "verifying": {"images", "layers", "stores", "tar", "model"},
 }
 """Additional imports that each room may use, from the bottom up. ``cli`` may import every room."""
@@ -42,6 +44,7 @@ CORE_USERS = {
     "layers/span_table.py",
     "layers/spans.py",
     "layers/zstd.py",
+    "mounting/engine.py",
     "reading/seek_image.py",
     "reading/seek_tree.py",
     "reading/tree.py",
@@ -186,7 +189,8 @@ def row_of(room, rows):
 
 
 RUST_ROWS = [
-    {"indexer", "extract"},
+    {"fetch"},
+    {"indexer", "extract", "inodes"},
     {"seek"},
     {"tree"},
     {"parallel", "ztoc", "tar"},

@@ -19,6 +19,9 @@ PUBLIC = [
     rf"Go archive/tar, [a-z]+\.go(?:{SECTIONS})?",
     rf"FlatBuffers{SECTIONS}",
     r"PKWARE APPNOTE, [0-9.]+",
+    r"Linux man-pages, [a-z_0-9]+\([0-9]\)",
+    r"systemd, sd_notify\(3\)",
+    rf"XDG Base Directory Specification 0\.8{SECTIONS}",
 ]
 """Public documents, each with a section."""
 REPOSITORIES = {
@@ -30,6 +33,7 @@ REPOSITORIES = {
     "distribution/reference",
     "docker/docker-credential-helpers",
     "golang/net",
+    "moby/moby",
     "torvalds/linux",
 }
 """Public repositories on GitHub; a source names a file in them."""

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from tocsin.layers.sources import SeekableLayer
     from tocsin.layers.ztoc import Ztoc
     from tocsin.layers.ztoc_info import ZtocInfo
+    from tocsin.model.access_log import AccessedFile, AccessLog
     from tocsin.model.columns import FILES_DTYPE, SPANS_DTYPE
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.digest import Digest
@@ -85,6 +86,8 @@ if TYPE_CHECKING:
     from tocsin.model.refusal import Refusal
     from tocsin.model.seek_manifest import SeekManifest
     from tocsin.model.soci_index import SociIndex
+    from tocsin.mounting.mount import Mount, mount
+    from tocsin.mounting.status import MountStatus
     from tocsin.reading.extract import ExtractResult, SkippedFile
     from tocsin.reading.files import Files
     from tocsin.reading.image import Image, ImageLayer, open  # noqa: A004 (as in gzip and tarfile)
@@ -108,6 +111,8 @@ if TYPE_CHECKING:
 __all__ = [
     "FILES_DTYPE",
     "SPANS_DTYPE",
+    "AccessLog",
+    "AccessedFile",
     "Advanced",
     "AuthError",
     "ConflictError",
@@ -147,6 +152,8 @@ __all__ = [
     "LayerVerdict",
     "LayoutReference",
     "Manifest",
+    "Mount",
+    "MountStatus",
     "NotFoundError",
     "OciArchiveReference",
     "PathError",
@@ -191,6 +198,7 @@ __all__ = [
     "index_layer",
     "indexes",
     "info",
+    "mount",
     "open",
     "open_layer",
     "remove_indexes",
@@ -239,6 +247,8 @@ _MODULE_OF = {
     "SeekableLayer": "tocsin.layers.sources",
     "Ztoc": "tocsin.layers.ztoc",
     "ZtocInfo": "tocsin.layers.ztoc_info",
+    "AccessLog": "tocsin.model.access_log",
+    "AccessedFile": "tocsin.model.access_log",
     "FILES_DTYPE": "tocsin.model.columns",
     "SPANS_DTYPE": "tocsin.model.columns",
     "Descriptor": "tocsin.model.descriptor",
@@ -270,6 +280,9 @@ _MODULE_OF = {
     "SeekBlob": "tocsin.layers.seek_table",
     "SeekManifest": "tocsin.model.seek_manifest",
     "SociIndex": "tocsin.model.soci_index",
+    "Mount": "tocsin.mounting.mount",
+    "mount": "tocsin.mounting.mount",
+    "MountStatus": "tocsin.mounting.status",
     "ExtractResult": "tocsin.reading.extract",
     "SkippedFile": "tocsin.reading.extract",
     "Files": "tocsin.reading.files",

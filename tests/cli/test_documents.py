@@ -1,6 +1,8 @@
 """``--json``: each command prints ``to_dict()`` of its result, and what docs/json.md says."""
 
 import json
+import os
+import re
 import shutil
 
 import click
@@ -11,7 +13,13 @@ from support import json_page
 from support.cli_inputs import put_files, put_image
 from support.cli_process import tocsin as run
 from tocsin.cli.root import root
+from tocsin.layers.cache_contents import cache_contents, prune_cache
 from tocsin.layers.indexer import index_layer
+from tocsin.model.reference import parse_reference
+from tocsin.mounting.doctor import diagnose
+from tocsin.mounting.fetch import fetch_image
+from tocsin.mounting.machine import Machine
+from tocsin.mounting.options import MountOptions
 
 ALL = tocsin.IndexingOptions(min_layer_size=0)
 
@@ -135,7 +143,41 @@ def one_extracted(place):
     }
 
 
+def filled_cache(place):
+    """Make a cache with one inflated layer and one compressed span."""
+    directory = place.directory / "filled"
+    layer = directory / "inflated" / f"{'a' * 64}-{'b' * 64}"
+    span = directory / "spans" / ("a" * 64) / ("b" * 64) / "0"
+    for path in (layer / "data", span):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+        os.utime(path, (5, 5))
+    return directory
+
+
+def cache_listed(place):
+    return cache_contents(filled_cache(place)).to_dict()
+
+
+def cache_pruned(place):
+    return prune_cache(filled_cache(place), max_size=0).to_dict()
+
+
+def fetched(place):
+    options = MountOptions(
+        reference=parse_reference(place.name), cache_dir=place.directory / "cache"
+    )
+    fetch_image(options)
+    return fetch_image(options).to_dict()
+
+
+def doctor_arguments(place):
+    return ("--cache-dir", place.directory)
+
+
 SMALL = ("--min-layer-size", "0")
+OF_MOUNTS = {"mount", "mounts", "status"}
+"""Commands whose documents tests/mounts compares with the page."""
 COMMANDS = {
     "create": (created, lambda p: (p.plain, *SMALL)),
     "convert": (converted, lambda p: (p.plain, f"oci:{p.directory / 'new'}:x", *SMALL)),
@@ -152,6 +194,10 @@ COMMANDS = {
         index_shown,
         lambda p: (f"oci:{p.layout}@{tocsin.indexes(p.name).platforms[0].soci_indexes[0].digest}",),
     ),
+    "fetch": (fetched, lambda p: (p.name, "--cache-dir", p.directory / "cache")),
+    "doctor": (lambda p: diagnose(Machine.this(p.directory)).to_dict(), doctor_arguments),
+    "cache ls": (cache_listed, lambda p: ("--cache-dir", p.directory / "filled")),
+    "cache prune": (cache_pruned, lambda p: ("--all", "--cache-dir", filled_cache(p))),
     "ztoc build": (built, lambda p: (p.files.layer, "--span-size", "1MiB")),
     "ztoc info": (lambda p: ztoc_of(p).info().to_dict(), lambda p: (p.files.ztoc,)),
     "ztoc ls": (entries_listed, lambda p: (p.files.ztoc,)),
@@ -166,6 +212,9 @@ RAW = "index info"
 
 
 def timeless(value):
+    """Return a document without durations and free disk space, which differ each time."""
+    if isinstance(value, str):
+        return re.sub(r"[0-9.,]+ GiB free", "", value)
     if isinstance(value, dict):
         return {k: 0 if k == "seconds" else timeless(v) for k, v in value.items()}
     return [timeless(each) for each in value] if isinstance(value, list) else value
@@ -194,9 +243,10 @@ def json_commands(group, name=""):
 
 
 def test_page_when_read_then_it_has_a_heading_for_each_command_with_json():
-    assert set(json_commands(root)) == set(COMMANDS)
+    commands = {*COMMANDS, *OF_MOUNTS}
+    assert set(json_commands(root)) == commands
     headings = {name for name in json_page.sections() if name.startswith("tocsin ")}
-    assert headings == {f"tocsin {command}" for command in COMMANDS}
+    assert headings == {f"tocsin {command}" for command in commands}
 
 
 def test_page_when_a_document_differs_then_each_difference_is_named():

@@ -29,6 +29,10 @@ COMMANDS = [
     ("index", "ls"),
     ("index", "info"),
     ("index", "rm"),
+    ("fetch",),
+    ("doctor",),
+    ("cache", "ls"),
+    ("cache", "prune"),
 ]
 
 
@@ -53,7 +57,9 @@ def test_help_names_every_command_and_exit_code():
         assert f"\n    {code} " in text
 
 
-@pytest.mark.parametrize("command", [(), ("ztoc",), ("index",), *COMMANDS], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [(), ("ztoc",), ("index",), ("cache",), *COMMANDS], ids=" ".join
+)
 def test_help_of_each_command_fits_80_columns_and_has_no_colour(command):
     done = tocsin(*command, "-h", COLUMNS="80")
     assert (done.returncode, done.stderr) == (0, b"")

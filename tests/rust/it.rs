@@ -6,6 +6,7 @@
 
 #[path = "../support/gotar.rs"]
 mod gotar;
+mod inode_tables;
 mod support;
 #[path = "../support/tar_blocks.rs"]
 mod tar_blocks;
@@ -21,8 +22,10 @@ mod ztoc_patch;
 mod ztoc_values;
 
 mod extract;
+mod fetch;
 mod golden;
 mod inflate;
+mod inodes;
 mod parallel;
 mod seek_finder;
 mod seek_hostile;

@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use peak_alloc::PeakAlloc;
 
+mod inode_tables;
 mod support;
 #[path = "support/trees.rs"]
 #[allow(dead_code, reason = "shared with other tests")]
@@ -11,6 +12,7 @@ mod trees;
 mod ztoc_patch;
 mod ztoc_values;
 
+mod inodes_memory;
 mod parallel_memory;
 mod seek_memory;
 mod tree_memory;

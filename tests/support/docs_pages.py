@@ -50,6 +50,7 @@ _PROGRESS = re.compile(r"^sha256:[0-9a-f]{12} .*\n", re.MULTILINE)
 """Progress lines, one per layer, which replace the progress bar of a terminal."""
 _OF_A_RUN = (
     (re.compile(r"\b[0-9][0-9,.]* ?(?:ms|s|min)\b"), "TIME"),
+    (re.compile(r"\b20[0-9]{2}-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]\b"), "DATE"),
     (re.compile(r"^seed .*", re.MULTILINE), "seed"),
     (re.compile(r"[ \t]+"), " "),
     (re.compile(r" $", re.MULTILINE), ""),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TEMPORARY = ".tocsin-"
-"""Prefix of temporary file names, as in `stores.staged_file`."""
+"""Prefix of temporary file names, as in `tocsin.staged_file`."""
 _OTHER_LOCATION = "Write to another location."
 _FREE_SPACE = "Free some space, or write to another location."
 _PERMISSIONS = "Change the permissions, or run as the owner."

@@ -34,23 +34,36 @@ _MIN_BAR_SIZE = 8 << 20
 DEFAULT_CACHE_SIZE = "2GiB"
 """Same as in `tocsin.layers.disk_cache`, which is slow to import; a test compares the values."""
 
+platform_option = click.option(
+    "-p",
+    "--platform",
+    type=parameters.platform,
+    metavar="OS/ARCH",
+    help="Platform of the image to read.  [default: the only one, or this machine's]",
+)
+index_option = click.option(
+    "--index",
+    metavar="auto|none|seek|v2|v1|DIGEST",
+    type=parameters.index_choice,
+    default="auto",
+    show_default=True,
+    help="Index to use. auto prefers a seek table to the v2 SOCI index, and uses indexes that"
+    " the image's digest does not cover only if IMAGE is given without a digest.",
+)
+cache_size_option = click.option(
+    "--cache-size",
+    metavar="SIZE",
+    type=parameters.size,
+    default=DEFAULT_CACHE_SIZE,
+    show_default=True,
+    envvar="TOCSIN_CACHE_SIZE",
+    help="Size limit of the cache directory; the least recently used data is removed first"
+    " (also TOCSIN_CACHE_SIZE).",
+)
+
 _OPTIONS = (
-    click.option(
-        "-p",
-        "--platform",
-        type=parameters.platform,
-        metavar="OS/ARCH",
-        help="Platform of the image to read.  [default: the only one, or this machine's]",
-    ),
-    click.option(
-        "--index",
-        metavar="auto|none|seek|v2|v1|DIGEST",
-        type=parameters.index_choice,
-        default="auto",
-        show_default=True,
-        help="Index to use. auto prefers a seek table to the v2 SOCI index, and uses indexes that"
-        " the image's digest does not cover only if IMAGE is given without a digest.",
-    ),
+    platform_option,
+    index_option,
     click.option(
         "--require-index",
         "--no-index",
@@ -67,16 +80,7 @@ _OPTIONS = (
         help="Directory in which to cache zTOCs and spans (also TOCSIN_CACHE_DIR)."
         "  [default: no cache]",
     ),
-    click.option(
-        "--cache-size",
-        metavar="SIZE",
-        type=parameters.size,
-        default=DEFAULT_CACHE_SIZE,
-        show_default=True,
-        envvar="TOCSIN_CACHE_SIZE",
-        help="Size limit of the cache directory; the least recently used data is removed first"
-        " (also TOCSIN_CACHE_SIZE).",
-    ),
+    cache_size_option,
 )
 
 
@@ -98,7 +102,7 @@ class ImageOpening:
         from tocsin.reading.image import open as open_image  # noqa: PLC0415 (not for --help)
 
         notes: list[str] = []
-        shown = _LayerProgress(output)
+        shown = LayerProgress(output)
         try:
             with open_image(
                 reference,
@@ -124,7 +128,7 @@ class ImageOpening:
                 output.warn(note)
 
 
-class _LayerProgress(ExitStack):
+class LayerProgress(ExitStack):
     """Shows progress bars for large layers without a zTOC, if there are any."""
 
     def __init__(self, output: Output) -> None:
@@ -133,6 +137,7 @@ class _LayerProgress(ExitStack):
         self._show: Progress | None = None
 
     def __call__(self, event: Event) -> None:
+        """Show an event."""
         if not hasattr(event, "layer") or event.layer.size < _MIN_BAR_SIZE:
             return
         if self._show is None:

@@ -36,7 +36,7 @@ def output_file(path: str) -> Iterator[Callable[[bytes], None]]:
         with target.open("wb", buffering=0) as device:
             yield lambda data: _write_all(device.write, data, path)
         return
-    from tocsin.stores.staged_file import StagedFile, remove_abandoned  # noqa: PLC0415
+    from tocsin.staged_file import StagedFile, remove_abandoned  # noqa: PLC0415
 
     remove_abandoned(target.parent)
     with StagedFile(target.parent) as staged:

@@ -119,9 +119,9 @@ def index_choice(text: str) -> str:
 
 
 def seconds(text: str) -> float:
-    """Return a number of seconds greater than 0."""
+    """Return a number of seconds greater than 0, such as ``30``, ``0.5`` or ``30s``."""
     try:
-        value = float(text)
+        value = float(text.removesuffix("s"))
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:

@@ -42,9 +42,17 @@ def _core_version() -> str:
         "cp": "tocsin.cli.commands.cp",
         "find": "tocsin.cli.commands.find",
         "stat": "tocsin.cli.commands.stat",
+        "mount": "tocsin.cli.commands.mount",
+        "umount": "tocsin.cli.commands.umount",
+        "mounts": "tocsin.cli.commands.mounts",
+        "status": "tocsin.cli.commands.status",
+        "run": "tocsin.cli.commands.run",
         "verify": "tocsin.cli.commands.verify",
         "ztoc": "tocsin.cli.commands.ztoc",
         "index": "tocsin.cli.commands.index",
+        "fetch": "tocsin.cli.commands.fetch",
+        "doctor": "tocsin.cli.commands.doctor",
+        "cache": "tocsin.cli.commands.cache",
     },
     context={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -80,6 +88,7 @@ def root(*, debug: bool) -> None:
       tocsin info ghcr.io/team/app:1-soci
       tocsin verify ghcr.io/team/app:1-soci
       tocsin cat ghcr.io/team/app:1 /etc/os-release
+      tocsin mount ghcr.io/team/app:1 /mnt
       tocsin ztoc build layer.tar.gz -o layer.ztoc
 
     Results go to stdout, with --json as one document. Messages go to stderr.

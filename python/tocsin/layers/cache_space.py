@@ -23,11 +23,19 @@ from tocsin.layers.untrusted_directory import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 SEEK = "seek"
 SPANS = "spans"
 ZTOCS = "ztocs"
+ANSWERS = "answers"
+"""Directory of answers of registries about tags and referrers."""
+IMAGES = "images"
+"""Directory of manifests and other small blobs, by digest."""
+INFLATED = "inflated"
+"""Directory of inflated layers."""
+LIMITED = (SPANS, ZTOCS, SEEK)
+"""The directories whose files count towards the limit."""
 _USAGE = ".tocsin-usage"
 _USAGE_TEXT = re.compile(rb"([0-9]{1,19}) ([0-9]{1,19})\n")
 _LOCK_TIMEOUT = 5.0
@@ -39,6 +47,8 @@ _KEPT_PERCENT = 90
 """Percentage of the limit that eviction leaves in use, so that not every write evicts files."""
 _BLOCK = 4096
 """Allocation unit of most file systems, in bytes."""
+_STAT_BLOCK = 512
+"""Unit of ``st_blocks`` in bytes, whatever the file system."""
 _HEX = re.compile(r"[0-9a-f]{1,64}")
 _NUMBER = re.compile(r"[0-9]{1,19}")
 
@@ -48,13 +58,27 @@ def cost(size: int) -> int:
     return -(-size // _BLOCK) * _BLOCK
 
 
-class _Kept(NamedTuple):
-    """A file in the cache; sorts by the time of its last use."""
+def disk_size(status: os.stat_result) -> int:
+    """Return the bytes that a file takes on the disk; holes take none."""
+    return status.st_blocks * _STAT_BLOCK
+
+
+class KeptFile(NamedTuple):
+    """A file in the cache; sorts by the time of its last use.
+
+    Attributes:
+        used_ns: time of the last use, in nanoseconds since 1970.
+        cost: bytes that count towards the limit.
+        directory: names of the directories from the cache directory to the file.
+        name: its name.
+        disk_size: bytes that it takes on the disk now.
+    """
 
     used_ns: int
     cost: int
     directory: tuple[str, ...]
     name: str
+    disk_size: int
 
 
 @contextmanager
@@ -72,16 +96,39 @@ def room_for(root: int, needed: int, limit: int) -> Iterator[bool]:
     Raises:
         UntrustedFileError, OSError: the cache cannot be locked.
     """
+    with _locked_usage(root) as fd:
+        total, counted = _read_usage(fd)
+        now = int(time.time())
+        if total is None or total + needed > limit or not 0 <= now - counted <= _MAX_AGE:
+            total, counted = _evict(root, needed, limit), now
+        has_room = total + needed <= limit
+        _write_usage(fd, total + needed if has_room else total, counted)
+        yield has_room
+
+
+@contextmanager
+def recounted(root: int) -> Iterator[None]:
+    """Lock a cache, and count its files again before the lock is released.
+
+    Args:
+        root: descriptor of the cache directory.
+
+    Raises:
+        UntrustedFileError, OSError: the cache cannot be locked.
+    """
+    with _locked_usage(root) as fd:
+        try:
+            yield
+        finally:
+            _write_usage(fd, sum(each.cost for each in _files(root)), int(time.time()))
+
+
+@contextmanager
+def _locked_usage(root: int) -> Iterator[int]:
     with _open_usage(root) as fd:
         _lock(fd)
         try:
-            total, counted = _read_usage(fd)
-            now = int(time.time())
-            if total is None or total + needed > limit or not 0 <= now - counted <= _MAX_AGE:
-                total, counted = _evict(root, needed, limit), now
-            has_room = total + needed <= limit
-            _write_usage(fd, total + needed if has_room else total, counted)
-            yield has_room
+            yield fd
         finally:
             # Closing is not enough: a process forked meanwhile has a copy that holds the lock.
             fcntl.flock(fd, fcntl.LOCK_UN)
@@ -133,17 +180,31 @@ def _evict(root: int, needed: int, limit: int) -> int:
     if total + needed <= limit:
         return total
     most = max(0, limit * _KEPT_PERCENT // 100 - needed)
-    left = set()
-    for each in kept:
-        if total <= most:
+    return total - sum(each.cost for each in remove_files(root, kept, total - most))
+
+
+def remove_files(root: int, files: Iterable[KeptFile], needed: int | None = None) -> list[KeptFile]:
+    """Remove files of a locked cache in order, and directories that become empty.
+
+    Args:
+        root: descriptor of the cache directory.
+        files: the files.
+        needed: stop when the removed files have this cost; ``None`` to remove all.
+
+    Returns:
+        The files that were removed.
+    """
+    removed: list[KeptFile] = []
+    for each in files:
+        if needed is not None and needed <= 0:
             break
         with suppress(OSError, UntrustedFileError), open_directory(root, each.directory) as fd:
             os.unlink(each.name, dir_fd=fd)
-            total -= each.cost
-            left.add(each.directory)
-    for directory in left:
+            removed.append(each)
+            needed = None if needed is None else needed - each.cost
+    for directory in {each.directory for each in removed}:
         _remove_empty(root, directory)
-    return total
+    return removed
 
 
 def _remove_empty(root: int, directory: tuple[str, ...]) -> None:
@@ -158,18 +219,33 @@ def _remove_empty(root: int, directory: tuple[str, ...]) -> None:
             return
 
 
-def _files(root: int) -> Iterator[_Kept]:
-    """Yield all files of the cache, and remove half-written and special files."""
-    yield from _files_in(root, (ZTOCS,), _HEX)
-    for blob in _directories(root, (SEEK,)):
-        yield from _files_in(root, (SEEK, blob), _NUMBER)
-    for layer in _directories(root, (SPANS,)):
-        for ztoc in _directories(root, (SPANS, layer)):
-            yield from _files_in(root, (SPANS, layer, ztoc), _NUMBER)
+def _files(root: int) -> Iterator[KeptFile]:
+    """Yield the files of a locked cache, and remove half-written and special files."""
+    for part in LIMITED:
+        yield from files_of(root, part, clean=True)
+
+
+def files_of(root: int, part: str, *, clean: bool) -> Iterator[KeptFile]:
+    """Yield the files of one part of the cache.
+
+    Args:
+        root: descriptor of the cache directory.
+        part: name of the part: `SPANS`, `SEEK`, or another one, whose files are named by digest.
+        clean: whether to remove half-written and special files; only if the cache is locked.
+    """
+    if part == SEEK:
+        for blob in _directories(root, (SEEK,)):
+            yield from _files_in(root, (SEEK, blob), _NUMBER, clean=clean)
+    elif part == SPANS:
+        for layer in _directories(root, (SPANS,)):
+            for ztoc in _directories(root, (SPANS, layer)):
+                yield from _files_in(root, (SPANS, layer, ztoc), _NUMBER, clean=clean)
+    else:
+        yield from _files_in(root, (part,), _HEX, clean=clean)
 
 
 def _directories(root: int, at: tuple[str, ...]) -> list[str]:
-    with _listed(root, at) as (_, entries):
+    with listed(root, at) as (_, entries):
         return [
             each.name
             for each in entries
@@ -178,7 +254,7 @@ def _directories(root: int, at: tuple[str, ...]) -> list[str]:
 
 
 @contextmanager
-def _listed(root: int, at: tuple[str, ...]) -> Iterator[tuple[int, Iterator[os.DirEntry[str]]]]:
+def listed(root: int, at: tuple[str, ...]) -> Iterator[tuple[int, Iterator[os.DirEntry[str]]]]:
     """Yield the descriptor of a directory and its entries; none if it cannot be read."""
     with ExitStack() as stack:
         try:
@@ -190,15 +266,26 @@ def _listed(root: int, at: tuple[str, ...]) -> Iterator[tuple[int, Iterator[os.D
             yield fd, entries
 
 
-def _files_in(root: int, at: tuple[str, ...], names: re.Pattern[str]) -> list[_Kept]:
+def _files_in(
+    root: int, at: tuple[str, ...], names: re.Pattern[str], *, clean: bool
+) -> list[KeptFile]:
     found = []
-    with _listed(root, at) as (fd, entries):
+    with listed(root, at) as (fd, entries):
         for each in entries:
             with suppress(OSError):
                 status = each.stat(follow_symlinks=False)
-                # The cache is locked, so the writer of a half-written file has died.
                 if each.name.startswith(".") or not stat.S_ISREG(status.st_mode):
-                    os.unlink(each.name, dir_fd=fd)
+                    # The writer of a half-written file has died if the cache is locked.
+                    if clean:
+                        os.unlink(each.name, dir_fd=fd)
                 elif names.fullmatch(each.name):
-                    found.append(_Kept(status.st_mtime_ns, cost(status.st_size), at, each.name))
+                    found.append(
+                        KeptFile(
+                            status.st_mtime_ns,
+                            cost(status.st_size),
+                            at,
+                            each.name,
+                            disk_size(status),
+                        )
+                    )
     return found

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from tocsin.layers.seek_parts import BlobParts
+    from tocsin.model.digest import Digest
 
 
 class SeekSpanTable:
@@ -27,6 +28,11 @@ class SeekSpanTable:
         spans: returns the layer's spans; their positions are fetched at the first call.
         chunk_range: returns the range of a chunk in the layer's seek blob.
         parts: parts of that blob.
+        blob: digest of that blob.
+
+    Attributes:
+        parts: parts of the seek blob.
+        blob: digest of the seek blob.
     """
 
     name = "seek table"
@@ -38,11 +44,13 @@ class SeekSpanTable:
         spans: Callable[[], _core.SeekSpans],
         chunk_range: Callable[[int], tuple[int, int]],
         parts: BlobParts,
+        blob: Digest,
     ) -> None:
         self.compressed_size = compressed_size
         self._open = spans
         self._chunk_range = chunk_range
-        self._parts = parts
+        self.parts = parts
+        self.blob = blob
         self._spans: _core.SeekSpans | None = None
         self._lock = threading.Lock()
         self._locks: dict[int, threading.Lock] = {}
@@ -52,6 +60,15 @@ class SeekSpanTable:
         """Forget locks that other threads may have held."""
         self._lock = threading.Lock()
         self._locks = {}
+
+    @property
+    def core(self) -> _core.SeekSpans:
+        """The spans, without the chunks that have not been fetched."""
+        return self._loaded
+
+    def chunk_ranges(self) -> list[tuple[int, int]]:
+        """Return the range of each chunk in the seek blob."""
+        return [self._chunk_range(chunk) for chunk in range(self._loaded.chunk_count)]
 
     @property
     def _loaded(self) -> _core.SeekSpans:
@@ -86,5 +103,5 @@ class SeekSpanTable:
         with lock:
             if not core.has_chunk(chunk):
                 part = Part(chunk, *self._chunk_range(chunk))
-                for fetch in self._parts.tasks([part], core.add_chunk):
+                for fetch in self.parts.tasks([part], core.add_chunk):
                     fetch()

@@ -55,12 +55,16 @@ class BlobParts:
         source: source of the blob's bytes.
         size: size of the blob.
         kept: parts of the blob in the disk cache, if there is one.
+
+    Attributes:
+        source: source of the blob's bytes, which are not verified.
+        kept: parts of the blob in the disk cache, if there is one.
     """
 
     def __init__(self, source: RangeSource, size: int, kept: KeptParts | None = None) -> None:
-        self._source = source
+        self.source = source
+        self.kept = kept
         self._size = size
-        self._kept = kept
 
     def tasks(self, parts: Iterable[Part], add: AddPart) -> list[Callable[[], None]]:
         """Return tasks that fetch and add parts; neighbouring parts share a request.
@@ -81,49 +85,49 @@ class BlobParts:
     def _check(self, part: Part) -> None:
         if part.end > self._size:
             raise VerificationError(
-                f"{self._source.name}: ends before a part that the seek table lists (found "
+                f"{self.source.name}: ends before a part that the seek table lists (found "
                 f"{self._size} bytes, expected at least {part.end})",
                 expected=str(part.end),
                 actual=str(self._size),
             )
         if part.end - part.start > MAX_PART_SIZE:
             raise UnsupportedError(
-                f"{self._source.name}: part {part.number} is too large (found "
+                f"{self.source.name}: part {part.number} is too large (found "
                 f"{part.end - part.start} bytes, expected at most {MAX_PART_SIZE})"
             )
 
     def _add_kept(self, part: Part, add: AddPart) -> bool:
         size = part.end - part.start
-        data = None if self._kept is None else self._kept.part(part.start, size)
-        if self._kept is None or data is None:
+        data = None if self.kept is None else self.kept.part(part.start, size)
+        if self.kept is None or data is None:
             return False
         try:
             add(part.number, data)
         except VerificationError:
-            self._kept.ignore(part.start)
+            self.kept.ignore(part.start)
             return False
         return True
 
     def _fetch(self, parts: list[Part], add: AddPart) -> None:
         start = parts[0].start
-        whole = self._source.read(start, parts[-1].end)
+        whole = self.source.read(start, parts[-1].end)
         for part in parts:
             data = whole[part.start - start : part.end - start]
             try:
                 add(part.number, data)
             except VerificationError:
                 # Proxies do corrupt bytes. If a part fails twice, the table itself is wrong.
-                data = self._source.read(part.start, part.end)
+                data = self.source.read(part.start, part.end)
                 self._add_again(part.number, data, add)
-            if self._kept is not None:
-                self._kept.keep(part.start, data)
+            if self.kept is not None:
+                self.kept.keep(part.start, data)
 
     def _add_again(self, number: int, data: bytes, add: AddPart) -> None:
         try:
             add(number, data)
         except VerificationError as error:
             raise VerificationError(
-                f"{self._source.name}: {error}", expected=error.expected, actual=error.actual
+                f"{self.source.name}: {error}", expected=error.expected, actual=error.actual
             ) from None
 
 

@@ -51,11 +51,22 @@ class SpanTable(Protocol):
 
 
 class ZtocSpans:
-    """The spans of a zTOC."""
+    """The spans of a zTOC.
+
+    Args:
+        ztoc: the zTOC.
+        digest: returns its digest, which may have to be computed.
+
+    Attributes:
+        core: the zTOC.
+        digest: returns its digest.
+    """
 
     name = "ztoc"
 
-    def __init__(self, ztoc: _core.Ztoc) -> None:
+    def __init__(self, ztoc: _core.Ztoc, digest: Callable[[], str]) -> None:
+        self.core = ztoc
+        self.digest = digest
         self._ztoc = ztoc
         self.span_of = ztoc.span_of
         self.compressed_range = ztoc.span_range

@@ -204,6 +204,11 @@ class LayerSpans:
             self._launch(wanted, end)
 
     @property
+    def source(self) -> RangeSource:
+        """Source of the layer's bytes, which are not verified."""
+        return self._source
+
+    @property
     def is_remote(self) -> bool:
         """Whether each request to the source takes a round trip."""
         return self._source.request_size > 0

@@ -377,7 +377,7 @@ class Ztoc:
     ) -> LayerSpans:
         """Return the uncompressed bytes of the layer; the arguments are those of `LayerSpans`."""
         return LayerSpans(
-            ZtocSpans(self._core),
+            ZtocSpans(self._core, lambda: self.digest),
             source=source,
             cache=cache,
             fetchers=fetchers,

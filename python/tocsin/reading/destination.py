@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 from tocsin.quoting import quoted
 from tocsin.reading.metadata import MetadataWriter, NamedFile, OpenFile
-from tocsin.stores.staged_file import placed
+from tocsin.staged_file import placed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

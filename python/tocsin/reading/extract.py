@@ -22,7 +22,7 @@ from tocsin.reading.destination import Destination, NotMadeError, check_name
 from tocsin.reading.layer_order import FilesInLayerOrder
 from tocsin.reading.metadata import Metadata, bounded_mtime
 from tocsin.reading.ztoc_layer import ZtocLayer
-from tocsin.stores.staged_file import placed
+from tocsin.staged_file import placed
 from tocsin.tar.file_data import FileData
 
 if TYPE_CHECKING:

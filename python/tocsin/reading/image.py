@@ -6,7 +6,7 @@ import json
 import platform as machine
 import threading
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from tocsin import processors
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tocsin.images.selection import PlatformImage
+    from tocsin.layers.kept_layers import KeptLayers
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.events import Progress
     from tocsin.model.manifest import Manifest
@@ -101,11 +102,59 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         FormatError: `reference` is invalid or does not name an image.
         RegistryError, OSError: the image cannot be reached or read.
     """
+    return open_image(
+        reference,
+        platform=platform,
+        index=index,
+        index_missing=index_missing,
+        threads=threads,
+        cache_size=cache_size,
+        cache_dir=cache_dir,
+        cache_dir_size=cache_dir_size,
+        registry=registry,
+        note=note,
+        progress=progress,
+    )
+
+
+def open_image(
+    reference: ReferenceLike,
+    *,
+    platform: str | Platform | None = None,
+    index: str | Digest = "auto",
+    index_missing: bool = True,
+    threads: int | None = None,
+    cache_size: int = DEFAULT_CACHE_SIZE,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_dir_size: int = DEFAULT_DISK_CACHE_SIZE,
+    registry: RegistryOptions | None = None,
+    note: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+    open_store: Callable[[], Source] | None = None,
+    kept_layers: KeptLayers | None = None,
+) -> Image:
+    """Open an image as `open` does.
+
+    Args:
+        reference: as for `open`, and all others too.
+        platform: platform of the image.
+        index: which indexes to use.
+        index_missing: whether layers without a zTOC are read in full.
+        threads: number of threads.
+        cache_size: maximum size of the spans in memory.
+        cache_dir: directory of the cache.
+        cache_dir_size: maximum size of that directory.
+        registry: how to reach a registry.
+        note: called with messages for the user.
+        progress: called while layers without a zTOC are read.
+        open_store: opens the source in place of the one that `reference` names.
+        kept_layers: where layers without an index are kept on disk.
+    """
     threads = processors.resolve_threads(threads)
     parsed = reference_of(reference)
     choice = IndexChoice.of(index)
     requested = None if platform is None else platform_of(platform)
-    stores = _SourceHolder(parsed, registry)
+    stores = _SourceHolder(open_store or partial(open_source, parsed, registry=registry))
     try:
         found = _choose(stores(), parsed, requested)
     except BaseException:
@@ -123,6 +172,7 @@ def open(  # noqa: A001 (as in gzip and tarfile)
         cache_dir_size=cache_dir_size,
         note=note,
         progress=progress,
+        kept_layers=kept_layers,
     )
 
 
@@ -182,6 +232,7 @@ class Image(Files):
         cache_dir_size: int,
         note: Callable[[str], None] | None,
         progress: Progress | None,
+        kept_layers: KeptLayers | None,
     ) -> None:
         self.reference = reference
         self.descriptor = found.descriptor
@@ -204,6 +255,7 @@ class Image(Files):
             may_index=index_missing,
             threads=threads,
             progress=progress,
+            kept_layers=kept_layers,
         )
         self._lock = threading.RLock()
         self._opened: MergedLayers | None = None
@@ -275,9 +327,8 @@ class Image(Files):
 class _SourceHolder:
     """The source of an image; a forked process reopens it, since connections cannot be shared."""
 
-    def __init__(self, reference: Reference, registry: RegistryOptions | None) -> None:
-        self._reference = reference
-        self._registry = registry
+    def __init__(self, open_store: Callable[[], Source]) -> None:
+        self._open_store = open_store
         self.meter = Meter()
         self._lock = threading.Lock()
         self._store: Source | None = None
@@ -289,8 +340,7 @@ class _SourceHolder:
             with self._lock:
                 store = self._store
                 if store is None:
-                    inner = open_source(self._reference, registry=self._registry)
-                    store = self._store = _OwnedSource(inner, self.meter)
+                    store = self._store = _OwnedSource(self._open_store(), self.meter)
         return store
 
     def close(self) -> None:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tocsin.errors import TocsinError
 from tocsin.quoting import shown
 from tocsin.tar.headers import BLOCK_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    import numpy as np
 
     from tocsin.reading.layer import Layer
     from tocsin.tar.file_data import FileData
@@ -44,6 +44,8 @@ class FilesInLayerOrder:
     """
 
     def __init__(self, layer: Layer, entries: Sequence[int]) -> None:
+        import numpy as np  # noqa: PLC0415 (slow, and a mount needs no arrays)
+
         self._layer = layer
         places = layer.places(entries)
         order = places.offsets.argsort(kind="stable")
@@ -114,6 +116,8 @@ def _steps(
     ends: np.ndarray[tuple[int], np.dtype[np.int64]],
 ) -> Iterator[tuple[int, int]]:
     """Yield the ranges to fetch in order."""
+    import numpy as np  # noqa: PLC0415 (slow, and a mount needs no arrays)
+
     if not len(starts):
         return
     ends = np.maximum.accumulate(ends)

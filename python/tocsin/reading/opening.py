@@ -35,6 +35,7 @@ from tocsin.quoting import shown
 from tocsin.reading.blob_ranges import BlobRanges
 from tocsin.reading.unreadable import UnreadableLayer, is_about_layer
 from tocsin.reading.ztoc_layer import ZtocLayer
+from tocsin.stores.origins import RepositoryOrigin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from tocsin.images.soci_indexes import FoundIndex
     from tocsin.layers.disk_cache import DiskCache
     from tocsin.layers.fetchers import Fetchers
+    from tocsin.layers.kept_layers import KeptLayer, KeptLayers
     from tocsin.layers.sources import RangeSource
     from tocsin.layers.spans import SpanCache
     from tocsin.layers.ztoc import Ztoc
@@ -74,6 +76,8 @@ class LayerOpener:
         may_index: whether layers without a zTOC are read once to make one.
         threads: number of threads for that, shared between layers.
         progress: called while layers are read, never by two threads at once.
+        kept_layers: where layers without an index are kept on disk once they have been read; if
+            ``None``, they are fetched again when files are read.
     """
 
     store: Callable[[], Source]
@@ -84,6 +88,7 @@ class LayerOpener:
     may_index: bool = True
     threads: int = 1
     progress: Progress | None = None
+    kept_layers: KeptLayers | None = None
     _kept: int = field(default=0, init=False)
     _small_sizes: list[int] = field(default_factory=list, init=False)
     _progress_lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -178,6 +183,10 @@ class LayerOpener:
             return self._layer(layer, ztoc, str(descriptor.digest), source, origin)
         if reason := _unsupported_reason(layer):
             return UnreadableLayer(layer, UnsupportedError(reason))
+        kept = None if self.kept_layers is None else self.kept_layers.find(layer)
+        if kept is not None:
+            stored = kept.source or BlobRanges(self.store, layer)
+            return self._layer(layer, kept.ztoc, kept.ztoc.digest, stored, "made")
         if not self.may_index:
             raise UnsupportedError(
                 f"layer {layer.digest}: has no ztoc, {layer.size} bytes would have to be read",
@@ -226,13 +235,18 @@ class LayerOpener:
             source = StreamRanges(name, partial(self._unpack_zstd, layer))
         elif self._may_keep(layer):
             kept = []
+        to_disk = self._kept_layer(layer, compression)
+        if to_disk is not None:
+            kept = None
         try:
-            if compression == ZSTD:
-                ztoc = _make_ztoc(unpack_zstd(pieces), "uncompressed", threads, turn)
-            else:
-                layer_format = GZIP if compression == GZIP else "uncompressed"
-                ztoc = _make_ztoc(_keeping(pieces, kept), layer_format, threads, turn)
+            layer_format = GZIP if compression == GZIP else "uncompressed"
+            stored = unpack_zstd(pieces) if compression == ZSTD else _keeping(pieces, kept)
+            if to_disk is not None:
+                stored = _written(stored, to_disk)
+            ztoc = _make_ztoc(stored, layer_format, threads, turn)
         except (FormatError, UnsupportedError) as error:
+            if to_disk is not None:
+                to_disk.abandon()
             for _ in pieces:  # to the end, where the digest shows whether the layer is damaged
                 pass
             if compression in (None, GZIP, ZSTD):
@@ -242,15 +256,27 @@ class LayerOpener:
             source = (
                 BlobRanges(self.store, layer) if kept is None else BytesRanges(name, b"".join(kept))
             )
+        on_disk = None if to_disk is None else to_disk.finish(ztoc)
+        if on_disk is not None:
+            source = on_disk
         if layer.size <= _MAX_KEPT_LAYER_SIZE and compression != ZSTD:
             self._small_sizes.append(layer.size)
         else:
-            more = ", and again whenever a read goes back" if compression == ZSTD else ""
+            again = compression == ZSTD and on_disk is None
+            more = ", and again whenever a read goes back" if again else ""
             self.notes.note(
                 f"layer {layer.digest} has no ztoc: {layer.size / _MIB:.1f} MiB were read to make "
                 f"one, in {time.monotonic() - begun:.1f} s{more}"
             )
         return self._layer(layer, ztoc, f"made:{DEFAULT_SPAN_SIZE}", source, "made")
+
+    def _kept_layer(self, layer: Descriptor, compression: str | None) -> KeptLayer | None:
+        """Return what keeps a layer on disk while it is read; ``None`` if it is not kept."""
+        if self.kept_layers is None:
+            return None
+        # A layer on this machine is read where it is, unless it has to be unpacked.
+        is_remote = isinstance(self.store().origin, RepositoryOrigin)
+        return self.kept_layers.begin(layer, data=is_remote or compression == ZSTD)
 
     def _report(self, event: Event) -> None:
         if self.progress is not None:
@@ -290,6 +316,16 @@ def _keeping(pieces: Iterator[bytes], kept: list[bytes] | None) -> Iterator[byte
         if kept is not None:
             kept.append(piece)
         yield piece
+
+
+def _written(pieces: Iterator[bytes], layer: KeptLayer) -> Iterator[bytes]:
+    try:
+        for piece in pieces:
+            layer.write(piece)
+            yield piece
+    except BaseException:
+        layer.abandon()
+        raise
 
 
 def _make_ztoc(

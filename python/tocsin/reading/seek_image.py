@@ -214,6 +214,7 @@ class _SeekTables:
                 spans=partial(files.spans, number),
                 chunk_range=partial(files.root.seek_chunk_range, number),
                 parts=self._parts(blob),
+                blob=blob.digest,
             )
             spans = partial(self._spans, layer, blob, table)
         return SeekLayer(layer, number, tree, spans, size=uncompressed_size, is_bound=is_bound)

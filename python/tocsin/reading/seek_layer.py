@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tocsin.layers.forking import forget_after_fork
 from tocsin.reading.layer import Claims, Layer, Place, Places
 from tocsin.reading.tree import Node
@@ -89,6 +87,8 @@ class SeekLayer(Layer):
 
     def places(self, entries: Sequence[int]) -> Places:
         """Return where several regular files are, without verifying it."""
+        import numpy as np  # noqa: PLC0415 (slow, and a mount needs no arrays)
+
         found = np.array([self.place(entry) for entry in entries], dtype=np.int64)
         starts, offsets, sizes = found.reshape(-1, 3).T
         # A sparse file has less data than its size, but the start of the next file is unknown.

@@ -104,6 +104,12 @@ class FileList:
         if count and self.root.toc_chunk_range(count - 1)[1] <= MAX_REQUEST_SIZE:
             self._fetch(range(count))
 
+    def forget(self) -> None:
+        """Drop all chunks."""
+        with self._lock:
+            self.tree = _core.SeekTree(self.root)
+            self._added.clear()
+
     def _following(self, chunk: int) -> Iterator[int]:
         limit = self.root.toc_chunk_range(chunk)[0] + MAX_REQUEST_SIZE
         for after in range(chunk + 1, self.root.toc_chunk_count):
@@ -188,6 +194,17 @@ class SeekTree(Tree):
                 return
             self._files.load(sorted(missing))
             todo = again
+
+    def complete(self) -> _core.SeekTree:
+        """Fetch the whole file list and the position map; return the names as the core has them."""
+        self._files.will_read_data()
+        self._files.load(range(self._files.root.toc_chunk_count))
+        return self._files.tree
+
+    def forget(self) -> None:
+        """Free the memory of the names; they are fetched again when they are needed."""
+        self._files.forget()
+        self._core = cast("_core.Tree", _Loading(self._files.tree, self._files))
 
     def will_walk(self) -> None:
         """Fetch the whole file list, if one request suffices."""

@@ -162,6 +162,13 @@ class Tree:
     def will_walk(self) -> None:
         """Prepare to list many directories; does nothing, since all names are known."""
 
+    def complete(self) -> _core.Tree | _core.SeekTree:
+        """Return the names as the core has them, all of them."""
+        return self._core
+
+    def forget(self) -> None:
+        """Free memory that can be restored; does nothing, since names are in the zTOCs."""
+
     @property
     def root(self) -> Node:
         """The root directory."""

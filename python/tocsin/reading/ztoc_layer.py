@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tocsin.errors import VerificationError
 from tocsin.reading.layer import Claims, Layer, Place, Places
 from tocsin.reading.layer_order import FAR
@@ -15,6 +13,8 @@ from tocsin.tar.headers import BLOCK_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy as np
 
     from tocsin.layers.spans import LayerSpans
     from tocsin.layers.ztoc import Ztoc
@@ -118,6 +118,8 @@ class ZtocLayer(Layer):
         guess until its headers have been read, since its size is not the number of bytes that it
         takes in the layer.
         """
+        import numpy as np  # noqa: PLC0415 (slow, and a mount needs no arrays)
+
         files = self.files
         offsets = np.minimum(files["uncompressed_offset"], FAR)
         # Links and devices may have a size, but no data.
@@ -131,6 +133,8 @@ class ZtocLayer(Layer):
     @cached_property
     def data_limits(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Upper limits of the end of each file's data: the start of the next entry's data."""
+        import numpy as np  # noqa: PLC0415 (slow, and a mount needs no arrays)
+
         limits = np.empty(self.entry_count, dtype=np.int64)
         limits[self._order[:-1]] = self.files["uncompressed_offset"][self._order[1:]]
         limits[self._order[-1:]] = self._ztoc.uncompressed_archive_size
@@ -144,6 +148,8 @@ class ZtocLayer(Layer):
     @cached_property
     def _places(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Index in `_order` of each entry."""
+        import numpy as np  # noqa: PLC0415 (slow, and a mount needs no arrays)
+
         places = np.empty(self.entry_count, dtype=np.int64)
         places[self._order] = np.arange(self.entry_count)
         return places
@@ -161,6 +167,8 @@ class ZtocLayer(Layer):
 
     def places(self, entries: Sequence[int]) -> Places:
         """Return where several regular files are, without verifying it."""
+        import numpy as np  # noqa: PLC0415 (slow, and a mount needs no arrays)
+
         chosen = np.array(entries, dtype=np.int64)
         return Places(
             self.header_starts[chosen],

@@ -30,13 +30,13 @@ from tocsin.model.digest import Digest
 from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.media_types import OCTET_STREAM
 from tocsin.quoting import shown
+from tocsin.staged_file import StagedFile, remove_abandoned
 from tocsin.stores.base import MustStream, TakenOver
 from tocsin.stores.file_store import FileSource, manifest_descriptor
 from tocsin.stores.hashing import hashed
 from tocsin.stores.layout_index import LAYOUT_FILE, LayoutIndex, check_layout_file
 from tocsin.stores.origins import ArchiveOrigin
 from tocsin.stores.spool import Spool
-from tocsin.stores.staged_file import StagedFile, remove_abandoned
 from tocsin.stores.tar_members import TarMembers
 from tocsin.stores.verification import verified as checked
 from tocsin.stores.window import holds

@@ -21,19 +21,19 @@ from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.media_types import OCTET_STREAM
 from tocsin.quoting import shown
 from tocsin.regular_file import open_regular
-from tocsin.stores.base import MustStream, MustVerify, TakenOver
-from tocsin.stores.file_store import FileSource, manifest_descriptor
-from tocsin.stores.hashing import hashed
-from tocsin.stores.layout_index import LAYOUT_FILE, LayoutIndex, check_layout_file
-from tocsin.stores.linking import link_file, others_may_write
-from tocsin.stores.origins import LayoutOrigin, layout_blob_path
-from tocsin.stores.staged_file import (
+from tocsin.staged_file import (
     StagedFile,
     place_in_errors,
     remove_abandoned,
     sync_directory,
     sync_file,
 )
+from tocsin.stores.base import MustStream, MustVerify, TakenOver
+from tocsin.stores.file_store import FileSource, manifest_descriptor
+from tocsin.stores.hashing import hashed
+from tocsin.stores.layout_index import LAYOUT_FILE, LayoutIndex, check_layout_file
+from tocsin.stores.linking import link_file, others_may_write, share_blocks
+from tocsin.stores.origins import LayoutOrigin, layout_blob_path
 from tocsin.stores.verification import verified
 from tocsin.stores.window import Window
 
@@ -248,9 +248,9 @@ class OciLayout(FileSource):
         """Create a blob that shares the blocks of an open file; return whether that succeeded."""
         self._prepare()
         with StagedFile(self.path) as staged:
-            copy = staged.share(window.fd)
-            if copy is None:
+            if not share_blocks(window.fd, staged.fileno()):
                 return False
+            copy = Window(staged.fileno(), 0, os.fstat(staged.fileno()).st_size)
             place = self._place(descriptor.digest)
             try:
                 for _ in verified(

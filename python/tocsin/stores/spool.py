@@ -12,7 +12,7 @@ from itertools import chain
 from threading import Lock
 from typing import IO, TYPE_CHECKING
 
-from tocsin.stores.staged_file import place_in_errors
+from tocsin.staged_file import place_in_errors
 from tocsin.stores.window import Window
 
 if TYPE_CHECKING:

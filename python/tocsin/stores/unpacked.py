@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from tocsin.errors import FormatError
 from tocsin.model.compression import GZIP
-from tocsin.stores.staged_file import place_in_errors
+from tocsin.staged_file import place_in_errors
 from tocsin.stores.window import PIECE_SIZE
 from tocsin.tar.archive import unpack_zstd_archive
 

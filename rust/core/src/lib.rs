@@ -2,17 +2,19 @@
 //! back into bytes.
 //!
 //! It uses no files, sockets, clock, environment variables or globals: callers push bytes and get
-//! values. Imports go one way: `indexer, extract, seek, tree → parallel, ztoc, tar → gzip → trace →
-//! inflate, zstd, checkpoint → span, bytes, digest → error`.
+//! values. Imports go one way: `indexer, extract, inodes → seek → tree → parallel, ztoc, tar → gzip →
+//! trace → inflate, zstd, checkpoint → span, bytes, digest → error`.
 
 pub mod bytes;
 pub mod checkpoint;
 pub mod digest;
 pub mod error;
 pub mod extract;
+pub mod fetch;
 pub mod gzip;
 pub mod indexer;
 pub mod inflate;
+pub mod inodes;
 pub mod parallel;
 pub mod seek;
 pub mod span;

@@ -7,10 +7,14 @@
 
 mod buffer;
 mod columns;
+#[cfg(target_os = "linux")]
+mod erofs;
 mod errors;
 mod file_stat;
 mod gate;
 mod indexer;
+#[cfg(target_os = "linux")]
+mod mount;
 mod seek;
 mod seek_tree;
 mod span_reader;
@@ -23,8 +27,14 @@ mod ztoc;
 /// The private module `tocsin._core`.
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use super::erofs::erofs_image;
     #[pymodule_export]
     use super::indexer::{IndexedLayer, LayerIndexer};
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use super::mount::Mount;
     #[pymodule_export]
     use super::seek::{SeekLayer, SeekSpans};
     #[pymodule_export]

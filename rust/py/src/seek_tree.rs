@@ -154,6 +154,14 @@ fn no_chunk(chunk: u32) -> PyErr {
 #[derive(Debug)]
 pub(crate) struct SeekTree(Arc<FileList>);
 
+#[cfg(target_os = "linux")]
+impl SeekTree {
+    /// The file list in the core.
+    pub(crate) fn list(&self) -> &FileList {
+        &self.0
+    }
+}
+
 /// A `MissingChunks` for these chunks.
 fn missing_chunks(py: Python<'_>, chunks: Vec<u32>) -> PyErr {
     let build = || -> PyResult<PyErr> {

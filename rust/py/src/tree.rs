@@ -23,7 +23,7 @@ const SHOWN_LEN: usize = 400;
 
 /// The entries of one layer.
 #[derive(Debug)]
-enum Toc {
+pub(crate) enum Toc {
     Ztoc(Arc<ztoc::Ztoc>),
     Listed(ztoc::Toc),
 }
@@ -65,7 +65,7 @@ impl Entries for Toc {
     }
 }
 
-type Names = tree::Tree<Toc>;
+pub(crate) type Names = tree::Tree<Toc>;
 
 /// A zTOC, or the names, types and link targets of entries.
 #[derive(FromPyObject)]
@@ -112,6 +112,14 @@ fn listed(name: &[u8], kind: &[u8], target: &[u8]) -> PyResult<FileMetadata> {
 #[pyclass(frozen, module = "tocsin._core")]
 #[derive(Debug)]
 pub(crate) struct Tree(Arc<Names>);
+
+#[cfg(target_os = "linux")]
+impl Tree {
+    /// The tree in the core.
+    pub(crate) fn merged(&self) -> &Names {
+        &self.0
+    }
+}
 
 impl Tree {
     /// Resolves a path given as a Python string.

@@ -141,6 +141,17 @@ impl<B: AsRef<[u8]>> SpanReader<B> {
         Ok(self.get(wanted).unwrap_or_default())
     }
 
+    /// What has been inflated; all of the span after [`Self::inflate_to`] its end.
+    #[must_use]
+    pub fn into_inflated(self) -> Vec<u8> {
+        match self.state {
+            State::Stored(bytes) => bytes.as_ref().to_vec(),
+            State::Inflating(span) => span.output,
+            State::Inflated(output) => output,
+            State::Failed(_) => Vec::new(),
+        }
+    }
+
     /// `at` relative to the start of the span, at most the span's length.
     fn place(&self, at: UncompressedOffset) -> u64 {
         at.min(self.end).0.saturating_sub(self.start.0)

@@ -3,17 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::list_chunk::{self, Extra, ListEntry, MAX_HEADER_BLOCKS, Owner, Row};
+use super::list_chunk::{self, Extra, ListEntry, Owner, Row};
 use super::root::{self, MAX_ENTRIES};
 use super::{MAX_LAYER_SIZE, SeekLayer, in_part};
 use crate::digest::Digest;
 use crate::error::{Result, SeekError, SeekPart};
 use crate::tar::{Entries, EntryType};
 use crate::tree::{Location, Tree, TreeBuilder};
-use crate::ztoc::{Entry, IMPLIED_DIRECTORY, Unpacked, Ztoc};
+use crate::ztoc::{Entry, IMPLIED_DIRECTORY, Unpacked, Ztoc, header_blocks};
 
-/// Size of a tar block.
-const BLOCK_LEN: i64 = 512;
 /// Maximum total length of the paths of an image in bytes: all of them are in memory while the list is
 /// sorted. Ten million files need about this much, but a single path of 4 KiB can also imply two
 /// thousand directories.
@@ -97,7 +95,7 @@ struct Rows<'a> {
 impl Rows<'_> {
     /// The rows of all entries, sorted by directory and name.
     fn of(tree: &Tree<Layer>, layers: &[LayerParts]) -> std::result::Result<Vec<Row>, SeekError> {
-        let header_blocks = layers.iter().map(|layer| header_blocks(&layer.ztoc)).collect();
+        let header_blocks = layers.iter().map(|layer| header_blocks(&layer.ztoc.toc)).collect();
         let rows = Rows { tree, header_blocks };
         let mut found = vec![(rows.row(&[], Location::ROOT)?, None)];
         let mut walk = tree.walk(Location::ROOT);
@@ -203,34 +201,4 @@ fn number_names(rows: &mut [Found]) {
             extra.names_before = u32::try_from(index - indices[0]).ok();
         }
     }
-}
-
-/// The number of blocks from the first header of each entry to its data.
-///
-/// Headers begin where the previous entry ends. A sparse file takes less of the tar than its size, so
-/// the entry after it gets the default of 1, and readers search for the header if that is wrong.
-fn header_blocks(ztoc: &Ztoc) -> Vec<u32> {
-    let count = ztoc.toc.count();
-    let entry = |index: usize| ztoc.toc.entry(index);
-    let offset = |index: usize| entry(index).map_or(0, Entry::uncompressed_offset);
-    let mut order: Vec<usize> = (0..count).collect();
-    order.sort_by_key(|index| offset(*index));
-    let mut blocks = vec![1; count];
-    let mut end = Some(0_i64);
-    for index in order {
-        let Some(entry) = entry(index) else { continue };
-        let at = entry.uncompressed_offset();
-        let len = end.and_then(|end| at.checked_sub(end)).filter(|len| len % BLOCK_LEN == 0);
-        let found = len
-            .map(|len| len / BLOCK_LEN)
-            .filter(|len| (1..=MAX_HEADER_BLOCKS.into()).contains(len));
-        blocks[index] = found.and_then(|found| u32::try_from(found).ok()).unwrap_or(1);
-        let size =
-            if entry.entry_type() == EntryType::Regular { entry.uncompressed_size() } else { 0 };
-        end = at.checked_add(size).and_then(|end| end.checked_add(-end & (BLOCK_LEN - 1)));
-        if entry.is_sparse() {
-            end = None;
-        }
-    }
-    blocks
 }

@@ -386,6 +386,16 @@ impl FileList {
     /// # Errors
     /// [`Stop::Chunks`].
     pub fn children(&self, directory: &[u8]) -> Answer<Vec<Listed>> {
+        let mut found = self.children_by_bytes(directory)?;
+        found.sort_unstable_by(|a, b| compare_names(a.name(), b.name()));
+        Ok(found)
+    }
+
+    /// The entries of a directory, sorted by the bytes of their names.
+    ///
+    /// # Errors
+    /// [`Stop::Chunks`].
+    pub fn children_by_bytes(&self, directory: &[u8]) -> Answer<Vec<Listed>> {
         let mut found = Vec::new();
         let mut missing = Vec::new();
         for number in self.chunks_of_directory(directory) {
@@ -405,7 +415,6 @@ impl FileList {
         if !missing.is_empty() {
             return Err(Stop::Chunks(missing));
         }
-        found.sort_unstable_by(|a, b| compare_names(a.name(), b.name()));
         Ok(found)
     }
 

@@ -81,6 +81,12 @@ impl<L: Entries> Tree<L> {
         &self.links
     }
 
+    /// The layers, from the lowest up.
+    #[must_use]
+    pub fn layers(&self) -> &[L] {
+        &self.graph.layers
+    }
+
     /// Resolves a path from the root. `.`, `..` and symbolic links are resolved inside the image,
     /// as under `chroot`.
     ///
@@ -129,6 +135,12 @@ impl<L: Entries> Tree<L> {
     #[must_use]
     pub fn children(&self, directory: Location) -> Vec<Location> {
         walk::sorted_children(&self.graph, directory)
+    }
+
+    /// The number of names that the tree has memory for, which is about the number it has.
+    #[must_use]
+    pub fn name_count(&self) -> usize {
+        self.graph.node_count()
     }
 
     /// The parent directory of a location; the root is its own parent.

@@ -10,6 +10,7 @@
 mod counts;
 mod entry;
 mod flat;
+mod headers;
 pub mod raw;
 mod read;
 mod refusal;
@@ -21,6 +22,7 @@ mod zinfo;
 
 pub use counts::Counts;
 pub use entry::{Entry, Records};
+pub(crate) use headers::{MAX_HEADER_BLOCKS, header_blocks};
 pub use refusal::{MAX_REFUSALS, Refusal};
 pub use toc::Toc;
 pub use unpacked::{IMPLIED_DIRECTORY, NO_ID, Unpacked};

@@ -15,8 +15,6 @@ type Result<T> = std::result::Result<T, SeekError>;
 
 /// Size of a tar block.
 const BLOCK_LEN: u64 = 512;
-/// Maximum length of the headers of one entry, in blocks: 8 MiB, as when reading with zTOCs.
-pub(super) const MAX_HEADER_BLOCKS: u32 = 16 << 10;
 /// Largest offset or size in a layer.
 const MAX_OFFSET: u64 = super::MAX_LAYER_SIZE;
 

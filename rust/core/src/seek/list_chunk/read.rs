@@ -3,15 +3,16 @@
 use super::{
     ALL_FLAGS, COLUMN_COUNT, DIRECTORIES, Directory, EXTRAS, Extra, HAS_DEVICE, HAS_EXTRA,
     HAS_LINK_OWNER, HAS_NAMES, HAS_TAR_NAME, HAS_XATTRS, HEADERS, IMPLIED, KINDS, LAYERS,
-    ListChunk, ListEntry, MAX_HEADER_BLOCKS, MAX_OFFSET, MODES, NAME_LENS, NAMES, NANOSECONDS,
-    OFFSETS, OWNER_TABLE, OWNERS, Owner, Result, SECONDS, SIZES, TARGETS, check_place, kind_of,
-    padded_end, predicted, unzigzag,
+    ListChunk, ListEntry, MAX_OFFSET, MODES, NAME_LENS, NAMES, NANOSECONDS, OFFSETS, OWNER_TABLE,
+    OWNERS, Owner, Result, SECONDS, SIZES, TARGETS, check_place, kind_of, padded_end, predicted,
+    unzigzag,
 };
 use crate::error::SeekError;
 use crate::seek::root::MAX_KEY_LEN;
 use crate::seek::wire::Reader;
 use crate::tar::EntryType;
 use crate::tree::{MAX_PATH_LEN, MAX_TARGET_LEN};
+use crate::ztoc::MAX_HEADER_BLOCKS;
 
 /// Decodes the content of a chunk with `count` entries, the first of which is number `first`.
 pub(in crate::seek) fn read(

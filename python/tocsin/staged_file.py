@@ -14,9 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tocsin.stores.linking import share_blocks
-from tocsin.stores.window import Window
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
@@ -80,16 +77,9 @@ class StagedFile:
                 rest = rest[os.write(self._fd, rest) :]
         self.size += len(piece)
 
-    def share(self, fd: int) -> Window | None:
-        """Share the blocks of an open file; must be called before anything is written.
-
-        Returns:
-            The whole file; ``None`` if the file system does not support sharing.
-        """
-        if not share_blocks(fd, self._fd):
-            return None
-        self.size = os.fstat(self._fd).st_size
-        return Window(self._fd, 0, self.size)
+    def fileno(self) -> int:
+        """Return the descriptor of the file."""
+        return self._fd
 
     def publish(self, target: Path) -> None:
         """Flush the file and rename it to `target`, replacing an existing file.

@@ -7,8 +7,8 @@ import pytest
 
 from support.disks import fill_up, tiny_disk
 from support.images import make_image
+from tocsin.staged_file import StagedFile, place_in_errors, remove_abandoned
 from tocsin.stores.layout import OciLayout
-from tocsin.stores.staged_file import StagedFile, place_in_errors, remove_abandoned
 
 
 def test_publish_when_done_then_the_file_is_complete_and_nothing_else_left(tmp_path):

@@ -1,0 +1,133 @@
+"""``tocsin run``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tocsin.cli import parameters, words
+from tocsin.cli.command import command
+from tocsin.cli.image_files import LayerProgress
+from tocsin.cli.mount_options import CommandReport, index_words, mount_options
+from tocsin.cli.options import quiet_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tocsin.cli.output import Output
+    from tocsin.model.reference import Reference
+    from tocsin.model.run_config import RunConfig
+    from tocsin.mounting.options import MountOptions
+    from tocsin.mounting.reports import Ready
+
+
+def _variables(
+    _context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]
+) -> dict[str, str]:
+    found = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"{each!r} is not NAME=VALUE")
+        found[name] = value
+    return found
+
+
+@command(summary="Run a program of an image without downloading the image first.")
+@click.argument("image", metavar="IMAGE", type=parameters.reference)
+@click.argument("arguments", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
+@click.option("--entrypoint", metavar="PROGRAM", help="Program in place of the image's entrypoint.")
+@click.option(
+    "-e",
+    "--env",
+    "environment",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=_variables,
+    help="Environment variable to set; can be repeated.",
+)
+@click.option("-u", "--user", metavar="USER[:GROUP]", help="User in place of the image's.")
+@click.option("-w", "--workdir", metavar="DIR", help="Working directory in place of the image's.")
+@click.option("--read-only", is_flag=True, help="Make the file system of the image read-only.")
+@mount_options
+@quiet_option
+def run(
+    *,
+    image: Reference,
+    arguments: tuple[str, ...],
+    entrypoint: str | None,
+    environment: dict[str, str],
+    user: str | None,
+    workdir: str | None,
+    read_only: bool,
+    options_for: Callable[..., MountOptions],
+    log: Path | None,
+    output: Output,
+) -> None:
+    """Mount IMAGE, run COMMAND in it, and unmount it; the exit code is that of COMMAND.
+
+    COMMAND replaces the command of the image; its entrypoint stays, unless --entrypoint is given.
+    Environment, user and working directory are those of the image. Files that the program changes
+    are kept in memory, and are lost when it ends.
+
+    The program has its own mounts, processes and IPC, and shares the network of this machine.
+    Without root, it runs as root of a user namespace, if the kernel allows one. This is for trying
+    an image; it is not as isolated as in a container runtime.
+
+    The exit code is 127 if COMMAND is not found and 126 if it cannot be executed.
+
+    Examples:
+      tocsin run ghcr.io/team/app:1
+      tocsin run ghcr.io/team/app:1 -- python -c "import numpy"
+      tocsin run --record app.log ghcr.io/team/app:1 -- app --version
+    """
+    import os  # noqa: PLC0415 (not for --help)
+
+    from tocsin.model.run_config import RunConfig  # noqa: PLC0415 (as above)
+    from tocsin.mounting.running import run as run_in  # noqa: PLC0415 (as above)
+
+    given = arguments[1:] if arguments[:1] == ("--",) else arguments
+    report = CommandReport(output)
+    shown = LayerProgress(output)
+
+    def config_of(config: dict[str, Any]) -> RunConfig:
+        return RunConfig.of(
+            config,
+            given,
+            entrypoint=entrypoint,
+            environment=environment,
+            user=user,
+            directory=workdir,
+        )
+
+    def started(ready: Ready) -> None:
+        shown.close()
+        report.show()
+        report.notes.clear()
+        output.note(
+            f"{ready.image}, {index_words(ready.index)}, {words.size(ready.size)}, ready after "
+            f"{words.duration(ready.seconds)}"
+        )
+
+    # With root, the program may have another user, to whom the mount must not be closed.
+    options = options_for(image, allow_other=os.geteuid() == 0)
+    try:
+        with shown:
+            code = run_in(
+                options,
+                config_of,
+                report,
+                started=started,
+                progress=shown,
+                log=log,
+                read_only=read_only,
+            )
+    finally:
+        report.show()
+    raise click.exceptions.Exit(code)
+
+
+# Options after the image belong to the program.
+run.allow_interspersed_args = False

@@ -1,0 +1,73 @@
+"""``tocsin status``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tocsin.cli import words
+from tocsin.cli.command import command
+from tocsin.cli.mount_options import index_words
+from tocsin.cli.options import output_options
+
+if TYPE_CHECKING:
+    from tocsin.cli.output import Output
+    from tocsin.mounting.status import MountStatus
+
+
+@command(summary="Show what a mount has fetched.")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@output_options
+def status(*, directory: Path, output: Output) -> None:
+    """Show what the mount in the directory DIR is doing.
+
+    The first line says whether data is fetched when it is read (lazy) or all of it is on this
+    machine (complete), and why. Sizes are those of compressed data. Reads that the kernel answers
+    from its memory are not counted.
+
+    Examples:
+      tocsin status /mnt
+      tocsin status /mnt --json | jq .bytes_left
+
+    JSON keys: directory, image, manifest, platform, index, state, reason, pid, since, cache_dir,
+    front, files, background, bytes_total, bytes_fetched, bytes_left, bytes_cached, fetches, spans,
+    spans_here, reads, reads_waiting, hits, hit_rate, failures, last_error, disk_error.
+    """
+    from tocsin.mounting.unmounting import status_of  # noqa: PLC0415 (not for --help)
+
+    found = status_of(directory)
+    if output.json:
+        output.document(found.to_dict())
+    else:
+        output.facts(_facts(found))
+
+
+def _facts(found: MountStatus) -> dict[str, str]:
+    facts = {
+        "state": f"{found.state}: {found.reason}",
+        "directory": found.directory,
+        "image": found.image,
+        "manifest": found.manifest or words.NOTHING,
+        "platform": found.platform or words.NOTHING,
+        "index": index_words(found.index) or words.NOTHING,
+        "process": str(found.pid),
+        "cache": found.cache_dir,
+    }
+    if found.bytes_total == 0:
+        return facts
+    rate = found.hit_rate
+    return {
+        **facts,
+        "size": words.size(found.bytes_total),
+        "fetched": f"{words.size(found.bytes_fetched)} in {words.count(found.fetches, 'request')}",
+        "from cache": words.size(found.bytes_cached),
+        "left": words.size(found.bytes_left),
+        "spans": f"{found.spans_here:,} of {found.spans:,}",
+        "reads": f"{found.reads:,}, {found.reads_waiting:,} waiting",
+        "hit rate": words.NOTHING if rate is None else words.percent(found.hits, found.reads),
+        "failures": f"{found.failures:,}",
+        "last error": found.last_error or words.NOTHING,
+        "disk": found.disk_error or "data is kept in the cache",
+    }

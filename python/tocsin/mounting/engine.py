@@ -1,0 +1,152 @@
+"""One mount inside its process: the file system of the core, and the threads that fill it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tocsin import _core
+from tocsin.errors import NotFoundError, UnsupportedError
+from tocsin.model.access_log import AccessLog
+from tocsin.model.access_recorder import AccessRecorder
+from tocsin.mounting.fetching import FetchThreads
+from tocsin.mounting.opening import CONNECTIONS
+from tocsin.mounting.system_calls import release_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tocsin.mounting.opening import OpenedImage
+    from tocsin.mounting.options import MountOptions
+    from tocsin.reading.image import Image
+
+MEMORY_SIZE = 64 << 20
+"""Inflated bytes that are kept in memory, if they cannot be kept on disk."""
+_JOIN_TIMEOUT = 2.0
+
+
+class Engine:
+    """The file system of one image.
+
+    Args:
+        opened: the image.
+        options: options of the mount.
+        note: called with messages for the user.
+
+    Raises:
+        UnsupportedError: mounts are not available on this system.
+        FormatError, OSError: the access log cannot be read.
+    """
+
+    def __init__(
+        self, opened: OpenedImage, options: MountOptions, note: Callable[[str], None]
+    ) -> None:
+        self._opened = opened
+        self._options = options
+        self._note = note
+        self._recorder = None if options.record is None else AccessRecorder()
+        log = None if options.access_log is None else AccessLog.read(options.access_log)
+        if not hasattr(_core, "Mount"):
+            raise UnsupportedError("mounting is only supported on Linux")
+        self._core = _core.Mount(
+            opened.take_tree(),
+            [(layer.table, layer.chunks, layer.directory) for layer in opened.layers],
+            read_timeout=options.read_timeout,
+            memory_size=MEMORY_SIZE,
+            record=self._recorder is not None,
+        )
+        release_memory()
+        self._threads = FetchThreads(self._core, opened.layers, CONNECTIONS)
+        if log is not None:
+            self._prefetch(log)
+        self._core.set_background(options.background, options.background_rate)
+
+    @property
+    def failure(self) -> Exception | None:
+        """The exception of the last request that failed; ``None`` if none has."""
+        return self._threads.failure
+
+    def start(self) -> None:
+        """Start to fetch."""
+        self._threads.start()
+
+    def mount(self, directory: str, *, source: str) -> None:
+        """Mount the file system, and start to fetch.
+
+        Args:
+            directory: an empty directory.
+            source: what the kernel lists as source of the mount.
+
+        Raises:
+            OSError: the kernel refused the mount.
+        """
+        # Before the mount is visible: the first read comes at once.
+        self.start()
+        self._core.mount(
+            directory,
+            allow_other=self._options.allow_other,
+            allow_suid=False,
+            allow_dev=False,
+            source=source,
+        )
+
+    def wait(self, timeout: float) -> bool:
+        """Return whether the file system was unmounted, after `timeout` seconds at most."""
+        return bool(self._core.wait(timeout))
+
+    def status(self) -> dict[str, Any]:
+        """Return the counters of the core."""
+        return dict(self._core.status())
+
+    def collect(self) -> None:
+        """Take over the entries of the access log, which the core keeps only for a while."""
+        if self._recorder is not None:
+            self._recorder.add(self._core.drain_log())
+
+    def close(self) -> None:
+        """Unmount, stop all threads, and write the access log.
+
+        Raises:
+            OSError: the access log cannot be written.
+        """
+        try:
+            with suppress(OSError):  # it is unmounted already
+                self._core.unmount()
+            self.collect()
+        finally:
+            self._core.close()
+            self._threads.stop(_JOIN_TIMEOUT)
+        if self._recorder is not None and self._options.record is not None:
+            from importlib.metadata import version  # noqa: PLC0415 (slow to import)
+
+            log = self._recorder.log(
+                image=self._opened.image.descriptor.digest,
+                platform=self._opened.image.platform,
+                tool=f"tocsin {version('tocsin')}",
+            )
+            if self._recorder.is_full:
+                self._note("the access log is full, so that later files are missing from it")
+            log.write(self._options.record)
+
+    def _prefetch(self, log: AccessLog) -> None:
+        image = self._opened.image
+        if log.image != image.descriptor.digest:
+            here = log.within(partial(_size_in, image))
+            count = len(log.files) - len(here.files)
+            if count:
+                self._note(
+                    f"the access log was recorded on another image: {count} of {len(log.files)} "
+                    "files are not in this one"
+                )
+            log = here
+        self._core.prefetch(log.reads)
+
+
+def _size_in(image: Image, path: str) -> int | None:
+    """Return the size of a regular file; ``None`` if there is no such file."""
+    try:
+        file = image.stat(path)
+    except NotFoundError:
+        return None
+    return file.size if file.is_file else None

@@ -1,0 +1,54 @@
+"""The options of a mount."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tocsin.model.platform import Platform
+    from tocsin.model.reference import Reference
+    from tocsin.stores.registry import RegistryOptions
+
+DEFAULT_READ_TIMEOUT = 30.0
+"""Seconds after which a read that waits for the registry fails, over all tries together."""
+DEFAULT_CACHE_SIZE = 2 << 30
+"""Limit of the cache directory in bytes, without what live mounts use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountOptions:
+    """The options of a mount.
+
+    Attributes:
+        reference: the image.
+        platform: platform of the image; ``None`` for the only one, or this machine's.
+        index: which indexes to use, as in ``tocsin.open``.
+        threads: number of threads that make zTOCs; ``None`` for one for each processor.
+        registry: how to reach a registry.
+        cache_dir: directory of the cache.
+        cache_size: limit of the cache in bytes, without what live mounts use; when a mount is
+            ready, what was used least recently is removed.
+        background: whether to load the whole image in the background.
+        background_rate: limit of that in bytes per second; ``None`` for none.
+        record: file to which the access log is written at the end; ``None`` for none.
+        access_log: access log of an earlier run, whose files are loaded first.
+        allow_other: whether other users may use the mount.
+        read_timeout: seconds after which a read that waits for the registry fails.
+    """
+
+    reference: Reference
+    platform: Platform | None = None
+    index: str = "auto"
+    threads: int | None = None
+    registry: RegistryOptions | None = None
+    cache_dir: Path
+    cache_size: int = DEFAULT_CACHE_SIZE
+    background: bool = True
+    background_rate: int | None = None
+    record: Path | None = None
+    access_log: Path | None = None
+    allow_other: bool = False
+    read_timeout: float = DEFAULT_READ_TIMEOUT

@@ -1,0 +1,169 @@
+"""Starts the process of a mount for a Python program, which may have threads and cannot be forked.
+
+The program in it is this module's `main`. Its options come from the standard input, since a command
+line is visible to other users.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tocsin.errors import UnsupportedError
+from tocsin.mounting import process
+from tocsin.mounting.reports import PipeReport, await_ready
+from tocsin.quoting import quoted
+
+if TYPE_CHECKING:
+    from tocsin.model.events import Progress
+    from tocsin.mounting.options import MountOptions
+    from tocsin.mounting.reports import Ready, Report
+
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from tocsin.mounting.spawned import main; main()"
+)
+"""Imports the same modules as the program that starts it."""
+
+
+class Spawned:
+    """The process of a mount, which ends when this object is closed.
+
+    Args:
+        options: options of the mount.
+        directory: absolute path of an empty directory.
+        report: receives notes.
+        progress: receives events while layers are read.
+        temporary: whether to remove the directory when the mount has ended.
+
+    Attributes:
+        ready: what was mounted.
+
+    Raises:
+        TocsinError, OSError: there is no mount.
+    """
+
+    ready: Ready
+
+    def __init__(
+        self,
+        options: MountOptions,
+        directory: str,
+        report: Report,
+        *,
+        progress: Progress | None = None,
+        temporary: bool = False,
+    ) -> None:
+        process.prepare(options, directory)
+        if not sys.executable:
+            raise UnsupportedError("mounting needs the Python interpreter, whose path is unknown")
+        reports, report_end = os.pipe()
+        lifeline, self._lifeline = os.pipe()
+        with os.fdopen(reports, "rb") as pipe:
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 (our own program)
+                    [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=(report_end, lifeline),
+                    start_new_session=True,
+                )
+            except BaseException:
+                os.close(self._lifeline)
+                raise
+            finally:
+                os.close(report_end)
+                os.close(lifeline)
+            try:
+                self._send(options, directory, report_end, lifeline, temporary)
+                ready = await_ready(pipe, report, progress)
+                self.ready = ready or self._fail(directory)
+            except BaseException:
+                self._process.terminate()
+                self.close()
+                raise
+
+    def _fail(self, directory: str) -> NoReturn:
+        code = self._process.wait()
+        raise UnsupportedError(
+            f"{quoted(directory)}: the process of the mount ended with exit code {code}"
+        )
+
+    def _send(self, options: MountOptions, directory: str, *rest: int) -> None:
+        registry = options.registry
+        # Pickling drops the credentials, which must not get into queues or files. This is a pipe.
+        secrets = None if registry is None else (registry.username, registry.password)
+        message = pickle.dumps((options, secrets, directory, *rest))
+        assert self._process.stdin is not None  # noqa: S101 (it is a pipe)
+        with suppress(BrokenPipeError), self._process.stdin as stdin:
+            stdin.write(message)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return whether the process has ended, after `timeout` seconds at most."""
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let the mount end, if it has not been unmounted; wait until it has."""
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+        self._process.wait()
+
+    def detach(self) -> None:
+        """Leave the process to those who still use its mount; it ends when they or we do."""
+        _DETACHED[:] = [each for each in _DETACHED if not each.wait(0)]
+        if not self.wait(0):
+            _DETACHED.append(self)
+
+
+_DETACHED: list[Spawned] = []
+"""Processes whose mounts were removed while they were in use."""
+
+
+def main() -> None:
+    """Serve the mount that the standard input describes; never returns normally on errors."""
+    message: Any = pickle.load(sys.stdin.buffer)  # noqa: S301 (written by our own process)
+    options, secrets, directory, report_end, lifeline, is_temporary = message
+    if secrets is not None and secrets[0] is not None:
+        username, password = secrets
+        options = replace(
+            options,
+            registry=replace(
+                options.registry,
+                username=username,
+                password=password,
+                credentials_dropped=False,
+            ),
+        )
+    report = PipeReport(report_end)
+    signal.signal(signal.SIGTERM, _raise)
+    process.redirect(None)
+    try:
+        process.serve(
+            options,
+            directory,
+            report,
+            lifeline=lifeline,
+            temporary=[Path(directory)] if is_temporary else (),
+        )
+    except Exception as error:
+        process.log_failure(error)
+        report.error(error)
+        sys.exit(1)
+
+
+def _raise(_number: int, _frame: object) -> None:
+    raise SystemExit(1)

@@ -1,0 +1,116 @@
+"""Unmounting images, and listing them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tocsin.errors import NotFoundError
+from tocsin.mounting import control, mount_points
+from tocsin.mounting.process import SOURCE, remove_dead
+from tocsin.mounting.registered import Registry
+from tocsin.mounting.status import MountStatus, of_silent
+from tocsin.quoting import quoted
+
+if TYPE_CHECKING:
+    import os
+
+    from tocsin.mounting.registered import Registration
+
+_END_TIMEOUT = 10.0
+"""Seconds to wait for the process of a mount, which may write an access log."""
+_PAUSE = 0.01
+_LIST_TIMEOUT = 2.0
+"""Seconds that each mount has to answer, when all of them are listed."""
+
+
+def unmount(directory: str | os.PathLike[str], *, lazy: bool = False) -> None:
+    """Unmount an image, and wait until its process has ended; a dead mount is removed.
+
+    Args:
+        directory: where it is mounted.
+        lazy: whether to remove the mount at once even if it is in use; programs that use it keep
+            it.
+
+    Raises:
+        NotFoundError: no image is mounted there.
+        ConflictError: it is in use.
+        OSError: it cannot be unmounted.
+    """
+    registry = Registry()
+    path = mount_points.absolute(directory)
+    found = registry.find(path)
+    point = mount_points.mounted_at(path)
+    if found is not None and not found.is_alive:
+        remove_dead(registry, found)
+        return
+    is_ours = point is not None and point.source == SOURCE and point.kind.startswith("fuse")
+    if point is None or not is_ours:
+        if found is not None and not found.mounted:
+            raise NotFoundError(
+                f"{quoted(path)}: the image is still being opened by process {found.pid}",
+                hint="Wait until it is mounted, or end that process with kill.",
+            )
+        raise NotFoundError(
+            f"{quoted(path)}: no image is mounted there",
+            hint="List the mounts with tocsin mounts.",
+        )
+    mount_points.unmount(point, lazy=lazy)
+    if found is None:
+        return
+    if lazy:
+        # The process serves those who still use the mount, but the directory is free again.
+        registry.remove(found)
+        return
+    deadline = time.monotonic() + _END_TIMEOUT
+    while found.is_alive and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+
+
+def status_of(directory: str | os.PathLike[str]) -> MountStatus:
+    """Return what the mount in a directory is doing.
+
+    Raises:
+        NotFoundError: no image is mounted there.
+    """
+    registry = Registry()
+    path = mount_points.absolute(directory)
+    found = registry.find(path)
+    if found is None:
+        raise NotFoundError(
+            f"{quoted(path)}: no image is mounted there",
+            hint="List the mounts with tocsin mounts.",
+        )
+    return _status(registry, found, control.ANSWER_TIMEOUT)
+
+
+def all_mounts(*, clean: bool = False) -> list[MountStatus]:
+    """Return what each mount of this user is doing.
+
+    Args:
+        clean: whether to remove dead mounts, which are then left out.
+
+    Raises:
+        OSError: a dead mount cannot be unmounted.
+    """
+    registry = Registry()
+    found = []
+    for each in registry.all():
+        if clean and not each.is_alive:
+            remove_dead(registry, each)
+        else:
+            found.append(_status(registry, each, _LIST_TIMEOUT))
+    return found
+
+
+def _status(registry: Registry, found: Registration, timeout: float) -> MountStatus:
+    answer = None
+    if found.is_alive:
+        answer = control.ask(registry.socket_path(found), control.STATUS, timeout=timeout)
+    if answer is not None:
+        try:
+            return MountStatus.from_dict(answer)
+        except (TypeError, KeyError):
+            pass  # another version of tocsin made the mount
+    # Read again: it may have become ready meanwhile.
+    return of_silent(registry.find(found.directory) or found)

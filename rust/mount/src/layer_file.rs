@@ -1,0 +1,120 @@
+//! The inflated spans of one layer on disk: a sparse file with each span at its place in the
+//! uncompressed layer, and a file with the SHA-256 of each.
+//!
+//! Any number of mounts may share them. A digest is written after its span, so a span without one is
+//! not here; a span is compared with its digest once a mount, before its first use, so what a crash
+//! or a full disk left behind is fetched again. Whoever may write to the directory is trusted.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+/// The name of the file with the layer.
+pub(crate) const DATA: &str = "data";
+const SPANS: &str = "spans";
+/// A mount holds a shared lock on this file, so that pruning leaves the layer alone.
+const LOCK: &str = "lock";
+const MAGIC: &[u8; 16] = b"tocsin spans 1\n\0";
+const HEADER_LEN: usize = 32;
+const DIGEST_LEN: usize = 32;
+
+/// The spans of a layer on disk.
+#[derive(Debug)]
+pub(crate) struct LayerFile {
+    data: File,
+    spans: File,
+    /// Holds the lock as long as it lives.
+    _lock: File,
+}
+
+impl LayerFile {
+    /// Opens or creates the files in a directory, which exists. Returns which spans have a digest.
+    pub(crate) fn open(
+        directory: &Path,
+        span_count: u32,
+        uncompressed_size: u64,
+    ) -> io::Result<(Self, Vec<bool>)> {
+        let lock = open(&directory.join(LOCK))?;
+        match lock.try_lock_shared() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::other("the cache directory is being pruned"));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        let data = open(&directory.join(DATA))?;
+        let spans = open(&directory.join(SPANS))?;
+        let mut header = Vec::with_capacity(HEADER_LEN);
+        header.extend_from_slice(MAGIC);
+        header.extend_from_slice(&u64::from(span_count).to_le_bytes());
+        header.extend_from_slice(&uncompressed_size.to_le_bytes());
+        let mut found = vec![0; HEADER_LEN];
+        let is_ours = spans.read_exact_at(&mut found, 0).is_ok() && found == header;
+        if !is_ours {
+            spans.set_len(0)?;
+            spans.write_all_at(&header, 0)?;
+        }
+        // The whole length at once: EROFS opens the file once, and holes use no space.
+        let padded = uncompressed_size.next_multiple_of(4096);
+        if data.metadata()?.len() != padded {
+            data.set_len(padded)?;
+        }
+        let mut digests = vec![0; span_count as usize * DIGEST_LEN];
+        let len = read_up_to(&spans, &mut digests, HEADER_LEN as u64)?;
+        let known = digests.chunks_exact(DIGEST_LEN).enumerate();
+        let known =
+            known.map(|(at, digest)| (at + 1) * DIGEST_LEN <= len && digest != [0; DIGEST_LEN]);
+        Ok((Self { data, spans, _lock: lock }, known.collect()))
+    }
+
+    /// Reads a part of the layer that is here.
+    pub(crate) fn read(&self, into: &mut [u8], at: u64) -> io::Result<()> {
+        self.data.read_exact_at(into, at)
+    }
+
+    /// Whether a span, with these bytes of the layer, is on disk and matches its digest.
+    pub(crate) fn check(&self, span: u32, place: &Range<u64>) -> bool {
+        let mut digest = [0; DIGEST_LEN];
+        let at = HEADER_LEN as u64 + u64::from(span) * DIGEST_LEN as u64;
+        if self.spans.read_exact_at(&mut digest, at).is_err() || digest == [0; DIGEST_LEN] {
+            return false;
+        }
+        let Ok(len) = usize::try_from(place.end.saturating_sub(place.start)) else { return false };
+        let mut bytes = vec![0; len];
+        self.read(&mut bytes, place.start).is_ok() && Sha256::digest(&bytes).as_slice() == digest
+    }
+
+    /// Writes a span.
+    pub(crate) fn write(&self, span: u32, bytes: &[u8], start: u64) -> io::Result<()> {
+        self.data.write_all_at(bytes, start)?;
+        let at = HEADER_LEN as u64 + u64::from(span) * DIGEST_LEN as u64;
+        self.spans.write_all_at(Sha256::digest(bytes).as_slice(), at)
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other(format!("{} is not a regular file", path.display())));
+    }
+    Ok(file)
+}
+
+fn read_up_to(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < into.len() {
+        match file.read_at(&mut into[done..], at + done as u64) {
+            Ok(0) => break,
+            Ok(len) => done += len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}

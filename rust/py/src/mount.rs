@@ -1,0 +1,213 @@
+//! `_core.Mount`: an image whose layers are fetched while it is used. Only on Linux.
+//!
+//! It is pulled: Python asks for the next fetch, makes it, and gives the bytes back. Nothing here
+//! calls Python, and reads of what is here never wait for the GIL.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use tocsin_core::fetch::{Table, What};
+use tocsin_core::inodes::Inodes;
+use tocsin_mount::{Engine, Fs, LayerPlace, MountOptions, Mounted, Options};
+
+use crate::buffer::Blob;
+use crate::seek::SeekSpans;
+use crate::seek_tree::SeekTree;
+use crate::tree::Tree;
+use crate::ztoc::Ztoc;
+use crate::{gate, text};
+
+/// Names of a merged image.
+#[derive(FromPyObject)]
+pub(crate) enum Names<'py> {
+    Tree(Bound<'py, Tree>),
+    Seek(Bound<'py, SeekTree>),
+}
+
+impl Names<'_> {
+    /// The inode table of the image. A file list must be complete.
+    pub(crate) fn inodes(&self, py: Python<'_>) -> PyResult<Inodes> {
+        match self {
+            Self::Tree(tree) => {
+                let names = tree.get().merged();
+                gate::run(py, || Inodes::from_tree(names))
+            }
+            Self::Seek(tree) => {
+                let list = tree.get().list();
+                gate::run(py, || Inodes::from_list(list))
+            }
+        }
+    }
+}
+
+/// The spans of a layer.
+#[derive(FromPyObject)]
+enum Spans<'py> {
+    Ztoc(Bound<'py, Ztoc>),
+    Seek(Bound<'py, SeekSpans>),
+}
+
+/// A layer: its spans, the ranges of the chunks in its seek blob, the directory of its kept spans.
+type Layer<'py> = (Spans<'py>, Vec<(u64, u64)>, Option<PathBuf>);
+
+/// Number, layer, whether it is of the layer's seek blob, start, end, purpose.
+type Fetch = (u64, usize, bool, u64, u64, &'static str);
+
+/// Seconds since the mount, path, start and end of a read.
+type Row<'py> = (f64, Bound<'py, PyString>, u64, u64);
+
+/// An image whose layers are fetched while it is used.
+#[pyclass(frozen, module = "tocsin._core")]
+#[derive(Debug)]
+pub(crate) struct Mount {
+    fs: Arc<Fs>,
+    mounted: Mutex<Option<Mounted>>,
+}
+
+/// Seconds from Python; at most a century, since a `Duration` cannot hold every number.
+fn seconds(value: f64) -> PyResult<Duration> {
+    let limited = value.min(3.2e9);
+    Duration::try_from_secs_f64(limited).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+#[pymethods]
+impl Mount {
+    #[new]
+    #[pyo3(signature = (tree, layers, *, read_timeout, memory_size, record))]
+    fn new(
+        py: Python<'_>,
+        tree: Names<'_>,
+        layers: Vec<Layer<'_>>,
+        read_timeout: f64,
+        memory_size: usize,
+        record: bool,
+    ) -> PyResult<Self> {
+        let places: Vec<LayerPlace> = layers
+            .into_iter()
+            .map(|(spans, chunks, directory)| {
+                let table = match spans {
+                    Spans::Ztoc(ztoc) => Table::Ztoc(Arc::clone(&ztoc.get().0)),
+                    Spans::Seek(spans) => Table::Seek {
+                        spans: Arc::clone(&spans.get().0),
+                        chunks: chunks.into_iter().map(|(start, end)| start..end).collect(),
+                    },
+                };
+                LayerPlace { table, directory }
+            })
+            .collect();
+        let inodes = tree.inodes(py)?;
+        let options = Options { read_timeout: seconds(read_timeout)?, memory_size };
+        let fs = py.detach(|| -> std::io::Result<Fs> {
+            Ok(Fs::new(inodes, Engine::start(places, &options)?, record))
+        })?;
+        Ok(Self { fs: Arc::new(fs), mounted: Mutex::new(None) })
+    }
+
+    #[pyo3(signature = (directory, *, allow_other, allow_suid, allow_dev, source))]
+    fn mount(
+        &self,
+        py: Python<'_>,
+        directory: PathBuf,
+        allow_other: bool,
+        allow_suid: bool,
+        allow_dev: bool,
+        source: String,
+    ) -> PyResult<()> {
+        let options = MountOptions { allow_other, allow_suid, allow_dev, source };
+        let mounted = py.detach(|| tocsin_mount::mount(&self.fs, &directory, &options))?;
+        *self.mounted.lock().unwrap_or_else(PoisonError::into_inner) = Some(mounted);
+        Ok(())
+    }
+
+    fn prefetch(&self, reads: Vec<(Bound<'_, PyString>, u64, u64)>) -> PyResult<u64> {
+        let mut found = Vec::with_capacity(reads.len());
+        for (path, start, end) in reads {
+            if let Some(path) = text::encode(&path)? {
+                found.push((path.into_owned(), start, end));
+            }
+        }
+        Ok(self.fs.prefetch(&found))
+    }
+
+    #[pyo3(signature = (on, rate=None))]
+    fn set_background(&self, on: bool, rate: Option<u64>) {
+        self.fs.engine().set_background(on, rate);
+    }
+
+    fn next_fetch(&self, py: Python<'_>, timeout: f64) -> PyResult<Option<Fetch>> {
+        let timeout = seconds(timeout)?;
+        let found = py.detach(|| self.fs.engine().next_fetch(timeout));
+        Ok(found.map(|fetch| {
+            let of_seek_blob = matches!(fetch.what, What::Chunks(_));
+            let purpose = fetch.purpose.as_str();
+            (fetch.number, fetch.layer, of_seek_blob, fetch.range.start, fetch.range.end, purpose)
+        }))
+    }
+
+    /// Returns what is wrong with the bytes, or `None`.
+    fn answer(&self, py: Python<'_>, number: u64, data: Blob) -> PyResult<Option<String>> {
+        let data = data.into_frozen(py)?;
+        Ok(py.detach(|| self.fs.engine().answer(number, data.as_slice())).err())
+    }
+
+    fn fail(&self, py: Python<'_>, number: u64, error: &str) {
+        py.detach(|| self.fs.engine().fail(number, error));
+    }
+
+    fn drain_log<'py>(&self, py: Python<'py>) -> PyResult<Vec<Row<'py>>> {
+        let reads = py.detach(|| self.fs.drain_log());
+        let row = |read: &tocsin_mount::Read| {
+            let path = text::decode(py, &self.fs.inodes().path(read.inode))?;
+            Ok((read.at.as_secs_f64(), path, read.start, read.end))
+        };
+        reads.iter().map(row).collect()
+    }
+
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let status = py.detach(|| self.fs.engine().status());
+        let found = PyDict::new(py);
+        found.set_item("bytes_fetched", status.bytes_fetched)?;
+        found.set_item("fetches", status.fetches)?;
+        found.set_item("bytes_left", status.bytes_left)?;
+        found.set_item("bytes_total", status.bytes_total)?;
+        found.set_item("spans", status.spans)?;
+        found.set_item("spans_here", status.spans_here)?;
+        found.set_item("reads", status.reads)?;
+        found.set_item("reads_waiting", status.reads_waiting)?;
+        found.set_item("hits", status.hits)?;
+        found.set_item("failures", status.failures)?;
+        found.set_item("last_error", status.last_error)?;
+        found.set_item("disk_error", status.disk_error)?;
+        found.set_item("complete", status.complete)?;
+        found.set_item("inodes", self.fs.inodes().len())?;
+        found.set_item("left_out", self.fs.inodes().left_out())?;
+        Ok(found)
+    }
+
+    /// Whether the file system has been unmounted, after `timeout` seconds at most.
+    fn wait(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+        let timeout = seconds(timeout)?;
+        let ended = py.detach(|| {
+            let mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+            mounted.as_ref().is_none_or(|mounted| mounted.wait(timeout))
+        });
+        py.check_signals()?;
+        Ok(ended)
+    }
+
+    fn unmount(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| {
+            let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+            mounted.take().map_or(Ok(()), |mut mounted| mounted.unmount())
+        })?;
+        Ok(())
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.fs.engine().close());
+    }
+}
