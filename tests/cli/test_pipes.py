@@ -177,7 +177,7 @@ RUNS = {
     },
 }
 ON_MACHINES = {"doctor", "mount", "mounts", "run", "status", "umount"}
-"""Commands that depend on the machine or change it: tests/mounts and tests/unit/mounting test them."""
+"""Commands that depend on the machine or change it, tested in tests/mounts and tests/unit/mounting."""
 NO_RESULT = {"cp", "ztoc extract"}
 """Commands whose result is a file."""
 NO_JSON = {"cat", "ztoc cat"}
