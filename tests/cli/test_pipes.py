@@ -177,7 +177,7 @@ RUNS = {
     },
 }
 ON_MACHINES = {"doctor", "mount", "mounts", "run", "status", "umount"}
-"""Commands that depend on the machine or change it, tested in tests/mounts and tests/unit/mounting."""
+"""Commands that depend on the machine or change it; tests/mounts and unit/mounting test them."""
 NO_RESULT = {"cp", "ztoc extract"}
 """Commands whose result is a file."""
 NO_JSON = {"cat", "ztoc cat"}
