@@ -4,9 +4,9 @@
 //! before the spans that need it, side by side with them. A read waits for several spans and has a
 //! deadline over all attempts; whoever fetched in vain is told nothing, the span is queued again.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
-use core::time::Duration;
 
 use super::Table;
 
