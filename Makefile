@@ -5,8 +5,8 @@ PYTHON := $(VENV)/bin/python
 SETUP := .build/setup.stamp
 EXTENSION := .build/extension.stamp
 DOCS_SETUP := .build/docs.stamp
-RUST_SOURCES := $(shell find rust/core/src rust/py/src -name '*.rs') Cargo.toml Cargo.lock \
-	rust/core/Cargo.toml rust/py/Cargo.toml
+RUST_SOURCES := $(shell find rust/core/src rust/mount/src rust/py/src -name '*.rs') Cargo.toml \
+	Cargo.lock rust/core/Cargo.toml rust/mount/Cargo.toml rust/py/Cargo.toml
 CORPUS ?= .build/corpus
 CORPUS_SIZE ?= small
 FUZZ_SECONDS ?= 60
@@ -53,7 +53,7 @@ test: test-rust test-python ## Run every test: Rust, Python, goldens, command li
 .PHONY: test-rust
 test-rust: ## Run the Rust tests
 	@echo "==> Rust tests"
-	@cargo test --quiet --package tocsin-core
+	@cargo test --quiet --package tocsin-core --package tocsin-mount
 
 .PHONY: test-python
 test-python: dev ## Run the Python tests, TEST_WORKERS of them at the same time

@@ -9,6 +9,7 @@ __all__ = [
     "IndexedLayer",
     "LayerIndexer",
     "MissingChunks",
+    "Mount",
     "SeekLayer",
     "SeekRoot",
     "SeekSpans",
@@ -137,6 +138,37 @@ def erofs_image(
     layer_sizes: Sequence[int],
     sparse: Sequence[tuple[str, Sequence[tuple[int, int, int]]]] = ...,
 ) -> bytes: ...
+
+@final
+class Mount:
+    def __new__(
+        cls,
+        tree: Tree | SeekTree,
+        layers: Sequence[tuple[Ztoc | SeekSpans, Sequence[tuple[int, int]], str | None]],
+        *,
+        read_timeout: float,
+        memory_size: int,
+        record: bool,
+    ) -> Mount: ...
+    def mount(
+        self,
+        directory: str,
+        *,
+        allow_other: bool,
+        allow_suid: bool,
+        allow_dev: bool,
+        source: str,
+    ) -> None: ...
+    def prefetch(self, reads: Sequence[tuple[str, int, int]]) -> int: ...
+    def set_background(self, on: bool, rate: int | None = None) -> None: ...
+    def next_fetch(self, timeout: float) -> tuple[int, int, bool, int, int, str] | None: ...
+    def answer(self, number: int, data: Buffer) -> str | None: ...
+    def fail(self, number: int, error: str) -> None: ...
+    def drain_log(self) -> list[tuple[float, str, int, int]]: ...
+    def status(self) -> dict[str, Any]: ...
+    def wait(self, timeout: float) -> bool: ...
+    def unmount(self) -> None: ...
+    def close(self) -> None: ...
 
 @final
 class SeekRoot:

@@ -11,6 +11,7 @@ import pytest
 from support import json_page
 from support.cli_process import TOCSIN
 from support.mounts import ACCOUNTS, DATA_FILES, data_of, is_mounted, names_in, wait_for_end
+from tocsin.layers.cache_contents import cache_contents
 
 
 @pytest.mark.parametrize(("tag", "index"), [("seek", "seek"), ("v2", "v2"), ("plain", "made")])
@@ -228,6 +229,25 @@ def test_log_when_given_then_it_gets_the_messages(machine, layout):
     machine.mount(f"oci:{layout}:plain", "--log", log)
     machine.ok("umount", machine.mount_point)
     assert log.exists()
+
+
+def test_mount_when_the_cache_is_full_then_layers_of_no_mount_are_removed(machine, layout):
+    options = ("--cache-dir", machine.cache)
+    machine.mount(f"oci:{layout}:seek", *options)
+    machine.wait_for("complete")
+    before = {layer.name for layer in cache_contents(machine.cache).layers}
+    machine.ok("umount", machine.mount_point)
+    machine.mount(f"oci:{layout}:v2", *options, "--cache-size", "1")
+    machine.wait_for("complete")
+    kept = before
+    for _ in range(200):
+        kept = {layer.name for layer in cache_contents(machine.cache).layers}
+        if not kept & before:
+            break
+        time.sleep(0.05)
+    assert kept
+    assert not kept & before
+    assert (machine.mount_point / "data/3.bin").read_bytes() == data_of(3)
 
 
 def test_mounts_when_several_share_a_cache_then_all_read_the_same(machine, layout):

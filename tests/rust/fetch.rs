@@ -20,7 +20,7 @@ fn at(milliseconds: u64) -> Duration {
 
 /// The spans of a plain tar, each of 4 KiB.
 fn table(spans: u32) -> Table {
-    let data = vec![7; (u64::from(spans) * SPAN) as usize - 2048];
+    let data = [7; 4 << 10].repeat(spans as usize).split_off(2048);
     let options = IndexOptions { span_size: SPAN, ..IndexOptions::default() };
     let table = Table::Ztoc(Arc::new(index(&tar_of(&data), options)));
     assert_eq!(table.span_count(), spans);
@@ -40,10 +40,8 @@ fn fetch(scheduler: &mut Scheduler, now: Duration) -> Option<Fetch> {
 }
 
 fn spans(fetch: &Fetch) -> Range<u32> {
-    match &fetch.what {
-        What::Spans(run) => run.clone(),
-        What::Chunks(run) => panic!("chunks {run:?} of a zTOC"),
-    }
+    let What::Spans(run) = &fetch.what else { unreachable!("a zTOC has no chunks") };
+    run.clone()
 }
 
 /// The bytes of a fetch arrive; returns the readers that are done.

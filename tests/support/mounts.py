@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,8 +183,9 @@ class Machine:
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to the processes of all mounts, and wait until they have ended."""
         for each in self.mounts():
-            os.kill(each["pid"], number)
-            wait_for_end(each["pid"])
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(each["pid"], number)
+                wait_for_end(each["pid"])
 
     def is_mounted(self) -> bool:
         """Return whether something is mounted in the directory."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tocsin.errors import NotFoundError, RegistryError
+from tocsin.layers.cache_contents import prune_cache
 from tocsin.layers.cache_space import disk_size
 from tocsin.model.document import seconds_of, text_of
 from tocsin.model.events import Advanced
@@ -107,6 +108,7 @@ def fetch_image(
     """Download an image into the cache, and return when all of it is verified and inflated.
 
     What is in the cache already is not fetched again. If this fails, what was fetched stays there.
+    Other images that were used least recently are removed if the cache is larger than its limit.
 
     Args:
         options: options of a mount of the image.
@@ -134,6 +136,9 @@ def fetch_image(
             raise _cache_error("cannot be written to", options)
         engine = Engine(opened, options, keep)
         stack.callback(engine.close)
+        # The layers of this image are pinned now.
+        with suppress(OSError):
+            prune_cache(options.cache_dir, max_size=options.cache_size)
         engine.start()
         status = _wait_until_complete(engine, options, progress)
         return FetchResult(

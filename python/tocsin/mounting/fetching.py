@@ -7,6 +7,7 @@ verified: the core verifies it before it is used.
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tocsin.errors import TocsinError
@@ -89,9 +90,10 @@ class FetchThreads:
     def stop(self, timeout: float = 0.0) -> None:
         """Let the threads end after their current fetch; wait for them for `timeout` seconds."""
         self._stop.set()
+        deadline = time.monotonic() + timeout
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join(timeout / len(self._threads))
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
         while not self._stop.is_set():

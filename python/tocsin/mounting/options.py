@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DEFAULT_READ_TIMEOUT = 30.0
 """Seconds after which a read that waits for the registry fails, over all tries together."""
 DEFAULT_CACHE_SIZE = 2 << 30
-"""Limit of the cache directory in bytes, without what is inflated for live mounts."""
+"""Limit of the cache directory in bytes, without what live mounts use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,8 @@ class MountOptions:
         threads: number of threads that make zTOCs; ``None`` for one for each processor.
         registry: how to reach a registry.
         cache_dir: directory of the cache.
-        cache_size: limit for zTOCs, seek tables and compressed spans in it, in bytes.
+        cache_size: limit of the cache in bytes, without what live mounts use; when a mount is
+            ready, what was used least recently is removed.
         background: whether to load the whole image in the background.
         background_rate: limit of that in bytes per second; ``None`` for none.
         front: what the kernel mounts: ``fuse``, ``erofs``, or ``auto`` for EROFS where possible.

@@ -268,7 +268,16 @@ def serve(
         with _stopped_by_signals() as stopping:
             report.ready(_ready(entry, opened, begun, with_config=with_config))
             _notify_ready()
+            threading.Thread(target=_limit_cache, args=(options,), daemon=True).start()
             _serve(engine, directory, listening, stopping, lifeline)
+
+
+def _limit_cache(options: MountOptions) -> None:
+    """Remove what was used least recently from the cache; not what live mounts use."""
+    from tocsin.layers.cache_contents import prune_cache  # noqa: PLC0415 (after the mount is ready)
+
+    with suppress(OSError):
+        prune_cache(options.cache_dir, max_size=options.cache_size)
 
 
 def _remove_directories(directories: Sequence[Path]) -> None:
@@ -345,6 +354,10 @@ def _serve(
                         return
                     listening.serve_one()
                 engine.collect()
+                # The kernel keeps a file system as long as another mount namespace has a copy of it,
+                # such as that of a container that was started meanwhile.
+                if mount_points.mounted_at(directory) is None:
+                    return
     finally:
         is_ending.set()
 

@@ -35,7 +35,7 @@ _LAYERS_SUFFIX = ".layers"
 _ID_LEN = 16
 _MAX_SIZE = 64 << 10
 """Maximum size of a description in bytes; a path and a reference have a few KiB each."""
-_PROBLEMS = (OSError, UntrustedFileError, ValueError, TypeError)
+_PROBLEMS = (OSError, UntrustedFileError, ValueError, TypeError, KeyError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,10 @@ pub struct Engine {
     counters: Counters,
     troubles: Mutex<Troubles>,
     is_disk_usable: AtomicBool,
+    /// Spans on disk that have not been compared with their digest.
+    unchecked: AtomicU64,
+    /// The next layer and span that [`Self::check_next`] looks at; locked while it works.
+    next_check: Mutex<(usize, u32)>,
     rate: Mutex<Rate>,
 }
 
@@ -144,6 +148,7 @@ impl Engine {
         let tables = layers.iter().map(|layer| layer.table.clone()).collect();
         let limits = Limits { patience: options.read_timeout, ..Limits::default() };
         let mut scheduler = Scheduler::new(tables, limits);
+        let mut unchecked = 0;
         let mut opened = Vec::new();
         for (number, LayerPlace { table, directory }) in layers.into_iter().enumerate() {
             let count = table.span_count();
@@ -157,6 +162,7 @@ impl Engine {
             known.resize(count as usize, false);
             for (span, _) in (0..).zip(&known).filter(|(_, is_known)| **is_known) {
                 scheduler.arrived(number, span);
+                unchecked += 1;
             }
             let states =
                 known.iter().map(|known| AtomicU8::new(if *known { KEPT } else { ABSENT }));
@@ -177,6 +183,8 @@ impl Engine {
             counters: Counters::default(),
             troubles: Mutex::new(troubles),
             is_disk_usable: AtomicBool::new(true),
+            unchecked: AtomicU64::new(unchecked),
+            next_check: Mutex::new((0, 0)),
             rate: Mutex::default(),
         });
         let watched = Arc::clone(&engine);
@@ -346,12 +354,38 @@ impl Engine {
             return now;
         }
         let place = layer.table.uncompressed(span);
-        if layer.file.as_ref().is_some_and(|file| file.check(span, &place)) {
-            state.store(ON_DISK, Ordering::Release);
-            return ON_DISK;
+        let is_good = layer.file.as_ref().is_some_and(|file| file.check(span, &place));
+        let found = if is_good { ON_DISK } else { ABSENT };
+        if state.compare_exchange(KEPT, found, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.unchecked.fetch_sub(1, Ordering::Relaxed);
+            if !is_good {
+                self.lock().scheduler.lost(number, span);
+            }
         }
-        self.lose(number, span);
-        ABSENT
+        state.load(Ordering::Acquire)
+    }
+
+    /// Compares the next span on disk with its digest, if no other thread does; returns whether there
+    /// may be more of them. Only then is it known that nothing needs to be fetched.
+    fn check_next(&self) -> bool {
+        if self.unchecked.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let Ok(mut next) = self.next_check.try_lock() else { return false };
+        while let Some(layer) = self.layers.get(next.0) {
+            let (number, span) = *next;
+            *next = if (span as usize) < layer.states.len() {
+                (number, span + 1)
+            } else {
+                (number + 1, 0)
+            };
+            let state = layer.states.get(span as usize);
+            if state.is_some_and(|state| state.load(Ordering::Acquire) == KEPT) {
+                self.ready(number, layer, span);
+                return true;
+            }
+        }
+        false
     }
 
     fn lose(&self, layer: usize, span: u32) {
@@ -458,6 +492,14 @@ impl Engine {
                 }
                 Next::Wait(wake) => wake,
             };
+            if self.unchecked.load(Ordering::Relaxed) > 0 {
+                drop(state);
+                let has_more = self.check_next();
+                state = self.lock();
+                if has_more {
+                    continue;
+                }
+            }
             if now >= until {
                 return None;
             }
@@ -653,7 +695,7 @@ impl Engine {
             failures: count(&self.counters.failures),
             last_error: troubles.last_error.clone(),
             disk_error: troubles.disk_error.clone(),
-            complete: state.scheduler.is_complete(),
+            complete: state.scheduler.is_complete() && self.unchecked.load(Ordering::Relaxed) == 0,
         }
     }
 }

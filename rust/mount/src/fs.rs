@@ -131,7 +131,7 @@ impl Fs {
         let of_file = place.offset..place.offset.saturating_add(found.size);
         respond(
             &self.engine,
-            move |buffer| fs.step(inode, place, start..end, buffer),
+            move |buffer| fs.step(inode, place, &(start..end), buffer),
             move || engine.note_use(place.layer as usize, &of_file),
             reply,
         );
@@ -142,18 +142,18 @@ impl Fs {
         &self,
         inode: u64,
         place: DataPlace,
-        range: Range<u64>,
+        range: &Range<u64>,
         buffer: &mut Vec<u8>,
     ) -> io::Result<Step> {
         let layer = place.layer as usize;
-        let headers = match self.headers(inode, place, &range)? {
+        let headers = match self.headers(inode, place, range)? {
             Checked::Missing(spans) => return Ok(Step::Missing(vec![(layer, spans)])),
             known => known,
         };
         buffer.clear();
         match headers {
             Checked::Plain => {
-                buffer.resize(len(&range)?, 0);
+                buffer.resize(len(range)?, 0);
                 let at = place.offset.checked_add(range.start).ok_or_else(io_error)?;
                 if self.engine.read(layer, at, buffer)? {
                     return Ok(Step::Done);
@@ -161,7 +161,7 @@ impl Fs {
                 let until = place.offset.saturating_add(range.end);
                 Ok(Step::Missing(vec![(layer, self.engine.spans_in(layer, &(at..until)))]))
             }
-            Checked::Sparse => self.step_sparse(inode, layer, &range, buffer),
+            Checked::Sparse => self.step_sparse(inode, layer, range, buffer),
             Checked::Lies | Checked::Missing(_) => Err(io_error()),
         }
     }
@@ -246,6 +246,8 @@ impl Fs {
         let extents =
             self.sparse.lock().unwrap_or_else(PoisonError::into_inner).get(&inode).cloned();
         let extents = extents.ok_or_else(io_error)?;
+        // Holes are zeros.
+        buffer.clear();
         buffer.resize(len(range)?, 0);
         let mut missing = Vec::new();
         let first = extents.partition_point(|extent| extent.start + extent.len <= range.start);

@@ -77,7 +77,9 @@ impl Mounted {
     pub fn unmount(&mut self) -> io::Result<()> {
         if self.wait(Duration::ZERO) {
             // Somebody else has: the directory may have another mount by now.
-            self.session.take().map(std::mem::forget);
+            if let Some(session) = self.session.take() {
+                std::mem::forget(session);
+            }
             return Ok(());
         }
         self.session.take().map_or(Ok(()), BackgroundSession::umount_and_join)

@@ -58,6 +58,9 @@ type Layer<'py> = (Spans<'py>, Vec<(u64, u64)>, Option<PathBuf>);
 /// Number, layer, whether it is of the layer's seek blob, start, end, purpose.
 type Fetch = (u64, usize, bool, u64, u64, &'static str);
 
+/// Seconds since the mount, path, start and end of a read.
+type Row<'py> = (f64, Bound<'py, PyString>, u64, u64);
+
 /// An image whose layers are fetched while it is used.
 #[pyclass(frozen, module = "tocsin._core")]
 #[derive(Debug)]
@@ -196,10 +199,7 @@ impl Mount {
         py.detach(|| self.fs.engine().fail(number, error));
     }
 
-    fn drain_log<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<Vec<(f64, Bound<'py, PyString>, u64, u64)>> {
+    fn drain_log<'py>(&self, py: Python<'py>) -> PyResult<Vec<Row<'py>>> {
         let reads = py.detach(|| self.fs.drain_log());
         let row = |read: &tocsin_mount::Read| {
             let path = text::decode(py, &self.fs.inodes().path(read.inode))?;

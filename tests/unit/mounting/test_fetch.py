@@ -137,6 +137,19 @@ def test_fetch_when_running_then_its_layers_are_pinned(layout, cache):
     assert all(each == [True] * 3 for each in pinned)
 
 
+def test_fetch_when_the_cache_is_full_then_other_images_are_removed(layout, cache):
+    first = put_in_layout(layout, "none")
+    fetch_image(options_of(first, cache))
+    fetch_image(options_of(put_in_layout(layout, "seek"), cache, cache_size=1))
+    # The same layers, but cut into spans by another index: those of the first run are gone.
+    tables = {layer.table for layer in cache_contents(cache).layers}
+    assert len(tables) == 3
+    fetch_image(options_of(first, cache, index="none", cache_size=1))
+    again = {layer.table for layer in cache_contents(cache).layers}
+    assert len(again) == 3
+    assert again != tables
+
+
 def test_fetch_when_it_is_stopped_then_the_next_run_continues(layout, cache, monkeypatch):
     class StoppedError(Exception):
         pass

@@ -54,8 +54,8 @@ def fetch(
     """Download IMAGE into the cache, so that tocsin mount needs no registry afterwards.
 
     All data is verified, inflated and kept on disk, with several requests at a time. What is in
-    the cache already is not fetched again, so a run that was interrupted can be continued. tocsin
-    cache ls lists what is kept, and tocsin cache prune removes it.
+    the cache already is not fetched again, so a run that was interrupted can be continued. Before
+    anything is fetched, the cache is pruned to --cache-size; the image itself may be larger.
 
     Examples:
       tocsin fetch ghcr.io/team/app:1
