@@ -2,9 +2,9 @@
 
 While data is missing, FUSE serves the files of the layers, and the metadata with them, since not
 every file system can be below EROFS. EROFS opens all files when it is mounted, so that their
-directory is removed at once; the FUSE file system ends when EROFS is unmounted. If the process dies,
-reads of what the kernel does not have yet fail with ``EIO``. When all data is in the cache and has
-been checked, EROFS reads the files there, and no process takes part.
+directory is removed at once; the FUSE file system ends when EROFS is unmounted. If the process
+dies, reads of what the kernel does not have yet fail with ``EIO``. When all data is in the cache
+and has been checked, EROFS reads the files there, and no process takes part.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tocsin.errors import UnsupportedError
+from tocsin.errors import FormatError, UnsupportedError
 from tocsin.mounting.machine import Machine
 from tocsin.quoting import quoted
 
@@ -20,6 +20,18 @@ FRONTS = (AUTO, FUSE, EROFS)
 _OLDEST_KERNEL = (6, 12)
 """The first that mounts EROFS from files. Source: torvalds/linux, commit fb176750266a."""
 _OTHERS_MAY_PASS = 0o011
+
+
+def front_of(text: str) -> str:
+    """Return a front that a caller has chosen.
+
+    Raises:
+        FormatError: there is no such front.
+    """
+    if text not in FRONTS:
+        expected = ", ".join(FRONTS)
+        raise FormatError(f"front: unknown (found {quoted(text)}, expected one of {expected})")
+    return text
 
 
 def front_for(options: MountOptions, directory: str, machine: Machine | None = None) -> str:
@@ -41,7 +53,7 @@ def front_for(options: MountOptions, directory: str, machine: Machine | None = N
 def _obstacle(options: MountOptions, directory: str, machine: Machine) -> tuple[str, str]:
     """Return why EROFS cannot be used and what to do; empty texts if it can."""
     if options.record is not None:
-        return "EROFS does not say which files are read, so --record needs FUSE", "Use --front fuse."
+        return "--record needs FUSE, since EROFS does not say what is read", "Use --front fuse."
     if machine.kernel < _OLDEST_KERNEL:
         found = ".".join(map(str, machine.kernel))
         return f"Linux is too old (found {found}, expected 6.12 or later)", "Use --front fuse."

@@ -311,12 +311,12 @@ pub(crate) fn respond<S>(
     if let Some((missing, reply)) = outcome {
         engine.count_read(false);
         on_missing();
-        respond_later(Arc::clone(engine), step, Box::new(reply), &missing, MAX_TRIES);
+        respond_later(engine, step, Box::new(reply), &missing, MAX_TRIES);
     }
 }
 
 fn respond_later<S>(
-    engine: Arc<Engine>,
+    engine: &Arc<Engine>,
     step: S,
     reply: Reply,
     missing: &[(usize, Range<u32>)],
@@ -324,7 +324,7 @@ fn respond_later<S>(
 ) where
     S: Fn(&mut Vec<u8>) -> io::Result<Step> + Send + 'static,
 {
-    let again = Arc::clone(&engine);
+    let again = Arc::clone(engine);
     let callback = move |outcome: io::Result<()>| {
         if let Err(error) = outcome {
             return reply(Err(error));
@@ -333,7 +333,7 @@ fn respond_later<S>(
         match step(&mut buffer) {
             Ok(Step::Done) => reply(Ok(&buffer)),
             Ok(Step::Missing(missing)) if tries > 0 => {
-                respond_later(again, step, reply, &missing, tries - 1);
+                respond_later(&again, step, reply, &missing, tries - 1);
             }
             Ok(Step::Missing(_)) => reply(Err(io_error())),
             Err(error) => reply(Err(error)),

@@ -63,8 +63,8 @@ def mount(
     devices have no effect. A read that waits longer than --read-timeout fails with an input/output
     error, and the next read tries again.
 
-    The kernel's EROFS is faster than FUSE. It needs Linux 6.12 and root, and either --allow-other or
-    a DIR that other users cannot reach, since it does not keep them out. --record and some sparse
+    The kernel's EROFS is faster than FUSE. It needs Linux 6.12, root, and either --allow-other or a
+    DIR that other users cannot reach, since it does not keep them out. --record and some sparse
     files need FUSE.
 
     With --foreground, the command stays until the mount is unmounted, or until SIGTERM or Ctrl-C;
