@@ -44,7 +44,7 @@ $(EXTENSION): $(SETUP) $(RUST_SOURCES)
 dev: $(EXTENSION) ## Set up .venv and build the extension into it
 
 .PHONY: demo
-demo: dev ## Index a real image made from this machine's files, and take a file out again
+demo: dev ## Index a real image made from this machine's files, take a file out again, and mount it
 	@$(PYTHON) demo/demo.py
 
 .PHONY: test

@@ -18,6 +18,7 @@ measures over a link of 200 Mbit/s and 20 ms (`link`), each time from nothing, i
 
 and over loopback:
 
+- ``loopback``: the same as ``start``;
 - ``fetch``: ``tocsin fetch`` and ``tocsin cp``, compared with ``skopeo copy`` and ``umoci unpack``;
 - ``complete``: work on a mount whose image is complete, compared with native overlayfs;
 - ``memory``: memory of the process behind a mount of 200,000 files.
@@ -28,6 +29,7 @@ What it makes is kept in DIR (about 8 GB). Needs root. Nothing that it starts or
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import subprocess
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _REMOTE = ("start", "programs", "everything", "background", "ready")
-_LOCAL = ("fetch", "complete", "memory")
+_LOCAL = ("loopback", "fetch", "complete", "memory")
 _QUICK = ("start", "ready")
 _ROUNDS = 5
 _PROGRAMS = ("ip", "nsenter", "unshare", "mount", "umoci", *starting_images.PROGRAMS)
@@ -65,11 +67,19 @@ def main() -> int:
     """Run the command line; return 0, or 2 if a required program is missing."""
     args = _arguments()
     isolation.enter()
-    try:
-        figures = _measure(args)
-    except tools.ToolMissingError as error:
-        print(f"starting: {error}", file=sys.stderr)
-        return 2
+    args.corpus.mkdir(parents=True, exist_ok=True)
+    with (args.corpus / "lock").open("w") as lock:
+        try:
+            # Runs that share a directory would also disturb each other's times.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"starting: {args.corpus}: in use by another run", file=sys.stderr)
+            return 2
+        try:
+            figures = _measure(args)
+        except tools.ToolMissingError as error:
+            print(f"starting: {error}", file=sys.stderr)
+            return 2
     report = starting_report.text(figures)
     print(report)
     if not args.no_record:
@@ -146,6 +156,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
         "everything": starting_remote.everything,
         "background": starting_remote.background,
         "ready": starting_remote.ready,
+        "loopback": lambda place: starting_remote.start(place, "main", args.ways),
         "fetch": starting_local.fetch,
         "complete": starting_local.complete,
         "memory": starting_local.memory,

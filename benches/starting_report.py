@@ -43,6 +43,7 @@ def text(figures: dict[str, Any]) -> str:
         ("everything", _everything),
         ("background", _background),
         ("ready", _ready),
+        ("loopback", _loopback),
         ("fetch", _fetch),
         ("complete", _complete),
         ("memory", _memory),
@@ -102,7 +103,7 @@ def _start_table(runs: dict[str, Any], size: float) -> list[str]:
     ]
     for way, each in runs.items():
         walls = [run["wall"] for run in each if "wall" in run]
-        fetched = _median(each, "bytes")
+        fetched = _median(each, "bytes") or None  # 0 over loopback, where they are not counted
         spread = f"{min(walls):.2f}, {max(walls):.2f}" if walls else "-"
         cells = (
             WAYS[way].title,
@@ -229,6 +230,13 @@ def _ready(found: dict[str, Any], _: dict[str, Any], reached: _Goals) -> list[st
 
 
 # -- over loopback -----------------------------------------------------------------------------
+
+
+def _loopback(found: dict[str, Any], figures: dict[str, Any], _: _Goals) -> list[str]:
+    lines = ["## Until the output of the program, over loopback"]
+    for name, runs in found.items():
+        lines += ["", f"### {name}", "", *_start_table(runs, figures["images"][name]["size"])]
+    return lines
 
 
 def _fetch(found: dict[str, Any], _: dict[str, Any], reached: _Goals) -> list[str]:

@@ -195,7 +195,6 @@ def test_erofs_when_in_use_then_umount_says_by_whom_and_lazy_lets_it_finish(
         assert f"in use by {os.getpid()}" in failed.stderr
         machine.ok("umount", "--lazy", machine.mount_point)
         assert kind_of(machine.mount_point) is None
-        time.sleep(0.5)
         assert file.read(DATA_SIZE) == data_of(1)
     wait_for_end(pid)
 

@@ -64,7 +64,7 @@ def test_mount_when_pinned_and_known_then_nothing_is_requested(machine, registry
     assert registry.requests == []
 
 
-def test_mount_when_tag_and_registry_is_gone_then_last_image_with_a_warning(machine, registry):
+def test_mount_when_tag_and_registry_is_gone_then_last_image(machine, registry):
     machine.mount(name(registry))
     machine.wait_for("complete")
     machine.ok("umount", machine.mount_point)

@@ -71,8 +71,8 @@ def mount(
         record: file to which an access log is written when the mount ends.
         access_log: access log of an earlier run, whose files are loaded first.
         front: what the kernel mounts: ``fuse``, ``erofs``, or ``auto`` for EROFS where possible.
-            EROFS is faster; it needs Linux 6.12, root, and a directory that other users cannot reach or
-            `allow_other`. `record` needs ``fuse``.
+            EROFS is faster; it needs Linux 6.12, root, and `allow_other` or a directory that other
+            users cannot reach. `record` needs ``fuse``.
         allow_other: whether other users may use the mount.
         read_timeout: seconds after which a read that waits for the registry fails with ``EIO``,
             over all tries together; the next read of the same data tries again.

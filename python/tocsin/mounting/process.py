@@ -18,11 +18,16 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from tocsin.errors import ConflictError, TocsinError, UnsupportedError
+from tocsin.errors import TocsinError, UnsupportedError
 from tocsin.log import LOG
 from tocsin.mounting import control, mount_points
 from tocsin.mounting.fronts import front_for
-from tocsin.mounting.registered import Registration, Registry, own_start_time
+from tocsin.mounting.registered import (
+    Registration,
+    Registry,
+    mounted_already,
+    own_start_time,
+)
 from tocsin.mounting.reports import PipeReport, Ready, await_ready
 from tocsin.mounting.status import of_live
 from tocsin.quoting import quoted
@@ -62,10 +67,7 @@ def prepare(options: MountOptions, directory: str) -> None:
     found = registry.find(directory)
     if found is not None:
         if found.is_alive:
-            raise ConflictError(
-                f"{quoted(directory)}: {quoted(found.image)} is already mounted there",
-                hint="Unmount it with tocsin umount, or choose another directory.",
-            )
+            raise mounted_already(found)
         remove_dead(registry, found)
     mount_points.check_directory(directory)
     front_for(options, directory)
@@ -244,7 +246,7 @@ def serve(
     )
     with ExitStack() as stack:
         stack.callback(_remove_directories, temporary)
-        registry.write(entry)
+        registry.claim(entry)
         stack.callback(registry.remove, entry)
         # Imported here, since commands that only ask about mounts do not need them.
         from tocsin.mounting.engine import Engine  # noqa: PLC0415
@@ -354,7 +356,7 @@ def _serve(
                         return
                     listening.serve_one()
                 engine.collect()
-                # The kernel keeps a file system as long as another mount namespace has a copy of it,
+                # The kernel keeps a file system while another mount namespace has a copy of it,
                 # such as that of a container that was started meanwhile.
                 if mount_points.mounted_at(directory) is None:
                     return

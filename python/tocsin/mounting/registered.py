@@ -7,6 +7,8 @@ state leaves a description, by which its mount is found and removed.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -16,6 +18,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tocsin.errors import ConflictError
 from tocsin.layers.untrusted_directory import (
     UntrustedFileError,
     open_directory,
@@ -25,6 +28,7 @@ from tocsin.layers.untrusted_directory import (
     write_file,
 )
 from tocsin.mounting.processes import is_running, start_time
+from tocsin.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 _SUFFIX = ".json"
 _SOCKET_SUFFIX = ".sock"
 _LAYERS_SUFFIX = ".layers"
+_LOCK = "lock"
 _ID_LEN = 16
 _MAX_SIZE = 64 << 10
 """Maximum size of a description in bytes; a path and a reference have a few KiB each."""
@@ -155,7 +160,27 @@ class Registry:
             with self._opened(make=True) as directory:
                 write_file(registration.name + _SUFFIX, directory, data)
         except UntrustedFileError as error:
-            raise PermissionError(1, error.reason, str(self.directory)) from None
+            raise PermissionError(errno.EPERM, error.reason, str(self.directory)) from None
+
+    def claim(self, registration: Registration) -> None:
+        """Write the description of a new mount, unless another process has been faster.
+
+        Raises:
+            ConflictError: a living process has a mount in the same directory.
+            OSError: as `write`.
+        """
+        try:
+            with (
+                self._opened(make=True) as directory,
+                open_file(_LOCK, directory, write=True) as lock,
+            ):
+                fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed
+                other = self.find(registration.directory)
+                if other is not None and other.is_alive and other.pid != registration.pid:
+                    raise mounted_already(other)
+                self.write(registration)
+        except UntrustedFileError as error:
+            raise PermissionError(errno.EPERM, error.reason, str(self.directory)) from None
 
     def remove(self, registration: Registration) -> None:
         """Remove a description and its socket; nothing happens if they are missing.
@@ -180,6 +205,14 @@ class Registry:
     def layers_path(self, registration: Registration) -> Path:
         """Return the directory where the layers of a mount are for the moment of mounting EROFS."""
         return self.directory / (registration.name + _LAYERS_SUFFIX)
+
+
+def mounted_already(other: Registration) -> ConflictError:
+    """Return the error for a directory in which another image is mounted."""
+    return ConflictError(
+        f"{quoted(other.directory)}: {quoted(other.image)} is already mounted there",
+        hint="Unmount it with tocsin umount, or choose another directory.",
+    )
 
 
 def own_start_time() -> int:

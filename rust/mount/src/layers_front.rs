@@ -236,8 +236,13 @@ impl Filesystem for Front {
         }
     }
 
-    fn open(&self, _request: &Request, _inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+    fn open(&self, _request: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let is_metadata = inode == INodeNo(METADATA);
+        // EROFS keeps the data of files itself, and knows where they end: reading ahead in a layer would
+        // fetch the next file.
+        let flags =
+            if is_metadata { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::FOPEN_DIRECT_IO };
+        reply.opened(FileHandle(0), flags);
     }
 
     fn read(

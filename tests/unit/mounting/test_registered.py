@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from tocsin.errors import ConflictError
 from tocsin.mounting import control
 from tocsin.mounting.processes import is_running, start_time
 from tocsin.mounting.registered import Registration, Registry, own_start_time, runtime_directory
@@ -81,7 +82,7 @@ def test_registry_when_a_file_is_damaged_then_it_is_left_out(registry, text):
     assert [each.directory for each in registry.all()] == ["/other"]
 
 
-def test_registry_when_file_has_the_name_of_another_mount_then_it_is_left_out(registry):
+def test_registry_when_a_file_has_another_name_then_it_is_left_out(registry):
     registry.write(registration("/other"))
     path = registry.directory / f"{registration('/other').name}.json"
     path.rename(registry.directory / f"{registration().name}.json")
@@ -180,3 +181,15 @@ def test_control_when_asked_then_answers_even_after_nonsense(tmp_path):
 def test_control_when_nobody_listens_then_nothing(tmp_path):
     assert control.ask(tmp_path / "missing.sock", "status") is None
     assert control.ask(tmp_path / "no" / "directory.sock", "status") is None
+
+
+def test_registry_when_another_process_is_faster_then_conflict(registry):
+    with subprocess.Popen(["sleep", "60"]) as other:  # noqa: S607
+        first = registration(pid=other.pid, started=start_time(other.pid))
+        registry.claim(first)
+        with pytest.raises(ConflictError, match="already mounted"):
+            registry.claim(registration())
+        other.kill()
+    registry.claim(registration())
+    assert registry.find("/mnt") == registration()
+    assert registry.all() == [registration()]
