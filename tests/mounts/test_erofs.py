@@ -57,7 +57,7 @@ def read_at(path, at):
 def test_mount_when_erofs_then_the_tree_is_that_of_fuse(machine, layout, tag, is_complete):
     image = f"oci:{layout}:{tag}"
     machine.mount(image, "--front", "fuse", *([] if is_complete else ["--no-background"]))
-    assert kind_of(machine.mount_point) == "fuse.tocsin"
+    assert machine.status()["front"] == "fuse"
     if is_complete:
         machine.wait_for("complete")
     expected = snapshot(machine.mount_point)
@@ -85,7 +85,7 @@ def test_mount_when_auto_then_erofs_only_if_others_cannot_reach_it(machine, layo
     machine.directory.chmod(0o755)
     try:
         machine.mount(f"oci:{layout}:seek")
-        assert (kind_of(machine.mount_point), machine.status()["front"]) == ("fuse.tocsin", "fuse")
+        assert machine.status()["front"] == "fuse"
         machine.ok("umount", machine.mount_point)
         failed = machine.tocsin("mount", "--front=erofs", f"oci:{layout}:seek", machine.mount_point)
         assert failed.returncode != 0
@@ -179,9 +179,7 @@ def test_complete_erofs_when_cache_was_changed_then_data_is_fetched_again(machin
 
 
 @pytest.mark.parametrize("is_complete", [False, True])
-def test_erofs_when_in_use_then_umount_says_by_whom_and_lazy_lets_it_finish(
-    machine, layout, is_complete
-):
+def test_erofs_when_in_use_then_only_lazy_unmounts(machine, layout, is_complete):
     image = f"oci:{layout}:seek"
     if is_complete:
         machine.mount(image)
@@ -192,7 +190,7 @@ def test_erofs_when_in_use_then_umount_says_by_whom_and_lazy_lets_it_finish(
     with (machine.mount_point / "data/1.bin").open("rb", buffering=0) as file:
         failed = machine.tocsin("umount", machine.mount_point)
         assert failed.returncode != 0
-        assert f"in use by {os.getpid()}" in failed.stderr
+        assert f"({os.getpid()})" in failed.stderr
         machine.ok("umount", "--lazy", machine.mount_point)
         assert kind_of(machine.mount_point) is None
         assert file.read(DATA_SIZE) == data_of(1)

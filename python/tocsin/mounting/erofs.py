@@ -80,13 +80,12 @@ class ErofsMount:
         self._changes = Path("/proc/self/mountinfo").open("rb")  # noqa: SIM115 (closed at the end)
         try:
             kept = [layer.directory for layer in layers if layer.directory is not None]
-            is_kept = len(kept) == len(layers) and core.status()["complete"]
-            self.needs_process = not (is_kept and core.check_all())
+            self.needs_process = len(kept) < len(layers) or not core.check_all()
             with tempfile.TemporaryFile(dir=cache_dir) as metadata:
                 try:
                     metadata.write(core.erofs_image())
                 except ValueError as error:
-                    raise CannotUseErofsError(error.args[0]) from None
+                    raise CannotUseErofsError(f"{error}") from None
                 metadata.flush()
                 if self.needs_process:
                     self._mount_over_fuse(metadata.fileno(), len(layers), private, source)

@@ -18,7 +18,7 @@ FUSE = "fuse"
 EROFS = "erofs"
 FRONTS = (AUTO, FUSE, EROFS)
 _OLDEST_KERNEL = (6, 12)
-"""The first that mounts EROFS from files. Source: torvalds/linux, commit fb176750266a."""
+"""The first that mounts EROFS from files. See erofs_fc_get_tree in fs/erofs/super.c."""
 _OTHERS_MAY_PASS = 0o011
 
 
