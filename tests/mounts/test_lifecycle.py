@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import tocsin
 from support import json_page
 from support.cli_process import TOCSIN
 from support.mounts import ACCOUNTS, DATA_FILES, data_of, is_mounted, names_in, wait_for_end
+from support.registry import Registry
 from tocsin.layers.cache_contents import cache_contents
 
 
@@ -264,3 +266,33 @@ def test_mounts_when_several_share_a_cache_then_all_read_the_same(machine, layou
     assert len(machine.mounts()) == len(directories)
     machine.ok("umount", *directories)
     assert not any(map(is_mounted, directories))
+
+
+def test_mount_when_two_want_one_directory_then_one_gets_it(machine, layout):
+    def mount(tag):
+        return machine.tocsin("mount", f"oci:{layout}:{tag}", machine.mount_point)
+
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(mount, ["seek", "v2"]))
+    assert sorted(each.returncode for each in done) == [0, 1], [each.stderr for each in done]
+    assert len(machine.mounts()) == 1
+    machine.ok("umount", machine.mount_point)
+    assert not machine.is_mounted()
+
+
+def test_mount_when_interrupted_while_opening_then_nothing_is_left(machine, layout):
+    with Registry() as registry:
+        tocsin.copy(f"oci:{layout}:plain", f"{registry.host}/app:1")
+        registry.fault("GET", "/blobs/", times=1000, stall=True, close_after=0)
+        command = [TOCSIN, "mount", f"{registry.host}/app:1", str(machine.mount_point)]
+        with subprocess.Popen(command, env=machine.environment) as process:  # noqa: S603
+            deadline = time.monotonic() + 20
+            while [each["state"] for each in machine.mounts()] != ["starting"]:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            pid = machine.mounts()[0]["pid"]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 128 + signal.SIGINT
+        wait_for_end(pid)
+    assert machine.mounts() == []
+    assert not machine.is_mounted()

@@ -4,12 +4,15 @@ import errno
 import time
 
 import pytest
+import zstandard
 
 import tocsin
-from support.mounts import ACCOUNTS, data_of
+from support.mounts import ACCOUNTS, data_of, make_image, put
 from support.registry import Registry
+from tocsin.stores.layout import OciLayout
 
 TAG = "app/it:1"
+ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 
 @pytest.fixture
@@ -95,6 +98,26 @@ def test_mount_when_no_index_then_layers_are_requested_once(machine, registry):
     machine.mount(image)
     assert read(machine, 2) == data_of(2)
     assert registry.asked("GET", "/blobs/") == []
+
+
+@pytest.mark.parametrize("has_table", [False, True])
+def test_mount_when_layers_are_zstd_then_requested_once(machine, tmp_path, has_table):
+    zstd = zstandard.ZstdCompressor(level=1)
+    image = make_image(compress=zstd.compress, media_type=ZSTD)
+    put(OciLayout(tmp_path / "zstd", write=True), image, "1")
+    if has_table:
+        options = tocsin.IndexingOptions(min_layer_size=0, seek_only=True)
+        tocsin.create(f"oci:{tmp_path / 'zstd'}:1", options=options)
+    with Registry() as registry:
+        tocsin.copy(f"oci:{tmp_path / 'zstd'}:1", name(registry))
+        registry.requests.clear()
+        for _ in range(2):
+            machine.mount(name(registry))
+            assert [read(machine, number) for number in range(6)] == [data_of(n) for n in range(6)]
+            machine.ok("umount", machine.mount_point)
+        layers = {str(each.digest) for each in image.layer_descriptors}
+        asked = [each.path.rpartition("/")[2] for each in registry.asked("GET", "/blobs/")]
+        assert sorted(each for each in asked if each in layers) == sorted(layers)
 
 
 def test_read_when_registry_refuses_then_eio_in_time_and_the_next_works(machine, registry):

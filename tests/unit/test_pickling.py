@@ -20,6 +20,20 @@ ALL = tocsin.IndexingOptions(min_layer_size=0, platforms="linux/amd64", prefetch
 SEEK = tocsin.IndexingOptions(min_layer_size=0, seek=True)
 REFERENCES = ["h.io/r:t", "oci:d:t", "oci-archive:f", "docker-archive:f:@0"]
 
+STATUS = tocsin.MountStatus(
+    directory="/mnt",
+    image="oci:D",
+    manifest="",
+    platform="linux/amd64",
+    index="seek",
+    state="lazy",
+    reason="loading in the background",
+    pid=7,
+    since=1.5,
+    cache_dir="/cache",
+    front="fuse",
+)
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
@@ -56,6 +70,7 @@ def results(tmp_path_factory):
             tuple(map(parse_reference, REFERENCES)),
             ALL,
             tocsin.AccessLog((tocsin.AccessedFile(0.5, "a", ((0, 1),)),)),
+            STATUS,
         ]
 
 

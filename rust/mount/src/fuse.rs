@@ -375,7 +375,7 @@ fn time((seconds, nanoseconds): (i64, u32)) -> SystemTime {
 }
 
 /// The number of a device as the kernel packs it.
-/// Source: torvalds/linux, include/linux/kdev_t.h, `new_encode_dev`.
+/// Source: torvalds/linux, include/linux/kdev_t.h.
 const fn device_number((major, minor): (u32, u32)) -> u32 {
     (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
