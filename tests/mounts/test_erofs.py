@@ -6,15 +6,20 @@ import os
 import re
 import shutil
 import subprocess
+import tarfile
 import time
 from pathlib import Path
 
 import pytest
 
 from support.cli_process import TOCSIN
+from support.images import image_of
 from support.mounts import DATA_FILES, DATA_SIZE, data_of, names_in, wait_for_end
-from support.tools import missing
+from support.tarmaker import entry, tar
+from support.tools import missing, tool
 from support.tree_snapshot import snapshot
+from tocsin.model.media_types import OCI_LAYER
+from tocsin.stores.layout import OciLayout
 
 
 @pytest.fixture(autouse=True)
@@ -211,3 +216,56 @@ def test_access_log_when_front_is_erofs_then_its_files_are_fetched(machine, layo
         time.sleep(0.05)
     assert machine.status()["bytes_left"] > 0
     assert (machine.mount_point / "data/4.bin").read_bytes() == data_of(4)
+
+
+def put_layers(machine, *layers):
+    """Store an image with these layers, and return its reference."""
+    directory = machine.directory / "own"
+    with OciLayout(directory, write=True) as store:
+        image_of(*((layer, OCI_LAYER) for layer in layers)).put(store, "t")
+    return f"oci:{directory}:t"
+
+
+def test_mount_when_entries_are_of_all_kinds_then_the_tree_is_that_of_fuse(machine):
+    lower = tar(
+        entry("d", type=tarfile.DIRTYPE, mode=0o751, mtime=5),
+        entry("d/empty", mtime=7),
+        entry("d/one", b"1", mode=0o4755, uid=1, gid=2**31),
+        entry("d/large", os.urandom(3 << 20)),
+        entry("d/xattr", b"x", pax={"SCHILY.xattr.user.k": "v" * 3000}),
+        entry("d/hidden", b"h"),
+        entry("link", type=tarfile.SYMTYPE, linkname="d/one"),
+        entry("second", type=tarfile.LNKTYPE, linkname="d/large"),
+        entry("fifo", type=tarfile.FIFOTYPE),
+        entry("null", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
+        *(entry(f"d/{number}", b"%d" % number * number) for number in range(2000)),
+    )
+    upper = tar(entry("d/.wh.hidden"), entry("d/1", b"new" * 50_000))
+    image = put_layers(machine, lower, upper)
+    machine.mount(image, "--front", "fuse", "--no-background")
+    expected = snapshot(machine.mount_point)
+    machine.ok("umount", machine.mount_point)
+    for cache in ("cache", "new"):
+        options = ["--cache-dir", machine.directory / cache, "--no-background"]
+        machine.mount(image, "--front", "erofs", *options)
+        assert snapshot(machine.mount_point) == expected
+        machine.ok("umount", machine.mount_point)
+
+
+def test_mount_when_file_is_sparse_then_auto_is_fuse_until_all_is_here(machine):
+    file = machine.directory / "sparse"
+    with file.open("wb") as out:
+        out.truncate(50_000_000)
+        out.seek(1 << 20)
+        out.write(os.urandom(8192))
+    tool("tar")("--format=pax", "-SC", machine.directory, "-cf", f"{file}.tar", "sparse")
+    image = put_layers(machine, Path(f"{file}.tar").read_bytes())
+    notes = machine.mount(image, "--no-background")["notes"]
+    assert [note for note in notes if "mounted with FUSE, since EROFS" in note]
+    assert machine.status()["front"] == "fuse"
+    assert (machine.mount_point / "sparse").read_bytes() == file.read_bytes()
+    machine.ok("umount", machine.mount_point)
+    machine.ok("fetch", "--cache-dir", machine.cache, image)
+    machine.mount(image)
+    assert machine.status()["front"] == "erofs"
+    assert (machine.mount_point / "sparse").read_bytes() == file.read_bytes()

@@ -30,7 +30,9 @@ def front_of(text: str) -> str:
     """
     if text not in FRONTS:
         expected = ", ".join(FRONTS)
-        raise FormatError(f"front: unknown (found {quoted(text)}, expected one of {expected})")
+        raise FormatError(
+            f"front: unknown (found {quoted(text)}, expected one of {expected})", what="front"
+        )
     return text
 
 
