@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from tocsin.errors import TocsinError, UnsupportedError
 from tocsin.log import LOG
 from tocsin.mounting import control, mount_points
+from tocsin.mounting.fronts import front_for
 from tocsin.mounting.registered import (
     Registration,
     Registry,
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from tocsin.mounting.options import MountOptions
     from tocsin.mounting.reports import Report
 
-SOURCE = "tocsin"
-"""What the kernel lists as source of our mounts."""
 _COLLECT_INTERVAL = 1.0
 """Seconds between two looks at the access log, which the core keeps in memory."""
 _UNMOUNT_WAIT = 0.2
@@ -71,6 +70,7 @@ def prepare(options: MountOptions, directory: str) -> None:
             raise mounted_already(found)
         remove_dead(registry, found)
     mount_points.check_directory(directory)
+    front_for(options, directory)
 
 
 def remove_dead(registry: Registry, dead: Registration) -> None:
@@ -79,12 +79,16 @@ def remove_dead(registry: Registry, dead: Registration) -> None:
     Raises:
         OSError: it cannot be unmounted.
     """
-    while True:
-        point = mount_points.mounted_at(dead.directory)
-        if point is None or point.source != SOURCE or not point.kind.startswith("fuse"):
-            break
-        # Programs that still use it get errors in any case.
-        mount_points.unmount(point, lazy=True)
+    layers = registry.layers_path(dead)
+    for directory in (dead.directory, str(layers)):
+        while True:
+            point = mount_points.mounted_at(directory)
+            if point is None or not mount_points.is_ours(point):
+                break
+            # Programs that still use it get errors in any case.
+            mount_points.unmount(point, lazy=True)
+    with suppress(OSError):
+        layers.rmdir()
     registry.remove(dead)
 
 
@@ -253,10 +257,10 @@ def serve(
         engine = Engine(opened, options, report.note)
         stack.callback(engine.close)
         try:
-            engine.mount(directory, source=SOURCE)
+            front = engine.mount(directory, layers=registry.layers_path(entry))
         except OSError as error:
             raise mount_points.mount_refused(error, directory) from error
-        entry = _described(entry, opened, engine)
+        entry = _described(entry, opened, engine).with_values(front=front)
         registry.write(entry)
         listening = control.ControlSocket(
             registry.socket_path(entry), _answers(entry, engine, options)
