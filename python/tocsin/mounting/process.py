@@ -271,7 +271,7 @@ def serve(
             report.ready(_ready(entry, opened, begun, with_config=with_config))
             _notify_ready()
             threading.Thread(target=_limit_cache, args=(options,), daemon=True).start()
-            _serve(engine, directory, listening, stopping, lifeline)
+            _serve(engine, lambda: _is_gone(registry, entry), listening, stopping, lifeline)
 
 
 def _limit_cache(options: MountOptions) -> None:
@@ -280,6 +280,19 @@ def _limit_cache(options: MountOptions) -> None:
 
     with suppress(OSError):
         prune_cache(options.cache_dir, max_size=options.cache_size)
+
+
+def _is_gone(registry: Registry, entry: Registration) -> bool:
+    """Return whether the image has been unmounted, though the kernel still keeps the file system.
+
+    The kernel does so while another mount namespace has a copy of the mount, such as that of a
+    container that was started meanwhile. A lazy unmount removes the description; then the programs
+    that use the mount may finish.
+    """
+    if mount_points.mounted_at(entry.directory) is not None:
+        return False
+    found = registry.find(entry.directory)
+    return found is not None and found.pid == entry.pid
 
 
 def _remove_directories(directories: Sequence[Path]) -> None:
@@ -328,7 +341,7 @@ def _answers(
 
 def _serve(
     engine: Engine,
-    directory: str,
+    is_gone: Callable[[], bool],
     listening: control.ControlSocket,
     stopping: int,
     lifeline: int | None,
@@ -356,9 +369,7 @@ def _serve(
                         return
                     listening.serve_one()
                 engine.collect()
-                # The kernel keeps a file system while another mount namespace has a copy of it,
-                # such as that of a container that was started meanwhile.
-                if mount_points.mounted_at(directory) is None:
+                if is_gone():
                     return
     finally:
         is_ending.set()

@@ -222,7 +222,7 @@ impl Engine {
             if !expired.is_empty() {
                 let callbacks = take(&mut state.callbacks, &expired);
                 drop(state);
-                self.note_error("no answer in time");
+                self.note_timeout();
                 callbacks.into_iter().for_each(|callback| callback(Err(io_error())));
                 state = self.lock();
                 continue;
@@ -664,6 +664,12 @@ impl Engine {
         self.note_error(error);
         self.lock().scheduler.failed(number, self.now());
         self.work.notify_all();
+    }
+
+    /// Notes that readers have waited in vain, unless it is known why.
+    fn note_timeout(&self) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.last_error.get_or_insert_with(|| "no answer in time".into());
     }
 
     fn note_error(&self, error: &str) {
