@@ -185,6 +185,51 @@ fn wait_for_when_the_fetch_hangs_then_another_one_is_made() {
 }
 
 #[test]
+fn next_when_a_background_fetch_is_slow_then_its_reader_gets_another() {
+    let mut scheduler = scheduler(SPAN);
+    scheduler.set_background(true);
+    let slow = fetch(&mut scheduler, at(1000)).unwrap();
+    scheduler.wait_for(&[(0, 1..2)], at(1100)).unwrap();
+    // It may still arrive; a reader of a mount does not wait for it alone.
+    assert_eq!(scheduler.next(at(1100)), Next::Wait(Some(at(4001))));
+    let found = fetch(&mut scheduler, at(11_000)).unwrap();
+    assert!(spans(&slow).contains(&1));
+    assert_eq!((spans(&found), found.purpose), (1..2, Purpose::Demand));
+}
+
+#[test]
+fn next_when_the_fetch_of_a_reader_hangs_then_another_one_is_made_once() {
+    let mut scheduler = scheduler(SPAN);
+    scheduler.wait_for(&[(0, 5..6)], at(0)).unwrap();
+    fetch(&mut scheduler, at(0)).unwrap();
+    assert_eq!(scheduler.next(at(1)), Next::Wait(Some(at(15_000))));
+    assert_eq!(spans(&fetch(&mut scheduler, at(15_000)).unwrap()), 5..6);
+    assert_eq!(scheduler.next(at(15_001)), Next::Wait(Some(at(30_000))));
+}
+
+#[test]
+fn hold_background_when_held_then_readers_are_served() {
+    let mut scheduler = scheduler(SPAN);
+    scheduler.set_background(true);
+    scheduler.hold_background(at(60_000));
+    assert_eq!(scheduler.next(at(1000)), Next::Wait(Some(at(60_000))));
+    scheduler.wait_for(&[(0, 5..6)], at(1000)).unwrap();
+    assert_eq!(fetch(&mut scheduler, at(1000)).unwrap().purpose, Purpose::Demand);
+}
+
+#[test]
+fn wait_for_when_others_have_just_given_up_then_it_gives_up_at_once() {
+    let mut scheduler = scheduler(SPAN);
+    let first = scheduler.wait_for(&[(0, 5..6)], at(0)).unwrap();
+    assert_eq!(scheduler.expired(at(30_000)), [first]);
+    let second = scheduler.wait_for(&[(0, 5..7)], at(30_001)).unwrap();
+    assert_eq!(scheduler.expired(at(30_001)), [second]);
+    let third = scheduler.wait_for(&[(0, 5..7)], at(30_101)).unwrap();
+    assert!(scheduler.expired(at(60_100)).is_empty());
+    assert_eq!(scheduler.expired(at(60_101)), [third]);
+}
+
+#[test]
 fn mismatch_when_repeated_then_readers_give_up() {
     let mut scheduler = scheduler(SPAN);
     let reader = scheduler.wait_for(&[(0, 5..6)], at(0)).unwrap();

@@ -66,6 +66,8 @@ class Fault:
     ignore_range: bool = False
     length_delta: int = 0
     corrupt: bool = False
+    flip: bool = False
+    """Flip a bit in the middle of what is sent."""
     short_range: int | None = None
     """Return at most this number of bytes of a range."""
     content_range: str | None = None
@@ -596,6 +598,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(
         self, status: int, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> None:
+        if self.fault.flip and body:
+            middle = len(body) // 2
+            body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
         self._pending = (status, body, dict(headers or {}))
 
     def _flush(self) -> None:

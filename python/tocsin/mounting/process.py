@@ -255,11 +255,14 @@ def serve(
         opened = open_for_mount(options, note=report.note, progress=report.progress)
         stack.callback(opened.close)
         engine = Engine(opened, options, report.note)
+        mounted: list[mount_points.MountPoint] = []
+        stack.callback(_detach, mounted)
         stack.callback(engine.close)
         try:
             front = engine.mount(directory, layers=registry.layers_path(entry))
         except OSError as error:
             raise mount_points.mount_refused(error, directory) from error
+        mounted.extend(filter(None, [mount_points.mounted_at(directory)]))
         entry = _described(entry, opened, engine).with_values(front=front)
         registry.write(entry)
         listening = control.ControlSocket(
@@ -293,6 +296,18 @@ def _is_gone(registry: Registry, entry: Registration) -> bool:
         return False
     found = registry.find(entry.directory)
     return found is not None and found.pid == entry.pid
+
+
+def _detach(mounted: Sequence[mount_points.MountPoint]) -> None:
+    """Free the directory of a mount that could not be unmounted, since programs use it.
+
+    They get errors in any case, since this process ends.
+    """
+    for point in mounted:
+        # Another mount may be there by now.
+        if mount_points.mounted_at(point.directory) == point:
+            with suppress(TocsinError, OSError):
+                mount_points.unmount(point, lazy=True)
 
 
 def _remove_directories(directories: Sequence[Path]) -> None:

@@ -311,8 +311,7 @@ impl Engine {
             if file.read(into, at).is_ok() {
                 return Ok(true);
             }
-            // Somebody has truncated the file: all of it is fetched again.
-            spans.for_each(|span| self.lose(layer, span));
+            self.lose_disk(layer, found);
             return Ok(false);
         }
         self.read_pieces(layer, found, at, into)
@@ -342,10 +341,23 @@ impl Engine {
                 && found.file.as_ref().is_some_and(|file| file.read(target, first).is_ok());
             if !is_read {
                 self.lose(layer, span);
+                if state == ON_DISK {
+                    self.lose_disk(layer, found);
+                }
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Somebody has truncated the file of a layer. The next span that is written makes it longer
+    /// again, with zeros where others were, so each is compared with its digest before its next use.
+    fn lose_disk(&self, number: usize, layer: &Layer) {
+        for (span, state) in (0..).zip(&layer.states) {
+            if state.load(Ordering::Acquire) == ON_DISK {
+                self.lose(number, span);
+            }
+        }
     }
 
     /// The state of a span, after it was compared with its digest.
@@ -473,7 +485,10 @@ impl Engine {
     pub fn set_background(&self, on: bool, rate: Option<u64>) {
         self.rate.lock().unwrap_or_else(PoisonError::into_inner).limit =
             rate.filter(|rate| *rate > 0);
-        self.lock().scheduler.set_background(on);
+        let mut state = self.lock();
+        state.scheduler.set_background(on);
+        state.scheduler.hold_background(Duration::ZERO);
+        drop(state);
         self.work.notify_all();
     }
 
@@ -489,8 +504,8 @@ impl Engine {
             }
             let wake = match state.scheduler.next(now) {
                 Next::Fetch(fetch) => {
-                    drop(state);
-                    return Some(self.paced(fetch));
+                    self.pace(&mut state, &fetch);
+                    return Some(fetch);
                 }
                 Next::Wait(wake) => wake,
             };
@@ -511,23 +526,19 @@ impl Engine {
         }
     }
 
-    /// Sleeps before a background fetch as long as its rate demands.
-    fn paced(&self, fetch: Fetch) -> Fetch {
-        if fetch.purpose == Purpose::Background {
-            let sleep = {
-                let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some(limit) = rate.limit else { return fetch };
-                let now = self.now();
-                let bytes = fetch.range.end.saturating_sub(fetch.range.start);
-                let start = rate.free_at.max(now);
-                #[allow(clippy::cast_precision_loss, reason = "a pause need not be exact")]
-                let needed = Duration::from_secs_f64(bytes as f64 / limit as f64);
-                rate.free_at = start + needed.min(Duration::from_secs(3600));
-                start.saturating_sub(now)
-            };
-            thread::sleep(sleep);
-        }
-        fetch
+    /// Lets the next background fetch wait as long as the rate demands after this one.
+    ///
+    /// A fetch that has been handed out must not wait: a reader may need its spans.
+    fn pace(&self, state: &mut Scheduling, fetch: &Fetch) {
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(limit) = rate.limit.filter(|_| fetch.purpose == Purpose::Background) else {
+            return;
+        };
+        let bytes = fetch.range.end.saturating_sub(fetch.range.start);
+        #[allow(clippy::cast_precision_loss, reason = "a pause need not be exact")]
+        let needed = Duration::from_secs_f64(bytes as f64 / limit as f64);
+        rate.free_at = rate.free_at.max(self.now()) + needed.min(Duration::from_secs(3600));
+        state.scheduler.hold_background(rate.free_at);
     }
 
     /// The bytes of a fetch: verifies, inflates and keeps them, and calls back.
@@ -577,6 +588,9 @@ impl Engine {
                 // The chunk may have arrived meanwhile.
                 if layer.table.missing_chunk(span).is_none() {
                     outcome = self.add_held(fetch.layer, chunk..chunk + 1).and(outcome);
+                } else if !self.lock().scheduler.is_chunk_coming(fetch.layer, chunk) {
+                    // It came before this span, and was not what it should be.
+                    self.drop_held(fetch.layer, chunk);
                 }
                 continue;
             }
@@ -593,13 +607,18 @@ impl Engine {
                 .map(|bytes| layer.table.add_chunk(chunk, bytes));
             if let Some(Err(error)) = added {
                 // The spans that wait for it cannot be read; their readers get the error.
-                for held in self.held.take(fetch.layer, chunk..chunk + 1) {
-                    self.mismatch(fetch.layer, held.span, held.fetch);
-                }
+                self.drop_held(fetch.layer, chunk);
                 outcome = Err(error.to_string());
             }
         }
         self.add_held(fetch.layer, run).and(outcome)
+    }
+
+    /// Spans whose chunk is wrong are fetched again, and the chunk with them.
+    fn drop_held(&self, layer: usize, chunk: u32) {
+        for held in self.held.take(layer, chunk..chunk + 1) {
+            self.mismatch(layer, held.span, held.fetch);
+        }
     }
 
     fn add_held(&self, layer: usize, chunks: Range<u32>) -> Result<(), String> {

@@ -182,6 +182,7 @@ impl Filesystem for Front {
         let child = self.fs.inodes().child(parent.into(), name.as_bytes());
         match child.and_then(|child| self.attributes(child)) {
             Some(found) => reply.entry(&FOREVER, &found, Generation(0)),
+            None if name.len() > MAX_NAME_LEN as usize => reply.error(Errno::ENAMETOOLONG),
             // The kernel remembers that there is nothing.
             None => reply.entry(&FOREVER, &NOTHING, Generation(0)),
         }

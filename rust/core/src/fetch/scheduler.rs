@@ -25,6 +25,10 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// A span whose bytes do not match its digest is fetched this many times for one reader.
 const MAX_MISMATCHES: u32 = 3;
 
+/// A read that fails is repeated at once by the kernel, for each page and each reader. For this long,
+/// what a reader gave up on is not waited for again.
+const GIVEN_UP: Duration = Duration::from_millis(100);
+
 /// Sizes and numbers of fetches.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -170,12 +174,16 @@ pub struct Scheduler {
     by_span: HashMap<(usize, u32), Vec<u64>>,
     deadlines: BTreeMap<(Duration, u64), ()>,
     trouble: HashMap<(usize, u32), Trouble>,
+    /// Spans that readers gave up on a moment ago, and until when.
+    given_up: HashMap<(usize, u32), Duration>,
     numbers: u64,
     /// When a reader last needed something that was not here.
     last_demand: Option<Duration>,
     last_background: Duration,
     in_background: bool,
     background_pause: Trouble,
+    /// No background fetch before this time.
+    background_from: Duration,
 }
 
 impl Scheduler {
@@ -199,17 +207,24 @@ impl Scheduler {
             by_span: HashMap::new(),
             deadlines: BTreeMap::new(),
             trouble: HashMap::new(),
+            given_up: HashMap::new(),
             numbers: 0,
             last_demand: None,
             last_background: Duration::ZERO,
             in_background: false,
             background_pause: Trouble::default(),
+            background_from: Duration::ZERO,
         }
     }
 
     /// Whether everything is fetched that nobody waits for.
     pub fn set_background(&mut self, on: bool) {
         self.in_background = on;
+    }
+
+    /// No background fetch is handed out before this time.
+    pub fn hold_background(&mut self, until: Duration) {
+        self.background_from = until;
     }
 
     /// Whether every span of every layer is here.
@@ -275,7 +290,10 @@ impl Scheduler {
             self.want(layer, span, now);
         }
         self.last_demand = Some(now);
-        let deadline = now + self.limits.patience;
+        self.given_up.retain(|_, until| *until > now);
+        let is_given_up = missing.iter().any(|key| self.given_up.contains_key(key));
+        let patience = if is_given_up { Duration::ZERO } else { self.limits.patience };
+        let deadline = now + patience;
         self.deadlines.insert((deadline, number), ());
         self.readers.insert(number, Waiting { spans: missing, deadline });
         Some(number)
@@ -366,6 +384,72 @@ impl Scheduler {
 
     /// What to fetch next.
     pub fn next(&mut self, now: Duration) -> Next {
+        let renewal = self.renew(now);
+        match self.next_new(now) {
+            Next::Wait(wake) => Next::Wait(wake.into_iter().chain(renewal).min()),
+            fetch @ Next::Fetch(_) => fetch,
+        }
+    }
+
+    /// Queues again what readers wait for and what has been requested for too long: the connection
+    /// may hang, or the fetch is a long one of the background. Returns when to look again.
+    fn renew(&mut self, now: Duration) -> Option<Duration> {
+        let (mut spans, mut chunks, mut again) = (Vec::new(), Vec::new(), None);
+        for &(layer, span) in self.by_span.keys() {
+            let Some(at) = self.layers.get(layer) else { continue };
+            let State::Requested { fetch } = self.state(layer, span) else { continue };
+            let chunk = at.table.missing_chunk(span).filter(|chunk| at.chunks.contains(chunk));
+            let due = [
+                self.open.get(&fetch).map(|open| self.stale_at(open)),
+                chunk.and_then(|chunk| self.chunk_stale_at(layer, chunk)),
+            ];
+            if due[0].is_some_and(|due| due <= now) {
+                spans.push((layer, span));
+            }
+            if let Some(chunk) = chunk.filter(|_| due[1].is_some_and(|due| due <= now)) {
+                chunks.push((layer, chunk));
+            }
+            let later = due.into_iter().flatten().filter(|due| *due > now);
+            again = later.chain(again).min();
+        }
+        spans.sort_unstable();
+        for (layer, span) in spans {
+            self.set(layer, span, State::Wanted);
+            self.demand.push_back((layer, span));
+        }
+        chunks.sort_unstable();
+        chunks.dedup();
+        for (layer, chunk) in chunks {
+            let run = chunk..chunk + 1;
+            let (purpose, not_before) = (Purpose::Demand, Duration::ZERO);
+            self.chunks.push_back(QueuedChunks { layer, run, purpose, not_before });
+        }
+        again
+    }
+
+    /// When a fetch has been open for so long that readers no longer rely on it.
+    fn stale_at(&self, open: &Open) -> Duration {
+        open.since
+            + match open.fetch.purpose {
+                // It is not too long: over a slow connection, another one would not help.
+                Purpose::Demand => self.limits.patience / 2,
+                Purpose::List | Purpose::Background => STALE.min(self.limits.patience / 3),
+            }
+    }
+
+    /// As [`Self::stale_at`], for the last fetch of a chunk; `None` if it is queued, or not open.
+    fn chunk_stale_at(&self, layer: usize, chunk: u32) -> Option<Duration> {
+        if self.chunks.iter().any(|queued| queued.layer == layer && queued.run.contains(&chunk)) {
+            return None;
+        }
+        let holds = |open: &&Open| {
+            open.fetch.layer == layer
+                && matches!(&open.fetch.what, What::Chunks(run) if run.contains(&chunk))
+        };
+        self.open.values().filter(holds).map(|open| self.stale_at(open)).max()
+    }
+
+    fn next_new(&mut self, now: Duration) -> Next {
         if let Some(fetch) = self.next_chunks(now) {
             return Next::Fetch(fetch);
         }
@@ -443,8 +527,9 @@ impl Scheduler {
             return Next::Wait(wake);
         }
         let sooner = |at: Duration| Next::Wait(Some(wake.map_or(at, |other| other.min(at))));
-        if self.background_pause.not_before > now {
-            return sooner(self.background_pause.not_before);
+        let from = self.background_pause.not_before.max(self.background_from);
+        if from > now {
+            return sooner(from);
         }
         let busy =
             self.open.values().filter(|open| open.fetch.purpose != Purpose::Background).count();
@@ -527,6 +612,12 @@ impl Scheduler {
         let fetch = Fetch { number: self.numbers, layer, what, range, purpose };
         self.open.insert(fetch.number, Open { fetch: fetch.clone(), since: now });
         fetch
+    }
+
+    /// Whether a chunk is being fetched, or will be.
+    #[must_use]
+    pub fn is_chunk_coming(&self, layer: usize, chunk: u32) -> bool {
+        self.layers.get(layer).is_some_and(|at| at.chunks.contains(&chunk))
     }
 
     /// A fetch that is open; `None` if there is none with this number.
@@ -639,7 +730,7 @@ impl Scheduler {
             return Vec::new();
         }
         let readers = self.by_span.get(&(layer, span)).cloned().unwrap_or_default();
-        readers.iter().for_each(|number| self.forget(*number));
+        readers.iter().for_each(|number| self.forget(*number, now));
         readers
     }
 
@@ -652,7 +743,7 @@ impl Scheduler {
                 break;
             }
             let number = *number;
-            self.forget(number);
+            self.forget(number, now);
             expired.push(number);
         }
         expired
@@ -670,10 +761,12 @@ impl Scheduler {
         self.readers.len()
     }
 
-    fn forget(&mut self, number: u64) {
+    fn forget(&mut self, number: u64, now: Duration) {
         let Some(reader) = self.readers.remove(&number) else { return };
         self.deadlines.remove(&(reader.deadline, number));
         for (layer, span) in reader.spans {
+            // Not prolonged by those that come meanwhile: the next real try is soon.
+            self.given_up.entry((layer, span)).or_insert(now + GIVEN_UP);
             let Some(others) = self.by_span.get_mut(&(layer, span)) else { continue };
             others.retain(|other| *other != number);
             if others.is_empty() {
