@@ -83,7 +83,7 @@ def test_cache_when_it_belongs_to_others_then_memory_is_used(machine, layout):
 
 
 def test_mount_when_listed_by_the_kernel_then_it_is_read_only_and_safe(machine, layout):
-    machine.mount(f"oci:{layout}:seek")
+    machine.mount(f"oci:{layout}:seek", "--front", "fuse")
     lines = subprocess.run(["mount"], check=True, capture_output=True, text=True).stdout  # noqa: S607
     (line,) = [each for each in lines.splitlines() if f" {machine.mount_point} " in each]
     assert line.startswith("tocsin on ")

@@ -40,17 +40,17 @@ def found(top: bytes) -> dict[str, dict[str, object]]:
     return result
 
 
-def check(reference: str, name: str, index: str, place: Path) -> None:
+def check(reference: str, name: str, index: str, front: str, place: Path) -> None:
     """Mount an image in this process, and compare everything in it with its case."""
     options = MountOptions(
-        reference=parse_reference(reference), index=index, cache_dir=place / "cache"
+        reference=parse_reference(reference), index=index, front=front, cache_dir=place / "cache"
     )
     directory = place / "mounted"
     directory.mkdir(parents=True)
     opened = open_for_mount(options, note=lambda _: None)
     try:
         engine = Engine(opened, options, lambda _: None)
-        engine.mount(os.fspath(directory), source="tocsin")
+        engine.mount(os.fspath(directory), layers=place / "layers")
         try:
             assert found(os.fsencode(directory)) == expected(name)
             # The second time, all of it comes from the cache of the kernel.
@@ -68,19 +68,20 @@ def need_mounts():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_image_when_mounted_without_index_then_as_unpacked(name, tmp_path):
-    check(archive(name), name, "none", tmp_path)
+    check(archive(name), name, "none", "auto", tmp_path)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_INDEXED])
 def test_image_when_mounted_by_ztocs_then_as_unpacked(name, tmp_path):
     indexed = converted(name, tmp_path / "layout", reference_identical=True)
-    check(indexed, name, "v2", tmp_path)
+    check(indexed, name, "v2", "fuse", tmp_path)
 
 
+@pytest.mark.parametrize("front", ["fuse", "auto"])
 @pytest.mark.parametrize("name", NAMES)
-def test_image_when_mounted_by_seek_table_then_as_unpacked(name, tmp_path):
+def test_image_when_mounted_by_seek_table_then_as_unpacked(name, front, tmp_path):
     layout = tmp_path / "layout"
     tocsin.copy(archive(name), f"oci:{layout}:t")
     with OciLayout(layout, write=True) as store:
         seek.add_referrer(store, "t", span_size=64 << 10, threads=1)
-    check(f"oci:{layout}:t", name, "auto", tmp_path)
+    check(f"oci:{layout}:t", name, "auto", front, tmp_path)

@@ -80,7 +80,7 @@ def test_status_when_no_background_then_lazy_and_why(machine, layout):
 
 
 def test_mount_when_killed_then_reads_fail_and_it_is_dead(machine, layout):
-    machine.mount(f"oci:{layout}:seek", "--no-background")
+    machine.mount(f"oci:{layout}:seek", "--no-background", "--front", "fuse")
     machine.kill()
     with pytest.raises(OSError, match=r"not connected|aborted"):
         (machine.mount_point / "data/1.bin").read_bytes()

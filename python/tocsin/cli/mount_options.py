@@ -131,7 +131,13 @@ def mount_options(command: _Command) -> _Command:
 
         _check_record(record)
 
-        def options_for(reference: Reference, *, allow_other: bool = False) -> MountOptions:
+        def options_for(
+            reference: Reference, *, allow_other: bool = False, front: str = "auto"
+        ) -> MountOptions:
+            if front == "erofs" and record is not None:
+                raise click.UsageError(
+                    "--record needs --front fuse: EROFS does not say which files are read"
+                )
             return MountOptions(
                 reference=reference,
                 platform=platform,
@@ -142,6 +148,7 @@ def mount_options(command: _Command) -> _Command:
                 cache_size=cache_size,
                 background=background,
                 background_rate=background_rate,
+                front=front,
                 record=None if record is None else record.absolute(),
                 access_log=None if access_log is None else access_log.absolute(),
                 allow_other=allow_other,

@@ -10,12 +10,16 @@ from tocsin import _core
 from tocsin.errors import NotFoundError, UnsupportedError
 from tocsin.model.access_log import AccessLog
 from tocsin.model.access_recorder import AccessRecorder
+from tocsin.mounting.erofs import CannotUseErofsError, ErofsMount
 from tocsin.mounting.fetching import FetchThreads
+from tocsin.mounting.fronts import EROFS, FUSE, front_for
+from tocsin.mounting.mount_points import SOURCE
 from tocsin.mounting.opening import CONNECTIONS
 from tocsin.mounting.system_calls import release_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tocsin.mounting.opening import OpenedImage
     from tocsin.mounting.options import MountOptions
@@ -56,6 +60,7 @@ class Engine:
             memory_size=MEMORY_SIZE,
             record=self._recorder is not None,
         )
+        self._erofs: ErofsMount | None = None
         release_memory()
         self._threads = FetchThreads(self._core, opened.layers, CONNECTIONS)
         if log is not None:
@@ -71,29 +76,54 @@ class Engine:
         """Start to fetch."""
         self._threads.start()
 
-    def mount(self, directory: str, *, source: str) -> None:
+    def mount(self, directory: str, *, layers: Path) -> str:
         """Mount the file system, and start to fetch.
 
         Args:
             directory: an empty directory.
-            source: what the kernel lists as source of the mount.
+            layers: a path for files of the layers, which does not exist.
+
+        Returns:
+            What the kernel mounts: `FUSE` or `EROFS`.
 
         Raises:
+            UnsupportedError: EROFS is asked for, and cannot be used.
             OSError: the kernel refused the mount.
         """
+        front = front_for(self._options, directory)
         # Before the mount is visible: the first read comes at once.
         self.start()
+        if front == EROFS:
+            try:
+                self._erofs = ErofsMount(
+                    self._core,
+                    self._opened.layers,
+                    directory,
+                    private=layers,
+                    cache_dir=self._options.cache_dir,
+                    source=SOURCE,
+                )
+            except CannotUseErofsError as error:
+                if self._options.front == EROFS:
+                    raise UnsupportedError(
+                        f"--front erofs: {error.reason}", hint="Use --front fuse."
+                    ) from error
+                self._note(f"mounted with FUSE, since EROFS cannot be used: {error.reason}")
+            else:
+                return EROFS
         self._core.mount(
             directory,
             allow_other=self._options.allow_other,
             allow_suid=False,
             allow_dev=False,
-            source=source,
+            source=SOURCE,
         )
+        return FUSE
 
     def wait(self, timeout: float) -> bool:
         """Return whether the file system was unmounted, after `timeout` seconds at most."""
-        return bool(self._core.wait(timeout))
+        mounted = self._core if self._erofs is None else self._erofs
+        return bool(mounted.wait(timeout))
 
     def status(self) -> dict[str, Any]:
         """Return the counters of the core."""
@@ -111,6 +141,8 @@ class Engine:
             OSError: the access log cannot be written.
         """
         try:
+            if self._erofs is not None:
+                self._erofs.close()
             with suppress(OSError):  # it is unmounted already
                 self._core.unmount()
             self.collect()

@@ -19,8 +19,12 @@ _FUSE_SETTINGS = Path("/etc/fuse.conf")
 _UNMOUNT_PROGRAMS = ("fusermount3", "fusermount")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _PROGRAM_TIMEOUT = 30.0
+SOURCE = "tocsin"
+"""What the kernel lists as source of our FUSE mounts."""
 FILE_SYSTEM = "fuse.tocsin"
 """Type of our mounts, as the kernel lists it."""
+OPEN_FILES = "/proc/self/fd/"
+"""How the process of a mount names the files that the kernel mounts with EROFS."""
 _ALLOW_OTHER = "user_allow_other"
 _GONE = frozenset({errno.ENOTCONN, errno.ECONNABORTED, errno.EIO})
 """Errors of a mount whose process has died."""
@@ -41,6 +45,13 @@ class MountPoint:
     device: int
     kind: str
     source: str
+
+
+def is_ours(point: MountPoint) -> bool:
+    """Return whether a mount is an image, or the layers of one."""
+    if point.kind == "erofs":
+        return point.source.startswith(OPEN_FILES)
+    return point.source == SOURCE and point.kind.startswith("fuse")
 
 
 def absolute(directory: str | os.PathLike[str]) -> str:

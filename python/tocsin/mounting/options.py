@@ -33,6 +33,7 @@ class MountOptions:
             ready, what was used least recently is removed.
         background: whether to load the whole image in the background.
         background_rate: limit of that in bytes per second; ``None`` for none.
+        front: what the kernel mounts: ``fuse``, ``erofs``, or ``auto`` for EROFS where possible.
         record: file to which the access log is written at the end; ``None`` for none.
         access_log: access log of an earlier run, whose files are loaded first.
         allow_other: whether other users may use the mount.
@@ -48,6 +49,7 @@ class MountOptions:
     cache_size: int = DEFAULT_CACHE_SIZE
     background: bool = True
     background_rate: int | None = None
+    front: str = "auto"
     record: Path | None = None
     access_log: Path | None = None
     allow_other: bool = False

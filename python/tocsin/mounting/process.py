@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from tocsin.errors import TocsinError, UnsupportedError
 from tocsin.log import LOG
 from tocsin.mounting import control, mount_points
+from tocsin.mounting.fronts import front_for
 from tocsin.mounting.registered import (
     Registration,
     Registry,
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from tocsin.mounting.options import MountOptions
     from tocsin.mounting.reports import Report
 
-SOURCE = "tocsin"
-"""What the kernel lists as source of our mounts."""
 _COLLECT_INTERVAL = 1.0
 """Seconds between two looks at the access log, which the core keeps in memory."""
 _UNMOUNT_WAIT = 0.2
@@ -71,6 +70,7 @@ def prepare(options: MountOptions, directory: str) -> None:
             raise mounted_already(found)
         remove_dead(registry, found)
     mount_points.check_directory(directory)
+    front_for(options, directory)
 
 
 def remove_dead(registry: Registry, dead: Registration) -> None:
@@ -79,12 +79,16 @@ def remove_dead(registry: Registry, dead: Registration) -> None:
     Raises:
         OSError: it cannot be unmounted.
     """
-    while True:
-        point = mount_points.mounted_at(dead.directory)
-        if point is None or point.source != SOURCE or not point.kind.startswith("fuse"):
-            break
-        # Programs that still use it get errors in any case.
-        mount_points.unmount(point, lazy=True)
+    layers = registry.layers_path(dead)
+    for directory in (dead.directory, str(layers)):
+        while True:
+            point = mount_points.mounted_at(directory)
+            if point is None or not mount_points.is_ours(point):
+                break
+            # Programs that still use it get errors in any case.
+            mount_points.unmount(point, lazy=True)
+    with suppress(OSError):
+        layers.rmdir()
     registry.remove(dead)
 
 
@@ -255,11 +259,11 @@ def serve(
         stack.callback(_detach, mounted)
         stack.callback(engine.close)
         try:
-            engine.mount(directory, source=SOURCE)
+            front = engine.mount(directory, layers=registry.layers_path(entry))
         except OSError as error:
             raise mount_points.mount_refused(error, directory) from error
         mounted.extend(filter(None, [mount_points.mounted_at(directory)]))
-        entry = _described(entry, opened, engine)
+        entry = _described(entry, opened, engine).with_values(front=front)
         registry.write(entry)
         listening = control.ControlSocket(
             registry.socket_path(entry), _answers(entry, engine, options)
@@ -270,7 +274,7 @@ def serve(
             report.ready(_ready(entry, opened, begun, with_config=with_config))
             _notify_ready()
             threading.Thread(target=_limit_cache, args=(options,), daemon=True).start()
-            _serve(engine, directory, listening, stopping, lifeline)
+            _serve(engine, lambda: _is_gone(registry, entry), listening, stopping, lifeline)
 
 
 def _limit_cache(options: MountOptions) -> None:
@@ -279,6 +283,19 @@ def _limit_cache(options: MountOptions) -> None:
 
     with suppress(OSError):
         prune_cache(options.cache_dir, max_size=options.cache_size)
+
+
+def _is_gone(registry: Registry, entry: Registration) -> bool:
+    """Return whether the image has been unmounted, though the kernel still keeps the file system.
+
+    The kernel does so while another mount namespace has a copy of the mount, such as that of a
+    container that was started meanwhile. A lazy unmount removes the description; then the programs
+    that use the mount may finish.
+    """
+    if mount_points.mounted_at(entry.directory) is not None:
+        return False
+    found = registry.find(entry.directory)
+    return found is not None and found.pid == entry.pid
 
 
 def _detach(mounted: Sequence[mount_points.MountPoint]) -> None:
@@ -339,7 +356,7 @@ def _answers(
 
 def _serve(
     engine: Engine,
-    directory: str,
+    is_gone: Callable[[], bool],
     listening: control.ControlSocket,
     stopping: int,
     lifeline: int | None,
@@ -367,9 +384,7 @@ def _serve(
                         return
                     listening.serve_one()
                 engine.collect()
-                # The kernel keeps a file system while another mount namespace has a copy of it,
-                # such as that of a container that was started meanwhile.
-                if mount_points.mounted_at(directory) is None:
+                if is_gone():
                     return
     finally:
         is_ending.set()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _SUFFIX = ".json"
 _SOCKET_SUFFIX = ".sock"
+_LAYERS_SUFFIX = ".layers"
 _LOCK = "lock"
 _ID_LEN = 16
 _MAX_SIZE = 64 << 10
@@ -56,7 +57,7 @@ class Registration:
         started: when that process was started, in clock ticks after the machine.
         since: when the mount was requested, in seconds since 1970.
         cache_dir: directory of the cache.
-        front: what the kernel mounts: ``fuse``.
+        front: what the kernel mounts: ``fuse`` or ``erofs``.
         files: number of files and directories.
         size: size of the layers as the registry stores them, in bytes.
         mounted: whether it has been mounted.
@@ -200,6 +201,10 @@ class Registry:
     def socket_path(self, registration: Registration) -> Path:
         """Return the path of the socket of a mount's process."""
         return self.directory / (registration.name + _SOCKET_SUFFIX)
+
+    def layers_path(self, registration: Registration) -> Path:
+        """Return the directory where the layers of a mount are for the moment of mounting EROFS."""
+        return self.directory / (registration.name + _LAYERS_SUFFIX)
 
 
 def mounted_already(other: Registration) -> ConflictError:

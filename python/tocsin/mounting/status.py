@@ -37,7 +37,7 @@ class MountStatus:
         pid: number of the mount's process.
         since: when the mount was requested, in seconds since 1970.
         cache_dir: directory of the cache.
-        front: what the kernel mounts: ``fuse``.
+        front: what the kernel mounts: ``fuse``, or ``erofs`` over the files of the layers.
         files: number of files and directories.
         background: whether the image is loaded in the background.
         bytes_total: size of all data of the image that can be fetched.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import NotFoundError
 from tocsin.mounting import control, mount_points
-from tocsin.mounting.process import SOURCE, remove_dead
+from tocsin.mounting.process import remove_dead
 from tocsin.mounting.registered import Registry
 from tocsin.mounting.status import MountStatus, of_silent
 from tocsin.quoting import quoted
@@ -44,8 +44,7 @@ def unmount(directory: str | os.PathLike[str], *, lazy: bool = False) -> None:
     if found is not None and not found.is_alive:
         remove_dead(registry, found)
         return
-    is_ours = point is not None and point.source == SOURCE and point.kind.startswith("fuse")
-    if point is None or not is_ours:
+    if point is None or not mount_points.is_ours(point):
         if found is not None and not found.mounted:
             raise NotFoundError(
                 f"{quoted(path)}: the image is still being opened by process {found.pid}",

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -222,7 +222,7 @@ impl Engine {
             if !expired.is_empty() {
                 let callbacks = take(&mut state.callbacks, &expired);
                 drop(state);
-                self.note_error("no answer in time");
+                self.note_timeout();
                 callbacks.into_iter().for_each(|callback| callback(Err(io_error())));
                 state = self.lock();
                 continue;
@@ -244,6 +244,47 @@ impl Engine {
     #[must_use]
     pub fn layer_size(&self, layer: usize) -> u64 {
         self.layers.get(layer).map_or(0, |layer| layer.table.uncompressed_size())
+    }
+
+    /// The uncompressed sizes of all layers.
+    #[must_use]
+    pub fn layer_sizes(&self) -> Vec<u64> {
+        self.layers.iter().map(|layer| layer.table.uncompressed_size()).collect()
+    }
+
+    /// Compares every span on disk with its digest; returns whether all of them are there and match.
+    #[must_use]
+    pub fn check_all(&self) -> bool {
+        // What is not inflated on disk is not here, whatever the background still has to do.
+        let (here, all) = self.lock().scheduler.counts();
+        if here < all {
+            return false;
+        }
+        let spans: Vec<(usize, &Layer, u32)> = self
+            .layers
+            .iter()
+            .enumerate()
+            .flat_map(|(n, layer)| (0..layer.table.span_count()).map(move |span| (n, layer, span)))
+            .collect();
+        let (next, all) = (AtomicUsize::new(0), AtomicBool::new(true));
+        let check = || {
+            while let Some((number, layer, span)) = spans.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                if self.ready(*number, layer, *span) != ON_DISK {
+                    all.store(false, Ordering::Relaxed);
+                    return;
+                }
+            }
+        };
+        let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        thread::scope(|scope| {
+            for _ in 1..threads {
+                // Without more threads, this one does it all.
+                let _ = thread::Builder::new().spawn_scoped(scope, check);
+            }
+            check();
+        });
+        all.load(Ordering::Relaxed)
     }
 
     /// Reads a range of a layer's uncompressed bytes, if all of it is here.
@@ -642,6 +683,12 @@ impl Engine {
         self.note_error(error);
         self.lock().scheduler.failed(number, self.now());
         self.work.notify_all();
+    }
+
+    /// Notes that readers have waited in vain, unless it is known why.
+    fn note_timeout(&self) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.last_error.get_or_insert_with(|| "no answer in time".into());
     }
 
     fn note_error(&self, error: &str) {

@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tocsin_core::inodes::{DataPlace, Inodes};
 
 use crate::engine::{Engine, io_error};
+use crate::erofs;
 use crate::headers::{self, Data, Extent};
 use crate::log::{Log, Read};
 
 /// Largest read that is answered at once.
-const MAX_READ: u64 = 1 << 20;
+pub(crate) const MAX_READ: u64 = 1 << 20;
 /// A read that found its spans gone from memory again and again gives up.
 const MAX_TRIES: u32 = 16;
 
@@ -47,8 +48,20 @@ pub struct Fs {
     log: Option<Log>,
 }
 
+/// What the headers of a file say.
+pub(crate) enum Checked {
+    /// The data is where the index says.
+    Plain,
+    /// The file is sparse.
+    Sparse,
+    /// They are not what the index says.
+    Lies,
+    /// They are not here; these spans of the layer are missing.
+    Missing(Range<u32>),
+}
+
 /// What a read needs.
-enum Step {
+pub(crate) enum Step {
     /// All bytes are in the buffer.
     Done,
     /// These spans are missing.
@@ -114,55 +127,14 @@ impl Fs {
         if let Some(log) = &self.log {
             log.note(Read { at: self.engine.now(), inode, start, end });
         }
-        let outcome =
-            BUFFER.with_borrow_mut(|buffer| match self.step(inode, place, &(start..end), buffer) {
-                Ok(Step::Done) => {
-                    self.engine.count_read(true);
-                    reply(Ok(buffer));
-                    None
-                }
-                Ok(Step::Missing(missing)) => Some((missing, reply)),
-                Err(error) => {
-                    reply(Err(error));
-                    None
-                }
-            });
-        if let Some((missing, reply)) = outcome {
-            self.engine.count_read(false);
-            self.engine.note_use(
-                place.layer as usize,
-                &(place.offset..place.offset.saturating_add(found.size)),
-            );
-            self.read_later(inode, place, start..end, Box::new(reply), &missing, MAX_TRIES);
-        }
-    }
-
-    fn read_later(
-        self: &Arc<Self>,
-        inode: u64,
-        place: DataPlace,
-        range: Range<u64>,
-        reply: Reply,
-        missing: &[(usize, Range<u32>)],
-        tries: u32,
-    ) {
-        let engine = Arc::clone(&self.engine);
-        let this = Arc::clone(self);
-        let callback = move |outcome: io::Result<()>| {
-            if let Err(error) = outcome {
-                return reply(Err(error));
-            }
-            let mut buffer = Vec::new();
-            match this.step(inode, place, &range, &mut buffer) {
-                Ok(Step::Done) => reply(Ok(&buffer)),
-                Ok(Step::Missing(missing)) if tries > 0 => {
-                    this.read_later(inode, place, range, reply, &missing, tries - 1);
-                }
-                Ok(Step::Missing(_)) => reply(Err(io_error())),
-                Err(error) => reply(Err(error)),
-            }
-        };
-        engine.when_here(missing, Box::new(callback));
+        let (fs, engine) = (Arc::clone(self), Arc::clone(&self.engine));
+        let of_file = place.offset..place.offset.saturating_add(found.size);
+        respond(
+            &self.engine,
+            move |buffer| fs.step(inode, place, &(start..end), buffer),
+            move || engine.note_use(place.layer as usize, &of_file),
+            reply,
+        );
     }
 
     /// Fills the buffer, if everything is here.
@@ -173,6 +145,35 @@ impl Fs {
         range: &Range<u64>,
         buffer: &mut Vec<u8>,
     ) -> io::Result<Step> {
+        let layer = place.layer as usize;
+        let headers = match self.headers(inode, place, range)? {
+            Checked::Missing(spans) => return Ok(Step::Missing(vec![(layer, spans)])),
+            known => known,
+        };
+        buffer.clear();
+        match headers {
+            Checked::Plain => {
+                buffer.resize(len(range)?, 0);
+                let at = place.offset.checked_add(range.start).ok_or_else(io_error)?;
+                if self.engine.read(layer, at, buffer)? {
+                    return Ok(Step::Done);
+                }
+                let until = place.offset.saturating_add(range.end);
+                Ok(Step::Missing(vec![(layer, self.engine.spans_in(layer, &(at..until)))]))
+            }
+            Checked::Sparse => self.step_sparse(inode, layer, range, buffer),
+            Checked::Lies | Checked::Missing(_) => Err(io_error()),
+        }
+    }
+
+    /// Compares the headers of a file with the index, once. `range`: the part of its data that is
+    /// wanted too, and fetched with the headers if they are missing.
+    pub(crate) fn headers(
+        &self,
+        inode: u64,
+        place: DataPlace,
+        range: &Range<u64>,
+    ) -> io::Result<Checked> {
         let layer = place.layer as usize;
         let state = usize::try_from(inode).ok().and_then(|at| self.checked.get(at.wrapping_sub(1)));
         let state = state.ok_or_else(io_error)?;
@@ -186,7 +187,7 @@ impl Fs {
                 let until = if range.start < 1 << 20 { until } else { place.offset };
                 let until = until.min(self.engine.layer_size(layer));
                 let spans = self.engine.spans_in(layer, &(window.start..until));
-                return Ok(Step::Missing(vec![(layer, spans)]));
+                return Ok(Checked::Missing(spans));
             }
             let claims = self.inodes.claims(inode);
             let found = headers::check(&before, window.start, place.offset, &claims);
@@ -204,19 +205,35 @@ impl Fs {
                 Ordering::Release,
             );
         }
-        match state.load(Ordering::Acquire) {
-            PLAIN => {
-                buffer.resize(len(range)?, 0);
-                let at = place.offset.checked_add(range.start).ok_or_else(io_error)?;
-                if self.engine.read(layer, at, buffer)? {
-                    return Ok(Step::Done);
-                }
-                let until = place.offset.saturating_add(range.end);
-                Ok(Step::Missing(vec![(layer, self.engine.spans_in(layer, &(at..until)))]))
+        Ok(match state.load(Ordering::Acquire) {
+            PLAIN => Checked::Plain,
+            SPARSE => Checked::Sparse,
+            _ => Checked::Lies,
+        })
+    }
+
+    /// Compares the headers of all files with the index; returns whether all of them are here and
+    /// match. Then [`Self::sparse_files`] has all sparse files.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn check_all(&self) -> io::Result<bool> {
+        for inode in 1..=self.inodes.len() as u64 {
+            let Some(place) = self.inodes.get(inode).and_then(|found| found.data) else { continue };
+            if matches!(self.headers(inode, place, &(0..0))?, Checked::Missing(_) | Checked::Lies) {
+                return Ok(false);
             }
-            SPARSE => self.step_sparse(inode, layer, range, buffer),
-            _ => Err(io_error()),
         }
+        Ok(true)
+    }
+
+    /// The data of the files that are known to be sparse.
+    #[must_use]
+    pub fn sparse_files(&self) -> HashMap<u64, Vec<erofs::Extent>> {
+        let sparse = self.sparse.lock().unwrap_or_else(PoisonError::into_inner);
+        let extent =
+            |each: &Extent| erofs::Extent { start: each.start, len: each.len, offset: each.at };
+        sparse.iter().map(|(inode, all)| (*inode, all.iter().map(extent).collect())).collect()
     }
 
     fn step_sparse(
@@ -267,6 +284,62 @@ impl Fs {
         }
         self.engine.list(spans)
     }
+}
+
+/// Replies with what `step` puts into a buffer: at once if it is here, else when it has arrived; with
+/// an error if it does not arrive in time. `on_missing` is called if something is missing.
+pub(crate) fn respond<S>(
+    engine: &Arc<Engine>,
+    step: S,
+    on_missing: impl FnOnce(),
+    reply: impl FnOnce(io::Result<&[u8]>) + Send + 'static,
+) where
+    S: Fn(&mut Vec<u8>) -> io::Result<Step> + Send + 'static,
+{
+    let outcome = BUFFER.with_borrow_mut(|buffer| match step(buffer) {
+        Ok(Step::Done) => {
+            engine.count_read(true);
+            reply(Ok(buffer));
+            None
+        }
+        Ok(Step::Missing(missing)) => Some((missing, reply)),
+        Err(error) => {
+            reply(Err(error));
+            None
+        }
+    });
+    if let Some((missing, reply)) = outcome {
+        engine.count_read(false);
+        on_missing();
+        respond_later(engine, step, Box::new(reply), &missing, MAX_TRIES);
+    }
+}
+
+fn respond_later<S>(
+    engine: &Arc<Engine>,
+    step: S,
+    reply: Reply,
+    missing: &[(usize, Range<u32>)],
+    tries: u32,
+) where
+    S: Fn(&mut Vec<u8>) -> io::Result<Step> + Send + 'static,
+{
+    let again = Arc::clone(engine);
+    let callback = move |outcome: io::Result<()>| {
+        if let Err(error) = outcome {
+            return reply(Err(error));
+        }
+        let mut buffer = Vec::new();
+        match step(&mut buffer) {
+            Ok(Step::Done) => reply(Ok(&buffer)),
+            Ok(Step::Missing(missing)) if tries > 0 => {
+                respond_later(&again, step, reply, &missing, tries - 1);
+            }
+            Ok(Step::Missing(_)) => reply(Err(io_error())),
+            Err(error) => reply(Err(error)),
+        }
+    };
+    engine.when_here(missing, Box::new(callback));
 }
 
 /// The bytes before a file's data that hold its headers.

@@ -22,12 +22,12 @@ use tocsin_core::tar::EntryType;
 use crate::fs::Fs;
 
 /// Nothing ever changes.
-const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+pub(crate) const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const BLOCK_LEN: u32 = 512;
 const MAX_NAME_LEN: u32 = 255;
 /// Bytes that the kernel reads ahead, if it may.
-const READ_AHEAD: u32 = 1 << 20;
-const MAX_BACKGROUND: u16 = 128;
+pub(crate) const READ_AHEAD: u32 = 1 << 20;
+pub(crate) const MAX_BACKGROUND: u16 = 128;
 
 /// How an image is mounted.
 #[derive(Debug, Clone)]
@@ -49,8 +49,17 @@ pub struct Mounted {
     ended: Arc<Ended>,
 }
 
+/// Whether the file system has been unmounted.
 #[derive(Debug, Default)]
-struct Ended(Mutex<bool>, Condvar);
+pub(crate) struct Ended(Mutex<bool>, Condvar);
+
+impl Ended {
+    /// It has.
+    pub(crate) fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.1.notify_all();
+    }
+}
 
 impl Mounted {
     /// Waits until the file system has been unmounted; returns whether it has.
@@ -77,6 +86,17 @@ impl Mounted {
     }
 }
 
+/// Mounts a file system that this process serves.
+pub(crate) fn serve(
+    front: impl Filesystem,
+    ended: Arc<Ended>,
+    directory: &Path,
+    config: &Config,
+) -> io::Result<Mounted> {
+    let session = Session::new(front, directory, config)?;
+    Ok(Mounted { session: Some(session.spawn()?), ended })
+}
+
 /// Mounts an image; returns once it can be used.
 ///
 /// # Errors
@@ -97,8 +117,7 @@ pub fn mount(fs: &Arc<Fs>, directory: &Path, options: &MountOptions) -> io::Resu
         if options.allow_dev { MountOption::Dev } else { MountOption::NoDev },
     ];
     let front = Front::new(Arc::clone(fs), Arc::clone(&ended));
-    let session = Session::new(front, directory, &config)?;
-    Ok(Mounted { session: Some(session.spawn()?), ended })
+    serve(front, ended, directory, &config)
 }
 
 struct Front {
@@ -156,8 +175,7 @@ impl Filesystem for Front {
     }
 
     fn destroy(&mut self) {
-        *self.ended.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.ended.1.notify_all();
+        self.ended.note();
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -358,7 +376,7 @@ fn time((seconds, nanoseconds): (i64, u32)) -> SystemTime {
 }
 
 /// The number of a device as the kernel packs it.
-/// Source: torvalds/linux, include/linux/kdev_t.h, `new_encode_dev`.
+/// Source: torvalds/linux, include/linux/kdev_t.h.
 const fn device_number((major, minor): (u32, u32)) -> u32 {
     (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }

@@ -3,7 +3,8 @@
 //! `fuse` is a thin front over `fs`, which answers reads from `engine`. The engine knows what is here
 //! (`layer_file`, `memory`), asks `tocsin_core::fetch` what to fetch next, and gives fetches to
 //! whoever asks: it uses no network itself. `log` notes what is read. `erofs` writes the metadata of an
-//! image for the kernel's EROFS, over the files of the layers.
+//! image for the kernel's EROFS, over the files of the layers, which `layers_front` serves while they
+//! are incomplete.
 
 #[cfg(target_os = "linux")]
 mod answers;
@@ -19,6 +20,8 @@ mod headers;
 #[cfg(target_os = "linux")]
 mod layer_file;
 #[cfg(target_os = "linux")]
+mod layers_front;
+#[cfg(target_os = "linux")]
 mod log;
 #[cfg(target_os = "linux")]
 mod memory;
@@ -29,5 +32,7 @@ pub use engine::{Engine, LayerPlace, Options, Status};
 pub use fs::Fs;
 #[cfg(target_os = "linux")]
 pub use fuse::{MountOptions, Mounted, mount};
+#[cfg(target_os = "linux")]
+pub use layers_front::mount_layers;
 #[cfg(target_os = "linux")]
 pub use log::Read;

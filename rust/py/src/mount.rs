@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString};
 use tocsin_core::fetch::{Table, What};
 use tocsin_core::inodes::Inodes;
+use tocsin_mount::erofs::image;
 use tocsin_mount::{Engine, Fs, LayerPlace, MountOptions, Mounted, Options};
 
 use crate::buffer::Blob;
@@ -121,6 +122,46 @@ impl Mount {
         let mounted = py.detach(|| tocsin_mount::mount(&self.fs, &directory, &options))?;
         *self.mounted.lock().unwrap_or_else(PoisonError::into_inner) = Some(mounted);
         Ok(())
+    }
+
+    /// Mounts a file system with a file for each layer, by its number, and the file `image`, which
+    /// has the contents of the file `metadata`.
+    #[pyo3(signature = (directory, metadata, *, source))]
+    fn mount_layers(
+        &self,
+        py: Python<'_>,
+        directory: PathBuf,
+        metadata: PathBuf,
+        source: String,
+    ) -> PyResult<()> {
+        let mounted =
+            py.detach(|| tocsin_mount::mount_layers(&self.fs, &directory, &metadata, source))?;
+        *self.mounted.lock().unwrap_or_else(PoisonError::into_inner) = Some(mounted);
+        Ok(())
+    }
+
+    /// Whether all spans are on disk and match their digests, and the headers of all files match
+    /// the index. Reads everything.
+    fn check_all(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(py.detach(
+            || {
+                if self.fs.engine().check_all() { self.fs.check_all() } else { Ok(false) }
+            },
+        )?)
+    }
+
+    /// The metadata of the image as an EROFS file system over its layers.
+    ///
+    /// A `ValueError` says why EROFS cannot represent the image. Sparse files are known after
+    /// `check_all`; without it, they are an error.
+    fn erofs_image<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let made = py.detach(|| {
+            let sparse = self.fs.sparse_files();
+            let sizes = self.fs.engine().layer_sizes();
+            image(self.fs.inodes(), &sizes, |inode| sparse.get(&inode).cloned())
+        });
+        let bytes = made.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(PyBytes::new(py, &bytes))
     }
 
     fn prefetch(&self, reads: Vec<(Bound<'_, PyString>, u64, u64)>) -> PyResult<u64> {

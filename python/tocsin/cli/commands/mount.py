@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 @command(summary="Mount an image without downloading it first.")
 @click.argument("image", metavar="IMAGE", type=parameters.reference)
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--front",
+    type=click.Choice(["auto", "fuse", "erofs"]),
+    default="auto",
+    show_default=True,
+    help="What the kernel mounts; auto is EROFS where it can be used.",
+)
 @click.option("--allow-other", is_flag=True, help="Let other users use the mount.")
 @click.option(
     "--foreground",
@@ -37,6 +44,7 @@ def mount(
     *,
     image: Reference,
     directory: Path,
+    front: str,
     allow_other: bool,
     foreground: bool,
     options_for: Callable[..., MountOptions],
@@ -55,6 +63,10 @@ def mount(
     devices have no effect. A read that waits longer than --read-timeout fails with an input/output
     error, and the next read tries again.
 
+    The kernel's EROFS is faster than FUSE. It needs Linux 6.12, root, and either --allow-other or a
+    DIR that other users cannot reach, since it does not keep them out. --record and some sparse
+    files need FUSE.
+
     With --foreground, the command stays until the mount is unmounted, or until SIGTERM or Ctrl-C;
     it reports to systemd when the mount is ready.
 
@@ -67,7 +79,7 @@ def mount(
     """
     from tocsin.mounting import mount_points, process  # noqa: PLC0415 (not for --help)
 
-    options = options_for(image, allow_other=allow_other)
+    options = options_for(image, allow_other=allow_other, front=front)
     path = mount_points.absolute(directory)
     if foreground:
         process.prepare(options, path)

@@ -52,6 +52,7 @@ def _facts(found: MountStatus) -> dict[str, str]:
         "manifest": found.manifest or words.NOTHING,
         "platform": found.platform or words.NOTHING,
         "index": index_words(found.index) or words.NOTHING,
+        "front": found.front,
         "process": str(found.pid),
         "cache": found.cache_dir,
     }
