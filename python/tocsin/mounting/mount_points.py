@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tocsin.errors import ConflictError, NotFoundError, UnsupportedError
 from tocsin.mounting.processes import users_of
-from tocsin.quoting import quoted
+from tocsin.quoting import escaped, quoted
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _FUSE = Path("/dev/fuse")
@@ -188,8 +188,11 @@ def mount_refused(error: OSError, directory: str) -> UnsupportedError | OSError:
             hint="Load the kernel module with modprobe fuse as root.",
         )
     if error.errno is None:  # a message of fusermount3
-        error.add_note(quoted(directory))
-        return error
+        return UnsupportedError(
+            f"{quoted(directory)}: it cannot be mounted there: {escaped(f'{error}')}",
+            hint="Use a directory of your own, or run tocsin as root; start a container with "
+            "--device /dev/fuse --cap-add SYS_ADMIN.",
+        )
     return OSError(error.errno, error.strerror, directory)
 
 
