@@ -51,8 +51,8 @@ def start_reader(machine):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tag", ["seek", "v2"])
-def test_kills_when_random_then_no_wrong_byte_and_no_stale_mount(machine, layout, tag):
+@pytest.mark.parametrize(("tag", "front"), [("seek", "fuse"), ("v2", "auto")])
+def test_kills_when_random_then_no_wrong_byte_and_no_stale_mount(machine, layout, tag, front):
     random = Random(tag)  # noqa: S311 (test data)
     with Registry() as registry:
         image = f"{registry.host}/app/it:1"
@@ -61,7 +61,7 @@ def test_kills_when_random_then_no_wrong_byte_and_no_stale_mount(machine, layout
             rate = random.choice(["500KiB", "5MiB", "500MiB"])
             if number % 10 == 9:  # begin with nothing
                 subprocess.run(["rm", "-rf", machine.cache], check=True)  # noqa: S603, S607
-            mounted = machine.mount(image, "--background-rate", rate)
+            mounted = machine.mount(image, "--background-rate", rate, "--front", front)
             pid = mounted["pid"]
             readers = [start_reader(machine) for _ in range(2)]
             for reader in readers:

@@ -20,15 +20,17 @@ LONG = 10_000
 """More often than any test asks."""
 
 
-@pytest.fixture(params=["seek", "v2"])
+@pytest.fixture(params=["seek-fuse", "v2-auto"])
 def registry(layout, request):
+    tag, front = request.param.split("-")
     with Registry() as registry:
-        tocsin.copy(f"oci:{layout}:{request.param}", f"{registry.host}/{IMAGE}")
+        registry.front = front
+        tocsin.copy(f"oci:{layout}:{tag}", f"{registry.host}/{IMAGE}")
         yield registry
 
 
 def mount(machine, registry, *options):
-    return machine.mount(f"{registry.host}/{IMAGE}", *options)
+    return machine.mount(f"{registry.host}/{IMAGE}", "--front", registry.front, *options)
 
 
 def path_of(machine, number):

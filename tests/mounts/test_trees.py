@@ -114,6 +114,9 @@ def made(place, kind, layers):
 
 
 def mount_made(machine, kind, layers, *options):
+    """Mount layers with indexes of a kind, such as ``seek``; ``seek+erofs`` may use EROFS."""
+    kind, _, front = kind.partition("+")
+    options = ["--front", "auto" if front else "fuse", *options]
     index = ["--index", "v1"] if kind == "v1" else []
     return machine.mount(made(machine.directory, kind, layers), *index, *options)
 
@@ -132,7 +135,7 @@ def links_in(top):
     return {str(path.relative_to(top)): path.lstat().st_nlink for path in top.rglob("*")}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "seek+erofs", "v2+erofs", "none+erofs"])
 def test_mount_when_layers_have_everything_then_as_umoci_unpacks_them(machine, unpacked, kind):
     mount_made(machine, kind, [LOWER, UPPER])
     top = machine.mount_point
@@ -183,7 +186,7 @@ def test_golden_when_mounted_then_as_tarfile_reads_it(machine, name, kind):
     assert expected
 
 
-@pytest.mark.parametrize("kind", ["seek", "v2"])
+@pytest.mark.parametrize("kind", ["seek", "v2", "seek+erofs"])
 def test_directory_when_it_has_many_names_then_each_is_found(machine, kind):
     names = [f"{'f' * (number % 200)}{number}" for number in range(20_000)]
     mount_made(machine, kind, [tar(directory("d"), *(entry(f"d/{name}") for name in names))])
@@ -208,7 +211,7 @@ def test_paths_when_deep_then_found(machine):
 
 
 @pytest.mark.parametrize("form", ["--sparse-version=1.0", "--sparse-version=0.1"])
-@pytest.mark.parametrize("kind", ["seek", "none", "zstd"])
+@pytest.mark.parametrize("kind", ["seek", "none", "zstd", "seek+erofs"])
 def test_sparse_file_when_read_anywhere_then_holes_are_zeros(machine, kind, form):
     file = machine.directory / "sparse"
     places = [0, 1 << 20, 10_002_432]
@@ -257,11 +260,11 @@ def random_layers(random, count):
     return layers, model
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(12))
 def test_reads_when_random_then_as_the_model(machine, seed):
     random = Random(seed)  # noqa: S311 (test data)
     layers, model = random_layers(random, random.randrange(1, 5))
-    kind = KINDS[seed % len(KINDS)]
+    kind = f"{KINDS[seed % len(KINDS)]}{random.choice(['', '+erofs'])}"
     options = random.choice([[], ["--no-background"], ["--background-rate", "200KiB"]])
     mount_made(machine, kind, layers, *options)
     top = machine.mount_point
