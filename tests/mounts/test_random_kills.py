@@ -52,7 +52,7 @@ def start_reader(machine):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("tag", "front"), [("seek", "fuse"), ("v2", "auto")])
-def test_kills_when_random_then_no_wrong_byte_and_no_stale_mount(machine, layout, tag, front):
+def test_kills_when_random_then_no_wrong_byte_or_stale_mount(machine, layout, tag, front):
     random = Random(tag)  # noqa: S311 (test data)
     with Registry() as registry:
         image = f"{registry.host}/app/it:1"

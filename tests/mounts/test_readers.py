@@ -55,9 +55,7 @@ def file(mounted):
 
 
 @pytest.mark.parametrize(("tag", "front"), [("seek", "fuse"), ("v2", "fuse"), ("seek", "auto")])
-def test_readers_when_64_processes_while_loading_then_each_gets_the_right_bytes(
-    machine, layout, tag, front
-):
+def test_readers_when_64_processes_while_loading_then_right(machine, layout, tag, front):
     with Registry() as registry:
         image = f"{registry.host}/app/it:1"
         tocsin.copy(f"oci:{layout}:{tag}", image)

@@ -116,7 +116,7 @@ def test_mount_when_kernel_refuses_then_error_says_what_to_do(number, kind):
     assert isinstance(found, OSError) or found.hint
 
 
-def test_mount_when_program_refuses_then_error_has_its_message_and_says_what_to_do():
+def test_mount_when_program_refuses_then_its_message_and_a_hint():
     found = mount_points.mount_refused(OSError("fusermount3: no"), "/mnt")
     assert isinstance(found, UnsupportedError)
     assert found.message == '"/mnt": it cannot be mounted there: fusermount3: no'
