@@ -190,8 +190,7 @@ fn next_when_a_background_fetch_is_slow_then_its_reader_gets_another() {
     scheduler.set_background(true);
     let slow = fetch(&mut scheduler, at(1000)).unwrap();
     scheduler.wait_for(&[(0, 1..2)], at(1100)).unwrap();
-    // It may still arrive; a reader of a mount does not wait for it alone.
-    assert_eq!(scheduler.next(at(1100)), Next::Wait(Some(at(4001))));
+    assert_eq!(scheduler.next(at(1100)), Next::Wait(Some(at(11_000))));
     let found = fetch(&mut scheduler, at(11_000)).unwrap();
     assert!(spans(&slow).contains(&1));
     assert_eq!((spans(&found), found.purpose), (1..2, Purpose::Demand));
