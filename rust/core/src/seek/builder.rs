@@ -2,6 +2,7 @@
 //! position of each checkpoint, and computes the digests of the spans between them.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::finder::{Choice, Choices, Place};
 use super::{LayerCompression, LayerWriter, SeekLayer};
@@ -11,8 +12,19 @@ use crate::error::Result;
 use crate::inflate::SymbolFinder;
 use crate::span::{BitOffset, UncompressedOffset};
 
+/// Bytes of complete spans and of the current one that may wait to be hashed. Two spans are hashed
+/// together, which takes little more than half the time, unless they are larger than this.
+const MAX_WAITING_LEN: u64 = 1 << 20;
 /// Used bytes are dropped only when there are more than this, so that the rest is rarely moved.
 const DROPPED_LEN: usize = 256 << 10;
+
+/// A span that is being hashed.
+#[derive(Debug, Default)]
+struct Part {
+    hasher: Hasher,
+    /// The offset of the first byte that is not hashed.
+    hashed: u64,
+}
 
 /// Builds the seek blob of a layer.
 ///
@@ -28,9 +40,9 @@ pub(crate) struct LayerBuilder {
     /// Compressed bytes from `start` on.
     bytes: Vec<u8>,
     start: u64,
-    hasher: Hasher,
-    /// The offset of the first byte that is not hashed.
-    hashed: u64,
+    /// The last complete span and its end, if it waits to be hashed together with the current one.
+    waiting: Option<(Part, u64)>,
+    current: Part,
     has_span: bool,
     symbols: SymbolFinder,
 }
@@ -43,8 +55,8 @@ impl LayerBuilder {
             settled: BitOffset(0),
             bytes: Vec::new(),
             start: 0,
-            hasher: Hasher::new(),
-            hashed: 0,
+            waiting: None,
+            current: Part::default(),
             has_span: false,
             symbols: SymbolFinder::new(),
         }
@@ -54,7 +66,7 @@ impl LayerBuilder {
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         // Hashed bytes may still be needed: the symbol to search from may be before the last
         // checkpoint, if little compressed data expands to much output.
-        let used = self.hashed.min(self.settled.byte().0).saturating_sub(self.start);
+        let used = self.unhashed().min(self.settled.byte().0).saturating_sub(self.start);
         let used = usize::try_from(used).unwrap_or(usize::MAX).min(self.bytes.len());
         if used == self.bytes.len() {
             self.bytes.clear();
@@ -83,18 +95,15 @@ impl LayerBuilder {
                 // Its bytes have not arrived yet. Everything before the symbol to search from
                 // belongs to the current span.
                 if let Place::Symbol { from, .. } = &choice.place {
-                    self.hash_to(from.byte().0);
+                    self.hash_waiting(from.byte().0);
                 }
                 self.choices.push_front(choice);
                 return;
             };
-            self.hash_to(position.0.div_ceil(8));
             if std::mem::replace(&mut self.has_span, true) {
-                self.writer.push_digest(self.hasher.finish_reset());
-            } else {
-                self.hasher = Hasher::new();
+                self.end_span(position.0.div_ceil(8));
             }
-            self.hashed = position.byte().0;
+            self.current = Part { hasher: Hasher::new(), hashed: position.byte().0 };
             self.writer.push_point(SeekPoint {
                 uncompressed: UncompressedOffset(choice.uncompressed),
                 position,
@@ -102,7 +111,7 @@ impl LayerBuilder {
                 window: choice.window,
             });
         }
-        self.hash_to(self.settled.byte().0);
+        self.hash_waiting(self.settled.byte().0);
     }
 
     /// The offset after the last byte that has arrived.
@@ -110,15 +119,50 @@ impl LayerBuilder {
         self.start + self.bytes.len() as u64
     }
 
-    /// Hashes the bytes before `end`, as far as they have arrived.
-    fn hash_to(&mut self, end: u64) {
+    /// The offset of the first byte that is not hashed.
+    fn unhashed(&self) -> u64 {
+        self.waiting.as_ref().map_or(self.current.hashed, |(part, _)| part.hashed)
+    }
+
+    /// Hashes what waits and the current span up to `end`, as far as the bytes have arrived, if too
+    /// many wait.
+    fn hash_waiting(&mut self, end: u64) {
         let end = end.min(self.end());
-        if end > self.hashed {
-            let place = |at: u64| usize::try_from(at - self.start).unwrap_or(usize::MAX);
-            let range = place(self.hashed)..place(end);
-            self.hasher.update(&self.bytes[range]);
-            self.hashed = end;
+        if end.saturating_sub(self.unhashed()) > MAX_WAITING_LEN {
+            self.finish_waiting();
+            let range = self.range(self.current.hashed, end);
+            self.current.hasher.update(&self.bytes[range]);
+            self.current.hashed = self.current.hashed.max(end);
         }
+    }
+
+    /// Ends the current span, all of whose bytes have arrived.
+    fn end_span(&mut self, end: u64) {
+        let mut current = std::mem::take(&mut self.current);
+        let Some((mut before, before_end)) = self.waiting.take() else {
+            self.waiting = Some((current, end));
+            return;
+        };
+        let before_bytes = &self.bytes[self.range(before.hashed, before_end)];
+        let bytes = &self.bytes[self.range(current.hashed, end)];
+        before.hasher.update_with(before_bytes, &mut current.hasher, bytes);
+        self.writer.push_digest(before.hasher.finish_reset());
+        self.writer.push_digest(current.hasher.finish_reset());
+    }
+
+    /// Hashes the complete span that waits, without another one.
+    fn finish_waiting(&mut self) {
+        if let Some((mut part, end)) = self.waiting.take() {
+            let range = self.range(part.hashed, end);
+            part.hasher.update(&self.bytes[range]);
+            self.writer.push_digest(part.hasher.finish_reset());
+        }
+    }
+
+    /// Where the bytes from `start` up to `end` are in `bytes`.
+    fn range(&self, start: u64, end: u64) -> Range<usize> {
+        let place = |at: u64| usize::try_from(at.saturating_sub(self.start)).unwrap_or(usize::MAX);
+        place(start)..place(end.max(start))
     }
 
     /// The position of a checkpoint; `None` if its bytes have not arrived yet.
@@ -154,7 +198,8 @@ impl LayerBuilder {
         self.settled = BitOffset(compressed_size.saturating_mul(8));
         self.advance();
         if self.has_span {
-            self.writer.push_digest(self.hasher.finish_reset());
+            self.end_span(self.end());
+            self.finish_waiting();
         }
         self.writer.finish(LayerCompression::Gzip, compressed_size, uncompressed_size)
     }
