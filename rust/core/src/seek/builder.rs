@@ -145,9 +145,16 @@ impl LayerBuilder {
         };
         let before_bytes = &self.bytes[self.range(before.hashed, before_end)];
         let bytes = &self.bytes[self.range(current.hashed, end)];
+        let (bytes, rest) = bytes.split_at(bytes.len().min(before_bytes.len()));
         before.hasher.update_with(before_bytes, &mut current.hasher, bytes);
         self.writer.push_digest(before.hasher.finish_reset());
-        self.writer.push_digest(current.hasher.finish_reset());
+        if rest.is_empty() {
+            self.writer.push_digest(current.hasher.finish_reset());
+        } else {
+            // The rest, with the next span.
+            current.hashed = end - rest.len() as u64;
+            self.waiting = Some((current, end));
+        }
     }
 
     /// Hashes the complete span that waits, without another one.

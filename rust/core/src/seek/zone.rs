@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use crate::checkpoint::{Run, SparseWindow, WINDOW_LEN};
-use crate::inflate::{Match, words};
+use crate::inflate::{BitWork, Match, with_bit_instructions, words};
 
 /// Number of positions in a block, a multiple of 64.
 const BLOCK_LEN: usize = 256;
@@ -70,6 +70,16 @@ pub(super) struct Zone<'a> {
 impl Zone<'_> {
     /// The cheapest position; the first one if several cost the same.
     pub(super) fn cheapest(&self) -> u64 {
+        with_bit_instructions(self)
+    }
+}
+
+impl BitWork for &Zone<'_> {
+    type Output = u64;
+
+    /// [`Zone::cheapest`].
+    #[inline(always)]
+    fn run(self) -> u64 {
         let mut bits = Bits::new(self.start, self.end + WINDOW_LEN as u64);
         let origin = bits.start;
         let [start, end, first] = [self.start, self.end, self.match_end.max(self.start)]
@@ -116,6 +126,7 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     /// Where the last match that has not been taken ends.
+    #[inline(always)]
     fn last_end(&self) -> usize {
         let last = self.pieces.last().and_then(|piece| {
             let found = piece.matches.last()?;
@@ -126,7 +137,7 @@ impl<'a> Search<'a> {
     }
 
     /// Takes the last boundary if it is at or after `limit`.
-    #[inline]
+    #[inline(always)]
     fn next_boundary(&mut self, limit: usize) -> Option<usize> {
         let (last, rest) = self.boundaries.split_last()?;
         let at = usize::try_from(last - self.origin).unwrap_or(usize::MAX);
@@ -138,16 +149,16 @@ impl<'a> Search<'a> {
     }
 
     /// Adds the matches that begin at or after `limit`.
+    #[inline(always)]
     fn add_matches(&mut self, bits: &mut Bits, limit: usize) {
-        self.take_matches(limit, |found, delta| bits.set(found, delta));
+        self.take_matches::<false>(bits, limit);
     }
 
     /// Goes back from `place` to `limit`, between which no candidate is better than the best one.
+    #[inline(always)]
     fn jump(&mut self, bits: &mut Bits, limit: usize, place: &mut Place) {
         if place.at - limit < LONG_JUMP {
-            let mut added = 0;
-            self.take_matches(limit, |found, delta| added += bits.set_counting(found, delta));
-            place.count += added;
+            place.count += self.take_matches::<true>(bits, limit);
             place.go(bits, limit);
         } else {
             self.add_matches(bits, limit);
@@ -156,10 +167,11 @@ impl<'a> Search<'a> {
         while self.next_boundary(limit).is_some() {}
     }
 
-    /// Takes the matches that begin at or after `limit`, from last to first. `take` also gets what to
-    /// add to their offsets.
-    #[inline]
-    fn take_matches(&mut self, limit: usize, mut take: impl FnMut(Match, usize)) {
+    /// Adds the matches that begin at or after `limit`, from last to first. With `COUNT`, returns how
+    /// many bits they add.
+    #[inline(always)]
+    fn take_matches<const COUNT: bool>(&mut self, bits: &mut Bits, limit: usize) -> u32 {
+        let mut added = 0;
         while let Some(piece) = self.pieces.last_mut() {
             let delta = delta(piece, self.origin);
             let mut matches = piece.matches;
@@ -167,7 +179,11 @@ impl<'a> Search<'a> {
                 if delta.wrapping_add(found.offset() as usize) < limit {
                     break;
                 }
-                take(*found, delta);
+                if COUNT {
+                    added += bits.set_counting(*found, delta);
+                } else {
+                    bits.set(*found, delta);
+                }
                 matches = before;
             }
             piece.matches = matches;
@@ -176,9 +192,11 @@ impl<'a> Search<'a> {
             }
             self.pieces.pop();
         }
+        added
     }
 
     /// Goes back through the candidates from `place` to `limit`.
+    #[inline(always)]
     fn sweep(&mut self, bits: &mut Bits, limit: usize, place: &mut Place) {
         let first = place.at;
         while let Some(&piece) = self.pieces.last() {
@@ -227,7 +245,7 @@ impl<'a> Search<'a> {
         place.go(bits, limit);
     }
 
-    #[inline]
+    #[inline(always)]
     fn offer(&mut self, place: &Place, extra: u32) {
         let cost = place.count + extra;
         if cost <= self.best.cost {
@@ -251,7 +269,7 @@ struct Place {
 
 impl Place {
     /// Goes back to `at`. All matches that begin between the two must have been added.
-    #[inline]
+    #[inline(always)]
     fn go(&mut self, bits: &Bits, at: usize) {
         self.count -= bits.count(at, self.at);
         self.at = at;
@@ -274,7 +292,7 @@ impl Bits {
     }
 
     /// Sets the bits of what a match refers to; `delta` is added to its offset.
-    #[inline]
+    #[inline(always)]
     fn set(&mut self, found: Match, delta: usize) {
         let start = source(found, delta);
         let len = usize::from(found.source_len());
@@ -291,6 +309,7 @@ impl Bits {
 
     /// The earliest start of a block, or `start` if that is later, with at most `room` bits from there
     /// up to `at`; `at` if there is none.
+    #[inline(always)]
     fn back_over(&self, at: usize, start: usize, mut room: u32) -> usize {
         let mut found = at;
         while found > start {
@@ -315,7 +334,7 @@ impl Bits {
     }
 
     /// Sets the bits of what a match refers to and returns how many were not set before.
-    #[inline]
+    #[inline(always)]
     fn set_counting(&mut self, found: Match, delta: usize) -> u32 {
         let start = source(found, delta);
         let len = usize::from(found.source_len());
@@ -336,7 +355,7 @@ impl Bits {
     }
 
     /// The number of bits from `start` up to `end`.
-    #[inline]
+    #[inline(always)]
     fn count(&self, start: usize, end: usize) -> u32 {
         if start / 64 == end / 64 {
             let word = self.words.get(start / 64).copied().unwrap_or(0);
@@ -354,6 +373,7 @@ impl Bits {
         self.count_long(start, end)
     }
 
+    #[inline(always)]
     fn count_long(&self, start: usize, end: usize) -> u32 {
         let (first, last) = (start / 64, end / 64);
         let word = |index: usize| self.words.get(index).copied().unwrap_or(0);
@@ -380,13 +400,14 @@ impl Bits {
     }
 
     /// The number of bits in the window before `at`.
+    #[inline(always)]
     fn count_below(&self, at: usize) -> u32 {
         self.count(at.saturating_sub(WINDOW_LEN), at)
     }
 }
 
 /// Where the source of a match begins.
-#[inline]
+#[inline(always)]
 fn source(found: Match, delta: usize) -> usize {
     delta.wrapping_add(found.offset() as usize).wrapping_sub(usize::from(found.distance()))
 }
