@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::finder::{Choice, Choices, Place};
 use super::{LayerCompression, LayerWriter, SeekLayer};
 use crate::checkpoint::{PointStart, SeekPoint};
-use crate::digest::Hasher;
+use crate::digest::{Digest, Hasher};
 use crate::error::Result;
 use crate::inflate::SymbolFinder;
 use crate::span::{BitOffset, UncompressedOffset};
@@ -26,6 +26,15 @@ struct Part {
     hashed: u64,
 }
 
+/// A complete span that waits to be hashed together with later ones.
+#[derive(Debug)]
+struct Waiting {
+    part: Part,
+    end: u64,
+    /// The digests of the spans after it, which were shorter than what is left of it.
+    later: Vec<Digest>,
+}
+
 /// Builds the seek blob of a layer.
 ///
 /// Compressed bytes may arrive before or after the checkpoints within them. Only bytes that may still
@@ -40,8 +49,7 @@ pub(crate) struct LayerBuilder {
     /// Compressed bytes from `start` on.
     bytes: Vec<u8>,
     start: u64,
-    /// The last complete span and its end, if it waits to be hashed together with the current one.
-    waiting: Option<(Part, u64)>,
+    waiting: Option<Waiting>,
     current: Part,
     has_span: bool,
     symbols: SymbolFinder,
@@ -121,7 +129,7 @@ impl LayerBuilder {
 
     /// The offset of the first byte that is not hashed.
     fn unhashed(&self) -> u64 {
-        self.waiting.as_ref().map_or(self.current.hashed, |(part, _)| part.hashed)
+        self.waiting.as_ref().map_or(self.current.hashed, |waiting| waiting.part.hashed)
     }
 
     /// Hashes what waits and the current span up to `end`, as far as the bytes have arrived, if too
@@ -136,34 +144,43 @@ impl LayerBuilder {
         }
     }
 
-    /// Ends the current span, all of whose bytes have arrived.
+    /// Ends the current span, all of whose bytes have arrived. Bytes are hashed two spans at a time;
+    /// the rest of the longer one waits for the next span.
     fn end_span(&mut self, end: u64) {
         let mut current = std::mem::take(&mut self.current);
-        let Some((mut before, before_end)) = self.waiting.take() else {
-            self.waiting = Some((current, end));
+        let Some(mut waiting) = self.waiting.take() else {
+            self.waiting = Some(Waiting { part: current, end, later: Vec::new() });
             return;
         };
-        let before_bytes = &self.bytes[self.range(before.hashed, before_end)];
-        let bytes = &self.bytes[self.range(current.hashed, end)];
-        let (bytes, rest) = bytes.split_at(bytes.len().min(before_bytes.len()));
-        before.hasher.update_with(before_bytes, &mut current.hasher, bytes);
-        self.writer.push_digest(before.hasher.finish_reset());
-        if rest.is_empty() {
-            self.writer.push_digest(current.hasher.finish_reset());
+        let part = &mut waiting.part;
+        let len = waiting.end.saturating_sub(part.hashed).min(end.saturating_sub(current.hashed));
+        let waiting_bytes = &self.bytes[self.range(part.hashed, part.hashed + len)];
+        let bytes = &self.bytes[self.range(current.hashed, current.hashed + len)];
+        part.hasher.update_with(waiting_bytes, &mut current.hasher, bytes);
+        part.hashed += len;
+        current.hashed += len;
+        if current.hashed >= end {
+            waiting.later.push(current.hasher.finish_reset());
+            self.waiting = Some(waiting);
         } else {
-            // The rest, with the next span.
-            current.hashed = end - rest.len() as u64;
-            self.waiting = Some((current, end));
+            self.push_digests(waiting);
+            self.waiting = Some(Waiting { part: current, end, later: Vec::new() });
         }
     }
 
     /// Hashes the complete span that waits, without another one.
     fn finish_waiting(&mut self) {
-        if let Some((mut part, end)) = self.waiting.take() {
-            let range = self.range(part.hashed, end);
-            part.hasher.update(&self.bytes[range]);
-            self.writer.push_digest(part.hasher.finish_reset());
+        if let Some(mut waiting) = self.waiting.take() {
+            let range = self.range(waiting.part.hashed, waiting.end);
+            waiting.part.hasher.update(&self.bytes[range]);
+            self.push_digests(waiting);
         }
+    }
+
+    /// Passes on the digests of a span that has been hashed, and of those after it.
+    fn push_digests(&mut self, mut waiting: Waiting) {
+        self.writer.push_digest(waiting.part.hasher.finish_reset());
+        waiting.later.into_iter().for_each(|digest| self.writer.push_digest(digest));
     }
 
     /// Where the bytes from `start` up to `end` are in `bytes`.
