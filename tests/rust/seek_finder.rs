@@ -223,6 +223,18 @@ fn seek_when_stored_then_cheapest_checkpoints() {
     check(&zlib_gzip(&data, 0), 64 * KIB);
 }
 
+/// Two spans that are larger than what may wait are hashed one after the other.
+#[test]
+fn seek_when_spans_have_a_mebibyte_then_right_digests() {
+    let data = tar_of(&mixed_data(4_500_000, 13));
+    let layer = zlib_gzip(&data, 0);
+    let wanted = check(&layer, 1 << 20);
+    assert!(wanted.positions().span_count() > 3);
+    for push_len in [1_000, 300_000] {
+        assert!(seek_layer(&layer, 1 << 20, How { push_len, ..SIMPLE }) == wanted);
+    }
+}
+
 #[test]
 fn seek_when_blocks_are_odd_then_cheapest_checkpoints() {
     let data = tar_of(&mixed_data(600_000, 3));

@@ -119,6 +119,39 @@ pub(super) fn decode_recording<U: Unit>(
     decode_body::<U, true>(tables, bits, input, output, limits, matches)
 }
 
+/// Work on bits, for [`with_bit_instructions`]. `run` and what it calls must be inlined to be compiled
+/// with these instructions.
+pub(crate) trait BitWork {
+    /// The result.
+    type Output;
+
+    /// Does the work.
+    fn run(self) -> Self::Output;
+}
+
+/// Runs `work` with the CPU's instructions for counting and shifting bits, if it has them. Without
+/// them, counting the bits of a word takes a dozen instructions.
+pub(crate) fn with_bit_instructions<W: BitWork>(work: W) -> W::Output {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("popcnt")
+        && std::arch::is_x86_feature_detected!("bmi1")
+        && std::arch::is_x86_feature_detected!("bmi2")
+    {
+        // SAFETY: the CPU supports these instructions.
+        return unsafe { run_with_bit_instructions(work) };
+    }
+    work.run()
+}
+
+/// # Safety
+///
+/// The CPU must support POPCNT, BMI1 and BMI2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "popcnt,bmi1,bmi2")]
+unsafe fn run_with_bit_instructions<W: BitWork>(work: W) -> W::Output {
+    work.run()
+}
+
 /// The number of bytes of input, and of units of output, after which the loop stops.
 #[derive(Clone, Copy)]
 struct Limits {

@@ -29,6 +29,7 @@ use record::{KnownBytes, Mode, PAUSE_LEN, Recorder};
 use tables::{CODE_LENGTH_ORDER, CODE_LENGTH_SYMBOLS, END_OF_BLOCK, EXCEPTIONAL, LITERALS};
 use window::OutputWindow;
 
+pub(crate) use fast::{BitWork, with_bit_instructions};
 pub(crate) use record::words;
 pub use record::{Body, EARLY_LEN, Match};
 pub use symbols::SymbolFinder;

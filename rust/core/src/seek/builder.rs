@@ -2,17 +2,38 @@
 //! position of each checkpoint, and computes the digests of the spans between them.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::finder::{Choice, Choices, Place};
 use super::{LayerCompression, LayerWriter, SeekLayer};
 use crate::checkpoint::{PointStart, SeekPoint};
-use crate::digest::Hasher;
+use crate::digest::{Digest, Hasher};
 use crate::error::Result;
 use crate::inflate::SymbolFinder;
 use crate::span::{BitOffset, UncompressedOffset};
 
+/// Bytes of complete spans and of the current one that may wait to be hashed. Two spans are hashed
+/// together, which takes little more than half the time, unless they are larger than this.
+const MAX_WAITING_LEN: u64 = 1 << 20;
 /// Used bytes are dropped only when there are more than this, so that the rest is rarely moved.
 const DROPPED_LEN: usize = 256 << 10;
+
+/// A span that is being hashed.
+#[derive(Debug, Default)]
+struct Part {
+    hasher: Hasher,
+    /// The offset of the first byte that is not hashed.
+    hashed: u64,
+}
+
+/// A complete span that waits to be hashed together with later ones.
+#[derive(Debug)]
+struct Waiting {
+    part: Part,
+    end: u64,
+    /// The digests of the spans after it, which were shorter than what is left of it.
+    later: Vec<Digest>,
+}
 
 /// Builds the seek blob of a layer.
 ///
@@ -28,9 +49,8 @@ pub(crate) struct LayerBuilder {
     /// Compressed bytes from `start` on.
     bytes: Vec<u8>,
     start: u64,
-    hasher: Hasher,
-    /// The offset of the first byte that is not hashed.
-    hashed: u64,
+    waiting: Option<Waiting>,
+    current: Part,
     has_span: bool,
     symbols: SymbolFinder,
 }
@@ -43,8 +63,8 @@ impl LayerBuilder {
             settled: BitOffset(0),
             bytes: Vec::new(),
             start: 0,
-            hasher: Hasher::new(),
-            hashed: 0,
+            waiting: None,
+            current: Part::default(),
             has_span: false,
             symbols: SymbolFinder::new(),
         }
@@ -54,7 +74,7 @@ impl LayerBuilder {
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         // Hashed bytes may still be needed: the symbol to search from may be before the last
         // checkpoint, if little compressed data expands to much output.
-        let used = self.hashed.min(self.settled.byte().0).saturating_sub(self.start);
+        let used = self.unhashed().min(self.settled.byte().0).saturating_sub(self.start);
         let used = usize::try_from(used).unwrap_or(usize::MAX).min(self.bytes.len());
         if used == self.bytes.len() {
             self.bytes.clear();
@@ -83,18 +103,15 @@ impl LayerBuilder {
                 // Its bytes have not arrived yet. Everything before the symbol to search from
                 // belongs to the current span.
                 if let Place::Symbol { from, .. } = &choice.place {
-                    self.hash_to(from.byte().0);
+                    self.hash_waiting(from.byte().0);
                 }
                 self.choices.push_front(choice);
                 return;
             };
-            self.hash_to(position.0.div_ceil(8));
             if std::mem::replace(&mut self.has_span, true) {
-                self.writer.push_digest(self.hasher.finish_reset());
-            } else {
-                self.hasher = Hasher::new();
+                self.end_span(position.0.div_ceil(8));
             }
-            self.hashed = position.byte().0;
+            self.current = Part { hasher: Hasher::new(), hashed: position.byte().0 };
             self.writer.push_point(SeekPoint {
                 uncompressed: UncompressedOffset(choice.uncompressed),
                 position,
@@ -102,7 +119,7 @@ impl LayerBuilder {
                 window: choice.window,
             });
         }
-        self.hash_to(self.settled.byte().0);
+        self.hash_waiting(self.settled.byte().0);
     }
 
     /// The offset after the last byte that has arrived.
@@ -110,15 +127,66 @@ impl LayerBuilder {
         self.start + self.bytes.len() as u64
     }
 
-    /// Hashes the bytes before `end`, as far as they have arrived.
-    fn hash_to(&mut self, end: u64) {
+    /// The offset of the first byte that is not hashed.
+    fn unhashed(&self) -> u64 {
+        self.waiting.as_ref().map_or(self.current.hashed, |waiting| waiting.part.hashed)
+    }
+
+    /// Hashes what waits and the current span up to `end`, as far as the bytes have arrived, if too
+    /// many wait.
+    fn hash_waiting(&mut self, end: u64) {
         let end = end.min(self.end());
-        if end > self.hashed {
-            let place = |at: u64| usize::try_from(at - self.start).unwrap_or(usize::MAX);
-            let range = place(self.hashed)..place(end);
-            self.hasher.update(&self.bytes[range]);
-            self.hashed = end;
+        if end.saturating_sub(self.unhashed()) > MAX_WAITING_LEN {
+            self.finish_waiting();
+            let range = self.range(self.current.hashed, end);
+            self.current.hasher.update(&self.bytes[range]);
+            self.current.hashed = self.current.hashed.max(end);
         }
+    }
+
+    /// Ends the current span, all of whose bytes have arrived. Bytes are hashed two spans at a time;
+    /// the rest of the longer one waits for the next span.
+    fn end_span(&mut self, end: u64) {
+        let mut current = std::mem::take(&mut self.current);
+        let Some(mut waiting) = self.waiting.take() else {
+            self.waiting = Some(Waiting { part: current, end, later: Vec::new() });
+            return;
+        };
+        let part = &mut waiting.part;
+        let len = waiting.end.saturating_sub(part.hashed).min(end.saturating_sub(current.hashed));
+        let waiting_bytes = &self.bytes[self.range(part.hashed, part.hashed + len)];
+        let bytes = &self.bytes[self.range(current.hashed, current.hashed + len)];
+        part.hasher.update_with(waiting_bytes, &mut current.hasher, bytes);
+        part.hashed += len;
+        current.hashed += len;
+        if current.hashed >= end {
+            waiting.later.push(current.hasher.finish_reset());
+            self.waiting = Some(waiting);
+        } else {
+            self.push_digests(waiting);
+            self.waiting = Some(Waiting { part: current, end, later: Vec::new() });
+        }
+    }
+
+    /// Hashes the complete span that waits, without another one.
+    fn finish_waiting(&mut self) {
+        if let Some(mut waiting) = self.waiting.take() {
+            let range = self.range(waiting.part.hashed, waiting.end);
+            waiting.part.hasher.update(&self.bytes[range]);
+            self.push_digests(waiting);
+        }
+    }
+
+    /// Passes on the digests of a span that has been hashed, and of those after it.
+    fn push_digests(&mut self, mut waiting: Waiting) {
+        self.writer.push_digest(waiting.part.hasher.finish_reset());
+        waiting.later.into_iter().for_each(|digest| self.writer.push_digest(digest));
+    }
+
+    /// Where the bytes from `start` up to `end` are in `bytes`.
+    fn range(&self, start: u64, end: u64) -> Range<usize> {
+        let place = |at: u64| usize::try_from(at.saturating_sub(self.start)).unwrap_or(usize::MAX);
+        place(start)..place(end.max(start))
     }
 
     /// The position of a checkpoint; `None` if its bytes have not arrived yet.
@@ -154,7 +222,8 @@ impl LayerBuilder {
         self.settled = BitOffset(compressed_size.saturating_mul(8));
         self.advance();
         if self.has_span {
-            self.writer.push_digest(self.hasher.finish_reset());
+            self.end_span(self.end());
+            self.finish_waiting();
         }
         self.writer.finish(LayerCompression::Gzip, compressed_size, uncompressed_size)
     }

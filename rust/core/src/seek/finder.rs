@@ -200,9 +200,9 @@ impl Finder {
         }
     }
 
-    fn bytes(&self, range: Range<u64>) -> Vec<u8> {
+    fn bytes(&self, range: Range<u64>) -> &[u8] {
         let place = |at: u64| usize::try_from(at.saturating_sub(self.kept_start)).unwrap_or(0);
-        self.kept.get(place(range.start)..place(range.end)).unwrap_or_default().to_vec()
+        self.kept.get(place(range.start)..place(range.end)).unwrap_or_default()
     }
 
     /// Adds a mark, by the same rules as [`crate::trace::Notes`].

@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use zstd::zstd_safe::CParameter;
 
 use crate::digest::Digest;
 use crate::error::SeekError;
@@ -130,6 +131,13 @@ pub(crate) struct Compressor(zstd::bulk::Compressor<'static>);
 impl Compressor {
     pub(crate) fn new(level: i32) -> Result<Self> {
         zstd::bulk::Compressor::new(level).map(Self).map_err(failed)
+    }
+
+    /// Like [`Self::new`], with other values for some of the level's parameters.
+    pub(crate) fn with(level: i32, parameters: &[CParameter]) -> Result<Self> {
+        let mut this = Self::new(level)?;
+        parameters.iter().try_for_each(|one| this.0.set_parameter(*one)).map_err(failed)?;
+        Ok(this)
     }
 
     /// One frame with its content size, no checksum and no dictionary.

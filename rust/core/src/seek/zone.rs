@@ -2,18 +2,21 @@
 //!
 //! The matches are visited from last to first, and the bytes that they refer to are marked in a
 //! bitmap. Once all matches after a position have been added, the bits set below it are the bytes
-//! that a checkpoint at that position needs. Counting them at every match would take longer than
-//! decoding it. But going back from a position drops only the bits passed, so if a position needs
-//! many more bytes than the best one found, the search jumps to where enough bits have been passed.
+//! that a checkpoint at that position needs. Looking at every position would take longer than decoding
+//! it. But going back from a position drops only the bits passed, so if a position needs more bytes
+//! than the best one found, the search jumps to where enough bits have been passed. That is decided a
+//! block of positions at a time.
 
 use std::ops::Range;
 
 use crate::checkpoint::{Run, SparseWindow, WINDOW_LEN};
-use crate::inflate::{Match, words};
+use crate::inflate::{BitWork, Match, with_bit_instructions, words};
 
-/// Number of positions to visit one by one before the next jump is tried. Counting the bits of a
-/// window costs as much as visiting this many.
-const SWEEP_LEN: usize = 1 << 10;
+/// Number of positions in a block, a multiple of 64.
+const BLOCK_LEN: usize = 256;
+/// After a jump over at least this many positions, the bits of the window are counted again. After a
+/// shorter one it is faster to have counted those that the matches add.
+const LONG_JUMP: usize = 4 << 10;
 
 /// What a checkpoint inside a block with Huffman codes costs for its stored header, in bytes.
 pub(super) const HUFFMAN_COST: u32 = 60;
@@ -67,6 +70,16 @@ pub(super) struct Zone<'a> {
 impl Zone<'_> {
     /// The cheapest position; the first one if several cost the same.
     pub(super) fn cheapest(&self) -> u64 {
+        with_bit_instructions(self)
+    }
+}
+
+impl BitWork for &Zone<'_> {
+    type Output = u64;
+
+    /// [`Zone::cheapest`].
+    #[inline(always)]
+    fn run(self) -> u64 {
         let mut bits = Bits::new(self.start, self.end + WINDOW_LEN as u64);
         let origin = bits.start;
         let [start, end, first] = [self.start, self.end, self.match_end.max(self.start)]
@@ -84,14 +97,14 @@ impl Zone<'_> {
         let mut place = Place { at: end + 1, count: bits.count_below(end + 1) };
         while place.at > start {
             // However far back the search goes, all bits but those passed are still needed.
-            let room = place.count.saturating_sub(search.best.cost.saturating_add(1));
-            let limit = bits.back_over(place.at, room).max(start);
-            if place.count > search.best.cost && limit + SWEEP_LEN <= place.at {
-                search.add_matches(&mut bits, limit);
-                while search.next_boundary(limit).is_some() {}
-                place = Place { at: limit, count: bits.count_below(limit) };
+            let limit = match place.count.checked_sub(search.best.cost.saturating_add(1)) {
+                Some(room) => bits.back_over(place.at, start, room),
+                None => place.at,
+            };
+            if limit < place.at {
+                search.jump(&mut bits, limit, &mut place);
             } else {
-                let limit = start.max(place.at.saturating_sub(SWEEP_LEN));
+                let limit = start.max((place.at - 1) / BLOCK_LEN * BLOCK_LEN);
                 search.sweep(&mut bits, limit, &mut place);
             }
         }
@@ -113,6 +126,7 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     /// Where the last match that has not been taken ends.
+    #[inline(always)]
     fn last_end(&self) -> usize {
         let last = self.pieces.last().and_then(|piece| {
             let found = piece.matches.last()?;
@@ -123,7 +137,7 @@ impl<'a> Search<'a> {
     }
 
     /// Takes the last boundary if it is at or after `limit`.
-    #[inline]
+    #[inline(always)]
     fn next_boundary(&mut self, limit: usize) -> Option<usize> {
         let (last, rest) = self.boundaries.split_last()?;
         let at = usize::try_from(last - self.origin).unwrap_or(usize::MAX);
@@ -135,24 +149,54 @@ impl<'a> Search<'a> {
     }
 
     /// Adds the matches that begin at or after `limit`.
+    #[inline(always)]
     fn add_matches(&mut self, bits: &mut Bits, limit: usize) {
+        self.take_matches::<false>(bits, limit);
+    }
+
+    /// Goes back from `place` to `limit`, between which no candidate is better than the best one.
+    #[inline(always)]
+    fn jump(&mut self, bits: &mut Bits, limit: usize, place: &mut Place) {
+        if place.at - limit < LONG_JUMP {
+            place.count += self.take_matches::<true>(bits, limit);
+            place.go(bits, limit);
+        } else {
+            self.add_matches(bits, limit);
+            *place = Place { at: limit, count: bits.count_below(limit) };
+        }
+        while self.next_boundary(limit).is_some() {}
+    }
+
+    /// Adds the matches that begin at or after `limit`, from last to first. With `COUNT`, returns how
+    /// many bits they add.
+    #[inline(always)]
+    fn take_matches<const COUNT: bool>(&mut self, bits: &mut Bits, limit: usize) -> u32 {
+        let mut added = 0;
         while let Some(piece) = self.pieces.last_mut() {
             let delta = delta(piece, self.origin);
-            while let Some((found, before)) = piece.matches.split_last() {
+            let mut matches = piece.matches;
+            while let Some((found, before)) = matches.split_last() {
                 if delta.wrapping_add(found.offset() as usize) < limit {
                     break;
                 }
-                bits.set(*found, delta);
-                piece.matches = before;
+                if COUNT {
+                    added += bits.set_counting(*found, delta);
+                } else {
+                    bits.set(*found, delta);
+                }
+                matches = before;
             }
-            if !piece.matches.is_empty() {
+            piece.matches = matches;
+            if !matches.is_empty() {
                 break;
             }
             self.pieces.pop();
         }
+        added
     }
 
     /// Goes back through the candidates from `place` to `limit`.
+    #[inline(always)]
     fn sweep(&mut self, bits: &mut Bits, limit: usize, place: &mut Place) {
         let first = place.at;
         while let Some(&piece) = self.pieces.last() {
@@ -201,7 +245,7 @@ impl<'a> Search<'a> {
         place.go(bits, limit);
     }
 
-    #[inline]
+    #[inline(always)]
     fn offer(&mut self, place: &Place, extra: u32) {
         let cost = place.count + extra;
         if cost <= self.best.cost {
@@ -225,7 +269,7 @@ struct Place {
 
 impl Place {
     /// Goes back to `at`. All matches that begin between the two must have been added.
-    #[inline]
+    #[inline(always)]
     fn go(&mut self, bits: &Bits, at: usize) {
         self.count -= bits.count(at, self.at);
         self.at = at;
@@ -248,7 +292,7 @@ impl Bits {
     }
 
     /// Sets the bits of what a match refers to; `delta` is added to its offset.
-    #[inline]
+    #[inline(always)]
     fn set(&mut self, found: Match, delta: usize) {
         let start = source(found, delta);
         let len = usize::from(found.source_len());
@@ -263,16 +307,19 @@ impl Bits {
         }
     }
 
-    /// The earliest position before `at` with at most `room` bits between the two, rounded up to a
-    /// word.
-    fn back_over(&self, at: usize, room: u32) -> usize {
-        let mut index = at / 64;
-        let mut count = self.count(index * 64, at);
+    /// The earliest start of a block, or `start` if that is later, with at most `room` bits from there
+    /// up to `at`; `at` if there is none.
+    #[inline(always)]
+    fn back_over(&self, at: usize, start: usize, mut room: u32) -> usize {
         let mut found = at;
-        while count <= room && index > 0 {
-            found = index * 64;
-            index -= 1;
-            count += self.words.get(index).map_or(0, |word| word.count_ones());
+        while found > start {
+            let next = start.max((found - 1) / BLOCK_LEN * BLOCK_LEN);
+            let count = self.count(next, found);
+            if count > room {
+                break;
+            }
+            room -= count;
+            found = next;
         }
         found
     }
@@ -287,7 +334,7 @@ impl Bits {
     }
 
     /// Sets the bits of what a match refers to and returns how many were not set before.
-    #[inline]
+    #[inline(always)]
     fn set_counting(&mut self, found: Match, delta: usize) -> u32 {
         let start = source(found, delta);
         let len = usize::from(found.source_len());
@@ -308,7 +355,7 @@ impl Bits {
     }
 
     /// The number of bits from `start` up to `end`.
-    #[inline]
+    #[inline(always)]
     fn count(&self, start: usize, end: usize) -> u32 {
         if start / 64 == end / 64 {
             let word = self.words.get(start / 64).copied().unwrap_or(0);
@@ -326,6 +373,7 @@ impl Bits {
         self.count_long(start, end)
     }
 
+    #[inline(always)]
     fn count_long(&self, start: usize, end: usize) -> u32 {
         let (first, last) = (start / 64, end / 64);
         let word = |index: usize| self.words.get(index).copied().unwrap_or(0);
@@ -336,24 +384,40 @@ impl Bits {
         edges + whole.iter().map(|word| word.count_ones()).sum::<u32>()
     }
 
+    /// The first position from `start` up to `end` whose bit is `value`; `end` if there is none.
+    fn next(&self, start: usize, end: usize, value: bool) -> usize {
+        let mut at = start;
+        while at < end {
+            let word = self.words.get(at / 64).copied().unwrap_or(0);
+            let word = if value { word } else { !word };
+            let rest = word >> (at % 64);
+            if rest != 0 {
+                return end.min(at + rest.trailing_zeros() as usize);
+            }
+            at = at / 64 * 64 + 64;
+        }
+        end
+    }
+
     /// The number of bits in the window before `at`.
+    #[inline(always)]
     fn count_below(&self, at: usize) -> u32 {
         self.count(at.saturating_sub(WINDOW_LEN), at)
     }
 }
 
 /// Where the source of a match begins.
-#[inline]
+#[inline(always)]
 fn source(found: Match, delta: usize) -> usize {
     delta.wrapping_add(found.offset() as usize).wrapping_sub(usize::from(found.distance()))
 }
 
 /// The bytes before `at` that matches refer to. `pieces` are the matches from `at` on; `bytes` returns
 /// a range of the output.
-pub(super) fn sparse_window(
+pub(super) fn sparse_window<'a>(
     at: u64,
     pieces: &[Piece<'_>],
-    bytes: impl Fn(Range<u64>) -> Vec<u8>,
+    bytes: impl FnOnce(Range<u64>) -> &'a [u8],
 ) -> SparseWindow {
     let mut bits = Bits::new(at, at + WINDOW_LEN as u64);
     for piece in pieces {
@@ -361,35 +425,25 @@ pub(super) fn sparse_window(
         piece.matches.iter().for_each(|found| bits.set(*found, delta));
     }
     let first = bits.start;
+    let place = |value: u64| usize::try_from(value - first).unwrap_or(usize::MAX);
+    let end = place(at);
+    let known = bytes(first..at);
     // The length of the window that would be before the start of the output.
-    let missing = WINDOW_LEN as u64 - (at - first);
-    let is_set = |position: u64| {
-        let index = position - first;
-        bits.words[(index / 64) as usize] >> (index % 64) & 1 != 0
-    };
+    let missing = WINDOW_LEN - end;
     let (mut runs, mut contents) = (Vec::new(), Vec::new());
-    let mut position = first;
-    while position < at {
-        let rest = bits.words[((position - first) / 64) as usize] >> ((position - first) % 64);
-        if rest == 0 {
-            position = (position - first) / 64 * 64 + 64 + first;
-            continue;
-        }
-        let start = position + u64::from(rest.trailing_zeros());
-        let mut end = start;
-        while end < at && is_set(end) {
-            end += 1;
-        }
-        let place = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
-        runs.push(Run { start: place(start - first + missing), len: place(end - start) });
-        contents.extend_from_slice(&bytes(start..end));
-        position = end;
+    let mut start = bits.next(0, end, true);
+    while start < end {
+        let run_end = bits.next(start, end, false);
+        let place = |value: usize| u16::try_from(value).unwrap_or(u16::MAX);
+        runs.push(Run { start: place(start + missing), len: place(run_end - start) });
+        contents.extend_from_slice(known.get(start..run_end).unwrap_or_default());
+        start = bits.next(run_end, end, true);
     }
     SparseWindow { runs: runs.into(), bytes: contents.into() }
 }
 
 /// The whole window before `at`.
-pub(super) fn full_window(at: u64, bytes: impl Fn(Range<u64>) -> Vec<u8>) -> SparseWindow {
+pub(super) fn full_window<'a>(at: u64, bytes: impl FnOnce(Range<u64>) -> &'a [u8]) -> SparseWindow {
     let len = at.min(WINDOW_LEN as u64);
     if len == 0 {
         return SparseWindow::default();
