@@ -1,7 +1,8 @@
 //! The fast decoder: literals and matches of one block, while there is enough input and room for
 //! output.
 //!
-//! This is the only file of the core in which `unsafe` is allowed. What makes it fast:
+//! This is the only file of the core in which `unsafe` is allowed, so calls of other code compiled for
+//! newer CPUs are here too. What makes it fast:
 //!
 //! * a 64-bit bit buffer, refilled without a branch with one unaligned 8-byte load: the whole
 //!   word is ORed in above the bits held, and the read position advances by the bytes that fit.
