@@ -111,3 +111,19 @@ def test_cache_when_truncated_while_mounted_then_no_zeros(machine, image, backgr
     for _ in range(2):
         for number in range(DATA_FILES)[::order]:
             assert read_again(machine.mount_point / f"data/{number}.bin") == RIGHT[number]
+
+
+@pytest.mark.parametrize("size", [0, 100_000])
+def test_cache_when_truncated_and_mounted_again_then_first_has_no_zeros(machine, image, size):
+    machine.mount(image, "--front", "fuse")
+    machine.wait_for("complete")
+    assert read_all(machine.mount_point) == RIGHT
+    for path in files_of(machine, "data"):
+        os.truncate(path, size)
+    second = machine.directory / "second"
+    second.mkdir()
+    machine.ok("mount", "-q", image, second)
+    assert read_all(second) == RIGHT
+    paths = [machine.mount_point / f"data/{number}.bin" for number in range(DATA_FILES)]
+    assert [read_again(path) for path in paths] == RIGHT
+    machine.ok("umount", second)

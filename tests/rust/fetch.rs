@@ -290,7 +290,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever happens, each reader is told once: that all is here, that it gave up, or that its
+    /// Whatever happens, each reader gets exactly one outcome: its spans arrive, it gives up, or its
     /// time is up; and in the end everything arrives.
     #[test]
     fn scheduler_when_anything_happens_then_every_reader_is_answered_once(

@@ -184,8 +184,8 @@ fn add_chunk_when_start_is_invalid_then_error() {
     for (found, kind) in [
         (start(BLOCK, 1, b""), value("start of a checkpoint", 4)),
         (start(MEMBER, 1, b""), value("start of a checkpoint", 7)),
-        (start(MEMBER, 0, b""), value("bit in a byte, where a byte begins", 4)),
-        (start(STORED, 0b10, b""), value("bit in a byte, where a byte begins", 4)),
+        (start(MEMBER, 0, b""), value("bit offset of a byte-aligned checkpoint", 4)),
+        (start(STORED, 0b10, b""), value("bit offset of a byte-aligned checkpoint", 4)),
         (start(STORED, 1, b""), value("length of a stored block", 0)),
         (start(STORED, 65_536 << 1, b""), too_large("length of a stored block", 65_536, 65_535)),
         (start(HUFFMAN, 0, b""), value(bits, 0)),

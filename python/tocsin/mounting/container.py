@@ -32,7 +32,7 @@ NOT_FOUND = 127
 """Exit code if the program is missing, as in shells and in Docker."""
 NOT_EXECUTABLE = 126
 _KILLED = 128
-"""Plus the number of the signal."""
+"""Added to the number of the signal that ended the program."""
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP)
 """Signals passed on to the program. A terminal sends SIGINT and SIGQUIT to it directly."""
 _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)

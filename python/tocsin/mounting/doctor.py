@@ -1,4 +1,4 @@
-"""What this machine can mount, what hinders it, and the command that helps.
+"""Checks of what this machine can mount, and remedies for what it cannot.
 
 Each check is a function from a machine to one result; it reads files and changes nothing.
 """

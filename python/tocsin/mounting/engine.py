@@ -91,7 +91,7 @@ class Engine:
             OSError: the kernel refused the mount.
         """
         front = front_for(self._options, directory)
-        # Before the mount is visible: the first read comes at once.
+        # Before the mount is visible, since the first read may come at once.
         self.start()
         if front == EROFS:
             try:

@@ -76,7 +76,7 @@ class ErofsMount:
     ) -> None:
         self._core = core
         self._directory = directory
-        # Opened first, since it tells what has changed after that.
+        # Opened first, since it reports changes of the mounts from then on.
         self._changes = Path("/proc/self/mountinfo").open("rb")  # noqa: SIM115 (closed at the end)
         try:
             kept = [layer.directory for layer in layers if layer.directory is not None]

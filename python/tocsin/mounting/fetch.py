@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tocsin.mounting.options import MountOptions
 
 _POLL_INTERVAL = 0.02
-"""Seconds between two looks at the progress; short, since a cached image takes no longer."""
+"""Seconds between two checks of the progress; short, since a cached image takes no longer."""
 _MAX_FAILURES = 12
 """Number of requests that may fail since data arrived last; each was repeated by the transport."""
 _DATA = "data"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tocsin.mounting.opening import FillSource
 
 _WAIT = 1.0
-"""Seconds after which a thread without work looks whether it should stop."""
+"""Seconds after which a thread without work checks whether it should stop."""
 _PAUSE = 0.2
 """Seconds that a thread waits after a failure at first, so that a refused request is not repeated
 at once; doubled after each further failure."""

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from tocsin.mounting.reports import Report
 
 _COLLECT_INTERVAL = 1.0
-"""Seconds between two looks at the access log, which the core keeps in memory."""
+"""Seconds between two collections of the accesses that the core keeps in memory."""
 _UNMOUNT_WAIT = 0.2
 """Seconds that the core waits at once for an unmount; it cannot unmount meanwhile."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

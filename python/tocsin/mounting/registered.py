@@ -203,7 +203,7 @@ class Registry:
         return self.directory / (registration.name + _SOCKET_SUFFIX)
 
     def layers_path(self, registration: Registration) -> Path:
-        """Return the directory where the layers of a mount are for the moment of mounting EROFS."""
+        """Return the directory that serves the layers of a mount while EROFS is being mounted."""
         return self.directory / (registration.name + _LAYERS_SUFFIX)
 
 

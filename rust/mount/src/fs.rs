@@ -1,4 +1,4 @@
-//! The image as a file system, without FUSE: what is where, and reads that may take a while.
+//! The image as a file system, independent of FUSE. Reads finish when their data has arrived.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,14 +14,14 @@ use crate::erofs;
 use crate::headers::{self, Data, Extent};
 use crate::log::{Log, Read};
 
-/// Largest read that is answered at once.
+/// Maximum size of one read in bytes.
 pub(crate) const MAX_READ: u64 = 1 << 20;
-/// A read that found its spans gone from memory again and again gives up.
+/// Maximum number of times that a read waits again because its spans were dropped from memory.
 const MAX_TRIES: u32 = 16;
 
 /// The headers of a file have not been compared with the index.
 const UNKNOWN: u8 = 0;
-/// They are not where the index says, so they are looked for: they may come after a sparse file.
+/// They are not where the index says, so they are searched for: they may follow a sparse file.
 const ELSEWHERE: u8 = 4;
 /// They match; the data is where the index says.
 const PLAIN: u8 = 1;
@@ -31,7 +31,7 @@ const SPARSE: u8 = 2;
 const LIES: u8 = 3;
 
 thread_local! {
-    /// Bytes of the read that a thread is answering.
+    /// The bytes of the read that this thread is answering.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -69,7 +69,7 @@ pub(crate) enum Step {
 }
 
 impl Fs {
-    /// `has_log`: whether what is opened and read is noted.
+    /// `has_log`: whether opens and reads are recorded.
     #[must_use]
     pub fn new(inodes: Inodes, engine: Arc<Engine>, has_log: bool) -> Self {
         let checked = (0..inodes.len()).map(|_| AtomicU8::new(UNKNOWN)).collect();
@@ -83,33 +83,34 @@ impl Fs {
         &self.inodes
     }
 
-    /// What is here.
+    /// The data.
     #[must_use]
     pub const fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
 
-    /// Whether opening files is noted.
+    /// Whether opens and reads are recorded.
     #[must_use]
     pub const fn has_log(&self) -> bool {
         self.log.is_some()
     }
 
-    /// Notes that a file was opened.
+    /// Records that a file was opened.
     pub fn note_open(&self, inode: u64) {
         if let Some(log) = &self.log {
             log.note(Read { at: self.engine.now(), inode, start: 0, end: 0 });
         }
     }
 
-    /// What was opened and read since the last call.
+    /// The opens and reads since the last call.
     #[must_use]
     pub fn drain_log(&self) -> Vec<Read> {
         self.log.as_ref().map_or_else(Vec::new, Log::drain)
     }
 
-    /// Reads a part of a file, up to its end. Replies at once if the bytes are here, else when they
-    /// have arrived; with an error if they are not those of the image, or do not arrive in time.
+    /// Reads a part of a file, up to its end. `reply` is called at once if the data is available,
+    /// otherwise when it has arrived; with an error if it is not that of the image or does not arrive
+    /// in time.
     pub fn read(
         self: &Arc<Self>,
         inode: u64,
@@ -137,7 +138,7 @@ impl Fs {
         );
     }
 
-    /// Fills the buffer, if everything is here.
+    /// Fills the buffer, if all data is available.
     fn step(
         &self,
         inode: u64,
@@ -182,7 +183,7 @@ impl Fs {
             let window = if is_elsewhere { wide_window(place) } else { header_window(place) };
             let mut before = vec![0; len(&window)?];
             if !self.engine.read(layer, window.start, &mut before)? {
-                // The data comes right behind, so both are asked for at once.
+                // The data follows, so both are requested together.
                 let until = place.offset.saturating_add(range.end);
                 let until = if range.start < 1 << 20 { until } else { place.offset };
                 let until = until.min(self.engine.layer_size(layer));
@@ -264,8 +265,8 @@ impl Fs {
         Ok(if missing.is_empty() { Step::Done } else { Step::Missing(missing) })
     }
 
-    /// Parts of files to fetch soon, in this order; unknown paths are left out. Returns the compressed
-    /// bytes that are not here.
+    /// Queues parts of files to fetch in advance, in this order; unknown paths are ignored. Returns the
+    /// compressed size of what is missing.
     #[must_use]
     pub fn prefetch(&self, reads: &[(Vec<u8>, u64, u64)]) -> u64 {
         let mut spans = Vec::new();

@@ -1,7 +1,7 @@
-//! The FUSE front: passes what the kernel asks to [`Fs`], and lets the kernel keep what it gets.
+//! The FUSE front: passes requests of the kernel to [`Fs`].
 //!
-//! An image never changes, so names, metadata and pages stay in the kernel's caches as long as it
-//! likes. Unless reads are noted, it does not even say when a file is opened.
+//! An image never changes, so the kernel may cache names, metadata and data for as long as it likes.
+//! Unless reads are recorded, it does not send a request when a file is opened.
 
 use std::ffi::OsStr;
 use std::io;
@@ -21,15 +21,15 @@ use tocsin_core::tar::EntryType;
 
 use crate::fs::Fs;
 
-/// Nothing ever changes.
+/// How long the kernel may cache names and metadata.
 pub(crate) const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const BLOCK_LEN: u32 = 512;
 const MAX_NAME_LEN: u32 = 255;
-/// Bytes that the kernel reads ahead, if it may.
+/// Maximum number of bytes that the kernel reads ahead.
 pub(crate) const READ_AHEAD: u32 = 1 << 20;
 pub(crate) const MAX_BACKGROUND: u16 = 128;
 
-/// How an image is mounted.
+/// Options of a mount.
 #[derive(Debug, Clone)]
 pub struct MountOptions {
     /// Whether other users may use the mount.
@@ -38,7 +38,7 @@ pub struct MountOptions {
     pub allow_suid: bool,
     /// Whether device files work.
     pub allow_dev: bool,
-    /// What `mount` shows as its source.
+    /// The source that `mount` lists.
     pub source: String,
 }
 
@@ -49,25 +49,31 @@ pub struct Mounted {
     ended: Arc<Ended>,
 }
 
-/// Whether the file system has been unmounted.
+/// Whether a file system has been unmounted.
 #[derive(Debug, Default)]
-pub(crate) struct Ended(Mutex<bool>, Condvar);
+pub struct Ended(Mutex<bool>, Condvar);
 
 impl Ended {
-    /// It has.
+    /// Notes that it has been unmounted.
     pub(crate) fn note(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.1.notify_all();
     }
-}
 
-impl Mounted {
     /// Waits until the file system has been unmounted; returns whether it has.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> bool {
-        let ended = self.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.ended.1.wait_timeout_while(ended, timeout, |ended| !*ended);
+        let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.1.wait_timeout_while(ended, timeout, |ended| !*ended);
         *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl Mounted {
+    /// Whether the file system has been unmounted, for threads that wait for it.
+    #[must_use]
+    pub fn ended(&self) -> Arc<Ended> {
+        Arc::clone(&self.ended)
     }
 
     /// Unmounts the file system. Files that are open stay readable as long as the process lives.
@@ -75,8 +81,8 @@ impl Mounted {
     /// # Errors
     /// It cannot be unmounted.
     pub fn unmount(&mut self) -> io::Result<()> {
-        if self.wait(Duration::ZERO) {
-            // Somebody else has: the directory may have another mount by now.
+        if self.ended.wait(Duration::ZERO) {
+            // Another program has unmounted it, and may have mounted something else since.
             if let Some(session) = self.session.take() {
                 std::mem::forget(session);
             }
@@ -100,7 +106,7 @@ pub(crate) fn serve(
 /// Mounts an image; returns once it can be used.
 ///
 /// # Errors
-/// There is no FUSE, or the directory cannot be mounted on.
+/// FUSE is not available, or the directory cannot be mounted on.
 pub fn mount(fs: &Arc<Fs>, directory: &Path, options: &MountOptions) -> io::Result<Mounted> {
     let ended = Arc::new(Ended::default());
     let mut config = Config::default();
@@ -137,7 +143,7 @@ impl Front {
         self.fs.inodes().get(number).map(|inode| attributes(number, inode))
     }
 
-    /// What is at a position of a directory: itself, its parent, then its children.
+    /// The entry at a position of a directory: the directory, its parent, then its children.
     fn listed(&self, directory: u64, at: u64) -> Option<(u64, &OsStr)> {
         let inodes = self.fs.inodes();
         match at {
@@ -162,7 +168,7 @@ impl Filesystem for Front {
             InitFlags::FUSE_NO_OPENDIR_SUPPORT,
             InitFlags::FUSE_ASYNC_DIO,
         ] {
-            // An older kernel only asks more often.
+            // Without a capability, an older kernel sends more requests.
             let _ = config.add_capabilities(flag);
         }
         if let Err(most) = config.set_max_readahead(READ_AHEAD) {
@@ -183,7 +189,7 @@ impl Filesystem for Front {
         match child.and_then(|child| self.attributes(child)) {
             Some(found) => reply.entry(&FOREVER, &found, Generation(0)),
             None if name.len() > MAX_NAME_LEN as usize => reply.error(Errno::ENAMETOOLONG),
-            // The kernel remembers that there is nothing.
+            // The kernel remembers that the file does not exist.
             None => reply.entry(&FOREVER, &NOTHING, Generation(0)),
         }
     }
@@ -327,8 +333,8 @@ const fn file_type(kind: EntryType) -> FileType {
     }
 }
 
-/// What the kernel remembers as "there is nothing of that name": an inode number of 0.
-const NOTHING: FileAttr = FileAttr {
+/// A reply that the kernel remembers as "no file of that name": the inode number is 0.
+pub(crate) const NOTHING: FileAttr = FileAttr {
     ino: INodeNo(0),
     size: 0,
     blocks: 0,
@@ -362,8 +368,7 @@ fn attributes(number: u64, inode: &Inode) -> FileAttr {
         uid: inode.uid,
         gid: inode.gid,
         rdev: device_number(inode.device),
-        blksize: 4096,
-        flags: 0,
+        ..NOTHING
     }
 }
 
@@ -375,7 +380,7 @@ fn time((seconds, nanoseconds): (i64, u32)) -> SystemTime {
     at.and_then(|at| at.checked_add(fraction)).unwrap_or(UNIX_EPOCH)
 }
 
-/// The number of a device as the kernel packs it.
+/// A device number in the kernel's encoding.
 /// Source: torvalds/linux, include/linux/kdev_t.h.
 const fn device_number((major, minor): (u32, u32)) -> u32 {
     (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)

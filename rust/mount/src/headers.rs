@@ -1,4 +1,4 @@
-//! Whether the tar headers before a file's data are those that the index claims.
+//! Comparing the tar headers before a file's data with what the index claims.
 
 use tocsin_core::inodes::Claims;
 use tocsin_core::span::UncompressedOffset;
@@ -8,8 +8,8 @@ use tocsin_core::tar::{EntryHeaders, EntryType, read_headers};
 const BLOCK_LEN: usize = 512;
 /// Maximum length of the headers of one file, as in a seek table.
 pub(crate) const MAX_LEN: u64 = 8 << 20;
-/// An index does not say where the headers after a sparse file begin. They end at the data, and are
-/// looked for in this many bytes before it.
+/// An index does not record where the headers of the file after a sparse file begin. They end where the
+/// data begins, and are searched for in this many bytes before it.
 pub(crate) const LOOK_BACK: u64 = 16 << 10;
 
 /// A part of a file that the layer holds; the rest is zeros.
@@ -36,7 +36,7 @@ pub(crate) enum Data {
 ///
 /// `before` are the bytes before the data, from uncompressed byte `start` on.
 pub(crate) fn check(before: &[u8], start: u64, data_offset: u64, claims: &Claims) -> Option<Data> {
-    // Nearly always all of it.
+    // The headers nearly always begin at the start of `before`.
     if let Some(data) = check_at(before, start, data_offset, claims) {
         return Some(data);
     }
@@ -68,6 +68,6 @@ fn data(found: &EntryHeaders, data_offset: u64) -> Option<Data> {
         extents.push(Extent { start: region.offset, len: region.len, at });
         at = at.checked_add(region.len)?;
     }
-    // The reader of the regions has made sure that they are in order and inside the file.
+    // The parser has checked that the regions are in order and inside the file.
     (at - data_offset == found.stored_size).then_some(Data::Sparse(extents))
 }

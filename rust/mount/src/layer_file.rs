@@ -1,11 +1,12 @@
-//! The inflated spans of one layer on disk: a sparse file with each span at its place in the
-//! uncompressed layer, and a file with the SHA-256 of each.
+//! The inflated spans of one layer on disk: a sparse file with each span at its offset in the
+//! uncompressed layer, and a file with the SHA-256 of each span.
 //!
-//! Any number of mounts may share them. A digest is written after its span, so a span without one is
-//! not here; a span is compared with its digest once a mount, before its first use, so what a crash
-//! or a full disk left behind is fetched again. Whoever may write to the directory is trusted.
+//! Any number of mounts may share them. The digest of a span is written after the span, and a span
+//! without a digest counts as missing. Each mount compares a span with its digest before it first uses
+//! the span, so spans that a crash or a full disk damaged are fetched again. Users who can write to the
+//! directory are trusted.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -27,12 +28,12 @@ const DIGEST_LEN: usize = 32;
 pub(crate) struct LayerFile {
     data: File,
     spans: File,
-    /// Holds the lock as long as it lives.
+    /// The lock is held until this is closed.
     _lock: File,
 }
 
 impl LayerFile {
-    /// Opens or creates the files in a directory, which exists. Returns which spans have a digest.
+    /// Opens or creates the files in an existing directory. Also returns which spans have a digest.
     pub(crate) fn open(
         directory: &Path,
         span_count: u32,
@@ -46,8 +47,22 @@ impl LayerFile {
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        let data = open(&directory.join(DATA))?;
-        let spans = open(&directory.join(SPANS))?;
+        let too_large = || io::Error::other("the layer is too large for a file");
+        let padded = uncompressed_size.checked_next_multiple_of(4096).ok_or_else(too_large)?;
+        let mut data = open(&directory.join(DATA))?;
+        let mut spans = open(&directory.join(SPANS))?;
+        let (data_len, spans_len) = (data.metadata()?.len(), spans.metadata()?.len());
+        // Another mount may just have created the files.
+        let is_new = data_len == 0 && spans_len <= HEADER_LEN as u64;
+        if !is_new && data_len != padded {
+            // The layer was truncated. If it were made longer again, other mounts that have it open
+            // would read zeros, so new files take its place.
+            for name in [DATA, SPANS] {
+                remove(&directory.join(name))?;
+            }
+            data = open(&directory.join(DATA))?;
+            spans = open(&directory.join(SPANS))?;
+        }
         let mut header = Vec::with_capacity(HEADER_LEN);
         header.extend_from_slice(MAGIC);
         header.extend_from_slice(&u64::from(span_count).to_le_bytes());
@@ -58,11 +73,8 @@ impl LayerFile {
             spans.set_len(0)?;
             spans.write_all_at(&header, 0)?;
         }
-        // The whole length at once: EROFS opens the file once, and holes use no space.
-        let padded = uncompressed_size.next_multiple_of(4096);
-        if data.metadata()?.len() != padded {
-            data.set_len(padded)?;
-        }
+        // The whole length at once: EROFS opens the file only once, and holes use no space.
+        data.set_len(padded)?;
         let mut digests = vec![0; span_count as usize * DIGEST_LEN];
         let len = read_up_to(&spans, &mut digests, HEADER_LEN as u64)?;
         let known = digests.chunks_exact(DIGEST_LEN).enumerate();
@@ -71,12 +83,12 @@ impl LayerFile {
         Ok((Self { data, spans, _lock: lock }, known.collect()))
     }
 
-    /// Reads a part of the layer that is here.
+    /// Reads a part of the layer, whose spans must be on disk.
     pub(crate) fn read(&self, into: &mut [u8], at: u64) -> io::Result<()> {
         self.data.read_exact_at(into, at)
     }
 
-    /// Whether a span, with these bytes of the layer, is on disk and matches its digest.
+    /// Whether a span is on disk and matches its digest. `place`: its range in the layer.
     pub(crate) fn check(&self, span: u32, place: &Range<u64>) -> bool {
         let mut digest = [0; DIGEST_LEN];
         let at = HEADER_LEN as u64 + u64::from(span) * DIGEST_LEN as u64;
@@ -93,6 +105,13 @@ impl LayerFile {
         self.data.write_all_at(bytes, start)?;
         let at = HEADER_LEN as u64 + u64::from(span) * DIGEST_LEN as u64;
         self.spans.write_all_at(Sha256::digest(bytes).as_slice(), at)
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -1,9 +1,9 @@
-//! The layers as files, by FUSE: what the kernel's EROFS reads the data of an image from while it is
-//! incomplete.
+//! The layers as files of a FUSE file system, from which the kernel's EROFS reads the data of an
+//! incomplete image.
 //!
-//! The file system has one directory, with the uncompressed bytes of each layer in a file named by
-//! its number, padded with zeros, and the metadata in the file `image`. Before bytes of a file of the
-//! image are given out, its headers are compared with the index, as in [`Fs`].
+//! The file system has one directory. It contains the uncompressed bytes of each layer, in a file named
+//! after its number and padded with zeros, and the metadata of the image, in the file `image`. Before
+//! the data of a file is returned, the file's headers are compared with the index, as in [`Fs`].
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,7 +12,6 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use fuser::{
     Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
@@ -22,9 +21,9 @@ use fuser::{
 
 use crate::engine::io_error;
 use crate::fs::{Checked, Fs, MAX_READ, Step, respond};
-use crate::fuse::{Ended, FOREVER, MAX_BACKGROUND, Mounted, READ_AHEAD, serve};
+use crate::fuse::{Ended, FOREVER, MAX_BACKGROUND, Mounted, NOTHING, READ_AHEAD, serve};
 
-/// Files are padded to this, since the kernel reads pages of them.
+/// Files are padded to a multiple of this, since the kernel reads whole pages.
 const PADDING: u64 = 4096;
 const ROOT: u64 = 1;
 const METADATA: u64 = 2;
@@ -37,7 +36,7 @@ const METADATA_NAME: &str = "image";
 /// `metadata`: a file, which is opened now.
 ///
 /// # Errors
-/// There is no FUSE, the directory cannot be mounted on, or the file cannot be read.
+/// FUSE is not available, the directory cannot be mounted on, or the file cannot be read.
 pub fn mount_layers(
     fs: &Arc<Fs>,
     directory: &Path,
@@ -69,7 +68,7 @@ pub fn mount_layers(
 struct Layers {
     fs: Arc<Fs>,
     sizes: Vec<u64>,
-    /// Of each layer: where files of the image begin, ascending, and their inodes.
+    /// For each layer, the offsets at which files of the image begin, ascending, and their inodes.
     files: Vec<Vec<(u64, u64)>>,
 }
 
@@ -94,7 +93,7 @@ impl Layers {
         self.sizes.get(layer).map(|size| size.next_multiple_of(PADDING))
     }
 
-    /// Fills the buffer with a part of a layer's file, if everything is here.
+    /// Fills the buffer with a part of a layer's file, if all data is available.
     fn step(&self, layer: usize, range: &Range<u64>, buffer: &mut Vec<u8>) -> io::Result<Step> {
         let engine = self.fs.engine();
         let mut missing = self.check(layer, range)?;
@@ -122,7 +121,7 @@ impl Layers {
             match self.fs.headers(inode, place, &wanted)? {
                 Checked::Plain => {}
                 Checked::Missing(spans) => missing.push((layer, spans)),
-                // EROFS believes that the data of a sparse file is in one piece.
+                // EROFS treats the data of each file as one piece.
                 Checked::Sparse | Checked::Lies => return Err(io_error()),
             }
         }
@@ -197,7 +196,7 @@ impl Front {
 
 impl Filesystem for Front {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // An older kernel reads less at a time.
+        // Without the capability, an older kernel reads less at a time.
         let _ = config.add_capabilities(InitFlags::FUSE_ASYNC_DIO);
         if let Err(most) = config.set_max_readahead(READ_AHEAD) {
             let _ = config.set_max_readahead(most);
@@ -238,8 +237,8 @@ impl Filesystem for Front {
 
     fn open(&self, _request: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let is_metadata = inode == INodeNo(METADATA);
-        // EROFS keeps the data of files itself, and knows where they end: reading ahead in a layer would
-        // fetch the next file.
+        // EROFS caches the data of files and knows where they end. Read-ahead in a layer would fetch the
+        // next file.
         let flags =
             if is_metadata { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::FOPEN_DIRECT_IO };
         reply.opened(FileHandle(0), flags);
@@ -270,7 +269,7 @@ impl Filesystem for Front {
         });
     }
 
-    /// Lists nothing: whoever mounts EROFS knows the names.
+    /// Lists nothing, since EROFS is mounted with the known names.
     fn readdir(
         &self,
         _request: &Request,
@@ -293,18 +292,10 @@ const fn attributes(inode: u64, size: u64) -> FileAttr {
         ino: INodeNo(inode),
         size,
         blocks: size.div_ceil(512),
-        atime: UNIX_EPOCH,
-        mtime: UNIX_EPOCH,
-        ctime: UNIX_EPOCH,
-        crtime: UNIX_EPOCH,
         kind: if is_root { FileType::Directory } else { FileType::RegularFile },
         perm: if is_root { 0o500 } else { 0o400 },
         nlink: 1,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 4096,
-        flags: 0,
+        ..NOTHING
     }
 }
 

@@ -1,13 +1,11 @@
-//! Mounts an image whose layers have not arrived: fetches what is read, verifies it, and keeps it.
+//! Mounts images that are not downloaded yet: data is fetched when it is read, verified and kept.
 //!
-//! `fuse` is a thin front over `fs`, which answers reads from `engine`. The engine knows what is here
-//! (`layer_file`, `memory`), asks `tocsin_core::fetch` what to fetch next, and gives fetches to
-//! whoever asks: it uses no network itself. `log` notes what is read. `erofs` writes the metadata of an
-//! image for the kernel's EROFS, over the files of the layers, which `layers_front` serves while they
-//! are incomplete.
+//! `fuse` is a thin front over `fs`, which answers reads with the data of `engine`. The engine keeps
+//! data on disk (`layer_file`) or in memory (`memory`). It has no network: it hands out fetches that
+//! `tocsin_core::fetch` schedules, and takes their bytes. `log` records reads. `erofs` writes the
+//! metadata of an image as an EROFS file system over the files of the layers; `layers_front` serves
+//! these files while they are incomplete.
 
-#[cfg(target_os = "linux")]
-mod answers;
 #[cfg(target_os = "linux")]
 mod engine;
 pub mod erofs;
@@ -31,7 +29,7 @@ pub use engine::{Engine, LayerPlace, Options, Status};
 #[cfg(target_os = "linux")]
 pub use fs::Fs;
 #[cfg(target_os = "linux")]
-pub use fuse::{MountOptions, Mounted, mount};
+pub use fuse::{Ended, MountOptions, Mounted, mount};
 #[cfg(target_os = "linux")]
 pub use layers_front::mount_layers;
 #[cfg(target_os = "linux")]

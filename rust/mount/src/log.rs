@@ -1,14 +1,14 @@
-//! What was opened and read, in order, with times.
+//! The log of opens and reads, in order, with times.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Reads kept until they are drained; later ones are dropped, so that a log that nobody drains does
-/// not fill the memory.
+/// Maximum number of reads in the log. Further ones are dropped, so that a log that is not drained
+/// does not fill the memory.
 const MAX_KEPT: usize = 1 << 20;
 
-/// A read of a file, or that it was opened if `start` and `end` are equal.
+/// A read of a file; an open if `start` and `end` are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Read {
     /// Time since the mount.
@@ -28,7 +28,7 @@ pub(crate) struct Log(Mutex<VecDeque<Read>>);
 impl Log {
     pub(crate) fn note(&self, read: Read) {
         let mut reads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Readers go through files in steps: one entry for all of them.
+        // Programs read files piece by piece, which takes one entry.
         if let Some(last) = reads.back_mut()
             && last.inode == read.inode
             && last.end == read.start

@@ -1,4 +1,4 @@
-//! Inflated spans in memory, for layers that have no place on disk.
+//! Inflated spans in memory, for layers that are not kept on disk.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ struct Kept {
 }
 
 impl Memory {
-    /// `limit`: bytes of all spans together; the last one is always kept.
+    /// `limit`: maximum total size in bytes; the last span is always kept.
     pub(crate) fn new(limit: usize) -> Self {
         Self { limit, kept: Mutex::default() }
     }

@@ -19,12 +19,16 @@ pub(crate) fn run<T: Send>(
     py: Python<'_>,
     work: impl FnOnce() -> tocsin_core::Result<T> + Send,
 ) -> PyResult<T> {
-    let outcome = py.detach(|| catch_unwind(AssertUnwindSafe(work)));
+    let outcome = detached(py, work);
     py.check_signals()?;
-    match outcome {
-        Ok(result) => result.map_err(|error| errors::to_python(py, &error)),
-        Err(_) => Err(PyRuntimeError::new_err(
-            "internal error: tocsin's core panicked; please report this bug",
-        )),
-    }
+    outcome?.map_err(|error| errors::to_python(py, &error))
+}
+
+/// Runs `work` without the GIL, and without a check for signals. A panic becomes an error as in
+/// [`run`].
+pub(crate) fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> PyResult<T> {
+    let outcome = py.detach(|| catch_unwind(AssertUnwindSafe(work)));
+    outcome.map_err(|_| {
+        PyRuntimeError::new_err("internal error: tocsin's core panicked; please report this bug")
+    })
 }

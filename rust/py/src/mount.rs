@@ -1,7 +1,7 @@
 //! `_core.Mount`: an image whose layers are fetched while it is used. Only on Linux.
 //!
-//! It is pulled: Python asks for the next fetch, makes it, and gives the bytes back. Nothing here
-//! calls Python, and reads of what is here never wait for the GIL.
+//! Python asks for the next fetch, carries it out, and passes the bytes back. Nothing here calls Python,
+//! and reads of available data never wait for the GIL.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -102,9 +102,9 @@ impl Mount {
             .collect();
         let inodes = tree.inodes(py)?;
         let options = Options { read_timeout: seconds(read_timeout)?, memory_size };
-        let fs = py.detach(|| -> std::io::Result<Fs> {
+        let fs = gate::detached(py, || -> std::io::Result<Fs> {
             Ok(Fs::new(inodes, Engine::start(places, &options)?, record))
-        })?;
+        })??;
         Ok(Self { fs: Arc::new(fs), mounted: Mutex::new(None) })
     }
 
@@ -119,7 +119,7 @@ impl Mount {
         source: String,
     ) -> PyResult<()> {
         let options = MountOptions { allow_other, allow_suid, allow_dev, source };
-        let mounted = py.detach(|| tocsin_mount::mount(&self.fs, &directory, &options))?;
+        let mounted = gate::detached(py, || tocsin_mount::mount(&self.fs, &directory, &options))??;
         *self.mounted.lock().unwrap_or_else(PoisonError::into_inner) = Some(mounted);
         Ok(())
     }
@@ -134,8 +134,9 @@ impl Mount {
         metadata: PathBuf,
         source: String,
     ) -> PyResult<()> {
-        let mounted =
-            py.detach(|| tocsin_mount::mount_layers(&self.fs, &directory, &metadata, source))?;
+        let mounted = gate::detached(py, || {
+            tocsin_mount::mount_layers(&self.fs, &directory, &metadata, source)
+        })??;
         *self.mounted.lock().unwrap_or_else(PoisonError::into_inner) = Some(mounted);
         Ok(())
     }
@@ -143,11 +144,9 @@ impl Mount {
     /// Whether all spans are on disk and match their digests, and the headers of all files match
     /// the index. Reads everything.
     fn check_all(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(py.detach(
-            || {
-                if self.fs.engine().check_all() { self.fs.check_all() } else { Ok(false) }
-            },
-        )?)
+        Ok(gate::detached(py, || {
+            if self.fs.engine().check_all() { self.fs.check_all() } else { Ok(false) }
+        })??)
     }
 
     /// The metadata of the image as an EROFS file system over its layers.
@@ -155,11 +154,11 @@ impl Mount {
     /// A `ValueError` says why EROFS cannot represent the image. Sparse files are known after
     /// `check_all`; without it, they are an error.
     fn erofs_image<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let made = py.detach(|| {
+        let made = gate::detached(py, || {
             let sparse = self.fs.sparse_files();
             let sizes = self.fs.engine().layer_sizes();
             image(self.fs.inodes(), &sizes, |inode| sparse.get(&inode).cloned())
-        });
+        })?;
         let bytes = made.map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(PyBytes::new(py, &bytes))
     }
@@ -181,7 +180,7 @@ impl Mount {
 
     fn next_fetch(&self, py: Python<'_>, timeout: f64) -> PyResult<Option<Fetch>> {
         let timeout = seconds(timeout)?;
-        let found = py.detach(|| self.fs.engine().next_fetch(timeout));
+        let found = gate::detached(py, || self.fs.engine().next_fetch(timeout))?;
         Ok(found.map(|fetch| {
             let of_seek_blob = matches!(fetch.what, What::Chunks(_));
             let purpose = fetch.purpose.as_str();
@@ -192,15 +191,15 @@ impl Mount {
     /// Returns what is wrong with the bytes, or `None`.
     fn answer(&self, py: Python<'_>, number: u64, data: Blob) -> PyResult<Option<String>> {
         let data = data.into_frozen(py)?;
-        Ok(py.detach(|| self.fs.engine().answer(number, data.as_slice())).err())
+        Ok(gate::detached(py, || self.fs.engine().answer(number, data.as_slice()))?.err())
     }
 
-    fn fail(&self, py: Python<'_>, number: u64, error: &str) {
-        py.detach(|| self.fs.engine().fail(number, error));
+    fn fail(&self, py: Python<'_>, number: u64, error: &str) -> PyResult<()> {
+        gate::detached(py, || self.fs.engine().fail(number, error))
     }
 
     fn drain_log<'py>(&self, py: Python<'py>) -> PyResult<Vec<Row<'py>>> {
-        let reads = py.detach(|| self.fs.drain_log());
+        let reads = gate::detached(py, || self.fs.drain_log())?;
         let row = |read: &tocsin_mount::Read| {
             let path = text::decode(py, &self.fs.inodes().path(read.inode))?;
             Ok((read.at.as_secs_f64(), path, read.start, read.end))
@@ -209,7 +208,7 @@ impl Mount {
     }
 
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let status = py.detach(|| self.fs.engine().status());
+        let status = gate::detached(py, || self.fs.engine().status())?;
         let found = PyDict::new(py);
         found.set_item("bytes_fetched", status.bytes_fetched)?;
         found.set_item("fetches", status.fetches)?;
@@ -232,23 +231,27 @@ impl Mount {
     /// Whether the file system has been unmounted, after `timeout` seconds at most.
     fn wait(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
         let timeout = seconds(timeout)?;
-        let ended = py.detach(|| {
+        let outcome = gate::detached(py, || {
+            // Not locked while it waits, since `unmount` needs the lock.
             let mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
-            mounted.as_ref().is_none_or(|mounted| mounted.wait(timeout))
+            let ended = mounted.as_ref().map(Mounted::ended);
+            drop(mounted);
+            ended.is_none_or(|ended| ended.wait(timeout))
         });
         py.check_signals()?;
+        let ended = outcome?;
         Ok(ended)
     }
 
     fn unmount(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| {
+        gate::detached(py, || {
             let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
             mounted.take().map_or(Ok(()), |mut mounted| mounted.unmount())
-        })?;
+        })??;
         Ok(())
     }
 
-    fn close(&self, py: Python<'_>) {
-        py.detach(|| self.fs.engine().close());
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        gate::detached(py, || self.fs.engine().close())
     }
 }

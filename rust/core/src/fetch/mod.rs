@@ -1,7 +1,7 @@
-//! Reading a layer whose bytes have not arrived: which spans to fetch next, and who waits for them.
+//! Scheduling the fetches of an image that is used while it is downloaded.
 //!
-//! Nothing is fetched here. A caller asks what to fetch, fetches it as it likes, and says what
-//! became of it; time is a number that the caller passes.
+//! Nothing is fetched here. The caller asks for the next fetch, carries it out, and reports the
+//! outcome. It also passes the time, since the core has no clock.
 
 mod scheduler;
 mod table;

@@ -274,7 +274,7 @@ fn check_point(point: &SeekPoint) -> std::result::Result<(), SeekError> {
         }
         PointStart::Stored { .. } | PointStart::Member if !is_aligned => {
             return Err(SeekError::Value {
-                what: "bit in a byte, where a byte begins",
+                what: "bit offset of a byte-aligned checkpoint",
                 value: bits,
             });
         }

@@ -1,0 +1,242 @@
+//! Choosing the next fetch.
+
+use core::time::Duration;
+use std::ops::Range;
+
+use super::{
+    Fetch, Next, Open, Purpose, QUIET, QueuedChunks, STALE, STARVED, Scheduler, State, What,
+};
+
+impl Scheduler {
+    /// Returns the next fetch, or how long to wait for one.
+    pub fn next(&mut self, now: Duration) -> Next {
+        let renewal = self.renew(now);
+        match self.next_new(now) {
+            Next::Wait(wake) => Next::Wait(wake.into_iter().chain(renewal).min()),
+            fetch @ Next::Fetch(_) => fetch,
+        }
+    }
+
+    /// Requeues spans and chunks that readers wait for and whose fetch is too old: its connection may
+    /// hang, or it may be a long background fetch. Returns when the next fetch will be too old.
+    fn renew(&mut self, now: Duration) -> Option<Duration> {
+        let (mut spans, mut chunks, mut again) = (Vec::new(), Vec::new(), None);
+        for &(layer, span) in self.by_span.keys() {
+            let Some(at) = self.layers.get(layer) else { continue };
+            let State::Requested { fetch } = self.state(layer, span) else { continue };
+            let chunk = at.table.missing_chunk(span).filter(|chunk| at.chunks.contains(chunk));
+            let due = [
+                self.open.get(&fetch).map(|open| self.stale_at(open)),
+                chunk.and_then(|chunk| self.chunk_stale_at(layer, chunk)),
+            ];
+            if due[0].is_some_and(|due| due <= now) {
+                spans.push((layer, span));
+            }
+            if let Some(chunk) = chunk.filter(|_| due[1].is_some_and(|due| due <= now)) {
+                chunks.push((layer, chunk));
+            }
+            let later = due.into_iter().flatten().filter(|due| *due > now);
+            again = later.chain(again).min();
+        }
+        spans.sort_unstable();
+        for (layer, span) in spans {
+            self.set(layer, span, State::Wanted);
+            self.demand.push_back((layer, span));
+        }
+        chunks.sort_unstable();
+        chunks.dedup();
+        for (layer, chunk) in chunks {
+            let run = chunk..chunk + 1;
+            let (purpose, not_before) = (Purpose::Demand, Duration::ZERO);
+            self.chunks.push_back(QueuedChunks { layer, run, purpose, not_before });
+        }
+        again
+    }
+
+    /// The time from which readers no longer wait for an open fetch.
+    fn stale_at(&self, open: &Open) -> Duration {
+        open.since
+            + match open.fetch.purpose {
+                // It is as small as possible, so on a slow connection a second one would not help.
+                Purpose::Demand => self.limits.patience / 2,
+                Purpose::List | Purpose::Background => STALE.min(self.limits.patience / 3),
+            }
+    }
+
+    /// As [`Self::stale_at`], for the last fetch of a chunk; `None` if it is queued, or not open.
+    fn chunk_stale_at(&self, layer: usize, chunk: u32) -> Option<Duration> {
+        if self.chunks.iter().any(|queued| queued.layer == layer && queued.run.contains(&chunk)) {
+            return None;
+        }
+        let holds = |open: &&Open| {
+            open.fetch.layer == layer
+                && matches!(&open.fetch.what, What::Chunks(run) if run.contains(&chunk))
+        };
+        self.open.values().filter(holds).map(|open| self.stale_at(open)).max()
+    }
+
+    fn next_new(&mut self, now: Duration) -> Next {
+        if let Some(fetch) = self.next_chunks(now) {
+            return Next::Fetch(fetch);
+        }
+        if let Some(fetch) = self.next_demand(now) {
+            return Next::Fetch(fetch);
+        }
+        while let Some((layer, run)) = self.list.pop_front() {
+            let absent = |this: &Self, span| this.state(layer, span) == State::Absent;
+            let Some(first) = run.clone().find(|span| absent(self, *span)) else { continue };
+            let run_end = (first..run.end).find(|span| !absent(self, *span)).unwrap_or(run.end);
+            let end = self.fit(layer, first..run_end, 1 << 20);
+            if end < run.end {
+                self.list.push_front((layer, end..run.end));
+            }
+            return Next::Fetch(self.open_spans(layer, first..end, Purpose::List, now));
+        }
+        self.next_background(now)
+    }
+
+    fn next_chunks(&mut self, now: Duration) -> Option<Fetch> {
+        let ready = self.chunks.iter().position(|queued| queued.not_before <= now)?;
+        let QueuedChunks { layer, run, purpose, .. } = self.chunks.remove(ready)?;
+        let table = &self.layers.get(layer)?.table;
+        let range = table.chunk_range(run.start).start..table.chunk_range(run.end - 1).end;
+        Some(self.open(layer, What::Chunks(run), range, purpose, now))
+    }
+
+    fn next_demand(&mut self, now: Duration) -> Option<Fetch> {
+        for _ in 0..self.demand.len() {
+            let (layer, span) = self.demand.pop_front()?;
+            if self.state(layer, span) != State::Wanted {
+                continue;
+            }
+            if self.trouble.get(&(layer, span)).is_some_and(|found| found.not_before > now) {
+                self.demand.push_back((layer, span));
+                continue;
+            }
+            let end = self.demand_end(layer, span);
+            return Some(self.open_spans(layer, span..end, Purpose::Demand, now));
+        }
+        None
+    }
+
+    /// The end of a fetch for a reader that waits for `span`.
+    fn demand_end(&mut self, layer: usize, span: u32) -> u32 {
+        let (request, longest) = (self.limits.request, self.limits.longest);
+        let Some(at) = self.layers.get_mut(layer) else { return span + 1 };
+        // A read that begins where the last fetch ended is probably part of a sequence.
+        let size = match at.last {
+            Some((end, size)) if end == span => size.saturating_mul(2).min(longest),
+            _ => request,
+        };
+        let open = |state: &State| matches!(state, State::Absent | State::Wanted);
+        let after = at.spans.iter().skip(span as usize + 1).take_while(|state| open(state)).count();
+        let all = span..span.saturating_add(1).saturating_add(u32::try_from(after).unwrap_or(0));
+        let end = self.fit(layer, all, size);
+        if let Some(at) = self.layers.get_mut(layer) {
+            at.last = Some((end, size));
+        }
+        end
+    }
+
+    /// The end of as many spans as fit in `size` compressed bytes, but at least one.
+    fn fit(&self, layer: usize, spans: Range<u32>, size: u64) -> u32 {
+        let Some(at) = self.layers.get(layer) else { return spans.end };
+        let start = at.table.compressed(spans.start).start;
+        let fits = |span: &u32| at.table.compressed(*span).end.saturating_sub(start) <= size;
+        (spans.start + 1..spans.end).find(|span| !fits(span)).unwrap_or(spans.end)
+    }
+
+    fn next_background(&mut self, now: Duration) -> Next {
+        let wake = self.demand.iter().filter_map(|key| self.trouble.get(key)).map(|t| t.not_before);
+        let wake = wake.chain(self.chunks.iter().map(|queued| queued.not_before)).min();
+        if !self.in_background {
+            return Next::Wait(wake);
+        }
+        let sooner = |at: Duration| Next::Wait(Some(wake.map_or(at, |other| other.min(at))));
+        let from = self.background_pause.not_before.max(self.background_from);
+        if from > now {
+            return sooner(from);
+        }
+        let busy =
+            self.open.values().filter(|open| open.fetch.purpose != Purpose::Background).count();
+        let running = self.open.len() - busy;
+        let quiet_at = self.last_demand.map_or(Duration::ZERO, |last| last + QUIET);
+        let is_quiet = busy == 0 && self.readers.is_empty() && now >= quiet_at;
+        let is_starved = now.saturating_sub(self.last_background) >= STARVED && running == 0;
+        if !is_quiet && !is_starved {
+            let starved_at = self.last_background + STARVED;
+            let at = if busy == 0 && self.readers.is_empty() { quiet_at } else { starved_at };
+            return if running == 0 { sooner(at) } else { Next::Wait(wake) };
+        }
+        if running >= self.limits.background {
+            return Next::Wait(wake);
+        }
+        let size = if is_quiet { self.limits.longest } else { self.limits.request };
+        let Some((layer, first)) = self.next_absent() else { return Next::Wait(wake) };
+        let Some(at) = self.layers.get(layer) else { return Next::Wait(wake) };
+        let after =
+            at.spans.iter().skip(first as usize).take_while(|s| **s == State::Absent).count();
+        let all = first..first.saturating_add(u32::try_from(after).unwrap_or(1));
+        let end = self.fit(layer, all, size);
+        self.last_background = now;
+        Next::Fetch(self.open_spans(layer, first..end, Purpose::Background, now))
+    }
+
+    fn next_absent(&mut self) -> Option<(usize, u32)> {
+        while let Some((layer, spans)) = self.used.front() {
+            let (layer, mut spans) = (*layer, spans.clone());
+            if let Some(first) = spans.find(|span| self.state(layer, *span) == State::Absent) {
+                return Some((layer, first));
+            }
+            self.used.pop_front();
+        }
+        while let Some(at) = self.layers.get(self.cursor.0) {
+            let from = self.cursor.1;
+            let mut rest = at.spans.iter().skip(from as usize);
+            if let Some(more) = rest.position(|state| *state == State::Absent) {
+                self.cursor.1 = from.saturating_add(u32::try_from(more).unwrap_or(0));
+                return Some(self.cursor);
+            }
+            self.cursor = (self.cursor.0 + 1, 0);
+        }
+        None
+    }
+
+    fn open_spans(
+        &mut self,
+        layer: usize,
+        run: Range<u32>,
+        purpose: Purpose,
+        now: Duration,
+    ) -> Fetch {
+        let mut chunks = Vec::new();
+        let mut range = 0..0;
+        if let Some(at) = self.layers.get(layer) {
+            range = at.table.compressed(run.start).start..at.table.compressed(run.end - 1).end;
+            chunks.extend(
+                run.clone().filter_map(|span| at.table.missing_chunk(span)).map(|c| (layer, c)),
+            );
+        }
+        chunks.dedup();
+        self.queue_chunks(&chunks, purpose);
+        let fetch = self.open(layer, What::Spans(run.clone()), range, purpose, now);
+        for span in run {
+            self.set(layer, span, State::Requested { fetch: fetch.number });
+        }
+        fetch
+    }
+
+    fn open(
+        &mut self,
+        layer: usize,
+        what: What,
+        range: Range<u64>,
+        purpose: Purpose,
+        now: Duration,
+    ) -> Fetch {
+        self.numbers += 1;
+        let fetch = Fetch { number: self.numbers, layer, what, range, purpose };
+        self.open.insert(fetch.number, Open { fetch: fetch.clone(), since: now });
+        fetch
+    }
+}

@@ -1,0 +1,169 @@
+//! Reading data that has arrived, and comparing data on disk with its digests.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use super::{ABSENT, Engine, IN_MEMORY, KEPT, Layer, ON_DISK, index, io_error};
+
+impl Engine {
+    /// Compares all spans with their digests; returns whether all are on disk and match.
+    #[must_use]
+    pub fn check_all(&self) -> bool {
+        // Spans that have not arrived cannot match.
+        let (here, all) = self.lock().scheduler.counts();
+        if here < all {
+            return false;
+        }
+        let spans: Vec<(usize, &Layer, u32)> = self
+            .layers
+            .iter()
+            .enumerate()
+            .flat_map(|(n, layer)| (0..layer.table.span_count()).map(move |span| (n, layer, span)))
+            .collect();
+        let (next, all) = (AtomicUsize::new(0), AtomicBool::new(true));
+        let check = || {
+            while let Some((number, layer, span)) = spans.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                if self.ready(*number, layer, *span) != ON_DISK {
+                    all.store(false, Ordering::Relaxed);
+                    return;
+                }
+            }
+        };
+        let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        thread::scope(|scope| {
+            for _ in 1..threads {
+                // If a thread cannot be started, the others do its work.
+                let _ = thread::Builder::new().spawn_scoped(scope, check);
+            }
+            check();
+        });
+        all.load(Ordering::Relaxed)
+    }
+
+    /// Reads a range of a layer's uncompressed bytes; returns whether all of it has arrived.
+    ///
+    /// # Errors
+    /// The layer has fewer bytes, or the disk failed.
+    pub fn read(&self, layer: usize, at: u64, into: &mut [u8]) -> io::Result<bool> {
+        let end = at.saturating_add(into.len() as u64);
+        let found = self.layers.get(layer).ok_or_else(io_error)?;
+        if end > found.table.uncompressed_size() {
+            return Err(io_error());
+        }
+        let spans = found.table.spans_in(&(at..end));
+        let mut all_on_disk = true;
+        for span in spans.clone() {
+            match self.ready(layer, found, span) {
+                ON_DISK => {}
+                IN_MEMORY => all_on_disk = false,
+                _ => return Ok(false),
+            }
+        }
+        if all_on_disk {
+            let Some(file) = &found.file else { return Err(io_error()) };
+            if file.read(into, at).is_ok() {
+                return Ok(true);
+            }
+            self.lose_disk(layer, found);
+            return Ok(false);
+        }
+        self.read_pieces(layer, found, at, into)
+    }
+
+    fn read_pieces(
+        &self,
+        layer: usize,
+        found: &Layer,
+        at: u64,
+        into: &mut [u8],
+    ) -> io::Result<bool> {
+        let end = at.saturating_add(into.len() as u64);
+        for span in found.table.spans_in(&(at..end)) {
+            let place = found.table.uncompressed(span);
+            let (first, last) = (at.max(place.start), end.min(place.end));
+            let to = index(first - at)?..index(last.saturating_sub(at))?;
+            let Some(target) = into.get_mut(to) else { return Err(io_error()) };
+            if let Some(bytes) = self.memory.get((layer, span)) {
+                let from = index(first - place.start)?..index(last - place.start)?;
+                target.copy_from_slice(bytes.get(from).ok_or_else(io_error)?);
+                continue;
+            }
+            let state =
+                found.states.get(span as usize).map_or(ABSENT, |s| s.load(Ordering::Acquire));
+            let is_read = state == ON_DISK
+                && found.file.as_ref().is_some_and(|file| file.read(target, first).is_ok());
+            if !is_read {
+                self.lose(layer, span);
+                if state == ON_DISK {
+                    self.lose_disk(layer, found);
+                }
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Marks all spans of a layer as missing, because its file has been truncated. The next write makes
+    /// the file longer again, with zeros in place of other spans, so each span on disk is compared with
+    /// its digest again before it is used.
+    fn lose_disk(&self, number: usize, layer: &Layer) {
+        for (span, state) in (0..).zip(&layer.states) {
+            if state.load(Ordering::Acquire) == ON_DISK {
+                self.lose(number, span);
+            }
+        }
+    }
+
+    /// The state of a span, which is compared with its digest first if that is outstanding.
+    fn ready(&self, number: usize, layer: &Layer, span: u32) -> u8 {
+        let Some(state) = layer.states.get(span as usize) else { return ABSENT };
+        let now = state.load(Ordering::Acquire);
+        if now != KEPT {
+            return now;
+        }
+        let place = layer.table.uncompressed(span);
+        let is_good = layer.file.as_ref().is_some_and(|file| file.check(span, &place));
+        let found = if is_good { ON_DISK } else { ABSENT };
+        if state.compare_exchange(KEPT, found, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.unchecked.fetch_sub(1, Ordering::Relaxed);
+            if !is_good {
+                self.lock().scheduler.lost(number, span);
+            }
+        }
+        state.load(Ordering::Acquire)
+    }
+
+    /// Compares the next span on disk with its digest, unless another thread is doing that; returns
+    /// whether more spans may follow. An image is complete only after all of them have been compared.
+    pub(super) fn check_next(&self) -> bool {
+        if self.unchecked.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let Ok(mut next) = self.next_check.try_lock() else { return false };
+        while let Some(layer) = self.layers.get(next.0) {
+            let (number, span) = *next;
+            *next = if (span as usize) < layer.states.len() {
+                (number, span + 1)
+            } else {
+                (number + 1, 0)
+            };
+            let state = layer.states.get(span as usize);
+            if state.is_some_and(|state| state.load(Ordering::Acquire) == KEPT) {
+                self.ready(number, layer, span);
+                return true;
+            }
+        }
+        false
+    }
+
+    pub(super) fn lose(&self, layer: usize, span: u32) {
+        if let Some(state) =
+            self.layers.get(layer).and_then(|layer| layer.states.get(span as usize))
+        {
+            state.store(ABSENT, Ordering::Release);
+        }
+        self.lock().scheduler.lost(layer, span);
+    }
+}
