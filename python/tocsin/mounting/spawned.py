@@ -123,7 +123,7 @@ class Spawned:
         self._process.wait()
 
     def detach(self) -> None:
-        """Leave the process to those who still use its mount; it ends when they or we do."""
+        """Keep the process until the programs that use its mount have ended, or this one ends."""
         _DETACHED[:] = [each for each in _DETACHED if not each.wait(0)]
         if not self.wait(0):
             _DETACHED.append(self)

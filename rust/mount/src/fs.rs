@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tocsin_core::inodes::{DataPlace, Inodes};
 
 use crate::engine::{Engine, io_error};
-use crate::erofs;
-use crate::headers::{self, Data, Extent};
+use crate::erofs::Extent;
+use crate::headers::{self, Data};
 use crate::log::{Log, Read};
 
 /// Maximum size of one read in bytes.
@@ -230,11 +230,9 @@ impl Fs {
 
     /// The data of the files that are known to be sparse.
     #[must_use]
-    pub fn sparse_files(&self) -> HashMap<u64, Vec<erofs::Extent>> {
+    pub fn sparse_files(&self) -> HashMap<u64, Vec<Extent>> {
         let sparse = self.sparse.lock().unwrap_or_else(PoisonError::into_inner);
-        let extent =
-            |each: &Extent| erofs::Extent { start: each.start, len: each.len, offset: each.at };
-        sparse.iter().map(|(inode, all)| (*inode, all.iter().map(extent).collect())).collect()
+        sparse.iter().map(|(inode, all)| (*inode, all.to_vec())).collect()
     }
 
     fn step_sparse(
@@ -255,7 +253,7 @@ impl Fs {
         for extent in extents.iter().skip(first).take_while(|extent| extent.start < range.end) {
             let start = extent.start.max(range.start);
             let end = (extent.start + extent.len).min(range.end);
-            let at = extent.at + (start - extent.start);
+            let at = extent.offset + (start - extent.start);
             let to = usize_of(start - range.start)?..usize_of(end - range.start)?;
             let Some(target) = buffer.get_mut(to) else { return Err(io_error()) };
             if !self.engine.read(layer, at, target)? {

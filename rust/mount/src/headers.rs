@@ -4,6 +4,8 @@ use tocsin_core::inodes::Claims;
 use tocsin_core::span::UncompressedOffset;
 use tocsin_core::tar::{EntryHeaders, EntryType, read_headers};
 
+use crate::erofs::Extent;
+
 /// Length of a block of a tar.
 const BLOCK_LEN: usize = 512;
 /// Maximum length of the headers of one file, as in a seek table.
@@ -11,17 +13,6 @@ pub(crate) const MAX_LEN: u64 = 8 << 20;
 /// An index does not record where the headers of the file after a sparse file begin. They end where the
 /// data begins, and are searched for in this many bytes before it.
 pub(crate) const LOOK_BACK: u64 = 16 << 10;
-
-/// A part of a file that the layer holds; the rest is zeros.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Extent {
-    /// Offset in the file.
-    pub(crate) start: u64,
-    /// Length in bytes.
-    pub(crate) len: u64,
-    /// Offset of its bytes in the uncompressed layer.
-    pub(crate) at: u64,
-}
 
 /// What the headers say about the data of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +56,7 @@ fn data(found: &EntryHeaders, data_offset: u64) -> Option<Data> {
     let Some(regions) = &found.regions else { return Some(Data::Plain) };
     let (mut at, mut extents) = (data_offset, Vec::new());
     for region in regions.iter().filter(|region| region.len > 0) {
-        extents.push(Extent { start: region.offset, len: region.len, at });
+        extents.push(Extent { start: region.offset, len: region.len, offset: at });
         at = at.checked_add(region.len)?;
     }
     // The parser has checked that the regions are in order and inside the file.

@@ -4,9 +4,9 @@
 //! Any number of mounts may share them. The digest of a span is written after the span, and a span
 //! without a digest counts as missing. Each mount compares a span with its digest before it first uses
 //! the span, so spans that a crash or a full disk damaged are fetched again. Users who can write to the
-//! directory are trusted.
+//! directory are trusted. The caller holds a lock, so that the files are not removed meanwhile.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -17,8 +17,6 @@ use sha2::{Digest, Sha256};
 /// The name of the file with the layer.
 pub(crate) const DATA: &str = "data";
 const SPANS: &str = "spans";
-/// A mount holds a shared lock on this file, so that pruning leaves the layer alone.
-const LOCK: &str = "lock";
 const MAGIC: &[u8; 16] = b"tocsin spans 1\n\0";
 const HEADER_LEN: usize = 32;
 const DIGEST_LEN: usize = 32;
@@ -28,8 +26,6 @@ const DIGEST_LEN: usize = 32;
 pub(crate) struct LayerFile {
     data: File,
     spans: File,
-    /// The lock is held until this is closed.
-    _lock: File,
 }
 
 impl LayerFile {
@@ -39,14 +35,6 @@ impl LayerFile {
         span_count: u32,
         uncompressed_size: u64,
     ) -> io::Result<(Self, Vec<bool>)> {
-        let lock = open(&directory.join(LOCK))?;
-        match lock.try_lock_shared() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::other("the cache directory is being pruned"));
-            }
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
         let too_large = || io::Error::other("the layer is too large for a file");
         let padded = uncompressed_size.checked_next_multiple_of(4096).ok_or_else(too_large)?;
         let mut data = open(&directory.join(DATA))?;
@@ -80,7 +68,7 @@ impl LayerFile {
         let known = digests.chunks_exact(DIGEST_LEN).enumerate();
         let known =
             known.map(|(at, digest)| (at + 1) * DIGEST_LEN <= len && digest != [0; DIGEST_LEN]);
-        Ok((Self { data, spans, _lock: lock }, known.collect()))
+        Ok((Self { data, spans }, known.collect()))
     }
 
     /// Reads a part of the layer, whose spans must be on disk.
