@@ -1,5 +1,6 @@
 """Mounting and unmounting, with real mounts: processes, errors, kills."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -82,8 +83,9 @@ def test_status_when_no_background_then_lazy_and_why(machine, layout):
 def test_mount_when_killed_then_reads_fail_and_it_is_dead(machine, layout):
     machine.mount(f"oci:{layout}:seek", "--no-background", "--front", "fuse")
     machine.kill()
-    with pytest.raises(OSError, match=r"not connected|aborted"):
+    with pytest.raises(OSError, match=r".") as caught:
         (machine.mount_point / "data/1.bin").read_bytes()
+    assert caught.value.errno in {errno.ENOTCONN, errno.ECONNABORTED}
     assert [each["state"] for each in machine.mounts()] == ["dead"]
     assert machine.status()["state"] == "dead"
 
