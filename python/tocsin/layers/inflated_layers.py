@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LOCK = "lock"
 _NAME = re.compile(r"([0-9a-f]{64})-([0-9a-f]{1,64})")
 _REMOVED_FIRST = ("spans", "ztoc")
-"""The file that makes the data valid: without it, a layer of which a part was removed is not used."""
+"""The files that make the data valid: without them, a partly removed layer is not used."""
 _ABANDONED_AFTER = 86_400
 """Seconds without a write after which a half-written file is removed."""
 
