@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
 import pytest
 
+from support.forked import exit_code, forked
 from tocsin import processors
 from tocsin.layers.fetchers import FETCH_THREADS, Fetchers
 
@@ -109,10 +109,11 @@ def test_fetchers_when_threads_is_0_then_value_error():
 def test_fetchers_when_forked_while_busy_then_they_work_in_the_child(fetchers):
     with fetchers.working, fetchers.working, fetchers.working, fetchers.working:
         fetchers.pool().submit(int).result()
-        child = os.fork()
-        if child == 0:
+
+        def work():
             done = []
             with fetchers.working:
                 fetchers.run_in_parallel([lambda: done.append(1)] * 5)
-            os._exit(0 if len(done) == 5 else 9)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            return len(done) == 5
+
+        assert exit_code(forked(work)) == 0

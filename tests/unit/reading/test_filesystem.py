@@ -16,6 +16,7 @@ from hashlib import md5
 
 import pytest
 
+from support.forked import exit_code, forked
 from support.images import image_of, layer_tar, make_image
 from support.registry import Registry
 from support.registry_client import noise, store_of
@@ -438,11 +439,8 @@ def test_file_system_when_used_by_threads_then_each_has_its_bytes(fs):
 
 def test_file_system_when_forked_then_both_processes_read(fs):
     assert fs.cat_file("/etc/release") == b"NAME=test\n"
-    child = os.fork()
-    if child == 0:
-        right = fs.cat_file("/data/big", 5 << 20, 6 << 20) == DATA[5 << 20 : 6 << 20]
-        os._exit(0 if right else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    child = forked(lambda: fs.cat_file("/data/big", 5 << 20, 6 << 20) == DATA[5 << 20 : 6 << 20])
+    assert exit_code(child) == 0
     assert fs.cat_file("/data/big", 0, 9) == DATA[:9]
 
 

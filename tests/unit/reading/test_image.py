@@ -21,6 +21,7 @@ import zstandard
 import tocsin
 from support import goldens, tarmaker
 from support.disks import tiny_disk
+from support.forked import exit_code, forked
 from support.images import image_of, make_image, put_index
 from support.readable import SPAN, put_image, put_indexed, text
 from support.registry_client import noise
@@ -247,19 +248,7 @@ def test_read_when_one_small_file_then_only_its_spans_are_fetched(indexed):
 
 def test_image_when_forked_then_both_processes_read(image):
     assert image.read_range("usr/twin", 0, 5) == BIG[:5]
-    read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.write(write_end, hashlib.sha256(image.cat("usr/twin")).digest())
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitpid(child, 0)[1] == 0
-    assert os.read(read_end, 32) == hashlib.sha256(BIG).digest()
-    os.close(read_end)
-    os.close(write_end)
+    assert exit_code(forked(lambda: image.cat("usr/twin") == BIG)) == 0
     assert image.cat("usr/twin") == BIG
 
 

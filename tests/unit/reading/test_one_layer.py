@@ -9,6 +9,7 @@ import pytest
 
 import tocsin
 from support import tarmaker
+from support.forked import exit_code, forked
 from support.readable import SPAN, text
 from support.registry import Registry
 from support.registry_client import FakeTime
@@ -82,11 +83,9 @@ def test_open_layer_when_bytes_are_corrupt_then_error_without_secrets(server):
 def test_open_layer_when_forked_then_both_processes_read(server):
     with over_http(server, cache_size=1) as layer:
         assert layer.cat("a") == b"first"
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if layer.cat("d/big") == BIG else 9)
+        child = forked(lambda: layer.cat("d/big") == BIG)
         assert layer.cat("d/big") == BIG
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert exit_code(child) == 0
 
 
 @pytest.mark.parametrize(

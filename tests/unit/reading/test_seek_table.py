@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import pickle
 import tarfile
 import threading
@@ -15,6 +14,7 @@ import zstandard
 
 import tocsin
 from support import goldens, seek, tarmaker
+from support.forked import exit_code, forked
 from support.images import image_of
 from support.readable import OPTIONS, put_image, text
 from support.registry import Registry
@@ -483,12 +483,13 @@ def test_cat_when_cached_with_tables_of_other_span_sizes_then_correct(tmp_path):
 def test_image_when_forked_then_both_processes_read(remote):
     with tocsin.open(remote, registry=PLAIN_HTTP) as image:
         assert image.cat("usr/d000/f0") == b"0\n"
-        child = os.fork()
-        if not child:
-            is_right = image.cat("usr/big") == BIG and image.cat("usr/d117/f5877") == b"5877\n"
-            os._exit(0 if is_right else 1)
+
+        def read():
+            return image.cat("usr/big") == BIG and image.cat("usr/d117/f5877") == b"5877\n"
+
+        child = forked(read)
         assert image.cat("usr/d100/f5001") == b"5001\n"
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert exit_code(child) == 0
 
 
 def test_file_system_when_pickled_then_reads_with_table(place):
