@@ -124,21 +124,24 @@ def fork(
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(read)
-        end = None
-        if lifeline is not None:
-            end = lifeline[0]
-            os.close(lifeline[1])
-        report = PipeReport(write)
-        with _detached(report, log):
-            serve(
-                options,
-                directory,
-                report,
-                lifeline=end,
-                temporary=temporary,
-                with_config=with_config,
-            )
+        try:
+            os.close(read)
+            if lifeline is not None:
+                os.close(lifeline[1])
+            report = PipeReport(write)
+            with _detached(report, log):
+                serve(
+                    options,
+                    directory,
+                    report,
+                    lifeline=None if lifeline is None else lifeline[0],
+                    temporary=temporary,
+                    with_config=with_config,
+                )
+        finally:
+            # A signal may raise an exception even while the block above ends the process. The code
+            # of the caller must never continue in this process.
+            os._exit(1)
     os.close(write)
     try:
         with os.fdopen(read, "rb") as pipe:
