@@ -82,13 +82,16 @@ def test_read_when_registry_sends_slowly_then_it_is_right(machine, registry):
 @pytest.mark.parametrize("skip", [0, 1, 2])
 def test_read_when_some_bytes_are_wrong_then_fetched_again_at_once(machine, registry, skip):
     mount(machine, registry, "--no-background")
-    registry.fault("GET", BLOBS, times=2, skip=skip, flip=True)
+    fault = registry.fault("GET", BLOBS, times=2, skip=skip, flip=True)
     begun = time.monotonic()
     assert [read(machine, number) for number in range(DATA_FILES)] == [
         data_of(number) for number in range(DATA_FILES)
     ]
     assert time.monotonic() - begun < 5
-    assert machine.status()["failures"] > 0
+    # All data may arrive with two requests.
+    was_used = fault.times < 2
+    assert was_used or skip == 2
+    assert (machine.status()["failures"] > 0) == was_used
 
 
 def test_read_when_all_bytes_are_wrong_then_eio_and_the_next_works(machine, registry):
