@@ -43,6 +43,13 @@ $(EXTENSION): $(SETUP) $(RUST_SOURCES)
 .PHONY: dev
 dev: $(EXTENSION) ## Set up .venv and build the extension into it
 
+.PHONY: protos
+protos: ## Generate the messages of containerd's API again, after a change of messages.proto
+	@python3 -m venv .build/protos
+	@.build/protos/bin/python -m pip install --quiet grpcio-tools==1.68.1 setuptools # protobuf 5.28.1
+	@cd python && ../.build/protos/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. \
+		tocsin/containerd_api/messages.proto
+
 .PHONY: demo
 demo: dev ## Index a real image made from this machine's files, take a file out again, and mount it
 	@$(PYTHON) demo/demo.py

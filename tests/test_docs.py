@@ -20,7 +20,7 @@ def python_files_listed():
     found = []
     room = ""
     for line in section("Python: `python/tocsin`").splitlines():
-        if heading := re.match(r"### `([a-z/]+)/`", line):
+        if heading := re.match(r"### `([a-z_/]+)/`", line):
             room = heading[1] + "/"
         elif line.startswith("### "):
             break

@@ -24,14 +24,23 @@ MAY_IMPORT = {
     "processors": set(),
     "regular_file": set(),
     "staged_file": set(),
+    "containerd_api": set(),
     "model": set(),
     "tar": {"model"},
     "layers": {"tar", "model"},
-    "stores": {"tar", "model"},
+    "stores": {"containerd_api", "tar", "model"},
     "images": {"layers", "stores", "model"},
     "reading": {"images", "layers", "stores", "tar", "model"},
     "indexing": {"images", "layers", "stores", "tar", "model"},
-    "mounting": {"reading", "images", "layers", "stores", "tar", "model"},
+    "mounting": {
+        "reading",
+        "images",
+        "layers",
+        "stores",
+        "containerd_api",
+        "tar",
+        "model",
+    },
     "verifying": {"images", "layers", "stores", "tar", "model"},
 }
 """Additional imports that each room may use, from the bottom up. ``cli`` may import every room."""
@@ -163,6 +172,8 @@ FOREIGN = {
     "numpy": {"indexing", "layers", "model", "reading", "verifying"},
     "fsspec": {"reading"},
     "requests": {"stores"},
+    "google": {"containerd_api", "mounting", "stores"},  # google.protobuf
+    "grpc": {"mounting", "stores"},
     "click": {"cli"},
     "rich": {"cli"},
 }

@@ -1,0 +1,1 @@
+"""The messages of containerd's gRPC API that tocsin needs: see messages.proto."""
