@@ -113,6 +113,20 @@ fn next_when_readers_and_lists_and_background_then_in_this_order() {
 }
 
 #[test]
+fn next_when_a_reader_needs_a_listed_span_then_only_listed_spans_are_fetched_with_it() {
+    let mut scheduler = scheduler(8 * SPAN);
+    scheduler.list([(0, 2..4), (0, 20..22)]);
+    scheduler.wait_for(&[(0, 20..21)], at(0)).unwrap();
+    scheduler.wait_for(&[(0, 30..31)], at(0)).unwrap();
+    let found: Vec<_> = std::iter::from_fn(|| fetch(&mut scheduler, at(0))).collect();
+    let found: Vec<_> = found.iter().map(|next| (next.purpose, spans(next))).collect();
+    assert_eq!(
+        found,
+        [(Purpose::Demand, 20..22), (Purpose::Demand, 30..38), (Purpose::List, 2..4)]
+    );
+}
+
+#[test]
 fn next_when_a_reader_waits_then_the_background_pauses() {
     let mut scheduler = scheduler(SPAN);
     scheduler.set_background(true);

@@ -130,6 +130,8 @@ enum State {
 struct Layer {
     table: Table,
     spans: Vec<State>,
+    /// Which spans have been listed; empty if none has.
+    listed: Vec<bool>,
     /// Chunks that are being fetched.
     chunks: HashSet<u32>,
     /// The last span of the last fetch for a reader, and the size of that fetch.
@@ -197,7 +199,7 @@ impl Scheduler {
     pub fn new(tables: Vec<Table>, limits: Limits) -> Self {
         let layers = tables.into_iter().map(|table| {
             let spans = vec![State::Absent; table.span_count() as usize];
-            Layer { table, spans, chunks: HashSet::new(), last: None, here: 0 }
+            Layer { table, spans, listed: Vec::new(), chunks: HashSet::new(), last: None, here: 0 }
         });
         Self {
             layers: layers.collect(),
@@ -328,7 +330,13 @@ impl Scheduler {
                 if self.state(layer, span) != State::Absent || !seen.insert((layer, span)) {
                     continue;
                 }
-                bytes += self.layers.get(layer).map_or(0, |at| len(&at.table.compressed(span)));
+                if let Some(at) = self.layers.get_mut(layer) {
+                    bytes += len(&at.table.compressed(span));
+                    at.listed.resize(at.spans.len(), false);
+                    if let Some(is_listed) = at.listed.get_mut(span as usize) {
+                        *is_listed = true;
+                    }
+                }
                 match runs.last_mut() {
                     Some((last, run)) if *last == layer && run.end == span => run.end += 1,
                     _ => runs.push((layer, span..span + 1)),

@@ -128,8 +128,14 @@ impl Scheduler {
             Some((end, size)) if end == span => size.saturating_mul(2).min(longest),
             _ => request,
         };
-        let open = |state: &State| matches!(state, State::Absent | State::Wanted);
-        let after = at.spans.iter().skip(span as usize + 1).take_while(|state| open(state)).count();
+        let is_listed = |span: usize| at.listed.get(span).copied().unwrap_or(false);
+        // Where a list says what will be read, a fetch includes nothing else.
+        let only_listed = is_listed(span as usize);
+        let after =
+            at.spans.iter().enumerate().skip(span as usize + 1).take_while(|(at, state)| {
+                matches!(state, State::Absent | State::Wanted) && (!only_listed || is_listed(*at))
+            });
+        let after = after.count();
         let all = span..span.saturating_add(1).saturating_add(u32::try_from(after).unwrap_or(0));
         let end = self.fit(layer, all, size);
         if let Some(at) = self.layers.get_mut(layer) {
