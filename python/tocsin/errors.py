@@ -14,7 +14,8 @@
     │   └── PathError                 a path inside an image; .path .reason
     ├── ConflictError                 the destination exists and may not be replaced
     └── RegistryError (OSError)       a registry or web server failed; .status .code .url .temporary
-        └── AuthError
+        ├── AuthError
+        └── ContainerdError           containerd failed or could not be reached
 
 A message is one line without control characters, so it is safe to print. The message says what is
 wrong, the hint how to fix it. A hint never contains text from a registry, an archive or a file.
@@ -214,3 +215,16 @@ class AuthError(RegistryError):
     """Credentials are missing, wrong, or not authorized for the request."""
 
     _error_code = "registry.auth"
+
+
+class ContainerdError(RegistryError):
+    """containerd rejected a request or could not be reached.
+
+    Attributes:
+        code: the gRPC status, such as ``UNAVAILABLE``.
+        url: the address of containerd.
+        status: always ``None``.
+        temporary: whether the same request may succeed later.
+    """
+
+    _error_code = "containerd"

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import ConflictError, FormatError, NotFoundError, UnsupportedError
 from tocsin.model.reference import (
+    ContainerdReference,
     DockerArchiveReference,
     LayoutReference,
     OciArchiveReference,
     Reference,
     RegistryReference,
 )
+from tocsin.stores.containerd.address import namespace_of
 from tocsin.stores.discarding import DiscardingSink
 from tocsin.stores.metering import Meter, MeteredSink, MeteredSource
 from tocsin.stores.opening import open_sink, open_source
@@ -52,7 +54,7 @@ class Pair:
     @property
     def named_sink(self) -> Reference:
         """Reference of the result."""
-        if self.tag is None or isinstance(self.sink, DockerArchiveReference):
+        if self.tag is None or isinstance(self.sink, DockerArchiveReference | ContainerdReference):
             return self.sink
         return replace(self.sink, tag=self.tag, digest=None)
 
@@ -100,12 +102,17 @@ def pair_of(
     source_tag = None if isinstance(read, DockerArchiveReference) else read.tag
     tag = sink.tag or source_tag or DEFAULT_TAG
     same_place = _same_place(read, sink)
+    same_tag = tag == source_tag
+    if isinstance(sink, ContainerdReference):
+        # The tags of a namespace are the full names of its images.
+        tag = sink.name
+        same_tag = isinstance(read, ContainerdReference) and read.selector == tag
     return Pair(
         read,
         sink,
         tag=tag,
         carries=not same_place,
-        overwrites_source=same_place and tag == source_tag,
+        overwrites_source=same_place and same_tag,
     )
 
 
@@ -146,6 +153,8 @@ def _same_place(one: Reference, other: Reference) -> bool:
         return one.path.resolve() == other.path.resolve()
     if isinstance(one, RegistryReference) and isinstance(other, RegistryReference):
         return (one.host, one.repository) == (other.host, other.repository)
+    if isinstance(one, ContainerdReference) and isinstance(other, ContainerdReference):
+        return namespace_of(one) == namespace_of(other)
     return False
 
 

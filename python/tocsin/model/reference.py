@@ -5,11 +5,14 @@
 ``oci:DIR[:tag]``                 an OCI layout directory; also ``oci:DIR@sha256:…``
 ``oci-archive:FILE[:tag]``        a tar of such a layout
 ``docker-archive:FILE[:name]``    output of ``docker save``; also ``docker-archive:FILE:@N``
+``containerd:[NAMESPACE/]name``   the store of containerd; also ``containerd:name@sha256:…``
 ================================  =========================================================
 
-As in skopeo, the first ``:`` ends a path. A path inside an image is written ``IMAGE:/PATH``.
+As in skopeo, the first ``:`` ends a path. A path inside an image is written ``IMAGE:/PATH``. The
+last transport is tocsin's own; see `parse_containerd_name` for its namespace.
 
-Source: containers/image, docs/containers-transports.5.md; distribution/reference, reference.go.
+Source: containers/image, docs/containers-transports.5.md; distribution/reference, reference.go;
+containerd, pkg/identifiers/validate.go.
 """
 
 from __future__ import annotations
@@ -41,8 +44,14 @@ _REF_NAME = re.compile(
 )
 _LAYOUT_DIGEST = re.compile(r"([^:]+)@(sha256:[^:]*)")
 _TRANSPORT = re.compile(r"(?:dir|containers-storage|docker-daemon|ostree|sif|tarball|https?):")
-_PREFIX = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|oci:|oci-archive:|docker-archive:)?")
+_PREFIX = re.compile(
+    r"(?:[A-Za-z][A-Za-z0-9+.-]*://|oci:|oci-archive:|docker-archive:|containerd:)?"
+)
 """Transport of a reference, or scheme of a URL."""
+_NAMESPACE = re.compile(r"[A-Za-z0-9]+(?:[-._][A-Za-z0-9]+)*")
+_MAX_NAMESPACE_LEN = 76
+_KUBERNETES = "k8s.io"
+"""The namespace of Kubernetes, which looks like a host name."""
 _MAX_NAME_LEN = 255
 _MAX_REF_NAME_LEN = 1024
 
@@ -160,6 +169,42 @@ class DockerArchiveReference:
         return f"docker-archive:{self.path}" + (f":{self.selector}" if self.selector else "")
 
 
+@dataclass(frozen=True, slots=True)
+class ContainerdReference:
+    """An image in the store of containerd.
+
+    Attributes:
+        name: full name with the tag, such as ``docker.io/library/x:1``; without the tag if only a
+            digest is given.
+        namespace: namespace of containerd; ``None`` for ``CONTAINERD_NAMESPACE``, or ``default``.
+        digest: selects the image instead of a name.
+    """
+
+    name: str
+    namespace: str | None = None
+    digest: Digest | None = None
+
+    def __post_init__(self) -> None:
+        _parse_field(self, "digest", digest_of)
+        if self.namespace is not None:
+            check_namespace(self.namespace)
+
+    @property
+    def selector(self) -> str | Digest:
+        """The argument for `Source.resolve`."""
+        return self.digest or self.name
+
+    @property
+    def tag(self) -> str | None:
+        """The tag of the name."""
+        return self.name.rpartition("/")[2].partition(":")[2] or None
+
+    def __str__(self) -> str:
+        namespace = f"{self.namespace}/" if self.namespace else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"containerd:{namespace}{self.name}{digest}"
+
+
 def _parse_field(reference: object, name: str, parse: Callable[[str], object]) -> None:
     """Parse a field of a frozen reference in place if it was given as text."""
     if isinstance(text := getattr(reference, name), str):
@@ -167,7 +212,11 @@ def _parse_field(reference: object, name: str, parse: Callable[[str], object]) -
 
 
 Reference: TypeAlias = (
-    RegistryReference | LayoutReference | OciArchiveReference | DockerArchiveReference
+    RegistryReference
+    | LayoutReference
+    | OciArchiveReference
+    | DockerArchiveReference
+    | ContainerdReference
 )
 """A reference to an image."""
 
@@ -175,7 +224,7 @@ ReferenceLike: TypeAlias = str | os.PathLike[str] | Reference
 """An image as an argument of the public functions.
 
 Either text in skopeo's syntax, such as ``ghcr.io/team/app:1`` or ``oci:DIR:TAG``; or the
-`pathlib.Path` of an OCI layout directory, an OCI archive or a docker archive; or one of the four
+`pathlib.Path` of an OCI layout directory, an OCI archive or a docker archive; or one of the five
 reference classes.
 """
 
@@ -196,6 +245,8 @@ def parse_reference(text: str) -> Reference:
             return OciArchiveReference(*_layout_parts(text, rest))
         case "docker-archive":
             return _docker_archive(text, rest)
+        case "containerd":
+            return parse_containerd_name(rest)
         case "docker":
             if not rest.startswith("//"):
                 raise _error(text, "expected // after docker:")
@@ -204,7 +255,7 @@ def parse_reference(text: str) -> Reference:
         shown = quoted(without_user_info(text))
         raise UnsupportedError(
             f"reference {shown}: unsupported transport {other[0]} (expected docker://, oci:, "
-            "oci-archive: or docker-archive:)"
+            "oci-archive:, docker-archive: or containerd:)"
         )
     if text.startswith((".", "/", "~")):
         raise _error(
@@ -262,6 +313,41 @@ def parse_registry_name(text: str) -> RegistryReference:
     if not colon:
         return RegistryReference(host, repository, None if digest else DEFAULT_TAG, digest)
     return RegistryReference(host, repository, tag, digest)
+
+
+def parse_containerd_name(text: str) -> ContainerdReference:
+    """Parse ``[NAMESPACE/]name[:tag][@digest]``, with the defaults of Docker for the name.
+
+    The first component is a namespace if it cannot be a host, because it contains neither ``.`` nor
+    ``:`` and is not ``localhost``; and ``k8s.io`` is one, since it is no registry. Another namespace
+    with a dot can only be set with ``CONTAINERD_NAMESPACE``.
+
+    Raises:
+        FormatError: `text` is not such a name; `what` is ``reference``.
+    """
+    first, slash, rest = text.partition("/")
+    namespace = None
+    if slash and (first == _KUBERNETES or not (re.search("[.:@[]", first) or first == "localhost")):
+        namespace, text = first, rest
+    parsed = parse_registry_name(text)
+    tag = f":{parsed.tag}" if parsed.tag else ""
+    name = f"{parsed.host}/{parsed.repository}{tag}"
+    return ContainerdReference(name, namespace, parsed.digest)
+
+
+def check_namespace(namespace: str) -> str:
+    """Return `namespace` if it is a valid name of a namespace of containerd.
+
+    Raises:
+        FormatError: it is not; `what` is ``reference``.
+    """
+    if len(namespace) > _MAX_NAMESPACE_LEN or not _NAMESPACE.fullmatch(namespace):
+        raise FormatError(
+            f"invalid namespace {quoted(namespace, limit=80)} (expected letters and digits "
+            f"separated by one of -._, at most {_MAX_NAMESPACE_LEN} characters)",
+            what="reference",
+        )
+    return namespace
 
 
 def check_ref_name(tag: str) -> str:

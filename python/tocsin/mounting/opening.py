@@ -16,7 +16,7 @@ from tocsin.layers.seek import SeekSpanTable
 from tocsin.layers.sources import FileRanges
 from tocsin.layers.span_table import ZtocSpans
 from tocsin.model.index_choice import IndexKind
-from tocsin.model.reference import RegistryReference
+from tocsin.model.reference import ContainerdReference, RegistryReference
 from tocsin.mounting.cache_directory import InflatedLayers
 from tocsin.mounting.remembered import RememberedSource
 from tocsin.reading.files import merged_of
@@ -178,7 +178,7 @@ def _open_registry(reference: RegistryReference, options: MountOptions) -> Sourc
 
 
 def _absolute(reference: Reference) -> Reference:
-    if isinstance(reference, RegistryReference):
+    if isinstance(reference, RegistryReference | ContainerdReference):
         return reference
     return replace(reference, path=reference.path.absolute())
 

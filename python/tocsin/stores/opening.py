@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import UnsupportedError
 from tocsin.model.reference import (
+    ContainerdReference,
     DockerArchiveReference,
     LayoutReference,
     OciArchiveReference,
@@ -27,9 +28,10 @@ def open_source(reference: Reference, *, registry: RegistryOptions | None = None
         registry: options for a registry. Opening a registry does not send a request.
 
     Raises:
-        UnsupportedError: the archive is compressed.
+        UnsupportedError: the archive is compressed, or the packages for containerd are missing.
         AuthError: only one of user name and password is given.
         FormatError: the file or directory does not have the format that the reference states.
+        ContainerdError: containerd cannot be reached.
         OSError: the file or directory is missing or cannot be read.
     """
     match reference:
@@ -43,6 +45,11 @@ def open_source(reference: Reference, *, registry: RegistryOptions | None = None
             from tocsin.stores.docker_archive import open_docker_archive  # noqa: PLC0415 (as below)
 
             return open_docker_archive(reference.path)
+        case ContainerdReference():
+            # Importing gRPC takes longer than opening a layout, and it may not be installed.
+            from tocsin.stores.containerd import open_containerd  # noqa: PLC0415
+
+            return open_containerd(reference)
         case RegistryReference():
             # Importing the requests library takes longer than opening a layout.
             from tocsin.stores.registry import open_for_reading  # noqa: PLC0415
@@ -58,10 +65,11 @@ def open_sink(reference: Reference, *, registry: RegistryOptions | None = None) 
         registry: options for a registry. Opening a registry does not send a request.
 
     Raises:
-        UnsupportedError: a docker archive, or an OCI archive that is compressed or has members
-            that do not belong to a layout.
+        UnsupportedError: a docker archive; an OCI archive that is compressed or has members that
+            do not belong to a layout; or the packages for containerd are missing.
         AuthError: only one of user name and password is given.
         FormatError: the file or directory does not have the format that the reference states.
+        ContainerdError: containerd cannot be reached.
         OSError: the file or directory cannot be read.
     """
     match reference:
@@ -76,6 +84,10 @@ def open_sink(reference: Reference, *, registry: RegistryOptions | None = None) 
                 f"docker-archive:{reference.path}: writing docker archives is not supported",
                 hint="Write to oci-archive: or oci: and convert the result with skopeo copy.",
             )
+        case ContainerdReference():
+            from tocsin.stores.containerd import open_containerd  # noqa: PLC0415 (as above)
+
+            return open_containerd(reference, write=True)
         case RegistryReference():
             # Importing the requests library takes longer than opening a layout.
             from tocsin.stores.registry import open_repository  # noqa: PLC0415

@@ -2,7 +2,7 @@
 
 Each kind of store has its own class of values, which knows the origins that it can take blobs from
 without streaming: a registry from its own repositories, a layout from layouts on the same file
-system, an archive from local files.
+system, an archive from local files, containerd from its other namespaces.
 """
 
 from __future__ import annotations
@@ -84,6 +84,23 @@ class ArchiveOrigin:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerdOrigin:
+    """A namespace of containerd.
+
+    Attributes:
+        address: path of the socket.
+        namespace: the namespace.
+    """
+
+    address: str
+    namespace: str
+
+    def takes_from(self, other: BlobOrigin) -> TypeGuard[ContainerdOrigin]:
+        """Return whether namespaces can share blobs: they belong to one containerd."""
+        return isinstance(other, ContainerdOrigin) and other.address == self.address
+
+
+@dataclass(frozen=True, slots=True)
 class Nowhere:
     """The origin of a store that does not exist and is not created, as in a dry run."""
 
@@ -97,4 +114,4 @@ def layout_blob_path(layout: Path, digest: Digest) -> Path:
     return layout / "blobs" / digest.algorithm / digest.hex
 
 
-BlobOrigin = RepositoryOrigin | LayoutOrigin | ArchiveOrigin | Nowhere
+BlobOrigin = RepositoryOrigin | LayoutOrigin | ArchiveOrigin | ContainerdOrigin | Nowhere

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError
 from tocsin.model.reference import (
+    ContainerdReference,
     DockerArchiveReference,
     LayoutReference,
     OciArchiveReference,
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from tocsin.model.reference import Reference, ReferenceLike
 
 _ARCHIVE_SUFFIX = ".tar"
+_REFERENCES = (
+    RegistryReference
+    | LayoutReference
+    | OciArchiveReference
+    | DockerArchiveReference
+    | ContainerdReference
+)
 
 
 def reference_of(image: ReferenceLike) -> Reference:
@@ -87,8 +95,7 @@ def _path(image: os.PathLike[str]) -> Path:
 
 
 def _checked(image: Reference) -> Reference:
-    kinds = RegistryReference | LayoutReference | OciArchiveReference | DockerArchiveReference
-    if not isinstance(image, kinds):
+    if not isinstance(image, _REFERENCES):
         raise TypeError(
             f"image: wrong type (found {type(image).__name__}, expected text such as "
             "'oci:DIR:TAG', a pathlib.Path or a reference)"

@@ -1,0 +1,68 @@
+"""The labels by which containerd's garbage collector finds what a blob needs.
+
+Source: containerd, docs/garbage-collection.md; core/images/mediatypes.go, ``ChildGCLabels``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from tocsin.model.manifest import ImageIndex
+from tocsin.model.media_types import DOCKER_CONFIG, OCI_CONFIG, is_layer, is_manifest
+
+if TYPE_CHECKING:
+    from tocsin.model.descriptor import Descriptor
+    from tocsin.model.digest import Digest
+    from tocsin.model.manifest import Manifest
+
+_REFERENCE = "containerd.io/gc.ref.content."
+EXPIRY = "containerd.io/gc.expire"
+"""Label of a lease: the time after which it protects nothing."""
+_REFERRER = f"{_REFERENCE}tocsin."
+"""Prefix of the label of an image's manifest that keeps one of its indexes."""
+SOCI_INDEXES = f'labels."{_REFERENCE}ztoc.0"'
+"""Filter for version 1 indexes that ``soci create`` stored, by a label that it sets.
+
+Source: soci-snapshotter 0.16.1, soci/soci_index.go.
+"""
+
+
+def child_labels(document: Manifest | ImageIndex) -> dict[str, str]:
+    """Return the labels that keep everything a manifest or image index lists.
+
+    containerd sets the same labels when it pulls the image.
+    """
+    if isinstance(document, ImageIndex):
+        children = document.manifests or ()
+    else:
+        children = (document.config, *(document.layers or ()))
+    counts: Counter[str] = Counter()
+    labels = {}
+    for child in children:
+        kind = _kind(child)
+        labels[f"{_REFERENCE}{kind}" + _number(kind, counts[kind])] = str(child.digest)
+        counts[kind] += 1
+    return labels
+
+
+def referrer_label(referrer: Digest) -> str:
+    """Return the name of the label of an image's manifest that keeps one of its indexes."""
+    return f"{_REFERRER}{referrer.hex}"
+
+
+def is_referrer_label(name: str) -> bool:
+    """Return whether `name` is one of `referrer_label`."""
+    return name.startswith(_REFERRER)
+
+
+def _kind(child: Descriptor) -> str:
+    if child.media_type in (OCI_CONFIG, DOCKER_CONFIG):
+        return "config"
+    if is_manifest(child.media_type):
+        return "m."
+    return "l." if is_layer(child.media_type) else ""
+
+
+def _number(kind: str, count: int) -> str:
+    return "" if kind == "config" and not count else str(count)
