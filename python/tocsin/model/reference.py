@@ -319,8 +319,8 @@ def parse_containerd_name(text: str) -> ContainerdReference:
     """Parse ``[NAMESPACE/]name[:tag][@digest]``, with the defaults of Docker for the name.
 
     The first component is a namespace if it cannot be a host, because it contains neither ``.`` nor
-    ``:`` and is not ``localhost``; and ``k8s.io`` is one, since it is no registry. Another namespace
-    with a dot can only be set with ``CONTAINERD_NAMESPACE``.
+    ``:`` and is not ``localhost``. ``k8s.io`` is one too, since it is not a registry. Another
+    namespace with a dot can only be set with ``CONTAINERD_NAMESPACE``.
 
     Raises:
         FormatError: `text` is not such a name; `what` is ``reference``.

@@ -46,7 +46,8 @@ def address_of(name: str) -> str:
     path = text.removeprefix("unix://")
     if "://" in path:
         raise UnsupportedError(
-            f"{name}: unsupported address (found {shown(text)}, expected the path of a Unix socket)",
+            f"{name}: unsupported address (found {shown(text)}, expected the path of a"
+            " Unix socket)",
             hint="Set CONTAINERD_ADDRESS to the path of containerd's socket.",
         )
     return os.path.abspath(path)  # noqa: PTH100 (a path that may be longer than a file name)

@@ -40,6 +40,16 @@ class _Message(Protocol):
 _Answer = TypeVar("_Answer", bound=_Message)
 
 
+class WriteCall(Protocol):
+    """A blob that is being written: the answers to each request."""
+
+    def __iter__(self) -> Iterator[messages.WriteContentResponse]: ...
+
+    def cancel(self) -> bool:
+        """End the call."""
+        ...
+
+
 class Client:
     """A connection to containerd; methods may be called from several threads.
 
@@ -84,9 +94,7 @@ class Client:
     def set_image(self, image: messages.Image) -> None:
         """Create an image, or replace the target of the existing one."""
         try:
-            self._ask(
-                f"{_IMAGES}Create", messages.ImageMessage(image=image), messages.ImageMessage
-            )
+            self._ask(f"{_IMAGES}Create", messages.ImageMessage(image=image), messages.ImageMessage)
         except grpc.RpcError as error:
             if code_of(error) is not grpc.StatusCode.ALREADY_EXISTS:
                 raise self.failure(error, self.name) from None
@@ -189,9 +197,7 @@ class Client:
         """Delete a blob, if it exists."""
         self._ignoring_missing(f"{_CONTENT}Delete", messages.ContentRequest(digest=str(digest)))
 
-    def write(
-        self, requests: Iterable[messages.WriteContentRequest], lease: str
-    ) -> grpc.CallIterator[messages.WriteContentResponse]:
+    def write(self, requests: Iterable[messages.WriteContentRequest], lease: str) -> WriteCall:
         """Start writing a blob; the result yields an answer to each request."""
         call = self._channel.stream_stream(
             f"{_CONTENT}Write",

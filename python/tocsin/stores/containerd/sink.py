@@ -160,7 +160,7 @@ class ContainerdSink(ContainerdSource):
             return
         try:
             self.close()
-        except Exception as failed:  # noqa: BLE001 (the first error says why)
+        except Exception as failed:
             error.add_note(f"deleting the lease failed: {type(failed).__name__}")
 
     def _leased(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
 import grpc
@@ -42,9 +42,9 @@ class Upload:
         self._place = place
         self._ref = f"tocsin-{uuid4().hex}"
         self._requests: queue.SimpleQueue[messages.WriteContentRequest | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[
-            messages.WriteContentResponse | grpc.RpcError | None
-        ] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[messages.WriteContentResponse | grpc.RpcError | None] = (
+            queue.SimpleQueue()
+        )
         self._outstanding = 0
         self._offset = 0
         self._committed = False
@@ -88,7 +88,7 @@ class Upload:
             self._answer()
         self._committed = True
 
-    def __enter__(self) -> Upload:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
