@@ -1,4 +1,4 @@
-"""containerd of the test machine, with separate directories, and its client ``ctr``."""
+"""containerd with separate directories, and its client ``ctr``; Debian's, or built from source."""
 
 from __future__ import annotations
 
@@ -16,53 +16,105 @@ from support.registry_real import program
 from support.tools import missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    Ctr = Callable[..., subprocess.CompletedProcess[str]]
+    from collections.abc import Iterator
 
 _PATIENCE = 30
 _ONE_AT_A_TIME = FileLock(Path(tempfile.gettempdir()) / "tocsin-tests-containerd.lock")
 """containerd's shims identify running containers by name on the whole machine."""
 
 
-@contextmanager
-def containerd(directory: Path) -> Iterator[Ctr]:
-    """Run containerd and yield a function that runs ``ctr`` with given arguments.
-
-    Args:
-        directory: directory for all files; its path must be short, since it contains sockets.
-    """
-    daemon, ctr, runc = (program(name) for name in ("containerd", "ctr", "runc"))
-    if os.geteuid():
-        missing("containerd needs root")
-    socket = directory / "c.sock"
-    config = directory / "config.toml"
-    config.write_text(
-        f"""version = 2
-root = "{directory}/root"
-state = "{directory}/state"
+_CONFIG = """version = 2
 disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-  address = "{socket}"
-[ttrpc]
-  address = "{socket}.ttrpc"
 """
-    )
-    path = f"{os.environ['PATH']}{os.pathsep}{os.path.dirname(runc)}"  # noqa: PTH120 (text)
 
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+
+class Containerd:
+    """A running containerd; calling it runs ``ctr`` with the given arguments.
+
+    Attributes:
+        socket: path of its socket, for ``CONTAINERD_ADDRESS``.
+        process: the daemon.
+    """
+
+    def __init__(self, ctr: str, socket: Path, process: subprocess.Popen[str]) -> None:
+        self._ctr = ctr
+        self.socket = socket
+        self.process = process
+
+    def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603 (a tool of the test machine)
-            [ctr, "-a", str(socket), *map(str, arguments)],
+            [self._ctr, "-a", str(self.socket), *map(str, arguments)],
             capture_output=True,
             text=True,
             timeout=600,
             check=False,
         )
 
+    def checked(self, *arguments: str | Path) -> str:
+        """Run ``ctr`` and return what it prints; fail if it fails."""
+        done = self(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def collect_garbage(self) -> None:
+        """Delete everything that nothing refers to, and wait for the end of that."""
+        self.checked("content", "prune", "references")
+
+    def contents(self, namespace: str = "default") -> set[str]:
+        """Return the digests of all blobs of a namespace."""
+        return set(self.checked("-n", namespace, "content", "ls", "-q").split())
+
+    def leases(self, namespace: str = "default") -> list[str]:
+        """Return the identifiers of all leases of a namespace."""
+        return self.checked("-n", namespace, "leases", "ls", "-q").split()
+
+
+def placed(config: str, directory: Path) -> str:
+    """Return a configuration with directories and sockets of its own."""
+    version, _, rest = config.partition("\n")
+    assert version.startswith("version = "), version
+    socket = directory / "c.sock"
+    return f"""{version}
+root = "{directory}/root"
+state = "{directory}/state"
+{rest}
+[grpc]
+  address = "{socket}"
+[ttrpc]
+  address = "{socket}.ttrpc"
+"""
+
+
+def _found(name: str, programs: Path | None) -> str:
+    return program(name) if programs is None else str(programs / name)
+
+
+@contextmanager
+def containerd(
+    directory: Path, *, programs: Path | None = None, config: str = _CONFIG
+) -> Iterator[Containerd]:
+    """Run containerd; calling what this yields runs ``ctr`` with given arguments.
+
+    Args:
+        directory: directory for all files; its path must be short, since it contains sockets. A
+            later containerd with the same directory has the images of an earlier one.
+        programs: directory of ``containerd`` and ``ctr``; those of the machine without it.
+        config: the configuration, to which the directories are added.
+    """
+    search = f"{programs or ''}{os.pathsep}{os.environ['PATH']}"
+    daemon, ctr = (_found(name, programs) for name in ("containerd", "ctr"))
+    runc = program("runc")
+    if os.geteuid():
+        missing("containerd needs root")
+    socket = directory / "c.sock"
+    file = directory / "config.toml"
+    file.write_text(placed(config, directory))
+    path = f"{search}{os.pathsep}{os.path.dirname(runc)}"  # noqa: PTH120 (text)
+
     with (
         _ONE_AT_A_TIME,
         subprocess.Popen(  # noqa: S603 (a tool of the test machine)
-            [daemon, "-c", str(config)],
+            [daemon, "-c", str(file)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -80,7 +132,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
                 raise AssertionError("".join(said))
             drain = threading.Thread(target=process.stderr.read, daemon=True)
             drain.start()
-            yield run
+            yield Containerd(ctr, socket, process)
         finally:
             process.terminate()
             process.wait(_PATIENCE)

@@ -27,6 +27,10 @@ DIGEST = "sha256:" + "1" * 64
         ("oci-archive:A:t", "oci-archive:B", "oci-archive:B:t", "t", True),
         ("docker-archive:A:x:1", "oci:B", "oci:B:latest", "latest", True),
         ("oci:A:t", "docker://h.example/r", "docker://h.example/r:latest", "latest", True),
+        ("oci:A:t", "containerd:r.io/x:1", "containerd:r.io/x:1", "r.io/x:1", True),
+        ("containerd:r.io/x:1", "containerd:r.io/x:2", "containerd:r.io/x:2", "r.io/x:2", False),
+        ("containerd:r.io/x:1", "containerd:n/r.io/x:1", "containerd:n/r.io/x:1", "r.io/x:1", True),
+        ("containerd:r.io/x:1", "oci:B", "oci:B:1", "1", True),
     ],
 )
 def test_pair_when_both_are_given_then_store_and_tag_are_resolved(
@@ -47,6 +51,15 @@ def test_pair_when_the_destination_is_the_source_then_it_is_detected(tmp_path, p
         assert pair.overwrites_source
         assert not pair.carries
         assert pair_of(f"{place}:{tmp_path}/A:t", f"{place}:{tmp_path}/{other}").overwrites_source
+
+
+def test_pair_when_the_destination_is_the_source_in_containerd_then_it_is_detected(monkeypatch):
+    monkeypatch.setenv("CONTAINERD_NAMESPACE", "n")
+    pair = pair_of("containerd:r.io/x:1", "containerd:n/r.io/x:1")
+    assert (pair.carries, pair.overwrites_source) == (False, True)
+    monkeypatch.delenv("CONTAINERD_NAMESPACE")
+    pair = pair_of("containerd:r.io/x:1", "containerd:n/r.io/x:1")
+    assert (pair.carries, pair.overwrites_source) == (True, False)
 
 
 def test_pair_when_no_destination_is_given_then_it_is_the_source():

@@ -5,6 +5,7 @@ import pytest
 from tocsin.errors import FormatError, UnsupportedError
 from tocsin.model.digest import Digest
 from tocsin.model.reference import (
+    ContainerdReference,
     DockerArchiveReference,
     LayoutReference,
     OciArchiveReference,
@@ -44,6 +45,16 @@ DIGEST = Digest("a" * 64)
         ("docker-archive:f:x", DockerArchiveReference(Path("f"), "docker.io/library/x:latest")),
         ("docker-archive:f:r.io/x:1", DockerArchiveReference(Path("f"), "r.io/x:1")),
         ("docker-archive:f:@2", DockerArchiveReference(Path("f"), position=2)),
+        ("containerd:ubuntu", ContainerdReference("docker.io/library/ubuntu:latest")),
+        ("containerd:r.io/team/app:1", ContainerdReference("r.io/team/app:1")),
+        ("containerd:localhost/x:1", ContainerdReference("localhost/x:1")),
+        ("containerd:localhost:5000/x:1", ContainerdReference("localhost:5000/x:1")),
+        ("containerd:ns/r.io/x:1", ContainerdReference("r.io/x:1", "ns")),
+        ("containerd:moby/x", ContainerdReference("docker.io/library/x:latest", "moby")),
+        ("containerd:k8s.io/r.io/x:1", ContainerdReference("r.io/x:1", "k8s.io")),
+        ("containerd:k8s.io/localhost:1/x", ContainerdReference("localhost:1/x:latest", "k8s.io")),
+        (f"containerd:r.io/x@{DIGEST}", ContainerdReference("r.io/x", None, DIGEST)),
+        (f"containerd:ns/r.io/x:1@{DIGEST}", ContainerdReference("r.io/x:1", "ns", DIGEST)),
     ],
 )
 def test_parse_reference_when_in_skopeo_syntax_then_round_trips(text, expected):
@@ -69,6 +80,14 @@ def test_parse_reference_when_in_skopeo_syntax_then_round_trips(text, expected):
         "r.io/a@sha256:../../x",
         "r.io/a@",
         "-r.io/a",
+        "containerd:",
+        "containerd:r.io/Upper",
+        "containerd:ns/",
+        "containerd:-ns/r.io/x",
+        "containerd:n%s/r.io/x",
+        "containerd:" + "n" * 77 + "/r.io/x",
+        "containerd://r.io/x",
+        "containerd:r.io/x@sha256:../../x",
         "oci:",
         "oci::tag",
         "oci:/d:bad tag",
@@ -122,6 +141,7 @@ def test_check_ref_name_when_name_is_too_long_then_format_error():
         ("oci:/abs/dir:t:/p", "oci:/abs/dir:t", "/p"),
         ("oci:/abs/dir:/p", "oci:/abs/dir", "/p"),
         ("oci-archive:f.tar:a/b:1:/p:/q", "oci-archive:f.tar:a/b:1", "/p:/q"),
+        ("containerd:ns/r.io:1/x:1:/p", "containerd:ns/r.io:1/x:1", "/p"),
         ("docker-archive:/f:@3:/p", "docker-archive:/f:@3", "/p"),
         ("r.io/a:1", "r.io/a:1", None),
         ("oci:/abs/dir:t", "oci:/abs/dir:t", None),
@@ -140,3 +160,10 @@ def test_reference_when_fields_are_given_as_text_then_parsed():
     assert RegistryReference("h.io", "r", None, str(DIGEST)).digest == DIGEST
     with pytest.raises(FormatError):
         LayoutReference("d", digest="sha256:no")
+
+
+def test_containerd_reference_when_it_has_a_tag_then_it_follows_the_last_slash():
+    assert parse_reference("containerd:localhost:5000/x:1").tag == "1"
+    assert parse_reference(f"containerd:localhost:5000/x@{DIGEST}").tag is None
+    assert parse_reference("containerd:r.io/x:1").selector == "r.io/x:1"
+    assert parse_reference(f"containerd:r.io/x:1@{DIGEST}").selector == DIGEST
