@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,9 +25,9 @@ from tocsin.model.digest import Digest
 from tocsin.model.manifest import parse_manifest
 from tocsin.model.reference import parse_reference
 from tocsin.stores.base import MustStream, TakenOver
-from tocsin.stores.containerd import open_containerd
+from tocsin.stores.containerd import client, open_containerd, upload
 from tocsin.stores.layout import OciLayout
-from tocsin.stores.opening import open_sink, open_source
+from tocsin.stores.opening import open_source
 
 pytestmark = pytest.mark.interop
 
@@ -69,11 +69,11 @@ def store(reference=HERE, *, write=False):
     return open_containerd(parse_reference(reference), write=write)
 
 
-def indexes_of(reference):
+def index_digests(reference):
     return {
-        str(index.descriptor.digest)
-        for platform in tocsin.indexes(reference)
-        for index in platform.indexes
+        str(one.descriptor.digest)
+        for platform in tocsin.indexes(reference).platforms
+        for one in (*platform.indexes, *platform.seek_tables)
     }
 
 
@@ -102,3 +102,367 @@ def test_image_when_pulled_by_ctr_then_create_and_copy_push_it_with_its_indexes(
         assert len(digests[0]) == 2
         assert digests[0] == digests[1] == digests[2]
         shell(TOCSIN, "verify", f"{other}/away/app:1")
+
+
+# What containerd keeps.
+
+
+def test_indexes_when_garbage_is_collected_then_they_live_as_long_as_the_image(daemon, layout):
+    tocsin.copy(layout, HERE)
+    image = daemon.contents()
+    made = tocsin.create(HERE, options=tocsin.IndexingOptions(min_layer_size=0, seek=True))
+    assert len(made.platforms) == 2
+    indexes = index_digests(HERE)
+    assert len(indexes) == 4
+    with_indexes = daemon.contents()
+    assert with_indexes > image | indexes
+    assert daemon.leases() == []
+    daemon.collect_garbage()
+    assert daemon.contents() == with_indexes
+    # Pulling or tagging it again does not lose them.
+    tocsin.copy(layout, HERE, force=True)
+    daemon.checked("image", "tag", NAME, "r.example/other:1")
+    daemon.checked("image", "rm", NAME)
+    daemon.collect_garbage()
+    assert daemon.contents() == with_indexes
+    assert index_digests("containerd:r.example/other:1") == indexes
+
+    daemon.checked("image", "rm", "r.example/other:1")
+    daemon.collect_garbage()
+    assert daemon.contents() == set()
+
+
+def test_index_when_it_is_removed_then_its_blobs_go_and_the_image_stays(daemon, layout):
+    tocsin.copy(layout, HERE)
+    image = daemon.contents()
+    tocsin.create(HERE, options=tocsin.IndexingOptions(min_layer_size=0))
+    first, second = sorted(index_digests(HERE))
+    tocsin.remove_indexes(HERE, indexes=first)
+    daemon.collect_garbage()
+    assert index_digests(HERE) == {second}
+    tocsin.remove_indexes(f"containerd:r.example/team/app@{second}")
+    daemon.collect_garbage()
+    assert index_digests(HERE) == set()
+    assert daemon.contents() == image
+
+
+def test_image_when_converted_then_both_images_keep_what_they_list(daemon, layout):
+    tocsin.copy(layout, HERE)
+    tocsin.convert(
+        HERE, f"{HERE}-soci", options=tocsin.IndexingOptions(min_layer_size=0, seek=True)
+    )
+    converted = daemon.contents()
+    daemon.collect_garbage()
+    assert daemon.contents() == converted
+    assert tocsin.verify(f"{HERE}-soci").ok
+    daemon.checked("image", "rm", NAME)
+    daemon.collect_garbage()
+    assert tocsin.verify(f"{HERE}-soci").ok
+    daemon.checked("image", "rm", f"{NAME}-soci")
+    daemon.collect_garbage()
+    assert daemon.contents() == set()
+
+
+def test_converted_image_when_it_is_in_containerd_then_it_runs(daemon, layout):
+    tocsin.copy(layout, HERE)
+    tocsin.convert(HERE, f"{HERE}-soci", options=tocsin.IndexingOptions(min_layer_size=0))
+    ran = daemon.checked("run", "--rm", f"{NAME}-soci", "c1", "/bin/busybox", "echo", GREETING)
+    assert ran == f"{GREETING}\n"
+
+
+def test_copy_when_namespaces_share_blobs_then_nothing_is_streamed(daemon, layout):
+    tocsin.copy(layout, HERE)
+    tocsin.create(HERE, options=tocsin.IndexingOptions(min_layer_size=0))
+    copied = tocsin.copy(HERE, f"containerd:k8s.io/{NAME}")
+    assert copied.traffic.mounted > 2 << 20
+    assert copied.traffic.blobs == 0
+    assert daemon.contents("k8s.io") == daemon.contents()
+    daemon.checked("image", "rm", NAME)
+    daemon.collect_garbage()
+    assert daemon.contents() == set()
+    assert tocsin.verify(f"containerd:k8s.io/{NAME}").ok
+
+
+def test_index_of_soci_when_stored_in_containerd_then_it_is_found_and_copied(place, daemon, layout):
+    """The labels are those of soci-snapshotter 0.16.1, soci/soci_index.go."""
+    tocsin.copy(layout, HERE)
+    tocsin.create(layout, options=tocsin.IndexingOptions(min_layer_size=0))
+    with open_source(parse_reference(layout)) as read, store(write=True) as sink:
+        target = read.resolve("app")
+        entry = parse_manifest(read.manifest(target), target.media_type).manifests[0]
+        (index,) = read.referrers(entry.digest)
+        manifest = parse_manifest(read.manifest(index), index.media_type)
+        for blob in (manifest.config, *manifest.layers, index):
+            sink.put_blob(b"".join(read.blob(blob)))
+            daemon.checked(
+                "content",
+                "label",
+                str(index.digest),
+                "containerd.io/gc.root=now",
+                f"containerd.io/gc.ref.content.config={manifest.config.digest}",
+                *(
+                    f"containerd.io/gc.ref.content.ztoc.{number}={blob.digest}"
+                    for number, blob in enumerate(manifest.layers)
+                ),
+            ) if blob is index else None
+    daemon.collect_garbage()
+    assert index_digests(HERE) == {str(index.digest)}
+    copied = tocsin.copy(HERE, f"oci:{place / 'out'}:1")
+    assert [str(one.digest) for one in copied.soci_indexes] == [str(index.digest)]
+    tocsin.remove_indexes(HERE)
+    assert index_digests(HERE) == set()
+
+
+# Images of which only a part exists.
+
+
+def test_image_when_one_platform_was_pulled_then_it_is_indexed_and_read(
+    place, daemon, layout, shell
+):
+    skopeo = (program("skopeo"), "--insecure-policy", "copy", "--all", "--dest-tls-verify=false")
+    (place / "r").mkdir()
+    with docker_registry(place / "r") as host:
+        app = f"{host}/team/app:1"
+        shell(*skopeo, layout, f"docker://{app}")
+        daemon.checked("image", "pull", "--plain-http", app)
+        made = tocsin.create(f"containerd:{app}", options=tocsin.IndexingOptions(min_layer_size=0))
+        assert [str(one.platform) for one in made.platforms] == [OWN]
+        with tocsin.open(f"containerd:{app}") as image:
+            assert image.cat("/bin/busybox") == Path(program("busybox")).read_bytes()
+        # The whole image is in the registry, so its index can join it there.
+        straight = tocsin.create(
+            f"containerd:{app}",
+            output=f"{app}",
+            options=tocsin.IndexingOptions(min_layer_size=0),
+        )
+        assert straight.platforms[0].soci_index == made.platforms[0].soci_index
+        assert index_digests(app) == index_digests(f"containerd:{app}")
+
+
+def test_layer_when_containerd_did_not_keep_it_then_the_error_says_what_to_do(daemon, layout):
+    tocsin.copy(layout, HERE)
+    daemon.checked("content", "prune", "references")
+    with pytest.raises(NotFoundError, match=r"blob sha256:[0-9a-f]{64}: not found") as caught:
+        tocsin.create(HERE, options=tocsin.IndexingOptions(min_layer_size=0))
+    assert "ctr image pull --all-platforms" in caught.value.hint
+    assert daemon.leases() == []
+
+
+# Names.
+
+
+def test_image_when_ctr_made_it_with_a_short_name_then_it_is_found(daemon, layout):
+    tocsin.copy(layout, "containerd:app:1")
+    assert daemon.checked("image", "ls", "-q").split() == ["docker.io/library/app:1"]
+    daemon.checked("image", "tag", "docker.io/library/app:1", "short")
+    daemon.checked("image", "rm", "docker.io/library/app:1")
+    assert tocsin.resolve("containerd:short") == tocsin.resolve(layout)
+    digest = tocsin.resolve(layout).digest
+    assert tocsin.resolve(f"containerd:other@{digest}").digest == digest
+
+
+def test_image_when_it_is_missing_then_the_error_names_where_it_is(daemon, layout, monkeypatch):
+    tocsin.copy(layout, f"containerd:k8s.io/{NAME}")
+    with pytest.raises(NotFoundError, match=r"it is in the namespace k8s\.io$"):
+        tocsin.resolve(HERE)
+    with pytest.raises(NotFoundError, match=r"team/ap:1 not found \(similar: r\.example/team/app"):
+        tocsin.resolve("containerd:k8s.io/r.example/team/ap:1")
+    monkeypatch.setenv("CONTAINERD_NAMESPACE", "k8s.io")
+    assert tocsin.resolve(HERE) == tocsin.resolve(layout)
+    with store() as source:
+        assert source.tags() == [NAME]
+
+
+def test_image_when_the_name_is_taken_then_only_force_replaces_it(daemon, layout):
+    tocsin.copy(layout, HERE)
+    daemon.checked("image", "label", NAME, "a=b")
+    converted = "containerd:r.example/team/app:2"
+    tocsin.convert(HERE, converted, options=tocsin.IndexingOptions(min_layer_size=0))
+    with pytest.raises(tocsin.ConflictError, match="already exists as a different image"):
+        tocsin.copy(converted, HERE)
+    with pytest.raises(tocsin.ConflictError, match="is the source image"):
+        tocsin.convert(HERE, HERE)
+    tocsin.copy(converted, HERE, force=True)
+    assert tocsin.resolve(HERE) == tocsin.resolve(converted)
+    assert "a=b" in daemon.checked("image", "ls", f"name=={NAME}")
+
+
+# The store itself.
+
+
+def test_blob_when_written_then_read_back_whole_and_in_ranges(daemon):
+    data = os.urandom(9 << 20)
+    pieces = [data[at : at + 700_001] for at in range(0, len(data), 700_001)]
+    with store(write=True) as sink:
+        blob = sink.put_blob(iter(pieces))
+        assert blob.digest == Digest.of(data)
+        assert b"".join(sink.blob(blob)) == data
+        for start, end in ((0, 0), (0, 1), (5, 9 << 20), ((9 << 20) - 1, 9 << 20)):
+            assert sink.blob_range(blob, start, end) == data[start:end]
+        with pytest.raises(ValueError, match="out of bounds"):
+            sink.blob_range(blob, 0, len(data) + 1)
+        empty = sink.put_blob(b"")
+        assert list(sink.blob(empty)) == []
+        # One that exists is read to its end, and not stored twice.
+        again = iter(pieces)
+        assert sink.put_blob(again, digest=blob.digest, size=blob.size).digest == blob.digest
+        assert sink.put_blob(iter(pieces)).digest == blob.digest
+        assert list(again) == []
+        missing = Descriptor.of(b"missing", "x/y")
+        with pytest.raises(NotFoundError):
+            list(sink.blob(missing))
+        with pytest.raises(NotFoundError):
+            sink.blob_range(missing, 0, 1)
+        with pytest.raises(VerificationError, match="wrong size"):
+            list(sink.blob(Descriptor("x/y", blob.digest, blob.size - 1)))
+        with pytest.raises(VerificationError, match="wrong size"):
+            sink.blob_range(Descriptor("x/y", blob.digest, blob.size + 2), 1, blob.size + 2)
+        assert sink.tags() == []
+    assert daemon.leases() == []
+
+
+def test_blob_when_its_file_is_damaged_then_reading_it_fails(place, daemon):
+    with store(write=True) as sink:
+        blob = sink.put_blob(b"x" * 100)
+        (file,) = (place / "c" / "root").rglob(blob.digest.hex)
+        file.chmod(0o600)
+        file.write_bytes(b"y" * 100)
+        with pytest.raises(VerificationError, match="wrong digest"):
+            list(sink.blob(blob))
+
+
+def test_blob_when_its_source_fails_then_nothing_is_stored(daemon):
+    def broken():
+        yield b"x" * (3 << 20)
+        raise OSError(5, "broken")
+
+    with store(write=True) as sink:
+        with pytest.raises(OSError, match="broken"):
+            sink.put_blob(broken())
+        with pytest.raises(VerificationError, match="wrong digest"):
+            sink.put_blob(iter([b"x"]), digest=Digest.of(b"y"))
+        assert daemon.contents() == set()
+        assert active(daemon) == []
+
+
+def test_take_over_when_another_namespace_has_the_blob_then_it_is_shared(daemon):
+    with store(write=True) as here, store("containerd:n/x", write=True) as there:
+        blob = here.put_blob(b"shared")
+        wrong = Descriptor("x/y", blob.digest, blob.size + 1)
+        assert there.take_over(Descriptor.of(b"missing", "x/y"), here.origin) == MustStream()
+        assert there.take_over(wrong, here.origin) == MustStream()
+        assert not there.has_blob(blob)
+        assert there.take_over(blob, here.origin) == TakenOver()
+        assert b"".join(there.blob(blob)) == b"shared"
+        assert there.take_over(blob, OciLayout(Path("/missing"), write=True).origin) == TakenOver()
+        assert active(daemon) == active(daemon, "n") == []
+
+
+def test_index_when_its_image_is_missing_then_it_is_refused(daemon, layout):
+    tocsin.create(layout, options=tocsin.IndexingOptions(min_layer_size=0))
+    with pytest.raises(NotFoundError, match="containerd would delete the index") as caught:
+        tocsin.create(layout, output=HERE, options=tocsin.IndexingOptions(min_layer_size=0))
+    assert caught.value.hint == "Pull the image, or name it as the destination."
+    daemon.collect_garbage()
+    assert daemon.contents() == set()
+
+
+def test_dry_run_when_the_destination_is_containerd_then_nothing_is_written(daemon, layout):
+    tocsin.convert(layout, HERE, dry_run=True)
+    assert daemon.contents() == set()
+    assert daemon.leases() == []
+
+
+# Failures.
+
+
+def test_run_when_it_is_killed_then_its_lease_expires_and_nothing_is_visible(daemon, layout):
+    program_text = f"""
+import os, signal
+from tocsin.model.reference import parse_reference
+from tocsin.stores.containerd import open_containerd, sink
+from datetime import timedelta
+sink._LEASE_DURATION = timedelta(seconds=2)
+store = open_containerd(parse_reference("{HERE}"), write=True)
+blob = store.put_blob(b"complete")
+def pieces():
+    yield b"x" * (4 << 20)
+    yield b"x" * (4 << 20)
+    yield b"x" * (4 << 20)
+    yield b"x" * (4 << 20)
+    os.kill(os.getpid(), signal.SIGKILL)
+store.put_blob(pieces())
+"""
+    done = subprocess.run(  # noqa: S603 (this Python)
+        [sys.executable, "-c", program_text], env=environment(), check=False, timeout=120
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert daemon.contents() == {str(Digest.of(b"complete"))}  # the lease holds it
+    assert len(daemon.leases()) == len(active(daemon)) == 1
+    daemon.collect_garbage()
+    assert daemon.contents() == {str(Digest.of(b"complete"))}
+    time.sleep(2.5)
+    daemon.collect_garbage()
+    assert daemon.contents() == set()
+    assert daemon.leases() == []
+    tocsin.copy(layout, HERE)
+    assert tocsin.resolve(HERE) == tocsin.resolve(layout)
+
+
+def test_daemon_when_it_dies_midway_then_the_error_says_so(place, monkeypatch, layout):
+    with running(place, monkeypatch) as daemon:
+        tocsin.copy(layout, HERE)
+        with store(write=True) as sink:
+
+            def pieces():
+                yield b"x" * (1 << 20)
+                daemon.process.kill()
+                daemon.process.wait()
+                for _ in range(40):
+                    yield b"x" * (1 << 20)
+
+            with pytest.raises(ContainerdError, match="cannot connect to containerd at ") as caught:
+                sink.put_blob(pieces())
+            assert caught.value.code == "UNAVAILABLE"
+            assert caught.value.temporary
+            with pytest.raises(ContainerdError, match="nothing listens there"):
+                sink.resolve(NAME)
+            sink.close = lambda: None
+        with pytest.raises(ContainerdError, match="nothing listens there") as caught:
+            tocsin.resolve(HERE)
+        assert "Start containerd" in caught.value.hint
+    with running(place, monkeypatch):
+        assert tocsin.resolve(HERE) == tocsin.resolve(layout)
+
+
+def test_daemon_when_it_hangs_then_requests_time_out(daemon, monkeypatch):
+    monkeypatch.setattr(client, "_TIMEOUT", 1)
+    monkeypatch.setattr(upload, "_PATIENCE", 1)
+    monkeypatch.setattr(upload, "_CLOSE_PATIENCE", 1)
+    with store(write=True) as sink:
+        blob = sink.put_blob(b"x")
+        daemon.process.send_signal(signal.SIGSTOP)
+        try:
+            for call in (
+                sink.tags,
+                lambda: list(sink.blob(blob)),
+                lambda: sink.put_blob(iter([b"y"])),
+            ):
+                with pytest.raises(ContainerdError, match="did not answer in time") as caught:
+                    call()
+                assert caught.value.code == "DEADLINE_EXCEEDED"
+                assert caught.value.temporary
+        finally:
+            daemon.process.send_signal(signal.SIGCONT)
+        assert b"".join(sink.blob(blob)) == b"x"
+
+
+def test_socket_when_it_cannot_be_used_then_the_error_says_why(place, monkeypatch):
+    monkeypatch.setenv("CONTAINERD_ADDRESS", str(place / "none.sock"))
+    with pytest.raises(ContainerdError, match="the socket does not exist") as caught:
+        tocsin.resolve(HERE)
+    assert "CONTAINERD_ADDRESS" in caught.value.hint
+
+
+def active(daemon, namespace="default"):
+    return daemon.checked("-n", namespace, "content", "active").splitlines()[1:]

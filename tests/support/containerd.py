@@ -58,7 +58,8 @@ class Containerd:
 
     def collect_garbage(self) -> None:
         """Delete everything that nothing refers to, and wait for the end of that."""
-        self.checked("content", "prune", "references")
+        self.checked("leases", "create", "--id", "garbage")
+        self.checked("leases", "delete", "--sync", "garbage")
 
     def contents(self, namespace: str = "default") -> set[str]:
         """Return the digests of all blobs of a namespace."""

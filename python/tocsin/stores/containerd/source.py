@@ -28,7 +28,7 @@ _PART_SIZE = 4 << 20
 _DOCKER_HUB = "docker.io/"
 _OFFICIAL = "docker.io/library/"
 _MAX_NAMES_SHOWN = 3
-_PULL_ALL = "Pull all of it with ctr image pull --all-platforms, or choose a platform."
+_PULL_ALL = "Pull all of it with ctr image pull --all-platforms, or choose a platform that was pulled."
 
 
 class ContainerdSource:
@@ -192,8 +192,8 @@ class ContainerdSource:
 
     def _missing(self, digest: Digest) -> NotFoundError:
         return NotFoundError(
-            f"{self._place(digest)}: not found; only a part of the image was pulled, or its layers"
-            " were loaded lazily",
+            f"{self._place(digest)}: not found; its platform was not pulled, or containerd did not"
+            " keep the layers",
             hint=_PULL_ALL,
         )
 
