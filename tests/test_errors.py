@@ -22,6 +22,7 @@ from support.streams import Shape
 from tocsin import (
     AuthError,
     ConflictError,
+    ContainerdError,
     FormatError,
     GzipError,
     NotFoundError,
@@ -436,6 +437,7 @@ EXAMPLES = [
     ConflictError("m"),
     RegistryError("m", status=503, code="UNAVAILABLE", url="https://h/v2/", temporary=True),
     AuthError("m", status=401, code="DENIED", url="https://h/v2/"),
+    ContainerdError("m", code="UNAVAILABLE", url="unix:///c.sock", temporary=True),
 ]
 
 
@@ -525,6 +527,7 @@ CODES = {
     ConflictError: "conflict",
     RegistryError: "registry",
     AuthError: "registry.auth",
+    ContainerdError: "containerd",
 }
 
 

@@ -29,6 +29,8 @@ PUBLIC = [
     "CreateResult",
     "Descriptor",
     "Digest",
+    "ContainerdError",
+    "ContainerdReference",
     "DockerArchiveReference",
     "Document",
     "Event",

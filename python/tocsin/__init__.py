@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tocsin.errors import (
         AuthError,
         ConflictError,
+        ContainerdError,
         FormatError,
         GzipError,
         NotFoundError,
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from tocsin.model.platform import Platform
     from tocsin.model.prefetch import PrefetchRange
     from tocsin.model.reference import (
+        ContainerdReference,
         DockerArchiveReference,
         LayoutReference,
         OciArchiveReference,
@@ -116,6 +118,8 @@ __all__ = [
     "Advanced",
     "AuthError",
     "ConflictError",
+    "ContainerdError",
+    "ContainerdReference",
     "ConvertResult",
     "CopyResult",
     "CreateResult",
@@ -208,6 +212,7 @@ __all__ = [
 
 _MODULE_OF = {
     "AuthError": "tocsin.errors",
+    "ContainerdError": "tocsin.errors",
     "ConflictError": "tocsin.errors",
     "FormatError": "tocsin.errors",
     "GzipError": "tocsin.errors",
@@ -270,6 +275,7 @@ _MODULE_OF = {
     "LayerResult": "tocsin.model.layer_result",
     "Manifest": "tocsin.model.manifest",
     "Platform": "tocsin.model.platform",
+    "ContainerdReference": "tocsin.model.reference",
     "DockerArchiveReference": "tocsin.model.reference",
     "LayoutReference": "tocsin.model.reference",
     "OciArchiveReference": "tocsin.model.reference",

@@ -81,6 +81,7 @@ def root(*, debug: bool) -> None:
       oci:DIR[:TAG]             OCI layout directory
       oci-archive:FILE[:TAG]    tar archive of an OCI layout
       docker-archive:FILE       archive from docker save (read only)
+      containerd:[NS/]IMAGE     image in containerd, in a namespace
 
     Examples:
       tocsin create ghcr.io/team/app:1

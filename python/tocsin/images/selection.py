@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import FormatError, NotFoundError
 from tocsin.images.walk import MAX_DEPTH, walk_manifests
+from tocsin.log import LOG
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import ImageIndex, Manifest, parse_manifest
 from tocsin.model.media_types import DOCKER_CONFIG, OCI_CONFIG, is_index, is_manifest
@@ -102,6 +103,33 @@ def platform_images(
             available = platforms_shown([image.platform for image in images])
             raise NotFoundError(f"{store.name}: no image for {asked} (available: {available})")
     return chosen
+
+
+def warn_of_missing(store: Source, target: Descriptor, images: Iterable[PlatformImage]) -> None:
+    """Log the platforms of an image index whose manifests are missing, as after a partial pull.
+
+    Args:
+        store: store with the image.
+        target: manifest or image index.
+        images: the images that were found.
+    """
+    found = {image.descriptor.digest for image in images}
+    missing = [
+        entry.platform
+        for entry in walk_manifests(store, target)
+        if entry.platform is not None
+        and not entry.platform.unknown
+        and not is_soci_entry(entry)
+        and not is_seek_entry(entry)
+        and entry.digest not in found
+        and not store.has_blob(entry)
+    ]
+    if missing:
+        LOG.warning(
+            "%s: not indexed, since they are missing from the store: %s",
+            store.name,
+            platforms_shown(missing),
+        )
 
 
 def platforms_shown(platforms: Sequence[Platform | None]) -> str:

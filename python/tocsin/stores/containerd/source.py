@@ -28,7 +28,9 @@ _PART_SIZE = 4 << 20
 _DOCKER_HUB = "docker.io/"
 _OFFICIAL = "docker.io/library/"
 _MAX_NAMES_SHOWN = 3
-_PULL_ALL = "Pull all of it with ctr image pull --all-platforms, or choose a platform that was pulled."
+_PULL_ALL = (
+    "Pull all of it with ctr image pull --all-platforms, or choose a platform that was pulled."
+)
 
 
 class ContainerdSource:
