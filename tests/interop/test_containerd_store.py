@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 import tocsin
 from support.cli_process import TOCSIN, environment
 from support.containerd import containerd
+from support.docs_image import put_images
+from support.docs_pages import DOCS, Sandbox, blocks
 from support.machine_image import GREETING, put_machine_image
 from support.registry_real import docker_registry, go_registry, program
 from support.shell import Shell
@@ -212,7 +215,7 @@ def test_index_of_soci_when_stored_in_containerd_then_it_is_found_and_copied(pla
 
 
 def test_image_when_one_platform_was_pulled_then_it_is_indexed_and_read(
-    place, daemon, layout, shell
+    place, daemon, layout, shell, caplog
 ):
     skopeo = (program("skopeo"), "--insecure-policy", "copy", "--all", "--dest-tls-verify=false")
     (place / "r").mkdir()
@@ -222,6 +225,7 @@ def test_image_when_one_platform_was_pulled_then_it_is_indexed_and_read(
         daemon.checked("image", "pull", "--plain-http", app)
         made = tocsin.create(f"containerd:{app}", options=tocsin.IndexingOptions(min_layer_size=0))
         assert [str(one.platform) for one in made.platforms] == [OWN]
+        assert f"not indexed, since they are missing from the store: {OTHER}" in caplog.text
         with tocsin.open(f"containerd:{app}") as image:
             assert image.cat("/bin/busybox") == Path(program("busybox")).read_bytes()
         # The whole image is in the registry, so its index can join it there.
@@ -463,3 +467,55 @@ def test_socket_when_it_cannot_be_used_then_the_error_says_why(place, monkeypatc
 
 def active(daemon, namespace="default"):
     return daemon.checked("-n", namespace, "content", "active").splitlines()[1:]
+
+
+def test_labels_when_containerd_pulled_the_image_then_they_are_the_same(
+    place, daemon, layout, shell
+):
+    skopeo = (program("skopeo"), "--insecure-policy", "copy", "--all", "--dest-tls-verify=false")
+    (place / "r").mkdir()
+    with docker_registry(place / "r") as host:
+        app = f"{host}/team/app:1"
+        shell(*skopeo, layout, f"docker://{app}")
+        tocsin.copy(app, f"containerd:other/{app}")
+        daemon.checked("image", "pull", "--all-platforms", "--plain-http", app)
+        ours, theirs = labels(daemon, "other"), labels(daemon)
+        assert ours == theirs
+        assert sum(map(len, ours.values())) == 2 + 4 + 2  # entries, layers, configs
+
+        # Layers that were deleted can be fetched again, and indexes survive that.
+        tocsin.create(f"containerd:{app}", options=tocsin.IndexingOptions(min_layer_size=0))
+        before = index_digests(f"containerd:{app}")
+        assert len(before) == 2
+        daemon.checked("content", "prune", "references")
+        with pytest.raises(NotFoundError, match="not found; its platform was not pulled"):
+            tocsin.verify(f"containerd:{app}")
+        daemon.checked("image", "pull", "--all-platforms", "--plain-http", app)
+        daemon.collect_garbage()
+        assert index_digests(f"containerd:{app}") == before
+        assert tocsin.verify(f"containerd:{app}").ok
+
+
+def labels(daemon, namespace="default"):
+    """Return the labels of garbage collection, by the digest of the blob that has them."""
+    listed = {}
+    for line in daemon.checked("-n", namespace, "content", "ls").splitlines()[1:]:
+        digest, *_, text = line.split("\t")
+        found = dict(re.findall(r"(containerd\.io/gc\.ref\.[^=]+)=([^,]+)", text))
+        if found:
+            listed[digest] = found
+    return listed
+
+
+def test_page_when_its_commands_are_run_then_they_work_as_written(place, daemon, monkeypatch):
+    put_images(place / "images")
+    page = DOCS / "containerd-images.md"
+    mine = [block for block in blocks(page) if Path(__file__).name in block.comment]
+    assert len(mine) == 2
+    with go_registry(place) as host:
+        tocsin.copy(f"oci:{place / 'images'}:app", f"{host}/team/app:1")
+        sandbox = Sandbox(place, host)
+        for command in (command for block in mine for command in sandbox.run(block)):
+            assert command.exit_code == 0, command.printed
+        assert index_digests(f"{host}/pushed/app:1")
+        assert tocsin.verify(f"{host}/team/app:1-soci").ok
