@@ -83,7 +83,7 @@ def index_digests(reference):
 
 
 @pytest.mark.parametrize("registry", [docker_registry, go_registry])
-def test_image_when_pulled_by_ctr_then_create_and_copy_push_it_with_its_indexes(
+def test_image_when_pulled_by_ctr_then_copied_away_with_its_indexes(
     registry, place, daemon, layout, shell
 ):
     skopeo = (program("skopeo"), "--insecure-policy", "copy", "--all", "--dest-tls-verify=false")
@@ -105,7 +105,7 @@ def test_image_when_pulled_by_ctr_then_create_and_copy_push_it_with_its_indexes(
 # What containerd keeps.
 
 
-def test_indexes_when_garbage_is_collected_then_they_live_as_long_as_the_image(daemon, layout):
+def test_indexes_when_garbage_is_collected_then_kept_with_the_image(daemon, layout):
     tocsin.copy(layout, HERE)
     image = daemon.contents()
     made = tocsin.create(HERE, options=tocsin.IndexingOptions(min_layer_size=0, seek=True))
@@ -181,7 +181,7 @@ def test_copy_when_namespaces_share_blobs_then_nothing_is_streamed(daemon, layou
     assert tocsin.verify(f"containerd:k8s.io/{NAME}").ok
 
 
-def test_index_of_soci_when_stored_in_containerd_then_it_is_found_and_copied(place, daemon, layout):
+def test_index_when_soci_stored_it_then_it_is_found_and_copied(place, daemon, layout):
     """The labels are those of soci-snapshotter 0.16.1, soci/soci_index.go."""
     tocsin.copy(layout, HERE)
     tocsin.create(layout, options=tocsin.IndexingOptions(min_layer_size=0))
@@ -238,7 +238,7 @@ def test_image_when_one_platform_was_pulled_then_it_is_indexed_and_read(
         assert index_digests(app) == index_digests(f"containerd:{app}")
 
 
-def test_layer_when_containerd_did_not_keep_it_then_the_error_says_what_to_do(daemon, layout):
+def test_layer_when_containerd_did_not_keep_it_then_there_is_a_hint(daemon, layout):
     tocsin.copy(layout, HERE)
     daemon.checked("content", "prune", "references")
     with pytest.raises(NotFoundError, match=r"blob sha256:[0-9a-f]{64}: not found") as caught:
@@ -366,7 +366,7 @@ def test_index_when_its_image_is_missing_then_it_is_refused(daemon, layout):
     assert daemon.contents() == set()
 
 
-def test_dry_run_when_the_destination_is_containerd_then_nothing_is_written(daemon, layout):
+def test_dry_run_when_into_containerd_then_nothing_is_written(daemon, layout):
     options = tocsin.IndexingOptions(min_layer_size=0)
     tocsin.convert(layout, HERE, options=options, dry_run=True)
     assert daemon.contents() == set()
@@ -376,7 +376,7 @@ def test_dry_run_when_the_destination_is_containerd_then_nothing_is_written(daem
 # Failures.
 
 
-def test_run_when_it_is_killed_then_its_lease_expires_and_nothing_is_visible(daemon, layout):
+def test_run_when_killed_then_its_lease_expires_with_its_blobs(daemon, layout):
     program_text = f"""
 import os, signal
 from tocsin.model.reference import parse_reference
@@ -501,7 +501,7 @@ def labels(daemon, namespace="default"):
     listed = {}
     for line in daemon.checked("-n", namespace, "content", "ls").splitlines()[1:]:
         digest, *_, text = line.split("\t")
-        found = dict(re.findall(r"(containerd\.io/gc\.ref\.[^=]+)=([^,]+)", text))
+        found = dict(re.findall(r"(containerd\.io/gc\.ref\.content[^=]+)=([^,]+)", text))
         if found:
             listed[digest] = found
     return listed

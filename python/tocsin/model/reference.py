@@ -12,7 +12,7 @@ As in skopeo, the first ``:`` ends a path. A path inside an image is written ``I
 last transport is tocsin's own; see `parse_containerd_name` for its namespace.
 
 Source: containers/image, docs/containers-transports.5.md; distribution/reference, reference.go;
-containerd, pkg/identifiers/validate.go.
+containerd/containerd, pkg/identifiers/validate.go.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def test_pair_when_the_destination_is_the_source_then_it_is_detected(tmp_path, p
         assert pair_of(f"{place}:{tmp_path}/A:t", f"{place}:{tmp_path}/{other}").overwrites_source
 
 
-def test_pair_when_the_destination_is_the_source_in_containerd_then_it_is_detected(monkeypatch):
+def test_pair_when_both_are_one_image_in_containerd_then_it_is_detected(monkeypatch):
     monkeypatch.setenv("CONTAINERD_NAMESPACE", "n")
     pair = pair_of("containerd:r.io/x:1", "containerd:n/r.io/x:1")
     assert (pair.carries, pair.overwrites_source) == (False, True)

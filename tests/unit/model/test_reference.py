@@ -162,7 +162,7 @@ def test_reference_when_fields_are_given_as_text_then_parsed():
         LayoutReference("d", digest="sha256:no")
 
 
-def test_containerd_reference_when_it_has_a_tag_then_it_follows_the_last_slash():
+def test_containerd_tag_when_read_then_it_follows_the_last_slash():
     assert parse_reference("containerd:localhost:5000/x:1").tag == "1"
     assert parse_reference(f"containerd:localhost:5000/x@{DIGEST}").tag is None
     assert parse_reference("containerd:r.io/x:1").selector == "r.io/x:1"

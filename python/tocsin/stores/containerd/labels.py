@@ -1,6 +1,7 @@
 """The labels by which containerd's garbage collector finds what a blob needs.
 
-Source: containerd, docs/garbage-collection.md; core/images/mediatypes.go, ``ChildGCLabels``.
+Source: containerd/containerd, docs/garbage-collection.md; containerd/containerd,
+core/images/mediatypes.go.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _REFERRER = f"{_REFERENCE}tocsin."
 SOCI_INDEXES = f'labels."{_REFERENCE}ztoc.0"'
 """Filter for version 1 indexes that ``soci create`` stored, by a label that it sets.
 
-Source: soci-snapshotter 0.16.1, soci/soci_index.go.
+Source: awslabs/soci-snapshotter, soci/soci_index.go.
 """
 
 

@@ -131,7 +131,8 @@ class ContainerdSource:
         """Return the manifests that refer to `subject`, oldest first.
 
         containerd has no list of referrers. Those of tocsin are in labels of the subject, which
-        keep them as long as the image; those of ``soci create`` have labels of their own.
+        keep them as long as the image; those of ``soci create`` are found by
+        labels that it sets.
         """
         labelled = self._client.content(subject)
         if labelled is None:

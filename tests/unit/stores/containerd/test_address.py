@@ -66,7 +66,7 @@ def test_store_when_grpc_is_missing_then_the_error_says_how_to_install_it(monkey
     assert caught.value.hint == "Install them with pip install 'tocsin[containerd]'."
 
 
-def test_store_when_protobuf_is_too_old_then_the_error_says_how_to_update_it(monkeypatch):
+def test_store_when_protobuf_is_too_old_then_the_error_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "tocsin.containerd_api.messages_pb2", None)
     monkeypatch.delattr("tocsin.containerd_api.messages_pb2", raising=False)
     with pytest.raises(UnsupportedError, match="missing or too old"):

@@ -35,7 +35,7 @@ def test_labels_when_of_an_index_then_every_entry_has_one():
     assert child_labels(ImageIndex(None, OCI_INDEX)) == {}
 
 
-def test_label_of_a_referrer_when_read_then_it_is_told_from_those_of_children():
+def test_label_of_a_referrer_when_read_then_unlike_those_of_children():
     assert is_referrer_label(referrer_label(Digest("a" * 64)))
     assert not is_referrer_label(f"{PREFIX}l.0")
     assert not is_referrer_label(f"{PREFIX}0")
