@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from tocsin.errors import FormatError
+from tocsin.model.digest import Digest
 from tocsin.model.manifest import ImageIndex
 from tocsin.model.media_types import DOCKER_CONFIG, OCI_CONFIG, is_layer, is_manifest
 
 if TYPE_CHECKING:
     from tocsin.model.descriptor import Descriptor
-    from tocsin.model.digest import Digest
     from tocsin.model.manifest import Manifest
 
 _REFERENCE = "containerd.io/gc.ref.content."
@@ -52,9 +53,14 @@ def referrer_label(referrer: Digest) -> str:
     return f"{_REFERRER}{referrer.hex}"
 
 
-def is_referrer_label(name: str) -> bool:
-    """Return whether `name` is one of `referrer_label`."""
-    return name.startswith(_REFERRER)
+def referrer_in(label: str) -> Digest | None:
+    """Return the digest in the name of a label that `referrer_label` made; ``None`` for others."""
+    if not label.startswith(_REFERRER):
+        return None
+    try:
+        return Digest.parse(f"sha256:{label.removeprefix(_REFERRER)}")
+    except FormatError:
+        return None
 
 
 def _kind(child: Descriptor) -> str:

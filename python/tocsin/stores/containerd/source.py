@@ -5,14 +5,14 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Self
 
-from tocsin.errors import FormatError, NotFoundError, TocsinError
+from tocsin.errors import FormatError, NotFoundError, UnsupportedError, VerificationError
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.manifest import Manifest, parse_manifest, sniff_media_type
 from tocsin.quoting import shown
 from tocsin.stores.containerd.client import Client
-from tocsin.stores.containerd.labels import SOCI_INDEXES, is_referrer_label
+from tocsin.stores.containerd.labels import SOCI_INDEXES, referrer_in
 from tocsin.stores.origins import ContainerdOrigin
 from tocsin.stores.verification import size_error, verified
 
@@ -137,13 +137,12 @@ class ContainerdSource:
         labelled = self._client.content(subject)
         if labelled is None:
             return []
-        candidates: dict[str, ContentInfo] = {}
-        for name, value in labelled.labels.items():
-            if is_referrer_label(name):
-                info = self._client.content(Digest.parse(value))
-                if info is not None:
-                    candidates[value] = info
-        candidates |= {info.digest: info for info in self._client.list_content(SOCI_INDEXES)}
+        candidates = {info.digest: info for info in self._client.list_content(SOCI_INDEXES)}
+        for name in labelled.labels:
+            digest = referrer_in(name)
+            info = None if digest is None else self._client.content(digest)
+            if info is not None:
+                candidates[info.digest] = info
         found = []
         for info in sorted(candidates.values(), key=_age):
             referrer = self._referrer(info, subject)
@@ -216,13 +215,11 @@ class ContainerdSource:
 
     def _referrer(self, info: ContentInfo, subject: Digest) -> Descriptor | None:
         """Return the descriptor of a manifest if it refers to `subject`."""
-        if info.size > MAX_SIZE:
-            return None
-        digest = Digest.parse(info.digest)
         try:
+            digest = Digest.parse(info.digest)
             document, media_type = self._document(Descriptor("", digest, info.size))
-        except TocsinError:  # another program may set the same labels
-            return None
+        except (FormatError, NotFoundError, UnsupportedError, VerificationError):
+            return None  # another program may set the same labels, or have deleted the manifest
         if document.subject is None or document.subject.digest != subject:
             return None
         return Descriptor(

@@ -4,7 +4,7 @@ from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.manifest import ImageIndex, Manifest
 from tocsin.model.media_types import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
-from tocsin.stores.containerd.labels import child_labels, is_referrer_label, referrer_label
+from tocsin.stores.containerd.labels import child_labels, referrer_in, referrer_label
 
 PREFIX = "containerd.io/gc.ref.content."
 
@@ -36,6 +36,8 @@ def test_labels_when_of_an_index_then_every_entry_has_one():
 
 
 def test_label_of_a_referrer_when_read_then_unlike_those_of_children():
-    assert is_referrer_label(referrer_label(Digest("a" * 64)))
-    assert not is_referrer_label(f"{PREFIX}l.0")
-    assert not is_referrer_label(f"{PREFIX}0")
+    digest = Digest("a" * 64)
+    assert referrer_label(digest) == f"{PREFIX}tocsin.{'a' * 64}"
+    assert referrer_in(referrer_label(digest)) == digest
+    for other in (f"{PREFIX}l.0", f"{PREFIX}0", f"{PREFIX}tocsin.x", f"{PREFIX}tocsin.{'A' * 64}"):
+        assert referrer_in(other) is None
