@@ -268,7 +268,7 @@ def test_layer_when_containerd_did_not_keep_it_then_there_is_a_hint(daemon, layo
     daemon.checked("content", "prune", "references")
     with pytest.raises(NotFoundError, match=r"blob sha256:[0-9a-f]{64}: not found") as caught:
         tocsin.create(HERE, options=tocsin.IndexingOptions(min_layer_size=0))
-    assert "ctr image pull --all-platforms" in caught.value.hint
+    assert "ctr content fetch --all-platforms" in caught.value.hint
     assert daemon.leases() == []
 
 
@@ -512,12 +512,19 @@ def test_labels_when_containerd_pulled_the_image_then_they_are_the_same(
         tocsin.create(f"containerd:{app}", options=tocsin.IndexingOptions(min_layer_size=0))
         before = index_digests(f"containerd:{app}")
         assert len(before) == 2
+        complete = daemon.contents()
         daemon.checked("content", "prune", "references")
+        assert complete - daemon.contents() == layers_of(layout)
         assert not tocsin.verify(f"containerd:{app}").ok
-        daemon.checked("image", "pull", "--all-platforms", "--plain-http", app)
+        daemon.checked("content", "fetch", "--all-platforms", "--plain-http", app)
         daemon.collect_garbage()
         assert index_digests(f"containerd:{app}") == before
         assert tocsin.verify(f"containerd:{app}").ok
+
+
+def layers_of(reference):
+    info = tocsin.info(reference)
+    return {str(layer.layer.digest) for one in info.platforms for layer in one.layers}
 
 
 def labels(daemon, namespace="default"):

@@ -33,7 +33,8 @@ Source: awslabs/soci-snapshotter, soci/soci_index.go.
 def child_labels(document: Manifest | ImageIndex) -> dict[str, str]:
     """Return the labels that keep everything a manifest or image index lists.
 
-    containerd sets the same labels when it pulls the image.
+    For images, containerd sets the same labels when it pulls them. For blobs of other types, it
+    sets labels that ``ctr content prune references`` takes for those of layers and removes.
     """
     if isinstance(document, ImageIndex):
         children = document.manifests or ()
@@ -68,7 +69,7 @@ def _kind(child: Descriptor) -> str:
         return "config"
     if is_manifest(child.media_type):
         return "m."
-    return "l." if is_layer(child.media_type) else ""
+    return "l." if is_layer(child.media_type) else "blob."
 
 
 def _number(kind: str, count: int) -> str:

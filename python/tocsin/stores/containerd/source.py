@@ -28,8 +28,8 @@ _PART_SIZE = 4 << 20
 _DOCKER_HUB = "docker.io/"
 _OFFICIAL = "docker.io/library/"
 _MAX_NAMES_SHOWN = 3
-_PULL_ALL = (
-    "Pull all of it with ctr image pull --all-platforms, or choose a platform that was pulled."
+_FETCH_ALL = (
+    "Fetch all of it with ctr content fetch --all-platforms, or choose a platform that was pulled."
 )
 
 
@@ -196,7 +196,7 @@ class ContainerdSource:
         return NotFoundError(
             f"{self._place(digest)}: not found; its platform was not pulled, or containerd did not"
             " keep the layers",
-            hint=_PULL_ALL,
+            hint=_FETCH_ALL,
         )
 
     def _by_digest(self, digest: Digest) -> Descriptor:

@@ -22,7 +22,7 @@ def test_labels_when_of_a_manifest_then_config_and_layers_are_numbered():
     assert child_labels(manifest) == {
         f"{PREFIX}config": str(Digest(f"{1:064x}")),
         f"{PREFIX}l.0": str(Digest(f"{2:064x}")),
-        f"{PREFIX}0": str(Digest(f"{3:064x}")),
+        f"{PREFIX}blob.0": str(Digest(f"{3:064x}")),
         f"{PREFIX}l.1": str(Digest(f"{4:064x}")),
     }
 
@@ -31,7 +31,7 @@ def test_labels_when_of_an_index_then_every_entry_has_one():
     index = ImageIndex(
         (child(1, OCI_MANIFEST), child(2, OCI_MANIFEST), child(3, OCI_INDEX)), OCI_INDEX
     )
-    assert set(child_labels(index)) == {f"{PREFIX}m.0", f"{PREFIX}m.1", f"{PREFIX}0"}
+    assert set(child_labels(index)) == {f"{PREFIX}m.0", f"{PREFIX}m.1", f"{PREFIX}blob.0"}
     assert child_labels(ImageIndex(None, OCI_INDEX)) == {}
 
 
