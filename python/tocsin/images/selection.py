@@ -68,6 +68,7 @@ def platform_images(
     platforms: Iterable[Platform] | None,
     *,
     nested: bool = True,
+    warn: bool = False,
 ) -> list[PlatformImage]:
     """Return the images to index, in the order of `platforms` or else of the image index.
 
@@ -80,14 +81,22 @@ def platform_images(
         target: manifest or image index.
         platforms: requested platforms; ``None`` for all.
         nested: whether to include images of image indexes inside `target`.
+        warn: whether to log the platforms whose manifests are missing, if `platforms` is ``None``.
 
     Raises:
         NotFoundError: there is no image, or none for a requested platform.
         FormatError: a manifest is invalid.
     """
-    images = list(_all_images(store, target, nested=nested))
+    missing: list[Platform] = []
+    images = list(_all_images(store, target, missing, nested=nested))
     if platforms is None:
         chosen = _first_of_each_platform(images)
+        if warn and missing:
+            LOG.warning(
+                "%s: not indexed, since they are missing from the store: %s",
+                store.name,
+                platforms_shown(missing),
+            )
         if not chosen:
             raise NotFoundError(f"{store.name}: {target.digest} does not list any image")
         return chosen
@@ -105,33 +114,6 @@ def platform_images(
     return chosen
 
 
-def warn_of_missing(store: Source, target: Descriptor, images: Iterable[PlatformImage]) -> None:
-    """Log the platforms of an image index whose manifests are missing, as after a partial pull.
-
-    Args:
-        store: store with the image.
-        target: manifest or image index.
-        images: the images that were found.
-    """
-    found = {image.descriptor.digest for image in images}
-    missing = [
-        entry.platform
-        for entry in walk_manifests(store, target)
-        if entry.platform is not None
-        and not entry.platform.unknown
-        and not is_soci_entry(entry)
-        and not is_seek_entry(entry)
-        and entry.digest not in found
-        and not store.has_blob(entry)
-    ]
-    if missing:
-        LOG.warning(
-            "%s: not indexed, since they are missing from the store: %s",
-            store.name,
-            platforms_shown(missing),
-        )
-
-
 def platforms_shown(platforms: Sequence[Platform | None]) -> str:
     """Return a list of platforms for a message."""
     names = [
@@ -142,7 +124,10 @@ def platforms_shown(platforms: Sequence[Platform | None]) -> str:
     return (", ".join(names) or "none") + (f" and {more} more" if more else "")
 
 
-def _all_images(store: Source, target: Descriptor, *, nested: bool) -> Iterator[PlatformImage]:
+def _all_images(
+    store: Source, target: Descriptor, missing: list[Platform], *, nested: bool
+) -> Iterator[PlatformImage]:
+    """Yield the images, and add the platforms of missing manifests to `missing`."""
     entries: Iterable[Descriptor] = walk_manifests(store, target)
     if not nested and is_index(target.media_type):
         entries = ImageIndex.from_json(store.manifest(target)).manifests or ()
@@ -157,6 +142,8 @@ def _all_images(store: Source, target: Descriptor, *, nested: bool) -> Iterator[
         except NotFoundError:
             if entry.digest == target.digest:
                 raise
+            if entry.platform is not None:
+                missing.append(entry.platform)
             continue
         document = parse_manifest(data, entry.media_type)
         if isinstance(document, Manifest) and document.config.media_type in _IMAGE_CONFIGS:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tocsin.errors import NotFoundError, TocsinError
 from tocsin.images.copying import copy_entry, copy_manifest_blobs
 from tocsin.images.seek_tables import listed_seek_tables
-from tocsin.images.selection import platform_images, resolve_image, warn_of_missing
+from tocsin.images.selection import platform_images, resolve_image
 from tocsin.images.soci_indexes import listed_indexes
 from tocsin.images.targets import image_in_the_way, open_pair, pair_of, refuse_to_replace
 from tocsin.indexing.options import IndexingOptions
@@ -82,9 +82,7 @@ def convert(
     with opened as (read, sink, meter):
         existing = image_in_the_way(sink, pair, force=force)
         target = resolve_image(read, pair.source.selector)
-        images = platform_images(read, target, options.platforms, nested=False)
-        if options.platforms is None:
-            warn_of_missing(read, target, images)
+        images = platform_images(read, target, options.platforms, nested=False, warn=True)
         if existing is not None and not _may_be_the_result(sink, existing, images, options):
             raise refuse_to_replace(pair, existing)
         indexed = index_platforms(

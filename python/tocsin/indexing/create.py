@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tocsin.images.copying import copy_manifest_blobs
 from tocsin.images.seek_tables import referrers_with_seek_tables
-from tocsin.images.selection import platform_images, resolve_image, warn_of_missing
+from tocsin.images.selection import platform_images, resolve_image
 from tocsin.images.soci_indexes import referring_indexes
 from tocsin.images.targets import image_in_the_way, open_pair, pair_of, refuse_to_replace
 from tocsin.indexing.options import IndexingOptions
@@ -87,9 +87,7 @@ def create(
         target = resolve_image(read, pair.source.selector)
         if existing is not None and existing.digest != target.digest:
             raise refuse_to_replace(pair, existing)
-        images = platform_images(read, target, options.platforms)
-        if options.platforms is None:
-            warn_of_missing(read, target, images)
+        images = platform_images(read, target, options.platforms, warn=True)
         others = _existing(sink, images, existing_index, options)
         wanted = [
             image for image, found in zip(images, others, strict=True) if not found.is_skipped
