@@ -36,7 +36,7 @@ class FoundAccessLog:
 
     Attributes:
         descriptor: descriptor of its manifest.
-        blob: descriptor of the log, compressed, often with its bytes; ``None`` if there is an error.
+        blob: descriptor of the compressed log, often with its bytes; ``None`` if it is unusable.
         created: time of the push, as written in the manifest; empty if it is missing.
         error: why it cannot be used.
         taken: whether mounts use it by default, which is ``--access-log auto``.

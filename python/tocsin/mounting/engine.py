@@ -124,7 +124,7 @@ class Engine:
         return FUSE
 
     def find_access_log(self) -> None:
-        """Look for the image's access log, if one is wanted and may help; nothing waits for it."""
+        """Look for the image's access log, if it may be used and helps; nothing waits for it."""
         options = self._options
         if options.access_log is None and options.find_access_log and not self.status()["complete"]:
             image = self._opened.image

@@ -45,7 +45,7 @@ class PushedAccessLog:
         log: the log itself, with what earlier ones listed.
         removed: manifests of earlier logs that were removed.
         kept: manifests of earlier logs that the store does not let remove; mounts use the newest.
-        unchanged: whether the same log was there before, so that nothing was written.
+        unchanged: whether the image had the same log before, so that nothing was written.
     """
 
     image: str
@@ -82,7 +82,7 @@ def push_access_log(
 ) -> PushedAccessLog:
     """Store an access log beside its image, so that mounts load first what it lists.
 
-    The image does not change. The log is merged with those that are there, which are then removed.
+    The image does not change. The log is merged with earlier ones, which are then removed.
 
     Args:
         image: reference of the image.

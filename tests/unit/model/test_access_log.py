@@ -332,7 +332,7 @@ def test_merged_when_several_runs_then_in_order_of_the_earliest_time():
     )
 
 
-def test_merged_when_times_are_not_in_order_then_the_order_of_the_log_decides():
+def test_merged_when_times_are_not_in_order_then_that_of_the_lines_is_kept():
     log = log_of((5, "a"), (1, "b"), (0, "c"))
     assert [file.path for file in AccessLog.merged([log]).files] == ["a", "b", "c"]
     other = log_of((4, "b"))
@@ -403,7 +403,7 @@ def test_merged_when_a_limit_is_reached_then_the_earliest_files_are_kept(monkeyp
     assert [file.path for file in AccessLog.merged([one, two]).files] == ["a0", "b0", "a1"]
 
 
-def test_merged_when_a_file_has_too_many_ranges_then_the_closest_are_joined():
+def test_merged_when_ranges_are_too_many_then_the_closest_are_joined():
     one = log_of((0, "a", tuple((at * 100, at * 100 + 10) for at in range(1000))))
     two = log_of((0, "a", tuple((at * 100 + 50, at * 100 + 90) for at in range(1000))))
     (file,) = AccessLog.merged([one, two]).files

@@ -173,7 +173,7 @@ def test_push_when_registry_cannot_delete_then_the_newest_is_used(registry):
     assert (second.taken, second.reason) == (False, "another access log is newer")
 
 
-def test_push_when_the_clock_of_an_earlier_push_is_ahead_then_the_new_log_is_used(layout):
+def test_push_when_an_earlier_log_is_from_the_future_then_the_new_is_newer(layout):
     put_old(layout, b"damaged", created="not a time")
     put_old(layout, compress(LOG), created="2999-12-31T23:59:59Z")
     pushed = push_access_log(layout, OTHER)
@@ -242,7 +242,7 @@ def test_push_when_an_earlier_log_is_damaged_then_it_is_replaced(layout):
     assert newest(layout)[1] == LOG
 
 
-def test_log_when_it_inflates_to_too_much_then_rejected_before_it_is_inflated(monkeypatch):
+def test_log_when_it_inflates_to_too_much_then_format_error(monkeypatch):
     monkeypatch.setattr(access_log_manifest, "MAX_SIZE", 1 << 20)
     with pytest.raises(FormatError, match="too large"):
         decompress(gzip.compress(bytes(1 << 30), 1))
