@@ -20,34 +20,40 @@ def image(layout):
     return f"oci:{layout}:seek"
 
 
+def quiet(*names):
+    """Return a command that reads files and prints nothing."""
+    return ["sh", "-c", 'cat "$@" > /dev/null', "cat", *names]
+
+
 def paths(file):
     return [each.path for each in AccessLog.read(file).files]
 
 
 def test_record_when_program_ends_then_its_files_in_order(machine, image):
     done = machine.tocsin(
-        "record", image, "-o", "app.log", "--", "cat", "data/3.bin", "/data/1.bin", "/etc/passwd"
+        "record", image, "-o", "app.log", "--", *quiet("/data/3.bin", "/data/1.bin", "/etc/passwd")
     )
     assert done.returncode == 0, done.stderr
     log = AccessLog.read(machine.directory / "app.log")
     names = [file.path for file in log.files]
-    assert names[0] == "bin/busybox"
+    assert "bin/busybox" in names
     assert [name for name in names if name.startswith("data")] == ["data/3.bin", "data/1.bin"]
     sizes = {file.path: sum(end - start for start, end in file.ranges) for file in log.files}
     assert sizes["data/3.bin"] == len(data_of(3))
     assert log.image == tocsin.open(image).descriptor.digest
-    assert "the program ended with exit code 0" in done.stderr
-    assert f"app.log: {len(names)} files, " in done.stderr
-    assert "spans of" in done.stderr
+    first, second = done.stdout.splitlines()
+    assert first == "the program ended with exit code 0"
+    assert second.startswith(f"app.log: {len(names)} files, ")
+    assert second.endswith(" compressed")
     assert machine.mounts() == []
     assert not [path for path in machine.directory.iterdir() if path.name.startswith("tocsin-r")]
 
 
 def test_record_when_merging_then_the_file_keeps_what_it_lists(machine, image):
-    machine.ok("record", image, "-o", "app.log", "--", "cat", "/data/3.bin")
-    machine.ok("record", image, "-o", "app.log", "--merge", "--", "cat", "/data/2.bin")
+    machine.ok("record", image, "-o", "app.log", "--", *quiet("/data/3.bin"))
+    machine.ok("record", image, "-o", "app.log", "--merge", "--", *quiet("/data/2.bin"))
     assert {"data/2.bin", "data/3.bin"} <= set(paths(machine.directory / "app.log"))
-    machine.ok("record", image, "-o", "app.log", "--", "cat", "/data/1.bin")
+    machine.ok("record", image, "-o", "app.log", "--", *quiet("/data/1.bin"))
     assert "data/2.bin" not in paths(machine.directory / "app.log")
 
 
@@ -89,7 +95,7 @@ def test_record_when_time_is_up_then_stopped_and_the_log_is_kept(machine, image)
         "cat /etc/group; sleep 99",
     )
     assert done.returncode == 0, done.stderr
-    assert "the program was stopped" in done.stderr
+    assert "the program was stopped" in done.stdout
     assert time.monotonic() - begun < 60
     assert "etc/group" in paths(machine.directory / "app.log")
 
@@ -114,12 +120,12 @@ def test_record_when_interrupted_then_the_log_is_kept(machine, image):
         cwd=machine.directory,
         start_new_session=True,
     )
-    while process.stdout.readline() != "started\n":
+    while process.stderr.readline() != "started\n":
         assert process.poll() is None
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _, messages = process.communicate(timeout=60)
+    out, messages = process.communicate(timeout=60)
     assert process.returncode == 0, messages
-    assert "run 1: the program was stopped" in messages
+    assert out.startswith("the program was stopped\n")
     assert "etc/group" in paths(machine.directory / "app.log")
     assert machine.mounts() == []
 
@@ -135,7 +141,7 @@ def test_record_when_pushed_then_a_new_machine_fetches_it_before_any_read(machin
         name = f"{registry.host}/app:1"
         tocsin.copy(f"oci:{layout}:seek", name)
         document = json.loads(
-            machine.ok("record", name, "--push", "--json", "--", "cat", "/data/3.bin")
+            machine.ok("record", name, "--push", "--json", "--", *quiet("/data/3.bin"))
         )
         used = document["pushed"]["manifest"]["digest"]
         cache = ["--cache-dir", machine.directory / "new", "--no-background"]
@@ -166,13 +172,16 @@ def test_record_when_push_fails_then_the_log_is_kept_and_can_be_pushed_later(mac
 def test_record_when_soci_then_an_index_with_prefetch_artifacts(machine, layout, tmp_path):
     copied = f"oci:{tmp_path}/copy:1"
     tocsin.copy(f"oci:{layout}:plain", copied)
-    # Layers below the usual minimum size get no zTOC, so that nothing can be listed here.
-    done = machine.tocsin("record", copied, "--soci", "--json", "--", "cat", "/data/3.bin")
-    assert done.returncode in (0, 4), done.stderr
+    options = ["--soci", "--min-layer-size", "0", "--json"]
+    document = json.loads(machine.ok("record", copied, *options, "--", *quiet("/data/3.bin")))
+    (platform,) = tocsin.info(copied).platforms
+    assert [str(each.digest) for each in platform.soci_indexes] == document["soci_indexes"]
+    assert "/data/3.bin" in {path for each in platform.prefetches for path in each.files}
+    assert document["pushed"] is None
 
 
 def test_convert_when_given_an_access_log_then_its_files_are_prefetched(machine, layout, image):
-    machine.ok("record", image, "-o", "app.log", "--", "cat", "/data/3.bin")
+    machine.ok("record", image, "-o", "app.log", "--", *quiet("/data/3.bin"))
     new = f"oci:{machine.directory}/new:1"
     machine.ok(
         "convert", f"oci:{layout}:plain", new, "--min-layer-size", "0", "--prefetch-list", "app.log"

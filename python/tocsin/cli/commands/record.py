@@ -15,7 +15,7 @@ from tocsin.cli import parameters, words
 from tocsin.cli.command import command
 from tocsin.cli.image_files import LayerProgress
 from tocsin.cli.mount_options import CommandReport, check_record, index_words, recording_options
-from tocsin.cli.options import output_options
+from tocsin.cli.options import DEFAULT_MIN_LAYER_SIZE, output_options
 from tocsin.cli.program_options import program_options
 from tocsin.errors import TocsinError, UnsupportedError
 
@@ -59,6 +59,14 @@ _INTERRUPTED = 130
     help="Create a v1 SOCI index whose prefetch artifacts list the recorded files.",
 )
 @click.option(
+    "--min-layer-size",
+    type=parameters.size,
+    metavar="SIZE",
+    default=DEFAULT_MIN_LAYER_SIZE,
+    show_default=True,
+    help="With --soci, the compressed size below which layers are not indexed.",
+)
+@click.option(
     "--runs",
     type=click.IntRange(min=1),
     metavar="COUNT",
@@ -92,6 +100,7 @@ def record(
     push: bool,
     replaces: bool,
     soci: bool,
+    min_layer_size: int,
     runs: int,
     seconds: float | None,
     sources: tuple[Path, ...],
@@ -120,9 +129,10 @@ def record(
       tocsin record ghcr.io/team/app:1 --push --seconds 20
       tocsin record ghcr.io/team/app:1 --push --from app.log
 
-    With --json, the output of COMMAND goes to stderr. JSON keys: image, manifest, platform, output,
-    runs, exit_code, stopped, log: files, ranges, bytes, spans, span_bytes; pushed: image, subject,
-    platform, manifest, size, removed[], kept[], unchanged; soci_indexes[].
+    What COMMAND prints goes to stderr. With --quiet, only digests are printed. JSON keys: image,
+    manifest, platform, output, runs, exit_code, stopped, log: files, ranges, bytes, spans,
+    span_bytes; pushed: image, subject, platform, manifest, size, removed[], kept[], unchanged;
+    soci_indexes[].
     """
     from tocsin.model.access_log import AccessLog  # noqa: PLC0415 (not for --help)
 
@@ -142,8 +152,10 @@ def record(
         recording = _Recording(
             options, config_of, read_only=read_only, seconds=seconds, log=log, output=output
         )
-        with _stdout_for_document(output):
+        with _stdout_to_stderr():
             ended = recording.run(runs)
+        if not (output.json or output.quiet):
+            output.line(ended.text)
         logs += recording.logs
     whole = AccessLog.merged(logs)
     if target is not None:
@@ -153,7 +165,7 @@ def record(
         push = soci = False
     with _kept_on_failure(whole, target, output):
         pushed = _push(image, whole, options, output, replaces=replaces) if push else None
-        soci_indexes = _create_soci(image, whole, options, output) if soci else []
+        soci_indexes = _create_soci(image, whole, options, min_layer_size, output) if soci else []
     summary = _summary(whole, options)
     code = 0 if ended.stopped else ended.code
     if output.json:
@@ -171,8 +183,11 @@ def record(
                 "soci_indexes": soci_indexes,
             }
         )
+    elif output.quiet:
+        for digest in (*([] if pushed is None else [pushed.manifest.digest]), *soci_indexes):
+            output.line(str(digest))
     else:
-        _report(summary, target, output)
+        _report(summary, target, pushed, soci_indexes, output)
     raise click.exceptions.Exit(code)
 
 
@@ -189,6 +204,13 @@ class _Ended:
     code: int
     runs: int
     stopped: bool
+
+    @property
+    def text(self) -> str:
+        """How the program ended, in words."""
+        which = f"run {self.runs}: " if self.runs > 1 else ""
+        how = "was stopped" if self.stopped else f"ended with exit code {self.code}"
+        return f"{which}the program {how}"
 
 
 class _Recording:
@@ -222,9 +244,6 @@ class _Recording:
         for number in range(1, count + 1):
             with tempfile.TemporaryDirectory(prefix="tocsin-record-") as directory:
                 ended = self._run_once(number, Path(directory, "access.log"))
-            how = "was stopped" if ended.stopped else f"ended with exit code {ended.code}"
-            which = f"run {number}: " if count > 1 else ""
-            self._output.note(f"{which}the program {how}")
             if ended.code == _INTERRUPTED or (ended.code and not ended.stopped):
                 break
         return ended
@@ -279,17 +298,13 @@ def _push(
     pushed = push_access_log(
         image, log, platform=options.platform, replace=replaces, registry=options.registry
     )
-    if pushed.unchanged:
-        output.note(f"access log {pushed.manifest.digest} lists all of it already")
-    else:
-        output.note(f"pushed access log {pushed.manifest.digest}, {words.size(pushed.blob.size)}")
     for kept in pushed.kept:
         output.warn(f"access log {kept.digest} could not be removed; mounts use the newest one")
     return pushed
 
 
 def _create_soci(
-    image: Reference, log: AccessLog, options: MountOptions, output: Output
+    image: Reference, log: AccessLog, options: MountOptions, min_layer_size: int, output: Output
 ) -> list[str]:
     """Create a version 1 SOCI index with prefetch artifacts, and return the digests."""
     from tocsin.indexing.create import create  # noqa: PLC0415 (not for --help)
@@ -299,6 +314,7 @@ def _create_soci(
     result = create(
         image,
         options=IndexingOptions(
+            min_layer_size=min_layer_size,
             platforms=platform,
             threads=options.threads,
             prefetch=[file.path for file in log.files if file.ranges],
@@ -306,15 +322,10 @@ def _create_soci(
         existing_index="allow",
         registry=options.registry,
     )
-    digests = [str(each.soci_index.digest) for each in result.platforms if each.soci_index]
-    for digest in digests:
-        output.note(f"SOCI index {digest}, version 1, with prefetch artifacts")
     if result.missing_prefetch:
-        output.note(
-            f"{words.count(len(result.missing_prefetch), 'recorded file')} not in a layer with a "
-            "zTOC"
-        )
-    return digests
+        count = words.count(len(result.missing_prefetch), "recorded file")
+        output.warn(f"the SOCI index does not prefetch {count}: their layers have no zTOC")
+    return [str(each.soci_index.digest) for each in result.platforms if each.soci_index]
 
 
 def _summary(log: AccessLog, options: MountOptions) -> LogSummary:
@@ -333,16 +344,28 @@ def _summary(log: AccessLog, options: MountOptions) -> LogSummary:
         return LogSummary(len(log.files), len(log.reads), log.size)
 
 
-def _report(summary: LogSummary, target: Path | None, output: Output) -> None:
-    text = (
-        f"{words.count(summary.files, 'file')}, {words.size(summary.size)} in "
-        f"{words.count(summary.ranges, 'range')}"
+def _report(
+    summary: LogSummary,
+    target: Path | None,
+    pushed: PushedAccessLog | None,
+    soci_indexes: list[str],
+    output: Output,
+) -> None:
+    listed = f"{words.size(summary.size)} in {words.count(summary.ranges, 'range')}"
+    spans = words.count(summary.span_count, "span")
+    held = f", in {spans} of {words.size(summary.span_size)} compressed"
+    place = "access log" if target is None else str(target)
+    output.line(
+        words.printable(
+            f"{place}: {words.count(summary.files, 'file')}, {listed}"
+            f"{held if summary.span_count else ''}"
+        )
     )
-    if summary.span_count:
-        spans = words.count(summary.span_count, "span")
-        text += f", held by {spans} of {words.size(summary.span_size)} compressed"
-    place = "" if target is None else f"{target}: "
-    output.note(words.printable(f"{place}{text}"))
+    if pushed is not None:
+        state = "exists already" if pushed.unchanged else f"pushed, {words.size(pushed.blob.size)}"
+        output.line(f"access log {pushed.manifest.digest} {state}")
+    for digest in soci_indexes:
+        output.line(f"index {digest}")
 
 
 @contextmanager
@@ -360,11 +383,8 @@ def _kept_on_failure(log: AccessLog, target: Path | None, output: Output) -> Ite
 
 
 @contextmanager
-def _stdout_for_document(output: Output) -> Iterator[None]:
-    """Let the program write to stderr, if stdout is for a document."""
-    if not output.json:
-        yield
-        return
+def _stdout_to_stderr() -> Iterator[None]:
+    """Let the program write to stderr, since stdout is for the result."""
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
