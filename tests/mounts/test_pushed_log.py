@@ -109,7 +109,7 @@ def test_mount_when_no_log_may_be_used_then_none_is_requested(machine, registry)
     assert registry.asked("GET", f"/manifests/{used}") == []
 
 
-def test_mount_when_a_file_is_given_then_the_log_of_the_image_is_not_requested(machine, registry):
+def test_mount_when_a_file_is_given_then_no_other_log_is_requested(machine, registry):
     used = push(registry, FIRST)
     file = machine.directory / "other.log"
     AccessLog((SECOND,)).write(file)

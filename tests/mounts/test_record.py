@@ -9,6 +9,7 @@ import time
 import pytest
 
 import tocsin
+from support import json_page
 from support.cli_process import TOCSIN
 from support.mounts import data_of
 from support.registry import Registry
@@ -143,6 +144,7 @@ def test_record_when_pushed_then_a_new_machine_fetches_it_before_any_read(machin
         document = json.loads(
             machine.ok("record", name, "--push", "--json", "--", *quiet("/data/3.bin"))
         )
+        assert json_page.problems("tocsin record", document) == []
         used = document["pushed"]["manifest"]["digest"]
         cache = ["--cache-dir", machine.directory / "new", "--no-background"]
         machine.mount(name, *cache)
@@ -155,7 +157,7 @@ def test_record_when_pushed_then_a_new_machine_fetches_it_before_any_read(machin
         assert (machine.mount_point / "data/3.bin").read_bytes() == data_of(3)
 
 
-def test_record_when_push_fails_then_the_log_is_kept_and_can_be_pushed_later(machine, layout):
+def test_record_when_push_fails_then_its_log_can_be_pushed_later(machine, layout):
     with Registry() as registry:
         name = f"{registry.host}/app:1"
         tocsin.copy(f"oci:{layout}:seek", name)

@@ -363,9 +363,13 @@ def decorated(function: Any, options: tuple[Callable[[Any], Any], ...]) -> Any: 
     return function
 
 
+_ACCESS_LOG = b"tocsin-access-log"
+"""In the first line of an access log."""
+
+
 def _paths_in(file: Any) -> tuple[str, ...]:  # noqa: ANN401 (click's lazy file)
     data = file.read()
-    if data.startswith(b"{"):
+    if _ACCESS_LOG in data.partition(b"\n")[0]:
         from tocsin.model.access_log import AccessLog  # noqa: PLC0415 (rarely needed)
 
         return tuple(each.path for each in AccessLog.from_bytes(data).files if each.ranges)

@@ -68,7 +68,7 @@ def _spans_of(
         return set()
     assert node.entry is not None  # noqa: S101 (a regular file has an entry)
     _, offset, size = layer.place(node.entry)
-    found = set()
+    found: set[tuple[int, int]] = set()
     for start, end in ranges:
         if start < size:
             first = layer.spans.table.span_of(offset + start)

@@ -6,6 +6,7 @@ import json
 import pytest
 
 import tocsin
+from support.cli_in_process import tocsin as cli
 from support.images import make_image, put_index
 from support.registry import Registry
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError
@@ -322,3 +323,32 @@ def test_push_when_the_platform_is_unknown_then_error(platforms):
     assert "--platform" in refusal.value.hint
     with pytest.raises(NotFoundError, match="no image for linux/s390x"):
         push_access_log(platforms, LOG, platform="linux/s390x")
+
+
+def test_index_commands_when_image_has_a_log_then_shown_and_removed(layout, tmp_path):
+    def run(*arguments):
+        done = cli(*arguments, TOCSIN_CACHE_DIR=str(tmp_path / "cache"))
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode()
+
+    LOG.write(tmp_path / "app.log")
+    out = run("record", layout, "--push", "--from", tmp_path / "app.log")
+    first, second = out.splitlines()
+    assert first == "access log: 1 file, 5 bytes in 1 range, in 1 span of 142 bytes compressed"
+    digest = second.split()[2]
+    assert str(digest) == str(newest(layout)[0])
+    listed = run("index", "ls", layout).splitlines()
+    assert listed[2].split()[:3] == ["linux/amd64", "access", "log"]
+    assert listed[-1] == f"{digest[:19]} is used: it refers to the image"
+    assert run("index", "ls", "-q", layout) == f"{digest}\n"
+    shown = run("index", "info", layout)
+    assert "linux/amd64 · access log" in shown
+    assert "  0.500 s  /a\n" in shown
+    by_digest = f"{layout.removesuffix(':1')}@{digest}"
+    assert "  0.500 s  /a\n" in run("index", "info", by_digest)
+    document = json.loads(run("index", "info", "--json", by_digest))
+    assert document["files"] == [{"time": 0.5, "path": "a", "ranges": [[0, 5]]}]
+    assert document["image"] == str(IMAGE.descriptor.digest)
+    assert run("copy", layout, f"oci:{tmp_path}/new:1").splitlines()[1] == f"access log {digest}"
+    assert run("index", "rm", layout) == f"access log {digest}\n"
+    assert newest(layout) is None
