@@ -334,7 +334,7 @@ def test_index_commands_when_image_has_a_log_then_shown_and_removed(layout, tmp_
     LOG.write(tmp_path / "app.log")
     out = run("record", layout, "--push", "--from", tmp_path / "app.log")
     first, second = out.splitlines()
-    assert first == "access log: 1 file, 5 bytes in 1 range, in 1 span of 142 bytes compressed"
+    assert first.startswith("access log: 1 file, 5 B in 1 range, in 1 span of ")
     digest = second.split()[2]
     assert str(digest) == str(newest(layout)[0])
     listed = run("index", "ls", layout).splitlines()
