@@ -23,6 +23,9 @@ const MAX_GAP: u64 = 128 << 10;
 const STALE: Duration = Duration::from_secs(10);
 /// Background fetches start once no reader has waited for this long.
 const QUIET: Duration = Duration::from_millis(150);
+/// After each further time of this length without a reader, background fetches may be twice as large
+/// and one more may be open: a reader that comes shares the connection with all of them.
+const CALM: Duration = Duration::from_millis(500);
 /// If there has been no background fetch for this long, one starts although readers wait.
 const STARVED: Duration = Duration::from_secs(3);
 /// Pause after a failed fetch, which doubles with each failure.
@@ -132,6 +135,8 @@ enum State {
 struct Layer {
     table: Table,
     spans: Vec<State>,
+    /// Which spans have been listed; empty if none has.
+    listed: Vec<bool>,
     /// Chunks that are being fetched.
     chunks: HashSet<u32>,
     /// The last span of the last fetch for a reader, and the size of that fetch.
@@ -199,7 +204,7 @@ impl Scheduler {
     pub fn new(tables: Vec<Table>, limits: Limits) -> Self {
         let layers = tables.into_iter().map(|table| {
             let spans = vec![State::Absent; table.span_count() as usize];
-            Layer { table, spans, chunks: HashSet::new(), last: None, here: 0 }
+            Layer { table, spans, listed: Vec::new(), chunks: HashSet::new(), last: None, here: 0 }
         });
         Self {
             layers: layers.collect(),
@@ -227,6 +232,11 @@ impl Scheduler {
     /// Sets whether the rest of the image is fetched in the background.
     pub fn set_background(&mut self, on: bool) {
         self.in_background = on;
+    }
+
+    /// Records that readers may come soon, so that background fetches begin slowly.
+    pub fn expect_readers(&mut self, now: Duration) {
+        self.last_demand = Some(now);
     }
 
     /// Starts no background fetch before this time.
@@ -327,12 +337,16 @@ impl Scheduler {
         let (mut runs, mut bytes) = (Vec::<(usize, Range<u32>)>::new(), 0);
         let mut unlisted: HashMap<usize, Unlisted> = HashMap::new();
         for (layer, range) in spans {
-            let Some(at) = self.layers.get(layer) else { continue };
+            let Some(at) = self.layers.get_mut(layer) else { continue };
             let of_layer = unlisted.entry(layer).or_insert_with(|| Unlisted::new(&at.spans));
+            at.listed.resize(at.spans.len(), false);
             let mut from = range.start;
             while let Some(span) = of_layer.take(from, range.end) {
                 from = span + 1;
                 bytes += len(&at.table.compressed(span));
+                if let Some(is_listed) = at.listed.get_mut(span as usize) {
+                    *is_listed = true;
+                }
                 match runs.last_mut() {
                     Some((last, run)) if *last == layer && run.end == span => run.end += 1,
                     _ => runs.push((layer, span..span + 1)),
