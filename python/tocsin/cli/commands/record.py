@@ -136,13 +136,7 @@ def record(
     """
     from tocsin.model.access_log import AccessLog  # noqa: PLC0415 (not for --help)
 
-    if target is None and not (push or soci):
-        raise click.UsageError("nowhere to put the access log: give -o FILE, --push or --soci")
-    if merge and target is None:
-        raise click.UsageError("--merge needs -o FILE")
-    if replaces and not push:
-        raise click.UsageError("--replace needs --push")
-    check_record(target, "-o")
+    _check(image, target, merge=merge, stores=push or soci, replaces=replaces and not push)
     options = options_for(image, allow_other=os.geteuid() == 0)
     logs = [AccessLog.read(target)] if merge and target is not None and target.exists() else []
     if sources:
@@ -189,6 +183,23 @@ def record(
     else:
         _report(summary, target, pushed, soci_indexes, output)
     raise click.exceptions.Exit(code)
+
+
+def _check(
+    image: Reference, target: Path | None, *, merge: bool, stores: bool, replaces: bool
+) -> None:
+    """Check before the run that the options fit, and that there is a place for the log."""
+    if target is None and not stores:
+        raise click.UsageError("nowhere to put the access log: give -o FILE, --push or --soci")
+    if merge and target is None:
+        raise click.UsageError("--merge needs -o FILE")
+    if replaces:
+        raise click.UsageError("--replace needs --push")
+    if stores:
+        from tocsin.images.targets import pair_of  # noqa: PLC0415 (not for --help)
+
+        pair_of(image, None)  # raises an error for a store that cannot be written
+    check_record(target, "-o")
 
 
 @dataclass(frozen=True, slots=True)
