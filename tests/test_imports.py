@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "stores": {"containerd_api", "tar", "model"},
     "images": {"layers", "stores", "model"},
     "reading": {"images", "layers", "stores", "tar", "model"},
+    "recording": {"reading", "images", "layers", "stores", "tar", "model"},
     "indexing": {"images", "layers", "stores", "tar", "model"},
     "mounting": {
         "reading",

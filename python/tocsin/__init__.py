@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         VerificationError,
         ZtocError,
     )
+    from tocsin.images.access_logs import FoundAccessLog
     from tocsin.images.copy import CopyResult, copy
     from tocsin.images.coverage import (
         ImageCoverage,
@@ -95,6 +96,7 @@ if TYPE_CHECKING:
     from tocsin.reading.image import Image, ImageLayer, open  # noqa: A004 (as in gzip and tarfile)
     from tocsin.reading.one_layer import LayerFiles, open_layer
     from tocsin.reading.stat import FileStat
+    from tocsin.recording.push import PushedAccessLog, push_access_log
     from tocsin.stores.http.options import HttpOptions
     from tocsin.stores.metering import Traffic
     from tocsin.stores.registry.options import RegistryOptions
@@ -134,6 +136,7 @@ __all__ = [
     "Files",
     "Finding",
     "FormatError",
+    "FoundAccessLog",
     "FoundIndex",
     "FoundSeekTable",
     "GzipError",
@@ -170,6 +173,7 @@ __all__ = [
     "PrefetchInfo",
     "PrefetchRange",
     "Progress",
+    "PushedAccessLog",
     "Reference",
     "ReferenceLike",
     "Refusal",
@@ -205,6 +209,7 @@ __all__ = [
     "mount",
     "open",
     "open_layer",
+    "push_access_log",
     "remove_indexes",
     "resolve",
     "verify",
@@ -236,6 +241,7 @@ _MODULE_OF = {
     "info": "tocsin.images.info",
     "resolve": "tocsin.images.info",
     "remove_indexes": "tocsin.images.remove",
+    "FoundAccessLog": "tocsin.images.access_logs",
     "FoundIndex": "tocsin.images.soci_indexes",
     "FoundSeekTable": "tocsin.images.seek_tables",
     "convert": "tocsin.indexing.convert",
@@ -298,6 +304,8 @@ _MODULE_OF = {
     "LayerFiles": "tocsin.reading.one_layer",
     "open_layer": "tocsin.reading.one_layer",
     "FileStat": "tocsin.reading.stat",
+    "PushedAccessLog": "tocsin.recording.push",
+    "push_access_log": "tocsin.recording.push",
     "HttpOptions": "tocsin.stores.http.options",
     "Traffic": "tocsin.stores.metering",
     "RegistryOptions": "tocsin.stores.registry.options",

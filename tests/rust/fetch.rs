@@ -340,6 +340,32 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+#[test]
+fn list_when_spans_are_named_again_then_each_is_fetched_once_in_the_order_of_the_list() {
+    let mut scheduler = scheduler(SPAN);
+    scheduler.arrived(0, 5);
+    let named = [(0, 8..10), (0, 4..12), (0, 0..u32::MAX), (7, 0..9), (1, 39..60), (0, 8..9)];
+    let bytes = scheduler.list(named);
+    let (mut found, mut fetched) = (Vec::new(), 0);
+    while let Some(next) = fetch(&mut scheduler, at(0)) {
+        found.push((next.layer, spans(&next)));
+        fetched += next.range.end - next.range.start;
+    }
+    assert_eq!(bytes, fetched);
+    let expected =
+        [(0, 8..10), (0, 4..5), (0, 6..8), (0, 10..12), (0, 0..4), (0, 12..40), (1, 39..40)];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn list_when_a_million_ranges_name_everything_then_it_takes_no_time_for_each() {
+    let mut scheduler = Scheduler::new(vec![table(4000)], Limits::default());
+    // Checked span by span, these are 4 billion steps, which take at least 10 s.
+    let begun = std::time::Instant::now();
+    scheduler.list(std::iter::repeat_n((0, 0..4000), 1_000_000));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

@@ -48,9 +48,25 @@ def _rate(text: str) -> int:
     return rate
 
 
-_OPTIONS = (
-    platform_option,
-    index_option,
+_AUTO = "auto"
+_NONE = "none"
+
+
+class _AccessLog(click.Path):
+    """A file, `_AUTO` or `_NONE`."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 (as in click)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:  # noqa: ANN401 (as above)
+        if value in (_AUTO, _NONE):
+            return value
+        return super().convert(value, param, ctx)
+
+
+_LOADING_OPTIONS = (
     click.option(
         "--background/--no-background",
         default=True,
@@ -64,9 +80,11 @@ _OPTIONS = (
     ),
     click.option(
         "--access-log",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="Access log of an earlier run; what it lists is loaded first.",
+        type=_AccessLog(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE|auto|none",
+        default=_AUTO,
+        show_default=True,
+        help="Access log whose files are loaded first; auto is the one that refers to IMAGE.",
     ),
     click.option(
         "--record",
@@ -74,6 +92,8 @@ _OPTIONS = (
         metavar="FILE",
         help="Write an access log to FILE when the mount ends.",
     ),
+)
+_OTHER_OPTIONS = (
     click.option(
         "--read-timeout",
         type=parameters.seconds,
@@ -106,16 +126,26 @@ def mount_options(command: _Command) -> _Command:
 
     It receives ``options_for``, a function from a reference to `MountOptions`, and ``log``.
     """
+    options = (platform_option, index_option, *_LOADING_OPTIONS, *_OTHER_OPTIONS)
+    return _with_options(command, options)
+
+
+def recording_options(command: _Command) -> _Command:
+    """Add the options of a mount that only records, which loads nothing in advance."""
+    return _with_options(command, (platform_option, index_option, *_OTHER_OPTIONS))
+
+
+def _with_options(command: _Command, options: tuple[Any, ...]) -> _Command:
 
     @functools.wraps(command)
     def with_options(
         *,
         platform: Any,  # noqa: ANN401 (a platform or None)
         index: str,
-        background: bool,
-        background_rate: int | None,
-        access_log: Path | None,
-        record: Path | None,
+        background: bool = False,
+        background_rate: int | None = None,
+        access_log: Path | str = _NONE,
+        record: Path | None = None,
         read_timeout: float,
         log: Path | None,
         threads: int | None,
@@ -129,7 +159,7 @@ def mount_options(command: _Command) -> _Command:
         )
         from tocsin.mounting.options import MountOptions  # noqa: PLC0415 (as above)
 
-        _check_record(record)
+        check_record(record, "--record")
 
         def options_for(
             reference: Reference, *, allow_other: bool = False, front: str = "auto"
@@ -150,7 +180,8 @@ def mount_options(command: _Command) -> _Command:
                 background_rate=background_rate,
                 front=front,
                 record=None if record is None else record.absolute(),
-                access_log=None if access_log is None else access_log.absolute(),
+                access_log=access_log.absolute() if isinstance(access_log, Path) else None,
+                find_access_log=access_log == _AUTO,
                 allow_other=allow_other,
                 read_timeout=read_timeout,
             )
@@ -158,15 +189,15 @@ def mount_options(command: _Command) -> _Command:
         absolute_log = None if log is None else log.absolute()
         return command(options_for=options_for, log=absolute_log, **others)
 
-    return cast("_Command", decorated(registry_options(with_options), _OPTIONS))
+    return cast("_Command", decorated(registry_options(with_options), options))
 
 
-def _check_record(record: Path | None) -> None:
+def check_record(record: Path | None, option: str) -> None:
     """Check now that the access log can be written, not when the mount ends."""
     if record is not None and not os.access(record.absolute().parent, os.W_OK | os.X_OK):
         raise click.BadParameter(
             f"cannot write to the directory {str(record.absolute().parent)!r}",
-            param_hint="--record",
+            param_hint=option,
         )
 
 

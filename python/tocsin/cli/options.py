@@ -128,8 +128,8 @@ _INDEXING = (
         "--prefetch-files-json",
         "prefetch_list",
         type=click.File("rb"),
-        metavar="JSON",
-        help="JSON file with a list of paths to prefetch; - for stdin.",
+        metavar="FILE",
+        help="JSON file with a list of paths to prefetch, or an access log; - for stdin.",
     ),
     click.option(
         "--rebuild",
@@ -363,9 +363,18 @@ def decorated(function: Any, options: tuple[Callable[[Any], Any], ...]) -> Any: 
     return function
 
 
+_ACCESS_LOG = b"tocsin-access-log"
+"""In the first line of an access log."""
+
+
 def _paths_in(file: Any) -> tuple[str, ...]:  # noqa: ANN401 (click's lazy file)
+    data = file.read()
+    if _ACCESS_LOG in data.partition(b"\n")[0]:
+        from tocsin.model.access_log import AccessLog  # noqa: PLC0415 (rarely needed)
+
+        return tuple(each.path for each in AccessLog.from_bytes(data).files if each.ranges)
     try:
-        paths = json.load(file)
+        paths = json.loads(data)
     except ValueError as error:
         raise click.BadParameter(
             f"{file.name}: not JSON: {error}", param_hint="--prefetch-list"

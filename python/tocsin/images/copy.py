@@ -1,4 +1,4 @@
-"""``copy``: copies an image with its SOCI indexes and seek tables, unchanged."""
+"""``copy``: copies an image with its SOCI indexes, seek tables and access logs, unchanged."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tocsin.images.access_logs import referring_access_logs
 from tocsin.images.copying import copy_entry, copy_manifest_blobs
 from tocsin.images.seek_tables import referrers_with_seek_tables
 from tocsin.images.soci_indexes import referring_indexes
@@ -34,6 +35,7 @@ class CopyResult:
         seek_tables: seek tables that refer to the image; others are part of it.
         seconds: wall time.
         traffic: bytes read and written.
+        access_logs: access logs that were copied.
     """
 
     source: str
@@ -43,6 +45,7 @@ class CopyResult:
     seconds: float
     traffic: Traffic
     seek_tables: tuple[Descriptor, ...] = ()
+    access_logs: tuple[Descriptor, ...] = ()
 
     def to_dict(self) -> Document:
         """Return what ``tocsin copy --json`` prints."""
@@ -52,6 +55,7 @@ class CopyResult:
             "image": self.image.to_dict(),
             "soci_indexes": [index.to_dict() for index in self.soci_indexes],
             "seek_tables": [table.to_dict() for table in self.seek_tables],
+            "access_logs": [log.to_dict() for log in self.access_logs],
             "seconds": seconds_of(self.seconds),
             "traffic": self.traffic.to_dict(),
         }
@@ -64,7 +68,7 @@ def copy(
     force: bool = False,
     registry: RegistryOptions | None = None,
 ) -> CopyResult:
-    """Copy an image, with all platforms and the SOCI indexes and seek tables that refer to it.
+    """Copy an image, with all platforms and the indexes and access logs that refer to it.
 
     Args:
         source: reference of the image.
@@ -88,19 +92,22 @@ def copy(
             raise refuse_to_replace(pair, existing)
         indexes: dict[Digest, Descriptor] = {}
         tables: dict[Digest, Descriptor] = {}
+        logs: dict[Digest, Descriptor] = {}
         for entry in walk_manifests(read, target):
             found = referring_indexes(read, entry.digest, lenient=True)
             found_tables = referrers_with_seek_tables(read, entry.digest, lenient=True)
-            if found or found_tables:
+            found_logs = referring_access_logs(read, entry.digest, lenient=True)
+            if found or found_tables or found_logs:
                 # If the sink cannot store referrers, this fails now instead of at the end.
                 referring_indexes(sink, entry.digest)
                 indexes |= {index.digest: index for index in found}
                 tables |= {table.digest: table for table in found_tables}
+                logs |= {log.digest: log for log in found_logs}
         data = read.manifest(target)
         copy_manifest_blobs(read, sink, data, target.media_type)
         image = sink.put_manifest(data, target.media_type, tag=pair.tag)
-        for index in (*indexes.values(), *tables.values()):
-            copy_entry(read, sink, index)
+        for referrer in (*indexes.values(), *tables.values(), *logs.values()):
+            copy_entry(read, sink, referrer)
     return CopyResult(
         source=str(pair.source),
         destination=str(pair.named_sink),
@@ -109,4 +116,5 @@ def copy(
         seconds=time.monotonic() - started,
         traffic=meter.traffic,
         seek_tables=tuple(tables.values()),
+        access_logs=tuple(logs.values()),
     )

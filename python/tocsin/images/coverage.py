@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tocsin.errors import UnsupportedError
+from tocsin.images.access_logs import access_logs_of
 from tocsin.images.prefetches import prefetches_of
 from tocsin.images.seek_tables import seek_tables_of
 from tocsin.images.soci_indexes import PROBLEMS, FoundIndex, soci_indexes_of, with_choice
@@ -30,6 +31,7 @@ from tocsin.stores.base import read_blob
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tocsin.images.access_logs import FoundAccessLog
     from tocsin.images.prefetches import PrefetchInfo
     from tocsin.images.seek_tables import FoundSeekTable
     from tocsin.model.descriptor import Descriptor
@@ -183,7 +185,7 @@ class ImageCoverage:
 
 @dataclass(frozen=True, slots=True)
 class PlatformIndexes:
-    """The SOCI indexes of the image for one platform.
+    """The indexes and access logs of the image for one platform.
 
     Attributes:
         platform: platform, as in `PlatformCoverage`.
@@ -192,6 +194,7 @@ class PlatformIndexes:
         soci_indexes: SOCI indexes, in the order in which readers try them.
         problem: why nothing is known about the image.
         seek_tables: seek tables, in the order in which readers try them.
+        access_logs: access logs, in the order in which mounts try them.
     """
 
     platform: Platform | None
@@ -200,6 +203,7 @@ class PlatformIndexes:
     soci_indexes: tuple[FoundIndex, ...] = ()
     problem: str | None = None
     seek_tables: tuple[FoundSeekTable, ...] = ()
+    access_logs: tuple[FoundAccessLog, ...] = ()
 
     @property
     def all_indexes(self) -> tuple[FoundIndex | FoundSeekTable, ...]:
@@ -215,12 +219,13 @@ class PlatformIndexes:
             "problem": self.problem,
             "soci_indexes": [found.to_dict() for found in self.soci_indexes],
             "seek_tables": [found.to_dict() for found in self.seek_tables],
+            "access_logs": [found.to_dict() for found in self.access_logs],
         }
 
 
 @dataclass(frozen=True, slots=True)
 class ImageIndexes:
-    """The SOCI indexes of an image.
+    """The indexes and access logs of an image.
 
     Attributes:
         image: reference of the image.
@@ -242,7 +247,7 @@ class ImageIndexes:
 
 
 def image_indexes(store: Source, image: Descriptor, *, pinned: bool = False) -> ImageIndexes:
-    """Return the SOCI indexes of an image as `image_coverage` does, without reading zTOCs."""
+    """Return the indexes and access logs of an image, without reading zTOCs."""
     platforms = []
     for entry, manifest in _images(store, image):
         if isinstance(manifest, str):
@@ -256,6 +261,7 @@ def image_indexes(store: Source, image: Descriptor, *, pinned: bool = False) -> 
                 len(manifest.layers or ()),
                 found,
                 seek_tables=seek_tables,
+                access_logs=access_logs_of(store, entry.digest),
             )
         )
     return ImageIndexes(_name(store, image), image, tuple(platforms))

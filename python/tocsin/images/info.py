@@ -64,7 +64,7 @@ def info(image: ReferenceLike, *, registry: RegistryOptions | None = None) -> Im
 
 
 def indexes(image: ReferenceLike, *, registry: RegistryOptions | None = None) -> ImageIndexes:
-    """Return the SOCI indexes of an image for each platform, as in ``tocsin index ls``.
+    """Return the indexes and access logs of an image, as in ``tocsin index ls``.
 
     zTOCs are not read. Errors are the same as for `info`.
 

@@ -1,14 +1,16 @@
-"""``index rm``: removes the version 1 SOCI indexes and seek tables that refer to an image."""
+"""``index rm``: removes the SOCI indexes, seek tables and access logs that refer to an image."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from tocsin.errors import NotFoundError, UnsupportedError
+from tocsin.images.access_logs import referring_access_logs
 from tocsin.images.seek_tables import referrers_with_seek_tables
 from tocsin.images.selection import platform_images
 from tocsin.images.soci_indexes import load_soci_index, referring_indexes
 from tocsin.images.walk import walk_manifests
+from tocsin.model.access_log_manifest import ACCESS_LOG
 from tocsin.model.digest import Digest, digest_of
 from tocsin.model.manifest import Manifest, parse_manifest
 from tocsin.model.media_types import is_manifest
@@ -35,20 +37,20 @@ def remove_indexes(
     dry_run: bool = False,
     registry: RegistryOptions | None = None,
 ) -> tuple[Descriptor, ...]:
-    """Remove the version 1 SOCI indexes and the seek tables that refer to an image.
+    """Remove the version 1 SOCI indexes, seek tables and access logs that refer to an image.
 
     Their blobs remain until the registry collects unreferenced blobs. Version 2 indexes, and seek
     tables that the image names, are part of a converted image: to remove them, delete its tag.
 
     Args:
-        image: reference of the image, or of an index by its digest.
-        indexes: digests of the indexes to remove; ``None`` for all.
-        platforms: one or several platforms whose indexes are removed; ``None`` for all.
-        dry_run: return the indexes without removing them.
+        image: reference of the image, or of an index or access log by its digest.
+        indexes: digests of the indexes and access logs to remove; ``None`` for all.
+        platforms: one or several platforms for which they are removed; ``None`` for all.
+        dry_run: return what would be removed, without removing it.
         registry: options for access to a registry.
 
     Returns:
-        The removed indexes.
+        The manifests that were removed.
 
     Raises:
         NotFoundError: the image, platform or index does not exist.
@@ -92,6 +94,7 @@ def _find(
         for index in (
             *referring_indexes(source, digest),
             *referrers_with_seek_tables(source, digest),
+            *referring_access_logs(source, digest),
         )
     }
     if not found:
@@ -110,7 +113,7 @@ def _find(
 
 
 def _is_index(source: Source, reference: Reference, target: Descriptor) -> bool:
-    """Return whether `target` is a version 1 index, or a seek table that refers to an image.
+    """Return whether `target` is a version 1 index, seek table or access log of an image.
 
     Raises:
         UnsupportedError: it is an index that is part of an image.
@@ -124,6 +127,8 @@ def _is_index(source: Source, reference: Reference, target: Descriptor) -> bool:
                 f"{reference}: a seek table that an image names cannot be removed from it",
                 hint="Delete the tag of the converted image instead.",
             )
+        return True
+    if isinstance(manifest, Manifest) and manifest.kind == ACCESS_LOG:
         return True
     index = load_soci_index(source, 0, target.digest, target).soci_index
     if index is not None and index.version != 1:

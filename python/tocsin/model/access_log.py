@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from tocsin.errors import FormatError, TocsinError, UnsupportedError
+from tocsin.model.accessed_ranges import MAX_FILE_RANGES, AccessedRanges
 from tocsin.model.digest import Digest
 from tocsin.model.document import Document, text_of
 from tocsin.model.entry_path import StrPath, path_text
@@ -28,7 +29,7 @@ from tocsin.regular_file import read_regular
 from tocsin.staged_file import StagedFile, placed, remove_abandoned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import BinaryIO
 
 FORMAT = "tocsin-access-log"
@@ -38,8 +39,6 @@ MAX_SIZE = 64 << 20
 """Maximum size of a log in bytes; a log of 200,000 files has about 20 MiB."""
 MAX_FILES = 500_000
 """Maximum files in a log, which together take about 100 MiB of memory."""
-MAX_FILE_RANGES = 1000
-"""Maximum ranges of one file; a recorder joins the closest ranges if a file has more."""
 MAX_RANGES = 1_000_000
 """Maximum ranges in a log, which together take about 100 MiB of memory."""
 MAX_PATH_SIZE = 4096
@@ -48,6 +47,8 @@ MAX_PATH_SIZE = 4096
 _WHAT = "access log"
 _Value = TypeVar("_Value")
 _MAX_OFFSET = (1 << 63) - 1
+_MAX_HEADER_SIZE = 64 << 10
+"""Maximum size in bytes of a header that tocsin writes."""
 _MAX_LINE_SIZE = 128 << 10
 """Maximum size of a line in bytes: a path and all ranges of one file, with escapes, fit twice."""
 
@@ -119,6 +120,43 @@ class AccessLog:
         return AccessLog(tuple(found), self.image, self.platform, self.tool)
 
     @classmethod
+    def merged(cls, logs: Iterable[AccessLog]) -> Self:
+        """Return one log of several runs, in the order of first use over all of them.
+
+        The time of a file is the earliest in any log, and files are sorted by it. Within one log,
+        the order decides: a file is at least as late as those before it. Ranges are joined as if
+        the runs had happened one after the other. Logs that were merged before change nothing.
+
+        The limits of the format hold: after the last file that fits, nothing is added. Image and
+        platform are kept if all logs agree on them.
+
+        Source: docs/access-log.md#merging-logs.
+        """
+        found: dict[str, _MergedFile] = {}
+        images, platforms, tool = set(), set(), ""
+        for log in logs:
+            images.add(log.image)
+            platforms.add(log.platform)
+            tool = log.tool or tool
+            time = 0.0
+            for file in log.files:
+                time = max(time, file.time)
+                merged = found.setdefault(file.path, _MergedFile(time))
+                merged.time = min(merged.time, time)
+                for start, end in file.ranges:
+                    merged.ranges.add(start, end)
+        # Sorting is stable, so that files of the same time stay in the order of the logs.
+        in_order = sorted(found.items(), key=lambda item: item[1].time)
+        return cls(
+            files_that_fit(
+                AccessedFile(file.time, path, file.ranges.in_order()) for path, file in in_order
+            ),
+            images.pop() if len(images) == 1 else None,
+            platforms.pop() if len(platforms) == 1 else None,
+            tool,
+        )
+
+    @classmethod
     def read(cls, path: StrPath) -> Self:
         """Read a log from a file.
 
@@ -151,6 +189,11 @@ class AccessLog:
         platform = _optional(fields, "platform", Platform.parse)
         return cls(_files(lines), image, platform, fields.text("tool"))
 
+    @property
+    def size(self) -> int:
+        """Number of bytes in all ranges of all files."""
+        return sum(end - start for _, start, end in self.reads)
+
     def to_bytes(self) -> bytes:
         """Return the log as bytes, all of them ASCII."""
         header = {
@@ -179,9 +222,27 @@ class AccessLog:
             staged.publish(target)
 
 
-def encoded_size(file: AccessedFile) -> int:
-    """Return the size in bytes of a file's line."""
-    return len(_encode(file.to_dict()))
+class _MergedFile:
+    """The earliest time and all ranges of one file."""
+
+    __slots__ = ("ranges", "time")
+
+    def __init__(self, time: float) -> None:
+        self.time = time
+        self.ranges = AccessedRanges()
+
+
+def files_that_fit(files: Iterable[AccessedFile]) -> tuple[AccessedFile, ...]:
+    """Return the first files, as many as the limits of the format allow."""
+    found: list[AccessedFile] = []
+    size, range_count = _MAX_HEADER_SIZE, 0
+    for file in files:
+        size += len(_encode(file.to_dict()))
+        range_count += len(file.ranges)
+        if len(found) == MAX_FILES or size > MAX_SIZE or range_count > MAX_RANGES:
+            break
+        found.append(file)
+    return tuple(found)
 
 
 def _encode(document: Document) -> bytes:

@@ -12,20 +12,20 @@ import errno
 import importlib
 import os
 import signal
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from tocsin.errors import FormatError, NotFoundError, UnsupportedError
 from tocsin.mounting import system_calls as calls
+from tocsin.mounting.child_signals import FORWARDED, FROM_TERMINAL, Forwarding
 from tocsin.mounting.reports import PipeReport, await_ready
 from tocsin.quoting import quoted
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from tocsin.model.run_config import RunConfig
+    from tocsin.mounting.child_signals import TimeLimit
     from tocsin.mounting.reports import Report
 
 NOT_FOUND = 127
@@ -33,9 +33,6 @@ NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 _KILLED = 128
 """Added to the number of the signal that ended the program."""
-_FORWARDED = (signal.SIGTERM, signal.SIGHUP)
-"""Signals passed on to the program. A terminal sends SIGINT and SIGQUIT to it directly."""
-_FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DEVICE_LINKS = {
     "fd": "/proc/self/fd",
@@ -75,6 +72,7 @@ def run(
     *,
     lifeline: int | None = None,
     read_only: bool = False,
+    time_limit: TimeLimit | None = None,
 ) -> int:
     """Run a program, and return its exit code; a signal counts as 128 plus its number.
 
@@ -86,6 +84,7 @@ def run(
         report: receives notes.
         lifeline: descriptor that only this process may keep open.
         read_only: whether the program cannot change files, except in ``/tmp`` and ``/run``.
+        time_limit: when the program is stopped; ``None`` for never.
 
     Raises:
         UnsupportedError: the kernel does not allow the namespaces or mounts.
@@ -101,41 +100,20 @@ def run(
             os.close(lifeline)
         _outside(place, config, PipeReport(write), os.getppid(), read_only=read_only)
     os.close(write)
-    with _Forwarding(child):
+    with Forwarding(child):
         try:
             with os.fdopen(read, "rb") as pipe:
                 # The pipe is closed when the program starts.
                 await_ready(pipe, report)
         finally:
-            code = _wait(child)
+            with nullcontext() if time_limit is None else time_limit.of(child):
+                code = _wait(child)
     return code
 
 
 def _wait(child: int) -> int:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return code if code >= 0 else _KILLED - code
-
-
-class _Forwarding:
-    """Passes signals on to a child, as long as the ``with`` block runs."""
-
-    def __init__(self, child: int) -> None:
-        self._child = child
-        self._before: dict[int, object] = {}
-
-    def __enter__(self) -> None:
-        for number in _FORWARDED:
-            self._before[number] = signal.signal(number, self._forward)
-        for number in _FROM_TERMINAL:
-            self._before[number] = signal.signal(number, signal.SIG_IGN)
-
-    def _forward(self, number: int, _frame: FrameType | None) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self._child, number)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # as `signal` returned it
 
 
 # -- outside of the container --------------------------------------------------------------------
@@ -155,7 +133,7 @@ def _outside(
         if child == 0:
             _inside(place, config, report, read_only=read_only)
         report.close()
-        with _Forwarding(child):
+        with Forwarding(child):
             code = _wait(child)
     except BaseException as error:
         report.error(error)
@@ -206,7 +184,7 @@ def _inside(place: Place, config: RunConfig, report: PipeReport, *, read_only: b
         if child == 0:
             _start(config, user, report)
         report.close()
-        with _Forwarding(child):
+        with Forwarding(child):
             code = _wait_as_first(child)
     except BaseException as error:
         report.error(error)
@@ -424,7 +402,7 @@ def _accounts(path: str, width: int) -> list[list[str]]:
 def _start(config: RunConfig, user: _User, report: PipeReport) -> NoReturn:
     """Become the program."""
     try:
-        for number in (*_FORWARDED, *_FROM_TERMINAL, signal.SIGPIPE, signal.SIGXFSZ):
+        for number in (*FORWARDED, *FROM_TERMINAL, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         calls.limit_privileges()
         with suppress(OSError):  # a user namespace does not allow it

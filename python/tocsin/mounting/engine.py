@@ -15,7 +15,9 @@ from tocsin.mounting.fetching import FetchThreads
 from tocsin.mounting.fronts import EROFS, FUSE, front_for
 from tocsin.mounting.mount_points import SOURCE
 from tocsin.mounting.opening import CONNECTIONS
+from tocsin.mounting.pushed_log import PushedLog
 from tocsin.mounting.system_calls import release_memory
+from tocsin.reading.image import store_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +63,7 @@ class Engine:
             record=self._recorder is not None,
         )
         self._erofs: ErofsMount | None = None
+        self._pushed_log: PushedLog | None = None
         release_memory()
         self._threads = FetchThreads(self._core, opened.layers, CONNECTIONS)
         if log is not None:
@@ -120,6 +123,24 @@ class Engine:
         )
         return FUSE
 
+    def find_access_log(self) -> None:
+        """Look for the image's access log, if it may be used and helps; nothing waits for it."""
+        options = self._options
+        if options.access_log is None and options.find_access_log and not self.status()["complete"]:
+            image = self._opened.image
+            self._pushed_log = PushedLog(
+                store_of(image), image.descriptor.digest, self._core.prefetch
+            )
+            self._pushed_log.start()
+
+    @property
+    def access_log(self) -> str | None:
+        """The access log in use: its path, or the digest of its manifest; ``None`` if none is."""
+        if self._options.access_log is not None:
+            return str(self._options.access_log)
+        used = None if self._pushed_log is None else self._pushed_log.used
+        return None if used is None else str(used)
+
     def wait(self, timeout: float) -> bool:
         """Return whether the file system was unmounted, after `timeout` seconds at most."""
         mounted = self._core if self._erofs is None else self._erofs
@@ -147,6 +168,8 @@ class Engine:
                 self._core.unmount()
             self.collect()
         finally:
+            if self._pushed_log is not None:
+                self._pushed_log.stop()
             self._core.close()
             self._threads.stop(_JOIN_TIMEOUT)
         if self._recorder is not None and self._options.record is not None:

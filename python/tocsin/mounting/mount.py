@@ -16,7 +16,7 @@ from tocsin.model.platform import platform_of
 from tocsin.mounting import mount_points
 from tocsin.mounting.cache_directory import default_cache_directory
 from tocsin.mounting.fronts import front_of
-from tocsin.mounting.options import DEFAULT_READ_TIMEOUT, MountOptions
+from tocsin.mounting.options import AUTO_ACCESS_LOG, DEFAULT_READ_TIMEOUT, MountOptions
 from tocsin.mounting.spawned import Spawned
 from tocsin.mounting.unmounting import status_of, unmount
 from tocsin.stores.places import reference_of
@@ -45,7 +45,7 @@ def mount(
     background: bool = True,
     background_rate: int | None = None,
     record: StrPath | None = None,
-    access_log: StrPath | None = None,
+    access_log: StrPath | None = AUTO_ACCESS_LOG,
     front: str = "auto",
     allow_other: bool = False,
     read_timeout: float = DEFAULT_READ_TIMEOUT,
@@ -69,7 +69,9 @@ def mount(
         background: whether to load the whole image in the background.
         background_rate: limit of that in bytes per second.
         record: file to which an access log is written when the mount ends.
-        access_log: access log of an earlier run, whose files are loaded first.
+        access_log: access log of an earlier run, whose files are loaded first: a file, or
+            ``auto`` for the newest one that refers to the image in its store, which is looked for
+            once the mount is ready; ``None`` for none.
         front: what the kernel mounts: ``fuse``, ``erofs``, or ``auto`` for EROFS where possible.
             EROFS is faster; it needs Linux 6.12, root, and `allow_other` or a directory that other
             users cannot reach. `record` needs ``fuse``.
@@ -90,6 +92,7 @@ def mount(
         raise UnsupportedError("mounting is only supported on Linux")
     parsed = reference_of(reference)
     choice = IndexChoice.of(index)
+    finds = access_log == AUTO_ACCESS_LOG
     cache = default_cache_directory() if cache_dir is None else Path(os.fsdecode(cache_dir))
     options = MountOptions(
         reference=parsed,
@@ -100,7 +103,8 @@ def mount(
         background=background,
         background_rate=background_rate,
         record=_absolute(record),
-        access_log=_absolute(access_log),
+        access_log=None if finds else _absolute(access_log),
+        find_access_log=finds,
         front=front_of(front),
         allow_other=allow_other,
         read_timeout=read_timeout,

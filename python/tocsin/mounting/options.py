@@ -17,6 +17,9 @@ DEFAULT_READ_TIMEOUT = 30.0
 DEFAULT_CACHE_SIZE = 2 << 30
 """Limit of the cache directory in bytes, without what live mounts use."""
 
+AUTO_ACCESS_LOG = "auto"
+"""Instead of a path: the access log that refers to the image."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountOptions:
@@ -35,7 +38,9 @@ class MountOptions:
         background_rate: limit of that in bytes per second; ``None`` for none.
         front: what the kernel mounts: ``fuse``, ``erofs``, or ``auto`` for EROFS where possible.
         record: file to which the access log is written at the end; ``None`` for none.
-        access_log: access log of an earlier run, whose files are loaded first.
+        access_log: access log of an earlier run, whose files are loaded first; ``None`` for the
+            one that refers to the image, if `find_access_log` is set.
+        find_access_log: whether to look for an access log that refers to the image.
         allow_other: whether other users may use the mount.
         read_timeout: seconds after which a read that waits for the registry fails.
     """
@@ -52,5 +57,6 @@ class MountOptions:
     front: str = "auto"
     record: Path | None = None
     access_log: Path | None = None
+    find_access_log: bool = False
     allow_other: bool = False
     read_timeout: float = DEFAULT_READ_TIMEOUT

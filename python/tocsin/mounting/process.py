@@ -276,6 +276,7 @@ def serve(
         with _stopped_by_signals() as stopping:
             report.ready(_ready(entry, opened, begun, with_config=with_config))
             _notify_ready()
+            engine.find_access_log()
             threading.Thread(target=_limit_cache, args=(options,), daemon=True).start()
             _serve(engine, lambda: _is_gone(registry, entry), listening, stopping, lifeline)
 
@@ -352,7 +353,12 @@ def _answers(
     def answer(question: str) -> Document | None:
         if question != control.STATUS:
             return None
-        return of_live(entry, engine.status(), background=options.background).to_dict()
+        return of_live(
+            entry,
+            engine.status(),
+            background=options.background,
+            access_log=engine.access_log,
+        ).to_dict()
 
     return answer
 

@@ -23,6 +23,7 @@ from tocsin.layers.untrusted_directory import (
     read_file,
     write_file,
 )
+from tocsin.model.access_log_manifest import ACCESS_LOG_GZIP
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.go_json import MAX_SIZE
@@ -120,7 +121,8 @@ class RememberedSource:
     def blob(self, descriptor: Descriptor, *, verify: bool = True) -> Iterator[bytes]:
         """Stream a blob, verified; small ones that are needed for every mount are kept."""
         kind = descriptor.media_type
-        if descriptor.size <= MAX_CONFIG_SIZE and (kind.endswith("+json") or kind == SEEK_ROOT):
+        is_small = kind.endswith("+json") or kind in (SEEK_ROOT, ACCESS_LOG_GZIP)
+        if descriptor.size <= MAX_CONFIG_SIZE and is_small:
             read = self._inner_blob(descriptor)
             yield self._small(descriptor, MAX_CONFIG_SIZE, read)
         else:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from tocsin.model.events import Progress
     from tocsin.model.run_config import RunConfig
+    from tocsin.mounting.child_signals import TimeLimit
     from tocsin.mounting.options import MountOptions
     from tocsin.mounting.reports import Ready, Report
 
@@ -29,6 +30,7 @@ def run(
     progress: Progress | None = None,
     log: Path | None = None,
     read_only: bool = False,
+    time_limit: TimeLimit | None = None,
 ) -> int:
     """Mount an image, run a program in it, unmount it, and return the program's exit code.
 
@@ -42,6 +44,7 @@ def run(
         progress: receives events while layers are read.
         log: file to which the mount's process appends its messages.
         read_only: whether the program cannot change files.
+        time_limit: when the program is stopped; ``None`` for never.
 
     Raises:
         TocsinError, OSError: the image cannot be mounted, or nothing can be run in it.
@@ -66,7 +69,14 @@ def run(
         started(ready)
         place = container.Place(str(image), str(scratch))
         config = config_of(ready.config or {})
-        return container.run(place, config, report, lifeline=lifeline[1], read_only=read_only)
+        return container.run(
+            place,
+            config,
+            report,
+            lifeline=lifeline[1],
+            read_only=read_only,
+            time_limit=time_limit,
+        )
     finally:
         # Its end lets the mount's process end, even if this process is killed.
         for end in lifeline:

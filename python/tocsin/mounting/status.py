@@ -53,6 +53,8 @@ class MountStatus:
         failures: fetches that failed; each was repeated, unless its reads had waited too long.
         last_error: why the last of them failed; ``None`` if none has.
         disk_error: why data is not kept on disk; ``None`` if it is.
+        access_log: the access log whose files are loaded first: the path of a file, or the digest
+            of a manifest that refers to the image; ``None`` if there is none.
     """
 
     directory: str
@@ -81,6 +83,7 @@ class MountStatus:
     failures: int = 0
     last_error: str | None = None
     disk_error: str | None = None
+    access_log: str | None = None
 
     @property
     def hit_rate(self) -> float | None:
@@ -104,7 +107,11 @@ class MountStatus:
 
 
 def of_live(
-    registration: Registration, counters: dict[str, Any], *, background: bool
+    registration: Registration,
+    counters: dict[str, Any],
+    *,
+    background: bool,
+    access_log: str | None = None,
 ) -> MountStatus:
     """Return the status of a mount, from the counters of the core."""
     total, left = counters["bytes_total"], counters["bytes_left"]
@@ -132,6 +139,7 @@ def of_live(
         state=COMPLETE if is_complete else LAZY,
         reason=reason,
         background=background,
+        access_log=access_log,
         bytes_total=total,
         bytes_fetched=fetched,
         bytes_left=left,

@@ -117,6 +117,11 @@ def open(  # noqa: A001 (as in gzip and tarfile)
     )
 
 
+def store_of(image: Image) -> Source:
+    """Return the store of an image."""
+    return image._stores()
+
+
 def open_image(
     reference: ReferenceLike,
     *,

@@ -263,19 +263,20 @@ impl Fs {
         Ok(if missing.is_empty() { Step::Done } else { Step::Missing(missing) })
     }
 
-    /// Queues parts of files to fetch in advance, in this order; unknown paths are ignored. Returns the
-    /// compressed size of what is missing.
+    /// Queues parts of files to fetch in advance, in this order. Unknown paths, and what is after the
+    /// end of a file, are ignored. Returns the compressed size of what is missing.
     #[must_use]
     pub fn prefetch(&self, reads: &[(Vec<u8>, u64, u64)]) -> u64 {
         let mut spans = Vec::new();
         for (path, start, end) in reads {
             let Some(inode) = self.inodes.find(path) else { continue };
-            let Some(place) = self.inodes.get(inode).and_then(|inode| inode.data) else { continue };
+            let Some(file) = self.inodes.get(inode) else { continue };
+            let Some(place) = file.data.filter(|_| *start < file.size) else { continue };
             let layer = place.layer as usize;
             let size = self.engine.layer_size(layer);
             let header = header_window(place).start;
             let from = if *start == 0 { header } else { place.offset.saturating_add(*start) };
-            let until = place.offset.saturating_add(*end).min(size);
+            let until = place.offset.saturating_add((*end).min(file.size)).min(size);
             if *start > 0 {
                 spans.push((layer, self.engine.spans_in(layer, &(header..place.offset.min(size)))));
             }

@@ -163,14 +163,18 @@ impl Mount {
         Ok(PyBytes::new(py, &bytes))
     }
 
-    fn prefetch(&self, reads: Vec<(Bound<'_, PyString>, u64, u64)>) -> PyResult<u64> {
+    fn prefetch(
+        &self,
+        py: Python<'_>,
+        reads: Vec<(Bound<'_, PyString>, u64, u64)>,
+    ) -> PyResult<u64> {
         let mut found = Vec::with_capacity(reads.len());
         for (path, start, end) in reads {
             if let Some(path) = text::encode(&path)? {
                 found.push((path.into_owned(), start, end));
             }
         }
-        Ok(self.fs.prefetch(&found))
+        gate::detached(py, || self.fs.prefetch(&found))
     }
 
     #[pyo3(signature = (on, rate=None))]

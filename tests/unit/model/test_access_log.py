@@ -298,9 +298,11 @@ def test_recorder_when_ranges_are_too_many_then_the_closest_are_joined():
     assert AccessLog.from_bytes(AccessLog((file,)).to_bytes()).files == (file,)
 
 
-@pytest.mark.parametrize(("limit", "value"), [("MAX_FILES", 3), ("MAX_RANGES", 3)])
-def test_recorder_when_a_limit_is_reached_then_the_log_ends(monkeypatch, limit, value):
-    monkeypatch.setattr(f"tocsin.model.access_recorder.{limit}", value)
+@pytest.mark.parametrize(
+    "limit", ["access_recorder.MAX_FILES", "access_log.MAX_FILES", "access_log.MAX_RANGES"]
+)
+def test_recorder_when_a_limit_is_reached_then_the_log_ends(monkeypatch, limit):
+    monkeypatch.setattr(f"tocsin.model.{limit}", 3)
     recorder = AccessRecorder()
     recorder.add((0, str(at), 0, 1) for at in range(3))
     assert (len(recorder.log().files), recorder.is_full) == (3, False)
@@ -310,6 +312,102 @@ def test_recorder_when_a_limit_is_reached_then_the_log_ends(monkeypatch, limit, 
 
 
 def test_recorder_when_the_log_would_be_too_large_then_it_ends(monkeypatch):
-    monkeypatch.setattr("tocsin.model.access_recorder.MAX_SIZE", (64 << 10) + 100)
+    monkeypatch.setattr(access_log, "MAX_SIZE", (64 << 10) + 100)
     files = recorded(*((0, str(at), 0, 1) for at in range(5)))
     assert [file.path for file in files] == ["0", "1"]
+
+
+def log_of(*files):
+    return AccessLog(tuple(AccessedFile(*file) for file in files))
+
+
+def test_merged_when_several_runs_then_in_order_of_the_earliest_time():
+    one = log_of((0.1, "a", ((0, 10),)), (0.2, "b", ((5, 9),)), (0.9, "c"))
+    two = log_of((0.15, "c", ((7, 8),)), (0.2, "d"), (0.3, "a", ((20, 30), (5, 12))))
+    assert AccessLog.merged([one, two]).files == (
+        AccessedFile(0.1, "a", ((0, 12), (20, 30))),
+        AccessedFile(0.15, "c", ((7, 8),)),
+        AccessedFile(0.2, "b", ((5, 9),)),
+        AccessedFile(0.2, "d"),
+    )
+
+
+def test_merged_when_times_are_not_in_order_then_that_of_the_lines_is_kept():
+    log = log_of((5, "a"), (1, "b"), (0, "c"))
+    assert [file.path for file in AccessLog.merged([log]).files] == ["a", "b", "c"]
+    other = log_of((4, "b"))
+    assert [file.path for file in AccessLog.merged([log, other]).files] == ["b", "a", "c"]
+
+
+def test_merged_when_logs_agree_on_the_image_then_it_is_kept():
+    one, other = LOG, AccessLog((), Digest.of(b"other"), Platform("linux", "arm64", variant="v8"))
+    assert AccessLog.merged([one, one]) == one
+    found = AccessLog.merged([one, other])
+    assert (found.image, found.platform, found.tool) == (None, one.platform, one.tool)
+    assert AccessLog.merged([]) == AccessLog()
+
+
+small_files = st.builds(
+    AccessedFile,
+    st.integers(0, 6).map(float),
+    st.sampled_from("abcde"),
+    st.lists(
+        st.tuples(st.integers(0, 30), st.integers(1, 9)).map(lambda p: (p[0], p[0] + p[1])),
+        max_size=4,
+    ).map(tuple),
+)
+small_logs = st.lists(
+    st.builds(AccessLog, st.lists(small_files, max_size=6).map(tuple)), max_size=4
+)
+
+
+def bytes_in(logs):
+    return {(path, byte) for log in logs for path, *pair in log.reads for byte in range(*pair)}
+
+
+@given(small_logs)
+def test_merged_when_compared_with_sets_then_nothing_is_lost_or_invented(logs):
+    found = AccessLog.merged(logs)
+    assert bytes_in([found]) == bytes_in(logs)
+    assert len(bytes_in([found])) == found.size, "no byte is listed twice"
+    paths = [file.path for file in found.files]
+    assert sorted(paths) == sorted({file.path for log in logs for file in log.files})
+    for at, path in enumerate(paths):
+        for before in paths[:at]:
+            # Some run used it first, or at the same time as another run used the other one.
+            assert min(places(logs, before)) <= min(places(logs, path))
+
+
+def places(logs, path):
+    for log in logs:
+        time = 0
+        for file in log.files:
+            time = max(time, file.time)
+            if file.path == path:
+                yield time
+
+
+@given(small_logs)
+def test_merged_when_merged_again_with_its_parts_then_unchanged(logs):
+    found = AccessLog.merged(logs)
+    assert AccessLog.merged([found]) == found
+    for log in logs:
+        assert AccessLog.merged([found, log]).files == found.files
+
+
+@pytest.mark.parametrize("limit", ["MAX_FILES", "MAX_RANGES"])
+def test_merged_when_a_limit_is_reached_then_the_earliest_files_are_kept(monkeypatch, limit):
+    monkeypatch.setattr(access_log, limit, 3)
+    one = log_of(*((at, f"a{at}", ((0, 1),)) for at in range(3)))
+    two = log_of(*((at + 0.5, f"b{at}", ((0, 1),)) for at in range(3)))
+    assert [file.path for file in AccessLog.merged([one, two]).files] == ["a0", "b0", "a1"]
+
+
+def test_merged_when_ranges_are_too_many_then_the_closest_are_joined():
+    one = log_of((0, "a", tuple((at * 100, at * 100 + 10) for at in range(1000))))
+    two = log_of((0, "a", tuple((at * 100 + 50, at * 100 + 90) for at in range(1000))))
+    (file,) = AccessLog.merged([one, two]).files
+    assert len(file.ranges) <= access_log.MAX_FILE_RANGES
+    for start, end in (*one.files[0].ranges, *two.files[0].ranges):
+        assert any(low <= start and end <= high for low, high in file.ranges)
+    assert AccessLog.from_bytes(AccessLog((file,)).to_bytes()).files == (file,)

@@ -30,18 +30,19 @@ def copy(
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
-    """Copy the image SOURCE with its SOCI indexes and seek tables to DEST.
+    """Copy the image SOURCE with its SOCI indexes, seek tables and access logs to DEST.
 
     All platforms are copied, and all digests stay the same. Other tools also copy version 2
     indexes and the seek tables of converted images, which are part of the image, but not version 1
-    indexes and seek tables that only refer to it.
+    indexes, seek tables and access logs that only refer to it.
 
     Examples:
       tocsin copy ghcr.io/team/app:1 quay.io/team/app:1
       tocsin copy oci:images:app ghcr.io/team/app:1
 
     With --quiet, only the digest of the image is printed. JSON keys: source, destination, image,
-    soci_indexes[], seek_tables[], seconds, traffic: read, pushed, ztocs, manifests, blobs, mounted.
+    soci_indexes[], seek_tables[], access_logs[], seconds, traffic: read, pushed, ztocs, manifests,
+    blobs, mounted.
     """
     from tocsin.cli.indexing_report import traffic_line  # noqa: PLC0415 (not for --help)
     from tocsin.images.copy import copy as make  # noqa: PLC0415
@@ -58,5 +59,7 @@ def copy(
         output.line(f"index {index.digest}")
     for table in result.seek_tables:
         output.line(f"seek {table.digest}")
+    for log in result.access_logs:
+        output.line(f"access log {log.digest}")
     output.note(traffic_line(result.traffic))
     output.note(f"copied in {words.duration(result.seconds)} → {result.destination}")

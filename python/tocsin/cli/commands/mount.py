@@ -56,7 +56,8 @@ def mount(
     Files are fetched when they are read, and the whole image is loaded in the background. Once it
     is complete, the registry is no longer needed, and the next mount fetches nothing. Everything is
     verified; which indexes are used is described in tocsin cat --help. Layers without an index are
-    read in full before the mount is ready, and kept in the cache.
+    read in full before the mount is ready, and kept in the cache. What an access log lists is
+    loaded first; tocsin record makes one.
 
     The mount has its own process. tocsin umount DIR ends it, tocsin status DIR shows what it
     does. Only this user can use the mount, unless --allow-other is given; set-user-ID bits and

@@ -11,6 +11,7 @@ from tocsin.cli.command import command
 from tocsin.cli.image_files import LayerProgress
 from tocsin.cli.mount_options import CommandReport, index_words, mount_options
 from tocsin.cli.options import quiet_option
+from tocsin.cli.program_options import program_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,44 +24,15 @@ if TYPE_CHECKING:
     from tocsin.mounting.reports import Ready
 
 
-def _variables(
-    _context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]
-) -> dict[str, str]:
-    found = {}
-    for each in given:
-        name, equals, value = each.partition("=")
-        if not name or not equals:
-            raise click.BadParameter(f"{each!r} is not NAME=VALUE")
-        found[name] = value
-    return found
-
-
 @command(summary="Run a program of an image without downloading the image first.")
 @click.argument("image", metavar="IMAGE", type=parameters.reference)
-@click.argument("arguments", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
-@click.option("--entrypoint", metavar="PROGRAM", help="Program in place of the image's entrypoint.")
-@click.option(
-    "-e",
-    "--env",
-    "environment",
-    metavar="NAME=VALUE",
-    multiple=True,
-    callback=_variables,
-    help="Environment variable to set; can be repeated.",
-)
-@click.option("-u", "--user", metavar="USER[:GROUP]", help="User in place of the image's.")
-@click.option("-w", "--workdir", metavar="DIR", help="Working directory in place of the image's.")
-@click.option("--read-only", is_flag=True, help="Make the file system of the image read-only.")
+@program_options
 @mount_options
 @quiet_option
 def run(
     *,
     image: Reference,
-    arguments: tuple[str, ...],
-    entrypoint: str | None,
-    environment: dict[str, str],
-    user: str | None,
-    workdir: str | None,
+    config_of: Callable[[dict[str, Any]], RunConfig],
     read_only: bool,
     options_for: Callable[..., MountOptions],
     log: Path | None,
@@ -85,22 +57,10 @@ def run(
     """
     import os  # noqa: PLC0415 (not for --help)
 
-    from tocsin.model.run_config import RunConfig  # noqa: PLC0415 (as above)
     from tocsin.mounting.running import run as run_in  # noqa: PLC0415 (as above)
 
-    given = arguments[1:] if arguments[:1] == ("--",) else arguments
     report = CommandReport(output)
     shown = LayerProgress(output)
-
-    def config_of(config: dict[str, Any]) -> RunConfig:
-        return RunConfig.of(
-            config,
-            given,
-            entrypoint=entrypoint,
-            environment=environment,
-            user=user,
-            directory=workdir,
-        )
 
     def started(ready: Ready) -> None:
         shown.close()

@@ -33,7 +33,7 @@ def status(*, directory: Path, output: Output) -> None:
 
     JSON keys: directory, image, manifest, platform, index, state, reason, pid, since, cache_dir,
     front, files, background, bytes_total, bytes_fetched, bytes_left, bytes_cached, fetches, spans,
-    spans_here, reads, reads_waiting, hits, hit_rate, failures, last_error, disk_error.
+    spans_here, reads, reads_waiting, hits, hit_rate, failures, last_error, disk_error, access_log.
     """
     from tocsin.mounting.unmounting import status_of  # noqa: PLC0415 (not for --help)
 
@@ -53,6 +53,7 @@ def _facts(found: MountStatus) -> dict[str, str]:
         "platform": found.platform or words.NOTHING,
         "index": index_words(found.index) or words.NOTHING,
         "front": found.front,
+        "access log": words.printable(found.access_log or words.NOTHING),
         "process": str(found.pid),
         "cache": found.cache_dir,
     }

@@ -1,4 +1,4 @@
-"""``tocsin index``: list, show and remove SOCI indexes."""
+"""``tocsin index``: list, show and remove indexes and access logs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from tocsin.cli.command import group
         "info": "tocsin.cli.commands.index.info",
         "rm": "tocsin.cli.commands.index.rm",
     },
-    summary="List, show and remove SOCI indexes.",
+    summary="List, show and remove indexes and access logs.",
 )
 def index() -> None:
-    """List, show and remove SOCI indexes.
+    """List, show and remove indexes and access logs.
 
-    A SOCI index is a manifest that lists the zTOCs of an image.
+    A SOCI index is a manifest that lists the zTOCs of an image. An access log lists the files that
+    a program of the image uses.
     """

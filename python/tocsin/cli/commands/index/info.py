@@ -19,6 +19,7 @@ from tocsin.errors import FormatError, NotFoundError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tocsin.cli.access_log_report import ShownAccessLog
     from tocsin.images.prefetches import PrefetchInfo
     from tocsin.model.platform import Platform
     from tocsin.model.reference import Reference
@@ -46,7 +47,7 @@ class _Found:
     prefetches: tuple[PrefetchInfo, ...] = ()
 
 
-@command(summary="Show the contents of a SOCI index.")
+@command(summary="Show the contents of SOCI indexes and access logs.")
 @click.argument("place", metavar="REFERENCE|FILE")
 @click.option(
     "-p",
@@ -66,10 +67,11 @@ def info(
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
-    """Show the contents of a SOCI index.
+    """Show the contents of SOCI indexes and access logs.
 
-    The contents are its subject, its zTOCs with their layers, and its prefetch artifacts. REFERENCE
-    is an image, or a SOCI index given by its digest. FILE is a SOCI index as JSON; - for stdin.
+    The contents of a SOCI index are its subject, its zTOCs with their layers, and its prefetch
+    artifacts; those of an access log are the files that a program used. REFERENCE is an image, or
+    one of them given by its digest. FILE is a SOCI index as JSON; - for stdin.
 
     Examples:
       tocsin index info ghcr.io/team/app:1-soci
@@ -78,8 +80,11 @@ def info(
 
     Prefetch artifacts are shown with their spans and the files that are completely in these spans.
     --json prints the SOCI index itself, indented, and requires that there is only one. If it lists
-    prefetch artifacts, prefetches[] is added, with the same keys as in tocsin info.
+    prefetch artifacts, prefetches[] is added, with the same keys as in tocsin info. For an access
+    log given by its digest, the keys are digest, media_type, manifest_size, size, created, problem,
+    taken, reason, image, platform, tool, files[]: time, path, ranges[].
     """
+    logs: list[ShownAccessLog] = []
     if place == _STDIN or Path(place).is_file():
         from tocsin.model.go_json import MAX_SIZE  # noqa: PLC0415 (not for --help)
         from tocsin.regular_file import read_regular  # noqa: PLC0415 (as above)
@@ -89,19 +94,29 @@ def info(
         )
         found = [_with_prefetches(None, data, place)]
     else:
-        found = _indexes_at(parameters.reference(place), platform, registry)
+        found, logs = _found_at(parameters.reference(place), platform, registry)
     if not output.json:
         for at, one in enumerate(found):
             if at:
                 output.line()
             _write(one, output)
+        from tocsin.cli.access_log_report import write_access_log  # noqa: PLC0415 (as above)
+
+        for at, log in enumerate(logs):
+            if at or found:
+                output.line()
+            write_access_log(log, output)
         return
-    if len(found) > 1:
+    kind, count = ("SOCI index", len(found)) if found else ("access log", len(logs))
+    if count > 1:
         raise click.UsageError(
-            f"--json prints only one SOCI index, but {place} has {len(found)}: choose one with "
-            "--platform or by digest",
+            f"--json prints only one {kind}, but {place} has {count}: choose one with --platform "
+            "or by digest",
             context,
         )
+    if not found:
+        output.document(logs[0].to_dict())
+        return
     _parse(found[0])
     document = json.loads(found[0].data)
     if found[0].prefetches:
@@ -109,29 +124,42 @@ def info(
     output.document(document)
 
 
-def _indexes_at(
+def _found_at(
     reference: Reference, platform: Platform | None, registry: RegistryOptions | None
-) -> list[_Found]:
+) -> tuple[list[_Found], list[ShownAccessLog]]:
     from tocsin.stores.opening import open_source  # noqa: PLC0415 (not for --help)
 
     with open_source(reference, registry=registry) as store:
         found = list(_find(store, reference, platform))
+    indexes = [each for each in found if isinstance(each, _Found)]
+    logs = [each for each in found if not isinstance(each, _Found)]
     if not found:
         suffix = f" for {platform}" if platform is not None else ""
         raise NotFoundError(
-            f"{reference}: has no SOCI index{suffix}", hint="Create one with tocsin create."
+            f"{reference}: has no SOCI index or access log{suffix}",
+            hint="Create a SOCI index with tocsin create.",
         )
-    return found
+    return indexes, logs
 
 
-def _find(store: Source, reference: Reference, platform: Platform | None) -> Iterator[_Found]:
-    from tocsin.images.coverage import image_coverage  # noqa: PLC0415 (not for --help)
-    from tocsin.model.media_types import is_manifest  # noqa: PLC0415
+def _find(
+    store: Source, reference: Reference, platform: Platform | None
+) -> Iterator[_Found | ShownAccessLog]:
+    from tocsin.cli.access_log_report import access_log_at  # noqa: PLC0415 (not for --help)
+    from tocsin.images.access_logs import access_logs_of  # noqa: PLC0415 (as above)
+    from tocsin.images.coverage import image_coverage  # noqa: PLC0415 (as above)
+    from tocsin.model.access_log_manifest import is_access_log  # noqa: PLC0415 (as above)
+    from tocsin.model.media_types import is_manifest  # noqa: PLC0415 (as above)
 
     named = store.resolve(reference.selector)
-    if is_manifest(named.media_type) and _is_soci_index(data := store.manifest(named)):
-        yield _with_prefetches(store, data, str(reference))
-        return
+    if is_manifest(named.media_type):
+        data = store.manifest(named)
+        if is_access_log(data):
+            yield access_log_at(store, named, str(reference))
+            return
+        if _is_soci_index(data):
+            yield _with_prefetches(store, data, str(reference))
+            return
     for image in image_coverage(store, named).platforms:
         if platform is not None and (
             image.platform is None or not platform.matches(image.platform)
@@ -143,6 +171,10 @@ def _find(store: Source, reference: Reference, platform: Platform | None) -> Ite
                 raise NotFoundError(index.problem or f"SOCI index {index.digest}: not found")
             prefetches = tuple(each for each in image.prefetches if each.index == index.digest)
             yield _Found(store.manifest(index.descriptor), name, prefetches)
+        for log in access_logs_of(store, image.manifest.digest):
+            if log.error is None:
+                place = f"{image.platform or 'image'} · access log"
+                yield access_log_at(store, log.descriptor, place)
 
 
 def _with_prefetches(store: Source | None, data: bytes, place: str) -> _Found:

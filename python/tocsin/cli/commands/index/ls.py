@@ -28,18 +28,19 @@ _COLUMNS = (
 )
 
 
-@command(summary="List the SOCI indexes and seek tables of an image.")
+@command(summary="List the indexes and access logs of an image.")
 @click.argument("image", metavar="IMAGE", type=parameters.reference)
 @registry_options
 @output_options
 def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) -> None:
-    """List the SOCI indexes and seek tables of IMAGE for each platform.
+    """List the SOCI indexes, seek tables and access logs of IMAGE for each platform.
 
     The image names its v2 index; a v1 index refers to the image. A seek table is bound if the image
-    names it. ZTOCS is the number of layers with a zTOC, SIZE the total size of the zTOCs, or of the
-    seek table. zTOCs are not read; tocsin info reads them. USED shows whether tocsin uses the index
-    by default, without --index; the lines below the table give the reason. If there are several v1
-    indexes, the registry determines which one other tools use.
+    names it. An access log lists what mounts load first. ZTOCS is the number of layers with a zTOC,
+    SIZE the total size of the zTOCs, or of the seek table or access log. zTOCs are not read; tocsin
+    info reads them. USED shows whether tocsin uses it by default, without --index or --access-log;
+    the lines below the table give the reason. If there are several v1 indexes, the registry
+    determines which one other tools use.
 
     Examples:
       tocsin index ls ghcr.io/team/app:1
@@ -48,7 +49,8 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
     With --quiet, only digests are printed, one per line. JSON keys: image, manifest,
     platforms[]: platform, manifest, layer_count, problem, soci_indexes[]: digest, media_type,
     size, version, problem, ztoc_count, ztoc_size, taken, reason; seek_tables[]: digest, media_type,
-    manifest_size, size, bound, problem, taken, reason.
+    manifest_size, size, bound, problem, taken, reason; access_logs[]: digest, media_type,
+    manifest_size, size, created, problem, taken, reason.
     """
     from tocsin.images.info import indexes  # noqa: PLC0415 (not for --help)
 
@@ -58,17 +60,17 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
         return
     if output.quiet:
         for platform in found.platforms:
-            for index in platform.all_indexes:
-                output.line(str(index.digest))
+            for found_here in (*platform.all_indexes, *platform.access_logs):
+                output.line(str(found_here.digest))
         return
     output.table(_COLUMNS, [row for platform in found.platforms for row in _rows(platform)])
     for platform in found.platforms:
-        for index in platform.all_indexes:
-            verb = "is used" if index.taken else "is not used"
-            output.line(f"{words.short_digest(index.digest)} {verb}: {index.reason}")
+        for each in (*platform.all_indexes, *platform.access_logs):
+            verb = "is used" if each.taken else "is not used"
+            output.line(f"{words.short_digest(each.digest)} {verb}: {each.reason}")
     for platform in found.platforms:
-        indexes_found = platform.all_indexes
-        problems = [platform.problem, *(index.problem for index in indexes_found)]
+        everything = (*platform.all_indexes, *platform.access_logs)
+        problems = [platform.problem, *(each.problem for each in everything)]
         for problem in problems:
             if problem is not None:
                 output.warn(problem)
@@ -90,3 +92,7 @@ def _rows(platform: PlatformIndexes) -> Iterator[tuple[str, ...]]:
         size = "broken" if table.problem else words.size(table.size)
         used = "yes" if table.taken else "no"
         yield (name, kind, words.short_digest(table.digest), words.NOTHING, size, used)
+    for log in platform.access_logs:
+        size = "broken" if log.problem else words.size(log.size)
+        used = "yes" if log.taken else "no"
+        yield (name, "access log", words.short_digest(log.digest), words.NOTHING, size, used)

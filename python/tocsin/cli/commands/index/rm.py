@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tocsin.stores.registry import RegistryOptions
 
 
-@command(summary="Remove the indexes that refer to an image.")
+@command(summary="Remove the indexes and access logs that refer to an image.")
 @click.argument("image", metavar="IMAGE", type=parameters.reference)
 @click.argument("indexes", metavar="[DIGEST]...", type=parameters.digest, nargs=-1)
 @platforms_option
@@ -34,12 +34,12 @@ def rm(
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
-    """Remove the version 1 SOCI indexes and the seek tables that refer to IMAGE.
+    """Remove the version 1 SOCI indexes, seek tables and access logs that refer to IMAGE.
 
-    Without DIGEST, all of them are removed. IMAGE can also be an index or seek table, given by its
-    digest. The image does not change. Blobs remain until the registry collects unreferenced ones.
-    Version 2 indexes, and seek tables that the image names, are part of a converted image: to
-    remove them, delete its tag.
+    Without DIGEST, all of them are removed. IMAGE can also be one of them, given by its digest.
+    The image does not change. Blobs remain until the registry collects unreferenced ones. Version 2
+    indexes, and seek tables that the image names, are part of a converted image: to remove them,
+    delete its tag.
 
     Examples:
       tocsin index rm ghcr.io/team/app:1 --dry-run
@@ -51,6 +51,7 @@ def rm(
     digest, size.
     """
     from tocsin.images.remove import remove_indexes  # noqa: PLC0415 (not for --help)
+    from tocsin.model.access_log_manifest import ACCESS_LOG  # noqa: PLC0415 (as above)
 
     removed = remove_indexes(
         image,
@@ -64,6 +65,12 @@ def rm(
         output.document({"image": str(image), "dry_run": dry_run, "removed": documents})
         return
     for index in removed:
-        output.line(str(index.digest) if output.quiet else f"index {index.digest}")
-    count = words.count(len(removed), "index", "indexes")
-    output.note(f"{'would remove' if dry_run else 'removed'} {count} of {image}")
+        kind = "access log" if index.artifact_type == ACCESS_LOG else "index"
+        output.line(str(index.digest) if output.quiet else f"{kind} {index.digest}")
+    log_count = sum(index.artifact_type == ACCESS_LOG for index in removed)
+    counts = [
+        (len(removed) - log_count, ("index", "indexes")),
+        (log_count, ("access log", "access logs")),
+    ]
+    what = " and ".join(words.count(count, *names) for count, names in counts if count)
+    output.note(f"{'would remove' if dry_run else 'removed'} {what} of {image}")

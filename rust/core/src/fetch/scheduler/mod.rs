@@ -7,11 +7,13 @@
 
 mod next;
 mod outcome;
+mod unlisted;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 
+use self::unlisted::Unlisted;
 use super::Table;
 
 /// Maximum number of unneeded bytes between two chunks that are fetched with one request, since a
@@ -329,22 +331,22 @@ impl Scheduler {
         }
     }
 
-    /// Queues spans to fetch in advance, in this order; neighbouring spans are fetched together.
-    /// Returns the compressed size of those that are missing.
+    /// Queues spans to fetch in advance, in this order; neighbouring spans are fetched together. Each
+    /// span is queued once, and costs time once, however often it is named. Returns the compressed
+    /// size of those that are missing.
     pub fn list(&mut self, spans: impl IntoIterator<Item = (usize, Range<u32>)>) -> u64 {
         let (mut runs, mut bytes) = (Vec::<(usize, Range<u32>)>::new(), 0);
-        let mut seen = HashSet::new();
+        let mut unlisted: HashMap<usize, Unlisted> = HashMap::new();
         for (layer, range) in spans {
-            for span in range {
-                if self.state(layer, span) != State::Absent || !seen.insert((layer, span)) {
-                    continue;
-                }
-                if let Some(at) = self.layers.get_mut(layer) {
-                    bytes += len(&at.table.compressed(span));
-                    at.listed.resize(at.spans.len(), false);
-                    if let Some(is_listed) = at.listed.get_mut(span as usize) {
-                        *is_listed = true;
-                    }
+            let Some(at) = self.layers.get_mut(layer) else { continue };
+            let of_layer = unlisted.entry(layer).or_insert_with(|| Unlisted::new(&at.spans));
+            at.listed.resize(at.spans.len(), false);
+            let mut from = range.start;
+            while let Some(span) = of_layer.take(from, range.end) {
+                from = span + 1;
+                bytes += len(&at.table.compressed(span));
+                if let Some(is_listed) = at.listed.get_mut(span as usize) {
+                    *is_listed = true;
                 }
                 match runs.last_mut() {
                     Some((last, run)) if *last == layer && run.end == span => run.end += 1,
