@@ -11,7 +11,7 @@ from tocsin.model.entry_path import path_text
 from tocsin.quoting import shown
 from tocsin.reading.partial_tree import PartialTree
 from tocsin.reading.seek_tree import SeekTree
-from tocsin.reading.stat import FileStat
+from tocsin.reading.stat import file_stat
 from tocsin.reading.tree import Tree
 from tocsin.reading.unreadable import UnreadableLayer
 from tocsin.reading.ztoc_layer import ZtocLayer
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tocsin.model.entry_path import StrPath
     from tocsin.reading.layer import Layer
     from tocsin.reading.notes import Notes
+    from tocsin.reading.stat import FileStat
     from tocsin.reading.tree import Node, Row, StatRow
     from tocsin.tar.file_data import FileData
 
@@ -121,7 +122,7 @@ class MergedLayers:
         return self._file_stat(self.tree.stat_row(row))
 
     def _file_stat(self, row: StatRow) -> FileStat:
-        return FileStat(*(*row, self._digests[row[-1]]))
+        return file_stat(row, self._digests[row[-1]])
 
     def regular_file(self, path: StrPath) -> Node:
         """Return the node of a regular file, following links, without reading its data.
