@@ -31,6 +31,7 @@ mod seek_finder;
 mod seek_hostile;
 mod seek_layer;
 mod seek_spans;
+mod span_cache;
 mod span_reader;
 mod tar;
 mod tar_any_input;

@@ -11,12 +11,11 @@ from __future__ import annotations
 import copy
 import io
 import threading
-from collections import OrderedDict
-from collections.abc import Hashable
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tocsin import _core
 from tocsin.errors import TocsinError, UnsupportedError, VerificationError
 from tocsin.layers.fetchers import CLOSED
 from tocsin.layers.forking import forget_after_fork
@@ -25,7 +24,6 @@ from tocsin.layers.whole_digest import WholeDigest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from tocsin import _core
     from tocsin.layers.disk_cache import KeptParts
     from tocsin.layers.fetchers import Fetchers
     from tocsin.layers.sources import RangeSource
@@ -40,17 +38,16 @@ MAX_SPAN_SIZE = 1 << 30
 MAX_GAP = 128 << 10
 """Maximum number of unneeded bytes between two spans that are fetched with one request: on a link
 of 200 Mbit/s, they take as long as the request that they save."""
+_MAX_CACHE_SIZE = (1 << 63) - 1
+"""Maximum limit of a cache; a larger one is the same as none."""
 _MAX_RESERVED = 256 << 20
 """Maximum number of bytes that a read reserves at once, since a zTOC may claim any size."""
 _BATCH_SIZE = 32 << 20
 """Uncompressed bytes of the spans that a read fetches ahead of the one that it copies; more are
 fetched once half of them have been copied."""
 
-_NO_SPAN = (None, 0, -1)
-"""In place of the span of the last read, before the first one."""
-
-SpanKey = tuple[Hashable, int]
-"""Owner and id of a span."""
+VerifiedFiles = _core.VerifiedFiles
+"""Where the data of verified files is; `LayerSpans.cached` are the spans that hold it."""
 
 
 class SpanCache:
@@ -58,46 +55,23 @@ class SpanCache:
 
     Args:
         size: limit in bytes, compressed and inflated together; the span in use is always kept.
+
+    Attributes:
+        size: the same limit.
     """
 
     def __init__(self, size: int = DEFAULT_CACHE_SIZE) -> None:
-        self._size = size
-        self._lock = threading.Lock()
-        self._spans: OrderedDict[SpanKey, tuple[_core.SpanReader, int]] = OrderedDict()
-        self._used = 0
+        self.size = size
+        self._core = _core.SpanCache(min(max(0, size), _MAX_CACHE_SIZE))
         forget_after_fork(self)
 
-    @property
-    def size(self) -> int:
-        """Maximum number of bytes kept."""
-        return self._size
-
-    def get(self, key: SpanKey) -> _core.SpanReader | None:
-        """Return a cached span; ``None`` if it is missing."""
-        with self._lock:
-            found = self._spans.get(key)
-            if found is None:
-                return None
-            self._spans.move_to_end(key)
-            return found[0]
-
-    def put(self, key: SpanKey, span: _core.SpanReader) -> None:
-        """Keep a span, or update the size of one that is kept."""
-        memory = span.memory
-        with self._lock:
-            _, before = self._spans.get(key, (None, 0))
-            self._spans[key] = (span, memory)
-            self._spans.move_to_end(key)
-            self._used += memory - before
-            while self._used > self._size and len(self._spans) > 1:
-                _, (_, freed) = self._spans.popitem(last=False)
-                self._used -= freed
+    def layer(self) -> _core.CachedLayer:
+        """Return the spans of a new layer, of which there are none yet."""
+        return self._core.layer()
 
     def after_fork(self) -> None:
-        """Forget everything, since another thread may have been changing it during the fork."""
-        self._lock = threading.Lock()
-        self._spans = OrderedDict()
-        self._used = 0
+        """Drop all spans, since another thread may have been inflating them during the fork."""
+        self._core.clear()
 
 
 class LayerSpans:
@@ -109,7 +83,10 @@ class LayerSpans:
         cache: cache of spans, shared by the layers of an image.
         fetchers: threads, shared in the same way.
         kept: spans of the layer in the disk cache, if there is one.
-        owner: key of this layer in `cache`; by default, each object has its own.
+        cached: spans of the layer in memory, if several objects share them.
+
+    Attributes:
+        cached: spans of the layer in memory.
     """
 
     def __init__(
@@ -120,11 +97,10 @@ class LayerSpans:
         cache: SpanCache,
         fetchers: Fetchers,
         kept: KeptParts | None = None,
-        owner: Hashable | None = None,
+        cached: _core.CachedLayer | None = None,
     ) -> None:
         self.table = table
-        # Not id(self), which a later object may have again.
-        self._owner = object() if owner is None else owner
+        self.cached = cache.layer() if cached is None else cached
         self._source = source
         self._cache = cache
         self._fetchers = fetchers
@@ -132,9 +108,6 @@ class LayerSpans:
         self._whole: WholeDigest | None = None
         self._lock = threading.Lock()
         self._in_flight: dict[int, Future[_core.SpanReader]] = {}
-        # The span of the last read, with its start and end: most reads stay in it and then skip the
-        # cache.
-        self._last: tuple[_core.SpanReader | None, int, int] = _NO_SPAN
         forget_after_fork(self)
 
     def read(self, start: int, end: int, *, until: int = 0) -> bytes:
@@ -151,11 +124,9 @@ class LayerSpans:
             GzipError, SeekTableError: a span does not decode: the table is wrong.
             TocsinError, OSError: the source cannot be read.
         """
-        if end <= start:
-            return b""
-        last, first, limit = self._last
-        if first <= start and end <= limit and last is not None:
-            return last.read(start, end)
+        found = self.cached.read(start, end)
+        if found is not None:
+            return found
         spans = self._span_ids(start, end)
         if until > end and self._source.request_size and self._is_missing(spans):
             self._launch(self._extended(spans, until), end)
@@ -163,8 +134,7 @@ class LayerSpans:
             span = self._span(spans[0], end)
             self._check_size(spans[0], min(end, span.end) - span.start)
             data = span.read(start, end)
-            self._cache.put((self._owner, spans[0]), span)
-            self._last = (span, span.start, min(span.end, span.start + MAX_SPAN_SIZE))
+            self.cached.put(spans[0], span)
             return data
         # Joining a list of pieces would hold all of them twice. The whole size is reserved first,
         # but pages use no memory until something is written to them.
@@ -276,7 +246,7 @@ class LayerSpans:
         """Return whether one of these spans is neither cached nor being fetched."""
         with self._lock:
             return any(
-                span_id not in self._in_flight and self._cache.get((self._owner, span_id)) is None
+                span_id not in self._in_flight and self.cached.get(span_id) is None
                 for span_id in spans
             )
 
@@ -299,12 +269,12 @@ class LayerSpans:
             span = self._span(span_id, end)
             self._check_size(span_id, min(end, span.end) - span.start)
             yield span.read(start, end)
-            self._cache.put((self._owner, span_id), span)
+            self.cached.put(span_id, span)
             at = min(end, span.end)
 
     def _span(self, span_id: int, end: int) -> _core.SpanReader:
         """Return a span; fetch it in this thread unless another thread is fetching it."""
-        found = self._cache.get((self._owner, span_id))
+        found = self.cached.get(span_id)
         if found is not None:
             return found
         with self._lock:
@@ -336,7 +306,7 @@ class LayerSpans:
     ) -> None:
         with self._lock:
             for span_id in spans:
-                is_cached = self._cache.get((self._owner, span_id)) is not None
+                is_cached = self.cached.get(span_id) is not None
                 if not is_cached and span_id not in self._in_flight:
                     wanted[span_id] = self._in_flight[span_id] = Future()
         groups = list(self._groups(list(wanted)))
@@ -498,7 +468,7 @@ class LayerSpans:
         self._check_size(span_id, until - span.start)
         with self._fetchers.working:
             span.read(until, until)
-        self._cache.put((self._owner, span_id), span)
+        self.cached.put(span_id, span)
         with self._lock:
             self._in_flight.pop(span_id, None)
         if not futures[span_id].done():  # it failed when its request could not be submitted
@@ -522,4 +492,3 @@ class LayerSpans:
         """Forget requests in flight, whose threads do not exist in a forked process."""
         self._lock = threading.Lock()
         self._in_flight = {}
-        self._last = _NO_SPAN

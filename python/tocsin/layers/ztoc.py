@@ -41,6 +41,9 @@ _MAX_DEFAULT_THREADS = 8
 """Default limit on the number of spans inflated at once, since each may have any size."""
 _SPAN_CACHE_SIZE = 128 << 20
 """Bytes of spans that `Ztoc.read` keeps: four times what one read fetches ahead."""
+_MAX_CACHED_LAYERS = 64
+"""Maximum number of layers whose spans `Ztoc.read` finds again; one zTOC has one layer, perhaps at
+several paths."""
 
 
 class Ztoc:
@@ -350,7 +353,10 @@ class Ztoc:
         fetchers = Fetchers(threads)
         with closing(fetchers), ranges_of(layer) as source:
             spans = self._open_spans(
-                source, cache=self._span_cache, fetchers=fetchers, owner=_identity(layer)
+                source,
+                cache=self._span_cache,
+                fetchers=fetchers,
+                cached=self._cached_layer(_identity(layer)),
             )
             for piece in spans.stream(start, start + size):
                 left -= len(piece)
@@ -366,6 +372,19 @@ class Ztoc:
     def _span_cache(self) -> SpanCache:
         return SpanCache(_SPAN_CACHE_SIZE)
 
+    def _cached_layer(self, identity: Hashable) -> _core.CachedLayer:
+        """Return the spans in memory of a layer that may have been read before."""
+        found = self._cached_layers.get(identity)
+        if found is None:
+            if len(self._cached_layers) >= _MAX_CACHED_LAYERS:
+                self._cached_layers.clear()
+            found = self._cached_layers[identity] = self._span_cache.layer()
+        return found
+
+    @cached_property
+    def _cached_layers(self) -> dict[Hashable, _core.CachedLayer]:
+        return {}
+
     def _open_spans(
         self,
         source: RangeSource,
@@ -373,7 +392,7 @@ class Ztoc:
         cache: SpanCache,
         fetchers: Fetchers,
         kept: KeptParts | None = None,
-        owner: Hashable | None = None,
+        cached: _core.CachedLayer | None = None,
     ) -> LayerSpans:
         """Return the uncompressed bytes of the layer; the arguments are those of `LayerSpans`."""
         return LayerSpans(
@@ -382,7 +401,7 @@ class Ztoc:
             cache=cache,
             fetchers=fetchers,
             kept=kept,
-            owner=owner,
+            cached=cached,
         )
 
     def cat(self, path: StrPath, layer: SeekableLayer, *, threads: int | None = None) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tocsin.layers.sources import REQUEST_SIZE
@@ -31,7 +32,7 @@ class BlobRanges:
         self._blob = blob
         self._kind = kind
 
-    @property
+    @cached_property
     def request_size(self) -> int:
         """Bytes worth reading at once; 0 for a store on this machine."""
         return REQUEST_SIZE if isinstance(self._store().origin, RepositoryOrigin) else 0

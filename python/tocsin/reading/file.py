@@ -37,6 +37,8 @@ class ImageFile(io.RawIOBase):
         super().__init__()
         self._layer = layer
         self._data = data
+        self._start = None if data.whole is None else data.whole[0]
+        self._cached = layer.spans.cached
         self._at = 0
         self._expected = 0
         self._ahead_until = 0
@@ -81,7 +83,16 @@ class ImageFile(io.RawIOBase):
         """Read bytes into `buffer`, fewer at the end of the file, and return their number."""
         self._check()
         view = memoryview(buffer).cast("B")
-        data = self._take(self._at + len(view))
+        end = self._at + len(view)
+        self._look_ahead(end)
+        if (
+            self._start is not None
+            and end <= self._data.size
+            and self._cached.read_into(view, self._start + self._at)
+        ):
+            self._at = self._expected = end
+            return len(view)
+        data = self._take(end)
         view[: len(data)] = data
         return len(data)
 
@@ -91,22 +102,27 @@ class ImageFile(io.RawIOBase):
         return self._take(self._data.size)
 
     def _take(self, end: int) -> bytes:
-        start = self._at
-        if start == self._expected and start < self._data.size:
-            self._look_ahead(min(end, self._data.size))
-        data = self._layer.read(self._data, start, end, more=True)
-        self._at = self._expected = start + len(data)
+        data = self._layer.read(self._data, self._at, end, more=True)
+        self._at = self._expected = self._at + len(data)
         return data
 
     def _look_ahead(self, end: int) -> None:
-        """Fetch more once half of what was fetched ahead has been read."""
-        if end + self._ahead // 2 < self._ahead_until or end >= self._data.size:
+        """Fetch more for a sequential reader once half of what was fetched ahead has been read.
+
+        Args:
+            end: offset after the bytes that are read now.
+        """
+        if (
+            self._at != self._expected
+            or end + self._ahead // 2 < self._ahead_until
+            or end >= self._data.size
+        ):
             return
-        if len(self._data.extents) != 1 or self._expected == 0:
+        if self._start is None or self._expected == 0:
             return  # the first read may be the only one
         until = min(self._data.size, end + self._ahead)
-        offset = self._data.extents[0].offset
-        self._layer.spans.read_ahead(offset + max(end, self._ahead_until), offset + until)
+        start = max(end, self._ahead_until)
+        self._layer.spans.read_ahead(self._start + start, self._start + until)
         self._ahead_until = until
         self._ahead = min(2 * self._ahead, _MAX_READ_AHEAD)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tocsin.tar.file_data import FileData
 
 
-WHOLE = 1 << 63
+WHOLE = (1 << 63) - 1
 """An end beyond that of any file."""
 
 
@@ -199,11 +199,17 @@ class Files(ABC):
             PathError: the file is missing, or not a regular file.
             VerificationError: its bytes differ from those that the zTOC was made from.
         """
+        found = self._merged.read_cached(path, 0, WHOLE)
+        if found is not None:
+            return found
         layer, data = self._file(path, (0, WHOLE))
         return layer.read(data, 0, data.size)
 
     def read_range(self, path: StrPath, start: int, end: int) -> bytes:
         """Return bytes ``[start, end)`` of a regular file, or fewer at its end."""
+        found = self._merged.read_cached(path, start, end)
+        if found is not None:
+            return found
         start = max(0, start)
         layer, data = self._file(path, (start, end))
         return layer.read(data, start, end)

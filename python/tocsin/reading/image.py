@@ -296,6 +296,9 @@ class Image(Files):
 
     @property
     def _merged(self) -> MergedLayers:
+        opened = self._opened
+        if opened is not None:
+            return opened
         with self._lock:
             if self._opened is None:
                 self._opened = open_merged(

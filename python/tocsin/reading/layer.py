@@ -231,11 +231,10 @@ class Layer(ABC):
         end = min(end, data.size)
         if start >= end:
             return b""
-        extents = data.extents
-        if len(extents) == 1 and extents[0].size == data.size:
-            offset = extents[0].offset
-            until = offset + data.size if more else 0
-            found = self.spans.read(offset + start, offset + end, until=until)
+        whole = data.whole
+        if whole is not None:
+            offset, last = whole
+            found = self.spans.read(offset + start, offset + end, until=last if more else 0)
             if len(found) != end - start:
                 raise self._too_short(offset, end - start, len(found))
             return found

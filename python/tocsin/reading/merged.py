@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, cast
 
 from tocsin.errors import PathError
 from tocsin.layers.forking import forget_after_fork
+from tocsin.layers.spans import VerifiedFiles
 from tocsin.model.entry_path import path_text
 from tocsin.quoting import shown
 from tocsin.reading.partial_tree import PartialTree
 from tocsin.reading.seek_tree import SeekTree
-from tocsin.reading.stat import FileStat
+from tocsin.reading.stat import file_stat
 from tocsin.reading.tree import Tree
 from tocsin.reading.unreadable import UnreadableLayer
 from tocsin.reading.ztoc_layer import ZtocLayer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tocsin.model.entry_path import StrPath
     from tocsin.reading.layer import Layer
     from tocsin.reading.notes import Notes
+    from tocsin.reading.stat import FileStat
     from tocsin.reading.tree import Node, Row, StatRow
     from tocsin.tar.file_data import FileData
 
@@ -51,6 +53,7 @@ class MergedLayers:
         self._digests = [layer.descriptor.digest if named else None for layer in layers] or [None]
         self._lock = threading.Lock()
         self._tree = tree
+        self._verified = VerifiedFiles()
         forget_after_fork(self)
 
     def after_fork(self) -> None:
@@ -121,7 +124,7 @@ class MergedLayers:
         return self._file_stat(self.tree.stat_row(row))
 
     def _file_stat(self, row: StatRow) -> FileStat:
-        return FileStat(*(*row, self._digests[row[-1]]))
+        return file_stat(row, self._digests[row[-1]])
 
     def regular_file(self, path: StrPath) -> Node:
         """Return the node of a regular file, following links, without reading its data.
@@ -161,7 +164,20 @@ class MergedLayers:
         assert node.entry is not None  # noqa: S101 (a regular file has an entry)
         if part is not None and layer.spans.is_remote and not layer.is_known(node.entry):
             layer.read_ahead([(node.entry, *part)])
-        return layer, layer.data(node.entry)
+        data = layer.data(node.entry)
+        if data.whole is not None:
+            self._verified.add(node.layer, node.entry, layer.spans.cached, *data.whole)
+        return layer, data
+
+    def read_cached(self, path: StrPath, start: int, end: int) -> bytes | None:
+        """Return bytes ``[start, end)`` of a regular file, or fewer at its end, if that is quick.
+
+        Returns:
+            ``None`` if the file has not been verified, if its bytes are not inflated in memory, or
+            if there is no such file: reading it in any other way is slower, or raises an error.
+        """
+        tree = self._tree
+        return None if tree is None else tree.read_cached(path, start, end, self._verified)
 
     def linkname(self, node: Node) -> str:
         """Return the target of a hard link that is missing."""

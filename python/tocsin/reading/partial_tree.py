@@ -20,6 +20,8 @@ from tocsin.reading.unreadable import UnreadableLayer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from tocsin.layers.spans import VerifiedFiles
+    from tocsin.model.entry_path import StrPath
     from tocsin.reading.tree import Node, Row, StatRow
     from tocsin.reading.ztoc_layer import ZtocLayer
 
@@ -62,6 +64,12 @@ class PartialTree(Tree):
         """Return the same as `Tree.node_at`."""
         self._check(path)
         return super().node_at(path)
+
+    def read_cached(
+        self, path: StrPath, start: int, end: int, files: VerifiedFiles
+    ) -> bytes | None:
+        """Return ``None``: each read checks that the unreadable layer cannot change the result."""
+        return None
 
     def type_of(self, path: str) -> str | None:
         """Return the same as `Tree.type_of`."""

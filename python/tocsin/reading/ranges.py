@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _BATCH_SIZE = 64 << 20
 """Uncompressed bytes fetched ahead; well below the size of a cache."""
 
+_END = (1 << 63) - 1
+"""An end beyond that of any file."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileRange:
@@ -50,10 +53,17 @@ def read_ranges(
     The order is that of the bytes in the layers, not that of `ranges`, so that ranges next to each
     other share spans, and spans next to each other share a request.
     """
-    if len(ranges) > 1:
-        image.tree.will_find(wanted.path for wanted in ranges)
-    places = []
+    left = []
     for number, wanted in enumerate(ranges):
+        data = _in_memory(image, wanted)
+        if data is None:
+            left.append((number, wanted))
+        else:
+            yield number, data
+    if len(left) > 1:
+        image.tree.will_find(wanted.path for _, wanted in left)
+    places = []
+    for number, wanted in left:
         try:
             places.append(_place(image, number, wanted))
         except Exception as error:
@@ -66,10 +76,15 @@ def read_ranges(
             )
         for place in batch:
             try:
-                holder, data = image.file_data(place.node)
-                yield place.number, holder.read(data, place.start, place.end)
+                holder, location = image.file_data(place.node)
+                yield place.number, holder.read(location, place.start, place.end)
             except Exception as error:
                 yield place.number, error
+
+
+def _in_memory(image: MergedLayers, wanted: FileRange) -> bytes | None:
+    start, end = wanted.start or 0, _END if wanted.end is None else wanted.end
+    return None if start < 0 or end < 0 else image.read_cached(wanted.path, start, end)
 
 
 def _place(image: MergedLayers, number: int, wanted: FileRange) -> _Place:

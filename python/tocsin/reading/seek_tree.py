@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from tocsin.layers.fetchers import Fetchers
     from tocsin.layers.seek_parts import BlobParts
+    from tocsin.layers.spans import VerifiedFiles
+    from tocsin.model.entry_path import StrPath
     from tocsin.reading.tree import Row, StatRow
 
 _POSITIONS = -1
@@ -159,6 +161,12 @@ class SeekTree(Tree):
         """Return the same as `Tree.node_at`; the data of the file will probably be read."""
         self._files.will_read_data()
         return super().node_at(path)
+
+    def read_cached(
+        self, path: StrPath, start: int, end: int, files: VerifiedFiles
+    ) -> bytes | None:
+        """Return the same as `Tree.read_cached`; no chunk is fetched."""
+        return self._files.tree.read_cached(path, start, end, files)
 
     def walk(self, path: str) -> Iterator[tuple[str, Node]]:
         """Yield the same as `Tree.walk`."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tocsin.model.document import escaped_text, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tocsin.model.digest import Digest
     from tocsin.model.document import Document
@@ -126,6 +126,45 @@ class FileStat:
     def is_symlink(self) -> bool:
         """Whether it is a symbolic link; never true for results of `Image.stat`."""
         return self.type == "symlink"
+
+
+class _Draft:
+    """A `FileStat` while its fields are set, which a frozen one does with a call for each field."""
+
+    __slots__ = FileStat.__slots__
+
+    def __init__(self, row: Sequence[Any], layer_digest: Digest | None) -> None:
+        (
+            self.path,
+            self.type,
+            self.size,
+            self.mode,
+            self.uid,
+            self.gid,
+            self.uname,
+            self.gname,
+            self.mtime_ns,
+            self.linkname,
+            self.devmajor,
+            self.devminor,
+            self.xattrs,
+            self.inode,
+            self.layer,
+        ) = row
+        self.layer_digest = layer_digest
+
+
+def file_stat(row: Sequence[Any], layer_digest: Digest | None) -> FileStat:
+    """Return the same as ``FileStat(*row, layer_digest)``, which takes four times as long.
+
+    Args:
+        row: the fields up to ``layer``, in their order.
+        layer_digest: digest of that layer; ``None`` if it is not known.
+    """
+    made: Any = _Draft(row, layer_digest)
+    made.__class__ = FileStat
+    found: FileStat = made
+    return found
 
 
 def xattrs_of(pax_records: Mapping[bytes, bytes]) -> dict[str, bytes]:

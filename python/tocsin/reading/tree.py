@@ -18,7 +18,9 @@ from tocsin.quoting import shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from tocsin.layers.spans import VerifiedFiles
     from tocsin.layers.ztoc import Ztoc
+    from tocsin.model.entry_path import StrPath
 
 MAX_LINKS = 40
 """Maximum number of symbolic links followed for one path, as in Linux."""
@@ -185,6 +187,12 @@ class Tree:
     def left_out_below(self, path: str) -> list[tuple[str, str]]:
         """Return the entries left out below a directory: path, shortened if long, and reason."""
         return self._core.left_out_below(path)
+
+    def read_cached(
+        self, path: StrPath, start: int, end: int, files: VerifiedFiles
+    ) -> bytes | None:
+        """Return part of a file if `files` has the file and its bytes are in memory."""
+        return self._core.read_cached(path, start, end, files)
 
     # -- metadata ------------------------------------------------------------------------------
 

@@ -38,6 +38,14 @@ class FileData:
     size: int
     extents: tuple[Extent, ...]
 
+    @property
+    def whole(self) -> tuple[int, int] | None:
+        """Start and end of the data in the uncompressed layer; ``None`` if it has holes."""
+        if len(self.extents) == 1 and self.extents[0].size == self.size:
+            start = self.extents[0].offset
+            return start, start + self.size
+        return None if self.size else (0, 0)
+
     @classmethod
     def of(cls, headers: EntryHeaders) -> Self:
         """Return the location of the data that follows `headers`.

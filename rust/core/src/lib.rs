@@ -3,7 +3,7 @@
 //!
 //! It uses no files, sockets, clock, environment variables or globals: callers push bytes and get
 //! values. Imports go one way: `indexer, extract, inodes → seek → tree → parallel, ztoc, tar → gzip →
-//! trace → inflate, zstd, checkpoint → span, bytes, digest → error`.
+//! trace → inflate, zstd, checkpoint → span, bytes, digest → error`; `recent` imports nothing.
 
 pub mod bytes;
 pub mod checkpoint;
@@ -16,6 +16,7 @@ pub mod indexer;
 pub mod inflate;
 pub mod inodes;
 pub mod parallel;
+pub mod recent;
 pub mod seek;
 pub mod span;
 pub mod tar;

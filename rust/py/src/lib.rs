@@ -17,6 +17,7 @@ mod indexer;
 mod mount;
 mod seek;
 mod seek_tree;
+mod span_cache;
 mod span_reader;
 mod tar;
 mod text;
@@ -39,6 +40,8 @@ mod _core {
     use super::seek::{SeekLayer, SeekSpans};
     #[pymodule_export]
     use super::seek_tree::{MissingChunks, SeekRoot, SeekTree, SeekWalk, build_seek_table};
+    #[pymodule_export]
+    use super::span_cache::{CachedLayer, SpanCache, VerifiedFiles};
     #[pymodule_export]
     use super::span_reader::SpanReader;
     #[pymodule_export]

@@ -18,6 +18,7 @@ use tocsin_core::ztoc::{Entry, IMPLIED_DIRECTORY};
 use crate::buffer::Blob;
 use crate::file_stat::{Owner, absolute, stat, stat_in_list, word};
 use crate::seek::{SeekLayer, SeekSpans, compression_name};
+use crate::span_cache::VerifiedFiles;
 use crate::tree::{path_error, trimmed};
 use crate::ztoc::Ztoc;
 use crate::{errors, gate, text};
@@ -342,6 +343,21 @@ impl SeekTree {
             Err(Stop::Chunks(chunks)) => Err(missing_chunks(py, chunks)),
             Err(_) => Ok(None),
         }
+    }
+
+    /// As `Tree.read_cached`; also `None` if chunks are missing.
+    fn read_cached<'py>(
+        &self,
+        path: &Bound<'py, PyAny>,
+        start: &Bound<'py, PyAny>,
+        end: &Bound<'py, PyAny>,
+        files: &Bound<'py, VerifiedFiles>,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let Ok(path) = path.cast::<PyString>() else { return Ok(None) };
+        let found = text::encode(path)?.and_then(|bytes| self.0.resolve(&bytes, true).ok());
+        let found = found.filter(|listed| listed.entry().kind == EntryType::Regular);
+        let place = found.map(|listed| (listed.entry().layer, listed.first_name()));
+        Ok(place.and_then(|place| files.get().read(place, start, end)))
     }
 
     fn root<'py>(&self, py: Python<'py>) -> PyResult<Node<'py>> {

@@ -1,11 +1,11 @@
 //! `_core.SpanReader`: a verified span, inflated only as far as it has been read.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::PyBytes;
-use tocsin_core::extract::{self, SpanTable};
+use tocsin_core::extract::{self, SharedSpan, SpanTable};
 use tocsin_core::span::{SpanId, UncompressedOffset};
 
 use crate::buffer::Blob;
@@ -21,19 +21,16 @@ enum Table<'py> {
 }
 
 /// A verified span, inflated only as far as it has been read.
+///
+/// No thread that holds the GIL waits for the lock of the span, so a thread that holds the lock may
+/// wait for the GIL.
 #[pyclass(frozen, module = "tocsin._core")]
 #[derive(Debug)]
-pub(crate) struct SpanReader {
-    start: u64,
-    end: u64,
-    /// No thread that holds the GIL waits for this lock, so a thread that holds the lock may wait
-    /// for the GIL.
-    reader: Mutex<extract::SpanReader<Blob>>,
-}
+pub(crate) struct SpanReader(pub(crate) Arc<SharedSpan<Blob>>);
 
 impl SpanReader {
     fn lock<'a>(&'a self, py: Python<'_>) -> MutexGuard<'a, extract::SpanReader<Blob>> {
-        self.reader.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+        self.0.reader().lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -47,8 +44,7 @@ impl SpanReader {
         };
         let compressed = compressed.into_frozen(py)?;
         let work = || extract::SpanReader::new(table, SpanId(span_id), compressed);
-        let reader = gate::run(py, work)?;
-        Ok(Self { start: reader.start().0, end: reader.end().0, reader: Mutex::new(reader) })
+        Ok(Self(Arc::new(SharedSpan::new(gate::run(py, work)?))))
     }
 
     fn read<'py>(&self, py: Python<'py>, start: u64, end: u64) -> PyResult<Bound<'py, PyBytes>> {
@@ -58,7 +54,7 @@ impl SpanReader {
             return Ok(PyBytes::new(py, bytes));
         }
         gate::run(py, || {
-            let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut reader = self.0.reader().lock().unwrap_or_else(PoisonError::into_inner);
             reader.inflate_to(wanted.end)
         })?;
         // Another thread may have failed meanwhile, further into the span.
@@ -68,12 +64,12 @@ impl SpanReader {
 
     #[getter]
     fn start(&self) -> u64 {
-        self.start
+        self.0.start().0
     }
 
     #[getter]
     fn end(&self) -> u64 {
-        self.end
+        self.0.end().0
     }
 
     #[getter]
@@ -82,7 +78,7 @@ impl SpanReader {
     }
 
     #[getter]
-    fn memory(&self, py: Python<'_>) -> usize {
+    pub(crate) fn memory(&self, py: Python<'_>) -> usize {
         self.lock(py).memory()
     }
 }

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use tocsin_core::tar::{Entries, EntryType, FileMetadata};
 use tocsin_core::tree::{self, Failure, Location, MAX_LINKS, Source, TreeBuilder};
 use tocsin_core::ztoc::{self, Entry, IMPLIED_DIRECTORY};
 
 use crate::file_stat::{Owner, absolute, size, stat, word};
+use crate::span_cache::VerifiedFiles;
 use crate::ztoc::Ztoc;
 use crate::{gate, text};
 
@@ -276,6 +277,23 @@ impl Tree {
     fn type_of<'py>(&self, path: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyString>>> {
         let found = text::encode(path)?.and_then(|bytes| self.0.resolve(&bytes, true).ok());
         Ok(found.map(|location| word(path.py(), self.0.kind(location))))
+    }
+
+    /// Bytes of a regular file, following links, if `files` has the file and all bytes are in memory;
+    /// `None` otherwise, also for arguments that are not valid.
+    fn read_cached<'py>(
+        &self,
+        path: &Bound<'py, PyAny>,
+        start: &Bound<'py, PyAny>,
+        end: &Bound<'py, PyAny>,
+        files: &Bound<'py, VerifiedFiles>,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let Ok(path) = path.cast::<PyString>() else { return Ok(None) };
+        let found = text::encode(path)?.and_then(|bytes| self.0.resolve(&bytes, true).ok());
+        let found = found.filter(|location| self.0.kind(*location) == EntryType::Regular);
+        let place = found.map(|location| self.0.source(location));
+        let place = place.and_then(|Source { layer, entry }| Some((layer, entry?)));
+        Ok(place.and_then(|place| files.get().read(place, start, end)))
     }
 
     fn root<'py>(&self, py: Python<'py>) -> Node<'py> {

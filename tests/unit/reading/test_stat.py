@@ -1,11 +1,16 @@
-"""Times of files, in `tocsin.reading.stat`."""
+"""The metadata of a path, in `tocsin.reading.stat`."""
 
 from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
 
 import pytest
 
 import tocsin
 from support import tampered, tarmaker
+from tocsin.reading.stat import FileStat, file_stat
 
 SECONDS = 1_700_000_000
 
@@ -58,3 +63,24 @@ def test_mtime_when_the_ztoc_has_other_text_then_rfc_3339_or_0(
 @pytest.mark.parametrize("mtime", ["-62167219200", "-62135596800.5", f"{1 << 50}"])
 def test_mtime_when_out_of_range_for_datetime_then_0(tmp_path, mtime):
     assert mtime_of(tmp_path, mtime).mtime_ns == 0
+
+
+ROW = ("/a", "file", 5, 0o644, 1, 2, "u", "g", 7, "", 0, 0, {"user.a": b"b"}, 9, 1)
+
+
+def test_file_stat_when_made_from_a_row_then_like_any_other():
+    made, plain = file_stat(ROW, None), FileStat(*ROW, None)
+    assert type(made) is FileStat
+    assert made == plain
+    assert hash(made) == hash(plain)
+    assert repr(made) == repr(plain)
+    assert dataclasses.asdict(made) == dataclasses.asdict(plain)
+    assert dataclasses.replace(made, size=6).size == 6
+    assert pickle.loads(pickle.dumps(made)) == copy.copy(made) == plain  # noqa: S301 (made here)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.size = 1
+
+
+def test_file_stat_when_a_row_has_the_wrong_length_then_an_error():
+    with pytest.raises(ValueError, match="unpack"):
+        file_stat(ROW[1:], None)

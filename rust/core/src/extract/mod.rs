@@ -3,6 +3,7 @@
 //! Nothing is inflated before the span's digest has been verified. gzip's own checksums cover only
 //! members that begin within the span, so safety rests on the digest, not on the CRC.
 
+mod cache;
 mod decoder;
 mod reader;
 mod table;
@@ -15,6 +16,7 @@ use crate::span::{SpanId, UncompressedOffset};
 use crate::tar::{EntryType, FileMetadata};
 use decoder::SpanDecoder;
 
+pub use cache::{CachedLayer, SharedSpan, SpanCache, VerifiedFiles};
 pub use reader::SpanReader;
 pub use table::{Span, SpanStart, SpanTable};
 
