@@ -1,4 +1,4 @@
-"""The peers of `starting`: containerd with overlayfs, and with the stargz snapshotter. Needs root.
+"""containerd with overlayfs, with the stargz snapshotter, and with tocsin's. Needs root.
 
 Each run has a containerd of its own with empty directories, so it starts from nothing.
 """
@@ -71,7 +71,11 @@ class CommandError(Exception):
 
 @contextmanager
 def running(
-    directory: Path, before: list[str], *, stargz: Path | None = None
+    directory: Path,
+    before: list[str],
+    *,
+    stargz: Path | None = None,
+    tocsin: Sequence[str] | None = None,
 ) -> Iterator[Containerd]:
     """Run containerd with empty directories below `directory`, which exists and is empty.
 
@@ -79,6 +83,7 @@ def running(
         directory: the directory.
         before: command prefix that runs a program at the client's end of the link.
         stargz: the stargz snapshotter (`build_stargz`), to use it instead of overlayfs.
+        tocsin: command of ``tocsin snapshotter`` with its options, to use that instead.
     """
     socket = directory / "containerd.sock"
     config = [
@@ -100,11 +105,22 @@ def running(
             daemon = [*before, os.fspath(stargz), os.fspath(directory / "stargz"), os.fspath(other)]
             stack.enter_context(_daemon(daemon, directory / "stargz.log"))
             _wait(other.exists, "the stargz snapshotter")
+        if tocsin:
+            other = directory / "tocsin.sock"
+            config += [
+                "[proxy_plugins.tocsin]",
+                'type = "snapshot"',
+                f"address = {json.dumps(os.fspath(other))}",
+            ]
+            daemon = [*before, *tocsin, f"--root={directory / 'tocsin'}", f"--address={other}"]
+            stack.enter_context(_daemon(daemon, directory / "tocsin.log"))
+            _wait(other.exists, "tocsin snapshotter")
         path = directory / "config.toml"
         path.write_text("\n".join([*config, ""]), "utf-8")
         daemon = [*before, "containerd", "-c", os.fspath(path)]
         stack.enter_context(_daemon(daemon, directory / "containerd.log"))
-        found = Containerd(before, socket, "stargz" if stargz else "overlayfs")
+        snapshotter = "stargz" if stargz else "tocsin" if tocsin else "overlayfs"
+        found = Containerd(before, socket, snapshotter)
         _wait(lambda: _answers(found), "containerd")
         yield found
 

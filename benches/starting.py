@@ -15,6 +15,9 @@ measures over a link of 200 Mbit/s and 20 ms (`link`), each time from nothing, i
 - ``everything``: the same for a program that reads every file;
 - ``background``: until all of the image is loaded behind the mount;
 - ``ready``: until a mount can be used;
+- ``snapshotter``: the same as ``start`` with ``tocsin snapshotter`` and containerd, also with an
+  access log beside the image and with a pack;
+- ``others``: the same for programs that were not recorded;
 
 and over loopback:
 
@@ -56,7 +59,7 @@ import tools
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_REMOTE = ("start", "programs", "everything", "background", "ready")
+_REMOTE = ("start", "programs", "everything", "background", "ready", "snapshotter", "others")
 _LOCAL = ("loopback", "fetch", "complete", "memory")
 _QUICK = ("start", "ready")
 _ROUNDS = 5
@@ -114,7 +117,7 @@ def _arguments() -> argparse.Namespace:
     if args.quick:
         args.images, args.rounds, args.only = ["A"], 1, args.only or list(_QUICK)
     args.only = args.only or [*_REMOTE, *_LOCAL]
-    args.ways = args.ways or list(starting_remote.WAYS)
+    args.ways = args.ways or list(starting_remote.START)
     args.corpus = args.corpus.resolve()
     return args
 
@@ -156,6 +159,8 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
         "everything": starting_remote.everything,
         "background": starting_remote.background,
         "ready": starting_remote.ready,
+        "snapshotter": starting_remote.snapshotter,
+        "others": starting_remote.others,
         "loopback": lambda place: starting_remote.start(place, "main", args.ways),
         "fetch": starting_local.fetch,
         "complete": starting_local.complete,

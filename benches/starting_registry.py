@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    import tocsin
+
 # Kinds of an image: unchanged; converted to eStargz; converted with zTOCs only; converted with a
-# seek table; unchanged, with a seek table that refers to it.
-KINDS = ("plain", "estargz", "ztoc", "pinned", "tag")
+# seek table; unchanged, with a seek table that refers to it; the same, also with an access log of
+# the main program; converted with a seek table and a pack of that program.
+KINDS = ("plain", "estargz", "ztoc", "pinned", "tag", "list", "pack")
 PROGRAMS = ("docker-registry", "skopeo")
 _INDEX = "application/vnd.oci.image.index.v1+json"
 _COPY = ("skopeo", "--insecure-policy", "copy", "-q", "--all", "--dest-tls-verify=false")
@@ -57,7 +60,7 @@ def prepare(
                     continue
                 marker = directory / f"{image.name}-{kind}.json"
                 made = json.dumps([layer.stat().st_mtime_ns for layer in image.layers])
-                ours = kind in ("ztoc", "pinned", "tag")
+                ours = kind not in ("plain", "estargz")
                 if marker.exists() and marker.read_text() == made and not (ours and again):
                     continue
                 print(f"{image.name}: pushing as {kind}", file=sys.stderr)
@@ -82,13 +85,29 @@ def _push(directory: Path, host: str, image: starting_images.Image, kind: str) -
             source = f"{host}/{repository(image.name, 'plain')}:1"
             command = image.programs["main"]
             containerd.optimize(running, source, name, command, env=starting_images.ENVIRONMENT)
-    elif kind in ("ztoc", "pinned"):
-        options = tocsin.IndexingOptions(seek=kind == "pinned")
+    elif kind in ("ztoc", "pinned", "pack"):
+        log = _recorded(directory, host, image) if kind == "pack" else None
+        options = tocsin.IndexingOptions(seek=kind != "ztoc", pack=log)
         tocsin.convert(image.reference, name, options=options, registry=plain)
     else:
         subprocess.run([*_COPY, image.reference, f"docker://{name}"], check=True)
-        if kind == "tag":
+        if kind in ("tag", "list"):
             tocsin.create(name, options=tocsin.IndexingOptions(seek=True), registry=plain)
+        if kind == "list":
+            tocsin.push_access_log(name, _recorded(directory, host, image), registry=plain)
+
+
+def _recorded(directory: Path, host: str, image: starting_images.Image) -> tocsin.AccessLog:
+    """Return what the main program of an image reads."""
+    import tocsin  # noqa: PLC0415 (children must stay small)
+
+    with isolation.scratch(directory / "recording") as place:
+        target = place / "log"
+        name = f"{host}/{repository(image.name, 'pinned')}:1"
+        options = ("--plain-http", "--no-background", "--cache-dir", place / "cache", "-o", target)
+        command = [sys.executable, "-m", "tocsin", "record", name, *map(str, options), "--"]
+        subprocess.run([*command, *image.programs["main"]], check=True, stdout=subprocess.DEVNULL)
+        return tocsin.AccessLog.read(target)
 
 
 def digest(before: list[str], host: str, name: str) -> str:

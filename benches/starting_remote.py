@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -36,14 +37,14 @@ class Way:
     Attributes:
         title: description for the report.
         kind: the kind of image in the registry.
-        mounted: whether tocsin mounts it; otherwise containerd runs it.
+        snapshotter: with which snapshotter containerd runs it; empty if ``tocsin mount`` mounts it.
         listed: whether the list of an earlier run is given.
         background: whether the rest is loaded in the background.
     """
 
     title: str
     kind: str
-    mounted: bool = True
+    snapshotter: str = ""
     listed: bool = False
     background: bool = False
 
@@ -55,8 +56,8 @@ class Way:
 
 
 WAYS = {
-    "full": Way("containerd, overlayfs", "plain", mounted=False),
-    "estargz": Way("containerd, optimized eStargz", "estargz", mounted=False),
+    "full": Way("containerd, overlayfs", "plain", "overlayfs"),
+    "estargz": Way("containerd, optimized eStargz", "estargz", "stargz"),
     "ztoc": Way("zTOC", "ztoc"),
     "ztoc-list": Way("zTOC, list", "ztoc", listed=True),
     "tag": Way("seek table, tag", "tag"),
@@ -68,7 +69,12 @@ WAYS = {
         "seek table, digest, list, background", "pinned", listed=True, background=True
     ),
     "tag-background": Way("seek table, tag, background", "tag", background=True),
+    "rpull": Way("containerd, tocsin, seek table", "tag", "tocsin"),
+    "rpull-list": Way("containerd, tocsin, seek table, list", "list", "tocsin"),
+    "rpull-pack": Way("containerd, tocsin, seek table, pack", "pack", "tocsin"),
 }
+_SNAPSHOTTER = ("full", "estargz", "rpull", "rpull-list", "rpull-pack")
+_OTHERS = ("full", "rpull", "rpull-list", "rpull-pack")
 _FOR_PROGRAMS = ("full", "pinned")
 _FOR_EVERYTHING = ("full", "pinned-background", "tag-background")
 
@@ -167,6 +173,10 @@ def rounds(
 # -- until the output of a program -------------------------------------------------------------
 
 
+START = tuple(way for way in WAYS if not way.startswith("rpull"))
+"""The ways that `start` measures if none are chosen."""
+
+
 def start(place: Place, program: str, ways: Sequence[str]) -> Figures:
     """Measure all ways to run a program of each image, until its output."""
     found: Figures = {}
@@ -185,14 +195,29 @@ def start(place: Place, program: str, ways: Sequence[str]) -> Figures:
 
 def programs(place: Place) -> Figures:
     """Measure programs other than the main one."""
+    return _other_programs(place, _FOR_PROGRAMS)
+
+
+def _other_programs(place: Place, ways: Sequence[str]) -> Figures:
     found: Figures = {}
     for name, image in place.images.items():
         for program in image.programs:
             if program not in ("main", "everything"):
                 one = {name: image}
-                runs = start(_with(place, images=one), program, _FOR_PROGRAMS)
+                runs = start(_with(place, images=one), program, ways)
                 found.setdefault(name, {})[program] = runs[name]
     return found
+
+
+def snapshotter(place: Place) -> Figures:
+    """Measure containerd with its own snapshotter, with stargz, and with tocsin's."""
+    ways = [way for way in _SNAPSHOTTER if place.stargz or WAYS[way].snapshotter != "stargz"]
+    return start(place, "main", ways)
+
+
+def others(place: Place) -> Figures:
+    """Measure programs that were not recorded, with the list and the pack of another program."""
+    return _other_programs(place, _OTHERS)
 
 
 def everything(place: Place) -> Figures:
@@ -251,7 +276,7 @@ def _run(
     place: Place, image: starting_images.Image, program: str, name: str, lists: dict[str, Path]
 ) -> Figures:
     way = WAYS[name]
-    if not way.mounted:
+    if way.snapshotter:
         return _run_containerd(place, image, program, way)
     if way.listed and way.kind not in lists:
         raise containerd.CommandError("there is no list")
@@ -260,10 +285,12 @@ def _run(
 
 def _run_containerd(place: Place, image: starting_images.Image, program: str, way: Way) -> Figures:
     reference = place.reference(image.name, way.kind)
-    stargz = place.stargz if way.kind == "estargz" else None
+    stargz = place.stargz if way.snapshotter == "stargz" else None
+    options = ("snapshotter", "--plain-http", "--no-background")
+    tocsin = [*shlex.split(place.tocsin), *options] if way.snapshotter == "tocsin" else None
     with (
         place.fresh() as directory,
-        containerd.running(directory, place.client, stargz=stargz) as running,
+        containerd.running(directory, place.client, stargz=stargz, tocsin=tocsin) as running,
     ):
         place.settle(image.name, way.kind)
         before, begun = place.received(), time.perf_counter()

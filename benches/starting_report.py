@@ -15,6 +15,8 @@ _MIB = 1 << 20
 # Bounds of each image: until output without a list and with one, over a full pull and run; and
 # bytes before output with a list, over the image's.
 _START = {"A": (0.60, 0.38, 0.16), "B": (0.12, 0.08, 0.06), "C": (0.50, 0.35, 0.12)}
+# With a pack: until output over a full pull and run; bytes before output over the image's.
+_PACK = {"A": (0.25, 0.08), "B": (0.05, 0.04), "C": (0.25, 0.08)}
 _REFERENCES = {"tag": "tag", "pinned": "digest"}
 _WHATS = {"call": "from the end of imports", "command": "whole command"}
 _WORKS = {"find": "find", "tar": "tar", "random": "random reads", "program": "program"}
@@ -43,6 +45,8 @@ def text(figures: dict[str, Any]) -> str:
         ("everything", _everything),
         ("background", _background),
         ("ready", _ready),
+        ("snapshotter", _snapshotter),
+        ("others", _others),
         ("loopback", _loopback),
         ("fetch", _fetch),
         ("complete", _complete),
@@ -226,6 +230,40 @@ def _ready(found: dict[str, Any], _: dict[str, Any], reached: _Goals) -> list[st
                     )
                     reached.setdefault(goal, {})[column] = value
         lines += _failures(runs)
+    return lines
+
+
+def _snapshotter(found: dict[str, Any], figures: dict[str, Any], reached: _Goals) -> list[str]:
+    lines = [
+        "## Until the output of the program, with containerd",
+        "",
+        "`ctr-remote image rpull` and `ctr run`; list and pack are those of the same program.",
+    ]
+    for name, runs in found.items():
+        size = figures["images"][name]["size"]
+        lines += ["", f"### {name}", "", *_start_table(runs, size)]
+        over_full, share = _PACK[name]
+        goal = goals.Goal(f"{name}: containerd, pack, over full pull", over_full, at_most=True)
+        reached[goal] = {"tag": _ratio(runs, "rpull-pack", "full")}
+        goal = goals.Goal(f"{name}: bytes with a pack, over the image", share, at_most=True)
+        fetched = _median(runs.get("rpull-pack"), "bytes")
+        reached[goal] = {"tag": fetched and fetched / size}
+        for way, bound in (("pack", 0.70), ("list", 1.0)):
+            goal = goals.Goal(f"{name}: containerd, {way}, over eStargz", bound, at_most=True)
+            reached[goal] = {"tag": _ratio(runs, f"rpull-{way}", "estargz")}
+    return lines
+
+
+def _others(found: dict[str, Any], figures: dict[str, Any], reached: _Goals) -> list[str]:
+    lines = ["## Programs that were not recorded, with containerd"]
+    for name, programs in found.items():
+        for program, runs in programs.items():
+            size = figures["images"][name]["size"]
+            lines += ["", f"### {name}: {program}", "", *_start_table(runs, size)]
+            for way in ("list", "pack"):
+                title = f"{name}: {program}, {way} of another program, over none"
+                goal = goals.Goal(title, 1.05, at_most=True)
+                reached[goal] = {"tag": _ratio(runs, f"rpull-{way}", "rpull")}
     return lines
 
 
