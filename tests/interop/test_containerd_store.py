@@ -562,11 +562,11 @@ def test_page_when_its_commands_are_run_then_they_work_as_written(place, daemon,
     put_images(place / "images")
     page = DOCS / "containerd-images.md"
     mine = [block for block in blocks(page) if Path(__file__).name in block.comment]
-    assert len(mine) == 2
+    assert len(mine) == 3
     with go_registry(place) as host:
         tocsin.copy(f"oci:{place / 'images'}:app", f"{host}/team/app:1")
         sandbox = Sandbox(place, host)
         for command in (command for block in mine for command in sandbox.run(block)):
             assert command.exit_code == 0, command.printed
-        assert index_digests(f"{host}/pushed/app:1")
+        assert index_digests(f"{host}/pushed/app:1") == index_digests(f"{host}/team/app:1")
         assert tocsin.verify(f"{host}/team/app:1-soci").ok
