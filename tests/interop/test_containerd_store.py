@@ -248,6 +248,9 @@ def test_image_when_one_platform_was_pulled_then_it_is_indexed_and_read(
         app = f"{host}/team/app:1"
         shell(*skopeo, layout, f"docker://{app}")
         daemon.checked("image", "pull", "--plain-http", app)
+        other = next(one for one in tocsin.info(layout).platforms if str(one.platform) == OTHER)
+        if str(other.manifest.digest) in daemon.contents():  # containerd 2 pulls all metadata
+            daemon.checked("content", "rm", str(other.manifest.digest))
         made = tocsin.create(f"containerd:{app}", options=tocsin.IndexingOptions(min_layer_size=0))
         assert [str(one.platform) for one in made.platforms] == [OWN]
         assert f"not indexed, since they are missing from the store: {OTHER}" in caplog.text
@@ -261,6 +264,23 @@ def test_image_when_one_platform_was_pulled_then_it_is_indexed_and_read(
         )
         assert straight.platforms[0].soci_index == made.platforms[0].soci_index
         assert index_digests(app) == index_digests(f"containerd:{app}")
+
+
+def test_image_when_only_metadata_of_a_platform_exists_then_it_is_skipped(daemon, layout, caplog):
+    """containerd 2 pulls the manifests of all platforms, but the layers of one."""
+    tocsin.copy(layout, HERE)
+    options = tocsin.IndexingOptions(min_layer_size=0)
+    own = next(one for one in tocsin.info(layout).platforms if str(one.platform) == OWN)
+    daemon.checked("content", "rm", str(own.layers[0].layer.digest))
+    made = tocsin.create(HERE, options=options)
+    assert [str(one.platform) for one in made.platforms] == [OTHER]
+    assert f"missing from the store: {OWN}" in caplog.text
+    converted = tocsin.convert(HERE, f"{HERE}-soci", options=options)
+    assert [str(one.platform) for one in converted.platforms] == [OTHER]
+    assert tocsin.verify(f"{HERE}-soci").ok
+    with pytest.raises(NotFoundError, match="its platform was not pulled") as caught:
+        tocsin.create(HERE, options=tocsin.IndexingOptions(min_layer_size=0, platforms=OWN))
+    assert "ctr content fetch --all-platforms" in caught.value.hint
 
 
 def test_layer_when_containerd_did_not_keep_it_then_there_is_a_hint(daemon, layout):
@@ -542,11 +562,11 @@ def test_page_when_its_commands_are_run_then_they_work_as_written(place, daemon,
     put_images(place / "images")
     page = DOCS / "containerd-images.md"
     mine = [block for block in blocks(page) if Path(__file__).name in block.comment]
-    assert len(mine) == 2
+    assert len(mine) == 3
     with go_registry(place) as host:
         tocsin.copy(f"oci:{place / 'images'}:app", f"{host}/team/app:1")
         sandbox = Sandbox(place, host)
         for command in (command for block in mine for command in sandbox.run(block)):
             assert command.exit_code == 0, command.printed
-        assert index_digests(f"{host}/pushed/app:1")
+        assert index_digests(f"{host}/pushed/app:1") == index_digests(f"{host}/team/app:1")
         assert tocsin.verify(f"{host}/team/app:1-soci").ok

@@ -13,11 +13,12 @@ from tocsin.images.walk import MAX_DEPTH, walk_manifests
 from tocsin.log import LOG
 from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.manifest import ImageIndex, Manifest, parse_manifest
-from tocsin.model.media_types import DOCKER_CONFIG, OCI_CONFIG, is_index, is_manifest
+from tocsin.model.media_types import DOCKER_CONFIG, OCI_CONFIG, is_index, is_manifest, layer_type
 from tocsin.model.seek_manifest import is_seek_entry
 from tocsin.model.soci_index import is_soci_entry
 from tocsin.quoting import shown
 from tocsin.stores.base import read_blob
+from tocsin.stores.origins import ContainerdOrigin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -68,7 +69,7 @@ def platform_images(
     platforms: Iterable[Platform] | None,
     *,
     nested: bool = True,
-    warn: bool = False,
+    indexing: bool = False,
 ) -> list[PlatformImage]:
     """Return the images to index, in the order of `platforms` or else of the image index.
 
@@ -81,7 +82,8 @@ def platform_images(
         target: manifest or image index.
         platforms: requested platforms; ``None`` for all.
         nested: whether to include images of image indexes inside `target`.
-        warn: whether to log the platforms whose manifests are missing, if `platforms` is ``None``.
+        indexing: whether the images will be indexed: if `platforms` is ``None``, those whose layers
+            are known to be missing are skipped too, and the missing platforms are logged.
 
     Raises:
         NotFoundError: there is no image, or none for a requested platform.
@@ -90,8 +92,10 @@ def platform_images(
     missing: list[Platform] = []
     images = list(_all_images(store, target, missing, nested=nested))
     if platforms is None:
+        if indexing:
+            images = _with_layers(store, images, missing)
         chosen = _first_of_each_platform(images)
-        if warn and missing:
+        if indexing and missing:
             LOG.warning(
                 "%s: not indexed, since they are missing from the store: %s",
                 store.name,
@@ -149,6 +153,33 @@ def _all_images(
         if isinstance(document, Manifest) and document.config.media_type in _IMAGE_CONFIGS:
             platform = entry.platform or _platform_in_config(store, document)
             yield PlatformImage(platform, entry, document)
+
+
+def _with_layers(
+    store: Source, images: list[PlatformImage], missing: list[Platform]
+) -> list[PlatformImage]:
+    """Return the images of which containerd has the layers, and add the others to `missing`.
+
+    containerd pulls the manifests of all platforms, but the layers of one. Other stores have all
+    layers, or are damaged. If no image has its layers, all are returned, and reading them fails.
+    """
+    if not isinstance(store.origin, ContainerdOrigin):
+        return images
+    found = [image for image in images if _has_layers(store, image.manifest)]
+    if not found:
+        return images
+    missing += [
+        image.platform for image in images if image not in found and image.platform is not None
+    ]
+    return found
+
+
+def _has_layers(store: Source, manifest: Manifest) -> bool:
+    for layer in manifest.layers or ():
+        kind = layer_type(layer.media_type)
+        if not (kind is not None and kind.foreign) and not store.has_blob(layer):
+            return False
+    return True
 
 
 _IMAGE_CONFIGS = (OCI_CONFIG, DOCKER_CONFIG)

@@ -82,7 +82,7 @@ def convert(
     with opened as (read, sink, meter):
         existing = image_in_the_way(sink, pair, force=force)
         target = resolve_image(read, pair.source.selector)
-        images = platform_images(read, target, options.platforms, nested=False, warn=True)
+        images = platform_images(read, target, options.platforms, nested=False, indexing=True)
         if existing is not None and not _may_be_the_result(sink, existing, images, options):
             raise refuse_to_replace(pair, existing)
         indexed = index_platforms(

@@ -87,7 +87,7 @@ def create(
         target = resolve_image(read, pair.source.selector)
         if existing is not None and existing.digest != target.digest:
             raise refuse_to_replace(pair, existing)
-        images = platform_images(read, target, options.platforms, warn=True)
+        images = platform_images(read, target, options.platforms, indexing=True)
         others = _existing(sink, images, existing_index, options)
         wanted = [
             image for image, found in zip(images, others, strict=True) if not found.is_skipped

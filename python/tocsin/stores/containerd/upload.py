@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
 import grpc
 
 from tocsin.containerd_api import messages_pb2 as messages
+from tocsin.errors import TocsinError
 from tocsin.stores.containerd.failures import code_of, timed_out
 
 if TYPE_CHECKING:
@@ -102,7 +104,9 @@ class Upload:
         self._receiver.join(_CLOSE_PATIENCE)
         self._call.cancel()
         if not self._committed:
-            self._client.abort(self._ref)
+            # Without this, containerd discards it when the lease ends.
+            with suppress(TocsinError):
+                self._client.abort(self._ref)
 
     def _send(
         self,
