@@ -1,4 +1,4 @@
-"""containerd of the test machine, with separate directories, and its client ``ctr``."""
+"""containerd with separate directories, and its client ``ctr``; Debian's, or built from source."""
 
 from __future__ import annotations
 
@@ -25,30 +25,51 @@ _ONE_AT_A_TIME = FileLock(Path(tempfile.gettempdir()) / "tocsin-tests-containerd
 """containerd's shims identify running containers by name on the whole machine."""
 
 
-@contextmanager
-def containerd(directory: Path) -> Iterator[Ctr]:
-    """Run containerd and yield a function that runs ``ctr`` with given arguments.
+_CONFIG = """version = 2
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+"""
 
-    Args:
-        directory: directory for all files; its path must be short, since it contains sockets.
-    """
-    daemon, ctr, runc = (program(name) for name in ("containerd", "ctr", "runc"))
-    if os.geteuid():
-        missing("containerd needs root")
+
+def placed(config: str, directory: Path) -> str:
+    """Return a configuration with directories and sockets of its own."""
+    version, _, rest = config.partition("\n")
+    assert version.startswith("version = "), version
     socket = directory / "c.sock"
-    config = directory / "config.toml"
-    config.write_text(
-        f"""version = 2
+    return f"""{version}
 root = "{directory}/root"
 state = "{directory}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+{rest}
 [grpc]
   address = "{socket}"
 [ttrpc]
   address = "{socket}.ttrpc"
 """
-    )
-    path = f"{os.environ['PATH']}{os.pathsep}{os.path.dirname(runc)}"  # noqa: PTH120 (text)
+
+
+def _found(name: str, programs: Path | None) -> str:
+    return program(name) if programs is None else str(programs / name)
+
+
+@contextmanager
+def containerd(
+    directory: Path, *, programs: Path | None = None, config: str = _CONFIG
+) -> Iterator[Ctr]:
+    """Run containerd and yield a function that runs ``ctr`` with given arguments.
+
+    Args:
+        directory: directory for all files; its path must be short, since it contains sockets.
+        programs: directory of ``containerd`` and ``ctr``; those of the machine without it.
+        config: the configuration, to which the directories are added.
+    """
+    search = f"{programs or ''}{os.pathsep}{os.environ['PATH']}"
+    daemon, ctr = (_found(name, programs) for name in ("containerd", "ctr"))
+    runc = program("runc")
+    if os.geteuid():
+        missing("containerd needs root")
+    socket = directory / "c.sock"
+    file = directory / "config.toml"
+    file.write_text(placed(config, directory))
+    path = f"{search}{os.pathsep}{os.path.dirname(runc)}"  # noqa: PTH120 (text)
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603 (a tool of the test machine)
@@ -62,7 +83,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
     with (
         _ONE_AT_A_TIME,
         subprocess.Popen(  # noqa: S603 (a tool of the test machine)
-            [daemon, "-c", str(config)],
+            [daemon, "-c", str(file)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
