@@ -63,7 +63,7 @@ def prepare(options: MountOptions, directory: str) -> None:
         OSError: it cannot be read.
     """
     mount_points.check_system(allow_other=options.allow_other)
-    registry = Registry()
+    registry = Registry(options.run_directory)
     found = registry.find(directory)
     if found is not None:
         if found.is_alive:
@@ -235,7 +235,7 @@ def serve(
         TocsinError, OSError: there is no mount, or the access log could not be written.
     """
     begun = time.monotonic()
-    registry = Registry()
+    registry = Registry(options.run_directory)
     entry = Registration(
         directory=directory,
         image=str(options.reference),
