@@ -63,9 +63,16 @@ def target_of(labels: Mapping[str, str]) -> Target | None:
     digests = [digest for digest in layers.split(",", _MAX_LAYERS)[:_MAX_LAYERS] if digest]
     if layer and layer not in digests:
         digests.insert(0, layer)
-    return Target(
-        chain_id, reference, labels.get(f"{_CRI}manifest-digest") or None, tuple(digests)
-    )
+    return Target(chain_id, reference, labels.get(f"{_CRI}manifest-digest") or None, tuple(digests))
+
+
+def is_for_layer(key: str) -> bool:
+    """Return whether a snapshot is for a layer, whose labels may be missing: as in containerd 1.6.
+
+    Source: containerd v2.2.6, core/metadata/snapshot.go and core/snapshots/snapshotter.go; their
+    keys are ``NAMESPACE/NUMBER/extract-… CHAIN-ID``.
+    """
+    return key.split("/", 2)[-1].startswith("extract-")
 
 
 def with_origin(labels: Mapping[str, str], *, lazy: bool, reason: str = "") -> dict[str, str]:

@@ -73,4 +73,3 @@ def mounts_of(
 
 def _bind(source: Path, access: str) -> Mount:
     return Mount("bind", str(source), (access, "rbind"))
-

@@ -118,9 +118,7 @@ def _locked(root: Path) -> Iterator[None]:
             f"{quoted(str(root))}: other users can write to the directory",
             hint="Use a directory that belongs to the user of the snapshotter, with mode 0700.",
         )
-    descriptor = os.open(
-        root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-    )
+    descriptor = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -78,9 +78,7 @@ class _Service:
         self._snapshots = snapshots
 
     def prepare(self, request: messages.NewSnapshotRequest) -> messages.MountsResponse:
-        return _mounts(
-            self._snapshots.prepare(request.key, request.parent, dict(request.labels))
-        )
+        return _mounts(self._snapshots.prepare(request.key, request.parent, dict(request.labels)))
 
     def view(self, request: messages.NewSnapshotRequest) -> messages.MountsResponse:
         return _mounts(self._snapshots.view(request.key, request.parent, dict(request.labels)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tocsin.mounting.snapshotter.images import LazyImage
+    from tocsin.mounting.lazy_images import LazyImage
 
 
 class Kind(IntEnum):

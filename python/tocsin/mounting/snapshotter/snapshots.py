@@ -20,7 +20,7 @@ from tocsin.log import LOG
 from tocsin.mounting.snapshotter import labels as names
 from tocsin.mounting.snapshotter.directories import Directories
 from tocsin.mounting.snapshotter.filters import parse_filters
-from tocsin.mounting.snapshotter.images import LazyImage, NotLazy
+from tocsin.mounting.lazy_images import LazyImage, NotLazy
 from tocsin.mounting.snapshotter.overlay import mounts_of, overlay_options
 from tocsin.mounting.snapshotter.problems import (
     SnapshotArgumentError,
@@ -85,7 +85,8 @@ class Snapshots:
         _check(key, labels)
         target = names.target_of(labels)
         if target is None:
-            return self._create(Kind.ACTIVE, key, parent, labels, reason="")
+            reason = _NO_REFERENCE if names.is_for_layer(key) else ""
+            return self._create(Kind.ACTIVE, key, parent, labels, reason=reason)
         reason = self._make_stub(target, parent, labels)
         if reason is None:
             raise SnapshotExistsError(f"snapshot {quoted(target.chain_id)}: it exists already")

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tocsin.errors import FormatError, UnsupportedError
-from tocsin.mounting.snapshotter.images import LazyImage
+from tocsin.mounting.lazy_images import LazyImage
 from tocsin.mounting.snapshotter.problems import (
     SnapshotArgumentError,
     SnapshotExistsError,
@@ -438,7 +438,9 @@ class State:
                 f"{name}: the database is damaged", what="snapshotter.database"
             ) from None
         problem = getattr(error, "sqlite_errorname", type(error).__name__)
-        raise OSError(errno.EIO, f"the database failed ({problem})", os.fspath(self._path)) from None
+        raise OSError(
+            errno.EIO, f"the database failed ({problem})", os.fspath(self._path)
+        ) from None
 
 
 def _labels_text(labels: Mapping[str, str]) -> str:
@@ -460,5 +462,3 @@ def _snapshot(row: Iterable[Any]) -> Snapshot:
 def is_full(error: OSError) -> bool:
     """Return whether an error means that the disk is full."""
     return error.errno in _FULL
-
-
