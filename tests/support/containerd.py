@@ -52,12 +52,13 @@ def _found(name: str, programs: Path | None) -> str:
 
 @contextmanager
 def containerd(
-    directory: Path, *, programs: Path | None = None, config: str = _CONFIG
+    directory: Path, *, more: str = "", programs: Path | None = None, config: str = _CONFIG
 ) -> Iterator[Ctr]:
     """Run containerd and yield a function that runs ``ctr`` with given arguments.
 
     Args:
         directory: directory for all files; its path must be short, since it contains sockets.
+        more: further sections of its configuration.
         programs: directory of ``containerd`` and ``ctr``; those of the machine without it.
         config: the configuration, to which the directories are added.
     """
@@ -68,7 +69,7 @@ def containerd(
         missing("containerd needs root")
     socket = directory / "c.sock"
     file = directory / "config.toml"
-    file.write_text(placed(config, directory))
+    file.write_text(placed(f"{config}{more}", directory))
     path = f"{search}{os.pathsep}{os.path.dirname(runc)}"  # noqa: PTH120 (text)
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

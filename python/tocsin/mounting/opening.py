@@ -132,6 +132,7 @@ def open_for_mount(
         progress=progress,
         open_store=_store_of(options, note),
         kept_layers=KeptLayers(options.cache_dir, note),
+        layer_count=options.layer_count,
     )
     inflated = InflatedLayers(options.cache_dir, note)
     try:

@@ -37,6 +37,11 @@ class MountOptions:
         record: file to which the access log is written at the end; ``None`` for none.
         access_log: access log of an earlier run, whose files are loaded first.
         allow_other: whether other users may use the mount.
+        allow_suid: whether set-user-ID and set-group-ID bits have an effect.
+        allow_dev: whether device files work.
+        layer_count: number of layers to mount, from the lowest up; ``None`` for all.
+        run_directory: where the mount is described; ``None`` for the runtime directory of this
+            user, whose mounts ``tocsin mounts`` lists.
         read_timeout: seconds after which a read that waits for the registry fails.
     """
 
@@ -53,4 +58,8 @@ class MountOptions:
     record: Path | None = None
     access_log: Path | None = None
     allow_other: bool = False
+    allow_suid: bool = False
+    allow_dev: bool = False
+    layer_count: int | None = None
+    run_directory: Path | None = None
     read_timeout: float = DEFAULT_READ_TIMEOUT

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _END_TIMEOUT = 10.0
 """Seconds to wait for the process of a mount, which may write an access log."""
 _PAUSE = 0.01
-_LIST_TIMEOUT = 2.0
+LIST_TIMEOUT = 2.0
 """Seconds that each mount has to answer, when all of them are listed."""
 
 
@@ -80,7 +80,7 @@ def status_of(directory: str | os.PathLike[str]) -> MountStatus:
             f"{quoted(path)}: no image is mounted there",
             hint="List the mounts with tocsin mounts.",
         )
-    return _status(registry, found, control.ANSWER_TIMEOUT)
+    return status_in(registry, found, control.ANSWER_TIMEOUT)
 
 
 def all_mounts(*, clean: bool = False) -> list[MountStatus]:
@@ -98,11 +98,18 @@ def all_mounts(*, clean: bool = False) -> list[MountStatus]:
         if clean and not each.is_alive:
             remove_dead(registry, each)
         else:
-            found.append(_status(registry, each, _LIST_TIMEOUT))
+            found.append(status_in(registry, each, LIST_TIMEOUT))
     return found
 
 
-def _status(registry: Registry, found: Registration, timeout: float) -> MountStatus:
+def status_in(registry: Registry, found: Registration, timeout: float) -> MountStatus:
+    """Return what a mount is doing.
+
+    Args:
+        registry: the descriptions of mounts.
+        found: the description of the mount.
+        timeout: seconds that its process has to answer.
+    """
     answer = None
     if found.is_alive:
         answer = control.ask(registry.socket_path(found), control.STATUS, timeout=timeout)
