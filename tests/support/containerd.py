@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 import threading
@@ -32,10 +33,11 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 
 def placed(config: str, directory: Path) -> str:
     """Return a configuration with directories and sockets of its own."""
-    version, _, rest = config.partition("\n")
-    assert version.startswith("version = "), version
+    version = re.search(r"^version = [0-9]$", config, re.M)
+    assert version is not None, config
+    rest = config.replace(version[0], "", 1)
     socket = directory / "c.sock"
-    return f"""{version}
+    return f"""{version[0]}
 root = "{directory}/root"
 state = "{directory}/state"
 {rest}

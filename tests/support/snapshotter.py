@@ -192,8 +192,14 @@ class Node:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    TOCSIN, "snapshotter", "--root", self.root, "--address", self.address,
-                    "--plain-http", *self.options,
+                    TOCSIN,
+                    "snapshotter",
+                    "--root",
+                    self.root,
+                    "--address",
+                    self.address,
+                    "--plain-http",
+                    *self.options,
                 ],  # fmt: skip
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -256,8 +262,15 @@ class Node:
         """Try to pull an image with labels."""
         return subprocess.run(
             [
-                program("ctr-remote"), "-a", str(self.directory / "c.sock"), "image", "rpull",
-                "--plain-http", "--snapshotter", "tocsin", reference,
+                program("ctr-remote"),
+                "-a",
+                str(self.directory / "c.sock"),
+                "image",
+                "rpull",
+                "--plain-http",
+                "--snapshotter",
+                "tocsin",
+                reference,
             ],  # fmt: skip
             capture_output=True,
             text=True,

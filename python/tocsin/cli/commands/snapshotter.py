@@ -13,6 +13,7 @@ from tocsin.cli.options import output_options, registry_options
 
 if TYPE_CHECKING:
     from tocsin.cli.output import Output
+    from tocsin.mounting.containerd_version import Version
     from tocsin.mounting.snapshotter.config import SnapshotterConfig
     from tocsin.mounting.snapshotter.images import LazyMounts
     from tocsin.stores.registry import RegistryOptions
@@ -60,6 +61,17 @@ if TYPE_CHECKING:
     default=None,
     help="Load the rest of each image in the background.  [default: --background]",
 )
+@click.option(
+    "--print-config",
+    type=click.Choice(["containerd", "nerdctl", "k8s", "systemd"]),
+    help="Print the configuration of another program for this snapshotter, and exit.",
+)
+@click.option(
+    "--containerd-version",
+    metavar="VERSION",
+    type=parameters.containerd_version,
+    help="Version of containerd for --print-config, such as 1.7.  [default: the one installed]",
+)
 @registry_options
 @output_options
 def snapshotter(
@@ -71,6 +83,8 @@ def snapshotter(
     cache_size: int | None,
     trust: str | None,
     background: bool | None,
+    print_config: str | None,
+    containerd_version: Version | None,
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
@@ -84,8 +98,12 @@ def snapshotter(
     Options override the configuration file, whose keys are root, address, cache-dir, cache-size,
     trust, background, metrics and log-level.
 
+    --print-config prints what containerd, nerdctl, Kubernetes or systemd need; tocsin doctor
+    checks the settings of containerd.
+
     Examples:
       tocsin snapshotter
+      tocsin snapshotter --print-config systemd
       tocsin snapshotter --root /data/tocsin --trust bound
 
     JSON keys: root, address.
@@ -107,6 +125,9 @@ def snapshotter(
         trust=trust,
         background=background,
     )
+    if print_config is not None:
+        click.echo(_config_text(print_config, containerd_version, settings), nl=False)
+        return
 
     def started(_snapshots: object) -> None:
         from tocsin.cli import streams  # noqa: PLC0415 (seldom needed)
@@ -139,6 +160,20 @@ def _images(
         background=settings.background,
     )
     return ImageMounts(root, options)
+
+
+def _config_text(kind: str, version: Version | None, settings: SnapshotterConfig) -> str:
+    import shutil  # noqa: PLC0415 (only for this)
+    import sys  # noqa: PLC0415
+
+    from tocsin.mounting.containerd_version import LATEST, installed_version  # noqa: PLC0415
+    from tocsin.mounting.snapshotter.configs import config_text  # noqa: PLC0415
+
+    installed = shutil.which("containerd")
+    if version is None and installed is not None:
+        version = installed_version(Path(installed))
+    program = shutil.which("tocsin") or str(Path(sys.argv[0]).absolute())
+    return config_text(kind, version=version or LATEST, settings=settings, program=program)
 
 
 def _absolute(path: Path | None) -> Path | None:

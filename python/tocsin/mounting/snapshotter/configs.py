@@ -12,10 +12,13 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from tocsin.mounting.containerd_version import EXPORTS, LATEST, SECOND
 from tocsin.mounting.snapshotter.config import SnapshotterConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tocsin.mounting.containerd_version import Version
 
 CONTAINERD = "containerd"
 NERDCTL = "nerdctl"
@@ -23,18 +26,8 @@ KUBERNETES = "k8s"
 SYSTEMD = "systemd"
 KINDS = (CONTAINERD, NERDCTL, KUBERNETES, SYSTEMD)
 
-Version = tuple[int, int]
-"""Major and minor version of containerd."""
-OLDEST: Version = (1, 6)
-"""The oldest version whose configuration was tried."""
-LATEST: Version = (2, 2)
-"""The latest version whose configuration was tried."""
-EXPORTS: Version = (1, 7)
-"""The first version in which a plug-in has exports; others ignore them."""
-TRANSFER: Version = (2, 1)
-"""The first version that pulls with its transfer service unless told otherwise."""
-CRI_SECTIONS = {1: '"io.containerd.grpc.v1.cri".containerd', 2: '"io.containerd.cri.v1.images"'}
-"""Where each major version of containerd has the snapshotter of the CRI plug-in."""
+_CRI_SECTIONS = ('"io.containerd.grpc.v1.cri".containerd', '"io.containerd.cri.v1.images"')
+"""Where containerd 1 and 2 have the snapshotter of the CRI plug-in."""
 PLUGIN = "tocsin"
 NERDCTL_PLUGIN = "soci"
 """Name under which nerdctl passes labels to a plug-in; it knows the names of some others only.
@@ -75,10 +68,11 @@ def config_text(
             "/etc/nerdctl/nerdctl.toml:",
             f'#   snapshotter = "{name}"',
         ]
-    lines += [f"version = {3 if version[0] >= 2 else 2}", "", *_plugin(name, version, settings)]  # noqa: PLR2004 (a version)
+    lines += [f"version = {3 if version >= SECOND else 2}", ""]
+    lines += _plugin(name, version, settings)
     if kind == KUBERNETES:
         lines += ["", *_cri(name, version)]
-    elif version >= TRANSFER:
+    elif version >= SECOND:
         lines += ["", *_unpacking(name)]
     return "\n".join([*lines, ""])
 
@@ -92,9 +86,10 @@ def _plugin(name: str, version: Version, settings: SnapshotterConfig) -> list[st
     if version >= EXPORTS:
         lines += [
             f"  [proxy_plugins.{name}.exports]",
-            f"    root = {_toml(settings.root)} # where Kubernetes measures the disk space of images",
+            "    # Kubernetes measures the disk space of images here.",
+            f"    root = {_toml(settings.root)}",
         ]
-    if version >= TRANSFER:
+    if version >= SECOND:
         lines += ['    enable_remote_snapshot_annotations = "true"']
     return lines
 
@@ -126,7 +121,7 @@ def _cri(name: str, version: Version) -> list[str]:
 
 def cri_section(version: Version) -> str:
     """Return the section with the snapshotter of the CRI plug-in, without ``plugins.``."""
-    return CRI_SECTIONS[2 if version[0] >= 2 else 1]  # noqa: PLR2004 (a version)
+    return _CRI_SECTIONS[version >= SECOND]
 
 
 def _unit(settings: SnapshotterConfig, program: Path | str) -> str:
