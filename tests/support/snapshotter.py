@@ -103,7 +103,7 @@ class Client:
     def call(self, method: str, request: Message, answer: Any = None) -> Any:
         """Send a request, and return the answer."""
         parse = (lambda _data: None) if answer is None else answer.FromString
-        call = self._channel.unary_unary(
+        call: Any = self._channel.unary_unary(
             f"/{SERVICE}/{method}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=parse,
@@ -158,7 +158,7 @@ class Client:
 
     def list(self, *filters: str) -> list[Any]:
         """Return all snapshots that match a filter."""
-        call = self._channel.unary_stream(
+        call: Any = self._channel.unary_stream(
             f"/{SERVICE}/List",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=messages.ListSnapshotsResponse.FromString,
@@ -190,7 +190,7 @@ class Node:
         """Start the snapshotter, and wait until it answers."""
         self.options = options or self.options
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603 (the program under test)
                 [
                     TOCSIN,
                     "snapshotter",
@@ -200,7 +200,7 @@ class Node:
                     self.address,
                     "--plain-http",
                     *self.options,
-                ],  # fmt: skip
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -260,7 +260,7 @@ class Node:
 
     def try_rpull(self, reference: str) -> subprocess.CompletedProcess[str]:
         """Try to pull an image with labels."""
-        return subprocess.run(
+        return subprocess.run(  # noqa: S603 (a tool of the test machine)
             [
                 program("ctr-remote"),
                 "-a",
@@ -271,7 +271,7 @@ class Node:
                 "--snapshotter",
                 "tocsin",
                 reference,
-            ],  # fmt: skip
+            ],
             capture_output=True,
             text=True,
             timeout=600,
@@ -329,7 +329,9 @@ class Node:
             lines = Path("/proc/self/mountinfo").read_text().splitlines()
             below = [line.split(" ")[4] for line in lines if str(self.directory) in line]
             for directory in sorted(below, reverse=True):
-                subprocess.run(["umount", "-l", directory], check=False, capture_output=True)
+                subprocess.run(  # noqa: S603 (a tool of the test machine)
+                    [program("umount"), "-l", directory], check=False, capture_output=True
+                )
         deadline = time.monotonic() + PATIENCE
         while self.mount_processes() and time.monotonic() < deadline:
             for pid in self.mount_processes():
@@ -354,7 +356,7 @@ def node(registry: Registry) -> Iterator[Node]:
     need_mounts()
     with ExitStack() as stack:
         # Short, since it contains sockets.
-        directory = Path(tempfile.mkdtemp(prefix="tsn-", dir="/tmp"))  # noqa: S108
+        directory = Path(tempfile.mkdtemp(prefix="tsn-", dir="/tmp"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         made = Node(directory, registry)
         stack.callback(made.close)

@@ -70,7 +70,7 @@ class SnapshotterConfig:
 
     def _with_file(self, values: Mapping[str, Any], name: str) -> SnapshotterConfig:
         known = {field.name.replace("_", "-"): field.name for field in fields(self)}
-        changes = {}
+        changes: dict[str, Any] = {}
         for key, value in values.items():
             if key not in known:
                 raise _error(

@@ -11,7 +11,6 @@ import os
 import secrets
 import stat
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tocsin.log import LOG
@@ -20,6 +19,7 @@ from tocsin.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
+    from pathlib import Path
 
 _BLOCK = 512
 """Unit of ``st_blocks`` in bytes. Source: POSIX.1-2017, <sys/stat.h>, rationale."""
@@ -78,9 +78,9 @@ class Directories:
     def leftover(self, kept: Container[int]) -> list[str]:
         """Return the names of all directories but those of the snapshots in `kept`."""
         return [
-            name
-            for name in os.listdir(self.root)
-            if not (name.isascii() and name.isdecimal() and int(name) in kept)
+            path.name
+            for path in self.root.iterdir()
+            if not (path.name.isascii() and path.name.isdecimal() and int(path.name) in kept)
         ]
 
     def usage(self, number: int) -> Usage:
@@ -151,7 +151,8 @@ def measured(directory: Path) -> Usage:
     while pending:
         current = pending.pop()
         try:
-            names = [os.path.join(current, name) for name in os.listdir(current)]  # noqa: PTH118
+            with os.scandir(current) as entries:
+                names = [entry.path for entry in entries]
         except OSError as error:
             _raise_unless_gone(error)
             continue

@@ -126,9 +126,12 @@ class _Parser:
             if other:
                 self._fail(f"unknown escape {quoted(found[0])}")
             number = int(octal, 8) if octal else int(next(filter(None, hexadecimal)), 16)
-            if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
+            try:
+                character = chr(number)
+                character.encode()  # half of a surrogate pair is not a character
+            except (ValueError, OverflowError):
                 self._fail(f"unknown escape {quoted(found[0])}")
-            return chr(number)
+            return character
 
         return _ESCAPE.sub(escape, text[1:-1])
 

@@ -88,7 +88,7 @@ def serve(
 def _restore(snapshots: Snapshots) -> None:
     try:
         snapshots.restore()
-    except Exception:  # noqa: BLE001 (a thread has no caller; requests report their own errors)
+    except Exception:
         LOG.exception("mounts could not be restored")
 
 

@@ -147,7 +147,7 @@ def _unary(request: type[Message], method: Callable[[Any], Message]) -> grpc.Rpc
     def guarded(message: Message, context: grpc.ServicerContext) -> Message:
         try:
             return method(message)
-        except Exception as error:  # noqa: BLE001 (each becomes a status)
+        except Exception as error:
             _abort(context, error)
 
     return grpc.unary_unary_rpc_method_handler(
@@ -161,7 +161,7 @@ def _guarded_stream(method: Callable[[Any], Iterator[Message]]) -> Callable[...,
     def guarded(message: Message, context: grpc.ServicerContext) -> Iterator[Message]:
         try:
             yield from method(message)
-        except Exception as error:  # noqa: BLE001 (each becomes a status)
+        except Exception as error:
             _abort(context, error)
 
     return guarded

@@ -8,7 +8,6 @@ A stub is made only when its image has been mounted.
 
 from __future__ import annotations
 
-import os
 import stat
 import threading
 from collections import Counter
@@ -17,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import TocsinError
 from tocsin.log import LOG
+from tocsin.mounting.lazy_images import LazyImage, NotLazy
 from tocsin.mounting.snapshotter import labels as names
 from tocsin.mounting.snapshotter.directories import Directories
 from tocsin.mounting.snapshotter.filters import parse_filters
-from tocsin.mounting.lazy_images import LazyImage, NotLazy
 from tocsin.mounting.snapshotter.overlay import mounts_of, overlay_options
 from tocsin.mounting.snapshotter.problems import (
     SnapshotArgumentError,
@@ -45,7 +44,7 @@ _MAX_KEY_LEN = 4096
 """Maximum characters in a key; containerd's have a namespace and a chain ID."""
 _MAX_LABELS = 1000
 _MAX_LABEL_LEN = 4096
-"""Maximum characters of a label with its name. Source: containerd v2.2.6, pkg/labels/validate.go."""
+"""Maximum characters of a label with its name. Source: containerd v2.2.6, labels/validate.go."""
 _NO_REFERENCE = (
     "containerd did not say which image this is: "
     "pull with ctr-remote, nerdctl or CRI with snapshot annotations"
@@ -211,11 +210,14 @@ class Snapshots:
         """Make an active snapshot or a view."""
         with self._below(parent) as lower:
             owner, mode = _root_of(lower, labels)
-            with self._lock, self._directories.new(kind, owner, mode) as directory:
-                with self._state.transaction():
-                    labels = self._with_origin(parent, labels, reason)
-                    snapshot = self._state.create(kind, key, parent, labels)
-                    self._directories.keep(directory, snapshot.number)
+            with (
+                self._lock,
+                self._directories.new(kind, owner, mode) as directory,
+                self._state.transaction(),
+            ):
+                labels = self._with_origin(parent, labels, reason)
+                snapshot = self._state.create(kind, key, parent, labels)
+                self._directories.keep(directory, snapshot.number)
             return self._mounts(snapshot, lower)
 
     def _with_origin(self, parent: str, labels: Mapping[str, str], reason: str) -> dict[str, str]:
@@ -237,7 +239,7 @@ class Snapshots:
 
     @contextmanager
     def _below(self, parent: str) -> Iterator[list[Path]]:
-        """Yield the directories below a new snapshot, the uppermost first, and keep them mounted."""
+        """Yield the directories below a new snapshot, the uppermost first; they stay mounted."""
         if not parent:
             yield []
             return
@@ -362,7 +364,7 @@ def _root_of(
         ) from None
     if not lower:
         return owner, None
-    status = os.stat(lower[0])
+    status = lower[0].stat()
     return owner or (status.st_uid, status.st_gid), stat.S_IMODE(status.st_mode)
 
 

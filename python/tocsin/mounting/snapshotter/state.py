@@ -76,7 +76,7 @@ FROM snapshots s LEFT JOIN snapshots p ON p.number = s.parent
 class State:
     """The snapshots of one directory.
 
-    Methods may be called by several threads. With `transaction`, several calls take effect together.
+    Methods may be called by several threads. In a `transaction`, calls take effect together.
 
     Args:
         directory: directory of the database; it exists.
