@@ -36,8 +36,8 @@ def read_config(machine: Machine, version: Version) -> dict[str, Any]:
     """Return the configuration; an empty one if the file is missing.
 
     Imported files come last. In containerd 1, they replace whole sections of plug-ins; in
-    containerd 2, single values. Source: containerd/containerd v2.2.9,
-    cmd/containerd/server/config/config.go, "mergeConfig"; tried with 1.6 and 2.2.
+    containerd 2, single values. Both were tried. Source: containerd/containerd,
+    cmd/containerd/server/config/config.go.
 
     Raises:
         ConfigError: a file is not valid, or cannot be read.

@@ -19,7 +19,7 @@ SECOND: Version = (2, 0)
 """The first version with version 3 of the configuration; it renamed the CRI plug-in.
 
 From 2.1 on, the CRI plug-in and ``ctr`` pull with the transfer service, whose settings 2.0 has too.
-Source: containerd/containerd v2.2.9, docs/cri/config.md, "Image Pull Configuration".
+Source: containerd/containerd, docs/cri/config.md.
 """
 EXPORTS: Version = (1, 7)
 """The first version in which a plug-in may have exports, in later patches of it."""

@@ -1,8 +1,8 @@
 """Checks of containerd's configuration, if there is one: what a lazy snapshotter needs of it.
 
 A snapshotter learns which image it prepares only from annotations, which containerd passes to it
-if it is configured to. Source: containerd/containerd v2.2.9, docs/cri/config.md, "Image Pull
-Configuration"; containerd/containerd v2.2.9, docs/PLUGINS.md.
+if it is configured to. Source: containerd/containerd, docs/cri/config.md; containerd/containerd,
+docs/PLUGINS.md.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def test_checks_when_containerd_is_not_installed_then_none(node):
     assert "limited" in states(node.checks("")).values()
 
 
-def test_checks_when_nothing_is_configured_then_the_command_that_prints_the_lines(node):
+def test_checks_when_nothing_is_configured_then_the_command_to_use(node):
     checks = node.checks()
     assert states(checks) == {"plugins": "limited", "labels": "limited"}
     assert checks["plugins"].fix == (
@@ -96,7 +96,7 @@ def test_checks_when_configured_as_printed_for_kubernetes_then_ok(node, version)
 
 @pytest.mark.parametrize("kind", ["containerd", "nerdctl"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_checks_when_configured_as_printed_for_ctr_then_only_cri_is_limited(node, version, kind):
+def test_checks_when_configured_as_printed_for_ctr_then_cri_is_limited(node, version, kind):
     assert limited(node.checks(config_text(kind, version=version), version)) == ["cri", "labels"]
     assert list(diagnose(node.machine).checks)[-1].name == "containerd-labels"
 

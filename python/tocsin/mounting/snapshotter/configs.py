@@ -2,8 +2,8 @@
 
 A lazy snapshotter must know which layer of which image it prepares. What makes containerd pass this
 on differs: its client libraries and the CRI plug-in do it by labels, its transfer service if the
-plug-in asks for it. Sources: containerd/containerd v2.2.9, docs/cri/config.md, "Image Pull
-Configuration"; containerd/containerd v2.2.9, docs/PLUGINS.md.
+plug-in asks for it. Source: containerd/containerd, docs/cri/config.md; containerd/containerd,
+docs/PLUGINS.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PLUGIN = "tocsin"
 NERDCTL_PLUGIN = "soci"
 """Name under which nerdctl passes labels to a plug-in; it knows the names of some others only.
 
-Source: containerd/nerdctl v2.2.1, pkg/imgutil/snapshotter.go.
+Source: containerd/nerdctl, pkg/imgutil/snapshotter.go.
 """
 _SAFE = re.compile(r"[A-Za-z0-9_./+:@-]+")
 
@@ -143,7 +143,7 @@ def _unit(settings: SnapshotterConfig, program: Path | str) -> str:
             f"ExecStart={' '.join(command)}",
             "Restart=always",
             "RestartSec=1",
-            "# Each mounted image has a process of its own, which goes on while this one restarts.",
+            "# Each mounted image has a separate process, which must survive a restart of this one.",
             "KillMode=process",
             "LimitNOFILE=1048576",
             "OOMScoreAdjust=-500",
@@ -156,7 +156,7 @@ def _unit(settings: SnapshotterConfig, program: Path | str) -> str:
 
 
 def _quoted(word: str) -> str:
-    """Return a word of a command in a unit. Source: systemd.service(5), "Command Lines"."""
+    """Return a word of a command in a unit. Source: systemd, systemd.service(5)."""
     word = word.replace("%", "%%").replace("$", "$$")
     if _SAFE.fullmatch(word):
         return word
