@@ -77,9 +77,7 @@ def is_for_layer(key: str) -> bool:
 
 def with_origin(labels: Mapping[str, str], *, lazy: bool, reason: str = "") -> dict[str, str]:
     """Return labels together with those that say whether a snapshot is lazy, and why not."""
-    added = {LAZY: "true" if lazy else "false"}
-    if reason:
-        added[REASON] = reason[:_MAX_REASON_LEN]
+    added = {LAZY: "true" if lazy else "false", REASON: reason[:_MAX_REASON_LEN]}
     return {**without_own(labels), **added}
 
 

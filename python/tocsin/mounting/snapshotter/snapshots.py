@@ -229,8 +229,10 @@ class Snapshots:
         chain = [above, *self._state.ancestors(above)]
         if any(snapshot.stub for snapshot in chain):
             return names.with_origin(labels, lazy=True)
-        reasons = (snapshot.labels.get(names.REASON, "") for snapshot in chain)
-        return names.with_origin(labels, lazy=False, reason=next(filter(None, reasons), ""))
+        for snapshot in chain:
+            if why := snapshot.labels.get(names.REASON):
+                return names.with_origin(labels, lazy=False, reason=why)
+        return names.without_own(labels)
 
     def _mounts(self, snapshot: Snapshot, lower: Sequence[Path]) -> list[Mount]:
         files = self._directories.files(snapshot.number)

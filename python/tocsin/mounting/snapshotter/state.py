@@ -91,6 +91,8 @@ class State:
         self._reserve = directory / _RESERVE
         self._lock = threading.RLock()
         self._depth = 0
+        # SQLite gives its other files the same mode.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         self._database = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False, timeout=0
         )
