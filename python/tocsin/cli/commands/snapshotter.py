@@ -10,12 +10,17 @@ import click
 from tocsin.cli import parameters
 from tocsin.cli.command import command
 from tocsin.cli.options import output_options, registry_options
+from tocsin.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tocsin.cli.output import Output
     from tocsin.mounting.containerd_version import Version
+    from tocsin.mounting.image_mounts import ImageMounts
     from tocsin.mounting.snapshotter.config import SnapshotterConfig
     from tocsin.mounting.snapshotter.images import LazyMounts
+    from tocsin.mounting.snapshotter.snapshots import Snapshots
     from tocsin.stores.registry import RegistryOptions
 
 
@@ -62,6 +67,11 @@ if TYPE_CHECKING:
     help="Load the rest of each image in the background.  [default: --background]",
 )
 @click.option(
+    "--metrics",
+    metavar="HOST:PORT",
+    help="Serve Prometheus metrics by HTTP at this address, for anyone who can reach it.",
+)
+@click.option(
     "--print-config",
     type=click.Choice(["containerd", "nerdctl", "k8s", "systemd"]),
     help="Print the configuration of another program for this snapshotter, and exit.",
@@ -83,6 +93,7 @@ def snapshotter(
     cache_size: int | None,
     trust: str | None,
     background: bool | None,
+    metrics: str | None,
     print_config: str | None,
     containerd_version: Version | None,
     registry: RegistryOptions | None,
@@ -124,14 +135,23 @@ def snapshotter(
         cache_size=cache_size,
         trust=trust,
         background=background,
+        metrics=metrics,
     )
     if print_config is not None:
         click.echo(_config_text(print_config, containerd_version, settings), nl=False)
         return
 
-    def started(_snapshots: object) -> None:
+    mounts: list[ImageMounts] = []
+
+    def images(root: Path) -> LazyMounts:
+        mounts.append(_images(root, settings, registry))
+        return mounts[0]
+
+    def started(snapshots: Snapshots) -> None:
         from tocsin.cli import streams  # noqa: PLC0415 (seldom needed)
 
+        if settings.metrics:
+            _metrics()(settings.metrics, snapshots, mounts[0])
         if output.json:
             output.document({"root": settings.root, "address": settings.address})
         else:
@@ -142,14 +162,14 @@ def snapshotter(
         serve(
             settings.root,
             settings.address,
-            lambda root: _images(root, settings, registry),
+            images,
             started=started,
         )
 
 
 def _images(
     root: Path, settings: SnapshotterConfig, registry: RegistryOptions | None
-) -> LazyMounts:
+) -> ImageMounts:
     from tocsin.mounting.image_mounts import ImageMountOptions, ImageMounts  # noqa: PLC0415
 
     options = ImageMountOptions(
@@ -160,6 +180,17 @@ def _images(
         background=settings.background,
     )
     return ImageMounts(root, options)
+
+
+def _metrics() -> Callable[[str, Snapshots, ImageMounts], int]:
+    try:
+        from tocsin.mounting.snapshotter.metrics import serve_metrics  # noqa: PLC0415 (an extra)
+    except ImportError:
+        raise UnsupportedError(
+            "--metrics: needs prometheus-client, which is not installed",
+            hint="Install it with pip install 'tocsin[containerd]'.",
+        ) from None
+    return serve_metrics
 
 
 def _config_text(kind: str, version: Version | None, settings: SnapshotterConfig) -> str:
