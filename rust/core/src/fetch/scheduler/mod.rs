@@ -21,6 +21,9 @@ const MAX_GAP: u64 = 128 << 10;
 const STALE: Duration = Duration::from_secs(10);
 /// Background fetches start once no reader has waited for this long.
 const QUIET: Duration = Duration::from_millis(150);
+/// After each further time of this length without a reader, background fetches may be twice as large
+/// and one more may be open: a reader that comes shares the connection with all of them.
+const CALM: Duration = Duration::from_millis(500);
 /// If there has been no background fetch for this long, one starts although readers wait.
 const STARVED: Duration = Duration::from_secs(3);
 /// Pause after a failed fetch, which doubles with each failure.
@@ -227,6 +230,11 @@ impl Scheduler {
     /// Sets whether the rest of the image is fetched in the background.
     pub fn set_background(&mut self, on: bool) {
         self.in_background = on;
+    }
+
+    /// Records that readers may come soon, so that background fetches begin slowly.
+    pub fn expect_readers(&mut self, now: Duration) {
+        self.last_demand = Some(now);
     }
 
     /// Starts no background fetch before this time.
