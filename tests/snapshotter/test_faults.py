@@ -77,7 +77,7 @@ def test_registry_when_it_is_away_after_the_pull_then_containers_start(cluster, 
     assert cluster.run(lazy, "cat", "/etc/name", "/etc/base") == "lazybase"
 
 
-def test_machine_when_it_restarts_without_the_registry_then_containers_start(cluster, lazy):
+def test_machine_when_restarted_without_registry_then_containers_start(cluster, lazy):
     cluster.wait_until_complete()
     cluster.lose_registry()
     cluster.kill()
@@ -87,7 +87,7 @@ def test_machine_when_it_restarts_without_the_registry_then_containers_start(clu
     assert cluster.run(lazy, "cat", "/etc/name", "/etc/base") == "lazybase"
 
 
-def test_pull_when_registry_has_no_index_any_more_then_reason_is_given(cluster):
+def test_pull_when_registry_has_no_index_then_reason_is_given(cluster):
     reference = cluster.put("plain", image_of(base_layer(), data_layer("plain")), index=False)
     cluster.rpull(reference)
     assert cluster.run(reference, "cat", "/etc/name") == "plain"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BLOCK = 512
-"""Unit of ``st_blocks`` in bytes. Source: POSIX.1-2017, <sys/stat.h>, rationale."""
+"""Unit of ``st_blocks`` in bytes. Source: Linux man-pages, inode(7)."""
 _UNFINISHED = "new-"
 _DOOMED = "gone-"
 _DEFAULT_MODE = 0o755

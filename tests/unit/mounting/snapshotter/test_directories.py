@@ -67,7 +67,7 @@ def test_remove_when_links_lead_outside_then_their_targets_stay(directories, tmp
     assert (kept / "file").exists()
 
 
-def test_usage_when_files_have_several_names_then_each_counts_once_as_du_does(directories):
+def test_usage_when_files_have_several_names_then_it_is_that_of_du(directories):
     files = made(directories, 1)
     (files / "a").write_bytes(bytes(100_000))
     os.link(files / "a", files / "b")

@@ -107,7 +107,10 @@ def test_numbers_when_snapshots_are_removed_then_none_is_used_twice(state):
 
 
 def test_transaction_when_it_fails_then_nothing_has_changed(state):
+    def create_twice():
+        state.create(Kind.ACTIVE, "a", "", {})
+        state.create(Kind.ACTIVE, "a", "", {})
+
     with pytest.raises(SnapshotExistsError), state.transaction():
-        for _ in range(2):
-            state.create(Kind.ACTIVE, "a", "", {})
+        create_twice()
     assert state.all() == []
