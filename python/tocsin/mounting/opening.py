@@ -73,8 +73,8 @@ class OpenedImage:
         image: the image, which must stay open as long as it is mounted.
         tree: names of all files, as the core has them.
         layers: sources of the layers, from the lowest up.
-        index: with what most of the image is read: ``seek``, ``v2``, ``v1``, ``given`` or ``made``,
-            as in ``ImageLayer``; ``none`` for an image without layers.
+        index: the index with which most of the image is read: ``seek``, ``v2``, ``v1``, ``given``
+            or ``made``, as in ``ImageLayer``; ``none`` for an image without layers.
         inflated: the locked directories of the layers.
     """
 
