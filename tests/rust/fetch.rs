@@ -113,6 +113,20 @@ fn next_when_readers_and_lists_and_background_then_in_this_order() {
 }
 
 #[test]
+fn next_when_a_reader_needs_a_listed_span_then_only_listed_spans_are_fetched_with_it() {
+    let mut scheduler = scheduler(8 * SPAN);
+    scheduler.list([(0, 2..4), (0, 20..22)]);
+    scheduler.wait_for(&[(0, 20..21)], at(0)).unwrap();
+    scheduler.wait_for(&[(0, 30..31)], at(0)).unwrap();
+    let found: Vec<_> = std::iter::from_fn(|| fetch(&mut scheduler, at(0))).collect();
+    let found: Vec<_> = found.iter().map(|next| (next.purpose, spans(next))).collect();
+    assert_eq!(
+        found,
+        [(Purpose::Demand, 20..22), (Purpose::Demand, 30..38), (Purpose::List, 2..4)]
+    );
+}
+
+#[test]
 fn next_when_a_reader_waits_then_the_background_pauses() {
     let mut scheduler = scheduler(SPAN);
     scheduler.set_background(true);
@@ -122,6 +136,32 @@ fn next_when_a_reader_waits_then_the_background_pauses() {
     arrive(&mut scheduler, &demand, at(30));
     assert_eq!(fetch(&mut scheduler, at(40)), None, "right after");
     assert_eq!(fetch(&mut scheduler, at(500)).unwrap().purpose, Purpose::Background);
+}
+
+#[test]
+fn background_when_readers_are_expected_then_fetches_grow_while_none_comes() {
+    let mut scheduler = scheduler(2 * SPAN);
+    scheduler.set_background(true);
+    scheduler.expect_readers(at(0));
+    assert_eq!(fetch(&mut scheduler, at(149)), None, "they may come at once");
+    let mut sizes = Vec::new();
+    for now in [150, 700, 1200] {
+        let open: Vec<_> = std::iter::from_fn(|| fetch(&mut scheduler, at(now))).collect();
+        sizes.push(open.iter().map(|next| spans(next).len()).collect::<Vec<_>>());
+        open.iter().for_each(|next| drop(arrive(&mut scheduler, next, at(now))));
+    }
+    assert_eq!(sizes, [vec![2], vec![4, 4], vec![8, 8]]);
+}
+
+#[test]
+fn next_when_more_fetches_may_be_open_later_then_the_caller_is_woken() {
+    let mut scheduler = scheduler(SPAN);
+    scheduler.set_background(true);
+    scheduler.expect_readers(at(0));
+    assert!(fetch(&mut scheduler, at(200)).is_some());
+    let Next::Wait(Some(wake)) = scheduler.next(at(200)) else { panic!("one is open") };
+    assert!(wake <= at(700));
+    assert_eq!(fetch(&mut scheduler, at(700)).unwrap().purpose, Purpose::Background);
 }
 
 #[test]

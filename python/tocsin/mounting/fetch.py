@@ -42,7 +42,7 @@ class FetchedLayer:
 
     Attributes:
         descriptor: descriptor of the layer in the image's manifest.
-        index: with what it was read, as in ``ImageLayer``.
+        index: the index with which it was read, as in ``ImageLayer``.
         disk_size: bytes on the disk.
     """
 

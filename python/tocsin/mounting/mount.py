@@ -133,7 +133,7 @@ class Mount:
     Attributes:
         directory: where the image is mounted.
         manifest: digest of the image's manifest.
-        index: with what most of the image is read, as in `MountStatus`.
+        index: the index with which most of the image is read, as in `MountStatus`.
         notes: messages for the user.
     """
 

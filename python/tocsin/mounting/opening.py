@@ -73,8 +73,8 @@ class OpenedImage:
         image: the image, which must stay open as long as it is mounted.
         tree: names of all files, as the core has them.
         layers: sources of the layers, from the lowest up.
-        index: with what most of the image is read: ``seek``, ``v2``, ``v1``, ``given`` or ``made``,
-            as in ``ImageLayer``; ``none`` for an image without layers.
+        index: the index with which most of the image is read: ``seek``, ``v2``, ``v1``, ``given``
+            or ``made``, as in ``ImageLayer``; ``none`` for an image without layers.
         inflated: the locked directories of the layers.
     """
 
@@ -172,6 +172,10 @@ def _open_registry(reference: RegistryReference, options: MountOptions) -> Sourc
     from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415 (slow to import)
 
     registry = options.registry or RegistryOptions()
+    if options.credentials is not None:
+        from tocsin.mounting.pull_credentials import ask_for_credential  # noqa: PLC0415 (as above)
+
+        registry = replace(registry, _ask=partial(ask_for_credential, options.credentials))
     # A request that hangs must fail early enough for the read to be answered by another one.
     timeout = min(registry.timeout, options.read_timeout / _TRIES)
     jobs = max(registry.jobs, CONNECTIONS + _SPARE_CONNECTIONS)

@@ -52,7 +52,8 @@ class Registration:
         image: reference of the image, as given.
         manifest: digest of the image's manifest; empty until it is known.
         platform: platform of the image; empty if unknown.
-        index: with what most of the image is read, as in `OpenedImage`; empty until it is known.
+        index: the index with which most of the image is read, as in `OpenedImage`; empty until it
+            is known.
         pid: number of the mount's process.
         started: when that process was started, in clock ticks after the machine.
         since: when the mount was requested, in seconds since 1970.

@@ -27,9 +27,9 @@ class MountStatus:
         image: reference of the image, as given.
         manifest: digest of the image's manifest; empty while the image is being opened.
         platform: platform of the image; empty if unknown.
-        index: with what most of the image is read: ``seek`` for a seek table; ``v2``, ``v1`` or
-            ``given`` for a SOCI index; ``made`` if layers were read in full; ``none`` for an image
-            without layers; empty while the image is being opened.
+        index: the index with which most of the image is read: ``seek`` for a seek table; ``v2``,
+            ``v1`` or ``given`` for a SOCI index; ``made`` if layers were read in full; ``none`` for
+            an image without layers; empty while the image is being opened.
         state: ``starting``; ``lazy`` if data is fetched when it is read; ``complete`` if all data
             is on this machine, so that no registry is needed; ``dead`` if the process of the mount
             has died, so that reads fail.

@@ -123,6 +123,7 @@ pub fn mount(fs: &Arc<Fs>, directory: &Path, options: &MountOptions) -> io::Resu
         if options.allow_dev { MountOption::Dev } else { MountOption::NoDev },
     ];
     let front = Front::new(Arc::clone(fs), Arc::clone(&ended));
+    fs.engine().expect_readers();
     serve(front, ended, directory, &config)
 }
 

@@ -47,6 +47,7 @@ pub fn mount_layers(
     let metadata_len = metadata.metadata()?.len();
     let layers = Arc::new(Layers::new(Arc::clone(fs)));
     let ended = Arc::new(Ended::default());
+    fs.engine().expect_readers();
     let mut config = Config::default();
     config.acl = SessionACL::Owner;
     config.n_threads = Some(2);

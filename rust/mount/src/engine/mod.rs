@@ -340,6 +340,12 @@ impl Engine {
         self.work.notify_all();
     }
 
+    /// Records that programs may read soon, so that background fetches begin slowly.
+    pub(crate) fn expect_readers(&self) {
+        let now = self.now();
+        self.lock().scheduler.expect_readers(now);
+    }
+
     /// Waits for the next fetch; `None` after `timeout` or [`Self::close`].
     #[must_use]
     pub fn next_fetch(&self, timeout: Duration) -> Option<Fetch> {

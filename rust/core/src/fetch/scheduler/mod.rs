@@ -21,6 +21,9 @@ const MAX_GAP: u64 = 128 << 10;
 const STALE: Duration = Duration::from_secs(10);
 /// Background fetches start once no reader has waited for this long.
 const QUIET: Duration = Duration::from_millis(150);
+/// After each further time of this length without a reader, background fetches may be twice as large
+/// and one more may be open: a reader that comes shares the connection with all of them.
+const CALM: Duration = Duration::from_millis(500);
 /// If there has been no background fetch for this long, one starts although readers wait.
 const STARVED: Duration = Duration::from_secs(3);
 /// Pause after a failed fetch, which doubles with each failure.
@@ -130,6 +133,8 @@ enum State {
 struct Layer {
     table: Table,
     spans: Vec<State>,
+    /// Which spans have been listed; empty if none has.
+    listed: Vec<bool>,
     /// Chunks that are being fetched.
     chunks: HashSet<u32>,
     /// The last span of the last fetch for a reader, and the size of that fetch.
@@ -197,7 +202,7 @@ impl Scheduler {
     pub fn new(tables: Vec<Table>, limits: Limits) -> Self {
         let layers = tables.into_iter().map(|table| {
             let spans = vec![State::Absent; table.span_count() as usize];
-            Layer { table, spans, chunks: HashSet::new(), last: None, here: 0 }
+            Layer { table, spans, listed: Vec::new(), chunks: HashSet::new(), last: None, here: 0 }
         });
         Self {
             layers: layers.collect(),
@@ -225,6 +230,11 @@ impl Scheduler {
     /// Sets whether the rest of the image is fetched in the background.
     pub fn set_background(&mut self, on: bool) {
         self.in_background = on;
+    }
+
+    /// Records that readers may come soon, so that background fetches begin slowly.
+    pub fn expect_readers(&mut self, now: Duration) {
+        self.last_demand = Some(now);
     }
 
     /// Starts no background fetch before this time.
@@ -328,7 +338,13 @@ impl Scheduler {
                 if self.state(layer, span) != State::Absent || !seen.insert((layer, span)) {
                     continue;
                 }
-                bytes += self.layers.get(layer).map_or(0, |at| len(&at.table.compressed(span)));
+                if let Some(at) = self.layers.get_mut(layer) {
+                    bytes += len(&at.table.compressed(span));
+                    at.listed.resize(at.spans.len(), false);
+                    if let Some(is_listed) = at.listed.get_mut(span as usize) {
+                        *is_listed = true;
+                    }
+                }
                 match runs.last_mut() {
                     Some((last, run)) if *last == layer && run.end == span => run.end += 1,
                     _ => runs.push((layer, span..span + 1)),

@@ -4,7 +4,8 @@ use core::time::Duration;
 use std::ops::Range;
 
 use super::{
-    Fetch, Next, Open, Purpose, QUIET, QueuedChunks, STALE, STARVED, Scheduler, State, What,
+    CALM, Fetch, Limits, Next, Open, Purpose, QUIET, QueuedChunks, STALE, STARVED, Scheduler,
+    State, What,
 };
 
 impl Scheduler {
@@ -128,8 +129,14 @@ impl Scheduler {
             Some((end, size)) if end == span => size.saturating_mul(2).min(longest),
             _ => request,
         };
-        let open = |state: &State| matches!(state, State::Absent | State::Wanted);
-        let after = at.spans.iter().skip(span as usize + 1).take_while(|state| open(state)).count();
+        let is_listed = |span: usize| at.listed.get(span).copied().unwrap_or(false);
+        // Where a list says what will be read, a fetch includes nothing else.
+        let only_listed = is_listed(span as usize);
+        let after =
+            at.spans.iter().enumerate().skip(span as usize + 1).take_while(|(at, state)| {
+                matches!(state, State::Absent | State::Wanted) && (!only_listed || is_listed(*at))
+            });
+        let after = after.count();
         let all = span..span.saturating_add(1).saturating_add(u32::try_from(after).unwrap_or(0));
         let end = self.fit(layer, all, size);
         if let Some(at) = self.layers.get_mut(layer) {
@@ -160,6 +167,7 @@ impl Scheduler {
         let busy =
             self.open.values().filter(|open| open.fetch.purpose != Purpose::Background).count();
         let running = self.open.len() - busy;
+        let request = self.limits.request;
         let quiet_at = self.last_demand.map_or(Duration::ZERO, |last| last + QUIET);
         let is_quiet = busy == 0 && self.readers.is_empty() && now >= quiet_at;
         let is_starved = now.saturating_sub(self.last_background) >= STARVED && running == 0;
@@ -168,10 +176,15 @@ impl Scheduler {
             let at = if busy == 0 && self.readers.is_empty() { quiet_at } else { starved_at };
             return if running == 0 { sooner(at) } else { Next::Wait(wake) };
         }
-        if running >= self.limits.background {
-            return Next::Wait(wake);
+        let (size, most) = if is_quiet { self.background_limits(now) } else { (request, 1) };
+        if running >= most {
+            // More may be opened later, although nothing else changes until then.
+            return if most < self.limits.background {
+                sooner(now + CALM)
+            } else {
+                Next::Wait(wake)
+            };
         }
-        let size = if is_quiet { self.limits.longest } else { self.limits.request };
         let Some((layer, first)) = self.next_absent() else { return Next::Wait(wake) };
         let Some(at) = self.layers.get(layer) else { return Next::Wait(wake) };
         let after =
@@ -180,6 +193,15 @@ impl Scheduler {
         let end = self.fit(layer, all, size);
         self.last_background = now;
         Next::Fetch(self.open_spans(layer, first..end, Purpose::Background, now))
+    }
+
+    /// The size of a background fetch and the number of them, which grow while no reader comes.
+    fn background_limits(&self, now: Duration) -> (u64, usize) {
+        let Limits { request, longest, background, .. } = self.limits;
+        let Some(last) = self.last_demand else { return (longest, background) };
+        let steps = now.saturating_sub(last + QUIET).as_millis() / CALM.as_millis();
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX).min(16);
+        ((request << steps).min(longest), background.min(1 + steps as usize))
     }
 
     fn next_absent(&mut self) -> Option<(usize, u32)> {
