@@ -27,8 +27,10 @@ PUBLIC = [
 REPOSITORIES = {
     "awslabs/soci-snapshotter",
     "containerd/containerd",
+    "containerd/errdefs",
     "containerd/nerdctl",
     "containerd/platforms",
+    "containerd/stargz-snapshotter",
     "containers/image",
     "distribution/distribution",
     "distribution/reference",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.empty_pb2 import Empty
 
 import tocsin
 from support.cli_process import TOCSIN, environment
@@ -29,6 +30,7 @@ from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST
+from tocsin.mounting.image_mounts import ImageMountOptions, ImageMounts
 from tocsin.stores.layout import OciLayout
 
 if TYPE_CHECKING:
@@ -36,11 +38,13 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from support.containerd import Ctr
     from support.registry import Registry
 
 PATIENCE = 120.0
 """Seconds until a program must have done what a test waits for."""
 APPLETS = ("sh", "cat", "echo", "ls", "sleep", "true", "touch", "stat", "test", "mkdir", "rm")
+_LIST = ("snapshot", "--snapshotter", "tocsin", "ls")
 SERVICE = "containerd.services.snapshots.v1.Snapshots"
 
 
@@ -102,11 +106,10 @@ class Client:
 
     def call(self, method: str, request: Message, answer: Any = None) -> Any:
         """Send a request, and return the answer."""
-        parse = (lambda _data: None) if answer is None else answer.FromString
         call: Any = self._channel.unary_unary(
             f"/{SERVICE}/{method}",
             request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=parse,
+            response_deserializer=(answer or Empty).FromString,
         )
         return call(request, timeout=PATIENCE, wait_for_ready=True)
 
@@ -183,6 +186,7 @@ class Node:
         self.log = directory / "snap.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.options: tuple[str, ...] = ()
+        self._ctr: Ctr | None = None
 
     # -- the snapshotter ---------------------------------------------------------------------------
 
@@ -209,6 +213,11 @@ class Node:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith(b"serving "), self.log.read_text()
+        # containerd connects again after some seconds at most, and fails requests until then.
+        deadline = time.monotonic() + PATIENCE
+        while self._ctr is not None and self.try_ctr(*_LIST).returncode != 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
     def kill(self, number: int = signal.SIGKILL) -> int:
         """Send a signal to the snapshotter, wait for its end, and return its exit code."""
@@ -237,6 +246,7 @@ class Node:
         more = f'[proxy_plugins.tocsin]\n  type = "snapshot"\n  address = "{self.address}"\n'
         with containerd(self.directory, more=more) as self._ctr:
             yield
+        self._ctr = None
 
     def ctr(self, *arguments: str | Path) -> str:
         """Run ``ctr``, and return its output."""
@@ -246,6 +256,7 @@ class Node:
 
     def try_ctr(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run ``ctr``."""
+        assert self._ctr is not None
         return self._ctr(*arguments)
 
     def pull(self, reference: str) -> None:
@@ -285,6 +296,32 @@ class Node:
     def forget(self, reference: str) -> None:
         """Remove an image, and wait until what only it needs has been removed."""
         self.ctr("image", "rm", "--sync", reference)
+
+    def collect(self) -> None:
+        """Let containerd remove what nothing uses, by removing an image that does not exist."""
+        self.ctr("content", "prune", "references")
+
+    def wait_until_complete(self) -> None:
+        """Wait until all images that are mounted are on this machine as a whole."""
+        deadline = time.monotonic() + PATIENCE
+        mounts = ImageMounts(self.root, ImageMountOptions())
+        while not all(mount.state == "complete" for mount in mounts.mounted()):
+            assert time.monotonic() < deadline, mounts.mounted()
+            time.sleep(0.1)
+
+    def lose_registry(self) -> None:
+        """Let the registry drop all connections from now on."""
+        for method in ("GET", "HEAD"):
+            self.registry.fault(method, "", drop=True, times=1 << 30)
+
+    def forget_mounts(self) -> None:
+        """Kill the processes of all mounts and unmount them, as if the machine had restarted."""
+        for pid in self.mount_processes():
+            os.kill(pid, signal.SIGKILL)
+        for name in self.image_mounts():
+            subprocess.run(  # noqa: S603 (a tool of the test machine)
+                [program("umount"), "-l", f"{self.root}/images/{name}/fs"], check=True
+            )
 
     # -- images ------------------------------------------------------------------------------------
 

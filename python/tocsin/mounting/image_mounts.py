@@ -28,6 +28,7 @@ from tocsin.mounting.lazy_images import BY_TAG, LazyImage, LazyImages, NotLazy
 from tocsin.mounting.options import DEFAULT_CACHE_SIZE, DEFAULT_READ_TIMEOUT, MountOptions
 from tocsin.mounting.overlay import refusal_as_lower
 from tocsin.mounting.process import remove_dead
+from tocsin.mounting.pull_credentials import PullCredentials
 from tocsin.mounting.registered import Registry
 from tocsin.mounting.spawned import spawn_detached
 from tocsin.mounting.unmounting import LIST_TIMEOUT, status_in
@@ -41,10 +42,12 @@ if TYPE_CHECKING:
     from tocsin.mounting.reports import Ready
     from tocsin.mounting.status import MountStatus
     from tocsin.stores.registry import RegistryOptions
+    from tocsin.stores.registry.credentials import Credential
 
 _FILES = "fs"
 """Name of the directory in which an image is mounted."""
 _LOG = "log"
+_CREDENTIALS = "credentials"
 _MAX_LOG_SIZE = 1 << 20
 """Size in bytes above which the log of a mount is replaced when it is mounted again."""
 _WORKERS = 4
@@ -142,8 +145,9 @@ class ImageMounts:
         self._images = self._root / "images"
         self._images.mkdir(_PRIVATE, parents=True, exist_ok=True)
         self._registry = Registry(self._root / "run")
+        self._credentials = PullCredentials(self._root / "run" / _CREDENTIALS)
         self._lazy = LazyImages(
-            self._cache_dir, trust=options.trust, registry=lambda: self._options.registry
+            self._cache_dir, trust=options.trust, registry=self._registry_options
         )
         self._lock = threading.Lock()
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -163,6 +167,28 @@ class ImageMounts:
         The arguments are those of `LazyImages.find`.
         """
         return self._lazy.find(reference, manifest=manifest, layers=layers, platform=platform)
+
+    def give_credential(self, host: str, repository: str, credential: Credential) -> None:
+        """Keep a credential in memory, for `find` and for all mounts of images in a repository.
+
+        Args:
+            host: host of the registry, as in references.
+            repository: name of the repository.
+            credential: replaces an earlier one.
+
+        Raises:
+            OSError: mounts cannot be told.
+        """
+        self._credentials.give(host, repository, credential)
+
+    def close(self) -> None:
+        """Stop to answer mounts, which go on without."""
+        self._credentials.close()
+
+    def _registry_options(self) -> RegistryOptions:
+        from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415 (slow to import)
+
+        return replace(self._options.registry or RegistryOptions(), _ask=self._credentials.find)
 
     # -- mounting ------------------------------------------------------------------------------
 
@@ -240,6 +266,7 @@ class ImageMounts:
             read_timeout=options.read_timeout,
             layer_count=count,
             run_directory=self._registry.directory,
+            credentials=self._credentials.path,
         )
 
     def unmount(self, manifest: Digest, count: int) -> None:

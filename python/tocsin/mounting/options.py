@@ -42,6 +42,7 @@ class MountOptions:
         layer_count: number of layers to mount, from the lowest up; ``None`` for all.
         run_directory: where the mount is described; ``None`` for the runtime directory of this
             user, whose mounts ``tocsin mounts`` lists.
+        credentials: socket of a snapshotter that is asked for credentials first; ``None`` for none.
         read_timeout: seconds after which a read that waits for the registry fails.
     """
 
@@ -62,4 +63,5 @@ class MountOptions:
     allow_dev: bool = False
     layer_count: int | None = None
     run_directory: Path | None = None
+    credentials: Path | None = None
     read_timeout: float = DEFAULT_READ_TIMEOUT

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BLOCK = 512
-"""Unit of ``st_blocks`` in bytes. Source: POSIX.1-2017, <sys/stat.h>, rationale."""
+"""Unit of ``st_blocks`` in bytes. Source: Linux man-pages, inode(7)."""
 _UNFINISHED = "new-"
 _DOOMED = "gone-"
 _DEFAULT_MODE = 0o755
@@ -73,7 +73,15 @@ class Directories:
 
     def keep(self, path: Path, number: int) -> None:
         """Give a directory of `new` its number."""
-        path.rename(self.root / str(number))
+        target = self.root / str(number)
+        try:
+            path.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            # Of a transaction that failed at its end, so that its number is given again.
+            self.remove(target.name)
+            path.rename(target)
 
     def leftover(self, kept: Container[int]) -> list[str]:
         """Return the names of all directories but those of the snapshots in `kept`."""

@@ -3,7 +3,7 @@
 The operators are ``==``, ``!=`` and presence. Regular expressions (``~=``) are refused: Go's syntax
 differs from Python's, and containerd sends none to snapshotters.
 
-Source: containerd/containerd v2.2.6, pkg/filters/parser.go.
+Source: containerd/containerd, pkg/filters/parser.go.
 """
 
 from __future__ import annotations

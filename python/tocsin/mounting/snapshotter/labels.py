@@ -1,7 +1,7 @@
 """The labels with which containerd says which layer of which image a snapshot is for.
 
-Source: containerd/containerd v2.2.6, pkg/snapshotters/annotations.go;
-containerd/stargz-snapshotter v0.14.3, fs/source/source.go.
+Source: containerd/containerd, pkg/snapshotters/annotations.go;
+containerd/stargz-snapshotter, fs/source/source.go.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def target_of(labels: Mapping[str, str]) -> Target | None:
 def is_for_layer(key: str) -> bool:
     """Return whether a snapshot is for a layer, whose labels may be missing: as in containerd 1.6.
 
-    Source: containerd v2.2.6, core/metadata/snapshot.go and core/snapshots/snapshotter.go; their
-    keys are ``NAMESPACE/NUMBER/extract-… CHAIN-ID``.
+    Source: containerd/containerd, core/metadata/snapshot.go; containerd/containerd,
+    core/snapshots/snapshotter.go. Keys are ``NAMESPACE/NUMBER/extract-… CHAIN-ID``.
     """
     return key.split("/", 2)[-1].startswith("extract-")
 
@@ -111,7 +111,7 @@ def root_owner(labels: Mapping[str, str]) -> tuple[int, int] | None:
 
 
 def _root_of(mapping: str) -> int:
-    """Parse ``container:host:size,…``. Source: containerd v2.2.6, internal/userns/idmap.go."""
+    """Parse ``container:host:size,…``. Source: containerd/containerd, internal/userns/idmap.go."""
     for text in mapping.split(",", _MAX_MAPPINGS)[:_MAX_MAPPINGS]:
         inside, outside, size = map(_number, text.split(":"))
         if inside == 0 and size > 0:

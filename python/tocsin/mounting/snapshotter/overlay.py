@@ -1,6 +1,6 @@
 """The mounts of a snapshot, as containerd's own overlayfs snapshotter gives them.
 
-Source: containerd/containerd v2.2.6, plugins/snapshots/overlay/overlay.go.
+Source: containerd/containerd, plugins/snapshots/overlay/overlay.go.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def mounts_of(
 
     Args:
         kind: its kind.
-        files: the directory of its own files.
+        files: the directory of its files.
         work: the directory that overlayfs works in.
         lower: directories below, the uppermost first; empty without a parent.
         options: see `overlay_options`.

@@ -1,11 +1,12 @@
 """containerd's snapshots service, by gRPC.
 
-Source: github.com/containerd/containerd/api v1.10.0, services/snapshots/v1/snapshots.proto;
-containerd/containerd v2.2.6, contrib/snapshotservice/service.go.
+Source: containerd/containerd, api/services/snapshots/v1/snapshots.pb.go;
+containerd/containerd, contrib/snapshotservice/service.go.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import grpc
@@ -22,7 +23,7 @@ from tocsin.mounting.snapshotter.problems import (
     StorageFullError,
 )
 from tocsin.mounting.snapshotter.state import is_full
-from tocsin.quoting import escaped
+from tocsin.quoting import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -116,7 +117,7 @@ class _Service:
         self, request: messages.ListSnapshotsRequest
     ) -> Iterator[messages.ListSnapshotsResponse]:
         block: list[messages.SnapshotInfo] = []
-        for snapshot in self._snapshots.list(list(request.filters)):
+        for snapshot in self._snapshots.matching(list(request.filters)):
             block.append(_info(snapshot))
             if len(block) >= _BLOCK:
                 yield messages.ListSnapshotsResponse(info=block)
@@ -136,14 +137,19 @@ def _mounts(mounts: list[Mount]) -> messages.MountsResponse:
 
 def _info(snapshot: Snapshot) -> messages.SnapshotInfo:
     info = messages.SnapshotInfo(
-        name=snapshot.key, parent=snapshot.parent, kind=int(snapshot.kind), labels=snapshot.labels
+        name=snapshot.key,
+        parent=snapshot.parent,
+        kind=messages.SnapshotKind.Name(int(snapshot.kind)),
+        labels=snapshot.labels,
     )
     info.created_at.seconds, info.created_at.nanos = divmod(snapshot.created, _NANOSECONDS)
     info.updated_at.seconds, info.updated_at.nanos = divmod(snapshot.updated, _NANOSECONDS)
     return info
 
 
-def _unary(request: type[Message], method: Callable[[Any], Message]) -> grpc.RpcMethodHandler:
+def _unary(
+    request: type[Message], method: Callable[[Any], Message]
+) -> grpc.RpcMethodHandler[Any, Any]:
     def guarded(message: Message, context: grpc.ServicerContext) -> Message:
         try:
             return method(message)
@@ -187,6 +193,7 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
     if isinstance(error, OSError):
         full = is_full(error)
         status = grpc.StatusCode.RESOURCE_EXHAUSTED if full else grpc.StatusCode.INTERNAL
-        name = f"{escaped(str(error.filename))}: " if error.filename else ""
+        place = error.filename
+        name = f"{shown(os.fsdecode(place))}: " if isinstance(place, str | bytes) else ""
         return status, f"{name}{error.strerror}"
     return grpc.StatusCode.INTERNAL, f"internal error ({type(error).__name__})"

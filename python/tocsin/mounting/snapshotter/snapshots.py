@@ -44,7 +44,7 @@ _MAX_KEY_LEN = 4096
 """Maximum characters in a key; containerd's have a namespace and a chain ID."""
 _MAX_LABELS = 1000
 _MAX_LABEL_LEN = 4096
-"""Maximum characters of a label with its name. Source: containerd v2.2.6, labels/validate.go."""
+"""Characters of a label with its name, at most. Source: containerd/containerd, labels/validate.go."""
 _NO_REFERENCE = (
     "containerd did not say which image this is: "
     "pull with ctr-remote, nerdctl or CRI with snapshot annotations"
@@ -86,11 +86,11 @@ class Snapshots:
         if target is None:
             reason = _NO_REFERENCE if names.is_for_layer(key) else ""
             return self._create(Kind.ACTIVE, key, parent, labels, reason=reason)
-        reason = self._make_stub(target, parent, labels)
-        if reason is None:
+        why_not = self._make_stub(target, parent, labels)
+        if why_not is None:
             raise SnapshotExistsError(f"snapshot {quoted(target.chain_id)}: it exists already")
-        LOG.info("%s is not mounted lazily: %s", target.chain_id, reason)
-        return self._create(Kind.ACTIVE, key, parent, labels, reason=reason)
+        LOG.info("%s is not mounted lazily: %s", target.chain_id, why_not)
+        return self._create(Kind.ACTIVE, key, parent, labels, reason=why_not)
 
     def view(self, key: str, parent: str, labels: Mapping[str, str]) -> list[Mount]:
         """Make a read-only snapshot, and return its mounts. Raises errors as `prepare`."""
@@ -170,7 +170,7 @@ class Snapshots:
             kept = names.kept(snapshot.labels, stub=snapshot.stub is not None)
             return self._state.update(key, {**names.without_own(changed), **kept})
 
-    def list(self, filters: Sequence[str]) -> Iterator[Snapshot]:
+    def matching(self, filters: Sequence[str]) -> Iterator[Snapshot]:
         """Return the snapshots that match any of containerd's filters.
 
         Raises:

@@ -1,7 +1,7 @@
 """The snapshots, in an SQLite database that survives a crash at any point.
 
 A change that a method has returned is on disk. SQLite's write-ahead log is flushed at each commit,
-since containerd remembers the same snapshots in a database of its own, and flushes that one.
+since containerd remembers the same snapshots in its own database, and flushes that one.
 """
 
 from __future__ import annotations

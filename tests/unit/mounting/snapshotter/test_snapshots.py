@@ -117,7 +117,9 @@ class Containerd:
             self.snapshots.prepare(key, parent, given)
         except SnapshotExistsError:
             text = f'labels."containerd.io/snapshot.ref"=={chain_id},parent=="{parent}"'
-            found = [each for each in self.snapshots.list([text]) if each.kind is Kind.COMMITTED]
+            found = [
+                each for each in self.snapshots.matching([text]) if each.kind is Kind.COMMITTED
+            ]
             assert found, "containerd finds no target"
             self.names[chain_id] = found[0].key
             return "lazy" if found[0].stub else "had"
@@ -137,8 +139,10 @@ class Containerd:
         """Remove every snapshot whose chain ID or key is not in use, children first."""
         keep = {self.names.get(each, each) for each in used}
         while True:
-            parents = {each.parent for each in self.snapshots.list([])}
-            gone = [each.key for each in self.snapshots.list([]) if each.key not in keep | parents]
+            parents = {each.parent for each in self.snapshots.matching([])}
+            gone = [
+                each.key for each in self.snapshots.matching([]) if each.key not in keep | parents
+            ]
             if not gone:
                 break
             for key in gone:
@@ -166,7 +170,7 @@ def test_pull_when_lazy_image_comes_first_then_plain_one_is_on_its_base(containe
     assert mounts.live == {(LAZY.manifest, 1), (LAZY.manifest, 2)}
 
 
-def test_pull_when_plain_image_comes_first_then_lazy_one_uses_its_own_mount(containerd):
+def test_pull_when_plain_image_comes_first_then_lazy_one_has_its_mount(containerd):
     assert containerd.pull("plain", "C1", "C14") == ["unpacked", "unpacked"]
     assert containerd.pull("lazy", "C1", "C12") == ["had", "lazy"]
     assert containerd.run("C12", "a") == ["lazy-2"]
@@ -209,12 +213,12 @@ def test_pull_when_mount_fails_then_all_layers_are_unpacked(containerd, mounts):
     assert info.labels["dev.tocsin/reason"] == "it cannot be mounted: no FUSE here"
 
 
-def test_prepare_when_stub_cannot_be_mounted_then_it_fails_without_a_snapshot(containerd, mounts):
+def test_prepare_when_stub_cannot_be_mounted_then_nothing_is_left(containerd, mounts):
     containerd.pull("lazy", "C1", "C12")
     mounts.broken.add("lazy")
     with pytest.raises(UnsupportedError, match="no FUSE here"):
         containerd.run("C12", "a")
-    assert len(list(containerd.snapshots.list([]))) == 2
+    assert len(list(containerd.snapshots.matching([]))) == 2
     assert list(containerd.snapshots._directories.root.iterdir()) == []
 
 
@@ -240,29 +244,27 @@ def test_pull_when_another_namespace_has_the_base_unpacked_then_both_work(snapsh
     assert first.run("C14", "a") == ["2", "1"]
 
 
-def test_collect_when_image_is_removed_then_its_mount_goes_with_the_last_container(
-    containerd, mounts
-):
+def test_collect_when_last_container_is_removed_then_its_mount_goes(containerd, mounts):
     containerd.pull("lazy", "C1", "C12")
     containerd.run("C12", "a")
-    running = next(each.key for each in containerd.snapshots.list(["kind==active"]))
+    running = next(each.key for each in containerd.snapshots.matching(["kind==active"]))
     containerd.collect(running)
     assert mounts.live == {(LAZY.manifest, 2)}
     assert lower(containerd.snapshots.mounts(running)[0]) == ["lazy-2"]
     containerd.collect()
     assert mounts.live == set()
-    assert list(containerd.snapshots.list([])) == []
+    assert list(containerd.snapshots.matching([])) == []
 
 
 def test_snapshots_when_opened_again_then_they_are_the_same(containerd, tmp_path, mounts):
     containerd.pull("lazy", "C1", "C12")
     containerd.pull("plain", "C1", "C14")
     containerd.run("C14", "a")
-    before = list(containerd.snapshots.list([]))
+    before = list(containerd.snapshots.matching([]))
     containerd.snapshots.close()
     mounts.live.clear()
     again = Snapshots(tmp_path, mounts)
-    assert list(again.list([])) == before
+    assert list(again.matching([])) == before
     again.restore()
     assert mounts.live == {(LAZY.manifest, 1), (LAZY.manifest, 2)}
     again.close()
