@@ -121,7 +121,7 @@ def _of_images(mounts: Sequence[tuple[str, MountStatus]]) -> Iterator[Metric]:
     for manifest, status in mounts:
         if manifest in images:
             images[manifest].append(status)
-    labels = {manifest: [statuses[0].image, manifest] for manifest, statuses in images.items()}
+    labels = {manifest: [_name(each[0].image), manifest] for manifest, each in images.items()}
     for kind, table in ((CounterMetricFamily, _COUNTERS), (GaugeMetricFamily, _GAUGES)):
         for name, field, text in table:
             metric = kind(f"tocsin_image_{name}", text, labels=["image", "manifest"])
@@ -134,6 +134,11 @@ def _of_images(mounts: Sequence[tuple[str, MountStatus]]) -> Iterator[Metric]:
         f"Mounted images for which nothing is counted, because there are more than {MAX_IMAGES}.",
         value=len(manifests) - len(images),
     )
+
+
+def _name(image: str) -> str:
+    """Return the repository of an image; its digest is another label."""
+    return image.removeprefix("docker://").partition("@")[0]
 
 
 def _kinds(snapshots: Iterable[Snapshot]) -> Metric:

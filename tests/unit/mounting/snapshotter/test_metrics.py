@@ -83,12 +83,12 @@ def test_metrics_when_images_are_mounted_then_counters_of_each_image(snapshotter
         **{"reads_waiting": 2, "bytes_total": 9000, "bytes_left": 5000},
     }
     snapshotter.mounts = [
-        mount("host/a@sha256:0", 1, **counters),
-        mount("host/a@sha256:0", 1, fetches=2, bytes_fetched=4),
+        mount("docker://host:5000/a@sha256:0", 1, **counters),
+        mount("docker://host:5000/a@sha256:0", 1, fetches=2, bytes_fetched=4),
         mount("host/b", 2, state="dead"),
     ]
     values = snapshotter.values()
-    labels = ("host/a@sha256:0", f"sha256:{1:064x}")
+    labels = ("host:5000/a", f"sha256:{1:064x}")
     assert {name: value for (name, *rest), value in values.items() if (*rest,) == labels} == {
         "tocsin_image_fetches_total": 5,
         "tocsin_image_fetched_bytes_total": 4100,
