@@ -48,6 +48,14 @@ def test_ctr_when_pulled_by_the_transfer_service_then_lazy_if_indexed(machine, i
         ctr("image", "rm", "--sync", reference)
 
 
+def test_ctr_when_the_transfer_service_does_not_unpack_then_it_cannot_pull(machine):
+    reference = machine.put("two", image_of(*LAYERS), index=True)
+    config = config_of(machine, "containerd").partition("# Without these lines")[0]
+    with containerd(machine.directory, programs=CONTAINERD.directory(), config=config) as ctr:
+        pulled = ctr("image", "pull", "--plain-http", "--snapshotter", "tocsin", reference)
+    assert (pulled.returncode, "no unpack platforms defined" in pulled.stderr) == (1, True)
+
+
 def with_command(image, *command):
     """Return an image with another command."""
     document = json.loads(image.config)

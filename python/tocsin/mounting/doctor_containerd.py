@@ -133,7 +133,7 @@ class _Node:
         return Check(
             _TRANSFER,
             State.LIMITED,
-            f"images that ctr pulls are not unpacked for {_shown(without[0])}",
+            f"ctr cannot pull images for {_shown(without[0])} (no unpack platforms defined)",
             f'Add [[plugins."{_TRANSFER_PLUGIN}".unpack_config]] with platform = "linux" and '
             f'snapshotter = "{_shown(without[0])}" to /{CONFIG}',
         )

@@ -95,9 +95,9 @@ def _plugin(name: str, version: Version, settings: SnapshotterConfig) -> list[st
 
 
 def _unpacking(name: str) -> list[str]:
-    """Return what makes the transfer service unpack for a snapshotter, and for its own as ever."""
+    """Return what makes the transfer service unpack for a snapshotter, and for containerd's own."""
     return [
-        "# Without these lines, images are pulled, but not unpacked for this snapshotter.",
+        "# Without these lines, ctr cannot pull images for this snapshotter.",
         *_unpack_config("overlayfs"),
         *_unpack_config(name),
     ]
@@ -143,7 +143,7 @@ def _unit(settings: SnapshotterConfig, program: Path | str) -> str:
             f"ExecStart={' '.join(command)}",
             "Restart=always",
             "RestartSec=1",
-            "# Each mounted image has a separate process, which must survive a restart of this one.",
+            "# Mounted images have separate processes, which must survive a restart of this one.",
             "KillMode=process",
             "LimitNOFILE=1048576",
             "OOMScoreAdjust=-500",

@@ -160,3 +160,16 @@ def test_command_when_version_is_given_then_its_configuration():
 def test_command_when_version_is_wrong_then_usage_error(version, error):
     done = tocsin("snapshotter", "--print-config=k8s", f"--containerd-version={version}")
     assert (done.returncode, error in done.stderr.decode()) == (2, True)
+
+
+def test_page_when_it_shows_settings_then_the_snapshotter_reads_them(tmp_path):
+    page = (Path(__file__).parents[4] / "docs" / "snapshotter.md").read_text()
+    (text,) = (each.partition("```")[0] for each in page.split("```toml\n")[1:])
+    file = tmp_path / "snapshotter.toml"
+    file.write_text(text)
+    assert SnapshotterConfig.read(file) == SnapshotterConfig(
+        root=Path("/data/tocsin"),
+        cache_size=50 << 30,
+        trust="bound",
+        metrics="127.0.0.1:9464",
+    )
