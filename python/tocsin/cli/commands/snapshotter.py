@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,13 @@ from tocsin.cli.options import output_options, registry_options
 from tocsin.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from tocsin.cli.output import Output
     from tocsin.mounting.containerd_version import Version
     from tocsin.mounting.image_mounts import ImageMounts
     from tocsin.mounting.snapshotter.config import SnapshotterConfig
-    from tocsin.mounting.snapshotter.images import LazyMounts
     from tocsin.mounting.snapshotter.snapshots import Snapshots
     from tocsin.stores.registry import RegistryOptions
 
@@ -42,6 +43,19 @@ if TYPE_CHECKING:
     metavar="SOCKET",
     type=click.Path(path_type=Path),
     help="Socket for containerd.  [default: /run/tocsin-snapshotter/tocsin.sock]",
+)
+@click.option(
+    "--image-service",
+    metavar="SOCKET",
+    type=click.Path(path_type=Path),
+    help="Socket for the kubelet (--image-service-endpoint): its requests are passed on to"
+    " containerd, and its credentials are used for mounts.  [default: none]",
+)
+@click.option(
+    "--containerd",
+    metavar="SOCKET",
+    type=click.Path(path_type=Path),
+    help="Socket of containerd, for --image-service.  [default: /run/containerd/containerd.sock]",
 )
 @click.option(
     "--cache-dir",
@@ -89,6 +103,8 @@ def snapshotter(
     config: Path | None,
     root: Path | None,
     address: Path | None,
+    image_service: Path | None,
+    containerd: Path | None,
     cache_dir: Path | None,
     cache_size: int | None,
     trust: str | None,
@@ -106,8 +122,8 @@ def snapshotter(
     process, so the snapshotter can be restarted while containers run. It stays in the foreground
     until SIGTERM or Ctrl-C, and reports to systemd when it is ready. Needs root.
 
-    Options override the configuration file, whose keys are root, address, cache-dir, cache-size,
-    trust, background, metrics and log-level.
+    Options override the configuration file, whose keys are root, address, image-service,
+    containerd, cache-dir, cache-size, trust, background, metrics and log-level.
 
     --print-config prints what containerd, nerdctl, Kubernetes or systemd need; tocsin doctor
     checks the settings of containerd.
@@ -122,6 +138,7 @@ def snapshotter(
     import logging  # noqa: PLC0415 (not for --help)
     import os  # noqa: PLC0415
 
+    from tocsin.mounting.image_mounts import ImageMountOptions, ImageMounts  # noqa: PLC0415
     from tocsin.mounting.snapshotter import config as configs  # noqa: PLC0415
     from tocsin.mounting.snapshotter.server import serve  # noqa: PLC0415
 
@@ -131,6 +148,8 @@ def snapshotter(
     settings = settings.with_values(
         root=_absolute(root),
         address=_absolute(address),
+        image_service=_absolute(image_service),
+        containerd=_absolute(containerd),
         cache_dir=_absolute(cache_dir),
         cache_size=cache_size,
         trust=trust,
@@ -141,36 +160,14 @@ def snapshotter(
         click.echo(_config_text(print_config, containerd_version, settings), nl=False)
         return
 
-    mounts: list[ImageMounts] = []
-
-    def images(root: Path) -> LazyMounts:
-        mounts.append(_images(root, settings, registry))
-        return mounts[0]
-
-    def started(snapshots: Snapshots) -> None:
+    def started() -> None:
         from tocsin.cli import streams  # noqa: PLC0415 (seldom needed)
 
-        if settings.metrics:
-            _metrics()(settings.metrics, snapshots, mounts[0])
         if output.json:
             output.document({"root": settings.root, "address": settings.address})
         else:
             output.line(f"serving {os.fspath(settings.address)}, snapshots in {settings.root}")
         streams.flush()
-
-    with output.log_shown_at_once(logging.getLevelNamesMapping()[settings.log_level.upper()]):
-        serve(
-            settings.root,
-            settings.address,
-            images,
-            started=started,
-        )
-
-
-def _images(
-    root: Path, settings: SnapshotterConfig, registry: RegistryOptions | None
-) -> ImageMounts:
-    from tocsin.mounting.image_mounts import ImageMountOptions, ImageMounts  # noqa: PLC0415
 
     options = ImageMountOptions(
         cache_dir=settings.cache_dir,
@@ -179,10 +176,36 @@ def _images(
         registry=registry,
         background=settings.background,
     )
-    return ImageMounts(root, options)
+    with output.log_shown_at_once(logging.getLevelNamesMapping()[settings.log_level.upper()]):
+        serve(
+            settings.root,
+            settings.address,
+            lambda: ImageMounts(settings.root, options),
+            beside=lambda images, snapshots: _beside(images, snapshots, settings),
+            started=started,
+        )
 
 
-def _metrics() -> Callable[[str, Snapshots, ImageMounts], int]:
+@contextmanager
+def _beside(
+    images: ImageMounts, snapshots: Snapshots, settings: SnapshotterConfig
+) -> Iterator[None]:
+    """Run what the snapshotter does besides serving containerd."""
+    from tocsin.mounting.snapshotter.cri import CriImageService  # noqa: PLC0415 (not for --help)
+
+    with ExitStack() as stack:
+        stack.callback(images.close)
+        if settings.image_service is not None:
+            service = CriImageService(settings.image_service, settings.containerd, images)
+            stack.callback(service.close)
+        if settings.metrics:
+            stack.enter_context(_metrics(settings.metrics, snapshots, images))
+        yield
+
+
+def _metrics(
+    address: str, snapshots: Snapshots, images: ImageMounts
+) -> AbstractContextManager[int]:
     try:
         from tocsin.mounting.snapshotter.metrics import serve_metrics  # noqa: PLC0415 (an extra)
     except ImportError:
@@ -190,7 +213,7 @@ def _metrics() -> Callable[[str, Snapshots, ImageMounts], int]:
             "--metrics: needs prometheus-client, which is not installed",
             hint="Install it with pip install 'tocsin[containerd]'.",
         ) from None
-    return serve_metrics
+    return serve_metrics(address, snapshots, images)
 
 
 def _config_text(kind: str, version: Version | None, settings: SnapshotterConfig) -> str:

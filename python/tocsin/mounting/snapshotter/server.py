@@ -11,8 +11,8 @@ import socket
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from tocsin.errors import ConflictError, UnsupportedError
 from tocsin.log import LOG
@@ -22,6 +22,7 @@ from tocsin.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import FrameType
 
@@ -40,14 +41,20 @@ _GRACE = 5.0
 _PRIVATE = 0o700
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LOCK = "lock"
+_Images = TypeVar("_Images", bound="LazyMounts")
+
+
+def _nothing(_images: LazyMounts, _snapshots: Snapshots) -> AbstractContextManager[object]:
+    return nullcontext()
 
 
 def serve(
     root: Path,
     address: Path,
-    images: Callable[[Path], LazyMounts | None],
+    images: Callable[[], _Images],
     *,
-    started: Callable[[Snapshots], None] = lambda _snapshots: None,
+    beside: Callable[[_Images, Snapshots], AbstractContextManager[object]] = _nothing,
+    started: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve containerd's requests until a signal ends this process. Mounts stay.
 
@@ -55,6 +62,7 @@ def serve(
         root: directory of the snapshots; made if it is missing.
         address: path of the socket.
         images: makes what mounts images lazily, when the directory is locked.
+        beside: returns a context in which requests are served, for example with other services.
         started: called when requests are served.
 
     Raises:
@@ -64,7 +72,8 @@ def serve(
     """
     server = _server()
     with _stopped_by_signals() as wait, _locked(root):
-        snapshots = Snapshots(root, images(root))
+        mounts = images()
+        snapshots = Snapshots(root, mounts)
         try:
             from tocsin.mounting.snapshotter.service import handler  # noqa: PLC0415 (needs grpcio)
 
@@ -76,11 +85,12 @@ def serve(
                 # make it.
                 restoring = threading.Thread(target=_restore, args=(snapshots,), daemon=True)
                 restoring.start()
-                started(snapshots)
-                notify("READY=1")
-                wait()
-                notify("STOPPING=1")
-                server.stop(_GRACE).wait()
+                with beside(mounts, snapshots):
+                    started()
+                    notify("READY=1")
+                    wait()
+                    notify("STOPPING=1")
+                    server.stop(_GRACE).wait()
         finally:
             snapshots.close()
 

@@ -20,6 +20,8 @@ def test_config_when_all_keys_are_given_then_all_are_used(tmp_path):
         tmp_path,
         """root = "/r"
         address = "/a.sock"
+        image-service = "/i.sock"
+        containerd = "/d.sock"
         cache-dir = "/c"
         cache-size = 7
         trust = "bound"
@@ -31,6 +33,8 @@ def test_config_when_all_keys_are_given_then_all_are_used(tmp_path):
     assert config == SnapshotterConfig(
         root=Path("/r"),
         address=Path("/a.sock"),
+        image_service=Path("/i.sock"),
+        containerd=Path("/d.sock"),
         cache_dir=Path("/c"),
         cache_size=7,
         trust="bound",
