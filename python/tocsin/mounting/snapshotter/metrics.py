@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tocsin.mounting.status import MountStatus
 
 MAX_IMAGES = 500
-"""Maximum images with metrics of their own; a node seldom has more than some hundred."""
+"""Maximum images that are counted separately; a node seldom has more than some hundred."""
 MAX_REASONS = 20
 """Maximum reasons that are told apart; the others are counted together."""
 _MAX_REASON_LEN = 200
