@@ -44,12 +44,16 @@ _LOCK = "lock"
 _Images = TypeVar("_Images", bound="LazyMounts")
 
 
+def _nothing(_snapshots: Snapshots, _mounts: LazyMounts) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
 def serve(
     root: Path,
     address: Path,
     images: Callable[[], _Images],
     *,
-    beside: Callable[[_Images], AbstractContextManager[object]] = nullcontext,
+    beside: Callable[[Snapshots, _Images], AbstractContextManager[object]] = _nothing,
     started: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve containerd's requests until a signal ends this process. Mounts stay.
@@ -81,7 +85,7 @@ def serve(
                 # make it.
                 restoring = threading.Thread(target=_restore, args=(snapshots,), daemon=True)
                 restoring.start()
-                with beside(mounts):
+                with beside(snapshots, mounts):
                     started()
                     notify("READY=1")
                     wait()
