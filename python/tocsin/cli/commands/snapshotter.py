@@ -181,14 +181,14 @@ def snapshotter(
             settings.root,
             settings.address,
             lambda: ImageMounts(settings.root, options),
-            beside=lambda images, snapshots: _beside(images, snapshots, settings),
+            beside=lambda snapshots, images: _beside(snapshots, images, settings),
             started=started,
         )
 
 
 @contextmanager
 def _beside(
-    images: ImageMounts, snapshots: Snapshots, settings: SnapshotterConfig
+    snapshots: Snapshots, images: ImageMounts, settings: SnapshotterConfig
 ) -> Iterator[None]:
     """Run what the snapshotter does besides serving containerd."""
     from tocsin.mounting.snapshotter.cri import CriImageService  # noqa: PLC0415 (not for --help)

@@ -44,7 +44,7 @@ _LOCK = "lock"
 _Images = TypeVar("_Images", bound="LazyMounts")
 
 
-def _nothing(_images: LazyMounts, _snapshots: Snapshots) -> AbstractContextManager[object]:
+def _nothing(_snapshots: Snapshots, _mounts: LazyMounts) -> AbstractContextManager[object]:
     return nullcontext()
 
 
@@ -53,7 +53,7 @@ def serve(
     address: Path,
     images: Callable[[], _Images],
     *,
-    beside: Callable[[_Images, Snapshots], AbstractContextManager[object]] = _nothing,
+    beside: Callable[[Snapshots, _Images], AbstractContextManager[object]] = _nothing,
     started: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve containerd's requests until a signal ends this process. Mounts stay.
@@ -85,7 +85,7 @@ def serve(
                 # make it.
                 restoring = threading.Thread(target=_restore, args=(snapshots,), daemon=True)
                 restoring.start()
-                with beside(mounts, snapshots):
+                with beside(snapshots, mounts):
                     started()
                     notify("READY=1")
                     wait()
