@@ -68,7 +68,7 @@ def test_root_owner_when_mapped_then_it_is_the_one_of_the_machine(mapping, expec
     ["", "1:0:5", "0:1", "0:x:1", "0:-1:1", "0:1:0", "0:4294967295:1", "0:1:1:1", "\u0660:1:1"],
 )
 def test_root_owner_when_mapping_is_invalid_then_error(mapping):
-    with pytest.raises(ValueError, match="unpack|mapped|number"):
+    with pytest.raises(ValueError, match=r"unpack|mapped|number"):
         names.root_owner({names.UID_MAPPING: mapping, names.GID_MAPPING: "0:5:1"})
 
 
