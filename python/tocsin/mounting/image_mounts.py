@@ -1,4 +1,4 @@
-"""The mounts of a snapshotter: images, and their lowest layers, each with a process of its own.
+"""The mounts of a snapshotter: images, and their lowest layers, each with its own process.
 
 The processes outlive the snapshotter, which finds its mounts again by their descriptions in
 ``ROOT/run``. The mount of the lowest N layers of an image is at ``ROOT/images/MANIFEST-N/fs``, for
@@ -11,7 +11,6 @@ All methods may be called by several threads.
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -52,6 +51,8 @@ _MAX_LOG_SIZE = 1 << 20
 """Size in bytes above which the log of a mount is replaced when it is mounted again."""
 _WORKERS = 4
 """Number of images that are mounted again at the same time; each waits for disk or network."""
+_LOCKS = 1024
+"""Number of locks; mounts that share one wait for each other."""
 _PRIVATE = 0o700
 
 
@@ -127,7 +128,7 @@ class Problem:
 
 
 class ImageMounts:
-    """The lazy mounts of one snapshotter, each with a process of its own, which outlives it.
+    """The lazy mounts of one snapshotter, each with its own process, which outlives it.
 
     Args:
         root: a directory that belongs to the snapshotter alone.
@@ -149,8 +150,8 @@ class ImageMounts:
         self._lazy = LazyImages(
             self._cache_dir, trust=options.trust, registry=self._registry_options
         )
-        self._lock = threading.Lock()
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+        self._pruning = threading.Lock()
 
     # -- which images --------------------------------------------------------------------------
 
@@ -177,7 +178,7 @@ class ImageMounts:
             credential: replaces an earlier one.
 
         Raises:
-            OSError: mounts cannot be told.
+            OSError: the socket for mounts cannot be made.
         """
         self._credentials.give(host, repository, credential)
 
@@ -272,8 +273,8 @@ class ImageMounts:
     def unmount(self, manifest: Digest, count: int) -> None:
         """Unmount layers that no snapshot uses any more; does nothing if they are not mounted.
 
-        Containers that use them all the same can go on. What only these layers need may then be
-        removed from the cache.
+        Containers that use them all the same can go on. After that, what was used least recently is
+        removed from the cache, in another thread.
 
         Raises:
             TocsinError, OSError: they cannot be unmounted.
@@ -285,21 +286,20 @@ class ImageMounts:
             for each in (directory, directory.parent):
                 with suppress(OSError):  # another file is there
                     each.rmdir()
-        with suppress(OSError):  # another process keeps it locked
-            prune_cache(self._cache_dir, max_size=self._options.cache_size)
+        threading.Thread(target=self._limit_cache, daemon=True).start()
 
-    def restore(self, wanted: Iterable[tuple[LazyImage, int]]) -> list[Problem]:
+    def restore(self, needed: Iterable[tuple[LazyImage, int]]) -> list[Problem]:
         """Mount again what must be mounted, and unmount everything else.
 
         Nothing is asked of a registry if what was fetched before is in the cache.
 
         Args:
-            wanted: images and numbers of layers.
+            needed: images and numbers of layers.
 
         Returns:
             What could not be mounted; `mount` tries again.
         """
-        mounts = {(image.manifest, count): image for image, count in wanted}
+        mounts = {(image.manifest, count): image for image, count in needed}
         expected = {str(self._directory_of(*each)) for each in mounts}
         for found in self._registry.all():
             if found.directory not in expected:
@@ -338,8 +338,7 @@ class ImageMounts:
         return self._images / f"{manifest.hex}-{count}" / _FILES
 
     def _lock_of(self, directory: Path) -> threading.Lock:
-        with self._lock:
-            return self._locks[str(directory)]
+        return self._locks[hash(directory) % _LOCKS]
 
     def _is_alive(self, directory: Path) -> bool:
         """Return whether an image is mounted, and its process is running."""
@@ -365,6 +364,14 @@ class ImageMounts:
             self._registry.remove(found)
         while (point := mount_points.mounted_at(str(directory))) is not None:
             mount_points.unmount(point, lazy=True)
+
+    def _limit_cache(self) -> None:
+        if self._pruning.acquire(blocking=False):
+            try:
+                with suppress(OSError):  # another process keeps it locked
+                    prune_cache(self._cache_dir, max_size=self._options.cache_size)
+            finally:
+                self._pruning.release()
 
 
 class _Log:
