@@ -27,7 +27,9 @@ PUBLIC = [
 REPOSITORIES = {
     "awslabs/soci-snapshotter",
     "containerd/containerd",
+    "containerd/errdefs",
     "containerd/platforms",
+    "containerd/stargz-snapshotter",
     "containers/image",
     "distribution/distribution",
     "distribution/reference",

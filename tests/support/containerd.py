@@ -26,11 +26,12 @@ _ONE_AT_A_TIME = FileLock(Path(tempfile.gettempdir()) / "tocsin-tests-containerd
 
 
 @contextmanager
-def containerd(directory: Path) -> Iterator[Ctr]:
+def containerd(directory: Path, *, more: str = "") -> Iterator[Ctr]:
     """Run containerd and yield a function that runs ``ctr`` with given arguments.
 
     Args:
         directory: directory for all files; its path must be short, since it contains sockets.
+        more: further sections of its configuration.
     """
     daemon, ctr, runc = (program(name) for name in ("containerd", "ctr", "runc"))
     if os.geteuid():
@@ -46,7 +47,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
   address = "{socket}"
 [ttrpc]
   address = "{socket}.ttrpc"
-"""
+{more}"""
     )
     path = f"{os.environ['PATH']}{os.pathsep}{os.path.dirname(runc)}"  # noqa: PTH120 (text)
 

@@ -47,6 +47,7 @@ def _core_version() -> str:
         "mounts": "tocsin.cli.commands.mounts",
         "status": "tocsin.cli.commands.status",
         "run": "tocsin.cli.commands.run",
+        "snapshotter": "tocsin.cli.commands.snapshotter",
         "verify": "tocsin.cli.commands.verify",
         "ztoc": "tocsin.cli.commands.ztoc",
         "index": "tocsin.cli.commands.index",
