@@ -26,12 +26,13 @@ _ONE_AT_A_TIME = FileLock(Path(tempfile.gettempdir()) / "tocsin-tests-containerd
 
 
 @contextmanager
-def containerd(directory: Path, *, more: str = "") -> Iterator[Ctr]:
+def containerd(directory: Path, *, more: str = "", cri: bool = False) -> Iterator[Ctr]:
     """Run containerd and yield a function that runs ``ctr`` with given arguments.
 
     Args:
         directory: directory for all files; its path must be short, since it contains sockets.
         more: further sections of its configuration.
+        cri: whether it serves the kubelet's requests.
     """
     daemon, ctr, runc = (program(name) for name in ("containerd", "ctr", "runc"))
     if os.geteuid():
@@ -42,7 +43,7 @@ def containerd(directory: Path, *, more: str = "") -> Iterator[Ctr]:
         f"""version = 2
 root = "{directory}/root"
 state = "{directory}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+disabled_plugins = [{"" if cri else '"io.containerd.grpc.v1.cri"'}]
 [grpc]
   address = "{socket}"
 [ttrpc]

@@ -241,10 +241,23 @@ class Node:
     # -- containerd --------------------------------------------------------------------------------
 
     @contextmanager
-    def containerd(self) -> Iterator[None]:
-        """Run containerd."""
+    def containerd(self, *, cri: bool = False) -> Iterator[None]:
+        """Run containerd.
+
+        Args:
+            cri: whether it serves the kubelet's requests, with this snapshotter.
+        """
         more = f'[proxy_plugins.tocsin]\n  type = "snapshot"\n  address = "{self.address}"\n'
-        with containerd(self.directory, more=more) as self._ctr:
+        if cri:
+            host = self.registry.host
+            more += f"""
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "tocsin"
+  disable_snapshot_annotations = false
+[plugins."io.containerd.grpc.v1.cri".registry.mirrors."{host}"]
+  endpoint = ["http://{host}"]
+"""
+        with containerd(self.directory, more=more, cri=cri) as self._ctr:
             yield
         self._ctr = None
 

@@ -60,6 +60,19 @@ if TYPE_CHECKING:
     default=None,
     help="Load the rest of each image in the background.  [default: --background]",
 )
+@click.option(
+    "--cri-address",
+    metavar="SOCKET",
+    type=click.Path(path_type=Path),
+    help="Socket for the kubelet's image service, which passes the credentials of pulls to mounts.",
+)
+@click.option(
+    "--containerd-address",
+    metavar="SOCKET",
+    type=click.Path(path_type=Path),
+    help="containerd's socket, used with --cri-address."
+    "  [default: /run/containerd/containerd.sock]",
+)
 @registry_options
 @output_options
 def snapshotter(
@@ -71,6 +84,8 @@ def snapshotter(
     cache_size: int | None,
     trust: str | None,
     background: bool | None,
+    cri_address: Path | None,
+    containerd_address: Path | None,
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
@@ -82,7 +97,7 @@ def snapshotter(
     until SIGTERM or Ctrl-C, and reports to systemd when it is ready. Needs root.
 
     Options override the configuration file, whose keys are root, address, cache-dir, cache-size,
-    trust, background, metrics and log-level.
+    trust, background, cri-address, containerd-address, metrics and log-level.
 
     Examples:
       tocsin snapshotter
@@ -106,7 +121,12 @@ def snapshotter(
         cache_size=cache_size,
         trust=trust,
         background=background,
+        cri_address=_absolute(cri_address),
+        containerd_address=_absolute(containerd_address),
     )
+    image_service = None
+    if settings.cri_address is not None:
+        image_service = settings.cri_address, settings.containerd_address
 
     def started(_snapshots: object) -> None:
         from tocsin.cli import streams  # noqa: PLC0415 (seldom needed)
@@ -122,6 +142,7 @@ def snapshotter(
             settings.root,
             settings.address,
             lambda root: _images(root, settings, registry),
+            image_service=image_service,
             started=started,
         )
 

@@ -18,8 +18,10 @@ DEFAULT_FILE = Path("/etc/tocsin/snapshotter.toml")
 """Read if it exists and no other file is named."""
 DEFAULT_ROOT = Path("/var/lib/tocsin-snapshotter")
 DEFAULT_ADDRESS = Path("/run/tocsin-snapshotter/tocsin.sock")
+DEFAULT_CONTAINERD_ADDRESS = Path("/run/containerd/containerd.sock")
 TRUST = ("by-tag", "bound", "any")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+_PATHS = ("root", "address", "cache-dir", "cri-address", "containerd-address")
 _MAX_FILE_SIZE = 1 << 20
 _MAX_SIZE = 1 << 62
 
@@ -36,6 +38,9 @@ class SnapshotterConfig:
         trust: when indexes are used that only refer to an image: ``by-tag`` for images that are
             pulled by tag, ``bound`` never, ``any`` always.
         background: whether images are loaded in the background.
+        cri_address: socket that the kubelet connects to for images, which gives the credentials of
+            pulls to mounts; ``None`` for none.
+        containerd_address: containerd's socket, for the requests of the kubelet.
         metrics: ``HOST:PORT`` for Prometheus metrics; empty for none.
         log_level: least severity of the messages that are printed.
     """
@@ -46,6 +51,8 @@ class SnapshotterConfig:
     cache_size: int = DEFAULT_CACHE_SIZE
     trust: str = TRUST[0]
     background: bool = True
+    cri_address: Path | None = None
+    containerd_address: Path = DEFAULT_CONTAINERD_ADDRESS
     metrics: str = ""
     log_level: str = "warning"
 
@@ -87,7 +94,7 @@ class SnapshotterConfig:
 
 def _checked(key: str, value: object, name: str) -> object:
     """Return the value of a key with the type of its field."""
-    if key in ("root", "address", "cache-dir"):
+    if key in _PATHS:
         if isinstance(value, str) and value.startswith("/") and "\0" not in value:
             return Path(value)
         raise _error(name, f"{key}: not an absolute path")

@@ -50,7 +50,7 @@ _OWN_METADATA = ("grpc-", "user-agent", "content-type", "te", ":")
 
 
 class TakesCredentials(Protocol):
-    """Receives the credentials of pulls; `ImageMounts` does."""
+    """Receives the credentials of pulls."""
 
     def give_credential(self, host: str, repository: str, credential: Credential) -> None: ...  # noqa: D102
 

@@ -47,6 +47,7 @@ def serve(
     address: Path,
     images: Callable[[Path], LazyMounts | None],
     *,
+    image_service: tuple[Path, Path] | None = None,
     started: Callable[[Snapshots], None] = lambda _snapshots: None,
 ) -> None:
     """Serve containerd's requests until a signal ends this process. Mounts stay.
@@ -55,6 +56,8 @@ def serve(
         root: directory of the snapshots; made if it is missing.
         address: path of the socket.
         images: makes what mounts images lazily, when the directory is locked.
+        image_service: path of the socket for the kubelet's requests about images, and path of
+            containerd's socket; ``None`` if the kubelet asks containerd itself.
         started: called when requests are served.
 
     Raises:
@@ -64,13 +67,14 @@ def serve(
     """
     server = _server()
     with _stopped_by_signals() as wait, _locked(root):
-        snapshots = Snapshots(root, images(root))
+        lazy = images(root)
+        snapshots = Snapshots(root, lazy)
         try:
             from tocsin.mounting.snapshotter.service import handler  # noqa: PLC0415 (needs grpcio)
 
             server.add_generic_rpc_handlers((handler(snapshots),))
             snapshots.sweep()
-            with _bound(server, address):
+            with _image_service(image_service, lazy), _bound(server, address):
                 server.start()
                 # Without waiting for it: a registry may be away, and requests that need a mount
                 # make it.
@@ -83,6 +87,25 @@ def serve(
                 server.stop(_GRACE).wait()
         finally:
             snapshots.close()
+
+
+@contextmanager
+def _image_service(
+    addresses: tuple[Path, Path] | None, images: LazyMounts | None
+) -> Iterator[None]:
+    """Serve the kubelet's requests about images, if it has been asked for."""
+    if addresses is None or images is None:
+        yield
+        return
+    from tocsin.mounting.snapshotter.cri import CriImageService  # noqa: PLC0415 (needs grpcio)
+
+    address, containerd = addresses
+    address.parent.mkdir(_PRIVATE, parents=True, exist_ok=True)
+    service = CriImageService(address, containerd, images)
+    try:
+        yield
+    finally:
+        service.close()
 
 
 def _restore(snapshots: Snapshots) -> None:

@@ -24,6 +24,8 @@ def test_config_when_all_keys_are_given_then_all_are_used(tmp_path):
         cache-size = 7
         trust = "bound"
         background = false
+        cri-address = "/k.sock"
+        containerd-address = "/d.sock"
         metrics = "127.0.0.1:9000"
         log-level = "debug"
         """,
@@ -35,6 +37,8 @@ def test_config_when_all_keys_are_given_then_all_are_used(tmp_path):
         cache_size=7,
         trust="bound",
         background=False,
+        cri_address=Path("/k.sock"),
+        containerd_address=Path("/d.sock"),
         metrics="127.0.0.1:9000",
         log_level="debug",
     )
@@ -55,6 +59,7 @@ def test_trust_when_listed_then_it_is_what_mounts_know():
         ("rooot = '/r'", 'unknown key "rooot"'),
         ("cache_dir = '/r'", 'unknown key "cache_dir"'),
         ("root = 'r'", "root: not an absolute path"),
+        ("cri-address = 'k'", "cri-address: not an absolute path"),
         ("root = 1", "root: not an absolute path"),
         ("cache-size = -1", "cache-size: not a number of bytes"),
         ("cache-size = true", "cache-size: not a number of bytes"),
