@@ -17,7 +17,7 @@ def kubernetes():
     """A machine with containerd, whose images the kubelet pulls through the snapshotter."""
     with Registry() as registry, node(registry) as machine:
         kubelet, containerd = str(machine.directory / "k.sock"), str(machine.directory / "c.sock")
-        addresses = "--cri-address", kubelet, "--containerd-address", containerd
+        addresses = "--image-service", kubelet, "--containerd", containerd
         machine.start(*addresses, "--no-background")
         with machine.containerd(cri=True):
             yield machine

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 PATIENCE = 120.0
 """Seconds until a program must have done what a test waits for."""
 APPLETS = ("sh", "cat", "echo", "ls", "sleep", "true", "touch", "stat", "test", "mkdir", "rm")
-_LIST = ("snapshot", "--snapshotter", "tocsin", "ls")
+_SNAPSHOT = ("snapshot", "--snapshotter", "tocsin")
 SERVICE = "containerd.services.snapshots.v1.Snapshots"
 
 
@@ -215,9 +215,15 @@ class Node:
         assert line.startswith(b"serving "), self.log.read_text()
         # containerd connects again after some seconds at most, and fails requests until then.
         deadline = time.monotonic() + PATIENCE
-        while self._ctr is not None and self.try_ctr(*_LIST).returncode != 0:
+        while self._ctr is not None and not self._is_connected():
             assert time.monotonic() < deadline
             time.sleep(0.1)
+
+    def _is_connected(self) -> bool:
+        key = f"probe-{time.monotonic_ns()}"
+        if self.try_ctr(*_SNAPSHOT, "prepare", key).returncode != 0:
+            return False
+        return self.try_ctr(*_SNAPSHOT, "rm", key).returncode == 0
 
     def kill(self, number: int = signal.SIGKILL) -> int:
         """Send a signal to the snapshotter, wait for its end, and return its exit code."""

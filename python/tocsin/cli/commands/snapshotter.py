@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,11 @@ from tocsin.cli.command import command
 from tocsin.cli.options import output_options, registry_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tocsin.cli.output import Output
+    from tocsin.mounting.image_mounts import ImageMounts
     from tocsin.mounting.snapshotter.config import SnapshotterConfig
-    from tocsin.mounting.snapshotter.images import LazyMounts
     from tocsin.stores.registry import RegistryOptions
 
 
@@ -36,6 +39,19 @@ if TYPE_CHECKING:
     metavar="SOCKET",
     type=click.Path(path_type=Path),
     help="Socket for containerd.  [default: /run/tocsin-snapshotter/tocsin.sock]",
+)
+@click.option(
+    "--image-service",
+    metavar="SOCKET",
+    type=click.Path(path_type=Path),
+    help="Socket for the kubelet (--image-service-endpoint): its requests are passed on to"
+    " containerd, and its credentials are used for mounts.  [default: none]",
+)
+@click.option(
+    "--containerd",
+    metavar="SOCKET",
+    type=click.Path(path_type=Path),
+    help="Socket of containerd, for --image-service.  [default: /run/containerd/containerd.sock]",
 )
 @click.option(
     "--cache-dir",
@@ -60,19 +76,6 @@ if TYPE_CHECKING:
     default=None,
     help="Load the rest of each image in the background.  [default: --background]",
 )
-@click.option(
-    "--cri-address",
-    metavar="SOCKET",
-    type=click.Path(path_type=Path),
-    help="Socket for the kubelet's image service, which passes the credentials of pulls to mounts.",
-)
-@click.option(
-    "--containerd-address",
-    metavar="SOCKET",
-    type=click.Path(path_type=Path),
-    help="containerd's socket, used with --cri-address."
-    "  [default: /run/containerd/containerd.sock]",
-)
 @registry_options
 @output_options
 def snapshotter(
@@ -80,12 +83,12 @@ def snapshotter(
     config: Path | None,
     root: Path | None,
     address: Path | None,
+    image_service: Path | None,
+    containerd: Path | None,
     cache_dir: Path | None,
     cache_size: int | None,
     trust: str | None,
     background: bool | None,
-    cri_address: Path | None,
-    containerd_address: Path | None,
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
@@ -96,8 +99,8 @@ def snapshotter(
     process, so the snapshotter can be restarted while containers run. It stays in the foreground
     until SIGTERM or Ctrl-C, and reports to systemd when it is ready. Needs root.
 
-    Options override the configuration file, whose keys are root, address, cache-dir, cache-size,
-    trust, background, cri-address, containerd-address, metrics and log-level.
+    Options override the configuration file, whose keys are root, address, image-service,
+    containerd, cache-dir, cache-size, trust, background, metrics and log-level.
 
     Examples:
       tocsin snapshotter
@@ -108,6 +111,7 @@ def snapshotter(
     import logging  # noqa: PLC0415 (not for --help)
     import os  # noqa: PLC0415
 
+    from tocsin.mounting.image_mounts import ImageMountOptions, ImageMounts  # noqa: PLC0415
     from tocsin.mounting.snapshotter import config as configs  # noqa: PLC0415
     from tocsin.mounting.snapshotter.server import serve  # noqa: PLC0415
 
@@ -117,18 +121,15 @@ def snapshotter(
     settings = settings.with_values(
         root=_absolute(root),
         address=_absolute(address),
+        image_service=_absolute(image_service),
+        containerd=_absolute(containerd),
         cache_dir=_absolute(cache_dir),
         cache_size=cache_size,
         trust=trust,
         background=background,
-        cri_address=_absolute(cri_address),
-        containerd_address=_absolute(containerd_address),
     )
-    image_service = None
-    if settings.cri_address is not None:
-        image_service = settings.cri_address, settings.containerd_address
 
-    def started(_snapshots: object) -> None:
+    def started() -> None:
         from tocsin.cli import streams  # noqa: PLC0415 (seldom needed)
 
         if output.json:
@@ -137,21 +138,6 @@ def snapshotter(
             output.line(f"serving {os.fspath(settings.address)}, snapshots in {settings.root}")
         streams.flush()
 
-    with output.log_shown_at_once(logging.getLevelNamesMapping()[settings.log_level.upper()]):
-        serve(
-            settings.root,
-            settings.address,
-            lambda root: _images(root, settings, registry),
-            image_service=image_service,
-            started=started,
-        )
-
-
-def _images(
-    root: Path, settings: SnapshotterConfig, registry: RegistryOptions | None
-) -> LazyMounts:
-    from tocsin.mounting.image_mounts import ImageMountOptions, ImageMounts  # noqa: PLC0415
-
     options = ImageMountOptions(
         cache_dir=settings.cache_dir,
         cache_size=settings.cache_size,
@@ -159,7 +145,27 @@ def _images(
         registry=registry,
         background=settings.background,
     )
-    return ImageMounts(root, options)
+    with output.log_shown_at_once(logging.getLevelNamesMapping()[settings.log_level.upper()]):
+        serve(
+            settings.root,
+            settings.address,
+            lambda: ImageMounts(settings.root, options),
+            beside=lambda images: _beside(images, settings),
+            started=started,
+        )
+
+
+@contextmanager
+def _beside(images: ImageMounts, settings: SnapshotterConfig) -> Iterator[None]:
+    """Run what the snapshotter does besides serving containerd."""
+    from tocsin.mounting.snapshotter.cri import CriImageService  # noqa: PLC0415 (not for --help)
+
+    with ExitStack() as stack:
+        stack.callback(images.close)
+        if settings.image_service is not None:
+            service = CriImageService(settings.image_service, settings.containerd, images)
+            stack.callback(service.close)
+        yield
 
 
 def _absolute(path: Path | None) -> Path | None:

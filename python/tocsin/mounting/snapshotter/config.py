@@ -18,10 +18,9 @@ DEFAULT_FILE = Path("/etc/tocsin/snapshotter.toml")
 """Read if it exists and no other file is named."""
 DEFAULT_ROOT = Path("/var/lib/tocsin-snapshotter")
 DEFAULT_ADDRESS = Path("/run/tocsin-snapshotter/tocsin.sock")
-DEFAULT_CONTAINERD_ADDRESS = Path("/run/containerd/containerd.sock")
+DEFAULT_CONTAINERD = Path("/run/containerd/containerd.sock")
 TRUST = ("by-tag", "bound", "any")
 LOG_LEVELS = ("debug", "info", "warning", "error")
-_PATHS = ("root", "address", "cache-dir", "cri-address", "containerd-address")
 _MAX_FILE_SIZE = 1 << 20
 _MAX_SIZE = 1 << 62
 
@@ -33,26 +32,26 @@ class SnapshotterConfig:
     Attributes:
         root: directory of the snapshots.
         address: socket that containerd connects to.
+        image_service: socket for the kubelet, whose credentials are then used for mounts; ``None``
+            for none.
+        containerd: containerd's socket, to which requests of the kubelet are passed on.
         cache_dir: directory of the cache; ``None`` for ``cache`` below `root`.
         cache_size: limit of the cache in bytes, without what mounts use.
         trust: when indexes are used that only refer to an image: ``by-tag`` for images that are
             pulled by tag, ``bound`` never, ``any`` always.
         background: whether images are loaded in the background.
-        cri_address: socket that the kubelet connects to for images, which gives the credentials of
-            pulls to mounts; ``None`` for none.
-        containerd_address: containerd's socket, for the requests of the kubelet.
         metrics: ``HOST:PORT`` for Prometheus metrics; empty for none.
         log_level: least severity of the messages that are printed.
     """
 
     root: Path = DEFAULT_ROOT
     address: Path = DEFAULT_ADDRESS
+    image_service: Path | None = None
+    containerd: Path = DEFAULT_CONTAINERD
     cache_dir: Path | None = None
     cache_size: int = DEFAULT_CACHE_SIZE
     trust: str = TRUST[0]
     background: bool = True
-    cri_address: Path | None = None
-    containerd_address: Path = DEFAULT_CONTAINERD_ADDRESS
     metrics: str = ""
     log_level: str = "warning"
 
@@ -94,7 +93,7 @@ class SnapshotterConfig:
 
 def _checked(key: str, value: object, name: str) -> object:
     """Return the value of a key with the type of its field."""
-    if key in _PATHS:
+    if key in ("root", "address", "image-service", "containerd", "cache-dir"):
         if isinstance(value, str) and value.startswith("/") and "\0" not in value:
             return Path(value)
         raise _error(name, f"{key}: not an absolute path")

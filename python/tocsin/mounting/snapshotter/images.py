@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
     from tocsin.model.digest import Digest
     from tocsin.mounting.lazy_images import LazyImage, NotLazy
-    from tocsin.stores.registry.credentials import Credential
 
 
 class LazyMounts(Protocol):
@@ -30,13 +29,6 @@ class LazyMounts(Protocol):
 
     def unmount(self, manifest: Digest, count: int) -> None:
         """Unmount what `mount` mounted; nothing happens if it is not mounted."""
-
-    def give_credential(self, host: str, repository: str, credential: Credential) -> None:
-        """Keep the credential of a pull in memory, for `find` and for mounts.
-
-        Raises:
-            OSError: mounts cannot ask for it.
-        """
 
     def mounted(self) -> Sequence[MountedLayers]:
         """Return what is mounted, or was until its process died."""

@@ -11,8 +11,8 @@ import socket
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from tocsin.errors import ConflictError, UnsupportedError
 from tocsin.log import LOG
@@ -22,6 +22,7 @@ from tocsin.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import FrameType
 
@@ -40,15 +41,16 @@ _GRACE = 5.0
 _PRIVATE = 0o700
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LOCK = "lock"
+_Images = TypeVar("_Images", bound="LazyMounts")
 
 
 def serve(
     root: Path,
     address: Path,
-    images: Callable[[Path], LazyMounts | None],
+    images: Callable[[], _Images],
     *,
-    image_service: tuple[Path, Path] | None = None,
-    started: Callable[[Snapshots], None] = lambda _snapshots: None,
+    beside: Callable[[_Images], AbstractContextManager[object]] = nullcontext,
+    started: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve containerd's requests until a signal ends this process. Mounts stay.
 
@@ -56,8 +58,7 @@ def serve(
         root: directory of the snapshots; made if it is missing.
         address: path of the socket.
         images: makes what mounts images lazily, when the directory is locked.
-        image_service: path of the socket for the kubelet's requests about images, and path of
-            containerd's socket; ``None`` if the kubelet asks containerd itself.
+        beside: returns a context in which requests are served, for example with other services.
         started: called when requests are served.
 
     Raises:
@@ -67,45 +68,27 @@ def serve(
     """
     server = _server()
     with _stopped_by_signals() as wait, _locked(root):
-        lazy = images(root)
-        snapshots = Snapshots(root, lazy)
+        mounts = images()
+        snapshots = Snapshots(root, mounts)
         try:
             from tocsin.mounting.snapshotter.service import handler  # noqa: PLC0415 (needs grpcio)
 
             server.add_generic_rpc_handlers((handler(snapshots),))
             snapshots.sweep()
-            with _image_service(image_service, lazy), _bound(server, address):
+            with _bound(server, address):
                 server.start()
                 # Without waiting for it: a registry may be away, and requests that need a mount
                 # make it.
                 restoring = threading.Thread(target=_restore, args=(snapshots,), daemon=True)
                 restoring.start()
-                started(snapshots)
-                notify("READY=1")
-                wait()
-                notify("STOPPING=1")
-                server.stop(_GRACE).wait()
+                with beside(mounts):
+                    started()
+                    notify("READY=1")
+                    wait()
+                    notify("STOPPING=1")
+                    server.stop(_GRACE).wait()
         finally:
             snapshots.close()
-
-
-@contextmanager
-def _image_service(
-    addresses: tuple[Path, Path] | None, images: LazyMounts | None
-) -> Iterator[None]:
-    """Serve the kubelet's requests about images, if it has been asked for."""
-    if addresses is None or images is None:
-        yield
-        return
-    from tocsin.mounting.snapshotter.cri import CriImageService  # noqa: PLC0415 (needs grpcio)
-
-    address, containerd = addresses
-    address.parent.mkdir(_PRIVATE, parents=True, exist_ok=True)
-    service = CriImageService(address, containerd, images)
-    try:
-        yield
-    finally:
-        service.close()
 
 
 def _restore(snapshots: Snapshots) -> None:

@@ -44,7 +44,7 @@ _MAX_KEY_LEN = 4096
 """Maximum characters in a key; containerd's have a namespace and a chain ID."""
 _MAX_LABELS = 1000
 _MAX_LABEL_LEN = 4096
-"""Characters of a label with its name, at most. Source: containerd/containerd, labels/validate.go."""
+"""Characters of a label and its name. Source: containerd/containerd, labels/validate.go."""
 _NO_REFERENCE = (
     "containerd did not say which image this is: "
     "pull with ctr-remote, nerdctl or CRI with snapshot annotations"

@@ -20,12 +20,12 @@ def test_config_when_all_keys_are_given_then_all_are_used(tmp_path):
         tmp_path,
         """root = "/r"
         address = "/a.sock"
+        image-service = "/i.sock"
+        containerd = "/d.sock"
         cache-dir = "/c"
         cache-size = 7
         trust = "bound"
         background = false
-        cri-address = "/k.sock"
-        containerd-address = "/d.sock"
         metrics = "127.0.0.1:9000"
         log-level = "debug"
         """,
@@ -33,12 +33,12 @@ def test_config_when_all_keys_are_given_then_all_are_used(tmp_path):
     assert config == SnapshotterConfig(
         root=Path("/r"),
         address=Path("/a.sock"),
+        image_service=Path("/i.sock"),
+        containerd=Path("/d.sock"),
         cache_dir=Path("/c"),
         cache_size=7,
         trust="bound",
         background=False,
-        cri_address=Path("/k.sock"),
-        containerd_address=Path("/d.sock"),
         metrics="127.0.0.1:9000",
         log_level="debug",
     )
@@ -59,7 +59,6 @@ def test_trust_when_listed_then_it_is_what_mounts_know():
         ("rooot = '/r'", 'unknown key "rooot"'),
         ("cache_dir = '/r'", 'unknown key "cache_dir"'),
         ("root = 'r'", "root: not an absolute path"),
-        ("cri-address = 'k'", "cri-address: not an absolute path"),
         ("root = 1", "root: not an absolute path"),
         ("cache-size = -1", "cache-size: not a number of bytes"),
         ("cache-size = true", "cache-size: not a number of bytes"),
