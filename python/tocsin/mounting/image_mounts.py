@@ -22,6 +22,7 @@ from tocsin.layers.cache_contents import prune_cache
 from tocsin.log import LOG
 from tocsin.model.digest import Digest
 from tocsin.mounting import mount_points
+from tocsin.mounting.detached import DetachedProcesses
 from tocsin.mounting.fronts import AUTO, EROFS, FUSE
 from tocsin.mounting.lazy_images import BY_TAG, LazyImage, LazyImages, NotLazy
 from tocsin.mounting.options import DEFAULT_CACHE_SIZE, DEFAULT_READ_TIMEOUT, MountOptions
@@ -29,7 +30,6 @@ from tocsin.mounting.overlay import refusal_as_lower
 from tocsin.mounting.process import remove_dead
 from tocsin.mounting.pull_credentials import PullCredentials
 from tocsin.mounting.registered import Registry
-from tocsin.mounting.spawned import spawn_detached
 from tocsin.mounting.unmounting import LIST_TIMEOUT, status_in
 from tocsin.quoting import quoted
 
@@ -152,6 +152,7 @@ class ImageMounts:
         )
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._pruning = threading.Lock()
+        self._processes = DetachedProcesses()
 
     # -- which images --------------------------------------------------------------------------
 
@@ -167,6 +168,7 @@ class ImageMounts:
 
         The arguments are those of `LazyImages.find`.
         """
+        self._processes.expect()
         return self._lazy.find(reference, manifest=manifest, layers=layers, platform=platform)
 
     def give_credential(self, host: str, repository: str, credential: Credential) -> None:
@@ -185,6 +187,7 @@ class ImageMounts:
     def close(self) -> None:
         """Stop to answer mounts, which go on without."""
         self._credentials.close()
+        self._processes.close()
 
     def _registry_options(self) -> RegistryOptions:
         from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415 (slow to import)
@@ -226,7 +229,7 @@ class ImageMounts:
             if log.stat().st_size > _MAX_LOG_SIZE:
                 log.unlink()
         options = self._mount_options(image, count)
-        spawn_detached(options, str(directory), _Log(), log=log)
+        self._processes.mount(options, str(directory), _Log(), log=log)
         refusal = refusal_as_lower(directory, beside=self._images)
         if refusal is None:
             return
@@ -237,7 +240,7 @@ class ImageMounts:
             # Some file systems cannot be that deep below another one, as when this machine is
             # itself a container.
             LOG.info("%s: EROFS cannot be below an overlay here, so FUSE is used", directory)
-            spawn_detached(replace(options, front=FUSE), str(directory), _Log(), log=log)
+            self._processes.mount(replace(options, front=FUSE), str(directory), _Log(), log=log)
             refusal = refusal_as_lower(directory, beside=self._images)
             if refusal is None:
                 return
