@@ -26,8 +26,10 @@ _ONE_AT_A_TIME = FileLock(Path(tempfile.gettempdir()) / "tocsin-tests-containerd
 """containerd's shims identify running containers by name on the whole machine."""
 
 
-_CONFIG = """version = 2
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+CONFIG = """version = 2
+"""
+"""A configuration with which containerd answers the kubelet too."""
+_CONFIG = f"""{CONFIG}disabled_plugins = ["io.containerd.grpc.v1.cri"]
 """
 
 
