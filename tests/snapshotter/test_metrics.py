@@ -50,7 +50,7 @@ def test_metrics_when_images_run_then_fetches_and_reasons_are_counted(cluster, p
     assert found["process_open_fds",] > 0
 
 
-def test_snapshotter_when_the_metrics_address_is_wrong_then_it_does_not_start(tmp_path):
+def test_snapshotter_when_metrics_address_is_wrong_then_it_does_not_start(tmp_path):
     done = tocsin("snapshotter", "--root", tmp_path, "--address", tmp_path / "s", "--metrics", "x")
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"metrics: not an address (found x, expected HOST:PORT)" in done.stderr

@@ -14,7 +14,8 @@ from tocsin.cli.options import output_options, registry_options
 from tocsin.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from tocsin.cli.output import Output
     from tocsin.mounting.containerd_version import Version
@@ -200,11 +201,13 @@ def _beside(
             service = CriImageService(settings.image_service, settings.containerd, images)
             stack.callback(service.close)
         if settings.metrics:
-            _metrics()(settings.metrics, snapshots, images)
+            stack.enter_context(_metrics(settings.metrics, snapshots, images))
         yield
 
 
-def _metrics() -> Callable[[str, Snapshots, ImageMounts], int]:
+def _metrics(
+    address: str, snapshots: Snapshots, images: ImageMounts
+) -> AbstractContextManager[int]:
     try:
         from tocsin.mounting.snapshotter.metrics import serve_metrics  # noqa: PLC0415 (an extra)
     except ImportError:
@@ -212,7 +215,7 @@ def _metrics() -> Callable[[str, Snapshots, ImageMounts], int]:
             "--metrics: needs prometheus-client, which is not installed",
             hint="Install it with pip install 'tocsin[containerd]'.",
         ) from None
-    return serve_metrics
+    return serve_metrics(address, snapshots, images)
 
 
 def _config_text(kind: str, version: Version | None, settings: SnapshotterConfig) -> str:

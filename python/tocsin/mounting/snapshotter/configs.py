@@ -34,6 +34,7 @@ NERDCTL_PLUGIN = "soci"
 
 Source: containerd/nerdctl, pkg/imgutil/snapshotter.go.
 """
+_IMAGE_SERVICE = "images.sock"
 _SAFE = re.compile(r"[A-Za-z0-9_./+:@-]+")
 
 
@@ -71,7 +72,7 @@ def config_text(
     lines += [f"version = {3 if version >= SECOND else 2}", ""]
     lines += _plugin(name, version, settings)
     if kind == KUBERNETES:
-        lines += ["", *_cri(name, version)]
+        lines += ["", *_cri(name, version), "", *_kubelet(settings)]
     elif version >= SECOND:
         lines += ["", *_unpacking(name)]
     return "\n".join([*lines, ""])
@@ -116,6 +117,17 @@ def _cri(name: str, version: Version) -> list[str]:
         f"[plugins.{cri_section(version)}]",
         f'  snapshotter = "{name}"',
         "  disable_snapshot_annotations = false",
+    ]
+
+
+def _kubelet(settings: SnapshotterConfig) -> list[str]:
+    service = settings.image_service or settings.address.with_name(_IMAGE_SERVICE)
+    return [
+        "# The kubelet sends the credentials of pods (imagePullSecrets) only to its image service.",
+        "# To use them, put this line into /etc/tocsin/snapshotter.toml:",
+        f"#   image-service = {_toml(service)}",
+        "# and this one into the configuration of the kubelet:",
+        f"#   imageServiceEndpoint: unix://{service}",
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from tocsin.mounting.status import MountStatus
 
 MAX_IMAGES = 500
-"""Maximum images with metrics of their own; a node seldom has more than some hundred."""
+"""Maximum images that are counted separately; a node seldom has more than some hundred."""
 MAX_REASONS = 20
 """Maximum reasons that are told apart; the others are counted together."""
 _MAX_REASON_LEN = 200
@@ -173,8 +174,9 @@ def _images(snapshots: Sequence[Snapshot]) -> Metric:
     return metric
 
 
-def serve_metrics(address: str, snapshots: SnapshotList, mounts: Mounts) -> int:
-    """Serve the metrics by HTTP until the process ends, and return the port.
+@contextmanager
+def serve_metrics(address: str, snapshots: SnapshotList, mounts: Mounts) -> Iterator[int]:
+    """Serve the metrics by HTTP, and yield the port.
 
     Args:
         address: ``HOST:PORT``, with an IPv6 address in brackets; port 0 for any free one.
@@ -190,14 +192,19 @@ def serve_metrics(address: str, snapshots: SnapshotList, mounts: Mounts) -> int:
     registry.register(SnapshotterCollector(snapshots, mounts))
     ProcessCollector(registry=registry)
     try:
-        server, _ = start_http_server(port, host, registry)
+        server, thread = start_http_server(port, host, registry)
     except OSError as error:
         raise ConflictError(
             f"metrics: {shown(address)}: cannot be served ({error.strerror})",
             hint="Choose another address with --metrics HOST:PORT.",
         ) from error
     LOG.info("metrics are served at %s, port %d", host, server.server_port)
-    return server.server_port
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def parsed_address(address: str) -> tuple[str, int]:

@@ -53,8 +53,10 @@ class Snapshotter:
 
     def values(self):
         """Return what Prometheus' own parser reads from the text that is served."""
-        port = serve_metrics("127.0.0.1:0", self, self)
-        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+        with (
+            serve_metrics("127.0.0.1:0", self, self) as port,
+            urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer,
+        ):
             text = answer.read().decode()
         return {
             (sample.name, *sample.labels.values()): sample.value
@@ -181,5 +183,6 @@ def test_address_when_not_valid_then_error(address):
 def test_server_when_the_port_is_used_then_error(snapshotter):
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
+        served = serve_metrics(address, snapshotter, snapshotter)
         with pytest.raises(ConflictError, match=r"metrics: .*: cannot be served"):
-            serve_metrics(address, snapshotter, snapshotter)
+            served.__enter__()
