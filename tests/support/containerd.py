@@ -29,7 +29,7 @@ _ONE_AT_A_TIME = FileLock(Path(tempfile.gettempdir()) / "tocsin-tests-containerd
 CONFIG = """version = 2
 """
 """A configuration with which containerd answers the kubelet too."""
-_CONFIG = f"""{CONFIG}disabled_plugins = ["io.containerd.grpc.v1.cri"]
+WITHOUT_CRI = f"""{CONFIG}disabled_plugins = ["io.containerd.grpc.v1.cri"]
 """
 
 
@@ -56,7 +56,7 @@ def _found(name: str, programs: Path | None) -> str:
 
 @contextmanager
 def containerd(
-    directory: Path, *, more: str = "", programs: Path | None = None, config: str = _CONFIG
+    directory: Path, *, more: str = "", programs: Path | None = None, config: str = WITHOUT_CRI
 ) -> Iterator[Ctr]:
     """Run containerd and yield a function that runs ``ctr`` with given arguments.
 
