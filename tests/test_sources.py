@@ -36,6 +36,7 @@ REPOSITORIES = {
     "distribution/reference",
     "docker/docker-credential-helpers",
     "golang/net",
+    "kubernetes/cri-api",
     "moby/moby",
     "torvalds/linux",
 }

@@ -259,7 +259,7 @@ def test_case_when_lowest_layer_is_mounted_then_as_umoci_unpacks_it(machine, nam
 
 
 @pytest.mark.parametrize("front", ["fuse", "auto"])
-def test_mount_when_used_by_an_overlay_then_a_container_sees_and_changes_the_image(machine, front):
+def test_mount_when_below_an_overlay_then_as_a_container_needs_it(machine, front):
     lower = tar(
         entry("bin/", type=DIRECTORY, mode=0o755),
         entry("bin/su", b"#!suid", mode=0o4755),
@@ -377,7 +377,7 @@ def test_mounts_when_the_snapshotter_starts_again_then_found_and_the_same(machin
 
 
 @pytest.mark.parametrize("front", ["fuse", "erofs"])
-def test_process_when_killed_then_readers_get_errors_and_restore_mounts_again(machine, data, front):
+def test_process_when_killed_then_errors_until_mounted_again(machine, data, front):
     own = machine.mounts(front=front, background=False)
     image = own.find(data, manifest=manifest_of(data), layers=[])
     directory = own.mount(image, 2)
@@ -395,7 +395,7 @@ def test_process_when_killed_then_readers_get_errors_and_restore_mounts_again(ma
     assert mounted_below(machine.root) == [str(directory)]
 
 
-def test_machine_when_restarted_without_registry_then_mounted_again_from_the_cache(machine, data):
+def test_machine_when_restarted_without_registry_then_mounted_again(machine, data):
     own = machine.mounts()
     image = own.find(data, manifest=manifest_of(data), layers=[])
     directory = own.mount(image, 2)
@@ -413,7 +413,7 @@ def test_machine_when_restarted_without_registry_then_mounted_again_from_the_cac
         assert (directory / f"data/{number}.bin").read_bytes() == data_of(number)
 
 
-def test_restore_when_metadata_is_not_cached_and_registry_is_gone_then_problem(machine, data):
+def test_restore_when_nothing_is_cached_and_registry_gone_then_problem(machine, data):
     own = machine.mounts()
     image = own.find(data, manifest=manifest_of(data), layers=[])
     machine.registry.__exit__()
@@ -498,9 +498,7 @@ def test_credential_when_it_expires_then_eio_until_the_next_pull(machine, data, 
     own.close()
 
 
-def test_snapshotter_when_started_again_without_credentials_then_mounts_and_reads_later(
-    machine, data
-):
+def test_mount_when_made_without_credentials_then_reads_work_later(machine, data):
     host = machine.registry.host
     own = machine.mounts(background=False, read_timeout=2)
     image = own.find(data, manifest=manifest_of(data), layers=[])
@@ -555,14 +553,21 @@ def test_unmount_when_nothing_uses_it_then_the_cache_shrinks_to_its_limit(machin
     wait_for(own, "complete")
     (pid,) = machine.processes()
     inflated = machine.root / "cache/inflated"
-    assert sum(each.stat().st_blocks * 512 for each in inflated.glob("*/*")) > 4 << 20
+
+    def size():
+        return sum(each.stat().st_blocks * 512 for each in inflated.glob("*/*"))
+
+    assert size() > 4 << 20
     own.unmount(image.manifest, 2)
     wait_for_end(pid)
-    own.unmount(image.manifest, 2)  # nothing is mounted any more; this is no error
-    assert sum(each.stat().st_blocks * 512 for each in inflated.glob("*/*")) <= 1 << 20
+    own.unmount(image.manifest, 2)  # nothing is mounted any more, which is not an error
+    deadline = time.monotonic() + 20
+    while size() > 1 << 20:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
-def test_mount_when_complete_then_the_next_one_reads_files_without_its_process(machine, data):
+def test_mount_when_complete_then_the_next_needs_no_process(machine, data):
     own = machine.mounts()
     image = own.find(data, manifest=manifest_of(data), layers=[])
     own.mount(image, 2)

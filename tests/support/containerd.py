@@ -26,8 +26,10 @@ _ONE_AT_A_TIME = FileLock(Path(tempfile.gettempdir()) / "tocsin-tests-containerd
 """containerd's shims identify running containers by name on the whole machine."""
 
 
-_CONFIG = """version = 2
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+CONFIG = """version = 2
+"""
+"""A configuration with which containerd answers the kubelet too."""
+WITHOUT_CRI = f"""{CONFIG}disabled_plugins = ["io.containerd.grpc.v1.cri"]
 """
 
 
@@ -54,7 +56,7 @@ def _found(name: str, programs: Path | None) -> str:
 
 @contextmanager
 def containerd(
-    directory: Path, *, more: str = "", programs: Path | None = None, config: str = _CONFIG
+    directory: Path, *, more: str = "", programs: Path | None = None, config: str = WITHOUT_CRI
 ) -> Iterator[Ctr]:
     """Run containerd and yield a function that runs ``ctr`` with given arguments.
 

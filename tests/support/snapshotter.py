@@ -20,7 +20,7 @@ from google.protobuf.empty_pb2 import Empty
 
 import tocsin
 from support.cli_process import TOCSIN, environment
-from support.containerd import containerd
+from support.containerd import CONFIG, WITHOUT_CRI, containerd
 from support.images import Image
 from support.mounts import need_busybox, need_mounts, put
 from support.registry_real import program
@@ -247,10 +247,24 @@ class Node:
     # -- containerd --------------------------------------------------------------------------------
 
     @contextmanager
-    def containerd(self) -> Iterator[None]:
-        """Run containerd."""
+    def containerd(self, *, cri: bool = False) -> Iterator[None]:
+        """Run containerd.
+
+        Args:
+            cri: whether it serves the kubelet's requests, with this snapshotter.
+        """
         more = f'[proxy_plugins.tocsin]\n  type = "snapshot"\n  address = "{self.address}"\n'
-        with containerd(self.directory, more=more) as self._ctr:
+        if cri:
+            host = self.registry.host
+            more += f"""
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "tocsin"
+  disable_snapshot_annotations = false
+[plugins."io.containerd.grpc.v1.cri".registry.mirrors."{host}"]
+  endpoint = ["http://{host}"]
+"""
+        config = CONFIG if cri else WITHOUT_CRI
+        with containerd(self.directory, more=more, config=config) as self._ctr:
             yield
         self._ctr = None
 

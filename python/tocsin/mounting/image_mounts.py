@@ -1,4 +1,4 @@
-"""The mounts of a snapshotter: images, and their lowest layers, each with a process of its own.
+"""The mounts of a snapshotter: images, and their lowest layers, each with its own process.
 
 The processes outlive the snapshotter, which finds its mounts again by their descriptions in
 ``ROOT/run``. The mount of the lowest N layers of an image is at ``ROOT/images/MANIFEST-N/fs``, for
@@ -11,7 +11,6 @@ All methods may be called by several threads.
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from tocsin.layers.cache_contents import prune_cache
 from tocsin.log import LOG
 from tocsin.model.digest import Digest
 from tocsin.mounting import mount_points
+from tocsin.mounting.detached import DetachedProcesses
 from tocsin.mounting.fronts import AUTO, EROFS, FUSE
 from tocsin.mounting.lazy_images import BY_TAG, LazyImage, LazyImages, NotLazy
 from tocsin.mounting.options import DEFAULT_CACHE_SIZE, DEFAULT_READ_TIMEOUT, MountOptions
@@ -30,7 +30,6 @@ from tocsin.mounting.overlay import refusal_as_lower
 from tocsin.mounting.process import remove_dead
 from tocsin.mounting.pull_credentials import PullCredentials
 from tocsin.mounting.registered import Registry
-from tocsin.mounting.spawned import spawn_detached
 from tocsin.mounting.unmounting import LIST_TIMEOUT, status_in
 from tocsin.quoting import quoted
 
@@ -52,6 +51,8 @@ _MAX_LOG_SIZE = 1 << 20
 """Size in bytes above which the log of a mount is replaced when it is mounted again."""
 _WORKERS = 4
 """Number of images that are mounted again at the same time; each waits for disk or network."""
+_LOCKS = 1024
+"""Number of locks; mounts that share one wait for each other."""
 _PRIVATE = 0o700
 
 
@@ -127,7 +128,7 @@ class Problem:
 
 
 class ImageMounts:
-    """The lazy mounts of one snapshotter, each with a process of its own, which outlives it.
+    """The lazy mounts of one snapshotter, each with its own process, which outlives it.
 
     Args:
         root: a directory that belongs to the snapshotter alone.
@@ -149,8 +150,9 @@ class ImageMounts:
         self._lazy = LazyImages(
             self._cache_dir, trust=options.trust, registry=self._registry_options
         )
-        self._lock = threading.Lock()
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+        self._pruning = threading.Lock()
+        self._processes = DetachedProcesses()
 
     # -- which images --------------------------------------------------------------------------
 
@@ -166,6 +168,7 @@ class ImageMounts:
 
         The arguments are those of `LazyImages.find`.
         """
+        self._processes.expect()
         return self._lazy.find(reference, manifest=manifest, layers=layers, platform=platform)
 
     def give_credential(self, host: str, repository: str, credential: Credential) -> None:
@@ -177,13 +180,14 @@ class ImageMounts:
             credential: replaces an earlier one.
 
         Raises:
-            OSError: mounts cannot be told.
+            OSError: the socket for mounts cannot be made.
         """
         self._credentials.give(host, repository, credential)
 
     def close(self) -> None:
         """Stop to answer mounts, which go on without."""
         self._credentials.close()
+        self._processes.close()
 
     def _registry_options(self) -> RegistryOptions:
         from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415 (slow to import)
@@ -225,7 +229,7 @@ class ImageMounts:
             if log.stat().st_size > _MAX_LOG_SIZE:
                 log.unlink()
         options = self._mount_options(image, count)
-        spawn_detached(options, str(directory), _Log(), log=log)
+        self._processes.mount(options, str(directory), _Log(), log=log)
         refusal = refusal_as_lower(directory, beside=self._images)
         if refusal is None:
             return
@@ -236,7 +240,7 @@ class ImageMounts:
             # Some file systems cannot be that deep below another one, as when this machine is
             # itself a container.
             LOG.info("%s: EROFS cannot be below an overlay here, so FUSE is used", directory)
-            spawn_detached(replace(options, front=FUSE), str(directory), _Log(), log=log)
+            self._processes.mount(replace(options, front=FUSE), str(directory), _Log(), log=log)
             refusal = refusal_as_lower(directory, beside=self._images)
             if refusal is None:
                 return
@@ -272,8 +276,8 @@ class ImageMounts:
     def unmount(self, manifest: Digest, count: int) -> None:
         """Unmount layers that no snapshot uses any more; does nothing if they are not mounted.
 
-        Containers that use them all the same can go on. What only these layers need may then be
-        removed from the cache.
+        Containers that use them all the same can go on. After that, what was used least recently is
+        removed from the cache, in another thread.
 
         Raises:
             TocsinError, OSError: they cannot be unmounted.
@@ -285,21 +289,20 @@ class ImageMounts:
             for each in (directory, directory.parent):
                 with suppress(OSError):  # another file is there
                     each.rmdir()
-        with suppress(OSError):  # another process keeps it locked
-            prune_cache(self._cache_dir, max_size=self._options.cache_size)
+        threading.Thread(target=self._limit_cache, daemon=True).start()
 
-    def restore(self, wanted: Iterable[tuple[LazyImage, int]]) -> list[Problem]:
+    def restore(self, needed: Iterable[tuple[LazyImage, int]]) -> list[Problem]:
         """Mount again what must be mounted, and unmount everything else.
 
         Nothing is asked of a registry if what was fetched before is in the cache.
 
         Args:
-            wanted: images and numbers of layers.
+            needed: images and numbers of layers.
 
         Returns:
             What could not be mounted; `mount` tries again.
         """
-        mounts = {(image.manifest, count): image for image, count in wanted}
+        mounts = {(image.manifest, count): image for image, count in needed}
         expected = {str(self._directory_of(*each)) for each in mounts}
         for found in self._registry.all():
             if found.directory not in expected:
@@ -338,8 +341,7 @@ class ImageMounts:
         return self._images / f"{manifest.hex}-{count}" / _FILES
 
     def _lock_of(self, directory: Path) -> threading.Lock:
-        with self._lock:
-            return self._locks[str(directory)]
+        return self._locks[hash(directory) % _LOCKS]
 
     def _is_alive(self, directory: Path) -> bool:
         """Return whether an image is mounted, and its process is running."""
@@ -365,6 +367,14 @@ class ImageMounts:
             self._registry.remove(found)
         while (point := mount_points.mounted_at(str(directory))) is not None:
             mount_points.unmount(point, lazy=True)
+
+    def _limit_cache(self) -> None:
+        if self._pruning.acquire(blocking=False):
+            try:
+                with suppress(OSError):  # another process keeps it locked
+                    prune_cache(self._cache_dir, max_size=self._options.cache_size)
+            finally:
+                self._pruning.release()
 
 
 class _Log:

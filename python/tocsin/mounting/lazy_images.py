@@ -1,4 +1,4 @@
-"""Which images can be mounted without being pulled, and with which index.
+"""Finds images that can be mounted without being pulled, and the index for it.
 
 containerd says what it pulls: the reference, the digest of the manifest, and the digests of layers.
 An index that the manifest names is covered by that digest. Indexes that only refer to the manifest

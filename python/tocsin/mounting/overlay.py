@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def refusal_as_lower(directory: Path, *, beside: Path) -> str | None:
     """Return why the kernel refuses a directory as a lower directory of an overlay.
 
-    It does if too many file systems would be below each other, or if it has no overlay. There is no
-    other way to find out than to make one.
+    It does if it has no overlay, or if too many file systems would be below each other
+    (FILESYSTEM_MAX_STACK_DEPTH). There is no other way to find out than to make one.
 
     Args:
         directory: the directory.
@@ -27,7 +27,7 @@ def refusal_as_lower(directory: Path, *, beside: Path) -> str | None:
     Returns:
         ``None`` if the kernel accepts the directory, or cannot be asked.
 
-    Source: Linux, FILESYSTEM_MAX_STACK_DEPTH in include/linux/fs.h.
+    Source: torvalds/linux, include/linux/fs.h.
     """
     with ExitStack() as stack:
         try:

@@ -1,8 +1,7 @@
 """Starts the process of a mount for a Python program, which may have threads and cannot be forked.
 
 The program in it is this module's `main`. Its options come from the standard input, since a command
-line is visible to other users. The process either ends with the program that started it, or, for
-the mounts of a snapshotter, outlives it.
+line is visible to other users.
 """
 
 from __future__ import annotations
@@ -30,46 +29,13 @@ if TYPE_CHECKING:
 
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from tocsin.mounting.spawned import main; main()"
+    "from tocsin.mounting.{module} import main; main()"
 )
 """Imports the same modules as the program that starts it."""
 
 
-def spawn_detached(options: MountOptions, directory: str, report: Report, *, log: Path) -> Ready:
-    """Mount an image with a process that outlives this one, and return when the mount is ready.
-
-    The process is not a child of this one, and has its own session.
-
-    Args:
-        options: options of the mount.
-        directory: absolute path of an empty directory.
-        report: receives notes.
-        log: file to which the process appends its messages.
-
-    Raises:
-        TocsinError, OSError: there is no mount.
-    """
-    process.prepare(options, directory)
-    reports, report_end = os.pipe()
-    with os.fdopen(reports, "rb") as pipe:
-        try:
-            child = _start(report_end)
-        finally:
-            os.close(report_end)
-        _send(child, options, directory, _Start(report_end, log=str(log)))
-        child.wait()
-        # If this is interrupted, the pipe is closed, and the process ends when it reports.
-        ready = await_ready(pipe, report)
-    if ready is None:
-        raise UnsupportedError(
-            f"{quoted(directory)}: the process of the mount ended before the mount was ready",
-            hint="Read its messages in the log of the mount.",
-        )
-    return ready
-
-
 @dataclass(frozen=True, slots=True)
-class _Start:
+class Start:
     """How the process of a mount starts and ends.
 
     Attributes:
@@ -86,11 +52,20 @@ class _Start:
     log: str | None = None
 
 
-def _start(*pipes: int) -> subprocess.Popen[bytes]:
+def start(module: str, *pipes: int) -> subprocess.Popen[bytes]:
+    """Start the function ``main`` of a module of this room in a new process and session.
+
+    Args:
+        module: name of the module.
+        pipes: descriptors that the process keeps.
+
+    Raises:
+        UnsupportedError, OSError: the process cannot be started.
+    """
     if not sys.executable:
         raise UnsupportedError("mounting needs the Python interpreter, whose path is unknown")
     return subprocess.Popen(  # noqa: S603 (our own program)
-        [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)],
+        [sys.executable, "-c", _PROGRAM.format(module=module), json.dumps(sys.path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -99,13 +74,12 @@ def _start(*pipes: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _send(
-    child: subprocess.Popen[bytes], options: MountOptions, directory: str, start: _Start
-) -> None:
+def send(child: subprocess.Popen[bytes], options: MountOptions, directory: str, how: Start) -> None:
+    """Send a process that waits in `main` what to mount; does nothing if it has ended."""
     registry = options.registry
     # Pickling drops the credentials, which must not get into queues or files. This is a pipe.
     secrets = None if registry is None else (registry.username, registry.password)
-    message = pickle.dumps((options, secrets, directory, start))
+    message = pickle.dumps((options, secrets, directory, how))
     assert child.stdin is not None  # noqa: S101 (it is a pipe)
     with suppress(BrokenPipeError), child.stdin as stdin:
         stdin.write(message)
@@ -144,7 +118,7 @@ class Spawned:
         lifeline, self._lifeline = os.pipe()
         with os.fdopen(reports, "rb") as pipe:
             try:
-                self._process = _start(report_end, lifeline)
+                self._process = start("spawned", report_end, lifeline)
             except BaseException:
                 os.close(self._lifeline)
                 raise
@@ -152,8 +126,8 @@ class Spawned:
                 os.close(report_end)
                 os.close(lifeline)
             try:
-                start = _Start(report_end, lifeline, temporary)
-                _send(self._process, options, directory, start)
+                how = Start(report_end, lifeline, temporary)
+                send(self._process, options, directory, how)
                 ready = await_ready(pipe, report, progress)
                 self.ready = ready or self._fail(directory)
             except BaseException:
@@ -194,11 +168,13 @@ _DETACHED: list[Spawned] = []
 
 
 def main() -> None:
-    """Serve the mount that the standard input describes; never returns normally on errors."""
+    """Serve the mount that the standard input describes; never returns normally on errors.
+
+    Raises:
+        EOFError: it describes none.
+    """
     message: Any = pickle.load(sys.stdin.buffer)  # noqa: S301 (written by our own process)
-    options, secrets, directory, start = message
-    if start.lifeline is None:
-        _leave_parent()
+    options, secrets, directory, how = message
     if secrets is not None and secrets[0] is not None:
         username, password = secrets
         options = replace(
@@ -210,31 +186,21 @@ def main() -> None:
                 credentials_dropped=False,
             ),
         )
-    report = PipeReport(start.report)
+    report = PipeReport(how.report)
     signal.signal(signal.SIGTERM, _raise)
     try:
-        process.redirect(None if start.log is None else Path(start.log))
+        process.redirect(None if how.log is None else Path(how.log))
         process.serve(
             options,
             directory,
             report,
-            lifeline=start.lifeline,
-            temporary=[Path(directory)] if start.is_temporary else (),
+            lifeline=how.lifeline,
+            temporary=[Path(directory)] if how.is_temporary else (),
         )
     except Exception as error:
         process.log_failure(error)
         report.error(error)
         sys.exit(1)
-
-
-def _leave_parent() -> None:
-    """Continue in a process that is not a child of the program that started this one.
-
-    So that program need not wait for it, and cannot end it by accident.
-    """
-    if os.fork():  # there is only one thread yet
-        os._exit(0)
-    os.chdir("/")
 
 
 def _raise(_number: int, _frame: object) -> None:

@@ -23,6 +23,7 @@ MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 
 _FSOPEN = 430
+"""Number of ``fsopen``, the same on all architectures, like that of ``fsconfig``."""
 _FSCONFIG = 431
 _CLOEXEC = 1
 _SET_FLAG = 0
@@ -90,7 +91,7 @@ def check_mount(kind: str, options: dict[str, str]) -> None:
     Raises:
         OSError: the kernel refused; ``errno`` is ``ENOSYS`` if it is older than Linux 5.2.
 
-    Source: Linux, include/uapi/linux/mount.h; the numbers are those of every architecture.
+    Source: torvalds/linux, include/uapi/linux/mount.h.
     """
     call = _libc().syscall
     fd = call(ctypes.c_long(_FSOPEN), os.fsencode(kind), _CLOEXEC)

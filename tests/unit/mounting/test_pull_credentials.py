@@ -47,7 +47,7 @@ def test_credentials_when_many_then_the_oldest_are_forgotten(kept):
     assert kept.find("ghcr.io", "team/1") == ALICE
 
 
-def test_credential_when_given_then_nothing_is_written_and_only_this_user_may_ask(kept):
+def test_credential_when_given_then_not_written_to_disk(kept):
     kept.give("ghcr.io", "team/app", ALICE)
     assert [path.name for path in kept.path.parent.iterdir()] == ["credentials"]
     assert kept.path.is_socket()

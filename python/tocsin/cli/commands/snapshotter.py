@@ -174,13 +174,15 @@ def snapshotter(
         background=settings.background,
     )
     with output.log_shown_at_once(logging.getLevelNamesMapping()[settings.log_level.upper()]):
-        serve(
+        have_ended = serve(
             settings.root,
             settings.address,
             lambda: ImageMounts(settings.root, options),
             beside=lambda snapshots, images: _beside(snapshots, images, settings),
             started=started,
         )
+    if not have_ended:  # for example while a registry does not answer
+        os._exit(0)
 
 
 @contextmanager

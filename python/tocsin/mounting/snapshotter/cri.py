@@ -4,7 +4,7 @@ The kubelet sends the credentials of a pull only to its image service, so that a
 them only if it is this service (``--image-service-endpoint``). Requests and answers are passed on
 byte for byte; only the credentials of ``PullImage`` are read on the way.
 
-Source: kubernetes/cri-api, pkg/apis/runtime/v1/api.proto.
+Source: kubernetes/cri-api, pkg/apis/services.go.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ _OWN_METADATA = ("grpc-", "user-agent", "content-type", "te", ":")
 
 
 class TakesCredentials(Protocol):
-    """Receives the credentials of pulls; `ImageMounts` does."""
+    """Receives the credentials of pulls."""
 
     def give_credential(self, host: str, repository: str, credential: Credential) -> None: ...  # noqa: D102
 
 
 class CriImageService:
-    """A server with containerd's image service. A pull has a thread of its own until it ends.
+    """A server with containerd's image service. Each pull takes a thread until it ends.
 
     The snapshotter answers containerd in other threads, since a pull waits for it.
 
@@ -151,9 +151,9 @@ class ImageServiceHandler(grpc.GenericRpcHandler):
 
 
 def credential_of(auth: CriAuthConfig, host: str) -> Credential | None:
-    """Return the credential of a pull from a host, as containerd reads it.
+    """Return the credential of a pull from a host, as containerd's ``ParseAuth`` reads it.
 
-    Source: containerd/containerd, internal/cri/server/images/image_pull.go, ``ParseAuth``.
+    Source: containerd/containerd, internal/cri/server/images/image_pull.go.
     """
     if auth.server_address:
         named = auth.server_address.rpartition("://")[2].partition("/")[0]

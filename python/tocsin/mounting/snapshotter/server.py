@@ -10,6 +10,7 @@ import signal
 import socket
 import stat
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, TypeVar
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tocsin.errors import ConflictError, UnsupportedError
 from tocsin.log import LOG
 from tocsin.mounting.notify import notify
-from tocsin.mounting.snapshotter.snapshots import Snapshots
+from tocsin.mounting.snapshotter.snapshots import RESTORING, Snapshots
 from tocsin.quoting import quoted
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ _MAX_MESSAGE = 16 << 20
 """Bytes of a request, as in containerd (``defaults.DefaultMaxRecvMsgSize``)."""
 _GRACE = 5.0
 """Seconds in which running requests can end."""
+_LAST_GRACE = 1.0
+"""Seconds in which threads without a request end."""
+_THREAD_NAME = "request"
 _PRIVATE = 0o700
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LOCK = "lock"
@@ -55,7 +59,7 @@ def serve(
     *,
     beside: Callable[[Snapshots, _Images], AbstractContextManager[object]] = _nothing,
     started: Callable[[], None] = lambda: None,
-) -> None:
+) -> bool:
     """Serve containerd's requests until a signal ends this process. Mounts stay.
 
     Args:
@@ -65,12 +69,16 @@ def serve(
         beside: returns a context in which requests are served, for example with other services.
         started: called when requests are served.
 
+    Returns:
+        Whether all requests have ended. If not, Python would wait for their threads at its end.
+
     Raises:
         ConflictError: another process uses the directory or the socket.
         UnsupportedError: grpcio is missing, or the path of the socket is too long.
         TocsinError, OSError: the directory cannot be used.
     """
-    server = _server()
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=_THREAD_NAME)
+    server = _server(pool)
     with _stopped_by_signals() as wait, _locked(root):
         mounts = images()
         snapshots = Snapshots(root, mounts)
@@ -91,6 +99,8 @@ def serve(
                     wait()
                     notify("STOPPING=1")
                     server.stop(_GRACE).wait()
+                    pool.shutdown(wait=False)
+                    return _have_ended()
         finally:
             snapshots.close()
 
@@ -102,7 +112,18 @@ def _restore(snapshots: Snapshots) -> None:
         LOG.exception("mounts could not be restored")
 
 
-def _server() -> grpc.Server:
+def _have_ended() -> bool:
+    """Return whether the threads of all requests end soon."""
+    deadline = time.monotonic() + _LAST_GRACE
+    for thread in threading.enumerate():
+        if thread.name.startswith((_THREAD_NAME, RESTORING)):
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                return False
+    return True
+
+
+def _server(pool: ThreadPoolExecutor) -> grpc.Server:
     try:
         import grpc  # noqa: PLC0415 (an extra)
 
@@ -113,7 +134,7 @@ def _server() -> grpc.Server:
             hint="Install them with pip install 'tocsin[containerd]'.",
         ) from None
     return grpc.server(
-        ThreadPoolExecutor(_THREADS, thread_name_prefix="request"),
+        pool,
         options=[("grpc.max_receive_message_length", _MAX_MESSAGE)],
     )
 

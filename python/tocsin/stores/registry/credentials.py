@@ -12,7 +12,7 @@ import re
 from base64 import b64decode
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from tocsin.errors import AuthError, FormatError
 from tocsin.log import LOG
@@ -54,10 +54,6 @@ class Credential:
     registry_token: str = field(default="", repr=False)
 
 
-AskForCredential: TypeAlias = "Callable[[str, str], Credential | None]"
-"""Returns the credential for a host and a repository, if another program has given one."""
-
-
 @dataclass(frozen=True, slots=True)
 class Search:
     """The result of a search for credentials.
@@ -76,7 +72,7 @@ def find_credential(
     repository: str,
     *,
     explicit: tuple[str, str] | None = None,
-    ask: AskForCredential | None = None,
+    ask: Callable[[str, str], Credential | None] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Search:
     """Return the credential for `repository` on `host`.

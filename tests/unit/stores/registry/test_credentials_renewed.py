@@ -79,7 +79,7 @@ def test_password_when_refused_with_403_as_by_ecr_then_the_new_one_is_used(regis
 
 
 @pytest.mark.parametrize("scheme", ["basic", "token"])
-def test_password_when_refused_again_then_not_searched_for_at_every_request(registry, scheme):
+def test_password_when_refused_again_then_not_searched_for_every_time(registry, scheme):
     registry.auth = scheme
     time, ask = FakeTime(), Asked("wrong")
     with store_of(registry, time=time, _ask=ask) as store:
