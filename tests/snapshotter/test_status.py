@@ -1,9 +1,10 @@
 """``tocsin status`` for the images of the snapshotter."""
 
 import json
+import subprocess
 
 from support import json_page
-from support.cli_process import tocsin
+from support.cli_process import TOCSIN, tocsin
 from support.snapshotter import base_layer, chain_ids, data_layer, image_of
 
 LAZY = base_layer(), data_layer("lazy")
@@ -58,3 +59,18 @@ def test_status_when_no_snapshotter_answers_then_not_found(tmp_path):
     done = tocsin("status", "--address", tmp_path / "s.sock")
     assert done.returncode == 3
     assert b's.sock": no snapshotter answers\nhint: Start it with systemctl' in done.stderr
+
+
+def test_snapshotter_when_json_then_the_document_is_as_documented(tmp_path):
+    command = [TOCSIN, "snapshotter", "--json", "--root", tmp_path / "r", "--address"]
+    with subprocess.Popen([*command, tmp_path / "s"], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 (our own program)
+        printed = ""
+        for line in process.stdout:
+            printed += line
+            if line == "}\n":
+                break
+        process.terminate()
+        assert process.wait(60) == 0
+    document = json.loads(printed)
+    assert json_page.problems("tocsin snapshotter", document) == []
+    assert document["address"] == str(tmp_path / "s")
