@@ -176,8 +176,8 @@ def doctor_arguments(place):
 
 
 SMALL = ("--min-layer-size", "0")
-OF_MOUNTS = {"mount", "mounts", "record", "status"}
-"""Commands whose documents tests/mounts compares with the page."""
+OF_MOUNTS = {"mount", "mounts", "record", "snapshotter", "status"}
+"""Commands whose documents tests/mounts and tests/snapshotter compare with the page."""
 COMMANDS = {
     "create": (created, lambda p: (p.plain, *SMALL)),
     "convert": (converted, lambda p: (p.plain, f"oci:{p.directory / 'new'}:x", *SMALL)),

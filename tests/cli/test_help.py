@@ -31,6 +31,8 @@ COMMANDS = [
     ("index", "rm"),
     ("fetch",),
     ("doctor",),
+    ("am-i-lazy",),
+    ("snapshotter",),
     ("cache", "ls"),
     ("cache", "prune"),
 ]

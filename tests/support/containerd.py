@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 import threading
@@ -23,8 +24,10 @@ _ONE_AT_A_TIME = FileLock(Path(tempfile.gettempdir()) / "tocsin-tests-containerd
 """containerd's shims identify running containers by name on the whole machine."""
 
 
-_CONFIG = """version = 2
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+CONFIG = """version = 2
+"""
+"""A configuration with which containerd answers the kubelet too."""
+WITHOUT_CRI = f"""{CONFIG}disabled_plugins = ["io.containerd.grpc.v1.cri"]
 """
 
 
@@ -72,10 +75,11 @@ class Containerd:
 
 def placed(config: str, directory: Path) -> str:
     """Return a configuration with directories and sockets of its own."""
-    version, _, rest = config.partition("\n")
-    assert version.startswith("version = "), version
+    version = re.search(r"^version = [0-9]$", config, re.M)
+    assert version is not None, config
+    rest = config.replace(version[0], "", 1)
     socket = directory / "c.sock"
-    return f"""{version}
+    return f"""{version[0]}
 root = "{directory}/root"
 state = "{directory}/state"
 {rest}
@@ -92,13 +96,14 @@ def _found(name: str, programs: Path | None) -> str:
 
 @contextmanager
 def containerd(
-    directory: Path, *, programs: Path | None = None, config: str = _CONFIG
+    directory: Path, *, more: str = "", programs: Path | None = None, config: str = WITHOUT_CRI
 ) -> Iterator[Containerd]:
     """Run containerd; calling what this yields runs ``ctr`` with given arguments.
 
     Args:
         directory: directory for all files; its path must be short, since it contains sockets. A
             later containerd with the same directory has the images of an earlier one.
+        more: further sections of its configuration.
         programs: directory of ``containerd`` and ``ctr``; those of the machine without it.
         config: the configuration, to which the directories are added.
     """
@@ -109,7 +114,7 @@ def containerd(
         missing("containerd needs root")
     socket = directory / "c.sock"
     file = directory / "config.toml"
-    file.write_text(placed(config, directory))
+    file.write_text(placed(f"{config}{more}", directory))
     path = f"{search}{os.pathsep}{os.path.dirname(runc)}"  # noqa: PTH120 (text)
 
     with (

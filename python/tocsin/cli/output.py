@@ -109,6 +109,22 @@ class Output:
         self._written.add(text)
 
     @contextmanager
+    def log_shown_at_once(self, level: int) -> Iterator[None]:
+        """Print logged messages when they are logged, for programs that run until they are stopped.
+
+        Args:
+            level: least severity, as in `logging`.
+        """
+        before, others = LOG.level, LOG.handlers[:]
+        LOG.setLevel(level)
+        LOG.handlers[:] = [_Stderr(level)]  # the collected warnings would grow without limit
+        try:
+            yield
+        finally:
+            LOG.setLevel(before)
+            LOG.handlers[:] = others
+
+    @contextmanager
     def log_shown(self) -> Iterator[None]:
         """Collect logged warnings and print them at the end, where no bar overwrites them."""
         collected = _Warnings()
@@ -119,6 +135,13 @@ class Output:
             LOG.removeHandler(collected)
             for text in collected.texts:
                 self.warn(text)
+
+
+class _Stderr(logging.Handler):
+    """Prints what is logged, one line for each message."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        streams.write_message(f"{record.levelname.lower()}: {printable(record.getMessage())}")
 
 
 class _Warnings(logging.Handler):

@@ -105,6 +105,8 @@ class Engine:
                     private=layers,
                     cache_dir=self._options.cache_dir,
                     source=SOURCE,
+                    allow_suid=self._options.allow_suid,
+                    allow_dev=self._options.allow_dev,
                 )
             except CannotUseErofsError as error:
                 if self._options.front == EROFS:
@@ -117,8 +119,8 @@ class Engine:
         self._core.mount(
             directory,
             allow_other=self._options.allow_other,
-            allow_suid=False,
-            allow_dev=False,
+            allow_suid=self._options.allow_suid,
+            allow_dev=self._options.allow_dev,
             source=SOURCE,
         )
         return FUSE

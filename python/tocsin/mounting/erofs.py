@@ -29,7 +29,6 @@ _METADATA = "image"
 """Name of the file with the metadata, as the core serves it."""
 _DATA = "data"
 """Name of the file with the inflated layer in a directory of the cache, as the core makes it."""
-_FLAGS = system_calls.MS_RDONLY | system_calls.MS_NOSUID | system_calls.MS_NODEV
 _END_TIMEOUT = 1.0
 """Seconds to wait for the end of the FUSE file system, which programs may still use."""
 
@@ -56,6 +55,8 @@ class ErofsMount:
         private: where the layers are mounted for a moment; it does not exist.
         cache_dir: where the metadata is written, to a file without a name.
         source: what the kernel lists as source of the FUSE file system.
+        allow_suid: whether set-user-ID and set-group-ID bits have an effect.
+        allow_dev: whether device files work.
 
     Attributes:
         needs_process: whether data comes from this process.
@@ -73,8 +74,13 @@ class ErofsMount:
         private: Path,
         cache_dir: Path,
         source: str,
+        allow_suid: bool = False,
+        allow_dev: bool = False,
     ) -> None:
         self._core = core
+        self._flags = system_calls.MS_RDONLY
+        self._flags |= 0 if allow_suid else system_calls.MS_NOSUID
+        self._flags |= 0 if allow_dev else system_calls.MS_NODEV
         self._directory = directory
         # Opened first, since it reports changes of the mounts from then on.
         self._changes = Path("/proc/self/mountinfo").open("rb")  # noqa: SIM115 (closed at the end)
@@ -124,7 +130,7 @@ class ErofsMount:
                 # Short, since all options have one page, and without commas.
                 options.append(f"device={_path_of(fd)}")
             source = _path_of(metadata)
-            system_calls.mount(source, self._directory, "erofs", _FLAGS, ",".join(options))
+            system_calls.mount(source, self._directory, "erofs", self._flags, ",".join(options))
 
     def _current(self) -> MountPoint | None:
         """Return the mount, if it is still there."""

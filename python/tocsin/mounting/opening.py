@@ -132,6 +132,7 @@ def open_for_mount(
         progress=progress,
         open_store=_store_of(options, note),
         kept_layers=KeptLayers(options.cache_dir, note),
+        layer_count=options.layer_count,
     )
     inflated = InflatedLayers(options.cache_dir, note)
     try:
@@ -171,6 +172,10 @@ def _open_registry(reference: RegistryReference, options: MountOptions) -> Sourc
     from tocsin.stores.registry import RegistryOptions  # noqa: PLC0415 (slow to import)
 
     registry = options.registry or RegistryOptions()
+    if options.credentials is not None:
+        from tocsin.mounting.pull_credentials import ask_for_credential  # noqa: PLC0415 (as above)
+
+        registry = replace(registry, _ask=partial(ask_for_credential, options.credentials))
     # A request that hangs must fail early enough for the read to be answered by another one.
     timeout = min(registry.timeout, options.read_timeout / _TRIES)
     jobs = max(registry.jobs, CONNECTIONS + _SPARE_CONNECTIONS)

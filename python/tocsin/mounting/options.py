@@ -42,6 +42,12 @@ class MountOptions:
             one that refers to the image, if `find_access_log` is set.
         find_access_log: whether to look for an access log that refers to the image.
         allow_other: whether other users may use the mount.
+        allow_suid: whether set-user-ID and set-group-ID bits have an effect.
+        allow_dev: whether device files work.
+        layer_count: number of layers to mount, from the lowest up; ``None`` for all.
+        run_directory: where the mount is described; ``None`` for the runtime directory of this
+            user, whose mounts ``tocsin mounts`` lists.
+        credentials: socket of a snapshotter that is asked for credentials first; ``None`` for none.
         read_timeout: seconds after which a read that waits for the registry fails.
     """
 
@@ -59,4 +65,9 @@ class MountOptions:
     access_log: Path | None = None
     find_access_log: bool = False
     allow_other: bool = False
+    allow_suid: bool = False
+    allow_dev: bool = False
+    layer_count: int | None = None
+    run_directory: Path | None = None
+    credentials: Path | None = None
     read_timeout: float = DEFAULT_READ_TIMEOUT

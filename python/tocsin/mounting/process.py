@@ -11,7 +11,6 @@ import logging
 import os
 import selectors
 import signal
-import socket
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from tocsin.errors import TocsinError, UnsupportedError
 from tocsin.log import LOG
 from tocsin.mounting import control, mount_points
 from tocsin.mounting.fronts import front_for
+from tocsin.mounting.notify import notify
 from tocsin.mounting.registered import (
     Registration,
     Registry,
@@ -63,7 +63,7 @@ def prepare(options: MountOptions, directory: str) -> None:
         OSError: it cannot be read.
     """
     mount_points.check_system(allow_other=options.allow_other)
-    registry = Registry()
+    registry = Registry(options.run_directory)
     found = registry.find(directory)
     if found is not None:
         if found.is_alive:
@@ -235,7 +235,7 @@ def serve(
         TocsinError, OSError: there is no mount, or the access log could not be written.
     """
     begun = time.monotonic()
-    registry = Registry()
+    registry = Registry(options.run_directory)
     entry = Registration(
         directory=directory,
         image=str(options.reference),
@@ -275,7 +275,7 @@ def serve(
         # From now on, signals end the mount instead of raising exceptions.
         with _stopped_by_signals() as stopping:
             report.ready(_ready(entry, opened, begun, with_config=with_config))
-            _notify_ready()
+            notify("READY=1")
             engine.find_access_log()
             threading.Thread(target=_limit_cache, args=(options,), daemon=True).start()
             _serve(engine, lambda: _is_gone(registry, entry), listening, stopping, lifeline)
@@ -418,15 +418,3 @@ def _stopped_by_signals() -> Iterator[int]:
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _notify_ready() -> None:
-    """Report to systemd, if it started this process, that the mount is ready.
-
-    Source: systemd, sd_notify(3).
-    """
-    name = os.environ.get("NOTIFY_SOCKET", "")
-    if name:
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            notify.connect(f"\0{name[1:]}" if name.startswith("@") else name)
-            notify.sendall(b"READY=1")

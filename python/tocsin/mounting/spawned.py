@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,9 +29,60 @@ if TYPE_CHECKING:
 
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from tocsin.mounting.spawned import main; main()"
+    "from tocsin.mounting.{module} import main; main()"
 )
 """Imports the same modules as the program that starts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How the process of a mount starts and ends.
+
+    Attributes:
+        report: descriptor of the pipe for reports.
+        lifeline: descriptor of a pipe that is closed when the mount must end; ``None`` for a
+            process that outlives the program.
+        is_temporary: whether the directory is removed when the mount has ended.
+        log: file for its messages; ``None`` to discard them.
+    """
+
+    report: int
+    lifeline: int | None = None
+    is_temporary: bool = False
+    log: str | None = None
+
+
+def start(module: str, *pipes: int) -> subprocess.Popen[bytes]:
+    """Start the function ``main`` of a module of this room in a new process and session.
+
+    Args:
+        module: name of the module.
+        pipes: descriptors that the process keeps.
+
+    Raises:
+        UnsupportedError, OSError: the process cannot be started.
+    """
+    if not sys.executable:
+        raise UnsupportedError("mounting needs the Python interpreter, whose path is unknown")
+    return subprocess.Popen(  # noqa: S603 (our own program)
+        [sys.executable, "-c", _PROGRAM.format(module=module), json.dumps(sys.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=pipes,
+        start_new_session=True,
+    )
+
+
+def send(child: subprocess.Popen[bytes], options: MountOptions, directory: str, how: Start) -> None:
+    """Send a process that waits in `main` what to mount; does nothing if it has ended."""
+    registry = options.registry
+    # Pickling drops the credentials, which must not get into queues or files. This is a pipe.
+    secrets = None if registry is None else (registry.username, registry.password)
+    message = pickle.dumps((options, secrets, directory, how))
+    assert child.stdin is not None  # noqa: S101 (it is a pipe)
+    with suppress(BrokenPipeError), child.stdin as stdin:
+        stdin.write(message)
 
 
 class Spawned:
@@ -63,20 +114,11 @@ class Spawned:
         temporary: bool = False,
     ) -> None:
         process.prepare(options, directory)
-        if not sys.executable:
-            raise UnsupportedError("mounting needs the Python interpreter, whose path is unknown")
         reports, report_end = os.pipe()
         lifeline, self._lifeline = os.pipe()
         with os.fdopen(reports, "rb") as pipe:
             try:
-                self._process = subprocess.Popen(  # noqa: S603 (our own program)
-                    [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    pass_fds=(report_end, lifeline),
-                    start_new_session=True,
-                )
+                self._process = start("spawned", report_end, lifeline)
             except BaseException:
                 os.close(self._lifeline)
                 raise
@@ -84,7 +126,8 @@ class Spawned:
                 os.close(report_end)
                 os.close(lifeline)
             try:
-                self._send(options, directory, report_end, lifeline, temporary)
+                how = Start(report_end, lifeline, temporary)
+                send(self._process, options, directory, how)
                 ready = await_ready(pipe, report, progress)
                 self.ready = ready or self._fail(directory)
             except BaseException:
@@ -97,15 +140,6 @@ class Spawned:
         raise UnsupportedError(
             f"{quoted(directory)}: the process of the mount ended with exit code {code}"
         )
-
-    def _send(self, options: MountOptions, directory: str, *rest: int) -> None:
-        registry = options.registry
-        # Pickling drops the credentials, which must not get into queues or files. This is a pipe.
-        secrets = None if registry is None else (registry.username, registry.password)
-        message = pickle.dumps((options, secrets, directory, *rest))
-        assert self._process.stdin is not None  # noqa: S101 (it is a pipe)
-        with suppress(BrokenPipeError), self._process.stdin as stdin:
-            stdin.write(message)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Return whether the process has ended, after `timeout` seconds at most."""
@@ -134,9 +168,13 @@ _DETACHED: list[Spawned] = []
 
 
 def main() -> None:
-    """Serve the mount that the standard input describes; never returns normally on errors."""
+    """Serve the mount that the standard input describes; never returns normally on errors.
+
+    Raises:
+        EOFError: it describes none.
+    """
     message: Any = pickle.load(sys.stdin.buffer)  # noqa: S301 (written by our own process)
-    options, secrets, directory, report_end, lifeline, is_temporary = message
+    options, secrets, directory, how = message
     if secrets is not None and secrets[0] is not None:
         username, password = secrets
         options = replace(
@@ -148,16 +186,16 @@ def main() -> None:
                 credentials_dropped=False,
             ),
         )
-    report = PipeReport(report_end)
+    report = PipeReport(how.report)
     signal.signal(signal.SIGTERM, _raise)
-    process.redirect(None)
     try:
+        process.redirect(None if how.log is None else Path(how.log))
         process.serve(
             options,
             directory,
             report,
-            lifeline=lifeline,
-            temporary=[Path(directory)] if is_temporary else (),
+            lifeline=how.lifeline,
+            temporary=[Path(directory)] if how.is_temporary else (),
         )
     except Exception as error:
         process.log_failure(error)

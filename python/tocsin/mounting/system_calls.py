@@ -22,6 +22,13 @@ CLONE_NEWPID = 0x20000000
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 
+_FSOPEN = 430
+"""Number of ``fsopen``, the same on all architectures, like that of ``fsconfig``."""
+_FSCONFIG = 431
+_CLOEXEC = 1
+_SET_FLAG = 0
+_SET_STRING = 1
+_CREATE = 6
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
@@ -72,6 +79,31 @@ def unmount(target: str, flags: int) -> int:
     """Detach a file system, as umount2(2) does; return 0 or the number of the error."""
     result: int = _libc().umount2(os.fsencode(target), flags)
     return 0 if result == 0 else ctypes.get_errno()
+
+
+def check_mount(kind: str, options: dict[str, str]) -> None:
+    """Let the kernel make a read-only file system without attaching it anywhere.
+
+    Args:
+        kind: type of the file system.
+        options: its options.
+
+    Raises:
+        OSError: the kernel refused; ``errno`` is ``ENOSYS`` if it is older than Linux 5.2.
+
+    Source: torvalds/linux, include/uapi/linux/mount.h.
+    """
+    call = _libc().syscall
+    fd = call(ctypes.c_long(_FSOPEN), os.fsencode(kind), _CLOEXEC)
+    _check(fd)
+    try:
+        for name, value in options.items():
+            words = os.fsencode(name), os.fsencode(value)
+            _check(call(ctypes.c_long(_FSCONFIG), fd, _SET_STRING, *words, 0))
+        _check(call(ctypes.c_long(_FSCONFIG), fd, _SET_FLAG, b"ro", None, 0))
+        _check(call(ctypes.c_long(_FSCONFIG), fd, _CREATE, None, None, 0))
+    finally:
+        os.close(fd)
 
 
 def unshare(flags: int) -> None:

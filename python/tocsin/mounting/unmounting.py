@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tocsin.errors import NotFoundError
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 _END_TIMEOUT = 10.0
 """Seconds to wait for the process of a mount, which may write an access log."""
 _PAUSE = 0.01
-_LIST_TIMEOUT = 2.0
+_OF_SNAPSHOTTER = re.compile(r"(.+)/images/[0-9a-f]{64}-[0-9]{1,9}/fs", re.DOTALL)
+"""Where a snapshotter mounts images, below its directory."""
+LIST_TIMEOUT = 2.0
 """Seconds that each mount has to answer, when all of them are listed."""
 
 
@@ -72,15 +76,23 @@ def status_of(directory: str | os.PathLike[str]) -> MountStatus:
     Raises:
         NotFoundError: no image is mounted there.
     """
-    registry = Registry()
     path = mount_points.absolute(directory)
+    registry = _registry_of(path)
     found = registry.find(path)
     if found is None:
         raise NotFoundError(
             f"{quoted(path)}: no image is mounted there",
             hint="List the mounts with tocsin mounts.",
         )
-    return _status(registry, found, control.ANSWER_TIMEOUT)
+    return status_in(registry, found, control.ANSWER_TIMEOUT)
+
+
+def _registry_of(directory: str) -> Registry:
+    """Return the descriptions that list a mount: those of its snapshotter, or of this user."""
+    found = _OF_SNAPSHOTTER.fullmatch(directory)
+    if found is not None and (run := Path(found[1]) / "run").is_dir():
+        return Registry(run)
+    return Registry()
 
 
 def all_mounts(*, clean: bool = False) -> list[MountStatus]:
@@ -98,11 +110,18 @@ def all_mounts(*, clean: bool = False) -> list[MountStatus]:
         if clean and not each.is_alive:
             remove_dead(registry, each)
         else:
-            found.append(_status(registry, each, _LIST_TIMEOUT))
+            found.append(status_in(registry, each, LIST_TIMEOUT))
     return found
 
 
-def _status(registry: Registry, found: Registration, timeout: float) -> MountStatus:
+def status_in(registry: Registry, found: Registration, timeout: float) -> MountStatus:
+    """Return what a mount is doing.
+
+    Args:
+        registry: the descriptions of mounts.
+        found: the description of the mount.
+        timeout: seconds that its process has to answer.
+    """
     answer = None
     if found.is_alive:
         answer = control.ask(registry.socket_path(found), control.STATUS, timeout=timeout)

@@ -24,7 +24,7 @@ from tocsin.model.soci_index import PREFETCH
 from tocsin.reading.files import Files
 from tocsin.reading.notes import Notes
 from tocsin.reading.opening import LayerOpener
-from tocsin.reading.seek_image import open_merged
+from tocsin.reading.seek_image import open_lowest, open_merged
 from tocsin.stores.base import read_blob
 from tocsin.stores.metering import Meter, MeteredSource
 from tocsin.stores.opening import open_source
@@ -137,6 +137,7 @@ def open_image(
     progress: Progress | None = None,
     open_store: Callable[[], Source] | None = None,
     kept_layers: KeptLayers | None = None,
+    layer_count: int | None = None,
 ) -> Image:
     """Open an image as `open` does.
 
@@ -154,6 +155,8 @@ def open_image(
         progress: called while layers without a zTOC are read.
         open_store: opens the source in place of the one that `reference` names.
         kept_layers: where layers without an index are kept on disk.
+        layer_count: number of layers to open, from the lowest up; ``None`` for all. The files are
+            then those of these layers alone, as if the layers above did not exist.
     """
     threads = processors.resolve_threads(threads)
     parsed = reference_of(reference)
@@ -178,6 +181,7 @@ def open_image(
         note=note,
         progress=progress,
         kept_layers=kept_layers,
+        layer_count=layer_count,
     )
 
 
@@ -238,6 +242,7 @@ class Image(Files):
         note: Callable[[str], None] | None,
         progress: Progress | None,
         kept_layers: KeptLayers | None,
+        layer_count: int | None,
     ) -> None:
         self.reference = reference
         self.descriptor = found.descriptor
@@ -247,6 +252,7 @@ class Image(Files):
         self.notes = notes.sentences
         self._stores = stores
         self._choice = choice
+        self._layer_count = layer_count
         self._fetchers = Fetchers(threads)
         disk = None
         if cache_dir is not None:
@@ -277,6 +283,10 @@ class Image(Files):
     @property
     def layer_descriptors(self) -> list[Descriptor]:
         """Descriptors of the layers, from the lowest up; nothing is fetched."""
+        return self._all_layers[: self._layer_count]
+
+    @property
+    def _all_layers(self) -> list[Descriptor]:
         return [layer for layer in self.manifest.layers or () if layer.media_type != PREFETCH]
 
     @property
@@ -301,11 +311,13 @@ class Image(Files):
             return opened
         with self._lock:
             if self._opened is None:
-                self._opened = open_merged(
+                layers = self.layer_descriptors
+                opened_by = open_merged if layers == self._all_layers else open_lowest
+                self._opened = opened_by(
                     self._opener,
                     self.descriptor,
                     self.manifest,
-                    self.layer_descriptors,
+                    layers,
                     self._choice,
                     pinned=isinstance(self.reference.selector, Digest),
                 )

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tocsin.images.seek_tables import FoundSeekTable
+    from tocsin.images.soci_indexes import FoundIndex
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.manifest import Manifest
     from tocsin.reading.opening import LayerOpener
@@ -97,6 +98,93 @@ def open_merged(
     return MergedLayers(opener.open(layers, indexes), opener.notes)
 
 
+def open_lowest(
+    opener: LayerOpener,
+    image: Descriptor,
+    manifest: Manifest,
+    layers: list[Descriptor],
+    choice: IndexChoice,
+    *,
+    pinned: bool,
+) -> MergedLayers:
+    """Return the lowest layers of an image, and the tree of these layers alone.
+
+    Files that the layers above hide or replace are in the zTOCs of these layers, but not in the
+    file list of a seek table. So layers without a zTOC are read in full.
+
+    Args:
+        opener: opens layers.
+        image: descriptor of the image's manifest.
+        manifest: the manifest.
+        layers: descriptors of these layers, from the lowest up.
+        choice: the indexes to use, as for `open_merged`.
+        pinned: whether the reference of the image has a digest.
+
+    Raises:
+        NotFoundError, FormatError, VerificationError: the requested index is missing or cannot be
+            used.
+    """
+    kinds = [choice]
+    if choice.kind is IndexKind.SEEK:
+        kinds = []
+    elif choice.kind is IndexKind.AUTO:
+        kinds = [IndexChoice(kind) for kind in (IndexKind.V2, IndexKind.V1)[: 1 if pinned else 2]]
+    indexes: list[FoundIndex] = []
+    for kind in kinds:
+        try:
+            indexes = indexes or opener.indexes(image, manifest, kind, pinned=pinned)
+        except FormatError:
+            if choice.digest is None or requested_seek_table(opener.store(), choice.digest) is None:
+                raise
+    return MergedLayers(opener.open(layers, indexes), opener.notes)
+
+
+def seek_table_problem(found: FoundSeekTable, layers: list[Descriptor]) -> TocsinError | None:
+    """Return why a seek table cannot be used for an image; ``None`` if nothing is known.
+
+    Args:
+        found: the seek table.
+        layers: descriptors of all layers of the image.
+    """
+    if found.error is not None or found.root is None:
+        return found.error
+    try:
+        _check(found, _core.SeekRoot(found.root), layers)
+    except _PROBLEMS as error:
+        return error
+    return None
+
+
+def _check(found: FoundSeekTable, root: _core.SeekRoot, layers: list[Descriptor]) -> None:
+    """Check that a seek table belongs to an image."""
+    assert found.manifest is not None  # noqa: S101 (a table without an error has one)
+    expected = [str(layer.digest) for layer in layers]
+    listed = [root.layer(number)[0] for number in range(root.layer_count)]
+    if listed != expected:
+        same = sum(a == b for a, b in zip(listed, expected, strict=False))
+        raise VerificationError(
+            f"seek table {found.digest}: made for another image ({same} of {len(expected)} "
+            f"layers are the same, and {len(listed)} are listed)",
+            expected=", ".join(expected),
+            actual=", ".join(listed),
+        )
+    if len(found.manifest.layers) != len(expected):
+        raise VerificationError(
+            f"seek table {found.digest}: the manifest lists the wrong number of layers (found "
+            f"{len(found.manifest.layers)}, expected {len(expected)})",
+            expected=str(len(expected)),
+            actual=str(len(found.manifest.layers)),
+        )
+    for number, layer in enumerate(layers):
+        if (size := root.layer(number)[2]) != layer.size:
+            raise VerificationError(
+                f"seek table {found.digest}: the size of layer {layer.digest} differs from the "
+                f"image (found {size}, expected {layer.size})",
+                expected=str(layer.size),
+                actual=str(size),
+            )
+
+
 class _SeekTables:
     """Opens an image with a seek table.
 
@@ -153,7 +241,7 @@ class _SeekTables:
         assert found.manifest is not None  # noqa: S101 (without an error, both are known)
         assert found.root is not None  # noqa: S101 (as above)
         root = _core.SeekRoot(found.root)
-        self._check(found, root)
+        _check(found, root, self._layers)
         files = FileList(root, self._parts(found.manifest.file_list), self._opener.fetchers)
         tree = SeekTree(files)
         layers = [
@@ -161,35 +249,6 @@ class _SeekTables:
             for number, blob in enumerate(found.manifest.layers)
         ]
         return MergedLayers(layers, self._opener.notes, tree=tree)
-
-    def _check(self, found: FoundSeekTable, root: _core.SeekRoot) -> None:
-        """Check that the seek table belongs to this image."""
-        assert found.manifest is not None  # noqa: S101 (as in `_open`)
-        expected = [str(layer.digest) for layer in self._layers]
-        listed = [root.layer(number)[0] for number in range(root.layer_count)]
-        if listed != expected:
-            same = sum(a == b for a, b in zip(listed, expected, strict=False))
-            raise VerificationError(
-                f"seek table {found.digest}: made for another image ({same} of {len(expected)} "
-                f"layers are the same, and {len(listed)} are listed)",
-                expected=", ".join(expected),
-                actual=", ".join(listed),
-            )
-        if len(found.manifest.layers) != len(expected):
-            raise VerificationError(
-                f"seek table {found.digest}: the manifest lists the wrong number of layers (found "
-                f"{len(found.manifest.layers)}, expected {len(expected)})",
-                expected=str(len(expected)),
-                actual=str(len(found.manifest.layers)),
-            )
-        for number, layer in enumerate(self._layers):
-            if (size := root.layer(number)[2]) != layer.size:
-                raise VerificationError(
-                    f"seek table {found.digest}: the size of layer {layer.digest} differs from the "
-                    f"image (found {size}, expected {layer.size})",
-                    expected=str(layer.size),
-                    actual=str(size),
-                )
 
     def _parts(self, blob: Descriptor) -> BlobParts:
         disk = self._opener.disk

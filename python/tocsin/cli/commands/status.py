@@ -11,37 +11,78 @@ from tocsin.cli import words
 from tocsin.cli.command import command
 from tocsin.cli.mount_options import index_words
 from tocsin.cli.options import output_options
+from tocsin.cli.output import Column
 
 if TYPE_CHECKING:
     from tocsin.cli.output import Output
     from tocsin.mounting.status import MountStatus
 
 
-@command(summary="Show what a mount has fetched.")
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+_COLUMNS = (Column("IMAGE", wraps=True), Column("STATE"), Column("REASON", wraps=True))
+
+
+@command(summary="Show what a mount, or the snapshotter, is doing.")
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--root",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory of the snapshotter, without DIR.  [default: /var/lib/tocsin-snapshotter]",
+)
+@click.option(
+    "--address",
+    metavar="SOCKET",
+    type=click.Path(path_type=Path),
+    help="Socket of the snapshotter.  [default: /run/tocsin-snapshotter/tocsin.sock]",
+)
 @output_options
-def status(*, directory: Path, output: Output) -> None:
-    """Show what the mount in the directory DIR is doing.
+def status(
+    *, directory: Path | None, root: Path | None, address: Path | None, output: Output
+) -> None:
+    """Show what the mount in the directory DIR is doing, or the images of the snapshotter.
 
     The first line says whether data is fetched when it is read (lazy) or all of it is on this
     machine (complete), and why. Sizes are those of compressed data. Reads that the kernel answers
     from its memory are not counted.
 
+    Without DIR, the images that containerd has pulled for tocsin snapshotter are listed, and why
+    those that containerd unpacked are not mounted lazily.
+
     Examples:
+      tocsin status
       tocsin status /mnt
       tocsin status /mnt --json | jq .bytes_left
 
     JSON keys: directory, image, manifest, platform, index, state, reason, pid, since, cache_dir,
     front, files, background, bytes_total, bytes_fetched, bytes_left, bytes_cached, fetches, spans,
     spans_here, reads, reads_waiting, hits, hit_rate, failures, last_error, disk_error, access_log.
+    Without DIR: images[]: image, manifest, chain_id, lazy, state, reason.
     """
     from tocsin.mounting.unmounting import status_of  # noqa: PLC0415 (not for --help)
 
+    if directory is None:
+        _show_images(root, address, output)
+        return
     found = status_of(directory)
     if output.json:
         output.document(found.to_dict())
     else:
         output.facts(_facts(found))
+
+
+def _show_images(root: Path | None, address: Path | None, output: Output) -> None:
+    from tocsin.mounting.snapshotter.config import SnapshotterConfig  # noqa: PLC0415
+    from tocsin.mounting.snapshotter.pulled import pulled_images  # noqa: PLC0415
+
+    settings = SnapshotterConfig.current().with_values(root=root, address=address)
+    found = pulled_images(settings.address.absolute(), settings.root.absolute())
+    if output.json:
+        output.document({"images": [each.to_dict() for each in found]})
+    elif found:
+        rows = [(each.image or each.chain_id, each.state, each.reason) for each in found]
+        output.table(_COLUMNS, rows)
+    else:
+        output.note("no image is pulled")
 
 
 def _facts(found: MountStatus) -> dict[str, str]:

@@ -158,7 +158,7 @@ def _open_host(
         headers=host.headers,
         tries=1 if is_mirror else MAX_TRIES,
     )
-    find = partial(find_credential, place.name, repository, explicit=explicit)
+    find = partial(find_credential, place.name, repository, explicit=explicit, ask=options._ask)
     if options.credentials_dropped and explicit is None and not is_mirror:
         find = partial(_find_own, name, find)
     clock = options._clock

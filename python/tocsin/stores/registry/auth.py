@@ -2,7 +2,8 @@
 
 Tokens are cached per realm, service and scopes, replaced shortly before they expire, and dropped if
 the registry rejects them. The first challenge starts the search for credentials. If they are
-rejected, the request fails; it is not repeated without credentials.
+rejected, they are searched for again, since passwords expire while an image is mounted. If they
+have not changed, the request fails; it is not repeated without credentials.
 
 Source: RFC 7617, 2; distribution/distribution, docs/content/spec/auth/token.md;
 distribution/distribution, docs/content/spec/auth/oauth.md.
@@ -47,6 +48,9 @@ _MAX_LIFE = 86_400.0
 _EARLY = 10.0
 """Seconds before its expiry at which a token is replaced; at most half its lifetime."""
 
+_SEARCH_INTERVAL = 5.0
+"""Seconds from a search for credentials to the next: a search may run a program."""
+
 _MAX_TOKEN_ANSWER = 1 << 20
 _OK = 200
 
@@ -76,7 +80,8 @@ class Authenticator:
     Args:
         place: name of the repository in messages.
         origin: origin of the registry.
-        find: searches for credentials; called once, at the first challenge.
+        find: searches for credentials; called at the first challenge, and again when credentials
+            have been refused.
         transport: sends requests to the token server.
         clock: time source for the expiry of tokens.
     """
@@ -96,6 +101,7 @@ class Authenticator:
         self._clock = clock
         self._lock = RLock()
         self._search: Search | None = None
+        self._searched_at = 0.0
         self._scheme: _Bearer | str | None = None
         self._tokens: dict[tuple[_Bearer, Scopes], _Token] = {}
         self._widened: dict[Scopes, Scopes] = {}
@@ -177,11 +183,36 @@ class Authenticator:
                 except AuthError as error:
                     error.hint = error.hint or _CORRECT
                     raise
+                self._searched_at = self._clock.monotonic()
             return self._search
+
+    def search_again(self) -> bool:
+        """Search for credentials again, since the last ones were refused.
+
+        Returns:
+            Whether others were found.
+        """
+        with self._lock:
+            now = self._clock.monotonic()
+            if self._search is None or now < self._searched_at + _SEARCH_INTERVAL:
+                return False
+            self._searched_at = now
+            try:
+                found = self._find()
+            except AuthError:
+                return False  # the refusal says more
+            if found.credential == self._search.credential:
+                return False
+            self._search = found
+            self._renewed_identity = ""
+            self._tokens.clear()
+            return True
 
     def _answer_basic(self, scopes: Scopes, refused: str | None, said: str) -> str:
         header = self._basic()
         if header is None or refused == header:
+            header = self._basic() if self.search_again() else None
+        if header is None:
             raise self.refusal(scopes, said)
         self._scheme = "basic"
         return header
@@ -202,7 +233,9 @@ class Authenticator:
                 del self._tokens[key]
         header = f"Bearer {self._token(bearer, widened)}"
         if header == refused:  # a registry token, or the token server returned the same token
-            raise self.refusal(widened, said)
+            if not self.search_again():
+                raise self.refusal(widened, said)
+            header = f"Bearer {self._token(bearer, widened)}"
         return header
 
     def _bearer(self, challenge: Challenge) -> _Bearer:
@@ -230,6 +263,14 @@ class Authenticator:
         return _Bearer(realm, challenge.parameters.get("service", ""))
 
     def _token(self, bearer: _Bearer, scopes: Scopes) -> str:
+        try:
+            return self._token_now(bearer, scopes)
+        except AuthError:
+            if not self.search_again():
+                raise
+            return self._token_now(bearer, scopes)
+
+    def _token_now(self, bearer: _Bearer, scopes: Scopes) -> str:
         credential = self._searched().credential
         if credential is not None and credential.registry_token:
             return credential.registry_token

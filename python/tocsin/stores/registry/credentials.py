@@ -22,7 +22,7 @@ from tocsin.stores.registry.credential_helper import HelperMissingError, ask_hel
 from tocsin.stores.registry.ecr import ambient_ecr_credential, is_ecr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 DOCKER_HUB = "docker.io"
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
@@ -30,6 +30,7 @@ _DOCKER_HUB_HOSTS = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker
 _IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 (Docker's marker, not a password)
 _DOCKER_AUTH_CONFIG = "DOCKER_AUTH_CONFIG"
 _MAX_FILE_SIZE = 1 << 20
+_GIVEN_TO_SNAPSHOTTER = "the credentials that Kubernetes gave to the snapshotter"
 _KEY_SCHEME = re.compile(r"https?://")
 _KEY_VERSION = re.compile(r"/v[12]/?")
 
@@ -71,12 +72,13 @@ def find_credential(
     repository: str,
     *,
     explicit: tuple[str, str] | None = None,
+    ask: Callable[[str, str], Credential | None] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Search:
     """Return the credential for `repository` on `host`.
 
-    Order: `explicit`; the file in ``REGISTRY_AUTH_FILE``; Docker's ``config.json``; the variable
-    ``DOCKER_AUTH_CONFIG``; podman's ``auth.json``; for ECR, its helper or boto3.
+    Order: `explicit`; `ask`; the file in ``REGISTRY_AUTH_FILE``; Docker's ``config.json``; the
+    variable ``DOCKER_AUTH_CONFIG``; podman's ``auth.json``; for ECR, its helper or boto3.
 
     A configured helper that is not installed is skipped with a warning: public images can be read
     without it, and if access is denied, the error names its configuration.
@@ -86,6 +88,7 @@ def find_credential(
         repository: name of the repository; podman's files may have credentials per repository or
             namespace.
         explicit: user name and password.
+        ask: returns a credential for a host and a repository, or ``None``.
         environ: environment variables; by default, those of this process.
 
     Raises:
@@ -96,6 +99,11 @@ def find_credential(
         given = Credential("the given user name and password", *explicit)
         return Search(given, (given.source,))
     looked_at = []
+    if ask is not None:
+        looked_at.append(_GIVEN_TO_SNAPSHOTTER)
+        asked = ask(host, repository)
+        if asked is not None:
+            return Search(asked, tuple(looked_at))
     for place, document in _documents(environ):
         if document is None:
             looked_at.append(f"{place} (missing)")

@@ -17,7 +17,7 @@ from tocsin.stores.http.failures import MAYBE_TLS
 from tocsin.stores.http.origin import Origin
 from tocsin.stores.http.redirects import join_location
 from tocsin.stores.http.refusal import Refusal
-from tocsin.stores.http.status import NOT_FOUND, OK, UNAUTHORIZED
+from tocsin.stores.http.status import FORBIDDEN, NOT_FOUND, OK, UNAUTHORIZED
 from tocsin.stores.registry.challenges import parse_challenges
 from tocsin.stores.registry.scopes import Scopes
 
@@ -119,6 +119,9 @@ class Endpoint:
         )
         try:
             answer = self._authorized(send, url, scopes)
+            if body is None and self._is_refused(answer) and self.authenticator.search_again():
+                answer.discard()
+                answer = self._authorized(send, url, scopes)
             if answer.status in expect:
                 return answer
             raise self._refusal(answer, doing, scopes, hint)
@@ -268,6 +271,11 @@ class Endpoint:
     def place(self, kind: str, digest: Digest) -> str:
         """Return the name of a blob or manifest in messages."""
         return f"{self.name}: {kind} {digest}"
+
+    def _is_refused(self, answer: Answer) -> bool:
+        """Return whether the registry, not a host it redirected to, refuses the credentials."""
+        refusals = UNAUTHORIZED, FORBIDDEN  # ECR answers expired passwords with the latter
+        return answer.status in refusals and Origin.of(answer.url) == self.origin
 
     def _challenges(self, answer: Answer) -> bool:
         """Return whether the registry, not a host it redirected to, requires authentication."""

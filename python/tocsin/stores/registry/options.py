@@ -13,7 +13,10 @@ from tocsin.stores.http.origin import Origin
 from tocsin.stores.http.tls_probe import speaks_tls
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tocsin.model.entry_path import StrPath
+    from tocsin.stores.registry.credentials import Credential
 
 _INVALID_HOST = re.compile(r"[/?#@\\\s]|^\.+(?::|$)")
 _DOCKER_HUB = "docker.io"
@@ -44,10 +47,15 @@ class RegistryOptions(HttpOptions):
     plain_http: bool | None = None
     hosts_dir: StrPath | None = None
     credentials_dropped: bool = False
+    _ask: Callable[[str, str], Credential | None] | None = field(
+        default=None, repr=False, compare=False
+    )
+    """Asked for credentials before any file; pickling drops it."""
 
     def _to_pickle(self) -> dict[str, Any]:
         values = HttpOptions._to_pickle(self)
         dropped = values.pop("username") is not None, values.pop("password") is not None
+        del values["_ask"]
         return {**values, "credentials_dropped": self.credentials_dropped or any(dropped)}
 
 

@@ -1,0 +1,1 @@
+"""The snapshotter for containerd: ordinary snapshots, and images that are mounted lazily."""
