@@ -47,6 +47,7 @@ MAY_IMPORT = {
 CORE_USERS = {
     "layers/ztoc.py",
     "layers/indexer.py",
+    "layers/pack.py",
     "layers/seek_table.py",
     "layers/seek.py",
     "layers/seek_contents.py",
@@ -201,6 +202,7 @@ def row_of(room, rows):
 
 RUST_ROWS = [
     {"fetch"},
+    {"pack"},
     {"indexer", "extract", "inodes"},
     {"seek"},
     {"tree"},

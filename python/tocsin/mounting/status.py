@@ -53,6 +53,8 @@ class MountStatus:
         failures: fetches that failed; each was repeated, unless its reads had waited too long.
         last_error: why the last of them failed; ``None`` if none has.
         disk_error: why data is not kept on disk; ``None`` if it is.
+        pack: the state of the image's pack; ``None`` without one. Its keys are ``size``,
+            ``bytes_left``, ``reads`` (reads that were served from it), ``state`` and ``problem``.
     """
 
     directory: str
@@ -81,6 +83,7 @@ class MountStatus:
     failures: int = 0
     last_error: str | None = None
     disk_error: str | None = None
+    pack: Document | None = None
 
     @property
     def hit_rate(self) -> float | None:
@@ -124,7 +127,7 @@ def of_live(
         name: counters[name]
         for name in (
             *("fetches", "spans", "spans_here", "reads", "reads_waiting", "hits", "failures"),
-            *("last_error", "disk_error"),
+            *("last_error", "disk_error", "pack"),
         )
     }
     return MountStatus(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tocsin.model.entry_path import StrPath
     from tocsin.reading.layer import Layer
     from tocsin.reading.notes import Notes
+    from tocsin.reading.pack import ImagePack
     from tocsin.reading.tree import Node, Row, StatRow
     from tocsin.tar.file_data import FileData
 
@@ -34,6 +35,10 @@ class MergedLayers:
         notes: receives a warning for what the tree leaves out.
         named: whether the digests in the layers' descriptors are those of the layers.
         tree: the merged names of the layers, if they are known; by default, made from zTOCs.
+        pack: the pack in the seek table with which the layers are read; ``None`` without one.
+
+    Attributes:
+        pack: as above.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class MergedLayers:
         *,
         named: bool = True,
         tree: Tree | None = None,
+        pack: ImagePack | None = None,
     ) -> None:
         self.layers = layers
         self._is_partial = any(isinstance(layer, UnreadableLayer) for layer in layers)
@@ -51,6 +57,7 @@ class MergedLayers:
         self._digests = [layer.descriptor.digest if named else None for layer in layers] or [None]
         self._lock = threading.Lock()
         self._tree = tree
+        self.pack = pack
         forget_after_fork(self)
 
     def after_fork(self) -> None:

@@ -14,6 +14,7 @@ from tocsin.cli.options import output_options
 
 if TYPE_CHECKING:
     from tocsin.cli.output import Output
+    from tocsin.model.document import Document
     from tocsin.mounting.status import MountStatus
 
 
@@ -33,7 +34,7 @@ def status(*, directory: Path, output: Output) -> None:
 
     JSON keys: directory, image, manifest, platform, index, state, reason, pid, since, cache_dir,
     front, files, background, bytes_total, bytes_fetched, bytes_left, bytes_cached, fetches, spans,
-    spans_here, reads, reads_waiting, hits, hit_rate, failures, last_error, disk_error.
+    spans_here, reads, reads_waiting, hits, hit_rate, failures, last_error, disk_error, pack.
     """
     from tocsin.mounting.unmounting import status_of  # noqa: PLC0415 (not for --help)
 
@@ -71,4 +72,12 @@ def _facts(found: MountStatus) -> dict[str, str]:
         "failures": f"{found.failures:,}",
         "last error": found.last_error or words.NOTHING,
         "disk": found.disk_error or "data is kept in the cache",
+        "pack": _pack(found.pack),
     }
+
+
+def _pack(pack: Document | None) -> str:
+    if pack is None:
+        return words.NOTHING
+    served = f"{words.size(pack['size'])}, {words.count(pack['reads'], 'read')} served"
+    return f"{pack['state']}: {pack['problem'] or served}"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tocsin.images.prefetches import PrefetchInfo
+    from tocsin.images.seek_tables import FoundSeekTable
+    from tocsin.layers.pack import PackIndex
     from tocsin.model.platform import Platform
     from tocsin.model.reference import Reference
     from tocsin.model.soci_index import SociIndex
@@ -35,6 +37,15 @@ _COLUMNS = (
     Column("SPAN SIZE", "right"),
     Column("XATTRS"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _FoundPack:
+    """A pack in a seek table of an image, with its origin."""
+
+    place: str
+    table: FoundSeekTable
+    pack: PackIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,7 @@ def info(
       tocsin index info oci:images@sha256:0123... --json
 
     Prefetch artifacts are shown with their spans and the files that are completely in these spans.
+    The packs of seek tables are shown too.
     --json prints the SOCI index itself, indented, and requires that there is only one. If it lists
     prefetch artifacts, prefetches[] is added, with the same keys as in tocsin info.
     """
@@ -87,15 +99,21 @@ def info(
         data = (
             sys.stdin.buffer.read() if place == _STDIN else read_regular(place, max_size=MAX_SIZE)
         )
-        found = [_with_prefetches(None, data, place)]
+        found, packs = [_with_prefetches(None, data, place)], list[_FoundPack]()
     else:
-        found = _indexes_at(parameters.reference(place), platform, registry)
+        found, packs = _indexes_at(parameters.reference(place), platform, registry)
     if not output.json:
         for at, one in enumerate(found):
             if at:
                 output.line()
             _write(one, output)
+        for at, pack in enumerate(packs, start=len(found)):
+            if at:
+                output.line()
+            _write_pack(pack, output)
         return
+    if not found:
+        raise _no_index(place, platform)
     if len(found) > 1:
         raise click.UsageError(
             f"--json prints only one SOCI index, but {place} has {len(found)}: choose one with "
@@ -111,20 +129,32 @@ def info(
 
 def _indexes_at(
     reference: Reference, platform: Platform | None, registry: RegistryOptions | None
-) -> list[_Found]:
+) -> tuple[list[_Found], list[_FoundPack]]:
     from tocsin.stores.opening import open_source  # noqa: PLC0415 (not for --help)
 
+    found: list[_Found] = []
+    packs: list[_FoundPack] = []
     with open_source(reference, registry=registry) as store:
-        found = list(_find(store, reference, platform))
-    if not found:
-        suffix = f" for {platform}" if platform is not None else ""
-        raise NotFoundError(
-            f"{reference}: has no SOCI index{suffix}", hint="Create one with tocsin create."
-        )
-    return found
+        for one in _find(store, reference, platform):
+            if isinstance(one, _FoundPack):
+                packs.append(one)
+            else:
+                found.append(one)
+    if not found and not packs:
+        raise _no_index(str(reference), platform)
+    return found, packs
 
 
-def _find(store: Source, reference: Reference, platform: Platform | None) -> Iterator[_Found]:
+def _no_index(place: str, platform: Platform | None) -> NotFoundError:
+    suffix = f" for {platform}" if platform is not None else ""
+    return NotFoundError(
+        f"{place}: has no SOCI index{suffix}", hint="Create one with tocsin create."
+    )
+
+
+def _find(
+    store: Source, reference: Reference, platform: Platform | None
+) -> Iterator[_Found | _FoundPack]:
     from tocsin.images.coverage import image_coverage  # noqa: PLC0415 (not for --help)
     from tocsin.model.media_types import is_manifest  # noqa: PLC0415
 
@@ -143,6 +173,18 @@ def _find(store: Source, reference: Reference, platform: Platform | None) -> Ite
                 raise NotFoundError(index.problem or f"SOCI index {index.digest}: not found")
             prefetches = tuple(each for each in image.prefetches if each.index == index.digest)
             yield _Found(store.manifest(index.descriptor), name, prefetches)
+        for table in image.seek_tables:
+            if (pack := _pack_of(store, table)) is not None:
+                yield _FoundPack(f"{image.platform or 'image'} · pack", table, pack)
+
+
+def _pack_of(store: Source, table: FoundSeekTable) -> PackIndex | None:
+    from tocsin.images.seek_tables import read_pack_index  # noqa: PLC0415 (not for --help)
+    from tocsin.layers.pack import PackIndex  # noqa: PLC0415
+
+    if table.manifest is None or table.manifest.pack_index is None:
+        return None
+    return PackIndex(read_pack_index(store, table.manifest.pack_index))
 
 
 def _with_prefetches(store: Source | None, data: bytes, place: str) -> _Found:
@@ -215,6 +257,21 @@ def _write(found: _Found, output: Output) -> None:
             "soci-snapshotter cannot store this index: its JSON differs from the output of Go's"
             " encoder"
         )
+
+
+def _write_pack(found: _FoundPack, output: Output) -> None:
+    table, pack = found.table, found.pack
+    output.heading(words.printable(found.place))
+    binding = "the image names it" if table.is_bound else "it refers to the image"
+    output.facts(
+        {
+            "seek table": f"{table.digest}, {binding}",
+            "size": words.size(table.pack_size),
+            "content": words.size(pack.content_size),
+            "frames": f"{pack.frame_count:,}",
+            "parts": f"{pack.extent_count:,}",
+        }
+    )
 
 
 def _span_size(text: str) -> str:

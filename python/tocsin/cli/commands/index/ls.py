@@ -48,7 +48,7 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
     With --quiet, only digests are printed, one per line. JSON keys: image, manifest,
     platforms[]: platform, manifest, layer_count, problem, soci_indexes[]: digest, media_type,
     size, version, problem, ztoc_count, ztoc_size, taken, reason; seek_tables[]: digest, media_type,
-    manifest_size, size, bound, problem, taken, reason.
+    manifest_size, size, pack_size, bound, problem, taken, reason.
     """
     from tocsin.images.info import indexes  # noqa: PLC0415 (not for --help)
 
@@ -66,6 +66,10 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
         for index in platform.all_indexes:
             verb = "is used" if index.taken else "is not used"
             output.line(f"{words.short_digest(index.digest)} {verb}: {index.reason}")
+        for table in platform.seek_tables:
+            if table.pack_size:
+                pack = words.size(table.pack_size)
+                output.line(f"{words.short_digest(table.digest)} has a pack of {pack}")
     for platform in found.platforms:
         indexes_found = platform.all_indexes
         problems = [platform.problem, *(index.problem for index in indexes_found)]
