@@ -48,6 +48,7 @@ MAY_IMPORT = {
 CORE_USERS = {
     "layers/ztoc.py",
     "layers/indexer.py",
+    "layers/pack.py",
     "layers/seek_table.py",
     "layers/seek.py",
     "layers/seek_contents.py",
@@ -203,6 +204,7 @@ def row_of(room, rows):
 
 RUST_ROWS = [
     {"fetch"},
+    {"pack"},
     {"indexer", "extract", "inodes"},
     {"seek"},
     {"tree"},

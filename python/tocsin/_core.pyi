@@ -10,6 +10,8 @@ __all__ = [
     "LayerIndexer",
     "MissingChunks",
     "Mount",
+    "Pack",
+    "PackWriter",
     "SeekLayer",
     "SeekRoot",
     "SeekSpans",
@@ -24,6 +26,7 @@ __all__ = [
     "build_seek_table",
     "erofs_image",
     "gzip_header_len",
+    "plan_pack",
     "read_headers",
 ]
 
@@ -149,6 +152,7 @@ class Mount:
         read_timeout: float,
         memory_size: int,
         record: bool,
+        pack: Pack | None = None,
     ) -> Mount: ...
     def mount(
         self,
@@ -172,6 +176,33 @@ class Mount:
     def wait(self, timeout: float) -> bool: ...
     def unmount(self) -> None: ...
     def close(self) -> None: ...
+
+@final
+class Pack:
+    def __new__(cls, index: Buffer) -> Pack: ...
+    @property
+    def layers(self) -> list[tuple[str, int]]: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def content_size(self) -> int: ...
+    @property
+    def frame_count(self) -> int: ...
+    @property
+    def extent_count(self) -> int: ...
+    def frame_range(self, frame: int) -> tuple[int, int]: ...
+    def extents(self, frame: int) -> list[tuple[int, int, int]]: ...
+    def open_frame(self, frame: int, stored: Buffer) -> bytes: ...
+
+@final
+class PackWriter:
+    def __new__(cls, layers: Sequence[tuple[str, int]]) -> PackWriter: ...
+    def add(self, extents: Sequence[tuple[int, int, int]], content: Buffer) -> None: ...
+    def finish(self) -> tuple[bytes, bytes]: ...
+
+def plan_pack(
+    tree: SeekTree, sizes: Sequence[int | None], reads: Sequence[tuple[str, int, int]]
+) -> tuple[list[list[tuple[int, int, int]]], int, int, int]: ...
 
 @final
 class SeekRoot:

@@ -30,6 +30,8 @@ PLATFORM_RESULT = {
     "seek_table",
     "seek_problem",
     "seek_size",
+    "pack_size",
+    "pack_notes",
     "existing_indexes",
     "skipped",
     "layers",

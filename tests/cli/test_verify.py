@@ -42,6 +42,8 @@ SEEK_TABLE = {
     "span_size",
     "entry_count",
     "checked_entries",
+    "checked_frames",
+    "pack_frames",
     "ok",
     "findings",
     "layers",

@@ -26,6 +26,7 @@ mod fetch;
 mod golden;
 mod inflate;
 mod inodes;
+mod pack;
 mod parallel;
 mod seek_finder;
 mod seek_hostile;

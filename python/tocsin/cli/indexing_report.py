@@ -176,6 +176,10 @@ def _write_platform(result: PlatformResult, output: Output, min_layer_size: int)
         total = sum(layer.layer.size for layer in result.layers)
         output.line(f"seek {result.seek_table.digest}")
         output.line(words.seek_table(result.seek_size, total))
+        if result.pack_size:
+            output.line(words.pack(result.pack_size, total))
+    for note in result.pack_notes:
+        output.warn(words.printable(note))
     if result.seek_problem is not None:
         output.warn(words.printable(f"no seek table: {result.seek_problem}"))
     output.line()

@@ -169,6 +169,13 @@ _INDEXING = (
         callback=_seek_span_size,
         help="Uncompressed bytes between the checkpoints of a seek table, from 64KiB to 64MiB.",
     ),
+    click.option(
+        "--pack",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="LIST",
+        help="Put what a program read, according to this access log, into a pack in the seek table,"
+        " so that mounts start the program with few requests; requires --seek or --seek-only.",
+    ),
 )
 
 
@@ -194,10 +201,14 @@ def indexing_options(command: _Command) -> _Command:
         seek: bool,
         seek_only: bool,
         seek_span_size: int,
+        pack: Path | None,
         **others: Any,  # noqa: ANN401 (options of the command)
     ) -> Any:  # noqa: ANN401
+        if pack is not None and not (seek or seek_only):
+            raise click.UsageError("--pack requires --seek or --seek-only")
         listed = _paths_in(prefetch_list) if prefetch_list is not None else ()
         from tocsin.indexing.options import IndexingOptions  # noqa: PLC0415 (as below)
+        from tocsin.model.access_log import AccessLog  # noqa: PLC0415 (as below)
 
         options: IndexingOptions = IndexingOptions(
             span_size=span_size,
@@ -212,6 +223,7 @@ def indexing_options(command: _Command) -> _Command:
             seek=seek,
             seek_only=seek_only,
             seek_span_size=seek_span_size,
+            pack=None if pack is None else AccessLog.read(pack),
         )
         return command(options=options, force=force or as_soci, **others)
 

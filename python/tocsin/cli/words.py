@@ -95,6 +95,12 @@ def _escaped(character: str) -> str:
     return character if "\udc80" <= character <= "\udcff" else quoting.escaped(character)
 
 
+def pack(byte_count: int, layer_size: int) -> str:
+    """Return ``with a pack of 9.2 MiB, 7.1 % of 130.5 MiB``."""
+    share = f"{percent(byte_count, layer_size)} of {size(layer_size)}"
+    return f"with a pack of {size(byte_count)}, {share}"
+
+
 def seek_table(byte_count: int, layer_size: int) -> str:
     """Return ``seek table: 1.1 MiB, 1.4 % of 81.2 MiB``."""
     return (

@@ -13,6 +13,7 @@ from tocsin.model.digest import Digest
 from tocsin.model.manifest import ImageIndex, Manifest
 from tocsin.model.media_types import is_index, is_manifest
 from tocsin.model.seek_manifest import (
+    MAX_PACK_INDEX_SIZE,
     MAX_ROOT_SIZE,
     SEEK_ROOT,
     SEEK_TABLE_DIGEST,
@@ -59,8 +60,13 @@ class FoundSeekTable:
 
     @property
     def size(self) -> int:
-        """Size in bytes of its root, file list and seek blobs; 0 if it cannot be used."""
+        """Size in bytes of its root, file list, seek blobs and pack; 0 if it cannot be used."""
         return 0 if self.manifest is None else self.manifest.size
+
+    @property
+    def pack_size(self) -> int:
+        """Size in bytes of its pack, which `size` includes; 0 without a pack."""
+        return 0 if self.manifest is None else self.manifest.pack_size
 
     def to_dict(self) -> Document:
         """Return what ``--json`` prints for a seek table."""
@@ -70,6 +76,7 @@ class FoundSeekTable:
             "media_type": None if found is None else found.media_type,
             "manifest_size": None if found is None else found.size,
             "size": self.size,
+            "pack_size": self.pack_size,
             "bound": self.is_bound,
             "problem": self.problem,
             "taken": self.taken,
@@ -189,15 +196,25 @@ def _load(
     try:
         descriptor = descriptor or store.resolve(digest, will_read=True)
         manifest = SeekManifest.from_json(store.manifest(descriptor))
-        root = _root(store, manifest.root)
+        root = _embedded(store, manifest.root, MAX_ROOT_SIZE)
     except PROBLEMS as error:
         return FoundSeekTable(digest, is_bound, error=error, descriptor=descriptor)
     return FoundSeekTable(digest, is_bound, manifest, root, descriptor=descriptor)
 
 
-def _root(store: Source, descriptor: Descriptor) -> bytes:
-    """Return the root, after verifying its digest."""
+def read_pack_index(store: Source, descriptor: Descriptor) -> bytes:
+    """Return the index of a pack, after verifying its digest.
+
+    Raises:
+        NotFoundError, VerificationError: it is missing or damaged.
+        UnsupportedError: it is too large.
+    """
+    return _embedded(store, descriptor, MAX_PACK_INDEX_SIZE)
+
+
+def _embedded(store: Source, descriptor: Descriptor, max_size: int) -> bytes:
+    """Return a blob that may be in its descriptor, after verifying its digest."""
     data = descriptor.data
     if data and len(data) == descriptor.size and Digest.of(data) == descriptor.digest:
         return data
-    return read_blob(store, descriptor, max_size=MAX_ROOT_SIZE)
+    return read_blob(store, descriptor, max_size=max_size)

@@ -19,6 +19,7 @@ from tocsin.model.ztoc_defaults import DEFAULT_SPAN_SIZE
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tocsin.model.access_log import AccessLog
     from tocsin.model.entry_path import StrPath
     from tocsin.model.platform import Platform
 
@@ -50,6 +51,8 @@ class IndexingOptions:
         seek_only: make only seek tables, without zTOCs and SOCI indexes; implies `seek`.
         seek_span_size: uncompressed bytes between the checkpoints of seek tables, from 64 KiB to
             64 MiB.
+        pack: what a program read, for a pack in each seek table, from which a mount serves the same
+            reads; see docs/pack.md. ``None`` for no pack.
     """
 
     span_size: int
@@ -64,6 +67,7 @@ class IndexingOptions:
     seek: bool
     seek_only: bool
     seek_span_size: int
+    pack: AccessLog | None
 
     def __init__(
         self,
@@ -80,13 +84,15 @@ class IndexingOptions:
         seek: bool = False,
         seek_only: bool = False,
         seek_span_size: int = DEFAULT_SEEK_SPAN_SIZE,
+        pack: AccessLog | None = None,
     ) -> None:
         """Check and store the options.
 
         Raises:
             FormatError: a platform is invalid.
             UnsupportedError: an optimization is unknown.
-            ValueError: a number is out of range, or `platforms` is empty.
+            ValueError: a number is out of range, `platforms` is empty, or `pack` is given without
+                `seek`.
             TypeError: an argument has the wrong type.
         """
         for name, value in (("span_size", span_size), ("min_layer_size", min_layer_size)):
@@ -99,6 +105,8 @@ class IndexingOptions:
             )
         if jobs is not None and jobs < 1:
             raise ValueError(f"jobs: out of range (found {jobs}, expected at least 1)")
+        if pack is not None and not (seek or seek_only):
+            raise ValueError("pack: requires seek or seek_only")
         processors.resolve_threads(threads)
         wanted = frozenset(_texts("optimizations", optimizations))
         if unknown := wanted - OPTIMIZATIONS:
@@ -118,6 +126,7 @@ class IndexingOptions:
         self._set("seek", seek or seek_only)
         self._set("seek_only", seek_only)
         self._set("seek_span_size", seek_span_size)
+        self._set("pack", pack)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)  # the dataclass is frozen

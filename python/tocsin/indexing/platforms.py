@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tocsin.errors import SeekTableError, UnsupportedError
 from tocsin.indexing.layer_jobs import LayerJobs, is_prefetch_artifact, layer_key
+from tocsin.indexing.packs import MadePack, make_pack
 from tocsin.indexing.results import PlatformResult
 from tocsin.indexing.reuse import ReusableZtocs, find_seek_blobs, find_ztocs
 from tocsin.layers.seek_table import make_seek_table
@@ -102,7 +103,10 @@ def index_platforms(
         progress=progress,
     )
     outcomes = jobs.run(layer for image in images for layer in _layers(image))
-    seek_tables = [_seek_table(sink, image, version, outcomes, options) for image in images]
+    seek_tables = [
+        _seek_table(source, sink, image, version=version, outcomes=outcomes, options=options)
+        for image in images
+    ]
     is_empty = not any(outcome.indexed for outcome in outcomes.values())
     if is_empty and not any(table.data for table in seek_tables):
         raise _nothing_indexed(source, list(outcomes.values()), options)
@@ -125,6 +129,8 @@ def index_platforms(
                 seek_table=seek_table.descriptor,
                 seek_problem=seek_table.problem,
                 seek_size=seek_table.size,
+                pack_size=seek_table.pack_size,
+                pack_notes=seek_table.pack_notes,
             )
         )
     in_order = entry_names(options.prefetch)
@@ -143,6 +149,8 @@ class _SeekTable:
     data: bytes | None = None
     problem: str | None = None
     size: int = 0
+    pack_size: int = 0
+    pack_notes: tuple[str, ...] = ()
 
     @property
     def descriptor(self) -> Descriptor | None:
@@ -150,8 +158,10 @@ class _SeekTable:
 
 
 def _seek_table(
+    source: Source,
     sink: Sink,
     image: PlatformImage,
+    *,
     version: int,
     outcomes: Mapping[LayerKey, LayerOutcome],
     options: IndexingOptions,
@@ -171,11 +181,24 @@ def _seek_table(
     except SeekTableError as error:
         return _SeekTable(problem=error.message)
     root = root_descriptor(table.root)
-    manifest = SeekManifest(root, table.file_list_descriptor, tuple(blobs))
+    pack = MadePack()
+    if options.pack is not None:
+        pack = make_pack(
+            source,
+            sink,
+            image,
+            options.pack,
+            table=table,
+            layers=parts,
+            descriptors=_layers(image),
+        )
+    manifest = SeekManifest(
+        root, table.file_list_descriptor, tuple(blobs), pack_index=pack.index, pack=pack.frames
+    )
     sink.put_blob(table.root, media_type=SEEK_ROOT)
     sink.put_blob(table.file_list, media_type=SEEK_FILE_LIST)
     data = manifest.to_json(subject=image.descriptor if version == 1 else None)
-    return _SeekTable(data, size=manifest.size)
+    return _SeekTable(data, size=manifest.size, pack_size=manifest.pack_size, pack_notes=pack.notes)
 
 
 def _layers(image: PlatformImage) -> list[Descriptor]:

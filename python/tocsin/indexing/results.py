@@ -29,7 +29,9 @@ class PlatformResult:
         skipped: whether the image was skipped because of `existing_indexes`.
         seek_table: manifest of the new seek table; ``None`` if none was requested or made.
         seek_problem: why the requested seek table was not made.
-        seek_size: bytes of its root, file list and seek blobs.
+        seek_size: bytes of its root, file list, seek blobs and pack.
+        pack_size: bytes of the pack in the new seek table; 0 if there is none.
+        pack_notes: what was left out of the requested pack, or why it was not made.
     """
 
     platform: Platform | None
@@ -41,6 +43,8 @@ class PlatformResult:
     seek_table: Descriptor | None = None
     seek_problem: str | None = None
     seek_size: int = 0
+    pack_size: int = 0
+    pack_notes: tuple[str, ...] = ()
 
     def to_dict(self) -> Document:
         """Return what ``--json`` prints for a platform."""
@@ -51,6 +55,8 @@ class PlatformResult:
             "seek_table": document_of(self.seek_table),
             "seek_problem": self.seek_problem,
             "seek_size": self.seek_size,
+            "pack_size": self.pack_size,
+            "pack_notes": list(self.pack_notes),
             "existing_indexes": [index.to_dict() for index in self.existing_indexes],
             "skipped": self.skipped,
             "layers": [layer.to_dict() for layer in self.layers],

@@ -1,6 +1,6 @@
-"""The manifest of a seek table: its root, its file list, and a blob for each layer of the image.
+"""The manifest of a seek table: its root, its file list, a blob for each layer, and maybe a pack.
 
-Source: docs/seek-table.md#parts.
+Source: docs/seek-table.md#parts; docs/pack.md#parts.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ SEEK_ROOT = "application/vnd.tocsin.seek.v1"
 """Media type of the root, by which a seek table is recognized."""
 SEEK_FILE_LIST = "application/vnd.tocsin.seek.toc.v1"
 SEEK_LAYER = "application/vnd.tocsin.seek.layer.v1"
+PACK_INDEX = "application/vnd.tocsin.seek.pack.index.v1"
+"""Media type of the index of a pack."""
+PACK_FRAMES = "application/vnd.tocsin.seek.pack.v1"
+"""Media type of the frames of a pack."""
 SEEK_TABLE_DIGEST = "dev.tocsin.seek-table-digest"
 """Annotation of an image's manifest: digest of the seek manifest that is bound to it."""
 SEEK_IMAGE_DIGEST = "dev.tocsin.image-manifest-digest"
@@ -29,6 +33,10 @@ SEEK_IMAGE_DIGEST = "dev.tocsin.image-manifest-digest"
 MAX_INLINE_SIZE = 1 << 20
 """Maximum size in bytes of a root that is embedded in its descriptor; registries accept manifests
 of at least 4 MiB."""
+MAX_INLINE_PACK_INDEX_SIZE = 512 << 10
+"""The same for the index of a pack; a recorded start of an image of 130 MB has 10 KiB."""
+MAX_PACK_INDEX_SIZE = 16 << 20
+"""Maximum size of the index of a pack in bytes: what the format allows, and its digests."""
 MAX_ROOT_SIZE = 64 << 20
 """Maximum size of a root in bytes; the root for an image of 100 GiB has about 2 MiB."""
 
@@ -41,16 +49,31 @@ class SeekManifest:
         root: descriptor of the root, usually with its bytes as `data`.
         file_list: descriptor of the file list.
         layers: descriptors of the seek blobs, one for each layer of the image, in its order.
+        pack_index: descriptor of the index of the pack, usually with its bytes as `data`; ``None``
+            without a pack.
+        pack: descriptor of the frames of the pack; ``None`` without a pack.
     """
 
     root: Descriptor
     file_list: Descriptor
     layers: tuple[Descriptor, ...]
+    pack_index: Descriptor | None = None
+    pack: Descriptor | None = None
 
     @property
     def blobs(self) -> tuple[Descriptor, ...]:
         """All blobs that it lists."""
-        return self.root, self.file_list, *self.layers
+        return self.root, *self._listed
+
+    @property
+    def _listed(self) -> tuple[Descriptor, ...]:
+        pack = (self.pack_index, self.pack)
+        return (self.file_list, *self.layers, *(blob for blob in pack if blob is not None))
+
+    @property
+    def pack_size(self) -> int:
+        """Size in bytes of the pack with its index; 0 without a pack."""
+        return sum(blob.size for blob in (self.pack_index, self.pack) if blob is not None)
 
     @property
     def size(self) -> int:
@@ -67,7 +90,11 @@ class SeekManifest:
         """
         manifest = Manifest.from_json(data)
         found = [manifest.config, *(manifest.layers or ())]
-        expected = [SEEK_ROOT, SEEK_FILE_LIST, *[SEEK_LAYER] * (len(found) - 2)]
+        pack = found[-2:] if found[-1].media_type == PACK_FRAMES else []
+        seek = found[: len(found) - len(pack)]
+        expected = [SEEK_ROOT, SEEK_FILE_LIST, *[SEEK_LAYER] * (len(seek) - 2)]
+        if pack:
+            expected += [PACK_INDEX, PACK_FRAMES]
         for descriptor, media_type in zip(found, expected, strict=False):
             if descriptor.media_type != media_type:
                 raise FormatError(
@@ -75,9 +102,9 @@ class SeekManifest:
                     f"{shown(descriptor.media_type)}, expected {media_type})",
                     what="seek manifest",
                 )
-        if len(found) == 1:
+        if len(seek) < 2:  # noqa: PLR2004 (root and file list)
             raise FormatError("seek manifest: the file list is missing", what="seek manifest")
-        return cls(found[0], found[1], tuple(found[2:]))
+        return cls(seek[0], seek[1], tuple(seek[2:]), *pack)
 
     def to_json(self, *, subject: Descriptor | None = None) -> bytes:
         """Return the manifest as bytes.
@@ -88,7 +115,7 @@ class SeekManifest:
         """
         return Manifest(
             config=self.root,
-            layers=(self.file_list, *self.layers),
+            layers=self._listed,
             media_type=OCI_MANIFEST,
             subject=None if subject is None else subject.plain(),
         ).to_json()
@@ -98,6 +125,12 @@ def root_descriptor(data: bytes) -> Descriptor:
     """Return the descriptor of a root, with its bytes unless it is large."""
     found = Descriptor.of(data, SEEK_ROOT)
     return replace(found, data=data) if len(data) <= MAX_INLINE_SIZE else found
+
+
+def pack_index_descriptor(data: bytes) -> Descriptor:
+    """Return the descriptor of the index of a pack, with its bytes unless it is large."""
+    found = Descriptor.of(data, PACK_INDEX)
+    return replace(found, data=data) if len(data) <= MAX_INLINE_PACK_INDEX_SIZE else found
 
 
 def seek_entry(seek_table: Descriptor, image_manifest: Digest) -> Descriptor:

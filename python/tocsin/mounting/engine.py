@@ -61,11 +61,16 @@ class Engine:
             read_timeout=options.read_timeout,
             memory_size=MEMORY_SIZE,
             record=self._recorder is not None,
+            pack=None if opened.pack is None else opened.pack.table,
         )
         self._erofs: ErofsMount | None = None
         self._pushed_log: PushedLog | None = None
         release_memory()
-        self._threads = FetchThreads(self._core, opened.layers, CONNECTIONS)
+        # The core numbers the pack as a layer above the highest one.
+        sources = opened.layers if opened.pack is None else (*opened.layers, opened.pack)
+        self._threads = FetchThreads(
+            self._core, sources, CONNECTIONS, has_pack=opened.pack is not None
+        )
         if log is not None:
             self._prefetch(log)
         self._core.set_background(options.background, options.background_rate)

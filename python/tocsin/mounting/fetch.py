@@ -130,7 +130,8 @@ def fetch_image(
         notes[text] = None
 
     with ExitStack() as stack:
-        opened = open_for_mount(options, note=keep, progress=progress)
+        # A pack would only be downloaded in addition to the layers.
+        opened = open_for_mount(options, note=keep, progress=progress, with_pack=False)
         stack.callback(opened.close)
         if any(layer.directory is None for layer in opened.layers):
             raise _cache_error("cannot be written to", options)

@@ -1,4 +1,4 @@
-"""The threads that fetch what a mount asks for: bytes of layers, and chunks of seek tables.
+"""The threads that fetch what a mount asks for: bytes of layers, of seek tables and of packs.
 
 The core decides what is fetched and when; a thread only moves the bytes. What a thread gets is not
 verified: the core verifies it before it is used.
@@ -33,8 +33,9 @@ class Fetch(NamedTuple):
 
     Attributes:
         number: its number, for the answer.
-        layer: number of the layer, 0 for the lowest.
-        is_chunk: whether the bytes are those of the layer's seek blob, and not of the layer.
+        layer: number of the layer, 0 for the lowest; that of a pack follows the highest one.
+        is_chunk: whether the bytes are those of the layer's seek blob, or of the pack, and not of
+            the layer.
         start: offset of the first byte.
         end: offset after the last one.
         purpose: ``demand``, ``list`` or ``background``.
@@ -61,16 +62,25 @@ class FetchThreads:
 
     Args:
         queue: gives fetches, and takes their answers.
-        layers: sources of the layers.
+        layers: sources of the layers, and of the pack if there is one.
         count: number of threads, and so of requests in flight.
+        has_pack: whether the last source is that of a pack.
 
     Attributes:
         failure: the exception of the last fetch that failed; ``None`` if none has.
     """
 
-    def __init__(self, queue: FetchQueue, layers: Sequence[FillSource], count: int) -> None:
+    def __init__(
+        self,
+        queue: FetchQueue,
+        layers: Sequence[FillSource],
+        count: int,
+        *,
+        has_pack: bool = False,
+    ) -> None:
         self._queue = queue
         self._layers = layers
+        self._pack = len(layers) - 1 if has_pack else None
         self._stop = threading.Event()
         self._failures = 0
         self.failure: Exception | None = None
@@ -110,12 +120,12 @@ class FetchThreads:
         except Exception as error:
             # Without an answer, the read would wait until its time limit.
             self.failure = error
-            LOG.exception("%s", _place(fetch))
+            LOG.exception("%s", self._place(fetch))
             self._fail(fetch, f"bug in tocsin: {type(error).__name__}")
         else:
             self._failures = 0
             if problem is not None:
-                LOG.warning("%s: %s", _place(fetch), problem)
+                LOG.warning("%s: %s", self._place(fetch), problem)
 
     def _fetch(self, fetch: Fetch) -> str | None:
         """Fetch and answer; return what is wrong with the bytes."""
@@ -143,16 +153,17 @@ class FetchThreads:
     def _fail(self, fetch: Fetch, reason: str) -> None:
         self._failures += 1
         if self._failures == 1:
-            LOG.warning("%s: %s", _place(fetch), reason)
+            LOG.warning("%s: %s", self._place(fetch), reason)
         # A program that waits has a deadline; background loading has time.
         doublings = min(self._failures, 5) if fetch.purpose == "background" else 0
         self._stop.wait(min(_MAX_PAUSE, _PAUSE * 2**doublings))
         self._queue.fail(fetch.number, reason)
 
-
-def _place(fetch: Fetch) -> str:
-    what = "seek table" if fetch.is_chunk else "layer"
-    return f"{what} {fetch.layer + 1}, bytes {fetch.start} to {fetch.end}"
+    def _place(self, fetch: Fetch) -> str:
+        what = f"{'seek table' if fetch.is_chunk else 'layer'} {fetch.layer + 1}"
+        if fetch.layer == self._pack:
+            what = "pack"
+        return f"{what}, bytes {fetch.start} to {fetch.end}"
 
 
 def _kept(layer: FillSource, chunks: list[tuple[int, int]], start: int, end: int) -> bytes | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tocsin.errors import TocsinError
 from tocsin.layers.kept_layers import KeptLayers
 from tocsin.layers.seek import SeekSpanTable
 from tocsin.layers.sources import FileRanges
@@ -18,6 +19,7 @@ from tocsin.layers.span_table import ZtocSpans
 from tocsin.model.index_choice import IndexKind
 from tocsin.model.reference import ContainerdReference, RegistryReference
 from tocsin.mounting.cache_directory import InflatedLayers
+from tocsin.mounting.early import EarlyRanges
 from tocsin.mounting.remembered import RememberedSource
 from tocsin.reading.files import merged_of
 from tocsin.reading.image import open_image
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from tocsin.mounting.options import MountOptions
     from tocsin.reading.image import Image
     from tocsin.reading.layer import Layer
+    from tocsin.reading.pack import ImagePack
     from tocsin.stores.base import Source
 
 CONNECTIONS = 6
@@ -46,14 +49,15 @@ _TRIES = 2
 
 @dataclass(frozen=True, slots=True)
 class FillSource:
-    """Where the spans of one layer come from, and where they are kept.
+    """Where the spans of one layer, or the frames of a pack, come from, and where they are kept.
 
     Attributes:
-        table: the spans, as the core has them.
+        table: the spans, or the pack, as the core has them.
         source: bytes of the layer, unverified.
-        chunks: ranges of the chunks in the layer's seek blob; empty if it has none.
-        chunk_source: bytes of that blob, unverified.
-        kept_chunks: chunks of that blob in the disk cache.
+        chunks: ranges of the chunks in the layer's seek blob, or of the frames in a pack; empty if
+            there are none.
+        chunk_source: bytes of that blob, or of the pack, unverified.
+        kept_chunks: chunks of that blob, or frames of the pack, in the disk cache.
         directory: directory of the inflated spans; ``None`` to keep them in memory.
     """
 
@@ -76,6 +80,7 @@ class OpenedImage:
         index: the index with which most of the image is read: ``seek``, ``v2``, ``v1``, ``given``
             or ``made``, as in ``ImageLayer``; ``none`` for an image without layers.
         inflated: the locked directories of the layers.
+        pack: source of the pack; ``None`` without one.
     """
 
     image: Image
@@ -83,6 +88,7 @@ class OpenedImage:
     layers: tuple[FillSource, ...]
     index: str
     inflated: InflatedLayers
+    pack: FillSource | None = None
 
     @property
     def size(self) -> int:
@@ -105,7 +111,11 @@ class OpenedImage:
 
 
 def open_for_mount(
-    options: MountOptions, *, note: Callable[[str], None], progress: Progress | None = None
+    options: MountOptions,
+    *,
+    note: Callable[[str], None],
+    progress: Progress | None = None,
+    with_pack: bool = True,
 ) -> OpenedImage:
     """Open an image, and read its layers without an index.
 
@@ -113,6 +123,7 @@ def open_for_mount(
         options: options of the mount.
         note: called with messages for the user.
         progress: called while layers are read.
+        with_pack: whether the pack of the image is used.
 
     Raises:
         NotFoundError: the image, platform or index is missing.
@@ -138,13 +149,15 @@ def open_for_mount(
     try:
         merged = merged_of(image)
         _check_readable(merged.layers)
+        # Before the names are fetched, so that the first frames come with them.
+        pack = _pack_source(merged.pack, note) if with_pack else None
         tree = merged.tree.complete()
         layers = [merged.layer(number) for number in range(len(merged.layers))]
         sources = tuple(_fill_source(layer, inflated) for layer in layers)
         index = _main_index(layers)
         if index == "made" and options.index != IndexKind.NONE and image.layer_descriptors:
             note("the image has no index that can be used, so its layers were read in full")
-        return OpenedImage(image, tree, sources, index, inflated)
+        return OpenedImage(image, tree, sources, index, inflated, pack)
     except BaseException:
         image.close()
         inflated.close()
@@ -204,6 +217,25 @@ def _fill_source(layer: Layer, inflated: InflatedLayers) -> FillSource:
     assert isinstance(table, ZtocSpans)  # noqa: S101 (there is no third kind)
     directory = inflated.directory_of(digest, table.digest().rpartition(":")[2])
     return FillSource(table.core, spans.source, (), None, None, directory)
+
+
+def _pack_source(pack: ImagePack | None, note: Callable[[str], None]) -> FillSource | None:
+    """Return the source of a pack; ``None`` if there is none that can be used."""
+    if pack is None:
+        return None
+    try:
+        index = pack.open()
+    except (TocsinError, OSError) as error:
+        reason = error.message if isinstance(error, TocsinError) else error.strerror
+        note(f"the pack of the image is not used: {reason}")
+        return None
+    frames = tuple(index.frame_range(frame) for frame in range(index.frame_count))
+    source: RangeSource = pack.parts.source
+    kept = pack.parts.kept
+    is_kept = kept is not None and kept.part(0, frames[0][1]) is not None if frames else True
+    if not is_kept and source.request_size:
+        source = EarlyRanges(source, index.size, CONNECTIONS)
+    return FillSource(index.core, source, frames, source, kept, None)
 
 
 def _main_index(layers: list[Layer]) -> str:

@@ -55,6 +55,8 @@ class MountStatus:
         disk_error: why data is not kept on disk; ``None`` if it is.
         access_log: the access log whose files are loaded first: the path of a file, or the digest
             of a manifest that refers to the image; ``None`` if there is none.
+        pack: the state of the image's pack; ``None`` without one. Its keys are ``size``,
+            ``bytes_left``, ``reads`` (reads that were served from it), ``state`` and ``problem``.
     """
 
     directory: str
@@ -84,6 +86,7 @@ class MountStatus:
     last_error: str | None = None
     disk_error: str | None = None
     access_log: str | None = None
+    pack: Document | None = None
 
     @property
     def hit_rate(self) -> float | None:
@@ -131,7 +134,7 @@ def of_live(
         name: counters[name]
         for name in (
             *("fetches", "spans", "spans_here", "reads", "reads_waiting", "hits", "failures"),
-            *("last_error", "disk_error"),
+            *("last_error", "disk_error", "pack"),
         )
     }
     return MountStatus(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tocsin.model.entry_path import StrPath
     from tocsin.reading.layer import Layer
     from tocsin.reading.notes import Notes
+    from tocsin.reading.pack import ImagePack
     from tocsin.reading.stat import FileStat
     from tocsin.reading.tree import Node, Row, StatRow
     from tocsin.tar.file_data import FileData
@@ -36,6 +37,10 @@ class MergedLayers:
         notes: receives a warning for what the tree leaves out.
         named: whether the digests in the layers' descriptors are those of the layers.
         tree: the merged names of the layers, if they are known; by default, made from zTOCs.
+        pack: the pack in the seek table with which the layers are read; ``None`` without one.
+
+    Attributes:
+        pack: as above.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class MergedLayers:
         *,
         named: bool = True,
         tree: Tree | None = None,
+        pack: ImagePack | None = None,
     ) -> None:
         self.layers = layers
         self._is_partial = any(isinstance(layer, UnreadableLayer) for layer in layers)
@@ -54,6 +60,7 @@ class MergedLayers:
         self._lock = threading.Lock()
         self._tree = tree
         self._verified = VerifiedFiles()
+        self.pack = pack
         forget_after_fork(self)
 
     def after_fork(self) -> None:

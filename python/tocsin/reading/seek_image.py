@@ -28,6 +28,7 @@ from tocsin.layers.spans import LayerSpans
 from tocsin.model.index_choice import IndexChoice, IndexKind
 from tocsin.reading.blob_ranges import BlobRanges
 from tocsin.reading.merged import MergedLayers
+from tocsin.reading.pack import ImagePack
 from tocsin.reading.seek_layer import SeekLayer
 from tocsin.reading.seek_tree import FileList, SeekTree
 from tocsin.reading.unreadable import UnreadableLayer
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from tocsin.images.soci_indexes import FoundIndex
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.manifest import Manifest
+    from tocsin.model.seek_manifest import SeekManifest
     from tocsin.reading.opening import LayerOpener
 
 _PROBLEMS = (FormatError, NotFoundError, SeekTableError, UnsupportedError, VerificationError)
@@ -248,7 +250,16 @@ class _SeekTables:
             self._layer(number, files, tree, blob, is_bound=found.is_bound)
             for number, blob in enumerate(found.manifest.layers)
         ]
-        return MergedLayers(layers, self._opener.notes, tree=tree)
+        pack = self._pack(found.manifest, root)
+        return MergedLayers(layers, self._opener.notes, tree=tree, pack=pack)
+
+    def _pack(self, manifest: SeekManifest, root: _core.SeekRoot) -> ImagePack | None:
+        if manifest.pack_index is None or manifest.pack is None:
+            return None
+        rows = (root.layer(number) for number in range(root.layer_count))
+        layers = tuple((row[0], row[3]) for row in rows)
+        parts = self._parts(manifest.pack)
+        return ImagePack(self._opener.store, manifest.pack_index, manifest.pack, parts, layers)
 
     def _parts(self, blob: Descriptor) -> BlobParts:
         disk = self._opener.disk

@@ -153,6 +153,8 @@ class SeekTableVerdict:
         span_size: uncompressed bytes between two checkpoints; ``None`` if it cannot be read.
         entry_count: number of entries in the file list; ``None`` if it cannot be read.
         checked_entries: number of entries compared with the layers: all of them, or the sample.
+        pack_frames: number of frames in the pack; ``None`` without a pack that can be read.
+        checked_frames: number of frames compared with the layers, all of them, or the sample.
         findings: findings about the table, its links to the image and its file list.
         layers: one result per layer of the image, bottom layer first; empty if it cannot be read.
     """
@@ -162,6 +164,8 @@ class SeekTableVerdict:
     span_size: int | None = None
     entry_count: int | None = None
     checked_entries: int = 0
+    pack_frames: int | None = None
+    checked_frames: int = 0
     findings: tuple[Finding, ...] = ()
     layers: tuple[SeekLayerVerdict, ...] = ()
 
@@ -173,6 +177,8 @@ class SeekTableVerdict:
             "span_size": self.span_size,
             "entry_count": self.entry_count,
             "checked_entries": self.checked_entries,
+            "pack_frames": self.pack_frames,
+            "checked_frames": self.checked_frames,
             "ok": self.ok,
             "findings": _documents(self.findings),
             "layers": [layer.to_dict() for layer in self.layers],

@@ -82,6 +82,8 @@ class SeekTableCheck:
         contents: the decoded root; ``None`` if it cannot be read or belongs to another image.
         layers: results for the layers; empty without `contents`.
         checked_entries: number of entries of the file list compared with the image.
+        frame_count: number of frames of its pack; ``None`` without a pack that can be read.
+        checked_frames: number of frames compared with the layers, in full or in part.
         findings: findings about the table and its file list.
     """
 
@@ -92,6 +94,8 @@ class SeekTableCheck:
     contents: SeekTableContents | None = None
     layers: list[SeekLayerCheck] = field(default_factory=list)
     checked_entries: int = 0
+    frame_count: int | None = None
+    checked_frames: int = 0
     findings: list[Finding] = field(default_factory=list)
 
     @property

@@ -58,15 +58,13 @@ def sample_layer(
         check.findings.append(missing("seek_layer", check.blob))
         return
     for span_id in span_ids:
-        if not _add_chunks(store, check, spans, span_id):
+        if not add_chunks(store, check, spans, span_id):
             return
         check.findings += _span(check, spans, span_id, fetch)
         check.checked_spans += 1
 
 
-def _add_chunks(
-    store: Source, check: SeekLayerCheck, spans: CheckpointReader, span_id: int
-) -> bool:
+def add_chunks(store: Source, check: SeekLayerCheck, spans: CheckpointReader, span_id: int) -> bool:
     """Add the chunks with the checkpoints of a span and of the next one."""
     for one in {span_id, min(span_id + 1, spans.span_count - 1)}:
         chunk = spans.chunk_of(one)
@@ -190,7 +188,7 @@ def _headers(store: Source, check: SeekTableCheck, entry: ListedEntry) -> Iterat
     if spans is None or not spans.span_count or not present:
         return
     for span_id in spans.span_ids(start, place.offset):
-        if not _add_chunks(store, layer, spans, span_id):
+        if not add_chunks(store, layer, spans, span_id):
             return
 
     def fetch(first: int, end: int) -> bytes:

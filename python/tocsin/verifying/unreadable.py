@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from tocsin.images.selection import PlatformImage
     from tocsin.model.descriptor import Descriptor
 
-_NAMES = {"seek": "seek table", "seek_layer": "seek blob", "file_list": "file list"}
+_NAMES = {
+    "seek": "seek table",
+    "seek_layer": "seek blob",
+    "file_list": "file list",
+    "pack_index": "pack index",
+}
 """Names of objects in messages, if they differ from those in kinds."""
 
 

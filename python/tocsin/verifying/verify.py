@@ -38,6 +38,7 @@ from tocsin.verifying.findings import (
 )
 from tocsin.verifying.layers import LayerChecks, LayerWork, ZtocCheck, blob_of
 from tocsin.verifying.links import entries_of, link, stray_entries
+from tocsin.verifying.pack import check_pack, sample_pack
 from tocsin.verifying.seek import add_positions, check_list, stray_seek_entries
 from tocsin.verifying.seek_sample import sample_list
 from tocsin.verifying.unreadable import unreadable
@@ -124,9 +125,12 @@ def verify(
         done = checks.run(_work(linked))
         for table in _seek_tables(linked):
             if seed is None:
-                check_list(store, table, _seek_parts(table, done))
+                parts = _seek_parts(table, done)
+                check_list(store, table, parts)
+                check_pack(store, table, parts)
             else:
                 sample_list(store, table, seed=seed)
+                sample_pack(store, table, seed=seed)
         verdicts = tuple(_platform_verdict(store, one, done) for one in linked)
         strays = (
             *stray_entries(store, entries, linked),
@@ -216,6 +220,8 @@ def _seek_verdict(
         None if contents is None else contents.span_size,
         None if contents is None else contents.entry_count,
         table.checked_entries,
+        table.frame_count,
+        table.checked_frames,
         tuple(table.findings),
         tuple(layers),
     )

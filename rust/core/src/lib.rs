@@ -2,7 +2,7 @@
 //! back into bytes.
 //!
 //! It uses no files, sockets, clock, environment variables or globals: callers push bytes and get
-//! values. Imports go one way: `indexer, extract, inodes → seek → tree → parallel, ztoc, tar → gzip →
+//! values. Imports go one way: `indexer, extract, pack → inodes → seek → tree → parallel, ztoc, tar → gzip →
 //! trace → inflate, zstd, checkpoint → span, bytes, digest → error`; `recent` imports nothing.
 
 pub mod bytes;
@@ -15,6 +15,7 @@ pub mod gzip;
 pub mod indexer;
 pub mod inflate;
 pub mod inodes;
+pub mod pack;
 pub mod parallel;
 pub mod recent;
 pub mod seek;

@@ -11,6 +11,7 @@ pub mod archives;
 pub mod decode;
 pub mod instructions;
 pub mod layers;
+pub mod packs;
 pub mod seek_tables;
 pub mod streams;
 pub mod trees;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tocsin_core::inodes::{DataPlace, Inodes};
 
-use crate::engine::{Engine, io_error};
+use crate::engine::{Engine, Origin, io_error};
 use crate::erofs::Extent;
 use crate::headers::{self, Data};
 use crate::log::{Log, Read};
@@ -56,8 +56,8 @@ pub(crate) enum Checked {
     Sparse,
     /// They are not what the index says.
     Lies,
-    /// They are not here; these spans of the layer are missing.
-    Missing(Range<u32>),
+    /// They are not here; these spans are missing.
+    Missing(Vec<(usize, Range<u32>)>),
 }
 
 /// What a read needs.
@@ -148,7 +148,7 @@ impl Fs {
     ) -> io::Result<Step> {
         let layer = place.layer as usize;
         let headers = match self.headers(inode, place, range)? {
-            Checked::Missing(spans) => return Ok(Step::Missing(vec![(layer, spans)])),
+            Checked::Missing(spans) => return Ok(Step::Missing(spans)),
             known => known,
         };
         buffer.clear();
@@ -160,7 +160,7 @@ impl Fs {
                     return Ok(Step::Done);
                 }
                 let until = place.offset.saturating_add(range.end);
-                Ok(Step::Missing(vec![(layer, self.engine.spans_in(layer, &(at..until)))]))
+                Ok(Step::Missing(self.engine.missing(layer, &(at..until))))
             }
             Checked::Sparse => self.step_sparse(inode, layer, range, buffer),
             Checked::Lies | Checked::Missing(_) => Err(io_error()),
@@ -180,26 +180,40 @@ impl Fs {
         let state = state.ok_or_else(io_error)?;
         while matches!(state.load(Ordering::Acquire), UNKNOWN | ELSEWHERE) {
             let is_elsewhere = state.load(Ordering::Acquire) == ELSEWHERE;
-            let window = if is_elsewhere { wide_window(place) } else { header_window(place) };
+            let window =
+                if is_elsewhere { place.wide_header_window() } else { place.header_window() };
             let mut before = vec![0; len(&window)?];
-            if !self.engine.read(layer, window.start, &mut before)? {
+            let origin = self.engine.read_from(layer, window.start, &mut before)?;
+            if origin == Origin::Missing {
                 // The data follows, so both are requested together.
                 let until = place.offset.saturating_add(range.end);
                 let until = if range.start < 1 << 20 { until } else { place.offset };
                 let until = until.min(self.engine.layer_size(layer));
-                let spans = self.engine.spans_in(layer, &(window.start..until));
-                return Ok(Checked::Missing(spans));
+                return Ok(Checked::Missing(self.missing(layer, &window, until, range)));
             }
             let claims = self.inodes.claims(inode);
             let found = headers::check(&before, window.start, place.offset, &claims);
+            if origin == Origin::Pack {
+                // Only the layer itself is evidence that the index lies, and the pack may turn out to
+                // be wrong, so the result is not remembered.
+                return Ok(match found {
+                    Some(Data::Plain) => Checked::Plain,
+                    Some(Data::Sparse(extents)) => {
+                        self.keep_sparse(inode, extents);
+                        Checked::Sparse
+                    }
+                    None => Checked::Missing(vec![(layer, self.engine.spans_in(layer, &window))]),
+                });
+            }
             state.store(
                 match found {
-                    None if !is_elsewhere && len(&window)? < len(&wide_window(place))? => ELSEWHERE,
+                    None if !is_elsewhere && len(&window)? < len(&place.wide_header_window())? => {
+                        ELSEWHERE
+                    }
                     None => LIES,
                     Some(Data::Plain) => PLAIN,
                     Some(Data::Sparse(extents)) => {
-                        let mut sparse = self.sparse.lock().unwrap_or_else(PoisonError::into_inner);
-                        sparse.insert(inode, extents.into());
+                        self.keep_sparse(inode, extents);
                         SPARSE
                     }
                 },
@@ -211,6 +225,27 @@ impl Fs {
             SPARSE => Checked::Sparse,
             _ => Checked::Lies,
         })
+    }
+
+    /// What the headers in `window` wait for, and the data up to `until`. `range`: the wanted part of the
+    /// file, which may be in the pack although what is before it is not.
+    fn missing(
+        &self,
+        layer: usize,
+        window: &Range<u64>,
+        until: u64,
+        range: &Range<u64>,
+    ) -> Vec<(usize, Range<u32>)> {
+        if !self.engine.is_packed(layer, window) {
+            return self.engine.missing(layer, &(window.start..until));
+        }
+        let data = window.end.saturating_add(range.start).min(until)..until;
+        [self.engine.missing(layer, window), self.engine.missing(layer, &data)].concat()
+    }
+
+    fn keep_sparse(&self, inode: u64, extents: Vec<Extent>) {
+        let mut sparse = self.sparse.lock().unwrap_or_else(PoisonError::into_inner);
+        sparse.insert(inode, extents.into());
     }
 
     /// Compares the headers of all files with the index; returns whether all of them are here and
@@ -257,7 +292,7 @@ impl Fs {
             let to = usize_of(start - range.start)?..usize_of(end - range.start)?;
             let Some(target) = buffer.get_mut(to) else { return Err(io_error()) };
             if !self.engine.read(layer, at, target)? {
-                missing.push((layer, self.engine.spans_in(layer, &(at..at + (end - start)))));
+                missing.extend(self.engine.missing(layer, &(at..at + (end - start))));
             }
         }
         Ok(if missing.is_empty() { Step::Done } else { Step::Missing(missing) })
@@ -274,13 +309,15 @@ impl Fs {
             let Some(place) = file.data.filter(|_| *start < file.size) else { continue };
             let layer = place.layer as usize;
             let size = self.engine.layer_size(layer);
-            let header = header_window(place).start;
+            let header = place.header_window().start;
             let from = if *start == 0 { header } else { place.offset.saturating_add(*start) };
             let until = place.offset.saturating_add((*end).min(file.size)).min(size);
-            if *start > 0 {
-                spans.push((layer, self.engine.spans_in(layer, &(header..place.offset.min(size)))));
+            let before = header..place.offset.min(size);
+            for range in [before, from..until].into_iter().skip(usize::from(*start == 0)) {
+                if !self.engine.is_packed(layer, &range) {
+                    spans.push((layer, self.engine.spans_in(layer, &range)));
+                }
             }
-            spans.push((layer, self.engine.spans_in(layer, &(from..until))));
         }
         self.engine.list(spans)
     }
@@ -340,20 +377,6 @@ fn respond_later<S>(
         }
     };
     engine.when_here(missing, Box::new(callback));
-}
-
-/// The bytes before a file's data that hold its headers.
-fn header_window(place: DataPlace) -> Range<u64> {
-    let is_likely =
-        place.header_start < place.offset && place.offset - place.header_start <= headers::MAX_LEN;
-    if is_likely {
-        return place.header_start..place.offset;
-    }
-    wide_window(place)
-}
-
-fn wide_window(place: DataPlace) -> Range<u64> {
-    place.offset.saturating_sub(headers::LOOK_BACK)..place.offset
 }
 
 fn len(range: &Range<u64>) -> io::Result<usize> {

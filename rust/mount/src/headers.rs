@@ -8,11 +8,6 @@ use crate::erofs::Extent;
 
 /// Length of a block of a tar.
 const BLOCK_LEN: usize = 512;
-/// Maximum length of the headers of one file, as in a seek table.
-pub(crate) const MAX_LEN: u64 = 8 << 20;
-/// An index does not record where the headers of the file after a sparse file begin. They end where the
-/// data begins, and are searched for in this many bytes before it.
-pub(crate) const LOOK_BACK: u64 = 16 << 10;
 
 /// What the headers say about the data of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -104,7 +104,7 @@ impl Layers {
         if !data.is_empty() {
             let target = buffer.get_mut(..length(&data)?).ok_or_else(io_error)?;
             if !engine.read(layer, data.start, target)? {
-                missing.push((layer, engine.spans_in(layer, &data)));
+                missing.extend(engine.missing(layer, &data));
             }
         }
         Ok(if missing.is_empty() { Step::Done } else { Step::Missing(missing) })
@@ -121,7 +121,7 @@ impl Layers {
             let wanted = range.start.saturating_sub(at)..end.saturating_sub(at);
             match self.fs.headers(inode, place, &wanted)? {
                 Checked::Plain => {}
-                Checked::Missing(spans) => missing.push((layer, spans)),
+                Checked::Missing(spans) => missing.extend(spans),
                 // EROFS treats the data of each file as one piece.
                 Checked::Sparse | Checked::Lies => return Err(io_error()),
             }

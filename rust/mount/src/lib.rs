@@ -25,7 +25,7 @@ mod log;
 mod memory;
 
 #[cfg(target_os = "linux")]
-pub use engine::{Engine, LayerPlace, Options, Status};
+pub use engine::{Engine, LayerPlace, Options, PackStatus, Status};
 #[cfg(target_os = "linux")]
 pub use fs::Fs;
 #[cfg(target_os = "linux")]

@@ -15,6 +15,7 @@ mod gate;
 mod indexer;
 #[cfg(target_os = "linux")]
 mod mount;
+mod pack;
 mod seek;
 mod seek_tree;
 mod span_cache;
@@ -36,6 +37,8 @@ mod _core {
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use super::mount::Mount;
+    #[pymodule_export]
+    use super::pack::{Pack, PackWriter, plan_pack};
     #[pymodule_export]
     use super::seek::{SeekLayer, SeekSpans};
     #[pymodule_export]

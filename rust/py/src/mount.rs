@@ -16,6 +16,7 @@ use tocsin_mount::erofs::image;
 use tocsin_mount::{Engine, Fs, LayerPlace, MountOptions, Mounted, Options};
 
 use crate::buffer::Blob;
+use crate::pack::Pack;
 use crate::seek::SeekSpans;
 use crate::seek_tree::SeekTree;
 use crate::tree::Tree;
@@ -78,7 +79,7 @@ fn seconds(value: f64) -> PyResult<Duration> {
 #[pymethods]
 impl Mount {
     #[new]
-    #[pyo3(signature = (tree, layers, *, read_timeout, memory_size, record))]
+    #[pyo3(signature = (tree, layers, *, read_timeout, memory_size, record, pack=None))]
     fn new(
         py: Python<'_>,
         tree: Names<'_>,
@@ -86,6 +87,7 @@ impl Mount {
         read_timeout: f64,
         memory_size: usize,
         record: bool,
+        pack: Option<Bound<'_, Pack>>,
     ) -> PyResult<Self> {
         let places: Vec<LayerPlace> = layers
             .into_iter()
@@ -101,9 +103,10 @@ impl Mount {
             })
             .collect();
         let inodes = tree.inodes(py)?;
+        let pack = pack.map(|pack| Arc::clone(&pack.get().0));
         let options = Options { read_timeout: seconds(read_timeout)?, memory_size };
         let fs = gate::detached(py, || -> std::io::Result<Fs> {
-            Ok(Fs::new(inodes, Engine::start(places, &options)?, record))
+            Ok(Fs::new(inodes, Engine::start(places, pack, &options)?, record))
         })??;
         Ok(Self { fs: Arc::new(fs), mounted: Mutex::new(None) })
     }
@@ -186,7 +189,9 @@ impl Mount {
         let timeout = seconds(timeout)?;
         let found = gate::detached(py, || self.fs.engine().next_fetch(timeout))?;
         Ok(found.map(|fetch| {
-            let of_seek_blob = matches!(fetch.what, What::Chunks(_));
+            // A pack is the source above the highest layer, and its frames are kept like chunks.
+            let is_of_pack = fetch.layer == self.fs.engine().layer_sizes().len();
+            let of_seek_blob = is_of_pack || matches!(fetch.what, What::Chunks(_));
             let purpose = fetch.purpose.as_str();
             (fetch.number, fetch.layer, of_seek_blob, fetch.range.start, fetch.range.end, purpose)
         }))
@@ -227,6 +232,16 @@ impl Mount {
         found.set_item("last_error", status.last_error)?;
         found.set_item("disk_error", status.disk_error)?;
         found.set_item("complete", status.complete)?;
+        let pack = status.pack.map(|pack| {
+            let found = PyDict::new(py);
+            found.set_item("size", pack.size)?;
+            found.set_item("bytes_left", pack.bytes_left)?;
+            found.set_item("reads", pack.reads)?;
+            found.set_item("state", pack.state)?;
+            found.set_item("problem", pack.problem)?;
+            Ok::<_, PyErr>(found)
+        });
+        found.set_item("pack", pack.transpose()?)?;
         found.set_item("inodes", self.fs.inodes().len())?;
         found.set_item("left_out", self.fs.inodes().left_out())?;
         Ok(found)

@@ -155,7 +155,6 @@ fn no_chunk(chunk: u32) -> PyErr {
 #[derive(Debug)]
 pub(crate) struct SeekTree(Arc<FileList>);
 
-#[cfg(target_os = "linux")]
 impl SeekTree {
     /// The file list in the core.
     pub(crate) fn list(&self) -> &FileList {

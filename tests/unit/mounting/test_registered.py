@@ -26,6 +26,7 @@ COUNTERS = {
     "failures": 0,
     "last_error": None,
     "disk_error": None,
+    "pack": None,
     "complete": False,
 }
 

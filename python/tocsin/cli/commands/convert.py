@@ -64,6 +64,7 @@ def convert(
       tocsin convert oci:in:app oci:out:app -p linux/amd64 -p linux/arm64
       tocsin convert --standalone app.tar app-soci.tar
       tocsin convert ghcr.io/app:1 ghcr.io/app:1-soci --seek
+      tocsin convert ghcr.io/app:1 ghcr.io/app:1-soci --seek --pack start.log
 
     With --quiet, only the digest of the new image is printed. JSON keys: as for create, plus
     image and unchanged.

@@ -72,13 +72,14 @@ def create(
       tocsin create oci:images:app --prefetch /usr/bin/app --min-layer-size 1MiB
       tocsin create ghcr.io/team/app:1 --existing-index skip
       tocsin create ghcr.io/team/app:1 --seek-only
+      tocsin create ghcr.io/team/app:1 --seek-only --pack start.log
 
     With --quiet, only the digests of the SOCI indexes and seek tables are printed, one per line.
     JSON keys: source, destination, dry_run, seconds, missing_prefetch, traffic: read, pushed,
     ztocs, manifests, blobs, mounted; platforms[]: platform, manifest, soci_index, seek_table,
-    seek_problem, seek_size, existing_indexes[], skipped, layers[]: digest, media_type, size, ztoc,
-    skipped, reused, notes, entry_count, span_count, uncompressed_size, seconds, seek_blob. A zTOC,
-    seek blob, manifest or index has media_type, digest and size.
+    seek_problem, seek_size, pack_size, pack_notes, existing_indexes[], skipped, layers[]: digest,
+    media_type, size, ztoc, skipped, reused, notes, entry_count, span_count, uncompressed_size,
+    seconds, seek_blob. A zTOC, seek blob, manifest or index has media_type, digest and size.
     """
     if destination is not None and place is not None:
         raise click.UsageError("--output cannot be combined with DEST")

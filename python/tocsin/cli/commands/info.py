@@ -84,6 +84,8 @@ def _write(platform: PlatformCoverage, output: Output) -> None:
         if table.problem is None:
             binding = "the image names it" if table.is_bound else "it refers to the image"
             output.line(f"{words.seek_table(table.size, platform.layer_size)}, {binding}")
+            if table.pack_size:
+                output.line(words.pack(table.pack_size, platform.layer_size))
     if not platform.soci_indexes and not platform.seek_tables:
         output.line("no index")
     if platform.prefetches:

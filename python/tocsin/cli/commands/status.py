@@ -15,6 +15,7 @@ from tocsin.cli.output import Column
 
 if TYPE_CHECKING:
     from tocsin.cli.output import Output
+    from tocsin.model.document import Document
     from tocsin.mounting.status import MountStatus
 
 
@@ -55,8 +56,8 @@ def status(
 
     JSON keys: directory, image, manifest, platform, index, state, reason, pid, since, cache_dir,
     front, files, background, bytes_total, bytes_fetched, bytes_left, bytes_cached, fetches, spans,
-    spans_here, reads, reads_waiting, hits, hit_rate, failures, last_error, disk_error, access_log.
-    Without DIR: images[]: image, manifest, chain_id, lazy, state, reason.
+    spans_here, reads, reads_waiting, hits, hit_rate, failures, last_error, disk_error, access_log,
+    pack. Without DIR: images[]: image, manifest, chain_id, lazy, state, reason.
     """
     from tocsin.mounting.unmounting import status_of  # noqa: PLC0415 (not for --help)
 
@@ -113,4 +114,12 @@ def _facts(found: MountStatus) -> dict[str, str]:
         "failures": f"{found.failures:,}",
         "last error": found.last_error or words.NOTHING,
         "disk": found.disk_error or "data is kept in the cache",
+        "pack": _pack(found.pack),
     }
+
+
+def _pack(pack: Document | None) -> str:
+    if pack is None:
+        return words.NOTHING
+    served = f"{words.size(pack['size'])}, {words.count(pack['reads'], 'read')} served"
+    return f"{pack['state']}: {pack['problem'] or served}"

@@ -76,8 +76,8 @@ def verify(
     digest, media_type, size, version, ok, findings[], layers[]: digest, media_type, size, ztoc,
     span_count, checked_spans, ok, findings[]: kind, severity, message, expected, actual. Severity
     is error, warning or note. Platforms also have seek_tables[]: digest, bound, span_size,
-    entry_count, checked_entries, ok, findings[], layers[]: digest, media_type, size, seek_blob,
-    span_count, checked_spans, ok, findings[].
+    entry_count, checked_entries, pack_frames, checked_frames, ok, findings[], layers[]: digest,
+    media_type, size, seek_blob, span_count, checked_spans, ok, findings[].
     """
     from tocsin.cli.progress import display_for, shown_on  # noqa: PLC0415 (not for --help)
     from tocsin.cli.verify_report import layer_line, write_report  # noqa: PLC0415

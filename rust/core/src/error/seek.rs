@@ -101,6 +101,10 @@ pub enum SeekPart {
     SeekChunk(u32),
     /// The checkpoint of a span.
     Checkpoint(u32),
+    /// The index of a pack.
+    PackIndex,
+    /// A frame of a pack.
+    PackFrame(u32),
 }
 
 impl fmt::Display for SeekPart {
@@ -112,6 +116,8 @@ impl fmt::Display for SeekPart {
             Self::LayerHead => write!(f, "head of the layer's seek blob"),
             Self::SeekChunk(index) => write!(f, "seek chunk {index}"),
             Self::Checkpoint(index) => write!(f, "checkpoint {index}"),
+            Self::PackIndex => write!(f, "pack index"),
+            Self::PackFrame(index) => write!(f, "pack frame {index}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The spans of one layer: from its zTOC, or from its part of a seek table.
+//! What is fetched span by span: a layer, with its zTOC or its part of a seek table, or a pack.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,11 +6,12 @@ use std::sync::Arc;
 use crate::bytes::SharedBytes;
 use crate::error::Result;
 use crate::extract::SpanReader;
+use crate::pack::Pack;
 use crate::seek::SeekSpans;
 use crate::span::{SpanId, UncompressedOffset};
 use crate::ztoc::Ztoc;
 
-/// The spans of one layer.
+/// The spans of one layer, or the frames of a pack, which are scheduled in the same way.
 #[derive(Debug, Clone)]
 pub enum Table {
     /// A zTOC, which has all checkpoints.
@@ -22,6 +23,8 @@ pub enum Table {
         /// Where each chunk is in the layer's seek blob.
         chunks: Arc<[Range<u64>]>,
     },
+    /// A pack, each frame of which counts as a span.
+    Pack(Arc<Pack>),
 }
 
 impl Table {
@@ -31,6 +34,7 @@ impl Table {
         let count = match self {
             Self::Ztoc(ztoc) => ztoc.span_count(),
             Self::Seek { spans, .. } => spans.positions().span_count(),
+            Self::Pack(pack) => pack.frames().len() as u64,
         };
         u32::try_from(count).unwrap_or(u32::MAX)
     }
@@ -42,6 +46,8 @@ impl Table {
         let found = match self {
             Self::Ztoc(ztoc) => ztoc.span_of(at),
             Self::Seek { spans, .. } => spans.positions().span_of(at),
+            // Its frames are not in the order of the layers' bytes.
+            Self::Pack(_) => None,
         };
         found.map(|span| span.0)
     }
@@ -64,6 +70,9 @@ impl Table {
         let found = match self {
             Self::Ztoc(ztoc) => ztoc.span_compressed_range(SpanId(span)),
             Self::Seek { spans, .. } => spans.positions().compressed_range(SpanId(span)),
+            Self::Pack(pack) => {
+                return pack.frames().get(span as usize).map_or(0..0, |frame| frame.stored.clone());
+            }
         };
         found.map_or(0..0, |range| range.start.0..range.end.0)
     }
@@ -82,6 +91,7 @@ impl Table {
                 let found = spans.positions().uncompressed_range(SpanId(span));
                 found.map_or(0..0, |range| range.start.0..range.end.0)
             }
+            Self::Pack(pack) => pack.frames().get(span as usize).map_or(0..0, |frame| 0..frame.len),
         }
     }
 
@@ -98,7 +108,7 @@ impl Table {
     #[must_use]
     pub fn missing_chunk(&self, span: u32) -> Option<u32> {
         match self {
-            Self::Ztoc(_) => None,
+            Self::Ztoc(_) | Self::Pack(_) => None,
             Self::Seek { spans, .. } => {
                 let chunk = spans.chunk_of(SpanId(span));
                 (!spans.has_chunk(chunk)).then_some(chunk)
@@ -110,7 +120,7 @@ impl Table {
     #[must_use]
     pub fn chunk_count(&self) -> usize {
         match self {
-            Self::Ztoc(_) => 0,
+            Self::Ztoc(_) | Self::Pack(_) => 0,
             Self::Seek { chunks, .. } => chunks.len(),
         }
     }
@@ -119,7 +129,7 @@ impl Table {
     #[must_use]
     pub fn chunk_range(&self, chunk: u32) -> Range<u64> {
         match self {
-            Self::Ztoc(_) => 0..0,
+            Self::Ztoc(_) | Self::Pack(_) => 0..0,
             Self::Seek { chunks, .. } => chunks.get(chunk as usize).cloned().unwrap_or(0..0),
         }
     }
@@ -130,7 +140,7 @@ impl Table {
     /// As [`SeekSpans::add_chunk`].
     pub fn add_chunk(&self, chunk: u32, bytes: &[u8]) -> Result<()> {
         match self {
-            Self::Ztoc(_) => Ok(()),
+            Self::Ztoc(_) | Self::Pack(_) => Ok(()),
             Self::Seek { spans, .. } => spans.add_chunk(chunk, SharedBytes::copied(bytes)),
         }
     }
@@ -145,6 +155,7 @@ impl Table {
         let mut reader = match self {
             Self::Ztoc(ztoc) => SpanReader::new(&**ztoc, SpanId(span), compressed)?,
             Self::Seek { spans, .. } => SpanReader::new(&**spans, SpanId(span), compressed)?,
+            Self::Pack(pack) => return pack.open_frame(span, compressed),
         };
         reader.inflate_to(range.end)?;
         Ok(reader.into_inflated())

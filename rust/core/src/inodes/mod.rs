@@ -9,6 +9,8 @@ mod build;
 mod from_list;
 mod from_tree;
 
+use std::ops::Range;
+
 use crate::tar::EntryType;
 
 /// The number of the root directory. It is its own parent.
@@ -74,6 +76,30 @@ pub struct DataPlace {
     pub header_start: u64,
     /// Offset of the first byte of data, at which the headers end.
     pub offset: u64,
+}
+
+/// Maximum length of the headers of one file, as in a seek table.
+const MAX_HEADERS_LEN: u64 = 8 << 20;
+/// An index does not record where the headers of the file after a sparse file begin. They end where the
+/// data begins, and are searched for in this many bytes before it.
+const LOOK_BACK: u64 = 16 << 10;
+
+impl DataPlace {
+    /// The bytes before the data in which the headers are expected.
+    #[must_use]
+    pub const fn header_window(&self) -> Range<u64> {
+        let len = self.offset.saturating_sub(self.header_start);
+        if len > 0 && len <= MAX_HEADERS_LEN {
+            return self.header_start..self.offset;
+        }
+        self.wide_header_window()
+    }
+
+    /// The bytes before the data in which the headers are searched for otherwise.
+    #[must_use]
+    pub const fn wide_header_window(&self) -> Range<u64> {
+        self.offset.saturating_sub(LOOK_BACK)..self.offset
+    }
 }
 
 /// What the headers of a regular file must say.

@@ -33,6 +33,9 @@ impl Engine {
         self.counters.bytes_fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.counters.fetches.fetch_add(1, Ordering::Relaxed);
         let outcome = match &fetch.what {
+            What::Spans(run) if self.is_pack(fetch.layer) => {
+                self.add_frames(&fetch, run.clone(), bytes)
+            }
             What::Spans(run) => self.add_spans(&fetch, run.clone(), bytes),
             What::Chunks(run) => self.add_chunks(&fetch, run.clone(), bytes),
         };
@@ -114,12 +117,17 @@ impl Engine {
                 return Err(error.to_string());
             }
         };
+        let place = layer.table.uncompressed(span);
+        let compared = self.compare_with_pack(number, place.start, &inflated);
         let state = self.keep(number, layer, span, inflated);
         self.arrived(number, span, state);
-        Ok(())
+        if state == ON_DISK {
+            self.free_frames(number, &place);
+        }
+        compared
     }
 
-    fn mismatch(&self, layer: usize, span: u32, fetch: u64) {
+    pub(super) fn mismatch(&self, layer: usize, span: u32, fetch: u64) {
         let callbacks = {
             let mut state = self.lock();
             let given_up = state.scheduler.mismatch(layer, span, fetch, self.now());
@@ -153,6 +161,13 @@ impl Engine {
     pub fn fail(&self, number: u64, error: &str) {
         self.counters.failures.fetch_add(1, Ordering::Relaxed);
         self.note_error(error);
+        let is_of_pack = {
+            let state = self.lock();
+            state.scheduler.fetch(number).is_some_and(|fetch| self.is_pack(fetch.layer))
+        };
+        if is_of_pack {
+            self.pack_failed(error);
+        }
         self.lock().scheduler.failed(number, self.now());
         self.work.notify_all();
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use super::{ABSENT, Engine, IN_MEMORY, KEPT, Layer, ON_DISK, index, io_error};
+use super::{ABSENT, Engine, IN_MEMORY, KEPT, Layer, ON_DISK, Origin, index, io_error};
 
 impl Engine {
     /// Compares all spans with their digests; returns whether all are on disk and match.
@@ -47,6 +47,11 @@ impl Engine {
     /// # Errors
     /// The layer has fewer bytes, or the disk failed.
     pub fn read(&self, layer: usize, at: u64, into: &mut [u8]) -> io::Result<bool> {
+        Ok(self.read_from(layer, at, into)? != Origin::Missing)
+    }
+
+    /// As [`Self::read`], without the pack.
+    pub(super) fn read_spans(&self, layer: usize, at: u64, into: &mut [u8]) -> io::Result<bool> {
         let end = at.saturating_add(into.len() as u64);
         let found = self.layers.get(layer).ok_or_else(io_error)?;
         if end > found.table.uncompressed_size() {

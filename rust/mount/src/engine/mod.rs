@@ -4,11 +4,12 @@
 //! [`Engine::next_fetch`], and pass the bytes to [`Engine::answer`], which verifies, inflates and keeps
 //! them (`arrivals`) and calls the readers back. Another thread watches the deadlines of readers, which
 //! therefore end even if all fetches hang. `local` reads what has arrived, `held` keeps spans that wait
-//! for their checkpoints.
+//! for their checkpoints. `pack` serves reads from a pack until the spans have arrived.
 
 mod arrivals;
 mod held;
 mod local;
+mod pack;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -19,10 +20,14 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use tocsin_core::fetch::{Fetch, Limits, Next, Purpose, Scheduler, Table};
+use tocsin_core::pack::Pack;
 
 use crate::layer_file::LayerFile;
 use crate::memory::Memory;
 use held::Held;
+use pack::HotPack;
+pub(crate) use pack::Origin;
+pub use pack::PackStatus;
 
 /// Maximum time between two checks of the deadlines.
 const WATCH: Duration = Duration::from_secs(1);
@@ -76,6 +81,7 @@ pub struct Status {
     pub last_error: Option<String>,
     pub disk_error: Option<String>,
     pub complete: bool,
+    pub pack: Option<PackStatus>,
 }
 
 #[derive(Debug)]
@@ -125,6 +131,9 @@ pub struct Engine {
     /// The next layer and span for [`Self::check_next`], which holds the lock while it works.
     next_check: Mutex<(usize, u32)>,
     rate: Mutex<Rate>,
+    hot: Option<HotPack>,
+    /// Maximum time that a reader waits.
+    patience: Duration,
 }
 
 /// The rate limit of background fetches, in bytes per second.
@@ -144,18 +153,26 @@ impl std::fmt::Debug for Engine {
 impl Engine {
     /// Opens the kept spans of the layers, and starts the thread that watches deadlines.
     ///
+    /// `pack`: a pack of the same layers. It is fetched in advance, and never needed.
+    ///
     /// If a layer's directory cannot be used, its spans are kept in memory, and [`Status::disk_error`]
     /// has the reason.
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn start(layers: Vec<LayerPlace>, options: &Options) -> io::Result<Arc<Self>> {
+    pub fn start(
+        layers: Vec<LayerPlace>,
+        pack: Option<Arc<Pack>>,
+        options: &Options,
+    ) -> io::Result<Arc<Self>> {
         let mut troubles = Troubles::default();
-        let tables = layers.iter().map(|layer| layer.table.clone()).collect();
+        let tables = layers.iter().map(|layer| layer.table.clone());
+        let tables = tables.chain(pack.clone().map(Table::Pack)).collect();
         let limits = Limits { patience: options.read_timeout, ..Limits::default() };
         let mut scheduler = Scheduler::new(tables, limits);
         let mut unchecked = 0;
         let mut opened = Vec::new();
+        let layer_count = layers.len();
         for (number, LayerPlace { table, directory }) in layers.into_iter().enumerate() {
             let count = table.span_count();
             let (mut file, mut known) = (None, Vec::new());
@@ -192,7 +209,10 @@ impl Engine {
             unchecked: AtomicU64::new(unchecked),
             next_check: Mutex::new((0, 0)),
             rate: Mutex::default(),
+            hot: pack.map(|pack| HotPack::new(pack, layer_count)),
+            patience: options.read_timeout,
         });
+        engine.list_pack();
         let watched = Arc::clone(&engine);
         thread::Builder::new().name("deadlines".into()).spawn(move || watched.watch())?;
         Ok(engine)
@@ -232,6 +252,12 @@ impl Engine {
                 callbacks.into_iter().for_each(|callback| callback(Err(io_error())));
                 state = self.lock();
                 continue;
+            }
+            drop(state);
+            self.watch_pack(now);
+            state = self.lock();
+            if state.is_closed {
+                break;
             }
             let next = state.scheduler.next_deadline();
             let sleep = next.map_or(WATCH, |at| at.saturating_sub(now).min(WATCH));
@@ -298,6 +324,14 @@ impl Engine {
             && layer.file.as_ref().is_some_and(|file| file.check(span, &place))
         {
             self.arrived(number, span, ON_DISK);
+            let mut bytes = vec![0; usize::try_from(place.end - place.start).unwrap_or(0)];
+            if self.hot.is_some()
+                && self.read_spans(number, place.start, &mut bytes).is_ok_and(|is_here| is_here)
+            {
+                // A difference is noted, and the pack dropped.
+                let _ = self.compare_with_pack(number, place.start, &bytes);
+                self.free_frames(number, &place);
+            }
         }
     }
 
@@ -417,15 +451,18 @@ impl Engine {
                 .map(|range| range.end.saturating_sub(range.start))
                 .sum::<u64>()
         };
+        let pack = self.pack_status();
+        let (frames_here, frames) = pack.as_ref().map_or((0, 0), PackStatus::counts);
+        let pack_left = pack.as_ref().map_or(0, |pack| pack.bytes_left);
         let state = self.lock();
         let (spans_here, spans) = state.scheduler.counts();
         Status {
             bytes_fetched: count(&self.counters.bytes_fetched),
             fetches: count(&self.counters.fetches),
-            bytes_left: state.scheduler.bytes_left(),
+            bytes_left: state.scheduler.bytes_left().saturating_sub(pack_left),
             bytes_total: self.layers.iter().map(all_bytes).sum(),
-            spans,
-            spans_here,
+            spans: spans.saturating_sub(frames),
+            spans_here: spans_here.saturating_sub(frames_here),
             reads: count(&self.counters.reads),
             reads_waiting: state.scheduler.waiting() as u64,
             hits: count(&self.counters.hits),
@@ -433,6 +470,7 @@ impl Engine {
             last_error: troubles.last_error.clone(),
             disk_error: troubles.disk_error.clone(),
             complete: state.scheduler.is_complete() && self.unchecked.load(Ordering::Relaxed) == 0,
+            pack,
         }
     }
 }

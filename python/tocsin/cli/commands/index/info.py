@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tocsin.cli.access_log_report import ShownAccessLog
     from tocsin.images.prefetches import PrefetchInfo
+    from tocsin.images.seek_tables import FoundSeekTable
+    from tocsin.layers.pack import PackIndex
     from tocsin.model.platform import Platform
     from tocsin.model.reference import Reference
     from tocsin.model.soci_index import SociIndex
@@ -36,6 +38,15 @@ _COLUMNS = (
     Column("SPAN SIZE", "right"),
     Column("XATTRS"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _FoundPack:
+    """A pack in a seek table of an image, with its origin."""
+
+    place: str
+    table: FoundSeekTable
+    pack: PackIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +90,13 @@ def info(
       tocsin index info oci:images@sha256:0123... --json
 
     Prefetch artifacts are shown with their spans and the files that are completely in these spans.
+    The packs of seek tables are shown too.
     --json prints the SOCI index itself, indented, and requires that there is only one. If it lists
     prefetch artifacts, prefetches[] is added, with the same keys as in tocsin info. For an access
     log given by its digest, the keys are digest, media_type, manifest_size, size, created, problem,
     taken, reason, image, platform, tool, files[]: time, path, ranges[].
     """
+    packs: list[_FoundPack] = []
     logs: list[ShownAccessLog] = []
     if place == _STDIN or Path(place).is_file():
         from tocsin.model.go_json import MAX_SIZE  # noqa: PLC0415 (not for --help)
@@ -94,19 +107,25 @@ def info(
         )
         found = [_with_prefetches(None, data, place)]
     else:
-        found, logs = _found_at(parameters.reference(place), platform, registry)
+        found, packs, logs = _found_at(parameters.reference(place), platform, registry)
     if not output.json:
         for at, one in enumerate(found):
             if at:
                 output.line()
             _write(one, output)
+        for at, pack in enumerate(packs, start=len(found)):
+            if at:
+                output.line()
+            _write_pack(pack, output)
         from tocsin.cli.access_log_report import write_access_log  # noqa: PLC0415 (as above)
 
-        for at, log in enumerate(logs):
-            if at or found:
+        for at, log in enumerate(logs, start=len(found) + len(packs)):
+            if at:
                 output.line()
             write_access_log(log, output)
         return
+    if not found and not logs:
+        raise _no_index(place, platform)
     kind, count = ("SOCI index", len(found)) if found else ("access log", len(logs))
     if count > 1:
         raise click.UsageError(
@@ -126,25 +145,36 @@ def info(
 
 def _found_at(
     reference: Reference, platform: Platform | None, registry: RegistryOptions | None
-) -> tuple[list[_Found], list[ShownAccessLog]]:
+) -> tuple[list[_Found], list[_FoundPack], list[ShownAccessLog]]:
     from tocsin.stores.opening import open_source  # noqa: PLC0415 (not for --help)
 
+    found: list[_Found] = []
+    packs: list[_FoundPack] = []
+    logs: list[ShownAccessLog] = []
     with open_source(reference, registry=registry) as store:
-        found = list(_find(store, reference, platform))
-    indexes = [each for each in found if isinstance(each, _Found)]
-    logs = [each for each in found if not isinstance(each, _Found)]
-    if not found:
-        suffix = f" for {platform}" if platform is not None else ""
-        raise NotFoundError(
-            f"{reference}: has no SOCI index or access log{suffix}",
-            hint="Create a SOCI index with tocsin create.",
-        )
-    return indexes, logs
+        for one in _find(store, reference, platform):
+            if isinstance(one, _FoundPack):
+                packs.append(one)
+            elif isinstance(one, _Found):
+                found.append(one)
+            else:
+                logs.append(one)
+    if not found and not packs and not logs:
+        raise _no_index(str(reference), platform)
+    return found, packs, logs
+
+
+def _no_index(place: str, platform: Platform | None) -> NotFoundError:
+    suffix = f" for {platform}" if platform is not None else ""
+    return NotFoundError(
+        f"{place}: has no SOCI index or access log{suffix}",
+        hint="Create a SOCI index with tocsin create.",
+    )
 
 
 def _find(
     store: Source, reference: Reference, platform: Platform | None
-) -> Iterator[_Found | ShownAccessLog]:
+) -> Iterator[_Found | _FoundPack | ShownAccessLog]:
     from tocsin.cli.access_log_report import access_log_at  # noqa: PLC0415 (not for --help)
     from tocsin.images.access_logs import access_logs_of  # noqa: PLC0415 (as above)
     from tocsin.images.coverage import image_coverage  # noqa: PLC0415 (as above)
@@ -171,10 +201,22 @@ def _find(
                 raise NotFoundError(index.problem or f"SOCI index {index.digest}: not found")
             prefetches = tuple(each for each in image.prefetches if each.index == index.digest)
             yield _Found(store.manifest(index.descriptor), name, prefetches)
+        for table in image.seek_tables:
+            if (pack := _pack_of(store, table)) is not None:
+                yield _FoundPack(f"{image.platform or 'image'} · pack", table, pack)
         for log in access_logs_of(store, image.manifest.digest):
             if log.error is None:
                 place = f"{image.platform or 'image'} · access log"
                 yield access_log_at(store, log.descriptor, place)
+
+
+def _pack_of(store: Source, table: FoundSeekTable) -> PackIndex | None:
+    from tocsin.images.seek_tables import read_pack_index  # noqa: PLC0415 (not for --help)
+    from tocsin.layers.pack import PackIndex  # noqa: PLC0415
+
+    if table.manifest is None or table.manifest.pack_index is None:
+        return None
+    return PackIndex(read_pack_index(store, table.manifest.pack_index))
 
 
 def _with_prefetches(store: Source | None, data: bytes, place: str) -> _Found:
@@ -247,6 +289,21 @@ def _write(found: _Found, output: Output) -> None:
             "soci-snapshotter cannot store this index: its JSON differs from the output of Go's"
             " encoder"
         )
+
+
+def _write_pack(found: _FoundPack, output: Output) -> None:
+    table, pack = found.table, found.pack
+    output.heading(words.printable(found.place))
+    binding = "the image names it" if table.is_bound else "it refers to the image"
+    output.facts(
+        {
+            "seek table": f"{table.digest}, {binding}",
+            "size": words.size(table.pack_size),
+            "content": words.size(pack.content_size),
+            "frames": f"{pack.frame_count:,}",
+            "parts": f"{pack.extent_count:,}",
+        }
+    )
 
 
 def _span_size(text: str) -> str:

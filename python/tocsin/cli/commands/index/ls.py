@@ -49,8 +49,8 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
     With --quiet, only digests are printed, one per line. JSON keys: image, manifest,
     platforms[]: platform, manifest, layer_count, problem, soci_indexes[]: digest, media_type,
     size, version, problem, ztoc_count, ztoc_size, taken, reason; seek_tables[]: digest, media_type,
-    manifest_size, size, bound, problem, taken, reason; access_logs[]: digest, media_type,
-    manifest_size, size, created, problem, taken, reason.
+    manifest_size, size, pack_size, bound, problem, taken, reason; access_logs[]: digest,
+    media_type, manifest_size, size, created, problem, taken, reason.
     """
     from tocsin.images.info import indexes  # noqa: PLC0415 (not for --help)
 
@@ -68,6 +68,10 @@ def ls(*, image: Reference, registry: RegistryOptions | None, output: Output) ->
         for each in (*platform.all_indexes, *platform.access_logs):
             verb = "is used" if each.taken else "is not used"
             output.line(f"{words.short_digest(each.digest)} {verb}: {each.reason}")
+        for table in platform.seek_tables:
+            if table.pack_size:
+                pack = words.size(table.pack_size)
+                output.line(f"{words.short_digest(table.digest)} has a pack of {pack}")
     for platform in found.platforms:
         everything = (*platform.all_indexes, *platform.access_logs)
         problems = [platform.problem, *(each.problem for each in everything)]

@@ -4,8 +4,8 @@ use core::time::Duration;
 use std::ops::Range;
 
 use super::{
-    CALM, Fetch, Limits, Next, Open, Purpose, QUIET, QueuedChunks, STALE, STARVED, Scheduler,
-    State, What,
+    CALM, Fetch, Layer, Limits, Next, Open, Purpose, QUIET, QueuedChunks, STALE, STARVED,
+    Scheduler, State, Table, What,
 };
 
 impl Scheduler {
@@ -87,7 +87,7 @@ impl Scheduler {
             let absent = |this: &Self, span| this.state(layer, span) == State::Absent;
             let Some(first) = run.clone().find(|span| absent(self, *span)) else { continue };
             let run_end = (first..run.end).find(|span| !absent(self, *span)).unwrap_or(run.end);
-            let end = self.fit(layer, first..run_end, 1 << 20);
+            let end = self.fit(layer, first..run_end, self.list_size(layer, first));
             if end < run.end {
                 self.list.push_front((layer, end..run.end));
             }
@@ -143,6 +143,18 @@ impl Scheduler {
             at.last = Some((end, size));
         }
         end
+    }
+
+    /// Maximum compressed size of a fetch of listed spans.
+    ///
+    /// The first frames of a pack are needed at once, so they come in small requests; later ones are
+    /// larger, since they use connections better.
+    fn list_size(&self, layer: usize, first: u32) -> u64 {
+        let Some(Layer { table: Table::Pack(pack), .. }) = self.layers.get(layer) else {
+            return 1 << 20;
+        };
+        let start = pack.frames().get(first as usize).map_or(0, |frame| frame.stored.start);
+        ((64 << 10) + start / 4).min(512 << 10)
     }
 
     /// The end of as many spans as fit in `size` compressed bytes, but at least one.
