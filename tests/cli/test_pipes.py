@@ -177,7 +177,7 @@ RUNS = {
     },
 }
 ON_MACHINES = {
-    *("am-i-lazy", "doctor", "mount", "mounts", "run", "snapshotter", "status", "umount"),
+    *("am-i-lazy", "doctor", "mount", "mounts", "record", "run", "snapshotter", "status", "umount"),
 }
 """Commands that depend on the machine or change it; tests/mounts and unit/mounting test them."""
 NO_RESULT = {"cp", "ztoc extract"}

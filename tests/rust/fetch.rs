@@ -340,6 +340,80 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// The purposes of fetches of all the readers and lists, each of which arrives at once.
+fn purposes(scheduler: &mut Scheduler, now: Duration) -> Vec<Purpose> {
+    let mut found = Vec::new();
+    while let Some(next) = fetch(scheduler, now) {
+        found.push(next.purpose);
+        arrive(scheduler, &next, now);
+    }
+    found
+}
+
+#[test]
+fn next_when_a_program_reads_what_is_listed_then_the_list_is_fetched_at_once() {
+    let mut scheduler = scheduler(SPAN);
+    // Every other span, so that each is a fetch.
+    scheduler.list((0..10).map(|span| (0, 2 * span..2 * span + 1)));
+    for span in [18, 16, 31, 14, 12] {
+        scheduler.wait_for(&[(0, span..span + 1)], at(0)).unwrap();
+        let demand = fetch(&mut scheduler, at(0)).unwrap();
+        assert_eq!(demand.purpose, Purpose::Demand);
+        let list = fetch(&mut scheduler, at(0)).unwrap();
+        assert_eq!(list.purpose, Purpose::List, "although a reader waits");
+    }
+}
+
+#[test]
+fn next_when_a_program_reads_other_spans_then_the_list_waits_until_it_is_quiet() {
+    let mut scheduler = scheduler(SPAN);
+    scheduler.wait_for(&[(1, 20..21)], at(0)).unwrap();
+    assert_eq!(purposes(&mut scheduler, at(0)), [Purpose::Demand]);
+    scheduler.list((0..10).map(|span| (0, 2 * span..2 * span + 1)));
+    let mut open = Vec::new();
+    // Backwards, since fetches for reads in order become longer.
+    for (span, expected) in
+        [39, 37, 35, 33, 31, 29].into_iter().zip([true, true, true, true, false, false])
+    {
+        scheduler.wait_for(&[(1, span..span + 1)], at(10)).unwrap();
+        let demand = fetch(&mut scheduler, at(10)).unwrap();
+        assert_eq!(demand.purpose, Purpose::Demand);
+        let list = fetch(&mut scheduler, at(10));
+        assert_eq!(list.is_some(), expected, "span {span}");
+        open.extend(list);
+        arrive(&mut scheduler, &demand, at(10));
+    }
+    for each in open {
+        arrive(&mut scheduler, &each, at(11));
+    }
+    let Next::Wait(Some(wake)) = scheduler.next(at(11)) else { unreachable!("it waits") };
+    assert!(at(11) < wake && wake <= at(1000));
+    let list = fetch(&mut scheduler, wake).unwrap();
+    assert_eq!(list.purpose, Purpose::List);
+    assert_eq!(fetch(&mut scheduler, wake), None, "one at a time");
+    arrive(&mut scheduler, &list, wake);
+    // Whatever the program does, the rest of the list is fetched in the end.
+    assert_eq!(purposes(&mut scheduler, wake), [Purpose::List; 5]);
+}
+
+#[test]
+fn next_when_a_program_follows_the_list_again_then_it_is_fetched_at_once() {
+    let mut scheduler = scheduler(SPAN);
+    scheduler.list((0..20).map(|span| (0, span..span + 1)));
+    for span in 20..26 {
+        scheduler.wait_for(&[(1, span..span + 1)], at(0)).unwrap();
+    }
+    while let Some(next) = fetch(&mut scheduler, at(0)) {
+        assert_eq!(next.purpose, Purpose::Demand);
+        arrive(&mut scheduler, &next, at(0));
+    }
+    for span in [5, 8, 11, 14] {
+        scheduler.wait_for(&[(0, span..span + 1)], at(0)).unwrap();
+    }
+    let found = purposes(&mut scheduler, at(0));
+    assert!(found.contains(&Purpose::List), "{found:?}");
+}
+
 #[test]
 fn list_when_spans_are_named_again_then_each_is_fetched_once_in_the_order_of_the_list() {
     let mut scheduler = scheduler(SPAN);

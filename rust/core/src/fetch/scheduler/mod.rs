@@ -26,6 +26,8 @@ const QUIET: Duration = Duration::from_millis(150);
 /// After each further time of this length without a reader, background fetches may be twice as large
 /// and one more may be open: a reader that comes shares the connection with all of them.
 const CALM: Duration = Duration::from_millis(500);
+/// A program does not follow the list if so many of its last eight waits were for other spans.
+const MANY_MISSES: u32 = 5;
 /// If there has been no background fetch for this long, one starts although readers wait.
 const STARVED: Duration = Duration::from_secs(3);
 /// Pause after a failed fetch, which doubles with each failure.
@@ -179,6 +181,9 @@ pub struct Scheduler {
     demand: VecDeque<(usize, u32)>,
     chunks: VecDeque<QueuedChunks>,
     list: VecDeque<(usize, Range<u32>)>,
+    /// For each of the last eight waits, the newest in the lowest bit, whether it was for spans that
+    /// are not listed.
+    misses: u8,
     used: VecDeque<(usize, Range<u32>)>,
     cursor: (usize, u32),
     open: HashMap<u64, Open>,
@@ -212,6 +217,7 @@ impl Scheduler {
             demand: VecDeque::new(),
             chunks: VecDeque::new(),
             list: VecDeque::new(),
+            misses: 0,
             used: VecDeque::new(),
             cursor: (0, 0),
             open: HashMap::new(),
@@ -298,6 +304,11 @@ impl Scheduler {
         if missing.is_empty() {
             return None;
         }
+        let is_listed = |(layer, span): &(usize, u32)| {
+            let listed = self.layers.get(*layer).and_then(|at| at.listed.get(*span as usize));
+            listed.copied().unwrap_or(false)
+        };
+        self.misses = self.misses << 1 | u8::from(!missing.iter().any(is_listed));
         self.numbers += 1;
         let number = self.numbers;
         let mut ordered: Vec<_> = missing.iter().copied().collect();
@@ -366,6 +377,7 @@ impl Scheduler {
         chunks.dedup();
         self.queue_chunks(&chunks, Purpose::List);
         self.list.extend(runs);
+        self.misses = 0;
         bytes
     }
 

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::ops::Range;
 
 use super::{
-    CALM, Fetch, Layer, Limits, Next, Open, Purpose, QUIET, QueuedChunks, STALE, STARVED,
+    CALM, Fetch, Layer, Limits, MANY_MISSES, Next, Open, Purpose, QUIET, QueuedChunks, STALE, STARVED,
     Scheduler, State, Table, What,
 };
 
@@ -83,6 +83,34 @@ impl Scheduler {
         if let Some(fetch) = self.next_demand(now) {
             return Next::Fetch(fetch);
         }
+        let list_from = self.list_from();
+        if list_from.is_some_and(|from| from <= now)
+            && let Some(fetch) = self.next_listed(now)
+        {
+            return Next::Fetch(fetch);
+        }
+        match self.next_background(now) {
+            Next::Wait(wake) if !self.list.is_empty() => {
+                Next::Wait(wake.into_iter().chain(list_from).min())
+            }
+            next => next,
+        }
+    }
+
+    /// When the next listed spans are fetched; `None` if that depends on what arrives.
+    ///
+    /// That is at once, unless the program is not the one for which the list was made: then the list
+    /// only uses what the program leaves, since both share the connection.
+    fn list_from(&self) -> Option<Duration> {
+        if self.misses.count_ones() < MANY_MISSES {
+            return Some(Duration::ZERO);
+        }
+        let is_busy = self.open.values().any(|open| open.fetch.purpose != Purpose::Background);
+        let last = self.last_demand.unwrap_or_default();
+        (self.readers.is_empty() && !is_busy).then_some(last + QUIET)
+    }
+
+    fn next_listed(&mut self, now: Duration) -> Option<Fetch> {
         while let Some((layer, run)) = self.list.pop_front() {
             let absent = |this: &Self, span| this.state(layer, span) == State::Absent;
             let Some(first) = run.clone().find(|span| absent(self, *span)) else { continue };
@@ -91,9 +119,9 @@ impl Scheduler {
             if end < run.end {
                 self.list.push_front((layer, end..run.end));
             }
-            return Next::Fetch(self.open_spans(layer, first..end, Purpose::List, now));
+            return Some(self.open_spans(layer, first..end, Purpose::List, now));
         }
-        self.next_background(now)
+        None
     }
 
     fn next_chunks(&mut self, now: Duration) -> Option<Fetch> {
