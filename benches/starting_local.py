@@ -32,8 +32,8 @@ _KINDS = ("pinned", "tag")
 VARIANTS = {
     "native": (),
     "fuse": ("--front", "fuse"),
-    "erofs": ("--front", "erofs"),
-    "erofs-live": ("--front", "erofs"),
+    "erofs": ("--allow-other", "--front", "erofs"),
+    "erofs-live": ("--allow-other", "--front", "erofs"),
 }
 
 
@@ -215,7 +215,7 @@ def memory(place: Place) -> Figures:
         def one(front: str) -> Figures:
             with place.fresh() as directory:
                 mount = place.new_mount(directory)
-                mount.mount(target, "--front", front)
+                mount.mount(target, "--allow-other", "--front", front)
                 process = isolation.process_with(os.fspath(mount.directory))
                 mounted = _memory_of(process, mount.cache, "Rss")
                 subprocess.run(
