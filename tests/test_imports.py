@@ -210,7 +210,7 @@ RUST_ROWS = [
     {"tree"},
     {"parallel", "ztoc", "tar"},
     {"inflate", "trace", "gzip", "zstd", "checkpoint"},
-    {"span", "bytes", "digest"},
+    {"span", "bytes", "digest", "recent"},
     {"error"},
 ]
 ON_PURPOSE = {

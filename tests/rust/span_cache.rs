@@ -197,8 +197,8 @@ fn verified_files_when_the_range_is_longer_then_cut_off_at_the_end_of_the_file()
     let read = |layer, wanted| files.with_bytes(layer, 7, wanted, <[u8]>::to_vec);
     assert_eq!(read(0, 299_000..u64::MAX).unwrap(), layer.plain[299_512..300_512]);
     assert_eq!(read(0, 5..9).unwrap(), layer.plain[517..521]);
-    assert_eq!(read(0, 9..9).unwrap(), []);
-    assert_eq!(read(0, 400_000..400_001).unwrap(), []);
-    assert_eq!(read(1, 0..5).unwrap(), []);
+    assert_eq!(read(0, 9..9), Some(Vec::new()));
+    assert_eq!(read(0, 400_000..400_001), Some(Vec::new()));
+    assert_eq!(read(1, 0..5), Some(Vec::new()));
     assert_eq!(read(2, 0..5), None);
 }

@@ -177,11 +177,11 @@ class MergedLayers:
         return layer, data
 
     def read_cached(self, path: StrPath, start: int, end: int) -> bytes | None:
-        """Return bytes ``[start, end)`` of a regular file, or fewer at its end, if that is quick.
+        """Return bytes ``[start, end)`` of a regular file, or fewer at its end, if in memory.
 
         Returns:
-            ``None`` if the file has not been verified, if its bytes are not inflated in memory, or
-            if there is no such file: reading it in any other way is slower, or raises an error.
+            ``None`` if the headers of the file have not been verified, if some of the bytes are not
+            inflated, or if the path is not that of a file, which `file_data` reports.
         """
         tree = self._tree
         return None if tree is None else tree.read_cached(path, start, end, self._verified)

@@ -50,8 +50,8 @@ def read_ranges(
 ) -> Iterator[tuple[int, bytes | Exception]]:
     """Yield the data of each range, or the error, with its index in `ranges`.
 
-    The order is that of the bytes in the layers, not that of `ranges`, so that ranges next to each
-    other share spans, and spans next to each other share a request.
+    Ranges in memory come first. The order of the others is that of their bytes in the layers, so
+    that ranges next to each other share spans, and spans next to each other share a request.
     """
     left = []
     for number, wanted in enumerate(ranges):

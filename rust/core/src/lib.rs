@@ -3,7 +3,7 @@
 //!
 //! It uses no files, sockets, clock, environment variables or globals: callers push bytes and get
 //! values. Imports go one way: `indexer, extract, pack → inodes → seek → tree → parallel, ztoc, tar → gzip →
-//! trace → inflate, zstd, checkpoint → span, bytes, digest → error`; `recent` imports nothing.
+//! trace → inflate, zstd, checkpoint → span, bytes, digest, recent → error`.
 
 pub mod bytes;
 pub mod checkpoint;

@@ -30,12 +30,6 @@ impl<K: Copy + Ord, V> Recent<K, V> {
         Self { limit, used: 0, clock: 0, values: BTreeMap::new(), order: BTreeMap::new() }
     }
 
-    /// The maximum total size.
-    #[must_use]
-    pub const fn limit(&self) -> usize {
-        self.limit
-    }
-
     /// The value with this key, which is now the most recently used.
     pub fn get(&mut self, key: &K) -> Option<&V> {
         let kept = self.values.get_mut(key)?;

@@ -135,7 +135,7 @@ fn row<'a, 'py>(
         fields.gid.into_bound_py_any(py)?,
         text::decode(py, fields.uname)?.into_any(),
         text::decode(py, fields.gname)?.into_any(),
-        mtime_ns(fields.mtime).into_bound_py_any(py)?,
+        integer(py, mtime_ns(fields.mtime))?,
         text::decode(py, fields.target)?.into_any(),
         fields.device.0.into_bound_py_any(py)?,
         fields.device.1.into_bound_py_any(py)?,
@@ -168,6 +168,14 @@ fn mtime_ns((seconds, nanoseconds): (i64, u32)) -> i128 {
         return 0;
     }
     i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
+}
+
+/// A Python integer. Times until the year 2262 have 64 bits, which convert faster.
+fn integer(py: Python<'_>, value: i128) -> PyResult<Bound<'_, PyAny>> {
+    match i64::try_from(value) {
+        Ok(value) => value.into_bound_py_any(py),
+        Err(_) => value.into_bound_py_any(py),
+    }
 }
 
 /// The name of a type in `FileStat`.

@@ -79,12 +79,6 @@ impl<B: AsRef<[u8]>> SpanCache<B> {
         Self { spans: Mutex::new(spans), layers: AtomicU64::new(0) }
     }
 
-    /// The maximum number of bytes.
-    #[must_use]
-    pub fn limit(&self) -> usize {
-        self.lock().kept.limit()
-    }
-
     /// Drops all spans.
     pub fn clear(&self) {
         let mut spans = self.lock();
