@@ -121,10 +121,12 @@ class Machine:
         self.root = directory / "root"
         self.registry = registry
         self.directory = directory
+        self._opened = []
 
     def mounts(self, **options):
         """Return the mounts as a new snapshotter finds them."""
-        return ImageMounts(self.root, ImageMountOptions(**options))
+        self._opened.append(ImageMounts(self.root, ImageMountOptions(**options)))
+        return self._opened[-1]
 
     def put(self, name, image, way):
         """Put an image into the registry with an index, and return its reference."""
@@ -142,10 +144,6 @@ class Machine:
                 tocsin.create(target, options=zs if way == "v1" else seek)
         return target
 
-    def found(self, reference, **options):
-        """Return what is found for an image as a snapshotter asks for it."""
-        return self.mounts(**options).find(reference, manifest=manifest_of(reference), layers=[])
-
     def processes(self):
         """Return the processes of all mounts."""
         return [each.status.pid for each in self.mounts().mounted() if each.state != "dead"]
@@ -159,6 +157,8 @@ class Machine:
 
     def clean(self):
         self.kill()
+        for each in self._opened:
+            each.close()
         for each in mounted_below(self.directory):
             subprocess.run(["umount", "-l", each], check=False)  # noqa: S603, S607
 
@@ -418,7 +418,7 @@ def test_restore_when_nothing_is_cached_and_registry_gone_then_problem(machine, 
     image = own.find(data, manifest=manifest_of(data), layers=[])
     machine.registry.__exit__()
     registry = tocsin.RegistryOptions(connect_timeout=1, timeout=1)
-    other = ImageMounts(machine.root, ImageMountOptions(registry=registry))
+    other = machine.mounts(registry=registry)
     shutil.rmtree(machine.root / "cache")
     (problem,) = other.restore([(image, 2)])
     assert (problem.manifest, problem.count) == (image.manifest, 2)

@@ -225,6 +225,7 @@ def test_snapshotter_when_terminated_then_it_ends_and_removes_its_socket(machine
     machine.start()
 
 
+@pytest.mark.slow
 def test_snapshots_when_there_are_a_thousand_then_all_are_kept(machine):
     with machine.client() as client:
         for number in range(SNAPSHOTS):

@@ -100,6 +100,9 @@ class _Waiting:
             raise
         finally:
             os.close(self._report_end)
+        # The child ends as soon as it has started the process that waits.
+        self._reaper = threading.Thread(target=self._child.wait, daemon=True)
+        self._reaper.start()
 
     def is_there(self) -> bool:
         """Return whether the process has not ended; then it has closed its end of the pipe."""
@@ -122,7 +125,7 @@ class _Waiting:
         with suppress(OSError):
             self._child.stdin.close()
         self._reports.close()
-        self._child.wait()  # the child ends at once, and its own child serves the mount
+        self._reaper.join()
 
 
 def main() -> None:

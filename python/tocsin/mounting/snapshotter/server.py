@@ -86,7 +86,6 @@ def serve(
             from tocsin.mounting.snapshotter.service import handler  # noqa: PLC0415 (needs grpcio)
 
             server.add_generic_rpc_handlers((handler(snapshots),))
-            snapshots.sweep()
             with _bound(server, address):
                 server.start()
                 # Without waiting for it: a registry may be away, and requests that need a mount
@@ -108,6 +107,7 @@ def serve(
 def _restore(snapshots: Snapshots) -> None:
     try:
         snapshots.restore()
+        snapshots.sweep()
     except Exception:
         LOG.exception("mounts could not be restored")
 
