@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from tocsin.cli.output import Column, Output
 from tocsin.errors import FormatError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tocsin.cli.access_log_report import ShownAccessLog
     from tocsin.images.prefetches import PrefetchInfo
@@ -109,20 +110,7 @@ def info(
     else:
         found, packs, logs = _found_at(parameters.reference(place), platform, registry)
     if not output.json:
-        for at, one in enumerate(found):
-            if at:
-                output.line()
-            _write(one, output)
-        for at, pack in enumerate(packs, start=len(found)):
-            if at:
-                output.line()
-            _write_pack(pack, output)
-        from tocsin.cli.access_log_report import write_access_log  # noqa: PLC0415 (as above)
-
-        for at, log in enumerate(logs, start=len(found) + len(packs)):
-            if at:
-                output.line()
-            write_access_log(log, output)
+        _write_all(found, packs, logs, output)
         return
     if not found and not logs:
         raise _no_index(place, platform)
@@ -141,6 +129,22 @@ def info(
     if found[0].prefetches:
         document["prefetches"] = [prefetch.to_dict() for prefetch in found[0].prefetches]
     output.document(document)
+
+
+def _write_all(
+    found: list[_Found], packs: list[_FoundPack], logs: list[ShownAccessLog], output: Output
+) -> None:
+    from tocsin.cli.access_log_report import write_access_log  # noqa: PLC0415 (not for --help)
+
+    parts: list[Callable[[], None]] = [
+        *(partial(_write, each, output) for each in found),
+        *(partial(_write_pack, each, output) for each in packs),
+        *(partial(write_access_log, each, output) for each in logs),
+    ]
+    for at, write in enumerate(parts):
+        if at:
+            output.line()
+        write()
 
 
 def _found_at(
