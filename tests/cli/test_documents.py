@@ -176,7 +176,7 @@ def doctor_arguments(place):
 
 
 SMALL = ("--min-layer-size", "0")
-OF_MOUNTS = {"mount", "mounts", "status"}
+OF_MOUNTS = {"mount", "mounts", "snapshotter", "status"}
 """Commands whose documents tests/mounts compares with the page."""
 COMMANDS = {
     "create": (created, lambda p: (p.plain, *SMALL)),

@@ -1,7 +1,11 @@
 """Images with containerd through the snapshotter: ordinary ones and lazy ones."""
 
+import json
+import subprocess
+
+from support import json_page
+from support.cli_process import TOCSIN, environment, tocsin
 from support.snapshotter import base_layer, chain_ids, data_layer, image_of
-from tocsin.mounting.snapshotter.client import SnapshotterImage, images_at
 
 
 def test_pull_when_image_has_no_index_then_it_runs_as_ever(cluster):
@@ -45,7 +49,28 @@ def test_status_when_images_are_lazy_or_not_then_it_says_why(cluster):
     plain = cluster.put("plain", image_of(base, data_layer("plain")), index=False)
     cluster.rpull(lazy)
     cluster.rpull(plain)
-    assert images_at(cluster.address) == [
-        SnapshotterImage(lazy, lazy=True, layers=2, reason=""),
-        SnapshotterImage(plain, lazy=False, layers=1, reason="the image has no index"),
+    printed = json.loads(tocsin("status", "--address", cluster.address, "--json").stdout)
+    assert printed["images"] == [
+        {"image": lazy, "lazy": True, "layers": 2, "reason": ""},
+        {"image": plain, "lazy": False, "layers": 1, "reason": "the image has no index"},
     ]
+    for image in printed["images"]:
+        assert json_page.problems("snapshotter image", image) == []
+    shown = tocsin("status", "--address", cluster.address).stdout.decode().splitlines()
+    assert shown[1].split()[:2] == [lazy, "yes"]
+    assert shown[2].endswith("the image has no index")
+
+
+def test_snapshotter_when_started_with_json_then_document_is_as_documented(machine):
+    machine.kill()
+    with subprocess.Popen(  # noqa: S603 (the program under test)
+        [TOCSIN, "snapshotter", "--json", "--root", machine.root, "--address", machine.address],
+        stdout=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        text = b""
+        while not text.endswith(b"}\n"):
+            text += process.stdout.readline()
+        process.terminate()
+    assert json_page.problems("tocsin snapshotter", json.loads(text)) == []
+    machine.start()

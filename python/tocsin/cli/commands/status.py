@@ -51,10 +51,10 @@ def status(*, directory: Path | None, address: Path | None, output: Output) -> N
       tocsin status /mnt
       tocsin status /mnt --json | jq .bytes_left
 
-    JSON keys with DIR: directory, image, manifest, platform, index, state, reason, pid, since,
+    JSON keys: directory, image, manifest, platform, index, state, reason, pid, since,
     cache_dir, front, files, background, bytes_total, bytes_fetched, bytes_left, bytes_cached,
     fetches, spans, spans_here, reads, reads_waiting, hits, hit_rate, failures, last_error,
-    disk_error. JSON keys without DIR: images[]: image, lazy, layers, reason.
+    disk_error; without DIR, images[]: image, lazy, layers, reason.
     """
     from tocsin.mounting.unmounting import status_of  # noqa: PLC0415 (not for --help)
 
