@@ -69,7 +69,7 @@ def test_snapshotter_when_started_with_json_then_document_is_as_documented(machi
         env=environment(),
     ) as process:
         text = b""
-        while not text.endswith(b"}\n"):
+        while not text.endswith(b"\n}\n"):
             text += process.stdout.readline()
         process.terminate()
     assert json_page.problems("tocsin snapshotter", json.loads(text)) == []

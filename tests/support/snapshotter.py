@@ -382,6 +382,11 @@ class Node:
         """Stop everything, and unmount what is left."""
         if self.process is not None:
             self.kill(signal.SIGTERM)
+        for command in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                # The shims of containers, which outlive containerd.
+                if os.fsencode(self.directory / "c.sock") in command.read_bytes().split(b"\0"):
+                    os.kill(int(command.parent.name), signal.SIGKILL)
         for _ in range(3):
             lines = Path("/proc/self/mountinfo").read_text().splitlines()
             below = [line.split(" ")[4] for line in lines if str(self.directory) in line]

@@ -164,7 +164,7 @@ def snapshotter(
         from tocsin.cli import streams  # noqa: PLC0415 (seldom needed)
 
         if output.json:
-            output.document({"root": settings.root, "address": settings.address})
+            output.document({"root": str(settings.root), "address": str(settings.address)})
         else:
             output.line(f"serving {os.fspath(settings.address)}, snapshots in {settings.root}")
         streams.flush()
