@@ -177,7 +177,7 @@ def doctor_arguments(place):
 
 SMALL = ("--min-layer-size", "0")
 OF_MOUNTS = {"mount", "mounts", "snapshotter", "status"}
-"""Commands whose documents tests/mounts compares with the page."""
+"""Commands whose documents tests/mounts and tests/snapshotter compare with the page."""
 COMMANDS = {
     "create": (created, lambda p: (p.plain, *SMALL)),
     "convert": (converted, lambda p: (p.plain, f"oci:{p.directory / 'new'}:x", *SMALL)),

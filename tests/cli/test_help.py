@@ -32,6 +32,7 @@ COMMANDS = [
     ("fetch",),
     ("doctor",),
     ("am-i-lazy",),
+    ("snapshotter",),
     ("cache", "ls"),
     ("cache", "prune"),
 ]

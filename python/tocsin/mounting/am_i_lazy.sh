@@ -39,7 +39,7 @@ overlay*/io.containerd.snapshotter.v1.overlayfs/*)
     report 1 "not lazy" "containerd unpacked the layers with its snapshotter overlayfs" ;;
 overlay*/docker/overlay2/*) report 1 "not lazy" "Docker unpacked the layers" ;;
 overlay*/tocsin-snapshotter/snapshots/*)
-    report 1 "not lazy" "containerd unpacked the layers; see the label dev.tocsin/reason" ;;
+    report 1 "not lazy" "containerd unpacked the layers; tocsin status says why" ;;
 overlay*/soci-snapshotter-grpc/* | overlay*/containerd-stargz-grpc/* | overlay*/containers/storage/*)
     report 3 unknown "this snapshotter names lazy layers and unpacked ones alike" ;;
 "") report 3 unknown "$mounts does not list the root" ;;

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tocsin.errors import NotFoundError
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 _END_TIMEOUT = 10.0
 """Seconds to wait for the process of a mount, which may write an access log."""
 _PAUSE = 0.01
+_OF_SNAPSHOTTER = re.compile(r"(.+)/images/[0-9a-f]{64}-[0-9]{1,9}/fs", re.DOTALL)
+"""Where a snapshotter mounts images, below its directory."""
 LIST_TIMEOUT = 2.0
 """Seconds that each mount has to answer, when all of them are listed."""
 
@@ -72,8 +76,8 @@ def status_of(directory: str | os.PathLike[str]) -> MountStatus:
     Raises:
         NotFoundError: no image is mounted there.
     """
-    registry = Registry()
     path = mount_points.absolute(directory)
+    registry = _registry_of(path)
     found = registry.find(path)
     if found is None:
         raise NotFoundError(
@@ -81,6 +85,14 @@ def status_of(directory: str | os.PathLike[str]) -> MountStatus:
             hint="List the mounts with tocsin mounts.",
         )
     return status_in(registry, found, control.ANSWER_TIMEOUT)
+
+
+def _registry_of(directory: str) -> Registry:
+    """Return the descriptions that list a mount: those of its snapshotter, or of this user."""
+    found = _OF_SNAPSHOTTER.fullmatch(directory)
+    if found is not None and (run := Path(found[1]) / "run").is_dir():
+        return Registry(run)
+    return Registry()
 
 
 def all_mounts(*, clean: bool = False) -> list[MountStatus]:

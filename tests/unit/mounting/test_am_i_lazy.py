@@ -112,6 +112,13 @@ def test_script_when_the_list_is_missing_then_unknown(run, tmp_path):
     )
 
 
+@pytest.fixture
+def downloads():
+    """A program that downloads a page: the script uses curl or wget."""
+    if shutil.which("curl") is None and shutil.which("wget") is None:
+        missing("neither curl nor wget is installed")
+
+
 @contextmanager
 def task_metadata(body, status=200):
     """Serve a document as the task metadata endpoint of Amazon ECS does."""
@@ -143,6 +150,7 @@ def task_metadata(body, status=200):
         ('{"Snapshotter":"overlayfs"}', 200, NOT_LAZY),
     ],
 )
+@pytest.mark.usefixtures("downloads")
 def test_script_when_fargate_reports_a_snapshotter_then_it_decides(run, body, status, code):
     with task_metadata(body, status) as url:
         done = run(ECS_CONTAINER_METADATA_URI_V4=url)

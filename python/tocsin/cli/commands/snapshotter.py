@@ -139,13 +139,10 @@ def snapshotter(
     import os  # noqa: PLC0415
 
     from tocsin.mounting.image_mounts import ImageMountOptions, ImageMounts  # noqa: PLC0415
-    from tocsin.mounting.snapshotter import config as configs  # noqa: PLC0415
+    from tocsin.mounting.snapshotter.config import SnapshotterConfig  # noqa: PLC0415
     from tocsin.mounting.snapshotter.server import serve  # noqa: PLC0415
 
-    settings = configs.SnapshotterConfig()
-    if config is not None or configs.DEFAULT_FILE.exists():
-        settings = configs.SnapshotterConfig.read(config or configs.DEFAULT_FILE)
-    settings = settings.with_values(
+    settings = SnapshotterConfig.current(config).with_values(
         root=_absolute(root),
         address=_absolute(address),
         image_service=_absolute(image_service),

@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from tocsin.mounting.status import MountStatus
 
 
-_COLUMNS = (
-    Column("IMAGE", wraps=True),
-    Column("LAZY"),
-    Column("LAYERS", "right"),
-    Column("REASON", wraps=True),
+_COLUMNS = (Column("IMAGE", wraps=True), Column("STATE"), Column("REASON", wraps=True))
+
+
+@command(summary="Show what a mount, or the snapshotter, is doing.")
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--root",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory of the snapshotter, without DIR.  [default: /var/lib/tocsin-snapshotter]",
 )
-
-
-@command(summary="Show what a mount has fetched, or which images are lazy.")
-@click.argument("directory", metavar="[DIR]", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--address",
     metavar="SOCKET",
@@ -35,31 +36,32 @@ _COLUMNS = (
     help="Socket of the snapshotter.  [default: /run/tocsin-snapshotter/tocsin.sock]",
 )
 @output_options
-def status(*, directory: Path | None, address: Path | None, output: Output) -> None:
-    """Show what the mount in the directory DIR is doing, or the images of tocsin snapshotter.
+def status(
+    *, directory: Path | None, root: Path | None, address: Path | None, output: Output
+) -> None:
+    """Show what the mount in the directory DIR is doing, or the images of the snapshotter.
 
-    With DIR, the first line says whether data is fetched when it is read (lazy) or all of it is on
-    this machine (complete), and why. Sizes are those of compressed data. Reads that the kernel
-    answers from its memory are not counted.
+    The first line says whether data is fetched when it is read (lazy) or all of it is on this
+    machine (complete), and why. Sizes are those of compressed data. Reads that the kernel answers
+    from its memory are not counted.
 
-    Without DIR, each line is an image whose layers the snapshotter has: whether it is mounted
-    lazily, and if not, why containerd has unpacked it. A layer that several images have is counted
-    for the first one.
+    Without DIR, the images that containerd has pulled for tocsin snapshotter are listed, and why
+    those that containerd unpacked are not mounted lazily.
 
     Examples:
       tocsin status
       tocsin status /mnt
       tocsin status /mnt --json | jq .bytes_left
 
-    JSON keys: directory, image, manifest, platform, index, state, reason, pid, since,
-    cache_dir, front, files, background, bytes_total, bytes_fetched, bytes_left, bytes_cached,
-    fetches, spans, spans_here, reads, reads_waiting, hits, hit_rate, failures, last_error,
-    disk_error; without DIR, images[]: image, lazy, layers, reason.
+    JSON keys: directory, image, manifest, platform, index, state, reason, pid, since, cache_dir,
+    front, files, background, bytes_total, bytes_fetched, bytes_left, bytes_cached, fetches, spans,
+    spans_here, reads, reads_waiting, hits, hit_rate, failures, last_error, disk_error.
+    Without DIR: images[]: image, manifest, chain_id, lazy, state, reason.
     """
     from tocsin.mounting.unmounting import status_of  # noqa: PLC0415 (not for --help)
 
     if directory is None:
-        _write_images(address, output)
+        _show_images(root, address, output)
         return
     found = status_of(directory)
     if output.json:
@@ -68,28 +70,19 @@ def status(*, directory: Path | None, address: Path | None, output: Output) -> N
         output.facts(_facts(found))
 
 
-def _write_images(address: Path | None, output: Output) -> None:
-    from tocsin.mounting.snapshotter.client import images_at  # noqa: PLC0415 (seldom needed)
-    from tocsin.mounting.snapshotter.config import DEFAULT_ADDRESS  # noqa: PLC0415
+def _show_images(root: Path | None, address: Path | None, output: Output) -> None:
+    from tocsin.mounting.snapshotter.config import SnapshotterConfig  # noqa: PLC0415
+    from tocsin.mounting.snapshotter.pulled import pulled_images  # noqa: PLC0415
 
-    images = images_at((address or DEFAULT_ADDRESS).absolute())
+    settings = SnapshotterConfig.current().with_values(root=root, address=address)
+    found = pulled_images(settings.address.absolute(), settings.root.absolute())
     if output.json:
-        output.document({"images": [image.to_dict() for image in images]})
-    elif images:
-        output.table(
-            _COLUMNS,
-            [
-                (
-                    image.image or "unknown",
-                    "yes" if image.lazy else "no",
-                    str(image.layers),
-                    image.reason or words.NOTHING,
-                )
-                for image in images
-            ],
-        )
+        output.document({"images": [each.to_dict() for each in found]})
+    elif found:
+        rows = [(each.image or each.chain_id, each.state, each.reason) for each in found]
+        output.table(_COLUMNS, rows)
     else:
-        output.note("the snapshotter has no images")
+        output.note("no image is pulled")
 
 
 def _facts(found: MountStatus) -> dict[str, str]:

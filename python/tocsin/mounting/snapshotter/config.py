@@ -56,6 +56,18 @@ class SnapshotterConfig:
     log_level: str = "warning"
 
     @classmethod
+    def current(cls, path: Path | None = None) -> SnapshotterConfig:
+        """Return the settings of a file, or of the default file if it exists.
+
+        Raises:
+            FormatError: it is not valid; the message names the key.
+            OSError: it cannot be read.
+        """
+        if path is None and not DEFAULT_FILE.exists():
+            return cls()
+        return cls.read(path or DEFAULT_FILE)
+
+    @classmethod
     def read(cls, path: Path) -> SnapshotterConfig:
         """Read a configuration file.
 

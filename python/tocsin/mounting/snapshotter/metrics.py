@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from tocsin.errors import ConflictError, FormatError
 from tocsin.log import LOG
 from tocsin.mounting.snapshotter.labels import LAZY, REASON
+from tocsin.mounting.snapshotter.pulled import top_layers
 from tocsin.mounting.snapshotter.snapshot import Kind
 from tocsin.mounting.status import COMPLETE, DEAD, STARTING
 from tocsin.mounting.status import LAZY as LAZY_STATE
@@ -152,9 +153,7 @@ def _kinds(snapshots: Iterable[Snapshot]) -> Metric:
 
 def _images(snapshots: Sequence[Snapshot]) -> Metric:
     """Count images by their topmost layers, on which no other layer is."""
-    layers = [each for each in snapshots if each.kind is Kind.COMMITTED and LAZY in each.labels]
-    below = {each.parent for each in layers}
-    tops = [each.labels for each in layers if each.key not in below]
+    tops = [each.labels for each in top_layers(snapshots)]
     lazy = sum(labels[LAZY] == "true" for labels in tops)
     reasons = Counter(
         labels.get(REASON, "")[:_MAX_REASON_LEN] for labels in tops if labels[LAZY] != "true"
