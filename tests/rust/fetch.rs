@@ -71,6 +71,19 @@ fn next_when_a_reader_waits_then_its_spans_and_what_fits_the_request() {
 }
 
 #[test]
+fn next_when_spans_have_arrived_and_are_being_inflated_then_they_are_not_fetched_again() {
+    let mut scheduler = scheduler(3 * SPAN);
+    scheduler.wait_for(&[(1, 5..6)], at(0)).unwrap();
+    let found = fetch(&mut scheduler, at(0)).unwrap();
+    scheduler.close(found.number, at(9));
+    scheduler.arrived(1, 5);
+    let reader = scheduler.wait_for(&[(1, 6..8)], at(10)).unwrap();
+    assert_eq!(fetch(&mut scheduler, at(10)), None);
+    let done: Vec<_> = (6..8).flat_map(|span| scheduler.arrived(1, span)).collect();
+    assert_eq!(done, [reader]);
+}
+
+#[test]
 fn next_when_reads_go_on_in_order_then_requests_grow_to_the_limit() {
     let mut scheduler = scheduler(SPAN);
     let mut sizes = Vec::new();

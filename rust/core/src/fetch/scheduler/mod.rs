@@ -317,8 +317,9 @@ impl Scheduler {
     fn want(&mut self, layer: usize, span: u32, now: Duration) {
         let again = match self.state(layer, span) {
             State::Absent => true,
+            // The spans of a closed fetch have arrived and are being inflated.
             State::Requested { fetch } => {
-                self.open.get(&fetch).is_none_or(|open| now.saturating_sub(open.since) > STALE)
+                self.open.get(&fetch).is_some_and(|open| now.saturating_sub(open.since) > STALE)
             }
             State::Wanted | State::Here => false,
         };
