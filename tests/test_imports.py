@@ -174,6 +174,7 @@ FOREIGN = {
     "requests": {"stores"},
     "google": {"containerd_api", "mounting", "stores"},  # google.protobuf
     "grpc": {"mounting", "stores"},
+    "prometheus_client": {"mounting"},
     "click": {"cli"},
     "rich": {"cli"},
 }

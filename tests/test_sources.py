@@ -20,7 +20,7 @@ PUBLIC = [
     rf"FlatBuffers{SECTIONS}",
     r"PKWARE APPNOTE, [0-9.]+",
     r"Linux man-pages, [a-z_0-9]+\([0-9]\)",
-    r"systemd, sd_notify\(3\)",
+    r"systemd, [a-z_.]+\([0-9]\)",
     rf"XDG Base Directory Specification 0\.8{SECTIONS}",
 ]
 """Public documents, each with a section."""
@@ -28,6 +28,7 @@ REPOSITORIES = {
     "awslabs/soci-snapshotter",
     "containerd/containerd",
     "containerd/errdefs",
+    "containerd/nerdctl",
     "containerd/platforms",
     "containerd/stargz-snapshotter",
     "containers/image",

@@ -31,6 +31,7 @@ COMMANDS = [
     ("index", "rm"),
     ("fetch",),
     ("doctor",),
+    ("am-i-lazy",),
     ("cache", "ls"),
     ("cache", "prune"),
 ]

@@ -176,7 +176,7 @@ RUNS = {
         FAILED: lambda p: (p.missing,),
     },
 }
-ON_MACHINES = {"doctor", "mount", "mounts", "run", "status", "umount"}
+ON_MACHINES = {"am-i-lazy", "doctor", "mount", "mounts", "run", "status", "umount"}
 """Commands that depend on the machine or change it; tests/mounts and unit/mounting test them."""
 NO_RESULT = {"cp", "ztoc extract"}
 """Commands whose result is a file."""

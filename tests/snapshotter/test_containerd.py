@@ -1,6 +1,7 @@
 """Images with containerd through the snapshotter: ordinary ones and lazy ones."""
 
 from support.snapshotter import base_layer, chain_ids, data_layer, image_of
+from tocsin.mounting.snapshotter.client import SnapshotterImage, images_at
 
 
 def test_pull_when_image_has_no_index_then_it_runs_as_ever(cluster):
@@ -36,3 +37,15 @@ def test_pull_when_image_has_an_index_then_it_is_mounted_lazily(cluster):
     assert cluster.image_mounts() == []
     with cluster.client() as client:
         assert client.list() == []
+
+
+def test_status_when_images_are_lazy_or_not_then_it_says_why(cluster):
+    base = base_layer()
+    lazy = cluster.put("lazy", image_of(base, data_layer("lazy")), index=True)
+    plain = cluster.put("plain", image_of(base, data_layer("plain")), index=False)
+    cluster.rpull(lazy)
+    cluster.rpull(plain)
+    assert images_at(cluster.address) == [
+        SnapshotterImage(lazy, lazy=True, layers=2, reason=""),
+        SnapshotterImage(plain, lazy=False, layers=1, reason="the image has no index"),
+    ]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import grpc
@@ -18,6 +19,7 @@ from support.registry import Registry
 from support.snapshotter import PATIENCE, base_layer, data_layer, image_of, node
 
 ROUNDS = 6
+IMAGES = 20
 SNAPSHOTS = 1000
 SEED = 20_261_128
 
@@ -67,6 +69,55 @@ def test_container_when_its_image_is_removed_then_it_keeps_its_files(cluster, la
     assert cluster.image_mounts() == []
     with cluster.client() as client:
         assert client.list() == []
+
+
+@pytest.mark.slow
+def test_registry_when_it_dies_then_reads_fail_until_it_is_back():
+    with Registry() as registry, node(registry) as machine:
+        machine.start("--no-background")
+        with machine.containerd():
+            layers = base_layer(), data_layer("large", 30_000_000)
+            reference = machine.put("large", image_of(*layers), index=True)
+            machine.rpull(reference)
+            machine.ctr("run", "-d", "--snapshotter", "tocsin", reference, "c", "sleep", "600")
+            try:
+                machine.lose_registry()
+                begun = time.monotonic()
+                failed = machine.try_ctr(
+                    "task", "exec", "--exec-id", "e1", "c", "cat", "/data/large"
+                )
+                assert failed.returncode != 0
+                assert "I/O error" in failed.stderr
+                assert time.monotonic() - begun < PATIENCE
+                registry.faults.clear()
+                said = machine.ctr("task", "exec", "--exec-id", "e2", "c", "cat", "/data/large")
+                assert said == "large" * 6_000_000
+            finally:
+                machine.ctr("task", "kill", "-s", "KILL", "c")
+                wait_until(lambda: machine.try_ctr("task", "rm", "c").returncode == 0)
+                machine.ctr("container", "rm", "c")
+
+
+@pytest.mark.slow
+def test_images_when_many_start_at_once_then_all_run(cluster):
+    base = base_layer()
+    images = {
+        f"image{number}": cluster.put(
+            f"image{number}", image_of(base, data_layer(f"image{number}")), index=True
+        )
+        for number in range(IMAGES)
+    }
+
+    def pull_and_run(name):
+        cluster.rpull(images[name])
+        return cluster.run(images[name], "cat", "/etc/name", name=name)
+
+    with ThreadPoolExecutor(IMAGES) as pool:
+        assert list(pool.map(pull_and_run, images)) == list(images)
+    for reference in images.values():
+        cluster.forget(reference)
+    cluster.collect()
+    assert cluster.image_mounts() == []
 
 
 def test_registry_when_it_is_away_after_the_pull_then_containers_start(cluster, lazy):
@@ -174,6 +225,7 @@ def test_snapshotter_when_terminated_then_it_ends_and_removes_its_socket(machine
     machine.start()
 
 
+@pytest.mark.slow
 def test_snapshots_when_there_are_a_thousand_then_all_are_kept(machine):
     with machine.client() as client:
         for number in range(SNAPSHOTS):

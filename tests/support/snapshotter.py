@@ -20,7 +20,7 @@ from google.protobuf.empty_pb2 import Empty
 
 import tocsin
 from support.cli_process import TOCSIN, environment
-from support.containerd import containerd
+from support.containerd import CONFIG, WITHOUT_CRI, containerd
 from support.images import Image
 from support.mounts import need_busybox, need_mounts, put
 from support.registry_real import program
@@ -263,7 +263,8 @@ class Node:
 [plugins."io.containerd.grpc.v1.cri".registry.mirrors."{host}"]
   endpoint = ["http://{host}"]
 """
-        with containerd(self.directory, more=more, cri=cri) as self._ctr:
+        config = CONFIG if cri else WITHOUT_CRI
+        with containerd(self.directory, more=more, config=config) as self._ctr:
             yield
         self._ctr = None
 

@@ -10,7 +10,7 @@ _FIELD = re.compile(r"^\s+(?:repeated )?([\w.]+|map<[^>]+>) (\w+) = (\d+);$")
 _BLOCK = re.compile(r"^(message|enum) (\w+) \{$")
 
 
-def test_messages_when_generated_then_fields_and_numbers_are_those_of_the_source():
+def test_messages_when_generated_then_fields_are_those_of_the_source():
     written, block = {}, ""
     for line in PROTO.read_text().splitlines():
         if found := _BLOCK.match(line):

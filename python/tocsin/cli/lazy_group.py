@@ -15,8 +15,8 @@ class LazyGroup(click.Group):
     """A group of commands, given by the names of their modules.
 
     Args:
-        commands_in: maps the name of each command to its module, in which a variable of that name
-            holds the command. The help text lists the commands in this order.
+        commands_in: maps the name of each command to its module, in which a variable of that name,
+            with underscores, holds the command. The help text lists the commands in this order.
     """
 
     def __init__(self, *args: Any, commands_in: Mapping[str, str], **attributes: Any) -> None:  # noqa: ANN401 (click's)
@@ -32,7 +32,7 @@ class LazyGroup(click.Group):
         module = self._commands_in.get(cmd_name)
         if module is None:
             return None
-        command = getattr(import_module(module), cmd_name)
+        command = getattr(import_module(module), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)  # noqa: S101 (our own table)
         return command
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tocsin.model.digest import Digest
     from tocsin.model.platform import Platform
     from tocsin.model.reference import Reference
+    from tocsin.mounting.containerd_version import Version
 
 _SIZE = re.compile(r"([0-9]{1,19})\s*([kmgt]?)(b|ib|)", re.IGNORECASE)
 _UNITS = ("", "K", "M", "G", "T")
@@ -150,6 +151,19 @@ def client_certificate(text: str) -> Path | tuple[Path, Path]:
         if name and not Path(name).is_file():
             raise click.BadParameter(f"{name!r} is not an existing file")
     return (Path(certificate), Path(key)) if comma else Path(certificate)
+
+
+def containerd_version(text: str) -> Version:
+    """Return a version of containerd, such as ``1.7`` or ``2``."""
+    from tocsin.mounting.containerd_version import OLDEST, parsed_version  # noqa: PLC0415 (rare)
+
+    version = parsed_version(text)
+    if version is None:
+        raise click.BadParameter(f"not a version of containerd (found {text!r})")
+    if version < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise click.BadParameter(f"too old (found {text!r}, expected at least {oldest})")
+    return version
 
 
 def _refuse_path(text: str) -> None:

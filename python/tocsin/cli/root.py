@@ -53,6 +53,7 @@ def _core_version() -> str:
         "index": "tocsin.cli.commands.index",
         "fetch": "tocsin.cli.commands.fetch",
         "doctor": "tocsin.cli.commands.doctor",
+        "am-i-lazy": "tocsin.cli.commands.am_i_lazy",
         "cache": "tocsin.cli.commands.cache",
     },
     context={"help_option_names": ["-h", "--help"], "max_content_width": 100},

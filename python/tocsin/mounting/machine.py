@@ -6,19 +6,26 @@ import gzip
 import os
 import platform
 import re
+import socket
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from tocsin.mounting.containerd_version import installed_version
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tocsin.mounting.containerd_version import Version
 
 CAP_SYS_ADMIN = 21
 """Number of the capability that mounting needs; see ``capabilities(7)``."""
 _MAX_TEXT_SIZE = 16 << 20
 """Maximum bytes read of a file; lists of kernel modules have about 1 MiB."""
+_ANSWER_TIMEOUT = 5.0
+"""Seconds until a program that does not accept a connection counts as silent."""
 _INSTALLERS = {
     "debian": "apt install",
     "ubuntu": "apt install",
@@ -32,6 +39,19 @@ _INSTALLERS = {
 
 def _may_use(path: Path) -> bool:
     return os.access(path, os.R_OK | os.W_OK)
+
+
+def _answers(address: str) -> bool | None:
+    """Return whether a program answers at a socket; ``None`` if this user may not ask."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(_ANSWER_TIMEOUT)
+        try:
+            client.connect(address.removeprefix("unix://"))
+        except PermissionError:
+            return None
+        except (OSError, ValueError):
+            return False
+    return True
 
 
 def _free_space(path: Path) -> int:
@@ -51,6 +71,8 @@ class Machine:
         cache_dir: the cache directory of mounts.
         may_use: returns whether this process may read and write a file.
         free_space: returns the bytes that are free in the file system of a directory.
+        answers: returns whether a program answers at a socket; ``None`` if this user may not ask.
+        containerd_version: returns the version of a ``containerd``; ``None`` if unknown.
     """
 
     root: Path
@@ -60,6 +82,8 @@ class Machine:
     cache_dir: Path
     may_use: Callable[[Path], bool] = _may_use
     free_space: Callable[[Path], int] = _free_space
+    answers: Callable[[str], bool | None] = _answers
+    containerd_version: Callable[[Path], Version | None] = installed_version
 
     @classmethod
     def this(cls, cache_dir: Path) -> Self:

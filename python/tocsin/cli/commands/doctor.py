@@ -31,8 +31,9 @@ def doctor(*, directory: Path, output: Output) -> None:
     code is 1 if a check failed.
 
     Checks: system, fuse (the device), rights (to mount), allow-other (mounts for other users),
-    erofs (faster mounts), user-namespaces and overlay (for tocsin run), cache, and if containerd is
-    installed, containerd-plugins and containerd-labels.
+    erofs (faster mounts), user-namespaces and overlay (for tocsin run), cache. If containerd is
+    installed: containerd-plugins (snapshotters), containerd-sockets (whether they answer),
+    containerd-transfer (pulls by containerd 2), containerd-cri and containerd-labels (Kubernetes).
 
     Examples:
       tocsin doctor

@@ -11,13 +11,17 @@ import click
 from tocsin.cli import parameters
 from tocsin.cli.command import command
 from tocsin.cli.options import output_options, registry_options
+from tocsin.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from tocsin.cli.output import Output
+    from tocsin.mounting.containerd_version import Version
     from tocsin.mounting.image_mounts import ImageMounts
     from tocsin.mounting.snapshotter.config import SnapshotterConfig
+    from tocsin.mounting.snapshotter.snapshots import Snapshots
     from tocsin.stores.registry import RegistryOptions
 
 
@@ -76,6 +80,22 @@ if TYPE_CHECKING:
     default=None,
     help="Load the rest of each image in the background.  [default: --background]",
 )
+@click.option(
+    "--metrics",
+    metavar="HOST:PORT",
+    help="Serve Prometheus metrics by HTTP at this address, for anyone who can reach it.",
+)
+@click.option(
+    "--print-config",
+    type=click.Choice(["containerd", "nerdctl", "k8s", "systemd"]),
+    help="Print the configuration of another program for this snapshotter, and exit.",
+)
+@click.option(
+    "--containerd-version",
+    metavar="VERSION",
+    type=parameters.containerd_version,
+    help="Version of containerd for --print-config, such as 1.7.  [default: the one installed]",
+)
 @registry_options
 @output_options
 def snapshotter(
@@ -89,6 +109,9 @@ def snapshotter(
     cache_size: int | None,
     trust: str | None,
     background: bool | None,
+    metrics: str | None,
+    print_config: str | None,
+    containerd_version: Version | None,
     registry: RegistryOptions | None,
     output: Output,
 ) -> None:
@@ -102,8 +125,12 @@ def snapshotter(
     Options override the configuration file, whose keys are root, address, image-service,
     containerd, cache-dir, cache-size, trust, background, metrics and log-level.
 
+    --print-config prints what containerd, nerdctl, Kubernetes or systemd need; tocsin doctor
+    checks the settings of containerd.
+
     Examples:
       tocsin snapshotter
+      tocsin snapshotter --print-config systemd
       tocsin snapshotter --root /data/tocsin --trust bound
 
     JSON keys: root, address.
@@ -127,7 +154,11 @@ def snapshotter(
         cache_size=cache_size,
         trust=trust,
         background=background,
+        metrics=metrics,
     )
+    if print_config is not None:
+        click.echo(_config_text(print_config, containerd_version, settings), nl=False)
+        return
 
     def started() -> None:
         from tocsin.cli import streams  # noqa: PLC0415 (seldom needed)
@@ -146,17 +177,21 @@ def snapshotter(
         background=settings.background,
     )
     with output.log_shown_at_once(logging.getLevelNamesMapping()[settings.log_level.upper()]):
-        serve(
+        have_ended = serve(
             settings.root,
             settings.address,
             lambda: ImageMounts(settings.root, options),
-            beside=lambda images: _beside(images, settings),
+            beside=lambda snapshots, images: _beside(snapshots, images, settings),
             started=started,
         )
+    if not have_ended:  # for example while a registry does not answer
+        os._exit(0)
 
 
 @contextmanager
-def _beside(images: ImageMounts, settings: SnapshotterConfig) -> Iterator[None]:
+def _beside(
+    snapshots: Snapshots, images: ImageMounts, settings: SnapshotterConfig
+) -> Iterator[None]:
     """Run what the snapshotter does besides serving containerd."""
     from tocsin.mounting.snapshotter.cri import CriImageService  # noqa: PLC0415 (not for --help)
 
@@ -165,7 +200,36 @@ def _beside(images: ImageMounts, settings: SnapshotterConfig) -> Iterator[None]:
         if settings.image_service is not None:
             service = CriImageService(settings.image_service, settings.containerd, images)
             stack.callback(service.close)
+        if settings.metrics:
+            stack.enter_context(_metrics(settings.metrics, snapshots, images))
         yield
+
+
+def _metrics(
+    address: str, snapshots: Snapshots, images: ImageMounts
+) -> AbstractContextManager[int]:
+    try:
+        from tocsin.mounting.snapshotter.metrics import serve_metrics  # noqa: PLC0415 (an extra)
+    except ImportError:
+        raise UnsupportedError(
+            "--metrics: needs prometheus-client, which is not installed",
+            hint="Install it with pip install 'tocsin[containerd]'.",
+        ) from None
+    return serve_metrics(address, snapshots, images)
+
+
+def _config_text(kind: str, version: Version | None, settings: SnapshotterConfig) -> str:
+    import shutil  # noqa: PLC0415 (only for this)
+    import sys  # noqa: PLC0415
+
+    from tocsin.mounting.containerd_version import LATEST, installed_version  # noqa: PLC0415
+    from tocsin.mounting.snapshotter.configs import config_text  # noqa: PLC0415
+
+    installed = shutil.which("containerd")
+    if version is None and installed is not None:
+        version = installed_version(Path(installed))
+    program = shutil.which("tocsin") or str(Path(sys.argv[0]).absolute())
+    return config_text(kind, version=version or LATEST, settings=settings, program=program)
 
 
 def _absolute(path: Path | None) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tocsin.model.digest import Digest
@@ -33,9 +33,6 @@ class LazyMounts(Protocol):
     def mounted(self) -> Sequence[MountedLayers]:
         """Return what is mounted, or was until its process died."""
 
-    def restore(self, needed: Iterable[tuple[LazyImage, int]]) -> Sequence[NotRestored]:
-        """Mount again what must be mounted, unmount everything else; return what failed."""
-
 
 class MountedLayers(Protocol):
     """Layers that are mounted."""
@@ -47,11 +44,3 @@ class MountedLayers(Protocol):
     @property
     def count(self) -> int:
         """Number of layers."""
-
-
-class NotRestored(MountedLayers, Protocol):
-    """Layers that could not be mounted again."""
-
-    @property
-    def reason(self) -> str:
-        """Why not."""

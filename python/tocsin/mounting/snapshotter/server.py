@@ -10,6 +10,7 @@ import signal
 import socket
 import stat
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, TypeVar
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tocsin.errors import ConflictError, UnsupportedError
 from tocsin.log import LOG
 from tocsin.mounting.notify import notify
-from tocsin.mounting.snapshotter.snapshots import Snapshots
+from tocsin.mounting.snapshotter.snapshots import RESTORING, Snapshots
 from tocsin.quoting import quoted
 
 if TYPE_CHECKING:
@@ -38,10 +39,17 @@ _MAX_MESSAGE = 16 << 20
 """Bytes of a request, as in containerd (``defaults.DefaultMaxRecvMsgSize``)."""
 _GRACE = 5.0
 """Seconds in which running requests can end."""
+_LAST_GRACE = 1.0
+"""Seconds in which threads without a request end."""
+_THREAD_NAME = "request"
 _PRIVATE = 0o700
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LOCK = "lock"
 _Images = TypeVar("_Images", bound="LazyMounts")
+
+
+def _nothing(_snapshots: Snapshots, _mounts: LazyMounts) -> AbstractContextManager[object]:
+    return nullcontext()
 
 
 def serve(
@@ -49,9 +57,9 @@ def serve(
     address: Path,
     images: Callable[[], _Images],
     *,
-    beside: Callable[[_Images], AbstractContextManager[object]] = nullcontext,
+    beside: Callable[[Snapshots, _Images], AbstractContextManager[object]] = _nothing,
     started: Callable[[], None] = lambda: None,
-) -> None:
+) -> bool:
     """Serve containerd's requests until a signal ends this process. Mounts stay.
 
     Args:
@@ -61,12 +69,16 @@ def serve(
         beside: returns a context in which requests are served, for example with other services.
         started: called when requests are served.
 
+    Returns:
+        Whether all requests have ended. If not, Python would wait for their threads at its end.
+
     Raises:
         ConflictError: another process uses the directory or the socket.
         UnsupportedError: grpcio is missing, or the path of the socket is too long.
         TocsinError, OSError: the directory cannot be used.
     """
-    server = _server()
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=_THREAD_NAME)
+    server = _server(pool)
     with _stopped_by_signals() as wait, _locked(root):
         mounts = images()
         snapshots = Snapshots(root, mounts)
@@ -74,19 +86,20 @@ def serve(
             from tocsin.mounting.snapshotter.service import handler  # noqa: PLC0415 (needs grpcio)
 
             server.add_generic_rpc_handlers((handler(snapshots),))
-            snapshots.sweep()
             with _bound(server, address):
                 server.start()
                 # Without waiting for it: a registry may be away, and requests that need a mount
                 # make it.
                 restoring = threading.Thread(target=_restore, args=(snapshots,), daemon=True)
                 restoring.start()
-                with beside(mounts):
+                with beside(snapshots, mounts):
                     started()
                     notify("READY=1")
                     wait()
                     notify("STOPPING=1")
                     server.stop(_GRACE).wait()
+                    pool.shutdown(wait=False)
+                    return _have_ended()
         finally:
             snapshots.close()
 
@@ -94,11 +107,23 @@ def serve(
 def _restore(snapshots: Snapshots) -> None:
     try:
         snapshots.restore()
+        snapshots.sweep()
     except Exception:
         LOG.exception("mounts could not be restored")
 
 
-def _server() -> grpc.Server:
+def _have_ended() -> bool:
+    """Return whether the threads of all requests end soon."""
+    deadline = time.monotonic() + _LAST_GRACE
+    for thread in threading.enumerate():
+        if thread.name.startswith((_THREAD_NAME, RESTORING)):
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                return False
+    return True
+
+
+def _server(pool: ThreadPoolExecutor) -> grpc.Server:
     try:
         import grpc  # noqa: PLC0415 (an extra)
 
@@ -109,7 +134,7 @@ def _server() -> grpc.Server:
             hint="Install them with pip install 'tocsin[containerd]'.",
         ) from None
     return grpc.server(
-        ThreadPoolExecutor(_THREADS, thread_name_prefix="request"),
+        pool,
         options=[("grpc.max_receive_message_length", _MAX_MESSAGE)],
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import stat
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
     from tocsin.mounting.snapshotter.overlay import Mount
     from tocsin.mounting.snapshotter.snapshot import Snapshot
 
+RESTORING = "restore"
+"""How the names of threads begin that mount images again."""
+_RESTORED_AT_ONCE = 4
+"""Images that are mounted again at the same time; each waits for the disk or a registry."""
 _MAX_KEY_LEN = 4096
 """Maximum characters in a key; containerd's have a namespace and a chain ID."""
 _MAX_LABELS = 1000
@@ -326,13 +331,24 @@ class Snapshots:
                     del self._in_use[image.manifest, count]
 
     def restore(self) -> None:
-        """Mount again what snapshots need and what is not mounted, for example after a reboot."""
-        if self._images is None:
-            return
-        needed = self._state.needed_layers()
-        wanted = [(image, count) for (_manifest, count), image in needed.items()]
-        for problem in self._images.restore(wanted):
-            LOG.warning("%s: not mounted: %s", problem.manifest, problem.reason)
+        """Mount again what snapshots need and what is not mounted, for example after a reboot.
+
+        What fails is logged: requests that need a mount try again. Mounts that nothing needs are
+        unmounted.
+        """
+        needed = self._state.needed_layers().items()
+        with ThreadPoolExecutor(_RESTORED_AT_ONCE, thread_name_prefix=RESTORING) as pool:
+            list(pool.map(lambda each: self._restore(each[1], each[0][1]), needed))
+        self._unmount_unneeded()
+
+    def _restore(self, image: LazyImage, count: int) -> None:
+        try:
+            with self._mounted(image, count):
+                pass
+        except TocsinError as error:
+            LOG.warning("%s: not mounted: %s", image.reference, error.message)
+        except OSError as error:
+            LOG.warning("%s: not mounted: %s", image.reference, error.strerror)
 
     def _unmount_unneeded(self) -> None:
         if self._images is None:

@@ -1,13 +1,19 @@
 """Snapshots without containerd: stubs are right parents for every image that has their layers."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from tocsin.errors import UnsupportedError
 from tocsin.model.digest import Digest
 from tocsin.model.reference import parse_registry_name
-from tocsin.mounting.image_mounts import ImageMount, Problem
+from tocsin.mounting.image_mounts import ImageMount
 from tocsin.mounting.lazy_images import LazyImage, NotLazy
-from tocsin.mounting.snapshotter.problems import SnapshotExistsError
+from tocsin.mounting.snapshotter.problems import (
+    SnapshotArgumentError,
+    SnapshotExistsError,
+)
 from tocsin.mounting.snapshotter.snapshot import Kind
 from tocsin.mounting.snapshotter.snapshots import Snapshots
 
@@ -49,10 +55,6 @@ class FakeMounts:
 
     def mounted(self):
         return [ImageMount(*each, status=None) for each in sorted(self.live, key=str)]
-
-    def restore(self, wanted):
-        self.live = {(image.manifest, count) for image, count in wanted}
-        return [Problem(Digest.of(b""), 1, "registry away")]
 
 
 LAZY = image("lazy", "C1", "C12")
@@ -270,6 +272,26 @@ def test_snapshots_when_opened_again_then_they_are_the_same(containerd, tmp_path
     again.close()
 
 
+def test_restore_when_mounts_are_not_needed_then_they_are_unmounted(containerd, mounts):
+    containerd.pull("lazy", "C1", "C12")
+    mounts.live = {(OTHER.manifest, 2), (LAZY.manifest, 1)}
+    containerd.snapshots.restore()
+    assert mounts.live == {(LAZY.manifest, 2)}
+
+
+def test_restore_when_a_mount_fails_then_the_next_request_tries_again(containerd, mounts, caplog):
+    containerd.pull("lazy", "C1", "C12")
+    containerd.pull("other", "C1", "C13")
+    mounts.live.clear()
+    mounts.broken.add("lazy")
+    containerd.snapshots.restore()
+    assert mounts.live == {(OTHER.manifest, 2)}
+    assert "not mounted: no FUSE here" in caplog.text
+    mounts.broken.clear()
+    assert containerd.run("C12", "a") == ["lazy-2"]
+    assert (LAZY.manifest, 2) in mounts.live
+
+
 def test_commit_when_layer_is_not_lazy_then_the_reason_stays(containerd):
     containerd.pull("plain", "X1")
     labels = containerd.snapshots.stat(containerd.names["X1"]).labels
@@ -288,3 +310,30 @@ def test_update_when_labels_are_replaced_then_those_of_a_stub_stay(containerd):
     }
     changed = containerd.snapshots.update(updated.key, {}, ["labels.mine"])
     assert "mine" not in changed.labels
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_prepare_when_users_are_mapped_then_root_belongs_to_their_root(snapshots):
+    users = {"containerd.io/snapshot/uidmapping": "0:1000:10"}
+    groups = {"containerd.io/snapshot/gidmapping": "0:2000:10"}
+    [mount] = snapshots.prepare("a", "", users | groups)
+    status = Path(mount.source).stat()
+    assert (status.st_uid, status.st_gid) == (1000, 2000)
+    with pytest.raises(SnapshotArgumentError, match="not a mapping of IDs"):
+        snapshots.prepare("b", "", users)
+
+
+def test_prepare_when_parent_has_a_root_directory_then_its_mode_is_kept(snapshots):
+    [mount] = snapshots.prepare("a", "", {})
+    Path(mount.source).chmod(0o1711)
+    snapshots.commit("a", "A", {})
+    [mount] = snapshots.prepare("b", "A", {})
+    upper = next(each for each in mount.options if each.startswith("upperdir="))
+    assert Path(upper.removeprefix("upperdir=")).stat().st_mode & 0o7777 == 0o1711
+
+
+@pytest.mark.parametrize(("key", "labels"), [("", {}), ("k" * 5000, {}), ("k", {"l": "v" * 5000})])
+def test_prepare_when_request_is_too_large_then_it_is_refused(snapshots, key, labels):
+    with pytest.raises(SnapshotArgumentError):
+        snapshots.prepare(key, "", labels)
+    assert list(snapshots.matching([])) == []
