@@ -57,13 +57,19 @@ def target_of(labels: Mapping[str, str]) -> Target | None:
     chain_id = labels.get(TARGET)
     if not chain_id:
         return None
-    reference = labels.get(f"{_CRI}image-ref") or labels.get(f"{_STARGZ}reference") or ""
     layers = labels.get(f"{_CRI}image-layers") or labels.get(f"{_STARGZ}layers") or ""
     layer = labels.get(f"{_CRI}layer-digest") or labels.get(f"{_STARGZ}digest") or ""
     digests = [digest for digest in layers.split(",", _MAX_LAYERS)[:_MAX_LAYERS] if digest]
     if layer and layer not in digests:
         digests.insert(0, layer)
-    return Target(chain_id, reference, labels.get(f"{_CRI}manifest-digest") or None, tuple(digests))
+    return Target(
+        chain_id, reference_of(labels), labels.get(f"{_CRI}manifest-digest") or None, tuple(digests)
+    )
+
+
+def reference_of(labels: Mapping[str, str]) -> str:
+    """Return the reference of the image that a layer was prepared for; empty if unknown."""
+    return labels.get(f"{_CRI}image-ref") or labels.get(f"{_STARGZ}reference") or ""
 
 
 def is_for_layer(key: str) -> bool:
