@@ -11,7 +11,6 @@ import tocsin
 from support.mounts import DATA_FILES, data_of
 from support.registry import Registry
 from tocsin.model.access_log import AccessedFile, AccessLog
-from tocsin.model.digest import Digest
 
 SIZE = 1 << 20
 FIRST = AccessedFile(0.1, "data/4.bin", ((0, SIZE),))
@@ -81,16 +80,11 @@ def test_mount_when_image_has_a_log_then_only_what_it_lists_is_fetched(machine, 
         assert file.read(1) == data_of(1)[300_000:300_001]
 
 
-def test_mount_when_image_has_a_log_then_it_is_fetched_in_its_order(machine, registry):
-    push(
-        registry,
-        AccessedFile(0, "data/5.bin", ((0, 10),)),
-        AccessedFile(1, "data/0.bin", ((0, 10),)),
-    )
+def test_mount_when_a_range_ends_after_its_file_then_no_other_is_fetched(machine, registry):
+    image = tocsin.resolve(f"{registry.host}/app:1").digest
+    push(registry, AccessedFile(0, "data/4.bin", ((0, (1 << 63) - 1),)), image=image)
     machine.mount(f"{registry.host}/app:1", "--no-background")
-    settled(machine)
-    (last, *_), (first, *_) = layer_ranges(registry)
-    assert last > first, "data/5.bin is behind data/0.bin in the layer"
+    assert SIZE <= settled(machine)["bytes_fetched"] < 2 * SIZE
 
 
 def test_mount_when_pinned_then_the_log_is_used_too(machine, registry):
@@ -148,8 +142,8 @@ def test_mount_when_the_log_is_hostile_then_each_span_is_fetched_once(machine, r
     names = [f"data/{n % 10}.bin" for n in range(100)]
     names += ["", "../etc/passwd", "/", "data", "bin/sh", "no/such/file", "a" * 4096]
     files = [AccessedFile(0, name, everything) for name in names if name]
-    digest = tocsin.resolve(f"{registry.host}/app:1").digest
-    used = push(registry, *files, image=Digest.parse(str(digest)))
+    image = tocsin.resolve(f"{registry.host}/app:1").digest
+    used = push(registry, *files, image=image)
     machine.mount(f"{registry.host}/app:1", "--no-background")
     found = settled(machine)
     assert found["access_log"] == used
