@@ -269,6 +269,7 @@ class ImageMounts:
             allow_dev=True,
             read_timeout=options.read_timeout,
             layer_count=count,
+            find_access_log=True,
             run_directory=self._registry.directory,
             credentials=self._credentials.path,
         )
