@@ -3,6 +3,7 @@
 import errno
 import itertools
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -16,7 +17,7 @@ import pytest
 from support.cli_process import TOCSIN, environment
 from support.disks import tiny_disk
 from support.registry import Registry
-from support.snapshotter import PATIENCE, base_layer, data_layer, image_of, node
+from support.snapshotter import PATIENCE, base_layer, chain_ids, data_layer, image_of, node
 
 ROUNDS = 6
 IMAGES = 20
@@ -233,6 +234,35 @@ def test_snapshotter_when_terminated_then_it_ends_and_removes_its_socket(machine
     assert machine.kill(signal.SIGTERM) == 0
     assert not machine.address.exists()
     machine.start()
+
+
+def test_snapshotter_when_terminated_while_a_registry_hangs_then_it_ends(machine):
+    layers = base_layer(), data_layer("lazy")
+    image = image_of(*layers)
+    reference = machine.put("lazy", image, index=True)
+    labels = {
+        "containerd.io/snapshot.ref": chain_ids(*layers)[0],
+        "containerd.io/snapshot/cri.image-ref": reference,
+        "containerd.io/snapshot/cri.image-layers": ",".join(
+            str(each.digest) for each in image.layer_descriptors
+        ),
+    }
+    with machine.client() as client, pytest.raises(grpc.RpcError) as failed:
+        client.prepare("ns/1/extract-1 layer", "", **labels)
+    assert failed.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    machine.kill()
+    machine.forget_mounts()
+    shutil.rmtree(machine.root / "cache")
+    for method in ("GET", "HEAD"):
+        machine.registry.fault(method, "", stall=True, times=1 << 30)
+    asked = len(machine.registry.asked("GET")) + len(machine.registry.asked("HEAD"))
+    machine.start()
+    wait_until(
+        lambda: len(machine.registry.asked("GET")) + len(machine.registry.asked("HEAD")) > asked
+    )
+    begun = time.monotonic()
+    assert machine.kill(signal.SIGTERM) == 0
+    assert time.monotonic() - begun < 20
 
 
 @pytest.mark.slow
