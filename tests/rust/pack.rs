@@ -135,19 +135,32 @@ fn ranges(plan: &Plan) -> Vec<Vec<(u64, u64)>> {
     plan.frames.iter().map(|frame| frame.iter().map(range).collect()).collect()
 }
 
+/// Ranges are widened to multiples of this.
+const WINDOW: u64 = 256 << 10;
+
 #[test]
-fn plan_when_files_are_read_then_headers_and_whole_blocks_in_order() {
+fn plan_when_small_files_are_read_then_headers_and_whole_files_in_order() {
     let found = planned(&[5000, 700], &[("f1", 600, 700), ("f0", 100, 1100), ("f1", 0, 10)]);
     // f0: headers at 0, data at 512; f1: headers at 5632, data at 6144.
-    assert_eq!(ranges(&found), [[(5632, 6144), (6656, 7168), (0, 2048), (6144, 6656)]]);
+    assert_eq!(ranges(&found), [[(5632, 7168), (0, 5632)]]);
     assert_eq!((found.unknown, found.unusable, found.left_out), (0, 0, 0));
 }
 
 #[test]
-fn plan_when_reads_repeat_or_overlap_then_each_block_once() {
-    let reads = [("f0", 1024, 2048), ("f0", 0, 3000), ("f0", 500, 2500), ("f0", 0, 5000)];
-    let found = planned(&[5000], &reads);
-    assert_eq!(ranges(&found), [[(0, 512), (1536, 2560), (512, 1536), (2560, 5632)]]);
+fn plan_when_reads_repeat_or_overlap_then_each_window_once() {
+    let reads = [
+        ("f0", WINDOW + 1, 2 * WINDOW),
+        ("f0", 5, WINDOW + 5),
+        ("f0", 10, 20),
+        ("f0", 3 * WINDOW - 1, 3 * WINDOW + 1),
+    ];
+    let found = planned(&[4 * WINDOW - 700], &reads);
+    let data = |windows: u64| 512 + windows * WINDOW;
+    let all: Vec<(u64, u64)> = ranges(&found).concat();
+    let end = (data(4) - 700).next_multiple_of(BLOCK_LEN);
+    assert_eq!(all[..3], [(0, 512), (data(1), data(2)), (data(0), data(1) - 512)]);
+    // The frame ends here.
+    assert_eq!(all[3..], [(data(1) - 512, data(1)), (data(2), end)]);
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from tocsin.errors import TocsinError
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from tocsin.layers.sources import RangeSource
 
 _EARLY_SIZE = 1 << 20
@@ -34,13 +34,25 @@ class EarlyRanges:
     def __init__(self, source: RangeSource, size: int, connections: int) -> None:
         self._source = source
         end = min(size, _EARLY_SIZE)
-        starts = range(0, end, _REQUEST_SIZE)
-        pool = ThreadPoolExecutor(connections, thread_name_prefix="tocsin-early")
-        self._early: dict[tuple[int, int], Future[bytes]] = {}
-        for start in starts:
-            range_ = start, min(start + _REQUEST_SIZE, end)
-            self._early[range_] = pool.submit(source.read, *range_)
-        pool.shutdown(wait=False)
+        self._early: dict[tuple[int, int], Future[bytes]] = {
+            (start, min(start + _REQUEST_SIZE, end)): Future()
+            for start in range(0, end, _REQUEST_SIZE)
+        }
+        self._waiting = deque(self._early.items())
+        for number in range(min(connections, len(self._early))):
+            # Daemons: a thread that waits for a registry must not keep the process alive.
+            threading.Thread(target=self._work, name=f"tocsin-early-{number}", daemon=True).start()
+
+    def _work(self) -> None:
+        while self._waiting:
+            try:
+                (start, end), future = self._waiting.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                future.set_result(self._source.read(start, end))
+            except Exception as error:  # raised where the bytes are read
+                future.set_exception(error)
 
     @property
     def request_size(self) -> int:
