@@ -14,11 +14,14 @@ from tocsin.model.media_types import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_
 from tocsin.model.platform import Platform
 from tocsin.model.seek_manifest import (
     MAX_INLINE_SIZE,
+    PACK_FRAMES,
+    PACK_INDEX,
     SEEK_FILE_LIST,
     SEEK_LAYER,
     SEEK_ROOT,
     SeekManifest,
     is_seek_entry,
+    pack_index_descriptor,
     root_descriptor,
     seek_entry,
 )
@@ -78,6 +81,36 @@ def test_manifest_when_parsed_then_the_same(subject):
     assert SeekManifest.from_json(MANIFEST.to_json(subject=subject)) == MANIFEST
 
 
+PACKED = replace(
+    MANIFEST,
+    pack_index=pack_index_descriptor(b"index"),
+    pack=Descriptor.of(b"frames", "application/vnd.tocsin.seek.pack.v1"),
+)
+
+
+@pytest.mark.parametrize("subject", [None, SUBJECT])
+def test_manifest_when_it_has_a_pack_then_its_parts_are_last(subject):
+    data = PACKED.to_json(subject=subject)
+    assert SeekManifest.from_json(data) == PACKED
+    assert json.loads(data)["layers"][-2:] == [
+        # RFC 4648: base64 of "index"
+        {
+            **descriptor_of(b"index", "application/vnd.tocsin.seek.pack.index.v1"),
+            "data": "aW5kZXg=",
+        },
+        descriptor_of(b"frames", "application/vnd.tocsin.seek.pack.v1"),
+    ]
+    assert PACKED.pack_size == len(b"index") + len(b"frames")
+    assert PACKED.size == MANIFEST.size + PACKED.pack_size
+    assert MANIFEST.pack_size == 0
+
+
+@pytest.mark.parametrize("size", [512 << 10, (512 << 10) + 1])
+def test_pack_index_when_larger_than_the_limit_then_not_inline(size):
+    descriptor = pack_index_descriptor(bytes(size))
+    assert len(descriptor.data) == (size if size == 512 << 10 else 0)
+
+
 def test_manifest_when_the_image_has_no_layers_then_parsed():
     empty = replace(MANIFEST, layers=())
     assert SeekManifest.from_json(empty.to_json()) == empty
@@ -103,6 +136,12 @@ def with_layers(*media_types):
         (with_layers(SEEK_FILE_LIST, SEEK_FILE_LIST), "unexpected media type"),
         (with_layers(SEEK_FILE_LIST, SEEK_LAYER, OCI_LAYER_GZIP), "unexpected media type"),
         (with_layers(SEEK_FILE_LIST, None), "unexpected media type"),
+        (with_layers(PACK_FRAMES), "unexpected media type"),
+        (with_layers(PACK_INDEX, PACK_FRAMES), "unexpected media type"),
+        (with_layers(SEEK_FILE_LIST, PACK_FRAMES), "unexpected media type"),
+        (with_layers(SEEK_FILE_LIST, PACK_INDEX), "unexpected media type"),
+        (with_layers(SEEK_FILE_LIST, PACK_FRAMES, PACK_INDEX), "unexpected media type"),
+        (with_layers(SEEK_FILE_LIST, PACK_INDEX, PACK_FRAMES, SEEK_LAYER), "unexpected media type"),
         (with_layers(SEEK_FILE_LIST).replace(b"seek.v1", b"seek.v2"), "seek.v2"),
         (with_layers(SEEK_FILE_LIST).replace(b'"layers"', b'"blobs"'), "the file list is missing"),
         (with_layers(SEEK_FILE_LIST).replace(b'"size":1', b'"size":-1'), "size"),
