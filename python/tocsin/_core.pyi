@@ -5,6 +5,7 @@ from typing_extensions import Buffer
 
 __all__ = [
     "CORE_VERSION",
+    "CachedLayer",
     "EntryHeaders",
     "IndexedLayer",
     "LayerIndexer",
@@ -17,9 +18,11 @@ __all__ = [
     "SeekSpans",
     "SeekTree",
     "SeekWalk",
+    "SpanCache",
     "SpanReader",
     "TarScanner",
     "Tree",
+    "VerifiedFiles",
     "Walk",
     "ZstdDecoder",
     "Ztoc",
