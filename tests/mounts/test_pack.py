@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 import tocsin
+from support import json_page
 from support.mounts import ACCOUNTS, Machine, data_of
 from support.registry import Registry
 from tocsin import _core
@@ -102,6 +103,7 @@ def status_with(machine, state):
     found = machine.status()
     assert found["pack"] is not None
     assert found["pack"]["state"] == state, found["pack"]
+    assert json_page.problems("tocsin status", found) == []
     return found
 
 
