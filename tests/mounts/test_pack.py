@@ -1,21 +1,16 @@
 """Mounts of images with a pack: what reads request, and what happens when the pack is bad."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
 import tocsin
 from support import json_page
 from support.mounts import ACCOUNTS, Machine, data_of
+from support.packs import Part, RawPack, change_pack, put_pack
 from support.registry import Registry
-from tocsin import _core
-from tocsin.images.seek_tables import referring_seek_tables
 from tocsin.model.access_log import AccessLog
-from tocsin.model.descriptor import Descriptor
 from tocsin.model.manifest import Manifest
-from tocsin.model.media_types import OCI_MANIFEST
-from tocsin.model.seek_manifest import PACK_FRAMES, pack_index_descriptor
 from tocsin.stores.layout import OciLayout
 
 FRONTS = ("fuse", "erofs")
@@ -77,26 +72,7 @@ def rewrite_pack(packed, tag, change, directory):
     """Copy an image whose seek table refers to it, with a pack whose content has been changed."""
     tocsin.copy(f"oci:{packed}:{tag}", f"oci:{directory}:{tag}")
     with OciLayout(directory, write=True) as store:
-        image = store.resolve(tag)
-        (found,) = referring_seek_tables(store, image)
-        manifest = found.manifest
-        pack = _core.Pack(manifest.pack_index.data)
-        stored = b"".join(store.blob(manifest.pack))
-        writer = _core.PackWriter(pack.layers)
-        for frame in range(pack.frame_count):
-            start, end = pack.frame_range(frame)
-            content = pack.open_frame(frame, stored[start:end])
-            writer.add(pack.extents(frame), change(frame, content))
-        index, frames = writer.finish()
-        new = replace(
-            manifest,
-            pack_index=pack_index_descriptor(index),
-            pack=Descriptor.of(frames, PACK_FRAMES),
-        )
-        for blob in (index, frames):
-            store.put_blob(blob)
-        store.delete(found.descriptor)
-        store.put_manifest(new.to_json(subject=image), OCI_MANIFEST)
+        change_pack(store, tag, change)
 
 
 def status_with(machine, state):
@@ -222,21 +198,9 @@ def test_mount_when_the_pack_is_damaged_then_spans_are_used(machine, packed, tmp
 def test_mount_when_the_index_is_of_another_image_then_noted(machine, packed, tmp_path):
     directory = tmp_path / "layout"
     tocsin.copy(f"oci:{packed}:plain", f"oci:{directory}:plain")
+    other = RawPack([(bytes(32), 4096)], [([Part(0, 0, 4096)], bytes(4096))])
     with OciLayout(directory, write=True) as store:
-        image = store.resolve("plain")
-        (found,) = referring_seek_tables(store, image)
-        writer = _core.PackWriter([("sha256:" + "0" * 64, 4096)])
-        writer.add([(0, 0, 4096)], bytes(4096))
-        index, frames = writer.finish()
-        new = replace(
-            found.manifest,
-            pack_index=pack_index_descriptor(index),
-            pack=Descriptor.of(frames, PACK_FRAMES),
-        )
-        store.put_blob(index)
-        store.put_blob(frames)
-        store.delete(found.descriptor)
-        store.put_manifest(new.to_json(subject=image), OCI_MANIFEST)
+        put_pack(store, "plain", other.index(), other.blob)
     done = machine.tocsin("mount", "--no-background", f"oci:{directory}:plain", machine.mount_point)
     assert "the pack of the image is not used: pack: made for another image" in done.stderr
     read_recorded(machine)
