@@ -18,7 +18,13 @@ from tocsin.stores.layout import OciLayout
 
 ALL = tocsin.IndexingOptions(min_layer_size=0, platforms="linux/amd64", prefetch="a")
 SEEK = tocsin.IndexingOptions(min_layer_size=0, seek=True)
-REFERENCES = ["h.io/r:t", "oci:d:t", "oci-archive:f", "docker-archive:f:@0"]
+REFERENCES = [
+    "h.io/r:t",
+    "oci:d:t",
+    "oci-archive:f",
+    "docker-archive:f:@0",
+    "containerd:n/h.io/r:t",
+]
 
 STATUS = tocsin.MountStatus(
     directory="/mnt",
@@ -47,6 +53,8 @@ def results(tmp_path_factory):
         store.put_manifest(referrer_to(put, SOCI_INDEX_V1), OCI_MANIFEST)
     name = f"oci:{place / 'D'}:t"
     converted = tocsin.convert(name, f"{name}2", options=ALL, progress=events.append)
+    log = tocsin.AccessLog((tocsin.AccessedFile(0.5, "a", ((0, 1),)),))
+    pushed = tocsin.push_access_log(name, log)
     with tocsin.open(f"oci:{place / 'D'}:odd") as odd_image, tocsin.open(name) as image:
         return [
             tocsin.create(name, options=ALL, progress=events.append),
@@ -69,7 +77,9 @@ def results(tmp_path_factory):
             tuple(events),
             tuple(map(parse_reference, REFERENCES)),
             ALL,
-            tocsin.AccessLog((tocsin.AccessedFile(0.5, "a", ((0, 1),)),)),
+            log,
+            pushed,
+            tocsin.indexes(name),
             STATUS,
         ]
 

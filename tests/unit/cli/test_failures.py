@@ -22,6 +22,7 @@ CODES = {
     errors.PathError: exit_codes.NOT_FOUND,
     errors.RegistryError: exit_codes.REGISTRY,
     errors.AuthError: exit_codes.REGISTRY,
+    errors.ContainerdError: exit_codes.REGISTRY,
 }
 
 

@@ -4,8 +4,8 @@ use core::time::Duration;
 use std::ops::Range;
 
 use super::{
-    CALM, Fetch, Layer, Limits, MANY_MISSES, Next, Open, Purpose, QUIET, QueuedChunks, STALE, STARVED,
-    Scheduler, State, Table, What,
+    CALM, Fetch, Layer, Limits, MANY_MISSES, Next, Open, Purpose, QUIET, QueuedChunks, STALE,
+    STARVED, Scheduler, State, Table, What,
 };
 
 impl Scheduler {
