@@ -104,7 +104,7 @@ def _recorded(directory: Path, host: str, image: starting_images.Image) -> tocsi
     with isolation.scratch(directory / "recording") as place:
         target = place / "log"
         name = f"{host}/{repository(image.name, 'pinned')}:1"
-        options = ("--plain-http", "--no-background", "--cache-dir", place / "cache", "-o", target)
+        options = ("--plain-http", "--cache-dir", place / "cache", "-o", target)
         command = [sys.executable, "-m", "tocsin", "record", name, *map(str, options), "--"]
         subprocess.run([*command, *image.programs["main"]], check=True, stdout=subprocess.DEVNULL)
         return tocsin.AccessLog.read(target)

@@ -41,6 +41,8 @@ _GRACE = 5.0
 """Seconds in which running requests can end."""
 _LAST_GRACE = 1.0
 """Seconds in which threads without a request end."""
+_LIMIT = 20.0
+"""Seconds after a signal in which this process ends, whatever hangs: a crash loses nothing."""
 _THREAD_NAME = "request"
 _PRIVATE = 0o700
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -97,6 +99,7 @@ def serve(
                     notify("READY=1")
                     wait()
                     notify("STOPPING=1")
+                    threading.Thread(target=_end_in_any_case, daemon=True).start()
                     server.stop(_GRACE).wait()
                     pool.shutdown(wait=False)
                     return _have_ended()
@@ -110,6 +113,12 @@ def _restore(snapshots: Snapshots) -> None:
         snapshots.sweep()
     except Exception:
         LOG.exception("mounts could not be restored")
+
+
+def _end_in_any_case() -> None:
+    time.sleep(_LIMIT)
+    LOG.error("requests did not end within %.0f seconds", _LIMIT)
+    os._exit(1)
 
 
 def _have_ended() -> bool:
@@ -213,18 +222,31 @@ def _remove_stale(address: Path) -> None:
 @contextmanager
 def _stopped_by_signals() -> Iterator[Callable[[], None]]:
     """Yield a function that waits until a signal asks this process to end."""
-    # A pipe, since a handler may run while this thread holds the lock of an event.
     read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        with suppress(OSError):
-            os.write(write, b"s")
+    def ignore(_number: int, _frame: FrameType | None) -> None:
+        """Do nothing: Python writes to the pipe when the signal arrives.
 
-    before = {number: signal.signal(number, stop) for number in _SIGNALS}
+        A handler runs later, and does not end the wait for the pipe if the signal arrived just
+        before it.
+        """
+
+    wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, ignore) for number in _SIGNALS}
     try:
-        yield lambda: select.select([read], [], []) and None
+        yield lambda: _await_signal(read)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
         os.close(read)
         os.close(write)
+
+
+def _await_signal(pipe: int) -> None:
+    """Wait until the number of one of the signals can be read from a pipe."""
+    while True:
+        select.select([pipe], [], [])
+        with suppress(BlockingIOError):
+            if set(os.read(pipe, 64)) & set(_SIGNALS):
+                return
