@@ -108,6 +108,8 @@ impl Engine {
         let Some(layer) = self.layers.get(number) else { return Ok(()) };
         let is_here = |state: &AtomicU8| state.load(Ordering::Acquire) >= ON_DISK;
         if layer.states.get(span as usize).is_none_or(is_here) {
+            // Readers may wait for it nevertheless, if it was lost and arrived at the same time.
+            self.release(number, span, None);
             return Ok(());
         }
         let inflated = match layer.table.inflate(span, bytes) {

@@ -164,11 +164,13 @@ impl Engine {
     }
 
     pub(super) fn lose(&self, layer: usize, span: u32) {
+        // One lock for both, as in `arrived`, so that they cannot contradict each other afterwards.
+        let mut scheduling = self.lock();
         if let Some(state) =
             self.layers.get(layer).and_then(|layer| layer.states.get(span as usize))
         {
             state.store(ABSENT, Ordering::Release);
         }
-        self.lock().scheduler.lost(layer, span);
+        scheduling.scheduler.lost(layer, span);
     }
 }

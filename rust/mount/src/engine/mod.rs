@@ -336,15 +336,22 @@ impl Engine {
     }
 
     fn arrived(&self, layer: usize, span: u32, as_state: u8) {
-        if let Some(state) =
-            self.layers.get(layer).and_then(|layer| layer.states.get(span as usize))
-        {
-            state.store(as_state, Ordering::Release);
-        }
+        self.release(layer, span, Some(as_state));
+    }
+
+    /// Calls back the readers of a span that is here. `as_state`: its new state; `None` to leave it.
+    fn release(&self, layer: usize, span: u32, as_state: Option<u8>) {
+        let found = self.layers.get(layer).and_then(|layer| layer.states.get(span as usize));
         let callbacks = {
-            let mut state = self.lock();
-            let done = state.scheduler.arrived(layer, span);
-            take(&mut state.callbacks, &done)
+            let mut scheduling = self.lock();
+            if let (Some(found), Some(as_state)) = (found, as_state) {
+                found.store(as_state, Ordering::Release);
+            }
+            if found.is_some_and(|found| found.load(Ordering::Acquire) < ON_DISK) {
+                return;
+            }
+            let done = scheduling.scheduler.arrived(layer, span);
+            take(&mut scheduling.callbacks, &done)
         };
         callbacks.into_iter().for_each(|callback| callback(Ok(())));
     }
