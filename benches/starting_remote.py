@@ -73,6 +73,8 @@ WAYS = {
     "rpull-list": Way("containerd, tocsin, seek table, list", "list", "tocsin"),
     "rpull-pack": Way("containerd, tocsin, seek table, pack", "pack", "tocsin"),
 }
+START = tuple(name for name, way in WAYS.items() if way.snapshotter != "tocsin")
+"""The ways that `start` measures if none are chosen."""
 _SNAPSHOTTER = ("full", "estargz", "rpull", "rpull-list", "rpull-pack")
 _OTHERS = ("full", "rpull", "rpull-list", "rpull-pack")
 _FOR_PROGRAMS = ("full", "pinned")
@@ -171,10 +173,6 @@ def rounds(
 
 
 # -- until the output of a program -------------------------------------------------------------
-
-
-START = tuple(way for way in WAYS if not way.startswith("rpull"))
-"""The ways that `start` measures if none are chosen."""
 
 
 def start(place: Place, program: str, ways: Sequence[str]) -> Figures:

@@ -175,7 +175,7 @@ FOREIGN = {
     "fsspec": {"reading"},
     "requests": {"stores"},
     "google": {"containerd_api", "mounting", "stores"},  # google.protobuf
-    "grpc": {"mounting", "stores"},
+    "grpc": {"containerd_api", "mounting", "stores"},
     "prometheus_client": {"mounting"},
     "click": {"cli"},
     "rich": {"cli"},

@@ -24,8 +24,8 @@ from tocsin.model.digest import Digest
 from tocsin.mounting import mount_points
 from tocsin.mounting.detached import DetachedProcesses
 from tocsin.mounting.fronts import AUTO, EROFS, FUSE
-from tocsin.mounting.lazy_images import BY_TAG, LazyImage, LazyImages, NotLazy
-from tocsin.mounting.options import DEFAULT_CACHE_SIZE, DEFAULT_READ_TIMEOUT, MountOptions
+from tocsin.mounting.lazy_images import LazyImage, LazyImages, NotLazy
+from tocsin.mounting.options import BY_TAG, DEFAULT_CACHE_SIZE, DEFAULT_READ_TIMEOUT, MountOptions
 from tocsin.mounting.overlay import refusal_as_lower
 from tocsin.mounting.process import remove_dead
 from tocsin.mounting.pull_credentials import PullCredentials
@@ -135,7 +135,7 @@ class ImageMounts:
         options: options of the mounts.
 
     Raises:
-        FormatError: there is no such trust.
+        FormatError: `trust` of the options is unknown.
         OSError: the directory cannot be used.
     """
 

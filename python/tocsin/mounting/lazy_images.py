@@ -26,6 +26,7 @@ from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.platform import Platform
 from tocsin.model.reference import RegistryReference, parse_registry_name
 from tocsin.model.soci_index import PREFETCH
+from tocsin.mounting.options import ANY, BY_TAG, TRUST
 from tocsin.mounting.remembered import RememberedSource
 from tocsin.quoting import shown
 from tocsin.reading.seek_image import seek_table_problem
@@ -43,11 +44,6 @@ if TYPE_CHECKING:
     from tocsin.stores.base import Source
     from tocsin.stores.registry import RegistryOptions
 
-BY_TAG = "by-tag"
-BOUND = "bound"
-ANY = "any"
-TRUST = (BY_TAG, BOUND, ANY)
-"""When indexes that refer to an image are used: if it is pulled by tag, never, always."""
 AUTO = "auto"
 _V1 = "v1"
 _ANSWER_LIFE = 60.0

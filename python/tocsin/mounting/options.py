@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from tocsin.model.reference import Reference
     from tocsin.stores.registry import RegistryOptions
 
+BY_TAG = "by-tag"
+BOUND = "bound"
+ANY = "any"
+TRUST = (BY_TAG, BOUND, ANY)
+"""When a snapshotter uses indexes that refer to an image: if it is pulled by tag, never, always."""
 DEFAULT_READ_TIMEOUT = 30.0
 """Seconds after which a read that waits for the registry fails, over all tries together."""
 DEFAULT_CACHE_SIZE = 2 << 30

@@ -17,7 +17,7 @@ def refusal_as_lower(directory: Path, *, beside: Path) -> str | None:
     """Return why the kernel refuses a directory as a lower directory of an overlay.
 
     It does if it has no overlay, or if too many file systems would be below each other
-    (FILESYSTEM_MAX_STACK_DEPTH). There is no other way to find out than to make one.
+    (FILESYSTEM_MAX_STACK_DEPTH). The only way to find out is to make one.
 
     Args:
         directory: the directory.

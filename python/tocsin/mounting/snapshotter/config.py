@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tocsin.errors import FormatError
-from tocsin.mounting.options import DEFAULT_CACHE_SIZE
+from tocsin.mounting.options import BY_TAG, DEFAULT_CACHE_SIZE, TRUST
 from tocsin.quoting import quoted, shown
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ DEFAULT_FILE = Path("/etc/tocsin/snapshotter.toml")
 DEFAULT_ROOT = Path("/var/lib/tocsin-snapshotter")
 DEFAULT_ADDRESS = Path("/run/tocsin-snapshotter/tocsin.sock")
 DEFAULT_CONTAINERD = Path("/run/containerd/containerd.sock")
-TRUST = ("by-tag", "bound", "any")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _MAX_FILE_SIZE = 1 << 20
 _MAX_SIZE = 1 << 62
@@ -50,7 +49,7 @@ class SnapshotterConfig:
     containerd: Path = DEFAULT_CONTAINERD
     cache_dir: Path | None = None
     cache_size: int = DEFAULT_CACHE_SIZE
-    trust: str = TRUST[0]
+    trust: str = BY_TAG
     background: bool = True
     metrics: str = ""
     log_level: str = "warning"

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 MAX_IMAGES = 500
 """Maximum images that are counted separately; a node seldom has more than some hundred."""
 MAX_REASONS = 20
-"""Maximum reasons that are told apart; the others are counted together."""
+"""Maximum reasons that are counted separately; the others are counted together."""
 _MAX_REASON_LEN = 200
 _MAX_PORT = 65_535
 _OTHER = "other"

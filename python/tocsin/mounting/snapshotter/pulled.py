@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tocsin.errors import NotFoundError, UnsupportedError
+from tocsin.containerd_api.installed import check_packages
+from tocsin.errors import NotFoundError
 from tocsin.mounting.registered import Registry
 from tocsin.mounting.snapshotter.labels import LAZY, REASON, SNAPSHOTTER, target_of
 from tocsin.mounting.snapshotter.snapshot import Kind, Snapshot, Usage
@@ -57,7 +58,7 @@ class PulledImage:
 
 
 def top_layers(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
-    """Return the layers on which there is no other layer: one for each image, or for several."""
+    """Return the layers that have no other layer on top: one for each image, or for several."""
     layers = [each for each in snapshots if each.kind is Kind.COMMITTED and LAZY in each.labels]
     below = {each.parent for each in layers}
     return [each for each in layers if each.key not in below]
@@ -110,15 +111,11 @@ def _mounts(root: Path) -> dict[str, MountStatus]:
 
 
 def _snapshots(address: Path) -> list[Snapshot]:
-    try:
-        import grpc  # noqa: PLC0415 (an extra)
+    check_packages("the snapshotter")
+    import grpc  # noqa: PLC0415 (an extra)
 
-        from tocsin.containerd_api import messages_pb2 as messages  # noqa: PLC0415 (an extra)
-    except ImportError:
-        raise UnsupportedError(
-            "the snapshotter needs grpcio and protobuf, which are not installed",
-            hint="Install them with pip install 'tocsin[containerd]'.",
-        ) from None
+    from tocsin.containerd_api import messages_pb2 as messages  # noqa: PLC0415 (an extra)
+
     options = [("grpc.max_receive_message_length", _MAX_MESSAGE)]
     with grpc.insecure_channel(f"unix:{address}", options=options) as channel:
         call: Any = channel.unary_stream(

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from tocsin.containerd_api.installed import check_packages
 from tocsin.errors import ConflictError, UnsupportedError
 from tocsin.log import LOG
 from tocsin.mounting.notify import notify
@@ -133,15 +134,9 @@ def _have_ended() -> bool:
 
 
 def _server(pool: ThreadPoolExecutor) -> grpc.Server:
-    try:
-        import grpc  # noqa: PLC0415 (an extra)
+    check_packages("the snapshotter")
+    import grpc  # noqa: PLC0415 (an extra)
 
-        import tocsin.containerd_api.messages_pb2  # noqa: PLC0415, F401 (an extra)
-    except ImportError:
-        raise UnsupportedError(
-            "the snapshotter needs grpcio and protobuf, which are not installed",
-            hint="Install them with pip install 'tocsin[containerd]'.",
-        ) from None
     return grpc.server(
         pool,
         options=[("grpc.max_receive_message_length", _MAX_MESSAGE)],

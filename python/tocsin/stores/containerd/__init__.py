@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, overload
 
-from tocsin.errors import UnsupportedError
+from tocsin.containerd_api.installed import check_packages
 from tocsin.stores.containerd.address import address_of, check_socket, namespace_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def open_containerd(
     namespace = namespace_of(reference)
     name = f"containerd:{namespace}"
     address = address_of(name)
-    _check_packages(name)
+    check_packages(name)
     check_socket(name, address)
     if write:
         from tocsin.stores.containerd.sink import ContainerdSink  # noqa: PLC0415 (imports gRPC)
@@ -52,21 +52,3 @@ def open_containerd(
     from tocsin.stores.containerd.source import ContainerdSource  # noqa: PLC0415 (imports gRPC)
 
     return ContainerdSource(name, address, namespace)
-
-
-def _check_packages(name: str) -> None:
-    """Import the optional dependencies.
-
-    Raises:
-        UnsupportedError: one of them is missing or too old.
-    """
-    try:
-        import grpc  # noqa: F401, PLC0415 (optional)
-
-        from tocsin.containerd_api import messages_pb2  # noqa: F401, PLC0415 (imports protobuf)
-    except Exception as error:  # an old protobuf raises an error of its own
-        raise UnsupportedError(
-            f"{name}: the packages for containerd are missing or too old (expected grpcio and"
-            " protobuf)",
-            hint="Install them with pip install 'tocsin[containerd]'.",
-        ) from error

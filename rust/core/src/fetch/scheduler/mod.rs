@@ -26,7 +26,7 @@ const QUIET: Duration = Duration::from_millis(150);
 /// After each further time of this length without a reader, background fetches may be twice as large
 /// and one more may be open: a reader that comes shares the connection with all of them.
 const CALM: Duration = Duration::from_millis(500);
-/// A program does not follow the list if so many of its last eight waits were for other spans.
+/// A program does not follow the list if at least this many of its last eight waits were for other spans.
 const MANY_MISSES: u32 = 5;
 /// If there has been no background fetch for this long, one starts although readers wait.
 const STARVED: Duration = Duration::from_secs(3);
