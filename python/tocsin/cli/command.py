@@ -17,13 +17,18 @@ _AS_WRITTEN = "\b\n"
 """Starts a paragraph that click does not rewrap."""
 
 
-def command(*, summary: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """Turn a function into a command; `summary` is its line in the list of commands."""
+def command(
+    *, summary: str, epilog: str = exit_codes.EPILOG
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Turn a function into a command.
+
+    Args:
+        summary: its line in the list of commands.
+        epilog: the end of its help: its exit codes.
+    """
 
     def make(function: Callable[..., Any]) -> click.Command:
-        return click.command(epilog=exit_codes.EPILOG, short_help=summary, help=_help_of(function))(
-            function
-        )
+        return click.command(epilog=epilog, short_help=summary, help=_help_of(function))(function)
 
     return make
 

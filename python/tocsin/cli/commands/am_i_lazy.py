@@ -12,8 +12,16 @@ from tocsin.cli.command import command
 
 SCRIPT = Path(tocsin.mounting.__file__).with_name("am_i_lazy.sh")
 
+_EXIT_CODES = """\b
+Exit codes:
+  0    lazy: the image was mounted before it had been pulled
+  1    not lazy: the image was pulled in full
+  2    wrong usage
+  3    unknown, for example because the root is not a container's
+"""
 
-@command(summary="Report whether a container was started lazily.")
+
+@command(summary="Report whether a container was started lazily.", epilog=_EXIT_CODES)
 @click.option("--print", "prints", is_flag=True, help="Print the script instead of running it.")
 @click.option("--pid", type=click.IntRange(min=1), help="Process of a container on this machine.")
 def am_i_lazy(*, prints: bool, pid: int | None) -> None:
@@ -21,10 +29,7 @@ def am_i_lazy(*, prints: bool, pid: int | None) -> None:
 
     A POSIX shell script does this, which needs nothing else and is meant for containers without
     tocsin. It reads its own list of mounts; in a task of Amazon ECS, it asks the task metadata
-    endpoint first. Without --print, it is run here; --pid chooses a process on this machine.
-
-    The exit code is 0 if the image was mounted before it had been pulled, 1 if it was pulled in
-    full, and 3 if that is unknown, for example because the root is not a container's.
+    endpoint first. Without --print, the script is run; --pid chooses a process on this machine.
 
     Examples:
       tocsin am-i-lazy --print > am-i-lazy.sh
