@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ from tocsin.mounting.image_mounts import ImageMountOptions, ImageMounts
 from tocsin.stores.layout import OciLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from google.protobuf.message import Message
 
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 PATIENCE = 120.0
 """Seconds until a program must have done what a test waits for."""
 APPLETS = ("sh", "cat", "echo", "ls", "sleep", "true", "touch", "stat", "test", "mkdir", "rm")
-_SNAPSHOT = ("snapshot", "--snapshotter", "tocsin")
+_SNAPSHOTTER = ("--snapshotter", "tocsin")
+_SNAPSHOT = ("snapshot", *_SNAPSHOTTER)
 SERVICE = "containerd.services.snapshots.v1.Snapshots"
 
 
@@ -311,7 +313,34 @@ class Node:
 
     def run(self, reference: str, *command: str, name: str = "c") -> str:
         """Run a program in a container, and return its output."""
-        return self.ctr("run", "--rm", "--snapshotter", "tocsin", reference, name, *command)
+        done = self.try_run(reference, *command, name=name)
+        assert done.returncode == 0, f"{command}: {done.stderr}\n{self.log.read_text()}"
+        return done.stdout
+
+    def try_run(
+        self, reference: str, *command: str, name: str = "c", namespace: str = "default"
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program in a container."""
+        assert self._ctr is not None
+        options = {"name": name, "options": _SNAPSHOTTER, "namespace": namespace}
+        return self._ctr.run(reference, *command, **options)
+
+    @contextmanager
+    def container(
+        self, reference: str
+    ) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+        """Run a container that waits; yield a function that runs a program in it."""
+        assert self._ctr is not None
+        self._ctr.start(reference, "sleep", "600", options=_SNAPSHOTTER)
+        try:
+            yield partial(self._ctr.exec, "c")
+        finally:
+            self.ctr("task", "kill", "-s", "KILL", "c")
+            deadline = time.monotonic() + PATIENCE
+            while self.try_ctr("task", "rm", "c").returncode != 0:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            self.ctr("container", "rm", "c")
 
     def forget(self, reference: str) -> None:
         """Remove an image, and wait until what only it needs has been removed."""
