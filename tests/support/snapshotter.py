@@ -322,8 +322,9 @@ class Node:
     ) -> subprocess.CompletedProcess[str]:
         """Run a program in a container."""
         assert self._ctr is not None
-        options = {"name": name, "options": _SNAPSHOTTER, "namespace": namespace}
-        return self._ctr.run(reference, *command, **options)
+        return self._ctr.run(
+            reference, *command, name=name, options=_SNAPSHOTTER, namespace=namespace
+        )
 
     @contextmanager
     def container(
