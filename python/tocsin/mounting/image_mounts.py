@@ -56,7 +56,7 @@ _COMPLETE = "complete"
 """Name of the directory in which a complete image is mounted without a process."""
 REPLACED_AFTER = 600.0
 """Seconds after which a mount is removed for which there is one without a process: until then,
-containerd may still mount an overlay on the directory that it got."""
+containerd may still mount an overlay on that directory."""
 _VERIFY_INTERVAL = 0.2
 _VERIFY_PATIENCE = 120.0
 """Seconds without progress after which a request no longer waits for the rest of an image."""
