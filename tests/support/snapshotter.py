@@ -72,15 +72,16 @@ def data_layer(name: str, size: int = 300_000) -> bytes:
     )
 
 
-def image_of(*tars: bytes) -> Image:
-    """Return an image with these layers."""
+def image_of(*tars: bytes, claimed: tuple[bytes, ...] = ()) -> Image:
+    """Return an image with these layers; its config has the diff IDs of `claimed`, if given."""
     layers = tuple(gzip.compress(each, 6, mtime=0) for each in tars)
     descriptors = tuple(Descriptor.of(each, OCI_LAYER_GZIP) for each in layers)
+    diff_ids = [str(Digest.of(each)) for each in claimed or tars]
     document = {
         "os": "linux",
         "architecture": "amd64",
         "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
-        "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(each)) for each in tars]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
     }
     config = json.dumps(document).encode()
     manifest = Manifest(Descriptor.of(config, OCI_CONFIG), descriptors, media_type=OCI_MANIFEST)
@@ -352,10 +353,10 @@ class Node:
         self.ctr("content", "prune", "references")
 
     def wait_until_complete(self) -> None:
-        """Wait until all images that are mounted are on this machine as a whole."""
+        """Wait until all images are on this machine as a whole, and mounted without a process."""
         deadline = time.monotonic() + PATIENCE
         mounts = ImageMounts(self.root, ImageMountOptions())
-        while not all(mount.state == "complete" for mount in mounts.mounted()):
+        while not all(mount.directory.name == "complete" for mount in mounts.mounted()):
             assert time.monotonic() < deadline, mounts.mounted()
             time.sleep(0.1)
 
@@ -368,10 +369,8 @@ class Node:
         """Kill the processes of all mounts and unmount them, as if the machine had restarted."""
         for pid in self.mount_processes():
             os.kill(pid, signal.SIGKILL)
-        for name in self.image_mounts():
-            subprocess.run(  # noqa: S603 (a tool of the test machine)
-                [program("umount"), "-l", f"{self.root}/images/{name}/fs"], check=True
-            )
+        for path in self._mount_points():
+            subprocess.run([program("umount"), "-l", path], check=True)  # noqa: S603 (as above)
 
     # -- images ------------------------------------------------------------------------------------
 
@@ -399,14 +398,13 @@ class Node:
             }
 
     def image_mounts(self) -> list[str]:
-        """Return the names of the directories in which images are mounted."""
+        """Return the names of the directories with mounted images, one for both mounts of one."""
+        return sorted({path.parent.name for path in self._mount_points()})
+
+    def _mount_points(self) -> list[Path]:
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
-        below = f"{self.root}/images/"
-        return sorted(
-            line.split(" ")[4].removeprefix(below).removesuffix("/fs")
-            for line in lines
-            if line.split(" ")[4].startswith(below)
-        )
+        found = [Path(line.split(" ")[4]) for line in lines]
+        return [path for path in found if path.is_relative_to(self.root / "images")]
 
     def close(self) -> None:
         """Stop everything, and unmount what is left."""
@@ -436,9 +434,10 @@ class Node:
         found = []
         for path in (self.root / "run").glob("*.json"):
             with suppress(OSError, ValueError):
-                pid = int(json.loads(path.read_text())["pid"])
-                os.kill(pid, 0)
-                found.append(pid)
+                described = json.loads(path.read_text())
+                if described["needs_process"]:
+                    os.kill(described["pid"], 0)
+                    found.append(described["pid"])
         return found
 
 
