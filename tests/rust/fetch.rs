@@ -10,9 +10,11 @@ use tocsin_core::fetch::{Fetch, Limits, Next, Purpose, Scheduler, Table, What};
 use tocsin_core::indexer::IndexOptions;
 
 use crate::support::layers::{index, tar_of};
+use crate::support::seek;
 
 const SPAN: u64 = 4 << 10;
 const SPANS: u32 = 40;
+const AHEAD: usize = 6;
 
 fn at(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -28,7 +30,8 @@ fn table(spans: u32) -> Table {
 }
 
 fn scheduler(request: u64) -> Scheduler {
-    let limits = Limits { request, longest: 4 * request, background: 2, patience: at(30_000) };
+    let longest = 4 * request;
+    let limits = Limits { request, longest, background: 2, ahead: AHEAD, patience: at(30_000) };
     Scheduler::new(vec![table(SPANS), table(SPANS)], limits)
 }
 
@@ -415,6 +418,50 @@ fn next_when_a_program_follows_the_list_again_then_it_is_fetched_at_once() {
 }
 
 #[test]
+fn next_when_everything_is_listed_then_one_connection_is_free_for_a_reader() {
+    let mut scheduler = scheduler(SPAN);
+    scheduler.list((0..20).map(|span| (0, 2 * span..2 * span + 1)));
+    let mut open: Vec<Fetch> = std::iter::from_fn(|| fetch(&mut scheduler, at(0))).collect();
+    assert_eq!(open.len(), AHEAD);
+    assert_eq!(scheduler.next(at(0)), Next::Wait(None), "something has to arrive first");
+    for span in [11, 13, 15] {
+        scheduler.wait_for(&[(1, span..span + 1)], at(1)).unwrap();
+        let demand = fetch(&mut scheduler, at(1)).unwrap();
+        assert_eq!((demand.purpose, spans(&demand).start), (Purpose::Demand, span));
+        assert_eq!(fetch(&mut scheduler, at(1)), None);
+        arrive(&mut scheduler, &demand, at(2));
+    }
+    arrive(&mut scheduler, &open.remove(0), at(3));
+    assert_eq!(fetch(&mut scheduler, at(3)).map(|next| next.purpose), Some(Purpose::List));
+    assert_eq!(fetch(&mut scheduler, at(3)), None);
+}
+
+/// The spans of a layer in a seek table, whose chunks have not arrived.
+fn seek_table() -> Table {
+    let (layer, _) = seek::layer(20, &mut |below| below / 2);
+    let chunk = |chunk| layer.chunk_range(chunk).unwrap();
+    let chunks = (0..layer.chunk_count()).map(chunk);
+    let chunks = chunks.map(|range| range.start as u64..range.end as u64).collect();
+    Table::Seek { spans: Arc::new(layer.spans()), chunks }
+}
+
+#[test]
+fn next_when_nothing_more_is_fetched_ahead_then_chunks_for_readers_are() {
+    let limits = Limits { ahead: 1, ..Limits::default() };
+    let mut scheduler = Scheduler::new(vec![seek_table(), seek_table()], limits);
+    scheduler.list([(0, 0..1), (1, 0..1)]);
+    let first = fetch(&mut scheduler, at(0)).unwrap();
+    assert_eq!((first.layer, &first.what), (0, &What::Chunks(0..1)));
+    assert_eq!(fetch(&mut scheduler, at(0)), None);
+    scheduler.wait_for(&[(1, 0..1)], at(0)).unwrap();
+    let chunk = fetch(&mut scheduler, at(0)).unwrap();
+    assert_eq!((chunk.layer, &chunk.what), (1, &What::Chunks(0..1)));
+    let demand = fetch(&mut scheduler, at(0)).unwrap();
+    assert_eq!((demand.layer, spans(&demand)), (1, 0..1));
+    assert_eq!(fetch(&mut scheduler, at(0)), None);
+}
+
+#[test]
 fn list_when_spans_are_named_again_then_each_is_fetched_once_in_the_order_of_the_list() {
     let mut scheduler = scheduler(SPAN);
     scheduler.arrived(0, 5);
@@ -424,6 +471,7 @@ fn list_when_spans_are_named_again_then_each_is_fetched_once_in_the_order_of_the
     while let Some(next) = fetch(&mut scheduler, at(0)) {
         found.push((next.layer, spans(&next)));
         fetched += next.range.end - next.range.start;
+        arrive(&mut scheduler, &next, at(0));
     }
     assert_eq!(bytes, fetched);
     let expected =

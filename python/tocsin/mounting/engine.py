@@ -14,7 +14,7 @@ from tocsin.mounting.erofs import CannotUseErofsError, ErofsMount
 from tocsin.mounting.fetching import FetchThreads
 from tocsin.mounting.fronts import EROFS, FUSE, front_for
 from tocsin.mounting.mount_points import SOURCE
-from tocsin.mounting.opening import CONNECTIONS
+from tocsin.mounting.opening import FETCH_THREADS
 from tocsin.mounting.pushed_log import PushedLog
 from tocsin.mounting.system_calls import release_memory
 from tocsin.reading.image import store_of
@@ -69,7 +69,7 @@ class Engine:
         # The core numbers the pack as a layer above the highest one.
         sources = opened.layers if opened.pack is None else (*opened.layers, opened.pack)
         self._threads = FetchThreads(
-            self._core, sources, CONNECTIONS, has_pack=opened.pack is not None
+            self._core, sources, FETCH_THREADS, has_pack=opened.pack is not None
         )
         if log is not None:
             self._prefetch(log)

@@ -40,7 +40,12 @@ if TYPE_CHECKING:
     from tocsin.stores.base import Source
 
 CONNECTIONS = 6
-"""Number of requests in flight: on a link of 200 Mbit/s and 20 ms, more are not faster."""
+"""Number of requests in flight that no program waits for: on a link of 200 Mbit/s and 20 ms, more are
+not faster. The core has the same number, as the limit of what it fetches ahead."""
+_FOR_READERS = 1
+FETCH_THREADS = CONNECTIONS + _FOR_READERS
+"""Number of threads that fetch. One is free for what a program waits for, while all others hang or
+load the rest of the image."""
 _SPARE_CONNECTIONS = 2
 """Connections for other requests, such as those of tokens."""
 _TRIES = 2
@@ -191,7 +196,7 @@ def _open_registry(reference: RegistryReference, options: MountOptions) -> Sourc
         registry = replace(registry, _ask=partial(ask_for_credential, options.credentials))
     # A request that hangs must fail early enough for the read to be answered by another one.
     timeout = min(registry.timeout, options.read_timeout / _TRIES)
-    jobs = max(registry.jobs, CONNECTIONS + _SPARE_CONNECTIONS)
+    jobs = max(registry.jobs, FETCH_THREADS + _SPARE_CONNECTIONS)
     return open_source(reference, registry=replace(registry, timeout=timeout, jobs=jobs))
 
 

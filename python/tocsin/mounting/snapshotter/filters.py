@@ -1,16 +1,18 @@
 """containerd's filters for lists of snapshots, such as ``kind==active,labels.name==value``.
 
-The operators are ``==``, ``!=`` and presence. Regular expressions (``~=``) are refused: Go's syntax
-differs from Python's, and containerd sends none to snapshotters.
+The operators are ``==``, ``!=``, ``~=`` for regular expressions, and presence. containerd itself
+applies the filters of its clients, so that these come from programs that use the socket directly. A
+regular expression that is not valid is an error here; in containerd, it matches nothing.
 
-Source: containerd/containerd, pkg/filters/parser.go.
+Source: containerd/containerd, pkg/filters/parser.go; containerd/containerd, pkg/filters/quote.go.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tocsin.mounting.snapshotter.problems import SnapshotArgumentError
 from tocsin.quoting import quoted
@@ -22,24 +24,32 @@ if TYPE_CHECKING:
 
 _MAX_LEN = 16 << 10
 """Maximum characters in a filter; containerd's has a chain ID and a key."""
+_MAX_REGEX_MEMORY = 256 << 10
+"""Bytes that a compiled regular expression may need; that also limits the steps of each match."""
+_QUOTED = r'"(?:[^"\\\n]|\\.)*+"'
 _TOKEN = re.compile(
-    r"""\s*(?:
-        (?P<quoted>"(?:[^"\\\n]|\\.)*+")
+    rf"""\s*(?:
+        (?P<quoted>{_QUOTED})
         | (?P<operator>[=!~]+)
         | (?P<separator>[,.])
         | (?P<word>[A-Za-z0-9_]+)
     )""",
     re.VERBOSE,
 )
-_VALUE = re.compile(r"""\s*(?:(?P<quoted>"(?:[^"\\\n]|\\.)*+")|(?P<word>[^\s,"]+))""")
+_WORD = r"""(?![.=!~"/|])[^\s,]+"""
+_VALUE = re.compile(rf"\s*(?:(?P<quoted>{_QUOTED})|(?P<word>{_WORD}))")
+# Regular expressions may also be between slashes or bars.
+_PATTERN = re.compile(
+    rf"\s*(?:(?P<quoted>{_QUOTED}|/(?:[^/\\\n]|\\.)*+/|\|(?:[^|\\\n]|\\.)*+\|)|(?P<word>{_WORD}))"
+)
 _ESCAPE = re.compile(
-    r"\\(?:([abfnrtv\\\"])|([0-7]{3})|x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))"
+    r"\\(?:([abfnrtv\\])|([0-3][0-7]{2})|x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))"
 )
 _SIMPLE = {
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\",
-    '"': '"',
 }  # fmt: skip
-_OPERATORS = ("==", "!=")
+_REGEX = "~="
+_OPERATORS = ("==", "!=", _REGEX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +57,14 @@ class _Selector:
     path: tuple[str, ...]
     operator: str | None
     value: str
+    search: Callable[[str], object] | None = None
 
     def matches(self, snapshot: Snapshot) -> bool:
         found = _field(snapshot, self.path)
         if self.operator is None:
             return found is not None
+        if self.search is not None:
+            return self.search(found or "") is not None
         if self.operator == "==":
             return found == self.value
         return (found or "") != self.value
@@ -98,8 +111,30 @@ class _Parser:
             return _Selector(tuple(path), None, "")
         operator = self._next(_TOKEN, "operator")
         if operator not in _OPERATORS:
-            self._fail(f"operator {quoted(operator)} is not supported (expected == or !=)")
-        return _Selector(tuple(path), operator, self._value())
+            self._fail(f"operator {quoted(operator)} is not supported (expected ==, != or ~=)")
+        if operator != _REGEX:
+            return _Selector(tuple(path), operator, self._value(_VALUE))
+        pattern = self._value(_PATTERN)
+        return _Selector(tuple(path), operator, pattern, self._searcher(pattern))
+
+    def _searcher(self, pattern: str) -> Callable[[str], object]:
+        """Return what searches a text for a regular expression in linear time, as Go does."""
+        try:
+            re2: Any = import_module("re2")
+        except ImportError:
+            self._fail(f"operator {quoted(_REGEX)} needs the package google-re2")
+        options = re2.Options()
+        options.max_mem = _MAX_REGEX_MEMORY
+        options.never_capture = True
+        options.log_errors = False
+        try:
+            compiled = re2.compile(pattern, options)
+        except re2.error:
+            self._fail(
+                f"regular expression {quoted(pattern)} is not valid, or needs too much memory"
+            )
+        search: Callable[[str], object] = compiled.search
+        return search
 
     def _name(self) -> str:
         found = _TOKEN.match(self._text, self._position)
@@ -109,8 +144,8 @@ class _Parser:
         text = found[found.lastgroup]
         return self._unquoted(text) if found.lastgroup == "quoted" else text
 
-    def _value(self) -> str:
-        found = _VALUE.match(self._text, self._position)
+    def _value(self, kinds: re.Pattern[str]) -> str:
+        found = kinds.match(self._text, self._position)
         if found is None:
             self._fail("expected a value")
         self._position = found.end()
@@ -123,17 +158,26 @@ class _Parser:
             simple, octal, *hexadecimal, other = found.groups()
             if simple:
                 return _SIMPLE[simple]
+            if other == text[0]:
+                return text[0]
             if other:
                 self._fail(f"unknown escape {quoted(found[0])}")
-            number = int(octal, 8) if octal else int(next(filter(None, hexadecimal)), 16)
+            byte, *character = hexadecimal
             try:
-                character = chr(number)
-                character.encode()  # half of a surrogate pair is not a character
+                if octal or byte:
+                    value = bytes([int(octal, 8) if octal else int(byte, 16)])
+                    return value.decode(errors="surrogateescape")
+                named = chr(int(next(filter(None, character)), 16))
+                named.encode()  # half of a surrogate pair is not a character
             except (ValueError, OverflowError):
                 self._fail(f"unknown escape {quoted(found[0])}")
-            return character
+            return named
 
-        return _ESCAPE.sub(escape, text[1:-1])
+        try:
+            # Escaped bytes that are characters together become these.
+            return _ESCAPE.sub(escape, text[1:-1]).encode(errors="surrogateescape").decode()
+        except UnicodeError:
+            self._fail("the escaped bytes are not UTF-8")
 
     def _peek(self) -> str | None:
         found = _TOKEN.match(self._text, self._position)

@@ -4,9 +4,11 @@
 //! [`Engine::next_fetch`], and pass the bytes to [`Engine::answer`], which verifies, inflates and keeps
 //! them (`arrivals`) and calls the readers back. Another thread watches the deadlines of readers, which
 //! therefore end even if all fetches hang. `local` reads what has arrived, `held` keeps spans that wait
-//! for their checkpoints. `pack` serves reads from a pack until the spans have arrived.
+//! for their checkpoints. `pack` serves reads from a pack until the spans have arrived, and `frames` keeps
+//! its content.
 
 mod arrivals;
+mod frames;
 mod held;
 mod local;
 mod pack;
@@ -60,7 +62,7 @@ pub struct LayerPlace {
 pub struct Options {
     /// Maximum time that a reader waits.
     pub read_timeout: Duration,
-    /// Maximum size of spans in memory, in bytes.
+    /// Maximum size of spans in memory, and that of a pack's content in memory, in bytes.
     pub memory_size: usize,
 }
 
@@ -209,7 +211,7 @@ impl Engine {
             unchecked: AtomicU64::new(unchecked),
             next_check: Mutex::new((0, 0)),
             rate: Mutex::default(),
-            hot: pack.map(|pack| HotPack::new(pack, layer_count)),
+            hot: pack.map(|pack| HotPack::new(pack, layer_count, options.memory_size as u64)),
             patience: options.read_timeout,
         });
         engine.list_pack();

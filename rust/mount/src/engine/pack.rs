@@ -4,7 +4,7 @@
 //! it is dropped, and readers that wait for a frame wait for spans instead. Each span that arrives is
 //! compared with the pack's parts of it, and each frame with the spans that are here.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tocsin_core::fetch::Fetch;
-use tocsin_core::pack::{Pack, Piece};
+use tocsin_core::pack::{Extent, Pack};
 
+use super::frames::{Frames, Place};
 use super::held::part;
 use super::{Engine, KEPT, ON_DISK, index};
 
@@ -33,22 +34,6 @@ pub(super) struct HotPack {
     is_dropped: AtomicBool,
     failures: AtomicU32,
     reads: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Frames {
-    states: Vec<FrameState>,
-    /// Frames that readers wait for, and since when.
-    wanted: HashMap<u32, Duration>,
-    problem: Option<String>,
-}
-
-#[derive(Debug, Clone)]
-enum FrameState {
-    Absent,
-    Here(Arc<[u8]>),
-    /// Not needed, since all spans with its parts are on disk, or since the pack has been dropped.
-    Done,
 }
 
 /// Where the bytes of a read come from.
@@ -71,6 +56,8 @@ pub struct PackStatus {
     pub reads: u64,
     pub state: &'static str,
     pub problem: Option<String>,
+    /// Length of its content in memory, in bytes.
+    pub memory: u64,
     frames: u64,
     frames_here: u64,
 }
@@ -83,12 +70,12 @@ impl PackStatus {
 }
 
 impl HotPack {
-    pub(super) fn new(pack: Arc<Pack>, number: usize) -> Self {
-        let states = vec![FrameState::Absent; pack.frames().len()];
+    /// `limit`: maximum length of its content in memory.
+    pub(super) fn new(pack: Arc<Pack>, number: usize, limit: u64) -> Self {
         Self {
+            frames: Mutex::new(Frames::new(&pack, limit)),
             pack,
             number,
-            frames: Mutex::new(Frames { states, wanted: HashMap::new(), problem: None }),
             is_dropped: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             reads: AtomicU64::new(0),
@@ -108,18 +95,15 @@ impl HotPack {
         let frames = self.lock();
         let mut rest = into;
         let mut at = range.start;
-        for Piece { frame, range, at: place } in self.pack.pieces(layer, range) {
-            let Some(FrameState::Here(content)) = frames.states.get(frame as usize) else {
-                return false;
-            };
-            let Some(found) = content.get(place).filter(|_| range.start == at) else {
+        for piece in self.pack.pieces(layer, range) {
+            let Some(found) = frames.find(&piece).filter(|_| piece.range.start == at) else {
                 return false;
             };
             let Some((target, after)) = rest.split_at_mut_checked(found.len()) else {
                 return false;
             };
             target.copy_from_slice(found);
-            (rest, at) = (after, range.end);
+            (rest, at) = (after, piece.range.end);
         }
         rest.is_empty()
     }
@@ -132,10 +116,10 @@ impl HotPack {
         let frames = self.lock();
         let mut missing = Vec::new();
         for piece in self.pack.pieces(layer, range) {
-            match frames.states.get(piece.frame as usize)? {
-                FrameState::Absent => missing.push(piece.frame),
-                FrameState::Here(_) => {}
-                FrameState::Done => return None,
+            match frames.place(&piece) {
+                Place::Coming => missing.push(piece.frame),
+                Place::Here => {}
+                Place::Spans => return None,
             }
         }
         Some(missing)
@@ -145,31 +129,20 @@ impl HotPack {
     fn difference(&self, layer: usize, start: u64, bytes: &[u8]) -> Option<u64> {
         let range = start..start.saturating_add(bytes.len() as u64);
         let frames = self.lock();
-        for piece in self.pack.pieces(layer, &range) {
-            if let Some(FrameState::Here(content)) = frames.states.get(piece.frame as usize)
-                && let Some(at) = difference(&piece, content, start, bytes)
-            {
-                return Some(at);
-            }
-        }
-        None
+        self.pack
+            .pieces(layer, &range)
+            .find_map(|piece| difference(&piece.range, frames.find(&piece)?, start, bytes))
     }
 
     pub(super) fn status(&self) -> PackStatus {
         let frames = self.lock();
-        let (mut bytes_left, mut here, mut is_in_use) = (0, 0, false);
-        for (state, frame) in frames.states.iter().zip(self.pack.frames()) {
-            match state {
-                FrameState::Absent => bytes_left += frame.stored.end - frame.stored.start,
-                FrameState::Here(_) | FrameState::Done => here += 1,
-            }
-            is_in_use |= matches!(state, FrameState::Here(_));
-        }
+        let (here, bytes_left) = frames.counts(&self.pack);
+        let memory = frames.memory();
         let state = if self.is_dropped.load(Ordering::Acquire) {
             "dropped"
         } else if bytes_left > 0 {
             "loading"
-        } else if is_in_use {
+        } else if memory > 0 {
             "ready"
         } else {
             "replaced"
@@ -180,21 +153,22 @@ impl HotPack {
             reads: self.reads.load(Ordering::Relaxed),
             state,
             problem: frames.problem.clone(),
-            frames: frames.states.len() as u64,
+            memory,
+            frames: self.pack.frames().len() as u64,
             frames_here: here,
         }
     }
 }
 
-/// The offset of the first byte in which a piece differs from the bytes of its layer from `start` on.
-fn difference(piece: &Piece, content: &[u8], start: u64, bytes: &[u8]) -> Option<u64> {
-    let packed = content.get(piece.at.clone()).unwrap_or_default();
-    let expected = part(bytes, start, &piece.range).unwrap_or_default();
+/// The offset of the first byte in which the pack differs from the bytes of a layer. `packed`: its bytes
+/// of `range`. `bytes`: those of the layer from `start` on.
+fn difference(range: &Range<u64>, packed: &[u8], start: u64, bytes: &[u8]) -> Option<u64> {
+    let expected = part(bytes, start, range).unwrap_or_default();
     if packed == expected {
         return None;
     }
     let same = packed.iter().zip(expected).take_while(|(one, other)| one == other).count();
-    Some(piece.range.start + same as u64)
+    Some(range.start + same as u64)
 }
 
 impl Engine {
@@ -206,37 +180,45 @@ impl Engine {
     /// Queues the frames of the pack that are needed.
     pub(super) fn list_pack(&self) {
         let Some(hot) = self.hot() else { return };
+        let is_kept = |extent: &Extent| self.is_replaced(extent, KEPT);
         let here: Vec<u32> =
-            hot.all_frames().filter(|frame| self.is_replaced(hot, *frame, KEPT)).collect();
+            hot.all_frames().filter(|frame| hot.pack.extents(*frame).all(is_kept)).collect();
         self.finish_frames(hot, &here);
-        self.list(vec![(hot.number, hot.all_frames())]);
     }
 
-    /// Whether all spans with the parts of a frame are here, and at least in this state.
-    fn is_replaced(&self, hot: &HotPack, frame: u32, state: u8) -> bool {
-        hot.pack.extents(frame).all(|extent| {
-            let Some(layer) = self.layers.get(extent.layer as usize) else { return true };
-            layer.table.spans_in(&extent.range).all(|span| {
-                let found = layer.states.get(span as usize);
-                let found = found.map_or(ON_DISK, |found| found.load(Ordering::Acquire));
-                (state..=ON_DISK).contains(&found)
-            })
+    /// Whether all spans with the bytes of an extent are here, and at least in this state.
+    fn is_replaced(&self, extent: &Extent, state: u8) -> bool {
+        let Some(layer) = self.layers.get(extent.layer as usize) else { return true };
+        layer.table.spans_in(&extent.range).all(|span| {
+            let found = layer.states.get(span as usize);
+            let found = found.map_or(ON_DISK, |found| found.load(Ordering::Acquire));
+            (state..=ON_DISK).contains(&found)
         })
     }
 
-    /// Frees frames that are no longer needed.
+    /// Frees frames that are no longer needed, and queues those that there is room for then.
     fn finish_frames(&self, hot: &HotPack, numbers: &[u32]) {
-        {
+        let admitted = {
             let mut frames = hot.lock();
-            for number in numbers {
-                if let Some(state) = frames.states.get_mut(*number as usize) {
-                    *state = FrameState::Done;
-                }
-                frames.wanted.remove(number);
-            }
-        }
+            numbers.iter().for_each(|number| frames.finish(&hot.pack, *number));
+            frames.admit(&hot.pack)
+        };
         // Readers that wait for one of them look for its spans.
         numbers.iter().for_each(|number| self.arrived(hot.number, *number, ON_DISK));
+        if !admitted.is_empty() {
+            self.list(vec![(hot.number, admitted)]);
+        }
+    }
+
+    /// Frees the content of frames whose spans are on disk.
+    fn free(&self, hot: &HotPack, numbers: impl IntoIterator<Item = u32>) {
+        let is_on_disk = |extent: &Extent| self.is_replaced(extent, ON_DISK);
+        let done: Vec<u32> = {
+            let mut frames = hot.lock();
+            let is_done = |number: &u32| frames.free(&hot.pack, *number, is_on_disk);
+            numbers.into_iter().filter(is_done).collect()
+        };
+        self.finish_frames(hot, &done);
     }
 
     /// As [`Self::read`], and where the bytes come from.
@@ -287,7 +269,7 @@ impl Engine {
         let mut frames = hot.lock();
         for frame in wanted {
             // It may have arrived meanwhile.
-            if matches!(frames.states.get(frame as usize), Some(FrameState::Absent)) {
+            if frames.is_coming(frame) {
                 frames.wanted.entry(frame).or_insert(now);
             }
             missing.push((hot.number, frame..frame + 1));
@@ -325,12 +307,11 @@ impl Engine {
                     self.check_frame(hot, number, &content)?;
                     let mut frames = hot.lock();
                     frames.wanted.remove(&number);
-                    if let Some(state @ FrameState::Absent) = frames.states.get_mut(number as usize)
-                    {
-                        *state = FrameState::Here(content.into());
-                    }
+                    frames.keep(&hot.pack, number, &content);
                     drop(frames);
                     self.arrived(hot.number, number, ON_DISK);
+                    // Its spans may have arrived meanwhile.
+                    self.free(hot, [number]);
                 }
                 Err(error) => {
                     let error = error.to_string();
@@ -366,8 +347,8 @@ impl Engine {
                 }
                 let from = usize::try_from(at + (range.start - extent.range.start));
                 let from = from.unwrap_or(usize::MAX);
-                let piece = Piece { frame: number, range, at: from..from.saturating_add(len) };
-                if let Some(at) = difference(&piece, content, piece.range.start, &bytes) {
+                let packed = content.get(from..from.saturating_add(len)).unwrap_or_default();
+                if let Some(at) = difference(&range, packed, range.start, &bytes) {
                     return Err(self.drop_wrong_pack(extent.layer as usize, at));
                 }
             }
@@ -387,19 +368,12 @@ impl Engine {
         found.map_or(Ok(()), |at| Err(self.drop_wrong_pack(layer, at)))
     }
 
-    /// Frees the frames that are not needed any more after a span has arrived.
+    /// Frees the content that is not needed any more after a span has arrived.
     pub(super) fn free_frames(&self, layer: usize, range: &Range<u64>) {
         let Some(hot) = self.hot() else { return };
         let numbers: BTreeSet<u32> =
             hot.pack.pieces(layer, range).map(|piece| piece.frame).collect();
-        let is_needed = |number: &u32| {
-            let frames = hot.lock();
-            !matches!(frames.states.get(*number as usize), None | Some(FrameState::Done))
-        };
-        let replaced = numbers.into_iter().filter(is_needed);
-        let replaced: Vec<u32> =
-            replaced.filter(|number| self.is_replaced(hot, *number, ON_DISK)).collect();
-        self.finish_frames(hot, &replaced);
+        self.free(hot, numbers);
     }
 
     fn drop_wrong_pack(&self, layer: usize, at: u64) -> String {

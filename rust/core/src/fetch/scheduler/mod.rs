@@ -51,6 +51,9 @@ pub struct Limits {
     pub longest: u64,
     /// Maximum number of concurrent background fetches.
     pub background: usize,
+    /// Maximum number of concurrent fetches that no reader waits for. The caller carries out at least one
+    /// more at the same time, so that a connection is free when a reader comes.
+    pub ahead: usize,
     /// Maximum time that a reader waits.
     pub patience: Duration,
 }
@@ -61,6 +64,7 @@ impl Default for Limits {
             request: 512 << 10,
             longest: 4 << 20,
             background: 4,
+            ahead: 6,
             patience: Duration::from_secs(30),
         }
     }
@@ -144,6 +148,16 @@ struct Layer {
     /// The last span of the last fetch for a reader, and the size of that fetch.
     last: Option<(u32, u64)>,
     here: u32,
+}
+
+impl Layer {
+    /// Whether a span is missing, and is to be fetched in the background. The frames of a pack are only if
+    /// they have been listed: all their bytes are in spans.
+    fn is_wanted_ahead(&self, span: u32) -> bool {
+        self.spans.get(span as usize) == Some(&State::Absent)
+            && (!matches!(self.table, Table::Pack(_))
+                || self.listed.get(span as usize).copied().unwrap_or(false))
+    }
 }
 
 #[derive(Debug)]

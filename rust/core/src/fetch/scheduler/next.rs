@@ -77,11 +77,16 @@ impl Scheduler {
     }
 
     fn next_new(&mut self, now: Duration) -> Next {
-        if let Some(fetch) = self.next_chunks(now) {
+        let ahead = self.open.values().filter(|open| open.fetch.purpose != Purpose::Demand).count();
+        let is_full = ahead >= self.limits.ahead;
+        if let Some(fetch) = self.next_chunks(now, is_full) {
             return Next::Fetch(fetch);
         }
         if let Some(fetch) = self.next_demand(now) {
             return Next::Fetch(fetch);
+        }
+        if is_full {
+            return Next::Wait(self.end_of_pauses(now));
         }
         let list_from = self.list_from();
         if list_from.is_some_and(|from| from <= now)
@@ -124,8 +129,21 @@ impl Scheduler {
         None
     }
 
-    fn next_chunks(&mut self, now: Duration) -> Option<Fetch> {
-        let ready = self.chunks.iter().position(|queued| queued.not_before <= now)?;
+    /// Whether a reader waits for queued chunks, which may have been queued before it came.
+    fn is_awaited(&self, queued: &QueuedChunks) -> bool {
+        let Some(at) = self.layers.get(queued.layer) else { return false };
+        let needs = |(layer, span): &(usize, u32)| {
+            *layer == queued.layer
+                && at.table.missing_chunk(*span).is_some_and(|chunk| queued.run.contains(&chunk))
+        };
+        queued.purpose == Purpose::Demand || self.by_span.keys().any(needs)
+    }
+
+    fn next_chunks(&mut self, now: Duration, only_awaited: bool) -> Option<Fetch> {
+        let is_ready = |queued: &QueuedChunks| {
+            queued.not_before <= now && (!only_awaited || self.is_awaited(queued))
+        };
+        let ready = self.chunks.iter().position(is_ready)?;
         let QueuedChunks { layer, run, purpose, .. } = self.chunks.remove(ready)?;
         let table = &self.layers.get(layer)?.table;
         let range = table.chunk_range(run.start).start..table.chunk_range(run.end - 1).end;
@@ -194,8 +212,7 @@ impl Scheduler {
     }
 
     fn next_background(&mut self, now: Duration) -> Next {
-        let wake = self.demand.iter().filter_map(|key| self.trouble.get(key)).map(|t| t.not_before);
-        let wake = wake.chain(self.chunks.iter().map(|queued| queued.not_before)).min();
+        let wake = self.end_of_pauses(now);
         if !self.in_background {
             return Next::Wait(wake);
         }
@@ -227,12 +244,19 @@ impl Scheduler {
         }
         let Some((layer, first)) = self.next_absent() else { return Next::Wait(wake) };
         let Some(at) = self.layers.get(layer) else { return Next::Wait(wake) };
-        let after =
-            at.spans.iter().skip(first as usize).take_while(|s| **s == State::Absent).count();
-        let all = first..first.saturating_add(u32::try_from(after).unwrap_or(1));
+        let mut after = first..at.table.span_count();
+        let all = first..after.find(|span| !at.is_wanted_ahead(*span)).unwrap_or(after.end);
         let end = self.fit(layer, all, size);
         self.last_background = now;
         Next::Fetch(self.open_spans(layer, first..end, Purpose::Background, now))
+    }
+
+    /// When the first of the pauses after failed fetches ends.
+    fn end_of_pauses(&self, now: Duration) -> Option<Duration> {
+        let spans =
+            self.demand.iter().filter_map(|key| self.trouble.get(key)).map(|t| t.not_before);
+        let chunks = self.chunks.iter().map(|queued| queued.not_before);
+        spans.chain(chunks).filter(|end| *end > now).min()
     }
 
     /// The size of a background fetch and the number of them, which grow while no reader comes.
@@ -254,8 +278,8 @@ impl Scheduler {
         }
         while let Some(at) = self.layers.get(self.cursor.0) {
             let from = self.cursor.1;
-            let mut rest = at.spans.iter().skip(from as usize);
-            if let Some(more) = rest.position(|state| *state == State::Absent) {
+            let mut rest = from..at.table.span_count();
+            if let Some(more) = rest.position(|span| at.is_wanted_ahead(span)) {
                 self.cursor.1 = from.saturating_add(u32::try_from(more).unwrap_or(0));
                 return Some(self.cursor);
             }
