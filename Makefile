@@ -77,6 +77,9 @@ lint: dev ## Check style, lints, types and stubs
 	@$(PYTHON) -m ruff check --quiet
 	@$(PYTHON) -m ruff format --check --quiet
 	@$(PYTHON) -m mypy
+# Neither system runs the tests; their types at least are checked.
+	@$(PYTHON) -m mypy --platform darwin --config-file packaging/mypy-darwin.toml
+	@$(PYTHON) -m mypy --platform win32 --config-file packaging/mypy-win32.toml
 	@$(PYTHON) -m mypy.stubtest tocsin._core
 
 .PHONY: fmt
