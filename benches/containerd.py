@@ -50,10 +50,10 @@ class Containerd:
             name = ("--snapshotter", self.snapshotter)
             self.command("ctr-remote", "image", "rpull", "--plain-http", *name, reference)
 
-    def run(self, reference: str, command: Sequence[str]) -> str:
+    def run(self, reference: str, command: Sequence[str], *, name: str = "measured") -> str:
         """Run a command in a container of an image, and return its output."""
-        name = ("--snapshotter", self.snapshotter)
-        return self.command("ctr", "run", "--rm", *name, reference, "measured", *command)
+        snapshotter = ("--snapshotter", self.snapshotter)
+        return self.command("ctr", "run", "--rm", *snapshotter, reference, name, *command)
 
     def command(self, program: str, *arguments: str) -> str:
         """Run ``ctr`` or ``ctr-remote``, and return its output."""

@@ -18,11 +18,13 @@ measures over a link of 200 Mbit/s and 20 ms (`link`), each time from nothing, i
 - ``snapshotter``: the same as ``start`` with ``tocsin snapshotter`` and containerd, also with an
   access log beside the image and with a pack;
 - ``others``: the same for programs that were not recorded;
+- ``many``: starting 20 different images at the same time with it;
 
 and over loopback:
 
 - ``loopback``: the same as ``start``;
 - ``fetch``: ``tocsin fetch`` and ``tocsin cp``, compared with ``skopeo copy`` and ``umoci unpack``;
+- ``second``: the second container of a complete image with containerd, compared with overlayfs;
 - ``complete``: work on a mount whose image is complete, compared with native overlayfs;
 - ``memory``: memory of the process behind a mount of 200,000 files.
 
@@ -48,6 +50,7 @@ import isolation
 import link
 import measure
 import reading
+import starting_containers
 import starting_images
 import starting_local
 import starting_mounts
@@ -59,8 +62,17 @@ import tools
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_REMOTE = ("start", "programs", "everything", "background", "ready", "snapshotter", "others")
-_LOCAL = ("loopback", "fetch", "complete", "memory")
+_REMOTE = (
+    "start",
+    "programs",
+    "everything",
+    "background",
+    "ready",
+    "snapshotter",
+    "others",
+    "many",
+)
+_LOCAL = ("loopback", "fetch", "second", "complete", "memory")
 _QUICK = ("start", "ready")
 _ROUNDS = 5
 _PROGRAMS = ("ip", "nsenter", "unshare", "mount", "umoci", *starting_images.PROGRAMS)
@@ -141,6 +153,8 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     figures["failed"] = starting_registry.prepare(
         store, images.values(), stargz, again=args.prepare
     )
+    if "many" in args.only and "A" in images:
+        starting_containers.prepare_many(args.corpus, store, images["A"])
     figures["images"] = {
         name: {
             "title": image.title,
@@ -161,8 +175,10 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
         "ready": starting_remote.ready,
         "snapshotter": starting_remote.snapshotter,
         "others": starting_remote.others,
+        "many": starting_containers.many,
         "loopback": lambda place: starting_remote.start(place, "main", args.ways),
         "fetch": starting_local.fetch,
+        "second": starting_containers.second,
         "complete": starting_local.complete,
         "memory": starting_local.memory,
     }

@@ -16,6 +16,7 @@ import containerd
 import isolation
 import reading
 import starting_images
+import starting_registry
 from starting_remote import Figures, Place, rounds
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def fetch(place: Place) -> Figures:
             reference = place.reference(image.name, kind)
             with place.fresh() as directory:
                 mount = place.new_mount(directory)
-                place.settle(image.name, kind)
+                place.settle(starting_registry.repository(image.name, kind))
                 begun = time.perf_counter()
                 if way == "peer":
                     _copy_and_unpack(reference, directory)

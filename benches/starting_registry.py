@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 KINDS = ("plain", "estargz", "ztoc", "pinned", "tag", "list", "pack")
 PROGRAMS = ("docker-registry", "skopeo")
 _INDEX = "application/vnd.oci.image.index.v1+json"
-_COPY = ("skopeo", "--insecure-policy", "copy", "-q", "--all", "--dest-tls-verify=false")
+COPY = ("skopeo", "--insecure-policy", "copy", "-q", "--all", "--dest-tls-verify=false")
 
 
 def repository(image: str, kind: str) -> str:
@@ -90,7 +90,7 @@ def _push(directory: Path, host: str, image: starting_images.Image, kind: str) -
         options = tocsin.IndexingOptions(seek=kind != "ztoc", pack=log)
         tocsin.convert(image.reference, name, options=options, registry=plain)
     else:
-        subprocess.run([*_COPY, image.reference, f"docker://{name}"], check=True)
+        subprocess.run([*COPY, image.reference, f"docker://{name}"], check=True)
         if kind in ("tag", "list"):
             tocsin.create(name, options=tocsin.IndexingOptions(seek=True), registry=plain)
         if kind == "list":

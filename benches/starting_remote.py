@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,17 +133,18 @@ class Place:
         """Return the bytes that have arrived at the client's end."""
         return link.received(self.client) if self.shaped else 0
 
-    def settle(self, image: str, kind: str) -> None:
+    def settle(self, *repositories: str) -> None:
         """Drop the kernel's caches; then read again what is not part of what is measured.
 
-        That is the registry's files, which a real registry has in memory, and the programs.
+        That is the registry's files of these repositories, which a real registry has in memory, and
+        the programs.
         """
         os.sync()
         Path("/proc/sys/vm/drop_caches").write_text("3", "ascii")
         programs = ["containerd", "containerd-shim-runc-v2", "ctr", "ctr-remote", "runc", "mount"]
         found = [Path(program) for name in programs if (program := tools.find(name))]
-        repository = starting_registry.repository(image, kind)
-        for path in (*found, *starting_registry.blobs(self.registry, repository)):
+        blobs = (starting_registry.blobs(self.registry, each) for each in repositories)
+        for path in dict.fromkeys((*found, *chain.from_iterable(blobs))):
             with path.open("rb") as file:
                 while file.read(1 << 20):
                     pass
@@ -290,7 +292,7 @@ def _run_containerd(place: Place, image: starting_images.Image, program: str, wa
         place.fresh() as directory,
         containerd.running(directory, place.client, stargz=stargz, tocsin=tocsin) as running,
     ):
-        place.settle(image.name, way.kind)
+        place.settle(starting_registry.repository(image.name, way.kind))
         before, begun = place.received(), time.perf_counter()
         running.pull(reference)
         pulled = time.perf_counter()
@@ -307,7 +309,7 @@ def _run_mount(
     given = ("--access-log", os.fspath(accesses)) if accesses else ()
     with place.fresh() as directory:
         mount = place.new_mount(directory)
-        place.settle(image.name, way.kind)
+        place.settle(starting_registry.repository(image.name, way.kind))
         before, begun = place.received(), time.perf_counter()
         mount.mount(reference, *way.options, *given)
         ready = time.perf_counter() - begun
@@ -338,7 +340,7 @@ def background(place: Place) -> Figures:
             kind = WAYS[way].kind
             reference = place.reference(image.name, kind)
             with place.fresh() as directory:
-                place.settle(image.name, kind)
+                place.settle(starting_registry.repository(image.name, kind))
                 before = place.received()
                 figures = _child(place, directory, "complete", reference)
                 return {**figures, "bytes": place.received() - before}
@@ -358,7 +360,7 @@ def ready(place: Place) -> Figures:
             kind, cached, what = case
             reference = place.reference(image.name, kind)
             with place.fresh() as directory:
-                place.settle(image.name, kind)
+                place.settle(starting_registry.repository(image.name, kind))
                 if what == "call":
                     return _child(place, directory, "ready", reference, cached)
                 mount = place.new_mount(directory)

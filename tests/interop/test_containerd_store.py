@@ -165,8 +165,8 @@ def test_image_when_converted_then_both_images_keep_what_they_list(daemon, layou
 def test_converted_image_when_it_is_in_containerd_then_it_runs(daemon, layout):
     tocsin.copy(layout, HERE)
     tocsin.convert(HERE, f"{HERE}-soci", options=tocsin.IndexingOptions(min_layer_size=0))
-    ran = daemon.checked("run", "--rm", f"{NAME}-soci", "c1", "/bin/busybox", "echo", GREETING)
-    assert ran == f"{GREETING}\n"
+    ran = daemon.run(f"{NAME}-soci", "/bin/busybox", "echo", GREETING)
+    assert ran.stdout == f"{GREETING}\n", ran.stderr
 
 
 def test_copy_when_namespaces_share_blobs_then_nothing_is_streamed(daemon, layout):

@@ -109,7 +109,7 @@ def pull_and_run(ctr, reference, *options):
     pulled = ctr("image", "pull", *options, reference)
     print(f"\n$ ctr image pull {reference}\n{pulled.stdout[-400:]}")  # noqa: T201 (for pytest -s)
     assert pulled.returncode == 0, pulled.stderr
-    ran = ctr("run", "--rm", reference, "c1", "/bin/busybox", "echo", GREETING)
+    ran = ctr.run(reference, "/bin/busybox", "echo", GREETING)
     print(f"$ ctr run --rm {reference} c1 /bin/busybox echo …\n{ran.stdout}")  # noqa: T201
     assert ran.stdout == f"{GREETING}\n", ran.stderr
 

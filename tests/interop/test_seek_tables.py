@@ -152,7 +152,7 @@ def pull_and_run(ctr, reference):
     # Every platform: the entries of the tables are fetched too, and are not taken for images.
     fetched = ctr("content", "fetch", "--plain-http", "--all-platforms", reference)
     assert fetched.returncode == 0, fetched.stderr
-    ran = ctr("run", "--rm", reference, "c1", "/bin/busybox", "echo", GREETING)
+    ran = ctr.run(reference, "/bin/busybox", "echo", GREETING)
     assert ran.stdout == f"{GREETING}\n", ran.stderr
 
 

@@ -27,6 +27,7 @@ from support.tarmaker import entry, tar
 from support.tools import tool
 from test_cases import PLACE
 from tocsin.errors import UnsupportedError
+from tocsin.layers.inflated_layers import inflated_layers
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
 from tocsin.model.manifest import Manifest
@@ -35,6 +36,7 @@ from tocsin.mounting import image_mounts, overlay, system_calls
 from tocsin.mounting.image_mounts import ImageMountOptions, ImageMounts
 from tocsin.mounting.lazy_images import LazyImage, NotLazy
 from tocsin.mounting.pull_credentials import pull_credential
+from tocsin.mounting.registered import Registry as Descriptions
 from tocsin.stores.layout import OciLayout
 
 DIRECTORY, HARD, SOFT, CHAR = tarfile.DIRTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE
@@ -146,7 +148,8 @@ class Machine:
 
     def processes(self):
         """Return the processes of all mounts."""
-        return [each.status.pid for each in self.mounts().mounted() if each.state != "dead"]
+        found = Descriptions(self.root / "run").all()
+        return [each.pid for each in found if each.needs_process and each.is_alive]
 
     def kill(self):
         """Kill the processes of all mounts."""
@@ -585,3 +588,45 @@ def wait_for(own, state):
     while [each.state for each in own.mounted()] != [state]:
         assert time.monotonic() < deadline, own.mounted()
         time.sleep(0.05)
+
+
+def test_mount_when_complete_for_a_while_then_its_process_ends(machine, data, monkeypatch):
+    own = machine.mounts()
+    image = own.find(data, manifest=manifest_of(data), layers=[])
+    with (own.mount(image, 2) / "data/3.bin").open("rb") as file:
+        (pid,) = machine.processes()
+        own.verify(image, 2)
+        deadline = time.monotonic() + 60
+        while (found := own.mount(image, 2)).name != "complete":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert machine.processes() == [pid], "an overlay may still be made on the first mount"
+        monkeypatch.setattr(image_mounts, "REPLACED_AFTER", 0.0)
+        assert own.mount(image, 2) == found
+        assert mounted_below(machine.directory) == [str(found)]
+        assert file.read() == data_of(3)
+    wait_for_end(pid)
+    assert machine.processes() == []
+    (status,) = own.mounted()
+    assert (status.state, status.status.verified, status.directory) == ("complete", True, found)
+    layers = [each for each in own_layers(machine) if each.is_pinned]
+    assert {each.digest for each in layers} == {each.digest for each in layers_of(data)[:2]}
+    again = machine.mounts()
+    assert again.restore([(image, 2)]) == []
+    assert again.mount(image, 2) == found
+    assert (found / "data/3.bin").read_bytes() == data_of(3)
+
+
+def own_layers(machine):
+    """Return the inflated layers in the cache of the mounts."""
+    descriptor = os.open(machine.root / "cache", os.O_RDONLY)
+    try:
+        return list(inflated_layers(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def layers_of(reference):
+    """Return the descriptors of the layers of an image."""
+    with tocsin.open(reference) as image:
+        return image.layer_descriptors

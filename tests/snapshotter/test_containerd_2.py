@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,10 @@ def test_ctr_when_pulled_by_the_transfer_service_then_lazy_if_indexed(machine, i
         assert set(labels) == set(chain_ids(*LAYERS))
         lazy = str(is_indexed).lower()
         assert {each["dev.tocsin/lazy"] for each in labels.values()} == {lazy}
-        command = ("run", "--rm", "--snapshotter", "tocsin", reference, "c")
-        done = ctr(*command, "cat", "/etc/name", "/etc/base")
+        run = partial(ctr.run, reference, options=("--snapshotter", "tocsin"))
+        done = run("cat", "/etc/name", "/etc/base")
         assert (done.returncode, done.stdout) == (0, "twobase"), done.stderr
-        done = ctr(*command, "sh", "-c", SCRIPT.read_text())
+        done = run("sh", "-c", SCRIPT.read_text())
         words = "lazy: the root is an overlay" if is_indexed else "unknown: "
         assert done.stdout.startswith(words), done
         ctr("image", "rm", "--sync", reference)

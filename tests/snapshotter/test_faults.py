@@ -41,31 +41,18 @@ def lazy(cluster):
 
 
 def test_container_when_snapshotter_is_killed_then_it_can_read_new_files(cluster, lazy):
-    cluster.ctr("run", "-d", "--snapshotter", "tocsin", lazy, "c", "sleep", "600")
-    try:
+    with cluster.container(lazy) as inside:
         cluster.kill()
-        said = cluster.ctr("task", "exec", "--exec-id", "e1", "c", "cat", "/etc/name")
-        assert said == "lazy"
+        assert inside("cat", "/etc/name").stdout == "lazy"
         cluster.start()
         assert cluster.run(lazy, "cat", "/etc/name", name="d") == "lazy"
-        said = cluster.ctr("task", "exec", "--exec-id", "e2", "c", "cat", "/etc/base")
-        assert said == "base"
-    finally:
-        cluster.ctr("task", "kill", "-s", "KILL", "c")
-        wait_until(lambda: cluster.try_ctr("task", "rm", "c").returncode == 0)
-        cluster.ctr("container", "rm", "c")
+        assert inside("cat", "/etc/base").stdout == "base"
 
 
 def test_container_when_its_image_is_removed_then_it_keeps_its_files(cluster, lazy):
-    cluster.ctr("run", "-d", "--snapshotter", "tocsin", lazy, "c", "sleep", "600")
-    try:
+    with cluster.container(lazy) as inside:
         cluster.forget(lazy)
-        said = cluster.ctr("task", "exec", "--exec-id", "e1", "c", "cat", "/etc/name")
-        assert said == "lazy"
-    finally:
-        cluster.ctr("task", "kill", "-s", "KILL", "c")
-        wait_until(lambda: cluster.try_ctr("task", "rm", "c").returncode == 0)
-        cluster.ctr("container", "rm", "c")
+        assert inside("cat", "/etc/name").stdout == "lazy"
     cluster.collect()
     assert cluster.image_mounts() == []
     with cluster.client() as client:
@@ -80,33 +67,18 @@ def test_registry_when_it_dies_then_reads_fail_until_it_is_back():
             layers = base_layer(), data_layer("large", 30_000_000)
             reference = machine.put("large", image_of(*layers), index=True)
             machine.rpull(reference)
-            machine.ctr("run", "-d", "--snapshotter", "tocsin", reference, "c", "sleep", "600")
-            try:
+            with machine.container(reference) as inside:
                 # Programs whose pages are missing are killed; these have theirs afterwards.
                 script = "cat /bin/busybox > /tmp/b; cat /no/such/file"
-                warm = machine.try_ctr("task", "exec", "--exec-id", "e0", "c", "sh", "-c", script)
-                assert "No such file" in warm.stderr
+                assert "No such file" in inside("sh", "-c", script).stderr
                 machine.lose_registry()
                 begun = time.monotonic()
-                failed = machine.try_ctr(
-                    "task", "exec", "--exec-id", "e1", "c", "cat", "/data/large"
-                )
+                failed = inside("cat", "/data/large")
                 assert failed.returncode != 0
                 assert failed.stderr == "cat: read error: Input/output error\n"
                 assert time.monotonic() - begun < PATIENCE
                 registry.faults.clear()
-                names = itertools.count()
-
-                def reads_again():
-                    name = f"again{next(names)}"
-                    again = ("task", "exec", "--exec-id", name, "c", "cat", "/data/large")
-                    return machine.try_ctr(*again).stdout == "large" * 6_000_000
-
-                wait_until(reads_again)
-            finally:
-                machine.ctr("task", "kill", "-s", "KILL", "c")
-                wait_until(lambda: machine.try_ctr("task", "rm", "c").returncode == 0)
-                machine.ctr("container", "rm", "c")
+                wait_until(lambda: inside("cat", "/data/large").stdout == "large" * 6_000_000)
 
 
 @pytest.mark.slow
@@ -180,9 +152,7 @@ def test_snapshotter_when_killed_at_random_points_then_nothing_is_lost(cluster):
             for reference in images:
                 name = f"c{number}-{images.index(reference)}"
                 pulled = cluster.try_rpull(reference).returncode == 0
-                ran = cluster.try_ctr(
-                    "run", "--rm", "--snapshotter", "tocsin", reference, name, "cat", "/etc/name"
-                )
+                ran = cluster.try_run(reference, "cat", "/etc/name", name=name)
                 if pulled and ran.returncode == 0:
                     assert ran.stdout in ("lazy", "plain")
                 else:

@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ from tocsin.mounting.image_mounts import ImageMountOptions, ImageMounts
 from tocsin.stores.layout import OciLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from google.protobuf.message import Message
 
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 PATIENCE = 120.0
 """Seconds until a program must have done what a test waits for."""
 APPLETS = ("sh", "cat", "echo", "ls", "sleep", "true", "touch", "stat", "test", "mkdir", "rm")
-_SNAPSHOT = ("snapshot", "--snapshotter", "tocsin")
+_SNAPSHOTTER = ("--snapshotter", "tocsin")
+_SNAPSHOT = ("snapshot", *_SNAPSHOTTER)
 SERVICE = "containerd.services.snapshots.v1.Snapshots"
 
 
@@ -70,15 +72,16 @@ def data_layer(name: str, size: int = 300_000) -> bytes:
     )
 
 
-def image_of(*tars: bytes) -> Image:
-    """Return an image with these layers."""
+def image_of(*tars: bytes, claimed: tuple[bytes, ...] = ()) -> Image:
+    """Return an image with these layers; its config has the diff IDs of `claimed`, if given."""
     layers = tuple(gzip.compress(each, 6, mtime=0) for each in tars)
     descriptors = tuple(Descriptor.of(each, OCI_LAYER_GZIP) for each in layers)
+    diff_ids = [str(Digest.of(each)) for each in claimed or tars]
     document = {
         "os": "linux",
         "architecture": "amd64",
         "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
-        "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(each)) for each in tars]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
     }
     config = json.dumps(document).encode()
     manifest = Manifest(Descriptor.of(config, OCI_CONFIG), descriptors, media_type=OCI_MANIFEST)
@@ -311,7 +314,35 @@ class Node:
 
     def run(self, reference: str, *command: str, name: str = "c") -> str:
         """Run a program in a container, and return its output."""
-        return self.ctr("run", "--rm", "--snapshotter", "tocsin", reference, name, *command)
+        done = self.try_run(reference, *command, name=name)
+        assert done.returncode == 0, f"{command}: {done.stderr}\n{self.log.read_text()}"
+        return done.stdout
+
+    def try_run(
+        self, reference: str, *command: str, name: str = "c", namespace: str = "default"
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program in a container."""
+        assert self._ctr is not None
+        return self._ctr.run(
+            reference, *command, name=name, options=_SNAPSHOTTER, namespace=namespace
+        )
+
+    @contextmanager
+    def container(
+        self, reference: str
+    ) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+        """Run a container that waits; yield a function that runs a program in it."""
+        assert self._ctr is not None
+        self._ctr.start(reference, "sleep", "600", options=_SNAPSHOTTER)
+        try:
+            yield partial(self._ctr.exec, "c")
+        finally:
+            self.ctr("task", "kill", "-s", "KILL", "c")
+            deadline = time.monotonic() + PATIENCE
+            while self.try_ctr("task", "rm", "c").returncode != 0:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            self.ctr("container", "rm", "c")
 
     def forget(self, reference: str) -> None:
         """Remove an image, and wait until what only it needs has been removed."""
@@ -322,10 +353,10 @@ class Node:
         self.ctr("content", "prune", "references")
 
     def wait_until_complete(self) -> None:
-        """Wait until all images that are mounted are on this machine as a whole."""
+        """Wait until all images are on this machine as a whole, and mounted without a process."""
         deadline = time.monotonic() + PATIENCE
         mounts = ImageMounts(self.root, ImageMountOptions())
-        while not all(mount.state == "complete" for mount in mounts.mounted()):
+        while not all(mount.directory.name == "complete" for mount in mounts.mounted()):
             assert time.monotonic() < deadline, mounts.mounted()
             time.sleep(0.1)
 
@@ -338,10 +369,8 @@ class Node:
         """Kill the processes of all mounts and unmount them, as if the machine had restarted."""
         for pid in self.mount_processes():
             os.kill(pid, signal.SIGKILL)
-        for name in self.image_mounts():
-            subprocess.run(  # noqa: S603 (a tool of the test machine)
-                [program("umount"), "-l", f"{self.root}/images/{name}/fs"], check=True
-            )
+        for path in self._mount_points():
+            subprocess.run([program("umount"), "-l", path], check=True)  # noqa: S603 (as above)
 
     # -- images ------------------------------------------------------------------------------------
 
@@ -369,14 +398,13 @@ class Node:
             }
 
     def image_mounts(self) -> list[str]:
-        """Return the names of the directories in which images are mounted."""
+        """Return the names of the directories with mounted images, one for both mounts of one."""
+        return sorted({path.parent.name for path in self._mount_points()})
+
+    def _mount_points(self) -> list[Path]:
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
-        below = f"{self.root}/images/"
-        return sorted(
-            line.split(" ")[4].removeprefix(below).removesuffix("/fs")
-            for line in lines
-            if line.split(" ")[4].startswith(below)
-        )
+        found = [Path(line.split(" ")[4]) for line in lines]
+        return [path for path in found if path.is_relative_to(self.root / "images")]
 
     def close(self) -> None:
         """Stop everything, and unmount what is left."""
@@ -406,9 +434,10 @@ class Node:
         found = []
         for path in (self.root / "run").glob("*.json"):
             with suppress(OSError, ValueError):
-                pid = int(json.loads(path.read_text())["pid"])
-                os.kill(pid, 0)
-                found.append(pid)
+                described = json.loads(path.read_text())
+                if described["needs_process"]:
+                    os.kill(described["pid"], 0)
+                    found.append(described["pid"])
         return found
 
 

@@ -27,7 +27,7 @@ while read -r id parent device directory point rest; do
     [ "$point" = / ] && root=${rest#* - } # the last mount hides those below it
 done <"$mounts"
 hex='[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]'
-mount="images/$hex$hex$hex$hex$hex$hex$hex$hex-[0-9]*/fs"
+mount="images/$hex$hex$hex$hex$hex$hex$hex$hex-[0-9]*/[fc][so]" # fs or complete
 case $root in
 "fuse tocsin "* | "fuse.tocsin tocsin "*) report 0 lazy "the root is a FUSE mount of tocsin" ;;
 "erofs /proc/self/fd/"*) report 0 lazy "the root is an EROFS mount of tocsin" ;;

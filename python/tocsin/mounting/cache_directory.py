@@ -59,9 +59,12 @@ class InflatedLayers:
         Returns:
             Its path; ``None`` if the cache cannot be used, which is noted once.
         """
+        return self.locked(f"{layer.hex}-{table}")
+
+    def locked(self, name: str) -> str | None:
+        """Make and lock a directory, given by its name; return its path as `directory_of`."""
         if not self._is_usable:
             return None
-        name = f"{layer.hex}-{table}"
         try:
             with open_root(self._directory, make=True) as root:
                 self._locks.append(_make_and_lock(root, name))

@@ -130,6 +130,25 @@ class Engine:
         )
         return FUSE
 
+    def mount_complete(self, directory: str) -> tuple[str, ...]:
+        """Mount the image in another directory, without this process; see `ErofsMount`.
+
+        Raises:
+            CannotUseErofsError: that is not possible.
+        """
+        if self._erofs is None:
+            raise CannotUseErofsError("it is mounted with FUSE")
+        return self._erofs.mount_complete(directory)
+
+    def layer_digest(self, number: int) -> bytes | None:
+        """Return the SHA-256 of a layer's uncompressed bytes; ``None`` if any are missing.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        digest: bytes | None = self._core.layer_digest(number)
+        return digest
+
     def find_access_log(self) -> None:
         """Look for the image's access log, if it may be used and helps; nothing waits for it."""
         options = self._options

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import select
 import tempfile
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from tocsin.errors import TocsinError
 from tocsin.mounting import mount_points, system_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tocsin.mounting.mount_points import MountPoint
     from tocsin.mounting.opening import FillSource
@@ -82,21 +82,18 @@ class ErofsMount:
         self._flags |= 0 if allow_suid else system_calls.MS_NOSUID
         self._flags |= 0 if allow_dev else system_calls.MS_NODEV
         self._directory = directory
+        self._layers = layers
+        self._cache_dir = cache_dir
         # Opened first, since it reports changes of the mounts from then on.
         self._changes = Path("/proc/self/mountinfo").open("rb")  # noqa: SIM115 (closed at the end)
         try:
-            kept = [layer.directory for layer in layers if layer.directory is not None]
-            self.needs_process = len(kept) < len(layers) or not core.check_all()
-            with tempfile.TemporaryFile(dir=cache_dir) as metadata:
-                try:
-                    metadata.write(core.erofs_image())
-                except ValueError as error:
-                    raise CannotUseErofsError(f"{error}") from None
-                metadata.flush()
-                if self.needs_process:
-                    self._mount_over_fuse(metadata.fileno(), len(layers), private, source)
+            kept = self._kept()
+            self.needs_process = kept is None
+            with self._metadata() as metadata:
+                if kept is None:
+                    self._mount_over_fuse(metadata, len(layers), private, source)
                 else:
-                    self._mount_over(metadata.fileno(), [Path(each) / _DATA for each in kept])
+                    self._mount_over(metadata, kept, directory)
         except OSError as error:
             self._changes.close()
             raise CannotUseErofsError(f"the kernel refused: {error.strerror}") from error
@@ -105,6 +102,41 @@ class ErofsMount:
             raise
         self._point = mount_points.mounted_at(directory)
 
+    def mount_complete(self, directory: str) -> tuple[str, ...]:
+        """Mount the same image in another directory, from the files in the cache alone.
+
+        Returns:
+            The directories in the cache with these files.
+
+        Raises:
+            CannotUseErofsError: data is missing there, or the kernel refuses.
+        """
+        kept = self._kept()
+        if kept is None:
+            raise CannotUseErofsError("not all data is in the cache")
+        try:
+            with self._metadata() as metadata:
+                self._mount_over(metadata, kept, directory)
+        except OSError as error:
+            raise CannotUseErofsError(f"the kernel refused: {error.strerror}") from error
+        return tuple(str(path.parent) for path in kept)
+
+    def _kept(self) -> list[Path] | None:
+        """Return the files of all layers; ``None`` unless all data is in them, and correct."""
+        kept = [Path(each.directory) / _DATA for each in self._layers if each.directory is not None]
+        return kept if len(kept) == len(self._layers) and self._core.check_all() else None
+
+    @contextmanager
+    def _metadata(self) -> Iterator[int]:
+        """Yield a file with the image's metadata."""
+        with tempfile.TemporaryFile(dir=self._cache_dir) as metadata:
+            try:
+                metadata.write(self._core.erofs_image())
+            except ValueError as error:
+                raise CannotUseErofsError(f"{error}") from None
+            metadata.flush()
+            yield metadata.fileno()
+
     def _mount_over_fuse(self, metadata: int, count: int, private: Path, source: str) -> None:
         private.mkdir(mode=0o700)
         try:
@@ -112,7 +144,8 @@ class ErofsMount:
             try:
                 served = os.open(private / _METADATA, os.O_RDONLY | os.O_CLOEXEC)
                 try:
-                    self._mount_over(served, [private / str(number) for number in range(count)])
+                    files = [private / str(number) for number in range(count)]
+                    self._mount_over(served, files, self._directory)
                 finally:
                     os.close(served)
             finally:
@@ -121,7 +154,7 @@ class ErofsMount:
         finally:
             private.rmdir()
 
-    def _mount_over(self, metadata: int, devices: Sequence[Path]) -> None:
+    def _mount_over(self, metadata: int, devices: Sequence[Path], directory: str) -> None:
         with ExitStack() as stack:
             options = []
             for device in devices:
@@ -130,7 +163,7 @@ class ErofsMount:
                 # Short, since all options have one page, and without commas.
                 options.append(f"device={_path_of(fd)}")
             source = _path_of(metadata)
-            system_calls.mount(source, self._directory, "erofs", self._flags, ",".join(options))
+            system_calls.mount(source, directory, "erofs", self._flags, ",".join(options))
 
     def _current(self) -> MountPoint | None:
         """Return the mount, if it is still there."""

@@ -1,9 +1,14 @@
 """The mounts of a snapshotter: images, and their lowest layers, each with its own process.
 
 The processes outlive the snapshotter, which finds its mounts again by their descriptions in
-``ROOT/run``. The mount of the lowest N layers of an image is at ``ROOT/images/MANIFEST-N/fs``, for
-ever, so that overlay file systems can name it as a lower directory. If its process dies, or after
-the machine has been restarted, it is mounted again at the same place.
+``ROOT/run``. The mount of the lowest N layers of an image is at ``ROOT/images/MANIFEST-N/fs``, so
+that overlay file systems can name it as a lower directory. If its process dies, or after the
+machine has been restarted, it is mounted again at the same place.
+
+When all data of an image has arrived, its process mounts it once more at ``…/MANIFEST-N/complete``,
+with EROFS over the files in the cache, which needs no process. From then on, new containers use
+that mount. Those that use the first one keep it; after a while it is removed from its directory,
+and its process ends with the last of them.
 
 All methods may be called by several threads.
 """
@@ -11,17 +16,19 @@ All methods may be called by several threads.
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tocsin.errors import TocsinError, UnsupportedError
+from tocsin.errors import FormatError, TocsinError, UnsupportedError
 from tocsin.layers.cache_contents import prune_cache
 from tocsin.log import LOG
 from tocsin.model.digest import Digest
 from tocsin.mounting import mount_points
+from tocsin.mounting.cache_directory import InflatedLayers
 from tocsin.mounting.detached import DetachedProcesses
 from tocsin.mounting.fronts import AUTO, EROFS, FUSE
 from tocsin.mounting.lazy_images import LazyImage, LazyImages, NotLazy
@@ -45,6 +52,14 @@ if TYPE_CHECKING:
 
 _FILES = "fs"
 """Name of the directory in which an image is mounted."""
+_COMPLETE = "complete"
+"""Name of the directory in which a complete image is mounted without a process."""
+REPLACED_AFTER = 600.0
+"""Seconds after which a mount is removed for which there is one without a process: until then,
+containerd may still mount an overlay on that directory."""
+_VERIFY_INTERVAL = 0.2
+_VERIFY_PATIENCE = 120.0
+"""Seconds without progress after which a request no longer waits for the rest of an image."""
 _LOG = "log"
 _CREDENTIALS = "credentials"
 _MAX_LOG_SIZE = 1 << 20
@@ -152,6 +167,8 @@ class ImageMounts:
         )
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._pruning = threading.Lock()
+        self._kept: dict[str, InflatedLayers] = {}
+        """The locked files of mounts without a process, by directory."""
         self._processes = DetachedProcesses()
 
     # -- which images --------------------------------------------------------------------------
@@ -216,14 +233,66 @@ class ImageMounts:
             )
         directory = self._directory_of(image.manifest, count)
         with self._lock_of(directory):
+            complete = self._registry.find(str(_complete_beside(directory)))
+            if complete is not None and complete.is_alive:
+                self._keep(complete)
+                self._replace(directory, complete)
+                return Path(complete.directory)
             if self._is_alive(directory):
                 return directory
             self._free(directory)
             self._mount(image, count, directory)
             return directory
 
+    def verify(self, image: LazyImage, count: int) -> None:
+        """Wait until the lowest layers of an image are known to be those of its chain IDs.
+
+        containerd gives images with the same chain IDs the same layers, so another image may use
+        these only after that.
+
+        Raises:
+            FormatError: they are not; `what` is ``config.diff-ids``.
+            UnsupportedError: that cannot be known, since not all of them are loaded.
+            TocsinError, OSError: they cannot be mounted.
+        """
+        moved, left = time.monotonic(), -1
+        while True:
+            found = self._registry.find(str(self.mount(image, count)))
+            status = None if found is None else status_in(self._registry, found, LIST_TIMEOUT)
+            if status is not None and status.verified:
+                return
+            if status is not None and status.verified is False:
+                raise FormatError(f"{image.reference}: {status.reason}", what="config.diff-ids")
+            if status is not None and status.bytes_left != left:
+                moved, left = time.monotonic(), status.bytes_left
+            is_loading = self._options.background or left == 0
+            if not is_loading or time.monotonic() - moved > _VERIFY_PATIENCE:
+                raise UnsupportedError(
+                    f"{image.reference}: another image may use its layers only after all of them "
+                    f"have been loaded and verified ({left} bytes are missing)",
+                    hint="Load images in the background, or remove this image before others that "
+                    "share its layers are pulled.",
+                )
+            time.sleep(_VERIFY_INTERVAL)
+
+    def _keep(self, complete: Registration) -> None:
+        """Let the cache keep the files of a mount without a process."""
+        if complete.directory not in self._kept:
+            kept = InflatedLayers(self._cache_dir, LOG.info)
+            for each in complete.layers:
+                kept.locked(Path(each).name)
+            self._kept[complete.directory] = kept
+
+    def _replace(self, directory: Path, complete: Registration) -> None:
+        """Remove the first mount of an image, if the one without a process is old enough."""
+        if time.time() - complete.since > REPLACED_AFTER:
+            with suppress(TocsinError, OSError):
+                self._free(directory)
+
     def _mount(self, image: LazyImage, count: int, directory: Path) -> None:
-        directory.mkdir(_PRIVATE, parents=True, exist_ok=True)
+        for each in (directory, _complete_beside(directory)):
+            each.mkdir(_PRIVATE, parents=True, exist_ok=True)
+        self._free(_complete_beside(directory))
         log = directory.parent / _LOG
         with suppress(FileNotFoundError):
             if log.stat().st_size > _MAX_LOG_SIZE:
@@ -272,6 +341,8 @@ class ImageMounts:
             find_access_log=True,
             run_directory=self._registry.directory,
             credentials=self._credentials.path,
+            chain_ids=image.chain_ids[:count],
+            complete_directory=_complete_beside(self._directory_of(image.manifest, count)),
         )
 
     def unmount(self, manifest: Digest, count: int) -> None:
@@ -284,10 +355,13 @@ class ImageMounts:
             TocsinError, OSError: they cannot be unmounted.
         """
         directory = self._directory_of(manifest, count)
+        complete = _complete_beside(directory)
         with self._lock_of(directory):
+            # The first mount first, since its process may be about to make the other.
             self._free(directory)
+            self._free(complete)
             (directory.parent / _LOG).unlink(missing_ok=True)
-            for each in (directory, directory.parent):
+            for each in (directory, complete, directory.parent):
                 with suppress(OSError):  # another file is there
                     each.rmdir()
         threading.Thread(target=self._limit_cache, daemon=True).start()
@@ -304,7 +378,8 @@ class ImageMounts:
             What could not be mounted; `mount` tries again.
         """
         mounts = {(image.manifest, count): image for image, count in needed}
-        expected = {str(self._directory_of(*each)) for each in mounts}
+        firsts = [self._directory_of(*each) for each in mounts]
+        expected = {str(each) for first in firsts for each in (first, _complete_beside(first))}
         for found in self._registry.all():
             if found.directory not in expected:
                 with suppress(TocsinError, OSError):
@@ -335,8 +410,9 @@ class ImageMounts:
             return ImageMount(Digest(manifest), int(count), status)
 
         with ThreadPoolExecutor(_WORKERS) as pool:
-            found = pool.map(described, self._registry.all())
-            return [each for each in found if each is not None]
+            found = [each for each in pool.map(described, self._registry.all()) if each is not None]
+        # Of two mounts of the same layers, the one without a process, which comes first.
+        return list({(each.manifest, each.count): each for each in reversed(found)}.values())[::-1]
 
     def _directory_of(self, manifest: Digest, count: int) -> Path:
         return self._images / f"{manifest.hex}-{count}" / _FILES
@@ -358,6 +434,8 @@ class ImageMounts:
         Raises:
             TocsinError, OSError: it cannot be unmounted.
         """
+        if (kept := self._kept.pop(str(directory), None)) is not None:
+            kept.close()
         found = self._registry.find(str(directory))
         if found is not None and not found.is_alive:
             remove_dead(self._registry, found)
@@ -376,6 +454,10 @@ class ImageMounts:
                     prune_cache(self._cache_dir, max_size=self._options.cache_size)
             finally:
                 self._pruning.release()
+
+
+def _complete_beside(directory: Path) -> Path:
+    return directory.with_name(_COMPLETE)
 
 
 class _Log:

@@ -26,6 +26,7 @@ from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.platform import Platform
 from tocsin.model.reference import RegistryReference, parse_registry_name
 from tocsin.model.soci_index import PREFETCH
+from tocsin.mounting.chains import chain_ids
 from tocsin.mounting.options import ANY, BY_TAG, TRUST
 from tocsin.mounting.remembered import RememberedSource
 from tocsin.quoting import shown
@@ -286,7 +287,7 @@ class LazyImages:
             return LazyImage(
                 RegistryReference(name.host, name.repository, None, digest),
                 digest,
-                tuple(_chain_ids(diff_ids)),
+                tuple(chain_ids(diff_ids)),
                 index,
                 by_tag,
                 choice,
@@ -332,14 +333,6 @@ def _has_run(layers: list[str], run: list[str]) -> bool:
     """Return whether some of the layers, one after the other, are those of `run`."""
     last = len(layers) - len(run)
     return any(layers[at : at + len(run)] == run for at in range(last + 1))
-
-
-def _chain_ids(diff_ids: Sequence[Digest]) -> Iterator[str]:
-    chain = str(diff_ids[0])
-    yield chain
-    for each in diff_ids[1:]:
-        chain = str(Digest.of(f"{chain} {each}".encode()))
-        yield chain
 
 
 def _indexes(

@@ -54,6 +54,10 @@ class MountOptions:
             user, whose mounts ``tocsin mounts`` lists.
         credentials: socket of a snapshotter that is asked for credentials first; ``None`` for none.
         read_timeout: seconds after which a read that waits for the registry fails.
+        chain_ids: chain IDs of the lowest 1, 2, … of these layers, with which the layers are
+            compared when all data is on this machine; empty not to do that.
+        complete_directory: where the image is mounted once more when all data is on this machine,
+            without a process; ``None`` not to do that.
     """
 
     reference: Reference
@@ -76,3 +80,5 @@ class MountOptions:
     run_directory: Path | None = None
     credentials: Path | None = None
     read_timeout: float = DEFAULT_READ_TIMEOUT
+    chain_ids: tuple[str, ...] = ()
+    complete_directory: Path | None = None

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from tocsin.model.document import Document
     from tocsin.model.events import Progress
+    from tocsin.mounting.completed import Completion
     from tocsin.mounting.engine import Engine
     from tocsin.mounting.opening import OpenedImage
     from tocsin.mounting.options import MountOptions
@@ -252,6 +253,7 @@ def serve(
         registry.claim(entry)
         stack.callback(registry.remove, entry)
         # Imported here, since commands that only ask about mounts do not need them.
+        from tocsin.mounting.completed import Completion  # noqa: PLC0415
         from tocsin.mounting.engine import Engine  # noqa: PLC0415
         from tocsin.mounting.opening import open_for_mount  # noqa: PLC0415
 
@@ -268,8 +270,9 @@ def serve(
         mounted.extend(filter(None, [mount_points.mounted_at(directory)]))
         entry = _described(entry, opened, engine).with_values(front=front)
         registry.write(entry)
+        completion = Completion(engine, options, entry, registry)
         listening = control.ControlSocket(
-            registry.socket_path(entry), _answers(entry, engine, options)
+            registry.socket_path(entry), _answers(entry, engine, options, completion)
         )
         stack.callback(listening.close)
         # From now on, signals end the mount instead of raising exceptions.
@@ -278,7 +281,13 @@ def serve(
             notify("READY=1")
             engine.find_access_log()
             threading.Thread(target=_limit_cache, args=(options,), daemon=True).start()
-            _serve(engine, lambda: _is_gone(registry, entry), listening, stopping, lifeline)
+
+            def is_over() -> bool:
+                engine.collect()
+                completion.begin()
+                return _is_gone(registry, entry)
+
+            _serve(engine, is_over, listening, stopping, lifeline)
 
 
 def _limit_cache(options: MountOptions) -> None:
@@ -348,7 +357,7 @@ def _ready(entry: Registration, opened: OpenedImage, begun: float, *, with_confi
 
 
 def _answers(
-    entry: Registration, engine: Engine, options: MountOptions
+    entry: Registration, engine: Engine, options: MountOptions, completion: Completion
 ) -> Callable[[str], Document | None]:
     def answer(question: str) -> Document | None:
         if question != control.STATUS:
@@ -358,6 +367,8 @@ def _answers(
             engine.status(),
             background=options.background,
             access_log=engine.access_log,
+            verified=completion.verified,
+            problem=completion.problem,
         ).to_dict()
 
     return answer
@@ -370,7 +381,7 @@ def _serve(
     stopping: int,
     lifeline: int | None,
 ) -> None:
-    """Answer questions until the mount has to end."""
+    """Answer questions until the mount has to end; `is_gone` is called every second."""
     unmounted, waiter = os.pipe()
 
     is_ending = threading.Event()
@@ -392,7 +403,6 @@ def _serve(
                     if key.data is not listening:
                         return
                     listening.serve_one()
-                engine.collect()
                 if is_gone():
                     return
     finally:

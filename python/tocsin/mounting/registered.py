@@ -27,6 +27,7 @@ from tocsin.layers.untrusted_directory import (
     read_file,
     write_file,
 )
+from tocsin.mounting import mount_points
 from tocsin.mounting.processes import is_running, start_time
 from tocsin.quoting import quoted
 
@@ -62,6 +63,11 @@ class Registration:
         files: number of files and directories.
         size: size of the layers as the registry stores them, in bytes.
         mounted: whether it has been mounted.
+        needs_process: whether the process serves it; otherwise the mount is alive as long as it
+            exists, and `pid` is 0.
+        layers: the directories in the cache that hold the data, if no process locks them.
+        verified: whether the layers have the chain IDs that containerd gives them, if no process
+            can be asked; ``None`` if unknown.
     """
 
     directory: str
@@ -77,6 +83,9 @@ class Registration:
     files: int = 0
     size: int = 0
     mounted: bool = False
+    needs_process: bool = True
+    layers: tuple[str, ...] = ()
+    verified: bool | None = None
 
     @property
     def name(self) -> str:
@@ -85,8 +94,11 @@ class Registration:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process of the mount is running."""
-        return is_running(self.pid, self.started)
+        """Whether the process of the mount is running, or the mount exists without one."""
+        if self.needs_process:
+            return is_running(self.pid, self.started)
+        point = mount_points.mounted_at(self.directory)
+        return point is not None and mount_points.is_ours(point)
 
     def with_values(self, **changes: Any) -> Registration:  # noqa: ANN401 (any field)
         """Return the description with other values."""
@@ -230,5 +242,6 @@ def _read(name: str, directory: int) -> Registration | None:
         values = json.loads(read_file(name, directory, size))
         known = {each.name: values[each.name] for each in fields(Registration)}
         if isinstance(known["directory"], str) and isinstance(known["pid"], int):
+            known["layers"] = tuple(known["layers"])
             return Registration(**known)
     return None

@@ -53,6 +53,8 @@ class MountStatus:
         failures: fetches that failed; each was repeated, unless its reads had waited too long.
         last_error: why the last of them failed; ``None`` if none has.
         disk_error: why data is not kept on disk; ``None`` if it is.
+        verified: in a snapshotter, whether the layers are those of the diff IDs in the image's
+            config; ``None`` until all of them are on this machine.
         access_log: the access log whose files are loaded first: the path of a file, or the digest
             of a manifest that refers to the image; ``None`` if there is none.
         pack: the state of the image's pack; ``None`` without one. Its keys are ``size``,
@@ -85,6 +87,7 @@ class MountStatus:
     failures: int = 0
     last_error: str | None = None
     disk_error: str | None = None
+    verified: bool | None = None
     access_log: str | None = None
     pack: Document | None = None
 
@@ -115,12 +118,25 @@ def of_live(
     *,
     background: bool,
     access_log: str | None = None,
+    verified: bool | None = None,
+    problem: str | None = None,
 ) -> MountStatus:
-    """Return the status of a mount, from the counters of the core."""
+    """Return the status of a mount, from the counters of the core.
+
+    Args:
+        registration: its description.
+        counters: the counters.
+        background: whether it is loaded in the background.
+        access_log: the access log in use.
+        verified: as in `MountStatus`.
+        problem: why the layers are not those of the image's config; ``None`` if they are.
+    """
     total, left = counters["bytes_total"], counters["bytes_left"]
     fetched = counters["bytes_fetched"]
     is_complete = counters["complete"]
-    if is_complete:
+    if problem is not None:
+        reason = f"no other image may use its layers: {problem}"
+    elif is_complete:
         reason = "all data is on this machine; the registry is no longer needed"
     elif not background:
         reason = "data is fetched when it is read; background loading is off"
@@ -143,6 +159,7 @@ def of_live(
         reason=reason,
         background=background,
         access_log=access_log,
+        verified=verified,
         bytes_total=total,
         bytes_fetched=fetched,
         bytes_left=left,
@@ -153,8 +170,20 @@ def of_live(
 
 def of_silent(registration: Registration) -> MountStatus:
     """Return the status of a mount whose process does not answer."""
+    if registration.is_alive and not registration.needs_process:
+        return MountStatus(
+            **_described(registration),
+            state=COMPLETE,
+            reason="all data is on this machine; neither the registry nor a process is needed",
+            bytes_total=registration.size,
+            bytes_cached=registration.size,
+            verified=registration.verified,
+        )
     if not registration.is_alive:
-        state, reason = DEAD, "the process of the mount has died"
+        state = DEAD
+        reason = "the process of the mount has died"
+        if not registration.needs_process:
+            reason = "the mount is gone"
     elif not registration.mounted:
         state, reason = STARTING, "the image is being opened"
     else:

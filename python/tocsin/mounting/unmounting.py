@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _END_TIMEOUT = 10.0
 """Seconds to wait for the process of a mount, which may write an access log."""
 _PAUSE = 0.01
-_OF_SNAPSHOTTER = re.compile(r"(.+)/images/[0-9a-f]{64}-[0-9]{1,9}/fs", re.DOTALL)
+_OF_SNAPSHOTTER = re.compile(r"(.+)/images/[0-9a-f]{64}-[0-9]{1,9}/(?:fs|complete)", re.DOTALL)
 """Where a snapshotter mounts images, below its directory."""
 LIST_TIMEOUT = 2.0
 """Seconds that each mount has to answer, when all of them are listed."""

@@ -152,6 +152,16 @@ impl Mount {
         })??)
     }
 
+    /// The SHA-256 of a layer's uncompressed bytes; `None` if spans are missing. Reads all of them.
+    fn layer_digest<'py>(
+        &self,
+        py: Python<'py>,
+        layer: usize,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let digest = gate::detached(py, || self.fs.engine().layer_digest(layer))??;
+        Ok(digest.map(|digest| PyBytes::new(py, &digest)))
+    }
+
     /// The metadata of the image as an EROFS file system over its layers.
     ///
     /// A `ValueError` says why EROFS cannot represent the image. Sparse files are known after

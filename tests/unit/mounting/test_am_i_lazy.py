@@ -36,6 +36,7 @@ MOUNTS = {
     "erofs": ("49 27 0:43 / / ro,relatime - erofs /proc/self/fd/12 ro,user_xattr,acl\n", LAZY),
     "run": (overlay("/data/tocsin-run-8q2tp360/image", "/data/x/upper"), LAZY),
     "overlay": (overlay(IMAGE), LAZY),
+    "overlay-on-a-complete-image": (overlay(f"{IMAGE[:-2]}complete"), LAZY),
     "overlay-with-relative-paths": (overlay(f"images/{HEX}-3/fs"), LAZY),
     "optional-fields": (overlay(IMAGE).replace(" - ", " master:1 shared:2 - "), LAZY),
     "layers-above": (overlay(f"{OF_SNAPSHOT}/5/fs:{IMAGE}"), LAZY),

@@ -27,6 +27,13 @@ class LazyMounts(Protocol):
             TocsinError, OSError: they cannot be mounted.
         """
 
+    def verify(self, image: LazyImage, count: int) -> None:
+        """Wait until the lowest `count` layers are known to be those of the image's chain IDs.
+
+        Raises:
+            TocsinError, OSError: they are not, or that cannot be known.
+        """
+
     def unmount(self, manifest: Digest, count: int) -> None:
         """Unmount what `mount` mounted; nothing happens if it is not mounted."""
 

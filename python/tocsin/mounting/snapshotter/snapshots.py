@@ -213,6 +213,8 @@ class Snapshots:
         self, kind: Kind, key: str, parent: str, labels: Mapping[str, str], *, reason: str
     ) -> list[Mount]:
         """Make an active snapshot or a view."""
+        if names.is_for_layer(key):
+            self._verify_below(parent, names.target_of(labels))
         with self._below(parent) as lower:
             owner, mode = _root_of(lower, labels)
             with (
@@ -278,6 +280,31 @@ class Snapshots:
         yield directories
 
     # -- lazy images -------------------------------------------------------------------------------
+
+    def _verify_below(self, parent: str, target: Target | None) -> None:
+        """Verify the layers of another image on which a layer is about to be unpacked.
+
+        Raises:
+            SnapshotStateError: they do not match the image's config, or that is unknown.
+        """
+        if not parent or self._images is None:
+            return
+        above = self._state.get(parent)
+        for snapshot in [above, *self._state.ancestors(above)]:
+            stub = snapshot.stub
+            if stub is None:
+                continue
+            if target is not None and target.manifest == str(stub.image.manifest):
+                return
+            try:
+                self._images.verify(stub.image, stub.count)
+            except TocsinError as error:
+                raise SnapshotStateError(error.message, hint=error.hint) from error
+            except OSError as error:
+                raise SnapshotStateError(
+                    f"{stub.image.reference}: cannot be verified: {error.strerror}"
+                ) from error
+            return
 
     def _make_stub(self, target: Target, parent: str, labels: Mapping[str, str]) -> str | None:
         """Make a stub for a layer; return ``None`` if it exists then, or else why not."""

@@ -4,7 +4,12 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use sha2::{Digest, Sha256};
+
 use super::{ABSENT, Engine, IN_MEMORY, KEPT, Layer, ON_DISK, Origin, index, io_error};
+
+/// Bytes that are hashed at once.
+const DIGEST_PIECE: u64 = 1 << 20;
 
 impl Engine {
     /// Compares all spans with their digests; returns whether all are on disk and match.
@@ -40,6 +45,24 @@ impl Engine {
             check();
         });
         all.load(Ordering::Relaxed)
+    }
+
+    /// The SHA-256 of a layer's uncompressed bytes; `None` if spans are missing.
+    ///
+    /// # Errors
+    /// There is no such layer, or the disk failed.
+    pub fn layer_digest(&self, layer: usize) -> io::Result<Option<[u8; 32]>> {
+        let size = self.layers.get(layer).ok_or_else(io_error)?.table.uncompressed_size();
+        let (mut at, mut hash, mut buffer) = (0, Sha256::new(), Vec::new());
+        while at < size {
+            buffer.resize(index((size - at).min(DIGEST_PIECE))?, 0);
+            if !self.read_spans(layer, at, &mut buffer)? {
+                return Ok(None);
+            }
+            hash.update(&buffer);
+            at += buffer.len() as u64;
+        }
+        Ok(Some(hash.finalize().into()))
     }
 
     /// Reads a range of a layer's uncompressed bytes; returns whether all of it has arrived.

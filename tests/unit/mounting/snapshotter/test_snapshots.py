@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tocsin.errors import UnsupportedError
+from tocsin.errors import FormatError, UnsupportedError
 from tocsin.model.digest import Digest
 from tocsin.model.reference import parse_registry_name
 from tocsin.mounting.image_mounts import ImageMount
@@ -13,6 +13,7 @@ from tocsin.mounting.lazy_images import LazyImage, NotLazy
 from tocsin.mounting.snapshotter.problems import (
     SnapshotArgumentError,
     SnapshotExistsError,
+    SnapshotStateError,
 )
 from tocsin.mounting.snapshotter.snapshot import Kind
 from tocsin.mounting.snapshotter.snapshots import Snapshots
@@ -37,6 +38,7 @@ class FakeMounts:
         self.images = {image.reference.repository: image for image in images}
         self.live = set()
         self.broken = set()
+        self.forged = set()
 
     def find(self, reference, *, manifest, layers):
         found = self.images.get(reference.partition("/")[2])
@@ -49,6 +51,11 @@ class FakeMounts:
         directory.mkdir(exist_ok=True)
         self.live.add((image.manifest, count))
         return directory
+
+    def verify(self, image, count):
+        self.mount(image, count)
+        if image.reference.repository in self.forged:
+            raise FormatError("the image's config lies about layer 1", what="config.diff-ids")
 
     def unmount(self, manifest, count):
         self.live.discard((manifest, count))
@@ -170,6 +177,15 @@ def test_pull_when_lazy_image_comes_first_then_plain_one_is_on_its_base(containe
     layer = containerd.snapshots.stat(containerd.names["C14"]).number
     assert containerd.run("C14", "a") == [str(layer), "lazy-1"]
     assert mounts.live == {(LAZY.manifest, 1), (LAZY.manifest, 2)}
+
+
+def test_pull_when_a_lazy_image_is_forged_then_no_other_is_unpacked_on_it(containerd, mounts):
+    containerd.pull("lazy", "C1", "C12")
+    mounts.forged.add("lazy")
+    with pytest.raises(SnapshotStateError, match="lies about layer 1"):
+        containerd.pull("plain", "C1", "C14")
+    assert containerd.pull("other", "C1", "C13") == ["had", "lazy"]
+    assert containerd.run("C13", "a") == ["other-2"], "what is mounted has its own layers"
 
 
 def test_pull_when_plain_image_comes_first_then_lazy_one_has_its_mount(containerd):
