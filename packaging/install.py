@@ -5,7 +5,8 @@ smoke.py. The dependencies are downloaded first, so that an environment needs no
 
 ``--python`` names an interpreter of this machine. ``--debian`` makes a bare Debian with
 debootstrap, which needs root: bookworm has Python 3.11; for bullseye, CPython 3.11 is built there
-from the source that Debian has for bookworm.
+from the source that Debian has for bookworm; bookworm-arm64 runs the wheel for that machine under
+qemu's emulation and proot, which are unpacked, not installed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ WORK = Path(__file__).parents[1] / ".build" / "packaging" / "install"
 MIRROR = "http://deb.debian.org/debian"
 PACKAGES = {
     "bookworm": "python3,python3-venv,ca-certificates",
+    "bookworm-arm64": "python3,python3-venv",
     # What CPython's own build needs for the modules that pip and tocsin import.
     "bullseye": "gcc,make,libc6-dev,zlib1g-dev,libssl-dev,libffi-dev,ca-certificates",
 }
@@ -36,7 +38,10 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=WORK, metavar="DIR", help="of the Debians")
     args = parser.parse_args()
     results = {python: _on_this_machine(python, args.dist) for python in args.python}
-    results |= {name: _on_debian(name, args.root, args.dist) for name in args.debian}
+    root = args.root.resolve()
+    for name in args.debian:
+        on = _on_arm64 if name.endswith("-arm64") else _on_debian
+        results[name] = on(name, root, args.dist)
     print("\n| environment | result |\n| --- | --- |")
     for name, result in results.items():
         print(f"| {name} | {result} |")
@@ -81,6 +86,48 @@ def _on_debian(name: str, root: Path, dist: Path) -> str:
     )
 
 
+def _on_arm64(name: str, root: Path, dist: Path) -> str:
+    """Unpack a Debian for arm64 if it is missing, and run the test in it with emulation."""
+    print(f"==> Debian {name}", flush=True)
+    if os.geteuid() or shutil.which("debootstrap") is None:
+        return "not tried: needs root and debootstrap"
+    if not any(dist.glob("*manylinux*aarch64*.whl")):
+        return "not tried: there is no wheel for aarch64"
+    emulator, debian = root / "emulator", root / name
+    if not (emulator / "usr/bin/proot").exists():
+        emulator.mkdir(parents=True, exist_ok=True)
+        _output("apt-get", "download", "proot", "libtalloc2", "qemu-user-static", cwd=emulator)
+        for package in emulator.glob("*.deb"):
+            _unpack(package, emulator)
+    if not (debian / "usr/bin/python3").exists():
+        debian.mkdir(parents=True, exist_ok=True)
+        options = ("--arch=arm64", "--foreign", "--variant=minbase", f"--include={PACKAGES[name]}")
+        _output("debootstrap", *options, name.removesuffix("-arm64"), debian, MIRROR)
+        for package in (debian / "var/cache/apt/archives").glob("*.deb"):
+            _unpack(package, debian)
+    shutil.rmtree(debian / "work", ignore_errors=True)
+    _files(debian / "work", "3.11", dist, machine="aarch64")
+    before = (
+        *(
+            "env",
+            f"LD_LIBRARY_PATH={emulator}/usr/lib/x86_64-linux-gnu",
+            f"{emulator}/usr/bin/proot",
+        ),
+        *("-q", f"{emulator}/usr/bin/qemu-aarch64-static", "-0", "-w", "/", "-r", str(debian)),
+        *("-b", "/proc", "-b", "/dev"),
+    )
+    _output(*before, "/usr/bin/python3", "-m", "venv", "/work/venv")
+    return _try("/work/venv/bin/python", Path("/work/files"), before=before)
+
+
+def _unpack(package: Path, folder: Path) -> None:
+    """Unpack a Debian package without running its scripts."""
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as tar:
+        subprocess.run(
+            ["tar", "-x", "--keep-directory-symlink", "-C", folder], stdin=tar.stdout, check=True
+        )
+
+
 def _build_python(debian: Path, root: Path) -> None:
     """Build CPython 3.11 in a Debian, from the source package of bookworm."""
     source = root / "source"
@@ -99,17 +146,17 @@ def _build_python(debian: Path, root: Path) -> None:
     _output("chroot", debian, "sh", "-c", build)
 
 
-def _files(place: Path, version: str, dist: Path) -> Path:
+def _files(place: Path, version: str, dist: Path, *, machine: str = "x86_64") -> Path:
     """Copy wheels and the test to ``place/files``, and download the dependencies there."""
     files = place / "files"
     files.mkdir(parents=True)
-    for wheel in dist.glob("*manylinux*x86_64*.whl"):
+    for wheel in dist.glob(f"*manylinux*{machine}*.whl"):
         shutil.copy(wheel, files)
     shutil.copy(Path(__file__).with_name("smoke.py"), files)
     _output(
         *(sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:"),
-        *("--python-version", version, "--platform", "manylinux2014_x86_64"),
-        *("--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_17_x86_64"),
+        *("--python-version", version, "--platform", f"manylinux2014_{machine}"),
+        *("--platform", f"manylinux_2_28_{machine}", "--platform", f"manylinux_2_17_{machine}"),
         *("--dest", files, "--find-links", files, "tocsin"),
     )
     return files
@@ -134,8 +181,8 @@ def _try(python: str | Path, files: Path, *, before: tuple[str, ...] = ()) -> st
     return done.stdout.strip().splitlines()[-1]
 
 
-def _output(*words: str | Path, **options: object) -> str:
-    return subprocess.run(words, check=True, text=True, stdout=subprocess.PIPE, **options).stdout  # type: ignore[call-overload]
+def _output(*words: str | Path, cwd: Path | None = None) -> str:
+    return subprocess.run(words, check=True, text=True, stdout=subprocess.PIPE, cwd=cwd).stdout
 
 
 if __name__ == "__main__":

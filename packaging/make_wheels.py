@@ -88,16 +88,20 @@ def _make_venv(venv: Path, python: str = sys.executable) -> None:
     _run(python, "-m", "venv", venv)
 
 
-def _run(*words: str | Path, **options: object) -> str:
-    return subprocess.run(  # type: ignore[call-overload]
-        words, check=True, text=True, stdout=subprocess.PIPE, **options
-    ).stdout
+def _run(*words: str | Path) -> None:
+    subprocess.run(words, check=True, stdout=subprocess.PIPE)
 
 
-def _attempt(*words: str | Path, **options: object) -> str:
+def _attempt(*words: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
     """Run a program; return ``ok`` or the last line that it printed."""
-    done = subprocess.run(  # type: ignore[call-overload]
-        words, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options
+    done = subprocess.run(
+        words,
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=cwd,
+        env=env,
     )
     lines = done.stdout.strip().splitlines()
     return OK if done.returncode == 0 else f"FAILED: {lines[-1] if lines else done.returncode}"
