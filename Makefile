@@ -46,7 +46,7 @@ dev: $(EXTENSION) ## Set up .venv and build the extension into it
 
 .PHONY: wheels
 wheels: ## Build wheels and the sdist into dist/, and check each
-	@python3 packaging/wheels.py
+	@python3 packaging/make_wheels.py
 
 .PHONY: share
 share: dev ## Write the man pages and completion files again, after a change of a command
