@@ -10,6 +10,7 @@ RUST_SOURCES := $(shell find rust/core/src rust/mount/src rust/py/src -name '*.r
 CORPUS ?= .build/corpus
 CORPUS_SIZE ?= small
 FUZZ_SECONDS ?= 60
+ACTIONLINT := go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 # Processes the Python tests run in; auto is one for each processor.
 TEST_WORKERS ?= auto
 # Those named here; all, if none is.
@@ -42,6 +43,14 @@ $(EXTENSION): $(SETUP) $(RUST_SOURCES)
 
 .PHONY: dev
 dev: $(EXTENSION) ## Set up .venv and build the extension into it
+
+.PHONY: wheels
+wheels: ## Build wheels and the sdist into dist/, and check each
+	@python3 packaging/make_wheels.py
+
+.PHONY: share
+share: dev ## Write the man pages and completion files again, after a change of a command
+	@$(PYTHON) packaging/share.py
 
 .PHONY: protos
 protos: ## Generate the messages of containerd's API again, after a change of messages.proto
@@ -77,7 +86,12 @@ lint: dev ## Check style, lints, types and stubs
 	@$(PYTHON) -m ruff check --quiet
 	@$(PYTHON) -m ruff format --check --quiet
 	@$(PYTHON) -m mypy
+# Neither system runs the tests; their types at least are checked.
+	@$(PYTHON) -m mypy --platform darwin --config-file packaging/mypy-darwin.toml
+	@$(PYTHON) -m mypy --platform win32 --config-file packaging/mypy-win32.toml
 	@$(PYTHON) -m mypy.stubtest tocsin._core
+	@if command -v go >/dev/null; then echo "==> actionlint"; $(ACTIONLINT) .github/workflows/*.yml; \
+		else echo "Go is not installed, so the workflows are not checked"; fi
 
 .PHONY: fmt
 fmt: $(SETUP) ## Format everything

@@ -48,6 +48,14 @@ _BUILD_ZTOC = _CALL.format(
     imports="from tocsin import build_ztoc",
     work="open(out, 'wb').write(build_ztoc(layer, threads=threads).to_bytes())",
 )
+_INFLATE_SPANS = _CALL.format(
+    imports="from tocsin import build_ztoc; ztoc = build_ztoc(sys.argv[1]); "
+    "data = memoryview(open(sys.argv[1], 'rb').read()); "
+    "ranges = [ztoc.span_range(number) for number in range(ztoc.span_count)]",
+    work="size = sum(len(ztoc.inflate_span(number, data[start:end])) "
+    "for number, (start, end) in enumerate(ranges)); "
+    "assert size == ztoc.uncompressed_archive_size",
+)
 _RAPIDGZIP = _CALL.format(
     imports="import rapidgzip",
     work="file = rapidgzip.open(layer, parallelization=threads); "
@@ -178,6 +186,17 @@ def build_ztoc() -> Tool:
         "build_ztoc",
         "as tocsin, without starting the interpreter and the imports",
         ("{python}", "-c", _BUILD_ZTOC, "{layer}", "{out}", "{cpus}"),
+        ("{python}", "-m", "tocsin", "--version"),
+        reports_itself=True,
+    )
+
+
+def inflate_spans() -> Tool:
+    """Return `Ztoc.inflate_span` for each span of a layer, whose zTOC is made before."""
+    return Tool(
+        "inflate",
+        "digests of spans, and inflate from their checkpoints",
+        ("{python}", "-c", _INFLATE_SPANS, "{layer}", "{out}", "{cpus}"),
         ("{python}", "-m", "tocsin", "--version"),
         reports_itself=True,
     )

@@ -15,12 +15,21 @@ GATE = ROOT / "rust" / "py" / "src"
 
 # Python
 
-FLOOR = {"errors", "log", "processors", "quoting", "regular_file", "staged_file"}
+FLOOR = {
+    "errors",
+    "log",
+    "operating_system",
+    "processors",
+    "quoting",
+    "regular_file",
+    "staged_file",
+}
 """Modules that every room may import."""
 MAY_IMPORT = {
     "quoting": set(),
     "errors": {"quoting"},
     "log": set(),
+    "operating_system": {"errors"},
     "processors": set(),
     "regular_file": set(),
     "staged_file": set(),

@@ -10,7 +10,9 @@ import errno
 import os
 import stat
 
-_READ = os.O_RDONLY | os.O_CLOEXEC
+from tocsin.operating_system import O_BINARY, O_CLOEXEC, O_NONBLOCK
+
+_READ = os.O_RDONLY | O_CLOEXEC | O_BINARY
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a named pipe",
@@ -26,7 +28,7 @@ def open_regular(path: str | os.PathLike[str]) -> int:
     Raises:
         OSError: the file cannot be opened or is not a regular file; ``filename`` is its path.
     """
-    return _checked(os.open(path, _READ | getattr(os, "O_NONBLOCK", 0)), path, {stat.S_IFREG})
+    return _checked(os.open(path, _READ | O_NONBLOCK), path, {stat.S_IFREG})
 
 
 def open_regular_or_pipe(path: str | os.PathLike[str]) -> int:

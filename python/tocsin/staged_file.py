@@ -2,17 +2,20 @@
 
 A file is written under a temporary name in the target directory, flushed to the disk and renamed;
 then the directory is flushed. The writer holds a lock on the temporary file. If a run is killed,
-its file is no longer locked, and the next run removes it.
+its file is no longer locked, and the next run removes it. On Windows, open files can be neither
+renamed nor removed, so the next run removes files that are not open and a day old.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+
+from tocsin import operating_system as system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +23,11 @@ if TYPE_CHECKING:
 
 _PREFIX = ".tocsin-"
 _SUFFIX = ".tmp"
+_NEW_FILE = (
+    os.O_RDWR | os.O_CREAT | os.O_EXCL | system.O_BINARY | system.O_CLOEXEC | system.O_NOFOLLOW
+)
+_ABANDONED_AFTER = 86_400
+"""Seconds without a write after which a file is removed where locks are not reliable."""
 
 _PROBLEMS = {
     errno.ENOSPC: "the disk is full",
@@ -62,6 +70,7 @@ class StagedFile:
 
     def __init__(self, directory: Path) -> None:
         self.size = 0
+        self._is_renamed = False
         with place_in_errors(directory):
             self._fd, self._path = _create_locked(directory)
 
@@ -89,7 +98,10 @@ class StagedFile:
         """
         with place_in_errors(target):
             os.fsync(self._fd)
-            self._path.rename(target)
+            if not system.OPEN_FILES_CAN_BE_RENAMED:
+                self._close()
+            self._path.replace(target)
+            self._is_renamed = True
             sync_directory(target.parent)
         self._close()
 
@@ -107,10 +119,11 @@ class StagedFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._fd >= 0:
-            with suppress(FileNotFoundError):  # renamed, but flushing the directory failed
-                self._path.unlink()
-            self._close()
+        if not self._is_renamed:
+            if not system.OPEN_FILES_CAN_BE_RENAMED:
+                self._close()
+            self._path.unlink(missing_ok=True)
+        self._close()
 
 
 def remove_abandoned(directory: Path) -> None:
@@ -124,7 +137,8 @@ def remove_abandoned(directory: Path) -> None:
 
 def sync_directory(directory: Path) -> None:
     """Flush the entries of `directory` to the disk."""
-    _sync(directory, os.O_DIRECTORY)
+    if system.HAS_DIRECTORY_DESCRIPTORS:
+        _sync(directory, system.O_DIRECTORY)
 
 
 def sync_file(path: Path) -> None:
@@ -133,7 +147,7 @@ def sync_file(path: Path) -> None:
 
 
 def _sync(path: Path, flags: int) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
+    fd = os.open(path, os.O_RDONLY | system.O_CLOEXEC | system.O_NONBLOCK | flags)
     try:
         os.fsync(fd)
     finally:
@@ -143,10 +157,11 @@ def _sync(path: Path, flags: int) -> None:
 def _create_locked(directory: Path) -> tuple[int, Path]:
     while True:
         path = directory / f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(path, flags, 0o666)
+        fd = os.open(path, _NEW_FILE, 0o666)
+        if not system.OPEN_FILES_CAN_BE_RENAMED:  # nor removed, so no lock is needed
+            return fd, path
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            system.lock(fd)
             # Before the lock was taken, another run may have removed the file as abandoned.
             if os.fstat(fd).st_nlink:
                 return fd, path
@@ -158,9 +173,14 @@ def _create_locked(directory: Path) -> tuple[int, Path]:
 
 
 def _remove_unlocked(path: Path) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not system.OPEN_FILES_CAN_BE_RENAMED:
+        # The writer closes the file just before it renames it, and the lock ends with that.
+        if path.stat().st_mtime + _ABANDONED_AFTER < time.time():
+            path.unlink()
+        return
+    fd = os.open(path, os.O_WRONLY | system.O_CLOEXEC | system.O_NOFOLLOW | system.O_NONBLOCK)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
+        if system.try_lock(fd):
+            path.unlink()
     finally:
         os.close(fd)

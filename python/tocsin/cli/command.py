@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,17 +19,19 @@ _AS_WRITTEN = "\b\n"
 
 
 def command(
-    *, summary: str, epilog: str = exit_codes.EPILOG
+    *, summary: str, epilog: str = exit_codes.EPILOG, on_linux_only: bool = False
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """Turn a function into a command.
 
     Args:
         summary: its line in the list of commands.
         epilog: the end of its help: its exit codes.
+        on_linux_only: whether it fails on other systems.
     """
 
     def make(function: Callable[..., Any]) -> click.Command:
-        return click.command(epilog=epilog, short_help=summary, help=_help_of(function))(function)
+        run = _on_linux(function) if on_linux_only else function
+        return click.command(epilog=epilog, short_help=summary, help=_help_of(function))(run)
 
     return make
 
@@ -52,6 +55,17 @@ def group(
         )(function)
 
     return make
+
+
+def _on_linux(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def run(**values: Any) -> None:  # noqa: ANN401 (of any command)
+        from tocsin.operating_system import require_linux  # noqa: PLC0415 (not for --help)
+
+        require_linux(click.get_current_context().command_path)
+        function(**values)
+
+    return run
 
 
 def _help_of(function: Callable[..., Any]) -> str:

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tocsin.cli import exit_codes
+from tocsin.operating_system import STOP_SIGNALS
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -43,6 +44,6 @@ def raise_on_signals() -> None:
         if time.monotonic() - first[0] > _GRACE_PERIOD:
             os._exit(exit_codes.SIGNAL + number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOP_SIGNALS:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, stop)

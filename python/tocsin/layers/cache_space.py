@@ -8,7 +8,7 @@ that were used least recently.
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import re
 import stat
@@ -16,6 +16,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from tocsin import operating_system as system
 from tocsin.layers.untrusted_directory import (
     UntrustedFileError,
     open_directory,
@@ -130,8 +131,7 @@ def _locked_usage(root: int) -> Iterator[int]:
         try:
             yield fd
         finally:
-            # Closing is not enough: a process forked meanwhile has a copy that holds the lock.
-            fcntl.flock(fd, fcntl.LOCK_UN)
+            system.unlock(fd)
 
 
 @contextmanager
@@ -150,25 +150,20 @@ def _open_usage(root: int) -> Iterator[int]:
 
 def _lock(fd: int) -> None:
     deadline = time.monotonic() + _LOCK_TIMEOUT
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                raise OSError(error.errno, "another process keeps it locked") from None
-            time.sleep(_PAUSE)
-        else:
-            return
+    while not system.try_lock(fd):
+        if time.monotonic() > deadline:
+            raise OSError(errno.EWOULDBLOCK, "another process keeps it locked")
+        time.sleep(_PAUSE)
 
 
 def _read_usage(fd: int) -> tuple[int | None, int]:
-    found = _USAGE_TEXT.fullmatch(os.pread(fd, 64, 0))
+    found = _USAGE_TEXT.fullmatch(system.read_at(fd, 64, 0))
     return (int(found[1]), int(found[2])) if found else (None, 0)
 
 
 def _write_usage(fd: int, total: int, counted: int) -> None:
     text = b"%d %d\n" % (total, counted)
-    os.pwrite(fd, text, 0)
+    system.write_at(fd, text, 0)
     os.ftruncate(fd, len(text))
 
 

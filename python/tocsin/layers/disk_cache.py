@@ -22,6 +22,7 @@ from tocsin.layers.untrusted_directory import (
     write_file,
 )
 from tocsin.model.soci_index import MAX_ZTOC_SIZE
+from tocsin.operating_system import require_directory_descriptors
 
 if TYPE_CHECKING:
     import os
@@ -47,6 +48,9 @@ class DiskCache:
         directory: created when first written to, with access for this user only.
         note: called with messages for the user.
         size: limit in bytes; the least recently used files are removed.
+
+    Raises:
+        UnsupportedError: this is Windows.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class DiskCache:
         *,
         size: int = DEFAULT_DISK_CACHE_SIZE,
     ) -> None:
+        require_directory_descriptors("cache_dir")
         self._directory = Path(directory)
         self._note = note
         self._size = size

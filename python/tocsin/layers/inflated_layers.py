@@ -7,7 +7,6 @@ removes a layer holds an exclusive lock, so layers that are mounted are never re
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import stat
@@ -16,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tocsin import operating_system as system
 from tocsin.layers.cache_space import INFLATED, disk_size, listed
 from tocsin.layers.untrusted_directory import (
     TEMPORARY_PREFIX,
@@ -134,16 +134,13 @@ def _is_pinned(directory: int) -> bool:
 @contextmanager
 def _locked(lock: int) -> Iterator[bool]:
     """Hold an exclusive lock; yield whether it was free."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not system.try_lock(lock):
         yield False
         return
     try:
         yield True
     finally:
-        # Closing is not enough: a process forked meanwhile has a copy that holds the lock.
-        fcntl.flock(lock, fcntl.LOCK_UN)
+        system.unlock(lock)
 
 
 def _empty(directory: int) -> None:

@@ -12,6 +12,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from tocsin import operating_system as system
 from tocsin.errors import TocsinError
 from tocsin.layers.cache_space import INFLATED
 from tocsin.layers.sources import FileRanges
@@ -95,9 +96,9 @@ class KeptLayers:
             if ztoc.digest.rpartition(":")[2] != name.rpartition("-")[2]:
                 raise UntrustedFileError("the zTOC does not match its digest")
             source = None
-            with suppress(FileNotFoundError), open_file(_STORED, directory):
-                source = FileRanges(f"/proc/self/fd/{directory}/{_STORED}")
-                source.name = str(self._directory / INFLATED / name / _STORED)
+            with suppress(FileNotFoundError), open_file(_STORED, directory) as fd:
+                path = self._directory / INFLATED / name / _STORED
+                source = FileRanges(path, fd=os.dup(fd))
         return FoundLayer(ztoc, source)
 
 
@@ -159,8 +160,9 @@ class KeptLayer:
                     write_file(_ZTOC, directory, ztoc.to_bytes())
                     if self._file < 0:
                         return None
-                    source = FileRanges(f"/proc/self/fd/{directory}/{_STORED}")
-            source.name = str(self._directory / INFLATED / name / _STORED)
+                    with open_file(_STORED, directory) as fd:
+                        path = self._directory / INFLATED / name / _STORED
+                        source = FileRanges(path, fd=os.dup(fd))
         except _PROBLEMS as error:
             self._give_up(error)
             return None
@@ -181,7 +183,7 @@ class KeptLayer:
         self._close()
 
     def _create(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | system.O_NOFOLLOW | system.O_CLOEXEC
         with (
             open_root(self._directory, make=True) as root,
             open_directory(root, [INFLATED], make=True) as inflated,

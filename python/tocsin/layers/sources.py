@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from tocsin.errors import VerificationError
 from tocsin.layers.forking import forget_after_fork
+from tocsin.operating_system import read_at
 from tocsin.regular_file import open_regular
 
 if TYPE_CHECKING:
@@ -55,21 +56,26 @@ class RangeSource(Protocol):
 
 
 class FileRanges:
-    """Ranges of a file."""
+    """Ranges of a file.
+
+    Args:
+        path: path of the file.
+        fd: descriptor of the file if it is open; this object closes it.
+    """
 
     in_order = False
     request_size = 0
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, fd: int | None = None) -> None:
         self.name = str(path)
-        self._file = io.FileIO(open_regular(path))
+        self._file = io.FileIO(open_regular(path) if fd is None else fd)
         self.size = os.fstat(self._file.fileno()).st_size
 
     def read(self, start: int, end: int) -> bytes:
         """Return bytes ``[start, end)``, unverified."""
         parts = []
         while start < end:
-            part = os.pread(self._file.fileno(), end - start, start)
+            part = read_at(self._file.fileno(), end - start, start)
             if not part:
                 raise _too_short(self.name, end, start)
             parts.append(part)

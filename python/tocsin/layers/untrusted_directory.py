@@ -13,13 +13,15 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from tocsin import operating_system as system
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | system.O_DIRECTORY | system.O_CLOEXEC
 # O_NONBLOCK, since opening a FIFO otherwise waits for a writer.
-_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_FILE = system.O_NOFOLLOW | system.O_NONBLOCK | system.O_NOCTTY | system.O_CLOEXEC
 _PRIVATE_DIRECTORY = 0o700
 _PRIVATE_FILE = 0o600
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -48,9 +50,11 @@ def open_root(path: Path, *, make: bool = False) -> Iterator[int]:
         make: whether to make it if it is missing, with access for this user only.
 
     Raises:
+        UnsupportedError: this is Windows, which has no descriptors of directories.
         UntrustedFileError: another user owns it, or all users may write to it.
         OSError: it is missing, not a directory, or cannot be opened.
     """
+    system.require_directory_descriptors(f"cache {path}")
     if make:
         path.mkdir(_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
     fd = os.open(path, _DIRECTORY)
@@ -96,7 +100,7 @@ def open_directory(root: int, names: Sequence[str], *, make: bool = False) -> It
 
 def _open_one(name: str, above: int) -> int:
     try:
-        fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+        fd = os.open(name, _DIRECTORY | system.O_NOFOLLOW, dir_fd=above)
     except NotADirectoryError:  # a symbolic link is not a directory either
         raise UntrustedFileError(f"{name} is not a directory") from None
     try:
@@ -176,7 +180,7 @@ def write_file(name: str, directory: int, data: bytes) -> None:
         OSError: it cannot be written.
     """
     temporary = f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | system.O_NOFOLLOW | system.O_CLOEXEC
     fd = os.open(temporary, flags, _PRIVATE_FILE, dir_fd=directory)
     try:
         try:
@@ -220,5 +224,5 @@ def _is_regular(name: str, directory: int) -> bool | None:
 
 
 def _check_owner(status: os.stat_result, what: str = "it") -> None:
-    if status.st_uid not in (os.geteuid(), 0):
+    if status.st_uid not in (system.user_id(), 0):
         raise UntrustedFileError(f"{what} belongs to user {status.st_uid}")

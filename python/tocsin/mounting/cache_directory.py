@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from tocsin.layers.untrusted_directory import (
     open_file,
     open_root,
 )
+from tocsin.operating_system import lock_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +94,7 @@ def _make_and_lock(root: int, name: str) -> int:
         ):
             # Waits only while the cache is being cleaned. A lock belongs to the open file, so that
             # the copy of the descriptor holds it.
-            fcntl.flock(lock, fcntl.LOCK_SH)
+            lock_shared(lock)
             if os.fstat(lock).st_nlink:
                 os.utime(lock)  # the time of the last use
                 return os.dup(lock)

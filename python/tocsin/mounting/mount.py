@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tocsin.errors import ConflictError, NotFoundError, UnsupportedError
+from tocsin.errors import ConflictError, NotFoundError
 from tocsin.model.digest import Digest
 from tocsin.model.index_choice import IndexChoice
 from tocsin.model.platform import platform_of
@@ -19,6 +18,7 @@ from tocsin.mounting.fronts import front_of
 from tocsin.mounting.options import AUTO_ACCESS_LOG, DEFAULT_READ_TIMEOUT, MountOptions
 from tocsin.mounting.spawned import Spawned
 from tocsin.mounting.unmounting import status_of, unmount
+from tocsin.operating_system import require_linux
 from tocsin.stores.places import reference_of
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ def mount(
         FormatError: `reference` or `front` is invalid, or the reference does not name an image.
         RegistryError, OSError: the image cannot be reached or read.
     """
-    if sys.platform != "linux":
-        raise UnsupportedError("mounting is only supported on Linux")
+    require_linux("mounting")
     parsed = reference_of(reference)
     choice = IndexChoice.of(index)
     finds = access_log == AUTO_ACCESS_LOG

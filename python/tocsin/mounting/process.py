@@ -30,6 +30,7 @@ from tocsin.mounting.registered import (
 )
 from tocsin.mounting.reports import PipeReport, Ready, await_ready
 from tocsin.mounting.status import of_live
+from tocsin.operating_system import STOP_SIGNALS
 from tocsin.quoting import quoted
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ _COLLECT_INTERVAL = 1.0
 """Seconds between two collections of the accesses that the core keeps in memory."""
 _UNMOUNT_WAIT = 0.2
 """Seconds that the core waits at once for an unmount; it cannot unmount meanwhile."""
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 # -- starting ------------------------------------------------------------------------------------
@@ -419,7 +419,7 @@ def _stopped_by_signals() -> Iterator[int]:
         with suppress(OSError):
             os.write(write, b"s")
 
-    before = {number: signal.signal(number, stop) for number in _SIGNALS}
+    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
     # Wakes `select` at once; Python runs the handler only after that.
     wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     try:

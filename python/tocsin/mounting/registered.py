@@ -8,7 +8,6 @@ state leaves a description, by which its mount is found and removed.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tocsin import operating_system as system
 from tocsin.errors import ConflictError
 from tocsin.layers.untrusted_directory import (
     UntrustedFileError,
@@ -187,7 +187,7 @@ class Registry:
                 self._opened(make=True) as directory,
                 open_file(_LOCK, directory, write=True) as lock,
             ):
-                fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed
+                system.lock(lock)  # released when the file is closed
                 other = self.find(registration.directory)
                 if other is not None and other.is_alive and other.pid != registration.pid:
                     raise mounted_already(other)

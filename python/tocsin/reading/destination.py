@@ -9,13 +9,13 @@ one.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 from collections import OrderedDict
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
+from tocsin import operating_system as system
 from tocsin.quoting import quoted
 from tocsin.reading.metadata import MetadataWriter, NamedFile, OpenFile
 from tocsin.staged_file import placed
@@ -34,8 +34,9 @@ _MAX_NAME_SIZE = 255
 """Limit of Linux for a file name, in bytes."""
 _MAX_FILE_SIZE = (1 << 63) - 1
 """Limit of Linux for a file, in bytes."""
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_ROOT_DIRECTORY = os.O_RDONLY | system.O_DIRECTORY | system.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | system.O_DIRECTORY | system.O_NOFOLLOW | system.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | system.O_NOFOLLOW | system.O_CLOEXEC
 _STAGED = "new"
 _SINGLE_FILE_ERRORS = {
     errno.EPERM,  # links, FIFOs and devices on a file system without them
@@ -77,6 +78,7 @@ class Destination:
         note: called with a description of what was not preserved, and the path of the file.
 
     Raises:
+        UnsupportedError: this is Windows.
         OSError: the directory cannot be made or written to.
     """
 
@@ -87,9 +89,10 @@ class Destination:
         owners: bool,
         note: Callable[[str, str], None] = lambda what, path: None,
     ) -> None:
+        system.require_directory_descriptors("extracting files")
         self._root = root
         self._metadata = MetadataWriter(owners=owners, note=note)
-        self._uid = os.geteuid()
+        self._uid = system.user_id()
         # The least recently used first; a closed one is opened again from the root.
         self._open: OrderedDict[str, int] = OrderedDict()
         self._at, self._at_fd = "", -1
@@ -98,7 +101,7 @@ class Destination:
         try:
             self._new_root = not root.is_dir()
             root.mkdir(parents=True, exist_ok=True)
-            self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._root_fd = os.open(root, _ROOT_DIRECTORY)
         except OSError as error:
             raise placed(error, root) from error
         try:
@@ -183,14 +186,7 @@ class Destination:
         """Give the owner full access to an existing directory, such as an extracted one."""
         if self._uid == 0:
             return
-        fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
-        try:
-            found = os.fstat(fd)
-            if ~found.st_mode & stat.S_IRWXU and found.st_uid == self._uid:
-                # fchmod() does not work on an O_PATH descriptor, but this path does.
-                os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(found.st_mode) | stat.S_IRWXU)  # noqa: PTH101 (by descriptor)
-        finally:
-            os.close(fd)
+        system.add_mode(name, stat.S_IRWXU, directory=above)
 
     # -- files in directories ------------------------------------------------------------------
 
@@ -331,7 +327,7 @@ class Destination:
             self._stage_name = name
             fd = os.open(name, _DIRECTORY, dir_fd=self._root_fd)
             with suppress(OSError):  # without locks, no other run removes it either
-                fcntl.flock(fd, fcntl.LOCK_EX)
+                system.lock(fd)
             # Before it was locked, another run may have removed it as abandoned.
             if os.fstat(fd).st_nlink:
                 self._stage = fd
@@ -348,10 +344,10 @@ class Destination:
             with suppress(OSError):
                 fd = os.open(name, _DIRECTORY, dir_fd=self._root_fd)
                 try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    with suppress(FileNotFoundError):
-                        os.unlink(_STAGED, dir_fd=fd)
-                    os.rmdir(name, dir_fd=self._root_fd)
+                    if system.try_lock(fd):
+                        with suppress(FileNotFoundError):
+                            os.unlink(_STAGED, dir_fd=fd)
+                        os.rmdir(name, dir_fd=self._root_fd)
                 finally:
                     os.close(fd)
 
@@ -415,7 +411,7 @@ def _placed(error: OSError, path: str) -> OSError:
 def _write_at(fd: int, piece: bytes, at: int) -> None:
     rest = memoryview(piece)
     while rest:
-        written = os.pwrite(fd, rest, at)
+        written = system.write_at(fd, rest, at)
         rest, at = rest[written:], at + written
 
 

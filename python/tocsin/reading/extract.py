@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from tocsin.errors import TocsinError
 from tocsin.model.document import seconds_of
 from tocsin.model.events import Advanced
+from tocsin.operating_system import is_root
 from tocsin.quoting import shown
 from tocsin.reading.destination import Destination, NotMadeError, check_name
 from tocsin.reading.layer_order import FilesInLayerOrder
@@ -123,7 +124,7 @@ def extract(
             name = top.rpartition("/")[2]
         else:
             root, name = root.parent, root.name
-    owned = os.geteuid() == 0 if owners is None else owners
+    owned = is_root() if owners is None else owners
     with Destination(root, owners=owned, note=run.note) as run.destination:
         if name:
             run.extract_one(name, top, node)
@@ -276,7 +277,7 @@ class _Extraction:
         problem = ""
         if device is None:
             problem = f"device number {found.devmajor}:{found.devminor} is out of range"
-        elif node.type != "fifo" and os.geteuid() != 0:
+        elif node.type != "fifo" and not is_root():
             problem = "device node, which only root can make"
         if device is None or problem:
             self._absent.add(node.inode)

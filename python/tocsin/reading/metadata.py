@@ -13,6 +13,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from tocsin import operating_system as system
 from tocsin.quoting import shown
 from tocsin.reading.stat import NO_ID
 
@@ -93,7 +94,7 @@ class OpenFile:
 
     def setxattr(self, key: str, value: bytes) -> None:
         """Set an extended attribute."""
-        os.setxattr(self.fd, key, value)
+        system.set_attribute(self.fd, key, value)
 
     def chmod(self, mode: int) -> None:
         """Set its permission bits."""
@@ -125,7 +126,7 @@ class NamedFile:
     def setxattr(self, key: str, value: bytes) -> None:
         """Set an extended attribute."""
         place = f"/proc/self/fd/{self.directory}/{self.name}"
-        os.setxattr(place, key, value, follow_symlinks=False)
+        system.set_attribute(place, key, value, follow_symlinks=False)
 
     def chmod(self, mode: int) -> None:
         """Set its permission bits, if it has any."""

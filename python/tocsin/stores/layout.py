@@ -10,11 +10,11 @@ which the next run removes.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from tocsin import operating_system as system
 from tocsin.errors import FormatError, NotFoundError, VerificationError
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.go_json import MAX_SIZE
@@ -32,7 +32,7 @@ from tocsin.stores.base import MustStream, MustVerify, TakenOver
 from tocsin.stores.file_store import FileSource, manifest_descriptor
 from tocsin.stores.hashing import hashed
 from tocsin.stores.layout_index import LAYOUT_FILE, LayoutIndex, check_layout_file
-from tocsin.stores.linking import link_file, others_may_write, share_blocks
+from tocsin.stores.linking import link_file, others_may_write
 from tocsin.stores.origins import LayoutOrigin, layout_blob_path
 from tocsin.stores.verification import verified
 from tocsin.stores.window import Window
@@ -48,6 +48,14 @@ if TYPE_CHECKING:
     _Identity = tuple[int, int, int, int]
 
 _OWN_NAMES = frozenset({"blobs", "oci-layout", "index.json", "ingest"})
+_LOCK_FILE = (
+    os.O_RDWR
+    | os.O_CREAT
+    | system.O_BINARY
+    | system.O_CLOEXEC
+    | system.O_NONBLOCK
+    | system.O_NOFOLLOW
+)
 
 
 class OciLayout(FileSource):
@@ -248,7 +256,7 @@ class OciLayout(FileSource):
         """Create a blob that shares the blocks of an open file; return whether that succeeded."""
         self._prepare()
         with StagedFile(self.path) as staged:
-            if not share_blocks(window.fd, staged.fileno()):
+            if not system.share_blocks(window.fd, staged.fileno()):
                 return False
             copy = Window(staged.fileno(), 0, os.fstat(staged.fileno()).st_size)
             place = self._place(descriptor.digest)
@@ -288,10 +296,10 @@ class OciLayout(FileSource):
             fd, may_write = _open_for_lock(path)
         try:
             with place_in_errors(path):
-                fcntl.flock(fd, fcntl.LOCK_EX)
+                system.lock(fd)
                 # The file is new, or the process that created it died before writing to it.
                 if may_write and os.fstat(fd).st_size < len(LAYOUT_FILE):
-                    os.pwrite(fd, LAYOUT_FILE, 0)
+                    system.write_at(fd, LAYOUT_FILE, 0)
                     os.fsync(fd)
             yield
         finally:
@@ -358,9 +366,8 @@ def _open_for_lock(path: Path) -> tuple[int, bool]:
 
     A symbolic link is never opened for writing.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
     try:
-        return os.open(path, flags, 0o666), True
+        return os.open(path, _LOCK_FILE, 0o666), True
     except PermissionError:  # read-only in exported layouts
         pass
     except OSError as error:

@@ -1,31 +1,34 @@
-"""Hard links and reflinks, which avoid copying a file.
+"""Hard links, which avoid copying a file.
 
 A hard link gives a file a second name, so a write to one changes both. A file is therefore linked
 only if no other user can write to it: its owner is this user or root, and neither the group nor
 others have write permission. (With an access control list, the permissions of the group are the
-maximum for all users and groups in the list.) A reflink shares blocks only until one of the two
-files is written, so it is safe for any file.
+maximum for all users and groups in the list.) A reflink (`operating_system.share_blocks`)
+shares blocks only until one of the two files is written, so it is safe for any file.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from typing import TYPE_CHECKING
 
+from tocsin.operating_system import user_id
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-_FICLONE = 0x40049409
-"""From linux/fs.h; Python defines it since 3.14. See ioctl_ficlone(2)."""
 _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 _ROOT = 0
 
 
 def others_may_write(status: os.stat_result) -> bool:
-    """Return whether users other than this one and root can write to a file or make it writable."""
-    return status.st_uid not in (os.geteuid(), _ROOT) or bool(status.st_mode & _WRITABLE)
+    """Return whether users other than this one and root can write to a file or make it writable.
+
+    On Windows, permissions are unknown, so they may.
+    """
+    user = user_id()
+    return user is None or status.st_uid not in (user, _ROOT) or bool(status.st_mode & _WRITABLE)
 
 
 def link_file(path: Path, fd: int, target: Path) -> bool:
@@ -43,12 +46,3 @@ def link_file(path: Path, fd: int, target: Path) -> bool:
         return True
     target.unlink()
     return False
-
-
-def share_blocks(source: int, target: int) -> bool:
-    """Make an empty file share the blocks of another; return whether that succeeded."""
-    try:
-        fcntl.ioctl(target, _FICLONE, source)
-    except OSError:
-        return False
-    return True

@@ -6,12 +6,12 @@ one file; each large blob has its own, whose space is freed as soon as the blob 
 
 from __future__ import annotations
 
-import os
 import tempfile
 from itertools import chain
 from threading import Lock
 from typing import IO, TYPE_CHECKING
 
+from tocsin.operating_system import write_at
 from tocsin.staged_file import place_in_errors
 from tocsin.stores.window import Window
 
@@ -97,6 +97,6 @@ class Spool:
         rest = memoryview(data)
         with place_in_errors(self._directory):
             while rest:
-                written = os.pwrite(fd, rest, offset)
+                written = write_at(fd, rest, offset)
                 rest = rest[written:]
                 offset += written

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from tocsin.operating_system import read_at
 from tocsin.regular_file import open_regular
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Window:
         """Return bytes ``[start, end)`` of the window; fewer if the file ends before."""
         parts = []
         end = min(end, self.size)
-        while start < end and (part := os.pread(self.fd, end - start, self.offset + start)):
+        while start < end and (part := read_at(self.fd, end - start, self.offset + start)):
             parts.append(part)
             start += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)

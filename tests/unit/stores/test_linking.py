@@ -100,7 +100,7 @@ def test_take_over_when_blocks_can_be_shared_then_no_bytes_are_written(
         os.pwrite(target, os.pread(fd, 1 << 20, 0), 0)
         return True
 
-    monkeypatch.setattr("tocsin.stores.layout.share_blocks", share)
+    monkeypatch.setattr("tocsin.operating_system.share_blocks", share)
     layer = image.layer_descriptors[0]
     blob_path(source, layer).chmod(0o666)
     assert sink.take_over(layer, source.origin) == TakenOver()
@@ -115,7 +115,7 @@ def test_take_over_when_shared_blocks_differ_then_nothing_is_stored(
         os.pwrite(target, bytes(os.fstat(fd).st_size), 0)
         return True
 
-    monkeypatch.setattr("tocsin.stores.layout.share_blocks", share)
+    monkeypatch.setattr("tocsin.operating_system.share_blocks", share)
     layer = image.layer_descriptors[0]
     blob_path(source, layer).chmod(0o666)
     assert sink.take_over(layer, source.origin) == MustStream()

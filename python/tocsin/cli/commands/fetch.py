@@ -31,7 +31,7 @@ _COLUMNS = (
 )
 
 
-@command(summary="Download an image into tocsin's cache.")
+@command(summary="Download an image into tocsin's cache.", on_linux_only=True)
 @click.argument("image", metavar="IMAGE", type=parameters.reference)
 @platform_option
 @index_option

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tocsin.mounting.reports import Ready
 
 
-@command(summary="Mount an image without downloading it first.")
+@command(summary="Mount an image without downloading it first.", on_linux_only=True)
 @click.argument("image", metavar="IMAGE", type=parameters.reference)
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(

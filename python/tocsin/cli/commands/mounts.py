@@ -27,7 +27,7 @@ _COLUMNS = (
 )
 
 
-@command(summary="List the mounted images.")
+@command(summary="List the mounted images.", on_linux_only=True)
 @click.option("--clean", is_flag=True, help="Remove mounts whose process has died.")
 @output_options
 def mounts(*, clean: bool, output: Output) -> None:

@@ -18,6 +18,7 @@ from tocsin.cli.mount_options import CommandReport, check_record, index_words, r
 from tocsin.cli.options import DEFAULT_MIN_LAYER_SIZE, output_options
 from tocsin.cli.program_options import program_options
 from tocsin.errors import TocsinError, UnsupportedError
+from tocsin.operating_system import is_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ _INTERRUPTED = 130
 """Exit code of a program that Ctrl-C has ended."""
 
 
-@command(summary="Record which files a program of an image uses.")
+@command(summary="Record which files a program of an image uses.", on_linux_only=True)
 @click.argument("image", metavar="IMAGE", type=parameters.reference)
 @program_options
 @click.option(
@@ -137,7 +138,7 @@ def record(
     from tocsin.model.access_log import AccessLog  # noqa: PLC0415 (not for --help)
 
     _check(image, target, merge=merge, stores=push or soci, replaces=replaces and not push)
-    options = options_for(image, allow_other=os.geteuid() == 0)
+    options = options_for(image, allow_other=is_root())
     logs = [AccessLog.read(target)] if merge and target is not None and target.exists() else []
     if sources:
         logs += map(AccessLog.read, sources)

@@ -12,6 +12,7 @@ from tocsin.cli.image_files import LayerProgress
 from tocsin.cli.mount_options import CommandReport, index_words, mount_options
 from tocsin.cli.options import quiet_option
 from tocsin.cli.program_options import program_options
+from tocsin.operating_system import is_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from tocsin.mounting.reports import Ready
 
 
-@command(summary="Run a program of an image without downloading the image first.")
+@command(
+    summary="Run a program of an image without downloading the image first.", on_linux_only=True
+)
 @click.argument("image", metavar="IMAGE", type=parameters.reference)
 @program_options
 @mount_options
@@ -55,9 +58,7 @@ def run(
       tocsin run ghcr.io/team/app:1 -- python -c "import numpy"
       tocsin run --record app.log ghcr.io/team/app:1 -- app --version
     """
-    import os  # noqa: PLC0415 (not for --help)
-
-    from tocsin.mounting.running import run as run_in  # noqa: PLC0415 (as above)
+    from tocsin.mounting.running import run as run_in  # noqa: PLC0415 (not for --help)
 
     report = CommandReport(output)
     shown = LayerProgress(output)
@@ -72,7 +73,7 @@ def run(
         )
 
     # With root, the program may have another user, to whom the mount must not be closed.
-    options = options_for(image, allow_other=os.geteuid() == 0)
+    options = options_for(image, allow_other=is_root())
     try:
         with shown:
             code = run_in(

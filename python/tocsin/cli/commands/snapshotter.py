@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tocsin.stores.registry import RegistryOptions
 
 
-@command(summary="Run containerd's snapshotter that mounts images lazily.")
+@command(summary="Run containerd's snapshotter that mounts images lazily.", on_linux_only=True)
 @click.option(
     "--config",
     metavar="FILE",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _COLUMNS = (Column("IMAGE", wraps=True), Column("STATE"), Column("REASON", wraps=True))
 
 
-@command(summary="Show what a mount, or the snapshotter, is doing.")
+@command(summary="Show what a mount, or the snapshotter, is doing.", on_linux_only=True)
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--root",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tocsin.cli.output import Output
 
 
-@command(summary="Unmount an image.")
+@command(summary="Unmount an image.", on_linux_only=True)
 @click.argument(
     "directories", metavar="DIR...", type=click.Path(path_type=Path), nargs=-1, required=True
 )

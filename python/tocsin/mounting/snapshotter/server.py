@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import select
 import signal
@@ -20,6 +19,7 @@ from tocsin.errors import ConflictError, UnsupportedError
 from tocsin.log import LOG
 from tocsin.mounting.notify import notify
 from tocsin.mounting.snapshotter.snapshots import RESTORING, Snapshots
+from tocsin.operating_system import STOP_SIGNALS, try_lock
 from tocsin.quoting import quoted
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ _LIMIT = 20.0
 """Seconds after a signal in which this process ends, whatever hangs: a crash loses nothing."""
 _THREAD_NAME = "request"
 _PRIVATE = 0o700
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LOCK = "lock"
 _Images = TypeVar("_Images", bound="LazyMounts")
 
@@ -155,13 +154,11 @@ def _locked(root: Path) -> Iterator[None]:
         )
     descriptor = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(descriptor):
             raise ConflictError(
                 f"{quoted(str(root))}: another snapshotter uses the directory",
                 hint="Stop the other one, or choose another directory with --root.",
-            ) from None
+            )
         yield
     finally:
         os.close(descriptor)
@@ -227,7 +224,7 @@ def _stopped_by_signals() -> Iterator[Callable[[], None]]:
         """
 
     wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    before = {number: signal.signal(number, ignore) for number in _SIGNALS}
+    before = {number: signal.signal(number, ignore) for number in STOP_SIGNALS}
     try:
         yield lambda: _await_signal(read)
     finally:
@@ -243,5 +240,5 @@ def _await_signal(pipe: int) -> None:
     while True:
         select.select([pipe], [], [])
         with suppress(BlockingIOError):
-            if set(os.read(pipe, 64)) & set(_SIGNALS):
+            if set(os.read(pipe, 64)) & set(STOP_SIGNALS):
                 return

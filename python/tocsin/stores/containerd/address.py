@@ -6,11 +6,11 @@ The environment variables are those of containerd's own client, ``ctr``.
 from __future__ import annotations
 
 import os
-import socket
 from typing import TYPE_CHECKING
 
 from tocsin.errors import ContainerdError, UnsupportedError
 from tocsin.model.reference import check_namespace
+from tocsin.operating_system import unix_socket
 from tocsin.quoting import shown
 
 if TYPE_CHECKING:
@@ -61,9 +61,10 @@ def check_socket(name: str, address: str) -> None:
         address: path of the socket.
 
     Raises:
+        UnsupportedError: this is Windows.
         ContainerdError: nothing listens there, or this user may not connect.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with unix_socket(name) as probe:
         probe.settimeout(_CONNECT_TIMEOUT)
         try:
             probe.connect(address)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tocsin.errors import AuthError, FormatError
 from tocsin.log import LOG
 from tocsin.model.go_json import decode_object
+from tocsin.operating_system import real_user_id
 from tocsin.quoting import shown
 from tocsin.stores.registry.credential_helper import HelperMissingError, ask_helper
 from tocsin.stores.registry.ecr import ambient_ecr_credential, is_ecr
@@ -144,12 +145,10 @@ def _home(environ: Mapping[str, str]) -> Path:
 
 def _podman_files(environ: Mapping[str, str]) -> Iterator[Path]:
     home = _home(environ)
-    runtime = environ.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
-    yield (
-        Path(runtime) / "containers/auth.json"
-        if environ.get("XDG_RUNTIME_DIR")
-        else (Path(runtime) / "auth.json")
-    )
+    if runtime := environ.get("XDG_RUNTIME_DIR"):
+        yield Path(runtime) / "containers/auth.json"
+    elif (user := real_user_id()) is not None:
+        yield Path(f"/run/containers/{user}/auth.json")
     config = environ.get("XDG_CONFIG_HOME")
     yield (Path(config) if config else home / ".config") / "containers/auth.json"
 
