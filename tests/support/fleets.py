@@ -8,9 +8,8 @@ from collections import Counter
 from functools import cache
 from typing import TYPE_CHECKING
 
-from support.images import image_of, layer_tar
+from support.images import make_image
 from support.registry import Registry, digest_of
-from tocsin.model.media_types import OCI_LAYER_GZIP
 from tocsin.model.reference import parse_registry_name
 from tocsin.stores.registry import open_repository
 
@@ -20,18 +19,20 @@ if TYPE_CHECKING:
     from support.images import Image
 
 
+def _content(name: str, size: int) -> dict[str, bytes]:
+    """Return one file of `size` bytes that do not compress, the same each time."""
+    return {name: random.Random(name).randbytes(size)}  # noqa: S311 (not a secret)
+
+
 @cache
 def layer(name: str, size: int = 20_000) -> bytes:
-    """Return a layer with one file of `size` bytes that do not compress, the same each time."""
-    import gzip  # noqa: PLC0415 (only here)
-
-    content = random.Random(name).randbytes(size)  # noqa: S311 (not a secret)
-    return gzip.compress(layer_tar({name: content}), 1, mtime=0)
+    """Return the layer with a name."""
+    return make_image(_content(name, size)).layers[0]
 
 
 def image(*layers: str, size: int = 20_000) -> Image:
     """Return an image with the named layers."""
-    return image_of(*((layer(name, size), OCI_LAYER_GZIP) for name in layers))
+    return make_image(*(_content(name, size) for name in layers))
 
 
 def put(host: str, repository: str, *layers: str, tag: str = "1", size: int = 20_000) -> str:

@@ -2,7 +2,7 @@
 
 `plan` reads manifests and finds the unique layers, `run` indexes them on threads or on any
 ``concurrent.futures.Executor`` with a journal, and `status` reads the journal. The names in
-``__all__`` are the public API. Source: docs/fleet.md.
+``__all__`` are the public API; docs/fleet.md is the guide.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from tocsin.images.soci_indexes import listed_indexes, load_soci_index, referrin
 from tocsin.indexing.layer_jobs import is_prefetch_artifact, layer_key
 from tocsin.indexing.layer_rules import skip_reason
 from tocsin.indexing.options import IndexingOptions
+from tocsin.model.media_types import is_index
 from tocsin.model.reference import parse_registry_name
 from tocsin.stores.opening import open_source
 
@@ -200,9 +201,10 @@ class _Planner:
         return _Found(skipped, failed=not isinstance(error, UnsupportedError))
 
     def _image(self, store: Source, image: PlannedImage, selector: str | Digest) -> _Found:
-        # The tag's digest: `resolve_image` unwraps an index that lists only another index.
-        pinned = store.resolve(selector, will_read=True).digest
-        target = resolve_image(store, pinned)
+        target = store.resolve(selector, will_read=True)
+        pinned = target.digest
+        if is_index(target.media_type):  # it may list only another index
+            target = resolve_image(store, pinned)
         if self._suffix and not image.tags:
             raise UnsupportedError(
                 f"{store.name}: {target.digest}: an image that is converted must be given by tag"

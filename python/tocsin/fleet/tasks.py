@@ -185,12 +185,8 @@ class IndexImage:
     def _what_changed(self) -> str:
         """Return why the image must be skipped; empty if it is as planned."""
         reference = parse_registry_name(f"{self.repository}@{self.digest}")
+        found = ""
         with open_source(reference, registry=self.registry) as store:
-            try:
-                store.resolve(Digest.parse(self.digest))
-            except NotFoundError:
-                return "the image no longer exists"
-            found = ""
             for tag in self.tags:
                 try:
                     found = str(store.resolve(tag).digest)
@@ -198,6 +194,10 @@ class IndexImage:
                     continue
                 if found == self.digest:
                     return ""
+            try:
+                store.resolve(Digest.parse(self.digest))
+            except NotFoundError:
+                return "the image no longer exists"
         if not self.tags:
             return ""
         if not found:

@@ -1,6 +1,6 @@
 """The catalogue of a registry: the names of its repositories.
 
-Source: distribution/distribution, docs/content/spec/api.md, "Listing Repositories".
+Source: distribution/distribution, docs/content/spec/api.md.
 """
 
 from __future__ import annotations

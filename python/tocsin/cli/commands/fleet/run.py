@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tocsin.cli import parameters
+from tocsin.cli import exit_codes, parameters
 from tocsin.cli.command import command
 from tocsin.cli.options import output_options, registry_options
 
@@ -126,4 +125,4 @@ def run(
     elif not output.quiet:
         fleet_report.write_result(result, output)
     if result.status.images.failed:
-        sys.exit(1)
+        raise click.exceptions.Exit(exit_codes.FAILED)
