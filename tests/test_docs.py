@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import tocsin
+from tocsin import fleet
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "tocsin"
@@ -60,6 +61,11 @@ def test_navigation_when_read_then_it_lists_each_page_once():
     nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
     listed = re.findall(r": (\S+\.md)$", nav, re.M)
     assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_api_page_when_read_then_it_lists_each_name_of_fleets_once():
+    listed = re.findall(r"^::: tocsin\.fleet\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.M)
+    assert sorted(listed) == sorted(fleet.__all__)
 
 
 def test_api_page_when_read_then_it_lists_each_public_name_once():

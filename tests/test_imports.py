@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "reading": {"images", "layers", "stores", "tar", "model"},
     "recording": {"reading", "images", "layers", "stores", "tar", "model"},
     "indexing": {"images", "layers", "stores", "tar", "model"},
+    "fleet": {"indexing", "images", "stores", "model"},
     "mounting": {
         "reading",
         "images",
@@ -187,6 +188,7 @@ FOREIGN = {
     "grpc": {"containerd_api", "mounting", "stores"},
     "prometheus_client": {"mounting"},
     "click": {"cli"},
+    "distributed": {"cli"},
     "rich": {"cli"},
 }
 """Rooms that may import each dependency."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         AuthError,
         ConflictError,
         ContainerdError,
+        EngineError,
         FormatError,
         GzipError,
         NotFoundError,
@@ -43,8 +44,10 @@ if TYPE_CHECKING:
     from tocsin.images.soci_indexes import FoundIndex
     from tocsin.indexing.convert import convert
     from tocsin.indexing.create import create
+    from tocsin.indexing.known import ZtocStore
     from tocsin.indexing.options import IndexingOptions
     from tocsin.indexing.results import ConvertResult, CreateResult, PlatformResult
+    from tocsin.indexing.ztoc_directory import ZtocDirectory
     from tocsin.layers.indexer import (
         Hazard,
         IndexedLayerBytes,
@@ -129,6 +132,7 @@ __all__ = [
     "Digest",
     "DockerArchiveReference",
     "Document",
+    "EngineError",
     "Event",
     "ExtractResult",
     "FileMetadata",
@@ -197,8 +201,10 @@ __all__ = [
     "VerificationError",
     "VerifyResult",
     "Ztoc",
+    "ZtocDirectory",
     "ZtocError",
     "ZtocInfo",
+    "ZtocStore",
     "build_ztoc",
     "convert",
     "copy",
@@ -219,6 +225,7 @@ _MODULE_OF = {
     "AuthError": "tocsin.errors",
     "ContainerdError": "tocsin.errors",
     "ConflictError": "tocsin.errors",
+    "EngineError": "tocsin.errors",
     "FormatError": "tocsin.errors",
     "GzipError": "tocsin.errors",
     "NotFoundError": "tocsin.errors",
@@ -246,10 +253,12 @@ _MODULE_OF = {
     "FoundSeekTable": "tocsin.images.seek_tables",
     "convert": "tocsin.indexing.convert",
     "create": "tocsin.indexing.create",
+    "ZtocStore": "tocsin.indexing.known",
     "IndexingOptions": "tocsin.indexing.options",
     "ConvertResult": "tocsin.indexing.results",
     "CreateResult": "tocsin.indexing.results",
     "PlatformResult": "tocsin.indexing.results",
+    "ZtocDirectory": "tocsin.indexing.ztoc_directory",
     "Hazard": "tocsin.layers.indexer",
     "IndexedLayerBytes": "tocsin.layers.indexer",
     "LayerSource": "tocsin.layers.indexer",

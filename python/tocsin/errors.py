@@ -12,6 +12,7 @@
     ├── UnsupportedError              valid input that tocsin does not support
     ├── NotFoundError (LookupError)   no such path, blob, manifest or index
     │   └── PathError                 a path inside an image; .path .reason
+    ├── EngineError                   an executor of ``tocsin.fleet`` failed or cannot be reached
     ├── ConflictError                 the destination exists and may not be replaced
     └── RegistryError (OSError)       a registry or web server failed; .status .code .url .temporary
         ├── AuthError
@@ -180,6 +181,12 @@ class ConflictError(TocsinError):
     """The destination already exists, and replacing it was not requested."""
 
     _error_code = "conflict"
+
+
+class EngineError(TocsinError):
+    """The executor that runs the tasks of a fleet failed, or cannot be reached."""
+
+    _error_code = "engine"
 
 
 class RegistryError(TocsinError, OSError):

@@ -178,6 +178,8 @@ def doctor_arguments(place):
 SMALL = ("--min-layer-size", "0")
 OF_MOUNTS = {"mount", "mounts", "record", "snapshotter", "status"}
 """Commands whose documents tests/mounts and tests/snapshotter compare with the page."""
+IN_REGISTRIES = {"fleet plan", "fleet run", "fleet status"}
+"""Commands whose documents test_fleet.py compares with the page."""
 COMMANDS = {
     "create": (created, lambda p: (p.plain, *SMALL)),
     "convert": (converted, lambda p: (p.plain, f"oci:{p.directory / 'new'}:x", *SMALL)),
@@ -243,7 +245,7 @@ def json_commands(group, name=""):
 
 
 def test_page_when_read_then_it_has_a_heading_for_each_command_with_json():
-    commands = {*COMMANDS, *OF_MOUNTS}
+    commands = {*COMMANDS, *OF_MOUNTS, *IN_REGISTRIES}
     assert set(json_commands(root)) == commands
     headings = {name for name in json_page.sections() if name.startswith("tocsin ")}
     assert headings == {f"tocsin {command}" for command in commands}

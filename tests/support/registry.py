@@ -107,6 +107,7 @@ class Registry:
         self.oci_subject = False
         self.filters_referrers = False
         self.page_size = 1000
+        self.lists_repositories = True
         self.auth: str | None = None
         self.users = {"alice": "secret"}
         self.identity_tokens = {"identity-secret"}
@@ -280,6 +281,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._api(path)
 
     def _api(self, path: str) -> None:
+        if path == "/v2/_catalog" and self.registry.lists_repositories:
+            if self._may_list():
+                self._catalog()
+            return
         routes: list[tuple[str, Callable[..., None]]] = [
             (rf"/v2/{_NAME}/manifests/(?P<reference>[^/]+)", self._manifest),
             (rf"/v2/{_NAME}/blobs/uploads/(?P<session>[^/]*)", self._upload),
@@ -524,6 +529,26 @@ class _Handler(BaseHTTPRequestHandler):
         self._reset()
 
     # -- lists ---------------------------------------------------------------------------------
+
+    def _may_list(self) -> bool:
+        registry = self.registry
+        value = self.record.headers.get("authorization", "").partition(" ")[2]
+        if registry.auth is None or "registry:catalog:*" in registry.tokens.get(value, set()):
+            return True
+        challenge = f'Bearer realm="{registry.url}/token",service="s",scope="registry:catalog:*"'
+        self._refuse(401, "UNAUTHORIZED", headers={"WWW-Authenticate": challenge})
+        return False
+
+    def _catalog(self) -> None:
+        with self.registry.lock:
+            names = sorted(self.registry.repositories)
+        after = self.record.query.get("last", "")
+        size = min(int(self.record.query.get("n", "100")), self.registry.page_size)
+        left = [name for name in names if name > after]
+        headers = {}
+        if len(left) > size:
+            headers["Link"] = f'</v2/_catalog?n={size}&last={left[size - 1]}>; rel="next"'
+        self._answer(200, json.dumps({"repositories": left[:size]}).encode(), headers)
 
     def _tags(self, name: str) -> None:
         repository = self.registry.repositories.get(name)

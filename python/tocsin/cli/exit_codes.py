@@ -12,7 +12,8 @@ UNSUPPORTED = 4
 IO_ERROR = 5
 """Disk full, permission denied, broken device."""
 REGISTRY = 6
-"""A registry refused a request or could not be reached, or a credential is missing or wrong."""
+"""A registry refused a request or could not be reached, or a credential is missing or wrong; or the
+engine of a fleet could not be reached."""
 SIGNAL = 128
 """Plus the number of the signal: 130 for Ctrl-C, 143 for SIGTERM."""
 

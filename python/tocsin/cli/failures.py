@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tocsin.cli import exit_codes
 from tocsin.cli.words import printable
 from tocsin.errors import (
+    EngineError,
     FormatError,
     NotFoundError,
     PathError,
@@ -133,7 +134,7 @@ def _shown_path(filename: object) -> str:
 
 def _exit_code_of(error: TocsinError) -> int:
     match error:
-        case RegistryError():
+        case RegistryError() | EngineError():
             return exit_codes.REGISTRY
         case FormatError(what="reference"):
             return exit_codes.USAGE

@@ -52,6 +52,7 @@ def _core_version() -> str:
         "verify": "tocsin.cli.commands.verify",
         "ztoc": "tocsin.cli.commands.ztoc",
         "index": "tocsin.cli.commands.index",
+        "fleet": "tocsin.cli.commands.fleet",
         "fetch": "tocsin.cli.commands.fetch",
         "doctor": "tocsin.cli.commands.doctor",
         "am-i-lazy": "tocsin.cli.commands.am_i_lazy",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tocsin.images.selection import PlatformImage
+    from tocsin.indexing.known import KnownLayers, ZtocStore
     from tocsin.model.digest import Digest
     from tocsin.model.events import Progress
     from tocsin.model.manifest import ImageIndex
@@ -51,6 +52,7 @@ def convert(
     options: IndexingOptions | None = None,
     force: bool = False,
     dry_run: bool = False,
+    known: ZtocStore | None = None,
     registry: RegistryOptions | None = None,
     progress: Progress | None = None,
 ) -> ConvertResult:
@@ -63,6 +65,7 @@ def convert(
         options: indexing options; ``None`` for the defaults of the reference tool.
         force: replace a different image at `destination`, including the source.
         dry_run: do everything except writing.
+        known: zTOCs of layers that were indexed before, as in `create`.
         registry: options for access to registries; ``jobs`` is taken from `options`.
         progress: called with progress events; see `Progress`.
 
@@ -75,6 +78,31 @@ def convert(
             credentials are missing or insufficient.
         OSError: a local file cannot be read or written.
     """
+    return convert_with(
+        source,
+        destination,
+        options=options,
+        force=force,
+        dry_run=dry_run,
+        known=known,
+        registry=registry,
+        progress=progress,
+    )
+
+
+def convert_with(
+    source: ReferenceLike,
+    destination: ReferenceLike,
+    *,
+    options: IndexingOptions | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    known: ZtocStore | None = None,
+    elsewhere: KnownLayers | None = None,
+    registry: RegistryOptions | None = None,
+    progress: Progress | None = None,
+) -> ConvertResult:
+    """Do what `convert` does, with layers that were indexed before in `elsewhere`."""
     started = time.monotonic()
     options = options or IndexingOptions()
     pair = pair_of(source, destination)
@@ -92,6 +120,8 @@ def convert(
             version=2,
             tag=pair.tag,
             options=options,
+            store=known,
+            elsewhere=elsewhere,
             carry=pair.carries,
             progress=progress,
         )

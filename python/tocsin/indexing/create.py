@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tocsin.images.selection import PlatformImage
+    from tocsin.indexing.known import KnownLayers, ZtocStore
     from tocsin.indexing.platforms import IndexedPlatforms
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.events import Progress
@@ -42,6 +43,7 @@ def create(
     existing_index: str = "warn",
     force: bool = False,
     dry_run: bool = False,
+    known: ZtocStore | None = None,
     registry: RegistryOptions | None = None,
     progress: Progress | None = None,
 ) -> CreateResult:
@@ -58,6 +60,8 @@ def create(
             layers, ``allow`` does not check.
         force: replace a different image at `destination`.
         dry_run: do everything except writing.
+        known: zTOCs of layers that were indexed before, such as a `ZtocDirectory`. Their layers are
+            not read, and zTOCs that are built are added.
         registry: options for access to registries; ``jobs`` is taken from `options`.
         progress: called with progress events; see `Progress`.
 
@@ -71,6 +75,35 @@ def create(
         OSError: a local file cannot be read or written.
         ValueError: `existing_index` is not one of the three values.
     """
+    return create_with(
+        source,
+        destination,
+        output=output,
+        options=options,
+        existing_index=existing_index,
+        force=force,
+        dry_run=dry_run,
+        known=known,
+        registry=registry,
+        progress=progress,
+    )
+
+
+def create_with(
+    source: ReferenceLike,
+    destination: ReferenceLike | None = None,
+    *,
+    output: ReferenceLike | None = None,
+    options: IndexingOptions | None = None,
+    existing_index: str = "warn",
+    force: bool = False,
+    dry_run: bool = False,
+    known: ZtocStore | None = None,
+    elsewhere: KnownLayers | None = None,
+    registry: RegistryOptions | None = None,
+    progress: Progress | None = None,
+) -> CreateResult:
+    """Do what `create` does, with layers that were indexed before in `elsewhere`."""
     if existing_index not in EXISTING_INDEX:
         raise ValueError(
             f"existing_index: unknown value (found {existing_index!r}, expected one of: "
@@ -99,6 +132,8 @@ def create(
             version=1,
             tag=pair.tag,
             options=options,
+            store=known,
+            elsewhere=elsewhere,
             carry=pair.carries,
             progress=progress,
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tocsin import processors
 from tocsin.errors import FormatError, SeekTableError, UnsupportedError, VerificationError
 from tocsin.images.copying import copy_blob, stream_blob
+from tocsin.indexing.known import find_in_store
 from tocsin.indexing.layer_rules import (
     indexing_pass,
     skip_reason,
@@ -35,6 +36,7 @@ from tocsin.stores.base import MustStream, MustVerify
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
+    from tocsin.indexing.known import KnownLayers, ZtocStore
     from tocsin.indexing.options import IndexingOptions
     from tocsin.indexing.reuse import ReusableSeekBlobs, ReusableZtocs
     from tocsin.layers.indexer import IndexedLayerBytes, LayerPass
@@ -106,6 +108,8 @@ class LayerJobs:
         options: IndexingOptions,
         known: ReusableZtocs | None = None,
         known_seek: ReusableSeekBlobs | None = None,
+        store: ZtocStore | None = None,
+        elsewhere: KnownLayers | None = None,
         carry: bool,
         progress: Progress | None,
     ) -> None:
@@ -117,6 +121,8 @@ class LayerJobs:
             options: indexing options.
             known: zTOCs that already exist in the sink.
             known_seek: seek blobs that already exist in the sink.
+            store: zTOCs to use, and where to keep those that are built.
+            elsewhere: layers that were indexed before; not used for seek tables.
             carry: whether to copy the layers to the sink.
             progress: called with progress events.
         """
@@ -125,6 +131,10 @@ class LayerJobs:
         self._options = options
         self._known = known
         self._known_seek = known_seek
+        # A zTOC does not record whether it was built with reference_identical.
+        unusable = options.reference_identical or options.seek_only
+        self._store = None if unusable else store
+        self._elsewhere = elsewhere
         self._carry = carry
         self._progress = progress
         self._progress_lock = threading.Lock()
@@ -217,9 +227,10 @@ class LayerJobs:
     def _outcome_of(self, layer: Descriptor) -> LayerOutcome:
         started = time.monotonic()
         self._check_cancelled()
-        known = self._known and self._known.load(
-            self._sink, layer, span_size=self._options.span_size
-        )
+        if outcome := self._known_elsewhere(layer):
+            self._report(_finished(outcome.result))
+            return outcome
+        known = self._find_ztoc(layer)
         known_seek = None
         if known and self._known_seek:
             known_seek = self._known_seek.load(self._sink, layer)
@@ -238,6 +249,38 @@ class LayerJobs:
         )
         self._report(_finished(outcome.result))
         return outcome
+
+    def _known_elsewhere(self, layer: Descriptor) -> LayerOutcome | None:
+        """Return the outcome for a layer that was indexed before, without reading its zTOC."""
+        if self._elsewhere is None or self._options.seek or self._options.prefetch:
+            return None
+        known = self._elsewhere.find(layer)
+        if known is None:
+            return None
+        ztoc = known.result.ztoc
+        if ztoc is not None and not self._elsewhere.bring(known, self._sink):
+            return None
+        self._shares.done(layer_key(layer))
+        if self._carry:
+            copy_blob(self._source, self._sink, layer)
+        if ztoc is None:
+            return LayerOutcome(replace(known.result, layer=layer))
+        indexed = IndexedLayer(
+            layer, ztoc, self._options.span_size, disable_xattrs=known.disable_xattrs
+        )
+        result = replace(known.result, layer=layer, ztoc=indexed.ztoc_descriptor, reused=True)
+        return LayerOutcome(result, indexed)
+
+    def _find_ztoc(self, layer: Descriptor) -> Ztoc | None:
+        """Return an existing zTOC of a layer; one from the store is copied to the sink."""
+        if self._known is None:
+            return None
+        found = self._known.load(self._sink, layer, span_size=self._options.span_size)
+        if found is None and self._store is not None and not self._options.rebuild:
+            found = find_in_store(self._store, layer, self._options)
+            if found is not None:
+                self._sink.put_blob(found.to_bytes())
+        return found
 
     def _read_and_keep(
         self, layer: Descriptor, threads: int, takeover: Takeover | None
@@ -422,6 +465,8 @@ class LayerJobs:
         except FormatError as error:
             return LayerOutcome(LayerResult(layer, skipped=error.message))
         descriptor = self._sink.put_blob(blob)
+        if self._store is not None:
+            self._store.keep(layer.digest, self._options.span_size, blob)
         if isinstance(takeover, MustVerify):
             self._finish(layer, takeover)
         outcome = self._outcome_with(layer, found.ztoc, descriptor)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tocsin.images.selection import PlatformImage
+    from tocsin.indexing.known import KnownLayers, ZtocStore
     from tocsin.indexing.layer_jobs import LayerKey, LayerOutcome
     from tocsin.indexing.options import IndexingOptions
     from tocsin.model.events import Progress
@@ -66,6 +67,8 @@ def index_platforms(
     version: int,
     tag: str | None = None,
     options: IndexingOptions,
+    store: ZtocStore | None = None,
+    elsewhere: KnownLayers | None = None,
     carry: bool,
     progress: Progress | None,
 ) -> IndexedPlatforms:
@@ -78,6 +81,8 @@ def index_platforms(
         version: version of the SOCI indexes.
         tag: tag of the result in the sink.
         options: indexing options.
+        store: zTOCs to use, and where to keep those that are built.
+        elsewhere: layers that were indexed before.
         carry: whether to copy the indexed layers to the sink.
         progress: called with progress events.
 
@@ -99,6 +104,8 @@ def index_platforms(
         options=options,
         known=known,
         known_seek=known_seek,
+        store=store,
+        elsewhere=elsewhere,
         carry=carry,
         progress=progress,
     )

@@ -17,6 +17,7 @@ CODES = {
     errors.SeekTableError: exit_codes.FAILED,
     errors.VerificationError: exit_codes.FAILED,
     errors.ConflictError: exit_codes.FAILED,
+    errors.EngineError: exit_codes.REGISTRY,
     errors.UnsupportedError: exit_codes.UNSUPPORTED,
     errors.NotFoundError: exit_codes.NOT_FOUND,
     errors.PathError: exit_codes.NOT_FOUND,

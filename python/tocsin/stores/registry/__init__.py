@@ -12,8 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tocsin.errors import AuthError, RegistryError
+from tocsin.model.reference import RegistryReference
 from tocsin.stores.http.transport import MAX_TRIES, Transport
 from tocsin.stores.registry.auth import Authenticator
+from tocsin.stores.registry.catalog import CATALOG, read_catalog
 from tocsin.stores.registry.client import RegistryStore
 from tocsin.stores.registry.credentials import find_credential
 from tocsin.stores.registry.endpoint import Endpoint
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tocsin.model.entry_path import StrPath
-    from tocsin.model.reference import RegistryReference
     from tocsin.stores.registry.credentials import Search
     from tocsin.stores.registry.hosts_toml import Host
 
@@ -34,6 +35,7 @@ __all__ = [
     "MirroredRepository",
     "RegistryOptions",
     "RegistryStore",
+    "list_repositories",
     "open_for_reading",
     "open_registry",
     "open_repository",
@@ -124,6 +126,27 @@ def open_for_reading(
     return MirroredRepository(f"docker://{reference.host}/{reference.repository}", [*stores, last])
 
 
+def list_repositories(host: str, options: RegistryOptions | None = None) -> list[str]:
+    """Return the names of all repositories of a registry, sorted.
+
+    Args:
+        host: host name, with the port if given.
+        options: options of the connection.
+
+    Raises:
+        UnsupportedError: the registry has no catalogue, as Docker Hub and GHCR.
+        RegistryError: the registry rejected the request; `AuthError` if its catalogue is not
+            allowed to be listed.
+    """
+    options = options or RegistryOptions()
+    server = hosts_of(host, options)[-1]
+    endpoint = _endpoint(RegistryReference(host, CATALOG), options, server)
+    try:
+        return read_catalog(endpoint)
+    finally:
+        endpoint.transport.close()
+
+
 def _open_host(
     reference: RegistryReference,
     options: RegistryOptions,
@@ -132,7 +155,18 @@ def _open_host(
     write: bool = False,
     is_mirror: bool = False,
 ) -> RegistryStore:
-    """Open a repository on one host.
+    return RegistryStore(_endpoint(reference, options, host, write=write, is_mirror=is_mirror))
+
+
+def _endpoint(
+    reference: RegistryReference,
+    options: RegistryOptions,
+    host: Host,
+    *,
+    write: bool = False,
+    is_mirror: bool = False,
+) -> Endpoint:
+    """Return the API of a repository on one host.
 
     The user name, password and client certificate in `options` are not sent to a mirror. Requests
     to a mirror are not repeated, since the next host can be tried instead.
@@ -162,18 +196,16 @@ def _open_host(
     if options.credentials_dropped and explicit is None and not is_mirror:
         find = partial(_find_own, name, find)
     clock = options._clock
-    return RegistryStore(
-        Endpoint(
-            name,
-            place.origin,
-            repository,
-            transport,
-            Authenticator(name, place.origin, find, transport, clock),
-            clock,
-            write,
-            root=host.root,
-            namespace="" if write or place.name == reference.host else reference.host,
-        )
+    return Endpoint(
+        name,
+        place.origin,
+        repository,
+        transport,
+        Authenticator(name, place.origin, find, transport, clock),
+        clock,
+        write,
+        root=host.root,
+        namespace="" if write or place.name == reference.host else reference.host,
     )
 
 

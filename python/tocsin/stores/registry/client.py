@@ -46,6 +46,7 @@ from tocsin.stores.registry.endpoint import DELETE, PUSH
 from tocsin.stores.registry.pages import pages
 from tocsin.stores.registry.push import BlobPush
 from tocsin.stores.registry.referrers import Referrers
+from tocsin.stores.registry.upload_session import UploadSession
 from tocsin.stores.verification import check, digest_error, verified
 
 if TYPE_CHECKING:
@@ -270,6 +271,14 @@ class RegistryStore:
         """
         digest = descriptor.digest
         self._delete(self._endpoint.url("blobs", str(digest)), f"blob {digest}")
+
+    def check_push(self) -> None:
+        """Start an upload and cancel it, to find out whether pushing is allowed.
+
+        Raises:
+            RegistryError: it is not; `AuthError` if permission is missing.
+        """
+        UploadSession.start(self._endpoint).cancel()
 
     def commit(self) -> None:
         """Do nothing: writes are visible at once."""

@@ -1,0 +1,510 @@
+"""``run``: executes a plan on an executor, with a journal."""
+
+from __future__ import annotations
+
+import heapq
+import queue
+import time
+import uuid
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from tocsin import processors
+from tocsin.errors import (
+    AuthError,
+    EngineError,
+    NotFoundError,
+    RegistryError,
+    TocsinError,
+    UnsupportedError,
+)
+from tocsin.fleet.journal import Journal
+from tocsin.fleet.results import (
+    DONE,
+    FAILED,
+    PENDING,
+    SKIPPED,
+    FleetAdvanced,
+    FleetCounts,
+    FleetResult,
+)
+from tocsin.fleet.schedule import IMAGE, LAYER, Schedule
+from tocsin.fleet.tasks import (
+    CheckPush,
+    ImageDone,
+    IndexImage,
+    IndexLayer,
+    LayerDone,
+    perform,
+    stop,
+)
+from tocsin.log import LOG
+from tocsin.quoting import quoted, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tocsin.fleet.plans import Plan
+    from tocsin.fleet.results import FleetProgress
+    from tocsin.fleet.schedule import Item
+    from tocsin.fleet.tasks import Task, TaskResult
+    from tocsin.indexing.known import ZtocStore
+    from tocsin.model.entry_path import StrPath
+    from tocsin.stores.metering import Traffic
+    from tocsin.stores.registry import RegistryOptions
+
+DEFAULT_TRIES = 8
+"""Attempts for each task; with the default pause, they last at least two minutes."""
+_MAX_PAUSE = 60.0
+"""Maximum pause between two attempts of a task, in seconds."""
+_MAX_REPOSITORIES = 8
+"""Repositories to try for one layer."""
+_REPOSITORIES_PER_CHECK = 20
+_MAX_DENIED_SHOWN = 3
+_MAX_REASONS_SHOWN = 3
+_CHECK = "check"
+
+_Done: TypeAlias = "Future[TaskResult]"
+
+
+def run(
+    plan: Plan,
+    journal: StrPath,
+    *,
+    executor: Executor | None = None,
+    jobs: int | None = None,
+    threads: int | None = None,
+    max_per_host: int | None = None,
+    max_bytes: int | None = None,
+    tries: int = DEFAULT_TRIES,
+    pause: float = 1.0,
+    known: ZtocStore | None = None,
+    check_push: bool = True,
+    registry: RegistryOptions | None = None,
+    progress: FleetProgress | None = None,
+) -> FleetResult:
+    """Index the images of a plan, reading each unique layer once.
+
+    What is done is recorded in the journal. If the run is killed, the same call continues; failed
+    images are tried again. Images whose tag names another image than when they were planned, and
+    images that no longer exist, are skipped.
+
+    Args:
+        plan: the plan.
+        journal: path of the journal; created if it is missing.
+        executor: where the tasks run, such as a ``ProcessPoolExecutor`` or
+            ``dask.distributed.Client(…).get_executor()``; ``None`` for threads of this process. It
+            is not shut down. Workers need tocsin and access to the registries, but no shared disk.
+        jobs: maximum number of tasks at the same time; ``None`` for one per CPU. Set it to the
+            number of workers of `executor`.
+        threads: CPU threads of each task; ``None`` for 1 with an `executor`, and otherwise an equal
+            part of this machine's CPUs.
+        max_per_host: maximum number of tasks that use one registry at the same time; each has
+            a few connections. ``None`` for no limit.
+        max_bytes: compressed bytes of layers to read in this run; the next run continues.
+        tries: attempts for each task if a registry fails temporarily or a worker is lost.
+        pause: seconds before the second attempt; doubled for each further one, up to a minute.
+        known: local store with zTOCs to use, such as a `ZtocDirectory`; nothing is added to it.
+        check_push: check first that every repository can be pushed to.
+        registry: options for access to registries. Other processes receive them without user name
+            and password, and find credentials themselves.
+        progress: called with `FleetAdvanced`.
+
+    Raises:
+        ConflictError: another run uses the journal, or it belongs to another plan.
+        FormatError: the journal is damaged.
+        AuthError: a repository cannot be pushed to; nothing was read.
+        EngineError: the executor failed.
+        OSError: the journal cannot be written.
+        ValueError: a number is out of range.
+    """
+    _check_numbers(jobs=jobs, max_per_host=max_per_host, tries=tries)
+    started = time.monotonic()
+    jobs = jobs or processors.available()
+    if threads is None:
+        threads = 1 if executor is not None else max(1, processors.available() // jobs)
+    with Journal.open_for(journal, plan) as opened, _executor(executor, jobs) as engine:
+        runner = _Runner(
+            plan,
+            opened,
+            engine,
+            jobs=jobs,
+            threads=threads,
+            max_per_host=max_per_host,
+            max_bytes=max_bytes,
+            attempts=_Attempts(tries, pause),
+            known=known,
+            registry=registry,
+            progress=progress,
+        )
+        if check_push:
+            runner.check_push()
+        runner.run()
+        status = opened.status()
+    stopped = "max-bytes" if runner.stopped_by_bytes and status.images.pending else None
+    return FleetResult(status, time.monotonic() - started, stopped)
+
+
+def _check_numbers(**numbers: int | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name}: out of range (found {value}, expected at least 1)")
+
+
+@contextmanager
+def _executor(given: Executor | None, jobs: int) -> Iterator[Executor]:
+    if given is not None:
+        yield given
+        return
+    with ThreadPoolExecutor(jobs, thread_name_prefix="fleet") as pool:
+        yield pool
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """Counts the attempts of each task, and keeps those that wait for the next one.
+
+    Attributes:
+        tries: maximum number of attempts.
+        pause: seconds before the second attempt.
+    """
+
+    tries: int
+    pause: float
+    _failures: dict[Item, int] = field(default_factory=dict)
+    _waiting: list[tuple[float, Item]] = field(default_factory=list)
+
+    def again(self, item: Item) -> bool:
+        """Schedule another attempt; return ``False`` if there were enough."""
+        failures = self._failures[item] = self._failures.get(item, 0) + 1
+        if failures >= self.tries:
+            return False
+        pause = min(_MAX_PAUSE, self.pause * 2 ** (failures - 1))
+        heapq.heappush(self._waiting, (time.monotonic() + pause, item))
+        return True
+
+    def due(self) -> Item | None:
+        """Return an item whose pause is over."""
+        if self._waiting and self._waiting[0][0] <= time.monotonic():
+            return heapq.heappop(self._waiting)[1]
+        return None
+
+    @property
+    def pause_left(self) -> float | None:
+        """Seconds until the next item is due; ``None`` if no item waits."""
+        return max(0.0, self._waiting[0][0] - time.monotonic()) if self._waiting else None
+
+
+class _Runner:
+    """One run; used by one thread, while futures end in others."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        journal: Journal,
+        executor: Executor,
+        *,
+        jobs: int,
+        threads: int,
+        max_per_host: int | None,
+        max_bytes: int | None,
+        attempts: _Attempts,
+        known: ZtocStore | None,
+        registry: RegistryOptions | None,
+        progress: FleetProgress | None,
+    ) -> None:
+        self._plan = plan
+        self._journal = journal
+        self._executor = executor
+        self._jobs = jobs
+        self._options = plan.options(threads=threads)
+        self._attempts = attempts
+        self._store = known
+        self._registry = registry
+        self._progress = progress
+        self._name = uuid.uuid4().hex
+        self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
+        self._running: dict[_Done, Item] = {}
+        journal.retry_failed()
+        self._known = journal.known_layers()
+        self._states = journal.image_states()
+        self._schedule = Schedule(
+            plan,
+            known=self._known,
+            images=self._states,
+            max_per_host=max_per_host,
+            max_bytes=max_bytes,
+        )
+        status = journal.status()
+        self._images = _counts_of(status.images)
+        self._layers = _counts_of(status.layers)
+        self._read, self._read_size = status.read, status.read_size
+
+    @property
+    def stopped_by_bytes(self) -> bool:
+        """Whether layers were left out because of the limit."""
+        return self._schedule.stopped_by_bytes
+
+    def check_push(self) -> None:
+        """Check that each repository with a pending image can be pushed to.
+
+        Raises:
+            AuthError: one cannot.
+        """
+        pending = {
+            image.repository: None
+            for number, image in enumerate(self._plan.images)
+            if self._states.get(number) == PENDING
+        }
+        names = list(pending)
+        chunks = [
+            tuple(names[at : at + _REPOSITORIES_PER_CHECK])
+            for at in range(0, len(names), _REPOSITORIES_PER_CHECK)
+        ]
+        left = list(range(len(chunks)))[::-1]
+        denied: dict[str, TocsinError] = {}
+
+        def task(item: Item) -> Task:
+            return CheckPush(chunks[item[1]], self._registry)
+
+        def finished(_item: Item, result: TaskResult) -> None:
+            assert isinstance(result, dict)  # noqa: S101 (the result of this task)
+            denied.update(result)
+
+        def failed(_item: Item, error: BaseException) -> None:
+            raise error
+
+        self._work(lambda: (_CHECK, left.pop()) if left else None, task, finished, failed)
+        if denied:
+            raise _denied(denied)
+
+    def run(self) -> None:
+        """Run all tasks."""
+        self._advanced()
+        self._work(self._next, self._task, self._finished, self._failed)
+
+    def _work(
+        self,
+        next_item: Callable[[], Item | None],
+        task: Callable[[Item], Task],
+        finished: Callable[[Item, TaskResult], None],
+        failed: Callable[[Item, BaseException], None],
+    ) -> None:
+        """Run items until there are none; what is running is stopped if this raises."""
+        try:
+            while True:
+                while len(self._running) < self._jobs:
+                    item = self._attempts.due() or next_item()
+                    if item is None:
+                        break
+                    self._submit(item, task(item))
+                pause = self._attempts.pause_left
+                if not self._running:
+                    if pause is None:
+                        return
+                    time.sleep(pause)
+                    continue
+                try:
+                    is_full = len(self._running) >= self._jobs
+                    future = self._done.get(timeout=None if is_full else pause)
+                except queue.Empty:
+                    continue
+                item = self._running.pop(future)
+                self._end(item, future, finished, failed)
+        except BaseException:
+            stop(self._name)
+            for future in self._running:
+                future.cancel()
+            raise
+
+    def _submit(self, item: Item, task: Task) -> None:
+        try:
+            future: _Done = self._executor.submit(perform, task)
+        except (BrokenExecutor, RuntimeError) as error:
+            raise _broken(error) from error
+        self._running[future] = item
+        future.add_done_callback(self._done.put)
+
+    def _end(
+        self,
+        item: Item,
+        future: _Done,
+        finished: Callable[[Item, TaskResult], None],
+        failed: Callable[[Item, BaseException], None],
+    ) -> None:
+        try:
+            result = future.result()
+        except BrokenExecutor as error:
+            raise _broken(error) from error
+        except CancelledError as error:  # not ours: nothing is waited for after a cancellation
+            if not self._attempts.again(item):
+                raise _broken(error) from error
+        except TocsinError as error:
+            may_repeat = isinstance(error, RegistryError) and error.temporary
+            if not (may_repeat and self._attempts.again(item)):
+                failed(item, error)
+        except Exception as error:  # a lost worker, or an executor that cannot run the task
+            if not self._attempts.again(item):
+                failed(item, error)
+        else:
+            finished(item, result)
+
+    def _next(self) -> Item | None:
+        while (item := self._schedule.next()) is not None:
+            reason = self._nothing_to_index(item)
+            if reason is None:
+                return item
+            self._schedule.ended(item)
+            self._image_ended(item[1], SKIPPED, reason=reason)
+        return None
+
+    def _nothing_to_index(self, item: Item) -> str | None:
+        """Return why an image gets no index although its layers have been read."""
+        kind, number = item
+        if kind != IMAGE:
+            return None
+        reasons = set()
+        for at in self._plan.images[number].layers:
+            known = self._known.get(at)
+            reason = self._plan.layers[at].skipped if known is None else known.result.skipped
+            if reason is None:
+                return None
+            reasons.add(reason)
+        return f"nothing to index: {', '.join(sorted(reasons)[:_MAX_REASONS_SHOWN])}"
+
+    def _task(self, item: Item) -> Task:
+        kind, number = item
+        if kind == LAYER:
+            planned = self._plan.layers[number]
+            names = dict.fromkeys([planned.repository, *self._schedule.repositories_of(number)])
+            blob = None
+            if self._store is not None and planned.ztoc is None:
+                blob = self._store.find(planned.layer.digest, self._options.span_size)
+            return IndexLayer(
+                planned.layer,
+                tuple(name for name in names if name)[:_MAX_REPOSITORIES],
+                planned.ztoc,
+                blob or b"",
+                self._options,
+                self._registry,
+                self._name,
+            )
+        image = self._plan.images[number]
+        return IndexImage(
+            image.repository,
+            image.digest,
+            image.tags,
+            image.destination,
+            tuple(self._known[at] for at in image.layers if at in self._known),
+            self._plan.force,
+            self._options,
+            self._registry,
+            self._name,
+        )
+
+    def _finished(self, item: Item, result: TaskResult) -> None:
+        kind, number = item
+        self._schedule.ended(item)
+        if kind == LAYER:
+            assert isinstance(result, LayerDone)  # noqa: S101 (the result of this task)
+            self._journal.layer_done(number, result.known, result.traffic)
+            self._known[number] = result.known
+            self._schedule.layer_known(number)
+            reason = result.known.result.skipped or ""
+            self._layer_ended(number, SKIPPED if reason else DONE, reason)
+        else:
+            assert isinstance(result, ImageDone)  # noqa: S101 (the result of this task)
+            state = SKIPPED if result.skipped else DONE
+            self._image_ended(number, state, reason=result.skipped, traffic=result.traffic)
+
+    def _failed(self, item: Item, error: BaseException) -> None:
+        kind, number = item
+        self._schedule.ended(item)
+        code, reason = _explained(error)
+        if kind == IMAGE:
+            # Whether an image can be indexed does not change.
+            state = SKIPPED if isinstance(error, UnsupportedError) else FAILED
+            self._image_ended(number, state, code=code, reason=reason)
+            return
+        self._journal.layer_failed(number, code, reason)
+        self._layer_ended(number, FAILED, reason)
+        if isinstance(error, NotFoundError):
+            # The tasks of its images find out whether they still exist.
+            self._schedule.layer_known(number)
+            return
+        digest = self._plan.layers[number].layer.digest
+        for image in self._schedule.layer_failed(number):
+            self._image_ended(image, FAILED, code=code, reason=f"layer {digest}: {reason}")
+
+    def _layer_ended(self, number: int, state: str, reason: str) -> None:
+        planned = self._plan.layers[number]
+        self._layers[PENDING] -= 1
+        self._layers[state] += 1
+        if state != FAILED and planned.is_read:
+            self._read += planned.layer.size
+        self._advanced(str(planned.layer.digest), state, reason)
+
+    def _image_ended(
+        self,
+        number: int,
+        state: str,
+        *,
+        code: str = "",
+        reason: str = "",
+        traffic: Traffic | None = None,
+    ) -> None:
+        self._journal.image_ended(number, state, code=code, reason=reason, traffic=traffic)
+        self._images[PENDING] -= 1
+        self._images[state] += 1
+        self._advanced(self._plan.images[number].name, state, reason)
+
+    def _advanced(self, name: str = "", state: str = "", reason: str = "") -> None:
+        if name:
+            LOG.info("%s: %s%s", name, state, f": {reason}" if reason else "")
+        if self._progress is not None:
+            self._progress(
+                FleetAdvanced(
+                    FleetCounts(**self._images),
+                    FleetCounts(**self._layers),
+                    self._read,
+                    self._read_size,
+                    name,
+                    state,
+                    reason,
+                )
+            )
+
+
+def _counts_of(counts: FleetCounts) -> dict[str, int]:
+    return {name: getattr(counts, name) for name in FleetCounts.__slots__}
+
+
+def _explained(error: BaseException) -> tuple[str, str]:
+    """Return the code and the message of an error."""
+    if isinstance(error, TocsinError):
+        return error.error_code, error.message
+    return "worker", quoted(f"{type(error).__name__}: {error}")
+
+
+def _broken(error: BaseException) -> EngineError:
+    reason = quoted(f"{type(error).__name__}: {error}")
+    return EngineError(
+        f"engine: it stopped, or does not accept tasks: {reason}",
+        hint="Start it again and repeat the command; what is done is in the journal.",
+    )
+
+
+def _denied(denied: dict[str, TocsinError]) -> AuthError:
+    names = [shown(name) for name in sorted(denied)]
+    more = len(names) - _MAX_DENIED_SHOWN
+    listed = ", ".join(names[:_MAX_DENIED_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    first = denied[min(denied)]
+    return AuthError(
+        f"no permission to push to {listed}: {first.message}",
+        status=getattr(first, "status", None),
+        code=getattr(first, "code", None),
+        hint="Log in with an account that may push there, or leave these repositories out of the "
+        "plan with --exclude (exclude=).",
+    )

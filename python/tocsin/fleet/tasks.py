@@ -1,0 +1,308 @@
+"""The tasks that workers run: index one layer, index one image, check the right to push.
+
+Tasks and their results are pickled for workers on other machines. They contain no secret: options
+for registries drop user name and password, and each worker finds its own credentials. zTOCs travel
+through the registry: the task of a layer pushes its zTOC to a repository that has the layer, and
+the tasks of images mount or copy it from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from tocsin.errors import NotFoundError, RegistryError, TocsinError
+from tocsin.images.copying import copy_blob
+from tocsin.indexing.convert import convert_with
+from tocsin.indexing.create import create_with
+from tocsin.indexing.known import KnownLayer, usable_ztoc
+from tocsin.indexing.layer_jobs import LayerJobs, layer_key
+from tocsin.indexing.reuse import ReusableZtocs
+from tocsin.model.digest import Digest
+from tocsin.model.reference import parse_registry_name
+from tocsin.model.soci_index import IndexedLayer, make_soci_index
+from tocsin.quoting import shown
+from tocsin.stores.metering import Meter, MeteredSink, MeteredSource, Traffic
+from tocsin.stores.opening import open_sink, open_source
+
+if TYPE_CHECKING:
+    from tocsin.indexing.options import IndexingOptions
+    from tocsin.model.descriptor import Descriptor
+    from tocsin.model.events import Event
+    from tocsin.stores.base import Sink
+    from tocsin.stores.registry import RegistryOptions
+
+
+@dataclass(frozen=True, slots=True)
+class IndexLayer:
+    """Index a layer, and push its zTOC to a repository that has the layer.
+
+    Attributes:
+        layer: the layer.
+        repositories: ``HOST/REPO`` of repositories that have the layer, in the order to try.
+        ztoc: zTOC that the first of them has; it is used unless it does not fit the layer.
+        blob: zTOC from a local store, used in the same way; empty if there is none.
+        options: indexing options.
+        registry: options for access to registries.
+        run: name of the run.
+    """
+
+    layer: Descriptor
+    repositories: tuple[str, ...]
+    ztoc: Descriptor | None
+    blob: bytes
+    options: IndexingOptions
+    registry: RegistryOptions | None
+    run: str = ""
+
+    def perform(self) -> LayerDone:
+        """Run the task in the first repository that has the layer.
+
+        Raises:
+            NotFoundError: no repository has the layer.
+            RegistryError: a registry rejected a request.
+            VerificationError: the layer does not match its digest.
+        """
+        missing: NotFoundError | None = None
+        for repository in self.repositories:
+            try:
+                return self._in(repository)
+            except NotFoundError as error:
+                missing = error
+        assert missing is not None  # noqa: S101 (a planned layer has a repository)
+        raise missing
+
+    def _in(self, repository: str) -> LayerDone:
+        reference = parse_registry_name(repository)
+        meter = Meter()
+        with (
+            open_source(reference, registry=self.registry) as source,
+            open_sink(reference, registry=self.registry) as sink,
+        ):
+            metered = MeteredSink(sink, meter)
+            jobs = LayerJobs(
+                MeteredSource(source, meter),
+                metered,
+                options=self.options,
+                known=self._existing(metered),
+                carry=False,
+                progress=self._check,
+            )
+            outcome = jobs.run([self.layer])[layer_key(self.layer)]
+        result = replace(outcome.result, reused=False)
+        disable_xattrs = outcome.indexed is not None and outcome.indexed.disable_xattrs
+        known = KnownLayer(result, disable_xattrs, repository if result.ztoc is not None else "")
+        return LayerDone(known, meter.traffic)
+
+    def _existing(self, sink: Sink) -> ReusableZtocs:
+        """Return the zTOC that exists, so that the layer is read only if it does not fit."""
+        found = self.ztoc
+        if self.blob:
+            ztoc = usable_ztoc(self.blob, self.layer, span_size=self.options.span_size)
+            if ztoc is not None:
+                found = sink.put_blob(self.blob)
+        if found is None:
+            return ReusableZtocs()
+        indexed = IndexedLayer(self.layer, found, self.options.span_size)
+        return ReusableZtocs([make_soci_index([indexed])])
+
+    def _check(self, _event: Event) -> None:
+        if self.run in _STOPPED:
+            raise StoppedError
+
+
+@dataclass(frozen=True, slots=True)
+class LayerDone:
+    """Result of `IndexLayer`.
+
+    Attributes:
+        known: what was found out about the layer.
+        traffic: bytes read and written.
+    """
+
+    known: KnownLayer
+    traffic: Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class IndexImage:
+    """Index an image whose layers have been indexed.
+
+    Attributes:
+        repository: ``HOST/REPO``.
+        digest: digest of the manifest or image index.
+        tags: tags that named the image when it was planned; one must still name it.
+        destination: ``HOST/REPO:TAG`` of the converted image; empty to create indexes.
+        known: what is known about the layers.
+        force: replace a different image at `destination`.
+        options: indexing options.
+        registry: options for access to registries.
+        run: name of the run.
+    """
+
+    repository: str
+    digest: str
+    tags: tuple[str, ...]
+    destination: str
+    known: tuple[KnownLayer, ...]
+    force: bool
+    options: IndexingOptions
+    registry: RegistryOptions | None
+    run: str = ""
+
+    def perform(self) -> ImageDone:
+        """Run the task.
+
+        Raises:
+            TocsinError: as ``create`` or ``convert``.
+        """
+        reason = self._what_changed()
+        if reason:
+            return ImageDone(reason, Traffic())
+        source = parse_registry_name(f"{self.repository}@{self.digest}")
+        elsewhere = KnownElsewhere(self.known, self.registry)
+        if self.destination:
+            result = convert_with(
+                source,
+                parse_registry_name(self.destination),
+                options=self.options,
+                force=self.force,
+                elsewhere=elsewhere,
+                registry=self.registry,
+                progress=self._check,
+            )
+            return ImageDone("", result.traffic)
+        created = create_with(
+            source,
+            options=self.options,
+            existing_index="allow",
+            elsewhere=elsewhere,
+            registry=self.registry,
+            progress=self._check,
+        )
+        return ImageDone("", created.traffic)
+
+    def _what_changed(self) -> str:
+        """Return why the image must be skipped; empty if it is as planned."""
+        reference = parse_registry_name(f"{self.repository}@{self.digest}")
+        found = ""
+        with open_source(reference, registry=self.registry) as store:
+            for tag in self.tags:
+                try:
+                    found = str(store.resolve(tag).digest)
+                except NotFoundError:
+                    continue
+                if found == self.digest:
+                    return ""
+            try:
+                store.resolve(Digest.parse(self.digest))
+            except NotFoundError:
+                return "the image no longer exists"
+        if not self.tags:
+            return ""
+        if not found:
+            return f"tag {shown(self.tags[0])} no longer exists"
+        return (
+            f"tag {shown(self.tags[0])} names another image now (found {found}, expected "
+            f"{self.digest})"
+        )
+
+    def _check(self, _event: Event) -> None:
+        if self.run in _STOPPED:
+            raise StoppedError
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDone:
+    """Result of `IndexImage`.
+
+    Attributes:
+        skipped: why the image was skipped; empty if it was indexed.
+        traffic: bytes read and written.
+    """
+
+    skipped: str
+    traffic: Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPush:
+    """Check that repositories can be pushed to, without writing anything.
+
+    Attributes:
+        repositories: ``HOST/REPO`` of each repository.
+        registry: options for access to registries.
+    """
+
+    repositories: tuple[str, ...]
+    registry: RegistryOptions | None
+
+    def perform(self) -> dict[str, TocsinError]:
+        """Return the repositories that cannot be pushed to, with the error.
+
+        Raises:
+            RegistryError: a temporary error.
+        """
+        # Importing the requests library is slow.
+        from tocsin.stores.registry import open_repository  # noqa: PLC0415
+
+        failed: dict[str, TocsinError] = {}
+        for repository in self.repositories:
+            reference = parse_registry_name(repository)
+            with open_repository(reference, self.registry, write=True) as store:
+                try:
+                    store.check_push()
+                except RegistryError as error:
+                    if error.temporary:
+                        raise
+                    failed[repository] = error
+        return failed
+
+
+Task: TypeAlias = IndexLayer | IndexImage | CheckPush
+"""What a worker runs."""
+TaskResult: TypeAlias = LayerDone | ImageDone | dict[str, TocsinError]
+
+
+def perform(task: Task) -> TaskResult:
+    """Run a task; the function that is submitted to executors."""
+    return task.perform()
+
+
+class KnownElsewhere:
+    """Layers of an image that were indexed before; see `KnownLayers`."""
+
+    def __init__(self, known: tuple[KnownLayer, ...], registry: RegistryOptions | None) -> None:
+        self._known = {layer_key(each.result.layer): each for each in known}
+        self._registry = registry
+
+    def find(self, layer: Descriptor) -> KnownLayer | None:
+        """Return what is known about a layer."""
+        return self._known.get(layer_key(layer))
+
+    def bring(self, known: KnownLayer, sink: Sink) -> bool:
+        """Mount or copy a zTOC from the repository that has it."""
+        ztoc = known.result.ztoc
+        assert ztoc is not None  # noqa: S101 (by contract)
+        if sink.has_blob(ztoc):
+            return True
+        reference = parse_registry_name(known.repository)
+        try:
+            with open_source(reference, registry=self._registry) as source:
+                copy_blob(source, sink, ztoc)
+        except NotFoundError:
+            return False
+        return True
+
+
+class StoppedError(Exception):
+    """The run was interrupted; only tasks in threads of the same process find out."""
+
+
+_STOPPED: set[str] = set()
+"""Names of runs in this process that were interrupted."""
+
+
+def stop(run: str) -> None:
+    """Stop the tasks of a run in this process at their next step."""
+    _STOPPED.add(run)
