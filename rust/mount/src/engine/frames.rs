@@ -162,8 +162,11 @@ impl Frames {
 
     /// The length of the content in memory.
     pub(super) fn memory(&self) -> u64 {
-        let parts = |state| if let &State::Here(parts) = &state { len_of(parts) } else { 0 };
-        self.states.iter().map(parts).sum()
+        let here = self.states.iter().filter_map(|state| match state {
+            State::Here(parts) => Some(len_of(parts)),
+            State::Absent | State::Done => None,
+        });
+        here.sum()
     }
 }
 
@@ -173,4 +176,108 @@ fn frame_len(pack: &Pack, number: u32) -> u64 {
 
 fn len_of(parts: &BTreeMap<usize, Box<[u8]>>) -> u64 {
     parts.values().map(|part| part.len() as u64).sum()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop at once")]
+mod tests {
+    use tocsin_core::digest::Digest;
+    use tocsin_core::pack::{BLOCK_LEN, Extent, Pack, PackLayer, PackWriter, Piece};
+
+    use super::{Frames, Place};
+
+    /// Length of the content of a frame.
+    const LEN: u64 = 4 * BLOCK_LEN;
+
+    /// A pack with four frames, each with two extents of two blocks, and the content of each.
+    fn pack() -> (Pack, Vec<Vec<u8>>) {
+        let layer = PackLayer { digest: Digest::of(b"layer"), uncompressed_size: 32 * BLOCK_LEN };
+        let mut writer = PackWriter::new(vec![layer]).unwrap();
+        let contents: Vec<Vec<u8>> =
+            (0..4).map(|byte| [[byte; 1024], [9 - byte; 1024]].concat()).collect();
+        for (frame, content) in (0..).zip(&contents) {
+            let extent =
+                |block: u64| Extent { layer: 0, range: block * BLOCK_LEN..(block + 2) * BLOCK_LEN };
+            writer.add(vec![extent(8 * frame), extent(8 * frame + 4)], content).unwrap();
+        }
+        (Pack::parse(&writer.finish().unwrap().0).unwrap(), contents)
+    }
+
+    /// The parts of the pack in eight blocks of the layer: those of one frame.
+    fn pieces(pack: &Pack, frame: u64) -> Vec<Piece> {
+        pack.pieces(0, &(8 * frame * BLOCK_LEN..8 * (frame + 1) * BLOCK_LEN)).collect()
+    }
+
+    fn places(frames: &Frames, pack: &Pack, frame: u64) -> Vec<Place> {
+        pieces(pack, frame).iter().map(|piece| frames.place(piece)).collect()
+    }
+
+    #[test]
+    fn admit_when_there_is_no_room_then_frames_wait_until_others_are_freed() {
+        let (pack, contents) = pack();
+        let mut frames = Frames::new(&pack, 2 * LEN);
+        assert_eq!(frames.admit(&pack), 0..2);
+        for number in 0..2 {
+            assert_eq!(places(&frames, &pack, u64::from(number)), [Place::Coming; 2]);
+            frames.keep(&pack, number, &contents[number as usize]);
+            assert_eq!(places(&frames, &pack, u64::from(number)), [Place::Here; 2]);
+        }
+        assert_eq!(frames.memory(), 2 * LEN);
+        assert_eq!(frames.admit(&pack), 0..0);
+        assert_eq!(places(&frames, &pack, 2), [Place::Spans; 2]);
+        assert!(frames.free(&pack, 1, |_| true));
+        frames.finish(&pack, 1);
+        assert_eq!(frames.memory(), LEN);
+        assert_eq!(frames.admit(&pack), 2..3);
+        assert_eq!(places(&frames, &pack, 2), [Place::Coming; 2]);
+        assert_eq!(places(&frames, &pack, 3), [Place::Spans; 2]);
+    }
+
+    #[test]
+    fn admit_when_frames_are_finished_before_it_then_they_need_no_room() {
+        let (pack, _) = pack();
+        let mut frames = Frames::new(&pack, LEN);
+        for number in [0, 2] {
+            frames.finish(&pack, number);
+        }
+        assert_eq!(frames.admit(&pack), 1..3, "frame 2 is not needed");
+        frames.finish(&pack, 1);
+        assert_eq!(frames.admit(&pack), 3..4);
+        frames.finish(&pack, 3);
+        assert_eq!((frames.len, frames.counts(&pack)), (0, (4, 0)));
+    }
+
+    #[test]
+    fn admit_when_a_frame_is_larger_than_the_limit_then_one_at_a_time() {
+        let (pack, _) = pack();
+        let mut frames = Frames::new(&pack, 1);
+        assert_eq!(frames.admit(&pack), 0..1);
+        assert_eq!(frames.admit(&pack), 0..0);
+    }
+
+    #[test]
+    fn free_when_one_extent_is_on_disk_then_only_its_content_is_freed() {
+        let (pack, contents) = pack();
+        let mut frames = Frames::new(&pack, 4 * LEN);
+        frames.admit(&pack);
+        frames.keep(&pack, 0, &contents[0]);
+        assert!(!frames.free(&pack, 0, |extent| extent.range.start == 0));
+        assert_eq!(frames.memory(), LEN / 2);
+        let [first, second] = pieces(&pack, 0).try_into().unwrap();
+        assert_eq!(frames.find(&first), None);
+        assert_eq!(frames.find(&second), Some(&contents[0][1024..]));
+        assert_eq!(places(&frames, &pack, 0), [Place::Spans, Place::Here]);
+        assert!(frames.free(&pack, 0, |_| true));
+        assert_eq!(frames.memory(), 0);
+    }
+
+    #[test]
+    fn keep_when_a_frame_was_not_admitted_then_it_is_read_from_spans() {
+        let (pack, contents) = pack();
+        let mut frames = Frames::new(&pack, LEN);
+        frames.admit(&pack);
+        frames.keep(&pack, 3, &contents[3]);
+        assert_eq!(places(&frames, &pack, 3), [Place::Spans; 2]);
+        assert_eq!(frames.memory(), 0);
+    }
 }
