@@ -30,7 +30,7 @@ TARGETS = {
 }
 CHECKS = ("built", "auditwheel", "abi3audit", "twine", "contents", "ran")
 OK = "ok"
-_SHARED = ("man/man1/tocsin.1", "bash-completion/completions/tocsin")
+_DATA = ROOT / "packaging" / "data"
 
 
 @dataclass
@@ -167,7 +167,7 @@ def _contents(wheel: Path) -> str:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     wanted = [
-        *(f".data/data/share/{name}" for name in _SHARED),
+        *(f".data/{file.relative_to(_DATA)}" for file in _DATA.rglob("*") if file.is_file()),
         *("tocsin/py.typed", "tocsin/_core.abi3.so", ".dist-info/licenses/LICENSE"),
     ]
     missing = [end for end in wanted if not any(name.endswith(end) for name in names)]
