@@ -85,7 +85,10 @@ def _wait_until_complete(place: Place, directory: Path) -> None:
     command = [*place.client, *shlex.split(place.tocsin), "status", *given]
     while True:
         found = json.loads(tools.output(command[0], *command[1:]))["images"]
-        if found and all(each["state"] == "complete" for each in found):
+        # Then the layers have been verified, and the image has a mount that needs no process.
+        mounts = list((directory / "tocsin" / "images").glob("*/complete"))
+        is_complete = found and all(each["state"] == "complete" for each in found)
+        if is_complete and all(each.is_mount() for each in mounts):
             return
         if time.monotonic() > deadline:
             raise containerd.CommandError(f"not complete after {_COMPLETE_TIMEOUT} s")
