@@ -105,6 +105,9 @@ def _on_arm64(name: str, root: Path, dist: Path) -> str:
         _output("debootstrap", *options, name.removesuffix("-arm64"), debian, MIRROR)
         for package in (debian / "var/cache/apt/archives").glob("*.deb"):
             _unpack(package, debian)
+        if (debian / "proc").is_symlink():  # by debootstrap inside a container
+            (debian / "proc").unlink()
+            (debian / "proc").mkdir()
     shutil.rmtree(debian / "work", ignore_errors=True)
     _files(debian / "work", "3.11", dist, machine="aarch64")
     before = (

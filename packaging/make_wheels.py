@@ -30,7 +30,7 @@ TARGETS = {
 }
 CHECKS = ("built", "auditwheel", "abi3audit", "twine", "contents", "ran")
 OK = "ok"
-_SHARED = ("man/man1/tocsin.1", "bash-completion/completions/tocsin")
+_DATA = ROOT / "packaging" / "data"
 
 
 @dataclass
@@ -154,8 +154,11 @@ def _audit(wheel: Path, tools: Path) -> str:
         [tools / "auditwheel", "show", wheel], capture_output=True, text=True, check=False
     )
     platform_tag = wheel.stem.rpartition("-")[2].split(".")[-1]
-    if "musllinux" in platform_tag and done.returncode:
-        return f"not checked: {done.stderr.strip().splitlines()[-1][:60]}"
+    if done.returncode:
+        reason = " ".join(done.stderr.strip().splitlines()[-1:])
+        # auditwheel asks for a musl of this machine, which a machine with glibc does not have.
+        outcome = "not checked" if "musllinux" in platform_tag else "FAILED"
+        return f"{outcome}: {reason}"
     found = f'"{platform_tag}"' in " ".join(done.stdout.split())
     return OK if found else f"FAILED: not consistent with {platform_tag}"
 
@@ -164,7 +167,7 @@ def _contents(wheel: Path) -> str:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     wanted = [
-        *(f".data/data/share/{name}" for name in _SHARED),
+        *(f".data/{file.relative_to(_DATA)}" for file in _DATA.rglob("*") if file.is_file()),
         *("tocsin/py.typed", "tocsin/_core.abi3.so", ".dist-info/licenses/LICENSE"),
     ]
     missing = [end for end in wanted if not any(name.endswith(end) for name in names)]
