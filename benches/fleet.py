@@ -86,13 +86,13 @@ def main() -> int:
             made[fleet.name] = _Case(folder, fleet, int(args.layer_mib * (1 << 20)))
         if "cpu" in args.only:
             figures["cpu"] = {case: each.measure_cpu() for case, each in made.items()}
-            print("measured: cpu", file=sys.stderr)
+            _show("cpu", figures)
         if "kills" in args.only:
             figures["kills"] = made["ten"].measure_kills(args.seed)
-            print("measured: kills", file=sys.stderr)
+            _show("kills", figures)
         if "faults" in args.only:
             figures["faults"] = made["ten"].measure_faults(args.busy_seconds)
-            print("measured: faults", file=sys.stderr)
+            _show("faults", figures)
         if "simulated" in args.only:
             figures["simulated"] = made["ten"].measure_scheduler(args.simulated_images)
     report = report_text(figures)
@@ -100,6 +100,11 @@ def main() -> int:
     if not args.no_record:
         print(f"recorded in {measure.record('fleet', figures, report, folder=args.record)}")
     return 0
+
+
+def _show(part: str, figures: dict[str, Any]) -> None:
+    """Print the figures of a part, so that they are not lost if a later part fails."""
+    print(f"{part}: {json.dumps(figures[part])}", file=sys.stderr, flush=True)
 
 
 class _Case:
