@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeAlias, final
 
 from typing_extensions import Buffer
@@ -280,6 +280,19 @@ class CachedLayer:
     def put(self, span_id: int, span: SpanReader) -> None: ...
     def read(self, start: int, end: int) -> bytes | None: ...
     def read_into(self, buffer: Buffer, start: int) -> bool: ...
+
+@final
+class RequestPolicy:
+    def __new__(cls, gap: int, longest: int) -> RequestPolicy: ...
+    def plan(
+        self,
+        table: Ztoc | SeekSpans,
+        cached: CachedLayer,
+        in_flight: dict[int, Any],
+        spans: Iterable[int],
+    ) -> list[list[int]]: ...
+    def requests(self, table: Ztoc | SeekSpans, spans: Sequence[int]) -> list[list[int]]: ...
+    def first_request(self, table: Ztoc | SeekSpans, first: int, end: int) -> int: ...
 
 @final
 class VerifiedFiles:

@@ -23,6 +23,7 @@ mod ztoc_values;
 
 mod extract;
 mod fetch;
+mod fetch_policy;
 mod golden;
 mod inflate;
 mod inodes;

@@ -17,10 +17,13 @@ class SpanTable(Protocol):
     """The spans of one layer; may be used by several threads.
 
     Attributes:
+        core: the spans in the core.
         name: name of the table in error messages.
         compressed_size: size of the layer as a registry stores it.
     """
 
+    @property
+    def core(self) -> _core.Ztoc | _core.SeekSpans: ...  # noqa: D102 (in the class docstring)
     @property
     def name(self) -> str: ...  # noqa: D102 (in the class docstring)
     @property

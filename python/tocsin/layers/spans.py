@@ -38,6 +38,9 @@ MAX_SPAN_SIZE = 1 << 30
 MAX_GAP = 128 << 10
 """Maximum number of unneeded bytes between two spans that are fetched with one request: on a link
 of 200 Mbit/s, they take as long as the request that they save."""
+_REMOTE = _core.RequestPolicy(MAX_GAP, MAX_REQUEST_SIZE)
+_LOCAL = _core.RequestPolicy(0, MAX_REQUEST_SIZE)
+"""Where small reads cost no more than large ones, nothing that is not needed is read."""
 _MAX_CACHE_SIZE = (1 << 63) - 1
 """Maximum limit of a cache; a larger one is the same as none."""
 _MAX_RESERVED = 256 << 20
@@ -245,19 +248,26 @@ class LayerSpans:
     def _is_missing(self, spans: range) -> bool:
         """Return whether one of these spans is neither cached nor being fetched."""
         with self._lock:
-            return any(
-                span_id not in self._in_flight and self.cached.get(span_id) is None
-                for span_id in spans
-            )
+            return bool(self._plan(spans))
+
+    @property
+    def _policy(self) -> _core.RequestPolicy:
+        return _REMOTE if self._source.request_size else _LOCAL
+
+    def _plan(self, spans: Iterable[int]) -> list[list[int]]:
+        """Return the spans of each request for those that are neither cached nor in flight.
+
+        The caller holds the lock, so that no other thread plans to fetch them too.
+        """
+        return self._policy.plan(self.table.core, self.cached, self._in_flight, spans)
 
     def _extended(self, spans: range, until: int) -> range:
         """Return these spans and the next, up to `until` or to the size of a good request."""
         stop = self._span_ids(until - 1, until).stop
-        limit = self.table.compressed_range(spans.start)[0] + self._source.request_size
-        for span_id in range(spans.stop, stop):
-            if self.table.compressed_range(span_id)[1] > limit:
-                return range(spans.start, span_id)
-        return range(spans.start, stop)
+        size = self._source.request_size
+        policy = _core.RequestPolicy(size, size)
+        stop = policy.first_request(self.table.core, spans.start, stop)
+        return range(spans.start, max(stop, spans.stop))
 
     def _read_many(self, spans: range, start: int, end: int) -> Iterator[bytes]:
         launched, at, ahead = spans.start, start, start
@@ -278,6 +288,10 @@ class LayerSpans:
         if found is not None:
             return found
         with self._lock:
+            # It may have arrived meanwhile.
+            found = self.cached.get(span_id)
+            if found is not None:
+                return found
             future = self._in_flight.get(span_id)
             is_new = future is None
             if future is None:
@@ -305,11 +319,10 @@ class LayerSpans:
         self, spans: Sequence[int], wanted: dict[int, Future[_core.SpanReader]], end: int
     ) -> None:
         with self._lock:
-            for span_id in spans:
-                is_cached = self.cached.get(span_id) is not None
-                if not is_cached and span_id not in self._in_flight:
+            groups = self._plan(spans)
+            for group in groups:
+                for span_id in group:
                     wanted[span_id] = self._in_flight[span_id] = Future()
-        groups = list(self._groups(list(wanted)))
         pool = self._fetchers.pool()
         # Several threads would read a stream at different offsets and so restart it again and
         # again.
@@ -331,30 +344,13 @@ class LayerSpans:
         for group in groups:
             self._fetch(group, {span_id: futures[span_id] for span_id in group}, end)
 
-    def _groups(self, spans: Sequence[int]) -> Iterator[list[int]]:
-        """Yield spans to fetch with one request of at most `MAX_REQUEST_SIZE`, or single spans."""
-        max_gap = MAX_GAP if self._source.request_size else 0
-        group: list[int] = []
-        start = end = 0
-        for span_id in spans:
-            first, last = self.table.compressed_range(span_id)
-            if group and (first - end > max_gap or last - start > MAX_REQUEST_SIZE):
-                yield group
-                group = []
-            if not group:
-                start = first
-            group.append(span_id)
-            end = last
-        if group:
-            yield group
-
     def _fetch(
         self, spans: Sequence[int], futures: dict[int, Future[_core.SpanReader]], end: int
     ) -> None:
         """Fetch spans, verify and inflate each, and resolve their futures."""
         try:
             missing = self._from_disk(spans, futures, end) if self._kept is not None else spans
-            for group in self._groups(missing):
+            for group in self._policy.requests(self.table.core, missing):
                 self._fetch_group(group, futures, end)
         except BaseException as error:
             self._fail(futures, error)

@@ -16,6 +16,7 @@ mod indexer;
 #[cfg(target_os = "linux")]
 mod mount;
 mod pack;
+mod request_policy;
 mod seek;
 mod seek_tree;
 mod span_cache;
@@ -39,6 +40,8 @@ mod _core {
     use super::mount::Mount;
     #[pymodule_export]
     use super::pack::{Pack, PackWriter, plan_pack};
+    #[pymodule_export]
+    use super::request_policy::RequestPolicy;
     #[pymodule_export]
     use super::seek::{SeekLayer, SeekSpans};
     #[pymodule_export]

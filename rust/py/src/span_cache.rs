@@ -80,6 +80,13 @@ impl CachedLayer {
     }
 }
 
+impl CachedLayer {
+    /// Whether a span is here; it then counts as used.
+    pub(crate) fn has(&self, span_id: u32) -> bool {
+        self.0.get(span_id).is_some()
+    }
+}
+
 /// Where the data of files is in their layers, after their headers have been verified.
 #[pyclass(frozen, module = "tocsin._core")]
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! `_core.SpanReader`: a verified span, inflated only as far as it has been read.
 
+use std::ops::Range;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
@@ -15,9 +16,23 @@ use crate::{errors, gate};
 
 /// The table that describes the span.
 #[derive(FromPyObject)]
-enum Table<'py> {
+pub(crate) enum Table<'py> {
+    /// A zTOC.
     Ztoc(Bound<'py, Ztoc>),
+    /// The layer's part of a seek table.
     Seek(Bound<'py, SeekSpans>),
+}
+
+impl Table<'_> {
+    /// The compressed bytes of a span; empty for one that does not exist.
+    pub(crate) fn compressed(&self, span: u32) -> Range<u64> {
+        let span = SpanId(span);
+        let found = match self {
+            Self::Ztoc(ztoc) => ztoc.get().0.span_compressed_range(span),
+            Self::Seek(spans) => spans.get().0.positions().compressed_range(span),
+        };
+        found.map_or(0..0, |range| range.start.0..range.end.0)
+    }
 }
 
 /// A verified span, inflated only as far as it has been read.

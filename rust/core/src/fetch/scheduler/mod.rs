@@ -14,11 +14,10 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 
 use self::unlisted::Unlisted;
-use super::Table;
+use super::{Policy, Table};
 
-/// Maximum number of unneeded bytes between two chunks that are fetched with one request, since a
-/// second request takes longer.
-const MAX_GAP: u64 = 128 << 10;
+/// How chunks are joined to requests: a second request takes longer than the bytes between two chunks.
+const CHUNKS: Policy = Policy { gap: 128 << 10, longest: 1 << 20 };
 /// A span that a reader needs is requested again if its fetch is older than this.
 const STALE: Duration = Duration::from_secs(10);
 /// Background fetches start once no reader has waited for this long.
@@ -410,14 +409,12 @@ impl Scheduler {
                 continue;
             }
             let range = at.table.chunk_range(chunk);
+            let of_run = |run: &Range<u32>| {
+                at.table.chunk_range(run.start).start..at.table.chunk_range(run.end - 1).end
+            };
             match runs.last_mut() {
                 Some((last, run))
-                    if *last == layer
-                        && run.end <= chunk
-                        && range.start.saturating_sub(at.table.chunk_range(run.end - 1).end)
-                            <= MAX_GAP
-                        && range.end.saturating_sub(at.table.chunk_range(run.start).start)
-                            <= 1 << 20 =>
+                    if *last == layer && run.end <= chunk && CHUNKS.joins(&of_run(run), &range) =>
                 {
                     run.end = chunk + 1;
                 }

@@ -4,8 +4,8 @@ use core::time::Duration;
 use std::ops::Range;
 
 use super::{
-    CALM, Fetch, Layer, Limits, MANY_MISSES, Next, Open, Purpose, QUIET, QueuedChunks, STALE,
-    STARVED, Scheduler, State, Table, What,
+    CALM, Fetch, Layer, Limits, MANY_MISSES, Next, Open, Policy, Purpose, QUIET, QueuedChunks,
+    STALE, STARVED, Scheduler, State, Table, What,
 };
 
 impl Scheduler {
@@ -206,9 +206,7 @@ impl Scheduler {
     /// The end of as many spans as fit in `size` compressed bytes, but at least one.
     fn fit(&self, layer: usize, spans: Range<u32>, size: u64) -> u32 {
         let Some(at) = self.layers.get(layer) else { return spans.end };
-        let start = at.table.compressed(spans.start).start;
-        let fits = |span: &u32| at.table.compressed(*span).end.saturating_sub(start) <= size;
-        (spans.start + 1..spans.end).find(|span| !fits(span)).unwrap_or(spans.end)
+        Policy::up_to(size).first_request(spans, |span| at.table.compressed(span))
     }
 
     fn next_background(&mut self, now: Duration) -> Next {
