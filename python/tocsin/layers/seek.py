@@ -6,18 +6,23 @@ docs/seek-table.md explains the format.
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tocsin import _core
 from tocsin.layers.forking import forget_after_fork
-from tocsin.layers.seek_parts import Part
+from tocsin.layers.seek_parts import Part, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from tocsin.layers.seek_parts import BlobParts
     from tocsin.model.digest import Digest
+
+_MAX_REQUEST_SIZE = 256 << 10
+"""Maximum size of one request for several chunks in bytes; a real chunk has at most 100 KiB. Spans
+are inflated only when their checkpoints have arrived, so a larger request would delay the first."""
 
 
 class SeekSpanTable:
@@ -89,19 +94,25 @@ class SeekSpanTable:
         """Return tasks that fetch the chunks with the checkpoints of these spans."""
         core = self._loaded
         chunks = dict.fromkeys(map(core.chunk_of, spans))
-        return [partial(self._load, chunk) for chunk in chunks if not core.has_chunk(chunk)]
+        missing = [self._part(chunk) for chunk in chunks if not core.has_chunk(chunk)]
+        return [partial(self._load, group) for group in grouped(missing, _MAX_REQUEST_SIZE)]
 
     def reader(self, span_id: int, compressed: bytes) -> _core.SpanReader:
         """Return a span after verifying its compressed bytes."""
         return _core.SpanReader(self._loaded, span_id, compressed)
 
-    def _load(self, chunk: int) -> None:
+    def _part(self, chunk: int) -> Part:
+        return Part(chunk, *self._chunk_range(chunk))
+
+    def _load(self, chunks: list[Part]) -> None:
         core = self._loaded
         with self._lock:
-            lock = self._locks.setdefault(chunk, threading.Lock())
-        # Other threads that need the same chunk wait here instead of fetching it too.
-        with lock:
-            if not core.has_chunk(chunk):
-                part = Part(chunk, *self._chunk_range(chunk))
-                for fetch in self.parts.tasks([part], core.add_chunk):
-                    fetch()
+            locks = [self._locks.setdefault(part.number, threading.Lock()) for part in chunks]
+        with ExitStack() as held:
+            # Other threads that need the same chunks wait here instead of fetching them too. All
+            # threads lock chunks in ascending order, so none waits for another one forever.
+            for lock in locks:
+                held.enter_context(lock)
+            missing = [part for part in chunks if not core.has_chunk(part.number)]
+            for fetch in self.parts.tasks(missing, core.add_chunk):
+                fetch()

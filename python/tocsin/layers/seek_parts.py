@@ -80,7 +80,7 @@ class BlobParts:
         for part in parts:
             self._check(part)
         missing = [part for part in parts if not self._add_kept(part, add)]
-        return [partial(self._fetch, group, add) for group in _groups(missing)]
+        return [partial(self._fetch, group, add) for group in grouped(missing)]
 
     def _check(self, part: Part) -> None:
         if part.end > self._size:
@@ -131,13 +131,11 @@ class BlobParts:
             ) from None
 
 
-def _groups(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """Yield the parts of each request: at most `MAX_REQUEST_SIZE` bytes, or a single part."""
+def grouped(parts: Iterable[Part], max_size: int = MAX_REQUEST_SIZE) -> Iterator[list[Part]]:
+    """Yield the parts of each request: at most `max_size` bytes, or a single part."""
     group: list[Part] = []
     for part in sorted(parts, key=lambda part: part.start):
-        if group and (
-            part.start - group[-1].end > MAX_GAP or part.end - group[0].start > MAX_REQUEST_SIZE
-        ):
+        if group and (part.start - group[-1].end > MAX_GAP or part.end - group[0].start > max_size):
             yield group
             group = []
         group.append(part)

@@ -324,6 +324,10 @@ class LayerSpans:
                 for span_id in group:
                     wanted[span_id] = self._in_flight[span_id] = Future()
         pool = self._fetchers.pool()
+        # Before the first group, so that the parts of the table arrive first. If one fails, the
+        # group that needs it tries again and raises the error.
+        for part in self.table.missing_parts(wanted):
+            pool.submit(part)
         # Several threads would read a stream at different offsets and so restart it again and
         # again.
         for together in [groups] if self._source.in_order else [[group] for group in groups]:
@@ -342,28 +346,46 @@ class LayerSpans:
         self, groups: list[list[int]], futures: dict[int, Future[_core.SpanReader]], end: int
     ) -> None:
         for group in groups:
-            self._fetch(group, {span_id: futures[span_id] for span_id in group}, end)
+            of_group = {span_id: futures[span_id] for span_id in group}
+            self._fetch(group, of_group, end, parts_begun=True)
 
     def _fetch(
-        self, spans: Sequence[int], futures: dict[int, Future[_core.SpanReader]], end: int
+        self,
+        spans: Sequence[int],
+        futures: dict[int, Future[_core.SpanReader]],
+        end: int,
+        *,
+        parts_begun: bool = False,
     ) -> None:
-        """Fetch spans, verify and inflate each, and resolve their futures."""
+        """Fetch spans, verify and inflate each, and resolve their futures.
+
+        Args:
+            spans: spans to fetch.
+            futures: future of each span.
+            end: offset up to which the waiting read needs bytes.
+            parts_begun: whether other threads are fetching what is missing of the table.
+        """
         try:
             missing = self._from_disk(spans, futures, end) if self._kept is not None else spans
             for group in self._policy.requests(self.table.core, missing):
-                self._fetch_group(group, futures, end)
+                self._fetch_group(group, futures, end, parts_begun=parts_begun)
         except BaseException as error:
             self._fail(futures, error)
             if not isinstance(error, Exception):
                 raise
 
     def _fetch_group(
-        self, spans: list[int], futures: dict[int, Future[_core.SpanReader]], end: int
+        self,
+        spans: list[int],
+        futures: dict[int, Future[_core.SpanReader]],
+        end: int,
+        *,
+        parts_begun: bool,
     ) -> None:
         ranges = [self.table.compressed_range(span_id) for span_id in spans]
         start, stop = ranges[0][0], ranges[-1][1]
         self._check_size(spans[0], stop - start)
-        data = self._read_with_parts(spans, start, stop)
+        data = self._read_with_parts(spans, start, stop, parts_begun=parts_begun)
 
         def take(span_id: int, first: int, last: int) -> None:
             compressed = data if len(spans) == 1 else data[first - start : last - start]
@@ -378,11 +400,17 @@ class LayerSpans:
             [partial(take, span_id, *range_) for span_id, range_ in zip(spans, ranges, strict=True)]
         )
 
-    def _read_with_parts(self, spans: list[int], start: int, stop: int) -> bytes:
+    def _read_with_parts(
+        self, spans: list[int], start: int, stop: int, *, parts_begun: bool
+    ) -> bytes:
         """Return bytes of the layer; fetch missing parts of the table at the same time."""
-        parts = self.table.missing_parts(spans)
+        parts = [] if parts_begun else self.table.missing_parts(spans)
         if not parts:
-            return self._source.read(start, stop)
+            data = self._source.read(start, stop)
+            # Usually they have arrived; if not, this waits for the thread that fetches them.
+            for part in self.table.missing_parts(spans):
+                part()
+            return data
         found: list[bytes] = []
         # They wait for the network, not for a processor.
         self._fetchers.run_in_parallel(

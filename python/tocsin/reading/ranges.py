@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from tocsin.reading.merged import MergedLayers
     from tocsin.reading.tree import Node
 
-_BATCH_SIZE = 64 << 20
-"""Uncompressed bytes fetched ahead; well below the size of a cache."""
+_BATCH_SIZE = 32 << 20
+"""Uncompressed bytes of a batch. Two are fetched ahead, well below the size of a cache."""
 
 _END = (1 << 63) - 1
 """An end beyond that of any file."""
@@ -69,17 +69,26 @@ def read_ranges(
         except Exception as error:
             yield number, error
     places.sort(key=lambda place: (place.node.layer, place.offset + place.start))
-    for batch in _batches(places):
-        for layer, together in groupby(batch, key=lambda place: place.node.layer):
-            image.layer(layer).read_ahead(
-                (place.node.entry or 0, place.start, place.end) for place in together
-            )
+    for batch in _ahead(image, _batches(places)):
         for place in batch:
             try:
                 holder, location = image.file_data(place.node)
                 yield place.number, holder.read(location, place.start, place.end)
             except Exception as error:
                 yield place.number, error
+
+
+def _ahead(image: MergedLayers, batches: Iterator[list[_Place]]) -> Iterator[list[_Place]]:
+    """Yield batches, each once it and the next one are being fetched, so that no request waits."""
+    begun: list[_Place] = []
+    for batch in batches:
+        for layer, together in groupby(batch, key=lambda place: place.node.layer):
+            image.layer(layer).read_ahead(
+                (place.node.entry or 0, place.start, place.end) for place in together
+            )
+        yield begun
+        begun = batch
+    yield begun
 
 
 def _in_memory(image: MergedLayers, wanted: FileRange) -> bytes | None:

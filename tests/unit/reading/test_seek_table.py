@@ -28,12 +28,16 @@ from tocsin.errors import (
 )
 from tocsin.images.seek_tables import bound_seek_table, referring_seek_tables
 from tocsin.layers import seek_parts
+from tocsin.layers.seek import SeekSpanTable
 from tocsin.layers.seek_parts import BlobParts, Part
+from tocsin.model.digest import Digest
 from tocsin.model.manifest import Manifest
 from tocsin.model.media_types import OCI_LAYER, OCI_LAYER_GZIP
 from tocsin.model.reference import parse_reference
+from tocsin.reading import ranges
 from tocsin.reading.blob_ranges import BlobRanges
 from tocsin.reading.filesystem import TocsinFileSystem
+from tocsin.reading.layer import Layer
 from tocsin.reading.ranges import FileRange, read_ranges
 from tocsin.stores.layout import OciLayout
 from tocsin.stores.opening import open_sink
@@ -352,6 +356,58 @@ def test_parts_when_beyond_the_blob_then_verification_error():
         parts.tasks([Part(0, 5, 11)], lambda *_: None)
 
 
+class Chunks:
+    """Spans of a seek table with two checkpoints a chunk, and the blob that holds the chunks."""
+
+    name = "blob"
+    in_order = False
+    request_size = 1
+
+    def __init__(self, chunk_size):
+        self.chunk_size = chunk_size
+        self.added = {}
+        self.requests = []
+
+    def chunk_of(self, span_id):
+        return span_id // 2
+
+    def has_chunk(self, chunk):
+        return chunk in self.added
+
+    def add_chunk(self, chunk, data):
+        self.added[chunk] = data
+
+    def read(self, start, end):
+        self.requests.append((start, end))
+        return bytes(at // self.chunk_size for at in range(start, end))
+
+    def table(self):
+        size = self.chunk_size
+        return SeekSpanTable(
+            compressed_size=1,
+            spans=lambda: self,
+            chunk_range=lambda chunk: (chunk * size, (chunk + 1) * size),
+            parts=BlobParts(self, 99 * size),
+            blob=Digest.of(b""),
+        )
+
+
+@pytest.mark.parametrize(
+    ("chunk_size", "expected"),
+    [(100, [(100, 400)]), (100 << 10, [(100 << 10, 300 << 10), (300 << 10, 400 << 10)])],
+)
+def test_chunks_when_adjacent_then_they_share_requests(chunk_size, expected):
+    chunks = Chunks(chunk_size)
+    table = chunks.table()
+    twice = table.missing_parts([2, 3, 4, 7]), table.missing_parts([2, 3, 4, 7])
+    for tasks in twice:
+        for task in tasks:
+            task()
+    assert chunks.requests == expected
+    assert chunks.added == {chunk: bytes([chunk]) * chunk_size for chunk in (1, 2, 3)}
+    assert table.missing_parts([2, 7]) == []
+
+
 # -- requests ----------------------------------------------------------------------------------
 
 
@@ -445,6 +501,22 @@ def test_cat_ranges_when_remote_then_few_requests(remote, asked):
     assert [found[n] for n in range(len(paths))] == [b"%d\n" % n for n in range(0, 6000, 60)]
     # The file list and positions; then seek chunks and the spans, with one gap for the large file.
     assert len(asked) <= 8
+
+
+def test_read_ranges_when_in_batches_then_the_next_is_fetched_before_one_is_read(
+    place, monkeypatch
+):
+    begun = []
+    inner = Layer.read_ahead
+    monkeypatch.setattr(ranges, "_BATCH_SIZE", 1)
+    monkeypatch.setattr(Layer, "read_ahead", lambda *args: begun.append(inner(*args)))
+    paths = ["etc/os-release", "usr/big", "lib/new"]
+    with opened(place, "bound") as image:
+        counts = [
+            (len(data), len(begun))
+            for _, data in read_ranges(image._merged, [FileRange(path) for path in paths])
+        ]
+    assert counts == [(len(SMALL), 2), (len(BIG), 3), (len(b"behind the link"), 3)]
 
 
 # -- caches, processes -------------------------------------------------------------------------
