@@ -439,7 +439,7 @@ fn next_when_everything_is_listed_then_one_connection_is_free_for_a_reader() {
 /// The spans of a layer in a seek table, whose chunks have not arrived.
 fn seek_table() -> Table {
     let (layer, _) = seek::layer(20, &mut |below| below / 2);
-    let chunk = |chunk| layer.chunk_range(chunk).unwrap();
+    let chunk = |chunk| layer.chunk_range(chunk).expect("a chunk");
     let chunks = (0..layer.chunk_count()).map(chunk);
     let chunks = chunks.map(|range| range.start as u64..range.end as u64).collect();
     Table::Seek { spans: Arc::new(layer.spans()), chunks }

@@ -67,6 +67,9 @@ class Completion:
             LOG.info("complete; this process still serves it: %s", error.reason)
         except OSError as error:
             LOG.warning("complete, but not mounted without this process: %s", error.strerror)
+        except Exception:
+            # Otherwise requests would wait for this thread without a reason in the log.
+            LOG.exception("complete, but neither verified nor mounted without this process")
 
     def _check(self) -> None:
         """Compare the layers with their chain IDs."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tocsin.reading.image import Image
 
 MEMORY_SIZE = 64 << 20
-"""Inflated bytes that are kept in memory, if they cannot be kept on disk."""
+"""Inflated bytes that are kept in memory, if not on disk; also the limit of a pack."""
 _JOIN_TIMEOUT = 2.0
 
 

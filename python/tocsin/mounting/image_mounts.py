@@ -60,6 +60,8 @@ containerd may still mount an overlay on that directory."""
 _VERIFY_INTERVAL = 0.2
 _VERIFY_PATIENCE = 120.0
 """Seconds without progress after which a request no longer waits for the rest of an image."""
+_VERIFY_LIMIT = 600.0
+"""Seconds after which it no longer waits in any case, since it occupies a thread."""
 _LOG = "log"
 _CREDENTIALS = "credentials"
 _MAX_LOG_SIZE = 1 << 20
@@ -255,7 +257,8 @@ class ImageMounts:
             UnsupportedError: that cannot be known, since not all of them are loaded.
             TocsinError, OSError: they cannot be mounted.
         """
-        moved, left = time.monotonic(), -1
+        begun = moved = time.monotonic()
+        left = -1
         while True:
             found = self._registry.find(str(self.mount(image, count)))
             status = None if found is None else status_in(self._registry, found, LIST_TIMEOUT)
@@ -266,7 +269,9 @@ class ImageMounts:
             if status is not None and status.bytes_left != left:
                 moved, left = time.monotonic(), status.bytes_left
             is_loading = self._options.background or left == 0
-            if not is_loading or time.monotonic() - moved > _VERIFY_PATIENCE:
+            now = time.monotonic()
+            is_late = now - moved > _VERIFY_PATIENCE or now - begun > _VERIFY_LIMIT
+            if not is_loading or is_late:
                 raise UnsupportedError(
                     f"{image.reference}: another image may use its layers only after all of them "
                     f"have been loaded and verified ({left} bytes are missing)",

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from tocsin.stores.base import Source
 
 CONNECTIONS = 6
-"""Number of requests in flight that no program waits for: on a link of 200 Mbit/s and 20 ms, more
-are not faster. The core has the same number, as the limit of what it fetches ahead."""
+"""Requests in flight that no program waits for, also the limit of the core: on a link of 200 Mbit/s
+and 20 ms, more are not faster."""
 _FOR_READERS = 1
 FETCH_THREADS = CONNECTIONS + _FOR_READERS
 """Number of threads that fetch. One is free for what a program waits for, while all others hang or

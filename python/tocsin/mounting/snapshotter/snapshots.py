@@ -119,6 +119,8 @@ class Snapshots:
         """Make an active snapshot a committed one; see `State.commit`."""
         _check(name, labels)
         snapshot = self._state.get(key)
+        if parent and parent != snapshot.parent:
+            self._verify_below(parent, names.target_of(snapshot.labels))
         usage = self._directories.usage(snapshot.number)
         kept = names.kept(snapshot.labels, stub=False)
         self._state.commit(key, name, {**names.without_own(labels), **kept}, usage, parent)

@@ -22,7 +22,7 @@ pub const BLOCK_LEN: u64 = 512;
 pub const MAX_FRAME_LEN: u64 = 1 << 20;
 /// Maximum length of a frame as stored: incompressible content, and zstd's headers.
 pub const MAX_STORED_LEN: u64 = MAX_FRAME_LEN + (64 << 10);
-/// Maximum length of the content of all frames. A mount keeps it in memory at first.
+/// Maximum length of the content of all frames.
 pub const MAX_PACK_LEN: u64 = 256 << 20;
 /// Maximum length of an index, stored or decompressed: an extent for each block of the largest pack, in
 /// 16 bytes.
