@@ -13,6 +13,7 @@ __all__ = [
     "Mount",
     "Pack",
     "PackWriter",
+    "RequestPolicy",
     "SeekLayer",
     "SeekRoot",
     "SeekSpans",
