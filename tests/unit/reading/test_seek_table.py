@@ -503,9 +503,7 @@ def test_cat_ranges_when_remote_then_few_requests(remote, asked):
     assert len(asked) <= 8
 
 
-def test_read_ranges_when_in_batches_then_the_next_is_fetched_before_one_is_read(
-    place, monkeypatch
-):
+def test_read_ranges_when_in_batches_then_next_is_fetched_ahead(place, monkeypatch):
     begun = []
     inner = Layer.read_ahead
     monkeypatch.setattr(ranges, "_BATCH_SIZE", 1)
