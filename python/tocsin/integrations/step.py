@@ -59,4 +59,5 @@ def error_text(error: TocsinError | OSError) -> str:
     """Return an error with its hint as one line."""
     if isinstance(error, TocsinError):
         return f"{error.message}. {error.hint}" if error.hint else error.message
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    problem = error.strerror or type(error).__name__
+    return f"{error.filename}: {problem}" if error.filename else problem
