@@ -53,6 +53,7 @@ MAY_IMPORT = {
         "model",
     },
     "verifying": {"images", "layers", "stores", "tar", "model"},
+    "integrations": {"indexing", "images", "stores", "model"},
 }
 """Additional imports that each room may use, from the bottom up. ``cli`` may import every room."""
 CORE_USERS = {

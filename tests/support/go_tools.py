@@ -70,3 +70,5 @@ CONTAINERD = GoTools(
 """containerd 2; Debian 12 has 1.6."""
 CRICTL = GoTools("sigs.k8s.io/cri-tools/cmd", "v1.34.0", ("crictl",))
 """The client of CRI, which Kubernetes uses."""
+ACTIONLINT = GoTools("github.com/rhysd/actionlint/cmd", "v1.7.12", ("actionlint",))
+"""Checks workflows and actions of GitHub."""
