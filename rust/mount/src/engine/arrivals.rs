@@ -27,7 +27,10 @@ impl Engine {
                 self.fail(number, &error);
                 return Err(error);
             }
-            state.scheduler.close(number, now);
+            // Chunks are closed when the table has them: until then, spans that arrive wait for them.
+            if matches!(fetch.what, What::Spans(_)) {
+                state.scheduler.close(number, now);
+            }
             fetch
         };
         self.counters.bytes_fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -60,11 +63,11 @@ impl Engine {
                     self.lock().scheduler.give_back(fetch.layer, span, fetch.number, self.now());
                     continue;
                 }
-                // The chunk may have arrived meanwhile.
+                // In this order: what is no longer coming is in the table, or is damaged.
+                let is_coming = self.lock().scheduler.is_chunk_coming(fetch.layer, chunk);
                 if layer.table.missing_chunk(span).is_none() {
                     outcome = self.add_held(fetch.layer, chunk..chunk + 1).and(outcome);
-                } else if !self.lock().scheduler.is_chunk_coming(fetch.layer, chunk) {
-                    // The chunk arrived before this span, and was damaged.
+                } else if !is_coming {
                     self.drop_held(fetch.layer, chunk);
                 }
                 continue;
@@ -76,16 +79,19 @@ impl Engine {
 
     fn add_chunks(&self, fetch: &Fetch, run: Range<u32>, bytes: &[u8]) -> Result<(), String> {
         let Some(layer) = self.layers.get(fetch.layer) else { return Ok(()) };
+        let mut damaged = Vec::new();
         let mut outcome = Ok(());
         for chunk in run.clone() {
             let added = part(bytes, fetch.range.start, &layer.table.chunk_range(chunk))
                 .map(|bytes| layer.table.add_chunk(chunk, bytes));
             if let Some(Err(error)) = added {
-                // The spans that wait for it cannot be inflated.
-                self.drop_held(fetch.layer, chunk);
+                damaged.push(chunk);
                 outcome = Err(error.to_string());
             }
         }
+        self.lock().scheduler.close(fetch.number, self.now());
+        // The spans that wait for these cannot be inflated.
+        damaged.into_iter().for_each(|chunk| self.drop_held(fetch.layer, chunk));
         self.add_held(fetch.layer, run).and(outcome)
     }
 
