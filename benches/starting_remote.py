@@ -450,7 +450,8 @@ def _import() -> None:
     import tocsin  # noqa: PLC0415
 
     for module in pkgutil.walk_packages(tocsin.__path__, "tocsin."):
-        if not module.name.endswith("__main__"):
+        # The integrations need the build systems.
+        if not module.name.startswith("tocsin.integrations.") and "__main__" not in module.name:
             importlib.import_module(module.name)
 
 
