@@ -92,7 +92,7 @@ def _on_arm64(name: str, root: Path, dist: Path) -> str:
     if os.geteuid() or shutil.which("debootstrap") is None:
         return "not tried: needs root and debootstrap"
     if not any(dist.glob("*manylinux*aarch64*.whl")):
-        return "not tried: there is no wheel for aarch64"
+        return "not tried: no wheel for aarch64 was built"
     emulator, debian = root / "emulator", root / name
     if not (emulator / "usr/bin/proot").exists():
         emulator.mkdir(parents=True, exist_ok=True)

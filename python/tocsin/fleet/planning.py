@@ -67,7 +67,7 @@ def plan(
         FormatError: a source is not valid.
         UnsupportedError: an option is not supported, or a registry does not list its repositories.
         RegistryError: a registry rejected a request, and no image was found.
-        ValueError: there are no sources, or `jobs` is out of range.
+        ValueError: `sources` is empty, or `jobs` is out of range.
     """
     options = options or IndexingOptions()
     _check(options)

@@ -94,7 +94,7 @@ def selections(
             if parsed.digest is not None:
                 digests.append(parsed.digest)
             else:
-                assert parsed.tag is not None  # noqa: S101 (there is no digest)
+                assert parsed.tag is not None  # noqa: S101 (one of both is given)
                 tags.append(parsed.tag)
             continue
         for repository in _matching(parsed, catalogs, list_repositories):

@@ -45,7 +45,7 @@ class KnownLayer:
     Attributes:
         result: its result; either with a zTOC or with the reason why it has none.
         disable_xattrs: as in `IndexedLayer`.
-        repository: ``HOST/REPO`` that has the zTOC; empty if there is no zTOC.
+        repository: ``HOST/REPO`` that has the zTOC; empty without a zTOC.
     """
 
     result: LayerResult

@@ -21,7 +21,7 @@ _SDK = framework("airflow.sdk", package="apache-airflow")
 class TocsinIndexOperator(_SDK.BaseOperator):  # type: ignore[name-defined, misc]
     """Index an image and return the document of the result as an XCom.
 
-    Workers need no shared disk, so there is no stamp: a task that runs again finds the result in
+    Workers need no shared disk, and write no stamp: a task that runs again finds the result in
     the registry and reads no layers.
 
     Args:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tocsin.errors import FormatError, UnsupportedError
-from tocsin.model.go_json import MAX_SIZE, decode_object
-from tocsin.quoting import quoted
+from tocsin.errors import UnsupportedError
+from tocsin.model.go_json import MAX_SIZE
 from tocsin.stores.http.status import NOT_FOUND, OK
+from tocsin.stores.registry.names import Names
 from tocsin.stores.registry.pages import pages
 from tocsin.stores.registry.scopes import Scopes
 
@@ -48,7 +48,7 @@ def read_catalog(endpoint: Endpoint) -> list[str]:
         )
         return answer, answer.read(MAX_SIZE, what="catalog")
 
-    found: set[str] = set()
+    found = Names(endpoint.name, "catalog", "repositories", "repository", _NAME, MAX_REPOSITORIES)
     first = f"{endpoint.origin}{endpoint.root}/{CATALOG}?n={_PAGE_SIZE}"
     for answer, data in pages(first, ask):
         if answer.status in _MISSING:
@@ -56,16 +56,5 @@ def read_catalog(endpoint: Endpoint) -> list[str]:
                 f"{endpoint.name}: the registry does not list its repositories",
                 hint="Name the repositories, or list the images in a file.",
             )
-        names = decode_object(data, what="catalog").get("repositories") or []
-        if not isinstance(names, list):
-            raise FormatError(f"{endpoint.name}: repositories: expected a list", what="catalog")
-        for name in names:
-            if not isinstance(name, str) or not _NAME.fullmatch(name):
-                shown = quoted(str(name), limit=80)
-                raise FormatError(f"{endpoint.name}: invalid repository {shown}", what="catalog")
-        found.update(names)
-        if len(found) > MAX_REPOSITORIES:
-            raise FormatError(
-                f"{endpoint.name}: more than {MAX_REPOSITORIES} repositories", what="catalog"
-            )
-    return sorted(found)
+        found.add(data)
+    return found.sorted()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from tocsin.errors import FormatError, NotFoundError, RegistryError, UnsupportedError
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
-from tocsin.model.go_json import MAX_SIZE, decode_object
+from tocsin.model.go_json import MAX_SIZE
 from tocsin.model.manifest import parse_manifest, sniff_media_type
 from tocsin.model.media_types import (
     DOCKER_INDEX,
@@ -27,7 +27,7 @@ from tocsin.model.media_types import (
     OCTET_STREAM,
     SCHEMA1_MANIFESTS,
 )
-from tocsin.quoting import quoted, shown
+from tocsin.quoting import shown
 from tocsin.stores.base import MustStream, TakenOver
 from tocsin.stores.file_store import manifest_descriptor
 from tocsin.stores.http.download import Download
@@ -43,6 +43,7 @@ from tocsin.stores.http.status import (
 )
 from tocsin.stores.origins import RepositoryOrigin
 from tocsin.stores.registry.endpoint import DELETE, PUSH
+from tocsin.stores.registry.names import Names
 from tocsin.stores.registry.pages import pages
 from tocsin.stores.registry.push import BlobPush
 from tocsin.stores.registry.referrers import Referrers
@@ -126,22 +127,12 @@ class RegistryStore:
 
     def tags(self) -> list[str]:
         """Return all tags, sorted; empty if the repository does not exist yet."""
-        found: set[str] = set()
+        found = Names(self.name, "tags", "tags", "tag", _TAG, MAX_TAGS)
         for answer, data in self._tag_pages():
             if answer.status == NOT_FOUND:
                 break
-            document = decode_object(data, what="tags")
-            page = document.get("tags") or []
-            if not isinstance(page, list):
-                raise FormatError(f"{self.name}: tags: expected a list", what="tags")
-            for tag in page:
-                if not isinstance(tag, str) or not _TAG.fullmatch(tag):
-                    invalid = quoted(str(tag), limit=80)
-                    raise FormatError(f"{self.name}: tags: invalid tag {invalid}", what="tags")
-            found.update(page)
-            if len(found) > MAX_TAGS:
-                raise FormatError(f"{self.name}: more than {MAX_TAGS} tags", what="tags")
-        return sorted(found)
+            found.add(data)
+        return found.sorted()
 
     def manifest(self, descriptor: Descriptor) -> bytes:
         """Return a manifest or image index, verified."""

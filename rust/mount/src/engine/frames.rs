@@ -37,7 +37,7 @@ enum State {
 /// Where a part of a layer comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// From a frame that has not arrived.
+    /// From a frame that is missing.
     Coming,
     /// From a frame that is here.
     Here,
@@ -78,7 +78,7 @@ impl Frames {
         first.map_or(0..0, |first| first..self.admitted)
     }
 
-    /// Whether a frame has been admitted and has not arrived.
+    /// Whether a frame is queued and still missing.
     pub(super) fn is_coming(&self, number: u32) -> bool {
         number < self.admitted && matches!(self.states.get(number as usize), Some(State::Absent))
     }

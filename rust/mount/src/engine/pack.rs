@@ -196,7 +196,7 @@ impl Engine {
         })
     }
 
-    /// Frees frames that are no longer needed, and queues those that there is room for then.
+    /// Frees frames whose spans have arrived, and queues as many frames as then fit.
     fn finish_frames(&self, hot: &HotPack, numbers: &[u32]) {
         let admitted = {
             let mut frames = hot.lock();
