@@ -181,6 +181,11 @@ def mounted_below(directory):
     return [where for where in (x.split()[4] for x in lines) if where.startswith(f"{directory}/")]
 
 
+def images_below(directory):
+    """Return the directories with mounted images; a complete one may be mounted twice."""
+    return sorted({Path(each).parent for each in mounted_below(directory)})
+
+
 def manifest_of(reference):
     return str(tocsin.resolve(reference).digest)
 
@@ -373,7 +378,8 @@ def test_mounts_when_the_snapshotter_starts_again_then_found_and_the_same(machin
     assert found.state in ("lazy", "complete")
     assert (directory / "data/3.bin").read_bytes() == data_of(3)
     assert own.restore([(image, 2)]) == []
-    assert own.mount(image, 2) == directory
+    # All of it may have arrived by now, so that it has been mounted once more.
+    assert own.mount(image, 2) in (directory, directory.with_name("complete"))
     assert machine.processes() == [found.status.pid]
     status = Path(f"/proc/{found.status.pid}/stat").read_text().rpartition(")")[2].split()
     assert int(status[1]) != os.getpid()  # not our child
@@ -395,7 +401,7 @@ def test_process_when_killed_then_errors_until_mounted_again(machine, data, fron
     assert (directory / "data/5.bin").read_bytes() == data_of(5)
     with suppress(OSError):
         os.close(used)
-    assert mounted_below(machine.root) == [str(directory)]
+    assert images_below(machine.root) == [directory.parent]
 
 
 def test_machine_when_restarted_without_registry_then_mounted_again(machine, data):
@@ -436,7 +442,7 @@ def test_restore_when_a_mount_is_not_wanted_then_unmounted(machine, data):
     directory = own.mount(image, 2)
     assert own.restore([(image, 2)]) == []
     assert [each.count for each in own.mounted()] == [2]
-    assert mounted_below(machine.root) == [str(directory)]
+    assert images_below(machine.root) == [directory.parent]
 
 
 def test_mount_when_asked_by_many_threads_then_one_process(machine, data):

@@ -286,7 +286,9 @@ def test_mount_when_interrupted_while_opening_then_nothing_is_left(machine, layo
     with Registry() as registry:
         tocsin.copy(f"oci:{layout}:plain", f"{registry.host}/app:1")
         registry.fault("GET", "/blobs/", times=1000, stall=True, close_after=0)
-        command = [TOCSIN, "mount", f"{registry.host}/app:1", str(machine.mount_point)]
+        # A shell that runs the tests in the background lets them ignore SIGINT.
+        program = ["env", "--default-signal=INT", TOCSIN]
+        command = [*program, "mount", f"{registry.host}/app:1", str(machine.mount_point)]
         with subprocess.Popen(command, env=machine.environment) as process:  # noqa: S603
             deadline = time.monotonic() + 20
             while [each["state"] for each in machine.mounts()] != ["starting"]:
