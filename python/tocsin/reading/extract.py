@@ -12,7 +12,7 @@ import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from tocsin.errors import TocsinError
 from tocsin.model.document import seconds_of
@@ -22,6 +22,7 @@ from tocsin.quoting import shown
 from tocsin.reading.destination import Destination, NotMadeError, check_name
 from tocsin.reading.layer_order import FilesInLayerOrder
 from tocsin.reading.metadata import Metadata, bounded_mtime
+from tocsin.reading.tree import Node
 from tocsin.reading.ztoc_layer import ZtocLayer
 from tocsin.staged_file import placed
 from tocsin.tar.file_data import FileData
@@ -35,13 +36,18 @@ if TYPE_CHECKING:
     from tocsin.reading.layer import Layer
     from tocsin.reading.merged import MergedLayers
     from tocsin.reading.stat import FileStat
-    from tocsin.reading.tree import Node
 
 _SPECIAL = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 _PROGRESS_INTERVAL = 1 << 20
 """Minimum number of bytes between two calls of `progress`."""
 _MAX_NOTED_PATHS = 3
 """Maximum number of paths in one note."""
+_PlannedFile: TypeAlias = tuple[int, int, str, str]
+"""Entry and inode of a regular file, its directory and name.
+
+Not a `Node`, since the garbage collector visits objects of classes again and again, plain tuples of
+numbers and text only once.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +164,7 @@ class _Extraction:
         self._old: set[str] = set()
         """Directories that already existed and may therefore contain files."""
         self._directories: list[tuple[str, Node]] = []
-        self._files: dict[int, list[tuple[Node, str, str]]] = {}
+        self._files: dict[int, list[_PlannedFile]] = {}
         """For each layer number: node, directory and name of each file."""
         self._first: dict[int, tuple[str, str]] = {}
         """For each inode, the first path of the file; its other names become links to this one."""
@@ -252,7 +258,7 @@ class _Extraction:
                 self._unchanged += 1
                 self._done += layer.size(entry)
             else:
-                self._files.setdefault(node.layer, []).append((node, parent, name))
+                self._files.setdefault(node.layer, []).append((entry, node.inode, parent, name))
         elif node.type == "hardlink":
             self._absent.add(node.inode)
             target = self._image.linkname(node)
@@ -359,26 +365,26 @@ class _Extraction:
                 self._write_layer(number, wanted)
         self._advance(0)
 
-    def _write_layer(self, number: int, wanted: list[tuple[Node, str, str]]) -> None:
+    def _write_layer(self, number: int, wanted: list[_PlannedFile]) -> None:
         layer = self._image.layer(number)
         metadata = self._metadata_of(layer, number)
         # Files that the zTOC calls empty are read too, to verify that they are.
-        files = FilesInLayerOrder(layer, [node.entry or 0 for node, _, _ in wanted])
+        files = FilesInLayerOrder(layer, [entry for entry, _, _, _ in wanted])
         for place, content in files:
-            node, parent, name = wanted[place]
+            entry, inode, parent, name = wanted[place]
             size = content.size if isinstance(content, FileData) else len(content)
             done = self._done
             try:
                 if isinstance(content, FileData):
                     path = self._path(parent, name)
                     pieces = self._counted(files.stream(content), size, path)
-                    self.destination.put_pieces(pieces, size, parent, name, metadata(node))
+                    self.destination.put_pieces(pieces, size, parent, name, metadata(entry, inode))
                 else:
-                    self.destination.put_bytes(content, parent, name, metadata(node))
+                    self.destination.put_bytes(content, parent, name, metadata(entry, inode))
                     if size:
                         self._advance(size)
             except NotMadeError as error:
-                self._absent.add(node.inode)
+                self._absent.add(inode)
                 self._fail_unless_alone(parent, name, error)
                 if rest := done + size - self._done:
                     self._advance(rest)
@@ -386,11 +392,11 @@ class _Extraction:
                 self._file_count += 1
                 self._size += size
 
-    def _metadata_of(self, layer: Layer, number: int) -> Callable[[Node], Metadata]:
-        """Return a function that returns the metadata of a regular file."""
+    def _metadata_of(self, layer: Layer, number: int) -> Callable[[int, int], Metadata]:
+        """Return a function that returns the metadata of a regular file by entry and inode."""
 
-        def from_tree(node: Node) -> Metadata:
-            return _metadata(self._stat(node))
+        def from_tree(entry: int, inode: int) -> Metadata:
+            return _metadata(self._stat(Node(number, entry, "file", inode)))
 
         if not isinstance(layer, ZtocLayer):
             return from_tree
@@ -399,10 +405,9 @@ class _Extraction:
         modes = layer.files["mode"].tolist()
         uids, gids = layer.files["uid"].tolist(), layer.files["gid"].tolist()
 
-        def from_ztoc(node: Node) -> Metadata:
-            entry = node.entry or 0
+        def from_ztoc(entry: int, inode: int) -> Metadata:
             if (number, entry) in linked:
-                return from_tree(node)
+                return from_tree(entry, inode)
             mode = stat.S_IMODE(modes[entry])
             return Metadata(mode, uids[entry], gids[entry], *layer.times_and_xattrs(entry))
 

@@ -283,14 +283,17 @@ class Layer(ABC):
             found = read_headers(headers, 0)
         except TarError:
             return False
-        claims = self.claims(entry)
         return (
-            claims.match(found.columns)
-            and found.path == claims.path
+            self.claims_match(entry, found)
             and found.data_offset == len(headers)
             and found.type == "reg"
             and found.regions is None
         )
+
+    def claims_match(self, entry: int, found: EntryHeaders) -> bool:
+        """Return whether `found` has the path and the columns that `claims` returns."""
+        claims = self.claims(entry)
+        return claims.match(found.columns) and found.path == claims.path
 
     def _data_at(self, entry: int, start: int) -> FileData:
         """Return where the data is, from the headers at uncompressed byte `start`."""

@@ -181,6 +181,13 @@ class ZtocLayer(Layer):
         """Return what the headers of a regular file must say."""
         return Claims(self.paths[entry], self._claims[entry])
 
+    def claims_match(self, entry: int, found: EntryHeaders) -> bool:
+        """Return whether `found` has the path and the columns that `claims` returns.
+
+        Makes no object: the garbage collector takes 3 % of an extraction of small files otherwise.
+        """
+        return found.columns == self._claims[entry] and found.path == self.paths[entry]
+
     @cached_property
     def _claims(self) -> list[tuple[int, int, int, int]]:
         """Fields of each entry that must be the same in its header: size, mode, owner, group."""
