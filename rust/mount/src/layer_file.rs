@@ -26,6 +26,8 @@ const DIGEST_LEN: usize = 32;
 pub(crate) struct LayerFile {
     data: File,
     spans: File,
+    /// The length that `data` has unless it is truncated.
+    len: u64,
 }
 
 impl LayerFile {
@@ -68,12 +70,23 @@ impl LayerFile {
         let known = digests.chunks_exact(DIGEST_LEN).enumerate();
         let known =
             known.map(|(at, digest)| (at + 1) * DIGEST_LEN <= len && digest != [0; DIGEST_LEN]);
-        Ok((Self { data, spans }, known.collect()))
+        Ok((Self { data, spans, len: padded }, known.collect()))
     }
 
     /// Reads a part of the layer, whose spans must be on disk.
+    ///
+    /// # Errors
+    /// The file was truncated, even if a write has made it longer again and the part is zeros now.
     pub(crate) fn read(&self, into: &mut [u8], at: u64) -> io::Result<()> {
-        self.data.read_exact_at(into, at)
+        self.data.read_exact_at(into, at)?;
+        self.check_len()
+    }
+
+    fn check_len(&self) -> io::Result<()> {
+        if self.data.metadata()?.len() < self.len {
+            return Err(io::Error::other("a file in the cache was truncated"));
+        }
+        Ok(())
     }
 
     /// Whether a span is on disk and matches its digest. `place`: its range in the layer.
@@ -89,7 +102,12 @@ impl LayerFile {
     }
 
     /// Writes a span.
+    ///
+    /// # Errors
+    /// The disk failed, or the file was truncated: a write would make it longer again, with zeros in
+    /// place of other spans.
     pub(crate) fn write(&self, span: u32, bytes: &[u8], start: u64) -> io::Result<()> {
+        self.check_len()?;
         self.data.write_all_at(bytes, start)?;
         let at = HEADER_LEN as u64 + u64::from(span) * DIGEST_LEN as u64;
         self.spans.write_all_at(Sha256::digest(bytes).as_slice(), at)
@@ -124,4 +142,37 @@ fn read_up_to(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
         }
     }
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{DATA, LayerFile};
+
+    const SIZE: u64 = 10_240;
+
+    #[test]
+    fn file_when_truncated_then_neither_read_nor_written_until_it_is_new() {
+        let directory = std::env::temp_dir().join(format!("tocsin-layer-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let (file, known) = LayerFile::open(&directory, 2, SIZE).unwrap();
+        assert_eq!(known, [false, false]);
+        file.write(0, &[7; 5120], 0).unwrap();
+        let whole = fs::OpenOptions::new().write(true).open(directory.join(DATA)).unwrap();
+        whole.set_len(0).unwrap();
+        assert!(file.write(1, &[8; 5120], 5120).is_err());
+        // As another process that has not noticed it would do.
+        whole.set_len(SIZE).unwrap();
+        let mut bytes = vec![1; 512];
+        assert!(file.read(&mut bytes, 0).is_err());
+        assert!(!file.check(0, &(0..5120)));
+
+        let (file, known) = LayerFile::open(&directory, 2, SIZE).unwrap();
+        assert_eq!(known, [false, false]);
+        file.write(1, &[8; 5120], 5120).unwrap();
+        file.read(&mut bytes, 5120).unwrap();
+        assert_eq!(bytes, [8; 512]);
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }

@@ -1,5 +1,6 @@
 //! Verifying, inflating and keeping the bytes of fetches.
 
+use std::io;
 use std::ops::Range;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -150,19 +151,21 @@ impl Engine {
         {
             match file.write(span, &bytes, layer.table.uncompressed(span).start) {
                 Ok(()) => return ON_DISK,
-                Err(error) => {
-                    // From now on, only what is read is fetched, and kept in memory.
-                    self.is_disk_usable.store(false, Ordering::Relaxed);
-                    self.lock().scheduler.set_background(false);
-                    let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-                    troubles.disk_error = Some(error.to_string());
-                }
+                Err(error) => self.stop_using_disk(&error),
             }
         }
         for (layer, dropped) in self.memory.put((number, span), bytes) {
             self.lose(layer, dropped);
         }
         IN_MEMORY
+    }
+
+    /// From now on, only what is read is fetched, and kept in memory.
+    pub(super) fn stop_using_disk(&self, error: &io::Error) {
+        self.is_disk_usable.store(false, Ordering::Relaxed);
+        self.lock().scheduler.set_background(false);
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.disk_error = Some(error.to_string());
     }
 
     /// Records that a fetch failed. It is repeated as long as a reader waits.

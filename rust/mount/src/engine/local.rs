@@ -91,10 +91,8 @@ impl Engine {
         }
         if all_on_disk {
             let Some(file) = &found.file else { return Err(io_error()) };
-            if file.read(into, at).is_ok() {
-                return Ok(true);
-            }
-            self.lose_disk(layer, found);
+            let Err(error) = file.read(into, at) else { return Ok(true) };
+            self.lose_disk(layer, found, &error);
             return Ok(false);
         }
         self.read_pieces(layer, found, at, into)
@@ -120,23 +118,22 @@ impl Engine {
             }
             let state =
                 found.states.get(span as usize).map_or(ABSENT, |s| s.load(Ordering::Acquire));
-            let is_read = state == ON_DISK
-                && found.file.as_ref().is_some_and(|file| file.read(target, first).is_ok());
-            if !is_read {
+            let (ON_DISK, Some(file)) = (state, &found.file) else {
                 self.lose(layer, span);
-                if state == ON_DISK {
-                    self.lose_disk(layer, found);
-                }
+                return Ok(false);
+            };
+            if let Err(error) = file.read(target, first) {
+                self.lose_disk(layer, found, &error);
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Marks all spans of a layer as missing, because its file has been truncated. The next write makes
-    /// the file longer again, with zeros in place of other spans, so each span on disk is compared with
-    /// its digest again before it is used.
-    fn lose_disk(&self, number: usize, layer: &Layer) {
+    /// Marks all spans of a layer as missing, because its file cannot be read: probably it was truncated.
+    /// Nothing is written to it any more; the next mount makes a new file.
+    fn lose_disk(&self, number: usize, layer: &Layer, error: &io::Error) {
+        self.stop_using_disk(error);
         for (span, state) in (0..).zip(&layer.states) {
             if state.load(Ordering::Acquire) == ON_DISK {
                 self.lose(number, span);
