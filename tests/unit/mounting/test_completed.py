@@ -51,7 +51,7 @@ def run(engine, chain_ids):
     return completion
 
 
-def test_completion_when_all_is_right_then_disk_has_it_before_it_is_mounted():
+def test_completion_when_all_is_right_then_written_out_before_mounted():
     engine = FakeEngine()
     assert run(engine, [CHAIN_ID]).verified is True
     assert engine.calls == ["write_out", "layer_digest 0", "mount /somewhere"]
