@@ -8,10 +8,12 @@ the tasks of images mount or copy it from there.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from tocsin.errors import NotFoundError, RegistryError, TocsinError
+from tocsin.fleet.connections import keeping_connections
 from tocsin.images.copying import copy_blob
 from tocsin.indexing.convert import convert_with
 from tocsin.indexing.create import create_with
@@ -22,6 +24,7 @@ from tocsin.model.digest import Digest
 from tocsin.model.reference import parse_registry_name
 from tocsin.model.soci_index import IndexedLayer, make_soci_index
 from tocsin.quoting import shown
+from tocsin.stores.base import TakenOver
 from tocsin.stores.metering import Meter, MeteredSink, MeteredSource, Traffic
 from tocsin.stores.opening import open_sink, open_source
 
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from tocsin.model.events import Event
     from tocsin.stores.base import Sink
     from tocsin.stores.registry import RegistryOptions
+
+_IMAGES_AT_ONCE = 4
+"""Images of one batch that are indexed at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +80,11 @@ class IndexLayer:
 
     def _in(self, repository: str) -> LayerDone:
         reference = parse_registry_name(repository)
+        registry = keeping_connections(self.registry)
         meter = Meter()
         with (
-            open_source(reference, registry=self.registry) as source,
-            open_sink(reference, registry=self.registry) as sink,
+            open_source(reference, registry=registry) as source,
+            open_sink(reference, registry=registry) as sink,
         ):
             metered = MeteredSink(sink, meter)
             jobs = LayerJobs(
@@ -138,6 +145,7 @@ class IndexImage:
         options: indexing options.
         registry: options for access to registries.
         run: name of the run.
+        is_repeated: whether an attempt failed before, and may have stored indexes.
     """
 
     repository: str
@@ -149,6 +157,7 @@ class IndexImage:
     options: IndexingOptions
     registry: RegistryOptions | None
     run: str = ""
+    is_repeated: bool = False
 
     def perform(self) -> ImageDone:
         """Run the task.
@@ -156,11 +165,12 @@ class IndexImage:
         Raises:
             TocsinError: as ``create`` or ``convert``.
         """
-        reason = self._what_changed()
+        registry = keeping_connections(self.registry)
+        reason = self._what_changed(registry)
         if reason:
             return ImageDone(reason, Traffic())
         source = parse_registry_name(f"{self.repository}@{self.digest}")
-        elsewhere = KnownElsewhere(self.known, self.registry)
+        elsewhere = KnownElsewhere(self.known, self.repository, registry)
         if self.destination:
             result = convert_with(
                 source,
@@ -168,7 +178,7 @@ class IndexImage:
                 options=self.options,
                 force=self.force,
                 elsewhere=elsewhere,
-                registry=self.registry,
+                registry=registry,
                 progress=self._check,
             )
             return ImageDone("", result.traffic)
@@ -177,16 +187,17 @@ class IndexImage:
             options=self.options,
             existing_index="allow",
             elsewhere=elsewhere,
-            registry=self.registry,
+            is_repeated=self.is_repeated,
+            registry=registry,
             progress=self._check,
         )
         return ImageDone("", created.traffic)
 
-    def _what_changed(self) -> str:
+    def _what_changed(self, registry: RegistryOptions) -> str:
         """Return why the image must be skipped; empty if it is as planned."""
         reference = parse_registry_name(f"{self.repository}@{self.digest}")
         found = ""
-        with open_source(reference, registry=self.registry) as store:
+        with open_source(reference, registry=registry) as store:
             for tag in self.tags:
                 try:
                     found = str(store.resolve(tag).digest)
@@ -246,10 +257,11 @@ class CheckPush:
         # Importing the requests library is slow.
         from tocsin.stores.registry import open_repository  # noqa: PLC0415
 
+        registry = keeping_connections(self.registry)
         failed: dict[str, TocsinError] = {}
         for repository in self.repositories:
             reference = parse_registry_name(repository)
-            with open_repository(reference, self.registry, write=True) as store:
+            with open_repository(reference, registry, write=True) as store:
                 try:
                     store.check_push()
                 except RegistryError as error:
@@ -259,21 +271,69 @@ class CheckPush:
         return failed
 
 
-Task: TypeAlias = IndexLayer | IndexImage | CheckPush
-"""What a worker runs."""
+SingleTask: TypeAlias = IndexLayer | IndexImage | CheckPush
 TaskResult: TypeAlias = LayerDone | ImageDone | dict[str, TocsinError]
 
 
-def perform(task: Task) -> TaskResult:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Several small tasks that an engine runs as one, since each has a cost there.
+
+    Attributes:
+        tasks: the tasks.
+    """
+
+    tasks: tuple[SingleTask, ...]
+
+    def perform(self) -> tuple[TaskResult | Exception, ...]:
+        """Run the tasks and return the result or the error of each.
+
+        Images mostly wait for the registry, so they run at the same time; layers need the CPU.
+        """
+        done: dict[int, TaskResult | Exception] = {}
+        with ThreadPoolExecutor(_IMAGES_AT_ONCE, thread_name_prefix="image") as pool:
+            images = {
+                at: pool.submit(_outcome, task)
+                for at, task in enumerate(self.tasks)
+                if isinstance(task, IndexImage)
+            }
+            for at, task in enumerate(self.tasks):
+                if at not in images:
+                    done[at] = _outcome(task)
+            done |= {at: future.result() for at, future in images.items()}
+        return tuple(done[at] for at in range(len(self.tasks)))
+
+
+def _outcome(task: SingleTask) -> TaskResult | Exception:
+    try:
+        return task.perform()
+    except Exception as error:
+        return error
+
+
+Task: TypeAlias = SingleTask | Batch
+"""What a worker runs."""
+
+
+def perform(task: Task) -> TaskResult | tuple[TaskResult | Exception, ...]:
     """Run a task; the function that is submitted to executors."""
     return task.perform()
 
 
 class KnownElsewhere:
-    """Layers of an image that were indexed before; see `KnownLayers`."""
+    """Layers of an image that were indexed before; see `KnownLayers`.
 
-    def __init__(self, known: tuple[KnownLayer, ...], registry: RegistryOptions | None) -> None:
+    Args:
+        known: what is known about the layers.
+        repository: ``HOST/REPO`` of the image and its zTOCs.
+        registry: options for access to registries.
+    """
+
+    def __init__(
+        self, known: tuple[KnownLayer, ...], repository: str, registry: RegistryOptions
+    ) -> None:
         self._known = {layer_key(each.result.layer): each for each in known}
+        self._repository = repository
         self._registry = registry
 
     def find(self, layer: Descriptor) -> KnownLayer | None:
@@ -284,12 +344,15 @@ class KnownElsewhere:
         """Mount or copy a zTOC from the repository that has it."""
         ztoc = known.result.ztoc
         assert ztoc is not None  # noqa: S101 (by contract)
-        if sink.has_blob(ztoc):
-            return True
+        if known.repository == self._repository:
+            return sink.has_blob(ztoc)
         reference = parse_registry_name(known.repository)
         try:
             with open_source(reference, registry=self._registry) as source:
-                copy_blob(source, sink, ztoc)
+                # Mounted at once: whether the blob exists already would be another request.
+                takeover = sink.take_over(ztoc, source.origin)
+                if not isinstance(takeover, TakenOver):
+                    copy_blob(source, sink, ztoc)
         except NotFoundError:
             return False
         return True
