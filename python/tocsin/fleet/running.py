@@ -53,12 +53,12 @@ _MAX_DENIED_SHOWN = 3
 _MAX_REASONS_SHOWN = 3
 _CHECK = "check"
 
-_MAX_BATCH_ITEMS = 8
-_MAX_BATCH_COST = 32 << 20
+_MAX_BATCH_ITEMS = 16
+_MAX_BATCH_COST = 64 << 20
 """Maximum compressed bytes of the layers that one task reads, except for a single larger one.
 
-Engines need several milliseconds per task, as much as a layer of 2 MiB or the index of an image.
-If a run is killed, the tasks that were running are repeated, so a task must stay short.
+An engine such as Dask needs about 6 ms of CPU per task, as much as a layer of 2 MiB. If a run is
+killed, the tasks that were running are repeated, so a task must stay short: a second or less.
 """
 _IMAGE_COST = 2 << 20
 """Cost of an image, in bytes of a layer that cost about the same CPU time."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tocsin.stores.base import Sink
     from tocsin.stores.registry import RegistryOptions
 
-_IMAGES_AT_ONCE = 4
+IMAGES_AT_ONCE = 4
 """Images of one batch that are indexed at the same time."""
 
 
@@ -291,7 +291,7 @@ class Batch:
         Images mostly wait for the registry, so they run at the same time; layers need the CPU.
         """
         done: dict[int, TaskResult | Exception] = {}
-        with ThreadPoolExecutor(_IMAGES_AT_ONCE, thread_name_prefix="image") as pool:
+        with ThreadPoolExecutor(IMAGES_AT_ONCE, thread_name_prefix="image") as pool:
             images = {
                 at: pool.submit(_outcome, task)
                 for at, task in enumerate(self.tasks)
