@@ -127,7 +127,7 @@ def run(
             engine,
             jobs=jobs,
             # Tasks of threads cost nothing, so that none is delayed by another.
-            max_batch_items=1 if executor is None else _MAX_BATCH_ITEMS,
+            max_batch_items=1 if executor is None else _batch_items(jobs, max_per_host),
             threads=threads,
             max_per_host=max_per_host,
             max_bytes=max_bytes,
@@ -145,6 +145,17 @@ def run(
         status = opened.status()
     stopped = "max-bytes" if runner.stopped_by_bytes and status.images.pending else None
     return FleetResult(status, time.monotonic() - started, stopped)
+
+
+def _batch_items(jobs: int, max_per_host: int | None) -> int:
+    """Return the maximum number of items of a batch.
+
+    All items of a batch count for the limit of their registry, so each of the tasks that run at the
+    same time gets a part of it.
+    """
+    if max_per_host is None:
+        return _MAX_BATCH_ITEMS
+    return max(1, min(_MAX_BATCH_ITEMS, max_per_host // jobs))
 
 
 def _check_numbers(**numbers: int | None) -> None:

@@ -15,6 +15,7 @@ from support.images import image_of
 from support.registry import Registry
 from tocsin import fleet
 from tocsin.fleet import connections
+from tocsin.fleet.journal import Journal
 from tocsin.fleet.tasks import CheckPush, IndexImage, IndexLayer, perform
 from tocsin.model.media_types import OCI_LAYER_GZIP
 from tocsin.model.reference import parse_registry_name
@@ -82,6 +83,21 @@ def test_run_when_the_registry_refuses_mounts_then_ztocs_are_copied(filled, tmp_
     filled.mounts = False
     fleet.run(planned(filled), tmp_path / "j", jobs=2)
     assert_all_indexed(filled)
+
+
+def test_run_when_ztocs_are_built_then_pushed_without_asking(filled, tmp_path):
+    plan = planned(filled)
+    fleet.run(plan, tmp_path / "j", jobs=1)
+    layers = set(fleets.layer_digests(["base", "one", "two", "three"]))
+    with Journal.open_for_reading(tmp_path / "j") as journal:
+        built = {str(known.result.ztoc.digest) for known in journal.known_layers().values()}
+    assert len(built) == len(layers)
+    asked = [r for r in filled.asked("HEAD", "/blobs/") if r.path.rpartition("/")[2] in built]
+    assert {request.status for request in asked} == {200}  # only by images, later
+    stored = fleet.status(tmp_path / "j").traffic
+    blobs = [filled.repository(name).blobs for name in SHARED]
+    sizes = {digest: len(each[digest]) for each in blobs for digest in each if digest in built}
+    assert stored.ztocs == sum(sizes.values()) + 2 * len(SHARED)  # and the config {} of each index
 
 
 def test_run_when_it_was_complete_then_no_layer_is_read_again(filled, tmp_path):
@@ -374,6 +390,28 @@ def test_batch_when_one_image_fails_then_the_others_are_done(filled, tmp_path):
     result = fleet.run(plan, tmp_path / "j", executor=executor, jobs=1)
     assert result.status.images == fleet.FleetCounts(done=2, failed=1)
     assert any("Batch(" in task for task in executor.seen)
+
+
+@pytest.mark.parametrize(("limit", "largest"), [(None, 4), (4, 2), (1, 1)])
+def test_batch_when_tasks_per_host_are_limited_then_smaller(registry, tmp_path, limit, largest):
+    names = [f"app{at}" for at in range(16)]
+    for name in names:
+        fleets.put(registry.host, name, name)
+    sizes = []
+
+    class Measuring(Losing):
+        def submit(self, function, task):
+            if not isinstance(task, CheckPush):
+                sizes.append(len(getattr(task, "tasks", [task])))
+            return super().submit(function, task)
+
+    plan = fleet.plan([f"{registry.host}/{name}:1" for name in names], options=ALL)
+    how = {"executor": Measuring(0, None), "jobs": 2, "max_per_host": limit}
+    assert fleet.run(plan, tmp_path / "j", **how).status.images.done == 16
+    assert sum(sizes) == 32
+    assert max(sizes) == largest if limit else max(sizes) >= largest
+    # Towards the end, batches are smaller.
+    assert sizes[-1] <= 2
 
 
 def test_connections_when_a_run_ends_then_few_were_opened_all_closed(filled, tmp_path):
