@@ -271,8 +271,9 @@ class _Runner:
         batch: list[Item] = []
         cost = 0
         pending = self._layers[PENDING] + self._images[PENDING]
-        # Fewer towards the end, so that all workers finish at about the same time.
-        limit = min(self._max_batch_items, 1 + pending // (2 * self._jobs))
+        # A small part of what remains: all workers finish at about the same time, and a lost worker
+        # loses little.
+        limit = min(self._max_batch_items, 1 + pending // (4 * self._jobs))
         while len(batch) < limit:
             item = self._taken or self._next()
             self._taken = None
