@@ -455,7 +455,7 @@ def test_tasks_when_pickled_then_without_secrets(filled, tmp_path):
 
     plan = planned(filled)
     registry = tocsin.RegistryOptions(username="alice-user", password="secret-word")  # noqa: S106
-    fleet.run(plan, tmp_path / "j", executor=Recording(0, None), registry=registry)
+    fleet.run(plan, tmp_path / "j", executor=Recording(0, None), jobs=1, registry=registry)
     everything = (
         b"".join(sent) + (tmp_path / "j").read_bytes() + json.dumps(plan.to_dict()).encode()
     )
