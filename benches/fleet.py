@@ -7,13 +7,18 @@
 
 200 images of three layers are pushed to a docker-registry, each to a separate repository, twice:
 with layers that are in two images on average, and in ten. Bytes and pushes are counted in the
-registry's access log. The parts, chosen with ``--only``:
+registry's access log. The parts, chosen with ``--only``, take at most six minutes each on an idle
+machine with two cores:
 
-- ``cpu``: ``create`` of each image, one after the other in one process, compared with a fleet on a
-  Dask ``LocalCluster`` of two workers. CPU time is that of the processes until the run ends; the
-  start of the cluster is shown separately. The other parts use the images of case ``ten``;
-- ``kills``: the fleet's driver, scheduler and workers are killed ten times at random moments, then
-  the run is resumed;
+- ``cpu-two``, ``cpu-ten``: ``create`` of each image, one after the other in one process, compared
+  with a fleet on a Dask ``LocalCluster`` of two workers. CPU time is that of all processes until
+  the run ends, with Dask's scheduler and nannies, which run in the driver; the start of the
+  cluster is shown separately;
+- ``bytes``: only the fleet, for what it reads; the images of case ``ten``, as for the last two
+  parts. It is not run if one of the former two is;
+- ``kills``: the fleet's driver, scheduler and workers are killed together ten times at random
+  moments while layers are read, then the run is resumed; the images of case ``two``, since it takes
+  longer;
 - ``faults``: a worker is killed for good, while a proxy answers 429 and 503 for a minute;
 - ``simulated``: 10,000 images on 64 workers in virtual time, with costs that are measured here: the
   wall time of the driver, with tasks that end at once, compared with the virtual time.
@@ -22,6 +27,8 @@ registry's access log. The parts, chosen with ``--only``:
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import os
 import random
@@ -44,12 +51,21 @@ import measure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PARTS = ("cpu", "kills", "faults", "simulated")
+PARTS = ("bytes", "cpu-two", "cpu-ten", "kills", "faults", "simulated")
 _WORKERS = 2
 _SIMULATED_WORKERS = 64
 _KILLS = 10
+_MAX_KILL_RUNS = 30
+"""Runs to start until enough were killed while a layer was read."""
 _TIMEOUT = 900.0
 """Seconds for a response: the processes of a busy machine may be suspended."""
+_QUIET_DASK = {
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    "DASK_DISTRIBUTED__WORKER__MEMORY__MONITOR_INTERVAL": "2s",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "5s",
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
+}
+"""Settings that docs/fleet.md recommends: Dask looks at itself less often."""
 _BYTES = goals.Goal("bytes read over the sum of the unique layers", 1.02, at_most=True)
 _CPU = {
     "two": goals.Goal("CPU over create one by one, layers shared by two", 0.65, at_most=True),
@@ -58,6 +74,7 @@ _CPU = {
 _TWICE = goals.Goal(
     "kills: bytes read twice, without layers in flight, over the unique layers", 0.01, at_most=True
 )
+_HIT = goals.Goal("kills that hit a driver and workers reading layers", _KILLS)
 _FAULTS = goals.Goal("faults: share of images with exactly one index", 1.0)
 _SCHEDULER = goals.Goal("simulated: scheduler over wall time", 0.05, at_most=True)
 
@@ -68,33 +85,38 @@ def main() -> int:
     if args.child:
         _CHILDREN[args.child[0]](*args.child[1:])
         return 0
+    if not args.dask_defaults:
+        os.environ.update(_QUIET_DASK)  # for all children
     figures: dict[str, Any] = {
         "machine": measure.machine(),
+        "dask_defaults": args.dask_defaults,
         "images": args.images,
         "layer_mib": args.layer_mib,
         "load": os.getloadavg(),
     }
     with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as name:
         folder = Path(name)
-        made = {}
-        for fleet in (
-            fleet_registry.shared_by_two(args.images),
-            fleet_registry.shared_by_ten(args.images),
-        ):
-            if fleet.name not in args.cases:
-                continue
-            made[fleet.name] = _Case(folder, fleet, int(args.layer_mib * (1 << 20)))
-        if "cpu" in args.only:
-            figures["cpu"] = {case: each.measure_cpu() for case, each in made.items()}
-            _show("cpu", figures)
+        size = int(args.layer_mib * (1 << 20))
+        fleets = {
+            "two": fleet_registry.shared_by_two(args.images),
+            "ten": fleet_registry.shared_by_ten(args.images),
+        }
+        case = functools.cache(lambda name: _Case(folder, fleets[name], size))
+        if "bytes" in args.only and not {"cpu-two", "cpu-ten"} & set(args.only):
+            figures["bytes"] = case("ten").measure_bytes()
+            _show("bytes", figures)
+        for sharing in fleets:
+            if f"cpu-{sharing}" in args.only:
+                figures.setdefault("cpu", {})[sharing] = case(sharing).measure_cpu()
+                _show("cpu", figures)
         if "kills" in args.only:
-            figures["kills"] = made["ten"].measure_kills(args.seed)
+            figures["kills"] = case("two").measure_kills(args.seed)
             _show("kills", figures)
         if "faults" in args.only:
-            figures["faults"] = made["ten"].measure_faults(args.busy_seconds)
+            figures["faults"] = case("ten").measure_faults(args.busy_seconds)
             _show("faults", figures)
         if "simulated" in args.only:
-            figures["simulated"] = made["ten"].measure_scheduler(args.simulated_images)
+            figures["simulated"] = case("ten").measure_scheduler(args.simulated_images)
     report = report_text(figures)
     print(report)
     if not args.no_record:
@@ -144,33 +166,50 @@ class _Case:
         ran = self._child("run", str(plan), str(self._new_journal()))
         return {**ran, "cpu": planned["cpu"] + ran["cpu"], "plan_cpu": planned["cpu"]}
 
+    def measure_bytes(self) -> dict[str, Any]:
+        result, served = self._with_registry(self._fleet_run)
+        ratio = served.read / self._unique
+        return {"read": served.read, "unique": self._unique, "ratio": ratio, **result}
+
     def measure_kills(self, seed: int) -> dict[str, Any]:
         chance = random.Random(seed)  # noqa: S311 (moments, not secrets)
         registry, data = self._registry()
-        in_flight = 0
-        killed = []
+        in_flight = runs = 0
+        killed: list[dict[str, Any]] = []
         with registry.running() as host:
             plan, journal = self._folder / "plan.json", self._new_journal()
             self._child("plan", host, str(plan))
-            for number in range(_KILLS):
-                # The rest is divided so that most kills hit a run that is not complete.
-                moment = chance.uniform(0.05, self._estimate() / (_KILLS - 1))
+            done = set()
+            while len(killed) < _KILLS and runs < _MAX_KILL_RUNS and len(done) < len(self._layers):
+                runs += 1
+                # What remains is divided, so that it lasts for all kills.
+                left = (len(self._layers) - len(done)) / len(self._layers)
+                longest = left * self._estimate() / (_KILLS - len(killed))
+                moment = chance.uniform(0.05, max(0.1, longest))
                 before = registry.served(self._layers).layers
-                if not self._killed_after(moment, plan, journal):
-                    break
+                processes = self._killed_after(moment, plan, journal)
                 time.sleep(0.5)  # until the registry has logged the requests that were cut
                 after = registry.served(self._layers).layers
                 done = _done_layers(plan, journal)
                 flying = [each for each in after - before if each not in done]
                 in_flight += sum(self._layers[each] for each in flying)
-                killed.append({"moment": moment, "in_flight": len(flying), "done": len(done)})
-                print(f"kill {number + 1}: {killed[-1]}", file=sys.stderr)
+                row = {
+                    "moment": moment,
+                    "processes": processes,
+                    "in_flight": len(flying),
+                    "done": len(done),
+                }
+                print(f"run {runs}: {row}", file=sys.stderr, flush=True)
+                # A kill counts if it hit a driver and workers that were reading layers.
+                if processes > _WORKERS and flying:
+                    killed.append(row)
             result = self._child("run", str(plan), str(journal))
             served = registry.served(self._layers)
         fleet_registry.remove(data)
         twice = sum(max(0, served.layers[each] - size) for each, size in self._layers.items())
         return {
             "kills": killed,
+            "runs": runs,
             "unique_bytes": self._unique,
             "read_twice": twice,
             "in_flight": in_flight,
@@ -180,17 +219,23 @@ class _Case:
 
     def _estimate(self) -> float:
         """Return about how long a whole run takes, from the bytes of the layers."""
-        return self._unique / 40e6 / _WORKERS
+        return self._unique / 100e6 / _WORKERS
 
-    def _killed_after(self, moment: float, plan: Path, journal: Path) -> bool:
-        """Kill a run `moment` seconds after its cluster is ready; return whether it was running."""
+    def _killed_after(self, moment: float, plan: Path, journal: Path) -> int:
+        """Kill a run `moment` seconds after its cluster is ready.
+
+        Returns:
+            The number of processes that were killed: the driver, which runs Dask's scheduler, the
+            workers, and Python's helpers of both; 0 if the run had ended.
+        """
         words = [sys.executable, __file__, "--child", "run", str(plan), str(journal), "unchecked"]
         with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as process:
             assert process.stdout is not None
             process.stdout.readline()  # "ready"
             ended = select.select([process.stdout], [], [], moment)[0]
+            processes = _group_size(process.pid)
             os.killpg(process.pid, signal.SIGKILL)
-            return not ended
+            return 0 if ended else processes
 
     def measure_faults(self, busy_seconds: float) -> dict[str, Any]:
         registry, data = self._registry()
@@ -311,6 +356,16 @@ def _done_layers(plan: Path, journal: Path) -> set[str]:
         return {str(layers[number].layer.digest) for number in opened.known_layers()}
 
 
+def _group_size(group: int) -> int:
+    """Return the number of processes in a process group."""
+    found = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            found += fields[0] != "Z" and int(fields[2]) == group
+    return found
+
+
 def _rename_host(path: Path, before: str, after: str) -> None:
     from dataclasses import replace  # noqa: PLC0415 (only here)
 
@@ -426,7 +481,8 @@ def report_text(figures: dict[str, Any]) -> str:
     lines = [
         "# Fleets\n",
         f"{figures['images']} images of three layers of {figures['layer_mib']:g} MiB "
-        f"(uncompressed), docker-registry over loopback, Dask LocalCluster of {_WORKERS} workers. "
+        f"(uncompressed), docker-registry over loopback, Dask LocalCluster of {_WORKERS} workers "
+        f"with {'its defaults' if figures['dask_defaults'] else 'the settings of docs/fleet.md'}. "
         "Bytes and pushes are those of the registry's access log. CPU is CPU time, so it does not "
         "depend on how busy the machine is, but caches do; load at the start: "
         f"{figures['load'][0]:.1f}.\n",
@@ -455,16 +511,24 @@ def report_text(figures: dict[str, Any]) -> str:
             f"{case['fleet']['start_cpu']:.1f} s"
             for case in figures["cpu"].values()
         ]
+    if "bytes" in figures:
+        row = figures["bytes"]
+        lines.append(
+            f"\n{row['read'] / 1e6:.1f} MB read for unique layers of {row['unique'] / 1e6:.1f} MB."
+        )
+        reached[_BYTES] = {"ten": row["ratio"]}
     if "kills" in figures:
         row = figures["kills"]
         lines.append(
-            f"\n{len(row['kills'])} kills of driver, scheduler and workers: "
+            f"\n{len(row['kills'])} kills of driver, scheduler and workers while layers were read "
+            f"(runs started: {row['runs']}): "
             f"{row['images']['done']} images done, {row['read_twice'] / 1e6:.1f} MB read twice, "
             f"{row['in_flight'] / 1e6:.1f} MB in flight at the kills "
             f"({', '.join(str(each['in_flight']) for each in row['kills'])} layers; "
             f"{', '.join(str(each['done']) for each in row['kills'])} done)."
         )
-        reached[_TWICE] = {"ten": row["excess"]}
+        reached[_TWICE] = {"two": row["excess"]}
+        reached[_HIT] = {"two": len(row["kills"])}
     if "faults" in figures:
         row = figures["faults"]
         lines.append(
@@ -492,8 +556,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--layer-mib", type=float, default=20, help="size of each layer's tar")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
-    parser.add_argument("--cases", nargs="+", choices=("two", "ten"), default=("two", "ten"))
     parser.add_argument("--seed", type=int, default=17, help="for the moments of kills")
+    parser.add_argument(
+        "--dask-defaults", action="store_true", help="do not use the settings of docs/fleet.md"
+    )
     parser.add_argument("--busy-seconds", type=float, default=60)
     parser.add_argument("--simulated-images", type=int, default=10_000)
     arguments.add_record(parser)

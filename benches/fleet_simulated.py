@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import seeded
 from tocsin.fleet.plans import Plan, PlannedImage, PlannedLayer
-from tocsin.fleet.tasks import ImageDone, IndexImage, IndexLayer, LayerDone
+from tocsin.fleet.tasks import IMAGES_AT_ONCE, Batch, ImageDone, IndexImage, IndexLayer, LayerDone
 from tocsin.indexing.known import KnownLayer
 from tocsin.model.descriptor import Descriptor
 from tocsin.model.digest import Digest
@@ -53,18 +53,26 @@ class TimedExecutor(Executor):
     ) -> Future[Any]:
         """Run a task and return its finished future."""
         future: Future[Any] = Future()
-        started = time.perf_counter()
+        (task,) = arguments
         try:
-            future.set_result(function(*arguments))
+            if isinstance(task, Batch):
+                future.set_result(tuple(self._timed(function, each) for each in task.tasks))
+            else:
+                future.set_result(self._timed(function, task))
         except Exception as error:
             future.set_exception(error)
+        return future
+
+    def _timed(self, function: Callable[..., Any], task: Any) -> Any:  # noqa: ANN401 (any task)
+        started = time.perf_counter()
+        result = function(task)
         seconds = time.perf_counter() - started
-        match arguments[0]:
+        match task:
             case IndexLayer(layer=layer):
                 self.layers.append((layer.size, seconds))
             case IndexImage():
                 self.images.append(seconds)
-        return future
+        return result
 
     def costs(self) -> Costs:
         """Return the mean costs; a layer's cost is attributed to its bytes."""
@@ -98,9 +106,7 @@ class SimulatedExecutor(Executor):
     ) -> Future[Any]:
         """Start a task on the worker that is free first."""
         (task,) = arguments
-        cost = self._costs.image_seconds
-        if isinstance(task, IndexLayer):
-            cost = self._costs.layer_seconds + task.layer.size / self._costs.layer_rate
+        cost = self._cost(task)
         future: Future[Any] = Future()
         with self._changed:
             # Tasks end at once in real time, so nothing waits for others in virtual time: the wall
@@ -112,6 +118,15 @@ class SimulatedExecutor(Executor):
             heapq.heappush(self._ends, (start + cost, self._number, future, task))
             self._changed.notify()
         return future
+
+    def _cost(self, task: Any) -> float:  # noqa: ANN401 (any task)
+        tasks = task.tasks if isinstance(task, Batch) else (task,)
+        layers = [each for each in tasks if isinstance(each, IndexLayer)]
+        costs = self._costs
+        reading = sum(costs.layer_seconds + each.layer.size / costs.layer_rate for each in layers)
+        # A batch indexes a few images at the same time, while it reads layers.
+        rounds = -(-(len(tasks) - len(layers)) // IMAGES_AT_ONCE)
+        return max(reading, rounds * costs.image_seconds)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 (as the base class)
         """Stop the thread that finishes tasks."""
@@ -133,6 +148,8 @@ class SimulatedExecutor(Executor):
 
 
 def _result_of(task: Any) -> Any:  # noqa: ANN401 (any task)
+    if isinstance(task, Batch):
+        return tuple(map(_result_of, task.tasks))
     if isinstance(task, IndexImage):
         return ImageDone("", Traffic(read=4096, ztocs=0, manifests=2048))
     assert isinstance(task, IndexLayer)

@@ -142,14 +142,29 @@ class Journal:
         with _problems_of(self._path):
             return dict(self._database.execute("SELECT number, state FROM images").fetchall())
 
-    def retry_failed(self) -> None:
-        """Make all failed layers and images pending again."""
+    def retry_failed(self, plan: Plan) -> None:
+        """Make the failed images pending again, and the failed layers that pending images need.
+
+        Other failed layers stay failed: no task would ever end them, such as a layer that vanished
+        with all its images.
+        """
+        pending = "state = ?, code = '', reason = ''"
         with _problems_of(self._path), self._transaction():
-            for table in ("layers", "images"):
-                self._database.execute(
-                    f"UPDATE {table} SET state = ?, code = '', reason = '' WHERE state = ?",  # noqa: S608 (our own names)
-                    (PENDING, FAILED),
-                )
+            self._database.execute(
+                f"UPDATE images SET {pending} WHERE state = ?",  # noqa: S608 (our own names)
+                (PENDING, FAILED),
+            )
+            states = self.image_states()
+            needed = {
+                at
+                for number, image in enumerate(plan.images)
+                if states.get(number) == PENDING
+                for at in image.layers
+            }
+            self._database.executemany(
+                f"UPDATE layers SET {pending} WHERE number = ? AND state = ?",  # noqa: S608 (as above)
+                ((PENDING, at, FAILED) for at in sorted(needed)),
+            )
 
     def layer_done(self, number: int, known: KnownLayer, traffic: Traffic) -> None:
         """Record that a layer is done or was skipped."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tocsin.errors import NotFoundError, TocsinError, UnsupportedError
+from tocsin.fleet.connections import connections, keeping_connections
 from tocsin.fleet.plans import Plan, PlannedImage, PlannedLayer
 from tocsin.fleet.sources import Selection, is_excluded, is_pattern, matching_tags, selections
 from tocsin.images.selection import platform_images, resolve_image
@@ -77,8 +78,12 @@ def plan(
     if not listed:
         raise ValueError("sources: empty (expected at least one image or pattern)")
     excluded = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-    planner = _Planner(options, excluded, convert_suffix, registry)
-    with ThreadPoolExecutor(jobs, thread_name_prefix="plan") as pool:
+    with (
+        connections() as kept,
+        ThreadPoolExecutor(jobs, thread_name_prefix="plan") as pool,
+    ):
+        registry = keeping_connections(registry, kept)
+        planner = _Planner(options, excluded, convert_suffix, registry)
         chosen = selections(listed, planner.repositories)
         parts = [part for parts in pool.map(planner.parts_of, chosen) for part in parts]
         found = [image for images in pool.map(planner.images_of, parts) for image in images]
@@ -127,7 +132,7 @@ class _Planner:
         options: IndexingOptions,
         excluded: tuple[str, ...],
         suffix: str,
-        registry: RegistryOptions | None,
+        registry: RegistryOptions,
     ) -> None:
         self._options = options
         self._excluded = excluded

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import heapq
-import queue
 import time
-import uuid
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from tocsin import processors
-from tocsin.errors import (
-    AuthError,
-    EngineError,
-    NotFoundError,
-    RegistryError,
-    TocsinError,
-    UnsupportedError,
-)
+from tocsin.errors import AuthError, NotFoundError, TocsinError, UnsupportedError
+from tocsin.fleet.connections import close_connections
+from tocsin.fleet.dispatching import Attempts, Dispatcher, Work
 from tocsin.fleet.journal import Journal
 from tocsin.fleet.results import (
     DONE,
@@ -37,19 +28,17 @@ from tocsin.fleet.tasks import (
     IndexImage,
     IndexLayer,
     LayerDone,
-    perform,
-    stop,
 )
 from tocsin.log import LOG
 from tocsin.quoting import quoted, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tocsin.fleet.plans import Plan
     from tocsin.fleet.results import FleetProgress
     from tocsin.fleet.schedule import Item
-    from tocsin.fleet.tasks import Task, TaskResult
+    from tocsin.fleet.tasks import SingleTask, TaskResult
     from tocsin.indexing.known import ZtocStore
     from tocsin.model.entry_path import StrPath
     from tocsin.stores.metering import Traffic
@@ -57,8 +46,6 @@ if TYPE_CHECKING:
 
 DEFAULT_TRIES = 8
 """Attempts for each task; with the default pause, they last at least two minutes."""
-_MAX_PAUSE = 60.0
-"""Maximum pause between two attempts of a task, in seconds."""
 _MAX_REPOSITORIES = 8
 """Repositories to try for one layer."""
 _REPOSITORIES_PER_CHECK = 20
@@ -66,7 +53,15 @@ _MAX_DENIED_SHOWN = 3
 _MAX_REASONS_SHOWN = 3
 _CHECK = "check"
 
-_Done: TypeAlias = "Future[TaskResult]"
+_MAX_BATCH_ITEMS = 16
+_MAX_BATCH_COST = 64 << 20
+"""Maximum compressed bytes of the layers that one task reads, except for a single larger one.
+
+An engine such as Dask needs about 6 ms of CPU per task, as much as a layer of 2 MiB. If a run is
+killed, the tasks that were running are repeated, so a task must stay short: a second or less.
+"""
+_IMAGE_COST = 2 << 20
+"""Cost of an image, in bytes of a layer that cost about the same CPU time."""
 
 
 def run(
@@ -131,20 +126,36 @@ def run(
             opened,
             engine,
             jobs=jobs,
+            # Tasks of threads cost nothing, so that none is delayed by another.
+            max_batch_items=1 if executor is None else _batch_items(jobs, max_per_host),
             threads=threads,
             max_per_host=max_per_host,
             max_bytes=max_bytes,
-            attempts=_Attempts(tries, pause),
+            attempts=Attempts(tries, pause),
             known=known,
             registry=registry,
             progress=progress,
         )
-        if check_push:
-            runner.check_push()
-        runner.run()
+        try:
+            if check_push:
+                runner.check_push()
+            runner.run()
+        finally:
+            close_connections()
         status = opened.status()
     stopped = "max-bytes" if runner.stopped_by_bytes and status.images.pending else None
     return FleetResult(status, time.monotonic() - started, stopped)
+
+
+def _batch_items(jobs: int, max_per_host: int | None) -> int:
+    """Return the maximum number of items of a batch.
+
+    All items of a batch count for the limit of their registry, so each of the tasks that run at the
+    same time gets a part of it.
+    """
+    if max_per_host is None:
+        return _MAX_BATCH_ITEMS
+    return max(1, min(_MAX_BATCH_ITEMS, max_per_host // jobs))
 
 
 def _check_numbers(**numbers: int | None) -> None:
@@ -162,41 +173,6 @@ def _executor(given: Executor | None, jobs: int) -> Iterator[Executor]:
         yield pool
 
 
-@dataclass(slots=True)
-class _Attempts:
-    """Counts the attempts of each task, and keeps those that wait for the next one.
-
-    Attributes:
-        tries: maximum number of attempts.
-        pause: seconds before the second attempt.
-    """
-
-    tries: int
-    pause: float
-    _failures: dict[Item, int] = field(default_factory=dict)
-    _waiting: list[tuple[float, Item]] = field(default_factory=list)
-
-    def again(self, item: Item) -> bool:
-        """Schedule another attempt; return ``False`` if there were enough."""
-        failures = self._failures[item] = self._failures.get(item, 0) + 1
-        if failures >= self.tries:
-            return False
-        pause = min(_MAX_PAUSE, self.pause * 2 ** (failures - 1))
-        heapq.heappush(self._waiting, (time.monotonic() + pause, item))
-        return True
-
-    def due(self) -> Item | None:
-        """Return an item whose pause is over."""
-        if self._waiting and self._waiting[0][0] <= time.monotonic():
-            return heapq.heappop(self._waiting)[1]
-        return None
-
-    @property
-    def pause_left(self) -> float | None:
-        """Seconds until the next item is due; ``None`` if no item waits."""
-        return max(0.0, self._waiting[0][0] - time.monotonic()) if self._waiting else None
-
-
 class _Runner:
     """One run; used by one thread, while futures end in others."""
 
@@ -207,27 +183,28 @@ class _Runner:
         executor: Executor,
         *,
         jobs: int,
+        max_batch_items: int,
         threads: int,
         max_per_host: int | None,
         max_bytes: int | None,
-        attempts: _Attempts,
+        attempts: Attempts,
         known: ZtocStore | None,
         registry: RegistryOptions | None,
         progress: FleetProgress | None,
     ) -> None:
         self._plan = plan
         self._journal = journal
-        self._executor = executor
+        self._dispatcher = Dispatcher(executor, jobs, attempts)
         self._jobs = jobs
+        self._max_batch_items = max_batch_items
+        self._taken: Item | None = None
+        """An item that was too large for the last batch, and starts the next one."""
         self._options = plan.options(threads=threads)
         self._attempts = attempts
         self._store = known
         self._registry = registry
         self._progress = progress
-        self._name = uuid.uuid4().hex
-        self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
-        self._running: dict[_Done, Item] = {}
-        journal.retry_failed()
+        journal.retry_failed(plan)
         self._known = journal.known_layers()
         self._states = journal.image_states()
         self._schedule = Schedule(
@@ -266,7 +243,7 @@ class _Runner:
         left = list(range(len(chunks)))[::-1]
         denied: dict[str, TocsinError] = {}
 
-        def task(item: Item) -> Task:
+        def task(item: Item) -> SingleTask:
             return CheckPush(chunks[item[1]], self._registry)
 
         def finished(_item: Item, result: TaskResult) -> None:
@@ -276,80 +253,43 @@ class _Runner:
         def failed(_item: Item, error: BaseException) -> None:
             raise error
 
-        self._work(lambda: (_CHECK, left.pop()) if left else None, task, finished, failed)
+        def next_items() -> list[Item]:
+            return [(_CHECK, left.pop())] if left else []
+
+        self._dispatcher.work(Work(next_items, task, finished, failed))
         if denied:
             raise _denied(denied)
 
     def run(self) -> None:
         """Run all tasks."""
         self._advanced()
-        self._work(self._next, self._task, self._finished, self._failed)
+        work = Work(self._next_batch, self._task, self._finished, self._failed)
+        self._dispatcher.work(work)
 
-    def _work(
-        self,
-        next_item: Callable[[], Item | None],
-        task: Callable[[Item], Task],
-        finished: Callable[[Item, TaskResult], None],
-        failed: Callable[[Item, BaseException], None],
-    ) -> None:
-        """Run items until there are none; what is running is stopped if this raises."""
-        try:
-            while True:
-                while len(self._running) < self._jobs:
-                    item = self._attempts.due() or next_item()
-                    if item is None:
-                        break
-                    self._submit(item, task(item))
-                pause = self._attempts.pause_left
-                if not self._running:
-                    if pause is None:
-                        return
-                    time.sleep(pause)
-                    continue
-                try:
-                    is_full = len(self._running) >= self._jobs
-                    future = self._done.get(timeout=None if is_full else pause)
-                except queue.Empty:
-                    continue
-                item = self._running.pop(future)
-                self._end(item, future, finished, failed)
-        except BaseException:
-            stop(self._name)
-            for future in self._running:
-                future.cancel()
-            raise
+    def _next_batch(self) -> list[Item]:
+        """Return items that are small enough to run as one task, or a single larger one."""
+        batch: list[Item] = []
+        cost = 0
+        pending = self._layers[PENDING] + self._images[PENDING]
+        # A small part of what remains: all workers finish at about the same time, and a lost worker
+        # loses little.
+        limit = min(self._max_batch_items, 1 + pending // (4 * self._jobs))
+        while len(batch) < limit:
+            item = self._taken or self._next()
+            self._taken = None
+            if item is None:
+                break
+            cost += self._cost(item)
+            if batch and cost > _MAX_BATCH_COST:
+                self._taken = item
+                break
+            batch.append(item)
+        return batch
 
-    def _submit(self, item: Item, task: Task) -> None:
-        try:
-            future: _Done = self._executor.submit(perform, task)
-        except (BrokenExecutor, RuntimeError) as error:
-            raise _broken(error) from error
-        self._running[future] = item
-        future.add_done_callback(self._done.put)
-
-    def _end(
-        self,
-        item: Item,
-        future: _Done,
-        finished: Callable[[Item, TaskResult], None],
-        failed: Callable[[Item, BaseException], None],
-    ) -> None:
-        try:
-            result = future.result()
-        except BrokenExecutor as error:
-            raise _broken(error) from error
-        except CancelledError as error:  # not ours: nothing is waited for after a cancellation
-            if not self._attempts.again(item):
-                raise _broken(error) from error
-        except TocsinError as error:
-            may_repeat = isinstance(error, RegistryError) and error.temporary
-            if not (may_repeat and self._attempts.again(item)):
-                failed(item, error)
-        except Exception as error:  # a lost worker, or an executor that cannot run the task
-            if not self._attempts.again(item):
-                failed(item, error)
-        else:
-            finished(item, result)
+    def _cost(self, item: Item) -> int:
+        kind, number = item
+        planned = self._plan.layers[number] if kind == LAYER else None
+        return planned.layer.size if planned is not None and planned.is_read else _IMAGE_COST
 
     def _next(self) -> Item | None:
         while (item := self._schedule.next()) is not None:
@@ -374,7 +314,7 @@ class _Runner:
             reasons.add(reason)
         return f"nothing to index: {', '.join(sorted(reasons)[:_MAX_REASONS_SHOWN])}"
 
-    def _task(self, item: Item) -> Task:
+    def _task(self, item: Item) -> SingleTask:
         kind, number = item
         if kind == LAYER:
             planned = self._plan.layers[number]
@@ -389,7 +329,7 @@ class _Runner:
                 blob or b"",
                 self._options,
                 self._registry,
-                self._name,
+                self._dispatcher.run,
             )
         image = self._plan.images[number]
         return IndexImage(
@@ -401,7 +341,8 @@ class _Runner:
             self._plan.force,
             self._options,
             self._registry,
-            self._name,
+            self._dispatcher.run,
+            self._attempts.is_repeated(item),
         )
 
     def _finished(self, item: Item, result: TaskResult) -> None:
@@ -486,14 +427,6 @@ def _explained(error: BaseException) -> tuple[str, str]:
     if isinstance(error, TocsinError):
         return error.error_code, error.message
     return "worker", quoted(f"{type(error).__name__}: {error}")
-
-
-def _broken(error: BaseException) -> EngineError:
-    reason = quoted(f"{type(error).__name__}: {error}")
-    return EngineError(
-        f"engine: it stopped, or does not accept tasks: {reason}",
-        hint="Start it again and repeat the command; what is done is in the journal.",
-    )
 
 
 def _denied(denied: dict[str, TocsinError]) -> AuthError:

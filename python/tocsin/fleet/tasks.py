@@ -8,10 +8,12 @@ the tasks of images mount or copy it from there.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from tocsin.errors import NotFoundError, RegistryError, TocsinError
+from tocsin.fleet.connections import keeping_connections
 from tocsin.images.copying import copy_blob
 from tocsin.indexing.convert import convert_with
 from tocsin.indexing.create import create_with
@@ -19,18 +21,25 @@ from tocsin.indexing.known import KnownLayer, usable_ztoc
 from tocsin.indexing.layer_jobs import LayerJobs, layer_key
 from tocsin.indexing.reuse import ReusableZtocs
 from tocsin.model.digest import Digest
+from tocsin.model.media_types import OCTET_STREAM
 from tocsin.model.reference import parse_registry_name
 from tocsin.model.soci_index import IndexedLayer, make_soci_index
 from tocsin.quoting import shown
+from tocsin.stores.base import TakenOver
 from tocsin.stores.metering import Meter, MeteredSink, MeteredSource, Traffic
-from tocsin.stores.opening import open_sink, open_source
+from tocsin.stores.opening import open_source
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tocsin.indexing.options import IndexingOptions
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.events import Event
     from tocsin.stores.base import Sink
-    from tocsin.stores.registry import RegistryOptions
+    from tocsin.stores.registry import RegistryOptions, RegistryStore
+
+IMAGES_AT_ONCE = 4
+"""Images of one batch that are indexed at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +83,16 @@ class IndexLayer:
 
     def _in(self, repository: str) -> LayerDone:
         reference = parse_registry_name(repository)
+        registry = keeping_connections(self.registry)
         meter = Meter()
+        # Importing the requests library is slow.
+        from tocsin.stores.registry import open_repository  # noqa: PLC0415
+
         with (
-            open_source(reference, registry=self.registry) as source,
-            open_sink(reference, registry=self.registry) as sink,
+            open_source(reference, registry=registry) as source,
+            open_repository(reference, registry, write=True) as sink,
         ):
-            metered = MeteredSink(sink, meter)
+            metered = _NewZtocs(sink, meter)
             jobs = LayerJobs(
                 MeteredSource(source, meter),
                 metered,
@@ -111,6 +124,33 @@ class IndexLayer:
             raise StoppedError
 
 
+class _NewZtocs(MeteredSink):
+    """A sink for zTOCs that were just built, which the registry is not asked for first.
+
+    They are missing unless a run was killed, and two requests are saved for each.
+    """
+
+    def __init__(self, inner: RegistryStore, meter: Meter) -> None:
+        super().__init__(inner, meter)
+        self._store = inner
+        self._counted = meter
+
+    def put_blob(
+        self,
+        source: bytes | Iterable[bytes],
+        *,
+        digest: Digest | None = None,
+        size: int | None = None,
+        media_type: str = OCTET_STREAM,
+    ) -> Descriptor:
+        """Store a blob; a zTOC is given as bytes."""
+        if not isinstance(source, bytes) or digest is not None:
+            return super().put_blob(source, digest=digest, size=size, media_type=media_type)
+        put = self._store.put_new_blob(source, media_type=media_type)
+        self._counted.add("ztocs", put.size)
+        return put
+
+
 @dataclass(frozen=True, slots=True)
 class LayerDone:
     """Result of `IndexLayer`.
@@ -138,6 +178,7 @@ class IndexImage:
         options: indexing options.
         registry: options for access to registries.
         run: name of the run.
+        is_repeated: whether an attempt failed before, and may have stored indexes.
     """
 
     repository: str
@@ -149,6 +190,7 @@ class IndexImage:
     options: IndexingOptions
     registry: RegistryOptions | None
     run: str = ""
+    is_repeated: bool = False
 
     def perform(self) -> ImageDone:
         """Run the task.
@@ -156,11 +198,12 @@ class IndexImage:
         Raises:
             TocsinError: as ``create`` or ``convert``.
         """
-        reason = self._what_changed()
+        registry = keeping_connections(self.registry)
+        reason = self._what_changed(registry)
         if reason:
             return ImageDone(reason, Traffic())
         source = parse_registry_name(f"{self.repository}@{self.digest}")
-        elsewhere = KnownElsewhere(self.known, self.registry)
+        elsewhere = KnownElsewhere(self.known, self.repository, registry)
         if self.destination:
             result = convert_with(
                 source,
@@ -168,7 +211,7 @@ class IndexImage:
                 options=self.options,
                 force=self.force,
                 elsewhere=elsewhere,
-                registry=self.registry,
+                registry=registry,
                 progress=self._check,
             )
             return ImageDone("", result.traffic)
@@ -177,16 +220,17 @@ class IndexImage:
             options=self.options,
             existing_index="allow",
             elsewhere=elsewhere,
-            registry=self.registry,
+            is_repeated=self.is_repeated,
+            registry=registry,
             progress=self._check,
         )
         return ImageDone("", created.traffic)
 
-    def _what_changed(self) -> str:
+    def _what_changed(self, registry: RegistryOptions) -> str:
         """Return why the image must be skipped; empty if it is as planned."""
         reference = parse_registry_name(f"{self.repository}@{self.digest}")
         found = ""
-        with open_source(reference, registry=self.registry) as store:
+        with open_source(reference, registry=registry) as store:
             for tag in self.tags:
                 try:
                     found = str(store.resolve(tag).digest)
@@ -246,10 +290,11 @@ class CheckPush:
         # Importing the requests library is slow.
         from tocsin.stores.registry import open_repository  # noqa: PLC0415
 
+        registry = keeping_connections(self.registry)
         failed: dict[str, TocsinError] = {}
         for repository in self.repositories:
             reference = parse_registry_name(repository)
-            with open_repository(reference, self.registry, write=True) as store:
+            with open_repository(reference, registry, write=True) as store:
                 try:
                     store.check_push()
                 except RegistryError as error:
@@ -259,21 +304,69 @@ class CheckPush:
         return failed
 
 
-Task: TypeAlias = IndexLayer | IndexImage | CheckPush
-"""What a worker runs."""
+SingleTask: TypeAlias = IndexLayer | IndexImage | CheckPush
 TaskResult: TypeAlias = LayerDone | ImageDone | dict[str, TocsinError]
 
 
-def perform(task: Task) -> TaskResult:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Several small tasks that an engine runs as one, since each has a cost there.
+
+    Attributes:
+        tasks: the tasks.
+    """
+
+    tasks: tuple[SingleTask, ...]
+
+    def perform(self) -> tuple[TaskResult | Exception, ...]:
+        """Run the tasks and return the result or the error of each.
+
+        Images mostly wait for the registry, so they run at the same time; layers need the CPU.
+        """
+        done: dict[int, TaskResult | Exception] = {}
+        with ThreadPoolExecutor(IMAGES_AT_ONCE, thread_name_prefix="image") as pool:
+            images = {
+                at: pool.submit(_outcome, task)
+                for at, task in enumerate(self.tasks)
+                if isinstance(task, IndexImage)
+            }
+            for at, task in enumerate(self.tasks):
+                if at not in images:
+                    done[at] = _outcome(task)
+            done |= {at: future.result() for at, future in images.items()}
+        return tuple(done[at] for at in range(len(self.tasks)))
+
+
+def _outcome(task: SingleTask) -> TaskResult | Exception:
+    try:
+        return task.perform()
+    except Exception as error:
+        return error
+
+
+Task: TypeAlias = SingleTask | Batch
+"""What a worker runs."""
+
+
+def perform(task: Task) -> TaskResult | tuple[TaskResult | Exception, ...]:
     """Run a task; the function that is submitted to executors."""
     return task.perform()
 
 
 class KnownElsewhere:
-    """Layers of an image that were indexed before; see `KnownLayers`."""
+    """Layers of an image that were indexed before; see `KnownLayers`.
 
-    def __init__(self, known: tuple[KnownLayer, ...], registry: RegistryOptions | None) -> None:
+    Args:
+        known: what is known about the layers.
+        repository: ``HOST/REPO`` of the image and its zTOCs.
+        registry: options for access to registries.
+    """
+
+    def __init__(
+        self, known: tuple[KnownLayer, ...], repository: str, registry: RegistryOptions
+    ) -> None:
         self._known = {layer_key(each.result.layer): each for each in known}
+        self._repository = repository
         self._registry = registry
 
     def find(self, layer: Descriptor) -> KnownLayer | None:
@@ -284,12 +377,15 @@ class KnownElsewhere:
         """Mount or copy a zTOC from the repository that has it."""
         ztoc = known.result.ztoc
         assert ztoc is not None  # noqa: S101 (by contract)
-        if sink.has_blob(ztoc):
-            return True
+        if known.repository == self._repository:
+            return sink.has_blob(ztoc)
         reference = parse_registry_name(known.repository)
         try:
             with open_source(reference, registry=self._registry) as source:
-                copy_blob(source, sink, ztoc)
+                # Mounted at once: whether the blob exists already would be another request.
+                takeover = sink.take_over(ztoc, source.origin)
+                if not isinstance(takeover, TakenOver):
+                    copy_blob(source, sink, ztoc)
         except NotFoundError:
             return False
         return True

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tocsin.indexing.known import KnownLayers, ZtocStore
     from tocsin.indexing.platforms import IndexedPlatforms
     from tocsin.model.descriptor import Descriptor
+    from tocsin.model.digest import Digest
     from tocsin.model.events import Progress
     from tocsin.model.reference import ReferenceLike
     from tocsin.stores.base import Source
@@ -100,10 +101,16 @@ def create_with(
     dry_run: bool = False,
     known: ZtocStore | None = None,
     elsewhere: KnownLayers | None = None,
+    is_repeated: bool = False,
     registry: RegistryOptions | None = None,
     progress: Progress | None = None,
 ) -> CreateResult:
-    """Do what `create` does, with layers that were indexed before in `elsewhere`."""
+    """Do what `create` does, with layers that were indexed before in `elsewhere`.
+
+    With `elsewhere` and ``existing_index="allow"``, referrers are not listed at the start: hardly
+    any layer is read for nothing if that fails later. `is_repeated` says that another attempt may
+    have stored the same indexes; those that are listed as referrers are not stored again.
+    """
     if existing_index not in EXISTING_INDEX:
         raise ValueError(
             f"existing_index: unknown value (found {existing_index!r}, expected one of: "
@@ -121,7 +128,10 @@ def create_with(
         if existing is not None and existing.digest != target.digest:
             raise refuse_to_replace(pair, existing)
         images = platform_images(read, target, options.platforms, indexing=True)
-        others = _existing(sink, images, existing_index, options)
+        if existing_index == "allow" and elsewhere is not None:
+            others = [_Existing()] * len(images)
+        else:
+            others = _existing(sink, images, existing_index, options)
         wanted = [
             image for image, found in zip(images, others, strict=True) if not found.is_skipped
         ]
@@ -143,7 +153,8 @@ def create_with(
                 copy_manifest_blobs(read, sink, data, target.media_type)
             sink.put_manifest(data, target.media_type, tag=pair.tag)
         # Last, so that an index never exists before the image to which it refers.
-        indexed.store(sink)
+        stored = _listed(sink, wanted) if is_repeated else frozenset()
+        indexed.store(sink, stored)
     return CreateResult(
         source=str(pair.source),
         destination=str(pair.named_sink),
@@ -188,6 +199,12 @@ def _existing(
         has_all = bool(soci or options.seek_only) and bool(seek or not options.seek)
         found.append(_Existing((*soci, *seek), existing_index == "skip" and has_all))
     return [_Existing()] * len(images) if existing_index == "allow" else found
+
+
+def _listed(sink: Source, images: list[PlatformImage]) -> frozenset[Digest]:
+    """Return the digests of the SOCI indexes that refer to the images."""
+    found = (referring_indexes(sink, image.descriptor.digest) for image in images)
+    return frozenset(each.digest for indexes in found for each in indexes)
 
 
 def _results(

@@ -12,6 +12,7 @@ from tocsin.indexing.results import PlatformResult
 from tocsin.indexing.reuse import ReusableZtocs, find_seek_blobs, find_ztocs
 from tocsin.layers.seek_table import make_seek_table
 from tocsin.model.descriptor import Descriptor
+from tocsin.model.digest import Digest
 from tocsin.model.media_types import OCI_MANIFEST
 from tocsin.model.prefetch import entry_names, plan_prefetch
 from tocsin.model.seek_manifest import (
@@ -23,7 +24,7 @@ from tocsin.model.seek_manifest import (
 from tocsin.model.soci_index import CONFIG_BLOB, IndexedLayer, make_soci_index
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from tocsin.images.selection import PlatformImage
     from tocsin.indexing.known import KnownLayers, ZtocStore
@@ -51,11 +52,17 @@ class IndexedPlatforms:
     missing_prefetch: tuple[str, ...]
     seek_tables: tuple[bytes, ...] = ()
 
-    def store(self, sink: Sink) -> None:
-        """Store the SOCI indexes, the config blob they share, and the seek manifests."""
-        if self.indexes:
+    def store(self, sink: Sink, stored: Collection[Digest] = ()) -> None:
+        """Store the SOCI indexes, the config blob they share, and the seek manifests.
+
+        Args:
+            sink: destination.
+            stored: digests of SOCI indexes that are stored and listed already.
+        """
+        indexes = [data for data in self.indexes if Digest.of(data) not in stored]
+        if indexes:
             sink.put_blob(CONFIG_BLOB)
-        for data in (*self.indexes, *self.seek_tables):
+        for data in (*indexes, *self.seek_tables):
             sink.put_manifest(data, OCI_MANIFEST)
 
 

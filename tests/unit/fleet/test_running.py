@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections import Counter
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -13,7 +14,9 @@ from support import fleets
 from support.images import image_of
 from support.registry import Registry
 from tocsin import fleet
-from tocsin.fleet.tasks import IndexImage, IndexLayer, perform
+from tocsin.fleet import connections
+from tocsin.fleet.journal import Journal
+from tocsin.fleet.tasks import CheckPush, IndexImage, IndexLayer, perform
 from tocsin.model.media_types import OCI_LAYER_GZIP
 from tocsin.model.reference import parse_registry_name
 from tocsin.stores.registry import open_repository
@@ -80,6 +83,21 @@ def test_run_when_the_registry_refuses_mounts_then_ztocs_are_copied(filled, tmp_
     filled.mounts = False
     fleet.run(planned(filled), tmp_path / "j", jobs=2)
     assert_all_indexed(filled)
+
+
+def test_run_when_ztocs_are_built_then_pushed_without_asking(filled, tmp_path):
+    plan = planned(filled)
+    fleet.run(plan, tmp_path / "j", jobs=1)
+    layers = set(fleets.layer_digests(["base", "one", "two", "three"]))
+    with Journal.open_for_reading(tmp_path / "j") as journal:
+        built = {str(known.result.ztoc.digest) for known in journal.known_layers().values()}
+    assert len(built) == len(layers)
+    asked = [r for r in filled.asked("HEAD", "/blobs/") if r.path.rpartition("/")[2] in built]
+    assert {request.status for request in asked} == {200}  # only by images, later
+    stored = fleet.status(tmp_path / "j").traffic
+    blobs = [filled.repository(name).blobs for name in SHARED]
+    sizes = {digest: len(each[digest]) for each in blobs for digest in each if digest in built}
+    assert stored.ztocs == sum(sizes.values()) + 2 * len(SHARED)  # and the config {} of each index
 
 
 def test_run_when_it_was_complete_then_no_layer_is_read_again(filled, tmp_path):
@@ -205,6 +223,18 @@ def test_run_when_images_vanished_then_others_are_indexed(filled, tmp_path):
     assert fleets.soci_indexes(filled, "a/one")
 
 
+def test_run_when_images_vanished_then_nothing_stays_pending(filled, tmp_path):
+    plan = planned(filled)
+    for name in ("a/one", "a/two"):
+        filled.repository(name).manifests.clear()
+        filled.repository(name).tags.clear()
+        filled.repository(name).blobs.clear()
+    for _ in range(2):
+        result = fleet.run(plan, tmp_path / "j")
+        assert result.status.images == fleet.FleetCounts(done=1, skipped=2)
+        assert result.status.layers == fleet.FleetCounts(done=3, failed=1)
+
+
 def test_run_when_a_layer_vanished_then_its_images_fail(filled, tmp_path):
     plan = planned(filled)
     (digest,) = fleets.layer_digests(["one"])
@@ -325,6 +355,75 @@ def test_run_when_workers_are_lost_then_tasks_are_repeated(filled, tmp_path):
     assert_all_indexed(filled)
 
 
+class LosingResults(Losing):
+    """An executor that runs each task, but loses the first result, as if its worker had died."""
+
+    def submit(self, function, task):
+        key = repr(task).replace("is_repeated=True", "is_repeated=False")
+        self.seen[key] = self.seen.get(key, 0) + 1
+        function(task)
+        future = Future()
+        if self.seen[key] <= self.losses:
+            future.set_exception(self.error)
+        else:
+            future.set_result(function(task))
+        return future
+
+
+def test_run_when_results_of_images_are_lost_then_none_is_stored_twice(filled, tmp_path):
+    plan = planned(filled)
+    fleet.run(plan, tmp_path / "j", executor=LosingResults(1, RuntimeError("lost")), pause=0.0)
+    assert_all_indexed(filled)
+    for name, digest in filled.digests.items():
+        stored = [
+            request
+            for request in filled.asked("PUT", f"/v2/{name}/manifests/sha256:")
+            if request.path.rpartition("/")[2] != digest
+        ]
+        assert len(stored) == 1
+
+
+def test_batch_when_one_image_fails_then_the_others_are_done(filled, tmp_path):
+    plan = planned(filled)
+    filled.fault("PUT", "/v2/a/one/manifests/", times=99, status=400)
+    executor = Losing(0, None)
+    result = fleet.run(plan, tmp_path / "j", executor=executor, jobs=1)
+    assert result.status.images == fleet.FleetCounts(done=2, failed=1)
+    assert any("Batch(" in task for task in executor.seen)
+
+
+@pytest.mark.parametrize(("limit", "largest"), [(None, 4), (4, 2), (1, 1)])
+def test_batch_when_tasks_per_host_are_limited_then_smaller(registry, tmp_path, limit, largest):
+    names = [f"app{at}" for at in range(16)]
+    for name in names:
+        fleets.put(registry.host, name, name)
+    sizes = []
+
+    class Measuring(Losing):
+        def submit(self, function, task):
+            if not isinstance(task, CheckPush):
+                sizes.append(len(getattr(task, "tasks", [task])))
+            return super().submit(function, task)
+
+    plan = fleet.plan([f"{registry.host}/{name}:1" for name in names], options=ALL)
+    how = {"executor": Measuring(0, None), "jobs": 2, "max_per_host": limit}
+    assert fleet.run(plan, tmp_path / "j", **how).status.images.done == 16
+    assert sum(sizes) == 32
+    assert max(sizes) == largest if limit else max(sizes) >= largest
+    # Towards the end, batches are smaller.
+    assert sizes[-1] <= 2
+
+
+def test_connections_when_a_run_ends_then_few_were_opened_all_closed(filled, tmp_path):
+    filled.accepted.clear()
+    plan = planned(filled, jobs=1)
+    fleet.run(plan, tmp_path / "j", jobs=1)
+    # One for planning and a few for the run, each after a probe for TLS, for over 50 requests.
+    assert len(filled.accepted) <= 6
+    assert len(filled.requests) > 50
+    assert connections._PROCESS.kept._connections == {}
+
+
 def test_run_when_workers_are_always_lost_then_failed_with_reason(filled, tmp_path):
     executor = Losing(99, RuntimeError("worker\x1b lost"))
     plan = planned(filled)
@@ -356,15 +455,18 @@ def test_tasks_when_pickled_then_without_secrets(filled, tmp_path):
 
     plan = planned(filled)
     registry = tocsin.RegistryOptions(username="alice-user", password="secret-word")  # noqa: S106
-    fleet.run(plan, tmp_path / "j", executor=Recording(0, None), registry=registry)
-    assert len(sent) == 2 * (1 + 4 + 3)
+    fleet.run(plan, tmp_path / "j", executor=Recording(0, None), jobs=1, registry=registry)
     everything = (
         b"".join(sent) + (tmp_path / "j").read_bytes() + json.dumps(plan.to_dict()).encode()
     )
     for secret in (b"secret-word", b"alice-user"):
         assert secret not in everything
-    kinds = {type(pickle.loads(one)[1]) for one in sent[::2]}  # noqa: S301 (ours)
-    assert kinds >= {IndexLayer, IndexImage}
+    tasks = [pickle.loads(one)[1] for one in sent[::2]]  # noqa: S301 (ours)
+    single = [each for task in tasks for each in getattr(task, "tasks", [task])]
+    kinds = Counter(map(type, single))
+    assert kinds == {CheckPush: 1, IndexLayer: 4, IndexImage: 3}
+    assert len(tasks) < len(single)  # some were sent together
+    assert all(task.registry._kept is None for task in single)
 
 
 def test_task_when_its_repository_is_gone_then_the_next_is_used(filled):

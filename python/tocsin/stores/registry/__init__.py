@@ -21,6 +21,7 @@ from tocsin.stores.registry.credentials import find_credential
 from tocsin.stores.registry.endpoint import Endpoint
 from tocsin.stores.registry.hosts import hosts_of, place_of
 from tocsin.stores.registry.hosts_toml import ALL, PUSH
+from tocsin.stores.registry.kept import KeptConnections
 from tocsin.stores.registry.mirrors import Mirror, MirroredRepository
 from tocsin.stores.registry.options import RegistryOptions
 
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     from tocsin.model.entry_path import StrPath
     from tocsin.stores.registry.credentials import Search
     from tocsin.stores.registry.hosts_toml import Host
+    from tocsin.stores.registry.place import Place
 
 __all__ = [
+    "KeptConnections",
     "MirroredRepository",
     "RegistryOptions",
     "RegistryStore",
@@ -171,7 +174,16 @@ def _endpoint(
     The user name, password and client certificate in `options` are not sent to a mirror. Requests
     to a mirror are not repeated, since the next host can be tried instead.
     """
-    place = place_of(host, reference.host, options)
+    kept = options._kept
+    connect = partial(_connect, host, reference.host, options, is_mirror=is_mirror)
+    if kept is None:
+        place, transport = connect(Transport)
+    else:
+        # Everything that decides how the host is reached, and with which certificates.
+        headers = tuple(sorted(host.headers.items()))
+        settings = host.server, host.certificates, host.skip_verify, headers
+        key = (options, reference.host, settings, is_mirror)
+        place, transport = kept.connection(key, connect)
     repository = reference.repository
     name = f"docker://{place.name}/{repository}"
     if (options.username is None) != (options.password is None):
@@ -180,8 +192,35 @@ def _endpoint(
     explicit = None
     if options.username is not None and options.password is not None and not is_mirror:
         explicit = (options.username, options.password)
+    find = partial(find_credential, place.name, repository, explicit=explicit, ask=options._ask)
+    if options.credentials_dropped and explicit is None and not is_mirror:
+        find = partial(_find_own, name, find)
+    clock = options._clock
+    authenticate = partial(Authenticator, name, place.origin, find, transport, clock)
+    return Endpoint(
+        name,
+        place.origin,
+        repository,
+        transport,
+        authenticate() if kept is None else kept.authenticator(transport, repository, authenticate),
+        clock,
+        write,
+        root=host.root,
+        namespace="" if write or place.name == reference.host else reference.host,
+    )
+
+
+def _connect(
+    host: Host,
+    registry: str,
+    options: RegistryOptions,
+    make: type[Transport],
+    *,
+    is_mirror: bool,
+) -> tuple[Place, Transport]:
+    place = place_of(host, registry, options)
     shown = host.certificates.client or place.certificates.client
-    transport = Transport(
+    transport = make(
         replace(
             options,
             client_cert=shown if is_mirror else options.client_cert or shown,
@@ -192,21 +231,7 @@ def _endpoint(
         headers=host.headers,
         tries=1 if is_mirror else MAX_TRIES,
     )
-    find = partial(find_credential, place.name, repository, explicit=explicit, ask=options._ask)
-    if options.credentials_dropped and explicit is None and not is_mirror:
-        find = partial(_find_own, name, find)
-    clock = options._clock
-    return Endpoint(
-        name,
-        place.origin,
-        repository,
-        transport,
-        Authenticator(name, place.origin, find, transport, clock),
-        clock,
-        write,
-        root=host.root,
-        namespace="" if write or place.name == reference.host else reference.host,
-    )
+    return place, transport
 
 
 def _find_own(name: str, find: Callable[[], Search]) -> Search:

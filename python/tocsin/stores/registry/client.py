@@ -196,6 +196,10 @@ class RegistryStore:
         """
         return Descriptor(media_type, *self._push.put(source, digest, size))
 
+    def put_new_blob(self, data: bytes, *, media_type: str = OCTET_STREAM) -> Descriptor:
+        """Upload a blob that is probably missing, without asking whether it exists."""
+        return Descriptor(media_type, *self._push.put(data, None, None, is_new=True))
+
     def take_over(self, descriptor: Descriptor, origin: BlobOrigin) -> TakenOver | MustStream:
         """Mount a blob from another repository; after a refusal, no more mounts are requested."""
         if not self.origin.takes_from(origin) or not self._push.may_mount(origin.repository):

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tocsin.stores.http.origin import Origin
 from tocsin.stores.http.tls_probe import speaks_tls
-from tocsin.stores.registry.certificates import Certificates, find_certificates
+from tocsin.stores.registry.certificates import find_certificates
 from tocsin.stores.registry.hosts_toml import Host, read_hosts
 from tocsin.stores.registry.options import check_host, origin_of
+from tocsin.stores.registry.place import Place
 
 if TYPE_CHECKING:
     from tocsin.stores.registry.options import RegistryOptions
 
 _DOCKER_HUB = "docker.io"
 _DOCKER_HUB_API = "registry-1.docker.io"
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The server of a host.
-
-    Attributes:
-        name: host, with the port, as used for messages, credentials and ``certs.d``.
-        origin: origin of the server.
-        certificates: certificates for the host in ``certs.d``.
-    """
-
-    name: str
-    origin: Origin
-    certificates: Certificates
 
 
 def hosts_of(registry: str, options: RegistryOptions) -> tuple[Host, ...]:

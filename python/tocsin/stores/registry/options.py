@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from tocsin.model.entry_path import StrPath
     from tocsin.stores.registry.credentials import Credential
+    from tocsin.stores.registry.kept import KeptConnections
 
 _INVALID_HOST = re.compile(r"[/?#@\\\s]|^\.+(?::|$)")
 _DOCKER_HUB = "docker.io"
@@ -51,11 +52,13 @@ class RegistryOptions(HttpOptions):
         default=None, repr=False, compare=False
     )
     """Asked for credentials before any file; pickling drops it."""
+    _kept: KeptConnections | None = field(default=None, repr=False, compare=False)
+    """Connections that stay open when a repository is closed; pickling drops them."""
 
     def _to_pickle(self) -> dict[str, Any]:
         values = HttpOptions._to_pickle(self)
         dropped = values.pop("username") is not None, values.pop("password") is not None
-        del values["_ask"]
+        del values["_ask"], values["_kept"]
         return {**values, "credentials_dropped": self.credentials_dropped or any(dropped)}
 
 

@@ -57,9 +57,16 @@ class BlobPush:
         self._refuses_mounts: set[str] = set()
 
     def put(
-        self, source: bytes | Iterable[bytes], digest: Digest | None, size: int | None
+        self,
+        source: bytes | Iterable[bytes],
+        digest: Digest | None,
+        size: int | None,
+        *,
+        is_new: bool = False,
     ) -> tuple[Digest, int]:
         """Store a blob and return its digest and size; see `Sink.put_blob`.
+
+        Bytes that are new are uploaded without asking whether they exist.
 
         Raises:
             VerificationError: the bytes have a different digest or size.
@@ -76,7 +83,10 @@ class BlobPush:
                     stream.drain()
                 elif isinstance(source, bytes):
                     stream.drain()
-                    self._put_bytes(source, stream.digest)
+                    if is_new:
+                        self._put_missing_bytes(source, stream.digest)
+                    else:
+                        self._put_bytes(source, stream.digest)
                 else:
                     self._put_stream(stream, expected)
             except SessionLostError as lost:
@@ -126,8 +136,10 @@ class BlobPush:
         return False
 
     def _put_bytes(self, data: bytes, digest: Digest) -> None:
-        if self._exists(digest, len(data)):
-            return
+        if not self._exists(digest, len(data)):
+            self._put_missing_bytes(data, digest)
+
+    def _put_missing_bytes(self, data: bytes, digest: Digest) -> None:
         if not self._refuses_single_puts:
             session = UploadSession.start(self._endpoint)
             try:
