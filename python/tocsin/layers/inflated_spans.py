@@ -2,8 +2,8 @@
 
 ``tocsin fetch`` and mounts leave them there, in the format of ``layer_file.rs``: the uncompressed
 layer, and the SHA-256 of each span. Nothing is written here. A span is compared with its digest
-each time it is read; if it differs, it is fetched. Whoever reads most of a layer first compares all
-of it with the diff ID in the image's config, which does not depend on an index or on the cache.
+each time it is read; if it differs, it is fetched. Before most of a layer is read, all of it is
+compared with the diff ID in the image's config, which depends neither on an index nor on the cache.
 
 The files are read and never mapped into memory, since they may become shorter.
 """
@@ -121,7 +121,7 @@ class InflatedSpans:
         self._lock = threading.Lock()
 
     def open(self, core: _core.Ztoc | _core.SeekSpans) -> bool:
-        """Open and lock the files at the first call; return whether all spans are there.
+        """Open and lock the files at the first call; return whether no span is missing.
 
         Args:
             core: the spans, as the core has them.
@@ -203,7 +203,7 @@ class _Files:
 
     @classmethod
     def opened(cls, directory: int, ranges: list[tuple[int, int]]) -> _Files | None:
-        """Return the files in a directory; ``None`` unless all spans are there."""
+        """Return the files in a directory; ``None`` if a span is missing."""
         with ExitStack() as stack, ExitStack() as on_failure:
             # Like a mount, so that the layer is not removed from the cache meanwhile.
             lock = _copy(stack.enter_context(open_file(LOCK, directory)))

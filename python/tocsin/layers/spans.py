@@ -214,20 +214,20 @@ class LayerSpans:
         """Return the spans that hold ``[start, end)``."""
         return self._span_ids(start, end) if start < end else range(0)
 
-    def verify_inflated(self, wanted: int, *, max_missing_size: int) -> None:
+    def verify_inflated(self, size: int, *, max_missing_size: int) -> None:
         """Compare a layer that is inflated in the cache with its diff ID, if most of it is needed.
 
         If it differs, nothing of it is used.
 
         Args:
-            wanted: number of uncompressed bytes that will be read.
+            size: number of uncompressed bytes that will be read.
             max_missing_size: as for `whole_digest`; a layer of this size is always compared.
         """
         inflated = self._inflated
         if inflated is None or not inflated.open(self.table.core):
             return
         is_small = self.table.compressed_size <= max_missing_size
-        if (is_small or wanted >= inflated.size // 2) and not inflated.verify():
+        if (is_small or size >= inflated.size // 2) and not inflated.verify():
             self._inflated = None
 
     def begin_whole_digest(self) -> None:

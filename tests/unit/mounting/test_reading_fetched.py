@@ -138,7 +138,7 @@ def test_cat_when_a_span_is_damaged_then_only_that_is_fetched_and_noted(fetch, m
 
 
 @pytest.mark.parametrize("index", ["v1", "v2", "seek"])
-def test_extract_when_data_and_digests_are_changed_then_the_layer_is_fetched(fetch, index):
+def test_extract_when_data_and_digests_are_changed_then_fetched(fetch, index):
     # Only the diff ID shows it.
     image = fetch(index)
     image.change(700)
@@ -157,7 +157,7 @@ def test_extract_when_data_and_digests_are_changed_then_the_layer_is_fetched(fet
 
 
 @pytest.mark.parametrize("index", ["v1", "v2", "seek"])
-def test_extract_when_the_config_has_other_diff_ids_then_the_layer_is_fetched(fetch, index):
+def test_extract_when_the_config_has_other_diff_ids_then_fetched(fetch, index):
     other = make_image({"etc/name": b"other"})
     image = make_image(FILES)
     config = other.config
