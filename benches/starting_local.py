@@ -28,6 +28,8 @@ _ROUNDS = 3
 _RANDOM_READS = 1500
 _COMPLETE_TIMEOUT = 300
 _KINDS = ("pinned", "tag")
+# Into the cache; copied; copied once it is in the cache.
+_WAYS = ("fetch", "cp", "fetched")
 # Native overlayfs on the files; the two fronts on a complete cache; a front that was mounted with
 # an empty cache, and whose image has become complete since.
 VARIANTS = {
@@ -49,18 +51,22 @@ def fetch(place: Place) -> Figures:
             with place.fresh() as directory:
                 mount = place.new_mount(directory)
                 place.settle(starting_registry.repository(image.name, kind))
+                cache = ("--cache-dir", os.fspath(mount.cache), "--plain-http")
+                if way == "fetched":
+                    mount.tocsin("fetch", reference, *cache)
                 begun = time.perf_counter()
+                target = os.fspath(directory / "copied")
                 if way == "peer":
                     _copy_and_unpack(reference, directory)
                 elif way == "fetch":
-                    cache = ("--cache-dir", os.fspath(mount.cache), "--plain-http")
                     mount.tocsin("fetch", reference, *cache)
+                elif way == "fetched":
+                    mount.tocsin("cp", *cache, f"{reference}:/", target)
                 else:
-                    target = os.fspath(directory / "copied")
                     mount.tocsin("cp", "--plain-http", f"{reference}:/", target)
                 return {"wall": time.perf_counter() - begun}
 
-        cases = [("peer", "plain"), *((way, kind) for way in ("fetch", "cp") for kind in _KINDS)]
+        cases = [("peer", "plain"), *((way, kind) for way in _WAYS for kind in _KINDS)]
         count = min(place.rounds, _ROUNDS)
         found[name] = rounds(count, cases, one, title=f"{name} fetch")
     return found

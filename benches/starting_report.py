@@ -318,6 +318,8 @@ def _fetch(found: dict[str, Any], _: dict[str, Any], reached: _Goals) -> list[st
         "fetch/tag": "`tocsin fetch`, tag",
         "cp/pinned": "`tocsin cp`, digest",
         "cp/tag": "`tocsin cp`, tag",
+        "fetched/pinned": "`tocsin cp` after `tocsin fetch`, digest",
+        "fetched/tag": "`tocsin cp` after `tocsin fetch`, tag",
     }
     problems: list[str] = []
     for name, runs in found.items():

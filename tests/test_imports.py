@@ -59,6 +59,7 @@ MAY_IMPORT = {
 CORE_USERS = {
     "layers/ztoc.py",
     "layers/indexer.py",
+    "layers/inflated_spans.py",
     "layers/pack.py",
     "layers/seek_table.py",
     "layers/seek.py",

@@ -154,7 +154,7 @@ def _with_options(command: _Command, options: tuple[Any, ...]) -> _Command:
         registry: Any,  # noqa: ANN401 (`RegistryOptions` or None)
         **others: Any,  # noqa: ANN401 (options of the command)
     ) -> Any:  # noqa: ANN401
-        from tocsin.mounting.cache_directory import (  # noqa: PLC0415 (not for --help)
+        from tocsin.layers.cache_space import (  # noqa: PLC0415 (not for --help)
             default_cache_directory,
         )
         from tocsin.mounting.options import MountOptions  # noqa: PLC0415 (as above)

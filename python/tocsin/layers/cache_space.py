@@ -14,6 +14,7 @@ import re
 import stat
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tocsin import operating_system as system
@@ -52,6 +53,12 @@ _STAT_BLOCK = 512
 """Unit of ``st_blocks`` in bytes, whatever the file system."""
 _HEX = re.compile(r"[0-9a-f]{1,64}")
 _NUMBER = re.compile(r"[0-9]{1,19}")
+
+
+def default_cache_directory() -> Path:
+    """Return ``$XDG_CACHE_HOME/tocsin``, or ``~/.cache/tocsin``; relative paths are ignored."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "tocsin"
 
 
 def cost(size: int) -> int:

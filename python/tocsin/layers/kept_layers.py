@@ -50,7 +50,7 @@ class FoundLayer(NamedTuple):
     """
 
     ztoc: Ztoc
-    source: RangeSource | None
+    source: FileRanges | None
 
 
 class KeptLayers:
@@ -59,15 +59,20 @@ class KeptLayers:
     Args:
         directory: the cache directory.
         note: called with messages for the user.
+        writes: whether layers are kept, and not only found.
     """
 
-    def __init__(self, directory: Path, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, directory: Path, note: Callable[[str], None], *, writes: bool = True
+    ) -> None:
         self._directory = directory
         self._note = note
+        self.writes = writes
 
     def find(self, layer: Descriptor) -> FoundLayer | None:
         """Return a layer that was read before; ``None`` if it is missing or damaged."""
-        with suppress(*_PROBLEMS), open_root(self._directory) as root:
+        # TocsinError: Windows has no descriptors of directories.
+        with suppress(TocsinError, *_PROBLEMS), open_root(self._directory) as root:
             for name in self._names(root, layer.digest):
                 with suppress(TocsinError, *_PROBLEMS):
                     return self._open(root, name)

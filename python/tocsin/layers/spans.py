@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from tocsin.layers.disk_cache import KeptParts
     from tocsin.layers.fetchers import Fetchers
+    from tocsin.layers.inflated_spans import InflatedSpans
     from tocsin.layers.sources import RangeSource
     from tocsin.layers.span_table import SpanTable
 
@@ -86,6 +87,7 @@ class LayerSpans:
         cache: cache of spans, shared by the layers of an image.
         fetchers: threads, shared in the same way.
         kept: spans of the layer in the disk cache, if there is one.
+        inflated: the layer in the cache, if it may be inflated there.
         cached: spans of the layer in memory, if several objects share them.
 
     Attributes:
@@ -100,6 +102,7 @@ class LayerSpans:
         cache: SpanCache,
         fetchers: Fetchers,
         kept: KeptParts | None = None,
+        inflated: InflatedSpans | None = None,
         cached: _core.CachedLayer | None = None,
     ) -> None:
         self.table = table
@@ -108,6 +111,7 @@ class LayerSpans:
         self._cache = cache
         self._fetchers = fetchers
         self._kept = kept
+        self._inflated = inflated
         self._whole: WholeDigest | None = None
         self._lock = threading.Lock()
         self._in_flight: dict[int, Future[_core.SpanReader]] = {}
@@ -210,6 +214,22 @@ class LayerSpans:
         """Return the spans that hold ``[start, end)``."""
         return self._span_ids(start, end) if start < end else range(0)
 
+    def verify_inflated(self, size: int, *, max_missing_size: int) -> None:
+        """Compare a layer that is inflated in the cache with its diff ID, if most of it is needed.
+
+        If it differs, nothing of it is used.
+
+        Args:
+            size: number of uncompressed bytes that will be read.
+            max_missing_size: as for `whole_digest`; a layer of this size is always compared.
+        """
+        inflated = self._inflated
+        if inflated is None or not inflated.open(self.table.core):
+            return
+        is_small = self.table.compressed_size <= max_missing_size
+        if (is_small or size >= inflated.size // 2) and not inflated.verify():
+            self._inflated = None
+
     def begin_whole_digest(self) -> None:
         """Hash all bytes that are fetched from now on, for `whole_digest`."""
         self._whole = WholeDigest(self.table.compressed_size)
@@ -222,9 +242,16 @@ class LayerSpans:
                 before the first span and the end of the archive, for example, hold no file.
 
         Returns:
-            64 hex digits; ``None`` if more bytes than that are missing.
+            64 hex digits; ``None`` if more bytes than that are missing, or if the layer was read
+            from the cache after `verify_inflated` had compared it.
         """
         whole, self._whole = self._whole, None
+        inflated = self._inflated
+        if inflated is not None and inflated.is_verified:
+            if not inflated.is_damaged:
+                return None
+            # Spans that were fetched in place of damaged ones were not compared with the diff ID.
+            max_missing_size = self.table.compressed_size
         missing = None if whole is None else whole.missing()
         if whole is None or missing is None:
             return None
@@ -326,7 +353,7 @@ class LayerSpans:
         pool = self._fetchers.pool()
         # Before the first group, so that the parts of the table arrive first. If one fails, the
         # group that needs it tries again and raises the error.
-        for part in self.table.missing_parts(wanted):
+        for part in [] if self._is_inflated else self.table.missing_parts(wanted):
             pool.submit(part)
         # Several threads would read a stream at different offsets and so restart it again and
         # again.
@@ -366,7 +393,9 @@ class LayerSpans:
             parts_begun: whether other threads are fetching what is missing of the table.
         """
         try:
-            missing = self._from_disk(spans, futures, end) if self._kept is not None else spans
+            missing = self._from_inflated(spans, futures, end) if self._is_inflated else spans
+            if self._kept is not None:
+                missing = self._from_disk(missing, futures, end)
             for group in self._policy.requests(self.table.core, missing):
                 self._fetch_group(group, futures, end, parts_begun=parts_begun)
         except BaseException as error:
@@ -447,6 +476,25 @@ class LayerSpans:
             raise VerificationError(
                 f"{self._source.name}: {error}", expected=error.expected, actual=error.actual
             ) from None
+
+    @property
+    def _is_inflated(self) -> bool:
+        """Whether the whole layer is inflated in the cache."""
+        return self._inflated is not None and self._inflated.open(self.table.core)
+
+    def _from_inflated(
+        self, spans: Sequence[int], futures: dict[int, Future[_core.SpanReader]], end: int
+    ) -> list[int]:
+        """Resolve the futures of spans that are inflated on disk; return the damaged ones."""
+        missing = []
+        for span_id in spans:
+            with self._fetchers.working:
+                span = None if self._inflated is None else self._inflated.span(span_id)
+            if span is None:
+                missing.append(span_id)
+            else:
+                self._resolve(span_id, span, futures, end)
+        return missing
 
     def _from_disk(
         self, spans: Sequence[int], futures: dict[int, Future[_core.SpanReader]], end: int

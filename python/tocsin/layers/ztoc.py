@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from tocsin.layers.disk_cache import KeptParts
+    from tocsin.layers.inflated_spans import InflatedSpans
     from tocsin.layers.sources import RangeSource, SeekableLayer
     from tocsin.layers.ztoc_info import ZtocInfo
     from tocsin.model.digest import Digest
@@ -392,6 +393,7 @@ class Ztoc:
         cache: SpanCache,
         fetchers: Fetchers,
         kept: KeptParts | None = None,
+        inflated: InflatedSpans | None = None,
         cached: _core.CachedLayer | None = None,
     ) -> LayerSpans:
         """Return the uncompressed bytes of the layer; the arguments are those of `LayerSpans`."""
@@ -401,6 +403,7 @@ class Ztoc:
             cache=cache,
             fetchers=fetchers,
             kept=kept,
+            inflated=inflated,
             cached=cached,
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tocsin.layers.cache_space import INFLATED
@@ -19,17 +18,12 @@ from tocsin.operating_system import lock_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tocsin.model.digest import Digest
 
 _MAX_TRIES = 10
 """Number of times that a directory is made again if the cache is cleaned at the same moment."""
-
-
-def default_cache_directory() -> Path:
-    """Return ``$XDG_CACHE_HOME/tocsin``, or ``~/.cache/tocsin``; relative paths are ignored."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "tocsin"
 
 
 class InflatedLayers:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tocsin.errors import ConflictError, NotFoundError
+from tocsin.layers.cache_space import default_cache_directory
 from tocsin.model.digest import Digest
 from tocsin.model.index_choice import IndexChoice
 from tocsin.model.platform import platform_of
 from tocsin.mounting import mount_points
-from tocsin.mounting.cache_directory import default_cache_directory
 from tocsin.mounting.fronts import front_of
 from tocsin.mounting.options import AUTO_ACCESS_LOG, DEFAULT_READ_TIMEOUT, MountOptions
 from tocsin.mounting.spawned import Spawned

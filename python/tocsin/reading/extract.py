@@ -361,7 +361,9 @@ class _Extraction:
     def _write_files(self) -> None:
         self._advance(0)
         for number, wanted in sorted(self._files.items()):
-            with self._image.layer(number).verifying_digest():
+            layer = self._image.layer(number)
+            size = sum(layer.size(entry) for entry, _, _, _ in wanted)
+            with layer.verifying_digest(size):
                 self._write_layer(number, wanted)
         self._advance(0)
 

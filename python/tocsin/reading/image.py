@@ -7,17 +7,21 @@ import platform as machine
 import threading
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tocsin import processors
-from tocsin.errors import NotFoundError
+from tocsin.errors import FormatError, NotFoundError
 from tocsin.images.selection import platform_images, platforms_shown, resolve_image
+from tocsin.layers.cache_space import default_cache_directory
 from tocsin.layers.disk_cache import DEFAULT_DISK_CACHE_SIZE, DiskCache
 from tocsin.layers.fetchers import Fetchers
 from tocsin.layers.forking import forget_after_fork
+from tocsin.layers.inflated_spans import InflatedCache
+from tocsin.layers.kept_layers import KeptLayers
 from tocsin.layers.spans import DEFAULT_CACHE_SIZE, SpanCache
 from tocsin.model.digest import Digest
-from tocsin.model.image_config import MAX_CONFIG_SIZE
+from tocsin.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from tocsin.model.index_choice import IndexChoice
 from tocsin.model.platform import Platform, platform_of
 from tocsin.model.soci_index import PREFETCH
@@ -35,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tocsin.images.selection import PlatformImage
-    from tocsin.layers.kept_layers import KeptLayers
     from tocsin.model.descriptor import Descriptor
     from tocsin.model.events import Progress
     from tocsin.model.manifest import Manifest
@@ -77,7 +80,10 @@ def open(  # noqa: A001 (as in gzip and tarfile)
             processor that this process may use.
         cache_size: maximum size of the spans in memory, in bytes.
         cache_dir: directory where zTOCs and spans are cached; may be shared by processes of one
-            user, and need not be trusted, since everything read from it is verified.
+            user, and need not be trusted, since everything read from it is verified. Layers that
+            ``tocsin fetch`` or a mount left complete there are read from it, if only this user may
+            write to them; by default, those in the cache directory of mounts, to which nothing is
+            written.
         cache_dir_size: maximum size of the directory, in bytes; the least recently used files are
             removed.
         registry: how to reach a registry.
@@ -254,6 +260,7 @@ class Image(Files):
         self._choice = choice
         self._layer_count = layer_count
         self._fetchers = Fetchers(threads)
+        directory = default_cache_directory() if cache_dir is None else Path(cache_dir)
         disk = None
         if cache_dir is not None:
             disk = DiskCache(cache_dir, notes.warn, size=cache_dir_size)
@@ -266,7 +273,10 @@ class Image(Files):
             may_index=index_missing,
             threads=threads,
             progress=progress,
-            kept_layers=kept_layers,
+            kept_layers=kept_layers or KeptLayers(directory, notes.warn, writes=False),
+            inflated=InflatedCache(
+                directory, partial(_diff_ids, stores, found.manifest), notes.warn
+            ),
         )
         self._lock = threading.RLock()
         self._opened: MergedLayers | None = None
@@ -333,6 +343,7 @@ class Image(Files):
     def close(self) -> None:
         """Close connections and stop threads; open files can no longer be read."""
         self._fetchers.close()
+        self._opener.close()
         self._stores.close()
 
     def __repr__(self) -> str:
@@ -384,6 +395,25 @@ class _OwnedSource(MeteredSource):
     def close(self) -> None:
         """Close the source."""
         self._inner.close()
+
+
+def _diff_ids(store: Callable[[], Source], manifest: Manifest) -> dict[Digest, Digest]:
+    """Return the digest of each uncompressed layer by that of the layer.
+
+    Raises:
+        FormatError: the config has another number of layers, or is damaged.
+        NotFoundError, VerificationError, RegistryError, OSError: the config cannot be read.
+    """
+    config = read_blob(store(), manifest.config, max_size=MAX_CONFIG_SIZE)
+    diff_ids = ImageConfig.from_json(config).diff_ids
+    layers = [layer.digest for layer in manifest.layers or () if layer.media_type != PREFETCH]
+    if len(diff_ids) != len(layers):
+        raise FormatError(
+            f"config {manifest.config.digest}: lists the wrong number of layers (found "
+            f"{len(diff_ids)}, expected {len(layers)})",
+            what="config",
+        )
+    return dict(zip(layers, diff_ids, strict=True))
 
 
 def _choose(store: Source, reference: Reference, requested: Platform | None) -> PlatformImage:

@@ -152,15 +152,20 @@ class Layer(ABC):
     # -- data ----------------------------------------------------------------------------------
 
     @contextmanager
-    def verifying_digest(self) -> Iterator[None]:
+    def verifying_digest(self, size: int) -> Iterator[None]:
         """Verify the layer's own digest at the end, if the whole layer has been read by then.
 
         An index that the image does not vouch for only shows that it matches the bytes. With one
-        that is bound to the image, this does nothing.
+        that is bound to the image, this is not necessary. If the layer is inflated in the cache,
+        it is compared with its diff ID at the beginning instead, whatever the index.
+
+        Args:
+            size: size of all files that will be read, in bytes.
 
         Raises:
             VerificationError: the layer is not the one that the image lists.
         """
+        self.spans.verify_inflated(size, max_missing_size=_MAX_MISSING_SIZE)
         if self.is_bound or not self._digest_is_known:
             yield
             return

@@ -44,8 +44,9 @@ if TYPE_CHECKING:
     from tocsin.images.soci_indexes import FoundIndex
     from tocsin.layers.disk_cache import DiskCache
     from tocsin.layers.fetchers import Fetchers
+    from tocsin.layers.inflated_spans import InflatedCache, InflatedSpans
     from tocsin.layers.kept_layers import KeptLayer, KeptLayers
-    from tocsin.layers.sources import RangeSource
+    from tocsin.layers.sources import FileRanges, RangeSource
     from tocsin.layers.spans import SpanCache
     from tocsin.layers.ztoc import Ztoc
     from tocsin.model.descriptor import Descriptor
@@ -77,7 +78,8 @@ class LayerOpener:
         threads: number of threads for that, shared between layers.
         progress: called while layers are read, never by two threads at once.
         kept_layers: where layers without an index are kept on disk once they have been read; if
-            ``None``, they are fetched again when files are read.
+            ``None``, or if nothing is written there, they are fetched again when files are read.
+        inflated: layers that may be inflated in the cache.
     """
 
     store: Callable[[], Source]
@@ -89,6 +91,8 @@ class LayerOpener:
     threads: int = 1
     progress: Progress | None = None
     kept_layers: KeptLayers | None = None
+    inflated: InflatedCache | None = None
+    _files: list[FileRanges] = field(default_factory=list, init=False)
     _kept: int = field(default=0, init=False)
     _small_sizes: list[int] = field(default_factory=list, init=False)
     _progress_lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -185,6 +189,8 @@ class LayerOpener:
             return UnreadableLayer(layer, UnsupportedError(reason))
         kept = None if self.kept_layers is None else self.kept_layers.find(layer)
         if kept is not None:
+            if kept.source is not None:
+                self._files.append(kept.source)
             stored = kept.source or BlobRanges(self.store, layer)
             return self._layer(layer, kept.ztoc, kept.ztoc.digest, stored, "made")
         if not self.may_index:
@@ -220,8 +226,20 @@ class LayerOpener:
             cache=self.cache,
             fetchers=self.fetchers,
             kept=None if self.disk is None else self.disk.spans_of(layer.digest, spans_name),
+            inflated=self.inflated_spans(layer, lambda: ztoc.digest.rpartition(":")[2]),
         )
         return ZtocLayer(layer, ztoc, spans, index_origin=origin)
+
+    def inflated_spans(self, layer: Descriptor, table: Callable[[], str]) -> InflatedSpans | None:
+        """Return the spans of a layer that may be inflated in the cache; see `InflatedCache`."""
+        return None if self.inflated is None else self.inflated.spans_of(layer.digest, table)
+
+    def close(self) -> None:
+        """Close files of the cache."""
+        if self.inflated is not None:
+            self.inflated.close()
+        for file in self._files:
+            file.close()
 
     def _index(self, layer: Descriptor, threads: int, turn: AbstractContextManager[Any]) -> Layer:
         """Make the missing zTOC of a layer by reading all of it."""
@@ -272,7 +290,7 @@ class LayerOpener:
 
     def _kept_layer(self, layer: Descriptor, compression: str | None) -> KeptLayer | None:
         """Return what keeps a layer on disk while it is read; ``None`` if it is not kept."""
-        if self.kept_layers is None:
+        if self.kept_layers is None or not self.kept_layers.writes:
             return None
         # A layer on this machine is read where it is, unless it has to be unpacked.
         is_remote = isinstance(self.store().origin, RepositoryOrigin)

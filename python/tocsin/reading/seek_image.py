@@ -299,6 +299,7 @@ class _SeekTables:
             fetchers=opener.fetchers,
             # Keyed by the layer's blob and not the root, since several images may share the blob.
             kept=None if disk is None else disk.spans_of(layer.digest, str(blob.digest)),
+            inflated=opener.inflated_spans(layer, lambda: blob.digest.hex),
         )
 
     def _whole(self, layer: Descriptor) -> LayerSpans:

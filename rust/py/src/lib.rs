@@ -49,7 +49,7 @@ mod _core {
     #[pymodule_export]
     use super::span_cache::{CachedLayer, SpanCache, VerifiedFiles};
     #[pymodule_export]
-    use super::span_reader::SpanReader;
+    use super::span_reader::{SpanReader, uncompressed_ranges};
     #[pymodule_export]
     use super::tar::{EntryHeaders, TarScanner, gzip_header_len, read_headers};
     #[pymodule_export]

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::PyBytes;
 use tocsin_core::extract::{self, SharedSpan, SpanTable};
+use tocsin_core::fetch;
 use tocsin_core::span::{SpanId, UncompressedOffset};
 
 use crate::buffer::Blob;
@@ -33,6 +34,23 @@ impl Table<'_> {
         };
         found.map_or(0..0, |range| range.start.0..range.end.0)
     }
+
+    fn of_core(&self) -> fetch::Table {
+        match self {
+            Self::Ztoc(ztoc) => fetch::Table::Ztoc(Arc::clone(&ztoc.get().0)),
+            Self::Seek(spans) => {
+                fetch::Table::Seek { spans: Arc::clone(&spans.get().0), chunks: Arc::new([]) }
+            }
+        }
+    }
+}
+
+/// The range of uncompressed bytes of each span.
+#[pyfunction]
+pub(crate) fn uncompressed_ranges(table: Table<'_>) -> Vec<(u64, u64)> {
+    let table = table.of_core();
+    let ranges = (0..table.span_count()).map(|span| table.uncompressed(span));
+    ranges.map(|range| (range.start, range.end)).collect()
 }
 
 /// A verified span, inflated only as far as it has been read.
@@ -60,6 +78,14 @@ impl SpanReader {
         let compressed = compressed.into_frozen(py)?;
         let work = || extract::SpanReader::new(table, SpanId(span_id), compressed);
         Ok(Self(Arc::new(SharedSpan::new(gate::run(py, work)?))))
+    }
+
+    /// A span that was inflated and verified before; `start`: the offset of its first byte.
+    #[staticmethod]
+    fn inflated_before(py: Python<'_>, start: u64, data: Blob) -> PyResult<Self> {
+        let data = data.into_frozen(py)?;
+        let reader = extract::SpanReader::inflated_before(UncompressedOffset(start), data);
+        Ok(Self(Arc::new(SharedSpan::new(reader))))
     }
 
     fn read<'py>(&self, py: Python<'py>, start: u64, end: u64) -> PyResult<Bound<'py, PyBytes>> {

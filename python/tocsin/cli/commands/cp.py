@@ -62,6 +62,10 @@ def cp(
     covers. If a copy reads an entire layer with a version 1 index, the layer's digest is also
     verified at the end.
 
+    Layers that tocsin fetch, or a mount, left complete in the cache are read from there; a copy of
+    most of a layer first compares it with the digest in the image's config. cp itself keeps nothing
+    inflated in the cache, which would take the disk space of the files twice.
+
     If an entry cannot be extracted, for example because of an invalid name, the others still are,
     and the exit code is 1. Metadata that cannot be preserved, such as owners or extended
     attributes, only causes a warning.

@@ -53,6 +53,8 @@ def fetch(
 ) -> None:
     """Download IMAGE into the cache, so that tocsin mount needs no registry afterwards.
 
+    Commands that read files, such as tocsin cp, then fetch no layer.
+
     All data is verified, inflated and kept on disk, with several requests at a time. What is in
     the cache already is not fetched again, so a run that was interrupted can be continued. Before
     anything is fetched, the cache is pruned to --cache-size; the image itself may be larger.

@@ -21,7 +21,7 @@ pub struct SpanReader<B> {
 
 #[derive(Debug)]
 enum State<B> {
-    /// A span of a plain tar, which needs no inflation.
+    /// A span that needs no inflation: of a plain tar, or inflated before.
     Stored(B),
     Inflating(Box<Inflating<B>>),
     Inflated(Vec<u8>),
@@ -56,6 +56,13 @@ impl<B: AsRef<[u8]>> SpanReader<B> {
             }
         };
         Ok(Self { start, end, state })
+    }
+
+    /// Takes a span that was inflated and verified before, `start` being the offset of its first byte.
+    #[must_use]
+    pub fn inflated_before(start: UncompressedOffset, bytes: B) -> Self {
+        let end = UncompressedOffset(start.0.saturating_add(bytes.as_ref().len() as u64));
+        Self { start, end, state: State::Stored(bytes) }
     }
 
     /// The offset of the span's first uncompressed byte.

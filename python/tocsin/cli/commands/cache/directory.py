@@ -26,7 +26,7 @@ _COLUMNS = (
 
 
 def _directory(_context: click.Context, _parameter: click.Parameter, given: Path | None) -> Path:
-    from tocsin.mounting.cache_directory import (  # noqa: PLC0415 (not for --help)
+    from tocsin.layers.cache_space import (  # noqa: PLC0415 (not for --help)
         default_cache_directory,
     )
 
