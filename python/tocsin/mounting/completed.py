@@ -1,9 +1,10 @@
 """What the process of a mount does once all data of its image is on this machine.
 
-It compares the uncompressed layers with the chain IDs by which containerd identifies them:
-containerd itself does that only for layers that it unpacks. If they match, it mounts the image once
-more, in another directory, with EROFS over the files in the cache. That mount needs no process, so
-that this process can end when no container uses its mount any more.
+It waits until the disk has the layers, so that no program that waits for its own data waits for
+these too. It compares the uncompressed layers with the chain IDs by which containerd identifies
+them: containerd itself does that only for layers that it unpacks. If they match, it mounts the
+image once more, in another directory, with EROFS over the files in the cache. That mount needs no
+process, so that this process can end when no container uses its mount any more.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Completion:
 
     def _run(self) -> None:
         try:
+            self._engine.write_out()
             self._check()
             directory = self._options.complete_directory
             if directory is not None and self.verified is not False:

@@ -140,6 +140,16 @@ class Engine:
             raise CannotUseErofsError("it is mounted with FUSE")
         return self._erofs.mount_complete(directory)
 
+    def write_out(self) -> None:
+        """Wait until the disk has what was written to the cache.
+
+        Otherwise, every program on that file system that waits for its own data waits for this too.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        self._core.write_out()
+
     def layer_digest(self, number: int) -> bytes | None:
         """Return the SHA-256 of a layer's uncompressed bytes; ``None`` if any are missing.
 

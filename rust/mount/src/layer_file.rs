@@ -112,6 +112,12 @@ impl LayerFile {
         let at = HEADER_LEN as u64 + u64::from(span) * DIGEST_LEN as u64;
         self.spans.write_all_at(Sha256::digest(bytes).as_slice(), at)
     }
+
+    /// Waits until the disk has all spans that were written.
+    pub(crate) fn write_out(&self) -> io::Result<()> {
+        self.data.sync_data()?;
+        self.spans.sync_data()
+    }
 }
 
 fn remove(path: &Path) -> io::Result<()> {

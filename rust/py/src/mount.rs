@@ -226,6 +226,10 @@ impl Mount {
         reads.iter().map(row).collect()
     }
 
+    fn write_out(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(gate::detached(py, || self.fs.engine().write_out())??)
+    }
+
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let status = gate::detached(py, || self.fs.engine().status())?;
         let found = PyDict::new(py);

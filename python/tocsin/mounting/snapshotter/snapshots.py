@@ -45,6 +45,9 @@ RESTORING = "restore"
 """How the names of threads begin that mount images again."""
 _RESTORED_AT_ONCE = 4
 """Images that are mounted again at the same time; each waits for the disk or a registry."""
+_VERIFIED_AT_ONCE = 8
+"""Maximum number of requests that wait for the layers of another image. All of them together use a
+quarter of the server's threads, so that other requests are always answered."""
 _MAX_KEY_LEN = 4096
 """Maximum characters in a key; containerd's have a namespace and a chain ID."""
 _MAX_LABELS = 1000
@@ -71,6 +74,7 @@ class Snapshots:
         self._options = overlay_options()
         self._lock = threading.RLock()
         self._in_use: Counter[tuple[Digest, int]] = Counter()
+        self._verifying = threading.BoundedSemaphore(_VERIFIED_AT_ONCE)
 
     def close(self) -> None:
         """Close the database. Mounts stay."""
@@ -298,6 +302,12 @@ class Snapshots:
                 continue
             if target is not None and target.manifest == str(stub.image.manifest):
                 return
+            if not self._verifying.acquire(blocking=False):
+                raise SnapshotStateError(
+                    f"{stub.image.reference}: its layers are not yet verified, and "
+                    f"{_VERIFIED_AT_ONCE} other requests wait for layers already",
+                    hint="Pull the image again later.",
+                )
             try:
                 self._images.verify(stub.image, stub.count)
             except TocsinError as error:
@@ -306,6 +316,8 @@ class Snapshots:
                 raise SnapshotStateError(
                     f"{stub.image.reference}: cannot be verified: {error.strerror}"
                 ) from error
+            finally:
+                self._verifying.release()
             return
 
     def _make_stub(self, target: Target, parent: str, labels: Mapping[str, str]) -> str | None:

@@ -6,6 +6,8 @@ use std::thread;
 
 use sha2::{Digest, Sha256};
 
+use crate::layer_file::LayerFile;
+
 use super::{ABSENT, Engine, IN_MEMORY, KEPT, Layer, ON_DISK, Origin, index, io_error};
 
 /// Bytes that are hashed at once.
@@ -45,6 +47,17 @@ impl Engine {
             check();
         });
         all.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the disk has all spans that were written to it.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn write_out(&self) -> io::Result<()> {
+        self.layers
+            .iter()
+            .filter_map(|layer| layer.file.as_ref())
+            .try_for_each(LayerFile::write_out)
     }
 
     /// The SHA-256 of a layer's uncompressed bytes; `None` if spans are missing.

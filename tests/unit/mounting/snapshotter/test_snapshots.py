@@ -1,6 +1,8 @@
 """Snapshots without containerd: stubs are right parents for every image that has their layers."""
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -186,6 +188,34 @@ def test_pull_when_a_lazy_image_is_forged_then_no_other_is_unpacked_on_it(contai
         containerd.pull("plain", "C1", "C14")
     assert containerd.pull("other", "C1", "C13") == ["had", "lazy"]
     assert containerd.run("C13", "a") == ["other-2"], "what is mounted has its own layers"
+
+
+def test_pull_when_many_wait_for_a_lazy_image_then_others_are_answered(containerd, mounts):
+    containerd.pull("lazy", "C1", "C12")
+    started, go_on = threading.Semaphore(0), threading.Event()
+
+    def wait(_image, _count):
+        started.release()
+        assert go_on.wait(30)
+
+    mounts.verify = wait
+    key = containerd.key
+    with ThreadPoolExecutor(8) as pool:
+        above = containerd.names["C1"]
+        waiting = [
+            pool.submit(containerd.snapshots.prepare, key(f"extract-{number} C14"), above, {})
+            for number in range(8)
+        ]
+        assert all(started.acquire(timeout=30) for _ in waiting)
+        with pytest.raises(SnapshotStateError, match="8 other requests wait") as caught:
+            containerd.snapshots.prepare(key("extract-9 C14"), above, {})
+        assert caught.value.hint == "Pull the image again later."
+        assert containerd.snapshots.stat(above).key == above
+        assert containerd.run("C12", "a") == ["lazy-2"]
+        go_on.set()
+    assert all(each.result() for each in waiting)
+    mounts.verify = lambda _image, _count: None
+    assert containerd.snapshots.prepare(key("extract-9 C14"), above, {})
 
 
 def test_pull_when_plain_image_comes_first_then_lazy_one_has_its_mount(containerd):
