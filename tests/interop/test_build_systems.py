@@ -58,7 +58,14 @@ SYSTEMS = {
 }
 
 
-@pytest.fixture(scope="module", params=SYSTEMS)
+# Each run of Pants without its daemon takes several seconds.
+_PARAMS = [
+    pytest.param(name, marks=pytest.mark.slow if system is SYSTEMS["pants"] else ())
+    for name, system in SYSTEMS.items()
+]
+
+
+@pytest.fixture(scope="module", params=_PARAMS)
 def system(request):
     return request.param, SYSTEMS[request.param]
 
