@@ -5,8 +5,9 @@ smoke.py. The dependencies are downloaded first, so that an environment needs no
 
 ``--python`` names an interpreter of this machine. ``--debian`` makes a bare Debian with
 debootstrap, which needs root: bookworm has Python 3.11; for bullseye, CPython 3.11 is built there
-from the source that Debian has for bookworm; bookworm-arm64 runs the wheel for that machine under
-qemu's emulation and proot, which are unpacked, not installed.
+from the source that Debian has for bookworm; so it is for trixie-musl, but with musl instead of
+glibc; bookworm-arm64 runs the wheel for that machine under qemu's emulation and proot, which are
+unpacked, not installed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import musl_python
+
 WORK = Path(__file__).parents[1] / ".build" / "packaging" / "install"
 MIRROR = "http://deb.debian.org/debian"
 PACKAGES = {
@@ -25,8 +28,22 @@ PACKAGES = {
     "bookworm-arm64": "python3,python3-venv",
     # What CPython's own build needs for the modules that pip and tocsin import.
     "bullseye": "gcc,make,libc6-dev,zlib1g-dev,libssl-dev,libffi-dev,ca-certificates",
+    "trixie-musl": musl_python.PACKAGES,
 }
 _BUILT_PYTHON = "/opt/python/bin/python3.11"
+_BUILDS = {
+    "bullseye": (
+        ("python3.11",),
+        "cd /src/python3.11 && ./configure -q --prefix=/opt/python && make -s -j2 install",
+    ),
+    "trixie-musl": (musl_python.SOURCES, musl_python.BUILD),
+}
+"""Debians whose Python is built there: the source packages, and the commands of a shell."""
+_PLATFORMS = {
+    "glibc": ("manylinux2014", "manylinux_2_28", "manylinux_2_17"),
+    "musl": ("musllinux_1_2",),
+}
+"""Platform tags that pip looks for; the first is that of the wheel."""
 
 
 def main() -> int:
@@ -70,14 +87,15 @@ def _on_debian(name: str, root: Path, dist: Path) -> str:
     if not (debian / "etc/debian_version").exists():
         debian.mkdir(parents=True, exist_ok=True)
         include = f"--include={PACKAGES[name]}"
-        _output("debootstrap", "--variant=minbase", include, name, debian, MIRROR)
+        suite = name.removesuffix("-musl")
+        _output("debootstrap", "--variant=minbase", include, suite, debian, MIRROR)
     python = "/usr/bin/python3"
-    if name == "bullseye":
+    if name in _BUILDS:
         python = _BUILT_PYTHON
         if not (debian / python.lstrip("/")).exists():
-            _build_python(debian, root)
+            _build_python(debian, root, *_BUILDS[name])
     shutil.rmtree(debian / "work", ignore_errors=True)
-    _files(debian / "work", "3.11", dist)
+    _files(debian / "work", "3.11", dist, libc="musl" if name.endswith("-musl") else "glibc")
     _output("chroot", debian, python, "-m", "venv", "/work/venv")
     return _try(
         "/work/venv/bin/python",
@@ -131,35 +149,41 @@ def _unpack(package: Path, folder: Path) -> None:
         )
 
 
-def _build_python(debian: Path, root: Path) -> None:
-    """Build CPython 3.11 in a Debian, from the source package of bookworm."""
-    source = root / "source"
-    (source / "lists/partial").mkdir(parents=True, exist_ok=True)
-    (source / "sources.list").write_text(f"deb-src {MIRROR} bookworm main\n")
+def _build_python(debian: Path, root: Path, sources: tuple[str, ...], build: str) -> None:
+    """Build CPython 3.11 in a Debian, from source packages of bookworm."""
+    lists = root / "source"
+    (lists / "lists/partial").mkdir(parents=True, exist_ok=True)
+    (lists / "sources.list").write_text(f"deb-src {MIRROR} bookworm main\n")
     options = [
-        *("-o", f"Dir::Etc::SourceList={source}/sources.list", "-o", "Dir::Etc::SourceParts=/-"),
-        *("-o", f"Dir::State::Lists={source}/lists"),
+        *("-o", f"Dir::Etc::SourceList={lists}/sources.list", "-o", "Dir::Etc::SourceParts=/-"),
+        *("-o", f"Dir::State::Lists={lists}/lists"),
     ]
     _output("apt-get", *options, "update")
-    _output("apt-get", *options, "source", "--download-only", "python3.11", cwd=source)
-    (archive,) = source.glob("python3.11_*.orig.tar.*")
-    (debian / "src").mkdir(exist_ok=True)
-    _output("tar", "-xf", archive, "-C", debian / "src", "--strip-components=1")
-    build = "cd /src && ./configure -q --prefix=/opt/python && make -s -j2 && make -s install"
+    _output("apt-get", *options, "source", "--download-only", *sources, cwd=lists)
+    for name in sources:
+        archives = lists.glob(f"{name}_*.orig.tar.*")
+        (archive,) = (path for path in archives if path.suffix != ".asc")
+        folder = debian / "src" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        _output("tar", "-xf", archive, "-C", folder, "--strip-components=1")
     _output("chroot", debian, "sh", "-c", build)
 
 
-def _files(place: Path, version: str, dist: Path, *, machine: str = "x86_64") -> Path:
+def _files(
+    place: Path, version: str, dist: Path, *, machine: str = "x86_64", libc: str = "glibc"
+) -> Path:
     """Copy wheels and the test to ``place/files``, and download the dependencies there."""
     files = place / "files"
     files.mkdir(parents=True)
-    for wheel in dist.glob(f"*manylinux*{machine}*.whl"):
+    platforms = _PLATFORMS[libc]
+    for wheel in dist.glob(f"*{platforms[0]}*{machine}*.whl"):
         shutil.copy(wheel, files)
     shutil.copy(Path(__file__).with_name("smoke.py"), files)
     _output(
         *(sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:"),
-        *("--python-version", version, "--platform", f"manylinux2014_{machine}"),
-        *("--platform", f"manylinux_2_28_{machine}", "--platform", f"manylinux_2_17_{machine}"),
+        *("--python-version", version),
+        *(f"--platform={platform}_{machine}" for platform in platforms),
         *("--dest", files, "--find-links", files, "tocsin"),
     )
     return files

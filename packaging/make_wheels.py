@@ -7,8 +7,10 @@ is left out with the reason if no compiler for it can be had, or if nothing here
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import tarfile
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from compilers import NoCompilerError, environment_for
 
@@ -150,17 +153,42 @@ def _wheel(target: str, out: Path, tools: Path) -> Row:
 
 def _audit(wheel: Path, tools: Path) -> str:
     """Return whether auditwheel finds that the wheel keeps to the platform of its name."""
+    # Without directories, because auditwheel would look at the libraries of this machine, and these
+    # are not those of the target: it stops at each file that has the same name and is not ELF.
+    # One is libc.so, which is the name of musl and, with glibc, of a text for the linker.
+    environment = {
+        name: value for name, value in os.environ.items() if name != "AUDITWHEEL_LD_LIBRARY_PATH"
+    }
     done = subprocess.run(
-        [tools / "auditwheel", "show", wheel], capture_output=True, text=True, check=False
+        [tools / "auditwheel", "show", "--json", "--ldpaths", "", wheel],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
     )
-    platform_tag = wheel.stem.rpartition("-")[2].split(".")[-1]
     if done.returncode:
-        reason = " ".join(done.stderr.strip().splitlines()[-1:])
-        # auditwheel asks for a musl of this machine, which a machine with glibc does not have.
-        outcome = "not checked" if "musllinux" in platform_tag else "FAILED"
-        return f"{outcome}: {reason}"
-    found = f'"{platform_tag}"' in " ".join(done.stdout.split())
-    return OK if found else f"FAILED: not consistent with {platform_tag}"
+        return f"FAILED: {' '.join(done.stderr.strip().splitlines()[-1:])}"
+    return _platform_verdict(json.loads(done.stdout), wheel.stem.rpartition("-")[2])
+
+
+def _platform_verdict(found: dict[str, Any], tags: str) -> str:
+    """Return whether what auditwheel reports fits the platform tags of a wheel's name."""
+    # auditwheel expects the name that Alpine gives to musl. The linker uses musl's own, libc.so,
+    # and musl's loader takes this as itself: it reserves the name (ldso/dynlink.c, load_library).
+    libraries = set(found["external_libs"]) - ({"libc.so"} if "musllinux" in tags else set())
+    if libraries:
+        return f"FAILED: needs {', '.join(sorted(libraries))}"
+    if found["unsupported_isa"]:
+        return "FAILED: needs instructions that not all machines have"
+    allowed = max(_libc_versions(tags), default=(0, 0))
+    needed = _libc_versions(found["sym_tag"])
+    return OK if needed and max(needed) <= allowed else f"FAILED: needs {found['sym_tag']}"
+
+
+def _libc_versions(tags: str) -> list[tuple[int, int]]:
+    """Return the versions in tags such as ``manylinux_2_17_x86_64``."""
+    found = re.findall(r"(?:many|musl)linux_(\d+)_(\d+)_", tags)
+    return [(int(major), int(minor)) for major, minor in found]
 
 
 def _contents(wheel: Path) -> str:

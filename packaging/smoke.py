@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 from pathlib import Path
@@ -36,6 +37,8 @@ def main() -> None:
 
 
 def _system() -> str:
+    if "musl" in (sysconfig.get_config_var("MULTIARCH") or ""):
+        return "musl"
     name, number = platform.libc_ver()
     return f"{name} {number}" if name else platform.system()
 

@@ -1,7 +1,9 @@
 """The build files of docs/, run by the real build systems against Debian's docker-registry."""
 
 import json
+import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import tocsin
 from support.cli_process import TIMEOUT, environment
 from support.docs_pages import DOCS, REGISTRY, blocks
 from support.images import make_image
-from support.python_tools import DOIT, INVOKE, NOX, SCONS, SNAKEMAKE, PythonTool
+from support.python_tools import DOIT, INVOKE, NOX, PANTS, SCONS, SNAKEMAKE, PythonTool
 from support.registry_client import noise
 from support.registry_real import docker_registry
 from tocsin.stores.layout import OciLayout
@@ -27,29 +29,43 @@ class System:
 
     Attributes:
         tool: the package from PyPI.
-        file: name of its build file, the title of the block on its page.
+        files: names of its build files, the titles of the blocks on its page.
         command: arguments of Python that build everything.
         current: what it prints if nothing has to be done.
     """
 
     tool: PythonTool
-    file: str
+    files: tuple[str, ...]
     command: tuple[str, ...]
     current: str
 
 
 SYSTEMS = {
-    "scons": System(SCONS, "SConstruct", ("-m", "SCons"), "is up to date"),
-    "doit": System(DOIT, "dodo.py", ("-m", "doit"), "-- index"),
+    "scons": System(SCONS, ("SConstruct",), ("-m", "SCons"), "is up to date"),
+    "doit": System(DOIT, ("dodo.py",), ("-m", "doit"), "-- index"),
     "snakemake": System(
-        SNAKEMAKE, "Snakefile", ("-m", "snakemake", "--cores", "1"), "Nothing to be done"
+        SNAKEMAKE, ("Snakefile",), ("-m", "snakemake", "--cores", "1"), "Nothing to be done"
     ),
-    "invoke": System(INVOKE, "tasks.py", ("-m", "invoke", "index"), "up to date"),
-    "nox": System(NOX, "noxfile.py", ("-m", "nox"), "up to date"),
+    "invoke": System(INVOKE, ("tasks.py",), ("-m", "invoke", "index"), "up to date"),
+    "nox": System(NOX, ("noxfile.py",), ("-m", "nox"), "up to date"),
+    "pants": System(
+        PANTS,
+        ("pants.toml", "BUILD", "index.py"),
+        # Without its daemon, which would outlast the test.
+        ("-m", "pants", "--no-pantsd", "run", "//:index"),
+        "up to date",
+    ),
 }
 
 
-@pytest.fixture(scope="module", params=SYSTEMS)
+# Each run of Pants without its daemon takes several seconds.
+_PARAMS = [
+    pytest.param(name, marks=pytest.mark.slow if system is SYSTEMS["pants"] else ())
+    for name, system in SYSTEMS.items()
+]
+
+
+@pytest.fixture(scope="module", params=_PARAMS)
 def system(request):
     return request.param, SYSTEMS[request.param]
 
@@ -70,17 +86,17 @@ def push(host, directory, *, seed):
     tocsin.copy(f"oci:{layout}:1", f"{host}/team/app:1", force=True)
 
 
-def block_of(page, title):
-    (block,) = (b for b in blocks(DOCS / f"{page}.md") if b.comment == RUN_HERE)
-    assert block.title == title
-    return block.code
+def build_files(page):
+    return {b.title: b.code for b in blocks(DOCS / f"{page}.md") if b.comment == RUN_HERE}
 
 
 def build(system, directory):
+    # A tool with another Python starts the one of the tests, which can import tocsin.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(  # noqa: S603 (a tool of the test machine)
         [system.tool.python(), *system.command],
         cwd=directory,
-        env=environment(HOME=str(directory), PYTHONDONTWRITEBYTECODE="1"),
+        env=environment(HOME=str(directory), PATH=path, PYTHONDONTWRITEBYTECODE="1"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -94,10 +110,12 @@ def build(system, directory):
 
 def test_build_file_when_built_again_then_it_is_up_to_date(tmp_path, registry, system):
     page, system = system
-    code = block_of(page, system.file)
     directory = tmp_path / "work"
     directory.mkdir()
-    (directory / system.file).write_text(code.replace(REGISTRY, registry))
+    files = build_files(page)
+    assert tuple(files) == system.files
+    for name, code in files.items():
+        (directory / name).write_text(code.replace(REGISTRY, registry))
     stamp = directory / "app.json"
 
     first = build(system, directory)

@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from make_wheels import _DATA, Row, _contents
+from make_wheels import _DATA, Row, _contents, _platform_verdict
 
 
 def wheel(path, *, without=""):
@@ -39,3 +39,44 @@ def test_contents_when_a_file_is_missing_then_it_is_named(tmp_path, name):
 )
 def test_row_when_a_check_has_a_result_then_only_failures_count(result, failed):
     assert Row("a.whl", {"built": "ok", "ran": result}).failed is failed
+
+
+def report(sym_tag, *libraries, unsupported_isa=False):
+    """Return what `auditwheel show --json` (6.8.2) prints, as far as it is used."""
+    return {
+        "overall_tag": sym_tag if not libraries else "linux_x86_64",
+        "sym_tag": sym_tag,
+        "unsupported_isa": unsupported_isa,
+        "external_libs": dict.fromkeys(libraries),
+    }
+
+
+MANYLINUX = "manylinux2014_x86_64.manylinux_2_17_x86_64"
+MUSLLINUX = "musllinux_1_2_aarch64"
+
+
+@pytest.mark.parametrize(
+    ("found", "tags"),
+    [
+        (report("manylinux_2_17_x86_64"), MANYLINUX),
+        (report("manylinux_2_5_x86_64"), MANYLINUX),
+        (report("musllinux_1_2_aarch64", "libc.so"), MUSLLINUX),
+    ],
+)
+def test_platform_when_it_allows_what_is_needed_then_ok(found, tags):
+    assert _platform_verdict(found, tags) == "ok"
+
+
+@pytest.mark.parametrize(
+    ("found", "tags", "reason"),
+    [
+        (report("manylinux_2_28_x86_64"), MANYLINUX, "needs manylinux_2_28_x86_64"),
+        (report("linux_x86_64"), MANYLINUX, "needs linux_x86_64"),
+        (report("manylinux_2_17_x86_64", "libssl.so.3"), MANYLINUX, "needs libssl.so.3"),
+        (report("manylinux_2_17_x86_64", "libc.so"), MANYLINUX, "needs libc.so"),
+        (report("musllinux_1_2_aarch64", "libc.so", "libz.so.2"), MUSLLINUX, "needs libz.so.2"),
+        (report("manylinux_2_17_x86_64", unsupported_isa=True), MANYLINUX, "needs instructions"),
+    ],
+)
+def test_platform_when_the_wheel_needs_more_then_it_is_named(found, tags, reason):
+    assert _platform_verdict(found, tags).startswith(f"FAILED: {reason}")
