@@ -32,6 +32,7 @@ __all__ = [
     "gzip_header_len",
     "plan_pack",
     "read_headers",
+    "uncompressed_ranges",
 ]
 
 CORE_VERSION: Final[str]

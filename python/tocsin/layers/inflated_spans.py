@@ -165,8 +165,9 @@ class InflatedSpans:
 
     def close(self) -> None:
         """Close the files, and release the lock."""
-        if self._files is not None:
-            self._files.close()
+        files, self._files = self._files, None
+        if files is not None:
+            files.close()
 
     def _opened(self, core: _core.Ztoc | _core.SeekSpans) -> _Files | None:
         with open_root(self._cache.directory) as root:
