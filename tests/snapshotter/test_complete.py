@@ -86,6 +86,19 @@ def test_image_when_its_diff_ids_are_forged_then_no_other_image_uses_it(cluster)
     assert cluster.run(other, "cat", "/etc/base", "/etc/name") == "basehonest"
 
 
+@pytest.mark.parametrize("index", [True, "v1"])
+def test_image_when_its_tars_are_padded_then_other_images_use_its_layers(cluster, index):
+    base = base_layer()
+    # As GNU tar does; the spans of a zTOC end before that.
+    base += bytes(-len(base) % 10_240)
+    assert base.endswith(bytes(1536))
+    cluster.rpull(cluster.put("lazy", image_of(base, data_layer("lazy")), index=index))
+    assert {each["dev.tocsin/lazy"] for each in cluster.labels().values()} == {"true"}
+    plain = cluster.put("plain", image_of(base, data_layer("plain")), index=False)
+    cluster.rpull(plain)
+    assert cluster.run(plain, "cat", "/etc/base", "/etc/name") == "baseplain"
+
+
 def test_image_when_not_loaded_in_full_then_no_other_image_uses_it(machine):
     machine.kill()
     machine.start("--no-background")

@@ -14,7 +14,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
@@ -374,8 +374,14 @@ class Node:
 
     # -- images ------------------------------------------------------------------------------------
 
-    def put(self, name: str, image: Image, *, index: bool) -> str:
-        """Put an image into the registry, with or without a seek table; return its reference."""
+    def put(self, name: str, image: Image, *, index: bool | Literal["v1"]) -> str:
+        """Put an image into the registry, with or without an index; return its reference.
+
+        Args:
+            name: name of its repository.
+            image: the image.
+            index: whether it gets a seek table, or ``v1`` for a SOCI index.
+        """
         target = f"{self.registry.host}/app/{name}:1"
         layout = self.directory / f"layout-{name}"
         put(OciLayout(layout, write=True), image, "1")
@@ -383,7 +389,7 @@ class Node:
         tocsin.copy(source, target)
         if index:
             options = tocsin.IndexingOptions(
-                min_layer_size=0, seek_only=True, seek_span_size=64 << 10
+                min_layer_size=0, seek_only=index is True, seek_span_size=64 << 10
             )
             tocsin.create(target, options=options)
         return target

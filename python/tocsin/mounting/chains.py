@@ -14,14 +14,22 @@ def chain_ids(diff_ids: Iterable[object]) -> Iterator[str]:
 
     Args:
         diff_ids: digests of the uncompressed layers, from the lowest up.
-
-    Source: OCI image-spec 1.1.1, config.md, "Layer ChainID".
     """
     chain = ""
     for each in diff_ids:
-        if chain:
-            pair = f"{chain} {each}".encode("ascii")
-            chain = f"sha256:{hashlib.sha256(pair).hexdigest()}"
-        else:
-            chain = str(each)
+        chain = chain_id(chain, str(each))
         yield chain
+
+
+def chain_id(below: str, diff_id: str) -> str:
+    """Return the chain ID of a layer.
+
+    Args:
+        below: chain ID of the layer below it; empty for the lowest layer.
+        diff_id: digest of the uncompressed layer.
+
+    Source: OCI image-spec 1.1.1, config.md, "Layer ChainID".
+    """
+    if not below:
+        return diff_id
+    return f"sha256:{hashlib.sha256(f'{below} {diff_id}'.encode('ascii')).hexdigest()}"

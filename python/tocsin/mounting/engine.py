@@ -150,14 +150,17 @@ class Engine:
         """
         self._core.write_out()
 
-    def layer_digest(self, number: int) -> bytes | None:
-        """Return the SHA-256 of a layer's uncompressed bytes; ``None`` if any are missing.
+    def layer_digests(self, number: int) -> list[str] | None:
+        """Return the possible digests of a layer's uncompressed bytes; ``None`` if any are missing.
+
+        There may be several, since the spans of a zTOC end at the end of the tar, which zeros may
+        follow.
 
         Raises:
             OSError: the disk failed.
         """
-        digest: bytes | None = self._core.layer_digest(number)
-        return digest
+        digests: list[bytes] | None = self._core.layer_digests(number)
+        return None if digests is None else [f"sha256:{digest.hex()}" for digest in digests]
 
     def find_access_log(self) -> None:
         """Look for the image's access log, if it may be used and helps; nothing waits for it."""

@@ -152,14 +152,16 @@ impl Mount {
         })??)
     }
 
-    /// The SHA-256 of a layer's uncompressed bytes; `None` if spans are missing. Reads all of them.
-    fn layer_digest<'py>(
+    /// The possible SHA-256 digests of a layer's uncompressed bytes; `None` if spans are missing.
+    /// Reads all of them.
+    fn layer_digests<'py>(
         &self,
         py: Python<'py>,
         layer: usize,
-    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let digest = gate::detached(py, || self.fs.engine().layer_digest(layer))??;
-        Ok(digest.map(|digest| PyBytes::new(py, &digest)))
+    ) -> PyResult<Option<Vec<Bound<'py, PyBytes>>>> {
+        let digests = gate::detached(py, || self.fs.engine().layer_digests(layer))??;
+        let bytes = |digest: &[u8; 32]| PyBytes::new(py, digest);
+        Ok(digests.map(|digests| digests.iter().map(bytes).collect()))
     }
 
     /// The metadata of the image as an EROFS file system over its layers.

@@ -30,9 +30,9 @@ class FakeEngine:
         if self.problem is not None:
             raise self.problem
 
-    def layer_digest(self, number):
-        self.calls.append(f"layer_digest {number}")
-        return hashlib.sha256(LAYER).digest()
+    def layer_digests(self, number):
+        self.calls.append(f"layer_digests {number}")
+        return ["sha256:" + "1" * 64, CHAIN_ID]
 
     def mount_complete(self, directory):
         self.calls.append(f"mount {directory}")
@@ -54,7 +54,7 @@ def run(engine, chain_ids):
 def test_completion_when_all_is_right_then_written_out_before_mounted():
     engine = FakeEngine()
     assert run(engine, [CHAIN_ID]).verified is True
-    assert engine.calls == ["write_out", "layer_digest 0", "mount /somewhere"]
+    assert engine.calls == ["write_out", "layer_digests 0", "mount /somewhere"]
 
 
 def test_completion_when_diff_id_is_forged_then_not_mounted():
@@ -62,7 +62,7 @@ def test_completion_when_diff_id_is_forged_then_not_mounted():
     completion = run(engine, ["sha256:" + "0" * 64])
     assert completion.verified is False
     assert "lies about layer 1" in completion.problem
-    assert engine.calls == ["write_out", "layer_digest 0"]
+    assert engine.calls == ["write_out", "layer_digests 0"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])

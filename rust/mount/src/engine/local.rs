@@ -12,6 +12,10 @@ use super::{ABSENT, Engine, IN_MEMORY, KEPT, Layer, ON_DISK, Origin, index, io_e
 
 /// Bytes that are hashed at once.
 const DIGEST_PIECE: u64 = 1 << 20;
+const BLOCK_LEN: usize = 512;
+/// Many programs pad a tar with zeros to whole records of this many blocks.
+const RECORD_BLOCKS: usize = 20;
+const RECORD_LEN: u64 = (RECORD_BLOCKS * BLOCK_LEN) as u64;
 
 impl Engine {
     /// Compares all spans with their digests; returns whether all are on disk and match.
@@ -60,11 +64,14 @@ impl Engine {
             .try_for_each(LayerFile::write_out)
     }
 
-    /// The SHA-256 of a layer's uncompressed bytes; `None` if spans are missing.
+    /// The possible SHA-256 digests of a layer's uncompressed bytes; `None` if spans are missing.
+    ///
+    /// The spans of a zTOC end at the end of the tar, which zeros may follow. The first digest is that of
+    /// the spans; each further one is that of the spans and one more block of zeros, up to a whole record.
     ///
     /// # Errors
     /// There is no such layer, or the disk failed.
-    pub fn layer_digest(&self, layer: usize) -> io::Result<Option<[u8; 32]>> {
+    pub fn layer_digests(&self, layer: usize) -> io::Result<Option<Vec<[u8; 32]>>> {
         let size = self.layers.get(layer).ok_or_else(io_error)?.table.uncompressed_size();
         let (mut at, mut hash, mut buffer) = (0, Sha256::new(), Vec::new());
         while at < size {
@@ -75,7 +82,13 @@ impl Engine {
             hash.update(&buffer);
             at += buffer.len() as u64;
         }
-        Ok(Some(hash.finalize().into()))
+        let mut digests = vec![hash.clone().finalize().into()];
+        while at % RECORD_LEN != 0 && digests.len() <= RECORD_BLOCKS {
+            hash.update([0; BLOCK_LEN]);
+            at += BLOCK_LEN as u64;
+            digests.push(hash.clone().finalize().into());
+        }
+        Ok(Some(digests))
     }
 
     /// Reads a range of a layer's uncompressed bytes; returns whether all of it has arrived.
