@@ -124,7 +124,9 @@ class ImageServiceHandler(grpc.GenericRpcHandler):
         def cancel() -> None:
             call.cancel()
 
-        context.add_callback(cancel)
+        # The client may have cancelled before; then the callback is not called.
+        if not context.add_callback(cancel):
+            cancel()
         try:
             answer: bytes = call.result()
         except grpc.FutureCancelledError:
