@@ -10,17 +10,16 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
-use tocsin_core::fetch::{Table, What};
+use tocsin_core::fetch::What;
 use tocsin_core::inodes::Inodes;
 use tocsin_mount::erofs::image;
 use tocsin_mount::{Engine, Fs, LayerPlace, MountOptions, Mounted, Options};
 
 use crate::buffer::Blob;
 use crate::pack::Pack;
-use crate::seek::SeekSpans;
 use crate::seek_tree::SeekTree;
+use crate::span_reader::Table;
 use crate::tree::Tree;
-use crate::ztoc::Ztoc;
 use crate::{gate, text};
 
 /// Names of a merged image.
@@ -46,15 +45,8 @@ impl Names<'_> {
     }
 }
 
-/// The spans of a layer.
-#[derive(FromPyObject)]
-enum Spans<'py> {
-    Ztoc(Bound<'py, Ztoc>),
-    Seek(Bound<'py, SeekSpans>),
-}
-
 /// A layer: its spans, the ranges of the chunks in its seek blob, the directory of its kept spans.
-type Layer<'py> = (Spans<'py>, Vec<(u64, u64)>, Option<PathBuf>);
+type Layer<'py> = (Table<'py>, Vec<(u64, u64)>, Option<PathBuf>);
 
 /// Number, layer, whether it is of the layer's seek blob, start, end, purpose.
 type Fetch = (u64, usize, bool, u64, u64, &'static str);
@@ -91,15 +83,9 @@ impl Mount {
     ) -> PyResult<Self> {
         let places: Vec<LayerPlace> = layers
             .into_iter()
-            .map(|(spans, chunks, directory)| {
-                let table = match spans {
-                    Spans::Ztoc(ztoc) => Table::Ztoc(Arc::clone(&ztoc.get().0)),
-                    Spans::Seek(spans) => Table::Seek {
-                        spans: Arc::clone(&spans.get().0),
-                        chunks: chunks.into_iter().map(|(start, end)| start..end).collect(),
-                    },
-                };
-                LayerPlace { table, directory }
+            .map(|(table, chunks, directory)| {
+                let chunks = chunks.into_iter().map(|(start, end)| start..end);
+                LayerPlace { table: table.with_chunks(chunks), directory }
             })
             .collect();
         let inodes = tree.inodes(py)?;

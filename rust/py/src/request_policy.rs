@@ -41,12 +41,14 @@ impl RequestPolicy {
 
     /// The spans of each request for all these spans, which are in ascending order.
     fn requests(&self, table: Table<'_>, spans: Vec<u32>) -> Vec<Vec<u32>> {
+        let table = table.without_chunks();
         let requests = self.0.requests(spans, |span| table.compressed(span));
         requests.into_iter().map(|Request { spans, .. }| spans).collect()
     }
 
     /// The end of the first spans of `[first, end)` that share a request.
     fn first_request(&self, table: Table<'_>, first: u32, end: u32) -> u32 {
+        let table = table.without_chunks();
         self.0.first_request(first..end, |span| table.compressed(span))
     }
 }

@@ -25,30 +25,27 @@ pub(crate) enum Table<'py> {
 }
 
 impl Table<'_> {
-    /// The compressed bytes of a span; empty for one that does not exist.
-    pub(crate) fn compressed(&self, span: u32) -> Range<u64> {
-        let span = SpanId(span);
-        let found = match self {
-            Self::Ztoc(ztoc) => ztoc.get().0.span_compressed_range(span),
-            Self::Seek(spans) => spans.get().0.positions().compressed_range(span),
-        };
-        found.map_or(0..0, |range| range.start.0..range.end.0)
-    }
-
-    fn of_core(&self) -> fetch::Table {
+    /// The table as the core has it. `chunks`: ranges of the chunks in the layer's seek blob.
+    pub(crate) fn with_chunks(&self, chunks: impl IntoIterator<Item = Range<u64>>) -> fetch::Table {
         match self {
             Self::Ztoc(ztoc) => fetch::Table::Ztoc(Arc::clone(&ztoc.get().0)),
-            Self::Seek(spans) => {
-                fetch::Table::Seek { spans: Arc::clone(&spans.get().0), chunks: Arc::new([]) }
-            }
+            Self::Seek(spans) => fetch::Table::Seek {
+                spans: Arc::clone(&spans.get().0),
+                chunks: chunks.into_iter().collect(),
+            },
         }
+    }
+
+    /// The table for callers that need no chunks.
+    pub(crate) fn without_chunks(&self) -> fetch::Table {
+        self.with_chunks([])
     }
 }
 
 /// The range of uncompressed bytes of each span.
 #[pyfunction]
 pub(crate) fn uncompressed_ranges(table: Table<'_>) -> Vec<(u64, u64)> {
-    let table = table.of_core();
+    let table = table.without_chunks();
     let ranges = (0..table.span_count()).map(|span| table.uncompressed(span));
     ranges.map(|range| (range.start, range.end)).collect()
 }

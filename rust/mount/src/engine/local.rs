@@ -157,7 +157,7 @@ impl Engine {
     }
 
     /// Marks all spans of a layer as missing, because its file cannot be read: probably it was truncated.
-    /// Nothing is written to it any more; the next mount makes a new file.
+    /// Nothing is written to the cache any more; the next mount makes a new file.
     fn lose_disk(&self, number: usize, layer: &Layer, error: &io::Error) {
         self.stop_using_disk(error);
         for (span, state) in (0..).zip(&layer.states) {
