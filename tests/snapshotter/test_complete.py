@@ -109,6 +109,8 @@ def test_image_when_not_loaded_in_full_then_no_other_image_uses_it(machine):
         plain = machine.put("plain", image_of(base, data_layer("plain")), index=False)
         refused = machine.try_rpull(plain)
         assert "another image may use its layers only after all of them" in refused.stderr
+        assert "not loaded in the background" in refused.stderr
+        assert list((machine.root / "images").glob("*-1")) == [], "nothing was mounted, or fetched"
         machine.forget(lazy)
         machine.rpull(plain)
         assert machine.run(plain, "cat", "/etc/base", "/etc/name") == "baseplain"

@@ -257,6 +257,9 @@ class ImageMounts:
             UnsupportedError: that cannot be known, since not all of them are loaded.
             TocsinError, OSError: they cannot be mounted.
         """
+        if not self._options.background and not self._is_mounted(image, count):
+            # Mounting could fetch layers, and would not make them complete.
+            raise _not_verified(image, "the rest is not loaded in the background")
         begun = moved = time.monotonic()
         left = -1
         while True:
@@ -272,12 +275,7 @@ class ImageMounts:
             now = time.monotonic()
             is_late = now - moved > _VERIFY_PATIENCE or now - begun > _VERIFY_LIMIT
             if not is_loading or is_late:
-                raise UnsupportedError(
-                    f"{image.reference}: another image may use its layers only after all of them "
-                    f"have been loaded and verified ({left} bytes are missing)",
-                    hint="Load images in the background, or remove this image before others that "
-                    "share its layers are pulled.",
-                )
+                raise _not_verified(image, f"{left} bytes are missing")
             time.sleep(_VERIFY_INTERVAL)
 
     def _keep(self, complete: Registration) -> None:
@@ -422,6 +420,12 @@ class ImageMounts:
     def _directory_of(self, manifest: Digest, count: int) -> Path:
         return self._images / f"{manifest.hex}-{count}" / _FILES
 
+    def _is_mounted(self, image: LazyImage, count: int) -> bool:
+        """Return whether the lowest layers of an image are mounted, with or without a process."""
+        directory = self._directory_of(image.manifest, count)
+        complete = self._registry.find(str(_complete_beside(directory)))
+        return self._is_alive(directory) or (complete is not None and complete.is_alive)
+
     def _lock_of(self, directory: Path) -> threading.Lock:
         return self._locks[hash(directory) % _LOCKS]
 
@@ -459,6 +463,15 @@ class ImageMounts:
                     prune_cache(self._cache_dir, max_size=self._options.cache_size)
             finally:
                 self._pruning.release()
+
+
+def _not_verified(image: LazyImage, why: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{image.reference}: another image may use its layers only after all of them have been "
+        f"loaded and verified ({why})",
+        hint="Load images in the background, or remove this image before others that share its "
+        "layers are pulled.",
+    )
 
 
 def _complete_beside(directory: Path) -> Path:
